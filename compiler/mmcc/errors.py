@@ -1,0 +1,55 @@
+"""The one exception type of the compiler, where in the model an error is, and the exit codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of the command line; part of the interface."""
+
+    OK = 0
+    INTERNAL = 1
+    USAGE = 2
+    BAD_MODEL = 3
+    UNSUPPORTED = 4
+    DOES_NOT_FIT = 5
+    NO_PLAN = 6
+    MISMATCH = 7
+    TOOL_MISSING = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """A place in the user's model. ONNX has no line numbers: a node index and name stand in."""
+
+    model: str
+    node: int
+    op: str
+    name: str
+
+    def __str__(self) -> str:
+        return f'{self.model}, node {self.node} ({self.op}) "{printable(self.name)}"'
+
+
+class CompileError(Exception):
+    """The model cannot be compiled as asked. Always the user's to act on, never a bug of ours.
+
+    `code` names the kind of error (docs/errors.md lists them), `exit` is the process exit code.
+    """
+
+    def __init__(
+        self, code: str, message: str, *, exit: Exit, at: tuple[Where, ...] = (), hint: str = ""
+    ) -> None:
+        self.code, self.message, self.exit, self.at, self.hint = code, message, exit, at, hint
+        lines = [f"error[{code}]: {message}"]
+        lines += [f"  --> {where}" for where in at]
+        lines += [f"  = try: {hint}"] if hint else []
+        super().__init__("\n".join(lines))
+
+
+def printable(text: str, limit: int = 120) -> str:
+    """Text from a model, safe to print in one line: control characters escaped, length limited."""
+    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return safe if len(safe) <= limit else safe[: limit - 3] + "..."
