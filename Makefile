@@ -1,0 +1,33 @@
+# make help lists the targets. Everything runs in .venv, which scripts/setup.sh makes and keeps up to date.
+
+PY := .venv/bin/python
+BENCHES := $(sort $(wildcard bench/bench_*.py))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check bench clean
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+
+setup: ## .venv, Python packages, cross compilers and QEMU (apt, where that is allowed)
+	@scripts/setup.sh
+
+demo: setup ## compile a digit classifier for a Cortex-M4 under a RAM limit, verify it, run it in QEMU
+	@$(PY) examples/digits/demo.py
+
+test: setup ## all tests
+	@$(PY) -m pytest -n 2 tests
+
+check: setup ## lint, format, types, and the tests that take seconds
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m pyright
+	@$(PY) -m pytest -q -m quick tests
+
+bench: setup ## every bench/bench_*.py
+	@test -n "$(BENCHES)" || echo "bench/ has no bench_*.py"
+	@for script in $(BENCHES); do echo "== $$script"; $(PY) $$script || exit 1; done
+
+clean: ## what was built; .venv stays
+	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
