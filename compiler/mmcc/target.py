@@ -1,0 +1,177 @@
+"""A target is one TOML file; this is the only code that reads them. The dataclasses are the schema."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar, get_type_hints
+
+from mmcc.errors import CompileError, Exit
+from mmcc.resources import data_dir
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One tier. `size` 0 means: the number the user gives with --ram."""
+
+    name: str
+    size: int
+    writable: bool
+    section: str = ""  # linker section of what the compiler places here; "" leaves it to the C compiler
+    cycles_per_byte: float = 1.0
+    tier: int = 0  # 0 is the fastest
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A range of addresses of the emulated board."""
+
+    origin: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class Qemu:
+    """How to run a program for this target under QEMU.
+
+    A board has all four regions. User mode (`machine` is "") has none: the program runs on a libc.
+    """
+
+    program: str
+    machine: str = ""
+    cpu: str = ""
+    options: tuple[str, ...] = ()
+    code: Region | None = None  # vectors, instructions, initial values of .data
+    constants: Region | None = None  # weights and tables; large on boards with a large external memory
+    ram: Region | None = None  # the model's: stack, arena, .data, .bss; cut down to --ram
+    io: Region | None = None  # what the test bench needs for itself and must not count
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the compiler knows of a machine."""
+
+    name: str
+    description: str
+    firmware: str  # start-up code in runtime_c/firmware: "cortex_m", "riscv" or "posix" (a libc starts main)
+    kernels: tuple[str, ...]  # folders under templates/kernels, best first; missing ones are skipped
+    compiler: str
+    flags: tuple[str, ...]
+    objdump: str
+    pointer_bytes: int
+    stack_bytes: int  # reserved for the stack until the real bound is known
+    memories: tuple[Memory, ...]  # fastest first
+    libraries: tuple[str, ...] = ()  # given to the linker after the objects
+    library_stack_bytes: int = 0  # margin for a call into a shared library, whose code is not in the ELF
+    features: tuple[str, ...] = ()  # "fpu", "dsp", "mve", "neon", "dotprod"
+    note: str = ""  # shown when the target is chosen
+    packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
+    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # figures for the planner
+    qemu: Qemu | None = None
+
+    @property
+    def bare_metal(self) -> bool:
+        """True where the linker script, not an operating system, decides what is where."""
+        return self.firmware != "posix"
+
+    def cost_of(self, what: str, default: float = 1.0) -> float:
+        """A figure of the cost table."""
+        return self.cost.get(what, default)
+
+
+def list_targets() -> tuple[str, ...]:
+    """Names of the targets that come with the compiler."""
+    return tuple(sorted(p.stem for p in data_dir("targets").glob("*.toml")))
+
+
+def load_target(name_or_path: str) -> Target:
+    """Read a target by name, or a user's own TOML file by path. What is wrong in it is a user error."""
+    named = "/" not in name_or_path and "\\" not in name_or_path and not name_or_path.endswith(".toml")
+    path = data_dir("targets") / f"{name_or_path}.toml" if named else Path(name_or_path)
+    if not path.is_file():
+        what = f'no target "{name_or_path}"' if named else f"there is no file {name_or_path}"
+        raise CompileError("MM001", what, exit=Exit.USAGE, hint=f"one of: {', '.join(list_targets())}")
+    table = _read(path)
+    table["memories"] = table.pop("memory", None)
+    table.setdefault("name", path.stem)
+    return _record(Target, {k: v for k, v in table.items() if v is not None}, path.name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The table of one file, laid over that of the target it names with `same_as`."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise _wrong(path.name, str(error)) from error
+    base = table.pop("same_as", None)
+    if base is None:
+        return table
+    base_path = data_dir("targets") / f"{base}.toml"
+    if not base_path.is_file() or base_path.resolve() == path.resolve():
+        raise _wrong(path.name, f'same_as = "{base}" is no known target')
+    under = _read(base_path)
+    for key in ("packages", "cost", "qemu"):  # these are added to; everything else is replaced
+        if isinstance(under.get(key), dict) and isinstance(table.get(key), dict):
+            table[key] = under[key] | table[key]
+    return under | table
+
+
+def _record(kind: type[_T], value: object, where: str) -> _T:
+    """`value`, a TOML table, as a `kind`; its fields and their types are the only keys allowed."""
+    if not isinstance(value, dict):
+        raise _wrong(where, "must be a table")
+    table: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+    known = {f.name: f for f in fields(kind)}  # pyright: ignore[reportArgumentType]
+    for key in table:
+        if key not in known:
+            raise _wrong(where, f'unknown key "{key}"', hint=f"known: {', '.join(known)}")
+    for key, f in known.items():
+        if key not in table and f.default is MISSING and f.default_factory is MISSING:
+            raise _wrong(where, f'"{"memory" if key == "memories" else key}" is missing')
+    hints = get_type_hints(kind)
+    return kind(**{key: _typed(hints[key], v, f'{where}, "{key}"') for key, v in table.items()})
+
+
+def _typed(kind: object, value: Any, where: str) -> object:
+    """`value` as the field type `kind`."""
+    if kind == tuple[Memory, ...]:
+        return tuple(_record(Memory, m, f"{where}, entry {i}") for i, m in enumerate(_list(value, where)))
+    if kind == tuple[str, ...]:
+        return tuple(_scalar(str, v, where) for v in _list(value, where))
+    if kind == Mapping[str, str] or kind == Mapping[str, float]:
+        if not isinstance(value, dict):
+            raise _wrong(where, "must be a table")
+        scalar = str if kind == Mapping[str, str] else float
+        items: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        return MappingProxyType({k: _scalar(scalar, v, f"{where}, {k}") for k, v in items.items()})
+    if kind == Qemu | None:
+        return _record(Qemu, value, where)
+    if kind == Region | None:
+        return _record(Region, value, where)
+    return _scalar(kind, value, where)
+
+
+def _list(value: Any, where: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise _wrong(where, "must be a list")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _scalar(kind: object, value: object, where: str) -> object:
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:
+        wanted = getattr(kind, "__name__", str(kind))
+        raise _wrong(where, f"must be of type {wanted}, not {type(value).__name__}")
+    if isinstance(value, int) and value < 0:
+        raise _wrong(where, f"must not be negative: {value}")
+    return value
+
+
+def _wrong(where: str, what: str, hint: str = "") -> CompileError:
+    return CompileError("MM002", f"target {where}: {what}", exit=Exit.USAGE, hint=hint)
