@@ -1,0 +1,1 @@
+"""mmcc: an ahead-of-time compiler from ONNX to plain C, under a proved RAM limit."""

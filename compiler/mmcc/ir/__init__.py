@@ -1,0 +1,1 @@
+"""The values that pass between the parts: Graph, Nest, Plan, Program. They import nothing above."""

@@ -1,0 +1,117 @@
+"""Plan level: which nodes run together, when each buffer lives, and where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from mmcc.ir.nest import Span
+
+
+class BufferKind(Enum):
+    """Why the bytes are needed; reports group by it, the solver does not look at it."""
+
+    INPUT = "input"  # holds a model input (at least)
+    OUTPUT = "output"  # holds a model output (at least)
+    TENSOR = "tensor"  # a whole tensor, between groups
+    RING = "ring"  # the newest rows of a tensor inside a group
+    SCRATCH = "scratch"  # workspace of one kernel call
+    STAGED = "staged"  # constants copied in from a slower tier
+
+
+@dataclass(frozen=True, slots=True)
+class Strip:
+    """Columns [lo, hi) of the group's last output; one strip is the whole width."""
+
+    columns: Span
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Nodes (indices into the graph's nodes) that run as one loop over rows of the last one's output."""
+
+    nodes: tuple[int, ...]
+    tile_rows: int = 0  # 0: all rows in one turn
+    strips: tuple[Strip, ...] = ()  # empty: the whole width at once
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """Bytes with a lifetime in steps (= positions of groups): a rectangle for the packing problem."""
+
+    name: str
+    kind: BufferKind
+    size: int
+    live: Span  # steps; half-open
+    tiers: tuple[str, ...]  # where it may be, best first
+    align: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Where one tensor is: in-place ops, Reshape and Concat put several tensors in one buffer.
+
+    Strides and offset in bytes. `rows` is the ring length; the whole tensor if it equals its rows.
+    """
+
+    buffer: str
+    offset: int
+    row_stride: int
+    col_stride: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one buffer is."""
+
+    tier: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """At `step`, `output` may be written over the dying `input`: its offset is at most that of `input`
+    minus `distance` (or they are apart). Both are buffer names."""
+
+    step: int
+    output: str
+    input: str
+    distance: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The planner's answer. Complete: code generation decides nothing about memory.
+
+    `aliases` are nodes that need no code: a Reshape, or a Concat whose inputs were made in place.
+    `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
+    """
+
+    groups: tuple[Group, ...]
+    aliases: frozenset[int]  # indices of nodes that need no code
+    buffers: tuple[Buffer, ...]
+    slots: dict[str, Slot]  # by tensor
+    places: dict[str, Place]  # by buffer
+    overlaps: tuple[Overlap, ...] = ()
+    scratch: dict[int, str] | None = None  # by node: the buffer its kernel works in
+    proved_optimal: bool = False
+    bound: int = 0
+    seconds: float = 0.0
+
+    def peak(self, tier: str) -> int:
+        """Bytes the arena of `tier` must have."""
+        return max(
+            (self.places[b.name].offset + b.size for b in self.buffers if self.places[b.name].tier == tier),
+            default=0,
+        )
+
+    def __str__(self) -> str:
+        lines = [f"plan: {len(self.groups)} groups, bound {self.bound}, proved {self.proved_optimal}"]
+        for b in sorted(self.buffers, key=lambda b: (b.live.lo, b.name)):
+            place = self.places[b.name]
+            lines.append(
+                f"  {place.tier}+{place.offset:<8} {b.size:>8} bytes, steps [{b.live.lo}, {b.live.hi}), "
+                f"{b.kind.value} {b.name}"
+            )
+        return "\n".join(lines)

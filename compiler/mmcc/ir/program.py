@@ -1,0 +1,118 @@
+"""Program level: the statements of the generated C file, with every address a number."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from mmcc.errors import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """One array in the weights: its C name, its packed data, and its alignment in bytes."""
+
+    name: str
+    data: NDArray[Any]
+    align: int = 4
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """How a kernel finds a tensor: `memory` is a tier or an external buffer; strides in elements.
+
+    Row r is at offset + (r mod rows) * row_stride; `rows` is the ring length or the whole height.
+    """
+
+    memory: str
+    offset: int  # bytes
+    row_stride: int
+    col_stride: int
+    rows: int
+
+
+Field = int | float | View | Constant
+
+
+@dataclass(frozen=True, slots=True)
+class KernelUse:
+    """One node's kernel: a template, what its code is specialised for, and the node's numbers.
+
+    Nodes with equal `template` and `options` share one C function; `fields` become a constant struct of the
+    node in flash, in order. A Constant field is an offset into the weights, a View a small struct.
+    """
+
+    template: str
+    options: tuple[tuple[str, Any], ...]
+    fields: tuple[tuple[str, Field], ...]
+    scratch: int = 0  # bytes of workspace that a call needs
+    max_kernel_rows: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Output columns [begin, end) of a call, and the first column that each view holds."""
+
+    begin: int
+    end: int
+    inputs: tuple[int, ...]
+    output: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Run a node's kernel on output rows [begin, end); both are C expressions over loop variables."""
+
+    node: int
+    columns: Columns
+    begin: str
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class For:
+    """`for (int32_t var = ...; var < extent; var += step) body`; a pulled loop has no initial value."""
+
+    var: str
+    extent: str
+    step: int
+    body: tuple[Stmt, ...]
+    fresh: bool = True  # False: the variable goes on from where it stood
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One group of the plan, with the comment that introduces it."""
+
+    group: int
+    nodes: tuple[int, ...]
+    comment: str
+    body: tuple[Stmt, ...]
+
+
+Stmt = Call | For | Step
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramNode:
+    """What the C file says about one node."""
+
+    index: int
+    label: str
+    c_name: str
+    op: str
+    where: tuple[Where, ...]
+    use: KernelUse
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One model: arenas by tier with their sizes, its nodes, then statements in order."""
+
+    name: str
+    arenas: dict[str, int]
+    nodes: tuple[ProgramNode, ...]
+    body: tuple[Stmt, ...]

@@ -1,0 +1,20 @@
+"""Imports every operator family, so that the registry is complete."""
+
+from __future__ import annotations
+
+from mmcc.ops import (  # noqa: F401
+    OPS,
+    conv,
+    conv_transpose,
+    dense,
+    elementwise,
+    movement,
+    normalize,
+    pool,
+    quantize,
+    reduce,
+    resize,
+    softmax,
+)
+
+__all__ = ["OPS"]

@@ -1,0 +1,143 @@
+"""Products of matrices: a dense layer with constant weights, and two activations multiplied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import DType, Shape, Tensor
+from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
+from mmcc.ops import ShapeError, op
+from mmcc.ops.activation import Activation, activate
+from mmcc.ops.requantize import requantize, saturate
+
+
+def dense_shape(x: Shape, w: Shape) -> Shape:
+    """Shape rule: x [K] or [M, K], w [N, K]."""
+    if len(x) not in (1, 2) or len(w) != 2 or x[-1] != w[1]:
+        raise ShapeError(f"dense weights {list(w)} do not fit input {list(x)}")
+    return (*x[:-1], w[0])
+
+
+def dense_nest(x: Shape, w: Shape, per_channel: int) -> Nest:
+    """Loops (m,) n, k."""
+    n, k = Loop("n", w[0]), Loop("k", w[1], LoopKind.REDUCE)
+    rows = (Loop("m", x[0]),) if len(x) == 2 else ()
+    row = tuple(m.i for m in rows)
+    return Nest(
+        loops=(*rows, n, k),
+        reads=(
+            Access(0, x, (*row, k.i)),
+            Access(1, w, (n.i, k.i)),
+            *(Access(2 + j, (w[0],), (n.i,)) for j in range(per_channel)),
+        ),
+        write=Access(0, dense_shape(x, w), (*row, n.i)),
+        multiplies=True,
+    )
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """y[.., n] = act(b[n] + sum over k of x[.., k] * w[n, k]), float.
+
+    Operands: x [K] or [M,K], w [N,K], b [N].
+    """
+
+    activation: Activation | None = None
+
+    kernel: ClassVar[str] = "dense"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        x, w, _ = inputs
+        return dense_shape(x.shape, w.shape), x.dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return dense_nest(inputs[0], inputs[1], 1)
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        x, w, b = inputs
+        return activate((x @ w.T + b).astype(x.dtype), self.activation)
+
+    def __str__(self) -> str:
+        return f"dense<{self.activation}>" if self.activation else "dense"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class DenseInt8:
+    """Integers, as ConvInt8: x int8 [K] or [M,K], w int8 [N,K], b int32, multiplier int32, shift int8 [N]."""
+
+    x_zero: int
+    y_zero: int
+    w_zero: int = 0
+    low: int = -128
+    high: int = 127
+
+    kernel: ClassVar[str] = "dense_int8"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return dense_shape(inputs[0].shape, inputs[1].shape), DType.I8
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return dense_nest(inputs[0], inputs[1], len(inputs) - 2)
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        x, w, b, multiplier, shift = inputs
+        wide = x.astype(np.float64) - self.x_zero
+        acc = (wide @ (w.astype(np.float64) - self.w_zero).T).astype(np.int64) + b
+        return saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"dense_int8<z{self.x_zero}->{self.y_zero} [{self.low},{self.high}]>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class MatMul:
+    """a [.., M, K] times b [.., K, N], both activations, float; leading axes broadcast as numpy's do."""
+
+    kernel: ClassVar[str] = "matmul"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return _matmul_shape(inputs[0].shape, inputs[1].shape), inputs[0].dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        a, b = inputs
+        y = _matmul_shape(a, b)
+        batch = tuple(Loop(f"b{k}", extent) for k, extent in enumerate(y[:-2]))
+        m, n, k = Loop("m", y[-2]), Loop("n", y[-1]), Loop("k", a[-1], LoopKind.REDUCE)
+        return Nest(
+            loops=(*batch, m, n, k),
+            reads=(
+                Access(0, a, (*_leading(a, batch), m.i, k.i)),
+                Access(1, b, (*_leading(b, batch), k.i, n.i)),
+            ),
+            write=Access(0, y, (*(loop.i for loop in batch), m.i, n.i)),
+            multiplies=True,
+        )
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        a, b = inputs
+        return np.matmul(a, b)
+
+    def __str__(self) -> str:
+        return "matmul"
+
+
+def _matmul_shape(a: Shape, b: Shape) -> Shape:
+    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
+        raise ShapeError(f"cannot multiply {list(a)} by {list(b)}")
+    try:
+        return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
+    except ValueError:
+        raise ShapeError(f"cannot multiply {list(a)} by {list(b)}: leading axes do not broadcast") from None
+
+
+def _leading(shape: Shape, batch: tuple[Loop, ...]):
+    own = shape[:-2]
+    loops = batch[len(batch) - len(own) :]
+    return tuple(CONSTANT if extent == 1 else loop.i for extent, loop in zip(own, loops, strict=True))

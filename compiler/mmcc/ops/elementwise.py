@@ -1,0 +1,316 @@
+"""Elementwise operators with numpy broadcasting: functions of one, two and three operands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import erf, sqrt
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import DType, Shape, Tensor
+from mmcc.ir.nest import CONSTANT, Access, Nest
+from mmcc.ops import ShapeError, op
+from mmcc.ops.movement import output_loops
+from mmcc.ops.requantize import requantize, saturate
+
+Array = NDArray[Any]
+
+
+def broadcast_shape(*inputs: Shape) -> Shape:
+    """The shape that numpy's broadcasting gives; ShapeError if there is none."""
+    try:
+        return np.broadcast_shapes(*inputs)
+    except ValueError:
+        raise ShapeError(f"shapes {[list(x) for x in inputs]} do not broadcast") from None
+
+
+def broadcast_nest(*inputs: Shape) -> Nest:
+    """One loop an axis of the output; an operand's axis of extent 1 is read at 0."""
+    y = broadcast_shape(*inputs)
+    loops = output_loops(y)
+    reads: list[Access] = []
+    for k, x in enumerate(inputs):
+        own = loops[len(loops) - len(x) :]
+        index = tuple(
+            CONSTANT if n == 1 and loop.extent != 1 else loop.i for n, loop in zip(x, own, strict=True)
+        )
+        reads.append(Access(k, x, index))
+    return Nest(loops, tuple(reads), Access(0, y, tuple(loop.i for loop in loops)))
+
+
+def _sigmoid(x: Array) -> Array:
+    return np.where(x >= 0, 1 / (1 + np.exp(-np.abs(x))), np.exp(-np.abs(x)) / (1 + np.exp(-np.abs(x))))
+
+
+def _softplus(x: Array) -> Array:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+_erf: Callable[[Array], Array] = np.vectorize(erf, otypes=[np.float64])
+
+# name -> (number of parameters, meaning on float64, result rounded to float32)
+UNARY: dict[str, tuple[int, Callable[..., Array]]] = {
+    "abs": (0, np.abs),
+    "neg": (0, np.negative),
+    "exp": (0, np.exp),
+    "log": (0, np.log),
+    "sqrt": (0, np.sqrt),
+    "reciprocal": (0, np.reciprocal),
+    "floor": (0, np.floor),
+    "ceil": (0, np.ceil),
+    "round": (0, np.rint),
+    "sign": (0, np.sign),
+    "erf": (0, _erf),
+    "sin": (0, np.sin),
+    "cos": (0, np.cos),
+    "tan": (0, np.tan),
+    "tanh": (0, np.tanh),
+    "atan": (0, np.arctan),
+    "sigmoid": (0, _sigmoid),
+    "clamp": (2, lambda x, low, high: np.minimum(np.maximum(x, low), high)),
+    "leaky_relu": (1, lambda x, slope: np.where(x >= 0, x, slope * x)),
+    "hard_sigmoid": (2, lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1)),
+    "hard_swish": (0, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
+    "elu": (1, lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0)))),
+    "selu": (2, lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))),
+    "celu": (
+        1,
+        lambda x, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha)),
+    ),
+    "softplus": (0, _softplus),
+    "softsign": (0, lambda x: x / (1 + np.abs(x))),
+    "gelu": (0, lambda x: 0.5 * x * (1 + _erf(x / sqrt(2)))),
+    "gelu_tanh": (0, lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3)))),
+    "silu": (0, lambda x: x * _sigmoid(x)),
+    "mish": (0, lambda x: x * np.tanh(_softplus(x))),
+    "thresholded_relu": (1, lambda x, alpha: np.where(x > alpha, x, 0)),
+    "shrink": (2, lambda x, bias, lambd: np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0))),
+    "not": (0, np.logical_not),
+}
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class Unary:
+    """y = function(x; parameters), element by element; see UNARY.
+
+    Of integers only abs, neg, sign, clamp and not.
+    """
+
+    function: str
+    parameters: tuple[float, ...] = ()
+
+    kernel: ClassVar[str] = "unary"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return inputs[0].shape, inputs[0].dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        count, function = UNARY[self.function]
+        assert len(self.parameters) == count
+        wide = x.astype(np.float64) if x.dtype == np.float32 else x
+        with np.errstate(all="ignore"):
+            return function(wide, *(float(np.float32(p)) for p in self.parameters)).astype(x.dtype)
+
+    def __str__(self) -> str:
+        return f"{self.function}{list(self.parameters) if self.parameters else ''}"
+
+
+def _integer_divide(a: Array, b: Array) -> Array:
+    """C's division, which is ONNX's: towards zero; by zero gives 0 rather than a trap."""
+    safe = np.where(b == 0, 1, b)
+    return np.where(b == 0, 0, np.sign(a) * np.sign(safe) * (np.abs(a) // np.abs(safe)))
+
+
+BINARY: dict[str, Callable[[Array, Array], Array]] = {
+    "add": np.add,
+    "sub": np.subtract,
+    "mul": np.multiply,
+    "div": lambda a, b: a / b if a.dtype == np.float32 else _integer_divide(a, b),
+    "pow": np.power,
+    "min": np.minimum,
+    "max": np.maximum,
+    "mod": np.mod,
+    "fmod": np.fmod,
+    "prelu": lambda x, slope: np.where(x >= 0, x, x * slope),
+    "equal": np.equal,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "and": np.logical_and,
+    "or": np.logical_or,
+    "xor": np.logical_xor,
+}
+COMPARISONS = frozenset(("equal", "greater", "greater_equal", "less", "less_equal"))
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """y = function(a, b) with broadcasting; see BINARY. One type for both; comparisons give bool."""
+
+    function: str
+
+    kernel: ClassVar[str] = "binary"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        a, b = inputs
+        if a.dtype != b.dtype:
+            raise ShapeError(f"{self.function} of {a.dtype.name} and {b.dtype.name}")
+        return broadcast_shape(a.shape, b.shape), DType.BOOL if self.function in COMPARISONS else a.dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: Array) -> Array:
+        a, b = inputs
+        y = bool if self.function in COMPARISONS else a.dtype
+        with np.errstate(all="ignore"):
+            return BINARY[self.function](a, b).astype(y)
+
+    def __str__(self) -> str:
+        return self.function
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class Where:
+    """y = a where condition, else b; the condition is bool."""
+
+    kernel: ClassVar[str] = "where"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return broadcast_shape(*(x.shape for x in inputs)), inputs[1].dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: Array) -> Array:
+        return np.where(*inputs)
+
+    def __str__(self) -> str:
+        return "where"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class Cast:
+    """Convert to another element type: float to integer truncates and saturates, bool is x != 0."""
+
+    dtype: DType
+
+    kernel: ClassVar[str] = "cast"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return inputs[0].shape, self.dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: Array) -> Array:
+        (x,) = inputs
+        if x.dtype == np.float32 and self.dtype not in (DType.F32, DType.BOOL):
+            info = np.iinfo(self.dtype.numpy)
+            x = np.clip(np.trunc(np.nan_to_num(x.astype(np.float64))), info.min, info.max)
+        return x.astype(self.dtype.numpy)
+
+    def __str__(self) -> str:
+        return f"cast<{self.dtype.name.lower()}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """y = table[x + 128] for int8 x: any function of one quantized value, exact by construction.
+
+    Operands: x int8, table int8 [256].
+    """
+
+    kernel: ClassVar[str] = "lookup"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        if inputs[1].shape != (256,):
+            raise ShapeError(f"a look-up table has 256 entries, not {list(inputs[1].shape)}")
+        return inputs[0].shape, inputs[1].dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        nest = broadcast_nest(inputs[0])
+        return Nest(nest.loops, (*nest.reads, Access(1, inputs[1], (None,))), nest.write)
+
+    def reference(self, *inputs: Array) -> Array:
+        x, table = inputs
+        return table[x.astype(np.int64) + 128]
+
+    def __str__(self) -> str:
+        return "lookup"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class AddInt8:
+    """y = clamp(((a - za) * ma + (b - zb) * mb + 2^(shift-1)) >> shift + y_zero), in 64 bits.
+
+    A subtraction has a negative multiplier.
+    """
+
+    zeros: tuple[int, int]
+    multipliers: tuple[int, int]
+    shift: int
+    y_zero: int
+    low: int = -128
+    high: int = 127
+
+    kernel: ClassVar[str] = "add_int8"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return broadcast_shape(*(x.shape for x in inputs)), DType.I8
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: Array) -> Array:
+        a, b = (
+            (x.astype(np.int64) - zero) * m
+            for x, zero, m in zip(inputs, self.zeros, self.multipliers, strict=True)
+        )
+        scaled = (a + b + (np.int64(1) << (self.shift - 1))) >> self.shift
+        return saturate(scaled, self.y_zero, self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"add_int8<z{self.zeros[0]},{self.zeros[1]}->{self.y_zero}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class MulInt8:
+    """y = clamp(requantize((a - za) * (b - zb)) + y_zero)."""
+
+    zeros: tuple[int, int]
+    multiplier: int
+    shift: int
+    y_zero: int
+    low: int = -128
+    high: int = 127
+
+    kernel: ClassVar[str] = "mul_int8"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return broadcast_shape(*(x.shape for x in inputs)), DType.I8
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: Array) -> Array:
+        a, b = (x.astype(np.int64) - zero for x, zero in zip(inputs, self.zeros, strict=True))
+        return saturate(requantize(a * b, self.multiplier, self.shift), self.y_zero, self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"mul_int8<z{self.zeros[0]},{self.zeros[1]}->{self.y_zero}>"

@@ -1,0 +1,131 @@
+"""Max and average pools over [H, W, C]."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import DType, Shape, Tensor
+from mmcc.ir.nest import Access, Loop, Nest
+from mmcc.ops import op
+from mmcc.ops.requantize import requantize, saturate
+from mmcc.ops.window import Window
+
+Pads = tuple[int, int, int, int]
+
+
+def pool_nest(window: Window, x: Shape, tables: tuple[Shape, ...] = ()) -> Nest:
+    """Loops oh, ow, c, kh, kw; `tables` are operands any element of which may be read."""
+    size = window.output(x)
+    oh, ow, c, kh, kw = Loop("oh", size[0]), Loop("ow", size[1]), Loop("c", x[2]), *window.loops()
+    row, col = window.access(oh, ow, kh, kw)
+    return Nest(
+        loops=(oh, ow, c, kh, kw),
+        reads=(
+            Access(0, x, (row, col, c.i)),
+            *(Access(1 + k, t, (None,) * len(t)) for k, t in enumerate(tables)),
+        ),
+        write=Access(0, (*size, x[2]), (oh.i, ow.i, c.i)),
+    )
+
+
+def window_counts(window: Window, counted: Pads, x: Shape) -> NDArray[np.int64]:
+    """For each output [OH, OW], how many taps lie in the input grown by the pads in `counted`."""
+    size = window.output(x)
+    axes: list[NDArray[np.int64]] = []
+    for axis in (0, 1):
+        start = np.arange(size[axis]) * window.strides[axis] - window.pads[axis]
+        taps = start[:, None] + np.arange(window.kernel[axis]) * window.dilations[axis]
+        inside = (taps >= -counted[axis]) & (taps < x[axis] + counted[axis + 2])
+        axes.append(inside.sum(1))
+    return axes[0][:, None] * axes[1][None, :]
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class MaxPool:
+    """Largest of the window; any type; samples outside x never win."""
+
+    window: Window
+
+    kernel: ClassVar[str] = "max_pool"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        (x,) = inputs
+        return (*self.window.output(x.shape), x.shape[2]), x.dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return pool_nest(self.window, inputs[0])
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        (x,) = inputs
+        least = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
+        return self.window.taps(x, least).max((2, 3))
+
+    def __str__(self) -> str:
+        return f"max_pool<{self.window}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class AveragePool:
+    """Mean of the window, float. A tap counts if it lies in the input grown by the pads in `counted`."""
+
+    window: Window
+    counted: Pads = (0, 0, 0, 0)
+
+    kernel: ClassVar[str] = "average_pool"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        (x,) = inputs
+        return (*self.window.output(x.shape), x.shape[2]), x.dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return pool_nest(self.window, inputs[0])
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        (x,) = inputs
+        total = self.window.taps(x, 0).sum((2, 3))
+        return (total / window_counts(self.window, self.counted, x.shape)[..., None]).astype(x.dtype)
+
+    def __str__(self) -> str:
+        return f"average_pool<{self.window}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class AveragePoolInt8:
+    """Integers: y = clamp(requantize(sum (x - x_zero)) + y_zero).
+
+    Operands: x int8, multiplier int32 [N], shift int8 [N], indexed by the count of taps less one; N = 1
+    if every window has the same count.
+    """
+
+    window: Window
+    x_zero: int
+    y_zero: int
+    counted: Pads = (0, 0, 0, 0)
+    low: int = -128
+    high: int = 127
+
+    kernel: ClassVar[str] = "average_pool_int8"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        x = inputs[0]
+        return (*self.window.output(x.shape), x.shape[2]), DType.I8
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return pool_nest(self.window, inputs[0], inputs[1:])
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        x, multiplier, shift = inputs
+        total = self.window.taps(x.astype(np.int64) - self.x_zero, 0).sum((2, 3))
+        entry = window_counts(self.window, self.counted, x.shape)[..., None] - 1 if len(multiplier) > 1 else 0
+        scaled = requantize(total, multiplier[entry], shift[entry])
+        return saturate(scaled, self.y_zero, self.low, self.high)
+
+    def __str__(self) -> str:
+        return f"average_pool_int8<{self.window} z{self.x_zero}->{self.y_zero}>"

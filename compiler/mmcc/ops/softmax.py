@@ -1,0 +1,90 @@
+"""Softmax and LogSoftmax along the last axis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import DType, Shape, Tensor
+from mmcc.ir.nest import Access, Loop, LoopKind, Nest
+from mmcc.ops import op
+from mmcc.ops.movement import output_loops
+
+
+def softmax_nest(x: Shape, tables: tuple[Shape, ...] = ()) -> Nest:
+    """Every output reads its whole last axis."""
+    loops = output_loops(x)
+    k = Loop("k", x[-1], LoopKind.REDUCE)
+    return Nest(
+        loops=(*loops, k),
+        reads=(
+            Access(0, x, (*(loop.i for loop in loops[:-1]), k.i)),
+            *(Access(1 + j, t, (None,) * len(t)) for j, t in enumerate(tables)),
+        ),
+        write=Access(0, x, tuple(loop.i for loop in loops)),
+    )
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class Softmax:
+    """exp(x - max) / sum exp(x - max) over the last axis, or its logarithm; float."""
+
+    log: bool = False
+
+    kernel: ClassVar[str] = "softmax"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return inputs[0].shape, inputs[0].dtype
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return softmax_nest(inputs[0])
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        x = inputs[0].astype(np.float64)
+        x = x - x.max(-1, keepdims=True)
+        total = np.exp(x).sum(-1, keepdims=True)
+        return (x - np.log(total) if self.log else np.exp(x) / total).astype(np.float32)
+
+    def __str__(self) -> str:
+        return "log_softmax" if self.log else "softmax"
+
+
+def exp_table(x_scale: float) -> NDArray[np.uint32]:
+    """exp(-d * x_scale) for d = 0..255 in units of 2^-23, so that 512 of them add up in 32 bits."""
+    return np.rint(np.exp(-np.arange(256) * float(x_scale)) * 2.0**23).astype(np.uint32)
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class SoftmaxInt8:
+    """Softmax of int8 by a table of exponentials; y = clamp(round(e * y_inverse / sum e) + y_zero).
+
+    `y_inverse` is 1 / output scale in units of 2^-16. Operands: x int8, table int32 [256] (exp_table).
+    """
+
+    y_inverse: int
+    y_zero: int
+
+    kernel: ClassVar[str] = "softmax_int8"
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        return inputs[0].shape, DType.I8
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return softmax_nest(inputs[0], inputs[1:])
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        x, table = inputs
+        wide = x.astype(np.int64)
+        e = table.astype(np.int64)[wide.max(-1, keepdims=True) - wide]
+        total = e.sum(-1, keepdims=True)
+        numerator = e * self.y_inverse  # below 2^23 * 2^24 * ...: fits 64 bits
+        rounded = (numerator + (total << 15)) // (total << 16)
+        return np.clip(rounded + self.y_zero, -128, 127).astype(np.int8)
+
+    def __str__(self) -> str:
+        return f"softmax_int8<->{self.y_zero}>"
