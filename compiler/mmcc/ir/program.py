@@ -22,13 +22,14 @@ class Constant:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a kernel finds a tensor: `memory` is a tier or an external buffer; strides in elements.
+    """How a kernel finds a tensor: row r begins at offset + (r mod rows) * row_stride bytes.
 
-    Row r is at offset + (r mod rows) * row_stride; `rows` is the ring length or the whole height.
+    `rows` is the ring length or the whole height; 1 repeats the row (broadcasting). Pixels of a row are
+    `col_stride` elements apart. `memory` is "arena", "weights" or an external input or output.
     """
 
     memory: str
-    offset: int  # bytes
+    offset: int | Constant
     row_stride: int
     col_stride: int
     rows: int
@@ -48,8 +49,6 @@ class KernelUse:
     template: str
     options: tuple[tuple[str, Any], ...]
     fields: tuple[tuple[str, Field], ...]
-    scratch: int = 0  # bytes of workspace that a call needs
-    max_kernel_rows: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +97,22 @@ Stmt = Call | For | Step
 
 @dataclass(frozen=True, slots=True)
 class ProgramNode:
-    """What the C file says about one node."""
+    """What the C file says about one node: `index` in the graph, and the label its constants carry."""
 
     index: int
     label: str
-    c_name: str
     op: str
+    comment: str
     where: tuple[Where, ...]
     use: KernelUse
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One model: arenas by tier with their sizes, its nodes, then statements in order."""
+    """One model: arenas by tier with their sizes, where its inputs and outputs are, its nodes, then statements."""
 
     name: str
     arenas: dict[str, int]
+    ports: dict[str, View]  # by tensor
     nodes: tuple[ProgramNode, ...]
-    body: tuple[Stmt, ...]
+    body: tuple[Step, ...]

@@ -1,0 +1,1 @@
+"""Plan -> Program -> C text and the files around it."""

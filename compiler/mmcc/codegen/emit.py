@@ -1,0 +1,328 @@
+"""Program -> the files of a package, as text. Every number and name is decided before a template prints it."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmcc.codegen.kernel import Kernel, render, render_kernel
+from mmcc.codegen.names import escape
+from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out
+from mmcc.ir.graph import Graph, Port
+from mmcc.ir.program import Call, Columns, Constant, Field, For, Program, ProgramNode, Step, Stmt, View
+from mmcc.resources import data_dir
+from mmcc.target import Target
+
+WEIGHTS = "weights"
+RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
+INTEGER_TYPES = (
+    ("int8_t", -(2**7), 2**7),
+    ("uint8_t", 0, 2**8),
+    ("int16_t", -(2**15), 2**15),
+    ("uint16_t", 0, 2**16),
+    ("int32_t", -(2**31), 2**31),
+    ("uint32_t", 0, 2**32),
+)
+TYPE_SIZE = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2}
+
+
+@dataclass(frozen=True, slots=True)
+class EmitOptions:
+    """How the package is to be: prefix of all symbols, weights as C arrays or as a file."""
+
+    name: str
+    weights_in_c: bool = True
+    version: str = ""
+    ram: str = ""  # one line for the header: the proved figure
+    arena_align: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class PortText:
+    """What the header says about one input or output."""
+
+    index: int
+    kind: str  # "input" or "output"
+    name: str
+    ctype: str
+    shape: tuple[int, ...]
+    order: str  # which axis of the model each axis is
+    elements: int
+    bytes: int
+    memory: str
+    offset: int
+    external: bool
+    scale: str  # "" where not quantized
+    zero_point: int
+    model_shape: tuple[int, ...]
+    converts: bool  # the model's own tensor is float, the caller converts
+
+
+@dataclass(frozen=True, slots=True)
+class NodeText:
+    """One constant struct of the source file."""
+
+    label: str
+    struct: str
+    comment: str
+    members: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """Generated text files by name, and the weights, which are a file of their own if so asked."""
+
+    files: dict[str, str]
+    weights: Weights
+    kernels: tuple[Kernel, ...]
+
+
+def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -> Package:
+    """All files of the package but the reports and the self-test."""
+    ports_in_weights = _constant_ports(graph)
+    weights = lay_out(program.nodes, ports_in_weights.values())
+    ports = _ports(graph, program, weights, ports_in_weights)
+    memories = _memories(program, ports)
+    kernels, kernel_of = _kernels(program, options.name)
+    columns = _columns(program)
+    common: dict[str, Any] = {
+        "p": options.name,
+        "P": options.name.upper(),
+        "options": options,
+        "program": program,
+        "ports": ports,
+        "inputs": [port for port in ports if port.kind == "input"],
+        "outputs": [port for port in ports if port.kind == "output"],
+        "memories": memories,
+        "weights": weights,
+        "ready": zlib.crc32(f"{options.name} {weights.size} {program.arenas}".encode()) | 1,
+        "tier": next(iter(program.arenas), "sram"),
+        "arena_size": max(1, sum(program.arenas.values())),
+    }
+    nodes = [_node_text(node, kernel_of[node.label], weights, options.name) for node in program.nodes]
+    body = _statements(program.body, kernel_of, columns, options.name)
+    files = {
+        f"{options.name}.h": render("network.h.j2", **common),
+        f"{options.name}_internal.h": render(
+            "internal.h.j2",
+            kernels=kernels,
+            view_types=_view_types(program),
+            column_types=_column_types(columns),
+            **common,
+        ),
+        f"{options.name}_kernels.c": render(
+            "kernels.c.j2", bodies=[render_kernel(kernel, target.kernels) for kernel in kernels], **common
+        ),
+        f"{options.name}.c": render("network.c.j2", nodes=nodes, columns=columns, body=body, **common),
+        "CMakeLists.txt": render("package.cmake.j2", **common),
+    }
+    if options.weights_in_c:
+        rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
+        files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
+    else:
+        files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
+    for header in RUNTIME_HEADERS:
+        files[header] = (data_dir("runtime_c") / header).read_text()
+    return Package(files, weights, kernels)
+
+
+def smallest_type(values: Iterable[int]) -> str:
+    """The smallest C integer type that holds all values."""
+    numbers = list(values)
+    for ctype, low, high in INTEGER_TYPES:
+        if all(low <= v < high for v in numbers):
+            return ctype
+    raise OverflowError(f"no 32-bit type holds {min(numbers)}..{max(numbers)}")
+
+
+# ---- inputs and outputs
+
+
+def _constant_ports(graph: Graph) -> dict[str, Constant]:
+    """Outputs that no input changes: they are read from the weights."""
+    names = dict.fromkeys(port.tensor for port in graph.outputs if port.tensor in graph.constants)
+    return {name: Constant(f"output_{k}", graph.constants[name]) for k, name in enumerate(names)}
+
+
+def _ports(
+    graph: Graph, program: Program, weights: Weights, constants: dict[str, Constant]
+) -> tuple[PortText, ...]:
+    texts: list[PortText] = []
+    for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
+        for index, port in enumerate(ports):
+            if port.tensor in constants:
+                memory, offset = WEIGHTS, weights.offsets[constants[port.tensor].name]
+            else:
+                view = program.ports[port.tensor]
+                assert isinstance(view.offset, int)
+                memory, offset = view.memory, view.offset
+            texts.append(_port_text(graph, port, index, kind, memory, offset, memory not in program.arenas))
+    return tuple(texts)
+
+
+def _port_text(
+    graph: Graph, port: Port, index: int, kind: str, memory: str, offset: int, external: bool
+) -> PortText:
+    tensor = graph.tensors[port.tensor]
+    quant = port.quant or tensor.quant
+    kept = sorted((axis, k) for k, axis in enumerate(port.axes) if axis is not None)
+    return PortText(
+        index=index,
+        kind=kind,
+        name=escape(port.onnx_name),
+        ctype=tensor.dtype.value,
+        shape=tensor.shape,
+        order=", ".join(str(k) for _, k in kept),
+        elements=tensor.bytes // tensor.dtype.size,
+        bytes=tensor.bytes,
+        memory=memory,
+        offset=offset,
+        external=external and memory != WEIGHTS,
+        scale=float_literal(float(quant.scale)) if quant else "",
+        zero_point=quant.zero_point if quant else 0,
+        model_shape=port.onnx_shape,
+        converts=port.quant is not None,
+    )
+
+
+def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
+    external = [port.memory for port in ports if port.external]
+    return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external)))
+
+
+# ---- kernels and their constant structs
+
+
+def _kernels(program: Program, prefix: str) -> tuple[tuple[Kernel, ...], dict[str, Kernel]]:
+    """One kernel for each template and set of options; nodes that share one are its users."""
+    users: dict[tuple[str, tuple[tuple[str, Any], ...]], list[ProgramNode]] = {}
+    for node in program.nodes:
+        users.setdefault((node.use.template, node.use.options), []).append(node)
+    several = [template for template, _ in users]
+    kernels: list[Kernel] = []
+    kernel_of: dict[str, Kernel] = {}
+    for (template, kernel_options), nodes in users.items():
+        suffix = (
+            "" if several.count(template) == 1 else f"_{sum(k.template == template for k in kernels) + 1}"
+        )
+        name = f"{prefix}_{template}{suffix}"
+        fields = _struct_fields([dict(node.use.fields) for node in nodes], prefix)
+        kernel = Kernel(
+            name,
+            f"{name}_layer",
+            template,
+            dict(kernel_options),
+            fields,
+            prefix,
+            tuple(n.label for n in nodes),
+        )
+        kernels.append(kernel)
+        kernel_of |= {node.label: kernel for node in nodes}
+    return tuple(kernels), kernel_of
+
+
+def _struct_fields(uses: Sequence[dict[str, Field]], prefix: str) -> tuple[tuple[str, str], ...]:
+    """Members of a constant struct, largest first, each as small as the values of all users allow."""
+    first = uses[0]
+    assert all(use.keys() == first.keys() for use in uses), f"users of one kernel differ in fields: {uses}"
+    members: list[tuple[str, str]] = []
+    for name, value in first.items():
+        if isinstance(value, View):
+            members.append((f"{prefix}_view", name))
+        elif isinstance(value, Constant):
+            members.append(("uint32_t", name))
+        elif any(isinstance(use[name], float) for use in uses):
+            members.append(("float", name))
+        else:
+            members.append((smallest_type(_integer(use[name]) for use in uses), name))
+    return tuple(sorted(members, key=lambda member: -TYPE_SIZE.get(member[0], 4)))
+
+
+def _integer(value: Field) -> int:
+    assert isinstance(value, int)
+    return int(value)
+
+
+def _node_text(node: ProgramNode, kernel: Kernel, weights: Weights, prefix: str) -> NodeText:
+    values = dict(node.use.fields)
+    members = tuple((name, _initializer(values[name], weights, prefix)) for _, name in kernel.fields)
+    return NodeText(node.label, kernel.struct, f"{node.index}: {node.op}: {node.comment}", members)
+
+
+def _initializer(value: Field, weights: Weights, prefix: str) -> str:
+    match value:
+        case View():
+            offset = value.offset
+            where = f"{offset}u" if isinstance(offset, int) else f"{weights.offsets[offset.name]}u"
+            memory = f"{prefix}_memory_{value.memory}".upper()
+            return f"{{{where}, {value.row_stride}, {value.col_stride}, {value.rows}, {memory}}}"
+        case Constant():
+            return f"{weights.offsets[value.name]}u"
+        case float():
+            return float_literal(value)
+        case _:
+            return str(int(value))
+
+
+def _views(program: Program) -> list[View]:
+    return [value for node in program.nodes for _, value in node.use.fields if isinstance(value, View)]
+
+
+def _view_types(program: Program) -> dict[str, str]:
+    views = _views(program)
+    return {
+        "row_stride": smallest_type(view.row_stride for view in views),
+        "col_stride": smallest_type(view.col_stride for view in views),
+        "rows": smallest_type(view.rows for view in views),
+    }
+
+
+# ---- the run function
+
+
+def _columns(program: Program) -> dict[Columns, str]:
+    """A name for each distinct set of columns."""
+    calls = [call for step in program.body for call in _calls(step)]
+    return {columns: f"columns_{k}" for k, columns in enumerate(dict.fromkeys(c.columns for c in calls))}
+
+
+def _column_types(columns: dict[Columns, str]) -> str:
+    return (
+        smallest_type(v for c in columns for v in (c.begin, c.end, c.output, *c.inputs))
+        if columns
+        else "int8_t"
+    )
+
+
+def _calls(statement: Stmt) -> list[Call]:
+    if isinstance(statement, Call):
+        return [statement]
+    return [call for inner in statement.body for call in _calls(inner)]
+
+
+def _statements(
+    body: Sequence[Stmt], kernel_of: dict[str, Kernel], columns: dict[Columns, str], prefix: str
+) -> list[str]:
+    lines: list[str] = []
+    for statement in body:
+        match statement:
+            case Step():
+                lines += ["", f"/* {statement.comment} */"]
+                lines += _statements(statement.body, kernel_of, columns, prefix)
+            case For():
+                start = f"int32_t {statement.var} = 0" if statement.fresh else ""
+                step = f"++{statement.var}" if statement.step == 1 else f"{statement.var} += {statement.step}"
+                lines.append(f"for ({start}; {statement.var} < {statement.extent}; {step}) {{")
+                lines += [f"    {line}" for line in _statements(statement.body, kernel_of, columns, prefix)]
+                lines.append("}")
+            case Call():
+                label = f"n{statement.node}"
+                where = f"&{label}, &{columns[statement.columns]}, {statement.begin}, {statement.end}"
+                lines += [
+                    f"{prefix.upper()}_BEFORE({statement.node})",
+                    f"{kernel_of[label].name}(memory, {where});",
+                    f"{prefix.upper()}_AFTER({statement.node})",
+                ]
+    return lines

@@ -1,0 +1,81 @@
+"""Graph and Plan -> Program: every node becomes a kernel with numbers, every group its loop."""
+
+from __future__ import annotations
+
+from mmcc.codegen.layers import (
+    Operand,
+    Site,
+    catalog,  # noqa: F401
+    kernel_use,
+)
+from mmcc.codegen.names import escape
+from mmcc.errors import Where
+from mmcc.ir.graph import Graph, Node, Tensor, geometry
+from mmcc.ir.plan import Group, Plan
+from mmcc.ir.program import Call, Columns, Program, ProgramNode, Step, View
+
+
+def lower(graph: Graph, plan: Plan, name: str) -> Program:
+    """Resolve all addresses. Nodes that the plan made aliases get no code."""
+    nodes: list[ProgramNode] = []
+    body: list[Step] = []
+    for number, group in enumerate(plan.groups):
+        members = [index for index in group.nodes if index not in plan.aliases]
+        nodes += [_program_node(graph, plan, index) for index in members]
+        if members:
+            body.append(_step(graph, number, group, members))
+    tiers = sorted({place.tier for place in plan.places.values()})
+    arenas = {tier: plan.peak(tier) for tier in tiers if not tier.startswith(("input_", "output_"))}
+    tensors = [port.tensor for port in (*graph.inputs, *graph.outputs) if port.tensor not in graph.constants]
+    ports = {tensor: view_of(plan, graph.tensors[tensor]) for tensor in tensors}
+    return Program(name, arenas, ports, tuple(nodes), tuple(body))
+
+
+def view_of(plan: Plan, tensor: Tensor) -> View:
+    """Where the plan put a tensor; external inputs and outputs are memories of their own."""
+    slot = plan.slots[tensor.name]
+    place = plan.places[slot.buffer]
+    return View(
+        place.tier,
+        place.offset + slot.offset,
+        slot.row_stride,
+        slot.col_stride // tensor.dtype.size,
+        slot.rows,
+    )
+
+
+def describe(where: tuple[Where, ...]) -> str:
+    """The model's own names for a node, safe in a comment."""
+    return " + ".join(f'{w.op} "{escape(w.name, 60)}"' if w.name else w.op for w in where)
+
+
+def _operand(graph: Graph, plan: Plan, name: str) -> Operand:
+    tensor = graph.tensors[name]
+    data = graph.constants.get(name)
+    return Operand(tensor, None if data is not None else view_of(plan, tensor), data)
+
+
+def _program_node(graph: Graph, plan: Plan, index: int) -> ProgramNode:
+    node = graph.nodes[index]
+    label = f"n{index}"
+    inputs = tuple(_operand(graph, plan, name) for name in node.inputs)
+    site = Site(label, inputs, _operand(graph, plan, node.output))
+    return ProgramNode(
+        index, label, str(node.op), _describe(graph, node), node.where, kernel_use(node.op, site)
+    )
+
+
+def _describe(graph: Graph, node: Node) -> str:
+    shapes = [list(graph.tensors[name].shape) for name in graph.activations(node)]
+    inputs = ", ".join("x".join(map(str, s)) or "1" for s in shapes)
+    output = "x".join(map(str, graph.tensors[node.output].shape)) or "1"
+    return f"{inputs} -> {output}, {describe(node.where)}"
+
+
+def _step(graph: Graph, number: int, group: Group, members: list[int]) -> Step:
+    (index,) = members
+    node = graph.nodes[index]
+    rows, cols, _ = geometry(graph.tensors[node.output].shape)
+    columns = Columns(0, cols, (0,) * max(2, len(node.inputs)))
+    call = Call(index, columns, "0", str(rows))
+    return Step(number, tuple(members), _describe(graph, node), (call,))

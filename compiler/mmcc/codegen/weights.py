@@ -1,0 +1,105 @@
+"""All constants of a model as one structure: offsets, bytes, and C text.
+
+One block keeps every weight reachable by an offset, so that it may lie in flash, in an external memory or in
+a file. Equal arrays are stored once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcc.ir.graph import DType
+from mmcc.ir.program import Constant, ProgramNode, View
+
+ALIGN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class WeightArray:
+    """One member of the structure."""
+
+    constant: Constant
+    offset: int
+
+    @property
+    def ctype(self) -> str:
+        dtype = self.constant.data.dtype
+        return "uint32_t" if dtype == np.uint32 else DType.of(self.constant.data).value
+
+    @property
+    def count(self) -> int:
+        return self.constant.data.size
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Where each constant is, and the size of the whole in bytes."""
+
+    arrays: tuple[WeightArray, ...]
+    offsets: dict[str, int]  # by constant name, duplicates included
+    size: int
+
+    def to_bytes(self) -> bytes:
+        """The block as it lies in a little-endian memory."""
+        block = bytearray(self.size)
+        for array in self.arrays:
+            data = array.constant.data
+            raw = data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
+            block[array.offset : array.offset + len(raw)] = raw
+        return bytes(block)
+
+
+def lay_out(nodes: Iterable[ProgramNode], more: Iterable[Constant] = ()) -> Weights:
+    """Place the constants of all nodes one behind the other, in order of use; big alignment is kept."""
+    arrays: list[WeightArray] = []
+    offsets: dict[str, int] = {}
+    seen: dict[tuple[str, bytes], int] = {}
+    end = 0
+    for constant in (*_constants(nodes), *more):
+        key = (constant.data.dtype.str, constant.data.tobytes())
+        if key in seen and seen[key] % constant.align == 0:
+            offsets[constant.name] = seen[key]
+            continue
+        offset = -(-end // constant.align) * constant.align
+        arrays.append(WeightArray(constant, offset))
+        offsets[constant.name] = seen[key] = offset
+        end = offset + constant.data.nbytes
+    return Weights(tuple(arrays), offsets, -(-end // ALIGN) * ALIGN)
+
+
+def _constants(nodes: Iterable[ProgramNode]) -> Iterator[Constant]:
+    for node in nodes:
+        for _, value in node.use.fields:
+            if isinstance(value, Constant):
+                yield value
+            elif isinstance(value, View) and isinstance(value.offset, Constant):
+                yield value.offset
+
+
+def c_values(constant: Constant, per_line: int = 16) -> Iterator[str]:
+    """The array as lines of C initializers."""
+    flat = constant.data.reshape(-1)
+    text = [float_literal(v) for v in flat.tolist()] if flat.dtype == np.float32 else _integers(flat)
+    for start in range(0, len(text), per_line):
+        yield ", ".join(text[start : start + per_line])
+
+
+def _integers(flat: np.ndarray[tuple[int], np.dtype[np.integer]]) -> list[str]:
+    least = np.iinfo(flat.dtype).min if flat.dtype != np.bool_ else 0
+    suffix = {"i8": "LL", "u4": "U"}.get(flat.dtype.str[1:], "")
+    if flat.dtype.itemsize >= 4 and least < 0:  # C has no literal for the least integer
+        return [f"({v + 1}{suffix} - 1)" if v == least else f"{v}{suffix}" for v in flat.tolist()]
+    return [f"{int(v)}{suffix}" for v in flat.tolist()]
+
+
+def float_literal(value: float) -> str:
+    """A C99 float constant that reads back as the same bits."""
+    if value != value:
+        return "(0.0f / 0.0f)"
+    if value in (float("inf"), float("-inf")):
+        return f"({'-' if value < 0 else ''}1.0f / 0.0f)"
+    text = f"{value:.9g}"
+    return text + ("f" if "." in text or "e" in text else ".0f")

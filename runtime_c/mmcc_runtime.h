@@ -1,0 +1,71 @@
+/* mmcc runtime: what every generated model shares. Header only; C99 and C++; needs no libc but string.h. */
+#ifndef MMCC_RUNTIME_H
+#define MMCC_RUNTIME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Changes when generated code and this header no longer fit together; the generated header checks it. */
+#define MMCC_RUNTIME_ABI 1
+
+/* What the functions of a generated model return. */
+typedef enum {
+    MMCC_OK = 0,
+    MMCC_ERROR_NULL = 1,            /* a pointer argument is NULL */
+    MMCC_ERROR_ARENA_SIZE = 2,      /* the arena is smaller than <NAME>_ARENA_SIZE */
+    MMCC_ERROR_ARENA_ALIGNMENT = 3, /* the arena is not aligned to <NAME>_ARENA_ALIGN bytes */
+    MMCC_ERROR_NOT_INITIALIZED = 4, /* <name>_init was not called on this context, or failed */
+    MMCC_ERROR_WEIGHTS = 5          /* the weights are missing, misaligned or of the wrong size */
+} mmcc_status;
+
+/* Text for a status, for logs. */
+static inline const char *mmcc_status_text(mmcc_status status)
+{
+    switch (status) {
+    case MMCC_OK: return "ok";
+    case MMCC_ERROR_NULL: return "a pointer is NULL";
+    case MMCC_ERROR_ARENA_SIZE: return "the arena is too small";
+    case MMCC_ERROR_ARENA_ALIGNMENT: return "the arena is not aligned";
+    case MMCC_ERROR_NOT_INITIALIZED: return "the context is not initialized";
+    case MMCC_ERROR_WEIGHTS: return "the weights are missing, misaligned or of the wrong size";
+    default: return "unknown status";
+    }
+}
+
+/* Alignment of a variable, for compilers of C99. */
+#if defined(__GNUC__) || defined(__clang__) || defined(__ARMCC_VERSION)
+#define MMCC_ALIGNED(bytes) __attribute__((aligned(bytes)))
+#elif defined(__ICCARM__)
+#define MMCC_PRAGMA(text) _Pragma(#text)
+#define MMCC_ALIGNED(bytes) MMCC_PRAGMA(data_alignment = bytes)
+#else
+#error "mmcc: say here how this compiler aligns a variable"
+#endif
+
+/* Rounds to the nearest integer, ties to even, for |value| < 2^22: adding 1.5 * 2^23 leaves no fraction bits. */
+static inline float mmcc_round_half_even(float value)
+{
+    volatile float shifted = value + 12582912.0f; /* volatile: the sum must be rounded to float here */
+    return shifted - 12582912.0f;
+}
+
+/* ONNX QuantizeLinear to int8: saturate(round_half_even(real / scale) + zero_point). */
+static inline int8_t mmcc_quantize_int8(float real, float scale, int32_t zero_point)
+{
+    float steps = real / scale;
+    steps = steps > 1024.0f ? 1024.0f : steps;
+    steps = steps > -1024.0f ? steps : -1024.0f; /* NaN becomes the least value */
+    const int32_t value = (int32_t)mmcc_round_half_even(steps) + zero_point;
+    return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value);
+}
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
