@@ -1,0 +1,184 @@
+"""Find a target's tools, compile C with them, link it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from string import Template
+
+from mmcc.errors import CompileError, Exit, printable
+from mmcc.resources import data_dir
+from mmcc.target import Region, Target
+
+STRICT_FLAGS = (
+    "-std=c99",
+    "-Wall",
+    "-Wextra",
+    "-Wpedantic",
+    "-Wconversion",
+    "-Wshadow",
+    "-Wdouble-promotion",
+    "-Wvla",
+    "-Werror",
+)
+# A fused multiply-add here and not there would make results depend on how a loop was cut.
+SEMANTIC_FLAGS = ("-ffp-contract=off",)
+
+
+def find_tool(name: str, target: Target) -> Path:
+    """Where a tool is; if it is not installed, the error says what to install."""
+    found = shutil.which(name)
+    if found is None:
+        package = target.packages.get(name, name)
+        raise CompileError(
+            "MM801",
+            f"{name} is not installed; target {target.name} needs it",
+            exit=Exit.TOOL_MISSING,
+            hint=f"apt-get install {package}",
+        )
+    return Path(found)
+
+
+def compile_objects(
+    target: Target,
+    sources: Sequence[Path],
+    out_dir: Path,
+    *,
+    include_dirs: Sequence[Path] = (),
+    flags: Sequence[str] = (),
+) -> tuple[Path, ...]:
+    """Compile C files with every warning an error; objects among `sources` pass through.
+
+    Beside each object lies the compiler's record of stack frames (.su), which `stack_bounds` reads.
+    """
+    compiler = find_tool(target.compiler, target)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    includes = [f"-I{folder}" for folder in include_dirs]
+
+    def one(source: Path) -> Path:
+        if source.suffix == ".o":
+            return source
+        made = out_dir / f"{source.stem}.o"
+        command = [
+            compiler,
+            *STRICT_FLAGS,
+            *SEMANTIC_FLAGS,
+            *target.flags,
+            "-fstack-usage",
+            *includes,
+            *flags,
+        ]
+        _run([*command, "-c", source, "-o", made], target, f"{source.name} does not compile")
+        return made
+
+    names = [source.stem for source in sources]
+    assert len(set(names)) == len(names), f"two sources of one name: {names}"
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return tuple(pool.map(one, sources))
+
+
+def link(target: Target, objects: Sequence[Path], elf: Path, *, flags: Sequence[str] = ()) -> Path:
+    """Link objects and the target's libraries; what cannot be reached from the entry is dropped."""
+    compiler = find_tool(target.compiler, target)
+    start = ["-nostdlib"] if target.bare_metal else []
+    libraries = ["-Wl,--start-group", *target.libraries, "-Wl,--end-group"]
+    command = [compiler, *target.flags, *start, "-Wl,--gc-sections", *flags, *objects, *libraries, "-o", elf]
+    _run(command, target, f"{elf.name} does not link")
+    return elf
+
+
+def write_linker_script(
+    path: Path, code: Region, constants: Region, ram: Region, io: Region, *, ram_limit: int, stack_bytes: int
+) -> Path:
+    """Fill in the linker script of the firmware: `ram` cut down to `ram_limit`."""
+    template = Template((data_dir("runtime_c") / "firmware" / "link.ld.in").read_text())
+    numbers = {
+        "code_origin": code.origin,
+        "code_length": code.length,
+        "constants_origin": constants.origin,
+        "constants_length": constants.length,
+        "ram_origin": ram.origin,
+        "ram_length": ram_limit,
+        "board_ram_length": ram.length,
+        "io_origin": io.origin,
+        "io_length": io.length,
+        "stack_bytes": stack_bytes,
+    }
+    path.write_text(template.substitute({name: f"0x{number:x}" for name, number in numbers.items()}))
+    return path
+
+
+def firmware_sources(target: Target) -> tuple[Path, ...]:
+    """The files of runtime_c/firmware below main: start-up and port."""
+    names = {
+        "cortex_m": ("semihost.c", "startup_cortex_m.c", "libc_cortex_m.c"),
+        "riscv": ("semihost.c", "startup_riscv.c"),
+        "posix": ("port_posix.c",),
+    }
+    if target.firmware not in names:
+        known = ", ".join(names)
+        message = f'target {target.name}: no start-up code "{target.firmware}"'
+        raise CompileError("MM002", message, exit=Exit.USAGE, hint=f"one of: {known}")
+    return tuple(data_dir("runtime_c") / "firmware" / name for name in names[target.firmware])
+
+
+def run_tool(command: Sequence[str | Path], target: Target) -> str:
+    """What a tool printed; its failure is an error of the build."""
+    return _run(command, target, f"{Path(command[0]).name} failed")
+
+
+def _run(command: Sequence[str | Path], target: Target, what: str) -> str:
+    environment = os.environ | {"LC_ALL": "C"}
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, errors="replace", env=environment
+    )
+    if done.returncode == 0:
+        return done.stdout
+    output = done.stdout + done.stderr
+    _raise_if_library_missing(output, target)
+    overflow = re.search(r"region `(\w+)' overflowed by (\d+) bytes", output)
+    if overflow:
+        raise RegionOverflow(overflow[1], int(overflow[2]))
+    lines = [printable(line, 400) for line in output.splitlines() if "error" in line or "undefined" in line]
+    shown = "\n    ".join((lines or output.splitlines()[-5:])[:8])
+    raise CompileError(
+        "MM802",
+        f"{what} for {target.name}:\n    {shown}",
+        exit=Exit.INTERNAL,
+        hint="report this with the model and the options" if "compile" in what else "",
+    )
+
+
+def _raise_if_library_missing(output: str, target: Target) -> None:
+    """A cross compiler comes without its C library."""
+    missing = re.search(
+        r"(\w+\.h): No such file|cannot find (-l\w+)|cannot read spec file|'([\w.]+specs)'", output
+    )
+    system_header = missing and missing[1] in {
+        "string.h",
+        "stdint.h",
+        "math.h",
+        "stdio.h",
+        "features.h",
+        "errno.h",
+    }
+    if missing and (system_header or missing[1] is None):
+        raise CompileError(
+            "MM801",
+            f"the C library of {target.compiler} is not installed; target {target.name} needs it",
+            exit=Exit.TOOL_MISSING,
+            hint=f"apt-get install {target.packages.get('libc', 'its C library')}",
+        )
+
+
+class RegionOverflow(Exception):
+    """The linker found a memory too small; the caller knows what that means."""
+
+    def __init__(self, region: str, excess: int) -> None:
+        self.region, self.excess = region, excess
+        super().__init__(f"{region} overflowed by {excess} bytes")

@@ -1,0 +1,95 @@
+"""What code costs once it is linked: flash, RAM and stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from elftools.elf.elffile import ELFFile
+from elftools.elf.sections import SymbolTableSection
+
+from mmcc.target import Region, Target
+from mmcc.toolchain.build import compile_objects, firmware_sources, link, write_linker_script
+from mmcc.toolchain.stack import StackBound, stack_bounds
+
+# Wide enough for any model: this program is only measured, never run.
+_CODE = Region(0x0000_0000, 0x0F00_0000)
+_CONSTANTS = Region(0x1000_0000, 0x5000_0000)
+_RAM = Region(0x6000_0000, 0x1000_0000)
+_IO = Region(0x7000_0000, 0x0100_0000)
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Bytes of what was reachable from the entry functions, libraries included."""
+
+    code: int  # instructions and constants other than weights
+    weights: int
+    data: int  # initialised variables: in flash and in RAM
+    bss: int
+    stack: Mapping[str, StackBound]  # by entry function
+
+    @property
+    def flash(self) -> int:
+        """Bytes of flash."""
+        return self.code + self.weights + self.data
+
+    @property
+    def ram(self) -> int:
+        """Bytes of static RAM; the stack comes on top."""
+        return self.data + self.bss
+
+
+def measure(
+    target: Target,
+    objects: Sequence[Path],
+    entries: Sequence[str],
+    workdir: Path,
+    *,
+    weight_prefixes: Sequence[str] = (),
+    stack: bool = True,
+) -> Footprint:
+    """Link objects without start-up code, keeping what `entries` reach, and take its measure.
+
+    Constants whose symbol begins with one of `weight_prefixes` count as weights.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    keep = [f"-Wl,--undefined={entry}" for entry in entries]
+    flags = [*keep, f"-Wl,--entry={entries[0]}"]
+    if target.bare_metal:
+        script = write_linker_script(
+            workdir / "probe.ld", _CODE, _CONSTANTS, _RAM, _IO, ram_limit=_RAM.length, stack_bytes=0
+        )
+        flags += ["-T", str(script)]
+    else:
+        flags += ["-nostartfiles", "-Wl,-z,now"]
+    libc = [source for source in firmware_sources(target) if source.stem.startswith("libc_")]
+    extra = compile_objects(target, libc, workdir)
+    probe = link(target, [*objects, *extra], workdir / "probe.elf", flags=flags)
+    bounds = stack_bounds(probe, objects, entries, target) if stack else {}
+    return _sizes(probe, tuple(weight_prefixes), bounds)
+
+
+def _sizes(elf: Path, weight_prefixes: tuple[str, ...], bounds: Mapping[str, StackBound]) -> Footprint:
+    code = data = bss = weights = 0
+    constants: set[int] = set()
+    with elf.open("rb") as stream:
+        file = ELFFile(stream)
+        for index, section in enumerate(file.iter_sections()):
+            name, size = section.name, int(cast(Any, section)["sh_size"])
+            if name.startswith((".text", ".rodata", ".ARM", ".eh_frame", ".data.rel.ro")):
+                code += size
+                constants |= {index} if name.startswith((".rodata", ".data.rel.ro")) else set()
+            elif name in (".data", ".tdata"):
+                data += size
+            elif name in (".bss", ".tbss", ".arena"):
+                bss += size
+        table = file.get_section_by_name(".symtab")
+        symbols = table.iter_symbols() if isinstance(table, SymbolTableSection) else ()
+        for symbol in symbols:
+            entry = cast(Any, symbol).entry
+            if weight_prefixes and entry["st_shndx"] in constants and symbol.name.startswith(weight_prefixes):
+                weights += int(entry["st_size"])
+    return Footprint(code - weights, weights, data, bss, bounds)

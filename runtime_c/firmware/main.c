@@ -1,0 +1,125 @@
+/* The test bench: feeds the samples of inputs.bin to a model, writes outputs.bin, measures each run.
+ *
+ * inputs.bin holds, sample after sample, all inputs in order; outputs.bin the same of the outputs. Built with hooks,
+ * steps.bin gets the node of each lap of the first sample, 16 bits each. Instructions are counted by the plugin. */
+#include "adapter.h"
+#include "port.h"
+
+enum { STEPS = 1 << 18 };
+
+static MMCC_IO uint32_t steps_seen;
+static MMCC_IO uint16_t steps[STEPS];
+
+__attribute__((noinline)) void mmcc_adapter_step(uint32_t node) {
+    MMCC_MARK(MMCC_MARK_LAP);
+    if (steps_seen < STEPS) {
+        steps[steps_seen] = (uint16_t)node;
+    }
+    ++steps_seen;
+}
+
+/* Lets the host learn what a call of the hook costs before and after its marker. */
+static __attribute__((noinline)) int32_t calibrate(void) {
+    MMCC_MARK(MMCC_MARK_CALIBRATE);
+    mmcc_adapter_step(0);
+    mmcc_adapter_step(1);
+    return 0;
+}
+
+static void fail(const char *what, int32_t code) {
+    mmcc_port_print("FAILED ");
+    mmcc_port_print(what);
+    mmcc_port_print("\n");
+    mmcc_port_exit(code);
+}
+
+static void check(int32_t status, const char *what) {
+    if (mmcc_port_stack_used() > mmcc_port_stack_bytes()) {
+        mmcc_port_print("STACK OVERFLOW\n");
+        mmcc_port_exit(MMCC_EXIT_STACK);
+    }
+    if (status != 0) {
+        mmcc_port_print("STATUS ");
+        mmcc_port_print_hex((uint32_t)status);
+        mmcc_port_print("\n");
+        fail(what, MMCC_EXIT_IO);
+    }
+}
+
+static void read_inputs(int32_t file) {
+    for (uint32_t k = 0; k < mmcc_adapter_inputs; ++k) {
+        if (mmcc_port_read(file, mmcc_adapter_input(k), mmcc_adapter_input_bytes[k]) != 0) {
+            fail("reading inputs.bin", MMCC_EXIT_IO);
+        }
+    }
+}
+
+static void write_outputs(int32_t file) {
+    for (uint32_t k = 0; k < mmcc_adapter_outputs; ++k) {
+        if (mmcc_port_write(file, mmcc_adapter_output(k), mmcc_adapter_output_bytes[k]) != 0) {
+            fail("writing outputs.bin", MMCC_EXIT_IO);
+        }
+    }
+}
+
+static void write_steps(void) {
+    if (steps_seen > STEPS) {
+        fail("more laps than the log holds", MMCC_EXIT_IO);
+    }
+    const int32_t file = mmcc_port_open_write("steps.bin");
+    if (file < 0 || mmcc_port_write(file, steps, steps_seen * 2U) != 0) {
+        fail("writing steps.bin", MMCC_EXIT_IO);
+    }
+    mmcc_port_close(file);
+}
+
+/* A model without inputs is run once. */
+static uint32_t sample_count(int32_t file) {
+    uint32_t bytes = 0;
+    for (uint32_t k = 0; k < mmcc_adapter_inputs; ++k) {
+        bytes += mmcc_adapter_input_bytes[k];
+    }
+    if (bytes == 0) {
+        return 1;
+    }
+    const uint32_t size = mmcc_port_file_size(file);
+    if (size % bytes != 0) {
+        fail("inputs.bin is no whole number of samples", MMCC_EXIT_IO);
+    }
+    return size / bytes;
+}
+
+static int32_t serve(void) {
+    const int32_t inputs = mmcc_port_open_read("inputs.bin");
+    const int32_t outputs = mmcc_port_open_write("outputs.bin");
+    if (inputs < 0 || outputs < 0) {
+        fail("opening inputs.bin and outputs.bin", MMCC_EXIT_IO);
+    }
+    mmcc_port_stack_paint();
+    check(mmcc_port_call_on_model_stack(mmcc_adapter_init), "mmcc_adapter_init");
+    uint32_t most = mmcc_port_stack_used();
+    (void)calibrate();
+    const uint32_t count = sample_count(inputs);
+    for (uint32_t i = 0; i < count; ++i) {
+        read_inputs(inputs);
+        steps_seen = 0;
+        mmcc_port_stack_paint();
+        check(mmcc_port_run_on_model_stack(mmcc_adapter_run), "mmcc_adapter_run");
+        const uint32_t used = mmcc_port_stack_used();
+        most = used > most ? used : most;
+        write_outputs(outputs);
+        if (i == 0) {
+            write_steps();
+        }
+    }
+    mmcc_port_close(outputs);
+    mmcc_port_close(inputs);
+    mmcc_port_print("stack ");
+    mmcc_port_print_u32(most);
+    mmcc_port_print("\n");
+    mmcc_port_exit(MMCC_EXIT_OK); /* main's own frame is gone: the model's stack lay there */
+}
+
+int main(void) {
+    return (int)mmcc_port_call_on_io_stack(serve);
+}

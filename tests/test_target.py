@@ -1,0 +1,98 @@
+"""Targets: all load, users may bring their own, mistakes are explained."""
+
+from __future__ import annotations
+
+import pytest
+from mmcc.errors import CompileError, Exit
+from mmcc.target import Region, list_targets, load_target
+
+NAMES = [
+    "aarch64",
+    "cortex-m",
+    "cortex-m0plus",
+    "cortex-m3",
+    "cortex-m33",
+    "cortex-m4",
+    "cortex-m55",
+    "cortex-m7",
+    "host",
+    "rv32imac",
+]
+
+
+def test_the_targets_are_these():
+    assert list(list_targets()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_target_is_complete(name):
+    target = load_target(name)
+    assert target.name == name
+    assert target.kernels[-1] == "portable"
+    assert target.memories[0].writable
+    assert target.memories[0].size == 0
+    assert target.compiler in target.packages
+    assert target.objdump in target.packages
+    assert target.cost_of("conv_mac") > 0
+    if target.qemu:
+        assert target.qemu.program in target.packages
+        assert target.bare_metal == (target.qemu.ram is not None)
+
+
+def test_cortex_m_is_the_m4_and_says_so():
+    general, m4 = load_target("cortex-m"), load_target("cortex-m4")
+    assert general.flags == m4.flags
+    assert general.qemu == m4.qemu
+    assert "cortex-m55" in general.note
+
+
+def test_a_users_target_builds_on_a_known_one(tmp_path):
+    path = tmp_path / "my-board.toml"
+    path.write_text(
+        'same_as = "cortex-m7"\nstack_bytes = 512\n'
+        '[[memory]]\nname = "axi"\nsize = 0x80000\nwritable = true\ncycles_per_byte = 2\n'
+        "[cost]\nconv_mac = 1.5\n"
+        "[qemu]\nram = { origin = 0x20000000, length = 0x80000 }\n"
+    )
+    mine, m7 = load_target(str(path)), load_target("cortex-m7")
+    assert (mine.name, mine.stack_bytes, mine.flags) == ("my-board", 512, m7.flags)
+    assert [(m.name, m.size, m.cycles_per_byte) for m in mine.memories] == [("axi", 0x80000, 2.0)]
+    assert mine.cost == {**m7.cost, "conv_mac": 1.5}
+    assert mine.qemu
+    assert m7.qemu
+    assert mine.qemu.ram == Region(0x20000000, 0x80000)
+    assert mine.qemu.code == m7.qemu.code
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('same_as = "cortex-m4"\nclock = 3', r'unknown key "clock"'),
+        ('same_as = "cortex-m4"\nstack_bytes = "2K"', r'"stack_bytes": must be of type int, not str'),
+        ('same_as = "cortex-m4"\nstack_bytes = true', r"must be of type int, not bool"),
+        ('same_as = "cortex-m4"\nstack_bytes = -1', r"must not be negative"),
+        ('same_as = "cortex-m4"\nkernels = "portable"', r'"kernels": must be a list'),
+        ('same_as = "cortex-m4"\nkernels = [1]', r'"kernels": must be of type str'),
+        ('same_as = "cortex-m4"\nmemory = [{name = "x"}]', r'"memories", entry 0: "size" is missing'),
+        ('same_as = "cortex-m4"\ncost = {a = "b"}', r'"cost", a: must be of type float'),
+        ('same_as = "cortex-m4"\ncost = 3', r'"cost": must be a table'),
+        ('same_as = "cortex-m4"\n[qemu]\nram = 3', r'"ram": must be a table'),
+        ('same_as = "nothing"', r'same_as = "nothing" is no known target'),
+        ("same_as = 3", r"is no known target"),
+        ('description = "d"', r'"firmware" is missing'),
+        ("flags = [", r"target mine.toml: "),
+    ],
+)
+def test_mistakes_in_a_file_are_user_errors(text, says, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(CompileError, match=says) as caught:
+        load_target(str(path))
+    assert (caught.value.code, caught.value.exit) == ("MM002", Exit.USAGE)
+
+
+@pytest.mark.parametrize("name", ["cortex-m9", "there/is/none.toml"])
+def test_an_unknown_target_lists_the_known_ones(name):
+    with pytest.raises(CompileError, match="one of: aarch64, cortex-m, cortex-m0plus") as caught:
+        load_target(name)
+    assert (caught.value.code, caught.value.exit) == ("MM001", Exit.USAGE)
