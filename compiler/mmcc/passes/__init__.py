@@ -1,0 +1,53 @@
+"""Graph -> Graph. One file a pass; the order is here and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmcc.ir.graph import Graph
+from mmcc.passes.absorb_transpose import absorb_into_dense, sink_transpose
+from mmcc.passes.border import quantize_ports
+from mmcc.passes.fold import fold_constants, fold_dequantized
+from mmcc.passes.fold_batchnorm import fold_batchnorm
+from mmcc.passes.fold_pad import fold_pad
+from mmcc.passes.fuse_activation import fuse_activation
+from mmcc.passes.lookup import join_lookups
+from mmcc.passes.move_quantize import raise_quantize, sink_dequantize
+from mmcc.passes.quantize import quantize
+from mmcc.passes.signed import make_signed
+from mmcc.passes.simplify import simplify
+
+Pass = Callable[[Graph], Graph]
+
+PASSES: tuple[Pass, ...] = (
+    fold_constants,
+    simplify,
+    make_signed,
+    sink_transpose,  # before activations are fused: a transposition between a layer and its Relu
+    fold_batchnorm,
+    fuse_activation,
+    sink_dequantize,
+    raise_quantize,
+    fold_constants,  # constants that raise_quantize quantizes
+    simplify,  # two equal Quantize of one tensor are one
+    fold_pad,  # before quantizing: a float Pad by 0 between Dequantize and a layer
+    quantize,
+    quantize_ports,
+    fold_dequantized,  # what no integer op took
+    join_lookups,
+    simplify,
+    fold_pad,  # after quantizing: a Pad of integers by their zero point
+    fold_batchnorm,  # islands: their weights are plain floats now
+    fuse_activation,
+    sink_transpose,
+    absorb_into_dense,
+    simplify,
+)
+
+
+def optimize(graph: Graph, *, float_io: bool = False) -> Graph:
+    """Run all passes, to the form that the planner takes; `float_io` keeps float inputs and outputs float."""
+    for step in PASSES:
+        if not (float_io and step is quantize_ports):
+            graph = step(graph)
+    return graph

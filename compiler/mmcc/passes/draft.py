@@ -1,0 +1,137 @@
+"""A graph while a pass writes it: new nodes and constants, and tensors that turned out to be others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.errors import Where
+from mmcc.ir.graph import DType, Graph, Node, Quant, Tensor
+from mmcc.ops import Op
+from mmcc.ops.movement import Reshape
+
+SHARED_BYTES = 1 << 16  # new constants up to this size are looked up among those made before
+
+
+class Draft:
+    """Starts with the tensors of `graph` and none of its nodes; a pass keeps, changes or drops each.
+
+    Names in `inputs` are those of the old graph or of the draft; `replace` redirects old ones.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.source = graph
+        self.tensors = dict(graph.tensors)
+        self.constants = dict(graph.constants)
+        self.producer: dict[str, Node] = {}
+        self.warnings = graph.warnings
+        self._nodes: list[Node] = []
+        self._positions: dict[str, int] = {}
+        self._renamed: dict[str, str] = {}
+        self._equal: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+
+    def now(self, name: str) -> str:
+        """What stands for tensor `name` of the old graph in the new one."""
+        while name in self._renamed:
+            name = self._renamed[name]
+        return name
+
+    def constant(self, data: NDArray[Any], hint: str) -> str:
+        """A constant with this data, shared if the same (small) one was made before."""
+        data = np.asarray(data, order="C")  # ascontiguousarray would make a vector of a scalar
+        key = (data.dtype.str, data.shape, data.tobytes() if data.nbytes <= SHARED_BYTES else b"")
+        if data.nbytes <= SHARED_BYTES and key in self._equal:
+            return self._equal[key]
+        name = self._fresh(hint)
+        self.tensors[name] = Tensor(name, data.shape, DType.of(data))
+        self.constants[name] = data
+        if data.nbytes <= SHARED_BYTES:
+            self._equal[key] = name
+        return name
+
+    def add(
+        self, op: Op, inputs: Iterable[str], hint: str, where: tuple[Where, ...], quant: Quant | None = None
+    ) -> str:
+        """A new node whose output gets a new name like `hint`."""
+        return self.write(op, inputs, self._fresh(hint), where, quant)
+
+    def write(
+        self, op: Op, inputs: Iterable[str], output: str, where: tuple[Where, ...], quant: Quant | None = None
+    ) -> str:
+        """A new node that writes the tensor `output`, whose shape and type follow from the op."""
+        names = tuple(self.now(name) for name in inputs)
+        shape, dtype = op.result(*(self.tensors[name] for name in names))
+        self.tensors[output] = Tensor(output, shape, dtype, quant)
+        node = Node(op, names, output, unique(where))
+        self._positions[output] = len(self._nodes)
+        self._nodes.append(node)
+        self.producer[output] = node
+        return output
+
+    def keep(self, node: Node) -> None:
+        """The node as it is, but for inputs that were replaced."""
+        self.write(node.op, node.inputs, node.output, node.where, self.tensors[node.output].quant)
+
+    def replace(self, old: str, new: str, where: tuple[Where, ...] = ()) -> None:
+        """Let `new` stand for `old`, of equal shape and type.
+
+        A model's output stays a tensor of its own that a node writes: where it would become an input, a
+        constant or another output, it is a copy.
+        """
+        new = self.now(new)
+        if old in self.source.output_names:
+            outputs = {self.now(name) for name in self.source.output_names if name != old}
+            if new not in self.producer or new in outputs:
+                self.write(Reshape(self.tensors[new].shape), (new,), old, where, self.tensors[new].quant)
+                return
+        assert old != new
+        self._renamed[old] = new
+
+    def position(self, name: str) -> int:
+        """How many nodes were written before the one that writes tensor `name`."""
+        return self._positions[name]
+
+    def reads_constants(self, node: Node) -> bool:
+        """True if every input of the node is a constant by now."""
+        return all(self.now(name) in self.constants for name in node.inputs)
+
+    def graph(self) -> Graph:
+        """The finished graph, without nodes, tensors and constants that nothing needs."""
+        outputs = tuple(replace(port, tensor=self.now(port.tensor)) for port in self.source.outputs)
+        needed = {port.tensor for port in outputs}
+        nodes: list[Node] = []
+        for node in reversed(self._nodes):
+            if node.output in needed:
+                nodes.append(node)
+                needed.update(node.inputs)
+        needed |= self.source.input_names
+        return replace(
+            self.source,
+            tensors={name: t for name, t in self.tensors.items() if name in needed},
+            constants={name: data for name, data in self.constants.items() if name in needed},
+            nodes=tuple(reversed(nodes)),
+            outputs=outputs,
+            warnings=self.warnings,
+        )
+
+    def _fresh(self, hint: str) -> str:
+        name, count = hint, 1
+        while name in self.tensors:
+            count += 1
+            name = f"{hint}_{count}"
+        return name
+
+
+def unique(where: tuple[Where, ...]) -> tuple[Where, ...]:
+    """Places in the model, each once, in order."""
+    return tuple(dict.fromkeys(where))
+
+
+def sole_reader(graph: Graph, name: str) -> Node | None:
+    """The one node that reads a tensor; None if there are others or the model returns it."""
+    readers = graph.consumers[name]
+    return readers[0] if len(readers) == 1 and name not in graph.output_names else None

@@ -1,0 +1,112 @@
+"""Fold multiplications and additions by constants into the layer before them."""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph, Node, Shape
+from mmcc.ops.conv import Conv
+from mmcc.ops.conv_transpose import ConvTranspose
+from mmcc.ops.dense import Dense
+from mmcc.ops.elementwise import Binary
+from mmcc.ops.quantize import DequantizeConstant
+from mmcc.passes.draft import Draft, sole_reader
+from mmcc.passes.fold import constant_value
+
+Factor = NDArray[np.float64]
+
+
+def fold_batchnorm(graph: Graph) -> Graph:
+    """What is left of BatchNormalization behind a layer - Mul and Add per channel - goes into its weights.
+
+    Only behind a layer: before a padded convolution the padding would have to change too.
+    """
+    draft = Draft(graph)
+    for node in graph.nodes:
+        if not (isinstance(node.op, Binary) and _fold(draft, node, node.op.function)):
+            draft.keep(node)
+    return draft.graph()
+
+
+def _fold(draft: Draft, node: Node, function: str) -> bool:
+    x, c = node.inputs
+    if function in ("add", "mul") and constant_value(draft, x) is not None:
+        x, c = c, x
+    layer = draft.producer.get(draft.now(x))
+    value = constant_value(draft, c)
+    if (
+        value is None
+        or layer is None
+        or not isinstance(layer.op, (Conv, ConvTranspose, Dense))
+        or layer.op.activation is not None
+        or sole_reader(draft.source, x) is None
+        or draft.tensors[node.output].shape != draft.tensors[layer.output].shape
+    ):
+        return False
+    channels = draft.tensors[layer.output].shape[-1]
+    if not is_per_channel(value.shape, channels):
+        return False
+    if function == "add" and _is_bias(draft, layer, c, channels):
+        bias = _reshaped(draft, draft.now(c), channels)
+        draft.write(layer.op, (*layer.inputs[:2], bias), node.output, layer.where + node.where)
+        return True
+    scale, shift = _as_affine(function, np.broadcast_to(value.reshape(-1), (channels,)).astype(np.float64))
+    return scale is not None and shift is not None and _rescale(draft, layer, node, scale, shift)
+
+
+def is_per_channel(shape: Shape, channels: int) -> bool:
+    """True for one number, or for one a channel along the last axis."""
+    return prod(shape) == 1 or (shape[-1] == channels and prod(shape) == channels)
+
+
+def _as_affine(function: str, value: Factor) -> tuple[Factor | None, Factor | None]:
+    one, zero = np.ones_like(value), np.zeros_like(value)
+    match function:
+        case "mul":
+            return value, zero
+        case "div":
+            return (1 / value, zero) if value.all() else (None, None)
+        case "add":
+            return one, value
+        case "sub":
+            return one, -value
+        case _:
+            return None, None
+
+
+def _is_bias(draft: Draft, layer: Node, c: str, channels: int) -> bool:
+    """True if the layer has no bias yet and `c` is one in quantized form, which must stay so."""
+    bias = constant_value(draft, layer.inputs[2])
+    quantized = draft.producer.get(draft.now(c))
+    if quantized is None or not isinstance(quantized.op, DequantizeConstant) or bias is None or bias.any():
+        return False
+    return prod(draft.tensors[draft.now(c)].shape) == channels
+
+
+def _reshaped(draft: Draft, name: str, channels: int) -> str:
+    """The quantized constant as a vector."""
+    source = draft.producer[name]
+    if draft.tensors[name].shape == (channels,):
+        return name
+    assert isinstance(source.op, DequantizeConstant)
+    vector = draft.constant(draft.constants[source.inputs[0]].reshape(channels), source.inputs[0])
+    axis = 0 if len(source.op.scales) > 1 else None
+    op = DequantizeConstant(source.op.scales, source.op.zero_points, axis)
+    return draft.add(op, (vector,), f"{name}_vector", source.where)
+
+
+def _rescale(draft: Draft, layer: Node, node: Node, scale: Factor, shift: Factor) -> bool:
+    """(w x + b) * scale + shift = (w * scale) x + (b * scale + shift), where w and b are float constants."""
+    w, b = (draft.constants.get(draft.now(name)) for name in layer.inputs[1:3])
+    if b is None or (w is None and bool((scale != 1).any())):
+        return False
+    bias = draft.constant((b * scale + shift).astype(np.float32), f"{layer.inputs[2]}_folded")
+    weights = layer.inputs[1]
+    if w is not None and bool((scale != 1).any()):
+        scaled = (w * scale.reshape(-1, *(1,) * (w.ndim - 1))).astype(np.float32)
+        weights = draft.constant(scaled, f"{layer.inputs[1]}_folded")
+    draft.write(layer.op, (layer.inputs[0], weights, bias), node.output, layer.where + node.where)
+    return True

@@ -1,0 +1,301 @@
+"""The integer form of one float op between Dequantize and Quantize, with all its constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import DType, Node, Quant
+from mmcc.ops import Op
+from mmcc.ops.activation import Activation, Clamp
+from mmcc.ops.conv import Conv, ConvInt8
+from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
+from mmcc.ops.dense import Dense, DenseInt8
+from mmcc.ops.elementwise import AddInt8, Binary, MulInt8
+from mmcc.ops.pool import AveragePool, AveragePoolInt8, window_counts
+from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
+from mmcc.ops.reduce import MeanInt8, Reduce
+from mmcc.ops.requantize import MAX_SHIFT, MIN_SHIFT, multiplier_and_shift, multipliers_and_shifts
+from mmcc.ops.softmax import Softmax, SoftmaxInt8, exp_table
+from mmcc.passes.draft import Draft
+
+SAME_SCALE = 2.0**-18  # bias scales closer than this (relative) to x_scale * w_scale are taken as equal
+INT32 = 2**31 - 1
+
+Form = tuple[Op, tuple[str, ...]]
+
+
+class StaysFloat(Exception):
+    """Why an op has no integer form here, as the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An int8 tensor, and what its integers mean."""
+
+    name: str
+    quant: Quant
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What the integer form must give: quantization and bounds of its output."""
+
+    quant: Quant
+    low: int = -128
+    high: int = 127
+
+
+def integer_form(draft: Draft, node: Node, quantize: Quantize, clamps: list[Clamp]) -> Form:
+    """The op and operands that compute node, clamps and quantize at once; raises StaysFloat."""
+    convert = FORMS.get(type(node.op))
+    if convert is None:
+        raise StaysFloat(f"there is no integer form of {node.op}")
+    activation: Activation | None = getattr(node.op, "activation", None)
+    if activation is not None and not isinstance(activation, Clamp):
+        raise StaysFloat(f"the model does not quantize between it and its {activation}")
+    inner = [activation] if activation is not None else []
+    target = Target(Quant(quantize.scale, quantize.zero_point), *clamp_range(quantize, [*inner, *clamps]))
+    try:
+        return convert(draft, node, target)
+    except ValueError as error:  # from multiplier_and_shift
+        raise StaysFloat(str(error)) from None
+
+
+def clamp_range(quantize: Quantize, clamps: list[Clamp]) -> tuple[int, int]:
+    """What the clamps' bounds become when quantized; exact, since quantizing never changes an order."""
+    low, high = -128, 127
+    for clamp in clamps:
+        ends = quantize.reference(np.array([clamp.low, clamp.high], np.float32))
+        low, high = (min(max(bound, int(ends[0])), int(ends[1])) for bound in (low, high))
+    return low, high
+
+
+def source_of(draft: Draft, name: str) -> Source:
+    """The int8 tensor or constant behind a float tensor."""
+    node = draft.producer.get(draft.now(name))
+    if node is None or not isinstance(node.op, (Dequantize, DequantizeConstant)):
+        raise StaysFloat(f"%{name} is not quantized")
+    dtype = draft.tensors[node.inputs[0]].dtype
+    if isinstance(node.op, Dequantize):
+        if dtype is not DType.I8:
+            raise StaysFloat(f"%{name} is quantized to {dtype.value}, and only int8 has integer kernels")
+        return Source(node.inputs[0], Quant(node.op.scale, node.op.zero_point))
+    if len(node.op.scales) != 1 or len(node.op.zero_points) != 1 or dtype is not DType.I8:
+        raise StaysFloat(f"the constant %{name} is not quantized to int8 with one scale")
+    return Source(node.inputs[0], Quant(node.op.scales[0], node.op.zero_points[0]))
+
+
+def real(scale: float) -> float:
+    """A scale as the float32 it is in the model."""
+    return float(np.float32(scale))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The operands of a layer in integers: accumulators are b + sum (x - x_zero) * (w - w_zero)."""
+
+    x: Source
+    w: NDArray[np.int8]
+    w_zero: int
+    b: NDArray[np.int32]
+    multiplier: NDArray[np.int32]
+    shift: NDArray[np.int8]
+
+    def operands(self, draft: Draft, node: Node) -> tuple[str, ...]:
+        source = draft.producer[draft.now(node.inputs[1])].inputs[0]
+        same = np.array_equal(draft.constants[source], self.w) and draft.constants[source].dtype == np.int8
+        w = source if same else draft.constant(self.w, f"{node.inputs[1]}_int8")
+        return (
+            self.x.name,
+            w,
+            draft.constant(self.b, f"{node.output}_bias"),
+            draft.constant(self.multiplier, f"{node.output}_multiplier"),
+            draft.constant(self.shift, f"{node.output}_shift"),
+        )
+
+
+def _layer(draft: Draft, node: Node, target: Target) -> Layer:
+    x = source_of(draft, node.inputs[0])
+    w, w_zero, w_scales = _weights(draft, node.inputs[1])
+    unit = real(x.quant.scale) * w_scales
+    b = _bias(draft, node.inputs[2], np.broadcast_to(unit, (w.shape[0],)))
+    bound = accumulator_bound(w, w_zero, b, x.quant.zero_point)
+    if bound > INT32:
+        raise StaysFloat(f"its sums may reach {bound}, which does not fit 32 bits")
+    scales = np.broadcast_to(unit / real(target.quant.scale), (w.shape[0],))
+    multiplier, shift = multipliers_and_shifts(scales)
+    return Layer(x, w, w_zero, b.astype(np.int32), multiplier, shift)
+
+
+def _weights(draft: Draft, name: str) -> tuple[NDArray[np.int8], int, NDArray[np.float64]]:
+    """Weights as int8, their zero point, and their scales (one, or one an output channel)."""
+    node = draft.producer.get(draft.now(name))
+    if node is None or not isinstance(node.op, DequantizeConstant):
+        raise StaysFloat("its weights are not quantized")
+    stored = draft.constants[node.inputs[0]].astype(np.int64)
+    if node.op.axis not in (0, None):
+        raise StaysFloat("its weights have a scale for each input channel")
+    scales = np.array(node.op.scales, np.float32).astype(np.float64)
+    zeros = np.array(node.op.zero_points, np.int64)
+    centred = stored - zeros.reshape(-1, *(1,) * (stored.ndim - 1))
+    if centred.min() >= -128 and centred.max() <= 127:
+        return centred.astype(np.int8), 0, scales
+    if stored.min() < -128 or stored.max() > 127 or (zeros != zeros[0]).any():
+        raise StaysFloat("its weights do not fit int8 with one zero point")
+    return stored.astype(np.int8), int(zeros[0]), scales
+
+
+def _bias(draft: Draft, name: str, unit: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The bias in units of the accumulator, one an output channel."""
+    name = draft.now(name)
+    node = draft.producer.get(name)
+    if name in draft.constants:
+        return _rounded(draft.constants[name].astype(np.float64) / unit)
+    if node is None or not isinstance(node.op, DequantizeConstant):
+        raise StaysFloat("its bias is not constant")
+    zeros = np.array(node.op.zero_points, np.int64)
+    stored = draft.constants[node.inputs[0]].astype(np.int64) - zeros
+    ratio = np.array(node.op.scales, np.float32).astype(np.float64) / unit
+    if (np.abs(ratio - 1) < SAME_SCALE).all():
+        return stored
+    return _rounded(stored * ratio)
+
+
+def _rounded(bias: NDArray[np.float64]) -> NDArray[np.int64]:
+    if not np.isfinite(bias).all() or np.abs(bias).max(initial=0) > INT32:
+        raise StaysFloat("its bias does not fit 32 bits at the scale of its products")
+    return np.rint(bias).astype(np.int64)
+
+
+def accumulator_bound(w: NDArray[Any], w_zero: int, b: NDArray[Any], x_zero: int) -> int:
+    """The largest value, of any sign, that a sum may reach on the way, in whichever order it is taken.
+
+    Kernels may subtract the zero points from x and w first, or multiply what is stored and correct the
+    bias; both are covered.
+    """
+    rows = w.reshape(w.shape[0], -1).astype(np.int64)
+    centred = rows - w_zero
+    largest = max(127 - x_zero, x_zero + 128)
+    direct = np.abs(centred).sum(1) * largest + np.abs(b)
+    correction = np.abs(b - x_zero * centred.sum(1)) + abs(w_zero) * 128 * rows.shape[1]
+    return int(np.maximum(direct, np.abs(rows).sum(1) * 128 + correction).max(initial=0))
+
+
+def _conv(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, Conv)
+    layer = _layer(draft, node, target)
+    zeros = layer.x.quant.zero_point, target.quant.zero_point
+    form = ConvInt8(op.window, *zeros, op.groups, layer.w_zero, target.low, target.high)
+    return form, layer.operands(draft, node)
+
+
+def _conv_transpose(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, ConvTranspose)
+    layer = _layer(draft, node, target)
+    if layer.w_zero:
+        raise StaysFloat("its weights do not fit int8 without a zero point")
+    zeros = layer.x.quant.zero_point, target.quant.zero_point
+    form = ConvTransposeInt8(op.window, op.size, *zeros, op.groups, target.low, target.high)
+    return form, layer.operands(draft, node)
+
+
+def _dense(draft: Draft, node: Node, target: Target) -> Form:
+    layer = _layer(draft, node, target)
+    zeros = layer.x.quant.zero_point, target.quant.zero_point
+    return DenseInt8(*zeros, layer.w_zero, target.low, target.high), layer.operands(draft, node)
+
+
+def _average_pool(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, AveragePool)
+    x = source_of(draft, node.inputs[0])
+    ratio = real(x.quant.scale) / real(target.quant.scale)
+    found = window_counts(op.window, op.counted, draft.tensors[x.name].shape)
+    if found.min() == 0:
+        raise StaysFloat("one of its windows lies in the padding")
+    counts = np.arange(1, prod(op.window.kernel) + 1)
+    if found.min() == found.max():
+        counts = found.reshape(-1)[:1]
+    multiplier, shift = multipliers_and_shifts(ratio / counts)
+    zeros = x.quant.zero_point, target.quant.zero_point
+    form = AveragePoolInt8(op.window, *zeros, op.counted, target.low, target.high)
+    names = (
+        draft.constant(multiplier, f"{node.output}_multiplier"),
+        draft.constant(shift, f"{node.output}_shift"),
+    )
+    return form, (x.name, *names)
+
+
+def _reduce(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, Reduce)
+    if op.function not in ("mean", "sum"):
+        raise StaysFloat(f"there is no integer form of {op}")
+    x = source_of(draft, node.inputs[0])
+    count = prod(draft.tensors[x.name].shape[axis] for axis in op.axes)
+    if count * 255 > INT32:
+        raise StaysFloat(f"the sum of {count} elements may not fit 32 bits")
+    ratio = real(x.quant.scale) / real(target.quant.scale)
+    multiplier, shift = multiplier_and_shift(ratio / count if op.function == "mean" else ratio)
+    zeros = x.quant.zero_point, target.quant.zero_point
+    return MeanInt8(op.axes, *zeros, multiplier, shift, target.low, target.high), (x.name,)
+
+
+def _binary(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, Binary)
+    if op.function not in ("add", "sub", "mul"):
+        raise StaysFloat(f"there is no integer form of {op} on two tensors")
+    a, b = (source_of(draft, name) for name in node.inputs)
+    zeros = a.quant.zero_point, b.quant.zero_point
+    y_scale = real(target.quant.scale)
+    if op.function == "mul":
+        multiplier, shift = multiplier_and_shift(real(a.quant.scale) * real(b.quant.scale) / y_scale)
+        form: Op = MulInt8(zeros, multiplier, shift, target.quant.zero_point, target.low, target.high)
+        return form, (a.name, b.name)
+    sign = -1 if op.function == "sub" else 1
+    scales = real(a.quant.scale) / y_scale, sign * real(b.quant.scale) / y_scale
+    multipliers, shift = common_shift(*scales)
+    form = AddInt8(zeros, multipliers, shift, target.quant.zero_point, target.low, target.high)
+    return form, (a.name, b.name)
+
+
+def common_shift(first: float, second: float) -> tuple[tuple[int, int], int]:
+    """Two multipliers over one power of two: as many bits as int32 has for the larger one."""
+    _, shift = multiplier_and_shift(max(abs(first), abs(second)))
+    shift = min(max(shift, MIN_SHIFT), MAX_SHIFT)
+    return (round(first * 2.0**shift), round(second * 2.0**shift)), shift
+
+
+def _softmax(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, Softmax)
+    if op.log:
+        raise StaysFloat(f"there is no integer form of {op}")
+    x = source_of(draft, node.inputs[0])
+    y_inverse = round(2**16 / real(target.quant.scale))
+    if not 0 < y_inverse <= INT32 or draft.tensors[x.name].shape[-1] > 512:
+        raise StaysFloat("its output scale is too small or its last axis longer than 512")
+    if (target.low, target.high) != (-128, 127):
+        raise StaysFloat("it is clamped")
+    table = draft.constant(exp_table(real(x.quant.scale)).astype(np.int32), f"{node.output}_exp")
+    return SoftmaxInt8(y_inverse, target.quant.zero_point), (x.name, table)
+
+
+FORMS: dict[type[Any], Callable[[Draft, Node, Target], Form]] = {
+    Conv: _conv,
+    ConvTranspose: _conv_transpose,
+    Dense: _dense,
+    AveragePool: _average_pool,
+    Reduce: _reduce,
+    Binary: _binary,
+    Softmax: _softmax,
+}

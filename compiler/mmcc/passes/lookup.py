@@ -1,0 +1,128 @@
+"""Functions of one quantized value as tables: exact, whatever the function."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.errors import Where as Place
+from mmcc.ir.graph import DType, Graph, Node, Quant
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.conv_transpose import ConvTransposeInt8
+from mmcc.ops.dense import DenseInt8
+from mmcc.ops.elementwise import AddInt8, Binary, Cast, Lookup, MulInt8, Unary, Where
+from mmcc.ops.pool import AveragePoolInt8
+from mmcc.ops.quantize import Dequantize, Quantize
+from mmcc.ops.reduce import MeanInt8
+from mmcc.passes.draft import Draft, sole_reader
+from mmcc.passes.fold import constant_value
+
+ELEMENTWISE = (Unary, Binary, Where, Cast, Quantize, Dequantize)
+SATURATING = (ConvInt8, ConvTransposeInt8, DenseInt8, AddInt8, MulInt8, AveragePoolInt8, MeanInt8)
+EVERY = np.arange(-128, 128).astype(np.int8)
+
+
+def write_lookup(draft: Draft, node: Node) -> bool:
+    """Write a Quantize as a Lookup if its input is a function of one int8 tensor, element by element."""
+    assert isinstance(node.op, Quantize)
+    source = _source(draft, node.inputs[0])
+    if source is None:
+        return False
+    places: list[Place] = []
+    values = _evaluate(draft, draft.now(node.inputs[0]), {source: EVERY}, places)
+    table = node.op.reference(values)
+    if np.array_equal(table, EVERY):
+        draft.replace(node.output, source, node.where)
+        return True
+    name = draft.constant(np.broadcast_to(table, (256,)), f"{node.output}_table")
+    quant = Quant(node.op.scale, node.op.zero_point)
+    draft.write(Lookup(), (source, name), node.output, (*places, *node.where), quant)
+    return True
+
+
+def _source(draft: Draft, name: str) -> str | None:
+    """The nearest int8 tensor that alone decides the float tensor `name`."""
+    sources = _nearest(draft, draft.now(name))
+    while sources is not None and len(sources) > 1:
+        tables = [s for s in sources if s in draft.producer and isinstance(draft.producer[s].op, Lookup)]
+        if not tables:
+            return None
+        latest = max(tables, key=draft.position)
+        sources = (sources - {latest}) | {draft.producer[latest].inputs[0]}
+    return sources.pop() if sources else None
+
+
+def _nearest(draft: Draft, name: str) -> set[str] | None:
+    """The int8 tensors that `name` is computed from; None if not element by element."""
+    shape = draft.tensors[name].shape
+    found: set[str] = set()
+    seen: set[str] = set()
+    waiting = [name]
+    while waiting:
+        current = waiting.pop()
+        tensor = draft.tensors[current]
+        if current in seen:
+            continue
+        seen.add(current)
+        value = constant_value(draft, current)
+        if value is not None:
+            if prod(value.shape) != 1:
+                return None
+        elif tensor.shape != shape:
+            return None
+        elif tensor.dtype is DType.I8:
+            found.add(current)
+        elif current in draft.producer and isinstance(draft.producer[current].op, ELEMENTWISE):
+            waiting += draft.producer[current].inputs
+        else:
+            return None
+    return found
+
+
+def _evaluate(draft: Draft, name: str, known: dict[str, NDArray[Any]], places: list[Place]) -> NDArray[Any]:
+    """The values of a tensor for each of the 256 values of its source."""
+    if name not in known:
+        constant = constant_value(draft, name)
+        if constant is not None:
+            known[name] = constant.reshape(())
+        else:
+            node = draft.producer[name]
+            if isinstance(node.op, Lookup):
+                values = [_evaluate(draft, node.inputs[0], known, places), draft.constants[node.inputs[1]]]
+            else:
+                values = [_evaluate(draft, name, known, places) for name in node.inputs]
+            known[name] = node.op.reference(*values)
+            if not isinstance(node.op, (Quantize, Dequantize)):
+                places += node.where
+    return known[name]
+
+
+def join_lookups(graph: Graph) -> Graph:
+    """Two tables one after the other are one; a table that only clamps narrows the op before it."""
+    draft = Draft(graph)
+    for node in graph.nodes:
+        before = draft.producer.get(draft.now(node.inputs[0])) if node.inputs else None
+        if not isinstance(node.op, Lookup) or before is None or sole_reader(graph, node.inputs[0]) is None:
+            draft.keep(node)
+            continue
+        quant = draft.tensors[node.output].quant
+        table = draft.constants[draft.now(node.inputs[1])]
+        where = before.where + node.where
+        if isinstance(before.op, Lookup) and table.dtype == np.int8:
+            first = draft.constants[before.inputs[1]]
+            joined = draft.constant(table[first.astype(np.int64) + 128], f"{node.output}_table")
+            draft.write(Lookup(), (before.inputs[0], joined), node.output, where, quant)
+        elif isinstance(before.op, SATURATING) and _only_clamps(table):
+            low, high = (int(table[bound + 128]) for bound in (before.op.low, before.op.high))
+            draft.write(replace(before.op, low=low, high=high), before.inputs, node.output, where, quant)
+        else:
+            draft.keep(node)
+    return draft.graph()
+
+
+def _only_clamps(table: NDArray[Any]) -> bool:
+    return bool(np.array_equal(table, np.clip(EVERY, table.min(), table.max())))

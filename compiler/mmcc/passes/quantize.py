@@ -1,0 +1,116 @@
+"""True int8: what stands between Dequantize and Quantize is computed in integers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmcc.ir.graph import DType, Graph, Node, Quant
+from mmcc.ops.activation import Clamp
+from mmcc.ops.movement import Reshape
+from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
+from mmcc.ops.reduce import ArgMax
+from mmcc.passes.draft import Draft, sole_reader
+from mmcc.passes.fuse_activation import as_activation
+from mmcc.passes.integer import StaysFloat, integer_form, source_of
+from mmcc.passes.lookup import write_lookup
+
+
+def quantize(graph: Graph) -> Graph:
+    """Replace float islands by integer ops; what must stay float stays, with a warning.
+
+    Expects Dequantize and Quantize where `sink_dequantize` and `raise_quantize` leave them.
+    """
+    graph = mark_quantized(graph)
+    draft = Draft(graph)
+    reasons: dict[str, str] = {}
+    for node in graph.nodes:
+        if isinstance(node.op, ArgMax):
+            _find_in_integers(draft, node)
+        elif not isinstance(node.op, Quantize) or node.op.dtype is not DType.I8:
+            draft.keep(node)
+        elif not write_lookup(draft, node):
+            _write_integer(draft, node, node.op, reasons)
+    done = draft.graph()
+    return replace(done, warnings=done.warnings + tuple(float_warnings(done, reasons)))
+
+
+def mark_quantized(graph: Graph) -> Graph:
+    """Note on every int8 activation what its integers mean, as those who write or read it say."""
+    tensors = dict(graph.tensors)
+    for node in graph.nodes:
+        if isinstance(node.op, Dequantize):
+            name, quant = node.inputs[0], Quant(node.op.scale, node.op.zero_point)
+        elif isinstance(node.op, Quantize):
+            name, quant = node.output, Quant(node.op.scale, node.op.zero_point)
+        else:
+            continue
+        if tensors[name].dtype is DType.I8 and tensors[name].quant is None and name not in graph.constants:
+            tensors[name] = replace(tensors[name], quant=quant)
+    return replace(graph, tensors=tensors)
+
+
+def _find_in_integers(draft: Draft, node: Node) -> None:
+    """The largest integer is where the largest float is."""
+    try:
+        source = source_of(draft, node.inputs[0])
+    except StaysFloat:
+        draft.keep(node)
+    else:
+        draft.write(node.op, (source.name,), node.output, node.where)
+
+
+def _write_integer(draft: Draft, node: Node, op: Quantize, reasons: dict[str, str]) -> None:
+    graph = draft.source
+    compute, clamps = _computed_by(graph, node.inputs[0])
+    if compute is None:
+        draft.keep(node)
+        return
+    try:
+        if any(sole_reader(graph, inner.output) is None for inner in (compute, *clamps)):
+            raise StaysFloat("its output is needed in float, or quantized in two ways")
+        activations = [as_activation(clamp) for clamp in clamps]
+        form, inputs = integer_form(draft, compute, op, [a for a in activations if isinstance(a, Clamp)])
+    except StaysFloat as reason:
+        reasons[compute.output] = str(reason)
+        draft.keep(node)
+        return
+    where = (*compute.where, *(w for clamp in clamps for w in clamp.where), *node.where)
+    draft.write(form, inputs, node.output, where, Quant(op.scale, op.zero_point))
+
+
+def _computed_by(graph: Graph, name: str) -> tuple[Node | None, list[Node]]:
+    """The node that makes a tensor, not counting clamps after it, and those clamps, first one first."""
+    clamps: list[Node] = []
+    node = graph.producer.get(name)
+    while node is not None and isinstance(as_activation(node), Clamp):
+        clamps.insert(0, node)
+        node = graph.producer.get(node.inputs[0])
+    return node, clamps
+
+
+def float_warnings(graph: Graph, reasons: dict[str, str]) -> list[str]:
+    """One sentence for each node that computes in float in a model that is quantized."""
+    if not any(isinstance(node.op, (Quantize, Dequantize)) for node in graph.nodes):
+        return []
+    warnings: list[str] = []
+    for node in graph.nodes:
+        names = [*graph.activations(node), node.output]
+        floats = [graph.tensors[name] for name in names if graph.tensors[name].dtype is DType.F32]
+        if floats and not isinstance(node.op, (Quantize, Dequantize, DequantizeConstant, Reshape)):
+            place = str(node.where[0]) if node.where else f"%{node.output}"
+            reason = reasons.get(node.output) or _reason(graph, node)
+            size = sum(tensor.bytes for tensor in floats)
+            text = f"{node.op} is computed in float, since {reason}; its float tensors take {size:,} bytes"
+            warnings.append(f"{place}: {text}")
+    return warnings
+
+
+def _reason(graph: Graph, node: Node) -> str:
+    """Why a node that no Quantize reads directly is float."""
+    sources = [graph.producer.get(name) for name in graph.activations(node)]
+    if not any(source is not None and isinstance(source.op, Dequantize) for source in sources):
+        return "its input is float"
+    readers = graph.consumers[node.output]
+    if not readers or not all(isinstance(reader.op, Quantize) for reader in readers):
+        return "the model does not quantize its output"
+    return f"there is no integer form of {node.op}"

@@ -1,0 +1,72 @@
+"""Compute in int8 only: a uint8 tensor becomes int8 with its zero point moved by 128."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import DType, Graph, Node, Quant
+from mmcc.ops.elementwise import Cast
+from mmcc.ops.movement import Pad
+from mmcc.ops.quantize import Dequantize, DequantizeConstant, FlipSign, Quantize
+from mmcc.ops.reduce import ArgMax
+from mmcc.passes.draft import Draft
+from mmcc.passes.move_quantize import only_moves
+
+
+def make_signed(graph: Graph) -> Graph:
+    """Give every uint8 tensor an int8 twin and let all that can read the twin do so.
+
+    A FlipSign at the border of the model converts; the uint8 tensor is dropped where nobody needs it.
+    A cast of such integers to float is a dequantization with scale 1.
+    """
+    draft = Draft(graph)
+    twins: dict[str, str] = {}
+    for port in graph.inputs:
+        if graph.tensors[port.tensor].dtype is DType.U8:
+            twins[port.tensor] = draft.add(FlipSign(), (port.tensor,), f"{port.tensor}_signed", ())
+    for name, data in graph.constants.items():
+        if data.dtype == np.uint8:
+            twins[name] = draft.constant(flipped(data), f"{name}_signed")
+    for node in graph.nodes:
+        _convert(draft, twins, node)
+    return draft.graph()
+
+
+def flipped(data: NDArray[Any]) -> NDArray[Any]:
+    """A uint8 array less 128, as int8."""
+    return (data.astype(np.int16) - 128).astype(np.int8)
+
+
+def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
+    unsigned = tuple(name for name in node.inputs if name in twins)
+    inputs = tuple(twins.get(name, name) for name in node.inputs)
+    match node.op:
+        case Quantize(scale, zero, DType.U8):
+            op = Quantize(scale, zero - 128, DType.I8)
+            _write_twin(draft, twins, node, op, node.inputs, Quant(scale, zero - 128))
+        case Dequantize(scale, zero) if unsigned:
+            draft.write(Dequantize(scale, zero - 128), inputs, node.output, node.where)
+        case DequantizeConstant(scales, zeros, axis) if unsigned:
+            op = DequantizeConstant(scales, tuple(zero - 128 for zero in zeros), axis)
+            draft.write(op, inputs, node.output, node.where)
+        case Cast(DType.F32) if unsigned or draft.tensors[draft.now(node.inputs[0])].dtype is DType.I8:
+            draft.write(Dequantize(1.0, -128 if unsigned else 0), inputs, node.output, node.where)
+        case ArgMax() if unsigned:
+            draft.write(node.op, inputs, node.output, node.where)
+        case _ if unsigned and len(unsigned) == len(node.inputs) and only_moves(node.op):
+            op = replace(node.op, value=node.op.value - 128) if isinstance(node.op, Pad) else node.op
+            _write_twin(draft, twins, node, op, inputs, draft.tensors[inputs[0]].quant)
+        case _:
+            draft.keep(node)
+
+
+def _write_twin(
+    draft: Draft, twins: dict[str, str], node: Node, op: Any, inputs: tuple[str, ...], quant: Quant | None
+) -> None:
+    twin = draft.add(op, inputs, f"{node.output}_signed", node.where, quant)
+    twins[node.output] = twin
+    draft.write(FlipSign(), (twin,), node.output, node.where)

@@ -1,0 +1,174 @@
+"""Drop nodes that change nothing, join nodes that are one, and compute nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from mmcc.ir.graph import DType, Graph, Node, Shape
+from mmcc.ops import Op
+from mmcc.ops.elementwise import Binary, Cast, Unary
+from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mmcc.ops.pool import AveragePool, MaxPool
+from mmcc.ops.reduce import Reduce
+from mmcc.ops.resize import ResizeNearest
+from mmcc.passes.draft import Draft
+
+NEUTRAL = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "pow": 1.0}  # as second operand
+COMMUTATIVE = frozenset(("add", "mul", "min", "max"))
+
+
+def simplify(graph: Graph) -> Graph:
+    """One walk over the nodes, each seeing what those before it became."""
+    draft = Draft(graph)
+    done: dict[tuple[Op, tuple[str, ...]], str] = {}
+    for node in graph.nodes:
+        node = _rewritten(draft, replace(node, inputs=tuple(draft.now(name) for name in node.inputs)))
+        same = done.get((node.op, node.inputs))
+        if same is not None:
+            draft.replace(node.output, same, node.where)
+        elif changes_nothing(draft, node):
+            draft.replace(node.output, node.inputs[0], node.where)
+        else:
+            draft.keep(node)
+            done[node.op, node.inputs] = node.output
+    return draft.graph()
+
+
+def _rewritten(draft: Draft, node: Node) -> Node:
+    """The node in its plainest form, joined with the node that feeds it where that one becomes needless."""
+    node = _as_clamp(draft, node)
+    if isinstance(node.op, Transpose):
+        x = draft.tensors[node.inputs[0]]
+        if keeps_order(x.shape, node.op.perm):
+            node = replace(node, op=Reshape(draft.tensors[node.output].shape))
+    before = draft.producer.get(node.inputs[0]) if node.inputs else None
+    if before is None:
+        return node
+    match before.op, node.op:
+        case Reshape(), Reshape():
+            return replace(node, inputs=before.inputs, where=before.where + node.where)
+        case Transpose(first), Transpose(second):
+            joined = Transpose(tuple(first[axis] for axis in second))
+            node = replace(node, op=joined, inputs=before.inputs, where=before.where + node.where)
+            return _rewritten(draft, node)
+        case (Reshape(), Transpose()) | (Transpose(), Reshape()):
+            return _as_reshape(draft, node)
+        case Unary("clamp", (low, high)), Unary("clamp", (low2, high2)) if low <= high2 and low2 <= high:
+            op = Unary("clamp", (max(low, low2), min(high, high2)))
+            return replace(node, op=op, inputs=before.inputs, where=before.where + node.where)
+        case _:
+            return node
+
+
+def _as_clamp(draft: Draft, node: Node) -> Node:
+    """max(x, c) and min(x, c) with one number c are clamps."""
+    if not isinstance(node.op, Binary):
+        return node
+    function = node.op.function
+    if function in COMMUTATIVE and node.inputs[0] in draft.constants:
+        node = replace(node, inputs=(node.inputs[1], node.inputs[0]))
+    x, c = (draft.tensors[name] for name in node.inputs)
+    scalar = c.name in draft.constants and prod(c.shape) == 1 and len(c.shape) <= len(x.shape)
+    if function not in ("min", "max") or not scalar or x.dtype is not DType.F32:
+        return node
+    value = float(draft.constants[c.name].reshape(()))
+    bounds = (value, inf) if function == "max" else (-inf, value)
+    return replace(node, op=Unary("clamp", bounds), inputs=(x.name,))
+
+
+def keeps_order(shape: Shape, perm: tuple[int, ...]) -> bool:
+    """True if a transposition moves only axes of extent 1."""
+    wide = [axis for axis in perm if shape[axis] != 1]
+    return wide == sorted(wide)
+
+
+def _as_reshape(draft: Draft, node: Node) -> Node:
+    """A run of Reshape and Transpose that together leave every element where it was is one Reshape."""
+    run: list[Node] = [node]
+    while (before := draft.producer.get(run[-1].inputs[0])) is not None:
+        if not isinstance(before.op, (Reshape, Transpose)):
+            break
+        run.append(before)
+    for start in range(len(run) - 1, 0, -1):
+        source = draft.tensors[run[start].inputs[0]]
+        order = np.arange(prod(source.shape)).reshape(source.shape)
+        for step in reversed(run[: start + 1]):
+            order = step.op.reference(order)
+        if np.array_equal(order.reshape(-1), np.arange(order.size)):
+            where = tuple(w for step in reversed(run[: start + 1]) for w in step.where)
+            return Node(Reshape(order.shape), (source.name,), node.output, where)
+    return node
+
+
+def changes_nothing(draft: Draft, node: Node) -> bool:
+    """True if the output is the first input, bit for bit (but for the sign of a zero)."""
+    test = IDENTITIES.get(type(node.op))
+    if test is None:
+        return False
+    x, y = draft.tensors[node.inputs[0]], draft.tensors[node.output]
+    return x.shape == y.shape and x.dtype == y.dtype and test(draft, node)
+
+
+def _always(draft: Draft, node: Node) -> bool:
+    return True
+
+
+def _is_whole_slice(draft: Draft, node: Node) -> bool:
+    op = node.op
+    assert isinstance(op, Slice)
+    return all(step == 1 or n == 1 for step, n in zip(op.steps, op.shape, strict=True))
+
+
+def _is_whole_gather(draft: Draft, node: Node) -> bool:
+    assert isinstance(node.op, Gather)
+    return node.op.indices == tuple(range(len(node.op.indices)))
+
+
+def _is_whole_resize(draft: Draft, node: Node) -> bool:
+    assert isinstance(node.op, ResizeNearest)
+    rows, cols = node.op.rows, node.op.cols
+    return rows == tuple(range(len(rows))) and cols == tuple(range(len(cols)))
+
+
+def _is_pool_of_one(draft: Draft, node: Node) -> bool:
+    assert isinstance(node.op, (MaxPool, AveragePool))
+    window = node.op.window
+    return window.kernel == (1, 1) and window.strides == (1, 1) and window.pads == (0, 0, 0, 0)
+
+
+def _is_reduction_of_one(draft: Draft, node: Node) -> bool:
+    """Shapes are equal, so every reduced axis has extent 1."""
+    assert isinstance(node.op, Reduce)
+    return node.op.function in ("sum", "mean", "max", "min", "prod")
+
+
+def _is_neutral(draft: Draft, node: Node) -> bool:
+    assert isinstance(node.op, Binary)
+    neutral, second = NEUTRAL.get(node.op.function), draft.constants.get(node.inputs[1])
+    return neutral is not None and second is not None and bool(np.all(second == neutral))
+
+
+def _is_open_clamp(draft: Draft, node: Node) -> bool:
+    return node.op == Unary("clamp", (-inf, inf))
+
+
+IDENTITIES: dict[type[Any], Callable[[Draft, Node], bool]] = {
+    Reshape: _always,
+    Cast: _always,
+    Pad: _always,
+    Expand: _always,
+    Concat: lambda draft, node: len(node.inputs) == 1,
+    Slice: _is_whole_slice,
+    Gather: _is_whole_gather,
+    ResizeNearest: _is_whole_resize,
+    MaxPool: _is_pool_of_one,
+    AveragePool: _is_pool_of_one,
+    Reduce: _is_reduction_of_one,
+    Binary: _is_neutral,
+    Unary: _is_open_clamp,
+}
