@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 
 from mmcc.ir.nest import Span
@@ -84,7 +84,10 @@ class Overlap:
 class Plan:
     """The planner's answer. Complete: code generation decides nothing about memory.
 
-    `aliases` are nodes that need no code: a Reshape, or a Concat whose inputs were made in place.
+    `groups` are in execution order; a step is a position in it. `aliases` are nodes that need no code (a
+    Reshape, or a Concat whose inputs were made in place) and are in no group. A Concat that is in a group
+    copies only the operands `copied` names; the others were made in place. An external input or output
+    is a buffer in a tier of its own, "io:" and its name.
     `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
     """
 
@@ -95,6 +98,7 @@ class Plan:
     places: dict[str, Place]  # by buffer
     overlaps: tuple[Overlap, ...] = ()
     scratch: dict[int, str] | None = None  # by node: the buffer its kernel works in
+    copied: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])  # by Concat node
     proved_optimal: bool = False
     bound: int = 0
     seconds: float = 0.0

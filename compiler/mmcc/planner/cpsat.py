@@ -1,0 +1,151 @@
+"""Exact placement with CP-SAT; the only file that imports ortools.
+
+Is there a placement within a capacity? One no-overlap of offsets for each set of buffers alive together,
+and a fixed search in short slices, one branching order after another. Then bisection on the capacity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from math import gcd
+from random import Random
+
+from ortools.sat.python import cp_model
+
+from mmcc.planner.placement import Problem, orders, peak_of, sections
+
+SLICE = 0.06  # deterministic seconds of the first attempts; doubles with every round
+FIXED, SHUFFLED = 4, 4  # branching orders a round: by rule, and by rule with noise
+
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """Offsets of item k are `scale[k] * starts[k]` in units of `unit` bytes."""
+
+    model: cp_model.CpModel
+    starts: tuple[cp_model.IntVar, ...]
+    scale: tuple[int, ...]
+    unit: int
+
+
+def search(
+    problem: Problem,
+    best: Sequence[int],
+    goal: int,
+    effort: float,
+    seed: int,
+    progress: Callable[[str], None] | None = None,
+) -> tuple[list[int], int]:
+    """Better offsets than `best` - no better than `goal` - and a bound on the peak of any.
+
+    `goal` must be a lower bound, or a peak that is good enough. Half the effort that is left goes into each
+    capacity tried: the lowest not ruled out first, then between it and the best.
+    """
+    unit = _unit(problem)
+    found, low = list(best), -(-goal // unit) * unit
+    tried = low
+    while low < (high := peak_of(problem, found)) and effort > SLICE:
+        if progress is not None:
+            progress(f"placement: {low} <= peak <= {high}, trying {tried}")
+        answer, used = _within(problem, tried, effort / 2, seed)
+        effort -= used
+        if answer is None:  # out of time: look between here and the best
+            above = (tried + high) // 2 // unit * unit
+            if above <= tried:
+                break
+            tried = above
+        elif answer:
+            found = answer
+            tried = max(low, (low + peak_of(problem, found)) // 2 // unit * unit) if tried > low else low
+        else:
+            low = tried = tried + unit
+    return found, min(low, peak_of(problem, found))
+
+
+def _within(problem: Problem, capacity: int, budget: float, seed: int) -> tuple[list[int] | None, float]:
+    """Offsets within the capacity, [] if there are none, None if the budget ran out; and what was used."""
+    model = _build(problem, capacity)
+    if model is None:
+        return [], 0.0
+    used, length, branchings = 0.0, SLICE, _branchings(problem, seed)
+    while used + length <= budget:
+        for order in islice(branchings, FIXED + SHUFFLED):
+            used += length
+            answer = _slice(model, order, length, seed)
+            if answer is not None:
+                return answer, used
+            if used + length > budget:
+                break
+        length *= 2
+    return None, used
+
+
+def _slice(model: _Model, order: Sequence[int], length: float, seed: int) -> list[int] | None:
+    trial = model.model.clone()
+    trial.add_decision_strategy(
+        [model.starts[k] for k in order], cp_model.CHOOSE_LOWEST_MIN, cp_model.SELECT_MIN_VALUE
+    )
+    solver = cp_model.CpSolver()
+    solver.parameters.num_workers = 1
+    solver.parameters.cp_model_presolve = False
+    solver.parameters.linearization_level = 0
+    solver.parameters.search_branching = cp_model.FIXED_SEARCH
+    solver.parameters.random_seed = seed
+    solver.parameters.max_deterministic_time = length
+    status = solver.solve(trial)
+    if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
+        values = (solver.value(start) for start in model.starts)
+        return [v * s * model.unit for v, s in zip(values, model.scale, strict=True)]
+    return [] if status == cp_model.INFEASIBLE else None
+
+
+def _branchings(problem: Problem, seed: int) -> Iterator[list[int]]:
+    """Branching orders without end: those by rule first, then the same with places shifted at random."""
+    fixed = orders(problem)[:FIXED]
+    random = Random(seed)
+    while True:
+        yield from fixed
+        for n in range(SHUFFLED):
+            base = fixed[n % FIXED]
+            noise = {k: place + random.gauss(0.0, 0.1 * len(base)) for place, k in enumerate(base)}
+            yield sorted(base, key=lambda k, noise=noise: noise[k])
+
+
+def _unit(problem: Problem) -> int:
+    """A number of bytes that divides every offset of some best placement.
+
+    In a placement where everything is pushed down, an item starts where another ends or at its distance
+    above it, rounded up to its alignment.
+    """
+    unit = gcd(*(item.size for item in problem.items), *(p.distance for p in problem.pairs))
+    aligns = [item.align for item in problem.items]
+    return unit if all(unit % align == 0 for align in aligns) else gcd(unit, *aligns)
+
+
+def _build(problem: Problem, capacity: int) -> _Model | None:
+    """The model, or None if an item alone is too large."""
+    unit = _unit(problem)
+    sizes = [item.size // unit for item in problem.items]
+    room = capacity // unit
+    if max(sizes) > room:
+        return None
+    scale = tuple(max(1, item.align // unit) for item in problem.items)
+    model = cp_model.CpModel()
+    starts = [model.new_int_var(0, (room - n) // s, "") for n, s in zip(sizes, scale, strict=True)]
+    intervals = [
+        model.new_fixed_size_interval_var(start * s, n, "")
+        for start, s, n in zip(starts, scale, sizes, strict=True)
+    ]
+    for section in sections(problem):
+        pairs = [p for p in problem.pairs if p.output in section and p.input in section]
+        for out in ({p.input for p in pairs}, {p.output for p in pairs}) if pairs else (set[int](),):
+            model.add_no_overlap([intervals[k] for k in sorted(section - out)])
+    for pair in problem.pairs:
+        output, input_ = starts[pair.output] * scale[pair.output], starts[pair.input] * scale[pair.input]
+        over = model.new_bool_var("")
+        distance = min(pair.distance // unit, sizes[pair.output])
+        model.add(input_ - output >= distance).only_enforce_if(over)
+        model.add(output >= input_ + sizes[pair.input]).only_enforce_if(~over)
+    return _Model(model, tuple(starts), scale, unit)

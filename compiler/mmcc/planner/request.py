@@ -1,0 +1,41 @@
+"""What the user asks of the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from mmcc.ir.graph import Graph
+
+EXTERNAL = "io:"  # prefix of the tier that one external input or output is
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """How the arena is to be planned.
+
+    A model input is read for the last time at some step; from then on its bytes may be written over, so
+    the caller fills every input before every run. External inputs and outputs are in memory of the
+    caller's: inputs are not written, outputs may be written and read at any time during a run.
+    """
+
+    limit: int | None = None  # bytes of arena; None: as few as possible
+    external_inputs: bool = False
+    external_outputs: bool = False
+    align: int = 4  # of every buffer; elements larger than this align to themselves
+    scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node: bytes its kernel works in
+    tiers: tuple[str, ...] = ("sram",)  # where buffers may be, best first
+    effort: float = 20.0  # deterministic seconds for the solver
+    seed: int = 0
+    progress: Callable[[str], None] | None = None
+
+    def external(self, graph: Graph) -> frozenset[str]:
+        """Tensors that are outside the arena."""
+        inputs = graph.input_names if self.external_inputs else frozenset[str]()
+        outputs = graph.output_names if self.external_outputs else frozenset[str]()
+        return (inputs | outputs) - graph.constants.keys()
+
+    def say(self, text: str) -> None:
+        """Tell whoever waits how far the planner is."""
+        if self.progress is not None:
+            self.progress(text)

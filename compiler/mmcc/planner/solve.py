@@ -1,0 +1,158 @@
+"""The planner's entrance: choose views and an order, place the buffers, and say what was proved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Group, Place, Plan, Slot
+from mmcc.ops.movement import Reshape
+from mmcc.planner.explain import does_not_fit
+from mmcc.planner.layout import Layout, Operand, make_layout, slot_of
+from mmcc.planner.model import MemoryModel, make_buffers, make_model, value_floor
+from mmcc.planner.order import Ordering, best_order
+from mmcc.planner.overlap import distances
+from mmcc.planner.placement import place
+from mmcc.planner.request import PlanRequest
+
+TRIALS = 200  # layouts tried at most
+ALL_LAYOUTS = 6  # up to this many operands, every choice of what to copy is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One layout with its best order."""
+
+    layout: Layout
+    model: MemoryModel
+    ordering: Ordering
+
+    @property
+    def rank(self) -> tuple[list[int], int]:
+        """Less is better: the largest steps' bytes, then operands copied."""
+        steps = sorted(self.model.profile(self.ordering.order), reverse=True)
+        return [self.ordering.peak, *steps[:8]], -len(self.layout.in_place)
+
+
+def plan(graph: Graph, request: PlanRequest) -> Plan:
+    """Where every tensor lives and in which order the nodes run, in as little memory as possible.
+
+    Raises CompileError if that is more than `request.limit`.
+    """
+    made = least_plan(graph, request)
+    peak = max((made.peak(tier) for tier in request.tiers), default=0)
+    if request.limit is not None and peak > request.limit:
+        raise does_not_fit(graph, made, request, lambda other: least_plan(graph, other))
+    return made
+
+
+def least_plan(graph: Graph, request: PlanRequest) -> Plan:
+    """The plan with the least peak, whatever the limit."""
+    start = time.perf_counter()
+    choice, bound = _Search(graph, request).best()
+    model, layout, order = choice.model, choice.layout, choice.ordering.order
+    buffers, overlaps, scratch = make_buffers(model, order, request)
+    inside = [b for b in buffers if b.tiers == request.tiers]
+    request.say(f"order with {choice.ordering.peak} bytes alive; placing {len(inside)} buffers")
+    placement = place(inside, overlaps, effort=request.effort, seed=request.seed, progress=request.progress)
+    places = {b.name: Place(b.tiers[0], placement.offsets.get(b.name, 0)) for b in buffers}
+    return Plan(
+        groups=tuple(Group((model.units[k].node,)) for k in order),
+        aliases=layout.aliases,
+        buffers=buffers,
+        slots=_slots(graph, layout),
+        places=places,
+        overlaps=overlaps,
+        scratch=scratch,
+        proved_optimal=placement.peak == bound,
+        bound=min(bound, placement.peak),
+        seconds=time.perf_counter() - start,
+        copied=layout.copied,
+    )
+
+
+def _slots(graph: Graph, layout: Layout) -> dict[str, Slot]:
+    slots: dict[str, Slot] = {}
+    for name, view in layout.views.items():
+        slot = slot_of(view, graph.tensors[name])
+        assert slot is not None, f"the layout keeps only views that are slots, and {name} is none"
+        slots[name] = slot
+    return slots
+
+
+class _Search:
+    """Layouts tried so far. Few choices are tried all, many one change of operand or Concat at a time."""
+
+    def __init__(self, graph: Graph, request: PlanRequest) -> None:
+        self._graph, self._request = graph, request
+        self._external = request.external(graph)
+        self._distance: Mapping[int, Mapping[str, int]] = {
+            k: distances(graph, node) for k, node in enumerate(graph.nodes)
+        }
+        self._tried: dict[frozenset[Operand], Candidate] = {}
+        self._limit = max(8, min(TRIALS, 20_000 // (1 + len(graph.nodes))))
+
+    def best(self) -> tuple[Candidate, int]:
+        """The best candidate found, and a bound on the bytes alive with any layout and order."""
+        first = self._try(frozenset())
+        choices = _choices(self._graph, first.layout)
+        if len(choices) <= ALL_LAYOUTS:
+            for n in range(1, len(choices) + 1):
+                for copied in combinations(choices, n):
+                    self._try(frozenset(copied))
+            best = min(self._tried.values(), key=lambda c: c.rank)
+            return best, min(c.ordering.bound for c in self._tried.values())
+        floor = value_floor(self._graph, first.layout, self._request, self._distance)
+        copied = self._descend(frozenset(), choices, floor)
+        for operand in sorted(copied):  # what did not help is not worth its code
+            if self._try(copied - {operand}).ordering.peak <= self._try(copied).ordering.peak:
+                copied -= {operand}
+        return self._try(copied), min(floor, self._try(copied).ordering.peak)
+
+    def _descend(
+        self, copied: frozenset[Operand], choices: tuple[Operand, ...], floor: int
+    ) -> frozenset[Operand]:
+        best = self._try(copied)
+        while best.ordering.peak > floor:
+            moves = [copied ^ flip for flip in _flips(self._graph, best, choices)]
+            moves = [move for move in moves if move not in self._tried][: self._limit - len(self._tried)]
+            better = min(moves, key=lambda move: self._try(move).rank, default=copied)
+            if self._try(better).rank >= best.rank:
+                break
+            best, copied = self._try(better), better
+        return copied
+
+    def _try(self, copied: frozenset[Operand]) -> Candidate:
+        if copied not in self._tried:
+            layout = make_layout(self._graph, self._external, copied)
+            model = make_model(self._graph, layout, self._request, self._distance)
+            ordering = best_order(model)
+            self._request.say(f"layout {len(self._tried) + 1}: {ordering.peak} bytes alive")
+            self._tried[copied] = Candidate(layout, model, ordering)
+        return self._tried[copied]
+
+
+def _choices(graph: Graph, layout: Layout) -> tuple[Operand, ...]:
+    """Operands in place that may be better copied. Not those of a Reshape: its bytes are just as many."""
+    return tuple(o for o in sorted(layout.in_place) if not isinstance(graph.nodes[o[0]].op, Reshape))
+
+
+def _flips(graph: Graph, best: Candidate, choices: tuple[Operand, ...]) -> list[frozenset[Operand]]:
+    """Operands, and whole Concats, that change a buffer alive at the peak."""
+    model, order = best.model, best.ordering.order
+    profile = model.profile(order)
+    alive: set[str] = set()
+    for step, size in enumerate(profile):
+        if size == best.ordering.peak:
+            alive |= model.alive(order, step)
+    near: list[Operand] = []
+    for node, operand in choices:
+        names = (graph.nodes[node].inputs[operand], graph.nodes[node].output)
+        if any(best.layout.views[name].root in alive for name in names):
+            near.append((node, operand))
+    whole = dict.fromkeys(node for node, _ in near)
+    groups = [frozenset(o for o in choices if o[0] == node) for node in whole]
+    return list(dict.fromkeys([*groups, *(frozenset((o,)) for o in near)]))
