@@ -54,7 +54,7 @@ def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operan
     """
     parents: dict[str, Edge] = {}
     for choice in (_concat_edges, _reshape_edges, _slice_edges):
-        for edges in choice(graph, parents):
+        for edges in choice(graph):
             for edge in edges:
                 free = edge.child not in parents and edge.child not in external
                 if free and (edge.node, edge.operand) not in copied and not _below(edge, parents):
@@ -146,7 +146,7 @@ def _part(start: int, axis: int) -> Callable[[View], View | None]:
     return lambda whole: View(whole.root, whole.offset + start * whole.strides[axis], whole.strides)
 
 
-def _reshape_edges(graph: Graph, parents: dict[str, Edge]) -> Iterator[tuple[Edge, ...]]:
+def _reshape_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in reversed(
         list(enumerate(graph.nodes))
     ):  # outputs that lie in a Concat pull inputs along
@@ -166,7 +166,7 @@ def _reshaped(parent: Tensor, child: Tensor) -> Callable[[View], View | None]:
     return view
 
 
-def _slice_edges(graph: Graph, parents: dict[str, Edge]) -> Iterator[tuple[Edge, ...]]:
+def _slice_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in enumerate(graph.nodes):
         if isinstance(node.op, Slice | Transpose) and node.inputs[0] not in graph.constants:
             yield (Edge(node.output, node.inputs[0], index, 0, _walked(graph, node)),)

@@ -169,7 +169,7 @@ def first_fit(
 
 
 def conflicts_of(problem: Problem) -> list[list[tuple[int, int, int]]]:
-    """For each item, those alive with it, and the starts (relative to theirs) it may not have: ]low, high[."""
+    """For each item, those alive with it and the starts, relative to theirs, it may not have: ]low, high[."""
     items = problem.items
     apart = {(p.output, p.input): p.distance for p in problem.pairs}
     table: list[list[tuple[int, int, int]]] = [[] for _ in items]
