@@ -84,17 +84,18 @@ def test_nothing_else_is_taken_for_a_call_through_a_pointer(name, case, tmp_path
     assert bound(ready(name), case, tmp_path).indirect == ()
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", [n for n in ALL if n != "cortex-m0plus"])  # there gcc makes none
 def test_a_tail_call_releases_the_frame_first(name, tmp_path):
     """shape, middle (240 bytes) and last (160 bytes): the larger counts, not the sum."""
     found = bound(ready(name), 5, tmp_path)
-    assert 240 <= found.bytes < 240 + 160 + (128 if name == "host" else 0)
+    red_zone = 128 if name == "host" else 0
+    assert 240 <= found.bytes < 240 + 160 + red_zone
 
 
 def test_warnings_are_errors(tmp_path):
     source = tmp_path / "narrow.c"
     source.write_text("char f(int x); char f(int x) { return x; }\n")
-    with pytest.raises(CompileError, match=r"narrow.c does not compile .*\n.*conversion") as caught:
+    with pytest.raises(CompileError, match=r"(?s)narrow.c does not compile .*conversion") as caught:
         compile_objects(ready("cortex-m4"), [source], tmp_path)
     assert (caught.value.code, caught.value.exit) == ("MM802", Exit.INTERNAL)
 

@@ -104,8 +104,8 @@ def build_firmware(
     if not target.bare_metal:
         if ram_limit is not None:
             _check_hosted_ram(objects, stack, ram_limit, target)
-        static = ["-static"] if target.qemu else []
-        return link(target, [*bench, *objects], elf, flags=static)
+        loading = ["-static"] if target.qemu else ["-Wl,-z,now"]  # resolving a name late takes stack
+        return link(target, [*bench, *objects], elf, flags=loading)
     return _link_board(target, [*bench, *objects], elf, ram_limit, stack)
 
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #ifndef MMCC_STACK_BYTES
 #define MMCC_STACK_BYTES 65536
@@ -184,7 +185,8 @@ uint32_t mmcc_port_stack_used(void) {
     return mmcc_port_stack_bytes() - free_bytes;
 }
 
-/* Whole 64 KB pages, so that the closed ones begin right below. */
+/* Whole pages, so that the closed ones begin right below. */
 uint32_t mmcc_port_stack_bytes(void) {
-    return ((uint32_t)MMCC_STACK_BYTES + 65535U) / 65536U * 65536U;
+    const uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
+    return ((uint32_t)MMCC_STACK_BYTES + page - 1U) / page * page;
 }

@@ -108,7 +108,8 @@ static APART int32_t shape(int32_t x) {
 }
 #elif CASE == 9 /* writes where it must not */
 static APART int32_t shape(int32_t x) {
-    *(volatile int32_t *)(uintptr_t)(WILD_ADDRESS) = x;
+    volatile uintptr_t address = WILD_ADDRESS;
+    *(volatile int32_t *)address = x;
     return x;
 }
 #elif CASE == 10

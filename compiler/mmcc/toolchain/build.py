@@ -30,6 +30,9 @@ STRICT_FLAGS = (
 SEMANTIC_FLAGS = ("-ffp-contract=off",)
 
 
+_LIBC_HEADERS = ("errno.h", "features.h", "math.h", "stdint.h", "stdio.h", "stdlib.h", "string.h")
+
+
 def find_tool(name: str, target: Target) -> Path:
     """Where a tool is; if it is not installed, the error says what to install."""
     found = shutil.which(name)
@@ -156,18 +159,9 @@ def _run(command: Sequence[str | Path], target: Target, what: str) -> str:
 
 def _raise_if_library_missing(output: str, target: Target) -> None:
     """A cross compiler comes without its C library."""
-    missing = re.search(
-        r"(\w+\.h): No such file|cannot find (-l\w+)|cannot read spec file|'([\w.]+specs)'", output
-    )
-    system_header = missing and missing[1] in {
-        "string.h",
-        "stdint.h",
-        "math.h",
-        "stdio.h",
-        "features.h",
-        "errno.h",
-    }
-    if missing and (system_header or missing[1] is None):
+    header = r"(\w+\.h): No such file|no include path in which to search for (\w+\.h)"
+    missing = re.search(rf"{header}|cannot find -l\w+|cannot read spec file|'[\w.]+specs'", output)
+    if missing and (missing[1] or missing[2] or "string.h") in _LIBC_HEADERS:
         raise CompileError(
             "MM801",
             f"the C library of {target.compiler} is not installed; target {target.name} needs it",

@@ -95,6 +95,12 @@ class _Listing:
     starts: Mapping[str, int]
     members: Mapping[str, tuple[int, ...]]  # addresses of each function
 
+    def code_of(self, function: str) -> list[int]:
+        """Addresses of a function's instructions, without the padding between blocks."""
+        padding = re.compile(r"nop|data16|xchg +%ax,%ax|cs nop")
+        lines = ((a, self.lines[a]) for a in self.members[function])
+        return [a for a, line in lines if not padding.match(f"{line.mnemonic} {line.operands}")]
+
     @staticmethod
     def parse(text: str) -> _Listing:
         raw: list[tuple[int, str, str, str]] = []
@@ -153,6 +159,8 @@ class _Walk:
             return StackBound(KNOWN_FRAMES[name], (name,), ())
         if "@plt" in name or start not in self._listing.lines:
             return self._shared(name)
+        if not self._frames.get(name, (0, True))[1]:
+            raise _unbounded(f"{name} takes stack in amounts known only when it runs")
         self._open.append(start)
         found = self._follow(start, name)
         self._open.pop()
@@ -189,7 +197,7 @@ class _Walk:
                 deepest, chain = (needed, (name, *callee.chain)) if needed > deepest else (deepest, chain)
                 indirect.update(callee.indirect)
             if step.flow is _Flow.TABLE:
-                unseen = [a for a in self._listing.members[line.function] if a not in seen]
+                unseen = [a for a in self._listing.code_of(line.function) if a not in seen]
                 work += [(a, grown) for a in unseen]
                 if not unseen and step.target is None:
                     indirect.add(line.function)
@@ -217,10 +225,7 @@ class _Walk:
         """The whole frame of the function an instruction is in, when the instruction does not tell."""
         for name in (line.function, re.sub(r"\.\d+$", "", line.function)):
             if name in self._frames:
-                frame, bounded = self._frames[name]
-                if not bounded:
-                    raise _unbounded(f"{name} takes stack in amounts known only when it runs")
-                return frame
+                return self._frames[name][0]
         raise _unbounded(f"{line.function}: {line.mnemonic} {line.operands}")
 
     def _name(self, address: int) -> str:
@@ -312,8 +317,10 @@ def _arm_growth(mnemonic: str, operands: str) -> int | None:
         from_sp = operands.count(",") == 1 or operands.startswith("sp, sp")
         if from_sp:
             grows = None if amount is None else int(amount[1]) * (1 if mnemonic.startswith("sub") else -1)
-    elif writes_sp and re.match(r"bic|and|orr", mnemonic):
-        grows = None
+    elif writes_sp and (
+        re.match(r"bic|and|orr", mnemonic) or re.match(r"mov sp, r(?!7|11)", f"{mnemonic} {operands}")
+    ):
+        grows = None  # r7 and r11 are frame pointers: from them the stack is released
     return grows
 
 
