@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
-from mmcc.ir.graph import DType, Graph, Node, Quant, Tensor
+from mmcc.ir.graph import DType, Graph, Node, Port, Quant, Tensor
 from mmcc.ops import Op
-from mmcc.ops.movement import Reshape
+from mmcc.ops.movement import Expand
 
 SHARED_BYTES = 1 << 16  # new constants up to this size are looked up among those made before
 
@@ -28,7 +28,7 @@ class Draft:
         self.tensors = dict(graph.tensors)
         self.constants = dict(graph.constants)
         self.producer: dict[str, Node] = {}
-        self.warnings = graph.warnings
+        self.origins = dict(graph.origins)
         self._nodes: list[Node] = []
         self._positions: dict[str, int] = {}
         self._renamed: dict[str, str] = {}
@@ -80,16 +80,22 @@ class Draft:
         """Let `new` stand for `old`, of equal shape and type.
 
         A model's output stays a tensor of its own that a node writes: where it would become an input, a
-        constant or another output, it is a copy.
+        constant or another output, it is copied (an Expand, since a Reshape moves no bytes).
         """
         new = self.now(new)
         if old in self.source.output_names:
             outputs = {self.now(name) for name in self.source.output_names if name != old}
             if new not in self.producer or new in outputs:
-                self.write(Reshape(self.tensors[new].shape), (new,), old, where, self.tensors[new].quant)
+                self.write(Expand(self.tensors[new].shape), (new,), old, where, self.tensors[new].quant)
                 return
         assert old != new
         self._renamed[old] = new
+        self.stands_for(new, old)
+
+    def stands_for(self, new: str, old: str) -> None:
+        """Note that `new` holds what `old` did (in int8, if it is int8): the same value of the model."""
+        if old in self.origins:
+            self.origins.setdefault(new, self.origins[old])
 
     def position(self, name: str) -> int:
         """How many nodes were written before the one that writes tensor `name`."""
@@ -115,8 +121,15 @@ class Draft:
             constants={name: data for name, data in self.constants.items() if name in needed},
             nodes=tuple(reversed(nodes)),
             outputs=outputs,
-            warnings=self.warnings,
+            origins={name: self._origin(name) for name in self.origins if name in needed},
         )
+
+    def _origin(self, name: str) -> Port:
+        """The model's value that a tensor stands for; with its quantization, where the model has floats."""
+        port, tensor = self.origins[name], self.tensors[name]
+        if port.onnx_dtype.is_float and not tensor.dtype.is_float and port.quant is None:
+            return replace(port, quant=tensor.quant)
+        return port
 
     def _fresh(self, hint: str) -> str:
         name, count = hint, 1

@@ -66,7 +66,7 @@ def _fold(draft: Draft, node: Node) -> bool:
     sizes = [draft.tensors[draft.now(name)].bytes for name in node.inputs]
     if not node.inputs or draft.tensors[node.output].bytes > max(FOLD_BYTES, sum(sizes)):
         return False
-    if node.output in draft.source.output_names and isinstance(node.op, Reshape):
+    if node.output in draft.source.output_names and isinstance(node.op, Expand):
         return False  # the copy that writes a constant output
     if len(node.inputs) == 1 and _sink_dequantize(draft, node):
         return True

@@ -49,6 +49,7 @@ def sink_dequantize(graph: Graph) -> Graph:
             draft.keep(node)
             continue
         moved = draft.add(op, (name for name, _ in known), f"{node.output}_q", node.where, quant)
+        draft.stands_for(moved, node.output)
         draft.write(Dequantize(quant.scale, quant.zero_point), (moved,), node.output, node.where)
     return draft.graph()
 
@@ -81,6 +82,7 @@ def raise_quantize(graph: Graph) -> Graph:
             if isinstance(op, Pad):
                 op = replace(op, value=float(quantize.reference(np.array(op.value, np.float32))))
             moved = draft.add(op, names, f"{node.output}_q", node.where, quant)
+            draft.stands_for(moved, node.output)
             stored[node.output, quantize] = moved
         elif isinstance(node.op, Quantize) and (node.inputs[0], node.op) in stored:
             draft.replace(node.output, stored[node.inputs[0], node.op], node.where)
@@ -115,4 +117,5 @@ def _quantized(
     if key not in stored:
         quant = Quant(quantize.scale, quantize.zero_point)
         stored[key] = draft.add(quantize, (name,), f"{name}_q", node.where, quant)
+        draft.stands_for(stored[key], name)
     return stored[key]

@@ -28,6 +28,7 @@ def make_signed(graph: Graph) -> Graph:
     for port in graph.inputs:
         if graph.tensors[port.tensor].dtype is DType.U8:
             twins[port.tensor] = draft.add(FlipSign(), (port.tensor,), f"{port.tensor}_signed", ())
+            draft.stands_for(twins[port.tensor], port.tensor)
     for name, data in graph.constants.items():
         if data.dtype == np.uint8:
             twins[name] = draft.constant(flipped(data), f"{name}_signed")
@@ -69,4 +70,5 @@ def _write_twin(
 ) -> None:
     twin = draft.add(op, inputs, f"{node.output}_signed", node.where, quant)
     twins[node.output] = twin
+    draft.stands_for(twin, node.output)
     draft.write(FlipSign(), (twin,), node.output, node.where)
