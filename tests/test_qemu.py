@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,16 @@ def test_laps_add_up_and_the_hook_costs_nothing(name, tmp_path):
     executed = sum(hooked.profile.mnemonics.values())
     assert executed == sum(hooked.profile.functions.values())
     assert executed == pytest.approx(sum(hooked.instructions), abs=300)  # with the hooks
+
+
+@pytest.mark.parametrize("name", ["cortex-m4", "rv32imac"])
+def test_a_costly_hook_is_taken_off_when_it_is_rehearsed(name, tmp_path):
+    target = ready(name)
+    counts = []
+    for flags in ([], ["-DCOSTLY_HOOK"]):
+        elf = build(target, tmp_path, hooks=True, flags=flags)
+        counts.append(run_firmware(elf, target, SAMPLES, SAMPLE, tmp_path).instructions[0])
+    assert counts[1] == pytest.approx(counts[0], abs=12)
 
 
 def test_one_instruction_more_is_counted_as_one(tmp_path):
@@ -213,6 +224,21 @@ def test_a_program_may_bring_its_own_main(name, tmp_path):
     )
     elf = build_firmware(target, [], [], tmp_path, main=main)
     assert run_program(elf, target, tmp_path) == "hello 42\n"
+
+
+def test_without_qemu_the_error_names_the_package(tmp_path):
+    target = ready("cortex-m4")
+    assert target.qemu
+    elf = build(target, tmp_path)
+    gone = replace(target, qemu=replace(target.qemu, program="no-such-qemu"))
+    with pytest.raises(CompileError, match="no-such-qemu is not installed") as caught:
+        run_firmware(elf, gone, SAMPLES, SAMPLE, tmp_path)
+    assert caught.value.exit == Exit.TOOL_MISSING
+
+
+def test_a_target_without_a_board_says_what_to_add(tmp_path):
+    with pytest.raises(CompileError, match=r"add a \[qemu\] table"):
+        build(replace(ready("cortex-m4"), qemu=None), tmp_path)
 
 
 BIG = """

@@ -6,6 +6,8 @@ import pytest
 from mmcc.errors import CompileError, Exit
 from mmcc.target import Region, list_targets, load_target
 
+pytestmark = pytest.mark.quick
+
 NAMES = [
     "aarch64",
     "cortex-m",

@@ -11,6 +11,8 @@ from mmcc.target import load_target
 from mmcc.toolchain import compile_objects, find_tool, measure
 from toolchains import ALL, BOARDS, FIRMWARE, ready
 
+pytestmark = pytest.mark.quick
+
 INCLUDES = [data_dir("runtime_c") / "firmware"]
 ENTRIES = ["mmcc_adapter_init", "mmcc_adapter_run"]
 

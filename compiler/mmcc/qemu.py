@@ -19,7 +19,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.resources import data_dir
-from mmcc.target import Qemu, Target
+from mmcc.target import Target, load_target
 from mmcc.toolchain import (
     RegionOverflow,
     compile_objects,
@@ -316,8 +316,9 @@ def _plugin() -> Path:
     if not made.is_file():
         cache.mkdir(parents=True, exist_ok=True)
         fresh = cache / f"{made.name}.{os.getpid()}"
+        compiler = find_tool("cc", load_target("host"))
         done = subprocess.run(
-            ["cc", *_PLUGIN_FLAGS, "-o", str(fresh), str(source)], capture_output=True, text=True
+            [compiler, *_PLUGIN_FLAGS, "-o", str(fresh), str(source)], capture_output=True, text=True
         )
         if done.returncode:
             raise CompileError("MM805", f"the QEMU plugin: {done.stderr}", exit=Exit.INTERNAL)
@@ -333,7 +334,7 @@ def _read_log(log: Path) -> list[tuple[int, int]]:
 
 def _count(marks: Sequence[tuple[int, int]], nodes: Sequence[int]) -> tuple[tuple[int, ...], tuple[Lap, ...]]:
     """Instructions of each sample and the laps of the first, what the hook itself costs taken off."""
-    before, cost = _hook_cost(marks)
+    cost = _hook_cost(marks)
     begins = [i for i, (kind, _) in enumerate(marks) if kind == _BEGIN]
     ends = [i for i, (kind, _) in enumerate(marks) if kind == _END]
     totals: list[int] = []
@@ -344,19 +345,18 @@ def _count(marks: Sequence[tuple[int, int]], nodes: Sequence[int]) -> tuple[tupl
         return tuple(totals), ()
     at = [count for _, count in marks[begins[0] : ends[0] + 1]]
     spans = [b - a - cost for a, b in pairwise(at)]
-    spans[0] += cost - before - _MARKER - _CALL  # from begin to the first marker
-    spans[-1] += before  # from the last marker to end
+    spans[0] += cost - _MARKER - _CALL  # no call of the hook has ended yet
     assert len(spans) == len(nodes) + 1, "the log of laps and the markers disagree"
     laps = tuple(Lap(node, span) for node, span in zip((OUTSIDE, *nodes), spans, strict=True))
     return tuple(totals), laps
 
 
-def _hook_cost(marks: Sequence[tuple[int, int]]) -> tuple[int, int]:
-    """Instructions of a call of the hook before its marker, and in all."""
+def _hook_cost(marks: Sequence[tuple[int, int]]) -> int:
+    """Instructions from one marker of the hook to the next with nothing between two calls of it."""
     at = next(i for i, (kind, _) in enumerate(marks) if kind == _CALIBRATE)
-    (_, start), (first, one), (second, two) = marks[at : at + 3]
+    (first, one), (second, two) = marks[at + 1 : at + 3]
     assert first == second == _LAP, "the calibration has no laps"
-    return one - start - _MARKER, two - one
+    return two - one
 
 
 def _read_profile(elf: Path, target: Target, path: Path) -> Profile:
@@ -395,7 +395,6 @@ __all__ = [
     "FirmwareRun",
     "Lap",
     "Profile",
-    "Qemu",
     "build_firmware",
     "linked_ram",
     "run_firmware",

@@ -29,6 +29,10 @@ int32_t mmcc_adapter_run(void);
  * executed until the next call counts as that node's. Defined by main.c; costs the same at every call. */
 void mmcc_adapter_step(uint32_t node);
 
+/* All that the hook does for two nodes, one after the other, so that its cost can be measured and taken off. To be
+ * defined by a model whose hook is more than one call of mmcc_adapter_step a node. */
+void mmcc_adapter_rehearse(void);
+
 #ifdef __cplusplus
 }
 #endif

@@ -2,7 +2,8 @@
  * locales, which a model has no use for; nobody reads this one. */
 int *__errno(void);
 
-int *__errno(void) {
+int *__errno(void)
+{
     static int number;
     return &number;
 }

@@ -10,7 +10,8 @@ enum { STEPS = 1 << 18 };
 static MMCC_IO uint32_t steps_seen;
 static MMCC_IO uint16_t steps[STEPS];
 
-__attribute__((noinline)) void mmcc_adapter_step(uint32_t node) {
+__attribute__((noinline)) void mmcc_adapter_step(uint32_t node)
+{
     MMCC_MARK(MMCC_MARK_LAP);
     if (steps_seen < STEPS) {
         steps[steps_seen] = (uint16_t)node;
@@ -18,22 +19,22 @@ __attribute__((noinline)) void mmcc_adapter_step(uint32_t node) {
     ++steps_seen;
 }
 
-/* Lets the host learn what a call of the hook costs before and after its marker. */
-static __attribute__((noinline)) int32_t calibrate(void) {
-    MMCC_MARK(MMCC_MARK_CALIBRATE);
+__attribute__((weak, noinline)) void mmcc_adapter_rehearse(void)
+{
     mmcc_adapter_step(0);
     mmcc_adapter_step(1);
-    return 0;
 }
 
-static void fail(const char *what, int32_t code) {
+static void fail(const char *what, int32_t code)
+{
     mmcc_port_print("FAILED ");
     mmcc_port_print(what);
     mmcc_port_print("\n");
     mmcc_port_exit(code);
 }
 
-static void check(int32_t status, const char *what) {
+static void check(int32_t status, const char *what)
+{
     if (mmcc_port_stack_used() > mmcc_port_stack_bytes()) {
         mmcc_port_print("STACK OVERFLOW\n");
         mmcc_port_exit(MMCC_EXIT_STACK);
@@ -46,7 +47,8 @@ static void check(int32_t status, const char *what) {
     }
 }
 
-static void read_inputs(int32_t file) {
+static void read_inputs(int32_t file)
+{
     for (uint32_t k = 0; k < mmcc_adapter_inputs; ++k) {
         if (mmcc_port_read(file, mmcc_adapter_input(k), mmcc_adapter_input_bytes[k]) != 0) {
             fail("reading inputs.bin", MMCC_EXIT_IO);
@@ -54,7 +56,8 @@ static void read_inputs(int32_t file) {
     }
 }
 
-static void write_outputs(int32_t file) {
+static void write_outputs(int32_t file)
+{
     for (uint32_t k = 0; k < mmcc_adapter_outputs; ++k) {
         if (mmcc_port_write(file, mmcc_adapter_output(k), mmcc_adapter_output_bytes[k]) != 0) {
             fail("writing outputs.bin", MMCC_EXIT_IO);
@@ -62,7 +65,8 @@ static void write_outputs(int32_t file) {
     }
 }
 
-static void write_steps(void) {
+static void write_steps(void)
+{
     if (steps_seen > STEPS) {
         fail("more laps than the log holds", MMCC_EXIT_IO);
     }
@@ -74,7 +78,8 @@ static void write_steps(void) {
 }
 
 /* A model without inputs is run once. */
-static uint32_t sample_count(int32_t file) {
+static uint32_t sample_count(int32_t file)
+{
     uint32_t bytes = 0;
     for (uint32_t k = 0; k < mmcc_adapter_inputs; ++k) {
         bytes += mmcc_adapter_input_bytes[k];
@@ -89,7 +94,8 @@ static uint32_t sample_count(int32_t file) {
     return size / bytes;
 }
 
-static int32_t serve(void) {
+static int32_t serve(void)
+{
     const int32_t inputs = mmcc_port_open_read("inputs.bin");
     const int32_t outputs = mmcc_port_open_write("outputs.bin");
     if (inputs < 0 || outputs < 0) {
@@ -98,7 +104,8 @@ static int32_t serve(void) {
     mmcc_port_stack_paint();
     check(mmcc_port_call_on_model_stack(mmcc_adapter_init), "mmcc_adapter_init");
     uint32_t most = mmcc_port_stack_used();
-    (void)calibrate();
+    MMCC_MARK(MMCC_MARK_CALIBRATE);
+    mmcc_adapter_rehearse();
     const uint32_t count = sample_count(inputs);
     for (uint32_t i = 0; i < count; ++i) {
         read_inputs(inputs);
@@ -120,6 +127,7 @@ static int32_t serve(void) {
     mmcc_port_exit(MMCC_EXIT_OK); /* main's own frame is gone: the model's stack lay there */
 }
 
-int main(void) {
+int main(void)
+{
     return (int)mmcc_port_call_on_io_stack(serve);
 }

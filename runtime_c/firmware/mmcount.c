@@ -87,7 +87,8 @@ static bool count_memory, profiling;
 static FILE *out;
 static const char *profile_name;
 
-static void *allocate(void *old, size_t bytes) {
+static void *allocate(void *old, size_t bytes)
+{
     void *memory = realloc(old, bytes);
     if (memory == NULL) {
         abort();
@@ -95,7 +96,8 @@ static void *allocate(void *old, size_t bytes) {
     return memory;
 }
 
-static void print_memory(void) {
+static void print_memory(void)
+{
     if (count_memory) {
         fprintf(out, " ld %llu st %llu bld %llu bst %llu low 0x%llx", (unsigned long long)loads,
                 (unsigned long long)stores, (unsigned long long)bytes_loaded, (unsigned long long)bytes_stored,
@@ -103,7 +105,8 @@ static void print_memory(void) {
     }
 }
 
-static void begin_profile(void) {
+static void begin_profile(void)
+{
     profiling = true;
     lowest_store = UINT64_MAX;
     for (size_t i = 0; i < block_count; ++i) {
@@ -111,7 +114,8 @@ static void begin_profile(void) {
     }
 }
 
-static void end_profile(void) {
+static void end_profile(void)
+{
     profiling = false;
     for (size_t i = 0; i < block_count; ++i) {
         blocks[i]->profiled += blocks[i]->executed - blocks[i]->at_begin;
@@ -119,7 +123,8 @@ static void end_profile(void) {
     }
 }
 
-static void on_mark(unsigned cpu, void *user) {
+static void on_mark(unsigned cpu, void *user)
+{
     const mark *m = user;
     (void)cpu;
     if (m->kind == MARK_BEGIN) {
@@ -134,7 +139,8 @@ static void on_mark(unsigned cpu, void *user) {
     fputc('\n', out);
 }
 
-static void on_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *user) {
+static void on_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address, void *user)
+{
     const unsigned size = 1U << qemu_plugin_mem_size_shift(info);
     const bool store = qemu_plugin_mem_is_store(info);
     (void)cpu;
@@ -157,7 +163,8 @@ static void on_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address
 }
 
 /* The number of the marker that these bytes are, or 0. */
-static int marker(const uint8_t *bytes, size_t size) {
+static int marker(const uint8_t *bytes, size_t size)
+{
     if (architecture == THUMB) {
         const bool hint = size == 2 && bytes[1] == 0xBF && (bytes[0] & 15) == 0;
         return hint && bytes[0] >> 4 >= MARK_BEGIN ? bytes[0] >> 4 : 0;
@@ -176,7 +183,8 @@ static int marker(const uint8_t *bytes, size_t size) {
     return kind >= MARK_BEGIN && kind <= MARK_LAST ? kind : 0;
 }
 
-static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
+static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
+{
     const size_t n = qemu_plugin_tb_n_insns(tb);
     block *b = allocate(NULL, sizeof *b);
     (void)id;
@@ -205,7 +213,8 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
     }
 }
 
-static void write_profile(void) {
+static void write_profile(void)
+{
     FILE *file = fopen(profile_name, "w");
     if (file == NULL) {
         fprintf(out, "cannot write %s\n", profile_name);
@@ -221,7 +230,8 @@ static void write_profile(void) {
     fclose(file);
 }
 
-static void on_exit_of_qemu(qemu_plugin_id_t id, void *user) {
+static void on_exit_of_qemu(qemu_plugin_id_t id, void *user)
+{
     (void)id;
     (void)user;
     if (profiling) {
@@ -236,7 +246,8 @@ static void on_exit_of_qemu(qemu_plugin_id_t id, void *user) {
     }
 }
 
-static void take_argument(const char *name, const char *value) {
+static void take_argument(const char *name, const char *value)
+{
     const struct {
         const char *name;
         uint64_t *address;
@@ -259,7 +270,8 @@ static void take_argument(const char *name, const char *value) {
     }
 }
 
-EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
+EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
+{
     out = stderr;
     architecture = strcmp(info->target_name, "aarch64") == 0      ? AARCH64
                    : strncmp(info->target_name, "riscv", 5) == 0 ? RISCV

@@ -52,34 +52,41 @@ __asm__(".text\n"
         CALL_ON("mmcc_posix_run_on", MMCC_MARK_TEXT(MMCC_MARK_BEGIN), MMCC_MARK_TEXT(MMCC_MARK_END)));
 #else
 /* The stack cannot be measured on this machine. */
-int32_t mmcc_posix_call_on(int32_t (*function)(void), void *top) {
+int32_t mmcc_posix_call_on(int32_t (*function)(void), void *top)
+{
     (void)top;
     return function();
 }
 
-int32_t mmcc_posix_run_on(int32_t (*function)(void), void *top) {
+int32_t mmcc_posix_run_on(int32_t (*function)(void), void *top)
+{
     (void)top;
     return function();
 }
 #endif
 
-void mmcc_port_print(const char *text) {
+void mmcc_port_print(const char *text)
+{
     (void)fputs(text, stdout);
 }
 
-void mmcc_port_print_u32(uint32_t value) {
+void mmcc_port_print_u32(uint32_t value)
+{
     (void)printf("%lu", (unsigned long)value);
 }
 
-void mmcc_port_print_hex(uint32_t value) {
+void mmcc_port_print_hex(uint32_t value)
+{
     (void)printf("0x%08lx", (unsigned long)value);
 }
 
-void mmcc_port_exit(int32_t code) {
+void mmcc_port_exit(int32_t code)
+{
     exit((int)code);
 }
 
-static int32_t open_file(const char *name, const char *mode) {
+static int32_t open_file(const char *name, const char *mode)
+{
     for (int32_t i = 0; i < FILES; ++i) {
         if (files[i] == NULL) {
             files[i] = fopen(name, mode);
@@ -89,35 +96,42 @@ static int32_t open_file(const char *name, const char *mode) {
     return -1;
 }
 
-int32_t mmcc_port_open_read(const char *name) {
+int32_t mmcc_port_open_read(const char *name)
+{
     return open_file(name, "rb");
 }
 
-int32_t mmcc_port_open_write(const char *name) {
+int32_t mmcc_port_open_write(const char *name)
+{
     return open_file(name, "wb");
 }
 
-uint32_t mmcc_port_file_size(int32_t file) {
+uint32_t mmcc_port_file_size(int32_t file)
+{
     (void)fseek(files[file], 0, SEEK_END);
     const long size = ftell(files[file]);
     (void)fseek(files[file], 0, SEEK_SET);
     return size < 0 ? 0U : (uint32_t)size;
 }
 
-int32_t mmcc_port_read(int32_t file, void *bytes, uint32_t count) {
+int32_t mmcc_port_read(int32_t file, void *bytes, uint32_t count)
+{
     return fread(bytes, 1, count, files[file]) == count ? 0 : -1;
 }
 
-int32_t mmcc_port_write(int32_t file, const void *bytes, uint32_t count) {
+int32_t mmcc_port_write(int32_t file, const void *bytes, uint32_t count)
+{
     return fwrite(bytes, 1, count, files[file]) == count ? 0 : -1;
 }
 
-void mmcc_port_close(int32_t file) {
+void mmcc_port_close(int32_t file)
+{
     (void)fclose(files[file]);
     files[file] = NULL;
 }
 
-static void on_fault(int number, siginfo_t *info, void *context) {
+static void on_fault(int number, siginfo_t *info, void *context)
+{
     const char *address = info->si_addr;
     (void)context;
     if (stack_lo != NULL && address < stack_lo && address >= stack_lo - GUARD_BYTES) {
@@ -130,7 +144,8 @@ static void on_fault(int number, siginfo_t *info, void *context) {
     _Exit(MMCC_EXIT_FAULT);
 }
 
-static void make_stack(void) {
+static void make_stack(void)
+{
     const stack_t other = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
     struct sigaction action = {.sa_flags = SA_SIGINFO | SA_ONSTACK};
     const size_t bytes = GUARD_BYTES + (size_t)mmcc_port_stack_bytes();
@@ -148,26 +163,31 @@ static void make_stack(void) {
     stack_lo = block + GUARD_BYTES;
 }
 
-int32_t mmcc_port_call_on_io_stack(int32_t (*function)(void)) {
+int32_t mmcc_port_call_on_io_stack(int32_t (*function)(void))
+{
     return function();
 }
 
-static void *stack_top(void) {
+static void *stack_top(void)
+{
     if (stack_lo == NULL) {
         make_stack();
     }
     return stack_lo + mmcc_port_stack_bytes();
 }
 
-int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void)) {
+int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void))
+{
     return mmcc_posix_call_on(function, stack_top());
 }
 
-int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void)) {
+int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void))
+{
     return mmcc_posix_run_on(function, stack_top());
 }
 
-void mmcc_port_stack_paint(void) {
+void mmcc_port_stack_paint(void)
+{
     if (stack_lo == NULL) {
         make_stack();
     }
@@ -176,7 +196,8 @@ void mmcc_port_stack_paint(void) {
     }
 }
 
-uint32_t mmcc_port_stack_used(void) {
+uint32_t mmcc_port_stack_used(void)
+{
     uint32_t free_bytes = 0;
     while (free_bytes < mmcc_port_stack_bytes() &&
            *(const volatile uint32_t *)(const void *)(stack_lo + free_bytes) == PAINT) {
@@ -186,7 +207,8 @@ uint32_t mmcc_port_stack_used(void) {
 }
 
 /* Whole pages, so that the closed ones begin right below. */
-uint32_t mmcc_port_stack_bytes(void) {
+uint32_t mmcc_port_stack_bytes(void)
+{
     const uint32_t page = (uint32_t)sysconf(_SC_PAGESIZE);
     return ((uint32_t)MMCC_STACK_BYTES + page - 1U) / page * page;
 }

@@ -55,12 +55,14 @@ extern void mmcc_board_fault(void);
 void mmcc_board_report_fault(const uint32_t *frame);
 void mmcc_port_reset(void);
 
-static uint32_t inside(const uint32_t *frame, const uint32_t *lo, const uint32_t *hi) {
+static uint32_t inside(const uint32_t *frame, const uint32_t *lo, const uint32_t *hi)
+{
     return frame >= lo && frame + 8 <= hi;
 }
 
 /* `frame` is where the processor put r0 to r3, r12, lr, pc and xPSR, if it could. */
-void mmcc_board_report_fault(const uint32_t *frame) {
+void mmcc_board_report_fault(const uint32_t *frame)
+{
     uint32_t stacked = 1;
 #if defined(MMCC_V7M) || defined(MMCC_V8M)
     stacked = (CFSR & (1U << 4 | 1U << 12 | 1U << 20)) == 0U; /* MSTKERR, STKERR, STKOF */
@@ -97,7 +99,8 @@ void mmcc_board_report_fault(const uint32_t *frame) {
 enum { NO_ACCESS = 0, READ_WRITE = 3, READ_ONLY = 6 };
 
 /* `size` is a power of two and divides `base`; the sub-regions (eighths) in `off` do not belong to it. */
-static void mpu_region(uint32_t number, uint32_t base, uint32_t size, uint32_t off, uint32_t access) {
+static void mpu_region(uint32_t number, uint32_t base, uint32_t size, uint32_t off, uint32_t access)
+{
     uint32_t log2 = 0;
     while ((1U << log2) < size) {
         ++log2;
@@ -109,7 +112,8 @@ static void mpu_region(uint32_t number, uint32_t base, uint32_t size, uint32_t o
 
 /* All of the first gigabyte is closed, then what the program may use is opened again: its code to read, the external
  * memory, and exactly --ram bytes of the RAM (rounded up to 128). Later regions win over earlier ones. */
-static void protect(void) {
+static void protect(void)
+{
     const uint32_t code = (uint32_t)(uintptr_t)__code_lo;
     const uint32_t external = (uint32_t)(uintptr_t)__constants_lo;
     uint32_t base = (uint32_t)(uintptr_t)__ram_lo;
@@ -135,7 +139,8 @@ static void protect(void) {
 
 enum { READ_WRITE = 0U << 1, READ_ONLY = 2U << 1, NO_EXECUTE = 1U };
 
-static void mpu_region(uint32_t number, uint32_t lo, uint32_t hi, uint32_t access) {
+static void mpu_region(uint32_t number, uint32_t lo, uint32_t hi, uint32_t access)
+{
     MPU_RNR = number;
     MPU_RBAR = (lo & ~31U) | access;
     MPU_RLAR = ((hi - 1U) & ~31U) | 1U;
@@ -143,7 +148,8 @@ static void mpu_region(uint32_t number, uint32_t lo, uint32_t hi, uint32_t acces
 
 /* Code and constants are read-only. An address in two regions faults whatever they allow: so does the RAM above
  * --ram (rounded up to 32). The stack's end has a register of its own. */
-static void protect(void) {
+static void protect(void)
+{
     const uint32_t ram_hi = ((uint32_t)(uintptr_t)__ram_hi + 31U) & ~31U;
     const uint32_t board_hi = (uint32_t)(uintptr_t)__board_ram_hi;
     MPU_MAIR0 = 0xFF;
@@ -163,7 +169,8 @@ static void protect(void) {}
 
 #endif
 
-static void limit_stack(const uint32_t *lowest) {
+static void limit_stack(const uint32_t *lowest)
+{
 #if defined(MMCC_V8M)
     __asm__ volatile("msr psplim, %0" ::"r"(lowest));
 #else
@@ -171,14 +178,16 @@ static void limit_stack(const uint32_t *lowest) {
 #endif
 }
 
-int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void)) {
+int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void))
+{
     limit_stack(__stack_lo);
     const int32_t status = mmcc_board_call_on(function, __stack_hi);
     limit_stack(0);
     return status;
 }
 
-int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void)) {
+int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void))
+{
     limit_stack(__stack_lo);
     const int32_t status = mmcc_board_run_on(function, __stack_hi);
     limit_stack(0);
@@ -186,11 +195,13 @@ int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void)) {
 }
 
 /* From here on the process stack is in use. */
-static void run_main(void) {
+static void run_main(void)
+{
     mmcc_port_exit(main());
 }
 
-static __attribute__((noinline)) void start(void) {
+static __attribute__((noinline)) void start(void)
+{
     mmcc_board_memory();
     mmcc_port_stack_paint();
     protect();
@@ -203,7 +214,8 @@ static __attribute__((noinline)) void start(void) {
                      : "memory");
 }
 
-void mmcc_port_reset(void) {
+void mmcc_port_reset(void)
+{
 #if defined(MMCC_V7M) || defined(MMCC_V8M)
     CPACR |= 0xFU << 20; /* FPU and Helium, before anything is vectorised */
     SHCSR |= 7U << 16;   /* memory, bus and usage faults have handlers */

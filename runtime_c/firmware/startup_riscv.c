@@ -60,7 +60,8 @@ enum { READ = 1, WRITE = 2, EXECUTE = 4, TO_HERE = 1 << 3, LOCKED = 1 << 7 }; /*
 void mmcc_board_report_trap(uint32_t cause, uint32_t pc, uint32_t value);
 void mmcc_board_start(void);
 
-void mmcc_board_report_trap(uint32_t cause, uint32_t pc, uint32_t value) {
+void mmcc_board_report_trap(uint32_t cause, uint32_t pc, uint32_t value)
+{
     const uint32_t stack = (uint32_t)(uintptr_t)__stack_lo;
     const uint32_t is_access = cause == LOAD_FAULT || cause == STORE_FAULT;
     if (is_access && value < stack && stack - value <= 0x100000U) {
@@ -80,7 +81,8 @@ void mmcc_board_report_trap(uint32_t cause, uint32_t pc, uint32_t value) {
 }
 
 /* Each entry reaches from the one before it to its own address, and is locked, so that it holds in machine mode. */
-static void protect(void) {
+static void protect(void)
+{
     const uint32_t closed = TO_HERE | LOCKED;
     const uint32_t code = closed | READ | EXECUTE;
     const uint32_t writable = closed | READ | WRITE;
@@ -93,19 +95,23 @@ static void protect(void) {
     WRITE_CSR("pmpcfg0", closed | code << 8 | writable << 16 | closed << 24);
 }
 
-int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void)) {
+int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void))
+{
     return mmcc_board_call_on(function, __stack_hi);
 }
 
-int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void)) {
+int32_t mmcc_port_run_on_model_stack(int32_t (*function)(void))
+{
     return mmcc_board_run_on(function, __stack_hi);
 }
 
-static int32_t run_main(void) {
+static int32_t run_main(void)
+{
     mmcc_port_exit(main());
 }
 
-void mmcc_board_start(void) {
+void mmcc_board_start(void)
+{
     mmcc_board_memory();
     mmcc_port_stack_paint();
     protect();

@@ -4,7 +4,9 @@
 
 #include "adapter.h"
 
-#ifdef MMCC_HOOKS
+#if defined(MMCC_HOOKS) && defined(COSTLY_HOOK)
+#define STEP(node) (mmcc_adapter_step(node), waste())
+#elif defined(MMCC_HOOKS)
 #define STEP(node) mmcc_adapter_step(node)
 #else
 #define STEP(node) ((void)0)
@@ -25,7 +27,16 @@ static uint8_t arena[ARENA_BYTES] __attribute__((section(".bss.mmcc_arena"), ali
 static const int8_t toy_weights[FIRST + SECOND] = {1, -2, 3, -4, 5, -6, 7, -8, 9};
 static uint32_t runs;
 
-static __attribute__((noinline)) int32_t dot(const int8_t *a, const int8_t *b, int32_t n) {
+#ifdef COSTLY_HOOK
+static __attribute__((noinline)) void waste(void)
+{
+    for (volatile int32_t i = 0; i < 100; ++i) {
+    }
+}
+#endif
+
+static __attribute__((noinline)) int32_t dot(const int8_t *a, const int8_t *b, int32_t n)
+{
     int32_t sum[8];
     memset(sum, 0, sizeof sum);
     for (int32_t i = 0; i < n; ++i) {
@@ -37,21 +48,25 @@ static __attribute__((noinline)) int32_t dot(const int8_t *a, const int8_t *b, i
     return sum[0];
 }
 
-int32_t mmcc_adapter_init(void) {
+int32_t mmcc_adapter_init(void)
+{
     memset(arena, 0, sizeof arena);
     return 0;
 }
 
-void *mmcc_adapter_input(uint32_t k) {
+void *mmcc_adapter_input(uint32_t k)
+{
     return k == 0 ? arena : arena + FIRST;
 }
 
-const void *mmcc_adapter_output(uint32_t k) {
+const void *mmcc_adapter_output(uint32_t k)
+{
     (void)k;
     return arena + FIRST + SECOND;
 }
 
-int32_t mmcc_adapter_run(void) {
+int32_t mmcc_adapter_run(void)
+{
     int32_t out[WORDS];
     STEP(0);
     out[0] = dot((const int8_t *)arena, toy_weights, FIRST);
@@ -65,3 +80,11 @@ int32_t mmcc_adapter_run(void) {
     memcpy(arena + FIRST + SECOND, out, sizeof out);
     return 0;
 }
+
+#if defined(MMCC_HOOKS) && defined(COSTLY_HOOK)
+void mmcc_adapter_rehearse(void)
+{
+    STEP(0);
+    STEP(1);
+}
+#endif
