@@ -77,6 +77,7 @@ class Package:
     files: dict[str, str]
     weights: Weights
     kernels: tuple[Kernel, ...]
+    values: dict[str, Any]  # what every template of this package may print
 
 
 def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -> Package:
@@ -125,7 +126,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
     for header in RUNTIME_HEADERS:
         files[header] = (data_dir("runtime_c") / header).read_text()
-    return Package(files, weights, kernels)
+    return Package(files, weights, kernels, common)
 
 
 def smallest_type(values: Iterable[int]) -> str:
@@ -312,9 +313,7 @@ def _statements(
                 lines += ["", f"/* {statement.comment} */"]
                 lines += _statements(statement.body, kernel_of, columns, prefix)
             case For():
-                start = f"int32_t {statement.var} = 0" if statement.fresh else ""
-                step = f"++{statement.var}" if statement.step == 1 else f"{statement.var} += {statement.step}"
-                lines.append(f"for ({start}; {statement.var} < {statement.extent}; {step}) {{")
+                lines.append(_for_head(statement))
                 lines += [f"    {line}" for line in _statements(statement.body, kernel_of, columns, prefix)]
                 lines.append("}")
             case Call():
@@ -326,3 +325,10 @@ def _statements(
                     f"{prefix.upper()}_AFTER({statement.node})",
                 ]
     return lines
+
+
+def _for_head(loop: For) -> str:
+    if loop.backward:
+        return f"for (int32_t {loop.var} = {loop.extent}; {loop.var}-- > 0;) {{"
+    start = f"int32_t {loop.var} = 0" if loop.fresh else ""
+    return f"for ({start}; {loop.var} < {loop.extent}; ++{loop.var}) {{"

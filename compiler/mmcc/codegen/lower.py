@@ -10,9 +10,10 @@ from mmcc.codegen.layers import (
 )
 from mmcc.codegen.names import escape
 from mmcc.errors import Where
-from mmcc.ir.graph import Graph, Node, Tensor, geometry
+from mmcc.ir.graph import Graph, Node, geometry
 from mmcc.ir.plan import Group, Plan
-from mmcc.ir.program import Call, Columns, Program, ProgramNode, Step, View
+from mmcc.ir.program import Call, Columns, For, Program, ProgramNode, Step, Stmt, View
+from mmcc.planner.request import EXTERNAL
 
 
 def lower(graph: Graph, plan: Plan, name: str) -> Program:
@@ -25,23 +26,28 @@ def lower(graph: Graph, plan: Plan, name: str) -> Program:
         if members:
             body.append(_step(graph, number, group, members))
     tiers = sorted({place.tier for place in plan.places.values()})
-    arenas = {tier: plan.peak(tier) for tier in tiers if not tier.startswith(("input_", "output_"))}
+    arenas = {tier: plan.peak(tier) for tier in tiers if not tier.startswith(EXTERNAL)}
     tensors = [port.tensor for port in (*graph.inputs, *graph.outputs) if port.tensor not in graph.constants]
-    ports = {tensor: view_of(plan, graph.tensors[tensor]) for tensor in tensors}
+    ports = {tensor: view_of(graph, plan, tensor) for tensor in tensors}
     return Program(name, arenas, ports, tuple(nodes), tuple(body))
 
 
-def view_of(plan: Plan, tensor: Tensor) -> View:
+def view_of(graph: Graph, plan: Plan, name: str) -> View:
     """Where the plan put a tensor; external inputs and outputs are memories of their own."""
-    slot = plan.slots[tensor.name]
+    slot, size = plan.slots[name], graph.tensors[name].dtype.size
     place = plan.places[slot.buffer]
-    return View(
-        place.tier,
-        place.offset + slot.offset,
-        slot.row_stride,
-        slot.col_stride // tensor.dtype.size,
-        slot.rows,
-    )
+    memory = _port_memory(graph, place.tier) if place.tier.startswith(EXTERNAL) else place.tier
+    return View(memory, place.offset + slot.offset, slot.row_stride, slot.col_stride // size, slot.rows)
+
+
+def _port_memory(graph: Graph, tier: str) -> str:
+    """The C name of the memory that the caller gives for one input or output."""
+    tensor = tier.removeprefix(EXTERNAL)
+    for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
+        for index, port in enumerate(ports):
+            if port.tensor == tensor:
+                return f"{kind}_{index}"
+    raise LookupError(tier)
 
 
 def describe(where: tuple[Where, ...]) -> str:
@@ -52,7 +58,7 @@ def describe(where: tuple[Where, ...]) -> str:
 def _operand(graph: Graph, plan: Plan, name: str) -> Operand:
     tensor = graph.tensors[name]
     data = graph.constants.get(name)
-    return Operand(tensor, None if data is not None else view_of(plan, tensor), data)
+    return Operand(tensor, None if data is not None else view_of(graph, plan, name), data)
 
 
 def _program_node(graph: Graph, plan: Plan, index: int) -> ProgramNode:
@@ -77,5 +83,8 @@ def _step(graph: Graph, number: int, group: Group, members: list[int]) -> Step:
     node = graph.nodes[index]
     rows, cols, _ = geometry(graph.tensors[node.output].shape)
     columns = Columns(0, cols, (0,) * max(2, len(node.inputs)))
-    call = Call(index, columns, "0", str(rows))
-    return Step(number, tuple(members), _describe(graph, node), (call,))
+    body: Stmt = Call(index, columns, "0", str(rows))
+    if group.backward and rows > 1:
+        body = For("row", str(rows), (Call(index, columns, "row", "row + 1"),), backward=True)
+    comment = f"{index}: {node.op}: {_describe(graph, node)}"
+    return Step(number, tuple(members), comment, (body,))

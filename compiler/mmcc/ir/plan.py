@@ -33,6 +33,7 @@ class Group:
     nodes: tuple[int, ...]
     tile_rows: int = 0  # 0: all rows in one turn
     strips: tuple[Strip, ...] = ()  # empty: the whole width at once
+    backward: bool = False  # rows from the last to the first; only where the group is one node
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +73,16 @@ class Place:
 @dataclass(frozen=True, slots=True)
 class Overlap:
     """At `step`, `output` may be written over the dying `input`: its offset is at most that of `input`
-    minus `distance` (or they are apart). Both are buffer names."""
+    minus `distance` (or they are apart). Both are buffer names.
+
+    With `backward`, its offset may also be that of `input` plus `backward` or more, if the group runs from
+    the last row to the first."""
 
     step: int
     output: str
     input: str
     distance: int
+    backward: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,13 +73,16 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """`for (int32_t var = ...; var < extent; var += step) body`; a pulled loop has no initial value."""
+    """`for (int32_t var = 0; var < extent; ++var) body`; `backward` counts down instead.
+
+    A pulled loop is not fresh: its variable goes on from where it stood.
+    """
 
     var: str
     extent: str
-    step: int
     body: tuple[Stmt, ...]
-    fresh: bool = True  # False: the variable goes on from where it stood
+    fresh: bool = True
+    backward: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,333 @@
+"""The command line. Everything heavy is imported by the command that needs it, so that --help is instant."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mmcc.errors import CompileError, Exit
+from mmcc.sizes import parse_size, readable
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class _Commands(click.Group):
+    """Turns a CompileError into its message and exit code, and a bug of ours into a short report."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except CompileError as error:
+            click.echo(str(error), err=True)
+            ctx.exit(int(error.exit))
+        except (KeyboardInterrupt, BrokenPipeError):
+            ctx.exit(130)
+        except (click.exceptions.Exit, click.ClickException, click.Abort):
+            raise
+        except RecursionError:
+            click.echo("error[MM900]: the model nests too deeply", err=True)
+            ctx.exit(int(Exit.BAD_MODEL))
+        except Exception as error:
+            click.echo(f"error[MM999]: a bug in mmcc: {type(error).__name__}: {error}", err=True)
+            click.echo("  = try: report it with the model; -v shows where it happened", err=True)
+            if "-v" in sys.argv or "--verbose" in sys.argv:
+                raise
+            ctx.exit(int(Exit.INTERNAL))
+
+
+class _Progress:
+    """One line on stderr that says what is being done, if stderr is a terminal."""
+
+    def __init__(self, quiet: bool, verbose: bool) -> None:
+        self._lines, self._live = verbose, sys.stderr.isatty() and not quiet and not verbose
+
+    def __call__(self, text: str) -> None:
+        if self._lines:
+            click.echo(text, err=True)
+        elif self._live:
+            click.echo(f"\r\x1b[K{text} ...", err=True, nl=False)
+
+    def done(self) -> None:
+        """Clear the line."""
+        if self._live:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+
+def _common(function: _F) -> _F:
+    function = click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")(function)
+    function = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def _dims(pairs: tuple[str, ...]) -> dict[str, int]:
+    dims: dict[str, int] = {}
+    for pair in pairs:
+        name, _, value = pair.rpartition("=")
+        if not name or not value.isdigit() or int(value) < 1:
+            raise CompileError(
+                "MM009", f'--dim "{pair}" is not name=value', exit=Exit.USAGE, hint="--dim height=96"
+            )
+        dims[name] = int(value)
+    return dims
+
+
+@click.group(cls=_Commands, context_settings=CONTEXT)
+@click.version_option(package_name="mmcc", message="mmcc %(version)s")
+def main() -> None:
+    """Compile an ONNX model to plain C for microcontrollers, under a RAM limit that is proved.
+
+    \b
+      mmcc compile model.onnx --target cortex-m4 --ram 64K -o model_c
+      mmcc verify model_c --on qemu
+      mmcc bench model_c --on qemu
+
+    Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad model, 4 unsupported operator, 5 does not fit,
+    6 no plan within the time limit, 7 verification mismatch, 8 a tool is missing.
+    """
+
+
+@main.command(name="compile")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write [default: MODEL's name + _c]."
+)
+@click.option(
+    "-t", "--target", default="host", show_default=True, help="A name (mmcc targets) or a TOML file."
+)
+@click.option("--ram", help="Limit of RAM for everything: arena, context, static data, stack. E.g. 256K.")
+@click.option("--flash", help="Limit of flash: weights, tables, code.")
+@click.option("--name", default="", help="Prefix of all C symbols [default: from the file's name].")
+@click.option(
+    "--io",
+    type=click.Choice(["arena", "external"]),
+    default="arena",
+    show_default=True,
+    help="Inputs and outputs in the arena, or in memory of the caller's.",
+)
+@click.option(
+    "--weights", type=click.Choice(["c", "bin"]), help="Weights as C arrays or as a file [default: by size]."
+)
+@click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of a quantized model.")
+@click.option(
+    "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
+)
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0.1, 3600),
+    default=20.0,
+    show_default=True,
+    help="Effort of the planner, in deterministic seconds.",
+)
+@click.option("--stack", help="Take this as the worst-case stack instead of measuring it with the toolchain.")
+@click.option("--dump", type=click.Path(path_type=Path), help="Write the intermediate forms to this folder.")
+@_common
+def compile_command(
+    model: Path, output: Path | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
+) -> None:
+    """Compile MODEL (an ONNX file) into a folder of C."""
+    limits = {
+        key: parse_size(given[key], f"--{key}") if given[key] else 0 for key in ("ram", "flash", "stack")
+    }
+    dims = _dims(given["dims"])
+    from mmcc.pipeline import CompileOptions, compile_model
+    from mmcc.target import load_target
+
+    options = CompileOptions(
+        target=given["target"],
+        name=given["name"],
+        io=given["io"],
+        weights=given["weights"] or "",
+        dims=dims,
+        time_limit=given["time_limit"],
+        float_io=given["float_io"],
+        dump=given["dump"],
+        **limits,
+    )
+    progress = _Progress(quiet, verbose)
+    folder = output or Path(f"{model.stem}_c")
+    try:
+        result = compile_model(model, folder, options, progress)
+    finally:
+        progress.done()
+    note = load_target(given["target"]).note
+    if note and not quiet:
+        click.echo(f"note: {note}", err=True)
+    for warning in result.report["warnings"] if not quiet else ():
+        click.echo(f"warning: {warning}", err=True)
+    if as_json:
+        click.echo(json.dumps(result.report, indent=1))
+    elif not quiet:
+        _show_compiled(result.report, folder)
+
+
+def _show_compiled(report: dict[str, Any], folder: Path) -> None:
+    ram, flash, plan = report["ram"], report["flash"], report["plan"]
+    limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
+    proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
+    rows = [
+        ("RAM", f"{readable(ram['total'])} bytes{limit}"),
+        ("  arena", f"{ram['arena']:,}  ({proof})"),
+        ("  context", f"{ram['context']:,}"),
+        ("  static", f"{ram['static']:,}"),
+        ("  stack", f"{ram['stack']:,}  (worst case, from the call graph)"),
+        ("flash", f"{readable(flash['total'])} bytes: weights {flash['weights']:,}, code {flash['code']:,}"),
+        ("work", f"{report['model']['macs']:,} multiply-accumulates in {len(report['nodes'])} nodes"),
+    ]
+    click.echo(f"{report['model']['name']} for {report['target']}")
+    for name, value in rows:
+        click.echo(f"  {name:<10}{value}")
+    click.echo(f"  written to {folder}; see report.txt there")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
+)
+@_common
+def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Say whether MODEL can be compiled: operators, shapes, quantization. Plans nothing."""
+    from mmcc.checking import check_model
+
+    found = check_model(model, _dims(dims), _Progress(quiet, verbose))
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    elif not quiet:
+        click.echo(f"{found['name']}: {found['macs']:,} multiply-accumulates, {found['params']:,} parameters")
+        for kind in ("inputs", "outputs"):
+            for port in found[kind]:
+                click.echo(f"  {kind[:-1]:<7}{port}")
+        click.echo("  nodes  " + ", ".join(f"{count} {op}" for op, count in found["operators"].items()))
+        for warning in found["warnings"]:
+            click.echo(f"warning: {warning}")
+        click.echo("can be compiled")
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), help="Inputs (.npz: input_0 ..., perhaps labels).")
+@click.option(
+    "--expected",
+    type=click.Path(path_type=Path),
+    help="Outputs (.npz: output_0 ...) [default: ONNX Runtime's].",
+)
+@click.option(
+    "--per-node", is_flag=True, help="Feed each node the model's own inputs; worst node first (host)."
+)
+@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, if it has moved.")
+@click.option(
+    "--samples", type=click.IntRange(1), default=2, show_default=True, help="Made-up samples without --data."
+)
+@click.option("--limit", type=click.IntRange(1), help="Use only the first samples of --data.")
+@click.option("--save-outputs", type=click.Path(path_type=Path), help="Write what the C gave (.npz).")
+@click.option("--sanitize", is_flag=True, help="On the host with address and undefined-behaviour sanitizers.")
+@_common
+def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+    """Check that the package in FOLDER computes what its model computes."""
+    from mmcc.verifying import VerifyOptions, verify_package
+
+    progress = _Progress(quiet, verbose)
+    try:
+        found = verify_package(folder, VerifyOptions(**given), progress)
+    finally:
+        progress.done()
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    elif not quiet:
+        _show_verified(found)
+    if not found["ok"]:
+        raise click.exceptions.Exit(int(Exit.MISMATCH))
+
+
+def _show_verified(found: dict[str, Any]) -> None:
+    steps = (
+        f", at most {found['max_lsb']} steps of the output's scale" if found["max_lsb"] is not None else ""
+    )
+    click.echo(f"{'ok' if found['ok'] else 'MISMATCH'}: {found['samples']} samples on {found['on']}")
+    click.echo(
+        f"  largest difference {found['max_abs']:.3g}{steps}; {found['mismatch_rate']:.2%} of outputs differ"
+    )
+    click.echo(f"  same top-1 in {found['top1_agreement']:.2%}")
+    if "accuracy" in found:
+        right = found["accuracy"]
+        click.echo(f"  accuracy {right['correct']} of {right['total']}")
+    for row in found["per_node"]:
+        lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
+        mark = "ok      " if row["ok"] else "MISMATCH"
+        click.echo(
+            f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{lsb}  {row['name'][:60]}"
+        )
+
+
+@main.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
+@click.option("--profile", is_flag=True, help="Also by function and by instruction (QEMU).")
+@_common
+def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
+    """Measure the package in FOLDER: time on this machine, or exact instructions in QEMU."""
+    from mmcc.benchmark import bench_host, bench_qemu
+    from mmcc.package import load_package
+
+    package = load_package(folder)
+    found = bench_host(folder, package) if on == "host" else bench_qemu(folder, package, profile=profile)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    elif on == "host":
+        click.echo(
+            f"{found['milliseconds']:.4f} ms, median of {found['runs']} (quartiles {found['low']:.4f}, {found['high']:.4f})"
+        )
+    else:
+        _show_bench(found)
+
+
+def _show_bench(found: dict[str, Any]) -> None:
+    click.echo(f"{found['instructions']:,} instructions, {found['stack']:,} bytes of stack")
+    total = max(1, sum(row["instructions"] for row in found["per_node"]))
+    for row in found["per_node"]:
+        click.echo(
+            f"  {row['index']:>4} {row['op']:<20} {row['instructions']:>14,} {row['instructions'] / total:>7.1%}"
+        )
+    for kind in ("functions", "mnemonics"):
+        for name, count in list(found.get(kind, {}).items())[:20]:
+            click.echo(f"  {name:<40} {count:>14,}")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def targets(as_json: bool) -> None:
+    """List the targets."""
+    from mmcc.target import list_targets, load_target
+
+    rows = {name: load_target(name).description for name in list_targets()}
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        for name, description in rows.items():
+            click.echo(f"{name:<18}{description}")
+        click.echo("\nA TOML file of your own is taken by path: --target ./board.toml")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def ops(as_json: bool) -> None:
+    """List the ONNX operators that can be compiled."""
+    from mmcc.checking import operator_rows
+
+    rows = operator_rows()
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        for row in rows:
+            click.echo(f"{row['name']:<36}{row['versions']:<12}{row['notes']}")
+
+
+if __name__ == "__main__":
+    main()

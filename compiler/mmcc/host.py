@@ -1,0 +1,116 @@
+"""Build a package for this machine through CMake, load it, and run it on arrays."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.errors import CompileError, Exit, printable
+from mmcc.resources import data_dir
+from mmcc.target import load_target
+
+CDEF = """
+extern const uint32_t mmcc_adapter_inputs, mmcc_adapter_outputs;
+extern const uint32_t mmcc_adapter_input_bytes[], mmcc_adapter_output_bytes[];
+int32_t mmcc_adapter_init(void);
+void *mmcc_adapter_input(uint32_t k);
+const void *mmcc_adapter_output(uint32_t k);
+int32_t mmcc_adapter_run(void);
+uint8_t *mmcc_adapter_memory(uint32_t k);
+void mmcc_adapter_set_hook(void (*function)(uint32_t node, uint32_t after));
+"""
+
+
+def build_shared(package: Path, adapter: str, name: str, work: Path, *, hooks: bool = False) -> Path:
+    """Build `package` and its adapter (C text) into one shared library under `work`; return its path."""
+    for tool in ("cmake", "cc"):
+        if shutil.which(tool) is None:
+            debian = "cmake" if tool == "cmake" else "gcc"
+            message = f"{tool} is not installed; the check on this machine needs it"
+            raise CompileError("MM801", message, exit=Exit.TOOL_MISSING, hint=f"apt-get install {debian}")
+    work.mkdir(parents=True, exist_ok=True)
+    (work / f"{name}_adapter.c").write_text(adapter)
+    flags = [flag for flag in load_target("host").flags if flag.startswith(("-O", "-m"))]
+    ninja = ["-G", "Ninja"] if shutil.which("ninja") else []
+    definitions = {
+        "CMAKE_BUILD_TYPE": "None",
+        "MMCC_PACKAGES": str(package.resolve()),
+        "MMCC_SHARED": "ON",
+        "MMCC_HOOKS": "ON" if hooks else "OFF",
+        "MMCC_FLAGS": " ".join(flags),
+    }
+    options = [f"-D{key}={value}" for key, value in definitions.items()]
+    _cmake(["-S", str(data_dir("runtime_c").parent), "-B", str(work), *ninja, *options])
+    _cmake(["--build", str(work), "--parallel", str(os.cpu_count() or 1)])
+    return work / f"lib{name}.so"
+
+
+def _cmake(arguments: Sequence[str]) -> None:
+    done = subprocess.run(
+        ["cmake", *arguments], capture_output=True, text=True, errors="replace", check=False
+    )
+    if done.returncode:
+        output = (done.stdout + done.stderr).splitlines()
+        lines = [line for line in output if "error" in line.lower()] or output[-8:]
+        shown = "\n    ".join(printable(line, 300) for line in lines[:8])
+        message = f"the generated C does not build on this machine:\n    {shown}"
+        raise CompileError(
+            "MM802", message, exit=Exit.INTERNAL, hint="report this with the model and options"
+        )
+
+
+class HostModel:
+    """A package loaded into this process. Arrays go in and out in the C layout, one sample at a time."""
+
+    def __init__(self, library: Path, dtypes: Sequence[np.dtype[Any]]) -> None:
+        """`dtypes` are the element types of the outputs, in order."""
+        from cffi import FFI
+
+        self._ffi = FFI()
+        self._ffi.cdef(CDEF)
+        self._lib: Any = self._ffi.dlopen(str(library))
+        self._dtypes = tuple(dtypes)
+        self._callback: Any = None
+        status = self._lib.mmcc_adapter_init()
+        if status:
+            message = f"the model's init returned status {status} on this machine"
+            raise CompileError("MM803", message, exit=Exit.INTERNAL)
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        """One inference; inputs are contiguous arrays of exactly the C types and sizes."""
+        for k, array in enumerate(inputs):
+            size = self._lib.mmcc_adapter_input_bytes[k]
+            assert array.nbytes == size, f"input {k}: {array.nbytes} bytes for {size}"
+            self._ffi.memmove(self._lib.mmcc_adapter_input(k), np.ascontiguousarray(array).tobytes(), size)
+        status = self._lib.mmcc_adapter_run()
+        if status:
+            raise CompileError("MM803", f"the model's run returned status {status}", exit=Exit.INTERNAL)
+        return [self._output(k) for k in range(self._lib.mmcc_adapter_outputs)]
+
+    def run_only(self) -> None:
+        """One inference on whatever the inputs hold, for timing."""
+        self._lib.mmcc_adapter_run()
+
+    def _output(self, k: int) -> NDArray[Any]:
+        size = self._lib.mmcc_adapter_output_bytes[k]
+        raw = bytes(self._ffi.buffer(self._lib.mmcc_adapter_output(k), size))
+        return np.frombuffer(raw, self._dtypes[k]).copy()
+
+    def set_hook(self, hook: Callable[[int, bool], None]) -> None:
+        """Call `hook(node, after)` before and after each node; the library must be built with hooks."""
+        self._callback = self._ffi.callback(
+            "void(uint32_t, uint32_t)", lambda node, after: hook(node, bool(after))
+        )
+        self._lib.mmcc_adapter_set_hook(self._callback)
+
+    def memory(self, k: int, size: int) -> NDArray[np.uint8]:
+        """The bytes of memory k of the context (arena, weights, ...), to read and write; needs hooks."""
+        pointer = self._lib.mmcc_adapter_memory(k)
+        return np.frombuffer(self._ffi.buffer(pointer, size), np.uint8)

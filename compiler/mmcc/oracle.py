@@ -1,0 +1,40 @@
+"""ONNX Runtime as the oracle: graph optimizations off, one thread, any value inside the model on request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mmcc.errors import CompileError, Exit
+from mmcc.frontend.expose import with_outputs
+
+
+class Oracle:
+    """A model in ONNX Runtime. Values are named as in the ONNX file."""
+
+    def __init__(self, model: Path, values: Sequence[str], dims: dict[str, int] | None = None) -> None:
+        """`values` are what `run` returns, in order: outputs of the model or any value within it."""
+        try:
+            import onnxruntime as ort
+        except ImportError as error:
+            raise CompileError(
+                "MM801",
+                "onnxruntime is not installed; comparing with the model itself needs it",
+                exit=Exit.TOOL_MISSING,
+                hint="pip install onnxruntime, or give --expected outputs.npz",
+            ) from error
+        options = ort.SessionOptions()
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        source = with_outputs(model, values)
+        self._session: Any = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self._values = list(values)
+        self._inputs = [value.name for value in self._session.get_inputs()]
+
+    def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """The values for one sample."""
+        return self._session.run(self._values, {name: inputs[name] for name in self._inputs})

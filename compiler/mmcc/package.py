@@ -1,0 +1,124 @@
+"""What `verify` and `bench` must know of a compiled package: kept in its folder .mmcc, apart from the C."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import DType, Port, Quant, Shape, Tensor
+from mmcc.ir.program import View
+
+SCHEMA = 1
+FOLDER = ".mmcc"
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A compiled model on disk.
+
+    `views` says where each activation is while it lives; `memories` are the context's memories in order with
+    their sizes (0 for those that are not arenas).
+    """
+
+    name: str
+    target: str
+    model: str  # path of the ONNX file it was made from
+    sha256: str
+    ram: int  # limit; 0: none
+    stack: int  # proved bound
+    dims: Mapping[str, int]
+    float_io: bool
+    tensors: Mapping[str, Tensor]  # of inputs and outputs
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    views: Mapping[str, View]
+    memories: Mapping[str, int]
+
+    def save(self, folder: Path) -> None:
+        """Write the record below `folder`, hidden from version control."""
+        (folder / FOLDER).mkdir(exist_ok=True)
+        (folder / FOLDER / ".gitignore").write_text("*\n")
+        record: dict[str, Any] = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "target": self.target,
+            "model": self.model,
+            "sha256": self.sha256,
+            "ram": self.ram,
+            "stack": self.stack,
+            "dims": dict(self.dims),
+            "float_io": self.float_io,
+            "tensors": {name: _tensor_out(tensor) for name, tensor in self.tensors.items()},
+            "inputs": [_port_out(port) for port in self.inputs],
+            "outputs": [_port_out(port) for port in self.outputs],
+            "views": {
+                k: [v.memory, v.offset, v.row_stride, v.col_stride, v.rows] for k, v in self.views.items()
+            },
+            "memories": dict(self.memories),
+        }
+        (folder / FOLDER / "package.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def load_package(folder: Path) -> Package:
+    """Read the record of a compiled package; CompileError if `folder` is none."""
+    path = folder / FOLDER / "package.json"
+    try:
+        raw = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CompileError(
+            "MM004",
+            f"{folder} is no folder that mmcc compile wrote: {error}",
+            exit=Exit.USAGE,
+            hint=f"mmcc compile MODEL -o {folder}",
+        ) from error
+    if raw.get("schema") != SCHEMA:
+        message = f"{folder} was written by another version of mmcc"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again")
+    raw.pop("schema")
+    tensors = {name: _tensor_in(name, value) for name, value in raw.pop("tensors").items()}
+    ports = {kind: tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs")}
+    views = {name: View(*value) for name, value in raw.pop("views").items()}
+    return Package(**raw, tensors=tensors, views=views, **ports)
+
+
+def is_package(folder: Path) -> bool:
+    """True if mmcc wrote this folder, so that it may be replaced."""
+    return (folder / FOLDER / "package.json").is_file()
+
+
+def _quant_out(quant: Quant | None) -> list[float] | None:
+    return None if quant is None else [quant.scale, quant.zero_point]
+
+
+def _quant_in(raw: Sequence[float] | None) -> Quant | None:
+    return None if raw is None else Quant(float(raw[0]), int(raw[1]))
+
+
+def _tensor_out(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype.name, "quant": _quant_out(tensor.quant)}
+
+
+def _tensor_in(name: str, raw: Mapping[str, Any]) -> Tensor:
+    return Tensor(name, tuple(raw["shape"]), DType[raw["dtype"]], _quant_in(raw["quant"]))
+
+
+def _port_out(port: Port) -> dict[str, Any]:
+    return {
+        "tensor": port.tensor,
+        "onnx_name": port.onnx_name,
+        "onnx_shape": list(port.onnx_shape),
+        "onnx_dtype": port.onnx_dtype.name,
+        "axes": list(port.axes),
+        "quant": _quant_out(port.quant),
+    }
+
+
+def _port_in(raw: Mapping[str, Any]) -> Port:
+    shape: Shape = tuple(raw["onnx_shape"])
+    axes = tuple(raw["axes"])
+    dtype = DType[raw["onnx_dtype"]]
+    return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]))

@@ -1,0 +1,369 @@
+"""From an ONNX file to a package on disk: the order of the parts, and nothing else."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.emit import Package as Generated
+from mmcc.codegen.kernel import render
+from mmcc.codegen.lower import lower, view_of
+from mmcc.codegen.names import identifier, is_identifier
+from mmcc.errors import CompileError, Exit
+from mmcc.frontend import import_model
+from mmcc.host import HostModel, build_shared
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import Program
+from mmcc.package import FOLDER, Package, is_package, load_package
+from mmcc.passes import optimize
+from mmcc.planner.check import check_plan
+from mmcc.planner.explain import does_not_fit
+from mmcc.planner.request import PlanRequest
+from mmcc.planner.solve import least_plan
+from mmcc.report import Figures, Report, make_report, render_text
+from mmcc.sizes import readable
+from mmcc.target import Target, load_target
+from mmcc.toolchain import Footprint, compile_objects, measure
+
+WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
+ARENA_ALIGN = 16
+
+Progress = Callable[[str], None]
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What `mmcc compile` was asked for; sizes in bytes, 0 for none."""
+
+    target: str = "host"
+    ram: int = 0
+    flash: int = 0
+    name: str = ""
+    io: str = "arena"  # or "external"
+    weights: str = ""  # "c", "bin", or "" to choose by size
+    dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    time_limit: float = 20.0
+    float_io: bool = False
+    stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
+    dump: Path | None = None
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """A package that was written: its folder, report, and a way to run it on this machine."""
+
+    folder: Path
+    report: Report
+    graph: Graph
+    plan: Plan
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The generated files by name."""
+        return {path.name: path for path in sorted(self.folder.iterdir()) if path.is_file()}
+
+    def run(self, arrays: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """One inference on this machine: arrays as the ONNX model takes and returns them."""
+        return run_on_host(self.folder, arrays)
+
+
+def run_on_host(
+    folder: Path, arrays: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
+) -> list[NDArray[Any]]:
+    """Build the package in `folder` if needed, and run one sample in ONNX's shapes and types."""
+    package = load_package(folder)
+    ordered = arrays
+    if isinstance(arrays, Mapping):
+        ordered = [arrays[port.onnx_name] for port in package.inputs]
+    model = host_model(folder, package)
+    inputs = [p.to_c(a, package.tensors[p.tensor]) for p, a in zip(package.inputs, ordered, strict=True)]
+    outputs = model.run(inputs)
+    return [p.from_c(a, package.tensors[p.tensor]) for p, a in zip(package.outputs, outputs, strict=True)]
+
+
+def host_model(folder: Path, package: Package, *, hooks: bool = False) -> HostModel:
+    """The package as a library of this machine."""
+    work = folder / FOLDER / ("host_hooks" if hooks else "host")
+    adapter = (folder / FOLDER / "adapter_host.c").read_text()
+    library = build_shared(folder, adapter, package.name, work, hooks=hooks)
+    return HostModel(library, [package.tensors[port.tensor].dtype.numpy for port in package.outputs])
+
+
+def mmcc_version() -> str:
+    """Version of the installed compiler."""
+    try:
+        return version("mmcc")
+    except PackageNotFoundError:
+        return ""
+
+
+def prefix_of(options: CompileOptions, model: Path) -> str:
+    """Prefix of every symbol: --name, or an identifier made of the file's name."""
+    if not options.name:
+        return identifier(model.stem)
+    if not is_identifier(options.name):
+        raise CompileError(
+            "MM005",
+            f'--name "{options.name}" cannot be a prefix in C',
+            exit=Exit.USAGE,
+            hint="a letter, then letters, digits and single underscores; no keyword of C or C++",
+        )
+    return options.name
+
+
+def load_graph(model: Path, options: CompileOptions, progress: Progress = _silent) -> Graph:
+    """Import and optimize a model."""
+    progress("reading the model")
+    imported = import_model(model, dims=dict(options.dims))
+    if options.dump:
+        _dump(options.dump, "1-imported.txt", str(imported))
+    progress("simplifying and quantizing")
+    graph = optimize(imported, float_io=options.float_io)
+    if options.dump:
+        _dump(options.dump, "2-optimized.txt", str(graph))
+    return graph
+
+
+def compile_model(
+    model: str | Path, out: str | Path, options: CompileOptions | None = None, progress: Progress = _silent
+) -> CompileResult:
+    """Compile an ONNX file into the folder `out`, which is written whole or not at all.
+
+    Raises CompileError for everything that is the user's to change: a bad or unsupported model, a limit that
+    cannot be met, a missing tool, a folder that cannot be written.
+    """
+    options = options or CompileOptions()
+    model, out = Path(model), Path(out)
+    target = load_target(options.target)
+    prefix = prefix_of(options, model)
+    _check_output(out)
+    graph = load_graph(model, options, progress)
+    request = _request(options, progress)
+    progress("planning memory")
+    plan = least_plan(graph, request)
+    faults = check_plan(graph, plan)
+    assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
+    program = lower(graph, plan, prefix)
+    if options.dump:
+        _dump(options.dump, "3-plan.txt", str(plan))
+    with tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out)) as scratch:
+        made = Path(scratch) / "package"
+        made.mkdir()
+        generated, report = _write(made, graph, plan, program, target, options, prefix, model, progress)
+        _check_limits(graph, plan, report, options, request)
+        _record(made, graph, plan, program, generated, target, options, prefix, model, report)
+        _replace(made, out)
+    return CompileResult(out, report, graph, plan)
+
+
+def _request(options: CompileOptions, progress: Progress) -> PlanRequest:
+    external = options.io == "external"
+    return PlanRequest(
+        external_inputs=external, external_outputs=external, effort=options.time_limit, progress=progress
+    )
+
+
+def _write(
+    made: Path,
+    graph: Graph,
+    plan: Plan,
+    program: Program,
+    target: Target,
+    options: CompileOptions,
+    prefix: str,
+    model: Path,
+    progress: Progress,
+) -> tuple[Generated, Report]:
+    progress("generating C")
+    emit_options = EmitOptions(prefix, version=mmcc_version(), weights_in_c=True, arena_align=ARENA_ALIGN)
+    if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
+        emit_options = replace(emit_options, weights_in_c=False)
+    generated = emit(graph, program, emit_options, target)
+    _write_files(made, generated, emit_options)
+    progress(f"compiling for {target.name} to measure code and stack")
+    figures = _figures(made, program, target, options, prefix, generated)
+    report = make_report(graph, plan, program, target.name, sha256(model), figures)
+    ram = report["ram"]
+    figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
+    figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
+    final = emit(graph, program, replace(emit_options, ram=figures_line), target)
+    _write_files(made, final, emit_options)
+    (made / "report.json").write_text(_json(report))
+    (made / "report.txt").write_text(render_text(report))
+    return final, report
+
+
+def _constant_bytes(graph: Graph) -> int:
+    return sum(array.nbytes for array in graph.constants.values())
+
+
+def _write_files(folder: Path, generated: Generated, options: EmitOptions) -> None:
+    for name, text in generated.files.items():
+        (folder / name).write_text(text)
+    if not options.weights_in_c:
+        (folder / f"{options.name}_weights.bin").write_bytes(generated.weights.to_bytes())
+
+
+def _figures(
+    made: Path, program: Program, target: Target, options: CompileOptions, prefix: str, generated: Generated
+) -> Figures:
+    context = target.pointer_bytes * len(_memories(program)) + 8
+    context = -(-(context - 4) // target.pointer_bytes) * target.pointer_bytes
+    if options.stack:
+        footprint = Footprint(0, generated.weights.size, 0, 0, {})
+        return Figures(options.ram, context, options.stack, footprint)
+    work = made / FOLDER / "measure"
+    sources = [path for path in sorted(made.iterdir()) if path.suffix in (".c", ".S")]
+    entries = [f"{prefix}_init", f"{prefix}_run"]
+    objects = compile_objects(target, sources, work, include_dirs=[made])
+    footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
+    shutil.rmtree(work)
+    stack = max(bound.bytes for bound in footprint.stack.values())
+    return Figures(options.ram, context, stack, footprint)
+
+
+def _memories(program: Program) -> dict[str, int]:
+    """The context's memories in order, with the size of those that are arenas."""
+    external = [v.memory for v in program.ports.values() if v.memory not in program.arenas]
+    return {**program.arenas, "weights": 0, **dict.fromkeys(external, 0)}
+
+
+def _check_limits(
+    graph: Graph, plan: Plan, report: Report, options: CompileOptions, request: PlanRequest
+) -> None:
+    ram, flash = report["ram"], report["flash"]
+    if options.ram and ram["total"] > options.ram:
+        raise _ram_exceeded(graph, plan, ram, request)
+    if options.flash and flash["total"] > options.flash:
+        raise CompileError(
+            "MM502",
+            f"{flash['total']:,} bytes of flash are needed, {readable(options.flash)} are allowed: weights "
+            f"{flash['weights']:,}, code and tables {flash['code']:,}",
+            exit=Exit.DOES_NOT_FIT,
+            hint="an int8 model has a quarter of a float model's weights",
+        )
+
+
+def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRequest) -> CompileError:
+    """The planner's explanation of the arena, with what RAM holds besides it."""
+    besides = ram["total"] - ram["arena"]
+    limited = replace(request, limit=max(0, ram["limit"] - besides))
+    arena = does_not_fit(graph, plan, limited, lambda other: least_plan(graph, other))
+    message = (
+        f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for context "
+        f"({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack ({ram['stack']:,}), and "
+        f"of the arena: {arena.message}"
+    )
+    return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
+
+
+def _record(
+    made: Path,
+    graph: Graph,
+    plan: Plan,
+    program: Program,
+    generated: Generated,
+    target: Target,
+    options: CompileOptions,
+    prefix: str,
+    model: Path,
+    report: Report,
+) -> None:
+    ports = (*graph.inputs, *graph.outputs)
+    used = {name: graph.tensors[name] for name in (port.tensor for port in ports)}
+    package = Package(
+        name=prefix,
+        target=options.target,
+        model=str(model.resolve()),
+        sha256=report["model"]["sha256"],
+        ram=options.ram,
+        stack=report["ram"]["stack"],
+        dims=options.dims,
+        float_io=options.float_io,
+        tensors=used,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        views={name: view_of(graph, plan, name) for name in plan.slots},
+        memories=_memories(program),
+    )
+    package.save(made)
+    for kind, on_heap in (("host", True), ("firmware", False)):
+        text = render("adapter.c.j2", on_heap=on_heap, **generated.values)
+        (made / FOLDER / f"adapter_{kind}.c").write_text(text)
+
+
+def _check_output(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise CompileError("MM006", f"{out} is a file, not a folder", exit=Exit.USAGE, hint="-o another name")
+    if out.is_dir() and any(out.iterdir()) and not is_package(out):
+        raise CompileError(
+            "MM006",
+            f"{out} is not empty and was not written by mmcc, so it is left alone",
+            exit=Exit.USAGE,
+            hint="-o a new folder; packages that mmcc wrote are replaced",
+        )
+    parent = _existing_parent(out)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        raise CompileError("MM006", f"{parent} cannot be written", exit=Exit.USAGE, hint="-o another folder")
+
+
+def _existing_parent(out: Path) -> Path:
+    parent = out.absolute().parent
+    while not parent.exists():
+        parent = parent.parent
+    return parent
+
+
+def _replace(made: Path, out: Path) -> None:
+    """Put the finished folder in place of the old one; what else lies in the old one is not kept."""
+    out = out.absolute()
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        old = made.with_name("old")
+        if out.exists():
+            out.rename(old)
+        made.chmod(0o755)
+        made.rename(out)
+    except OSError as error:
+        raise CompileError("MM006", f"{out} cannot be written: {error}", exit=Exit.USAGE) from error
+
+
+def _dump(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text + "\n")
+
+
+def sha256(path: Path) -> str:
+    """Hexadecimal digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _json(value: Any) -> str:
+    import json
+
+    return json.dumps(value, indent=1, allow_nan=False, default=_plain) + "\n"
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,199 @@
+"""report.json (schema 1) and report.txt: what a compiled model needs, and where everything is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mmcc.codegen.kernel import render
+from mmcc.codegen.lower import describe
+from mmcc.ir.graph import Graph, Port
+from mmcc.ir.nest import Nest
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import Program
+from mmcc.sizes import readable
+from mmcc.toolchain import Footprint
+
+SCHEMA = 1
+PICTURE_COLUMNS = 64
+
+Report = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What was measured of the package, in bytes. `limit` 0: no limit was given."""
+
+    limit: int
+    context: int
+    stack: int
+    footprint: Footprint
+
+
+def nest_of(graph: Graph, index: int) -> Nest:
+    """The loops of one node."""
+    node = graph.nodes[index]
+    return node.op.nest(*(graph.tensors[name].shape for name in node.inputs))
+
+
+def count_macs(graph: Graph) -> int:
+    """Multiply-accumulates of one inference."""
+    return sum(nest_of(graph, index).macs for index in range(len(graph.nodes)))
+
+
+def count_params(graph: Graph) -> int:
+    """Weights and biases: constants of nodes that multiply, multipliers and shifts not counted."""
+    return sum(_weights_of(graph, index) for index in range(len(graph.nodes)))
+
+
+def _weights_of(graph: Graph, index: int) -> int:
+    if nest_of(graph, index).macs == 0:
+        return 0
+    return sum(
+        graph.constants[name].size for name in graph.nodes[index].inputs[1:3] if name in graph.constants
+    )
+
+
+def make_report(
+    graph: Graph, plan: Plan, program: Program, target: str, sha256: str, figures: Figures
+) -> Report:
+    """The report as plain values, ready for JSON."""
+    arena = sum(program.arenas.values())
+    footprint = figures.footprint
+    macs = count_macs(graph)
+    return {
+        "schema": SCHEMA,
+        "model": {"name": graph.name, "sha256": sha256, "macs": macs, "params": count_params(graph)},
+        "target": target,
+        "ram": {
+            "limit": figures.limit or None,
+            "total": arena + figures.context + footprint.ram + figures.stack,
+            "arena": arena,
+            "context": figures.context,
+            "static": footprint.ram,
+            "stack": figures.stack,
+        },
+        "flash": {
+            "total": footprint.flash,
+            "weights": footprint.weights,
+            "code": footprint.code + footprint.data,
+        },
+        "plan": {
+            "proved_optimal": plan.proved_optimal,
+            "bound": plan.bound,
+            "seconds": round(plan.seconds, 3),
+            "groups": [list(group.nodes) for group in plan.groups],
+            "macs": macs,
+            "macs_recomputed": 0,
+            "buffers": _buffers(plan),
+        },
+        "nodes": _nodes(graph, program),
+        "inputs": [_port(graph, program, port) for port in graph.inputs],
+        "outputs": [_port(graph, program, port) for port in graph.outputs],
+        "warnings": list(graph.warnings),
+    }
+
+
+def _buffers(plan: Plan) -> list[dict[str, Any]]:
+    ordered = sorted(plan.buffers, key=lambda b: (b.live.lo, plan.places[b.name].offset, b.name))
+    return [
+        {
+            "name": b.name,
+            "kind": b.kind.value,
+            "tier": plan.places[b.name].tier,
+            "offset": plan.places[b.name].offset,
+            "size": b.size,
+            "first_step": b.live.lo,
+            "last_step": b.live.hi - 1,
+        }
+        for b in ordered
+    ]
+
+
+def _nodes(graph: Graph, program: Program) -> list[dict[str, Any]]:
+    return [
+        {
+            "index": node.index,
+            "op": type(graph.nodes[node.index].op).__name__,
+            "name": describe(node.where),
+            "macs": nest_of(graph, node.index).macs,
+            "weights": _weights_of(graph, node.index),
+            "out_shape": list(graph.tensors[graph.nodes[node.index].output].shape),
+        }
+        for node in program.nodes
+    ]
+
+
+def _port(graph: Graph, program: Program, port: Port) -> dict[str, Any]:
+    tensor = graph.tensors[port.tensor]
+    quant = port.quant or tensor.quant
+    view = program.ports.get(port.tensor)
+    inside = view is not None and view.memory in program.arenas
+    return {
+        "name": port.onnx_name,
+        "shape": list(tensor.shape),
+        "dtype": tensor.dtype.name.lower(),
+        "scale": float(quant.scale) if quant else None,
+        "zero_point": quant.zero_point if quant else None,
+        "offset": view.offset if view is not None and inside else None,
+        "model_shape": list(port.onnx_shape),
+        "model_dtype": port.onnx_dtype.name.lower(),
+        "axes": list(port.axes),
+    }
+
+
+def render_text(report: Report) -> str:
+    """The report for people."""
+    ram, flash, plan = report["ram"], report["flash"], report["plan"]
+    limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
+    parts = ", ".join(f"{part} {ram[part]:,}" for part in ("arena", "context", "static", "stack"))
+    proof = "proved optimal" if plan["proved_optimal"] else f"best found; no plan below {plan['bound']:,}"
+    figures = [
+        ("RAM", f"{readable(ram['total'])}{limit} bytes: {parts}"),
+        ("flash", f"{readable(flash['total'])} bytes: weights {flash['weights']:,}, code {flash['code']:,}"),
+        ("arena", f"{proof}, {plan['seconds']:.2f} s"),
+        (
+            "work",
+            f"{report['model']['macs']:,} multiply-accumulates, {report['model']['params']:,} parameters",
+        ),
+    ]
+    return render(
+        "report.txt.j2",
+        model=report["model"],
+        target=report["target"],
+        figures=figures,
+        ports=[_port_line(kind, port) for kind in ("inputs", "outputs") for port in report[kind]],
+        warnings=report["warnings"],
+        arena=f"{ram['arena']:,}",
+        picture=_picture(plan["buffers"], len(plan["groups"])),
+        nodes=_node_lines(report["nodes"]),
+    )
+
+
+def _port_line(kind: str, port: dict[str, Any]) -> str:
+    shape = "x".join(map(str, port["shape"])) or "scalar"
+    real = f", real = {port['scale']:.9g} * (value - {port['zero_point']})" if port["scale"] else ""
+    where = f" at {port['offset']}" if port["offset"] is not None else ""
+    return f"{kind[:-1]:<6} {port['dtype']} {shape}{where}: {ascii(port['name'])[1:-1]}{real}"
+
+
+def _picture(buffers: Sequence[dict[str, Any]], steps: int) -> list[str]:
+    columns = max(1, min(PICTURE_COLUMNS, steps))
+    lines: list[str] = []
+    for b in buffers:
+        first = b["first_step"] * columns // max(1, steps)
+        last = max(first, b["last_step"] * columns // max(1, steps))
+        bar = "." * first + "#" * (min(last, columns - 1) - first + 1)
+        name = ascii(b["name"])[1:-1]
+        lines.append(f"{bar:.<{columns}} {b['offset']:>9} +{b['size']:<9} {b['kind']:<8} {name[-40:]}")
+    return lines
+
+
+def _node_lines(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [f"{'index':>5} {'op':<18} {'output':<18} {'MACs':>13} {'weights':>10}  from"]
+    for node in nodes:
+        shape = "x".join(map(str, node["out_shape"])) or "1"
+        figures = f"{node['macs']:>13,} {node['weights']:>10,}"
+        lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {node['name'][:80]}")
+    return lines
