@@ -1,0 +1,298 @@
+/* mmcc: float arithmetic for kernels. A product and a sum are fused exactly where the target does that in one
+ * instruction, never as the compiler likes, so that an output has the same bits whichever path computes it. */
+#ifndef MMCC_MATH_H
+#define MMCC_MATH_H
+
+#include <math.h>
+#include <stdint.h>
+
+#if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen) || defined(FP_FAST_FMAF)
+static inline float mmcc_fma(float a, float b, float c)
+{
+    return fmaf(a, b, c);
+}
+#else
+static inline float mmcc_fma(float a, float b, float c)
+{
+    return a * b + c;
+}
+#endif
+
+/* min(max(value, low), high); NaN stays. */
+static inline float mmcc_clampf(float value, float low, float high)
+{
+    value = low > value ? low : value;
+    return high < value ? high : value;
+}
+
+static inline float mmcc_leakyf(float value, float slope)
+{
+    return value >= 0.0f ? value : value * slope;
+}
+
+/* Eight floats in vector registers where there are any. MMCC_PIXELS is how many such accumulators keep the
+ * target's registers busy. */
+#if defined(__AVX__) && defined(__FMA__)
+
+#include <immintrin.h>
+#define MMCC_PIXELS 8
+typedef __m256 mmcc_float8;
+
+static inline mmcc_float8 mmcc_set8(float value)
+{
+    return _mm256_set1_ps(value);
+}
+
+static inline mmcc_float8 mmcc_load8(const float *from)
+{
+    return _mm256_loadu_ps(from);
+}
+
+static inline void mmcc_store8(float *to, mmcc_float8 a)
+{
+    _mm256_storeu_ps(to, a);
+}
+
+static inline mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
+{
+    return _mm256_add_ps(a, b);
+}
+
+static inline mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
+{
+    return _mm256_fmadd_ps(a, b, c);
+}
+
+static inline mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
+{
+    return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
+}
+
+static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    return _mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), a));
+}
+
+static inline mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
+{
+    const mmcc_float8 scaled = _mm256_mul_ps(a, _mm256_set1_ps(slope));
+    return _mm256_blendv_ps(scaled, a, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GE_OQ));
+}
+
+#else
+
+#if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
+
+#include <arm_neon.h>
+#define MMCC_PIXELS 8
+typedef float32x4_t mmcc_float4;
+#define MMCC_SET4(value) vdupq_n_f32(value)
+#define MMCC_LOAD4(from) vld1q_f32(from)
+#define MMCC_STORE4(to, a) vst1q_f32(to, a)
+#define MMCC_ADD4(a, b) vaddq_f32(a, b)
+#define MMCC_FMA4(a, b, c) vfmaq_f32(c, a, b)
+#define MMCC_SCALE4(a, b, c) vfmaq_n_f32(c, b, a)
+#define MMCC_LOW4(a, low) vbslq_f32(vcgtq_f32(low, a), low, a)
+#define MMCC_HIGH4(a, high) vbslq_f32(vcltq_f32(high, a), high, a)
+#define MMCC_LEAKY4(a, slope) vbslq_f32(vcgeq_f32(a, vdupq_n_f32(0.0f)), a, vmulq_f32(a, slope))
+
+#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+
+#include <arm_mve.h>
+#define MMCC_PIXELS 2
+typedef float32x4_t mmcc_float4;
+#define MMCC_SET4(value) vdupq_n_f32(value)
+#define MMCC_LOAD4(from) vld1q_f32(from)
+#define MMCC_STORE4(to, a) vst1q_f32(to, a)
+#define MMCC_ADD4(a, b) vaddq_f32(a, b)
+#define MMCC_FMA4(a, b, c) vfmaq_f32(c, a, b)
+#define MMCC_SCALE4(a, b, c) vfmaq_n_f32(c, b, a)
+#define MMCC_LOW4(a, low) vpselq_f32(low, a, vcmpgtq_f32(low, a))
+#define MMCC_HIGH4(a, high) vpselq_f32(high, a, vcmpltq_f32(high, a))
+#define MMCC_LEAKY4(a, slope) vpselq_f32(a, vmulq_f32(a, slope), vcmpgeq_n_f32(a, 0.0f))
+
+#elif defined(__SSE2__) && !defined(__FMA__)
+
+#include <emmintrin.h>
+#define MMCC_PIXELS 4
+typedef __m128 mmcc_float4;
+#define MMCC_SET4(value) _mm_set1_ps(value)
+#define MMCC_LOAD4(from) _mm_loadu_ps(from)
+#define MMCC_STORE4(to, a) _mm_storeu_ps(to, a)
+#define MMCC_ADD4(a, b) _mm_add_ps(a, b)
+#define MMCC_FMA4(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
+#define MMCC_SCALE4(a, b, c) _mm_add_ps(_mm_mul_ps(_mm_set1_ps(a), b), c)
+#define MMCC_LOW4(a, low) _mm_max_ps(low, a)
+#define MMCC_HIGH4(a, high) _mm_min_ps(high, a)
+#define MMCC_LEAKY4(a, slope) mmcc_leaky4(a, slope)
+
+static inline mmcc_float4 mmcc_leaky4(mmcc_float4 a, mmcc_float4 slope)
+{
+    const mmcc_float4 keep = _mm_cmpge_ps(a, _mm_setzero_ps());
+    return _mm_or_ps(_mm_and_ps(keep, a), _mm_andnot_ps(keep, _mm_mul_ps(a, slope)));
+}
+
+#else
+
+#define MMCC_PIXELS 2
+
+#endif
+
+#if defined(MMCC_SET4)
+
+typedef struct {
+    mmcc_float4 low, high;
+} mmcc_float8;
+
+static inline mmcc_float8 mmcc_set8(float value)
+{
+    const mmcc_float8 a = {MMCC_SET4(value), MMCC_SET4(value)};
+    return a;
+}
+
+static inline mmcc_float8 mmcc_load8(const float *from)
+{
+    const mmcc_float8 a = {MMCC_LOAD4(from), MMCC_LOAD4(from + 4)};
+    return a;
+}
+
+static inline void mmcc_store8(float *to, mmcc_float8 a)
+{
+    MMCC_STORE4(to, a.low);
+    MMCC_STORE4(to + 4, a.high);
+}
+
+static inline mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
+{
+    const mmcc_float8 sum = {MMCC_ADD4(a.low, b.low), MMCC_ADD4(a.high, b.high)};
+    return sum;
+}
+
+static inline mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
+{
+    c.low = MMCC_FMA4(a.low, b.low, c.low);
+    c.high = MMCC_FMA4(a.high, b.high, c.high);
+    return c;
+}
+
+static inline mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
+{
+    c.low = MMCC_SCALE4(a, b.low, c.low);
+    c.high = MMCC_SCALE4(a, b.high, c.high);
+    return c;
+}
+
+static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    const mmcc_float4 least = MMCC_SET4(low);
+    const mmcc_float4 most = MMCC_SET4(high);
+    a.low = MMCC_LOW4(a.low, least);
+    a.high = MMCC_LOW4(a.high, least);
+    a.low = MMCC_HIGH4(a.low, most);
+    a.high = MMCC_HIGH4(a.high, most);
+    return a;
+}
+
+static inline mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
+{
+    const mmcc_float4 slopes = MMCC_SET4(slope);
+    a.low = MMCC_LEAKY4(a.low, slopes);
+    a.high = MMCC_LEAKY4(a.high, slopes);
+    return a;
+}
+
+#else
+
+typedef struct {
+    float v0, v1, v2, v3, v4, v5, v6, v7;
+} mmcc_float8;
+
+static inline mmcc_float8 mmcc_set8(float value)
+{
+    const mmcc_float8 a = {value, value, value, value, value, value, value, value};
+    return a;
+}
+
+static inline mmcc_float8 mmcc_load8(const float *from)
+{
+    const mmcc_float8 a = {from[0], from[1], from[2], from[3], from[4], from[5], from[6], from[7]};
+    return a;
+}
+
+static inline void mmcc_store8(float *to, mmcc_float8 a)
+{
+    to[0] = a.v0;
+    to[1] = a.v1;
+    to[2] = a.v2;
+    to[3] = a.v3;
+    to[4] = a.v4;
+    to[5] = a.v5;
+    to[6] = a.v6;
+    to[7] = a.v7;
+}
+
+static inline mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
+{
+    const mmcc_float8 sum = {a.v0 + b.v0, a.v1 + b.v1, a.v2 + b.v2, a.v3 + b.v3,
+                             a.v4 + b.v4, a.v5 + b.v5, a.v6 + b.v6, a.v7 + b.v7};
+    return sum;
+}
+
+static inline mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
+{
+    c.v0 = mmcc_fma(a.v0, b.v0, c.v0);
+    c.v1 = mmcc_fma(a.v1, b.v1, c.v1);
+    c.v2 = mmcc_fma(a.v2, b.v2, c.v2);
+    c.v3 = mmcc_fma(a.v3, b.v3, c.v3);
+    c.v4 = mmcc_fma(a.v4, b.v4, c.v4);
+    c.v5 = mmcc_fma(a.v5, b.v5, c.v5);
+    c.v6 = mmcc_fma(a.v6, b.v6, c.v6);
+    c.v7 = mmcc_fma(a.v7, b.v7, c.v7);
+    return c;
+}
+
+static inline mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
+{
+    return mmcc_fma8(mmcc_set8(a), b, c);
+}
+
+static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    a.v0 = mmcc_clampf(a.v0, low, high);
+    a.v1 = mmcc_clampf(a.v1, low, high);
+    a.v2 = mmcc_clampf(a.v2, low, high);
+    a.v3 = mmcc_clampf(a.v3, low, high);
+    a.v4 = mmcc_clampf(a.v4, low, high);
+    a.v5 = mmcc_clampf(a.v5, low, high);
+    a.v6 = mmcc_clampf(a.v6, low, high);
+    a.v7 = mmcc_clampf(a.v7, low, high);
+    return a;
+}
+
+static inline mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
+{
+    a.v0 = mmcc_leakyf(a.v0, slope);
+    a.v1 = mmcc_leakyf(a.v1, slope);
+    a.v2 = mmcc_leakyf(a.v2, slope);
+    a.v3 = mmcc_leakyf(a.v3, slope);
+    a.v4 = mmcc_leakyf(a.v4, slope);
+    a.v5 = mmcc_leakyf(a.v5, slope);
+    a.v6 = mmcc_leakyf(a.v6, slope);
+    a.v7 = mmcc_leakyf(a.v7, slope);
+    return a;
+}
+
+#endif
+#endif
+
+/* The first `count` of eight. */
+static inline void mmcc_store_first(float *to, mmcc_float8 a, int32_t count)
+{
+    float all[8];
+    mmcc_store8(all, a);
+    for (int32_t k = 0; k < count; ++k) {
+        to[k] = all[k];
+    }
+}
+
+#endif
