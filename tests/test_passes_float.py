@@ -294,3 +294,26 @@ def test_the_checker_finds_faults() -> None:
     tensors = graph.tensors | {"y": Tensor("y", (3,))}
     wrong = Graph("g", tensors, {}, graph.nodes, graph.inputs, graph.outputs)
     assert "node 0 (exp): writes %y: f32[3] but the op gives f32[4]" in check_graph(wrong)
+
+
+def test_spelled_out_gates_are_one_function() -> None:
+    b = Builder()
+    x = b.input("x", 40)
+    silu = b.op(Binary("mul"), x, b.op(Unary("sigmoid"), x))
+    clamp = b.op(Unary("clamp", (0.0, 6.0)), b.op(Binary("add"), x, b.const(np.array(3.0))))
+    swish = b.op(Binary("mul"), x, b.op(Binary("div"), clamp, b.const(np.array([6.0]))))
+    mish = b.op(Binary("mul"), b.op(Unary("tanh"), b.op(Unary("softplus"), x)), x)
+    erf = b.op(Unary("erf"), b.op(Binary("div"), x, b.const(np.array(np.sqrt(2)))))
+    gelu = b.op(Binary("mul"), x, b.op(Binary("add"), erf, b.const(np.array(1.0))))
+    gelu = b.op(Binary("mul"), gelu, b.const(np.array(0.5)))
+    after = optimized(b.graph(silu, swish, mish, gelu))
+    functions = [node.op.function for node in after.nodes]
+    assert functions == ["silu", "hard_swish", "mish", "gelu"]
+
+
+def test_a_gate_of_another_tensor_stays() -> None:
+    b = Builder()
+    x, y = b.input("x", 40), b.input("y", 40)
+    z = b.op(Binary("mul"), x, b.op(Unary("sigmoid"), y))
+    v = b.op(Binary("mul"), x, b.op(Unary("sigmoid"), b.op(Binary("mul"), x, b.const(np.array(1.01)))))
+    assert ops(optimized(b.graph(z, v))).count("Binary") == 3

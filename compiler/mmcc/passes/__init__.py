@@ -11,6 +11,7 @@ from mmcc.passes.fold import fold_constants, fold_dequantized
 from mmcc.passes.fold_batchnorm import fold_batchnorm
 from mmcc.passes.fold_pad import fold_pad
 from mmcc.passes.fuse_activation import fuse_activation
+from mmcc.passes.fuse_gate import fuse_gate
 from mmcc.passes.lookup import join_lookups
 from mmcc.passes.move_quantize import raise_quantize, sink_dequantize
 from mmcc.passes.quantize import quantize
@@ -36,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     fold_dequantized,  # what no integer op took
     join_lookups,
     simplify,
+    fuse_gate,  # not before quantizing: a table is made of the model's own float steps
     fold_pad,  # after quantizing: a Pad of integers by their zero point
     fold_batchnorm,  # islands: their weights are plain floats now
     fuse_activation,
