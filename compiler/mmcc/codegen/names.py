@@ -1,4 +1,4 @@
-"""The only two ways in which text from a model reaches C: as an identifier, or escaped in a comment or string."""
+"""The only ways in which text from a model reaches C: as an identifier, or escaped in a comment or string."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ import re
 LONGEST = 40
 
 _KEYWORDS = frozenset(
-    ["auto", "break", "case", "char", "const", "continue", "default", "do", "double", "else", "enum", "extern", "float", "for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof", "static", "struct", "switch", "typedef", "union", "unsigned", "void", "volatile", "while", "alignas", "alignof", "and", "and_eq", "asm", "bitand", "bitor", "bool", "catch", "class", "compl", "concept", "const_cast", "consteval", "constexpr", "constinit", "co_await", "co_return", "co_yield", "decltype", "delete", "dynamic_cast", "explicit", "export", "false", "friend", "mutable", "namespace", "new", "noexcept", "not", "not_eq", "nullptr", "operator", "or", "or_eq", "private", "protected", "public", "reinterpret_cast", "requires", "static_assert", "static_cast", "template", "this", "thread_local", "throw", "true", "try", "typeid", "typename", "using", "virtual", "wchar_t", "xor", "xor_eq", "char8_t", "char16_t", "char32_t", "main", "errno", "linux", "unix", "arm"]
+    """
+    auto break case char const continue default do double else enum extern float for goto if inline int long
+    register restrict return short signed sizeof static struct switch typedef union unsigned void volatile
+    while alignas alignof and and_eq asm bitand bitor bool catch class compl concept const_cast consteval
+    constexpr constinit co_await co_return co_yield decltype delete dynamic_cast explicit export false friend
+    mutable namespace new noexcept not not_eq nullptr operator or or_eq private protected public
+    reinterpret_cast requires static_assert static_cast template this thread_local throw true try typeid
+    typename using virtual wchar_t xor xor_eq char8_t char16_t char32_t main errno linux unix arm
+    """.split()  # noqa: SIM905
 )
 
 
@@ -36,7 +44,7 @@ def is_identifier(text: str) -> bool:
 
 
 def escape(text: str, limit: int = 100) -> str:
-    """`text` safe within a C comment or string literal and in CMake: printable ASCII without special signs."""
+    """`text` safe within a C comment or string literal and in CMake: printable ASCII, no special signs."""
     safe = "".join(c if " " <= c <= "~" and c not in '\\"`$*?%;' else _code(c) for c in text)
     return safe if len(safe) <= limit else safe[: limit - 3] + "..."
 
