@@ -109,17 +109,18 @@ class Port:
             low, high = np.iinfo(tensor.dtype.numpy).min, np.iinfo(tensor.dtype.numpy).max
             scaled = np.rint(array.astype(np.float32) / np.float32(self.quant.scale))
             array = np.clip(scaled + self.quant.zero_point, low, high)
-        return np.ascontiguousarray(array.astype(tensor.dtype.numpy).reshape(tensor.shape))
+        return np.array(array.reshape(tensor.shape), tensor.dtype.numpy, order="C")
 
     def from_c(self, array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
         """One sample in ONNX's shape and type, for the array the C code wrote."""
         kept = [k for k, axis in enumerate(self.axes) if axis is not None]
-        array = array.reshape(tensor.shape).transpose([self.axes[k] or 0 for k in kept])
-        array = array.reshape(self.onnx_shape)
+        order = [self.axes[k] or 0 for k in kept]
+        spare = [axis for axis in range(len(tensor.shape)) if axis not in order]  # of extent 1
+        array = array.reshape(tensor.shape).transpose(order + spare).reshape(self.onnx_shape)
         if self.quant is not None:
             array = (array.astype(np.int32) - self.quant.zero_point).astype(np.float32)
             array = array * np.float32(self.quant.scale)
-        return np.ascontiguousarray(array.astype(self.onnx_dtype.numpy))
+        return np.array(array, self.onnx_dtype.numpy, order="C")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class Transpose:
         return Nest(loops, (Access(0, x, index),), Access(0, y, tuple(loop.i for loop in loops)))
 
     def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(inputs[0].transpose(self.perm))
+        return np.array(inputs[0].transpose(self.perm), order="C")
 
     def __str__(self) -> str:
         return f"transpose<{','.join(map(str, self.perm))}>"
@@ -227,7 +227,7 @@ class Expand:
         return Nest(loops, (read,), Access(0, self.shape, tuple(loop.i for loop in loops)))
 
     def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return np.ascontiguousarray(np.broadcast_to(inputs[0], self.shape))
+        return np.array(np.broadcast_to(inputs[0], self.shape), order="C")
 
     def __str__(self) -> str:
         return f"expand<{','.join(map(str, self.shape))}>"

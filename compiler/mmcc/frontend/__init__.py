@@ -1,0 +1,10 @@
+"""ONNX file -> Graph. Nothing outside this package imports onnx.
+
+`importer` drives; `load` and `tensors` read what may be hostile; `value` and `builder` are the lazy layouts;
+each other module converts a family of operators and registers itself in `registry`.
+"""
+
+from mmcc.frontend.importer import import_model
+from mmcc.frontend.registry import supported_operators
+
+__all__ = ["import_model", "supported_operators"]

@@ -1,0 +1,215 @@
+"""Read an ONNX file and check the shape of its graph, before anything is converted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, inliner
+
+from mmcc.errors import CompileError, Where, printable
+from mmcc.frontend.problems import bad_model, unsupported
+
+OLDEST_IR, NEWEST_IR = 3, int(onnx.IR_VERSION)
+MAX_NODES = 1_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A model whose graph is well formed: names are defined once and before they are read."""
+
+    name: str  # of the file
+    folder: Path
+    opsets: dict[str, int]
+    inputs: tuple[ValueInfoProto, ...]
+    outputs: tuple[ValueInfoProto, ...]
+    initializers: dict[str, TensorProto]
+    nodes: tuple[tuple[Where, NodeProto], ...]  # in an order that can be run, without dead ones
+
+    @property
+    def readers(self) -> dict[str, list[NodeProto]]:
+        """For each value, the nodes that read it."""
+        table: dict[str, list[NodeProto]] = {}
+        for _, node in self.nodes:
+            for name in dict.fromkeys(node.input):
+                table.setdefault(name, []).append(node)
+        return table
+
+
+def load(path: Path) -> Source:
+    """Read a model file; CompileError for anything that is not a well formed ONNX model."""
+    model = _inlined(_parsed(path))
+    opsets = _opsets(model)
+    graph = model.graph
+    if graph.sparse_initializer:
+        raise unsupported("the model has sparse constants", "storing them dense")
+    initializers: dict[str, TensorProto] = {}
+    for tensor in graph.initializer:
+        if tensor.name in initializers or not tensor.name:
+            raise bad_model("MM102", f'constant "{printable(tensor.name)}" is defined twice or has no name')
+        initializers[tensor.name] = tensor
+    inputs = tuple(info for info in graph.input if info.name not in initializers)
+    _check_ports("input", graph.input)
+    _check_ports("output", graph.output)
+    if not graph.output:
+        raise bad_model("MM102", "the model has no outputs")
+    nodes = [(Where(path.name, k, node.op_type, node.name), node) for k, node in enumerate(graph.node)]
+    ordered = _ordered(nodes, {info.name for info in inputs} | initializers.keys())
+    live = _live(ordered, graph)
+    return Source(path.name, path.parent, opsets, inputs, tuple(graph.output), initializers, live)
+
+
+def _parsed(path: Path) -> ModelProto:
+    try:
+        data = path.read_bytes() if path.is_file() else None
+    except OSError as error:
+        raise bad_model("MM101", f'cannot read "{printable(str(path))}": {error.strerror}') from None
+    if data is None:
+        raise bad_model("MM101", f'there is no file "{printable(str(path))}"')
+    model = ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, ValueError, RuntimeError):
+        raise bad_model(
+            "MM101",
+            f'"{printable(path.name)}" ({len(data)} bytes) is not an ONNX file, or is cut off',
+            "if git-lfs keeps the file: git lfs pull",
+        ) from None
+    if not model.HasField("graph") or not (model.graph.node or model.graph.output):
+        raise bad_model("MM101", f'"{printable(path.name)}" ({len(data)} bytes) holds no ONNX graph')
+    if not OLDEST_IR <= model.ir_version <= NEWEST_IR:
+        raise unsupported(
+            f"the model's IR version is {model.ir_version}; {OLDEST_IR} to {NEWEST_IR} are supported",
+            "a newer onnx package" if model.ir_version > NEWEST_IR else "exporting the model again",
+            "MM204",
+        )
+    if len(model.graph.node) > MAX_NODES:
+        raise bad_model("MM105", f"the model has {len(model.graph.node)} nodes")
+    return model
+
+
+def _opsets(model: ModelProto) -> dict[str, int]:
+    opsets: dict[str, int] = {}
+    for entry in model.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        if opsets.setdefault(domain, entry.version) != entry.version:
+            raise bad_model("MM102", f'the model imports two versions of operator set "{printable(domain)}"')
+    newest = onnx.defs.onnx_opset_version()
+    version = opsets.setdefault("", 1)
+    if not 1 <= version <= newest:
+        raise unsupported(
+            f"the model uses ONNX operator set {version}; 1 to {newest} are known",
+            "a newer onnx package, or exporting for an older operator set",
+            "MM204",
+        )
+    return opsets
+
+
+def _inlined(model: ModelProto) -> ModelProto:
+    """The model without functions of its own: their bodies stand where they were called."""
+    if not model.functions:
+        return model
+    calls = {
+        (function.domain, function.name): [(node.domain, node.op_type) for node in function.node]
+        for function in model.functions
+    }
+    state: dict[tuple[str, str], int] = {}  # 1: being visited, 2: done
+
+    def visit(name: tuple[str, str], depth: int) -> None:
+        if name not in calls or state.get(name) == 2:
+            return
+        if state.get(name) == 1 or depth > 50:
+            raise bad_model("MM102", f'function "{printable(name[1])}" calls itself')
+        state[name] = 1
+        for inner in calls[name]:
+            visit(inner, depth + 1)
+        state[name] = 2
+
+    for name in calls:
+        visit(name, 0)
+    _check_growth(model, calls)
+    try:
+        return inliner.inline_local_functions(model)
+    except Exception as error:  # the inliner raises whatever C++ throws
+        raise bad_model(
+            "MM102", f"the model's functions cannot be inlined: {printable(str(error))}"
+        ) from None
+
+
+def _check_growth(model: ModelProto, calls: dict[tuple[str, str], list[tuple[str, str]]]) -> None:
+    """Functions that call functions can grow exponentially: count before they are inlined."""
+    counts: dict[tuple[str, str], int] = {}
+
+    def count(name: tuple[str, str]) -> int:
+        if name not in calls:
+            return 1
+        if name not in counts:
+            counts[name] = sum(count(inner) for inner in calls[name])
+        return counts[name]
+
+    total = sum(count((node.domain, node.op_type)) for node in model.graph.node)
+    if total > MAX_NODES:
+        raise bad_model("MM105", f"the model has {total} nodes once its functions are inlined")
+
+
+def _check_ports(what: str, infos: Iterable[ValueInfoProto]) -> None:
+    seen: set[str] = set()
+    for info in infos:
+        if info.name in seen or not info.name:
+            raise bad_model("MM102", f'{what} "{printable(info.name)}" is defined twice or has no name')
+        seen.add(info.name)
+
+
+Nodes = Sequence[tuple[Where, NodeProto]]
+
+
+def _ordered(nodes: Nodes, given: set[str]) -> list[tuple[Where, NodeProto]]:
+    """The nodes in an order in which every value is written before it is read; stable."""
+    writer: dict[str, int] = {}
+    for k, (where, node) in enumerate(nodes):
+        for name in filter(None, node.output):
+            if name in writer or name in given:
+                raise located(bad_model("MM102", f'value "{printable(name)}" is defined twice'), where)
+            writer[name] = k
+    readers: list[list[int]] = [[] for _ in nodes]
+    waiting = [0] * len(nodes)
+    for k, (where, node) in enumerate(nodes):
+        for name in filter(None, dict.fromkeys(node.input)):
+            if name in writer:
+                readers[writer[name]].append(k)
+                waiting[k] += 1
+            elif name not in given:
+                raise located(
+                    bad_model("MM102", f'value "{printable(name)}" is read but nothing defines it'), where
+                )
+    ready = [k for k in range(len(nodes)) if waiting[k] == 0]
+    order: list[int] = []
+    for k in ready:  # grows while we walk it
+        order.append(k)
+        for reader in readers[k]:
+            waiting[reader] -= 1
+            if waiting[reader] == 0:
+                ready.append(reader)
+    if len(order) < len(nodes):
+        stuck = next(k for k in range(len(nodes)) if waiting[k])
+        raise located(bad_model("MM102", "the graph has a cycle"), nodes[stuck][0])
+    in_file_order = all(writer.get(n, -1) < k for k, (_, node) in enumerate(nodes) for n in node.input)
+    return list(nodes) if in_file_order else [nodes[k] for k in order]
+
+
+def _live(nodes: Nodes, graph: GraphProto) -> tuple[tuple[Where, NodeProto], ...]:
+    needed = {info.name for info in graph.output}
+    live: list[tuple[Where, NodeProto]] = []
+    for where, node in reversed(nodes):
+        if any(name in needed for name in node.output):
+            needed.update(node.input)
+            live.append((where, node))
+    return tuple(reversed(live))
+
+
+def located(error: CompileError, *where: Where) -> CompileError:
+    """The same error, with the place it is at."""
+    return CompileError(error.code, error.message, exit=error.exit, at=where, hint=error.hint)

@@ -1,0 +1,107 @@
+"""ONNX pools, over windows and over whole images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.reduction import reduced
+from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.value import Value
+from mmcc.frontend.windows import Sliding, each_sample, from_spatial, resolved_pads, sliding, spatial
+from mmcc.ir.graph import DType, Shape
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.pool import AveragePool, MaxPool
+from mmcc.ops.window import Window
+
+
+def pool_window(call: Call, x: Value) -> tuple[Sliding, Window, list[int]]:
+    """The window with pads grown so that the floor formula gives ceil_mode's size; and the model's pads."""
+    slide = sliding(call, x, None)
+    space = x.shape[2:]
+    pads = resolved_pads(slide, space)
+    if any(p >= r for p, r in zip(pads, slide.reach * 2, strict=True)):
+        raise bad_model("MM104", f"pads {pads} are not smaller than the window {slide.reach}")
+    grown = list(pads)
+    if call.integer("ceil_mode", 0) and slide.auto_pad == "NOTSET":
+        for k, needed in enumerate(_ceil_pads(slide, space, pads)):
+            grown[k + len(space)] = needed
+    return slide, slide.window(grown), pads
+
+
+def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
+    ends: list[int] = []
+    for k, extent in enumerate(space):
+        begin, end, stride = pads[k], pads[k + len(space)], slide.strides[k]
+        room = extent + begin + end - slide.reach[k]
+        count = -(-room // stride) + 1
+        if (count - 1) * stride >= extent + begin:  # a window must not begin behind the input
+            count -= 1
+        ends.append(max(end, (count - 1) * stride + slide.reach[k] - extent - begin))
+    return ends
+
+
+@converts("MaxPool", notes="1-D and 2-D; ceil_mode, dilations; not its Indices")
+def convert_max_pool(call: Call) -> Value:
+    """The largest of each window."""
+    x = call.input(0)
+    if call.is_read(1):
+        raise unsupported("output Indices of MaxPool is read")
+    if x.dtype is DType.BOOL:
+        raise bad_model("MM104", "MaxPool of bool")
+    _, window, _ = pool_window(call, x)
+    build = call.build
+    return each_sample(
+        build, x, lambda one: from_spatial(build.emit(MaxPool(window), spatial(build, one)), x.rank)
+    )
+
+
+@converts("AveragePool", notes="1-D and 2-D; ceil_mode, count_include_pad, dilations")
+def convert_average_pool(call: Call) -> Value:
+    """The mean of each window."""
+    return average_pool(call, call.float_input(0))
+
+
+def average_pool(call: Call, x: Value) -> Value:
+    """The same for an operand that is at hand, as in the quantized form."""
+    slide, window, pads = pool_window(call, x)
+    counted = (0, 0, 0, 0)
+    if call.integer("count_include_pad", 0):
+        counted = slide.window(pads).pads
+    build, op = call.build, AveragePool(window, counted)
+    return each_sample(build, x, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
+
+
+@converts("LpPool", since=2, notes="p = 1 and 2, as an average pool between element functions")
+def convert_lp_pool(call: Call) -> Value:
+    """The p-norm of each window: the mean of powers, times the window's size, to the power 1/p."""
+    x, build = call.float_input(0), call.build
+    p = call.integer("p", 2)
+    if p not in (1, 2):
+        raise unsupported(f"p = {p}; 1 and 2 are supported")
+    powers = build.unary(Unary("abs"), x) if p == 1 else build.elementwise(Binary("mul"), x, x)
+    _, window, _ = pool_window(call, x)
+    op = AveragePool(window, (2**30,) * 4)  # every tap counts, padding or not
+    mean = each_sample(build, powers, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
+    taps = build.constant(np.array(window.kernel[0] * window.kernel[1], np.float32))
+    total = build.elementwise(Binary("mul"), mean, taps)
+    return total if p == 1 else build.unary(Unary("sqrt"), total)
+
+
+@converts("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", notes="LpPool with p = 1 and 2")
+def convert_global_pool(call: Call) -> Value:
+    """A reduction of all axes of space."""
+    function = {"GlobalAveragePool": "mean", "GlobalMaxPool": "max"}.get(call.node.op_type)
+    if function is None:
+        p = call.integer("p", 2)
+        if p not in (1, 2):
+            raise unsupported(f"p = {p}; 1 and 2 are supported")
+        function = f"l{p}"
+    return global_pool(call, call.float_input(0), function)
+
+
+def global_pool(call: Call, x: Value, function: str) -> Value:
+    """The same for an operand that is at hand, as in the quantized form."""
+    if x.rank < 3:
+        raise bad_model("MM104", f"a global pool of {list(x.shape)}")
+    return reduced(call.build, x, function, list(range(2, x.rank)))

@@ -1,0 +1,224 @@
+"""Which function converts which ONNX operator, and what such a function is given."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import onnx
+from numpy.typing import NDArray
+from onnx import AttributeProto, NodeProto
+
+from mmcc.errors import printable
+from mmcc.frontend.builder import Builder
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.tensors import to_array
+from mmcc.frontend.value import Value
+from mmcc.ir.graph import DType
+
+MICROSOFT = "com.microsoft"
+
+Schema = onnx.defs.OpSchema
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """One ONNX node to be converted: its operands, and its attributes with the schema's defaults."""
+
+    build: Builder
+    node: NodeProto
+    version: int  # of the operator set its domain has in this model
+    inputs: tuple[Value | None, ...]
+    folder: Path
+    wanted: frozenset[str]  # values that somebody reads
+    schema: Schema | None = None
+    attributes: dict[str, AttributeProto] = field(default_factory=dict[str, AttributeProto])
+
+    # operands
+
+    def has(self, index: int) -> bool:
+        return index < len(self.inputs) and self.inputs[index] is not None
+
+    def input(self, index: int) -> Value:
+        """An operand that must be there."""
+        value = self.inputs[index] if index < len(self.inputs) else None
+        if value is None:
+            raise bad_model("MM103", f"operand {index} is missing")
+        return value
+
+    def float_input(self, index: int) -> Value:
+        """An operand that must be there and be float."""
+        value = self.input(index)
+        if value.dtype is not DType.F32:
+            raise unsupported(f"operand {index} is {value.dtype.name}; only float is supported", code="MM203")
+        return value
+
+    def constant(self, index: int, what: str) -> NDArray[Any] | None:
+        """An operand whose value must be known now, as ONNX has it; None if it is left out."""
+        if not self.has(index):
+            return None
+        value = self.input(index)
+        if not self.build.is_constant(value.tensor):
+            raise unsupported(f"{what} (operand {index}) is computed at run time")
+        return self.build.array(value)
+
+    def needed(self, index: int, what: str) -> NDArray[Any]:
+        """A constant operand that must be there."""
+        array = self.constant(index, what)
+        if array is None:
+            raise bad_model("MM103", f"{what} (operand {index}) is missing")
+        return array
+
+    def ints_at(self, index: int, what: str) -> list[int] | None:
+        """A constant list of integers; None if it is left out."""
+        array = self.constant(index, what)
+        if array is None:
+            return None
+        if array.ndim > 1 or array.dtype.kind not in "iu":
+            raise bad_model("MM104", f"{what} (operand {index}) is no list of integers")
+        return [int(v) for v in array.reshape(-1)]
+
+    def scalar(self, index: int, what: str) -> float | None:
+        """A constant number; None if it is left out."""
+        array = self.constant(index, what)
+        if array is None:
+            return None
+        if array.size != 1:
+            raise bad_model("MM104", f"{what} (operand {index}) has {array.size} elements, not 1")
+        return array.reshape(-1)[0].item()
+
+    def is_read(self, output: int) -> bool:
+        """True if somebody needs that output."""
+        return output < len(self.node.output) and self.node.output[output] in self.wanted
+
+    # attributes
+
+    def _attribute(self, name: str, kind: AttributeProto.AttributeType) -> AttributeProto | None:
+        found = self.attributes.get(name)
+        if found is None and self.schema is not None and name in self.schema.attributes:
+            default = self.schema.attributes[name].default_value
+            found = default if default.type else None
+        if found is not None and found.type != kind:
+            wanted = AttributeProto.AttributeType.Name(kind)
+            raise bad_model("MM103", f"attribute {name} is not of type {wanted}")
+        return found
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        found = self._attribute(name, AttributeProto.INT)
+        return found.i if found is not None else self._default(name, default)
+
+    def number(self, name: str, default: float | None = None) -> float:
+        found = self._attribute(name, AttributeProto.FLOAT)
+        return found.f if found is not None else self._default(name, default)
+
+    def integers(self, name: str) -> list[int] | None:
+        found = self._attribute(name, AttributeProto.INTS)
+        return None if found is None else list(found.ints)
+
+    def numbers(self, name: str) -> list[float] | None:
+        found = self._attribute(name, AttributeProto.FLOATS)
+        return None if found is None else list(found.floats)
+
+    def text(self, name: str, default: str | None = None) -> str:
+        found = self._attribute(name, AttributeProto.STRING)
+        return found.s.decode("utf-8", "replace") if found is not None else self._default(name, default)
+
+    def tensor(self, name: str) -> NDArray[Any] | None:
+        found = self._attribute(name, AttributeProto.TENSOR)
+        return None if found is None else to_array(found.t, self.folder)
+
+    def _default(self, name: str, default: Any) -> Any:
+        if default is None:
+            raise bad_model("MM103", f"attribute {name} is missing")
+        return default
+
+    def axis(self, rank: int, default: int | None = None, name: str = "axis") -> int:
+        """An axis attribute, counted from the front."""
+        return normal_axis(self.integer(name, default), rank)
+
+
+def normal_axis(axis: int, rank: int) -> int:
+    """An axis counted from the front; an error if there is none such."""
+    if not -rank <= axis < rank:
+        raise bad_model("MM104", f"axis {axis} of a tensor of rank {rank}")
+    return axis + rank if axis < 0 else axis
+
+
+def normal_axes(axes: list[int], rank: int) -> list[int]:
+    """The same for several axes, which must differ."""
+    normal = [normal_axis(axis, rank) for axis in axes]
+    if len(set(normal)) < len(normal):
+        raise bad_model("MM104", f"axes {axes} name one axis twice")
+    return normal
+
+
+Convert = Callable[[Call], Value | tuple[Value, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One supported operator, as `mmcc ops` lists it."""
+
+    domain: str
+    op: str
+    since: int  # the first operator set supported; every newer one is too
+    notes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    row: Row
+    convert: Convert
+
+
+REGISTRY: dict[tuple[str, str], Entry] = {}
+
+
+def converts(*ops: str, domain: str = "", since: int = 1, notes: str = "") -> Callable[[Convert], Convert]:
+    """Register a function as the converter of some operators."""
+
+    def register(function: Convert) -> Convert:
+        for op in ops:
+            assert (domain, op) not in REGISTRY, f"{op} is registered twice"
+            REGISTRY[domain, op] = Entry(Row(domain, op, since, notes), function)
+        return function
+
+    return register
+
+
+def supported_operators() -> list[Row]:
+    """Every operator the importer knows, by domain and name."""
+    return [REGISTRY[key].row for key in sorted(REGISTRY)]
+
+
+def make_call(
+    build: Builder,
+    node: NodeProto,
+    version: int,
+    inputs: tuple[Value | None, ...],
+    folder: Path,
+    wanted: frozenset[str],
+) -> Call:
+    """A call of a known operator, its operands and attributes checked against the schema."""
+    attributes = {attribute.name: attribute for attribute in node.attribute}
+    if len(attributes) < len(node.attribute):
+        raise bad_model("MM103", "an attribute is given twice")
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if domain:  # operators of others have no schema here
+        return Call(build, node, version, inputs, folder, wanted, None, attributes)
+    try:
+        schema = onnx.defs.get_schema(node.op_type, version, domain)
+    except onnx.defs.SchemaError:
+        raise bad_model("MM103", f"operator set {version} has no {node.op_type}") from None
+    if not schema.min_input <= len(node.input) <= schema.max_input:
+        raise bad_model("MM103", f"{len(node.input)} operands, not {schema.min_input} to {schema.max_input}")
+    if not schema.min_output <= len(node.output) <= schema.max_output:
+        raise bad_model(
+            "MM103", f"{len(node.output)} outputs, not {schema.min_output} to {schema.max_output}"
+        )
+    unknown = [name for name in attributes if name not in schema.attributes]
+    if unknown:
+        raise bad_model("MM103", f'operator set {version} knows no attribute "{printable(unknown[0])}"')
+    return Call(build, node, version, inputs, folder, wanted, schema, attributes)

@@ -1,0 +1,174 @@
+"""TensorProto -> numpy, distrusting every number in it."""
+
+from __future__ import annotations
+
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import TensorProto
+
+from mmcc.errors import printable
+from mmcc.frontend.builder import MAX_ELEMENTS
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.ir.graph import DType
+
+DTYPES: dict[int, DType] = {
+    TensorProto.FLOAT: DType.F32,
+    TensorProto.INT8: DType.I8,
+    TensorProto.UINT8: DType.U8,
+    TensorProto.INT16: DType.I16,
+    TensorProto.UINT16: DType.U16,
+    TensorProto.INT32: DType.I32,
+    TensorProto.INT64: DType.I64,
+    TensorProto.BOOL: DType.BOOL,
+}
+# how the elements of each type are stored in raw_data; 4-bit types are two to a byte
+STORED = {
+    TensorProto.FLOAT: "<f4",
+    TensorProto.DOUBLE: "<f8",
+    TensorProto.FLOAT16: "<f2",
+    TensorProto.BFLOAT16: "<u2",
+    TensorProto.INT8: "|i1",
+    TensorProto.UINT8: "|u1",
+    TensorProto.INT16: "<i2",
+    TensorProto.UINT16: "<u2",
+    TensorProto.INT32: "<i4",
+    TensorProto.INT64: "<i8",
+    TensorProto.BOOL: "|u1",
+    TensorProto.INT4: "|u1",
+    TensorProto.UINT4: "|u1",
+}
+FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
+# other float types are read as float32: exporters leave such constants in float32 models
+WIDENED = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+
+
+def type_name(data_type: int) -> str:
+    """ONNX's name of an element type."""
+    return (
+        TensorProto.DataType.Name(data_type) if data_type in TensorProto.DataType.values() else str(data_type)
+    )
+
+
+def dtype_of(data_type: int, what: str) -> DType:
+    """The element type of an activation; an error if mmcc has none for it."""
+    if data_type in DTYPES:
+        return DTYPES[data_type]
+    hint = "converting the model to float32 (onnxconverter-common can)" if data_type in WIDENED else ""
+    raise unsupported(f"{what} is of type {type_name(data_type)}", hint, "MM203")
+
+
+def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:
+    """The elements of a constant; `folder` is where its external data must lie."""
+    name = f'constant "{printable(proto.name)}"'
+    if proto.data_type not in STORED:
+        raise unsupported(f"{name} is of type {type_name(proto.data_type)}", code="MM203")
+    shape = tuple(proto.dims)
+    count = prod(shape)
+    if any(extent < 0 for extent in shape) or count > MAX_ELEMENTS:
+        raise bad_model("MM105", f"{name} has shape {list(shape)}")
+    if proto.HasField("segment"):
+        raise bad_model("MM108", f"{name} is stored in segments, which ONNX Runtime does not read either")
+    stored = np.dtype(STORED[proto.data_type])
+    cells = (count + 1) // 2 if proto.data_type in FOUR_BITS else count
+    if proto.data_location == TensorProto.EXTERNAL:
+        raw = _external(proto, folder, cells * stored.itemsize, name)
+        array: NDArray[Any] = np.frombuffer(raw, stored)
+    elif proto.HasField("raw_data"):
+        raw = proto.raw_data
+        if len(raw) != cells * stored.itemsize:
+            raise bad_model(
+                "MM108",
+                f"{name} of shape {list(shape)} has {len(raw)} bytes of data, not {cells * stored.itemsize}",
+            )
+        array = np.frombuffer(raw, stored)
+    else:
+        array = _typed(proto, stored, cells, name)
+    return _decoded(array, proto.data_type, count).reshape(shape)
+
+
+def _typed(proto: TensorProto, stored: np.dtype[Any], cells: int, name: str) -> NDArray[Any]:
+    """The elements from the field for their type."""
+    match proto.data_type:
+        case TensorProto.FLOAT:
+            values = proto.float_data
+        case TensorProto.DOUBLE:
+            values = proto.double_data
+        case TensorProto.INT64:
+            values = proto.int64_data
+        case _:
+            values = proto.int32_data
+    if len(values) != cells:
+        raise bad_model("MM108", f"{name} of shape {list(proto.dims)} has {len(values)} elements of data")
+    if proto.data_type == TensorProto.FLOAT16:  # int32_data holds the bits
+        return np.array(values, np.int32).astype(np.uint16).view(stored)
+    wide = np.array(
+        values, np.float64 if proto.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE) else np.int64
+    )
+    if stored.kind in "iu" and wide.size:
+        info = np.iinfo(stored)
+        if wide.min() < info.min or wide.max() > info.max:
+            if proto.data_type not in FOUR_BITS and proto.data_type != TensorProto.BFLOAT16:
+                raise bad_model("MM108", f"{name} has elements outside {type_name(proto.data_type)}")
+            wide = wide & info.max
+    return wide.astype(stored)
+
+
+def _decoded(array: NDArray[Any], data_type: int, count: int) -> NDArray[Any]:
+    if data_type in WIDENED:
+        if data_type == TensorProto.BFLOAT16:
+            return (array.astype(np.uint32) << 16).view(np.float32)
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+    if data_type in FOUR_BITS:  # kept as int8, which int8 kernels can use
+        nibbles = np.stack([array & 15, array >> 4], -1).reshape(-1)[:count].astype(np.int8)
+        return nibbles if data_type == TensorProto.UINT4 else np.where(nibbles > 7, nibbles - 16, nibbles)
+    if data_type == TensorProto.BOOL:
+        return array != 0
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def _external(proto: TensorProto, folder: Path, size: int, name: str) -> bytes:
+    """Read external data, from below the model's folder only."""
+    entries = {entry.key: entry.value for entry in proto.external_data}
+    location = entries.get("location", "")
+    try:
+        offset = int(entries.get("offset") or 0)
+        length = int(entries.get("length") or size)
+    except ValueError:
+        raise bad_model("MM106", f"{name}: offset or length of its external data is not a number") from None
+    if not location or "\0" in location:
+        raise bad_model("MM106", f"{name} has external data without a file name")
+    root = folder.resolve()
+    try:
+        path = (root / location.replace("\\", "/")).resolve()
+        inside = path.is_relative_to(root) and path.is_file()
+        held = path.stat().st_size if inside else 0
+    except (OSError, RuntimeError, ValueError):
+        raise bad_model("MM106", f'{name}: "{printable(location)}" cannot be opened') from None
+    if not path.is_relative_to(root):
+        raise bad_model(
+            "MM106",
+            f'{name} names external data "{printable(location)}" outside the model\'s folder',
+            "moving the data beside the model (onnx.save_model writes it there)",
+        )
+    if not inside:
+        raise bad_model(
+            "MM106",
+            f'{name}: external data file "{printable(location)}" is missing',
+            "copying it into the model's folder; torch writes it as model.onnx.data",
+        )
+    if length != size or offset < 0 or offset + size > held:
+        raise bad_model(
+            "MM106",
+            f"{name} needs {size} bytes; its external data says {length} bytes from {offset} of a file of {held}",
+        )
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(size)
+    if len(data) != size:
+        raise bad_model("MM106", f"{name}: external data ends after {len(data)} of {size} bytes")
+    return data
