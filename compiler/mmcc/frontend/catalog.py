@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmcc.frontend import (  # noqa: F401
+from mmcc.frontend import (
     constants,
     convolution,
     elementwise,
@@ -15,3 +15,17 @@ from mmcc.frontend import (  # noqa: F401
     reduction,
     resizing,
 )
+
+__all__ = [
+    "constants",
+    "convolution",
+    "elementwise",
+    "matrix",
+    "movement",
+    "normalization",
+    "pooling",
+    "qlinear",
+    "quantization",
+    "reduction",
+    "resizing",
+]

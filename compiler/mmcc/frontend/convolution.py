@@ -6,14 +6,16 @@ import numpy as np
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.registry import Call, Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.frontend.windows import Sliding, each_sample, from_spatial, resolved_pads, sliding, spatial
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 
 
-@converts("Conv", notes="1-D and 2-D, constant weights; auto_pad, groups, dilations")
+@converts(
+    "Conv", notes="1-D and 2-D, constant weights; auto_pad, groups, dilations", layout=Layout.CHANNELS_FIRST
+)
 def convert_conv(call: Call) -> Value:
     """A convolution over one or two axes of space."""
     return conv(call, call.float_input(0), call.float_input(1), call.float_input(2) if call.has(2) else None)
@@ -52,7 +54,11 @@ def bias_of(build: Builder, b: Value | None, channels: int) -> str:
     return build.plain(b)
 
 
-@converts("ConvTranspose", notes="1-D and 2-D, constant weights; output_padding, output_shape, groups")
+@converts(
+    "ConvTranspose",
+    notes="1-D and 2-D, constant weights; output_padding, output_shape, groups",
+    layout=Layout.CHANNELS_FIRST,
+)
 def convert_conv_transpose(call: Call) -> Value:
     """A transposed convolution over one or two axes of space."""
     build = call.build

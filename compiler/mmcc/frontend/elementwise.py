@@ -7,7 +7,7 @@ from math import inf
 import numpy as np
 
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import MICROSOFT, Call, converts
+from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
 from mmcc.frontend.tensors import WIDENED, dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
@@ -65,7 +65,7 @@ BINARY = {
 LOGICAL = frozenset(("and", "or", "xor"))
 
 
-@converts(*PLAIN)
+@converts(*PLAIN, layout=Layout.ANY)
 def convert_plain(call: Call) -> Value:
     """A function without parameters."""
     function = PLAIN[call.node.op_type]
@@ -75,7 +75,7 @@ def convert_plain(call: Call) -> Value:
     return call.build.unary(Unary(function), x)
 
 
-@converts(*PARAMETRIC)
+@converts(*PARAMETRIC, layout=Layout.ANY)
 def convert_parametric(call: Call) -> Value:
     """A function whose parameters are attributes."""
     function, names = PARAMETRIC[call.node.op_type]
@@ -85,7 +85,7 @@ def convert_parametric(call: Call) -> Value:
     return call.build.unary(Unary(function, parameters), call.float_input(0))
 
 
-@converts("Not")
+@converts("Not", layout=Layout.ANY)
 def convert_not(call: Call) -> Value:
     """Logical negation."""
     x = call.input(0)
@@ -94,13 +94,15 @@ def convert_not(call: Call) -> Value:
     return call.build.unary(Unary("not"), x)
 
 
-@converts("Relu")
+@converts("Relu", layout=Layout.ANY)
 def convert_relu(call: Call) -> Value:
     """Relu is a clamp without an upper bound."""
     return call.build.unary(Unary("clamp", (0.0, inf)), call.input(0))
 
 
-@converts("Clip", notes="bounds as attributes or operands; computed bounds become Max and Min")
+@converts(
+    "Clip", notes="bounds as attributes or operands; computed bounds become Max and Min", layout=Layout.ANY
+)
 def convert_clip(call: Call) -> Value:
     """Clip; either bound may be missing."""
     x = call.input(0)
@@ -125,7 +127,7 @@ def convert_clip(call: Call) -> Value:
     return x
 
 
-@converts("Gelu", since=20)
+@converts("Gelu", since=20, layout=Layout.ANY)
 def convert_gelu(call: Call) -> Value:
     """Gelu, exact or by tanh."""
     approximate = call.text("approximate")
@@ -134,19 +136,19 @@ def convert_gelu(call: Call) -> Value:
     return call.build.unary(Unary("gelu" if approximate == "none" else "gelu_tanh"), call.float_input(0))
 
 
-@converts("Gelu", domain=MICROSOFT)
+@converts("Gelu", domain=MICROSOFT, layout=Layout.ANY)
 def convert_gelu_microsoft(call: Call) -> Value:
     """The exact Gelu, before ONNX had one."""
     return call.build.unary(Unary("gelu"), call.float_input(0))
 
 
-@converts("Swish", since=24)
+@converts("Swish", since=24, layout=Layout.ANY)
 def convert_swish(call: Call) -> Value:
     """x * sigmoid(alpha * x)."""
     return _swish(call, call.number("alpha", 1.0))
 
 
-@converts("QuickGelu", domain=MICROSOFT)
+@converts("QuickGelu", domain=MICROSOFT, layout=Layout.ANY)
 def convert_quick_gelu(call: Call) -> Value:
     """x * sigmoid(alpha * x)."""
     return _swish(call, call.number("alpha", 1.702))
@@ -160,7 +162,7 @@ def _swish(call: Call, alpha: float) -> Value:
     return call.build.elementwise(Binary("mul"), x, call.build.unary(Unary("sigmoid"), scaled))
 
 
-@converts(*BINARY, notes="from operator set 7 on, with numpy's broadcasting")
+@converts(*BINARY, notes="from operator set 7 on, with numpy's broadcasting", layout=Layout.ANY)
 def convert_binary(call: Call) -> Value:
     """A function of two operands of one type."""
     function = BINARY[call.node.op_type]
@@ -181,7 +183,7 @@ def _legacy_broadcast(call: Call, a: Value, b: Value) -> Value:
     return call.build.reshape(b, (*b.shape, *(1,) * behind))
 
 
-@converts("PRelu")
+@converts("PRelu", layout=Layout.ANY)
 def convert_prelu(call: Call) -> Value:
     """Leaky Relu with a slope that is a tensor; before operator set 7 one slope a channel."""
     x, slope = call.float_input(0), call.float_input(1)
@@ -194,7 +196,7 @@ def convert_prelu(call: Call) -> Value:
     return call.build.elementwise(Binary("prelu"), x, slope)
 
 
-@converts("Pow", notes="exponents 2 and 3 become products")
+@converts("Pow", notes="exponents 2 and 3 become products", layout=Layout.ANY)
 def convert_pow(call: Call) -> Value:
     """Powers; the result has the type of the base."""
     x, y = call.float_input(0), call.input(1)
@@ -208,7 +210,7 @@ def convert_pow(call: Call) -> Value:
     return call.build.elementwise(Binary("pow"), x, y)
 
 
-@converts("Mod")
+@converts("Mod", layout=Layout.ANY)
 def convert_mod(call: Call) -> Value:
     """Remainder with the sign of the divisor, or with fmod that of the dividend."""
     a, b = call.input(0), call.input(1)
@@ -218,7 +220,7 @@ def convert_mod(call: Call) -> Value:
     return call.build.elementwise(Binary("fmod" if fmod else "mod"), a, b)
 
 
-@converts("Sum", "Mean", "Max", "Min", notes="any number of operands")
+@converts("Sum", "Mean", "Max", "Min", notes="any number of operands", layout=Layout.ANY)
 def convert_many(call: Call) -> Value:
     """A chain of functions of two operands."""
     kind = call.node.op_type
@@ -232,7 +234,7 @@ def convert_many(call: Call) -> Value:
     return result
 
 
-@converts("Where")
+@converts("Where", layout=Layout.ANY)
 def convert_where(call: Call) -> Value:
     """Choose between two operands."""
     condition, a, b = (call.input(k) for k in range(3))
@@ -241,7 +243,7 @@ def convert_where(call: Call) -> Value:
     return call.build.elementwise(Where(), condition, a, b)
 
 
-@converts("Cast", notes="between the supported element types")
+@converts("Cast", notes="between the supported element types", layout=Layout.ANY)
 def convert_cast(call: Call) -> Value:
     """Conversion to another element type."""
     x = call.input(0)
@@ -251,7 +253,7 @@ def convert_cast(call: Call) -> Value:
     return _cast(call, x, dtype_of(to, "the result"))
 
 
-@converts("CastLike")
+@converts("CastLike", layout=Layout.ANY)
 def convert_cast_like(call: Call) -> Value:
     """Conversion to the type of another operand."""
     return _cast(call, call.input(0), call.input(1).dtype)
@@ -261,7 +263,7 @@ def _cast(call: Call, x: Value, dtype: DType) -> Value:
     return x if x.dtype is dtype else call.build.unary(Cast(dtype), x)
 
 
-@converts("Identity", "Dropout", notes="vanish")
+@converts("Identity", "Dropout", notes="vanish", layout=Layout.ANY)
 def convert_identity(call: Call) -> Value:
     """Nothing to do, but for Dropout in training."""
     if call.node.op_type == "Dropout":

@@ -16,7 +16,7 @@ from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.load import Source, load, located
 from mmcc.frontend.ports import input_port, input_shapes, output_port
 from mmcc.frontend.problems import bad_model
-from mmcc.frontend.registry import REGISTRY, make_call
+from mmcc.frontend.registry import REGISTRY, domain_of, make_call
 from mmcc.frontend.tensors import to_array
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.graph import Graph, Port
@@ -97,7 +97,7 @@ def _initializers(state: _Import) -> None:
 
 
 def _convert(state: _Import, where: Where, node: NodeProto, wanted: frozenset[str]) -> None:
-    domain = "" if node.domain == "ai.onnx" else node.domain
+    domain = domain_of(node)
     entry = REGISTRY.get((domain, node.op_type))
     version = state.source.opsets.get(domain, 1)
     if entry is None:

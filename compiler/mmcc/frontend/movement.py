@@ -8,7 +8,7 @@ from math import prod
 
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, converts, normal_axes
+from mmcc.frontend.registry import Call, Layout, converts, normal_axes
 from mmcc.frontend.value import Value
 from mmcc.ops import ShapeError
 from mmcc.ops.elementwise import broadcast_shape
@@ -93,7 +93,7 @@ def convert_unsqueeze(call: Call) -> Value:
     return replace(x, axes=tuple(() if k in axes else next(old) for k in range(rank)))
 
 
-@converts("Concat", since=4)
+@converts("Concat", since=4, layout=Layout.ANY)
 def convert_concat(call: Call) -> Value:
     """One behind the other along an axis."""
     values = [call.input(k) for k in range(len(call.inputs))]
@@ -120,7 +120,7 @@ def concat(build: Builder, values: Sequence[Value], axis: int) -> Value:
     return replace(lead, tensor=made.name, view=made.shape)
 
 
-@converts("Split", notes="sizes as attribute, operand or number of outputs")
+@converts("Split", notes="sizes as attribute, operand or number of outputs", layout=Layout.ANY)
 def convert_split(call: Call) -> tuple[Value, ...]:
     """One slice an output."""
     x = call.input(0)
@@ -161,7 +161,7 @@ def sliced(build: Builder, x: Value, cuts: dict[int, tuple[int, int, int]]) -> V
     return replace(x, tensor=made.name, view=made.shape)
 
 
-@converts("Slice", notes="constant starts, ends and steps; steps may be negative")
+@converts("Slice", notes="constant starts, ends and steps; steps may be negative", layout=Layout.ANY)
 def convert_slice(call: Call) -> Value:
     """A part of a tensor."""
     x = call.input(0)
@@ -256,7 +256,7 @@ def convert_tile(call: Call) -> Value:
     return replace(done, axes=tuple(done.axes[2 * k] + done.axes[2 * k + 1] for k in range(x.rank)))
 
 
-@converts("Pad", notes="constant, reflect, edge and wrap; negative pads crop")
+@converts("Pad", notes="constant, reflect, edge and wrap; negative pads crop", layout=Layout.ANY)
 def convert_pad(call: Call) -> Value:
     """More elements around a tensor, or fewer."""
     x = call.input(0)
@@ -302,7 +302,7 @@ def padded(build: Builder, x: Value, pads: dict[int, tuple[int, int]], mode: Pad
     return replace(x, tensor=made.name, view=made.shape)
 
 
-@converts("DepthToSpace", notes="DCR and CRD")
+@converts("DepthToSpace", notes="DCR and CRD", layout=Layout.CHANNELS_FIRST)
 def convert_depth_to_space(call: Call) -> Value:
     """Blocks of channels become blocks of pixels."""
     x = call.input(0)
@@ -318,7 +318,7 @@ def convert_depth_to_space(call: Call) -> Value:
     return call.build.reshape(cut, (n, depth, h * size, w * size))
 
 
-@converts("SpaceToDepth")
+@converts("SpaceToDepth", layout=Layout.CHANNELS_FIRST)
 def convert_space_to_depth(call: Call) -> Value:
     """Blocks of pixels become channels."""
     x = call.input(0)

@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.reduction import reduced
-from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.registry import Call, Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.softmax import Softmax
 
 
-@converts("BatchNormalization", notes="inference; a product and a sum")
+@converts("BatchNormalization", notes="inference; a product and a sum", layout=Layout.ANY)
 def convert_batch_normalization(call: Call) -> Value:
     """x * scale / sqrt(variance + epsilon) + (bias - mean * ...), with constants a channel."""
     x = call.float_input(0)
@@ -54,7 +54,7 @@ def _affine(build: Builder, x: Value, factor: NDArray[Any], offset: NDArray[Any]
     return x
 
 
-@converts("InstanceNormalization", notes="as reductions and element functions")
+@converts("InstanceNormalization", notes="as reductions and element functions", layout=Layout.CHANNELS_FIRST)
 def convert_instance_normalization(call: Call) -> Value:
     """Each channel of each sample is normalized by its own mean and variance."""
     x = call.float_input(0)
@@ -64,7 +64,9 @@ def convert_instance_normalization(call: Call) -> Value:
     return _scaled_channels(call, x, y)
 
 
-@converts("GroupNormalization", since=21, notes="as reductions and element functions")
+@converts(
+    "GroupNormalization", since=21, notes="as reductions and element functions", layout=Layout.CHANNELS_FIRST
+)
 def convert_group_normalization(call: Call) -> Value:
     """The same for groups of channels."""
     x = call.float_input(0)
@@ -93,7 +95,7 @@ def standardized(build: Builder, x: Value, axes: list[int], epsilon: float) -> V
     return build.elementwise(Binary("div"), centred, build.unary(Unary("sqrt"), variance))
 
 
-@converts("LRN")
+@converts("LRN", layout=Layout.CHANNELS_FIRST)
 def convert_lrn(call: Call) -> Value:
     """Local response normalization across channels."""
     x = call.float_input(0)

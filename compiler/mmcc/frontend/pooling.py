@@ -6,7 +6,7 @@ import numpy as np
 
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.reduction import reduced
-from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.registry import Call, Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.frontend.windows import Sliding, each_sample, from_spatial, resolved_pads, sliding, spatial
 from mmcc.ir.graph import DType, Shape
@@ -41,7 +41,7 @@ def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
     return ends
 
 
-@converts("MaxPool", notes="1-D and 2-D; ceil_mode, dilations; not its Indices")
+@converts("MaxPool", notes="1-D and 2-D; ceil_mode, dilations; not its Indices", layout=Layout.CHANNELS_FIRST)
 def convert_max_pool(call: Call) -> Value:
     """The largest of each window."""
     x = call.input(0)
@@ -56,7 +56,9 @@ def convert_max_pool(call: Call) -> Value:
     )
 
 
-@converts("AveragePool", notes="1-D and 2-D; ceil_mode, count_include_pad, dilations")
+@converts(
+    "AveragePool", notes="1-D and 2-D; ceil_mode, count_include_pad, dilations", layout=Layout.CHANNELS_FIRST
+)
 def convert_average_pool(call: Call) -> Value:
     """The mean of each window."""
     return average_pool(call, call.float_input(0))
@@ -72,7 +74,12 @@ def average_pool(call: Call, x: Value) -> Value:
     return each_sample(build, x, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
 
 
-@converts("LpPool", since=2, notes="p = 1 and 2, as an average pool between element functions")
+@converts(
+    "LpPool",
+    since=2,
+    notes="p = 1 and 2, as an average pool between element functions",
+    layout=Layout.CHANNELS_FIRST,
+)
 def convert_lp_pool(call: Call) -> Value:
     """The p-norm of each window: the mean of powers, times the window's size, to the power 1/p."""
     x, build = call.float_input(0), call.build
@@ -81,14 +88,21 @@ def convert_lp_pool(call: Call) -> Value:
         raise unsupported(f"p = {p}; 1 and 2 are supported")
     powers = build.unary(Unary("abs"), x) if p == 1 else build.elementwise(Binary("mul"), x, x)
     _, window, _ = pool_window(call, x)
-    op = AveragePool(window, (2**30,) * 4)  # every tap counts, padding or not
+    far = 2**30
+    op = AveragePool(window, (far, far, far, far))  # every tap counts, padding or not
     mean = each_sample(build, powers, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
     taps = build.constant(np.array(window.kernel[0] * window.kernel[1], np.float32))
     total = build.elementwise(Binary("mul"), mean, taps)
     return total if p == 1 else build.unary(Unary("sqrt"), total)
 
 
-@converts("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", notes="LpPool with p = 1 and 2")
+@converts(
+    "GlobalAveragePool",
+    "GlobalMaxPool",
+    "GlobalLpPool",
+    notes="LpPool with p = 1 and 2",
+    layout=Layout.CHANNELS_FIRST,
+)
 def convert_global_pool(call: Call) -> Value:
     """A reduction of all axes of space."""
     function = {"GlobalAveragePool": "mean", "GlobalMaxPool": "max"}.get(call.node.op_type)

@@ -11,26 +11,12 @@ from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import bad_model
+from mmcc.frontend.registry import REGISTRY, Layout, domain_of
 from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType, Shape
 
 Axes = tuple[int | None, ...]
-
-# operators whose second axis is channels and whose later axes are space
-CHANNELS_FIRST = frozenset(
-    "Conv ConvTranspose ConvInteger MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool GlobalLpPool "
-    "Resize Upsample InstanceNormalization GroupNormalization DepthToSpace SpaceToDepth LRN "
-    "QLinearConv QLinearAveragePool QLinearGlobalAveragePool FusedConv".split()
-)
-# operators that do not care, so that the ones behind them decide
-INDIFFERENT = frozenset(
-    "Identity Dropout Cast QuantizeLinear DequantizeLinear Pad BatchNormalization Add Sub Mul Div Pow Min Max "
-    "Sum Mean Clip Relu LeakyRelu PRelu Sigmoid Tanh Elu Selu Celu HardSigmoid HardSwish Softplus Softsign Gelu "
-    "Mish Swish Abs Neg Exp Log Sqrt Reciprocal Floor Ceil Round Sign Erf Sin Cos Tan Atan ThresholdedRelu "
-    "Shrink Concat Slice Split Where Equal Greater Less GreaterOrEqual LessOrEqual Not And Or Xor Mod "
-    "QLinearAdd QLinearMul QLinearConcat QLinearSigmoid QLinearLeakyRelu".split()
-)
 
 
 def input_shapes(source: Source, dims: Mapping[str, int]) -> dict[str, Shape]:
@@ -42,17 +28,17 @@ def input_shapes(source: Source, dims: Mapping[str, int]) -> dict[str, Shape]:
         kind = info.type
         if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
             raise bad_model("MM102", f'input "{printable(info.name)}" is no tensor of known rank')
-        shape: list[int] = []
+        extents: list[int] = []
         for axis, dim in enumerate(kind.tensor_type.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value >= 0:
-                shape.append(dim.dim_value)
+                extents.append(dim.dim_value)
                 continue
             symbol = dim.dim_param or f"{info.name}.{axis}"
             symbols.add(symbol)
             if symbol not in dims and axis:
                 missing.setdefault(symbol, f'axis {axis} of input "{printable(info.name)}"')
-            shape.append(dims.get(symbol, 1))
-        shapes[info.name] = tuple(shape)
+            extents.append(dims.get(symbol, 1))
+        shapes[info.name] = tuple(extents)
     _check_dims(dims, symbols, missing)
     for name, shape in shapes.items():
         if min(shape, default=1) < 1 or prod(shape) > MAX_ELEMENTS:
@@ -89,11 +75,10 @@ def input_port(
     """Shape and type of the tensor of an input, and where its ONNX axes are."""
     dtype = dtype_of(info.type.tensor_type.elem_type, f'input "{printable(info.name)}"')
     if len(shape) in (3, 4) and _is_image(info.name, readers):
-        order: list[int | None] = [2, 3, 1] if len(shape) == 4 else [2, None, 1]
-        if shape[0] > 1:
-            order = [0, *order]
+        image: list[int | None] = [2, 3, 1] if len(shape) == 4 else [2, None, 1]
+        order = image if shape[0] == 1 else [0, *image]
     else:
-        order = list(range(1 if len(shape) > 1 and shape[0] == 1 else 0, len(shape)))
+        order = [*range(1 if len(shape) > 1 and shape[0] == 1 else 0, len(shape))]
     axes = tuple(order.index(k) if k in order else None for k in range(len(shape)))
     return tuple(1 if k is None else shape[k] for k in order), dtype, axes
 
@@ -103,10 +88,11 @@ def _is_image(name: str, readers: Mapping[str, Sequence[NodeProto]]) -> bool:
     queue, seen = [name], {name}
     for value in queue:  # grows while we walk it
         for node in readers.get(value, ()):
-            channels_last = any(a.name == "channels_last" and a.i for a in node.attribute)
-            if node.op_type in CHANNELS_FIRST and node.input[0] == value:
-                return not channels_last
-            if node.op_type not in INDIFFERENT:
+            entry = REGISTRY.get((domain_of(node), node.op_type))
+            layout = entry.layout if entry else Layout.PLAIN
+            if layout is Layout.CHANNELS_FIRST and node.input[0] == value:
+                return not any(a.name == "channels_last" and a.i for a in node.attribute)
+            if layout is not Layout.ANY:
                 return False
             fresh = [output for output in node.output if output and output not in seen]
             seen.update(fresh)

@@ -1,4 +1,4 @@
-"""ONNX's operators on quantized operands: Dequantize, the float operator, Quantize, so that there is one path."""
+"""Operators on quantized operands become Dequantize, the float operator, Quantize: one path for all."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmcc.frontend.normalization import innermost
 from mmcc.frontend.pooling import average_pool, global_pool
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.quantization import QUANTIZED, check_scales, dequantized, quantized
-from mmcc.frontend.registry import MICROSOFT, Call, converts
+from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.frontend.windows import as_called, channels_last
 from mmcc.ops.elementwise import Binary, Unary
@@ -56,14 +56,14 @@ def dequantized_bias(call: Call, at: int, x_scale: int, w_scale: int) -> Value |
     return dequantized(call.build, bias, product, zeros, bias.rank - 1 if product.size > 1 else None)
 
 
-@converts("QLinearConv", since=10, notes="as Conv")
+@converts("QLinearConv", since=10, notes="as Conv", layout=Layout.CHANNELS_FIRST)
 def convert_qlinear_conv(call: Call) -> Value:
     """Conv; operands x, its scale and zero point, w likewise, the output's, the bias."""
     x, w = dequantized_input(call, 0), dequantized_input(call, 3, 0)
     return quantized_output(call, conv(call, x, w, dequantized_bias(call, 8, 1, 4)), 6)
 
 
-@converts("QLinearConv", domain=MICROSOFT, notes="with channels_last")
+@converts("QLinearConv", domain=MICROSOFT, notes="with channels_last", layout=Layout.CHANNELS_FIRST)
 def convert_qlinear_conv_microsoft(call: Call) -> Value:
     """The same, maybe channels-last."""
     x, w = channels_last(call, dequantized_input(call, 0)), dequantized_input(call, 3, 0)
@@ -88,7 +88,7 @@ def convert_qgemm(call: Call) -> Value:
     return quantized_output(call, y, 7) if call.has(7) else y
 
 
-@converts("QLinearAdd", "QLinearMul", domain=MICROSOFT)
+@converts("QLinearAdd", "QLinearMul", domain=MICROSOFT, layout=Layout.ANY)
 def convert_qlinear_binary(call: Call) -> Value:
     """Add or Mul; operands a, its scale and zero point, b likewise, the output's."""
     op = Binary("add" if call.node.op_type == "QLinearAdd" else "mul")
@@ -96,7 +96,7 @@ def convert_qlinear_binary(call: Call) -> Value:
     return quantized_output(call, y, 6)
 
 
-@converts("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
+@converts("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT, layout=Layout.ANY)
 def convert_qlinear_unary(call: Call) -> Value:
     """An activation; operands x, its scale and zero point, the output's."""
     sigmoid = call.node.op_type == "QLinearSigmoid"
@@ -115,21 +115,28 @@ def convert_qlinear_softmax(call: Call) -> Value:
     return quantized_output(call, innermost(call.build, Softmax(), x, axes), 3)
 
 
-@converts("QLinearAveragePool", domain=MICROSOFT, notes="as AveragePool, with channels_last")
+@converts(
+    "QLinearAveragePool",
+    domain=MICROSOFT,
+    notes="as AveragePool, with channels_last",
+    layout=Layout.CHANNELS_FIRST,
+)
 def convert_qlinear_average_pool(call: Call) -> Value:
     """AveragePool; operands x, its scale and zero point, the output's."""
     y = average_pool(call, channels_last(call, dequantized_input(call, 0)))
     return quantized_output(call, as_called(call, y), 3)
 
 
-@converts("QLinearGlobalAveragePool", domain=MICROSOFT, notes="with channels_last")
+@converts(
+    "QLinearGlobalAveragePool", domain=MICROSOFT, notes="with channels_last", layout=Layout.CHANNELS_FIRST
+)
 def convert_qlinear_global_average_pool(call: Call) -> Value:
     """GlobalAveragePool; operands x, its scale and zero point, the output's."""
     y = global_pool(call, channels_last(call, dequantized_input(call, 0)), "mean")
     return quantized_output(call, as_called(call, y), 3)
 
 
-@converts("QLinearConcat", domain=MICROSOFT)
+@converts("QLinearConcat", domain=MICROSOFT, layout=Layout.ANY)
 def convert_qlinear_concat(call: Call) -> Value:
     """Concat; operands the output's scale and zero point, then value, scale, zero point for each."""
     count, rest = divmod(len(call.inputs) - 2, 3)

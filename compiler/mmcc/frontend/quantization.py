@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import MICROSOFT, Call, converts, normal_axis
+from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts, normal_axis
 from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
@@ -56,7 +56,13 @@ def _parameters(call: Call, x: Value, dtype: DType) -> tuple[NDArray[Any], NDArr
     return spread[0], spread[1], axis
 
 
-@converts("DequantizeLinear", since=10, notes="per tensor, per axis, in blocks; kept for integer operators")
+@converts("DequantizeLinear", domain=MICROSOFT, layout=Layout.ANY)
+@converts(
+    "DequantizeLinear",
+    since=10,
+    notes="per tensor, per axis, in blocks; kept for integer operators",
+    layout=Layout.ANY,
+)
 def convert_dequantize(call: Call) -> Value:
     """(x - zero point) * scale."""
     x = call.input(0)
@@ -67,12 +73,6 @@ def convert_dequantize(call: Call) -> Value:
         raise bad_model("MM104", f"DequantizeLinear to {wanted}")
     scale, zeros, axis = _parameters(call, x, x.dtype)
     return dequantized(call.build, x, scale, zeros, axis)
-
-
-@converts("DequantizeLinear", domain=MICROSOFT)
-def convert_dequantize_microsoft(call: Call) -> Value:
-    """The same, before ONNX had it for these types."""
-    return convert_dequantize(call)
 
 
 def dequantized(
@@ -119,7 +119,8 @@ def _along(array: NDArray[Any], axis: int | None, rank: int) -> NDArray[Any]:
     )
 
 
-@converts("QuantizeLinear", since=10, notes="per tensor, per axis; to 8 and 16 bits")
+@converts("QuantizeLinear", domain=MICROSOFT, layout=Layout.ANY)
+@converts("QuantizeLinear", since=10, notes="per tensor, per axis; to 8 and 16 bits", layout=Layout.ANY)
 def convert_quantize(call: Call) -> Value:
     """Round to integers and saturate."""
     x = call.float_input(0)
@@ -141,12 +142,6 @@ def convert_quantize(call: Call) -> Value:
         steps = build.elementwise(Binary("add"), steps, zero)
     clamped = build.unary(Unary("clamp", (float(info.min), float(info.max))), steps)
     return build.unary(Cast(dtype), clamped)
-
-
-@converts("QuantizeLinear", domain=MICROSOFT)
-def convert_quantize_microsoft(call: Call) -> Value:
-    """The same, before ONNX had it for these types."""
-    return convert_quantize(call)
 
 
 def quantized(build: Builder, x: Value, scale: float, zero: int, dtype: DType) -> Value:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
 from numpy.typing import NDArray
@@ -154,7 +155,16 @@ def normal_axes(axes: list[int], rank: int) -> list[int]:
     return normal
 
 
-Convert = Callable[[Call], Value | tuple[Value, ...]]
+Result = Value | tuple[Value, ...]
+Convert = TypeVar("Convert", bound=Callable[[Call], Value] | Callable[[Call], tuple[Value, ...]])
+
+
+class Layout(Enum):
+    """What an operator says about the layout of its first operand."""
+
+    PLAIN = auto()  # its axes are ONNX's
+    ANY = auto()  # nothing: those that read its result decide
+    CHANNELS_FIRST = auto()  # axis 1 is channels, space follows: best held channels-last
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,19 +180,22 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Entry:
     row: Row
-    convert: Convert
+    convert: Callable[[Call], Result]
+    layout: Layout
 
 
 REGISTRY: dict[tuple[str, str], Entry] = {}
 
 
-def converts(*ops: str, domain: str = "", since: int = 1, notes: str = "") -> Callable[[Convert], Convert]:
+def converts(
+    *ops: str, domain: str = "", since: int = 1, notes: str = "", layout: Layout = Layout.PLAIN
+) -> Callable[[Convert], Convert]:
     """Register a function as the converter of some operators."""
 
     def register(function: Convert) -> Convert:
         for op in ops:
             assert (domain, op) not in REGISTRY, f"{op} is registered twice"
-            REGISTRY[domain, op] = Entry(Row(domain, op, since, notes), function)
+            REGISTRY[domain, op] = Entry(Row(domain, op, since, notes), function, layout)
         return function
 
     return register
@@ -191,6 +204,11 @@ def converts(*ops: str, domain: str = "", since: int = 1, notes: str = "") -> Ca
 def supported_operators() -> list[Row]:
     """Every operator the importer knows, by domain and name."""
     return [REGISTRY[key].row for key in sorted(REGISTRY)]
+
+
+def domain_of(node: NodeProto) -> str:
+    """The domain of a node's operator; ONNX's own has two names."""
+    return "" if node.domain == "ai.onnx" else node.domain
 
 
 def make_call(
@@ -205,7 +223,7 @@ def make_call(
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if len(attributes) < len(node.attribute):
         raise bad_model("MM103", "an attribute is given twice")
-    domain = "" if node.domain == "ai.onnx" else node.domain
+    domain = domain_of(node)
     if domain:  # operators of others have no schema here
         return Call(build, node, version, inputs, folder, wanted, None, attributes)
     try:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, converts, normal_axes
+from mmcc.frontend.registry import Call, Layout, converts, normal_axes
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
@@ -42,7 +42,10 @@ class Axis:
 
 
 @converts(
-    "Resize", since=10, notes="nearest, linear and cubic on two axes; not antialias, not tf_crop_and_resize"
+    "Resize",
+    since=10,
+    notes="nearest, linear and cubic on two axes; not antialias, not tf_crop_and_resize",
+    layout=Layout.CHANNELS_FIRST,
 )
 def convert_resize(call: Call) -> Value:
     """Resize by scales or to sizes."""
@@ -68,7 +71,7 @@ def convert_resize(call: Call) -> Value:
     return _resized(call.build, x, axes, rule)
 
 
-@converts("Upsample", since=7, notes="nearest and linear")
+@converts("Upsample", since=7, notes="nearest and linear", layout=Layout.CHANNELS_FIRST)
 def convert_upsample(call: Call) -> Value:
     """The older Resize."""
     x = call.input(0)

@@ -26,7 +26,7 @@ DTYPES: dict[int, DType] = {
     TensorProto.BOOL: DType.BOOL,
 }
 # how the elements of each type are stored in raw_data; 4-bit types are two to a byte
-STORED = {
+STORED: dict[int, str] = {
     TensorProto.FLOAT: "<f4",
     TensorProto.DOUBLE: "<f8",
     TensorProto.FLOAT16: "<f2",
@@ -46,11 +46,13 @@ FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
 WIDENED = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
+BITS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, *FOUR_BITS)
+
+
 def type_name(data_type: int) -> str:
     """ONNX's name of an element type."""
-    return (
-        TensorProto.DataType.Name(data_type) if data_type in TensorProto.DataType.values() else str(data_type)
-    )
+    names = {number: name for name, number in TensorProto.DataType.items()}
+    return names.get(data_type, f"number {data_type}")
 
 
 def dtype_of(data_type: int, what: str) -> DType:
@@ -92,29 +94,25 @@ def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:
 
 def _typed(proto: TensorProto, stored: np.dtype[Any], cells: int, name: str) -> NDArray[Any]:
     """The elements from the field for their type."""
-    match proto.data_type:
-        case TensorProto.FLOAT:
-            values = proto.float_data
-        case TensorProto.DOUBLE:
-            values = proto.double_data
-        case TensorProto.INT64:
-            values = proto.int64_data
-        case _:
-            values = proto.int32_data
+    kind = proto.data_type
+    values: NDArray[Any]
+    if kind == TensorProto.FLOAT:
+        values = np.array(proto.float_data, np.float32)
+    elif kind == TensorProto.DOUBLE:
+        values = np.array(proto.double_data, np.float64)
+    elif kind == TensorProto.INT64:
+        values = np.array(proto.int64_data, np.int64)
+    else:
+        values = np.array(proto.int32_data, np.int64)
     if len(values) != cells:
         raise bad_model("MM108", f"{name} of shape {list(proto.dims)} has {len(values)} elements of data")
-    if proto.data_type == TensorProto.FLOAT16:  # int32_data holds the bits
-        return np.array(values, np.int32).astype(np.uint16).view(stored)
-    wide = np.array(
-        values, np.float64 if proto.data_type in (TensorProto.FLOAT, TensorProto.DOUBLE) else np.int64
-    )
-    if stored.kind in "iu" and wide.size:
+    if kind in BITS:  # the fields hold the bits of the type, not its value
+        return values.astype(np.uint32).astype(f"<u{stored.itemsize}").view(stored)
+    if stored.kind in "iu" and values.size:
         info = np.iinfo(stored)
-        if wide.min() < info.min or wide.max() > info.max:
-            if proto.data_type not in FOUR_BITS and proto.data_type != TensorProto.BFLOAT16:
-                raise bad_model("MM108", f"{name} has elements outside {type_name(proto.data_type)}")
-            wide = wide & info.max
-    return wide.astype(stored)
+        if values.min() < info.min or values.max() > info.max:
+            raise bad_model("MM108", f"{name} has elements outside {type_name(kind)}")
+    return values.astype(stored)
 
 
 def _decoded(array: NDArray[Any], data_type: int, count: int) -> NDArray[Any]:
@@ -164,7 +162,7 @@ def _external(proto: TensorProto, folder: Path, size: int, name: str) -> bytes:
     if length != size or offset < 0 or offset + size > held:
         raise bad_model(
             "MM106",
-            f"{name} needs {size} bytes; its external data says {length} bytes from {offset} of a file of {held}",
+            f"{name} needs {size} bytes; the external data is {length} bytes at {offset} of {held}",
         )
     with path.open("rb") as file:
         file.seek(offset)

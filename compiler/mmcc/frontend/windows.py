@@ -19,7 +19,7 @@ MAX_EXTENT = 2**31 - 1
 
 @dataclass(frozen=True, slots=True)
 class Sliding:
-    """A window over one or two axes of space, as ONNX's attributes say; pads are all begins, then all ends."""
+    """A window over axes of space, as ONNX's attributes say it; pads are all begins, then all ends."""
 
     kernel: list[int]
     strides: list[int]
