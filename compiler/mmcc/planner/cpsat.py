@@ -1,7 +1,8 @@
 """Exact placement with CP-SAT; the only file that imports ortools.
 
-Is there a placement within a capacity? One no-overlap of offsets for each set of buffers alive together,
-and a fixed search in short slices, one branching order after another. Then bisection on the capacity.
+Is there a placement within a capacity? One no-overlap of offsets for each set of buffers alive together (or
+one of rectangles, where these sets are many and large), and a fixed search in short slices, one branching
+order after another. Then bisection on the capacity.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from ortools.sat.python import cp_model
 
 from mmcc.planner.placement import Problem, orders, peak_of, sections
 
-SLICE = 0.06  # deterministic seconds of the first attempts; doubles with every round
+SLICE, SLICE_2D = 0.015, 0.2  # deterministic seconds of the first attempts; doubles with every round
+CROWDED = 24  # sets that a buffer is in, on average, from which rectangles propagate faster
 FIXED, SHUFFLED = 4, 4  # branching orders a round: by rule, and by rule with noise
 
 
@@ -28,6 +30,7 @@ class _Model:
     starts: tuple[cp_model.IntVar, ...]
     scale: tuple[int, ...]
     unit: int
+    slice: float
 
 
 def search(
@@ -44,23 +47,21 @@ def search(
     capacity tried: the lowest not ruled out first, then between it and the best.
     """
     unit = _unit(problem)
-    found, low = list(best), -(-goal // unit) * unit
-    tried = low
-    while low < (high := peak_of(problem, found)) and effort > SLICE:
+    found = list(best)
+    low = unknown = -(-goal // unit) * unit  # below `low` is ruled out; below `unknown` not worth more time
+    trial = low
+    while trial < (high := peak_of(problem, found)) and effort > SLICE:
         if progress is not None:
-            progress(f"placement: {low} <= peak <= {high}, trying {tried}")
-        answer, used = _within(problem, tried, effort / 2, seed)
+            progress(f"placement: {low} <= peak <= {high}, trying {trial}")
+        answer, used = _within(problem, trial, effort / 2, seed)
         effort -= used
-        if answer is None:  # out of time: look between here and the best
-            above = (tried + high) // 2 // unit * unit
-            if above <= tried:
-                break
-            tried = above
-        elif answer:
+        if answer:
             found = answer
-            tried = max(low, (low + peak_of(problem, found)) // 2 // unit * unit) if tried > low else low
+        elif answer is None:
+            unknown = trial + unit
         else:
-            low = tried = tried + unit
+            low, unknown = trial + unit, max(unknown, trial + unit)
+        trial = (unknown + peak_of(problem, found)) // 2 // unit * unit
     return found, min(low, peak_of(problem, found))
 
 
@@ -69,7 +70,7 @@ def _within(problem: Problem, capacity: int, budget: float, seed: int) -> tuple[
     model = _build(problem, capacity)
     if model is None:
         return [], 0.0
-    used, length, branchings = 0.0, SLICE, _branchings(problem, seed)
+    used, length, branchings = 0.0, model.slice, _branchings(problem, seed)
     while used + length <= budget:
         for order in islice(branchings, FIXED + SHUFFLED):
             used += length
@@ -119,7 +120,8 @@ def _unit(problem: Problem) -> int:
     In a placement where everything is pushed down, an item starts where another ends or at its distance
     above it, rounded up to its alignment.
     """
-    unit = gcd(*(item.size for item in problem.items), *(p.distance for p in problem.pairs))
+    distances = [d for p in problem.pairs for d in (p.distance, p.backward) if d is not None]
+    unit = gcd(*(item.size for item in problem.items), *distances)
     aligns = [item.align for item in problem.items]
     return unit if all(unit % align == 0 for align in aligns) else gcd(unit, *aligns)
 
@@ -138,14 +140,21 @@ def _build(problem: Problem, capacity: int) -> _Model | None:
         model.new_fixed_size_interval_var(start * s, n, "")
         for start, s, n in zip(starts, scale, sizes, strict=True)
     ]
-    for section in sections(problem):
+    groups = sections(problem)
+    crowded = not problem.pairs and sum(map(len, groups)) > CROWDED * len(sizes)
+    if crowded:
+        lives = [model.new_fixed_size_interval_var(item.lo, item.hi - item.lo, "") for item in problem.items]
+        model.add_no_overlap_2d(lives, intervals)
+    for section in [] if crowded else groups:
         pairs = [p for p in problem.pairs if p.output in section and p.input in section]
         for out in ({p.input for p in pairs}, {p.output for p in pairs}) if pairs else (set[int](),):
             model.add_no_overlap([intervals[k] for k in sorted(section - out)])
     for pair in problem.pairs:
         output, input_ = starts[pair.output] * scale[pair.output], starts[pair.input] * scale[pair.input]
-        over = model.new_bool_var("")
+        below = model.new_bool_var("")
         distance = min(pair.distance // unit, sizes[pair.output])
-        model.add(input_ - output >= distance).only_enforce_if(over)
-        model.add(output >= input_ + sizes[pair.input]).only_enforce_if(~over)
-    return _Model(model, tuple(starts), scale, unit)
+        model.add(input_ - output >= distance).only_enforce_if(below)
+        size = sizes[pair.input]
+        above = size if pair.backward is None else min(pair.backward // unit, size)
+        model.add(output - input_ >= above).only_enforce_if(~below)
+    return _Model(model, tuple(starts), scale, unit, SLICE_2D if crowded else SLICE)

@@ -10,6 +10,7 @@ from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 from mmcc.planner.layout import Layout, dense
+from mmcc.planner.overlap import Distance
 from mmcc.planner.placement import cover
 from mmcc.planner.request import EXTERNAL, PlanRequest
 
@@ -35,12 +36,12 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One node that runs; `over` gives for each root it may be written over the distance in bytes."""
+    """One node that runs; `over` gives for each root it may be written over the distances in bytes."""
 
     node: int
     output: int
     roots: tuple[int, ...]  # read or written, each once
-    over: tuple[tuple[int, int], ...]  # root, distance
+    over: tuple[tuple[int, int, int | None], ...]  # root, distance, distance backward
     scratch: int
     before: int  # units that must have run, as a bit mask
 
@@ -53,11 +54,15 @@ class MemoryModel:
     def floor(self, unit: Unit) -> int:
         """Bytes that the unit's own operands need at least, in any order."""
         output = self.roots[unit.output]
-        over = {root: d for root, d in unit.over if not self.roots[root].to_end}
-        if output.from_start or len(over) == 0:
-            return sum(self.roots[r].size for r in unit.roots) + unit.scratch
-        rest = sum(self.roots[r].size for r in unit.roots if r != unit.output and r not in over)
-        return rest + cover(output.size, [(d, self.roots[r].size) for r, d in over.items()]) + unit.scratch
+        over = [(root, d, back) for root, d, back in unit.over if not self.roots[root].to_end]
+        total = sum(self.roots[r].size for r in unit.roots) + unit.scratch
+        if output.from_start:
+            return total
+        dying = [(d, self.roots[r].size, back) for r, d, back in over]
+        least = total
+        for part in (dying, *([one] for one in dying)):
+            least = min(least, total - output.size - sum(s for _, s, _ in part) + cover(output.size, part))
+        return least
 
     def profile(self, order: Sequence[int]) -> list[int]:
         """Bytes alive at each step of an order, overlap considered: no placement can need less."""
@@ -78,8 +83,8 @@ class MemoryModel:
         freed = sum(self.roots[r].size for r in dead)
         if not born:
             return alive + unit.scratch, alive - freed
-        dying = [(d, self.roots[r].size) for r, d in unit.over if r in dead]
-        under = sum(size for _, size in dying)
+        dying = [(d, self.roots[r].size, back) for r, d, back in unit.over if r in dead]
+        under = sum(size for _, size, _ in dying)
         during = alive - under + cover(output.size, dying) + unit.scratch
         return during, alive + output.size - freed
 
@@ -98,26 +103,28 @@ class MemoryModel:
 
 
 def value_floor(
-    graph: Graph, layout: Layout, request: PlanRequest, distance: Mapping[int, Mapping[str, int]]
+    graph: Graph, layout: Layout, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]
 ) -> int:
     """Bytes that some node's own operands need under any layout; `layout` shares as much as can be shared."""
     external, most = request.external(graph), 0
     for index, node in enumerate(graph.nodes):
         if isinstance(node.op, Reshape | Slice | Transpose | Concat):
             continue
-        sizes: dict[str, tuple[int, int]] = {}  # by what may be the same bytes: distance, size
+        sizes: dict[str, tuple[int, int, int | None]] = {}  # by what may be the same bytes
         for name in graph.activations(node):
             if layout.views[name].root not in external:
                 size, root = graph.tensors[name].bytes, layout.views[name].root
-                old = sizes.get(root, (size, 0))
-                sizes[root] = (min(old[0], distance[index][name]), max(old[1], size))
+                d = distance[index][name]
+                old = sizes.get(root, (d.forward, 0, d.backward))
+                back = min(old[2] or 0, d.backward) if request.backward else None
+                sizes[root] = (min(old[0], d.forward), max(old[1], size), back)
         out = 0 if node.output in external else graph.tensors[node.output].bytes
-        most = max(most, cover(out, sizes.values()) + request.scratch.get(index, 0))
+        most = max(most, cover(out, list(sizes.values())) + request.scratch.get(index, 0))
     return most
 
 
 def make_model(
-    graph: Graph, layout: Layout, request: PlanRequest, distance: Mapping[int, Mapping[str, int]]
+    graph: Graph, layout: Layout, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]
 ) -> MemoryModel:
     """The roots and units of a layout; `distance` is `overlap.distances` by node."""
     nodes = [k for k in range(len(graph.nodes)) if k not in layout.aliases]
@@ -140,7 +147,7 @@ def make_model(
         before = 0
         for name in graph.activations(node):
             before |= made_by[name]
-        over = _over(graph, layout, index, distance.get(index, {}), number, request)
+        over = _over(graph, layout, index, distance[index], number, request)
         scratch = _round(request.scratch.get(index, 0), request.align)
         units.append(Unit(index, out, touched, over, scratch, before & ~(1 << k)))
     roots = tuple(
@@ -170,9 +177,10 @@ def make_buffers(
     for step, index in enumerate(order):
         unit = model.units[index]
         if lives[unit.output].lo == step and not model.roots[unit.output].from_start:
-            for root, d in unit.over:
-                if lives[root].hi == step + 1 and not model.roots[root].to_end:
-                    overlaps.append(Overlap(step, model.roots[unit.output].name, model.roots[root].name, d))
+            dying = [o for o in unit.over if lives[o[0]].hi == step + 1 and not model.roots[o[0]].to_end]
+            for root, d, back in dying:
+                names = model.roots[unit.output].name, model.roots[root].name
+                overlaps.append(Overlap(step, *names, d, back if len(dying) == 1 else None))
         if unit.scratch:
             name = f"scratch{unit.node}"
             while name in taken:  # a tensor of the model may be called anything
@@ -222,24 +230,32 @@ def _over(
     graph: Graph,
     layout: Layout,
     index: int,
-    distance: Mapping[str, int],
+    distance: Mapping[str, Distance],
     number: Mapping[str, int],
     request: PlanRequest,
-) -> tuple[tuple[int, int], ...]:
+) -> tuple[tuple[int, int, int | None], ...]:
     """Roots that the node's output may be written over; both must be whole tensors, back to back."""
     external = request.external(graph)
     node = graph.nodes[index]
     if not _is_whole(graph, layout, node.output) or node.output in external:
         return ()
-    found: dict[str, int] = {}
+    found: dict[str, Distance] = {}
     barred: set[str] = {layout.views[node.output].root}
     for name in _read(graph, layout, index):
         root = layout.views[name].root
         if not _is_whole(graph, layout, name) or root in external:
             barred.add(root)
-        d = _round(distance.get(name, graph.tensors[node.output].bytes), _align(graph, request, root))
-        found[root] = max(found.get(root, 0), d)
-    return tuple((number[root], d) for root, d in found.items() if root not in barred)
+        found[root] = distance[name].join(found.get(root, distance[name]))
+    align = {root: _align(graph, request, root) for root in found}
+    return tuple(
+        (
+            number[root],
+            _round(d.forward, align[root]),
+            _round(d.backward, align[root]) if request.backward else None,
+        )
+        for root, d in found.items()
+        if root not in barred
+    )
 
 
 def _is_whole(graph: Graph, layout: Layout, name: str) -> bool:

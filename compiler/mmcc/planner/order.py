@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush, nsmallest
-from itertools import count
+from itertools import count, pairwise
 
 from mmcc.planner.model import MemoryModel, bits
 
@@ -17,6 +17,7 @@ class Ordering:
     order: tuple[int, ...]
     peak: int
     bound: int
+    forced: bool  # there is no other order
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> 
     while len(closed) < max_states:
         peak, _, _, state = heappop(heap)
         if not state.ready:
-            return Ordering(_order(state), peak, peak)
+            return Ordering(_order(state), peak, peak, _is_forced(model, _order(state)))
         if state.done in closed:
             continue  # reached before, with no larger peak
         closed.add(state.done)
@@ -59,7 +60,7 @@ def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> 
                 heappush(heap, (after.peak, -after.done.bit_count(), next(tick), after))
     bound = heap[0][0]
     found = search.beam(start, beam)
-    return Ordering(_order(found), found.peak, bound)
+    return Ordering(_order(found), found.peak, bound, forced=False)
 
 
 class _Search:
@@ -122,3 +123,8 @@ def _order(state: _State) -> tuple[int, ...]:
         units.append(trail.unit)
         trail = trail.before
     return tuple(reversed(units))
+
+
+def _is_forced(model: MemoryModel, order: tuple[int, ...]) -> bool:
+    """True if each unit needs the one before it."""
+    return all(model.units[b].before >> a & 1 for a, b in pairwise(order))

@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 from mmcc.ir.graph import Graph, Node, Shape, geometry
 from mmcc.ir.nest import Nest
 
 
-def distances(graph: Graph, node: Node) -> dict[str, int]:
-    """For each activation that `node` reads: the least d such that its output may start d bytes below it.
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far below a dying input an output may start, and how far above if rows are made backward."""
 
-    The rows of the output are written in order. An input read twice gets the larger distance.
+    forward: int
+    backward: int
+
+    def join(self, other: Distance) -> Distance:
+        """What holds both."""
+        return Distance(max(self.forward, other.forward), max(self.backward, other.backward))
+
+
+def distances(graph: Graph, node: Node) -> dict[str, Distance]:
+    """For each activation that `node` reads, the least distances to its output. Rows are made in order.
+
+    An input read twice gets the larger distances.
     """
     nest = node.op.nest(*(t.shape for t in graph.operands(node)))
     out_size = graph.tensors[node.output].dtype.size
-    found: dict[str, int] = {}
+    found: dict[str, Distance] = {}
     for read, access in enumerate(nest.reads):
         name = node.inputs[access.operand]
-        if name in graph.constants:
-            continue
-        d = read_distance(nest, read, graph.tensors[name].dtype.size, out_size)
-        found[name] = max(d, found.get(name, 0))
+        if name not in graph.constants:
+            d = read_distance(nest, read, graph.tensors[name].dtype.size, out_size)
+            found[name] = d.join(found.get(name, d))
     return found
 
 
-def read_distance(nest: Nest, read: int, in_size: int, out_size: int) -> int:
-    """The distance for one read, given the bytes of an element read and of an element written."""
-    if nest.is_elementwise_in(read) and out_size <= in_size:
-        return 0  # element e is written when element e was read, and does not reach beyond it
+def read_distance(nest: Nest, read: int, in_size: int, out_size: int) -> Distance:
+    """The distances for one read, given the bytes of an element read and of an element written."""
     rows = geometry(nest.write.shape)[0]
     out_row, in_row = row_bytes(nest.write.shape, out_size), row_bytes(nest.reads[read].shape, in_size)
-    least: int | None = None  # first input row that output row r or a later one needs
-    worst = 0
+    spans = [nest.rows_needed(read, r) for r in range(rows)]
+    backward, most = 0, 0  # end of the input rows that output row r or an earlier one needs
+    for r in range(rows):
+        most = max(most, spans[r].hi if len(spans[r]) else 0)
+        backward = max(backward, most * in_row - r * out_row)
+    if nest.is_elementwise_in(read) and out_size <= in_size:
+        return Distance(0, backward)  # element e is written when it was read, and reaches no further
+    forward, least = 0, None  # first input row that output row r or a later one needs
     for r in reversed(range(rows)):
-        span = nest.rows_needed(read, r)
-        if len(span):
-            least = span.lo if least is None else min(least, span.lo)
+        if len(spans[r]):
+            least = spans[r].lo if least is None else min(least, spans[r].lo)
         if least is not None:
-            worst = max(worst, (r + 1) * out_row - least * in_row)
-    return worst
+            forward = max(forward, (r + 1) * out_row - least * in_row)
+    return Distance(forward, backward)
 
 
 def row_bytes(shape: Shape, element: int) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from mmcc.ir.plan import Buffer, Overlap
@@ -23,12 +23,16 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Item `output` may start at or below `input - distance`, although both are alive at `step`."""
+    """Item `output` may start at or below `input - distance`, although both are alive at `step`.
+
+    Or at or above `input + backward`.
+    """
 
     step: int
     output: int
     input: int
     distance: int
+    backward: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ def place(
     """
     number = {b.name: k for k, b in enumerate(buffers)}
     items = tuple(Item(b.size, b.align, b.live.lo, b.live.hi) for b in buffers)
-    pairs = tuple(Pair(o.step, number[o.output], number[o.input], o.distance) for o in overlaps)
+    pairs = tuple(Pair(o.step, number[o.output], number[o.input], o.distance, o.backward) for o in overlaps)
     parts = [p for p in components(Problem(items, pairs)) if p]
     bounds = [lower_bound(_part(items, pairs, part)) for part in parts]
     goal = max(bounds, default=0) if capacity is None else capacity
@@ -82,15 +86,18 @@ def place(
     return Placement({b.name: offsets[k] for k, b in enumerate(buffers)}, peak, bound)
 
 
-def cover(size: int, dying: Iterable[tuple[int, int]]) -> int:
-    """Fewest bytes that an output and the inputs (distance, size) dying under it cover together.
+def cover(size: int, dying: Sequence[tuple[int, int, int | None]]) -> int:
+    """Fewest bytes an output and the inputs dying under it (distance, size, backward) cover together.
 
     Taken by distance, each input starts where the one before ends, or at its distance if that is higher.
     """
     end = 0
-    for distance, bytes_ in sorted(dying):
+    for distance, bytes_, _ in sorted(dying, key=lambda d: d[0]):
         end = max(end, min(distance, size)) + bytes_
-    return max(end, size)
+    ends = [
+        max(bytes_, min(backward, bytes_) + size) for _, bytes_, backward in dying if backward is not None
+    ]
+    return max(size, min([end, *ends])) if len(dying) == 1 else max(end, size)
 
 
 def lower_bound(problem: Problem) -> int:
@@ -102,8 +109,8 @@ def lower_bound(problem: Problem) -> int:
     saved: dict[int, int] = {}
     for (step, output), pairs in _by_output(problem.pairs).items():
         size = problem.items[output].size
-        dying = [(p.distance, problem.items[p.input].size) for p in pairs]
-        together = size + sum(s for _, s in dying) - cover(size, dying)
+        dying = [(p.distance, problem.items[p.input].size, p.backward) for p in pairs]
+        together = size + sum(s for _, s, _ in dying) - cover(size, dying)
         saved[step] = saved.get(step, 0) + together
     alive = bound = 0
     steps = sorted({*change, *saved, *(step + 1 for step in saved)})
@@ -171,7 +178,7 @@ def first_fit(
 def conflicts_of(problem: Problem) -> list[list[tuple[int, int, int]]]:
     """For each item, those alive with it and the starts, relative to theirs, it may not have: ]low, high[."""
     items = problem.items
-    apart = {(p.output, p.input): p.distance for p in problem.pairs}
+    over = {(p.output, p.input): p for p in problem.pairs}
     table: list[list[tuple[int, int, int]]] = [[] for _ in items]
     alive: list[int] = []
     for k in sorted(range(len(items)), key=lambda k: items[k].lo):
@@ -179,10 +186,9 @@ def conflicts_of(problem: Problem) -> list[list[tuple[int, int, int]]]:
         for j in alive:
             for a, b in ((j, k), (k, j)):
                 low, high = -items[a].size, items[b].size
-                if (a, b) in apart:  # a may be written over b
-                    low = max(low, -apart[a, b])
-                if (b, a) in apart:
-                    high = min(high, apart[b, a])
+                for pair, output_first in ((over.get((a, b)), True), (over.get((b, a)), False)):
+                    if pair is not None:
+                        low, high = _shrunk(low, high, pair, output_first)
                 table[a].append((b, low, high))
         alive.append(k)
     return table
@@ -236,6 +242,13 @@ def orders(problem: Problem) -> list[list[int]]:
     return [sorted(range(len(items)), key=key) for key in keys]
 
 
+def _shrunk(low: int, high: int, pair: Pair, output_first: bool) -> tuple[int, int]:
+    """The barred starts of an item relative to another's, where one may be written over the other."""
+    below = pair.distance
+    above = pair.backward if pair.backward is not None else max(-low, high)
+    return (max(low, -below), min(high, above)) if output_first else (max(low, -above), min(high, below))
+
+
 def _by_output(pairs: Iterable[Pair]) -> dict[tuple[int, int], list[Pair]]:
     table: dict[tuple[int, int], list[Pair]] = {}
     for pair in pairs:
@@ -248,7 +261,7 @@ def _part(items: tuple[Item, ...], pairs: tuple[Pair, ...], part: list[int]) -> 
     inside = (p for p in pairs if p.output in number and p.input in number)
     return Problem(
         tuple(items[k] for k in part),
-        tuple(Pair(p.step, number[p.output], number[p.input], p.distance) for p in inside),
+        tuple(replace(p, output=number[p.output], input=number[p.input]) for p in inside),
     )
 
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Group, Place, Plan, Slot
+from mmcc.ir.plan import Buffer, Group, Overlap, Place, Plan, Slot
 from mmcc.ops.movement import Reshape
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.layout import Layout, Operand, make_layout, slot_of
 from mmcc.planner.model import MemoryModel, make_buffers, make_model, value_floor
 from mmcc.planner.order import Ordering, best_order
-from mmcc.planner.overlap import distances
+from mmcc.planner.overlap import Distance, distances
 from mmcc.planner.placement import place
 from mmcc.planner.request import PlanRequest
 
@@ -52,15 +52,21 @@ def plan(graph: Graph, request: PlanRequest) -> Plan:
 def least_plan(graph: Graph, request: PlanRequest) -> Plan:
     """The plan with the least peak, whatever the limit."""
     start = time.perf_counter()
-    choice, bound = _Search(graph, request).best()
+    search = _Search(graph, request)
+    choice, bound = search.best()
     model, layout, order = choice.model, choice.layout, choice.ordering.order
     buffers, overlaps, scratch = make_buffers(model, order, request)
     inside = [b for b in buffers if b.tiers == request.tiers]
     request.say(f"order with {choice.ordering.peak} bytes alive; placing {len(inside)} buffers")
     placement = place(inside, overlaps, effort=request.effort, seed=request.seed, progress=request.progress)
+    backward = _backward(buffers, overlaps, placement.offsets)
+    if choice.ordering.forced and search.only_layout:
+        bound = max(bound, placement.bound)  # there is no other order or layout that it might not hold for
     places = {b.name: Place(b.tiers[0], placement.offsets.get(b.name, 0)) for b in buffers}
     return Plan(
-        groups=tuple(Group((model.units[k].node,)) for k in order),
+        groups=tuple(
+            Group((model.units[k].node,), backward=step in backward) for step, k in enumerate(order)
+        ),
         aliases=layout.aliases,
         buffers=buffers,
         slots=_slots(graph, layout),
@@ -72,6 +78,16 @@ def least_plan(graph: Graph, request: PlanRequest) -> Plan:
         seconds=time.perf_counter() - start,
         copied=layout.copied,
     )
+
+
+def _backward(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], offsets: Mapping[str, int]) -> set[int]:
+    """Steps at which an output was placed over its input so that rows must be made backward."""
+    size = {b.name: b.size for b in buffers}
+    return {
+        o.step
+        for o in overlaps
+        if offsets[o.input] - o.distance < offsets[o.output] < offsets[o.input] + size[o.input]
+    }
 
 
 def _slots(graph: Graph, layout: Layout) -> dict[str, Slot]:
@@ -89,7 +105,7 @@ class _Search:
     def __init__(self, graph: Graph, request: PlanRequest) -> None:
         self._graph, self._request = graph, request
         self._external = request.external(graph)
-        self._distance: Mapping[int, Mapping[str, int]] = {
+        self._distance: Mapping[int, Mapping[str, Distance]] = {
             k: distances(graph, node) for k, node in enumerate(graph.nodes)
         }
         self._tried: dict[frozenset[Operand], Candidate] = {}
@@ -103,7 +119,7 @@ class _Search:
             for n in range(1, len(choices) + 1):
                 for copied in combinations(choices, n):
                     self._try(frozenset(copied))
-            best = min(self._tried.values(), key=lambda c: c.rank)
+            best = min(self._tried.values(), key=lambda c: (c.ordering.peak, c.rank[1]))
             return best, min(c.ordering.bound for c in self._tried.values())
         floor = value_floor(self._graph, first.layout, self._request, self._distance)
         copied = self._descend(frozenset(), choices, floor)
@@ -111,6 +127,11 @@ class _Search:
             if self._try(copied - {operand}).ordering.peak <= self._try(copied).ordering.peak:
                 copied -= {operand}
         return self._try(copied), min(floor, self._try(copied).ordering.peak)
+
+    @property
+    def only_layout(self) -> bool:
+        """True if there was nothing to choose."""
+        return len(self._tried) == 1 and not _choices(self._graph, self._try(frozenset()).layout)
 
     def _descend(
         self, copied: frozenset[Operand], choices: tuple[Operand, ...], floor: int
