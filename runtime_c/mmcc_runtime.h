@@ -13,15 +13,18 @@ extern "C" {
 /* Changes when generated code and this header no longer fit together; the generated header checks it. */
 #define MMCC_RUNTIME_ABI 1
 
-/* What the functions of a generated model return. */
-typedef enum {
+/* What the functions of a generated model return: one of the values below, in a type of the same size for every
+ * compiler option (an enum may be short). */
+typedef int32_t mmcc_status;
+
+enum {
     MMCC_OK = 0,
     MMCC_ERROR_NULL = 1,            /* a pointer argument is NULL */
     MMCC_ERROR_ARENA_SIZE = 2,      /* the arena is smaller than <NAME>_ARENA_SIZE */
     MMCC_ERROR_ARENA_ALIGNMENT = 3, /* the arena is not aligned to <NAME>_ARENA_ALIGN bytes */
     MMCC_ERROR_NOT_INITIALIZED = 4, /* <name>_init was not called on this context, or failed */
     MMCC_ERROR_WEIGHTS = 5          /* the weights are missing, misaligned or of the wrong size */
-} mmcc_status;
+};
 
 /* Text for a status, for logs. */
 static inline const char *mmcc_status_text(mmcc_status status)

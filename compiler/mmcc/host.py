@@ -17,8 +17,8 @@ from mmcc.resources import data_dir
 from mmcc.target import load_target
 
 CDEF = """
-extern const uint32_t mmcc_adapter_inputs, mmcc_adapter_outputs;
-extern const uint32_t mmcc_adapter_input_bytes[], mmcc_adapter_output_bytes[];
+extern uint32_t mmcc_adapter_inputs, mmcc_adapter_outputs;
+extern uint32_t mmcc_adapter_input_bytes[], mmcc_adapter_output_bytes[];
 int32_t mmcc_adapter_init(void);
 void *mmcc_adapter_input(uint32_t k);
 const void *mmcc_adapter_output(uint32_t k);

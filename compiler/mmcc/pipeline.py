@@ -21,6 +21,7 @@ from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.kernel import render
 from mmcc.codegen.lower import lower, view_of
 from mmcc.codegen.names import identifier, is_identifier
+from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.errors import CompileError, Exit
 from mmcc.frontend import import_model
 from mmcc.host import HostModel, build_shared
@@ -33,7 +34,7 @@ from mmcc.planner.check import check_plan
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.solve import least_plan
-from mmcc.report import Figures, Report, make_report, render_text
+from mmcc.report import Figures, Report, count_macs, make_report, render_text
 from mmcc.sizes import readable
 from mmcc.target import Target, load_target
 from mmcc.toolchain import Footprint, compile_objects, measure
@@ -196,6 +197,10 @@ def _write(
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     generated = emit(graph, program, emit_options, target)
+    if count_macs(graph) <= MOST_MACS:
+        progress("computing the self-test's outputs")
+        for name, text in self_test(graph, generated).items():
+            (made / name).write_text(text)
     _write_files(made, generated, emit_options)
     progress(f"compiling for {target.name} to measure code and stack")
     figures = _figures(made, program, target, options, prefix, generated)
@@ -230,13 +235,19 @@ def _figures(
         footprint = Footprint(0, generated.weights.size, 0, 0, {})
         return Figures(options.ram, context, options.stack, footprint)
     work = made / FOLDER / "measure"
-    sources = [path for path in sorted(made.iterdir()) if path.suffix in (".c", ".S")]
+    sources = package_sources(made)
     entries = [f"{prefix}_init", f"{prefix}_run"]
     objects = compile_objects(target, sources, work, include_dirs=[made])
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
     shutil.rmtree(work)
     stack = max(bound.bytes for bound in footprint.stack.values())
     return Figures(options.ram, context, stack, footprint)
+
+
+def package_sources(folder: Path) -> list[Path]:
+    """The files of a package to compile; the self-test is not one of them."""
+    sources = [path for path in sorted(folder.iterdir()) if path.suffix in (".c", ".S")]
+    return [path for path in sources if not path.name.endswith("_selftest.c")]
 
 
 def _memories(program: Program) -> dict[str, int]:

@@ -15,7 +15,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Port, Tensor, geometry
 from mmcc.oracle import Oracle
 from mmcc.package import FOLDER, Package
-from mmcc.pipeline import CompileOptions, Progress, host_model, load_graph, sha256
+from mmcc.pipeline import CompileOptions, Progress, host_model, load_graph, package_sources, sha256
 from mmcc.qemu import FirmwareRun, build_firmware, run_firmware
 from mmcc.samples import Sample, from_c, to_c
 from mmcc.target import Target, load_target
@@ -79,7 +79,7 @@ def sanitized_program(folder: Path, package: Package) -> Path:
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
     host = load_target("host")
     host = replace(host, flags=(*host.flags, *flags))
-    return build_firmware(host, [*_sources(folder), adapter], [folder], folder / FOLDER / "sanitized")
+    return build_firmware(host, [*package_sources(folder), adapter], [folder], folder / FOLDER / "sanitized")
 
 
 def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
@@ -90,7 +90,7 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
     adapter = folder / FOLDER / "adapter_firmware.c"
     return build_firmware(
         load_target(package.target),
-        [*_sources(folder), adapter],
+        [*package_sources(folder), adapter],
         [folder],
         folder / FOLDER / ("firmware_hooks" if hooks else "firmware"),
         ram_limit=None if hooks else package.ram or None,
@@ -98,11 +98,6 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
         hooks=hooks,
         flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
     )
-
-
-def _sources(folder: Path) -> list[Path]:
-    sources = [path for path in sorted(folder.iterdir()) if path.suffix in (".c", ".S")]
-    return [path for path in sources if not path.name.endswith("_selftest.c")]
 
 
 def run_qemu(

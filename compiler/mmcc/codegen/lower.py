@@ -72,10 +72,13 @@ def _program_node(graph: Graph, plan: Plan, index: int) -> ProgramNode:
 
 
 def _describe(graph: Graph, node: Node) -> str:
-    shapes = [list(graph.tensors[name].shape) for name in graph.activations(node)]
-    inputs = ", ".join("x".join(map(str, s)) or "1" for s in shapes)
-    output = "x".join(map(str, graph.tensors[node.output].shape)) or "1"
-    return f"{inputs} -> {output}, {describe(node.where)}"
+    return f"{_shapes(graph, node)}, {describe(node.where)}"
+
+
+def _shapes(graph: Graph, node: Node) -> str:
+    shapes = [graph.tensors[name].shape for name in (*graph.activations(node), node.output)]
+    texts = ["x".join(map(str, shape)) or "1" for shape in shapes]
+    return f"{', '.join(texts[:-1])} -> {texts[-1]}"
 
 
 def _step(graph: Graph, number: int, group: Group, members: list[int]) -> Step:
@@ -86,5 +89,5 @@ def _step(graph: Graph, number: int, group: Group, members: list[int]) -> Step:
     body: Stmt = Call(index, columns, "0", str(rows))
     if group.backward and rows > 1:
         body = For("row", str(rows), (Call(index, columns, "row", "row + 1"),), backward=True)
-    comment = f"{index}: {node.op}: {_describe(graph, node)}"
+    comment = f"{index}: {node.op}, {_shapes(graph, node)}"
     return Step(number, tuple(members), comment, (body,))

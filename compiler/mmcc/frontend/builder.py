@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
@@ -320,7 +320,9 @@ class Builder:
         self.producer[made.name] = node
         return made.name
 
-    def finish(self, name: str, inputs: Sequence[Port], outputs: Sequence[Port]) -> Graph:
+    def finish(
+        self, name: str, inputs: Sequence[Port], outputs: Sequence[Port], origins: Mapping[str, Port]
+    ) -> Graph:
         """Drop what no output needs, and give tensors their names in ONNX, made unique."""
         live = {port.tensor for port in (*inputs, *outputs)}
         kept: list[Node] = []
@@ -336,7 +338,8 @@ class Builder:
             for n in reversed(kept)
         )
         ins, outs = (tuple(replace(p, tensor=names[p.tensor]) for p in ports) for ports in (inputs, outputs))
-        return Graph(name, tensors, constants, nodes, ins, outs)
+        live_origins = {names[t]: replace(p, tensor=names[t]) for t, p in origins.items() if t in names}
+        return Graph(name, tensors, constants, nodes, ins, outs, origins=live_origins)
 
     def _final_names(self, live: Sequence[str]) -> dict[str, str]:
         names: dict[str, str] = {}

@@ -14,7 +14,7 @@ from mmcc.errors import CompileError, Exit, Where, printable
 from mmcc.frontend import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.load import Source, load, located
-from mmcc.frontend.ports import input_port, input_shapes, output_port
+from mmcc.frontend.ports import input_port, input_shapes, output_port, plain_axes
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import REGISTRY, domain_of, make_call
 from mmcc.frontend.tensors import to_array
@@ -61,7 +61,19 @@ def import_model(
         _convert(state, where, node, frozenset(wanted))
     _report(state)
     outputs = _outputs(state, ports)
-    return state.build.finish(name if name is not None else path.stem, ports, outputs)
+    return state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
+
+
+def _origins(state: _Import) -> dict[str, Port]:
+    """For tensors that hold just one of the model's values: which, and in which layout."""
+    found: dict[str, Port] = {}
+    for name, value in state.values.items():
+        if value.tensor in found or state.build.is_constant(value.tensor):
+            continue
+        axes = plain_axes(value, state.build.tensors[value.tensor].shape)
+        if axes is not None:
+            found[value.tensor] = Port(value.tensor, name, value.shape, value.dtype, axes)
+    return found
 
 
 def _inputs(state: _Import, shapes: dict[str, tuple[int, ...]]) -> list[Port]:

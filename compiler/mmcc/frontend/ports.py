@@ -104,3 +104,10 @@ def output_port(build: Builder, value: Value) -> tuple[str, Axes]:
     """The tensor of an output, and where its ONNX axes are; any order of axes is good enough."""
     single = build.single(value)
     return single.tensor, tuple(axis[0] if axis else None for axis in single.axes)
+
+
+def plain_axes(value: Value, shape: Shape) -> Axes | None:
+    """The tensor's axis that holds each ONNX axis; None where an axis is made of several."""
+    if value.view != shape or any(len(axis) > 1 for axis in value.axes):
+        return None
+    return tuple(axis[0] if axis else None for axis in value.axes)
