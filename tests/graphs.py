@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from mmcc.errors import Where
+from mmcc.interpret import evaluate
 from mmcc.ir.graph import DType, Graph, Node, Port, Tensor
 from mmcc.ops import catalog  # noqa: F401
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
@@ -66,12 +67,9 @@ class Builder:
 
 def run(graph: Graph, *inputs: np.ndarray) -> list[np.ndarray]:
     """What the model returns, in ONNX's types, for one sample in ONNX's types."""
-    values = dict(graph.constants)
-    for port, data in zip(graph.inputs, inputs, strict=True):
-        values[port.tensor] = port.to_c(data, graph.tensors[port.tensor])
-    for node in graph.nodes:
-        values[node.output] = node.op.reference(*(values[name] for name in node.inputs))
-    return [port.from_c(values[port.tensor], graph.tensors[port.tensor]) for port in graph.outputs]
+    names = [port.onnx_name for port in graph.inputs]
+    outputs = evaluate(graph, dict(zip(names, inputs, strict=True)))
+    return [outputs[port.onnx_name] for port in graph.outputs]
 
 
 def ops(graph: Graph) -> list[str]:

@@ -273,3 +273,28 @@ def test_a_layer_agrees_with_onnx_runtime(make: Callable[[Model], str], tmp_path
     count = compare(make, range(24), tmp_path)
     assert count.others <= max(1, 1e-5 * count.outputs), count
     assert count.ties <= 0.01 * count.outputs, count
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("name", "kinds"), [("fp32", {"Conv", "Dense"}), ("int8", {"ConvInt8", "DenseInt8"})]
+)
+def test_the_digits_models_agree_with_onnx_runtime(name: str, kinds: set[str]) -> None:
+    folder = Path(__file__).parents[1] / "examples" / "digits"
+    path = folder / f"digits_{name}.onnx"
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    graph = optimize(import_model(path))
+    assert check_final(graph) == []
+    assert kinds <= set(ops(graph))
+    assert not {"Conv", "Dense", "Quantize", "Dequantize"} & set(ops(graph)) - kinds
+    (port,) = graph.inputs
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        image = rng.uniform(0, 1, port.onnx_shape).astype(np.float32)
+        want = session.run(None, {port.onnx_name: image})[0]
+        got = run(graph, image)[0]
+        quant = graph.outputs[0].quant
+        step = 1e-5 * np.abs(want).max() if quant is None else 2 * quant.scale
+        assert np.abs(got - want).max() <= step * 1.001

@@ -248,6 +248,15 @@ def test_quantization_moves_to_the_input() -> None:
     assert after.tensors["x"].dtype is DType.I8
 
 
+def test_integer_weights_take_in_a_transposition() -> None:
+    b = Builder()
+    x = b.quantize(b.op(MaxPool(Window((2, 2))), b.input("x", 4, 4, 5)), 0.05, 3)
+    x = b.quantize(b.op(Transpose((2, 0, 1)), x), 0.05, 3)
+    y = b.op(Dense(), b.op(Reshape((45,)), x), *weights(b, (6, 45), 0.05))
+    after = optimized(b.graph(b.quantize(y, 0.04)), 1, scale=0.04)
+    assert ops(after) == ["MaxPool", "Reshape", "DenseInt8"]
+
+
 def test_softmax_and_arg_max() -> None:
     b = Builder()
     x = b.quantize(b.input("x", 5, 9), 0.05, 3)

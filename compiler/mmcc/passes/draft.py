@@ -126,7 +126,7 @@ class Draft:
 
     def _origin(self, name: str) -> Port:
         """The model's value that a tensor stands for; with its quantization, where the model has floats."""
-        port, tensor = self.origins[name], self.tensors[name]
+        port, tensor = replace(self.origins[name], tensor=name), self.tensors[name]
         if port.onnx_dtype.is_float and not tensor.dtype.is_float and port.quant is None:
             return replace(port, quant=tensor.quant)
         return port
