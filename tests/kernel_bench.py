@@ -187,7 +187,7 @@ class Bench:
             "void bench_kernel(uint8_t *arena, int32_t node, int32_t begin, int32_t end, const int32_t *c)\n{\n"
             "    uint8_t *memory[2];\n    memory[BENCH_MEMORY_SRAM] = arena;\n"
             "    memory[BENCH_MEMORY_WEIGHTS] = (uint8_t *)(uintptr_t)&bench_weights;\n"
-            "    bench_columns columns = columns_0;\n"
+            "    bench_columns columns = columns_0[0];\n"
         )
         for k, field in enumerate(("begin", "end", "in0", "in1", "in2", "out")):
             runner.append(f"    columns.{field} = (__typeof__(columns.{field}))c[{k}];")

@@ -1,4 +1,4 @@
-"""Program -> the files of a package, as text. Every number and name is decided before a template prints it."""
+"""Program -> the files of a package, as text. All numbers and names are decided before a template prints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mmcc.codegen.kernel import Kernel, render, render_kernel
 from mmcc.codegen.names import escape
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out
 from mmcc.ir.graph import Graph, Port
-from mmcc.ir.program import Call, Columns, Constant, Field, For, Program, ProgramNode, Step, Stmt, View
+from mmcc.ir.program import Call, Columns, Constant, Count, Field, For, Program, ProgramNode, Step, Stmt, View
 from mmcc.resources import data_dir
 from mmcc.target import Target
 
@@ -104,7 +104,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         "arena_size": max(1, sum(program.arenas.values())),
     }
     nodes = [_node_text(node, kernel_of[node.label], weights, options.name) for node in program.nodes]
-    body = _statements(program.body, kernel_of, columns, options.name)
+    body = _Body(options.name, kernel_of, columns).lines(program.body)
     files = {
         f"{options.name}.h": render("network.h.j2", **common),
         f"{options.name}_internal.h": render(
@@ -117,7 +117,14 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         f"{options.name}_kernels.c": render(
             "kernels.c.j2", bodies=[render_kernel(kernel, target.kernels) for kernel in kernels], **common
         ),
-        f"{options.name}.c": render("network.c.j2", nodes=nodes, columns=columns, body=body, **common),
+        f"{options.name}.c": render(
+            "network.c.j2",
+            nodes=nodes,
+            columns=columns,
+            body=body,
+            uses_min=any("MIN(" in line for line in body),
+            **common,
+        ),
         "CMakeLists.txt": render("package.cmake.j2", **common),
     }
     if options.weights_in_c:
@@ -285,52 +292,76 @@ def _view_types(program: Program) -> dict[str, str]:
 # ---- the run function
 
 
-def _columns(program: Program) -> dict[Columns, str]:
-    """A name for each distinct set of columns."""
+def _columns(program: Program) -> dict[tuple[Columns, ...], str]:
+    """A name for each distinct list of columns, one entry a strip."""
     calls = [call for step in program.body for call in _calls(step)]
     return {columns: f"columns_{k}" for k, columns in enumerate(dict.fromkeys(c.columns for c in calls))}
 
 
-def _column_types(columns: dict[Columns, str]) -> str:
-    return (
-        smallest_type(v for c in columns for v in (c.begin, c.end, c.output, *c.inputs))
-        if columns
-        else "int8_t"
+def _column_types(columns: Iterable[tuple[Columns, ...]]) -> str:
+    return smallest_type(
+        v for strips in columns for c in strips for v in (c.begin, c.end, c.output, *c.inputs)
     )
 
 
 def _calls(statement: Stmt) -> list[Call]:
-    if isinstance(statement, Call):
-        return [statement]
-    return [call for inner in statement.body for call in _calls(inner)]
+    match statement:
+        case Call():
+            return [statement]
+        case Count():
+            return []
+        case _:
+            return [call for inner in statement.body for call in _calls(inner)]
 
 
-def _statements(
-    body: Sequence[Stmt], kernel_of: dict[str, Kernel], columns: dict[Columns, str], prefix: str
-) -> list[str]:
-    lines: list[str] = []
-    for statement in body:
-        match statement:
-            case Step():
-                lines += ["", f"/* {statement.comment} */"]
-                lines += _statements(statement.body, kernel_of, columns, prefix)
-            case For():
-                lines.append(_for_head(statement))
-                lines += [f"    {line}" for line in _statements(statement.body, kernel_of, columns, prefix)]
-                lines.append("}")
-            case Call():
-                label = f"n{statement.node}"
-                where = f"&{label}, &{columns[statement.columns]}, {statement.begin}, {statement.end}"
-                lines += [
-                    f"{prefix.upper()}_BEFORE({statement.node})",
-                    f"{kernel_of[label].name}(memory, {where});",
-                    f"{prefix.upper()}_AFTER({statement.node})",
-                ]
-    return lines
+@dataclass(frozen=True, slots=True)
+class _Body:
+    """Prints the statements of the run function."""
+
+    prefix: str
+    kernel_of: dict[str, Kernel]
+    columns: dict[tuple[Columns, ...], str]
+
+    def lines(self, body: Sequence[Stmt]) -> list[str]:
+        lines: list[str] = []
+        for statement in body:
+            match statement:
+                case Step():
+                    lines += self._step(statement)
+                case Count():
+                    lines.append(f"int32_t {statement.var} = 0;")
+                case For():
+                    lines.append(_for_head(statement))
+                    lines += [f"    {line}" for line in self.lines(statement.body)]
+                    lines.append("}")
+                case Call():
+                    lines.append(self._call(statement))
+        return lines
+
+    def _step(self, step: Step) -> list[str]:
+        upper = self.prefix.upper()
+        before, after = f"{upper}_BEFORE({step.nodes[0]})", f"{upper}_AFTER({step.nodes[-1]})"
+        body = [before, *self.lines(step.body), after]
+        if any(isinstance(statement, Count) for statement in step.body):
+            body = ["{", *(f"    {line}" for line in body), "}"]
+        return ["", *_comment(step.comment), *body]
+
+    def _call(self, call: Call) -> str:
+        label = f"n{call.node}"
+        name = self.columns[call.columns]
+        columns = f"&{name}[strip]" if len(call.columns) > 1 else name
+        return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {call.begin}, {call.end});"
+
+
+def _comment(lines: Sequence[str]) -> list[str]:
+    if len(lines) == 1:
+        return [f"/* {lines[0]} */"]
+    return [f"/* {lines[0]}", *(f" * {line}" for line in lines[1:-1]), f" * {lines[-1]} */"]
 
 
 def _for_head(loop: For) -> str:
     if loop.backward:
         return f"for (int32_t {loop.var} = {loop.extent}; {loop.var}-- > 0;) {{"
     start = f"int32_t {loop.var} = 0" if loop.fresh else ""
-    return f"for ({start}; {loop.var} < {loop.extent}; ++{loop.var}) {{"
+    step = f"++{loop.var}" if loop.step == 1 else f"{loop.var} += {loop.step}"
+    return f"for ({start}; {loop.var} < {loop.extent}; {step}) {{"

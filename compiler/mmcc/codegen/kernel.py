@@ -31,7 +31,8 @@ class Kernel:
         """The C function's head; the same for every kernel."""
         p = self.prefix
         return (
-            f"void {self.name}(uint8_t *const *memory, const {self.struct} *layer, const {p}_columns *columns,\n"
+            f"void {self.name}(uint8_t *const *memory, const {self.struct} *layer, "
+            f"const {p}_columns *columns,\n"
             f"{' ' * (len(self.name) + 6)}int32_t row_begin, int32_t row_end)"
         )
 

@@ -8,11 +8,12 @@ from mmcc.codegen.layers import (
     catalog,  # noqa: F401
     kernel_use,
 )
+from mmcc.codegen.loops import group_body
 from mmcc.codegen.names import escape
 from mmcc.errors import Where
-from mmcc.ir.graph import Graph, Node, geometry
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Group, Plan
-from mmcc.ir.program import Call, Columns, For, Program, ProgramNode, Step, Stmt, View
+from mmcc.ir.program import Program, ProgramNode, Step, View
 from mmcc.planner.request import EXTERNAL
 
 
@@ -24,7 +25,7 @@ def lower(graph: Graph, plan: Plan, name: str) -> Program:
         members = [index for index in group.nodes if index not in plan.aliases]
         nodes += [_program_node(graph, plan, index) for index in members]
         if members:
-            body.append(_step(graph, number, group, members))
+            body.append(_step(graph, plan, number, group, members))
     tiers = sorted({place.tier for place in plan.places.values()})
     arenas = {tier: plan.peak(tier) for tier in tiers if not tier.startswith(EXTERNAL)}
     tensors = [port.tensor for port in (*graph.inputs, *graph.outputs) if port.tensor not in graph.constants]
@@ -81,13 +82,6 @@ def _shapes(graph: Graph, node: Node) -> str:
     return f"{', '.join(texts[:-1])} -> {texts[-1]}"
 
 
-def _step(graph: Graph, number: int, group: Group, members: list[int]) -> Step:
-    (index,) = members
-    node = graph.nodes[index]
-    rows, cols, _ = geometry(graph.tensors[node.output].shape)
-    columns = Columns(0, cols, (0,) * max(2, len(node.inputs)))
-    body: Stmt = Call(index, columns, "0", str(rows))
-    if group.backward and rows > 1:
-        body = For("row", str(rows), (Call(index, columns, "row", "row + 1"),), backward=True)
-    comment = f"{index}: {node.op}, {_shapes(graph, node)}"
-    return Step(number, tuple(members), comment, (body,))
+def _step(graph: Graph, plan: Plan, number: int, group: Group, members: list[int]) -> Step:
+    lines = [f"{index}: {graph.nodes[index].op}, {_shapes(graph, graph.nodes[index])}" for index in members]
+    return Step(number, tuple(members), tuple(lines), group_body(graph, plan, group))

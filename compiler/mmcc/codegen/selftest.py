@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmcc.codegen.emit import Package
 from mmcc.codegen.kernel import render
 from mmcc.codegen.weights import c_values, float_literal
-from mmcc.interpret import evaluate
+from mmcc.interpret import evaluate_tensors
 from mmcc.ir.graph import DType, Graph, Tensor
 from mmcc.ir.program import Constant
 
@@ -39,11 +39,11 @@ def self_test(graph: Graph, package: Package) -> dict[str, str]:
     """The files of the self-test."""
     inputs = made_inputs([graph.tensors[port.tensor] for port in graph.inputs])
     named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
-    outputs = evaluate(graph, named)
+    tensors = evaluate_tensors(graph, named)
     values: Mapping[str, Any] = package.values
     vectors = [
-        _vector(port.index, np.asarray(output), port.external)
-        for port, output in zip(values["outputs"], outputs, strict=True)
+        _vector(text.index, tensors[port.tensor], text.external)
+        for text, port in zip(values["outputs"], graph.outputs, strict=True)
     ]
     name = values["p"]
     return {
@@ -85,4 +85,6 @@ def _vector(index: int, output: NDArray[Any], external: bool) -> Vector:
     tolerance = FLOAT_TOLERANCE * float(np.abs(flat).max(initial=0)) + 1e-6 if flat.dtype.kind == "f" else 0.0
     rows = tuple(c_values(Constant("", picked)))
     ctype = DType.of(flat).value
-    return Vector(index, ctype, step, picked.size, rows, float_literal(float(np.float32(tolerance))), external)
+    return Vector(
+        index, ctype, step, picked.size, rows, float_literal(float(np.float32(tolerance))), external
+    )

@@ -63,17 +63,20 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """Run a node's kernel on output rows [begin, end); both are C expressions over loop variables."""
+    """Run a node's kernel on output rows [begin, end); both are C expressions over loop variables.
+
+    `columns` has one entry, or one for each value of the variable `strip`.
+    """
 
     node: int
-    columns: Columns
+    columns: tuple[Columns, ...]
     begin: str
     end: str
 
 
 @dataclass(frozen=True, slots=True)
 class For:
-    """`for (int32_t var = 0; var < extent; ++var) body`; `backward` counts down instead.
+    """`for (int32_t var = 0; var < extent; var += step) body`; `backward` counts down instead.
 
     A pulled loop is not fresh: its variable goes on from where it stood.
     """
@@ -83,19 +86,27 @@ class For:
     body: tuple[Stmt, ...]
     fresh: bool = True
     backward: bool = False
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """`int32_t var = 0;`: rows of an inner node made so far."""
+
+    var: str
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One group of the plan, with the comment that introduces it."""
+    """One group of the plan, with the comment that introduces it, one line a node."""
 
     group: int
     nodes: tuple[int, ...]
-    comment: str
+    comment: tuple[str, ...]
     body: tuple[Stmt, ...]
 
 
-Stmt = Call | For | Step
+Stmt = Call | For | Count | Step
 
 
 @dataclass(frozen=True, slots=True)
