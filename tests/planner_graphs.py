@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-
 from mmcc.errors import Where
 from mmcc.ir.graph import DType, Graph, Node, Port, Shape, Tensor
 from mmcc.ops import Op

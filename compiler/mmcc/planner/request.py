@@ -24,7 +24,7 @@ class PlanRequest:
     external_outputs: bool = False
     align: int = 4  # of every buffer; elements larger than this align to themselves
     scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node: bytes its kernel works in
-    backward: bool = False  # nodes may make their rows from the last to the first, where that saves bytes
+    backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
     tiers: tuple[str, ...] = ("sram",)  # where buffers may be, best first
     effort: float = 20.0  # deterministic seconds for the solver
     seed: int = 0

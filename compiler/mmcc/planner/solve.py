@@ -9,7 +9,7 @@ from itertools import combinations
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Group, Overlap, Place, Plan, Slot
-from mmcc.ops.movement import Reshape
+from mmcc.ops.movement import Concat, Slice, Transpose
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.layout import Layout, Operand, make_layout, slot_of
 from mmcc.planner.model import MemoryModel, make_buffers, make_model, value_floor
@@ -108,13 +108,14 @@ class _Search:
         self._distance: Mapping[int, Mapping[str, Distance]] = {
             k: distances(graph, node) for k, node in enumerate(graph.nodes)
         }
-        self._tried: dict[frozenset[Operand], Candidate] = {}
+        self._tried: dict[frozenset[Operand], Candidate] = {}  # by operands to copy
+        self._made: dict[frozenset[Operand], Candidate] = {}  # by operands that are in place
         self._limit = max(8, min(TRIALS, 20_000 // (1 + len(graph.nodes))))
 
     def best(self) -> tuple[Candidate, int]:
         """The best candidate found, and a bound on the bytes alive with any layout and order."""
         first = self._try(frozenset())
-        choices = _choices(self._graph, first.layout)
+        choices = _choices(self._graph, self._external)
         if len(choices) <= ALL_LAYOUTS:
             for n in range(1, len(choices) + 1):
                 for copied in combinations(choices, n):
@@ -131,7 +132,7 @@ class _Search:
     @property
     def only_layout(self) -> bool:
         """True if there was nothing to choose."""
-        return len(self._tried) == 1 and not _choices(self._graph, self._try(frozenset()).layout)
+        return len(self._tried) == 1 and not _choices(self._graph, self._external)
 
     def _descend(
         self, copied: frozenset[Operand], choices: tuple[Operand, ...], floor: int
@@ -149,16 +150,26 @@ class _Search:
     def _try(self, copied: frozenset[Operand]) -> Candidate:
         if copied not in self._tried:
             layout = make_layout(self._graph, self._external, copied)
+            same = self._made.get(layout.in_place)
+            if same is not None:  # an operand that strides cannot express is copied in any case
+                self._tried[copied] = same
+                return same
             model = make_model(self._graph, layout, self._request, self._distance)
             ordering = best_order(model)
             self._request.say(f"layout {len(self._tried) + 1}: {ordering.peak} bytes alive")
-            self._tried[copied] = Candidate(layout, model, ordering)
+            self._tried[copied] = self._made[layout.in_place] = Candidate(layout, model, ordering)
         return self._tried[copied]
 
 
-def _choices(graph: Graph, layout: Layout) -> tuple[Operand, ...]:
-    """Operands in place that may be better copied. Not those of a Reshape: its bytes are just as many."""
-    return tuple(o for o in sorted(layout.in_place) if not isinstance(graph.nodes[o[0]].op, Reshape))
+def _choices(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
+    """Operands that could be left in place or copied. A Reshape's are not: its bytes are just as many."""
+    return tuple(
+        (index, operand)
+        for index, node in enumerate(graph.nodes)
+        if isinstance(node.op, Concat | Slice | Transpose)
+        for operand, name in enumerate(node.inputs)
+        if name not in graph.constants and not (isinstance(node.op, Concat) and name in external)
+    )
 
 
 def _flips(graph: Graph, best: Candidate, choices: tuple[Operand, ...]) -> list[frozenset[Operand]]:
