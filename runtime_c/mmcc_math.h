@@ -30,6 +30,24 @@ static inline float mmcc_leakyf(float value, float slope)
     return value >= 0.0f ? value : value * slope;
 }
 
+static inline float mmcc_sigmoidf(float value)
+{
+    const float e = expf(-fabsf(value));
+    return (value >= 0.0f ? 1.0f : e) / (1.0f + e);
+}
+
+static inline float mmcc_softplusf(float value)
+{
+    return (value > 0.0f ? value : 0.0f) + log1pf(expf(-fabsf(value)));
+}
+
+/* The remainder with the divisor's sign. */
+static inline float mmcc_modf(float a, float b)
+{
+    const float rest = fmodf(a, b);
+    return rest != 0.0f && (rest < 0.0f) != (b < 0.0f) ? rest + b : rest;
+}
+
 /* Eight floats in vector registers where there are any. MMCC_PIXELS is how many such accumulators keep the
  * target's registers busy. */
 #if defined(__AVX__) && defined(__FMA__)

@@ -2,4 +2,19 @@
 
 from __future__ import annotations
 
-from mmcc.codegen.layers import elementwise  # noqa: F401
+from mmcc.codegen.layers import (  # noqa: F401
+    conv_float,
+    conv_int8,
+    dense_float,
+    elementwise_float,
+    elementwise_int8,
+    movement,
+    normalize,
+    pool,
+    pool_float,
+    quantize,
+    reduce,
+    reduce_int8,
+    resize,
+    softmax,
+)
