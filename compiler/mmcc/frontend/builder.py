@@ -15,11 +15,18 @@ from mmcc.frontend.problems import bad_model
 from mmcc.frontend.value import Value, runs, whole
 from mmcc.ir.graph import DType, Graph, Node, Port, Shape, Tensor
 from mmcc.ops import Op
+from mmcc.ops.conv import Conv
+from mmcc.ops.conv_transpose import ConvTranspose
+from mmcc.ops.dense import Dense, MatMul
 from mmcc.ops.elementwise import broadcast_shape
 from mmcc.ops.movement import Expand, Reshape, Transpose
+from mmcc.ops.normalize import LocalResponseNorm
+from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.quantize import DequantizeConstant
+from mmcc.ops.resize import ResizeLinear
 
 MAX_ELEMENTS = 2**31 - 1  # sizes and indices in the generated C are 32 bits wide
+MULTIPLIES_PER_BYTE = 512  # time is limited by the same budget
 
 Groups = Sequence[Sequence[int]]
 
@@ -78,17 +85,17 @@ class Builder:
         order = [v for axis in x.axes for v in axis] + spare
         return self.data(x.tensor).reshape(x.view).transpose(order).reshape(x.shape)
 
-    def emit(self, op: Op, *inputs: str) -> Tensor:
+    def emit(self, op: Op, *inputs: str, hint: str | None = None) -> Tensor:
         """Apply an op: a new node, or a constant if all operands are."""
         result = op.result(*(self.tensors[name] for name in inputs))
         if 0 in result[0] and not all(map(self.is_constant, inputs)):
             raise bad_model("MM105", f"{op} makes an empty tensor {list(result[0])}")
         moves = isinstance(op, (Reshape, Transpose))
-        hint = self._name_of(inputs[0]) if moves else self.hint
+        hint = hint or (self._name_of(inputs[0]) if moves else self.hint)
         if (op, inputs) in self.known:
             return self.known[op, inputs]
         quantized = self.quantized(inputs[0]) if moves else None
-        made = self._move_quantized(op, result[0], *quantized) if quantized else None
+        made = self._move_quantized(op, result[0], hint, *quantized) if quantized else None
         if made is None and all(map(self.is_constant, inputs)) and not isinstance(op, DequantizeConstant):
             made = self._fold(op, inputs, result, hint)
         if made is None:
@@ -106,7 +113,8 @@ class Builder:
     def _fold(self, op: Op, inputs: tuple[str, ...], result: tuple[Shape, DType], hint: str) -> Tensor:
         made = self.tensor(*result, hint)
         if not isinstance(op, Reshape):  # costs nothing
-            self.spend(made.bytes, f"{op} to {list(made.shape)}")
+            scratch = _scratch(op, [self.tensors[name].shape for name in inputs], made.shape)
+            self.spend(made.bytes + scratch, f"{op} to {list(made.shape)}")
         value = op.reference(*(self.data(name) for name in inputs))
         assert value.shape == made.shape
         self.constants[made.name] = value.astype(made.dtype.numpy, copy=False)
@@ -122,7 +130,9 @@ class Builder:
             )
         self.budget -= size
 
-    def _move_quantized(self, op: Op, shape: Shape, old: DequantizeConstant, integers: str) -> Tensor | None:
+    def _move_quantized(
+        self, op: Op, shape: Shape, hint: str, old: DequantizeConstant, integers: str
+    ) -> Tensor | None:
         """Reshape or Transpose the integers instead of the floats; None if the scales' axis is lost."""
         axis = old.axis
         if axis is not None and isinstance(op, Transpose):
@@ -132,7 +142,7 @@ class Builder:
             axis = next((k for k, n in enumerate(shape) if n == extent and prod(shape[:k]) == before), None)
             if axis is None:
                 return None
-        return self.emit(replace(old, axis=axis), self.emit(op, integers).name)
+        return self.emit(replace(old, axis=axis), self.emit(op, integers).name, hint=hint)
 
     # layouts
 
@@ -353,6 +363,28 @@ class Builder:
             taken.add(name)
             names[t] = name
         return {t: names[t] for t in live}
+
+
+def _scratch(op: Op, inputs: Sequence[Shape], output: Shape) -> int:
+    """Bytes that an op's reference may need beside its result; at least where a file could abuse that."""
+    x = inputs[0]
+    match op:
+        case Conv(window) | MaxPool(window) | AveragePool(window):
+            top, left, bottom, right = window.pads
+            taps = prod(output[:2]) * prod(window.kernel) * x[2]
+            return 8 * (taps + (x[0] + top + bottom) * (x[1] + left + right) * x[2])
+        case ConvTranspose(window, size):
+            reach = [(k - 1) * d + 1 for k, d in zip(window.kernel, window.dilations, strict=True)]
+            full = [
+                max((x[k] - 1) * window.strides[k] + reach[k], size[k] + window.pads[k]) for k in range(2)
+            ]
+            return 8 * prod(full) * output[2]
+        case ResizeLinear(row_first, _, taps):
+            return 8 * len(row_first) * taps * x[1] * x[2] + 8 * prod(output) * taps
+        case Dense() | MatMul() | LocalResponseNorm():
+            return op.nest(*inputs).iterations // MULTIPLIES_PER_BYTE
+        case _:
+            return 0
 
 
 def _solid(x: Value, axis: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts
 from mmcc.frontend.value import Value
 
-MAX_RANGE = 2**24
+MAX_RANGE = 2**22
 
 
 @converts("Constant", notes="tensors and numbers")
@@ -70,7 +70,7 @@ def convert_range(call: Call) -> Value:
     if start is None or limit is None or not delta:
         raise bad_model("MM104", f"Range from {start} to {limit} by {delta}")
     steps = (limit - start) / delta
-    if not steps < MAX_RANGE:
+    if not abs(steps) < MAX_RANGE:
         raise bad_model("MM105", f"Range from {start} to {limit} by {delta} has too many elements")
     count = max(0, ceil(steps))
     dtype = call.input(0).dtype.numpy

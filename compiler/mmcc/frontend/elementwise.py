@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import inf
+from math import inf, isnan
 
 import numpy as np
 
@@ -69,9 +69,7 @@ LOGICAL = frozenset(("and", "or", "xor"))
 def convert_plain(call: Call) -> Value:
     """A function without parameters."""
     function = PLAIN[call.node.op_type]
-    x = call.input(0) if function in OF_INTEGERS else call.float_input(0)
-    if x.dtype is DType.BOOL:
-        raise bad_model("MM104", "a number is wanted, not a bool")
+    x = call.number_input(0) if function in OF_INTEGERS else call.float_input(0)
     return call.build.unary(Unary(function), x)
 
 
@@ -79,7 +77,7 @@ def convert_plain(call: Call) -> Value:
 def convert_parametric(call: Call) -> Value:
     """A function whose parameters are attributes."""
     function, names = PARAMETRIC[call.node.op_type]
-    parameters = tuple(call.number(name) for name in names)
+    parameters = tuple(call.finite(name) for name in names)
     if function == "celu" and parameters[0] == 0:
         raise bad_model("MM104", "alpha is 0")
     return call.build.unary(Unary(function, parameters), call.float_input(0))
@@ -97,7 +95,7 @@ def convert_not(call: Call) -> Value:
 @converts("Relu", layout=Layout.ANY)
 def convert_relu(call: Call) -> Value:
     """Relu is a clamp without an upper bound."""
-    return call.build.unary(Unary("clamp", (0.0, inf)), call.input(0))
+    return call.build.unary(Unary("clamp", (0.0, inf)), call.number_input(0))
 
 
 @converts(
@@ -105,7 +103,7 @@ def convert_relu(call: Call) -> Value:
 )
 def convert_clip(call: Call) -> Value:
     """Clip; either bound may be missing."""
-    x = call.input(0)
+    x = call.number_input(0)
     if call.version < 11:
         low, high = call.number("min", -inf), call.number("max", inf)
         return call.build.unary(Unary("clamp", (low, high)), x)
@@ -118,6 +116,8 @@ def convert_clip(call: Call) -> Value:
         d if b is None or not k else call.build.array(b).reshape(-1)[0].item()
         for b, k, d in zip(bounds, known, (-inf, inf), strict=True)
     ]
+    if any(isnan(v) for v in values):
+        raise bad_model("MM104", "a bound is not a number")
     exact = all(abs(v) == inf or float(np.float32(v)) == v for v in values)
     if all(known) and (exact or x.dtype is DType.F32):
         return call.build.unary(Unary("clamp", (float(values[0]), float(values[1]))), x)
@@ -145,13 +145,13 @@ def convert_gelu_microsoft(call: Call) -> Value:
 @converts("Swish", since=24, layout=Layout.ANY)
 def convert_swish(call: Call) -> Value:
     """x * sigmoid(alpha * x)."""
-    return _swish(call, call.number("alpha", 1.0))
+    return _swish(call, call.finite("alpha", 1.0))
 
 
 @converts("QuickGelu", domain=MICROSOFT, layout=Layout.ANY)
 def convert_quick_gelu(call: Call) -> Value:
     """x * sigmoid(alpha * x)."""
-    return _swish(call, call.number("alpha", 1.702))
+    return _swish(call, call.finite("alpha", 1.702))
 
 
 def _swish(call: Call, alpha: float) -> Value:
@@ -213,7 +213,7 @@ def convert_pow(call: Call) -> Value:
 @converts("Mod", layout=Layout.ANY)
 def convert_mod(call: Call) -> Value:
     """Remainder with the sign of the divisor, or with fmod that of the dividend."""
-    a, b = call.input(0), call.input(1)
+    a, b = call.number_input(0), call.number_input(1)
     fmod = call.integer("fmod", 0)
     if not fmod and a.dtype is DType.F32:
         raise bad_model("MM104", "Mod of float operands needs fmod=1")
@@ -225,7 +225,7 @@ def convert_many(call: Call) -> Value:
     """A chain of functions of two operands."""
     kind = call.node.op_type
     function = {"Sum": "add", "Mean": "add", "Max": "max", "Min": "min"}[kind]
-    result = call.input(0) if kind in ("Max", "Min") else call.float_input(0)
+    result = call.number_input(0) if kind in ("Max", "Min") else call.float_input(0)
     for k in range(1, len(call.inputs)):
         result = call.build.elementwise(Binary(function), result, call.input(k))
     if kind == "Mean" and len(call.inputs) > 1:

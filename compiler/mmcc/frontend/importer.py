@@ -15,7 +15,7 @@ from mmcc.frontend import catalog  # noqa: F401  # pyright: ignore[reportUnusedI
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.load import Source, load, located
 from mmcc.frontend.ports import input_port, input_shapes, output_port, plain_axes
-from mmcc.frontend.problems import bad_model
+from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import REGISTRY, domain_of, make_call
 from mmcc.frontend.tensors import to_array
 from mmcc.frontend.value import Value, whole
@@ -24,6 +24,7 @@ from mmcc.ops import ShapeError
 
 FOLDING_BYTES = 256 * 2**20
 MAX_LISTED = 20
+MAX_RANK = 16
 
 
 @dataclass(slots=True)
@@ -120,6 +121,9 @@ def _convert(state: _Import, where: Where, node: NodeProto, wanted: frozenset[st
     state.build.where = (where,)
     state.build.hint = next(filter(None, node.output), node.op_type)
     try:
+        if version < entry.row.since:
+            what = f"{node.op_type} of operator set {version}; {entry.row.since} and newer are supported"
+            raise unsupported(what)
         inputs = tuple(state.values[value] if value else None for value in node.input)
         call = make_call(state.build, node, version, inputs, state.source.folder, wanted)
         made = entry.convert(call)
@@ -137,6 +141,8 @@ def _convert(state: _Import, where: Where, node: NodeProto, wanted: frozenset[st
             bad_model("MM103", f"the node makes no sense: {printable(str(error))}"), where
         ) from error
     results = made if isinstance(made, tuple) else (made,)
+    if any(value.rank > MAX_RANK for value in results):
+        raise located(bad_model("MM105", f"a tensor has more than {MAX_RANK} axes"), where)
     for value_name, value in zip(node.output, results, strict=False):
         if value_name:
             state.values[value_name] = value
@@ -186,7 +192,7 @@ def _outputs(state: _Import, inputs: list[Port]) -> list[Port]:
         tensor, axes = output_port(build, value)
         if tensor in taken or build.is_constant(tensor):
             tensor = build.copied(tensor)
-            build.titles.setdefault(tensor, info.name)
+        build.titles.setdefault(tensor, info.name)
         taken.add(tensor)
         ports.append(Port(tensor, info.name, value.shape, value.dtype, axes))
     return ports

@@ -15,6 +15,7 @@ from mmcc.frontend.problems import bad_model, unsupported
 
 OLDEST_IR, NEWEST_IR = 3, int(onnx.IR_VERSION)
 MAX_NODES = 1_000_000
+MAX_FILE = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +65,13 @@ def load(path: Path) -> Source:
 
 def _parsed(path: Path) -> ModelProto:
     try:
-        data = path.read_bytes() if path.is_file() else None
+        size = path.stat().st_size if path.is_file() else 0
+        data = path.read_bytes() if path.is_file() and size <= MAX_FILE else None
     except OSError as error:
         raise bad_model("MM101", f'cannot read "{printable(str(path))}": {error.strerror}') from None
+    if size > MAX_FILE:
+        hint = "onnx.save_model(..., save_as_external_data=True)"
+        raise bad_model("MM101", f"the file has {size} bytes; protobuf ends at {MAX_FILE}", hint)
     if data is None:
         raise bad_model("MM101", f'there is no file "{printable(str(path))}"')
     model = ModelProto()
@@ -122,7 +127,7 @@ def _inlined(model: ModelProto) -> ModelProto:
         if name not in calls or state.get(name) == 2:
             return
         if state.get(name) == 1 or depth > 50:
-            raise bad_model("MM102", f'function "{printable(name[1])}" calls itself')
+            raise bad_model("MM102", f'function "{printable(name[1])}" calls itself, or too deep')
         state[name] = 1
         for inner in calls[name]:
             visit(inner, depth + 1)

@@ -86,7 +86,7 @@ def gemm(call: Call, a: Value, b: Value, c: Value | None) -> Value:
     build = call.build
     if a.rank != 2 or b.rank != 2:
         raise bad_model("MM104", f"Gemm of {list(a.shape)} and {list(b.shape)}")
-    alpha, beta = call.number("alpha", 1.0), call.number("beta", 1.0)
+    alpha, beta = call.finite("alpha", 1.0), call.finite("beta", 1.0)
     a = a.transposed((1, 0)) if call.integer("transA", 0) else a
     b = b.transposed((1, 0)) if call.integer("transB", 0) else b
     if a.shape[1] != b.shape[0]:

@@ -93,7 +93,7 @@ def convert_unsqueeze(call: Call) -> Value:
     return replace(x, axes=tuple(() if k in axes else next(old) for k in range(rank)))
 
 
-@converts("Concat", since=4, layout=Layout.ANY)
+@converts("Concat", layout=Layout.ANY)
 def convert_concat(call: Call) -> Value:
     """One behind the other along an axis."""
     values = [call.input(k) for k in range(len(call.inputs))]

@@ -38,7 +38,7 @@ def convert_batch_normalization(call: Call) -> Value:
     if any(p.shape != (channels,) for p in (scale, bias, mean, variance)):
         raise bad_model("MM104", f"parameters do not fit {channels} channels of {list(x.shape)}")
     with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(variance + call.number("epsilon"))
+        factor = scale / np.sqrt(variance + call.finite("epsilon"))
         offset = bias - mean * factor
     if not (np.isfinite(factor).all() and np.isfinite(offset).all()):
         raise bad_model("MM107", "the parameters of BatchNormalization give numbers that are not finite")
@@ -60,7 +60,7 @@ def convert_instance_normalization(call: Call) -> Value:
     x = call.float_input(0)
     if x.rank < 3:
         raise bad_model("MM104", f"InstanceNormalization of {list(x.shape)}")
-    y = standardized(call.build, x, list(range(2, x.rank)), call.number("epsilon"))
+    y = standardized(call.build, x, list(range(2, x.rank)), call.finite("epsilon"))
     return _scaled_channels(call, x, y)
 
 
@@ -75,7 +75,7 @@ def convert_group_normalization(call: Call) -> Value:
         raise bad_model("MM104", f"{groups} groups of {list(x.shape)}")
     build = call.build
     cut = build.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
-    y = standardized(build, cut, list(range(2, cut.rank)), call.number("epsilon"))
+    y = standardized(build, cut, list(range(2, cut.rank)), call.finite("epsilon"))
     return _scaled_channels(call, x, build.reshape(y, x.shape))
 
 
@@ -102,7 +102,7 @@ def convert_lrn(call: Call) -> Value:
     size = call.integer("size")
     if x.rank < 2 or size < 1:
         raise bad_model("MM104", f"LRN of size {size} of {list(x.shape)}")
-    op = LocalResponseNorm(size, call.number("alpha"), call.number("beta"), call.number("bias"))
+    op = LocalResponseNorm(size, call.finite("alpha"), call.finite("beta"), call.finite("bias"))
     return innermost(call.build, op, x, [1])
 
 

@@ -9,7 +9,7 @@ from mmcc.frontend.reduction import reduced
 from mmcc.frontend.registry import Call, Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.frontend.windows import Sliding, each_sample, from_spatial, resolved_pads, sliding, spatial
-from mmcc.ir.graph import DType, Shape
+from mmcc.ir.graph import Shape
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.window import Window
@@ -44,11 +44,9 @@ def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
 @converts("MaxPool", notes="1-D and 2-D; ceil_mode, dilations; not its Indices", layout=Layout.CHANNELS_FIRST)
 def convert_max_pool(call: Call) -> Value:
     """The largest of each window."""
-    x = call.input(0)
+    x = call.number_input(0)
     if call.is_read(1):
         raise unsupported("output Indices of MaxPool is read")
-    if x.dtype is DType.BOOL:
-        raise bad_model("MM104", "MaxPool of bool")
     _, window, _ = pool_window(call, x)
     build = call.build
     return each_sample(

@@ -100,7 +100,7 @@ def convert_qlinear_binary(call: Call) -> Value:
 def convert_qlinear_unary(call: Call) -> Value:
     """An activation; operands x, its scale and zero point, the output's."""
     sigmoid = call.node.op_type == "QLinearSigmoid"
-    op = Unary("sigmoid") if sigmoid else Unary("leaky_relu", (call.number("alpha", 0.01),))
+    op = Unary("sigmoid") if sigmoid else Unary("leaky_relu", (call.finite("alpha", 0.01),))
     return quantized_output(call, call.build.unary(op, dequantized_input(call, 0)), 3)
 
 

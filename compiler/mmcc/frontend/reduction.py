@@ -32,11 +32,9 @@ OF_ONE_IS_ITSELF = frozenset(("mean", "max", "min", "prod", "sum", "log_sum_exp"
 def convert_reduce(call: Call) -> Value:
     """Reduce some axes, or all."""
     function, since = FUNCTIONS[call.node.op_type]
-    x = call.input(0)
+    x = call.number_input(0)
     if x.dtype is not DType.F32 and function not in OF_INTEGERS:
         raise unsupported(f"{call.node.op_type} of {x.dtype.name}", code="MM203")
-    if x.dtype is DType.BOOL:
-        raise unsupported(f"{call.node.op_type} of bool", code="MM203")
     given = axes_operand(call, since)
     if not given and call.version >= since and call.integer("noop_with_empty_axes", 0):
         return x
@@ -57,7 +55,7 @@ def reduced(build: Builder, x: Value, function: str, axes: list[int]) -> Value:
 @converts("ArgMax", "ArgMin", notes="keepdims, select_last_index")
 def convert_arg(call: Call) -> Value:
     """The index of the largest or smallest element along an axis."""
-    x = call.input(0)
+    x = call.number_input(0)
     axis = call.axis(x.rank, 0)
     lead, at = call.build.with_axis(x, axis)
     op = ArgMax(at, call.node.op_type == "ArgMin", bool(call.integer("select_last_index", 0)))

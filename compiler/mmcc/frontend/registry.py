@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from math import isinf, isnan
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,6 +57,13 @@ class Call:
             raise unsupported(f"operand {index} is {value.dtype.name}; only float is supported", code="MM203")
         return value
 
+    def number_input(self, index: int) -> Value:
+        """An operand that must be there and hold numbers."""
+        value = self.input(index)
+        if value.dtype is DType.BOOL:
+            raise bad_model("MM104", f"operand {index} is bool; numbers are wanted")
+        return value
+
     def constant(self, index: int, what: str) -> NDArray[Any] | None:
         """An operand whose value must be known now, as ONNX has it; None if it is left out."""
         if not self.has(index):
@@ -88,7 +96,10 @@ class Call:
             return None
         if array.size != 1:
             raise bad_model("MM104", f"{what} (operand {index}) has {array.size} elements, not 1")
-        return array.reshape(-1)[0].item()
+        value = array.reshape(-1)[0].item()
+        if isnan(value):
+            raise bad_model("MM104", f"{what} (operand {index}) is not a number")
+        return value
 
     def is_read(self, output: int) -> bool:
         """True if somebody needs that output."""
@@ -112,7 +123,16 @@ class Call:
 
     def number(self, name: str, default: float | None = None) -> float:
         found = self._attribute(name, AttributeProto.FLOAT)
-        return found.f if found is not None else self._default(name, default)
+        value = found.f if found is not None else self._default(name, default)
+        if isnan(value):
+            raise bad_model("MM103", f"attribute {name} is not a number")
+        return value
+
+    def finite(self, name: str, default: float | None = None) -> float:
+        value = self.number(name, default)
+        if isinf(value):
+            raise bad_model("MM103", f"attribute {name} is infinite")
+        return value
 
     def integers(self, name: str) -> list[int] | None:
         found = self._attribute(name, AttributeProto.INTS)
@@ -223,6 +243,8 @@ def make_call(
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if len(attributes) < len(node.attribute):
         raise bad_model("MM103", "an attribute is given twice")
+    if any(attribute.ref_attr_name for attribute in node.attribute):
+        raise bad_model("MM103", "an attribute refers to one of a function, but the node is in none")
     domain = domain_of(node)
     if domain:  # operators of others have no schema here
         return Call(build, node, version, inputs, folder, wanted, None, attributes)

@@ -58,7 +58,7 @@ def convert_resize(call: Call) -> Value:
         call.text("mode"),
         call.text("coordinate_transformation_mode"),
         call.text("nearest_mode"),
-        call.number("cubic_coeff_a"),
+        call.finite("cubic_coeff_a"),
         bool(call.integer("exclude_outside")),
     )
     given = call.integers("axes")
