@@ -22,6 +22,7 @@ from mmcc.target import Target, load_target
 
 Array = NDArray[Any]
 FLOAT_RELATIVE = 1e-4  # of the largest output, end to end; per operator it is 1e-5
+INT8_RELATIVE = 0.1  # of the largest output, end to end, if the decision is the same
 INT8_RATE = 1e-5  # of a node's outputs that may be off by one step
 
 
@@ -38,10 +39,15 @@ class Difference:
 
     @property
     def ok(self) -> bool:
-        """End to end: floats within rounding; int8 as near as ONNX Runtime is to itself."""
+        """End to end: floats within rounding; int8 as near as ONNX Runtime is to itself.
+
+        One step more or less in a pool, where the exact mean lies between two steps, may become several at the
+        output; the true test of int8 is node by node.
+        """
         if self.max_lsb is None:
             return self.relative <= FLOAT_RELATIVE
-        return self.max_lsb <= 1 or (self.top1_agreement >= 0.99 and self.mean_lsb <= 1.0)
+        near = self.top1_agreement >= 0.99 and self.relative <= INT8_RELATIVE
+        return self.mean_lsb <= 1.0 or near
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +172,10 @@ def compare(package: Package, got: Sequence[Sample], want: Sequence[Sample]) -> 
 
 
 def accuracy(outputs: Sequence[Sample], labels: Array) -> dict[str, int]:
-    """How many samples have their largest first output at the label."""
+    """How many samples have their largest first output at the label; a label below 0 is not known."""
     guesses = [int(sample[0].reshape(-1).argmax()) for sample in outputs]
-    return {
-        "correct": int(sum(g == int(k) for g, k in zip(guesses, labels, strict=True))),
-        "total": len(guesses),
-    }
+    known = [(guess, int(label)) for guess, label in zip(guesses, labels, strict=True) if label >= 0]
+    return {"correct": sum(guess == label for guess, label in known), "total": len(known)}
 
 
 # ---- node by node
@@ -220,7 +224,9 @@ class _NodeCheck:
                     pixels[...] = self.truth[name].reshape(pixels.shape)
         elif node.output in self.truth:
             pixels = self._pixels(node.output)
-            self._judge(index, pixels, self.truth[node.output].reshape(pixels.shape))
+            truth = self.truth[node.output].reshape(pixels.shape)
+            self._judge(index, pixels, truth)
+            pixels[...] = truth  # what reads it under another name is to have the model's values, too
 
     def _judge(self, index: int, got: Array, want: Array) -> None:
         gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
