@@ -161,7 +161,7 @@ def compile_model(
     plan = least_plan(graph, request)
     faults = check_plan(graph, plan)
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
-    program = lower(graph, plan, prefix)
+    program = lower(graph, plan, prefix, target)
     if options.dump:
         _dump(options.dump, "3-plan.txt", str(plan))
     with tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out)) as scratch:

@@ -15,15 +15,16 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.program import Program, ProgramNode, Step, View
 from mmcc.planner.request import EXTERNAL
+from mmcc.target import Target
 
 
-def lower(graph: Graph, plan: Plan, name: str) -> Program:
+def lower(graph: Graph, plan: Plan, name: str, target: Target) -> Program:
     """Resolve all addresses. Nodes that the plan made aliases get no code."""
     nodes: list[ProgramNode] = []
     body: list[Step] = []
     for number, group in enumerate(plan.groups):
         members = [index for index in group.nodes if index not in plan.aliases]
-        nodes += [_program_node(graph, plan, index) for index in members]
+        nodes += [_program_node(graph, plan, index, target) for index in members]
         if members:
             body.append(_step(graph, plan, number, group, members))
     tiers = sorted({place.tier for place in plan.places.values()})
@@ -62,11 +63,11 @@ def _operand(graph: Graph, plan: Plan, name: str) -> Operand:
     return Operand(tensor, None if data is not None else view_of(graph, plan, name), data)
 
 
-def _program_node(graph: Graph, plan: Plan, index: int) -> ProgramNode:
+def _program_node(graph: Graph, plan: Plan, index: int, target: Target) -> ProgramNode:
     node = graph.nodes[index]
     label = f"n{index}"
     inputs = tuple(_operand(graph, plan, name) for name in node.inputs)
-    site = Site(label, inputs, _operand(graph, plan, node.output))
+    site = Site(label, inputs, _operand(graph, plan, node.output), target)
     return ProgramNode(
         index, label, str(node.op), _describe(graph, node), node.where, kernel_use(node.op, site)
     )

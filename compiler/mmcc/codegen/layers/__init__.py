@@ -10,8 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from mmcc.codegen.kernel import variant_of
 from mmcc.ir.graph import DType, Shape, Tensor, geometry
 from mmcc.ir.program import Constant, KernelUse, View
+from mmcc.target import Target
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,11 +55,16 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A node ready for code: its C label, operands and output."""
+    """A node ready for code: its C label, operands and output, and the target it is for."""
 
     label: str  # "n3": prefix of the node's constants
     inputs: tuple[Operand, ...]
     output: Operand
+    target: Target
+
+    def variant(self, template: str) -> str:
+        """The kernel folder of the target that has this template; constants are packed for that one."""
+        return variant_of(template, self.target.kernels)
 
     def keep(self, what: str, data: NDArray[Any], align: int = 0) -> Constant:
         """A constant array of this node in the weights."""
