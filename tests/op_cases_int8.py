@@ -1,0 +1,366 @@
+"""Cases of every int8 operator: sizes that divide nothing, extreme values, every form of requantization."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from kernel_bench import OpCase, rng_of
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.conv_transpose import ConvTransposeInt8
+from mmcc.ops.dense import DenseInt8
+from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
+from mmcc.ops.pool import AveragePoolInt8, MaxPool
+from mmcc.ops.quantize import FlipSign
+from mmcc.ops.reduce import ArgMax, MeanInt8
+from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
+from mmcc.ops.softmax import SoftmaxInt8, exp_table
+from mmcc.ops.window import Window
+
+CONSTANTS = (False, True, True, True, True)
+SCALES = {"high": (0.0001, 0.2), "left": (0.0001, 3.0), "wide": (1e3, 1e7), "tiny": (1e-9, 1e-3)}
+
+
+def int8(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Random values, the extremes more often than chance has them."""
+    values = rng.integers(-128, 128, shape)
+    extremes = rng.choice([-128, 127], shape)
+    return np.where(rng.random(shape) < 0.15, extremes, values).astype(np.int8)
+
+
+def per_filter(rng: np.random.Generator, count: int, form: str, bias: int = 2000) -> tuple[np.ndarray, ...]:
+    """Bias, multiplier and shift; now and then a scale of 0."""
+    low, high = SCALES[form]
+    scales = np.exp(rng.uniform(np.log(low), np.log(high), count))
+    scales[rng.random(count) < 0.05] = 0
+    return rng.integers(-bias, bias + 1, count).astype(np.int32), *multipliers_and_shifts(scales)
+
+
+def conv(
+    name: str,
+    x: tuple[int, int, int],
+    filters: int,
+    window: Window,
+    form: str = "high",
+    zeros: tuple[int, int] = (-7, 11),
+    **more,
+) -> OpCase:
+    rng = rng_of(name)
+    groups = more.get("groups", 1)
+    w = int8(rng, filters, *window.kernel, x[2] // groups)
+    op = ConvInt8(window, *zeros, **more)
+    return OpCase(name, op, (int8(rng, *x), w, *per_filter(rng, filters, form)), CONSTANTS)
+
+
+def dense(name: str, x: tuple[int, ...], filters: int, form: str = "high", **more) -> OpCase:
+    rng = rng_of(name)
+    op = DenseInt8(more.pop("x_zero", 3), more.pop("y_zero", -5), **more)
+    w = int8(rng, filters, x[-1])
+    return OpCase(name, op, (int8(rng, *x), w, *per_filter(rng, filters, form)), CONSTANTS)
+
+
+def transposed(
+    name: str,
+    x: tuple[int, int, int],
+    filters: int,
+    window: Window,
+    size: tuple[int, int],
+    form: str = "high",
+    **more,
+) -> OpCase:
+    rng = rng_of(name)
+    w = int8(rng, filters, *window.kernel, x[2] // more.get("groups", 1))
+    op = ConvTransposeInt8(window, size, more.pop("x_zero", -3), more.pop("y_zero", 4), **more)
+    return OpCase(name, op, (int8(rng, *x), w, *per_filter(rng, filters, form)), CONSTANTS)
+
+
+def pads(top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int]:
+    return top, left, bottom, right
+
+
+def pointwise_cases() -> list[OpCase]:
+    one = Window((1, 1))
+    cases = [
+        conv(f"pointwise_{h}x{w}x{c}_{f}", (h, w, c), f, one)
+        for h, w, c, f in (
+            (5, 7, 8, 8),
+            (4, 4, 3, 5),
+            (3, 1, 6, 4),
+            (1, 1, 1, 1),
+            (2, 5, 10, 7),
+            (6, 6, 16, 3),
+        )
+    ]
+    cases += [conv(f"pointwise_{form}", (3, 5, 12), 6, one, form) for form in SCALES]
+    cases += [
+        conv(f"pointwise_zeros_{a}_{b}", (2, 3, 8), 5, one, zeros=(a, b))
+        for a, b in product((-128, 0, 127), (-128, 127))
+    ]
+    return [
+        *cases,
+        conv("pointwise_stride", (7, 8, 4), 6, Window((1, 1), (2, 3))),
+        conv("pointwise_relu", (3, 4, 5), 6, one, low=11, high=90),
+        conv("pointwise_w_zero", (3, 5, 6), 5, one, w_zero=3),
+        conv("pointwise_w_zero_far", (3, 5, 8), 5, one, w_zero=-128, form="left"),
+        conv("pointwise_padded", (3, 4, 5), 6, Window((1, 1), (1, 1), (1, 1), pads(1, 2, 0, 1))),
+        conv("pointwise_groups", (3, 4, 6), 9, one, groups=3),
+        dense("dense", (37,), 11),
+        dense("dense_1", (1,), 1),
+        dense("dense_wide", (16,), 10, "wide", x_zero=-128, y_zero=127),
+        dense("dense_left", (40,), 8, "left", x_zero=127),
+        dense("dense_rows", (6, 20), 9, low=-5),
+        dense("dense_w_zero", (5, 12), 6, w_zero=-100),
+    ]
+
+
+def conv_cases() -> list[OpCase]:
+    three, same = Window((3, 3)), Window((3, 3), pads=pads(1, 1, 1, 1))
+    far = Window((3, 3), (2, 2), (1, 1), pads(4, 3, 5, 6))
+    return [
+        conv("conv_first", (9, 10, 3), 8, Window((3, 3), (2, 2), (1, 1), pads(0, 0, 1, 1))),
+        conv("conv_first_odd", (7, 9, 3), 5, same, "left"),
+        conv("conv_kws", (12, 8, 1), 7, Window((10, 4), (2, 2), (1, 1), pads(4, 1, 5, 1))),
+        conv("conv_patch_dilated", (9, 11, 2), 6, Window((3, 3), (1, 2), (2, 3), pads(2, 3, 2, 3))),
+        conv("conv_patch_w_zero", (6, 7, 3), 6, same, w_zero=77),
+        conv("conv_patch_far", (4, 5, 2), 5, far, "wide"),
+        conv("conv_patch_column", (9, 1, 4), 6, Window((3, 1), (2, 1), (1, 1), pads(1, 0, 1, 0))),
+        conv("conv_patch_one", (1, 1, 3), 4, same),
+        conv("conv_general", (6, 7, 20), 9, same),
+        conv("conv_general_even", (6, 8, 20), 8, same, zeros=(-128, -128)),
+        conv("conv_general_valid", (7, 6, 24), 5, three, "left"),
+        conv("conv_general_odd", (5, 6, 19), 6, same, "wide"),
+        conv("conv_general_far", (4, 5, 24), 6, far),
+        conv("conv_general_stride", (9, 10, 20), 4, Window((3, 3), (3, 2), (1, 1), pads(1, 0, 1, 2))),
+        conv("conv_general_dilated", (9, 12, 20), 6, Window((3, 3), (1, 1), (2, 3), pads(2, 3, 2, 3))),
+        conv("conv_general_w_zero", (5, 6, 20), 6, same, w_zero=-90),
+        conv("conv_general_w_zero_valid", (5, 6, 20), 6, three, w_zero=100),
+        conv("conv_general_low", (5, 6, 20), 6, same, low=-4, high=60),
+        conv("conv_general_whole", (5, 6, 18), 6, Window((5, 6))),
+        conv("conv_general_column", (9, 1, 60), 6, Window((3, 1), pads=pads(2, 0, 0, 0))),
+        conv("conv_general_1", (1, 1, 24), 3, same),
+        conv("conv_tall", (13, 4, 6), 3, Window((11, 3), pads=pads(5, 1, 5, 1))),
+        conv("conv_groups", (6, 7, 12), 8, same, groups=4),
+        conv("conv_groups_odd", (5, 5, 9), 15, same, groups=3),
+        conv("conv_groups_valid", (5, 6, 8), 12, three, groups=2),
+        conv("conv_groups_one_filter", (5, 6, 8), 4, same, groups=4),
+        conv("conv_groups_w_zero", (5, 6, 8), 6, same, groups=2, w_zero=120),
+    ]
+
+
+def depthwise_cases() -> list[OpCase]:
+    same = Window((3, 3), pads=pads(1, 1, 1, 1))
+    down = Window((3, 3), (2, 2), (1, 1), pads(0, 0, 1, 1))
+    cases = [
+        conv(f"depthwise_{h}x{w}x{c}", (h, w, c), c, same, groups=c)
+        for h, w, c in (
+            (5, 9, 6),
+            (4, 4, 8),
+            (3, 3, 5),
+            (2, 2, 4),
+            (6, 7, 1 + 2),
+            (3, 5, 2),
+            (1, 13, 4),
+            (7, 1, 5),
+        )
+    ]
+    cases += [conv(f"depthwise_{form}", (4, 5, 6), 6, same, form, groups=6) for form in SCALES]
+    return [
+        *cases,
+        conv("depthwise_1", (1, 1, 3), 3, same, groups=3),
+        conv("depthwise_valid", (6, 8, 5), 5, Window((3, 3)), groups=5),
+        conv("depthwise_stride_2", (8, 14, 6), 6, down, groups=6),
+        conv("depthwise_stride_3", (8, 14, 4), 4, Window((3, 3), (3, 3), (1, 1), pads(1, 1, 1, 1)), groups=4),
+        conv("depthwise_dilated", (9, 13, 4), 4, Window((3, 3), (1, 1), (2, 3), pads(2, 3, 2, 3)), groups=4),
+        conv("depthwise_5", (7, 9, 4), 4, Window((5, 5), pads=pads(2, 2, 2, 2)), groups=4),
+        conv("depthwise_7", (7, 9, 3), 3, Window((7, 7), (2, 2), (1, 1), pads(3, 3, 3, 3)), groups=3),
+        conv("depthwise_row", (5, 12, 3), 3, Window((1, 4), pads=pads(0, 3, 0, 0)), groups=3),
+        conv("depthwise_column", (9, 1, 6), 6, Window((5, 1), (1, 1), (2, 1), pads(8, 0, 0, 0)), groups=6),
+        conv("depthwise_whole", (5, 6, 7), 7, Window((5, 6)), groups=7),
+        conv("depthwise_broad", (4, 14, 3), 3, Window((3, 11), pads=pads(1, 5, 1, 5)), groups=3),
+        conv("depthwise_tall", (20, 3, 3), 3, Window((18, 2), pads=pads(1, 1, 1, 0)), groups=3),
+        conv("depthwise_far", (4, 5, 3), 3, Window((3, 3), (2, 2), (1, 1), pads(4, 3, 5, 6)), groups=3),
+        conv("depthwise_multiplier", (5, 7, 3), 6, same, groups=3),
+        conv("depthwise_multiplier_1", (5, 7, 1 + 1), 10, down, groups=2),
+        conv("depthwise_many", (3, 4, 300), 300, same, groups=300),
+        conv("depthwise_many_multiplied", (3, 4, 150), 300, same, groups=150),
+        conv("depthwise_w_zero", (4, 6, 5), 5, same, groups=5, w_zero=100),
+        conv("depthwise_low", (4, 6, 5), 5, same, groups=5, low=-100, high=100, zeros=(127, -100)),
+    ]
+
+
+def transposed_cases() -> list[OpCase]:
+    return [
+        transposed("transposed", (4, 5, 6), 7, Window((3, 3), (2, 2), (1, 1), pads(1, 1, 0, 0)), (8, 10)),
+        transposed("transposed_2", (3, 4, 5), 4, Window((2, 2), (2, 2)), (6, 8), "left", x_zero=-128),
+        transposed("transposed_1", (5, 4, 3), 5, Window((3, 3), pads=pads(1, 1, 1, 1)), (5, 4), "wide"),
+        transposed("transposed_4", (3, 3, 8), 3, Window((4, 4), (3, 3), (1, 1), pads(1, 0, 0, 0)), (9, 10)),
+        transposed(
+            "transposed_dilated", (4, 4, 3), 5, Window((3, 2), (2, 3), (2, 2), pads(2, 1, 0, 0)), (9, 12)
+        ),
+        transposed("transposed_groups", (3, 4, 6), 9, Window((3, 3), (2, 2)), (7, 9), groups=3),
+        transposed(
+            "transposed_depthwise",
+            (3, 4, 5),
+            5,
+            Window((4, 4), (2, 2), (1, 1), pads(1, 1, 1, 1)),
+            (6, 8),
+            groups=5,
+        ),
+        transposed("transposed_gap", (3, 3, 4), 4, Window((1, 1), (2, 2)), (6, 6), low=-20, high=99),
+        transposed("transposed_larger", (2, 2, 4), 4, Window((2, 2), (2, 2)), (7, 6)),
+    ]
+
+
+def add(name: str, a: tuple[int, ...], b: tuple[int, ...], constant: int | None = None, **more) -> OpCase:
+    rng = rng_of(name)
+    shift = more.pop("shift", 31)
+    multipliers = more.pop("multipliers", (1 << 30, (1 << 30) + 12345))
+    op = AddInt8(more.pop("zeros", (3, -4)), multipliers, shift, more.pop("y_zero", 5), **more)
+    return OpCase(name, op, (int8(rng, *a), int8(rng, *b)), tuple(k == constant for k in range(2)))
+
+
+def mul(name: str, a: tuple[int, ...], b: tuple[int, ...], scale: float, constant: int | None = None, **more):
+    rng = rng_of(name)
+    op = MulInt8(more.pop("zeros", (3, -4)), *multiplier_and_shift(scale), more.pop("y_zero", 5), **more)
+    return OpCase(name, op, (int8(rng, *a), int8(rng, *b)), tuple(k == constant for k in range(2)))
+
+
+BROADCASTS = (
+    ((5, 7, 6), (5, 7, 6), None),
+    ((5, 7, 6), (1, 1, 6), None),
+    ((5, 7, 6), (6,), 1),
+    ((5, 7, 6), (1,), 1),
+    ((5, 7, 6), (5, 1, 6), None),
+    ((5, 7, 6), (5, 7, 1), None),
+    ((1, 7, 6), (5, 1, 1), None),
+    ((1, 6, 4), (5, 6, 4), 0),
+    ((5, 6), (6,), 1),
+    ((9,), (9,), None),
+    ((1, 1, 1), (1, 1, 1), None),
+    ((3, 4, 2, 5), (3, 4, 2, 5), None),
+)
+
+
+def elementwise_cases() -> list[OpCase]:
+    cases: list[OpCase] = []
+    for k, (a, b, constant) in enumerate(BROADCASTS):
+        cases += [add(f"add_{k}", a, b, constant), mul(f"mul_{k}", a, b, 0.01, constant)]
+    for shift in (1, 5, 8, 9, 30, 32, 40, 62):
+        multipliers = (min(1 << shift, (1 << 31) - 1) // 2 + 1, -(min(1 << shift, (1 << 31) - 1) // 3))
+        cases.append(add(f"add_shift_{shift}", (3, 5, 7), (3, 5, 7), shift=shift, multipliers=multipliers))
+    cases.append(add("add_huge", (3, 5, 7), (3, 5, 7), shift=2, multipliers=((1 << 31) - 1, (1 << 31) - 1)))
+    cases.append(add("add_low", (3, 5, 7), (3, 5, 7), low=-9, high=33, zeros=(-128, 127), y_zero=-128))
+    cases += [
+        mul(f"mul_scale_{scale:g}", (3, 4, 5), (3, 4, 5), scale) for scale in (1e-6, 0.3, 1.0, 7.0, 1e6, 0)
+    ]
+    cases.append(mul("mul_low", (3, 4, 5), (3, 4, 5), 0.01, low=-3, high=70, zeros=(-128, 127), y_zero=-3))
+    for shape in ((5, 7, 6), (5, 6), (9,), (3, 2, 2, 3)):
+        rng = rng_of(f"lookup{shape}")
+        name = "x".join(map(str, shape))
+        cases.append(OpCase(f"lookup_{name}", Lookup(), (int8(rng, *shape), int8(rng, 256)), (False, True)))
+        cases.append(OpCase(f"flip_{name}", FlipSign(), (int8(rng, *shape),)))
+        cases.append(OpCase(f"flip_back_{name}", FlipSign(), (int8(rng, *shape).view(np.uint8),)))
+    return cases
+
+
+WINDOWS = {
+    "2": Window((2, 2), (2, 2)),
+    "3": Window((3, 3), (2, 2), (1, 1), pads(1, 1, 1, 1)),
+    "3x1": Window((3, 1), (1, 3)),
+    "far": Window((2, 3), (3, 1), (1, 1), pads(1, 2, 1, 2)),
+    "dilated": Window((3, 2), (1, 2), (2, 3), pads(2, 1, 0, 3)),
+    "1": Window((1, 1)),
+    "outside": Window((2, 2), (1, 2), (1, 1), pads(3, 3, 2, 4)),
+    "tall": Window((9, 2), (1, 1), (1, 1), pads(4, 0, 4, 1)),
+}
+POOL_SHAPES = ((8, 9, 11), (8, 10, 4), (7, 7, 8))
+
+
+def pool_cases() -> list[OpCase]:
+    cases: list[OpCase] = []
+    for (name, window), shape, dtype in product(
+        WINDOWS.items(), POOL_SHAPES, (np.int8, np.float32, np.uint8)
+    ):
+        rng = rng_of(f"max{name}{shape}")
+        x = int8(rng, *shape)
+        case = f"max_pool_{name}_{shape[2]}_{np.dtype(dtype).name}"
+        cases.append(OpCase(case, MaxPool(window), (x.astype(dtype),)))
+    cases += average_pool_cases()
+    return [*cases, OpCase("max_pool_whole", MaxPool(Window((5, 6))), (int8(rng_of("w"), 5, 6, 17),))]
+
+
+def average_pool_cases() -> list[OpCase]:
+    cases: list[OpCase] = []
+    for (name, window), shape in product(WINDOWS.items(), POOL_SHAPES):
+        rng = rng_of(f"average{name}{shape}")
+        taps = window.kernel[0] * window.kernel[1]
+        for kind, counted, scale in (
+            ("plain", None, 0.4),
+            ("counted", (0, 0, 0, 0), 0.9),
+            ("pads", window.pads, 1.7),
+            ("wide", window.pads, 1e6),
+        ):
+            counts = np.arange(1, taps + 1) if counted is not None else np.array([taps])
+            table = multipliers_and_shifts(scale / counts)
+            op = AveragePoolInt8(
+                window, -3, 7, counted or (0, 0, 0, 0), *((-90, 90) if kind == "pads" else ())
+            )
+            case = f"average_pool_{name}_{shape[2]}_{kind}"
+            cases.append(OpCase(case, op, (int8(rng, *shape), *table), CONSTANTS))
+    return cases
+
+
+def mean(name: str, shape: tuple[int, ...], axes: tuple[int, ...], scale: float = 0.8, **more) -> OpCase:
+    rng = rng_of(name)
+    count = int(np.prod([shape[axis] for axis in axes]))
+    op = MeanInt8(
+        axes, more.pop("x_zero", -5), more.pop("y_zero", 3), *multiplier_and_shift(scale / count), **more
+    )
+    return OpCase(name, op, (int8(rng, *shape),))
+
+
+def reduce_cases() -> list[OpCase]:
+    shapes = ((6,), (5, 7), (4, 5, 11), (3, 4, 2, 5), (3, 2, 3, 4, 2))
+    cases: list[OpCase] = []
+    for shape in shapes:
+        subsets = product((False, True), repeat=len(shape))
+        for axes in (tuple(k for k, on in enumerate(bits) if on) for bits in subsets):
+            if axes:
+                cases.append(mean(f"mean_{len(shape)}_{''.join(map(str, axes))}", shape, axes))
+        for axis, smallest, last in product(range(len(shape)), (False, True), (False, True)):
+            rng = rng_of(f"arg{shape}{axis}")
+            x = (int8(rng, *shape) >> 5).astype(np.int8)  # many equal ones
+            name = f"arg_{len(shape)}_{axis}_{smallest:d}{last:d}"
+            cases.append(OpCase(name, ArgMax(axis, smallest, last), (x,)))
+            cases.append(OpCase(f"{name}_float", ArgMax(axis, smallest, last), (x.astype(np.float32),)))
+    cases += [mean(f"mean_scale_{scale:g}", (4, 4, 9), (0, 1), scale) for scale in (16.0, 1e6, 1e-7)]
+    cases.append(mean("mean_low", (4, 4, 9), (0, 1), low=-7, high=20, x_zero=-128, y_zero=-7))
+    return cases
+
+
+def softmax_cases() -> list[OpCase]:
+    cases: list[OpCase] = []
+    shapes = ((10,), (4, 7), (3, 4, 6), (2, 3, 2, 5), (1,), (1000,))
+    for shape, scale, inverse in product(shapes, (0.003, 0.1, 2.0), (256.0, 100.5, 3.0)):
+        rng = rng_of(f"softmax{shape}{scale}")
+        op = SoftmaxInt8(round(inverse * 65536), -128 if inverse == 256.0 else -7)
+        name = f"softmax_{'x'.join(map(str, shape))}_{scale:g}_{inverse:g}"
+        cases.append(OpCase(name, op, (int8(rng, *shape), exp_table(scale).astype(np.int32)), (False, True)))
+    rng = rng_of("fine")
+    table = exp_table(0.05).astype(np.int32)
+    return [
+        *cases,
+        OpCase("softmax_fine", SoftmaxInt8(round(2e5 * 65536), 0), (int8(rng, 9), table), (False, True)),
+    ]
+
+
+FAMILIES = {
+    "pointwise": pointwise_cases,
+    "conv": conv_cases,
+    "depthwise": depthwise_cases,
+    "transposed": transposed_cases,
+    "elementwise": elementwise_cases,
+    "pool": pool_cases,
+    "reduce": reduce_cases,
+    "softmax": softmax_cases,
+}
