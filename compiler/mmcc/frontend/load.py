@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import onnx
@@ -42,7 +43,11 @@ class Source:
 
 def load(path: Path) -> Source:
     """Read a model file; CompileError for anything that is not a well formed ONNX model."""
-    model = _inlined(_parsed(path))
+    model = _parsed(path)
+    _check_text(path, model)
+    if model.functions:
+        model = _inlined(model)
+        _check_text(path, model)
     opsets = _opsets(model)
     graph = model.graph
     if graph.sparse_initializer:
@@ -96,6 +101,38 @@ def _parsed(path: Path) -> ModelProto:
     return model
 
 
+def _check_text(path: Path, model: ModelProto) -> None:
+    """Text that is not UTF-8 reaches us as bytes: nothing behind this must meet such a name."""
+    for text in _texts(model):
+        if not isinstance(text, str):
+            raise bad_model("MM101", f'"{printable(path.name)}" holds text that is not UTF-8: {text!r}')
+
+
+def _texts(model: ModelProto) -> Iterator[object]:
+    """Every name that the importer looks at."""
+    graph = model.graph
+    for entry in model.opset_import:
+        yield entry.domain
+    for info in (*graph.input, *graph.output):
+        yield info.name
+        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
+    for tensor in graph.initializer:
+        yield from _texts_of_tensor(tensor)
+    for function in model.functions:
+        yield from (function.domain, function.name, *function.input, *function.output, *function.attribute)
+    for node in chain(graph.node, *(function.node for function in model.functions)):
+        yield from (node.domain, node.op_type, node.name, *node.input, *node.output)
+        for attribute in node.attribute:
+            yield from (attribute.name, attribute.ref_attr_name)
+            yield from _texts_of_tensor(attribute.t)
+
+
+def _texts_of_tensor(tensor: TensorProto) -> Iterator[object]:
+    yield tensor.name
+    for entry in tensor.external_data:
+        yield from (entry.key, entry.value)
+
+
 def _opsets(model: ModelProto) -> dict[str, int]:
     opsets: dict[str, int] = {}
     for entry in model.opset_import:
@@ -115,8 +152,6 @@ def _opsets(model: ModelProto) -> dict[str, int]:
 
 def _inlined(model: ModelProto) -> ModelProto:
     """The model without functions of its own: their bodies stand where they were called."""
-    if not model.functions:
-        return model
     calls = {
         (function.domain, function.name): [(node.domain, node.op_type) for node in function.node]
         for function in model.functions

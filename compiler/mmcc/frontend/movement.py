@@ -128,6 +128,8 @@ def convert_split(call: Call) -> tuple[Value, ...]:
     extent, count = x.shape[axis], len(call.node.output)
     sizes = call.integers("split") if 2 <= call.version < 13 else call.ints_at(1, "the sizes")
     if sizes is None:
+        if extent % count and call.version < 18:
+            raise bad_model("MM104", f"axis {axis} of {list(x.shape)} is not {count} equal parts")
         each = -(-extent // max(1, call.integer("num_outputs", count) if call.version >= 18 else count))
         sizes = [max(0, min(each, extent - k * each)) for k in range(count)]
     if len(sizes) != count or sum(sizes) != extent or min(sizes) < 1 or count > MAX_OUTPUTS:

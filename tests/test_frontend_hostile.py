@@ -1,0 +1,518 @@
+"""Files that are broken or mean harm: always a CompileError that says what and where, never a traceback."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import numpy as np
+import onnx
+import pytest
+from frontend_models import model_of, save
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mmcc.errors import CompileError, Exit
+from mmcc.frontend import import_model
+from mmcc.frontend.problems import CODES
+from onnx import TensorProto, helper, numpy_helper
+
+pytestmark = pytest.mark.quick
+node = helper.make_node
+X = {"x": np.zeros((1, 3, 8, 8), np.float32)}
+W = np.zeros((4, 3, 3, 3), np.float32)
+
+
+def fails(model, folder, code, *says, exit=Exit.BAD_MODEL, **options):
+    with pytest.raises(CompileError) as caught:
+        import_model(save(model, folder), **options)
+    error = caught.value
+    assert (error.code, error.exit) == (code, exit), str(error)
+    assert error.code in CODES
+    assert all(c.isprintable() or c == "\n" for c in str(error))
+    for text in says:
+        assert text in str(error)
+    return error
+
+
+def small(*nodes, constants=None, inputs=None, outputs=("y",), **more):
+    return model_of(nodes, X if inputs is None else inputs, outputs, constants, **more)
+
+
+CONV = small(node("Conv", ["x", "w"], ["c"], name="first"), node("Relu", ["c"], ["y"]), constants={"w": W})
+
+
+# files
+
+
+@pytest.mark.parametrize("data", [b"", b"\0" * 100, b"not a model", b"version https://git-lfs", b"PK\3\4zip"])
+def test_not_onnx(data, tmp_path):
+    fails(data, tmp_path, "MM101", "model.onnx")
+
+
+def test_truncated(tmp_path):
+    data = CONV.SerializeToString()
+    for length in range(0, len(data), 7):
+        with pytest.raises(CompileError) as caught:
+            import_model(save(data[:length], tmp_path))
+        assert caught.value.exit in (Exit.BAD_MODEL, Exit.UNSUPPORTED)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(CompileError, match="there is no file"):
+        import_model(tmp_path / "missing.onnx")
+    with pytest.raises(CompileError, match="there is no file"):
+        import_model(tmp_path)
+
+
+def test_names_that_are_not_text(tmp_path):
+    data = small(node("Relu", ["x"], ["y"], name="abcdef")).SerializeToString()
+    fails(data.replace(b"abcdef", b"ab\xff\xfeef"), tmp_path, "MM101", "not UTF-8")
+
+
+def test_versions(tmp_path):
+    fails(small(node("Relu", ["x"], ["y"]), opset=999), tmp_path, "MM204", "999", exit=Exit.UNSUPPORTED)
+    fails(small(node("Relu", ["x"], ["y"]), ir=99), tmp_path, "MM204", "99", exit=Exit.UNSUPPORTED)
+
+
+# graphs
+
+
+def test_names(tmp_path):
+    relu = node("Relu", ["x"], ["y"], name="again")
+    fails(small(relu, relu), tmp_path, "MM102", '"y" is defined twice', 'node 1 (Relu) "again"')
+    fails(small(node("Relu", ["x"], ["x"]), outputs=["x"]), tmp_path, "MM102", "defined twice")
+    fails(small(node("Relu", ["nobody"], ["y"])), tmp_path, "MM102", '"nobody" is read but nothing')
+    fails(small(relu, outputs=["z"]), tmp_path, "MM102", '"z" is not defined')
+    fails(small(relu, outputs=["y", "y"]), tmp_path, "MM102", "defined twice")
+    fails(small(outputs=[]), tmp_path, "MM101")
+    model = small(node("Conv", ["x", "w"], ["y"]), constants={"w": W})
+    model.graph.initializer.append(model.graph.initializer[0])
+    fails(model, tmp_path, "MM102", '"w" is defined twice')
+
+
+def test_cycle(tmp_path):
+    nodes = [node("Add", ["x", "b"], ["a"], name="n"), node("Relu", ["a"], ["b"]), node("Relu", ["b"], ["y"])]
+    fails(small(*nodes), tmp_path, "MM102", "cycle", 'node 0 (Add) "n"')
+
+
+def test_unsorted_graph_is_sorted(tmp_path):
+    nodes = [node("Relu", ["a"], ["y"]), node("Abs", ["x"], ["a"])]
+    graph = import_model(save(small(*nodes), tmp_path))
+    assert [n.where[0].op for n in graph.nodes] == ["Abs", "Relu"]
+    assert [n.where[0].node for n in graph.nodes] == [1, 0]
+
+
+def test_missing_initializer(tmp_path):
+    fails(small(node("Conv", ["x", "w"], ["y"])), tmp_path, "MM102", '"w"')
+
+
+def test_inputs(tmp_path):
+    model = small(node("Relu", ["x"], ["y"]))
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 0
+    fails(model, tmp_path, "MM105", "[1, 3, 0, 8]")
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = 2**60
+    fails(model, tmp_path, "MM105")
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_value = -1
+    fails(model, tmp_path, "MM109", '"x.2" (axis 2 of input "x")', "--dim x.2=N")
+    import_model(save(model, tmp_path), dims={"x.2": 8})
+    model.graph.input[0].type.tensor_type.ClearField("shape")
+    fails(model, tmp_path, "MM102", "no tensor of known rank")
+    model.graph.input[0].type.Clear()
+    fails(model, tmp_path, "MM102", "no tensor of known rank")
+
+
+def test_element_types(tmp_path):
+    for kind in (TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.STRING, TensorProto.COMPLEX64, 77):
+        model = small(node("Identity", ["x"], ["y"]))
+        model.graph.input[0].type.tensor_type.elem_type = kind
+        fails(model, tmp_path, "MM203", 'input "x"', exit=Exit.UNSUPPORTED)
+    half = small(node("Cast", ["x"], ["y"], to=TensorProto.FLOAT16))
+    fails(half, tmp_path, "MM203", "FLOAT16", "float32", exit=Exit.UNSUPPORTED)
+
+
+def test_symbolic_batch_is_one(tmp_path):
+    model = small(node("Relu", ["x"], ["y"]))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "unk__7"
+    assert import_model(save(model, tmp_path)).inputs[0].onnx_shape == (1, 3, 8, 8)
+    assert import_model(save(model, tmp_path), dims={"unk__7": 2}).inputs[0].onnx_shape == (2, 3, 8, 8)
+    fails(model, tmp_path, "MM110", "one of: unk__7", exit=Exit.USAGE, dims={"N": 2})
+
+
+def test_functions_are_inlined(tmp_path):
+    body = helper.make_function(
+        "mine", "Twice", ["a"], ["b"], [node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 17)]
+    )
+    model = small(node("Twice", ["x"], ["t"], domain="mine"), node("Relu", ["t"], ["y"]))
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    model.functions.append(body)
+    assert len(import_model(save(model, tmp_path)).nodes) == 2
+    body.node[0].CopyFrom(node("Twice", ["a"], ["b"], domain="mine"))
+    model.functions[0].CopyFrom(body)
+    fails(model, tmp_path, "MM102", "calls itself")
+
+
+def test_functions_that_grow_exponentially(tmp_path):
+    model = small(node("F0", ["x"], ["y"], domain="mine"))
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    for k in range(30):
+        call = f"F{k + 1}" if k < 29 else "Relu"
+        domain = "mine" if k < 29 else ""
+        nodes = [node(call, ["a"], ["t"], domain=domain), node(call, ["t"], ["b"], domain=domain)]
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("mine", 1)]
+        model.functions.append(helper.make_function("mine", f"F{k}", ["a"], ["b"], nodes, opsets))
+    fails(model, tmp_path, "MM105", "nodes once its functions are inlined")
+
+
+def test_subgraphs(tmp_path):
+    branch = helper.make_graph([node("Relu", ["x"], ["r"])], "b", [], [onnx.ValueInfoProto(name="r")])
+    model = small(
+        node("If", ["c"], ["y"], then_branch=branch, else_branch=branch), constants={"c": np.array(True)}
+    )
+    fails(model, tmp_path, "MM201", "If (domain ai.onnx)", exit=Exit.UNSUPPORTED)
+
+
+# nodes
+
+
+@pytest.mark.parametrize(
+    ("bad", "code", "says"),
+    [
+        (node("Conv", ["x", "w"], ["y"], strides=[1]), "MM104", "strides [1]"),
+        (node("Conv", ["x", "w"], ["y"], strides=[0, 1]), "MM104", "strides [0, 1]"),
+        (node("Conv", ["x", "w"], ["y"], strides=2), "MM103", "strides is not of type INTS"),
+        (node("Conv", ["x", "w"], ["y"], pads=[2**62, 0, 0, 0]), "MM105", "pad"),
+        (node("Conv", ["x", "w"], ["y"], pads=[2**30, 2**30, 2**30, 2**30]), "MM105", "elements"),
+        (node("Conv", ["x", "w"], ["y"], kernel_shape=[5, 5]), "MM104", "kernel_shape [5, 5]"),
+        (node("Conv", ["x", "w"], ["y"], group=3), "MM104", "groups"),
+        (node("Conv", ["x", "w"], ["y"], group=0), "MM104", "groups"),
+        (node("Conv", ["x", "w"], ["y"], dilations=[9, 9]), "MM104", "larger than its padded input"),
+        (node("Conv", ["x", "w"], ["y"], auto_pad="MAYBE"), "MM103", "MAYBE"),
+        (node("Conv", ["x", "w"], ["y"], surprise=1), "MM103", 'no attribute "surprise"'),
+        (node("Conv", ["x"], ["y"]), "MM103", "1 operands, not 2 to 3"),
+        (node("Conv", ["x", "", "w"], ["y"]), "MM103", "operand 1 is missing"),
+        (node("Conv", ["x", "w", "w"], ["y"]), "MM104", "a bias of"),
+        (node("Add", ["x", "w"], ["y"]), "MM104", "do not broadcast"),
+        (node("Reshape", ["x", "shape"], ["y"]), "MM104", "cannot reshape"),
+        (node("Transpose", ["x"], ["y"], perm=[0, 1, 1, 2]), "MM104", "permute"),
+        (node("Concat", ["x", "w"], ["y"], axis=1), "MM104", "concatenate"),
+        (node("Concat", ["x", "x"], ["y"], axis=9), "MM104", "axis 9 of a tensor of rank 4"),
+        (node("Gather", ["x", "nine"], ["y"], axis=1), "MM104", "outside axis 1"),
+        (node("Gather", ["x", "w"], ["y"], axis=1), "MM104", "indices"),
+        (node("Squeeze", ["x", "nine"], ["y"]), "MM104", "axis 9"),
+        (node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], pads=[2, 2, 2, 2]), "MM104", "not smaller"),
+        (node("MaxPool", ["x"], ["y"], kernel_shape=[2**40, 2]), "MM105", ""),
+        (node("MatMul", ["x", "nine"], ["y"]), "MM203", "I64"),
+        (node("Expand", ["x", "huge"], ["y"]), "MM105", ""),
+        (node("Tile", ["x", "huge4"], ["y"]), "MM105", ""),
+        (node("Pad", ["x", "huge8"], ["y"]), "MM105", ""),
+        (node("Clip", ["x", "nan"], ["y"]), "MM104", "not a number"),
+        (node("LeakyRelu", ["x"], ["y"], alpha=float("nan")), "MM103", "not a number"),
+        (node("Elu", ["x"], ["y"], alpha=float("inf")), "MM103", "infinite"),
+        (node("Not", ["x"], ["y"]), "MM104", "bool"),
+        (node("Flatten", ["x"], ["y"], axis=7), "MM104", "axis 7"),
+        (node("Split", ["x"], ["y", "z"], axis=1), "MM104", ""),
+        (node("Slice", ["x", "nine", "nine", "zero", "zero"], ["y"]), "MM104", "slice"),
+        (node("Slice", ["x", "nine", "nine", "zero"], ["y"]), "MM105", "empty"),
+        (node("Resize", ["x", "", "scales"], ["y"]), "MM104", "scales"),
+        (node("Relu", ["x"], ["y"], name="\x1b[31m\n\r\u202e" * 50), "MM103", "2 outputs"),
+        (node("Softmax", ["x"], ["y"], axis=4), "MM104", "axis 4"),
+        (node("BatchNormalization", ["x", "v", "v", "v", "neg"], ["y"]), "MM107", "finite"),
+    ],
+)
+def test_bad_nodes(bad, code, says, tmp_path):
+    if bad.op_type == "Relu":
+        bad.output.append("z")
+    elif not bad.name:
+        bad.name = "culprit"
+    constants = {
+        "w": W,
+        "shape": np.array([5, 5]),
+        "nine": np.array([9]),
+        "zero": np.array([0]),
+        "huge": np.array([2**40, 1, 1, 1]),
+        "huge4": np.array([2**40, 1, 1, 1]),
+        "huge8": np.array([2**40, 0, 0, 0, 0, 0, 0, 0]),
+        "nan": np.array(np.nan, np.float32),
+        "scales": np.array([1, 1, 0, -1], np.float32),
+        "v": np.ones(3, np.float32),
+        "neg": np.full(3, -1, np.float32),
+    }
+    exit = Exit.UNSUPPORTED if code.startswith("MM2") else Exit.BAD_MODEL
+    fails(small(bad, constants=constants), tmp_path, code, says, f"node 0 ({bad.op_type})", exit=exit)
+
+
+def test_attribute_given_twice(tmp_path):
+    bad = node("Softmax", ["x"], ["y"], axis=1)
+    bad.attribute.append(bad.attribute[0])
+    fails(small(bad), tmp_path, "MM103", "twice")
+
+
+@pytest.mark.parametrize("scale", [0.0, -0.1, np.nan, np.inf])
+def test_scales(scale, tmp_path):
+    constants = {"s": np.array(scale, np.float32), "z": np.array(0, np.int8)}
+    quantize = small(node("QuantizeLinear", ["x", "s", "z"], ["y"], name="q"), constants=constants)
+    fails(quantize, tmp_path, "MM107", "a scale is", '(QuantizeLinear) "q"')
+
+
+def test_quantization_parameters(tmp_path):
+    constants = {
+        "s": np.full(3, 0.1, np.float32),
+        "one": np.array(0.1, np.float32),
+        "z": np.zeros(2, np.int8),
+        "wide": np.array(0, np.int32),
+        "q": np.zeros((3, 4), np.int8),
+    }
+    bad = [
+        (["x", "s", "z"], "3 scales and 2 zero points"),
+        (["x", "one", "wide"], "QuantizeLinear to I32"),
+        (["x", "z"], "scales of type int8"),
+    ]
+    for inputs, says in bad:
+        with pytest.raises(CompileError, match=says):
+            import_model(save(small(node("QuantizeLinear", inputs, ["y"]), constants=constants), tmp_path))
+    wrong = node("DequantizeLinear", ["q", "s"], ["y"], axis=1)
+    fails(small(wrong, constants=constants), tmp_path, "MM107", "[3] scales for axis 1 of [3, 4]")
+
+
+def test_all_that_is_unsupported_is_listed(tmp_path):
+    nodes = [
+        node("Relu", ["x"], ["a"]),
+        node("Strange", ["a"], ["b"], domain="com.example", name="one"),
+        node("Strange", ["b"], ["c"], domain="com.example", name="two"),
+        node("TopK", ["a", "k"], ["d", "e"]),
+        node("Resize", ["x", "", "s"], ["f"], mode="linear", antialias=1, name="third"),
+        node("Sum", ["c", "d", "f"], ["y"]),
+    ]
+    constants = {"k": np.array([2]), "s": np.array([1, 1, 0.5, 0.5], np.float32)}
+    error = fails(
+        small(*nodes, constants=constants, opset=18),
+        tmp_path,
+        "MM201",
+        "3 operators or features are not supported",
+        "Strange (domain com.example), 2 times",
+        "TopK (domain ai.onnx), 1 times",
+        "Resize: Resize with antialias",
+        exit=Exit.UNSUPPORTED,
+    )
+    assert [w.node for w in error.at] == [3, 1, 4]
+
+
+def test_dead_nodes_do_not_matter(tmp_path):
+    nodes = [node("Relu", ["x"], ["y"]), node("Strange", ["x"], ["z"], domain="com.example")]
+    assert len(import_model(save(small(*nodes), tmp_path)).nodes) == 1
+
+
+# constants
+
+
+def constant_proto(**fields):
+    proto = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3])
+    for name, value in fields.items():
+        if isinstance(value, (list, tuple)):
+            proto.ClearField(name)
+            getattr(proto, name).extend(value)
+        else:
+            setattr(proto, name, value)
+    return proto
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({}, "MM108"),
+        ({"raw_data": b"\0" * 431}, "MM108"),
+        ({"raw_data": b"\0" * 436}, "MM108"),
+        ({"float_data": [0.0] * 107}, "MM108"),
+        ({"dims": [4, 3, 3, -3]}, "MM105"),
+        ({"dims": [2**31, 2**31, 3, 3], "raw_data": b"\0" * 16}, "MM105"),
+        ({"dims": [2**62] * 4}, "MM105"),
+        ({"data_type": 99, "raw_data": b"\0" * 432}, "MM203"),
+        ({"data_type": TensorProto.STRING, "string_data": [b"a"] * 108}, "MM203"),
+        ({"data_type": TensorProto.INT8, "int32_data": [300] * 108}, "MM108"),
+    ],
+)
+def test_bad_constants(fields, code, tmp_path):
+    model = small(node("Conv", ["x", "w"], ["y"]))
+    model.graph.initializer.append(constant_proto(**fields))
+    exit = Exit.UNSUPPORTED if code == "MM203" else Exit.BAD_MODEL
+    fails(model, tmp_path, code, '"w"', exit=exit)
+
+
+@pytest.mark.parametrize(
+    ("array", "kind"),
+    [
+        (np.array([1.5, -2], np.float64), TensorProto.DOUBLE),
+        (np.array([1.5, -2], np.float16), TensorProto.FLOAT16),
+        (np.array([1.5, -2], np.float32), TensorProto.BFLOAT16),
+        (np.array([-8, 7, 3], np.int64), TensorProto.INT4),
+        (np.array([15, 0, 3], np.int64), TensorProto.UINT4),
+        (np.array([True, False]), TensorProto.BOOL),
+        (np.array([-(2**40), 5]), TensorProto.INT64),
+        (np.array([2**16 - 1, 5]), TensorProto.UINT16),
+    ],
+)
+@pytest.mark.parametrize("raw", [True, False])
+def test_every_way_to_store_a_constant(array, kind, raw, tmp_path):
+    from mmcc.frontend.tensors import to_array
+
+    proto = helper.make_tensor("w", kind, array.shape, array.tolist())
+    if raw:
+        proto = numpy_helper.from_array(numpy_helper.to_array(proto), "w")
+    np.testing.assert_array_equal(to_array(proto, tmp_path), array)
+
+
+def external(location, **entries):
+    proto = constant_proto(data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **entries}.items():
+        proto.external_data.add(key=key, value=str(value))
+    model = small(node("Conv", ["x", "w"], ["y"]))
+    model.graph.initializer.append(proto)
+    return model
+
+
+def test_external_data(tmp_path):
+    home = tmp_path / "home"
+    (home / "sub").mkdir(parents=True)
+    data = np.arange(108, dtype=np.float32).tobytes()
+    (home / "w.bin").write_bytes(b"\0" * 8 + data)
+    (home / "sub" / "w.bin").write_bytes(data)
+    (tmp_path / "secret.bin").write_bytes(data)
+    os.symlink(tmp_path / "secret.bin", home / "link.bin")
+    os.symlink(home / "loop", home / "loop")
+    os.mkfifo(home / "pipe")
+    for location, more in (
+        ("w.bin", {"offset": 8}),
+        ("w.bin", {"offset": 8, "length": 432}),
+        ("sub/w.bin", {}),
+    ):
+        graph = import_model(save(external(location, **more), home))
+        assert graph.constants["w"].sum() == np.arange(108).sum()
+    for location in ("../secret.bin", str(tmp_path / "secret.bin"), "link.bin", "sub/../../secret.bin"):
+        fails(external(location), home, "MM106", "outside the model's folder")
+    for location in ("missing.bin", "sub", "loop", "pipe", "", "w.bin\0"):
+        fails(external(location), home, "MM106")
+    for more in ({"offset": -1}, {"offset": 9}, {"length": 2**60}, {"offset": "x"}, {"offset": 2**70}):
+        fails(external("w.bin", **more), home, "MM106")
+
+
+# memory and time
+
+
+def small_bomb(*nodes, **constants):
+    """The nodes' result b, added to the input."""
+    return small(
+        *nodes,
+        node("ReduceMean", ["b"], ["m"], keepdims=0),
+        node("Add", ["x", "m"], ["y"]),
+        constants=constants,
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "constants"),
+    [
+        ([node("ConstantOfShape", ["s"], ["b"])], {"s": np.array([2**20, 2**9])}),
+        ([node("ConstantOfShape", ["s"], ["b"])], {"s": np.array([2**62, 2**62])}),
+        ([node("Expand", ["one", "s"], ["b"])], {"one": np.ones(1, np.float32), "s": np.array([2**30])}),
+        ([node("Tile", ["one", "s"], ["b"])], {"one": np.ones(1, np.float32), "s": np.array([2**30])}),
+        ([node("Pad", ["one", "s"], ["b"])], {"one": np.ones(1, np.float32), "s": np.array([2**29, 2**29])}),
+        (
+            [node("Range", ["o", "n", "d"], ["b"])],
+            {"o": np.float32(0), "n": np.float32(1e9), "d": np.float32(1)},
+        ),
+        (
+            [node("Conv", ["i", "k"], ["b"], pads=[2**15] * 4, strides=[2**15, 2**15])],
+            {"i": np.ones((1, 1, 1, 1), np.float32), "k": np.ones((1, 1, 1, 1), np.float32)},
+        ),
+        (
+            [node("ConvTranspose", ["i", "k"], ["b"], strides=[2**15, 2**15], output_shape=[1, 1])],
+            {"i": np.ones((1, 1, 2, 2), np.float32), "k": np.ones((1, 1, 1, 1), np.float32)},
+        ),
+        (
+            [node("MaxPool", ["i"], ["b"], kernel_shape=[2**15, 2**15], pads=[2**15 - 1] * 4)],
+            {"i": np.ones((1, 1, 1, 1), np.float32)},
+        ),
+        (
+            [node("Resize", ["i", "", "r"], ["b"], mode="linear")],
+            {"i": np.ones((1, 1, 1, 2**13), np.float32), "r": np.array([1, 1, 2**16, 2**-13], np.float32)},
+        ),
+    ],
+)
+def test_memory_bombs(nodes, constants, tmp_path):
+    began = time.monotonic()
+    model = small_bomb(*nodes, **{k: np.asarray(v) for k, v in constants.items()})
+    with pytest.raises(CompileError) as caught:
+        import_model(save(model, tmp_path))
+    assert caught.value.code in ("MM105", "MM111"), str(caught.value)
+    assert time.monotonic() - began < 5
+
+
+def test_many_small_bombs_share_one_budget(tmp_path):
+    nodes = [node("ConstantOfShape", ["s"], [f"b{k}"]) for k in range(40)]
+    nodes.append(node("Sum", [f"b{k}" for k in range(40)], ["b"]))
+    fails(small_bomb(*nodes, s=np.array([2**21])), tmp_path, "MM111", "bytes")
+    fails(
+        small_bomb(*nodes[:2], node("Add", ["b0", "b1"], ["b"]), s=np.array([99])),
+        tmp_path,
+        "MM111",
+        max_bytes=99,
+    )
+
+
+@st.composite
+def damage(draw):
+    """Where and how a file is damaged."""
+    flips = draw(st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4))
+    cut = draw(st.one_of(st.just(1.0), st.floats(0.5, 1)))
+    return flips, cut
+
+
+def _victim():
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        node("Conv", ["d", "w"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        node("Clip", ["c", "zero", "six"], ["r"]),
+        node("MaxPool", ["r"], ["p"], kernel_shape=[2, 2], ceil_mode=1),
+        node("Resize", ["p", "", "scales"], ["u"], mode="linear"),
+        node("Shape", ["u"], ["shape"]),
+        node("Slice", ["shape", "from", "to"], ["n"]),
+        node("Concat", ["n", "minus"], ["target"], axis=0),
+        node("Reshape", ["u", "target"], ["f"]),
+        node("Gemm", ["f", "v"], ["g"], transB=1),
+        node("Softmax", ["g"], ["y"]),
+    ]
+    constants = {
+        "s": np.array(0.1, np.float32),
+        "z": np.array(3, np.int8),
+        "w": W,
+        "zero": np.array(0, np.float32),
+        "six": np.array(6, np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+        "from": np.array([0]),
+        "to": np.array([1]),
+        "minus": np.array([-1]),
+        "v": np.zeros((5, 64), np.float32),
+    }
+    return small(*nodes, constants=constants).SerializeToString()
+
+
+VICTIM = _victim()
+
+
+@given(damage())
+@settings(max_examples=400, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_damaged_files(tmp_path, harm):
+    """Only CompileError may come out; a damaged file may also still be a model."""
+    flips, cut = harm
+    data = bytearray(VICTIM)
+    for place, value in flips:
+        data[min(int(place * len(data)), len(data) - 1)] = value
+    path = save(bytes(data[: int(cut * len(data))]), tmp_path)
+    try:
+        graph = import_model(path, max_bytes=2**24)
+    except CompileError as error:
+        code = error.code
+    else:
+        code = "MM101" if str(graph) else ""
+    assert code in CODES
