@@ -87,6 +87,7 @@ def conv(op: Conv, site: Site) -> KernelUse:
         ("in_channels", w.shape[3]),
         ("out_channels", w.shape[0] // op.groups),
         ("weights_row", w.shape[2] * w.shape[3] * BLOCK),
+        ("weights_block", w[0].size * BLOCK),
         ("fused", int(fused)),
         ("taps", 1 if fused else w.shape[2]),
         ("run", w.shape[2] * w.shape[3] if fused else w.shape[3]),
