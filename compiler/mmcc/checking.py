@@ -40,8 +40,8 @@ def operator_rows() -> list[dict[str, str]]:
     """Name (with its domain), versions and notes of every operator that can be imported."""
     return [
         {
-            "name": f"{row.domain}.{row.name}" if row.domain else row.name,
-            "versions": row.versions,
+            "name": f"{row.domain}.{row.op}" if row.domain else row.op,
+            "versions": f"{row.since} and newer",
             "notes": row.notes,
         }
         for row in supported_operators()

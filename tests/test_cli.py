@@ -1,0 +1,304 @@
+"""The command line as a user meets it: what works, and what every kind of bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mmcc.cli import main
+from onnx import TensorProto, helper, numpy_helper
+
+DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
+MODEL = DIGITS / "digits_int8.onnx"
+
+
+def run(*args):
+    return CliRunner().invoke(main, [str(a) for a in args])
+
+
+def conv_model(weights=None, name="conv", input_name="x", output_name="y", dims=(1, 2, 6, 6), scale=None):
+    """A small model: one Conv, quantized if a scale is given."""
+    w = np.ones((3, 2, 3, 3), np.float32) if weights is None else weights
+    inits = [numpy_helper.from_array(w, "w")]
+    nodes = [helper.make_node("Conv", [input_name, "w"], [output_name], name=name)]
+    if scale is not None:
+        inits += [numpy_helper.from_array(np.array(scale, np.float32), "s")]
+        inits += [numpy_helper.from_array(np.array(0, np.int8), "z")]
+        nodes = [
+            helper.make_node("QuantizeLinear", [input_name, "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            helper.make_node("Conv", ["d", "w"], [output_name], name=name),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, list(dims))],
+        [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, None)],
+        inits,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def saved(model, folder, name="model.onnx"):
+    path = folder / name
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return path
+
+
+@pytest.mark.quick
+def test_help_is_instant():
+    command = [sys.executable, "-m", "mmcc.cli", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    best = 9.0
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        best = min(best, time.perf_counter() - began)
+    empty = 9.0
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import click"], check=True, capture_output=True)
+        empty = min(empty, time.perf_counter() - began)
+    assert best < max(0.2, 4 * empty)  # the second bound is for machines under load
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("command", ["compile", "check", "verify", "bench", "targets", "ops"])
+def test_every_command_explains_itself(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_compile_verify_and_bench_on_the_host(tmp_path):
+    out = tmp_path / "digits"
+    result = run("compile", MODEL, "--target", "host", "-o", out, "--name", "digits", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model"]["params"] == 16_602
+    data = ("--data", DIGITS / "test_data.npz")
+    result = run("verify", out, *data, "--json", "--per-node", "--limit", "20")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["ok"]
+    assert found["accuracy"]["total"] == 20
+    assert {"max_abs", "max_lsb", "mismatch_rate", "top1_agreement", "per_node"} <= set(found)
+    assert all(row["ok"] for row in found["per_node"])
+    result = run("bench", out, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["milliseconds"] > 0
+    result = run("verify", out, *data, "--sanitize", "--limit", "5", "--json")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_package_is_replaced_and_other_folders_are_left_alone(tmp_path):
+    path, out = saved(conv_model(), tmp_path), tmp_path / "out"
+    assert run("compile", path, "-o", out).exit_code == 0
+    assert run("compile", path, "-o", out).exit_code == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    result = run("compile", path, "-o", tmp_path / "mine")
+    assert result.exit_code == 2
+    assert "left alone" in result.output
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def refused(path, tmp_path, code, *says, args=()):
+    """The compiler ends with `code`, says what is wrong, and leaves nothing behind."""
+    before = sorted(p.name for p in tmp_path.iterdir())
+    result = run("compile", path, "-o", tmp_path / "refused", *args)
+    assert result.exit_code == code, result.output
+    assert result.output.startswith("error[MM"), result.output
+    assert "Traceback" not in result.output
+    for text in says:
+        assert text in result.output, result.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("content", [b"", b"\x08", b"not a model at all", b"\xff" * 4096], ids=["empty", "tiny", "text", "noise"])
+def test_a_file_that_is_no_model(content, tmp_path):
+    refused(saved(content, tmp_path), tmp_path, 3)
+
+
+@pytest.mark.quick
+def test_a_file_cut_short(tmp_path):
+    whole = MODEL.read_bytes()
+    for part in (10, 100, len(whole) // 2, len(whole) - 3):
+        refused(saved(whole[:part], tmp_path), tmp_path, 3)
+
+
+@pytest.mark.quick
+def test_a_file_that_is_not_there(tmp_path):
+    refused(tmp_path / "nowhere.onnx", tmp_path, 3, "nowhere.onnx")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("location", ["weights.bin", "../secret.bin", "/etc/passwd"])
+def test_external_data_missing_or_outside(location, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 4096)
+    model = conv_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    refused(saved(model, folder), folder, 3)
+
+
+@pytest.mark.quick
+def test_all_unknown_operators_are_listed(tmp_path):
+    model = conv_model()
+    model.graph.node.append(helper.make_node("Frobnicate", ["y"], ["a"], name="first", domain="com.example"))
+    model.graph.node.append(helper.make_node("Defenestrate", ["a"], ["b"], name="second", domain="com.example"))
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    model.graph.output[0].name = "b"
+    refused(saved(model, tmp_path), tmp_path, 4, "Frobnicate", "Defenestrate", "first")
+
+
+@pytest.mark.quick
+def test_a_symbolic_dimension_needs_a_value(tmp_path):
+    path = saved(conv_model(dims=("N", 2, "height", 6)), tmp_path)
+    refused(path, tmp_path, 3, "height", "--dim height=")
+    assert run("compile", path, "-o", tmp_path / "ok", "--dim", "height=7").exit_code == 0
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dim", ["height", "height=0", "height=-1", "height=x", "=3"])
+def test_a_malformed_dimension(dim, tmp_path):
+    refused(saved(conv_model(), tmp_path), tmp_path, 2, args=("--dim", dim))
+
+
+@pytest.mark.quick
+def test_absurd_sizes(tmp_path):
+    refused(saved(conv_model(dims=(1, 2, 2**30, 2**30)), tmp_path), tmp_path, 3)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_scales_that_make_no_sense(scale, tmp_path):
+    refused(saved(conv_model(scale=scale), tmp_path), tmp_path, 3, "scale")
+
+
+HOSTILE = ['"; #error "', "*/ int main; /*", "a\nb", "int", "x\\", "??/", "%s%n", "\u202ename", "a" * 300]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=[f"name{k}" for k in range(len(HOSTILE))])
+def test_hostile_names_are_harmless(name, tmp_path):
+    model = conv_model(name=name, input_name=name + "in", output_name=name + "out")
+    out = tmp_path / "out"
+    result = run("compile", saved(model, tmp_path), "-o", out)
+    assert result.exit_code == 0, result.output
+    assert run("verify", out, "--json").exit_code == 0
+
+
+def test_names_that_clean_to_the_same_identifier(tmp_path):
+    model = conv_model(output_name="a.b")
+    model.graph.node.append(helper.make_node("Relu", ["a.b"], ["a/b"]))
+    model.graph.output.append(helper.make_tensor_value_info("a/b", TensorProto.FLOAT, None))
+    out = tmp_path / "out"
+    assert run("compile", saved(model, tmp_path, "int.onnx"), "-o", out).exit_code == 0
+    assert run("verify", out, "--json").exit_code == 0
+
+
+@pytest.mark.quick
+def test_an_output_that_cannot_be_written(tmp_path):
+    path = saved(conv_model(), tmp_path)
+    (tmp_path / "file").write_text("")
+    assert run("compile", path, "-o", tmp_path / "file").exit_code == 2
+    assert run("compile", path, "-o", tmp_path / "file" / "below").exit_code == 2
+    if os.geteuid() != 0:
+        locked = tmp_path / "locked"
+        locked.mkdir(mode=0o500)
+        assert run("compile", path, "-o", locked / "out").exit_code == 2
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("ram", ["0", "-1", "lots", "12Q", "", "1e3", "999999999999999999999G"])
+def test_a_malformed_ram_limit(ram, tmp_path):
+    path = saved(conv_model(), tmp_path)
+    if ram == "":
+        pytest.skip("an empty text means: no limit")
+    refused(path, tmp_path, 2, "--ram", args=("--ram", ram))
+
+
+def test_a_limit_that_cannot_be_met(tmp_path):
+    refused(MODEL, tmp_path, 5, "bytes of RAM are needed", "least", "--> ", "try:", args=("--ram", "1K"))
+    refused(MODEL, tmp_path, 5, "flash", args=("--flash", "2K"))
+
+
+@pytest.mark.quick
+def test_a_compiler_that_is_missing(tmp_path):
+    target = tmp_path / "board.toml"
+    target.write_text('same_as = "cortex-m4"\ncompiler = "no-such-gcc"\n')
+    refused(saved(conv_model(), tmp_path), tmp_path, 8, "no-such-gcc", "is not installed", args=("-t", target))
+
+
+@pytest.mark.quick
+def test_a_target_that_is_unknown(tmp_path):
+    refused(saved(conv_model(), tmp_path), tmp_path, 2, "z80", "cortex-m4", args=("-t", "z80"))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", ["int", "9lives", "a-b", "a b", "__x"])
+def test_a_prefix_that_c_does_not_allow(name, tmp_path):
+    refused(saved(conv_model(), tmp_path), tmp_path, 2, "--name", args=("--name", name))
+
+
+@pytest.mark.quick
+def test_check_plans_nothing(tmp_path):
+    result = run("check", MODEL, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["operators"]["ConvInt8"] >= 5
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_a_folder_that_is_no_package(command, tmp_path):
+    result = run(command, tmp_path)
+    assert result.exit_code == 2
+    assert "mmcc compile" in result.output
+
+
+@pytest.mark.quick
+def test_ops_and_targets_list_something():
+    assert "Conv" in run("ops").output
+    assert "cortex-m55" in run("targets").output
+    assert json.loads(run("targets", "--json").stdout)
+
+
+def test_data_that_does_not_fit(tmp_path):
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(), tmp_path), "-o", out).exit_code == 0
+    np.savez(tmp_path / "wrong.npz", input_0=np.zeros((1, 2, 9, 9), np.float32))
+    np.savez(tmp_path / "none.npz", other=np.zeros(3))
+    (tmp_path / "text.npz").write_text("hello")
+    for name in ("wrong", "none", "text", "absent"):
+        result = run("verify", out, "--data", tmp_path / f"{name}.npz")
+        assert result.exit_code == 2, result.output
+        assert "error[MM007]" in result.output
+
+
+def test_a_mismatch_is_told(tmp_path):
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(), tmp_path), "-o", out).exit_code == 0
+    np.savez(tmp_path / "in.npz", input_0=np.ones((1, 2, 6, 6), np.float32))
+    np.savez(tmp_path / "out.npz", output_0=np.full((1, 3, 4, 4), 7.0, np.float32))
+    result = run("verify", out, "--data", tmp_path / "in.npz", "--expected", tmp_path / "out.npz")
+    assert result.exit_code == 7
+    assert "MISMATCH" in result.output
+
+
+def test_the_generic_target_names_the_specific_ones(tmp_path):
+    result = run("compile", saved(conv_model(), tmp_path), "-o", tmp_path / "out", "-t", "cortex-m")
+    assert result.exit_code == 0, result.output
+    assert "cortex-m55" in result.output
+
+
