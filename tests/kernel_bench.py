@@ -1,9 +1,9 @@
 """Runs the C kernel of one op on the host in every way a plan may ask for, and compares with its reference.
 
 The ways: all rows at once; any number of rows a call from rings that hold only the rows still needed; columns
-in strips that hold only the columns needed; tensors that are strided slots of larger ones. All share one C
-function; everything around and outside what may be read is poison, and everything around what may be written
-is checked to be as it was.
+in strips that hold only the columns needed; tensors that are strided slots of larger ones; an elementwise
+output exactly over its input. All share one C function; everything around and outside what may be read is
+poison, and everything around what may be written is checked to be as it was.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,16 @@ import numpy as np
 from cffi import FFI
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
-from mmcc.ir.graph import DType, Graph, Node, Port, Tensor, geometry
+from mmcc.ir.graph import DType, Graph, Node, Tensor, geometry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
 from mmcc.target import Target, load_target
 
 WARNINGS = (
-    "-std=c99 -Wall -Wextra -Wpedantic -Wconversion -Wshadow -Wdouble-promotion -Wvla -Wstrict-prototypes -Werror"
-).split()
+    *("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow"),
+    *("-Wdouble-promotion", "-Wvla", "-Wstrict-prototypes", "-Werror"),
+)
+
 RED = 64  # bytes between any two buffers
 POISON = 0xA5
 SPARE = 3  # channels more, before and behind, of a strided slot
@@ -62,6 +65,16 @@ class OpCase:
     def activations(self) -> list[int]:
         return [k for k in range(len(self.inputs)) if not self.is_constant(k)]
 
+    @property
+    def overwritten(self) -> int | None:
+        """The activation over which an elementwise op may write its output exactly."""
+        for n, read in enumerate(self.nest.reads):
+            k = read.operand
+            same_size = self.inputs[k].dtype.itemsize == self.want.dtype.itemsize
+            if same_size and not self.is_constant(k) and self.nest.is_elementwise_in(n):
+                return k
+        return None
+
     def rows(self, k: int, row: int) -> Span:
         """Rows of operand k that output row `row` needs, as the kernel's geometry counts them."""
         if len(self.inputs[k].shape) < len(self.want.shape):
@@ -87,7 +100,7 @@ class OpCase:
         return depth
 
 
-WAYS = ("whole", "ring", "strided", "strip")
+WAYS = ("whole", "ring", "strided", "strip", "in_place")
 
 
 class Bench:
@@ -137,6 +150,7 @@ class Bench:
             *(["ring"] if by_rows else []),
             "strided",
             *(["strip"] if by_cols and same_rank else []),
+            *(["in_place"] if case.overwritten is not None else []),
         )
 
     def _place(self, case: OpCase, way: str, tensors: dict[str, Tensor]) -> None:
@@ -144,6 +158,10 @@ class Bench:
         for k in (*case.activations, "y"):
             name = f"{case.name}/{way}/{k}"
             tensor = tensors[name]
+            if way == "in_place" and k == "y":
+                start, slot = layout[f"{case.name}/{way}/{case.overwritten}"]
+                layout[name] = (start, replace(slot, buffer=name))
+                continue
             rows, cols, channels = geometry(tensor.shape)
             pixel = channels * tensor.dtype.size
             if way == "strip":
@@ -161,7 +179,7 @@ class Bench:
     def strips(self, case: OpCase) -> list[Span]:
         width = geometry(case.want.shape)[1]
         cuts = sorted({0, width // 3, width // 3 * 2, width})
-        return [Span(a, b) for a, b in zip(cuts, cuts[1:], strict=False) if a < b]
+        return [Span(a, b) for a, b in pairwise(cuts) if a < b]
 
     def _strip_width(self, case: OpCase, k: int | str) -> int:
         if k == "y":
@@ -184,7 +202,8 @@ class Bench:
             "void bench_kernel(uint8_t *arena, int32_t node, int32_t begin, int32_t end, const int32_t *c);"
         )
         runner.append(
-            "void bench_kernel(uint8_t *arena, int32_t node, int32_t begin, int32_t end, const int32_t *c)\n{\n"
+            "void bench_kernel(uint8_t *arena, int32_t node, int32_t begin, int32_t end, const int32_t *c)\n"
+            "{\n"
             "    uint8_t *memory[2];\n    memory[BENCH_MEMORY_SRAM] = arena;\n"
             "    memory[BENCH_MEMORY_WEIGHTS] = (uint8_t *)(uintptr_t)&bench_weights;\n"
             "    bench_columns columns = columns_0[0];\n"
@@ -219,7 +238,7 @@ class Bench:
     # ---- running
 
     def call(self, arena: np.ndarray, node: int, rows: Span, cols: Span, ins: list[int], out: int) -> None:
-        window = np.array([cols.lo, cols.hi, *(ins + [0, 0, 0])[:3], out], np.int32)
+        window = np.array([cols.lo, cols.hi, *[*ins, 0, 0, 0][:3], out], np.int32)
         self.run_c(
             self.ffi.cast("uint8_t *", arena.ctypes.data),
             node,

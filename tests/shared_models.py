@@ -70,7 +70,9 @@ def model_path(name: str) -> Path:
 def _make(bare: str) -> None:
     script = str(MODELS / "make_models.py")
     out = str(_generated())
-    subprocess.run([sys.executable, script, "--out", out, "--inputs", "1", bare], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, script, "--out", out, "--inputs", "1", bare], check=True, capture_output=True
+    )
 
 
 @functools.cache

@@ -122,7 +122,9 @@ def refused(path, tmp_path, code, *says, args=()):
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("content", [b"", b"\x08", b"not a model at all", b"\xff" * 4096], ids=["empty", "tiny", "text", "noise"])
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08", b"not a model at all", b"\xff" * 4096], ids=["empty", "tiny", "text", "noise"]
+)
 def test_a_file_that_is_no_model(content, tmp_path):
     refused(saved(content, tmp_path), tmp_path, 3)
 
@@ -157,7 +159,9 @@ def test_external_data_missing_or_outside(location, tmp_path):
 def test_all_unknown_operators_are_listed(tmp_path):
     model = conv_model()
     model.graph.node.append(helper.make_node("Frobnicate", ["y"], ["a"], name="first", domain="com.example"))
-    model.graph.node.append(helper.make_node("Defenestrate", ["a"], ["b"], name="second", domain="com.example"))
+    model.graph.node.append(
+        helper.make_node("Defenestrate", ["a"], ["b"], name="second", domain="com.example")
+    )
     model.opset_import.append(helper.make_opsetid("com.example", 1))
     model.graph.output[0].name = "b"
     refused(saved(model, tmp_path), tmp_path, 4, "Frobnicate", "Defenestrate", "first")
@@ -238,7 +242,9 @@ def test_a_limit_that_cannot_be_met(tmp_path):
 def test_a_compiler_that_is_missing(tmp_path):
     target = tmp_path / "board.toml"
     target.write_text('same_as = "cortex-m4"\ncompiler = "no-such-gcc"\n')
-    refused(saved(conv_model(), tmp_path), tmp_path, 8, "no-such-gcc", "is not installed", args=("-t", target))
+    refused(
+        saved(conv_model(), tmp_path), tmp_path, 8, "no-such-gcc", "is not installed", args=("-t", target)
+    )
 
 
 @pytest.mark.quick
@@ -300,5 +306,3 @@ def test_the_generic_target_names_the_specific_ones(tmp_path):
     result = run("compile", saved(conv_model(), tmp_path), "-o", tmp_path / "out", "-t", "cortex-m")
     assert result.exit_code == 0, result.output
     assert "cortex-m55" in result.output
-
-

@@ -1,4 +1,4 @@
-"""Every convolutional and dense model: compiled, built, and held to ONNX Runtime's outputs on this machine."""
+"""Every convolutional and dense model: compiled, built, and held to ONNX Runtime's outputs on the host."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from mmcc.errors import CompileError, Exit
 from mmcc.package import load_package
 from mmcc.pipeline import CompileOptions, compile_model
 from mmcc.verifying import VerifyOptions, verify_package
-from shared_models import MODELS, UNSUPPORTED, inputs_path, kept_models, model_path, needs_shared, outputs_path
+from shared_models import (
+    MODELS,
+    UNSUPPORTED,
+    inputs_path,
+    kept_models,
+    model_path,
+    needs_shared,
+    outputs_path,
+)
 
 pytestmark = [needs_shared, pytest.mark.slow]
 

@@ -262,7 +262,8 @@ def _show_verified(found: dict[str, Any]) -> None:
         lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
         mark = "ok      " if row["ok"] else "MISMATCH"
         click.echo(
-            f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{lsb}  {row['name'][:60]}"
+            f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{lsb}"
+            f"  {row['name'][:60]}"
         )
 
 
@@ -282,7 +283,8 @@ def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verb
         click.echo(json.dumps(found, indent=1))
     elif on == "host":
         click.echo(
-            f"{found['milliseconds']:.4f} ms, median of {found['runs']} (quartiles {found['low']:.4f}, {found['high']:.4f})"
+            f"{found['milliseconds']:.4f} ms, median of {found['runs']} "
+            f"(quartiles {found['low']:.4f}, {found['high']:.4f})"
         )
     else:
         _show_bench(found)
@@ -293,7 +295,8 @@ def _show_bench(found: dict[str, Any]) -> None:
     total = max(1, sum(row["instructions"] for row in found["per_node"]))
     for row in found["per_node"]:
         click.echo(
-            f"  {row['index']:>4} {row['op']:<20} {row['instructions']:>14,} {row['instructions'] / total:>7.1%}"
+            f"  {row['index']:>4} {row['op']:<20} {row['instructions']:>14,}"
+            f" {row['instructions'] / total:>7.1%}"
         )
     for kind in ("functions", "mnemonics"):
         for name, count in list(found.get(kind, {}).items())[:20]:

@@ -105,12 +105,15 @@ class HostModel:
 
     def set_hook(self, hook: Callable[[int, bool], None]) -> None:
         """Call `hook(node, after)` before and after each node; the library must be built with hooks."""
-        self._callback = self._ffi.callback(
-            "void(uint32_t, uint32_t)", lambda node, after: hook(node, bool(after))
-        )
+
+        def call(node: int, after: int) -> None:
+            hook(node, bool(after))
+
+        self._callback = self._ffi.callback("void(uint32_t, uint32_t)", call)
         self._lib.mmcc_adapter_set_hook(self._callback)
 
     def memory(self, k: int, size: int) -> NDArray[np.uint8]:
         """The bytes of memory k of the context (arena, weights, ...), to read and write; needs hooks."""
         pointer = self._lib.mmcc_adapter_memory(k)
-        return np.frombuffer(self._ffi.buffer(pointer, size), np.uint8)
+        buffer: Any = self._ffi.buffer(pointer, size)
+        return np.frombuffer(buffer, np.uint8)

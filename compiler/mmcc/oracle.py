@@ -18,7 +18,7 @@ class Oracle:
     def __init__(self, model: Path, values: Sequence[str], dims: dict[str, int] | None = None) -> None:
         """`values` are what `run` returns, in order: outputs of the model or any value within it."""
         try:
-            import onnxruntime as ort
+            import onnxruntime
         except ImportError as error:
             raise CompileError(
                 "MM801",
@@ -26,6 +26,7 @@ class Oracle:
                 exit=Exit.TOOL_MISSING,
                 hint="pip install onnxruntime, or give --expected outputs.npz",
             ) from error
+        ort: Any = onnxruntime
         options = ort.SessionOptions()
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1

@@ -67,7 +67,7 @@ def load_package(folder: Path) -> Package:
     """Read the record of a compiled package; CompileError if `folder` is none."""
     path = folder / FOLDER / "package.json"
     try:
-        raw = json.loads(path.read_text())
+        raw: dict[str, Any] = json.loads(path.read_text())
     except (OSError, ValueError) as error:
         raise CompileError(
             "MM004",
@@ -80,9 +80,9 @@ def load_package(folder: Path) -> Package:
         raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again")
     raw.pop("schema")
     tensors = {name: _tensor_in(name, value) for name, value in raw.pop("tensors").items()}
-    ports = {kind: tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs")}
+    inputs, outputs = (tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs"))
     views = {name: View(*value) for name, value in raw.pop("views").items()}
-    return Package(**raw, tensors=tensors, views=views, **ports)
+    return Package(**raw, tensors=tensors, views=views, inputs=inputs, outputs=outputs)
 
 
 def is_package(folder: Path) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +90,10 @@ def run_on_host(
 ) -> list[NDArray[Any]]:
     """Build the package in `folder` if needed, and run one sample in ONNX's shapes and types."""
     package = load_package(folder)
-    ordered = arrays
     if isinstance(arrays, Mapping):
         ordered = [arrays[port.onnx_name] for port in package.inputs]
+    else:
+        ordered = list(arrays)
     model = host_model(folder, package)
     inputs = [p.to_c(a, package.tensors[p.tensor]) for p, a in zip(package.inputs, ordered, strict=True)]
     outputs = model.run(inputs)
@@ -147,8 +148,8 @@ def compile_model(
 ) -> CompileResult:
     """Compile an ONNX file into the folder `out`, which is written whole or not at all.
 
-    Raises CompileError for everything that is the user's to change: a bad or unsupported model, a limit that
-    cannot be met, a missing tool, a folder that cannot be written.
+    Raises CompileError for all that is the user's to change: a bad or unsupported model, a limit that cannot
+    be met, a missing tool, a folder that cannot be written.
     """
     options = options or CompileOptions()
     model, out = Path(model), Path(out)
@@ -278,8 +279,8 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     limited = replace(request, limit=max(0, ram["limit"] - besides))
     arena = does_not_fit(graph, plan, limited, lambda other: least_plan(graph, other))
     message = (
-        f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for context "
-        f"({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack ({ram['stack']:,}), and "
+        f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for "
+        f"context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack ({ram['stack']:,}), and "
         f"of the arena: {arena.message}"
     )
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
@@ -377,4 +378,4 @@ def _json(value: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else str(value)
+    return cast(Any, value).item() if isinstance(value, np.generic) else str(value)

@@ -49,7 +49,9 @@ def verify_package(folder: Path, options: VerifyOptions, progress: Callable[[str
     if options.per_node:
         rows = per_node(folder, package, samples, find_model(package, options.model), progress)
     if options.save_outputs:
-        stacked = {f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))}
+        stacked: dict[str, Any] = {
+            f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))
+        }
         np.savez_compressed(options.save_outputs, **stacked)
     found: dict[str, Any] = {
         "ok": bool(difference.ok and all(row["ok"] for row in rows)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from mmcc.codegen.layers import (
     Operand,
     Site,
-    catalog,  # noqa: F401
+    catalog,  # noqa: F401  # pyright: ignore[reportUnusedImport]
     kernel_use,
 )
 from mmcc.codegen.loops import group_body

@@ -144,7 +144,7 @@ class Graph:
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
     warnings: tuple[str, ...] = field(default=())
-    origins: dict[str, Port] = field(default_factory=dict[str, Port])  # tensors that stand for one of the model's
+    origins: dict[str, Port] = field(default_factory=dict[str, Port])  # tensors that are values of the model
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:

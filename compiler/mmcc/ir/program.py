@@ -123,7 +123,7 @@ class ProgramNode:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One model: arenas by tier with their sizes, where its inputs and outputs are, its nodes, then statements."""
+    """One model: arenas by tier with their sizes, where inputs and outputs are, its nodes, the statements."""
 
     name: str
     arenas: dict[str, int]

@@ -1,5 +1,7 @@
 """Imports every operator family, so that the registry is complete."""
 
+# pyright: reportUnusedImport=false
+
 from __future__ import annotations
 
 from mmcc.ops import (  # noqa: F401

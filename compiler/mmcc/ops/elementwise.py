@@ -51,44 +51,50 @@ def _softplus(x: Array) -> Array:
 
 _erf: Callable[[Array], Array] = np.vectorize(erf, otypes=[np.float64])
 
-# name -> (number of parameters, meaning on float64, result rounded to float32)
+# what each function means on float64; the result is rounded to float32
+_PLAIN: dict[str, Callable[[Array], Array]] = {
+    "abs": np.abs,
+    "neg": np.negative,
+    "exp": np.exp,
+    "log": np.log,
+    "sqrt": np.sqrt,
+    "reciprocal": np.reciprocal,
+    "floor": np.floor,
+    "ceil": np.ceil,
+    "round": np.rint,
+    "sign": np.sign,
+    "erf": _erf,
+    "sin": np.sin,
+    "cos": np.cos,
+    "tan": np.tan,
+    "tanh": np.tanh,
+    "atan": np.arctan,
+    "sigmoid": _sigmoid,
+    "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
+    "softplus": _softplus,
+    "softsign": lambda x: x / (1 + np.abs(x)),
+    "gelu": lambda x: 0.5 * x * (1 + _erf(x / sqrt(2))),
+    "gelu_tanh": lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3))),
+    "silu": lambda x: x * _sigmoid(x),
+    "mish": lambda x: x * np.tanh(_softplus(x)),
+    "not": np.logical_not,
+}
+_WITH_ONE: dict[str, Callable[[Array, float], Array]] = {
+    "leaky_relu": lambda x, slope: np.where(x >= 0, x, slope * x),
+    "elu": lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0),
+}
+_WITH_TWO: dict[str, Callable[[Array, float, float], Array]] = {
+    "clamp": lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
+    "selu": lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "shrink": lambda x, bias, lambd: np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)),
+}
+# name -> (number of parameters, meaning)
 UNARY: dict[str, tuple[int, Callable[..., Array]]] = {
-    "abs": (0, np.abs),
-    "neg": (0, np.negative),
-    "exp": (0, np.exp),
-    "log": (0, np.log),
-    "sqrt": (0, np.sqrt),
-    "reciprocal": (0, np.reciprocal),
-    "floor": (0, np.floor),
-    "ceil": (0, np.ceil),
-    "round": (0, np.rint),
-    "sign": (0, np.sign),
-    "erf": (0, _erf),
-    "sin": (0, np.sin),
-    "cos": (0, np.cos),
-    "tan": (0, np.tan),
-    "tanh": (0, np.tanh),
-    "atan": (0, np.arctan),
-    "sigmoid": (0, _sigmoid),
-    "clamp": (2, lambda x, low, high: np.minimum(np.maximum(x, low), high)),
-    "leaky_relu": (1, lambda x, slope: np.where(x >= 0, x, slope * x)),
-    "hard_sigmoid": (2, lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1)),
-    "hard_swish": (0, lambda x: x * np.clip(x / 6 + 0.5, 0, 1)),
-    "elu": (1, lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0)))),
-    "selu": (2, lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))),
-    "celu": (
-        1,
-        lambda x, alpha: np.maximum(x, 0) + np.minimum(0, alpha * np.expm1(np.minimum(x, 0) / alpha)),
-    ),
-    "softplus": (0, _softplus),
-    "softsign": (0, lambda x: x / (1 + np.abs(x))),
-    "gelu": (0, lambda x: 0.5 * x * (1 + _erf(x / sqrt(2)))),
-    "gelu_tanh": (0, lambda x: 0.5 * x * (1 + np.tanh(sqrt(2 / np.pi) * (x + 0.044715 * x**3)))),
-    "silu": (0, lambda x: x * _sigmoid(x)),
-    "mish": (0, lambda x: x * np.tanh(_softplus(x))),
-    "thresholded_relu": (1, lambda x, alpha: np.where(x > alpha, x, 0)),
-    "shrink": (2, lambda x, bias, lambd: np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0))),
-    "not": (0, np.logical_not),
+    **{name: (0, function) for name, function in _PLAIN.items()},
+    **{name: (1, function) for name, function in _WITH_ONE.items()},
+    **{name: (2, function) for name, function in _WITH_TWO.items()},
 }
 
 

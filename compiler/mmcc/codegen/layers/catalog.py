@@ -1,5 +1,7 @@
 """Imports every family of layers, so that the registry is complete."""
 
+# pyright: reportUnusedImport=false
+
 from __future__ import annotations
 
 from mmcc.codegen.layers import (  # noqa: F401
