@@ -280,8 +280,8 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     arena = does_not_fit(graph, plan, limited, lambda other: least_plan(graph, other))
     message = (
         f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for "
-        f"context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack ({ram['stack']:,}), and "
-        f"of the arena: {arena.message}"
+        f"context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "
+        f"({ram['stack']:,}), and of the arena: {arena.message}"
     )
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
 
