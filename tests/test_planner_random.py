@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import combinations, permutations
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,9 +12,10 @@ from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ops.elementwise import Cast, Unary
 from mmcc.ops.movement import Slice, Transpose
+from mmcc.planner.bound import layout_bound
 from mmcc.planner.check import check_plan
 from mmcc.planner.layout import make_layout
-from mmcc.planner.model import make_model
+from mmcc.planner.model import make_model, value_floor
 from mmcc.planner.order import best_order
 from mmcc.planner.overlap import distances
 from mmcc.planner.placement import Item, Problem, lower_bound, place
@@ -37,38 +38,39 @@ def grow(b: Build, draw: st.DrawFn, pool: list[str]) -> str:
     peers = [n for n in pool if b.shape(n) == b.shape(x)]
     match kind:
         case "conv":
-            return b.conv(
+            made = b.conv(
                 x,
                 draw(st.sampled_from([1, 4, 8])),
                 draw(st.sampled_from([1, 3])),
                 draw(st.sampled_from([1, 2])),
             )
         case "wide":
-            return b.add(Cast(DType.I8), b.add(Cast(DType.F32), x))
+            made = b.add(Cast(DType.I8), b.add(Cast(DType.F32), x))
         case "depthwise":
-            return b.depthwise(x, 3)
+            made = b.depthwise(x, 3)
         case "unary":
-            return b.add(Unary("abs"), x)
+            made = b.add(Unary("abs"), x)
         case "concat":
             axis = draw(st.integers(0, 2))
             rest = [n for n in pool if all(b.shape(n)[k] == b.shape(x)[k] for k in range(3) if k != axis)]
-            return b.concat(axis, x, *draw(st.lists(st.sampled_from(rest), min_size=1, max_size=2)))
+            made = b.concat(axis, x, *draw(st.lists(st.sampled_from(rest), min_size=1, max_size=2)))
         case "slice":
             starts = tuple(draw(st.integers(0, n - 1)) for n in (h, w, c))
             shape = tuple(draw(st.integers(1, n - s)) for n, s in zip((h, w, c), starts, strict=True))
             steps = tuple(draw(st.integers(1, 2)) if n > 1 else 1 for n in shape)
             shape = tuple(-(-n // s) for n, s in zip(shape, steps, strict=True))
-            return b.add(Slice(starts, steps, shape), x)
+            made = b.add(Slice(starts, steps, shape), x)
         case "reshape":
-            return b.reshape(
+            made = b.reshape(
                 x, *draw(st.sampled_from([(h * w, 1, c), (1, h * w, c), (h, w * c, 1), (h, 1, w * c)]))
             )
         case "turn":
-            return b.add(Transpose(draw(st.sampled_from([(1, 0, 2), (0, 2, 1)]))), x)
+            made = b.add(Transpose(draw(st.sampled_from([(1, 0, 2), (0, 2, 1)]))), x)
         case "pool" if min(h, w) >= 2:
-            return b.max_pool(x, 2, 2)
+            made = b.max_pool(x, 2, 2)
         case _:
-            return b.sum(x, draw(st.sampled_from(peers)))
+            made = b.sum(x, draw(st.sampled_from(peers)))
+    return made
 
 
 @st.composite
@@ -217,3 +219,39 @@ def test_exact_search_beats_every_heuristic_here() -> None:
     items = tuple(Item(b.size, b.align, b.live.lo, b.live.hi) for b in made)
     found = place(made)
     assert found.peak == least_peak(made, []) >= lower_bound(Problem(items))
+
+
+@pytest.mark.quick
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=graphs(8), backward=st.booleans(), external=st.booleans())
+def test_the_bound_over_all_layouts_is_below_each(graph: Graph, backward: bool, external: bool) -> None:
+    request = PlanRequest(backward=backward, external_inputs=external, external_outputs=external)
+    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    bound = layout_bound(graph, request, table, 10_000)
+    choices = [(k, n) for k, node in enumerate(graph.nodes) for n in range(len(node.inputs))][:6]
+    outside = request.external(graph)
+    for count in range(len(choices) + 1):
+        for copied in combinations(choices, count):
+            layout = make_layout(graph, outside, frozenset(copied))
+            model = make_model(graph, layout, request, table)
+            assert bound <= best_order(model).peak
+            assert (
+                value_floor(graph, make_layout(graph, outside, frozenset()), request, table)
+                <= best_order(model).peak
+            )
+
+
+@pytest.mark.quick
+def test_a_long_graph_with_many_joins_is_planned_in_seconds() -> None:
+    """150 nodes of dense blocks: too many layouts to try all, and every block reads all before it."""
+    b = Build("dense blocks")
+    x = b.conv(b.input(16, 16, 4), 8, 3)
+    for _ in range(4):
+        for _ in range(12):
+            x = b.concat(2, x, b.conv(b.conv(x, 8, 1), 4, 3))
+        x = b.conv(x, 8, 1)
+    graph = b.graph(x)
+    made = plan(graph, PlanRequest())
+    assert made.seconds < 10.0
+    assert made.peak("sram") <= 1.1 * made.bound  # all in place needs half as much again
+    assert check_plan(graph, made) == []

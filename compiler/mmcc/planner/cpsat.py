@@ -17,7 +17,12 @@ from ortools.sat.python import cp_model
 
 from mmcc.planner.placement import Problem, orders, peak_of, sections
 
-SLICE, SLICE_2D = 0.015, 0.2  # deterministic seconds of the first attempts; doubles with every round
+SLICE, SLICE_2D = 0.3, 1.0  # effort of the first attempts; doubles with every round
+PACE, PACE_2D = (
+    0.05,
+    0.2,
+)  # the solver's deterministic seconds in one second of effort, which is about a second
+HEAVY = 10_000  # members of all sets together, from which a slice takes longer
 CROWDED = 24  # sets that a buffer is in, on average, from which rectangles propagate faster
 FIXED, SHUFFLED = 4, 4  # branching orders a round: by rule, and by rule with noise
 
@@ -31,6 +36,8 @@ class _Model:
     scale: tuple[int, ...]
     unit: int
     slice: float
+    pace: float
+    weight: float  # what a second of effort costs: propagation of large models is slower than it is counted
 
 
 def search(
@@ -71,13 +78,13 @@ def _within(problem: Problem, capacity: int, budget: float, seed: int) -> tuple[
     if model is None:
         return [], 0.0
     used, length, branchings = 0.0, model.slice, _branchings(problem, seed)
-    while used + length <= budget:
+    while used + length * model.weight <= budget:
         for order in islice(branchings, FIXED + SHUFFLED):
-            used += length
+            used += length * model.weight
             answer = _slice(model, order, length, seed)
             if answer is not None:
                 return answer, used
-            if used + length > budget:
+            if used + length * model.weight > budget:
                 break
         length *= 2
     return None, used
@@ -94,7 +101,7 @@ def _slice(model: _Model, order: Sequence[int], length: float, seed: int) -> lis
     solver.parameters.linearization_level = 0
     solver.parameters.search_branching = cp_model.FIXED_SEARCH
     solver.parameters.random_seed = seed
-    solver.parameters.max_deterministic_time = length
+    solver.parameters.max_deterministic_time = length * model.pace
     status = solver.solve(trial)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         values = (solver.value(start) for start in model.starts)
@@ -141,7 +148,8 @@ def _build(problem: Problem, capacity: int) -> _Model | None:
         for start, s, n in zip(starts, scale, sizes, strict=True)
     ]
     groups = sections(problem)
-    crowded = not problem.pairs and sum(map(len, groups)) > CROWDED * len(sizes)
+    entries = sum(map(len, groups))
+    crowded = not problem.pairs and entries > CROWDED * len(sizes)
     if crowded:
         lives = [model.new_fixed_size_interval_var(item.lo, item.hi - item.lo, "") for item in problem.items]
         model.add_no_overlap_2d(lives, intervals)
@@ -157,4 +165,5 @@ def _build(problem: Problem, capacity: int) -> _Model | None:
         size = sizes[pair.input]
         above = size if pair.backward is None else min(pair.backward // unit, size)
         model.add(output - input_ >= above).only_enforce_if(~below)
-    return _Model(model, tuple(starts), scale, unit, SLICE_2D if crowded else SLICE)
+    first, pace = (SLICE_2D, PACE_2D) if crowded else (SLICE, PACE)
+    return _Model(model, tuple(starts), scale, unit, first, pace, max(1.0, entries / HEAVY))

@@ -92,14 +92,15 @@ class MemoryModel:
         """True if nothing after the set `done` needs the root."""
         return not self.roots[root].to_end and not self.roots[root].users & ~done
 
-    def alive(self, order: Sequence[int], step: int) -> set[str]:
-        """Names of the roots that hold bytes at one step."""
+    def alive(self, order: Sequence[int], step: int) -> tuple[set[str], set[str]]:
+        """Names of the roots that hold bytes at one step, and of those that later steps write to."""
         before, upto = sum(1 << k for k in order[:step]), sum(1 << k for k in order[: step + 1])
-        return {
-            root.name
+        alive = [
+            root
             for root in self.roots
             if (root.from_start or root.writers & upto) and (root.to_end or root.users & ~before)
-        }
+        ]
+        return {root.name for root in alive}, {root.name for root in alive if root.writers & ~upto}
 
 
 def value_floor(

@@ -75,8 +75,9 @@ class _Search:
         model = self._model
         alive = sum(root.size for root in model.roots if root.from_start)
         ready = sum(1 << k for k, unit in enumerate(model.units) if not unit.before)
-        floor = max((model.floor(unit) for unit in model.units), default=alive)
-        return _State(0, ready, alive, max(alive, floor), None)
+        kept = sum(root.size for root in model.roots if root.to_end)  # together after the last unit
+        floor = max((model.floor(unit) for unit in model.units), default=kept)
+        return _State(0, ready, alive, max(alive, kept, floor), None)
 
     def successors(self, state: _State) -> Iterator[_State]:
         """States one unit on.

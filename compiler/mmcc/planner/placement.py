@@ -65,7 +65,8 @@ def place(
 ) -> Placement:
     """The least peak, or with `capacity` any placement within it (the best found, if there is none).
 
-    `effort` is deterministic seconds of the exact solver: the same call gives the same offsets anywhere.
+    `effort` is about seconds of the exact solver, counted in its deterministic time: the same call gives
+    the same offsets anywhere.
     """
     number = {b.name: k for k, b in enumerate(buffers)}
     items = tuple(Item(b.size, b.align, b.live.lo, b.live.hi) for b in buffers)

@@ -10,6 +10,7 @@ from itertools import combinations
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Group, Overlap, Place, Plan, Slot
 from mmcc.ops.movement import Concat, Slice, Transpose
+from mmcc.planner.bound import layout_bound
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.layout import Layout, Operand, make_layout, slot_of
 from mmcc.planner.model import MemoryModel, make_buffers, make_model, value_floor
@@ -18,7 +19,9 @@ from mmcc.planner.overlap import Distance, distances
 from mmcc.planner.placement import place
 from mmcc.planner.request import PlanRequest
 
-TRIALS = 200  # layouts tried at most
+TRIALS = 400  # layouts tried at most
+FEW = 4  # operands of one node of which every subset is tried
+BOUND_STATES = 20_000  # of the search for an order when views cost nothing
 ALL_LAYOUTS = 6  # up to this many operands, every choice of what to copy is tried
 
 
@@ -32,9 +35,9 @@ class Candidate:
 
     @property
     def rank(self) -> tuple[list[int], int]:
-        """Less is better: the largest steps' bytes, then operands copied."""
+        """Less is better: bytes of the steps, the largest first, then operands copied."""
         steps = sorted(self.model.profile(self.ordering.order), reverse=True)
-        return [self.ordering.peak, *steps[:8]], -len(self.layout.in_place)
+        return [self.ordering.peak, *steps], -len(self.layout.in_place)
 
 
 def plan(graph: Graph, request: PlanRequest) -> Plan:
@@ -110,7 +113,7 @@ class _Search:
         }
         self._tried: dict[frozenset[Operand], Candidate] = {}  # by operands to copy
         self._made: dict[frozenset[Operand], Candidate] = {}  # by operands that are in place
-        self._limit = max(8, min(TRIALS, 20_000 // (1 + len(graph.nodes))))
+        self._limit = max(8, min(TRIALS, 100_000 // (1 + len(graph.nodes))))
 
     def best(self) -> tuple[Candidate, int]:
         """The best candidate found, and a bound on the bytes alive with any layout and order."""
@@ -122,7 +125,10 @@ class _Search:
                     self._try(frozenset(copied))
             best = min(self._tried.values(), key=lambda c: (c.ordering.peak, c.rank[1]))
             return best, min(c.ordering.bound for c in self._tried.values())
-        floor = value_floor(self._graph, first.layout, self._request, self._distance)
+        floor = max(
+            value_floor(self._graph, first.layout, self._request, self._distance),
+            layout_bound(self._graph, self._request, self._distance, BOUND_STATES),
+        )
         copied = self._descend(frozenset(), choices, floor)
         for operand in sorted(copied):  # what did not help is not worth its code
             if self._try(copied - {operand}).ordering.peak <= self._try(copied).ordering.peak:
@@ -137,14 +143,16 @@ class _Search:
     def _descend(
         self, copied: frozenset[Operand], choices: tuple[Operand, ...], floor: int
     ) -> frozenset[Operand]:
-        best = self._try(copied)
-        while best.ordering.peak > floor:
-            moves = [copied ^ flip for flip in _flips(self._graph, best, choices)]
-            moves = [move for move in moves if move not in self._tried][: self._limit - len(self._tried)]
-            better = min(moves, key=lambda move: self._try(move).rank, default=copied)
-            if self._try(better).rank >= best.rank:
-                break
-            best, copied = self._try(better), better
+        """Take every change that helps, until none does or the trials are used up."""
+        better = True
+        while better:
+            better, best = False, self._try(copied)
+            for move in _moves(self._graph, best, copied, choices):
+                if best.ordering.peak <= floor or len(self._tried) >= self._limit:
+                    return copied
+                if move not in self._tried and self._try(move).rank < best.rank:
+                    better, copied = True, move
+                    break
         return copied
 
     def _try(self, copied: frozenset[Operand]) -> Candidate:
@@ -172,19 +180,26 @@ def _choices(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
     )
 
 
-def _flips(graph: Graph, best: Candidate, choices: tuple[Operand, ...]) -> list[frozenset[Operand]]:
-    """Operands, and whole Concats, that change a buffer alive at the peak."""
+def _moves(
+    graph: Graph, best: Candidate, copied: frozenset[Operand], choices: tuple[Operand, ...]
+) -> list[frozenset[Operand]]:
+    """Other choices at one node that touches a buffer alive at the first peak.
+
+    All of them where it has few operands; else one operand, or all of them, changed.
+    """
     model, order = best.model, best.ordering.order
     profile = model.profile(order)
-    alive: set[str] = set()
-    for step, size in enumerate(profile):
-        if size == best.ordering.peak:
-            alive |= model.alive(order, step)
-    near: list[Operand] = []
-    for node, operand in choices:
-        names = (graph.nodes[node].inputs[operand], graph.nodes[node].output)
-        if any(best.layout.views[name].root in alive for name in names):
-            near.append((node, operand))
-    whole = dict.fromkeys(node for node, _ in near)
-    groups = [frozenset(o for o in choices if o[0] == node) for node in whole]
-    return list(dict.fromkeys([*groups, *(frozenset((o,)) for o in near)]))
+    alive, unfinished = model.alive(order, profile.index(max(profile)))
+    root = {name: view.root for name, view in best.layout.views.items()}
+    # A buffer that is still to be filled lives only because a part of it was made in place: try these first.
+    indices = sorted(
+        dict.fromkeys(n for n, _ in choices), key=lambda n: root[graph.nodes[n].output] not in unfinished
+    )
+    moves: list[frozenset[Operand]] = []
+    for index in indices:
+        node, mine = graph.nodes[index], [o for o in choices if o[0] == index]
+        if not any(root[n] in alive for n in (node.output, *graph.activations(node))):
+            continue
+        some = range(1, len(mine) + 1) if len(mine) <= FEW else (1, len(mine))
+        moves += [copied ^ frozenset(flip) for n in some for flip in combinations(mine, n)]
+    return moves
