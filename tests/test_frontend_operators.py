@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from frontend_models import check, kinds, model_of, onnx_runtime, save
+from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.registry import REGISTRY
 from mmcc.interpret import evaluate
@@ -186,6 +187,7 @@ def test_dropout(tmp_path):
         ((8, 6, 4, 2), {"auto_pad": "SAME_LOWER", "strides": [2, 3]}),
         ((8, 6, 3, 3), {"auto_pad": "VALID", "dilations": [2, 3]}),
         ((6, 1, 3, 3), {"group": 6, "pads": [1, 1, 1, 1]}),
+        ((8, 6, 1, 1), {"auto_pad": "SAME_UPPER", "strides": [2, 2]}),
         ((12, 1, 5, 3), {"group": 6}),
         ((8, 3, 1, 1), {"group": 2, "strides": [2, 2]}),
         ((5, 6, 7, 9), {}),
@@ -198,6 +200,15 @@ def test_conv(tmp_path, weights, attributes, bias):
     assert kinds(graph) == ["Conv"]
     assert graph.tensors["in1"].shape == (weights[0], *weights[2:], weights[1])
     assert graph.tensors["in0"].shape == (7, 9, 6)
+
+
+@pytest.mark.parametrize("auto_pad", ["SAME_UPPER", "SAME_LOWER"])
+def test_strides_beyond_the_window(tmp_path, auto_pad):
+    """A little is the same to all; beyond that ONNX Runtime, TensorFlow and ONNX's text differ."""
+    w = array(8, 6, 1, 3, seed=1)
+    run(tmp_path, "Conv", [array(1, 6, 9, 10)], [w], auto_pad=auto_pad, strides=[3, 5])
+    with pytest.raises(CompileError, match="runtimes disagree"):
+        run(tmp_path, "Conv", [array(1, 6, 8, 14)], [w], auto_pad=auto_pad, strides=[4, 7])
 
 
 @pytest.mark.parametrize(
@@ -313,6 +324,7 @@ def test_reductions_without_axes(tmp_path):
 @pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
 def test_arg(tmp_path, op):
     x = array(1, 4, 5, 6, low=0, high=4).round()
+    run(tmp_path, op, [x], axis=1, keepdims=2)  # only 1 keeps them
     for axis in range(-2, 4):
         for last in (0, 1):
             run(tmp_path, op, [x], axis=axis, select_last_index=last, keepdims=axis % 2)

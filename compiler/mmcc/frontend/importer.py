@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 from onnx import NodeProto
 
 from mmcc.errors import CompileError, Exit, Where, printable
@@ -57,9 +58,11 @@ def import_model(
     state = _Import(source, Builder(budget=max_bytes))
     ports = _inputs(state, shapes)
     _initializers(state)
-    wanted = {value for _, node in source.nodes for value in node.input} | {o.name for o in source.outputs}
-    for where, node in source.nodes:
-        _convert(state, where, node, frozenset(wanted))
+    read = {value for _, node in source.nodes for value in node.input}
+    wanted = frozenset(read | {info.name for info in source.outputs})
+    with np.errstate(all="ignore"):  # constants that overflow are the model's affair
+        for where, node in source.nodes:
+            _convert(state, where, node, wanted)
     _report(state)
     outputs = _outputs(state, ports)
     return state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))

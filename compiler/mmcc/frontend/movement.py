@@ -206,7 +206,7 @@ def convert_gather(call: Call) -> Value:
         raise bad_model(
             "MM104", f"an index of {indices.min()}..{indices.max()} is outside axis {axis} of {list(x.shape)}"
         )
-    flat = [int(i) + extent * (i < 0) for i in indices.reshape(-1)]
+    flat = [i + extent if i < 0 else i for i in indices.reshape(-1).tolist()]
     call.build.spend(8 * len(flat), f"a Gather of {len(flat)} indices")
     step = flat[1] - flat[0] if len(flat) > 1 else 1
     if step and flat == list(range(flat[0], flat[0] + step * len(flat), step)):

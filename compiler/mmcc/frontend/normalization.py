@@ -18,6 +18,8 @@ from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.softmax import Softmax
 
+MAX_LRN = 65536
+
 
 @converts("BatchNormalization", notes="inference; a product and a sum", layout=Layout.ANY)
 def convert_batch_normalization(call: Call) -> Value:
@@ -100,7 +102,7 @@ def convert_lrn(call: Call) -> Value:
     """Local response normalization across channels."""
     x = call.float_input(0)
     size = call.integer("size")
-    if x.rank < 2 or size < 1:
+    if x.rank < 2 or not 1 <= size <= MAX_LRN:
         raise bad_model("MM104", f"LRN of size {size} of {list(x.shape)}")
     op = LocalResponseNorm(size, call.finite("alpha"), call.finite("beta"), call.finite("bias"))
     return innermost(call.build, op, x, [1])

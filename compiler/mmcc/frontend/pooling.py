@@ -11,22 +11,22 @@ from mmcc.frontend.value import Value
 from mmcc.frontend.windows import Sliding, each_sample, from_spatial, resolved_pads, sliding, spatial
 from mmcc.ir.graph import Shape
 from mmcc.ops.elementwise import Binary, Unary
-from mmcc.ops.pool import AveragePool, MaxPool
+from mmcc.ops.pool import AveragePool, MaxPool, Pads
 from mmcc.ops.window import Window
 
 
-def pool_window(call: Call, x: Value) -> tuple[Sliding, Window, list[int]]:
-    """The window with pads grown so that the floor formula gives ceil_mode's size; and the model's pads."""
+def pool_window(call: Call, x: Value) -> tuple[Window, Pads]:
+    """The window with pads grown for ceil_mode's size, and the pads that the model states."""
     slide = sliding(call, x, None)
     space = x.shape[2:]
     pads = resolved_pads(slide, space)
     if any(p >= r for p, r in zip(pads, slide.reach * 2, strict=True)):
         raise bad_model("MM104", f"pads {pads} are not smaller than the window {slide.reach}")
     grown = list(pads)
-    if call.integer("ceil_mode", 0) and slide.auto_pad == "NOTSET":
+    if call.integer("ceil_mode", 0) == 1 and slide.auto_pad == "NOTSET":
         for k, needed in enumerate(_ceil_pads(slide, space, pads)):
             grown[k + len(space)] = needed
-    return slide, slide.window(grown), pads
+    return slide.window(grown), slide.window(pads).pads
 
 
 def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
@@ -47,7 +47,7 @@ def convert_max_pool(call: Call) -> Value:
     x = call.number_input(0)
     if call.is_read(1):
         raise unsupported("output Indices of MaxPool is read")
-    _, window, _ = pool_window(call, x)
+    window, _ = pool_window(call, x)
     build = call.build
     return each_sample(
         build, x, lambda one: from_spatial(build.emit(MaxPool(window), spatial(build, one)), x.rank)
@@ -64,10 +64,8 @@ def convert_average_pool(call: Call) -> Value:
 
 def average_pool(call: Call, x: Value) -> Value:
     """The same for an operand that is at hand, as in the quantized form."""
-    slide, window, pads = pool_window(call, x)
-    counted = (0, 0, 0, 0)
-    if call.integer("count_include_pad", 0):
-        counted = slide.window(pads).pads
+    window, pads = pool_window(call, x)
+    counted = pads if call.integer("count_include_pad", 0) else (0, 0, 0, 0)
     build, op = call.build, AveragePool(window, counted)
     return each_sample(build, x, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
 
@@ -84,8 +82,8 @@ def convert_lp_pool(call: Call) -> Value:
     p = call.integer("p", 2)
     if p not in (1, 2):
         raise unsupported(f"p = {p}; 1 and 2 are supported")
+    window, _ = pool_window(call, x)
     powers = build.unary(Unary("abs"), x) if p == 1 else build.elementwise(Binary("mul"), x, x)
-    _, window, _ = pool_window(call, x)
     far = 2**30
     op = AveragePool(window, (far, far, far, far))  # every tap counts, padding or not
     mean = each_sample(build, powers, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))

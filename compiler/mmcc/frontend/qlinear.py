@@ -27,7 +27,7 @@ def dequantized_input(call: Call, at: int, axis: int | None = None) -> Value:
         raise bad_model("MM104", f"operand {at} is {x.dtype.name}, not quantized")
     scale = call.needed(at + 1, "a scale")
     zeros = check_scales(scale, call.constant(at + 2, "a zero point"), x.dtype)
-    if scale.size > 1 and (axis is None or scale.size != x.shape[axis]):
+    if scale.size > 1 and (axis is None or x.rank <= axis or scale.size != x.shape[axis]):
         raise bad_model("MM107", f"{scale.size} scales for {list(x.shape)}")
     return dequantized(call.build, x, scale.reshape(-1), zeros.reshape(-1), axis if scale.size > 1 else None)
 

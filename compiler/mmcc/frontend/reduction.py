@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.movement import axes_operand
-from mmcc.frontend.problems import unsupported
+from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts, normal_axes
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
@@ -36,15 +36,17 @@ def convert_reduce(call: Call) -> Value:
     if x.dtype is not DType.F32 and function not in OF_INTEGERS:
         raise unsupported(f"{call.node.op_type} of {x.dtype.name}", code="MM203")
     given = axes_operand(call, since)
-    if not given and call.version >= since and call.integer("noop_with_empty_axes", 0):
+    if not given and call.version >= since and call.integer("noop_with_empty_axes", 0) == 1:
         return x
     axes = normal_axes(given, x.rank) if given else list(range(x.rank))
     y = reduced(call.build, x, function, axes)
-    return y if call.integer("keepdims") else y.without(axes)
+    return y if call.integer("keepdims") == 1 else y.without(axes)
 
 
 def reduced(build: Builder, x: Value, function: str, axes: list[int]) -> Value:
     """Reduce ONNX axes to extent 1."""
+    if x.size == 0:
+        raise bad_model("MM105", f"a reduction of {list(x.shape)}, which is empty")
     gone = x.atoms(axes)
     if not gone and function in OF_ONE_IS_ITSELF:
         return x
@@ -61,4 +63,4 @@ def convert_arg(call: Call) -> Value:
     op = ArgMax(at, call.node.op_type == "ArgMin", bool(call.integer("select_last_index", 0)))
     made = call.build.emit(op, lead.tensor)
     y = replace(lead, tensor=made.name, dtype=made.dtype, view=made.shape)
-    return y if call.integer("keepdims") else y.without([axis])
+    return y if call.integer("keepdims") == 1 else y.without([axis])

@@ -94,7 +94,9 @@ def _axes_by_scales(x: Value, scales: list[float], which: list[int] | range) -> 
     axes: list[Axis] = []
     for k, extent in enumerate(x.shape):
         scale = of_axis.get(k, 1.0)
-        size = float(F(extent) * F(scale))  # in single precision, as ONNX Runtime
+        size = extent * scale if scale > MAX_EXTENT else float(F(extent) * F(scale))  # as ONNX Runtime
+        if size > MAX_EXTENT:
+            raise bad_model("MM105", f"axis {k} of {list(x.shape)} is scaled to {size:g}")
         axes.append(Axis(extent, floor(size), scale))
     return axes
 

@@ -79,8 +79,14 @@ def resolved_pads(slide: Sliding, space: Shape) -> list[int]:
     begins: list[int] = []
     ends: list[int] = []
     for extent, stride, reach in zip(space, slide.strides, slide.reach, strict=True):
-        total = max(0, (-(-extent // stride) - 1) * stride + reach - extent)
-        less, more = total // 2, total - total // 2
+        total = (-(-extent // stride) - 1) * stride + reach - extent
+        if total < -2:  # up to here everybody begins at the first element
+            raise unsupported(
+                f"auto_pad {slide.auto_pad} with stride {stride} over windows of {reach}: "
+                "runtimes disagree on which elements are left out",
+                "exporting with explicit pads",
+            )
+        less, more = max(0, total) // 2, max(0, total) - max(0, total) // 2
         upper = slide.auto_pad == "SAME_UPPER"
         begins.append(less if upper else more)
         ends.append(more if upper else less)
@@ -111,6 +117,8 @@ def as_called(call: Call, y: Value) -> Value:
 def each_sample(build: Builder, x: Value, convert: Callable[[Value], Value]) -> Value:
     """Convert sample by sample: mmcc's operators have no batch axis."""
     batch = x.shape[0]
+    if x.size == 0:
+        raise bad_model("MM105", f"the input {list(x.shape)} is empty")
     if batch == 1:
         return convert(x)
     if batch > MAX_BATCH:

@@ -82,6 +82,7 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
 _WITH_ONE: dict[str, Callable[[Array, float], Array]] = {
     "leaky_relu": lambda x, slope: np.where(x >= 0, x, slope * x),
     "elu": lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0))),
+    "celu": lambda x, alpha: np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha)),
     "thresholded_relu": lambda x, alpha: np.where(x > alpha, x, 0),
 }
 _WITH_TWO: dict[str, Callable[[Array, float, float], Array]] = {
