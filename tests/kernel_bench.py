@@ -198,6 +198,7 @@ class Bench:
         package = emit(self.graph, program, EmitOptions("bench"), self.target)
         self.package = package
         runner = ['#include "bench.c"', "typedef struct { int32_t a[8]; } window;"]
+        runner.append("#ifndef BENCH_CALL\n#define BENCH_CALL(...) __VA_ARGS__\n#endif")
         runner.append(
             "void bench_kernel(uint8_t *arena, int32_t node, int32_t begin, int32_t end, const int32_t *c);"
         )
@@ -214,7 +215,7 @@ class Bench:
         kernel_of = {label: kernel.name for kernel in package.kernels for label in kernel.users}
         for node in program.nodes:
             call = f"{kernel_of[node.label]}(memory, &{node.label}, &columns, begin, end)"
-            runner.append(f"    case {node.index}: {call}; break;")
+            runner.append(f"    case {node.index}: BENCH_CALL({call}); break;")
         runner.append("    default: break;\n    }\n}")
         self.run_c = self._compile(package.files, "\n".join(runner), sanitize)
 
