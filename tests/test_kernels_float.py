@@ -67,7 +67,7 @@ def test_no_two_cases_share_a_name():
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("family", ("convolutions", "transposed_convolutions", "matrices", "reductions"))
+@pytest.mark.parametrize("family", ["convolutions", "transposed_convolutions", "matrices", "reductions"])
 def test_fused_multiply_add_and_vectors(family, monkeypatch):
     """The code for this machine's own vectors, which a portable build does not use."""
     monkeypatch.setenv("MMCC_BENCH_FLAGS", "-march=native -ffp-contract=off")
@@ -90,13 +90,19 @@ COMPILERS = {
 }
 
 
+class Sources(Bench):
+    """The files of a bench; the test compiles them."""
+
+    def _compile(self, files, runner, sanitize):
+        return None
+
+
 @pytest.fixture(scope="module")
 def one_of_each(tmp_path_factory):
     """Source files with one kernel a template and set of options."""
     folder = tmp_path_factory.mktemp("kernels")
     cases = [case for family in FAMILIES.values() for case in family()]
-    bench = Bench([case for case in cases if case.name.count("_") < 3], sanitize=False)
-    for name, text in bench.package.files.items():
+    for name, text in Sources(cases).package.files.items():
         (folder / name).write_text(text)
     return folder
 
@@ -282,8 +288,11 @@ def test_functions_of_two_against_onnx_runtime(function, dtype):
     rng = rng_of(function)
     if function in LOGICAL:
         x, y = rng.random((2, 400)) < 0.5
-    else:
+    elif dtype is DType.F32:
         x, y = pair(function, dtype, (400,), (400,), rng)
+    else:  # ONNX does not say what overflow gives
+        x, y = rng.integers(-9, 10, (2, 400)).astype(dtype.numpy)
+        y = np.abs(y) if function == "pow" else y
     if dtype is not DType.F32 and function in ("div", "mod", "fmod"):
         y = np.where(y == 0, y.dtype.type(1), y)
     if (dtype is not DType.F32 and function == "prelu") or (dtype is DType.F32 and function == "mod"):
