@@ -41,6 +41,8 @@ from mmcc.toolchain import Footprint, compile_objects, measure
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
 ARENA_ALIGN = 16
+CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
+STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
 
 Progress = Callable[[str], None]
 
@@ -242,6 +244,7 @@ def _figures(
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
     shutil.rmtree(work)
     stack = max(bound.bytes for bound in footprint.stack.values())
+    stack = -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
     return Figures(options.ram, context, stack, footprint)
 
 

@@ -274,7 +274,8 @@ def _arm(line: _Line) -> _Step:
     loads_pc = re.match(r"(pop|ldm).*\bpc\b|ldr\w* pc,", f"{mnemonic} {line.operands}")
     if mnemonic == "bl":
         table = "<__gnu_thumb1_case" in line.operands
-        flow = _Flow.TABLE if table else _Flow.CALL
+        far_jump = f"<{line.function}+0x" in line.operands  # Armv6-M has no long branch; GCC saved lr before
+        flow = _Flow.TABLE if table else _Flow.JUMP if far_jump else _Flow.CALL
     elif mnemonic in ("b", "cbz", "cbnz", "le", "letp", "wls", "wlstp") or re.match(
         rf"b{_ARM_CONDITION}$|wlstp\.|letp\.", mnemonic
     ):
