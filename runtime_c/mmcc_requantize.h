@@ -22,13 +22,20 @@ static inline int32_t mmcc_requantize(int32_t acc, int32_t multiplier, int32_t s
     return (int32_t)(scaled < -limit ? -limit : scaled > limit ? limit : scaled);
 }
 
-/* The same plus y_zero for shift = 33 + right, with y_zero2 = 2 * y_zero + 1. Rounding then leaves the low word
+/* The same plus a zero point for shift = 33 + right, with twice = 2 * zero + 1. Rounding then leaves the low word
  * of the product alone, so that its high word is all that counts; and half up is the floor of half of (the floor
  * in units of one half, plus one). Four instructions where there is a 32x32->64 multiply. */
-static inline int32_t mmcc_requantize_high(int32_t acc, int32_t multiplier, int32_t right, int32_t y_zero2)
+static inline int32_t mmcc_requantize_high(int32_t acc, int32_t multiplier, int32_t right, int32_t twice)
 {
     const int32_t high = (int32_t)(((int64_t)acc * multiplier) >> 32);
-    return ((high >> right) + y_zero2) >> 1;
+    return ((high >> right) + twice) >> 1;
+}
+
+/* The int8 nearest to value - 128. Limits of 0 and 255 become one instruction (USAT) where those of int8 do not,
+ * which is why kernels carry values 128 too high. */
+static inline int8_t mmcc_narrow(int32_t value)
+{
+    return (int8_t)(mmcc_clamp(value, 0, 255) - 128);
 }
 
 #endif

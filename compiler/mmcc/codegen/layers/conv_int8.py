@@ -21,9 +21,11 @@ from mmcc.ops.dense import DenseInt8
 from mmcc.ops.window import Window
 
 BLOCK = 4  # filters made together
+PATCH_DEPTH = 8  # from so many channels on, runs of them are long enough
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 DEPTHWISE_COLS = 9  # widest window whose taps a depthwise kernel spells out
 DEPTHWISE_ROWS = 16
+STEP_COST = {8: 1.88, 4: 2.06}  # instructions a product with so many steps a turn, on a Cortex-M4
 PAD_CHUNK = 128  # channels a depthwise kernel does at a time: bytes of its constant of x_zero
 ROW_BOUNDS = (1, 3, 5, 7)  # rows of a window that kernels are made for; above these, for the exact number
 
@@ -90,7 +92,7 @@ def packed(site: Site, filters: Filters, groups: int, block: int) -> Fields:
 
 def step_of(*runs: int) -> int:
     """Values a turn of the inner loop: the most that divides every run."""
-    return next(step for step in (4, 2, 1) if all(run % step == 0 for run in runs))
+    return next(step for step in (8, 4, 2, 1) if all(run % step == 0 for run in runs))
 
 
 def row_bound(rows: int) -> int:
@@ -121,7 +123,7 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse:
     small = kw <= DEPTHWISE_COLS and kh <= DEPTHWISE_ROWS
     if op.groups > 1 and depth == 1 and small and filters.w_zero == 0:
         return _depthwise(op, site, filters)
-    if op.groups == 1 and kh * kw * depth <= PATCH_LIMIT:
+    if op.groups == 1 and depth < PATCH_DEPTH and kh * kw * depth <= PATCH_LIMIT:
         return _patch(op, site, filters)
     return _general(op, site, filters)
 
@@ -183,7 +185,8 @@ def _joined(site: Site, window: Window) -> bool:
 def _patch(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
     count, *window = filters.w.shape
     taps = int(np.prod(window))
-    length = -(-taps // 4) * 4
+    step = 8 if -(-taps // 8) * 8 * STEP_COST[8] < -(-taps // 4) * 4 * STEP_COST[4] else 4
+    length = -(-taps // step) * step
     flat = np.zeros((count, length), np.int8)
     flat[:, :taps] = filters.w.reshape(count, -1)
     flat_filters = Filters(flat, filters.w_zero, filters.bias, filters.multiplier, filters.epilogue)
@@ -192,7 +195,7 @@ def _patch(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
         (
             *filters.options,
             ("filters", BLOCK),
-            ("step", 4),
+            ("step", step),
             ("pairs", site.output.shape[1] > 1),
             ("patch", length),
             ("kernel", op.window.kernel),
@@ -221,7 +224,7 @@ def _depthwise(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
             ("cols", kw),
             ("stride", window.strides[1]),
             ("dilation", window.dilations[1] if kw > 1 else 1),
-            ("outputs", (4, 3, 2, 1) if site.output.shape[1] > 1 else (1,)),
+            ("outputs", (5, 4, 3, 2, 1) if site.output.shape[1] > 1 else (1,)),
             ("multiplier", filters.w.shape[0] // op.groups),
             ("padded", padded),
             ("chunk", PAD_CHUNK),

@@ -15,6 +15,7 @@ from mmcc.ir.program import Field
 Options = tuple[tuple[str, Any], ...]
 Fields = tuple[tuple[str, Field], ...]
 
+RAISED = 128  # what kernels add to outputs until they store them: saturation is cheapest at 0 and 255
 HIGH = 33  # least shift for which the high word of the product is all that counts
 
 
@@ -44,13 +45,13 @@ def epilogue(
     left = max(0, HIGH - int(wide.min()))
     fast = acc_bound << left < 2**31
     options: list[tuple[str, Any]] = [("requantize", ("left" if left else "high") if fast else "wide")]
-    fields: list[tuple[str, Field]] = [("y_zero2", 2 * y_zero + 1) if fast else ("y_zero", y_zero)]
+    fields: list[tuple[str, Field]] = [("zero", 2 * (y_zero + RAISED) + 1 if fast else y_zero + RAISED)]
     if fast and left:
         fields.append(("left", left))
     full = clamp == (-128, 127)
     options.append(("full", full))
     if not full:
-        fields += [("low", clamp[0]), ("high", clamp[1])]
+        fields += [("low", clamp[0] + RAISED), ("high", clamp[1] + RAISED)]
     stored = wide + left - HIGH if fast else wide - 1  # less the least, so that padding by 0 is valid
     return Epilogue(tuple(options), tuple(fields), stored.astype(np.uint8))
 

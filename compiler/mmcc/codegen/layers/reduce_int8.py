@@ -40,7 +40,7 @@ def mean_int8(op: MeanInt8, site: Site) -> KernelUse:
     scale = (np.array([op.multiplier], np.int32), np.array([op.shift], np.int8))
     tail = epilogue(bound, *scale, op.y_zero, (op.low, op.high))
     rows, cols = pixel_axes(shape, op.axes)
-    zero = -count * op.x_zero
+    start = -count * op.x_zero
     options, fields = _within_channels(site, shape, op.axes)
     return KernelUse(
         "mean_int8",
@@ -49,7 +49,7 @@ def mean_int8(op: MeanInt8, site: Site) -> KernelUse:
             *views(site),
             *fields,
             ("multiplier", op.multiplier),
-            ("zero", zero),
+            ("start", start),
             *tail.fields,
             ("channels", site.output.geometry[2]),
             ("rows", rows),

@@ -1,0 +1,244 @@
+"""Instructions of single kernels on emulated targets: one layer a firmware, its result compared with numpy.
+
+    python bench/kernels.py [--target cortex-m4] [--profile] [NAME ...]
+
+Names choose cases that contain one of them. Code is what the kernel's object file holds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from elftools.elf.elffile import ELFFile
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+
+from kernel_bench import OpCase, rng_of
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.kernel import render
+from mmcc.codegen.lower import lower
+from mmcc.ir.graph import DType, Graph, Node, Port, Tensor, geometry
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ops.elementwise import Lookup
+from mmcc.ops.pool import AveragePoolInt8, MaxPool
+from mmcc.ops.requantize import multipliers_and_shifts
+from mmcc.ops.softmax import SoftmaxInt8, exp_table
+from mmcc.ops.window import Window
+from mmcc.qemu import FirmwareRun, build_firmware, run_firmware
+from mmcc.target import load_target
+from op_cases_int8 import CONSTANTS, add, conv, dense, int8, mean, mul, transposed
+
+NAME = "k"
+ALIGN = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one case cost."""
+
+    name: str
+    shape: str
+    unit: str  # what the instructions are divided by
+    units: int
+    instructions: int
+    code: int
+
+
+def same(size: int, stride: int = 1) -> Window:
+    """A window padded as frameworks do it: for stride 2 and even images only below and to the right."""
+    low, high = ((size - 1) // 2, size // 2) if stride == 1 else ((size - 2) // 2, (size - 1) // 2)
+    return Window((size, size), (stride, stride), (1, 1), (low, low, high, high))
+
+
+def depthwise(name: str, h: int, w: int, c: int, size: int = 3, stride: int = 1) -> Callable[[], OpCase]:
+    return lambda: conv(name, (h, w, c), c, same(size, stride), zeros=(-128, -128), groups=c)
+
+
+def ordinary(name: str, h: int, w: int, c: int, filters: int, size: int = 3, stride: int = 1):
+    return lambda: conv(name, (h, w, c), filters, same(size, stride), zeros=(-128, -128))
+
+
+def point(name: str, h: int, w: int, c: int, filters: int) -> Callable[[], OpCase]:
+    return lambda: conv(name, (h, w, c), filters, Window((1, 1)), zeros=(-128, -128))
+
+
+def _kws_first() -> OpCase:
+    window = Window((10, 4), (2, 2), (1, 1), (4, 1, 5, 1))
+    return conv("conv 10x4 first, KWS", (49, 10, 1), 64, window, zeros=(83, -128))
+
+
+def _average() -> OpCase:
+    table = multipliers_and_shifts(np.array([0.9 / 64]))
+    op = AveragePoolInt8(Window((8, 8)), -128, -128)
+    return OpCase("average pool 8x8", op, (int8(rng_of("average"), 8, 8, 64), *table), CONSTANTS)
+
+
+def _softmax() -> OpCase:
+    table = exp_table(0.1).astype(np.int32)
+    op = SoftmaxInt8(1 << 24, -128)
+    return OpCase("softmax 1000", op, (int8(rng_of("softmax"), 1000), table), (False, True))
+
+
+def _lookup() -> OpCase:
+    rng = rng_of("lookup")
+    return OpCase("lookup", Lookup(), (int8(rng, 16, 16, 16), int8(rng, 256)), (False, True))
+
+
+def _max_pool(size: int, stride: int) -> Callable[[], OpCase]:
+    return lambda: OpCase(
+        f"max pool {size}x{size}",
+        MaxPool(Window((size, size), (stride, stride))),
+        (int8(rng_of("max"), 17, 17, 32),),
+    )
+
+
+CASES: tuple[Callable[[], OpCase], ...] = (
+    ordinary("conv 3x3 first, VWW", 96, 96, 3, 8, stride=2),
+    ordinary("conv 3x3 first, ResNet-8", 32, 32, 3, 16),
+    ordinary("conv 3x3 first, MCUNet", 80, 80, 3, 16, stride=2),
+    ordinary("conv 3x3 first, MobileNetV2", 64, 64, 3, 32, stride=2),
+    _kws_first,
+    ordinary("conv 3x3", 32, 32, 16, 16),
+    ordinary("conv 3x3", 16, 16, 32, 32),
+    ordinary("conv 3x3", 8, 8, 64, 64),
+    ordinary("conv 3x3 stride 2", 32, 32, 16, 32, stride=2),
+    lambda: conv("conv 1x1 stride 2", (32, 32, 16), 32, Window((1, 1), (2, 2)), zeros=(-128, -128)),
+    point("conv 1x1", 48, 48, 8, 16),
+    point("conv 1x1", 24, 24, 32, 32),
+    point("conv 1x1", 25, 5, 64, 64),
+    point("conv 1x1", 6, 6, 128, 128),
+    point("conv 1x1", 3, 3, 256, 256),
+    point("conv 1x1", 14, 14, 96, 576),
+    point("conv 1x1", 7, 7, 960, 160),
+    depthwise("depthwise 3x3", 48, 48, 8),
+    depthwise("depthwise 3x3", 24, 24, 32),
+    depthwise("depthwise 3x3", 25, 5, 64),
+    depthwise("depthwise 3x3", 12, 12, 64),
+    depthwise("depthwise 3x3", 7, 7, 960),
+    depthwise("depthwise 3x3", 6, 6, 128),
+    depthwise("depthwise 3x3", 5, 5, 96),
+    depthwise("depthwise 3x3", 4, 4, 128),
+    depthwise("depthwise 3x3", 3, 3, 256),
+    depthwise("depthwise 3x3", 48, 48, 16, stride=2),
+    depthwise("depthwise 3x3", 12, 12, 64, stride=2),
+    depthwise("depthwise 3x3", 6, 6, 128, stride=2),
+    depthwise("depthwise 5x5", 20, 20, 48, size=5),
+    depthwise("depthwise 5x5", 10, 10, 96, size=5, stride=2),
+    depthwise("depthwise 7x7", 20, 20, 48, size=7),
+    depthwise("depthwise 7x7", 5, 5, 192, size=7),
+    lambda: dense("dense", (640,), 128),
+    lambda: dense("dense", (128,), 128),
+    lambda: dense("dense", (64,), 10),
+    lambda: dense("dense", (1280,), 1000),
+    lambda: transposed("transposed 2x2", (8, 8, 32), 16, Window((2, 2), (2, 2)), (16, 16)),
+    lambda: add("add", (16, 16, 32), (16, 16, 32)),
+    lambda: mul("mul", (16, 16, 32), (16, 16, 32), 0.01),
+    _lookup,
+    _max_pool(2, 2),
+    _max_pool(3, 2),
+    _average,
+    lambda: mean("mean", (7, 7, 160), (0, 1)),
+    _softmax,
+)
+
+
+def graph_of(case: OpCase) -> Graph:
+    """The case as a model of one node."""
+    tensors = {t.name: t for t in case.tensors}
+    tensors["y"] = Tensor("y", case.want.shape, DType.of(case.want))
+    names = tuple(tensors)[:-1]
+    constants = {f"x{k}": a for k, a in enumerate(case.inputs) if case.is_constant(k)}
+    ports = [_port(tensors[f"x{k}"]) for k in case.activations]
+    return Graph(NAME, tensors, constants, (Node(case.op, names, "y"),), tuple(ports), (_port(tensors["y"]),))
+
+
+def _port(tensor: Tensor) -> Port:
+    return Port(tensor.name, tensor.name, tensor.shape, tensor.dtype, tuple(range(len(tensor.shape))))
+
+
+def plan_of(graph: Graph) -> Plan:
+    """All tensors side by side."""
+    buffers: list[Buffer] = []
+    slots: dict[str, Slot] = {}
+    places: dict[str, Place] = {}
+    end = 0
+    for tensor in graph.tensors.values():
+        if tensor.name not in graph.constants:
+            rows, cols, channels = geometry(tensor.shape)
+            pixel = channels * tensor.dtype.size
+            slots[tensor.name] = Slot(tensor.name, 0, cols * pixel, pixel, rows)
+            places[tensor.name] = Place("sram", end)
+            buffers.append(Buffer(tensor.name, BufferKind.TENSOR, tensor.bytes, Span(0, 1), ("sram",)))
+            end += -(-tensor.bytes // ALIGN) * ALIGN
+    return Plan((Group((0,)),), frozenset(), tuple(buffers), slots, places)
+
+
+def measure(case: OpCase, target_name: str, folder: Path, profile: bool) -> Row:
+    """Build, run, compare."""
+    target, graph = load_target(target_name), graph_of(case)
+    package = emit(graph, lower(graph, plan_of(graph), NAME, target), EmitOptions(NAME), target)
+    for name, text in package.files.items():
+        (folder / name).write_text(text)
+    (folder / "adapter.c").write_text(render("adapter.c.j2", on_heap=False, **package.values))
+    sources = [folder / name for name in (f"{NAME}.c", f"{NAME}_kernels.c", f"{NAME}_weights.c", "adapter.c")]
+    elf = build_firmware(target, sources, [folder], folder / "build", stack_bytes=4096)
+    samples = b"".join(case.inputs[k].tobytes() for k in case.activations)
+    run = run_firmware(elf, target, samples, len(samples), folder / "run", profile=profile)
+    got = np.frombuffer(run.outputs, case.want.dtype).reshape(case.want.shape)
+    np.testing.assert_array_equal(got, case.want, err_msg=case.name)
+    if profile:
+        show_profile(run)
+    macs = case.nest.macs
+    unit, units = ("MAC", macs) if macs else ("tap", case.nest.iterations)
+    shape = " ".join("x".join(map(str, a.shape)) for a in (case.inputs[0], case.want))
+    code = code_bytes(folder / "build" / "model" / f"{NAME}_kernels.o")
+    return Row(case.name, shape, unit, units, run.instructions[0], code)
+
+
+def show_profile(run: FirmwareRun) -> None:
+    """Where the instructions went."""
+    assert run.profile is not None
+    for title, table in (("functions", run.profile.functions), ("mnemonics", run.profile.mnemonics)):
+        top = ", ".join(f"{name} {count:,}" for name, count in list(table.items())[:14])
+        print(f"    {title}: {top}")
+
+
+def code_bytes(path: Path) -> int:
+    """Bytes of code in an object file."""
+    with path.open("rb") as stream:
+        sections = ELFFile(stream).iter_sections()
+        return sum(s["sh_size"] for s in sections if s.name.startswith(".text"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--target", default="cortex-m4")
+    parser.add_argument(
+        "--profile", action="store_true", help="executed instructions by function and mnemonic"
+    )
+    parser.add_argument("names", nargs="*")
+    arguments = parser.parse_args()
+    print(f"{'kernel':<28} {'input, output':<24} {'instructions':>13} {'units':>11}  each     code")
+    for make in CASES:
+        case = make()
+        if arguments.names and not any(name in case.name for name in arguments.names):
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            row = measure(case, arguments.target, Path(folder), arguments.profile)
+        each = row.instructions / prod((row.units,))
+        print(
+            f"{row.name:<28} {row.shape:<24} {row.instructions:>13,} {row.units:>11,} {each:6.2f}/{row.unit} {row.code:>6}",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
