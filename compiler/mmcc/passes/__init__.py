@@ -7,6 +7,7 @@ from collections.abc import Callable
 from mmcc.ir.graph import Graph
 from mmcc.passes.absorb_transpose import absorb_into_dense, sink_transpose
 from mmcc.passes.border import quantize_ports
+from mmcc.passes.expand_broadcasts import expand_broadcasts
 from mmcc.passes.fold import fold_constants, fold_dequantized
 from mmcc.passes.fold_batchnorm import fold_batchnorm
 from mmcc.passes.fold_pad import fold_pad
@@ -43,6 +44,7 @@ PASSES: tuple[Pass, ...] = (
     fuse_activation,
     sink_transpose,
     absorb_into_dense,
+    expand_broadcasts,  # late: what is expanded is no longer seen to be a scalar or per channel
     simplify,
 )
 

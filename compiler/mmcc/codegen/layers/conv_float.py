@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import gcd
+from math import gcd, inf
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,17 @@ Fields = tuple[tuple[str, Field], ...]
 
 
 def activation_fields(activation: Activation | None) -> tuple[tuple[str, Any], Fields]:
-    """Option and fields for what a layer does to a sum before it stores it."""
+    """Option and fields for what a layer does to a sum before it stores it.
+
+    None is a clamp that lets all pass: code is dearer than two comparisons an output.
+    """
     match activation:
         case Clamp(low, high):
             return ("activation", "clamp"), (("low", float(low)), ("high", float(high)))
         case Leaky(slope):
             return ("activation", "leaky"), (("slope", float(slope)),)
         case None:
-            return ("activation", ""), ()
+            return ("activation", "clamp"), (("low", -inf), ("high", inf))
 
 
 def pack(w: NDArray[Any], groups: int) -> NDArray[Any]:
@@ -103,6 +106,7 @@ def _depthwise(op: Conv, site: Site) -> KernelUse:
     w = site.inputs[1].constant()
     x = site.inputs[0].where()
     rows, cols, channels = site.inputs[0].geometry
+    begin, end = inner_columns(op.window, cols, site.output.geometry[1])
     fields: Fields = (
         ("x", x),
         ("y", site.output.where()),
@@ -113,6 +117,8 @@ def _depthwise(op: Conv, site: Site) -> KernelUse:
         ("channels", channels),
         ("weights_row", w.shape[2] * channels),
         ("tap_step", op.window.dilations[1] * x.col_stride),
+        ("inner_begin", begin),
+        ("inner_end", end),
     )
     return KernelUse("conv_depthwise", (option,), fields)
 
