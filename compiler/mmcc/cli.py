@@ -105,10 +105,10 @@ def main() -> None:
 @click.option("--name", default="", help="Prefix of all C symbols [default: from the file's name].")
 @click.option(
     "--io",
-    type=click.Choice(["arena", "external"]),
+    type=click.Choice(["arena", "external", "rows", "rows-again"]),
     default="arena",
     show_default=True,
-    help="Inputs and outputs in the arena, or in memory of the caller's.",
+    help="Inputs and outputs in the arena, in memory of the caller's, or row by row through callbacks.",
 )
 @click.option(
     "--weights", type=click.Choice(["c", "bin"]), help="Weights as C arrays or as a file [default: by size]."

@@ -78,6 +78,7 @@ class HostModel:
         self._lib: Any = self._ffi.dlopen(str(library))
         self._dtypes = tuple(dtypes)
         self._callback: Any = None
+        self._failure: Exception | None = None
         status = self._lib.mmcc_adapter_init()
         if status:
             message = f"the model's init returned status {status} on this machine"
@@ -90,6 +91,8 @@ class HostModel:
             assert array.nbytes == size, f"input {k}: {array.nbytes} bytes for {size}"
             self._ffi.memmove(self._lib.mmcc_adapter_input(k), np.ascontiguousarray(array).tobytes(), size)
         status = self._lib.mmcc_adapter_run()
+        if self._failure is not None:
+            raise self._failure
         if status:
             raise CompileError("MM803", f"the model's run returned status {status}", exit=Exit.INTERNAL)
         return [self._output(k) for k in range(self._lib.mmcc_adapter_outputs)]
@@ -107,7 +110,11 @@ class HostModel:
         """Call `hook(node, after)` before and after each node; the library must be built with hooks."""
 
         def call(node: int, after: int) -> None:
-            hook(node, bool(after))
+            try:
+                if self._failure is None:
+                    hook(node, bool(after))
+            except Exception as error:  # cannot pass through C: raised again when the run is over
+                self._failure = error
 
         self._callback = self._ffi.callback("void(uint32_t, uint32_t)", call)
         self._lib.mmcc_adapter_set_hook(self._callback)

@@ -32,6 +32,7 @@ class Package:
     stack: int  # proved bound
     dims: Mapping[str, int]
     float_io: bool
+    io: str
     tensors: Mapping[str, Tensor]  # of inputs and outputs
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
@@ -52,6 +53,7 @@ class Package:
             "stack": self.stack,
             "dims": dict(self.dims),
             "float_io": self.float_io,
+            "io": self.io,
             "tensors": {name: _tensor_out(tensor) for name, tensor in self.tensors.items()},
             "inputs": [_port_out(port) for port in self.inputs],
             "outputs": [_port_out(port) for port in self.outputs],

@@ -30,6 +30,7 @@ from mmcc.ir.plan import Plan
 from mmcc.ir.program import Program
 from mmcc.package import FOLDER, Package, is_package, load_package
 from mmcc.passes import optimize
+from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.check import check_plan
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.request import PlanRequest
@@ -59,7 +60,7 @@ class CompileOptions:
     ram: int = 0
     flash: int = 0
     name: str = ""
-    io: str = "arena"  # or "external"
+    io: str = "arena"  # "external"; "rows" or, if inputs can be read more than once, "rows-again"
     weights: str = ""  # "c", "bin", or "" to choose by size
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
     time_limit: float = 20.0
@@ -140,6 +141,8 @@ def load_graph(model: Path, options: CompileOptions, progress: Progress = _silen
         _dump(options.dump, "1-imported.txt", str(imported))
     progress("simplifying and quantizing")
     graph = optimize(imported, float_io=options.float_io)
+    if options.io in ("rows", "rows-again"):
+        graph = stream_ports(graph, again=options.io == "rows-again")
     if options.dump:
         _dump(options.dump, "2-optimized.txt", str(graph))
     return graph
@@ -178,7 +181,7 @@ def compile_model(
 
 
 def _request(options: CompileOptions, progress: Progress) -> PlanRequest:
-    external = options.io == "external"
+    external = options.io != "arena"
     return PlanRequest(
         external_inputs=external, external_outputs=external, effort=options.time_limit, progress=progress
     )
@@ -200,7 +203,7 @@ def _write(
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     generated = emit(graph, program, emit_options, target)
-    if count_macs(graph) <= MOST_MACS:
+    if count_macs(graph) <= MOST_MACS and not generated.values["streams"]:
         progress("computing the self-test's outputs")
         for name, text in self_test(graph, generated).items():
             (made / name).write_text(text)
@@ -232,8 +235,7 @@ def _write_files(folder: Path, generated: Generated, options: EmitOptions) -> No
 def _figures(
     made: Path, program: Program, target: Target, options: CompileOptions, prefix: str, generated: Generated
 ) -> Figures:
-    context = target.pointer_bytes * len(_memories(program)) + 8
-    context = -(-(context - 4) // target.pointer_bytes) * target.pointer_bytes
+    context = _context_bytes(program, target, len(generated.values["streams"]))
     if options.stack:
         footprint = Footprint(0, generated.weights.size, 0, 0, {})
         return Figures(options.ram, context, options.stack, footprint)
@@ -248,16 +250,26 @@ def _figures(
     return Figures(options.ram, context, stack, footprint)
 
 
+def _context_bytes(program: Program, target: Target, streams: int) -> int:
+    """sizeof the context: an address for each memory, a mark, two addresses a callback and their status."""
+    pointer = target.pointer_bytes
+    words = len(_memories(program, streams)) + 1  # the mark is padded to an address
+    if streams:
+        words += 2 * streams + 1
+    return words * pointer
+
+
 def package_sources(folder: Path) -> list[Path]:
     """The files of a package to compile; the self-test is not one of them."""
     sources = [path for path in sorted(folder.iterdir()) if path.suffix in (".c", ".S")]
     return [path for path in sources if not path.name.endswith("_selftest.c")]
 
 
-def _memories(program: Program) -> dict[str, int]:
+def _memories(program: Program, streams: int) -> dict[str, int]:
     """The context's memories in order, with the size of those that are arenas."""
-    external = [v.memory for v in program.ports.values() if v.memory not in program.arenas]
-    return {**program.arenas, "weights": 0, **dict.fromkeys(external, 0)}
+    outside = [v.memory for v in program.ports.values() if v.memory not in program.arenas]
+    more = ["streams"] if streams else outside
+    return {**program.arenas, "weights": 0, **dict.fromkeys(more, 0)}
 
 
 def _check_limits(
@@ -312,11 +324,12 @@ def _record(
         stack=report["ram"]["stack"],
         dims=options.dims,
         float_io=options.float_io,
+        io=options.io,
         tensors=used,
         inputs=graph.inputs,
         outputs=graph.outputs,
         views={name: view_of(graph, plan, name) for name in plan.slots},
-        memories=_memories(program),
+        memories=_memories(program, len(generated.values["streams"])),
     )
     package.save(made)
     for kind, on_heap in (("host", True), ("firmware", False)):

@@ -189,7 +189,8 @@ class _NodeCheck:
         self.package, self.graph = package, graph
         self.model = host_model(folder, package, hooks=True)
         self.names = list(package.memories)
-        self.known = {name: port for name, port in graph.origins.items() if name in package.views}
+        here = {name for name, view in package.views.items() if view.memory in self.names}
+        self.known = {name: port for name, port in graph.origins.items() if name in here}
         self.oracle = Oracle(model, list(dict.fromkeys(port.onnx_name for port in self.known.values())))
         self.truth: dict[str, Array] = {}
         self.totals: dict[int, list[float]] = {}
@@ -282,7 +283,7 @@ def per_node(
     folder: Path, package: Package, samples: Sequence[Sample], model: Path, progress: Progress
 ) -> list[dict[str, Any]]:
     """Each node against ONNX Runtime on the model's own inputs to it, worst first."""
-    options = CompileOptions(dims=package.dims, float_io=package.float_io)
+    options = CompileOptions(dims=package.dims, float_io=package.float_io, io=package.io)
     graph = load_graph(model, options)
     check = _NodeCheck(folder, package, graph, model)
     for number, sample in enumerate(samples):

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmcc.codegen.kernel import Kernel, render, render_kernel
 from mmcc.codegen.names import escape
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out
-from mmcc.ir.graph import Graph, Port
+from mmcc.ir.graph import Graph, Port, geometry
 from mmcc.ir.program import Call, Columns, Constant, Count, Field, For, Program, ProgramNode, Step, Stmt, View
+from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target
 
 WEIGHTS = "weights"
+STREAMS = "streams"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 MATH_HEADER = "mmcc_math.h"  # with <math.h>: only where a kernel says that it needs it
 INTEGER_TYPES = (
@@ -54,7 +56,12 @@ class PortText:
     bytes: int
     memory: str
     offset: int
-    external: bool
+    external: bool  # the caller gives its address to every run
+    streamed: bool  # callbacks bring or take its rows
+    order_of_calls: str  # what a callback may count on
+    rows: int
+    columns: int
+    pixel: int  # elements of one
     scale: str  # "" where not quantized
     zero_point: int
     model_shape: tuple[int, ...]
@@ -97,6 +104,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         "ports": ports,
         "inputs": [port for port in ports if port.kind == "input"],
         "outputs": [port for port in ports if port.kind == "output"],
+        "streams": [port for port in ports if port.streamed],
         "memories": memories,
         "weights": weights,
         "ready": zlib.crc32(f"{options.name} {weights.size} {program.arenas}".encode()) | 1,
@@ -160,6 +168,7 @@ def _ports(
     graph: Graph, program: Program, weights: Weights, constants: dict[str, Constant]
 ) -> tuple[PortText, ...]:
     texts: list[PortText] = []
+    streamed = _streamed(graph)
     for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
         for index, port in enumerate(ports):
             if port.tensor in constants:
@@ -168,13 +177,21 @@ def _ports(
                 view = program.ports[port.tensor]
                 assert isinstance(view.offset, int)
                 memory, offset = view.memory, view.offset
-            texts.append(_port_text(graph, port, index, kind, memory, offset, memory not in program.arenas))
+            text = _port_text(graph, port, index, kind, memory, offset)
+            outside = memory not in program.arenas and memory != WEIGHTS
+            stream = port.tensor in streamed
+            texts.append(
+                replace(
+                    text,
+                    external=outside and not stream,
+                    streamed=stream,
+                    order_of_calls=_calls_text(graph, port),
+                )
+            )
     return tuple(texts)
 
 
-def _port_text(
-    graph: Graph, port: Port, index: int, kind: str, memory: str, offset: int, external: bool
-) -> PortText:
+def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, offset: int) -> PortText:
     tensor = graph.tensors[port.tensor]
     quant = port.quant or tensor.quant
     kept = sorted((axis, k) for k, axis in enumerate(port.axes) if axis is not None)
@@ -189,7 +206,12 @@ def _port_text(
         bytes=tensor.bytes,
         memory=memory,
         offset=offset,
-        external=external and memory != WEIGHTS,
+        external=False,
+        streamed=False,
+        order_of_calls="",
+        rows=geometry(tensor.shape)[0],
+        columns=geometry(tensor.shape)[1],
+        pixel=geometry(tensor.shape)[2],
         scale=float_literal(float(quant.scale)) if quant else "",
         zero_point=quant.zero_point if quant else 0,
         model_shape=port.onnx_shape,
@@ -199,7 +221,22 @@ def _port_text(
 
 def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     external = [port.memory for port in ports if port.external]
-    return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external)))
+    streams = [STREAMS] if any(port.streamed for port in ports) else []
+    return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external, *streams)))
+
+
+def _calls_text(graph: Graph, port: Port) -> str:
+    for node in graph.nodes:
+        if isinstance(node.op, ReadRows) and node.inputs[0] == port.tensor:
+            again = "Rows may be asked for more than once."
+            return again if node.op.again else "Each row is asked for once, in order."
+    return ""
+
+
+def _streamed(graph: Graph) -> frozenset[str]:
+    """Inputs and outputs that callbacks bring and take."""
+    read = {node.inputs[0] for node in graph.nodes if isinstance(node.op, ReadRows)}
+    return frozenset(read | {node.output for node in graph.nodes if isinstance(node.op, WriteRows)})
 
 
 # ---- kernels and their constant structs

@@ -17,6 +17,7 @@ from mmcc.ops import (  # noqa: F401
     reduce,
     resize,
     softmax,
+    stream,
 )
 
 __all__ = ["OPS"]

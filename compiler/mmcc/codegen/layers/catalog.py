@@ -19,4 +19,5 @@ from mmcc.codegen.layers import (  # noqa: F401
     reduce_int8,
     resize,
     softmax,
+    stream,
 )

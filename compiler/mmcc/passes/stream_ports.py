@@ -1,0 +1,44 @@
+"""Put callbacks between the model and its inputs and outputs, for `--io rows`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmcc.ir.graph import Graph, Node, Tensor
+from mmcc.ops.stream import ReadRows, WriteRows
+
+
+def stream_ports(graph: Graph, *, again: bool = False) -> Graph:
+    """Every input goes through a ReadRows, every output through a WriteRows.
+
+    `again` says that inputs can be read more than once. Constants need no callback.
+    """
+    tensors = dict(graph.tensors)
+    inner: dict[str, str] = {}  # outer name -> name of the tensor inside
+    first: list[Node] = []
+    last: list[Node] = []
+    for index, port in enumerate(graph.inputs):
+        inner[port.tensor] = _twin(tensors, port.tensor, "rows")
+        first.append(Node(ReadRows(index, again), (port.tensor,), inner[port.tensor]))
+    for index, port in enumerate(graph.outputs):
+        if port.tensor not in graph.constants and port.tensor not in inner:
+            inner[port.tensor] = _twin(tensors, port.tensor, "rows")
+            last.append(Node(WriteRows(index), (inner[port.tensor],), port.tensor))
+    nodes = tuple(
+        replace(
+            node,
+            inputs=tuple(inner.get(name, name) for name in node.inputs),
+            output=inner.get(node.output, node.output),
+        )
+        for node in graph.nodes
+    )
+    origins = {inner.get(name, name): port for name, port in graph.origins.items()}
+    return replace(graph, tensors=tensors, nodes=(*first, *nodes, *last), origins=origins)
+
+
+def _twin(tensors: dict[str, Tensor], name: str, suffix: str) -> str:
+    twin = f"{name}.{suffix}"
+    while twin in tensors:
+        twin += "_"
+    tensors[twin] = replace(tensors[name], name=twin)
+    return twin
