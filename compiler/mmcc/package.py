@@ -81,6 +81,14 @@ def load_package(folder: Path) -> Package:
         message = f"{folder} was written by another version of mmcc"
         raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again")
     raw.pop("schema")
+    try:
+        return _package_in(raw)
+    except (TypeError, KeyError, ValueError) as error:
+        message = f"{path} is damaged or was written by another version of mmcc"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again") from error
+
+
+def _package_in(raw: dict[str, Any]) -> Package:
     tensors = {name: _tensor_in(name, value) for name, value in raw.pop("tensors").items()}
     inputs, outputs = (tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs"))
     views = {name: View(*value) for name, value in raw.pop("views").items()}
