@@ -16,7 +16,7 @@ pytestmark = pytest.mark.quick
 LAYERS = [
     *("errors", "sizes", "resources", "ir", "ops", "interpret", "frontend", "passes", "target", "toolchain"),
     *("planner", "codegen", "host", "qemu", "package", "report", "pipeline", "checking", "samples", "oracle"),
-    *("verify", "verifying", "benchmark", "api", "cli"),
+    *("compare", "verifying", "benchmark", "api", "cli"),
 ]
 ONLY_IN = {
     "ortools": ("planner/cpsat.py",),

@@ -11,7 +11,7 @@ import numpy as np
 
 from mmcc.package import Package, load_package
 from mmcc.samples import Sample, load_npz, made_up, samples_of
-from mmcc.verify import accuracy, compare, find_model, oracle_outputs, per_node, run_host, run_qemu
+from mmcc.compare import accuracy, compare, find_model, oracle_outputs, per_node, run_host, run_qemu
 
 
 @dataclass(frozen=True, slots=True)
