@@ -1,6 +1,6 @@
 """Placement benchmark: buffers from CSV files (id,lower,upper,size; half-open) within a capacity.
 
-    python bench/placement.py FOLDER [--capacity 1048576]
+    python bench/bench_placement.py [FOLDER] [--capacity 1048576]
 
 Prints, for each file, the seconds our exact placement takes on one worker, beside two heuristics as
 multiples of the live-range lower bound.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 import time
 from dataclasses import dataclass
@@ -27,6 +28,9 @@ from mmcc.planner.placement import (
     place,
     skyline,
 )
+
+
+SHARED = Path(os.environ.get("MMCC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +105,7 @@ def check(buffers: list[Buffer], offsets: dict[str, int]) -> None:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?", default=SHARED / "dsa")
     parser.add_argument("--capacity", type=int, default=1048576)
     options = parser.parse_args(arguments)
     print(HEADER)
