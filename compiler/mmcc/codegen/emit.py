@@ -19,7 +19,7 @@ from mmcc.target import Target
 WEIGHTS = "weights"
 STREAMS = "streams"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
-MATH_HEADER = "mmcc_math.h"  # with <math.h>: only where a kernel says that it needs it
+KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h")  # only where a kernel says that it needs it
 INTEGER_TYPES = (
     ("int8_t", -(2**7), 2**7),
     ("uint8_t", 0, 2**8),
@@ -140,8 +140,8 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
     else:
         files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
-    math = (MATH_HEADER,) if MATH_HEADER in files[f"{options.name}_kernels.c"] else ()
-    for header in RUNTIME_HEADERS + math:
+    needed = tuple(header for header in KERNEL_HEADERS if header in files[f"{options.name}_kernels.c"])
+    for header in RUNTIME_HEADERS + needed:
         files[header] = (data_dir("runtime_c") / header).read_text()
     return Package(files, weights, kernels, common)
 

@@ -107,6 +107,27 @@ def layer(*ops: type) -> Callable[[Layer], Layer]:
     return register
 
 
+VariantLayer = Callable[[Any, Site], KernelUse | None]
+VARIANT_LAYERS: dict[tuple[str, type], VariantLayer] = {}
+
+
+def variant_layer(variant: str, *ops: type) -> Callable[[VariantLayer], VariantLayer]:
+    """Register kernels that only one variant has; None means that the node goes the common way."""
+
+    def register(function: VariantLayer) -> VariantLayer:
+        for op in ops:
+            assert (variant, op) not in VARIANT_LAYERS, f"{op.__name__} has two layers for {variant}"
+            VARIANT_LAYERS[variant, op] = function
+        return function
+
+    return register
+
+
 def kernel_use(op: Op, site: Site) -> KernelUse:
     """The kernel, options and numbers for one node."""
+    for variant in site.target.kernels:
+        special = VARIANT_LAYERS.get((variant, type(op)))
+        use = special(op, site) if special else None
+        if use is not None:
+            return use
     return LAYERS[type(op)](op, site)

@@ -11,6 +11,7 @@ from mmcc.codegen.layers import (  # noqa: F401
     elementwise_float,
     elementwise_int8,
     movement,
+    mve_conv,
     normalize,
     pool,
     pool_float,
