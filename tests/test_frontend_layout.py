@@ -139,10 +139,15 @@ def test_channel_shuffle_is_one_transpose(tmp_path):
 
 
 def test_batch_of_images(tmp_path):
-    nodes = [node("Conv", ["x", "w", "b"], ["c"]), node("Relu", ["c"], ["y"])]
+    nodes = [
+        node("Conv", ["x", "w", "b"], ["c"]),
+        node("MaxPool", ["c"], ["p"], kernel_shape=[2, 2]),
+        node("Relu", ["p"], ["y"]),
+    ]
     graph = network(tmp_path, nodes, random(2, 3, 8, 9), {"w": W, "b": B})
     assert graph.inputs[0].axes == (0, 3, 1, 2)
-    assert kinds(graph).count("Conv") == 2
+    sample = ["Slice", "Reshape", "Conv", "MaxPool", "Reshape"]
+    assert sorted(kinds(graph)) == sorted([*sample, *sample, "Concat", "Unary"])
 
 
 def test_quantized_weights_stay_integers_in_conv_layout(tmp_path):

@@ -139,7 +139,10 @@ def _with_all_outputs(path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
-    ["gen_mobilenetv2_035_144", "gen_squeezenet11_224", "gen_yolov2_first8_160", "gen_tiny_yolov2_416"],
+    [
+        *("mobilenetv2_035_144", "mobilenetv2_035_96_c2_bn", "squeezenet11_224", "yolov2_first8_160"),
+        *("tiny_yolov2_416", "unet_64_resize_linear_bn", "inception_96"),
+    ],
 )
 def test_generated_model(name, tmp_path):
     """Models that are made when they are needed."""

@@ -170,6 +170,12 @@ def test_cast_like(tmp_path):
     run(tmp_path, "CastLike", [array(3, 5, low=0, high=9)], [np.zeros(1, np.int32)], opset=19)
 
 
+def test_cast_by_name(tmp_path):
+    graph_of = model_of([helper.make_node("Cast", ["x"], ["y"], to="INT32")], {"x": TABLE}, ["y"], opset=5)
+    graph = import_model(save(graph_of, tmp_path))
+    np.testing.assert_array_equal(evaluate(graph, {"x": TABLE})["y"], TABLE.astype(np.int32))
+
+
 def test_dropout(tmp_path):
     run(tmp_path, "Dropout", [TABLE], opset=11, ratio=0.3)
     run(tmp_path, "Dropout", [TABLE], [np.array(0.3, np.float32), np.array(False)])

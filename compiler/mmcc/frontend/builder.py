@@ -148,7 +148,11 @@ class Builder:
 
     def shaped(self, x: Value, shape: Shape) -> str:
         """The tensor of `x` under another shape, elements in the same order."""
-        return x.tensor if self.tensors[x.tensor].shape == shape else self.emit(Reshape(shape), x.tensor).name
+        name = x.tensor
+        node = self.producer.get(name)
+        if self.tensors[name].shape != shape and node is not None and isinstance(node.op, Reshape):
+            name = node.inputs[0]  # one Reshape in place of two
+        return name if self.tensors[name].shape == shape else self.emit(Reshape(shape), name).name
 
     def viewed(self, x: Value) -> str:
         """The tensor of `x` in the shape of its view."""

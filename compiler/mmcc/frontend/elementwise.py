@@ -8,7 +8,7 @@ import numpy as np
 
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
-from mmcc.frontend.tensors import WIDENED, dtype_of
+from mmcc.frontend.tensors import KINDS, WIDENED, dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
@@ -247,7 +247,7 @@ def convert_where(call: Call) -> Value:
 def convert_cast(call: Call) -> Value:
     """Conversion to another element type."""
     x = call.input(0)
-    to = call.integer("to")
+    to = call.integer("to") if call.version >= 6 else KINDS.get(call.text("to"), 0)
     if to in WIDENED and call.build.is_constant(x.tensor):
         return _cast(call, x, DType.F32)  # constants of other float types are kept as float32
     return _cast(call, x, dtype_of(to, "the result"))

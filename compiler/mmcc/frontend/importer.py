@@ -161,12 +161,14 @@ def _report(state: _Import) -> None:
             raise state.refused[0]
     lines: list[str] = []
     for (domain, op), places in sorted(state.unknown.items()):
-        lines.append(f"{printable(op)} (domain {printable(domain) or 'ai.onnx'}), {len(places)} times")
+        lines.append(f"{printable(op)} (domain {printable(domain) or 'ai.onnx'}), {_times(len(places))}")
     first = [places[0] for _, places in sorted(state.unknown.items())]
     features = Counter(error.message for error in state.refused)
     for message, count in features.items():
         at = next(error.at for error in state.refused if error.message == message)
-        lines.append(f"{at[0].op + ': ' if at else ''}{message}" + (f", {count} times" if count > 1 else ""))
+        lines.append(
+            f"{at[0].op + ': ' if at else ''}{message}" + (f", {_times(count)}" if count > 1 else "")
+        )
         first += at[:1]
     code = "MM201" if state.unknown else "MM202"
     what = f"{len(lines)} operators or features are not supported" if len(lines) > 1 else "not supported"
@@ -181,6 +183,10 @@ def _report(state: _Import) -> None:
     )
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _outputs(state: _Import, inputs: list[Port]) -> list[Port]:
     build = state.build
     taken = {port.tensor for port in inputs}
@@ -190,6 +196,8 @@ def _outputs(state: _Import, inputs: list[Port]) -> list[Port]:
             raise bad_model("MM102", f'output "{printable(info.name)}" is not defined')
         value = state.values[info.name]
         build.hint = info.name
+        made_by = build.producer.get(value.tensor)
+        build.where = made_by.where if made_by else build.where
         if value.size == 0 or value.size > MAX_ELEMENTS:
             raise bad_model("MM105", f'output "{printable(info.name)}" has shape {list(value.shape)}')
         tensor, axes = output_port(build, value)

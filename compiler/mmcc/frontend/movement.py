@@ -153,14 +153,32 @@ def sliced(build: Builder, x: Value, cuts: dict[int, tuple[int, int, int]]) -> V
         )  # an empty constant has no elements to choose
         return build.constant(build.array(x)[index])
     x = build.single(x)
-    cuts = {k: cut for k, cut in cuts.items() if cut[2] != 1 or x.shape[k] != 1}
-    if not cuts:
-        return x
+    whole_part = _part_of_concat(build, x, cuts)
+    if whole_part is not None:
+        return whole_part
     of_view = {x.axes[k][0]: cut for k, cut in cuts.items()}
     every = [of_view.get(v, (0, 1, n)) for v, n in enumerate(x.view)]
     op = Slice(tuple(s for s, _, _ in every), tuple(t for _, t, _ in every), tuple(n for _, _, n in every))
     made = build.emit(op, x.tensor)
     return replace(x, tensor=made.name, view=made.shape)
+
+
+def _part_of_concat(build: Builder, x: Value, cuts: dict[int, tuple[int, int, int]]) -> Value | None:
+    """The operand of a Concat that a slice would copy again, as between the layers of a batch."""
+    node = build.producer.get(x.tensor)
+    if node is None or not isinstance(node.op, Concat) or len(cuts) != 1:
+        return None
+    ((axis, cut),) = cuts.items()
+    at = node.op.axis
+    if x.axes[axis] != (at,):
+        return None
+    start = 0
+    for name in node.inputs:
+        shape = build.tensors[name].shape
+        if cut == (start, 1, shape[at]):
+            return replace(x, tensor=name, view=shape)
+        start += shape[at]
+    return None
 
 
 @converts("Slice", notes="constant starts, ends and steps; steps may be negative", layout=Layout.ANY)

@@ -49,9 +49,12 @@ WIDENED = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 BITS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, *FOUR_BITS)
 
 
+KINDS = dict(TensorProto.DataType.items())  # ONNX's name -> number of every element type
+
+
 def type_name(data_type: int) -> str:
     """ONNX's name of an element type."""
-    names = {number: name for name, number in TensorProto.DataType.items()}
+    names = {number: name for name, number in KINDS.items()}
     return names.get(data_type, f"number {data_type}")
 
 
