@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -233,11 +232,8 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             row = measure(case, arguments.target, Path(folder), arguments.profile)
-        each = row.instructions / prod((row.units,))
-        print(
-            f"{row.name:<28} {row.shape:<24} {row.instructions:>13,} {row.units:>11,} {each:6.2f}/{row.unit} {row.code:>6}",
-            flush=True,
-        )
+        each = f"{row.instructions / row.units:6.2f}/{row.unit}"
+        print(f"{row.name:<28} {row.shape:<24} {row.instructions:>13,} {row.units:>11,} {each} {row.code:>6}")
 
 
 if __name__ == "__main__":

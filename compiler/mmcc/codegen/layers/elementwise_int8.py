@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmcc.codegen.layers import Site, layer
-from mmcc.codegen.layers.epilogue import epilogue
+from mmcc.codegen.layers.epilogue import RAISED, epilogue
 from mmcc.ir.program import Field, KernelUse
 from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
 from mmcc.ops.quantize import FlipSign
@@ -55,9 +55,9 @@ def add_int8(op: AddInt8, site: Site) -> KernelUse:
         ("offset_low", offset & 0xFFFFFFFF),
         ("channels", site.output.geometry[2]),
         ("right", op.shift + left - HIGH_WORD) if high else ("shift", op.shift),
-        ("y_zero", op.y_zero),
+        ("zero", op.y_zero + RAISED),
         *([("left", left)] if left else []),
-        *([] if full else [("low", op.low), ("high", op.high)]),
+        *([] if full else [("low", op.low + RAISED), ("high", op.high + RAISED)]),
     ]
     options = (
         ("form", "high" if high else "wide"),

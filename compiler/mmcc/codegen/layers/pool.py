@@ -40,6 +40,7 @@ def max_pool(op: MaxPool, site: Site) -> KernelUse:
         ("ctype", dtype.value),
         ("least", least_of(dtype)),
         ("rows", row_bound(op.window.kernel[0])),
+        ("words", dtype is DType.I8),
     )
     return KernelUse("max_pool", options, pool_fields(site, op.window))
 
