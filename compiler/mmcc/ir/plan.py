@@ -28,12 +28,19 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Nodes (indices into the graph's nodes) that run as one loop over rows of the last one's output."""
+    """Nodes (indices into the graph's nodes) that run as one loop over rows of the last one's output.
+
+    Nodes that are `accumulating` take in the rows of their input one by one, in a buffer of their own
+    (`Plan.accumulators`). Nodes that are `completed` are read outside the group, and rows of theirs that it
+    did not pull are made at its end.
+    """
 
     nodes: tuple[int, ...]
     tile_rows: int = 0  # 0: all rows in one turn
     strips: tuple[Strip, ...] = ()  # empty: the whole width at once
     backward: bool = False  # rows from the last to the first; only where the group is one node
+    accumulating: tuple[int, ...] = ()
+    completed: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +110,8 @@ class Plan:
     places: dict[str, Place]  # by buffer
     overlaps: tuple[Overlap, ...] = ()
     scratch: dict[int, str] | None = None  # by node: the buffer its kernel works in
+    accumulators: dict[int, str] = field(default_factory=dict[int, str])  # by node: the buffer of its sums
+    pixels: dict[int, int] = field(default_factory=dict[int, int])  # by node: made at a time, left to right
     copied: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])  # by Concat node
     proved_optimal: bool = False
     bound: int = 0

@@ -133,6 +133,24 @@ def _unit(problem: Problem) -> int:
     return unit if all(unit % align == 0 for align in aligns) else gcd(unit, *aligns)
 
 
+def _cliques(problem: Problem, section: frozenset[int]) -> list[list[int]]:
+    """Sets of items that may not share bytes with each other, so that each such two of a section are in one."""
+    pairs = [p for p in problem.pairs if p.output in section and p.input in section]
+    if not pairs:
+        return [sorted(section)]
+    inputs, outputs = {p.input for p in pairs}, {p.output for p in pairs}
+    free = {frozenset((p.input, p.output)) for p in pairs}
+    found = [sorted(section - inputs), sorted(section - outputs)]
+    both = inputs & outputs  # neither of the two has these
+    for a in sorted(both):
+        rest = [b for b in sorted(section) if b != a and frozenset((a, b)) not in free]
+        found += [sorted((a, b)) for b in rest if b not in both or a < b]
+        # what is only an input meets what is only an output in no set either
+    only = [(a, b) for a in sorted(inputs - both) for b in sorted(outputs - both)]
+    found += [[a, b] for a, b in only if frozenset((a, b)) not in free]
+    return found
+
+
 def _build(problem: Problem, capacity: int) -> _Model | None:
     """The model, or None if an item alone is too large."""
     unit = _unit(problem)
@@ -154,9 +172,8 @@ def _build(problem: Problem, capacity: int) -> _Model | None:
         lives = [model.new_fixed_size_interval_var(item.lo, item.hi - item.lo, "") for item in problem.items]
         model.add_no_overlap_2d(lives, intervals)
     for section in [] if crowded else groups:
-        pairs = [p for p in problem.pairs if p.output in section and p.input in section]
-        for out in ({p.input for p in pairs}, {p.output for p in pairs}) if pairs else (set[int](),):
-            model.add_no_overlap([intervals[k] for k in sorted(section - out)])
+        for clique in _cliques(problem, section):
+            model.add_no_overlap([intervals[k] for k in clique])
     for pair in problem.pairs:
         output, input_ = starts[pair.output] * scale[pair.output], starts[pair.input] * scale[pair.input]
         below = model.new_bool_var("")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import prod
 
 from mmcc.ir.graph import Graph, Node, Shape, geometry
-from mmcc.ir.nest import Nest
+from mmcc.ir.nest import Nest, Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +55,29 @@ def read_distance(nest: Nest, read: int, in_size: int, out_size: int) -> Distanc
         if least is not None:
             forward = max(forward, (r + 1) * out_row - least * in_row)
     return Distance(forward, backward)
+
+
+def reach(nest: Nest, read: int, in_size: int, out_size: int, pixels: int = 0) -> int:
+    """Bytes of its output row that a kernel may write while it still reads the first of the row's input.
+
+    Two addresses are compared: what is written of the row by then, and what is read from then on, both from
+    where the row begins. A kernel that makes `pixels` at a time from left to right, and reads for them no more
+    than their windows, needs less than a whole row of room; so does one that goes element by element.
+    """
+    if nest.is_elementwise_in(read) and out_size <= in_size:
+        return 0
+    row, (_, cols, _) = row_bytes(nest.write.shape, out_size), geometry(nest.write.shape)
+    access = nest.reads[read]
+    loop = nest.axis_loop(1) if len(nest.write.shape) == 3 and len(access.shape) == 3 else None
+    if not pixels or loop is None:
+        return row
+    in_pixel, out_pixel = access.shape[2] * in_size, row // cols
+    needed, most = access.shape[1], 0
+    for col in reversed(range(cols)):
+        span = nest.cols_needed(read, Span(col, col + 1))
+        needed = min(needed, span.lo) if len(span) else needed
+        most = max(most, min(col + pixels, cols) * out_pixel - needed * in_pixel)
+    return min(row, most)
 
 
 def row_bytes(shape: Shape, element: int) -> int:

@@ -83,6 +83,11 @@ def least_plan(graph: Graph, request: PlanRequest) -> Plan:
     )
 
 
+def best_layout(graph: Graph, request: PlanRequest) -> tuple[Candidate, int]:
+    """The layout and order with the least bytes alive if every node runs alone, and a bound on them."""
+    return _Search(graph, request).best()
+
+
 def _backward(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], offsets: Mapping[str, int]) -> set[int]:
     """Steps at which an output was placed over its input so that rows must be made backward."""
     size = {b.name: b.size for b in buffers}

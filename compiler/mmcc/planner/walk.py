@@ -2,21 +2,28 @@
 
 The last node makes `tile_rows` rows a turn. Before a node makes a row, the nodes inside the group that it
 reads make the rows it needs and has not got yet, one at a time, in the same way. All comes from Nests.
+
+A node that accumulates makes no rows but takes its input's in, one at a time; its output is there at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph, Node, geometry
 from mmcc.ir.nest import Nest, Span
 from mmcc.ir.plan import Group
 
+Ints = NDArray[np.int64]
+
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What one node of a group needs of another: `rows[r]` rows must have been made for its row r."""
+    """What one node of a group needs of another: `rows[r]` of its steps must come before step r."""
 
     producer: int  # index of the node that makes the rows
     rows: tuple[int, ...]  # never falls
@@ -24,11 +31,111 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One call: node `node` makes output rows [begin, end)."""
+    """One call: node `node` makes output rows [begin, end), or takes in as many input rows."""
 
     node: int
     begin: int
     end: int
+
+
+class Sources:
+    """Which rows of which makers the rows of a node need, aliases looked through."""
+
+    def __init__(self, graph: Graph, aliases: Collection[int], accumulating: Collection[int] = ()) -> None:
+        self._graph, self._accumulating = graph, accumulating
+        self._alias = {graph.nodes[index].output: index for index in aliases}
+        self._maker = {node.output: k for k, node in enumerate(graph.nodes) if k not in aliases}
+        self._nests: dict[int, Nest] = {}
+
+    def steps(self, index: int) -> int:
+        """Calls that a node needs, one row each."""
+        node = self._graph.nodes[index]
+        return rows_of(self._graph, node.inputs[0] if index in self._accumulating else node.output)
+
+    def needs(self, index: int) -> tuple[Need, ...]:
+        """Everything that a node needs, in the order of its operands."""
+        node = self._graph.nodes[index]
+        found: dict[int, Ints] = {}
+        for operand, name in enumerate(node.inputs):
+            if name in self._graph.constants:
+                continue
+            if index in self._accumulating and operand == 0:
+                low = np.arange(self.steps(index))
+                high = low + 1
+            else:
+                low, high = operand_spans(self._graph, node, self.nest(index), operand)
+            _join(found, self._counts(name, low, high))
+        return tuple(Need(maker, tuple(counts.tolist())) for maker, counts in found.items())
+
+    def nest(self, index: int) -> Nest:
+        """The loops of a node, made once."""
+        if index not in self._nests:
+            self._nests[index] = nest_of(self._graph, self._graph.nodes[index])
+        return self._nests[index]
+
+    def _counts(self, name: str, low: Ints, high: Ints) -> dict[int, Ints]:
+        """For rows [low, high) of a tensor: its makers, and how many of their steps; never falls."""
+        if name in self._alias:
+            return self._through(self._alias[name], low, high)
+        if name not in self._maker:
+            return {}  # an input of the model
+        maker = self._maker[name]
+        made = np.where(high > low, high, 0)
+        if maker in self._accumulating:
+            made = np.where(made > 0, self.steps(maker), 0)
+        return {maker: np.maximum.accumulate(made)}
+
+    def _through(self, index: int, low: Ints, high: Ints) -> dict[int, Ints]:
+        """The same for rows of an alias's output."""
+        found: dict[int, Ints] = {}
+        alias = self._graph.nodes[index]
+        for operand, name in enumerate(alias.inputs):
+            if name in self._graph.constants:
+                continue
+            first, last = operand_spans(self._graph, alias, self.nest(index), operand)
+            lo, hi = np.zeros(len(low), np.int64), np.zeros(len(low), np.int64)
+            for step, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+                some = last[a:b] > first[a:b]
+                if some.any():
+                    lo[step], hi[step] = first[a:b][some].min(), last[a:b][some].max()
+            _join(found, self._counts(name, lo, hi))
+        return found
+
+
+def _join(found: dict[int, Ints], more: dict[int, Ints]) -> None:
+    for maker, counts in more.items():
+        found[maker] = np.maximum(found[maker], counts) if maker in found else counts
+
+
+def row_spans(nest: Nest, read: int, rows: int) -> tuple[Ints, Ints]:
+    """First row, and row behind the last, that each output row needs of one read; equal where it is none."""
+    access = nest.reads[read]
+    loop = nest.axis_loop(0) if len(nest.write.shape) >= 2 else None
+    if len(access.shape) < 2 or loop is None or access.index[0] is None:
+        height = access.shape[0] if len(access.shape) >= 2 else 1
+        return np.zeros(rows, np.int64), np.full(rows, height, np.int64)
+    box = {other.name: Span(0, other.extent) for other in nest.loops}
+    low, high = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    for row in range(rows):
+        box[loop] = Span(row, row + 1)
+        span = access.index[0].span(box).clamp(access.shape[0])
+        low[row], high[row] = span.lo, span.hi
+    return low, high
+
+
+def operand_spans(graph: Graph, node: Node, nest: Nest, operand: int) -> tuple[Ints, Ints]:
+    """The same for an operand, which may be read in several ways."""
+    tensor, output = graph.tensors[node.inputs[operand]], graph.tensors[node.output]
+    rows, height = geometry(output.shape)[0], geometry(tensor.shape)[0]
+    if len(tensor.shape) < len(output.shape):
+        return np.zeros(rows, np.int64), np.full(rows, height, np.int64)  # broadcast over rows
+    low, high = np.full(rows, height, np.int64), np.zeros(rows, np.int64)
+    for read, access in enumerate(nest.reads):
+        if access.operand == operand:
+            lo, hi = row_spans(nest, read, rows)
+            low = np.where(hi > lo, np.minimum(low, lo), low)
+            high = np.where(hi > lo, np.maximum(high, hi), high)
+    return np.where(high > 0, low, 0), high
 
 
 def nest_of(graph: Graph, node: Node) -> Nest:
@@ -39,20 +146,6 @@ def nest_of(graph: Graph, node: Node) -> Nest:
 def rows_of(graph: Graph, name: str) -> int:
     """Rows of a tensor, as kernels count them."""
     return geometry(graph.tensors[name].shape)[0]
-
-
-def row_span(graph: Graph, node: Node, operand: int, rows: Span) -> Span:
-    """Rows of an operand that some rows of the node's output need."""
-    height = rows_of(graph, node.inputs[operand])
-    if len(graph.tensors[node.inputs[operand]].shape) < len(graph.tensors[node.output].shape):
-        return Span(0, height)  # broadcast over rows
-    nest = nest_of(graph, node)
-    need = Span(0, 0)
-    for read, access in enumerate(nest.reads):
-        if access.operand == operand:
-            for row in (rows.lo, rows.hi - 1):
-                need = need.join(nest.rows_needed(read, row))
-    return need
 
 
 def col_span(graph: Graph, node: Node, operand: int, cols: Span) -> Span:
@@ -68,50 +161,22 @@ def col_span(graph: Graph, node: Node, operand: int, cols: Span) -> Span:
     return need.clamp(width)
 
 
-def needs(graph: Graph, group: Group, aliases: frozenset[int]) -> dict[int, tuple[Need, ...]]:
-    """For each node with code: the nodes of the group that it reads from, aliases looked through."""
-    inside = {graph.nodes[k].output: k for k in group.nodes}
-    table: dict[int, tuple[Need, ...]] = {}
-    for index in group.nodes:
-        if index in aliases:
-            continue
-        node = graph.nodes[index]
-        found: dict[int, list[int]] = {}
-        for row in range(rows_of(graph, node.output)):
-            for producer, span in _sources(graph, node, Span(row, row + 1), inside, aliases):
-                counts = found.setdefault(producer, [0] * rows_of(graph, node.output))
-                counts[row] = max(counts[row], span.hi)
-        for counts in found.values():
-            for row in range(1, len(counts)):
-                counts[row] = max(counts[row], counts[row - 1])
-        table[index] = tuple(Need(producer, tuple(counts)) for producer, counts in found.items())
-    return table
+def needs(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[Need, ...]]:
+    """For each node with code: the nodes of the group that it reads from."""
+    sources = Sources(graph, aliases, group.accumulating)
+    members = [index for index in group.nodes if index not in aliases]
+    return {
+        index: tuple(need for need in sources.needs(index) if need.producer in members) for index in members
+    }
 
 
-def _sources(
-    graph: Graph, node: Node, rows: Span, inside: dict[str, int], aliases: frozenset[int]
-) -> Iterator[tuple[int, Span]]:
-    """Nodes with code inside the group, and the rows of theirs that `rows` of the node's output read."""
-    for operand, name in enumerate(node.inputs):
-        producer = inside.get(name)
-        if producer is None:
-            continue
-        span = row_span(graph, node, operand, rows)
-        if not len(span):
-            continue
-        if producer in aliases:
-            yield from _sources(graph, graph.nodes[producer], span, inside, aliases)
-        else:
-            yield producer, span
-
-
-def turns(graph: Graph, group: Group, aliases: frozenset[int]) -> Iterator[Turn]:
+def turns(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[Turn]:
     """The calls of one strip of a group, in order."""
     table = needs(graph, group, aliases)
-    members = [index for index in group.nodes if index not in aliases]
-    made = dict.fromkeys(members, 0)
-    last = members[-1]
-    height = rows_of(graph, graph.nodes[last].output)
+    sources = Sources(graph, aliases, group.accumulating)
+    made = dict.fromkeys(table, 0)
+    last = [*table][-1]
+    height = sources.steps(last)
     tile = group.tile_rows or height
 
     def pull(index: int, row: int) -> Iterator[Turn]:
@@ -126,6 +191,11 @@ def turns(graph: Graph, group: Group, aliases: frozenset[int]) -> Iterator[Turn]
         bottom = min(top + tile, height)
         yield from pull(last, bottom - 1)
         yield Turn(last, top, bottom)
+    for index in group.completed:
+        for at in range(made[index], sources.steps(index)):
+            yield from pull(index, at)
+            yield Turn(index, at, at + 1)
+            made[index] = at + 1
 
 
 def strip_columns(graph: Graph, group: Group, columns: Span) -> dict[str, Span]:

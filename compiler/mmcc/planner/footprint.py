@@ -1,0 +1,403 @@
+"""What one group holds while it runs: whole tensors that come, go and stay, rings, accumulators, scratch.
+
+All of it is alive in one step. But an input is given up row by row and an output grows row by row, so each
+pair of things has a distance: how far one must start above the other for no byte to be needed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mmcc.planner.model import MemoryModel, bits
+from mmcc.planner.placement import cover
+from mmcc.planner.request import PlanRequest
+from mmcc.planner.rows import Read, Rows
+from mmcc.planner.timeline import Timeline, first_needed, ring_depth
+from mmcc.planner.walk import Ints
+
+NEVER = 2**62
+SAMPLES = 64  # moments of a group at which its bytes are counted first
+NONE = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Writer:
+    """A unit that fills a store, and the bytes of it that each of its steps writes."""
+
+    unit: int
+    start: Ints
+    end: Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store:
+    """Bytes that roots share: `roots[0]` is the one they lie in, the others are computed in place of it."""
+
+    roots: tuple[int, ...]
+    writers: tuple[Writer, ...]
+    reads: tuple[tuple[int, Read], ...]  # by units of the group
+    size: int
+    depth: int  # rows, if it is a ring; 0 if it is whole
+
+    @property
+    def root(self) -> int:
+        return self.roots[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """Something that has bytes of its own while the group runs.
+
+    `root` is -1 for scratch and accumulators, which belong to `unit` (-1: any unit of the group).
+    """
+
+    root: int
+    unit: int
+    size: int
+    align: int
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Item `upper` may start `distance` above `lower` or more; that is less than the size of `lower`.
+
+    Or, if the group makes its rows from the last to the first, `lower` may start `backward` above `upper`.
+    """
+
+    lower: int
+    upper: int
+    distance: int
+    backward: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What does not change from group to group."""
+
+    model: MemoryModel
+    rows: Rows
+    request: PlanRequest
+    merges: dict[int, int]  # a root that may lie in the output of the one unit that reads it
+
+    def bytes(self, mask: int) -> int:
+        """Bytes of a set of roots."""
+        return sum(self.model.roots[root].size for root in bits(mask))
+
+    def alive(self, done: int) -> int:
+        """Roots that hold something after the units in `done`."""
+        mask = 0
+        for k, root in enumerate(self.model.roots):
+            begun = root.from_start or root.writers & done
+            if begun and (root.to_end or root.users & ~done):
+                mask |= 1 << k
+        return mask
+
+
+def mergeable(model: MemoryModel, rows: Rows) -> dict[int, int]:
+    """Roots that their only reader reads element by element, so that it may write over them.
+
+    Of several operands of one unit it is the one made last.
+    """
+    found: dict[int, int] = {}
+    taken: dict[int, int] = {}
+    for reader, unit in enumerate(rows.units):
+        for read in unit.reads:
+            root = model.roots[read.root]
+            own = [w for w in bits(root.writers) if w != reader]
+            alone = len(own) == 1 and root.users == root.writers | 1 << reader
+            if not read.elementwise or not alone or root.from_start or root.to_end or root.external:
+                continue
+            if model.roots[unit_root(model, reader)].external:
+                continue  # the caller's, or in no memory at all
+            if rows.units[own[0]].steps != unit.steps or rows.roots[read.root].members > 1:
+                continue
+            if taken.get(reader, -1) < own[0]:
+                found = {r: c for r, c in found.items() if c != reader} | {read.root: reader}
+                taken[reader] = own[0]
+    return found
+
+
+def unit_root(model: MemoryModel, unit: int) -> int:
+    """The root that a unit writes."""
+    return model.units[unit].output
+
+
+class Footprint:
+    """One group: units `members` (a mask), the last of them, and what is alive before and after it."""
+
+    def __init__(
+        self,
+        shared: Shared,
+        line: Timeline,
+        members: int,
+        before: int,
+        after: int,
+        completed: tuple[int, ...] = (),
+    ) -> None:
+        self._shared, self._line, self.completed = shared, line, completed
+        self._members = bits(members)
+        self._rows = shared.rows.units if len(self._members) > 1 else shared.rows.alone
+        self._mask = members
+        self.crossing = before & after
+        self._dying, self._born = before & ~after, after & ~before
+        self.last = line.last
+
+    @property
+    def units(self) -> list[int]:
+        """The group's units."""
+        return self._members
+
+    @cached_property
+    def inside(self) -> int:
+        """Roots that nobody outside sees."""
+        touched = 0
+        for unit in self._members:
+            for root in self._shared.model.units[unit].roots:
+                touched |= 1 << root
+        return touched & ~self.crossing & ~self._dying & ~self._born
+
+    @cached_property
+    def merged(self) -> dict[int, int]:
+        """Roots inside that lie in the output of their reader."""
+        model, found = self._shared.model, dict[int, int]()
+        for root, reader in self._shared.merges.items():
+            if self.inside >> root & 1 and self._mask >> reader & 1 and not self._keeps_place(reader):
+                found[root] = unit_root(model, reader)
+        return found
+
+    def _keeps_place(self, reader: int) -> bool:
+        """True if the reader had better be written over something that dies."""
+        reads = self._rows[reader].reads
+        return any(read.elementwise and self._dying >> read.root & 1 for read in reads)
+
+    @cached_property
+    def stores(self) -> tuple[Store, ...]:
+        """Everything but what merely stays: dying, born and inside."""
+        members: dict[int, list[int]] = {}
+        for root in bits(self._dying | self._born | self.inside):
+            top = root
+            while top in self.merged:
+                top = self.merged[top]
+            members.setdefault(top, []).append(root)
+        return tuple(self._store(top, roots) for top, roots in members.items() if self._has_bytes(top))
+
+    def _has_bytes(self, root: int) -> bool:
+        return self._shared.model.roots[root].size > 0
+
+    def _store(self, top: int, roots: list[int]) -> Store:
+        rows, model = self._rows, self._shared.model
+        ordered = (top, *(root for root in roots if root != top))
+        writers: list[Writer] = []
+        reads: list[tuple[int, Read]] = []
+        for unit in self._members:
+            output = unit_root(model, unit)
+            if output in roots:
+                place = unit
+                while output != top:
+                    place = self._shared.merges[output]
+                    output = unit_root(model, place)
+                writers.append(Writer(unit, rows[place].start, rows[place].end))
+            reads += [(unit, read) for read in rows[unit].reads if read.root in roots]
+        depth = 0
+        shape = self._shared.rows.roots[top]
+        if self.inside >> top & 1 and shape.ring:
+            units = [writer.unit for writer in writers]
+            depth = ring_depth(self._line, units, reads, shape.height)
+            depth = 0 if depth == shape.height else depth
+        size = depth * shape.line if depth else model.roots[top].bytes
+        size = -(-size // model.roots[top].align) * model.roots[top].align
+        return Store(ordered, tuple(writers), tuple(reads), size, depth)
+
+    @cached_property
+    def scratch(self) -> int:
+        """Bytes that kernels of the group work in, one call after another."""
+        return max((self._shared.model.units[unit].scratch for unit in self._members), default=0)
+
+    @cached_property
+    def accumulators(self) -> tuple[int, ...]:
+        """Units that keep a sum from step to step; alone, a unit needs none."""
+        if len(self._members) == 1:
+            return ()
+        return tuple(u for u in self._members if self._rows[u].accumulates)
+
+    @cached_property
+    def spans(self) -> tuple[tuple[int, int], ...]:
+        """For each store the times from which and to which its bytes matter."""
+        return tuple(self._span(store) for store in self.stores)
+
+    def _span(self, store: Store) -> tuple[int, int]:
+        if self._dying >> store.root & 1:
+            first = -1
+        else:
+            first = min((self._at(w.unit, 0) for w in store.writers), default=-1)
+        if self._born >> store.root & 1:
+            return first, NEVER
+        ends = [self._at(unit, -1) for unit, _ in store.reads] + [self._at(w.unit, -1) for w in store.writers]
+        return first, max(ends, default=first)
+
+    def _at(self, unit: int, step: int) -> int:
+        times = self._line.times.get(unit)
+        if times is None or not len(times):
+            return -1
+        return int(times[step])
+
+    @cached_property
+    def inner(self) -> int:
+        """Bytes of rings; a group with more units before these has them too."""
+        return sum(store.size for store in self.stores if self.inside >> store.root & 1)
+
+    @cached_property
+    def least(self) -> int:
+        """Bytes that the group needs at least, wherever things are placed; looks at some moments only."""
+        if len(self._members) == 1:
+            return self._stay + self._alone
+        ends = [time for span in self.spans for time in span if 0 <= time < NEVER]
+        every = self._moments()
+        some = every[:: max(1, len(every) // SAMPLES)]
+        return self._most(np.unique(np.concatenate((self._line.times[self.last], ends, some)).astype(np.int64)))
+
+    @cached_property
+    def tight(self) -> int:
+        """The same, looking at all moments."""
+        return self.least if len(self._members) == 1 else max(self.least, self._most(self._moments()))
+
+    @cached_property
+    def _stay(self) -> int:
+        return self._shared.bytes(self.crossing) + self.scratch
+
+    def _moments(self) -> Ints:
+        """The times of all steps of the group."""
+        return np.sort(np.concatenate([self._line.times.get(unit, NONE) for unit in self._members]))
+
+    def _most(self, at: Ints) -> int:
+        """Most bytes that hold something at some moments and at the end."""
+        at = np.append(at, NEVER)
+        total = np.full(len(at), self._stay, np.int64)
+        for store, (first, until) in zip(self.stores, self.spans, strict=True):
+            if self._dying >> store.root & 1 and not store.writers:
+                total += store.size - first_needed(self._line, store.reads, at, store.size)
+            elif self._born >> store.root & 1:
+                total += self._grown(store, at)
+            else:
+                total[(at >= first) & (at <= until)] += store.size
+        for unit in self.accumulators:
+            first, until = self._at(unit, 0), self._at(unit, -1)
+            total[(at >= first) & (at <= until)] += self._rows[unit].accumulates
+        return int(total.max())
+
+    def _grown(self, store: Store, at: Ints) -> Ints:
+        """At each time, the end of what is written or being written."""
+        high = np.zeros(len(at), np.int64)
+        for writer in store.writers:
+            times = self._line.times.get(writer.unit, NONE)
+            done = np.searchsorted(times, at)
+            high = np.maximum(high, np.concatenate(([0], writer.end))[done])
+            now = np.flatnonzero(np.append(times, -1)[done] == at)
+            steps = done[now]
+            high[now] = np.maximum(
+                high[now], np.minimum(writer.start[steps] + self._reach(writer.unit), writer.end[steps])
+            )
+        return np.where(at == NEVER, store.size, high)
+
+    def _reach(self, unit: int) -> int:
+        """Least bytes of its row that a unit must have room for beside those of the row's inputs that die."""
+        ways = [read.reach for read in self._rows[unit].reads if self._dying >> read.root & 1]
+        return min(ways, default=NEVER // 2)
+
+    @cached_property
+    def _alone(self) -> int:
+        """Bytes of the output and what dies under it, for a group of one unit; rows may run backward."""
+        items, apart = self.items
+        born = [k for k, item in enumerate(items) if item.root >= 0 and self._born >> item.root & 1]
+        whole = sum(item.size for item in items if item.root >= 0)
+        if not born:
+            return whole
+        over = [
+            (pair.distance, items[pair.upper].size, pair.backward) for pair in apart if pair.lower == born[0]
+        ]
+        under = sum(size for _, size, _ in over)
+        return whole - under - items[born[0]].size + cover(items[born[0]].size, over)
+
+    @cached_property
+    def items(self) -> tuple[tuple[Item, ...], tuple[Apart, ...]]:
+        """Everything with bytes that does not merely stay, and which pairs of it may share some."""
+        model, align = self._shared.model, self._shared.request.align
+        items = [Item(s.root, -1, s.size, model.roots[s.root].align) for s in self.stores]
+        spans = list(self.spans)
+        for unit in self.accumulators:
+            size = -(-self._rows[unit].accumulates // align) * align
+            items.append(Item(-1, unit, size, max(4, align)))
+            spans.append((self._at(unit, 0), self._at(unit, -1)))
+        pairs: list[Apart] = []
+        for a in range(len(items)):
+            for b in range(len(items)):
+                if a != b:
+                    distance = max(self._distance(items, spans, a, b), -items[b].size)
+                    if distance < items[a].size:
+                        step = max(items[a].align, items[b].align)
+                        pairs.append(Apart(a, b, -(-distance // step) * step, self._backward(a, b)))
+        if self.scratch:
+            items.append(Item(-1, -1, self.scratch, align))
+        return tuple(items), tuple(pairs)
+
+    def _distance(
+        self, items: Sequence[Item], spans: Sequence[tuple[int, int]], lower: int, upper: int
+    ) -> int:
+        """How far above item `lower` item `upper` must start, if it starts above."""
+        (first, _), (_, until) = spans[lower], spans[upper]
+        if until < first:
+            return -NEVER  # gone before the other begins
+        lower_root, upper_root = items[lower].root, items[upper].root
+        grows = lower_root >= 0 and self._born >> lower_root & 1
+        shrinks = upper_root >= 0 and self._dying >> upper_root & 1 and not self.stores[upper].writers
+        if grows and shrinks:
+            return self._over(self.stores[lower], self.stores[upper])
+        if grows:
+            return int(self._grown_by(self.stores[lower], until))
+        if shrinks:
+            store = self.stores[upper]
+            low = first_needed(self._line, store.reads, np.array([first]), store.size)
+            return items[lower].size - int(low[0])
+        return items[lower].size
+
+    def _grown_by(self, store: Store, until: int) -> int:
+        """The end of what has been written up to a time."""
+        if until >= NEVER:
+            return store.size
+        ends = [0]
+        for writer in store.writers:
+            done = int(self._line.done(writer.unit, np.array([until + 1]))[0])
+            ends += [int(writer.end[done - 1])] if done else []
+        return max(ends)
+
+    def _over(self, out: Store, into: Store) -> int:
+        """The distance of an output from an input that dies row by row."""
+        most = -NEVER
+        for writer in out.writers:
+            at = self._line.times.get(writer.unit, NONE)
+            steps = len(at)
+            own = [read for unit, read in into.reads if unit == writer.unit]
+            rest = [(unit, read) for unit, read in into.reads if unit != writer.unit]
+            after = first_needed(self._line, rest, at, into.size)
+            for read in own:
+                after = np.minimum(after, read.low[1 : steps + 1])
+                reached = np.minimum(writer.start[:steps] + read.reach, writer.end[:steps])
+                most = max(most, int((reached - read.own[:steps]).max()))
+            most = max(most, int((writer.end[:steps] - after).max()))
+        return most
+
+    def _backward(self, lower: int, upper: int) -> int | None:
+        """The distance for rows made from the last to the first; only where the group is one unit."""
+        if len(self._members) > 1 or not self._shared.request.backward:
+            return None
+        into = self.stores[upper]
+        others = [s for s in self.stores if self._dying >> s.root & 1]
+        own = [read for unit, read in into.reads if unit == self.last]
+        if len(others) != 1 or len(own) != 1 or not self._dying >> into.root & 1:
+            return None
+        over = self._shared.model.units[self.last].over
+        return next((back for root, _, back in over if root == into.root), None)

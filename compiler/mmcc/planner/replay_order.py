@@ -1,0 +1,127 @@
+"""The calls of a group in order, for the checker: worked out from Nests alone, apart from the planner's walk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mmcc.ir.graph import Graph, geometry
+from mmcc.ir.nest import Nest, Span
+from mmcc.ir.plan import Group, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A node makes one row of some columns; one that accumulates takes in that row of its input."""
+
+    node: int
+    row: int
+    cols: Span
+
+
+class Order:
+    """What nodes ask of each other, aliases looked through."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self._graph, self._plan = graph, plan
+        self._index = {node.output: k for k, node in enumerate(graph.nodes)}
+        self._nests: dict[int, Nest] = {}
+
+    def nest(self, index: int) -> Nest:
+        """The loops of a node, made once."""
+        if index not in self._nests:
+            node = self._graph.nodes[index]
+            self._nests[index] = node.op.nest(*(t.shape for t in self._graph.operands(node)))
+        return self._nests[index]
+
+    def height(self, index: int, group: Group) -> int:
+        """Rows that a node makes, or takes in."""
+        node = self._graph.nodes[index]
+        name = node.inputs[0] if index in group.accumulating else node.output
+        return geometry(self._graph.tensors[name].shape)[0]
+
+    def events(self, group: Group, strip: int) -> Iterator[Event]:
+        """One strip of a group, row by row, pulled by the last node."""
+        last = group.nodes[-1]
+        held = self.columns(group, strip)
+        width = {k: self._held(held, k) for k in group.nodes}
+        if group.backward:
+            yield from (Event(last, row, width[last]) for row in reversed(range(self.height(last, group))))
+            return
+        made = dict.fromkeys(group.nodes, 0)
+
+        def feed(index: int, rows: Span) -> Iterator[Event]:
+            for source, until in self._sources(index, rows, group).items():
+                while made[source] < until:
+                    row = made[source]
+                    yield from feed(source, Span(row, row + 1))
+                    yield Event(source, row, width[source])
+                    made[source] = row + 1
+
+        height = self.height(last, group)
+        tile = group.tile_rows or (1 if len(group.nodes) == 1 else height)
+        for top in range(0, height, tile):
+            rows = Span(top, min(top + tile, height))
+            yield from feed(last, rows)
+            yield from (Event(last, row, width[last]) for row in range(rows.lo, rows.hi))
+        for index in group.completed:
+            while made[index] < self.height(index, group):
+                row = made[index]
+                yield from feed(index, Span(row, row + 1))
+                yield Event(index, row, width[index])
+                made[index] = row + 1
+
+    def columns(self, group: Group, strip: int) -> dict[str, Span]:
+        """The columns of each tensor that one strip makes; none are given for a group without strips."""
+        if not group.strips:
+            return {}
+        held = {self._graph.nodes[group.nodes[-1]].output: group.strips[strip].columns}
+        waiting = sorted(group.nodes, reverse=True)
+        for index in waiting:
+            node = self._graph.nodes[index]
+            if node.output not in held:
+                continue
+            for read, access in enumerate(self.nest(index).reads):
+                name = node.inputs[access.operand]
+                if name not in self._graph.constants:
+                    span = self.nest(index).cols_needed(read, held[node.output])
+                    held[name] = held.get(name, Span(0, 0)).join(span)
+        return held
+
+    def _held(self, held: dict[str, Span], index: int) -> Span:
+        name = self._graph.nodes[index].output
+        return held.get(name, Span(0, geometry(self._graph.tensors[name].shape)[1]))
+
+    def _sources(self, index: int, rows: Span, group: Group) -> dict[int, int]:
+        """Nodes of the group that some rows of a node need, in operand order, and up to which of their rows."""
+        found: dict[int, int] = {}
+        node = self._graph.nodes[index]
+        for read, access in enumerate(self.nest(index).reads):
+            name = node.inputs[access.operand]
+            if name in self._graph.constants:
+                continue
+            span = rows if index in group.accumulating else self._rows_of(index, read, rows)
+            for source, until in self._makers(name, span, group):
+                found[source] = max(found.get(source, 0), until)
+        return found
+
+    def _makers(self, name: str, rows: Span, group: Group) -> Iterator[tuple[int, int]]:
+        index = self._index.get(name)
+        if index is None:
+            return
+        if index in group.nodes:
+            whole = self.height(index, group)
+            yield index, (whole if index in group.accumulating else rows.hi) if len(rows) else 0
+        elif index in self._plan.aliases:
+            node = self._graph.nodes[index]
+            for read, access in enumerate(self.nest(index).reads):
+                inner = node.inputs[access.operand]
+                if inner not in self._graph.constants:
+                    yield from self._makers(inner, self._rows_of(index, read, rows), group)
+
+    def _rows_of(self, index: int, read: int, rows: Span) -> Span:
+        """Rows that one read of a node needs for some rows of its output."""
+        need = Span(0, 0)
+        for row in range(rows.lo, rows.hi):
+            need = need.join(self.nest(index).rows_needed(read, row))
+        return need

@@ -1,0 +1,145 @@
+"""All ways to cut a graph into groups: steps between sets of finished units, each with what it needs.
+
+A plan is a path from the empty set to the set of all units. Every step adds a group: units that all feed the
+last one of them. For a chain the sets are its beginnings; branches can be done in any order, so there are more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcc.ir.graph import Graph
+from mmcc.planner.footprint import Footprint, Shared, mergeable
+from mmcc.planner.layout import Layout
+from mmcc.planner.model import MemoryModel, bits
+from mmcc.planner.request import PlanRequest
+from mmcc.planner.rows import Rows, make_rows
+from mmcc.planner.timeline import Timeline, pull
+
+MOST_SETS = 1_500  # sets of finished units; above, only the beginnings of one order
+LONGEST = 64  # units of a group
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One group: from the units done `before` it to those done `after` it; `last` is the unit that pulls."""
+
+    before: int
+    after: int
+    last: int
+    least: int  # bytes that no placement of it is below
+
+
+class Space:
+    """The sets, and the groups between them, of one graph under one layout."""
+
+    def __init__(
+        self, graph: Graph, layout: Layout, model: MemoryModel, order: tuple[int, ...], request: PlanRequest
+    ) -> None:
+        self.graph, self.layout, self.request = graph, layout, request
+        self.model, self._order = model, order
+        self.rows: Rows = make_rows(graph, layout, self.model, request)
+        self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
+        self._after = [0] * len(self.model.units)
+        for k, unit in enumerate(self.model.units):
+            for b in bits(unit.before):
+                self._after[b] |= 1 << k
+        self.complete, self.sets = self._sets()
+        self.all = (1 << len(self.model.units)) - 1
+        self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
+        self._alone = [
+            Timeline(k, {k: np.arange(unit.steps)}) for k, unit in enumerate(self.rows.alone)
+        ]
+        self._lines: dict[tuple[object, ...], Timeline] = {}
+
+    def footprint(self, candidate: Candidate) -> Footprint:
+        """What a group holds."""
+        return self._footprint(candidate.before, candidate.after, candidate.last)
+
+    def alive(self, done: int) -> int:
+        """Roots that hold something after the units in one of the sets."""
+        return self._alive[done]
+
+    def _footprint(self, before: int, after: int, last: int) -> Footprint:
+        line, completed = self._line(before, after, last)
+        return Footprint(
+            self.shared, line, after & ~before, self._alive[before], self._alive[after], completed
+        )
+
+    def candidates(self, most: int) -> Iterator[Candidate]:
+        """Groups that need at most `most` bytes, as far as a bound can tell."""
+        for after in self.sets:
+            for last in bits(after):
+                if not self._after[last] & after:
+                    yield from self._ending(after, last, most)
+
+    def _ending(self, after: int, last: int, most: int) -> Iterator[Candidate]:
+        """Groups that end in the unit `last` and with the set `after`, each longer one from a shorter one."""
+        seen: set[int] = set()
+        waiting = [1 << last]
+        while waiting:
+            members = waiting.pop()
+            before = after & ~members
+            if before in self._alive:
+                footprint = self._footprint(before, after, last)
+                if footprint.least <= most:
+                    yield Candidate(before, after, last, footprint.least)
+                if footprint.inner > most:
+                    continue  # a longer one holds these rings too
+            if members.bit_count() < LONGEST:
+                for unit in bits(before):
+                    longer = members | 1 << unit
+                    leads = self._after[unit] & after
+                    if leads & members and not leads & ~members and longer not in seen:
+                        seen.add(longer)
+                        waiting.append(longer)
+
+    def _line(self, before: int, after: int, last: int) -> tuple[Timeline, tuple[int, ...]]:
+        """The walk of a group, and the units that make the rest of their rows at its end."""
+        if after & ~before == 1 << last:
+            return self._alone[last], ()
+        if (last, ()) not in self._lines:
+            self._lines[last, ()] = pull(self.rows, last, self.all if self.complete else self._near(last))
+        line = self._lines[last, ()]
+        kept = self._unfinished(line, before, after, last)
+        if kept and (last, kept, before) not in self._lines:
+            self._lines[last, kept, before] = pull(self.rows, last, after & ~before, kept)
+        return (self._lines[last, kept, before] if kept else line), kept
+
+    def _near(self, last: int) -> int:
+        """The units shortly before one in the order."""
+        at = self._order.index(last)
+        return sum(1 << unit for unit in self._order[max(0, at - LONGEST) : at + 1])
+
+    def _unfinished(self, line: Timeline, before: int, after: int, last: int) -> tuple[int, ...]:
+        """Units whose output is read outside the group, but of which it does not pull all rows."""
+        outside = self._alive[after]
+        return tuple(
+            unit
+            for unit in bits(after & ~before)
+            if outside >> self.model.units[unit].output & 1
+            and unit != last
+            and len(line.times.get(unit, ())) < self.rows.units[unit].steps
+        )
+
+    def _sets(self) -> tuple[bool, tuple[int, ...]]:
+        """Sets of units that can be done when others are not, smallest first; True if these are all."""
+        found, level = [0], [0]
+        while level:
+            following = dict[int, None]()
+            for done in level:
+                for k, unit in enumerate(self.model.units):
+                    if not done >> k & 1 and not unit.before & ~done:
+                        following[done | 1 << k] = None
+            level = list(following)
+            found += level
+            if len(found) > MOST_SETS:
+                prefixes = [0]
+                for unit in self._order:
+                    prefixes.append(prefixes[-1] | 1 << unit)
+                return False, tuple(prefixes)
+        return True, tuple(found)
+

@@ -1,0 +1,97 @@
+"""When each step of each unit runs if one unit pulls all that it needs, and what that means for memory.
+
+A group is a set of units that all feed its last one. Within the walk in which the last one pulls everything
+before it, the group's own steps come in the same order as if it ran alone: what a unit asks for does not
+depend on what lies further back. So one walk a last unit serves every group that ends there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcc.planner.rows import Read, Rows
+from mmcc.planner.walk import Ints
+
+_NEVER_RAN = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """Times of the steps of every unit that ran; they only count."""
+
+    last: int
+    times: dict[int, Ints]
+
+    def done(self, unit: int, at: Ints) -> Ints:
+        """How many steps of a unit come before each of some times."""
+        return np.searchsorted(self.times.get(unit, _NEVER_RAN), at)
+
+
+def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> Timeline:
+    """The walk of unit `last` and all that feeds it, as far as they are in the bit mask `allowed`.
+
+    Units in `complete` make the rest of their rows at the end, if nobody pulled them.
+    """
+    made: dict[int, int] = {}
+    times: dict[int, list[int]] = {}
+    clock = 0
+    needs = {
+        unit: [need for need in rows.units[unit].needs if allowed >> need[0] & 1]
+        for unit in _members(rows, last, allowed)
+    }
+
+    def feed(unit: int, step: int) -> None:
+        nonlocal clock
+        for producer, counts in needs[unit]:
+            at, until = made.get(producer, 0), counts[step]
+            while at < until:
+                feed(producer, at)
+                times.setdefault(producer, []).append(clock)
+                clock += 1
+                at += 1
+                made[producer] = at
+
+    for unit in (last, *complete):
+        for step in range(made.get(unit, 0), rows.units[unit].steps):
+            feed(unit, step)
+            times.setdefault(unit, []).append(clock)
+            clock += 1
+            made[unit] = step + 1
+    return Timeline(last, {unit: np.array(at, np.int64) for unit, at in times.items()})
+
+
+def _members(rows: Rows, last: int, allowed: int) -> Iterable[int]:
+    found, stack = {last}, [last]
+    while stack:
+        for producer, _ in rows.units[stack.pop()].needs:
+            if allowed >> producer & 1 and producer not in found:
+                found.add(producer)
+                stack.append(producer)
+    return found
+
+
+def first_needed(line: Timeline, reads: Iterable[tuple[int, Read]], at: Ints, end: int) -> Ints:
+    """At each time, the first byte of a root that some unit still reads; `end` if none does."""
+    low = np.full(len(at), end, np.int64)
+    for unit, read in reads:
+        low = np.minimum(low, read.low[line.done(unit, at)])
+    return low
+
+
+def ring_depth(
+    line: Timeline, writers: Sequence[int], reads: Sequence[tuple[int, Read]], height: int
+) -> int:
+    """Rows that a ring must have: from the oldest that is still needed to the one just made."""
+    depth = 1
+    for unit in writers:
+        at = line.times.get(unit, _NEVER_RAN)
+        if not len(at):
+            continue
+        oldest = np.full(len(at), height, np.int64)
+        for reader, read in reads:
+            oldest = np.minimum(oldest, read.line[line.done(reader, at)])
+        depth = max(depth, int((np.arange(1, len(at) + 1) - oldest).max()))
+    return min(depth, height)
