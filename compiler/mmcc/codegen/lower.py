@@ -17,6 +17,8 @@ from mmcc.ir.program import Program, ProgramNode, Step, View
 from mmcc.planner.request import EXTERNAL
 from mmcc.target import Target
 
+ARENA = "sram"
+
 
 def lower(graph: Graph, plan: Plan, name: str, target: Target) -> Program:
     """Resolve all addresses. Nodes that the plan made aliases get no code."""
@@ -29,6 +31,7 @@ def lower(graph: Graph, plan: Plan, name: str, target: Target) -> Program:
             body.append(_step(graph, plan, number, group, members))
     tiers = sorted({place.tier for place in plan.places.values()})
     arenas = {tier: plan.peak(tier) for tier in tiers if not tier.startswith(EXTERNAL)}
+    arenas = arenas or {ARENA: 0}  # the context has one even if nothing lives in it
     tensors = [port.tensor for port in (*graph.inputs, *graph.outputs) if port.tensor not in graph.constants]
     ports = {tensor: view_of(graph, plan, tensor) for tensor in tensors}
     return Program(name, arenas, ports, tuple(nodes), tuple(body))

@@ -193,7 +193,8 @@ def _walked(graph: Graph, node: Node) -> Callable[[View], View | None]:
 def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
     """Views from the roots down; drops from `parents` what no slot can express."""
     views: dict[str, View] = {}
-    used = {port.tensor for port in (*graph.inputs, *graph.outputs)}
+    ports = graph.input_names | graph.output_names
+    used = set(ports)
     used |= {name for node in graph.nodes for name in (*node.inputs, node.output)}
     for name in graph.tensors:
         chain = [name] if name in used and name not in graph.constants else []
@@ -201,14 +202,18 @@ def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
             chain.append(parents[chain[-1]].parent)
         for current in reversed(chain):
             if current not in views:
-                views[current] = _view(graph.tensors[current], parents, views)
+                views[current] = _view(graph.tensors[current], parents, views, current in ports)
     return views
 
 
-def _view(tensor: Tensor, parents: dict[str, Edge], views: dict[str, View]) -> View:
+def _view(tensor: Tensor, parents: dict[str, Edge], views: dict[str, View], is_port: bool) -> View:
+    """The view in the parent, if kernels and (of an input or output) the caller can use it."""
+    own = dense(tensor.shape, tensor.dtype.size)
     edge = parents.get(tensor.name)
     view = edge.view(views[edge.parent]) if edge is not None else None
     if view is not None and slot_of(view, tensor) is not None:
-        return view
+        pairs = zip(tensor.shape, view.strides, own, strict=True)
+        if not is_port or all(there == here for extent, there, here in pairs if extent > 1):
+            return view
     parents.pop(tensor.name, None)
-    return View(tensor.name, 0, dense(tensor.shape, tensor.dtype.size))
+    return View(tensor.name, 0, own)
