@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.layers import Site, variant_layer
-from mmcc.codegen.layers.conv_int8 import Filters, filters_of, row_bound, views, window_fields
+from mmcc.codegen.layers.conv_int8 import Filters, _padded, filters_of, row_bound, views, window_fields
 from mmcc.codegen.layers.epilogue import Fields, Options
 from mmcc.ir.program import KernelUse
 from mmcc.ops.conv import ConvInt8
@@ -28,6 +28,7 @@ BLOCK = 4  # filters or channels of a block
 LANES = 8  # taps of a depthwise window that one gathering load brings
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAP_LIMIT = 25  # taps of a window whose addresses may be listed on the stack
+WIDEST = 49  # taps of a depthwise window
 GATHER_LIMIT = 2**16  # bytes that a gathering load of 16-bit offsets reaches
 
 
@@ -103,7 +104,7 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
     if not block.usable:
         return None
     if op.groups > 1:
-        return None
+        return _depthwise(op, site, block)
     window, (_, kh, kw, depth) = op.window, block.filters.w.shape
     if (kh, kw) == (1, 1) and not any(window.pads):
         return _pointwise(op, site, block, window.strides)
@@ -187,4 +188,84 @@ def _window(op: ConvInt8, site: Site, block: Block) -> KernelUse:
     turn = dict(use.options)["loop"]
     return KernelUse(
         use.template, use.options, tuple((n, joined // turn if n == "joined" else v) for n, v in use.fields)
+    )
+
+
+def _odd_tap(site: Site, window: Window) -> tuple[int, int] | None:
+    """A tap that no output has outside the image, the middle one if it can be."""
+    found: list[int] = []
+    for axis in (0, 1):
+        kernel, dilation = window.kernel[axis], window.dilations[axis]
+        last = (site.output.shape[axis] - 1) * window.strides[axis] - window.pads[axis]
+        taps = sorted(range(kernel), key=lambda tap, middle=kernel // 2: abs(tap - middle))
+        first, size = window.pads[axis], site.inputs[0].shape[axis]
+        inside = [tap for tap in taps if tap * dilation >= first and last + tap * dilation < size]
+        if not inside:
+            return None
+        found.append(inside[0])
+    return found[0], found[1]
+
+
+def _far(site: Site, window: Window) -> int:
+    """An offset that none in a gathering load exceeds."""
+    x, height = site.inputs[0].where(), site.inputs[0].shape[0]
+    rows = (window.kernel[0] - 1) * window.dilations[0] if x.rows >= height else x.rows - 1
+    return rows * x.row_stride + window.kernel[1] * window.dilations[1] * x.col_stride + BLOCK
+
+
+def _stream(block: Block, odd: int) -> NDArray[np.int32]:
+    """All constants of a block of channels one behind the other; see the kernel."""
+    w = block.filters.w[block.order]
+    taps = w.reshape(len(w) // BLOCK, BLOCK, -1)
+    even = np.delete(taps, odd, 2).reshape(len(taps), BLOCK, -1, LANES)
+    halves = even[:, [[0, 2], [1, 3]]].transpose(0, 1, 3, 2, 4).reshape(len(taps), -1)
+    scale = np.ascontiguousarray(block.scale.astype("<i4")).view(np.int8)
+    stream = np.ascontiguousarray(np.concatenate((halves, taps[:, :, odd], scale), 1))
+    return stream.view("<i4").astype(np.int32)  # words are aligned
+
+
+def _lanes(window: Window, odd: tuple[int, int], axis: int) -> Iterator[Iterator[int]]:
+    """For each row or column of the window the predicate bits of its taps, by vectors of eight taps."""
+    taps = [tap for tap in product(range(window.kernel[0]), range(window.kernel[1])) if tap != odd]
+    for line in range(window.kernel[axis]):
+        yield (
+            sum(3 << 2 * (k - v) for k in range(v, v + LANES) if taps[k][axis] == line)
+            for v in range(0, len(taps), LANES)
+        )
+
+
+def _table(rows: Iterator[Iterator[int]]) -> str:
+    return ", ".join("{" + ", ".join(f"0x{bits:04x}U" for bits in row) + "}" for row in rows)
+
+
+def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
+    """Windows of 8n + 1 taps, as squares of odd sides are, near enough for 16-bit offsets."""
+    window, odd, (kh, kw) = op.window, _odd_tap(site, op.window), op.window.kernel
+    plain = block.filters.w.shape[3] == 1 and block.filters.w.shape[0] == op.groups
+    taps = kh * kw
+    if not plain or odd is None or taps % LANES != 1 or not 1 < taps <= WIDEST or _far(site, window) >= GATHER_LIMIT:
+        return None
+    padded = _padded(site, window)
+    stream = site.keep("stream", _stream(block, odd[0] * kw + odd[1]))
+    return KernelUse(
+        "mve_depthwise_int8",
+        (
+            *block.options,
+            ("full", (op.low, op.high) == (-128, 127)),
+            ("rows", kh),
+            ("cols", kw),
+            ("odd", odd),
+            ("padded", padded),
+            ("pairs", site.output.shape[1] > 1),
+            ("row_lanes", _table(_lanes(window, odd, 0)) if padded else ""),
+            ("col_lanes", _table(_lanes(window, odd, 1)) if padded else ""),
+        ),
+        (
+            *views(site),
+            ("stream", stream),
+            *block.fields(op),
+            *window_fields(site, window),
+            ("channels", op.groups),
+            ("x_zero", op.x_zero),
+        ),
     )
