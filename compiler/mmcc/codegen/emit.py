@@ -19,7 +19,7 @@ from mmcc.target import Target
 WEIGHTS = "weights"
 STREAMS = "streams"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
-KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h")  # only where a kernel says that it needs it
+KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h", "mmcc_arm_dsp.h")  # only where a kernel says that it needs it
 INTEGER_TYPES = (
     ("int8_t", -(2**7), 2**7),
     ("uint8_t", 0, 2**8),

@@ -8,6 +8,7 @@ from mmcc.codegen.layers import (  # noqa: F401
     conv_float,
     conv_int8,
     dense_float,
+    dsp,
     elementwise_float,
     elementwise_int8,
     movement,

@@ -1,0 +1,249 @@
+"""Convolutions and dense layers for cores with Arm's DSP instructions: which kernel, and how weights are packed.
+
+One instruction multiplies two pairs of halfwords, so that what counts is how few it takes to get bytes into
+halfwords. "Scaled" weights need one for four weights (runtime_c/mmcc_arm_dsp.h); they make accumulators 256
+times as large. Where those leave 32 bits, weights stay "plain".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.codegen.layers import Site, variant_layer
+from mmcc.codegen.layers.conv_int8 import window_fields
+from mmcc.codegen.layers.epilogue import Fields, Options
+from mmcc.ir.program import KernelUse
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.dense import DenseInt8
+from mmcc.ops.window import Window
+
+VARIANT = "arm_dsp"
+HIGH = 33  # least shift for which the high word of the product is all that counts
+MOST_RIGHT = 22  # most that twice a zero point may be shifted left
+SCALE_BITS = 8  # of scaled weights
+BLOCK = {"scaled": 8, "plain": 4}  # filters made together
+PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
+TAPS_LIMIT = 64  # runs of a pixel: words on the stack
+ROW_BOUNDS = (3, 7)  # rows of a window that kernels are made for; above these, for the exact number
+TAP_BOUNDS = (9, 25, 49)
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """What turns accumulators into outputs."""
+
+    bias: NDArray[np.int64]  # x_zero folded in
+    multiplier: NDArray[np.int32]
+    right: NDArray[np.uint8]
+    zero2: int
+    clamp: tuple[int, int]
+
+    @property
+    def options(self) -> Options:
+        return (("full", self.clamp == (-128, 127)),)
+
+    @property
+    def fields(self) -> Fields:
+        low, high = self.clamp
+        limits: Fields = () if (low, high) == (-128, 127) else (("low", low), ("high", high))
+        return (("zero2", self.zero2), *limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """Filters ready for the kernels: weights [OC, taps] with taps in whole words."""
+
+    form: str
+    weights: NDArray[np.int8]
+    scales: Scales
+
+
+def scales_of(
+    op: ConvInt8 | DenseInt8, bias: NDArray[np.int64], scale: tuple[NDArray[Any], NDArray[Any]], bits: int
+) -> Scales | None:
+    """Requantization of accumulators that are 2^bits too large, or None if it needs more than a high word."""
+    multiplier, shift = scale[0].astype(np.int64), scale[1].astype(np.int64)
+    dead = multiplier == 0
+    right = np.where(dead, 0, shift + bits - HIGH)
+    if (right < 0).any() or (right > MOST_RIGHT).any():
+        return None
+    clamp = (op.low, op.high)
+    return Scales(bias, multiplier.astype(np.int32), right.astype(np.uint8), 2 * op.y_zero + 1, clamp)
+
+
+def scalable(w: NDArray[np.int8]) -> bool:
+    """True if all pairs of weights fit a halfword as `even * 256 + odd`."""
+    return not ((w[:, 0::2] == -128) & (w[:, 1::2] < 0)).any()
+
+
+def scaled(w: NDArray[np.int8]) -> NDArray[np.int8]:
+    """Halfwords `even * 256 + odd`, little-endian."""
+    even, odd = w[:, 0::2], w[:, 1::2]
+    return np.stack((odd, even - (odd < 0)), -1).reshape(w.shape).astype(np.int8)
+
+
+def pack(op: ConvInt8 | DenseInt8, site: Site, length: int) -> Packed | None:
+    """Weights [OC, length] in the best form that is exact, or None if none is.
+
+    Each filter's taps are padded with zeros to `length`, a whole number of words.
+    """
+    w, b, *scale = (operand.constant() for operand in site.inputs[1:])
+    wide = w.reshape(len(w), -1).astype(np.int64) - op.w_zero
+    if np.abs(wide).max(initial=0) > 128 or wide.max(initial=0) > 127:
+        return None
+    flat = np.zeros((len(w), length), np.int8)
+    flat[:, : wide.shape[1]] = wide
+    bias = b.astype(np.int64) - op.x_zero * wide.sum(1)
+    bound = np.abs(wide).sum(1) * max(127 - op.x_zero, op.x_zero + 128) + np.abs(b.astype(np.int64))
+    most = int(bound.max(initial=0))
+    if most << SCALE_BITS < 2**31 and scalable(flat):
+        start = (bias << SCALE_BITS) - 127 * flat[:, 1::2].astype(np.int64).sum(1)
+        found = scales_of(op, start, (scale[0], scale[1]), SCALE_BITS)
+        if found is not None:
+            return Packed("scaled", scaled(flat), found)
+    found = scales_of(op, bias, (scale[0], scale[1]), 0) if most < 2**31 else None
+    return None if found is None else Packed("plain", flat, found)
+
+
+def blocks(form: str, filters: int) -> list[int]:
+    """Sizes of the blocks of filters: 8, at last 8 or 4; or all 4."""
+    size = BLOCK[form]
+    rest = filters % size
+    return [size] * (filters // size) + ([] if not rest else [4 if rest <= 4 else size])
+
+
+def interleaved(packed: Packed) -> dict[str, NDArray[Any]]:
+    """Block after block: a word of each filter in turn; biases, then multipliers; shifts."""
+    words = packed.weights.view("<i4")
+    scales = packed.scales
+    weights: list[NDArray[np.int32]] = []
+    scale: list[NDArray[np.int32]] = []
+    right: list[NDArray[np.uint8]] = []
+    at = 0
+    for size in blocks(packed.form, len(words)):
+        some = slice(at, at + size)
+        short = size - len(words[some])
+        weights.append(np.pad(words[some], ((0, short), (0, 0))).T.reshape(-1))
+        bias = (scales.bias[some] & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+        scale += [np.pad(bias, (0, short)), np.pad(scales.multiplier[some], (0, short))]
+        right.append(np.pad(scales.right[some], (0, short)))
+        at += size
+    return {
+        "weights": np.concatenate(weights),  # as words, which align
+        "scale": np.concatenate(scale),
+        "shift": np.concatenate(right),
+    }
+
+
+def constants(site: Site, packed: Packed) -> Fields:
+    """The arrays of a layer, and numbers that all kernels of this family have."""
+    arrays = interleaved(packed)
+    kept = tuple((name, site.keep(name, data)) for name, data in arrays.items())
+    filters, length = packed.weights.shape
+    return (*kept, *packed.scales.fields, ("filters", filters), ("taps", length))
+
+
+def pointwise(op: ConvInt8 | DenseInt8, site: Site, strides: tuple[int, int]) -> KernelUse | None:
+    """1x1 convolutions and dense layers, whose pixels are whole words."""
+    length = site.inputs[0].geometry[2]
+    packed = pack(op, site, length) if length % 4 == 0 else None
+    if packed is None:
+        return None
+    return KernelUse(
+        "pointwise_dsp",
+        (("form", packed.form), *packed.scales.options),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            *constants(site, packed),
+            ("stride_rows", strides[0]),
+            ("stride_cols", strides[1]),
+        ),
+    )
+
+
+@variant_layer(VARIANT, DenseInt8)
+def dense_int8(op: DenseInt8, site: Site) -> KernelUse | None:
+    """A pointwise convolution of images one pixel wide."""
+    return pointwise(op, site, (1, 1))
+
+
+@variant_layer(VARIANT, ConvInt8)
+def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
+    """Windows are gathered where a pixel's channels are no whole words, else walked by runs."""
+    (kh, kw), depth = op.window.kernel, site.inputs[0].shape[2]
+    if op.groups > 1:
+        return None
+    if (kh, kw) == (1, 1) and not any(op.window.pads) and depth % 4 == 0:
+        return pointwise(op, site, op.window.strides)
+    if depth % 4 == 0 and kh * kw <= TAPS_LIMIT:
+        return _by_runs(op, site)
+    return _gathered(op, site) if kh * kw * depth <= PATCH_LIMIT else None
+
+
+def joined(site: Site, window: Window) -> bool:
+    """True if the columns of a window follow each other in memory."""
+    return window.dilations[1] == 1 and site.inputs[0].where().col_stride == site.inputs[0].shape[2]
+
+
+def _bound(value: int, bounds: tuple[int, ...]) -> int:
+    return next((bound for bound in bounds if value <= bound), value)
+
+
+def _by_runs(op: ConvInt8, site: Site) -> KernelUse | None:
+    (kh, kw), depth = op.window.kernel, site.inputs[0].shape[2]
+    packed = pack(op, site, kh * kw * depth)
+    if packed is None:
+        return None
+    run = kw * depth if joined(site, op.window) else 0
+    pad = site.keep("pad", np.full(max(run, depth), op.x_zero, np.int8).view(np.int32))
+    return KernelUse(
+        "conv_dsp",
+        (
+            ("form", packed.form),
+            *packed.scales.options,
+            ("rows", _bound(kh, ROW_BOUNDS)),
+            ("taps", _bound(kh * kw, TAP_BOUNDS)),
+        ),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            *constants(site, packed),
+            ("pad", pad),
+            *window_fields(site, op.window),
+            ("kernel_rows", kh),
+            ("kernel_cols", kw),
+            ("depth", depth),
+            ("joined", run),
+        ),
+    )
+
+
+def _gathered(op: ConvInt8, site: Site) -> KernelUse | None:
+    (kh, kw), depth = op.window.kernel, site.inputs[0].shape[2]
+    length = -(-kh * kw * depth // 4) * 4
+    packed = pack(op, site, length)
+    if packed is None:
+        return None
+    return KernelUse(
+        "patch_dsp",
+        (
+            ("form", packed.form),
+            *packed.scales.options,
+            ("patch", length),
+            ("kernel", (kh, kw)),
+            ("depth", depth),
+            ("dense", joined(site, op.window)),
+        ),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            *constants(site, packed),
+            *window_fields(site, op.window),
+            ("x_zero", op.x_zero),
+        ),
+    )

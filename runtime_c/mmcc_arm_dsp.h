@@ -1,0 +1,154 @@
+/* mmcc: int8 arithmetic for cores with Arm's DSP instructions (Cortex-M4, M7, M33). The inner loops are assembly
+ * because they need all 14 registers, which compilers do not manage without spilling. */
+#ifndef MMCC_ARM_DSP_H
+#define MMCC_ARM_DSP_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* A function that is assembly as a whole. `used` keeps compilers from changing how it is called. */
+#define MMCC_DSP_ASSEMBLY __attribute__((naked, noinline, used))
+
+/* One output pixel of a convolution: runs of values, each times its weight in every filter. The assembly below
+ * copies this to its stack and reads it by offset. */
+typedef struct {
+    const int8_t *const *runs;     /*  0: where each run begins */
+    const int8_t *const *runs_end; /*  4 */
+    int32_t bytes;                 /*  8: of each run, a multiple of 4 */
+    const int8_t *weights;         /* 12: block of filters after block; a word of each filter of a block in turn */
+    const int32_t *scale;          /* 16: of each block the biases, then the multipliers */
+    const uint8_t *shift;          /* 20 */
+    int8_t *y;                     /* 24 */
+    int32_t blocks;                /* 28: of 8 or 4 filters */
+    int32_t zero2;                 /* 32: 2 * zero point of the output + 1 */
+} mmcc_dsp_pixel;
+
+/* Four values x in r9 times a word of each of two filters (at lr, added to a and b), at the price of one widening
+ * a word. A word of weights w holds in each half w[even] * 256 + w[odd], so that
+ *     half * x[even]  +  (low byte of half) * (x[odd] * 256 + 127 - x[even])
+ * is 256 times the sum of products, plus 127 * w[odd], which the bias takes off. r8 is the x[even], r9 what is in
+ * parentheses. Sums wrap at 32 bits on the way; the result fits. */
+#define MMCC_DSP_X_SCALED "ldr r9, [r12], #4\n sxtb16 r8, r9\n eor r9, r9, #0x007F007F\n"
+#define MMCC_DSP_SCALED(a, b)                                                                                 \
+    "ldrd r10, r11, [lr], #8\n"                                                                               \
+    " smlad " #a ", r10, r8, " #a "\n smlad " #b ", r11, r8, " #b "\n"                                        \
+    " sxtb16 r10, r10\n sxtb16 r11, r11\n"                                                                    \
+    " smlad " #a ", r10, r9, " #a "\n smlad " #b ", r11, r9, " #b "\n"
+
+/* The same for weights as they are, where 256 times the sum does not fit 32 bits. r7 is free. */
+#define MMCC_DSP_X_PLAIN "ldr r9, [r12], #4\n sxtb16 r8, r9\n sxtb16 r9, r9, ror #8\n"
+#define MMCC_DSP_PLAIN(a, b)                                                                                  \
+    "ldrd r10, r11, [lr], #8\n"                                                                               \
+    " sxtb16 r7, r10\n smlad " #a ", r7, r8, " #a "\n sxtb16 r10, r10, ror #8\n smlad " #a ", r10, r9, " #a "\n" \
+    " sxtb16 r7, r11\n smlad " #b ", r7, r8, " #b "\n sxtb16 r11, r11, ror #8\n smlad " #b ", r11, r9, " #b "\n"
+
+/* Requantization: (hi32(acc * multiplier) + zero2 * 2^right) >> (right + 1), saturated. r8 is at the multipliers,
+ * r9 at the shifts, r12 is zero2. */
+#define MMCC_DSP_OUT(a)                                                                                       \
+    "ldr r10, [r8], #4\n ldrb r11, [r9], #1\n lsl lr, r12, r11\n smmla " #a ", " #a ", r10, lr\n"             \
+    " asr " #a ", " #a ", r11\n ssat " #a ", #8, " #a ", asr #1\n"
+
+/* A function that makes blocks of filters for one pixel. `accs` are the registers of their sums, `word` is what is
+ * done for four values, `out` and `store` what for the sums. In the loop r12 is at the values, lr at the weights; at 36
+ * on the stack is where the run ends, at 40 the next run. */
+#define MMCC_DSP_BLOCKS(accs, word, out, store)                                                                \
+    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #52\n"                                                   \
+                     " ldm r0, {r1-r9}\n stm sp, {r1-r9}\n mov lr, r4\n"                                       \
+                     "1: ldr r12, [sp, #16]\n ldm r12!, {" accs "}\n str r12, [sp, #16]\n ldr r10, [sp]\n"     \
+                     "2: ldr r12, [r10], #4\n ldr r11, [sp, #8]\n str r10, [sp, #40]\n"                        \
+                     " add r10, r12, r11\n str r10, [sp, #36]\n"                                               \
+                     " tst r11, #4\n bne 4f\n" /* an odd number of words */                                    \
+                     "3: " word "4: " word " ldr r9, [sp, #36]\n cmp r12, r9\n bne 3b\n"                       \
+                     " ldr r10, [sp, #40]\n ldr r11, [sp, #4]\n cmp r10, r11\n bne 2b\n"                       \
+                     " str lr, [sp, #12]\n ldr r8, [sp, #16]\n ldr r9, [sp, #20]\n ldr r12, [sp, #32]\n" out    \
+                     " str r8, [sp, #16]\n str r9, [sp, #20]\n ldr r8, [sp, #24]\n ldr r9, [sp, #28]\n" store   \
+                     " str r8, [sp, #24]\n ldr lr, [sp, #12]\n subs r9, r9, #1\n str r9, [sp, #28]\n bne 1b\n" \
+                     " add sp, sp, #52\n pop {r4-r11, pc}\n" ::: "memory")
+
+#define MMCC_DSP_OUT4 MMCC_DSP_OUT(r0) MMCC_DSP_OUT(r1) MMCC_DSP_OUT(r2) MMCC_DSP_OUT(r3)
+#define MMCC_DSP_OUT8 MMCC_DSP_OUT4 MMCC_DSP_OUT(r4) MMCC_DSP_OUT(r5) MMCC_DSP_OUT(r6) MMCC_DSP_OUT(r7)
+#define MMCC_DSP_STORE4 " strb r0, [r8], #1\n strb r1, [r8], #1\n strb r2, [r8], #1\n strb r3, [r8], #1\n"
+#define MMCC_DSP_STORE8                                                                                        \
+    MMCC_DSP_STORE4 " strb r4, [r8], #1\n strb r5, [r8], #1\n strb r6, [r8], #1\n strb r7, [r8], #1\n"
+
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled8(__attribute__((unused)) const mmcc_dsp_pixel *pixel)
+{
+    MMCC_DSP_BLOCKS("r0-r7",
+                    MMCC_DSP_X_SCALED MMCC_DSP_SCALED(r0, r1) MMCC_DSP_SCALED(r2, r3) MMCC_DSP_SCALED(r4, r5)
+                        MMCC_DSP_SCALED(r6, r7),
+                    MMCC_DSP_OUT8, MMCC_DSP_STORE8);
+}
+
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled4(__attribute__((unused)) const mmcc_dsp_pixel *pixel)
+{
+    MMCC_DSP_BLOCKS("r0-r3", MMCC_DSP_X_SCALED MMCC_DSP_SCALED(r0, r1) MMCC_DSP_SCALED(r2, r3), MMCC_DSP_OUT4,
+                    MMCC_DSP_STORE4);
+}
+
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_plain4(__attribute__((unused)) const mmcc_dsp_pixel *pixel)
+{
+    MMCC_DSP_BLOCKS("r0-r3", MMCC_DSP_X_PLAIN MMCC_DSP_PLAIN(r0, r1) MMCC_DSP_PLAIN(r2, r3), MMCC_DSP_OUT4,
+                    MMCC_DSP_STORE4);
+}
+
+/* Moves on by `filters` that are done, each with `taps` bytes of weights. */
+static inline void mmcc_dsp_advance(mmcc_dsp_pixel *pixel, int32_t filters, int32_t taps)
+{
+    pixel->weights += filters * taps;
+    pixel->scale += 2 * filters;
+    pixel->shift += filters;
+    pixel->y += filters;
+}
+
+/* The last filters, fewer than a block: the block is made beside and copied. */
+static inline void mmcc_dsp_rest(mmcc_dsp_pixel *pixel, void (*make)(const mmcc_dsp_pixel *), int32_t filters)
+{
+    int8_t spare[8];
+    int8_t *const y = pixel->y;
+    pixel->y = spare;
+    pixel->blocks = 1;
+    make(pixel);
+    memcpy(y, spare, (size_t)filters);
+}
+
+/* All filters of a pixel; weights are in blocks of 8, at last one of 4 or 8. */
+__attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixel *pixel, int32_t filters, int32_t taps)
+{
+    const int32_t rest = filters & 7;
+    pixel->blocks = filters >> 3;
+    if (pixel->blocks > 0) {
+        mmcc_dsp_scaled8(pixel);
+        mmcc_dsp_advance(pixel, filters - rest, taps);
+    }
+    if (rest > 4) {
+        mmcc_dsp_rest(pixel, mmcc_dsp_scaled8, rest);
+    } else if (rest > 0) {
+        mmcc_dsp_rest(pixel, mmcc_dsp_scaled4, rest);
+    }
+}
+
+/* The same for plain weights, in blocks of 4. */
+__attribute__((unused)) static void mmcc_dsp_plain(mmcc_dsp_pixel *pixel, int32_t filters, int32_t taps)
+{
+    const int32_t rest = filters & 3;
+    pixel->blocks = filters >> 2;
+    if (pixel->blocks > 0) {
+        mmcc_dsp_plain4(pixel);
+        mmcc_dsp_advance(pixel, filters - rest, taps);
+    }
+    if (rest > 0) {
+        mmcc_dsp_rest(pixel, mmcc_dsp_plain4, rest);
+    }
+}
+
+/* Where outputs have a narrower range than int8, which is rare: a second pass. */
+static inline void mmcc_dsp_clamp(int8_t *y, int32_t count, int32_t low, int32_t high)
+{
+    for (int32_t i = 0; i < count; ++i) {
+        const int32_t value = y[i] < low ? low : y[i];
+        y[i] = (int8_t)(value > high ? high : value);
+    }
+}
+
+#endif
