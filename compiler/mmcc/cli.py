@@ -100,7 +100,15 @@ def main() -> None:
 @click.option(
     "-t", "--target", default="host", show_default=True, help="A name (mmcc targets) or a TOML file."
 )
-@click.option("--ram", help="Limit of RAM for everything: arena, context, static data, stack. E.g. 256K.")
+@click.option(
+    "--ram",
+    help="Limit of RAM for everything: arena, context, static data, stack. E.g. 256K; or min: as little as can be.",
+)
+@click.option(
+    "--recompute",
+    type=click.FloatRange(1.0, 10.0),
+    help="Work at most, in multiples of the model's, if that saves RAM [default: 2 with --ram N, 1 with min].",
+)
 @click.option("--flash", help="Limit of flash: weights, tables, code.")
 @click.option("--name", default="", help="Prefix of all C symbols [default: from the file's name].")
 @click.option(
@@ -131,6 +139,8 @@ def compile_command(
     model: Path, output: Path | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
 ) -> None:
     """Compile MODEL (an ONNX file) into a folder of C."""
+    least = (given["ram"] or "").strip().lower() == "min"
+    given["ram"] = "" if least else given["ram"]
     limits = {
         key: parse_size(given[key], f"--{key}") if given[key] else 0 for key in ("ram", "flash", "stack")
     }
@@ -142,6 +152,8 @@ def compile_command(
         target=given["target"],
         name=given["name"],
         io=given["io"],
+        least_ram=least,
+        recompute=given["recompute"] or 0.0,
         weights=given["weights"] or "",
         dims=dims,
         time_limit=given["time_limit"],

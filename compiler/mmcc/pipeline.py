@@ -22,6 +22,7 @@ from mmcc.codegen.kernel import render
 from mmcc.codegen.lower import lower, view_of
 from mmcc.codegen.names import identifier, is_identifier
 from mmcc.codegen.selftest import MOST_MACS, self_test
+from mmcc.codegen.traits import pixels_at_once
 from mmcc.errors import CompileError, Exit
 from mmcc.frontend import import_model
 from mmcc.host import HostModel, build_shared
@@ -33,8 +34,8 @@ from mmcc.passes import optimize
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.check import check_plan
 from mmcc.planner.explain import does_not_fit
+from mmcc.planner.fuse import best_plan
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.solve import least_plan
 from mmcc.report import Figures, Report, count_macs, make_report, render_text
 from mmcc.sizes import readable
 from mmcc.target import Target, load_target
@@ -42,6 +43,8 @@ from mmcc.toolchain import Footprint, compile_objects, measure
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
 ARENA_ALIGN = 16
+ROUNDS = 3  # plans made at most until arena, context, static data and stack are within the limit together
+MOST_RECOMPUTE = 2.0  # with --ram N, and none is given: what is computed again costs, and is chosen last
 CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
 STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
 
@@ -58,6 +61,8 @@ class CompileOptions:
 
     target: str = "host"
     ram: int = 0
+    least_ram: bool = False  # --ram min
+    recompute: float = 0.0  # work at most, in multiples of the model's; 0: as the planner thinks fit
     flash: int = 0
     name: str = ""
     io: str = "arena"  # "external"; "rows" or, if inputs can be read more than once, "rows-again"
@@ -162,55 +167,98 @@ def compile_model(
     prefix = prefix_of(options, model)
     _check_output(out)
     graph = load_graph(model, options, progress)
-    request = _request(options, progress)
-    progress("planning memory")
-    plan = least_plan(graph, request)
-    faults = check_plan(graph, plan)
-    assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
-    program = lower(graph, plan, prefix, target)
-    if options.dump:
-        _dump(options.dump, "3-plan.txt", str(plan))
+    request = _request(options, graph, target, progress)
     with tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out)) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()
-        generated, report = _write(made, graph, plan, program, target, options, prefix, model, progress)
-        _check_limits(graph, plan, report, options, request)
-        _record(made, graph, plan, program, generated, target, options, prefix, model, report)
+        job = _Job(made, graph, target, options, prefix, model, progress)
+        built = _fitting(job, request)
+        _record(job, built)
         _replace(made, out)
-    return CompileResult(out, report, graph, plan)
+    return CompileResult(out, built.report, graph, built.plan)
 
 
-def _request(options: CompileOptions, progress: Progress) -> PlanRequest:
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What does not change while a package is made."""
+
+    made: Path
+    graph: Graph
+    target: Target
+    options: CompileOptions
+    prefix: str
+    model: Path
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """A package as it was written for one plan."""
+
+    plan: Plan
+    program: Program
+    generated: Generated
+    report: Report
+
+
+def _request(options: CompileOptions, graph: Graph, target: Target, progress: Progress) -> PlanRequest:
     external = options.io != "arena"
     return PlanRequest(
-        external_inputs=external, external_outputs=external, effort=options.time_limit, progress=progress
+        external_inputs=external,
+        external_outputs=external,
+        pixels=pixels_at_once(graph),
+        fuse=options.least_ram,
+        recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
+        cost=target.cost,
+        effort=options.time_limit,
+        progress=progress,
     )
 
 
-def _write(
-    made: Path,
-    graph: Graph,
-    plan: Plan,
-    program: Program,
-    target: Target,
-    options: CompileOptions,
-    prefix: str,
-    model: Path,
-    progress: Progress,
-) -> tuple[Generated, Report]:
-    progress("generating C")
+def _fitting(job: _Job, request: PlanRequest) -> _Built:
+    """The package within its limits: what RAM holds besides the arena is known once it is compiled."""
+    built = _build(job, request)
+    for _ in range(ROUNDS):
+        ram = built.report["ram"]
+        if not job.options.ram or ram["total"] <= job.options.ram:
+            break
+        arena = job.options.ram - (ram["total"] - ram["arena"])
+        request = replace(request, fuse=True, limit=max(0, arena))
+        built = _build(job, request)
+        if built.plan.peak(request.tiers[0]) > arena:
+            break
+    _check_limits(job.graph, built.plan, built.report, job.options, request)
+    return built
+
+
+def _build(job: _Job, request: PlanRequest) -> _Built:
+    graph, options = job.graph, job.options
+    job.progress("planning memory")
+    plan = best_plan(graph, request)
+    faults = check_plan(graph, plan)
+    assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
+    program = lower(graph, plan, job.prefix, job.target)
+    if options.dump:
+        _dump(options.dump, "3-plan.txt", str(plan))
+    generated, report = _write(job, plan, program)
+    return _Built(plan, program, generated, report)
+
+
+def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
+    made, graph, target, options, prefix = job.made, job.graph, job.target, job.options, job.prefix
+    job.progress("generating C")
     emit_options = EmitOptions(prefix, version=mmcc_version(), weights_in_c=True, arena_align=ARENA_ALIGN)
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     generated = emit(graph, program, emit_options, target)
     if count_macs(graph) <= MOST_MACS and not generated.values["streams"]:
-        progress("computing the self-test's outputs")
+        job.progress("computing the self-test's outputs")
         for name, text in self_test(graph, generated).items():
             (made / name).write_text(text)
     _write_files(made, generated, emit_options)
-    progress(f"compiling for {target.name} to measure code and stack")
+    job.progress(f"compiling for {target.name} to measure code and stack")
     figures = _figures(made, program, target, options, prefix, generated)
-    report = make_report(graph, plan, program, target.name, sha256(model), figures)
+    report = make_report(graph, plan, program, target.name, sha256(job.model), figures)
     ram = report["ram"]
     figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
@@ -292,7 +340,7 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     """The planner's explanation of the arena, with what RAM holds besides it."""
     besides = ram["total"] - ram["arena"]
     limited = replace(request, limit=max(0, ram["limit"] - besides))
-    arena = does_not_fit(graph, plan, limited, lambda other: least_plan(graph, other))
+    arena = does_not_fit(graph, plan, limited, lambda other: best_plan(graph, other))
     message = (
         f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for "
         f"context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "
@@ -301,27 +349,18 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
 
 
-def _record(
-    made: Path,
-    graph: Graph,
-    plan: Plan,
-    program: Program,
-    generated: Generated,
-    target: Target,
-    options: CompileOptions,
-    prefix: str,
-    model: Path,
-    report: Report,
-) -> None:
+def _record(job: _Job, built: _Built) -> None:
+    graph, plan, program, generated = job.graph, built.plan, built.program, built.generated
+    options, made = job.options, job.made
     ports = (*graph.inputs, *graph.outputs)
     used = {name: graph.tensors[name] for name in (port.tensor for port in ports)}
     package = Package(
-        name=prefix,
+        name=job.prefix,
         target=options.target,
-        model=str(model.resolve()),
-        sha256=report["model"]["sha256"],
+        model=str(job.model.resolve()),
+        sha256=built.report["model"]["sha256"],
         ram=options.ram,
-        stack=report["ram"]["stack"],
+        stack=built.report["ram"]["stack"],
         dims=options.dims,
         float_io=options.float_io,
         io=options.io,

@@ -11,7 +11,20 @@ from mmcc.codegen.kernel import Kernel, render, render_kernel
 from mmcc.codegen.names import escape
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out
 from mmcc.ir.graph import Graph, Port, geometry
-from mmcc.ir.program import Call, Columns, Constant, Count, Field, For, Program, ProgramNode, Step, Stmt, View
+from mmcc.ir.program import (
+    Call,
+    Columns,
+    Constant,
+    Count,
+    Field,
+    For,
+    Program,
+    ProgramNode,
+    Step,
+    Stmt,
+    Table,
+    View,
+)
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target
@@ -64,6 +77,7 @@ class PortText:
     pixel: int  # elements of one
     scale: str  # "" where not quantized
     zero_point: int
+    shifted: str  # what the scale is multiplied with
     model_shape: tuple[int, ...]
     converts: bool  # the model's own tensor is float, the caller converts
 
@@ -214,9 +228,17 @@ def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, off
         pixel=geometry(tensor.shape)[2],
         scale=float_literal(float(quant.scale)) if quant else "",
         zero_point=quant.zero_point if quant else 0,
+        shifted=shifted(quant.zero_point) if quant else "",
         model_shape=port.onnx_shape,
         converts=port.quant is not None,
     )
+
+
+def shifted(zero_point: int) -> str:
+    """A quantized value less its zero point, for people."""
+    if zero_point == 0:
+        return "value"
+    return f"(value {'-' if zero_point > 0 else '+'} {abs(zero_point)})"
 
 
 def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
@@ -306,7 +328,7 @@ def _initializer(value: Field, weights: Weights, prefix: str) -> str:
             memory = f"{prefix}_memory_{value.memory}".upper()
             return f"{{{where}, {value.row_stride}, {value.col_stride}, {value.rows}, {memory}}}"
         case Constant():
-            return f"{weights.offsets[value.name]}u"
+            return f"{weights.offsets[value.name]}u /* {value.name} */"
         case float():
             return float_literal(value)
         case _:
@@ -345,7 +367,7 @@ def _calls(statement: Stmt) -> list[Call]:
     match statement:
         case Call():
             return [statement]
-        case Count():
+        case Count() | Table():
             return []
         case _:
             return [call for inner in statement.body for call in _calls(inner)]
@@ -367,6 +389,10 @@ class _Body:
                     lines += self._step(statement)
                 case Count():
                     lines.append(f"int32_t {statement.var} = 0;")
+                case Table():
+                    values = ", ".join(map(str, statement.values))
+                    ctype = smallest_type(statement.values)
+                    lines.append(f"static const {ctype} {statement.name}[] = {{{values}}};")
                 case For():
                     lines.append(_for_head(statement))
                     lines += [f"    {line}" for line in self.lines(statement.body)]
@@ -379,7 +405,7 @@ class _Body:
         upper = self.prefix.upper()
         before, after = f"{upper}_BEFORE({step.nodes[0]})", f"{upper}_AFTER({step.nodes[-1]})"
         body = [before, *self.lines(step.body), after]
-        if any(isinstance(statement, Count) for statement in step.body):
+        if any(isinstance(statement, Count | Table) for statement in step.body):
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]
 

@@ -97,6 +97,14 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Table:
+    """A constant array that a loop's bound is read from."""
+
+    name: str
+    values: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One group of the plan, with the comment that introduces it, one line a node."""
 
@@ -106,7 +114,7 @@ class Step:
     body: tuple[Stmt, ...]
 
 
-Stmt = Call | For | Count | Step
+Stmt = Call | For | Count | Table | Step
 
 
 @dataclass(frozen=True, slots=True)

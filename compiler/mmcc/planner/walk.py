@@ -213,11 +213,17 @@ def strip_columns(graph: Graph, group: Group, columns: Span) -> dict[str, Span]:
     return held
 
 
-def linear(counts: Sequence[int], limit: int) -> tuple[int, int] | None:
-    """(a, b) with counts[r] = min(a * r + b, limit) for every r, or None if no such numbers fit."""
-    if len(counts) == 1:
-        return 0, counts[0]
-    a = counts[1] - counts[0]
-    b = counts[0]
-    fits = all(count == min(a * r + b, limit) for r, count in enumerate(counts))
-    return (a, b) if fits else None
+def fit(counts: Sequence[int]) -> tuple[int, int, int] | None:
+    """(a, b, c) with counts[r] = min((a * r + b) / c, most of them) for every r, if such numbers are found."""
+    most, rows = max(counts), np.arange(len(counts))
+    wanted = np.array(counts)
+    if min(counts) == most:
+        return 0, most, 1
+    rising = int(np.flatnonzero(wanted < most)[-1])  # from the next on, the limit may hide the slope
+    for divisor in range(1, 9):
+        slope = (counts[rising] - counts[0]) * divisor / rising if rising else (most - counts[0]) * divisor
+        for a in (int(slope), int(slope) + 1):
+            for b in range(counts[0] * divisor, (counts[0] + 1) * divisor):
+                if a > 0 and np.array_equal(np.minimum((a * rows + b) // divisor, most), wanted):
+                    return a, b, divisor
+    return None
