@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from mmcc.codegen.lower import describe
 from mmcc.errors import CompileError, Exit
-from mmcc.ir.graph import Graph, Port, Tensor, geometry
+from mmcc.ir.graph import Graph, Node, Port, Tensor, geometry
+from mmcc.ops.pool import AveragePoolInt8
+from mmcc.ops.reduce import MeanInt8
 from mmcc.oracle import Oracle
 from mmcc.package import FOLDER, Package
 from mmcc.pipeline import CompileOptions, Progress, host_model, load_graph, package_sources, sha256
@@ -24,6 +26,7 @@ from mmcc.target import Target, load_target
 Array = NDArray[Any]
 FLOAT_RELATIVE = 1e-4  # of the largest output, end to end; per operator it is 1e-5
 INT8_RELATIVE = 0.2  # of the largest output, end to end, if the decision is the same
+TIE = 1e-6  # of a step
 INT8_RATE = 1e-5  # of a node's outputs that may be off by one step
 
 
@@ -60,6 +63,7 @@ class NodeDifference:
     name: str
     outputs: int
     mismatches: int
+    ties: int  # of the mismatches: pools whose exact mean lies half-way between two steps
     max_abs: float
     max_lsb: int | None
     ok: bool
@@ -194,6 +198,7 @@ class _NodeCheck:
         self.oracle = Oracle(model, list(dict.fromkeys(port.onnx_name for port in self.known.values())))
         self.truth: dict[str, Array] = {}
         self.totals: dict[int, list[float]] = {}
+        self.tied: dict[int, Array] = {}  # by node: which outputs are ties
         self.model.set_hook(self._hook)
 
     def run(self, sample: Sample) -> None:
@@ -224,11 +229,26 @@ class _NodeCheck:
                 if name in self.truth:
                     pixels = self._pixels(name)
                     pixels[...] = self.truth[name].reshape(pixels.shape)
+            if isinstance(node.op, AveragePoolInt8 | MeanInt8):
+                self.tied[index] = self._ties(node)
         elif node.output in self.truth:
             pixels = self._pixels(node.output)
             truth = self.truth[node.output].reshape(pixels.shape)
             self._judge(index, pixels, truth)
             pixels[...] = truth  # what reads it under another name is to have the model's values, too
+
+    def _ties(self, node: Node) -> Array:
+        """Outputs of a pool whose exact value is as near to one step as to the next."""
+        graph = self.graph
+        inputs = [
+            graph.constants[name]
+            if name in graph.constants
+            else self._pixels(name).reshape(graph.tensors[name].shape)
+            for name in node.inputs
+        ]
+        assert isinstance(node.op, AveragePoolInt8 | MeanInt8)
+        exact = node.op.exact(*inputs)
+        return np.abs(exact - np.floor(exact) - 0.5) < TIE
 
     def _judge(self, index: int, got: Array, want: Array) -> None:
         gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
@@ -237,18 +257,20 @@ class _NodeCheck:
             wrong = gap > 1e-6 + 1e-5 * np.maximum(np.abs(want), np.abs(want).max(initial=0))
         else:
             wrong = gap > 0
-        total = self.totals.setdefault(index, [0, 0, 0.0])
+        total = self.totals.setdefault(index, [0, 0, 0.0, 0])
+        if index in self.tied:
+            total[3] += int((wrong & self.tied[index].reshape(wrong.shape)).sum())
         total[0] += got.size
         total[1] += int(wrong.sum())
         total[2] = max(total[2], float(gap.max(initial=0)))
 
     def result(self) -> list[NodeDifference]:
         rows: list[NodeDifference] = []
-        for index, (outputs, wrong, worst) in self.totals.items():
+        for index, (outputs, wrong, worst, ties) in self.totals.items():
             node = self.graph.nodes[index]
             tensor = self.graph.tensors[node.output]
             integer = not tensor.dtype.is_float
-            good = wrong == 0 or (integer and worst <= 1 and wrong <= allowed(outputs))
+            good = wrong == 0 or (integer and worst <= 1 and wrong - ties <= allowed(outputs))
             step = tensor.quant.scale if tensor.quant else 1.0
             lsb = int(worst) if integer else None
             rows.append(
@@ -258,6 +280,7 @@ class _NodeCheck:
                     describe(node.where),
                     int(outputs),
                     int(wrong),
+                    int(ties),
                     worst * step,
                     lsb,
                     bool(good),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmcc.codegen.emit import shifted
 from mmcc.codegen.kernel import render
 from mmcc.codegen.lower import describe
 from mmcc.ir.graph import Graph, Port
@@ -173,7 +174,7 @@ def render_text(report: Report) -> str:
 
 def _port_line(kind: str, port: dict[str, Any]) -> str:
     shape = "x".join(map(str, port["shape"])) or "scalar"
-    real = f", real = {port['scale']:.9g} * (value - {port['zero_point']})" if port["scale"] else ""
+    real = f", real = {port['scale']:.9g} * {shifted(port['zero_point'])}" if port["scale"] else ""
     where = f" at {port['offset']}" if port["offset"] is not None else ""
     return f"{kind[:-1]:<6} {port['dtype']} {shape}{where}: {ascii(port['name'])[1:-1]}{real}"
 

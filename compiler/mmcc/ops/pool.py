@@ -121,11 +121,19 @@ class AveragePoolInt8:
         return pool_nest(self.window, inputs[0], inputs[1:])
 
     def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        scaled = requantize(*self._scaling(*inputs))
+        return saturate(scaled, self.y_zero, self.low, self.high)
+
+    def exact(self, *inputs: NDArray[Any]) -> NDArray[np.float64]:
+        """The mean in steps of the output before it is rounded: half a step is a tie."""
+        total, multiplier, shift = self._scaling(*inputs)
+        return total * (multiplier / 2.0 ** shift.astype(np.float64))
+
+    def _scaling(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         x, multiplier, shift = inputs
         total = self.window.taps(x.astype(np.int64) - self.x_zero, 0).sum((2, 3))
         entry = window_counts(self.window, self.counted, x.shape)[..., None] - 1 if len(multiplier) > 1 else 0
-        scaled = requantize(total, multiplier[entry], shift[entry])
-        return saturate(scaled, self.y_zero, self.low, self.high)
+        return total, multiplier[entry], shift[entry]
 
     def __str__(self) -> str:
         return f"average_pool_int8<{self.window} z{self.x_zero}->{self.y_zero}>"

@@ -100,8 +100,15 @@ class MeanInt8:
         return reduce_nest(inputs[0], self.axes)
 
     def reference(self, *inputs: Array) -> Array:
-        total = (inputs[0].astype(np.int64) - self.x_zero).sum(self.axes, keepdims=True)
-        return saturate(requantize(total, self.multiplier, self.shift), self.y_zero, self.low, self.high)
+        total = requantize(self._total(inputs[0]), self.multiplier, self.shift)
+        return saturate(total, self.y_zero, self.low, self.high)
+
+    def exact(self, *inputs: Array) -> Array:
+        """The mean in steps of the output before it is rounded: half a step is a tie."""
+        return self._total(inputs[0]) * (self.multiplier / 2.0**self.shift)
+
+    def _total(self, x: Array) -> Array:
+        return (x.astype(np.int64) - self.x_zero).sum(self.axes, keepdims=True)
 
     def __str__(self) -> str:
         return f"mean_int8<axes {list(self.axes)} z{self.x_zero}->{self.y_zero}>"
