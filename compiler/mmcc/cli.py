@@ -272,9 +272,10 @@ def _show_verified(found: dict[str, Any]) -> None:
         click.echo(f"  accuracy {right['correct']} of {right['total']}")
     for row in found["per_node"]:
         lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
+        ties = f" ({row['ties']} exact ties)" if row["ties"] else ""
         mark = "ok      " if row["ok"] else "MISMATCH"
         click.echo(
-            f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{lsb}"
+            f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
             f"  {row['name'][:60]}"
         )
 
