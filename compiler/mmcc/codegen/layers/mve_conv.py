@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.layers import Site, variant_layer
+from mmcc.codegen.layers.conv_float import inner_columns
 from mmcc.codegen.layers.conv_int8 import Filters, _padded, filters_of, row_bound, views, window_fields
 from mmcc.codegen.layers.epilogue import Fields, Options
 from mmcc.ir.program import KernelUse
@@ -246,6 +247,7 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
     if not plain or odd is None or taps % LANES != 1 or not 1 < taps <= WIDEST or _far(site, window) >= GATHER_LIMIT:
         return None
     padded = _padded(site, window)
+    inner = inner_columns(window, site.inputs[0].shape[1], site.output.shape[1])
     stream = site.keep("stream", _stream(block, odd[0] * kw + odd[1]))
     return KernelUse(
         "mve_depthwise_int8",
@@ -267,5 +269,6 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
             *window_fields(site, window),
             ("channels", op.groups),
             ("x_zero", op.x_zero),
+            *((("inner_begin", inner[0]), ("inner_end", inner[1])) if padded else ()),
         ),
     )
