@@ -1,6 +1,6 @@
 """Instructions of single kernels on emulated targets: one layer a firmware, its result compared with numpy.
 
-    python bench/kernels.py [--target cortex-m4] [--profile] [NAME ...]
+    python bench/kernels.py [--target cortex-m4] [--portable] [--profile] [NAME ...]
 
 Names choose cases that contain one of them. Code is what the kernel's object file holds.
 """
@@ -11,7 +11,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +32,7 @@ from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.softmax import SoftmaxInt8, exp_table
 from mmcc.ops.window import Window
 from mmcc.qemu import FirmwareRun, build_firmware, run_firmware
-from mmcc.target import load_target
+from mmcc.target import Target, load_target
 from op_cases_int8 import CONSTANTS, add, conv, dense, int8, mean, mul, transposed
 
 NAME = "k"
@@ -180,9 +180,9 @@ def plan_of(graph: Graph) -> Plan:
     return Plan((Group((0,)),), frozenset(), tuple(buffers), slots, places)
 
 
-def measure(case: OpCase, target_name: str, folder: Path, profile: bool) -> Row:
+def measure(case: OpCase, target: Target, folder: Path, profile: bool) -> Row:
     """Build, run, compare."""
-    target, graph = load_target(target_name), graph_of(case)
+    graph = graph_of(case)
     package = emit(graph, lower(graph, plan_of(graph), NAME, target), EmitOptions(NAME), target)
     for name, text in package.files.items():
         (folder / name).write_text(text)
@@ -220,18 +220,22 @@ def code_bytes(path: Path) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--target", default="cortex-m4")
+    parser.add_argument("--portable", action="store_true", help="plain C, whatever the target has besides")
     parser.add_argument(
         "--profile", action="store_true", help="executed instructions by function and mnemonic"
     )
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
+    target = load_target(arguments.target)
+    if arguments.portable:
+        target = replace(target, kernels=("portable",))
     print(f"{'kernel':<28} {'input, output':<24} {'instructions':>13} {'units':>11}  each     code")
     for make in CASES:
         case = make()
         if arguments.names and not any(name in case.name for name in arguments.names):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            row = measure(case, arguments.target, Path(folder), arguments.profile)
+            row = measure(case, target, Path(folder), arguments.profile)
         each = f"{row.instructions / row.units:6.2f}/{row.unit}"
         print(f"{row.name:<28} {row.shape:<24} {row.instructions:>13,} {row.units:>11,} {each} {row.code:>6}")
 

@@ -224,7 +224,7 @@ def _depthwise(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
             ("cols", kw),
             ("stride", window.strides[1]),
             ("dilation", window.dilations[1] if kw > 1 else 1),
-            ("outputs", (5, 4, 3, 2, 1) if site.output.shape[1] > 1 else (1,)),
+            ("outputs", tuple(range(_neighbours(site, kw), 0, -1))),
             ("multiplier", filters.w.shape[0] // op.groups),
             ("padded", padded),
             ("chunk", PAD_CHUNK),
@@ -238,6 +238,13 @@ def _depthwise(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
             ("channels", op.groups),
         ),
     )
+
+
+def _neighbours(site: Site, cols: int) -> int:
+    """Outputs a depthwise kernel makes together: as many as registers hold with a row of weights."""
+    if site.output.shape[1] == 1:
+        return 1
+    return 5 if cols <= 3 else 4
 
 
 def _grouped(filters: Filters, groups: int, block: int) -> Fields:
