@@ -18,7 +18,15 @@ from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.reduce import MeanInt8
 from mmcc.oracle import Oracle
 from mmcc.package import FOLDER, Package
-from mmcc.pipeline import CompileOptions, Progress, host_model, load_graph, package_sources, sha256
+from mmcc.pipeline import (
+    CompileOptions,
+    Progress,
+    host_model,
+    host_sources,
+    load_graph,
+    package_sources,
+    sha256,
+)
 from mmcc.qemu import FirmwareRun, build_firmware, run_firmware
 from mmcc.samples import Sample, from_c, to_c
 from mmcc.target import Target, load_target
@@ -90,7 +98,8 @@ def sanitized_program(folder: Path, package: Package) -> Path:
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
     host = load_target("host")
     host = replace(host, flags=(*host.flags, *flags))
-    return build_firmware(host, [*package_sources(folder), adapter], [folder], folder / FOLDER / "sanitized")
+    twin = host_sources(folder)
+    return build_firmware(host, [*package_sources(twin), adapter], [twin], folder / FOLDER / "sanitized")
 
 
 def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:

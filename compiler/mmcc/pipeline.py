@@ -45,6 +45,7 @@ WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file th
 ARENA_ALIGN = 16
 ROUNDS = 3  # plans made at most until arena, context, static data and stack are within the limit together
 MOST_RECOMPUTE = 2.0  # with --ram N, and none is given: what is computed again costs, and is chosen last
+HOST_TWIN = "host_twin"
 CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
 STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
 
@@ -112,8 +113,14 @@ def host_model(folder: Path, package: Package, *, hooks: bool = False) -> HostMo
     """The package as a library of this machine."""
     work = folder / FOLDER / ("host_hooks" if hooks else "host")
     adapter = (folder / FOLDER / "adapter_host.c").read_text()
-    library = build_shared(folder, adapter, package.name, work, hooks=hooks)
+    library = build_shared(host_sources(folder), adapter, package.name, work, hooks=hooks)
     return HostModel(library, [package.tensors[port.tensor].dtype.numpy for port in package.outputs])
+
+
+def host_sources(folder: Path) -> Path:
+    """Where the package's C for this machine is: the same plan, with this machine's kernels."""
+    twin = folder / FOLDER / HOST_TWIN
+    return twin if twin.is_dir() else folder
 
 
 def mmcc_version() -> str:
@@ -374,6 +381,18 @@ def _record(job: _Job, built: _Built) -> None:
     for kind, on_heap in (("host", True), ("firmware", False)):
         text = render("adapter.c.j2", on_heap=on_heap, **generated.values)
         (made / FOLDER / f"adapter_{kind}.c").write_text(text)
+    host = load_target("host")
+    if job.target.kernels != host.kernels:
+        _write_twin(job, built.plan, host)
+
+
+def _write_twin(job: _Job, plan: Plan, host: Target) -> None:
+    """The same plan in C that this machine can run: kernels for a board may be in its own instructions."""
+    folder = job.made / FOLDER / HOST_TWIN
+    folder.mkdir(exist_ok=True)
+    options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN)
+    program = lower(job.graph, plan, job.prefix, host)
+    _write_files(folder, emit(job.graph, program, options, host), options)
 
 
 def _check_output(out: Path) -> None:
