@@ -13,6 +13,7 @@ from mmcc.codegen.layers import (  # noqa: F401
     elementwise_int8,
     movement,
     mve_conv,
+    mve_elementwise,
     normalize,
     pool,
     pool_float,

@@ -1,0 +1,99 @@
+"""Elementwise int8 operators on Armv8.1-M vectors (Helium), where 32-bit lanes are exact."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.codegen.layers import Site, variant_layer
+from mmcc.codegen.layers.epilogue import Fields, epilogue
+from mmcc.ir.program import KernelUse
+from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
+
+SPLIT = 16  # bits of the multipliers' low parts
+WORD = 2**31
+
+
+def operands(site: Site) -> tuple[tuple[int, int], Fields, int]:
+    """Which operand is `a` and which `b`, their views, and b's channel stride: `a` has all channels."""
+    first, second = (0, 1) if site.channel_stride(0) else (1, 0)
+    fields: Fields = (("a", site.read(first)), ("b", site.read(second)), ("y", site.output.where()))
+    return (first, second), fields, site.channel_stride(second)
+
+
+@variant_layer("arm_mve", AddInt8)
+def add_int8(op: AddInt8, site: Site) -> KernelUse | None:
+    """Products with the multipliers' high and low parts each fit a lane; so does their sum, shifted.
+
+    Zero points and rounding are one constant, split in the same way. Shifting right twice is one shift: both
+    round down.
+    """
+    order, fields, stride = operands(site)
+    (a, b), (a_zero, b_zero) = (tuple(pair[k] for k in order) for pair in (op.multipliers, op.zeros))
+    offset = (1 << (op.shift - 1)) + (op.y_zero << op.shift) - a_zero * a - b_zero * b
+    reach = 128 * (abs(a >> SPLIT) + abs(b >> SPLIT)) + abs(offset >> SPLIT) + (1 << 10)
+    if op.shift < SPLIT or reach >= WORD:
+        return None
+    low = (1 << SPLIT) - 1
+    return KernelUse(
+        "mve_add_int8",
+        (("order", order), ("b_channel_stride", stride)),
+        (
+            *fields,
+            ("offset_high", offset >> SPLIT),
+            ("offset_low", offset & low),
+            ("a_high", a >> SPLIT),
+            ("a_low", a & low),
+            ("b_high", b >> SPLIT),
+            ("b_low", b & low),
+            ("channels", site.output.geometry[2]),
+            ("right", op.shift - SPLIT),
+            ("low", op.low),
+            ("high", op.high),
+        ),
+    )
+
+
+@variant_layer("arm_mve", MulInt8)
+def mul_int8(op: MulInt8, site: Site) -> KernelUse | None:
+    """One product and one requantization an element."""
+    order, fields, stride = operands(site)
+    zeros = tuple(op.zeros[k] for k in order)
+    most = [max(127 - zero, zero + 128) for zero in zeros]
+    scale = (np.array([op.multiplier], np.int32), np.array([op.shift], np.int8))
+    tail = epilogue(most[0] * most[1], *scale, op.y_zero, (op.low, op.high))
+    form = dict(tail.options)["requantize"]
+    if form == "wide":
+        return None
+    return KernelUse(
+        "mve_mul_int8",
+        (("order", order), ("b_channel_stride", stride)),
+        (
+            *fields,
+            ("multiplier", op.multiplier),
+            ("channels", site.output.geometry[2]),
+            ("left", dict(tail.fields).get("left", 0)),
+            ("right", int(tail.shift[0]) + 1),
+            ("a_zero", zeros[0]),
+            ("b_zero", zeros[1]),
+            ("y_zero", op.y_zero),
+            ("low", op.low),
+            ("high", op.high),
+        ),
+    )
+
+
+@variant_layer("arm_mve", Lookup)
+def lookup(op: Lookup, site: Site) -> KernelUse:
+    """Sixteen look-ups an instruction; the table is in the order of the values' unsigned bytes."""
+    table: NDArray[np.int8] = np.roll(site.inputs[1].constant(), 128)
+    return KernelUse(
+        "mve_lookup",
+        (),
+        (
+            ("x", site.read(0)),
+            ("y", site.output.where()),
+            ("table", site.keep("table", table)),
+            ("channels", site.output.geometry[2]),
+        ),
+    )
