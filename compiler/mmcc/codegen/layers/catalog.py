@@ -14,6 +14,7 @@ from mmcc.codegen.layers import (  # noqa: F401
     movement,
     mve_conv,
     mve_elementwise,
+    mve_pool,
     normalize,
     pool,
     pool_float,

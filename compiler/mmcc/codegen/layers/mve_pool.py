@@ -1,0 +1,106 @@
+"""Pools and means of int8 on Armv8.1-M vectors (Helium): channels side by side, sums of a window in 16 bits."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.codegen.layers import Site, variant_layer
+from mmcc.codegen.layers.conv_int8 import row_bound, views
+from mmcc.codegen.layers.epilogue import Fields, Options, check_accumulator, epilogue
+from mmcc.codegen.layers.pool import pool_fields
+from mmcc.codegen.layers.reduce_int8 import channel_axes, pixel_axes
+from mmcc.ir.graph import DType
+from mmcc.ir.program import KernelUse
+from mmcc.ops.pool import AveragePoolInt8, MaxPool
+from mmcc.ops.reduce import MeanInt8
+from mmcc.ops.requantize import requantize
+from mmcc.ops.window import Window
+
+MOST = 255  # values of int8 whose sum fits 16 bits
+SPELLED = 9  # taps of a window that a kernel spells out
+
+
+def _rounded(count: int, x_zero: int, multiplier: int, shift: int) -> int:
+    """A multiplier with which high words of products, rounded, are right for every sum there can be; 0 if none.
+
+    It has the bits of the exact one that fit above 2^-32; all sums are tried.
+    """
+    fine = (multiplier << 32) + (1 << (shift - 1)) >> shift
+    if not 0 < fine < 2**31:
+        return 0
+    sums = np.arange(count * (-128 - x_zero), count * (127 - x_zero) + 1, dtype=np.int64)
+    same = np.array_equal(requantize(sums, multiplier, shift), (sums * fine + (1 << 31)) >> 32)
+    return fine if same else 0
+
+
+def _ending(site: Site, op: AveragePoolInt8 | MeanInt8, scale: tuple[int, int], count: int) -> tuple[Options, Fields]:
+    """Options and fields for one scale: its multiplier and shift."""
+    fine = _rounded(count, op.x_zero, *scale)
+    low, high = ("low", op.low), ("high", op.high)
+    common: Fields = (("y_zero", op.y_zero), low, high)
+    if fine:
+        return (("rounded", True),), (("multiplier", fine), *common)
+    return (("rounded", False),), (("multiplier", scale[0]), ("right", scale[1] - 32), *common)
+
+
+@variant_layer("arm_mve", MaxPool)
+def max_pool(op: MaxPool, site: Site) -> KernelUse | None:
+    """Sixteen channels at a time."""
+    if site.inputs[0].dtype is not DType.I8:
+        return None
+    return KernelUse("mve_max_pool_int8", _spelled(site, op.window), pool_fields(site, op.window))
+
+
+def _spelled(site: Site, window: Window) -> Options:
+    """Rows and columns of a window of few taps, all inside the image, for the kernel to spell out; else no columns."""
+    (kh, kw), inside = window.kernel, not any(window.pads)
+    few = inside and kh * kw <= SPELLED
+    return ("rows", kh if few else row_bound(kh)), ("cols", kw if few else 0)
+
+
+@variant_layer("arm_mve", AveragePoolInt8)
+def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse | None:
+    """Windows that all have the same scale; the kernel spells out those of few taps that lie inside the image."""
+    multiplier, shift = site.inputs[1].constant(), site.inputs[2].constant()
+    (kh, kw), window = op.window.kernel, op.window
+    bound = kh * kw * max(127 - op.x_zero, op.x_zero + 128)
+    if len(multiplier) > 1 or kh * kw > MOST or not _narrow(bound, int(multiplier[0]), int(shift[0]), op):
+        return None
+    check_accumulator(2 * bound, site)
+    options, fields = _ending(site, op, (int(multiplier[0]), int(shift[0])), kh * kw)
+    return KernelUse(
+        "mve_average_pool_int8",
+        (*options, *_spelled(site, window)),
+        (*pool_fields(site, window), *fields, ("x_zero", op.x_zero)),
+    )
+
+
+def _narrow(bound: int, multiplier: int, shift: int, op: AveragePoolInt8 | MeanInt8) -> bool:
+    """True if the high word of a product is enough."""
+    tail = epilogue(bound, np.array([multiplier]), np.array([shift]), op.y_zero, (op.low, op.high))
+    return dict(tail.options)["requantize"] == "high"
+
+
+@variant_layer("arm_mve", MeanInt8)
+def mean_int8(op: MeanInt8, site: Site) -> KernelUse | None:
+    """Means of pixels; all channels stay."""
+    shape = site.inputs[0].shape
+    rows, cols = pixel_axes(shape, op.axes)
+    bound = rows * cols * max(127 - op.x_zero, op.x_zero + 128)
+    inside = any(axis in op.axes and shape[axis] > 1 for axis in channel_axes(shape))
+    if inside or cols > MOST or rows * cols > 2**14 or not _narrow(bound, op.multiplier, op.shift, op):
+        return None
+    check_accumulator(2 * bound, site)
+    options, fields = _ending(site, op, (op.multiplier, op.shift), rows * cols)
+    return KernelUse(
+        "mve_mean_int8",
+        (*options, ("long", rows * cols > MOST)),
+        (
+            *views(site),
+            *fields,
+            ("zero", -rows * cols * op.x_zero),
+            ("channels", site.output.geometry[2]),
+            ("rows", rows),
+            ("cols", cols),
+        ),
+    )
