@@ -6,12 +6,15 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from mmcc.errors import CompileError, Exit
 from mmcc.sizes import parse_size, readable
+
+if TYPE_CHECKING:
+    from mmcc.analysis import Analysis, Point
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -219,6 +222,54 @@ def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbos
         for warning in found["warnings"]:
             click.echo(f"warning: {warning}")
         click.echo("can be compiled")
+
+
+@main.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("-t", "--target", default="cortex-m4", show_default=True, help="Whose cost figures to use.")
+@click.option(
+    "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
+)
+@click.option("--svg", type=click.Path(path_type=Path), help="Also draw the frontier into this file.")
+@_common
+def analyze(
+    model: Path,
+    target: str,
+    dims: tuple[str, ...],
+    svg: Path | None,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Show how much RAM MODEL needs at least, and what needing less costs. Compiles nothing."""
+    from mmcc.analysis import analyze as run
+
+    progress = _Progress(quiet, verbose)
+    try:
+        found = run(model, target, _dims(dims), progress)
+    finally:
+        progress.done()
+    if svg:
+        svg.write_text(found.to_svg(model.stem))
+    if as_json:
+        click.echo(json.dumps(found.to_json(), indent=1))
+    elif not quiet:
+        _show_analysis(found)
+
+
+def _show_analysis(found: Analysis) -> None:
+    click.echo(f"{'arena':>12}  {'predicted':>12}  {'MACs':>6}  {'groups':>6}  bound by")
+    for p in found.frontier:
+        click.echo(_analysis_line(p))
+    floor = found.frontier[-1]
+    proof = "proved" if floor.proved else f"none below {floor.bound:,} is ruled out"
+    click.echo(f"\nleast: {floor.arena:,} bytes of arena ({proof})")
+    for name, p in found.other.items():
+        click.echo(f"{name + ':':<36}{p.arena:>10,} bytes, {p.cost_ratio:.2f}x the instructions")
+
+
+def _analysis_line(p: Point) -> str:
+    return f"{p.arena:>12,}  {p.cost_ratio:>11.3f}x  {p.macs_ratio:>5.2f}x  {p.groups:>6}  {p.binding[:60]}"
 
 
 @main.command()

@@ -174,7 +174,7 @@ def compile_model(
     prefix = prefix_of(options, model)
     _check_output(out)
     graph = load_graph(model, options, progress)
-    request = _request(options, graph, target, progress)
+    request = plan_request(options, graph, target, progress)
     with tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out)) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()
@@ -208,7 +208,8 @@ class _Built:
     report: Report
 
 
-def _request(options: CompileOptions, graph: Graph, target: Target, progress: Progress) -> PlanRequest:
+def plan_request(options: CompileOptions, graph: Graph, target: Target, progress: Progress) -> PlanRequest:
+    """What the options ask of the planner."""
     external = options.io != "arena"
     return PlanRequest(
         external_inputs=external,
