@@ -7,9 +7,9 @@ order after another. Then bisection on the capacity.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import combinations, islice
 from math import gcd
 from random import Random
 
@@ -133,21 +133,20 @@ def _unit(problem: Problem) -> int:
     return unit if all(unit % align == 0 for align in aligns) else gcd(unit, *aligns)
 
 
-def _cliques(problem: Problem, section: frozenset[int]) -> list[list[int]]:
-    """Sets of items that may not share bytes with each other, so that each such two of a section are in one."""
-    pairs = [p for p in problem.pairs if p.output in section and p.input in section]
-    if not pairs:
-        return [sorted(section)]
-    inputs, outputs = {p.input for p in pairs}, {p.output for p in pairs}
-    free = {frozenset((p.input, p.output)) for p in pairs}
-    found = [sorted(section - inputs), sorted(section - outputs)]
-    both = inputs & outputs  # neither of the two has these
-    for a in sorted(both):
-        rest = [b for b in sorted(section) if b != a and frozenset((a, b)) not in free]
-        found += [sorted((a, b)) for b in rest if b not in both or a < b]
-        # what is only an input meets what is only an output in no set either
-    only = [(a, b) for a in sorted(inputs - both) for b in sorted(outputs - both)]
-    found += [[a, b] for a, b in only if frozenset((a, b)) not in free]
+def cliques(things: Iterable[int], free: Collection[frozenset[int]]) -> list[list[int]]:
+    """Sets of things that may not share bytes with each other, so that every two not in `free` are in one."""
+    left = list(things)
+    found: list[list[int]] = []
+    covered = set(free)
+    for k, a in enumerate(left):
+        for b in left[k + 1 :]:
+            if frozenset((a, b)) not in covered:
+                clique = [a, b]
+                for c in left:
+                    if c not in clique and all(frozenset((c, d)) not in free for d in clique):
+                        clique.append(c)
+                covered |= {frozenset(pair) for pair in combinations(clique, 2)}
+                found.append(sorted(clique))
     return found
 
 
@@ -172,7 +171,10 @@ def _build(problem: Problem, capacity: int) -> _Model | None:
         lives = [model.new_fixed_size_interval_var(item.lo, item.hi - item.lo, "") for item in problem.items]
         model.add_no_overlap_2d(lives, intervals)
     for section in [] if crowded else groups:
-        for clique in _cliques(problem, section):
+        free = {
+            frozenset((p.output, p.input)) for p in problem.pairs if {p.output, p.input} <= section
+        }
+        for clique in [sorted(section)] if not free else cliques(sorted(section), free):
             model.add_no_overlap([intervals[k] for k in clique])
     for pair in problem.pairs:
         output, input_ = starts[pair.output] * scale[pair.output], starts[pair.input] * scale[pair.input]

@@ -6,7 +6,7 @@ pair of things has a distance: how far one must start above the other for no byt
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -262,8 +262,10 @@ class Footprint:
 
     @cached_property
     def tight(self) -> int:
-        """The same, looking at all moments."""
-        return self.least if len(self._members) == 1 else max(self.least, self._most(self._moments()))
+        """The same, looking at all moments and at what cannot be between an output and an input."""
+        if len(self._members) == 1:
+            return self.least
+        return max(self.least, self._most(self._moments()), self._stay + self._between())
 
     @cached_property
     def _stay(self) -> int:
@@ -288,6 +290,40 @@ class Footprint:
             first, until = self._at(unit, 0), self._at(unit, -1)
             total[(at >= first) & (at <= until)] += self._rows[unit].accumulates
         return int(total.max())
+
+    def _between(self) -> int:
+        """Bytes that an output, an input and things that are all alive together need.
+
+        Whatever is between the output below and the input above starts so far above the output's start, and
+        ends so far below the input's end; whatever is outside them adds all its bytes. So a set of things needs
+        its bytes, the least of those first distances and the least of the second. (If the input is below the
+        output, what is below the input or above the output adds up to as much.)
+        """
+        items, apart = self.items
+        distance = {(pair.lower, pair.upper): pair.distance for pair in apart}
+        born = [k for k, i in enumerate(items) if i.root >= 0 and self._born >> i.root & 1]
+        dying = [k for k, i in enumerate(items) if i.root >= 0 and self._dying >> i.root & 1]
+        rest = self._together([k for k in range(len(items)) if k not in born and k not in dying], distance)
+        most = sum(items[k].size for k in rest)
+        for out in born:
+            for into in dying:
+                head = {k: max(0, distance.get((out, k), items[out].size)) for k in rest}
+                room = {k: distance.get((k, into), items[k].size) - items[k].size for k in rest}
+                tail = {k: max(0, items[into].size + room[k]) for k in rest}
+                for a in set(head.values()):
+                    for b in set(tail.values()):
+                        size = sum(items[k].size for k in rest if head[k] >= a and tail[k] >= b)
+                        most = max(most, a + size + b if size else 0)
+        return most - self.scratch
+
+    def _together(self, things: Sequence[int], distance: Mapping[tuple[int, int], int]) -> list[int]:
+        """Things of which no two may share a byte, greedily the largest first."""
+        items = self.items[0]
+        found: list[int] = []
+        for k in sorted(things, key=lambda k: -items[k].size):
+            if all((k, other) not in distance and (other, k) not in distance for other in found):
+                found.append(k)
+        return found
 
     def _grown(self, store: Store, at: Ints) -> Ints:
         """At each time, the end of what is written or being written."""

@@ -19,11 +19,11 @@ from mmcc.planner.footprint import Footprint
 from mmcc.planner.model import bits
 from mmcc.planner.placement import Placement, place
 from mmcc.planner.request import EXTERNAL, PlanRequest
-from mmcc.planner.solve import Candidate as LayoutChoice
-from mmcc.planner.solve import best_layout, least_plan
+from mmcc.planner.solve import Chosen, best_layout, plan_alone
 from mmcc.planner.space import Candidate, Space
 
 Path = tuple[Candidate, ...]
+PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
 def best_plan(graph: Graph, request: PlanRequest) -> Plan:
@@ -32,12 +32,12 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     If nothing fits, the plan with the least peak that was found.
     """
     start = time.perf_counter()
-    alone = least_plan(graph, request)
+    chosen = best_layout(graph, request)
+    alone = plan_alone(graph, request, chosen)
     fits = request.limit is not None and _peak(alone, request) <= request.limit
     if not request.fuse or fits or not graph.nodes:
-        return alone
-    search = _Search(graph, request, alone)
-    found = search.run()
+        return replace(alone, seconds=time.perf_counter() - start)
+    found = _Search(graph, request, chosen, alone).run()
     return replace(found, seconds=time.perf_counter() - start)
 
 
@@ -56,9 +56,9 @@ class Placed:
 
 
 class _Search:
-    def __init__(self, graph: Graph, request: PlanRequest, alone: Plan) -> None:
+    def __init__(self, graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan) -> None:
         self._graph, self._request, self._alone = graph, request, alone
-        choice: LayoutChoice = best_layout(graph, request)[0]
+        choice = chosen.choice
         self._space = Space(graph, choice.layout, choice.model, choice.ordering.order, request)
         self._costs = [node_cost(graph, graph.nodes[u.node], request.cost) for u in choice.model.units]
 
@@ -69,7 +69,23 @@ class _Search:
         bound = table.least()
         goal = bound if self._request.limit is None else max(bound, self._request.limit)
         placed = self._place(table.cheapest(goal), goal)
+        if placed.placement.peak > goal:
+            placed, bound = self._together(table, placed, bound)
         return self._plan(placed, bound)
+
+    def _together(self, table: Table, placed: Placed, bound: int) -> tuple[Placed, int]:
+        """Groups and offsets in one model; the bound it proves."""
+        from mmcc.planner.joint import choose  # imports the solver
+
+        goal = max(bound, self._request.limit or 0)
+        found, proved = choose(self._space, table, goal, placed.placement.peak, self._request)
+        if found is None:
+            return placed, min(proved, placed.placement.peak)
+        path, offsets = found
+        builder = Builder(self._space, path)
+        buffers, overlaps = builder.buffers()
+        peak = max(offsets[b.name] + b.size for b in buffers if b.tiers == self._request.tiers)
+        return Placed(path, buffers, overlaps, Placement(offsets, peak, proved)), proved
 
     def _place(self, path: Path, goal: int) -> Placed:
         builder = Builder(self._space, path)
@@ -80,7 +96,7 @@ class _Search:
             inside,
             overlaps,
             goal,
-            effort=self._request.effort,
+            effort=self._request.effort * PLACING,
             seed=self._request.seed,
             progress=self._request.progress,
         )
@@ -101,6 +117,19 @@ class Table:
         for candidate in space.candidates(most):
             self._into.setdefault(candidate.after, []).append(candidate)
         self.count = sum(map(len, self._into.values()))
+
+    def below(self, most: int) -> list[Candidate]:
+        """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
+        found = [c for k in self._space.sets for c in self._into.get(k, ()) if c.least < most]
+        reached = {0}
+        for c in found:
+            if c.before in reached:
+                reached.add(c.after)
+        left = {self._space.all}
+        for c in reversed(found):
+            if c.after in left:
+                left.add(c.before)
+        return [c for c in found if c.before in reached and c.after in left]
 
     def least(self) -> int:
         """The least bytes that the largest group of a path needs; no plan is below."""
@@ -209,6 +238,13 @@ class Builder:
             lo, hi = (0 if at[0] == 0 else at[0] - 1), min(at[-1] + 1, len(self._path))
             tiers = (EXTERNAL + root.name,) if root.external else request.tiers
             yield Buffer(root.name, root.kind, root.bytes, Span(lo, max(hi, lo + 1)), tiers, root.align)
+
+    def names(self) -> list[list[str]]:
+        """The buffers of the items of each group."""
+        return [
+            [self._name(step, item.root, item.unit) for item in footprint.items[0]]
+            for step, footprint in enumerate(self._footprints)
+        ]
 
     def _name(self, step: int, root: int, unit: int) -> str:
         """The buffer of something in a group: a root's name, or one of our own."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 from mmcc.ir.graph import Graph
@@ -55,15 +55,35 @@ def plan(graph: Graph, request: PlanRequest) -> Plan:
 def least_plan(graph: Graph, request: PlanRequest) -> Plan:
     """The plan with the least peak, whatever the limit."""
     start = time.perf_counter()
+    return replace(plan_alone(graph, request, best_layout(graph, request)), seconds=time.perf_counter() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The layout and order with the least bytes alive if every node runs alone, and a bound on them."""
+
+    choice: Candidate
+    bound: int
+    only_layout: bool
+
+
+def best_layout(graph: Graph, request: PlanRequest) -> Chosen:
+    """Try layouts and orders."""
     search = _Search(graph, request)
     choice, bound = search.best()
+    return Chosen(choice, bound, search.only_layout)
+
+
+def plan_alone(graph: Graph, request: PlanRequest, chosen: Chosen) -> Plan:
+    """The plan of a layout and order, every node on its own."""
+    choice, bound = chosen.choice, chosen.bound
     model, layout, order = choice.model, choice.layout, choice.ordering.order
     buffers, overlaps, scratch = make_buffers(model, order, request)
     inside = [b for b in buffers if b.tiers == request.tiers]
     request.say(f"order with {choice.ordering.peak} bytes alive; placing {len(inside)} buffers")
     placement = place(inside, overlaps, effort=request.effort, seed=request.seed, progress=request.progress)
     backward = _backward(buffers, overlaps, placement.offsets)
-    if choice.ordering.forced and search.only_layout:
+    if choice.ordering.forced and chosen.only_layout:
         bound = max(bound, placement.bound)  # there is no other order or layout that it might not hold for
     places = {b.name: Place(b.tiers[0], placement.offsets.get(b.name, 0)) for b in buffers}
     return Plan(
@@ -78,14 +98,8 @@ def least_plan(graph: Graph, request: PlanRequest) -> Plan:
         scratch=scratch,
         proved_optimal=placement.peak == bound,
         bound=min(bound, placement.peak),
-        seconds=time.perf_counter() - start,
         copied=layout.copied,
     )
-
-
-def best_layout(graph: Graph, request: PlanRequest) -> tuple[Candidate, int]:
-    """The layout and order with the least bytes alive if every node runs alone, and a bound on them."""
-    return _Search(graph, request).best()
 
 
 def _backward(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], offsets: Mapping[str, int]) -> set[int]:
