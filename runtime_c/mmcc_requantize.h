@@ -22,13 +22,31 @@ static inline int32_t mmcc_requantize(int32_t acc, int32_t multiplier, int32_t s
     return (int32_t)(scaled < -limit ? -limit : scaled > limit ? limit : scaled);
 }
 
-/* The same plus a zero point for shift = 33 + right, with twice = 2 * zero + 1. Rounding then leaves the low word
+/* Armv6-M multiplies 32x32->32 only: a 64-bit product there is a call of the library. */
+#if defined(__ARM_ARCH) && __ARM_ARCH == 6 && !defined(MMCC_SHORT_MULTIPLY)
+#define MMCC_SHORT_MULTIPLY 1
+#endif
+
+/* The high word of acc * multiplier, for a multiplier that is not negative. */
+static inline int32_t mmcc_product_high(int32_t acc, int32_t multiplier)
+{
+#ifdef MMCC_SHORT_MULTIPLY
+    const int32_t acc_high = acc >> 16, multiplier_high = multiplier >> 16;
+    const uint32_t acc_low = (uint32_t)acc & 0xFFFFu, multiplier_low = (uint32_t)multiplier & 0xFFFFu;
+    const int32_t first = acc_high * (int32_t)multiplier_low + (int32_t)(acc_low * multiplier_low >> 16);
+    const int32_t second = (int32_t)acc_low * multiplier_high + (first & 0xFFFF);
+    return acc_high * multiplier_high + (first >> 16) + (second >> 16);
+#else
+    return (int32_t)(((int64_t)acc * multiplier) >> 32);
+#endif
+}
+
+/* Requantization plus a zero point for shift = 33 + right, with twice = 2 * zero + 1. Rounding then leaves the low word
  * of the product alone, so that its high word is all that counts; and half up is the floor of half of (the floor
  * in units of one half, plus one). Four instructions where there is a 32x32->64 multiply. */
 static inline int32_t mmcc_requantize_high(int32_t acc, int32_t multiplier, int32_t right, int32_t twice)
 {
-    const int32_t high = (int32_t)(((int64_t)acc * multiplier) >> 32);
-    return ((high >> right) + twice) >> 1;
+    return ((mmcc_product_high(acc, multiplier) >> right) + twice) >> 1;
 }
 
 /* The int8 nearest to value - 128. Limits of 0 and 255 become one instruction (USAT) where those of int8 do not,
