@@ -7,6 +7,28 @@
 #include <stdint.h>
 #include <string.h>
 
+/* Bytes 0 and 2, or 1 and 3, of a word as halfwords. */
+static inline uint32_t mmcc_dsp_even(uint32_t word)
+{
+    uint32_t pair;
+    __asm__("sxtb16 %0, %1" : "=r"(pair) : "r"(word));
+    return pair;
+}
+
+static inline uint32_t mmcc_dsp_odd(uint32_t word)
+{
+    uint32_t pair;
+    __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
+    return pair;
+}
+
+static inline uint32_t mmcc_dsp_word(const int8_t *from)
+{
+    uint32_t word;
+    memcpy(&word, from, 4);
+    return word;
+}
+
 /* A function that is assembly as a whole. `used` keeps compilers from changing how it is called. */
 #define MMCC_DSP_ASSEMBLY __attribute__((naked, noinline, used))
 
@@ -140,6 +162,147 @@ __attribute__((unused)) static void mmcc_dsp_plain(mmcc_dsp_pixel *pixel, int32_
     if (rest > 0) {
         mmcc_dsp_rest(pixel, mmcc_dsp_plain4, rest);
     }
+}
+
+/* Outputs of four channels of a depthwise convolution, one after the other along a row. */
+typedef struct {
+    const uint32_t *x; /*  0: widened values of the first window */
+    int32_t x_step;    /*  4: bytes from one window to the next */
+    int8_t *y;         /*  8 */
+    int32_t y_step;    /* 12 */
+    int32_t count;     /* 16 */
+    const uint32_t *w; /* 20: 4 biases, widened weights, 4 multipliers, 4 roundings, 4 shifts */
+} mmcc_dsp_quad;
+
+#define MMCC_DSP_QUAD_BEGIN                                                                                    \
+    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #28\n ldm r0, {r1-r6}\n stm sp, {r1-r6}\n mov r12, r1\n"   \
+                     "1: ldr lr, [sp, #20]\n ldm lr!, {r0-r3}\n" ::: "memory")
+
+/* Two rows of a column: a word of values and one of weights for each channel. */
+#define MMCC_DSP_QUAD_PAIR                                                                                     \
+    __asm__ volatile("ldm r12!, {r4-r7}\n ldm lr!, {r8-r11}\n smlad r0, r4, r8, r0\n smlad r1, r5, r9, r1\n"    \
+                     " smlad r2, r6, r10, r2\n smlad r3, r7, r11, r3\n" ::: "memory")
+
+/* A single row: a word for two channels, 0 and 2 or 1 and 3. */
+#define MMCC_DSP_QUAD_ONE                                                                                      \
+    __asm__ volatile("ldm r12!, {r4-r5}\n ldm lr!, {r8-r9}\n smlabb r0, r4, r8, r0\n smlabb r1, r5, r9, r1\n"   \
+                     " smlatt r2, r4, r8, r2\n smlatt r3, r5, r9, r3\n" ::: "memory")
+
+/* Requantize, store, go on with the next output or return. */
+#define MMCC_DSP_QUAD_END                                                                                      \
+    __asm__ volatile("ldm lr!, {r4-r11}\n smmla r0, r0, r4, r8\n smmla r1, r1, r5, r9\n smmla r2, r2, r6, r10\n" \
+                     " smmla r3, r3, r7, r11\n ldm lr, {r4-r7}\n asr r0, r0, r4\n asr r1, r1, r5\n"             \
+                     " asr r2, r2, r6\n asr r3, r3, r7\n ldrd r12, r4, [sp, #8]\n"                              \
+                     " ssat r0, #8, r0, asr #1\n ssat r1, #8, r1, asr #1\n ssat r2, #8, r2, asr #1\n"            \
+                     " ssat r3, #8, r3, asr #1\n strb r0, [r12]\n strb r1, [r12, #1]\n strb r2, [r12, #2]\n"     \
+                     " strb r3, [r12, #3]\n add r12, r12, r4\n str r12, [sp, #8]\n ldrd r12, r4, [sp]\n"         \
+                     " add r12, r12, r4\n str r12, [sp]\n ldr r4, [sp, #16]\n subs r4, r4, #1\n"                \
+                     " str r4, [sp, #16]\n bne 1b\n add sp, sp, #28\n pop {r4-r11, pc}\n" ::: "memory")
+
+/* The rows of a window, and bytes from one column to the next: 0 for a row outside the image, whose values are all
+ * the same. */
+typedef struct {
+    const int8_t *row[7];
+    int32_t step[7];
+} mmcc_dsp_rows;
+
+/* Columns to widen. Each call does four channels and moves on to the next four. */
+typedef struct {
+    const int8_t *row[3]; /*  0: where the first column of each row is */
+    uint32_t *to;         /* 12 */
+    int32_t count;        /* 16: columns */
+    int32_t step[3];      /* 20 */
+    int32_t to_step;      /* 32: bytes from one widened column to the next */
+} mmcc_dsp_stretch;
+
+static inline void mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const mmcc_dsp_rows *rows, int32_t first_row,
+                                        int32_t column, int32_t count, uint32_t *to, int32_t to_step)
+{
+    for (int32_t i = 0; i < 3; ++i) {
+        const int32_t k = first_row + i < 7 ? first_row + i : 6;
+        stretch->row[i] = rows->row[k] + column * rows->step[k];
+        stretch->step[i] = rows->step[k];
+    }
+    stretch->to = to;
+    stretch->count = count;
+    stretch->to_step = to_step;
+}
+
+static inline void mmcc_dsp_fill(uint32_t *to, int32_t words, uint32_t value)
+{
+    for (int32_t i = 0; i < words; ++i) {
+        to[i] = value;
+    }
+}
+
+/* Adds 4 to the pointer at an offset from r0, if the step at another is not 0. */
+#define MMCC_DSP_NEXT_QUAD(pointer, step)                                                                      \
+    " ldr r2, [r0, #" #step "]\n ldr r1, [r0, #" #pointer "]\n cbz r2, 9f\n adds r1, r1, #4\n str r1, [r0, #" #pointer "]\n9:"
+
+/* The columns of three rows, four channels: pairs of values of the first two rows, a word a channel, then two channels
+ * of the last row a word. */
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_three_rows(__attribute__((unused)) mmcc_dsp_stretch *stretch)
+{
+    __asm__ volatile("push {r0, r4-r11, lr}\n ldm r0, {r0-r7}\n"
+                     "1: ldr r8, [r0]\n ldr r9, [r1]\n ldr lr, [r2]\n add r0, r0, r5\n add r1, r1, r6\n"
+                     " add r2, r2, r7\n pkhbt r11, r8, r9, lsl #16\n pkhtb r12, r9, r8, asr #16\n"
+                     " sxtb16 r8, r11\n sxtb16 r9, r11, ror #8\n sxtb16 r10, r12\n sxtb16 r11, r12, ror #8\n"
+                     " sxtb16 r12, lr\n sxtb16 lr, lr, ror #8\n stm r3!, {r8-r12, lr}\n"
+                     " subs r4, r4, #1\n bne 1b\n pop {r0}\n" MMCC_DSP_NEXT_QUAD(0, 20) MMCC_DSP_NEXT_QUAD(4, 24)
+                     MMCC_DSP_NEXT_QUAD(8, 28) " pop {r4-r11, pc}\n" ::: "memory");
+}
+
+/* Two rows of a larger window. */
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_two_rows(__attribute__((unused)) mmcc_dsp_stretch *stretch)
+{
+    __asm__ volatile("push {r0, r4-r11, lr}\n ldr lr, [r0, #32]\n ldm r0, {r0-r6}\n"
+                     "1: ldr r8, [r0]\n ldr r9, [r1]\n add r0, r0, r5\n add r1, r1, r6\n"
+                     " pkhbt r11, r8, r9, lsl #16\n pkhtb r12, r9, r8, asr #16\n"
+                     " sxtb16 r8, r11\n sxtb16 r9, r11, ror #8\n sxtb16 r10, r12\n sxtb16 r11, r12, ror #8\n"
+                     " stm r3, {r8-r11}\n add r3, r3, lr\n"
+                     " subs r4, r4, #1\n bne 1b\n pop {r0}\n" MMCC_DSP_NEXT_QUAD(0, 20) MMCC_DSP_NEXT_QUAD(4, 24)
+                     " pop {r4-r11, pc}\n" ::: "memory");
+}
+
+/* A last single row. */
+static inline void mmcc_dsp_one_row(mmcc_dsp_stretch *stretch)
+{
+    const int8_t *from = stretch->row[0];
+    uint32_t *to = stretch->to;
+    for (int32_t i = 0; i < stretch->count; ++i) {
+        const uint32_t word = mmcc_dsp_word(from);
+        to[0] = mmcc_dsp_even(word);
+        to[1] = mmcc_dsp_odd(word);
+        from += stretch->step[0];
+        to += stretch->to_step / 4;
+    }
+    stretch->row[0] += stretch->step[0] != 0 ? 4 : 0;
+}
+
+/* Four channels of a layer as it lies in the weights. */
+typedef struct {
+    uint32_t *w; /* to be filled in: what mmcc_dsp_quad.w points to */
+    const int32_t *scale;
+    const int8_t *weights;
+    int32_t words; /* of weights */
+    int32_t zero2;
+    const uint8_t *shift;
+} mmcc_dsp_source;
+
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_prepare(__attribute__((unused)) const mmcc_dsp_source *source)
+{
+    __asm__ volatile("push {r4-r11, lr}\n ldm r0, {r0-r3, r11, r12}\n"
+                     " ldm r1!, {r4-r7}\n stm r0!, {r4-r7}\n subs r3, r3, #3\n blt 2f\n"
+                     "1: ldm r2!, {r6, r8, r10}\n sxtb16 r5, r6\n sxtb16 r6, r6, ror #8\n sxtb16 r7, r8\n"
+                     " sxtb16 r8, r8, ror #8\n sxtb16 r9, r10\n sxtb16 r10, r10, ror #8\n stm r0!, {r5-r10}\n"
+                     " subs r3, r3, #3\n bge 1b\n"
+                     "2: adds r3, r3, #3\n beq 4f\n"
+                     "3: ldr r6, [r2], #4\n sxtb16 r5, r6\n sxtb16 r6, r6, ror #8\n stm r0!, {r5, r6}\n"
+                     " subs r3, r3, #1\n bne 3b\n"
+                     "4: ldm r1, {r4-r7}\n stm r0!, {r4-r7}\n ldrb r4, [r12]\n ldrb r5, [r12, #1]\n"
+                     " ldrb r6, [r12, #2]\n ldrb r7, [r12, #3]\n lsl r8, r11, r4\n lsl r9, r11, r5\n"
+                     " lsl r10, r11, r6\n lsl r11, r11, r7\n stm r0!, {r8-r11}\n stm r0, {r4-r7}\n"
+                     " pop {r4-r11, pc}\n" ::: "memory");
 }
 
 /* Where outputs have a narrower range than int8, which is rare: a second pass. */

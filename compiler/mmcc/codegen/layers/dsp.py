@@ -1,4 +1,4 @@
-"""Convolutions and dense layers for cores with Arm's DSP instructions: which kernel, and how weights are packed.
+"""Convolutions and dense layers for cores with DSP instructions: which kernel, and how weights are packed.
 
 One instruction multiplies two pairs of halfwords, so that what counts is how few it takes to get bytes into
 halfwords. "Scaled" weights need one for four weights (runtime_c/mmcc_arm_dsp.h); they make accumulators 256
@@ -28,6 +28,8 @@ SCALE_BITS = 8  # of scaled weights
 BLOCK = {"scaled": 8, "plain": 4}  # filters made together
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAPS_LIMIT = 64  # runs of a pixel: words on the stack
+WINDOW_LIMIT = 7  # rows and columns of a depthwise window
+STRETCHES = (8, 16)  # columns a depthwise kernel may widen at a time: 8 bytes a row each, on the stack
 ROW_BOUNDS = (3, 7)  # rows of a window that kernels are made for; above these, for the exact number
 TAP_BOUNDS = (9, 25, 49)
 
@@ -86,21 +88,21 @@ def scaled(w: NDArray[np.int8]) -> NDArray[np.int8]:
     return np.stack((odd, even - (odd < 0)), -1).reshape(w.shape).astype(np.int8)
 
 
-def pack(op: ConvInt8 | DenseInt8, site: Site, length: int) -> Packed | None:
+def pack(op: ConvInt8 | DenseInt8, site: Site, length: int, *, plain: bool = False) -> Packed | None:
     """Weights [OC, length] in the best form that is exact, or None if none is.
 
-    Each filter's taps are padded with zeros to `length`, a whole number of words.
+    Each filter's taps are padded with zeros to `length`.
     """
     w, b, *scale = (operand.constant() for operand in site.inputs[1:])
     wide = w.reshape(len(w), -1).astype(np.int64) - op.w_zero
-    if np.abs(wide).max(initial=0) > 128 or wide.max(initial=0) > 127:
+    if wide.min(initial=0) < -128 or wide.max(initial=0) > 127:
         return None
     flat = np.zeros((len(w), length), np.int8)
     flat[:, : wide.shape[1]] = wide
     bias = b.astype(np.int64) - op.x_zero * wide.sum(1)
     bound = np.abs(wide).sum(1) * max(127 - op.x_zero, op.x_zero + 128) + np.abs(b.astype(np.int64))
     most = int(bound.max(initial=0))
-    if most << SCALE_BITS < 2**31 and scalable(flat):
+    if not plain and most << SCALE_BITS < 2**31 and scalable(flat):
         start = (bias << SCALE_BITS) - 127 * flat[:, 1::2].astype(np.int64).sum(1)
         found = scales_of(op, start, (scale[0], scale[1]), SCALE_BITS)
         if found is not None:
@@ -177,7 +179,7 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
     """Windows are gathered where a pixel's channels are no whole words, else walked by runs."""
     (kh, kw), depth = op.window.kernel, site.inputs[0].shape[2]
     if op.groups > 1:
-        return None
+        return _depthwise(op, site)
     if (kh, kw) == (1, 1) and not any(op.window.pads) and depth % 4 == 0:
         return pointwise(op, site, op.window.strides)
     if depth % 4 == 0 and kh * kw <= TAPS_LIMIT:
@@ -247,3 +249,65 @@ def _gathered(op: ConvInt8, site: Site) -> KernelUse | None:
             ("x_zero", op.x_zero),
         ),
     )
+
+
+def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
+    """Four channels a word; windows whose columns follow each other."""
+    (kh, kw), channels = op.window.kernel, site.inputs[0].shape[2]
+    if (
+        op.groups != channels
+        or site.output.shape[2] != channels
+        or channels % 4
+        or op.window.dilations[1] > 1
+    ):
+        return None
+    packed = pack(op, site, kh * kw, plain=True) if max(kh, kw) <= WINDOW_LIMIT else None
+    if packed is None:
+        return None
+    scales = packed.scales
+    weights = quads(packed.weights.reshape(channels, kh, kw))
+    scale = np.stack((scales.bias, scales.multiplier), 0).reshape(2, -1, 4).transpose(1, 0, 2)
+    return KernelUse(
+        "depthwise_dsp",
+        (
+            *scales.options,
+            ("rows", kh),
+            ("cols", kw),
+            ("columns", columns_of(site, op.window)),
+        ),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            ("weights", site.keep("weights", weights)),
+            ("scale", site.keep("scale", scale.astype(np.int32))),
+            ("shift", site.keep("shift", scales.right)),
+            *scales.fields,
+            *window_fields(site, op.window),
+            ("channels", channels),
+            ("x_zero", op.x_zero),
+        ),
+    )
+
+
+def columns_of(site: Site, window: Window) -> int:
+    """Columns that a depthwise kernel widens at a time: few numbers, so that layers share kernels."""
+    need = (site.output.shape[1] - 1) * window.strides[1] + window.kernel[1]
+    return next((columns for columns in STRETCHES if need <= columns), STRETCHES[-1])
+
+
+def quads(w: NDArray[np.int8]) -> NDArray[np.int32]:
+    """[C, rows, cols] as words, four channels after the other.
+
+    A column is two words for each pair of rows, channels 0 and 1 of both and then 2 and 3, and one word for a
+    last single row.
+    """
+    channels, rows, cols = w.shape
+    by_four = w.reshape(-1, 4, rows, cols)
+    words: list[NDArray[np.int8]] = []
+    for col in range(cols):
+        for row in range(0, rows - 1, 2):
+            pair = by_four[:, :, row : row + 2, col]  # quad, channel, row
+            words += [pair[:, half : half + 2].transpose(0, 2, 1).reshape(-1, 4) for half in (0, 2)]
+        if rows % 2:
+            words.append(by_four[:, :, rows - 1, col])
+    return np.ascontiguousarray(np.stack(words, 1)).view("<i4").reshape(channels // 4, -1)
