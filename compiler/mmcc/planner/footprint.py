@@ -296,8 +296,9 @@ class Footprint:
 
         Whatever is between the output below and the input above starts so far above the output's start, and
         ends so far below the input's end; whatever is outside them adds all its bytes. So a set of things needs
-        its bytes, the least of those first distances and the least of the second. (If the input is below the
-        output, what is below the input or above the output adds up to as much.)
+        its bytes, and the least of those first distances and the least of the second; or, if nothing is between
+        them, what the two need alone. (If the input is below the output, what is below the input or above the
+        output adds up to as much.)
         """
         items, apart = self.items
         distance = {(pair.lower, pair.upper): pair.distance for pair in apart}
@@ -310,10 +311,11 @@ class Footprint:
                 head = {k: max(0, distance.get((out, k), items[out].size)) for k in rest}
                 room = {k: distance.get((k, into), items[k].size) - items[k].size for k in rest}
                 tail = {k: max(0, items[into].size + room[k]) for k in rest}
+                pair = max(0, distance.get((out, into), items[out].size) + items[into].size)
                 for a in set(head.values()):
                     for b in set(tail.values()):
                         size = sum(items[k].size for k in rest if head[k] >= a and tail[k] >= b)
-                        most = max(most, a + size + b if size else 0)
+                        most = max(most, size + min(a + b, pair) if size else 0)
         return most - self.scratch
 
     def _together(self, things: Sequence[int], distance: Mapping[tuple[int, int], int]) -> list[int]:

@@ -136,9 +136,8 @@ class Table:
         while True:
             path = self._path(None)
             assert path, "every unit alone is a path"
-            bound = max(c.least for c in path)
-            if not self._refine(c for c in path if c.least == bound):
-                return bound
+            if not self._refine(path):
+                return max(c.least for c in path)
 
     def cheapest(self, limit: int) -> Path:
         """The path of least cost whose groups need no more than `limit`."""
