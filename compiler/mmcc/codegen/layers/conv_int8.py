@@ -118,7 +118,7 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse:
     filters = filters_of(site, op.w_zero, op.x_zero, op.y_zero, (op.low, op.high))
     (kh, kw), depth, window = op.window.kernel, filters.w.shape[3], op.window
     width = site.output.shape[1]
-    if (kh, kw) == (1, 1) and op.groups == 1 and not _padded(site, window):
+    if (kh, kw) == (1, 1) and op.groups == 1 and not reaches_outside(site, window):
         return _pointwise(site, filters, window.strides, pairs=width > 1)
     small = kw <= DEPTHWISE_COLS and kh <= DEPTHWISE_ROWS
     if op.groups > 1 and depth == 1 and small and filters.w_zero == 0:
@@ -128,7 +128,7 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse:
     return _general(op, site, filters)
 
 
-def _padded(site: Site, window: Window) -> bool:
+def reaches_outside(site: Site, window: Window) -> bool:
     """True if a tap of any output lies outside the image."""
     for axis in (0, 1):
         last = (site.output.shape[axis] - 1) * window.strides[axis] - window.pads[axis]
@@ -176,7 +176,7 @@ def window_fields(site: Site, window: Window) -> Fields:
     )
 
 
-def _joined(site: Site, window: Window) -> bool:
+def columns_join(site: Site, window: Window) -> bool:
     """True if the columns of a window follow each other in memory."""
     channels = site.inputs[0].shape[2]
     return window.dilations[1] == 1 and site.inputs[0].where().col_stride == channels
@@ -200,7 +200,7 @@ def _patch(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
             ("patch", length),
             ("kernel", op.window.kernel),
             ("depth", window[2]),
-            ("dense", _joined(site, op.window)),
+            ("dense", columns_join(site, op.window)),
         ),
         (
             *views(site),
@@ -214,7 +214,7 @@ def _patch(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
 
 
 def _depthwise(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
-    (kh, kw), window, padded = op.window.kernel, op.window, _padded(site, op.window)
+    (kh, kw), window, padded = op.window.kernel, op.window, reaches_outside(site, op.window)
     pad = site.keep("pad", np.full(PAD_CHUNK, op.x_zero, np.int8))
     return KernelUse(
         "depthwise_int8",
@@ -267,8 +267,8 @@ def _block_of(filters: Filters, groups: int) -> int:
 
 
 def _general(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
-    (kh, kw), depth, padded = op.window.kernel, int(filters.w.shape[3]), _padded(site, op.window)
-    joined = kw * depth if _joined(site, op.window) and op.groups == 1 else 0
+    (kh, kw), depth, padded = op.window.kernel, int(filters.w.shape[3]), reaches_outside(site, op.window)
+    joined = kw * depth if columns_join(site, op.window) and op.groups == 1 else 0
     block = _block_of(filters, op.groups)
     pad = site.keep("pad", np.full(depth, op.x_zero, np.int8))
     return KernelUse(

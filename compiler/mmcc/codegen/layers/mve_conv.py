@@ -1,9 +1,9 @@
-"""Convolutions and dense layers in int8 on Armv8.1-M vectors (Helium): which kernel, and how constants are packed.
+"""Convolutions and dense layers in int8 on Armv8.1-M vectors (Helium): which kernel, how constants are packed.
 
-One instruction multiplies 16 values of a pixel by 16 weights of a filter and adds up. Four filters go together, so
-their weights lie as [4 filters][16 values] for each 16 values of a window, in the order in which they are read.
-Filters beyond a multiple of four, and channels of a depthwise window, are made by a last block that overlaps the
-one before: nothing is padded and no partial block is stored.
+One instruction multiplies 16 values of a pixel by 16 weights of a filter and adds up. Four filters go together,
+so their weights lie as [4 filters][16 values] for each 16 values of a window, in the order in which they are
+read. Filters beyond a multiple of four, and channels of a depthwise window, are made by a last block that
+overlaps the one before: nothing is padded and no partial block is stored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 
 from mmcc.codegen.layers import Site, variant_layer
 from mmcc.codegen.layers.conv_float import inner_columns
-from mmcc.codegen.layers.conv_int8 import Filters, _padded, filters_of, row_bound, views, window_fields
+from mmcc.codegen.layers.conv_int8 import (
+    Filters,
+    columns_join,
+    filters_of,
+    reaches_outside,
+    row_bound,
+    views,
+    window_fields,
+)
 from mmcc.codegen.layers.epilogue import Fields, Options
 from mmcc.ir.program import KernelUse
 from mmcc.ops.conv import ConvInt8
@@ -64,7 +72,7 @@ class Block:
 
     @property
     def scale(self) -> NDArray[np.int32]:
-        """For each block four biases, four multipliers, and four shifts of a byte: negative is to the right."""
+        """For each block four biases, four multipliers, four shifts of a byte each: negative is to the right."""
         filters, order = self.filters, self.order
         right = -(filters.epilogue.shift.astype(np.int16) + 1)
         shift = np.ascontiguousarray(right[order].astype(np.int8).reshape(-1, BLOCK))
@@ -74,7 +82,7 @@ class Block:
 
 
 def pack_runs(w: NDArray[np.int8]) -> NDArray[np.int8]:
-    """Weights [filters, runs, values] as [block][run][16 values][4 filters][16], what is left of a run as [4][rest].
+    """Weights [filters, runs, values] as [block][run][16 values][4 filters][16], a run's rest as [4][rest].
 
     The last load of a block reads a whole vector: bytes behind its weights must exist.
     """
@@ -114,33 +122,46 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
     return _window(op, site, block) if kh * kw <= TAP_LIMIT else None
 
 
-def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, runs: int, options: Options, fields: Fields):
-    """Loops are made for the number of vectors in a run; `values` of a run lie side by side."""
-    w = block.filters.w[block.order]
-    values = w[0].size // runs
-    vectors = dict(fields).get("joined", 0), values // VECTOR
-    per_turn = 2 if all(isinstance(n, int) and n % 2 == 0 for n in vectors) else 1
-    loop = 0 if values < VECTOR else per_turn
-    counted: Fields = (
-        ("filters", block.filters.w.shape[0]),
-        ("turns", values // VECTOR // max(loop, 1)),
-        ("block_weights", BLOCK * w[0].size),
-    )
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How the kernel comes by the values of a window, as its template says; `joined` vectors make a row."""
+
+    name: str
+    runs: int = 1
+    kernel: tuple[int, int] = (1, 1)
+    depth: int = 0
+    dense: bool = True
+    joined: int = 0
+
+
+def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields: Fields) -> KernelUse:
+    """The kernel's inner loop takes two vectors a turn where all runs have an even number of them."""
+    w = block.filters.w[block.order].reshape(len(block.order), form.runs, -1)
+    values = w.shape[2]
+    vectors = values // VECTOR
+    loop = min(vectors, 1 if vectors % 2 or form.joined % 2 else 2)
+    joined: Fields = (("joined", form.joined // loop if form.joined else 0),) if form.name == "window" else ()
     return KernelUse(
         "mve_conv_int8",
         (
             *block.options,
-            *options,
+            ("form", form.name),
+            ("kernel", form.kernel),
+            ("depth", form.depth),
+            ("dense", form.dense),
             ("loop", loop),
             ("rest", values % VECTOR),
             ("pairs", site.output.geometry[1] > 1),
         ),
         (
             *views(site),
-            ("weights", site.keep("weights", pack_runs(w.reshape(len(w), runs, values)))),
+            ("weights", site.keep("weights", pack_runs(w))),
             ("scale", site.keep("scale", block.scale)),
             *block.fields(op),
-            *counted,
+            ("filters", block.filters.w.shape[0]),
+            ("turns", vectors // max(loop, 1)),
+            ("block_weights", BLOCK * form.runs * values),
+            *joined,
             *fields,
         ),
     )
@@ -148,48 +169,29 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, runs: int, options:
 
 def _pointwise(op: ConvInt8 | DenseInt8, site: Site, block: Block, strides: tuple[int, int]) -> KernelUse:
     fields: Fields = (("stride_rows", strides[0]), ("stride_cols", strides[1]))
-    return _use(op, site, block, 1, (("form", "point"), ("kernel", (1, 1)), ("depth", 0), ("dense", True)), fields)
-
-
-def _joined(site: Site, window: Window) -> bool:
-    """True if the columns of a window follow each other in memory."""
-    channels = site.inputs[0].shape[2]
-    return window.dilations[1] == 1 and site.inputs[0].where().col_stride == channels
+    return _use(op, site, block, Form("point"), fields)
 
 
 def _patch(op: ConvInt8, site: Site, block: Block) -> KernelUse:
-    options: Options = (
-        ("form", "patch"),
-        ("kernel", op.window.kernel),
-        ("depth", block.filters.w.shape[3]),
-        ("dense", _joined(site, op.window)),
-    )
-    return _use(op, site, block, 1, options, (*window_fields(site, op.window), ("x_zero", op.x_zero)))
+    depth, dense = int(block.filters.w.shape[3]), columns_join(site, op.window)
+    form = Form("patch", kernel=op.window.kernel, depth=depth, dense=dense)
+    return _use(op, site, block, form, (*window_fields(site, op.window), ("x_zero", op.x_zero)))
 
 
 def _window(op: ConvInt8, site: Site, block: Block) -> KernelUse:
     """A row of the window is one run where its columns follow each other in whole vectors."""
-    (_, kh, kw, depth), window = block.filters.w.shape, op.window
-    joined = kw * depth // VECTOR if depth % VECTOR == 0 and _joined(site, window) else 0
-    pad = site.keep("pad", np.full(kw * depth if joined else depth, op.x_zero, np.int8))
+    (kh, kw), depth, window = op.window.kernel, int(block.filters.w.shape[3]), op.window
+    joined = kw * depth // VECTOR if depth % VECTOR == 0 and columns_join(site, window) else 0
+    pad = np.full(kw * depth if joined else depth, op.x_zero, np.int8)
     fields: Fields = (
         *window_fields(site, window),
-        ("pad", pad),
-        ("joined", joined),
+        ("pad", site.keep("pad", pad)),
         ("kernel_rows", kh),
         ("kernel_cols", kw),
         ("reach", (kw - 1) * window.dilations[1] + 1),
     )
-    rows, cols = row_bound(kh), row_bound(kw)
-    use = _use(
-        op, site, block, kh * kw, (("form", "window"), ("kernel", (rows, cols)), ("depth", 0), ("dense", True)), fields
-    )
-    if not joined:
-        return use
-    turn = dict(use.options)["loop"]
-    return KernelUse(
-        use.template, use.options, tuple((n, joined // turn if n == "joined" else v) for n, v in use.fields)
-    )
+    form = Form("window", runs=kh * kw, kernel=(row_bound(kh), row_bound(kw)), joined=joined)
+    return _use(op, site, block, form, fields)
 
 
 def _odd_tap(site: Site, window: Window) -> tuple[int, int] | None:
@@ -243,10 +245,10 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
     """Windows of 8n + 1 taps, as squares of odd sides are, near enough for 16-bit offsets."""
     window, odd, (kh, kw) = op.window, _odd_tap(site, op.window), op.window.kernel
     plain = block.filters.w.shape[3] == 1 and block.filters.w.shape[0] == op.groups
-    taps = kh * kw
-    if not plain or odd is None or taps % LANES != 1 or not 1 < taps <= WIDEST or _far(site, window) >= GATHER_LIMIT:
+    made_for = kh * kw in range(LANES + 1, WIDEST + 1, LANES)
+    if not (plain and made_for and odd is not None and _far(site, window) < GATHER_LIMIT):
         return None
-    padded = _padded(site, window)
+    padded = reaches_outside(site, window)
     inner = inner_columns(window, site.inputs[0].shape[1], site.output.shape[1])
     stream = site.keep("stream", _stream(block, odd[0] * kw + odd[1]))
     return KernelUse(

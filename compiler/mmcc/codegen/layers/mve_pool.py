@@ -1,4 +1,4 @@
-"""Pools and means of int8 on Armv8.1-M vectors (Helium): channels side by side, sums of a window in 16 bits."""
+"""Pools and means of int8 on Armv8.1-M vectors (Helium): channels side by side, sums in 16 bits."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SPELLED = 9  # taps of a window that a kernel spells out
 
 
 def _rounded(count: int, x_zero: int, multiplier: int, shift: int) -> int:
-    """A multiplier with which high words of products, rounded, are right for every sum there can be; 0 if none.
+    """A multiplier with which rounded high words of products are right for every sum there can be, or 0.
 
     It has the bits of the exact one that fit above 2^-32; all sums are tried.
     """
@@ -33,7 +33,9 @@ def _rounded(count: int, x_zero: int, multiplier: int, shift: int) -> int:
     return fine if same else 0
 
 
-def _ending(site: Site, op: AveragePoolInt8 | MeanInt8, scale: tuple[int, int], count: int) -> tuple[Options, Fields]:
+def _ending(
+    site: Site, op: AveragePoolInt8 | MeanInt8, scale: tuple[int, int], count: int
+) -> tuple[Options, Fields]:
     """Options and fields for one scale: its multiplier and shift."""
     fine = _rounded(count, op.x_zero, *scale)
     low, high = ("low", op.low), ("high", op.high)
@@ -52,7 +54,7 @@ def max_pool(op: MaxPool, site: Site) -> KernelUse | None:
 
 
 def _spelled(site: Site, window: Window) -> Options:
-    """Rows and columns of a window of few taps, all inside the image, for the kernel to spell out; else no columns."""
+    """Rows and columns of a window for the kernel to spell out; no columns if taps are many or outside."""
     (kh, kw), inside = window.kernel, not any(window.pads)
     few = inside and kh * kw <= SPELLED
     return ("rows", kh if few else row_bound(kh)), ("cols", kw if few else 0)
@@ -60,7 +62,7 @@ def _spelled(site: Site, window: Window) -> Options:
 
 @variant_layer("arm_mve", AveragePoolInt8)
 def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse | None:
-    """Windows that all have the same scale; the kernel spells out those of few taps that lie inside the image."""
+    """Windows that all have the same scale."""
     multiplier, shift = site.inputs[1].constant(), site.inputs[2].constant()
     (kh, kw), window = op.window.kernel, op.window
     bound = kh * kw * max(127 - op.x_zero, op.x_zero + 128)
