@@ -1,4 +1,4 @@
-"""Kernels for Armv8.1-M vectors on the emulated board: every case in every way, and shapes made for vectors."""
+"""Kernels for Armv8.1-M vectors on the emulated board: all cases in all ways, and shapes made for vectors."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Convolutions and dense layers in int8 on Armv8.1-M vectors (Helium): which kernel, how constants are packed.
+"""int8 convolutions and dense layers on Armv8.1-M vectors (Helium): which kernel, how constants are packed.
 
-One instruction multiplies 16 values of a pixel by 16 weights of a filter and adds up. Four filters go together,
-so their weights lie as [4 filters][16 values] for each 16 values of a window, in the order in which they are
-read. Filters beyond a multiple of four, and channels of a depthwise window, are made by a last block that
-overlaps the one before: nothing is padded and no partial block is stored.
+One instruction multiplies 16 values of a pixel by 16 weights of a filter and adds up. Four filters go
+together, so their weights lie as [4 filters][16 values] for each 16 values of a window, in the order in which
+they are read. Filters beyond a multiple of four, and channels of a depthwise window, are made by a last block
+that overlaps the one before: nothing is padded and no partial block is stored.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Block:
 
     @property
     def scale(self) -> NDArray[np.int32]:
-        """For each block four biases, four multipliers, four shifts of a byte each: negative is to the right."""
+        """For each block four biases, multipliers, and shifts of a byte each, negative to the right."""
         filters, order = self.filters, self.order
         right = -(filters.epilogue.shift.astype(np.int16) + 1)
         shift = np.ascontiguousarray(right[order].astype(np.int8).reshape(-1, BLOCK))
