@@ -32,8 +32,8 @@ static inline uint32_t mmcc_dsp_word(const int8_t *from)
 /* A function that is assembly as a whole. `used` keeps compilers from changing how it is called. */
 #define MMCC_DSP_ASSEMBLY __attribute__((naked, noinline, used))
 
-/* One output pixel of a convolution: runs of values, each times its weight in every filter. The assembly below
- * copies this to its stack and reads it by offset. */
+/* Output pixels of a convolution: runs of values, each times its weight in every filter. Either one pixel of several
+ * runs, or pixels side by side of one run each; then runs is NULL. The assembly below copies this to its stack. */
 typedef struct {
     const int8_t *const *runs;     /*  0: where each run begins */
     const int8_t *const *runs_end; /*  4 */
@@ -44,7 +44,11 @@ typedef struct {
     int8_t *y;                     /* 24 */
     int32_t blocks;                /* 28: of 8 or 4 filters */
     int32_t zero2;                 /* 32: 2 * zero point of the output + 1 */
-} mmcc_dsp_pixel;
+    const int8_t *x;               /* 36: the run of the first pixel */
+    int32_t pixels;                /* 40 */
+    int32_t x_step;                /* 44: from pixel to pixel */
+    int32_t y_step;                /* 48 */
+} mmcc_dsp_pixels;
 
 /* Four values x in r9 times a word of each of two filters (at lr, added to a and b), at the price of one widening
  * a word. A word of weights w holds in each half w[even] * 256 + w[odd], so that
@@ -65,28 +69,36 @@ typedef struct {
     " sxtb16 r7, r10\n smlad " #a ", r7, r8, " #a "\n sxtb16 r10, r10, ror #8\n smlad " #a ", r10, r9, " #a "\n" \
     " sxtb16 r7, r11\n smlad " #b ", r7, r8, " #b "\n sxtb16 r11, r11, ror #8\n smlad " #b ", r11, r9, " #b "\n"
 
-/* Requantization: (hi32(acc * multiplier) + zero2 * 2^right) >> (right + 1), saturated. r8 is at the multipliers,
- * r9 at the shifts, r12 is zero2. */
-#define MMCC_DSP_OUT(a)                                                                                       \
-    "ldr r10, [r8], #4\n ldrb r11, [r9], #1\n lsl lr, r12, r11\n smmla " #a ", " #a ", r10, lr\n"             \
-    " asr " #a ", " #a ", r11\n ssat " #a ", #8, " #a ", asr #1\n"
+/* Requantization: ((hi32(acc * multiplier) >> right) + zero2) >> 1, saturated. r8 is at the multipliers, r9 at the
+ * shifts, r12 is zero2. */
+#define MMCC_DSP_OUT(a)                                                                                        \
+    "ldr r10, [r8], #4\n ldrb r11, [r9], #1\n smmul " #a ", " #a ", r10\n asr " #a ", " #a ", r11\n"            \
+    " add " #a ", " #a ", r12\n ssat " #a ", #8, " #a ", asr #1\n"
 
-/* A function that makes blocks of filters for one pixel. `accs` are the registers of their sums, `word` is what is
- * done for four values, `out` and `store` what for the sums. In the loop r12 is at the values, lr at the weights; at 36
- * on the stack is where the run ends, at 40 the next run. */
+/* A function that makes blocks of filters for pixels. `accs` are the registers of their sums, `word` is what is done
+ * for four values, `out` and `store` what for the sums. In the loop r12 is at the values, lr at the weights; on the
+ * stack are a copy of the argument, at 52 where the run ends, at 56 the next run, at 60 the argument and at 64 the
+ * pixel's outputs. */
 #define MMCC_DSP_BLOCKS(accs, word, out, store)                                                                \
-    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #52\n"                                                   \
-                     " ldm r0, {r1-r9}\n stm sp, {r1-r9}\n mov lr, r4\n"                                       \
+    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #68\n str r0, [sp, #60]\n"                               \
+                     " ldm r0!, {r1-r9}\n ldm r0, {r0, r10-r12}\n add lr, sp, #36\n stm lr, {r0, r10-r12}\n"   \
+                     " str r7, [sp, #64]\n cmp r1, #0\n itt eq\n moveq r1, lr\n addeq r2, lr, #4\n"           \
+                     " stm sp, {r1-r9}\n mov lr, r4\n"                                                        \
                      "1: ldr r12, [sp, #16]\n ldm r12!, {" accs "}\n str r12, [sp, #16]\n ldr r10, [sp]\n"     \
-                     "2: ldr r12, [r10], #4\n ldr r11, [sp, #8]\n str r10, [sp, #40]\n"                        \
-                     " add r10, r12, r11\n str r10, [sp, #36]\n"                                               \
+                     "2: ldr r12, [r10], #4\n ldr r11, [sp, #8]\n str r10, [sp, #56]\n"                        \
+                     " add r10, r12, r11\n str r10, [sp, #52]\n"                                               \
                      " tst r11, #4\n bne 4f\n" /* an odd number of words */                                    \
-                     "3: " word "4: " word " ldr r9, [sp, #36]\n cmp r12, r9\n bne 3b\n"                       \
-                     " ldr r10, [sp, #40]\n ldr r11, [sp, #4]\n cmp r10, r11\n bne 2b\n"                       \
-                     " str lr, [sp, #12]\n ldr r8, [sp, #16]\n ldr r9, [sp, #20]\n ldr r12, [sp, #32]\n" out    \
-                     " str r8, [sp, #16]\n str r9, [sp, #20]\n ldr r8, [sp, #24]\n ldr r9, [sp, #28]\n" store   \
-                     " str r8, [sp, #24]\n ldr lr, [sp, #12]\n subs r9, r9, #1\n str r9, [sp, #28]\n bne 1b\n" \
-                     " add sp, sp, #52\n pop {r4-r11, pc}\n" ::: "memory")
+                     "3: " word "4: " word " ldr r9, [sp, #52]\n cmp r12, r9\n bne 3b\n"                       \
+                     " ldr r10, [sp, #56]\n ldr r11, [sp, #4]\n cmp r10, r11\n bne 2b\n"                       \
+                     " ldrd r8, r9, [sp, #16]\n ldr r12, [sp, #32]\n" out                                      \
+                     " strd r8, r9, [sp, #16]\n ldrd r8, r9, [sp, #24]\n" store                                \
+                     " subs r9, r9, #1\n strd r8, r9, [sp, #24]\n bne 1b\n" /* the next pixel */                \
+                     " ldrd r9, r10, [sp, #40]\n subs r9, r9, #1\n beq 5f\n ldr r7, [sp, #36]\n"               \
+                     " add r7, r7, r10\n strd r7, r9, [sp, #36]\n ldr r0, [sp, #60]\n ldr lr, [r0, #12]\n"     \
+                     " ldrd r4, r5, [r0, #16]\n strd r4, r5, [sp, #16]\n ldr r8, [sp, #64]\n"                  \
+                     " ldr r10, [sp, #48]\n add r8, r8, r10\n str r8, [sp, #64]\n ldr r9, [r0, #28]\n"         \
+                     " strd r8, r9, [sp, #24]\n b 1b\n"                                                        \
+                     "5: add sp, sp, #68\n pop {r4-r11, pc}\n" ::: "memory")
 
 #define MMCC_DSP_OUT4 MMCC_DSP_OUT(r0) MMCC_DSP_OUT(r1) MMCC_DSP_OUT(r2) MMCC_DSP_OUT(r3)
 #define MMCC_DSP_OUT8 MMCC_DSP_OUT4 MMCC_DSP_OUT(r4) MMCC_DSP_OUT(r5) MMCC_DSP_OUT(r6) MMCC_DSP_OUT(r7)
@@ -94,7 +106,7 @@ typedef struct {
 #define MMCC_DSP_STORE8                                                                                        \
     MMCC_DSP_STORE4 " strb r4, [r8], #1\n strb r5, [r8], #1\n strb r6, [r8], #1\n strb r7, [r8], #1\n"
 
-MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled8(__attribute__((unused)) const mmcc_dsp_pixel *pixel)
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled8(__attribute__((unused)) const mmcc_dsp_pixels *pixels)
 {
     MMCC_DSP_BLOCKS("r0-r7",
                     MMCC_DSP_X_SCALED MMCC_DSP_SCALED(r0, r1) MMCC_DSP_SCALED(r2, r3) MMCC_DSP_SCALED(r4, r5)
@@ -102,65 +114,71 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled8(__attribute__((unused)) const mmc
                     MMCC_DSP_OUT8, MMCC_DSP_STORE8);
 }
 
-MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled4(__attribute__((unused)) const mmcc_dsp_pixel *pixel)
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled4(__attribute__((unused)) const mmcc_dsp_pixels *pixels)
 {
     MMCC_DSP_BLOCKS("r0-r3", MMCC_DSP_X_SCALED MMCC_DSP_SCALED(r0, r1) MMCC_DSP_SCALED(r2, r3), MMCC_DSP_OUT4,
                     MMCC_DSP_STORE4);
 }
 
-MMCC_DSP_ASSEMBLY static void mmcc_dsp_plain4(__attribute__((unused)) const mmcc_dsp_pixel *pixel)
+MMCC_DSP_ASSEMBLY static void mmcc_dsp_plain4(__attribute__((unused)) const mmcc_dsp_pixels *pixels)
 {
     MMCC_DSP_BLOCKS("r0-r3", MMCC_DSP_X_PLAIN MMCC_DSP_PLAIN(r0, r1) MMCC_DSP_PLAIN(r2, r3), MMCC_DSP_OUT4,
                     MMCC_DSP_STORE4);
 }
 
 /* Moves on by `filters` that are done, each with `taps` bytes of weights. */
-static inline void mmcc_dsp_advance(mmcc_dsp_pixel *pixel, int32_t filters, int32_t taps)
+static inline void mmcc_dsp_advance(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
-    pixel->weights += filters * taps;
-    pixel->scale += 2 * filters;
-    pixel->shift += filters;
-    pixel->y += filters;
+    pixels->weights += filters * taps;
+    pixels->scale += 2 * filters;
+    pixels->shift += filters;
+    pixels->y += filters;
 }
 
 /* The last filters, fewer than a block: the block is made beside and copied. */
-static inline void mmcc_dsp_rest(mmcc_dsp_pixel *pixel, void (*make)(const mmcc_dsp_pixel *), int32_t filters)
+static inline void mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmcc_dsp_pixels *), int32_t filters)
 {
     int8_t spare[8];
-    int8_t *const y = pixel->y;
-    pixel->y = spare;
-    pixel->blocks = 1;
-    make(pixel);
-    memcpy(y, spare, (size_t)filters);
+    int8_t *y = pixels->y;
+    int32_t count = pixels->pixels;
+    pixels->y = spare;
+    pixels->blocks = 1;
+    pixels->pixels = 1;
+    for (; count > 0; --count) {
+        make(pixels);
+        memcpy(y, spare, (size_t)filters);
+        y += pixels->y_step;
+        pixels->x += pixels->x_step;
+    }
 }
 
-/* All filters of a pixel; weights are in blocks of 8, at last one of 4 or 8. */
-__attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixel *pixel, int32_t filters, int32_t taps)
+/* All filters of pixels; weights are in blocks of 8, at last one of 4 or 8. Alters its argument. */
+__attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 7;
-    pixel->blocks = filters >> 3;
-    if (pixel->blocks > 0) {
-        mmcc_dsp_scaled8(pixel);
-        mmcc_dsp_advance(pixel, filters - rest, taps);
+    pixels->blocks = filters >> 3;
+    if (pixels->blocks > 0) {
+        mmcc_dsp_scaled8(pixels);
+        mmcc_dsp_advance(pixels, filters - rest, taps);
     }
     if (rest > 4) {
-        mmcc_dsp_rest(pixel, mmcc_dsp_scaled8, rest);
+        mmcc_dsp_rest(pixels, mmcc_dsp_scaled8, rest);
     } else if (rest > 0) {
-        mmcc_dsp_rest(pixel, mmcc_dsp_scaled4, rest);
+        mmcc_dsp_rest(pixels, mmcc_dsp_scaled4, rest);
     }
 }
 
 /* The same for plain weights, in blocks of 4. */
-__attribute__((unused)) static void mmcc_dsp_plain(mmcc_dsp_pixel *pixel, int32_t filters, int32_t taps)
+__attribute__((unused)) static void mmcc_dsp_plain(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 3;
-    pixel->blocks = filters >> 2;
-    if (pixel->blocks > 0) {
-        mmcc_dsp_plain4(pixel);
-        mmcc_dsp_advance(pixel, filters - rest, taps);
+    pixels->blocks = filters >> 2;
+    if (pixels->blocks > 0) {
+        mmcc_dsp_plain4(pixels);
+        mmcc_dsp_advance(pixels, filters - rest, taps);
     }
     if (rest > 0) {
-        mmcc_dsp_rest(pixel, mmcc_dsp_plain4, rest);
+        mmcc_dsp_rest(pixels, mmcc_dsp_plain4, rest);
     }
 }
 

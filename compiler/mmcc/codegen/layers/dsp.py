@@ -23,7 +23,7 @@ from mmcc.ops.window import Window
 
 VARIANT = "arm_dsp"
 HIGH = 33  # least shift for which the high word of the product is all that counts
-MOST_RIGHT = 22  # most that twice a zero point may be shifted left
+MOST_RIGHT = 22  # most that twice a zero point may be shifted left, which depthwise kernels do
 SCALE_BITS = 8  # of scaled weights
 BLOCK = {"scaled": 8, "plain": 4}  # filters made together
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
@@ -69,12 +69,13 @@ def scales_of(
 ) -> Scales | None:
     """Requantization of accumulators that are 2^bits too large, or None if it needs more than a high word."""
     multiplier, shift = scale[0].astype(np.int64), scale[1].astype(np.int64)
-    dead = multiplier == 0
-    right = np.where(dead, 0, shift + bits - HIGH)
-    if (right < 0).any() or (right > MOST_RIGHT).any():
+    right = np.where(multiplier == 0, 0, shift + bits - HIGH)
+    if (right < 0).any():
         return None
     clamp = (op.low, op.high)
-    return Scales(bias, multiplier.astype(np.int32), right.astype(np.uint8), 2 * op.y_zero + 1, clamp)
+    return Scales(
+        bias, multiplier.astype(np.int32), np.minimum(right, 31).astype(np.uint8), 2 * op.y_zero + 1, clamp
+    )
 
 
 def scalable(w: NDArray[np.int8]) -> bool:
@@ -262,7 +263,7 @@ def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
     ):
         return None
     packed = pack(op, site, kh * kw, plain=True) if max(kh, kw) <= WINDOW_LIMIT else None
-    if packed is None:
+    if packed is None or packed.scales.right.max(initial=0) > MOST_RIGHT:
         return None
     scales = packed.scales
     weights = quads(packed.weights.reshape(channels, kh, kw))
