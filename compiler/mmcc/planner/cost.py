@@ -1,7 +1,8 @@
 """Predicted instructions of a plan: a linear model with the figures of the target's `[cost]` table.
 
-A node costs so much for each multiplication and each output, for each row it makes (pointers are set up anew),
-and for each call. Only the ratio between plans of one model matters.
+A node costs so much for each multiplication, each sum that is scaled, and each value that is loaded for them; or
+for each element; then for each row it makes (pointers are set up anew), and for each call. bench/fit_cost.py
+fits the figures to counts.
 """
 
 from __future__ import annotations
@@ -15,17 +16,8 @@ from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.plan import Group, Plan
 from mmcc.planner.walk import Sources, nest_of, strip_columns
 
-DEFAULTS = {
-    "conv_mac": 2.0,
-    "pointwise_mac": 2.0,
-    "depthwise_mac": 8.0,
-    "dense_mac": 2.0,
-    "float_mac": 3.0,
-    "element": 20.0,
-    "output": 8.0,  # of a node that multiplies: what is done to a sum
-    "row": 60.0,
-    "call": 40.0,
-}
+# figures a target does not state, by the end of their name
+USUAL = {"_mac": 2.0, "_output": 10.0, "_input": 1.0, "_element": 15.0, "row": 100.0, "call": 40.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,29 +36,37 @@ class NodeCost:
 
 def node_cost(graph: Graph, node: Node, figures: Mapping[str, float]) -> NodeCost:
     """The cost of one node."""
+    work = sum(count * figure(figures, name) for name, count in quantities(graph, node).items())
+    return NodeCost(nest_of(graph, node).macs, work, figure(figures, "row"), figure(figures, "call"))
+
+
+def figure(figures: Mapping[str, float], name: str) -> float:
+    """A figure of the target's, or the usual one."""
+    if name in figures:
+        return figures[name]
+    return next(value for end, value in USUAL.items() if name.endswith(end))
+
+
+def quantities(graph: Graph, node: Node) -> dict[str, float]:
+    """What the work of a node is made of: how often each figure counts."""
     nest = nest_of(graph, node)
-    is_float = graph.tensors[node.output].dtype.is_float
-
-    def figure(name: str) -> float:
-        return figures.get(name, DEFAULTS[name])
-
-    outputs = prod(graph.tensors[node.output].shape)
-    if nest.macs:
-        kind = "float_mac" if is_float else mac_kind(nest)
-        work = nest.macs * figure(kind) + outputs * figure("output")
-    else:
-        work = nest.iterations * figure("element")
-    return NodeCost(nest.macs, work, figure("row"), figure("call"))
+    if not nest.macs:
+        return {f"{node.op.kernel}_element": nest.iterations}
+    kind = mac_kind(nest) + ("_float" if graph.tensors[node.output].dtype.is_float else "")
+    counts = {f"{kind}_mac": nest.macs, f"{kind}_output": prod(nest.write.shape)}
+    if not kind.startswith("depthwise"):
+        counts[f"{kind}_input"] = nest.macs / nest.write.shape[-1]
+    return counts
 
 
 def mac_kind(nest: Nest) -> str:
-    """Which figure a nest of multiplications goes by: what is summed up, and over how many windows."""
+    """Which figures a nest of multiplications goes by: what is summed up, and over how many windows."""
     summed = [loop.extent for loop in nest.loops if loop.kind is LoopKind.REDUCE]
     if len(nest.write.shape) < 3:
-        return "dense_mac"
+        return "dense"
     if summed and summed[-1] == 1 and prod(summed) > 1:
-        return "depthwise_mac"
-    return "pointwise_mac" if prod(summed[:-1]) == 1 else "conv_mac"
+        return "depthwise"
+    return "pointwise" if prod(summed[:-1]) == 1 else "conv"
 
 
 def plan_macs(graph: Graph, plan: Plan) -> int:

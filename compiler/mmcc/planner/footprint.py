@@ -7,7 +7,7 @@ pair of things has a distance: how far one must start above the other for no byt
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -16,6 +16,7 @@ from mmcc.planner.model import MemoryModel, bits
 from mmcc.planner.placement import cover
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.rows import Read, Rows
+from mmcc.planner.strips import Cut
 from mmcc.planner.timeline import Timeline, first_needed, ring_depth
 from mmcc.planner.walk import Ints
 
@@ -42,6 +43,7 @@ class Store:
     reads: tuple[tuple[int, Read], ...]  # by units of the group
     size: int
     depth: int  # rows, if it is a ring; 0 if it is whole
+    line: int  # bytes of a row
 
     @property
     def root(self) -> int:
@@ -137,8 +139,9 @@ class Footprint:
         before: int,
         after: int,
         completed: tuple[int, ...] = (),
+        cut: Cut | None = None,
     ) -> None:
-        self._shared, self._line, self.completed = shared, line, completed
+        self._shared, self._line, self.completed, self.cut = shared, line, completed, cut
         self._members = bits(members)
         self._rows = shared.rows.units if len(self._members) > 1 else shared.rows.alone
         self._mask = members
@@ -183,34 +186,58 @@ class Footprint:
             while top in self.merged:
                 top = self.merged[top]
             members.setdefault(top, []).append(root)
-        return tuple(self._store(top, roots) for top, roots in members.items() if self._has_bytes(top))
+        found = (self._store(top, roots) for top, roots in members.items() if self._has_bytes(top))
+        return tuple(found) if self.cut is None else tuple(self._narrow(store, self.cut) for store in found)
+
+    def _narrow(self, store: Store, cut: Cut) -> Store:
+        """A ring of a group in strips holds the columns of the widest."""
+        if not self.inside >> store.root & 1:
+            return store
+        shape, align = self._shared.rows.roots[store.root], self._shared.model.roots[store.root].align
+        width = max(cut.width(writer.unit) for writer in store.writers)
+        size = (store.depth or shape.height) * width * shape.pixel
+        return replace(store, size=-(-size // align) * align, line=width * shape.pixel)
 
     def _has_bytes(self, root: int) -> bool:
         return self._shared.model.roots[root].size > 0
 
     def _store(self, top: int, roots: list[int]) -> Store:
-        rows, model = self._rows, self._shared.model
+        """Where nobody outside sees it, it is the same in every group with this walk."""
         ordered = (top, *(root for root in roots if root != top))
+        if not self.inside >> top & 1:
+            return self._make_store(ordered)
+        found = self._line.stores.get(ordered)
+        if found is None:
+            found = self._line.stores[ordered] = self._make_store(ordered)
+        assert isinstance(found, Store)
+        return found
+
+    def _make_store(self, roots: tuple[int, ...]) -> Store:
+        model, top = self._shared.model, roots[0]
         writers: list[Writer] = []
         reads: list[tuple[int, Read]] = []
-        for unit in self._members:
-            output = unit_root(model, unit)
-            if output in roots:
-                place = unit
-                while output != top:
-                    place = self._shared.merges[output]
-                    output = unit_root(model, place)
-                writers.append(Writer(unit, rows[place].start, rows[place].end))
-            reads += [(unit, read) for read in rows[unit].reads if read.root in roots]
-        depth = 0
-        shape = self._shared.rows.roots[top]
+        for root in roots:
+            for unit in bits(model.roots[root].users & self._mask):
+                if unit_root(model, unit) == root:
+                    place = self._lies_in(unit, top)
+                    writers.append(Writer(unit, self._rows[place].start, self._rows[place].end))
+                reads += [(unit, read) for read in self._rows[unit].reads if read.root == root]
+        depth, shape = 0, self._shared.rows.roots[top]
         if self.inside >> top & 1 and shape.ring:
             units = [writer.unit for writer in writers]
             depth = ring_depth(self._line, units, reads, shape.height)
             depth = 0 if depth == shape.height else depth
         size = depth * shape.line if depth else model.roots[top].bytes
         size = -(-size // model.roots[top].align) * model.roots[top].align
-        return Store(ordered, tuple(writers), tuple(reads), size, depth)
+        return Store(roots, tuple(writers), tuple(reads), size, depth, shape.line)
+
+    def _lies_in(self, unit: int, top: int) -> int:
+        """The unit whose output a unit's output lies in: its own, or that of a reader it is merged into."""
+        root = unit_root(self._shared.model, unit)
+        while root != top:
+            unit = self._shared.merges[root]
+            root = unit_root(self._shared.model, unit)
+        return unit
 
     @cached_property
     def scratch(self) -> int:
@@ -255,6 +282,8 @@ class Footprint:
         """Bytes that the group needs at least, wherever things are placed; looks at some moments only."""
         if len(self._members) == 1:
             return self._stay + self._alone
+        if self.cut is not None:  # what a strip is done with, the next one needs again
+            return self._stay + sum(store.size for store in self.stores)
         ends = [time for span in self.spans for time in span if 0 <= time < NEVER]
         every = self._moments()
         some = every[:: max(1, len(every) // SAMPLES)]
@@ -263,7 +292,7 @@ class Footprint:
     @cached_property
     def tight(self) -> int:
         """The same, looking at all moments and at what cannot be between an output and an input."""
-        if len(self._members) == 1:
+        if len(self._members) == 1 or self.cut is not None:
             return self.least
         return max(self.least, self._most(self._moments()), self._stay + self._between())
 
@@ -373,7 +402,7 @@ class Footprint:
         pairs: list[Apart] = []
         for a in range(len(items)):
             for b in range(len(items)):
-                if a != b:
+                if a != b and self.cut is None:
                     distance = max(self._distance(items, spans, a, b), -items[b].size)
                     if distance < items[a].size:
                         step = max(items[a].align, items[b].align)

@@ -8,14 +8,14 @@ the bound do candidates and offsets go into one model for the solver.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot
+from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Strip
 from mmcc.planner.cost import NodeCost, node_cost
-from mmcc.planner.footprint import Footprint
+from mmcc.planner.footprint import Footprint, Store
 from mmcc.planner.model import bits
 from mmcc.planner.placement import Placement, place
 from mmcc.planner.request import EXTERNAL, PlanRequest
@@ -66,7 +66,7 @@ class _Search:
         """The best plan there is, by bound first and then by placement."""
         most = _peak(self._alone, self._request)
         table = Table(self._space, self._costs, most)
-        bound = table.least()
+        bound = table.least(table.all_macs * self._request.recompute)
         goal = bound if self._request.limit is None else max(bound, self._request.limit)
         placed = self._place(table.cheapest(goal), goal)
         if placed.placement.peak > goal:
@@ -116,7 +116,7 @@ class Table:
         self._exact: set[Candidate] = set()
         for candidate in space.candidates(most):
             self._into.setdefault(candidate.after, []).append(candidate)
-        self.count = sum(map(len, self._into.values()))
+        self.all_macs = float(sum(cost.macs for cost in costs))
 
     def below(self, most: int) -> list[Candidate]:
         """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
@@ -131,18 +131,37 @@ class Table:
                 left.add(c.before)
         return [c for c in found if c.before in reached and c.after in left]
 
-    def least(self) -> int:
-        """The least bytes that the largest group of a path needs; no plan is below."""
+    def least(self, most_macs: float) -> int:
+        """The least bytes that the largest group of a path needs, with so much work at most."""
         while True:
-            path = self._path(None)
+            path = self._path(lambda so_far, c: max(so_far, c.least), None)
             assert path, "every unit alone is a path"
+            bound = max(c.least for c in path)
+            if self._macs(path) > most_macs:
+                path, bound = self._least_within(bound, most_macs)
             if not self._refine(path):
-                return max(c.least for c in path)
+                return bound
+
+    def _least_within(self, low: int, most_macs: float) -> tuple[Path, int]:
+        """By bisection: the path of least work within so many bytes does more work the fewer they are."""
+        levels = sorted({c.least for cs in self._into.values() for c in cs if c.least >= low})
+        first, last = 0, len(levels) - 1
+        while first < last:
+            middle = (first + last) // 2
+            path = self._path(lambda so_far, c: so_far + self.macs(c), levels[middle])
+            if path and self._macs(path) <= most_macs:
+                last = middle
+            else:
+                first = middle + 1
+        return self._path(lambda so_far, c: so_far + self.macs(c), levels[first]), levels[first]
+
+    def _macs(self, path: Path) -> float:
+        return sum(map(self.macs, path))
 
     def cheapest(self, limit: int) -> Path:
         """The path of least cost whose groups need no more than `limit`."""
         while True:
-            path = self._path(limit)
+            path = self._path(lambda so_far, c: so_far + self.cost(c), limit)
             if not self._refine(path):
                 return path
 
@@ -158,15 +177,15 @@ class Table:
                 changed = changed or exact.least != candidate.least
         return changed
 
-    def _path(self, limit: int | None) -> Path:
-        """The path whose largest group is least, or with a limit the cheapest; empty if there is none."""
+    def _path(self, worth_of: Callable[[float, Candidate], float], limit: int | None) -> Path:
+        """The path of least worth, of groups within the limit; empty if there is none."""
         best: dict[int, tuple[float, Candidate | None]] = {0: (0.0, None)}
         for after in self._space.sets[1:]:
             for candidate in self._into.get(after, ()):
                 if candidate.before not in best or (limit is not None and candidate.least > limit):
                     continue
                 so_far = best[candidate.before][0]
-                worth = max(so_far, candidate.least) if limit is None else so_far + self.cost(candidate)
+                worth = worth_of(so_far, candidate)
                 if after not in best or worth < best[after][0]:
                     best[after] = (worth, candidate)
         path: list[Candidate] = []
@@ -183,10 +202,21 @@ class Table:
     def cost(self, candidate: Candidate) -> float:
         """Predicted instructions of a group."""
         units = bits(candidate.after & ~candidate.before)
-        rows = self._space.rows.units
+        rows, strips = self._space.rows.units, candidate.strips
+        cut = self._space.strips.cut(candidate.last, strips) if strips > 1 else None
+        total = 0.0
+        for k in units:
+            share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
+            calls = 1 if len(units) == 1 else rows[k].steps
+            total += self._costs[k].total(rows[k].steps, calls, strips, share)
+        return total
+
+    def macs(self, candidate: Candidate) -> float:
+        """Multiply-accumulates of a group, those at seams counted again."""
+        cut = self._space.strips.cut(candidate.last, candidate.strips) if candidate.strips > 1 else None
         return sum(
-            self._costs[k].total(rows[k].steps, 1 if len(units) == 1 else rows[k].steps, 1, 1.0)
-            for k in units
+            self._costs[k].macs * (cut.share(k, self._space.strips.widths[k]) if cut else 1.0)
+            for k in bits(candidate.after & ~candidate.before)
         )
 
 
@@ -287,9 +317,11 @@ class Builder:
         units = self._space.model.units
         nodes = tuple(sorted(units[k].node for k in footprint.units))
         alone = len(nodes) == 1
+        strips = footprint.cut.strips if footprint.cut else ()
         return Group(
             nodes,
             tile_rows=0 if alone else 1,
+            strips=tuple(Strip(columns) for columns in strips),
             backward=alone and any(o.step == step and o.backward is not None for o in overlaps),
             accumulating=tuple(units[k].node for k in footprint.accumulators),
             completed=tuple(units[k].node for k in footprint.completed),
@@ -304,16 +336,18 @@ class Builder:
                 for root in store.roots:
                     for name, view in space.layout.views.items():
                         if view.root == space.model.roots[root].name:
-                            slots[name] = self._slot(footprint, store.root, root, store.depth, slots[name])
+                            slots[name] = self._slot(footprint, store, root, slots[name])
         return slots
 
-    def _slot(self, footprint: Footprint, top: int, root: int, depth: int, whole: Slot) -> Slot:
+    def _slot(self, footprint: Footprint, store: Store, root: int, whole: Slot) -> Slot:
         space = self._space
-        while root != top:
+        while root != store.root:
             reader = space.shared.merges[root]
             whole = space.rows.slots[space.graph.nodes[space.model.units[reader].node].output]
             root = footprint.merged[root]
-        return replace(whole, buffer=space.model.roots[top].name, rows=depth or whole.rows)
+        name = space.model.roots[store.root].name
+        line = store.line if footprint.cut and footprint.inside >> root & 1 else whole.row_stride
+        return replace(whole, buffer=name, rows=store.depth or whole.rows, row_stride=line)
 
     def _scratch(self) -> dict[int, str]:
         found: dict[int, str] = {}

@@ -49,6 +49,7 @@ class RootRows:
 
     height: int
     line: int  # bytes of a row
+    pixel: int  # bytes of a column of it
     ring: bool
     members: int  # tensors that lie in it
 
@@ -140,7 +141,7 @@ class _Maker:
             wide = slot.offset + (cols - 1) * slot.col_stride + channels * tensor.dtype.size
             same = slot.rows == whole.rows and (slot.rows == 1 or slot.row_stride == whole.row_stride)
             ring = ring and same and wide <= whole.row_stride
-        return RootRows(whole.rows, whole.row_stride, ring, len(members))
+        return RootRows(whole.rows, whole.row_stride, whole.col_stride, ring, len(members))
 
     def _needs(self, index: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
         needs = self._sources.needs(index)

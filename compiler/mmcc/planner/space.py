@@ -17,6 +17,7 @@ from mmcc.planner.layout import Layout
 from mmcc.planner.model import MemoryModel, bits
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.rows import Rows, make_rows
+from mmcc.planner.strips import COUNTS, Cut, Strips
 from mmcc.planner.timeline import Timeline, pull
 
 MOST_SETS = 1_500  # sets of finished units; above, only the beginnings of one order
@@ -31,6 +32,7 @@ class Candidate:
     after: int
     last: int
     least: int  # bytes that no placement of it is below
+    strips: int = 1
 
 
 class Space:
@@ -43,6 +45,7 @@ class Space:
         self.model, self._order = model, order
         self.rows: Rows = make_rows(graph, layout, self.model, request)
         self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
+        self.strips = Strips(graph, self.model, self.rows)
         self._after = [0] * len(self.model.units)
         for k, unit in enumerate(self.model.units):
             for b in bits(unit.before):
@@ -57,16 +60,18 @@ class Space:
 
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds."""
-        return self._footprint(candidate.before, candidate.after, candidate.last)
+        before, after, last = candidate.before, candidate.after, candidate.last
+        cut = self.strips.cut(last, candidate.strips) if candidate.strips > 1 else None
+        return self._footprint(before, after, last, cut)
 
     def alive(self, done: int) -> int:
         """Roots that hold something after the units in one of the sets."""
         return self._alive[done]
 
-    def _footprint(self, before: int, after: int, last: int) -> Footprint:
+    def _footprint(self, before: int, after: int, last: int, cut: Cut | None = None) -> Footprint:
         line, completed = self._line(before, after, last)
         return Footprint(
-            self.shared, line, after & ~before, self._alive[before], self._alive[after], completed
+            self.shared, line, after & ~before, self._alive[before], self._alive[after], completed, cut
         )
 
     def candidates(self, most: int) -> Iterator[Candidate]:
@@ -87,7 +92,12 @@ class Space:
                 footprint = self._footprint(before, after, last)
                 if footprint.least <= most:
                     yield Candidate(before, after, last, footprint.least)
-                if footprint.inner > most:
+                inner = footprint.inner
+                for narrow in self._narrow(footprint, before, after, last):
+                    inner = min(inner, self.footprint(narrow).inner)
+                    if narrow.least <= min(most, footprint.least - 1):
+                        yield narrow
+                if inner > most:
                     continue  # a longer one holds these rings too
             if members.bit_count() < LONGEST:
                 for unit in bits(before):
@@ -96,6 +106,25 @@ class Space:
                     if leads & members and not leads & ~members and longer not in seen:
                         seen.add(longer)
                         waiting.append(longer)
+
+    def _narrow(
+        self, footprint: Footprint, before: int, after: int, last: int
+    ) -> Iterator[Candidate]:
+        """The same group in strips; in more of them as long as that saves bytes."""
+        born = self._alive[after] & ~self._alive[before]
+        if self.request.recompute <= 1 or footprint.completed:
+            return
+        if not self.strips.allowed(after & ~before, last, footprint.inside, born):
+            return
+        least = footprint.least
+        for count in COUNTS:
+            cut = self.strips.cut(last, count)
+            if cut is None:
+                return
+            narrow = Candidate(before, after, last, self._footprint(before, after, last, cut).least, count)
+            if narrow.least < least:
+                least = narrow.least
+                yield narrow
 
     def _line(self, before: int, after: int, last: int) -> tuple[Timeline, tuple[int, ...]]:
         """The walk of a group, and the units that make the rest of their rows at its end."""

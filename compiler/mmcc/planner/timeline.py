@@ -8,7 +8,7 @@ depend on what lies further back. So one walk a last unit serves every group tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -24,6 +24,7 @@ class Timeline:
 
     last: int
     times: dict[int, Ints]
+    stores: dict[tuple[int, ...], object] = field(default_factory=dict[tuple[int, ...], object])  # kept by users
 
     def done(self, unit: int, at: Ints) -> Ints:
         """How many steps of a unit come before each of some times."""
