@@ -1,8 +1,8 @@
 """Predicted instructions of a plan: a linear model with the figures of the target's `[cost]` table.
 
-A node costs so much for each multiplication, each sum that is scaled, and each value that is loaded for them; or
-for each element; then for each row it makes (pointers are set up anew), and for each call. bench/fit_cost.py
-fits the figures to counts.
+A node costs so much for each multiplication, each sum that is scaled, and each value that is loaded for them;
+or for each element; then for each row it makes (pointers are set up anew), and for each call. The figures are
+fitted to counts by bench/fit_cost.py.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from mmcc.ir.plan import Group, Plan
 from mmcc.planner.walk import Sources, nest_of, strip_columns
 
 # figures a target does not state, by the end of their name
-USUAL = {"_mac": 2.0, "_output": 10.0, "_input": 1.0, "_element": 15.0, "row": 100.0, "call": 40.0}
+USUAL = {"_mac": 2.0, "_output": 10.0, "_input": 1.0, "_element": 15.0, "_row": 100.0, "call": 40.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,14 @@ class NodeCost:
 def node_cost(graph: Graph, node: Node, figures: Mapping[str, float]) -> NodeCost:
     """The cost of one node."""
     work = sum(count * figure(figures, name) for name, count in quantities(graph, node).items())
-    return NodeCost(nest_of(graph, node).macs, work, figure(figures, "row"), figure(figures, "call"))
+    row = figure(figures, row_figure(graph, node))
+    return NodeCost(nest_of(graph, node).macs, work, row, figure(figures, "call"))
+
+
+def row_figure(graph: Graph, node: Node) -> str:
+    """Which figure a row of a node goes by."""
+    nest = nest_of(graph, node)
+    return f"{mac_kind(nest)}_row" if nest.macs else "element_row"
 
 
 def figure(figures: Mapping[str, float], name: str) -> float:

@@ -1,0 +1,107 @@
+"""Fit the figures of a target's [cost] table to exact instruction counts, and say how well they predict.
+
+    python bench/fit_cost.py --target cortex-m4 [--models DIR] [--json FILE]
+
+Compiles networks without fusion, counts each layer in QEMU, and solves for the figures by least squares, none
+of them negative. Then compares predicted and counted instructions of whole networks, without a limit and at
+the least RAM.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from mmcc.benchmark import bench_qemu
+from mmcc.ir.graph import Graph
+from mmcc.package import load_package
+from mmcc.pipeline import CompileOptions, CompileResult, compile_model
+from mmcc.planner.cost import plan_cost, quantities, row_figure
+from mmcc.target import load_target
+
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = Path(os.environ.get("MMCC_SHARED") or ROOT.parent / "shared")
+NETWORKS = [
+    *("kws_dscnn_int8_qdq", "ic_resnet8_int8_qdq", "vww_mbv1_int8_qdq", "ad_autoenc_int8_qdq"),
+    *("mcunet_vww_int8_qdq", "gen_mobilenetv2_035_144_qdq_s8s8", "kws_dscnn_fp32", "ic_resnet8_fp32"),
+]
+CALL = 40.0  # of a kernel; too few calls to fit
+
+
+def features(graph: Graph, index: int) -> dict[str, float]:
+    """How often each figure counts in one node that runs alone."""
+    node = graph.nodes[index]
+    shape = graph.tensors[node.output].shape
+    return quantities(graph, node) | {row_figure(graph, node): shape[0] if len(shape) >= 2 else 1}
+
+
+def layers(result: CompileResult) -> Iterator[tuple[dict[str, float], float]]:
+    """Features and counted instructions of each layer."""
+    counted = bench_qemu(result.folder, load_package(result.folder))
+    for entry in counted["per_node"]:
+        yield features(result.graph, entry["index"]), float(entry["instructions"])
+
+
+def fit(rows: Sequence[tuple[dict[str, float], float]]) -> dict[str, float]:
+    """Figures with the least relative error, none negative (those that would be are left out)."""
+    names = sorted({name for counts, _ in rows for name in counts})
+    a = np.array([[counts.get(name, 0.0) for name in names] for counts, _ in rows])
+    y = np.maximum(np.array([count for _, count in rows]) - CALL, 1.0)
+    weight = 1 / np.sqrt(y)  # large layers matter more, but not alone
+    used = list(range(len(names)))
+    while True:
+        solution = np.linalg.lstsq(a[:, used] * weight[:, None], y * weight, rcond=None)[0]
+        if (solution >= 0).all():
+            break
+        used.remove(used[int(solution.argmin())])
+    found = {names[k]: round(float(value), 3) for k, value in zip(used, solution, strict=True)}
+    return {name: found.get(name, 0.0) for name in names} | {"call": CALL}
+
+
+def main(arguments: list[str]) -> int:
+    """Print the fitted table, and predicted against counted for each network."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--target", default="cortex-m4")
+    parser.add_argument("--models", type=Path, default=SHARED / "models")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args(arguments)
+    target = load_target(options.target)
+    networks = [name for name in NETWORKS if (options.models / name / "model.onnx").is_file()]
+    if not networks:
+        print(f"no models below {options.models}", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory() as folder:
+        plain, rows = {}, []
+        for name in networks:
+            path = options.models / name / "model.onnx"
+            given = CompileOptions(target=options.target, name="net")
+            plain[name] = compile_model(path, Path(folder) / name, given)
+            rows += layers(plain[name])
+        figures = fit(rows)
+        print(f"# {options.target}, fitted to {len(rows)} layers\n[cost]")
+        print("\n".join(f"{name} = {value}" for name, value in figures.items()))
+        report = []
+        for name in networks:
+            path = options.models / name / "model.onnx"
+            least = CompileOptions(target=options.target, name="net", least_ram=True)
+            fused = compile_model(path, Path(folder) / f"{name}_min", least)
+            for what, result in (("no limit", plain[name]), ("least RAM", fused)):
+                predicted = plan_cost(result.graph, result.plan, figures)
+                counted = bench_qemu(result.folder, load_package(result.folder))["instructions"]
+                old = plan_cost(result.graph, result.plan, target.cost)
+                report.append([name, what, counted, predicted / counted, old / counted])
+                ratio, before = predicted / counted, old / counted
+                print(f"{name:<36}{what:<10}{counted:>13,}  {ratio:.3f}  (table: {before:.3f})")
+    if options.json:
+        options.json.write_text(json.dumps({"figures": figures, "networks": report}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
