@@ -14,6 +14,7 @@ from mmcc.ir.graph import Graph, geometry
 from mmcc.ir.plan import Plan
 from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 from mmcc.planner.replay import MOST, Replay, label, used
+from mmcc.planner.replay_order import Order
 
 
 def check_plan(graph: Graph, plan: Plan, capacity: Mapping[str, int] | None = None) -> list[str]:
@@ -70,9 +71,11 @@ def _misplaced(graph: Graph, plan: Plan, capacity: Mapping[str, int]) -> Iterato
             yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
         if place.offset < 0 or (most is not None and end > most):
             yield f'buffer "{b.name}" is outside {place.tier}: bytes [{place.offset}, {end}) of {most}'
+    widest = _widest(graph, plan)
     for name in used(graph):
         slot, tensor = plan.slots[name], graph.tensors[name]
         _, cols, channels = geometry(tensor.shape)
+        cols = widest.get(name, cols)
         wide = (cols - 1) * slot.col_stride + channels * tensor.dtype.size
         end = slot.offset + (slot.rows - 1) * slot.row_stride + wide
         if min(slot.offset, slot.row_stride, slot.col_stride, slot.rows - 1) < 0 or end > size[slot.buffer]:
@@ -83,6 +86,18 @@ def _misplaced(graph: Graph, plan: Plan, capacity: Mapping[str, int]) -> Iterato
         addresses = (plan.places[slot.buffer].offset + slot.offset, slot.row_stride, slot.col_stride)
         if any(a % tensor.dtype.size for a in addresses):
             yield f'tensor "{name}" has elements not aligned to their {tensor.dtype.size} bytes'
+
+
+def _widest(graph: Graph, plan: Plan) -> dict[str, int]:
+    """Columns held at most of tensors that are held strip by strip."""
+    order, found = Order(graph, plan), dict[str, int]()
+    for group in plan.groups:
+        narrow = order.narrow(group)
+        for strip in range(len(group.strips)):
+            for name, span in order.columns(group, strip).items():
+                if name in narrow:
+                    found[name] = max(found.get(name, 0), len(span))
+    return found
 
 
 def _collisions(plan: Plan) -> Iterator[str]:

@@ -66,9 +66,10 @@ class _Search:
         """The best plan there is, by bound first and then by placement."""
         most = _peak(self._alone, self._request)
         table = Table(self._space, self._costs, most)
-        bound = table.least(table.all_macs * self._request.recompute)
+        most_macs = table.all_macs * self._request.recompute
+        bound = table.least(most_macs)
         goal = bound if self._request.limit is None else max(bound, self._request.limit)
-        placed = self._place(table.cheapest(goal), goal)
+        placed = self._place(table.cheapest(goal, most_macs), goal)
         if placed.placement.peak > goal:
             placed, bound = self._together(table, placed, bound)
         return self._plan(placed, bound)
@@ -158,10 +159,12 @@ class Table:
     def _macs(self, path: Path) -> float:
         return sum(map(self.macs, path))
 
-    def cheapest(self, limit: int) -> Path:
-        """The path of least cost whose groups need no more than `limit`."""
+    def cheapest(self, limit: int, most_macs: float) -> Path:
+        """The path of least cost whose groups need no more than `limit`; of least work if that does too much."""
         while True:
             path = self._path(lambda so_far, c: so_far + self.cost(c), limit)
+            if self._macs(path) > most_macs:
+                path = self._path(lambda so_far, c: so_far + self.macs(c), limit)
             if not self._refine(path):
                 return path
 

@@ -104,10 +104,10 @@ class Replay:
         return self.wrong
 
     def _run(self, group: Group) -> None:
-        inside = {self._graph.nodes[k].output for k in group.nodes[:-1]}
+        narrow = self._order.narrow(group)
         for strip in range(max(1, len(group.strips))):
             held = self._order.columns(group, strip)
-            self._held = {name: span.lo for name, span in held.items() if name in inside}
+            self._held = {name: span.lo for name, span in held.items() if name in narrow}
             for event in self._order.events(group, strip):
                 if len(self.wrong) < MOST:
                     self._make(event, group)

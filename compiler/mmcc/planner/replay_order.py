@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from mmcc.ir.graph import Graph, geometry
 from mmcc.ir.nest import Nest, Span
-from mmcc.ir.plan import Group, Plan
+from mmcc.ir.plan import BufferKind, Group, Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,12 @@ class Order:
                 yield from feed(index, Span(row, row + 1))
                 yield Event(index, row, width[index])
                 made[index] = row + 1
+
+    def narrow(self, group: Group) -> set[str]:
+        """Tensors of which a group in strips holds the columns of one strip at a time."""
+        rings = {b.name for b in self._plan.buffers if b.kind is BufferKind.RING}
+        made = {self._graph.nodes[k].output for k in group.nodes} if group.strips else set[str]()
+        return {name for name in made if self._plan.slots[name].buffer in rings}
 
     def columns(self, group: Group, strip: int) -> dict[str, Span]:
         """The columns of each tensor that one strip makes; none are given for a group without strips."""
