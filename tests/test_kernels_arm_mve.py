@@ -13,6 +13,7 @@ from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.window import Window
+from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import CONSTANTS, FAMILIES, int8, per_filter
 from qemu_bench import QemuBench
 from toolchains import ready
@@ -30,6 +31,14 @@ def check(cases: list[OpCase], *kernels: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_int8_case(family):
     check(FAMILIES[family]())
+
+
+@pytest.mark.parametrize(
+    ("family", "kernels"), [("convolutions", ("mve_depthwise", "conv")), ("matrices", ("dense", "matmul"))]
+)
+def test_float_layers(family, kernels):
+    """Rows, rings and strips give the same bits."""
+    check(FLOAT_FAMILIES[family](), *kernels)
 
 
 def sides(rng: np.random.Generator, low: int, high: int) -> tuple[int, int]:

@@ -14,6 +14,7 @@ from mmcc.codegen.layers import (  # noqa: F401
     movement,
     mve_conv,
     mve_elementwise,
+    mve_float,
     mve_pool,
     normalize,
     pool,
@@ -22,6 +23,7 @@ from mmcc.codegen.layers import (  # noqa: F401
     reduce,
     reduce_int8,
     resize,
+    simd,
     softmax,
     stream,
 )
