@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
-import placement as bench
+import bench_placement as bench
 
 INSTANCE = "id,lower,upper,size\na,0,2,4\nb,0,1,2\nc,1,3,2\nd,2,3,4\ne,1,2,1\n"
 
