@@ -1,4 +1,4 @@
-"""Float depthwise convolutions on Armv8.1-M vectors (Helium); dense layers are packed as the portable ones."""
+"""Float depthwise convolutions on Armv8.1-M vectors (Helium); dense layers are packed as everywhere."""
 
 from __future__ import annotations
 
