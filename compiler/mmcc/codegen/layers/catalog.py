@@ -23,7 +23,6 @@ from mmcc.codegen.layers import (  # noqa: F401
     reduce,
     reduce_int8,
     resize,
-    simd,
     softmax,
     stream,
 )
