@@ -14,9 +14,15 @@ SHOWN = 6  # buffers listed at the peak; the rest is summed
 
 
 def does_not_fit(
-    graph: Graph, plan: Plan, request: PlanRequest, replan: Callable[[PlanRequest], Plan]
+    graph: Graph,
+    plan: Plan,
+    request: PlanRequest,
+    replan: Callable[[PlanRequest], Plan],
+    besides: int = 0,
 ) -> CompileError:
     """The error for a plan larger than the limit; `replan` measures what else could be asked for.
+
+    `besides` is RAM that is needed on top of the arena: remedies are told with it, as --ram counts.
 
     Proved too large is one exit code; a search that ended before it knew is another.
     """
@@ -33,7 +39,8 @@ def does_not_fit(
     message = f"the model does not fit in {request.limit:,} bytes of {tier}: {needs}; step {step} of "
     message += f"{len(plan.groups)} needs it, where these live: {living}"
     nodes = plan.groups[step].nodes if plan.groups else ()
-    at = tuple(where for k in nodes for where in graph.nodes[k].where)
+    ends = dict.fromkeys(k for k in (nodes[:1] + nodes[-1:]))
+    at = tuple(graph.nodes[k].where[0] for k in ends if graph.nodes[k].where)
     if not at:
         message += "".join(f" (node {k}, {graph.nodes[k].op})" for k in nodes)
     impossible = plan.bound > request.limit
@@ -42,7 +49,7 @@ def does_not_fit(
         message,
         exit=Exit.DOES_NOT_FIT if impossible else Exit.NO_PLAN,
         at=at,
-        hint="; ".join(_remedies(request, peak, replan)),
+        hint="; ".join(_remedies(request, peak, replan, besides)),
     )
 
 
@@ -77,10 +84,12 @@ def _largest(buffers: list[Buffer]) -> list[Buffer]:
     return buffers[:SHOWN]
 
 
-def _remedies(request: PlanRequest, peak: int, replan: Callable[[PlanRequest], Plan]) -> list[str]:
+def _remedies(
+    request: PlanRequest, peak: int, replan: Callable[[PlanRequest], Plan], besides: int
+) -> list[str]:
     """What the user could change, each with the RAM it leads to; nothing that does not help."""
     assert request.limit is not None
-    found = [f"give it {peak:,} bytes"]
+    found = [f"give it {peak + besides:,} bytes"]
     options = {
         "inputs in memory of the caller's": replace(request, limit=None, external_inputs=True),
         "outputs in memory of the caller's": replace(request, limit=None, external_outputs=True),
@@ -98,5 +107,6 @@ def _remedies(request: PlanRequest, peak: int, replan: Callable[[PlanRequest], P
         needed = replan(other).peak(request.tiers[0])
         if needed < best:
             best = needed
-            found.append(f"{what}: {needed:,} bytes{', which fits' if needed <= request.limit else ''}")
+            fits = ", which fits" if needed <= request.limit else ""
+            found.append(f"{what}: {needed + besides:,} bytes{fits}")
     return found
