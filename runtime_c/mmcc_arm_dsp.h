@@ -29,8 +29,12 @@ static inline uint32_t mmcc_dsp_word(const int8_t *from)
     return word;
 }
 
-/* A function that is assembly as a whole. `used` keeps compilers from changing how it is called. */
-#define MMCC_DSP_ASSEMBLY __attribute__((naked, noinline, used))
+/* A function that is assembly as a whole: compilers must not change how it is called. */
+#if defined(__clang__)
+#define MMCC_DSP_ASSEMBLY __attribute__((naked, noinline, unused))
+#else
+#define MMCC_DSP_ASSEMBLY __attribute__((naked, noipa, unused))
+#endif
 
 /* Output pixels of a convolution: runs of values, each times its weight in every filter. Either one pixel of several
  * runs, or pixels side by side of one run each; then runs is NULL. The assembly below copies this to its stack. */
@@ -114,12 +118,6 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled8(__attribute__((unused)) const mmc
                     MMCC_DSP_OUT8, MMCC_DSP_STORE8);
 }
 
-MMCC_DSP_ASSEMBLY static void mmcc_dsp_scaled4(__attribute__((unused)) const mmcc_dsp_pixels *pixels)
-{
-    MMCC_DSP_BLOCKS("r0-r3", MMCC_DSP_X_SCALED MMCC_DSP_SCALED(r0, r1) MMCC_DSP_SCALED(r2, r3), MMCC_DSP_OUT4,
-                    MMCC_DSP_STORE4);
-}
-
 MMCC_DSP_ASSEMBLY static void mmcc_dsp_plain4(__attribute__((unused)) const mmcc_dsp_pixels *pixels)
 {
     MMCC_DSP_BLOCKS("r0-r3", MMCC_DSP_X_PLAIN MMCC_DSP_PLAIN(r0, r1) MMCC_DSP_PLAIN(r2, r3), MMCC_DSP_OUT4,
@@ -152,7 +150,7 @@ static inline void mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmc
     }
 }
 
-/* All filters of pixels; weights are in blocks of 8, at last one of 4 or 8. Alters its argument. */
+/* All filters of pixels; weights are in blocks of 8. Alters its argument. */
 __attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 7;
@@ -161,10 +159,8 @@ __attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int
         mmcc_dsp_scaled8(pixels);
         mmcc_dsp_advance(pixels, filters - rest, taps);
     }
-    if (rest > 4) {
+    if (rest > 0) {
         mmcc_dsp_rest(pixels, mmcc_dsp_scaled8, rest);
-    } else if (rest > 0) {
-        mmcc_dsp_rest(pixels, mmcc_dsp_scaled4, rest);
     }
 }
 
@@ -233,16 +229,34 @@ typedef struct {
     int32_t to_step;      /* 32: bytes from one widened column to the next */
 } mmcc_dsp_stretch;
 
-static inline void mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const mmcc_dsp_rows *rows, int32_t first_row,
-                                        int32_t column, int32_t count, uint32_t *to, int32_t to_step)
+/* Outputs of a row that are made together, and the columns that they need. */
+typedef struct {
+    int32_t count;         /* outputs */
+    int32_t first, behind; /* columns of their windows */
+    int32_t from, to;      /* those within the image */
+    int32_t stride, y_step, channels;
+    uint32_t outside; /* a widened pair of values outside the image */
+} mmcc_dsp_span;
+
+static inline void mmcc_dsp_set_span(mmcc_dsp_span *span, int32_t first, int32_t window, int32_t width)
+{
+    span->first = first;
+    span->behind = first + (span->count - 1) * span->stride + window;
+    span->from = first < 0 ? 0 : first;
+    span->to = span->behind < width ? span->behind : width;
+}
+
+__attribute__((noinline, unused)) static void mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const mmcc_dsp_rows *rows,
+                                                                  int32_t first_row, const mmcc_dsp_span *span,
+                                                                  uint32_t *to, int32_t to_step)
 {
     for (int32_t i = 0; i < 3; ++i) {
         const int32_t k = first_row + i < 7 ? first_row + i : 6;
-        stretch->row[i] = rows->row[k] + column * rows->step[k];
+        stretch->row[i] = rows->row[k] + span->from * rows->step[k];
         stretch->step[i] = rows->step[k];
     }
     stretch->to = to;
-    stretch->count = count;
+    stretch->count = span->to - span->from;
     stretch->to_step = to_step;
 }
 

@@ -39,7 +39,29 @@ def own_cases() -> list[OpCase]:
         conv("dsp_patch", (7, 9, 3), 13, same),
         conv("dsp_patch_column", (9, 4, 5), 6, Window((4, 1), (2, 1), (1, 1), pads(1, 0, 2, 0))),
     ]
-    return [*cases, *map(gentle, cases), *depthwise_cases(), *packed_by_four()]
+    return [*cases, *map(gentle, cases), *fixed_cases(), *depthwise_cases(), *packed_by_four()]
+
+
+def fixed_cases() -> list[OpCase]:
+    """Filters whose output is always the same: enormous biases, scales next to nothing."""
+    cases: list[OpCase] = []
+    for name, op, x, shape in (
+        ("point", ConvInt8(Window((1, 1)), -128, -128), (3, 5, 16), (9, 1, 1, 16)),
+        ("conv", ConvInt8(Window((3, 3), pads=pads(1, 1, 1, 1)), 5, -3), (4, 5, 8), (6, 3, 3, 8)),
+        ("depthwise", ConvInt8(Window((3, 3), pads=pads(1, 1, 1, 1)), -7, 9, 8), (4, 5, 8), (8, 3, 3, 1)),
+    ):
+        rng = rng_of(name)
+        bias, multiplier, shift = per_filter(rng, shape[0], "high")
+        wild, tiny, small = per_filter(rng, shape[0], "tiny", bias=2**29)
+        odd = np.arange(shape[0]) % 3 > 0
+        scale = (np.where(odd, wild, bias), np.where(odd, tiny, multiplier), np.where(odd, small, shift))
+        inputs = (
+            int8(rng, *x),
+            int8(rng, *shape),
+            *(a.astype(t) for a, t in zip(scale, (np.int32, np.int32, np.int8), strict=True)),
+        )
+        cases.append(OpCase(f"dsp_fixed_{name}", op, inputs, CONSTANTS))
+    return cases
 
 
 def depthwise_cases() -> list[OpCase]:

@@ -19,12 +19,14 @@ from mmcc.codegen.layers.epilogue import Fields, Options
 from mmcc.ir.program import KernelUse
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
+from mmcc.ops.requantize import requantize
 from mmcc.ops.window import Window
 
 VARIANT = "arm_dsp"
 HIGH = 33  # least shift for which the high word of the product is all that counts
 MOST_RIGHT = 22  # most that twice a zero point may be shifted left, which depthwise kernels do
 SCALE_BITS = 8  # of scaled weights
+FIXED_SHIFT = 14  # of the bias of a filter whose output is always the same
 BLOCK = {"scaled": 8, "plain": 4}  # filters made together
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAPS_LIMIT = 64  # runs of a pixel: words on the stack
@@ -64,20 +66,6 @@ class Packed:
     scales: Scales
 
 
-def scales_of(
-    op: ConvInt8 | DenseInt8, bias: NDArray[np.int64], scale: tuple[NDArray[Any], NDArray[Any]], bits: int
-) -> Scales | None:
-    """Requantization of accumulators that are 2^bits too large, or None if it needs more than a high word."""
-    multiplier, shift = scale[0].astype(np.int64), scale[1].astype(np.int64)
-    right = np.where(multiplier == 0, 0, shift + bits - HIGH)
-    if (right < 0).any():
-        return None
-    clamp = (op.low, op.high)
-    return Scales(
-        bias, multiplier.astype(np.int32), np.minimum(right, 31).astype(np.uint8), 2 * op.y_zero + 1, clamp
-    )
-
-
 def scalable(w: NDArray[np.int8]) -> bool:
     """True if all pairs of weights fit a halfword as `even * 256 + odd`."""
     return not ((w[:, 0::2] == -128) & (w[:, 1::2] < 0)).any()
@@ -89,34 +77,67 @@ def scaled(w: NDArray[np.int8]) -> NDArray[np.int8]:
     return np.stack((odd, even - (odd < 0)), -1).reshape(w.shape).astype(np.int8)
 
 
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """Weights [OC, taps] less their zero point; biases with x_zero folded in; what requantizes sums."""
+
+    wide: NDArray[np.int64]
+    bias: NDArray[np.int64]
+    multiplier: NDArray[np.int64]
+    shift: NDArray[np.int64]
+    bound: NDArray[np.int64]  # of the sums
+
+
+def filters_of(op: ConvInt8 | DenseInt8, site: Site) -> Filters:
+    """The filters of a node. Those whose output is the same for every input become a bias alone.
+
+    Trained networks have them, with biases so large that sums would seem to leave 32 bits.
+    """
+    w, b, multiplier, shift = (operand.constant() for operand in site.inputs[1:])
+    wide = w.reshape(len(w), -1).astype(np.int64) - op.w_zero
+    m, s = multiplier.astype(np.int64), shift.astype(np.int64)
+    ends = wide * (-128 - op.x_zero), wide * (127 - op.x_zero)
+    low = b + np.minimum(*ends).sum(1)
+    high = b + np.maximum(*ends).sum(1)
+    outputs = [np.clip(requantize(acc, m, s) + op.y_zero, op.low, op.high) for acc in (low, high)]
+    fixed = (outputs[0] == outputs[1]) & (np.maximum(abs(low), abs(high)) < 2**31)
+    wide[fixed] = 0
+    bias = np.where(fixed, outputs[0] - op.y_zero << FIXED_SHIFT, b - op.x_zero * wide.sum(1))
+    m, s = np.where(fixed, 2**30, m), np.where(fixed, 30 + FIXED_SHIFT, s)
+    bound = np.where(fixed, abs(bias), np.maximum(abs(low), abs(high)))
+    return Filters(wide, bias, m, s, bound)
+
+
+def scales_of(
+    op: ConvInt8 | DenseInt8, filters: Filters, bias: NDArray[np.int64], bits: int
+) -> Scales | None:
+    """Requantization of sums that are 2^bits too large, or None if it needs more than a high word."""
+    right = np.where(filters.multiplier == 0, 0, filters.shift + bits - HIGH)
+    if (right < 0).any():
+        return None
+    multiplier = filters.multiplier.astype(np.int32)
+    least = np.minimum(right, 31).astype(np.uint8)
+    return Scales(bias, multiplier, least, 2 * op.y_zero + 1, (op.low, op.high))
+
+
 def pack(op: ConvInt8 | DenseInt8, site: Site, length: int, *, plain: bool = False) -> Packed | None:
     """Weights [OC, length] in the best form that is exact, or None if none is.
 
     Each filter's taps are padded with zeros to `length`.
     """
-    w, b, *scale = (operand.constant() for operand in site.inputs[1:])
-    wide = w.reshape(len(w), -1).astype(np.int64) - op.w_zero
+    filters = filters_of(op, site)
+    wide, most = filters.wide, int(filters.bound.max(initial=0))
     if wide.min(initial=0) < -128 or wide.max(initial=0) > 127:
         return None
-    flat = np.zeros((len(w), length), np.int8)
+    flat = np.zeros((len(wide), length), np.int8)
     flat[:, : wide.shape[1]] = wide
-    bias = b.astype(np.int64) - op.x_zero * wide.sum(1)
-    bound = np.abs(wide).sum(1) * max(127 - op.x_zero, op.x_zero + 128) + np.abs(b.astype(np.int64))
-    most = int(bound.max(initial=0))
     if not plain and most << SCALE_BITS < 2**31 and scalable(flat):
-        start = (bias << SCALE_BITS) - 127 * flat[:, 1::2].astype(np.int64).sum(1)
-        found = scales_of(op, start, (scale[0], scale[1]), SCALE_BITS)
+        start = (filters.bias << SCALE_BITS) - 127 * flat[:, 1::2].astype(np.int64).sum(1)
+        found = scales_of(op, filters, start, SCALE_BITS)
         if found is not None:
             return Packed("scaled", scaled(flat), found)
-    found = scales_of(op, bias, (scale[0], scale[1]), 0) if most < 2**31 else None
+    found = scales_of(op, filters, filters.bias, 0) if most < 2**31 else None
     return None if found is None else Packed("plain", flat, found)
-
-
-def blocks(form: str, filters: int) -> list[int]:
-    """Sizes of the blocks of filters: 8, at last 8 or 4; or all 4."""
-    size = BLOCK[form]
-    rest = filters % size
-    return [size] * (filters // size) + ([] if not rest else [4 if rest <= 4 else size])
 
 
 def interleaved(packed: Packed) -> dict[str, NDArray[Any]]:
@@ -126,15 +147,14 @@ def interleaved(packed: Packed) -> dict[str, NDArray[Any]]:
     weights: list[NDArray[np.int32]] = []
     scale: list[NDArray[np.int32]] = []
     right: list[NDArray[np.uint8]] = []
-    at = 0
-    for size in blocks(packed.form, len(words)):
+    size = BLOCK[packed.form]
+    for at in range(0, len(words), size):
         some = slice(at, at + size)
         short = size - len(words[some])
         weights.append(np.pad(words[some], ((0, short), (0, 0))).T.reshape(-1))
         bias = (scales.bias[some] & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
         scale += [np.pad(bias, (0, short)), np.pad(scales.multiplier[some], (0, short))]
         right.append(np.pad(scales.right[some], (0, short)))
-        at += size
     return {
         "weights": np.concatenate(weights),  # as words, which align
         "scale": np.concatenate(scale),
