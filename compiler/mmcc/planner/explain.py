@@ -30,10 +30,9 @@ def does_not_fit(
     tier = request.tiers[0]
     peak = plan.peak(tier)
     step = peak_step(plan, tier)
-    needs = (
-        f"{peak:,} bytes is the least possible" if plan.proved_optimal else f"best found is {peak:,} bytes"
-    )
-    if not plan.proved_optimal:
+    least = plan.bound >= peak
+    needs = f"{peak:,} bytes is the least possible" if least else f"best found is {peak:,} bytes"
+    if not least:
         needs += f" (no plan needs less than {plan.bound:,})"
     living = ", ".join(_describe(b) for b in _largest(alive_at(plan, tier, step)))
     message = f"the model does not fit in {request.limit:,} bytes of {tier}: {needs}; step {step} of "
