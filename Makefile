@@ -7,7 +7,7 @@ BENCHES := $(sort $(wildcard bench/bench_*.py))
 .PHONY: help setup demo test check bench clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-7s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
 
 setup: ## .venv, Python packages, cross compilers and QEMU (apt, where that is allowed)
 	@scripts/setup.sh
@@ -27,6 +27,9 @@ check: setup ## lint, format, types, and the tests that take seconds
 bench: setup ## every bench/bench_*.py
 	@test -n "$(BENCHES)" || echo "bench/ has no bench_*.py"
 	@for script in $(BENCHES); do echo "== $$script"; $(PY) $$script || exit 1; done
+
+bench-%: setup ## one of them: bench-kernels, bench-networks, bench-host, bench-placement, bench-plans
+	@$(PY) bench/bench_$*.py $(ARGS)
 
 clean: ## what was built; .venv stays
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis
