@@ -22,6 +22,45 @@ static inline uint32_t mmcc_dsp_odd(uint32_t word)
     return pair;
 }
 
+/* The same added to a pair of sums. */
+static inline uint32_t mmcc_dsp_add_even(uint32_t sums, uint32_t word)
+{
+    __asm__("sxtab16 %0, %0, %1" : "+r"(sums) : "r"(word));
+    return sums;
+}
+
+static inline uint32_t mmcc_dsp_add_odd(uint32_t sums, uint32_t word)
+{
+    __asm__("sxtab16 %0, %0, %1, ror #8" : "+r"(sums) : "r"(word));
+    return sums;
+}
+
+/* sum + the products of two pairs. */
+static inline int32_t mmcc_dsp_multiply(uint32_t a, uint32_t b, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
+    return result;
+}
+
+/* sum + (a * the low or high half of pair) / 2^16. */
+static inline int32_t mmcc_dsp_scale_low(int32_t a, uint32_t pair, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlawb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(pair), "r"(sum));
+    return result;
+}
+
+static inline int32_t mmcc_dsp_scale_high(int32_t a, uint32_t pair, int32_t sum)
+{
+    int32_t result;
+    __asm__("smlawt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(pair), "r"(sum));
+    return result;
+}
+
+/* result = value >> right, saturated to int8; right is a constant of 1 to 31. */
+#define MMCC_DSP_NARROW(result, value, right) __asm__("ssat %0, #8, %1, asr %2" : "=r"(result) : "r"(value), "I"(right))
+
 static inline uint32_t mmcc_dsp_word(const int8_t *from)
 {
     uint32_t word;

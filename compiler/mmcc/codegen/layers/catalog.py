@@ -9,6 +9,7 @@ from mmcc.codegen.layers import (  # noqa: F401
     conv_int8,
     dense_float,
     dsp,
+    dsp_elements,
     elementwise_float,
     elementwise_int8,
     movement,

@@ -1,0 +1,110 @@
+"""Sums and means for cores with DSP instructions: multipliers split so that halfwords do."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.codegen.layers import Site, variant_layer
+from mmcc.codegen.layers.conv_int8 import row_bound, window_fields
+from mmcc.codegen.layers.dsp import VARIANT
+from mmcc.codegen.layers.epilogue import Fields
+from mmcc.codegen.layers.reduce_int8 import channel_axes, pixel_axes
+from mmcc.ir.program import KernelUse
+from mmcc.ops.elementwise import AddInt8
+from mmcc.ops.pool import AveragePoolInt8
+from mmcc.ops.reduce import MeanInt8
+from mmcc.ops.window import Window
+
+HALF = 16
+FEW = 9  # taps of a window that are spelled out
+WIDEST = 2**15  # what a 16-bit sum must stay below
+
+
+def limits(low: int, high: int) -> Fields:
+    """The fields of a range narrower than int8."""
+    return () if (low, high) == (-128, 127) else (("low", low), ("high", high))
+
+
+def pair(low: int, high: int) -> int:
+    """Two halfwords as a word."""
+    return (low & 0xFFFF) | (high & 0xFFFF) << 16
+
+
+@variant_layer(VARIANT, AddInt8)
+def add_int8(op: AddInt8, site: Site) -> KernelUse | None:
+    """(a * ma + b * mb + c) >> s with c for zero points and rounding; multipliers in two halves."""
+    shape = site.output.shape
+    right = op.shift - HALF
+    if any(x.view is None or x.shape != shape for x in site.inputs) or not 1 <= right <= 31:
+        return None
+    lows = [(m + 2**15) % 2**HALF - 2**15 for m in op.multipliers]
+    highs = [(m - low) >> HALF for m, low in zip(op.multipliers, lows, strict=True)]
+    zeros = sum(zero * m for zero, m in zip(op.zeros, op.multipliers, strict=True))
+    constant = (1 << (op.shift - 1)) - zeros + (op.y_zero << op.shift)
+    start_high = constant >> HALF
+    if any(not -(2**15) <= high < 2**15 for high in highs) or abs(start_high) >= 2**30:
+        return None
+    fields: Fields = (
+        ("a", site.inputs[0].where()),
+        ("b", site.inputs[1].where()),
+        ("y", site.output.where()),
+        ("low_pair", pair(*lows)),
+        ("high_pair", pair(*highs)),
+        ("start_low", constant & 0xFFFF),
+        ("start_high", start_high),
+        ("channels", site.output.geometry[2]),
+        *limits(op.low, op.high),
+    )
+    return KernelUse("add_dsp", (("right", right), ("full", (op.low, op.high) == (-128, 127))), fields)
+
+
+@variant_layer(VARIANT, AveragePoolInt8)
+def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse | None:
+    """One scale for all windows."""
+    multiplier, shift = (operand.constant() for operand in site.inputs[1:])
+    if len(multiplier) > 1:
+        return None
+    return _pool(op, site, op.window, int(multiplier[0]), int(shift[0]))
+
+
+@variant_layer(VARIANT, MeanInt8)
+def mean_int8(op: MeanInt8, site: Site) -> KernelUse | None:
+    """A window as large as the axes that are summed, if channels stay."""
+    shape = site.inputs[0].shape
+    if len(shape) != 3 or any(axis in channel_axes(shape) and shape[axis] > 1 for axis in op.axes):
+        return None
+    return _pool(op, site, Window(pixel_axes(shape, op.axes)), op.multiplier, op.shift)
+
+
+def _pool(
+    op: AveragePoolInt8 | MeanInt8, site: Site, window: Window, multiplier: int, shift: int
+) -> KernelUse | None:
+    channels, (rows, cols) = site.inputs[0].shape[2], window.kernel
+    span, right = rows * cols * max(127 - op.x_zero, op.x_zero + 128), shift - HALF
+    if channels % 4 or span >= WIDEST or not 1 <= right <= 31:
+        return None
+    rounding = (1 << (right - 1)) + op.y_zero * (1 << right)
+    if (multiplier * span >> HALF) + abs(rounding) >= 2**31:
+        return None
+    few = (rows, cols) if rows * cols <= FEW else (0, 0)
+    return KernelUse(
+        "pool_dsp",
+        (
+            ("right", right),
+            ("full", (op.low, op.high) == (-128, 127)),
+            ("kernel", few),
+            ("rows", row_bound(rows)),
+        ),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            *window_fields(site, window),
+            ("multiplier", int(np.int32(multiplier))),
+            ("rounding", rounding),
+            *limits(op.low, op.high),
+            ("channels", channels),
+            ("kernel_rows", rows),
+            ("kernel_cols", cols),
+            ("x_zero", op.x_zero),
+        ),
+    )

@@ -1,0 +1,82 @@
+"""Kernels on this machine's vectors, and on those of lesser x86-64 processors: the same cases, ways and bits.
+
+What the compiler is told of the processor decides which instructions a kernel is made of; the portable kernels
+run here too, for users whose targets name no others.
+"""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from kernel_bench import Bench, OpCase
+from mmcc.ops.window import Window
+from mmcc.target import load_target
+from op_cases_int8 import FAMILIES, conv, dense
+
+PROCESSORS = {"own": "-march=native", "avx2": "-march=x86-64-v3", "any": ""}
+KERNELS = {"simd": ("simd", "portable"), "portable": ("portable",)}
+SAME = Window((3, 3), pads=(1, 1, 1, 1))
+DOWN = Window((3, 3), (2, 2), (1, 1), (0, 0, 1, 1))
+
+
+def wide_cases() -> list[OpCase]:
+    """Every size of tile: rows of 1 to 11 pixels, and filters of one to several blocks."""
+    rows = [
+        conv(f"row_{w}", (2, w, 20 + 4 * (w % 4)), 16 * (w % 4) + 3 * w, Window((1, 1))) for w in range(1, 12)
+    ]
+    return [
+        *rows,
+        conv("same_40_70", (4, 9, 40), 70, SAME, "left"),
+        conv("same_16_48", (5, 6, 16), 48, SAME, zeros=(-128, 127)),
+        conv("down_32_33", (7, 9, 32), 33, DOWN, low=0),
+        conv("first_40", (6, 9, 3), 40, DOWN),
+        conv("kws_64", (12, 9, 1), 64, Window((10, 4), (2, 2), (1, 1), (4, 1, 5, 1)), zeros=(83, -128)),
+        conv("depthwise_40", (5, 9, 40), 40, SAME, groups=40),
+        conv("depthwise_down_32", (7, 9, 32), 32, DOWN, "left", groups=32),
+        conv("depthwise_5_17", (6, 8, 17), 17, Window((5, 5), pads=(2, 2, 2, 2)), groups=17),
+        conv("depthwise_8x2_24", (9, 7, 24), 24, Window((8, 2), pads=(4, 0, 3, 1)), groups=24),
+        conv("depthwise_dilated_16", (8, 9, 16), 16, Window((3, 3), (1, 1), (2, 2), (2, 2, 2, 2)), groups=16),
+        dense("dense_132_150", (132,), 150),
+        dense("dense_rows_64", (3, 64), 16),
+        *(conv(f"far_{form}", (3, 5, 64), 32, Window((1, 1)), form) for form in ("left", "wide", "tiny")),
+    ]
+
+
+FAMILY_CASES = {**FAMILIES, "wide": wide_cases}
+needs_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86-64")
+
+
+@needs_x86
+@pytest.mark.parametrize("processor", PROCESSORS)
+@pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "wide"])
+def test_vector_kernels_equal_the_reference(family, processor, monkeypatch):
+    monkeypatch.setenv("MMCC_BENCH_FLAGS", PROCESSORS[processor])
+    cases = FAMILY_CASES[family]()
+    bench = Bench(cases, replace(load_target("host"), kernels=KERNELS["simd"]))
+    for case in cases:
+        bench.check(case.name)
+
+
+@pytest.mark.parametrize("family", FAMILY_CASES)
+def test_portable_kernels_equal_the_reference(family):
+    cases = FAMILY_CASES[family]()
+    bench = Bench(cases, replace(load_target("host"), kernels=KERNELS["portable"]))
+    for case in cases:
+        bench.check(case.name)
+
+
+@needs_x86
+def test_extremes_of_products(monkeypatch):
+    """-128 times -128 all over: what a processor might saturate."""
+    monkeypatch.setenv("MMCC_BENCH_FLAGS", "-march=native")
+    cases: list[OpCase] = []
+    for name, made in (("least", conv("least", (2, 5, 64), 32, SAME)), ("dense", dense("most", (512,), 20))):
+        x, w, *scales = made.inputs
+        low = (np.full_like(x, -128), np.full_like(w, -128), *scales)
+        cases.append(OpCase(name, made.op, low, made.constant))
+    bench = Bench(cases)
+    for case in cases:
+        bench.check(case.name)
