@@ -277,6 +277,11 @@ class Footprint:
         """Bytes of rings; a group with more units before these has them too."""
         return sum(store.size for store in self.stores if self.inside >> store.root & 1)
 
+    @property
+    def outside(self) -> int:
+        """Bytes of everything that is seen outside the group, none of it shared."""
+        return self._stay + sum(s.size for s in self.stores if not self.inside >> s.root & 1)
+
     @cached_property
     def least(self) -> int:
         """Bytes that the group needs at least, wherever things are placed; looks at some moments only."""

@@ -8,21 +8,29 @@ the bound do candidates and offsets go into one model for the solver.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Strip
+from mmcc.ops.movement import Concat, Slice, Transpose
 from mmcc.planner.cost import NodeCost, node_cost
 from mmcc.planner.footprint import Footprint, Store
-from mmcc.planner.model import bits
+from mmcc.planner.layout import make_layout
+from mmcc.planner.model import bits, make_model
+from mmcc.planner.order import best_order
+from mmcc.planner.overlap import distances
 from mmcc.planner.placement import Placement, place
 from mmcc.planner.request import EXTERNAL, PlanRequest
+from mmcc.planner.solve import Candidate as LayoutChoice
 from mmcc.planner.solve import Chosen, best_layout, plan_alone
 from mmcc.planner.space import Candidate, Space
 
 Path = tuple[Candidate, ...]
+TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
+FEW_JOINS = 3  # up to this many Concats, Slices and Transposes every choice of which to copy is tried
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
@@ -35,10 +43,20 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     chosen = best_layout(graph, request)
     alone = plan_alone(graph, request, chosen)
     fits = request.limit is not None and _peak(alone, request) <= request.limit
-    if not request.fuse or fits or not graph.nodes:
+    least = _peak(alone, request) <= trivial_bound(graph, request)
+    if not request.fuse or fits or least or not graph.nodes:
         return replace(alone, seconds=time.perf_counter() - start)
     found = _Search(graph, request, chosen, alone).run()
     return replace(found, seconds=time.perf_counter() - start)
+
+
+def trivial_bound(graph: Graph, request: PlanRequest) -> int:
+    """Bytes of all inputs, or of all outputs, whichever is more: they are all there at once."""
+    external = request.external(graph) | graph.constants.keys()
+    return max(
+        sum(graph.tensors[name].bytes for name in names if name not in external)
+        for names in (graph.input_names, graph.output_names)
+    )
 
 
 def _peak(plan: Plan, request: PlanRequest) -> int:
@@ -56,68 +74,147 @@ class Placed:
 
 
 class _Search:
+    """Tries layouts, and under the best one paths."""
+
     def __init__(self, graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan) -> None:
         self._graph, self._request, self._alone = graph, request, alone
-        choice = chosen.choice
-        self._space = Space(graph, choice.layout, choice.model, choice.ordering.order, request)
-        self._costs = [node_cost(graph, graph.nodes[u.node], request.cost) for u in choice.model.units]
+        self._layouts = (chosen.choice, *other_layouts(graph, request, chosen.choice))
+        self._costs = [node_cost(graph, node, request.cost) for node in graph.nodes]
+        self._macs = float(sum(cost.macs for cost in self._costs)) * request.recompute
 
     def run(self) -> Plan:
-        """The best plan there is, by bound first and then by placement."""
-        most = _peak(self._alone, self._request)
-        table = Table(self._space, self._costs, most)
-        most_macs = table.all_macs * self._request.recompute
-        bound = table.least(most_macs)
-        goal = bound if self._request.limit is None else max(bound, self._request.limit)
-        placed = self._place(table.cheapest(goal, most_macs), goal)
-        if placed.placement.peak > goal:
-            placed, bound = self._together(table, placed, bound)
-        return self._plan(placed, bound)
+        """The cheapest plan within the limit; the least if there is no limit or none is within it."""
+        limit = self._request.limit
+        if limit is not None:
+            for choice in self._layouts:
+                table = self._table(choice, limit)
+                path = table.cheapest(limit, self._macs)
+                placed = self._within(table, limit) if path else None
+                if placed is not None:
+                    return Builder(table.space, placed.path).plan(placed, table.least(self._macs))
+        table, bound = self._least()
+        placed, bound = self._place_least(table, bound)
+        if placed.placement.peak >= _peak(self._alone, self._request):
+            return replace(self._alone, proved_optimal=self._alone.bound == bound, bound=bound)
+        return Builder(table.space, placed.path).plan(placed, bound)
 
-    def _together(self, table: Table, placed: Placed, bound: int) -> tuple[Placed, int]:
-        """Groups and offsets in one model; the bound it proves."""
-        from mmcc.planner.joint import choose  # imports the solver
+    def _table(self, choice: LayoutChoice, most: int) -> Table:
+        space = Space(self._graph, choice.layout, choice.model, choice.ordering.order, self._request)
+        return Table(space, [self._costs[unit.node] for unit in choice.model.units], most)
 
-        goal = max(bound, self._request.limit or 0)
-        found, proved = choose(self._space, table, goal, placed.placement.peak, self._request)
-        if found is None:
-            return placed, min(proved, placed.placement.peak)
-        path, offsets = found
-        builder = Builder(self._space, path)
-        buffers, overlaps = builder.buffers()
-        peak = max(offsets[b.name] + b.size for b in buffers if b.tiers == self._request.tiers)
-        return Placed(path, buffers, overlaps, Placement(offsets, peak, proved)), proved
+    def _least(self) -> tuple[Table, int]:
+        """The layout with the least bound; the table of its groups."""
+        best: tuple[Table, int] | None = None
+        for choice in self._layouts:
+            most = _peak(self._alone, self._request) if best is None else best[1] - 1
+            table = self._table(choice, most)
+            if table.possible:
+                bound = table.least(self._macs)
+                if best is None or bound < best[1]:
+                    best = table, bound
+        assert best is not None, "the plan without groups is among the candidates"
+        return best
 
-    def _place(self, path: Path, goal: int) -> Placed:
-        builder = Builder(self._space, path)
-        buffers, overlaps = builder.buffers()
-        inside = [b for b in buffers if b.tiers == self._request.tiers]
-        self._request.say(f"{len(path)} groups within {goal} bytes; placing {len(inside)} buffers")
+    def _within(self, table: Table, limit: int) -> Placed | None:
+        """The cheapest path that can be placed within the limit; those of smaller groups are tried too."""
+        low, level = table.least(self._macs), limit
+        for _ in range(TRIES):
+            placed = self._place(table, table.cheapest(level, self._macs), limit)
+            if placed.placement.peak <= limit:
+                return placed
+            level = max(low, level - max(1, (limit - low) // (TRIES - 1)))
+        together, _ = self._together(table, placed, low)
+        return together if together.placement.peak <= limit else None
+
+    def _place_least(self, table: Table, bound: int) -> tuple[Placed, int]:
+        """A path with the least peak, and what no path is below."""
+        best = self._place(table, table.cheapest(bound, self._macs), bound)
+        proved = bound
+        if best.placement.peak > bound:
+            best, proved = self._together(table, best, bound)
+        low, high = proved, best.placement.peak
+        for _ in range(TRIES):  # where the solver gave up: larger groups' bounds, so that placing is easier
+            level = (low + high) // 2
+            if level <= low:
+                break
+            placed = self._place(table, table.cheapest(level, self._macs), level)
+            best = min(best, placed, key=lambda p: p.placement.peak)
+            low, high = (level, high) if placed.placement.peak > level else (low, placed.placement.peak)
+        return best, proved
+
+    def _place(self, table: Table, path: Path, goal: int) -> Placed:
+        request = self._request
+        buffers, overlaps = Builder(table.space, path).buffers()
+        inside = [b for b in buffers if b.tiers == request.tiers]
+        request.say(f"{len(path)} groups within {goal} bytes; placing {len(inside)} buffers")
+        effort = request.effort * PLACING
         placement = place(
-            inside,
-            overlaps,
-            goal,
-            effort=self._request.effort * PLACING,
-            seed=self._request.seed,
-            progress=self._request.progress,
+            inside, overlaps, goal, effort=effort, seed=request.seed, progress=request.progress
         )
         return Placed(path, buffers, overlaps, placement)
 
-    def _plan(self, placed: Placed, bound: int) -> Plan:
-        builder = Builder(self._space, placed.path)
-        return builder.plan(placed, bound)
+    def _together(self, table: Table, placed: Placed, bound: int) -> tuple[Placed, int]:
+        """Groups and offsets in one model; and the bound it proves."""
+        from mmcc.planner.joint import choose  # imports the solver
+
+        goal = max(bound, self._request.limit or 0)
+        found, proved = choose(table.space, table, goal, placed.placement.peak, self._request)
+        if found is None:
+            return placed, max(bound, min(proved, placed.placement.peak))
+        path, offsets = found
+        buffers, overlaps = Builder(table.space, path).buffers()
+        peak = max(offsets[b.name] + b.size for b in buffers if b.tiers == self._request.tiers)
+        return Placed(path, buffers, overlaps, Placement(offsets, peak, proved)), max(bound, min(proved, peak))
+
+
+def other_layouts(graph: Graph, request: PlanRequest, first: LayoutChoice) -> Iterator[LayoutChoice]:
+    """Layouts worth a try beside the one that is best when every node runs alone.
+
+    Everything in place; and for each of a few joins whether it copies all its operands or none.
+    """
+    external = request.external(graph)
+    joins = [k for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat | Slice | Transpose)]
+    copies = [joins[:0]]
+    if len(joins) <= FEW_JOINS:
+        copies = [list(some) for n in range(len(joins) + 1) for some in combinations(joins, n)]
+    distance = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    seen = {first.layout.in_place}
+    for copied in copies if joins else ():
+        operands = frozenset((k, n) for k in copied for n in range(len(graph.nodes[k].inputs)))
+        layout = make_layout(graph, external, operands)
+        if layout.in_place not in seen:
+            seen.add(layout.in_place)
+            model = make_model(graph, layout, request, distance)
+            yield LayoutChoice(layout, model, best_order(model))
 
 
 class Table:
     """Candidates by the set they lead to; their bounds get better where that matters."""
 
     def __init__(self, space: Space, costs: Sequence[NodeCost], most: int) -> None:
-        self._space, self._costs = space, costs
+        self._space, self._costs, self._most = space, costs, most
+        self.space = space
         self._into: dict[int, list[Candidate]] = {}
         self._exact: set[Candidate] = set()
         for candidate in space.candidates(most):
             self._into.setdefault(candidate.after, []).append(candidate)
-        self.all_macs = float(sum(cost.macs for cost in costs))
+        if space.request.recompute > 1:
+            self._cut_to_strips()
+
+    @property
+    def possible(self) -> bool:
+        """True if there is a path at all."""
+        return bool(self._path(lambda so_far, c: max(so_far, c.least), self._most))
+
+    def _cut_to_strips(self) -> None:
+        """Add groups in strips where they may be needed: above what a path needs in any case."""
+        path = self._path(lambda so_far, c: max(so_far, c.floor), None)
+        if not path:
+            return
+        enough = max(self._space.request.limit or 0, *(c.floor for c in path))
+        for found in self._into.values():
+            wide = [c for c in found if c.least > enough]
+            found += [narrow for c in wide for narrow in self._space.narrow(c) if narrow.least <= self._most]
 
     def below(self, most: int) -> list[Candidate]:
         """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
@@ -136,7 +233,8 @@ class Table:
         """The least bytes that the largest group of a path needs, with so much work at most."""
         while True:
             path = self._path(lambda so_far, c: max(so_far, c.least), None)
-            assert path, "every unit alone is a path"
+            if not path:
+                return self._most + 1
             bound = max(c.least for c in path)
             if self._macs(path) > most_macs:
                 path, bound = self._least_within(bound, most_macs)
@@ -206,7 +304,7 @@ class Table:
         """Predicted instructions of a group."""
         units = bits(candidate.after & ~candidate.before)
         rows, strips = self._space.rows.units, candidate.strips
-        cut = self._space.strips.cut(candidate.last, strips) if strips > 1 else None
+        cut = self._space.cut(candidate)
         total = 0.0
         for k in units:
             share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
@@ -216,7 +314,7 @@ class Table:
 
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of a group, those at seams counted again."""
-        cut = self._space.strips.cut(candidate.last, candidate.strips) if candidate.strips > 1 else None
+        cut = self._space.cut(candidate)
         return sum(
             self._costs[k].macs * (cut.share(k, self._space.strips.widths[k]) if cut else 1.0)
             for k in bits(candidate.after & ~candidate.before)
@@ -312,7 +410,7 @@ class Builder:
             accumulators=self._accumulators(),
             copied=layout.copied,
             pixels=dict(request.pixels),
-            proved_optimal=peak == bound and self._space.complete and request.limit is None,
+            proved_optimal=peak == bound and self._space.complete,
             bound=bound,
         )
 

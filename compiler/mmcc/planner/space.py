@@ -7,7 +7,7 @@ last one of them. For a chain the sets are its beginnings; branches can be done 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -33,6 +33,7 @@ class Candidate:
     last: int
     least: int  # bytes that no placement of it is below
     strips: int = 1
+    floor: int = 0  # bytes that it needs in however many strips
 
 
 class Space:
@@ -61,8 +62,14 @@ class Space:
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds."""
         before, after, last = candidate.before, candidate.after, candidate.last
-        cut = self.strips.cut(last, candidate.strips) if candidate.strips > 1 else None
+        cut = self.cut(candidate)
         return self._footprint(before, after, last, cut)
+
+    def cut(self, candidate: Candidate) -> Cut | None:
+        """The strips of a group."""
+        if candidate.strips == 1:
+            return None
+        return self.strips.cut(candidate.last, candidate.after & ~candidate.before, candidate.strips)
 
     def alive(self, done: int) -> int:
         """Roots that hold something after the units in one of the sets."""
@@ -90,14 +97,10 @@ class Space:
             before = after & ~members
             if before in self._alive:
                 footprint = self._footprint(before, after, last)
-                if footprint.least <= most:
-                    yield Candidate(before, after, last, footprint.least)
-                inner = footprint.inner
-                for narrow in self._narrow(footprint, before, after, last):
-                    inner = min(inner, self.footprint(narrow).inner)
-                    if narrow.least <= min(most, footprint.least - 1):
-                        yield narrow
-                if inner > most:
+                floor = self._floor(footprint, before, after, last)
+                if floor <= most:
+                    yield Candidate(before, after, last, footprint.least, 1, floor)
+                if footprint.inner > most and self.request.recompute <= 1:
                     continue  # a longer one holds these rings too
             if members.bit_count() < LONGEST:
                 for unit in bits(before):
@@ -107,21 +110,23 @@ class Space:
                         seen.add(longer)
                         waiting.append(longer)
 
-    def _narrow(
-        self, footprint: Footprint, before: int, after: int, last: int
-    ) -> Iterator[Candidate]:
-        """The same group in strips; in more of them as long as that saves bytes."""
+    def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
+        """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
         born = self._alive[after] & ~self._alive[before]
         if self.request.recompute <= 1 or footprint.completed:
-            return
+            return footprint.least
         if not self.strips.allowed(after & ~before, last, footprint.inside, born):
-            return
-        least = footprint.least
-        for count in COUNTS:
-            cut = self.strips.cut(last, count)
-            if cut is None:
+            return footprint.least
+        return min(footprint.least, footprint.outside)
+
+    def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
+        """The same group in strips; in more of them as long as that saves bytes."""
+        least = candidate.least
+        for count in COUNTS if candidate.floor < least else ():
+            narrow = replace(candidate, strips=count, least=candidate.floor)
+            if self.cut(narrow) is None:
                 return
-            narrow = Candidate(before, after, last, self._footprint(before, after, last, cut).least, count)
+            narrow = replace(narrow, least=self.footprint(narrow).least)
             if narrow.least < least:
                 least = narrow.least
                 yield narrow
