@@ -1,7 +1,7 @@
 """Kernels on this machine's vectors, and on those of lesser x86-64 processors: the same cases, ways and bits.
 
-What the compiler is told of the processor decides which instructions a kernel is made of; the portable kernels
-run here too, for users whose targets name no others.
+What the compiler is told of the processor decides which instructions a kernel is made of. The portable
+kernels run here too, for users whose targets name no others.
 """
 
 from __future__ import annotations

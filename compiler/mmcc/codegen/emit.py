@@ -32,7 +32,8 @@ from mmcc.target import Target
 WEIGHTS = "weights"
 STREAMS = "streams"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
-KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h", "mmcc_arm_dsp.h")  # only where a kernel says that it needs it
+# only where a kernel says that it needs them
+KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h", "mmcc_arm_dsp.h", "mmcc_simd.h", "mmcc_floats.h")
 INTEGER_TYPES = (
     ("int8_t", -(2**7), 2**7),
     ("uint8_t", 0, 2**8),

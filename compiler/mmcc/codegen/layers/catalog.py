@@ -24,6 +24,8 @@ from mmcc.codegen.layers import (  # noqa: F401
     reduce,
     reduce_int8,
     resize,
+    simd,
+    simd_float,
     softmax,
     stream,
 )

@@ -1,0 +1,134 @@
+/* mmcc: sixteen floats side by side, for convolutions on large vectors. A run is some values of a pixel; one of
+ * them at a time is multiplied by the weights of sixteen filters. */
+#ifndef MMCC_FLOATS_H
+#define MMCC_FLOATS_H
+
+#include "mmcc_math.h"
+
+#if defined(__AVX512F__)
+
+#define MMCC_FLOAT_PIXELS 6 /* of a tile */
+#define MMCC_FLOAT_BLOCKS 2 /* of 16 filters, of a tile */
+typedef __m512 mmcc_float16;
+
+static inline mmcc_float16 mmcc_load16(const float *from)
+{
+    return _mm512_loadu_ps(from);
+}
+
+static inline void mmcc_store16(float *to, mmcc_float16 a)
+{
+    _mm512_storeu_ps(to, a);
+}
+
+static inline mmcc_float16 mmcc_fma16(mmcc_float16 a, mmcc_float16 b, mmcc_float16 c)
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
+
+static inline mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
+{
+    return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c);
+}
+
+static inline mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
+{
+    return _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), a));
+}
+
+static inline mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
+{
+    const __mmask16 negative = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NGE_UQ);
+    return _mm512_mask_mul_ps(a, negative, a, _mm512_set1_ps(slope));
+}
+
+#else
+
+#define MMCC_FLOAT_BLOCKS 1
+typedef struct {
+    mmcc_float8 low, high;
+} mmcc_float16;
+
+static inline mmcc_float16 mmcc_load16(const float *from)
+{
+    const mmcc_float16 a = {mmcc_load8(from), mmcc_load8(from + 8)};
+    return a;
+}
+
+static inline void mmcc_store16(float *to, mmcc_float16 a)
+{
+    mmcc_store8(to, a.low);
+    mmcc_store8(to + 8, a.high);
+}
+
+static inline mmcc_float16 mmcc_fma16(mmcc_float16 a, mmcc_float16 b, mmcc_float16 c)
+{
+    const mmcc_float16 sum = {mmcc_fma8(a.low, b.low, c.low), mmcc_fma8(a.high, b.high, c.high)};
+    return sum;
+}
+
+static inline mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
+{
+    const mmcc_float16 sum = {mmcc_scale8(a, b.low, c.low), mmcc_scale8(a, b.high, c.high)};
+    return sum;
+}
+
+static inline mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
+{
+    const mmcc_float16 clamped = {mmcc_clamp8(a.low, low, high), mmcc_clamp8(a.high, low, high)};
+    return clamped;
+}
+
+static inline mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
+{
+    const mmcc_float16 leaky = {mmcc_leaky8(a.low, slope), mmcc_leaky8(a.high, slope)};
+    return leaky;
+}
+
+#endif
+
+#if defined(__aarch64__) && defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
+
+#define MMCC_FLOAT_PIXELS 4
+typedef float32x4_t mmcc_float_run; /* four values */
+#define MMCC_FLOAT_RUN(from) vld1q_f32(from)
+#define MMCC_FLOAT_TIMES(run, k, weights, sums)                                             \
+    mmcc_four4(vfmaq_laneq_f32((sums).low.low, (weights).low.low, run, k),                  \
+               vfmaq_laneq_f32((sums).low.high, (weights).low.high, run, k),                \
+               vfmaq_laneq_f32((sums).high.low, (weights).high.low, run, k),                \
+               vfmaq_laneq_f32((sums).high.high, (weights).high.high, run, k))
+
+static inline mmcc_float16 mmcc_four4(float32x4_t a, float32x4_t b, float32x4_t c, float32x4_t d)
+{
+    const mmcc_float16 all = {{a, b}, {c, d}};
+    return all;
+}
+
+#else
+
+typedef const float *mmcc_float_run;
+#define MMCC_FLOAT_RUN(from) (from)
+#define MMCC_FLOAT_TIMES(run, k, weights, sums) mmcc_scale16((run)[k], weights, sums)
+#if !defined(MMCC_FLOAT_PIXELS) && defined(__AVX__) && defined(__FMA__)
+#define MMCC_FLOAT_PIXELS 6
+#elif !defined(MMCC_FLOAT_PIXELS)
+#define MMCC_FLOAT_PIXELS 2
+#endif
+
+#endif
+
+/* The first `count` of 16. */
+static inline void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
+{
+    if (count >= 16) {
+        mmcc_store16(to, a);
+    } else {
+        float all[16];
+        mmcc_store16(all, a);
+        for (int32_t k = 0; k < count; ++k) {
+            to[k] = all[k];
+        }
+    }
+}
+
+#endif
