@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.kernel import render
+from mmcc.codegen.layers.accumulate import accumulators
 from mmcc.codegen.lower import lower, view_of
 from mmcc.codegen.names import identifier, is_identifier
 from mmcc.codegen.selftest import MOST_MACS, self_test
@@ -215,6 +216,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         external_inputs=external,
         external_outputs=external,
         pixels=pixels_at_once(graph),
+        accumulators=accumulators(graph),
         fuse=options.least_ram,
         recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
         cost=target.cost,

@@ -8,6 +8,7 @@ from mmcc.codegen.layers import (
     catalog,  # noqa: F401  # pyright: ignore[reportUnusedImport]
     kernel_use,
 )
+from mmcc.codegen.layers.accumulate import accumulate
 from mmcc.codegen.loops import group_body
 from mmcc.codegen.names import escape
 from mmcc.errors import Where
@@ -71,9 +72,11 @@ def _program_node(graph: Graph, plan: Plan, index: int, target: Target) -> Progr
     label = f"n{index}"
     inputs = tuple(_operand(graph, plan, name) for name in node.inputs)
     site = Site(label, inputs, _operand(graph, plan, node.output), target)
-    return ProgramNode(
-        index, label, str(node.op), _describe(graph, node), node.where, kernel_use(node.op, site)
-    )
+    use = kernel_use(node.op, site)
+    if index in plan.accumulators:
+        place = plan.places[plan.accumulators[index]]
+        use = accumulate(node.op, site, View(place.tier, place.offset, 0, 0, 1))
+    return ProgramNode(index, label, str(node.op), _describe(graph, node), node.where, use)
 
 
 def _describe(graph: Graph, node: Node) -> str:
