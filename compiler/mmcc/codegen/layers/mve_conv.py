@@ -49,10 +49,9 @@ class Block:
 
     @property
     def usable(self) -> bool:
-        """Vectors keep the high word of a product only, have symmetric weights, and four filters at least."""
-        filters = self.filters
-        fast = dict(filters.epilogue.options)["requantize"] != "wide"
-        return fast and filters.w_zero == 0 and filters.w.shape[0] >= BLOCK
+        """Vectors keep the high word of a product only, and have symmetric weights."""
+        fast = dict(self.filters.epilogue.options)["requantize"] != "wide"
+        return fast and self.filters.w_zero == 0
 
     @property
     def options(self) -> Options:
@@ -65,8 +64,10 @@ class Block:
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """The filters of all blocks, one after the other."""
+        """The filters of all blocks, one after the other; the first few again if there are less than four."""
         count = self.filters.w.shape[0]
+        if count < BLOCK:
+            return np.arange(BLOCK) % count
         starts = [*range(0, count - BLOCK + 1, BLOCK), *([count - BLOCK] if count % BLOCK else [])]
         return (np.array(starts)[:, None] + np.arange(BLOCK)).reshape(-1)
 
@@ -137,7 +138,7 @@ class Form:
 def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields: Fields) -> KernelUse:
     """The kernel's inner loop takes two vectors a turn where all runs have an even number of them."""
     w = block.filters.w[block.order].reshape(len(block.order), form.runs, -1)
-    values = w.shape[2]
+    count, values = block.filters.w.shape[0], w.shape[2]
     vectors = values // VECTOR
     loop = min(vectors, 1 if vectors % 2 or form.joined % 2 else 2)
     joined: Fields = (("joined", form.joined // loop if form.joined else 0),) if form.name == "window" else ()
@@ -149,6 +150,8 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
             ("kernel", form.kernel),
             ("depth", form.depth),
             ("dense", form.dense),
+            ("few", count < BLOCK),
+            ("ragged", count > BLOCK and count % BLOCK > 0),
             ("loop", loop),
             ("rest", values % VECTOR),
             ("pairs", site.output.geometry[1] > 1),
@@ -158,9 +161,10 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
             ("weights", site.keep("weights", pack_runs(w))),
             ("scale", site.keep("scale", block.scale)),
             *block.fields(op),
-            ("filters", block.filters.w.shape[0]),
+            *((("filters", count),) if count % BLOCK else ()),
+            *((("blocks", count // BLOCK),) if count >= BLOCK else ()),
+            *((("block_weights", BLOCK * form.runs * values),) if count > BLOCK and count % BLOCK else ()),
             ("turns", vectors // max(loop, 1)),
-            ("block_weights", BLOCK * form.runs * values),
             *joined,
             *fields,
         ),
@@ -244,7 +248,7 @@ def _table(rows: Iterator[Iterator[int]]) -> str:
 def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
     """Windows of 8n + 1 taps, as squares of odd sides are, near enough for 16-bit offsets."""
     window, odd, (kh, kw) = op.window, _odd_tap(site, op.window), op.window.kernel
-    plain = block.filters.w.shape[3] == 1 and block.filters.w.shape[0] == op.groups
+    plain = block.filters.w.shape[3] == 1 and block.filters.w.shape[0] == op.groups >= BLOCK
     made_for = kh * kw in range(LANES + 1, WIDEST + 1, LANES)
     if not (plain and made_for and odd is not None and _far(site, window) < GATHER_LIMIT):
         return None
@@ -260,6 +264,7 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
             ("cols", kw),
             ("odd", odd),
             ("padded", padded),
+            ("ragged", op.groups % BLOCK > 0),
             ("pairs", site.output.shape[1] > 1),
             ("row_lanes", _table(_lanes(window, odd, 0)) if padded else ""),
             ("col_lanes", _table(_lanes(window, odd, 1)) if padded else ""),
@@ -269,7 +274,8 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
             ("stream", stream),
             *block.fields(op),
             *window_fields(site, window),
-            ("channels", op.groups),
+            *((("channels", op.groups),) if op.groups % BLOCK else ()),
+            ("blocks", op.groups // BLOCK),
             ("x_zero", op.x_zero),
             *((("inner_begin", inner[0]), ("inner_end", inner[1])) if padded else ()),
         ),
