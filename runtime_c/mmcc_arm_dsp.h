@@ -58,7 +58,14 @@ static inline int32_t mmcc_dsp_scale_high(int32_t a, uint32_t pair, int32_t sum)
     return result;
 }
 
-/* result = value >> right, saturated to int8; right is a constant of 1 to 31. */
+static inline int8_t mmcc_dsp_saturate(int32_t value)
+{
+    int32_t result;
+    __asm__("ssat %0, #8, %1" : "=r"(result) : "r"(value));
+    return (int8_t)result;
+}
+
+/* The same for value >> right, where right is a constant of 1 to 31. */
 #define MMCC_DSP_NARROW(result, value, right) __asm__("ssat %0, #8, %1, asr %2" : "=r"(result) : "r"(value), "I"(right))
 
 static inline uint32_t mmcc_dsp_word(const int8_t *from)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmcc.codegen.layers import Site, variant_layer
-from mmcc.codegen.layers.conv_int8 import row_bound, window_fields
+from mmcc.codegen.layers.conv_int8 import window_fields
 from mmcc.codegen.layers.dsp import VARIANT
 from mmcc.codegen.layers.epilogue import Fields
 from mmcc.codegen.layers.reduce_int8 import channel_axes, pixel_axes
@@ -17,6 +17,7 @@ from mmcc.ops.window import Window
 
 HALF = 16
 FEW = 9  # taps of a window that are spelled out
+ROWS = 8  # of a window that one kernel is made for; above these, for the exact number
 WIDEST = 2**15  # what a 16-bit sum must stay below
 
 
@@ -52,10 +53,11 @@ def add_int8(op: AddInt8, site: Site) -> KernelUse | None:
         ("high_pair", pair(*highs)),
         ("start_low", constant & 0xFFFF),
         ("start_high", start_high),
+        ("right", right),
         ("channels", site.output.geometry[2]),
         *limits(op.low, op.high),
     )
-    return KernelUse("add_dsp", (("right", right), ("full", (op.low, op.high) == (-128, 127))), fields)
+    return KernelUse("add_dsp", (("full", (op.low, op.high) == (-128, 127)),), fields)
 
 
 @variant_layer(VARIANT, AveragePoolInt8)
@@ -86,14 +88,14 @@ def _pool(
     rounding = (1 << (right - 1)) + op.y_zero * (1 << right)
     if (multiplier * span >> HALF) + abs(rounding) >= 2**31:
         return None
-    few = (rows, cols) if rows * cols <= FEW else (0, 0)
+    few = (rows, cols) if min(rows, cols) > 1 and rows * cols <= FEW else (0, 0)
     return KernelUse(
         "pool_dsp",
         (
-            ("right", right),
+            ("right", right if few[0] else 0),
             ("full", (op.low, op.high) == (-128, 127)),
             ("kernel", few),
-            ("rows", row_bound(rows)),
+            ("rows", few[0] or max(rows, ROWS)),
         ),
         (
             ("x", site.inputs[0].where()),
@@ -101,6 +103,7 @@ def _pool(
             *window_fields(site, window),
             ("multiplier", int(np.int32(multiplier))),
             ("rounding", rounding),
+            ("right", right),
             *limits(op.low, op.high),
             ("channels", channels),
             ("kernel_rows", rows),

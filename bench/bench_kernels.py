@@ -1,18 +1,24 @@
-"""Instructions of single kernels on emulated targets: one layer a firmware, its result compared with numpy.
+"""Instructions of single kernels on emulated targets, beside CMSIS-NN's: a layer a firmware, results checked.
 
-    python bench/kernels.py [--target cortex-m4] [--portable] [--profile] [NAME ...]
+    python bench/bench_kernels.py [--targets cortex-m3,cortex-m4] [--json FILE] [--portable]
+    python bench/bench_kernels.py --all [--profile] [--targets cortex-m4] [NAME ...]
 
-Names choose cases that contain one of them. Code is what the kernel's object file holds.
+The first form prints the layers that CMSIS-NN was measured on, a column for each target: our instructions for
+one multiply-accumulate (or element), CMSIS-NN's in parentheses, and an x where a goal is missed. The second
+goes through many layers of real networks; names choose those that contain one of them. Code is what the
+kernels' object file holds. Weights are spread as trained ones are.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from elftools.elf.elffile import ELFFile
@@ -26,6 +32,8 @@ from mmcc.codegen.lower import lower
 from mmcc.ir.graph import DType, Graph, Node, Port, Tensor, geometry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import Lookup
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.requantize import multipliers_and_shifts
@@ -33,6 +41,7 @@ from mmcc.ops.softmax import SoftmaxInt8, exp_table
 from mmcc.ops.window import Window
 from mmcc.qemu import FirmwareRun, build_firmware, run_firmware
 from mmcc.target import Target, load_target
+from op_cases_float import conv as float_conv
 from op_cases_int8 import CONSTANTS, add, conv, dense, int8, mean, mul, transposed
 
 NAME = "k"
@@ -180,6 +189,75 @@ def plan_of(graph: Graph) -> Plan:
     return Plan((Group((0,)),), frozenset(), tuple(buffers), slots, places)
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A layer that CMSIS-NN was measured on: its figures and our goals, instructions a unit by target."""
+
+    make: Callable[[], OpCase]
+    cmsis: dict[str, float]
+    goals: dict[str, float]
+
+
+def _float_conv() -> OpCase:
+    return float_conv("float conv 3x3", (16, 16, 32), 32, same(3))
+
+
+def _average_2x2() -> OpCase:
+    table = multipliers_and_shifts(np.array([0.9 / 4]))
+    op = AveragePoolInt8(Window((2, 2), (2, 2)), -128, -128)
+    return OpCase("average pool 2x2", op, (int8(rng_of("average 2x2"), 16, 16, 32), *table), CONSTANTS)
+
+
+REFERENCES = (
+    Reference(
+        ordinary("conv 3x3", 16, 16, 32, 32),
+        {"cortex-m3": 2.87, "cortex-m4": 1.93, "cortex-m55": 0.256},
+        {"cortex-m3": 2.6, "cortex-m4": 1.25},
+    ),
+    Reference(
+        point("conv 1x1", 16, 16, 64, 64),
+        {"cortex-m3": 3.08, "cortex-m4": 2.06, "cortex-m55": 0.393},
+        {"cortex-m3": 2.6, "cortex-m4": 1.25},
+    ),
+    Reference(
+        depthwise("depthwise 3x3", 16, 16, 64),
+        {"cortex-m3": 9.67, "cortex-m4": 8.04, "cortex-m55": 2.33},
+        {"cortex-m3": 7.0, "cortex-m4": 3.2},
+    ),
+    Reference(
+        lambda: dense("dense", (256,), 128),
+        {"cortex-m3": 3.52, "cortex-m4": 2.07, "cortex-m55": 0.202},
+        {"cortex-m3": 2.8, "cortex-m4": 1.3},
+    ),
+    Reference(
+        ordinary("conv 3x3 first", 32, 32, 3, 16),
+        {"cortex-m3": 5.50, "cortex-m4": 4.77, "cortex-m55": 1.42},
+        {"cortex-m3": 4.0, "cortex-m4": 2.2},
+    ),
+    Reference(
+        lambda: add("add", (16, 16, 32), (16, 16, 32)),
+        {"cortex-m3": 84.0, "cortex-m4": 81.0, "cortex-m55": 13.8},
+        {"cortex-m3": 40.0, "cortex-m4": 20.0},
+    ),
+    Reference(_average_2x2, {"cortex-m4": 9.8}, {"cortex-m3": 6.0, "cortex-m4": 3.0}),
+    Reference(_average, {"cortex-m4": 9.8}, {"cortex-m3": 6.0, "cortex-m4": 3.0}),
+    Reference(_float_conv, {}, {"cortex-m4": 2.0}),
+)
+for _reference in REFERENCES:  # M7 and M33 are within 2 % of M4
+    for _figures in (_reference.cmsis, _reference.goals):
+        if "cortex-m4" in _figures:
+            _figures |= dict.fromkeys(("cortex-m7", "cortex-m33"), _figures["cortex-m4"])
+
+
+def trained(case: OpCase) -> OpCase:
+    """The case with weights spread as trained ones are: a bell, its tails at the limits of int8."""
+    if not isinstance(case.op, ConvInt8 | DenseInt8):
+        return case
+    w = rng_of(f"{case.name} weights").normal(0, 36, case.inputs[1].shape)
+    w = np.clip(np.round(w), -127, 127).astype(np.int8)
+    return replace(case, inputs=(case.inputs[0], w, *case.inputs[2:]))
+
+
 def measure(case: OpCase, target: Target, folder: Path, profile: bool) -> Row:
     """Build, run, compare."""
     graph = graph_of(case)
@@ -217,27 +295,68 @@ def code_bytes(path: Path) -> int:
         return sum(s["sh_size"] for s in sections if s.name.startswith(".text"))
 
 
+def run_case(case: OpCase, target: Target, profile: bool) -> Row:
+    """Measure in a folder that is then removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(trained(case), target, Path(folder), profile)
+
+
+def show_references(targets: list[Target]) -> list[dict[str, Any]]:
+    """The table beside CMSIS-NN, and its figures."""
+    print(f"{'instructions a unit (CMSIS-NN)':<44}" + "".join(f"{target.name:>22}" for target in targets))
+    table: list[dict[str, Any]] = []
+    for reference in REFERENCES:
+        case, cells = reference.make(), list[str]()
+        for target in targets:
+            row = run_case(case, target, profile=False)
+            each = row.instructions / row.units
+            cmsis, goal = reference.cmsis.get(target.name), reference.goals.get(target.name)
+            missed = " x" if goal is not None and each > goal else "  "
+            cells.append(f"{each:.3g} ({cmsis:g}){missed}" if cmsis else f"{each:.3g}{missed}")
+            table.append(asdict(row) | {"target": target.name, "each": each, "cmsis_nn": cmsis, "goal": goal})
+        print(
+            f"{case.name:<20} {row.shape:<18} {row.unit:<4}" + "".join(f"{c:>22}" for c in cells), flush=True
+        )
+    return table
+
+
+def show_all(targets: list[Target], names: list[str], profile: bool) -> list[dict[str, Any]]:
+    """Many layers, one after the other."""
+    table: list[dict[str, Any]] = []
+    print(f"{'kernel':<28} {'input, output':<24} {'instructions':>13} {'units':>11}  each     code")
+    for make in CASES:
+        case = make()
+        if names and not any(name in case.name for name in names):
+            continue
+        for target in targets:
+            row = run_case(case, target, profile)
+            each = f"{row.instructions / row.units:6.2f}/{row.unit}"
+            counts = f"{row.instructions:>13,} {row.units:>11,} {each} {row.code:>6}"
+            print(f"{row.name:<28} {row.shape:<24} {counts}", flush=True)
+            table.append(asdict(row) | {"target": target.name})
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--target", default="cortex-m4")
+    parser.add_argument("--targets", default="cortex-m3,cortex-m4,cortex-m55", help="names with commas")
+    parser.add_argument("--all", action="store_true", help="many layers of real networks")
     parser.add_argument("--portable", action="store_true", help="plain C, whatever the target has besides")
     parser.add_argument(
         "--profile", action="store_true", help="executed instructions by function and mnemonic"
     )
+    parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("names", nargs="*")
     arguments = parser.parse_args()
-    target = load_target(arguments.target)
+    targets = [load_target(name) for name in arguments.targets.split(",")]
     if arguments.portable:
-        target = replace(target, kernels=("portable",))
-    print(f"{'kernel':<28} {'input, output':<24} {'instructions':>13} {'units':>11}  each     code")
-    for make in CASES:
-        case = make()
-        if arguments.names and not any(name in case.name for name in arguments.names):
-            continue
-        with tempfile.TemporaryDirectory() as folder:
-            row = measure(case, target, Path(folder), arguments.profile)
-        each = f"{row.instructions / row.units:6.2f}/{row.unit}"
-        print(f"{row.name:<28} {row.shape:<24} {row.instructions:>13,} {row.units:>11,} {each} {row.code:>6}")
+        targets = [replace(target, kernels=("portable",)) for target in targets]
+    if arguments.all or arguments.names:
+        table = show_all(targets, arguments.names, arguments.profile)
+    else:
+        table = show_references(targets)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":
