@@ -105,12 +105,12 @@ def main() -> None:
 )
 @click.option(
     "--ram",
-    help="Limit of RAM for everything: arena, context, static data, stack. E.g. 256K; or min: as little as can be.",
+    help="Limit of RAM for all: arena, context, static data, stack. 256K; or min: as little as can be.",
 )
 @click.option(
     "--recompute",
     type=click.FloatRange(1.0, 10.0),
-    help="Work at most, in multiples of the model's, if that saves RAM [default: 2 with --ram N, 1 with min].",
+    help="Work at most, in multiples of the model's, to save RAM [default: 2 with --ram N, 1 with min].",
 )
 @click.option("--flash", help="Limit of flash: weights, tables, code.")
 @click.option("--name", default="", help="Prefix of all C symbols [default: from the file's name].")

@@ -32,6 +32,7 @@ from mmcc.ir.plan import Plan
 from mmcc.ir.program import Program
 from mmcc.package import FOLDER, Package, is_package, load_package
 from mmcc.passes import optimize
+from mmcc.passes.check import check_final
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.check import check_plan
 from mmcc.planner.explain import does_not_fit
@@ -39,7 +40,7 @@ from mmcc.planner.fuse import best_plan
 from mmcc.planner.request import PlanRequest
 from mmcc.report import Figures, Report, count_macs, make_report, render_text
 from mmcc.sizes import readable
-from mmcc.target import Target, load_target
+from mmcc.target import Target, list_targets, load_target
 from mmcc.toolchain import Footprint, compile_objects, measure
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
@@ -156,6 +157,8 @@ def load_graph(model: Path, options: CompileOptions, progress: Progress = _silen
     graph = optimize(imported, float_io=options.float_io)
     if options.io in ("rows", "rows-again"):
         graph = stream_ports(graph, again=options.io == "rows-again")
+    faults = check_final(graph)
+    assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
     if options.dump:
         _dump(options.dump, "2-optimized.txt", str(graph))
     return graph
@@ -366,7 +369,7 @@ def _record(job: _Job, built: _Built) -> None:
     used = {name: graph.tensors[name] for name in (port.tensor for port in ports)}
     package = Package(
         name=job.prefix,
-        target=options.target,
+        target=_lasting(options.target),
         model=str(job.model.resolve()),
         sha256=built.report["model"]["sha256"],
         ram=options.ram,
@@ -379,6 +382,7 @@ def _record(job: _Job, built: _Built) -> None:
         outputs=graph.outputs,
         views={name: view_of(graph, plan, name) for name in plan.slots},
         memories=_memories(program, len(generated.values["streams"])),
+        files=tuple(sorted(path.name for path in made.iterdir() if path.is_file())),
     )
     package.save(made)
     for kind, on_heap in (("host", True), ("firmware", False)):
@@ -387,6 +391,11 @@ def _record(job: _Job, built: _Built) -> None:
     host = load_target("host")
     if job.target.kernels != host.kernels:
         _write_twin(job, built.plan, host)
+
+
+def _lasting(target: str) -> str:
+    """A target's name, or the path of its file from wherever it is asked for later."""
+    return target if target in list_targets() else str(Path(target).resolve())
 
 
 def _write_twin(job: _Job, plan: Plan, host: Target) -> None:
@@ -421,17 +430,26 @@ def _existing_parent(out: Path) -> Path:
 
 
 def _replace(made: Path, out: Path) -> None:
-    """Put the finished folder in place of the old one; what else lies in the old one is not kept."""
+    """Put the finished folder in place of the old one; files there that mmcc did not write are kept."""
     out = out.absolute()
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         old = made.with_name("old")
         if out.exists():
+            _keep_others(out, made)
             out.rename(old)
         made.chmod(0o755)
         made.rename(out)
     except OSError as error:
         raise CompileError("MM006", f"{out} cannot be written: {error}", exit=Exit.USAGE) from error
+
+
+def _keep_others(out: Path, made: Path) -> None:
+    """Take over from the old folder what was not generated."""
+    written = set(load_package(out).files) | {FOLDER} if is_package(out) else set[str]()
+    for path in out.iterdir():
+        if path.name not in written and not (made / path.name).exists():
+            shutil.move(path, made / path.name)
 
 
 def _dump(folder: Path, name: str, text: str) -> None:

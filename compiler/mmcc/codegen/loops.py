@@ -55,9 +55,7 @@ class _Pulled:
 
     def _pulls(self, index: int, row: str, rows: int) -> tuple[Stmt, ...]:
         """Make the rows that rows `row` .. `row + rows - 1` of a node need."""
-        return tuple(
-            self._until(need.producer, _bound(need, index, row, rows)) for need in self.needs[index]
-        )
+        return tuple(self._until(need.producer, _bound(need, index, row, rows)) for need in self.needs[index])
 
     def _until(self, index: int, bound: str) -> Stmt:
         """Make rows of a node, one at a time, until there are so many."""

@@ -11,8 +11,8 @@ PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 def pixels_at_once(graph: Graph) -> dict[int, int]:
     """By node: it makes so many pixels at a time, left to right, and reads just their windows for them.
 
-    A kernel that goes over a row several times (groups, blocks of channels outside the loop over pixels) is none
-    of these.
+    A kernel that goes over a row several times (groups, blocks of channels outside the loop over pixels) is
+    none of these.
     """
     return {
         index: PIXELS

@@ -171,9 +171,7 @@ def _build(problem: Problem, capacity: int) -> _Model | None:
         lives = [model.new_fixed_size_interval_var(item.lo, item.hi - item.lo, "") for item in problem.items]
         model.add_no_overlap_2d(lives, intervals)
     for section in [] if crowded else groups:
-        free = {
-            frozenset((p.output, p.input)) for p in problem.pairs if {p.output, p.input} <= section
-        }
+        free = {frozenset((p.output, p.input)) for p in problem.pairs if {p.output, p.input} <= section}
         for clique in [sorted(section)] if not free else cliques(sorted(section), free):
             model.add_no_overlap([intervals[k] for k in clique])
     for pair in problem.pairs:

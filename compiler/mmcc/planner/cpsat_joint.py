@@ -1,4 +1,4 @@
-"""Groups and offsets chosen together with CP-SAT, where the best path's bound is not reached by placing it."""
+"""Groups and offsets chosen together with CP-SAT, where the best path is placed above its bound."""
 
 from __future__ import annotations
 

@@ -292,7 +292,9 @@ class Footprint:
         ends = [time for span in self.spans for time in span if 0 <= time < NEVER]
         every = self._moments()
         some = every[:: max(1, len(every) // SAMPLES)]
-        return self._most(np.unique(np.concatenate((self._line.times[self.last], ends, some)).astype(np.int64)))
+        return self._most(
+            np.unique(np.concatenate((self._line.times[self.last], ends, some)).astype(np.int64))
+        )
 
     @cached_property
     def tight(self) -> int:
@@ -328,11 +330,11 @@ class Footprint:
     def _between(self) -> int:
         """Bytes that an output, an input and things that are all alive together need.
 
-        Whatever is between the output below and the input above starts so far above the output's start, and
-        ends so far below the input's end; whatever is outside them adds all its bytes. So a set of things needs
-        its bytes, and the least of those first distances and the least of the second; or, if nothing is between
-        them, what the two need alone. (If the input is below the output, what is below the input or above the
-        output adds up to as much.)
+        Whatever is between the output below and the input above starts so far above the output's start,
+        and ends so far below the input's end; whatever is outside them adds all its bytes. So a set of
+        things needs its bytes, and the least of those first distances and the least of the second; or, if
+        nothing is between them, what the two need alone. (If the input is below the output, what is below
+        the input or above the output adds up to as much.)
         """
         items, apart = self.items
         distance = {(pair.lower, pair.upper): pair.distance for pair in apart}

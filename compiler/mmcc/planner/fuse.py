@@ -118,11 +118,12 @@ class _Search:
     def _within(self, table: Table, limit: int) -> Placed | None:
         """The cheapest path that can be placed within the limit; those of smaller groups are tried too."""
         low, level = table.least(self._macs), limit
+        placed = self._place(table, table.cheapest(level, self._macs), limit)
         for _ in range(TRIES):
-            placed = self._place(table, table.cheapest(level, self._macs), limit)
             if placed.placement.peak <= limit:
                 return placed
-            level = max(low, level - max(1, (limit - low) // (TRIES - 1)))
+            level = max(low, level - max(1, (limit - low) // TRIES))
+            placed = self._place(table, table.cheapest(level, self._macs), limit)
         together, _ = self._together(table, placed, low)
         return together if together.placement.peak <= limit else None
 
@@ -148,9 +149,7 @@ class _Search:
         inside = [b for b in buffers if b.tiers == request.tiers]
         request.say(f"{len(path)} groups within {goal} bytes; placing {len(inside)} buffers")
         effort = request.effort * PLACING
-        placement = place(
-            inside, overlaps, goal, effort=effort, seed=request.seed, progress=request.progress
-        )
+        placement = place(inside, overlaps, goal, effort=effort, seed=request.seed, progress=request.progress)
         return Placed(path, buffers, overlaps, placement)
 
     def _together(self, table: Table, placed: Placed, bound: int) -> tuple[Placed, int]:
@@ -164,7 +163,9 @@ class _Search:
         path, offsets = found
         buffers, overlaps = Builder(table.space, path).buffers()
         peak = max(offsets[b.name] + b.size for b in buffers if b.tiers == self._request.tiers)
-        return Placed(path, buffers, overlaps, Placement(offsets, peak, proved)), max(bound, min(proved, peak))
+        return Placed(path, buffers, overlaps, Placement(offsets, peak, proved)), max(
+            bound, min(proved, peak)
+        )
 
 
 def other_layouts(graph: Graph, request: PlanRequest, first: LayoutChoice) -> Iterator[LayoutChoice]:
@@ -214,7 +215,7 @@ class Table:
         enough = max(self._space.request.limit or 0, *(c.floor for c in path))
         for found in self._into.values():
             wide = [c for c in found if c.least > enough]
-            found += [narrow for c in wide for narrow in self._space.narrow(c) if narrow.least <= self._most]
+            found += [n for c in wide for n in self._space.narrow(c) if n.least <= self._most]
 
     def below(self, most: int) -> list[Candidate]:
         """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
@@ -258,7 +259,7 @@ class Table:
         return sum(map(self.macs, path))
 
     def cheapest(self, limit: int, most_macs: float) -> Path:
-        """The path of least cost whose groups need no more than `limit`; of least work if that does too much."""
+        """The path of least cost whose groups need at most `limit`, or of least work if it works too much."""
         while True:
             path = self._path(lambda so_far, c: so_far + self.cost(c), limit)
             if self._macs(path) > most_macs:
@@ -341,17 +342,13 @@ class Builder:
                 if item.root < 0 or footprint.inside >> item.root & 1:
                     kind = BufferKind.SCRATCH if item.root < 0 else BufferKind.RING
                     live = Span(step, step + 1)
-                    buffers.append(
-                        Buffer(name, kind, item.size, live, self._space.request.tiers, item.align)
-                    )
+                    buffers.append(Buffer(name, kind, item.size, live, self._space.request.tiers, item.align))
             seen: set[tuple[int, int]] = set()
             for pair in apart:
                 if (pair.upper, pair.lower) in seen:
                     continue
                 seen.add((pair.lower, pair.upper))
-                other = next(
-                    (p for p in apart if (p.lower, p.upper) == (pair.upper, pair.lower)), None
-                )
+                other = next((p for p in apart if (p.lower, p.upper) == (pair.upper, pair.lower)), None)
                 back = other.distance if other else pair.backward
                 overlaps.append(Overlap(step, names[pair.lower], names[pair.upper], pair.distance, back))
         return tuple(buffers), tuple(overlaps)

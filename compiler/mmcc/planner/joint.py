@@ -62,9 +62,7 @@ def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, i
     )
 
 
-def _local(
-    space: Space, path: tuple[Candidate, ...], offsets: tuple[tuple[int, ...], ...]
-) -> dict[str, int]:
+def _local(space: Space, path: tuple[Candidate, ...], offsets: tuple[tuple[int, ...], ...]) -> dict[str, int]:
     """Offsets of rings and scratch by buffer name."""
     from mmcc.planner.fuse import Builder
 

@@ -61,8 +61,8 @@ def reach(nest: Nest, read: int, in_size: int, out_size: int, pixels: int = 0) -
     """Bytes of its output row that a kernel may write while it still reads the first of the row's input.
 
     Two addresses are compared: what is written of the row by then, and what is read from then on, both from
-    where the row begins. A kernel that makes `pixels` at a time from left to right, and reads for them no more
-    than their windows, needs less than a whole row of room; so does one that goes element by element.
+    where the row begins. A kernel that makes `pixels` at a time from left to right, and reads for them no
+    more than their windows, needs less than a whole row of room; so does one that goes element by element.
     """
     if nest.is_elementwise_in(read) and out_size <= in_size:
         return 0

@@ -1,4 +1,4 @@
-"""The calls of a group in order, for the checker: worked out from Nests alone, apart from the planner's walk."""
+"""The calls of a group in order, for the checker: worked out from Nests, apart from the planner's walk."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Order:
         return held.get(name, Span(0, geometry(self._graph.tensors[name].shape)[1]))
 
     def _sources(self, index: int, rows: Span, group: Group) -> dict[int, int]:
-        """Nodes of the group that some rows of a node need, in operand order, and up to which of their rows."""
+        """Nodes of the group that some rows of a node need, in operand order, and up to which rows."""
         found: dict[int, int] = {}
         node = self._graph.nodes[index]
         for read, access in enumerate(self.nest(index).reads):

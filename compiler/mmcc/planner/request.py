@@ -24,10 +24,12 @@ class PlanRequest:
     external_outputs: bool = False
     align: int = 4  # of every buffer; elements larger than this align to themselves
     scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node: bytes its kernel works in
-    pixels: Mapping[int, int] = field(default_factory=dict[int, int])  # by node: made at a time, left to right
+    pixels: Mapping[int, int] = field(
+        default_factory=dict[int, int]
+    )  # by node: made at a time, left to right
     accumulators: Mapping[int, int] = field(default_factory=dict[int, int])  # by node that can: bytes of it
     fuse: bool = True  # nodes may run together, row by row
-    recompute: float = 1.0  # work of a plan at most, in multiples of the model's; above 1 groups may use strips
+    recompute: float = 1.0  # work at most, in multiples of the model's; above 1 groups may use strips
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # instructions; see cost.py
     backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
     tiers: tuple[str, ...] = ("sram",)  # where buffers may be, best first

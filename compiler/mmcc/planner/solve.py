@@ -55,7 +55,8 @@ def plan(graph: Graph, request: PlanRequest) -> Plan:
 def least_plan(graph: Graph, request: PlanRequest) -> Plan:
     """The plan with the least peak, whatever the limit."""
     start = time.perf_counter()
-    return replace(plan_alone(graph, request, best_layout(graph, request)), seconds=time.perf_counter() - start)
+    made = plan_alone(graph, request, best_layout(graph, request))
+    return replace(made, seconds=time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True)

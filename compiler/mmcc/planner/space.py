@@ -1,7 +1,7 @@
 """All ways to cut a graph into groups: steps between sets of finished units, each with what it needs.
 
 A plan is a path from the empty set to the set of all units. Every step adds a group: units that all feed the
-last one of them. For a chain the sets are its beginnings; branches can be done in any order, so there are more.
+last one of them. For a chain the sets are its beginnings; branches can be done in any order: more sets.
 """
 
 from __future__ import annotations
@@ -54,9 +54,7 @@ class Space:
         self.complete, self.sets = self._sets()
         self.all = (1 << len(self.model.units)) - 1
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
-        self._alone = [
-            Timeline(k, {k: np.arange(unit.steps)}) for k, unit in enumerate(self.rows.alone)
-        ]
+        self._alone = [Timeline(k, {k: np.arange(unit.steps)}) for k, unit in enumerate(self.rows.alone)]
         self._lines: dict[tuple[object, ...], Timeline] = {}
 
     def footprint(self, candidate: Candidate) -> Footprint:
@@ -176,4 +174,3 @@ class Space:
                     prefixes.append(prefixes[-1] | 1 << unit)
                 return False, tuple(prefixes)
         return True, tuple(found)
-

@@ -1,4 +1,4 @@
-"""Columns that the units of a group compute when it runs in vertical strips; those at the seams are made twice."""
+"""Columns that units compute when a group runs in vertical strips; those at the seams are made twice."""
 
 from __future__ import annotations
 
@@ -128,11 +128,11 @@ class Strips:
 
 
 def _from_here(values: list[int]) -> Ints:
-    return np.minimum.accumulate(np.array(values)[::-1])[::-1]
+    return np.minimum.accumulate(np.array(values, np.int64)[::-1])[::-1]
 
 
 def _up_to(values: list[int]) -> Ints:
-    return np.maximum.accumulate(np.array(values))
+    return np.maximum.accumulate(np.array(values, np.int64))
 
 
 def _even(low: NDArray[np.float64], high: NDArray[np.float64], count: int) -> list[int]:

@@ -20,11 +20,11 @@ _NEVER_RAN = np.zeros(0, np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
-    """Times of the steps of every unit that ran; they only count."""
+    """Times of the steps of every unit that ran; they only count. `stores` is what users keep with it."""
 
     last: int
     times: dict[int, Ints]
-    stores: dict[tuple[int, ...], object] = field(default_factory=dict[tuple[int, ...], object])  # kept by users
+    stores: dict[tuple[int, ...], object] = field(default_factory=dict[tuple[int, ...], object])
 
     def done(self, unit: int, at: Ints) -> Ints:
         """How many steps of a unit come before each of some times."""
@@ -82,9 +82,7 @@ def first_needed(line: Timeline, reads: Iterable[tuple[int, Read]], at: Ints, en
     return low
 
 
-def ring_depth(
-    line: Timeline, writers: Sequence[int], reads: Sequence[tuple[int, Read]], height: int
-) -> int:
+def ring_depth(line: Timeline, writers: Sequence[int], reads: Sequence[tuple[int, Read]], height: int) -> int:
     """Rows that a ring must have: from the oldest that is still needed to the one just made."""
     depth = 1
     for unit in writers:

@@ -214,7 +214,7 @@ def strip_columns(graph: Graph, group: Group, columns: Span) -> dict[str, Span]:
 
 
 def fit(counts: Sequence[int]) -> tuple[int, int, int] | None:
-    """(a, b, c) with counts[r] = min((a * r + b) / c, most of them) for every r, if such numbers are found."""
+    """(a, b, c) with counts[r] = min((a * r + b) / c, the most) for every r, if such numbers are found."""
     most, rows = max(counts), np.arange(len(counts))
     wanted = np.array(counts)
     if min(counts) == most:

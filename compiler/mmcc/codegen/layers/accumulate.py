@@ -82,7 +82,13 @@ def _shared(site: Site, sums: View) -> Fields:
 
 
 def _int8(
-    site: Site, sums: View, count: int, x_zero: int, scale: tuple[Any, Any], y_zero: int, clamp: tuple[int, int]
+    site: Site,
+    sums: View,
+    count: int,
+    x_zero: int,
+    scale: tuple[Any, Any],
+    y_zero: int,
+    clamp: tuple[int, int],
 ) -> KernelUse:
     bound = count * max(127 - x_zero, x_zero + 128)
     check_accumulator(2 * bound, site)
