@@ -178,16 +178,24 @@ def compile_command(
     if as_json:
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
-        _show_compiled(result.report, folder)
+        _show_compiled(result.report, folder, least)
 
 
-def _show_compiled(report: dict[str, Any], folder: Path) -> None:
+def _proof(plan: dict[str, Any], least: bool) -> str:
+    """What is known of the arena's size."""
+    if not least and any(len(group) > 1 for group in plan["groups"]):
+        return "fused to keep the limit; --ram min may need less"
+    if not plan["proved_optimal"]:
+        return f"best found, none below {plan['bound']:,}"
+    return "proved least" if least else "proved least layer by layer; --ram min may need less"
+
+
+def _show_compiled(report: dict[str, Any], folder: Path, least: bool) -> None:
     ram, flash, plan = report["ram"], report["flash"], report["plan"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
-    proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
     rows = [
         ("RAM", f"{readable(ram['total'])} bytes{limit}"),
-        ("  arena", f"{ram['arena']:,}  ({proof})"),
+        ("  arena", f"{ram['arena']:,}  ({_proof(plan, least)})"),
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
         ("  stack", f"{ram['stack']:,}  (worst case, from the call graph)"),

@@ -38,6 +38,7 @@ class Package:
     outputs: tuple[Port, ...]
     views: Mapping[str, View]
     memories: Mapping[str, int]
+    files: tuple[str, ...]  # that were generated
 
     def save(self, folder: Path) -> None:
         """Write the record below `folder`, hidden from version control."""
@@ -61,6 +62,7 @@ class Package:
                 k: [v.memory, v.offset, v.row_stride, v.col_stride, v.rows] for k, v in self.views.items()
             },
             "memories": dict(self.memories),
+            "files": list(self.files),
         }
         (folder / FOLDER / "package.json").write_text(json.dumps(record, indent=1) + "\n")
 
@@ -92,7 +94,8 @@ def _package_in(raw: dict[str, Any]) -> Package:
     tensors = {name: _tensor_in(name, value) for name, value in raw.pop("tensors").items()}
     inputs, outputs = (tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs"))
     views = {name: View(*value) for name, value in raw.pop("views").items()}
-    return Package(**raw, tensors=tensors, views=views, inputs=inputs, outputs=outputs)
+    files = tuple(raw.pop("files"))
+    return Package(**raw, files=files, tensors=tensors, views=views, inputs=inputs, outputs=outputs)
 
 
 def is_package(folder: Path) -> bool:

@@ -31,6 +31,7 @@ from mmcc.target import Target
 
 WEIGHTS = "weights"
 STREAMS = "streams"
+STREAM_KERNELS = ("read_rows", "write_rows")
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 # only where a kernel says that it needs them
 KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h", "mmcc_arm_dsp.h", "mmcc_simd.h", "mmcc_floats.h")
@@ -406,6 +407,8 @@ class _Body:
         upper = self.prefix.upper()
         before, after = f"{upper}_BEFORE({step.nodes[0]})", f"{upper}_AFTER({step.nodes[-1]})"
         body = [before, *self.lines(step.body), after]
+        if any(self.kernel_of[f"n{call.node}"].template in STREAM_KERNELS for call in _calls(step)):
+            body.append("if (context->streams.failed != 0) { return MMCC_ERROR_STREAM; }")
         if any(isinstance(statement, Count | Table) for statement in step.body):
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]
