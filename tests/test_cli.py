@@ -306,3 +306,32 @@ def test_the_generic_target_names_the_specific_ones(tmp_path):
     result = run("compile", saved(conv_model(), tmp_path), "-o", tmp_path / "out", "-t", "cortex-m")
     assert result.exit_code == 0, result.output
     assert "cortex-m55" in result.output
+
+
+def test_a_user_s_own_file_survives_a_new_compile(tmp_path):
+    path, out = saved(conv_model(), tmp_path), tmp_path / "out"
+    assert run("compile", path, "-o", out).exit_code == 0
+    (out / "notes.txt").write_text("mine")
+    assert run("compile", path, "-o", out, "--name", "other").exit_code == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "model.h").exists()
+    (out / ".mmcc" / "package.json").write_text("{}")
+    assert run("compile", path, "-o", out).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["all", "help", "m", "test", "install"])
+def test_names_that_build_tools_reserve(name, tmp_path):
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(), tmp_path, f"{name}.onnx"), "-o", out).exit_code == 0
+    result = run("verify", out, "--json", "--samples", "1")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_target_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "board.toml").write_text('same_as = "cortex-m4"\n')
+    path = saved(conv_model(), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("compile", path, "-o", "out", "-t", "./board.toml").exit_code == 0
+    monkeypatch.chdir("/")
+    result = run("verify", tmp_path / "out", "--on", "qemu", "--json", "--samples", "1")
+    assert result.exit_code == 0, result.output

@@ -98,6 +98,14 @@ def _package_in(raw: dict[str, Any]) -> Package:
     return Package(**raw, files=files, tensors=tensors, views=views, inputs=inputs, outputs=outputs)
 
 
+def generated_files(folder: Path) -> frozenset[str] | None:
+    """Names of the files that mmcc wrote into `folder`; None if its record does not say."""
+    try:
+        return frozenset(json.loads((folder / FOLDER / "package.json").read_text())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
 def is_package(folder: Path) -> bool:
     """True if mmcc wrote this folder, so that it may be replaced."""
     return (folder / FOLDER / "package.json").is_file()

@@ -30,7 +30,7 @@ from mmcc.host import HostModel, build_shared
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import Program
-from mmcc.package import FOLDER, Package, is_package, load_package
+from mmcc.package import FOLDER, Package, generated_files, is_package, load_package
 from mmcc.passes import optimize
 from mmcc.passes.check import check_final
 from mmcc.passes.stream_ports import stream_ports
@@ -446,9 +446,9 @@ def _replace(made: Path, out: Path) -> None:
 
 def _keep_others(out: Path, made: Path) -> None:
     """Take over from the old folder what was not generated."""
-    written = set(load_package(out).files) | {FOLDER} if is_package(out) else set[str]()
-    for path in out.iterdir():
-        if path.name not in written and not (made / path.name).exists():
+    written = generated_files(out)
+    for path in out.iterdir() if written is not None else ():
+        if path.name != FOLDER and path.name not in written and not (made / path.name).exists():
             shutil.move(path, made / path.name)
 
 
