@@ -35,13 +35,17 @@ def _rounded(count: int, x_zero: int, multiplier: int, shift: int) -> int:
 
 def _ending(
     site: Site, op: AveragePoolInt8 | MeanInt8, scale: tuple[int, int], count: int
-) -> tuple[Options, Fields]:
-    """Options and fields for one scale: its multiplier and shift."""
+) -> tuple[Options, Fields] | None:
+    """Options and fields for one multiplier and shift and sums of `count` values, if lanes can do it."""
+    bound = count * max(127 - op.x_zero, op.x_zero + 128)
+    check_accumulator(2 * bound, site)
     fine = _rounded(count, op.x_zero, *scale)
-    low, high = ("low", op.low), ("high", op.high)
-    common: Fields = (("y_zero", op.y_zero), low, high)
+    common: Fields = (("y_zero", op.y_zero), ("low", op.low), ("high", op.high))
     if fine:
         return (("rounded", True),), (("multiplier", fine), *common)
+    tail = epilogue(bound, np.array([scale[0]]), np.array([scale[1]]), op.y_zero, (op.low, op.high))
+    if dict(tail.options)["requantize"] != "high":
+        return None
     return (("rounded", False),), (("multiplier", scale[0]), ("right", scale[1] - 32), *common)
 
 
@@ -65,11 +69,12 @@ def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse | None:
     """Windows that all have the same scale."""
     multiplier, shift = site.inputs[1].constant(), site.inputs[2].constant()
     (kh, kw), window = op.window.kernel, op.window
-    bound = kh * kw * max(127 - op.x_zero, op.x_zero + 128)
-    if len(multiplier) > 1 or kh * kw > MOST or not _narrow(bound, int(multiplier[0]), int(shift[0]), op):
+    if len(multiplier) > 1 or kh * kw > MOST:
         return None
-    check_accumulator(2 * bound, site)
-    options, fields = _ending(site, op, (int(multiplier[0]), int(shift[0])), kh * kw)
+    ending = _ending(site, op, (int(multiplier[0]), int(shift[0])), kh * kw)
+    if ending is None:
+        return None
+    options, fields = ending
     return KernelUse(
         "mve_average_pool_int8",
         (*options, *_spelled(site, window)),
@@ -77,23 +82,18 @@ def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse | None:
     )
 
 
-def _narrow(bound: int, multiplier: int, shift: int, op: AveragePoolInt8 | MeanInt8) -> bool:
-    """True if the high word of a product is enough."""
-    tail = epilogue(bound, np.array([multiplier]), np.array([shift]), op.y_zero, (op.low, op.high))
-    return dict(tail.options)["requantize"] == "high"
-
-
 @variant_layer("arm_mve", MeanInt8)
 def mean_int8(op: MeanInt8, site: Site) -> KernelUse | None:
     """Means of pixels; all channels stay."""
     shape = site.inputs[0].shape
     rows, cols = pixel_axes(shape, op.axes)
-    bound = rows * cols * max(127 - op.x_zero, op.x_zero + 128)
     inside = any(axis in op.axes and shape[axis] > 1 for axis in channel_axes(shape))
-    if inside or cols > MOST or rows * cols > 2**14 or not _narrow(bound, op.multiplier, op.shift, op):
+    if inside or cols > MOST or rows * cols > 2**14:
         return None
-    check_accumulator(2 * bound, site)
-    options, fields = _ending(site, op, (op.multiplier, op.shift), rows * cols)
+    ending = _ending(site, op, (op.multiplier, op.shift), rows * cols)
+    if ending is None:
+        return None
+    options, fields = ending
     return KernelUse(
         "mve_mean_int8",
         (*options, ("long", rows * cols > MOST)),
