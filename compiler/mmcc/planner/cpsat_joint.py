@@ -11,7 +11,7 @@ from ortools.sat.python import cp_model
 from mmcc.planner.cpsat import cliques
 from mmcc.planner.placement import Item
 
-PACE = 1.0  # the solver's deterministic seconds in one second of effort, which is about a second
+PACE = 0.1  # the solver's deterministic seconds in one second of effort, which is about a second
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmcc.planner.model import MemoryModel, bits
 from mmcc.planner.placement import cover
@@ -35,6 +37,24 @@ class Writer:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Lives:
+    """Times from which and to which each row of a store is held; in order, and apart from each other."""
+
+    begin: Ints
+    end: Ints
+
+    def holds(self, at: Ints) -> NDArray[np.bool_]:
+        """At each time, whether the store holds a row."""
+        row = np.searchsorted(self.begin, at, side="right") - 1
+        return (row >= 0) & (self.end[row] >= at)
+
+    def meets(self, other: Lives) -> bool:
+        """True if both hold a row at some time."""
+        row = np.searchsorted(other.begin, self.end, side="right") - 1
+        return bool(((row >= 0) & (other.end[row] >= self.begin)).any())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Store:
     """Bytes that roots share: `roots[0]` is the one they lie in, the others are computed in place of it."""
 
@@ -44,6 +64,7 @@ class Store:
     size: int
     depth: int  # rows, if it is a ring; 0 if it is whole
     line: int  # bytes of a row
+    lives: Lives | None  # where it is one row: it is free between a row's last use and the next row
 
     @property
     def root(self) -> int:
@@ -229,7 +250,20 @@ class Footprint:
             depth = 0 if depth == shape.height else depth
         size = depth * shape.line if depth else model.roots[top].bytes
         size = -(-size // model.roots[top].align) * model.roots[top].align
-        return Store(roots, tuple(writers), tuple(reads), size, depth, shape.line)
+        lives = self._lives(writers, reads) if depth == 1 else None
+        return Store(roots, tuple(writers), tuple(reads), size, depth, shape.line, lives)
+
+    def _lives(self, writers: Sequence[Writer], reads: Sequence[tuple[int, Read]]) -> Lives:
+        """When the rows of a ring of one row are in use; every writer makes every row."""
+        times = [self._line.times.get(writer.unit, NONE) for writer in writers]
+        rows = min(map(len, times))
+        begin = np.min([at[:rows] for at in times], axis=0)
+        end = np.max([at[:rows] for at in times], axis=0)
+        for unit, read in reads:
+            at = self._line.times.get(unit, NONE)
+            last = np.searchsorted(read.line[: len(at)], np.arange(rows), side="right") - 1
+            end = np.where(last >= 0, np.maximum(end, at[np.maximum(last, 0)]), end) if len(at) else end
+        return Lives(begin, end)
 
     def _lies_in(self, unit: int, top: int) -> int:
         """The unit whose output a unit's output lies in: its own, or that of a reader it is merged into."""
@@ -274,8 +308,8 @@ class Footprint:
 
     @cached_property
     def inner(self) -> int:
-        """Bytes of rings; a group with more units before these has them too."""
-        return sum(store.size for store in self.stores if self.inside >> store.root & 1)
+        """Bytes of rings that are always alive; a group with more units before these has them too."""
+        return sum(s.size for s in self.stores if self.inside >> s.root & 1 and s.lives is None)
 
     @property
     def outside(self) -> int:
@@ -287,14 +321,27 @@ class Footprint:
         """Bytes that the group needs at least, wherever things are placed; looks at some moments only."""
         if len(self._members) == 1:
             return self._stay + self._alone
-        if self.cut is not None:  # what a strip is done with, the next one needs again
-            return self._stay + sum(store.size for store in self.stores)
+        if self.cut is not None:
+            return self._stay + self._in_strips
         ends = [time for span in self.spans for time in span if 0 <= time < NEVER]
         every = self._moments()
         some = every[:: max(1, len(every) // SAMPLES)]
         return self._most(
             np.unique(np.concatenate((self._line.times[self.last], ends, some)).astype(np.int64))
         )
+
+    @property
+    def _in_strips(self) -> int:
+        """Bytes beside what stays; what a strip is done with, the next one needs again."""
+        short = [(s.lives, s.size) for s in self.stores if s.lives is not None]
+        total = sum(s.size for s in self.stores if s.lives is None)
+        if not short:
+            return total
+        at = np.concatenate([lives.begin for lives, _ in short])
+        held = np.zeros(len(at), np.int64)
+        for lives, size in short:
+            held[lives.holds(at)] += size
+        return total + int(held.max())
 
     @cached_property
     def tight(self) -> int:
@@ -320,6 +367,8 @@ class Footprint:
                 total += store.size - first_needed(self._line, store.reads, at, store.size)
             elif self._born >> store.root & 1:
                 total += self._grown(store, at)
+            elif store.lives is not None:
+                total[store.lives.holds(at)] += store.size
             else:
                 total[(at >= first) & (at <= until)] += store.size
         for unit in self.accumulators:
@@ -333,35 +382,39 @@ class Footprint:
         Whatever is between the output below and the input above starts so far above the output's start,
         and ends so far below the input's end; whatever is outside them adds all its bytes. So a set of
         things needs its bytes, and the least of those first distances and the least of the second; or, if
-        nothing is between them, what the two need alone. (If the input is below the output, what is below
-        the input or above the output adds up to as much.)
+        nothing is between them, what the two need alone. Each distance counts on its own in any case. (If
+        the input is below the output, what is below the input or above the output adds up to as much.)
         """
         items, apart = self.items
         distance = {(pair.lower, pair.upper): pair.distance for pair in apart}
         born = [k for k, i in enumerate(items) if i.root >= 0 and self._born >> i.root & 1]
         dying = [k for k, i in enumerate(items) if i.root >= 0 and self._dying >> i.root & 1]
-        rest = self._together([k for k in range(len(items)) if k not in born and k not in dying], distance)
-        most = sum(items[k].size for k in rest)
-        for out in born:
-            for into in dying:
-                head = {k: max(0, distance.get((out, k), items[out].size)) for k in rest}
-                room = {k: distance.get((k, into), items[k].size) - items[k].size for k in rest}
-                tail = {k: max(0, items[into].size + room[k]) for k in rest}
-                pair = max(0, distance.get((out, into), items[out].size) + items[into].size)
-                for a in set(head.values()):
-                    for b in set(tail.values()):
-                        size = sum(items[k].size for k in rest if head[k] >= a and tail[k] >= b)
-                        most = max(most, size + min(a + b, pair) if size else 0)
+        most = 0
+        for rest in self._together([k for k in range(len(items)) if k not in born and k not in dying]):
+            most = max(most, sum(items[k].size for k in rest))
+            for out, into in product(born, dying):
+                most = max(most, _stacked(items, distance, out, into, rest))
         return most - self.scratch
 
-    def _together(self, things: Sequence[int], distance: Mapping[tuple[int, int], int]) -> list[int]:
-        """Things of which no two may share a byte, greedily the largest first."""
-        items = self.items[0]
-        found: list[int] = []
-        for k in sorted(things, key=lambda k: -items[k].size):
-            if all((k, other) not in distance and (other, k) not in distance for other in found):
-                found.append(k)
-        return found
+    def _together(self, things: Sequence[int]) -> list[list[int]]:
+        """Sets of things of which no two may share a byte: all that is always alive, and rings at one time."""
+        items, apart = self.items
+        free = {frozenset((pair.lower, pair.upper)) for pair in apart if pair.distance <= 0}
+        always = [k for k in things if not any(k in pair and pair <= set(things) for pair in free)]
+        short = [k for k in things if k not in always]
+        sets = {
+            frozenset(k for k in short if k < len(self.stores) and self._alive(k, time))
+            for time in {int(t) for k in short if k < len(self.stores) for t in self._begins(k)}
+        }
+        return [[*always, *some] for some in sets or {frozenset[int]()}]
+
+    def _begins(self, store: int) -> Ints:
+        lives = self.stores[store].lives
+        return np.array([self.spans[store][0]]) if lives is None else lives.begin
+
+    def _alive(self, store: int, time: int) -> bool:
+        lives, (first, until) = self.stores[store].lives, self.spans[store]
+        return first <= time <= until if lives is None else bool(lives.holds(np.array([time]))[0])
 
     def _grown(self, store: Store, at: Ints) -> Ints:
         """At each time, the end of what is written or being written."""
@@ -409,7 +462,7 @@ class Footprint:
         pairs: list[Apart] = []
         for a in range(len(items)):
             for b in range(len(items)):
-                if a != b and self.cut is None:
+                if a != b:
                     distance = max(self._distance(items, spans, a, b), -items[b].size)
                     if distance < items[a].size:
                         step = max(items[a].align, items[b].align)
@@ -423,6 +476,12 @@ class Footprint:
     ) -> int:
         """How far above item `lower` item `upper` must start, if it starts above."""
         (first, _), (_, until) = spans[lower], spans[upper]
+        if max(lower, upper) < len(self.stores):
+            lives, others = self.stores[lower].lives, self.stores[upper].lives
+            if lives is not None and others is not None and not lives.meets(others):
+                return -NEVER
+        if self.cut is not None:
+            return items[lower].size
         if until < first:
             return -NEVER  # gone before the other begins
         lower_root, upper_root = items[lower].root, items[upper].root
@@ -475,3 +534,19 @@ class Footprint:
             return None
         over = self._shared.model.units[self.last].over
         return next((back for root, _, back in over if root == into.root), None)
+
+
+def _stacked(
+    items: Sequence[Item], distance: Mapping[tuple[int, int], int], out: int, into: int, rest: Sequence[int]
+) -> int:
+    """Bytes of an output, an input and things between them of which no two share a byte."""
+    head = {k: max(0, distance.get((out, k), items[out].size)) for k in rest}
+    room = {k: distance.get((k, into), items[k].size) - items[k].size for k in rest}
+    tail = {k: max(0, items[into].size + room[k]) for k in rest}
+    pair = max(0, distance.get((out, into), items[out].size) + items[into].size)
+    most = 0
+    for a in set(head.values()):
+        for b in set(tail.values()):
+            size = sum(items[k].size for k in rest if head[k] >= a and tail[k] >= b)
+            most = max(most, size + max(min(a + b, pair), a, b) if size else 0)
+    return most
