@@ -259,19 +259,12 @@ typedef struct {
                      " add r12, r12, r4\n str r12, [sp]\n ldr r4, [sp, #16]\n subs r4, r4, #1\n"                \
                      " str r4, [sp, #16]\n bne 1b\n add sp, sp, #28\n pop {r4-r11, pc}\n" ::: "memory")
 
-/* The rows of a window, and bytes from one column to the next: 0 for a row outside the image, whose values are all
- * the same. */
-typedef struct {
-    const int8_t *row[7];
-    int32_t step[7];
-} mmcc_dsp_rows;
-
 /* Columns to widen. Each call does four channels and moves on to the next four. */
 typedef struct {
     const int8_t *row[3]; /*  0: where the first column of each row is */
     uint32_t *to;         /* 12 */
     int32_t count;        /* 16: columns */
-    int32_t step[3];      /* 20 */
+    int32_t step[3];      /* 20: bytes from one column to the next; 0 for a row outside the image, all of one value */
     int32_t to_step;      /* 32: bytes from one widened column to the next */
 } mmcc_dsp_stretch;
 
@@ -281,6 +274,7 @@ typedef struct {
     int32_t first, behind; /* columns of their windows */
     int32_t from, to;      /* those within the image */
     int32_t stride, y_step, channels;
+    int32_t to_step;  /* bytes from one widened column to the next */
     uint32_t outside; /* a widened pair of values outside the image */
 } mmcc_dsp_span;
 
@@ -292,18 +286,18 @@ static inline void mmcc_dsp_set_span(mmcc_dsp_span *span, int32_t first, int32_t
     span->to = span->behind < width ? span->behind : width;
 }
 
-__attribute__((noinline, unused)) static void mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const mmcc_dsp_rows *rows,
-                                                                  int32_t first_row, const mmcc_dsp_span *span,
-                                                                  uint32_t *to, int32_t to_step)
+/* The next `count` rows of a window. */
+__attribute__((noinline, unused)) static void mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const int8_t *const *rows,
+                                                                  const int32_t *steps, int32_t count,
+                                                                  const mmcc_dsp_span *span, uint32_t *to)
 {
-    for (int32_t i = 0; i < 3; ++i) {
-        const int32_t k = first_row + i < 7 ? first_row + i : 6;
-        stretch->row[i] = rows->row[k] + span->from * rows->step[k];
-        stretch->step[i] = rows->step[k];
+    for (int32_t i = 0; i < count; ++i) {
+        stretch->row[i] = rows[i] + span->from * steps[i];
+        stretch->step[i] = steps[i];
     }
     stretch->to = to;
     stretch->count = span->to - span->from;
-    stretch->to_step = to_step;
+    stretch->to_step = span->to_step;
 }
 
 static inline void mmcc_dsp_fill(uint32_t *to, int32_t words, uint32_t value)

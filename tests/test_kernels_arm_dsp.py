@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import OpCase, rng_of
+from kernel_bench import WARNINGS, OpCase, rng_of
 from mmcc.codegen.layers.dsp import VARIANT, quads, scalable, scaled
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
@@ -118,14 +123,40 @@ def test_every_int8_case(family):
     QemuBench(FAMILIES[family](), ready("cortex-m4")).check_all()
 
 
+@cache
+def own_bench(target: str) -> QemuBench:
+    """Shared: building it takes longer than what tests do with it."""
+    return QemuBench(own_cases(), ready(target))
+
+
 @pytest.mark.parametrize("target", TARGETS)
 def test_shapes_of_their_own(target):
-    bench = QemuBench(own_cases(), ready(target))
+    bench = own_bench(target)
     bench.check_all()
     used = {kernel.template for kernel in bench.package.kernels}
     assert used >= {"pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp"}
     forms = {kernel.options.get("form") for kernel in bench.package.kernels}
     assert forms >= {"scaled", "plain"}
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2", "-Os"])
+@pytest.mark.parametrize("compiler", ["arm-none-eabi-gcc", "clang"])
+def test_other_compilers_and_levels(compiler, level, tmp_path):
+    """The assembly needs every register, which must not depend on what a compiler keeps for itself."""
+    target = ready("cortex-m4")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    for name, text in own_bench("cortex-m4").package.files.items():
+        (tmp_path / name).write_text(text)
+    flags = [flag for flag in target.flags if not flag.startswith("-O")]
+    if compiler == "clang":
+        asked = [target.compiler, "-xc", "-E", "-v", "/dev/null"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=True).stderr
+        folders = said.partition("<...> search starts here:")[2].partition("End of search list")[0].split()
+        newlib = [folder for folder in folders if (Path(folder) / "string.h").is_file()]
+        flags += ["--target=arm-none-eabi", *(f"-isystem{folder}" for folder in newlib)]
+    command = [compiler, *WARNINGS, *flags, level, "-c", "bench_kernels.c", "-o", "kernels.o"]
+    subprocess.run(command, cwd=tmp_path, check=True)
 
 
 @settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

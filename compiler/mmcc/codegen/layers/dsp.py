@@ -31,7 +31,7 @@ BLOCK = {"scaled": 8, "plain": 4}  # filters made together
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAPS_LIMIT = 64  # runs of a pixel: words on the stack
 WINDOW_LIMIT = 7  # rows and columns of a depthwise window
-STRETCHES = (8, 16)  # columns a depthwise kernel may widen at a time: 8 bytes a row each, on the stack
+STRETCHES = (7, 16)  # columns a depthwise kernel may widen at a time: 8 bytes a row each, on the stack
 ROW_BOUNDS = (3, 7)  # rows of a window that kernels are made for; above these, for the exact number
 TAP_BOUNDS = (9, 25, 49)
 
