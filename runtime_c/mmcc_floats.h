@@ -8,7 +8,7 @@
 #if defined(__AVX512F__)
 
 #define MMCC_FLOAT_PIXELS 6 /* of a tile */
-#define MMCC_FLOAT_BLOCKS 2 /* of 16 filters, of a tile */
+#define MMCC_FLOAT_BLOCKS 4 /* of 16 filters, of a tile, at most: a power of two */
 typedef __m512 mmcc_float16;
 
 static inline mmcc_float16 mmcc_load16(const float *from)

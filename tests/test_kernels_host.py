@@ -12,8 +12,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from kernel_bench import Bench, OpCase
+from mmcc.ops.activation import Leaky
 from mmcc.ops.window import Window
 from mmcc.target import load_target
+from op_cases_float import RELU
+from op_cases_float import conv as float_conv
 from op_cases_int8 import FAMILIES, conv, dense
 
 PROCESSORS = {"own": "-march=native", "avx2": "-march=x86-64-v3", "any": ""}
@@ -45,15 +48,29 @@ def wide_cases() -> list[OpCase]:
     ]
 
 
-FAMILY_CASES = {**FAMILIES, "wide": wide_cases}
+def float_cases() -> list[OpCase]:
+    """Every size of tile in float, windows that are gathered, and depthwise windows."""
+    shapes = [(w, 5 + w % 4, 16 * (w % 5) + 2 * w) for w in range(4, 14)]
+    return [
+        *(float_conv(f"row_{w}", (2, w, c), f, Window((1, 1))) for w, c, f in shapes),
+        *(float_conv(f"window_{f}", (4, 7, 6), f, SAME, activation=RELU) for f in (8, 16, 40, 48, 64, 70)),
+        float_conv("window_strided", (7, 9, 3), 33, DOWN),
+        float_conv("window_gathered", (12, 9, 1), 50, Window((10, 4), (2, 2), (1, 1), (4, 1, 5, 1))),
+        float_conv("channels_40", (5, 13, 40), 40, SAME, 40, activation=Leaky(0.125)),
+        float_conv("channels_16", (9, 10, 16), 16, Window((5, 3), (2, 2), (1, 2), (2, 2, 1, 3)), 16),
+        float_conv("channels_23", (3, 3, 23), 23, SAME, 23, activation=RELU),
+    ]
+
+
+FAMILY_CASES = {**FAMILIES, "wide": wide_cases, "float": float_cases}
 needs_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86-64")
 
 
 @needs_x86
 @pytest.mark.parametrize("processor", PROCESSORS)
-@pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "wide"])
+@pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "wide", "float"])
 def test_vector_kernels_equal_the_reference(family, processor, monkeypatch):
-    monkeypatch.setenv("MMCC_BENCH_FLAGS", PROCESSORS[processor])
+    monkeypatch.setenv("MMCC_BENCH_FLAGS", f"{PROCESSORS[processor]} -ffp-contract=off")
     cases = FAMILY_CASES[family]()
     bench = Bench(cases, replace(load_target("host"), kernels=KERNELS["simd"]))
     for case in cases:

@@ -178,7 +178,7 @@ def _outputs(site: Site, window: Window) -> tuple[int, ...]:
     """How many neighbours a depthwise tile may have: sums and a window's weights share the registers."""
     quads, cols = -(-window.kernel[0] // QUAD), window.kernel[1]
     reach = (cols - 1) * window.dilations[1] + 1
-    room = max(1, min(4, 7 - quads * cols, 1 + (SPAN_LIMIT - reach) // window.strides[1]))
+    room = max(1, min(5, 8 - quads * cols, 1 + (SPAN_LIMIT - reach) // window.strides[1]))
     return tuple(range(min(room, site.output.shape[1]), 0, -1))
 
 

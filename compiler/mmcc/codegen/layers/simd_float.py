@@ -18,7 +18,9 @@ from mmcc.ops.window import Window
 Fields = tuple[tuple[str, Field], ...]
 LEAST_FILTERS = 8  # with fewer, half of a block's work is for nothing
 DEPTHWISE_LIMIT = 7  # rows and columns of a depthwise window
-NEIGHBOURS = 4  # outputs of a depthwise tile
+GATHERED_DEPTH = 3  # channels of images whose windows are gathered, if they have fewer
+PATCH_LIMIT = 128  # values of a window that may be gathered on the stack
+NEIGHBOURS = 5  # outputs of a depthwise tile
 
 
 def _pack(per_filter: NDArray[Any]) -> NDArray[np.float32]:
@@ -44,6 +46,7 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
     rows, cols, _ = site.inputs[0].geometry
     option, limits = activation_fields(op.activation)
     point = (kh, kw) == (1, 1) and not any(op.window.pads)
+    patch = kh * kw * depth if depth < GATHERED_DEPTH and kh * kw * depth <= PATCH_LIMIT and not point else 0
     joined = kw * depth if op.window.dilations[1] == 1 and x.col_stride == depth else 0
     pad = site.keep("pad", np.zeros((max(joined, depth),), np.float32))
     fields: Fields = (
@@ -51,7 +54,7 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
         ("y", site.output.where()),
         ("weights", site.keep("weights", _pack(w))),
         ("bias", site.keep("bias", _pack(site.inputs[2].constant()))),
-        *(() if point else (("pad", pad),)),
+        *(() if point or patch else (("pad", pad),)),
         *limits,
         *window_fields(op.window, rows, cols),
         ("in_channels", depth),
@@ -61,7 +64,7 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
         ("joined", joined),
     )
     bounds = (("rows", row_bound(kh)), ("taps", row_bound(kh) * row_bound(kw)))
-    return KernelUse("simd_conv_float", (option, ("point", point), *bounds), fields)
+    return KernelUse("simd_conv_float", (option, ("point", point), ("patch", patch), *bounds), fields)
 
 
 def _outputs(site: Site, window: Window) -> tuple[int, ...]:

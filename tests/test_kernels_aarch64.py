@@ -1,0 +1,76 @@
+"""Vector kernels on emulated AArch64, with dot products and without: cases of the host, and exact counts."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from kernel_bench import OpCase, rng_of
+from mmcc.ops.conv import Conv
+from mmcc.ops.window import Window
+from mmcc.target import Target, load_target
+from op_cases_float import LAYER, exact
+from op_cases_int8 import FAMILIES, conv, dense
+from qemu_bench import QemuBench
+from test_kernels_host import float_cases, wide_cases
+
+TOOLS = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
+pytestmark = pytest.mark.skipif(
+    any(shutil.which(tool) is None for tool in TOOLS), reason="no compiler or emulator for AArch64"
+)
+SAME = Window((3, 3), pads=(1, 1, 1, 1))
+CASES = {**FAMILIES, "wide": wide_cases, "float": float_cases}
+MOST = {  # instructions a multiplication, with dot products
+    "conv_3x3": 0.12,
+    "conv_1x1": 0.12,
+    "depthwise": 0.6,
+    "depthwise_5_columns": 0.6,
+    "dense": 0.2,
+    "float": 0.4,
+}
+
+
+def target(architecture: str) -> Target:
+    """The target with another architecture's flag."""
+    base = load_target("aarch64")
+    flags = tuple(f"-march={architecture}" if f.startswith("-march") else f for f in base.flags)
+    return replace(base, flags=flags)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", ["armv8.2-a+dotprod", "armv8-a"])
+@pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "wide", "float"])
+def test_kernels_equal_the_reference(family, architecture):
+    QemuBench(CASES[family](), target(architecture)).check_all()
+
+
+def measured() -> list[OpCase]:
+    rng = rng_of("float")
+    w, b = exact(rng, 32, 3, 3, 32), exact(rng, 32)
+    return [
+        conv("conv_3x3", (16, 16, 32), 32, SAME),
+        conv("conv_1x1", (12, 12, 64), 64, Window((1, 1))),
+        conv("depthwise", (12, 12, 64), 64, SAME, groups=64),
+        conv("depthwise_5_columns", (25, 5, 64), 64, SAME, groups=64),
+        dense("dense", (256,), 128),
+        OpCase("float", Conv(SAME), (exact(rng, 16, 16, 32), w, b), LAYER),
+    ]
+
+
+def test_instructions_a_multiplication():
+    cases = measured()
+    bench = QemuBench(cases, load_target("aarch64"))
+    bench.check_all()
+    each = {case.name: bench.instructions(case.name) / (case.nest.macs or 1) for case in cases}
+    assert {name for name, count in each.items() if count > MOST[name]} == set(), each
+
+
+def test_least_values_everywhere():
+    """-128 times -128 all over: what a processor might saturate."""
+    case = conv("least", (3, 6, 32), 20, SAME)
+    x, w, *scales = case.inputs
+    low = (np.full_like(x, -128), np.full_like(w, -128), *scales)
+    bench = QemuBench([OpCase("least", case.op, low, case.constant)], target("armv8-a"))
+    bench.check_all()
