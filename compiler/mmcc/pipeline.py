@@ -353,7 +353,7 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     """The planner's explanation of the arena, with what RAM holds besides it."""
     besides = ram["total"] - ram["arena"]
     limited = replace(request, limit=max(0, ram["limit"] - besides))
-    arena = does_not_fit(graph, plan, limited, lambda other: best_plan(graph, other), besides)
+    arena = does_not_fit(graph, plan, limited, best_plan, besides)
     message = (
         f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for "
         f"context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Plan
+from mmcc.ops.stream import ReadRows
+from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.request import PlanRequest
 
+Replan = Callable[[Graph, PlanRequest], Plan]
+MOST_WORK = 2.0  # times the model's, in what is proposed
 SHOWN = 6  # buffers listed at the peak; the rest is summed
 
 
@@ -17,7 +21,7 @@ def does_not_fit(
     graph: Graph,
     plan: Plan,
     request: PlanRequest,
-    replan: Callable[[PlanRequest], Plan],
+    replan: Replan,
     besides: int = 0,
 ) -> CompileError:
     """The error for a plan larger than the limit; `replan` measures what else could be asked for.
@@ -48,7 +52,7 @@ def does_not_fit(
         message,
         exit=Exit.DOES_NOT_FIT if impossible else Exit.NO_PLAN,
         at=at,
-        hint="; ".join(_remedies(request, peak, replan, besides)),
+        hint="; ".join(_remedies(graph, request, peak, replan, besides)),
     )
 
 
@@ -83,29 +87,47 @@ def _largest(buffers: list[Buffer]) -> list[Buffer]:
     return buffers[:SHOWN]
 
 
-def _remedies(
-    request: PlanRequest, peak: int, replan: Callable[[PlanRequest], Plan], besides: int
-) -> list[str]:
+def _remedies(graph: Graph, request: PlanRequest, peak: int, replan: Replan, besides: int) -> list[str]:
     """What the user could change, each with the RAM it leads to; nothing that does not help."""
     assert request.limit is not None
     found = [f"give it {peak + besides:,} bytes"]
-    options = {
-        "inputs in memory of the caller's": replace(request, limit=None, external_inputs=True),
-        "outputs in memory of the caller's": replace(request, limit=None, external_outputs=True),
-        "inputs and outputs in memory of the caller's": replace(
-            request, limit=None, external_inputs=True, external_outputs=True
-        ),
-    }
-    best = peak
-    for what, other in options.items():
-        if (other.external_inputs, other.external_outputs) == (
-            request.external_inputs,
-            request.external_outputs,
-        ):
-            continue
-        needed = replan(other).peak(request.tiers[0])
-        if needed < best:
-            best = needed
+    for what, changed, other in _options(graph, request):
+        needed = replan(changed, other).peak(request.tiers[0])
+        if needed < peak:
             fits = ", which fits" if needed <= request.limit else ""
             found.append(f"{what}: {needed + besides:,} bytes{fits}")
     return found
+
+
+def _options(graph: Graph, request: PlanRequest) -> Iterator[tuple[str, Graph, PlanRequest]]:
+    """What could be asked for instead; the least trouble first."""
+    asked = request.external_inputs, request.external_outputs
+    base = replace(request, limit=None)
+    again = replace(base, recompute=max(base.recompute, MOST_WORK))
+    ways = {
+        "inputs in memory of the caller's": (True, request.external_outputs),
+        "outputs in memory of the caller's": (request.external_inputs, True),
+        "inputs and outputs in memory of the caller's": (True, True),
+    }
+    if request.fuse and again != base:
+        yield f"up to {MOST_WORK:g} times the work, in column strips", graph, again
+    for what, (inputs, outputs) in ways.items():
+        if (inputs, outputs) != asked and (inputs or not request.external_inputs):
+            yield what, graph, replace(base, external_inputs=inputs, external_outputs=outputs)
+    if request.fuse and not any(isinstance(node.op, ReadRows) for node in graph.nodes):
+        everything = {"external_inputs": True, "external_outputs": True}
+        yield "inputs and outputs row by row", *_by_rows(graph, replace(base, **everything), again=False)
+        if again != base:
+            what = f"inputs that are read again row by row, and up to {MOST_WORK:g} times the work"
+            yield what, *_by_rows(graph, replace(again, **everything), again=True)
+
+
+def _by_rows(graph: Graph, request: PlanRequest, *, again: bool) -> tuple[Graph, PlanRequest]:
+    """The graph with callbacks at its ends; nodes have other numbers then."""
+    shift = len(graph.inputs)
+    return stream_ports(graph, again=again), replace(
+        request,
+        scratch={node + shift: size for node, size in request.scratch.items()},
+        pixels={node + shift: count for node, count in request.pixels.items()},
+        accumulators={node + shift: size for node, size in request.accumulators.items()},
+    )

@@ -397,8 +397,8 @@ class Footprint:
         return most - self.scratch
 
     def _together(self, things: Sequence[int]) -> list[list[int]]:
-        """Sets of things of which no two may share a byte: all that is always alive, and rings at one time."""
-        items, apart = self.items
+        """Sets of things of which no two may share a byte: what is always alive, and rings at one time."""
+        apart = self.items[1]
         free = {frozenset((pair.lower, pair.upper)) for pair in apart if pair.distance <= 0}
         always = [k for k in things if not any(k in pair and pair <= set(things) for pair in free)]
         short = [k for k in things if k not in always]
@@ -476,26 +476,28 @@ class Footprint:
     ) -> int:
         """How far above item `lower` item `upper` must start, if it starts above."""
         (first, _), (_, until) = spans[lower], spans[upper]
-        if max(lower, upper) < len(self.stores):
-            lives, others = self.stores[lower].lives, self.stores[upper].lives
-            if lives is not None and others is not None and not lives.meets(others):
-                return -NEVER
-        if self.cut is not None:
-            return items[lower].size
-        if until < first:
-            return -NEVER  # gone before the other begins
+        if self._take_turns(lower, upper) or (until < first and self.cut is None):
+            return -NEVER  # one is gone before the other begins
         lower_root, upper_root = items[lower].root, items[upper].root
-        grows = lower_root >= 0 and self._born >> lower_root & 1
-        shrinks = upper_root >= 0 and self._dying >> upper_root & 1 and not self.stores[upper].writers
+        grows = lower_root >= 0 and self._born >> lower_root & 1 and self.cut is None
+        shrinks = upper_root >= 0 and self._dying >> upper_root & 1 and self.cut is None
+        shrinks = shrinks and not self.stores[upper].writers
         if grows and shrinks:
             return self._over(self.stores[lower], self.stores[upper])
         if grows:
-            return int(self._grown_by(self.stores[lower], until))
+            return self._grown_by(self.stores[lower], until)
         if shrinks:
             store = self.stores[upper]
             low = first_needed(self._line, store.reads, np.array([first]), store.size)
             return items[lower].size - int(low[0])
         return items[lower].size
+
+    def _take_turns(self, one: int, other: int) -> bool:
+        """True for two rings of one row that never hold one at the same time."""
+        if max(one, other) >= len(self.stores):
+            return False
+        lives, others = self.stores[one].lives, self.stores[other].lives
+        return lives is not None and others is not None and not lives.meets(others)
 
     def _grown_by(self, store: Store, until: int) -> int:
         """The end of what has been written up to a time."""

@@ -48,7 +48,7 @@ def plan(graph: Graph, request: PlanRequest) -> Plan:
     made = least_plan(graph, request)
     peak = max((made.peak(tier) for tier in request.tiers), default=0)
     if request.limit is not None and peak > request.limit:
-        raise does_not_fit(graph, made, request, lambda other: least_plan(graph, other))
+        raise does_not_fit(graph, made, replace(request, fuse=False), least_plan)
     return made
 
 

@@ -81,12 +81,13 @@ class Space:
 
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
+        small = {done for done, alive in self._alive.items() if self.shared.bytes(alive) <= most}
         for after in self.sets:
-            for last in bits(after):
+            for last in bits(after) if after in small else ():
                 if not self._after[last] & after:
-                    yield from self._ending(after, last, most)
+                    yield from self._ending(after, last, most, small)
 
-    def _ending(self, after: int, last: int, most: int) -> Iterator[Candidate]:
+    def _ending(self, after: int, last: int, most: int, small: set[int]) -> Iterator[Candidate]:
         """Groups that end in the unit `last` and with the set `after`, each longer one from a shorter one."""
         seen: set[int] = set()
         waiting = [1 << last]
@@ -95,11 +96,12 @@ class Space:
             before = after & ~members
             if before in self._alive:
                 footprint = self._footprint(before, after, last)
-                floor = self._floor(footprint, before, after, last)
-                if floor <= most:
-                    yield Candidate(before, after, last, footprint.least, 1, floor)
                 if footprint.inner > most and self.request.recompute <= 1:
                     continue  # a longer one holds these rings too
+                if before in small:
+                    floor = self._floor(footprint, before, after, last)
+                    if floor <= most:
+                        yield Candidate(before, after, last, footprint.least, 1, floor)
             if members.bit_count() < LONGEST:
                 for unit in bits(before):
                     longer = members | 1 << unit

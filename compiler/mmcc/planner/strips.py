@@ -55,7 +55,8 @@ class Strips:
         for unit in bits(members):
             op = self._graph.nodes[self._model.units[unit].node].op
             once = isinstance(op, ReadRows) and not op.again
-            if once or (self._rows.units[unit].accumulates and self._rows.units[unit].steps > 1):
+            seen = unit != last and not inside >> self._model.units[unit].output & 1
+            if once or seen or (self._rows.units[unit].accumulates and self._rows.units[unit].steps > 1):
                 return False
         return True
 
