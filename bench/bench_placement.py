@@ -29,7 +29,6 @@ from mmcc.planner.placement import (
     skyline,
 )
 
-
 SHARED = Path(os.environ.get("MMCC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 
 

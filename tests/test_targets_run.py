@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mmcc.benchmark import bench_qemu
+from mmcc.compare import run_host, run_qemu
 from mmcc.package import load_package
 from mmcc.pipeline import CompileOptions, compile_model
 from mmcc.samples import load_npz, samples_of
 from mmcc.target import list_targets
-from mmcc.compare import run_host, run_qemu
 from shared_models import ROOT, inputs_path, model_path, needs_shared, outputs_path
 from toolchains import ready
 

@@ -1,7 +1,7 @@
 """mmcc: an ahead-of-time compiler from ONNX to plain C, under a proved RAM limit.
 
-    result = mmcc.compile_model("model.onnx", "model_c", target="cortex-m4", ram="64K")
-    result.report["ram"]["total"], result.run([image])
+result = mmcc.compile_model("model.onnx", "model_c", target="cortex-m4", ram="64K")
+result.report["ram"]["total"], result.run([image])
 """
 
 from __future__ import annotations

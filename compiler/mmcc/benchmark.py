@@ -7,10 +7,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mmcc.compare import run_qemu
 from mmcc.package import Package
 from mmcc.pipeline import host_model
 from mmcc.samples import made_up, to_c
-from mmcc.compare import run_qemu
 
 REPEATS = 30
 LEAST_SECONDS = 0.002  # of one timing: shorter runs are repeated within it

@@ -447,7 +447,9 @@ def _replace(made: Path, out: Path) -> None:
 def _keep_others(out: Path, made: Path) -> None:
     """Take over from the old folder what was not generated."""
     written = generated_files(out)
-    for path in out.iterdir() if written is not None else ():
+    if written is None:
+        return
+    for path in out.iterdir():
         if path.name != FOLDER and path.name not in written and not (made / path.name).exists():
             shutil.move(path, made / path.name)
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from mmcc.compare import accuracy, compare, find_model, oracle_outputs, per_node, run_host, run_qemu
 from mmcc.package import Package, load_package
 from mmcc.samples import Sample, load_npz, made_up, samples_of
-from mmcc.compare import accuracy, compare, find_model, oracle_outputs, per_node, run_host, run_qemu
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,10 +42,11 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
         if index in plan.copied and not isinstance(node.op, Concat):
             wrong.append(f"{label(graph, index)} is no Concat, but copies only some operands")
     for group in plan.groups:
+        last = group.nodes[-1]
         if group.backward and len(group.nodes) > 1:
-            wrong.append(f"{label(graph, group.nodes[-1])} pulls others, but runs backward")
+            wrong.append(f"{label(graph, last)} pulls others, but runs backward")
         if len(group.strips) > 1 and (group.completed or group.accumulating):
-            wrong.append(f"{label(graph, group.nodes[-1])} runs in strips, but not all its nodes can")
+            wrong.append(f"{label(graph, last)} runs in strips, but not all its nodes can")
     buffers = {b.name for b in plan.buffers}
     for name in used(graph):
         if name not in plan.slots:

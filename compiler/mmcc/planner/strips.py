@@ -153,6 +153,6 @@ def _filled(low: NDArray[np.float64], high: NDArray[np.float64], room: float) ->
     """Cuts from left to right, each strip as wide as there is room for, and one column at least."""
     ends = [0]
     while ends[-1] < len(high):
-        end = int(np.searchsorted(high, room + low[ends[-1]], side="right"))
+        end = int(np.searchsorted(high, room + float(low[ends[-1]]), side="right"))
         ends.append(max(end, ends[-1] + 1))
     return ends
