@@ -108,7 +108,7 @@ class Bench:
 
     def __init__(self, cases: list[OpCase], target: Target | None = None, sanitize: bool = True) -> None:
         self.cases = {case.name: case for case in cases}
-        self.target = target or load_target("host")
+        self.target = target or replace(load_target("host"), kernels=("portable",))
         self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
         self.end = RED
         nodes: list[Node] = []

@@ -11,6 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from kernel_bench import Bench, OpCase
 from mmcc.ops.activation import Leaky
 from mmcc.ops.window import Window
@@ -18,9 +20,10 @@ from mmcc.target import load_target
 from op_cases_float import RELU
 from op_cases_float import conv as float_conv
 from op_cases_int8 import FAMILIES, conv, dense
+from test_kernels_float import convolutions as float_convolutions
+from test_kernels_int8 import convolutions
 
 PROCESSORS = {"own": "-march=native", "avx2": "-march=x86-64-v3", "any": ""}
-KERNELS = {"simd": ("simd", "portable"), "portable": ("portable",)}
 SAME = Window((3, 3), pads=(1, 1, 1, 1))
 DOWN = Window((3, 3), (2, 2), (1, 1), (0, 0, 1, 1))
 
@@ -72,16 +75,30 @@ needs_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), re
 def test_vector_kernels_equal_the_reference(family, processor, monkeypatch):
     monkeypatch.setenv("MMCC_BENCH_FLAGS", f"{PROCESSORS[processor]} -ffp-contract=off")
     cases = FAMILY_CASES[family]()
-    bench = Bench(cases, replace(load_target("host"), kernels=KERNELS["simd"]))
+    bench = Bench(cases, load_target("host"))
     for case in cases:
         bench.check(case.name)
 
 
-@pytest.mark.parametrize("family", FAMILY_CASES)
+@pytest.mark.parametrize("family", ["wide", "float"])
 def test_portable_kernels_equal_the_reference(family):
+    """All other families: test_kernels_int8, test_kernels_float."""
     cases = FAMILY_CASES[family]()
-    bench = Bench(cases, replace(load_target("host"), kernels=KERNELS["portable"]))
+    bench = Bench(cases, replace(load_target("host"), kernels=("portable",)))
     for case in cases:
+        bench.check(case.name)
+
+
+@needs_x86
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(convolutions(), float_convolutions()), min_size=16, max_size=16))
+def test_generated_shapes(cases):
+    """Several a time: compiling costs more than running."""
+    named = [OpCase(f"case{k}", c.op, c.inputs, c.constant) for k, c in enumerate(cases)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MMCC_BENCH_FLAGS", f"{PROCESSORS['own']} -ffp-contract=off")
+        bench = Bench(named, load_target("host"))
+    for case in named:
         bench.check(case.name)
 
 
@@ -94,6 +111,6 @@ def test_extremes_of_products(monkeypatch):
         x, w, *scales = made.inputs
         low = (np.full_like(x, -128), np.full_like(w, -128), *scales)
         cases.append(OpCase(name, made.op, low, made.constant))
-    bench = Bench(cases)
+    bench = Bench(cases, load_target("host"))
     for case in cases:
         bench.check(case.name)
