@@ -42,22 +42,30 @@ class Selection:
 
 
 def select(
-    whole: Sequence[Item], choices: Sequence[Choice], low: int, high: int, effort: float, seed: int
+    whole: Sequence[Item],
+    choices: Sequence[Choice],
+    low: int,
+    high: int,
+    effort: float,
+    seed: int,
+    *,
+    by_cost: bool = False,
 ) -> tuple[Selection | None, int]:
     """The path from state 0 to the last with the least peak in [low, high), and a bound on all of them.
 
-    None with a bound of `high` means that there is none; with a lower bound, that the effort ran out.
+    None with a bound of `high` means that there is none; with a lower bound, that the effort ran out. With
+    `by_cost` it is the cheapest path with a peak below `high`, and the bound is `low`.
     """
     joint = _Joint(whole, choices, low, high)
     solver = cp_model.CpSolver()
     solver.parameters.num_workers = 1
     solver.parameters.random_seed = seed
     solver.parameters.max_deterministic_time = effort * PACE
-    joint.model.minimize(joint.peak)
+    joint.model.minimize(joint.cost if by_cost else joint.peak)
     status = solver.solve(joint.model)
     if status == cp_model.INFEASIBLE:
         return None, high
-    bound = max(low, joint.unit * -int(-solver.best_objective_bound // 1))
+    bound = low if by_cost else max(low, joint.unit * -int(-solver.best_objective_bound // 1))
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return None, bound
     return joint.read(solver), bound
@@ -80,6 +88,11 @@ class _Joint:
         self._flow()
         for taken, choice in zip(self._taken, choices, strict=True):
             self._add(taken, choice)
+
+    @property
+    def cost(self) -> cp_model.LinearExprT:
+        """Of all groups taken."""
+        return sum(choice.cost * taken for taken, choice in zip(self._taken, self._choices, strict=True))
 
     def read(self, solver: cp_model.CpSolver) -> Selection:
         """The solver's answer."""

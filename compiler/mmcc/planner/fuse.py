@@ -116,16 +116,34 @@ class _Search:
         return best
 
     def _within(self, table: Table, limit: int) -> Placed | None:
-        """The cheapest path that can be placed within the limit; those of smaller groups are tried too."""
+        """The cheapest path that can be placed within the limit."""
         low, level = table.least(self._macs), limit
-        placed = self._place(table, table.cheapest(level, self._macs), limit)
-        for _ in range(TRIES):
-            if placed.placement.peak <= limit:
-                return placed
+        path = table.cheapest(level, self._macs)
+        placed = self._place(table, path, limit)
+        if placed.placement.peak <= limit:
+            return placed
+        for _ in range(TRIES):  # paths of smaller groups are easier to place
             level = max(low, level - max(1, (limit - low) // TRIES))
             placed = self._place(table, table.cheapest(level, self._macs), limit)
+            if placed.placement.peak <= limit:
+                return self._cheaper(table, placed, limit)
         together, _ = self._together(table, placed, low)
         return together if together.placement.peak <= limit else None
+
+    def _cheaper(self, table: Table, placed: Placed, limit: int) -> Placed:
+        """A cheaper one than that, if the solver finds it."""
+        from mmcc.planner.joint import cheapest  # imports the solver
+
+        cost = sum(map(table.cost, placed.path))
+        found = cheapest(table.space, table, limit, cost, self._request)
+        if found is None or sum(map(table.macs, found[0])) > self._macs:
+            return placed
+        return self._placed(table, *found)
+
+    def _placed(self, table: Table, path: Path, offsets: dict[str, int]) -> Placed:
+        buffers, overlaps = Builder(table.space, path).buffers()
+        peak = max(offsets[b.name] + b.size for b in buffers if b.tiers == self._request.tiers)
+        return Placed(path, buffers, overlaps, Placement(offsets, peak, 0))
 
     def _place_least(self, table: Table, bound: int) -> tuple[Placed, int]:
         """A path with the least peak, and what no path is below."""
@@ -160,12 +178,8 @@ class _Search:
         found, proved = choose(table.space, table, goal, placed.placement.peak, self._request)
         if found is None:
             return placed, max(bound, min(proved, placed.placement.peak))
-        path, offsets = found
-        buffers, overlaps = Builder(table.space, path).buffers()
-        peak = max(offsets[b.name] + b.size for b in buffers if b.tiers == self._request.tiers)
-        return Placed(path, buffers, overlaps, Placement(offsets, peak, proved)), max(
-            bound, min(proved, peak)
-        )
+        made = self._placed(table, *found)
+        return made, max(bound, min(proved, made.placement.peak))
 
 
 def other_layouts(graph: Graph, request: PlanRequest, first: LayoutChoice) -> Iterator[LayoutChoice]:
@@ -229,6 +243,19 @@ class Table:
             if c.after in left:
                 left.add(c.before)
         return [c for c in found if c.before in reached and c.after in left]
+
+    def cheaper(self, limit: int, most_cost: float) -> list[Candidate]:
+        """Candidates within the limit on paths that cost less than `most_cost`, smallest sets first."""
+        found = self.below(limit + 1)
+        ahead: dict[int, float] = {0: 0.0}
+        for c in found:
+            cost = ahead[c.before] + self.cost(c)
+            ahead[c.after] = min(ahead.get(c.after, cost), cost)
+        behind: dict[int, float] = {self._space.all: 0.0}
+        for c in reversed(found):
+            cost = behind[c.after] + self.cost(c)
+            behind[c.before] = min(behind.get(c.before, cost), cost)
+        return [c for c in found if ahead[c.before] + self.cost(c) + behind[c.after] < most_cost]
 
     def least(self, most_macs: float) -> int:
         """The least bytes that the largest group of a path needs, with so much work at most."""
@@ -393,6 +420,8 @@ class Builder:
         places = {b.name: Place(b.tiers[0], offsets.get(b.name, 0)) for b in placed.buffers}
         used = _used(placed.overlaps, placed.buffers, offsets)
         peak = placed.placement.peak
+        if not self._space.complete:  # other orders and longer groups were not looked at
+            bound = trivial_bound(self._space.graph, request)
         bound = min(bound, peak)
         return Plan(
             groups=tuple(

@@ -16,9 +16,12 @@ if TYPE_CHECKING:
 MOST_CHOICES = 600  # more make a model that is not solved in the time there is
 
 
+Found = tuple[tuple[Candidate, ...], dict[str, int]]
+
+
 def choose(
     space: Space, table: Table, goal: int, high: int, request: PlanRequest
-) -> tuple[tuple[tuple[Candidate, ...], dict[str, int]] | None, int]:
+) -> tuple[Found | None, int]:
     """A path and offsets with a peak below `high`, and a bound; no better than `goal` is asked for."""
     candidates = table.below(high)
     if not candidates:
@@ -26,10 +29,32 @@ def choose(
     if len(candidates) > MOST_CHOICES:
         return None, goal
     request.say(f"{len(candidates)} groups and offsets together: {goal} <= peak < {high}")
+    return _solve(space, table, candidates, goal, high, request, by_cost=False)
+
+
+def cheapest(space: Space, table: Table, limit: int, most_cost: float, request: PlanRequest) -> Found | None:
+    """The cheapest path that can be placed within the limit, if one costs less than `most_cost`."""
+    candidates = table.cheaper(limit, most_cost)
+    if not candidates or len(candidates) > MOST_CHOICES:
+        return None
+    request.say(f"{len(candidates)} groups and offsets together: least cost within {limit}")
+    return _solve(space, table, candidates, 0, limit + 1, request, by_cost=True)[0]
+
+
+def _solve(
+    space: Space,
+    table: Table,
+    candidates: list[Candidate],
+    goal: int,
+    high: int,
+    request: PlanRequest,
+    *,
+    by_cost: bool,
+) -> tuple[Found | None, int]:
     state = {done: k for k, done in enumerate(space.sets)}
     whole = [Item(root.size, root.align, 0, 1) for root in space.model.roots]
     choices = [_choice(space, table, candidate, state) for candidate in candidates]
-    found, bound = select(whole, choices, goal, high, request.effort, request.seed)
+    found, bound = select(whole, choices, goal, high, request.effort, request.seed, by_cost=by_cost)
     if found is None:
         return None, bound
     path = tuple(candidates[k] for k in found.chosen)

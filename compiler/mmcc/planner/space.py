@@ -21,7 +21,9 @@ from mmcc.planner.strips import COUNTS, Cut, Strips
 from mmcc.planner.timeline import Timeline, pull
 
 MOST_SETS = 1_500  # sets of finished units; above, only the beginnings of one order
-LONGEST = 64  # units of a group
+WALKED = 40_000  # groups looked at, about: where there are more units than its root, groups are shorter
+NEAR = 4  # times the longest group: so many units back a walk goes
+LONGEST = 16  # units of a group at least, however many there are
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +53,13 @@ class Space:
         for k, unit in enumerate(self.model.units):
             for b in bits(unit.before):
                 self._after[b] |= 1 << k
-        self.complete, self.sets = self._sets()
+        self._longest = max(LONGEST, WALKED // max(1, len(self.model.units)))
+        every, self.sets = self._sets()
+        self.complete = every and self._longest >= len(self.model.units)
         self.all = (1 << len(self.model.units)) - 1
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
         self._alone = [Timeline(k, {k: np.arange(unit.steps)}) for k, unit in enumerate(self.rows.alone)]
+        self._nearest: dict[int, int] = {}
         self._lines: dict[tuple[object, ...], Timeline] = {}
 
     def footprint(self, candidate: Candidate) -> Footprint:
@@ -102,8 +107,8 @@ class Space:
                     floor = self._floor(footprint, before, after, last)
                     if floor <= most:
                         yield Candidate(before, after, last, footprint.least, 1, floor)
-            if members.bit_count() < LONGEST:
-                for unit in bits(before):
+            if members.bit_count() < self._longest:
+                for unit in bits(before & self._near(last)):
                     longer = members | 1 << unit
                     leads = self._after[unit] & after
                     if leads & members and not leads & ~members and longer not in seen:
@@ -136,7 +141,7 @@ class Space:
         if after & ~before == 1 << last:
             return self._alone[last], ()
         if (last, ()) not in self._lines:
-            self._lines[last, ()] = pull(self.rows, last, self.all if self.complete else self._near(last))
+            self._lines[last, ()] = pull(self.rows, last, self._near(last))
         line = self._lines[last, ()]
         kept = self._unfinished(line, before, after, last)
         if kept and (last, kept, before) not in self._lines:
@@ -144,9 +149,18 @@ class Space:
         return (self._lines[last, kept, before] if kept else line), kept
 
     def _near(self, last: int) -> int:
-        """The units shortly before one in the order."""
-        at = self._order.index(last)
-        return sum(1 << unit for unit in self._order[max(0, at - LONGEST) : at + 1])
+        """The units that feed one, as far back as groups can reach."""
+        if last not in self._nearest:
+            found, edge = 1 << last, [last]
+            while edge and found.bit_count() < NEAR * self._longest:
+                nearest = max(edge, key=self._order.index)
+                edge.remove(nearest)
+                for unit, _ in self.rows.units[nearest].needs:
+                    if not found >> unit & 1:
+                        found |= 1 << unit
+                        edge.append(unit)
+            self._nearest[last] = found
+        return self._nearest[last]
 
     def _unfinished(self, line: Timeline, before: int, after: int, last: int) -> tuple[int, ...]:
         """Units whose output is read outside the group, but of which it does not pull all rows."""
