@@ -13,6 +13,7 @@ from mmcc.ir.graph import Graph, Port
 from mmcc.ir.nest import Nest
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import Program
+from mmcc.planner.cost import plan_macs
 from mmcc.sizes import readable
 from mmcc.toolchain import Footprint
 
@@ -86,7 +87,7 @@ def make_report(
             "seconds": round(plan.seconds, 3),
             "groups": [list(group.nodes) for group in plan.groups],
             "macs": macs,
-            "macs_recomputed": 0,
+            "macs_recomputed": plan_macs(graph, plan) - macs,
             "buffers": _buffers(plan),
         },
         "nodes": _nodes(graph, program),
@@ -156,7 +157,7 @@ def render_text(report: Report) -> str:
         ("arena", f"{proof}, {plan['seconds']:.2f} s"),
         (
             "work",
-            f"{report['model']['macs']:,} multiply-accumulates, {report['model']['params']:,} parameters",
+            f"{work_text(report)}, {report['model']['params']:,} parameters",
         ),
     ]
     return render(
@@ -170,6 +171,12 @@ def render_text(report: Report) -> str:
         picture=_picture(plan["buffers"], len(plan["groups"])),
         nodes=_node_lines(report["nodes"]),
     )
+
+
+def work_text(report: Report) -> str:
+    """Multiply-accumulates, and how many more for what is computed again to need less RAM."""
+    text, again = f"{report['model']['macs']:,} multiply-accumulates", report["plan"]["macs_recomputed"]
+    return f"{text} and {again:,} again" if again else text
 
 
 def _port_line(kind: str, port: dict[str, Any]) -> str:
