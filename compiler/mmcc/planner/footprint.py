@@ -392,7 +392,7 @@ class Footprint:
         most = 0
         for rest in self._together([k for k in range(len(items)) if k not in born and k not in dying]):
             most = max(most, sum(items[k].size for k in rest))
-            for out, into in product(born, dying):
+            for out, into in product(born or [None], dying or [None]):
                 most = max(most, _stacked(items, distance, out, into, rest))
         return most - self.scratch
 
@@ -539,13 +539,21 @@ class Footprint:
 
 
 def _stacked(
-    items: Sequence[Item], distance: Mapping[tuple[int, int], int], out: int, into: int, rest: Sequence[int]
+    items: Sequence[Item],
+    distance: Mapping[tuple[int, int], int],
+    out: int | None,
+    into: int | None,
+    rest: Sequence[int],
 ) -> int:
     """Bytes of an output, an input and things between them of which no two share a byte."""
-    head = {k: max(0, distance.get((out, k), items[out].size)) for k in rest}
-    room = {k: distance.get((k, into), items[k].size) - items[k].size for k in rest}
-    tail = {k: max(0, items[into].size + room[k]) for k in rest}
-    pair = max(0, distance.get((out, into), items[out].size) + items[into].size)
+    head, tail, pair = dict.fromkeys(rest, 0), dict.fromkeys(rest, 0), 0
+    if out is not None:
+        head = {k: max(0, distance.get((out, k), items[out].size)) for k in rest}
+    if into is not None:
+        room = {k: distance.get((k, into), items[k].size) - items[k].size for k in rest}
+        tail = {k: max(0, items[into].size + room[k]) for k in rest}
+    if out is not None and into is not None:
+        pair = max(0, distance.get((out, into), items[out].size) + items[into].size)
     most = 0
     for a in set(head.values()):
         for b in set(tail.values()):
