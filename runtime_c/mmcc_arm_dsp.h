@@ -3,6 +3,10 @@
 #ifndef MMCC_ARM_DSP_H
 #define MMCC_ARM_DSP_H
 
+#if !defined(__ARM_FEATURE_DSP) && !defined(__ARM_ARCH_7EM__)
+#error "this model was compiled for a core with Arm's DSP instructions (Cortex-M4, M7, M33): use that core's compiler flags, or compile the model for this target"
+#endif
+
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>

@@ -3,6 +3,10 @@
 #ifndef MMCC_MVE_H
 #define MMCC_MVE_H
 
+#ifndef __ARM_FEATURE_MVE
+#error "this model was compiled for a core with Helium (Cortex-M55): use that core's compiler flags, or compile the model for this target"
+#endif
+
 #include <arm_mve.h>
 #include <stdint.h>
 

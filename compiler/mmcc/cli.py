@@ -105,7 +105,8 @@ def main() -> None:
 )
 @click.option(
     "--ram",
-    help="Limit of RAM for all: arena, context, static data, stack. 256K; or min: as little as can be.",
+    help="Limit of RAM for all: arena, context, static data, stack. 256K; "
+    "or min: as little as can be without computing anything twice.",
 )
 @click.option(
     "--recompute",
@@ -147,6 +148,9 @@ def compile_command(
     limits = {
         key: parse_size(given[key], f"--{key}") if given[key] else 0 for key in ("ram", "flash", "stack")
     }
+    if limits["stack"] and limits["flash"]:
+        message = "--flash needs the size of the code, which is not measured with --stack"
+        raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out one of them")
     dims = _dims(given["dims"])
     from mmcc.pipeline import CompileOptions, compile_model
     from mmcc.target import load_target
@@ -178,7 +182,7 @@ def compile_command(
     if as_json:
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
-        _show_compiled(result.report, folder, least)
+        _show_compiled(result.report, folder, least, bool(limits["stack"]))
 
 
 def _proof(plan: dict[str, Any], least: bool) -> str:
@@ -190,17 +194,20 @@ def _proof(plan: dict[str, Any], least: bool) -> str:
     return "proved least" if least else "proved least layer by layer; --ram min may need less"
 
 
-def _show_compiled(report: dict[str, Any], folder: Path, least: bool) -> None:
+def _show_compiled(report: dict[str, Any], folder: Path, least: bool, given_stack: bool) -> None:
     ram, flash, plan = report["ram"], report["flash"], report["plan"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
+    from mmcc.report import work_text
+
+    source = "as stated with --stack" if given_stack else "worst case, from the call graph"
     rows = [
         ("RAM", f"{readable(ram['total'])} bytes{limit}"),
         ("  arena", f"{ram['arena']:,}  ({_proof(plan, least)})"),
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
-        ("  stack", f"{ram['stack']:,}  (worst case, from the call graph)"),
+        ("  stack", f"{ram['stack']:,}  ({source})"),
         ("flash", f"{readable(flash['total'])} bytes: weights {flash['weights']:,}, code {flash['code']:,}"),
-        ("work", f"{report['model']['macs']:,} multiply-accumulates in {len(report['nodes'])} nodes"),
+        ("work", f"{work_text(report)} in {len(report['nodes'])} nodes"),
     ]
     click.echo(f"{report['model']['name']} for {report['target']}")
     for name, value in rows:
@@ -321,7 +328,10 @@ def _show_verified(found: dict[str, Any]) -> None:
     steps = (
         f", at most {found['max_lsb']} steps of the output's scale" if found["max_lsb"] is not None else ""
     )
-    click.echo(f"{'ok' if found['ok'] else 'MISMATCH'}: {found['samples']} samples on {found['on']}")
+    click.echo(
+        f"{'ok' if found['ok'] else 'MISMATCH'}: {found['samples']} "
+        f"{'made-up ' if found['made_up'] else ''}samples on {found['on']}"
+    )
     click.echo(
         f"  largest difference {found['max_abs']:.3g}{steps}; {found['mismatch_rate']:.2%} of outputs differ"
     )
@@ -350,6 +360,8 @@ def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verb
     from mmcc.package import load_package
 
     package = load_package(folder)
+    if profile and on == "host":
+        raise CompileError("MM003", "--profile counts in QEMU", exit=Exit.USAGE, hint="add --on qemu")
     found = bench_host(folder, package) if on == "host" else bench_qemu(folder, package, profile=profile)
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -401,7 +413,7 @@ def ops(as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
     else:
         for row in rows:
-            click.echo(f"{row['name']:<36}{row['versions']:<12}{row['notes']}")
+            click.echo(f"{row['name']:<42} {row['versions']:<14} {row['notes']}".rstrip())
 
 
 if __name__ == "__main__":

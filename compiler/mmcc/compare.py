@@ -124,6 +124,9 @@ def run_qemu(
     folder: Path, package: Package, samples: Sequence[Sample], *, hooks: bool = False, profile: bool = False
 ) -> tuple[list[Sample], FirmwareRun]:
     """The outputs of all samples as firmware in QEMU, and what the run measured."""
+    if load_target(package.target).qemu is None:
+        message = f"target {package.target} has no board or program to emulate"
+        raise CompileError("MM002", message, exit=Exit.USAGE, hint="--on host, or compile for another target")
     elf = firmware_of(folder, package, hooks=hooks)
     return _run_program(elf, load_target(package.target), package, samples, profile=profile)
 

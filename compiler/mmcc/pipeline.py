@@ -179,7 +179,7 @@ def compile_model(
     _check_output(out)
     graph = load_graph(model, options, progress)
     request = plan_request(options, graph, target, progress)
-    with tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out)) as scratch:
+    with _scratch_beside(out) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()
         job = _Job(made, graph, target, options, prefix, model, progress)
@@ -420,6 +420,15 @@ def _check_output(out: Path) -> None:
     parent = _existing_parent(out)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
         raise CompileError("MM006", f"{parent} cannot be written", exit=Exit.USAGE, hint="-o another folder")
+
+
+def _scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
+    """A folder on the same file system, to be renamed; it vanishes if anything fails."""
+    try:
+        return tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out))
+    except OSError as error:
+        message = f"{out} cannot be written: {error.strerror}"
+        raise CompileError("MM006", message, exit=Exit.USAGE, hint="-o another folder") from error
 
 
 def _existing_parent(out: Path) -> Path:

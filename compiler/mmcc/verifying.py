@@ -57,6 +57,7 @@ def verify_package(folder: Path, options: VerifyOptions, progress: Callable[[str
         "ok": bool(difference.ok and all(row["ok"] for row in rows)),
         "on": options.on,
         "samples": len(samples),
+        "made_up": options.data is None,
         "max_abs": float(difference.max_abs),
         "max_lsb": difference.max_lsb,
         "mean_lsb": difference.mean_lsb,

@@ -15,22 +15,22 @@ from itertools import combinations
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Strip
-from mmcc.ops.movement import Concat, Slice, Transpose
 from mmcc.planner.cost import NodeCost, node_cost
 from mmcc.planner.footprint import Footprint, Store
-from mmcc.planner.layout import make_layout
+from mmcc.planner.layout import Operand, make_layout
 from mmcc.planner.model import bits, make_model
 from mmcc.planner.order import best_order
 from mmcc.planner.overlap import distances
 from mmcc.planner.placement import Placement, place
 from mmcc.planner.request import EXTERNAL, PlanRequest
 from mmcc.planner.solve import Candidate as LayoutChoice
-from mmcc.planner.solve import Chosen, best_layout, plan_alone
+from mmcc.planner.solve import Chosen, best_layout, choices_of, plan_alone
 from mmcc.planner.space import Candidate, Space
 
 Path = tuple[Candidate, ...]
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
-FEW_JOINS = 3  # up to this many Concats, Slices and Transposes every choice of which to copy is tried
+FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
+FEW_JOINS = 3  # up to this many joins, every choice of which to copy whole is tried
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
@@ -79,6 +79,7 @@ class _Search:
     def __init__(self, graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan) -> None:
         self._graph, self._request, self._alone = graph, request, alone
         self._layouts = (chosen.choice, *other_layouts(graph, request, chosen.choice))
+        self._every_layout = len(choices_of(graph, request.external(graph))) <= FEW_OPERANDS
         self._costs = [node_cost(graph, node, request.cost) for node in graph.nodes]
         self._macs = float(sum(cost.macs for cost in self._costs)) * request.recompute
 
@@ -91,12 +92,21 @@ class _Search:
                 path = table.cheapest(limit, self._macs)
                 placed = self._within(table, limit) if path else None
                 if placed is not None:
-                    return Builder(table.space, placed.path).plan(placed, table.least(self._macs))
+                    return Builder(table.space, placed.path).plan(
+                        placed, self._known(table.least(self._macs))
+                    )
         table, bound = self._least()
         placed, bound = self._place_least(table, bound)
-        if placed.placement.peak >= _peak(self._alone, self._request):
-            return replace(self._alone, proved_optimal=self._alone.bound == bound, bound=bound)
+        bound = self._known(bound)
+        peak = _peak(self._alone, self._request)
+        if placed.placement.peak >= peak:
+            return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
         return Builder(table.space, placed.path).plan(placed, bound)
+
+    def _known(self, bound: int) -> int:
+        """What a bound that holds for one layout says of all of them: with joins, which may copy any of their
+        operands, not every layout was looked at."""
+        return bound if self._every_layout else trivial_bound(self._graph, self._request)
 
     def _table(self, choice: LayoutChoice, most: int) -> Table:
         space = Space(self._graph, choice.layout, choice.model, choice.ordering.order, self._request)
@@ -185,22 +195,32 @@ class _Search:
 def other_layouts(graph: Graph, request: PlanRequest, first: LayoutChoice) -> Iterator[LayoutChoice]:
     """Layouts worth a try beside the one that is best when every node runs alone.
 
-    Everything in place; and for each of a few joins whether it copies all its operands or none.
+    All of them, if there are few operands that could be copied or not; else everything in place, and for each of
+    a few joins whether it copies all its operands or none.
     """
     external = request.external(graph)
-    joins = [k for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat | Slice | Transpose)]
-    copies = [joins[:0]]
-    if len(joins) <= FEW_JOINS:
-        copies = [list(some) for n in range(len(joins) + 1) for some in combinations(joins, n)]
+    operands = choices_of(graph, external)
+    joins = list(dict.fromkeys(node for node, _ in operands))
+    if len(operands) <= FEW_OPERANDS:
+        copies = _subsets([frozenset((operand,)) for operand in operands])
+    elif len(joins) <= FEW_JOINS:
+        copies = _subsets([frozenset(o for o in operands if o[0] == join) for join in joins])
+    else:
+        copies = iter((frozenset[Operand](),))
     distance = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
     seen = {first.layout.in_place}
-    for copied in copies if joins else ():
-        operands = frozenset((k, n) for k in copied for n in range(len(graph.nodes[k].inputs)))
-        layout = make_layout(graph, external, operands)
+    for copied in copies:
+        layout = make_layout(graph, external, copied)
         if layout.in_place not in seen:
             seen.add(layout.in_place)
             model = make_model(graph, layout, request, distance)
             yield LayoutChoice(layout, model, best_order(model))
+
+
+def _subsets(parts: list[frozenset[Operand]]) -> Iterator[frozenset[Operand]]:
+    for count in range(len(parts) + 1):
+        for some in combinations(parts, count):
+            yield frozenset[Operand]().union(*some)
 
 
 class Table:
