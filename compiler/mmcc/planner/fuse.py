@@ -195,8 +195,8 @@ class _Search:
 def other_layouts(graph: Graph, request: PlanRequest, first: LayoutChoice) -> Iterator[LayoutChoice]:
     """Layouts worth a try beside the one that is best when every node runs alone.
 
-    All of them, if there are few operands that could be copied or not; else everything in place, and for each of
-    a few joins whether it copies all its operands or none.
+    All of them, if there are few operands that could be copied or not; else everything in place, and for
+    each of a few joins whether it copies all its operands or none.
     """
     external = request.external(graph)
     operands = choices_of(graph, external)

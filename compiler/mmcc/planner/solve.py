@@ -138,7 +138,7 @@ class _Search:
     def best(self) -> tuple[Candidate, int]:
         """The best candidate found, and a bound on the bytes alive with any layout and order."""
         first = self._try(frozenset())
-        choices = _choices(self._graph, self._external)
+        choices = choices_of(self._graph, self._external)
         if len(choices) <= ALL_LAYOUTS:
             for n in range(1, len(choices) + 1):
                 for copied in combinations(choices, n):
@@ -158,7 +158,7 @@ class _Search:
     @property
     def only_layout(self) -> bool:
         """True if there was nothing to choose."""
-        return len(self._tried) == 1 and not _choices(self._graph, self._external)
+        return len(self._tried) == 1 and not choices_of(self._graph, self._external)
 
     def _descend(
         self, copied: frozenset[Operand], choices: tuple[Operand, ...], floor: int
@@ -189,7 +189,7 @@ class _Search:
         return self._tried[copied]
 
 
-def _choices(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
+def choices_of(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
     """Operands that could be left in place or copied. A Reshape's are not: its bytes are just as many."""
     return tuple(
         (index, operand)
