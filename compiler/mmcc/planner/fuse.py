@@ -95,9 +95,10 @@ class _Search:
                     return Builder(table.space, placed.path).plan(
                         placed, self._known(table.least(self._macs))
                     )
-        table, bound = self._least()
-        placed, bound = self._place_least(table, bound)
-        bound = self._known(bound)
+        table, least = self._least()
+        placed, proved = self._place_least(table, least)
+        # what the solver proves is about this layout; that no path is below `least` holds for all of them
+        bound = proved if len(self._layouts) == 1 else self._known(least)
         peak = _peak(self._alone, self._request)
         if placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
