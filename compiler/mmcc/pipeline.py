@@ -155,10 +155,10 @@ def load_graph(model: Path, options: CompileOptions, progress: Progress = _silen
         _dump(options.dump, "1-imported.txt", str(imported))
     progress("simplifying and quantizing")
     graph = optimize(imported, float_io=options.float_io)
-    if options.io in ("rows", "rows-again"):
-        graph = stream_ports(graph, again=options.io == "rows-again")
     faults = check_final(graph)
     assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
+    if options.io in ("rows", "rows-again"):
+        graph = stream_ports(graph, again=options.io == "rows-again")
     if options.dump:
         _dump(options.dump, "2-optimized.txt", str(graph))
     return graph
