@@ -21,7 +21,7 @@ test: setup ## all tests
 check: setup ## lint, format, types, and the tests that take seconds
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@$(PY) -m pyright
+	@$(PY) -m pyright --pythonpath $(PY)
 	@$(PY) -m pytest -q -m quick tests
 
 bench: setup ## every bench/bench_*.py
