@@ -275,11 +275,11 @@ def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     ram = report["ram"]
     figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
-    final = emit(graph, program, replace(emit_options, ram=figures_line), target)
-    _write_files(made, final, emit_options)
+    known = generated.values | {"options": replace(emit_options, ram=figures_line)}
+    (made / f"{prefix}.h").write_text(render("network.h.j2", **known))  # only now it can say what is needed
     (made / "report.json").write_text(_json(report))
     (made / "report.txt").write_text(render_text(report))
-    return final, report
+    return generated, report
 
 
 def _constant_bytes(graph: Graph) -> int:
