@@ -13,7 +13,7 @@ from mmcc.frontend.value import Value
 MAX_RANGE = 2**22
 
 
-@converts("Constant", notes="tensors and numbers")
+@converts("Constant", notes="tensors and numbers; not strings, not sparse")
 def convert_constant(call: Call) -> Value:
     """A constant in any of its forms."""
     if len(call.attributes) != 1:
@@ -36,7 +36,7 @@ def convert_constant(call: Call) -> Value:
     return call.build.constant(array)
 
 
-@converts("ConstantOfShape")
+@converts("ConstantOfShape", notes="of a constant shape")
 def convert_constant_of_shape(call: Call) -> Value:
     """A tensor full of one number."""
     shape = call.ints_at(0, "the shape") or []
@@ -48,7 +48,7 @@ def convert_constant_of_shape(call: Call) -> Value:
     return call.build.constant(np.full(shape, value.reshape(()), value.dtype))
 
 
-@converts("Shape")
+@converts("Shape", notes="a constant: shapes are static")
 def convert_shape(call: Call) -> Value:
     """The shape of a tensor, or a part of it."""
     shape = call.input(0).shape
@@ -56,13 +56,13 @@ def convert_shape(call: Call) -> Value:
     return call.build.constant(np.array(shape[start:end], np.int64))
 
 
-@converts("Size")
+@converts("Size", notes="a constant: shapes are static")
 def convert_size(call: Call) -> Value:
     """The number of elements."""
     return call.build.constant(np.array(call.input(0).size, np.int64))
 
 
-@converts("Range")
+@converts("Range", notes="constant start, limit and delta")
 def convert_range(call: Call) -> Value:
     """Numbers from start to limit."""
     names = ("start", "limit", "delta")

@@ -127,7 +127,7 @@ def convert_clip(call: Call) -> Value:
     return x
 
 
-@converts("Gelu", since=20, layout=Layout.ANY)
+@converts("Gelu", since=20, notes="exact and tanh", layout=Layout.ANY)
 def convert_gelu(call: Call) -> Value:
     """Gelu, exact or by tanh."""
     approximate = call.text("approximate")
@@ -136,7 +136,7 @@ def convert_gelu(call: Call) -> Value:
     return call.build.unary(Unary("gelu" if approximate == "none" else "gelu_tanh"), call.float_input(0))
 
 
-@converts("Gelu", domain=MICROSOFT, layout=Layout.ANY)
+@converts("Gelu", domain=MICROSOFT, notes="exact", layout=Layout.ANY)
 def convert_gelu_microsoft(call: Call) -> Value:
     """The exact Gelu, before ONNX had one."""
     return call.build.unary(Unary("gelu"), call.float_input(0))
@@ -162,7 +162,7 @@ def _swish(call: Call, alpha: float) -> Value:
     return call.build.elementwise(Binary("mul"), x, call.build.unary(Unary("sigmoid"), scaled))
 
 
-@converts(*BINARY, notes="from operator set 7 on, with numpy's broadcasting", layout=Layout.ANY)
+@converts(*BINARY, notes="broadcasting, that of old operator sets too", layout=Layout.ANY)
 def convert_binary(call: Call) -> Value:
     """A function of two operands of one type."""
     function = BINARY[call.node.op_type]
@@ -183,7 +183,9 @@ def _legacy_broadcast(call: Call, a: Value, b: Value) -> Value:
     return call.build.reshape(b, (*b.shape, *(1,) * behind))
 
 
-@converts("PRelu", layout=Layout.ANY)
+@converts(
+    "PRelu", notes="a slope that broadcasts; before operator set 7 one slope a channel", layout=Layout.ANY
+)
 def convert_prelu(call: Call) -> Value:
     """Leaky Relu with a slope that is a tensor; before operator set 7 one slope a channel."""
     x, slope = call.float_input(0), call.float_input(1)
@@ -196,7 +198,7 @@ def convert_prelu(call: Call) -> Value:
     return call.build.elementwise(Binary("prelu"), x, slope)
 
 
-@converts("Pow", notes="exponents 2 and 3 become products", layout=Layout.ANY)
+@converts("Pow", notes="of floats; exponents 2 and 3 become products", layout=Layout.ANY)
 def convert_pow(call: Call) -> Value:
     """Powers; the result has the type of the base."""
     x, y = call.float_input(0), call.input(1)
@@ -210,7 +212,7 @@ def convert_pow(call: Call) -> Value:
     return call.build.elementwise(Binary("pow"), x, y)
 
 
-@converts("Mod", layout=Layout.ANY)
+@converts("Mod", notes="of integers; of floats with fmod", layout=Layout.ANY)
 def convert_mod(call: Call) -> Value:
     """Remainder with the sign of the divisor, or with fmod that of the dividend."""
     a, b = call.number_input(0), call.number_input(1)
@@ -220,7 +222,8 @@ def convert_mod(call: Call) -> Value:
     return call.build.elementwise(Binary("fmod" if fmod else "mod"), a, b)
 
 
-@converts("Sum", "Mean", "Max", "Min", notes="any number of operands", layout=Layout.ANY)
+@converts("Sum", "Mean", notes="any number of float operands", layout=Layout.ANY)
+@converts("Max", "Min", notes="any number of operands", layout=Layout.ANY)
 def convert_many(call: Call) -> Value:
     """A chain of functions of two operands."""
     kind = call.node.op_type
@@ -234,7 +237,7 @@ def convert_many(call: Call) -> Value:
     return result
 
 
-@converts("Where", layout=Layout.ANY)
+@converts("Where", notes="broadcasting", layout=Layout.ANY)
 def convert_where(call: Call) -> Value:
     """Choose between two operands."""
     condition, a, b = (call.input(k) for k in range(3))
@@ -253,7 +256,7 @@ def convert_cast(call: Call) -> Value:
     return _cast(call, x, dtype_of(to, "the result"))
 
 
-@converts("CastLike", layout=Layout.ANY)
+@converts("CastLike", notes="between the supported element types", layout=Layout.ANY)
 def convert_cast_like(call: Call) -> Value:
     """Conversion to the type of another operand."""
     return _cast(call, call.input(0), call.input(1).dtype)
@@ -263,7 +266,8 @@ def _cast(call: Call, x: Value, dtype: DType) -> Value:
     return x if x.dtype is dtype else call.build.unary(Cast(dtype), x)
 
 
-@converts("Identity", "Dropout", notes="vanish", layout=Layout.ANY)
+@converts("Identity", notes="makes no code", layout=Layout.ANY)
+@converts("Dropout", notes="inference: makes no code; not its mask", layout=Layout.ANY)
 def convert_identity(call: Call) -> Value:
     """Nothing to do, but for Dropout in training."""
     if call.node.op_type == "Dropout":

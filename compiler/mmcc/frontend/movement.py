@@ -17,7 +17,7 @@ from mmcc.ops.movement import Concat, Expand, Gather, Pad, PadMode, Slice
 MAX_OUTPUTS = 4096
 
 
-@converts("Transpose", notes="changes only how the value is seen")
+@converts("Transpose", notes="moves elements only where a reader needs their order")
 def convert_transpose(call: Call) -> Value:
     """Permute axes."""
     x = call.input(0)
@@ -27,7 +27,7 @@ def convert_transpose(call: Call) -> Value:
     return x.transposed(perm)
 
 
-@converts("Reshape")
+@converts("Reshape", notes="constant shape; moves no elements as a rule")
 def convert_reshape(call: Call) -> Value:
     """Another shape; 0 keeps an extent and -1 is what is left."""
     x = call.input(0)
@@ -51,7 +51,7 @@ def convert_reshape(call: Call) -> Value:
     return call.build.reshape(x, tuple(wanted))
 
 
-@converts("Flatten")
+@converts("Flatten", notes="as Reshape")
 def convert_flatten(call: Call) -> Value:
     """Two axes: those before `axis`, and the rest."""
     x = call.input(0)
@@ -67,7 +67,7 @@ def axes_operand(call: Call, since: int, index: int = 1) -> list[int] | None:
     return call.integers("axes") if call.version < since else call.ints_at(index, "axes")
 
 
-@converts("Squeeze")
+@converts("Squeeze", notes="constant axes; makes no code")
 def convert_squeeze(call: Call) -> Value:
     """Drop axes of extent 1."""
     x = call.input(0)
@@ -80,7 +80,7 @@ def convert_squeeze(call: Call) -> Value:
     return x.without(axes)
 
 
-@converts("Unsqueeze")
+@converts("Unsqueeze", notes="constant axes; makes no code")
 def convert_unsqueeze(call: Call) -> Value:
     """Insert axes of extent 1."""
     x = call.input(0)
@@ -93,7 +93,7 @@ def convert_unsqueeze(call: Call) -> Value:
     return replace(x, axes=tuple(() if k in axes else next(old) for k in range(rank)))
 
 
-@converts("Concat", layout=Layout.ANY)
+@converts("Concat", notes="any axis", layout=Layout.ANY)
 def convert_concat(call: Call) -> Value:
     """One behind the other along an axis."""
     values = [call.input(k) for k in range(len(call.inputs))]
@@ -120,7 +120,7 @@ def concat(build: Builder, values: Sequence[Value], axis: int) -> Value:
     return replace(lead, tensor=made.name, view=made.shape)
 
 
-@converts("Split", notes="sizes as attribute, operand or number of outputs", layout=Layout.ANY)
+@converts("Split", notes="sizes as attribute, constant operand or number of outputs", layout=Layout.ANY)
 def convert_split(call: Call) -> tuple[Value, ...]:
     """One slice an output."""
     x = call.input(0)
@@ -236,7 +236,7 @@ def convert_gather(call: Call) -> Value:
     return call.build.reshape(taken, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
-@converts("Expand")
+@converts("Expand", notes="constant shape")
 def convert_expand(call: Call) -> Value:
     """Repeat axes of extent 1."""
     x = call.input(0)
@@ -264,7 +264,7 @@ def _expanded(build: Builder, x: Value, extents: dict[int, int]) -> Value:
     return replace(x, tensor=build.emit(Expand(tuple(view)), x.tensor).name, view=tuple(view))
 
 
-@converts("Tile", since=6)
+@converts("Tile", since=6, notes="constant repeats")
 def convert_tile(call: Call) -> Value:
     """Repeat along each axis: a new axis before it is expanded, then both are one."""
     x = call.input(0)
@@ -276,7 +276,11 @@ def convert_tile(call: Call) -> Value:
     return replace(done, axes=tuple(done.axes[2 * k] + done.axes[2 * k + 1] for k in range(x.rank)))
 
 
-@converts("Pad", notes="constant, reflect, edge and wrap; negative pads crop", layout=Layout.ANY)
+@converts(
+    "Pad",
+    notes="constant pads; modes constant, reflect, edge and wrap; negative pads crop",
+    layout=Layout.ANY,
+)
 def convert_pad(call: Call) -> Value:
     """More elements around a tensor, or fewer."""
     x = call.input(0)
@@ -322,7 +326,7 @@ def padded(build: Builder, x: Value, pads: dict[int, tuple[int, int]], mode: Pad
     return replace(x, tensor=made.name, view=made.shape)
 
 
-@converts("DepthToSpace", notes="DCR and CRD", layout=Layout.CHANNELS_FIRST)
+@converts("DepthToSpace", notes="4-D; DCR and CRD", layout=Layout.CHANNELS_FIRST)
 def convert_depth_to_space(call: Call) -> Value:
     """Blocks of channels become blocks of pixels."""
     x = call.input(0)
@@ -338,7 +342,7 @@ def convert_depth_to_space(call: Call) -> Value:
     return call.build.reshape(cut, (n, depth, h * size, w * size))
 
 
-@converts("SpaceToDepth", layout=Layout.CHANNELS_FIRST)
+@converts("SpaceToDepth", notes="4-D", layout=Layout.CHANNELS_FIRST)
 def convert_space_to_depth(call: Call) -> Value:
     """Blocks of pixels become channels."""
     x = call.input(0)

@@ -97,7 +97,7 @@ def standardized(build: Builder, x: Value, axes: list[int], epsilon: float) -> V
     return build.elementwise(Binary("div"), centred, build.unary(Unary("sqrt"), variance))
 
 
-@converts("LRN", layout=Layout.CHANNELS_FIRST)
+@converts("LRN", notes="across channels", layout=Layout.CHANNELS_FIRST)
 def convert_lrn(call: Call) -> Value:
     """Local response normalization across channels."""
     x = call.float_input(0)

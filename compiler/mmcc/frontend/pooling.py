@@ -92,13 +92,8 @@ def convert_lp_pool(call: Call) -> Value:
     return total if p == 1 else build.unary(Unary("sqrt"), total)
 
 
-@converts(
-    "GlobalAveragePool",
-    "GlobalMaxPool",
-    "GlobalLpPool",
-    notes="LpPool with p = 1 and 2",
-    layout=Layout.CHANNELS_FIRST,
-)
+@converts("GlobalAveragePool", "GlobalMaxPool", notes="any axes of space", layout=Layout.CHANNELS_FIRST)
+@converts("GlobalLpPool", since=2, notes="p = 1 and 2", layout=Layout.CHANNELS_FIRST)
 def convert_global_pool(call: Call) -> Value:
     """A reduction of all axes of space."""
     function = {"GlobalAveragePool": "mean", "GlobalMaxPool": "max"}.get(call.node.op_type)

@@ -63,7 +63,7 @@ def convert_qlinear_conv(call: Call) -> Value:
     return quantized_output(call, conv(call, x, w, dequantized_bias(call, 8, 1, 4)), 6)
 
 
-@converts("QLinearConv", domain=MICROSOFT, notes="with channels_last", layout=Layout.CHANNELS_FIRST)
+@converts("QLinearConv", domain=MICROSOFT, notes="as Conv, with channels_last", layout=Layout.CHANNELS_FIRST)
 def convert_qlinear_conv_microsoft(call: Call) -> Value:
     """The same, maybe channels-last."""
     x, w = channels_last(call, dequantized_input(call, 0)), dequantized_input(call, 3, 0)
@@ -88,7 +88,7 @@ def convert_qgemm(call: Call) -> Value:
     return quantized_output(call, y, 7) if call.has(7) else y
 
 
-@converts("QLinearAdd", "QLinearMul", domain=MICROSOFT, layout=Layout.ANY)
+@converts("QLinearAdd", "QLinearMul", domain=MICROSOFT, notes="broadcasting", layout=Layout.ANY)
 def convert_qlinear_binary(call: Call) -> Value:
     """Add or Mul; operands a, its scale and zero point, b likewise, the output's."""
     op = Binary("add" if call.node.op_type == "QLinearAdd" else "mul")
@@ -104,7 +104,7 @@ def convert_qlinear_unary(call: Call) -> Value:
     return quantized_output(call, call.build.unary(op, dequantized_input(call, 0)), 3)
 
 
-@converts("QLinearSoftmax", domain=MICROSOFT)
+@converts("QLinearSoftmax", domain=MICROSOFT, notes="as Softmax")
 def convert_qlinear_softmax(call: Call) -> Value:
     """Softmax along one axis, or before operator set 13 (an attribute says it) along a flattened tail."""
     x = dequantized_input(call, 0)
@@ -128,7 +128,10 @@ def convert_qlinear_average_pool(call: Call) -> Value:
 
 
 @converts(
-    "QLinearGlobalAveragePool", domain=MICROSOFT, notes="with channels_last", layout=Layout.CHANNELS_FIRST
+    "QLinearGlobalAveragePool",
+    domain=MICROSOFT,
+    notes="as GlobalAveragePool, with channels_last",
+    layout=Layout.CHANNELS_FIRST,
 )
 def convert_qlinear_global_average_pool(call: Call) -> Value:
     """GlobalAveragePool; operands x, its scale and zero point, the output's."""
@@ -136,7 +139,7 @@ def convert_qlinear_global_average_pool(call: Call) -> Value:
     return quantized_output(call, as_called(call, y), 3)
 
 
-@converts("QLinearConcat", domain=MICROSOFT, layout=Layout.ANY)
+@converts("QLinearConcat", domain=MICROSOFT, notes="as Concat", layout=Layout.ANY)
 def convert_qlinear_concat(call: Call) -> Value:
     """Concat; operands the output's scale and zero point, then value, scale, zero point for each."""
     count, rest = divmod(len(call.inputs) - 2, 3)

@@ -56,7 +56,7 @@ def _parameters(call: Call, x: Value, dtype: DType) -> tuple[NDArray[Any], NDArr
     return spread[0], spread[1], axis
 
 
-@converts("DequantizeLinear", domain=MICROSOFT, layout=Layout.ANY)
+@converts("DequantizeLinear", domain=MICROSOFT, notes="as ONNX's", layout=Layout.ANY)
 @converts(
     "DequantizeLinear",
     since=10,
@@ -119,7 +119,7 @@ def _along(array: NDArray[Any], axis: int | None, rank: int) -> NDArray[Any]:
     )
 
 
-@converts("QuantizeLinear", domain=MICROSOFT, layout=Layout.ANY)
+@converts("QuantizeLinear", domain=MICROSOFT, notes="as ONNX's", layout=Layout.ANY)
 @converts("QuantizeLinear", since=10, notes="per tensor, per axis; to 8 and 16 bits", layout=Layout.ANY)
 def convert_quantize(call: Call) -> Value:
     """Round to integers and saturate."""

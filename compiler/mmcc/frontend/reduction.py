@@ -54,7 +54,7 @@ def reduced(build: Builder, x: Value, function: str, axes: list[int]) -> Value:
     return replace(x, tensor=made.name, view=made.shape)
 
 
-@converts("ArgMax", "ArgMin", notes="keepdims, select_last_index")
+@converts("ArgMax", "ArgMin", notes="one axis; keepdims, select_last_index")
 def convert_arg(call: Call) -> Value:
     """The index of the largest or smallest element along an axis."""
     x = call.number_input(0)

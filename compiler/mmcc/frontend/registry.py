@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from math import isinf, isnan
 from pathlib import Path
@@ -222,8 +222,13 @@ def converts(
 
 
 def supported_operators() -> list[Row]:
-    """Every operator the importer knows, by domain and name."""
-    return [REGISTRY[key].row for key in sorted(REGISTRY)]
+    """Every operator the importer knows, by domain and name; since when, as far as ONNX has had it."""
+    first: dict[tuple[str, str], int] = {}
+    for schema in onnx.defs.get_all_schemas_with_history():
+        key = (schema.domain, schema.name)
+        first[key] = min(first.get(key, schema.since_version), schema.since_version)
+    rows = [REGISTRY[key].row for key in sorted(REGISTRY)]
+    return [replace(row, since=max(row.since, first.get((row.domain, row.op), 1))) for row in rows]
 
 
 def domain_of(node: NodeProto) -> str:

@@ -44,7 +44,7 @@ class Axis:
 @converts(
     "Resize",
     since=10,
-    notes="nearest, linear and cubic on two axes; not antialias, not tf_crop_and_resize",
+    notes="nearest, linear and cubic on up to two axes; constant sizes; not antialias",
     layout=Layout.CHANNELS_FIRST,
 )
 def convert_resize(call: Call) -> Value:
@@ -71,7 +71,7 @@ def convert_resize(call: Call) -> Value:
     return _resized(call.build, x, axes, rule)
 
 
-@converts("Upsample", since=7, notes="nearest and linear", layout=Layout.CHANNELS_FIRST)
+@converts("Upsample", since=7, notes="nearest and linear; constant scales", layout=Layout.CHANNELS_FIRST)
 def convert_upsample(call: Call) -> Value:
     """The older Resize."""
     x = call.input(0)
