@@ -142,6 +142,79 @@ def test_a_file_that_is_not_there(tmp_path):
 
 
 @pytest.mark.quick
+def test_a_file_of_a_name_that_is_nearly_right(tmp_path):
+    saved(conv_model(), tmp_path, "keywords.onnx")
+    refused(tmp_path / "keyword.onnx", tmp_path, 3, "there is no file", "did you mean keywords.onnx?")
+
+
+@pytest.mark.quick
+def test_a_folder_is_no_model(tmp_path):
+    refused(tmp_path, tmp_path, 3, "is a folder, not an ONNX file")
+    saved(conv_model(), tmp_path, "kws.onnx")
+    refused(tmp_path, tmp_path, 3, f"try: {tmp_path / 'kws.onnx'}")
+    (tmp_path / "saved_model.pb").write_bytes(b"\x0a")
+    refused(tmp_path, tmp_path, 3, "SavedModel", "tf2onnx")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("m.tflite", b"\x20\0\0\0TFL3", "--tflite"),
+        ("m.bin", b"\x20\0\0\0TFL3", "--tflite"),  # told by its content
+        ("m.tflite", b"", "--tflite"),  # told by its name
+        ("m.h5", b"\x89HDF\r\n", "--keras"),
+        ("m.pt", b"PK\3\4", "torch.onnx.export"),
+        ("m.pth", b"\x80\x02", "torch.onnx.export"),
+        ("m.pb", b"\x0a\x05", "--graphdef"),
+        ("m.onnx", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_a_model_of_another_format(name, content, says, tmp_path):
+    refused(saved(content, tmp_path, name), tmp_path, 3, "not an ONNX file", says)
+
+
+@pytest.mark.quick
+def test_an_onnx_file_may_have_any_name(tmp_path):
+    path = saved(conv_model(), tmp_path, "model.pb")
+    assert run("check", path).exit_code == 0
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("args", "code", "exit_code"),
+    [
+        (["compile", "nowhere.onnx"], "MM101", 3),
+        (["check", "nowhere.onnx"], "MM101", 3),
+        (["compile", MODEL, "-t", "z80"], "MM001", 2),
+        (["compile", MODEL, "--no-such-option"], "MM000", 2),
+        (["verify", "nowhere"], "MM004", 2),
+    ],
+)
+def test_errors_are_json_where_results_are(args, code, exit_code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*args, "--json")
+    assert result.exit_code == exit_code
+    error = json.loads(result.stdout)["error"]
+    assert (error["code"], error["exit"]) == (code, exit_code)
+    assert error["message"]
+    assert error["message"] in result.stderr  # for people, as ever
+    assert run(*args).stdout == ""
+
+
+@pytest.mark.quick
+def test_an_error_as_json_says_where_it_is(tmp_path):
+    model = conv_model()
+    model.graph.node.append(helper.make_node("Frobnicate", ["y"], ["a"], name="first", domain="com.example"))
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    model.graph.output[0].name = "a"
+    result = run("check", saved(model, tmp_path), "--json")
+    error = json.loads(result.stdout)["error"]
+    assert error["where"] == [{"model": "model.onnx", "node": 1, "op": "Frobnicate", "name": "first"}]
+    assert "mmcc ops" in error["try"]
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize("location", ["weights.bin", "../secret.bin", "/etc/passwd"])
 def test_external_data_missing_or_outside(location, tmp_path):
     folder = tmp_path / "model"
@@ -291,10 +364,20 @@ def test_data_that_does_not_fit(tmp_path):
     np.savez(tmp_path / "wrong.npz", input_0=np.zeros((1, 2, 9, 9), np.float32))
     np.savez(tmp_path / "none.npz", other=np.zeros(3))
     (tmp_path / "text.npz").write_text("hello")
-    for name in ("wrong", "none", "text", "absent"):
+    np.savez(tmp_path / "objects.npz", input_0=np.array([{}], object))
+    np.save(tmp_path / "one.npy", np.zeros((1, 2, 6, 6), np.float32))
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "wrong.npz").read_bytes()[:-40])
+    for name in ("wrong", "none", "text", "absent", "objects", "folder", "cut"):
         result = run("verify", out, "--data", tmp_path / f"{name}.npz")
         assert result.exit_code == 2, result.output
         assert "error[MM007]" in result.output
+        assert "pickle" not in result.output
+    for name in ("model.onnx", "one.npy"):
+        result = run("verify", out, "--data", tmp_path / name)
+        assert result.exit_code == 2
+        assert "is not an .npz file" in result.output
+        assert "numpy.savez" in result.output
 
 
 def test_a_mismatch_is_told(tmp_path):

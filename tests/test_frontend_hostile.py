@@ -61,7 +61,7 @@ def test_truncated(tmp_path):
 def test_no_file(tmp_path):
     with pytest.raises(CompileError, match="there is no file"):
         import_model(tmp_path / "missing.onnx")
-    with pytest.raises(CompileError, match="there is no file"):
+    with pytest.raises(CompileError, match="is a folder"):
         import_model(tmp_path)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 from mmcc.errors import CompileError, Exit
-from mmcc.target import Region, list_targets, load_target
+from mmcc.ops import OPS
+from mmcc.target import COST_KEYS, Region, list_targets, load_target
 
 pytestmark = pytest.mark.quick
 
@@ -79,6 +80,9 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
         ('same_as = "cortex-m4"\ncost = {a = "b"}', r'"cost", a: must be of type float'),
         ('same_as = "cortex-m4"\ncost = 3', r'"cost": must be a table'),
         ('same_as = "cortex-m4"\n[qemu]\nram = 3', r'"ram": must be a table'),
+        ('same_as = "cortex-m4"\ncost = {conv_mc = 1}', r'unknown key "conv_mc"\n.*did you mean conv_mac\?'),
+        ('same_as = "cortex-m4"\nflag = []', r'unknown key "flag"\n.*did you mean flags\?'),
+        ('same_as = "cortexm4"', r"did you mean cortex-m4\?"),
         ('same_as = "nothing"', r'same_as = "nothing" is no known target'),
         ("same_as = 3", r"is no known target"),
         ('description = "d"', r'"firmware" is missing'),
@@ -91,6 +95,27 @@ def test_mistakes_in_a_file_are_user_errors(text, says, tmp_path):
     with pytest.raises(CompileError, match=says) as caught:
         load_target(str(path))
     assert (caught.value.code, caught.value.exit) == ("MM002", Exit.USAGE)
+
+
+def test_every_figure_that_the_planner_asks_for_may_be_stated():
+    kinds = [kind for kind in OPS.values() if kind.kernel]
+    asked = {f"{kind.kernel}_element" for kind in kinds} | {
+        "call",
+        "element_row",
+        "conv_row",
+        "depthwise_float_mac",
+    }
+    assert asked <= COST_KEYS
+    for name in NAMES:
+        assert set(load_target(name).cost) <= COST_KEYS
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("cortex_m4", "cortex-m4"), ("hots", "host"), ("./cortex-m4.tml", "cortex-m4")]
+)
+def test_a_misspelt_target_is_guessed(name, meant):
+    with pytest.raises(CompileError, match=rf"did you mean {meant}\?"):
+        load_target(name)
 
 
 @pytest.mark.parametrize("name", ["cortex-m9", "there/is/none.toml"])

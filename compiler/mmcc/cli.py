@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
@@ -16,32 +16,50 @@ from mmcc.sizes import parse_size, readable
 if TYPE_CHECKING:
     from mmcc.analysis import Analysis, Point
 
+_JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 _F = TypeVar("_F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 class _Commands(click.Group):
-    """Turns a CompileError into its message and exit code, and a bug of ours into a short report."""
+    """Turns a CompileError into its message and exit code, and a bug of ours into a short report.
+
+    The message is for people and goes to stderr. With --json, stdout gets it as an object, too: who reads
+    results there finds either a result or an "error".
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_JSON] = "--json" in args  # known even if the rest of the command line is wrong
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except CompileError as error:
-            click.echo(str(error), err=True)
-            ctx.exit(int(error.exit))
+            self._fail(ctx, error)
         except (KeyboardInterrupt, BrokenPipeError):
             ctx.exit(130)
-        except (click.exceptions.Exit, click.ClickException, click.Abort):
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:  # click prints its usage itself
+            if ctx.meta[_JSON]:
+                usage = CompileError("MM000", error.format_message(), exit=Exit.USAGE)
+                click.echo(json.dumps(usage.to_json(), indent=1))
             raise
         except RecursionError:
-            click.echo("error[MM900]: the model nests too deeply", err=True)
-            ctx.exit(int(Exit.BAD_MODEL))
+            self._fail(ctx, CompileError("MM900", "the model nests too deeply", exit=Exit.BAD_MODEL))
         except Exception as error:
-            click.echo(f"error[MM999]: a bug in mmcc: {type(error).__name__}: {error}", err=True)
-            click.echo("  = try: report it with the model; -v shows where it happened", err=True)
             if "-v" in sys.argv or "--verbose" in sys.argv:
                 raise
-            ctx.exit(int(Exit.INTERNAL))
+            message = f"a bug in mmcc: {type(error).__name__}: {error}"
+            hint = "report it with the model; -v shows where it happened"
+            self._fail(ctx, CompileError("MM999", message, exit=Exit.INTERNAL, hint=hint))
+
+    def _fail(self, ctx: click.Context, error: CompileError) -> NoReturn:
+        click.echo(str(error), err=True)
+        if ctx.meta[_JSON]:
+            click.echo(json.dumps(error.to_json(), indent=1))
+        ctx.exit(int(error.exit))
 
 
 class _Progress:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from enum import IntEnum
+from typing import Any
 
 
 class Exit(IntEnum):
@@ -47,6 +50,18 @@ class CompileError(Exception):
         lines += [f"  --> {where}" for where in at]
         lines += [f"  = try: {hint}"] if hint else []
         super().__init__("\n".join(lines))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for JSON: what `--json` prints on standard output instead of a result."""
+        where = [asdict(place) for place in self.at]
+        found = {"code": self.code, "exit": int(self.exit), "message": self.message, "where": where}
+        return {"error": {**found, "try": self.hint}}
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The beginning of a hint, where a misspelt word is near a known one; "" where none is."""
+    near = get_close_matches(word, list(known), n=1)
+    return f"did you mean {near[0]}? " if near else ""
 
 
 def printable(text: str, limit: int = 120) -> str:

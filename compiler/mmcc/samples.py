@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.errors import CompileError, Exit
+from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Port, Tensor
 
 Array = NDArray[Any]
@@ -18,11 +20,23 @@ Sample = list[Array]  # one array a port
 
 def load_npz(path: Path) -> dict[str, Array]:
     """The arrays of an .npz file; CompileError if it is none."""
+    shown = printable(str(path))
+    if not path.is_file():
+        raise _no_arrays(
+            f"there is no file {shown}" if not path.exists() else f"{shown} is a folder, not an .npz file"
+        )
+    if not is_zipfile(path):  # what an .npz file is
+        raise _no_arrays(f"{shown} is not an .npz file")
     try:
         with np.load(path, allow_pickle=False) as data:
             return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise CompileError("MM007", f"{path} is no .npz file of arrays: {error}", exit=Exit.USAGE) from error
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
+        raise _no_arrays(f"{shown} is damaged, or holds something else than arrays of numbers") from error
+
+
+def _no_arrays(message: str) -> CompileError:
+    hint = "numpy.savez(path, input_0=array, ...) writes one; samples are stacked along a first axis"
+    return CompileError("MM007", message, exit=Exit.USAGE, hint=hint)
 
 
 def samples_of(ports: Sequence[Port], arrays: Mapping[str, Array], kind: str, path: Path) -> list[Sample]:

@@ -9,10 +9,28 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
-from mmcc.errors import CompileError, Exit
+from mmcc.errors import CompileError, Exit, did_you_mean
+from mmcc.ops import (
+    OPS,
+    catalog,  # noqa: F401  # pyright: ignore[reportUnusedImport]
+)
 from mmcc.resources import data_dir
 
 _T = TypeVar("_T")
+
+# the figures that planner/cost.py asks for; another is a slip of the pen, which would go unnoticed
+LAYER_KINDS = ("conv", "pointwise", "depthwise", "dense")
+COST_KEYS = frozenset(
+    ["call", "element_row"]
+    + [f"{op.kernel}_element" for op in OPS.values()]
+    + [f"{kind}_row" for kind in LAYER_KINDS]
+    + [
+        f"{kind}{of}_{what}"
+        for kind in LAYER_KINDS
+        for of in ("", "_float")
+        for what in ("mac", "output", "input")
+    ]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,11 +113,17 @@ def load_target(name_or_path: str) -> Target:
     path = data_dir("targets") / f"{name_or_path}.toml" if named else Path(name_or_path)
     if not path.is_file():
         what = f'no target "{name_or_path}"' if named else f"there is no file {name_or_path}"
-        raise CompileError("MM001", what, exit=Exit.USAGE, hint=f"one of: {', '.join(list_targets())}")
+        guess = did_you_mean(path.stem, list_targets())
+        raise CompileError("MM001", what, exit=Exit.USAGE, hint=f"{guess}one of: {', '.join(list_targets())}")
     table = _read(path)
     table["memories"] = table.pop("memory", None)
     table.setdefault("name", path.stem)
-    return _record(Target, {k: v for k, v in table.items() if v is not None}, path.name)
+    target = _record(Target, {k: v for k, v in table.items() if v is not None}, path.name)
+    for key in target.cost:
+        if key not in COST_KEYS:
+            hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
+            raise _wrong(path.name, f'"cost": unknown key "{key}"', hint)
+    return target
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -113,7 +137,8 @@ def _read(path: Path) -> dict[str, Any]:
         return table
     base_path = data_dir("targets") / f"{base}.toml"
     if not base_path.is_file() or base_path.resolve() == path.resolve():
-        raise _wrong(path.name, f'same_as = "{base}" is no known target')
+        hint = f"{did_you_mean(str(base), list_targets())}one of: {', '.join(list_targets())}"
+        raise _wrong(path.name, f'same_as = "{base}" is no known target', hint)
     under = _read(base_path)
     for key in ("packages", "cost", "qemu"):  # these are added to; everything else is replaced
         if isinstance(under.get(key), dict) and isinstance(table.get(key), dict):
@@ -129,7 +154,9 @@ def _record(kind: type[_T], value: object, where: str) -> _T:
     known = {f.name: f for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     for key in table:
         if key not in known:
-            raise _wrong(where, f'unknown key "{key}"', hint=f"known: {', '.join(known)}")
+            raise _wrong(
+                where, f'unknown key "{key}"', hint=f"{did_you_mean(key, known)}known: {', '.join(known)}"
+            )
     for key, f in known.items():
         if key not in table and f.default is MISSING and f.default_factory is MISSING:
             raise _wrong(where, f'"{"memory" if key == "memories" else key}" is missing')
