@@ -43,20 +43,21 @@ class _Model:
 def search(
     problem: Problem,
     best: Sequence[int],
+    bound: int,
     goal: int,
     effort: float,
     seed: int,
     progress: Callable[[str], None] | None = None,
 ) -> tuple[list[int], int]:
-    """Better offsets than `best` - no better than `goal` - and a bound on the peak of any.
+    """Better offsets than `best` - none below `goal` is asked for - and a bound on the peak of any.
 
-    `goal` must be a lower bound, or a peak that is good enough. Half the effort that is left goes into each
-    capacity tried: the lowest not ruled out first, then between it and the best.
+    `bound` is a lower bound, `goal` the same or a peak that is good enough. Half the effort that is left goes
+    into each capacity tried: the lowest not ruled out first, then between it and the best.
     """
     unit = _unit(problem)
     found = list(best)
-    low = unknown = -(-goal // unit) * unit  # below `low` is ruled out; below `unknown` not worth more time
-    trial = low
+    low = bound  # below it is ruled out
+    trial = unknown = -(-goal // unit) * unit  # below `unknown` is not worth more time
     while trial < (high := peak_of(problem, found)) and effort > SLICE:
         if progress is not None:
             progress(f"placement: {low} <= peak <= {high}, trying {trial}")

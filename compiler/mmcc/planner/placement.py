@@ -286,7 +286,7 @@ def _solve(
         return best, bound
     from mmcc.planner.cpsat import search  # takes a second to import and is seldom needed
 
-    return search(problem, best, max(goal, bound), effort, seed, progress)
+    return search(problem, best, bound, max(goal, bound), effort, seed, progress)
 
 
 def _greedy(problem: Problem, goal: int, seed: int) -> list[int]:
