@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from mmcc.benchmark import numbers
 from mmcc.cli import main
 from onnx import TensorProto, helper, numpy_helper
 
@@ -95,6 +97,36 @@ def test_compile_verify_and_bench_on_the_host(tmp_path):
     assert json.loads(result.stdout)["milliseconds"] > 0
     result = run("verify", out, *data, "--sanitize", "--limit", "5", "--json")
     assert result.exit_code == 0, result.output
+
+
+def test_bench_names_all_nodes_of_a_group(tmp_path):
+    out = tmp_path / "digits"
+    result = run("compile", MODEL, "-t", "cortex-m4", "--ram", "min", "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    groups = [group for group in json.loads(result.stdout)["plan"]["groups"] if len(group) > 1]
+    assert groups
+    rows = json.loads(run("bench", out, "--on", "qemu", "--json").stdout)["per_node"]
+    counted = sorted(node for row in rows for node in row["nodes"])
+    assert counted == [node["index"] for node in json.loads((out / "report.json").read_text())["nodes"]]
+    assert any(len(row["nodes"]) > 1 and set(row["nodes"]) <= set(groups[0]) for row in rows)
+    assert re.search(
+        rf"^ +{min(groups[0])}\.\.\d+ \w+ \.\. \w+ ", run("bench", out, "--on", "qemu").stdout, re.M
+    )
+
+
+@pytest.mark.quick
+def test_numbers_in_a_row_are_shortened():
+    assert numbers([3]) == "3"
+    assert numbers([2, 0, 1, 5, 7, 8]) == "0..2, 5, 7..8"
+
+
+def test_long_names_are_cut_between_words_in_report_and_c(tmp_path):
+    name = "net/block_1/Relu;net/block_1/batch_normalization/FusedBatchNormV3;net/block_1/Conv2D"
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(name=name), tmp_path), "-o", out).exit_code == 0
+    for file in ("report.txt", "model.c"):
+        assert 'Relu;net/block_1/batch_normalization/..."' in (out / file).read_text()
+    assert json.loads((out / "report.json").read_text())["nodes"][0]["from"][0]["name"] == name
 
 
 def test_a_package_is_replaced_and_other_folders_are_left_alone(tmp_path):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,19 +43,19 @@ def bench_host(folder: Path, package: Package) -> dict[str, Any]:
 
 
 def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict[str, Any]:
-    """Exact instructions of one inference, most stack used, and each node's share."""
+    """Exact instructions of one inference, most stack used, and the share of each node or group of nodes."""
     samples = made_up(package.inputs, 1)
     _, plain = run_qemu(folder, package, samples, profile=profile)
     _, hooked = run_qemu(folder, package, samples, hooks=True)
     shares = hooked.by_node()
-    names = {node["index"]: node["op"] for node in _nodes(folder)}
+    report = json.loads((folder / "report.json").read_text())
     result: dict[str, Any] = {
         "instructions": plain.instructions[0] if plain.instructions else None,
         "stack": plain.stack_bytes,
         "per_node": [
-            {"index": index, "op": names.get(index, "(start)"), "instructions": count}
-            for index, count in shares.items()
-            if index in names
+            {**row, "instructions": shares[index]}
+            for index, row in _counted(report).items()
+            if index in shares
         ],
     }
     if profile and plain.profile:
@@ -62,7 +64,25 @@ def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict
     return result
 
 
-def _nodes(folder: Path) -> list[dict[str, Any]]:
-    import json
+def _counted(report: dict[str, Any]) -> dict[int, dict[str, Any]]:
+    """What is counted together, by the node that it is counted as: the first of a group that has code."""
+    names = {node["index"]: node["op"] for node in report["nodes"]}
+    rows: dict[int, dict[str, Any]] = {}
+    for group in report["plan"]["groups"]:
+        nodes = [index for index in group if index in names]
+        if nodes:
+            ops = [names[index] for index in (nodes[0], nodes[-1])]
+            op = ops[0] if len(nodes) == 1 else " .. ".join(ops)
+            rows[nodes[0]] = {"index": nodes[0], "nodes": nodes, "op": op}
+    return rows
 
-    return json.loads((folder / "report.json").read_text())["nodes"]
+
+def numbers(nodes: Sequence[int]) -> str:
+    """Numbers in order, runs of them shortened: 0..6, 8."""
+    runs: list[list[int]] = []
+    for node in sorted(nodes):
+        if runs and node == runs[-1][-1] + 1:
+            runs[-1].append(node)
+        else:
+            runs.append([node])
+    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}..{run[-1]}" for run in runs)

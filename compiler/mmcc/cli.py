@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
-from mmcc.errors import CompileError, Exit
+from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, CompileError, Exit, printable
 from mmcc.sizes import parse_size, readable
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def compile_command(
     if note and not quiet:
         click.echo(f"note: {note}", err=True)
     for warning in result.report["warnings"] if not quiet else ():
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {printable(warning, LONGEST_WARNING)}", err=True)
     if as_json:
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
@@ -253,7 +253,7 @@ def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbos
                 click.echo(f"  {kind[:-1]:<7}{port}")
         click.echo("  nodes  " + ", ".join(f"{count} {op}" for op, count in found["operators"].items()))
         for warning in found["warnings"]:
-            click.echo(f"warning: {warning}")
+            click.echo(f"warning: {printable(warning, LONGEST_WARNING)}")
         click.echo("can be compiled")
 
 
@@ -302,7 +302,8 @@ def _show_analysis(found: Analysis) -> None:
 
 
 def _analysis_line(p: Point) -> str:
-    return f"{p.arena:>12,}  {p.cost_ratio:>11.3f}x  {p.macs_ratio:>5.2f}x  {p.groups:>6}  {p.binding[:60]}"
+    figures = f"{p.arena:>12,}  {p.cost_ratio:>11.3f}x  {p.macs_ratio:>5.2f}x  {p.groups:>6}"
+    return f"{figures}  {printable(p.binding, NAME_COLUMNS)}"
 
 
 @main.command()
@@ -363,7 +364,7 @@ def _show_verified(found: dict[str, Any]) -> None:
         mark = "ok      " if row["ok"] else "MISMATCH"
         click.echo(
             f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
-            f"  {row['name'][:60]}"
+            f"  {printable(row['name'], NAME_COLUMNS)}"
         )
 
 
@@ -393,11 +394,13 @@ def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verb
 
 
 def _show_bench(found: dict[str, Any]) -> None:
+    from mmcc.benchmark import numbers
+
     click.echo(f"{found['instructions']:,} instructions, {found['stack']:,} bytes of stack")
     total = max(1, sum(row["instructions"] for row in found["per_node"]))
     for row in found["per_node"]:
         click.echo(
-            f"  {row['index']:>4} {row['op']:<20} {row['instructions']:>14,}"
+            f"  {numbers(row['nodes']):>8} {row['op']:<32} {row['instructions']:>14,}"
             f" {row['instructions'] / total:>7.1%}"
         )
     for kind in ("functions", "mnemonics"):

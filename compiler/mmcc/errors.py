@@ -8,6 +8,9 @@ from difflib import get_close_matches
 from enum import IntEnum
 from typing import Any
 
+NAME_COLUMNS = 60  # of a name from a model, in a table
+LONGEST_WARNING = 500
+
 
 class Exit(IntEnum):
     """Exit codes of the command line; part of the interface."""
@@ -67,4 +70,13 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 def printable(text: str, limit: int = 120) -> str:
     """Text from a model, safe to print in one line: control characters escaped, length limited."""
     safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    return safe if len(safe) <= limit else safe[: limit - 3] + "..."
+    return safe if len(safe) <= limit else whole_words(safe[: limit - 3]) + "..."
+
+
+def whole_words(text: str) -> str:
+    """The beginning of a long name, up to the end of its last whole part."""
+    for separators in (";, ", "/.:", "_-"):
+        end = max(text.rfind(c) for c in separators) + 1
+        if 3 * end >= len(text):
+            return text[:end]
+    return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from mmcc.codegen.emit import shifted
 from mmcc.codegen.kernel import render
 from mmcc.codegen.lower import describe
+from mmcc.codegen.names import escape
+from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
 from mmcc.ir.graph import Graph, Port
 from mmcc.ir.nest import Nest
 from mmcc.ir.plan import Plan
@@ -119,6 +122,7 @@ def _nodes(graph: Graph, program: Program) -> list[dict[str, Any]]:
             "index": node.index,
             "op": type(graph.nodes[node.index].op).__name__,
             "name": describe(node.where),
+            "from": [{"node": w.node, "op": w.op, "name": w.name} for w in node.where],
             "macs": nest_of(graph, node.index).macs,
             "weights": _weights_of(graph, node.index),
             "out_shape": list(graph.tensors[graph.nodes[node.index].output].shape),
@@ -162,11 +166,11 @@ def render_text(report: Report) -> str:
     ]
     return render(
         "report.txt.j2",
-        model=report["model"],
+        name=printable(report["model"]["name"]),
         target=report["target"],
         figures=figures,
         ports=[_port_line(kind, port) for kind in ("inputs", "outputs") for port in report[kind]],
-        warnings=report["warnings"],
+        warnings=[printable(warning, LONGEST_WARNING) for warning in report["warnings"]],
         arena=f"{ram['arena']:,}",
         picture=_picture(plan["buffers"], len(plan["groups"])),
         nodes=_node_lines(report["nodes"]),
@@ -183,7 +187,7 @@ def _port_line(kind: str, port: dict[str, Any]) -> str:
     shape = "x".join(map(str, port["shape"])) or "scalar"
     real = f", real = {port['scale']:.9g} * {shifted(port['zero_point'])}" if port["scale"] else ""
     where = f" at {port['offset']}" if port["offset"] is not None else ""
-    return f"{kind[:-1]:<6} {port['dtype']} {shape}{where}: {ascii(port['name'])[1:-1]}{real}"
+    return f"{kind[:-1]:<6} {port['dtype']} {shape}{where}: {escape(port['name'])}{real}"
 
 
 def _picture(buffers: Sequence[dict[str, Any]], steps: int) -> list[str]:
@@ -193,8 +197,8 @@ def _picture(buffers: Sequence[dict[str, Any]], steps: int) -> list[str]:
         first = b["first_step"] * columns // max(1, steps)
         last = max(first, b["last_step"] * columns // max(1, steps))
         bar = "." * first + "#" * (min(last, columns - 1) - first + 1)
-        name = ascii(b["name"])[1:-1]
-        lines.append(f"{bar:.<{columns}} {b['offset']:>9} +{b['size']:<9} {b['kind']:<8} {name[-40:]}")
+        name = escape(b["name"], NAME_COLUMNS)
+        lines.append(f"{bar:.<{columns}} {b['offset']:>9} +{b['size']:<9} {b['kind']:<8} {name}")
     return lines
 
 
@@ -203,5 +207,15 @@ def _node_lines(nodes: Sequence[dict[str, Any]]) -> list[str]:
     for node in nodes:
         shape = "x".join(map(str, node["out_shape"])) or "1"
         figures = f"{node['macs']:>13,} {node['weights']:>10,}"
-        lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {node['name'][:80]}")
+        lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {_origin(node['from'])}")
     return lines
+
+
+def _origin(places: Sequence[dict[str, Any]]) -> str:
+    """Where a node comes from: a node of the model, and the operators that were merged into it."""
+    if not places:
+        return ""
+    first, ops = places[0], Counter(escape(place["op"], 24) for place in places[1:])
+    name = f' "{escape(first["name"], NAME_COLUMNS)}"' if first["name"] else ""
+    more = [f" + {op}" if count == 1 else f" + {count} {op}" for op, count in ops.items()]
+    return f"node {first['node']} ({escape(first['op'], 24)}){name}{''.join(more)}"

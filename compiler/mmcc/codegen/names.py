@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 
+from mmcc.errors import whole_words
+
 LONGEST = 40
 
 _KEYWORDS = frozenset(
@@ -44,10 +46,19 @@ def is_identifier(text: str) -> bool:
 
 
 def escape(text: str, limit: int = 100) -> str:
-    """`text` safe within a C comment or string literal and in CMake: printable ASCII, no special signs."""
-    safe = "".join(c if " " <= c <= "~" and c not in '\\"`$*?%;' else _code(c) for c in text)
-    return safe if len(safe) <= limit else safe[: limit - 3] + "..."
+    """`text` safe in a C comment or string literal, in quotes in CMake, and in HTML; at most `limit` long.
+
+    Printable ASCII without signs that mean something there; others become their code in braces, {2a}. So
+    different texts stay different, unless they are cut.
+    """
+    if sum(len(_sign(c)) for c in text) <= limit:
+        return "".join(map(_sign, text))
+    room, kept = limit - 3, 0
+    while len(_sign(text[kept])) <= room:
+        room -= len(_sign(text[kept]))
+        kept += 1
+    return "".join(map(_sign, whole_words(text[:kept]))) + "..."
 
 
-def _code(c: str) -> str:
-    return f"<{ord(c):x}>"
+def _sign(c: str) -> str:
+    return c if " " <= c <= "~" and c not in '\\"`$*?%<>&{' else f"{{{ord(c):x}}}"
