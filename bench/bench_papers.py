@@ -1,0 +1,96 @@
+"""Three papers' experiments on the networks beside the project, each with what the paper claims.
+
+    python bench/bench_papers.py [--only mafat,mmcnn,sekiyama] [--seconds N] [--networks NAMES] [--json FILE]
+
+`papers_mafat.py`, `papers_mmcnn.py` and `papers_sekiyama.py` say what is measured. --seconds are for mafat's
+sweep, the longest part; --networks are sekiyama's (all, or names with commas).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import papers_mafat
+import papers_mmcnn
+import papers_sekiyama
+from bench_placement import chosen
+from networks import MODELS, progress
+
+Row = papers_mafat.AtLimit | papers_mmcnn.Row | papers_sekiyama.Row
+
+
+def show(header: str, rows: Iterable[Row]) -> list[Row]:
+    """Print a table as it is made."""
+    print(header, flush=True)
+    found: list[Row] = []
+    for row in rows:
+        progress("")
+        print(row, flush=True)
+        found.append(row)
+    return found
+
+
+def mafat(options: argparse.Namespace) -> list[Row]:
+    print(f"(a) {papers_mafat.CLAIM}")
+    with tempfile.TemporaryDirectory(prefix="mmcc-papers-") as folder:
+        network, limits = papers_mafat.YOLO, papers_mafat.LIMITS
+        rows = show(papers_mafat.HEADER, papers_mafat.sweep(network, limits, options.seconds, Path(folder)))
+    print(papers_mafat.LEGEND)
+    return rows
+
+
+def mmcnn(_: argparse.Namespace) -> list[Row]:
+    print(f"(b) {papers_mmcnn.CLAIM}")
+    if not papers_mmcnn.available():
+        print("this compiler does not know --weights staged")
+        return []
+    with tempfile.TemporaryDirectory(prefix="mmcc-papers-") as folder:
+        return show(papers_mmcnn.HEADER, papers_mmcnn.run(Path(folder)))
+
+
+def sekiyama(options: argparse.Namespace) -> list[Row]:
+    print(f"(c) {papers_sekiyama.CLAIM}")
+    rows = show(papers_sekiyama.HEADER, papers_sekiyama.run(chosen(options.networks)))
+    print(papers_sekiyama.summary([row for row in rows if isinstance(row, papers_sekiyama.Row)]))
+    return rows
+
+
+PAPERS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "mafat": mafat,
+    "mmcnn": mmcnn,
+    "sekiyama": sekiyama,
+}
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--only", default=",".join(PAPERS), help="names with commas")
+    parser.add_argument("--networks", default="all", help="of sekiyama: all, or names with commas")
+    parser.add_argument("--seconds", type=float, default=480.0, help="for mafat's sweep, at most")
+    parser.add_argument("--json", type=Path, help="write the rows to this file too")
+    options = parser.parse_args(arguments)
+    names: list[str] = options.only.split(",")
+    unknown = sorted(set(names) - set(PAPERS))
+    if unknown:
+        parser.error(f"--only: {', '.join(unknown)} is none of {', '.join(PAPERS)}")
+    if not MODELS.is_dir():
+        print(f"the shared models are not at {MODELS} (set MMCC_SHARED)")
+        return 0
+    tables: dict[str, Any] = {}
+    for name in names:
+        tables[name] = [asdict(row) for row in PAPERS[name](options)]
+        print(flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(tables, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,111 @@
+"""mmCNN's experiment: large networks whose weights stay in a file, in a few megabytes of RAM.
+
+"mmCNN", Computational Intelligence and Neuroscience 2019, article 4328653: a CNN on a GPU "in some extremely
+small memory sizes (as low as 5 MB)", which "saves more than 98% memory compared to a traditional CNN
+algorithm"; the network is not named. Here VGG-16, VGG-19 and YOLOv2-608 are: float, all layers. With
+`--weights staged` the program reads weights through a callback into the arena, just before they are used.
+
+Of each: every byte of RAM that the program holds, and whether its outputs are, bit for bit, those of the
+program that has all weights in memory and no limit.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+from mmcc.cli import main as command_line
+from mmcc.pipeline import CompileOptions, CompileResult, compile_model
+from networks import model_file, progress
+
+MB = 1 << 20
+LIMITS = {"gen_vgg16_224": 5 * MB, "gen_vgg19_224": 5 * MB, "gen_yolov2_608": 16 * MB}
+CLAIM = 'mmCNN: "as low as 5 MB", "more than 98% memory" saved (network not named; CIN 2019, 4328653)'
+STAGED = "staged"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One network within a limit, beside the same without one."""
+
+    name: str
+    limit: int
+    arena: int  # with the buffers that weights are read into
+    context: int
+    static: int
+    stack: int
+    total: int
+    unlimited: int  # RAM without a limit, and all weights
+    same: bool
+    seconds: float  # of one inference, reading included
+    unlimited_seconds: float
+
+    def __str__(self) -> str:
+        verdict = "within" if self.total <= self.limit else "MISSED"
+        verdict_on = {True: "same bits", False: "DIFFERENT"}
+        saved = 1 - self.total / self.unlimited
+        return (
+            f"{self.name:18} {self.limit // MB:>3} MB {self.arena:>10,} {self.context + self.static:>8,} "
+            f"{self.stack:>7,} {self.total:>10,} {verdict:>7} {self.unlimited:>12,} {saved:>7.2%} "
+            f"{self.seconds:>8.2f} {self.unlimited_seconds:>8.2f}  {verdict_on[self.same]}"
+        )
+
+
+HEADER = (
+    f"{'network':18} {'limit':>6} {'arena':>10} {'static':>8} {'stack':>7} {'RAM':>10} {'':>7} "
+    f"{'all in RAM':>12} {'saved':>7} {'s':>8} {'s, all':>8}"
+)
+
+
+def available() -> bool:
+    """True if this compiler knows `--weights staged`."""
+    command = command_line.commands["compile"] if isinstance(command_line, click.Group) else command_line
+    kinds = [p.type for p in command.params if p.name == "weights"]
+    return any(isinstance(kind, click.Choice) and STAGED in kind.choices for kind in kinds)
+
+
+def run(folder: Path) -> Iterator[Row]:
+    """The table, a row at a time."""
+    for name, limit in LIMITS.items():
+        progress(f"making {name}")
+        yield within(name, model_file(name), limit, folder)
+
+
+def within(name: str, model: Path, limit: int, folder: Path) -> Row:
+    """One network, compiled twice and run on the same numbers."""
+    progress(f"{name}: all weights in memory")
+    whole = compile_model(model, folder / f"{name}-whole", CompileOptions(weights="bin"))
+    progress(f"{name}: staged, in {limit} bytes")
+    small = compile_model(model, folder / f"{name}-staged", CompileOptions(ram=limit, weights=STAGED))
+    rng = np.random.default_rng(1)
+    inputs = [rng.standard_normal(port.onnx_shape).astype(np.float32) for port in whole.graph.inputs]
+    expected, whole_seconds = _run(whole, inputs)
+    found, seconds = _run(small, inputs)
+    same = all(a.tobytes() == b.tobytes() for a, b in zip(expected, found, strict=True))
+    ram = small.report["ram"]
+    unlimited = whole.report["ram"]["total"] + whole.report["flash"]["weights"]
+    return Row(
+        name,
+        limit,
+        ram["arena"],
+        ram["context"],
+        ram["static"],
+        ram["stack"],
+        ram["total"],
+        unlimited,
+        same,
+        seconds,
+        whole_seconds,
+    )
+
+
+def _run(result: CompileResult, inputs: list[np.ndarray]) -> tuple[list[np.ndarray], float]:
+    """Outputs, and seconds of the second run: the first builds the package."""
+    result.run(inputs)
+    began = time.perf_counter()
+    outputs = result.run(inputs)
+    return outputs, time.perf_counter() - began
