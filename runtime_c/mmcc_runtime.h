@@ -23,7 +23,8 @@ enum {
     MMCC_ERROR_ARENA_SIZE = 2,      /* the arena is smaller than <NAME>_ARENA_SIZE */
     MMCC_ERROR_ARENA_ALIGNMENT = 3, /* the arena is not aligned to <NAME>_ARENA_ALIGN bytes */
     MMCC_ERROR_NOT_INITIALIZED = 4, /* <name>_init was not called on this context, or failed */
-    MMCC_ERROR_STREAM = 5           /* a callback for rows is missing, or returned something other than 0 */
+    MMCC_ERROR_STREAM = 5,          /* a callback for rows is missing, or returned something other than 0 */
+    MMCC_ERROR_WEIGHTS = 6          /* a callback for weights is missing, or returned something other than 0 */
 };
 
 /* Text for a status, for logs. */
@@ -36,6 +37,7 @@ static inline const char *mmcc_status_text(mmcc_status status)
     case MMCC_ERROR_ARENA_ALIGNMENT: return "the arena is not aligned";
     case MMCC_ERROR_NOT_INITIALIZED: return "the context is not initialized";
     case MMCC_ERROR_STREAM: return "a callback for rows is missing or failed";
+    case MMCC_ERROR_WEIGHTS: return "a callback for weights is missing or failed";
     default: return "unknown status";
     }
 }

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
@@ -16,6 +17,7 @@ from mmcc.sizes import parse_size, readable
 if TYPE_CHECKING:
     from mmcc.analysis import Analysis, Point
 
+LINE = 110  # of an error's text
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 _F = TypeVar("_F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -56,10 +58,21 @@ class _Commands(click.Group):
             self._fail(ctx, CompileError("MM999", message, exit=Exit.INTERNAL, hint=hint))
 
     def _fail(self, ctx: click.Context, error: CompileError) -> NoReturn:
-        click.echo(str(error), err=True)
+        click.echo(_wrapped(str(error)), err=True)
         if ctx.meta[_JSON]:
             click.echo(json.dumps(error.to_json(), indent=1))
         ctx.exit(int(error.exit))
+
+
+def _wrapped(text: str) -> str:
+    """Long lines broken between words and indented; places in the model are left whole, to be copied."""
+    lines: list[str] = []
+    for line in text.splitlines():
+        indent = " " * (len(line) - len(line.lstrip()) + (7 if line.startswith("  = try:") else 4))
+        whole = len(line) <= LINE or line.startswith("  -->")
+        style = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
+        lines += [line] if whole else wrap(line, LINE, subsequent_indent=indent, **style)
+    return "\n".join(lines)
 
 
 class _Progress:
@@ -141,7 +154,10 @@ def main() -> None:
     help="Inputs and outputs in the arena, in memory of the caller's, or row by row through callbacks.",
 )
 @click.option(
-    "--weights", type=click.Choice(["c", "bin"]), help="Weights as C arrays or as a file [default: by size]."
+    "--weights",
+    type=click.Choice(["c", "bin", "staged"]),
+    help="Weights as C arrays or as a file that is linked in [default: by size]; or staged: read through "
+    "your callbacks while the model runs, a block at a time.",
 )
 @click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of a quantized model.")
 @click.option(
@@ -215,7 +231,7 @@ def _proof(plan: dict[str, Any], least: bool) -> str:
 def _show_compiled(report: dict[str, Any], folder: Path, least: bool, given_stack: bool) -> None:
     ram, flash, plan = report["ram"], report["flash"], report["plan"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
-    from mmcc.report import work_text
+    from mmcc.report import staged_text, work_text
 
     source = "as stated with --stack" if given_stack else "worst case, from the call graph"
     rows = [
@@ -227,6 +243,8 @@ def _show_compiled(report: dict[str, Any], folder: Path, least: bool, given_stac
         ("flash", f"{readable(flash['total'])} bytes: weights {flash['weights']:,}, code {flash['code']:,}"),
         ("work", f"{work_text(report)} in {len(report['nodes'])} nodes"),
     ]
+    if report["weights"]:
+        rows.append(("weights", staged_text(report["weights"])))
     click.echo(f"{report['model']['name']} for {report['target']}")
     for name, value in rows:
         click.echo(f"  {name:<10}{value}")

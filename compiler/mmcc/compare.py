@@ -17,10 +17,11 @@ from mmcc.ir.graph import Graph, Node, Port, Tensor, geometry
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.reduce import MeanInt8
 from mmcc.oracle import Oracle
-from mmcc.package import FOLDER, Package
+from mmcc.package import FOLDER, WEIGHTS_LINKED, Package
 from mmcc.pipeline import (
     CompileOptions,
     Progress,
+    host_adapter,
     host_model,
     host_sources,
     load_graph,
@@ -94,7 +95,8 @@ def run_host(
 
 def sanitized_program(folder: Path, package: Package) -> Path:
     """The package and the test bench as a program of this machine, with sanitizers."""
-    adapter = folder / FOLDER / "adapter_host.c"
+    adapter = folder / FOLDER / "adapter_sanitized.c"
+    adapter.write_text(host_adapter(folder, package))
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
     host = load_target("host")
     host = replace(host, flags=(*host.flags, *flags))
@@ -110,7 +112,7 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
     adapter = folder / FOLDER / "adapter_firmware.c"
     return build_firmware(
         load_target(package.target),
-        [*package_sources(folder), adapter],
+        [*package_sources(folder), adapter, *([folder / FOLDER / WEIGHTS_LINKED] if package.staged else [])],
         [folder],
         folder / FOLDER / ("firmware_hooks" if hooks else "firmware"),
         ram_limit=None if hooks else package.ram or None,

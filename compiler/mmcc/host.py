@@ -24,6 +24,7 @@ void *mmcc_adapter_input(uint32_t k);
 const void *mmcc_adapter_output(uint32_t k);
 int32_t mmcc_adapter_run(void);
 uint8_t *mmcc_adapter_memory(uint32_t k);
+uint64_t mmcc_adapter_weights_read(void);
 void mmcc_adapter_set_hook(void (*function)(uint32_t node, uint32_t after));
 """
 
@@ -100,6 +101,10 @@ class HostModel:
     def run_only(self) -> None:
         """One inference on whatever the inputs hold, for timing."""
         self._lib.mmcc_adapter_run()
+
+    def weights_read(self) -> int:
+        """Bytes of staged weights that all runs so far have read; only where weights are staged."""
+        return int(self._lib.mmcc_adapter_weights_read())
 
     def _output(self, k: int) -> NDArray[Any]:
         size = self._lib.mmcc_adapter_output_bytes[k]

@@ -14,6 +14,7 @@ from mmcc.ir.program import View
 
 SCHEMA = 1
 FOLDER = ".mmcc"
+WEIGHTS_LINKED = "weights.S"  # in it: links staged weights into firmware for an emulated board
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,7 @@ class Package:
     outputs: tuple[Port, ...]
     views: Mapping[str, View]
     memories: Mapping[str, int]
+    staged: bool  # weights are read from their file while the model runs
     files: tuple[str, ...]  # that were generated
 
     def save(self, folder: Path) -> None:
@@ -62,6 +64,7 @@ class Package:
                 k: [v.memory, v.offset, v.row_stride, v.col_stride, v.rows] for k, v in self.views.items()
             },
             "memories": dict(self.memories),
+            "staged": self.staged,
             "files": list(self.files),
         }
         (folder / FOLDER / "package.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import json
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,24 +19,26 @@ from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.kernel import render
 from mmcc.codegen.layers.accumulate import accumulators
-from mmcc.codegen.lower import lower, view_of
+from mmcc.codegen.lower import lower, view_of, weights_file
 from mmcc.codegen.names import identifier, is_identifier
 from mmcc.codegen.selftest import MOST_MACS, self_test
+from mmcc.codegen.staging import staging
 from mmcc.codegen.traits import pixels_at_once
-from mmcc.errors import CompileError, Exit
+from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend import import_model
 from mmcc.host import HostModel, build_shared
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import Program
-from mmcc.package import FOLDER, Package, generated_files, is_package, load_package
+from mmcc.output_folder import check_output, replace_folder, scratch_beside
+from mmcc.package import FOLDER, WEIGHTS_LINKED, Package, load_package
 from mmcc.passes import optimize
 from mmcc.passes.check import check_final
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.check import check_plan
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.fuse import best_plan
-from mmcc.planner.request import PlanRequest
+from mmcc.planner.request import PlanRequest, Staging
 from mmcc.report import Figures, Report, count_macs, make_report, render_text
 from mmcc.sizes import readable
 from mmcc.target import Target, list_targets, load_target
@@ -47,6 +48,9 @@ WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file th
 ARENA_ALIGN = 16
 ROUNDS = 3  # plans made at most until arena, context, static data and stack are within the limit together
 MOST_RECOMPUTE = 2.0  # with --ram N, and none is given: what is computed again costs, and is chosen last
+BESIDES = (
+    32  # part of RAM, one of so many, that stack and context are guessed to take, where a guess is needed
+)
 HOST_TWIN = "host_twin"
 CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
 STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
@@ -69,7 +73,7 @@ class CompileOptions:
     flash: int = 0
     name: str = ""
     io: str = "arena"  # "external"; "rows" or, if inputs can be read more than once, "rows-again"
-    weights: str = ""  # "c", "bin", or "" to choose by size
+    weights: str = ""  # "c", "bin", "staged" (read while the model runs), or "" to choose by size
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
     time_limit: float = 20.0
     float_io: bool = False
@@ -114,9 +118,16 @@ def run_on_host(
 def host_model(folder: Path, package: Package, *, hooks: bool = False) -> HostModel:
     """The package as a library of this machine."""
     work = folder / FOLDER / ("host_hooks" if hooks else "host")
-    adapter = (folder / FOLDER / "adapter_host.c").read_text()
+    adapter = host_adapter(folder, package)
     library = build_shared(host_sources(folder), adapter, package.name, work, hooks=hooks)
     return HostModel(library, [package.tensors[port.tensor].dtype.numpy for port in package.outputs])
+
+
+def host_adapter(folder: Path, package: Package) -> str:
+    """C text of the test bench's side of a package; staged weights are read from the package's file."""
+    text = (folder / FOLDER / "adapter_host.c").read_text()
+    path = json.dumps(str((folder / f"{package.name}_weights.bin").resolve()), ensure_ascii=False)
+    return f"#define MMCC_WEIGHTS_FILE {path}\n{text}" if package.staged else text
 
 
 def host_sources(folder: Path) -> Path:
@@ -176,16 +187,18 @@ def compile_model(
     model, out = Path(model), Path(out)
     target = load_target(options.target)
     prefix = prefix_of(options, model)
-    _check_output(out)
+    check_output(out)
     graph = load_graph(model, options, progress)
     request = plan_request(options, graph, target, progress)
-    with _scratch_beside(out) as scratch:
+    with scratch_beside(out) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()
         job = _Job(made, graph, target, options, prefix, model, progress)
         built = _fitting(job, request)
+        if built.program.staged:
+            _write_weights(job, built)
         _record(job, built)
-        _replace(made, out)
+        replace_folder(made, out)
     return CompileResult(out, built.report, graph, built.plan)
 
 
@@ -220,6 +233,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         external_outputs=external,
         pixels=pixels_at_once(graph),
         accumulators=accumulators(graph),
+        staging=_staging(options, graph, target),
         fuse=options.least_ram,
         recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
         cost=target.cost,
@@ -228,8 +242,26 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     )
 
 
+def _staging(options: CompileOptions, graph: Graph, target: Target) -> Staging | None:
+    if options.weights != "staged":
+        return None
+    for k, port in enumerate(graph.outputs):
+        if port.tensor in graph.constants:
+            raise CompileError(
+                "MM010",
+                f"output {k}, {printable(port.onnx_name)}, is the same for every input: it is read from the "
+                "weights, which --weights staged leaves in slow memory",
+                exit=Exit.USAGE,
+                hint="take the output out of the model, or leave out --weights staged",
+            )
+    most = options.ram or max(2 * max(t.bytes for t in graph.tensors.values()), 64 * 1024)
+    return staging(graph, target, most)
+
+
 def _fitting(job: _Job, request: PlanRequest) -> _Built:
     """The package within its limits: what RAM holds besides the arena is known once it is compiled."""
+    if request.staging is not None and job.options.ram:  # there is no plan that does without a limit
+        request = replace(request, fuse=True, limit=job.options.ram - job.options.ram // BESIDES)
     built = _build(job, request)
     for _ in range(ROUNDS):
         ram = built.report["ram"]
@@ -264,7 +296,7 @@ def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     generated = emit(graph, program, emit_options, target)
-    if count_macs(graph) <= MOST_MACS and not generated.values["streams"]:
+    if count_macs(graph) <= MOST_MACS and not generated.values["streams"] and not program.staged:
         job.progress("computing the self-test's outputs")
         for name, text in self_test(graph, generated).items():
             (made / name).write_text(text)
@@ -289,14 +321,14 @@ def _constant_bytes(graph: Graph) -> int:
 def _write_files(folder: Path, generated: Generated, options: EmitOptions) -> None:
     for name, text in generated.files.items():
         (folder / name).write_text(text)
-    if not options.weights_in_c:
+    if not options.weights_in_c and not generated.values["staged"]:
         (folder / f"{options.name}_weights.bin").write_bytes(generated.weights.to_bytes())
 
 
 def _figures(
     made: Path, program: Program, target: Target, options: CompileOptions, prefix: str, generated: Generated
 ) -> Figures:
-    context = _context_bytes(program, target, len(generated.values["streams"]))
+    context = _context_bytes(generated, target)
     if options.stack:
         footprint = Footprint(0, generated.weights.size, 0, 0, {})
         return Figures(options.ram, context, options.stack, footprint)
@@ -311,12 +343,14 @@ def _figures(
     return Figures(options.ram, context, stack, footprint)
 
 
-def _context_bytes(program: Program, target: Target, streams: int) -> int:
-    """sizeof the context: an address for each memory, a mark, two addresses a callback and their status."""
+def _context_bytes(generated: Generated, target: Target) -> int:
+    """sizeof the context: an address for each memory, a mark, what it knows of callbacks."""
     pointer = target.pointer_bytes
-    words = len(_memories(program, streams)) + 1  # the mark is padded to an address
-    if streams:
-        words += 2 * streams + 1
+    streams = len(generated.values["streams"])
+    words = len(generated.values["memories"]) + 1  # the mark is padded to an address
+    words += 2 * streams + 1 if streams else 0
+    if generated.values["staged"]:
+        words += 3 + -(-3 * 4 // pointer)  # two functions and their argument; three numbers
     return words * pointer
 
 
@@ -324,13 +358,6 @@ def package_sources(folder: Path) -> list[Path]:
     """The files of a package to compile; the self-test is not one of them."""
     sources = [path for path in sorted(folder.iterdir()) if path.suffix in (".c", ".S")]
     return [path for path in sources if not path.name.endswith("_selftest.c")]
-
-
-def _memories(program: Program, streams: int) -> dict[str, int]:
-    """The context's memories in order, with the size of those that are arenas."""
-    outside = [v.memory for v in program.ports.values() if v.memory not in program.arenas]
-    more = ["streams"] if streams else outside
-    return {**program.arenas, "weights": 0, **dict.fromkeys(more, 0)}
 
 
 def _check_limits(
@@ -362,6 +389,13 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
 
 
+def _write_weights(job: _Job, built: _Built) -> None:
+    """The file that the callbacks read."""
+    with (job.made / f"{job.prefix}_weights.bin").open("wb") as stream:
+        for block in weights_file(job.graph, built.plan, job.target):
+            stream.write(block)
+
+
 def _record(job: _Job, built: _Built) -> None:
     graph, plan, program, generated = job.graph, built.plan, built.program, built.generated
     options, made = job.options, job.made
@@ -381,16 +415,18 @@ def _record(job: _Job, built: _Built) -> None:
         inputs=graph.inputs,
         outputs=graph.outputs,
         views={name: view_of(graph, plan, name) for name in plan.slots},
-        memories=_memories(program, len(generated.values["streams"])),
+        memories={name: program.arenas.get(name, 0) for name in generated.values["memories"]},
+        staged=program.staged,
         files=tuple(sorted(path.name for path in made.iterdir() if path.is_file())),
     )
     package.save(made)
-    for kind, on_heap in (("host", True), ("firmware", False)):
-        text = render("adapter.c.j2", on_heap=on_heap, **generated.values)
-        (made / FOLDER / f"adapter_{kind}.c").write_text(text)
     host = load_target("host")
-    if job.target.kernels != host.kernels:
-        _write_twin(job, built.plan, host)
+    twin = _write_twin(job, built.plan, host) if job.target.kernels != host.kernels else generated
+    for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, generated.values)):
+        text = render("adapter.c.j2", on_heap=on_heap, **values)
+        (made / FOLDER / f"adapter_{kind}.c").write_text(text)
+    if program.staged:  # as flash of the emulated board
+        (made / FOLDER / WEIGHTS_LINKED).write_text(render("weights.S.j2", **generated.values))
 
 
 def _lasting(target: str) -> str:
@@ -398,69 +434,18 @@ def _lasting(target: str) -> str:
     return target if target in list_targets() else str(Path(target).resolve())
 
 
-def _write_twin(job: _Job, plan: Plan, host: Target) -> None:
-    """The same plan in C that this machine can run: kernels for a board may be in its own instructions."""
+def _write_twin(job: _Job, plan: Plan, host: Target) -> Generated:
+    """The same plan in C that this machine can run: kernels for a board may be in its own instructions.
+
+    Its constants are packed in another way, and may not fit the places they are staged to: they are not.
+    """
     folder = job.made / FOLDER / HOST_TWIN
     folder.mkdir(exist_ok=True)
     options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN)
-    program = lower(job.graph, plan, job.prefix, host)
-    _write_files(folder, emit(job.graph, program, options, host), options)
-
-
-def _check_output(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise CompileError("MM006", f"{out} is a file, not a folder", exit=Exit.USAGE, hint="-o another name")
-    if out.is_dir() and any(out.iterdir()) and not is_package(out):
-        raise CompileError(
-            "MM006",
-            f"{out} is not empty and was not written by mmcc, so it is left alone",
-            exit=Exit.USAGE,
-            hint="-o a new folder; packages that mmcc wrote are replaced",
-        )
-    parent = _existing_parent(out)
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise CompileError("MM006", f"{parent} cannot be written", exit=Exit.USAGE, hint="-o another folder")
-
-
-def _scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
-    """A folder on the same file system, to be renamed; it vanishes if anything fails."""
-    try:
-        return tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out))
-    except OSError as error:
-        message = f"{out} cannot be written: {error.strerror}"
-        raise CompileError("MM006", message, exit=Exit.USAGE, hint="-o another folder") from error
-
-
-def _existing_parent(out: Path) -> Path:
-    parent = out.absolute().parent
-    while not parent.exists():
-        parent = parent.parent
-    return parent
-
-
-def _replace(made: Path, out: Path) -> None:
-    """Put the finished folder in place of the old one; files there that mmcc did not write are kept."""
-    out = out.absolute()
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        old = made.with_name("old")
-        if out.exists():
-            _keep_others(out, made)
-            out.rename(old)
-        made.chmod(0o755)
-        made.rename(out)
-    except OSError as error:
-        raise CompileError("MM006", f"{out} cannot be written: {error}", exit=Exit.USAGE) from error
-
-
-def _keep_others(out: Path, made: Path) -> None:
-    """Take over from the old folder what was not generated."""
-    written = generated_files(out)
-    if written is None:
-        return
-    for path in out.iterdir():
-        if path.name != FOLDER and path.name not in written and not (made / path.name).exists():
-            shutil.move(path, made / path.name)
+    program = lower(job.graph, replace(plan, staged={}), job.prefix, host)
+    generated = emit(job.graph, program, options, host)
+    _write_files(folder, generated, options)
+    return generated
 
 
 def _dump(folder: Path, name: str, text: str) -> None:
@@ -478,8 +463,6 @@ def sha256(path: Path) -> str:
 
 
 def _json(value: Any) -> str:
-    import json
-
     return json.dumps(value, indent=1, allow_nan=False, default=_plain) + "\n"
 
 

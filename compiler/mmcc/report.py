@@ -14,9 +14,9 @@ from mmcc.codegen.names import escape
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
 from mmcc.ir.graph import Graph, Port
 from mmcc.ir.nest import Nest
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import BufferKind, Plan
 from mmcc.ir.program import Program
-from mmcc.planner.cost import plan_macs
+from mmcc.planner.cost import plan_macs, read_of
 from mmcc.sizes import readable
 from mmcc.toolchain import Footprint
 
@@ -93,10 +93,29 @@ def make_report(
             "macs_recomputed": plan_macs(graph, plan) - macs,
             "buffers": _buffers(plan),
         },
+        "weights": _staged_weights(graph, plan),
         "nodes": _nodes(graph, program),
         "inputs": [_port(graph, program, port) for port in graph.inputs],
         "outputs": [_port(graph, program, port) for port in graph.outputs],
         "warnings": list(graph.warnings),
+    }
+
+
+def _staged_weights(graph: Graph, plan: Plan) -> dict[str, int] | None:
+    """How constants in slow memory are read; None where they are in fast memory."""
+    if not plan.staged:
+        return None
+    staged = plan.staged.values()
+    buffers = {b.name: b for b in plan.buffers if b.kind is BufferKind.STAGED}
+    return {
+        "file": sum(s.blocks.total for s in staged),
+        "read": sum(read_of(graph, plan).values()),
+        "largest_block": max(s.blocks.bytes for s in staged),
+        "most_in_arena": max(
+            sum(b.size for b in buffers.values() if b.live.lo <= step < b.live.hi)
+            for step in range(len(plan.groups))
+        ),
+        "begun_early": sum(len(b.live) > 1 for b in buffers.values()),
     }
 
 
@@ -164,6 +183,8 @@ def render_text(report: Report) -> str:
             f"{work_text(report)}, {report['model']['params']:,} parameters",
         ),
     ]
+    if report["weights"]:
+        figures.append(("weights", staged_text(report["weights"])))
     return render(
         "report.txt.j2",
         name=printable(report["model"]["name"]),
@@ -174,6 +195,14 @@ def render_text(report: Report) -> str:
         arena=f"{ram['arena']:,}",
         picture=_picture(plan["buffers"], len(plan["groups"])),
         nodes=_node_lines(report["nodes"]),
+    )
+
+
+def staged_text(weights: dict[str, int]) -> str:
+    """What is read from slow memory."""
+    return (
+        f"{weights['file']:,} bytes in slow memory; an inference reads {weights['read']:,} in blocks of at "
+        f"most {weights['largest_block']:,}; at most {weights['most_in_arena']:,} are in the arena at a time"
     )
 
 

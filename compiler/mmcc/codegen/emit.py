@@ -9,17 +9,24 @@ from typing import Any
 
 from mmcc.codegen.kernel import Kernel, render, render_kernel
 from mmcc.codegen.names import escape
+from mmcc.codegen.staging import SLICE, lay_out_block
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out
 from mmcc.ir.graph import Graph, Port, geometry
 from mmcc.ir.program import (
+    Batch,
+    Begin,
+    ByBlocks,
     Call,
     Columns,
     Constant,
     Count,
     Field,
+    Following,
     For,
+    KernelUse,
     Program,
     ProgramNode,
+    Resident,
     Step,
     Stmt,
     Table,
@@ -48,7 +55,10 @@ TYPE_SIZE = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2}
 
 @dataclass(frozen=True, slots=True)
 class EmitOptions:
-    """How the package is to be: prefix of all symbols, weights as C arrays or as a file."""
+    """How the package is to be: prefix of all symbols; weights as C arrays, or as a file that is linked in.
+
+    Staged weights, which the caller reads from a file of theirs, are the program's matter.
+    """
 
     name: str
     weights_in_c: bool = True
@@ -107,7 +117,7 @@ class Package:
 def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -> Package:
     """All files of the package but the reports and the self-test."""
     ports_in_weights = _constant_ports(graph)
-    weights = lay_out(program.nodes, ports_in_weights.values())
+    weights = _staged(program) if program.staged else lay_out(program.nodes, ports_in_weights.values())
     ports = _ports(graph, program, weights, ports_in_weights)
     memories = _memories(program, ports)
     kernels, kernel_of = _kernels(program, options.name)
@@ -123,12 +133,19 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         "streams": [port for port in ports if port.streamed],
         "memories": memories,
         "weights": weights,
+        "staged": [node for node in program.nodes if node.blocks],
         "ready": zlib.crc32(f"{options.name} {weights.size} {program.arenas}".encode()) | 1,
         "tier": next(iter(program.arenas), "sram"),
         "arena_size": max(1, sum(program.arenas.values())),
     }
-    nodes = [_node_text(node, kernel_of[node.label], weights, options.name) for node in program.nodes]
-    body = _Body(options.name, kernel_of, columns).lines(program.body)
+    nodes = [
+        _node_text(node, label, use, kernel_of[label], weights, options.name)
+        for node in program.nodes
+        for label, use in node.uses
+    ]
+    body = _Body(options.name, kernel_of, columns, {node.index: node for node in program.nodes}).lines(
+        program.body
+    )
     files = {
         f"{options.name}.h": render("network.h.j2", **common),
         f"{options.name}_internal.h": render(
@@ -151,7 +168,9 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         ),
         "CMakeLists.txt": render("package.cmake.j2", **common),
     }
-    if options.weights_in_c:
+    if program.staged:
+        pass  # the caller reads them from a file
+    elif options.weights_in_c:
         rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
         files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
     else:
@@ -160,6 +179,20 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
     for header in RUNTIME_HEADERS + needed:
         files[header] = (data_dir("runtime_c") / header).read_text()
     return Package(files, weights, kernels, common)
+
+
+def _staged(program: Program) -> Weights:
+    """Offsets in a block, or in the arena for constants that stay there; the size is that of the file."""
+    offsets: dict[str, int] = {}
+    size = 0
+    for node in program.nodes:
+        blocks = node.blocks
+        if blocks is not None:
+            size = max(size, blocks.offset + (blocks.count - 1) * blocks.bytes + blocks.last)
+            for _, use in node.uses:
+                start = blocks.places[0] if blocks.resident else 0
+                offsets |= {name: start + at for name, at in lay_out_block(use).offsets.items()}
+    return Weights((), offsets, size)
 
 
 def smallest_type(values: Iterable[int]) -> str:
@@ -246,7 +279,8 @@ def shifted(zero_point: int) -> str:
 def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     external = [port.memory for port in ports if port.external]
     streams = [STREAMS] if any(port.streamed for port in ports) else []
-    return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external, *streams)))
+    slices = [SLICE] if program.staged else []
+    return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external, *streams, *slices)))
 
 
 def _calls_text(graph: Graph, port: Port) -> str:
@@ -268,18 +302,19 @@ def _streamed(graph: Graph) -> frozenset[str]:
 
 def _kernels(program: Program, prefix: str) -> tuple[tuple[Kernel, ...], dict[str, Kernel]]:
     """One kernel for each template and set of options; nodes that share one are its users."""
-    users: dict[tuple[str, tuple[tuple[str, Any], ...]], list[ProgramNode]] = {}
+    users: dict[tuple[str, tuple[tuple[str, Any], ...]], dict[str, KernelUse]] = {}
     for node in program.nodes:
-        users.setdefault((node.use.template, node.use.options), []).append(node)
+        for label, use in node.uses:
+            users.setdefault((use.template, use.options), {})[label] = use
     several = [template for template, _ in users]
     kernels: list[Kernel] = []
     kernel_of: dict[str, Kernel] = {}
-    for (template, kernel_options), nodes in users.items():
+    for (template, kernel_options), uses in users.items():
         suffix = (
             "" if several.count(template) == 1 else f"_{sum(k.template == template for k in kernels) + 1}"
         )
         name = f"{prefix}_{template}{suffix}"
-        fields = _struct_fields([dict(node.use.fields) for node in nodes], prefix)
+        fields = _struct_fields([dict(use.fields) for use in uses.values()], prefix)
         kernel = Kernel(
             name,
             f"{name}_layer",
@@ -287,10 +322,10 @@ def _kernels(program: Program, prefix: str) -> tuple[tuple[Kernel, ...], dict[st
             dict(kernel_options),
             fields,
             prefix,
-            tuple(n.label for n in nodes),
+            tuple(uses),
         )
         kernels.append(kernel)
-        kernel_of |= {node.label: kernel for node in nodes}
+        kernel_of |= dict.fromkeys(uses, kernel)
     return tuple(kernels), kernel_of
 
 
@@ -316,10 +351,13 @@ def _integer(value: Field) -> int:
     return int(value)
 
 
-def _node_text(node: ProgramNode, kernel: Kernel, weights: Weights, prefix: str) -> NodeText:
-    values = dict(node.use.fields)
+def _node_text(
+    node: ProgramNode, label: str, use: KernelUse, kernel: Kernel, weights: Weights, prefix: str
+) -> NodeText:
+    values = dict(use.fields)
     members = tuple((name, _initializer(values[name], weights, prefix)) for _, name in kernel.fields)
-    return NodeText(node.label, kernel.struct, f"{node.index}: {node.op}: {node.comment}", members)
+    which = ", the last block of its weights" if use is node.rest else ""
+    return NodeText(label, kernel.struct, f"{node.index}: {node.op}: {node.comment}{which}", members)
 
 
 def _initializer(value: Field, weights: Weights, prefix: str) -> str:
@@ -338,7 +376,8 @@ def _initializer(value: Field, weights: Weights, prefix: str) -> str:
 
 
 def _views(program: Program) -> list[View]:
-    return [value for node in program.nodes for _, value in node.use.fields if isinstance(value, View)]
+    uses = [use for node in program.nodes for _, use in node.uses]
+    return [value for use in uses for _, value in use.fields if isinstance(value, View)]
 
 
 def _view_types(program: Program) -> dict[str, str]:
@@ -369,7 +408,9 @@ def _calls(statement: Stmt) -> list[Call]:
     match statement:
         case Call():
             return [statement]
-        case Count() | Table():
+        case ByBlocks():
+            return [statement.call]
+        case Count() | Table() | Resident() | Begin():
             return []
         case _:
             return [call for inner in statement.body for call in _calls(inner)]
@@ -382,6 +423,7 @@ class _Body:
     prefix: str
     kernel_of: dict[str, Kernel]
     columns: dict[tuple[Columns, ...], str]
+    nodes: dict[int, ProgramNode]
 
     def lines(self, body: Sequence[Stmt]) -> list[str]:
         lines: list[str] = []
@@ -401,7 +443,62 @@ class _Body:
                     lines.append("}")
                 case Call():
                     lines.append(self._call(statement))
+                case Begin() | Resident():
+                    lines.append(self._read(statement))
+                case ByBlocks():
+                    lines += self._by_blocks(statement)
+                case Batch():
+                    lines += [
+                        f"const int32_t {statement.var}_end = {statement.until};",
+                        f"if ({statement.var} < {statement.var}_end) {{",
+                        *(f"    {line}" for line in self.lines(statement.body)),
+                        f"    {statement.var} = {statement.var}_end;",
+                        "}",
+                    ]
         return lines
+
+    def _read(self, statement: Begin | Resident) -> str:
+        if isinstance(statement, Begin):
+            return self._or_fail(
+                f"begin(context, &n{statement.node}_blocks, 0, n{statement.node}_blocks.place[0])"
+            )
+        return self._take(statement.node, "0", statement.following)
+
+    def _take(self, node: int, block: str, following: Following) -> str:
+        then = _blocks(following.node)
+        if following.again:
+            then = f"{following.again} ? {_blocks(following.other)} : {then}"
+        return self._or_fail(f"take(context, memory, &n{node}_blocks, {block}, {then})")
+
+    def _or_fail(self, call: str) -> str:
+        return f"if (!{self.prefix}_{call}) {{ return MMCC_ERROR_WEIGHTS; }}"
+
+    def _by_blocks(self, statement: ByBlocks) -> list[str]:
+        """A loop over blocks, and a call for the last if it is smaller than the others."""
+        call = statement.call
+        node = self.nodes[call.node]
+        blocks = node.blocks
+        assert blocks is not None
+        upper = self.prefix.upper()
+        name = f"block_{call.node}"
+
+        def use(label: str, block: str) -> list[str]:
+            base = f"memory[{upper}_MEMORY_{blocks.memory.upper()}]"
+            return [
+                self._take(call.node, block, statement.following),
+                f"memory[{upper}_MEMORY_SLICE] = {base} + {block} * {blocks.step};",
+                self._call(call, label),
+            ]
+
+        if blocks.count == 1:
+            return [self._take(call.node, "0", statement.following), self._call(call)]
+        full = blocks.count - (1 if node.rest else 0)
+        lines = [
+            f"for (int32_t {name} = 0; {name} < {full}; ++{name}) {{",
+            *(f"    {line}" for line in use(node.label, name)),
+            "}",
+        ]
+        return [*lines, *(use(f"{node.label}_rest", str(full)) if node.rest else [])]
 
     def _step(self, step: Step) -> list[str]:
         upper = self.prefix.upper()
@@ -413,11 +510,15 @@ class _Body:
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]
 
-    def _call(self, call: Call) -> str:
-        label = f"n{call.node}"
+    def _call(self, call: Call, label: str = "") -> str:
+        label = label or f"n{call.node}"
         name = self.columns[call.columns]
         columns = f"&{name}[strip]" if len(call.columns) > 1 else name
         return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {call.begin}, {call.end});"
+
+
+def _blocks(node: int | None) -> str:
+    return "NULL" if node is None else f"&n{node}_blocks"
 
 
 def _comment(lines: Sequence[str]) -> list[str]:

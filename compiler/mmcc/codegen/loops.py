@@ -1,4 +1,7 @@
-"""The loop of a group: nested pulled loops over rows, once for each column strip."""
+"""The loop of a group: nested pulled loops over rows, once for each column strip.
+
+Where constants are staged, their reads are among the statements, each begun as the one before is waited for.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,107 @@ from dataclasses import dataclass
 from mmcc.ir.graph import Graph, geometry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import BufferKind, Group, Plan
-from mmcc.ir.program import Call, Columns, Count, For, Stmt, Table
-from mmcc.planner.walk import Need, Sources, fit, needs, strip_columns
+from mmcc.ir.program import (
+    Batch,
+    Begin,
+    ByBlocks,
+    Call,
+    Columns,
+    Count,
+    Following,
+    For,
+    Resident,
+    Stmt,
+    Table,
+)
+from mmcc.planner.walk import Need, Sources, fit, needs, strip_columns, wanted
 
 STRIP = "strip"
 
 
-def group_body(graph: Graph, plan: Plan, group: Group) -> tuple[Stmt, ...]:
-    """The statements of one group."""
+def group_body(graph: Graph, plan: Plan, step: int) -> tuple[Stmt, ...]:
+    """The statements of the group that is step number `step`."""
+    group = plan.groups[step]
     columns = {index: _columns(graph, plan, group, index) for index in group.nodes}
     sources = Sources(graph, plan.aliases, group.accumulating)
     steps = {index: sources.steps(index) for index in group.nodes}
-    if len(group.nodes) == 1:
+    reads = _Reads(plan, step)
+    if group.batched:
+        body = _batched(graph, plan, group, columns, reads)
+    elif len(group.nodes) == 1:
         body = _single(group.nodes[0], columns[group.nodes[0]], steps[group.nodes[0]], group)
     else:
         body = _Pulled(needs(graph, group, plan.aliases), columns, steps, group).body()
     if len(group.strips) > 1:
-        return (For(STRIP, str(len(group.strips)), body),)
-    return body
+        body = (For(STRIP, str(len(group.strips)), body),)
+    return (*reads.first(), *body)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reads:
+    """The order in which a group's constants are read."""
+
+    plan: Plan
+    step: int
+
+    def _of(self, step: int, *, resident: bool) -> list[int]:
+        """Nodes of a group whose constants stay, or do not."""
+        staged = self.plan.staged
+        nodes = self.plan.groups[step].nodes
+        return [k for k in nodes if k in staged and staged[k].resident == resident]
+
+    def _begins(self, step: int) -> int | None:
+        """The node whose constants are read first in a step, if the read can begin in the step before."""
+        if step >= len(self.plan.groups):
+            return None
+        nodes = [*self._of(step, resident=True), *self._of(step, resident=False)]
+        if not nodes:
+            return None
+        name = self.plan.staged[nodes[0]].buffers[0]
+        buffer = next(b for b in self.plan.buffers if b.name == name)
+        return nodes[0] if buffer.live.lo < step else None
+
+    def first(self) -> tuple[Stmt, ...]:
+        """What is read before the group's calls."""
+        stay, come = self._of(self.step, resident=True), self._of(self.step, resident=False)
+        after = come[0] if come else self._begins(self.step + 1)
+        if not stay and not come and after is not None:
+            return (Begin(after),)
+        following = [*stay[1:], after]
+        return tuple(Resident(k, Following(then)) for k, then in zip(stay, following, strict=False))
+
+    def wrap(self, call: Call, more_turns: str) -> Stmt:
+        """A call whose node's constants come block by block; `more_turns` holds if there is another turn."""
+        come = self._of(self.step, resident=False)
+        if call.node not in come:
+            return call
+        if call.node != come[-1]:
+            return ByBlocks(call, Following(come[come.index(call.node) + 1]))
+        return ByBlocks(call, Following(self._begins(self.step + 1), more_turns, come[0]))
+
+
+def _batched(
+    graph: Graph, plan: Plan, group: Group, columns: dict[int, tuple[Columns, ...]], reads: _Reads
+) -> tuple[Stmt, ...]:
+    """A turn is a few rows of the last node; what each node makes for it, it makes in one call."""
+    counts = wanted(graph, group, plan.aliases)
+    *inner, last = counts
+    row, height, tile = f"y{last}", len(counts[last]), group.tile_rows
+    end = f"{row} + {tile}" if height % tile == 0 else f"MIN({row} + {tile}, {height})"
+    more = f"{row} + {tile} < {height}" if tile < height else ""
+    found: list[Stmt] = []
+    turn: list[Stmt] = []
+    for index in inner:
+        need = Need(index, counts[index])
+        if fit(_counts(need, tile)) is None:
+            found.append(Table(_table(need, last), _counts(need, tile)))
+        found.append(Count(f"y{index}"))
+        call = Call(index, columns[index], f"y{index}", f"y{index}_end")
+        turn.append(Batch(f"y{index}", _bound(need, last, row, tile), (reads.wrap(call, more),)))
+    if not more:
+        return (reads.wrap(Call(last, columns[last], "0", str(height)), more),)
+    turn.append(reads.wrap(Call(last, columns[last], row, end), more))
+    return (*found, For(row, str(height), tuple(turn), step=tile))
 
 
 def _single(index: int, columns: tuple[Columns, ...], height: int, group: Group) -> tuple[Stmt, ...]:
@@ -67,8 +153,8 @@ class _Pulled:
         """Counts that no short expression gives."""
         last = self.group.nodes[-1]
         found: list[Stmt] = []
-        for index, wanted in self.needs.items():
-            for need in wanted:
+        for index, needed in self.needs.items():
+            for need in needed:
                 counts = _counts(need, tile if index == last else 1)
                 if fit(counts) is None:
                     found.append(Table(_table(need, index), counts))

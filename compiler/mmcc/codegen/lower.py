@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import replace
+
 from mmcc.codegen.layers import (
     Operand,
     Site,
@@ -11,10 +14,11 @@ from mmcc.codegen.layers import (
 from mmcc.codegen.layers.accumulate import accumulate
 from mmcc.codegen.loops import group_body
 from mmcc.codegen.names import escape
+from mmcc.codegen.staging import SLICE, lay_out_block, part
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.plan import Group, Plan
-from mmcc.ir.program import Program, ProgramNode, Step, View
+from mmcc.ir.plan import Group, Plan, Staged
+from mmcc.ir.program import Program, ProgramNode, StagedBlocks, Step, View
 from mmcc.planner.request import EXTERNAL
 from mmcc.target import Target
 
@@ -67,16 +71,61 @@ def _operand(graph: Graph, plan: Plan, name: str) -> Operand:
     return Operand(tensor, None if data is not None else view_of(graph, plan, name), data)
 
 
-def _program_node(graph: Graph, plan: Plan, index: int, target: Target) -> ProgramNode:
+def _site(graph: Graph, plan: Plan, index: int, target: Target) -> Site:
     node = graph.nodes[index]
-    label = f"n{index}"
     inputs = tuple(_operand(graph, plan, name) for name in node.inputs)
-    site = Site(label, inputs, _operand(graph, plan, node.output), target)
+    return Site(f"n{index}", inputs, _operand(graph, plan, node.output), target)
+
+
+def _program_node(graph: Graph, plan: Plan, index: int, target: Target) -> ProgramNode:
+    node, site = graph.nodes[index], _site(graph, plan, index, target)
+    if index in plan.staged:
+        return _staged_node(graph, plan, index, site, plan.staged[index])
     use = kernel_use(node.op, site)
     if index in plan.accumulators:
         place = plan.places[plan.accumulators[index]]
         use = accumulate(node.op, site, View(place.tier, place.offset, 0, 0, 1))
-    return ProgramNode(index, label, str(node.op), _describe(graph, node), node.where, use)
+    return ProgramNode(index, site.label, str(node.op), _describe(graph, node), node.where, use)
+
+
+def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Staged) -> ProgramNode:
+    """A node whose constants come in blocks; the output of a block begins where memory "slice" does."""
+    node, blocks = graph.nodes[index], staged.blocks
+    whole, rest = site, None
+    if blocks.count > 1:
+        sliced = replace(site, output=replace(site.output, view=replace(site.output.where(), memory=SLICE)))
+        channels, begin = graph.tensors[node.output].shape[-1], (blocks.count - 1) * blocks.channels
+        whole = part(graph, index, sliced, 0, blocks.channels)
+        if channels - begin != blocks.channels:
+            last = part(graph, index, replace(sliced, label=f"{site.label}_rest"), begin, channels)
+            rest = kernel_use(node.op, last)
+    use = kernel_use(node.op, whole)
+    if index in plan.accumulators:
+        place = plan.places[plan.accumulators[index]]
+        use = accumulate(node.op, site, View(place.tier, place.offset, 0, 0, 1))
+    step = blocks.channels * graph.tensors[node.output].dtype.size
+    places = tuple(plan.places[name].offset for name in staged.buffers)
+    memory = site.output.where().memory
+    offset = sum(s.blocks.total for k, s in plan.staged.items() if k < index)
+    found = StagedBlocks(offset, blocks.bytes, blocks.last, blocks.count, places, memory, step)
+    return ProgramNode(index, site.label, str(node.op), _describe(graph, node), node.where, use, found, rest)
+
+
+def weights_file(graph: Graph, plan: Plan, target: Target) -> Iterator[bytes]:
+    """The file of weights of a model whose constants are staged, block by block."""
+    for index in sorted(plan.staged):
+        blocks = plan.staged[index].blocks
+        node = _program_node(graph, plan, index, target)
+        site = _site(graph, plan, index, target)
+        channels = graph.tensors[graph.nodes[index].output].shape[-1] if blocks.count > 1 else 0
+        for k in range(blocks.count):
+            begin, end = k * blocks.channels, min((k + 1) * blocks.channels, channels)
+            use = node.use
+            if blocks.count > 1:
+                use = kernel_use(graph.nodes[index].op, part(graph, index, site, begin, end))
+            raw = lay_out_block(use).to_bytes()
+            assert len(raw) == (blocks.last if k == blocks.count - 1 else blocks.bytes), f"node {index}"
+            yield raw
 
 
 def _describe(graph: Graph, node: Node) -> str:
@@ -91,4 +140,4 @@ def _shapes(graph: Graph, node: Node) -> str:
 
 def _step(graph: Graph, plan: Plan, number: int, group: Group, members: list[int]) -> Step:
     lines = [f"{index}: {graph.nodes[index].op}, {_shapes(graph, graph.nodes[index])}" for index in members]
-    return Step(number, tuple(members), tuple(lines), group_body(graph, plan, group))
+    return Step(number, tuple(members), tuple(lines), group_body(graph, plan, number))

@@ -33,6 +33,9 @@ class Group:
     Nodes that are `accumulating` take in the rows of their input one by one, in a buffer of their own
     (`Plan.accumulators`). Nodes that are `completed` are read outside the group, and rows of theirs that it
     did not pull are made at its end.
+
+    Where it is `batched`, each node makes in one call all rows that a turn needs of it, instead of one row
+    just before it is needed: rings are deeper, but constants that are staged are read once a turn.
     """
 
     nodes: tuple[int, ...]
@@ -41,6 +44,39 @@ class Group:
     backward: bool = False  # rows from the last to the first; only where the group is one node
     accumulating: tuple[int, ...] = ()
     completed: tuple[int, ...] = ()
+    batched: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Blocks:
+    """A node's constants in slow memory: `count` blocks, read and used one by one.
+
+    Each is for `channels` output channels (the last for what is left), of `bytes` bytes (the last: `last`).
+    """
+
+    channels: int
+    count: int
+    bytes: int
+    last: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of all blocks."""
+        return (self.count - 1) * self.bytes + self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """Where a node's constants are copied to before use: one buffer that they stay in while the group runs,
+    or two that blocks come to in turn, each time that the node is called."""
+
+    blocks: Blocks
+    buffers: tuple[str, ...]
+
+    @property
+    def resident(self) -> bool:
+        """True if the constants are read once, as the group begins."""
+        return len(self.buffers) == 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +149,7 @@ class Plan:
     accumulators: dict[int, str] = field(default_factory=dict[int, str])  # by node: the buffer of its sums
     pixels: dict[int, int] = field(default_factory=dict[int, int])  # by node: made at a time, left to right
     copied: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])  # by Concat node
+    staged: dict[int, Staged] = field(default_factory=dict[int, Staged])  # by node; empty: all in fast memory
     proved_optimal: bool = False
     bound: int = 0
     seconds: float = 0.0

@@ -75,6 +75,47 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Following:
+    """The node whose constants are read next; while `again` holds, a C expression, it is another one."""
+
+    node: int | None
+    again: str = ""
+    other: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """Wait until a node's constants are in the arena, where they stay; begin to read what is needed next."""
+
+    node: int
+    following: Following
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Begin to read a node's constants."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class ByBlocks:
+    """A call for each block of a node's constants, which come one after another."""
+
+    call: Call
+    following: Following
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """`if (var < until) body; var = until`: rows of an inner node that one call makes."""
+
+    var: str
+    until: str
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class For:
     """`for (int32_t var = 0; var < extent; var += step) body`; `backward` counts down instead.
 
@@ -114,12 +155,36 @@ class Step:
     body: tuple[Stmt, ...]
 
 
-Stmt = Call | For | Count | Table | Step
+Stmt = Call | For | Count | Table | Step | Resident | Begin | ByBlocks | Batch
+
+
+@dataclass(frozen=True, slots=True)
+class StagedBlocks:
+    """A node's constants in the file of weights, and in the arena.
+
+    Block k begins at byte `offset + k * bytes` of the file; `places` are where in the arena it may come to.
+    Outputs of block k begin `step` bytes above those of the block before, in memory `memory`.
+    """
+
+    offset: int
+    bytes: int
+    last: int
+    count: int
+    places: tuple[int, ...]
+    memory: str
+    step: int
+
+    @property
+    def resident(self) -> bool:
+        return len(self.places) == 1
 
 
 @dataclass(frozen=True, slots=True)
 class ProgramNode:
-    """What the C file says about one node: `index` in the graph, and the label its constants carry."""
+    """What the C file says about one node: `index` in the graph, and the label its constants carry.
+
+    Where constants come in blocks, `use` is for each but the last, which may have fewer channels: `rest`.
+    """
 
     index: int
     label: str
@@ -127,6 +192,13 @@ class ProgramNode:
     comment: str
     where: tuple[Where, ...]
     use: KernelUse
+    blocks: StagedBlocks | None = None
+    rest: KernelUse | None = None
+
+    @property
+    def uses(self) -> tuple[tuple[str, KernelUse], ...]:
+        """The constant structs that the node needs, by label."""
+        return ((self.label, self.use), *([(f"{self.label}_rest", self.rest)] if self.rest else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,3 +210,8 @@ class Program:
     ports: dict[str, View]  # by tensor
     nodes: tuple[ProgramNode, ...]
     body: tuple[Step, ...]
+
+    @property
+    def staged(self) -> bool:
+        """True if constants lie in slow memory and are read while the model runs."""
+        return any(node.blocks for node in self.nodes)

@@ -56,6 +56,12 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
     for name in (plan.scratch or {}).values():
         if name not in buffers:
             wrong.append(f'scratch buffer "{name}" does not exist')
+    constants = [(index, name) for index, staged in plan.staged.items() for name in staged.buffers]
+    wrong += [
+        f'{label(graph, index)} has constants in "{name}", which does not exist'
+        for index, name in constants
+        if name not in buffers
+    ]
     wrong += [f'buffer "{name}" has no place' for name in buffers if name not in plan.places]
     return wrong
 
@@ -72,6 +78,13 @@ def _misplaced(graph: Graph, plan: Plan, capacity: Mapping[str, int]) -> Iterato
             yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
         if place.offset < 0 or (most is not None and end > most):
             yield f'buffer "{b.name}" is outside {place.tier}: bytes [{place.offset}, {end}) of {most}'
+    for index, staged in plan.staged.items():
+        for name in staged.buffers:
+            if size[name] < staged.blocks.bytes:
+                room = f'"{name}" has {size[name]}'
+                yield f"{label(graph, index)} has blocks of {staged.blocks.bytes} bytes, {room}"
+        if staged.resident and staged.blocks.count > 1:
+            yield f"{label(graph, index)} has several blocks of constants, but one place for them"
     widest = _widest(graph, plan)
     for name in used(graph):
         slot, tensor = plan.slots[name], graph.tensors[name]
@@ -125,7 +138,9 @@ def _outlived(graph: Graph, plan: Plan) -> Iterator[str]:
             names = [*_operands(graph, plan, index), node.output]
             scratch = (plan.scratch or {}).get(index)
             buffers = {name: plan.slots[name].buffer for name in names}
-            for name, buffer in (buffers | ({scratch: scratch} if scratch else {})).items():
+            constants = plan.staged[index].buffers if index in plan.staged else ()
+            own = {name: name for name in (scratch, *constants) if name}
+            for name, buffer in (buffers | own).items():
                 if not live[buffer].lo <= step < live[buffer].hi:
                     yield (
                         f'{label(graph, index)} uses "{name}" at step {step}, but its buffer "{buffer}" '

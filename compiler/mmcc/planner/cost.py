@@ -14,31 +14,45 @@ from math import prod
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.plan import Group, Plan
-from mmcc.planner.walk import Sources, nest_of, strip_columns
+from mmcc.planner.walk import Sources, batches, nest_of, strip_columns
 
 # figures a target does not state, by the end of their name
-USUAL = {"_mac": 2.0, "_output": 10.0, "_input": 1.0, "_element": 15.0, "_row": 100.0, "call": 40.0}
+USUAL = {
+    "staged_byte": 1.0,
+    "_mac": 2.0,
+    "_output": 10.0,
+    "_input": 1.0,
+    "_element": 15.0,
+    "_row": 100.0,
+    "call": 40.0,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCost:
-    """Instructions of one node: `work` for all rows and columns once, `row` and `call` for each one."""
+    """Instructions of one node: `work` for all rows and columns once, `row` and `call` for each one.
+
+    `gather` is the part of the work that is done for each block of constants: loading inputs.
+    """
 
     macs: int
     work: float
     row: float
     call: float
+    gather: float = 0.0
 
-    def total(self, steps: int, calls: int, strips: int, share: float) -> float:
-        """Of a node whose columns are computed `share` times on average."""
-        return self.work * share + (self.row * steps + self.call * calls) * strips
+    def total(self, steps: int, calls: int, strips: int, share: float, blocks: int = 1) -> float:
+        """Of a node whose columns are computed `share` times on average, block of constants by block."""
+        each = (self.row * steps + self.call * calls) * strips * blocks
+        return self.work * share + each + self.gather * (blocks - 1)
 
 
 def node_cost(graph: Graph, node: Node, figures: Mapping[str, float]) -> NodeCost:
     """The cost of one node."""
-    work = sum(count * figure(figures, name) for name, count in quantities(graph, node).items())
+    parts = {name: count * figure(figures, name) for name, count in quantities(graph, node).items()}
+    gather = sum(part for name, part in parts.items() if name.endswith("_input"))
     row = figure(figures, row_figure(graph, node))
-    return NodeCost(nest_of(graph, node).macs, work, row, figure(figures, "call"))
+    return NodeCost(nest_of(graph, node).macs, sum(parts.values()), row, figure(figures, "call"), gather)
 
 
 def row_figure(graph: Graph, node: Node) -> str:
@@ -93,11 +107,28 @@ def plan_cost(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> float:
     total = 0.0
     for group in plan.groups:
         alone = len(group.nodes) == 1 and not group.strips and not group.backward
+        calls = batches(graph, group, plan.aliases) if group.batched else {}
         for index, share in shares(graph, group).items():
             steps = sources.steps(index)
             cost = node_cost(graph, graph.nodes[index], figures)
-            total += cost.total(steps, 1 if alone else steps, max(1, len(group.strips)), share)
-    return total
+            times = len(calls[index]) if index in calls else 1 if alone else steps
+            staged = plan.staged.get(index)
+            blocks = staged.blocks.count if staged else 1
+            total += cost.total(steps, times, max(1, len(group.strips)), share, blocks)
+    return total + figure(figures, "staged_byte") * sum(read_of(graph, plan).values())
+
+
+def read_of(graph: Graph, plan: Plan) -> dict[int, int]:
+    """By node, the bytes of constants that an inference reads from slow memory."""
+    found: dict[int, int] = {}
+    for group in plan.groups:
+        calls = batches(graph, group, plan.aliases) if group.batched else {}
+        for index in group.nodes:
+            if index in plan.staged:
+                staged = plan.staged[index]
+                times = 1 if staged.resident else len(calls.get(index, ((0, 0),)))
+                found[index] = staged.blocks.total * times
+    return found
 
 
 def shares(graph: Graph, group: Group) -> dict[int, float]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from mmcc.errors import CompileError, Exit, printable
+from mmcc.errors import NAME_COLUMNS, CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Plan
 from mmcc.ops.stream import ReadRows
@@ -15,6 +15,8 @@ from mmcc.planner.request import PlanRequest
 Replan = Callable[[Graph, PlanRequest], Plan]
 MOST_WORK = 2.0  # times the model's, in what is proposed
 SHOWN = 6  # buffers listed at the peak; the rest is summed
+LARGEST_POINTER = 8  # bytes
+STACK_OF_ROWS, STACK_OF_STRIPS = 64, 192  # bytes of stack more at most, over models and targets
 
 
 def does_not_fit(
@@ -38,21 +40,22 @@ def does_not_fit(
     needs = f"{peak:,} bytes is the least possible" if least else f"best found is {peak:,} bytes"
     if not least:
         needs += f" (no plan needs less than {plan.bound:,})"
-    living = ", ".join(_describe(b) for b in _largest(alive_at(plan, tier, step)))
-    message = f"the model does not fit in {request.limit:,} bytes of {tier}: {needs}; step {step} of "
-    message += f"{len(plan.groups)} needs it, where these live: {living}"
+    lines = [f"the model does not fit in {request.limit:,} bytes of {tier}: {needs}"]
     nodes = plan.groups[step].nodes if plan.groups else ()
-    ends = dict.fromkeys(k for k in (nodes[:1] + nodes[-1:]))
+    ends = dict.fromkeys(nodes[:1] + nodes[-1:])
     at = tuple(graph.nodes[k].where[0] for k in ends if graph.nodes[k].where)
-    if not at:
-        message += "".join(f" (node {k}, {graph.nodes[k].op})" for k in nodes)
+    of = " to ".join(f"{k} ({graph.nodes[k].op.kernel})" for k in ends)
+    alive = alive_at(plan, tier, step)
+    shared = sum(b.size for b in alive) - peak
+    lines += [f"step {step} of {len(plan.groups)} needs it, node {of}; there live, in bytes"]
+    lines += _table(alive) + ([f"{-shared:>11,}  shared by those that overlap"] if shared > 0 else [])
     impossible = plan.bound > request.limit
     return CompileError(
         "MM040" if impossible else "MM041",
-        message,
+        "\n".join(lines),
         exit=Exit.DOES_NOT_FIT if impossible else Exit.NO_PLAN,
         at=at,
-        hint="; ".join(_remedies(graph, request, peak, replan, besides)),
+        hint="\n".join(_remedies(graph, request, peak, replan, besides)),
     )
 
 
@@ -79,55 +82,76 @@ def _shared(plan: Plan, step: int) -> int:
     return total
 
 
-def _describe(buffer: Buffer) -> str:
-    return f'{buffer.kind.value} "{printable(buffer.name)}" {buffer.size:,}'
+def _table(buffers: list[Buffer]) -> list[str]:
+    """The largest buffers, one a line, and the sum of the others."""
+    lines = [f"{b.size:>11,}  {b.kind.value:<8} {printable(b.name, NAME_COLUMNS)}" for b in buffers[:SHOWN]]
+    rest = buffers[SHOWN:]
+    return lines + ([f"{sum(b.size for b in rest):>11,}  {len(rest)} more"] if rest else [])
 
 
-def _largest(buffers: list[Buffer]) -> list[Buffer]:
-    return buffers[:SHOWN]
+@dataclass(frozen=True, slots=True)
+class _Remedy:
+    """What could be asked for instead: the options that do, what they mean, and the plan's request."""
+
+    options: str
+    meaning: str
+    graph: Graph
+    request: PlanRequest
+    instead_of: str = ""  # options of a remedy of less trouble: not worth a line unless it needs less
 
 
 def _remedies(graph: Graph, request: PlanRequest, peak: int, replan: Replan, besides: int) -> list[str]:
-    """What the user could change, each with the RAM it leads to; nothing that does not help."""
+    """What the user could change, each with the RAM that is enough then; nothing that does not help."""
     assert request.limit is not None
-    found = [f"give it {peak + besides:,} bytes"]
-    for what, changed, other in _options(graph, request):
-        needed = replan(changed, other).peak(request.tiers[0])
-        if needed < peak:
-            fits = ", which fits" if needed <= request.limit else ""
-            found.append(f"{what}: {needed + besides:,} bytes{fits}")
-    return found
+    found = [(f"--ram {peak + besides}", "the least of the model as it is" if besides else "")]
+    told = {"": peak + besides}
+    for remedy in _options(graph, request):
+        plan = replan(remedy.graph, remedy.request)
+        enough = plan.peak(request.tiers[0]) + (besides + _margin(graph, plan) if besides else 0)
+        if enough < min(told[""], told.get(remedy.instead_of, told[""])):
+            told[remedy.options] = enough
+            fits = ", and fits" if enough <= request.limit + besides else ""
+            found.append((f"--ram {enough} {remedy.options}", remedy.meaning + fits))
+    width = max(len(options) for options, _ in found)
+    return [f"{options:<{width}}  {meaning}".rstrip() for options, meaning in found]
 
 
-def _options(graph: Graph, request: PlanRequest) -> Iterator[tuple[str, Graph, PlanRequest]]:
-    """What could be asked for instead; the least trouble first."""
-    asked = request.external_inputs, request.external_outputs
+def _margin(graph: Graph, plan: Plan) -> int:
+    """What another plan's code may need beyond this one's context and stack, measured only once it is made.
+
+    A context has up to three addresses more for a port; loops over rows and strips hold more on the stack.
+    """
+    pointers = 3 * (len(graph.inputs) + len(graph.outputs)) + 1
+    strips = any(group.strips for group in plan.groups)
+    return LARGEST_POINTER * pointers + (STACK_OF_STRIPS if strips else STACK_OF_ROWS)
+
+
+def _options(graph: Graph, request: PlanRequest) -> Iterator[_Remedy]:
+    """What the command line could ask for instead; the least trouble first."""
     base = replace(request, limit=None)
     again = replace(base, recompute=max(base.recompute, MOST_WORK))
-    ways = {
-        "inputs in memory of the caller's": (True, request.external_outputs),
-        "outputs in memory of the caller's": (request.external_inputs, True),
-        "inputs and outputs in memory of the caller's": (True, True),
-    }
-    if request.fuse and again != base:
-        yield f"up to {MOST_WORK:g} times the work, in column strips", graph, again
-    for what, (inputs, outputs) in ways.items():
-        if (inputs, outputs) != asked and (inputs or not request.external_inputs):
-            yield what, graph, replace(base, external_inputs=inputs, external_outputs=outputs)
+    more = f" --recompute {MOST_WORK:g}" if request.fuse and again != base else ""
+    if more:
+        yield _Remedy(more.strip(), f"up to {MOST_WORK:g} times the work, in column strips", graph, again)
+    everything = {"external_inputs": True, "external_outputs": True}
+    if not (request.external_inputs and request.external_outputs):
+        outside = replace(base, **everything)
+        yield _Remedy("--io external", "inputs and outputs in memory of the caller's", graph, outside)
     if request.fuse and not any(isinstance(node.op, ReadRows) for node in graph.nodes):
-        everything = {"external_inputs": True, "external_outputs": True}
-        yield "inputs and outputs row by row", *_by_rows(graph, replace(base, **everything), again=False)
-        if again != base:
-            what = f"inputs that are read again row by row, and up to {MOST_WORK:g} times the work"
-            yield what, *_by_rows(graph, replace(again, **everything), again=True)
+        meaning = "inputs and outputs row by row through callbacks"
+        yield _Remedy("--io rows", meaning, *_by_rows(graph, replace(base, **everything), again=False))
+        meaning += ", inputs more than once"
+        fed = _by_rows(graph, replace(again, **everything), again=True)
+        yield _Remedy(f"--io rows-again{more}", meaning, *fed, instead_of="--io rows")
 
 
 def _by_rows(graph: Graph, request: PlanRequest, *, again: bool) -> tuple[Graph, PlanRequest]:
     """The graph with callbacks at its ends; nodes have other numbers then."""
-    shift = len(graph.inputs)
+    shift, staging = len(graph.inputs), request.staging
     return stream_ports(graph, again=again), replace(
         request,
         scratch={node + shift: size for node, size in request.scratch.items()},
         pixels={node + shift: count for node, count in request.pixels.items()},
         accumulators={node + shift: size for node, size in request.accumulators.items()},
+        staging=staging and replace(staging, ways={node + shift: w for node, w in staging.ways.items()}),
     )

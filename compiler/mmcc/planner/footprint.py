@@ -6,7 +6,7 @@ pair of things has a distance: how far one must start above the other for no byt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
@@ -14,10 +14,12 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.plan import BufferKind
 from mmcc.planner.model import MemoryModel, bits
 from mmcc.planner.placement import cover
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.rows import Read, Rows
+from mmcc.planner.staging import ALIGN, Load, aligned
 from mmcc.planner.strips import Cut
 from mmcc.planner.timeline import Timeline, first_needed, ring_depth
 from mmcc.planner.walk import Ints
@@ -75,13 +77,15 @@ class Store:
 class Item:
     """Something that has bytes of its own while the group runs.
 
-    `root` is -1 for scratch and accumulators, which belong to `unit` (-1: any unit of the group).
+    `root` is -1 for scratch, accumulators and constants, which belong to `unit` (-1: any unit of the group;
+    slots that constants come to by turns are -1 and -2).
     """
 
     root: int
     unit: int
     size: int
     align: int
+    kind: BufferKind = BufferKind.SCRATCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +165,10 @@ class Footprint:
         after: int,
         completed: tuple[int, ...] = (),
         cut: Cut | None = None,
+        load: Load | None = None,
     ) -> None:
         self._shared, self._line, self.completed, self.cut = shared, line, completed, cut
+        self.load = load
         self._members = bits(members)
         self._rows = shared.rows.units if len(self._members) > 1 else shared.rows.alone
         self._mask = members
@@ -352,7 +358,7 @@ class Footprint:
 
     @cached_property
     def _stay(self) -> int:
-        return self._shared.bytes(self.crossing) + self.scratch
+        return self._shared.bytes(self.crossing) + self.scratch + (self.load.bytes if self.load else 0)
 
     def _moments(self) -> Ints:
         """The times of all steps of the group."""
@@ -394,7 +400,7 @@ class Footprint:
             most = max(most, sum(items[k].size for k in rest))
             for out, into in product(born or [None], dying or [None]):
                 most = max(most, _stacked(items, distance, out, into, rest))
-        return most - self.scratch
+        return most - self.scratch - (self.load.bytes if self.load else 0)
 
     def _together(self, things: Sequence[int]) -> list[list[int]]:
         """Sets of things of which no two may share a byte: what is always alive, and rings at one time."""
@@ -424,6 +430,10 @@ class Footprint:
             done = np.searchsorted(times, at)
             high = np.maximum(high, np.concatenate(([0], writer.end))[done])
             now = np.flatnonzero(np.append(times, -1)[done] == at)
+            if self._line.atomic >> writer.unit & 1:
+                whole = writer.end[np.searchsorted(times, times[done[now]], side="right") - 1]
+                high[now] = np.maximum(high[now], whole)
+                continue
             steps = done[now]
             high[now] = np.maximum(
                 high[now], np.minimum(writer.start[steps] + self._reach(writer.unit), writer.end[steps])
@@ -469,7 +479,15 @@ class Footprint:
                         pairs.append(Apart(a, b, -(-distance // step) * step, self._backward(a, b)))
         if self.scratch:
             items.append(Item(-1, -1, self.scratch, align))
-        return tuple(items), tuple(pairs)
+        return (*items, *self._constants()), tuple(pairs)
+
+    def _constants(self) -> Iterator[Item]:
+        """Constants that stay while the group runs, and slots for those that come and go."""
+        if self.load is not None:
+            for unit, blocks in self.load.resident:
+                yield Item(-1, unit, aligned(blocks.bytes), ALIGN, BufferKind.STAGED)
+            for slot in (-1, -2) if self.load.streamed else ():
+                yield Item(-1, slot, self.load.slot, ALIGN, BufferKind.STAGED)
 
     def _distance(
         self, items: Sequence[Item], spans: Sequence[tuple[int, int]], lower: int, upper: int
@@ -518,6 +536,12 @@ class Footprint:
             own = [read for unit, read in into.reads if unit == writer.unit]
             rest = [(unit, read) for unit, read in into.reads if unit != writer.unit]
             after = first_needed(self._line, rest, at, into.size)
+            if self._line.atomic >> writer.unit & 1:
+                for read in own:
+                    after = np.minimum(after, read.low[np.searchsorted(at, at)])
+                whole = writer.end[np.searchsorted(at, at, side="right") - 1]
+                most = max(most, int((whole - after).max()))
+                continue
             for read in own:
                 after = np.minimum(after, read.low[1 : steps + 1])
                 reached = np.minimum(writer.start[:steps] + read.reach, writer.end[:steps])
@@ -527,7 +551,7 @@ class Footprint:
 
     def _backward(self, lower: int, upper: int) -> int | None:
         """The distance for rows made from the last to the first; only where the group is one unit."""
-        if len(self._members) > 1 or not self._shared.request.backward:
+        if len(self._members) > 1 or not self._shared.request.backward or self._line.atomic:
             return None
         into = self.stores[upper]
         others = [s for s in self.stores if self._dying >> s.root & 1]

@@ -8,15 +8,15 @@ the bound do candidates and offsets go into one model for the solver.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Strip
-from mmcc.planner.cost import NodeCost, node_cost
-from mmcc.planner.footprint import Footprint, Store
+from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Staged, Strip
+from mmcc.planner.cost import figure
+from mmcc.planner.footprint import Footprint, Item, Store
 from mmcc.planner.layout import Operand, make_layout
 from mmcc.planner.model import bits, make_model
 from mmcc.planner.order import best_order
@@ -26,11 +26,14 @@ from mmcc.planner.request import EXTERNAL, PlanRequest
 from mmcc.planner.solve import Candidate as LayoutChoice
 from mmcc.planner.solve import Chosen, best_layout, choices_of, plan_alone
 from mmcc.planner.space import Candidate, Space
+from mmcc.planner.staging import aligned
+from mmcc.planner.walk import nest_of
 
 Path = tuple[Candidate, ...]
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
 FEW_JOINS = 3  # up to this many joins, every choice of which to copy whole is tried
+SCRATCH = Item(-1, -1, 0, 1)
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
@@ -41,6 +44,9 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     """
     start = time.perf_counter()
     chosen = best_layout(graph, request)
+    if request.staging is not None and graph.nodes:
+        found = _Search(graph, request, chosen, None).run()
+        return replace(found, seconds=time.perf_counter() - start)
     alone = plan_alone(graph, request, chosen)
     fits = request.limit is not None and _peak(alone, request) <= request.limit
     least = _peak(alone, request) <= trivial_bound(graph, request)
@@ -76,12 +82,12 @@ class Placed:
 class _Search:
     """Tries layouts, and under the best one paths."""
 
-    def __init__(self, graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan) -> None:
+    def __init__(self, graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan | None) -> None:
+        """`alone` is the plan in which every node is a group of its own, if that is known."""
         self._graph, self._request, self._alone = graph, request, alone
         self._layouts = (chosen.choice, *other_layouts(graph, request, chosen.choice))
         self._every_layout = len(choices_of(graph, request.external(graph))) <= FEW_OPERANDS
-        self._costs = [node_cost(graph, node, request.cost) for node in graph.nodes]
-        self._macs = float(sum(cost.macs for cost in self._costs)) * request.recompute
+        self._macs = request.recompute * sum(nest_of(graph, node).macs for node in graph.nodes)
 
     def run(self) -> Plan:
         """The cheapest plan within the limit; the least if there is no limit or none is within it."""
@@ -99,10 +105,20 @@ class _Search:
         placed, proved = self._place_least(table, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
         bound = proved if len(self._layouts) == 1 else self._known(least)
-        peak = _peak(self._alone, self._request)
-        if placed.placement.peak >= peak:
+        peak = self._most()
+        if self._alone is not None and placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
         return Builder(table.space, placed.path).plan(placed, bound)
+
+    def _most(self) -> int:
+        """Bytes that are enough."""
+        if self._alone is not None:
+            return _peak(self._alone, self._request)
+        ways = self._request.staging.ways.values() if self._request.staging else ()
+        slots = 2 * max((aligned(blocks[0].bytes) for blocks in ways), default=0)
+        return slots + sum(
+            tensor.bytes + tensor.dtype.size + self._request.align for tensor in self._graph.tensors.values()
+        )
 
     def _known(self, bound: int) -> int:
         """What a bound that holds for one layout says of all of them: with joins, which may copy any of their
@@ -110,14 +126,15 @@ class _Search:
         return bound if self._every_layout else trivial_bound(self._graph, self._request)
 
     def _table(self, choice: LayoutChoice, most: int) -> Table:
-        space = Space(self._graph, choice.layout, choice.model, choice.ordering.order, self._request)
-        return Table(space, [self._costs[unit.node] for unit in choice.model.units], most)
+        order = choice.ordering.order
+        space = Space(self._graph, choice.layout, choice.model, order, self._request)
+        return Table(space, most)
 
     def _least(self) -> tuple[Table, int]:
         """The layout with the least bound; the table of its groups."""
         best: tuple[Table, int] | None = None
         for choice in self._layouts:
-            most = _peak(self._alone, self._request) if best is None else best[1] - 1
+            most = self._most() if best is None else best[1] - 1
             table = self._table(choice, most)
             if table.possible:
                 bound = table.least(self._macs)
@@ -227,8 +244,8 @@ def _subsets(parts: list[frozenset[Operand]]) -> Iterator[frozenset[Operand]]:
 class Table:
     """Candidates by the set they lead to; their bounds get better where that matters."""
 
-    def __init__(self, space: Space, costs: Sequence[NodeCost], most: int) -> None:
-        self._space, self._costs, self._most = space, costs, most
+    def __init__(self, space: Space, most: int) -> None:
+        self._space, self._costs, self._most = space, space.costs, most
         self.space = space
         self._into: dict[int, list[Candidate]] = {}
         self._exact: set[Candidate] = set()
@@ -354,11 +371,15 @@ class Table:
         units = bits(candidate.after & ~candidate.before)
         rows, strips = self._space.rows.units, candidate.strips
         cut = self._space.cut(candidate)
-        total = 0.0
+        load, turns = candidate.load, {}
+        total = figure(self._space.request.cost, "staged_byte") * load.read if load else 0.0
+        if candidate.tile:
+            turns = self._space.calls(candidate.last, candidate.tile, units)
         for k in units:
             share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
-            calls = 1 if len(units) == 1 else rows[k].steps
-            total += self._costs[k].total(rows[k].steps, calls, strips, share)
+            calls = turns.get(k, 1 if len(units) == 1 else rows[k].steps)
+            blocks = load.blocks(k) if load else 1
+            total += self._costs[k].total(rows[k].steps, calls, strips, share, blocks)
         return total
 
     def macs(self, candidate: Candidate) -> float:
@@ -377,7 +398,7 @@ class Builder:
         self._space, self._path = space, path
         self._footprints = [space.footprint(candidate) for candidate in path]
         self._taken = {root.name for root in space.model.roots}
-        self._names: dict[tuple[int, int, int], str] = {}
+        self._names: dict[tuple[int, int, BufferKind], str] = {}
 
     def buffers(self) -> tuple[tuple[Buffer, ...], tuple[Overlap, ...]]:
         """Whole tensors with their lives, what groups hold inside, and what may share bytes."""
@@ -385,10 +406,10 @@ class Builder:
         overlaps: list[Overlap] = []
         for step, footprint in enumerate(self._footprints):
             items, apart = footprint.items
-            names = [self._name(step, item.root, item.unit) for item in items]
+            names = [self._name(step, item) for item in items]
             for item, name in zip(items, names, strict=True):
                 if item.root < 0 or footprint.inside >> item.root & 1:
-                    kind = BufferKind.SCRATCH if item.root < 0 else BufferKind.RING
+                    kind = item.kind if item.root < 0 else BufferKind.RING
                     live = Span(step, step + 1)
                     buffers.append(Buffer(name, kind, item.size, live, self._space.request.tiers, item.align))
             seen: set[tuple[int, int]] = set()
@@ -417,18 +438,20 @@ class Builder:
     def names(self) -> list[list[str]]:
         """The buffers of the items of each group."""
         return [
-            [self._name(step, item.root, item.unit) for item in footprint.items[0]]
+            [self._name(step, item) for item in footprint.items[0]]
             for step, footprint in enumerate(self._footprints)
         ]
 
-    def _name(self, step: int, root: int, unit: int) -> str:
+    def _name(self, step: int, item: Item) -> str:
         """The buffer of something in a group: a root's name, or one of our own."""
-        if root >= 0:
-            return self._space.model.roots[root].name
-        key = (step, root, unit)
+        if item.root >= 0:
+            return self._space.model.roots[item.root].name
+        key = (step, item.unit, item.kind)
         if key not in self._names:
-            node = self._space.model.units[unit].node if unit >= 0 else step
-            name = f"{'sums' if unit >= 0 else 'scratch'}{node}"
+            staged, own = item.kind is BufferKind.STAGED, item.unit >= 0
+            what = ("weights" if own else "slot") if staged else "sums" if own else "scratch"
+            node = self._space.model.units[item.unit].node if own else step
+            name = f"{what}{node}{'b' if staged and item.unit == -2 else ''}"
             while name in self._taken:
                 name += "_"
             self._taken.add(name)
@@ -444,12 +467,13 @@ class Builder:
         if not self._space.complete:  # other orders and longer groups were not looked at
             bound = trivial_bound(self._space.graph, request)
         bound = min(bound, peak)
+        staged = self._staged()
         return Plan(
             groups=tuple(
                 self._group(step, footprint, used) for step, footprint in enumerate(self._footprints)
             ),
             aliases=layout.aliases,
-            buffers=placed.buffers,
+            buffers=begun_early(placed.buffers, places, self._first_read()),
             slots=self._slots(),
             places=places,
             overlaps=used,
@@ -457,22 +481,46 @@ class Builder:
             accumulators=self._accumulators(),
             copied=layout.copied,
             pixels=dict(request.pixels),
+            staged=staged,
             proved_optimal=peak == bound and self._space.complete,
             bound=bound,
         )
 
+    def _staged(self) -> dict[int, Staged]:
+        """Where the constants of nodes come to."""
+        found: dict[int, Staged] = {}
+        for step, footprint in enumerate(self._footprints):
+            if footprint.load is not None:
+                constants = [i for i in footprint.items[0] if i.kind is BufferKind.STAGED and i.root < 0]
+                name = {item.unit: self._name(step, item) for item in constants}
+                for unit, blocks in footprint.load.resident:
+                    found[self._space.model.units[unit].node] = Staged(blocks, (name[unit],))
+                for unit, blocks in footprint.load.streamed:
+                    found[self._space.model.units[unit].node] = Staged(blocks, (name[-1], name[-2]))
+        return found
+
+    def _first_read(self) -> dict[int, str]:
+        """By step, the buffer that the first constants of its group come to."""
+        found: dict[int, str] = {}
+        for step, footprint in enumerate(self._footprints):
+            constants = [i for i in footprint.items[0] if i.kind is BufferKind.STAGED and i.root < 0]
+            if constants:
+                found[step] = self._name(step, constants[0])
+        return found
+
     def _group(self, step: int, footprint: Footprint, overlaps: Sequence[Overlap]) -> Group:
         units = self._space.model.units
         nodes = tuple(sorted(units[k].node for k in footprint.units))
-        alone = len(nodes) == 1
+        alone, tile = len(nodes) == 1, self._path[step].tile
         strips = footprint.cut.strips if footprint.cut else ()
         return Group(
             nodes,
-            tile_rows=0 if alone else 1,
+            tile_rows=tile or (0 if alone else 1),
             strips=tuple(Strip(columns) for columns in strips),
             backward=alone and any(o.step == step and o.backward is not None for o in overlaps),
             accumulating=tuple(units[k].node for k in footprint.accumulators),
             completed=tuple(units[k].node for k in footprint.completed),
+            batched=tile > 0,
         )
 
     def _slots(self) -> dict[str, Slot]:
@@ -502,15 +550,37 @@ class Builder:
         for step, footprint in enumerate(self._footprints):
             for k in footprint.units:
                 if self._space.model.units[k].scratch:
-                    found[self._space.model.units[k].node] = self._name(step, -1, -1)
+                    found[self._space.model.units[k].node] = self._name(step, SCRATCH)
         return found
 
     def _accumulators(self) -> dict[int, str]:
         return {
-            self._space.model.units[k].node: self._name(step, -1, k)
+            self._space.model.units[k].node: self._name(step, Item(-1, k, 0, 1))
             for step, footprint in enumerate(self._footprints)
             for k in footprint.accumulators
         }
+
+
+def begun_early(
+    buffers: Sequence[Buffer], places: Mapping[str, Place], first: Mapping[int, str]
+) -> tuple[Buffer, ...]:
+    """The buffers, those that a group's first constants come to alive one step sooner where their bytes are
+    free: then the read can go on while the step before computes."""
+    found = list(buffers)
+    for step, name in first.items():
+        k = next(k for k, b in enumerate(found) if b.name == name)
+        own = found[k]
+        others = [b for b in found if b is not own and b.live.lo < step <= b.live.hi]
+        if step and not any(
+            _meet(own, other, places) for other in others if places[other.name].tier == places[name].tier
+        ):
+            found[k] = replace(own, live=Span(step - 1, own.live.hi))
+    return tuple(found)
+
+
+def _meet(one: Buffer, other: Buffer, places: Mapping[str, Place]) -> bool:
+    a, b = places[one.name].offset, places[other.name].offset
+    return a < b + other.size and b < a + one.size
 
 
 def _used(

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from mmcc.errors import printable
 from mmcc.ir.graph import Graph, geometry
-from mmcc.ir.nest import Span
+from mmcc.ir.nest import Nest, Span
 from mmcc.ir.plan import Group, Plan
 from mmcc.planner.replay_order import Event, Order
 
 Numbers = NDArray[Any]  # int32 or int64, one for each `unit` bytes
-UNWRITTEN, SCRATCH, SUM = -1, -2, -3  # an accumulator holds SUM - node
+UNWRITTEN, SCRATCH, SUM = -1, -2, -3  # an accumulator, and constants that stay, hold SUM - node
 MOST = 20  # sentences reported at most: one fault can damage every row after it
 
 
@@ -103,7 +103,27 @@ class Replay:
                 self._expect(f'input "{name}" is the caller\'s and must stay', name, self._whole(name))
         return self.wrong
 
+    def _load(self, group: Group) -> None:
+        """Constants that stay while the group runs are read as it begins."""
+        for index in group.nodes:
+            staged = self._plan.staged.get(index)
+            if staged is not None and staged.resident:
+                self._buffer(staged.buffers[0])[...] = SUM - index
+
+    def _use_constants(self, index: int) -> None:
+        """Constants must still be there, or come to slots in which nothing may be that is needed later."""
+        staged = self._plan.staged.get(index)
+        if staged is None:
+            return
+        if staged.resident:
+            if (self._buffer(staged.buffers[0]) != SUM - index).any():
+                self.wrong.append(f"constants of {label(self._graph, index)} are overwritten while in use")
+            return
+        for name in staged.buffers:
+            self._buffer(name)[...] = SCRATCH
+
     def _run(self, group: Group) -> None:
+        self._load(group)
         narrow = self._order.narrow(group)
         for strip in range(max(1, len(group.strips))):
             held = self._order.columns(group, strip)
@@ -140,19 +160,22 @@ class Replay:
         That is the whole row, or the few pixels that the kernel makes at a time.
         """
         index = event.node
+        self._use_constants(index)
         if index in group.accumulating:
-            self._take(event, last=event.row + 1 == self._order.height(index, group))
+            self._take(event, last=event.rows.hi == self._order.height(index, group))
             return
-        pixels = self._plan.pixels.get(index, 0) if not group.backward else 0
+        by_blocks = index in self._plan.staged and self._plan.staged[index].blocks.count > 1
+        pixels = self._plan.pixels.get(index, 0) if not group.backward and not by_blocks else 0
         step = pixels or max(1, len(event.cols))
         for col in range(event.cols.lo, event.cols.hi, step):
-            self._make_part(index, event.row, Span(col, min(col + step, event.cols.hi)))
+            self._make_part(index, event.rows, Span(col, min(col + step, event.cols.hi)))
 
-    def _make_part(self, index: int, row: int, cols: Span) -> None:
-        here, output = f"row {row} of {label(self._graph, index)} needs it", self._graph.nodes[index].output
-        nest, rows = self._order.nest(index), Span(row, row + 1)
+    def _make_part(self, index: int, rows: Span, cols: Span) -> None:
+        row, output = rows.lo, self._graph.nodes[index].output
+        here = f"row {row} of {label(self._graph, index)} needs it"
+        nest = self._order.nest(index)
         needed = [
-            _Need(r, nest.rows_needed(r.access, row), nest.cols_needed(r.access, cols))
+            _Need(r, self._rows_needed(nest, r.access, rows), nest.cols_needed(r.access, cols))
             for r in self._reads(index)
         ]
         failed: set[str] = set()
@@ -170,7 +193,17 @@ class Replay:
             elif not need.read.elementwise:
                 self._expect(here, need.read.tensor, need.rows, need.cols)
 
+    def _rows_needed(self, nest: Nest, read: int, rows: Span) -> Span:
+        need = Span(0, 0)
+        for row in range(rows.lo, rows.hi):
+            need = need.join(nest.rows_needed(read, row))
+        return need
+
     def _write(self, index: int, rows: Span, cols: Span) -> None:
+        for row in range(rows.lo, rows.hi):  # in a ring, rows need not lie one behind the other
+            self._write_row(index, Span(row, row + 1), cols)
+
+    def _write_row(self, index: int, rows: Span, cols: Span) -> None:
         name = self._graph.nodes[index].output
         made, target = self._numbers(name, rows, cols), self._rows(name, rows, cols)
         first = self._first[name]
@@ -184,13 +217,14 @@ class Replay:
         """One row of a sum: what was summed before must still be there, and so must the row."""
         index, here = event.node, f"{label(self._graph, event.node)} takes it in"
         sums, mark = self._sums[index], SUM - index
-        if event.row and (sums != mark).any():
-            self.wrong.append(f"the sums of {label(self._graph, index)} are lost before row {event.row}")
+        row = event.rows.lo
+        if row and (sums != mark).any():
+            self.wrong.append(f"the sums of {label(self._graph, index)} are lost before row {row}")
         sums[...] = mark
         if last:
             self._write(index, Span(0, 1), event.cols)
         for read in self._reads(index):
-            self._expect(here, read.tensor, Span(event.row, event.row + 1))
+            self._expect(here, read.tensor, event.rows)
 
     def _expect(self, why: str, name: str, rows: Span, cols: Span | None = None) -> bool:
         """True if memory holds these rows; says what it holds if not."""
@@ -222,9 +256,9 @@ class Replay:
         if found == UNWRITTEN:
             what = "was never written"
         elif found == SCRATCH:
-            what = "was overwritten by a kernel's scratch"
+            what = "was overwritten by a kernel's scratch or by constants"
         elif found <= SUM:
-            what = f"was overwritten by the sums of {label(self._graph, SUM - found)}"
+            what = f"was overwritten by the sums or constants of {label(self._graph, SUM - found)}"
         else:
             k = bisect_right(self._starts, found) - 1
             what = f'was overwritten by tensor "{self._names[k]}"'

@@ -12,10 +12,13 @@ from mmcc.ir.plan import BufferKind, Group, Plan
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """A node makes one row of some columns; one that accumulates takes in that row of its input."""
+    """A node makes some rows of some columns; one that accumulates takes in those rows of its input.
+
+    It is one row, or all rows of a call that reads its input until the last of them is written.
+    """
 
     node: int
-    row: int
+    rows: Span
     cols: Span
 
 
@@ -46,7 +49,11 @@ class Order:
         held = self.columns(group, strip)
         width = {k: self._held(held, k) for k in group.nodes}
         if group.backward:
-            yield from (Event(last, row, width[last]) for row in reversed(range(self.height(last, group))))
+            rows = reversed(range(self.height(last, group)))
+            yield from (Event(last, Span(row, row + 1), width[last]) for row in rows)
+            return
+        if group.batched:
+            yield from self._batched(group, width)
             return
         made = dict.fromkeys(group.nodes, 0)
 
@@ -55,7 +62,7 @@ class Order:
                 while made[source] < until:
                     row = made[source]
                     yield from feed(source, Span(row, row + 1))
-                    yield Event(source, row, width[source])
+                    yield Event(source, Span(row, row + 1), width[source])
                     made[source] = row + 1
 
         height = self.height(last, group)
@@ -63,13 +70,36 @@ class Order:
         for top in range(0, height, tile):
             rows = Span(top, min(top + tile, height))
             yield from feed(last, rows)
-            yield from (Event(last, row, width[last]) for row in range(rows.lo, rows.hi))
+            yield from (Event(last, Span(row, row + 1), width[last]) for row in range(rows.lo, rows.hi))
         for index in group.completed:
             while made[index] < self.height(index, group):
                 row = made[index]
                 yield from feed(index, Span(row, row + 1))
-                yield Event(index, row, width[index])
+                yield Event(index, Span(row, row + 1), width[index])
                 made[index] = row + 1
+
+    def _batched(self, group: Group, width: dict[int, Span]) -> Iterator[Event]:
+        """In each turn every node makes at once what is needed of it, readers behind what they read."""
+        last = group.nodes[-1]
+        made = dict.fromkeys(group.nodes, 0)
+        height = self.height(last, group)
+        for top in range(0, height, group.tile_rows):
+            until = {last: min(top + group.tile_rows, height)}
+            for index in sorted(group.nodes, reverse=True):
+                rows = Span(0, until.get(index, 0))
+                for source, count in self._sources(index, rows, group).items():
+                    until[source] = max(until.get(source, 0), count)
+            for index in sorted(group.nodes):
+                rows = Span(made[index], max(made[index], until[index]))
+                made[index] = rows.hi
+                if len(rows) and self._by_blocks(index):
+                    yield Event(index, rows, width[index])
+                else:
+                    yield from (Event(index, Span(r, r + 1), width[index]) for r in range(rows.lo, rows.hi))
+
+    def _by_blocks(self, index: int) -> bool:
+        """True if a call goes over its rows again for each block of constants."""
+        return index in self._plan.staged and self._plan.staged[index].blocks.count > 1
 
     def narrow(self, group: Group) -> set[str]:
         """Tensors of which a group in strips holds the columns of one strip at a time."""

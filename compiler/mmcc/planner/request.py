@@ -6,8 +6,19 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Blocks
 
 EXTERNAL = "io:"  # prefix of the tier that one external input or output is
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Constants that lie in slow memory: by node that has any, the ways to cut them into blocks.
+
+    The way with the fewest channels first; the last is one block, if it is at all small enough to be held.
+    """
+
+    ways: Mapping[int, tuple[Blocks, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +43,7 @@ class PlanRequest:
     recompute: float = 1.0  # work at most, in multiples of the model's; above 1 groups may use strips
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # instructions; see cost.py
     backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
+    staging: Staging | None = None  # constants are copied into the arena before use
     tiers: tuple[str, ...] = ("sram",)  # where buffers may be, best first
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     seed: int = 0

@@ -6,24 +6,29 @@ last one of them. For a chain the sets are its beginnings; branches can be done 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Blocks
+from mmcc.planner.cost import figure, node_cost
 from mmcc.planner.footprint import Footprint, Shared, mergeable
 from mmcc.planner.layout import Layout
 from mmcc.planner.model import MemoryModel, bits
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.rows import Rows, make_rows
+from mmcc.planner.staging import Load, Price, all_resident, loads
 from mmcc.planner.strips import COUNTS, Cut, Strips
-from mmcc.planner.timeline import Timeline, pull
+from mmcc.planner.timeline import Timeline, batch, pull
 
 MOST_SETS = 1_500  # sets of finished units; above, only the beginnings of one order
 WALKED = 40_000  # groups looked at, about: where there are more units than its root, groups are shorter
 NEAR = 4  # times the longest group: so many units back a walk goes
 LONGEST = 16  # units of a group at least, however many there are
+TURNS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
+FITTING = 3  # numbers of turns that are looked at from the first on with which a group fits
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +41,23 @@ class Candidate:
     least: int  # bytes that no placement of it is below
     strips: int = 1
     floor: int = 0  # bytes that it needs in however many strips
+    tile: int = 0  # steps of the last unit in a turn, if each unit makes all its rows of a turn in one call
+    load: Load | None = None  # where the group's constants are, if they lie in slow memory
 
 
 class Space:
     """The sets, and the groups between them, of one graph under one layout."""
 
     def __init__(
-        self, graph: Graph, layout: Layout, model: MemoryModel, order: tuple[int, ...], request: PlanRequest
+        self,
+        graph: Graph,
+        layout: Layout,
+        model: MemoryModel,
+        order: tuple[int, ...],
+        request: PlanRequest,
     ) -> None:
         self.graph, self.layout, self.request = graph, layout, request
+        self.costs = [node_cost(graph, graph.nodes[unit.node], request.cost) for unit in model.units]
         self.model, self._order = model, order
         self.rows: Rows = make_rows(graph, layout, self.model, request)
         self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
@@ -53,7 +66,8 @@ class Space:
         for k, unit in enumerate(self.model.units):
             for b in bits(unit.before):
                 self._after[b] |= 1 << k
-        self._longest = max(LONGEST, WALKED // max(1, len(self.model.units)))
+        self._longest = max(LONGEST, WALKED // max(1, len(self.model.units))) if request.fuse else 1
+        self._ways = self._constants()
         every, self.sets = self._sets()
         self.complete = every and self._longest >= len(self.model.units)
         self.all = (1 << len(self.model.units)) - 1
@@ -66,7 +80,7 @@ class Space:
         """What a group holds."""
         before, after, last = candidate.before, candidate.after, candidate.last
         cut = self.cut(candidate)
-        return self._footprint(before, after, last, cut)
+        return self._footprint(before, after, last, cut, candidate.tile, candidate.load)
 
     def cut(self, candidate: Candidate) -> Cut | None:
         """The strips of a group."""
@@ -78,10 +92,18 @@ class Space:
         """Roots that hold something after the units in one of the sets."""
         return self._alive[done]
 
-    def _footprint(self, before: int, after: int, last: int, cut: Cut | None = None) -> Footprint:
-        line, completed = self._line(before, after, last)
+    def _footprint(
+        self,
+        before: int,
+        after: int,
+        last: int,
+        cut: Cut | None = None,
+        tile: int = 0,
+        load: Load | None = None,
+    ) -> Footprint:
+        line, completed = self._line(before, after, last, tile)
         return Footprint(
-            self.shared, line, after & ~before, self._alive[before], self._alive[after], completed, cut
+            self.shared, line, after & ~before, self._alive[before], self._alive[after], completed, cut, load
         )
 
     def candidates(self, most: int) -> Iterator[Candidate]:
@@ -104,9 +126,12 @@ class Space:
                 if footprint.inner > most and self.request.recompute <= 1:
                     continue  # a longer one holds these rings too
                 if before in small:
-                    floor = self._floor(footprint, before, after, last)
-                    if floor <= most:
-                        yield Candidate(before, after, last, footprint.least, 1, floor)
+                    if self._ways:
+                        yield from self._staged(footprint, before, after, last, most)
+                    else:
+                        floor = self._floor(footprint, before, after, last)
+                        if floor <= most:
+                            yield Candidate(before, after, last, footprint.least, 1, floor)
             if members.bit_count() < self._longest:
                 for unit in bits(before & self._near(last)):
                     longer = members | 1 << unit
@@ -114,6 +139,58 @@ class Space:
                     if leads & members and not leads & ~members and longer not in seen:
                         seen.add(longer)
                         waiting.append(longer)
+
+    def _constants(self) -> dict[int, tuple[Blocks, ...]]:
+        """By unit, how its constants can be cut, if they lie in slow memory."""
+        if self.request.staging is None:
+            return {}
+        ways = self.request.staging.ways
+        return {k: ways[unit.node] for k, unit in enumerate(self.model.units) if unit.node in ways}
+
+    def _staged(
+        self, footprint: Footprint, before: int, after: int, last: int, most: int
+    ) -> Iterator[Candidate]:
+        """A group by where its constants are; without a limit, each is read once."""
+        ways = {unit: self._ways[unit] for unit in footprint.units if unit in self._ways}
+        if footprint.least > most:
+            return
+        room = most - footprint.least
+        whole = all_resident(ways)
+        if whole is not None and whole.bytes <= room:
+            least = footprint.least + whole.bytes
+            yield Candidate(before, after, last, least, 1, least, 0, whole if ways else None)
+        alone = len(footprint.units) == 1
+        again = self.request.limit is not None
+        if (
+            not ways
+            or footprint.completed
+            or not (alone or (again and (whole is None or whole.bytes > room)))
+        ):
+            return
+        steps, fitting = self.rows.units[last].steps, set[int]()
+        tiles = dict.fromkeys(-(-steps // turns) for turns in TURNS if turns <= steps) if again else (steps,)
+        for tile in tiles:
+            if len(fitting) == FITTING or (tile == steps and not alone):
+                continue
+            base = self._footprint(before, after, last, None, tile).least
+            calls = self.calls(last, tile, footprint.units)
+            for load in loads(ways, calls, most - base, self._price(calls)) if base <= most else ():
+                if load.streamed:
+                    fitting.add(tile)
+                    yield Candidate(before, after, last, base + load.bytes, 1, base + load.bytes, tile, load)
+
+    def calls(self, last: int, tile: int, units: Sequence[int]) -> dict[int, int]:
+        """How often the units of a group are called that makes `tile` steps of its last one in a turn."""
+        line = self._line(0, 1 << last, last, tile)[0] if tile else None
+        return {k: len(np.unique(line.times[k])) if line else 1 for k in units}
+
+    def _price(self, calls: Mapping[int, int]) -> Price:
+        cost = self.costs
+        block = {
+            k: cost[k].gather + cost[k].row * self.rows.units[k].steps + cost[k].call * count
+            for k, count in calls.items()
+        }
+        return Price(figure(self.request.cost, "staged_byte"), block)
 
     def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
@@ -136,8 +213,13 @@ class Space:
                 least = narrow.least
                 yield narrow
 
-    def _line(self, before: int, after: int, last: int) -> tuple[Timeline, tuple[int, ...]]:
+    def _line(self, before: int, after: int, last: int, tile: int = 0) -> tuple[Timeline, tuple[int, ...]]:
         """The walk of a group, and the units that make the rest of their rows at its end."""
+        if tile:
+            if (last, tile) not in self._lines:
+                atomic = sum(1 << k for k, ways in self._ways.items() if len(ways) > 1)
+                self._lines[last, tile] = batch(self.rows, last, self._near(last), tile, atomic)
+            return self._lines[last, tile], ()
         if after & ~before == 1 << last:
             return self._alone[last], ()
         if (last, ()) not in self._lines:

@@ -24,6 +24,7 @@ class Timeline:
 
     last: int
     times: dict[int, Ints]
+    atomic: int = 0  # units (a mask) whose calls read until their last row is written; a call has one time
     stores: dict[tuple[int, ...], object] = field(default_factory=dict[tuple[int, ...], object])
 
     def done(self, unit: int, at: Ints) -> Ints:
@@ -62,6 +63,28 @@ def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> T
             clock += 1
             made[unit] = step + 1
     return Timeline(last, {unit: np.array(at, np.int64) for unit, at in times.items()})
+
+
+def batch(rows: Rows, last: int, allowed: int, tile: int, atomic: int) -> Timeline:
+    """The walk in which each unit makes in one call all that a turn of `tile` steps of the last one needs."""
+    members = sorted(_members(rows, last, allowed))
+    wanted: dict[int, Ints] = {last: np.arange(1, rows.units[last].steps + 1)}
+    for unit in reversed(members):  # readers come behind what they read
+        for producer, counts in rows.units[unit].needs:
+            if producer in members:
+                need = np.concatenate(([0], counts))[wanted[unit]]
+                wanted[producer] = np.maximum(wanted[producer], need) if producer in wanted else need
+    times: dict[int, list[int]] = {unit: [] for unit in members}
+    clock = 0
+    steps = rows.units[last].steps
+    for top in range(0, steps, tile):
+        for unit in members:
+            count = int(wanted[unit][min(top + tile, steps) - 1]) - len(times[unit])
+            if count > 0:
+                together = atomic >> unit & 1
+                times[unit] += [clock] * count if together else range(clock, clock + count)
+                clock += 1 if together else count
+    return Timeline(last, {unit: np.array(at, np.int64) for unit, at in times.items()}, atomic)
 
 
 def _members(rows: Rows, last: int, allowed: int) -> Iterable[int]:

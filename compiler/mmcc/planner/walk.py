@@ -171,7 +171,7 @@ def needs(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tup
 
 
 def turns(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[Turn]:
-    """The calls of one strip of a group, in order."""
+    """The calls of one strip of a group that is not batched, in order."""
     table = needs(graph, group, aliases)
     sources = Sources(graph, aliases, group.accumulating)
     made = dict.fromkeys(table, 0)
@@ -196,6 +196,30 @@ def turns(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[Turn
             yield from pull(index, at)
             yield Turn(index, at, at + 1)
             made[index] = at + 1
+
+
+def wanted(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """For each node of a group: how many of its steps are needed for each step of the last one."""
+    table = needs(graph, group, aliases)
+    sources = Sources(graph, aliases, group.accumulating)
+    last = [*table][-1]
+    found: dict[int, Ints] = {last: np.arange(1, sources.steps(last) + 1)}
+    for index in reversed(table):
+        for need in table[index]:
+            counts = np.concatenate(([0], need.rows))[found[index]]
+            known = found.get(need.producer)
+            found[need.producer] = counts if known is None else np.maximum(known, counts)
+    return {index: tuple(found[index].tolist()) for index in table}
+
+
+def batches(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[tuple[int, int], ...]]:
+    """The calls of each node of a batched group: in each turn, the steps it makes, if any."""
+    found: dict[int, tuple[tuple[int, int], ...]] = {}
+    for index, counts in wanted(graph, group, aliases).items():
+        tile = group.tile_rows
+        ends = [counts[min(top + tile, len(counts)) - 1] for top in range(0, len(counts), tile)]
+        found[index] = tuple((a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a)
+    return found
 
 
 def strip_columns(graph: Graph, group: Group, columns: Span) -> dict[str, Span]:

@@ -1,0 +1,161 @@
+"""Constants of nodes in blocks, for models whose weights lie in slow memory: sizes, bytes, and code.
+
+A block has all that some output channels of a node need, packed as the node's kernel wants it for just these
+channels. Which operands have an axis of output channels is asked of the op's loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from mmcc.codegen.layers import Operand, Site, kernel_use
+from mmcc.ir.graph import Graph, Tensor
+from mmcc.ir.nest import Nest
+from mmcc.ir.plan import Blocks
+from mmcc.ir.program import Constant, KernelUse, View
+from mmcc.planner.request import Staging
+from mmcc.planner.staging import aligned
+from mmcc.planner.walk import nest_of
+from mmcc.target import Target
+
+FEWEST = 4  # output channels of a block; kernels make so many at a time at least
+PADDING = 1.2  # times the least bytes in which a node's constants lie, at most
+SLICE = "slice"  # the memory in which the output channels of the block at hand begin
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Constants of one block: each one's first byte, and the bytes of all."""
+
+    offsets: dict[str, int]
+    constants: tuple[Constant, ...]
+    size: int
+
+    def to_bytes(self) -> bytes:
+        """The block as it lies in a little-endian memory."""
+        block = bytearray(self.size)
+        for constant in self.constants:
+            raw = constant.data.astype(constant.data.dtype.newbyteorder("<"), copy=False).tobytes()
+            at = self.offsets[constant.name]
+            block[at : at + len(raw)] = raw
+        return bytes(block)
+
+
+def constants_of(use: KernelUse) -> tuple[Constant, ...]:
+    """The constants among a kernel's fields, those in views too."""
+    found: list[Constant] = []
+    for _, value in use.fields:
+        if isinstance(value, Constant):
+            found.append(value)
+        elif isinstance(value, View) and isinstance(value.offset, Constant):
+            found.append(value.offset)
+    return tuple(found)
+
+
+def lay_out_block(use: KernelUse) -> Layout:
+    """Constants one behind the other; equal ones are not shared, so that all blocks of a node look alike."""
+    offsets: dict[str, int] = {}
+    constants = constants_of(use)
+    end = 0
+    for constant in constants:
+        offsets[constant.name] = -(-end // constant.align) * constant.align
+        end = offsets[constant.name] + constant.data.nbytes
+    return Layout(offsets, constants, aligned(end))
+
+
+def channel_axes(graph: Graph, index: int) -> dict[int, int] | None:
+    """By constant operand, its axis of output channels; None if a node's output cannot be made in parts."""
+    node = graph.nodes[index]
+    nest: Nest = nest_of(graph, node)
+    last = nest.write.index[-1] if nest.write.index else None
+    loop = last.loop if last is not None else None
+    if loop is None or not nest.multiplies:
+        return None
+    axes: dict[int, int] = {}
+    for access in nest.reads:
+        walked = [k for k, axis in enumerate(access.index) if axis is not None and _uses(axis, loop)]
+        exact = [k for k in walked if (axis := access.index[k]) is not None and axis.loop == loop]
+        if walked and (node.inputs[access.operand] not in graph.constants or exact != walked):
+            return None
+        if walked:
+            axes[access.operand] = walked[0]
+    return axes
+
+
+def _uses(axis: object, loop: str) -> bool:
+    terms = getattr(axis, "terms", None)
+    return any(name == loop for name, _ in terms) if terms is not None else getattr(axis, "name", "") == loop
+
+
+def part(graph: Graph, index: int, site: Site, begin: int, end: int) -> Site:
+    """The site of a node for output channels [begin, end); where its output is, is not changed."""
+    axes = channel_axes(graph, index) or {}
+    inputs = tuple(
+        _take(operand, axes[k], begin, end) if k in axes else operand for k, operand in enumerate(site.inputs)
+    )
+    shape = (*site.output.shape[:-1], end - begin)
+    output = replace(site.output, tensor=replace(site.output.tensor, shape=shape))
+    return replace(site, inputs=inputs, output=output)
+
+
+def _take(operand: Operand, axis: int, begin: int, end: int) -> Operand:
+    data = operand.constant().take(range(begin, end), axis=axis) if axis else operand.constant()[begin:end]
+    return Operand(replace(operand.tensor, shape=data.shape), None, np.ascontiguousarray(data))
+
+
+def staging(graph: Graph, target: Target, most: int) -> Staging:
+    """How the constants of each node can be cut; blocks of more than `most` bytes are of no use."""
+    ways: dict[int, tuple[Blocks, ...]] = {}
+    for index, node in enumerate(graph.nodes):
+        if any(name in graph.constants for name in node.inputs):
+            found = _ways(graph, index, target, most)
+            if found:
+                ways[index] = tuple(found)
+    return Staging(ways)
+
+
+def _ways(graph: Graph, index: int, target: Target, most: int) -> list[Blocks]:
+    """From few channels to all; a kernel that fills up few channels with zeros is given more."""
+    found = list(_cuts(graph, index, target, most))
+    least = min((blocks.total for blocks in found), default=0)
+    return [blocks for blocks in found if blocks.total <= PADDING * least]
+
+
+def _cuts(graph: Graph, index: int, target: Target, most: int) -> Iterator[Blocks]:
+    node = graph.nodes[index]
+    site = _planning_site(graph, index, target)
+    channels = graph.tensors[node.output].shape[-1] if graph.tensors[node.output].shape else 1
+    raw = sum(graph.constants[name].nbytes for name in node.inputs if name in graph.constants)
+    last, some = 0, FEWEST
+    while channel_axes(graph, index) is not None and some < channels:
+        size = lay_out_block(kernel_use(node.op, part(graph, index, site, 0, some))).size
+        if last and size > most:
+            return
+        if size > last:
+            rest = channels % some
+            end = lay_out_block(kernel_use(node.op, part(graph, index, site, 0, rest))).size if rest else size
+            yield Blocks(some, -(-channels // some), size, end)
+        last, some = size, 2 * some
+    if raw <= most or not last:
+        size = lay_out_block(kernel_use(node.op, site)).size
+        if size:
+            yield Blocks(channels, 1, size, size)
+
+
+def _planning_site(graph: Graph, index: int, target: Target) -> Site:
+    """A node as if all its tensors were whole: kernels pack constants in the same way wherever they are."""
+    node = graph.nodes[index]
+    inputs = tuple(_planning_operand(graph, name) for name in node.inputs)
+    return Site(f"n{index}", inputs, _planning_operand(graph, node.output), target)
+
+
+def _planning_operand(graph: Graph, name: str) -> Operand:
+    tensor: Tensor = graph.tensors[name]
+    if name in graph.constants:
+        return Operand(tensor, None, graph.constants[name])
+    shape = (1, 1, 1, *tensor.shape)[-3:]
+    size = tensor.dtype.size
+    return Operand(tensor, View("sram", 0, shape[1] * shape[2] * size, shape[2], shape[0]), None)

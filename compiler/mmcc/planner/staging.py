@@ -1,0 +1,127 @@
+"""How a group gets constants that lie in slow memory: which stay while it runs, and how large a block is.
+
+A node's constants are either resident, read once as the group begins, or they come block after block each
+time the node is called, by turns into two slots, so that one can be filled while the other is used.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mmcc.ir.plan import Blocks
+
+ALIGN = 16  # of a block in slow memory and in the arena
+SHARES = (1, 2, 4, 8)  # a group may have all the room there is for constants, or a half, ...
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """The constants of one group, by unit; `read` is how many bytes of them an inference reads."""
+
+    resident: tuple[tuple[int, Blocks], ...]
+    streamed: tuple[tuple[int, Blocks], ...]
+    read: int
+
+    @property
+    def slot(self) -> int:
+        """Bytes of each of the two slots."""
+        return max((aligned(blocks.bytes) for _, blocks in self.streamed), default=0)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the arena that all of it takes."""
+        return sum(aligned(blocks.bytes) for _, blocks in self.resident) + 2 * self.slot
+
+    def blocks(self, unit: int) -> int:
+        """How many blocks each call of a unit goes through."""
+        return next((blocks.count for k, blocks in self.streamed if k == unit), 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What blocks cost, in predicted instructions."""
+
+    byte: float  # read from slow memory
+    block: Mapping[int, float]  # by unit, each block more: its rows are gone over again
+
+
+def aligned(size: int) -> int:
+    """Bytes with what alignment adds."""
+    return -(-size // ALIGN) * ALIGN
+
+
+def all_resident(ways: Mapping[int, tuple[Blocks, ...]]) -> Load | None:
+    """Every unit's constants whole; None if some cannot be held."""
+    whole = tuple((unit, blocks[-1]) for unit, blocks in ways.items())
+    if any(blocks.count > 1 for _, blocks in whole):
+        return None
+    return Load(whole, (), sum(blocks.total for _, blocks in whole))
+
+
+def loads(
+    ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
+) -> Iterator[Load]:
+    """The cheapest ways to have the constants of a group in the arena, with all of `room` and with less."""
+    seen: set[Load] = set()
+    least = None
+    for share in SHARES:
+        found = cheapest(ways, calls, room // share, price)
+        if found is None:
+            break
+        if found not in seen:
+            seen.add(found)
+            yield found
+        least = found
+    if least is not None:
+        smallest = cheapest(ways, calls, _smallest(ways), price)
+        if smallest is not None and smallest not in seen and smallest.bytes < least.bytes:
+            yield smallest
+
+
+def _smallest(ways: Mapping[int, tuple[Blocks, ...]]) -> int:
+    """Bytes of the smallest two slots that serve all units."""
+    return 2 * max(aligned(blocks[0].bytes) for blocks in ways.values())
+
+
+def cheapest(
+    ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
+) -> Load | None:
+    """The cheapest load of at most `room` bytes whose units are called so often; None if there is none.
+
+    Every size that a slot may have is tried; what it leaves goes to the constants that save most when they
+    stay.
+    """
+    best: tuple[float, Load] | None = None
+    for slot in sorted({aligned(blocks.bytes) for some in ways.values() for blocks in some} | {0}):
+        load = _with_slot(ways, calls, room, slot)
+        if load is not None and load.bytes <= room:
+            cost = price.byte * load.read
+            cost += sum((blocks.count - 1) * price.block[unit] for unit, blocks in load.streamed)
+            if best is None or cost < best[0]:
+                best = cost, load
+    return best[1] if best else None
+
+
+def _with_slot(
+    ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, slot: int
+) -> Load | None:
+    """A load whose slots have at most so many bytes; 0: no slots, all stays."""
+    left = room - 2 * slot
+    resident: list[tuple[int, Blocks]] = []
+    streamed: list[tuple[int, Blocks]] = []
+    for unit in sorted(ways, key=lambda u: (-calls[u], -ways[u][-1].bytes)):
+        whole, small = ways[unit][-1], [b for b in ways[unit] if aligned(b.bytes) <= slot]
+        gains = calls[unit] > 1 or not small
+        if whole.count == 1 and aligned(whole.bytes) <= left and gains:
+            left -= aligned(whole.bytes)
+            resident.append((unit, whole))
+        elif small:
+            streamed.append((unit, small[-1]))
+        else:
+            return None
+    if len(streamed) == 1 and streamed[0][1].count == 1:  # it would be the only one to come to its slot
+        resident, streamed = [*resident, *streamed], []
+    read = sum(blocks.total for _, blocks in resident)
+    read += sum(blocks.total * calls[unit] for unit, blocks in streamed)
+    return Load(tuple(sorted(resident)), tuple(sorted(streamed)), read)
