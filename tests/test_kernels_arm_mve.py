@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from kernel_bench import OpCase
@@ -185,6 +187,29 @@ def test_pools_of_any_shape():
             op = MeanInt8((0, 1), int(rng.integers(-128, 128)), -7, *scale)
             cases.append(OpCase(f"mean{channels}_{rows}", op, (int8(rng, rows, cols, channels),)))
     check(cases, "mve_max_pool_int8", "mve_average_pool_int8", "mve_mean_int8")
+
+
+def test_averages_in_every_form():
+    """Windows spelled out or not, sums in 16 or 32 bits, scales that lanes are enough for or not."""
+    cases: list[OpCase] = []
+    windows = (Window((2, 2), (2, 2)), Window((1, 3)), Window((3, 3)), Window((2, 2), pads=(1, 1, 0, 0)))
+    for k, (window, scale) in enumerate(product((*windows, Window((12, 11))), (1.0, 0.8731, 30.0))):
+        rng = np.random.default_rng(k)
+        for channels in (6, 9, 32):
+            x = int8(rng, 13, 12, channels)
+            x[:4] = rng.choice(np.array([-128, 127], np.int8), (4, 12, channels))
+            taps = window.kernel[0] * window.kernel[1]
+            zero, low, high = limits(rng)
+            x_zero = int(rng.choice([-128, 127, 4]))
+            op = AveragePoolInt8(window, x_zero, zero, low=low, high=high)
+            table = multipliers_and_shifts(np.array([scale / taps]))
+            cases.append(OpCase(f"average{k}_{channels}", op, (x, *table), CONSTANTS))
+        mean = MeanInt8((0, 1), x_zero, zero, *multiplier_and_shift(scale / 24), low=low, high=high)
+        cases.append(OpCase(f"mean{k}", mean, (int8(rng, 4, 6, 16),)))
+    bench = QemuBench(cases, ready("cortex-m55"))
+    made = {(k.template, k.options["form"]) for k in bench.package.kernels if "form" in k.options}
+    assert made == set(product(("mve_average_pool_int8", "mve_mean_int8"), ("halves", "words")))
+    bench.check_all()
 
 
 @pytest.mark.quick

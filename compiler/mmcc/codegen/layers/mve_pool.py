@@ -6,7 +6,7 @@ import numpy as np
 
 from mmcc.codegen.layers import Site, variant_layer
 from mmcc.codegen.layers.conv_int8 import row_bound, views
-from mmcc.codegen.layers.epilogue import Fields, Options, check_accumulator, epilogue
+from mmcc.codegen.layers.epilogue import Fields, Options, check_accumulator
 from mmcc.codegen.layers.pool import pool_fields
 from mmcc.codegen.layers.reduce_int8 import channel_axes, pixel_axes
 from mmcc.ir.graph import DType
@@ -17,36 +17,40 @@ from mmcc.ops.requantize import requantize
 from mmcc.ops.window import Window
 
 MOST = 255  # values of int8 whose sum fits 16 bits
+SHORT = 128  # values of int8, less a zero point, whose sum fits 16 bits
 SPELLED = 9  # taps of a window that a kernel spells out
+SPELLED_ROWS = 4  # rows of such a window: each needs a register
+LANES = {"halves": 16, "words": 32}
 
 
-def _rounded(count: int, x_zero: int, multiplier: int, shift: int) -> int:
-    """A multiplier with which rounded high words of products are right for every sum there can be, or 0.
+def _rounded(form: str, count: int, x_zero: int, multiplier: int, shift: int) -> int:
+    """A multiplier for this form that is right for every sum of `count` values, or 0; all are tried.
 
-    It has the bits of the exact one that fit above 2^-32; all sums are tried.
+    It is the exact one cut above 2^-15 or 2^-31, or one more: what was a tie but for the last bits of the
+    exact one must not be rounded the other way.
     """
-    fine = (multiplier << 32) + (1 << (shift - 1)) >> shift
-    if not 0 < fine < 2**31:
-        return 0
+    bits = LANES[form] - 1
     sums = np.arange(count * (-128 - x_zero), count * (127 - x_zero) + 1, dtype=np.int64)
-    same = np.array_equal(requantize(sums, multiplier, shift), (sums * fine + (1 << 31)) >> 32)
-    return fine if same else 0
+    want, least = requantize(sums, multiplier, shift), (multiplier << bits) >> shift
+    for fine in (least, least + 1):
+        if 0 < fine < 2**bits and np.array_equal(want, (sums * fine + (1 << (bits - 1))) >> bits):
+            return fine
+    return 0
 
 
 def _ending(
     site: Site, op: AveragePoolInt8 | MeanInt8, scale: tuple[int, int], count: int
 ) -> tuple[Options, Fields] | None:
     """Options and fields for one multiplier and shift and sums of `count` values, if lanes can do it."""
-    bound = count * max(127 - op.x_zero, op.x_zero + 128)
-    check_accumulator(2 * bound, site)
-    fine = _rounded(count, op.x_zero, *scale)
-    common: Fields = (("y_zero", op.y_zero), ("low", op.low), ("high", op.high))
-    if fine:
-        return (("rounded", True),), (("multiplier", fine), *common)
-    tail = epilogue(bound, np.array([scale[0]]), np.array([scale[1]]), op.y_zero, (op.low, op.high))
-    if dict(tail.options)["requantize"] != "high":
-        return None
-    return (("rounded", False),), (("multiplier", scale[0]), ("right", scale[1] - 32), *common)
+    check_accumulator(2 * count * max(127 - op.x_zero, op.x_zero + 128), site)
+    full, long = (op.low, op.high) == (-128, 127), count > SHORT
+    limits: Fields = () if full else (("low", op.low), ("high", op.high))
+    for form in ("words",) if long else LANES:
+        multiplier = _rounded(form, count, op.x_zero, *scale)
+        if multiplier:
+            options: Options = (("form", form), ("full", full), ("long", long))
+            return options, (("multiplier", multiplier), ("y_zero", op.y_zero), *limits)
+    return None
 
 
 @variant_layer("arm_mve", MaxPool)
@@ -54,13 +58,13 @@ def max_pool(op: MaxPool, site: Site) -> KernelUse | None:
     """Sixteen channels at a time."""
     if site.inputs[0].dtype is not DType.I8:
         return None
-    return KernelUse("mve_max_pool_int8", _spelled(site, op.window), pool_fields(site, op.window))
+    return KernelUse("mve_max_pool_int8", _spelled(op.window), pool_fields(site, op.window))
 
 
-def _spelled(site: Site, window: Window) -> Options:
+def _spelled(window: Window, *, spell: bool = True) -> Options:
     """Rows and columns of a window for the kernel to spell out; no columns if taps are many or outside."""
-    (kh, kw), inside = window.kernel, not any(window.pads)
-    few = inside and kh * kw <= SPELLED
+    kh, kw = window.kernel
+    few = spell and not any(window.pads) and kh * kw <= SPELLED and kh <= SPELLED_ROWS
     return ("rows", kh if few else row_bound(kh)), ("cols", kw if few else 0)
 
 
@@ -75,9 +79,10 @@ def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse | None:
     if ending is None:
         return None
     options, fields = ending
+    whole = dict(options)["form"] == "halves" or site.inputs[0].shape[2] % 2 == 0  # lanes of a predicate
     return KernelUse(
         "mve_average_pool_int8",
-        (*options, *_spelled(site, window)),
+        (*options, *_spelled(window, spell=whole)),
         (*pool_fields(site, window), *fields, ("x_zero", op.x_zero)),
     )
 
@@ -96,7 +101,7 @@ def mean_int8(op: MeanInt8, site: Site) -> KernelUse | None:
     options, fields = ending
     return KernelUse(
         "mve_mean_int8",
-        (*options, ("long", rows * cols > MOST)),
+        options,
         (
             *views(site),
             *fields,
