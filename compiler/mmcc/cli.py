@@ -70,9 +70,12 @@ def _wrapped(text: str) -> str:
     for line in text.splitlines():
         indent = " " * (len(line) - len(line.lstrip()) + (7 if line.startswith("  = try:") else 4))
         whole = len(line) <= LINE or line.startswith("  -->")
-        style = {"break_long_words": False, "break_on_hyphens": False, "replace_whitespace": False}
-        lines += [line] if whole else wrap(line, LINE, subsequent_indent=indent, **style)
+        lines += [line] if whole else _broken(line, indent)
     return "\n".join(lines)
+
+
+def _broken(line: str, indent: str) -> list[str]:
+    return wrap(line, LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 class _Progress:

@@ -42,16 +42,17 @@ class Where:
 class CompileError(Exception):
     """The model cannot be compiled as asked. Always the user's to act on, never a bug of ours.
 
-    `code` names the kind of error (docs/errors.md lists them), `exit` is the process exit code.
+    `code` names the kind of error (docs/errors.md lists them), `exit` is the process exit code. Message and
+    hint may have several lines.
     """
 
     def __init__(
         self, code: str, message: str, *, exit: Exit, at: tuple[Where, ...] = (), hint: str = ""
     ) -> None:
         self.code, self.message, self.exit, self.at, self.hint = code, message, exit, at, hint
-        lines = [f"error[{code}]: {message}"]
+        lines = [f"error[{code}]: {indented(message, 4)}"]
         lines += [f"  --> {where}" for where in at]
-        lines += [f"  = try: {hint}"] if hint else []
+        lines += [f"  = try: {indented(hint, 9)}"] if hint else []
         super().__init__("\n".join(lines))
 
     def to_json(self) -> dict[str, Any]:
@@ -59,6 +60,11 @@ class CompileError(Exception):
         where = [asdict(place) for place in self.at]
         found = {"code": self.code, "exit": int(self.exit), "message": self.message, "where": where}
         return {"error": {**found, "try": self.hint}}
+
+
+def indented(text: str, count: int) -> str:
+    """Lines after the first moved to the right."""
+    return text.replace("\n", "\n" + " " * count)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

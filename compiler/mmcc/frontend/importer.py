@@ -176,7 +176,7 @@ def _report(state: _Import) -> None:
     hints = [error.hint for error in state.refused if error.hint]
     raise CompileError(
         code,
-        f"{what}:\n    " + "\n    ".join(listed) if len(lines) > 1 else f"{what}: {lines[0]}",
+        f"{what}:\n" + "\n".join(listed) if len(lines) > 1 else f"{what}: {lines[0]}",
         exit=Exit.UNSUPPORTED,
         at=tuple(dict.fromkeys(first))[:MAX_LISTED],
         hint=hints[0] if hints else "`mmcc ops` lists the supported operators",
