@@ -15,6 +15,8 @@ import pytest
 from click.testing import CliRunner
 from mmcc.benchmark import numbers
 from mmcc.cli import main
+from mmcc.frontend import import_model
+from mmcc.interpret import evaluate
 from onnx import TensorProto, helper, numpy_helper
 from shared_models import model_path, needs_shared
 
@@ -442,6 +444,41 @@ def test_data_that_does_not_fit(tmp_path):
         assert result.exit_code == 2
         assert "is not an .npz file" in result.output
         assert "numpy.savez" in result.output
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_integers_at_the_ends_of_their_range_are_defined_in_c(dtype, tmp_path):
+    """Division, remainder and conversion, in C under a sanitizer and in numpy."""
+    info, kind = np.iinfo(dtype), helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ends = [info.min, info.min + 1, info.max, 7, 2, 1, 0, -1, -3]
+    a, b = (np.array(v, dtype).reshape(-1) for v in np.meshgrid(ends, ends))
+    x = np.resize(
+        np.array([2**63, 1e19, np.inf, -1e19, -np.inf, np.nan, 2**31, -129.5, 1.5], np.float32), a.shape
+    )
+    nodes = [
+        helper.make_node("Div", ["a", "b"], ["quotient"]),
+        helper.make_node("Mod", ["a", "b"], ["rest"]),
+        helper.make_node("Mod", ["a", "b"], ["fmod"], fmod=1),
+        helper.make_node("Cast", ["x"], ["cast"], to=kind),
+    ]
+    inputs = [helper.make_tensor_value_info(n, kind, a.shape) for n in "ab"]
+    inputs += [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)]
+    outputs = [helper.make_tensor_value_info(node.output[0], kind, a.shape) for node in nodes]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    path = saved(model, tmp_path)
+    expected = evaluate(import_model(path), {"a": a, "b": b, "x": x})
+    np.savez(tmp_path / "in.npz", input_0=a[None], input_1=b[None], input_2=x[None])
+    np.savez(tmp_path / "out.npz", **{f"output_{k}": v[None] for k, v in enumerate(expected.values())})
+    assert run("compile", path, "-o", tmp_path / "c").exit_code == 0
+    data = ("--data", tmp_path / "in.npz", "--expected", tmp_path / "out.npz")
+    result = run("verify", tmp_path / "c", *data, "--sanitize", "--save-outputs", tmp_path / "got.npz")
+    assert result.exit_code == 0, result.output
+    for k, want in enumerate(expected.values()):
+        np.testing.assert_array_equal(np.load(tmp_path / "got.npz")[f"output_{k}"][0], want)
 
 
 def test_a_mismatch_is_told(tmp_path):

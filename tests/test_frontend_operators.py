@@ -138,6 +138,43 @@ def test_integers_and_bools(tmp_path):
     run(tmp_path, "Abs", [a.astype(np.int32)])
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int32, np.int64, np.uint8])
+def test_division_of_integers_at_the_ends_of_their_range(tmp_path, dtype):
+    """ONNX Runtime traps where the quotient does not fit: here the least number is its own counterpart."""
+    info = np.iinfo(dtype)
+    ends = [
+        info.min,
+        info.min + 1,
+        info.max - 1,
+        info.max,
+        7,
+        3,
+        2,
+        1,
+        0,
+        *([-1, -2, -3, -7] if info.min else []),
+    ]
+    a, b = (np.array(v, dtype).reshape(-1) for v in np.meshgrid(ends, ends))
+    path = save(model_of([helper.make_node("Div", ["a", "b"], ["y"])], {"a": a, "b": b}, ["y"]), tmp_path)
+    (got,) = evaluate(import_model(path), {"a": a, "b": b}).values()
+
+    def divided(u, v):
+        whole = abs(u) // abs(v) * (1 if (u < 0) == (v < 0) else -1) if v else 0
+        return (whole - info.min) % (info.max - info.min + 1) + info.min  # as the type wraps
+
+    assert got.tolist() == [divided(u, v) for u, v in zip(a.tolist(), b.tolist(), strict=True)]
+    assert got.dtype == dtype
+
+
+def test_floats_beyond_the_integers_saturate(tmp_path):
+    x = floats(2**63, 1e19, np.inf, -(2**63), -1e19, -np.inf, np.nan, 2**62, -1.5)
+    node = helper.make_node("Cast", ["x"], ["y"], to=helper.np_dtype_to_tensor_dtype(np.dtype(np.int64)))
+    path = save(model_of([node], {"x": x}, ["y"]), tmp_path)
+    (got,) = evaluate(import_model(path), {"x": x}).values()
+    most, least = 2**63 - 1, -(2**63)
+    assert got.tolist() == [most, most, most, least, least, least, 0, 2**62, -1]
+
+
 @pytest.mark.parametrize("exponent", [2.0, 3.0, 0.5, -1.0, 1.7])
 def test_pow(tmp_path, exponent):
     run(tmp_path, "Pow", [np.abs(IMAGE) + 0.1], [np.array(exponent, np.float32)])

@@ -131,9 +131,16 @@ class Unary:
 
 
 def _integer_divide(a: Array, b: Array) -> Array:
-    """C's division, which is ONNX's: towards zero; by zero gives 0 rather than a trap."""
-    safe = np.where(b == 0, 1, b)
-    return np.where(b == 0, 0, np.sign(a) * np.sign(safe) * (np.abs(a) // np.abs(safe)))
+    """C's division, which is ONNX's: towards zero; by zero gives 0 rather than a trap.
+
+    The least number divided by -1 is itself: its counterpart is one more than the type holds, and wraps.
+    """
+    signed = a.dtype.kind == "i"
+    odd = (b == 0) | (b == -1) if signed else b == 0
+    safe = np.where(odd, 1, b).astype(a.dtype)
+    below = a // safe
+    up = ((below * safe != a) & ((a < 0) != (safe < 0))).astype(a.dtype)  # numpy's division is the floor
+    return np.where(odd, np.where(b == 0, 0, np.negative(a)), below + up).astype(a.dtype)
 
 
 BINARY: dict[str, Callable[[Array, Array], Array]] = {
@@ -225,12 +232,19 @@ class Cast:
     def reference(self, *inputs: Array) -> Array:
         (x,) = inputs
         if x.dtype == np.float32 and self.dtype not in (DType.F32, DType.BOOL):
-            info = np.iinfo(self.dtype.numpy)
-            x = np.clip(np.trunc(np.nan_to_num(x.astype(np.float64))), info.min, info.max)
+            return _saturated(np.trunc(np.nan_to_num(x.astype(np.float64))), self.dtype.numpy)
         return x.astype(self.dtype.numpy)
 
     def __str__(self) -> str:
         return f"cast<{self.dtype.name.lower()}>"
+
+
+def _saturated(whole: Array, dtype: np.dtype[Any]) -> Array:
+    """Whole numbers in double precision as integers. 2^63 - 1 is no double: from 2^63 on is too large."""
+    info = np.iinfo(dtype)
+    large, small = whole >= float(info.max), whole <= float(info.min)
+    inside = np.where(large | small, 0.0, whole).astype(dtype)
+    return np.where(large, dtype.type(info.max), np.where(small, dtype.type(info.min), inside))
 
 
 @op
