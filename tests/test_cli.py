@@ -481,6 +481,48 @@ def test_integers_at_the_ends_of_their_range_are_defined_in_c(dtype, tmp_path):
         np.testing.assert_array_equal(np.load(tmp_path / "got.npz")[f"output_{k}"][0], want)
 
 
+def node_model(*nodes, shapes, constants=()):
+    """A model of nodes in a row: activations x0, x1, ... of these shapes, then constants by name."""
+    inputs = [helper.make_tensor_value_info(f"x{k}", TensorProto.FLOAT, s) for k, s in enumerate(shapes)]
+    output = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+    fixed = [numpy_helper.from_array(np.array(value), name) for name, value in constants]
+    graph = helper.make_graph(nodes, "g", inputs, [output], fixed)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        node_model(
+            helper.make_node("MatMul", ["x0", "x1"], ["y"]), shapes=[(2, 3, 2, 4, 6), (2, 3, 2, 6, 5)]
+        ),
+        node_model(helper.make_node("MatMul", ["x0", "x1"], ["y"]), shapes=[(2, 1, 2, 4, 6), (3, 1, 6, 5)]),
+        node_model(
+            helper.make_node("Transpose", ["x0"], ["t"], perm=(6, 4, 2, 0, 5, 3, 1)),
+            helper.make_node("Reshape", ["t", "n"], ["y"]),
+            shapes=[(2, 3, 2, 3, 2, 3, 2)],
+            constants=[("n", [-1])],
+        ),
+        node_model(
+            helper.make_node("Tile", ["x0", "n"], ["y"]),
+            shapes=[(2, 3, 2, 3)],
+            constants=[("n", [2, 3, 2, 2])],
+        ),
+        node_model(
+            helper.make_node("Slice", ["x0", "start", "end", "axes", "step"], ["y"]),
+            shapes=[(4,) * 7],
+            constants=[("start", [0] * 7), ("end", [4] * 7), ("axes", range(7)), ("step", [2] * 7)],
+        ),
+    ],
+    ids=["matmul", "matmul_broadcast", "transpose", "tile", "slice"],
+)
+def test_many_axes(model, tmp_path):
+    out = tmp_path / "out"
+    result = run("compile", saved(model, tmp_path), "-o", out)
+    assert result.exit_code == 0, result.output
+    assert run("verify", out, "--sanitize", "--samples", "1").exit_code == 0
+
+
 def test_a_mismatch_is_told(tmp_path):
     out = tmp_path / "out"
     assert run("compile", saved(conv_model(), tmp_path), "-o", out).exit_code == 0

@@ -9,6 +9,7 @@ from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.registry import REGISTRY
 from mmcc.interpret import evaluate
+from mmcc.ops.movement import Transpose
 from onnx import helper
 
 pytestmark = pytest.mark.quick
@@ -393,6 +394,10 @@ def test_arg(tmp_path, op):
         ((6,), (3, 6, 5)),
         ((3, 4, 6), (6,)),
         ((4, 1), (1, 5)),
+        ((2, 3, 2, 4, 6), (2, 3, 2, 6, 5)),
+        ((2, 3, 2, 4, 6), (3, 2, 6, 5)),
+        ((2, 3, 2, 4, 6), (2, 1, 2, 6, 5)),
+        ((2, 1, 2, 1, 4, 6), (3, 1, 2, 6, 5)),
     ],
 )
 @pytest.mark.parametrize("constant", [None, 0, 1])
@@ -401,6 +406,19 @@ def test_matmul(tmp_path, a, b, constant):
     fixed = {} if constant is None else {"ab"[constant]: both.pop("ab"[constant])}
     node = helper.make_node("MatMul", ["a", "b"], ["y"])
     check(model_of([node], both, ["y"], fixed), both, tmp_path)
+
+
+@pytest.mark.parametrize("perm", [(6, 4, 2, 0, 5, 3, 1), (1, 0, 3, 2, 5, 4, 6, 7), (7, 5, 3, 1, 6, 4, 2, 0)])
+def test_wild_transpositions_are_made_in_steps(tmp_path, perm):
+    x = array(*(2, 3, 2, 3, 2, 3, 2, 2)[: len(perm)])
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=perm),
+        helper.make_node("Reshape", ["t", "n"], ["y"]),
+    ]
+    graph = check(model_of(nodes, {"x": x}, ["y"], {"n": ints(-1)}), {"x": x}, tmp_path)
+    moves = [node.op for node in graph.nodes if isinstance(node.op, Transpose)]
+    assert len(moves) > 1
+    assert all(len(op.perm) <= 6 for op in moves)
 
 
 @pytest.mark.parametrize("c", [None, (), (1,), (5,), (1, 5), (4, 1), (1, 1), (4, 5)])

@@ -26,6 +26,7 @@ from mmcc.ops.quantize import DequantizeConstant
 from mmcc.ops.resize import ResizeLinear
 
 MAX_ELEMENTS = 2**31 - 1  # sizes and indices in the generated C are 32 bits wide
+MAX_WALKED = 6  # axes that a copy of single elements can walk
 MULTIPLIES_PER_BYTE = 512  # time is limited by the same budget
 
 Groups = Sequence[Sequence[int]]
@@ -166,8 +167,29 @@ class Builder:
         tensor = x.tensor
         if list(order) != solid:
             compact = self.shaped(x, tuple(x.view[v] for v in solid))
-            tensor = self.emit(Transpose(tuple(solid.index(v) for v in order)), compact).name
+            tensor = self._transposed(compact, [solid.index(v) for v in order])
         return Value(tensor, x.dtype, view, x.permuted_axes(order))
+
+    def _transposed(self, name: str, perm: list[int]) -> str:
+        """A tensor with its axes in another order; in several steps if that order is too wild for one."""
+        if len(perm) <= MAX_WALKED:
+            return self.emit(Transpose(tuple(perm)), name).name
+        shape = self.tensors[name].shape
+        runs: list[list[int]] = []  # axes that stay neighbours are one
+        for axis in perm:
+            if runs and axis == runs[-1][-1] + 1:
+                runs[-1].append(axis)
+            else:
+                runs.append([axis])
+        if len(runs) <= MAX_WALKED:
+            ordered = sorted(runs)
+            joined = self.emit(Reshape(tuple(prod(shape[a] for a in run) for run in ordered)), name).name
+            moved = self.emit(Transpose(tuple(ordered.index(run) for run in runs)), joined).name
+            return self.emit(Reshape(tuple(shape[a] for a in perm)), moved).name
+        # what is in front already, two more runs, and the rest in three pieces at most: never too wild
+        front = [axis for run in runs[: 2 + (runs[0][0] == 0)] for axis in run]
+        step = front + [axis for axis in range(len(perm)) if axis not in front]
+        return self._transposed(self._transposed(name, step), [step.index(axis) for axis in perm])
 
     def by_view(self, x: Value, groups: Groups) -> str:
         """The tensor of `x` with one axis for each group of view axes, those of a group joined."""

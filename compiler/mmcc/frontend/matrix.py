@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from math import prod
 
 import numpy as np
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.convolution import bias_of
+from mmcc.frontend.movement import expanded
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import Call, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.dense import Dense, MatMul
 from mmcc.ops.elementwise import Binary, broadcast_shape
+
+MAX_LEADING = 2  # axes before a matrix, in a product of two activations: rows and columns
 
 
 @converts("MatMul", notes="constant or computed operands of any rank")
@@ -45,14 +49,28 @@ def _product(build: Builder, a: Value, b: Value) -> Value:
         w = a.without(range(a.rank - 2))
         b = b.padded(len(batch) + 2)
         return dense(build, b, b.rank - 2, w, None)
+    a, b = a.padded(len(batch) + 2), b.padded(len(batch) + 2)
     used = [k for k, extent in enumerate(batch) if extent != 1]
+    joined = _joined(a, b, used)
+    if len(joined) > MAX_LEADING:  # both in full: then all leading axes are one
+        a, b = (expanded(build, x, {k: batch[k] for k in used if x.shape[k] == 1}) for x in (a, b))
+        joined = [used]
     names: list[str] = []
-    for x in (a.padded(len(batch) + 2), b.padded(len(batch) + 2)):
-        mine = used if any(x.shape[k] != 1 for k in used) else []
-        names.append(build.arranged(x, [(k,) for k in (*mine, x.rank - 2, x.rank - 1)]))
+    for x in (a, b):
+        mine = joined if any(x.shape[k] != 1 for k in used) else []
+        names.append(build.arranged(x, [*mine, (x.rank - 2,), (x.rank - 1,)]))
     made = build.emit(MatMul(), *names)
+    view = (*(batch[k] for k in used), *made.shape[-2:])
     axes = [(used.index(k),) if k in used else () for k in range(len(batch))]
-    return Value(made.name, made.dtype, made.shape, (*axes, (len(used),), (len(used) + 1,)))
+    return Value(made.name, made.dtype, view, (*axes, (len(used),), (len(used) + 1,)))
+
+
+def _joined(a: Value, b: Value, used: list[int]) -> list[list[int]]:
+    """The leading axes, where there are many: neighbours that the same operands have are one."""
+    if len(used) <= MAX_LEADING:
+        return [[k] for k in used]
+    groups = groupby(used, lambda k: (a.shape[k] != 1, b.shape[k] != 1))
+    return [list(group) for _, group in groups]
 
 
 def dense(build: Builder, x: Value, axis: int, w: Value, bias: Value | None) -> Value:

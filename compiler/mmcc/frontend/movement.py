@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
-from mmcc.frontend.builder import MAX_ELEMENTS, Builder
+from mmcc.frontend.builder import MAX_ELEMENTS, MAX_WALKED, Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, Layout, converts, normal_axes
 from mmcc.frontend.value import Value
@@ -156,6 +156,10 @@ def sliced(build: Builder, x: Value, cuts: dict[int, tuple[int, int, int]]) -> V
     whole_part = _part_of_concat(build, x, cuts)
     if whole_part is not None:
         return whole_part
+    if x.rank > MAX_WALKED and len(cuts) > 1:
+        for k, cut in cuts.items():
+            x = sliced(build, x, {k: cut})
+        return x
     of_view = {x.axes[k][0]: cut for k, cut in cuts.items()}
     every = [of_view.get(v, (0, 1, n)) for v, n in enumerate(x.view)]
     op = Slice(tuple(s for s, _, _ in every), tuple(t for _, t, _ in every), tuple(n for _, _, n in every))
@@ -248,15 +252,19 @@ def convert_expand(call: Call) -> Value:
     except ShapeError:
         raise bad_model("MM104", f"cannot expand {list(x.shape)} to {wanted}") from None
     x = x.padded(len(shape))
-    return _expanded(call.build, x, {k: n for k, n in enumerate(shape) if n != x.shape[k]})
+    return expanded(call.build, x, {k: n for k, n in enumerate(shape) if n != x.shape[k]})
 
 
-def _expanded(build: Builder, x: Value, extents: dict[int, int]) -> Value:
+def expanded(build: Builder, x: Value, extents: dict[int, int]) -> Value:
     """Repeat ONNX axes of extent 1."""
     if not extents:
         return x
     if x.size * prod(extents.values()) > MAX_ELEMENTS:
         raise bad_model("MM105", f"{list(x.shape)} is expanded by {list(extents.values())}")
+    if x.rank > MAX_WALKED and len(extents) > 1:  # the others are one or two axes to a copy then
+        for k, extent in extents.items():
+            x = expanded(build, x, {k: extent})
+        return x
     x = build.with_axes(x, sorted(extents))
     view = list(x.view)
     for k, extent in extents.items():
@@ -272,7 +280,7 @@ def convert_tile(call: Call) -> Value:
     if len(repeats) != x.rank or any(n < 1 for n in repeats):
         raise bad_model("MM104", f"cannot tile {list(x.shape)} by {repeats}")
     paired = replace(x, axes=tuple(a for axis in x.axes for a in ((), axis)))
-    done = _expanded(call.build, paired, {2 * k: n for k, n in enumerate(repeats) if n > 1})
+    done = expanded(call.build, paired, {2 * k: n for k, n in enumerate(repeats) if n > 1})
     return replace(done, axes=tuple(done.axes[2 * k] + done.axes[2 * k + 1] for k in range(x.rank)))
 
 
