@@ -10,6 +10,7 @@ from mmcc.frontend import import_model
 from mmcc.frontend.registry import REGISTRY
 from mmcc.interpret import evaluate
 from mmcc.ops.movement import Transpose
+from mmcc.passes import optimize
 from onnx import helper
 
 pytestmark = pytest.mark.quick
@@ -297,6 +298,40 @@ def test_conv_transpose(tmp_path, weights, attributes):
     assert kinds(graph) == ["ConvTranspose"]
     bias = array(weights[1] * attributes.get("group", 1), seed=2)
     run(tmp_path, "ConvTranspose", [IMAGE], [w, bias], **attributes)
+
+
+@pytest.mark.parametrize(
+    ("weights", "axis", "groups", "zero", "kind"),
+    [
+        ((4, 3, 3, 3), 1, 1, 0, "ConvTransposeInt8"),
+        ((4, 3, 3, 3), 1, 2, 0, "ConvTransposeInt8"),  # ONNX has one scale for all groups' channels k
+        ((4, 4, 3, 3), 1, 2, 0, "ConvTransposeInt8"),
+        ((4, 2, 3, 3), 1, 4, 0, "ConvTransposeInt8"),
+        ((4, 1, 3, 3), 1, 4, 0, "ConvTransposeInt8"),
+        ((4, 3, 3, 3), 0, 1, 0, "ConvTranspose"),  # a scale for each input channel
+        ((4, 3, 3, 3), 0, 2, 0, "ConvTranspose"),
+        ((4, 3, 3, 3), 1, 2, 100, "ConvTranspose"),  # weights less their zero point are no int8
+    ],
+)
+def test_conv_transpose_with_many_scales(tmp_path, weights, axis, groups, zero, kind):
+    rng = np.random.default_rng(1)
+    n = weights[axis]
+    fixed = {"w": rng.integers(-120, 120, weights).astype(np.int8), "ws": array(n, low=0.005, high=0.02)}
+    fixed |= {"wz": np.full(n, zero, np.int8), "xs": np.float32(0.03), "xz": np.int8(5)}
+    fixed |= {"ys": np.float32(0.2), "yz": np.int8(-7)}
+    steps = [("QuantizeLinear", "x", "xs", "xz", "q"), ("DequantizeLinear", "q", "xs", "xz", "d")]
+    nodes = [helper.make_node(op, [a, s, z], [y]) for op, a, s, z, y in steps]
+    nodes += [helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["v"], axis=axis)]
+    nodes += [helper.make_node("ConvTranspose", ["d", "v"], ["f"], group=groups, strides=[2, 2])]
+    nodes += [helper.make_node("QuantizeLinear", ["f", "ys", "yz"], ["r"])]
+    nodes += [helper.make_node("DequantizeLinear", ["r", "ys", "yz"], ["y"])]
+    x = array(1, 4, 5, 6)
+    model = model_of(nodes, {"x": x}, ["y"], fixed)
+    graph = optimize(import_model(save(model, tmp_path)))
+    assert kind in kinds(graph)
+    steps_off = np.abs(evaluate(graph, {"x": x})["y"] - onnx_runtime(model, {"x": x})["y"]) / np.float32(0.2)
+    assert steps_off.max() < 1.01
+    assert (steps_off > 0.5).mean() < 1e-3
 
 
 def test_conv_transpose_of_sequences(tmp_path):

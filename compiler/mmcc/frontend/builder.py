@@ -134,16 +134,24 @@ class Builder:
     def _move_quantized(
         self, op: Op, shape: Shape, hint: str, old: DequantizeConstant, integers: str
     ) -> Tensor | None:
-        """Reshape or Transpose the integers instead of the floats; None if the scales' axis is lost."""
-        axis = old.axis
+        """Reshape or Transpose the integers instead of the floats; None if the scales' axis is lost.
+
+        Where a Reshape joins their axis with those before it (the groups of a ConvTranspose), scales repeat.
+        """
+        axis, copies = old.axis, 1
         if axis is not None and isinstance(op, Transpose):
             axis = op.perm.index(axis)
         elif axis is not None:
             before, extent = prod(self.tensors[integers].shape[:axis]), len(old.scales)
-            axis = next((k for k, n in enumerate(shape) if n == extent and prod(shape[:k]) == before), None)
+            axis = None
+            for k, n in enumerate(shape):
+                if n % extent == 0 and prod(shape[:k]) * (n // extent) == before:
+                    axis, copies = k, n // extent
+                    break
             if axis is None:
                 return None
-        return self.emit(replace(old, axis=axis), self.emit(op, integers).name, hint=hint)
+        new = replace(old, scales=old.scales * copies, zero_points=old.zero_points * copies, axis=axis)
+        return self.emit(new, self.emit(op, integers).name, hint=hint)
 
     # layouts
 
