@@ -52,7 +52,9 @@ def mmcnn(_: argparse.Namespace) -> list[Row]:
         print("this compiler does not know --weights staged")
         return []
     with tempfile.TemporaryDirectory(prefix="mmcc-papers-") as folder:
-        return show(papers_mmcnn.HEADER, papers_mmcnn.run(Path(folder)))
+        rows = show(papers_mmcnn.HEADER, papers_mmcnn.run(Path(folder)))
+    print(papers_mmcnn.LEGEND)
+    return rows
 
 
 def sekiyama(options: argparse.Namespace) -> list[Row]:
@@ -73,7 +75,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", default=",".join(PAPERS), help="names with commas")
     parser.add_argument("--networks", default="all", help="of sekiyama: all, or names with commas")
-    parser.add_argument("--seconds", type=float, default=420.0, help="for mafat's sweep, at most")
+    parser.add_argument("--seconds", type=float, default=360.0, help="for mafat's sweep, at most")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     options = parser.parse_args(arguments)
     names: list[str] = options.only.split(",")

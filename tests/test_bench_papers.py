@@ -68,6 +68,15 @@ def test_the_sweep_times_plans_and_compares_their_outputs(
 
 
 @needs_shared
+@pytest.mark.slow
+def test_staged_weights_are_compared_with_all_in_memory(tmp_path: Path) -> None:
+    row = papers_mmcnn.within(YOLO, model_path(YOLO), 1 << 20, tmp_path)
+    assert row.same
+    assert row.arena < row.total <= row.limit < row.unlimited
+    assert row.read >= row.file > 4 * 175_000  # its parameters
+
+
+@needs_shared
 @pytest.mark.quick
 def test_placements_beside_a_pool(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "papers.json"
