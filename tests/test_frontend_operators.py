@@ -334,6 +334,30 @@ def test_conv_transpose_with_many_scales(tmp_path, weights, axis, groups, zero, 
     assert (steps_off > 0.5).mean() < 1e-3
 
 
+@pytest.mark.parametrize("dtype", [np.int16, np.uint16])
+def test_activations_of_16_bits_are_said_to_be_the_reason(tmp_path, dtype):
+    steps = [("QuantizeLinear", "x", "q"), ("DequantizeLinear", "q", "d"), ("Relu", "d", "r")]
+    steps += [("QuantizeLinear", "r", "p"), ("DequantizeLinear", "p", "y")]
+    nodes = [helper.make_node(op, [a] + ["s", "z"] * (op != "Relu"), [b]) for op, a, b in steps]
+    fixed = {"s": np.float32(0.001), "z": np.array(3, dtype)}
+    graph = check(model_of(nodes, {"x": IMAGE}, ["y"], fixed, opset=21, ir=10), {"x": IMAGE}, tmp_path)
+    (warning,) = graph.warnings
+    assert warning.startswith("model.onnx, node 1 (DequantizeLinear)")
+    assert f"quantized to {np.dtype(dtype).name}, and integer kernels take 8 bits" in warning
+    assert "(2 nodes in all)" in warning
+
+
+def test_dynamic_quantization_gets_a_hint(tmp_path):
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["y"]),
+    ]
+    path = save(model_of(nodes, {"x": TABLE}, ["y"], {"w": np.ones((5, 2), np.int8)}), tmp_path)
+    with pytest.raises(CompileError, match="quantize_static") as caught:
+        import_model(path)
+    assert caught.value.hint.count("\n") == 0  # the same for both, so once
+
+
 def test_conv_transpose_of_sequences(tmp_path):
     run(
         tmp_path, "ConvTranspose", [array(1, 6, 9)], [array(6, 4, 3, seed=1)], strides=[2], output_padding=[1]

@@ -48,6 +48,11 @@ class Builder:
     )
     where: tuple[Where, ...] = ()
     hint: str = ""
+    warnings: dict[str, list[Where]] = field(default_factory=dict[str, list[Where]])  # text -> where it holds
+
+    def warn(self, text: str) -> None:
+        """Tell the user something about the node being converted; one warning for all nodes it holds for."""
+        self.warnings.setdefault(text, []).extend(self.where)
 
     # tensors and nodes
 
@@ -383,7 +388,16 @@ class Builder:
         )
         ins, outs = (tuple(replace(p, tensor=names[p.tensor]) for p in ports) for ports in (inputs, outputs))
         live_origins = {names[t]: replace(p, tensor=names[t]) for t, p in origins.items() if t in names}
-        return Graph(name, tensors, constants, nodes, ins, outs, origins=live_origins)
+        return Graph(
+            name, tensors, constants, nodes, ins, outs, warnings=self._warned(), origins=live_origins
+        )
+
+    def _warned(self) -> tuple[str, ...]:
+        lines: list[str] = []
+        for text, places in self.warnings.items():
+            more = f" ({len(places)} nodes in all)" if len(places) > 1 else ""
+            lines.append(f"{places[0]}: {text}{more}" if places else text)
+        return tuple(lines)
 
     def _final_names(self, live: Sequence[str]) -> dict[str, str]:
         names: dict[str, str] = {}

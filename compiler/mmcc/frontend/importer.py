@@ -26,6 +26,16 @@ from mmcc.ops import ShapeError
 FOLDING_BYTES = 256 * 2**20
 MAX_LISTED = 20
 MAX_RANK = 16
+STATIC = "static quantization (onnxruntime.quantization.quantize_static), or the float model"
+HINTS = {  # what to do about operators that are not supported, where there is something
+    "DynamicQuantizeLinear": STATIC,
+    "MatMulInteger": STATIC,
+    "ConvInteger": STATIC,
+    "LayerNormalization": "exporting for operator set 16: it is made of supported operators there",
+    "NonMaxSuppression": "ending the model before it (onnx.utils.extract_model): the rest is code of yours",
+    "If": "folding what is constant first: python -m onnxsim model.onnx simpler.onnx",
+    "Loop": "folding what is constant first: python -m onnxsim model.onnx simpler.onnx",
+}
 
 
 @dataclass(slots=True)
@@ -173,13 +183,14 @@ def _report(state: _Import) -> None:
     code = "MM201" if state.unknown else "MM202"
     what = f"{len(lines)} operators or features are not supported" if len(lines) > 1 else "not supported"
     listed = lines[:MAX_LISTED] + ([f"and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else [])
-    hints = [error.hint for error in state.refused if error.hint]
+    known = [HINTS[op] for _, op in sorted(state.unknown) if op in HINTS]
+    hints = dict.fromkeys([*known, *(error.hint for error in state.refused if error.hint)])
     raise CompileError(
         code,
         f"{what}:\n" + "\n".join(listed) if len(lines) > 1 else f"{what}: {lines[0]}",
         exit=Exit.UNSUPPORTED,
         at=tuple(dict.fromkeys(first))[:MAX_LISTED],
-        hint=hints[0] if hints else "`mmcc ops` lists the supported operators",
+        hint="\n".join(hints) or "`mmcc ops` lists the supported operators",
     )
 
 

@@ -86,6 +86,7 @@ def dequantized(
         scale, zeros = (_along(a, axis, x.rank) for a in (scale, zeros))
         integers = build.array(x).astype(np.int64)
         return build.constant((integers - zeros).astype(np.float32) * scale)
+    _warn_of_width(build, x.dtype)
     if scale.size == 1:
         return build.unary(Dequantize(float(scale[0]), int(zeros[0])), x)
     y = build.unary(Cast(DType.F32), x)
@@ -93,6 +94,15 @@ def dequantized(
         if array.any():
             y = build.elementwise(Binary(function), y, build.constant(_along(array, axis, x.rank)))
     return y
+
+
+def _warn_of_width(build: Builder, dtype: DType) -> None:
+    if dtype in (DType.I16, DType.U16):
+        kind = "int16" if dtype is DType.I16 else "uint16"
+        build.warn(
+            f"an activation is quantized to {kind}, and integer kernels take 8 bits: what reads or makes it "
+            "is computed in float, 4 bytes an element; quantize activations to int8"
+        )
 
 
 def _dequantized_constant(
