@@ -397,6 +397,16 @@ def test_a_prefix_that_c_does_not_allow(name, tmp_path):
     refused(saved(conv_model(), tmp_path), tmp_path, 2, "--name", args=("--name", name))
 
 
+def test_a_common_file_name_gets_a_note_about_the_prefix(tmp_path):
+    path = saved(conv_model(), tmp_path)
+    assert "--name gives each model" in run("compile", path, "-o", tmp_path / "a").stderr
+    assert "--name" in (tmp_path / "a" / "model.h").read_text().split("*/")[0]
+    assert "--name" not in run("compile", path, "-o", tmp_path / "a", "--name", "kws").stderr
+    assert (
+        "--name" not in run("compile", saved(conv_model(), tmp_path, "kws.onnx"), "-o", tmp_path / "a").stderr
+    )
+
+
 @pytest.mark.quick
 def test_check_plans_nothing(tmp_path):
     result = run("check", MODEL, "--json")

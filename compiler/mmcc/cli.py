@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     from mmcc.analysis import Analysis, Point
 
 LINE = 110  # of an error's text
+COMMON_NAMES = (
+    "model",
+    "model_int8",
+    "model_quant",
+    "model_quantized",
+    "network",
+)  # of files; two would clash
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 _F = TypeVar("_F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -148,7 +155,11 @@ def main() -> None:
     help="Work at most, in multiples of the model's, to save RAM [default: 2 with --ram N, 1 with min].",
 )
 @click.option("--flash", help="Limit of flash: weights, tables, code.")
-@click.option("--name", default="", help="Prefix of all C symbols [default: from the file's name].")
+@click.option(
+    "--name",
+    default="",
+    help="Prefix of all C symbols [default: from the file's name]; each model in a firmware needs its own.",
+)
 @click.option(
     "--io",
     type=click.Choice(["arena", "external", "rows", "rows-again"]),
@@ -214,6 +225,11 @@ def compile_command(
     note = load_target(given["target"]).note
     if note and not quiet:
         click.echo(f"note: {note}", err=True)
+    if not given["name"] and model.stem.lower() in COMMON_NAMES and not quiet:
+        message = (
+            f"symbols begin with {model.stem}_, after the file; --name gives each model of a firmware its own"
+        )
+        click.echo(f"note: {message}", err=True)
     for warning in result.report["warnings"] if not quiet else ():
         click.echo(f"warning: {printable(warning, LONGEST_WARNING)}", err=True)
     if as_json:
