@@ -341,6 +341,25 @@ def test_a_malformed_ram_limit(ram, tmp_path):
     refused(path, tmp_path, 2, "--ram", args=("--ram", ram))
 
 
+def test_analyze_tells_what_compile_then_reaches(tmp_path):
+    """The floor, and what other options would change."""
+    found = json.loads(run("analyze", MODEL, "-t", "cortex-m4", "--svg", tmp_path / "f.svg", "--json").stdout)
+    others = {row["options"]: row["arena"] for row in found["other"]}
+    assert list(others) == [
+        *("--recompute 2", "--io external", "--io external --recompute 2"),
+        *("--io rows", "--io rows-again --recompute 2"),
+    ]
+    floor = found["frontier"][-1]["arena"]
+    assert others["--recompute 2"] <= floor
+    for options, arena in {"": floor, **others}.items():
+        args = ("compile", MODEL, "-t", "cortex-m4", "--ram", "min", "-o", tmp_path / "out", "--json")
+        report = json.loads(run(*args, *options.split()).stdout)
+        assert report["ram"]["arena"] == arena, options
+    text = run("analyze", MODEL).stdout
+    assert all(options in text for options in others)
+    assert (tmp_path / "f.svg").read_text().startswith("<svg")
+
+
 def test_a_limit_that_cannot_be_met(tmp_path):
     refused(MODEL, tmp_path, 5, "bytes of RAM are needed", "least", "--> ", "try:", args=("--ram", "1K"))
     refused(MODEL, tmp_path, 5, "flash", args=("--flash", "2K"))

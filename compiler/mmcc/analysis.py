@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,12 @@ from mmcc.pipeline import CompileOptions, load_graph, plan_request
 from mmcc.planner.cost import plan_cost, plan_macs
 from mmcc.planner.explain import peak_step
 from mmcc.planner.fuse import best_plan
-from mmcc.planner.request import PlanRequest
 from mmcc.target import Target, load_target
 
 Progress = Callable[[str], None]
 
 POINTS = 8  # of the frontier between the unlimited plan and the floor
-RECOMPUTE = 1.5  # of the work, at most, where columns may be computed again
+RECOMPUTE = 2.0  # of the work, at most, where columns may be computed again: as --ram N allows
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +39,25 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
+class Other:
+    """The least arena under other options of `mmcc compile`, and what they mean."""
+
+    options: str
+    meaning: str
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
 class Analysis:
-    """The frontier, most RAM first; its last point is the floor. `other` ways of input go below it."""
+    """The frontier, most RAM first; its last point is the floor. `other` options may go below it."""
 
     target: str
     frontier: tuple[Point, ...]
-    other: dict[str, Point]
+    other: tuple[Other, ...]
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
-        other = {name: asdict(point) for name, point in self.other.items()}
+        other = [{"options": o.options, "meaning": o.meaning, **asdict(o.point)} for o in self.other]
         return {"target": self.target, "frontier": [asdict(p) for p in self.frontier], "other": other}
 
     def to_svg(self, title: str) -> str:
@@ -77,7 +85,7 @@ def analyze(model: Path, target_name: str, dims: dict[str, int], progress: Progr
             points.append(found)
     if floor.arena < points[-1].arena:
         points.append(floor)
-    return Analysis(target.name, tuple(points), _others(graph, request, point, progress))
+    return Analysis(target.name, tuple(points), tuple(_others(graph, target, point, progress)))
 
 
 def _limits(most: int, least: int) -> list[int]:
@@ -86,20 +94,26 @@ def _limits(most: int, least: int) -> list[int]:
     return [round(most * ratio ** (k / (POINTS + 1))) for k in range(1, POINTS + 1)]
 
 
+OTHERS = (  # inputs and outputs, whether columns may be computed again, what that means
+    ("arena", True, "columns computed again; inputs stay whole in the arena meanwhile"),
+    ("external", False, "inputs and outputs in memory of the caller's"),
+    ("external", True, "the same, and columns computed again: inputs are read more than once"),
+    ("rows", False, "a callback brings each row of an input once, as a camera does"),
+    ("rows-again", True, "the callback brings rows again, for columns that are computed again"),
+)
+
+
 def _others(
-    graph: Graph, request: PlanRequest, point: Callable[[Plan, Graph], Point], progress: Progress
-) -> dict[str, Point]:
-    """The floor if inputs and outputs were elsewhere."""
-    outside = replace(request, fuse=True, external_inputs=True, external_outputs=True)
-    progress("inputs and outputs in memory of the caller's")
-    found = {"external input and output": point(best_plan(graph, outside), graph)}
-    progress("columns computed again")
-    strips = replace(outside, recompute=RECOMPUTE)
-    found["external, columns computed again"] = point(best_plan(graph, strips), graph)
-    progress("input and output row by row")
-    fed = stream_ports(graph)
-    found["row by row"] = point(best_plan(fed, outside), fed)
-    return found
+    graph: Graph, target: Target, point: Callable[[Plan, Graph], Point], progress: Progress
+) -> Iterator[Other]:
+    """The floor if inputs and outputs were elsewhere, or work might be done again."""
+    for io, again, meaning in OTHERS:
+        told = [f"--io {io}"] * (io != "arena") + [f"--recompute {RECOMPUTE:g}"] * again
+        progress(f"with {' '.join(told)}")
+        options = CompileOptions(target=target.name, io=io, recompute=RECOMPUTE if again else 1.0)
+        fed = stream_ports(graph, again=io == "rows-again") if io.startswith("rows") else graph
+        request = replace(plan_request(options, fed, target, progress), fuse=True)
+        yield Other(" ".join(told), meaning, point(best_plan(fed, request), fed))
 
 
 def _point(graph: Graph, plan: Plan, target: Target, work: float) -> Point:

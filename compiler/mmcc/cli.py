@@ -334,8 +334,11 @@ def _show_analysis(found: Analysis) -> None:
     floor = found.frontier[-1]
     proof = "proved" if floor.proved else f"none below {floor.bound:,} is ruled out"
     click.echo(f"\nleast: {floor.arena:,} bytes of arena ({proof})")
-    for name, p in found.other.items():
-        click.echo(f"{name + ':':<36}{p.arena:>10,} bytes, {p.cost_ratio:.2f}x the instructions")
+    click.echo("\nthe least with other options:")
+    for other in found.other:
+        p = other.point
+        figures = f"{p.arena:>12,}  {p.cost_ratio:>11.3f}x  {p.macs_ratio:>5.2f}x  {p.groups:>6}"
+        click.echo(f"{figures}  {other.options:<31}{other.meaning}")
 
 
 def _analysis_line(p: Point) -> str:
