@@ -136,7 +136,7 @@ def main() -> None:
     """
 
 
-@main.command(name="compile")
+@main.command(name="compile", short_help="Compile an ONNX file into a folder of C.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), help="Folder to write [default: MODEL's name + _c]."
@@ -235,42 +235,37 @@ def compile_command(
     if as_json:
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
-        _show_compiled(result.report, folder, least, bool(limits["stack"]))
+        title = given["name"] or result.report["model"]["name"]
+        _show_compiled(title, result.report, folder, least, bool(limits["stack"]))
 
 
-def _proof(plan: dict[str, Any], least: bool) -> str:
-    """What is known of the arena's size."""
-    if not least and any(len(group) > 1 for group in plan["groups"]):
-        return "fused to keep the limit; --ram min may need less"
-    if not plan["proved_optimal"]:
-        return f"best found, none below {plan['bound']:,}"
-    return "proved least" if least else "proved least layer by layer; --ram min may need less"
+def _show_compiled(title: str, report: dict[str, Any], folder: Path, least: bool, given_stack: bool) -> None:
+    from mmcc.report import flash_text, proof_text, staged_text, work_text
 
-
-def _show_compiled(report: dict[str, Any], folder: Path, least: bool, given_stack: bool) -> None:
-    ram, flash, plan = report["ram"], report["flash"], report["plan"]
+    ram = report["ram"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
-    from mmcc.report import staged_text, work_text
-
+    proof = proof_text(report)
+    if proof.endswith("layer by layer"):
+        proof = "proved least" if least else f"{proof}; --ram min may need less"
     source = "as stated with --stack" if given_stack else "worst case, from the call graph"
     rows = [
-        ("RAM", f"{readable(ram['total'])} bytes{limit}"),
-        ("  arena", f"{ram['arena']:,}  ({_proof(plan, least)})"),
+        ("RAM", f"{readable(ram['total'], ' bytes')}{limit}"),
+        ("  arena", f"{ram['arena']:,}  ({proof})"),
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
         ("  stack", f"{ram['stack']:,}  ({source})"),
-        ("flash", f"{readable(flash['total'])} bytes: weights {flash['weights']:,}, code {flash['code']:,}"),
+        ("flash", flash_text(report)),
         ("work", f"{work_text(report)} in {len(report['nodes'])} nodes"),
     ]
     if report["weights"]:
         rows.append(("weights", staged_text(report["weights"])))
-    click.echo(f"{report['model']['name']} for {report['target']}")
+    click.echo(f"{printable(title)} for {report['target']}")
     for name, value in rows:
         click.echo(f"  {name:<10}{value}")
     click.echo(f"  written to {folder}; see report.txt there")
 
 
-@main.command()
+@main.command(short_help="Say whether a model can be compiled.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option(
     "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
@@ -294,7 +289,7 @@ def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbos
         click.echo("can be compiled")
 
 
-@main.command()
+@main.command(short_help="Show the least RAM, and what needing less costs.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-t", "--target", default="cortex-m4", show_default=True, help="Whose cost figures to use.")
 @click.option(
@@ -346,7 +341,7 @@ def _analysis_line(p: Point) -> str:
     return f"{figures}  {printable(p.binding, NAME_COLUMNS)}"
 
 
-@main.command()
+@main.command(short_help="Check that the C computes what the model does.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
 @click.option("--data", type=click.Path(path_type=Path), help="Inputs (.npz: input_0 ..., perhaps labels).")
@@ -398,6 +393,8 @@ def _show_verified(found: dict[str, Any]) -> None:
     if "accuracy" in found:
         right = found["accuracy"]
         click.echo(f"  accuracy {right['correct']} of {right['total']}")
+    if found["per_node"]:
+        click.echo("node by node on the host, each fed with the model's own inputs; worst first")
     for row in found["per_node"]:
         lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
         ties = f" ({row['ties']} exact ties)" if row["ties"] else ""
@@ -408,7 +405,7 @@ def _show_verified(found: dict[str, Any]) -> None:
         )
 
 
-@main.command()
+@main.command(short_help="Measure time, or instructions in QEMU.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
 @click.option("--profile", is_flag=True, help="Also by function and by instruction (QEMU).")
@@ -438,6 +435,7 @@ def _show_bench(found: dict[str, Any]) -> None:
 
     click.echo(f"{found['instructions']:,} instructions, {found['stack']:,} bytes of stack")
     total = max(1, sum(row["instructions"] for row in found["per_node"]))
+    click.echo(f"  {'nodes':>8} {'operators':<32} {'instructions':>14} {'share':>7}")
     for row in found["per_node"]:
         click.echo(
             f"  {numbers(row['nodes']):>8} {row['op']:<32} {row['instructions']:>14,}"

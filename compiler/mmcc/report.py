@@ -170,14 +170,13 @@ def _port(graph: Graph, program: Program, port: Port) -> dict[str, Any]:
 
 def render_text(report: Report) -> str:
     """The report for people."""
-    ram, flash, plan = report["ram"], report["flash"], report["plan"]
+    ram, plan = report["ram"], report["plan"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
     parts = ", ".join(f"{part} {ram[part]:,}" for part in ("arena", "context", "static", "stack"))
-    proof = "proved optimal" if plan["proved_optimal"] else f"best found; no plan below {plan['bound']:,}"
     figures = [
-        ("RAM", f"{readable(ram['total'])}{limit} bytes: {parts}"),
-        ("flash", f"{readable(flash['total'])} bytes: weights {flash['weights']:,}, code {flash['code']:,}"),
-        ("arena", f"{proof}, {plan['seconds']:.2f} s"),
+        ("RAM", f"{readable(ram['total'], ' bytes')}{limit}: {parts}"),
+        ("flash", flash_text(report)),
+        ("arena", f"{proof_text(report)}; planned in {plan['seconds']:.2f} s"),
         (
             "work",
             f"{work_text(report)}, {report['model']['params']:,} parameters",
@@ -196,6 +195,24 @@ def render_text(report: Report) -> str:
         picture=_picture(plan["buffers"], len(plan["groups"])),
         nodes=_node_lines(report["nodes"]),
     )
+
+
+def proof_text(report: Report) -> str:
+    """What is known of the arena's size."""
+    plan = report["plan"]
+    fused = any(len(group) > 1 for group in plan["groups"])
+    if fused and report["ram"]["limit"]:
+        return "fused to keep the limit; --ram min may need less"
+    if not plan["proved_optimal"]:
+        return f"best found, none below {plan['bound']:,}"
+    return "proved least" if fused else "proved least layer by layer"
+
+
+def flash_text(report: Report) -> str:
+    """What lies in flash, in bytes."""
+    flash = report["flash"]
+    total = readable(flash["total"], " bytes")
+    return f"{total}: weights {flash['weights']:,}, code {flash['code']:,}"
 
 
 def staged_text(weights: dict[str, int]) -> str:

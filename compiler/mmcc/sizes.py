@@ -26,10 +26,10 @@ def parse_size(text: str, what: str) -> int:
     return bytes_
 
 
-def readable(count: int) -> str:
-    """A byte count with thousands separated, and in KiB or MiB where that says more."""
+def readable(count: int, unit: str = "") -> str:
+    """A byte count with thousands separated and perhaps a unit, and in KiB or MiB where that says more."""
     if count < 10_000:
-        return f"{count:,}"
+        return f"{count:,}{unit}"
     if count < 10 * 2**20:
-        return f"{count:,} ({count / 2**10:.1f} KiB)"
-    return f"{count:,} ({count / 2**20:.1f} MiB)"
+        return f"{count:,}{unit} ({count / 2**10:.1f} KiB)"
+    return f"{count:,}{unit} ({count / 2**20:.1f} MiB)"

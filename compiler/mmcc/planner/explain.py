@@ -140,7 +140,7 @@ def _options(graph: Graph, request: PlanRequest) -> Iterator[_Remedy]:
     if request.fuse and not any(isinstance(node.op, ReadRows) for node in graph.nodes):
         meaning = "inputs and outputs row by row through callbacks"
         yield _Remedy("--io rows", meaning, *_by_rows(graph, replace(base, **everything), again=False))
-        meaning += ", inputs more than once"
+        meaning = "the same, rows of inputs as often as asked for"
         fed = _by_rows(graph, replace(again, **everything), again=True)
         yield _Remedy(f"--io rows-again{more}", meaning, *fed, instead_of="--io rows")
 
