@@ -38,7 +38,6 @@ def show(header: str, rows: Iterable[Row]) -> list[Row]:
 
 
 def mafat(options: argparse.Namespace) -> list[Row]:
-    print(f"(a) {papers_mafat.CLAIM}")
     with tempfile.TemporaryDirectory(prefix="mmcc-papers-") as folder:
         network, limits = papers_mafat.YOLO, papers_mafat.LIMITS
         rows = show(papers_mafat.HEADER, papers_mafat.sweep(network, limits, options.seconds, Path(folder)))
@@ -47,27 +46,21 @@ def mafat(options: argparse.Namespace) -> list[Row]:
 
 
 def mmcnn(_: argparse.Namespace) -> list[Row]:
-    print(f"(b) {papers_mmcnn.CLAIM}")
-    if not papers_mmcnn.available():
-        print("this compiler does not know --weights staged")
-        return []
-    with tempfile.TemporaryDirectory(prefix="mmcc-papers-") as folder:
-        rows = show(papers_mmcnn.HEADER, papers_mmcnn.run(Path(folder)))
+    rows = show(papers_mmcnn.HEADER, papers_mmcnn.run())
     print(papers_mmcnn.LEGEND)
     return rows
 
 
 def sekiyama(options: argparse.Namespace) -> list[Row]:
-    print(f"(c) {papers_sekiyama.CLAIM}")
     rows = show(papers_sekiyama.HEADER, papers_sekiyama.run(chosen(options.networks)))
     print(papers_sekiyama.summary([row for row in rows if isinstance(row, papers_sekiyama.Row)]))
     return rows
 
 
-PAPERS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
-    "mafat": mafat,
-    "mmcnn": mmcnn,
-    "sekiyama": sekiyama,
+PAPERS: dict[str, tuple[str, Callable[[argparse.Namespace], list[Row]]]] = {
+    "mafat": (papers_mafat.CLAIM, mafat),
+    "mmcnn": (papers_mmcnn.CLAIM, mmcnn),
+    "sekiyama": (papers_sekiyama.CLAIM, sekiyama),
 }
 
 
@@ -87,7 +80,9 @@ def main(arguments: list[str]) -> int:
         return 0
     tables: dict[str, Any] = {}
     for name in names:
-        tables[name] = [asdict(row) for row in PAPERS[name](options)]
+        claim, measure = PAPERS[name]
+        print(claim)
+        tables[name] = {"claim": claim, "rows": [asdict(row) for row in measure(options)]}
         print(flush=True)
     if options.json:
         options.json.write_text(json.dumps(tables, indent=1) + "\n")

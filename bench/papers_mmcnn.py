@@ -5,20 +5,19 @@ small memory sizes (as low as 5 MB)", which "saves more than 98% memory compared
 algorithm"; the network is not named. Here VGG-16, VGG-19 and YOLOv2-608 are: float, all layers. With
 `--weights staged` the program reads weights through a callback into the arena, just before they are used.
 
-Of each: every byte of RAM that the program holds, and whether its outputs are, bit for bit, those of the
-program that has all weights in memory and no limit.
+Of each: every byte of RAM that the program holds. Its outputs must be, bit for bit, those of the program that
+has all weights in memory and no limit.
 """
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import click
 import numpy as np
-from mmcc.cli import main as command_line
 from mmcc.package import load_package
 from mmcc.pipeline import CompileOptions, CompileResult, compile_model, host_model
 from mmcc.samples import to_c
@@ -27,7 +26,6 @@ from networks import model_file, progress
 MB = 1 << 20
 LIMITS = {"gen_vgg16_224": 5 * MB, "gen_vgg19_224": 5 * MB, "gen_yolov2_608": 16 * MB}
 CLAIM = 'mmCNN: "as low as 5 MB", "more than 98% memory" saved (network not named; CIN 2019, 4328653)'
-STAGED = "staged"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +42,35 @@ class Row:
     unlimited: int  # RAM without a limit, and all weights
     file: int  # bytes of weights
     read: int  # of them by one inference, counted by the callback; more than all if some are read again
-    same: bool
     seconds: float  # of one inference, reading included
     unlimited_seconds: float
 
     def __str__(self) -> str:
-        verdict = "within" if self.total <= self.limit else "MISSED"
-        verdict_on = {True: "same bits", False: "DIFFERENT"}
         saved = 1 - self.total / self.unlimited
         return (
             f"{self.name:18} {self.limit // MB:>3} MB {self.arena:>10,} {self.context + self.static:>8,} "
-            f"{self.stack:>7,} {self.total:>10,} {verdict:>7} {self.unlimited:>12,} {saved:>7.2%} "
-            f"{self.read / self.file:>6.2f} {self.seconds:>8.2f} {self.unlimited_seconds:>8.2f}  "
-            f"{verdict_on[self.same]}"
+            f"{self.stack:>7,} {self.total:>10,} {self.unlimited:>12,} {saved:>7.2%} "
+            f"{self.read / self.file:>6.2f} {self.seconds:>8.2f} {self.unlimited_seconds:>8.2f}"
         )
 
 
 HEADER = (
-    f"{'network':18} {'limit':>6} {'arena':>10} {'static':>8} {'stack':>7} {'RAM':>10} {'':>7} "
+    f"{'network':18} {'limit':>6} {'arena':>10} {'static':>8} {'stack':>7} {'RAM':>10} "
     f"{'all in RAM':>12} {'saved':>7} {'read':>6} {'s':>8} {'s, all':>8}"
 )
 LEGEND = (
     "arena: with input, output and the weights that are in it; read: bytes that an inference reads over\n"
     "bytes of all weights; s: seconds of an inference on this machine, reading included, and with all\n"
-    "weights in memory and no limit"
+    "weights in memory and no limit. Both programs' outputs are the same bits."
 )
 
 
-def available() -> bool:
-    """True if this compiler knows `--weights staged`."""
-    command = command_line.commands["compile"] if isinstance(command_line, click.Group) else command_line
-    kinds = [p.type for p in command.params if p.name == "weights"]
-    return any(isinstance(kind, click.Choice) and STAGED in kind.choices for kind in kinds)
-
-
-def run(folder: Path) -> Iterator[Row]:
-    """The table, a row at a time."""
+def run() -> Iterator[Row]:
+    """The table, a row at a time. A network's builds take a few gigabytes on the disk, until it is done."""
     for name, limit in LIMITS.items():
         progress(f"making {name}")
-        yield within(name, model_file(name), limit, folder)
+        with tempfile.TemporaryDirectory(prefix="mmcc-papers-") as folder:
+            yield within(name, model_file(name), limit, Path(folder))
 
 
 def within(name: str, model: Path, limit: int, folder: Path) -> Row:
@@ -90,13 +78,15 @@ def within(name: str, model: Path, limit: int, folder: Path) -> Row:
     progress(f"{name}: all weights in memory")
     whole = compile_model(model, folder / f"{name}-whole", CompileOptions(weights="bin"))
     progress(f"{name}: staged, in {limit} bytes")
-    small = compile_model(model, folder / f"{name}-staged", CompileOptions(ram=limit, weights=STAGED))
+    small = compile_model(model, folder / f"{name}-staged", CompileOptions(ram=limit, weights="staged"))
     rng = np.random.default_rng(1)
     inputs = [rng.standard_normal(port.onnx_shape).astype(np.float32) for port in whole.graph.inputs]
     progress(f"{name}: running")
     expected, unlimited_seconds, _ = _run(whole, inputs)
     found, seconds, read = _run(small, inputs)
     ram, weights = small.report["ram"], small.report["weights"]
+    if found != expected:
+        raise ValueError(f"{name}: staged weights give other outputs")
     if read != weights["read"]:
         raise ValueError(f"{name}: an inference reads {read} bytes, the report says {weights['read']}")
     return Row(
@@ -110,7 +100,6 @@ def within(name: str, model: Path, limit: int, folder: Path) -> Row:
         whole.report["ram"]["total"] + whole.report["flash"]["weights"],
         weights["file"],
         read,
-        found == expected,
         seconds,
         unlimited_seconds,
     )
