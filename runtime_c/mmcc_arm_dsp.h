@@ -39,14 +39,6 @@ static inline uint32_t mmcc_dsp_add_odd(uint32_t sums, uint32_t word)
     return sums;
 }
 
-/* sum + the products of two pairs. */
-static inline int32_t mmcc_dsp_multiply(uint32_t a, uint32_t b, int32_t sum)
-{
-    int32_t result;
-    __asm__("smlad %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(b), "r"(sum));
-    return result;
-}
-
 /* sum + (a * the low or high half of pair) / 2^16. */
 static inline int32_t mmcc_dsp_scale_low(int32_t a, uint32_t pair, int32_t sum)
 {

@@ -13,10 +13,9 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A sum of two tensors: values shifted left, multiplied, added to the offset; the high word shifted right. */
+/* A sum of two tensors in 32 bits: values times multipliers plus the offset, with so many bits of a fraction. */
 typedef struct {
-    int64_t offset;
-    int32_t a_multiplier, b_multiplier, left, right, zero, low, high;
+    int32_t a_multiplier, b_multiplier, offset, bits, low, high;
 } mmcc_adder;
 
 #if defined(__AVX512VNNI__) && defined(__AVX512BW__) && defined(__AVX512VL__)
@@ -121,17 +120,10 @@ static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 
 static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 {
-    const __m128i left = _mm_cvtsi32_si128(add.left), right = _mm_cvtsi32_si128(add.right);
-    const __m512i x = _mm512_sll_epi32(_mm512_cvtepi8_epi32(a), left), y = _mm512_sll_epi32(_mm512_cvtepi8_epi32(b), left);
-    const __m512i times_x = _mm512_set1_epi32(add.a_multiplier), times_y = _mm512_set1_epi32(add.b_multiplier);
-    const __m512i offset = _mm512_set1_epi64(add.offset);
-    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(x, times_x), _mm512_mul_epi32(y, times_y));
-    const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), times_x),
-                                         _mm512_mul_epi32(_mm512_srli_epi64(y, 32), times_y));
-    const __m512i low = _mm512_srli_epi64(_mm512_add_epi64(even, offset), 32);
-    const __m512i high = _mm512_mask_mov_epi32(low, 0xAAAA, _mm512_add_epi64(odd, offset));
-    const __m512i sums = _mm512_add_epi32(_mm512_sra_epi32(high, right), _mm512_set1_epi32(add.zero));
-    const __m128i bytes = _mm512_cvtsepi32_epi8(sums);
+    const __m512i x = _mm512_mullo_epi32(_mm512_cvtepi8_epi32(a), _mm512_set1_epi32(add.a_multiplier));
+    const __m512i y = _mm512_mullo_epi32(_mm512_cvtepi8_epi32(b), _mm512_set1_epi32(add.b_multiplier));
+    const __m512i sums = _mm512_add_epi32(_mm512_add_epi32(x, y), _mm512_set1_epi32(add.offset));
+    const __m128i bytes = _mm512_cvtsepi32_epi8(_mm512_sra_epi32(sums, _mm_cvtsi32_si128(add.bits)));
     return _mm_min_epi8(_mm_max_epi8(bytes, _mm_set1_epi8((char)add.low)), _mm_set1_epi8((char)add.high));
 }
 
@@ -291,16 +283,10 @@ static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 
 static inline __m256i mmcc_added8(__m128i a, __m128i b, mmcc_adder add)
 {
-    const __m128i left = _mm_cvtsi32_si128(add.left), right = _mm_cvtsi32_si128(add.right);
-    const __m256i x = _mm256_sll_epi32(_mm256_cvtepi8_epi32(a), left), y = _mm256_sll_epi32(_mm256_cvtepi8_epi32(b), left);
-    const __m256i times_x = _mm256_set1_epi32(add.a_multiplier), times_y = _mm256_set1_epi32(add.b_multiplier);
-    const __m256i offset = _mm256_set1_epi64x(add.offset);
-    const __m256i even = _mm256_add_epi64(_mm256_mul_epi32(x, times_x), _mm256_mul_epi32(y, times_y));
-    const __m256i odd = _mm256_add_epi64(_mm256_mul_epi32(_mm256_srli_epi64(x, 32), times_x),
-                                         _mm256_mul_epi32(_mm256_srli_epi64(y, 32), times_y));
-    const __m256i low = _mm256_srli_epi64(_mm256_add_epi64(even, offset), 32);
-    const __m256i high = _mm256_blend_epi32(low, _mm256_add_epi64(odd, offset), 0xAA);
-    return _mm256_add_epi32(_mm256_sra_epi32(high, right), _mm256_set1_epi32(add.zero));
+    const __m256i x = _mm256_mullo_epi32(_mm256_cvtepi8_epi32(a), _mm256_set1_epi32(add.a_multiplier));
+    const __m256i y = _mm256_mullo_epi32(_mm256_cvtepi8_epi32(b), _mm256_set1_epi32(add.b_multiplier));
+    const __m256i sums = _mm256_add_epi32(_mm256_add_epi32(x, y), _mm256_set1_epi32(add.offset));
+    return _mm256_sra_epi32(sums, _mm_cvtsi32_si128(add.bits));
 }
 
 static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
@@ -485,13 +471,9 @@ static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 
 static inline int16x4_t mmcc_added4(int16x4_t a, int16x4_t b, mmcc_adder add)
 {
-    const int64x2_t offset = vdupq_n_s64(add.offset);
-    const int32x4_t left = vdupq_n_s32(add.left), x = vshlq_s32(vmovl_s16(a), left), y = vshlq_s32(vmovl_s16(b), left);
-    const int32x4_t times_x = vdupq_n_s32(add.a_multiplier), times_y = vdupq_n_s32(add.b_multiplier);
-    const int64x2_t low = vmlal_s32(vmlal_s32(offset, vget_low_s32(x), vget_low_s32(times_x)), vget_low_s32(y), vget_low_s32(times_y));
-    const int64x2_t high = vmlal_high_s32(vmlal_high_s32(offset, x, times_x), y, times_y);
-    const int32x4_t words = vuzp2q_s32(vreinterpretq_s32_s64(low), vreinterpretq_s32_s64(high));
-    return vqmovn_s32(vaddq_s32(vshlq_s32(words, vdupq_n_s32(-add.right)), vdupq_n_s32(add.zero)));
+    const int32x4_t first = vmlaq_n_s32(vdupq_n_s32(add.offset), vmovl_s16(a), add.a_multiplier);
+    const int32x4_t sums = vmlaq_n_s32(first, vmovl_s16(b), add.b_multiplier);
+    return vqmovn_s32(vshlq_s32(sums, vdupq_n_s32(-add.bits)));
 }
 
 static inline int8x8_t mmcc_added8(int8x8_t a, int8x8_t b, mmcc_adder add)
@@ -631,10 +613,9 @@ static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 
 static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 {
-    const int32_t left = (int32_t)1 << add.left;
     for (int32_t k = 0; k < 16; ++k) {
-        const int64_t sum = add.offset + (int64_t)(a.v[k] * left) * add.a_multiplier + (int64_t)(b.v[k] * left) * add.b_multiplier;
-        a.v[k] = (int8_t)mmcc_clamp(((int32_t)(sum >> 32) >> add.right) + add.zero, add.low, add.high);
+        const int32_t sum = add.offset + a.v[k] * add.a_multiplier + b.v[k] * add.b_multiplier;
+        a.v[k] = (int8_t)mmcc_clamp(sum >> add.bits, add.low, add.high);
     }
     return a;
 }

@@ -248,6 +248,7 @@ def elementwise_cases() -> list[OpCase]:
     for shift in (1, 5, 8, 9, 30, 32, 40, 62):
         multipliers = (min(1 << shift, (1 << 31) - 1) // 2 + 1, -(min(1 << shift, (1 << 31) - 1) // 3))
         cases.append(add(f"add_shift_{shift}", (3, 5, 7), (3, 5, 7), shift=shift, multipliers=multipliers))
+    cases.append(add("add_apart", (3, 5, 7), (3, 5, 7), shift=24, multipliers=(40 << 24, 5033165)))
     cases.append(add("add_huge", (3, 5, 7), (3, 5, 7), shift=2, multipliers=((1 << 31) - 1, (1 << 31) - 1)))
     cases.append(add("add_low", (3, 5, 7), (3, 5, 7), low=-9, high=33, zeros=(-128, 127), y_zero=-128))
     cases += [

@@ -17,7 +17,7 @@ from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
 from op_cases_int8 import CONSTANTS, FAMILIES, add, conv, dense, int8, mean, mul, pads, per_filter
 from qemu_bench import QemuBench
-from test_kernels_int8 import convolutions
+from test_kernels_int8 import averages, convolutions, sums
 from toolchains import ready
 
 TARGETS = ("cortex-m4", "cortex-m7", "cortex-m33")
@@ -157,6 +157,22 @@ def test_other_compilers_and_levels(compiler, level, tmp_path):
         flags += ["--target=arm-none-eabi", *(f"-isystem{folder}" for folder in newlib)]
     command = [compiler, *WARNINGS, *flags, level, "-c", "bench_kernels.c", "-o", "kernels.o"]
     subprocess.run(command, cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("target", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m55", "rv32imac"])
+@settings(max_examples=1, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(averages(), sums()), min_size=24, max_size=24))
+def test_generated_pools_and_sums(target, drawn):
+    """On boards of every kind: portable C too is compiled to other instructions there."""
+    rng = np.random.default_rng(len(drawn))
+    cases: list[OpCase] = []
+    for k, case in enumerate(drawn):
+        if isinstance(case, OpCase):
+            cases.append(OpCase(f"case{k}", case.op, case.inputs, case.constant))
+        else:
+            shape = (2, 3, int(rng.integers(1, 40)))
+            cases.append(OpCase(f"case{k}", case, (int8(rng, *shape), int8(rng, *shape))))
+    QemuBench(cases, ready(target)).check_all()
 
 
 @settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))

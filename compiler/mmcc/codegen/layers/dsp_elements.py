@@ -1,4 +1,4 @@
-"""Sums and means for cores with DSP instructions: multipliers split so that halfwords do."""
+"""Means for cores with DSP instructions: sums in halfwords."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from mmcc.codegen.layers.dsp import VARIANT
 from mmcc.codegen.layers.epilogue import Fields
 from mmcc.codegen.layers.reduce_int8 import channel_axes, pixel_axes
 from mmcc.ir.program import KernelUse
-from mmcc.ops.elementwise import AddInt8
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.window import Window
@@ -24,40 +23,6 @@ WIDEST = 2**15  # what a 16-bit sum must stay below
 def limits(low: int, high: int) -> Fields:
     """The fields of a range narrower than int8."""
     return () if (low, high) == (-128, 127) else (("low", low), ("high", high))
-
-
-def pair(low: int, high: int) -> int:
-    """Two halfwords as a word."""
-    return (low & 0xFFFF) | (high & 0xFFFF) << 16
-
-
-@variant_layer(VARIANT, AddInt8)
-def add_int8(op: AddInt8, site: Site) -> KernelUse | None:
-    """(a * ma + b * mb + c) >> s with c for zero points and rounding; multipliers in two halves."""
-    shape = site.output.shape
-    right = op.shift - HALF
-    if any(x.view is None or x.shape != shape for x in site.inputs) or not 1 <= right <= 31:
-        return None
-    lows = [(m + 2**15) % 2**HALF - 2**15 for m in op.multipliers]
-    highs = [(m - low) >> HALF for m, low in zip(op.multipliers, lows, strict=True)]
-    zeros = sum(zero * m for zero, m in zip(op.zeros, op.multipliers, strict=True))
-    constant = (1 << (op.shift - 1)) - zeros + (op.y_zero << op.shift)
-    start_high = constant >> HALF
-    if any(not -(2**15) <= high < 2**15 for high in highs) or abs(start_high) >= 2**30:
-        return None
-    fields: Fields = (
-        ("a", site.inputs[0].where()),
-        ("b", site.inputs[1].where()),
-        ("y", site.output.where()),
-        ("low_pair", pair(*lows)),
-        ("high_pair", pair(*highs)),
-        ("start_low", constant & 0xFFFF),
-        ("start_high", start_high),
-        ("right", right),
-        ("channels", site.output.geometry[2]),
-        *limits(op.low, op.high),
-    )
-    return KernelUse("add_dsp", (("full", (op.low, op.high) == (-128, 127)),), fields)
 
 
 @variant_layer(VARIANT, AveragePoolInt8)

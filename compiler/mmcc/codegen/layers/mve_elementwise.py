@@ -6,12 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.layers import Site, variant_layer
+from mmcc.codegen.layers.elementwise_int8 import short_sum
 from mmcc.codegen.layers.epilogue import Fields, epilogue
 from mmcc.ir.program import KernelUse
 from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
-
-SPLIT = 16  # bits of the multipliers' low parts
-WORD = 2**31
 
 
 def operands(site: Site) -> tuple[tuple[int, int], Fields, int]:
@@ -23,33 +21,27 @@ def operands(site: Site) -> tuple[tuple[int, int], Fields, int]:
 
 @variant_layer("arm_mve", AddInt8)
 def add_int8(op: AddInt8, site: Site) -> KernelUse | None:
-    """Products with the multipliers' high and low parts each fit a lane; so does their sum, shifted.
-
-    Zero points and rounding are one constant, split in the same way. Shifting right twice is one shift: both
-    round down.
-    """
+    """Sums in lanes of 32 bits, where these are exact."""
     order, fields, stride = operands(site)
-    (a, b), (a_zero, b_zero) = (tuple(pair[k] for k in order) for pair in (op.multipliers, op.zeros))
-    offset = (1 << (op.shift - 1)) + (op.y_zero << op.shift) - a_zero * a - b_zero * b
-    reach = 128 * (abs(a >> SPLIT) + abs(b >> SPLIT)) + abs(offset >> SPLIT) + (1 << 10)
-    if op.shift < SPLIT or reach >= WORD:
+    full, short = (op.low, op.high) == (-128, 127), short_sum(op)
+    if short is None:
         return None
-    low = (1 << SPLIT) - 1
+    times = (short.times_a, short.times_b)
     return KernelUse(
         "mve_add_int8",
-        (("order", order), ("b_channel_stride", stride)),
+        (
+            ("order", order),
+            ("b_channel_stride", stride),
+            ("bits", short.bits),
+            ("full", full),
+        ),
         (
             *fields,
-            ("offset_high", offset >> SPLIT),
-            ("offset_low", offset & low),
-            ("a_high", a >> SPLIT),
-            ("a_low", a & low),
-            ("b_high", b >> SPLIT),
-            ("b_low", b & low),
+            ("offset", short.offset),
+            ("a_multiplier", times[order[0]]),
+            ("b_multiplier", times[order[1]]),
             ("channels", site.output.geometry[2]),
-            ("right", op.shift - SPLIT),
-            ("low", op.low),
-            ("high", op.high),
+            *(() if full else (("low", op.low), ("high", op.high))),
         ),
     )
 

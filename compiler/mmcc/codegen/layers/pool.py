@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from mmcc.codegen.layers import Site, layer
-from mmcc.codegen.layers.conv_int8 import row_bound, views, window_fields
+from mmcc.codegen.layers.conv_int8 import reaches_outside, row_bound, views, window_fields
 from mmcc.codegen.layers.epilogue import check_accumulator, epilogue
 from mmcc.ir.graph import DType
 from mmcc.ir.program import Field, KernelUse
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.window import Window
+
+SPELLED = 4  # taps of a window to each of which there may be a pointer
 
 
 def pool_fields(site: Site, window: Window) -> tuple[tuple[str, Field], ...]:
@@ -64,5 +66,12 @@ def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse:
         sides = ("top", "left", "bottom", "right")
         fields += [(f"counted_{side}", pad) for side, pad in zip(sides, op.counted, strict=True)]
         fields += [("kernel_cols", op.window.kernel[1]), ("entries", len(multiplier))]
-    options = (*tail.options, ("rows", row_bound(op.window.kernel[0])), ("counted", counted))
+    kh, kw = op.window.kernel
+    spelled = kh * kw <= SPELLED and not counted and not reaches_outside(site, op.window)
+    options = (
+        *tail.options,
+        ("rows", kh if spelled else row_bound(kh)),
+        ("counted", counted),
+        ("spelled", kw if spelled else 0),
+    )
     return KernelUse("average_pool_int8", options, tuple(fields))
