@@ -36,7 +36,7 @@ class Where:
     name: str
 
     def __str__(self) -> str:
-        return f'{self.model}, node {self.node} ({self.op}) "{printable(self.name)}"'
+        return f'{self.model}, node {self.node} ({self.op}) "{printable(self.name, 80)}"'
 
 
 class CompileError(Exception):

@@ -10,11 +10,13 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Plan
 from mmcc.ops.stream import ReadRows
 from mmcc.passes.stream_ports import stream_ports
+from mmcc.planner.cost import plan_macs
 from mmcc.planner.request import PlanRequest
 
 Replan = Callable[[Graph, PlanRequest], Plan]
 MOST_WORK = 2.0  # times the model's, in what is proposed
 SHOWN = 6  # buffers listed at the peak; the rest is summed
+LEAST_TOLD = 1.005  # of work, in multiples of the model's
 LARGEST_POINTER = 8  # bytes
 STACK_OF_ROWS, STACK_OF_STRIPS = 64, 192  # bytes of stack more at most, over models and targets
 
@@ -110,10 +112,19 @@ def _remedies(graph: Graph, request: PlanRequest, peak: int, replan: Replan, bes
         enough = plan.peak(request.tiers[0]) + (besides + _margin(graph, plan) if besides else 0)
         if enough < min(told[""], told.get(remedy.instead_of, told[""])):
             told[remedy.options] = enough
-            fits = ", and fits" if enough <= request.limit + besides else ""
-            found.append((f"--ram {enough} {remedy.options}", remedy.meaning + fits))
+            fits = ", fits" if enough <= request.limit + besides else ""
+            found.append(
+                (f"--ram {enough} {remedy.options}", remedy.meaning + _work(remedy.graph, plan) + fits)
+            )
     width = max(len(options) for options, _ in found)
     return [f"{options:<{width}}  {meaning}".rstrip() for options, meaning in found]
+
+
+def _work(graph: Graph, plan: Plan) -> str:
+    """What columns that are computed again cost."""
+    once = replace(plan, groups=tuple(replace(group, strips=()) for group in plan.groups))
+    ratio = plan_macs(graph, plan) / max(1, plan_macs(graph, once))
+    return f", {ratio:.2f}x the work" if ratio > LEAST_TOLD else ""
 
 
 def _margin(graph: Graph, plan: Plan) -> int:
@@ -136,11 +147,11 @@ def _options(graph: Graph, request: PlanRequest) -> Iterator[_Remedy]:
     everything = {"external_inputs": True, "external_outputs": True}
     if not (request.external_inputs and request.external_outputs):
         outside = replace(base, **everything)
-        yield _Remedy("--io external", "inputs and outputs in memory of the caller's", graph, outside)
+        yield _Remedy("--io external", "inputs and outputs in the caller's memory", graph, outside)
     if request.fuse and not any(isinstance(node.op, ReadRows) for node in graph.nodes):
-        meaning = "inputs and outputs row by row through callbacks"
+        meaning = "row by row through callbacks"
         yield _Remedy("--io rows", meaning, *_by_rows(graph, replace(base, **everything), again=False))
-        meaning = "the same, rows of inputs as often as asked for"
+        meaning = "row by row, inputs as often as asked for"
         fed = _by_rows(graph, replace(again, **everything), again=True)
         yield _Remedy(f"--io rows-again{more}", meaning, *fed, instead_of="--io rows")
 
