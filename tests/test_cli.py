@@ -552,6 +552,42 @@ def test_many_axes(model, tmp_path):
     assert run("verify", out, "--sanitize", "--samples", "1").exit_code == 0
 
 
+INT8 = helper.make_tensor_value_info("x", TensorProto.INT8, [1, 4, 6, 6])
+FLOAT = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 6, 6])
+ENDS = {  # nodes that end in int8: nothing dequantizes what they make
+    "pool": (INT8, [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2])]),
+    "flatten": (INT8, [helper.make_node("Flatten", ["x"], ["y"])]),
+    "sum": (INT8, [helper.make_node("Add", ["x", "x"], ["y"])]),
+    "cast": (FLOAT, [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT8)]),
+    "quantized_pool": (
+        FLOAT,
+        [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            helper.make_node("MaxPool", ["q"], ["p"], kernel_shape=[2, 2]),
+            helper.make_node("Flatten", ["p"], ["y"]),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_model_that_ends_in_int8(name, tmp_path):
+    port, nodes = ENDS[name]
+    fixed = [
+        numpy_helper.from_array(np.array(0.5, np.float32), "s"),
+        numpy_helper.from_array(np.int8(3), "z"),
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.INT8, None)
+    graph = helper.make_graph(nodes, "g", [port], [output], fixed)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    out = tmp_path / "out"
+    result = run("compile", saved(model, tmp_path), "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    (port_,) = json.loads(result.stdout)["outputs"]
+    assert (port_["scale"], port_["zero_point"]) == ((0.5, 3) if name == "quantized_pool" else (1.0, 0))
+    assert run("verify", out, "--samples", "1").exit_code == 0
+
+
 def test_a_mismatch_is_told(tmp_path):
     out = tmp_path / "out"
     assert run("compile", saved(conv_model(), tmp_path), "-o", out).exit_code == 0

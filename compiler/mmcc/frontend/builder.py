@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
+from mmcc.frontend.meaning import meanings
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.value import Value, runs, whole
 from mmcc.ir.graph import DType, Graph, Node, Port, Shape, Tensor
@@ -379,12 +380,13 @@ class Builder:
             if node.output in live:
                 live.update(node.inputs)
                 kept.append(node)
+        kept.reverse()
         names = self._final_names([t for t in self.tensors if t in live])
-        tensors = {names[t]: replace(self.tensors[t], name=names[t]) for t in names}
+        quants = meanings(kept, self.tensors)
+        tensors = {names[t]: replace(self.tensors[t], name=names[t], quant=quants.get(t)) for t in names}
         constants = {names[t]: np.asarray(a, order="C") for t, a in self.constants.items() if t in live}
         nodes = tuple(
-            replace(n, inputs=tuple(names[i] for i in n.inputs), output=names[n.output])
-            for n in reversed(kept)
+            replace(n, inputs=tuple(names[i] for i in n.inputs), output=names[n.output]) for n in kept
         )
         ins, outs = (tuple(replace(p, tensor=names[p.tensor]) for p in ports) for ports in (inputs, outputs))
         live_origins = {names[t]: replace(p, tensor=names[t]) for t, p in origins.items() if t in names}

@@ -1,0 +1,43 @@
+"""What the integers of int8 tensors mean, where the nodes next to them do not say it.
+
+A pass reads it off the Quantize that writes a tensor or the Dequantize that reads it. Here it is carried on
+across operators that only move elements; integers that a model never converts mean just themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from mmcc.ir.graph import DType, Node, Quant, Tensor
+from mmcc.ops import Op
+from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mmcc.ops.pool import MaxPool
+from mmcc.ops.quantize import Dequantize, Quantize
+from mmcc.ops.reduce import Reduce
+from mmcc.ops.resize import ResizeNearest
+
+MOVES = (Reshape, Transpose, Slice, Concat, Pad, Expand, Gather, ResizeNearest, MaxPool)
+THEMSELVES = Quant(1.0, 0)
+
+
+def meanings(nodes: Sequence[Node], tensors: Mapping[str, Tensor]) -> dict[str, Quant]:
+    """By name of an int8 tensor that a node writes, nodes in order: its scale and zero point."""
+    found: dict[str, Quant] = {}
+    for node in nodes:
+        if isinstance(node.op, Quantize):
+            found[node.output] = Quant(node.op.scale, node.op.zero_point)
+        elif isinstance(node.op, Dequantize):
+            found.setdefault(node.inputs[0], Quant(node.op.scale, node.op.zero_point))
+    for node in reversed(nodes):
+        if _moves(node.op) and node.output in found:
+            for name in node.inputs:
+                found.setdefault(name, found[node.output])
+    for node in nodes:
+        if _moves(node.op) and node.inputs[0] in found:
+            found.setdefault(node.output, found[node.inputs[0]])
+    written = [node.output for node in nodes if tensors[node.output].dtype is DType.I8]
+    return {name: found.get(name, THEMSELVES) for name in written}
+
+
+def _moves(op: Op) -> bool:
+    return isinstance(op, MOVES) or (isinstance(op, Reduce) and op.function in ("max", "min"))
