@@ -68,7 +68,7 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--only", default=",".join(PAPERS), help="names with commas")
     parser.add_argument("--networks", default="all", help="of sekiyama: all, or names with commas")
-    parser.add_argument("--seconds", type=float, default=360.0, help="for mafat's sweep, at most")
+    parser.add_argument("--seconds", type=float, default=300.0, help="for mafat's sweep, at most")
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     options = parser.parse_args(arguments)
     names: list[str] = options.only.split(",")
