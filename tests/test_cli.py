@@ -468,6 +468,19 @@ def test_data_that_does_not_fit(tmp_path):
         assert result.exit_code == 2, result.output
         assert "error[MM007]" in result.output
         assert "pickle" not in result.output
+    right = np.zeros((3, 1, 2, 6, 6), np.float32)
+    np.savez(tmp_path / "words.npz", input_0=right, labels=np.array(["cat"] * 3))
+    np.savez(tmp_path / "few.npz", input_0=right, labels=np.array([1]))
+    for name in ("words", "few"):
+        result = run("verify", out, "--data", tmp_path / f"{name}.npz")
+        assert result.exit_code == 2, result.output
+        assert "labels are" in result.output
+    np.savez(tmp_path / "in.npz", input_0=right)
+    np.savez(tmp_path / "out.npz", output_0=np.zeros((2, 1, 3, 4, 4), np.float32))
+    result = run("verify", out, "--data", tmp_path / "in.npz", "--expected", tmp_path / "out.npz")
+    assert result.exit_code == 2
+    assert "--limit 2" in result.output
+    assert run("verify", out, "--expected", tmp_path / "out.npz").exit_code == 2
     for name in ("model.onnx", "one.npy"):
         result = run("verify", out, "--data", tmp_path / name)
         assert result.exit_code == 2
@@ -508,6 +521,15 @@ def test_integers_at_the_ends_of_their_range_are_defined_in_c(dtype, tmp_path):
     assert result.exit_code == 0, result.output
     for k, want in enumerate(expected.values()):
         np.testing.assert_array_equal(np.load(tmp_path / "got.npz")[f"output_{k}"][0], want)
+
+
+@pytest.mark.parametrize("args", [("analyze", "--svg"), ("compile", "--dump")], ids=["svg", "dump"])
+def test_files_that_cannot_be_written(args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    result = run(args[0], saved(conv_model(), tmp_path), args[1], tmp_path / "file" / "below")
+    assert result.exit_code == 2, result.output
+    assert "error[MM006]" in result.output
 
 
 def node_model(*nodes, shapes, constants=()):

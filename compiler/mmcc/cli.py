@@ -55,6 +55,9 @@ class _Commands(click.Group):
                 usage = CompileError("MM000", error.format_message(), exit=Exit.USAGE)
                 click.echo(json.dumps(usage.to_json(), indent=1))
             raise
+        except OSError as error:  # a path of the user's, a full disk; what the model holds raises none
+            what = f"{error.filename}: " if error.filename else ""
+            self._fail(ctx, CompileError("MM006", f"{what}{error.strerror or error}", exit=Exit.USAGE))
         except RecursionError:
             self._fail(ctx, CompileError("MM900", "the model nests too deeply", exit=Exit.BAD_MODEL))
         except Exception as error:

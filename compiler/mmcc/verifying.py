@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmcc.compare import accuracy, compare, find_model, oracle_outputs, per_node, run_host, run_qemu
+from mmcc.errors import CompileError, Exit
 from mmcc.package import Package, load_package
 from mmcc.samples import Sample, load_npz, made_up, samples_of
 
@@ -32,19 +34,20 @@ class VerifyOptions:
 def verify_package(folder: Path, options: VerifyOptions, progress: Callable[[str], None]) -> dict[str, Any]:
     """Run the package on samples and compare; the result has the keys that users rely on."""
     package = load_package(folder)
-    arrays = load_npz(options.data) if options.data else {}
-    samples = (
-        samples_of(package.inputs, arrays, "input", options.data)[: options.limit]
-        if options.data
-        else made_up(package.inputs, options.samples)
-    )
+    samples, labels = _samples(package, options)
+    given = _given(package, options, len(samples))
+    if options.save_outputs and not options.save_outputs.absolute().parent.is_dir():
+        message = f"{options.save_outputs}: there is no such folder"
+        raise CompileError("MM006", message, exit=Exit.USAGE, hint="--save-outputs in a folder that exists")
     progress(f"running {len(samples)} samples on {options.on}")
     if options.on == "qemu":
         outputs, _ = run_qemu(folder, package, samples)
     else:
         outputs = run_host(folder, package, samples, sanitize=options.sanitize)
-    wanted = _expected(package, options, samples, progress)
-    difference = compare(package, outputs, wanted)
+    if given is None:
+        progress("running ONNX Runtime")
+        given = oracle_outputs(package, samples, find_model(package, options.model))
+    difference = compare(package, outputs, given)
     rows: list[dict[str, Any]] = []
     if options.per_node:
         rows = per_node(folder, package, samples, find_model(package, options.model), progress)
@@ -65,16 +68,34 @@ def verify_package(folder: Path, options: VerifyOptions, progress: Callable[[str
         "top1_agreement": difference.top1_agreement,
         "per_node": rows,
     }
-    if "labels" in arrays:
-        found["accuracy"] = accuracy(outputs, arrays["labels"][: len(outputs)])
+    if labels is not None:
+        found["accuracy"] = accuracy(outputs, labels)
     return found
 
 
-def _expected(
-    package: Package, options: VerifyOptions, samples: Sequence[Sample], progress: Callable[[str], None]
-) -> list[Sample]:
-    if options.expected:
-        arrays = load_npz(options.expected)
-        return samples_of(package.outputs, arrays, "output", options.expected)[: options.limit]
-    progress("running ONNX Runtime")
-    return oracle_outputs(package, samples, find_model(package, options.model))
+def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], NDArray[Any] | None]:
+    """What to run, and the labels if there are any."""
+    if options.data is None:
+        if options.expected:
+            message = f"--expected {options.expected} without --data: outputs of which inputs?"
+            raise CompileError("MM003", message, exit=Exit.USAGE, hint="--data with the inputs")
+        return made_up(package.inputs, options.samples), None
+    arrays = load_npz(options.data)
+    samples = samples_of(package.inputs, arrays, "input", options.data)
+    labels = arrays.get("labels")
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(samples),)):
+        message = f"{options.data}: labels are {labels.dtype}{list(labels.shape)} for {len(samples)} samples"
+        raise CompileError("MM007", message, exit=Exit.USAGE, hint=f"{len(samples)} integers, -1 if unknown")
+    return samples[: options.limit], None if labels is None else labels[: options.limit]
+
+
+def _given(package: Package, options: VerifyOptions, count: int) -> list[Sample] | None:
+    """The outputs that the user expects; None if ONNX Runtime is to compute them."""
+    if not options.expected:
+        return None
+    given = samples_of(package.outputs, load_npz(options.expected), "output", options.expected)
+    given = given[: options.limit]
+    if len(given) != count:
+        message = f"{options.expected} holds {len(given)} samples, {options.data} {count}"
+        raise CompileError("MM007", message, exit=Exit.USAGE, hint=f"--limit {min(len(given), count)}")
+    return given
