@@ -8,7 +8,6 @@ that overlaps the one before: nothing is padded and no partial block is stored.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -38,6 +37,7 @@ LANES = 8  # taps of a depthwise window that one gathering load brings
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAP_LIMIT = 25  # taps of a window whose addresses may be listed on the stack
 WIDEST = 49  # taps of a depthwise window
+SIDE = 7  # rows of a window that kernels are made for; above these, for the exact number
 GATHER_LIMIT = 2**16  # bytes that a gathering load of 16-bit offsets reaches
 
 
@@ -220,29 +220,30 @@ def _far(site: Site, window: Window) -> int:
     return rows * x.row_stride + window.kernel[1] * window.dilations[1] * x.col_stride + BLOCK
 
 
-def _stream(block: Block, odd: int) -> NDArray[np.int32]:
+def _stream(block: Block, odd: int, *, small: bool) -> NDArray[np.int32]:
     """All constants of a block of channels one behind the other; see the kernel."""
     w = block.filters.w[block.order]
     taps = w.reshape(len(w) // BLOCK, BLOCK, -1)
     even = np.delete(taps, odd, 2).reshape(len(taps), BLOCK, -1, LANES)
-    halves = even[:, [[0, 2], [1, 3]]].transpose(0, 1, 3, 2, 4).reshape(len(taps), -1)
+    halves = even[:, [[0, 2], [1, 3]]].transpose(0, 1, 3, 2, 4).reshape(len(taps), 2, -1)
     scale = np.ascontiguousarray(block.scale.astype("<i4")).view(np.int8)
-    stream = np.ascontiguousarray(np.concatenate((halves, taps[:, :, odd], scale), 1))
-    return stream.view("<i4").astype(np.int32)  # words are aligned
+    if not small:
+        biases = np.ascontiguousarray(block.scale[:, [0, 2, 1, 3]].astype("<i4")).view(np.int8)
+        halves, scale = np.concatenate((biases.reshape(len(taps), 2, -1), halves), 2), scale[:, 16:]
+    stream = np.concatenate((halves.reshape(len(taps), -1), taps[:, :, odd], scale), 1)
+    return np.ascontiguousarray(stream).view("<i4").astype(np.int32)  # words are aligned
 
 
-def _lanes(window: Window, odd: tuple[int, int], axis: int) -> Iterator[Iterator[int]]:
-    """For each row or column of the window the predicate bits of its taps, by vectors of eight taps."""
+def _lanes(window: Window, odd: tuple[int, int]) -> NDArray[np.uint16]:
+    """For each row and then each column of the window the predicate bits of its taps, by vectors of eight."""
     taps = [tap for tap in product(range(window.kernel[0]), range(window.kernel[1])) if tap != odd]
-    for line in range(window.kernel[axis]):
-        yield (
-            sum(3 << 2 * (k - v) for k in range(v, v + LANES) if taps[k][axis] == line)
-            for v in range(0, len(taps), LANES)
-        )
-
-
-def _table(rows: Iterator[Iterator[int]]) -> str:
-    return ", ".join("{" + ", ".join(f"0x{bits:04x}U" for bits in row) + "}" for row in rows)
+    bits = [
+        sum(3 << 2 * (k - v) for k in range(v, v + LANES) if taps[k][axis] == line)
+        for axis in (0, 1)
+        for line in range(window.kernel[axis])
+        for v in range(0, len(taps), LANES)
+    ]
+    return np.array(bits, np.uint16)
 
 
 def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
@@ -254,20 +255,22 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
         return None
     padded = reaches_outside(site, window)
     inner = inner_columns(window, site.inputs[0].shape[1], site.output.shape[1])
-    stream = site.keep("stream", _stream(block, odd[0] * kw + odd[1]))
+    small = (kh, kw) == (3, 3)
+    stream = site.keep("stream", _stream(block, odd[0] * kw + odd[1], small=small))
+    lanes = _lanes(window, odd)
+    size: Fields = (("vectors", kh * kw // LANES), ("kernel_rows", kh), ("kernel_cols", kw))
     return KernelUse(
         "mve_depthwise_int8",
         (
             *block.options,
             ("full", (op.low, op.high) == (-128, 127)),
-            ("rows", kh),
-            ("cols", kw),
-            ("odd", odd),
+            ("side", 3 if small else max(SIDE, kh)),
+            ("vectors", 1 if small else WIDEST // LANES),
+            ("odd", odd if small else ()),
+            ("lanes", tuple(int(bits) for bits in lanes) if small and padded else ()),
             ("padded", padded),
             ("ragged", op.groups % BLOCK > 0),
             ("pairs", site.output.shape[1] > 1),
-            ("row_lanes", _table(_lanes(window, odd, 0)) if padded else ""),
-            ("col_lanes", _table(_lanes(window, odd, 1)) if padded else ""),
         ),
         (
             *views(site),
@@ -277,6 +280,8 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
             *((("channels", op.groups),) if op.groups % BLOCK else ()),
             ("blocks", op.groups // BLOCK),
             ("x_zero", op.x_zero),
+            *(() if small else (*size, ("odd_row", odd[0]), ("odd_col", odd[1]))),
             *((("inner_begin", inner[0]), ("inner_end", inner[1])) if padded else ()),
+            *((("lanes", site.keep("lanes", lanes)),) if padded and not small else ()),
         ),
     )
