@@ -427,6 +427,22 @@ def test_a_common_file_name_gets_a_note_about_the_prefix(tmp_path):
 
 
 @pytest.mark.quick
+def test_of_many_warnings_the_first_are_shown(tmp_path):
+    """A quantized model in which nothing but the input is quantized."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x0", "s"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["y0"]),
+    ]
+    nodes += [helper.make_node("Softmax", [f"y{k}"], [f"y{k + 1}"]) for k in range(20)]
+    path = saved(node_model(*nodes, shapes=[(1, 8)], constants=[("s", np.float32(0.1))]), tmp_path)
+    lines = [line for line in run("check", path).output.splitlines() if line.startswith("warning: ")]
+    found = json.loads(run("check", path, "--json").stdout)["warnings"]
+    assert len(lines) < len(found)
+    assert lines[-1] == f"warning: and {len(found) - len(lines) + 1} more; --json has them all"
+    assert '""' not in lines[0]  # a node without a name
+
+
+@pytest.mark.quick
 def test_check_plans_nothing(tmp_path):
     result = run("check", MODEL, "--json")
     assert result.exit_code == 0, result.output

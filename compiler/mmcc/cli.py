@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmcc.analysis import Analysis, Point
 
 LINE = 110  # of an error's text
+WARNINGS = 12  # shown
 COMMON_NAMES = (
     "model",
     "model_int8",
@@ -233,13 +234,21 @@ def compile_command(
             f"symbols begin with {model.stem}_, after the file; --name gives each model of a firmware its own"
         )
         click.echo(f"note: {message}", err=True)
-    for warning in result.report["warnings"] if not quiet else ():
-        click.echo(f"warning: {printable(warning, LONGEST_WARNING)}", err=True)
+    if not quiet:
+        _show_warnings(result.report["warnings"], err=True)
     if as_json:
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
         title = given["name"] or result.report["model"]["name"]
         _show_compiled(title, result.report, folder, least, bool(limits["stack"]))
+
+
+def _show_warnings(warnings: Sequence[str], *, err: bool) -> None:
+    """The first ones: in a model that was quantized the wrong way every node may have one."""
+    for warning in warnings[:WARNINGS]:
+        click.echo(f"warning: {printable(warning, LONGEST_WARNING)}", err=err)
+    if len(warnings) > WARNINGS:
+        click.echo(f"warning: and {len(warnings) - WARNINGS} more; --json has them all", err=err)
 
 
 def _show_compiled(title: str, report: dict[str, Any], folder: Path, least: bool, given_stack: bool) -> None:
@@ -287,8 +296,7 @@ def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbos
             for port in found[kind]:
                 click.echo(f"  {kind[:-1]:<7}{port}")
         click.echo("  nodes  " + ", ".join(f"{count} {op}" for op, count in found["operators"].items()))
-        for warning in found["warnings"]:
-            click.echo(f"warning: {printable(warning, LONGEST_WARNING)}")
+        _show_warnings(found["warnings"], err=False)
         click.echo("can be compiled")
 
 

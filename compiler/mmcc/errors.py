@@ -36,7 +36,8 @@ class Where:
     name: str
 
     def __str__(self) -> str:
-        return f'{self.model}, node {self.node} ({self.op}) "{printable(self.name, 80)}"'
+        name = f' "{printable(self.name, 80)}"' if self.name else ""
+        return f"{self.model}, node {self.node} ({self.op}){name}"
 
 
 class CompileError(Exception):
