@@ -216,7 +216,6 @@ def test_averages_in_every_form():
 def test_packed_weights_keep_every_weight_once():
     w = np.arange(8 * 3 * 21).reshape(8, 3, 21).astype(np.int8)
     packed = pack_runs(w)
-    assert packed.size == w.size + 16  # bytes that the last load reads beyond
-    assert np.array_equal(np.sort(packed[:-16]), np.sort(w.reshape(-1)))
-    assert np.array_equal(packed[:64].reshape(4, 16), w[:4, 0, :16])
-    assert np.array_equal(packed[64:84].reshape(4, 5), w[:4, 0, 16:])
+    assert np.array_equal(np.sort(packed.reshape(-1)), np.sort(w.reshape(-1)))
+    assert np.array_equal(packed[0, :64].reshape(4, 16), w[:4, 0, :16])
+    assert np.array_equal(packed[0, 64:84].reshape(4, 5), w[:4, 0, 16:])

@@ -94,8 +94,14 @@ def pack_runs(w: NDArray[np.int8]) -> NDArray[np.int8]:
     head = vectors.transpose(0, 2, 3, 1, 4).reshape(count, runs, whole * block * VECTOR)
     rest = values % VECTOR
     tail = blocks[..., whole * VECTOR :].transpose(0, 2, 1, 3).reshape(count, runs, block * rest)
-    spare = np.zeros(VECTOR if rest else 0, np.int8)
-    return np.concatenate((np.concatenate((head, tail), 2).reshape(-1), spare))
+    return np.concatenate((head, tail), 2).reshape(count, -1)
+
+
+def filter_stream(block: Block, w: NDArray[np.int8]) -> NDArray[np.int32]:
+    """All constants of four filters one behind the other, blocks after each other; `w` as for `pack_runs`."""
+    scale = np.ascontiguousarray(block.scale.astype("<i4")).view(np.int8)
+    stream = np.concatenate((scale[:, : 4 * BLOCK], pack_runs(w), scale[:, 4 * BLOCK :]), 1)
+    return np.ascontiguousarray(stream).view("<i4").astype(np.int32)  # words are aligned
 
 
 @variant_layer("arm_mve", DenseInt8)
@@ -139,8 +145,10 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
     """The kernel's inner loop takes two vectors a turn where all runs have an even number of them."""
     w = block.filters.w[block.order].reshape(len(block.order), form.runs, -1)
     count, values = block.filters.w.shape[0], w.shape[2]
-    vectors = values // VECTOR
+    vectors, block_bytes = values // VECTOR, BLOCK * (form.runs * values + 9)
+    rest = values % VECTOR
     loop = min(vectors, 1 if vectors % 2 or form.joined % 2 else 2)
+    loop = 1 if form.name == "point" and rest else loop  # which may be shared by any number of vectors
     joined: Fields = (("joined", form.joined // loop if form.joined else 0),) if form.name == "window" else ()
     return KernelUse(
         "mve_conv_int8",
@@ -153,17 +161,16 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
             ("few", count < BLOCK),
             ("ragged", count > BLOCK and count % BLOCK > 0),
             ("loop", loop),
-            ("rest", values % VECTOR),
+            ("rest", rest),
             ("pairs", site.output.geometry[1] > 1),
         ),
         (
             *views(site),
-            ("weights", site.keep("weights", pack_runs(w))),
-            ("scale", site.keep("scale", block.scale)),
+            ("stream", site.keep("stream", filter_stream(block, w))),
             *block.fields(op),
             *((("filters", count),) if count % BLOCK else ()),
             *((("blocks", count // BLOCK),) if count >= BLOCK else ()),
-            *((("block_weights", BLOCK * form.runs * values),) if count > BLOCK and count % BLOCK else ()),
+            *((("block_bytes", block_bytes),) if count > BLOCK and count % BLOCK else ()),
             ("turns", vectors // max(loop, 1)),
             *joined,
             *fields,
