@@ -580,8 +580,14 @@ def node_model(*nodes, shapes, constants=()):
             shapes=[(4,) * 7],
             constants=[("start", [0] * 7), ("end", [4] * 7), ("axes", range(7)), ("step", [2] * 7)],
         ),
+        node_model(
+            helper.make_node("Add", ["x0", "x1"], ["y"]), shapes=[(2, 3) * 3 + (2,), (2, 1) * 3 + (2,)]
+        ),
+        node_model(
+            helper.make_node("Add", ["x0", "x1"], ["y"]), shapes=[(2, 1) * 3 + (2,), (1, 3) * 3 + (1,)]
+        ),
     ],
-    ids=["matmul", "matmul_broadcast", "transpose", "tile", "slice"],
+    ids=["matmul", "matmul_broadcast", "transpose", "tile", "slice", "one_broadcast", "both_broadcast"],
 )
 def test_many_axes(model, tmp_path):
     out = tmp_path / "out"

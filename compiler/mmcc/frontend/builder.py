@@ -275,6 +275,22 @@ class Builder:
             return lazy
         return Value(self.plain(x), x.dtype, shape, tuple((k,) for k in range(len(shape))))
 
+    def expanded(self, x: Value, extents: Mapping[int, int]) -> Value:
+        """Repeat ONNX axes of extent 1."""
+        if not extents:
+            return x
+        if x.size * prod(extents.values()) > MAX_ELEMENTS:
+            raise bad_model("MM105", f"{list(x.shape)} is expanded by {list(extents.values())}")
+        if x.rank > MAX_WALKED and len(extents) > 1:  # the others are one or two axes to a copy then
+            for k, extent in extents.items():
+                x = self.expanded(x, {k: extent})
+            return x
+        x = self.with_axes(x, sorted(extents))
+        view = list(x.view)
+        for k, extent in extents.items():
+            view[x.axes[k][0]] = extent
+        return replace(x, tensor=self.emit(Expand(tuple(view)), x.tensor).name, view=tuple(view))
+
     # operators that keep the order of elements
 
     def unary(self, op: Op, x: Value) -> Value:
@@ -286,6 +302,8 @@ class Builder:
         """Apply an op of several operands by numpy's rules of broadcasting, in the largest one's layout."""
         shape = broadcast_shape(*(x.shape for x in values))
         values = tuple(x.padded(len(shape)) for x in values)
+        if len(shape) > MAX_WALKED:
+            values = tuple(self._spread(x, shape) for x in values)
         full = [x for x in values if x.shape == shape]
         lead = next((x for x in full if not self.is_constant(x.tensor)), full[0] if full else None)
         refined = self._same_factors(lead, values) if lead else None
@@ -305,6 +323,12 @@ class Builder:
             names.append(self._operand(x, mine))
         made = self.emit(op, *names)
         return replace(lead, tensor=made.name, dtype=made.dtype)
+
+    def _spread(self, x: Value, shape: Shape) -> Value:
+        """An activation that repeats along many axes, in full: kernels walk a few broadcast axes only."""
+        missing = {k: n for k, n in enumerate(shape) if x.shape[k] != n}
+        few = len(missing) < 2 or x.size == 1 or self.is_constant(x.tensor)
+        return x if few else self.expanded(x, missing)
 
     def _operand(self, x: Value, groups: list[list[int]]) -> str:
         """An operand in a layout; leading axes of extent 1 are left out where that costs nothing."""

@@ -9,7 +9,6 @@ import numpy as np
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.convolution import bias_of
-from mmcc.frontend.movement import expanded
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import Call, converts
 from mmcc.frontend.value import Value
@@ -53,7 +52,7 @@ def _product(build: Builder, a: Value, b: Value) -> Value:
     used = [k for k, extent in enumerate(batch) if extent != 1]
     joined = _joined(a, b, used)
     if len(joined) > MAX_LEADING:  # both in full: then all leading axes are one
-        a, b = (expanded(build, x, {k: batch[k] for k in used if x.shape[k] == 1}) for x in (a, b))
+        a, b = (build.expanded(x, {k: batch[k] for k in used if x.shape[k] == 1}) for x in (a, b))
         joined = [used]
     names: list[str] = []
     for x in (a, b):

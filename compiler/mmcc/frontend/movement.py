@@ -12,7 +12,7 @@ from mmcc.frontend.registry import Call, Layout, converts, normal_axes
 from mmcc.frontend.value import Value
 from mmcc.ops import ShapeError
 from mmcc.ops.elementwise import broadcast_shape
-from mmcc.ops.movement import Concat, Expand, Gather, Pad, PadMode, Slice
+from mmcc.ops.movement import Concat, Gather, Pad, PadMode, Slice
 
 MAX_OUTPUTS = 4096
 
@@ -252,24 +252,7 @@ def convert_expand(call: Call) -> Value:
     except ShapeError:
         raise bad_model("MM104", f"cannot expand {list(x.shape)} to {wanted}") from None
     x = x.padded(len(shape))
-    return expanded(call.build, x, {k: n for k, n in enumerate(shape) if n != x.shape[k]})
-
-
-def expanded(build: Builder, x: Value, extents: dict[int, int]) -> Value:
-    """Repeat ONNX axes of extent 1."""
-    if not extents:
-        return x
-    if x.size * prod(extents.values()) > MAX_ELEMENTS:
-        raise bad_model("MM105", f"{list(x.shape)} is expanded by {list(extents.values())}")
-    if x.rank > MAX_WALKED and len(extents) > 1:  # the others are one or two axes to a copy then
-        for k, extent in extents.items():
-            x = expanded(build, x, {k: extent})
-        return x
-    x = build.with_axes(x, sorted(extents))
-    view = list(x.view)
-    for k, extent in extents.items():
-        view[x.axes[k][0]] = extent
-    return replace(x, tensor=build.emit(Expand(tuple(view)), x.tensor).name, view=tuple(view))
+    return call.build.expanded(x, {k: n for k, n in enumerate(shape) if n != x.shape[k]})
 
 
 @converts("Tile", since=6, notes="constant repeats")
@@ -280,7 +263,7 @@ def convert_tile(call: Call) -> Value:
     if len(repeats) != x.rank or any(n < 1 for n in repeats):
         raise bad_model("MM104", f"cannot tile {list(x.shape)} by {repeats}")
     paired = replace(x, axes=tuple(a for axis in x.axes for a in ((), axis)))
-    done = expanded(call.build, paired, {2 * k: n for k, n in enumerate(repeats) if n > 1})
+    done = call.build.expanded(paired, {2 * k: n for k, n in enumerate(repeats) if n > 1})
     return replace(done, axes=tuple(done.axes[2 * k] + done.axes[2 * k + 1] for k in range(x.rank)))
 
 
