@@ -18,7 +18,7 @@ from mmcc.codegen.staging import SLICE, lay_out_block, part
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Group, Plan, Staged
-from mmcc.ir.program import Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.program import KernelUse, Program, ProgramNode, StagedBlocks, Step, View
 from mmcc.planner.request import EXTERNAL
 from mmcc.target import Target
 
@@ -123,9 +123,19 @@ def weights_file(graph: Graph, plan: Plan, target: Target) -> Iterator[bytes]:
             use = node.use
             if blocks.count > 1:
                 use = kernel_use(graph.nodes[index].op, part(graph, index, site, begin, end))
+            first = node.rest if node.rest and k == blocks.count - 1 else node.use
+            assert _alike(use, first), f"blocks of node {index} are not for one kernel"
             raw = lay_out_block(use).to_bytes()
             assert len(raw) == (blocks.last if k == blocks.count - 1 else blocks.bytes), f"node {index}"
             yield raw
+
+
+def _alike(use: KernelUse, other: KernelUse) -> bool:
+    """True if two blocks differ in their constants and views only."""
+    if (use.template, use.options) != (other.template, other.options):
+        return False
+    numbers = [[field for _, field in u.fields if isinstance(field, int | float)] for u in (use, other)]
+    return numbers[0] == numbers[1]
 
 
 def _describe(graph: Graph, node: Node) -> str:

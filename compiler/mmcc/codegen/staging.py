@@ -119,30 +119,34 @@ def staging(graph: Graph, target: Target, most: int) -> Staging:
 
 def _ways(graph: Graph, index: int, target: Target, most: int) -> list[Blocks]:
     """From few channels to all; a kernel that fills up few channels with zeros is given more."""
-    found = list(_cuts(graph, index, target, most))
-    least = min((blocks.total for blocks in found), default=0)
-    return [blocks for blocks in found if blocks.total <= PADDING * least]
+    found = {blocks.bytes: blocks for blocks in _cuts(graph, index, target, most)}  # of equal size: the last
+    least = min((blocks.total for blocks in found.values()), default=0)
+    return [blocks for blocks in found.values() if blocks.total <= PADDING * least]
 
 
 def _cuts(graph: Graph, index: int, target: Target, most: int) -> Iterator[Blocks]:
     node = graph.nodes[index]
     site = _planning_site(graph, index, target)
-    channels = graph.tensors[node.output].shape[-1] if graph.tensors[node.output].shape else 1
+    shape = graph.tensors[node.output].shape
+    channels = shape[-1] if shape else 1
     raw = sum(graph.constants[name].nbytes for name in node.inputs if name in graph.constants)
-    last, some = 0, FEWEST
-    while channel_axes(graph, index) is not None and some < channels:
-        size = lay_out_block(kernel_use(node.op, part(graph, index, site, 0, some))).size
-        if last and size > most:
+    some, parts = FEWEST, channel_axes(graph, index) is not None
+    while parts and some < channels:
+        size = _block_bytes(graph, index, part(graph, index, site, 0, some))
+        if size > most and some > FEWEST:
             return
-        if size > last:
-            rest = channels % some
-            end = lay_out_block(kernel_use(node.op, part(graph, index, site, 0, rest))).size if rest else size
-            yield Blocks(some, -(-channels // some), size, end)
-        last, some = size, 2 * some
-    if raw <= most or not last:
-        size = lay_out_block(kernel_use(node.op, site)).size
+        rest = channels % some
+        last = _block_bytes(graph, index, part(graph, index, site, 0, rest)) if rest else size
+        yield Blocks(some, -(-channels // some), size, last)
+        some *= 2
+    if raw <= most or some == FEWEST:
+        size = _block_bytes(graph, index, site)
         if size:
             yield Blocks(channels, 1, size, size)
+
+
+def _block_bytes(graph: Graph, index: int, site: Site) -> int:
+    return lay_out_block(kernel_use(graph.nodes[index].op, site)).size
 
 
 def _planning_site(graph: Graph, index: int, target: Target) -> Site:

@@ -7,8 +7,9 @@ fitted to counts by bench/fit_cost.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from math import prod
 
 from mmcc.ir.graph import Graph, Node
@@ -126,9 +127,26 @@ def read_of(graph: Graph, plan: Plan) -> dict[int, int]:
         for index in group.nodes:
             if index in plan.staged:
                 staged = plan.staged[index]
-                times = 1 if staged.resident else len(calls.get(index, ((0, 0),)))
+                times = 1 if staged.resident else len(calls[index])
                 found[index] = staged.blocks.total * times
+        for index, size in _read_in_vain(plan, group, calls):
+            found[index] += size
     return found
+
+
+def _read_in_vain(
+    plan: Plan, group: Group, calls: Mapping[int, tuple[tuple[int, int, int], ...]]
+) -> Iterator[tuple[int, int]]:
+    """First blocks whose read begins ahead for a node that then has no rows to make in a turn."""
+    nodes = [k for k in group.nodes if k in plan.staged and not plan.staged[k].resident]
+    order = sorted((turn, k) for k in nodes for turn, _, _ in calls[k])
+    turns = max((turn for turn, _ in order), default=0)
+    for (turn, index), after in zip_longest(order, order[1:]):
+        following = nodes[(nodes.index(index) + 1) % len(nodes)]
+        last = index == nodes[-1] and turn == turns
+        if not last and (after is None or after[1] != following):
+            blocks = plan.staged[following].blocks
+            yield following, blocks.bytes if blocks.count > 1 else blocks.last
 
 
 def shares(graph: Graph, group: Group) -> dict[int, float]:

@@ -34,6 +34,8 @@ TRIES = 5  # paths placed at most where the first cannot be placed as its bound 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
 FEW_JOINS = 3  # up to this many joins, every choice of which to copy whole is tried
 SCRATCH = Item(-1, -1, 0, 1)
+SOME_LAYOUTS = 4  # that many are looked at where it takes many levels to know what one needs
+CLOSE = 64  # a level that can be met is searched for up to one part in so many
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
@@ -89,6 +91,8 @@ class _Search:
         self._every_layout = len(choices_of(graph, request.external(graph))) <= FEW_OPERANDS
         self._macs = request.recompute * sum(nest_of(graph, node).macs for node in graph.nodes)
 
+        self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried
+
     def run(self) -> Plan:
         """The cheapest plan within the limit; the least if there is no limit or none is within it."""
         limit = self._request.limit
@@ -105,6 +109,8 @@ class _Search:
         placed, proved = self._place_least(table, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
         bound = proved if len(self._layouts) == 1 else self._known(least)
+        if self._missed is not None:
+            bound = min(bound, self._known(self._missed + 1))
         peak = self._most()
         if self._alone is not None and placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
@@ -132,6 +138,8 @@ class _Search:
 
     def _least(self) -> tuple[Table, int]:
         """The layout with the least bound; the table of its groups."""
+        if self._request.staging is not None and self._request.limit is not None:
+            return self._least_level()
         best: tuple[Table, int] | None = None
         for choice in self._layouts:
             most = self._most() if best is None else best[1] - 1
@@ -141,6 +149,25 @@ class _Search:
                 if best is None or bound < best[1]:
                     best = table, bound
         assert best is not None, "the plan without groups is among the candidates"
+        return best
+
+    def _least_level(self) -> tuple[Table, int]:
+        """The same where constants may be read again: which groups there are depends on how much they may
+        need, so levels are tried until one that is met is close to one that is not."""
+        best: tuple[Table, int] | None = None
+        missed, most = 0, self._most()
+        layouts = self._layouts[:SOME_LAYOUTS]
+        while best is None or best[1] > missed + 1 + missed // CLOSE:
+            tables = [self._table(choice, most) for choice in layouts]
+            found = [(table, table.least(self._macs)) for table in tables if table.possible]
+            found = [pair for pair in found if pair[1] <= most]
+            if found:
+                best = min(found, key=lambda pair: pair[1])
+            else:
+                missed = most
+            assert best is not None, "every node alone is among the candidates"
+            most = (missed + best[1]) // 2
+        self._missed = missed if len(layouts) == len(self._layouts) else 0
         return best
 
     def _within(self, table: Table, limit: int) -> Placed | None:

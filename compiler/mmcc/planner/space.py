@@ -168,7 +168,8 @@ class Space:
         ):
             return
         steps, fitting = self.rows.units[last].steps, set[int]()
-        tiles = dict.fromkeys(-(-steps // turns) for turns in TURNS if turns <= steps) if again else (steps,)
+        some = [-(-steps // turns) for turns in TURNS if turns <= steps]
+        tiles = dict.fromkeys((*some, 1)) if again else (steps,)
         for tile in tiles:
             if len(fitting) == FITTING or (tile == steps and not alone):
                 continue
@@ -217,7 +218,7 @@ class Space:
         """The walk of a group, and the units that make the rest of their rows at its end."""
         if tile:
             if (last, tile) not in self._lines:
-                atomic = sum(1 << k for k, ways in self._ways.items() if len(ways) > 1)
+                atomic = sum(1 << k for k, ways in self._ways.items() if ways[0].count > 1)
                 self._lines[last, tile] = batch(self.rows, last, self._near(last), tile, atomic)
             return self._lines[last, tile], ()
         if after & ~before == 1 << last:

@@ -6,12 +6,14 @@ time the node is called, by turns into two slots, so that one can be filled whil
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 from mmcc.ir.plan import Blocks
 
 ALIGN = 16  # of a block in slow memory and in the arena
+FEW = 5  # units of which every set to stay is tried
 SHARES = (1, 2, 4, 8)  # a group may have all the room there is for constants, or a half, ...
 
 
@@ -89,31 +91,46 @@ def cheapest(
 ) -> Load | None:
     """The cheapest load of at most `room` bytes whose units are called so often; None if there is none.
 
-    Every size that a slot may have is tried; what it leaves goes to the constants that save most when they
-    stay.
+    Every size that a slot may have is tried. What it leaves goes to the constants that save most when they
+    stay: all choices are tried if they are few, else a byte goes where it saves most.
     """
     best: tuple[float, Load] | None = None
     for slot in sorted({aligned(blocks.bytes) for some in ways.values() for blocks in some} | {0}):
-        load = _with_slot(ways, calls, room, slot)
-        if load is not None and load.bytes <= room:
-            cost = price.byte * load.read
-            cost += sum((blocks.count - 1) * price.block[unit] for unit, blocks in load.streamed)
-            if best is None or cost < best[0]:
-                best = cost, load
+        for wanted in _orders(ways, calls):
+            load = _with_slot(ways, calls, room, slot, wanted)
+            if load is not None and load.bytes <= room:
+                cost = price.byte * load.read
+                cost += sum((blocks.count - 1) * price.block[unit] for unit, blocks in load.streamed)
+                if best is None or cost < best[0]:
+                    best = cost, load
     return best[1] if best else None
 
 
+def _orders(ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int]) -> Iterator[tuple[int, ...]]:
+    """Units whose constants should stay, those first that should most."""
+    units = [u for u in ways if ways[u][-1].count == 1]
+    ordered = sorted(units, key=lambda u: (-calls[u], -ways[u][-1].bytes))
+    yield tuple(ordered)
+    if len(units) <= FEW:
+        for count in range(len(ordered)):
+            yield from combinations(ordered, count)
+
+
 def _with_slot(
-    ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, slot: int
+    ways: Mapping[int, tuple[Blocks, ...]],
+    calls: Mapping[int, int],
+    room: int,
+    slot: int,
+    wanted: Sequence[int],
 ) -> Load | None:
     """A load whose slots have at most so many bytes; 0: no slots, all stays."""
     left = room - 2 * slot
     resident: list[tuple[int, Blocks]] = []
     streamed: list[tuple[int, Blocks]] = []
-    for unit in sorted(ways, key=lambda u: (-calls[u], -ways[u][-1].bytes)):
+    for unit in (*wanted, *(u for u in ways if u not in wanted)):
         whole, small = ways[unit][-1], [b for b in ways[unit] if aligned(b.bytes) <= slot]
-        gains = calls[unit] > 1 or not small
-        if whole.count == 1 and aligned(whole.bytes) <= left and gains:
+        stays = unit in wanted and aligned(whole.bytes) <= left and (calls[unit] > 1 or not small)
+        if stays:
             left -= aligned(whole.bytes)
             resident.append((unit, whole))
         elif small:

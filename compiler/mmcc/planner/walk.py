@@ -212,13 +212,16 @@ def wanted(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tu
     return {index: tuple(found[index].tolist()) for index in table}
 
 
-def batches(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[tuple[int, int], ...]]:
-    """The calls of each node of a batched group: in each turn, the steps it makes, if any."""
-    found: dict[int, tuple[tuple[int, int], ...]] = {}
+def batches(
+    graph: Graph, group: Group, aliases: Collection[int]
+) -> dict[int, tuple[tuple[int, int, int], ...]]:
+    """The calls of each node of a batched group: the turn, and the steps [begin, end) that it makes."""
+    found: dict[int, tuple[tuple[int, int, int], ...]] = {}
     for index, counts in wanted(graph, group, aliases).items():
         tile = group.tile_rows
         ends = [counts[min(top + tile, len(counts)) - 1] for top in range(0, len(counts), tile)]
-        found[index] = tuple((a, b) for a, b in zip([0, *ends], ends, strict=False) if b > a)
+        spans = enumerate(zip([0, *ends], ends, strict=False))
+        found[index] = tuple((turn, a, b) for turn, (a, b) in spans if b > a)
     return found
 
 
