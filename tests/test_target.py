@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from mmcc.errors import CompileError, Exit
 from mmcc.ops import OPS
+from mmcc.planner.cost import USUAL
 from mmcc.target import COST_KEYS, Region, list_targets, load_target
 
 pytestmark = pytest.mark.quick
@@ -98,6 +99,10 @@ def test_mistakes_in_a_file_are_user_errors(text, says, tmp_path):
 
 
 def test_every_figure_that_the_planner_asks_for_may_be_stated():
+    assert {name for name in USUAL if not name.startswith("_")} <= COST_KEYS
+    assert {name for name in USUAL if name.startswith("_")} == {
+        f"_{key.split('_')[-1]}" for key in COST_KEYS if key not in USUAL
+    }
     kinds = [kind for kind in OPS.values() if kind.kernel]
     asked = {f"{kind.kernel}_element" for kind in kinds} | {
         "call",
