@@ -33,6 +33,7 @@ from mmcc.ops.window import Window
 
 VECTOR = 16  # values of a vector
 BLOCK = 4  # filters or channels of a block
+SHARED_REST = 8  # values beyond whole vectors that most networks have, if any
 LANES = 8  # taps of a depthwise window that one gathering load brings
 PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAP_LIMIT = 25  # taps of a window whose addresses may be listed on the stack
@@ -60,7 +61,11 @@ class Block:
     def fields(self, op: ConvInt8 | DenseInt8) -> Fields:
         left = dict(self.filters.epilogue.fields).get("left", 0)
         more: Fields = (("left", left),) if left else ()
-        return (("y_zero", op.y_zero), ("low", op.low), ("high", op.high), *more)
+        return (("y_zero", op.y_zero), *more)
+
+    @staticmethod
+    def limits(op: ConvInt8 | DenseInt8) -> Fields:
+        return (("low", op.low), ("high", op.high))
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -148,7 +153,9 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
     vectors, block_bytes = values // VECTOR, BLOCK * (form.runs * values + 9)
     rest = values % VECTOR
     loop = min(vectors, 1 if vectors % 2 or form.joined % 2 else 2)
-    loop = 1 if form.name == "point" and rest else loop  # which may be shared by any number of vectors
+    turns, made_for = vectors // max(loop, 1), rest
+    if form.name == "point" and (rest or loop == 1):  # any number of vectors and perhaps a rest, in one kernel
+        loop, made_for, turns = 1, rest or SHARED_REST, 2 * vectors - 2 + (rest > 0)
     joined: Fields = (("joined", form.joined // loop if form.joined else 0),) if form.name == "window" else ()
     return KernelUse(
         "mve_conv_int8",
@@ -161,17 +168,18 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
             ("few", count < BLOCK),
             ("ragged", count > BLOCK and count % BLOCK > 0),
             ("loop", loop),
-            ("rest", rest),
+            ("rest", made_for),
             ("pairs", site.output.geometry[1] > 1),
         ),
         (
             *views(site),
             ("stream", site.keep("stream", filter_stream(block, w))),
             *block.fields(op),
+            *block.limits(op),
             *((("filters", count),) if count % BLOCK else ()),
             *((("blocks", count // BLOCK),) if count >= BLOCK else ()),
             *((("block_bytes", block_bytes),) if count > BLOCK and count % BLOCK else ()),
-            ("turns", vectors // max(loop, 1)),
+            ("turns", turns),
             *joined,
             *fields,
         ),
@@ -262,7 +270,7 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
         return None
     padded = reaches_outside(site, window)
     inner = inner_columns(window, site.inputs[0].shape[1], site.output.shape[1])
-    small = (kh, kw) == (3, 3)
+    small, full = (kh, kw) == (3, 3), (op.low, op.high) == (-128, 127)
     stream = site.keep("stream", _stream(block, odd[0] * kw + odd[1], small=small))
     lanes = _lanes(window, odd)
     size: Fields = (("vectors", kh * kw // LANES), ("kernel_rows", kh), ("kernel_cols", kw))
@@ -270,7 +278,7 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
         "mve_depthwise_int8",
         (
             *block.options,
-            ("full", (op.low, op.high) == (-128, 127)),
+            ("full", full),
             ("side", 3 if small else max(SIDE, kh)),
             ("vectors", 1 if small else WIDEST // LANES),
             ("odd", odd if small else ()),
@@ -283,6 +291,7 @@ def _depthwise(op: ConvInt8, site: Site, block: Block) -> KernelUse | None:
             *views(site),
             ("stream", stream),
             *block.fields(op),
+            *(() if full else block.limits(op)),
             *window_fields(site, window),
             *((("channels", op.groups),) if op.groups % BLOCK else ()),
             ("blocks", op.groups // BLOCK),
