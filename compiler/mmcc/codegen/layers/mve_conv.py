@@ -154,7 +154,7 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
     rest = values % VECTOR
     loop = min(vectors, 1 if vectors % 2 or form.joined % 2 else 2)
     turns, made_for = vectors // max(loop, 1), rest
-    if form.name == "point" and (rest or loop == 1):  # any number of vectors and perhaps a rest, in one kernel
+    if form.name == "point" and (rest or loop == 1):  # one kernel for any number of vectors
         loop, made_for, turns = 1, rest or SHARED_REST, 2 * vectors - 2 + (rest > 0)
     joined: Fields = (("joined", form.joined // loop if form.joined else 0),) if form.name == "window" else ()
     return KernelUse(
