@@ -194,12 +194,13 @@ def c_files(page: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The digits as the pages compile them: plain, by rows, weights in a file, and a second model."""
+    """The digits as the pages compile them: plain, by rows, weights in a file that is linked or read."""
     folder = tmp_path_factory.mktemp("docs")
     model = DIGITS / "digits_int8.onnx"
     compile_model(model, folder / "digits_c", CompileOptions(name="digits"))
     compile_model(model, folder / "digits_rows_c", CompileOptions(name="digits", io="rows"))
     compile_model(model, folder / "digits_bin_c", CompileOptions(name="digits", weights="bin"))
+    compile_model(model, folder / "digits_staged_c", CompileOptions(name="digits", weights="staged"))
     return folder
 
 
@@ -241,6 +242,33 @@ void show_error(const char *text)
 """
 
 
+DEVICE = """
+#include <string.h>
+bool device_begin(void *to, uint32_t offset, uint32_t bytes);
+bool device_finish(void);
+static void *where;
+static uint32_t from, size;
+bool device_begin(void *to, uint32_t offset, uint32_t bytes)
+{
+    where = to;
+    from = offset;
+    size = bytes;
+    memset(to, 0xA5, bytes);
+    return where != NULL;
+}
+bool device_finish(void)
+{
+    FILE *file = fopen("PATH", "rb");
+    const bool there = file != NULL && fseek(file, (long)from, SEEK_SET) == 0;
+    const bool done = there && fread(where, 1, size, file) == size;
+    if (file != NULL) {
+        fclose(file);
+    }
+    return done;
+}
+"""
+
+
 def run_on_digits(program: Path, count: int = 40) -> int:
     """How many of the first test digits a program reads rightly: images on stdin, one line each."""
     data = np.load(DIGITS / "test_data.npz")
@@ -263,6 +291,16 @@ def test_the_main_program_of_the_firmware_page_classifies_digits(packages: Path,
 def test_the_row_callbacks_of_the_firmware_page_classify_digits(packages: Path, tmp_path: Path) -> None:
     text = c_files(DOCS / "firmware.md")["main_rows.c"]
     program = build(tmp_path, packages / "digits_rows_c", {"main_rows.c": text, "board.c": BOARD})
+    assert run_on_digits(program) >= 38
+
+
+@needs_gcc
+def test_the_staged_weights_of_the_firmware_page_classify_digits(packages: Path, tmp_path: Path) -> None:
+    """The device is a file; what is begun is there only when it is waited for."""
+    folder = packages / "digits_staged_c"
+    board = BOARD + DEVICE.replace("PATH", str(folder / "digits_weights.bin"))
+    text = c_files(DOCS / "firmware.md")["main_staged.c"]
+    program = build(tmp_path, folder, {"main_staged.c": text, "board.c": board})
     assert run_on_digits(program) >= 38
 
 

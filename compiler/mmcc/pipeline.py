@@ -24,7 +24,7 @@ from mmcc.codegen.names import identifier, is_identifier
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.staging import staging
 from mmcc.codegen.traits import pixels_at_once
-from mmcc.errors import CompileError, Exit, printable
+from mmcc.errors import CompileError, Exit
 from mmcc.frontend import import_model
 from mmcc.host import HostModel, build_shared
 from mmcc.ir.graph import Graph
@@ -245,15 +245,6 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
 def _staging(options: CompileOptions, graph: Graph, target: Target) -> Staging | None:
     if options.weights != "staged":
         return None
-    for k, port in enumerate(graph.outputs):
-        if port.tensor in graph.constants:
-            raise CompileError(
-                "MM010",
-                f"output {k}, {printable(port.onnx_name)}, is the same for every input: it is read from the "
-                "weights, which --weights staged leaves in slow memory",
-                exit=Exit.USAGE,
-                hint="take the output out of the model, or leave out --weights staged",
-            )
     most = options.ram or max(2 * max(t.bytes for t in graph.tensors.values()), 64 * 1024)
     return staging(graph, target, most)
 

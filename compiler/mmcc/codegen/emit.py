@@ -117,6 +117,7 @@ class Package:
 def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -> Package:
     """All files of the package but the reports and the self-test."""
     ports_in_weights = _constant_ports(graph)
+    assert not (program.staged and ports_in_weights), "an output of a model is not in its weights"
     weights = _staged(program) if program.staged else lay_out(program.nodes, ports_in_weights.values())
     ports = _ports(graph, program, weights, ports_in_weights)
     memories = _memories(program, ports)
