@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
-from mmcc.planner.fuse import Builder, Placed
+from mmcc.planner.builder import Builder, Placed
 from mmcc.planner.placement import place
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.solve import best_layout

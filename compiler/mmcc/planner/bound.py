@@ -58,6 +58,15 @@ def layout_bound(
     return -(-bound // request.align) * request.align
 
 
+def trivial_bound(graph: Graph, request: PlanRequest) -> int:
+    """Bytes of all inputs, or of all outputs, whichever is more: they are all there at once."""
+    external = request.external(graph) | graph.constants.keys()
+    return max(
+        sum(graph.tensors[name].bytes for name in names if name not in external)
+        for names in (graph.input_names, graph.output_names)
+    )
+
+
 def _moves(graph: Graph, index: int) -> bool:
     return isinstance(graph.nodes[index].op, Reshape | Slice | Transpose | Concat)
 

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from mmcc.planner.builder import Builder
 from mmcc.planner.cpsat_joint import Choice, select
 from mmcc.planner.model import bits
 from mmcc.planner.placement import Item
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.space import Candidate, Space
-
-if TYPE_CHECKING:
-    from mmcc.planner.fuse import Table
+from mmcc.planner.table import Table
 
 MOST_CHOICES = 600  # more make a model that is not solved in the time there is
 
@@ -89,8 +86,6 @@ def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, i
 
 def _local(space: Space, path: tuple[Candidate, ...], offsets: tuple[tuple[int, ...], ...]) -> dict[str, int]:
     """Offsets of rings and scratch by buffer name."""
-    from mmcc.planner.fuse import Builder
-
     found: dict[str, int] = {}
     for candidate, names, places in zip(path, Builder(space, path).names(), offsets, strict=True):
         footprint = space.footprint(candidate)
