@@ -190,6 +190,11 @@ class Footprint:
                 touched |= 1 << root
         return touched & ~self.crossing & ~self._dying & ~self._born
 
+    @property
+    def held(self) -> int:
+        """Roots that have bytes at some time while the group runs."""
+        return self.crossing | self._dying | self._born | self.inside
+
     @cached_property
     def merged(self) -> dict[int, int]:
         """Roots inside that lie in the output of their reader."""

@@ -8,7 +8,7 @@ the bound do candidates and offsets go into one model for the solver.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
 
@@ -17,7 +17,7 @@ from mmcc.ir.plan import Plan
 from mmcc.planner.bound import trivial_bound
 from mmcc.planner.builder import Builder, Placed
 from mmcc.planner.layout import Operand, make_layout
-from mmcc.planner.model import make_model
+from mmcc.planner.model import bits, make_model
 from mmcc.planner.order import best_order
 from mmcc.planner.overlap import distances
 from mmcc.planner.placement import Placement, place
@@ -31,7 +31,7 @@ from mmcc.planner.walk import nest_of
 
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
-FEW_JOINS = 3  # up to this many joins, every choice of which to copy whole is tried
+UNITS_TRIED = 1_000  # other layouts are tried until their tables have so many units together
 SOME_LAYOUTS = 4  # that many are looked at where it takes many levels to know what one needs
 CLOSE = 64  # a level that can be met is searched for up to one part in so many
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
@@ -66,8 +66,14 @@ class _Search:
     def __init__(self, graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan | None) -> None:
         """`alone` is the plan in which every node is a group of its own, if that is known."""
         self._graph, self._request, self._alone = graph, request, alone
-        self._layouts = (chosen.choice, *other_layouts(graph, request, chosen.choice))
-        self._every_layout = len(choices_of(graph, request.external(graph))) <= FEW_OPERANDS
+        self._distance = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+        self._operands = choices_of(graph, request.external(graph))
+        self._every_layout = len(self._operands) <= FEW_OPERANDS
+        copies = _subsets(self._operands) if self._every_layout else iter((frozenset[Operand](),))
+        self._choices = {chosen.choice.layout.in_place: chosen.choice}
+        for copied in copies:
+            self._choice(copied)
+        self._layouts = tuple(self._choices.values())
         self._macs = request.recompute * sum(nest_of(graph, node).macs for node in graph.nodes)
 
         self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried
@@ -77,23 +83,33 @@ class _Search:
         limit = self._request.limit
         if limit is not None:
             for choice in self._layouts:
-                table = self._table(choice, limit)
-                path = table.cheapest(limit, self._macs)
-                placed = self._within(table, limit) if path else None
-                if placed is not None:
-                    return Builder(table.space, placed.path).plan(
-                        placed, self._known(table.least(self._macs))
-                    )
+                found = self._cheapest(choice, limit)
+                if found is not None:
+                    return found
         table, least = self._least()
+        if limit is not None and least <= limit:
+            choice = self._choices[table.space.layout.in_place]
+            found = None if choice in self._layouts else self._cheapest(choice, limit)
+            if found is not None:
+                return found
         placed, proved = self._place_least(table, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
-        bound = proved if len(self._layouts) == 1 else self._known(least)
+        bound = proved if not self._operands else self._known(least)
         if self._missed is not None:
             bound = min(bound, self._known(self._missed + 1))
         peak = self._most()
         if self._alone is not None and placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
         return Builder(table.space, placed.path).plan(placed, bound)
+
+    def _cheapest(self, choice: LayoutChoice, limit: int) -> Plan | None:
+        """The plan of least cost within the limit for one layout, if one is found."""
+        table = self._table(choice, limit)
+        path = table.cheapest(limit, self._macs)
+        placed = self._within(table, limit) if path else None
+        if placed is None:
+            return None
+        return Builder(table.space, placed.path).plan(placed, self._known(table.least(self._macs)))
 
     def _most(self) -> int:
         """Bytes that are enough."""
@@ -119,16 +135,56 @@ class _Search:
         """The layout with the least bound; the table of its groups."""
         if self._request.staging is not None and self._request.limit is not None:
             return self._least_level()
-        best: tuple[Table, int] | None = None
-        for choice in self._layouts:
-            most = self._most() if best is None else best[1] - 1
-            table = self._table(choice, most)
-            if table.possible:
-                bound = table.least(self._macs)
-                if best is None or bound < best[1]:
-                    best = table, bound
-        assert best is not None, "the plan without groups is among the candidates"
-        return best
+        table = self._table(self._layouts[0], self._most())
+        assert table.possible, "the plan without groups is among the candidates"
+        best = table, table.least(self._macs)
+        for choice in self._layouts[1:]:
+            best = self._better(choice, best)
+        return best if self._every_layout else self._descend(*best)
+
+    def _better(self, choice: LayoutChoice, best: tuple[Table, int]) -> tuple[Table, int]:
+        """The table of a layout with its bound, if that is less than the best; else the best."""
+        table = self._table(choice, best[1] - 1)
+        bound = table.least(self._macs)
+        return (table, bound) if bound < best[1] else best
+
+    def _descend(self, table: Table, bound: int) -> tuple[Table, int]:
+        """Take the change to the layout that helps most, until none does or enough were tried.
+
+        Only joins that the largest group touches can make it smaller.
+        """
+        left, best = UNITS_TRIED, (table, bound)
+        while True:
+            for copied in self._flips(table, bound):
+                known = len(self._choices)
+                choice = self._choice(copied)
+                if len(self._choices) > known and left > 0:
+                    left -= len(choice.model.units)
+                    best = self._better(choice, best)
+            if best[1] == bound:
+                return best
+            table, bound = best
+
+    def _flips(self, table: Table, bound: int) -> Iterator[frozenset[Operand]]:
+        """What to copy instead: one operand, or all, of a join that the largest group touches changed."""
+        layout, space = table.space.layout, table.space
+        copied = frozenset(self._operands) - layout.in_place
+        largest = max(table.cheapest(bound, self._macs), key=lambda c: c.least)
+        held = {space.model.roots[k].name for k in bits(space.footprint(largest).held)}
+        for join in dict.fromkeys(node for node, _ in self._operands):
+            node = self._graph.nodes[join]
+            if any(layout.views[n].root in held for n in (node.output, *self._graph.activations(node))):
+                mine = frozenset(o for o in self._operands if o[0] == join)
+                yield from (copied ^ {operand} for operand in sorted(mine))
+                yield from (copied - mine, copied | mine)
+
+    def _choice(self, copied: frozenset[Operand]) -> LayoutChoice:
+        """The layout that copies those operands, made once."""
+        layout = make_layout(self._graph, self._request.external(self._graph), copied)
+        if layout.in_place not in self._choices:
+            model = make_model(self._graph, layout, self._request, self._distance)
+            self._choices[layout.in_place] = LayoutChoice(layout, model, best_order(model))
+        return self._choices[layout.in_place]
 
     def _least_level(self) -> tuple[Table, int]:
         """The same where constants may be read again: which groups there are depends on how much they may
@@ -216,32 +272,6 @@ class _Search:
         return made, max(bound, min(proved, made.placement.peak))
 
 
-def other_layouts(graph: Graph, request: PlanRequest, first: LayoutChoice) -> Iterator[LayoutChoice]:
-    """Layouts worth a try beside the one that is best when every node runs alone.
-
-    All of them, if there are few operands that could be copied or not; else everything in place, and for
-    each of a few joins whether it copies all its operands or none.
-    """
-    external = request.external(graph)
-    operands = choices_of(graph, external)
-    joins = list(dict.fromkeys(node for node, _ in operands))
-    if len(operands) <= FEW_OPERANDS:
-        copies = _subsets([frozenset((operand,)) for operand in operands])
-    elif len(joins) <= FEW_JOINS:
-        copies = _subsets([frozenset(o for o in operands if o[0] == join) for join in joins])
-    else:
-        copies = iter((frozenset[Operand](),))
-    distance = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
-    seen = {first.layout.in_place}
-    for copied in copies:
-        layout = make_layout(graph, external, copied)
-        if layout.in_place not in seen:
-            seen.add(layout.in_place)
-            model = make_model(graph, layout, request, distance)
-            yield LayoutChoice(layout, model, best_order(model))
-
-
-def _subsets(parts: list[frozenset[Operand]]) -> Iterator[frozenset[Operand]]:
-    for count in range(len(parts) + 1):
-        for some in combinations(parts, count):
-            yield frozenset[Operand]().union(*some)
+def _subsets(operands: Sequence[Operand]) -> Iterator[frozenset[Operand]]:
+    for count in range(len(operands) + 1):
+        yield from map(frozenset, combinations(operands, count))
