@@ -63,7 +63,7 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
         ("block_weights", BLOCK * w[0].size),
         ("joined", joined),
     )
-    bounds = (("rows", row_bound(kh)), ("taps", row_bound(kh) * row_bound(kw)))
+    bounds = (("rows", kh if patch else row_bound(kh)), ("taps", row_bound(kh) * row_bound(kw)))
     return KernelUse("simd_conv_float", (option, ("point", point), ("patch", patch), *bounds), fields)
 
 
