@@ -15,7 +15,18 @@ pytestmark = pytest.mark.quick
 # lowest first; a package stands for all its modules
 LAYERS = [
     *("errors", "sizes", "resources", "ir", "ops", "interpret", "frontend", "passes", "target", "toolchain"),
-    *("planner", "codegen", "host", "qemu", "package", "report", "pipeline", "checking", "analysis"),
+    *(
+        "planner",
+        "codegen",
+        "host",
+        "qemu",
+        "package",
+        "output_folder",
+        "report",
+        "pipeline",
+        "checking",
+        "analysis",
+    ),
     *("samples", "oracle", "compare", "verifying", "benchmark", "api", "cli"),
 ]
 ONLY_IN = {

@@ -174,6 +174,23 @@ def test_every_operator_by_blocks(tmp_path: Path) -> None:
 
 
 @pytest.mark.quick
+def test_blocks_that_are_packed_for_different_kernels(tmp_path: Path) -> None:
+    """Whether a sum fits the cheap form depends on the numbers: here it does in some blocks only."""
+    b = Build("kinds")
+    graph = filled(b.graph(b.conv(b.input(6, 6, 12), 80, 3)), 4)
+    each = staging(graph, HOST, 1 << 20).ways[0][0].channels
+    odd = np.arange(80) // each % 2
+    graph.constants[graph.nodes[0].inputs[4]] = np.where(odd, 31, 38).astype(np.int8)
+    way = staging(graph, HOST, 1 << 20).ways[0][0]
+    plan = best_plan(graph, replace(request(graph), staging=Staging({0: (way,)}), fuse=False))
+    (node,) = lower(graph, plan, NAME, HOST).nodes
+    assert set(node.kinds) == {0, 1}
+    assert node.kinds[0] != node.kinds[1]
+    expected = run(graph, replace(plan, staged={}), tmp_path / "whole")
+    assert run_staged(graph, plan, tmp_path / "blocks") == (expected, way.total)
+
+
+@pytest.mark.quick
 def test_which_outputs_can_be_made_in_parts() -> None:
     b = Build("axes")
     x = b.input(6, 6, 8, dtype=DType.F32)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Any
 
 from mmcc.codegen.kernel import Kernel, render, render_kernel
@@ -357,7 +358,7 @@ def _node_text(
 ) -> NodeText:
     values = dict(use.fields)
     members = tuple((name, _initializer(values[name], weights, prefix)) for _, name in kernel.fields)
-    which = ", the last block of its weights" if use is node.rest else ""
+    which = ", some blocks of its weights" if use is not node.use else ""
     return NodeText(label, kernel.struct, f"{node.index}: {node.op}: {node.comment}{which}", members)
 
 
@@ -475,7 +476,7 @@ class _Body:
         return f"if (!{self.prefix}_{call}) {{ return MMCC_ERROR_WEIGHTS; }}"
 
     def _by_blocks(self, statement: ByBlocks) -> list[str]:
-        """A loop over blocks, and a call for the last if it is smaller than the others."""
+        """A loop over blocks, a new one where the next are packed for another kernel."""
         call = statement.call
         node = self.nodes[call.node]
         blocks = node.blocks
@@ -493,13 +494,21 @@ class _Body:
 
         if blocks.count == 1:
             return [self._take(call.node, "0", statement.following), self._call(call)]
-        full = blocks.count - (1 if node.rest else 0)
-        lines = [
-            f"for (int32_t {name} = 0; {name} < {full}; ++{name}) {{",
-            *(f"    {line}" for line in use(node.label, name)),
-            "}",
-        ]
-        return [*lines, *(use(f"{node.label}_rest", str(full)) if node.rest else [])]
+        lines: list[str] = []
+        first = 0
+        for kind, some in groupby(node.kinds):
+            end = first + len(list(some))
+            label = node.uses[kind][0]
+            if end == first + 1:
+                lines += use(label, str(first))
+            else:
+                lines += [
+                    f"for (int32_t {name} = {first}; {name} < {end}; ++{name}) {{",
+                    *(f"    {line}" for line in use(label, name)),
+                    "}",
+                ]
+            first = end
+        return lines
 
     def _step(self, step: Step) -> list[str]:
         upper = self.prefix.upper()

@@ -14,11 +14,11 @@ from mmcc.codegen.layers import (
 from mmcc.codegen.layers.accumulate import accumulate
 from mmcc.codegen.loops import group_body
 from mmcc.codegen.names import escape
-from mmcc.codegen.staging import SLICE, lay_out_block, part
+from mmcc.codegen.staging import SLICE, block_uses, kernels_of, lay_out_block
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Group, Plan, Staged
-from mmcc.ir.program import KernelUse, Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.program import Program, ProgramNode, StagedBlocks, Step, View
 from mmcc.planner.request import EXTERNAL
 from mmcc.target import Target
 
@@ -91,15 +91,12 @@ def _program_node(graph: Graph, plan: Plan, index: int, target: Target) -> Progr
 def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Staged) -> ProgramNode:
     """A node whose constants come in blocks; the output of a block begins where memory "slice" does."""
     node, blocks = graph.nodes[index], staged.blocks
-    whole, rest = site, None
+    others, kinds = (), (0,)
     if blocks.count > 1:
         sliced = replace(site, output=replace(site.output, view=replace(site.output.where(), memory=SLICE)))
-        channels, begin = graph.tensors[node.output].shape[-1], (blocks.count - 1) * blocks.channels
-        whole = part(graph, index, sliced, 0, blocks.channels)
-        if channels - begin != blocks.channels:
-            last = part(graph, index, replace(sliced, label=f"{site.label}_rest"), begin, channels)
-            rest = kernel_use(node.op, last)
-    use = kernel_use(node.op, whole)
+        (use, *others), kinds = kernels_of(graph, index, sliced, blocks)
+    else:
+        use = kernel_use(node.op, site)
     if index in plan.accumulators:
         place = plan.places[plan.accumulators[index]]
         use = accumulate(node.op, site, View(place.tier, place.offset, 0, 0, 1))
@@ -108,34 +105,22 @@ def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Stage
     memory = site.output.where().memory
     offset = sum(s.blocks.total for k, s in plan.staged.items() if k < index)
     found = StagedBlocks(offset, blocks.bytes, blocks.last, blocks.count, places, memory, step)
-    return ProgramNode(index, site.label, str(node.op), _describe(graph, node), node.where, use, found, rest)
+    text = _describe(graph, node)
+    return ProgramNode(index, site.label, str(node.op), text, node.where, use, found, tuple(others), kinds)
 
 
 def weights_file(graph: Graph, plan: Plan, target: Target) -> Iterator[bytes]:
     """The file of weights of a model whose constants are staged, block by block."""
     for index in sorted(plan.staged):
         blocks = plan.staged[index].blocks
-        node = _program_node(graph, plan, index, target)
-        site = _site(graph, plan, index, target)
-        channels = graph.tensors[graph.nodes[index].output].shape[-1] if blocks.count > 1 else 0
-        for k in range(blocks.count):
-            begin, end = k * blocks.channels, min((k + 1) * blocks.channels, channels)
-            use = node.use
-            if blocks.count > 1:
-                use = kernel_use(graph.nodes[index].op, part(graph, index, site, begin, end))
-            first = node.rest if node.rest and k == blocks.count - 1 else node.use
-            assert _alike(use, first), f"blocks of node {index} are not for one kernel"
+        uses = iter((_program_node(graph, plan, index, target).use,))
+        if blocks.count > 1:
+            uses = block_uses(graph, index, _site(graph, plan, index, target), blocks.channels)
+        for k, use in enumerate(uses):
+            room = blocks.last if k == blocks.count - 1 else blocks.bytes
             raw = lay_out_block(use).to_bytes()
-            assert len(raw) == (blocks.last if k == blocks.count - 1 else blocks.bytes), f"node {index}"
-            yield raw
-
-
-def _alike(use: KernelUse, other: KernelUse) -> bool:
-    """True if two blocks differ in their constants and views only."""
-    if (use.template, use.options) != (other.template, other.options):
-        return False
-    numbers = [[field for _, field in u.fields if isinstance(field, int | float)] for u in (use, other)]
-    return numbers[0] == numbers[1]
+            assert len(raw) <= room, f"block {k} of node {index} has {len(raw)} bytes, not {room}"
+            yield raw.ljust(room, b"\0")
 
 
 def _describe(graph: Graph, node: Node) -> str:

@@ -6,7 +6,7 @@ channels. Which operands have an axis of output channels is asked of the op's lo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -132,21 +132,61 @@ def _cuts(graph: Graph, index: int, target: Target, most: int) -> Iterator[Block
     raw = sum(graph.constants[name].nbytes for name in node.inputs if name in graph.constants)
     some, parts = FEWEST, channel_axes(graph, index) is not None
     while parts and some < channels:
-        size = _block_bytes(graph, index, part(graph, index, site, 0, some))
-        if size > most and some > FEWEST:
+        ends = _looked_at(graph, index, some)
+        sizes = [lay_out_block(use).size for use in block_uses(graph, index, site, some, ends)]
+        if max(sizes) > most and some > FEWEST:
             return
-        rest = channels % some
-        last = _block_bytes(graph, index, part(graph, index, site, 0, rest)) if rest else size
-        yield Blocks(some, -(-channels // some), size, last)
+        yield Blocks(some, -(-channels // some), max(sizes), sizes[-1])
         some *= 2
     if raw <= most or some == FEWEST:
-        size = _block_bytes(graph, index, site)
+        size = lay_out_block(kernel_use(node.op, site)).size
         if size:
             yield Blocks(channels, 1, size, size)
 
 
-def _block_bytes(graph: Graph, index: int, site: Site) -> int:
-    return lay_out_block(kernel_use(graph.nodes[index].op, site)).size
+def block_uses(
+    graph: Graph, index: int, site: Site, channels: int, which: Sequence[int] | None = None
+) -> Iterator[KernelUse]:
+    """The kernel of each block of so many channels of a node, or of some blocks."""
+    every = graph.tensors[graph.nodes[index].output].shape[-1]
+    for k in range(-(-every // channels)) if which is None else which:
+        sliced = part(graph, index, site, k * channels, min((k + 1) * channels, every))
+        yield kernel_use(graph.nodes[index].op, sliced)
+
+
+def _looked_at(graph: Graph, index: int, channels: int) -> Sequence[int]:
+    """Blocks that may be packed in other ways: of floats, which are only moved, the first and the last."""
+    every = range(-(-graph.tensors[graph.nodes[index].output].shape[-1] // channels))
+    floats = all(
+        graph.tensors[name].dtype.is_float for name in graph.nodes[index].inputs if name in graph.constants
+    )
+    return sorted({every[0], every[-1]}) if floats else every
+
+
+def kernels_of(
+    graph: Graph, index: int, site: Site, blocks: Blocks
+) -> tuple[list[KernelUse], tuple[int, ...]]:
+    """The different kernels that a node's blocks are packed for, and for each block which one it is."""
+    looked_at = _looked_at(graph, index, blocks.channels)
+    kinds: dict[object, int] = {}
+    uses: list[KernelUse] = []
+    found: dict[int, int] = {}
+    for k, use in zip(looked_at, block_uses(graph, index, site, blocks.channels, looked_at), strict=True):
+        numbers = tuple(value for _, value in use.fields if isinstance(value, int | float))
+        kind = kinds.setdefault((use.template, use.options, numbers), len(kinds))
+        found[k] = kind
+        if kind == len(uses):
+            uses.append(_labelled(use, kind) if kind else use)
+    return uses, tuple(found.get(k, 0) for k in range(blocks.count))
+
+
+def _labelled(use: KernelUse, kind: int) -> KernelUse:
+    """The same with names of constants of its own: they lie elsewhere in a block."""
+    fields = tuple(
+        (name, replace(value, name=f"{value.name}_{kind}") if isinstance(value, Constant) else value)
+        for name, value in use.fields
+    )
+    return replace(use, fields=fields)
 
 
 def _planning_site(graph: Graph, index: int, target: Target) -> Site:

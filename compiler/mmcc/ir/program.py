@@ -183,7 +183,8 @@ class StagedBlocks:
 class ProgramNode:
     """What the C file says about one node: `index` in the graph, and the label its constants carry.
 
-    Where constants come in blocks, `use` is for each but the last, which may have fewer channels: `rest`.
+    Where constants come in blocks, `kinds` says for each which kernel it is packed for: 0 is `use`, then come
+    the `others` (the last block may have fewer channels; what form is exact may depend on the constants).
     """
 
     index: int
@@ -193,12 +194,14 @@ class ProgramNode:
     where: tuple[Where, ...]
     use: KernelUse
     blocks: StagedBlocks | None = None
-    rest: KernelUse | None = None
+    others: tuple[KernelUse, ...] = ()
+    kinds: tuple[int, ...] = ()
 
     @property
     def uses(self) -> tuple[tuple[str, KernelUse], ...]:
         """The constant structs that the node needs, by label."""
-        return ((self.label, self.use), *([(f"{self.label}_rest", self.rest)] if self.rest else []))
+        others = ((f"{self.label}_{kind}", use) for kind, use in enumerate(self.others, 1))
+        return ((self.label, self.use), *others)
 
 
 @dataclass(frozen=True, slots=True)
