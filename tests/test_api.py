@@ -6,7 +6,9 @@ from pathlib import Path
 
 import mmcc
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 
@@ -40,3 +42,34 @@ def test_errors_carry_their_exit_code(tmp_path):
     assert int(caught.value.exit) == 5
     with pytest.raises(mmcc.CompileError, match="is not a size"):
         mmcc.compile_model(DIGITS / "digits_int8.onnx", tmp_path / "x", ram="lots")
+
+
+def moved_bytes(path: Path, op: str, shape: tuple[int, ...], **attributes: object) -> None:
+    """A model of one operator that moves uint8, which nothing in it dequantizes."""
+    inputs = [helper.make_tensor_value_info("x", TensorProto.UINT8, (1, 3, 8, 8))]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.UINT8, shape)]
+    graph = helper.make_graph([helper.make_node(op, ["x"], ["y"], **attributes)], "g", inputs, outputs)
+    opset = [helper.make_opsetid("", 17)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), path)
+
+
+def test_a_package_compiled_again_is_loaded_anew(tmp_path):
+    """The second library has the path of the first, which this process still has; and uint8 means itself."""
+    model, x = tmp_path / "m.onnx", np.arange(192, dtype=np.uint8).reshape(1, 3, 8, 8)
+    moved_bytes(model, "MaxPool", (1, 3, 4, 4), kernel_shape=[2, 2], strides=[2, 2])
+    (y,) = mmcc.compile_model(model, tmp_path / "out").run([x])
+    np.testing.assert_array_equal(y, x.reshape(1, 3, 4, 2, 4, 2).max((3, 5)))
+    moved_bytes(model, "Transpose", (1, 8, 8, 3), perm=[0, 2, 3, 1])
+    (y,) = mmcc.compile_model(model, tmp_path / "out").run([x])
+    np.testing.assert_array_equal(y, x.transpose(0, 2, 3, 1))
+
+
+def test_a_model_that_the_oracle_cannot_load(tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError("Unsupported model IR version: 14,\n max supported IR version: 13")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", refuse)
+    moved_bytes(tmp_path / "m.onnx", "Transpose", (1, 8, 8, 3), perm=[0, 2, 3, 1])
+    mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "out")
+    with pytest.raises(mmcc.CompileError, match="cannot load the model: Unsupported model IR version: 14"):
+        mmcc.verify(tmp_path / "out")

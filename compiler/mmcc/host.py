@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,10 @@ class HostModel:
 
         self._ffi = FFI()
         self._ffi.cdef(CDEF)
-        self._lib: Any = self._ffi.dlopen(str(library))
+        with tempfile.TemporaryDirectory(prefix="mmcc-") as folder:
+            # under a name of its own: what was loaded from the same path before would be taken for this
+            own = shutil.copy(library, folder)
+            self._lib: Any = self._ffi.dlopen(str(own))
         self._dtypes = tuple(dtypes)
         self._callback: Any = None
         self._failure: Exception | None = None

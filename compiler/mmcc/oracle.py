@@ -8,7 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mmcc.errors import CompileError, Exit
+from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.expose import with_outputs
 
 
@@ -32,9 +32,22 @@ class Oracle:
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
         source = with_outputs(model, values)
-        self._session: Any = ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        self._session: Any = self._load(ort, source, options)
         self._values = list(values)
         self._inputs = [value.name for value in self._session.get_inputs()]
+
+    @staticmethod
+    def _load(ort: Any, source: Any, options: Any) -> Any:
+        try:
+            return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its classes of errors are not public
+            reason = printable(" ".join(str(error).split()), 400)
+            raise CompileError(
+                "MM806",
+                f"ONNX Runtime {ort.__version__} cannot load the model: {reason}",
+                exit=Exit.TOOL_MISSING,
+                hint="another version of onnxruntime, or give --expected outputs.npz",
+            ) from error
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The values for one sample."""

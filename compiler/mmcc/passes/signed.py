@@ -16,6 +16,8 @@ from mmcc.ops.reduce import ArgMax
 from mmcc.passes.draft import Draft
 from mmcc.passes.move_quantize import only_moves
 
+THEMSELVES = Quant(1.0, -128)  # what uint8 means less 128, as long as no Dequantize says another thing
+
 
 def make_signed(graph: Graph) -> Graph:
     """Give every uint8 tensor an int8 twin and let all that can read the twin do so.
@@ -27,7 +29,8 @@ def make_signed(graph: Graph) -> Graph:
     twins: dict[str, str] = {}
     for port in graph.inputs:
         if graph.tensors[port.tensor].dtype is DType.U8:
-            twins[port.tensor] = draft.add(FlipSign(), (port.tensor,), f"{port.tensor}_signed", ())
+            name = f"{port.tensor}_signed"
+            twins[port.tensor] = draft.add(FlipSign(), (port.tensor,), name, (), THEMSELVES)
             draft.stands_for(twins[port.tensor], port.tensor)
     for name, data in graph.constants.items():
         if data.dtype == np.uint8:
