@@ -44,6 +44,16 @@ def test_errors_carry_their_exit_code(tmp_path):
         mmcc.compile_model(DIGITS / "digits_int8.onnx", tmp_path / "x", ram="lots")
 
 
+def test_options_are_checked_as_on_the_command_line(tmp_path):
+    model = DIGITS / "digits_int8.onnx"
+    for options in ({"io": "nope"}, {"weights": "x"}, {"ram": -1}, {"flash": -5}):
+        with pytest.raises(mmcc.CompileError) as caught:
+            mmcc.compile_model(model, tmp_path / "x", **options)
+        assert int(caught.value.exit) == 2
+    least = mmcc.compile_model(model, tmp_path / "min", ram="min")
+    assert len(least.plan.groups) < len(least.graph.nodes) - len(least.plan.aliases)
+
+
 def moved_bytes(path: Path, op: str, shape: tuple[int, ...], **attributes: object) -> None:
     """A model of one operator that moves uint8, which nothing in it dequantizes."""
     inputs = [helper.make_tensor_value_info("x", TensorProto.UINT8, (1, 3, 8, 8))]

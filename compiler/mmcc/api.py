@@ -28,13 +28,20 @@ def compile_model(
 ) -> CompileResult:
     """Compile an ONNX file into the folder `out`.
 
-    `ram` and `flash` are limits in bytes, or texts such as "256K"; 0 is none. Other options are the fields of
+    `ram` and `flash` are limits in bytes, or texts such as "256K"; 0 is none; `ram="min"` asks for as little
+    as can be. Other options are the fields of
     `mmcc.pipeline.CompileOptions`: name, io, weights, time_limit, float_io, stack, dump. The result has
     `.report` (the content of report.json), `.files` (paths by name) and `.run(arrays)` (one inference on
     this machine: arrays in, arrays out, in the model's own shapes and types). Raises CompileError.
     """
+    least = isinstance(ram, str) and ram.strip().lower() == "min"
     given = CompileOptions(
-        target=target, ram=_bytes(ram, "ram"), flash=_bytes(flash, "flash"), dims=dict(dims or {}), **options
+        target=target,
+        ram=0 if least else _bytes(ram, "ram"),
+        least_ram=least,
+        flash=_bytes(flash, "flash"),
+        dims=dict(dims or {}),
+        **options,
     )
     return _compile(model, out, given)
 

@@ -45,6 +45,8 @@ from mmcc.target import Target, list_targets, load_target
 from mmcc.toolchain import Footprint, compile_objects, measure
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
+WAYS_IN = ("arena", "external", "rows", "rows-again")
+WEIGHTS = ("c", "bin", "staged")
 ARENA_ALIGN = 16
 ROUNDS = 3  # plans made at most until arena, context, static data and stack are within the limit together
 MOST_RECOMPUTE = 2.0  # with --ram N, and none is given: what is computed again costs, and is chosen last
@@ -79,6 +81,16 @@ class CompileOptions:
     float_io: bool = False
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
     dump: Path | None = None
+
+    def __post_init__(self) -> None:
+        """CompileError for values that the command line would not take either."""
+        for name, value, allowed in (("io", self.io, WAYS_IN), ("weights", self.weights, ("", *WEIGHTS))):
+            if value not in allowed:
+                choice = ", ".join(repr(a) for a in allowed)
+                raise CompileError("MM000", f"{name}={value!r} is none of {choice}", exit=Exit.USAGE)
+        for name, size in (("ram", self.ram), ("flash", self.flash), ("stack", self.stack)):
+            if size < 0:
+                raise CompileError("MM003", f"{name}={size} is below 0", exit=Exit.USAGE)
 
 
 @dataclass(frozen=True)
