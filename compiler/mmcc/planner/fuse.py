@@ -27,7 +27,7 @@ from mmcc.planner.solve import Chosen, best_layout, choices_of, plan_alone
 from mmcc.planner.space import Space
 from mmcc.planner.staging import aligned
 from mmcc.planner.table import Path, Table
-from mmcc.planner.walk import nest_of
+from mmcc.planner.walk import Spans
 
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
@@ -74,7 +74,8 @@ class _Search:
         for copied in copies:
             self._choice(copied)
         self._layouts = tuple(self._choices.values())
-        self._macs = request.recompute * sum(nest_of(graph, node).macs for node in graph.nodes)
+        self._spans = Spans(graph)
+        self._macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
 
         self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried
 
@@ -128,7 +129,7 @@ class _Search:
 
     def _table(self, choice: LayoutChoice, most: int) -> Table:
         order = choice.ordering.order
-        space = Space(self._graph, choice.layout, choice.model, order, self._request)
+        space = Space(self._graph, choice.layout, choice.model, order, self._request, self._spans)
         return Table(space, most)
 
     def _least(self) -> tuple[Table, int]:

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcc.ir.graph import Graph, Node, geometry
-from mmcc.ir.nest import Nest
 from mmcc.ir.plan import Slot
 from mmcc.planner.layout import Layout, slot_of
 from mmcc.planner.model import MemoryModel
 from mmcc.planner.overlap import reach
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.walk import Ints, Sources, operand_spans
+from mmcc.planner.walk import Ints, Sources, Spans
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,9 +61,11 @@ class Rows:
     slots: dict[str, Slot]  # of whole tensors
 
 
-def make_rows(graph: Graph, layout: Layout, model: MemoryModel, request: PlanRequest) -> Rows:
-    """The rows of every unit and root."""
-    maker = _Maker(graph, layout, model, request)
+def make_rows(
+    graph: Graph, layout: Layout, model: MemoryModel, request: PlanRequest, spans: Spans | None = None
+) -> Rows:
+    """The rows of every unit and root; who makes them for several layouts hands the same `spans` to each."""
+    maker = _Maker(graph, layout, model, request, spans or Spans(graph))
     return Rows(
         tuple(maker.unit(k, accumulate=True) for k in range(len(model.units))),
         tuple(maker.unit(k, accumulate=False) for k in range(len(model.units))),
@@ -79,13 +80,15 @@ def remaining(values: Ints, end: int) -> Ints:
 
 
 class _Maker:
-    def __init__(self, graph: Graph, layout: Layout, model: MemoryModel, request: PlanRequest) -> None:
+    def __init__(
+        self, graph: Graph, layout: Layout, model: MemoryModel, request: PlanRequest, spans: Spans
+    ) -> None:
         self._graph, self._layout, self._model = graph, layout, model
         self._accumulators, self._pixels = request.accumulators, request.pixels
         self._number = {root.name: k for k, root in enumerate(model.roots)}
-        self._index = {node.output: index for index, node in enumerate(graph.nodes)}
         self._unit_of = {unit.node: k for k, unit in enumerate(model.units)}
-        self._sources = Sources(graph, layout.aliases, request.accumulators)
+        self._sources = Sources(graph, layout.aliases, request.accumulators, spans)
+        self._spans = spans
         self.slots: dict[str, Slot] = {}
         for name, view in layout.views.items():
             slot = slot_of(view, graph.tensors[name])
@@ -150,12 +153,13 @@ class _Maker:
         )
 
     def _reads(self, index: int) -> tuple[Read, ...]:
-        node, nest = self._graph.nodes[index], self._sources.nest(index)
+        node = self._graph.nodes[index]
         operands = self._layout.copied.get(index, range(len(node.inputs)))
         names = dict.fromkeys(node.inputs[k] for k in operands if node.inputs[k] not in self._graph.constants)
-        return tuple(self._read(node, nest, name) for name in names)
+        return tuple(self._read(index, name) for name in names)
 
-    def _read(self, node: Node, nest: Nest, name: str) -> Read:
+    def _read(self, index: int, name: str) -> Read:
+        node, nest = self._graph.nodes[index], self._spans.nest(index)
         slot, tensor = self.slots[name], self._graph.tensors[name]
         root = self._number[slot.buffer]
         size = self._model.roots[root].bytes
@@ -164,12 +168,12 @@ class _Maker:
         reads = [k for k, access in enumerate(nest.reads) if node.inputs[access.operand] == name]
         for operand, other in enumerate(node.inputs):
             if other == name:
-                low, high = operand_spans(self._graph, node, nest, operand)
+                low, high = self._spans.rows(index, operand)
                 line = np.where(high > low, np.minimum(line, low), line)
                 some |= high > low
         own = np.where(some, slot.offset + line * slot.row_stride, size)
         sizes = tensor.dtype.size, self._graph.tensors[node.output].dtype.size
-        pixels = self._pixels.get(self._index[node.output], 0)
+        pixels = self._pixels.get(index, 0)
         ways = [reach(nest, k, *sizes, pixels) for k in reads]
         elementwise = all(nest.is_elementwise_in(k) for k in reads) and sizes[0] == sizes[1]
         dense = self._is_dense(name) and self._is_dense(node.output)

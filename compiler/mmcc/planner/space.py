@@ -22,6 +22,7 @@ from mmcc.planner.rows import Rows, make_rows
 from mmcc.planner.staging import Load, Price, all_resident, loads
 from mmcc.planner.strips import COUNTS, Cut, Strips
 from mmcc.planner.timeline import Timeline, batch, pull
+from mmcc.planner.walk import Spans
 
 MOST_SETS = 1_500  # sets of finished units; above, only the beginnings of one order
 WALKED = 40_000  # groups looked at, about: where there are more units than its root, groups are shorter
@@ -55,11 +56,12 @@ class Space:
         model: MemoryModel,
         order: tuple[int, ...],
         request: PlanRequest,
+        spans: Spans | None = None,
     ) -> None:
         self.graph, self.layout, self.request = graph, layout, request
         self.costs = [node_cost(graph, graph.nodes[unit.node], request.cost) for unit in model.units]
         self.model, self._order = model, order
-        self.rows: Rows = make_rows(graph, layout, self.model, request)
+        self.rows: Rows = make_rows(graph, layout, self.model, request, spans)
         self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
         self.strips = Strips(graph, self.model, self.rows)
         self._after = [0] * len(self.model.units)

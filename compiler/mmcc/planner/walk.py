@@ -38,14 +38,42 @@ class Turn:
     end: int
 
 
+class Spans:
+    """The nests of a graph's nodes and the rows that they need: the same in every layout, so found once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._nests: dict[int, Nest] = {}
+        self._rows: dict[tuple[int, int], tuple[Ints, Ints]] = {}
+
+    def nest(self, index: int) -> Nest:
+        """The loops of a node."""
+        if index not in self._nests:
+            self._nests[index] = nest_of(self._graph, self._graph.nodes[index])
+        return self._nests[index]
+
+    def rows(self, index: int, operand: int) -> tuple[Ints, Ints]:
+        """First row, and row behind the last, that each output row needs of an operand."""
+        if (index, operand) not in self._rows:
+            node = self._graph.nodes[index]
+            self._rows[index, operand] = operand_spans(self._graph, node, self.nest(index), operand)
+        return self._rows[index, operand]
+
+
 class Sources:
     """Which rows of which makers the rows of a node need, aliases looked through."""
 
-    def __init__(self, graph: Graph, aliases: Collection[int], accumulating: Collection[int] = ()) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        aliases: Collection[int],
+        accumulating: Collection[int] = (),
+        spans: Spans | None = None,
+    ) -> None:
         self._graph, self._accumulating = graph, accumulating
+        self.spans = spans or Spans(graph)
         self._alias = {graph.nodes[index].output: index for index in aliases}
         self._maker = {node.output: k for k, node in enumerate(graph.nodes) if k not in aliases}
-        self._nests: dict[int, Nest] = {}
 
     def steps(self, index: int) -> int:
         """Calls that a node needs, one row each."""
@@ -63,15 +91,9 @@ class Sources:
                 low = np.arange(self.steps(index))
                 high = low + 1
             else:
-                low, high = operand_spans(self._graph, node, self.nest(index), operand)
+                low, high = self.spans.rows(index, operand)
             _join(found, self._counts(name, low, high))
         return tuple(Need(maker, tuple(counts.tolist())) for maker, counts in found.items())
-
-    def nest(self, index: int) -> Nest:
-        """The loops of a node, made once."""
-        if index not in self._nests:
-            self._nests[index] = nest_of(self._graph, self._graph.nodes[index])
-        return self._nests[index]
 
     def _counts(self, name: str, low: Ints, high: Ints) -> dict[int, Ints]:
         """For rows [low, high) of a tensor: its makers, and how many of their steps; never falls."""
@@ -92,7 +114,7 @@ class Sources:
         for operand, name in enumerate(alias.inputs):
             if name in self._graph.constants:
                 continue
-            first, last = operand_spans(self._graph, alias, self.nest(index), operand)
+            first, last = self.spans.rows(index, operand)
             lo, hi = np.zeros(len(low), np.int64), np.zeros(len(low), np.int64)
             for step, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
                 some = last[a:b] > first[a:b]
