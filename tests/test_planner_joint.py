@@ -10,6 +10,7 @@ from mmcc.codegen.layers.accumulate import accumulators
 from mmcc.codegen.traits import pixels_at_once
 from mmcc.ir.graph import Graph
 from mmcc.passes.stream_ports import stream_ports
+from mmcc.pipeline import CompileOptions, load_graph, plan_request
 from mmcc.planner.check import check_plan
 from mmcc.planner.cost import plan_cost, plan_macs
 from mmcc.planner.cpsat_joint import Choice, select
@@ -17,7 +18,9 @@ from mmcc.planner.fuse import best_plan
 from mmcc.planner.placement import Item
 from mmcc.planner.request import PlanRequest
 from mmcc.report import count_macs
+from mmcc.target import load_target
 from planner_graphs import Build, ad, kws, mobilenetv2, resnet8, unet, vww
+from shared_models import model_path, needs_shared
 
 ARENA = {
     "kws": (kws, 5_168, 4_836),
@@ -135,3 +138,15 @@ def test_a_thousand_nodes() -> None:
     assert (
         made.bound <= made.peak("sram") < best_plan(graph, replace(request(graph), fuse=False)).peak("sram")
     )
+
+
+@needs_shared
+def test_more_ram_is_never_worse() -> None:
+    """Whatever the limit, above a peak that was reached: groups are cut into strips where they need them."""
+    target = load_target("cortex-m4")
+    options = CompileOptions(target="cortex-m4")
+    graph = load_graph(model_path("digits_cnn_int8_qdq"), options)
+    asked = replace(plan_request(options, graph, target, lambda _: None), fuse=True, recompute=2.0)
+    least = best_plan(graph, replace(asked, limit=1)).peak("sram")
+    for limit in range(least, 2 * least, least // 40):
+        assert best_plan(graph, replace(asked, limit=limit)).peak("sram") <= limit

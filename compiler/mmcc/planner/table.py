@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from math import inf
 
 from mmcc.planner.cost import figure
 from mmcc.planner.model import bits
@@ -22,6 +23,7 @@ class Table:
         self._exact: set[Candidate] = set()
         for candidate in space.candidates(most):
             self._into.setdefault(candidate.after, []).append(candidate)
+        self._enough: float = inf  # bytes; only groups that need more are cut into strips
         if space.request.recompute > 1:
             self._cut_to_strips()
 
@@ -35,10 +37,13 @@ class Table:
         path = self._path(lambda so_far, c: max(so_far, c.floor), None)
         if not path:
             return
-        enough = max(self._space.request.limit or 0, *(c.floor for c in path))
+        self._enough = max(self._space.request.limit or 0, *(c.floor for c in path))
         for found in self._into.values():
-            wide = [c for c in found if c.least > enough]
-            found += [n for c in wide for n in self._space.narrow(c) if n.least <= self._most]
+            wide = [c for c in found if c.least > self._enough]
+            found += [n for c in wide for n in self._narrow(c)]
+
+    def _narrow(self, candidate: Candidate) -> list[Candidate]:
+        return [n for n in self._space.narrow(candidate) if n.least <= self._most]
 
     def below(self, most: int) -> list[Candidate]:
         """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
@@ -112,6 +117,8 @@ class Table:
                 others = self._into[candidate.after]
                 others[others.index(candidate)] = exact
                 self._exact.add(exact)
+                if candidate.strips == 1 and candidate.least <= self._enough < exact.least:
+                    others += self._narrow(exact)  # it seemed to need no strips
                 changed = changed or exact.least != candidate.least
         return changed
 
