@@ -28,7 +28,7 @@ bench: setup ## every bench/bench_*.py
 	@test -n "$(BENCHES)" || echo "bench/ has no bench_*.py"
 	@for script in $(BENCHES); do echo "== $$script"; $(PY) $$script || exit 1; done
 
-bench-%: setup ## one of them: bench-kernels, bench-networks, bench-host, bench-placement, bench-plans
+bench-%: setup ## one of them: bench-kernels, bench-networks, bench-host, bench-placement, bench-plans, bench-papers
 	@$(PY) bench/bench_$*.py $(ARGS)
 
 clean: ## what was built; .venv stays

@@ -53,7 +53,7 @@ def fit(rows: Sequence[tuple[dict[str, float], float]]) -> dict[str, float]:
     names = sorted({name for counts, _ in rows for name in counts})
     a = np.array([[counts.get(name, 0.0) for name in names] for counts, _ in rows])
     y = np.maximum(np.array([count for _, count in rows]) - CALL, 1.0)
-    weight = 1 / np.sqrt(y)  # large layers matter more, but not alone
+    weight = 1 / y  # a large layer of one network must not speak for all small ones
     used = list(range(len(names)))
     while True:
         solution = np.linalg.lstsq(a[:, used] * weight[:, None], y * weight, rcond=None)[0]
