@@ -175,6 +175,19 @@ def test_generated_pools_and_sums(target, drawn):
     QemuBench(cases, ready(target)).check_all()
 
 
+@pytest.mark.parametrize("target", ["cortex-m0plus", "cortex-m3"])
+def test_depthwise_rows_of_any_width(target):
+    """Portable C makes other numbers of neighbours for widths that three divides."""
+    windows = (Window((3, 3), pads=pads(1, 1, 1, 1)), Window((3, 3), (2, 2), (1, 1), pads(0, 0, 1, 1)))
+    cases = [
+        conv(f"w{width}_{k}", (4, width, 3), 3, window, groups=3)
+        for width in range(1, 20)
+        for k, window in enumerate(windows)
+        if width > 1 or k == 0
+    ]
+    QemuBench(cases, ready(target)).check_all()
+
+
 @settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(st.lists(convolutions(), min_size=16, max_size=16), st.randoms(use_true_random=False))
 def test_generated_shapes(cases, random):

@@ -224,7 +224,7 @@ def _depthwise(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
             ("cols", kw),
             ("stride", window.strides[1]),
             ("dilation", window.dilations[1] if kw > 1 else 1),
-            ("outputs", tuple(range(_neighbours(site, kw), 0, -1))),
+            ("outputs", _neighbours(site, kw)),
             ("multiplier", filters.w.shape[0] // op.groups),
             ("padded", padded),
             ("chunk", PAD_CHUNK),
@@ -240,11 +240,17 @@ def _depthwise(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
     )
 
 
-def _neighbours(site: Site, cols: int) -> int:
-    """Outputs a depthwise kernel makes together: as many as registers hold with a row of weights."""
-    if site.output.shape[1] == 1:
-        return 1
-    return 5 if cols <= 3 else 4
+def _neighbours(site: Site, cols: int) -> tuple[int, ...]:
+    """How many outputs a depthwise kernel may make together: as many as registers hold with a row of weights.
+
+    Six of them are a little too many, but pay where rows are then made without a shorter rest.
+    """
+    width = site.output.shape[1]
+    if width == 1:
+        return (1,)
+    if cols <= 3:
+        return (6, 3, 2, 1) if width % 3 == 0 else (5, 4, 3, 2, 1)
+    return (4, 3, 2, 1)
 
 
 def _grouped(filters: Filters, groups: int, block: int) -> Fields:
