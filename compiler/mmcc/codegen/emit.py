@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import groupby
 from typing import Any
 
 from mmcc.codegen.kernel import Kernel, render, render_kernel
 from mmcc.codegen.names import escape
 from mmcc.codegen.staging import SLICE, lay_out_block
+from mmcc.codegen.statements import Body, column_type, columns_of
+from mmcc.codegen.types import smallest_type
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out
 from mmcc.ir.graph import Graph, Port, geometry
 from mmcc.ir.program import (
-    Batch,
-    Begin,
-    ByBlocks,
-    Call,
-    Columns,
     Constant,
-    Count,
     Field,
-    Following,
-    For,
     KernelUse,
     Program,
     ProgramNode,
-    Resident,
-    Step,
-    Stmt,
-    Table,
     View,
 )
 from mmcc.ops.stream import ReadRows, WriteRows
@@ -39,18 +28,9 @@ from mmcc.target import Target
 
 WEIGHTS = "weights"
 STREAMS = "streams"
-STREAM_KERNELS = ("read_rows", "write_rows")
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 # only where a kernel says that it needs them
 KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h", "mmcc_arm_dsp.h", "mmcc_simd.h", "mmcc_floats.h")
-INTEGER_TYPES = (
-    ("int8_t", -(2**7), 2**7),
-    ("uint8_t", 0, 2**8),
-    ("int16_t", -(2**15), 2**15),
-    ("uint16_t", 0, 2**16),
-    ("int32_t", -(2**31), 2**31),
-    ("uint32_t", 0, 2**32),
-)
 TYPE_SIZE = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2}
 
 
@@ -123,7 +103,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
     ports = _ports(graph, program, weights, ports_in_weights)
     memories = _memories(program, ports)
     kernels, kernel_of = _kernels(program, options.name)
-    columns = _columns(program)
+    columns = columns_of(program)
     common: dict[str, Any] = {
         "p": options.name,
         "P": options.name.upper(),
@@ -145,7 +125,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         for node in program.nodes
         for label, use in node.uses
     ]
-    body = _Body(options.name, kernel_of, columns, {node.index: node for node in program.nodes}).lines(
+    body = Body(options.name, kernel_of, columns, {node.index: node for node in program.nodes}).lines(
         program.body
     )
     files = {
@@ -154,7 +134,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
             "internal.h.j2",
             kernels=kernels,
             view_types=_view_types(program),
-            column_types=_column_types(columns),
+            column_types=column_type(columns),
             **common,
         ),
         f"{options.name}_kernels.c": render(
@@ -195,15 +175,6 @@ def _staged(program: Program) -> Weights:
                 start = blocks.places[0] if blocks.resident else 0
                 offsets |= {name: start + at for name, at in lay_out_block(use).offsets.items()}
     return Weights((), offsets, size)
-
-
-def smallest_type(values: Iterable[int]) -> str:
-    """The smallest C integer type that holds all values."""
-    numbers = list(values)
-    for ctype, low, high in INTEGER_TYPES:
-        if all(low <= v < high for v in numbers):
-            return ctype
-    raise OverflowError(f"no 32-bit type holds {min(numbers)}..{max(numbers)}")
 
 
 # ---- inputs and outputs
@@ -389,157 +360,3 @@ def _view_types(program: Program) -> dict[str, str]:
         "col_stride": smallest_type(view.col_stride for view in views),
         "rows": smallest_type(view.rows for view in views),
     }
-
-
-# ---- the run function
-
-
-def _columns(program: Program) -> dict[tuple[Columns, ...], str]:
-    """A name for each distinct list of columns, one entry a strip."""
-    calls = [call for step in program.body for call in _calls(step)]
-    return {columns: f"columns_{k}" for k, columns in enumerate(dict.fromkeys(c.columns for c in calls))}
-
-
-def _column_types(columns: Iterable[tuple[Columns, ...]]) -> str:
-    return smallest_type(
-        v for strips in columns for c in strips for v in (c.begin, c.end, c.output, *c.inputs)
-    )
-
-
-def _calls(statement: Stmt) -> list[Call]:
-    match statement:
-        case Call():
-            return [statement]
-        case ByBlocks():
-            return [statement.call]
-        case Count() | Table() | Resident() | Begin():
-            return []
-        case _:
-            return [call for inner in statement.body for call in _calls(inner)]
-
-
-@dataclass(frozen=True, slots=True)
-class _Body:
-    """Prints the statements of the run function."""
-
-    prefix: str
-    kernel_of: dict[str, Kernel]
-    columns: dict[tuple[Columns, ...], str]
-    nodes: dict[int, ProgramNode]
-
-    def lines(self, body: Sequence[Stmt]) -> list[str]:
-        lines: list[str] = []
-        for statement in body:
-            match statement:
-                case Step():
-                    lines += self._step(statement)
-                case Count():
-                    lines.append(f"int32_t {statement.var} = 0;")
-                case Table():
-                    values = ", ".join(map(str, statement.values))
-                    ctype = smallest_type(statement.values)
-                    lines.append(f"static const {ctype} {statement.name}[] = {{{values}}};")
-                case For():
-                    lines.append(_for_head(statement))
-                    lines += [f"    {line}" for line in self.lines(statement.body)]
-                    lines.append("}")
-                case Call():
-                    lines.append(self._call(statement))
-                case Begin() | Resident():
-                    lines.append(self._read(statement))
-                case ByBlocks():
-                    lines += self._by_blocks(statement)
-                case Batch():
-                    lines += [
-                        f"const int32_t {statement.var}_end = {statement.until};",
-                        f"if ({statement.var} < {statement.var}_end) {{",
-                        *(f"    {line}" for line in self.lines(statement.body)),
-                        f"    {statement.var} = {statement.var}_end;",
-                        "}",
-                    ]
-        return lines
-
-    def _read(self, statement: Begin | Resident) -> str:
-        if isinstance(statement, Begin):
-            return self._or_fail(
-                f"begin(context, &n{statement.node}_blocks, 0, n{statement.node}_blocks.place[0])"
-            )
-        return self._take(statement.node, "0", statement.following)
-
-    def _take(self, node: int, block: str, following: Following) -> str:
-        then = _blocks(following.node)
-        if following.again:
-            then = f"{following.again} ? {_blocks(following.other)} : {then}"
-        return self._or_fail(f"take(context, memory, &n{node}_blocks, {block}, {then})")
-
-    def _or_fail(self, call: str) -> str:
-        return f"if (!{self.prefix}_{call}) {{ return MMCC_ERROR_WEIGHTS; }}"
-
-    def _by_blocks(self, statement: ByBlocks) -> list[str]:
-        """A loop over blocks, a new one where the next are packed for another kernel."""
-        call = statement.call
-        node = self.nodes[call.node]
-        blocks = node.blocks
-        assert blocks is not None
-        upper = self.prefix.upper()
-        name = f"block_{call.node}"
-
-        def use(label: str, block: str) -> list[str]:
-            base = f"memory[{upper}_MEMORY_{blocks.memory.upper()}]"
-            return [
-                self._take(call.node, block, statement.following),
-                f"memory[{upper}_MEMORY_SLICE] = {base} + {block} * {blocks.step};",
-                self._call(call, label),
-            ]
-
-        if blocks.count == 1:
-            return [self._take(call.node, "0", statement.following), self._call(call)]
-        lines: list[str] = []
-        first = 0
-        for kind, some in groupby(node.kinds):
-            end = first + len(list(some))
-            label = node.uses[kind][0]
-            if end == first + 1:
-                lines += use(label, str(first))
-            else:
-                lines += [
-                    f"for (int32_t {name} = {first}; {name} < {end}; ++{name}) {{",
-                    *(f"    {line}" for line in use(label, name)),
-                    "}",
-                ]
-            first = end
-        return lines
-
-    def _step(self, step: Step) -> list[str]:
-        upper = self.prefix.upper()
-        before, after = f"{upper}_BEFORE({step.nodes[0]})", f"{upper}_AFTER({step.nodes[-1]})"
-        body = [before, *self.lines(step.body), after]
-        if any(self.kernel_of[f"n{call.node}"].template in STREAM_KERNELS for call in _calls(step)):
-            body.append("if (context->streams.failed != 0) { return MMCC_ERROR_STREAM; }")
-        if any(isinstance(statement, Count | Table) for statement in step.body):
-            body = ["{", *(f"    {line}" for line in body), "}"]
-        return ["", *_comment(step.comment), *body]
-
-    def _call(self, call: Call, label: str = "") -> str:
-        label = label or f"n{call.node}"
-        name = self.columns[call.columns]
-        columns = f"&{name}[strip]" if len(call.columns) > 1 else name
-        return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {call.begin}, {call.end});"
-
-
-def _blocks(node: int | None) -> str:
-    return "NULL" if node is None else f"&n{node}_blocks"
-
-
-def _comment(lines: Sequence[str]) -> list[str]:
-    if len(lines) == 1:
-        return [f"/* {lines[0]} */"]
-    return [f"/* {lines[0]}", *(f" * {line}" for line in lines[1:-1]), f" * {lines[-1]} */"]
-
-
-def _for_head(loop: For) -> str:
-    if loop.backward:
-        return f"for (int32_t {loop.var} = {loop.extent}; {loop.var}-- > 0;) {{"
-    start = f"int32_t {loop.var} = 0" if loop.fresh else ""
-    step = f"++{loop.var}" if loop.step == 1 else f"{loop.var} += {loop.step}"
-    return f"for ({start}; {loop.var} < {loop.extent}; {step}) {{"

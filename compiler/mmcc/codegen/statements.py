@@ -1,0 +1,180 @@
+"""Statements of a program as the lines of the function that runs the model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from mmcc.codegen.kernel import Kernel
+from mmcc.codegen.types import smallest_type
+from mmcc.ir.program import (
+    Batch,
+    Begin,
+    ByBlocks,
+    Call,
+    Columns,
+    Count,
+    Following,
+    For,
+    Program,
+    ProgramNode,
+    Resident,
+    Step,
+    Stmt,
+    Table,
+)
+
+STREAM_KERNELS = ("read_rows", "write_rows")
+
+
+def columns_of(program: Program) -> dict[tuple[Columns, ...], str]:
+    """A name for each distinct list of columns, one entry a strip."""
+    calls = [call for step in program.body for call in _calls(step)]
+    return {columns: f"columns_{k}" for k, columns in enumerate(dict.fromkeys(c.columns for c in calls))}
+
+
+def column_type(columns: Iterable[tuple[Columns, ...]]) -> str:
+    """The smallest C type that holds every column number."""
+    return smallest_type(
+        v for strips in columns for c in strips for v in (c.begin, c.end, c.output, *c.inputs)
+    )
+
+
+def _calls(statement: Stmt) -> list[Call]:
+    match statement:
+        case Call():
+            return [statement]
+        case ByBlocks():
+            return [statement.call]
+        case Count() | Table() | Resident() | Begin():
+            return []
+        case _:
+            return [call for inner in statement.body for call in _calls(inner)]
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """Prints the statements of the run function."""
+
+    prefix: str
+    kernel_of: dict[str, Kernel]
+    columns: dict[tuple[Columns, ...], str]
+    nodes: dict[int, ProgramNode]
+
+    def lines(self, body: Sequence[Stmt]) -> list[str]:
+        lines: list[str] = []
+        for statement in body:
+            match statement:
+                case Step():
+                    lines += self._step(statement)
+                case Count():
+                    lines.append(f"int32_t {statement.var} = 0;")
+                case Table():
+                    values = ", ".join(map(str, statement.values))
+                    ctype = smallest_type(statement.values)
+                    lines.append(f"static const {ctype} {statement.name}[] = {{{values}}};")
+                case For():
+                    lines.append(_for_head(statement))
+                    lines += [f"    {line}" for line in self.lines(statement.body)]
+                    lines.append("}")
+                case Call():
+                    lines.append(self._call(statement))
+                case Begin() | Resident():
+                    lines.append(self._read(statement))
+                case ByBlocks():
+                    lines += self._by_blocks(statement)
+                case Batch():
+                    lines += [
+                        f"const int32_t {statement.var}_end = {statement.until};",
+                        f"if ({statement.var} < {statement.var}_end) {{",
+                        *(f"    {line}" for line in self.lines(statement.body)),
+                        f"    {statement.var} = {statement.var}_end;",
+                        "}",
+                    ]
+        return lines
+
+    def _read(self, statement: Begin | Resident) -> str:
+        if isinstance(statement, Begin):
+            return self._or_fail(
+                f"begin(context, &n{statement.node}_blocks, 0, n{statement.node}_blocks.place[0])"
+            )
+        return self._take(statement.node, "0", statement.following)
+
+    def _take(self, node: int, block: str, following: Following) -> str:
+        then = _blocks(following.node)
+        if following.again:
+            then = f"{following.again} ? {_blocks(following.other)} : {then}"
+        return self._or_fail(f"take(context, memory, &n{node}_blocks, {block}, {then})")
+
+    def _or_fail(self, call: str) -> str:
+        return f"if (!{self.prefix}_{call}) {{ return MMCC_ERROR_WEIGHTS; }}"
+
+    def _by_blocks(self, statement: ByBlocks) -> list[str]:
+        """A loop over blocks, a new one where the next are packed for another kernel."""
+        call = statement.call
+        node = self.nodes[call.node]
+        blocks = node.blocks
+        assert blocks is not None
+        upper = self.prefix.upper()
+        name = f"block_{call.node}"
+
+        def use(label: str, block: str) -> list[str]:
+            base = f"memory[{upper}_MEMORY_{blocks.memory.upper()}]"
+            return [
+                self._take(call.node, block, statement.following),
+                f"memory[{upper}_MEMORY_SLICE] = {base} + {block} * {blocks.step};",
+                self._call(call, label),
+            ]
+
+        if blocks.count == 1:
+            return [self._take(call.node, "0", statement.following), self._call(call)]
+        lines: list[str] = []
+        first = 0
+        for kind, some in groupby(node.kinds):
+            end = first + len(list(some))
+            label = node.uses[kind][0]
+            if end == first + 1:
+                lines += use(label, str(first))
+            else:
+                lines += [
+                    f"for (int32_t {name} = {first}; {name} < {end}; ++{name}) {{",
+                    *(f"    {line}" for line in use(label, name)),
+                    "}",
+                ]
+            first = end
+        return lines
+
+    def _step(self, step: Step) -> list[str]:
+        upper = self.prefix.upper()
+        before, after = f"{upper}_BEFORE({step.nodes[0]})", f"{upper}_AFTER({step.nodes[-1]})"
+        body = [before, *self.lines(step.body), after]
+        if any(self.kernel_of[f"n{call.node}"].template in STREAM_KERNELS for call in _calls(step)):
+            body.append("if (context->streams.failed != 0) { return MMCC_ERROR_STREAM; }")
+        if any(isinstance(statement, Count | Table) for statement in step.body):
+            body = ["{", *(f"    {line}" for line in body), "}"]
+        return ["", *_comment(step.comment), *body]
+
+    def _call(self, call: Call, label: str = "") -> str:
+        label = label or f"n{call.node}"
+        name = self.columns[call.columns]
+        columns = f"&{name}[strip]" if len(call.columns) > 1 else name
+        return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {call.begin}, {call.end});"
+
+
+def _blocks(node: int | None) -> str:
+    return "NULL" if node is None else f"&n{node}_blocks"
+
+
+def _comment(lines: Sequence[str]) -> list[str]:
+    if len(lines) == 1:
+        return [f"/* {lines[0]} */"]
+    return [f"/* {lines[0]}", *(f" * {line}" for line in lines[1:-1]), f" * {lines[-1]} */"]
+
+
+def _for_head(loop: For) -> str:
+    if loop.backward:
+        return f"for (int32_t {loop.var} = {loop.extent}; {loop.var}-- > 0;) {{"
+    start = f"int32_t {loop.var} = 0" if loop.fresh else ""
+    step = f"++{loop.var}" if loop.step == 1 else f"{loop.var} += {loop.step}"
+    return f"for ({start}; {loop.var} < {loop.extent}; {step}) {{"
