@@ -133,8 +133,8 @@ def test_weights_are_read_again_where_ram_is_short(tmp_path: Path) -> None:
     for _ in range(3):
         x = conv(b, x, 48, 3, floats=True)
     graph = filled(b.graph(b.max_pool(x, 2, 2)), 7)
-    plan = best_plan(graph, staged_request(graph, 110_000))
-    assert plan.peak("sram") <= 110_000 < best_plan(graph, staged_request(graph)).peak("sram")
+    plan = best_plan(graph, staged_request(graph, 90_000))
+    assert plan.peak("sram") <= 90_000 < best_plan(graph, staged_request(graph)).peak("sram")
     assert any(group.batched and len(group.nodes) > 1 for group in plan.groups)
     assert any(s.blocks.count > 1 for s in plan.staged.values())
     read = sum(read_of(graph, plan).values())
@@ -210,7 +210,7 @@ def test_which_outputs_can_be_made_in_parts() -> None:
 
 @pytest.mark.quick
 def test_the_load_is_the_cheapest() -> None:
-    """By brute force over what stays and how large a slot is."""
+    """By brute force over what stays and the number of slots; with one, a byte read costs twice as much."""
     rng = random.Random(3)
     for _ in range(200):
         ways = {
@@ -220,17 +220,17 @@ def test_the_load_is_the_cheapest() -> None:
         calls, room = {unit: rng.randint(1, 5) for unit in ways}, 16 * rng.randint(4, 120)
         price = Price(1.0, dict.fromkeys(ways, 0.0))
         found = cheapest(ways, calls, room, price)
-        reads = []
+        costs = []
         for stays in range(1 << len(ways)):
             inside = sum(ways[u][-1].bytes for u in ways if stays >> u & 1)
             slot = max((ways[u][0].bytes for u in ways if not stays >> u & 1), default=0)
-            if inside + 2 * slot <= room:
-                reads.append(sum(ways[u][0].total * (1 if stays >> u & 1 else calls[u]) for u in ways))
+            read = sum(ways[u][0].total * (1 if stays >> u & 1 else calls[u]) for u in ways)
+            costs += [read * (3 - n if slot else 1) for n in (1, 2) if inside + n * slot <= room]
         if found is None:
-            assert not reads
+            assert not costs
         else:
             assert found.bytes <= room
-            assert found.read == min(reads)
+            assert found.read * (2 if found.streamed and found.slots == 1 else 1) == min(costs)
 
 
 # ---- planted faults

@@ -125,9 +125,8 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         for node in program.nodes
         for label, use in node.uses
     ]
-    body = Body(options.name, kernel_of, columns, {node.index: node for node in program.nodes}).lines(
-        program.body
-    )
+    by_index = {node.index: node for node in program.nodes}
+    body = Body(options.name, kernel_of, columns, by_index, common["tier"]).lines(program.body)
     files = {
         f"{options.name}.h": render("network.h.j2", **common),
         f"{options.name}_internal.h": render(

@@ -84,9 +84,10 @@ class _Reads:
         come = self._of(self.step, resident=False)
         if call.node not in come:
             return call
+        following = Following(self._begins(self.step + 1), more_turns, come[0])
         if call.node != come[-1]:
-            return ByBlocks(call, Following(come[come.index(call.node) + 1]))
-        return ByBlocks(call, Following(self._begins(self.step + 1), more_turns, come[0]))
+            following = Following(come[come.index(call.node) + 1])
+        return ByBlocks(call, following, bool(self._of(self.step, resident=True)))
 
 
 def _batched(

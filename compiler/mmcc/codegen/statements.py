@@ -61,6 +61,7 @@ class Body:
     kernel_of: dict[str, Kernel]
     columns: dict[tuple[Columns, ...], str]
     nodes: dict[int, ProgramNode]
+    arena: str  # the memory that constants come to
 
     def lines(self, body: Sequence[Stmt]) -> list[str]:
         lines: list[str] = []
@@ -127,8 +128,10 @@ class Body:
                 self._call(call, label),
             ]
 
+        arena = f"memory[{upper}_MEMORY_{self.arena.upper()}]"
+        again = [f"memory[{upper}_MEMORY_WEIGHTS] = {arena};"] if statement.mixed else []
         if blocks.count == 1:
-            return [self._take(call.node, "0", statement.following), self._call(call)]
+            return [self._take(call.node, "0", statement.following), self._call(call), *again]
         lines: list[str] = []
         first = 0
         for kind, some in groupby(node.kinds):
@@ -143,7 +146,7 @@ class Body:
                     "}",
                 ]
             first = end
-        return lines
+        return [*lines, *again]
 
     def _step(self, step: Step) -> list[str]:
         upper = self.prefix.upper()

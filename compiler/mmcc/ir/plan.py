@@ -68,7 +68,7 @@ class Blocks:
 @dataclass(frozen=True, slots=True)
 class Staged:
     """Where a node's constants are copied to before use: one buffer that they stay in while the group runs,
-    or two that blocks come to in turn, each time that the node is called."""
+    or two (perhaps the same) that blocks come to in turn, each time that the node is called."""
 
     blocks: Blocks
     buffers: tuple[str, ...]

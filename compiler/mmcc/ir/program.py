@@ -100,10 +100,14 @@ class Begin:
 
 @dataclass(frozen=True, slots=True)
 class ByBlocks:
-    """A call for each block of a node's constants, which come one after another."""
+    """A call for each block of a node's constants, which come one after another.
+
+    If others of the group stay in the arena (`mixed`), they must be found again afterwards.
+    """
 
     call: Call
     following: Following
+    mixed: bool
 
 
 @dataclass(frozen=True, slots=True)

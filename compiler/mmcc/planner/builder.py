@@ -132,7 +132,9 @@ class Builder:
                 for unit, blocks in footprint.load.resident:
                     found[self._space.model.units[unit].node] = Staged(blocks, (name[unit],))
                 for unit, blocks in footprint.load.streamed:
-                    found[self._space.model.units[unit].node] = Staged(blocks, (name[-1], name[-2]))
+                    found[self._space.model.units[unit].node] = Staged(
+                        blocks, (name[-1], name.get(-2, name[-1]))
+                    )
         return found
 
     def _first_read(self) -> dict[int, str]:

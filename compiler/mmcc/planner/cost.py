@@ -137,8 +137,11 @@ def read_of(graph: Graph, plan: Plan) -> dict[int, int]:
 def _read_in_vain(
     plan: Plan, group: Group, calls: Mapping[int, tuple[tuple[int, int, int], ...]]
 ) -> Iterator[tuple[int, int]]:
-    """First blocks whose read begins ahead for a node that then has no rows to make in a turn."""
-    nodes = [k for k in group.nodes if k in plan.staged and not plan.staged[k].resident]
+    """First blocks whose read begins ahead for a node that then has no rows to make in a turn.
+
+    With one slot nothing is read ahead.
+    """
+    nodes = [k for k in group.nodes if k in plan.staged and len(set(plan.staged[k].buffers)) > 1]
     order = sorted((turn, k) for k in nodes for turn, _, _ in calls[k])
     turns = max((turn for turn, _ in order), default=0)
     for (turn, index), after in zip_longest(order, order[1:]):

@@ -1,14 +1,15 @@
 """How a group gets constants that lie in slow memory: which stay while it runs, and how large a block is.
 
 A node's constants are either resident, read once as the group begins, or they come block after block each
-time the node is called, by turns into two slots, so that one can be filled while the other is used.
+time the node is called, by turns into two slots, so that one can be filled while the other is used. One slot
+takes less RAM, and nothing is read while the node computes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, product
 
 from mmcc.ir.plan import Blocks
 
@@ -24,16 +25,17 @@ class Load:
     resident: tuple[tuple[int, Blocks], ...]
     streamed: tuple[tuple[int, Blocks], ...]
     read: int
+    slots: int = 2  # for those that are streamed
 
     @property
     def slot(self) -> int:
-        """Bytes of each of the two slots."""
+        """Bytes of each slot."""
         return max((aligned(blocks.bytes) for _, blocks in self.streamed), default=0)
 
     @property
     def bytes(self) -> int:
         """Bytes of the arena that all of it takes."""
-        return sum(aligned(blocks.bytes) for _, blocks in self.resident) + 2 * self.slot
+        return sum(aligned(blocks.bytes) for _, blocks in self.resident) + self.slots * self.slot
 
     def blocks(self, unit: int) -> int:
         """How many blocks each call of a unit goes through."""
@@ -44,7 +46,7 @@ class Load:
 class Price:
     """What blocks cost, in predicted instructions."""
 
-    byte: float  # read from slow memory
+    byte: float  # read from slow memory; twice that if nothing is computed meanwhile
     block: Mapping[int, float]  # by unit, each block more: its rows are gone over again
 
 
@@ -82,8 +84,8 @@ def loads(
 
 
 def _smallest(ways: Mapping[int, tuple[Blocks, ...]]) -> int:
-    """Bytes of the smallest two slots that serve all units."""
-    return 2 * max(aligned(blocks[0].bytes) for blocks in ways.values())
+    """Bytes of the smallest slot that serves all units."""
+    return max(aligned(blocks[0].bytes) for blocks in ways.values())
 
 
 def cheapest(
@@ -95,11 +97,12 @@ def cheapest(
     stay: all choices are tried if they are few, else a byte goes where it saves most.
     """
     best: tuple[float, Load] | None = None
-    for slot in sorted({aligned(blocks.bytes) for some in ways.values() for blocks in some} | {0}):
+    sizes = sorted({aligned(blocks.bytes) for some in ways.values() for blocks in some} | {0})
+    for slot, slots in product(sizes, (2, 1)):
         for wanted in _orders(ways, calls):
-            load = _with_slot(ways, calls, room, slot, wanted)
+            load = _with_slots(ways, calls, room, slot, slots, wanted)
             if load is not None and load.bytes <= room:
-                cost = price.byte * load.read
+                cost = price.byte * load.read * (2 if load.streamed and slots == 1 else 1)
                 cost += sum((blocks.count - 1) * price.block[unit] for unit, blocks in load.streamed)
                 if best is None or cost < best[0]:
                     best = cost, load
@@ -116,15 +119,16 @@ def _orders(ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int]) ->
             yield from combinations(ordered, count)
 
 
-def _with_slot(
+def _with_slots(
     ways: Mapping[int, tuple[Blocks, ...]],
     calls: Mapping[int, int],
     room: int,
     slot: int,
+    slots: int,
     wanted: Sequence[int],
 ) -> Load | None:
     """A load whose slots have at most so many bytes; 0: no slots, all stays."""
-    left = room - 2 * slot
+    left = room - slots * slot
     resident: list[tuple[int, Blocks]] = []
     streamed: list[tuple[int, Blocks]] = []
     for unit in (*wanted, *(u for u in ways if u not in wanted)):
@@ -141,4 +145,4 @@ def _with_slot(
         resident, streamed = [*resident, *streamed], []
     read = sum(blocks.total for _, blocks in resident)
     read += sum(blocks.total * calls[unit] for unit, blocks in streamed)
-    return Load(tuple(sorted(resident)), tuple(sorted(streamed)), read)
+    return Load(tuple(sorted(resident)), tuple(sorted(streamed)), read, slots)
