@@ -373,19 +373,21 @@ class Footprint:
         """Most bytes that hold something at some moments and at the end."""
         at = np.append(at, NEVER)
         total = np.full(len(at), self._stay, np.int64)
-        for store, (first, until) in zip(self.stores, self.spans, strict=True):
-            if self._dying >> store.root & 1 and not store.writers:
-                total += store.size - first_needed(self._line, store.reads, at, store.size)
-            elif self._born >> store.root & 1:
-                total += self._grown(store, at)
-            elif store.lives is not None:
-                total[store.lives.holds(at)] += store.size
-            else:
-                total[(at >= first) & (at <= until)] += store.size
+        for store, span in zip(self.stores, self.spans, strict=True):
+            total += self._bytes_at(store, span, at)
         for unit in self.accumulators:
             first, until = self._at(unit, 0), self._at(unit, -1)
             total[(at >= first) & (at <= until)] += self._rows[unit].accumulates
         return int(total.max())
+
+    def _bytes_at(self, store: Store, span: tuple[int, int], at: Ints) -> Ints:
+        """Bytes of a store that hold something at some moments."""
+        if self._dying >> store.root & 1 and not store.writers:
+            return store.size - first_needed(self._line, store.reads, at, store.size)
+        if self._born >> store.root & 1:
+            return self._grown(store, at)
+        held = store.lives.holds(at) if store.lives is not None else (at >= span[0]) & (at <= span[1])
+        return held * np.int64(store.size)
 
     def _between(self) -> int:
         """Bytes that an output, an input and things that are all alive together need.
@@ -413,19 +415,20 @@ class Footprint:
         free = {frozenset((pair.lower, pair.upper)) for pair in apart if pair.distance <= 0}
         always = [k for k in things if not any(k in pair and pair <= set(things) for pair in free)]
         short = [k for k in things if k not in always]
-        sets = {
-            frozenset(k for k in short if k < len(self.stores) and self._alive(k, time))
-            for time in {int(t) for k in short if k < len(self.stores) for t in self._begins(k)}
-        }
-        return [[*always, *some] for some in sets or {frozenset[int]()}]
+        stores = [k for k in short if k < len(self.stores)]
+        if not stores:
+            return [always]
+        times = np.unique(np.concatenate([self._begins(k) for k in stores]))
+        sets = np.unique([self._alive(k, times) for k in stores], axis=1)
+        return [[*always, *(stores[k] for k in np.flatnonzero(some))] for some in sets.T]
 
     def _begins(self, store: int) -> Ints:
         lives = self.stores[store].lives
         return np.array([self.spans[store][0]]) if lives is None else lives.begin
 
-    def _alive(self, store: int, time: int) -> bool:
+    def _alive(self, store: int, at: Ints) -> NDArray[np.bool_]:
         lives, (first, until) = self.stores[store].lives, self.spans[store]
-        return first <= time <= until if lives is None else bool(lives.holds(np.array([time]))[0])
+        return (at >= first) & (at <= until) if lives is None else lives.holds(at)
 
     def _grown(self, store: Store, at: Ints) -> Ints:
         """At each time, the end of what is written or being written."""
@@ -491,7 +494,7 @@ class Footprint:
         if self.load is not None:
             for unit, blocks in self.load.resident:
                 yield Item(-1, unit, aligned(blocks.bytes), ALIGN, BufferKind.STAGED)
-            for slot in (-1, -2) if self.load.streamed else ():
+            for slot in (-1, -2)[: self.load.slots] if self.load.streamed else ():
                 yield Item(-1, slot, self.load.slot, ALIGN, BufferKind.STAGED)
 
     def _distance(

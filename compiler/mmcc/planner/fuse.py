@@ -16,6 +16,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.planner.bound import trivial_bound
 from mmcc.planner.builder import Builder, Placed
+from mmcc.planner.join_bound import join_bound
 from mmcc.planner.layout import Operand, make_layout
 from mmcc.planner.model import bits, make_model
 from mmcc.planner.order import best_order
@@ -77,6 +78,7 @@ class _Search:
         self._spans = Spans(graph)
         self._macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
 
+        self._joined = trivial_bound(graph, request)  # bytes that no layout goes below
         self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried
 
     def run(self) -> Plan:
@@ -123,9 +125,8 @@ class _Search:
         )
 
     def _known(self, bound: int) -> int:
-        """What a bound that holds for one layout says of all of them: with joins, which may copy any of their
-        operands, not every layout was looked at."""
-        return bound if self._every_layout else trivial_bound(self._graph, self._request)
+        """What a bound that holds for the layouts looked at says of all: joins may copy any operands."""
+        return bound if self._every_layout else min(bound, self._joined)
 
     def _table(self, choice: LayoutChoice, most: int) -> Table:
         order = choice.ordering.order
@@ -141,7 +142,15 @@ class _Search:
         best = table, table.least(self._macs)
         for choice in self._layouts[1:]:
             best = self._better(choice, best)
-        return best if self._every_layout else self._descend(*best)
+        if self._every_layout:
+            return best
+        table, least = self._descend(*best)
+        found = join_bound(self._graph, self._request, self._operands, self._distance, least - 1)
+        if found is not None:
+            self._joined = found.bytes
+            if found.copied is not None:
+                return self._better(self._choice(found.copied), (table, least))
+        return table, least
 
     def _better(self, choice: LayoutChoice, best: tuple[Table, int]) -> tuple[Table, int]:
         """The table of a layout with its bound, if that is less than the best; else the best."""

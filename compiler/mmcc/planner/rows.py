@@ -66,9 +66,10 @@ def make_rows(
 ) -> Rows:
     """The rows of every unit and root; who makes them for several layouts hands the same `spans` to each."""
     maker = _Maker(graph, layout, model, request, spans or Spans(graph))
+    alone = tuple(maker.unit(k) for k in range(len(model.units)))
     return Rows(
-        tuple(maker.unit(k, accumulate=True) for k in range(len(model.units))),
-        tuple(maker.unit(k, accumulate=False) for k in range(len(model.units))),
+        tuple(maker.accumulating(k, unit) for k, unit in enumerate(alone)),
+        alone,
         tuple(maker.root(k) for k in range(len(model.roots))),
         maker.slots,
     )
@@ -95,30 +96,23 @@ class _Maker:
             assert slot is not None
             self.slots[name] = slot
 
-    def unit(self, index: int, *, accumulate: bool) -> UnitRows:
-        """The rows of one unit."""
+    def unit(self, index: int) -> UnitRows:
+        """The rows of one unit alone."""
         unit = self._model.units[index]
         name = self._graph.nodes[unit.node].output
         slot, tensor = self.slots[name], self._graph.tensors[name]
         height, cols, channels = geometry(tensor.shape)
         start = slot.offset + np.arange(height) * slot.row_stride
         end = start + (cols - 1) * slot.col_stride + channels * tensor.dtype.size
-        needs, reads = self._needs(unit.node), self._reads(unit.node)
-        room = self._accumulators.get(unit.node, 0)
-        if room and accumulate:
-            return self._accumulating(needs, reads, start, end, room)
-        return UnitRows(height, needs, reads, start, end, 0)
+        return UnitRows(height, self._needs(unit.node), self._reads(unit.node), start, end, 0)
 
-    def _accumulating(
-        self,
-        needs: tuple[tuple[int, tuple[int, ...]], ...],
-        reads: tuple[Read, ...],
-        start: Ints,
-        end: Ints,
-        room: int,
-    ) -> UnitRows:
-        """A step for each row of the first operand, in order; the last writes the one row of the output."""
-        (read,) = reads
+    def accumulating(self, index: int, alone: UnitRows) -> UnitRows:
+        """The rows of one unit in a larger group. One that accumulates has a step for each row of its first
+        operand, in order; the last writes the one row of the output."""
+        room = self._accumulators.get(self._model.units[index].node, 0)
+        if not room:
+            return alone
+        (read,) = alone.reads
         slot = self.slots[read.tensor]
         steps = slot.rows
         rows = np.arange(steps)
@@ -127,9 +121,9 @@ class _Maker:
         taken = Read(
             read.tensor, read.root, own, remaining(own, size), remaining(rows, steps), read.reach, False
         )
-        first = np.full(steps, start[0])
-        written = np.append(np.full(steps - 1, start[0]), end[0])
-        return UnitRows(steps, needs, (taken,), first, written, room)
+        first = np.full(steps, alone.start[0])
+        written = np.append(np.full(steps - 1, alone.start[0]), alone.end[0])
+        return UnitRows(steps, alone.needs, (taken,), first, written, room)
 
     def root(self, index: int) -> RootRows:
         """Rows of a root; one that a view sees in other rows can be no ring."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks
-from mmcc.planner.cost import figure, node_cost
+from mmcc.planner.cost import NodeCost, figure, node_cost
 from mmcc.planner.footprint import Footprint, Shared, mergeable
 from mmcc.planner.layout import Layout
 from mmcc.planner.model import MemoryModel, bits
@@ -59,7 +60,6 @@ class Space:
         spans: Spans | None = None,
     ) -> None:
         self.graph, self.layout, self.request = graph, layout, request
-        self.costs = [node_cost(graph, graph.nodes[unit.node], request.cost) for unit in model.units]
         self.model, self._order = model, order
         self.rows: Rows = make_rows(graph, layout, self.model, request, spans)
         self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
@@ -77,6 +77,12 @@ class Space:
         self._alone = [Timeline(k, {k: np.arange(unit.steps)}) for k, unit in enumerate(self.rows.alone)]
         self._nearest: dict[int, int] = {}
         self._lines: dict[tuple[object, ...], Timeline] = {}
+
+    @cached_property
+    def costs(self) -> list[NodeCost]:
+        """What each unit costs."""
+        nodes = [self.graph.nodes[unit.node] for unit in self.model.units]
+        return [node_cost(self.graph, node, self.request.cost) for node in nodes]
 
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds."""
