@@ -79,6 +79,7 @@ class _Search:
         self._macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
 
         self._joined = trivial_bound(graph, request)  # bytes that no layout goes below
+        self._units_left = UNITS_TRIED
         self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried
 
     def run(self) -> Plan:
@@ -144,13 +145,18 @@ class _Search:
             best = self._better(choice, best)
         if self._every_layout:
             return best
-        table, least = self._descend(*best)
-        found = join_bound(self._graph, self._request, self._operands, self._distance, least - 1)
+        best = self._changed(*best)
+        found = join_bound(self._graph, self._request, self._operands, self._distance, best[1] - 1)
         if found is not None:
             self._joined = found.bytes
             if found.copied is not None:
-                return self._better(self._choice(found.copied), (table, least))
-        return table, least
+                best = self._better(self._choice(found.copied), best)
+        while best[1] > self._joined:
+            after = self._changed(*best)
+            if after[1] == best[1]:
+                break
+            best = after
+        return best
 
     def _better(self, choice: LayoutChoice, best: tuple[Table, int]) -> tuple[Table, int]:
         """The table of a layout with its bound, if that is less than the best; else the best."""
@@ -158,22 +164,19 @@ class _Search:
         bound = table.least(self._macs)
         return (table, bound) if bound < best[1] else best
 
-    def _descend(self, table: Table, bound: int) -> tuple[Table, int]:
-        """Take the change to the layout that helps most, until none does or enough were tried.
+    def _changed(self, table: Table, bound: int) -> tuple[Table, int]:
+        """The best layout with one change, if that helps and not enough were tried; else the same.
 
         Only joins that the largest group touches can make it smaller.
         """
-        left, best = UNITS_TRIED, (table, bound)
-        while True:
-            for copied in self._flips(table, bound):
-                known = len(self._choices)
-                choice = self._choice(copied)
-                if len(self._choices) > known and left > 0:
-                    left -= len(choice.model.units)
-                    best = self._better(choice, best)
-            if best[1] == bound:
-                return best
-            table, bound = best
+        best = table, bound
+        for copied in self._flips(table, bound):
+            known = len(self._choices)
+            choice = self._choice(copied)
+            if len(self._choices) > known and self._units_left > 0:
+                self._units_left -= len(choice.model.units)
+                best = self._better(choice, best)
+        return best
 
     def _flips(self, table: Table, bound: int) -> Iterator[frozenset[Operand]]:
         """What to copy instead: one operand, or all, of a join that the largest group touches changed."""

@@ -47,10 +47,11 @@ from mmcc.planner.staging import Load
 from mmcc.planner.strips import Cut
 from mmcc.planner.table import Table
 from mmcc.planner.timeline import Timeline
-from mmcc.planner.walk import Ints, Spans
+from mmcc.planner.walk import Ints, Spans, rows_of
 
 MOST_JOINS = 3  # in one group, of which both walks are looked at
 MOST_LAYOUTS = 300  # of one group
+MOST_STEPS = 1_500_000  # of all units in all layouts that are looked at: some 10 seconds
 MOST_TOGETHER = 16  # operands of all joins, to look for one layout that serves the whole path
 
 
@@ -184,9 +185,10 @@ class _Free(Space):
             for unit in bits(members & ~(1 << last))
             if unit in self._joins.units and self.model.units[unit].before & members
         ]
-        many = len(between) > MOST_JOINS
+        uneven = [unit for unit in between if unit not in self._joins.even]
+        many = len(uneven) > MOST_JOINS
         ways = [0]
-        for unit in () if many else between:
+        for unit in () if many else uneven:
             ways += [asking | 1 << unit for asking in ways]
         found: list[_Relaxed] = []
         for asking in ways:
@@ -255,9 +257,10 @@ class _Layouts:
         most: int,
     ) -> None:
         self._graph, self._request, self._distance, self._most = graph, request, distance, most
-        self._operands = operands
+        self._operands, self._left = operands, MOST_STEPS
         self._order = list(dict.fromkeys(join for join, _ in operands))
         self.spans = Spans(graph)
+        self._steps = sum(rows_of(graph, node.output) for node in graph.nodes)
         self._made: dict[tuple[frozenset[int], frozenset[Operand]], Space | None] = {}
         self._needed: dict[Candidate, tuple[frozenset[Operand], dict[frozenset[Operand], int]]] = {}
 
@@ -290,7 +293,7 @@ class _Layouts:
         while waiting:
             best: tuple[int, int, dict[frozenset[Operand], int]] | None = None
             for join in sorted(waiting, key=self._order.index):
-                if len(left) << len(touched[join]) > MOST_LAYOUTS:
+                if len(left) << len(touched[join]) > MOST_LAYOUTS or self._left < 0:
                     continue
                 sizes = self._sizes(group, left, waiting - {join}, touched[join])
                 least = min(sizes.values())
@@ -322,6 +325,7 @@ class _Layouts:
         for copied, known in left.items():
             for more in _subsets(operands):
                 space = self.space(none, copied | more | parts)
+                self._left -= self._steps
                 footprint = group.footprint(space) if space is not None else None
                 size = known if footprint is None else footprint.least
                 if footprint is not None and size <= self._most:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def only_joins(graph: Graph, operands: Iterable[Operand]) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Joins:
     """The graph with every operand copied, and what lies in its joins."""
 
@@ -47,10 +48,22 @@ class Joins:
     parts: Mapping[int, tuple[int, ...]]  # by the root of a join, in the order in which they lie in it
     units: Mapping[int, int]  # that are joins, with the roots that each writes
 
-    @property
+    @cached_property
     def every(self) -> frozenset[int]:
         """All roots that are parts."""
         return frozenset(part for some in self.parts.values() for part in some)
+
+    @cached_property
+    def even(self) -> frozenset[int]:
+        """Joins of which every reader asks for no more than one new row a step: then the parts' rows come in
+        the same order, whoever asks for them."""
+        uneven = {
+            producer
+            for unit in self.rows.units
+            for producer, counts in unit.needs
+            if max(np.diff((0, *counts))) > 1
+        }
+        return frozenset(self.units) - uneven
 
     def lying(self, root: int) -> int:
         """Parts that a root holds, if it is a join; else itself: a mask."""

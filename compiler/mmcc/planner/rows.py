@@ -14,7 +14,6 @@ from mmcc.ir.graph import Graph, Node, geometry
 from mmcc.ir.plan import Slot
 from mmcc.planner.layout import Layout, slot_of
 from mmcc.planner.model import MemoryModel
-from mmcc.planner.overlap import reach
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.walk import Ints, Sources, Spans
 
@@ -153,23 +152,19 @@ class _Maker:
         return tuple(self._read(index, name) for name in names)
 
     def _read(self, index: int, name: str) -> Read:
-        node, nest = self._graph.nodes[index], self._spans.nest(index)
-        slot, tensor = self.slots[name], self._graph.tensors[name]
+        node = self._graph.nodes[index]
+        slot = self.slots[name]
         root = self._number[slot.buffer]
         size = self._model.roots[root].bytes
         steps = geometry(self._graph.tensors[node.output].shape)[0]
         line, some = np.full(steps, slot.rows, np.int64), np.zeros(steps, bool)
-        reads = [k for k, access in enumerate(nest.reads) if node.inputs[access.operand] == name]
         for operand, other in enumerate(node.inputs):
             if other == name:
                 low, high = self._spans.rows(index, operand)
                 line = np.where(high > low, np.minimum(line, low), line)
                 some |= high > low
         own = np.where(some, slot.offset + line * slot.row_stride, size)
-        sizes = tensor.dtype.size, self._graph.tensors[node.output].dtype.size
-        pixels = self._pixels.get(index, 0)
-        ways = [reach(nest, k, *sizes, pixels) for k in reads]
-        elementwise = all(nest.is_elementwise_in(k) for k in reads) and sizes[0] == sizes[1]
+        most, elementwise = self._spans.reach(index, name, self._pixels.get(index, 0))
         dense = self._is_dense(name) and self._is_dense(node.output)
         return Read(
             name,
@@ -177,7 +172,7 @@ class _Maker:
             own,
             remaining(own, size),
             remaining(line, slot.rows),
-            max(ways) if dense else self._end_of_row(node),
+            most if dense else self._end_of_row(node),
             elementwise,
         )
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mmcc.ir.graph import Graph, Node, geometry
 from mmcc.ir.nest import Nest, Span
 from mmcc.ir.plan import Group
+from mmcc.planner.overlap import reach
 
 Ints = NDArray[np.int64]
 
@@ -45,6 +46,7 @@ class Spans:
         self._graph = graph
         self._nests: dict[int, Nest] = {}
         self._rows: dict[tuple[int, int], tuple[Ints, Ints]] = {}
+        self._reach: dict[tuple[int, str], tuple[int, bool]] = {}
 
     def nest(self, index: int) -> Nest:
         """The loops of a node."""
@@ -58,6 +60,18 @@ class Spans:
             node = self._graph.nodes[index]
             self._rows[index, operand] = operand_spans(self._graph, node, self.nest(index), operand)
         return self._rows[index, operand]
+
+    def reach(self, index: int, name: str, pixels: int) -> tuple[int, bool]:
+        """How far a node may write before it has read a tensor (see `overlap.reach`), and whether it goes
+        element by element; it makes `pixels` at a time."""
+        if (index, name) not in self._reach:
+            node, nest = self._graph.nodes[index], self.nest(index)
+            sizes = [self._graph.tensors[n].dtype.size for n in (name, node.output)]
+            reads = [k for k, access in enumerate(nest.reads) if node.inputs[access.operand] == name]
+            most = max(reach(nest, k, sizes[0], sizes[1], pixels) for k in reads)
+            elementwise = all(nest.is_elementwise_in(k) for k in reads) and sizes[0] == sizes[1]
+            self._reach[index, name] = most, elementwise
+        return self._reach[index, name]
 
 
 class Sources:
