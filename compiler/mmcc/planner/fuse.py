@@ -32,7 +32,7 @@ from mmcc.planner.walk import Spans
 
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
-UNITS_TRIED = 1_000  # other layouts are tried until their tables have so many units together
+UNITS_TRIED = 600  # other layouts are tried until their tables have so many units together
 SOME_LAYOUTS = 4  # that many are looked at where it takes many levels to know what one needs
 CLOSE = 64  # a level that can be met is searched for up to one part in so many
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together

@@ -52,7 +52,7 @@ from mmcc.planner.walk import Ints, Spans, rows_of
 MOST_JOINS = 3  # in one group, of which both walks are looked at
 MOST_LAYOUTS = 300  # of one group
 MOST_STEPS = 1_500_000  # of all units in all layouts that are looked at: some 10 seconds
-MOST_TOGETHER = 16  # operands of all joins, to look for one layout that serves the whole path
+MOST_OPERANDS = 16  # of all joins; with more, groups touch so many joins that little is ruled out
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +70,14 @@ def join_bound(
     distance: Mapping[int, Mapping[str, Distance]],
     most: int,
 ) -> JoinBound | None:
-    """The bound, `most + 1` if it is above `most`; None if the argument does not hold for this graph."""
-    if request.recompute > 1 or request.staging is not None or not only_joins(graph, operands):
+    """The bound, `most + 1` if it is above `most`; None if the argument does not hold for this graph, or it
+    takes too long."""
+    if (
+        len(operands) > MOST_OPERANDS
+        or request.recompute > 1
+        or request.staging is not None
+        or not only_joins(graph, operands)
+    ):
         return None
     layouts = _Layouts(graph, request, operands, distance, most)
     joins = frozenset(join for join, _ in operands)
@@ -336,8 +342,6 @@ class _Layouts:
 
     def common(self, path: Iterable[Candidate], bound: int) -> frozenset[Operand] | None:
         """What to copy so that each group of a path needs `bound` at most; None if no layout serves all."""
-        if len(self._operands) > MOST_TOGETHER:
-            return None
         groups = (Candidate(c.before, c.after, c.last, 0) for c in path)
         known = [self._needed[group] for group in groups if group in self._needed]
         fine = [(mine, {some for some, size in sizes.items() if size <= bound}) for mine, sizes in known]
