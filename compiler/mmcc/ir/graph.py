@@ -37,12 +37,12 @@ class DType(Enum):
     @property
     def size(self) -> int:
         """Bytes of one element."""
-        return self.numpy.itemsize
+        return _NUMPY[self].itemsize
 
     @property
     def numpy(self) -> np.dtype[Any]:
         """The numpy type of the same width."""
-        return np.dtype({"float": "float32", "bool": "bool"}.get(self.value, self.value.removesuffix("_t")))
+        return _NUMPY[self]
 
     @property
     def is_float(self) -> bool:
@@ -54,7 +54,10 @@ class DType(Enum):
         return _BY_NUMPY[array.dtype]
 
 
-_BY_NUMPY = {d.numpy: d for d in DType}
+_NUMPY = {
+    d: np.dtype({"float": "float32", "bool": "bool"}.get(d.value, d.value.removesuffix("_t"))) for d in DType
+}
+_BY_NUMPY = {dtype: d for d, dtype in _NUMPY.items()}
 
 
 @dataclass(frozen=True, slots=True)

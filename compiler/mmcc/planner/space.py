@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -266,18 +266,30 @@ class Space:
 
     def _sets(self) -> tuple[bool, tuple[int, ...]]:
         """Sets of units that can be done when others are not, smallest first; True if these are all."""
-        found, level = [0], [0]
-        while level:
-            following = dict[int, None]()
-            for done in level:
-                for k, unit in enumerate(self.model.units):
-                    if not done >> k & 1 and not unit.before & ~done:
-                        following[done | 1 << k] = None
-            level = list(following)
-            found += level
-            if len(found) > MOST_SETS:
-                prefixes = [0]
-                for unit in self._order:
-                    prefixes.append(prefixes[-1] | 1 << unit)
-                return False, tuple(prefixes)
-        return True, tuple(found)
+        every = every_set(tuple(unit.before for unit in self.model.units))
+        if every is not None:
+            return True, every
+        prefixes = [0]
+        for unit in self._order:
+            prefixes.append(prefixes[-1] | 1 << unit)
+        return False, tuple(prefixes)
+
+
+@lru_cache(maxsize=256)  # many layouts of a graph have the same
+def every_set(before: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Sets of units that can be done when others are not, smallest first; None if they are too many.
+
+    `before` is for each unit the set of those that must have run.
+    """
+    found, level = [0], [0]
+    while level:
+        following = dict[int, None]()
+        for done in level:
+            for k, needed in enumerate(before):
+                if not done >> k & 1 and not needed & ~done:
+                    following[done | 1 << k] = None
+        level = list(following)
+        found += level
+        if len(found) > MOST_SETS:
+            return None
+    return tuple(found)
