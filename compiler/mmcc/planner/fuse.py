@@ -77,7 +77,6 @@ class _Search:
         self._layouts = tuple(self._choices.values())
         self._spans = Spans(graph)
         self._macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
-
         self._joined = trivial_bound(graph, request)  # bytes that no layout goes below
         self._units_left = UNITS_TRIED
         self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried

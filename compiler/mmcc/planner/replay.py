@@ -164,8 +164,8 @@ class Replay:
         if index in group.accumulating:
             self._take(event, last=event.rows.hi == self._order.height(index, group))
             return
-        by_blocks = index in self._plan.staged and self._plan.staged[index].blocks.count > 1
-        pixels = self._plan.pixels.get(index, 0) if not group.backward and not by_blocks else 0
+        left_to_right = not group.backward and not self._order.by_blocks(index)
+        pixels = self._plan.pixels.get(index, 0) if left_to_right else 0
         step = pixels or max(1, len(event.cols))
         for col in range(event.cols.lo, event.cols.hi, step):
             self._make_part(index, event.rows, Span(col, min(col + step, event.cols.hi)))

@@ -43,6 +43,10 @@ class Order:
         name = node.inputs[0] if index in group.accumulating else node.output
         return geometry(self._graph.tensors[name].shape)[0]
 
+    def by_blocks(self, index: int) -> bool:
+        """True if a call goes over its rows again for each block of constants."""
+        return index in self._plan.staged and self._plan.staged[index].blocks.count > 1
+
     def events(self, group: Group, strip: int) -> Iterator[Event]:
         """One strip of a group, row by row, pulled by the last node."""
         last = group.nodes[-1]
@@ -92,14 +96,10 @@ class Order:
             for index in sorted(group.nodes):
                 rows = Span(made[index], max(made[index], until[index]))
                 made[index] = rows.hi
-                if len(rows) and self._by_blocks(index):
+                if len(rows) and self.by_blocks(index):
                     yield Event(index, rows, width[index])
                 else:
                     yield from (Event(index, Span(r, r + 1), width[index]) for r in range(rows.lo, rows.hi))
-
-    def _by_blocks(self, index: int) -> bool:
-        """True if a call goes over its rows again for each block of constants."""
-        return index in self._plan.staged and self._plan.staged[index].blocks.count > 1
 
     def narrow(self, group: Group) -> set[str]:
         """Tensors of which a group in strips holds the columns of one strip at a time."""
