@@ -148,5 +148,11 @@ def test_more_ram_is_never_worse() -> None:
     graph = load_graph(model_path("digits_cnn_int8_qdq"), options)
     asked = replace(plan_request(options, graph, target, lambda _: None), fuse=True, recompute=2.0)
     least = best_plan(graph, replace(asked, limit=1)).peak("sram")
+    costs: list[float] = []
     for limit in range(least, 2 * least, least // 40):
-        assert best_plan(graph, replace(asked, limit=limit)).peak("sram") <= limit
+        plan = best_plan(graph, replace(asked, limit=limit))
+        assert plan.peak("sram") <= limit
+        if plan.cheapest:
+            costs.append(plan_cost(graph, plan, target.cost))
+    assert len(costs) > 20
+    assert all(b <= a + 1 for a, b in pairwise(costs))

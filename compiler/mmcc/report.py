@@ -87,6 +87,7 @@ def make_report(
         "plan": {
             "proved_optimal": plan.proved_optimal,
             "bound": plan.bound,
+            "cheapest": plan.cheapest,
             "seconds": round(plan.seconds, 3),
             "groups": [list(group.nodes) for group in plan.groups],
             "macs": macs,
@@ -202,7 +203,8 @@ def proof_text(report: Report) -> str:
     plan = report["plan"]
     fused = any(len(group) > 1 for group in plan["groups"])
     if fused and report["ram"]["limit"]:
-        return "fused to keep the limit; --ram min may need less"
+        sure = "nothing cheaper keeps it" if plan["cheapest"] else "something cheaper may keep it"
+        return f"fused to keep the limit: {sure}; --ram min may need less"
     if not plan["proved_optimal"]:
         return f"best found, none below {plan['bound']:,}"
     return "proved least" if fused else "proved least layer by layer"

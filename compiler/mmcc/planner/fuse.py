@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import combinations
+from math import inf
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
@@ -84,15 +85,12 @@ class _Search:
     def run(self) -> Plan:
         """The cheapest plan within the limit; the least if there is no limit or none is within it."""
         limit = self._request.limit
-        if limit is not None:
-            for choice in self._layouts:
-                found = self._cheapest(choice, limit)
-                if found is not None:
-                    return found
+        if limit is not None and (found := self._cheapest(self._layouts, limit)) is not None:
+            return found
         table, least = self._least()
         if limit is not None and least <= limit:
             choice = self._choices[table.space.layout.in_place]
-            found = None if choice in self._layouts else self._cheapest(choice, limit)
+            found = None if choice in self._layouts else self._cheapest((choice,), limit)
             if found is not None:
                 return found
         placed, proved = self._place_least(table, least)
@@ -105,14 +103,22 @@ class _Search:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
         return Builder(table.space, placed.path).plan(placed, bound)
 
-    def _cheapest(self, choice: LayoutChoice, limit: int) -> Plan | None:
-        """The plan of least cost within the limit for one layout, if one is found."""
-        table = self._table(choice, limit)
-        path = table.cheapest(limit, self._macs)
-        placed = self._within(table, limit) if path else None
-        if placed is None:
-            return None
-        return Builder(table.space, placed.path).plan(placed, self._known(table.least(self._macs)))
+    def _cheapest(self, layouts: Sequence[LayoutChoice], limit: int) -> Plan | None:
+        """The plan of least cost within the limit, if one is found.
+
+        The cost of a layout's cheapest path, placed or not, is a bound for its plans: layouts are tried in
+        that order. If the first path of all can be placed, nothing is cheaper.
+        """
+        bounds = [(self._table(choice, limit).least_cost(limit), k) for k, choice in enumerate(layouts)]
+        lowest = min(cost for cost, _ in bounds)
+        for cost, k in sorted(bounds):
+            table = self._table(layouts[k], limit)
+            placed = self._within(table, limit) if cost < inf else None
+            if placed is not None:
+                least = self._every_layout and table.space.complete and self._request.staging is None
+                found = Builder(table.space, placed.path).plan(placed, self._known(table.least(self._macs)))
+                return replace(found, cheapest=least and sum(map(table.cost, placed.path)) <= lowest)
+        return None
 
     def _most(self) -> int:
         """Bytes that are enough."""

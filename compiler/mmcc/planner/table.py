@@ -99,6 +99,11 @@ class Table:
     def _macs(self, path: Path) -> float:
         return sum(map(self.macs, path))
 
+    def least_cost(self, limit: int) -> float:
+        """The cost of the cheapest path of groups that need at most `limit`; infinite if there is none."""
+        path = self.cheapest(limit, inf)
+        return sum(map(self.cost, path)) if path else inf
+
     def cheapest(self, limit: int, most_macs: float) -> Path:
         """The path of least cost whose groups need at most `limit`, or of least work if it works too much."""
         while True:
@@ -117,7 +122,8 @@ class Table:
                 others = self._into[candidate.after]
                 others[others.index(candidate)] = exact
                 self._exact.add(exact)
-                if candidate.strips == 1 and candidate.least <= self._enough < exact.least:
+                strips_help = candidate.floor < candidate.least <= self._enough < exact.least
+                if candidate.strips == 1 and strips_help:
                     others += self._narrow(exact)  # it seemed to need no strips
                 changed = changed or exact.least != candidate.least
         return changed
