@@ -10,7 +10,7 @@ from mmcc.codegen.layers.epilogue import Fields, Options, check_accumulator
 from mmcc.codegen.layers.pool import pool_fields
 from mmcc.codegen.layers.reduce_int8 import channel_axes, pixel_axes
 from mmcc.ir.graph import DType
-from mmcc.ir.program import KernelUse
+from mmcc.ir.program import KernelUse, View
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import requantize
@@ -99,15 +99,22 @@ def mean_int8(op: MeanInt8, site: Site) -> KernelUse | None:
     if ending is None:
         return None
     options, fields = ending
+    lines, taps = (rows, cols) if dict(options)["long"] else _lines(site.inputs[0].where(), rows, cols)
     return KernelUse(
         "mve_mean_int8",
-        options,
+        (*options, ("eights", site.output.geometry[2] % 8 == 0)),
         (
             *views(site),
             *fields,
             ("zero", -rows * cols * op.x_zero),
             ("channels", site.output.geometry[2]),
-            ("rows", rows),
-            ("cols", cols),
+            ("rows", lines),
+            ("cols", taps),
         ),
     )
+
+
+def _lines(x: View, rows: int, cols: int) -> tuple[int, int]:
+    """Rows and columns of int8 pixels to sum up; rows that lie one behind the other are one."""
+    joined = x.row_stride == cols * x.col_stride and x.rows == rows
+    return (1, rows * cols) if joined else (rows, cols)
