@@ -7,7 +7,11 @@ from itertools import product
 import numpy as np
 import pytest
 from kernel_bench import OpCase
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.kernel import render
 from mmcc.codegen.layers.mve_conv import pack_runs
+from mmcc.codegen.lower import lower
+from mmcc.interpret import evaluate_tensors
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
@@ -15,9 +19,13 @@ from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.window import Window
+from mmcc.planner.fuse import best_plan
+from mmcc.qemu import build_firmware, run_firmware
 from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import CONSTANTS, FAMILIES, int8, per_filter
+from planner_graphs import Build
 from qemu_bench import QemuBench
+from test_fused_c import NAME, filled, request
 from toolchains import ready
 
 FORMS = ("high", "high", "left", "tiny")
@@ -219,3 +227,25 @@ def test_packed_weights_keep_every_weight_once():
     assert np.array_equal(np.sort(packed.reshape(-1)), np.sort(w.reshape(-1)))
     assert np.array_equal(packed[0, :64].reshape(4, 16), w[:4, 0, :16])
     assert np.array_equal(packed[0, 64:84].reshape(4, 5), w[:4, 0, 16:])
+
+
+@pytest.mark.parametrize(("cols", "channels", "axes"), [(5, 30, (0, 1)), (5, 25, (0,)), (1, 40, (0, 1))])
+def test_sums_that_take_in_row_by_row(cols, channels, axes, tmp_path):
+    """A mean at the end of a group, over rows or rows and columns, with channels that leave a rest."""
+    b = Build("sums")
+    x = b.conv(b.input(12, cols, 8), channels, 1)
+    y = b.add(MeanInt8(axes, 3, -7, 1_431_655_765, 33), x)
+    graph = filled(b.graph(y), 5)
+    plan = best_plan(graph, request(graph))
+    assert plan.accumulators
+    target = ready("cortex-m55")
+    made = emit(graph, lower(graph, plan, NAME, target), EmitOptions(NAME), target)
+    for name, text in made.files.items():
+        (tmp_path / name).write_text(text)
+    (tmp_path / "adapter.c").write_text(render("adapter.c.j2", on_heap=False, **made.values))
+    elf = build_firmware(target, sorted(tmp_path.glob("*.c")), [tmp_path], tmp_path / "build")
+    samples = np.random.default_rng(1).integers(-128, 128, (4, 12, cols, 8)).astype(np.int8)
+    ran = run_firmware(elf, target, samples.tobytes(), samples[0].nbytes, tmp_path / "run")
+    want = [evaluate_tensors(graph, {"x0": sample})[y] for sample in samples]
+    assert len(np.unique(want)) > 10
+    assert ran.outputs == b"".join(w.tobytes() for w in want)
