@@ -15,7 +15,7 @@ from mmcc.codegen.layers import Operand, Site, kernel_use
 from mmcc.ir.graph import Graph, Tensor
 from mmcc.ir.nest import Nest
 from mmcc.ir.plan import Blocks
-from mmcc.ir.program import Constant, KernelUse, View
+from mmcc.ir.program import Constant, Field, KernelUse, View
 from mmcc.planner.request import Staging
 from mmcc.planner.staging import aligned
 from mmcc.planner.walk import nest_of
@@ -182,11 +182,13 @@ def kernels_of(
 
 def _labelled(use: KernelUse, kind: int) -> KernelUse:
     """The same with names of constants of its own: they lie elsewhere in a block."""
-    fields = tuple(
-        (name, replace(value, name=f"{value.name}_{kind}") if isinstance(value, Constant) else value)
-        for name, value in use.fields
-    )
-    return replace(use, fields=fields)
+
+    def labelled(value: Field) -> Field:
+        if isinstance(value, View) and isinstance(value.offset, Constant):
+            return replace(value, offset=replace(value.offset, name=f"{value.offset.name}_{kind}"))
+        return replace(value, name=f"{value.name}_{kind}") if isinstance(value, Constant) else value
+
+    return replace(use, fields=tuple((name, labelled(value)) for name, value in use.fields))
 
 
 def _planning_site(graph: Graph, index: int, target: Target) -> Site:
