@@ -149,12 +149,10 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         ),
         "CMakeLists.txt": render("package.cmake.j2", **common),
     }
-    if program.staged:
-        pass  # the caller reads them from a file
-    elif options.weights_in_c:
+    if options.weights_in_c and not program.staged:
         rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
         files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
-    else:
+    elif not program.staged:  # those that are, the caller reads from a file
         files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
     needed = tuple(header for header in KERNEL_HEADERS if header in files[f"{options.name}_kernels.c"])
     for header in RUNTIME_HEADERS + needed:
