@@ -26,6 +26,11 @@ COMMON_NAMES = (
     "model_quantized",
     "network",
 )  # of files; two would clash
+STACK_FROM = {
+    "call graph": "worst case, from the call graph",
+    "stated": "as stated with --stack",
+    "assumed": "assumed, see the warning",
+}
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 _F = TypeVar("_F", bound=Callable[..., Any])
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -240,7 +245,7 @@ def compile_command(
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
         title = given["name"] or result.report["model"]["name"]
-        _show_compiled(title, result.report, folder, least, bool(limits["stack"]))
+        _show_compiled(title, result.report, folder, least)
 
 
 def _show_warnings(warnings: Sequence[str], *, err: bool) -> None:
@@ -251,7 +256,7 @@ def _show_warnings(warnings: Sequence[str], *, err: bool) -> None:
         click.echo(f"warning: and {len(warnings) - WARNINGS} more; --json has them all", err=err)
 
 
-def _show_compiled(title: str, report: dict[str, Any], folder: Path, least: bool, given_stack: bool) -> None:
+def _show_compiled(title: str, report: dict[str, Any], folder: Path, least: bool) -> None:
     from mmcc.report import flash_text, proof_text, staged_text, work_text
 
     ram = report["ram"]
@@ -259,13 +264,12 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path, least: bool
     proof = proof_text(report)
     if proof.endswith("layer by layer"):
         proof = "proved least" if least else f"{proof}; --ram min may need less"
-    source = "as stated with --stack" if given_stack else "worst case, from the call graph"
     rows = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}"),
         ("  arena", f"{ram['arena']:,}  ({proof})"),
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
-        ("  stack", f"{ram['stack']:,}  ({source})"),
+        ("  stack", f"{ram['stack']:,}  ({STACK_FROM[ram['stack_from']]})"),
         ("flash", flash_text(report)),
         ("work", f"{work_text(report)} in {len(report['nodes'])} nodes"),
     ]

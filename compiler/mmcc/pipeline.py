@@ -334,7 +334,7 @@ def _figures(
     context = _context_bytes(generated, target)
     if options.stack:
         footprint = Footprint(0, generated.weights.size, 0, 0, {})
-        return Figures(options.ram, context, options.stack, footprint)
+        return Figures(options.ram, context, options.stack, footprint, "stated")
     work = made / FOLDER / "measure"
     sources = package_sources(made)
     entries = [f"{prefix}_init", f"{prefix}_run"]
@@ -343,7 +343,9 @@ def _figures(
     shutil.rmtree(work)
     stack = max(bound.bytes for bound in footprint.stack.values())
     stack = -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
-    return Figures(options.ram, context, stack, footprint)
+    assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
+    source = "assumed" if assumed else "call graph"
+    return Figures(options.ram, context, stack, footprint, source, assumed)
 
 
 def _context_bytes(generated: Generated, target: Target) -> int:

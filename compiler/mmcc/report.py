@@ -34,6 +34,8 @@ class Figures:
     context: int
     stack: int
     footprint: Footprint
+    stack_from: str = "call graph"  # or "stated" with --stack, or "assumed"
+    stack_assumed: str = ""  # what could not be read
 
 
 def nest_of(graph: Graph, index: int) -> Nest:
@@ -78,6 +80,7 @@ def make_report(
             "context": figures.context,
             "static": footprint.ram,
             "stack": figures.stack,
+            "stack_from": figures.stack_from,
         },
         "flash": {
             "total": footprint.flash,
@@ -98,8 +101,17 @@ def make_report(
         "nodes": _nodes(graph, program),
         "inputs": [_port(graph, program, port) for port in graph.inputs],
         "outputs": [_port(graph, program, port) for port in graph.outputs],
-        "warnings": list(graph.warnings),
+        "warnings": [*graph.warnings, *_stack_warning(figures)],
     }
+
+
+def _stack_warning(figures: Figures) -> list[str]:
+    if figures.stack_from != "assumed":
+        return []
+    return [
+        f"the worst-case stack is not proved: {figures.stack_assumed}; {figures.stack:,} bytes are assumed, "
+        "the target's stack_bytes; --stack N states another bound"
+    ]
 
 
 def _staged_weights(graph: Graph, plan: Plan) -> dict[str, int] | None:
