@@ -144,10 +144,10 @@ make_venv() {
     quietly "$python" -m venv --clear .venv || fail "could not make .venv"
 }
 
-# What .venv was installed from. The folder counts: scripts in a virtual environment hold its path.
+# What .venv was installed from: the version is in __init__.py, and scripts in a virtual environment hold its path.
 fingerprint() {
     pwd
-    cksum pyproject.toml scripts/setup.sh
+    cksum pyproject.toml scripts/setup.sh compiler/mmcc/__init__.py
 }
 
 install_python_packages() {

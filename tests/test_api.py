@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from dataclasses import fields
+from importlib import metadata
 from pathlib import Path
 
 import mmcc
 import numpy as np
 import onnx
 import pytest
+from mmcc import pipeline, verifying
 from onnx import TensorProto, helper
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -83,3 +88,24 @@ def test_a_model_that_the_oracle_cannot_load(tmp_path, monkeypatch):
     mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "out")
     with pytest.raises(mmcc.CompileError, match="cannot load the model: Unsupported model IR version: 14"):
         mmcc.verify(tmp_path / "out")
+
+
+def test_the_typed_options_are_those_of_the_compiler():
+    resolved = {field.name for field in fields(pipeline.CompileOptions)}
+    assert set(mmcc.CompileOptions.__annotations__) == resolved - {"least_ram"}  # that is ram="min"
+    assert set(mmcc.VerifyOptions.__annotations__) == {f.name for f in fields(verifying.VerifyOptions)}
+
+
+def test_an_unknown_option_is_named(tmp_path):
+    with pytest.raises(TypeError, match="rom"):
+        mmcc.compile_model(DIGITS / "digits_int8.onnx", tmp_path / "x", rom=1)
+
+
+def test_one_version_everywhere():
+    for command in (
+        [sys.executable, "-m", "mmcc", "--version"],
+        [sys.executable, "-m", "mmcc.cli", "--version"],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout == f"mmcc {mmcc.__version__}\n"
+    assert metadata.version("mmcc") == mmcc.__version__

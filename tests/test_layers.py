@@ -27,7 +27,7 @@ LAYERS = [
         "checking",
         "analysis",
     ),
-    *("samples", "oracle", "compare", "verifying", "benchmark", "api", "cli"),
+    *("samples", "oracle", "compare", "verifying", "benchmark", "api", "cli", "__main__"),
 ]
 ONLY_IN = {
     "ortools": ("planner/cpsat.py", "planner/cpsat_joint.py"),

@@ -9,9 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from mmcc.api import CompileError, CompileResult, check, compile_model, verify
+    from mmcc.api import (
+        CompileError,
+        CompileOptions,
+        CompileResult,
+        VerifyOptions,
+        check,
+        compile_model,
+        verify,
+    )
 
-__all__ = ["CompileError", "CompileResult", "check", "compile_model", "verify"]
+__version__ = "0.2.0"
+
+__all__ = [
+    "CompileError",
+    "CompileOptions",
+    "CompileResult",
+    "VerifyOptions",
+    "__version__",
+    "check",
+    "compile_model",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,46 +4,73 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict, Unpack
 
 from mmcc.checking import check_model
 from mmcc.errors import CompileError
-from mmcc.pipeline import CompileOptions, CompileResult
+from mmcc.pipeline import CompileOptions as _Resolved
+from mmcc.pipeline import CompileResult
 from mmcc.pipeline import compile_model as _compile
 from mmcc.sizes import parse_size
-from mmcc.verifying import VerifyOptions, verify_package
+from mmcc.verifying import VerifyOptions as _Verify
+from mmcc.verifying import verify_package
 
-__all__ = ["CompileError", "CompileResult", "check", "compile_model", "verify"]
+__all__ = [
+    "CompileError",
+    "CompileOptions",
+    "CompileResult",
+    "VerifyOptions",
+    "check",
+    "compile_model",
+    "verify",
+]
 
 
-def compile_model(
-    model: str | Path,
-    out: str | Path,
-    *,
-    target: str = "host",
-    ram: int | str = 0,
-    flash: int | str = 0,
-    dims: Mapping[str, int] | None = None,
-    **options: Any,
-) -> CompileResult:
-    """Compile an ONNX file into the folder `out`.
+class CompileOptions(TypedDict, total=False):
+    """Options of `compile_model`, with the names and meanings of `mmcc compile`'s."""
 
-    `ram` and `flash` are limits in bytes, or texts such as "256K"; 0 is none; `ram="min"` asks for as little
-    as can be. Other options are the fields of
-    `mmcc.pipeline.CompileOptions`: name, io, weights, time_limit, float_io, stack, dump. The result has
-    `.report` (the content of report.json), `.files` (paths by name) and `.run(arrays)` (one inference on
-    this machine: arrays in, arrays out, in the model's own shapes and types). Raises CompileError.
+    target: str  # a name that `mmcc targets` lists, or the path of a TOML file
+    ram: int | str  # limit in bytes, or "256K"; "min": as little as can be; 0: none
+    flash: int | str  # limit in bytes, or "1M"; 0: none
+    stack: int | str  # bytes of stack to take for granted instead of measuring; 0: measure
+    recompute: float  # work at most, in multiples of the model's multiply-accumulates
+    name: str  # prefix of all C symbols
+    io: Literal["arena", "external", "rows", "rows-again"]
+    weights: Literal["", "c", "bin", "staged"]  # "": by size
+    dims: Mapping[str, int]  # values of symbolic dimensions
+    float_io: bool  # keep float inputs and outputs of a quantized model
+    time_limit: float  # effort of the planner, in deterministic seconds
+    dump: Path | None  # folder for the intermediate forms
+
+
+class VerifyOptions(TypedDict, total=False):
+    """Options of `verify`, with the names and meanings of `mmcc verify`'s."""
+
+    on: Literal["host", "qemu"]
+    data: Path | None  # .npz with input_0, input_1, ..., perhaps labels
+    expected: Path | None  # .npz with output_0, ...; None: ONNX Runtime's
+    per_node: bool
+    model: Path | None  # the ONNX file, if it has moved
+    samples: int  # made-up ones, where there is no data
+    limit: int | None  # of the samples in data
+    save_outputs: Path | None
+    sanitize: bool
+
+
+def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileOptions]) -> CompileResult:
+    """Compile an ONNX file into the folder `out`, which is written whole or not at all.
+
+    The result has `.report` (the content of report.json), `.files` (paths by name) and `.run(arrays)` (one
+    inference on this machine: arrays in, arrays out, in the model's own shapes and types).
+
+    Raises CompileError for all that is the caller's to change: the model, a limit, an option, a missing tool.
     """
-    least = isinstance(ram, str) and ram.strip().lower() == "min"
-    given = CompileOptions(
-        target=target,
-        ram=0 if least else _bytes(ram, "ram"),
-        least_ram=least,
-        flash=_bytes(flash, "flash"),
-        dims=dict(dims or {}),
-        **options,
-    )
-    return _compile(model, out, given)
+    given: dict[str, Any] = dict(options)
+    least = str(given.get("ram", "")).strip().lower() == "min"
+    given["ram"] = 0 if least else given.get("ram", 0)
+    for size in ("ram", "flash", "stack"):
+        given[size] = _bytes(given.get(size, 0), size)
+    return _compile(model, out, _Resolved(least_ram=least, **given))
 
 
 def check(model: str | Path, dims: Mapping[str, int] | None = None) -> dict[str, Any]:
@@ -51,9 +78,9 @@ def check(model: str | Path, dims: Mapping[str, int] | None = None) -> dict[str,
     return check_model(Path(model), dict(dims or {}), _silent)
 
 
-def verify(folder: str | Path, **options: Any) -> dict[str, Any]:
-    """What `mmcc verify --json` prints; options are the fields of `mmcc.verifying.VerifyOptions`."""
-    return verify_package(Path(folder), VerifyOptions(**options), _silent)
+def verify(folder: str | Path, **options: Unpack[VerifyOptions]) -> dict[str, Any]:
+    """What `mmcc verify --json` prints. Raises CompileError if there is nothing to compare."""
+    return verify_package(Path(folder), _Verify(**options), _silent)
 
 
 def _bytes(size: int | str, what: str) -> int:

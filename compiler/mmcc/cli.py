@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import click
 
+from mmcc import __version__
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, CompileError, Exit, printable
 from mmcc.sizes import parse_size, readable
 
@@ -131,7 +132,7 @@ def _dims(pairs: tuple[str, ...]) -> dict[str, int]:
 
 
 @click.group(cls=_Commands, context_settings=CONTEXT)
-@click.version_option(package_name="mmcc", message="mmcc %(version)s")
+@click.version_option(__version__, message="mmcc %(version)s")
 def main() -> None:
     """Compile an ONNX model to plain C for microcontrollers, under a RAM limit that is proved.
 

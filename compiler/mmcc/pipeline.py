@@ -8,13 +8,13 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc import __version__
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.kernel import render
@@ -146,14 +146,6 @@ def host_sources(folder: Path) -> Path:
     """Where the package's C for this machine is: the same plan, with this machine's kernels."""
     twin = folder / FOLDER / HOST_TWIN
     return twin if twin.is_dir() else folder
-
-
-def mmcc_version() -> str:
-    """Version of the installed compiler."""
-    try:
-        return version("mmcc")
-    except PackageNotFoundError:
-        return ""
 
 
 def prefix_of(options: CompileOptions, model: Path) -> str:
@@ -295,7 +287,7 @@ def _build(job: _Job, request: PlanRequest) -> _Built:
 def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     made, graph, target, options, prefix = job.made, job.graph, job.target, job.options, job.prefix
     job.progress("generating C")
-    emit_options = EmitOptions(prefix, version=mmcc_version(), weights_in_c=True, arena_align=ARENA_ALIGN)
+    emit_options = EmitOptions(prefix, version=__version__, weights_in_c=True, arena_align=ARENA_ALIGN)
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     generated = emit(graph, program, emit_options, target)

@@ -1,0 +1,5 @@
+"""`python -m mmcc` is the command `mmcc`."""
+
+from mmcc.cli import main
+
+main(prog_name="mmcc")
