@@ -100,6 +100,7 @@ class OpCase:
         return depth
 
 
+MOST_OPERANDS = 6  # the test bench's firmware knows it too
 WAYS = ("whole", "ring", "strided", "strip", "in_place")
 
 
@@ -185,7 +186,13 @@ class Bench:
         if k == "y":
             return max(len(s) for s in self.strips(case))
         assert isinstance(k, int)
-        return max(1, max(len(case.cols(k, s)) for s in self.strips(case)))
+        return max(1, max(len(self._strip_of(case, k, s)) for s in self.strips(case)))
+
+    @staticmethod
+    def _strip_of(case: OpCase, k: int, strip: Span) -> Span:
+        """Columns of an operand that a strip holds: operands that other nodes read too begin further left."""
+        needed = case.cols(k, strip)
+        return Span(max(0, needed.lo - k), needed.hi) if len(needed) else needed
 
     def _build(self, sanitize: bool) -> None:
         slots = {name: slot for layout in self.layouts.values() for name, (_, slot) in layout.items()}
@@ -209,8 +216,12 @@ class Bench:
             "    memory[BENCH_MEMORY_WEIGHTS] = (uint8_t *)(uintptr_t)&bench_weights;\n"
             "    bench_columns columns = columns_0[0];\n"
         )
-        for k, field in enumerate(("begin", "end", "in0", "in1", "in2", "out")):
+        for k, field in enumerate(("begin", "end", "out")):
             runner.append(f"    columns.{field} = (__typeof__(columns.{field}))c[{k}];")
+        runner.append(
+            "    for (unsigned k = 0; k < sizeof columns.in / sizeof *columns.in; ++k) {\n"
+            "        columns.in[k] = (__typeof__(*columns.in))c[3 + k];\n    }"
+        )
         runner.append("    switch (node) {")
         kernel_of = {label: kernel.name for kernel in package.kernels for label in kernel.users}
         for node in program.nodes:
@@ -238,8 +249,13 @@ class Bench:
 
     # ---- running
 
+    @staticmethod
+    def window(cols: Span, ins: list[int], out: int) -> list[int]:
+        """Columns of a call as the runner takes them."""
+        return [cols.lo, cols.hi, out, *ins, *[0] * (MOST_OPERANDS - len(ins))]
+
     def call(self, arena: np.ndarray, node: int, rows: Span, cols: Span, ins: list[int], out: int) -> None:
-        window = np.array([cols.lo, cols.hi, *[*ins, 0, 0, 0][:3], out], np.int32)
+        window = np.array(self.window(cols, ins, out), np.int32)
         self.run_c(
             self.ffi.cast("uint8_t *", arena.ctypes.data),
             node,
@@ -291,7 +307,7 @@ class Bench:
                 self._fill(arena, case, way, k, range(loaded[k], max(loaded[k], last)), None)
                 loaded[k] = max(loaded[k], last)
             before = arena.copy()
-            self.call(arena, node, rows, Span(0, width), [0, 0, 0], 0)
+            self.call(arena, node, rows, Span(0, width), [], 0)
             self._untouched(before, arena, case, way)
         return self._pixels(arena, case, way, "y").reshape(case.want.shape)
 
@@ -303,7 +319,7 @@ class Bench:
         for strip in self.strips(case):
             ins: list[int] = []
             for k in case.activations:
-                cols = case.cols(k, strip)
+                cols = self._strip_of(case, k, strip)
                 ins.append(cols.lo)
                 self._fill(arena, case, "strip", k, range(geometry(case.inputs[k].shape)[0]), cols)
             before = arena.copy()
@@ -314,7 +330,7 @@ class Bench:
 
     @staticmethod
     def _by_operand(case: OpCase, ins: list[int]) -> list[int]:
-        firsts = [0, 0, 0]
+        firsts = [0] * len(case.inputs)
         for k, first in zip(case.activations, ins, strict=True):
             firsts[k] = first
         return firsts

@@ -111,8 +111,7 @@ class QemuBench(Bench):
     def call(self, arena: np.ndarray, node: int, rows: Span, cols: Span, ins: list[int], out: int) -> None:
         low, high = self._region(node)
         if self.recording:
-            window = [cols.lo, cols.hi, *[*ins, 0, 0, 0][:3], out]
-            self._record(arena[low:high], node, low, rows, window)
+            self._record(arena[low:high], node, low, rows, self.window(cols, ins, out))
             return
         size = high - low
         arena[low:high] = np.frombuffer(self.replies, np.uint8, size, self.reply)
@@ -131,7 +130,7 @@ class QemuBench(Bench):
         cuts = np.flatnonzero(np.diff(changed) > 16) + 1
         runs = [(int(part[0]), int(part[-1]) + 1) for part in np.split(changed, cuts) if len(part)]
         self.tape += struct.pack("<6i", node, low, len(region), int(self.known is None), rows.lo, rows.hi)
-        self.tape += struct.pack("<6i", *window) + struct.pack("<i", len(runs))
+        self.tape += struct.pack(f"<{len(window)}i", *window) + struct.pack("<i", len(runs))
         for begin, end in runs:
             self.tape += struct.pack("<2i", begin, end - begin) + region[begin:end].tobytes()
         self.known = region.copy()

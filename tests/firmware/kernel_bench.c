@@ -7,7 +7,7 @@
 enum { POISON = 0xA5 };
 
 typedef struct {
-    int32_t node, low, size, fresh, row_begin, row_end, window[6], runs;
+    int32_t node, low, size, fresh, row_begin, row_end, window[9], runs;
 } call_head;
 
 extern uint8_t bench_arena[];

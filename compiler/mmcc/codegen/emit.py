@@ -134,6 +134,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
             kernels=kernels,
             view_types=_view_types(program),
             column_types=column_type(columns),
+            origins=max((use.origins for node in program.nodes for _, use in node.uses), default=1),
             **common,
         ),
         f"{options.name}_kernels.c": render(
@@ -204,7 +205,7 @@ def _ports(
                     text,
                     external=outside and not stream,
                     streamed=stream,
-                    order_of_calls=_calls_text(graph, port),
+                    order_of_calls=_calls_text(graph, program, port),
                 )
             )
     return tuple(texts)
@@ -253,12 +254,23 @@ def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external, *streams, *slices)))
 
 
-def _calls_text(graph: Graph, port: Port) -> str:
-    for node in graph.nodes:
-        if isinstance(node.op, ReadRows) and node.inputs[0] == port.tensor:
-            again = "Rows may be asked for more than once."
-            return again if node.op.again else "Each row is asked for once, in order."
+def _calls_text(graph: Graph, program: Program, port: Port) -> str:
+    """What a callback may count on: how often rows come, and that some come one pixel a call."""
+    for node in program.nodes:
+        op, names = graph.nodes[node.index].op, graph.nodes[node.index]
+        if isinstance(op, ReadRows) and names.inputs[0] == port.tensor:
+            order = "Rows may be asked for more than once." if op.again else "All comes once, in order."
+        elif isinstance(op, WriteRows) and names.output == port.tensor:
+            order = ""
+        else:
+            continue
+        single = "One pixel a call: in memory, other channels lie between." if _by_pixels(node) else ""
+        return " ".join(filter(None, (order, single)))
     return ""
+
+
+def _by_pixels(node: ProgramNode) -> bool:
+    return dict(node.use.options)["window"] == "pixel"
 
 
 def _streamed(graph: Graph) -> frozenset[str]:

@@ -193,9 +193,8 @@ def _columns(graph: Graph, plan: Plan, group: Group, index: int) -> tuple[Column
     """The columns of one node's calls, one entry a strip."""
     node = graph.nodes[index]
     width = geometry(graph.tensors[node.output].shape)[1]
-    inputs = max(3, len(node.inputs))
     if not group.strips:
-        return (Columns(0, width, (0,) * inputs),)
+        return (Columns(0, width),)
     rings = {b.name for b in plan.buffers if b.kind is BufferKind.RING}
     inside = {graph.nodes[k].output for k in group.nodes}
     narrow = {name for name in inside if plan.slots[name].buffer in rings}
@@ -204,6 +203,5 @@ def _columns(graph: Graph, plan: Plan, group: Group, index: int) -> tuple[Column
         held = strip_columns(graph, group, strip.columns)
         own = held.get(node.output, Span(0, width))
         firsts = [held[name].lo if name in narrow else 0 for name in node.inputs]
-        firsts += [0] * (inputs - len(firsts))
-        rows.append(Columns(own.lo, own.hi, tuple(firsts), own.lo if node.output in narrow else 0))
+        rows.append(Columns.of(own, firsts, own.lo if node.output in narrow else 0))
     return tuple(rows)

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from mmcc.errors import Where
+    from mmcc.ir.nest import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,22 +46,37 @@ class KernelUse:
     """One node's kernel: a template, what its code is specialised for, and the node's numbers.
 
     Nodes with equal `template` and `options` share one C function; `fields` become a constant struct of the
-    node in flash, in order. A Constant field is an offset into the weights, a View a small struct.
+    node in flash, in order. A Constant field is an offset into the weights, a View a small struct. `origins` is
+    how many operands the code looks up the first column of, at least.
     """
 
     template: str
     options: tuple[tuple[str, Any], ...]
     fields: tuple[tuple[str, Field], ...]
+    origins: int = 3  # no kernel with a fixed number of operands has more
 
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """Output columns [begin, end) of a call, and the first column that each view holds."""
+    """Output columns [begin, end) of a call, and the first column that each view holds.
+
+    `inputs` has one for each operand of the node, but for those after the last that is not 0.
+    """
 
     begin: int
     end: int
-    inputs: tuple[int, ...]
+    inputs: tuple[int, ...] = ()
     output: int = 0
+
+    @staticmethod
+    def of(made: Span, inputs: Sequence[int], output: int) -> Columns:
+        """Columns `made`; one origin an operand, so that equal ones are equal."""
+        last = max((k for k, first in enumerate(inputs) if first), default=-1)
+        return Columns(made.lo, made.hi, tuple(inputs[: last + 1]), output)
+
+    def origin(self, operand: int) -> int:
+        """The first column that the memory of operand number `operand` holds."""
+        return self.inputs[operand] if operand < len(self.inputs) else 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -243,24 +243,22 @@ def concat(op: Concat, site: Site) -> KernelUse:
     kind = "rows" if rank >= 2 and op.axis == 0 else "cols" if rank >= 3 and op.axis == 1 else "channels"
     inner = prod(shape[op.axis + 1 :]) if kind == "channels" else 1
     outer = prod(shape[min(2, rank - 1) : op.axis]) if kind == "channels" else 1
-    firsts = [k for k, operand in enumerate(site.inputs) if operand.view is not None]
     fields: list[tuple[str, Field]] = [("y", site.output.where())]
-    parts: list[tuple[int, str]] = []
+    parts: list[int] = []
     start = 0
     for k, operand in enumerate(site.inputs):
         extent = operand.shape[op.axis]
         if outer > 1 or not _in_place(site, operand, kind, start * inner):
             fields += [(f"x{k}", source_view(site, k)), (f"start{k}", start * inner)]
             fields.append((f"extent{k}", extent * inner))
-            held = k if kind == "cols" else firsts[0] if firsts else 0
-            parts.append((k, f"in{held}" if operand.view is not None and held < 3 else ""))
+            parts.append(k)
         start += extent
     if kind == "channels":
         fields += [("outer", outer), ("channels", shape[op.axis] * inner)]
     else:
         fields.append(("channels", site.output.geometry[2]))
     options = (("type", UNSIGNED[site.output.dtype.size]), ("kind", kind), ("parts", tuple(parts)))
-    return KernelUse("concat", options, tuple(fields))
+    return KernelUse("concat", options, tuple(fields), origins=max(3, len(site.inputs)))
 
 
 def _in_place(site: Site, operand: Operand, kind: str, start: int) -> bool:

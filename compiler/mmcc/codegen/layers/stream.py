@@ -10,21 +10,27 @@ from mmcc.ops.stream import ReadRows, WriteRows
 @layer(ReadRows)
 def read_rows(op: ReadRows, site: Site) -> KernelUse:
     """A kernel of its own for each input: callbacks are typed."""
-    return KernelUse("read_rows", _options(site, op.port), _fields("y", site.output.where(), site))
+    return _stream("read_rows", op.port, "y", site.output.where(), site)
 
 
 @layer(WriteRows)
 def write_rows(op: WriteRows, site: Site) -> KernelUse:
     """A kernel of its own for each output."""
-    return KernelUse("write_rows", _options(site, op.port), _fields("x", site.inputs[0].where(), site))
+    return _stream("write_rows", op.port, "x", site.inputs[0].where(), site)
 
 
-def _options(site: Site, port: int) -> tuple[tuple[str, int | str], ...]:
-    return (("port", port), ("ctype", site.output.dtype.value), ("size", site.output.dtype.size))
+def _stream(template: str, port: int, name: str, view: View, site: Site) -> KernelUse:
+    """Callbacks know dense pixels only, so a call is for as much as lies densely in the view.
 
-
-def _fields(name: str, view: View, site: Site) -> tuple[tuple[str, Field], ...]:
-    """`dense` if the rows lie one behind the other, so that one call can serve several."""
+    That may be several rows, one row, or one pixel, where channels of other tensors lie between two pixels.
+    """
     _, cols, channels = site.output.geometry
-    dense = view.col_stride == channels and view.row_stride == cols * channels * site.output.dtype.size
-    return ((name, view), ("dense", int(dense)), ("columns", cols))
+    if cols > 1 and view.col_stride != channels:
+        window = "pixel"
+    else:
+        window = "rows" if view.row_stride == cols * channels * site.output.dtype.size else "row"
+    fields: list[tuple[str, Field]] = [(name, view)]
+    if window == "rows":
+        fields.append(("columns", cols))
+    options = (("port", port), ("ctype", site.output.dtype.value), ("window", window))
+    return KernelUse(template, options, tuple(fields))
