@@ -46,8 +46,8 @@ class KernelUse:
     """One node's kernel: a template, what its code is specialised for, and the node's numbers.
 
     Nodes with equal `template` and `options` share one C function; `fields` become a constant struct of the
-    node in flash, in order. A Constant field is an offset into the weights, a View a small struct. `origins` is
-    how many operands the code looks up the first column of, at least.
+    node in flash, in order. A Constant field is an offset into the weights, a View a small struct.
+    The code may look up the first columns of `origins` operands.
     """
 
     template: str
