@@ -23,7 +23,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.resources import data_dir
 from mmcc.target import load_target
-from mmcc.toolchain.build import SEMANTIC_FLAGS
+from mmcc.toolchain import CODE_FLAGS
 
 NAME = "net"
 
@@ -67,7 +67,7 @@ class Workshop:
         self._target = load_target("host")
         self._objects: dict[str, Path] = {}
         flags = [flag for flag in self._target.flags if flag.startswith(("-O", "-m"))]
-        self._compiler = [self._target.compiler, "-std=c99", "-fPIC", *SEMANTIC_FLAGS, *flags]
+        self._compiler = [self._target.compiler, "-std=c99", "-fPIC", *flags, *CODE_FLAGS]
         self._built = 0
 
     @property

@@ -7,19 +7,21 @@
 #error "this model was compiled for a core with Arm's DSP instructions (Cortex-M4, M7, M33): use that core's compiler flags, or compile the model for this target"
 #endif
 
+#include "mmcc_runtime.h"
+
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
 /* Bytes 0 and 2, or 1 and 3, of a word as halfwords. */
-static inline uint32_t mmcc_dsp_even(uint32_t word)
+MMCC_INLINE uint32_t mmcc_dsp_even(uint32_t word)
 {
     uint32_t pair;
     __asm__("sxtb16 %0, %1" : "=r"(pair) : "r"(word));
     return pair;
 }
 
-static inline uint32_t mmcc_dsp_odd(uint32_t word)
+MMCC_INLINE uint32_t mmcc_dsp_odd(uint32_t word)
 {
     uint32_t pair;
     __asm__("sxtb16 %0, %1, ror #8" : "=r"(pair) : "r"(word));
@@ -27,34 +29,34 @@ static inline uint32_t mmcc_dsp_odd(uint32_t word)
 }
 
 /* The same added to a pair of sums. */
-static inline uint32_t mmcc_dsp_add_even(uint32_t sums, uint32_t word)
+MMCC_INLINE uint32_t mmcc_dsp_add_even(uint32_t sums, uint32_t word)
 {
     __asm__("sxtab16 %0, %0, %1" : "+r"(sums) : "r"(word));
     return sums;
 }
 
-static inline uint32_t mmcc_dsp_add_odd(uint32_t sums, uint32_t word)
+MMCC_INLINE uint32_t mmcc_dsp_add_odd(uint32_t sums, uint32_t word)
 {
     __asm__("sxtab16 %0, %0, %1, ror #8" : "+r"(sums) : "r"(word));
     return sums;
 }
 
 /* sum + (a * the low or high half of pair) / 2^16. */
-static inline int32_t mmcc_dsp_scale_low(int32_t a, uint32_t pair, int32_t sum)
+MMCC_INLINE int32_t mmcc_dsp_scale_low(int32_t a, uint32_t pair, int32_t sum)
 {
     int32_t result;
     __asm__("smlawb %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(pair), "r"(sum));
     return result;
 }
 
-static inline int32_t mmcc_dsp_scale_high(int32_t a, uint32_t pair, int32_t sum)
+MMCC_INLINE int32_t mmcc_dsp_scale_high(int32_t a, uint32_t pair, int32_t sum)
 {
     int32_t result;
     __asm__("smlawt %0, %1, %2, %3" : "=r"(result) : "r"(a), "r"(pair), "r"(sum));
     return result;
 }
 
-static inline int8_t mmcc_dsp_saturate(int32_t value)
+MMCC_INLINE int8_t mmcc_dsp_saturate(int32_t value)
 {
     int32_t result;
     __asm__("ssat %0, #8, %1" : "=r"(result) : "r"(value));
@@ -64,7 +66,7 @@ static inline int8_t mmcc_dsp_saturate(int32_t value)
 /* The same for value >> right, where right is a constant of 1 to 31. */
 #define MMCC_DSP_NARROW(result, value, right) __asm__("ssat %0, #8, %1, asr %2" : "=r"(result) : "r"(value), "I"(right))
 
-static inline uint32_t mmcc_dsp_word(const int8_t *from)
+MMCC_INLINE uint32_t mmcc_dsp_word(const int8_t *from)
 {
     uint32_t word;
     memcpy(&word, from, 4);
@@ -73,9 +75,9 @@ static inline uint32_t mmcc_dsp_word(const int8_t *from)
 
 /* A function that is assembly as a whole: compilers must not change how it is called. */
 #if defined(__clang__)
-#define MMCC_DSP_ASSEMBLY __attribute__((naked, noinline, unused))
+#define MMCC_DSP_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noinline, unused))
 #else
-#define MMCC_DSP_ASSEMBLY __attribute__((naked, noipa, unused))
+#define MMCC_DSP_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
 #endif
 
 /* Output pixels of a convolution: runs of values, each times its weight in every filter. Either one pixel of several
@@ -167,7 +169,7 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_plain4(__attribute__((unused)) const mmcc
 }
 
 /* Moves on by `filters` that are done, each with `taps` bytes of weights. */
-static inline void mmcc_dsp_advance(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
+MMCC_INLINE void mmcc_dsp_advance(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     pixels->weights += filters * taps;
     pixels->scale += 2 * filters;
@@ -176,7 +178,7 @@ static inline void mmcc_dsp_advance(mmcc_dsp_pixels *pixels, int32_t filters, in
 }
 
 /* The last filters, fewer than a block: the block is made beside and copied. */
-static inline void mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmcc_dsp_pixels *), int32_t filters)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmcc_dsp_pixels *), int32_t filters)
 {
     int8_t spare[8];
     int8_t *y = pixels->y;
@@ -193,7 +195,7 @@ static inline void mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmc
 }
 
 /* All filters of pixels; weights are in blocks of 8. Alters its argument. */
-__attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 7;
     pixels->blocks = filters >> 3;
@@ -207,7 +209,7 @@ __attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int
 }
 
 /* The same for plain weights, in blocks of 4. */
-__attribute__((unused)) static void mmcc_dsp_plain(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_plain(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 3;
     pixels->blocks = filters >> 2;
@@ -274,7 +276,7 @@ typedef struct {
     uint32_t outside; /* a widened pair of values outside the image */
 } mmcc_dsp_span;
 
-static inline void mmcc_dsp_set_span(mmcc_dsp_span *span, int32_t first, int32_t window, int32_t width)
+MMCC_INLINE void mmcc_dsp_set_span(mmcc_dsp_span *span, int32_t first, int32_t window, int32_t width)
 {
     span->first = first;
     span->behind = first + (span->count - 1) * span->stride + window;
@@ -283,6 +285,7 @@ static inline void mmcc_dsp_set_span(mmcc_dsp_span *span, int32_t first, int32_t
 }
 
 /* The next `count` rows of a window. */
+MMCC_CODE_ATTRIBUTE
 __attribute__((noinline, unused)) static void mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const int8_t *const *rows,
                                                                   const int32_t *steps, int32_t count,
                                                                   const mmcc_dsp_span *span, uint32_t *to)
@@ -296,7 +299,7 @@ __attribute__((noinline, unused)) static void mmcc_dsp_set_stretch(mmcc_dsp_stre
     stretch->to_step = span->to_step;
 }
 
-static inline void mmcc_dsp_fill(uint32_t *to, int32_t words, uint32_t value)
+MMCC_INLINE void mmcc_dsp_fill(uint32_t *to, int32_t words, uint32_t value)
 {
     for (int32_t i = 0; i < words; ++i) {
         to[i] = value;
@@ -333,7 +336,7 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_two_rows(__attribute__((unused)) mmcc_dsp
 }
 
 /* A last single row. */
-static inline void mmcc_dsp_one_row(mmcc_dsp_stretch *stretch)
+MMCC_INLINE void mmcc_dsp_one_row(mmcc_dsp_stretch *stretch)
 {
     const int8_t *from = stretch->row[0];
     uint32_t *to = stretch->to;
@@ -374,7 +377,7 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_prepare(__attribute__((unused)) const mmc
 }
 
 /* Where outputs have a narrower range than int8, which is rare: a second pass. */
-static inline void mmcc_dsp_clamp(int8_t *y, int32_t count, int32_t low, int32_t high)
+MMCC_INLINE void mmcc_dsp_clamp(int8_t *y, int32_t count, int32_t low, int32_t high)
 {
     for (int32_t i = 0; i < count; ++i) {
         const int32_t value = y[i] < low ? low : y[i];

@@ -5,38 +5,38 @@
 
 #include "mmcc_math.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__FMA__)
 
 #define MMCC_FLOAT_PIXELS 6 /* of a tile */
 #define MMCC_FLOAT_BLOCKS 4 /* of 16 filters, of a tile, at most: a power of two */
 typedef __m512 mmcc_float16;
 
-static inline mmcc_float16 mmcc_load16(const float *from)
+MMCC_INLINE mmcc_float16 mmcc_load16(const float *from)
 {
     return _mm512_loadu_ps(from);
 }
 
-static inline void mmcc_store16(float *to, mmcc_float16 a)
+MMCC_INLINE void mmcc_store16(float *to, mmcc_float16 a)
 {
     _mm512_storeu_ps(to, a);
 }
 
-static inline mmcc_float16 mmcc_fma16(mmcc_float16 a, mmcc_float16 b, mmcc_float16 c)
+MMCC_INLINE mmcc_float16 mmcc_fma16(mmcc_float16 a, mmcc_float16 b, mmcc_float16 c)
 {
     return _mm512_fmadd_ps(a, b, c);
 }
 
-static inline mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
+MMCC_INLINE mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
 {
     return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c);
 }
 
-static inline mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
+MMCC_INLINE mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
 {
     return _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), a));
 }
 
-static inline mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
+MMCC_INLINE mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
 {
     const __mmask16 negative = _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_NGE_UQ);
     return _mm512_mask_mul_ps(a, negative, a, _mm512_set1_ps(slope));
@@ -49,37 +49,37 @@ typedef struct {
     mmcc_float8 low, high;
 } mmcc_float16;
 
-static inline mmcc_float16 mmcc_load16(const float *from)
+MMCC_INLINE mmcc_float16 mmcc_load16(const float *from)
 {
     const mmcc_float16 a = {mmcc_load8(from), mmcc_load8(from + 8)};
     return a;
 }
 
-static inline void mmcc_store16(float *to, mmcc_float16 a)
+MMCC_INLINE void mmcc_store16(float *to, mmcc_float16 a)
 {
     mmcc_store8(to, a.low);
     mmcc_store8(to + 8, a.high);
 }
 
-static inline mmcc_float16 mmcc_fma16(mmcc_float16 a, mmcc_float16 b, mmcc_float16 c)
+MMCC_INLINE mmcc_float16 mmcc_fma16(mmcc_float16 a, mmcc_float16 b, mmcc_float16 c)
 {
     const mmcc_float16 sum = {mmcc_fma8(a.low, b.low, c.low), mmcc_fma8(a.high, b.high, c.high)};
     return sum;
 }
 
-static inline mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
+MMCC_INLINE mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
 {
     const mmcc_float16 sum = {mmcc_scale8(a, b.low, c.low), mmcc_scale8(a, b.high, c.high)};
     return sum;
 }
 
-static inline mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
+MMCC_INLINE mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
 {
     const mmcc_float16 clamped = {mmcc_clamp8(a.low, low, high), mmcc_clamp8(a.high, low, high)};
     return clamped;
 }
 
-static inline mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
+MMCC_INLINE mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
 {
     const mmcc_float16 leaky = {mmcc_leaky8(a.low, slope), mmcc_leaky8(a.high, slope)};
     return leaky;
@@ -98,7 +98,7 @@ typedef float32x4_t mmcc_float_run; /* four values */
                vfmaq_laneq_f32((sums).high.low, (weights).high.low, run, k),                \
                vfmaq_laneq_f32((sums).high.high, (weights).high.high, run, k))
 
-static inline mmcc_float16 mmcc_four4(float32x4_t a, float32x4_t b, float32x4_t c, float32x4_t d)
+MMCC_INLINE mmcc_float16 mmcc_four4(float32x4_t a, float32x4_t b, float32x4_t c, float32x4_t d)
 {
     const mmcc_float16 all = {{a, b}, {c, d}};
     return all;
@@ -118,7 +118,7 @@ typedef const float *mmcc_float_run;
 #endif
 
 /* The first `count` of 16. */
-static inline void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
+MMCC_INLINE void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
 {
     if (count >= 16) {
         mmcc_store16(to, a);

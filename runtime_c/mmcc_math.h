@@ -3,46 +3,48 @@
 #ifndef MMCC_MATH_H
 #define MMCC_MATH_H
 
+#include "mmcc_runtime.h"
+
 #include <math.h>
 #include <stdint.h>
 
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen) || defined(FP_FAST_FMAF)
-static inline float mmcc_fma(float a, float b, float c)
+MMCC_INLINE float mmcc_fma(float a, float b, float c)
 {
     return fmaf(a, b, c);
 }
 #else
-static inline float mmcc_fma(float a, float b, float c)
+MMCC_INLINE float mmcc_fma(float a, float b, float c)
 {
     return a * b + c;
 }
 #endif
 
 /* min(max(value, low), high); NaN stays. */
-static inline float mmcc_clampf(float value, float low, float high)
+MMCC_INLINE float mmcc_clampf(float value, float low, float high)
 {
     value = low > value ? low : value;
     return high < value ? high : value;
 }
 
-static inline float mmcc_leakyf(float value, float slope)
+MMCC_INLINE float mmcc_leakyf(float value, float slope)
 {
     return value >= 0.0f ? value : value * slope;
 }
 
-static inline float mmcc_sigmoidf(float value)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static float mmcc_sigmoidf(float value)
 {
     const float e = expf(-fabsf(value));
     return (value >= 0.0f ? 1.0f : e) / (1.0f + e);
 }
 
-static inline float mmcc_softplusf(float value)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static float mmcc_softplusf(float value)
 {
     return (value > 0.0f ? value : 0.0f) + log1pf(expf(-fabsf(value)));
 }
 
 /* The remainder with the divisor's sign. */
-static inline float mmcc_modf(float a, float b)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static float mmcc_modf(float a, float b)
 {
     const float rest = fmodf(a, b);
     return rest != 0.0f && (rest < 0.0f) != (b < 0.0f) ? rest + b : rest;
@@ -56,42 +58,42 @@ static inline float mmcc_modf(float a, float b)
 #define MMCC_PIXELS 8
 typedef __m256 mmcc_float8;
 
-static inline mmcc_float8 mmcc_set8(float value)
+MMCC_INLINE mmcc_float8 mmcc_set8(float value)
 {
     return _mm256_set1_ps(value);
 }
 
-static inline mmcc_float8 mmcc_load8(const float *from)
+MMCC_INLINE mmcc_float8 mmcc_load8(const float *from)
 {
     return _mm256_loadu_ps(from);
 }
 
-static inline void mmcc_store8(float *to, mmcc_float8 a)
+MMCC_INLINE void mmcc_store8(float *to, mmcc_float8 a)
 {
     _mm256_storeu_ps(to, a);
 }
 
-static inline mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
+MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
 {
     return _mm256_add_ps(a, b);
 }
 
-static inline mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
+MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
 {
     return _mm256_fmadd_ps(a, b, c);
 }
 
-static inline mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
+MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
 {
     return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
 }
 
-static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
 {
     return _mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), a));
 }
 
-static inline mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
+MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 {
     const mmcc_float8 scaled = _mm256_mul_ps(a, _mm256_set1_ps(slope));
     return _mm256_blendv_ps(scaled, a, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GE_OQ));
@@ -144,7 +146,7 @@ typedef __m128 mmcc_float4;
 #define MMCC_HIGH4(a, high) _mm_min_ps(high, a)
 #define MMCC_LEAKY4(a, slope) mmcc_leaky4(a, slope)
 
-static inline mmcc_float4 mmcc_leaky4(mmcc_float4 a, mmcc_float4 slope)
+MMCC_INLINE mmcc_float4 mmcc_leaky4(mmcc_float4 a, mmcc_float4 slope)
 {
     const mmcc_float4 keep = _mm_cmpge_ps(a, _mm_setzero_ps());
     return _mm_or_ps(_mm_and_ps(keep, a), _mm_andnot_ps(keep, _mm_mul_ps(a, slope)));
@@ -162,45 +164,45 @@ typedef struct {
     mmcc_float4 low, high;
 } mmcc_float8;
 
-static inline mmcc_float8 mmcc_set8(float value)
+MMCC_INLINE mmcc_float8 mmcc_set8(float value)
 {
     const mmcc_float8 a = {MMCC_SET4(value), MMCC_SET4(value)};
     return a;
 }
 
-static inline mmcc_float8 mmcc_load8(const float *from)
+MMCC_INLINE mmcc_float8 mmcc_load8(const float *from)
 {
     const mmcc_float8 a = {MMCC_LOAD4(from), MMCC_LOAD4(from + 4)};
     return a;
 }
 
-static inline void mmcc_store8(float *to, mmcc_float8 a)
+MMCC_INLINE void mmcc_store8(float *to, mmcc_float8 a)
 {
     MMCC_STORE4(to, a.low);
     MMCC_STORE4(to + 4, a.high);
 }
 
-static inline mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
+MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
 {
     const mmcc_float8 sum = {MMCC_ADD4(a.low, b.low), MMCC_ADD4(a.high, b.high)};
     return sum;
 }
 
-static inline mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
+MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
 {
     c.low = MMCC_FMA4(a.low, b.low, c.low);
     c.high = MMCC_FMA4(a.high, b.high, c.high);
     return c;
 }
 
-static inline mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
+MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
 {
     c.low = MMCC_SCALE4(a, b.low, c.low);
     c.high = MMCC_SCALE4(a, b.high, c.high);
     return c;
 }
 
-static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
 {
     const mmcc_float4 least = MMCC_SET4(low);
     const mmcc_float4 most = MMCC_SET4(high);
@@ -211,7 +213,7 @@ static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
     return a;
 }
 
-static inline mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
+MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 {
     const mmcc_float4 slopes = MMCC_SET4(slope);
     a.low = MMCC_LEAKY4(a.low, slopes);
@@ -225,19 +227,19 @@ typedef struct {
     float v0, v1, v2, v3, v4, v5, v6, v7;
 } mmcc_float8;
 
-static inline mmcc_float8 mmcc_set8(float value)
+MMCC_INLINE mmcc_float8 mmcc_set8(float value)
 {
     const mmcc_float8 a = {value, value, value, value, value, value, value, value};
     return a;
 }
 
-static inline mmcc_float8 mmcc_load8(const float *from)
+MMCC_INLINE mmcc_float8 mmcc_load8(const float *from)
 {
     const mmcc_float8 a = {from[0], from[1], from[2], from[3], from[4], from[5], from[6], from[7]};
     return a;
 }
 
-static inline void mmcc_store8(float *to, mmcc_float8 a)
+MMCC_INLINE void mmcc_store8(float *to, mmcc_float8 a)
 {
     to[0] = a.v0;
     to[1] = a.v1;
@@ -249,14 +251,14 @@ static inline void mmcc_store8(float *to, mmcc_float8 a)
     to[7] = a.v7;
 }
 
-static inline mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
+MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
 {
     const mmcc_float8 sum = {a.v0 + b.v0, a.v1 + b.v1, a.v2 + b.v2, a.v3 + b.v3,
                              a.v4 + b.v4, a.v5 + b.v5, a.v6 + b.v6, a.v7 + b.v7};
     return sum;
 }
 
-static inline mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
+MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
 {
     c.v0 = mmcc_fma(a.v0, b.v0, c.v0);
     c.v1 = mmcc_fma(a.v1, b.v1, c.v1);
@@ -269,12 +271,12 @@ static inline mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
     return c;
 }
 
-static inline mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
+MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
 {
     return mmcc_fma8(mmcc_set8(a), b, c);
 }
 
-static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
 {
     a.v0 = mmcc_clampf(a.v0, low, high);
     a.v1 = mmcc_clampf(a.v1, low, high);
@@ -287,7 +289,7 @@ static inline mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
     return a;
 }
 
-static inline mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
+MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 {
     a.v0 = mmcc_leakyf(a.v0, slope);
     a.v1 = mmcc_leakyf(a.v1, slope);
@@ -304,7 +306,7 @@ static inline mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 #endif
 
 /* The first `count` of eight. */
-static inline void mmcc_store_first(float *to, mmcc_float8 a, int32_t count)
+MMCC_INLINE void mmcc_store_first(float *to, mmcc_float8 a, int32_t count)
 {
     float all[8];
     mmcc_store8(all, a);

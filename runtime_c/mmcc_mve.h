@@ -7,11 +7,13 @@
 #error "this model was compiled for a core with Helium (Cortex-M55): use that core's compiler flags, or compile the model for this target"
 #endif
 
+#include "mmcc_runtime.h"
+
 #include <arm_mve.h>
 #include <stdint.h>
 
 /* Copies `count` bytes, 16 at a time; the two do not overlap. */
-static inline void mmcc_mve_copy(int8_t *to, const int8_t *from, int32_t count)
+MMCC_INLINE void mmcc_mve_copy(int8_t *to, const int8_t *from, int32_t count)
 {
     __asm__ volatile("    wlstp.8 lr, %[count], 2f\n"
                      "1:  vldrb.8 q0, [%[from]], #16\n"
@@ -24,7 +26,7 @@ static inline void mmcc_mve_copy(int8_t *to, const int8_t *from, int32_t count)
 }
 
 /* Sets `count` bytes. */
-static inline void mmcc_mve_fill(int8_t *to, int32_t value, int32_t count)
+MMCC_INLINE void mmcc_mve_fill(int8_t *to, int32_t value, int32_t count)
 {
     __asm__ volatile("    vdup.8 q0, %[value]\n"
                      "    wlstp.8 lr, %[count], 2f\n"

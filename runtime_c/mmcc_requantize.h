@@ -4,18 +4,20 @@
 #ifndef MMCC_REQUANTIZE_H
 #define MMCC_REQUANTIZE_H
 
+#include "mmcc_runtime.h"
+
 #include <stdint.h>
 
 typedef char mmcc_assert_arithmetic_shift[((int64_t)-1 >> 1) == -1 ? 1 : -1];
 
-static inline int32_t mmcc_clamp(int32_t value, int32_t low, int32_t high)
+MMCC_INLINE int32_t mmcc_clamp(int32_t value, int32_t low, int32_t high)
 {
     value = value < low ? low : value;
     return value > high ? high : value;
 }
 
 /* For any shift of 1 to 62. Results beyond 2^30, which every caller clamps to 8 bits, stop there. */
-static inline int32_t mmcc_requantize(int32_t acc, int32_t multiplier, int32_t shift)
+MMCC_INLINE int32_t mmcc_requantize(int32_t acc, int32_t multiplier, int32_t shift)
 {
     const int64_t limit = (int64_t)1 << 30;
     const int64_t scaled = ((int64_t)acc * multiplier + ((int64_t)1 << (shift - 1))) >> shift;
@@ -28,7 +30,7 @@ static inline int32_t mmcc_requantize(int32_t acc, int32_t multiplier, int32_t s
 #endif
 
 /* The high word of acc * multiplier, for a multiplier that is not negative. */
-static inline int32_t mmcc_product_high(int32_t acc, int32_t multiplier)
+MMCC_INLINE int32_t mmcc_product_high(int32_t acc, int32_t multiplier)
 {
 #ifdef MMCC_SHORT_MULTIPLY
     const int32_t acc_high = acc >> 16, multiplier_high = multiplier >> 16;
@@ -44,14 +46,14 @@ static inline int32_t mmcc_product_high(int32_t acc, int32_t multiplier)
 /* Requantization plus a zero point for shift = 33 + right, with twice = 2 * zero + 1. Rounding then leaves the low word
  * of the product alone, so that its high word is all that counts; and half up is the floor of half of (the floor
  * in units of one half, plus one). Four instructions where there is a 32x32->64 multiply. */
-static inline int32_t mmcc_requantize_high(int32_t acc, int32_t multiplier, int32_t right, int32_t twice)
+MMCC_INLINE int32_t mmcc_requantize_high(int32_t acc, int32_t multiplier, int32_t right, int32_t twice)
 {
     return ((mmcc_product_high(acc, multiplier) >> right) + twice) >> 1;
 }
 
 /* The int8 nearest to value - 128. Limits of 0 and 255 become one instruction (USAT) where those of int8 do not,
  * which is why kernels carry values 128 too high. */
-static inline int8_t mmcc_narrow(int32_t value)
+MMCC_INLINE int8_t mmcc_narrow(int32_t value)
 {
     return (int8_t)(mmcc_clamp(value, 0, 255) - 128);
 }

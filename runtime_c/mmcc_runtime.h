@@ -27,6 +27,17 @@ enum {
     MMCC_ERROR_WEIGHTS = 6          /* a callback for weights is missing, or returned something other than 0 */
 };
 
+/* Small functions are inlined whatever the compiler thinks of it, so that they are in the section of their caller;
+ * others go where the including file says. */
+#if defined(__GNUC__) || defined(__clang__) || defined(__ARMCC_VERSION)
+#define MMCC_INLINE static inline __attribute__((always_inline))
+#else
+#define MMCC_INLINE static inline
+#endif
+#ifndef MMCC_CODE_ATTRIBUTE
+#define MMCC_CODE_ATTRIBUTE
+#endif
+
 /* Text for a status, for logs. */
 static inline const char *mmcc_status_text(mmcc_status status)
 {
@@ -53,14 +64,14 @@ static inline const char *mmcc_status_text(mmcc_status status)
 #endif
 
 /* Rounds to the nearest integer, ties to even, for |value| < 2^22: adding 1.5 * 2^23 leaves no fraction bits. */
-static inline float mmcc_round_half_even(float value)
+MMCC_INLINE float mmcc_round_half_even(float value)
 {
     volatile float shifted = value + 12582912.0f; /* volatile: the sum must be rounded to float here */
     return shifted - 12582912.0f;
 }
 
 /* ONNX QuantizeLinear to int8: saturate(round_half_even(real / scale) + zero_point). */
-static inline int8_t mmcc_quantize_int8(float real, float scale, int32_t zero_point)
+MMCC_INLINE int8_t mmcc_quantize_int8(float real, float scale, int32_t zero_point)
 {
     float steps = real / scale;
     steps = steps > 1024.0f ? 1024.0f : steps;

@@ -38,29 +38,29 @@ typedef struct {
 #define MMCC_LOAD_QUAD(from) (from)
 #define MMCC_DOT(sums, run, quad, weights) _mm512_dpbusd_epi32(sums, mmcc_spread((run) + 4 * (quad)), weights)
 
-static inline __m512i mmcc_spread(const int8_t *from)
+MMCC_INLINE __m512i mmcc_spread(const int8_t *from)
 {
     int32_t quad;
     memcpy(&quad, from, 4);
     return _mm512_xor_si512(_mm512_set1_epi32(quad), _mm512_set1_epi8(-128));
 }
 
-static inline mmcc_sums mmcc_load_sums(const int32_t *block)
+MMCC_INLINE mmcc_sums mmcc_load_sums(const int32_t *block)
 {
     return _mm512_loadu_si512(block + 16);
 }
 
-static inline mmcc_quads mmcc_load_quads(const int8_t *from)
+MMCC_INLINE mmcc_quads mmcc_load_quads(const int8_t *from)
 {
     return _mm512_loadu_si512(from);
 }
 
-static inline mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
+MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
 {
     return _mm512_dpbusd_epi32(sums, values, weights);
 }
 
-static inline mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
+MMCC_INLINE mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
 {
     const __m512i second = _mm512_slli_epi32(_mm512_cvtepu8_epi32(b), 8);
     const __m512i third = _mm512_slli_epi32(_mm512_cvtepu8_epi32(c), 16);
@@ -68,18 +68,18 @@ static inline mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
     return _mm512_xor_si512(all, _mm512_set1_epi8(-128));
 }
 
-static inline mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
+MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
 {
     const __m512i fourth = _mm512_slli_epi32(_mm512_cvtepu8_epi32(d), 24);
     return _mm512_xor_si512(mmcc_weave3(a, b, c), fourth);
 }
 
-static inline mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
+MMCC_INLINE mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
 {
     return _mm512_sll_epi32(sums, _mm_cvtsi32_si128(left));
 }
 
-static inline mmcc_scale mmcc_load_scale(const int32_t *block)
+MMCC_INLINE mmcc_scale mmcc_load_scale(const int32_t *block)
 {
     const __m512i multiplier = _mm512_loadu_si512(block + 32);
     const __m512i right = _mm512_sub_epi32(_mm512_set1_epi32(-2), _mm512_loadu_si512(block + 48));
@@ -87,13 +87,13 @@ static inline mmcc_scale mmcc_load_scale(const int32_t *block)
     return scale;
 }
 
-static inline mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
+MMCC_INLINE mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
 {
     const mmcc_end end = {_mm512_set1_epi32(2 * zero + 1), _mm_set1_epi8((char)low), _mm_set1_epi8((char)high)};
     return end;
 }
 
-static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
+MMCC_INLINE mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
 {
     const __m512i even = _mm512_mul_epi32(sums, scale.multiplier);
     const __m512i odd = _mm512_mul_epi32(_mm512_srli_epi64(sums, 32), scale.odd);
@@ -103,22 +103,22 @@ static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end 
     return _mm_min_epi8(_mm_max_epi8(bytes, end.low), end.high);
 }
 
-static inline void mmcc_get_sums(int32_t *to, mmcc_sums sums)
+MMCC_INLINE void mmcc_get_sums(int32_t *to, mmcc_sums sums)
 {
     _mm512_storeu_si512(to, sums);
 }
 
-static inline mmcc_sums mmcc_set_sums(int32_t value)
+MMCC_INLINE mmcc_sums mmcc_set_sums(int32_t value)
 {
     return _mm512_set1_epi32(value);
 }
 
-static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
+MMCC_INLINE mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 {
     return _mm512_add_epi32(sums, _mm512_cvtepi8_epi32(bytes));
 }
 
-static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
+MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 {
     const __m512i x = _mm512_mullo_epi32(_mm512_cvtepi8_epi32(a), _mm512_set1_epi32(add.a_multiplier));
     const __m512i y = _mm512_mullo_epi32(_mm512_cvtepi8_epi32(b), _mm512_set1_epi32(add.b_multiplier));
@@ -153,7 +153,7 @@ typedef struct {
 #define MMCC_SIMD_PIXELS 5
 #define MMCC_SIMD_RAISED 128
 
-static inline __m256i mmcc_dot8(__m256i sums, __m256i values, __m256i weights)
+MMCC_INLINE __m256i mmcc_dot8(__m256i sums, __m256i values, __m256i weights)
 {
     return _mm256_dpbusd_avx_epi32(sums, values, weights);
 }
@@ -164,7 +164,7 @@ static inline __m256i mmcc_dot8(__m256i sums, __m256i values, __m256i weights)
 #define MMCC_SIMD_RAISED 0
 
 /* Bytes as halfwords, even ones and odd ones: products of two are added in one instruction. */
-static inline __m256i mmcc_dot8(__m256i sums, __m256i values, __m256i weights)
+MMCC_INLINE __m256i mmcc_dot8(__m256i sums, __m256i values, __m256i weights)
 {
     const __m256i even = _mm256_srai_epi16(_mm256_slli_epi16(values, 8), 8), odd = _mm256_srai_epi16(values, 8);
     const __m256i even_w = _mm256_srai_epi16(_mm256_slli_epi16(weights, 8), 8), odd_w = _mm256_srai_epi16(weights, 8);
@@ -174,18 +174,18 @@ static inline __m256i mmcc_dot8(__m256i sums, __m256i values, __m256i weights)
 
 #endif
 
-static inline __m256i mmcc_load8(const void *from)
+MMCC_INLINE __m256i mmcc_load_half(const void *from)
 {
     return _mm256_loadu_si256((const __m256i *)from);
 }
 
-static inline mmcc_sums mmcc_pair(__m256i low, __m256i high)
+MMCC_INLINE mmcc_sums mmcc_pair(__m256i low, __m256i high)
 {
     const mmcc_sums pair = {low, high};
     return pair;
 }
 
-static inline mmcc_quads mmcc_spread(const int8_t *from)
+MMCC_INLINE mmcc_quads mmcc_spread(const int8_t *from)
 {
     int32_t quad;
     memcpy(&quad, from, 4);
@@ -193,25 +193,25 @@ static inline mmcc_quads mmcc_spread(const int8_t *from)
     return mmcc_pair(all, all);
 }
 
-static inline mmcc_sums mmcc_load_sums(const int32_t *block)
+MMCC_INLINE mmcc_sums mmcc_load_sums(const int32_t *block)
 {
     const int32_t *from = block + (MMCC_SIMD_RAISED != 0 ? 16 : 0);
-    return mmcc_pair(mmcc_load8(from), mmcc_load8(from + 8));
+    return mmcc_pair(mmcc_load_half(from), mmcc_load_half(from + 8));
 }
 
-static inline mmcc_quads mmcc_load_quads(const int8_t *from)
+MMCC_INLINE mmcc_quads mmcc_load_quads(const int8_t *from)
 {
-    return mmcc_pair(mmcc_load8(from), mmcc_load8(from + 32));
+    return mmcc_pair(mmcc_load_half(from), mmcc_load_half(from + 32));
 }
 
-static inline mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
+MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
 {
     sums.low = mmcc_dot8(sums.low, values.low, weights.low);
     sums.high = mmcc_dot8(sums.high, values.high, weights.high);
     return sums;
 }
 
-static inline mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
+MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
 {
     const __m128i raise = _mm_set1_epi8((char)-MMCC_SIMD_RAISED);
     const __m128i low = _mm_xor_si128(_mm_unpacklo_epi8(a, b), raise), high = _mm_xor_si128(_mm_unpackhi_epi8(a, b), raise);
@@ -220,34 +220,34 @@ static inline mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, m
                      _mm256_set_m128i(_mm_unpackhi_epi16(high, high2), _mm_unpacklo_epi16(high, high2)));
 }
 
-static inline mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
+MMCC_INLINE mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
 {
     return mmcc_weave4(a, b, c, c);
 }
 
-static inline mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
+MMCC_INLINE mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
 {
     const __m128i count = _mm_cvtsi32_si128(left);
     return mmcc_pair(_mm256_sll_epi32(sums.low, count), _mm256_sll_epi32(sums.high, count));
 }
 
-static inline mmcc_scale mmcc_load_scale(const int32_t *block)
+MMCC_INLINE mmcc_scale mmcc_load_scale(const int32_t *block)
 {
     const __m256i two = _mm256_set1_epi32(-2);
     const mmcc_scale scale = {
-        mmcc_pair(mmcc_load8(block + 32), mmcc_load8(block + 40)),
-        mmcc_pair(_mm256_sub_epi32(two, mmcc_load8(block + 48)), _mm256_sub_epi32(two, mmcc_load8(block + 56))),
+        mmcc_pair(mmcc_load_half(block + 32), mmcc_load_half(block + 40)),
+        mmcc_pair(_mm256_sub_epi32(two, mmcc_load_half(block + 48)), _mm256_sub_epi32(two, mmcc_load_half(block + 56))),
     };
     return scale;
 }
 
-static inline mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
+MMCC_INLINE mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
 {
     const mmcc_end end = {_mm256_set1_epi32(2 * zero + 1), _mm_set1_epi8((char)low), _mm_set1_epi8((char)high)};
     return end;
 }
 
-static inline __m256i mmcc_scaled8(__m256i sums, __m256i multiplier, __m256i right, __m256i twice)
+MMCC_INLINE __m256i mmcc_scaled8(__m256i sums, __m256i multiplier, __m256i right, __m256i twice)
 {
     const __m256i even = _mm256_mul_epi32(sums, multiplier);
     const __m256i odd = _mm256_mul_epi32(_mm256_srli_epi64(sums, 32), _mm256_srli_epi64(multiplier, 32));
@@ -255,7 +255,7 @@ static inline __m256i mmcc_scaled8(__m256i sums, __m256i multiplier, __m256i rig
     return _mm256_srai_epi32(_mm256_add_epi32(_mm256_srav_epi32(high, right), twice), 1);
 }
 
-static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
+MMCC_INLINE mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
 {
     const __m256i low = mmcc_scaled8(sums.low, scale.multiplier.low, scale.right.low, end.twice);
     const __m256i high = mmcc_scaled8(sums.high, scale.multiplier.high, scale.right.high, end.twice);
@@ -264,24 +264,24 @@ static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end 
     return _mm_min_epi8(_mm_max_epi8(bytes, end.low), end.high);
 }
 
-static inline void mmcc_get_sums(int32_t *to, mmcc_sums sums)
+MMCC_INLINE void mmcc_get_sums(int32_t *to, mmcc_sums sums)
 {
     _mm256_storeu_si256((__m256i *)(void *)to, sums.low);
     _mm256_storeu_si256((__m256i *)(void *)(to + 8), sums.high);
 }
 
-static inline mmcc_sums mmcc_set_sums(int32_t value)
+MMCC_INLINE mmcc_sums mmcc_set_sums(int32_t value)
 {
     return mmcc_pair(_mm256_set1_epi32(value), _mm256_set1_epi32(value));
 }
 
-static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
+MMCC_INLINE mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 {
     return mmcc_pair(_mm256_add_epi32(sums.low, _mm256_cvtepi8_epi32(bytes)),
                      _mm256_add_epi32(sums.high, _mm256_cvtepi8_epi32(_mm_srli_si128(bytes, 8))));
 }
 
-static inline __m256i mmcc_added8(__m128i a, __m128i b, mmcc_adder add)
+MMCC_INLINE __m256i mmcc_added8(__m128i a, __m128i b, mmcc_adder add)
 {
     const __m256i x = _mm256_mullo_epi32(_mm256_cvtepi8_epi32(a), _mm256_set1_epi32(add.a_multiplier));
     const __m256i y = _mm256_mullo_epi32(_mm256_cvtepi8_epi32(b), _mm256_set1_epi32(add.b_multiplier));
@@ -289,7 +289,7 @@ static inline __m256i mmcc_added8(__m128i a, __m128i b, mmcc_adder add)
     return _mm256_sra_epi32(sums, _mm_cvtsi32_si128(add.bits));
 }
 
-static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
+MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 {
     const __m256i low = mmcc_added8(a, b, add), high = mmcc_added8(_mm_srli_si128(a, 8), _mm_srli_si128(b, 8), add);
     const __m256i halves = _mm256_permute4x64_epi64(_mm256_packs_epi32(low, high), 0xD8);
@@ -327,7 +327,7 @@ typedef struct {
     mmcc_four(vdotq_laneq_s32((sums).v0, (weights).v0, run, quad), vdotq_laneq_s32((sums).v1, (weights).v1, run, quad), \
               vdotq_laneq_s32((sums).v2, (weights).v2, run, quad), vdotq_laneq_s32((sums).v3, (weights).v3, run, quad))
 
-static inline int32x4_t mmcc_dot4(int32x4_t sums, int8x16_t values, int8x16_t weights)
+MMCC_INLINE int32x4_t mmcc_dot4(int32x4_t sums, int8x16_t values, int8x16_t weights)
 {
     return vdotq_s32(sums, values, weights);
 }
@@ -338,14 +338,14 @@ static inline int32x4_t mmcc_dot4(int32x4_t sums, int8x16_t values, int8x16_t we
 #define MMCC_DOT(sums, run, quad, weights) \
     mmcc_dot_spread(sums, vreinterpretq_s8_s32(vdupq_laneq_s32(vreinterpretq_s32_s8(run), quad)), weights)
 
-static inline int32x4_t mmcc_dot4(int32x4_t sums, int8x16_t values, int8x16_t weights)
+MMCC_INLINE int32x4_t mmcc_dot4(int32x4_t sums, int8x16_t values, int8x16_t weights)
 {
     const int32x4_t low = vpaddlq_s16(vmull_s8(vget_low_s8(values), vget_low_s8(weights)));
     const int32x4_t high = vpaddlq_s16(vmull_high_s8(values, weights));
     return vaddq_s32(sums, vpaddq_s32(low, high));
 }
 
-static inline mmcc_sums mmcc_dot_spread(mmcc_sums sums, int8x16_t values, mmcc_quads weights)
+MMCC_INLINE mmcc_sums mmcc_dot_spread(mmcc_sums sums, int8x16_t values, mmcc_quads weights)
 {
     sums.v0 = mmcc_dot4(sums.v0, values, weights.v0);
     sums.v1 = mmcc_dot4(sums.v1, values, weights.v1);
@@ -356,36 +356,36 @@ static inline mmcc_sums mmcc_dot_spread(mmcc_sums sums, int8x16_t values, mmcc_q
 
 #endif
 
-static inline mmcc_sums mmcc_four(int32x4_t v0, int32x4_t v1, int32x4_t v2, int32x4_t v3)
+MMCC_INLINE mmcc_sums mmcc_four(int32x4_t v0, int32x4_t v1, int32x4_t v2, int32x4_t v3)
 {
     const mmcc_sums four = {v0, v1, v2, v3};
     return four;
 }
 
-static inline int8x16_t mmcc_load_quad(const int8_t *from)
+MMCC_INLINE int8x16_t mmcc_load_quad(const int8_t *from)
 {
     int32_t quad;
     memcpy(&quad, from, 4);
     return vreinterpretq_s8_s32(vdupq_n_s32(quad));
 }
 
-static inline mmcc_sums mmcc_load_words(const int32_t *from)
+MMCC_INLINE mmcc_sums mmcc_load_words(const int32_t *from)
 {
     return mmcc_four(vld1q_s32(from), vld1q_s32(from + 4), vld1q_s32(from + 8), vld1q_s32(from + 12));
 }
 
-static inline mmcc_sums mmcc_load_sums(const int32_t *block)
+MMCC_INLINE mmcc_sums mmcc_load_sums(const int32_t *block)
 {
     return mmcc_load_words(block);
 }
 
-static inline mmcc_quads mmcc_load_quads(const int8_t *from)
+MMCC_INLINE mmcc_quads mmcc_load_quads(const int8_t *from)
 {
     const mmcc_quads quads = {vld1q_s8(from), vld1q_s8(from + 16), vld1q_s8(from + 32), vld1q_s8(from + 48)};
     return quads;
 }
 
-static inline mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
+MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
 {
     sums.v0 = mmcc_dot4(sums.v0, values.v0, weights.v0);
     sums.v1 = mmcc_dot4(sums.v1, values.v1, weights.v1);
@@ -394,7 +394,7 @@ static inline mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_q
     return sums;
 }
 
-static inline mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
+MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
 {
     const int16x8_t low = vreinterpretq_s16_s8(vzip1q_s8(a, b)), high = vreinterpretq_s16_s8(vzip2q_s8(a, b));
     const int16x8_t low2 = vreinterpretq_s16_s8(vzip1q_s8(c, d)), high2 = vreinterpretq_s16_s8(vzip2q_s8(c, d));
@@ -407,37 +407,37 @@ static inline mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, m
     return quads;
 }
 
-static inline mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
+MMCC_INLINE mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
 {
     return mmcc_weave4(a, b, c, c);
 }
 
-static inline mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
+MMCC_INLINE mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
 {
     const int32x4_t count = vdupq_n_s32(left);
     return mmcc_four(vshlq_s32(sums.v0, count), vshlq_s32(sums.v1, count), vshlq_s32(sums.v2, count),
                      vshlq_s32(sums.v3, count));
 }
 
-static inline mmcc_scale mmcc_load_scale(const int32_t *block)
+MMCC_INLINE mmcc_scale mmcc_load_scale(const int32_t *block)
 {
     const mmcc_scale scale = {mmcc_load_words(block + 32), mmcc_load_words(block + 48)};
     return scale;
 }
 
-static inline mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
+MMCC_INLINE mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
 {
     const mmcc_end end = {vdupq_n_s16((int16_t)zero), vdupq_n_s8((int8_t)low), vdupq_n_s8((int8_t)high)};
     return end;
 }
 
 /* The product in units of 2^31, and a shift that rounds half up: shifts are 2 at least, so that it is one rounding. */
-static inline int16x4_t mmcc_scaled4(int32x4_t sums, int32x4_t multiplier, int32x4_t right)
+MMCC_INLINE int16x4_t mmcc_scaled4(int32x4_t sums, int32x4_t multiplier, int32x4_t right)
 {
     return vqmovn_s32(vrshlq_s32(vqdmulhq_s32(sums, multiplier), right));
 }
 
-static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
+MMCC_INLINE mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
 {
     const int16x4_t v0 = mmcc_scaled4(sums.v0, scale.multiplier.v0, scale.right.v0);
     const int16x8_t low = vqmovn_high_s32(v0, vrshlq_s32(vqdmulhq_s32(sums.v1, scale.multiplier.v1), scale.right.v1));
@@ -448,7 +448,7 @@ static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end 
     return vminq_s8(vmaxq_s8(bytes, end.low), end.high);
 }
 
-static inline void mmcc_get_sums(int32_t *to, mmcc_sums sums)
+MMCC_INLINE void mmcc_get_sums(int32_t *to, mmcc_sums sums)
 {
     vst1q_s32(to, sums.v0);
     vst1q_s32(to + 4, sums.v1);
@@ -456,34 +456,34 @@ static inline void mmcc_get_sums(int32_t *to, mmcc_sums sums)
     vst1q_s32(to + 12, sums.v3);
 }
 
-static inline mmcc_sums mmcc_set_sums(int32_t value)
+MMCC_INLINE mmcc_sums mmcc_set_sums(int32_t value)
 {
     const int32x4_t all = vdupq_n_s32(value);
     return mmcc_four(all, all, all, all);
 }
 
-static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
+MMCC_INLINE mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 {
     const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_high_s8(bytes);
     return mmcc_four(vaddw_s16(sums.v0, vget_low_s16(low)), vaddw_high_s16(sums.v1, low),
                      vaddw_s16(sums.v2, vget_low_s16(high)), vaddw_high_s16(sums.v3, high));
 }
 
-static inline int16x4_t mmcc_added4(int16x4_t a, int16x4_t b, mmcc_adder add)
+MMCC_INLINE int16x4_t mmcc_added4(int16x4_t a, int16x4_t b, mmcc_adder add)
 {
     const int32x4_t first = vmlaq_n_s32(vdupq_n_s32(add.offset), vmovl_s16(a), add.a_multiplier);
     const int32x4_t sums = vmlaq_n_s32(first, vmovl_s16(b), add.b_multiplier);
     return vqmovn_s32(vshlq_s32(sums, vdupq_n_s32(-add.bits)));
 }
 
-static inline int8x8_t mmcc_added8(int8x8_t a, int8x8_t b, mmcc_adder add)
+MMCC_INLINE int8x8_t mmcc_added8(int8x8_t a, int8x8_t b, mmcc_adder add)
 {
     const int16x8_t x = vmovl_s8(a), y = vmovl_s8(b);
     const int16x4_t low = mmcc_added4(vget_low_s16(x), vget_low_s16(y), add);
     return vqmovn_s16(vcombine_s16(low, mmcc_added4(vget_high_s16(x), vget_high_s16(y), add)));
 }
 
-static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
+MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 {
     const int8x8_t low = mmcc_added8(vget_low_s8(a), vget_low_s8(b), add);
     const int8x16_t bytes = vcombine_s8(low, mmcc_added8(vget_high_s8(a), vget_high_s8(b), add));
@@ -512,7 +512,7 @@ typedef struct {
 #define MMCC_LOAD_QUAD(from) (from)
 #define MMCC_DOT(sums, run, quad, weights) mmcc_dot_quad(sums, (run) + 4 * (quad), weights)
 
-static inline mmcc_sums mmcc_dot_quad(mmcc_sums sums, const int8_t *x, mmcc_quads weights)
+MMCC_INLINE mmcc_sums mmcc_dot_quad(mmcc_sums sums, const int8_t *x, mmcc_quads weights)
 {
     for (int32_t k = 0; k < 16; ++k) {
         const int8_t *w = weights.v + 4 * k;
@@ -521,21 +521,21 @@ static inline mmcc_sums mmcc_dot_quad(mmcc_sums sums, const int8_t *x, mmcc_quad
     return sums;
 }
 
-static inline mmcc_sums mmcc_load_sums(const int32_t *block)
+MMCC_INLINE mmcc_sums mmcc_load_sums(const int32_t *block)
 {
     mmcc_sums sums;
     memcpy(sums.v, block, sizeof sums.v);
     return sums;
 }
 
-static inline mmcc_quads mmcc_load_quads(const int8_t *from)
+MMCC_INLINE mmcc_quads mmcc_load_quads(const int8_t *from)
 {
     mmcc_quads quads;
     memcpy(quads.v, from, sizeof quads.v);
     return quads;
 }
 
-static inline mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
+MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
 {
     for (int32_t k = 0; k < 64; ++k) {
         sums.v[k / 4] += values.v[k] * weights.v[k];
@@ -543,7 +543,7 @@ static inline mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_q
     return sums;
 }
 
-static inline mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
+MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
 {
     mmcc_quads quads;
     for (int32_t k = 0; k < 16; ++k) {
@@ -555,12 +555,12 @@ static inline mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, m
     return quads;
 }
 
-static inline mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
+MMCC_INLINE mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
 {
     return mmcc_weave4(a, b, c, c);
 }
 
-static inline mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
+MMCC_INLINE mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
 {
     for (int32_t k = 0; k < 16; ++k) {
         sums.v[k] *= (int32_t)1 << left;
@@ -568,18 +568,18 @@ static inline mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
     return sums;
 }
 
-static inline mmcc_scale mmcc_load_scale(const int32_t *block)
+MMCC_INLINE mmcc_scale mmcc_load_scale(const int32_t *block)
 {
     return block + 32;
 }
 
-static inline mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
+MMCC_INLINE mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
 {
     const mmcc_end end = {zero, low, high};
     return end;
 }
 
-static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
+MMCC_INLINE mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
 {
     mmcc_bytes bytes;
     for (int32_t k = 0; k < 16; ++k) {
@@ -589,12 +589,12 @@ static inline mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end 
     return bytes;
 }
 
-static inline void mmcc_get_sums(int32_t *to, mmcc_sums sums)
+MMCC_INLINE void mmcc_get_sums(int32_t *to, mmcc_sums sums)
 {
     memcpy(to, sums.v, sizeof sums.v);
 }
 
-static inline mmcc_sums mmcc_set_sums(int32_t value)
+MMCC_INLINE mmcc_sums mmcc_set_sums(int32_t value)
 {
     mmcc_sums sums;
     for (int32_t k = 0; k < 16; ++k) {
@@ -603,7 +603,7 @@ static inline mmcc_sums mmcc_set_sums(int32_t value)
     return sums;
 }
 
-static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
+MMCC_INLINE mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
 {
     for (int32_t k = 0; k < 16; ++k) {
         sums.v[k] += bytes.v[k];
@@ -611,7 +611,7 @@ static inline mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
     return sums;
 }
 
-static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
+MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 {
     for (int32_t k = 0; k < 16; ++k) {
         const int32_t sum = add.offset + a.v[k] * add.a_multiplier + b.v[k] * add.b_multiplier;
@@ -627,7 +627,7 @@ static inline mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 #endif
 
 /* The first `count` of 16 bytes; zeros behind them. */
-static inline mmcc_bytes mmcc_load_bytes(const int8_t *from, int32_t count)
+MMCC_INLINE mmcc_bytes mmcc_load_bytes(const int8_t *from, int32_t count)
 {
     int8_t some[16] = {0};
     mmcc_bytes bytes;
@@ -636,14 +636,14 @@ static inline mmcc_bytes mmcc_load_bytes(const int8_t *from, int32_t count)
     return bytes;
 }
 
-static inline mmcc_bytes mmcc_load_16(const int8_t *from)
+MMCC_INLINE mmcc_bytes mmcc_load_16(const int8_t *from)
 {
     mmcc_bytes bytes;
     memcpy(&bytes, from, 16);
     return bytes;
 }
 
-static inline void mmcc_store_bytes(int8_t *to, mmcc_bytes bytes, int32_t count)
+MMCC_INLINE void mmcc_store_bytes(int8_t *to, mmcc_bytes bytes, int32_t count)
 {
     if (count >= 16) {
         memcpy(to, &bytes, 16);

@@ -324,17 +324,18 @@ def test_attributes_of_the_firmware_page_place_arena_and_weights(packages: Path,
     if shutil.which("objdump") is None:
         pytest.skip("objdump is not installed")
     flags = re.findall(r"'(-DDIGITS_\w+_ATTRIBUTE=[^']*)'", (DOCS / "firmware.md").read_text())
-    assert len(flags) == 2
+    assert len(flags) == 3
     (tmp_path / "main.c").write_text(c_files(DOCS / "firmware.md")["main.c"])
     package = packages / "digits_c"
     sections: dict[str, str] = {}
-    for source in (tmp_path / "main.c", package / "digits_weights.c"):
+    for source in (tmp_path / "main.c", package / "digits_weights.c", package / "digits.c"):
         made = tmp_path / f"{source.stem}.o"
         subprocess.run(["gcc", *STRICT_FLAGS, *flags, f"-I{package}", "-c", source, "-o", made], check=True)
         listing = subprocess.run(["objdump", "-h", made], capture_output=True, text=True, check=True).stdout
         sections |= dict(re.findall(r"^\s*\d+ (\S+).*\n\s+(.*)$", listing, re.MULTILINE))
     assert "CONTENTS" not in sections[".bss.dtcm"]
     assert "READONLY" in sections[".ext_flash"]
+    assert "CODE" in sections[".itcm"]
 
 
 @needs_gcc
@@ -372,7 +373,11 @@ def test_the_cmake_of_the_firmware_page_builds(packages: Path, tmp_path: Path) -
         pytest.skip("cmake is not installed")
     texts = [text for language, text in blocks(DOCS / "firmware.md") if language == "cmake"]
     whole = next(text for text in texts if "project(" in text)
-    (tmp_path / "CMakeLists.txt").write_text(whole)
+    page = (DOCS / "firmware.md").read_text()
+    more = re.findall(r"`(target_(?:link_libraries|compile_definitions)\(.*?\))`", page, re.DOTALL)
+    assert len(more) >= 3
+    board = "add_library(zephyr_interface INTERFACE)\n"  # stands for the SDK's
+    (tmp_path / "CMakeLists.txt").write_text("\n".join([whole, board, *more]))
     (tmp_path / "main.c").write_text(c_files(DOCS / "firmware.md")["main.c"])
     (tmp_path / "board.c").write_text(BOARD)
     shutil.copytree(packages / "digits_c", tmp_path / "digits_c")

@@ -187,4 +187,4 @@ def test_a_cross_toolchain_file_builds_packages(tmp_path):
     options = [f"-DMMCC_PACKAGES={package}", f"-DCMAKE_TOOLCHAIN_FILE={tmp_path / 'arm.cmake'}"]
     subprocess.run(["cmake", "-S", ROOT, "-B", build, *options], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", build], check=True, capture_output=True)
-    assert list(build.rglob("libm4.a"))
+    assert list(build.rglob("libmmcc_m4.a"))

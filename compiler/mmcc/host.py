@@ -39,7 +39,7 @@ def build_shared(package: Path, adapter: str, name: str, work: Path, *, hooks: b
             raise CompileError("MM801", message, exit=Exit.TOOL_MISSING, hint=f"apt-get install {debian}")
     work.mkdir(parents=True, exist_ok=True)
     (work / f"{name}_adapter.c").write_text(adapter)
-    flags = [flag for flag in load_target("host").flags if flag.startswith(("-O", "-m"))]
+    flags = [flag for flag in load_target("host").flags if flag.startswith("-m")]
     ninja = ["-G", "Ninja"] if shutil.which("ninja") else []
     definitions = {
         "CMAKE_BUILD_TYPE": "None",

@@ -42,7 +42,7 @@ from mmcc.planner.request import PlanRequest, Staging
 from mmcc.report import Figures, Report, count_macs, make_report, render_text
 from mmcc.sizes import readable
 from mmcc.target import Target, list_targets, load_target
-from mmcc.toolchain import Footprint, compile_objects, measure
+from mmcc.toolchain import Footprint, compile_objects, measure, package_build
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
 WAYS_IN = ("arena", "external", "rows", "rows-again")
@@ -287,7 +287,13 @@ def _build(job: _Job, request: PlanRequest) -> _Built:
 def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     made, graph, target, options, prefix = job.made, job.graph, job.target, job.options, job.prefix
     job.progress("generating C")
-    emit_options = EmitOptions(prefix, version=__version__, weights_in_c=True, arena_align=ARENA_ALIGN)
+    emit_options = EmitOptions(
+        prefix,
+        version=__version__,
+        arena_align=ARENA_ALIGN,
+        sha256=sha256(job.model),
+        build=package_build(target, measured=not options.stack),
+    )
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     generated = emit(graph, program, emit_options, target)
@@ -298,11 +304,11 @@ def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     _write_files(made, generated, emit_options)
     job.progress(f"compiling for {target.name} to measure code and stack")
     figures = _figures(made, program, target, options, prefix, generated)
-    report = make_report(graph, plan, program, target.name, sha256(job.model), figures)
+    report = make_report(graph, plan, program, target.name, emit_options.sha256, figures)
     ram = report["ram"]
     figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
-    known = generated.values | {"options": replace(emit_options, ram=figures_line)}
+    known = generated.values | {"options": replace(emit_options, ram=figures_line, stack=ram["stack"])}
     (made / f"{prefix}.h").write_text(render("network.h.j2", **known))  # only now it can say what is needed
     (made / "report.json").write_text(_json(report))
     (made / "report.txt").write_text(render_text(report))
@@ -438,7 +444,8 @@ def _write_twin(job: _Job, plan: Plan, host: Target) -> Generated:
     """
     folder = job.made / FOLDER / HOST_TWIN
     folder.mkdir(exist_ok=True)
-    options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN)
+    build = package_build(host, measured=False)
+    options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN, build=build)
     program = lower(job.graph, replace(plan, staged={}), job.prefix, host)
     generated = emit(job.graph, program, options, host)
     _write_files(folder, generated, options)

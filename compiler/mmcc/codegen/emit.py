@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmcc.codegen.kernel import Kernel, render, render_kernel
@@ -25,6 +25,7 @@ from mmcc.ir.program import (
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target
+from mmcc.toolchain import PackageBuild
 
 WEIGHTS = "weights"
 STREAMS = "streams"
@@ -46,6 +47,9 @@ class EmitOptions:
     version: str = ""
     ram: str = ""  # one line for the header: the proved figure
     arena_align: int = 16
+    sha256: str = ""  # of the model's file
+    stack: int = 0  # worst case of init and run; 0: not known yet
+    build: PackageBuild = field(default_factory=PackageBuild)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         "memories": memories,
         "weights": weights,
         "staged": [node for node in program.nodes if node.blocks],
+        "indices": 1 + max((node.index for node in program.nodes), default=-1),
         "ready": zlib.crc32(f"{options.name} {weights.size} {program.arenas}".encode()) | 1,
         "tier": next(iter(program.arenas), "sram"),
         "arena_size": max(1, sum(program.arenas.values())),

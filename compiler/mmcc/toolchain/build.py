@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from string import Template
 
@@ -26,9 +27,16 @@ STRICT_FLAGS = (
     "-Wvla",
     "-Werror",
 )
-# A fused multiply-add here and not there would make results depend on how a loop was cut.
-SEMANTIC_FLAGS = ("-ffp-contract=off",)
-
+# Behind all other flags, in the package's own CMake too: what bits and frames of generated code depend on,
+# whatever a project asks for. A fused multiply-add here and not there would make results depend on how a
+# loop was cut; optimization at link time and canaries make other frames than those that were measured.
+CODE_FLAGS = (
+    "-fno-fast-math",
+    "-ffp-contract=off",
+    "-fno-lto",
+    "-fomit-frame-pointer",
+    "-fno-stack-protector",
+)
 
 _LIBC_HEADERS = ("errno.h", "features.h", "math.h", "stdint.h", "stdio.h", "stdlib.h", "string.h")
 
@@ -45,6 +53,33 @@ def find_tool(name: str, target: Target) -> Path:
             hint=f"apt-get install {package}",
         )
     return Path(found)
+
+
+@dataclass(frozen=True, slots=True)
+class PackageBuild:
+    """What a package's own CMake must do so that figures measured here hold for it.
+
+    Which processor the code is for is left to the project: all of its code must agree on that.
+    """
+
+    flags: tuple[str, ...] = ("-O2", *CODE_FLAGS)  # optimization, and what frames and bits depend on
+    cpu: tuple[str, ...] = ()  # the project's part, for people
+    compiler: str = ""  # as CMake names its kind: "GNU" or "Clang"; "" if nothing was measured
+    version: str = ""  # major.minor
+
+
+def package_build(target: Target, *, measured: bool = True) -> PackageBuild:
+    """Flags and compiler of the target, as the package's CMake needs them; asks it if `measured`."""
+    ours = tuple(flag for flag in target.flags if flag.startswith(("-O", "-f")))
+    cpu = tuple(flag for flag in target.flags if flag not in ours)
+    if not measured:
+        return PackageBuild((*ours, *CODE_FLAGS), cpu)
+    macros = run_tool([find_tool(target.compiler, target), "-dM", "-E", "-x", "c", os.devnull], target)
+    values = dict(re.findall(r"^#define (__\w+__) (\d+)$", macros, re.MULTILINE))
+    clang = "__clang_major__" in values
+    numbers = ("__clang_major__", "__clang_minor__") if clang else ("__GNUC__", "__GNUC_MINOR__")
+    version = ".".join(values.get(name, "0") for name in numbers)
+    return PackageBuild((*ours, *CODE_FLAGS), cpu, "Clang" if clang else "GNU", version)
 
 
 def compile_objects(
@@ -70,8 +105,8 @@ def compile_objects(
         command = [
             compiler,
             *STRICT_FLAGS,
-            *SEMANTIC_FLAGS,
             *target.flags,
+            *CODE_FLAGS,
             "-fstack-usage",
             *includes,
             *flags,
