@@ -6,10 +6,12 @@ from itertools import product
 
 import numpy as np
 from kernel_bench import OpCase, rng_of
+from mmcc.ops.activation import Clamp, Leaky
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.quantize import FlipSign
 from mmcc.ops.reduce import ArgMax, MeanInt8
@@ -28,12 +30,22 @@ def int8(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return np.where(rng.random(shape) < 0.15, extremes, values).astype(np.int8)
 
 
-def per_filter(rng: np.random.Generator, count: int, form: str, bias: int = 2000) -> tuple[np.ndarray, ...]:
-    """Bias, multiplier and shift; now and then a scale of 0."""
+def per_filter(
+    rng: np.random.Generator, count: int, form: str, bias: int = 2000, bits: int = 0
+) -> tuple[np.ndarray, ...]:
+    """Bias in units of 2^-bits, multiplier and shift; now and then a scale of 0."""
     low, high = SCALES[form]
     scales = np.exp(rng.uniform(np.log(low), np.log(high), count))
     scales[rng.random(count) < 0.05] = 0
-    return rng.integers(-bias, bias + 1, count).astype(np.int32), *multipliers_and_shifts(scales)
+    low, high = -bias << bits, (bias << bits) + 1
+    return rng.integers(low, high, count).astype(np.int32), *multipliers_and_shifts(scales / 2**bits)
+
+
+def float_filter(rng: np.random.Generator, count: int) -> tuple[np.ndarray, ...]:
+    """Bias in units of products, and what turns sums into floats: a factor and an offset."""
+    factor = np.exp(rng.uniform(-9, -2, count)).astype(np.float32)
+    bias, offset = rng.integers(-2000, 2001, count), rng.normal(0, 2, count)
+    return bias.astype(np.int32), factor, offset.astype(np.float32)
 
 
 def conv(
@@ -49,14 +61,30 @@ def conv(
     groups = more.get("groups", 1)
     w = int8(rng, filters, *window.kernel, x[2] // groups)
     op = ConvInt8(window, *zeros, **more)
-    return OpCase(name, op, (int8(rng, *x), w, *per_filter(rng, filters, form)), CONSTANTS)
+    numbers = per_filter(rng, filters, form, bits=op.bias_bits)
+    return OpCase(name, op, (int8(rng, *x), w, *numbers), CONSTANTS)
+
+
+def conv_to_float(name: str, x: tuple[int, int, int], filters: int, window: Window, **more) -> OpCase:
+    rng = rng_of(name)
+    op = ConvInt8ToFloat(window, more.pop("x_zero", -7), **more)
+    w = int8(rng, filters, *window.kernel, x[2] // op.groups)
+    return OpCase(name, op, (int8(rng, *x), w, *float_filter(rng, filters)), CONSTANTS)
 
 
 def dense(name: str, x: tuple[int, ...], filters: int, form: str = "high", **more) -> OpCase:
     rng = rng_of(name)
     op = DenseInt8(more.pop("x_zero", 3), more.pop("y_zero", -5), **more)
     w = int8(rng, filters, x[-1])
-    return OpCase(name, op, (int8(rng, *x), w, *per_filter(rng, filters, form)), CONSTANTS)
+    numbers = per_filter(rng, filters, form, bits=op.bias_bits)
+    return OpCase(name, op, (int8(rng, *x), w, *numbers), CONSTANTS)
+
+
+def dense_to_float(name: str, x: tuple[int, ...], filters: int, **more) -> OpCase:
+    rng = rng_of(name)
+    op = DenseInt8ToFloat(more.pop("x_zero", 3), **more)
+    w = int8(rng, filters, x[-1])
+    return OpCase(name, op, (int8(rng, *x), w, *float_filter(rng, filters)), CONSTANTS)
 
 
 def transposed(
@@ -71,7 +99,17 @@ def transposed(
     rng = rng_of(name)
     w = int8(rng, filters, *window.kernel, x[2] // more.get("groups", 1))
     op = ConvTransposeInt8(window, size, more.pop("x_zero", -3), more.pop("y_zero", 4), **more)
-    return OpCase(name, op, (int8(rng, *x), w, *per_filter(rng, filters, form)), CONSTANTS)
+    numbers = per_filter(rng, filters, form, bits=op.bias_bits)
+    return OpCase(name, op, (int8(rng, *x), w, *numbers), CONSTANTS)
+
+
+def transposed_to_float(
+    name: str, x: tuple[int, int, int], filters: int, window: Window, size: tuple[int, int], **more
+) -> OpCase:
+    rng = rng_of(name)
+    op = ConvTransposeInt8ToFloat(window, size, more.pop("x_zero", -3), **more)
+    w = int8(rng, filters, *window.kernel, x[2] // op.groups)
+    return OpCase(name, op, (int8(rng, *x), w, *float_filter(rng, filters)), CONSTANTS)
 
 
 def pads(top: int, left: int, bottom: int, right: int) -> tuple[int, int, int, int]:
@@ -110,6 +148,17 @@ def pointwise_cases() -> list[OpCase]:
         dense("dense_left", (40,), 8, "left", x_zero=127),
         dense("dense_rows", (6, 20), 9, low=-5),
         dense("dense_w_zero", (5, 12), 6, w_zero=-100),
+        *(dense(f"dense_fraction_{form}", (40,), 9, form, bias_bits=5) for form in ("high", "left", "wide")),
+        conv("pointwise_fraction", (3, 5, 12), 6, one, bias_bits=3),
+        conv("pointwise_fraction_left", (3, 4, 5), 6, one, "left", bias_bits=9),
+        conv("pointwise_fraction_w_zero", (3, 4, 5), 6, one, bias_bits=8, w_zero=-128, low=-100, high=99),
+        dense_to_float("dense_to_float", (37,), 11),
+        dense_to_float("dense_to_float_1", (1,), 1, x_zero=-128),
+        dense_to_float("dense_to_float_rows", (6, 20), 9, activation=Leaky(0.125)),
+        dense_to_float("dense_to_float_w_zero", (5, 12), 6, w_zero=-100, activation=Clamp(0.0, 6.0)),
+        conv_to_float("pointwise_to_float", (4, 5, 16), 7, one),
+        conv_to_float("pointwise_to_float_odd", (3, 1, 6), 4, one, activation=Clamp(0.0)),
+        conv_to_float("pointwise_to_float_stride", (7, 8, 4), 6, Window((1, 1), (2, 3)), w_zero=7),
     ]
 
 
@@ -144,6 +193,15 @@ def conv_cases() -> list[OpCase]:
         conv("conv_groups_valid", (5, 6, 8), 12, three, groups=2),
         conv("conv_groups_one_filter", (5, 6, 8), 4, same, groups=4),
         conv("conv_groups_w_zero", (5, 6, 8), 6, same, groups=2, w_zero=120),
+        conv("conv_patch_fraction", (7, 9, 3), 5, same, bias_bits=6),
+        conv("conv_general_fraction", (6, 7, 20), 9, same, bias_bits=4),
+        conv("conv_general_fraction_wide", (5, 6, 20), 6, same, "wide", bias_bits=7),
+        conv("conv_groups_fraction", (6, 7, 12), 8, same, "left", groups=4, bias_bits=5),
+        conv_to_float("conv_patch_to_float", (7, 9, 3), 5, same),
+        conv_to_float("conv_general_to_float", (6, 7, 20), 9, same, activation=Clamp(0.0, 6.0)),
+        conv_to_float("conv_general_to_float_w_zero", (5, 6, 20), 6, three, w_zero=100),
+        conv_to_float("conv_groups_to_float", (6, 7, 12), 8, same, groups=4, activation=Leaky(0.3)),
+        conv_to_float("conv_groups_one_filter_to_float", (5, 6, 8), 4, same, groups=4),
     ]
 
 
@@ -183,6 +241,11 @@ def depthwise_cases() -> list[OpCase]:
         conv("depthwise_multiplier_1", (5, 7, 1 + 1), 10, down, groups=2),
         conv("depthwise_many", (3, 4, 300), 300, same, groups=300),
         conv("depthwise_many_multiplied", (3, 4, 150), 300, same, groups=150),
+        *(conv(f"depthwise_fraction_{n}", (5, 9, n), n, same, groups=n, bias_bits=8) for n in (6, 8)),
+        conv("depthwise_fraction_wide", (5, 7, 3), 6, same, "wide", groups=3, bias_bits=2),
+        conv_to_float("depthwise_to_float", (5, 9, 6), 6, same, groups=6),
+        conv_to_float("depthwise_to_float_tall", (20, 3, 3), 3, Window((18, 2)), groups=3, x_zero=127),
+        conv_to_float("depthwise_to_float_multiplier", (5, 7, 3), 6, down, groups=3, activation=Clamp(0.0)),
         conv("depthwise_w_zero", (4, 6, 5), 5, same, groups=5, w_zero=100),
         conv("depthwise_low", (4, 6, 5), 5, same, groups=5, low=-100, high=100, zeros=(127, -100)),
     ]
@@ -208,6 +271,15 @@ def transposed_cases() -> list[OpCase]:
         ),
         transposed("transposed_gap", (3, 3, 4), 4, Window((1, 1), (2, 2)), (6, 6), low=-20, high=99),
         transposed("transposed_larger", (2, 2, 4), 4, Window((2, 2), (2, 2)), (7, 6)),
+        transposed("transposed_w_zero", (3, 4, 5), 4, Window((3, 2), (2, 2)), (7, 8), w_zero=-90),
+        transposed("transposed_fraction", (3, 4, 5), 4, Window((2, 2), (2, 2)), (6, 8), bias_bits=7),
+        transposed_to_float("transposed_to_float", (4, 5, 6), 7, Window((3, 3), (2, 2)), (9, 11)),
+        transposed_to_float(
+            *("transposed_to_float_groups", (3, 4, 6), 9, Window((3, 3), (2, 2)), (7, 9)),
+            groups=3,
+            w_zero=11,
+            activation=Leaky(0.5),
+        ),
     ]
 
 

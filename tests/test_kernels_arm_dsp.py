@@ -42,6 +42,10 @@ def own_cases() -> list[OpCase]:
         conv("dsp_conv_5", (7, 6, 4), 9, Window((5, 5), pads=pads(2, 2, 2, 2))),
         conv("dsp_conv_dilated", (9, 12, 8), 6, Window((3, 3), (1, 1), (2, 3), pads(2, 3, 2, 3))),
         conv("dsp_patch", (7, 9, 3), 13, same),
+        dense("dsp_dense_fraction", (36,), 13, bias_bits=8),
+        dense("dsp_dense_fraction_fine", (36,), 13, bias_bits=9),
+        conv("dsp_conv_fraction", (5, 7, 8), 9, same, bias_bits=3),
+        conv("dsp_patch_fraction", (7, 9, 3), 13, same, bias_bits=5),
         conv("dsp_patch_column", (9, 4, 5), 6, Window((4, 1), (2, 1), (1, 1), pads(1, 0, 2, 0))),
     ]
     return [*cases, *map(gentle, cases), *fixed_cases(), *depthwise_cases(), *packed_by_four()]

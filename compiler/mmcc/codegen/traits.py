@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmcc.ir.graph import Graph
 from mmcc.ops.conv import ConvInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat
 
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 
@@ -17,5 +18,5 @@ def pixels_at_once(graph: Graph) -> dict[int, int]:
     return {
         index: PIXELS
         for index, node in enumerate(graph.nodes)
-        if isinstance(node.op, ConvInt8) and node.op.groups == 1
+        if isinstance(node.op, (ConvInt8, ConvInt8ToFloat)) and node.op.groups == 1
     }

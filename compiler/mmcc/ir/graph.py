@@ -148,6 +148,7 @@ class Graph:
     outputs: tuple[Port, ...]
     warnings: tuple[str, ...] = field(default=())
     origins: dict[str, Port] = field(default_factory=dict[str, Port])  # tensors that are values of the model
+    reasons: dict[str, str] = field(default_factory=dict[str, str])  # by tensor: why it is computed in float
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:

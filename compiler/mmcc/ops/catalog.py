@@ -10,6 +10,7 @@ from mmcc.ops import (  # noqa: F401
     conv_transpose,
     dense,
     elementwise,
+    int8_to_float,
     movement,
     normalize,
     pool,

@@ -100,13 +100,22 @@ class Conv:
         return f"conv<{self.window}{groups}{act}>"
 
 
+def conv_products(
+    window: Window, groups: int, x: NDArray[Any], x_zero: int, w: NDArray[Any], w_zero: int
+) -> NDArray[np.int64]:
+    """The sums of (x - x_zero) * (w - w_zero), exactly."""
+    taps = window.taps(x.astype(np.float64) - x_zero, 0)  # float64 is exact below 2^53
+    return correlate(taps, w.astype(np.float64) - w_zero, groups).astype(np.int64)
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class ConvInt8:
-    """The same in integers: y = clamp(requantize(b + sum (x - x_zero) * (w - w_zero)) + y_zero).
+    """In integers: y = clamp(requantize(b + 2^bias_bits * sum (x - x_zero) * (w - w_zero)) + y_zero).
 
     Operands: x int8, w int8, b int32 [OC], multiplier int32 [OC], shift int8 [OC]. Samples outside x count
-    as x_zero. `w_zero` is 0 but for weights that were asymmetric and do not fit int8 otherwise.
+    as x_zero. `w_zero` is 0 but for weights that were asymmetric and do not fit int8 otherwise; `bias_bits`
+    is 0 but for a bias that is no whole number of products.
     """
 
     window: Window
@@ -116,6 +125,7 @@ class ConvInt8:
     w_zero: int = 0
     low: int = -128
     high: int = 127
+    bias_bits: int = 0
 
     kernel: ClassVar[str] = "conv_int8"
 
@@ -131,8 +141,8 @@ class ConvInt8:
 
     def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
         x, w, b, multiplier, shift = inputs
-        taps = self.window.taps(x.astype(np.float64) - self.x_zero, 0)  # float64 is exact below 2^53
-        acc = correlate(taps, w.astype(np.float64) - self.w_zero, self.groups).astype(np.int64) + b
+        products = conv_products(self.window, self.groups, x, self.x_zero, w, self.w_zero)
+        acc = (products << self.bias_bits) + b
         return saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high)
 
     def __str__(self) -> str:

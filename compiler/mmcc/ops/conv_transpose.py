@@ -93,6 +93,20 @@ class ConvTranspose:
         return f"conv_transpose<{self.window} to {self.size[0]}x{self.size[1]} g{self.groups}>"
 
 
+def transposed_products(
+    window: Window,
+    size: tuple[int, int],
+    groups: int,
+    x: NDArray[Any],
+    x_zero: int,
+    w: NDArray[Any],
+    w_zero: int,
+) -> NDArray[np.int64]:
+    """The sums of (x - x_zero) * (w - w_zero), exactly."""
+    wide = x.astype(np.float64) - x_zero  # exact below 2^53
+    return scatter(window, size, groups, wide, w.astype(np.float64) - w_zero).astype(np.int64)
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class ConvTransposeInt8:
@@ -103,8 +117,10 @@ class ConvTransposeInt8:
     x_zero: int
     y_zero: int
     groups: int = 1
+    w_zero: int = 0
     low: int = -128
     high: int = 127
+    bias_bits: int = 0
 
     kernel: ClassVar[str] = "conv_transpose_int8"
 
@@ -117,8 +133,10 @@ class ConvTransposeInt8:
 
     def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
         x, w, b, multiplier, shift = inputs
-        wide = x.astype(np.float64) - self.x_zero
-        acc = scatter(self.window, self.size, self.groups, wide, w.astype(np.float64)).astype(np.int64) + b
+        acc = (
+            transposed_products(self.window, self.size, self.groups, x, self.x_zero, w, self.w_zero)
+            << self.bias_bits
+        ) + b
         return saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high)
 
     def __str__(self) -> str:

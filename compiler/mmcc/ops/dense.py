@@ -66,6 +66,12 @@ class Dense:
         return f"dense<{self.activation}>" if self.activation else "dense"
 
 
+def dense_products(x: NDArray[Any], x_zero: int, w: NDArray[Any], w_zero: int) -> NDArray[np.int64]:
+    """The sums of (x - x_zero) * (w - w_zero), exactly."""
+    wide = x.astype(np.float64) - x_zero  # exact below 2^53
+    return (wide @ (w.astype(np.float64) - w_zero).T).astype(np.int64)
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class DenseInt8:
@@ -76,6 +82,7 @@ class DenseInt8:
     w_zero: int = 0
     low: int = -128
     high: int = 127
+    bias_bits: int = 0
 
     kernel: ClassVar[str] = "dense_int8"
 
@@ -87,8 +94,7 @@ class DenseInt8:
 
     def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
         x, w, b, multiplier, shift = inputs
-        wide = x.astype(np.float64) - self.x_zero
-        acc = (wide @ (w.astype(np.float64) - self.w_zero).T).astype(np.int64) + b
+        acc = (dense_products(x, self.x_zero, w, self.w_zero) << self.bias_bits) + b
         return saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high)
 
     def __str__(self) -> str:

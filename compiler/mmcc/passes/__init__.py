@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from mmcc.ir.graph import Graph
 from mmcc.passes.absorb_transpose import absorb_into_dense, sink_transpose
 from mmcc.passes.border import quantize_ports
+from mmcc.passes.costs import costs
 from mmcc.passes.expand_broadcasts import expand_broadcasts
+from mmcc.passes.float_results import give_float_results
 from mmcc.passes.fold import fold_constants, fold_dequantized
 from mmcc.passes.fold_batchnorm import fold_batchnorm
 from mmcc.passes.fold_pad import fold_pad
@@ -34,6 +37,7 @@ PASSES: tuple[Pass, ...] = (
     simplify,  # two equal Quantize of one tensor are one
     fold_pad,  # before quantizing: a float Pad by 0 between Dequantize and a layer
     quantize,
+    give_float_results,
     quantize_ports,
     fold_dequantized,  # what no integer op took
     join_lookups,
@@ -50,8 +54,12 @@ PASSES: tuple[Pass, ...] = (
 
 
 def optimize(graph: Graph, *, float_io: bool = False) -> Graph:
-    """Run all passes, to the form that the planner takes; `float_io` keeps float inputs and outputs float."""
+    """Run all passes, to the form that the planner takes; `float_io` keeps float inputs and outputs float.
+
+    Its warnings say what became float or larger.
+    """
+    done = graph
     for step in PASSES:
         if not (float_io and step is quantize_ports):
-            graph = step(graph)
-    return graph
+            done = step(done)
+    return replace(done, warnings=done.warnings + costs(graph, done))

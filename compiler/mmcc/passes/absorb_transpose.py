@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.dense import Dense, DenseInt8
 from mmcc.ops.elementwise import AddInt8, Binary, Cast, Lookup, MulInt8, Unary
+from mmcc.ops.int8_to_float import DenseInt8ToFloat
 from mmcc.ops.movement import Reshape, Transpose
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import MeanInt8, Reduce
@@ -26,7 +27,9 @@ def absorb_into_dense(graph: Graph) -> Graph:
     """A dense layer reads its input as it lies: its weights' columns are permuted instead."""
     draft = Draft(graph)
     for node in graph.nodes:
-        found = _permutation(draft, node) if isinstance(node.op, (Dense, DenseInt8)) else None
+        found = (
+            _permutation(draft, node) if isinstance(node.op, (Dense, DenseInt8, DenseInt8ToFloat)) else None
+        )
         if found is None:
             draft.keep(node)
             continue

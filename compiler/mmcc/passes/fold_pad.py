@@ -11,6 +11,7 @@ from mmcc.ops import Op
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.elementwise import AddInt8, MulInt8, Unary
+from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool, window_counts
 from mmcc.ops.window import Window
@@ -42,7 +43,7 @@ def _padded(draft: Draft, op: Op, node: Node) -> Op | None:
         return None
     more: Pads = (pad.before[0], pad.before[1], pad.after[0], pad.after[1])
     match op:
-        case Conv() | ConvInt8() if pad.value == _outside(op):
+        case Conv() | ConvInt8() | ConvInt8ToFloat() if pad.value == _outside(op):
             return replace(op, window=grown(op.window, more))
         case AveragePool() | AveragePoolInt8() if pad.value == _outside(op):
             return replace(op, window=grown(op.window, more), counted=_sum(op.counted, more))
@@ -52,9 +53,9 @@ def _padded(draft: Draft, op: Op, node: Node) -> Op | None:
             return None
 
 
-def _outside(op: Conv | ConvInt8 | AveragePool | AveragePoolInt8) -> int:
+def _outside(op: Conv | ConvInt8 | ConvInt8ToFloat | AveragePool | AveragePoolInt8) -> int:
     """What samples outside the input count as."""
-    return op.x_zero if isinstance(op, (ConvInt8, AveragePoolInt8)) else 0
+    return op.x_zero if isinstance(op, (ConvInt8, ConvInt8ToFloat, AveragePoolInt8)) else 0
 
 
 def grown(window: Window, more: Pads) -> Window:

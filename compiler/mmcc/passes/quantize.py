@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from mmcc.ir.graph import DType, Graph, Node, Quant
 from mmcc.ops.activation import Clamp
-from mmcc.ops.movement import Reshape
-from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
+from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import ArgMax
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fuse_activation import as_activation
@@ -16,7 +15,7 @@ from mmcc.passes.lookup import write_lookup
 
 
 def quantize(graph: Graph) -> Graph:
-    """Replace float islands by integer ops; what must stay float stays, with a warning.
+    """Replace float islands by integer ops; what must stay float stays, with a reason for the report.
 
     Expects Dequantize and Quantize where `sink_dequantize` and `raise_quantize` leave them.
     """
@@ -30,8 +29,7 @@ def quantize(graph: Graph) -> Graph:
             draft.keep(node)
         elif not write_lookup(draft, node):
             _write_integer(draft, node, node.op, reasons)
-    done = draft.graph()
-    return replace(done, warnings=done.warnings + tuple(float_warnings(done, reasons)))
+    return replace(draft.graph(), reasons=graph.reasons | reasons)
 
 
 def mark_quantized(graph: Graph) -> Graph:
@@ -86,31 +84,3 @@ def _computed_by(graph: Graph, name: str) -> tuple[Node | None, list[Node]]:
         clamps.insert(0, node)
         node = graph.producer.get(node.inputs[0])
     return node, clamps
-
-
-def float_warnings(graph: Graph, reasons: dict[str, str]) -> list[str]:
-    """One sentence for each node that computes in float in a model that is quantized."""
-    if not any(isinstance(node.op, (Quantize, Dequantize)) for node in graph.nodes):
-        return []
-    warnings: list[str] = []
-    for node in graph.nodes:
-        names = [*graph.activations(node), node.output]
-        floats = [graph.tensors[name] for name in names if graph.tensors[name].dtype is DType.F32]
-        if floats and not isinstance(node.op, (Quantize, Dequantize, DequantizeConstant, Reshape)):
-            place = str(node.where[0]) if node.where else f"%{node.output}"
-            reason = reasons.get(node.output) or _reason(graph, node)
-            size = sum(tensor.bytes for tensor in floats)
-            text = f"{node.op} is computed in float, since {reason}; its float tensors take {size:,} bytes"
-            warnings.append(f"{place}: {text}")
-    return warnings
-
-
-def _reason(graph: Graph, node: Node) -> str:
-    """Why a node that no Quantize reads directly is float."""
-    sources = [graph.producer.get(name) for name in graph.activations(node)]
-    if not any(source is not None and isinstance(source.op, Dequantize) for source in sources):
-        return "its input is float"
-    readers = graph.consumers[node.output]
-    if not readers or not all(isinstance(reader.op, Quantize) for reader in readers):
-        return "the model does not quantize its output"
-    return f"there is no integer form of {node.op}"

@@ -74,7 +74,7 @@ def quantities(graph: Graph, node: Node) -> dict[str, float]:
     nest = nest_of(graph, node)
     if not nest.macs:
         return {f"{node.op.kernel}_element": nest.iterations}
-    kind = mac_kind(nest) + ("_float" if graph.tensors[node.output].dtype.is_float else "")
+    kind = mac_kind(nest) + ("_float" if graph.tensors[node.inputs[0]].dtype.is_float else "")
     counts: dict[str, float] = {f"{kind}_mac": nest.macs, f"{kind}_output": prod(nest.write.shape)}
     if not kind.startswith("depthwise"):
         counts[f"{kind}_input"] = nest.macs / nest.write.shape[-1]

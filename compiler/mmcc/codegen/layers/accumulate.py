@@ -92,15 +92,15 @@ def _int8(
 ) -> KernelUse:
     bound = count * max(127 - x_zero, x_zero + 128)
     check_accumulator(2 * bound, site)
-    tail = epilogue(bound, *scale, y_zero, clamp)
+    end = epilogue(bound, *scale, y_zero, clamp)
     fields: Fields = (
         *_shared(site, sums),
-        *tail.fields,
+        *end.fields,
         ("start", -count * x_zero),
         ("multiplier", int(scale[0][0])),
-        ("shift", int(tail.shift[0])),
+        ("shift", int(end.tail[0])),
     )
-    return KernelUse("accumulate_int8", tail.options, fields)
+    return KernelUse("accumulate_int8", end.options, fields)
 
 
 def _mean_int8(op: MeanInt8, site: Site, sums: View) -> KernelUse:

@@ -13,11 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.layers import Site, layer
-from mmcc.codegen.layers.epilogue import Epilogue, Fields, Options, check_accumulator, epilogue
+from mmcc.codegen.layers.epilogue import (
+    Epilogue,
+    Fields,
+    Options,
+    check_accumulator,
+    epilogue,
+    float_epilogue,
+)
 from mmcc.ir.program import KernelUse
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8
 from mmcc.ops.dense import DenseInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.window import Window
 
 BLOCK = 4  # filters made together
@@ -32,13 +40,29 @@ ROW_BOUNDS = (1, 3, 5, 7)  # rows of a window that kernels are made for; above t
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Weights [OC, KH, KW, IC / groups] ready to pack: zero point, bias and scale of each filter."""
+    """Weights [OC, KH, KW, IC / groups] ready to pack, their zero point, and what becomes of sums.
+
+    `scale` [OC, 1 to 3] is the bias of each filter; the multiplier, if the output is int8; and the fraction
+    of the bias, if there is one.
+    """
 
     w: NDArray[np.int8]
     w_zero: int
-    bias: NDArray[np.int64]
-    multiplier: NDArray[np.int32]
+    scale: NDArray[np.int64]
     epilogue: Epilogue
+
+    @property
+    def bias(self) -> NDArray[np.int64]:
+        return self.scale[:, 0]
+
+    @property
+    def multiplier(self) -> NDArray[np.int64]:
+        return self.scale[:, 1]
+
+    @property
+    def plain(self) -> bool:
+        """True for what all variants can: an int8 output, whole biases, the high word of a product."""
+        return self.epilogue.form in ("high", "left") and self.scale.shape[1] == 2
 
     @property
     def options(self) -> Options:
@@ -49,25 +73,36 @@ class Filters:
         return (*self.epilogue.fields, *((("w_zero", self.w_zero),) if self.w_zero else ()))
 
 
-def filters_of(
-    site: Site, w_zero: int, x_zero: int, y_zero: int, clamp: tuple[int, int], *, fold: bool = True
-) -> Filters:
+Integer = ConvInt8 | DenseInt8 | ConvTransposeInt8
+ToFloat = ConvInt8ToFloat | DenseInt8ToFloat | ConvTransposeInt8ToFloat
+
+
+def filters_of(site: Site, op: Integer | ToFloat, *, fold: bool = True) -> Filters:
     """The filters of a node, x_zero folded into their biases unless `fold` is False.
 
     Weights whose zero point fits are shifted to zero point 0.
     """
-    w, b, multiplier, shift = (operand.constant() for operand in site.inputs[1:])
+    w, b, *each = (operand.constant() for operand in site.inputs[1:])
+    w_zero, x_zero = op.w_zero, op.x_zero
     wide = w.astype(np.int64) - w_zero
     if w_zero and np.abs(wide).max(initial=0) <= 127:
         w, w_zero = wide.astype(np.int8), 0
-    each = tuple(range(1, w.ndim))
-    bias = b.astype(np.int64) - (x_zero * wide.sum(each) if fold else 0)
+    bits = 0 if isinstance(op, ToFloat) else op.bias_bits
+    axes = tuple(range(1, w.ndim))
+    whole = b.astype(np.int64) >> bits
+    bias = whole - (x_zero * wide.sum(axes) if fold else 0)
     taps = int(np.prod(w.shape[1:]))
-    exact = np.abs(wide).sum(each) * max(127 - x_zero, x_zero + 128) + np.abs(b.astype(np.int64))
-    partial = np.abs(bias) + 128 * np.abs(w.astype(np.int64)).sum(each) + abs(w_zero) * 128 * taps
-    check_accumulator(int(max(exact.max(initial=0), partial.max(initial=0))), site)
-    tail = epilogue(int(exact.max(initial=0)), multiplier, shift, y_zero, clamp)
-    return Filters(w, w_zero, bias, multiplier, tail)
+    exact = np.abs(wide).sum(axes) * max(127 - x_zero, x_zero + 128) + np.abs(whole) + (bits > 0)
+    partial = np.abs(bias) + 128 * np.abs(w.astype(np.int64)).sum(axes) + abs(w_zero) * 128 * taps
+    bound = int(exact.max(initial=0)) << bits
+    check_accumulator(max(bound, int(partial.max(initial=0))), site)
+    if isinstance(op, ToFloat):
+        return Filters(w, w_zero, bias[:, None], float_epilogue(each[0], each[1], op.activation))
+    end = epilogue(bound, each[0], each[1], op.y_zero, (op.low, op.high), bits)
+    scale = [bias, each[0].astype(np.int64)]
+    if bits:
+        scale.append((b.astype(np.int64) - (whole << bits)) << (end.left - bits))
+    return Filters(w, w_zero, np.stack(scale, 1), end)
 
 
 def interleave(per_filter: NDArray[Any], groups: int, block: int) -> NDArray[Any]:
@@ -80,14 +115,18 @@ def interleave(per_filter: NDArray[Any], groups: int, block: int) -> NDArray[Any
 
 
 def packed(site: Site, filters: Filters, groups: int, block: int) -> Fields:
-    """Weights in blocks of filters; bias and multiplier as pairs; shifts. All padded to whole blocks."""
-    pairs = np.stack((filters.bias, filters.multiplier.astype(np.int64)), 1).astype(np.int32)
+    """Weights in blocks of filters, and what each filter's sum ends with, padded to whole blocks."""
     arrays = {
         "weights": interleave(filters.w, groups, block),
-        "scale": np.moveaxis(interleave(pairs, groups, block), -1, 2),
-        "shift": interleave(filters.epilogue.shift, groups, block),
+        "scale": np.moveaxis(interleave(filters.scale.astype(np.int32), groups, block), -1, 2),
+        "tail": _beside(interleave(filters.epilogue.tail, groups, block)),
     }
     return tuple((name, site.keep(name, np.ascontiguousarray(array))) for name, array in arrays.items())
+
+
+def _beside(tail: NDArray[Any]) -> NDArray[Any]:
+    """[groups, blocks, 2, block] with each filter's two numbers side by side; shifts as they are."""
+    return np.moveaxis(tail, -1, 2) if tail.ndim == 4 else tail
 
 
 def step_of(*runs: int) -> int:
@@ -105,17 +144,17 @@ def views(site: Site) -> Fields:
     return (("x", site.inputs[0].where()), ("y", site.output.where()))
 
 
-@layer(DenseInt8)
-def dense_int8(op: DenseInt8, site: Site) -> KernelUse:
+@layer(DenseInt8, DenseInt8ToFloat)
+def dense_int8(op: DenseInt8 | DenseInt8ToFloat, site: Site) -> KernelUse:
     """A pointwise convolution of images one pixel wide."""
-    filters = filters_of(site, op.w_zero, op.x_zero, op.y_zero, (op.low, op.high))
+    filters = filters_of(site, op)
     return _pointwise(site, filters, (1, 1), pairs=False)
 
 
-@layer(ConvInt8)
-def conv_int8(op: ConvInt8, site: Site) -> KernelUse:
+@layer(ConvInt8, ConvInt8ToFloat)
+def conv_int8(op: ConvInt8 | ConvInt8ToFloat, site: Site) -> KernelUse:
     """The special kernel where there is one for the window and groups, else the general one."""
-    filters = filters_of(site, op.w_zero, op.x_zero, op.y_zero, (op.low, op.high))
+    filters = filters_of(site, op)
     (kh, kw), depth, window = op.window.kernel, filters.w.shape[3], op.window
     width = site.output.shape[1]
     if (kh, kw) == (1, 1) and op.groups == 1 and not reaches_outside(site, window):
@@ -182,14 +221,14 @@ def columns_join(site: Site, window: Window) -> bool:
     return window.dilations[1] == 1 and site.inputs[0].where().col_stride == channels
 
 
-def _patch(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
+def _patch(op: ConvInt8 | ConvInt8ToFloat, site: Site, filters: Filters) -> KernelUse:
     count, *window = filters.w.shape
     taps = int(np.prod(window))
     step = 8 if -(-taps // 8) * 8 * STEP_COST[8] < -(-taps // 4) * 4 * STEP_COST[4] else 4
     length = -(-taps // step) * step
     flat = np.zeros((count, length), np.int8)
     flat[:, :taps] = filters.w.reshape(count, -1)
-    flat_filters = Filters(flat, filters.w_zero, filters.bias, filters.multiplier, filters.epilogue)
+    flat_filters = Filters(flat, filters.w_zero, filters.scale, filters.epilogue)
     return KernelUse(
         "pointwise_int8",
         (
@@ -213,7 +252,7 @@ def _patch(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
     )
 
 
-def _depthwise(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
+def _depthwise(op: ConvInt8 | ConvInt8ToFloat, site: Site, filters: Filters) -> KernelUse:
     (kh, kw), window, padded = op.window.kernel, op.window, reaches_outside(site, op.window)
     pad = site.keep("pad", np.full(PAD_CHUNK, op.x_zero, np.int8))
     return KernelUse(
@@ -272,7 +311,7 @@ def _block_of(filters: Filters, groups: int) -> int:
     return BLOCK if per_group > 2 else per_group
 
 
-def _general(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
+def _general(op: ConvInt8 | ConvInt8ToFloat, site: Site, filters: Filters) -> KernelUse:
     (kh, kw), depth, padded = op.window.kernel, int(filters.w.shape[3]), reaches_outside(site, op.window)
     joined = kw * depth if columns_join(site, op.window) and op.groups == 1 else 0
     block = _block_of(filters, op.groups)
@@ -299,14 +338,20 @@ def _general(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
     )
 
 
-@layer(ConvTransposeInt8)
-def conv_transpose_int8(op: ConvTransposeInt8, site: Site) -> KernelUse:
+@layer(ConvTransposeInt8, ConvTransposeInt8ToFloat)
+def conv_transpose_int8(op: ConvTransposeInt8 | ConvTransposeInt8ToFloat, site: Site) -> KernelUse:
     """Which taps an output has depends on where it is, so that the input's zero point is not folded."""
-    filters = filters_of(site, 0, op.x_zero, op.y_zero, (op.low, op.high), fold=False)
+    filters = filters_of(site, op, fold=False)
     block = _block_of(filters, op.groups)
     return KernelUse(
         "conv_transpose_int8",
-        (*filters.options, ("filters", block), ("rows", row_bound(op.window.kernel[0]))),
+        (
+            *filters.epilogue.options,
+            ("w_zero", False),  # of weights: it is subtracted in the loop, since taps differ
+            ("centred", filters.w_zero == 0),
+            ("filters", block),
+            ("rows", row_bound(op.window.kernel[0])),
+        ),
         (
             *views(site),
             *packed(site, filters, op.groups, block),

@@ -79,8 +79,12 @@ def scaled(w: NDArray[np.int8]) -> NDArray[np.int8]:
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """Weights [OC, taps] less their zero point; biases with x_zero folded in; what requantizes sums."""
+    """Weights [OC, taps] less their zero point; biases with x_zero folded in; what requantizes sums.
 
+    Biases and the bound are in units of 2^-bits products.
+    """
+
+    bits: int
     wide: NDArray[np.int64]
     bias: NDArray[np.int64]
     multiplier: NDArray[np.int64]
@@ -96,16 +100,18 @@ def filters_of(op: ConvInt8 | DenseInt8, site: Site) -> Filters:
     w, b, multiplier, shift = (operand.constant() for operand in site.inputs[1:])
     wide = w.reshape(len(w), -1).astype(np.int64) - op.w_zero
     m, s = multiplier.astype(np.int64), shift.astype(np.int64)
-    ends = wide * (-128 - op.x_zero), wide * (127 - op.x_zero)
+    ends = (wide * (-128 - op.x_zero)) << op.bias_bits, (wide * (127 - op.x_zero)) << op.bias_bits
     low = b + np.minimum(*ends).sum(1)
     high = b + np.maximum(*ends).sum(1)
     outputs = [np.clip(requantize(acc, m, s) + op.y_zero, op.low, op.high) for acc in (low, high)]
     fixed = (outputs[0] == outputs[1]) & (np.maximum(abs(low), abs(high)) < 2**31)
     wide[fixed] = 0
-    bias = np.where(fixed, outputs[0] - op.y_zero << FIXED_SHIFT, b - op.x_zero * wide.sum(1))
+    bias = np.where(
+        fixed, outputs[0] - op.y_zero << FIXED_SHIFT, b - (op.x_zero * wide.sum(1) << op.bias_bits)
+    )
     m, s = np.where(fixed, 2**30, m), np.where(fixed, 30 + FIXED_SHIFT, s)
     bound = np.where(fixed, abs(bias), np.maximum(abs(low), abs(high)))
-    return Filters(wide, bias, m, s, bound)
+    return Filters(op.bias_bits, wide, bias, m, s, bound)
 
 
 def scales_of(
@@ -131,12 +137,13 @@ def pack(op: ConvInt8 | DenseInt8, site: Site, length: int, *, plain: bool = Fal
         return None
     flat = np.zeros((len(wide), length), np.int8)
     flat[:, : wide.shape[1]] = wide
-    if not plain and most << SCALE_BITS < 2**31 and scalable(flat):
-        start = (filters.bias << SCALE_BITS) - 127 * flat[:, 1::2].astype(np.int64).sum(1)
-        found = scales_of(op, filters, start, SCALE_BITS)
+    more = SCALE_BITS - filters.bits
+    if not plain and more >= 0 and most << more < 2**31 and scalable(flat):
+        start = (filters.bias << more) - 127 * flat[:, 1::2].astype(np.int64).sum(1)
+        found = scales_of(op, filters, start, more)
         if found is not None:
             return Packed("scaled", scaled(flat), found)
-    found = scales_of(op, filters, filters.bias, 0) if most < 2**31 else None
+    found = scales_of(op, filters, filters.bias, 0) if most < 2**31 and not filters.bits else None
     return None if found is None else Packed("plain", flat, found)
 
 

@@ -123,11 +123,11 @@ def mul_int8(op: MulInt8, site: Site) -> KernelUse:
     """One product and one requantization an element."""
     a, b = (max(127 - zero, zero + 128) for zero in op.zeros)
     scale = (np.array([op.multiplier], np.int32), np.array([op.shift], np.int8))
-    tail = epilogue(a * b, *scale, op.y_zero, (op.low, op.high))
+    end = epilogue(a * b, *scale, op.y_zero, (op.low, op.high))
     return KernelUse(
         "mul_int8",
         (
-            *tail.options,
+            *end.options,
             ("a_channel_stride", site.channel_stride(0)),
             ("b_channel_stride", site.channel_stride(1)),
         ),
@@ -136,9 +136,9 @@ def mul_int8(op: MulInt8, site: Site) -> KernelUse:
             ("b", site.read(1)),
             ("y", site.output.where()),
             ("multiplier", op.multiplier),
-            *tail.fields,
+            *end.fields,
             ("channels", site.output.geometry[2]),
-            ("shift", int(tail.shift[0])),
+            ("shift", int(end.tail[0])),
             ("a_zero", op.zeros[0]),
             ("b_zero", op.zeros[1]),
         ),

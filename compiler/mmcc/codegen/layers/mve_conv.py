@@ -51,15 +51,14 @@ class Block:
     @property
     def usable(self) -> bool:
         """Vectors keep the high word of a product only, and have symmetric weights."""
-        fast = dict(self.filters.epilogue.options)["requantize"] != "wide"
-        return fast and self.filters.w_zero == 0
+        return self.filters.plain and self.filters.w_zero == 0
 
     @property
     def options(self) -> Options:
-        return (("left", dict(self.filters.epilogue.options)["requantize"] == "left"),)
+        return (("left", self.filters.epilogue.left > 0),)
 
     def fields(self, op: ConvInt8 | DenseInt8) -> Fields:
-        left = dict(self.filters.epilogue.fields).get("left", 0)
+        left = self.filters.epilogue.left
         more: Fields = (("left", left),) if left else ()
         return (("y_zero", op.y_zero), *more)
 
@@ -80,7 +79,7 @@ class Block:
     def scale(self) -> NDArray[np.int32]:
         """For each block four biases, multipliers, and shifts of a byte each, negative to the right."""
         filters, order = self.filters, self.order
-        right = -(filters.epilogue.shift.astype(np.int16) + 1)
+        right = -(filters.epilogue.tail.astype(np.int16) + 1)
         shift = np.ascontiguousarray(right[order].astype(np.int8).reshape(-1, BLOCK))
         bias = filters.bias[order].astype(np.int32).reshape(-1, BLOCK)
         multiplier = filters.multiplier[order].astype(np.int32).reshape(-1, BLOCK)
@@ -112,7 +111,7 @@ def filter_stream(block: Block, w: NDArray[np.int8]) -> NDArray[np.int32]:
 @variant_layer("arm_mve", DenseInt8)
 def dense_int8(op: DenseInt8, site: Site) -> KernelUse | None:
     """A pointwise convolution of images one pixel wide."""
-    block = Block(filters_of(site, op.w_zero, op.x_zero, op.y_zero, (op.low, op.high)))
+    block = Block(filters_of(site, op))
     if not block.usable:
         return None
     return _pointwise(op, site, block, (1, 1))
@@ -121,7 +120,7 @@ def dense_int8(op: DenseInt8, site: Site) -> KernelUse | None:
 @variant_layer("arm_mve", ConvInt8)
 def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
     """Windows of few values are gathered; others are listed by where their taps are."""
-    block = Block(filters_of(site, op.w_zero, op.x_zero, op.y_zero, (op.low, op.high)))
+    block = Block(filters_of(site, op))
     if not block.usable:
         return None
     if op.groups > 1:

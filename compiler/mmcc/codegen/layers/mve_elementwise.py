@@ -53,8 +53,8 @@ def mul_int8(op: MulInt8, site: Site) -> KernelUse | None:
     zeros = tuple(op.zeros[k] for k in order)
     most = [max(127 - zero, zero + 128) for zero in zeros]
     scale = (np.array([op.multiplier], np.int32), np.array([op.shift], np.int8))
-    tail = epilogue(most[0] * most[1], *scale, op.y_zero, (op.low, op.high))
-    form = dict(tail.options)["requantize"]
+    end = epilogue(most[0] * most[1], *scale, op.y_zero, (op.low, op.high))
+    form = dict(end.options)["requantize"]
     if form == "wide":
         return None
     return KernelUse(
@@ -64,8 +64,8 @@ def mul_int8(op: MulInt8, site: Site) -> KernelUse | None:
             *fields,
             ("multiplier", op.multiplier),
             ("channels", site.output.geometry[2]),
-            ("left", dict(tail.fields).get("left", 0)),
-            ("right", int(tail.shift[0]) + 1),
+            ("left", dict(end.fields).get("left", 0)),
+            ("right", int(end.tail[0]) + 1),
             ("a_zero", zeros[0]),
             ("b_zero", zeros[1]),
             ("y_zero", op.y_zero),

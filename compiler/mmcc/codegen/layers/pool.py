@@ -53,13 +53,13 @@ def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse:
     multiplier, shift = site.inputs[1].constant(), site.inputs[2].constant()
     bound = op.window.kernel[0] * op.window.kernel[1] * max(127 - op.x_zero, op.x_zero + 128)
     check_accumulator(2 * bound, site)
-    tail = epilogue(bound, multiplier, shift, op.y_zero, (op.low, op.high))
+    end = epilogue(bound, multiplier, shift, op.y_zero, (op.low, op.high))
     counted = len(multiplier) > 1
     fields: list[tuple[str, Field]] = [
         *pool_fields(site, op.window),
         ("multiplier", site.keep("multiplier", multiplier)),
-        ("shift", site.keep("shift", tail.shift)),
-        *tail.fields,
+        ("shift", site.keep("shift", end.tail)),
+        *end.fields,
         ("x_zero", op.x_zero),
     ]
     if counted:
@@ -69,7 +69,7 @@ def average_pool_int8(op: AveragePoolInt8, site: Site) -> KernelUse:
     kh, kw = op.window.kernel
     spelled = kh * kw <= SPELLED and not counted and not reaches_outside(site, op.window)
     options = (
-        *tail.options,
+        *end.options,
         ("rows", kh if spelled else row_bound(kh)),
         ("counted", counted),
         ("spelled", kw if spelled else 0),

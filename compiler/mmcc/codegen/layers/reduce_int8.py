@@ -38,23 +38,23 @@ def mean_int8(op: MeanInt8, site: Site) -> KernelUse:
     bound = count * max(127 - op.x_zero, op.x_zero + 128)
     check_accumulator(2 * bound, site)
     scale = (np.array([op.multiplier], np.int32), np.array([op.shift], np.int8))
-    tail = epilogue(bound, *scale, op.y_zero, (op.low, op.high))
+    end = epilogue(bound, *scale, op.y_zero, (op.low, op.high))
     rows, cols = pixel_axes(shape, op.axes)
     start = -count * op.x_zero
     options, fields = _within_channels(site, shape, op.axes)
     return KernelUse(
         "mean_int8",
-        (*tail.options, *options),
+        (*end.options, *options),
         (
             *views(site),
             *fields,
             ("multiplier", op.multiplier),
             ("start", start),
-            *tail.fields,
+            *end.fields,
             ("channels", site.output.geometry[2]),
             ("rows", rows),
             ("cols", cols),
-            ("shift", int(tail.shift[0])),
+            ("shift", int(end.tail[0])),
         ),
     )
 

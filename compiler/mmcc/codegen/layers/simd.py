@@ -30,14 +30,13 @@ LEAST_RIGHT = 2  # shift of what is in units of 2^31
 
 def _filters(op: ConvInt8 | DenseInt8, site: Site) -> Filters | None:
     """The filters, unless they need more than the high word of a product or have a zero point."""
-    filters = filters_of(site, op.w_zero, op.x_zero, op.y_zero, (op.low, op.high))
-    wide = dict(filters.epilogue.options)["requantize"] == "wide"
-    return None if wide or filters.w_zero else filters
+    filters = filters_of(site, op)
+    return filters if filters.plain and not filters.w_zero else None
 
 
 def _end(op: ConvInt8 | DenseInt8, filters: Filters) -> tuple[Options, Fields]:
     """Options and fields for what becomes of sums."""
-    left = dict(filters.epilogue.fields).get("left", 0)
+    left = filters.epilogue.left
     more: Fields = (("left", left),) if left else ()
     return (("left", bool(left)),), (("y_zero", op.y_zero), ("low", op.low), ("high", op.high), *more)
 
@@ -48,7 +47,7 @@ def _scale(filters: Filters, order: NDArray[np.int64]) -> NDArray[np.int32]:
     An entry of -1 is a filter that is not there.
     """
     sums = filters.w.astype(np.int64).reshape(len(filters.w), -1).sum(1)
-    right = -(np.minimum(filters.epilogue.shift.astype(np.int64), MOST_RIGHT) + LEAST_RIGHT)
+    right = -(np.minimum(filters.epilogue.tail.astype(np.int64), MOST_RIGHT) + LEAST_RIGHT)
     each = np.stack((filters.bias, filters.bias - 128 * sums, filters.multiplier.astype(np.int64), right))
     there = np.where(order < 0, np.array([[0], [0], [0], [-LEAST_RIGHT]]), each[:, order])
     return there.reshape(4, -1, BLOCK).transpose(1, 0, 2).astype(np.int32)
@@ -152,7 +151,7 @@ def _patch(op: ConvInt8, site: Site, filters: Filters) -> KernelUse:
     count, kh, kw, depth = filters.w.shape
     flat = np.zeros((count, -(-kh * kw * depth // QUAD) * QUAD), np.int8)
     flat[:, : kh * kw * depth] = filters.w.reshape(count, -1)
-    padded = Filters(flat, 0, filters.bias, filters.multiplier, filters.epilogue)
+    padded = Filters(flat, 0, filters.scale, filters.epilogue)
     options = (*_form("patch", kh, 1, (kh, kw), depth), ("dense", _joined(site, op.window)))
     fields: Fields = (*window_fields(site, op.window), ("x_zero", op.x_zero), ("kernel_rows", kh))
     return _use(op, site, padded, options, fields)

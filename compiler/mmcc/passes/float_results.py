@@ -1,0 +1,33 @@
+"""A layer of int8 operands whose result nobody quantizes sums up integers and scales the sum to float."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmcc.ir.graph import Graph
+from mmcc.ops.conv import Conv
+from mmcc.ops.conv_transpose import ConvTranspose
+from mmcc.ops.dense import Dense
+from mmcc.passes.draft import Draft
+from mmcc.passes.integer import StaysFloat, float_form
+
+
+def give_float_results(graph: Graph) -> Graph:
+    """Weights stay int8 in flash, and the input int8 in RAM. After `quantize`: what it leaves in float.
+
+    A layer that cannot keeps its reason for the report.
+    """
+    draft = Draft(graph)
+    reasons = dict(graph.reasons)
+    for node in graph.nodes:
+        if not isinstance(node.op, (Conv, ConvTranspose, Dense)):
+            draft.keep(node)
+            continue
+        try:
+            form, inputs = float_form(draft, node)
+        except StaysFloat as reason:
+            reasons.setdefault(node.output, str(reason))
+            draft.keep(node)
+        else:
+            draft.write(form, inputs, node.output, node.where)
+    return replace(draft.graph(), reasons=reasons)
