@@ -247,6 +247,9 @@ def _saturated(whole: Array, dtype: np.dtype[Any]) -> Array:
     return np.where(large, dtype.type(info.max), np.where(small, dtype.type(info.min), inside))
 
 
+EVERY = np.arange(-128, 128).astype(np.int8)  # all inputs of a table, in its order
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class Lookup:

@@ -14,7 +14,7 @@ from mmcc.ir.graph import DType, Graph, Node, Quant
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8
 from mmcc.ops.dense import DenseInt8
-from mmcc.ops.elementwise import AddInt8, Binary, Cast, Lookup, MulInt8, Unary, Where
+from mmcc.ops.elementwise import EVERY, AddInt8, Binary, Cast, Lookup, MulInt8, Unary, Where
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import MeanInt8
@@ -23,7 +23,6 @@ from mmcc.passes.fold import constant_value
 
 ELEMENTWISE = (Unary, Binary, Where, Cast, Quantize, Dequantize)
 SATURATING = (ConvInt8, ConvTransposeInt8, DenseInt8, AddInt8, MulInt8, AveragePoolInt8, MeanInt8)
-EVERY = np.arange(-128, 128).astype(np.int8)
 
 
 def write_lookup(draft: Draft, node: Node) -> bool:

@@ -1,4 +1,4 @@
-"""Bring Dequantize and Quantize together across ops that only move elements, so that they cancel."""
+"""Bring Dequantize and Quantize together across ops that move or clamp elements, so that they cancel."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from mmcc.ir.graph import DType, Graph, Node, Quant
 from mmcc.ops import Op
+from mmcc.ops.elementwise import EVERY, Lookup, Unary
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import MaxPool
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
@@ -44,6 +45,8 @@ def sink_dequantize(graph: Graph) -> Graph:
         known = [source for source in sources if source is not None]
         quants = {quant for _, quant in known}
         quant = quants.pop() if len(quants) == 1 and len(known) == len(sources) else None
+        if quant is not None and _write_clamp(draft, node, known[0][0], quant):
+            continue
         op = quantized_move(node.op, quant) if quant is not None and only_moves(node.op) else None
         if op is None or quant is None:
             draft.keep(node)
@@ -52,6 +55,25 @@ def sink_dequantize(graph: Graph) -> Graph:
         draft.stands_for(moved, node.output)
         draft.write(Dequantize(quant.scale, quant.zero_point), (moved,), node.output, node.where)
     return draft.graph()
+
+
+def _write_clamp(draft: Draft, node: Node, source: str, quant: Quant) -> bool:
+    """Clamp integers before Dequantize, where the bounds are floats that integers stand for.
+
+    A Quantize that follows needs no such bounds: what is between is a table then.
+    """
+    if not (isinstance(node.op, Unary) and node.op.function == "clamp") or source in draft.constants:
+        return False
+    meaning = Dequantize(quant.scale, quant.zero_point)
+    values = node.op.reference(meaning.reference(EVERY))
+    table = Quantize(quant.scale, quant.zero_point).reference(values)
+    if not np.array_equal(meaning.reference(table), values):
+        return False
+    name = draft.constant(table, f"{node.output}_table")
+    clamped = draft.add(Lookup(), (source, name), f"{node.output}_q", node.where, quant)
+    draft.stands_for(clamped, node.output)
+    draft.write(meaning, (clamped,), node.output, node.where)
+    return True
 
 
 def _dequantized(draft: Draft, name: str) -> tuple[str, Quant] | None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.graph import DType, Graph, Node, Quant
-from mmcc.ops.elementwise import Cast
+from mmcc.ops.elementwise import EVERY, Binary, Cast, Lookup, Unary, Where
 from mmcc.ops.movement import Pad
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, FlipSign, Quantize
 from mmcc.ops.reduce import ArgMax
@@ -23,7 +23,8 @@ def make_signed(graph: Graph) -> Graph:
     """Give every uint8 tensor an int8 twin and let all that can read the twin do so.
 
     A FlipSign at the border of the model converts; the uint8 tensor is dropped where nobody needs it.
-    A cast of such integers to float is a dequantization with scale 1.
+    A cast of such integers to float is a dequantization with scale 1. A function of one such tensor that
+    gives the same type (Clip, Relu, Min or Max with a constant) is a table.
     """
     draft = Draft(graph)
     twins: dict[str, str] = {}
@@ -59,6 +60,8 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
             draft.write(op, inputs, node.output, node.where)
         case Cast(DType.F32) if unsigned or draft.tensors[draft.now(node.inputs[0])].dtype is DType.I8:
             draft.write(Dequantize(1.0, -128 if unsigned else 0), inputs, node.output, node.where)
+        case Unary() | Binary() | Where() if (source := _only_source(draft, node)) is not None:
+            _write_table(draft, twins, node, source)
         case ArgMax() if unsigned:
             draft.write(node.op, inputs, node.output, node.where)
         case _ if unsigned and len(unsigned) == len(node.inputs) and only_moves(node.op):
@@ -66,6 +69,34 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
             _write_twin(draft, twins, node, op, inputs, draft.tensors[inputs[0]].quant)
         case _:
             draft.keep(node)
+
+
+def _only_source(draft: Draft, node: Node) -> str | None:
+    """The 8-bit tensor of which a node is a function, element by element and to the same type."""
+    y = draft.tensors[node.output]
+    sources = {name for name in node.inputs if draft.now(name) not in draft.constants}
+    numbers = [draft.constants[now] for name in node.inputs if (now := draft.now(name)) in draft.constants]
+    if len(sources) != 1 or any(number.size != 1 for number in numbers):
+        return None
+    source = sources.pop()
+    x = draft.tensors[draft.now(source)]
+    return source if x.dtype in (DType.I8, DType.U8) and (x.dtype, x.shape) == (y.dtype, y.shape) else None
+
+
+def _write_table(draft: Draft, twins: dict[str, str], node: Node, source: str) -> None:
+    unsigned = draft.tensors[draft.now(source)].dtype is DType.U8
+    every = (EVERY.astype(np.int16) + 128).astype(np.uint8) if unsigned else EVERY
+    given = [
+        every if name == source else draft.constants[draft.now(name)].reshape(()) for name in node.inputs
+    ]
+    values = np.broadcast_to(node.op.reference(*given), (256,))
+    table = draft.constant(flipped(values) if unsigned else values, f"{node.output}_table")
+    x = twins.get(source, source)
+    quant = draft.tensors[draft.now(x)].quant
+    if unsigned:
+        _write_twin(draft, twins, node, Lookup(), (x, table), quant)
+    else:
+        draft.write(Lookup(), (x, table), node.output, node.where, quant)
 
 
 def _write_twin(
