@@ -7,6 +7,7 @@ from itertools import product
 import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ops.activation import Clamp, Leaky
+from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8
 from mmcc.ops.dense import DenseInt8
@@ -336,6 +337,27 @@ def elementwise_cases() -> list[OpCase]:
     return cases
 
 
+def affine_cases() -> list[OpCase]:
+    """Slopes of either sign, next to nothing and steep; one line for each channel or two."""
+    cases: list[OpCase] = []
+    for shape, lines in product(((5, 7, 6), (4, 1, 9), (6, 5), (13,), (3, 2, 3, 4)), (1, 2)):
+        name = f"affine_{'x'.join(map(str, shape))}_{lines}"
+        rng = rng_of(name)
+        channels, each = shape[-1], []
+        for _ in range(lines):
+            slopes = rng.normal(0, 1, channels) * rng.choice([0.001, 0.5, 3], channels)
+            each += [np.rint(slopes * 2**20).astype(np.int32), rng.integers(-(2**27), 2**27, channels)]
+        knees = [int8(rng, channels)] if lines == 2 else []
+        operands = [*each[:2], *knees, *each[2:]]
+        numbers = [a if a.dtype == np.int8 else a.astype(np.int32) for a in operands]
+        op = AffineInt8(20, *((-77, 100) if lines == 2 else ()))
+        cases.append(OpCase(name, op, (int8(rng, *shape), *numbers), (False, *[True] * len(numbers))))
+    far = [np.array([2**24 - 1, 1 - 2**24], np.int32), np.array([-128, 127], np.int32)]
+    x = int8(rng_of("far"), 4, 5, 2)
+    cases.append(OpCase("affine_far", AffineInt8(0), (x, *far), (False, True, True)))
+    return cases
+
+
 WINDOWS = {
     "2": Window((2, 2), (2, 2)),
     "3": Window((3, 3), (2, 2), (1, 1), pads(1, 1, 1, 1)),
@@ -433,6 +455,7 @@ FAMILIES = {
     "depthwise": depthwise_cases,
     "transposed": transposed_cases,
     "elementwise": elementwise_cases,
+    "affine": affine_cases,
     "pool": pool_cases,
     "reduce": reduce_cases,
     "softmax": softmax_cases,

@@ -190,3 +190,90 @@ def test_a_bias_in_float_moves_no_output(kind: str, tmp_path: Path) -> None:
         wrong, outputs = wrong + int((gaps > 0.5).sum()), outputs + gaps.size
     assert outputs > 15_000
     assert wrong <= max(1, 1e-5 * outputs + 3 * (1e-5 * outputs) ** 0.5), (wrong, outputs)
+
+
+# ---- numbers for each channel
+
+
+def vector(m: FloatModel, kind: str, y: str, channels: int, shape: tuple[int, ...]) -> str:
+    """An operator with a number for each channel behind `y`."""
+    normal = [m.constant(m.rng.normal(0, 0.5, channels).astype(np.float32).reshape(shape)) for _ in range(2)]
+    steep = m.constant(m.rng.uniform(-2, 2, channels).astype(np.float32).reshape(shape))
+    match kind:
+        case "Div":
+            numbers = m.rng.uniform(0.5, 2, channels).astype(np.float32).reshape(shape)
+            y = m.op("Div", y, m.constant(numbers))
+        case "Mul":
+            y = m.op("Mul", steep, y)
+        case "BatchNormalization":
+            numbers = [m.rng.normal(0, 1, channels) for _ in range(3)] + [m.rng.uniform(0.2, 2, channels)]
+            y = m.op(kind, y, *(m.constant(a.astype(np.float32)) for a in numbers))
+        case "affine_relu":
+            y = m.op("Relu", m.op("Add", m.op("Mul", y, steep), normal[0]))
+        case "bias_prelu":
+            y = m.op("PRelu", m.op("Add", y, normal[0]), normal[1])
+        case _:
+            y = m.op(kind, y, normal[0])
+    return y
+
+
+VECTORS = ("Add", "Sub", "Mul", "Div", "PRelu", "BatchNormalization", "affine_relu", "bias_prelu")
+
+
+@pytest.mark.parametrize("dtype", [I8, U8])
+@pytest.mark.parametrize("kind", VECTORS)
+@pytest.mark.parametrize("rank", [2, 4])
+def test_numbers_for_each_channel_between_quantized_values_are_integers(
+    kind: str, dtype: type, rank: int, tmp_path: Path
+) -> None:
+    """To the bit: lines are found for what the model's own float steps give for each value."""
+    m = FloatModel(np.random.default_rng(6), dtype)
+    x, scale = m.float_input(*((1, 30) if rank == 2 else (1, 30, 7, 6)), scale=0.053)
+    x = m.real(x, scale) if rank == 2 else m.op("MaxPool", m.real(x, scale), kernel_shape=[2, 2])
+    y = vector(m, kind, x, 30, (30,) if rank == 2 else (30, 1, 1))
+    after = m.save(m.requantized(y, 0.041), path := tmp_path / "m.onnx")
+    assert ops(after) == ["MaxPool"] * (rank == 4) + ["AffineInt8"]
+    assert after.warnings == ()
+    assert difference(path, after, m.rng).max() < 0.01
+
+
+@pytest.mark.parametrize("kind", VECTORS)
+def test_lines_differ_at_halves_only(kind: str, tmp_path: Path) -> None:
+    """Scales of a simple ratio: values lie half-way between integers, where the model rounds to even."""
+    m = FloatModel(np.random.default_rng(7))
+    x, scale = m.float_input(1, 30, scale=0.0625)
+    y = m.op("Add", m.real(x, scale), m.constant(np.full(30, 0.5, np.float32)))
+    y = vector(m, kind, y, 30, (30,))
+    after = m.save(m.requantized(y, 0.03125 if kind == "Mul" else 0.05), path := tmp_path / "m.onnx")
+    assert ops(after) == ["AffineInt8"]
+    gaps = difference(path, after, m.rng, 40)
+    assert gaps.max() < 1.01
+    assert (gaps > 0.5).mean() < 0.3
+
+
+@pytest.mark.parametrize("kind", ["Add", "Sub", "Mul", "Div", "BatchNormalization", "affine_relu"])
+@pytest.mark.parametrize("layer", ["Conv", "ConvTranspose", "Gemm", "depthwise"])
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_numbers_for_each_channel_behind_a_layer_go_into_its_own(
+    kind: str, layer: str, per_channel: bool, tmp_path: Path
+) -> None:
+    """Weights keep their integers, but for their sign; the bias keeps what is no whole number of products."""
+    wrong, outputs = 0, 0
+    for seed in range(3):
+        m = FloatModel(np.random.default_rng(seed))
+        x, scale = m.float_input(*((1, 60) if layer == "Gemm" else (1, 6, 16, 16)))
+        shape = {"Gemm": (150, 60), "depthwise": (6, 1, 3, 3)}.get(layer, (6, 6, 3, 3))
+        w = m.rng.integers(-127, 128, shape, dtype=np.int8)
+        axis = 1 if layer == "ConvTranspose" else 0
+        scales = m.scale(0.001, 0.01, (shape[axis],) if per_channel else ())
+        w = m.dequantized(w, scales, np.int8(0), axis)
+        more = {"Gemm": {"transB": 1}, "depthwise": {"group": 6}}.get(layer, {})
+        y = m.op("Conv" if layer == "depthwise" else layer, m.real(x, scale), w, **more)
+        y = vector(m, kind, y, shape[axis], (shape[axis],) if layer == "Gemm" else (-1, 1, 1))
+        after = m.save(m.requantized(y, 0.05), path := tmp_path / f"{seed}.onnx")
+        assert all(op in ("ConvInt8", "ConvTransposeInt8", "DenseInt8") for op in ops(after)), ops(after)
+        assert after.warnings == ()
+        gaps = difference(path, after, m.rng, 2)
+        assert gaps.max() < 1.01
+        wrong, outputs = wrong + int((gaps > 0.5).sum()), outputs + gaps.size
+    assert wrong <= 1, (wrong, outputs)

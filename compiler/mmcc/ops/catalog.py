@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from mmcc.ops import (  # noqa: F401
     OPS,
+    affine,
     conv,
     conv_transpose,
     dense,

@@ -99,14 +99,34 @@ def _reshaped(draft: Draft, name: str, channels: int) -> str:
 
 
 def _rescale(draft: Draft, layer: Node, node: Node, scale: Factor, shift: Factor) -> bool:
-    """(w x + b) * scale + shift = (w * scale) x + (b * scale + shift), where w and b are float constants."""
-    w, b = (draft.constants.get(draft.now(name)) for name in layer.inputs[1:3])
-    if b is None or (w is None and bool((scale != 1).any())):
+    """(w x + b) * scale + shift = (w * scale) x + (b * scale + shift), where w and b are constants."""
+    b = constant_value(draft, layer.inputs[2])
+    weights = layer.inputs[1] if bool((scale == 1).all()) else _scaled(draft, layer, scale)
+    if b is None or weights is None:
         return False
     bias = draft.constant((b * scale + shift).astype(np.float32), f"{layer.inputs[2]}_folded")
-    weights = layer.inputs[1]
-    if w is not None and bool((scale != 1).any()):
-        scaled = (w * scale.reshape(-1, *(1,) * (w.ndim - 1))).astype(np.float32)
-        weights = draft.constant(scaled, f"{layer.inputs[1]}_folded")
     draft.write(layer.op, (layer.inputs[0], weights, bias), node.output, layer.where + node.where)
     return True
+
+
+def _scaled(draft: Draft, layer: Node, scale: Factor) -> str | None:
+    """The weights times a factor for each output channel; quantized ones keep their integers."""
+    name = draft.now(layer.inputs[1])
+    across = (-1, *(1,) * (len(draft.tensors[name].shape) - 1))
+    if name in draft.constants:
+        floats = (draft.constants[name] * scale.reshape(across)).astype(np.float32)
+        return draft.constant(floats, f"{name}_folded")
+    source = draft.producer.get(name)
+    if source is None or not isinstance(source.op, DequantizeConstant) or source.op.axis not in (0, None):
+        return None
+    stored = draft.constants[source.inputs[0]]
+    ones = np.ones(len(scale))
+    zeros = (np.array(source.op.zero_points, np.int64) * ones.astype(np.int64)).reshape(across)
+    centred = (stored.astype(np.int64) - zeros) * np.sign(scale).astype(np.int64).reshape(across) + zeros
+    info = np.iinfo(stored.dtype)
+    if centred.min() < info.min or centred.max() > info.max:
+        return None  # -128 has no counterpart in int8
+    scales = np.array(source.op.scales) * np.where(scale == 0, 1, np.abs(scale))
+    integers = draft.constant(centred.astype(stored.dtype), f"{source.inputs[0]}_folded")
+    op = DequantizeConstant(tuple(map(float, scales)), tuple(map(int, zeros.reshape(-1))), 0)
+    return draft.add(op, (integers,), f"{name}_folded", source.where)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import Where as Place
 from mmcc.ir.graph import DType, Graph, Node, Quant
+from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8
 from mmcc.ops.dense import DenseInt8
@@ -20,19 +20,20 @@ from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import MeanInt8
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value
+from mmcc.passes.fold_batchnorm import is_per_channel
 
 ELEMENTWISE = (Unary, Binary, Where, Cast, Quantize, Dequantize)
-SATURATING = (ConvInt8, ConvTransposeInt8, DenseInt8, AddInt8, MulInt8, AveragePoolInt8, MeanInt8)
+SATURATING = (ConvInt8, ConvTransposeInt8, DenseInt8, AddInt8, MulInt8, AveragePoolInt8, MeanInt8, AffineInt8)
 
 
 def write_lookup(draft: Draft, node: Node) -> bool:
     """Write a Quantize as a Lookup if its input is a function of one int8 tensor, element by element."""
     assert isinstance(node.op, Quantize)
-    source = _source(draft, node.inputs[0])
+    source = nearest_source(draft, draft.now(node.inputs[0]))
     if source is None:
         return False
     places: list[Place] = []
-    values = _evaluate(draft, draft.now(node.inputs[0]), {source: EVERY}, places)
+    values = evaluate(draft, draft.now(node.inputs[0]), {source: EVERY}, places)
     table = node.op.reference(values)
     if np.array_equal(table, EVERY):
         draft.replace(node.output, source, node.where)
@@ -43,9 +44,12 @@ def write_lookup(draft: Draft, node: Node) -> bool:
     return True
 
 
-def _source(draft: Draft, name: str) -> str | None:
-    """The nearest int8 tensor that alone decides the float tensor `name`."""
-    sources = _nearest(draft, draft.now(name))
+def nearest_source(draft: Draft, name: str, channels: int = 1) -> str | None:
+    """The nearest int8 tensor that alone decides the float tensor `name`.
+
+    With `channels` above 1 together with constants that have so many elements, along the last axis.
+    """
+    sources = _nearest(draft, name, channels)
     while sources is not None and len(sources) > 1:
         tables = [s for s in sources if s in draft.producer and isinstance(draft.producer[s].op, Lookup)]
         if not tables:
@@ -55,7 +59,7 @@ def _source(draft: Draft, name: str) -> str | None:
     return sources.pop() if sources else None
 
 
-def _nearest(draft: Draft, name: str) -> set[str] | None:
+def _nearest(draft: Draft, name: str, channels: int) -> set[str] | None:
     """The int8 tensors that `name` is computed from; None if not element by element."""
     shape = draft.tensors[name].shape
     found: set[str] = set()
@@ -69,7 +73,7 @@ def _nearest(draft: Draft, name: str) -> set[str] | None:
         seen.add(current)
         value = constant_value(draft, current)
         if value is not None:
-            if prod(value.shape) != 1:
+            if not is_per_channel(value.shape, channels):
                 return None
         elif tensor.shape != shape:
             return None
@@ -82,18 +86,21 @@ def _nearest(draft: Draft, name: str) -> set[str] | None:
     return found
 
 
-def _evaluate(draft: Draft, name: str, known: dict[str, NDArray[Any]], places: list[Place]) -> NDArray[Any]:
-    """The values of a tensor for each of the 256 values of its source."""
+def evaluate(draft: Draft, name: str, known: dict[str, NDArray[Any]], places: list[Place]) -> NDArray[Any]:
+    """The values of a tensor for each of the 256 values of its source.
+
+    `known` has the source's values, [256], or [256, 1] if there are constants for each channel.
+    """
     if name not in known:
         constant = constant_value(draft, name)
         if constant is not None:
-            known[name] = constant.reshape(())
+            known[name] = constant.reshape(() if constant.size == 1 else (1, -1))
         else:
             node = draft.producer[name]
             if isinstance(node.op, Lookup):
-                values = [_evaluate(draft, node.inputs[0], known, places), draft.constants[node.inputs[1]]]
+                values = [evaluate(draft, node.inputs[0], known, places), draft.constants[node.inputs[1]]]
             else:
-                values = [_evaluate(draft, name, known, places) for name in node.inputs]
+                values = [evaluate(draft, name, known, places) for name in node.inputs]
             known[name] = node.op.reference(*values)
             if not isinstance(node.op, (Quantize, Dequantize)):
                 places += node.where

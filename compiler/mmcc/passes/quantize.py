@@ -8,6 +8,7 @@ from mmcc.ir.graph import DType, Graph, Node, Quant
 from mmcc.ops.activation import Clamp
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import ArgMax
+from mmcc.passes.affine import write_affine
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fuse_activation import as_activation
 from mmcc.passes.integer import StaysFloat, integer_form, source_of
@@ -25,11 +26,17 @@ def quantize(graph: Graph) -> Graph:
     for node in graph.nodes:
         if isinstance(node.op, ArgMax):
             _find_in_integers(draft, node)
-        elif not isinstance(node.op, Quantize) or node.op.dtype is not DType.I8:
+        elif not _write(draft, node, reasons):
             draft.keep(node)
-        elif not write_lookup(draft, node):
-            _write_integer(draft, node, node.op, reasons)
     return replace(draft.graph(), reasons=graph.reasons | reasons)
+
+
+def _write(draft: Draft, node: Node, reasons: dict[str, str]) -> bool:
+    """Write what a Quantize and the nodes before it are in integers; False if that is not so."""
+    if not isinstance(node.op, Quantize) or node.op.dtype is not DType.I8:
+        return False
+    done = write_lookup(draft, node) or _write_integer(draft, node, node.op, reasons)
+    return done or write_affine(draft, node)
 
 
 def mark_quantized(graph: Graph) -> Graph:
@@ -57,12 +64,11 @@ def _find_in_integers(draft: Draft, node: Node) -> None:
         draft.write(node.op, (source.name,), node.output, node.where)
 
 
-def _write_integer(draft: Draft, node: Node, op: Quantize, reasons: dict[str, str]) -> None:
+def _write_integer(draft: Draft, node: Node, op: Quantize, reasons: dict[str, str]) -> bool:
     graph = draft.source
     compute, clamps = _computed_by(graph, node.inputs[0])
     if compute is None:
-        draft.keep(node)
-        return
+        return False
     try:
         if any(sole_reader(graph, inner.output) is None for inner in (compute, *clamps)):
             raise StaysFloat("its output is needed in float, or quantized in two ways")
@@ -70,10 +76,10 @@ def _write_integer(draft: Draft, node: Node, op: Quantize, reasons: dict[str, st
         form, inputs = integer_form(draft, compute, op, [a for a in activations if isinstance(a, Clamp)])
     except StaysFloat as reason:
         reasons[compute.output] = str(reason)
-        draft.keep(node)
-        return
+        return False
     where = (*compute.where, *(w for clamp in clamps for w in clamp.where), *node.where)
     draft.write(form, inputs, node.output, where, Quant(op.scale, op.zero_point))
+    return True
 
 
 def _computed_by(graph: Graph, name: str) -> tuple[Node | None, list[Node]]:

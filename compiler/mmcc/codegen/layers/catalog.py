@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from mmcc.codegen.layers import (  # noqa: F401
+    affine,
     conv_float,
     conv_int8,
     dense_float,
