@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -18,6 +18,7 @@ from mmcc.frontend.load import Source, load, located
 from mmcc.frontend.ports import input_port, input_shapes, output_port, plain_axes
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import REGISTRY, domain_of, make_call
+from mmcc.frontend.stored import stored_constants
 from mmcc.frontend.tensors import to_array
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.graph import Graph, Port
@@ -75,7 +76,8 @@ def import_model(
             _convert(state, where, node, wanted)
     _report(state)
     outputs = _outputs(state, ports)
-    return state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
+    graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
+    return replace(graph, stored=stored_constants(source))
 
 
 def _origins(state: _Import) -> dict[str, Port]:

@@ -136,6 +136,14 @@ class Node:
     where: tuple[Where, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """Constants as the model's file has them: bytes, and ONNX's names of element types below 32 bits."""
+
+    bytes: int
+    kinds: frozenset[str]
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in execution order; every tensor is written once. Constants are tensors with data."""
@@ -149,6 +157,7 @@ class Graph:
     warnings: tuple[str, ...] = field(default=())
     origins: dict[str, Port] = field(default_factory=dict[str, Port])  # tensors that are values of the model
     reasons: dict[str, str] = field(default_factory=dict[str, str])  # by tensor: why it is computed in float
+    stored: dict[Where, Stored] = field(default_factory=dict["Where", Stored])  # by node of the model
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:

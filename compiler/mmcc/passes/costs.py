@@ -1,19 +1,30 @@
-"""What a model became that it did not say: float where it is quantized. One sentence each."""
+"""What a model became that it did not say: float where it is quantized, or larger."""
 
 from __future__ import annotations
 
+from math import prod
+
+import numpy as np
+
 from mmcc.ir.graph import DType, Graph, Node
+from mmcc.ops.elementwise import Lookup
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.movement import Reshape
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
+from mmcc.ops.resize import ResizeLinear
+from mmcc.ops.softmax import SoftmaxInt8
 
 QUANTIZING = (Quantize, Dequantize, DequantizeConstant)
 IN_INTEGERS = (ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat)  # though their results are float
 
+OF_TABLES = (Lookup, SoftmaxInt8, ResizeLinear)  # their constants are the compiler's, not the model's
+EACH_IN_INTEGERS = 20  # bytes: bias, multiplier and shift, or factor and offset, of a channel
+EACH_IN_FLOAT = 4  # a bias that the file does not have
+
 
 def costs(model: Graph, done: Graph) -> tuple[str, ...]:
     """What differs, to the user's cost, between a model as it was read and after all passes."""
-    return tuple(_float_nodes(model, done))
+    return (*_float_nodes(model, done), *_larger_constants(done))
 
 
 def _float_nodes(model: Graph, done: Graph) -> list[str]:
@@ -31,6 +42,40 @@ def _float_nodes(model: Graph, done: Graph) -> list[str]:
             text = f"{node.op} is computed in float, since {reason}; its float tensors take {size:,} bytes"
             warnings.append(f"{place}: {text}")
     return warnings
+
+
+def _larger_constants(done: Graph) -> list[str]:
+    """One sentence for each node whose constants take more bytes of flash than the file has for them.
+
+    What every layer has in integers, or as its bias, is no reason: some numbers for each channel.
+    """
+    warnings: list[str] = []
+    for node in done.nodes:
+        parts = [done.stored[where] for where in dict.fromkeys(node.where) if where in done.stored]
+        held = sum(part.bytes for part in parts)
+        constants = [done.constants[name] for name in node.inputs if name in done.constants]
+        size = sum(constant.nbytes for constant in constants)
+        integers = any(constant.dtype == np.int8 for constant in constants)
+        channels = prod(done.tensors[node.output].shape[-1:])
+        kinds = sorted({kind for part in parts for kind in part.kinds})
+        narrow = any("16" in kind or "INT4" in kind for kind in kinds)  # which never stay as they are
+        usual = 0 if narrow else channels * (EACH_IN_INTEGERS if integers else EACH_IN_FLOAT)
+        if held and size > held + usual and not isinstance(node.op, OF_TABLES):
+            of = f" of {' and '.join(kinds)}" if kinds else ""
+            text = f"its constants{of} take {held:,} bytes in the file and {size:,} in flash"
+            warnings.append(f"{node.where[0]}: {text}, since {_why_larger(node, kinds, integers)}")
+    return warnings
+
+
+def _why_larger(node: Node, kinds: list[str], integers: bool) -> str:
+    """Why constants are larger, given ONNX's names of their types, and whether they are still integers."""
+    if any("16" in kind for kind in kinds):
+        return "16-bit floats are kept as float32"
+    if any("INT4" in kind for kind in kinds) and integers:
+        return "integers of 4 bits are kept one to a byte"
+    if any("INT" in kind for kind in kinds) and not integers:
+        return f"{node.op} reads float32"
+    return "they are repeated, or folded with others"
 
 
 def _reason(graph: Graph, node: Node) -> str:

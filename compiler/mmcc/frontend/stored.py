@@ -1,0 +1,62 @@
+"""What the file has for each node's constants: bytes, and the element types in which it has them.
+
+Nodes that compute of constants only (a DequantizeLinear of weights, a Cast of float16) count for those that
+read them. The report compares this with flash, after all passes.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+from onnx import AttributeProto, NodeProto, TensorProto
+
+from mmcc.errors import Where
+from mmcc.frontend.load import Source
+from mmcc.frontend.tensors import FOUR_BITS, STORED, type_name
+from mmcc.ir.graph import Stored
+
+NARROW = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8, *FOUR_BITS}
+
+
+def stored_constants(source: Source) -> dict[Where, Stored]:
+    """By node that computes of something else too: what its constants are in the file."""
+    constant = {name: _of(proto) for name, proto in source.initializers.items()}
+    inputs = {info.name for info in source.inputs}
+    found: dict[Where, Stored] = {}
+    for where, node in source.nodes:
+        own = _sum([constant[name] for name in dict.fromkeys(node.input) if name in constant])
+        own = _sum([own, *_attributes(node)])
+        given = [name for name in node.input if name]
+        if all(name in constant and name not in inputs for name in given):
+            constant |= dict.fromkeys(filter(None, node.output), own)
+        elif own.bytes:
+            found[where] = own
+    return found
+
+
+def _of(proto: TensorProto) -> Stored:
+    size = prod(proto.dims)
+    itemsize = int(STORED[proto.data_type][-1]) if proto.data_type in STORED else 4
+    count = (size + 1) // 2 if proto.data_type in FOUR_BITS else size * itemsize
+    return Stored(
+        count, frozenset({type_name(proto.data_type)} if proto.data_type in NARROW and size > 1 else ())
+    )
+
+
+def _attributes(node: NodeProto) -> list[Stored]:
+    """Of a Constant: its value, however it is written."""
+    if node.op_type != "Constant":
+        return []
+    found: list[Stored] = []
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.TENSOR:
+            found.append(_of(attribute.t))
+        else:
+            count = len(attribute.floats) + len(attribute.ints) or 1
+            found.append(Stored(4 * count, frozenset()))
+    return found
+
+
+def _sum(parts: list[Stored]) -> Stored:
+    kinds = frozenset(kind for part in parts for kind in part.kinds)
+    return Stored(sum(part.bytes for part in parts), kinds)
