@@ -1,0 +1,333 @@
+"""Random models under many plans: ONNX Runtime agrees, all plans give the same bits, sanitizers are silent.
+
+    python bench/fuzz_differential.py --graphs 5000 --seed 1 --qemu 100
+
+Each model is compiled without a limit, with the least RAM, with limits between and below, with inputs and outputs
+in the caller's memory, row by row, and with staged weights; all packages are built into one program with the
+address and undefined-behaviour sanitizers, for one of the host's instruction sets. Some of them run as firmware in
+QEMU, too. Whatever is found is written to build/fuzz/ as a model, made as small as it stays wrong, with a line that
+says how to see it. Exit code 1 if anything was found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import shutil
+import signal
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from fuzz_graphs import float_model
+from fuzz_judge import Judge
+from fuzz_programs import (
+    OPTIMIZED,
+    SANITIZED,
+    Built,
+    Refused,
+    Trial,
+    build,
+    compile_trial,
+    different,
+    first_trials,
+    other_trials,
+    run,
+)
+from fuzz_quantize import quantized
+from fuzz_shrink import shrink
+from mmcc.errors import CompileError, Exit
+from mmcc.oracle import Oracle
+from mmcc.samples import Sample
+
+ROOT = Path(__file__).resolve().parents[1]
+FOUND = ROOT / "build" / "fuzz"
+CPU_SECONDS = 60  # a graph, with all its plans
+SAMPLES = 2
+INT8 = 0.6  # part of the models
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong: its kind is what shrinking keeps."""
+
+    kind: str
+    words: str  # options of the command line
+    text: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of one model."""
+
+    findings: list[Finding] = field(default_factory=list[Finding])
+    plans: int = 0
+    refused: str = ""  # the code, if the model cannot be compiled
+    kind: str = ""
+    seconds: float = 0.0
+
+    def add(self, kind: str, trial: Trial | None, text: str) -> None:
+        self.findings.append(Finding(kind, trial.words if trial else "", text))
+
+
+def make_model(seed: Sequence[int]) -> onnx.ModelProto:
+    """The model of a seed: of floats, or in int8."""
+    rng = np.random.default_rng([*seed, 1])
+    model = float_model([*seed, 0])
+    if rng.random() >= INT8:
+        return model
+    names = [o for node in model.graph.node for o in node.output]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "float.onnx"
+        onnx.save(model, path)
+        inputs = {i.name: a for i, a in zip(model.graph.input, _samples(model, 1, rng)[0], strict=True)}
+        values = dict(zip(names, Oracle(path, names).run(inputs), strict=True)) | inputs
+    return quantized(model, values, [*seed, 2])
+
+
+def _samples(model: onnx.ModelProto, count: int, rng: np.random.Generator) -> list[Sample]:
+    """Standard normal floats, integers over their whole range."""
+    made: list[Sample] = []
+    for _ in range(count):
+        arrays: Sample = []
+        for value in model.graph.input:
+            shape = [d.dim_value for d in value.type.tensor_type.shape.dim]
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            if dtype.kind == "f":
+                arrays.append(rng.standard_normal(shape).astype(dtype))
+            else:
+                info = np.iinfo(dtype)
+                arrays.append(rng.integers(info.min, info.max, shape, dtype=dtype, endpoint=True))
+        made.append(arrays)
+    return made
+
+
+def instruction_set(rng: np.random.Generator) -> str:
+    """An instruction set that this machine can run: kernels differ by it."""
+    try:
+        known = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "-march=native"
+    levels = [("sse2", "x86-64"), ("sse4_2", "x86-64-v2"), ("avx2", "x86-64-v3"), ("avx512vl", "x86-64-v4")]
+    sets = ["native", *(level for feature, level in levels if f" {feature} " in known)]
+    return f"-march={sets[int(rng.integers(len(sets)))]}"
+
+
+# ---- one model
+
+
+def check(model: Path, seed: Sequence[int], folder: Path) -> Outcome:
+    """Compile, run and judge one model."""
+    outcome, rng = Outcome(), np.random.default_rng([*seed, 3])
+    samples = _samples(onnx.load(model), SAMPLES, rng)
+    builts: list[Built] = []
+    for trial in first_trials():
+        try:
+            builts.append(compile_trial(model, folder, trial))
+        except CompileError as error:
+            if error.exit == Exit.UNSUPPORTED and not builts:
+                outcome.refused = error.code
+                return outcome
+            outcome.add(f"compile {error.code}", trial, str(error))
+        except Exception as error:
+            outcome.add(f"crash {type(error).__name__}", trial, traceback.format_exc(limit=-4))
+    if len(builts) < 2:
+        return outcome
+    most, least = (built.result.report["ram"]["total"] for built in builts)
+    for trial in other_trials(most, least, rng):
+        try:
+            builts.append(compile_trial(model, folder, trial))
+        except Refused:
+            pass
+        except CompileError as error:
+            outcome.add(f"compile {error.code}", trial, str(error))
+        except Exception as error:
+            outcome.add(f"crash {type(error).__name__}", trial, traceback.format_exc(limit=-4))
+    for built in builts:
+        if built.trial.options.ram and built.result.report["ram"]["total"] > built.trial.options.ram:
+            outcome.add("limit", built.trial, f"{built.result.report['ram']['total']} bytes")
+    _judge(model, builts, samples, rng, folder, outcome)
+    return outcome
+
+
+def _judge(
+    model: Path, builts: list[Built], samples: list[Sample], rng: np.random.Generator, folder: Path, outcome: Outcome
+) -> None:
+    judge = Judge(model)
+    outcome.kind = "float" if judge.real else "int8" if judge.exact else "mixed"
+    values = [judge.values(sample) for sample in samples]
+    for number, known in enumerate(values):
+        for text in judge.nodes(known):
+            outcome.add("node", None, f"sample {number}: {text}")
+    outcome.plans = len(builts)
+    first: list[Sample] | None = None
+    for flags, built, made in _runs(different(builts), samples, rng, folder, outcome):
+        if first is None:
+            first = made
+            for number, (sample, got) in enumerate(zip(samples, made, strict=False)):
+                for text in judge.whole(sample, got, values[number]):
+                    outcome.add("output", built.trial, f"{flags}, sample {number}: {text}")
+        elif not _same(first[:-1], made[:-1]):
+            outcome.add("plans differ", built.trial, f"{flags}: {_difference(first, made)}")
+        if not _same(made[:1], made[-1:]):
+            outcome.add("state", built.trial, f"{flags}: the first sample's outputs, again, are others")
+
+
+def _runs(
+    builts: list[Built], samples: list[Sample], rng: np.random.Generator, folder: Path, outcome: Outcome
+) -> Iterator[tuple[str, Built, list[Sample]]]:
+    """Every plan with sanitizers; one of them once more as compilers optimize it. The first sample comes again."""
+    march = instruction_set(rng)
+    known = [flags for flags in OPTIMIZED if shutil.which(flags[0])]
+    optimized = [*known[int(rng.integers(len(known)))], march]
+    one = builts[int(rng.integers(len(builts)))]
+    for name, group, flags in (("sanitized", builts, [*SANITIZED, march]), ("optimized", [one], optimized)):
+        words = " ".join(flags)
+        try:
+            program = build(group, folder / name, flags)
+        except CompileError as error:
+            outcome.add("build", None, f"{words}: {error.message}")
+            continue
+        for built in group:
+            try:
+                yield words, built, run(program, built, [*samples, samples[0]], folder)
+            except Exception as error:
+                outcome.add("run", built.trial, f"{words}: {error}")
+
+
+def _same(a: Sequence[Sample], b: Sequence[Sample]) -> bool:
+    return all(x.tobytes() == y.tobytes() for s, t in zip(a, b, strict=True) for x, y in zip(s, t, strict=True))
+
+
+def _difference(a: Sequence[Sample], b: Sequence[Sample]) -> str:
+    parts = [
+        f"output {k}: {(x != y).sum()} of {x.size}, by {np.abs(x.astype(float) - y.astype(float)).max():g}"
+        for k, (x, y) in enumerate(zip(a[0], b[0], strict=True))
+    ]
+    return "; ".join(parts)
+
+
+# ---- each model in a process of its own
+
+
+def in_process(task: Any, seconds: int) -> Outcome:
+    """`task()` in a child that may use so many seconds of CPU, its own children together."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.close(read)
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            outcome = task()
+            spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+            outcome.seconds = sum(usage.ru_utime + usage.ru_stime for usage in spent)
+            record = {
+                "findings": [[f.kind, f.words, f.text] for f in outcome.findings],
+                "rest": [outcome.plans, outcome.refused, outcome.kind, outcome.seconds],
+            }
+            os.write(write, json.dumps(record).encode()[:60000])
+            status = 0
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    os.close(write)
+    with os.fdopen(read, "rb") as stream:
+        text = stream.read()
+    _, status = os.waitpid(child, 0)
+    if status == 0 and text:
+        record = json.loads(text)
+        outcome = Outcome([Finding(*f) for f in record["findings"]], *record["rest"])
+        if outcome.seconds > seconds:
+            outcome.add("slow", None, f"{outcome.seconds:.0f} s of CPU")
+        return outcome
+    slow = os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL)
+    return Outcome([Finding("slow" if slow else "crash", "", f"the process ended with {status}")])
+
+
+def one(seed: Sequence[int]) -> tuple[onnx.ModelProto, Outcome]:
+    """Make the model of a seed and check it."""
+    model = make_model(seed)
+    return model, in_process(lambda: check_model(model, seed), CPU_SECONDS)
+
+
+def check_model(model: onnx.ModelProto, seed: Sequence[int]) -> Outcome:
+    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        return check(path, seed, Path(folder))
+
+
+def keep(model: onnx.ModelProto, seed: Sequence[int], outcome: Outcome) -> list[Path]:
+    """Write a model for each kind of finding, made small."""
+    FOUND.mkdir(parents=True, exist_ok=True)
+    paths: list[Path] = []
+    for kind in dict.fromkeys(f.kind for f in outcome.findings):
+
+        def still(smaller: onnx.ModelProto, kind: str = kind) -> bool:
+            again = in_process(lambda: check_model(smaller, seed), CPU_SECONDS)
+            return any(f.kind == kind for f in again.findings)
+
+        small = shrink(model, still)
+        again = in_process(lambda small=small: check_model(small, seed), CPU_SECONDS)
+        name = f"{'-'.join(map(str, seed))}-{kind.replace(' ', '_')}"
+        onnx.save(small, FOUND / f"{name}.onnx")
+        lines = [f"seed {' '.join(map(str, seed))}: {kind}"]
+        for f in again.findings if any(f.kind == kind for f in again.findings) else outcome.findings:
+            lines.append(f"[{f.kind}] mmcc compile {name}.onnx --target host {f.words}\n    {f.text}")
+        (FOUND / f"{name}.txt").write_text("\n".join(lines) + "\n")
+        paths.append(FOUND / f"{name}.onnx")
+    return paths
+
+
+# ---- the campaign
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--graphs", type=int, default=5000, help="models (5000)")
+    parser.add_argument("--seed", type=int, default=1, help="of all of them; model K has the seed [S, K]")
+    parser.add_argument("--first", type=int, default=0, help="number of the first model")
+    parser.add_argument("--qemu", type=int, default=0, help="models that run on emulated boards, too")
+    parser.add_argument("--no-shrink", action="store_true", help="keep models as they were found")
+    options = parser.parse_args(arguments)
+    for tool in ("gcc",):
+        if shutil.which(tool) is None:
+            print(f"{tool} is not installed", file=sys.stderr)
+            return 2
+    total: Counter[str] = Counter()
+    seconds = 0.0
+    for number in range(options.first, options.first + options.graphs):
+        seed = (options.seed, number)
+        model, outcome = one(seed)
+        seconds += outcome.seconds
+        total["plans"] += outcome.plans
+        total[f"refused {outcome.refused}" if outcome.refused else outcome.kind or "broken"] += 1
+        for kind in dict.fromkeys(f.kind for f in outcome.findings):
+            total[f"FOUND {kind}"] += 1
+        if outcome.findings:
+            first = outcome.findings[0]
+            print(f"{seed}: {first.kind} {first.words} {first.text[:300]}", flush=True)
+            if not options.no_shrink:
+                for path in keep(model, seed, outcome):
+                    print(f"  {path.relative_to(ROOT)}", flush=True)
+        if sys.stderr.isatty():
+            done = number - options.first + 1
+            print(f"\r{done} of {options.graphs}, {seconds / done:.1f} s each", end="", file=sys.stderr)
+    print(f"{options.graphs} graphs, {seconds:.0f} s of CPU: {dict(sorted(total.items()))}")
+    return 1 if any(key.startswith("FOUND") for key in total) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""Compiles a model under many plans, builds all of them into one program with sanitizers, and runs each.
+
+The plans share nothing but the program: each package is one unit of C, its symbols apart by its prefix and the
+test bench's by macros.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+
+import numpy as np
+from mmcc.errors import CompileError, Exit
+from mmcc.package import Package, load_package
+from mmcc.pipeline import CompileOptions, CompileResult, compile_model, host_adapter, package_sources
+from mmcc.resources import data_dir
+from mmcc.samples import Sample, from_c, to_c
+
+STACK = 1024  # vouched for: what the C needs of it is measured elsewhere
+UNLIMITED = 2**30
+EFFORT = 0.3  # of the planner
+SANITIZED = ("gcc", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")  # -O1 takes 7 times as long
+OPTIMIZED = (("gcc", "-O2"), ("gcc", "-O3"), ("clang", "-O2"), ("gcc", "-Os"))
+WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
+NAMES = (
+    "inputs outputs input_bytes output_bytes init input output run memory set_hook weights_read".split()
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """One way to compile a model, as options and as words of the command line."""
+
+    name: str
+    options: CompileOptions
+    words: str
+    may_fail: frozenset[int] = field(default_factory=frozenset[int])  # exit codes that are no finding
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A trial's package."""
+
+    trial: Trial
+    result: CompileResult
+    package: Package
+
+
+class Refused(Exception):
+    """A trial that the compiler refuses, as it may."""
+
+    def __init__(self, error: CompileError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def base(name: str, **options: object) -> CompileOptions:
+    return CompileOptions(name=name, stack=STACK, time_limit=EFFORT, **options)  # pyright: ignore
+
+
+def first_trials() -> list[Trial]:
+    """No limit, and the least: what other limits lie between."""
+    return [
+        Trial("p10", base("p10", ram=UNLIMITED), "--ram 1G"),
+        Trial("p11", base("p11", least_ram=True), "--ram min"),
+    ]
+
+
+def other_trials(most: int, least: int, rng: np.random.Generator) -> Iterator[Trial]:
+    """Limits between, and below what groups without strips need; all ways of input, output and weights."""
+    no_fit = frozenset({int(Exit.DOES_NOT_FIT), int(Exit.NO_PLAN)})
+    names = (f"p{k}" for k in range(12, 99))  # of equal length: lines break alike
+
+    def trial(words: str, may_fail: frozenset[int] = frozenset(), **options: object) -> Trial:
+        name = next(names)
+        return Trial(name, base(name, **options), words, may_fail)
+
+    def chance() -> bool:
+        return bool(rng.random() < 0.5)
+
+    for part in (0.0, *np.sort(rng.random(2))) if most > least else ():
+        n = int(least + part * (most - least))
+        yield trial(f"--ram {n}", ram=n)
+    if chance():
+        n = int(least * rng.uniform(0.8, 0.99))
+        yield trial(f"--ram {n} --recompute 4", no_fit, ram=n, recompute=4.0)
+    yield trial("--io external", io="external")
+    n = int(least * rng.uniform(0.5, 1.0))
+    yield trial(f"--io external --ram {n}", no_fit, io="external", ram=n)
+    if chance():
+        yield trial("--io rows", io="rows")
+    else:
+        yield trial("--io rows --ram min", io="rows", least_ram=True)
+    if chance():
+        yield trial("--io rows-again --ram min", io="rows-again", least_ram=True)
+    else:
+        n = int(least * rng.uniform(0.5, 0.95))
+        yield trial(f"--io rows-again --ram {n}", no_fit, io="rows-again", ram=n)
+    if chance():
+        yield trial("--weights staged", weights="staged")
+    else:
+        n = int(least * rng.uniform(0.9, 1.5))
+        yield trial(f"--weights staged --ram {n}", no_fit, weights="staged", ram=n)
+
+
+def compile_trial(model: Path, folder: Path, trial: Trial) -> Built:
+    """The package of a trial; Refused if that is the user's to change, any other error as it comes."""
+    try:
+        result = compile_model(model, folder / trial.name, trial.options)
+    except CompileError as error:
+        if int(error.exit) in trial.may_fail:
+            raise Refused(error) from error
+        raise
+    return Built(trial, result, load_package(folder / trial.name))
+
+
+# ---- the program
+
+_PROGRAM = """
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#define PLAN(p) \\
+    extern const uint32_t p##_a_inputs, p##_a_outputs, p##_a_input_bytes[], p##_a_output_bytes[]; \\
+    int32_t p##_a_init(void); \\
+    void *p##_a_input(uint32_t k); \\
+    const void *p##_a_output(uint32_t k); \\
+    int32_t p##_a_run(void); \\
+    static int p##_all(const char *in, long samples, FILE *out) \\
+    { \\
+        int32_t status = p##_a_init(); \\
+        for (long s = 0; status == 0 && s < samples; ++s) { \\
+            for (uint32_t k = 0; k < p##_a_inputs; ++k) { \\
+                memcpy(p##_a_input(k), in, p##_a_input_bytes[k]); \\
+                in += p##_a_input_bytes[k]; \\
+            } \\
+            status = p##_a_run(); \\
+            for (uint32_t k = 0; k < p##_a_outputs; ++k) { \\
+                (void)fwrite(p##_a_output(k), 1, p##_a_output_bytes[k], out); \\
+            } \\
+        } \\
+        return (int)status; \\
+    }
+@PLANS@
+int main(int argc, char **argv)
+{
+    static char in[1 << 22];
+    FILE *from = fopen(argv[2], "rb"), *to = fopen(argv[3], "wb");
+    if (argc != 5 || from == NULL || to == NULL || fread(in, 1, sizeof in, from) == sizeof in) {
+        return 90;
+    }
+    int status = 91;
+    @RUNS@
+    return fclose(to) == 0 ? status : 92;
+}
+"""
+
+
+def different(builts: Sequence[Built]) -> list[Built]:
+    """One of each kind: many limits lead to the same C."""
+    kinds: dict[bytes, Built] = {}
+    for built in builts:
+        name = built.trial.name
+        texts = [path.read_text() for path in package_sources(built.result.folder)]
+        texts.append((built.result.folder / f"{name}_internal.h").read_text())
+        prefix = re.compile(rf"\b({name}|{name.upper()})(?![0-9A-Za-z])")
+        kinds.setdefault(sha256(prefix.sub("p", "".join(texts)).encode()).digest(), built)
+    return list(kinds.values())
+
+
+def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
+    """One program of all packages; `flags` begin with the compiler. CompileError MM802 says what it did not like."""
+    units: list[str] = []
+    for built in builts:
+        name, package = built.trial.name, built.result.folder
+        adapter, unit = (program.with_name(f"{program.name}_{name}{end}") for end in (".inc", ".c"))
+        adapter.write_text(host_adapter(package, built.package))
+        lines = [f"#define mmcc_adapter_{n} {name}_a_{n}" for n in NAMES]
+        lines += [f'#include "{path}"' for path in (adapter, *package_sources(package))]
+        unit.write_text("\n".join(lines) + "\n")
+        units += [f"-I{package}", str(unit)]
+    names = [built.trial.name for built in builts]
+    runs = "\n    ".join(f'if (!strcmp(argv[1], "{n}")) status = {n}_all(in, atol(argv[4]), to);' for n in names)
+    main = program.with_suffix(".c")
+    text = _PROGRAM.replace("@PLANS@", "\n".join(f"PLAN({n})" for n in names)).replace("@RUNS@", runs)
+    main.write_text(text)
+    bench = data_dir("runtime_c") / "firmware"
+    command = [*flags, *WARNINGS, f"-I{bench}", str(main), *units, "-o", str(program), "-lm"]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode:
+        lines = [line for line in done.stderr.splitlines() if "error" in line]
+        raise CompileError("MM802", "\n".join(lines[:4]) or done.stderr[-600:], exit=Exit.INTERNAL)
+    return program
+
+
+def run(program: Path, built: Built, samples: Sequence[Sample], folder: Path) -> list[Sample]:
+    """The outputs of all samples; RuntimeError with the sanitizer's words, or the status."""
+    package = built.package
+    inputs, outputs = folder / "in.bin", folder / "out.bin"
+    raw = (to_c(package.inputs, package.tensors, sample) for sample in samples)
+    inputs.write_bytes(b"".join(array.tobytes() for arrays in raw for array in arrays))
+    command = [str(program), built.trial.name, str(inputs), str(outputs), str(len(samples))]
+    environment = os.environ | {"ASAN_OPTIONS": "detect_leaks=0"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", check=False, timeout=60, env=environment
+    )
+    if done.returncode:
+        told = [line for line in done.stderr.splitlines() if "rror" in line or " #0 " in line or " #1 " in line]
+        raise RuntimeError(f"exit {done.returncode}: " + " | ".join(told[:4]))
+    data = outputs.read_bytes()
+    made: list[Sample] = []
+    at = 0
+    for _ in samples:
+        arrays: Sample = []
+        for port in package.outputs:
+            tensor = package.tensors[port.tensor]
+            arrays.append(np.frombuffer(data[at : at + tensor.bytes], tensor.dtype.numpy))
+            at += tensor.bytes
+        made.append(from_c(package.outputs, package.tensors, arrays))
+    return made
+
