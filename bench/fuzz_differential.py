@@ -2,11 +2,11 @@
 
     python bench/fuzz_differential.py --graphs 5000 --seed 1 --qemu 100
 
-Each model is compiled without a limit, with the least RAM, with limits between and below, with inputs and outputs
-in the caller's memory, row by row, and with staged weights; all packages are built into one program with the
-address and undefined-behaviour sanitizers, for one of the host's instruction sets. Some of them run as firmware in
-QEMU, too. Whatever is found is written to build/fuzz/ as a model, made as small as it stays wrong, with a line that
-says how to see it. Exit code 1 if anything was found.
+Each model is compiled without a limit, with the least RAM, with limits between and below, with inputs and
+outputs in the caller's memory, row by row, and with staged weights; all packages are built into one program with
+the address and undefined-behaviour sanitizers, for one of the host's instruction sets. Some of them run as
+firmware in QEMU, too. Whatever is found is written to build/fuzz/ as a model, made as small as it stays wrong,
+with a line that says how to see it. Exit code 1 if anything was found.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+from fuzz_boards import board_trials, on_board
 from fuzz_graphs import float_model
 from fuzz_judge import Judge
 from fuzz_programs import (
@@ -71,6 +72,7 @@ class Outcome:
 
     findings: list[Finding] = field(default_factory=list[Finding])
     plans: int = 0
+    boards: int = 0
     refused: str = ""  # the code, if the model cannot be compiled
     kind: str = ""
     seconds: float = 0.0
@@ -125,44 +127,58 @@ def instruction_set(rng: np.random.Generator) -> str:
 # ---- one model
 
 
-def check(model: Path, seed: Sequence[int], folder: Path) -> Outcome:
+def check(model: Path, seed: Sequence[int], folder: Path, boards: bool = False) -> Outcome:
     """Compile, run and judge one model."""
     outcome, rng = Outcome(), np.random.default_rng([*seed, 3])
     samples = _samples(onnx.load(model), SAMPLES, rng)
-    builts: list[Built] = []
-    for trial in first_trials():
-        try:
-            builts.append(compile_trial(model, folder, trial))
-        except CompileError as error:
-            if error.exit == Exit.UNSUPPORTED and not builts:
-                outcome.refused = error.code
-                return outcome
-            outcome.add(f"compile {error.code}", trial, str(error))
-        except Exception as error:
-            outcome.add(f"crash {type(error).__name__}", trial, traceback.format_exc(limit=-4))
+    builts = _compiled(model, first_trials(), folder, outcome)
     if len(builts) < 2:
         return outcome
     most, least = (built.result.report["ram"]["total"] for built in builts)
-    for trial in other_trials(most, least, rng):
+    builts += _compiled(model, other_trials(most, least, rng), folder, outcome)
+    for built in builts:
+        if built.trial.options.ram and built.result.report["ram"]["total"] > built.trial.options.ram:
+            outcome.add("limit", built.trial, f"{built.result.report['ram']['total']} bytes")
+    judge = Judge(model)
+    first = _judge(judge, builts, samples, rng, folder, outcome)
+    for trial in board_trials(most, least, rng) if boards and first is not None else ():
+        try:
+            made = on_board(model, trial, samples, folder)
+            for text in judge.boards(made or [], first[: len(made or [])]):
+                outcome.add("board", trial, text)
+            outcome.boards += made is not None
+        except Exception as error:
+            outcome.add("board", trial, f"{type(error).__name__}: {error}")
+    return outcome
+
+
+def _compiled(model: Path, trials: Iterable[Trial], folder: Path, outcome: Outcome) -> list[Built]:
+    """The packages of those trials that work; a model that cannot be compiled at all is no finding."""
+    builts: list[Built] = []
+    for trial in trials:
         try:
             builts.append(compile_trial(model, folder, trial))
         except Refused:
             pass
         except CompileError as error:
+            if error.exit == Exit.UNSUPPORTED and trial.words == "--ram 1G":
+                outcome.refused = error.code
+                break
             outcome.add(f"compile {error.code}", trial, str(error))
         except Exception as error:
             outcome.add(f"crash {type(error).__name__}", trial, traceback.format_exc(limit=-4))
-    for built in builts:
-        if built.trial.options.ram and built.result.report["ram"]["total"] > built.trial.options.ram:
-            outcome.add("limit", built.trial, f"{built.result.report['ram']['total']} bytes")
-    _judge(model, builts, samples, rng, folder, outcome)
-    return outcome
+    return builts
 
 
 def _judge(
-    model: Path, builts: list[Built], samples: list[Sample], rng: np.random.Generator, folder: Path, outcome: Outcome
-) -> None:
-    judge = Judge(model)
+    judge: Judge,
+    builts: list[Built],
+    samples: list[Sample],
+    rng: np.random.Generator,
+    folder: Path,
+    outcome: Outcome,
+) -> list[Sample] | None:
+    """Run all plans and compare; the outputs of the first."""
     outcome.kind = "float" if judge.real else "int8" if judge.exact else "mixed"
     values = [judge.values(sample) for sample in samples]
     for number, known in enumerate(values):
@@ -180,12 +196,13 @@ def _judge(
             outcome.add("plans differ", built.trial, f"{flags}: {_difference(first, made)}")
         if not _same(made[:1], made[-1:]):
             outcome.add("state", built.trial, f"{flags}: the first sample's outputs, again, are others")
+    return first
 
 
 def _runs(
     builts: list[Built], samples: list[Sample], rng: np.random.Generator, folder: Path, outcome: Outcome
 ) -> Iterator[tuple[str, Built, list[Sample]]]:
-    """Every plan with sanitizers; one of them once more as compilers optimize it. The first sample comes again."""
+    """Every plan with sanitizers, one once more as compilers optimize it; the first sample comes again."""
     march = instruction_set(rng)
     known = [flags for flags in OPTIMIZED if shutil.which(flags[0])]
     optimized = [*known[int(rng.integers(len(known)))], march]
@@ -205,7 +222,9 @@ def _runs(
 
 
 def _same(a: Sequence[Sample], b: Sequence[Sample]) -> bool:
-    return all(x.tobytes() == y.tobytes() for s, t in zip(a, b, strict=True) for x, y in zip(s, t, strict=True))
+    return all(
+        x.tobytes() == y.tobytes() for s, t in zip(a, b, strict=True) for x, y in zip(s, t, strict=True)
+    )
 
 
 def _difference(a: Sequence[Sample], b: Sequence[Sample]) -> str:
@@ -234,7 +253,7 @@ def in_process(task: Any, seconds: int) -> Outcome:
             outcome.seconds = sum(usage.ru_utime + usage.ru_stime for usage in spent)
             record = {
                 "findings": [[f.kind, f.words, f.text] for f in outcome.findings],
-                "rest": [outcome.plans, outcome.refused, outcome.kind, outcome.seconds],
+                "rest": [outcome.plans, outcome.boards, outcome.refused, outcome.kind, outcome.seconds],
             }
             os.write(write, json.dumps(record).encode()[:60000])
             status = 0
@@ -256,36 +275,36 @@ def in_process(task: Any, seconds: int) -> Outcome:
     return Outcome([Finding("slow" if slow else "crash", "", f"the process ended with {status}")])
 
 
-def one(seed: Sequence[int]) -> tuple[onnx.ModelProto, Outcome]:
-    """Make the model of a seed and check it."""
-    model = make_model(seed)
-    return model, in_process(lambda: check_model(model, seed), CPU_SECONDS)
+def check_model(model: onnx.ModelProto, seed: Sequence[int], boards: bool = False) -> Outcome:
+    """Check one model in a process of its own; the 60 s are without the boards."""
+
+    def task() -> Outcome:
+        with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
+            path = Path(folder) / "model.onnx"
+            onnx.save(model, path)
+            return check(path, seed, Path(folder), boards)
+
+    return in_process(task, CPU_SECONDS * (4 if boards else 1))
 
 
-def check_model(model: onnx.ModelProto, seed: Sequence[int]) -> Outcome:
-    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
-        path = Path(folder) / "model.onnx"
-        onnx.save(model, path)
-        return check(path, seed, Path(folder))
-
-
-def keep(model: onnx.ModelProto, seed: Sequence[int], outcome: Outcome) -> list[Path]:
+def keep(model: onnx.ModelProto, seed: Sequence[int], outcome: Outcome, boards: bool = False) -> list[Path]:
     """Write a model for each kind of finding, made small."""
     FOUND.mkdir(parents=True, exist_ok=True)
     paths: list[Path] = []
     for kind in dict.fromkeys(f.kind for f in outcome.findings):
 
         def still(smaller: onnx.ModelProto, kind: str = kind) -> bool:
-            again = in_process(lambda: check_model(smaller, seed), CPU_SECONDS)
+            again = check_model(smaller, seed, boards and kind == "board")
             return any(f.kind == kind for f in again.findings)
 
         small = shrink(model, still)
-        again = in_process(lambda small=small: check_model(small, seed), CPU_SECONDS)
+        again = check_model(small, seed, boards and kind == "board")
         name = f"{'-'.join(map(str, seed))}-{kind.replace(' ', '_')}"
         onnx.save(small, FOUND / f"{name}.onnx")
         lines = [f"seed {' '.join(map(str, seed))}: {kind}"]
         for f in again.findings if any(f.kind == kind for f in again.findings) else outcome.findings:
-            lines.append(f"[{f.kind}] mmcc compile {name}.onnx --target host {f.words}\n    {f.text}")
+            target = "" if f.words.startswith("--target") else "--target host "
+            lines.append(f"[{f.kind}] mmcc compile {name}.onnx {target}{f.words}\n    {f.text}")
         (FOUND / f"{name}.txt").write_text("\n".join(lines) + "\n")
         paths.append(FOUND / f"{name}.onnx")
     return paths
@@ -302,17 +321,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--qemu", type=int, default=0, help="models that run on emulated boards, too")
     parser.add_argument("--no-shrink", action="store_true", help="keep models as they were found")
     options = parser.parse_args(arguments)
-    for tool in ("gcc",):
-        if shutil.which(tool) is None:
-            print(f"{tool} is not installed", file=sys.stderr)
-            return 2
+    if shutil.which("gcc") is None:
+        print("gcc is not installed", file=sys.stderr)
+        return 2
     total: Counter[str] = Counter()
     seconds = 0.0
     for number in range(options.first, options.first + options.graphs):
-        seed = (options.seed, number)
-        model, outcome = one(seed)
+        seed, boards = (options.seed, number), number - options.first < options.qemu
+        model = make_model(seed)
+        outcome = check_model(model, seed, boards)
         seconds += outcome.seconds
         total["plans"] += outcome.plans
+        total["runs on boards"] += outcome.boards
         total[f"refused {outcome.refused}" if outcome.refused else outcome.kind or "broken"] += 1
         for kind in dict.fromkeys(f.kind for f in outcome.findings):
             total[f"FOUND {kind}"] += 1
@@ -320,12 +340,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             first = outcome.findings[0]
             print(f"{seed}: {first.kind} {first.words} {first.text[:300]}", flush=True)
             if not options.no_shrink:
-                for path in keep(model, seed, outcome):
+                for path in keep(model, seed, outcome, boards):
                     print(f"  {path.relative_to(ROOT)}", flush=True)
         if sys.stderr.isatty():
             done = number - options.first + 1
             print(f"\r{done} of {options.graphs}, {seconds / done:.1f} s each", end="", file=sys.stderr)
-    print(f"{options.graphs} graphs, {seconds:.0f} s of CPU: {dict(sorted(total.items()))}")
+    counts = ", ".join(f"{key} {count}" for key, count in sorted(total.items()) if count)
+    print(f"{options.graphs} graphs, {seconds:.0f} s of CPU: {counts}")
     return 1 if any(key.startswith("FOUND") for key in total) else 0
 
 

@@ -1,8 +1,8 @@
 """What a model's outputs should be, judged in two steps that leave no room for "nearly".
 
-The numpy references of the compiled graph are held against ONNX Runtime node by node, each fed with ONNX Runtime's
-own values: an int8 output may be off by one step only where the value before its QuantizeLinear lies half-way
-between two steps. The C is held against the references end to end: int8 bit for bit.
+The numpy references of the compiled graph are held against ONNX Runtime node by node, each fed with ONNX
+Runtime's own values: an int8 output may be off by one step only where the value before its QuantizeLinear lies
+half-way between two steps. The C is held against the references end to end: int8 bit for bit.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ class Judge:
     @property
     def real(self) -> bool:
         """Nothing is int8."""
-        return all(t.dtype is not t.dtype.I8 for n, t in self.graph.tensors.items() if n not in self.graph.constants)
+        return all(
+            t.dtype is not t.dtype.I8 for n, t in self.graph.tensors.items() if n not in self.graph.constants
+        )
 
     # ---- node by node
 
@@ -96,7 +98,9 @@ class Judge:
         if not wrong.any():
             return []
         where = node.where[-1].node if node.where else "?"
-        return [f"{type(node.op).__name__} (node {where}): {wrong.sum()} of {wrong.size}, at most {gap.max():g}"]
+        return [
+            f"{type(node.op).__name__} (node {where}): {wrong.sum()} of {wrong.size}, at most {gap.max():g}"
+        ]
 
     def _tied(self, port: Port, node: Node, shape: tuple[int, ...], values: dict[str, Array]) -> Array:
         """1 where the real value is as near to one step as to the next, else 0."""
@@ -113,7 +117,9 @@ class Judge:
     def references(self, sample: Sample) -> Sample:
         """The outputs that the references give, in ONNX's shapes and types."""
         graph = self.graph
-        given = {p.tensor: p.to_c(a, graph.tensors[p.tensor]) for p, a in zip(graph.inputs, sample, strict=True)}
+        given = {
+            p.tensor: p.to_c(a, graph.tensors[p.tensor]) for p, a in zip(graph.inputs, sample, strict=True)
+        }
         arrays = evaluate_tensors(graph, given)
         return [p.from_c(arrays[p.tensor], graph.tensors[p.tensor]) for p in graph.outputs]
 
@@ -138,6 +144,22 @@ class Judge:
             gap = np.abs(a - b.reshape(a.shape))
             if not (gap.max(initial=0) <= WHOLE * wide + SENSITIVITY * spread + 1e-6):
                 told.append(f"output {k}: off by {gap.max():g} of {wide:g}")
+        return told
+
+    def boards(self, got: Sequence[Sample], want: Sequence[Sample]) -> list[str]:
+        """What is wrong with a board's outputs; `want` are the host's."""
+        told: list[str] = []
+        for here, there in zip(want, got, strict=True):
+            if self.exact:
+                same = all(a.tobytes() == b.tobytes() for a, b in zip(here, there, strict=True))
+                told += [] if same else ["a board's bits are not the host's"]
+            elif not self.real:
+                told += self._drift(there, here)
+            else:
+                for a, b in zip(there, here, strict=True):
+                    wide = np.abs(b[np.isfinite(b)]).max(initial=0)
+                    gap = np.abs(a - b).max(initial=0)
+                    told += [] if gap <= 10 * WHOLE * wide + 1e-5 else [f"off by {gap:g} of {wide:g}"]
         return told
 
     def _drift(self, got: Sample, want: Sequence[Array]) -> list[str]:

@@ -1,7 +1,7 @@
 """Compiles a model under many plans, builds all of them into one program with sanitizers, and runs each.
 
-The plans share nothing but the program: each package is one unit of C, its symbols apart by its prefix and the
-test bench's by macros.
+The plans share nothing but the program: each package is one unit of C, its symbols apart by its prefix and
+the test bench's by macros.
 """
 
 from __future__ import annotations
@@ -24,12 +24,15 @@ from mmcc.samples import Sample, from_c, to_c
 STACK = 1024  # vouched for: what the C needs of it is measured elsewhere
 UNLIMITED = 2**30
 EFFORT = 0.3  # of the planner
-SANITIZED = ("gcc", "-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")  # -O1 takes 7 times as long
+SANITIZED = (
+    "gcc",
+    "-O0",
+    "-fsanitize=address,undefined",
+    "-fno-sanitize-recover=all",
+)  # -O1 takes 7 times as long
 OPTIMIZED = (("gcc", "-O2"), ("gcc", "-O3"), ("clang", "-O2"), ("gcc", "-Os"))
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
-NAMES = (
-    "inputs outputs input_bytes output_bytes init input output run memory set_hook weights_read".split()
-)
+NAMES = ("inputs", "outputs", "input_bytes", "output_bytes", "init", "input", "output", "run", "weights_read")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +178,7 @@ def different(builts: Sequence[Built]) -> list[Built]:
 
 
 def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
-    """One program of all packages; `flags` begin with the compiler. CompileError MM802 says what it did not like."""
+    """One program of all packages; `flags` begin with the compiler. CompileError MM802: what it did not like."""
     units: list[str] = []
     for built in builts:
         name, package = built.trial.name, built.result.folder
@@ -186,7 +189,9 @@ def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
         unit.write_text("\n".join(lines) + "\n")
         units += [f"-I{package}", str(unit)]
     names = [built.trial.name for built in builts]
-    runs = "\n    ".join(f'if (!strcmp(argv[1], "{n}")) status = {n}_all(in, atol(argv[4]), to);' for n in names)
+    runs = "\n    ".join(
+        f'if (!strcmp(argv[1], "{n}")) status = {n}_all(in, atol(argv[4]), to);' for n in names
+    )
     main = program.with_suffix(".c")
     text = _PROGRAM.replace("@PLANS@", "\n".join(f"PLAN({n})" for n in names)).replace("@RUNS@", runs)
     main.write_text(text)
@@ -211,7 +216,9 @@ def run(program: Path, built: Built, samples: Sequence[Sample], folder: Path) ->
         command, capture_output=True, text=True, errors="replace", check=False, timeout=60, env=environment
     )
     if done.returncode:
-        told = [line for line in done.stderr.splitlines() if "rror" in line or " #0 " in line or " #1 " in line]
+        told = [
+            line for line in done.stderr.splitlines() if "rror" in line or " #0 " in line or " #1 " in line
+        ]
         raise RuntimeError(f"exit {done.returncode}: " + " | ".join(told[:4]))
     data = outputs.read_bytes()
     made: list[Sample] = []
@@ -224,4 +231,3 @@ def run(program: Path, built: Built, samples: Sequence[Sample], folder: Path) ->
             at += tensor.bytes
         made.append(from_c(package.outputs, package.tensors, arrays))
     return made
-

@@ -1,9 +1,9 @@
 """Makes a model of floats int8 as quantizers do: QuantizeLinear and DequantizeLinear around what is computed.
 
-Scales come from one run of the float model, so that most values are far from saturation. What quantizers differ
-in is drawn: int8 or uint8, symmetric or not, per tensor or per channel, ports of floats or of integers, tensors
-that share their input's scale, activations that stay between a layer and its quantization, and a few tensors that
-nobody quantized.
+Scales come from one run of the float model, so that most values are far from saturation. What quantizers
+differ in is drawn: int8 or uint8, symmetric or not, per tensor or per channel, ports of floats or of integers,
+tensors that share their input's scale, activations that stay between a layer and its quantization, and a few
+tensors that nobody quantized.
 """
 
 from __future__ import annotations
@@ -19,7 +19,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 ACTIVATIONS = ("Relu", "Clip")
-SHARING = ("MaxPool", "Reshape", "Flatten", "Transpose", "Slice", "Split", "Gather", "Identity", "DepthToSpace")
+SHARING = (
+    "MaxPool",
+    "Reshape",
+    "Flatten",
+    "Transpose",
+    "Slice",
+    "Split",
+    "Gather",
+    "Identity",
+    "DepthToSpace",
+)
 SHARING += ("SpaceToDepth", "GlobalMaxPool", "Resize")
 
 
@@ -127,7 +137,9 @@ class _Quantizer:
 
     def bias(self, node: onnx.NodeProto, step: Any) -> str:
         name, array = node.input[2], self.constants[node.input[2]]
-        whole = (np.float32(self.scales[node.input[0]].step) * np.asarray(step, np.float32)).astype(np.float32)
+        whole = (np.float32(self.scales[node.input[0]].step) * np.asarray(step, np.float32)).astype(
+            np.float32
+        )
         held = np.clip(np.rint(array / whole), -(2**30), 2**30).astype(np.int32)
         new = f"{name}_b{len(self.nodes)}"
         numbers = self.numbers(new, whole, 0, np.int32)

@@ -33,7 +33,9 @@ def _smaller(model: onnx.ModelProto) -> Iterator[onnx.ModelProto]:
     except onnx.shape_inference.InferenceError:
         return
     graph = full.graph
-    known = {v.name for v in graph.value_info} | {v.name for v in graph.output} | {v.name for v in graph.input}
+    known = (
+        {v.name for v in graph.value_info} | {v.name for v in graph.output} | {v.name for v in graph.input}
+    )
     inputs = [v.name for v in graph.input]
     outputs = [v.name for v in graph.output]
     made = [name for node in graph.node for name in node.output if name in known]
