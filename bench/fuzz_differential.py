@@ -3,10 +3,10 @@
     python bench/fuzz_differential.py --graphs 5000 --seed 1 --qemu 100
 
 Each model is compiled without a limit, with the least RAM, with limits between and below, with inputs and
-outputs in the caller's memory, row by row, and with staged weights; all packages are built into one program with
-the address and undefined-behaviour sanitizers, for one of the host's instruction sets. Some of them run as
-firmware in QEMU, too. Whatever is found is written to build/fuzz/ as a model, made as small as it stays wrong,
-with a line that says how to see it. Exit code 1 if anything was found.
+outputs in the caller's memory, row by row, and with staged weights; all packages are built into one program
+with the address and undefined-behaviour sanitizers, for one of the host's instruction sets. Some of them run
+as firmware in QEMU, too. Whatever is found is written to build/fuzz/ as a model, made as small as it stays
+wrong, with a line that says how to see it. Exit code 1 if anything was found.
 """
 
 from __future__ import annotations

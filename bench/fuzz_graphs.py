@@ -1,4 +1,4 @@
-"""Random ONNX models of floats: the shapes of real networks, in sizes that a compiler is done with in seconds.
+"""Random ONNX models of floats: the shapes of real networks, in sizes that take seconds to compile.
 
 Blocks that networks are made of (residuals, dense blocks, gates, U-shapes) are grown as a whole, since it is
 their reuse of tensors that plans differ by.

@@ -1,8 +1,8 @@
 """What a model's outputs should be, judged in two steps that leave no room for "nearly".
 
 The numpy references of the compiled graph are held against ONNX Runtime node by node, each fed with ONNX
-Runtime's own values: an int8 output may be off by one step only where the value before its QuantizeLinear lies
-half-way between two steps. The C is held against the references end to end: int8 bit for bit.
+Runtime's own values: an int8 output may be off by one step only where the value before its QuantizeLinear
+lies half-way between two steps. The C is held against the references end to end: int8 bit for bit.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ def different(builts: Sequence[Built]) -> list[Built]:
 
 
 def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
-    """One program of all packages; `flags` begin with the compiler. CompileError MM802: what it did not like."""
+    """One program of all packages; `flags` begin with the compiler. CompileError: what it did not like."""
     units: list[str] = []
     for built in builts:
         name, package = built.trial.name, built.result.folder

@@ -1,8 +1,8 @@
 """Makes a model of floats int8 as quantizers do: QuantizeLinear and DequantizeLinear around what is computed.
 
 Scales come from one run of the float model, so that most values are far from saturation. What quantizers
-differ in is drawn: int8 or uint8, symmetric or not, per tensor or per channel, ports of floats or of integers,
-tensors that share their input's scale, activations that stay between a layer and its quantization, and a few
+differ in is drawn: int8 or uint8, symmetric or not, per tensor or per channel, ports of floats or of
+integers, tensors that share their input's scale, activations that stay between a layer and its quantization, and a few
 tensors that nobody quantized.
 """
 
