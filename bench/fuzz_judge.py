@@ -104,9 +104,12 @@ class Judge:
 
     def _tied(self, port: Port, node: Node, shape: tuple[int, ...], values: dict[str, Array]) -> Array:
         """1 where the real value is as near to one step as to the next, else 0."""
-        if port.onnx_name not in self.before:
+        if port.onnx_name in self.before:
+            name, step = self.before[port.onnx_name]
+        elif port.quant is not None:  # the model's float, which is quantized as this tensor
+            name, step = port.onnx_name, port.quant.scale
+        else:
             return np.zeros(shape, np.int8)
-        name, step = self.before[port.onnx_name]
         steps = values[name].astype(np.float64) / step
         half = np.abs(steps - np.floor(steps) - 0.5) < 2e-3 + 1e-5 * np.abs(steps)
         tensor = replace(self.graph.tensors[node.output], shape=shape)

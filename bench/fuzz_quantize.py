@@ -2,8 +2,8 @@
 
 Scales come from one run of the float model, so that most values are far from saturation. What quantizers
 differ in is drawn: int8 or uint8, symmetric or not, per tensor or per channel, ports of floats or of
-integers, tensors that share their input's scale, activations that stay between a layer and its quantization, and a few
-tensors that nobody quantized.
+integers, tensors that share their input's scale, activations that stay between a layer and its quantization,
+and a few tensors that nobody quantized.
 """
 
 from __future__ import annotations
