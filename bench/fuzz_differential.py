@@ -54,6 +54,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOUND = ROOT / "build" / "fuzz"
 CPU_SECONDS = 60  # a graph, with all its plans
 SAMPLES = 2
+LAYERS = 12  # drawn for a model at most; blocks have several nodes each
 INT8 = 0.6  # part of the models
 
 
@@ -81,10 +82,10 @@ class Outcome:
         self.findings.append(Finding(kind, trial.words if trial else "", text))
 
 
-def make_model(seed: Sequence[int]) -> onnx.ModelProto:
+def make_model(seed: Sequence[int], most: int = LAYERS) -> onnx.ModelProto:
     """The model of a seed: of floats, or in int8."""
     rng = np.random.default_rng([*seed, 1])
-    model = float_model([*seed, 0])
+    model = float_model([*seed, 0], most)
     if rng.random() >= INT8:
         return model
     names = [o for node in model.graph.node for o in node.output]

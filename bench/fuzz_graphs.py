@@ -126,8 +126,8 @@ class Grower(Layers):
         return helper.make_model(graph, opset_imports=[self.opset], ir_version=IR)
 
 
-def float_model(seed: int | Sequence[int]) -> onnx.ModelProto:
-    """A random model of floats with one to three inputs."""
+def float_model(seed: int | Sequence[int], most: int) -> onnx.ModelProto:
+    """A random model of floats with one to three inputs and about so many layers at most."""
     grower = Grower(seed)
     batch = grower.draw(1, 1, 1, 1, 2, 3)
     for _ in range(grower.draw(1, 1, 2, 3)):
@@ -149,4 +149,4 @@ def float_model(seed: int | Sequence[int]) -> onnx.ModelProto:
                     )
                 )
                 grower.input(batch, channels, height, width)
-    return grower.model(grower.between(3, 12))
+    return grower.model(grower.between(min(3, most), most))
