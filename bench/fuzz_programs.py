@@ -185,7 +185,8 @@ def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
         adapter, unit = (program.with_name(f"{program.name}_{name}{end}") for end in (".inc", ".c"))
         adapter.write_text(host_adapter(package, built.package))
         lines = [f"#define mmcc_adapter_{n} {name}_a_{n}" for n in NAMES]
-        lines += [f'#include "{path}"' for path in (adapter, *package_sources(package))]
+        lines.append("#define _POSIX_C_SOURCE 200112L /* as the test bench has it */")
+        lines += [f'#include "{path}"' for path in (*package_sources(package), adapter)]
         unit.write_text("\n".join(lines) + "\n")
         units += [f"-I{package}", str(unit)]
     names = [built.trial.name for built in builts]

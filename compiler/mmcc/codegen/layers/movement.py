@@ -268,4 +268,9 @@ def _in_place(site: Site, operand: Operand, kind: str, start: int) -> bool:
         return False
     size = operand.dtype.size
     step = {"rows": y.row_stride, "cols": y.col_stride * size, "channels": size}[kind]
-    return x == replace(y, offset=y.offset + start * step, rows=x.rows if kind == "rows" else y.rows)
+    if kind != "rows":
+        return x == replace(y, offset=y.offset + start * step)
+    whole = (
+        x.rows >= operand.geometry[0] and y.rows >= start + operand.geometry[0]
+    )  # a ring goes back to its start
+    return whole and x == replace(y, offset=y.offset + start * step, rows=x.rows)
