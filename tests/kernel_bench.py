@@ -25,6 +25,7 @@ from mmcc.codegen.lower import lower
 from mmcc.ir.graph import DType, Graph, Node, Tensor, geometry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.program_check import check_program
 from mmcc.target import Target, load_target
 
 WARNINGS = (
@@ -202,6 +203,8 @@ class Bench:
         groups = tuple(Group((k,)) for k in range(len(self.graph.nodes)))
         plan = Plan(groups, frozenset(), buffers, slots, places)
         program = lower(self.graph, plan, "bench", self.target)
+        faults = check_program(self.graph, plan, program)
+        assert not faults, "\n".join(faults)
         package = emit(self.graph, program, EmitOptions("bench"), self.target)
         self.package = package
         runner = ['#include "bench.c"', "typedef struct { int32_t a[8]; } window;"]

@@ -17,6 +17,8 @@ LAYERS = [
     *("errors", "sizes", "resources", "ir", "ops", "interpret", "frontend", "passes", "target", "toolchain"),
     *(
         "planner",
+        "program_run",
+        "program_check",
         "codegen",
         "host",
         "qemu",

@@ -39,6 +39,7 @@ from mmcc.planner.check import check_plan
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.fuse import best_plan
 from mmcc.planner.request import PlanRequest, Staging
+from mmcc.program_check import check_program
 from mmcc.report import Figures, Report, count_macs, make_report, render_text
 from mmcc.sizes import readable
 from mmcc.target import Target, list_targets, load_target
@@ -277,11 +278,18 @@ def _build(job: _Job, request: PlanRequest) -> _Built:
     plan = best_plan(graph, request)
     faults = check_plan(graph, plan)
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
-    program = lower(graph, plan, job.prefix, job.target)
+    program = _lowered(job, plan, job.target)
     if options.dump:
         _dump(options.dump, "3-plan.txt", str(plan))
     generated, report = _write(job, plan, program)
     return _Built(plan, program, generated, report)
+
+
+def _lowered(job: _Job, plan: Plan, target: Target) -> Program:
+    program = lower(job.graph, plan, job.prefix, target)
+    faults = check_program(job.graph, plan, program)
+    assert not faults, "the program checker convicts the lowered program:\n" + "\n".join(faults)
+    return program
 
 
 def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
