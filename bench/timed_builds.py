@@ -84,7 +84,7 @@ class Workshop:
         generated = emit(self.graph, lower(self.graph, plan, NAME, self._target), options, self._target)
         for name, text in generated.files.items():
             (folder / name).write_text(text)
-        weights = generated.weights.to_bytes()
+        weights = generated.weights_file()
         (folder / f"{NAME}_weights.bin").write_bytes(weights)
         adapter = folder / f"{NAME}_adapter.c"
         adapter.write_text(render("adapter.c.j2", on_heap=False, **generated.values))

@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 /* Changes when generated code and this header no longer fit together; the generated header checks it. */
-#define MMCC_RUNTIME_ABI 1
+#define MMCC_RUNTIME_ABI 2
 
 /* What the functions of a generated model return: one of the values below, in a type of the same size for every
  * compiler option (an enum may be short). */
@@ -24,7 +24,8 @@ enum {
     MMCC_ERROR_ARENA_ALIGNMENT = 3, /* the arena is not aligned to <NAME>_ARENA_ALIGN bytes */
     MMCC_ERROR_NOT_INITIALIZED = 4, /* <name>_init was not called on this context, or failed */
     MMCC_ERROR_STREAM = 5,          /* a callback for rows is missing, or returned something other than 0 */
-    MMCC_ERROR_WEIGHTS = 6          /* a callback for weights is missing, or returned something other than 0 */
+    MMCC_ERROR_WEIGHTS = 6,         /* a callback for weights is missing, or returned something other than 0 */
+    MMCC_ERROR_WEIGHTS_FILE = 7     /* the file of weights is another model's, or is not whole */
 };
 
 /* Small functions are inlined whatever the compiler thinks of it, so that they are in the section of their caller;
@@ -49,6 +50,7 @@ static inline const char *mmcc_status_text(mmcc_status status)
     case MMCC_ERROR_NOT_INITIALIZED: return "the context is not initialized";
     case MMCC_ERROR_STREAM: return "a callback for rows is missing or failed";
     case MMCC_ERROR_WEIGHTS: return "a callback for weights is missing or failed";
+    case MMCC_ERROR_WEIGHTS_FILE: return "the file of weights belongs to another model or is not whole";
     default: return "unknown status";
     }
 }

@@ -326,6 +326,8 @@ int main(int argc, char **argv)
     if (net_run(&model) != MMCC_ERROR_WEIGHTS) return 2; /* no callbacks yet */
     if (net_stage_weights(&model, 0, 0, 0) != MMCC_ERROR_NULL) return 3;
     if (net_stage_weights(&model, start, wait, &limit) != MMCC_OK) return 4;
+    if (starts != 1 || waits != 1) return 12; /* the stamp at the end of the file */
+    starts = waits = 0;
     for (uint32_t k = 0; k < NET_INPUT_0_ELEMENTS; ++k) net_input_0(&model)[k] = (int8_t)k;
     if (net_run(&model) != MMCC_OK || starts != waits) return 5;
     int8_t expected[NET_OUTPUT_0_ELEMENTS];
@@ -342,6 +344,7 @@ int main(int argc, char **argv)
     starts = asynchronous = 0;
     limit = all;
     if (net_stage_weights(&model, start, 0, &limit) != MMCC_OK) return 9; /* a start that returns when done */
+    starts = 0;
     for (uint32_t k = 0; k < NET_INPUT_0_ELEMENTS; ++k) net_input_0(&model)[k] = (int8_t)k;
     if (net_run(&model) != MMCC_OK || starts != all) return 10;
     return memcmp(expected, net_output_0(&model), sizeof expected) == 0 ? 0 : 11;

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,7 @@ from mmcc.codegen.names import identifier, is_identifier
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.staging import staging
 from mmcc.codegen.traits import pixels_at_once
+from mmcc.codegen.weights import weights_stamp
 from mmcc.errors import CompileError, Exit
 from mmcc.frontend import import_model
 from mmcc.host import HostModel, build_shared
@@ -200,8 +201,6 @@ def compile_model(
         made.mkdir()
         job = _Job(made, graph, target, options, prefix, model, progress)
         built = _fitting(job, request)
-        if built.program.staged:
-            _write_weights(job, built)
         _record(job, built)
         replace_folder(made, out)
     return CompileResult(out, built.report, graph, built.plan)
@@ -304,6 +303,8 @@ def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     )
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
+    if program.staged:
+        emit_options = replace(emit_options, stamp=_write_weights(job, plan))
     generated = emit(graph, program, emit_options, target)
     if count_macs(graph) <= MOST_MACS and not generated.values["streams"] and not program.staged:
         job.progress("computing the self-test's outputs")
@@ -331,7 +332,7 @@ def _write_files(folder: Path, generated: Generated, options: EmitOptions) -> No
     for name, text in generated.files.items():
         (folder / name).write_text(text)
     if not options.weights_in_c and not generated.values["staged"]:
-        (folder / f"{options.name}_weights.bin").write_bytes(generated.weights.to_bytes())
+        (folder / f"{options.name}_weights.bin").write_bytes(generated.weights_file())
 
 
 def _figures(
@@ -400,11 +401,18 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
 
 
-def _write_weights(job: _Job, built: _Built) -> None:
-    """The file that the callbacks read."""
+def _write_weights(job: _Job, plan: Plan) -> bytes:
+    """Write the file that the callbacks read; its stamp."""
     with (job.made / f"{job.prefix}_weights.bin").open("wb") as stream:
-        for block in weights_file(job.graph, built.plan, job.target):
-            stream.write(block)
+
+        def written() -> Iterator[bytes]:
+            for block in weights_file(job.graph, plan, job.target):
+                stream.write(block)
+                yield block
+
+        stamp = weights_stamp(written())
+        stream.write(stamp)
+    return stamp
 
 
 def _record(job: _Job, built: _Built) -> None:

@@ -12,7 +12,7 @@ from mmcc.codegen.names import escape
 from mmcc.codegen.staging import SLICE, lay_out_block
 from mmcc.codegen.statements import Body, column_type, columns_of
 from mmcc.codegen.types import smallest_type
-from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out
+from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out, weights_stamp
 from mmcc.ir.graph import Graph, Port, geometry
 from mmcc.ir.program import (
     Constant,
@@ -48,6 +48,7 @@ class EmitOptions:
     ram: str = ""  # one line for the header: the proved figure
     arena_align: int = 16
     sha256: str = ""  # of the model's file
+    stamp: bytes = b""  # that the file of staged weights ends with; empty: it has none
     stack: int = 0  # worst case of init and run; 0: not known yet
     build: PackageBuild = field(default_factory=PackageBuild)
 
@@ -95,8 +96,13 @@ class Package:
 
     files: dict[str, str]
     weights: Weights
+    stamp: bytes  # empty where weights are in C
     kernels: tuple[Kernel, ...]
     values: dict[str, Any]  # what every template of this package may print
+
+    def weights_file(self) -> bytes:
+        """The file of weights that is linked in, its stamp behind the constants."""
+        return self.weights.to_bytes() + self.stamp
 
 
 def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -> Package:
@@ -108,7 +114,11 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
     memories = _memories(program, ports)
     kernels, kernel_of = _kernels(program, options.name)
     columns = columns_of(program)
+    stamp = options.stamp
+    if not options.weights_in_c and not program.staged:
+        stamp = weights_stamp([weights.to_bytes()])
     common: dict[str, Any] = {
+        "stamp": [f"0x{byte:02X}" for byte in stamp],
         "p": options.name,
         "P": options.name.upper(),
         "options": options,
@@ -163,7 +173,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
     needed = tuple(header for header in KERNEL_HEADERS if header in files[f"{options.name}_kernels.c"])
     for header in RUNTIME_HEADERS + needed:
         files[header] = (data_dir("runtime_c") / header).read_text()
-    return Package(files, weights, kernels, common)
+    return Package(files, weights, stamp, kernels, common)
 
 
 def _staged(program: Program) -> Weights:

@@ -6,6 +6,7 @@ a file. Equal arrays are stored once.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from mmcc.ir.graph import DType
 from mmcc.ir.program import Constant, ProgramNode, View
 
 ALIGN = 16
+STAMP_BYTES = 16  # at the end of a file of weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,14 @@ class Weights:
             raw = data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
             block[array.offset : array.offset + len(raw)] = raw
         return bytes(block)
+
+
+def weights_stamp(blocks: Iterable[bytes]) -> bytes:
+    """What a file of weights with these bytes ends with: `init` knows its file by it."""
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return digest.digest()[:STAMP_BYTES]
 
 
 def lay_out(nodes: Iterable[ProgramNode], more: Iterable[Constant] = ()) -> Weights:
