@@ -10,6 +10,9 @@ from typing import Any
 
 NAME_COLUMNS = 60  # of a name from a model, in a table
 LONGEST_WARNING = 500
+# bytes of what an error says: a file may hold names, lists and numbers of any length
+LONGEST_MESSAGE, LONGEST_HINT, LONGEST_ERROR = 2200, 1000, 3600
+LONGEST_NAME = 500  # characters of a name from the model, where programs read it
 
 
 class Exit(IntEnum):
@@ -37,30 +40,60 @@ class Where:
 
     def __str__(self) -> str:
         name = f' "{printable(self.name, 80)}"' if self.name else ""
-        return f"{self.model}, node {self.node} ({self.op}){name}"
+        return f"{printable(self.model)}, node {self.node} ({printable(self.op, NAME_COLUMNS)}){name}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; names longer than any tool writes are cut."""
+        texts = {key: getattr(self, key)[:LONGEST_NAME] for key in ("model", "op", "name")}
+        return asdict(self) | texts
 
 
 class CompileError(Exception):
     """The model cannot be compiled as asked. Always the user's to act on, never a bug of ours.
 
     `code` names the kind of error (docs/errors.md lists them), `exit` is the process exit code. Message and
-    hint may have several lines.
+    hint may have several lines. Whatever they quote from a file, they are printable and the whole text is
+    below 4 KB: this is the one place that sees to it.
     """
 
     def __init__(
         self, code: str, message: str, *, exit: Exit, at: tuple[Where, ...] = (), hint: str = ""
     ) -> None:
-        self.code, self.message, self.exit, self.at, self.hint = code, message, exit, at, hint
-        lines = [f"error[{code}]: {indented(message, 4)}"]
-        lines += [f"  --> {where}" for where in at]
-        lines += [f"  = try: {indented(hint, 9)}"] if hint else []
-        super().__init__("\n".join(lines))
+        self.code, self.exit, self.at = code, exit, at
+        self.message, self.hint = bounded(message, LONGEST_MESSAGE), bounded(hint, LONGEST_HINT)
+        head = f"error[{code}]: {indented(self.message, 4)}"
+        tail = f"\n  = try: {indented(self.hint, 9)}" if hint else ""
+        super().__init__(head + _places(at, LONGEST_ERROR - len((head + tail).encode())) + tail)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for JSON: what `--json` prints on standard output instead of a result."""
-        where = [asdict(place) for place in self.at]
+        where = [place.to_json() for place in self.at]
         found = {"code": self.code, "exit": int(self.exit), "message": self.message, "where": where}
         return {"error": {**found, "try": self.hint}}
+
+
+def _places(at: tuple[Where, ...], room: int) -> str:
+    """A line for each place in the model, as far as there is room, in bytes."""
+    lines: list[str] = []
+    for where in at:
+        lines.append(f"\n  --> {where}")
+        room -= len(lines[-1].encode())
+        if room < 0 and len(lines) > 1:
+            return "".join(lines[:-1]) + f"\n  --> and {len(at) - len(lines) + 1} more places"
+    return "".join(lines)
+
+
+def bounded(text: str, size: int) -> str:
+    """Text of at most `size` bytes in UTF-8; all but line ends that cannot be printed is escaped."""
+    safe = _escaped(text[:size], keep="\n")
+    data = safe.encode()
+    if len(data) <= size and len(text) <= size:
+        return safe
+    return data[: size - 3].decode(errors="ignore") + "..."
+
+
+def _escaped(text: str, keep: str = "") -> str:
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode() for c in text)
 
 
 def indented(text: str, count: int) -> str:
@@ -76,7 +109,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 def printable(text: str, limit: int = 120) -> str:
     """Text from a model, safe to print in one line: control characters escaped, length limited."""
-    safe = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    safe = _escaped(text[: limit + 1])
     return safe if len(safe) <= limit else whole_words(safe[: limit - 3]) + "..."
 
 

@@ -27,6 +27,7 @@ from mmcc.ops.quantize import DequantizeConstant
 from mmcc.ops.resize import ResizeLinear
 
 MAX_ELEMENTS = 2**31 - 1  # sizes and indices in the generated C are 32 bits wide
+MAX_RANK = 16
 MAX_WALKED = 6  # axes that a copy of single elements can walk
 MULTIPLIES_PER_BYTE = 512  # time is limited by the same budget
 
@@ -428,12 +429,14 @@ class Builder:
     def _final_names(self, live: Sequence[str]) -> dict[str, str]:
         names: dict[str, str] = {}
         taken: set[str] = set()
+        counts: dict[str, int] = {}  # of tensors with the same base, so that each number is tried once
         for t in sorted(live, key=lambda t: t not in self.titles):
             base = self._name_of(t)
-            name, count = base, 1
+            name, count = base, counts.get(base, 1)
             while name in taken:
                 count += 1
                 name = f"{base}.{count}"
+            counts[base] = count
             taken.add(name)
             names[t] = name
         return {t: names[t] for t in live}

@@ -6,6 +6,7 @@ from math import ceil, prod
 
 import numpy as np
 
+from mmcc.frontend.builder import MAX_ELEMENTS
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts
 from mmcc.frontend.value import Value
@@ -27,9 +28,9 @@ def convert_constant(call: Call) -> Value:
         case "value_int":
             array = np.array(call.integer("value_int"), np.int64)
         case "value_floats":
-            array = np.array(call.numbers("value_floats"), np.float32)
+            array = np.array(call.numbers("value_floats", most=MAX_ELEMENTS), np.float32)
         case "value_ints":
-            array = np.array(call.integers("value_ints"), np.int64)
+            array = np.array(call.integers("value_ints", most=MAX_ELEMENTS), np.int64)
         case _:
             raise unsupported(f"a constant in the form {form}")
     assert array is not None

@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from onnx import NodeProto
 
-from mmcc.errors import CompileError, Exit, Where, printable
+from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
-from mmcc.frontend.load import Source, load, located
-from mmcc.frontend.ports import input_port, input_shapes, output_port, plain_axes
-from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import REGISTRY, domain_of, make_call
+from mmcc.frontend.convert import Import, attempt
+from mmcc.frontend.load import load
+from mmcc.frontend.ports import images, input_port, input_shapes, output_port, plain_axes
+from mmcc.frontend.problems import Problems, bad_model
+from mmcc.frontend.registry import REGISTRY, domain_of
 from mmcc.frontend.stored import stored_constants
-from mmcc.frontend.tensors import to_array
-from mmcc.frontend.value import Value, whole
-from mmcc.ir.graph import Graph, Port
-from mmcc.ops import ShapeError
+from mmcc.frontend.tensors import dtype_of, to_array
+from mmcc.frontend.unknown import assume_outputs, look_at
+from mmcc.frontend.value import whole
+from mmcc.ir.graph import DType, Graph, Port
 
 FOLDING_BYTES = 256 * 2**20
-MAX_LISTED = 20
-MAX_RANK = 16
-STATIC = "static quantization (onnxruntime.quantization.quantize_static), or the float model"
-HINTS = {  # what to do about operators that are not supported, where there is something
-    "DynamicQuantizeLinear": STATIC,
-    "MatMulInteger": STATIC,
-    "ConvInteger": STATIC,
-    "LayerNormalization": "exporting for operator set 16: it is made of supported operators there",
-    "NonMaxSuppression": "ending the model before it (onnx.utils.extract_model): the rest is code of yours",
-    "If": "folding what is constant first: python -m onnxsim model.onnx simpler.onnx",
-    "Loop": "folding what is constant first: python -m onnxsim model.onnx simpler.onnx",
-}
-
-
-@dataclass(slots=True)
-class _Import:
-    """What is known so far: the value of each ONNX name, and what cannot be done."""
-
-    source: Source
-    build: Builder
-    values: dict[str, Value] = field(default_factory=dict[str, Value])
-    poisoned: set[str] = field(default_factory=set[str])  # values that an unsupported node makes
-    refused: list[CompileError] = field(default_factory=list[CompileError])  # features of known operators
-    unknown: dict[tuple[str, str], list[Where]] = field(default_factory=dict[tuple[str, str], list[Where]])
 
 
 def import_model(
@@ -61,26 +37,25 @@ def import_model(
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
-    else, for whatever the file holds.
+    else, for whatever the file holds; one error has all that is wrong with the model.
     """
     path = Path(path)
     source = load(path)
-    shapes = input_shapes(source, dims)
-    state = _Import(source, Builder(budget=max_bytes))
-    ports = _inputs(state, shapes)
+    state = Import(source, Builder(budget=max_bytes), problems=Problems(list(source.problems)))
+    ports = _inputs(state, dims)
     _initializers(state)
     read = {value for _, node in source.nodes for value in node.input}
-    wanted = frozenset(read | {info.name for info in source.outputs})
+    state.wanted = frozenset(read | {info.name for info in source.outputs})
     with np.errstate(all="ignore"):  # constants that overflow are the model's affair
         for where, node in source.nodes:
-            _convert(state, where, node, wanted)
-    _report(state)
+            _convert(state, where, node)
+    state.problems.report()
     outputs = _outputs(state, ports)
     graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
     return replace(graph, stored=stored_constants(source))
 
 
-def _origins(state: _Import) -> dict[str, Port]:
+def _origins(state: Import) -> dict[str, Port]:
     """For tensors that hold just one of the model's values: which, and in which layout."""
     found: dict[str, Port] = {}
     for name, value in state.values.items():
@@ -92,11 +67,20 @@ def _origins(state: _Import) -> dict[str, Port]:
     return found
 
 
-def _inputs(state: _Import, shapes: dict[str, tuple[int, ...]]) -> list[Port]:
+def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
+    shapes, problems = input_shapes(state.source, dims)
+    state.problems.found += problems
+    held_last = images(state.source)
     ports: list[Port] = []
-    readers = state.source.readers
     for info in state.source.inputs:
-        shape, dtype, axes = input_port(info, shapes[info.name], readers)
+        if info.name not in shapes:
+            continue
+        try:
+            dtype = dtype_of(info.type.tensor_type.elem_type, f'input "{printable(info.name)}"')
+        except CompileError as error:
+            state.problems.add(error)
+            dtype = DType.F32  # what it would be in a model that can be compiled
+        shape, axes = input_port(shapes[info.name], info.name in held_last)
         tensor = state.build.tensor(shape, dtype, info.name)
         state.build.titles[tensor.name] = info.name
         state.values[info.name] = whole(tensor, axes)
@@ -104,7 +88,7 @@ def _inputs(state: _Import, shapes: dict[str, tuple[int, ...]]) -> list[Port]:
     return ports
 
 
-def _initializers(state: _Import) -> None:
+def _initializers(state: Import) -> None:
     used = {name for _, node in state.source.nodes for name in node.input}
     used |= {info.name for info in state.source.outputs}
     for name, proto in state.source.initializers.items():
@@ -113,10 +97,8 @@ def _initializers(state: _Import) -> None:
         try:
             array = to_array(proto, state.source.folder)
         except CompileError as error:
-            if error.exit is not Exit.UNSUPPORTED:
-                raise
-            state.refused.append(error)
-            state.poisoned.add(name)
+            state.problems.add(error)
+            state.opaque.add(name)
             continue
         state.build.budget += 4 * array.nbytes  # re-ordering weights is not folding
         value = state.build.constant(array, name)
@@ -124,89 +106,27 @@ def _initializers(state: _Import) -> None:
         state.values[name] = value
 
 
-def _convert(state: _Import, where: Where, node: NodeProto, wanted: frozenset[str]) -> None:
-    domain = domain_of(node)
-    entry = REGISTRY.get((domain, node.op_type))
-    version = state.source.opsets.get(domain, 1)
+def _convert(state: Import, where: Where, node: NodeProto) -> None:
+    """Convert a node; if that is impossible, say why and find out what can be known of its outputs."""
+    entry = REGISTRY.get((domain_of(node), node.op_type))
+    known = all(name in state.values for name in node.input if name)
     if entry is None:
-        state.unknown.setdefault((domain, node.op_type), []).append(where)
-    if entry is None or not state.poisoned.isdisjoint(node.input):
-        state.poisoned.update(filter(None, node.output))
-        return
-    state.build.where = (where,)
-    state.build.hint = next(filter(None, node.output), node.op_type)
-    try:
-        if version < entry.row.since:
-            what = f"{node.op_type} of operator set {version}; {entry.row.since} and newer are supported"
-            raise unsupported(what)
-        inputs = tuple(state.values[value] if value else None for value in node.input)
-        call = make_call(state.build, node, version, inputs, state.source.folder, wanted)
-        made = entry.convert(call)
-    except ShapeError as error:
-        raise located(bad_model("MM104", str(error)), where) from None
-    except CompileError as error:
-        if error.exit is not Exit.UNSUPPORTED:
-            raise located(error, where) from None
-        state.refused.append(located(error, where))
-        state.poisoned.update(filter(None, node.output))
-        return
-    except (ValueError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
-        # a hostile number that no check foresaw; still the model's fault, and never a traceback
-        raise located(
-            bad_model("MM103", f"the node makes no sense: {printable(str(error))}"), where
-        ) from error
-    results = made if isinstance(made, tuple) else (made,)
-    if any(value.rank > MAX_RANK for value in results):
-        raise located(bad_model("MM105", f"a tensor has more than {MAX_RANK} axes"), where)
-    for value_name, value in zip(node.output, results, strict=False):
-        if value_name:
-            state.values[value_name] = value
-            state.build.titles.setdefault(value.tensor, value_name)
-
-
-def _report(state: _Import) -> None:
-    """Raise one error for all that is unsupported, if anything is."""
-    if not state.unknown:
-        if not state.refused:
+        state.problems.unknown.setdefault((domain_of(node), node.op_type), []).append(where)
+    elif not known:
+        look_at(state, where, node, entry)
+    else:
+        error = attempt(state, where, node, entry)
+        if error is None:
             return
-        if len(state.refused) == 1:
-            raise state.refused[0]
-    lines: list[str] = []
-    for (domain, op), places in sorted(state.unknown.items()):
-        lines.append(f"{printable(op)} (domain {printable(domain) or 'ai.onnx'}), {_times(len(places))}")
-    first = [places[0] for _, places in sorted(state.unknown.items())]
-    features = Counter(error.message for error in state.refused)
-    for message, count in features.items():
-        at = next(error.at for error in state.refused if error.message == message)
-        lines.append(
-            f"{at[0].op + ': ' if at else ''}{message}" + (f", {_times(count)}" if count > 1 else "")
-        )
-        first += at[:1]
-    code = "MM201" if state.unknown else "MM202"
-    what = f"{len(lines)} operators or features are not supported" if len(lines) > 1 else "not supported"
-    listed = lines[:MAX_LISTED] + ([f"and {len(lines) - MAX_LISTED} more"] if len(lines) > MAX_LISTED else [])
-    known = [HINTS[op] for _, op in sorted(state.unknown) if op in HINTS]
-    hints = dict.fromkeys([*known, *(error.hint for error in state.refused if error.hint)])
-    raise CompileError(
-        code,
-        f"{what}:\n" + "\n".join(listed) if len(lines) > 1 else f"{what}: {lines[0]}",
-        exit=Exit.UNSUPPORTED,
-        at=tuple(dict.fromkeys(first))[:MAX_LISTED],
-        hint="\n".join(hints) or "`mmcc ops` lists the supported operators",
-    )
+        state.problems.add(error)
+    assume_outputs(state, node)
 
 
-def _times(count: int) -> str:
-    return "once" if count == 1 else f"{count} times"
-
-
-def _outputs(state: _Import, inputs: list[Port]) -> list[Port]:
+def _outputs(state: Import, inputs: list[Port]) -> list[Port]:
     build = state.build
     taken = {port.tensor for port in inputs}
     ports: list[Port] = []
     for info in state.source.outputs:
-        if info.name not in state.values:
-            raise bad_model("MM102", f'output "{printable(info.name)}" is not defined')
         value = state.values[info.name]
         build.hint = info.name
         made_by = build.producer.get(value.tensor)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -15,13 +16,19 @@ from mmcc.errors import CompileError, Where, did_you_mean, printable
 from mmcc.frontend.problems import bad_model, unsupported
 
 OLDEST_IR, NEWEST_IR = 3, int(onnx.IR_VERSION)
-MAX_NODES = 1_000_000
+MAX_NODES = 2**16  # a few seconds of work
+GROWTH = 4  # inlining functions may make this many times the nodes in the file, and
+GROWN_NODES, GROWN_BYTES = 20_000, 64 * 2**20  # these many more
 MAX_FILE = 2**31 - 1
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A model whose graph is well formed: names are defined once and before they are read."""
+    """A model's graph in an order that can be run, as far as it is well formed.
+
+    Where `problems` is empty, names are defined once and before they are read. Otherwise nodes may read what
+    nothing defines, and of two definitions the first counts.
+    """
 
     name: str  # of the file
     folder: Path
@@ -29,56 +36,55 @@ class Source:
     inputs: tuple[ValueInfoProto, ...]
     outputs: tuple[ValueInfoProto, ...]
     initializers: dict[str, TensorProto]
-    nodes: tuple[tuple[Where, NodeProto], ...]  # in an order that can be run, without dead ones
-
-    @property
-    def readers(self) -> dict[str, list[NodeProto]]:
-        """For each value, the nodes that read it."""
-        table: dict[str, list[NodeProto]] = {}
-        for _, node in self.nodes:
-            for name in dict.fromkeys(node.input):
-                table.setdefault(name, []).append(node)
-        return table
+    nodes: tuple[tuple[Where, NodeProto], ...]  # without dead ones
+    stated: dict[str, ValueInfoProto]  # what the file says of values that nodes make
+    problems: tuple[CompileError, ...] = ()
 
 
 def load(path: Path) -> Source:
-    """Read a model file; CompileError for anything that is not a well formed ONNX model."""
+    """Read a model file; CompileError for what is no ONNX model. What is wrong in its graph is collected."""
     model = _parsed(path)
     _check_text(path, model)
     if model.functions:
         model = _inlined(model)
         _check_text(path, model)
-    opsets = _opsets(model)
+    problems: list[CompileError] = []
+    opsets = _opsets(model, problems)
     graph = model.graph
-    if graph.sparse_initializer:
-        raise unsupported("the model has sparse constants", "storing them dense")
-    initializers: dict[str, TensorProto] = {}
-    for tensor in graph.initializer:
-        if tensor.name in initializers or not tensor.name:
-            raise bad_model("MM102", f'constant "{printable(tensor.name)}" is defined twice or has no name')
-        initializers[tensor.name] = tensor
-    inputs = tuple(info for info in graph.input if info.name not in initializers)
-    _check_ports("input", graph.input)
-    _check_ports("output", graph.output)
     if not graph.output:
         raise bad_model("MM102", "the model has no outputs")
+    if graph.sparse_initializer:
+        what = f"{len(graph.sparse_initializer)} sparse constants"
+        problems.append(unsupported(what, "storing them dense, as initializers"))
+    initializers = {tensor.name: tensor for tensor in _unique("constant", graph.initializer, problems)}
+    inputs = tuple(t for t in _unique("input", graph.input, problems) if t.name not in initializers)
+    outputs = tuple(_unique("output", graph.output, problems))
     nodes = [(Where(path.name, k, node.op_type, node.name), node) for k, node in enumerate(graph.node)]
-    ordered = _ordered(nodes, {info.name for info in inputs} | initializers.keys())
+    given = {info.name for info in inputs} | initializers.keys()
+    sparse = {tensor.values.name for tensor in graph.sparse_initializer}
+    ordered = _ordered(nodes, given | sparse, problems)
+    made = given.union(*(node.output for _, node in nodes))
+    for info in outputs:
+        if info.name not in made:
+            problems.append(bad_model("MM102", f'output "{printable(info.name)}" is not defined'))
+    stated = {info.name: info for info in (*graph.value_info, *outputs)}
     live = _live(ordered, graph)
-    return Source(path.name, path.parent, opsets, inputs, tuple(graph.output), initializers, live)
+    return Source(
+        path.name, path.parent, opsets, inputs, outputs, initializers, live, stated, tuple(problems)
+    )
 
 
 def _parsed(path: Path) -> ModelProto:
     try:
-        size = path.stat().st_size if path.is_file() else 0
-        data = path.read_bytes() if path.is_file() and size <= MAX_FILE else None
-    except OSError as error:
-        raise bad_model("MM101", f'cannot read "{printable(str(path))}": {error.strerror}') from None
-    if size > MAX_FILE:
-        hint = "onnx.save_model(..., save_as_external_data=True)"
-        raise bad_model("MM101", f"the file has {size} bytes; protobuf ends at {MAX_FILE}", hint)
-    if data is None:
-        raise _absent(path)
+        if not path.is_file():
+            raise _absent(path)
+        size = path.stat().st_size
+        if size > MAX_FILE:
+            hint = "onnx.save_model(..., save_as_external_data=True)"
+            raise bad_model("MM101", f"the file has {size} bytes; protobuf ends at {MAX_FILE}", hint)
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise bad_model("MM101", f'cannot read "{printable(str(path))}": {error}') from None
     _check_format(path, data)
     model = ModelProto()
     try:
@@ -98,7 +104,9 @@ def _parsed(path: Path) -> ModelProto:
             "MM204",
         )
     if len(model.graph.node) > MAX_NODES:
-        raise bad_model("MM105", f"the model has {len(model.graph.node)} nodes")
+        raise bad_model(
+            "MM105", f"the model has {len(model.graph.node)} nodes; up to {MAX_NODES} are allowed"
+        )
     return model
 
 
@@ -160,6 +168,9 @@ def _absent(path: Path) -> CompileError:
         inside = sorted(p.name for p in path.glob("*.onnx"))[:5]
         hint = " or ".join(printable(str(path / name)) for name in inside)
         return bad_model("MM101", f"{shown} is a folder, not an ONNX file", hint)
+    if path.exists():
+        hint = "- for the standard input, or the name of a file"
+        return bad_model("MM101", f"{shown} is a pipe or a device, not a file", hint)
     try:
         beside = [p.name for p in path.parent.iterdir()]
     except OSError:
@@ -171,7 +182,8 @@ def _check_text(path: Path, model: ModelProto) -> None:
     """Text that is not UTF-8 reaches us as bytes: nothing behind this must meet such a name."""
     for text in _texts(model):
         if not isinstance(text, str):
-            raise bad_model("MM101", f'"{printable(path.name)}" holds text that is not UTF-8: {text!r}')
+            shown = repr(text[:80]) if isinstance(text, bytes) else "?"
+            raise bad_model("MM101", f'"{printable(path.name)}" holds text that is not UTF-8: {shown}')
 
 
 def _texts(model: ModelProto) -> Iterator[object]:
@@ -179,10 +191,10 @@ def _texts(model: ModelProto) -> Iterator[object]:
     graph = model.graph
     for entry in model.opset_import:
         yield entry.domain
-    for info in (*graph.input, *graph.output):
+    for info in (*graph.input, *graph.output, *graph.value_info):
         yield info.name
         yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
-    for tensor in graph.initializer:
+    for tensor in chain(graph.initializer, (sparse.values for sparse in graph.sparse_initializer)):
         yield from _texts_of_tensor(tensor)
     for function in model.functions:
         yield from (function.domain, function.name, *function.input, *function.output, *function.attribute)
@@ -199,12 +211,13 @@ def _texts_of_tensor(tensor: TensorProto) -> Iterator[object]:
         yield from (entry.key, entry.value)
 
 
-def _opsets(model: ModelProto) -> dict[str, int]:
+def _opsets(model: ModelProto, problems: list[CompileError]) -> dict[str, int]:
     opsets: dict[str, int] = {}
     for entry in model.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
         if opsets.setdefault(domain, entry.version) != entry.version:
-            raise bad_model("MM102", f'the model imports two versions of operator set "{printable(domain)}"')
+            what = f'the model imports two versions of operator set "{printable(domain) or "ai.onnx"}"'
+            problems.append(bad_model("MM102", what))
     newest = onnx.defs.onnx_opset_version()
     version = opsets.setdefault("", 1)
     if not 1 <= version <= newest:
@@ -216,10 +229,15 @@ def _opsets(model: ModelProto) -> dict[str, int]:
     return opsets
 
 
+Calls = dict[tuple[str, str], list[tuple[str, str]]]  # for each function, what its nodes call
+
+
 def _inlined(model: ModelProto) -> ModelProto:
     """The model without functions of its own: their bodies stand where they were called."""
-    calls = {
-        (function.domain, function.name): [(node.domain, node.op_type) for node in function.node]
+    calls: Calls = {
+        (function.domain, function.name): [
+            (node.domain, node.op_type) for node in _nodes_below(function.node)
+        ]
         for function in model.functions
     }
     state: dict[tuple[str, str], int] = {}  # 1: being visited, 2: done
@@ -245,52 +263,82 @@ def _inlined(model: ModelProto) -> ModelProto:
         ) from None
 
 
-def _check_growth(model: ModelProto, calls: dict[tuple[str, str], list[tuple[str, str]]]) -> None:
+def _check_growth(model: ModelProto, calls: Calls) -> None:
     """Functions that call functions can grow exponentially: count before they are inlined."""
-    counts: dict[tuple[str, str], int] = {}
+    own = {(function.domain, function.name): function.ByteSize() for function in model.functions}
+    sizes: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def count(name: tuple[str, str]) -> int:
+    def grown(name: tuple[str, str]) -> tuple[int, int]:
         if name not in calls:
-            return 1
-        if name not in counts:
-            counts[name] = sum(count(inner) for inner in calls[name])
-        return counts[name]
+            return 1, 0
+        if name not in sizes:
+            inner = [grown(called) for called in calls[name]]
+            sizes[name] = sum(n for n, _ in inner), own[name] + sum(size for _, size in inner)
+        return sizes[name]
 
-    total = sum(count((node.domain, node.op_type)) for node in model.graph.node)
-    if total > MAX_NODES:
-        raise bad_model("MM105", f"the model has {total} nodes once its functions are inlined")
+    total = [grown((node.domain, node.op_type)) for node in _nodes_below(model.graph.node)]
+    nodes, size = sum(n for n, _ in total), sum(size for _, size in total)
+    written = len(model.graph.node) + sum(len(function.node) for function in model.functions)
+    most = min(MAX_NODES, GROWTH * written + GROWN_NODES)
+    if nodes > most:
+        what = f"the model has {nodes} nodes once its functions are inlined; up to {most} are allowed"
+        raise bad_model("MM105", what)
+    if size > GROWTH * model.ByteSize() + GROWN_BYTES:
+        raise bad_model("MM105", f"the model has {size} bytes once its functions are inlined")
 
 
-def _check_ports(what: str, infos: Iterable[ValueInfoProto]) -> None:
+def _nodes_below(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes, and those in their subgraphs."""
+    queue = list(nodes)
+    while queue:
+        node = queue.pop()
+        yield node
+        for attribute in node.attribute:
+            for graph in (attribute.g, *attribute.graphs):
+                queue += graph.node
+
+
+Named = TypeVar("Named", TensorProto, ValueInfoProto)
+
+
+def _unique(what: str, found: Iterable[Named], problems: list[CompileError]) -> Iterator[Named]:
+    """Those that have a name of their own."""
     seen: set[str] = set()
-    for info in infos:
-        if info.name in seen or not info.name:
-            raise bad_model("MM102", f'{what} "{printable(info.name)}" is defined twice or has no name')
-        seen.add(info.name)
+    for one in found:
+        if one.name in seen or not one.name:
+            problems.append(
+                bad_model("MM102", f'{what} "{printable(one.name)}" is defined twice or has no name')
+            )
+            continue
+        seen.add(one.name)
+        yield one
 
 
 Nodes = Sequence[tuple[Where, NodeProto]]
 
 
-def _ordered(nodes: Nodes, given: set[str]) -> list[tuple[Where, NodeProto]]:
-    """The nodes in an order in which every value is written before it is read; stable."""
+def _ordered(nodes: Nodes, given: set[str], problems: list[CompileError]) -> list[tuple[Where, NodeProto]]:
+    """The nodes in an order in which values are written before they are read, if there is one; stable."""
     writer: dict[str, int] = {}
     for k, (where, node) in enumerate(nodes):
         for name in filter(None, node.output):
             if name in writer or name in given:
-                raise located(bad_model("MM102", f'value "{printable(name)}" is defined twice'), where)
-            writer[name] = k
+                problems.append(
+                    located(bad_model("MM102", f'value "{printable(name)}" is defined twice'), where)
+                )
+            writer.setdefault(name, k)
     readers: list[list[int]] = [[] for _ in nodes]
     waiting = [0] * len(nodes)
+    undefined: set[str] = set()
     for k, (where, node) in enumerate(nodes):
         for name in filter(None, dict.fromkeys(node.input)):
-            if name in writer:
+            if name in writer and name not in given:
                 readers[writer[name]].append(k)
                 waiting[k] += 1
-            elif name not in given:
-                raise located(
-                    bad_model("MM102", f'value "{printable(name)}" is read but nothing defines it'), where
-                )
+            elif name not in given and name not in undefined:
+                undefined.add(name)
+                what = f'value "{printable(name)}" is read but nothing defines it'
+                problems.append(located(bad_model("MM102", what), where))
     ready = [k for k in range(len(nodes)) if waiting[k] == 0]
     order: list[int] = []
     for k in ready:  # grows while we walk it
@@ -300,8 +348,9 @@ def _ordered(nodes: Nodes, given: set[str]) -> list[tuple[Where, NodeProto]]:
             if waiting[reader] == 0:
                 ready.append(reader)
     if len(order) < len(nodes):
-        stuck = next(k for k in range(len(nodes)) if waiting[k])
-        raise located(bad_model("MM102", "the graph has a cycle"), nodes[stuck][0])
+        stuck = [k for k in range(len(nodes)) if waiting[k]]
+        problems.append(located(bad_model("MM102", "the graph has a cycle"), nodes[stuck[0]][0]))
+        order += stuck
     in_file_order = all(writer.get(n, -1) < k for k, (_, node) in enumerate(nodes) for n in node.input)
     return list(nodes) if in_file_order else [nodes[k] for k in order]
 

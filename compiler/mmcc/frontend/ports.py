@@ -2,51 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
 
-from onnx import NodeProto, ValueInfoProto
-
 from mmcc.errors import CompileError, Exit, printable
-from mmcc.frontend.builder import MAX_ELEMENTS, Builder
+from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import REGISTRY, Layout, domain_of
-from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.value import Value
-from mmcc.ir.graph import DType, Shape
+from mmcc.ir.graph import Shape
 
 Axes = tuple[int | None, ...]
 
 
-def input_shapes(source: Source, dims: Mapping[str, int]) -> dict[str, Shape]:
-    """The shape of every input, symbols replaced; errors for symbols without a value and unknown ones."""
+def input_shapes(source: Source, dims: Mapping[str, int]) -> tuple[dict[str, Shape], list[CompileError]]:
+    """The shapes of the inputs, symbols replaced, and what is wrong with the others.
+
+    An error for a symbol in `dims` that the model does not have.
+    """
     shapes: dict[str, Shape] = {}
+    problems: list[CompileError] = []
     symbols: set[str] = set()
     missing: dict[str, str] = {}  # symbol -> where it is
     for info in source.inputs:
-        kind = info.type
-        if not kind.HasField("tensor_type") or not kind.tensor_type.HasField("shape"):
-            raise bad_model("MM102", f'input "{printable(info.name)}" is no tensor of known rank')
-        extents: list[int] = []
-        for axis, dim in enumerate(kind.tensor_type.shape.dim):
+        named = f'input "{printable(info.name)}"'
+        kind = info.type.tensor_type
+        if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
+            problems.append(bad_model("MM102", f"{named} is no tensor of known rank"))
+            continue
+        if len(kind.shape.dim) > MAX_RANK:
+            what = f"{named} has {len(kind.shape.dim)} axes; up to {MAX_RANK} are allowed"
+            problems.append(bad_model("MM105", what))
+            continue
+        extents: list[int | None] = []
+        for axis, dim in enumerate(kind.shape.dim):
             if dim.HasField("dim_value") and dim.dim_value >= 0:
                 extents.append(dim.dim_value)
                 continue
             symbol = dim.dim_param or f"{info.name}.{axis}"
             symbols.add(symbol)
             if symbol not in dims and axis:
-                missing.setdefault(symbol, f'axis {axis} of input "{printable(info.name)}"')
-            extents.append(dims.get(symbol, 1))
-        shapes[info.name] = tuple(extents)
-    _check_dims(dims, symbols, missing)
-    for name, shape in shapes.items():
+                missing.setdefault(symbol, f"axis {axis} of {named}")
+            extents.append(dims.get(symbol, None if axis else 1))
+        shape = tuple(extent for extent in extents if extent is not None)
         if min(shape, default=1) < 1 or prod(shape) > MAX_ELEMENTS:
-            raise bad_model("MM105", f'input "{printable(name)}" has shape {list(shape)}')
-    return shapes
+            problems.append(bad_model("MM105", f"{named} has shape {list(shape)}"))
+        elif len(shape) == len(extents):
+            shapes[info.name] = shape
+    _check_dims(dims, symbols)
+    if missing:
+        places = "; ".join(f'"{printable(symbol)}" ({place})' for symbol, place in missing.items())
+        options = " ".join(f"--dim {printable(symbol)}=N" for symbol in missing)
+        problems.append(bad_model("MM109", f"symbolic dimensions without a value: {places}", options))
+    return shapes, problems
 
 
-def _check_dims(dims: Mapping[str, int], symbols: set[str], missing: dict[str, str]) -> None:
+def _check_dims(dims: Mapping[str, int], symbols: set[str]) -> None:
     known = ", ".join(printable(s) for s in sorted(symbols))
     for symbol, value in dims.items():
         if symbol not in symbols:
@@ -63,41 +75,41 @@ def _check_dims(dims: Mapping[str, int], symbols: set[str], missing: dict[str, s
                 exit=Exit.USAGE,
                 hint="1 or more",
             )
-    if missing:
-        places = "; ".join(f'"{printable(symbol)}" ({place})' for symbol, place in missing.items())
-        options = " ".join(f"--dim {printable(symbol)}=N" for symbol in missing)
-        raise bad_model("MM109", f"symbolic dimensions without a value: {places}", options)
 
 
-def input_port(
-    info: ValueInfoProto, shape: Shape, readers: Mapping[str, Sequence[NodeProto]]
-) -> tuple[Shape, DType, Axes]:
-    """Shape and type of the tensor of an input, and where its ONNX axes are."""
-    dtype = dtype_of(info.type.tensor_type.elem_type, f'input "{printable(info.name)}"')
-    if len(shape) in (3, 4) and _is_image(info.name, readers):
-        image: list[int | None] = [2, 3, 1] if len(shape) == 4 else [2, None, 1]
-        order = image if shape[0] == 1 else [0, *image]
+def input_port(shape: Shape, image: bool) -> tuple[Shape, Axes]:
+    """Shape of the tensor of an input, and where its ONNX axes are."""
+    if len(shape) in (3, 4) and image:
+        last: list[int | None] = [2, 3, 1] if len(shape) == 4 else [2, None, 1]
+        order = last if shape[0] == 1 else [0, *last]
     else:
         order = [*range(1 if len(shape) > 1 and shape[0] == 1 else 0, len(shape))]
     axes = tuple(order.index(k) if k in order else None for k in range(len(shape)))
-    return tuple(1 if k is None else shape[k] for k in order), dtype, axes
+    return tuple(1 if k is None else shape[k] for k in order), axes
 
 
-def _is_image(name: str, readers: Mapping[str, Sequence[NodeProto]]) -> bool:
-    """True if the first operator that cares for the order of axes wants channels first."""
-    queue, seen = [name], {name}
-    for value in queue:  # grows while we walk it
-        for node in readers.get(value, ()):
-            entry = REGISTRY.get((domain_of(node), node.op_type))
-            layout = entry.layout if entry else Layout.PLAIN
-            if layout is Layout.CHANNELS_FIRST and node.input[0] == value:
-                return not any(a.name == "channels_last" and a.i for a in node.attribute)
-            if layout is not Layout.ANY:
-                return False
-            fresh = [output for output in node.output if output and output not in seen]
-            seen.update(fresh)
-            queue += fresh
-    return False
+def images(source: Source) -> frozenset[str]:
+    """The values whose nearest reader that cares for the order of axes wants channels first."""
+    nearest: dict[str, tuple[int, bool]] = {}  # value -> how far that reader is, and what it wants
+    for _, node in reversed(source.nodes):
+        mine: dict[str, tuple[int, bool]]
+        entry = REGISTRY.get((domain_of(node), node.op_type))
+        layout = entry.layout if entry else Layout.PLAIN
+        if layout is Layout.ANY:
+            known = [nearest[name] for name in node.output if name in nearest]
+            if not known:
+                continue
+            steps, wants = min(known, key=lambda found: found[0])
+            mine = dict.fromkeys(node.input, (steps + 1, wants))
+        else:
+            mine = {name: (0, False) for name in node.input}
+            if layout is Layout.CHANNELS_FIRST and node.input:
+                last = any(a.name == "channels_last" and a.i for a in node.attribute)
+                mine[node.input[0]] = (0, not last)
+        for name, found in mine.items():  # backward: of equally near readers the first in the file wins
+            if name not in nearest or found[0] <= nearest[name][0]:
+                nearest[name] = found
+    return frozenset(name for name, (_, wants) in nearest.items() if wants)
 
 
 def output_port(build: Builder, value: Value) -> tuple[str, Axes]:

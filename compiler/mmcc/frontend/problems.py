@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from mmcc.errors import CompileError, Exit
+from collections import Counter
+from dataclasses import dataclass, field
+
+from mmcc.errors import CompileError, Exit, Where, printable
+
+MAX_LISTED = 20
 
 CODES = {
     "MM101": "the file cannot be read as an ONNX model",
@@ -33,3 +38,83 @@ def unsupported(message: str, hint: str = "", code: str = "MM202") -> CompileErr
     """An error for what mmcc does not do; the importer collects them and reports all at once."""
     assert code in CODES
     return CompileError(code, message, exit=Exit.UNSUPPORTED, hint=hint)
+
+
+STATIC = "static quantization (onnxruntime.quantization.quantize_static), or the float model"
+CUT_OFF = "ending the model before it (onnx.utils.extract_model): the rest is code of yours"
+INLINE = "onnx.inliner.inline_selected_functions(model, [('', '{op}')], inline_schema_functions=True)"
+HINTS = {  # what to do about operators that are not supported, where there is something
+    "DynamicQuantizeLinear": STATIC,
+    "MatMulInteger": STATIC,
+    "ConvInteger": STATIC,
+    "NonMaxSuppression": CUT_OFF,
+}
+
+
+@dataclass(slots=True)
+class Problems:
+    """All that is wrong with a model: errors, and operators that are not supported."""
+
+    found: list[CompileError] = field(default_factory=list[CompileError])
+    unknown: dict[tuple[str, str], list[Where]] = field(default_factory=dict[tuple[str, str], list[Where]])
+
+    def add(self, error: CompileError) -> None:
+        """One more."""
+        self.found.append(error)
+
+    def report(self) -> None:
+        """Raise one error for all that was found, if anything was."""
+        if not self.unknown and len(self.found) < 2:
+            if self.found:
+                raise self.found[0]
+            return
+        lines: list[str] = []
+        first = [places[0] for _, places in sorted(self.unknown.items())]
+        for (domain, op), places in sorted(self.unknown.items()):
+            lines.append(
+                f"{printable(op, 60)} (domain {printable(domain, 60) or 'ai.onnx'}), {_times(len(places))}"
+            )
+        alike = Counter((error.at[0].op if error.at else "", error.message) for error in self.found)
+        at = {(e.at[0].op if e.at else "", e.message): e.at for e in reversed(self.found)}
+        for (op, message), count in alike.items():
+            times = f", {_times(count)}" if count > 1 else ""
+            lines.append((f"{printable(op, 60)}: " if op else "") + message + times)
+            first += at[op, message][:1]
+        raise CompileError(
+            self._code(),
+            self._listed(lines),
+            exit=Exit.BAD_MODEL if self._bad() else Exit.UNSUPPORTED,
+            at=tuple(dict.fromkeys(first))[:MAX_LISTED],
+            hint="\n".join(self._hints()) or "`mmcc ops` lists the supported operators",
+        )
+
+    def _bad(self) -> list[CompileError]:
+        return [error for error in self.found if error.exit is not Exit.UNSUPPORTED]
+
+    def _code(self) -> str:
+        """Of a model that makes no sense, the first reason; else what is not supported."""
+        bad, codes = self._bad(), {error.code for error in self.found}
+        if bad:
+            return bad[0].code
+        return "MM201" if self.unknown else codes.pop() if len(codes) == 1 else "MM202"
+
+    def _listed(self, lines: list[str]) -> str:
+        count = len(lines)
+        if self._bad():
+            if count == 1:
+                return lines[0]
+            what = f"{count} things are wrong with the model"
+        else:
+            what = f"{count} operators or features are not supported" if count > 1 else "not supported"
+        if count == 1:
+            return f"{what}: {lines[0]}"
+        more = [f"and {count - MAX_LISTED} more"] if count > MAX_LISTED else []
+        return f"{what}:\n" + "\n".join(lines[:MAX_LISTED] + more)
+
+    def _hints(self) -> list[str]:
+        known = [HINTS[op] for _, op in sorted(self.unknown) if op in HINTS]
+        return list(dict.fromkeys([*known, *(error.hint for error in self.found if error.hint)]))
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 from math import isinf, isnan
@@ -13,7 +13,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import AttributeProto, NodeProto
 
-from mmcc.errors import printable
+from mmcc.errors import NAME_COLUMNS, printable
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.tensors import to_array
@@ -21,6 +21,7 @@ from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
 
 MICROSOFT = "com.microsoft"
+MAX_LIST = 1024  # numbers in a list that says what to do: shapes, axes, sizes; data may be longer
 
 Schema = onnx.defs.OpSchema
 
@@ -87,7 +88,16 @@ class Call:
             return None
         if array.ndim > 1 or array.dtype.kind not in "iu":
             raise bad_model("MM104", f"{what} (operand {index}) is no list of integers")
-        return [int(v) for v in array.reshape(-1)]
+        return [int(v) for v in _short(array.reshape(-1), f"{what} (operand {index})")]
+
+    def floats_at(self, index: int, what: str) -> list[float]:
+        """A constant list of floats; empty if it is left out."""
+        array = self.constant(index, what)
+        if array is None:
+            return []
+        if array.size and (array.ndim != 1 or array.dtype.kind != "f"):
+            raise bad_model("MM104", f"{what} (operand {index}) is no list of numbers")
+        return [float(v) for v in _short(array.reshape(-1), f"{what} (operand {index})")]
 
     def scalar(self, index: int, what: str) -> float | None:
         """A constant number; None if it is left out."""
@@ -134,17 +144,20 @@ class Call:
             raise bad_model("MM103", f"attribute {name} is infinite")
         return value
 
-    def integers(self, name: str) -> list[int] | None:
+    def integers(self, name: str, most: int = MAX_LIST) -> list[int] | None:
         found = self._attribute(name, AttributeProto.INTS)
-        return None if found is None else list(found.ints)
+        return None if found is None else list(_short(found.ints, f"attribute {name}", most))
 
-    def numbers(self, name: str) -> list[float] | None:
+    def numbers(self, name: str, most: int = MAX_LIST) -> list[float] | None:
         found = self._attribute(name, AttributeProto.FLOATS)
-        return None if found is None else list(found.floats)
+        return None if found is None else list(_short(found.floats, f"attribute {name}", most))
 
     def text(self, name: str, default: str | None = None) -> str:
+        """A text attribute, which names one of a few choices: in a form that can be shown."""
         found = self._attribute(name, AttributeProto.STRING)
-        return found.s.decode("utf-8", "replace") if found is not None else self._default(name, default)
+        if found is None:
+            return self._default(name, default)
+        return printable(found.s[:MAX_LIST].decode("utf-8", "replace"), NAME_COLUMNS)
 
     def tensor(self, name: str) -> NDArray[Any] | None:
         found = self._attribute(name, AttributeProto.TENSOR)
@@ -158,6 +171,13 @@ class Call:
     def axis(self, rank: int, default: int | None = None, name: str = "axis") -> int:
         """An axis attribute, counted from the front."""
         return normal_axis(self.integer(name, default), rank)
+
+
+def _short(values: Sized, what: str, most: int = MAX_LIST) -> Any:
+    """A list that is not longer than any operator needs: lists are converted, quoted and searched."""
+    if len(values) > most:
+        raise bad_model("MM103", f"{what} is a list of {len(values)} numbers; {most} are allowed")
+    return values
 
 
 def normal_axis(axis: int, rank: int) -> int:

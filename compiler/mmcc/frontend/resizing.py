@@ -52,7 +52,7 @@ def convert_resize(call: Call) -> Value:
     x = call.input(0)
     if call.version < 11:
         rule = Rule(call.text("mode"), "asymmetric", "simple")
-        axes = _axes_by_scales(x, _numbers(call, 1, "the scales"), range(x.rank))
+        axes = _axes_by_scales(x, call.floats_at(1, "the scales"), range(x.rank))
         return _resized(call.build, x, axes, rule)
     rule = Rule(
         call.text("mode"),
@@ -63,7 +63,7 @@ def convert_resize(call: Call) -> Value:
     )
     given = call.integers("axes")
     which = normal_axes(given, x.rank) if given is not None else list(range(x.rank))
-    scales = _numbers(call, 2, "the scales")
+    scales = call.floats_at(2, "the scales")
     sizes = call.ints_at(3, "the sizes")
     axes = _axes_by_sizes(call, x, sizes, which) if sizes else _axes_by_scales(x, scales, which)
     if call.integer("antialias", 0) and any(axis.scale < 1 for axis in axes):
@@ -75,16 +75,9 @@ def convert_resize(call: Call) -> Value:
 def convert_upsample(call: Call) -> Value:
     """The older Resize."""
     x = call.input(0)
-    scales = (call.numbers("scales") or []) if call.version < 9 else _numbers(call, 1, "the scales")
+    scales = (call.numbers("scales") or []) if call.version < 9 else call.floats_at(1, "the scales")
     axes = _axes_by_scales(x, scales, range(x.rank))
     return _resized(call.build, x, axes, Rule(call.text("mode"), "asymmetric", "simple"))
-
-
-def _numbers(call: Call, index: int, what: str) -> list[float]:
-    array = call.constant(index, what)
-    if array is not None and array.size and (array.dtype != np.float32 or array.ndim != 1):
-        raise bad_model("MM104", f"{what} (operand {index}) is no list of numbers")
-    return [] if array is None else [float(v) for v in array.reshape(-1)]
 
 
 def _axes_by_scales(x: Value, scales: list[float], which: list[int] | range) -> list[Axis]:

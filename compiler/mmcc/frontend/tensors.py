@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from mmcc.errors import printable
-from mmcc.frontend.builder import MAX_ELEMENTS
+from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.ir.graph import DType
 
@@ -62,7 +62,7 @@ def dtype_of(data_type: int, what: str) -> DType:
     """The element type of an activation; an error if mmcc has none for it."""
     if data_type in DTYPES:
         return DTYPES[data_type]
-    hint = "converting the model to float32 (onnxconverter-common can)" if data_type in WIDENED else ""
+    hint = "exporting the network in float32 (PyTorch: model.float() first)" if data_type in WIDENED else ""
     raise unsupported(f"{what} is of type {type_name(data_type)}", hint, "MM203")
 
 
@@ -71,6 +71,8 @@ def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:
     name = f'constant "{printable(proto.name)}"'
     if proto.data_type not in STORED:
         raise unsupported(f"{name} is of type {type_name(proto.data_type)}", code="MM203")
+    if len(proto.dims) > MAX_RANK:
+        raise bad_model("MM105", f"{name} has {len(proto.dims)} axes; up to {MAX_RANK} are allowed")
     shape = tuple(proto.dims)
     count = prod(shape)
     if any(extent < 0 for extent in shape) or count > MAX_ELEMENTS:

@@ -32,13 +32,17 @@ class Draft:
         self._nodes: list[Node] = []
         self._positions: dict[str, int] = {}
         self._renamed: dict[str, str] = {}
+        self._counts: dict[str, int] = {}  # for each wanted name, the numbers that were tried
         self._equal: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def now(self, name: str) -> str:
         """What stands for tensor `name` of the old graph in the new one."""
-        while name in self._renamed:
-            name = self._renamed[name]
-        return name
+        last = name
+        while last in self._renamed:
+            last = self._renamed[last]
+        while name != last:  # long chains are walked once
+            self._renamed[name], name = last, self._renamed[name]
+        return last
 
     def constant(self, data: NDArray[Any], hint: str) -> str:
         """A constant with this data, shared if the same (small) one was made before."""
@@ -132,10 +136,11 @@ class Draft:
         return port
 
     def _fresh(self, hint: str) -> str:
-        name, count = hint, 1
+        name, count = hint, self._counts.get(hint, 1)
         while name in self.tensors:
             count += 1
             name = f"{hint}_{count}"
+        self._counts[hint] = count
         return name
 
 

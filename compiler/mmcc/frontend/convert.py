@@ -1,0 +1,78 @@
+"""What is known while a model is imported, and one step of it: a node is converted, or there is an error."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from onnx import NodeProto
+
+from mmcc.errors import CompileError, Where, printable
+from mmcc.frontend.builder import MAX_RANK, Builder
+from mmcc.frontend.load import Source, located
+from mmcc.frontend.problems import Problems, bad_model, unsupported
+from mmcc.frontend.registry import Entry, domain_of, make_call
+from mmcc.frontend.value import Value
+from mmcc.ops import ShapeError
+
+
+@dataclass(slots=True)
+class Import:
+    """What is known so far: the value of each ONNX name, and what is wrong."""
+
+    source: Source
+    build: Builder
+    problems: Problems
+    values: dict[str, Value] = field(default_factory=dict[str, Value])
+    opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
+    wanted: frozenset[str] = frozenset()  # values that something reads
+    probed: int = 0  # nodes that were tried out with made-up operands
+
+
+def attempt(state: Import, where: Where, node: NodeProto, entry: Entry) -> CompileError | None:
+    """Convert a node whose operands are all known; what is wrong with it, if anything is."""
+    state.build.where = (where,)
+    state.build.hint = next(filter(None, node.output), node.op_type)
+    inputs = tuple(state.values[name] if name else None for name in node.input)
+    try:
+        results = converted(state, node, entry, inputs)
+    except CompileError as error:
+        return located(error, where)
+    for name, value in zip(node.output, results, strict=False):
+        if name and name not in state.values:  # of two definitions the first counts
+            state.values[name] = value
+            state.build.titles.setdefault(value.tensor, name)
+    return None
+
+
+def converted(
+    state: Import, node: NodeProto, entry: Entry, inputs: tuple[Value | None, ...]
+) -> tuple[Value, ...]:
+    """The outputs of a node, for these operands; CompileError for whatever is wrong with it."""
+    try:
+        version = checked_version(state, node, entry)
+        call = make_call(state.build, node, version, inputs, state.source.folder, state.wanted)
+        made = entry.convert(call)
+    except ShapeError as error:
+        raise bad_model("MM104", str(error)) from None
+    except (ValueError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
+        # a hostile number that no check foresaw; still the model's fault, and never a traceback
+        raise bad_model("MM103", f"the node makes no sense: {printable(str(error))}") from error
+    results = made if isinstance(made, tuple) else (made,)
+    if any(value.rank > MAX_RANK for value in results):
+        raise bad_model("MM105", f"a tensor has more than {MAX_RANK} axes")
+    return results
+
+
+def checked_version(state: Import, node: NodeProto, entry: Entry) -> int:
+    """The version of the node's operator set; an error where it is older than what is supported."""
+    version = state.source.opsets.get(domain_of(node), 1)
+    if version < entry.row.since:
+        since = entry.row.since
+        raise unsupported(
+            f"{node.op_type} of operator set {version}; {since} and newer are supported",
+            f"onnx.version_converter.convert_version(model, {max(since, OLDEST_EXPORT)})",
+        )
+    return version
+
+
+OLDEST_EXPORT = 13  # to convert to: old enough for any runtime, new enough for every operator here

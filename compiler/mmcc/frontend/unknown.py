@@ -1,0 +1,138 @@
+"""A model with something wrong in it: what can still be known of the nodes behind, to tell all at once.
+
+What a value is comes from ONNX's own shape inference, or from what the file states of it. Where neither says
+anything, the nodes that read it are tried out with operands of several shapes: an error that is the same for
+all that fit does not depend on the shape. No graph is made of any of this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import NodeProto, TypeProto, numpy_helper
+
+from mmcc.errors import CompileError, Exit, Where
+from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK
+from mmcc.frontend.convert import Import, checked_version, converted
+from mmcc.frontend.load import located
+from mmcc.frontend.registry import Entry, domain_of, make_call
+from mmcc.frontend.tensors import DTYPES, WIDENED
+from mmcc.frontend.value import whole
+from mmcc.ir.graph import DType, Shape
+
+MAX_PROBED = 200  # nodes; what is wrong with so many is told by the first ones
+MAX_DATA = 4096  # elements of a constant that shape inference is shown
+CHANNELS = (8, 12)  # of made-up operands, beside those that the node's constants suggest
+NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
+
+
+def assume_outputs(state: Import, node: NodeProto) -> None:
+    """Find out shapes and types of what a node makes that was not converted."""
+    names = [name for name in node.output if name and name not in state.values]
+    if node.input and all(_is_constant(state, name) for name in node.input if name):
+        state.opaque.update(names)  # would be constants: a tensor is no stand-in
+        return
+    inferred = _inferred(state, node)
+    for name in names:
+        stated = state.source.stated.get(name)
+        found = inferred.get(name) or (_static(stated.type) if stated is not None else None)
+        if found is not None:
+            tensor = state.build.tensor(*found, name)
+            state.build.titles[tensor.name] = name
+            state.values[name] = whole(tensor, range(len(found[0])))
+
+
+def _is_constant(state: Import, name: str) -> bool:
+    value = state.values.get(name)
+    return state.build.is_constant(value.tensor) if value is not None else name in state.opaque
+
+
+def _inferred(state: Import, node: NodeProto) -> dict[str, tuple[Shape, DType]]:
+    """What ONNX's shape inference says of a node's outputs."""
+    if any(name and name not in state.values for name in node.input):
+        return {}
+    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
+        return {}
+    kinds: dict[str, TypeProto] = {}
+    data: dict[str, onnx.TensorProto] = {}
+    for name in filter(None, node.input):
+        value = state.values[name]
+        kinds[name] = onnx.helper.make_tensor_type_proto(NUMBERS[value.dtype], value.shape)
+        if state.build.is_constant(value.tensor) and value.size <= MAX_DATA:
+            array: NDArray[np.generic] = state.build.array(value)
+            data[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
+    domain = domain_of(node)
+    opsets = [onnx.helper.make_opsetid(d, v) for d, v in state.source.opsets.items()]
+    try:
+        schema = onnx.defs.get_schema(node.op_type, state.source.opsets.get(domain, 1), domain)
+        made = onnx.shape_inference.infer_node_outputs(schema, node, kinds, data, opset_imports=opsets)
+    except Exception:  # whatever C++ throws at a node that makes no sense
+        return {}
+    found = {name: _static(kind) for name, kind in made.items()}
+    return {name: kind for name, kind in found.items() if kind is not None}
+
+
+def _static(kind: TypeProto) -> tuple[Shape, DType] | None:
+    """Shape and type, if all extents are numbers and mmcc has such tensors."""
+    tensor = kind.tensor_type
+    number = onnx.TensorProto.FLOAT if tensor.elem_type in WIDENED else tensor.elem_type
+    if not tensor.HasField("shape") or number not in DTYPES or len(tensor.shape.dim) > MAX_RANK:
+        return None
+    shape = tuple(dim.dim_value for dim in tensor.shape.dim)  # 0 where it is no number
+    return (shape, DTYPES[number]) if min(shape, default=1) > 0 and prod(shape) <= MAX_ELEMENTS else None
+
+
+def look_at(state: Import, where: Where, node: NodeProto, entry: Entry) -> None:
+    """Say what is wrong with a node, whatever its unknown operands may be."""
+    try:
+        version = checked_version(state, node, entry)
+        nothing = (None,) * len(node.input)
+        make_call(state.build, node, version, nothing, state.source.folder, state.wanted)
+    except CompileError as error:
+        state.problems.add(located(error, where))
+        return
+    if state.opaque.isdisjoint(node.input) and state.probed < MAX_PROBED:
+        state.probed += 1
+        error = _common_error(state, node, entry)
+        if error is not None:
+            state.problems.add(located(error, where))
+
+
+def _common_error(state: Import, node: NodeProto, entry: Entry) -> CompileError | None:
+    """What is not supported for every operand that fits; None if one would do, or if reasons differ."""
+    budget, common = state.build.budget, None
+    for shape in _made_up(state, node):
+        tensor = state.build.tensor(shape, DType.F32, "")
+        inputs = tuple(
+            None if not name else state.values.get(name) or whole(tensor, range(len(shape)))
+            for name in node.input
+        )
+        try:
+            converted(state, node, entry, inputs)
+        except CompileError as error:
+            if error.exit is not Exit.UNSUPPORTED:
+                continue  # no operand that this node could have
+            if common is not None and error.message != common.message:
+                return None
+            common = error
+        else:
+            return None
+        finally:
+            state.build.budget = budget
+    return common
+
+
+def _made_up(state: Import, node: NodeProto) -> Iterator[Shape]:
+    """Shapes that an operand of a node may well have."""
+    channels: list[int] = [*CHANNELS]
+    values = [state.values[name] for name in node.input if name in state.values]
+    for value in values:
+        channels += [extent for extent in value.shape[:2] if 0 < extent < 4096]
+    group = next((a.i for a in node.attribute if a.name == "group" and 0 < a.i < 4096), 1)
+    for count in list(dict.fromkeys(channels))[:6]:
+        yield from ((1, count * group, 16, 18), (1, count * group, 18), (1, count * group))
+    yield from (value.shape for value in values if not state.build.is_constant(value.tensor))
