@@ -13,6 +13,7 @@ import click
 
 from mmcc import __version__
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, CompileError, Exit, printable
+from mmcc.piped import as_file
 from mmcc.sizes import parse_size, readable
 
 if TYPE_CHECKING:
@@ -65,6 +66,9 @@ class _Commands(click.Group):
         except OSError as error:  # a path of the user's, a full disk; what the model holds raises none
             what = f"{error.filename}: " if error.filename else ""
             self._fail(ctx, CompileError("MM006", f"{what}{error.strerror or error}", exit=Exit.USAGE))
+        except MemoryError:
+            what = "this machine has not enough memory for the model"
+            self._fail(ctx, CompileError("MM901", what, exit=Exit.BAD_MODEL))
         except RecursionError:
             self._fail(ctx, CompileError("MM900", "the model nests too deeply", exit=Exit.BAD_MODEL))
         except Exception as error:
@@ -227,9 +231,10 @@ def compile_command(
         **limits,
     )
     progress = _Progress(quiet, verbose)
-    folder = output or Path(f"{model.stem}_c")
     try:
-        result = compile_model(model, folder, options, progress)
+        with as_file(model) as path:
+            folder = output or Path(f"{model.stem if path is model else path.stem}_c")
+            result = compile_model(path, folder, options, progress)
     finally:
         progress.done()
     note = load_target(given["target"]).note
@@ -292,7 +297,8 @@ def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbos
     """Say whether MODEL can be compiled: operators, shapes, quantization. Plans nothing."""
     from mmcc.checking import check_model
 
-    found = check_model(model, _dims(dims), _Progress(quiet, verbose))
+    with as_file(model) as path:
+        found = check_model(path, _dims(dims), _Progress(quiet, verbose))
     if as_json:
         click.echo(json.dumps(found, indent=1))
     elif not quiet:
@@ -327,7 +333,8 @@ def analyze(
 
     progress = _Progress(quiet, verbose)
     try:
-        found = run(model, target, _dims(dims), progress)
+        with as_file(model) as path:
+            found = run(path, target, _dims(dims), progress)
     finally:
         progress.done()
     if svg:

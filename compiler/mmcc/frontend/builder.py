@@ -28,6 +28,7 @@ from mmcc.ops.resize import ResizeLinear
 
 MAX_ELEMENTS = 2**31 - 1  # sizes and indices in the generated C are 32 bits wide
 MAX_RANK = 16
+MAX_EMITTED = 2**14  # nodes: passes and planner take a millisecond for each
 MAX_WALKED = 6  # axes that a copy of single elements can walk
 MULTIPLIES_PER_BYTE = 512  # time is limited by the same budget
 
@@ -107,6 +108,8 @@ class Builder:
         if made is None and all(map(self.is_constant, inputs)) and not isinstance(op, DequantizeConstant):
             made = self._fold(op, inputs, result, hint)
         if made is None:
+            if len(self.nodes) >= MAX_EMITTED:
+                raise bad_model("MM105", f"the model needs more than {MAX_EMITTED} nodes that compute")
             made = self.tensor(*result, hint)
             node = Node(op, inputs, made.name, self.where)
             self.nodes.append(node)

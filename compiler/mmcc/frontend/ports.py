@@ -102,7 +102,7 @@ def images(source: Source) -> frozenset[str]:
             steps, wants = min(known, key=lambda found: found[0])
             mine = dict.fromkeys(node.input, (steps + 1, wants))
         else:
-            mine = {name: (0, False) for name in node.input}
+            mine = dict.fromkeys(node.input, (0, False))
             if layout is Layout.CHANNELS_FIRST and node.input:
                 last = any(a.name == "channels_last" and a.i for a in node.attribute)
                 mine[node.input[0]] = (0, not last)

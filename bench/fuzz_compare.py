@@ -1,0 +1,112 @@
+"""What ONNX Runtime makes of a model that mmcc accepts, beside what mmcc does: gross differences only.
+
+Mutants have weights of any size, so that a difference in rounding grows: these comparisons find wrong shapes,
+attributes that are not read, and wild values. Exactness is held by `mmcc verify` and the tests of operators.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from mmcc.frontend import import_model
+from mmcc.interpret import evaluate
+from mmcc.ir.graph import Graph
+from mmcc.package import load_package
+from mmcc.pipeline import CompileOptions, compile_model, host_model
+from mmcc.report import count_macs
+from mmcc.samples import from_c, to_c
+from numpy.typing import NDArray
+
+MACS, BYTES = 3_000_000, 2**22  # of models that are computed at all
+TOLERANCE = 2e-3  # of the largest output, for floats
+STEPS_SHARE = 0.05  # of a quantized model's outputs may be far off: roundings add up
+
+Array = NDArray[Any]
+Oracle = tuple[dict[str, Array], list[tuple[str, Array]]]
+
+
+def is_small(graph: Graph) -> bool:
+    """True of what the references compute in moments."""
+    return count_macs(graph) <= MACS and sum(t.bytes for t in graph.tensors.values()) <= BYTES
+
+
+def _data(graph: Graph, seed: int = 5) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    made: dict[str, Array] = {}
+    for port in graph.inputs:
+        kind = port.onnx_dtype.numpy
+        if kind.kind == "f":
+            made[port.onnx_name] = rng.standard_normal(port.onnx_shape).astype(kind)
+        else:
+            made[port.onnx_name] = rng.integers(0, 2 if kind.kind == "b" else 8, port.onnx_shape).astype(kind)
+    return made
+
+
+def oracle(path: Path) -> Oracle | None:
+    """Inputs, and ONNX Runtime's outputs for them; None if it refuses the model."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    given = _data(import_model(path))
+    try:
+        session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        fed = {info.name: given[info.name] for info in session.get_inputs()}
+        outputs = session.run(None, fed)
+        names = [info.name for info in session.get_outputs()]
+    except Exception:  # whatever it says of a model that mmcc accepts
+        return None
+    return given, [(name, np.asarray(value)) for name, value in zip(names, outputs, strict=True)]
+
+
+def fault_of(path: Path, graph: Graph, wanted: Oracle, *, compiled: bool) -> str:
+    """What differs, or ""."""
+    given, outputs = wanted
+    imported = import_model(path)
+    quantized = any("Quantize" in type(node.op).__name__ for node in imported.nodes)
+    with np.errstate(all="ignore"):
+        ours = evaluate(imported, given)
+    for name, want in outputs:
+        fault = _difference(ours[name], want, quantized)
+        if fault:
+            return f'output "{name[:40]}" differs from ONNX Runtime: {fault}'
+    return _fault_of_c(path, graph, given, ours, quantized) if compiled else ""
+
+
+def _fault_of_c(
+    path: Path, graph: Graph, given: dict[str, Array], ours: dict[str, Array], quantized: bool
+) -> str:
+    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
+        out = Path(folder) / "package"
+        compile_model(path, out, CompileOptions(name="mutant"))
+        package = load_package(out)
+        sample = [given[port.onnx_name] for port in package.inputs]
+        arrays = host_model(out, package).run(to_c(package.inputs, package.tensors, sample))
+        made = from_c(package.outputs, package.tensors, arrays)
+        for port, got in zip(package.outputs, made, strict=True):
+            fault = _difference(got, ours[port.onnx_name], quantized)
+            if fault:
+                return f'the C\'s output "{port.onnx_name[:40]}" differs: {fault}'
+    return ""
+
+
+def _difference(got: Array, want: Array, quantized: bool) -> str:
+    if got.shape != want.shape or got.dtype != want.dtype:
+        return f"{got.dtype} {list(got.shape)}, not {want.dtype} {list(want.shape)}"
+    if want.size == 0:
+        return ""
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    both = np.isfinite(a) & np.isfinite(b)
+    scale = max(float(np.abs(b[both]).max(initial=0)), 1e-6)
+    limit = (0.1 if quantized else TOLERANCE) * scale
+    far = np.abs(a[both] - b[both]) > limit
+    wild = (np.isfinite(a) != np.isfinite(b)) & (scale < 1e30)
+    bad = int(far.sum() + wild.sum())
+    if bad <= (STEPS_SHARE * want.size if quantized else 0):
+        return ""
+    most = float(np.abs(a[both] - b[both]).max(initial=0))
+    return f"{bad} of {want.size} outputs, by up to {most:.4g} of {scale:.4g}"
