@@ -122,7 +122,7 @@ def test_types_of_all_inputs_and_constants(tmp_path):
     model = model_of(nodes, inputs, ["y", "b"], {"w": np.zeros((1, 8, 4), np.float32), **HALF}, opset=18)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
     model.graph.input[1].type.tensor_type.elem_type = TensorProto.COMPLEX64
-    error = problems(model, tmp_path, "FLOAT16", "COMPLEX64", "LSTM (domain ai.onnx)", "antialias")
+    error = problems(model, tmp_path, "FLOAT16", "COMPLEX64", "LSTM (domain ai.onnx)", "Resize: scales")
     assert error.exit in (Exit.UNSUPPORTED, Exit.BAD_MODEL)
 
 

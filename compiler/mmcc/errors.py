@@ -11,7 +11,8 @@ from typing import Any
 NAME_COLUMNS = 60  # of a name from a model, in a table
 LONGEST_WARNING = 500
 # bytes of what an error says: a file may hold names, lists and numbers of any length
-LONGEST_MESSAGE, LONGEST_HINT, LONGEST_ERROR = 2200, 1000, 3600
+LONGEST_MESSAGE, LONGEST_HINT, LONGEST_ERROR = 1800, 750, 3600
+MOST_LINES = 30  # of a message or a hint
 LONGEST_NAME = 500  # characters of a name from the model, where programs read it
 
 
@@ -84,10 +85,11 @@ def _places(at: tuple[Where, ...], room: int) -> str:
 
 
 def bounded(text: str, size: int) -> str:
-    """Text of at most `size` bytes in UTF-8; all but line ends that cannot be printed is escaped."""
-    safe = _escaped(text[:size], keep="\n")
+    """Text of at most `size` bytes in UTF-8, and of so many lines; what cannot be printed is escaped."""
+    lines = text[:size].split("\n", MOST_LINES)
+    safe = _escaped("\n".join(lines[:MOST_LINES]), keep="\n")
     data = safe.encode()
-    if len(data) <= size and len(text) <= size:
+    if len(data) <= size and len(text) <= size and len(lines) <= MOST_LINES:
         return safe
     return data[: size - 3].decode(errors="ignore") + "..."
 

@@ -6,7 +6,7 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -17,7 +17,7 @@ STDIN = Path("-")
 
 
 @contextmanager
-def as_file(model: Path) -> Iterator[Path]:
+def as_file(model: Path) -> Generator[Path]:
     """`model` as a file that can be read more than once; "-" is the standard input.
 
     CompileError MM101 if the standard input is a terminal, MM106 if what came keeps its weights in other
