@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from textwrap import wrap
@@ -50,6 +52,8 @@ class _Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _end)
         try:
             return super().invoke(ctx)
         except CompileError as error:
@@ -83,6 +87,11 @@ class _Commands(click.Group):
         if ctx.meta[_JSON]:
             click.echo(json.dumps(error.to_json(), indent=1))
         ctx.exit(int(error.exit))
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Leave as an error does: what was begun is taken away."""
+    raise SystemExit(128 + number)
 
 
 def _wrapped(text: str) -> str:

@@ -17,7 +17,7 @@ from mmcc.ir.graph import Graph, Node, Port, Tensor, geometry
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.reduce import MeanInt8
 from mmcc.oracle import Oracle
-from mmcc.package import FOLDER, WEIGHTS_LINKED, Package
+from mmcc.package import FOLDER, WEIGHTS_LINKED, Package, bench_files
 from mmcc.pipeline import (
     CompileOptions,
     Progress,
@@ -95,7 +95,7 @@ def run_host(
 
 def sanitized_program(folder: Path, package: Package) -> Path:
     """The package and the test bench as a program of this machine, with sanitizers."""
-    adapter = folder / FOLDER / "adapter_sanitized.c"
+    adapter = bench_files(folder) / "adapter_sanitized.c"
     adapter.write_text(host_adapter(folder, package))
     flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
     host = load_target("host")
@@ -109,10 +109,11 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
 
     With hooks, which cost stack and code of their own, it is not held to the limit.
     """
-    adapter = folder / FOLDER / "adapter_firmware.c"
+    bench = bench_files(folder)
+    linked = [bench / WEIGHTS_LINKED] if package.staged else []
     return build_firmware(
         load_target(package.target),
-        [*package_sources(folder), adapter, *([folder / FOLDER / WEIGHTS_LINKED] if package.staged else [])],
+        [*package_sources(folder), bench / "adapter_firmware.c", *linked],
         [folder],
         folder / FOLDER / ("firmware_hooks" if hooks else "firmware"),
         ram_limit=None if hooks else package.ram or None,

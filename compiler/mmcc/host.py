@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.resources import data_dir
 from mmcc.target import load_target
+from mmcc.toolchain.build import raise_if_disk_full
 
 CDEF = """
 extern uint32_t mmcc_adapter_inputs, mmcc_adapter_outputs;
@@ -31,27 +33,50 @@ void mmcc_adapter_set_hook(void (*function)(uint32_t node, uint32_t after));
 
 
 def build_shared(package: Path, adapter: str, name: str, work: Path, *, hooks: bool = False) -> Path:
-    """Build `package` and its adapter (C text) into one shared library under `work`; return its path."""
+    """Build `package` and its adapter (C text) into one shared library in `work`, unless it is there already.
+
+    The build itself is in a temporary folder. CompileError if a tool is missing or the C does not build.
+    """
     for tool in ("cmake", "cc"):
         if shutil.which(tool) is None:
             debian = "cmake" if tool == "cmake" else "gcc"
             message = f"{tool} is not installed; the check on this machine needs it"
             raise CompileError("MM801", message, exit=Exit.TOOL_MISSING, hint=f"apt-get install {debian}")
-    work.mkdir(parents=True, exist_ok=True)
-    (work / f"{name}_adapter.c").write_text(adapter)
     flags = [flag for flag in load_target("host").flags if flag.startswith("-m")]
-    ninja = ["-G", "Ninja"] if shutil.which("ninja") else []
-    definitions = {
-        "CMAKE_BUILD_TYPE": "None",
-        "MMCC_PACKAGES": str(package.resolve()),
-        "MMCC_SHARED": "ON",
-        "MMCC_HOOKS": "ON" if hooks else "OFF",
-        "MMCC_FLAGS": " ".join(flags),
-    }
-    options = [f"-D{key}={value}" for key, value in definitions.items()]
-    _cmake(["-S", str(data_dir("runtime_c").parent), "-B", str(work), *ninja, *options])
-    _cmake(["--build", str(work), "--parallel", str(os.cpu_count() or 1)])
-    return work / f"lib{name}.so"
+    library, known = work / f"lib{name}.so", work / "built-from"
+    key = _build_key(package, adapter, [*flags, f"hooks {hooks}"])
+    if library.is_file() and known.is_file() and known.read_text() == key:
+        return library
+    work.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+        build = Path(scratch) / "build"
+        build.mkdir()
+        (build / f"{name}_adapter.c").write_text(adapter)
+        (Path(scratch) / name).symlink_to(package.resolve())  # whatever signs the path to the package has
+        ninja = ["-G", "Ninja"] if shutil.which("ninja") else []
+        definitions = {
+            "CMAKE_BUILD_TYPE": "None",
+            "MMCC_PACKAGES": str(Path(scratch) / name),
+            "MMCC_SHARED": "ON",
+            "MMCC_HOOKS": "ON" if hooks else "OFF",
+            "MMCC_FLAGS": " ".join(flags),
+        }
+        options = [f"-D{key}={value}" for key, value in definitions.items()]
+        _cmake(["-S", str(data_dir("runtime_c").parent), "-B", str(build), *ninja, *options])
+        _cmake(["--build", str(build), "--parallel", str(os.cpu_count() or 1)])
+        known.unlink(missing_ok=True)
+        shutil.copy(build / library.name, library)
+    known.write_text(key)
+    return library
+
+
+def _build_key(package: Path, adapter: str, flags: Sequence[str]) -> str:
+    """Differs where the library would."""
+    digest = hashlib.sha256("\0".join([adapter, *flags]).encode("utf-8", "surrogateescape"))
+    for path in sorted(p for p in package.iterdir() if p.suffix in (".c", ".h", ".S", ".bin", ".txt")):
+        digest.update(f"\0{path.name}\0".encode("utf-8", "surrogateescape"))
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def _cmake(arguments: Sequence[str]) -> None:
@@ -59,6 +84,7 @@ def _cmake(arguments: Sequence[str]) -> None:
         ["cmake", *arguments], capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode:
+        raise_if_disk_full(done.stdout + done.stderr)
         output = (done.stdout + done.stderr).splitlines()
         lines = [line for line in output if "error" in line.lower()] or output[-8:]
         shown = "\n    ".join(printable(line, 300) for line in lines[:8])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,8 @@ from mmcc.ir.program import View
 
 SCHEMA = 1
 FOLDER = ".mmcc"
+# what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
+BENCH = "bench.zip"
 WEIGHTS_LINKED = "weights.S"  # in it: links staged weights into firmware for an emulated board
 
 
@@ -101,6 +105,33 @@ def _package_in(raw: dict[str, Any]) -> Package:
     return Package(**raw, files=files, tensors=tensors, views=views, inputs=inputs, outputs=outputs)
 
 
+def save_bench(folder: Path, sources: Path) -> None:
+    """Keep the files below `sources` for the test bench of the package in `folder`."""
+    with zipfile.ZipFile(folder / FOLDER / BENCH, "w") as archive:
+        for path in sorted(p for p in sources.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(str(path.relative_to(sources)))  # without a date
+            archive.writestr(entry, path.read_bytes())
+
+
+_unpacked: dict[tuple[Path, int], tempfile.TemporaryDirectory[str]] = {}
+
+
+def bench_files(folder: Path) -> Path:
+    """A folder with what `save_bench` kept, while this process runs; CompileError if it is damaged."""
+    path = (folder / FOLDER / BENCH).resolve()
+    try:
+        key = path, path.stat().st_mtime_ns
+        if key not in _unpacked:
+            scratch = tempfile.TemporaryDirectory(prefix="mmcc-")
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(scratch.name)
+            _unpacked[key] = scratch
+    except (FileNotFoundError, zipfile.BadZipFile) as error:
+        message = f"{path} is damaged or was written by another version of mmcc"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again") from error
+    return Path(_unpacked[key].name)
+
+
 def generated_files(folder: Path) -> frozenset[str] | None:
     """Names of the files that mmcc wrote into `folder`; None if its record does not say."""
     try:
@@ -110,8 +141,8 @@ def generated_files(folder: Path) -> frozenset[str] | None:
 
 
 def is_package(folder: Path) -> bool:
-    """True if mmcc wrote this folder, so that it may be replaced."""
-    return (folder / FOLDER / "package.json").is_file()
+    """True if mmcc wrote this folder and it says which files are its own, so that they may be replaced."""
+    return generated_files(folder) is not None
 
 
 def _quant_out(quant: Quant | None) -> list[float] | None:

@@ -32,7 +32,15 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import Program
 from mmcc.output_folder import check_output, replace_folder, scratch_beside
-from mmcc.package import FOLDER, WEIGHTS_LINKED, Package, load_package
+from mmcc.package import (
+    FOLDER,
+    WEIGHTS_LINKED,
+    Package,
+    bench_files,
+    generated_files,
+    load_package,
+    save_bench,
+)
 from mmcc.passes import optimize
 from mmcc.passes.check import check_final
 from mmcc.passes.stream_ports import stream_ports
@@ -139,14 +147,14 @@ def host_model(folder: Path, package: Package, *, hooks: bool = False) -> HostMo
 
 def host_adapter(folder: Path, package: Package) -> str:
     """C text of the test bench's side of a package; staged weights are read from the package's file."""
-    text = (folder / FOLDER / "adapter_host.c").read_text()
+    text = (bench_files(folder) / "adapter_host.c").read_text()
     path = json.dumps(str((folder / f"{package.name}_weights.bin").resolve()), ensure_ascii=False)
     return f"#define MMCC_WEIGHTS_FILE {path}\n{text}" if package.staged else text
 
 
 def host_sources(folder: Path) -> Path:
     """Where the package's C for this machine is: the same plan, with this machine's kernels."""
-    twin = folder / FOLDER / HOST_TWIN
+    twin = bench_files(folder) / HOST_TWIN
     return twin if twin.is_dir() else folder
 
 
@@ -367,8 +375,10 @@ def _context_bytes(generated: Generated, target: Target) -> int:
 
 
 def package_sources(folder: Path) -> list[Path]:
-    """The files of a package to compile; the self-test is not one of them."""
+    """The files of a package to compile: not the self-test, and none that somebody else put there."""
+    ours = generated_files(folder)
     sources = [path for path in sorted(folder.iterdir()) if path.suffix in (".c", ".S")]
+    sources = [path for path in sources if ours is None or path.name in ours]
     return [path for path in sources if not path.name.endswith("_selftest.c")]
 
 
@@ -440,12 +450,15 @@ def _record(job: _Job, built: _Built) -> None:
     )
     package.save(made)
     host = load_target("host")
-    twin = _write_twin(job, built.plan, host) if job.target.kernels != host.kernels else generated
+    bench = made.with_name("bench")
+    bench.mkdir()
+    twin = _write_twin(job, built.plan, host, bench) if job.target.kernels != host.kernels else generated
     for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, generated.values)):
         text = render("adapter.c.j2", on_heap=on_heap, **values)
-        (made / FOLDER / f"adapter_{kind}.c").write_text(text)
+        (bench / f"adapter_{kind}.c").write_text(text)
     if program.staged:  # as flash of the emulated board
-        (made / FOLDER / WEIGHTS_LINKED).write_text(render("weights.S.j2", **generated.values))
+        (bench / WEIGHTS_LINKED).write_text(render("weights.S.j2", **generated.values))
+    save_bench(made, bench)
 
 
 def _lasting(target: str) -> str:
@@ -453,12 +466,12 @@ def _lasting(target: str) -> str:
     return target if target in list_targets() else str(Path(target).resolve())
 
 
-def _write_twin(job: _Job, plan: Plan, host: Target) -> Generated:
+def _write_twin(job: _Job, plan: Plan, host: Target, bench: Path) -> Generated:
     """The same plan in C that this machine can run: kernels for a board may be in its own instructions.
 
     Its constants are packed in another way, and may not fit the places they are staged to: they are not.
     """
-    folder = job.made / FOLDER / HOST_TWIN
+    folder = bench / HOST_TWIN
     folder.mkdir(exist_ok=True)
     build = package_build(host, measured=False)
     options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN, build=build)

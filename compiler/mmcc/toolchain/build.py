@@ -178,6 +178,7 @@ def _run(command: Sequence[str | Path], target: Target, what: str) -> str:
     if done.returncode == 0:
         return done.stdout
     output = done.stdout + done.stderr
+    raise_if_disk_full(output)
     _raise_if_library_missing(output, target)
     overflow = re.search(r"region `(\w+)' overflowed by (\d+) bytes", output)
     if overflow:
@@ -190,6 +191,19 @@ def _run(command: Sequence[str | Path], target: Target, what: str) -> str:
         exit=Exit.INTERNAL,
         hint="report this with the model and the options" if "compile" in what else "",
     )
+
+
+def raise_if_disk_full(output: str) -> None:
+    """Tools that could not write say so: the disk is the user's, and no fault of what was compiled."""
+    said = re.search(r"No space left on device|Disk quota exceeded|annot create temporary file", output)
+    if said:
+        where = os.environ.get("TMPDIR") or "/tmp"
+        raise CompileError(
+            "MM006",
+            f'a compiler could not write in {printable(where, 100)} or where the package goes: "{said[0]}"',
+            exit=Exit.USAGE,
+            hint="make room there, or set TMPDIR to a folder with room",
+        )
 
 
 def _raise_if_library_missing(output: str, target: Target) -> None:
