@@ -58,7 +58,9 @@ def replace_folder(made: Path, out: Path) -> None:
     so that nothing is compiled again for it. CompileError if somebody else's file has the name of a new one.
     """
     place = _place(out)
-    written = generated_files(place) or frozenset()
+    written = generated_files(place)
+    if written is None:  # it does not say what was its own: what is to be written is
+        written = frozenset(path.name for path in made.iterdir())
     others = [p for p in place.iterdir() if p.name not in written | {FOLDER}] if place.is_dir() else []
     if taken := [path.name for path in others if (made / path.name).exists()]:
         what = f"{out / taken[0]} is not a file that mmcc wrote, and one of this name is to be written"

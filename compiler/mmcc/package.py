@@ -141,8 +141,8 @@ def generated_files(folder: Path) -> frozenset[str] | None:
 
 
 def is_package(folder: Path) -> bool:
-    """True if mmcc wrote this folder and it says which files are its own, so that they may be replaced."""
-    return generated_files(folder) is not None
+    """True if mmcc wrote this folder, so that it may be replaced."""
+    return (folder / FOLDER / "package.json").is_file()
 
 
 def _quant_out(quant: Quant | None) -> list[float] | None:
