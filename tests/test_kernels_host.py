@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +24,13 @@ from op_cases_int8 import FAMILIES, conv, dense
 from test_kernels_float import convolutions as float_convolutions
 from test_kernels_int8 import convolutions
 
-PROCESSORS = {"own": "-march=native", "avx2": "-march=x86-64-v3", "any": ""}
+PROCESSORS = {
+    "own": "-march=native",
+    "avx512": "-march=x86-64-v4",
+    "avx2": "-march=x86-64-v3",
+    "any": "",
+}
+NEEDS = {"avx512": "avx512bw", "avx2": "avx2"}  # of this machine, to run what was compiled
 SAME = Window((3, 3), pads=(1, 1, 1, 1))
 DOWN = Window((3, 3), (2, 2), (1, 1), (0, 0, 1, 1))
 
@@ -66,6 +73,14 @@ def float_cases() -> list[OpCase]:
 
 
 FAMILY_CASES = {**FAMILIES, "wide": wide_cases, "float": float_cases}
+
+
+def skip_if_this_machine_cannot_run(processor: str) -> None:
+    feature = NEEDS.get(processor)
+    if feature and feature not in Path("/proc/cpuinfo").read_text().split():
+        pytest.skip(f"this machine's processor has no {feature}")
+
+
 needs_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="flags of x86-64")
 
 
@@ -73,6 +88,7 @@ needs_x86 = pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), re
 @pytest.mark.parametrize("processor", PROCESSORS)
 @pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "wide", "float"])
 def test_vector_kernels_equal_the_reference(family, processor, monkeypatch):
+    skip_if_this_machine_cannot_run(processor)
     monkeypatch.setenv("MMCC_BENCH_FLAGS", f"{PROCESSORS[processor]} -ffp-contract=off")
     cases = FAMILY_CASES[family]()
     bench = Bench(cases, load_target("host"))

@@ -34,7 +34,11 @@ class Oracle:
         source = with_outputs(model, values)
         self._session: Any = self._load(ort, source, options)
         self._values = list(values)
-        self._inputs = [value.name for value in self._session.get_inputs()]
+        # float64 that mmcc computes as float32 is still float64 there
+        self._inputs = {
+            value.name: "float64" if value.type == "tensor(double)" else None
+            for value in self._session.get_inputs()
+        }
 
     @staticmethod
     def _load(ort: Any, source: Any, options: Any) -> Any:
@@ -51,4 +55,5 @@ class Oracle:
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The values for one sample."""
-        return self._session.run(self._values, {name: inputs[name] for name in self._inputs})
+        given = {n: inputs[n].astype(to) if to else inputs[n] for n, to in self._inputs.items()}
+        return self._session.run(self._values, given)

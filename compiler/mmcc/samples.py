@@ -50,7 +50,8 @@ def samples_of(ports: Sequence[Port], arrays: Mapping[str, Array], kind: str, pa
     if len(counts) > 1:
         message = f"{path}: the arrays hold different numbers of samples: {sorted(counts)}"
         raise CompileError("MM007", message, exit=Exit.USAGE)
-    return [[array[k] for array in stacked] for k in range(counts.pop() if counts else 1)]
+    # indexing a stack of scalars gives numpy scalars, which are no arrays
+    return [[np.asarray(array[k]) for array in stacked] for k in range(counts.pop() if counts else 1)]
 
 
 def _find(port: Port, index: int, arrays: Mapping[str, Array], kind: str, path: Path) -> Array:

@@ -43,6 +43,7 @@ class Builder:
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])
     nodes: list[Node] = field(default_factory=list[Node])
+    stored: dict[str, int] = field(default_factory=dict[str, int])  # constant -> ONNX type, if mmcc has none
     producer: dict[str, Node] = field(default_factory=dict[str, Node])
     titles: dict[str, str] = field(default_factory=dict[str, str])  # tensor -> its name in ONNX
     hints: dict[str, str] = field(default_factory=dict[str, str])  # tensor -> a name if it has no title
@@ -410,7 +411,7 @@ class Builder:
                 kept.append(node)
         kept.reverse()
         names = self._final_names([t for t in self.tensors if t in live])
-        quants = meanings(kept, self.tensors)
+        quants = meanings([port.tensor for port in inputs], kept, self.tensors)
         tensors = {names[t]: replace(self.tensors[t], name=names[t], quant=quants.get(t)) for t in names}
         constants = {names[t]: np.asarray(a, order="C") for t, a in self.constants.items() if t in live}
         nodes = tuple(

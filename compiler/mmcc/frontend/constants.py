@@ -9,6 +9,7 @@ import numpy as np
 from mmcc.frontend.builder import MAX_ELEMENTS
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.tensors import DTYPES
 from mmcc.frontend.value import Value
 
 MAX_RANGE = 2**22
@@ -34,7 +35,10 @@ def convert_constant(call: Call) -> Value:
         case _:
             raise unsupported(f"a constant in the form {form}")
     assert array is not None
-    return call.build.constant(array)
+    made = call.build.constant(array)
+    if form == "value" and call.attributes[form].t.data_type not in DTYPES:
+        call.build.stored[made.tensor] = call.attributes[form].t.data_type
+    return made
 
 
 @converts("ConstantOfShape", notes="of a constant shape")

@@ -52,6 +52,9 @@ def converted(
         version = checked_version(state, node, entry)
         call = make_call(state.build, node, version, inputs, state.source.folder, state.wanted)
         made = entry.convert(call)
+        unread = [name for name in call.unread() if name not in entry.ignored]
+        if unread:
+            raise unsupported(f"attribute {', '.join(map(printable, unread))} of {node.op_type}")
     except ShapeError as error:
         raise bad_model("MM104", str(error)) from None
     except (ValueError, LookupError, ArithmeticError, TypeError, MemoryError) as error:

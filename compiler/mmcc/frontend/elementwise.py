@@ -8,7 +8,7 @@ import numpy as np
 
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
-from mmcc.frontend.tensors import KINDS, WIDENED, dtype_of
+from mmcc.frontend.tensors import KINDS, ROUNDED, dtype_of, rounded
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
@@ -218,7 +218,7 @@ def convert_mod(call: Call) -> Value:
     a, b = call.number_input(0), call.number_input(1)
     fmod = call.integer("fmod", 0)
     if not fmod and a.dtype is DType.F32:
-        raise bad_model("MM104", "Mod of float operands needs fmod=1")
+        raise unsupported("Mod of floats with the sign of the divisor; with fmod=1 it is supported")
     return call.build.elementwise(Binary("fmod" if fmod else "mod"), a, b)
 
 
@@ -251,9 +251,10 @@ def convert_cast(call: Call) -> Value:
     """Conversion to another element type."""
     x = call.input(0)
     to = call.integer("to") if call.version >= 6 else KINDS.get(call.text("to"), 0)
-    if to in WIDENED and call.build.is_constant(x.tensor):
-        return _cast(call, x, DType.F32)  # constants of other float types are kept as float32
-    return _cast(call, x, dtype_of(to, "the result"))
+    if to in ROUNDED and call.build.is_constant(x.tensor):  # float32 that holds what the type can hold
+        call.build.spend(4 * x.size, "Cast")
+        return call.build.constant(rounded(call.build.array(x).astype(np.float32), to))
+    return _cast(call, x, dtype_of(to, "the result of a Cast", call.build))
 
 
 @converts("CastLike", notes="between the supported element types", layout=Layout.ANY)
@@ -267,7 +268,12 @@ def _cast(call: Call, x: Value, dtype: DType) -> Value:
 
 
 @converts("Identity", notes="makes no code", layout=Layout.ANY)
-@converts("Dropout", notes="inference: makes no code; not its mask", layout=Layout.ANY)
+@converts(
+    "Dropout",
+    notes="inference: makes no code; not its mask",
+    layout=Layout.ANY,
+    ignored=("ratio", "seed", "is_test"),  # of training
+)
 def convert_identity(call: Call) -> Value:
     """Nothing to do, but for Dropout in training."""
     if call.node.op_type == "Dropout":

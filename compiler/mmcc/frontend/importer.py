@@ -15,11 +15,11 @@ from mmcc.frontend import catalog  # noqa: F401  # pyright: ignore[reportUnusedI
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.convert import Import, attempt
 from mmcc.frontend.load import load
-from mmcc.frontend.ports import images, input_port, input_shapes, output_port, plain_axes
+from mmcc.frontend.ports import check_output_type, images, input_port, input_shapes, output_port, plain_axes
 from mmcc.frontend.problems import Problems, bad_model
 from mmcc.frontend.registry import REGISTRY, domain_of
 from mmcc.frontend.stored import stored_constants
-from mmcc.frontend.tensors import dtype_of, to_array
+from mmcc.frontend.tensors import DTYPES, dtype_of, to_array
 from mmcc.frontend.unknown import assume_outputs, look_at
 from mmcc.frontend.value import whole
 from mmcc.ir.graph import DType, Graph, Port
@@ -76,7 +76,7 @@ def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
         if info.name not in shapes:
             continue
         try:
-            dtype = dtype_of(info.type.tensor_type.elem_type, f'input "{printable(info.name)}"')
+            dtype = dtype_of(info.type.tensor_type.elem_type, f'input "{printable(info.name)}"', state.build)
         except CompileError as error:
             state.problems.add(error)
             dtype = DType.F32  # what it would be in a model that can be compiled
@@ -102,6 +102,8 @@ def _initializers(state: Import) -> None:
             continue
         state.build.budget += 4 * array.nbytes  # re-ordering weights is not folding
         value = state.build.constant(array, name)
+        if proto.data_type not in DTYPES:
+            state.build.stored[value.tensor] = proto.data_type
         state.build.titles[value.tensor] = name
         state.values[name] = value
 
@@ -133,6 +135,7 @@ def _outputs(state: Import, inputs: list[Port]) -> list[Port]:
         build.where = made_by.where if made_by else build.where
         if value.size == 0 or value.size > MAX_ELEMENTS:
             raise bad_model("MM105", f'output "{printable(info.name)}" has shape {list(value.shape)}')
+        check_output_type(info, value, build)
         tensor, axes = output_port(build, value)
         if tensor in taken or build.is_constant(tensor):
             tensor = build.copied(tensor)

@@ -20,8 +20,8 @@ MOVES = (Reshape, Transpose, Slice, Concat, Pad, Expand, Gather, ResizeNearest, 
 THEMSELVES = Quant(1.0, 0)
 
 
-def meanings(nodes: Sequence[Node], tensors: Mapping[str, Tensor]) -> dict[str, Quant]:
-    """By name of an int8 tensor that a node writes, nodes in order: its scale and zero point."""
+def meanings(inputs: Sequence[str], nodes: Sequence[Node], tensors: Mapping[str, Tensor]) -> dict[str, Quant]:
+    """Scale and zero point of all int8 inputs and of all int8 tensors that nodes write, nodes in order."""
     found: dict[str, Quant] = {}
     for node in nodes:
         if isinstance(node.op, Quantize):
@@ -35,8 +35,8 @@ def meanings(nodes: Sequence[Node], tensors: Mapping[str, Tensor]) -> dict[str, 
     for node in nodes:
         if _moves(node.op) and node.inputs[0] in found:
             found.setdefault(node.output, found[node.inputs[0]])
-    written = [node.output for node in nodes if tensors[node.output].dtype is DType.I8]
-    return {name: found.get(name, THEMSELVES) for name in written}
+    activations = [*inputs, *(node.output for node in nodes)]
+    return {name: found.get(name, THEMSELVES) for name in activations if tensors[name].dtype is DType.I8}
 
 
 def _moves(op: Op) -> bool:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
+import numpy as np
+
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_WALKED, Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, Layout, converts, normal_axes
@@ -132,12 +134,18 @@ def convert_split(call: Call) -> tuple[Value, ...]:
             raise bad_model("MM104", f"axis {axis} of {list(x.shape)} is not {count} equal parts")
         each = -(-extent // max(1, call.integer("num_outputs", count) if call.version >= 18 else count))
         sizes = [max(0, min(each, extent - k * each)) for k in range(count)]
-    if len(sizes) != count or sum(sizes) != extent or min(sizes) < 1 or count > MAX_OUTPUTS:
+    if len(sizes) != count or sum(sizes) != extent or min(sizes) < 0 or count > MAX_OUTPUTS:
         raise bad_model("MM104", f"cannot split axis {axis} of {list(x.shape)} into {sizes}")
     starts = [sum(sizes[:k]) for k in range(count)]
     return tuple(
-        sliced(call.build, x, {axis: (start, 1, size)}) for start, size in zip(starts, sizes, strict=True)
+        sliced(call.build, x, {axis: (start, 1, size)}) if size else empty(call.build, x, {axis: 0})
+        for start, size in zip(starts, sizes, strict=True)
     )
+
+
+def empty(build: Builder, x: Value, extents: dict[int, int]) -> Value:
+    """A constant without elements, in the shape of `x` but for the axes given; a Concat passes over it."""
+    return build.constant(np.zeros([extents.get(k, n) for k, n in enumerate(x.shape)], x.dtype.numpy))
 
 
 def sliced(build: Builder, x: Value, cuts: dict[int, tuple[int, int, int]]) -> Value:
@@ -148,10 +156,7 @@ def sliced(build: Builder, x: Value, cuts: dict[int, tuple[int, int, int]]) -> V
     if any(count == 0 for _, _, count in cuts.values()):
         if not build.is_constant(x.tensor):
             raise bad_model("MM105", f"a slice of {list(x.shape)} is empty")
-        index = tuple(
-            slice(0, cuts[k][2]) if k in cuts else slice(None) for k in range(x.rank)
-        )  # an empty constant has no elements to choose
-        return build.constant(build.array(x)[index])
+        return empty(build, x, {k: count for k, (_, _, count) in cuts.items()})
     x = build.single(x)
     whole_part = _part_of_concat(build, x, cuts)
     if whole_part is not None:
@@ -333,13 +338,14 @@ def convert_depth_to_space(call: Call) -> Value:
     return call.build.reshape(cut, (n, depth, h * size, w * size))
 
 
-@converts("SpaceToDepth", notes="4-D", layout=Layout.CHANNELS_FIRST)
+@converts("SpaceToDepth", notes="4-D; DCR and CRD", layout=Layout.CHANNELS_FIRST)
 def convert_space_to_depth(call: Call) -> Value:
     """Blocks of pixels become channels."""
     x = call.input(0)
-    size = call.integer("blocksize")
-    if x.rank != 4 or size < 1 or x.shape[2] % size or x.shape[3] % size:
-        raise bad_model("MM104", f"blocks of {size} of {list(x.shape)}")
+    size, mode = call.integer("blocksize"), call.text("mode", "DCR")
+    if x.rank != 4 or size < 1 or x.shape[2] % size or x.shape[3] % size or mode not in ("DCR", "CRD"):
+        raise bad_model("MM104", f"blocks of {size} ({mode}) of {list(x.shape)}")
     n, c, h, w = x.shape
-    cut = call.build.reshape(x, (n, c, h // size, size, w // size, size)).transposed((0, 3, 5, 1, 2, 4))
+    order = (0, 3, 5, 1, 2, 4) if mode == "DCR" else (0, 1, 3, 5, 2, 4)
+    cut = call.build.reshape(x, (n, c, h // size, size, w // size, size)).transposed(order)
     return call.build.reshape(cut, (n, c * size * size, h // size, w // size))

@@ -21,7 +21,12 @@ from mmcc.ops.softmax import Softmax
 MAX_LRN = 65536
 
 
-@converts("BatchNormalization", notes="inference; a product and a sum", layout=Layout.ANY)
+@converts(
+    "BatchNormalization",
+    notes="inference; a product and a sum",
+    layout=Layout.ANY,
+    ignored=("momentum",),  # of training
+)
 def convert_batch_normalization(call: Call) -> Value:
     """x * scale / sqrt(variance + epsilon) + (bias - mean * ...), with constants a channel."""
     x = call.float_input(0)

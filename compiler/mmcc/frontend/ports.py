@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
+from onnx import ValueInfoProto
+
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import REGISTRY, Layout, domain_of
+from mmcc.frontend.tensors import dtype_of, type_name
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import Shape
 
@@ -21,6 +24,8 @@ def input_shapes(source: Source, dims: Mapping[str, int]) -> tuple[dict[str, Sha
 
     An error for a symbol in `dims` that the model does not have.
     """
+    declared = [info.type.tensor_type.shape for info in source.inputs]
+    batches = {shape.dim[0].dim_param for shape in declared if shape.dim} - {""}  # those may be 1
     shapes: dict[str, Shape] = {}
     problems: list[CompileError] = []
     symbols: set[str] = set()
@@ -42,9 +47,10 @@ def input_shapes(source: Source, dims: Mapping[str, int]) -> tuple[dict[str, Sha
                 continue
             symbol = dim.dim_param or f"{info.name}.{axis}"
             symbols.add(symbol)
-            if symbol not in dims and axis:
+            known = symbol in batches or not axis
+            if symbol not in dims and not known:
                 missing.setdefault(symbol, f"axis {axis} of {named}")
-            extents.append(dims.get(symbol, None if axis else 1))
+            extents.append(dims.get(symbol, 1 if known else None))
         shape = tuple(extent for extent in extents if extent is not None)
         if min(shape, default=1) < 1 or prod(shape) > MAX_ELEMENTS:
             problems.append(bad_model("MM105", f"{named} has shape {list(shape)}"))
@@ -110,6 +116,17 @@ def images(source: Source) -> frozenset[str]:
             if name not in nearest or found[0] <= nearest[name][0]:
                 nearest[name] = found
     return frozenset(name for name, (_, wants) in nearest.items() if wants)
+
+
+def check_output_type(info: ValueInfoProto, value: Value, build: Builder) -> None:
+    """An error if the model declares an element type that mmcc has not: something was widened on the way.
+
+    A declaration that is just wrong is passed over, as ONNX Runtime does, with a warning.
+    """
+    declared = info.type.tensor_type.elem_type
+    if declared and dtype_of(declared, f'output "{printable(info.name)}"', build) is not value.dtype:
+        made = value.dtype.name.lower()
+        build.warn(f'output "{printable(info.name)}" is declared {type_name(declared)}, and is {made}')
 
 
 def output_port(build: Builder, value: Value) -> tuple[str, Axes]:

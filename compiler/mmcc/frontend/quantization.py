@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts, normal_axis
-from mmcc.frontend.tensors import dtype_of
+from mmcc.frontend.tensors import dtype_of, type_name
 from mmcc.frontend.value import Value
 from mmcc.ir.graph import DType
 from mmcc.ops.elementwise import Binary, Cast, Unary
@@ -42,6 +42,7 @@ def _parameters(call: Call, x: Value, dtype: DType) -> tuple[NDArray[Any], NDArr
     scale = call.needed(1, "the scale")
     zeros = check_scales(scale, call.constant(2, "the zero point"), dtype)
     if scale.size == 1:
+        call.without_effect("axis", "block_size")
         return scale.reshape(-1), zeros.reshape(-1), None
     axis = normal_axis(call.integer("axis", 1), x.rank)
     block = call.integer("block_size", 0)
@@ -69,7 +70,7 @@ def convert_dequantize(call: Call) -> Value:
     if x.dtype not in (*QUANTIZED, DType.I32):
         raise bad_model("MM104", f"DequantizeLinear of {x.dtype.name}")
     wanted = call.integer("output_dtype", 0) if call.version >= 23 else 0
-    if wanted and dtype_of(wanted, "the result") is not DType.F32:
+    if wanted and dtype_of(wanted, "the result", call.build) is not DType.F32:
         raise bad_model("MM104", f"DequantizeLinear to {wanted}")
     scale, zeros, axis = _parameters(call, x, x.dtype)
     return dequantized(call.build, x, scale, zeros, axis)
@@ -136,9 +137,13 @@ def convert_quantize(call: Call) -> Value:
     x = call.float_input(0)
     dtype = DType.U8
     if call.has(2):
-        dtype = call.input(2).dtype
+        zero = call.input(2)
+        dtype = zero.dtype
+        if zero.tensor in call.build.stored:
+            kind = type_name(call.build.stored[zero.tensor])
+            raise unsupported(f"QuantizeLinear to {kind}", code="MM203")
     elif call.version >= 21 and call.integer("output_dtype", 0):
-        dtype = dtype_of(call.integer("output_dtype"), "the result")
+        dtype = dtype_of(call.integer("output_dtype"), "the result", call.build)
     if dtype not in QUANTIZED:
         raise unsupported(f"QuantizeLinear to {dtype.name}", code="MM203")
     scale, zeros, axis = _parameters(call, x, dtype)

@@ -38,6 +38,7 @@ class Call:
     wanted: frozenset[str]  # values that somebody reads
     schema: Schema | None = None
     attributes: dict[str, AttributeProto] = field(default_factory=dict[str, AttributeProto])
+    seen: set[str] = field(default_factory=set[str])  # attributes that the converter asked for
 
     # operands
 
@@ -62,7 +63,7 @@ class Call:
         """An operand that must be there and hold numbers."""
         value = self.input(index)
         if value.dtype is DType.BOOL:
-            raise bad_model("MM104", f"operand {index} is bool; numbers are wanted")
+            raise unsupported(f"operand {index} is bool; only numbers are supported", code="MM203")
         return value
 
     def constant(self, index: int, what: str) -> NDArray[Any] | None:
@@ -118,14 +119,30 @@ class Call:
     # attributes
 
     def _attribute(self, name: str, kind: AttributeProto.AttributeType) -> AttributeProto | None:
-        found = self.attributes.get(name)
-        if found is None and self.schema is not None and name in self.schema.attributes:
-            default = self.schema.attributes[name].default_value
-            found = default if default.type else None
+        self.seen.add(name)
+        found = self.attributes.get(name) or self._schema_default(name)
         if found is not None and found.type != kind:
             wanted = AttributeProto.AttributeType.Name(kind)
             raise bad_model("MM103", f"attribute {name} is not of type {wanted}")
         return found
+
+    def _schema_default(self, name: str) -> AttributeProto | None:
+        if self.schema is None or name not in self.schema.attributes:
+            return None
+        default = self.schema.attributes[name].default_value
+        return default if default.type else None
+
+    def without_effect(self, *names: str) -> None:
+        """Attributes that this node may set, and that change nothing in it."""
+        self.seen.update(names)
+
+    def unread(self) -> list[str]:
+        """Attributes that the node sets, to something other than the default, and that nobody asked for."""
+        return [
+            name
+            for name, given in self.attributes.items()
+            if name not in self.seen and not _equal(given, self._schema_default(name))
+        ]
 
     def integer(self, name: str, default: int | None = None) -> int:
         found = self._attribute(name, AttributeProto.INT)
@@ -180,6 +197,10 @@ def _short(values: Sized, what: str, most: int = MAX_LIST) -> Any:
     return values
 
 
+def _equal(a: AttributeProto, b: AttributeProto | None) -> bool:
+    return b is not None and onnx.helper.get_attribute_value(a) == onnx.helper.get_attribute_value(b)
+
+
 def normal_axis(axis: int, rank: int) -> int:
     """An axis counted from the front; an error if there is none such."""
     if not -rank <= axis < rank:
@@ -222,20 +243,35 @@ class Entry:
     row: Row
     convert: Callable[[Call], Result]
     layout: Layout
+    ignored: frozenset[str]  # attributes that do not change what inference computes
+
+
+# What exporters leave on nodes of any operator: notes for tools, or for the runtime that wrote the file.
+NOTES = frozenset({"consumed_inputs", "onnx_opset_version"})
 
 
 REGISTRY: dict[tuple[str, str], Entry] = {}
 
 
 def converts(
-    *ops: str, domain: str = "", since: int = 1, notes: str = "", layout: Layout = Layout.PLAIN
+    *ops: str,
+    domain: str = "",
+    since: int = 1,
+    notes: str = "",
+    layout: Layout = Layout.PLAIN,
+    ignored: tuple[str, ...] = (),
 ) -> Callable[[Convert], Convert]:
-    """Register a function as the converter of some operators."""
+    """Register a function as the converter of some operators.
+
+    It must ask its call for every attribute that a node sets: one that is neither asked for nor in `ignored`
+    is refused, so that none is passed over in silence.
+    """
 
     def register(function: Convert) -> Convert:
         for op in ops:
             assert (domain, op) not in REGISTRY, f"{op} is registered twice"
-            REGISTRY[domain, op] = Entry(Row(domain, op, since, notes), function, layout)
+            row = Row(domain, op, since, notes)
+            REGISTRY[domain, op] = Entry(row, function, layout, NOTES | frozenset(ignored))
         return function
 
     return register

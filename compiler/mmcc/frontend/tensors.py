@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto
 
 from mmcc.errors import printable
-from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK
+from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.ir.graph import DType
 
@@ -44,6 +44,7 @@ STORED: dict[int, str] = {
 FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
 # other float types are read as float32: exporters leave such constants in float32 models
 WIDENED = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
+ROUNDED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
 
 
 BITS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, *FOUR_BITS)
@@ -58,12 +59,28 @@ def type_name(data_type: int) -> str:
     return names.get(data_type, f"number {data_type}")
 
 
-def dtype_of(data_type: int, what: str) -> DType:
-    """The element type of an activation; an error if mmcc has none for it."""
+def dtype_of(data_type: int, what: str, build: Builder) -> DType:
+    """The element type of an activation; an error if mmcc has none for it.
+
+    float64 is narrowed to float32, with a warning: exporters leave it behind where nobody asked for it.
+    """
     if data_type in DTYPES:
         return DTYPES[data_type]
+    if data_type == TensorProto.DOUBLE:
+        build.warn(f"{what} is float64 in the model, and is computed as float32")
+        return DType.F32
     hint = "exporting the network in float32 (PyTorch: model.float() first)" if data_type in WIDENED else ""
     raise unsupported(f"{what} is of type {type_name(data_type)}", hint, "MM203")
+
+
+def rounded(array: NDArray[np.float32], data_type: int) -> NDArray[np.float32]:
+    """The nearest numbers that a narrower float type can hold, ties to even, as float32."""
+    if data_type == TensorProto.FLOAT16:
+        return array.astype(np.float16).astype(np.float32)
+    assert data_type == TensorProto.BFLOAT16
+    bits = array.view(np.uint32).astype(np.uint64)
+    up = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
+    return np.where(np.isnan(array), array, up)
 
 
 def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:

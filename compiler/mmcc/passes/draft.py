@@ -90,7 +90,8 @@ class Draft:
         if old in self.source.output_names:
             outputs = {self.now(name) for name in self.source.output_names if name != old}
             if new not in self.producer or new in outputs:
-                self.write(Expand(self.tensors[new].shape), (new,), old, where, self.tensors[new].quant)
+                quant = self.tensors[new].quant or self.source.tensors[old].quant
+                self.write(Expand(self.tensors[new].shape), (new,), old, where, quant)
                 return
         assert old != new
         self._renamed[old] = new
