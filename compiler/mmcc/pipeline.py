@@ -22,7 +22,7 @@ from mmcc.codegen.layers.accumulate import accumulators
 from mmcc.codegen.lower import lower, view_of, weights_file
 from mmcc.codegen.names import identifier, is_identifier
 from mmcc.codegen.selftest import MOST_MACS, self_test
-from mmcc.codegen.staging import staging
+from mmcc.codegen.staging import staged_for, staging
 from mmcc.codegen.traits import pixels_at_once
 from mmcc.codegen.weights import weights_stamp
 from mmcc.errors import CompileError, Exit
@@ -148,7 +148,8 @@ def host_model(folder: Path, package: Package, *, hooks: bool = False) -> HostMo
 def host_adapter(folder: Path, package: Package) -> str:
     """C text of the test bench's side of a package; staged weights are read from the package's file."""
     text = (bench_files(folder) / "adapter_host.c").read_text()
-    path = json.dumps(str((folder / f"{package.name}_weights.bin").resolve()), ensure_ascii=False)
+    weights = host_sources(folder) / f"{package.name}_weights.bin"
+    path = json.dumps(str(weights.resolve()), ensure_ascii=False)
     return f"#define MMCC_WEIGHTS_FILE {path}\n{text}" if package.staged else text
 
 
@@ -312,7 +313,8 @@ def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     if program.staged:
-        emit_options = replace(emit_options, stamp=_write_weights(job, plan))
+        weights = made / f"{prefix}_weights.bin"
+        emit_options = replace(emit_options, stamp=_write_weights(graph, plan, target, weights))
     generated = emit(graph, program, emit_options, target)
     if count_macs(graph) <= MOST_MACS and not generated.values["streams"] and not program.staged:
         job.progress("computing the self-test's outputs")
@@ -411,12 +413,12 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
 
 
-def _write_weights(job: _Job, plan: Plan) -> bytes:
+def _write_weights(graph: Graph, plan: Plan, target: Target, path: Path) -> bytes:
     """Write the file that the callbacks read; its stamp."""
-    with (job.made / f"{job.prefix}_weights.bin").open("wb") as stream:
+    with path.open("wb") as stream:
 
         def written() -> Iterator[bytes]:
-            for block in weights_file(job.graph, plan, job.target):
+            for block in weights_file(graph, plan, target):
                 stream.write(block)
                 yield block
 
@@ -469,14 +471,19 @@ def _lasting(target: str) -> str:
 def _write_twin(job: _Job, plan: Plan, host: Target, bench: Path) -> Generated:
     """The same plan in C that this machine can run: kernels for a board may be in its own instructions.
 
-    Its constants are packed in another way, and may not fit the places they are staged to: they are not.
+    Staged constants are staged here too, in the order and the blocks of the board's.
     """
     folder = bench / HOST_TWIN
     folder.mkdir(exist_ok=True)
     build = package_build(host, measured=False)
     options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN, build=build)
-    program = lower(job.graph, replace(plan, staged={}), job.prefix, host)
-    generated = emit(job.graph, program, options, host)
+    if plan.staged:
+        plan = staged_for(job.graph, plan, host)
+        faults = check_plan(job.graph, plan)
+        assert not faults, "the plan checker convicts the plan for this machine:\n" + "\n".join(faults)
+        weights = folder / f"{job.prefix}_weights.bin"
+        options = replace(options, stamp=_write_weights(job.graph, plan, host, weights))
+    generated = emit(job.graph, _lowered(job, plan, host), options, host)
     _write_files(folder, generated, options)
     return generated
 

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmcc.codegen.layers import Operand, Site, kernel_use
-from mmcc.ir.graph import Graph, Tensor
-from mmcc.ir.nest import Nest
-from mmcc.ir.plan import Blocks
+from mmcc.ir.graph import Graph, Tensor, geometry
+from mmcc.ir.nest import Nest, Span
+from mmcc.ir.plan import Blocks, Buffer, BufferKind, Place, Plan, Staged
 from mmcc.ir.program import Constant, Field, KernelUse, View
 from mmcc.planner.request import Staging
-from mmcc.planner.staging import aligned
+from mmcc.planner.staging import ALIGN, aligned
 from mmcc.planner.walk import nest_of
 from mmcc.target import Target
 
@@ -107,14 +107,12 @@ def _take(operand: Operand, axis: int, begin: int, end: int) -> Operand:
 
 
 def staging(graph: Graph, target: Target, most: int) -> Staging:
-    """How the constants of each node can be cut; blocks of more than `most` bytes are of no use."""
-    ways: dict[int, tuple[Blocks, ...]] = {}
-    for index, node in enumerate(graph.nodes):
-        if any(name in graph.constants for name in node.inputs):
-            found = _ways(graph, index, target, most)
-            if found:
-                ways[index] = tuple(found)
-    return Staging(ways)
+    """How the constants of each node can be cut; blocks of more than `most` bytes are of no use.
+
+    What a node's constants are is asked of its kernel: some make tables where the model has none.
+    """
+    ways = {index: tuple(_ways(graph, index, target, most)) for index in range(len(graph.nodes))}
+    return Staging({index: found for index, found in ways.items() if found})
 
 
 def _ways(graph: Graph, index: int, target: Target, most: int) -> list[Blocks]:
@@ -180,6 +178,47 @@ def kernels_of(
     return uses, tuple(found.get(k, 0) for k in range(blocks.count))
 
 
+def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
+    """The same plan for kernels of another target, which pack constants in other ways, or have others.
+
+    Groups, loops, turns, blocks by their channels, what stays, and where tensors are do not change. Places
+    that are too small for these kernels' blocks move above all others, each to bytes of its own.
+    """
+    tier = next(plan.places[name].tier for s in plan.staged.values() for name in s.buffers)
+    end, buffers, places = plan.peak(tier), {b.name: b for b in plan.buffers}, dict(plan.places)
+    staged: dict[int, Staged] = {}
+    for step, group in enumerate(plan.groups):
+        for index in group.nodes:
+            known = plan.staged.get(index)
+            blocks = _blocks_for(graph, index, target, known)
+            if blocks is None:
+                continue
+            names = known.buffers if known is not None else (f"own{index}",)
+            staged[index] = Staged(blocks, names)
+            for name in names:
+                new = Buffer(name, BufferKind.STAGED, 0, Span(step, step + 1), (tier,), ALIGN)
+                buffer, size = buffers.get(name, new), aligned(blocks.bytes)
+                if buffer.size < size:
+                    buffers[name], places[name] = replace(buffer, size=size), Place(tier, aligned(end))
+                    end = aligned(end) + size
+    return replace(plan, buffers=tuple(buffers.values()), places=places, staged=staged)
+
+
+def _blocks_for(graph: Graph, index: int, target: Target, known: Staged | None) -> Blocks | None:
+    """A node's constants cut as another target's are; None if neither kernel has any."""
+    site = _planning_site(graph, index, target)
+    if known is not None and known.blocks.count > 1:
+        channels = known.blocks.channels
+        uses = block_uses(graph, index, site, channels, _looked_at(graph, index, channels))
+        sizes = [lay_out_block(use).size for use in uses]
+        return Blocks(channels, known.blocks.count, max(sizes), sizes[-1])
+    size = lay_out_block(kernel_use(graph.nodes[index].op, site)).size
+    if known is not None:
+        return replace(known.blocks, bytes=size, last=size) if size else known.blocks
+    shape = graph.tensors[graph.nodes[index].output].shape
+    return Blocks(shape[-1] if shape else 1, 1, size, size) if size else None
+
+
 def _labelled(use: KernelUse, kind: int) -> KernelUse:
     """The same with names of constants of its own: they lie elsewhere in a block."""
 
@@ -202,6 +241,5 @@ def _planning_operand(graph: Graph, name: str) -> Operand:
     tensor: Tensor = graph.tensors[name]
     if name in graph.constants:
         return Operand(tensor, None, graph.constants[name])
-    shape = (1, 1, 1, *tensor.shape)[-3:]
-    size = tensor.dtype.size
-    return Operand(tensor, View("sram", 0, shape[1] * shape[2] * size, shape[2], shape[0]), None)
+    rows, cols, channels = geometry(tensor.shape)
+    return Operand(tensor, View("sram", 0, cols * channels * tensor.dtype.size, channels, rows), None)

@@ -98,7 +98,7 @@ class Body:
     def _read(self, statement: Begin | Resident) -> str:
         if isinstance(statement, Begin):
             return self._or_fail(
-                f"begin(context, &n{statement.node}_blocks, 0, n{statement.node}_blocks.place[0])"
+                f"begin_block(context, &n{statement.node}_blocks, 0, n{statement.node}_blocks.place[0])"
             )
         return self._take(statement.node, "0", statement.following)
 
@@ -106,7 +106,7 @@ class Body:
         then = _blocks(following.node)
         if following.again:
             then = f"{following.again} ? {_blocks(following.other)} : {then}"
-        return self._or_fail(f"take(context, memory, &n{node}_blocks, {block}, {then})")
+        return self._or_fail(f"take_block(context, memory, &n{node}_blocks, {block}, {then})")
 
     def _or_fail(self, call: str) -> str:
         return f"if (!{self.prefix}_{call}) {{ return MMCC_ERROR_WEIGHTS; }}"

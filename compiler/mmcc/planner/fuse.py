@@ -46,7 +46,7 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     """
     start = time.perf_counter()
     chosen = best_layout(graph, request)
-    if request.staging is not None and graph.nodes:
+    if request.staging is not None and request.staging.ways:
         found = _Search(graph, request, chosen, None).run()
         return replace(found, seconds=time.perf_counter() - start)
     alone = plan_alone(graph, request, chosen)
