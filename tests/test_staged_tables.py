@@ -29,7 +29,7 @@ from onnx import TensorProto, helper
 from test_fused_c import request
 from toolchains import ready
 
-TARGETS = ("host", "cortex-m4", "cortex-m55")
+TARGETS = ("cortex-m4", "cortex-m55")
 FAMILIES = {
     f"{m.__name__}-{name}": make for m in (op_cases_float, op_cases_int8) for name, make in m.FAMILIES.items()
 }
@@ -61,7 +61,7 @@ def generated(graph: Graph, plan: Plan, target: Target) -> int:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_operator_has_a_place_for_its_constants(family: str) -> None:
-    """Those of the model, and tables that only the kernel has; for each target, and for this machine's twin."""
+    """Those of the model, and tables that only kernels have; for each target, and for its twin."""
     for case in FAMILIES[family]():
         graph = alone(case)
         for name in TARGETS:

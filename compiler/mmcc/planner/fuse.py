@@ -52,7 +52,7 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     alone = plan_alone(graph, request, chosen)
     fits = request.limit is not None and _peak(alone, request) <= request.limit
     least = _peak(alone, request) <= trivial_bound(graph, request)
-    if not request.fuse or fits or least or not graph.nodes:
+    if not request.fuse or fits or least or not alone.groups:
         return replace(alone, seconds=time.perf_counter() - start)
     found = _Search(graph, request, chosen, alone).run()
     return replace(found, seconds=time.perf_counter() - start)
