@@ -4,7 +4,7 @@
 #define MMCC_ARM_DSP_H
 
 #if !defined(__ARM_FEATURE_DSP) && !defined(__ARM_ARCH_7EM__)
-#error "this model was compiled for a core with Arm's DSP instructions (Cortex-M4, M7, M33): use that core's compiler flags, or compile the model for this target"
+#error "compiled for a core with Arm's DSP instructions (Cortex-M4, M7, M33): use its flags, or compile for this target"
 #endif
 
 #include "mmcc_runtime.h"
@@ -178,7 +178,8 @@ MMCC_INLINE void mmcc_dsp_advance(mmcc_dsp_pixels *pixels, int32_t filters, int3
 }
 
 /* The last filters, fewer than a block: the block is made beside and copied. */
-MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmcc_dsp_pixels *), int32_t filters)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void
+mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmcc_dsp_pixels *), int32_t filters)
 {
     int8_t spare[8];
     int8_t *y = pixels->y;
@@ -195,7 +196,8 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_rest(mmcc_dsp_p
 }
 
 /* All filters of pixels; weights are in blocks of 8. Alters its argument. */
-MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void
+mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 7;
     pixels->blocks = filters >> 3;
@@ -209,7 +211,8 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_scaled(mmcc_dsp
 }
 
 /* The same for plain weights, in blocks of 4. */
-MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void mmcc_dsp_plain(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
+MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void
+mmcc_dsp_plain(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 3;
     pixels->blocks = filters >> 2;
@@ -308,7 +311,8 @@ MMCC_INLINE void mmcc_dsp_fill(uint32_t *to, int32_t words, uint32_t value)
 
 /* Adds 4 to the pointer at an offset from r0, if the step at another is not 0. */
 #define MMCC_DSP_NEXT_QUAD(pointer, step)                                                                      \
-    " ldr r2, [r0, #" #step "]\n ldr r1, [r0, #" #pointer "]\n cbz r2, 9f\n adds r1, r1, #4\n str r1, [r0, #" #pointer "]\n9:"
+    " ldr r2, [r0, #" #step "]\n ldr r1, [r0, #" #pointer "]\n cbz r2, 9f\n adds r1, r1, #4\n"                  \
+    " str r1, [r0, #" #pointer "]\n9:"
 
 /* The columns of three rows, four channels: pairs of values of the first two rows, a word a channel, then two channels
  * of the last row a word. */

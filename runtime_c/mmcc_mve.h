@@ -4,7 +4,7 @@
 #define MMCC_MVE_H
 
 #ifndef __ARM_FEATURE_MVE
-#error "this model was compiled for a core with Helium (Cortex-M55): use that core's compiler flags, or compile the model for this target"
+#error "compiled for a core with Helium (Cortex-M55): use its flags, or compile for this target"
 #endif
 
 #include "mmcc_runtime.h"

@@ -214,8 +214,10 @@ MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_qua
 MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
 {
     const __m128i raise = _mm_set1_epi8((char)-MMCC_SIMD_RAISED);
-    const __m128i low = _mm_xor_si128(_mm_unpacklo_epi8(a, b), raise), high = _mm_xor_si128(_mm_unpackhi_epi8(a, b), raise);
-    const __m128i low2 = _mm_xor_si128(_mm_unpacklo_epi8(c, d), raise), high2 = _mm_xor_si128(_mm_unpackhi_epi8(c, d), raise);
+    const __m128i low = _mm_xor_si128(_mm_unpacklo_epi8(a, b), raise);
+    const __m128i high = _mm_xor_si128(_mm_unpackhi_epi8(a, b), raise);
+    const __m128i low2 = _mm_xor_si128(_mm_unpacklo_epi8(c, d), raise);
+    const __m128i high2 = _mm_xor_si128(_mm_unpackhi_epi8(c, d), raise);
     return mmcc_pair(_mm256_set_m128i(_mm_unpackhi_epi16(low, low2), _mm_unpacklo_epi16(low, low2)),
                      _mm256_set_m128i(_mm_unpackhi_epi16(high, high2), _mm_unpacklo_epi16(high, high2)));
 }
@@ -324,8 +326,10 @@ typedef struct {
 
 #define MMCC_SIMD_PIXELS 5
 #define MMCC_DOT(sums, run, quad, weights)                                                             \
-    mmcc_four(vdotq_laneq_s32((sums).v0, (weights).v0, run, quad), vdotq_laneq_s32((sums).v1, (weights).v1, run, quad), \
-              vdotq_laneq_s32((sums).v2, (weights).v2, run, quad), vdotq_laneq_s32((sums).v3, (weights).v3, run, quad))
+    mmcc_four(vdotq_laneq_s32((sums).v0, (weights).v0, run, quad),                                     \
+              vdotq_laneq_s32((sums).v1, (weights).v1, run, quad),                                     \
+              vdotq_laneq_s32((sums).v2, (weights).v2, run, quad),                                     \
+              vdotq_laneq_s32((sums).v3, (weights).v3, run, quad))
 
 MMCC_INLINE int32x4_t mmcc_dot4(int32x4_t sums, int8x16_t values, int8x16_t weights)
 {

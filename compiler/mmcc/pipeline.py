@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from mmcc import __version__
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
-from mmcc.codegen.kernel import render
+from mmcc.codegen.kernel import render, render_c
 from mmcc.codegen.layers.accumulate import accumulators
 from mmcc.codegen.lower import lower, view_of, weights_file
 from mmcc.codegen.names import identifier, is_identifier
@@ -328,7 +328,7 @@ def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
     known = generated.values | {"options": replace(emit_options, ram=figures_line, stack=ram["stack"])}
-    (made / f"{prefix}.h").write_text(render("network.h.j2", **known))  # only now it can say what is needed
+    (made / f"{prefix}.h").write_text(render_c("network.h.j2", **known))  # only now it can say what is needed
     (made / "report.json").write_text(_json(report))
     (made / "report.txt").write_text(render_text(report))
     return generated, report

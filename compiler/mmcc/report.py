@@ -72,6 +72,7 @@ def make_report(
     return {
         "schema": SCHEMA,
         "model": {"name": graph.name, "sha256": sha256, "macs": macs, "params": count_params(graph)},
+        "prefix": program.name,
         "target": target,
         "ram": {
             "limit": figures.limit or None,
@@ -199,7 +200,8 @@ def render_text(report: Report) -> str:
         figures.append(("weights", staged_text(report["weights"])))
     return render(
         "report.txt.j2",
-        name=printable(report["model"]["name"]),
+        prefix=report["prefix"],
+        name=escape(report["model"]["name"], NAME_COLUMNS),
         target=report["target"],
         figures=figures,
         ports=[_port_line(kind, port) for kind in ("inputs", "outputs") for port in report[kind]],

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mmcc.codegen.kernel import Kernel, render, render_kernel
+from mmcc.codegen.kernel import Kernel, render, render_c, render_kernel
 from mmcc.codegen.names import escape
 from mmcc.codegen.staging import SLICE, lay_out_block
 from mmcc.codegen.statements import Body, column_type, columns_of
@@ -143,8 +143,8 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
     by_index = {node.index: node for node in program.nodes}
     body = Body(options.name, kernel_of, columns, by_index, common["tier"]).lines(program.body)
     files = {
-        f"{options.name}.h": render("network.h.j2", **common),
-        f"{options.name}_internal.h": render(
+        f"{options.name}.h": render_c("network.h.j2", **common),
+        f"{options.name}_internal.h": render_c(
             "internal.h.j2",
             kernels=kernels,
             view_types=_view_types(program),
@@ -152,10 +152,10 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
             origins=max((use.origins for node in program.nodes for _, use in node.uses), default=1),
             **common,
         ),
-        f"{options.name}_kernels.c": render(
+        f"{options.name}_kernels.c": render_c(
             "kernels.c.j2", bodies=[render_kernel(kernel, target.kernels) for kernel in kernels], **common
         ),
-        f"{options.name}.c": render(
+        f"{options.name}.c": render_c(
             "network.c.j2",
             nodes=nodes,
             columns=columns,

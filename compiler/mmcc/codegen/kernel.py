@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mmcc.codegen.c_layout import tidy
 from mmcc.resources import data_dir
 
 
@@ -61,6 +62,11 @@ def render_kernel(kernel: Kernel, variants: tuple[str, ...]) -> str:
     variant = variant_of(kernel.template, variants)
     template = _environment().get_template(f"kernels/{variant}/{kernel.template}.c.j2")
     return template.render(k=kernel, o=kernel.options, p=kernel.prefix).rstrip() + "\n"
+
+
+def render_c(template: str, **values: Any) -> str:
+    """Text of a C file, laid out for people."""
+    return tidy(render(template, **values))
 
 
 def render(template: str, **values: Any) -> str:

@@ -124,7 +124,8 @@ def weights_file(graph: Graph, plan: Plan, target: Target) -> Iterator[bytes]:
 
 
 def _describe(graph: Graph, node: Node) -> str:
-    return f"{_shapes(graph, node)}, {describe(node.where)}"
+    number = f"node {node.where[0].node} of the model: " if node.where else ""
+    return f"{_shapes(graph, node)}, {number}{describe(node.where)}"
 
 
 def _shapes(graph: Graph, node: Node) -> str:

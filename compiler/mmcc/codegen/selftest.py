@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.emit import Package
-from mmcc.codegen.kernel import render
+from mmcc.codegen.kernel import render_c
 from mmcc.codegen.weights import c_values, float_literal
 from mmcc.interpret import evaluate_tensors
 from mmcc.ir.graph import DType, Graph, Tensor
@@ -47,8 +47,8 @@ def self_test(graph: Graph, package: Package) -> dict[str, str]:
     ]
     name = values["p"]
     return {
-        f"{name}_selftest.c": render("selftest.c.j2", vectors=vectors, seed=SEED, **values),
-        f"{name}_selftest.h": render("selftest.h.j2", **values),
+        f"{name}_selftest.c": render_c("selftest.c.j2", vectors=vectors, seed=SEED, **values),
+        f"{name}_selftest.h": render_c("selftest.h.j2", **values),
     }
 
 
