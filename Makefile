@@ -3,8 +3,13 @@
 PY := .venv/bin/python
 BENCHES := $(sort $(wildcard bench/bench_*.py))
 
+# Sizes of `make fuzz`: hours. make fuzz FUZZ_DIFFERENTIAL="--graphs 100 --seed 2" does less, or something else.
+FUZZ_FRONTEND ?= --mutants 100000
+FUZZ_PLANNER ?=
+FUZZ_DIFFERENTIAL ?= --graphs 5000 --qemu 100
+
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench clean
+.PHONY: help setup demo test check bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -30,6 +35,15 @@ bench: setup ## every bench/bench_*.py
 
 bench-%: setup ## one of them: bench-kernels, bench-networks, bench-host, bench-placement, bench-plans, bench-papers
 	@$(PY) bench/bench_$*.py $(ARGS)
+
+fuzz: setup ## random files, plans and models against what they must give; findings go to build/
+	@failed=0; \
+	for what in 'frontend $(FUZZ_FRONTEND)' 'planner $(FUZZ_PLANNER)' 'differential $(FUZZ_DIFFERENTIAL)'; do \
+		echo "== fuzz_$$what"; $(PY) bench/fuzz_$${what%% *}.py $${what#* } || failed=1; \
+	done; exit $$failed
+
+fuzz-%: setup ## one of them: fuzz-frontend, fuzz-planner, fuzz-differential, with ARGS="..."
+	@$(PY) bench/fuzz_$*.py $(ARGS)
 
 clean: ## what was built; .venv stays
 	@rm -rf build dist .pytest_cache .ruff_cache .hypothesis

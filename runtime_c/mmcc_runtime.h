@@ -6,6 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
+#error "mmcc: weights and kernels are for little-endian cores"
+#elif defined(__BIG_ENDIAN__) || defined(__ARM_BIG_ENDIAN)
+#error "mmcc: weights and kernels are for little-endian cores"
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif

@@ -120,3 +120,19 @@ def test_packages_build_for_every_x86(model, compiler, packages, tmp_path):
         command = [compiler, *flags, *STRICT_FLAGS, "-O1", *CODE_FLAGS, "-fsyntax-only", *sources]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, (machine, done.stderr[:3000])
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "command",
+    [["gcc", "-U__BYTE_ORDER__", "-D__BYTE_ORDER__=4321"], ["s390x-linux-gnu-gcc"]],
+    ids=lambda c: c[0],
+)
+def test_big_endian_cores_are_refused(command: list[str]) -> None:
+    if shutil.which(command[0]) is None:
+        pytest.skip(f"{command[0]} is not installed")
+    text = '#include "mmcc_runtime.h"\n'
+    flags = ["-fsyntax-only", f"-I{RUNTIME}", "-x", "c", "-"]
+    done = subprocess.run([*command, *flags], input=text, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "little-endian" in done.stderr
