@@ -200,7 +200,7 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void
 mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 7;
-    pixels->blocks = filters >> 3;
+    pixels->blocks = mmcc_shift_right(filters, 3);
     if (pixels->blocks > 0) {
         mmcc_dsp_scaled8(pixels);
         mmcc_dsp_advance(pixels, filters - rest, taps);
@@ -215,7 +215,7 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void
 mmcc_dsp_plain(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
 {
     const int32_t rest = filters & 3;
-    pixels->blocks = filters >> 2;
+    pixels->blocks = mmcc_shift_right(filters, 2);
     if (pixels->blocks > 0) {
         mmcc_dsp_plain4(pixels);
         mmcc_dsp_advance(pixels, filters - rest, taps);

@@ -10,6 +10,12 @@
 
 typedef char mmcc_assert_arithmetic_shift[((int64_t)-1 >> 1) == -1 ? 1 : -1];
 
+/* value / 2^bits, rounded down. */
+MMCC_INLINE int32_t mmcc_shift_right(int32_t value, int32_t bits)
+{
+    return value >> bits;
+}
+
 MMCC_INLINE int32_t mmcc_clamp(int32_t value, int32_t low, int32_t high)
 {
     value = value < low ? low : value;

@@ -78,6 +78,8 @@ missing_packages() {
 		clang                         command -v clang
 		cmake                         command -v cmake
 		ninja-build                   command -v ninja
+		cppcheck                      command -v cppcheck
+		clang-tidy                    command -v clang-tidy
 		gcc-arm-none-eabi             command -v arm-none-eabi-gcc
 		libnewlib-arm-none-eabi       finds arm-none-eabi-gcc libc.a
 		qemu-system-arm               command -v qemu-system-arm

@@ -177,7 +177,7 @@ def _comment(lines: Sequence[str]) -> list[str]:
 
 def _for_head(loop: For) -> str:
     if loop.backward:
-        return f"for (int32_t {loop.var} = {loop.extent}; {loop.var}-- > 0;) {{"
+        return f"for (int32_t {loop.var} = {loop.extent} - 1; {loop.var} >= 0; --{loop.var}) {{"
     start = f"int32_t {loop.var} = 0" if loop.fresh else ""
     step = f"++{loop.var}" if loop.step == 1 else f"{loop.var} += {loop.step}"
     return f"for ({start}; {loop.var} < {loop.extent}; {step}) {{"
