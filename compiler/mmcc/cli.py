@@ -260,7 +260,7 @@ def compile_command(
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
         title = given["name"] or result.report["model"]["name"]
-        _show_compiled(title, result.report, folder, least)
+        _show_compiled(title, result.report, folder)
 
 
 def _show_warnings(warnings: Sequence[str], *, err: bool) -> None:
@@ -271,17 +271,14 @@ def _show_warnings(warnings: Sequence[str], *, err: bool) -> None:
         click.echo(f"warning: and {len(warnings) - WARNINGS} more; --json has them all", err=err)
 
 
-def _show_compiled(title: str, report: dict[str, Any], folder: Path, least: bool) -> None:
+def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     from mmcc.report import flash_text, proof_text, staged_text, work_text
 
     ram = report["ram"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
-    proof = proof_text(report)
-    if proof.endswith("layer by layer"):
-        proof = "proved least" if least else f"{proof}; --ram min may need less"
     rows = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}"),
-        ("  arena", f"{ram['arena']:,}  ({proof})"),
+        ("  arena", f"{ram['arena']:,}  ({proof_text(report)})"),
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
         ("  stack", f"{ram['stack']:,}  ({STACK_FROM[ram['stack_from']]})"),

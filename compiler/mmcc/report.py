@@ -91,6 +91,7 @@ def make_report(
         "plan": {
             "proved_optimal": plan.proved_optimal,
             "bound": plan.bound,
+            "over_groups": plan.over_groups,
             "cheapest": plan.cheapest,
             "seconds": round(plan.seconds, 3),
             "groups": [list(group.nodes) for group in plan.groups],
@@ -213,15 +214,14 @@ def render_text(report: Report) -> str:
 
 
 def proof_text(report: Report) -> str:
-    """What is known of the arena's size."""
+    """What is known of the arena's size: over plans with groups too, or over those layer by layer only."""
     plan = report["plan"]
     fused = any(len(group) > 1 for group in plan["groups"])
     if fused and report["ram"]["limit"]:
         sure = "nothing cheaper keeps it" if plan["cheapest"] else "something cheaper may keep it"
         return f"fused to keep the limit: {sure}; --ram min may need less"
-    if not plan["proved_optimal"]:
-        return f"best found, none below {plan['bound']:,}"
-    return "proved least" if fused else "proved least layer by layer"
+    proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
+    return proof if plan["over_groups"] else f"{proof} layer by layer; --ram min may need less"
 
 
 def flash_text(report: Report) -> str:

@@ -152,6 +152,7 @@ class Plan:
     staged: dict[int, Staged] = field(default_factory=dict[int, Staged])  # by node; empty: all in fast memory
     proved_optimal: bool = False
     bound: int = 0
+    over_groups: bool = False  # `bound` is below plans with groups of several nodes too
     cheapest: bool = False  # no plan within the limit has a lower predicted cost
     seconds: float = 0.0
 

@@ -6,7 +6,7 @@ exist at least once from when it is made until its last use, directly or as a pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import BufferKind
@@ -14,6 +14,7 @@ from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 from mmcc.planner.model import MemoryModel, Root, Unit
 from mmcc.planner.order import best_order
 from mmcc.planner.overlap import Distance
+from mmcc.planner.placement import cover
 from mmcc.planner.request import PlanRequest
 
 
@@ -42,7 +43,7 @@ def layout_bound(
     roots = tuple(
         Root(
             value,
-            size=bytes_,
+            size=bytes_ if users[number[value]] or value in kept else 0,  # else nothing says when it goes
             bytes=bytes_,
             align=1,
             kind=BufferKind.TENSOR,
@@ -59,12 +60,81 @@ def layout_bound(
 
 
 def trivial_bound(graph: Graph, request: PlanRequest) -> int:
-    """Bytes of all inputs, or of all outputs, whichever is more: they are all there at once."""
-    external = request.external(graph) | graph.constants.keys()
-    return max(
-        sum(graph.tensors[name].bytes for name in names if name not in external)
-        for names in (graph.input_names, graph.output_names)
-    )
+    """Bytes of all inputs, or of all outputs, whichever is more: they are all there at once.
+
+    Outputs that are views of one another are there once.
+    """
+    outside, made = may_be_outside(graph, request), _made_of(graph)
+    inputs = sum(graph.tensors[name].bytes for name in graph.input_names - outside)
+    most = max(inputs, sum(_apart(graph, made, graph.output_names - outside - graph.constants.keys())))
+    return -(-most // request.align) * request.align
+
+
+def value_floor(
+    graph: Graph, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]
+) -> int:
+    """Bytes that some node's own operands need under any layout.
+
+    Operands that are made of one value might be the same bytes, and count once: as large as the largest, as
+    near to the output as the nearest. What might lie in memory of the caller's does not count.
+    """
+    outside, made, most = may_be_outside(graph, request), _made_of(graph), 0
+    for index, node in enumerate(graph.nodes):
+        if _moves(graph, index):
+            continue
+        dying: list[tuple[int, int, int | None]] = []
+        for names in _groups(made, dict.fromkeys(n for n in graph.activations(node) if n not in outside)):
+            size = max(graph.tensors[name].bytes for name in names)
+            ahead = min(distance[index][name].forward for name in names)
+            back = min(distance[index][name].backward for name in names)
+            dying.append((ahead, size, back if request.backward else None))
+        out = 0 if node.output in outside else graph.tensors[node.output].bytes
+        most = max(most, cover(out, dying) + request.scratch.get(index, 0))
+    return -(-most // request.align) * request.align
+
+
+def may_be_outside(graph: Graph, request: PlanRequest) -> frozenset[str]:
+    """Tensors that in some layout lie in memory of the caller's, as views of something there."""
+    lies_in: dict[str, list[str]] = {}
+    for index, node in enumerate(graph.nodes):
+        for name in graph.activations(node) if _moves(graph, index) else ():
+            if isinstance(node.op, Concat | Reshape):
+                lies_in.setdefault(node.output, []).append(name)
+            if not isinstance(node.op, Concat):
+                lies_in.setdefault(name, []).append(node.output)
+    waiting = list(request.external(graph))
+    outside = set(waiting)
+    while waiting:
+        more = set(lies_in.get(waiting.pop(), ())) - outside
+        outside |= more
+        waiting += more
+    return frozenset(outside)
+
+
+def _made_of(graph: Graph) -> dict[str, frozenset[str]]:
+    """The values that a tensor may hold bytes of; tensors that have none in common never share any."""
+    made: dict[str, frozenset[str]] = dict.fromkeys(graph.constants, frozenset())
+    made |= {name: frozenset((name,)) for name in graph.input_names}
+    for index, node in enumerate(graph.nodes):
+        own = (made[name] for name in node.inputs)
+        made[node.output] = frozenset[str]().union(*own) if _moves(graph, index) else frozenset((node.output,))
+    return made
+
+
+def _groups(made: Mapping[str, frozenset[str]], names: Iterable[str]) -> list[list[str]]:
+    """Tensors split so that those of different groups share no bytes in any layout."""
+    found: list[tuple[frozenset[str], list[str]]] = []
+    for name in names:
+        shared = [group for group in found if group[0] & made[name]]
+        found = [group for group in found if group not in shared]
+        values = made[name].union(*(group[0] for group in shared))
+        found.append((values, [*(n for group in shared for n in group[1]), name]))
+    return [members for _, members in found]
+
+
+def _apart(graph: Graph, made: Mapping[str, frozenset[str]], names: Iterable[str]) -> list[int]:
+    """Bytes of the largest tensor of each group."""
+    return [max(graph.tensors[n].bytes for n in group) for group in _groups(made, sorted(names))]
 
 
 def _moves(graph: Graph, index: int) -> bool:
@@ -75,12 +145,17 @@ def _values(graph: Graph) -> dict[str, frozenset[str]]:
     """The values that a tensor surely holds bytes of."""
     holds: dict[str, frozenset[str]] = dict.fromkeys(graph.constants, frozenset())
     holds |= {name: frozenset((name,)) for name in graph.input_names}
+    pure = set(graph.input_names)  # tensors that hold bytes of one value and nothing else
     for index, node in enumerate(graph.nodes):
         parts = [holds[name] for name in node.inputs]
         if not _moves(graph, index):
             holds[node.output] = frozenset((node.output,))
-        elif isinstance(node.op, Slice) and len(parts[0]) != 1:
-            holds[node.output] = frozenset()  # which of them it takes is not known here
+            pure.add(node.output)
+            continue
+        if pure.issuperset(node.inputs) and len(set(parts)) == 1:
+            pure.add(node.output)
+        if isinstance(node.op, Slice) and node.inputs[0] not in pure:
+            holds[node.output] = frozenset()  # what of it the slice takes is not known here
         else:
             holds[node.output] = frozenset[str]().union(*parts)
     return holds

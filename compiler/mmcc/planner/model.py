@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
-from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 from mmcc.planner.layout import Layout, dense
 from mmcc.planner.overlap import Distance
 from mmcc.planner.placement import cover
@@ -101,27 +100,6 @@ class MemoryModel:
             if (root.from_start or root.writers & upto) and (root.to_end or root.users & ~before)
         ]
         return {root.name for root in alive}, {root.name for root in alive if root.writers & ~upto}
-
-
-def value_floor(
-    graph: Graph, layout: Layout, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]
-) -> int:
-    """Bytes that some node's own operands need under any layout; `layout` shares as much as can be shared."""
-    external, most = request.external(graph), 0
-    for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, Reshape | Slice | Transpose | Concat):
-            continue
-        sizes: dict[str, tuple[int, int, int | None]] = {}  # by what may be the same bytes
-        for name in graph.activations(node):
-            if layout.views[name].root not in external:
-                size, root = graph.tensors[name].bytes, layout.views[name].root
-                d = distance[index][name]
-                old = sizes.get(root, (d.forward, 0, d.backward))
-                back = min(old[2] or 0, d.backward) if request.backward else None
-                sizes[root] = (min(old[0], d.forward), max(old[1], size), back)
-        out = 0 if node.output in external else graph.tensors[node.output].bytes
-        most = max(most, cover(out, list(sizes.values())) + request.scratch.get(index, 0))
-    return most
 
 
 def make_model(
@@ -247,7 +225,8 @@ def _over(
         if not _is_whole(graph, layout, name) or root in external:
             barred.add(root)
         found[root] = distance[name].join(found.get(root, distance[name]))
-    align = {root: _align(graph, request, root) for root in found}
+    own = _align(graph, request, node.output)  # two offsets differ by a multiple of the smaller alignment
+    align = {root: min(own, _align(graph, request, root)) for root in found}
     return tuple(
         (
             number[root],

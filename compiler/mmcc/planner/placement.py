@@ -23,7 +23,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Item `output` may start at or below `input - distance`, although both are alive at `step`.
+    """Item `output` may start at or below `input - distance`, although both are alive at `step`, and at no other.
 
     Or at or above `input + backward`.
     """
@@ -70,7 +70,11 @@ def place(
     """
     number = {b.name: k for k, b in enumerate(buffers)}
     items = tuple(Item(b.size, b.align, b.live.lo, b.live.hi) for b in buffers)
-    pairs = tuple(Pair(o.step, number[o.output], number[o.input], o.distance, o.backward) for o in overlaps)
+    pairs = tuple(
+        Pair(o.step, number[o.output], number[o.input], o.distance, o.backward)
+        for o in overlaps
+        if _meet_only_at(o.step, items[number[o.output]], items[number[o.input]])
+    )
     parts = [p for p in components(Problem(items, pairs)) if p]
     bounds = [lower_bound(_part(items, pairs, part)) for part in parts]
     goal = max(bounds, default=0) if capacity is None else capacity
@@ -90,15 +94,27 @@ def place(
 def cover(size: int, dying: Sequence[tuple[int, int, int | None]]) -> int:
     """Fewest bytes an output and the inputs dying under it (distance, size, backward) cover together.
 
-    Taken by distance, each input starts where the one before ends, or at its distance if that is higher.
+    Rows forward: the output starts at 0, and input k may start at `distance[k]` (beside the output: at its
+    end). Inputs share no bytes with each other, so this is one machine with release times: taken by distance,
+    each starts where the one before ends, or at its distance if that is higher. A start below 0 never helps:
+    it adds to what is covered as much as it takes from the end. Rows backward are the mirror image: seen from
+    the output's end downward, input k may start at `backward[k] + size - bytes[k]`. The lesser of both also
+    holds where, of several inputs, some are beside the output. With an input more it grows by that input's
+    bytes at most, which is what the search for an order relies on.
     """
-    end = 0
-    for distance, bytes_, _ in sorted(dying, key=lambda d: d[0]):
-        end = max(end, min(distance, size)) + bytes_
-    ends = [
-        max(bytes_, min(backward, bytes_) + size) for _, bytes_, backward in dying if backward is not None
+    forward = [(distance, bytes_) for distance, bytes_, _ in dying]
+    backward = [
+        (size if back is None else min(back, bytes_) + size - bytes_, bytes_) for _, bytes_, back in dying
     ]
-    return max(size, min([end, *ends])) if len(dying) == 1 else max(end, size)
+    return max(size, min(_stacked(forward, size), _stacked(backward, size)))
+
+
+def _stacked(dying: Sequence[tuple[int, int]], size: int) -> int:
+    """Where the last of some inputs ends: none starts before its distance, or the output's end."""
+    end = 0
+    for distance, bytes_ in sorted((min(distance, size), bytes_) for distance, bytes_ in dying):
+        end = max(end, distance) + bytes_
+    return end
 
 
 def lower_bound(problem: Problem) -> int:
@@ -248,6 +264,11 @@ def _shrunk(low: int, high: int, pair: Pair, output_first: bool) -> tuple[int, i
     below = pair.distance
     above = pair.backward if pair.backward is not None else max(-low, high)
     return (max(low, -below), min(high, above)) if output_first else (max(low, -above), min(high, below))
+
+
+def _meet_only_at(step: int, one: Item, other: Item) -> bool:
+    """True if a step is the only one at which both are alive; an overlap allows nothing at any other."""
+    return max(one.lo, other.lo) == step and min(one.hi, other.hi) == step + 1
 
 
 def _by_output(pairs: Iterable[Pair]) -> dict[tuple[int, int], list[Pair]]:

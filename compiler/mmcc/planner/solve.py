@@ -10,10 +10,10 @@ from itertools import combinations
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Group, Overlap, Place, Plan, Slot
 from mmcc.ops.movement import Concat, Slice, Transpose
-from mmcc.planner.bound import layout_bound
+from mmcc.planner.bound import layout_bound, value_floor
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.layout import Layout, Operand, make_layout, slot_of
-from mmcc.planner.model import MemoryModel, make_buffers, make_model, value_floor
+from mmcc.planner.model import MemoryModel, make_buffers, make_model
 from mmcc.planner.order import Ordering, best_order
 from mmcc.planner.overlap import Distance, distances
 from mmcc.planner.placement import place
@@ -137,7 +137,7 @@ class _Search:
 
     def best(self) -> tuple[Candidate, int]:
         """The best candidate found, and a bound on the bytes alive with any layout and order."""
-        first = self._try(frozenset())
+        self._try(frozenset())
         choices = choices_of(self._graph, self._external)
         if len(choices) <= ALL_LAYOUTS:
             for n in range(1, len(choices) + 1):
@@ -146,7 +146,7 @@ class _Search:
             best = min(self._tried.values(), key=lambda c: (c.ordering.peak, c.rank[1]))
             return best, min(c.ordering.bound for c in self._tried.values())
         floor = max(
-            value_floor(self._graph, first.layout, self._request, self._distance),
+            value_floor(self._graph, self._request, self._distance),
             layout_bound(self._graph, self._request, self._distance, BOUND_STATES),
         )
         copied = self._descend(frozenset(), choices, floor)
