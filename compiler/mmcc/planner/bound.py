@@ -70,9 +70,7 @@ def trivial_bound(graph: Graph, request: PlanRequest) -> int:
     return -(-most // request.align) * request.align
 
 
-def value_floor(
-    graph: Graph, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]
-) -> int:
+def value_floor(graph: Graph, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]) -> int:
     """Bytes that some node's own operands need under any layout.
 
     Operands that are made of one value might be the same bytes, and count once: as large as the largest, as
@@ -117,7 +115,9 @@ def _made_of(graph: Graph) -> dict[str, frozenset[str]]:
     made |= {name: frozenset((name,)) for name in graph.input_names}
     for index, node in enumerate(graph.nodes):
         own = (made[name] for name in node.inputs)
-        made[node.output] = frozenset[str]().union(*own) if _moves(graph, index) else frozenset((node.output,))
+        made[node.output] = (
+            frozenset[str]().union(*own) if _moves(graph, index) else frozenset((node.output,))
+        )
     return made
 
 

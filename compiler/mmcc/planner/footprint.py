@@ -31,11 +31,20 @@ NONE = np.zeros(0, np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Writer:
-    """A unit that fills a store, and the bytes of it that each of its steps writes."""
+    """A unit that fills a store, and the bytes of it that each of its steps writes.
+
+    `spread` if its rows lie in another's, further apart than its own pixels: `Read.reach` says nothing then.
+    """
 
     unit: int
     start: Ints
     end: Ints
+    spread: bool
+
+    def reached(self, steps: slice | Ints, reach: int) -> Ints:
+        """The end of what may be written of a row while what `reach` says is still to be read."""
+        end = self.end[steps]
+        return end if self.spread else np.minimum(self.start[steps] + reach, end)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -251,8 +260,9 @@ class Footprint:
         for root in roots:
             for unit in bits(model.roots[root].users & self._mask):
                 if unit_root(model, unit) == root:
-                    place = self._lies_in(unit, top)
-                    writers.append(Writer(unit, self._rows[place].start, self._rows[place].end))
+                    own, place = self._rows[unit], self._rows[self._lies_in(unit, top)]
+                    spread = place.end[0] - place.start[0] > own.end[0] - own.start[0]
+                    writers.append(Writer(unit, place.start, place.end, bool(spread)))
                 reads += [(unit, read) for read in self._rows[unit].reads if read.root == root]
         depth, shape = 0, self._shared.rows.roots[top]
         if self.inside >> top & 1 and shape.ring:
@@ -329,9 +339,7 @@ class Footprint:
             for store, span in zip(self.stores, self.spans, strict=True)
             if roots >> store.root & 1 and store.lives is None
         ]
-        return max(
-            (sum(size for (lo, hi), size in some if lo <= at <= hi) for (at, _), _ in some), default=0
-        )
+        return max((sum(size for (lo, hi), size in some if lo <= at <= hi) for (at, _), _ in some), default=0)
 
     @property
     def outside(self) -> int:
@@ -463,9 +471,7 @@ class Footprint:
                 high[now] = np.maximum(high[now], whole)
                 continue
             steps = done[now]
-            high[now] = np.maximum(
-                high[now], np.minimum(writer.start[steps] + self._reach(writer.unit), writer.end[steps])
-            )
+            high[now] = np.maximum(high[now], writer.reached(steps, self._reach(writer.unit)))
         return np.where(at == NEVER, store.size, high)
 
     def _reach(self, unit: int) -> int:
@@ -482,7 +488,9 @@ class Footprint:
         placement has that only where no other dies.
         """
         items, apart = self.items
-        out = next((k for k, item in enumerate(items) if item.root == unit_root(self._model, self.last)), None)
+        out = next(
+            (k for k, item in enumerate(items) if item.root == unit_root(self._model, self.last)), None
+        )
         stores = {k: item for k, item in enumerate(items) if item.root >= 0}
         if out is None:
             return sum(item.size for item in stores.values())
@@ -512,7 +520,9 @@ class Footprint:
         for a in range(len(items)):
             for b in range(len(items)):
                 if a != b:
-                    step = min(items[a].align, items[b].align)  # what two offsets differ by is a multiple of it
+                    step = min(
+                        items[a].align, items[b].align
+                    )  # what two offsets differ by is a multiple of it
                     distance = max(self._distance(items, spans, a, b), -items[b].size)
                     distance = min(-(-distance // step) * step, items[a].size)
                     back = self._backward(items, a, b)
@@ -592,7 +602,7 @@ class Footprint:
                 continue
             for read in own:
                 after = np.minimum(after, read.low[1 : steps + 1])
-                reached = np.minimum(writer.start[:steps] + read.reach, writer.end[:steps])
+                reached = writer.reached(slice(steps), read.reach)
                 most = max(most, int((reached - read.own[:steps]).max()))
             most = max(most, int((writer.end[:steps] - after).max()))
         return most
@@ -600,7 +610,7 @@ class Footprint:
     def _backward(self, items: Sequence[Item], lower: int, upper: int) -> int | None:
         """The distance for rows made from the last to the first; only where the group is one unit.
 
-        The output is then above the one thing that dies: with two, one might be used forward and one backward.
+        The output is then above the one thing that dies; of two, one could be used forward and one backward.
         """
         unit, root = self._model.units[self.last], items[upper].root
         if len(self._members) > 1 or self._line.atomic or items[lower].root != unit.output:

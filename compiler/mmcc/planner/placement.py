@@ -23,9 +23,9 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Item `output` may start at or below `input - distance`, although both are alive at `step`, and at no other.
+    """Item `output` may start at or below `input - distance`, or at or above `input + backward`.
 
-    Or at or above `input + backward`.
+    Both are alive at `step`, and together at no other.
     """
 
     step: int

@@ -208,6 +208,8 @@ def _moves(
     All of them where it has few operands; else one operand, or all of them, changed.
     """
     model, order = best.model, best.ordering.order
+    if not order:  # nothing runs
+        return []
     profile = model.profile(order)
     alive, unfinished = model.alive(order, profile.index(max(profile)))
     root = {name: view.root for name, view in best.layout.views.items()}
