@@ -310,7 +310,7 @@ def test_conv_transpose(tmp_path, weights, attributes):
         ((4, 1, 3, 3), 1, 4, 0, "ConvTransposeInt8"),
         ((4, 3, 3, 3), 0, 1, 0, "ConvTranspose"),  # a scale for each input channel
         ((4, 3, 3, 3), 0, 2, 0, "ConvTranspose"),
-        ((4, 3, 3, 3), 1, 2, 100, "ConvTranspose"),  # weights less their zero point are no int8
+        ((4, 3, 3, 3), 1, 2, 100, "ConvTransposeInt8"),  # less their zero point no int8: it stays one
     ],
 )
 def test_conv_transpose_with_many_scales(tmp_path, weights, axis, groups, zero, kind):
