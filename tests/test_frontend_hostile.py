@@ -166,10 +166,8 @@ def test_functions_that_grow_exponentially(tmp_path):
 
 def test_subgraphs(tmp_path):
     branch = helper.make_graph([node("Relu", ["x"], ["r"])], "b", [], [onnx.ValueInfoProto(name="r")])
-    model = small(
-        node("If", ["c"], ["y"], then_branch=branch, else_branch=branch), constants={"c": np.array(True)}
-    )
-    fails(model, tmp_path, "MM201", "If (domain ai.onnx)", exit=Exit.UNSUPPORTED)
+    loop = small(node("Loop", ["", "c", "x"], ["y"], body=branch), constants={"c": np.array(True)})
+    fails(loop, tmp_path, "MM201", "Loop (domain ai.onnx)", exit=Exit.UNSUPPORTED)
 
 
 # nodes

@@ -65,10 +65,12 @@ class Analysis:
         return render("frontier.svg.j2", **_picture(self, title))
 
 
-def analyze(model: Path, target_name: str, dims: dict[str, int], progress: Progress) -> Analysis:
+def analyze(
+    model: Path, target_name: str, dims: dict[str, int], bind: dict[str, Any], progress: Progress
+) -> Analysis:
     """Plan the model again and again: without a limit, at the floor, between them, and with other input."""
     target = load_target(target_name)
-    graph = load_graph(model, CompileOptions(dims=dims), progress)
+    graph = load_graph(model, CompileOptions(dims=dims, bind=bind), progress)
     request = plan_request(CompileOptions(target=target_name), graph, target, progress)
     free = best_plan(graph, replace(request, fuse=False))
     work = plan_cost(graph, free, target.cost)

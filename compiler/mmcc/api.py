@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
+from numpy.typing import ArrayLike
+
 from mmcc.checking import check_model
 from mmcc.errors import CompileError
 from mmcc.pipeline import CompileOptions as _Resolved
@@ -38,6 +40,7 @@ class CompileOptions(TypedDict, total=False):
     io: Literal["arena", "external", "rows", "rows-again"]
     weights: Literal["", "c", "bin", "staged"]  # "": by size
     dims: Mapping[str, int]  # values of symbolic dimensions
+    bind: Mapping[str, ArrayLike]  # values of inputs, which are constants then
     float_io: bool  # keep float inputs and outputs of a quantized model
     time_limit: float  # effort of the planner, in deterministic seconds
     dump: Path | None  # folder for the intermediate forms
@@ -73,9 +76,13 @@ def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileO
     return _compile(model, out, _Resolved(least_ram=least, **given))
 
 
-def check(model: str | Path, dims: Mapping[str, int] | None = None) -> dict[str, Any]:
+def check(
+    model: str | Path,
+    dims: Mapping[str, int] | None = None,
+    bind: Mapping[str, ArrayLike] | None = None,
+) -> dict[str, Any]:
     """What `mmcc check --json` prints; raises CompileError if the model cannot be compiled."""
-    return check_model(Path(model), dict(dims or {}), _silent)
+    return check_model(Path(model), dict(dims or {}), dict(bind or {}), _silent)
 
 
 def verify(folder: str | Path, **options: Unpack[VerifyOptions]) -> dict[str, Any]:

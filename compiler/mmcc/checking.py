@@ -13,9 +13,11 @@ from mmcc.pipeline import CompileOptions, load_graph
 from mmcc.report import count_macs, count_params
 
 
-def check_model(model: Path, dims: dict[str, int], progress: Callable[[str], None]) -> dict[str, Any]:
+def check_model(
+    model: Path, dims: dict[str, int], bind: dict[str, Any], progress: Callable[[str], None]
+) -> dict[str, Any]:
     """Import and optimize without planning; raises CompileError with all that is unsupported at once."""
-    graph = load_graph(model, CompileOptions(dims=dims), progress)
+    graph = load_graph(model, CompileOptions(dims=dims, bind=bind), progress)
     operators = Counter(type(node.op).__name__ for node in graph.nodes)
     return {
         "ok": True,

@@ -132,6 +132,40 @@ def _common(function: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
+def _sizes_and_inputs(function: _F) -> _F:
+    """What a model leaves open: symbolic dimensions, and inputs that are to be constants."""
+    function = click.option(
+        "--bind",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Make an input a constant: a number, a [list], or a file .npy; repeatable.",
+    )(function)
+    return click.option(
+        "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
+    )(function)
+
+
+def _bound(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """The values of --bind by input; CompileError MM112 for what is no number, list or .npy file."""
+    bound: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            bound[name] = _array_in(text) if text.endswith(".npy") else json.loads(text)
+        except (ValueError, OSError, EOFError) as error:
+            reason = f": {error}" if text.endswith(".npy") else ""
+            hint = "--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy"
+            what = f'--bind "{printable(pair)}" is not NAME=VALUE{reason}'
+            raise CompileError("MM112", what, exit=Exit.USAGE, hint=hint) from None
+    return bound
+
+
+def _array_in(path: str) -> Any:
+    import numpy as np
+
+    return np.load(path, allow_pickle=False)
+
+
 def _dims(pairs: tuple[str, ...]) -> dict[str, int]:
     dims: dict[str, int] = {}
     for pair in pairs:
@@ -197,9 +231,7 @@ def main() -> None:
     "your callbacks while the model runs, a block at a time.",
 )
 @click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of a quantized model.")
-@click.option(
-    "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
-)
+@_sizes_and_inputs
 @click.option(
     "--time-limit",
     type=click.FloatRange(0.1, 3600),
@@ -222,7 +254,7 @@ def compile_command(
     if limits["stack"] and limits["flash"]:
         message = "--flash needs the size of the code, which is not measured with --stack"
         raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out one of them")
-    dims = _dims(given["dims"])
+    dims, bind = _dims(given["dims"]), _bound(given["bind"])
     from mmcc.pipeline import CompileOptions, compile_model
     from mmcc.target import load_target
 
@@ -234,6 +266,7 @@ def compile_command(
         recompute=given["recompute"] or 0.0,
         weights=given["weights"] or "",
         dims=dims,
+        bind=bind,
         time_limit=given["time_limit"],
         float_io=given["float_io"],
         dump=given["dump"],
@@ -295,16 +328,16 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
 
 @main.command(short_help="Say whether a model can be compiled.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
-)
+@_sizes_and_inputs
 @_common
-def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool) -> None:
+def check(
+    model: Path, dims: tuple[str, ...], bind: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool
+) -> None:
     """Say whether MODEL can be compiled: operators, shapes, quantization. Plans nothing."""
     from mmcc.checking import check_model
 
     with as_file(model) as path:
-        found = check_model(path, _dims(dims), _Progress(quiet, verbose))
+        found = check_model(path, _dims(dims), _bound(bind), _Progress(quiet, verbose))
     if as_json:
         click.echo(json.dumps(found, indent=1))
     elif not quiet:
@@ -320,15 +353,14 @@ def check(model: Path, dims: tuple[str, ...], as_json: bool, quiet: bool, verbos
 @main.command(short_help="Show the least RAM, and what needing less costs.")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-t", "--target", default="cortex-m4", show_default=True, help="Whose cost figures to use.")
-@click.option(
-    "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
-)
+@_sizes_and_inputs
 @click.option("--svg", type=click.Path(path_type=Path), help="Also draw the frontier into this file.")
 @_common
 def analyze(
     model: Path,
     target: str,
     dims: tuple[str, ...],
+    bind: tuple[str, ...],
     svg: Path | None,
     as_json: bool,
     quiet: bool,
@@ -340,7 +372,7 @@ def analyze(
     progress = _Progress(quiet, verbose)
     try:
         with as_file(model) as path:
-            found = run(path, target, _dims(dims), progress)
+            found = run(path, target, _dims(dims), _bound(bind), progress)
     finally:
         progress.done()
     if svg:

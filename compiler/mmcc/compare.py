@@ -154,7 +154,7 @@ def _run_program(
 
 def oracle_outputs(package: Package, samples: Sequence[Sample], model: Path) -> list[Sample]:
     """What ONNX Runtime computes for all samples."""
-    oracle = Oracle(model, [port.onnx_name for port in package.outputs])
+    oracle = Oracle(model, [port.onnx_name for port in package.outputs], package.bind)
     names = [port.onnx_name for port in package.inputs]
     return [oracle.run(dict(zip(names, sample, strict=True))) for sample in samples]
 
@@ -210,7 +210,9 @@ class _NodeCheck:
         self.names = list(package.memories)
         here = {name for name, view in package.views.items() if view.memory in self.names}
         self.known = {name: port for name, port in graph.origins.items() if name in here}
-        self.oracle = Oracle(model, list(dict.fromkeys(port.onnx_name for port in self.known.values())))
+        self.oracle = Oracle(
+            model, list(dict.fromkeys(port.onnx_name for port in self.known.values())), package.bind
+        )
         self.truth: dict[str, Array] = {}
         self.totals: dict[int, list[float]] = {}
         self.tied: dict[int, Array] = {}  # by node: which outputs are ties
@@ -321,7 +323,7 @@ def per_node(
     folder: Path, package: Package, samples: Sequence[Sample], model: Path, progress: Progress
 ) -> list[dict[str, Any]]:
     """Each node against ONNX Runtime on the model's own inputs to it, worst first."""
-    options = CompileOptions(dims=package.dims, float_io=package.float_io, io=package.io)
+    options = CompileOptions(dims=package.dims, bind=package.bind, float_io=package.float_io, io=package.io)
     graph = load_graph(model, options)
     check = _NodeCheck(folder, package, graph, model)
     for number, sample in enumerate(samples):

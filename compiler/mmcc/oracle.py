@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,8 +16,13 @@ from mmcc.frontend.expose import with_outputs
 class Oracle:
     """A model in ONNX Runtime. Values are named as in the ONNX file."""
 
-    def __init__(self, model: Path, values: Sequence[str], dims: dict[str, int] | None = None) -> None:
-        """`values` are what `run` returns, in order: outputs of the model or any value within it."""
+    def __init__(
+        self, model: Path, values: Sequence[str], bind: Mapping[str, Any] = MappingProxyType({})
+    ) -> None:
+        """`values` are what `run` returns, in order: outputs of the model or any value within it.
+
+        Inputs in `bind` are constants; `run` does not take them.
+        """
         try:
             import onnxruntime
         except ImportError as error:
@@ -31,7 +37,7 @@ class Oracle:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        source = with_outputs(model, values)
+        source = with_outputs(model, values, bind)
         self._session: Any = self._load(ort, source, options)
         self._values = list(values)
         # float64 that mmcc computes as float32 is still float64 there

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import DType, Port, Quant, Shape, Tensor
 from mmcc.ir.program import View
@@ -36,6 +38,7 @@ class Package:
     ram: int  # limit; 0: none
     stack: int  # proved bound
     dims: Mapping[str, int]
+    bind: Mapping[str, Any]  # inputs of the model that are constants: lists of numbers
     float_io: bool
     io: str
     tensors: Mapping[str, Tensor]  # of inputs and outputs
@@ -59,6 +62,7 @@ class Package:
             "ram": self.ram,
             "stack": self.stack,
             "dims": dict(self.dims),
+            "bind": {name: np.asarray(value).tolist() for name, value in self.bind.items()},
             "float_io": self.float_io,
             "io": self.io,
             "tensors": {name: _tensor_out(tensor) for name, tensor in self.tensors.items()},

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from mmcc import __version__
 from mmcc.codegen.emit import EmitOptions, emit
@@ -87,6 +87,7 @@ class CompileOptions:
     io: str = "arena"  # "external"; "rows" or, if inputs can be read more than once, "rows-again"
     weights: str = ""  # "c", "bin", "staged" (read while the model runs), or "" to choose by size
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    bind: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # inputs made constants
     time_limit: float = 20.0
     float_io: bool = False
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
@@ -176,7 +177,7 @@ def prefix_of(options: CompileOptions, model: Path) -> str:
 def load_graph(model: Path, options: CompileOptions, progress: Progress = _silent) -> Graph:
     """Import and optimize a model."""
     progress("reading the model")
-    imported = import_model(model, dims=dict(options.dims))
+    imported = import_model(model, dims=dict(options.dims), bind=options.bind)
     if options.dump:
         _dump(options.dump, "1-imported.txt", str(imported))
     progress("simplifying and quantizing")
@@ -440,6 +441,7 @@ def _record(job: _Job, built: _Built) -> None:
         ram=options.ram,
         stack=built.report["ram"]["stack"],
         dims=options.dims,
+        bind=options.bind,
         float_io=options.float_io,
         io=options.io,
         tensors=used,

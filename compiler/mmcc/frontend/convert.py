@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
 
-from onnx import NodeProto
+from onnx import NodeProto, TensorProto
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.builder import MAX_RANK, Builder
 from mmcc.frontend.load import Source, located
 from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.registry import Entry, domain_of, make_call
+from mmcc.frontend.tensors import DTYPES, to_array
 from mmcc.frontend.value import Value
 from mmcc.ops import ShapeError
 
@@ -22,10 +24,30 @@ class Import:
     source: Source
     build: Builder
     problems: Problems
-    values: dict[str, Value] = field(default_factory=dict[str, Value])
+    values: MutableMapping[str, Value] = field(default_factory=dict[str, Value])
     opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
     wanted: frozenset[str] = frozenset()  # values that something reads
     probed: int = 0  # nodes that were tried out with made-up operands
+    depth: int = 0  # branches around the node being converted
+
+
+def add_constants(state: Import, constants: Mapping[str, TensorProto], used: Set[str]) -> None:
+    """Those constants of a graph that something reads become values."""
+    for name, proto in constants.items():
+        if name not in used:
+            continue
+        try:
+            array = to_array(proto, state.source.folder)
+        except CompileError as error:
+            state.problems.add(error)
+            state.opaque.add(name)
+            continue
+        state.build.budget += 4 * array.nbytes  # re-ordering weights is not folding
+        value = state.build.constant(array, name)
+        if proto.data_type not in DTYPES:
+            state.build.stored[value.tensor] = proto.data_type
+        state.build.titles[value.tensor] = name
+        state.values[name] = value
 
 
 def attempt(state: Import, where: Where, node: NodeProto, entry: Entry) -> CompileError | None:

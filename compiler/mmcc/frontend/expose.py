@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
+import numpy as np
 import onnx
 
 
-def with_outputs(path: Path, values: Sequence[str]) -> str | bytes:
-    """The model as ONNX Runtime takes it: its path, or bytes where `values` are not all outputs already."""
+def with_outputs(
+    path: Path, values: Sequence[str], bind: Mapping[str, Any] = MappingProxyType({})
+) -> str | bytes:
+    """The model as ONNX Runtime takes it: its path, or bytes where it is not as in the file.
+
+    That is where `values` are not all outputs already, or where inputs are bound to constants.
+    """
     model = onnx.load(str(path), load_external_data=False)
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
-    if not missing:
+    if not missing and not bind:
         return str(path)
     model = onnx.load(str(path))
+    for info in [info for info in model.graph.input if info.name in bind]:
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
+        array = np.asarray(bind[info.name], dtype)
+        shape = info.type.tensor_type.shape
+        array = array.reshape((1,) * len(shape.dim)) if array.size == 1 else array
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
+        model.graph.input.remove(info)
     inferred = {info.name: info for info in onnx.shape_inference.infer_shapes(model).graph.value_info}
     for name in missing:
         model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))

@@ -8,18 +8,22 @@ from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
+from numpy.typing import ArrayLike
 from onnx import NodeProto
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from mmcc.frontend.bindings import bound_inputs
+from mmcc.frontend.branches import is_branch, take_branch
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
-from mmcc.frontend.convert import Import, attempt
+from mmcc.frontend.convert import Import, add_constants, attempt
 from mmcc.frontend.load import load
 from mmcc.frontend.ports import check_output_type, images, input_port, input_shapes, output_port, plain_axes
 from mmcc.frontend.problems import Problems, bad_model
+from mmcc.frontend.reads import reads
 from mmcc.frontend.registry import REGISTRY, domain_of
 from mmcc.frontend.stored import stored_constants
-from mmcc.frontend.tensors import DTYPES, dtype_of, to_array
+from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.unknown import assume_outputs, look_at
 from mmcc.frontend.value import whole
 from mmcc.ir.graph import DType, Graph, Port
@@ -31,21 +35,28 @@ def import_model(
     path: str | Path,
     *,
     dims: Mapping[str, int] = MappingProxyType({}),
+    bind: Mapping[str, ArrayLike] = MappingProxyType({}),
     name: str | None = None,
     max_bytes: int = FOLDING_BYTES,
 ) -> Graph:
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
+
+    `bind` gives values to inputs, by name, which are constants then.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
     """
     path = Path(path)
     source = load(path)
+    bound = bound_inputs(source, bind)
+    source = replace(source, inputs=tuple(info for info in source.inputs if info.name not in bound))
     state = Import(source, Builder(budget=max_bytes), problems=Problems(list(source.problems)))
     ports = _inputs(state, dims)
-    _initializers(state)
-    read = {value for _, node in source.nodes for value in node.input}
+    for input_name, array in bound.items():
+        state.values[input_name] = state.build.constant(array, input_name)
+    read = {value for _, node in source.nodes for value in reads(node)}
     state.wanted = frozenset(read | {info.name for info in source.outputs})
+    add_constants(state, source.initializers, state.wanted)
     with np.errstate(all="ignore"):  # constants that overflow are the model's affair
         for where, node in source.nodes:
             _convert(state, where, node)
@@ -88,31 +99,16 @@ def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
     return ports
 
 
-def _initializers(state: Import) -> None:
-    used = {name for _, node in state.source.nodes for name in node.input}
-    used |= {info.name for info in state.source.outputs}
-    for name, proto in state.source.initializers.items():
-        if name not in used:
-            continue
-        try:
-            array = to_array(proto, state.source.folder)
-        except CompileError as error:
-            state.problems.add(error)
-            state.opaque.add(name)
-            continue
-        state.build.budget += 4 * array.nbytes  # re-ordering weights is not folding
-        value = state.build.constant(array, name)
-        if proto.data_type not in DTYPES:
-            state.build.stored[value.tensor] = proto.data_type
-        state.build.titles[value.tensor] = name
-        state.values[name] = value
-
-
 def _convert(state: Import, where: Where, node: NodeProto) -> None:
     """Convert a node; if that is impossible, say why and find out what can be known of its outputs."""
     entry = REGISTRY.get((domain_of(node), node.op_type))
     known = all(name in state.values for name in node.input if name)
-    if entry is None:
+    if is_branch(node) and known:
+        error = take_branch(state, where, node, _convert)
+        if error is None:
+            return
+        state.problems.add(error)
+    elif entry is None:
         state.problems.unknown.setdefault((domain_of(node), node.op_type), []).append(where)
     elif not known:
         look_at(state, where, node, entry)

@@ -14,6 +14,7 @@ from onnx import GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
 
 from mmcc.errors import CompileError, Where, did_you_mean, printable
 from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.reads import reads, subgraphs
 
 OLDEST_IR, NEWEST_IR = 3, int(onnx.IR_VERSION)
 MAX_NODES = 2**16  # a few seconds of work
@@ -56,19 +57,19 @@ def load(path: Path) -> Source:
     if graph.sparse_initializer:
         what = f"{len(graph.sparse_initializer)} sparse constants"
         problems.append(unsupported(what, "storing them dense, as initializers"))
-    initializers = {tensor.name: tensor for tensor in _unique("constant", graph.initializer, problems)}
-    inputs = tuple(t for t in _unique("input", graph.input, problems) if t.name not in initializers)
-    outputs = tuple(_unique("output", graph.output, problems))
+    initializers = {tensor.name: tensor for tensor in unique("constant", graph.initializer, problems)}
+    inputs = tuple(t for t in unique("input", graph.input, problems) if t.name not in initializers)
+    outputs = tuple(unique("output", graph.output, problems))
     nodes = [(Where(path.name, k, node.op_type, node.name), node) for k, node in enumerate(graph.node)]
     given = {info.name for info in inputs} | initializers.keys()
     sparse = {tensor.values.name for tensor in graph.sparse_initializer}
-    ordered = _ordered(nodes, given | sparse, problems)
+    in_order = ordered(nodes, given | sparse, problems)
     made = given.union(*(node.output for _, node in nodes))
     for info in outputs:
         if info.name not in made:
             problems.append(bad_model("MM102", f'output "{printable(info.name)}" is not defined'))
     stated = {info.name: info for info in (*graph.value_info, *outputs)}
-    live = _live(ordered, graph)
+    live = _live(in_order, graph)
     return Source(
         path.name, path.parent, opsets, inputs, outputs, initializers, live, stated, tuple(problems)
     )
@@ -103,10 +104,9 @@ def _parsed(path: Path) -> ModelProto:
             "a newer onnx package" if model.ir_version > NEWEST_IR else "exporting the model again",
             "MM204",
         )
-    if len(model.graph.node) > MAX_NODES:
-        raise bad_model(
-            "MM105", f"the model has {len(model.graph.node)} nodes; up to {MAX_NODES} are allowed"
-        )
+    count = sum(1 for _ in _nodes_below(model.graph.node))
+    if count > MAX_NODES:
+        raise bad_model("MM105", f"the model has {count} nodes; up to {MAX_NODES} are allowed")
     return model
 
 
@@ -188,17 +188,18 @@ def _check_text(path: Path, model: ModelProto) -> None:
 
 def _texts(model: ModelProto) -> Iterator[object]:
     """Every name that the importer looks at."""
-    graph = model.graph
     for entry in model.opset_import:
         yield entry.domain
-    for info in (*graph.input, *graph.output, *graph.value_info):
-        yield info.name
-        yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
-    for tensor in chain(graph.initializer, (sparse.values for sparse in graph.sparse_initializer)):
-        yield from _texts_of_tensor(tensor)
     for function in model.functions:
         yield from (function.domain, function.name, *function.input, *function.output, *function.attribute)
-    for node in chain(graph.node, *(function.node for function in model.functions)):
+    nodes = list(_nodes_below(chain(model.graph.node, *(function.node for function in model.functions))))
+    for graph in (model.graph, *(inner for node in nodes for inner in subgraphs(node))):
+        for info in (*graph.input, *graph.output, *graph.value_info):
+            yield info.name
+            yield from (dim.dim_param for dim in info.type.tensor_type.shape.dim)
+        for tensor in chain(graph.initializer, (sparse.values for sparse in graph.sparse_initializer)):
+            yield from _texts_of_tensor(tensor)
+    for node in nodes:
         yield from (node.domain, node.op_type, node.name, *node.input, *node.output)
         for attribute in node.attribute:
             yield from (attribute.name, attribute.ref_attr_name)
@@ -293,15 +294,14 @@ def _nodes_below(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
     while queue:
         node = queue.pop()
         yield node
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs):
-                queue += graph.node
+        for graph in subgraphs(node):
+            queue += graph.node
 
 
 Named = TypeVar("Named", TensorProto, ValueInfoProto)
 
 
-def _unique(what: str, found: Iterable[Named], problems: list[CompileError]) -> Iterator[Named]:
+def unique(what: str, found: Iterable[Named], problems: list[CompileError]) -> Iterator[Named]:
     """Those that have a name of their own."""
     seen: set[str] = set()
     for one in found:
@@ -317,7 +317,7 @@ def _unique(what: str, found: Iterable[Named], problems: list[CompileError]) -> 
 Nodes = Sequence[tuple[Where, NodeProto]]
 
 
-def _ordered(nodes: Nodes, given: set[str], problems: list[CompileError]) -> list[tuple[Where, NodeProto]]:
+def ordered(nodes: Nodes, given: set[str], problems: list[CompileError]) -> list[tuple[Where, NodeProto]]:
     """The nodes in an order in which values are written before they are read, if there is one; stable."""
     writer: dict[str, int] = {}
     for k, (where, node) in enumerate(nodes):
@@ -331,7 +331,7 @@ def _ordered(nodes: Nodes, given: set[str], problems: list[CompileError]) -> lis
     waiting = [0] * len(nodes)
     undefined: set[str] = set()
     for k, (where, node) in enumerate(nodes):
-        for name in filter(None, dict.fromkeys(node.input)):
+        for name in filter(None, dict.fromkeys(reads(node))):
             if name in writer and name not in given:
                 readers[writer[name]].append(k)
                 waiting[k] += 1
@@ -351,7 +351,7 @@ def _ordered(nodes: Nodes, given: set[str], problems: list[CompileError]) -> lis
         stuck = [k for k in range(len(nodes)) if waiting[k]]
         problems.append(located(bad_model("MM102", "the graph has a cycle"), nodes[stuck[0]][0]))
         order += stuck
-    in_file_order = all(writer.get(n, -1) < k for k, (_, node) in enumerate(nodes) for n in node.input)
+    in_file_order = all(writer.get(n, -1) < k for k, (_, node) in enumerate(nodes) for n in reads(node))
     return list(nodes) if in_file_order else [nodes[k] for k in order]
 
 
@@ -360,7 +360,7 @@ def _live(nodes: Nodes, graph: GraphProto) -> tuple[tuple[Where, NodeProto], ...
     live: list[tuple[Where, NodeProto]] = []
     for where, node in reversed(nodes):
         if any(name in needed for name in node.output):
-            needed.update(node.input)
+            needed.update(reads(node))
             live.append((where, node))
     return tuple(reversed(live))
 
