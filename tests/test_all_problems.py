@@ -162,4 +162,5 @@ def test_subgraphs_are_no_harm(tmp_path):
     branch = helper.make_graph([node("Relu", ["x"], ["r"])], "b", [], [onnx.ValueInfoProto(name="r")])
     nodes = [node("If", ["c"], ["a"], then_branch=branch, else_branch=branch), node("Nothing", ["a"], ["y"])]
     inputs = {**X, "c": np.array(True)}
-    problems(model_of(nodes, inputs, ["y"]), tmp_path, "If: an If whose condition", "Nothing (domain ai.onnx)")
+    says = ("If: an If whose condition", "Nothing (domain ai.onnx)")
+    problems(model_of(nodes, inputs, ["y"]), tmp_path, *says)

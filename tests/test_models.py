@@ -121,7 +121,7 @@ def test_unsupported_networks_say_so(name, tmp_path):
 def test_the_largest_can_at_least_be_checked(name):
     from mmcc.checking import check_model
 
-    assert check_model(model_path(name), {}, silent)["macs"] > 10**10
+    assert check_model(model_path(name), {}, {}, silent)["macs"] > 10**10
 
 
 @pytest.mark.parametrize("name", ["kws_dscnn_int8_qdq", "vww_mbv1_fp32", "digits_mb32_int8_qdq"])
