@@ -601,7 +601,7 @@ class Footprint:
                 most = max(most, int((whole - after).max()))
                 continue
             for read in own:
-                after = np.minimum(after, read.low[1 : steps + 1])
+                after = np.minimum(after, np.append(read.low[1:steps], into.size))
                 reached = writer.reached(slice(steps), read.reach)
                 most = max(most, int((reached - read.own[:steps]).max()))
             most = max(most, int((writer.end[:steps] - after).max()))

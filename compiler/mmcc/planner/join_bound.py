@@ -147,7 +147,7 @@ class _Relaxed(Footprint):
             times = self._line.times.get(writer.unit, NONE)
             newest = np.maximum(newest, np.searchsorted(times, at, side="right"))
         for unit, read in store.reads:
-            oldest = np.minimum(oldest, read.line[self._line.done(unit, at)])
+            oldest = np.minimum(oldest, self._line.needed(unit, read.line, at))
         return np.maximum(np.minimum(newest, height) - oldest, 0) * store.line
 
     def _reach(self, unit: int) -> int:

@@ -31,6 +31,13 @@ class Timeline:
         """How many steps of a unit come before each of some times."""
         return np.searchsorted(self.times.get(unit, _NEVER_RAN), at)
 
+    def needed(self, unit: int, of_steps: Ints, at: Ints) -> Ints:
+        """At each time, what a unit still reads, given that for each of its steps and those after it, and for
+        when all is done (`Read.low`, `Read.line`). Not all of its steps need run: nobody may ask for the last.
+        """
+        done, run = self.done(unit, at), len(self.times.get(unit, _NEVER_RAN))
+        return np.where(done < run, of_steps[done], of_steps[-1])
+
 
 def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> Timeline:
     """The walk of unit `last` and all that feeds it, as far as they are in the bit mask `allowed`.
@@ -101,7 +108,7 @@ def first_needed(line: Timeline, reads: Iterable[tuple[int, Read]], at: Ints, en
     """At each time, the first byte of a root that some unit still reads; `end` if none does."""
     low = np.full(len(at), end, np.int64)
     for unit, read in reads:
-        low = np.minimum(low, read.low[line.done(unit, at)])
+        low = np.minimum(low, line.needed(unit, read.low, at))
     return low
 
 
@@ -114,6 +121,6 @@ def ring_depth(line: Timeline, writers: Sequence[int], reads: Sequence[tuple[int
             continue
         oldest = np.full(len(at), height, np.int64)
         for reader, read in reads:
-            oldest = np.minimum(oldest, read.line[line.done(reader, at)])
+            oldest = np.minimum(oldest, line.needed(reader, read.line, at))
         depth = max(depth, int((np.arange(1, len(at) + 1) - oldest).max()))
     return min(depth, height)
