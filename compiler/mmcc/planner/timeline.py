@@ -33,7 +33,7 @@ class Timeline:
 
     def needed(self, unit: int, of_steps: Ints, at: Ints) -> Ints:
         """At each time, what a unit still reads, given that for each of its steps and those after it, and for
-        when all is done (`Read.low`, `Read.line`). Not all of its steps need run: nobody may ask for the last.
+        when all is done (`Read.low`, `Read.line`). Not all of its steps need run: nobody asks for the last.
         """
         done, run = self.done(unit, at), len(self.times.get(unit, _NEVER_RAN))
         return np.where(done < run, of_steps[done], of_steps[-1])
