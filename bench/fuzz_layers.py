@@ -322,6 +322,8 @@ class Layers:
         kind = self.draw("DepthToSpace", "SpaceToDepth")
         if kind == "DepthToSpace":
             return self.one(kind, x, blocksize=2, mode=self.draw("DCR", "CRD"))
+        if x.shape[2] % 2 or x.shape[3] % 2:  # ONNX's shape inference takes it, and nothing else does
+            raise ValueError("no whole blocks")
         return self.one(kind, x, blocksize=2)
 
 
