@@ -397,8 +397,17 @@ def _check_limits(
             f"{flash['total']:,} bytes of flash are needed, {readable(options.flash)} are allowed: weights "
             f"{flash['weights']:,}, code and tables {flash['code']:,}",
             exit=Exit.DOES_NOT_FIT,
-            hint="an int8 model has a quarter of a float model's weights",
+            hint=_less_flash(graph, flash["total"]),
         )
+
+
+def _less_flash(graph: Graph, total: int) -> str:
+    """Options that are enough; and what quantization would save, if there are floats to quantize."""
+    floats = sum(array.nbytes for array in graph.constants.values() if array.dtype == np.float32)
+    lines = [f"--flash {total}"]
+    if 2 * floats > total:
+        lines.append(f"quantizing the model: {floats:,} bytes are float weights, int8 has a quarter of that")
+    return "\n".join(lines)
 
 
 def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRequest) -> CompileError:

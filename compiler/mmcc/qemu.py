@@ -240,7 +240,7 @@ def run_program(
             "MM805",
             f"{elf.name} on {target.name} did not end within {timeout:g} s",
             exit=Exit.INTERNAL,
-            hint="a longer timeout, if the model is large",
+            hint="--limit 1 where there are many samples, or --on host",
         ) from error
     stdout = done.stdout.decode(errors="replace")
     _raise_if_failed(elf, target, stdout, done.returncode)

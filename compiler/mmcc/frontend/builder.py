@@ -138,7 +138,7 @@ class Builder:
             raise bad_model(
                 "MM111",
                 f"folding {what} takes {size} bytes, and {self.budget} are left",
-                "a larger max_bytes, if this file is to be trusted",
+                "folding them first with ONNX Runtime: SessionOptions.optimized_model_filepath",
             )
         self.budget -= size
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
 
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto, TensorProto, TypeProto
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.builder import MAX_RANK, Builder
@@ -15,6 +15,8 @@ from mmcc.frontend.registry import Entry, domain_of, make_call
 from mmcc.frontend.tensors import DTYPES, to_array
 from mmcc.frontend.value import Value
 from mmcc.ops import ShapeError
+
+CONVERTED = "onnx.version_converter.convert_version(model, 13)"  # which knows few operators this old
 
 
 @dataclass(slots=True)
@@ -27,6 +29,7 @@ class Import:
     values: MutableMapping[str, Value] = field(default_factory=dict[str, Value])
     opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
     wanted: frozenset[str] = frozenset()  # values that something reads
+    inferred: dict[str, TypeProto] | None = None  # by ONNX, once it was asked
     probed: int = 0  # nodes that were tried out with made-up operands
     depth: int = 0  # branches around the node being converted
 
@@ -92,12 +95,6 @@ def checked_version(state: Import, node: NodeProto, entry: Entry) -> int:
     """The version of the node's operator set; an error where it is older than what is supported."""
     version = state.source.opsets.get(domain_of(node), 1)
     if version < entry.row.since:
-        since = entry.row.since
-        raise unsupported(
-            f"{node.op_type} of operator set {version}; {since} and newer are supported",
-            f"onnx.version_converter.convert_version(model, {max(since, OLDEST_EXPORT)})",
-        )
+        what = f"{node.op_type} of operator set {version}; {entry.row.since} and newer are supported"
+        raise unsupported(what, CONVERTED if node.op_type == "Upsample" else "")
     return version
-
-
-OLDEST_EXPORT = 13  # to convert to: old enough for any runtime, new enough for every operator here

@@ -41,8 +41,9 @@ def conv(call: Call, x: Value, w: Value, b: Value | None) -> Value:
 
 
 def _need_constant(build: Builder, w: Value, b: Value | None) -> None:
-    if not build.is_constant(w.tensor) or (b is not None and not build.is_constant(b.tensor)):
-        raise unsupported("weights or bias (operands 1 and 2) are computed at run time")
+    for k, (what, value) in enumerate({"weights": w, "bias": b}.items(), 1):
+        if value is not None and not build.is_constant(value.tensor):
+            raise unsupported(f"{what} (operand {k}) computed at run time")
 
 
 def bias_of(build: Builder, b: Value | None, channels: int) -> str:

@@ -101,7 +101,7 @@ def _parsed(path: Path) -> ModelProto:
     if not OLDEST_IR <= model.ir_version <= NEWEST_IR:
         raise unsupported(
             f"the model's IR version is {model.ir_version}; {OLDEST_IR} to {NEWEST_IR} are supported",
-            "a newer onnx package" if model.ir_version > NEWEST_IR else "exporting the model again",
+            f"model.ir_version = {NEWEST_IR} in Python, which is enough where nothing newer is used",
             "MM204",
         )
     count = sum(1 for _ in _nodes_below(model.graph.node))
@@ -224,7 +224,7 @@ def _opsets(model: ModelProto, problems: list[CompileError]) -> dict[str, int]:
     if not 1 <= version <= newest:
         raise unsupported(
             f"the model uses ONNX operator set {version}; 1 to {newest} are known",
-            "a newer onnx package, or exporting for an older operator set",
+            f"exporting for operator set {newest} or older",
             "MM204",
         )
     return opsets

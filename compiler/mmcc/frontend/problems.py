@@ -42,13 +42,17 @@ def unsupported(message: str, hint: str = "", code: str = "MM202") -> CompileErr
 
 
 STATIC = "static quantization (onnxruntime.quantization.quantize_static), or the float model"
+STEPS = "writing its steps out, one after the other: MatMul, Add, Split, Sigmoid, Tanh and Mul are supported"
 CUT_OFF = "ending the model before it (onnx.utils.extract_model): the rest is code of yours"
-INLINE = "onnx.inliner.inline_selected_functions(model, [('', '{op}')], inline_schema_functions=True)"
-HINTS = {  # what to do about operators that are not supported, where there is something
+HINTS = {  # what to do about operators that are not supported
     "DynamicQuantizeLinear": STATIC,
     "MatMulInteger": STATIC,
     "ConvInteger": STATIC,
-    "NonMaxSuppression": CUT_OFF,
+    "LayerNormalization": "writing it out: ReduceMean, Sub, Mul, ReduceMean, Add, Sqrt, Div",
+    "LSTM": STEPS,
+    "GRU": STEPS,
+    "RNN": STEPS,
+    "Einsum": "MatMul, Transpose, Mul and ReduceSum in its place",
 }
 
 
@@ -86,7 +90,7 @@ class Problems:
             self._listed(lines),
             exit=Exit.BAD_MODEL if self._bad() else Exit.UNSUPPORTED,
             at=tuple(dict.fromkeys(first))[:MAX_LISTED],
-            hint="\n".join(self._hints()) or "`mmcc ops` lists the supported operators",
+            hint="\n".join(self._hints()),
         )
 
     def _bad(self) -> list[CompileError]:
@@ -113,7 +117,7 @@ class Problems:
         return f"{what}:\n" + "\n".join(lines[:MAX_LISTED] + more)
 
     def _hints(self) -> list[str]:
-        known = [HINTS[op] for _, op in sorted(self.unknown) if op in HINTS]
+        known = [HINTS.get(op, CUT_OFF) for _, op in sorted(self.unknown)]
         return list(dict.fromkeys([*known, *(error.hint for error in self.found if error.hint)]))
 
 

@@ -1,6 +1,6 @@
 """A model with something wrong in it: what can still be known of the nodes behind, to tell all at once.
 
-What a value is comes from ONNX's own shape inference, or from what the file states of it. Where neither says
+What a value is comes from what the file states of it, or from ONNX's own shape inference. Where neither says
 anything, the nodes that read it are tried out with operands of several shapes: an error that is the same for
 all that fit does not depend on the shape. No graph is made of any of this.
 """
@@ -10,22 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import prod
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import NodeProto, TypeProto, numpy_helper
+from onnx import NodeProto, TypeProto
 
 from mmcc.errors import CompileError, Exit, Where
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK
 from mmcc.frontend.convert import Import, checked_version, converted
+from mmcc.frontend.inference import inferred_types
 from mmcc.frontend.load import located
-from mmcc.frontend.registry import Entry, domain_of, make_call
+from mmcc.frontend.registry import Entry, make_call
 from mmcc.frontend.tensors import DTYPES, WIDENED
 from mmcc.frontend.value import whole
 from mmcc.ir.graph import DType, Shape
 
 MAX_PROBED = 200  # nodes; what is wrong with so many is told by the first ones
-MAX_DATA = 4096  # elements of a constant that shape inference is shown
 CHANNELS = (8, 12)  # of made-up operands, beside those that the node's constants suggest
 NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 
@@ -36,10 +34,12 @@ def assume_outputs(state: Import, node: NodeProto) -> None:
     if node.input and all(_is_constant(state, name) for name in node.input if name):
         state.opaque.update(names)  # would be constants: a tensor is no stand-in
         return
-    inferred = _inferred(state, node)
     for name in names:
         stated = state.source.stated.get(name)
-        found = inferred.get(name) or (_static(stated.type) if stated is not None else None)
+        found = _static(stated.type) if stated is not None else None
+        if found is None and name in state.wanted:
+            kind = _inferred(state, name)
+            found = _static(kind) if kind is not None else None
         if found is not None:
             tensor = state.build.tensor(*found, name)
             state.build.titles[tensor.name] = name
@@ -51,29 +51,18 @@ def _is_constant(state: Import, name: str) -> bool:
     return state.build.is_constant(value.tensor) if value is not None else name in state.opaque
 
 
-def _inferred(state: Import, node: NodeProto) -> dict[str, tuple[Shape, DType]]:
-    """What ONNX's shape inference says of a node's outputs."""
-    if any(name and name not in state.values for name in node.input):
-        return {}
-    if any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute):
-        return {}
-    kinds: dict[str, TypeProto] = {}
-    data: dict[str, onnx.TensorProto] = {}
-    for name in filter(None, node.input):
-        value = state.values[name]
-        kinds[name] = onnx.helper.make_tensor_type_proto(NUMBERS[value.dtype], value.shape)
-        if state.build.is_constant(value.tensor) and value.size <= MAX_DATA:
-            array: NDArray[np.generic] = state.build.array(value)
-            data[name] = numpy_helper.from_array(np.ascontiguousarray(array), name)
-    domain = domain_of(node)
-    opsets = [onnx.helper.make_opsetid(d, v) for d, v in state.source.opsets.items()]
-    try:
-        schema = onnx.defs.get_schema(node.op_type, state.source.opsets.get(domain, 1), domain)
-        made = onnx.shape_inference.infer_node_outputs(schema, node, kinds, data, opset_imports=opsets)
-    except Exception:  # whatever C++ throws at a node that makes no sense
-        return {}
-    found = {name: _static(kind) for name, kind in made.items()}
-    return {name: kind for name, kind in found.items() if kind is not None}
+def _inferred(state: Import, name: str) -> TypeProto | None:
+    """What ONNX's shape inference says of a value; it is asked once for all of a model."""
+    if state.inferred is None:
+        given = {
+            info.name: state.values[info.name] for info in state.source.inputs if info.name in state.values
+        }
+        kinds = {
+            known: onnx.helper.make_tensor_type_proto(NUMBERS[value.dtype], value.shape)
+            for known, value in given.items()
+        }
+        state.inferred = inferred_types(state.source, kinds)
+    return state.inferred.get(name)
 
 
 def _static(kind: TypeProto) -> tuple[Shape, DType] | None:

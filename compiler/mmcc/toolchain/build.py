@@ -45,12 +45,12 @@ def find_tool(name: str, target: Target) -> Path:
     """Where a tool is; if it is not installed, the error says what to install."""
     found = shutil.which(name)
     if found is None:
-        package = target.packages.get(name, name)
+        package = target.packages.get(name)
         raise CompileError(
             "MM801",
-            f"{name} is not installed; target {target.name} needs it",
+            f"there is no {name} in PATH; target {target.name} needs it",
             exit=Exit.TOOL_MISSING,
-            hint=f"apt-get install {package}",
+            hint=f"apt-get install {package}" if package else "adding the folder that has it to PATH",
         )
     return Path(found)
 
@@ -215,7 +215,7 @@ def _raise_if_library_missing(output: str, target: Target) -> None:
             "MM801",
             f"the C library of {target.compiler} is not installed; target {target.name} needs it",
             exit=Exit.TOOL_MISSING,
-            hint=f"apt-get install {target.packages.get('libc', 'its C library')}",
+            hint=f"apt-get install {target.packages['libc']}" if "libc" in target.packages else "",
         )
 
 

@@ -88,5 +88,5 @@ def check_accumulator(bound: int, site: Site) -> None:
             "MM301",
             f"the accumulator of {site.output.tensor.name} may reach {bound}; 32 bits hold {2**31 - 1}",
             exit=Exit.UNSUPPORTED,
-            hint="keep this layer in float",
+            hint="leaving this layer in float (nodes_to_exclude of quantize_static)",
         )
