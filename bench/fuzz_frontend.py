@@ -101,11 +101,11 @@ def _dims(tensor: onnx.TensorProto) -> onnx.TensorProto:
     return helper.make_tensor("shape", onnx.TensorProto.INT64, [len(tensor.dims)], list(tensor.dims))
 
 
-def made(seeds: list[Seed], seed: int, index: int) -> tuple[str, bytes]:
+def made(seeds: list[Seed], seed: int, index: int, *, nasty: bool = True) -> tuple[str, bytes]:
     """The mutant of that index, and what it was made of; the first ones are the nasty models themselves."""
-    nasty = list(nasty_models.NASTY)
-    if index < len(nasty):
-        return nasty[index], nasty_models.NASTY[nasty[index]]().SerializeToString()
+    harmful = list(nasty_models.NASTY) if nasty else []
+    if index < len(harmful):
+        return harmful[index], nasty_models.NASTY[harmful[index]]().SerializeToString()
     rng = Random(f"{seed}:{index}")
     weights = [1 / (1000 + len(one.data)) for one in seeds]
     chosen = seeds[index % len(seeds)] if index % 4 == 0 else rng.choices(seeds, weights)[0]
@@ -131,7 +131,7 @@ def outcome(path: Path, index: int, compile_every: int) -> str:
     if wanted is None:
         return "accepted"
     compiled = compile_every > 0 and index % compile_every == 0
-    fault = fuzz_compare.fault_of(path, graph, wanted, compiled=compiled)
+    fault = fuzz_compare.fault_of(path, wanted, compiled=compiled)
     return f"! {fault}" if fault else "compiled" if compiled else "compared"
 
 
@@ -161,7 +161,7 @@ def work(args: argparse.Namespace, indices: range) -> None:
     with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
         path = Path(folder) / "model.onnx"
         for index in indices:
-            name, data = made(seeds, args.seed, index)
+            name, data = made(seeds, args.seed, index, nasty=args.nasty)
             path.write_bytes(data)
             _say(f"begin {index} {name}")
             spent = int(sum(os.times()[:2]))
@@ -236,6 +236,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("build/fuzz_frontend"), help="where findings go")
     parser.add_argument("--compile-every", type=int, default=200, help="accepted mutants that become C")
     parser.add_argument("--only", type=int, help="the mutant of one index")
+    parser.add_argument("--no-nasty", dest="nasty", action="store_false", help="mutants only")
     parser.add_argument("--verbose", action="store_true", help="show what workers print")
     args = parser.parse_args(argv)
     if args.shared is not None and not args.shared.is_dir():
@@ -247,7 +248,9 @@ def main(argv: list[str] | None = None) -> int:
         if what[0] == "!":
             tally.findings[index] = what
             args.out.mkdir(parents=True, exist_ok=True)
-            (args.out / f"{args.seed}_{index}.onnx").write_bytes(made(seeds, args.seed, index)[1])
+            (args.out / f"{args.seed}_{index}.onnx").write_bytes(
+                made(seeds, args.seed, index, nasty=args.nasty)[1]
+            )
             print(f"{args.seed}:{index} of {name}: {what[2:]}", flush=True)
         if sys.stderr.isatty() and index % 50 == 0:
             print(f"\r\x1b[K{index:,} of {args.mutants:,}: {tally}", end="", file=sys.stderr)

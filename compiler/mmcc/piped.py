@@ -29,7 +29,7 @@ def as_file(model: Path) -> Generator[Path]:
     with tempfile.TemporaryDirectory(prefix="mmcc-") as folder:
         kept = Path(folder) / "model.onnx"
         if model == STDIN:
-            if sys.stdin.isatty():
+            if is_terminal():
                 message = "the standard input is a terminal, not a model"
                 raise CompileError("MM101", message, exit=Exit.BAD_MODEL, hint="mmcc check - < model.onnx")
             _copy(sys.stdin.buffer, kept)
@@ -44,6 +44,11 @@ def as_file(model: Path) -> Generator[Path]:
             message = f"{error.message}; a model that comes through a pipe has no folder for such files"
             hint = "giving the model as a file, with its data beside it"
             raise CompileError("MM106", message, exit=error.exit, at=error.at, hint=hint) from error
+
+
+def is_terminal() -> bool:
+    """True if there is nobody but a person to write to the standard input."""
+    return sys.stdin.isatty()
 
 
 def _is_pipe(path: Path) -> bool:

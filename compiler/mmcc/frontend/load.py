@@ -81,8 +81,8 @@ def _parsed(path: Path) -> ModelProto:
             raise _absent(path)
         size = path.stat().st_size
         if size > MAX_FILE:
-            hint = "onnx.save_model(..., save_as_external_data=True)"
-            raise bad_model("MM101", f"the file has {size} bytes; protobuf ends at {MAX_FILE}", hint)
+            what = f"the file has {size} bytes; protobuf ends at {MAX_FILE}"
+            raise bad_model("MM101", what, "onnx.save_model(..., save_as_external_data=True)")
         data = path.read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise bad_model("MM101", f'cannot read "{printable(str(path))}": {error}') from None
@@ -101,7 +101,7 @@ def _parsed(path: Path) -> ModelProto:
     if not OLDEST_IR <= model.ir_version <= NEWEST_IR:
         raise unsupported(
             f"the model's IR version is {model.ir_version}; {OLDEST_IR} to {NEWEST_IR} are supported",
-            f"model.ir_version = {NEWEST_IR} in Python, which is enough where nothing newer is used",
+            f"model.ir_version = {NEWEST_IR} in Python, enough where nothing newer is used",
             "MM204",
         )
     count = sum(1 for _ in _nodes_below(model.graph.node))

@@ -92,7 +92,8 @@ def _write_table(draft: Draft, twins: dict[str, str], node: Node, source: str) -
     values = np.broadcast_to(node.op.reference(*given), (256,))
     table = draft.constant(flipped(values) if unsigned else values, f"{node.output}_table")
     x = twins.get(source, source)
-    quant = draft.tensors[draft.now(x)].quant
+    own = Quant(1.0, -128) if unsigned else draft.tensors[node.output].quant  # of integers of the caller's
+    quant = draft.tensors[draft.now(x)].quant or own
     if unsigned:
         _write_twin(draft, twins, node, Lookup(), (x, table), quant)
     else:
