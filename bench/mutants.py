@@ -56,7 +56,7 @@ def mutant(data: bytes, rng: Random) -> bytes:
         change = rng.choice(CHANGES)
         try:
             change(model, rng)
-        except (IndexError, ValueError, TypeError, OverflowError):
+        except (IndexError, ValueError, TypeError, OverflowError, onnx.checker.ValidationError):
             continue  # nothing there to change, or protobuf has no such number
     made = model.SerializeToString()
     return _bytes_changed(made, rng) if rng.random() < 0.02 else made

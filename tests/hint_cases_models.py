@@ -253,9 +253,7 @@ def a_terminal(folder, monkeypatch):
     assert "can be compiled" in mmcc("check", "-", data=RELU.SerializeToString())
 
 
-@follows(
-    "frontend/load.py: f'model.ir_version = {NEWEST_IR} in Python, enough where nothing newer is used'"
-)
+@follows("frontend/load.py: f'model.ir_version = {NEWEST_IR} in Python, enough where nothing newer is used'")
 def ir_version(folder, _):
     for version in (NEWEST_IR + 1, 1):
         model = model_of([node("Relu", ["x"], ["y"])], X, ["y"], ir=version)

@@ -19,7 +19,7 @@ from hints import follows
 from mmcc.errors import CompileError
 from mmcc.target import load_target
 from mmcc.toolchain.build import _raise_if_library_missing as raise_if_library_missing
-from mmcc.toolchain.build import find_tool, firmware_sources
+from mmcc.toolchain.build import compile_objects, find_tool, firmware_sources
 
 _KEPT = []
 CONV = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
@@ -112,6 +112,35 @@ def output_cannot_be_written(folder, monkeypatch):
     assert "-o another folder" in mmcc("compile", path, "-o", folder / "closed" / "out", exit=2)
     monkeypatch.undo()
     mmcc("compile", path, "-o", folder / "open" / "out")
+
+
+@follows("output_folder.py: 'move it, or -o another folder'")
+def output_holds_a_users_file(folder, _):
+    path, out = save(RELU, folder), folder / "out"
+    mmcc("compile", path, "-o", out, "--name", "one")
+    (out / "two.c").write_text("/* mine */")
+    options = ("compile", path, "--name", "two", "-o")
+    assert "move it" in mmcc(*options, out, exit=2)
+    mmcc(*options, folder / "other")
+    (out / "two.c").rename(out / "mine.c")
+    mmcc(*options, out)
+
+
+@follows("toolchain/build.py: 'make room there, or set TMPDIR to a folder with room'")
+def a_full_disk(folder, monkeypatch):
+    """A compiler that can write nowhere but in one folder."""
+    compiler, source = folder / "cc", folder / "x.c"
+    compiler.write_text(
+        f'#!/bin/sh\n[ "$TMPDIR" = {folder}/room ] && exec cc "$@"\necho "No space left on device" >&2\nexit 1\n'
+    )
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+    source.write_text("typedef int nothing;\n")
+    target = replace(load_target("host"), compiler=str(compiler))
+    with pytest.raises(CompileError, match="set TMPDIR to a folder with room"):
+        compile_objects(target, [source], folder)
+    (folder / "room").mkdir()
+    monkeypatch.setenv("TMPDIR", f"{folder}/room")
+    compile_objects(target, [source], folder)
 
 
 @follows("package.py: f'mmcc compile MODEL -o {folder}'", "package.py: 'compile the model again'")
