@@ -130,9 +130,8 @@ def output_holds_a_users_file(folder, _):
 def a_full_disk(folder, monkeypatch):
     """A compiler that can write nowhere but in one folder."""
     compiler, source = folder / "cc", folder / "x.c"
-    compiler.write_text(
-        f'#!/bin/sh\n[ "$TMPDIR" = {folder}/room ] && exec cc "$@"\necho "No space left on device" >&2\nexit 1\n'
-    )
+    works = f'[ "$TMPDIR" = {folder}/room ] && exec cc "$@"'
+    compiler.write_text(f'#!/bin/sh\n{works}\necho "No space left on device" >&2\nexit 1\n')
     compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
     source.write_text("typedef int nothing;\n")
     target = replace(load_target("host"), compiler=str(compiler))
