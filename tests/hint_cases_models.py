@@ -433,3 +433,30 @@ def accumulator(folder, _):
     model = model_of([node("MatMul", ["x", "w"], ["y"], name="one")], wide, ["y"], fixed)
     model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1]))
     mmcc("compile", _quantized(folder, model, wide, ["one"]), "-o", folder / "out")
+
+
+def _with_branches():
+    """An If whose condition is the input `flag`."""
+    branches = {
+        side: helper.make_graph([node(op, ["x"], ["r"])], side, [], [onnx.ValueInfoProto(name="r")])
+        for side, op in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    given = {**X, "flag": np.array(True)}
+    return model_of([node("If", ["flag"], ["y"], **branches)], given, ["y"])
+
+
+@follows(
+    "frontend/branches.py: f'{options}, which makes the input a constant' if decides else ''",
+    "frontend/bindings.py: f'{guess}one of: {known}'",
+    "frontend/bindings.py: '--bind NAME=NUMBER, NAME=[list, of, numbers] or NAME=array.npy'",
+    "cli.py: '--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy'",
+)
+def conditions(folder, _):
+    path = save(_with_branches(), folder)
+    assert "--bind flag=VALUE, which makes the input a constant" in mmcc("check", path, exit=4)
+    mmcc("check", path, "--bind", "flag=1")
+    assert "did you mean flag?" in mmcc("check", path, "--bind", "flga=1", exit=2)
+    np.save(folder / "flag.npy", np.array(True))
+    for wrong in ("flag=[1,0]", "flag=much", "flag"):
+        assert "--bind NAME=" in mmcc("check", path, "--bind", wrong, exit=2)
+    mmcc("check", path, "--bind", f"flag={folder}/flag.npy")
