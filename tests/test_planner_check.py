@@ -172,3 +172,26 @@ def test_a_ring_holds_just_the_rows_it_must() -> None:
     assert check_plan(*cascade(3)) == []
     wrong = check_plan(*cascade(2))
     assert any('tensor "t0"' in text and "node 1 " in text and "other elements" in text for text in wrong)
+
+
+def test_views_of_whole_tensors_are_asked_once() -> None:
+    """Each row of a reader behind a Reshape needs all rows: what that is may not be worked out row by row."""
+    b = Build("views")
+    x = b.input(400, 4, 16)
+    for _ in range(3):
+        x = b.conv(b.reshape(b.reshape(x, 1600, 16), 400, 4, 16), 16, 1)
+    graph = b.graph(x)
+    made = plan(graph, PlanRequest())
+    asked = 0
+    kind = type(graph.nodes[0].op.nest(graph.tensors["x0"].shape))
+    original = kind.rows_needed
+
+    def counted(nest: object, read: int, row: int) -> Span:
+        nonlocal asked
+        asked += 1
+        return original(nest, read, row)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kind, "rows_needed", counted)
+        assert check_plan(graph, made) == []
+    assert asked < 10 * 1600

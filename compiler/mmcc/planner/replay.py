@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import printable
 from mmcc.ir.graph import Graph, geometry
-from mmcc.ir.nest import Nest, Span
+from mmcc.ir.nest import Span
 from mmcc.ir.plan import Group, Plan
 from mmcc.planner.replay_order import Event, Order
 
@@ -175,7 +175,7 @@ class Replay:
         here = f"row {row} of {label(self._graph, index)} needs it"
         nest = self._order.nest(index)
         needed = [
-            _Need(r, self._rows_needed(nest, r.access, rows), nest.cols_needed(r.access, cols))
+            _Need(r, self._order.rows_of(index, r.access, rows), nest.cols_needed(r.access, cols))
             for r in self._reads(index)
         ]
         failed: set[str] = set()
@@ -192,12 +192,6 @@ class Replay:
                 self._expect_elementwise(here, need.read.tensor, output, row, cols)
             elif not need.read.elementwise:
                 self._expect(here, need.read.tensor, need.rows, need.cols)
-
-    def _rows_needed(self, nest: Nest, read: int, rows: Span) -> Span:
-        need = Span(0, 0)
-        for row in range(rows.lo, rows.hi):
-            need = need.join(nest.rows_needed(read, row))
-        return need
 
     def _write(self, index: int, rows: Span, cols: Span) -> None:
         for row in range(rows.lo, rows.hi):  # in a ring, rows need not lie one behind the other

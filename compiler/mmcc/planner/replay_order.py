@@ -29,6 +29,8 @@ class Order:
         self._graph, self._plan = graph, plan
         self._index = {node.output: k for k, node in enumerate(graph.nodes)}
         self._nests: dict[int, Nest] = {}
+        self._spans: dict[tuple[int, int], list[Span]] = {}  # by node and read: rows that each row needs
+        self._joined: dict[tuple[int, int, Span], Span] = {}
 
     def nest(self, index: int) -> Nest:
         """The loops of a node, made once."""
@@ -136,7 +138,7 @@ class Order:
             name = node.inputs[access.operand]
             if name in self._graph.constants:
                 continue
-            span = rows if index in group.accumulating else self._rows_of(index, read, rows)
+            span = rows if index in group.accumulating else self.rows_of(index, read, rows)
             for source, until in self._makers(name, span, group):
                 found[source] = max(found.get(source, 0), until)
         return found
@@ -153,11 +155,23 @@ class Order:
             for read, access in enumerate(self.nest(index).reads):
                 inner = node.inputs[access.operand]
                 if inner not in self._graph.constants:
-                    yield from self._makers(inner, self._rows_of(index, read, rows), group)
+                    yield from self._makers(inner, self.rows_of(index, read, rows), group)
 
-    def _rows_of(self, index: int, read: int, rows: Span) -> Span:
-        """Rows that one read of a node needs for some rows of its output."""
-        need = Span(0, 0)
-        for row in range(rows.lo, rows.hi):
-            need = need.join(self.nest(index).rows_needed(read, row))
-        return need
+    def rows_of(self, index: int, read: int, rows: Span) -> Span:
+        """Rows that one read of a node needs for some rows of its output; each is asked of the nest once."""
+        key = (index, read, rows)
+        if key not in self._joined:
+            need, each = Span(0, 0), self._each_row(index, read)
+            for row in range(rows.lo, min(rows.hi, rows.lo + 1 if len(each) == 1 else rows.hi)):
+                need = need.join(each[min(row, len(each) - 1)])
+            self._joined[key] = need
+        return self._joined[key]
+
+    def _each_row(self, index: int, read: int) -> list[Span]:
+        """Rows that each row of a node's output needs; just one entry where all rows need the same."""
+        if (index, read) not in self._spans:
+            nest = self.nest(index)
+            height = geometry(self._graph.tensors[self._graph.nodes[index].output].shape)[0]
+            walked = nest.axis_loop(0) is not None and len(nest.write.shape) >= 2
+            self._spans[index, read] = [nest.rows_needed(read, row) for row in range(height if walked else 1)]
+        return self._spans[index, read]
