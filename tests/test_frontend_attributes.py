@@ -252,3 +252,14 @@ def test_a_symbol_that_is_the_batch_of_one_input_is_1_everywhere(tmp_path):
     path = save(model, tmp_path)
     assert [port.onnx_shape for port in import_model(path).inputs] == [(1, 4), (2, 1, 4)]
     assert [port.onnx_shape for port in import_model(path, dims={"batch": 3}).inputs] == [(3, 4), (2, 3, 4)]
+
+
+@pytest.mark.quick
+def test_range_of_a_narrow_float_is_refused(tmp_path):
+    nodes = [helper.make_node("Range", ["a", "b", "d"], ["r"]), helper.make_node("Cast", ["r"], ["f"], to=1)]
+    nodes.append(helper.make_node("Add", ["x", "f"], ["y"]))
+    constants = {"a": np.float16(0.1), "b": np.float16(0.35), "d": np.float16(0.1)}
+    model = model_of(nodes, {"x": np.zeros(3, np.float32)}, ["y"], constants)
+    with pytest.raises(CompileError, match="Range of FLOAT16") as caught:
+        import_model(save(model, tmp_path))
+    assert caught.value.code == "MM203"

@@ -9,7 +9,7 @@ import numpy as np
 from mmcc.frontend.builder import MAX_ELEMENTS
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts
-from mmcc.frontend.tensors import DTYPES
+from mmcc.frontend.tensors import DTYPES, ROUNDED, type_name
 from mmcc.frontend.value import Value
 
 MAX_RANGE = 2**22
@@ -67,9 +67,12 @@ def convert_size(call: Call) -> Value:
     return call.build.constant(np.array(call.input(0).size, np.int64))
 
 
-@converts("Range", notes="constant start, limit and delta")
+@converts("Range", notes="constant start, limit and delta; not float16, bfloat16")
 def convert_range(call: Call) -> Value:
     """Numbers from start to limit."""
+    kind = call.build.stored.get(call.input(0).tensor)
+    if kind in ROUNDED:  # held as float32, whose sums are others
+        raise unsupported(f"Range of {type_name(kind)}", "a Range of float32", "MM203")
     names = ("start", "limit", "delta")
     start, limit, delta = (call.scalar(k, name) for k, name in enumerate(names))
     if start is None or limit is None or not delta:
