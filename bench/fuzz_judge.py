@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from mmcc.compare import true_array
+from mmcc.agreement import true_array
 from mmcc.interpret import evaluate_tensors
 from mmcc.ir.graph import Node, Port
 from mmcc.oracle import Oracle

@@ -26,11 +26,14 @@ LAYERS = [
         "package",
         "output_folder",
         "report",
+        "tracing",
+        "judging",
+        "self_check",
         "pipeline",
         "checking",
         "analysis",
     ),
-    *("samples", "oracle", "compare", "verifying", "benchmark", "api", "cli", "__main__"),
+    *("samples", "oracle", "agreement", "compare", "verifying", "benchmark", "api", "cli", "__main__"),
 ]
 ONLY_IN = {
     "ortools": ("planner/cpsat.py", "planner/cpsat_joint.py"),

@@ -44,6 +44,7 @@ class CompileOptions(TypedDict, total=False):
     float_io: bool  # keep float inputs and outputs of a quantized model
     time_limit: float  # effort of the planner, in deterministic seconds
     dump: Path | None  # folder for the intermediate forms
+    self_check: bool  # run the C on this machine before it is written; True if not given
 
 
 class VerifyOptions(TypedDict, total=False):

@@ -241,6 +241,9 @@ def main() -> None:
 )
 @click.option("--stack", help="Take this as the worst-case stack instead of measuring it with the toolchain.")
 @click.option("--dump", type=click.Path(path_type=Path), help="Write the intermediate forms to this folder.")
+@click.option(
+    "--no-self-check", is_flag=True, help="Do not run the generated C on this machine before it is written."
+)
 @_common
 def compile_command(
     model: Path, output: Path | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
@@ -270,6 +273,7 @@ def compile_command(
         time_limit=given["time_limit"],
         float_io=given["float_io"],
         dump=given["dump"],
+        self_check=not given["no_self_check"],
         **limits,
     )
     progress = _Progress(quiet, verbose)
@@ -287,6 +291,9 @@ def compile_command(
             f"symbols begin with {model.stem}_, after the file; --name gives each model of a firmware its own"
         )
         click.echo(f"note: {message}", err=True)
+    checked = result.report["self_check"]
+    if not checked["done"] and not given["no_self_check"] and not quiet:
+        click.echo(f"note: the generated C was not run before it was written: {checked['reason']}", err=True)
     if not quiet:
         _show_warnings(result.report["warnings"], err=True)
     if as_json:
@@ -305,7 +312,7 @@ def _show_warnings(warnings: Sequence[str], *, err: bool) -> None:
 
 
 def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
-    from mmcc.report import flash_text, proof_text, staged_text, work_text
+    from mmcc.report import flash_text, proof_text, self_check_text, staged_text, work_text
 
     ram = report["ram"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
@@ -320,6 +327,7 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     ]
     if report["weights"]:
         rows.append(("weights", staged_text(report["weights"])))
+    rows.append(("check", self_check_text(report["self_check"])))
     click.echo(f"{printable(title)} for {report['target']}")
     for name, value in rows:
         click.echo(f"  {name:<10}{value}")
@@ -454,8 +462,10 @@ def _show_verified(found: dict[str, Any]) -> None:
     if "accuracy" in found:
         right = found["accuracy"]
         click.echo(f"  accuracy {right['correct']} of {right['total']}")
+    if found["drift"] and found["ok"]:
+        click.echo("  the outputs drift apart, but every node is right")
     if found["per_node"]:
-        click.echo("node by node on the host, each fed with the model's own inputs; worst first")
+        click.echo("node by node on the host; worst first")
     for row in found["per_node"]:
         lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
         ties = f" ({row['ties']} exact ties)" if row["ties"] else ""
@@ -464,6 +474,8 @@ def _show_verified(found: dict[str, Any]) -> None:
             f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
             f"  {printable(row['name'], NAME_COLUMNS)}"
         )
+        if row["fault"]:
+            click.echo(f"           the C: {row['fault']}")
 
 
 @main.command(short_help="Measure time, or instructions in QEMU.")

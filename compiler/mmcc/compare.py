@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.agreement import Agreement, Tally
 from mmcc.codegen.lower import describe
 from mmcc.errors import CompileError, Exit
-from mmcc.ir.graph import Graph, Node, Port, Tensor, geometry
-from mmcc.ops.pool import AveragePoolInt8
-from mmcc.ops.reduce import MeanInt8
+from mmcc.ir.graph import Graph
+from mmcc.judging import Fault, judge
 from mmcc.oracle import Oracle
 from mmcc.package import FOLDER, WEIGHTS_LINKED, Package, bench_files
 from mmcc.pipeline import (
@@ -31,12 +31,11 @@ from mmcc.pipeline import (
 from mmcc.qemu import FirmwareRun, build_firmware, run_firmware
 from mmcc.samples import Sample, from_c, to_c
 from mmcc.target import Target, load_target
+from mmcc.tracing import run_traced, traced_program
 
 Array = NDArray[Any]
 FLOAT_RELATIVE = 1e-4  # of the largest output, end to end; per operator it is 1e-5
 INT8_RELATIVE = 0.2  # of the largest output, end to end, if the decision is the same
-TIE = 1e-6  # of a step
-INT8_RATE = 1e-5  # of a node's outputs that may be off by one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +61,25 @@ class Difference:
         near = self.top1_agreement >= 0.99 and self.relative <= INT8_RELATIVE
         return self.mean_lsb <= 1.0 or near
 
+    @property
+    def same(self) -> bool:
+        """One program on two machines: integers are equal, floats as near as their last bits."""
+        return self.max_lsb == 0 or (self.max_lsb is None and self.relative <= FLOAT_RELATIVE)
+
 
 @dataclass(frozen=True, slots=True)
 class NodeDifference:
-    """One node, fed with the model's own inputs."""
+    """One node; `index` -1 stands for a run that did not end."""
 
     index: int
     op: str
     name: str
     outputs: int
     mismatches: int
-    ties: int  # of the mismatches: pools whose exact mean lies half-way between two steps
+    ties: int  # of the mismatches: the exact value lies half-way between two steps
     max_abs: float
     max_lsb: int | None
+    fault: str  # of the C against its reference; "" if they are the same
     ok: bool
 
 
@@ -201,135 +206,66 @@ def accuracy(outputs: Sequence[Sample], labels: Array) -> dict[str, int]:
 # ---- node by node
 
 
-class _NodeCheck:
-    """Feeds each node ONNX Runtime's own inputs just before it runs, and looks at what it wrote."""
-
-    def __init__(self, folder: Path, package: Package, graph: Graph, model: Path) -> None:
-        self.package, self.graph = package, graph
-        self.model = host_model(folder, package, hooks=True)
-        self.names = list(package.memories)
-        here = {name for name, view in package.views.items() if view.memory in self.names}
-        self.known = {name: port for name, port in graph.origins.items() if name in here}
-        self.oracle = Oracle(
-            model, list(dict.fromkeys(port.onnx_name for port in self.known.values())), package.bind
-        )
-        self.truth: dict[str, Array] = {}
-        self.totals: dict[int, list[float]] = {}
-        self.tied: dict[int, Array] = {}  # by node: which outputs are ties
-        self.model.set_hook(self._hook)
-
-    def run(self, sample: Sample) -> None:
-        names = [port.onnx_name for port in self.package.inputs]
-        values = self.oracle.run(dict(zip(names, sample, strict=True)))
-        by_name = dict(zip(dict.fromkeys(p.onnx_name for p in self.known.values()), values, strict=True))
-        self.truth = {
-            name: true_array(port, self.graph.tensors[name], by_name[port.onnx_name])
-            for name, port in self.known.items()
-        }
-        self.model.run(to_c(self.package.inputs, self.package.tensors, sample))
-
-    def _pixels(self, name: str) -> Array:
-        view, tensor = self.package.views[name], self.graph.tensors[name]
-        index = self.names.index(view.memory)
-        assert isinstance(view.offset, int)
-        size = self.package.memories[view.memory] or view.offset + view.rows * view.row_stride
-        raw = self.model.memory(index, size)
-        _, cols, channels = geometry(tensor.shape)
-        item = tensor.dtype.size
-        strides = (view.row_stride, view.col_stride * item, item)
-        return np.ndarray((view.rows, cols, channels), tensor.dtype.numpy, raw.data, view.offset, strides)
-
-    def _hook(self, index: int, after: bool) -> None:
-        node = self.graph.nodes[index]
-        if not after:
-            for name in self.graph.activations(node):
-                if name in self.truth:
-                    pixels = self._pixels(name)
-                    pixels[...] = self.truth[name].reshape(pixels.shape)
-            if isinstance(node.op, AveragePoolInt8 | MeanInt8):
-                self.tied[index] = self._ties(node)
-        elif node.output in self.truth:
-            pixels = self._pixels(node.output)
-            truth = self.truth[node.output].reshape(pixels.shape)
-            self._judge(index, pixels, truth)
-            pixels[...] = truth  # what reads it under another name is to have the model's values, too
-
-    def _ties(self, node: Node) -> Array:
-        """Outputs of a pool whose exact value is as near to one step as to the next."""
-        graph = self.graph
-        inputs = [
-            graph.constants[name]
-            if name in graph.constants
-            else self._pixels(name).reshape(graph.tensors[name].shape)
-            for name in node.inputs
-        ]
-        assert isinstance(node.op, AveragePoolInt8 | MeanInt8)
-        exact = node.op.exact(*inputs)
-        return np.abs(exact - np.floor(exact) - 0.5) < TIE
-
-    def _judge(self, index: int, got: Array, want: Array) -> None:
-        gap = np.abs(got.astype(np.float64) - want.astype(np.float64))
-        if got.dtype.kind == "f":
-            gap = np.where(np.isnan(got) & np.isnan(want), 0, gap)
-            wrong = gap > 1e-6 + 1e-5 * np.maximum(np.abs(want), np.abs(want).max(initial=0))
-        else:
-            wrong = gap > 0
-        total = self.totals.setdefault(index, [0, 0, 0.0, 0])
-        if index in self.tied:
-            total[3] += int((wrong & self.tied[index].reshape(wrong.shape)).sum())
-        total[0] += got.size
-        total[1] += int(wrong.sum())
-        total[2] = max(total[2], float(gap.max(initial=0)))
-
-    def result(self) -> list[NodeDifference]:
-        rows: list[NodeDifference] = []
-        for index, (outputs, wrong, worst, ties) in self.totals.items():
-            node = self.graph.nodes[index]
-            tensor = self.graph.tensors[node.output]
-            integer = not tensor.dtype.is_float
-            good = wrong == 0 or (integer and worst <= 1 and wrong - ties <= allowed(outputs))
-            step = tensor.quant.scale if tensor.quant else 1.0
-            lsb = int(worst) if integer else None
-            rows.append(
-                NodeDifference(
-                    index,
-                    type(node.op).__name__,
-                    describe(node.where),
-                    int(outputs),
-                    int(wrong),
-                    int(ties),
-                    worst * step,
-                    lsb,
-                    bool(good),
-                )
-            )
-        return sorted(rows, key=lambda row: (row.ok, -row.mismatches / max(1, row.outputs), row.index))
-
-
-def allowed(outputs: float) -> float:
-    """How many of a node's outputs may be off by one step: the rate, plus three deviations of a sample."""
-    mean = INT8_RATE * outputs
-    return mean + 3 * sqrt(mean) + 1
-
-
-def true_array(port: Port, tensor: Tensor, value: Array) -> Array:
-    """ONNX Runtime's value in the layout and type of a tensor of ours (uint8 is kept as int8)."""
-    if value.dtype == np.uint8 and tensor.dtype.numpy == np.int8:
-        value = (value.astype(np.int16) - 128).astype(np.int8)
-    return port.to_c(value, tensor)
-
-
 def per_node(
     folder: Path, package: Package, samples: Sequence[Sample], model: Path, progress: Progress
 ) -> list[dict[str, Any]]:
-    """Each node against ONNX Runtime on the model's own inputs to it, worst first."""
+    """Each node, worst first: our reference against ONNX Runtime, and the C here against the reference.
+
+    The first is fed with ONNX Runtime's values, the second with the C's own. So neither errors nor
+    differences add up, within a group either.
+    """
     options = CompileOptions(dims=package.dims, bind=package.bind, float_io=package.float_io, io=package.io)
     graph = load_graph(model, options)
-    check = _NodeCheck(folder, package, graph, model)
-    for number, sample in enumerate(samples):
-        progress(f"sample {number + 1} of {len(samples)}")
-        check.run(sample)
-    return [asdict(row) for row in check.result()]
+    agreement = Agreement(graph, model, package.bind)
+    faults: dict[int, Fault] = {}
+    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+        program = _traced(folder, package, Path(scratch))
+        for number, sample in enumerate(samples):
+            progress(f"sample {number + 1} of {len(samples)}")
+            agreement.run(sample)
+            inputs = to_c(package.inputs, package.tensors, sample)
+            trace = run_traced(program, inputs, graph)
+            named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
+            for fault in judge(graph, trace, named, all_faults=True):
+                faults.setdefault(fault.index, fault)
+    rows = [
+        _row(graph, index, agreement.tallies.get(index), faults.get(index))
+        for index in sorted({*agreement.tallies, *faults})
+    ]
+    rows.sort(key=lambda row: (row.ok, row.index < 0, -row.mismatches / max(1, row.outputs), row.index))
+    return [asdict(row) for row in rows]
+
+
+def _traced(folder: Path, package: Package, work: Path) -> Path:
+    """The program of this machine that records what each node writes."""
+    layers = host_sources(folder) / f"{package.name}.c"
+    sources = [path for path in package_sources(layers.parent) if path.name != layers.name]
+    adapter = work / "adapter_host.c"
+    adapter.write_text(host_adapter(folder, package))
+    return traced_program(sources, layers, adapter, bench_files(folder), load_target("host"), work)
+
+
+def _row(graph: Graph, index: int, tally: Tally | None, fault: Fault | None) -> NodeDifference:
+    what = fault.sentence(graph) if fault else ""
+    if index < 0:
+        return NodeDifference(index, "", "", 0, 0, 0, 0.0, None, what, False)
+    node, tally = graph.nodes[index], tally or Tally()
+    tensor = graph.tensors[node.output]
+    integer = not tensor.dtype.is_float
+    step = tensor.quant.scale if tensor.quant else 1.0
+    worst = max(tally.max_abs, fault.worst if fault else 0.0)
+    return NodeDifference(
+        index,
+        type(node.op).__name__,
+        describe(node.where),
+        max(tally.outputs, fault.count if fault else 0),
+        tally.mismatches + (fault.wrong if fault else 0),
+        tally.ties,
+        worst * step,
+        int(min(worst, 2**31)) if integer else None,
+        what,
+        tally.ok(integer) and fault is None,
+    )
 
 
 def find_model(package: Package, given: Path | None) -> Path:

@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +26,11 @@ int32_t mmcc_adapter_init(void);
 void *mmcc_adapter_input(uint32_t k);
 const void *mmcc_adapter_output(uint32_t k);
 int32_t mmcc_adapter_run(void);
-uint8_t *mmcc_adapter_memory(uint32_t k);
 uint64_t mmcc_adapter_weights_read(void);
-void mmcc_adapter_set_hook(void (*function)(uint32_t node, uint32_t after));
 """
 
 
-def build_shared(package: Path, adapter: str, name: str, work: Path, *, hooks: bool = False) -> Path:
+def build_shared(package: Path, adapter: str, name: str, work: Path) -> Path:
     """Build `package` and its adapter (C text) into one shared library in `work`, unless it is there already.
 
     The build itself is in a temporary folder. CompileError if a tool is missing or the C does not build.
@@ -44,7 +42,7 @@ def build_shared(package: Path, adapter: str, name: str, work: Path, *, hooks: b
             raise CompileError("MM801", message, exit=Exit.TOOL_MISSING, hint=f"apt-get install {debian}")
     flags = [flag for flag in load_target("host").flags if flag.startswith("-m")]
     library, known = work / f"lib{name}.so", work / "built-from"
-    key = _build_key(package, adapter, [*flags, f"hooks {hooks}"])
+    key = _build_key(package, adapter, flags)
     if library.is_file() and known.is_file() and known.read_text() == key:
         return library
     work.mkdir(parents=True, exist_ok=True)
@@ -58,7 +56,6 @@ def build_shared(package: Path, adapter: str, name: str, work: Path, *, hooks: b
             "CMAKE_BUILD_TYPE": "None",
             "MMCC_PACKAGES": str(Path(scratch) / name),
             "MMCC_SHARED": "ON",
-            "MMCC_HOOKS": "ON" if hooks else "OFF",
             "MMCC_FLAGS": " ".join(flags),
         }
         options = [f"-D{key}={value}" for key, value in definitions.items()]
@@ -108,8 +105,6 @@ class HostModel:
             own = shutil.copy(library, folder)
             self._lib: Any = self._ffi.dlopen(str(own))
         self._dtypes = tuple(dtypes)
-        self._callback: Any = None
-        self._failure: Exception | None = None
         status = self._lib.mmcc_adapter_init()
         if status:
             message = f"the model's init returned status {status} on this machine"
@@ -122,8 +117,6 @@ class HostModel:
             assert array.nbytes == size, f"input {k}: {array.nbytes} bytes for {size}"
             self._ffi.memmove(self._lib.mmcc_adapter_input(k), np.ascontiguousarray(array).tobytes(), size)
         status = self._lib.mmcc_adapter_run()
-        if self._failure is not None:
-            raise self._failure
         if status:
             raise CompileError("MM803", f"the model's run returned status {status}", exit=Exit.INTERNAL)
         return [self._output(k) for k in range(self._lib.mmcc_adapter_outputs)]
@@ -140,22 +133,3 @@ class HostModel:
         size = self._lib.mmcc_adapter_output_bytes[k]
         raw = bytes(self._ffi.buffer(self._lib.mmcc_adapter_output(k), size))
         return np.frombuffer(raw, self._dtypes[k]).copy()
-
-    def set_hook(self, hook: Callable[[int, bool], None]) -> None:
-        """Call `hook(node, after)` before and after each node; the library must be built with hooks."""
-
-        def call(node: int, after: int) -> None:
-            try:
-                if self._failure is None:
-                    hook(node, bool(after))
-            except Exception as error:  # cannot pass through C: raised again when the run is over
-                self._failure = error
-
-        self._callback = self._ffi.callback("void(uint32_t, uint32_t)", call)
-        self._lib.mmcc_adapter_set_hook(self._callback)
-
-    def memory(self, k: int, size: int) -> NDArray[np.uint8]:
-        """The bytes of memory k of the context (arena, weights, ...), to read and write; needs hooks."""
-        pointer = self._lib.mmcc_adapter_memory(k)
-        buffer: Any = self._ffi.buffer(pointer, size)
-        return np.frombuffer(buffer, np.uint8)

@@ -14,9 +14,8 @@ import numpy as np
 
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import DType, Port, Quant, Shape, Tensor
-from mmcc.ir.program import View
 
-SCHEMA = 1
+SCHEMA = 2
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -25,11 +24,7 @@ WEIGHTS_LINKED = "weights.S"  # in it: links staged weights into firmware for an
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A compiled model on disk.
-
-    `views` says where each activation is while it lives; `memories` are the context's memories in order with
-    their sizes (0 for those that are not arenas).
-    """
+    """A compiled model on disk."""
 
     name: str
     target: str
@@ -44,8 +39,6 @@ class Package:
     tensors: Mapping[str, Tensor]  # of inputs and outputs
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
-    views: Mapping[str, View]
-    memories: Mapping[str, int]
     staged: bool  # weights are read from their file while the model runs
     files: tuple[str, ...]  # that were generated
 
@@ -68,10 +61,6 @@ class Package:
             "tensors": {name: _tensor_out(tensor) for name, tensor in self.tensors.items()},
             "inputs": [_port_out(port) for port in self.inputs],
             "outputs": [_port_out(port) for port in self.outputs],
-            "views": {
-                k: [v.memory, v.offset, v.row_stride, v.col_stride, v.rows] for k, v in self.views.items()
-            },
-            "memories": dict(self.memories),
             "staged": self.staged,
             "files": list(self.files),
         }
@@ -104,9 +93,8 @@ def load_package(folder: Path) -> Package:
 def _package_in(raw: dict[str, Any]) -> Package:
     tensors = {name: _tensor_in(name, value) for name, value in raw.pop("tensors").items()}
     inputs, outputs = (tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs"))
-    views = {name: View(*value) for name, value in raw.pop("views").items()}
     files = tuple(raw.pop("files"))
-    return Package(**raw, files=files, tensors=tensors, views=views, inputs=inputs, outputs=outputs)
+    return Package(**raw, files=files, tensors=tensors, inputs=inputs, outputs=outputs)
 
 
 def save_bench(folder: Path, sources: Path) -> None:

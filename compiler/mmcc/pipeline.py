@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.kernel import render, render_c
 from mmcc.codegen.layers.accumulate import accumulators
-from mmcc.codegen.lower import lower, view_of, weights_file
+from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.names import identifier, is_identifier
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.staging import staged_for, staging
@@ -50,9 +51,11 @@ from mmcc.planner.fuse import best_plan
 from mmcc.planner.request import PlanRequest, Staging
 from mmcc.program_check import check_program
 from mmcc.report import Figures, Report, count_macs, make_report, render_text
+from mmcc.self_check import NOT_ASKED, SelfCheck, failure, self_check
 from mmcc.sizes import readable
 from mmcc.target import Target, list_targets, load_target
 from mmcc.toolchain import Footprint, compile_objects, measure, package_build
+from mmcc.tracing import write_trace
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
 WAYS_IN = ("arena", "external", "rows", "rows-again")
@@ -64,6 +67,7 @@ BESIDES = (
     32  # part of RAM, one of so many, that stack and context are guessed to take, where a guess is needed
 )
 HOST_TWIN = "host_twin"
+MEASURE = "measure"  # objects of the package as they were measured; gone when it is finished
 CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
 STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
 
@@ -92,6 +96,7 @@ class CompileOptions:
     float_io: bool = False
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
     dump: Path | None = None
+    self_check: bool = True  # run what was made, before it is written
 
     def __post_init__(self) -> None:
         """CompileError for values that the command line would not take either."""
@@ -138,20 +143,23 @@ def run_on_host(
     return [p.from_c(a, package.tensors[p.tensor]) for p, a in zip(package.outputs, outputs, strict=True)]
 
 
-def host_model(folder: Path, package: Package, *, hooks: bool = False) -> HostModel:
+def host_model(folder: Path, package: Package) -> HostModel:
     """The package as a library of this machine."""
-    work = folder / FOLDER / ("host_hooks" if hooks else "host")
+    work = folder / FOLDER / "host"
     adapter = host_adapter(folder, package)
-    library = build_shared(host_sources(folder), adapter, package.name, work, hooks=hooks)
+    library = build_shared(host_sources(folder), adapter, package.name, work)
     return HostModel(library, [package.tensors[port.tensor].dtype.numpy for port in package.outputs])
 
 
 def host_adapter(folder: Path, package: Package) -> str:
     """C text of the test bench's side of a package; staged weights are read from the package's file."""
-    text = (bench_files(folder) / "adapter_host.c").read_text()
-    weights = host_sources(folder) / f"{package.name}_weights.bin"
-    path = json.dumps(str(weights.resolve()), ensure_ascii=False)
-    return f"#define MMCC_WEIGHTS_FILE {path}\n{text}" if package.staged else text
+    return _adapter_text(bench_files(folder), host_sources(folder), package.name, staged=package.staged)
+
+
+def _adapter_text(bench: Path, sources: Path, name: str, *, staged: bool) -> str:
+    text = (bench / "adapter_host.c").read_text()
+    path = json.dumps(str((sources / f"{name}_weights.bin").resolve()), ensure_ascii=False)
+    return f"#define MMCC_WEIGHTS_FILE {path}\n{text}" if staged else text
 
 
 def host_sources(folder: Path) -> Path:
@@ -211,7 +219,13 @@ def compile_model(
         made.mkdir()
         job = _Job(made, graph, target, options, prefix, model, progress)
         built = _fitting(job, request)
-        _record(job, built)
+        bench = Path(scratch) / "bench"
+        bench.mkdir()
+        _write_bench(job, built, bench)
+        built.report["self_check"] = _self_checked(job, built, bench, out).to_json()
+        _write_report(made, built.report)
+        _record(job, built, bench)
+        shutil.rmtree(made / FOLDER / MEASURE, ignore_errors=True)
         replace_folder(made, out)
     return CompileResult(out, built.report, graph, built.plan)
 
@@ -330,9 +344,12 @@ def _write(job: _Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
     known = generated.values | {"options": replace(emit_options, ram=figures_line, stack=ram["stack"])}
     (made / f"{prefix}.h").write_text(render_c("network.h.j2", **known))  # only now it can say what is needed
+    return generated, report
+
+
+def _write_report(made: Path, report: Report) -> None:
     (made / "report.json").write_text(_json(report))
     (made / "report.txt").write_text(render_text(report))
-    return generated, report
 
 
 def _constant_bytes(graph: Graph) -> int:
@@ -353,12 +370,12 @@ def _figures(
     if options.stack:
         footprint = Footprint(0, generated.weights.size, 0, 0, {})
         return Figures(options.ram, context, options.stack, footprint, "stated")
-    work = made / FOLDER / "measure"
+    work = made / FOLDER / MEASURE
+    shutil.rmtree(work, ignore_errors=True)
     sources = package_sources(made)
     entries = [f"{prefix}_init", f"{prefix}_run"]
     objects = compile_objects(target, sources, work, include_dirs=[made])
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
-    shutil.rmtree(work)
     stack = max(bound.bytes for bound in footprint.stack.values())
     stack = -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
     assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
@@ -437,9 +454,43 @@ def _write_weights(graph: Graph, plan: Plan, target: Target, path: Path) -> byte
     return stamp
 
 
-def _record(job: _Job, built: _Built) -> None:
-    graph, plan, program, generated = job.graph, built.plan, built.program, built.generated
-    options, made = job.options, job.made
+def _write_bench(job: _Job, built: _Built, bench: Path) -> None:
+    """What `verify`, `bench` and the check of this compile need besides the package itself."""
+    host = load_target("host")
+    plan, program, twin = built.plan, built.program, built.generated
+    if job.target.kernels != host.kernels:
+        plan, program, twin = _write_twin(job, built.plan, host, bench)
+    write_trace(bench, job.graph, plan, program, twin)
+    for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, built.generated.values)):
+        text = render("adapter.c.j2", on_heap=on_heap, **values)
+        (bench / f"adapter_{kind}.c").write_text(text)
+    if built.program.staged:  # as flash of the emulated board
+        (bench / WEIGHTS_LINKED).write_text(render("weights.S.j2", **built.generated.values))
+
+
+def _self_checked(job: _Job, built: _Built, bench: Path, out: Path) -> SelfCheck:
+    """Run the C for this machine; CompileError (MM807) if it computes something else than the references."""
+    if not job.options.self_check:
+        return SelfCheck(False, NOT_ASKED)
+    job.progress("checking the generated C on this machine")
+    made, host = job.made, load_target("host")
+    folder = bench / HOST_TWIN if (bench / HOST_TWIN).is_dir() else made
+    layers = folder / f"{job.prefix}.c"
+    sources = [path for path in package_sources(folder) if path.name != layers.name]
+    if job.target == host:  # as measured
+        ready = {path.stem: path for path in (made / FOLDER / MEASURE).glob("*.o")}
+        sources = [ready.get(path.stem, path) for path in sources]
+    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+        adapter = Path(scratch) / "adapter_host.c"
+        adapter.write_text(_adapter_text(bench, folder, job.prefix, staged=built.program.staged))
+        found, fault, inputs = self_check(job.graph, sources, layers, adapter, bench, host, Path(scratch))
+    if fault is not None:
+        raise failure(job.graph, fault, inputs, made, job.model, out, str(job.options))
+    return found
+
+
+def _record(job: _Job, built: _Built, bench: Path) -> None:
+    graph, options, made = job.graph, job.options, job.made
     ports = (*graph.inputs, *graph.outputs)
     used = {name: graph.tensors[name] for name in (port.tensor for port in ports)}
     package = Package(
@@ -456,21 +507,10 @@ def _record(job: _Job, built: _Built) -> None:
         tensors=used,
         inputs=graph.inputs,
         outputs=graph.outputs,
-        views={name: view_of(graph, plan, name) for name in plan.slots},
-        memories={name: program.arenas.get(name, 0) for name in generated.values["memories"]},
-        staged=program.staged,
+        staged=built.program.staged,
         files=tuple(sorted(path.name for path in made.iterdir() if path.is_file())),
     )
     package.save(made)
-    host = load_target("host")
-    bench = made.with_name("bench")
-    bench.mkdir()
-    twin = _write_twin(job, built.plan, host, bench) if job.target.kernels != host.kernels else generated
-    for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, generated.values)):
-        text = render("adapter.c.j2", on_heap=on_heap, **values)
-        (bench / f"adapter_{kind}.c").write_text(text)
-    if program.staged:  # as flash of the emulated board
-        (bench / WEIGHTS_LINKED).write_text(render("weights.S.j2", **generated.values))
     save_bench(made, bench)
 
 
@@ -479,7 +519,7 @@ def _lasting(target: str) -> str:
     return target if target in list_targets() else str(Path(target).resolve())
 
 
-def _write_twin(job: _Job, plan: Plan, host: Target, bench: Path) -> Generated:
+def _write_twin(job: _Job, plan: Plan, host: Target, bench: Path) -> tuple[Plan, Program, Generated]:
     """The same plan in C that this machine can run: kernels for a board may be in its own instructions.
 
     Staged constants are staged here too, in the order and the blocks of the board's.
@@ -494,9 +534,10 @@ def _write_twin(job: _Job, plan: Plan, host: Target, bench: Path) -> Generated:
         assert not faults, "the plan checker convicts the plan for this machine:\n" + "\n".join(faults)
         weights = folder / f"{job.prefix}_weights.bin"
         options = replace(options, stamp=_write_weights(job.graph, plan, host, weights))
-    generated = emit(job.graph, _lowered(job, plan, host), options, host)
+    program = _lowered(job, plan, host)
+    generated = emit(job.graph, program, options, host)
     _write_files(folder, generated, options)
-    return generated
+    return plan, program, generated
 
 
 def _dump(folder: Path, name: str, text: str) -> None:

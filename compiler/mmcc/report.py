@@ -199,6 +199,7 @@ def render_text(report: Report) -> str:
     ]
     if report["weights"]:
         figures.append(("weights", staged_text(report["weights"])))
+    figures.append(("self-check", self_check_text(report["self_check"])))
     return render(
         "report.txt.j2",
         prefix=report["prefix"],
@@ -237,6 +238,13 @@ def staged_text(weights: dict[str, int]) -> str:
         f"{weights['file']:,} bytes in slow memory; an inference reads {weights['read']:,} in blocks of at "
         f"most {weights['largest_block']:,}; at most {weights['most_in_arena']:,} are in the arena at a time"
     )
+
+
+def self_check_text(check: dict[str, Any]) -> str:
+    """Whether the generated C was run before it was written."""
+    if not check["done"]:
+        return str(check["reason"])
+    return f"the C gave its references' values on this machine, in {check['nodes']} nodes"
 
 
 def work_text(report: Report) -> str:

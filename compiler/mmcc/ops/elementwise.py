@@ -14,7 +14,7 @@ from mmcc.ir.graph import DType, Shape, Tensor
 from mmcc.ir.nest import CONSTANT, Access, Nest
 from mmcc.ops import ShapeError, op
 from mmcc.ops.movement import output_loops
-from mmcc.ops.requantize import requantize, saturate
+from mmcc.ops.requantize import requantize, rounded, saturate
 
 Array = NDArray[Any]
 
@@ -305,8 +305,7 @@ class AddInt8:
             (x.astype(np.int64) - zero) * m
             for x, zero, m in zip(inputs, self.zeros, self.multipliers, strict=True)
         )
-        scaled = (a + b + (np.int64(1) << (self.shift - 1))) >> self.shift
-        return saturate(scaled, self.y_zero, self.low, self.high)
+        return saturate(rounded(a + b, self.shift), self.y_zero, self.low, self.high)
 
     def __str__(self) -> str:
         return f"add_int8<z{self.zeros[0]},{self.zeros[1]}->{self.y_zero}>"

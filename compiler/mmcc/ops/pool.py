@@ -124,11 +124,6 @@ class AveragePoolInt8:
         scaled = requantize(*self._scaling(*inputs))
         return saturate(scaled, self.y_zero, self.low, self.high)
 
-    def exact(self, *inputs: NDArray[Any]) -> NDArray[np.float64]:
-        """The mean in steps of the output before it is rounded: half a step is a tie."""
-        total, multiplier, shift = self._scaling(*inputs)
-        return total * (multiplier / 2.0 ** shift.astype(np.float64))
-
     def _scaling(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         x, multiplier, shift = inputs
         total = self.window.taps(x.astype(np.int64) - self.x_zero, 0).sum((2, 3))

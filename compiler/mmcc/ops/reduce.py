@@ -103,10 +103,6 @@ class MeanInt8:
         total = requantize(self._total(inputs[0]), self.multiplier, self.shift)
         return saturate(total, self.y_zero, self.low, self.high)
 
-    def exact(self, *inputs: Array) -> Array:
-        """The mean in steps of the output before it is rounded: half a step is a tie."""
-        return self._total(inputs[0]) * (self.multiplier / 2.0**self.shift)
-
     def _total(self, x: Array) -> Array:
         return (x.astype(np.int64) - self.x_zero).sum(self.axes, keepdims=True)
 

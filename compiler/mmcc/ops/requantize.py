@@ -5,6 +5,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import frexp
 from typing import Any
 
@@ -12,6 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 MIN_SHIFT, MAX_SHIFT = 1, 62
+TIE = 2.0**-16  # of a step: what a float32 of 128 and more, which others round, cannot tell from a half
+_ties: ContextVar[list[NDArray[np.bool_]] | None] = ContextVar("ties", default=None)
+
+
+@contextmanager
+def watch_ties() -> Generator[list[NDArray[np.bool_]]]:
+    """Within it, each rounding adds a mask: which exact values are as near to one step as to the next."""
+    masks: list[NDArray[np.bool_]] = []
+    token = _ties.set(masks)
+    try:
+        yield masks
+    finally:
+        _ties.reset(token)
+
+
+def rounded(value: NDArray[np.int64], shift: NDArray[Any] | int) -> NDArray[np.int64]:
+    """`value / 2^shift` to the nearest integer, halves up."""
+    s = np.asarray(shift, np.int64)
+    up = value + (np.int64(1) << (s - 1))
+    masks = _ties.get()
+    if masks is not None:
+        rest = (up & ((np.int64(1) << s) - 1)) / 2.0**s  # 0: exactly half-way
+        masks.append(np.minimum(rest, 1 - rest) < TIE)
+    return up >> s
 
 
 def multiplier_and_shift(scale: float) -> tuple[int, int]:
@@ -41,7 +68,7 @@ def requantize(
 ) -> NDArray[np.int64]:
     """Scale accumulators; the last axis goes with per-channel multipliers."""
     m, s = np.asarray(multiplier, np.int64), np.asarray(shift, np.int64)
-    return (acc.astype(np.int64) * m + (np.int64(1) << (s - 1))) >> s
+    return rounded(acc.astype(np.int64) * m, s)
 
 
 def saturate(values: NDArray[Any], zero: int, low: int, high: int) -> NDArray[np.int8]:
