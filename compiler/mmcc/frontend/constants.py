@@ -71,7 +71,7 @@ def convert_size(call: Call) -> Value:
 def convert_range(call: Call) -> Value:
     """Numbers from start to limit."""
     kind = call.build.stored.get(call.input(0).tensor)
-    if kind in ROUNDED:  # held as float32, whose sums are others
+    if kind is not None and kind in ROUNDED:  # held as float32, whose sums are others
         raise unsupported(f"Range of {type_name(kind)}", "a Range of float32", "MM203")
     names = ("start", "limit", "delta")
     start, limit, delta = (call.scalar(k, name) for k, name in enumerate(names))
