@@ -63,7 +63,7 @@ class Refused(Exception):
 
 
 def base(name: str, **options: object) -> CompileOptions:
-    return CompileOptions(name=name, stack=STACK, time_limit=EFFORT, **options)  # pyright: ignore
+    return CompileOptions(name=name, stack=STACK, time_limit=EFFORT, self_check=False, **options)  # pyright: ignore
 
 
 def first_trials() -> list[Trial]:
