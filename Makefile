@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # make help lists the targets. Everything runs in .venv, which scripts/setup.sh makes and keeps up to date.
 
 PY := .venv/bin/python

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`mmcc verify` and `verify --per-node` of every model, with and without groups: what they say, as a table.
 
     python bench/bench_agreement.py ../shared/models ../shared/cases/trust [--most-macs 300000000]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Speed on this machine beside ONNX Runtime: median processor times on one thread, measured in turns.
 
     python bench/bench_host.py [--models NAME,NAME] [--rounds 15] [--json FILE]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Instructions of single kernels on emulated targets, beside CMSIS-NN's: a layer a firmware, results checked.
 
     python bench/bench_kernels.py [--targets cortex-m3,cortex-m4] [--json FILE] [--portable]

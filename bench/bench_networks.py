@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole int8 networks in QEMU: instructions, RAM and flash beside what other runtimes need.
 
     python bench/bench_networks.py [--targets cortex-m4] [--ram min] [--models DIR] [--json FILE] [NAME ...]

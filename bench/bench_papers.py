@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Three papers' experiments on the networks beside the project, each with what the paper claims.
 
     python bench/bench_papers.py [--only mafat,mmcnn,sekiyama] [--seconds N] [--networks NAMES] [--json FILE]

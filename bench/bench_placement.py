@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Placement alone: buffers with live ranges, and how few bytes they can be placed in.
 
     python bench/bench_placement.py [FOLDER] [--capacity 1048576] [--networks NAMES] [--json FILE]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Least arenas of networks, planned only: what groups, rings, strips and row-fed inputs save.
 
     python bench/bench_plans.py FOLDER [NAME ...] [--recompute 1.3]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fit the figures of a target's [cost] table to exact instruction counts, and say how well they predict.
 
     python bench/fit_cost.py --target cortex-m4 [--models DIR] [--json FILE]

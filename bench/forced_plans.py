@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans that are not the planner's choice: a chain of nodes cut into stated groups, each in stated strips.
 
 For benchmarks that ask how good the choice was. Groups, rings, strips and offsets are the planner's own; only

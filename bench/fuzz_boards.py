@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model as firmware on emulated boards: the host's bits in integers, near them in floats."""
 
 from __future__ import annotations

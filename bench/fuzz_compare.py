@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ONNX Runtime makes of a model that mmcc accepts, beside what mmcc does: gross differences only.
 
 Mutants have weights of any size, so that a difference in rounding grows: these comparisons find wrong shapes,

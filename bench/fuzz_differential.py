@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random models under many plans: ONNX Runtime agrees, all plans give the same bits, sanitizers are silent.
 
     python bench/fuzz_differential.py --graphs 5000 --seed 1 --qemu 100

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mutants of models, and models made to do harm: whatever a file holds, mmcc compiles it or says why not.
 
     python bench/fuzz_frontend.py [--mutants 100000] [--seed 1] [--shared PATH] [--out FOLDER] [--only INDEX]

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random ONNX models of floats: the shapes of real networks, in sizes that take seconds to compile.
 
 Blocks that networks are made of (residuals, dense blocks, gates, U-shapes) are grown as a whole, since it is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model's outputs should be, judged in two steps that leave no room for "nearly".
 
 The numpy references of the compiled graph are held against ONNX Runtime node by node, each fed with ONNX

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers of random ONNX models: each method draws one that suits a value's shape.
 
 Every output's shape is asked of ONNX itself, so that a model is valid whatever was drawn.

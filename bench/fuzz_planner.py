@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans of random tiny graphs against a brute force: no bound may be exceeded, nothing proved be beaten.
 
     python bench/fuzz_planner.py --graphs 2000 --seed 0

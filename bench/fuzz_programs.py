@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiles a model under many plans, builds all of them into one program with sanitizers, and runs each.
 
 The plans share nothing but the program: each package is one unit of C, its symbols apart by its prefix and

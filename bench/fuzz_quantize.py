@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes a model of floats int8 as quantizers do: QuantizeLinear and DequantizeLinear around what is computed.
 
 Scales come from one run of the float model, so that most values are far from saturation. What quantizers

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Makes a model smaller for as long as it stays wrong: cut off at earlier values, fed at later ones."""
 
 from __future__ import annotations

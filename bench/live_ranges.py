@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Buffers and their lives in an inference and in a training step, and allocators of other systems.
 
 These are the live ranges of a framework that runs node by node, keeps each tensor in a buffer of its own, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models with something changed in them, on the level of ONNX's messages or of bytes; by a seed."""
 
 from __future__ import annotations

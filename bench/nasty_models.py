@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models made to do harm, and small ones of many kinds that mutants are made of."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model set beside the project, for benchmarks: names, files, and a line of progress."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """MAFAT's experiment: YOLOv2's first 16 layers, float, in little RAM; and is the plan chosen the fastest?
 
 Farley and Gerstlauer, "MAFAT: Memory-Aware Fusing and Tiling of Neural Networks for Accelerated Edge

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mmCNN's experiment: large networks whose weights stay in a file, in a few megabytes of RAM.
 
 "mmCNN", Computational Intelligence and Neuroscience 2019, article 4328653: a CNN on a GPU "in some extremely

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Sekiyama's experiment: bytes of all buffers of a run without reuse, from a pool, and placed beforehand.
 
 Sekiyama, Imamichi, Imai and Raymond, "Profile-guided memory optimization for deep neural networks", 2018

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C of many plans of one model, built for this machine and timed: what does not change is compiled once.
 
 The same flags and C as `mmcc verify --on host` builds; what is left out is CMake, which takes longer than the

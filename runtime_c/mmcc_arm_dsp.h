@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: int8 arithmetic for cores with Arm's DSP instructions (Cortex-M4, M7, M33). The inner loops are assembly
  * because they need all 14 registers, which compilers do not manage without spilling. */
 #ifndef MMCC_ARM_DSP_H

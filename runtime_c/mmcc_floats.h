@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: sixteen floats side by side, for convolutions on large vectors. A run is some values of a pixel; one of
  * them at a time is multiplied by the weights of sixteen filters. */
 #ifndef MMCC_FLOATS_H

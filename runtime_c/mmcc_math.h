@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: float arithmetic for kernels. A product and a sum are fused exactly where the target does that in one
  * instruction, never as the compiler likes, so that an output has the same bits whichever path computes it. */
 #ifndef MMCC_MATH_H

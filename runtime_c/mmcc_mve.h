@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: what kernels for Armv8.1-M vectors (Helium) share. Assembly stands where a loop's tail shall cost nothing:
  * compilers do not predicate loops by themselves. */
 #ifndef MMCC_MVE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The one definition of requantization: (acc * multiplier + 2^(shift-1)) >> shift in 64 bits, one rounding.
  * compiler/mmcc/ops/requantize.py is its twin in numpy. Right shifts of negative numbers are arithmetic on
  * every compiler mmcc supports; the declaration below refuses any other at compile time. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc runtime: what every generated model shares. Header only; C99 and C++; needs no libc but string.h. */
 #ifndef MMCC_RUNTIME_H
 #define MMCC_RUNTIME_H

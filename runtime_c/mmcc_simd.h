@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: int8 kernels on vectors. Sixteen sums of 32 bits lie side by side; one step adds to each the products of
  * four values and four weights, which is one instruction on AVX-512 VNNI and four on Arm's dot product. The same
  * bits come from AVX-VNNI, AVX2, plain NEON and plain C: what the compiler is told of the processor decides.

@@ -1,4 +1,5 @@
 #!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
 # Makes a checkout ready: a virtual environment in .venv, and the toolchains the targets need.
 #
 #   scripts/setup.sh                 what is missing and may be installed is installed; the rest is named

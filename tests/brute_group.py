@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one group holds, and how far each two things must be apart, from its calls one by one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tiny graph in one layout: its units, what they need and read, and the calls of its groups one by one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every way to let tensors of a tiny graph lie in one another; addresses come from the ops' references."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans by trying all: layouts, orders, groups with one row a turn, placements. For tiny graphs only.
 
 Shares no code with the planner: views are arrays of element addresses from the ops' own references, rows come

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What cppcheck's MISRA addon and clang-tidy say of generated packages, counted by rule.
 
 python tests/c_quality.py        writes the table that tests/test_c_quality.py holds new counts against

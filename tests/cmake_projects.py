@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Firmware projects as users have them: a package and a few files of their own, built by CMake."""
 
 from __future__ import annotations

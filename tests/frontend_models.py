@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small ONNX models for the frontend's tests, and what ONNX Runtime makes of them."""
 
 from __future__ import annotations

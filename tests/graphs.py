@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small graphs built by hand, and what a graph computes: shared by the tests of the passes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hints about models, followed: see test_hints.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hints about options, folders, data and tools, followed: see test_hints.py."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where hints are in the source, and a table of cases that follow them (test_hints.py)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the C kernel of one op on the host in every way a plan may ask for, and compares with its reference.
 
 The ways: all rows at once; any number of rows a call from rings that hold only the rows still needed; columns

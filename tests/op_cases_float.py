@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cases of every float operator and every operator that moves elements.
 
 Where sums could cancel, values are multiples of 1/16: their sums are exact, so the order of a sum that the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cases of every int8 operator: sizes that divide nothing, extreme values, every form of requantization."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graphs by hand for the planner's tests: a small builder and the networks whose best peaks are known."""
 
 from __future__ import annotations

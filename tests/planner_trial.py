@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One tiny graph: what the planner claims of it, against trying all plans. For a test and a campaign."""
 
 from __future__ import annotations

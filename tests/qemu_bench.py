@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Runs the cases of `kernel_bench` on an emulated board: one firmware, every case in every way, exact counts.
 
 The bench's own code decides what is filled in, called and compared. It goes through all cases twice: the

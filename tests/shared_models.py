@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real models beside the project: where they are, and the ones that a generator makes."""
 
 from __future__ import annotations

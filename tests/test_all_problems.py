@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """`mmcc check` says all that is wrong with a model at once: also behind what is wrong."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The Python API: the same as the command line, with arrays."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The papers' benchmarks: forced plans, their timing, and the tables, on small models."""
 
 from __future__ import annotations

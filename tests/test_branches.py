@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """If whose condition is known, by the model or by --bind: the branch that is taken stands in its place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Generated C can be read: indented by its braces, at most 120 columns; laying it out changes no token."""
 
 from __future__ import annotations

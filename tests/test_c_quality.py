@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Findings of cppcheck's MISRA addon and of clang-tidy in generated C may only become fewer."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line as a user meets it: what works, and what every kind of bad input gets."""
 
 from __future__ import annotations

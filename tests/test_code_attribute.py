@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NAME_CODE_ATTRIBUTE moves all that runs in an inference: nothing hot of ours stays outside its section."""
 
 from __future__ import annotations

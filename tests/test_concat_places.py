@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A Concat copies nothing for an operand that lies where it belongs, and only for such."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No part of a model becomes float or larger than its file without a line that names it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The digits example: the committed models are what its README says, and their making is deterministic."""
 
 from __future__ import annotations

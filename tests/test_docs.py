@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The pages agree with the code: error codes, links, commands, figures; C that is shown builds and runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an error says is printable and below 4 KB, whatever a file holds."""
 
 from __future__ import annotations

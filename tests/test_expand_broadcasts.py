@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Broadcasts that fold into rows, columns and channels, and those that need an Expand first."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said of a model that gets nine tenths of the least RAM it needs, for each network of the goals."""
 
 from __future__ import annotations

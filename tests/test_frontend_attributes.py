@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No attribute is passed over in silence: what a node sets is read, refused, or known to change nothing.
 
 The nodes are ONNX's own test cases. Each attribute of each of them, set or not, is given another value: then

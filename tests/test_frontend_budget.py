@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files made to cost time, memory or screens of text: each answer within 10 s, 1 GiB and 4 KB."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files that are broken or mean harm: always a CompileError that says what and where, never a traceback."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lazy layouts: what moves, what does not, and that the elements always end where ONNX has them."""
 
 from __future__ import annotations

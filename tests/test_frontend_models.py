@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole models and importer quirks: the imported graph computes what ONNX Runtime computed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every operator the importer knows, alone in a model: the imported graph agrees with ONNX Runtime."""
 
 from __future__ import annotations

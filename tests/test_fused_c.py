@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The generated C of plans with groups computes the bits of the plan without, on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The front-end campaign of bench/fuzz_frontend.py with a fixed seed, and what campaigns found."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every hint of every error is followed: what it says makes the error go away.
 
 Hints are found in the source, so that a new one without a case fails here: each `hint` of what makes an error

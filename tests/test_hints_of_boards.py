@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Hints of what runs in QEMU, followed (test_hints.py has the others)."""
 
 from __future__ import annotations

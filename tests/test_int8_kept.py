@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is int8 in a model stays int8: clamps on integers, layers with float results, biases, per-channel ops.
 
 Each against ONNX Runtime, and without a float operator where none is needed.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Vector kernels on emulated AArch64, with dot products and without: cases of the host, and exact counts."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels for DSP instructions, on emulated boards: every int8 case, shapes of their own, generated ones."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels for Armv8.1-M vectors on the emulated board: all cases in all ways, and shapes made for vectors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Float kernels and kernels that move elements: every case in every way a plan may run it, shapes that nobody
 thought of, other compilers, and the references themselves against ONNX Runtime."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Kernels on this machine's vectors, and on those of lesser x86-64 processors: the same cases, ways and bits.
 
 What the compiler is told of the processor decides which instructions a kernel is made of. The portable

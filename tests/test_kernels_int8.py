@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """int8 kernels in C: every case in every way a plan may run it, and shapes that nobody thought of."""
 
 from __future__ import annotations

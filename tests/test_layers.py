@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports go one way, heavy libraries stay where they belong, and --help needs none of them."""
 
 from __future__ import annotations

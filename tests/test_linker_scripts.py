@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A package under linker scripts laid out as ST's, Zephyr's and the Pico SDK's: its self-test says ok."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every convolutional and dense model: compiled, built, and held to ONNX Runtime's outputs on the host."""
 
 from __future__ import annotations

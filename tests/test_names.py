@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text from a model reaches C only as an identifier or escaped."""
 
 from __future__ import annotations

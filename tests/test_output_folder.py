@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A package's folder: whole or not at all, what is not mmcc's stays, what did not change keeps its time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a firmware engineer gets: files that build with every compiler, link together, and can be read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a package says of itself, and what its functions do with a context or weights that are not right."""
 
 from __future__ import annotations

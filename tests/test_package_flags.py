@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """NAME_STACK_SIZE holds for what a project makes of a package, however it builds its own code."""
 
 from __future__ import annotations

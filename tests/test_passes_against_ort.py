@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small random quantized models: the integer graph against ONNX Runtime, output by output.
 
 One step of difference is allowed where the exact value lies between two steps (a tie: ONNX Runtime rounds

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The passes on float graphs: what they leave, and that it computes the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The passes on quantized graphs: which integer ops come out, and that they agree with the float steps."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random graphs: every pass leaves a sound graph that computes the same."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Models through the standard input and through pipes."""
 
 from __future__ import annotations

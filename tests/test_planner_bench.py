@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The placement benchmark runs on a small instance and checks what it measures."""
 
 from __future__ import annotations

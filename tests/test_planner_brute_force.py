@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the planner claims of tiny graphs, against a program that tries all plans; faults it once had."""
 
 from __future__ import annotations

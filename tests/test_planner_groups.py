@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Groups: rings are as short as they can be, everything replays, and faults in them are convicted."""
 
 from __future__ import annotations

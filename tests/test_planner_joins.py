@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The bound over all layouts of joins: below each layout's own; and a network of branches is proved by it."""
 
 from __future__ import annotations

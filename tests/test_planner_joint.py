@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Groups, strips and offsets chosen together: known figures, proofs, limits, cost, and graphs of any size."""
 
 from __future__ import annotations

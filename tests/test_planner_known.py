@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Networks whose least peak is known, limits and what the error says, external inputs and outputs."""
 
 from __future__ import annotations

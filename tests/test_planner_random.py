@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random graphs: every plan passes the checker, keeps its bound, and a proved peak is the true least one."""
 
 from __future__ import annotations

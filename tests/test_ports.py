@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs and outputs as the caller sees them: dense, wherever the planner put them; and row by row."""
 
 from __future__ import annotations

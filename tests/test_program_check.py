@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The program checker against planted faults: each is convicted in a sentence that names it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Firmware on emulated boards: results, exact counts, RAM and stack that stay within what was stated."""
 
 from __future__ import annotations

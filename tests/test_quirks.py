@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every micro model with one importer or kernel quirk: compiled and compared, or refused as it should be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """runtime_c/mmcc_requantize.h gives the bits of its twin in numpy, at the extremes too."""
 
 from __future__ import annotations

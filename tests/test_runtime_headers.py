@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The headers of runtime_c compile, alone and together, for every processor that they have a path for."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each compile runs what it made: planted faults are caught at the right node, and nothing is written."""
 
 from __future__ import annotations

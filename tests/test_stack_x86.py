@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The stack of what gcc and clang make of our kernels for each x86-64 generation, realigned frames included.
 
 The walk and the compiler's own record of a frame (.su) are two sources: here the walk may not look at

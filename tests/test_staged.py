@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Weights that are read while the model runs: the bits of the plan that has them at hand, and no byte more
 read than reported."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Staged constants that only code generation knows of, and those of boards, checked on this machine."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compiled C where memory is narrower or wider than rows: strips of columns, and streams into views."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets: all load, users may bring their own, mistakes are explained."""
 
 from __future__ import annotations

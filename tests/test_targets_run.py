@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whole models as firmware under QEMU: the same bits as on the host, within the RAM that was proved."""
 
 from __future__ import annotations

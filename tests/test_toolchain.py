@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compile, link, take the measure: sizes, and a bound on the stack that holds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random graphs so small that every plan of them can be tried: chains, residuals, joins, batches, views."""
 
 from __future__ import annotations

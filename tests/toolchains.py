@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tests of compiled code share: skip where a tool is missing, but not in CI."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """mmcc: an ahead-of-time compiler from ONNX to plain C, under a proved RAM limit.
 
 result = mmcc.compile_model("model.onnx", "model_c", target="cortex-m4", ram="64K")

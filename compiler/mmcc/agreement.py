@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Are our references what ONNX Runtime computes? Node by node, each fed with ONNX Runtime's own values.
 
 No C is involved: what the C makes of it is `judging`'s matter. Together they leave no room for "nearly", and

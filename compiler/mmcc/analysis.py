@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model could be compiled to: the least RAM, and what it costs to need less."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How much an inference costs: time on this machine, exact instructions in QEMU, by node and by function."""
 
 from __future__ import annotations

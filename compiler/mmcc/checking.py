@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `mmcc check` and `mmcc ops` tell: can a model be compiled, and which operators can be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command line. Everything heavy is imported by the command that needs it, so that --help is instant."""
 
 from __future__ import annotations

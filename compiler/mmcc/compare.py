@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Does the C compute what the model computes? On this machine or in QEMU, end to end or node by node."""
 
 from __future__ import annotations

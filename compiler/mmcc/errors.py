@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one exception type of the compiler, where in the model an error is, and the exit codes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build a package for this machine through CMake, load it, and run it on arrays."""
 
 from __future__ import annotations

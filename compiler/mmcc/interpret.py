@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a Graph in numpy, node by node, by the meaning each op states; slow and exact."""
 
 from __future__ import annotations

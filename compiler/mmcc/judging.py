@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Is what the C wrote what its nodes' references make of what the C gave them?
 
 Each node is judged on the inputs that it had, as the C itself wrote them: errors do not add up, and it makes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX Runtime as the oracle: graph optimizations off, one thread, any value inside the model on request."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folder a package is written to: made beside it and renamed, so that it is there whole or not at all."""
 
 from __future__ import annotations

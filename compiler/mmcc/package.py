@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `verify` and `bench` must know of a compiled package: kept in its folder .mmcc, apart from the C."""
 
 from __future__ import annotations

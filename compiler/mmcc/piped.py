@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model that comes through a pipe: kept as a file for as long as it is worked on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From an ONNX file to a package on disk: the order of the parts, and nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Check a lowered program against the plan it was made from, on every compile; shares no code with lowering.
 
 The plan is known to be sound (`planner/check.py`). So every number of the program that says where something

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a program's statements do, call after call: C expressions are evaluated, no kernel is run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build firmware for a target's emulated board, run it, count what it executes."""
 
 from __future__ import annotations

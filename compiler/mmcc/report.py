@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """report.json (schema 1) and report.txt: what a compiled model needs, and where everything is."""
 
 from __future__ import annotations

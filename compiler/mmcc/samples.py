@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Samples for a package: read from .npz, or made up, and turned into what the C code takes."""
 
 from __future__ import annotations

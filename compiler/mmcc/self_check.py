@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every compile runs what it made, before it is written: the C for this machine against the references."""
 
 from __future__ import annotations

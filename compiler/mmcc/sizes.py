@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Byte counts as people write and read them. 256K is 262144, as GNU ld reads it."""
 
 from __future__ import annotations

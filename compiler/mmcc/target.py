@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target is one TOML file; this is the only code that reads them. The dataclasses are the schema."""
 
 from __future__ import annotations

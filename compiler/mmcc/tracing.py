@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Run a package's C on this machine in a process of its own, and get all that its kernels wrote.
 
 Rings and overlaps do not matter: what a call wrote is recorded as the call returns, so that tensors which

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `mmcc verify` does with its options, and the JSON it gives back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What `make demo` runs: the digits model, compiled for a Cortex-M4 under a RAM limit, checked and run.
 
 Everything goes through the command line that a user has: `mmcc compile`, `mmcc verify`, `mmcc bench`.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Train, export and quantize the digits model: `python examples/digits/train.py`.
 
 A small CNN on the 8x8 handwritten digits that ship with scikit-learn. The network is one table,

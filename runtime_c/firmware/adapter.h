@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the test bench (main.c) needs of a model; generated beside the model. */
 #ifndef MMCC_ADAPTER_H
 #define MMCC_ADAPTER_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the linker script says of the board, and what start-up code and semihost.c need of each other. */
 #ifndef MMCC_BOARD_H
 #define MMCC_BOARD_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The test bench: feeds the samples of inputs.bin to a model, writes outputs.bin, measures each run.
  *
  * inputs.bin holds, sample after sample, all inputs in order; outputs.bin the same of the outputs. Built with hooks,

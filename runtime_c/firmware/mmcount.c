@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* mmcount: a QEMU plugin that counts executed instructions exactly, between marker instructions of the program.
  *
  * Plugin interface version 1 (QEMU 4.2 to 8.2). The interface is a stable C ABI, declared here in full, so that

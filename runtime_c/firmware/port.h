@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What firmware finds below itself: output, files of the machine that runs QEMU, two stacks, markers.
  *
  * A program has a model stack, in the model's RAM and painted, and an I/O stack in memory that is the test bench's

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* port.h on an operating system: the C library's files, and a model stack with a closed page below it. */
 #define _GNU_SOURCE
 #include "port.h"

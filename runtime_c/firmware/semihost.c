@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* port.h on a bare board: semihosting for files and output, the painted stack. */
 #include "port.h"
 

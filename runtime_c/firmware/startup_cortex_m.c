@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reset, faults and memory protection of every Cortex-M. Thread code runs on the process stack, handlers on a stack
  * of their own: an overflow of the model's stack can still be reported. */
 #include "board.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Reset, traps and memory protection of a 32-bit RISC-V core in machine mode. */
 #include "board.h"
 #include "port.h"

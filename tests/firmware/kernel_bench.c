@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Makes the calls that tape.bin lists, each after filling in what it lists, and writes what the arena then holds to
  * replies.bin. See qemu_bench.py. */
 #include <string.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A model whose run is one of the shapes that make a stack hard to bound; CASE chooses it. */
 #include <math.h>
 #include <stdlib.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A model of three steps for the test bench: int8 dot products, a transcendental function, a requantization. */
 #include <math.h>
 #include <string.h>

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How generated C is laid out: indented by its braces, no line above 120 columns. Changes white space only.
 
 Templates that are put together by macros and loops cannot keep both themselves. Preprocessor lines stay as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Program -> the files of a package, as text. All numbers and names are decided before a template prints."""
 
 from __future__ import annotations
@@ -172,7 +173,8 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
     needed = tuple(header for header in KERNEL_HEADERS if header in files[f"{options.name}_kernels.c"])
     for header in RUNTIME_HEADERS + needed:
-        files[header] = (data_dir("runtime_c") / header).read_text()
+        text = (data_dir("runtime_c") / header).read_text()
+        files[header] = text.partition("\n")[2]  # without our licence: what is generated is the user's
     return Package(files, weights, stamp, kernels, common)
 
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Render templates: kernels by variant, and the files around them. The only module that imports jinja2."""
 
 from __future__ import annotations

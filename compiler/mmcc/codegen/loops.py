@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The loop of a group: nested pulled loops over rows, once for each column strip.
 
 Where constants are staged, their reads are among the statements, each begun as the one before is waited for.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graph and Plan -> Program: every node becomes a kernel with numbers, every group its loop."""
 
 from __future__ import annotations

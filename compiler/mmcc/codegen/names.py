@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The only ways in which text from a model reaches C: as an identifier, or escaped in a comment or string."""
 
 from __future__ import annotations

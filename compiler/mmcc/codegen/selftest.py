@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A self-test for the target: made-up inputs, and the outputs that the numpy references give for them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Constants of nodes in blocks, for models whose weights lie in slow memory: sizes, bytes, and code.
 
 A block has all that some output channels of a node need, packed as the node's kernel wants it for just these

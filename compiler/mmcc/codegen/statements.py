@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Statements of a program as the lines of the function that runs the model."""
 
 from __future__ import annotations

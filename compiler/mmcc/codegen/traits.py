@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What kernels promise the planner beyond the loops of their ops; every variant of a kernel keeps these."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """C integer types by the values they must hold."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All constants of a model as one structure: offsets, bytes, and C text.
 
 One block keeps every weight reachable by an offset, so that it may lie in flash, in an external memory or in

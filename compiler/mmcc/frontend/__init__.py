@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX file -> Graph. Nothing outside this package imports onnx.
 
 `importer` drives; `load` and `tensors` read what may be hostile; `value` and `builder` are the lazy layouts;

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs that the user gives a value to: they are constants of the compiled model."""
 
 from __future__ import annotations

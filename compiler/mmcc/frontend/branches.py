@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX If whose condition is known: the branch that is taken stands in its place."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Build a Graph node by node: constants are folded at once, layouts are changed only where needed."""
 
 from __future__ import annotations

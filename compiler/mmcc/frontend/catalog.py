@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports every module of converters, so that the registry is complete."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX operators whose result is known once shapes are: they become constants."""
 
 from __future__ import annotations

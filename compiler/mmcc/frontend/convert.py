@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is known while a model is imported, and one step of it: a node is converted, or there is an error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX operators that work element by element, with numpy's broadcasting."""
 
 from __future__ import annotations

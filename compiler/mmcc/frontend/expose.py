@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The model file with values inside it made outputs, for an oracle to run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drive the import: inputs, then node by node, then outputs; unsupported things are reported together."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX's shape inference over a model with something wrong in it, in a process of its own.
 
 It is C++ that takes nodes at their word: there are ones that it aborts on or never ends with.

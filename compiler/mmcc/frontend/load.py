@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Read an ONNX file and check the shape of its graph, before anything is converted."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX MatMul and Gemm: a dense layer where one side is constant."""
 
 from __future__ import annotations

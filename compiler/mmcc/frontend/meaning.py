@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the integers of int8 tensors mean, where the nodes next to them do not say it.
 
 A pass reads it off the Quantize that writes a tensor or the Dequantize that reads it. Here it is carried on

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX operators that move elements or only rename axes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX pools, over windows and over whole images."""
 
 from __future__ import annotations

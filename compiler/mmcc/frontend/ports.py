@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs and outputs of the model: symbolic dimensions, and the layout the caller sees."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What can be wrong with a model: the codes, and short ways to raise them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators on quantized operands become Dequantize, the float operator, Quantize: one path for all."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX QuantizeLinear and DequantizeLinear. They stay explicit: a pass makes integer operators of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which values a node reads, those of its subgraphs included."""
 
 from __future__ import annotations

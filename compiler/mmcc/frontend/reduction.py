@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX reductions, ArgMax and ArgMin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which function converts which ONNX operator, and what such a function is given."""
 
 from __future__ import annotations

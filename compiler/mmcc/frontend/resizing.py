@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ONNX Resize and Upsample: the indices and weights of every output row and column are worked out here."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the file has for each node's constants: bytes, and the element types in which it has them.
 
 Nodes that compute of constants only (a DequantizeLinear of weights, a Cast of float16) count for those that

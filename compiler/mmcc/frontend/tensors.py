@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """TensorProto -> numpy, distrusting every number in it."""
 
 from __future__ import annotations

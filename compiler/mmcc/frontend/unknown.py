@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model with something wrong in it: what can still be known of the nodes behind, to tell all at once.
 
 What a value is comes from what the file states of it, or from ONNX's own shape inference. Where neither says

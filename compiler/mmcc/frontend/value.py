@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where the axes of an ONNX value lie in the tensor that holds it: the algebra of lazy layouts.
 
 While a model is imported, a Transpose, Reshape or Squeeze changes only this description. Elements move when

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What convolutions and pools share: geometry from attributes, the layout [H, W, C], and batches."""
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The values that pass between the parts: Graph, Nest, Plan, Program. They import nothing above."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tensor level: what the model computes. Frozen values; a pass returns a new `Graph`.
 
 Tensors are channels-last and carry no batch axis: an image is [H, W, C], a sequence [T, C], a vector [C].

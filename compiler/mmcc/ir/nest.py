@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Loop level: how one op walks its tensors, as loops and affine access functions.
 
 Everything the planner asks about an op (input rows of a tile, halo, ring size, overlap distance, MACs) is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plan level: which nodes run together, when each buffer lives, and where it is."""
 
 from __future__ import annotations

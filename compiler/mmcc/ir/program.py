@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Program level: the statements of the generated C file, with every address a number."""
 
 from __future__ import annotations

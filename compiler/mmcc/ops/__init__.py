@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One file an operator family. An op is a frozen dataclass of its attributes that satisfies `Op`.
 
 These are mmcc's own operators, channels-last and without a batch axis; `frontend/` maps ONNX to them.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Activations that a producing op applies before it stores: they cost no memory."""
 
 from __future__ import annotations

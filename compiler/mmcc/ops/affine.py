@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A line for each channel of an int8 tensor: what BatchNormalization, a bias or PRelu are beside int8."""
 
 from __future__ import annotations

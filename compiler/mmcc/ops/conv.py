@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolution over [H, W, C], grouped and depthwise included; float, and int8 with int32 accumulators.
 
 A 1-D convolution along time is the case of one column.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Transposed convolution over [H, W, C]: each output gathers the inputs whose window covers it."""
 
 from __future__ import annotations

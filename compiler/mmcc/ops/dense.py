@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Products of matrices: a dense layer with constant weights, and two activations multiplied."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Elementwise operators with numpy broadcasting: functions of one, two and three operands."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layers of int8 operands with a float result: the last layer of a model, or one before a float operator.
 
 Sums of products are the integers of ConvInt8 and its like; each is then scaled once, in float:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that only move elements; any type. Integers stay as they are, so these are exact in int8."""
 
 from __future__ import annotations

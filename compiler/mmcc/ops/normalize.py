@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Local response normalization across channels."""
 
 from __future__ import annotations

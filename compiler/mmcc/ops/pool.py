@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Max and average pools over [H, W, C]."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Between float and quantized integers: ONNX QuantizeLinear and DequantizeLinear of whole tensors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reductions over any set of axes, and the index of the largest or smallest element."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The one definition of requantization, in numpy; runtime_c/mmcc_requantize.h is its twin in C.
 
 `(acc * multiplier + 2^(shift-1)) >> shift` in 64 bits with a 31-bit multiplier: a single rounding, half up.

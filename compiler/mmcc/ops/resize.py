@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Resize of rows and columns of [H, W, C]: nearest for any type, linear and cubic for float."""
 
 from __future__ import annotations

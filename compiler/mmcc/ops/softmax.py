@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Softmax and LogSoftmax along the last axis."""
 
 from __future__ import annotations

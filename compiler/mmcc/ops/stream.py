@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Inputs that arrive and outputs that leave row by row, through callbacks of the caller's.
 
 So the model holds only the rows it needs.

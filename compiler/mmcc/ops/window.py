@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What convolutions and pools share: a window that slides over rows and columns."""
 
 from __future__ import annotations

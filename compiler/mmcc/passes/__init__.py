@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Graph -> Graph. One file a pass; the order is here and nowhere else."""
 
 from __future__ import annotations

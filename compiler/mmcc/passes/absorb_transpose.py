@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make transpositions disappear: into weights, through reductions, against each other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions of an int8 tensor and constants for each channel, as lines: exact but for ties, or not written.
 
 What stands between Dequantize and Quantize is evaluated with the model's own float steps for all 256 values

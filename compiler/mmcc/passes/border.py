@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Leave the conversion between float and int8 at the model's inputs and outputs to the caller."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The graph's checker: what every pass must leave true."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a model became that it did not say: float where it is quantized, or larger."""
 
 from __future__ import annotations

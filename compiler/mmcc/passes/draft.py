@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A graph while a pass writes it: new nodes and constants, and tensors that turned out to be others."""
 
 from __future__ import annotations

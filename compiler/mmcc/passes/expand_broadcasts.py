@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Make every broadcast one that kernels can express: by rows, by columns, or of all channels."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A layer of int8 operands whose result nobody quantizes sums up integers and scales the sum to float."""
 
 from __future__ import annotations

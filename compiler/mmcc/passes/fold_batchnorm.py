@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fold multiplications and additions by constants into the layer before them."""
 
 from __future__ import annotations

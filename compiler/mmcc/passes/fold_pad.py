@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fold a constant Pad into the window that reads it, so that the padded tensor is never made."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fold an activation function into the layer that feeds it."""
 
 from __future__ import annotations

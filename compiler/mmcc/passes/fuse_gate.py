@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions of one tensor that a model spells out in several nodes: SiLU, HardSwish, Mish, GELU."""
 
 from __future__ import annotations

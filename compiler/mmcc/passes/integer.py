@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The integer form of one float op between Dequantize and Quantize, with all its constants."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Functions of one quantized value as tables: exact, whatever the function."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bring Dequantize and Quantize together across ops that move or clamp elements, so that they cancel."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """True int8: what stands between Dequantize and Quantize is computed in integers."""
 
 from __future__ import annotations

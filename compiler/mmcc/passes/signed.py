@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Compute in int8 only: a uint8 tensor becomes int8 with its zero point moved by 128."""
 
 from __future__ import annotations

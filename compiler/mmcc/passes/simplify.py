@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Drop nodes that change nothing, join nodes that are one, and compute nothing twice."""
 
 from __future__ import annotations

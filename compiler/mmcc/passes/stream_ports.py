@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Put callbacks between the model and its inputs and outputs, for `--io rows`."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bytes that no layout and no order can do without: what is alive if views and copies cost nothing.
 
 A value is what an input holds or a node computes. Whatever is a view and whatever is a copy, its bytes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a path of groups to buffers with their lives, and to the plan."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Replay a plan byte by byte. Shares no code with the solvers, so it can convict them.
 
 First what can be seen without running: that nothing is missing, misplaced or dead when it is used. Then the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Predicted instructions of a plan: a linear model with the figures of the target's `[cost]` table.
 
 A node costs so much for each multiplication, each sum that is scaled, and each value that is loaded for them;

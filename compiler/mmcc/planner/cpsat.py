@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Exact placement with CP-SAT; the only file that imports ortools.
 
 Is there a placement within a capacity? One no-overlap of offsets for each set of buffers alive together (or

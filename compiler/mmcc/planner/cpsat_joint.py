@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Groups and offsets chosen together with CP-SAT, where the best path is placed above its bound."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why a plan does not fit, in words a person can act on, with numbers that were computed, not guessed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What one group holds while it runs: whole tensors that come, go and stay, rings, accumulators, scratch.
 
 All of it is alive in one step. But an input is given up row by row and an output grows row by row, so each

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Plans with groups: choose how to cut the graph, place what that leaves, and say what was proved.
 
 Every group's bytes are known from a bound before anything is placed. The largest on a path is a bound for the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A bound over all layouts of the operands of channel Concats, for groups, where there are too many to try.
 
 Take the layout that copies every operand, and let the output of every Concat have no bytes: who reads it

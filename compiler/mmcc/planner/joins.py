@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A graph as if its channel Concats were none: who reads one reads what it joins. See `join_bound`."""
 
 from __future__ import annotations

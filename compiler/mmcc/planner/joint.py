@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From candidates to the solver's joint model and back."""
 
 from __future__ import annotations

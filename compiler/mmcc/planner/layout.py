@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tensors share bytes: reshapes, slices and concatenations as views of one buffer.
 
 Every tensor has at most one parent in whose bytes it lies; what has none is the root of a buffer.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The memory side of a graph under one layout: what each step touches, and bytes alive at every step."""
 
 from __future__ import annotations

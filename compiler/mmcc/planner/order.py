@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A topological order with the least peak of bytes alive, by search over sets of finished units."""
 
 from __future__ import annotations

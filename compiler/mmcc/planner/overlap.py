@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far an output may be written over a dying input, derived from the op's loop nest alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Offsets for buffers with live ranges: heuristics first, then an exact search where they miss the bound."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Memory as it is while a plan runs: every element of every tensor has a number, and memory holds numbers.
 
 A node writes the numbers of what it makes, and must find those of what it reads.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The calls of a group in order, for the checker: worked out from Nests, apart from the planner's walk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the user asks of the planner."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows as numbers: for every step of a unit, what it must wait for, reads and writes, in bytes of the roots.
 
 A step makes one row of the unit's output. A unit that accumulates has a step for every row that it reads, and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The planner's entrance: choose views and an order, place the buffers, and say what was proved."""
 
 from __future__ import annotations

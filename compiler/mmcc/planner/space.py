@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All ways to cut a graph into groups: steps between sets of finished units, each with what it needs.
 
 A plan is a path from the empty set to the set of all units. Every step adds a group: units that all feed the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a group gets constants that lie in slow memory: which stay while it runs, and how large a block is.
 
 A node's constants are either resident, read once as the group begins, or they come block after block each

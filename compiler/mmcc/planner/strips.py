@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Columns that units compute when a group runs in vertical strips; those at the seams are made twice."""
 
 from __future__ import annotations

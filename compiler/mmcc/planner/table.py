@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Groups by the set of finished units that they lead to, and the best paths through them."""
 
 from __future__ import annotations

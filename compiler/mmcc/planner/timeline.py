@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """When each step of each unit runs if one unit pulls all that it needs, and what that means for memory.
 
 A group is a set of units that all feed its last one. Within the walk in which the last one pulls everything

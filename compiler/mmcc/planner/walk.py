@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a group runs: its loop is pulled, so that each row is made just before it is needed.
 
 The last node makes `tile_rows` rows a turn. Before a node makes a row, the nodes inside the group that it

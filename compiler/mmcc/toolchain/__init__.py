@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A target's compiler and linker, and what they tell of the result."""
 
 from mmcc.toolchain.build import (

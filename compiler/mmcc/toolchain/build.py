@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Find a target's tools, compile C with them, link it."""
 
 from __future__ import annotations

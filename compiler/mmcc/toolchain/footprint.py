@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What code costs once it is linked: flash, RAM and stack."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The package's own self-test on a board: 0 is right. */
 #include "net_selftest.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Start-up as vendors' files do it, for their linker scripts: copy what has initial values, clear what has none, run.
  * RAM holds garbage before, as on a board: what nothing initializes is wrong. Names of the script come with -D. */
 #include <stdint.h>

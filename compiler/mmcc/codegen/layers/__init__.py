@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How each operator becomes a kernel call: template, options, and the numbers of its constant struct.
 
 One function an op class, registered with `@layer(OpClass)`; it gets the node's operands and views and returns

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Means, sums and extremes over all rows that take the rows in one by one, with sums kept from call to call.
 
 Bits are those of the kernels that see all rows at once: the same additions in the same order.

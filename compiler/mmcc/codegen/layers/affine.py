@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lines for each channel of an int8 tensor."""
 
 from __future__ import annotations

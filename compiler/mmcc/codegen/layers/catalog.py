@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Imports every family of layers, so that the registry is complete."""
 
 # pyright: reportUnusedImport=false

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Float convolutions: weights in blocks of 8 output channels, or channels innermost where depthwise."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolutions and dense layers in int8: which kernel, and how its weights are packed.
 
 The input's zero point is folded into the bias, which is exact because kernels read x_zero for samples outside

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Dense layers and products of two activations, float."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Convolutions and dense layers for cores with DSP instructions: which kernel, and how weights are packed.
 
 One instruction multiplies two pairs of halfwords, so that what counts is how few it takes to get bytes into

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Means for cores with DSP instructions: sums in halfwords."""
 
 from __future__ import annotations

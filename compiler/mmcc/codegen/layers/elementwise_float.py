@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Elementwise operators of one, two and three operands, with broadcasting; any type."""
 
 from __future__ import annotations

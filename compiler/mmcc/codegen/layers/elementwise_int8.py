@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Elementwise int8 operators: the geometry of the output, operands with broadcast strides."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The end of every int8 kernel with multiplications: the fastest requantization, or scaling to float."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Operators that only move elements: strided copies, look-ups by index tables, concatenation."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """int8 convolutions and dense layers on Armv8.1-M vectors (Helium): which kernel, how constants are packed.
 
 One instruction multiplies 16 values of a pixel by 16 weights of a filter and adds up. Four filters go

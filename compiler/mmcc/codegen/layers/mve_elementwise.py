@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Elementwise int8 operators on Armv8.1-M vectors (Helium), where 32-bit lanes are exact."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Float depthwise convolutions on Armv8.1-M vectors (Helium); dense layers are packed as everywhere."""
 
 from __future__ import annotations

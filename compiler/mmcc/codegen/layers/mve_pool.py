@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pools and means of int8 on Armv8.1-M vectors (Helium): channels side by side, sums in 16 bits."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pools over windows: maximum of any element type, mean of int8."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Average pools, float."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Between float and quantized integers."""
 
 from __future__ import annotations

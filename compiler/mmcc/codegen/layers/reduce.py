@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reductions over any axes, of floats and integers."""
 
 from __future__ import annotations

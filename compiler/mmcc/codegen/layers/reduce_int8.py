@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mean over any axes and softmax of int8; the index of the largest element of any type."""
 
 from __future__ import annotations

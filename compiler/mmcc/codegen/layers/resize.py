@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Linear and cubic resizing, float; nearest is a look-up (movement.py)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """int8 kernels on vectors of x86-64 and AArch64: which kernel, and how its constants are packed.
 
 Sixteen filters or channels go side by side, and four values at a time (runtime_c/mmcc_simd.h): weights lie as

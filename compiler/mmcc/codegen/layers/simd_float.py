@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Float convolutions on vectors of x86-64 and AArch64: sixteen filters or channels side by side."""
 
 from __future__ import annotations

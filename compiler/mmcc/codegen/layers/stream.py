@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Rows that come and go through callbacks."""
 
 from __future__ import annotations

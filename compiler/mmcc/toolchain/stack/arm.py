@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Thumb instructions: what they do to the stack pointer and to the flow."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A disassembly as instructions, and what an instruction does to the flow and to the stack."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The worst-case stack of functions, from what was linked.
 
 The disassembly is walked along every path: each instruction's effect on the stack pointer, each call. It sees
