@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A sample of the differential fuzzing, and the models it found something with; `make fuzz` runs more."""
 
 from __future__ import annotations
