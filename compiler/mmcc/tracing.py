@@ -90,7 +90,8 @@ def write_trace(bench: Path, graph: Graph, plan: Plan, program: Program, generat
             steps = geometry(graph.tensors[graph.nodes[node.index].inputs[0]].shape)[0]
         item = tensor.dtype.size
         place = memories.index(view.memory), view.offset, view.row_stride, view.col_stride * item, view.rows
-        views.append((node.index, *place, channels * item, rows, cols, steps))
+        calls = node.blocks.count if node.blocks is not None else 1
+        views.append((node.index, *place, channels * item, rows, cols, steps, calls))
     values = generated.values | {"views": views, "kernels": generated.kernels}
     for name in TRACE:
         (bench / name).write_text(render(f"{name}.j2", **values))

@@ -32,7 +32,16 @@ def with_outputs(
         array = array.reshape((1,) * len(shape.dim)) if array.size == 1 else array
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
         model.graph.input.remove(info)
-    inferred = {info.name: info for info in onnx.shape_inference.infer_shapes(model).graph.value_info}
+    inferred = _inferred(model)
     for name in missing:
         model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))
     return model.SerializeToString()
+
+
+def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+    """What ONNX finds out of the values inside; nothing where it does not agree with what the file states."""
+    try:
+        found = onnx.shape_inference.infer_shapes(model)
+    except onnx.shape_inference.InferenceError:
+        return {}
+    return {info.name: info for info in found.graph.value_info}
