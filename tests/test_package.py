@@ -149,6 +149,25 @@ def test_it_is_a_cmake_package(packages, tmp_path):
     assert subprocess.run([build / "app"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.parametrize("weights", ["c", "bin"])
+def test_a_project_that_is_all_cpp_builds_it(weights, tmp_path):
+    if shutil.which("cmake") is None or shutil.which("c++") is None:
+        pytest.skip("cmake or a C++ compiler is not installed")
+    compile_model(DIGITS / "digits_int8.onnx", tmp_path / "one", CompileOptions(name="one", weights=weights))
+    (tmp_path / "main.cpp").write_text(
+        '#include "one.h"\nstatic ONE_ARENA(arena);\nstatic one_context one;\n'
+        "int main() { return one_init(&one, arena, sizeof arena) || one_run(&one); }\n"
+    )
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(app CXX)\nadd_subdirectory(one)\n"
+        "add_executable(app main.cpp)\ntarget_link_libraries(app PRIVATE mmcc::one)\n"
+    )
+    build = tmp_path / "build"
+    for command in (["cmake", "-S", tmp_path, "-B", build], ["cmake", "--build", build], [build / "app"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 @pytest.mark.parametrize("name", ["one", "two"])
 def test_the_self_test_passes_and_can_fail(name, packages, tmp_path):
     parts = sources(packages / name)
