@@ -10,7 +10,7 @@ FUZZ_PLANNER ?=
 FUZZ_DIFFERENTIAL ?= --graphs 5000 --qemu 100
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check bench fuzz clean
+.PHONY: help setup demo test check lint bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
@@ -24,11 +24,13 @@ demo: setup ## compile a digit classifier for a Cortex-M4 under a RAM limit, ver
 test: setup ## all tests
 	@$(PY) -m pytest -n 2 tests
 
-check: setup ## lint, format, types, and the tests that take seconds
+check: lint ## lint, format, types, and the tests that take seconds
+	@$(PY) -m pytest -q -n 2 -m quick tests
+
+lint: setup ## lint, format, types
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m pyright --pythonpath $(PY)
-	@$(PY) -m pytest -q -m quick tests
 
 bench: setup ## every bench/bench_*.py
 	@test -n "$(BENCHES)" || echo "bench/ has no bench_*.py"
