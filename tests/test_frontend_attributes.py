@@ -264,3 +264,12 @@ def test_range_of_a_narrow_float_is_refused(tmp_path):
     with pytest.raises(CompileError, match="Range of FLOAT16") as caught:
         import_model(save(model, tmp_path))
     assert caught.value.code == "MM203"
+
+
+def test_a_range_of_float32_is_what_a_hint_says(tmp_path):
+    constants = [
+        helper.make_tensor(name, TensorProto.FLOAT, [], [v]) for name, v in (("a", 1), ("b", 5), ("c", 2))
+    ]
+    model = declared(TensorProto.FLOAT, [helper.make_node("Range", ["a", "b", "c"], ["y"])], constants)
+    (made,) = import_model(save(model, tmp_path)).constants.values()
+    assert made.tolist() == [1.0, 3.0]
