@@ -227,12 +227,12 @@ def test_a_program_may_bring_its_own_main(name, tmp_path):
     assert run_program(elf, target, tmp_path) == "hello 42\n"
 
 
-def test_without_qemu_the_error_names_the_package(tmp_path):
+def test_without_qemu_the_error_names_it(tmp_path):
     target = ready("cortex-m4")
     assert target.qemu
     elf = build(target, tmp_path)
     gone = replace(target, qemu=replace(target.qemu, program="no-such-qemu"))
-    with pytest.raises(CompileError, match="no-such-qemu is not installed") as caught:
+    with pytest.raises(CompileError, match="there is no no-such-qemu in PATH") as caught:
         run_firmware(elf, gone, SAMPLES, SAMPLE, tmp_path)
     assert caught.value.exit == Exit.TOOL_MISSING
 
