@@ -8,6 +8,7 @@
 #error "compiled for a core with Arm's DSP instructions (Cortex-M4, M7, M33): use its flags, or compile for this target"
 #endif
 
+#include "mmcc_requantize.h"
 #include "mmcc_runtime.h"
 
 #include <stddef.h>

@@ -230,8 +230,8 @@ def test_without_a_compiler_for_this_machine_it_is_said(
     command = ["compile", str(DIGITS / "digits_int8.onnx"), "-o", str(out), "--stack", "1K"]
     done = CliRunner().invoke(main, command)
     assert done.exit_code == 0, done.output
-    assert "was not run before it was written: not done: cc is not installed" in done.stderr
-    assert "cc is not installed" in (out / "report.txt").read_text()
+    assert "was not run before it was written: not done: there is no cc in PATH" in done.stderr
+    assert "there is no cc in PATH" in (out / "report.txt").read_text()
 
 
 # ---- verify
