@@ -602,7 +602,8 @@ class Footprint:
                 most = max(most, int((whole - after).max()))
                 continue
             for read in own:
-                after = np.minimum(after, np.append(read.low[1:steps], into.size))
+                count = min(steps, len(read.own))  # a batched unit may be called more often than it has rows
+                after = np.minimum(after, np.append(read.low[1:count], into.size))
                 reached = writer.reached(slice(steps), read.reach)
                 most = max(most, int((reached - read.own[:steps]).max()))
             most = max(most, int((writer.end[:steps] - after).max()))
