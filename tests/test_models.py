@@ -140,7 +140,7 @@ def test_the_report_has_what_users_rely_on(package_of):
     assert report["schema"] == 1
     assert report["model"]["macs"] == 2_656_768
     assert report["model"]["params"] == 22_604
-    assert {"limit", "total", "arena", "context", "static", "stack"} == set(report["ram"])
+    assert {"limit", "total", "arena", "context", "static", "stack", "stack_from"} == set(report["ram"])
     assert report["ram"]["total"] == sum(report["ram"][k] for k in ("arena", "context", "static", "stack"))
     assert {"total", "weights", "code"} == set(report["flash"])
     buffer = report["plan"]["buffers"][0]
