@@ -15,10 +15,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from mmcc.driver.pipeline import CompileOptions, compile_model, load_graph
 from mmcc.errors import CompileError
-from mmcc.pipeline import CompileOptions, compile_model, load_graph
-from mmcc.report import count_macs
-from mmcc.verifying import VerifyOptions, verify_package
+from mmcc.report.model import count_macs
+from mmcc.verify.verify import VerifyOptions, verify_package
 
 PLANS: dict[str, dict[str, Any]] = {
     "plain": {},

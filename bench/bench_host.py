@@ -23,9 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from mmcc.package import load_package
-from mmcc.pipeline import CompileOptions, compile_model, host_model
-from mmcc.samples import to_c
+from mmcc.driver.pipeline import CompileOptions, compile_model, host_model
+from mmcc.package.record import load_package
+from mmcc.verify.samples import to_c
 
 SHARED = Path(os.environ.get("MMCC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 TURN_SECONDS = 0.01  # of one turn: shorter runs are repeated within it

@@ -24,15 +24,17 @@ from typing import Any
 import numpy as np
 from elftools.elf.elffile import ELFFile
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
 from kernel_bench import OpCase, rng_of
 from mmcc.codegen.emit import EmitOptions, emit
-from mmcc.codegen.kernel import render
 from mmcc.codegen.lower import lower
-from mmcc.ir.graph import DType, Graph, Node, Port, Tensor, geometry
+from mmcc.codegen.render import render
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ir.ports import Port
+from mmcc.ir.types import DType, Tensor, geometry
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import Lookup
@@ -40,8 +42,8 @@ from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.softmax import SoftmaxInt8, exp_table
 from mmcc.ops.window import Window
-from mmcc.qemu import FirmwareRun, build_firmware, run_firmware
 from mmcc.target import Target, load_target
+from mmcc.toolchain.qemu import FirmwareRun, build_firmware, run_firmware
 from op_cases_float import conv as float_conv
 from op_cases_int8 import CONSTANTS, add, conv, dense, int8, mean, mul, transposed
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from mmcc.benchmark import bench_qemu
-from mmcc.package import load_package
-from mmcc.pipeline import CompileOptions, compile_model
+from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.package.record import load_package
 from mmcc.sizes import parse_size
+from mmcc.verify.bench import bench_qemu
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MMCC_SHARED") or ROOT.parent / "shared")

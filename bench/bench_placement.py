@@ -30,7 +30,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind
 from mmcc.passes import optimize
-from mmcc.planner.placement import (
+from mmcc.planner.memory.placement import (
     Item,
     Problem,
     conflicts_of,

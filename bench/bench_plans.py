@@ -16,16 +16,16 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from mmcc.codegen.layers.accumulate import accumulators
-from mmcc.codegen.traits import pixels_at_once
+from mmcc.checker.plan import check_plan
+from mmcc.driver.pipeline import CompileOptions, load_graph
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
-from mmcc.pipeline import CompileOptions, load_graph
-from mmcc.planner.check import check_plan
+from mmcc.kernels.accumulate import accumulators
+from mmcc.kernels.traits import pixels_at_once
+from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_macs
-from mmcc.planner.fuse import best_plan
 from mmcc.planner.request import PlanRequest
-from mmcc.report import count_macs
+from mmcc.report.model import count_macs
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from mmcc.benchmark import bench_qemu
+from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model
 from mmcc.ir.graph import Graph
-from mmcc.package import load_package
-from mmcc.pipeline import CompileOptions, CompileResult, compile_model
+from mmcc.package.record import load_package
 from mmcc.planner.cost import plan_cost, quantities, row_figure
 from mmcc.target import load_target
+from mmcc.verify.bench import bench_qemu
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MMCC_SHARED") or ROOT.parent / "shared")

@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
-from mmcc.planner.builder import Builder, Placed
-from mmcc.planner.placement import place
+from mmcc.planner.fusion.build import Builder, Placed
+from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.layer_by_layer import best_layout
+from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.solve import best_layout
-from mmcc.planner.space import Candidate, Space
 
 ANY = 1 << 62  # bytes: groups of any size
 EFFORT = 0.5  # for placing one plan: about seconds of the exact solver

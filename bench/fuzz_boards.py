@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from fuzz_programs import EFFORT, Refused, Trial, compile_trial
-from mmcc.compare import run_qemu
+from mmcc.driver.pipeline import CompileOptions
 from mmcc.errors import Exit
-from mmcc.pipeline import CompileOptions
-from mmcc.samples import Sample
+from mmcc.verify.compare import run_qemu
+from mmcc.verify.samples import Sample
 
 BOARDS = ("cortex-m4", "cortex-m55", "rv32imac")
 

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from mmcc.driver.pipeline import CompileOptions, compile_model, host_model
 from mmcc.frontend import import_model
-from mmcc.interpret import evaluate
 from mmcc.ir.graph import Graph
-from mmcc.package import load_package
-from mmcc.pipeline import CompileOptions, compile_model, host_model
-from mmcc.report import count_macs
-from mmcc.samples import from_c, to_c
+from mmcc.ir.interpret import evaluate
+from mmcc.package.record import load_package
+from mmcc.report.model import count_macs
+from mmcc.verify.samples import from_c, to_c
 from numpy.typing import NDArray
 
 MACS, BYTES = 3_000_000, 2**22  # of models that are computed at all

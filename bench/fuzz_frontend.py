@@ -31,10 +31,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_compare
 import nasty_models
 import onnx
+from mmcc.driver.pipeline import CompileOptions, load_graph
 from mmcc.errors import CompileError
 from mmcc.frontend import unknown
 from mmcc.frontend.inference import inferred_types
-from mmcc.pipeline import CompileOptions, load_graph
 from mutants import mutant
 from onnx import helper, numpy_helper
 

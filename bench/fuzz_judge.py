@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-from mmcc.agreement import true_array
-from mmcc.interpret import evaluate_tensors
-from mmcc.ir.graph import Node, Port
-from mmcc.oracle import Oracle
-from mmcc.pipeline import CompileOptions, load_graph
-from mmcc.samples import Sample
+from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.ir.graph import Node
+from mmcc.ir.interpret import evaluate_tensors
+from mmcc.ir.ports import Port
+from mmcc.verify.agreement import true_array
+from mmcc.verify.oracle import Oracle
+from mmcc.verify.samples import Sample
 from numpy.typing import NDArray
 from onnx import numpy_helper
 

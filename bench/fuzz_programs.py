@@ -16,11 +16,11 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
+from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model, host_adapter, package_sources
 from mmcc.errors import CompileError, Exit
-from mmcc.package import Package, load_package
-from mmcc.pipeline import CompileOptions, CompileResult, compile_model, host_adapter, package_sources
+from mmcc.package.record import Package, load_package
 from mmcc.resources import data_dir
-from mmcc.samples import Sample, from_c, to_c
+from mmcc.verify.samples import Sample, from_c, to_c
 
 STACK = 1024  # vouched for: what the C needs of it is measured elsewhere
 UNLIMITED = 2**30

@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 from forced_plans import Chain, Part, Parts, heads, parts_of, spelled, two_groups
+from mmcc.checker.plan import check_plan
+from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
-from mmcc.pipeline import CompileOptions, CompileResult, compile_model
-from mmcc.planner.check import check_plan
 from mmcc.planner.request import PlanRequest
 from networks import model_file, progress
 from timed_builds import Workshop

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmcc.package import load_package
-from mmcc.pipeline import CompileOptions, CompileResult, compile_model, host_model
-from mmcc.samples import to_c
+from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model, host_model
+from mmcc.package.record import load_package
+from mmcc.verify.samples import to_c
 from networks import model_file, progress
 
 MB = 1 << 20

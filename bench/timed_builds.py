@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 from mmcc.codegen.emit import EmitOptions, emit
-from mmcc.codegen.kernel import render
 from mmcc.codegen.lower import lower
-from mmcc.host import CDEF
+from mmcc.codegen.render import render
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.resources import data_dir
 from mmcc.target import load_target
 from mmcc.toolchain import CODE_FLAGS
+from mmcc.toolchain.host import CDEF
 
 NAME = "net"
 

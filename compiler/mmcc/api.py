@@ -9,14 +9,14 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from numpy.typing import ArrayLike
 
-from mmcc.checking import check_model
+from mmcc.driver.check import check_model
+from mmcc.driver.pipeline import CompileOptions as _Resolved
+from mmcc.driver.pipeline import CompileResult
+from mmcc.driver.pipeline import compile_model as _compile
 from mmcc.errors import CompileError
-from mmcc.pipeline import CompileOptions as _Resolved
-from mmcc.pipeline import CompileResult
-from mmcc.pipeline import compile_model as _compile
 from mmcc.sizes import parse_size
-from mmcc.verifying import VerifyOptions as _Verify
-from mmcc.verifying import verify_package
+from mmcc.verify.verify import VerifyOptions as _Verify
+from mmcc.verify.verify import verify_package
 
 __all__ = [
     "CompileError",

@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 import click
 
 from mmcc import __version__
+from mmcc.driver.piped import as_file
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, CompileError, Exit, printable
-from mmcc.piped import as_file
 from mmcc.sizes import parse_size, readable
 
 if TYPE_CHECKING:
-    from mmcc.analysis import Analysis, Point
+    from mmcc.driver.analyze import Analysis, Point
 
 LINE = 110  # of an error's text
 WARNINGS = 12  # shown
@@ -259,7 +259,7 @@ def compile_command(
         message = "--flash needs the size of the code, which is not measured with --stack"
         raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out one of them")
     dims, bind = _dims(given["dims"]), _bound(given["bind"])
-    from mmcc.pipeline import CompileOptions, compile_model
+    from mmcc.driver.pipeline import CompileOptions, compile_model
     from mmcc.target import load_target
 
     options = CompileOptions(
@@ -313,7 +313,7 @@ def _show_warnings(warnings: Sequence[str], *, err: bool) -> None:
 
 
 def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
-    from mmcc.report import flash_text, proof_text, self_check_text, staged_text, work_text
+    from mmcc.report.model import flash_text, proof_text, self_check_text, staged_text, work_text
 
     ram = report["ram"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
@@ -343,7 +343,7 @@ def check(
     model: Path, dims: tuple[str, ...], bind: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool
 ) -> None:
     """Say whether MODEL can be compiled: operators, shapes, quantization. Plans nothing."""
-    from mmcc.checking import check_model
+    from mmcc.driver.check import check_model
 
     with as_file(model) as path:
         found = check_model(path, _dims(dims), _bound(bind), _Progress(quiet, verbose))
@@ -376,7 +376,7 @@ def analyze(
     verbose: bool,
 ) -> None:
     """Show how much RAM MODEL needs at least, and what needing less costs. Compiles nothing."""
-    from mmcc.analysis import analyze as run
+    from mmcc.driver.analyze import analyze as run
 
     progress = _Progress(quiet, verbose)
     try:
@@ -433,7 +433,7 @@ def _analysis_line(p: Point) -> str:
 @_common
 def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
     """Check that the package in FOLDER computes what its model computes."""
-    from mmcc.verifying import VerifyOptions, verify_package
+    from mmcc.verify.verify import VerifyOptions, verify_package
 
     progress = _Progress(quiet, verbose)
     try:
@@ -486,8 +486,8 @@ def _show_verified(found: dict[str, Any]) -> None:
 @_common
 def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure the package in FOLDER: time on this machine, or exact instructions in QEMU."""
-    from mmcc.benchmark import bench_host, bench_qemu
-    from mmcc.package import load_package
+    from mmcc.package.record import load_package
+    from mmcc.verify.bench import bench_host, bench_qemu
 
     package = load_package(folder)
     if profile and on == "host":
@@ -505,7 +505,7 @@ def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verb
 
 
 def _show_bench(found: dict[str, Any]) -> None:
-    from mmcc.benchmark import numbers
+    from mmcc.verify.bench import numbers
 
     click.echo(f"{found['instructions']:,} instructions, {found['stack']:,} bytes of stack")
     total = max(1, sum(row["instructions"] for row in found["per_node"]))
@@ -539,7 +539,7 @@ def targets(as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def ops(as_json: bool) -> None:
     """List the ONNX operators that can be compiled."""
-    from mmcc.checking import operator_rows
+    from mmcc.driver.check import operator_rows
 
     rows = operator_rows()
     if as_json:

@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from mmcc.codegen.kernel import Kernel, render, render_c, render_kernel
 from mmcc.codegen.names import escape
-from mmcc.codegen.staging import SLICE, lay_out_block
+from mmcc.codegen.render import Kernel, render, render_c, render_kernel
+from mmcc.codegen.staged import SLICE, lay_out_block
 from mmcc.codegen.statements import Body, column_type, columns_of
 from mmcc.codegen.types import smallest_type
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out, weights_stamp
-from mmcc.ir.graph import Graph, Port, geometry
+from mmcc.ir.graph import Graph
+from mmcc.ir.ports import Port
 from mmcc.ir.program import (
     Constant,
     Field,
@@ -23,6 +24,7 @@ from mmcc.ir.program import (
     ProgramNode,
     View,
 )
+from mmcc.ir.types import geometry
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmcc.ir.graph import Graph, geometry
+from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import BufferKind, Group, Plan
 from mmcc.ir.program import (
@@ -24,7 +24,8 @@ from mmcc.ir.program import (
     Stmt,
     Table,
 )
-from mmcc.planner.walk import Need, Sources, fit, needs, strip_columns, wanted
+from mmcc.ir.types import geometry
+from mmcc.planner.fusion.schedule import Need, Sources, fit, needs, strip_columns, wanted
 
 STRIP = "strip"
 

@@ -6,20 +6,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from mmcc.codegen.layers import (
-    Operand,
-    Site,
-    catalog,  # noqa: F401  # pyright: ignore[reportUnusedImport]
-    kernel_use,
-)
-from mmcc.codegen.layers.accumulate import accumulate
 from mmcc.codegen.loops import group_body
 from mmcc.codegen.names import escape
-from mmcc.codegen.staging import SLICE, block_uses, kernels_of, lay_out_block
+from mmcc.codegen.staged import SLICE, block_uses, kernels_of, lay_out_block
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Group, Plan, Staged
 from mmcc.ir.program import Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from mmcc.kernels.accumulate import accumulate
+from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.planner.request import EXTERNAL
 from mmcc.target import Target
 

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.emit import Package
-from mmcc.codegen.kernel import render_c
+from mmcc.codegen.render import render_c
 from mmcc.codegen.weights import c_values, float_literal
-from mmcc.interpret import evaluate_tensors
-from mmcc.ir.graph import DType, Graph, Tensor
+from mmcc.ir.graph import Graph
+from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.program import Constant
+from mmcc.ir.types import DType, Tensor
 
 SEED = 0x2545F491
 MOST_VALUES = 256  # checked of an output

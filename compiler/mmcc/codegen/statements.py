@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from mmcc.codegen.kernel import Kernel
+from mmcc.codegen.render import Kernel
 from mmcc.codegen.types import smallest_type
 from mmcc.ir.program import (
     Batch,

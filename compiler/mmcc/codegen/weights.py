@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcc.ir.graph import DType
 from mmcc.ir.program import Constant, ProgramNode, View
+from mmcc.ir.types import DType
 
 ALIGN = 16
 STAMP_BYTES = 16  # at the end of a file of weights

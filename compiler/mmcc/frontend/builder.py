@@ -15,8 +15,10 @@ from mmcc.errors import Where
 from mmcc.frontend.meaning import meanings
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.value import Value, runs, whole
-from mmcc.ir.graph import DType, Graph, Node, Port, Shape, Tensor
-from mmcc.ops import Op
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ir.ports import Port
+from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense, MatMul

@@ -15,7 +15,7 @@ from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.registry import Entry, domain_of, make_call
 from mmcc.frontend.tensors import DTYPES, to_array
 from mmcc.frontend.value import Value
-from mmcc.ops import ShapeError
+from mmcc.ir.op import ShapeError
 
 CONVERTED = "onnx.version_converter.convert_version(model, 13)"  # which knows few operators this old
 

@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike
 from onnx import NodeProto
 
 from mmcc.errors import CompileError, Where, printable
-from mmcc.frontend import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.bindings import bound_inputs
 from mmcc.frontend.branches import is_branch, take_branch
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.convert import Import, add_constants, attempt
+from mmcc.frontend.converters import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.load import load
 from mmcc.frontend.ports import check_output_type, images, input_port, input_shapes, output_port, plain_axes
 from mmcc.frontend.problems import Problems, bad_model
@@ -27,7 +27,9 @@ from mmcc.frontend.stored import stored_constants
 from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.unknown import assume_outputs, look_at
 from mmcc.frontend.value import whole
-from mmcc.ir.graph import DType, Graph, Port
+from mmcc.ir.graph import Graph
+from mmcc.ir.ports import Port
+from mmcc.ir.types import DType
 
 FOLDING_BYTES = 256 * 2**20
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from mmcc.ir.graph import DType, Node, Quant, Tensor
-from mmcc.ops import Op
+from mmcc.ir.graph import Node
+from mmcc.ir.op import Op
+from mmcc.ir.types import DType, Quant, Tensor
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import MaxPool
 from mmcc.ops.quantize import Dequantize, Quantize

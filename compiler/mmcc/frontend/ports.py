@@ -15,7 +15,7 @@ from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import REGISTRY, Layout, domain_of
 from mmcc.frontend.tensors import dtype_of, type_name
 from mmcc.frontend.value import Value
-from mmcc.ir.graph import Shape
+from mmcc.ir.types import Shape
 
 Axes = tuple[int | None, ...]
 

@@ -19,7 +19,7 @@ from mmcc.frontend.builder import Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.tensors import to_array
 from mmcc.frontend.value import Value
-from mmcc.ir.graph import DType
+from mmcc.ir.types import DType
 
 MICROSOFT = "com.microsoft"
 MAX_LIST = 1024  # numbers in a list that says what to do: shapes, axes, sizes; data may be longer

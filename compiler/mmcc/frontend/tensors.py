@@ -14,7 +14,7 @@ from onnx import TensorProto
 from mmcc.errors import printable
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.ir.graph import DType
+from mmcc.ir.types import DType
 
 DTYPES: dict[int, DType] = {
     TensorProto.FLOAT: DType.F32,

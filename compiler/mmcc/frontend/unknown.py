@@ -22,7 +22,7 @@ from mmcc.frontend.load import located
 from mmcc.frontend.registry import Entry, make_call
 from mmcc.frontend.tensors import DTYPES, WIDENED
 from mmcc.frontend.value import whole
-from mmcc.ir.graph import DType, Shape
+from mmcc.ir.types import DType, Shape
 
 MAX_PROBED = 200  # nodes; what is wrong with so many is told by the first ones
 CHANNELS = (8, 12)  # of made-up operands, beside those that the node's constants suggest

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from mmcc.ir.graph import DType, Shape, Tensor
+from mmcc.ir.types import DType, Shape, Tensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from math import prod
 
-from mmcc.ir.graph import Shape
+from mmcc.ir.types import Shape
 
 
 class LoopKind(Enum):

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from numpy.typing import NDArray
 
-    from numpy.typing import NDArray
-
-    from mmcc.errors import Where
-    from mmcc.ir.nest import Span
+from mmcc.errors import Where
+from mmcc.ir.nest import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Shape, Tensor
 from mmcc.ir.nest import CONSTANT, Access, Nest
-from mmcc.ops import ShapeError, op
+from mmcc.ir.op import ShapeError
+from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ops import op
 from mmcc.ops.movement import output_loops
 from mmcc.ops.requantize import requantize, rounded, saturate
 

@@ -14,8 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Shape, Tensor
 from mmcc.ir.nest import Nest
+from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
 from mmcc.ops.conv import conv_nest, conv_products, conv_shape

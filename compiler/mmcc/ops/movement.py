@@ -10,9 +10,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Shape, Tensor
 from mmcc.ir.nest import CONSTANT, Access, Index, Indexed, Loop, Nest
-from mmcc.ops import ShapeError, op
+from mmcc.ir.op import ShapeError
+from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ops import op
 
 
 def output_loops(shape: Shape) -> tuple[Loop, ...]:

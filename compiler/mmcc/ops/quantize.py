@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Shape, Tensor
 from mmcc.ir.nest import Nest
+from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
 

@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Shape, Tensor
 from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
-from mmcc.ops import ShapeError, op
+from mmcc.ir.op import ShapeError
+from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ops import op
 from mmcc.ops.requantize import requantize, saturate
 
 Array = NDArray[Any]

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Shape
 from mmcc.ir.nest import Affine, Loop, LoopKind
-from mmcc.ops import ShapeError
+from mmcc.ir.op import ShapeError
+from mmcc.ir.types import Shape
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where as Place
-from mmcc.ir.graph import Node, Quant
+from mmcc.ir.graph import Node
+from mmcc.ir.types import Quant
 from mmcc.ops.affine import AffineInt8
 from mmcc.ops.elementwise import EVERY
 from mmcc.ops.quantize import Quantize

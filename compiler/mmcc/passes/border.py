@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mmcc.ir.graph import DType, Graph, Port, Quant, Tensor
+from mmcc.ir.graph import Graph
+from mmcc.ir.ports import Port
+from mmcc.ir.types import DType, Quant, Tensor
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.passes.draft import Draft
 

@@ -7,7 +7,8 @@ from math import prod
 
 import numpy as np
 
-from mmcc.ir.graph import DType, Graph, Node
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Lookup
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.movement import Reshape

@@ -11,8 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
-from mmcc.ir.graph import DType, Graph, Node, Port, Quant, Tensor
-from mmcc.ops import Op
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ir.ports import Port
+from mmcc.ir.types import DType, Quant, Tensor
 from mmcc.ops.movement import Expand
 
 SHARED_BYTES = 1 << 16  # new constants up to this size are looked up among those made before

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmcc.ir.graph import Graph, Node, Shape
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import Shape
 from mmcc.ops.elementwise import AddInt8, Binary, MulInt8, Where
 from mmcc.ops.movement import Expand, Reshape
 from mmcc.passes.draft import Draft

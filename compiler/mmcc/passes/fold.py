@@ -9,7 +9,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Graph, Node, Shape
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import Shape
 from mmcc.ops.movement import Expand, Gather, Reshape, Slice, Transpose
 from mmcc.ops.quantize import Dequantize, DequantizeConstant
 from mmcc.passes.draft import Draft

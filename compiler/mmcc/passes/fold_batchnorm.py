@@ -8,7 +8,8 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Graph, Node, Shape
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import Shape
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmcc.ir.graph import DType, Graph, Node, Tensor
-from mmcc.ops import Op
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ir.types import DType, Tensor
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.elementwise import AddInt8, MulInt8, Unary

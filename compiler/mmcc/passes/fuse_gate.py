@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Graph, Node
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.passes.draft import Draft
 from mmcc.passes.fold import is_constant

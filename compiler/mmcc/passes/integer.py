@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Node, Quant
-from mmcc.ops import Op
+from mmcc.ir.graph import Node
+from mmcc.ir.op import Op
+from mmcc.ir.types import DType, Quant
 from mmcc.ops.activation import Activation, Clamp
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where as Place
-from mmcc.ir.graph import DType, Graph, Node, Quant
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import DType, Quant
 from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8

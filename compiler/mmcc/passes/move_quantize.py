@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from mmcc.ir.graph import DType, Graph, Node, Quant
-from mmcc.ops import Op
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ir.types import DType, Quant
 from mmcc.ops.elementwise import EVERY, Lookup, Unary
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import MaxPool

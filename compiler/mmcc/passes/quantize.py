@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mmcc.ir.graph import DType, Graph, Node, Quant
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import DType, Quant
 from mmcc.ops.activation import Clamp
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import ArgMax

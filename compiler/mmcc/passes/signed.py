@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import DType, Graph, Node, Quant
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import DType, Quant
 from mmcc.ops.elementwise import EVERY, Binary, Cast, Lookup, Unary, Where
 from mmcc.ops.movement import Pad
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, FlipSign, Quantize

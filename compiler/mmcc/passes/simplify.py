@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from mmcc.ir.graph import DType, Graph, Node, Shape
-from mmcc.ops import Op
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ir.types import DType, Shape
 from mmcc.ops.elementwise import Binary, Cast, Unary
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, MaxPool

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mmcc.ir.graph import Graph, Node, Tensor
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import Tensor
 from mmcc.ops.stream import ReadRows, WriteRows
 
 

@@ -16,7 +16,7 @@ from math import prod
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.plan import Group, Plan
-from mmcc.planner.walk import Sources, batches, nest_of, strip_columns
+from mmcc.planner.fusion.schedule import Sources, batches, nest_of, strip_columns
 
 # figures a target does not state, by the end of their name
 USUAL = {

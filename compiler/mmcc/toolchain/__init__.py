@@ -14,7 +14,7 @@ from mmcc.toolchain.build import (
     run_tool,
     write_linker_script,
 )
-from mmcc.toolchain.footprint import Footprint, measure
+from mmcc.toolchain.size import Footprint, measure
 from mmcc.toolchain.stack import StackBound, stack_bounds
 
 __all__ = [

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The calls of a group in order, for the checker: worked out from Nests, apart from the planner's walk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.nest import Nest, Span
+from mmcc.ir.plan import BufferKind, Group, Plan
+from mmcc.ir.types import geometry
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A node makes some rows of some columns; one that accumulates takes in those rows of its input.
+
+    It is one row, or all rows of a call that reads its input until the last of them is written.
+    """
+
+    node: int
+    rows: Span
+    cols: Span
+
+
+class Order:
+    """What nodes ask of each other, aliases looked through."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self._graph, self._plan = graph, plan
+        self._index = {node.output: k for k, node in enumerate(graph.nodes)}
+        self._nests: dict[int, Nest] = {}
+        self._spans: dict[tuple[int, int], list[Span]] = {}  # by node and read: rows that each row needs
+        self._joined: dict[tuple[int, int, Span], Span] = {}
+
+    def nest(self, index: int) -> Nest:
+        """The loops of a node, made once."""
+        if index not in self._nests:
+            node = self._graph.nodes[index]
+            self._nests[index] = node.op.nest(*(t.shape for t in self._graph.operands(node)))
+        return self._nests[index]
+
+    def height(self, index: int, group: Group) -> int:
+        """Rows that a node makes, or takes in."""
+        node = self._graph.nodes[index]
+        name = node.inputs[0] if index in group.accumulating else node.output
+        return geometry(self._graph.tensors[name].shape)[0]
+
+    def by_blocks(self, index: int) -> bool:
+        """True if a call goes over its rows again for each block of constants."""
+        return index in self._plan.staged and self._plan.staged[index].blocks.count > 1
+
+    def events(self, group: Group, strip: int) -> Iterator[Event]:
+        """One strip of a group, row by row, pulled by the last node."""
+        last = group.nodes[-1]
+        held = self.columns(group, strip)
+        width = {k: self._held(held, k) for k in group.nodes}
+        if group.backward:
+            rows = reversed(range(self.height(last, group)))
+            yield from (Event(last, Span(row, row + 1), width[last]) for row in rows)
+            return
+        if group.batched:
+            yield from self._batched(group, width)
+            return
+        made = dict.fromkeys(group.nodes, 0)
+
+        def feed(index: int, rows: Span) -> Iterator[Event]:
+            for source, until in self._sources(index, rows, group).items():
+                while made[source] < until:
+                    row = made[source]
+                    yield from feed(source, Span(row, row + 1))
+                    yield Event(source, Span(row, row + 1), width[source])
+                    made[source] = row + 1
+
+        height = self.height(last, group)
+        tile = group.tile_rows or (1 if len(group.nodes) == 1 else height)
+        for top in range(0, height, tile):
+            rows = Span(top, min(top + tile, height))
+            yield from feed(last, rows)
+            yield from (Event(last, Span(row, row + 1), width[last]) for row in range(rows.lo, rows.hi))
+        for index in group.completed:
+            while made[index] < self.height(index, group):
+                row = made[index]
+                yield from feed(index, Span(row, row + 1))
+                yield Event(index, Span(row, row + 1), width[index])
+                made[index] = row + 1
+
+    def _batched(self, group: Group, width: dict[int, Span]) -> Iterator[Event]:
+        """In each turn every node makes at once what is needed of it, readers behind what they read."""
+        last = group.nodes[-1]
+        made = dict.fromkeys(group.nodes, 0)
+        height = self.height(last, group)
+        for top in range(0, height, group.tile_rows):
+            until = {last: min(top + group.tile_rows, height)}
+            for index in sorted(group.nodes, reverse=True):
+                rows = Span(0, until.get(index, 0))
+                for source, count in self._sources(index, rows, group).items():
+                    until[source] = max(until.get(source, 0), count)
+            for index in sorted(group.nodes):
+                rows = Span(made[index], max(made[index], until[index]))
+                made[index] = rows.hi
+                if len(rows) and self.by_blocks(index):
+                    yield Event(index, rows, width[index])
+                else:
+                    yield from (Event(index, Span(r, r + 1), width[index]) for r in range(rows.lo, rows.hi))
+
+    def narrow(self, group: Group) -> set[str]:
+        """Tensors of which a group in strips holds the columns of one strip at a time."""
+        rings = {b.name for b in self._plan.buffers if b.kind is BufferKind.RING}
+        made = {self._graph.nodes[k].output for k in group.nodes} if group.strips else set[str]()
+        return {name for name in made if self._plan.slots[name].buffer in rings}
+
+    def columns(self, group: Group, strip: int) -> dict[str, Span]:
+        """The columns of each tensor that one strip makes; none are given for a group without strips."""
+        if not group.strips:
+            return {}
+        held = {self._graph.nodes[group.nodes[-1]].output: group.strips[strip].columns}
+        waiting = sorted(group.nodes, reverse=True)
+        for index in waiting:
+            node = self._graph.nodes[index]
+            if node.output not in held:
+                continue
+            for read, access in enumerate(self.nest(index).reads):
+                name = node.inputs[access.operand]
+                if name not in self._graph.constants:
+                    span = self.nest(index).cols_needed(read, held[node.output])
+                    held[name] = held.get(name, Span(0, 0)).join(span)
+        return held
+
+    def _held(self, held: dict[str, Span], index: int) -> Span:
+        name = self._graph.nodes[index].output
+        return held.get(name, Span(0, geometry(self._graph.tensors[name].shape)[1]))
+
+    def _sources(self, index: int, rows: Span, group: Group) -> dict[int, int]:
+        """Nodes of the group that some rows of a node need, in operand order, and up to which rows."""
+        found: dict[int, int] = {}
+        node = self._graph.nodes[index]
+        for read, access in enumerate(self.nest(index).reads):
+            name = node.inputs[access.operand]
+            if name in self._graph.constants:
+                continue
+            span = rows if index in group.accumulating else self.rows_of(index, read, rows)
+            for source, until in self._makers(name, span, group):
+                found[source] = max(found.get(source, 0), until)
+        return found
+
+    def _makers(self, name: str, rows: Span, group: Group) -> Iterator[tuple[int, int]]:
+        index = self._index.get(name)
+        if index is None:
+            return
+        if index in group.nodes:
+            whole = self.height(index, group)
+            yield index, (whole if index in group.accumulating else rows.hi) if len(rows) else 0
+        elif index in self._plan.aliases:
+            node = self._graph.nodes[index]
+            for read, access in enumerate(self.nest(index).reads):
+                inner = node.inputs[access.operand]
+                if inner not in self._graph.constants:
+                    yield from self._makers(inner, self.rows_of(index, read, rows), group)
+
+    def rows_of(self, index: int, read: int, rows: Span) -> Span:
+        """Rows that one read of a node needs for some rows of its output; each is asked of the nest once."""
+        key = (index, read, rows)
+        if key not in self._joined:
+            need, each = Span(0, 0), self._each_row(index, read)
+            for row in range(rows.lo, min(rows.hi, rows.lo + 1 if len(each) == 1 else rows.hi)):
+                need = need.join(each[min(row, len(each) - 1)])
+            self._joined[key] = need
+        return self._joined[key]
+
+    def _each_row(self, index: int, read: int) -> list[Span]:
+        """Rows that each row of a node's output needs; just one entry where all rows need the same."""
+        if (index, read) not in self._spans:
+            nest = self.nest(index)
+            height = geometry(self._graph.tensors[self._graph.nodes[index].output].shape)[0]
+            walked = nest.axis_loop(0) is not None and len(nest.write.shape) >= 2
+            self._spans[index, read] = [nest.rows_needed(read, row) for row in range(height if walked else 1)]
+        return self._spans[index, read]

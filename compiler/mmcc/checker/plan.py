@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Replay a plan byte by byte. Shares no code with the solvers, so it can convict them.
+
+First what can be seen without running: that nothing is missing, misplaced or dead when it is used. Then the
+replay. What a view means is asked of the op's numpy reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from mmcc.checker.order import Order
+from mmcc.checker.replay import MOST, Replay, label, used
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.ir.types import geometry
+from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
+
+
+def check_plan(graph: Graph, plan: Plan, capacity: Mapping[str, int] | None = None) -> list[str]:
+    """Everything wrong with `plan`, as sentences; empty when it is sound. `capacity` is by tier."""
+    wrong = _incomplete(graph, plan)
+    if not wrong:
+        wrong = [*_misplaced(graph, plan, capacity or {})]
+        if not any("outside" in text for text in wrong):
+            wrong += _collisions(plan)
+            wrong += _outlived(graph, plan)
+            wrong += Replay(graph, plan).run()
+    return wrong[:MOST]
+
+
+def _incomplete(graph: Graph, plan: Plan) -> list[str]:
+    """What is missing or named twice; nothing else can be checked before this holds."""
+    wrong: list[str] = []
+    runs = [k for group in plan.groups for k in group.nodes]
+    for index, node in enumerate(graph.nodes):
+        times = runs.count(index) + (index in plan.aliases)
+        if times != 1:
+            wrong.append(f"{label(graph, index)} is in {times} groups or aliases, not in one")
+        if index in plan.aliases and not isinstance(node.op, Reshape | Slice | Transpose | Concat):
+            wrong.append(f"{label(graph, index)} computes something, but is an alias without code")
+        if index in plan.copied and not isinstance(node.op, Concat):
+            wrong.append(f"{label(graph, index)} is no Concat, but copies only some operands")
+    for group in plan.groups:
+        last = group.nodes[-1]
+        if group.backward and len(group.nodes) > 1:
+            wrong.append(f"{label(graph, last)} pulls others, but runs backward")
+        if len(group.strips) > 1 and (group.completed or group.accumulating):
+            wrong.append(f"{label(graph, last)} runs in strips, but not all its nodes can")
+    buffers = {b.name for b in plan.buffers}
+    for name in used(graph):
+        if name not in plan.slots:
+            wrong.append(f'tensor "{name}" has no slot')
+        elif plan.slots[name].buffer not in buffers:
+            wrong.append(f'tensor "{name}" is in buffer "{plan.slots[name].buffer}", which does not exist')
+    for name in (plan.scratch or {}).values():
+        if name not in buffers:
+            wrong.append(f'scratch buffer "{name}" does not exist')
+    constants = [(index, name) for index, staged in plan.staged.items() for name in staged.buffers]
+    wrong += [
+        f'{label(graph, index)} has constants in "{name}", which does not exist'
+        for index, name in constants
+        if name not in buffers
+    ]
+    wrong += [f'buffer "{name}" has no place' for name in buffers if name not in plan.places]
+    return wrong
+
+
+def _misplaced(graph: Graph, plan: Plan, capacity: Mapping[str, int]) -> Iterator[str]:
+    """Wrong tier, alignment or size of buffers and slots."""
+    size = {b.name: b.size for b in plan.buffers}
+    for b in plan.buffers:
+        place = plan.places[b.name]
+        end, most = place.offset + b.size, capacity.get(place.tier)
+        if place.tier not in b.tiers:
+            yield f'buffer "{b.name}" may not be in {place.tier}'
+        if place.offset % b.align:
+            yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
+        if place.offset < 0 or (most is not None and end > most):
+            yield f'buffer "{b.name}" is outside {place.tier}: bytes [{place.offset}, {end}) of {most}'
+    for index, staged in plan.staged.items():
+        for name in staged.buffers:
+            if size[name] < staged.blocks.bytes:
+                room = f'"{name}" has {size[name]}'
+                yield f"{label(graph, index)} has blocks of {staged.blocks.bytes} bytes, {room}"
+        if staged.resident and staged.blocks.count > 1:
+            yield f"{label(graph, index)} has several blocks of constants, but one place for them"
+    widest = _widest(graph, plan)
+    for name in used(graph):
+        slot, tensor = plan.slots[name], graph.tensors[name]
+        _, cols, channels = geometry(tensor.shape)
+        cols = widest.get(name, cols)
+        wide = (cols - 1) * slot.col_stride + channels * tensor.dtype.size
+        end = slot.offset + (slot.rows - 1) * slot.row_stride + wide
+        if min(slot.offset, slot.row_stride, slot.col_stride, slot.rows - 1) < 0 or end > size[slot.buffer]:
+            yield (
+                f'tensor "{name}" is outside its buffer "{slot.buffer}": '
+                f"bytes [{slot.offset}, {end}) of {size[slot.buffer]}"
+            )
+        addresses = (plan.places[slot.buffer].offset + slot.offset, slot.row_stride, slot.col_stride)
+        if any(a % tensor.dtype.size for a in addresses):
+            yield f'tensor "{name}" has elements not aligned to their {tensor.dtype.size} bytes'
+
+
+def _widest(graph: Graph, plan: Plan) -> dict[str, int]:
+    """Columns held at most of tensors that are held strip by strip."""
+    order, found = Order(graph, plan), dict[str, int]()
+    for group in plan.groups:
+        narrow = order.narrow(group)
+        for strip in range(len(group.strips)):
+            for name, span in order.columns(group, strip).items():
+                if name in narrow:
+                    found[name] = max(found.get(name, 0), len(span))
+    return found
+
+
+def _collisions(plan: Plan) -> Iterator[str]:
+    """Buffers that live together and share bytes without an overlap that says so."""
+    allowed = {(o.output, o.input) for o in plan.overlaps} | {(o.input, o.output) for o in plan.overlaps}
+    begin = np.array([plan.places[b.name].offset for b in plan.buffers])
+    end = begin + np.array([b.size for b in plan.buffers])
+    lo, hi = np.array([b.live.lo for b in plan.buffers]), np.array([b.live.hi for b in plan.buffers])
+    tier = np.array([plan.places[b.name].tier for b in plan.buffers])
+    for k, b in enumerate(plan.buffers):
+        together = (lo[:k] < hi[k]) & (lo[k] < hi[:k]) & (tier[:k] == tier[k])
+        for j in np.flatnonzero(together & (begin[:k] < end[k]) & (begin[k] < end[:k])):
+            other = plan.buffers[j].name
+            if (b.name, other) not in allowed:
+                yield f'buffers "{other}" and "{b.name}" live together and share bytes of {tier[k]}'
+
+
+def _outlived(graph: Graph, plan: Plan) -> Iterator[str]:
+    """Tensors that are used when their buffers do not live."""
+    live = {b.name: b.live for b in plan.buffers}
+    for step, group in enumerate(plan.groups):
+        for index in group.nodes:
+            node = graph.nodes[index]
+            names = [*_operands(graph, plan, index), node.output]
+            scratch = (plan.scratch or {}).get(index)
+            buffers = {name: plan.slots[name].buffer for name in names}
+            constants = plan.staged[index].buffers if index in plan.staged else ()
+            own = {name: name for name in (scratch, *constants) if name}
+            for name, buffer in (buffers | own).items():
+                if not live[buffer].lo <= step < live[buffer].hi:
+                    yield (
+                        f'{label(graph, index)} uses "{name}" at step {step}, but its buffer "{buffer}" '
+                        f"lives in steps [{live[buffer].lo}, {live[buffer].hi})"
+                    )
+    for port in graph.inputs:
+        if live[plan.slots[port.tensor].buffer].lo > 0:
+            yield f'input "{port.tensor}" is filled before step 0, but its buffer does not live then'
+    for port in graph.outputs:
+        if port.tensor in plan.slots and live[plan.slots[port.tensor].buffer].hi < len(plan.groups):
+            yield f'output "{port.tensor}" is read after the last step, but its buffer does not live then'
+
+
+def _operands(graph: Graph, plan: Plan, index: int) -> list[str]:
+    """Activations that a node's code reads."""
+    node = graph.nodes[index]
+    read = [node.inputs[k] for k in plan.copied.get(index, range(len(node.inputs)))]
+    return [name for name in read if name not in graph.constants]

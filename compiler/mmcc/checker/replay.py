@@ -1,0 +1,330 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory as it is while a plan runs: every element of every tensor has a number, and memory holds numbers.
+
+A node writes the numbers of what it makes, and must find those of what it reads.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from math import gcd, prod
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from mmcc.checker.order import Event, Order
+from mmcc.errors import printable
+from mmcc.ir.graph import Graph
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import Group, Plan
+from mmcc.ir.types import geometry
+
+Numbers = NDArray[Any]  # int32 or int64, one for each `unit` bytes
+UNWRITTEN, SCRATCH, SUM = -1, -2, -3  # an accumulator, and constants that stay, hold SUM - node
+MOST = 20  # sentences reported at most: one fault can damage every row after it
+
+
+def label(graph: Graph, index: int) -> str:
+    """A node as the user knows it."""
+    node = graph.nodes[index]
+    name = f' "{printable(node.where[0].name)}"' if node.where else ""
+    return f"node {index} ({node.op}){name}"
+
+
+def used(graph: Graph) -> list[str]:
+    """Tensors that are in some memory."""
+    names = [port.tensor for port in (*graph.inputs, *graph.outputs)]
+    names += [name for node in graph.nodes for name in (*node.inputs, node.output)]
+    return [name for name in dict.fromkeys(names) if name not in graph.constants]
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """One access of a node to an activation."""
+
+    access: int
+    tensor: str
+    elementwise: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What of a tensor one call reads."""
+
+    read: _Read
+    rows: Span
+    cols: Span
+
+
+class Replay:
+    """Memory as it is while the plan runs; `run` gives what went wrong."""
+
+    def __init__(self, graph: Graph, plan: Plan) -> None:
+        self._graph, self._plan = graph, plan
+        self._order = Order(graph, plan)
+        self._unit = _unit(graph, plan)
+        self._index = {node.output: k for k, node in enumerate(graph.nodes)}
+        self._read: dict[int, list[_Read]] = {}
+        self._first: dict[str, int] = {}  # number of a tensor's first element
+        self._held: dict[str, int] = {}  # first column that a ring holds in this strip
+        total = 0
+        for name in used(graph):
+            self._first[name] = total
+            total += graph.tensors[name].bytes // self._unit
+        self._kind = np.int32 if total < 2**31 else np.int64
+        self._starts, self._names = list(self._first.values()), list(self._first)
+        self._viewed: dict[str, Numbers] = {}
+        ends: dict[str, int] = {}
+        for b in plan.buffers:
+            place = plan.places[b.name]
+            ends[place.tier] = max(ends.get(place.tier, 0), place.offset + b.size)
+        self._memory = {t: np.full(n // self._unit, UNWRITTEN, self._kind) for t, n in ends.items()}
+        self._scratch = {node: self._buffer(name) for node, name in (plan.scratch or {}).items()}
+        self._sums = {node: self._buffer(name) for node, name in plan.accumulators.items()}
+        self.wrong: list[str] = []
+
+    def run(self) -> list[str]:
+        """Inputs are filled, every group runs row by row, outputs are read."""
+        for port in self._graph.inputs:
+            for row in range(geometry(self._graph.tensors[port.tensor].shape)[0]):
+                self._rows(port.tensor, Span(row, row + 1))[...] = self._numbers(
+                    port.tensor, Span(row, row + 1)
+                )
+        for group in self._plan.groups:
+            self._run(group)
+            if len(self.wrong) >= MOST:
+                return self.wrong
+        kept = [port.tensor for port in self._graph.outputs if port.tensor not in self._graph.constants]
+        for name in kept:
+            self._expect(f'output "{name}" is read', name, self._whole(name))
+        for name in self._graph.input_names:
+            if self._plan.places[self._plan.slots[name].buffer].tier.startswith("io:"):
+                self._expect(f'input "{name}" is the caller\'s and must stay', name, self._whole(name))
+        return self.wrong
+
+    def _load(self, group: Group) -> None:
+        """Constants that stay while the group runs are read as it begins."""
+        for index in group.nodes:
+            staged = self._plan.staged.get(index)
+            if staged is not None and staged.resident:
+                self._buffer(staged.buffers[0])[...] = SUM - index
+
+    def _use_constants(self, index: int) -> None:
+        """Constants must still be there, or come to slots in which nothing may be that is needed later."""
+        staged = self._plan.staged.get(index)
+        if staged is None:
+            return
+        if staged.resident:
+            if (self._buffer(staged.buffers[0]) != SUM - index).any():
+                self.wrong.append(f"constants of {label(self._graph, index)} are overwritten while in use")
+            return
+        for name in staged.buffers:
+            self._buffer(name)[...] = SCRATCH
+
+    def _run(self, group: Group) -> None:
+        self._load(group)
+        narrow = self._order.narrow(group)
+        for strip in range(max(1, len(group.strips))):
+            held = self._order.columns(group, strip)
+            self._held = {name: span.lo for name, span in held.items() if name in narrow}
+            for event in self._order.events(group, strip):
+                if len(self.wrong) < MOST:
+                    self._make(event, group)
+        self._held = {}
+
+    def _buffer(self, name: str) -> Numbers:
+        place = self._plan.places[name]
+        size = next(b.size for b in self._plan.buffers if b.name == name)
+        at = place.offset // self._unit
+        return self._memory[place.tier][at : at + size // self._unit]
+
+    def _whole(self, name: str) -> Span:
+        return Span(0, geometry(self._graph.tensors[name].shape)[0])
+
+    def _reads(self, index: int) -> list[_Read]:
+        if index in self._read:
+            return self._read[index]
+        nest, node = self._order.nest(index), self._graph.nodes[index]
+        operands = self._plan.copied.get(index, range(len(node.inputs)))
+        self._read[index] = [
+            _Read(k, node.inputs[access.operand], nest.is_elementwise_in(k))
+            for k, access in enumerate(nest.reads)
+            if access.operand in operands and node.inputs[access.operand] not in self._graph.constants
+        ]
+        return self._read[index]
+
+    def _make(self, event: Event, group: Group) -> None:
+        """Run a node's kernel for one row: it may read at any time until what it reads it for is written.
+
+        That is the whole row, or the few pixels that the kernel makes at a time.
+        """
+        index = event.node
+        self._use_constants(index)
+        if index in group.accumulating:
+            self._take(event, last=event.rows.hi == self._order.height(index, group))
+            return
+        left_to_right = not group.backward and not self._order.by_blocks(index)
+        pixels = self._plan.pixels.get(index, 0) if left_to_right else 0
+        step = pixels or max(1, len(event.cols))
+        for col in range(event.cols.lo, event.cols.hi, step):
+            self._make_part(index, event.rows, Span(col, min(col + step, event.cols.hi)))
+
+    def _make_part(self, index: int, rows: Span, cols: Span) -> None:
+        row, output = rows.lo, self._graph.nodes[index].output
+        here = f"row {row} of {label(self._graph, index)} needs it"
+        nest = self._order.nest(index)
+        needed = [
+            _Need(r, self._order.rows_of(index, r.access, rows), nest.cols_needed(r.access, cols))
+            for r in self._reads(index)
+        ]
+        failed: set[str] = set()
+        for need in needed:
+            if need.read.elementwise and not self._expect(here, need.read.tensor, need.rows, need.cols):
+                failed.add(need.read.tensor)
+        if index in self._scratch:
+            self._scratch[index][...] = SCRATCH
+        self._write(index, rows, cols)
+        if index in self._scratch:
+            self._scratch[index][...] = SCRATCH
+        for need in needed:
+            if need.read.elementwise and need.read.tensor not in failed:
+                self._expect_elementwise(here, need.read.tensor, output, row, cols)
+            elif not need.read.elementwise:
+                self._expect(here, need.read.tensor, need.rows, need.cols)
+
+    def _write(self, index: int, rows: Span, cols: Span) -> None:
+        for row in range(rows.lo, rows.hi):  # in a ring, rows need not lie one behind the other
+            self._write_row(index, Span(row, row + 1), cols)
+
+    def _write_row(self, index: int, rows: Span, cols: Span) -> None:
+        name = self._graph.nodes[index].output
+        made, target = self._numbers(name, rows, cols), self._rows(name, rows, cols)
+        first = self._first[name]
+        if index in self._plan.copied:  # the rest was made in place and is not the node's to write
+            mine = (made >= first) & (made < first + self._graph.tensors[name].bytes // self._unit)
+            np.copyto(target, made, where=mine)
+        else:
+            target[...] = made
+
+    def _take(self, event: Event, *, last: bool) -> None:
+        """One row of a sum: what was summed before must still be there, and so must the row."""
+        index, here = event.node, f"{label(self._graph, event.node)} takes it in"
+        sums, mark = self._sums[index], SUM - index
+        row = event.rows.lo
+        if row and (sums != mark).any():
+            self.wrong.append(f"the sums of {label(self._graph, index)} are lost before row {row}")
+        sums[...] = mark
+        if last:
+            self._write(index, Span(0, 1), event.cols)
+        for read in self._reads(index):
+            self._expect(here, read.tensor, event.rows)
+
+    def _expect(self, why: str, name: str, rows: Span, cols: Span | None = None) -> bool:
+        """True if memory holds these rows; says what it holds if not."""
+        if not len(rows) or (cols is not None and not len(cols)):
+            return True
+        found, wanted = self._rows(name, rows, cols), self._numbers(name, rows, cols)
+        if np.array_equal(found, wanted):
+            return True
+        at = np.argwhere(found != wanted)[0]
+        self._report(why, name, rows.lo + int(at[0]), int(found[tuple(at)]))
+        return False
+
+    def _expect_elementwise(self, why: str, name: str, output: str, row: int, cols: Span) -> None:
+        """Of an input read element by element, those may be gone that were read before they were written."""
+        rows = Span(row, row + 1)
+        found, wanted = self._rows(name, rows, cols), self._numbers(name, rows, cols)
+        gone = np.flatnonzero(found != wanted)
+        if not len(gone):
+            return
+        in_width, out_width = (self._graph.tensors[n].dtype.size // self._unit for n in (name, output))
+        made = self._numbers(output, rows, cols)
+        by = found.ravel()[gone]
+        writer = (by - made.flat[0]) // out_width  # element of this row that is there now
+        early = (by < made.flat[0]) | (by > made.flat[-1]) | (writer < gone // in_width)
+        if early.any():
+            self._report(why, name, row, int(by[early][0]))
+
+    def _report(self, why: str, name: str, row: int, found: int) -> None:
+        if found == UNWRITTEN:
+            what = "was never written"
+        elif found == SCRATCH:
+            what = "was overwritten by a kernel's scratch or by constants"
+        elif found <= SUM:
+            what = f"was overwritten by the sums or constants of {label(self._graph, SUM - found)}"
+        else:
+            k = bisect_right(self._starts, found) - 1
+            what = f'was overwritten by tensor "{self._names[k]}"'
+            if self._names[k] == name:
+                what = "holds other elements of it: its slot is wrong"
+        self.wrong.append(f'tensor "{name}", row {row}, {what}, when {why}')
+
+    def _rows(self, name: str, rows: Span, cols: Span | None = None) -> Numbers:
+        """Memory of some rows of a tensor as [rows, columns, numbers]; a copy if they wrap around a ring."""
+        slot, tensor = self._plan.slots[name], self._graph.tensors[name]
+        _, width, channels = geometry(tensor.shape)
+        cols = Span(0, width) if cols is None else cols
+        first = rows.lo % slot.rows
+        if first + len(rows) > slot.rows:
+            return np.concatenate([self._rows(name, Span(r, r + 1), cols) for r in range(rows.lo, rows.hi)])
+        place = self._plan.places[slot.buffer]
+        skipped = (cols.lo - self._held.get(name, 0)) * slot.col_stride
+        at = (place.offset + slot.offset + first * slot.row_stride + skipped) // self._unit
+        memory = self._memory[place.tier][at:]
+        strides = (slot.row_stride, slot.col_stride, self._unit)
+        return as_strided(
+            memory,
+            (len(rows), len(cols), channels * tensor.dtype.size // self._unit),
+            tuple(s // self._unit * memory.itemsize for s in strides),
+        )
+
+    def _numbers(self, name: str, rows: Span, cols: Span | None = None) -> Numbers:
+        """What these rows should hold."""
+        tensor = self._graph.tensors[name]
+        height, width, channels = geometry(tensor.shape)
+        cols = Span(0, width) if cols is None else cols
+        size = channels * tensor.dtype.size // self._unit
+        if self._is_view(name):
+            if name not in self._viewed:
+                parts = np.arange(tensor.dtype.size // self._unit, dtype=self._kind)
+                elements = self._elements(name)[..., None] + parts
+                self._viewed[name] = elements.reshape(height, width, size)
+            return self._viewed[name][rows.lo : rows.hi, cols.lo : cols.hi]
+        first = self._first[name] + rows.lo * width * size
+        flat = np.arange(first, first + len(rows) * width * size, dtype=self._kind)
+        return flat.reshape(len(rows), width, size)[:, cols.lo : cols.hi]
+
+    def _is_view(self, name: str) -> bool:
+        index = self._index.get(name)
+        return index in self._plan.aliases or index in self._plan.copied
+
+    def _elements(self, name: str) -> Numbers:
+        """The number of each element of a tensor, in its own shape; a view has those of what it views."""
+        tensor = self._graph.tensors[name]
+        step = tensor.dtype.size // self._unit
+        own = self._first[name] + step * np.arange(prod(tensor.shape), dtype=self._kind).reshape(tensor.shape)
+        if not self._is_view(name):
+            return own
+        node, index = self._graph.producer[name], self._index[name]
+        copied = self._plan.copied.get(index, ())
+        parts = [self._elements(n) if k not in copied else None for k, n in enumerate(node.inputs)]
+        filled = [
+            np.full(self._graph.tensors[n].shape, -1, self._kind) if part is None else part
+            for n, part in zip(node.inputs, parts, strict=True)
+        ]
+        seen = node.op.reference(*filled).reshape(tensor.shape)
+        return np.where(seen < 0, own, seen)
+
+
+def _unit(graph: Graph, plan: Plan) -> int:
+    """Bytes that every size and address is a multiple of: memory is kept at that grain."""
+    sizes = [graph.tensors[name].dtype.size for name in used(graph)]
+    for name in used(graph):
+        slot = plan.slots[name]
+        sizes += [slot.offset, slot.row_stride, slot.col_stride]
+    for b in plan.buffers:
+        sizes += [b.size, plan.places[b.name].offset]
+    return max(1, gcd(*sizes))

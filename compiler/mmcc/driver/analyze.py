@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a model could be compiled to: the least RAM, and what it costs to need less."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmcc.codegen.lower import describe
+from mmcc.codegen.render import render
+from mmcc.driver.pipeline import CompileOptions, load_graph, plan_request
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.passes.stream_ports import stream_ports
+from mmcc.planner.api import best_plan
+from mmcc.planner.cost import plan_cost, plan_macs
+from mmcc.planner.explain import peak_step
+from mmcc.target import Target, load_target
+
+Progress = Callable[[str], None]
+
+POINTS = 8  # of the frontier between the unlimited plan and the floor
+RECOMPUTE = 2.0  # of the work, at most, where columns may be computed again: as --ram N allows
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One plan: bytes of arena, predicted instructions, and the step that needs the most."""
+
+    arena: int
+    bound: int
+    proved: bool
+    cost: float
+    cost_ratio: float  # over the plan without a limit
+    macs_ratio: float
+    groups: int
+    binding: str
+
+
+@dataclass(frozen=True, slots=True)
+class Other:
+    """The least arena under other options of `mmcc compile`, and what they mean."""
+
+    options: str
+    meaning: str
+    point: Point
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """The frontier, most RAM first; its last point is the floor. `other` options may go below it."""
+
+    target: str
+    frontier: tuple[Point, ...]
+    other: tuple[Other, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        other = [{"options": o.options, "meaning": o.meaning, **asdict(o.point)} for o in self.other]
+        return {"target": self.target, "frontier": [asdict(p) for p in self.frontier], "other": other}
+
+    def to_svg(self, title: str) -> str:
+        """A picture of the frontier: RAM to the right, predicted instructions upwards."""
+        return render("frontier.svg.j2", **_picture(self, title))
+
+
+def analyze(
+    model: Path, target_name: str, dims: dict[str, int], bind: dict[str, Any], progress: Progress
+) -> Analysis:
+    """Plan the model again and again: without a limit, at the floor, between them, and with other input."""
+    target = load_target(target_name)
+    graph = load_graph(model, CompileOptions(dims=dims, bind=bind), progress)
+    request = plan_request(CompileOptions(target=target_name), graph, target, progress)
+    free = best_plan(graph, replace(request, fuse=False))
+    work = plan_cost(graph, free, target.cost)
+
+    def point(plan: Plan, of: Graph) -> Point:
+        return _point(of, plan, target, work)
+
+    points = [point(free, graph)]
+    floor = point(best_plan(graph, replace(request, fuse=True)), graph)
+    for limit in _limits(points[0].arena, floor.arena):
+        progress(f"at most {limit:,} bytes, down to {floor.arena:,}")
+        found = point(best_plan(graph, replace(request, fuse=True, limit=limit)), graph)
+        if found.arena < points[-1].arena and found.arena > floor.arena:
+            points.append(found)
+    if floor.arena < points[-1].arena:
+        points.append(floor)
+    return Analysis(target.name, tuple(points), tuple(_others(graph, target, point, progress)))
+
+
+def _limits(most: int, least: int) -> list[int]:
+    """Arena sizes between two, evenly spaced as ratios."""
+    ratio = least / most
+    return [round(most * ratio ** (k / (POINTS + 1))) for k in range(1, POINTS + 1)]
+
+
+OTHERS = (  # inputs and outputs, whether columns may be computed again, what that means
+    ("arena", True, "columns computed again; inputs stay whole in the arena meanwhile"),
+    ("external", False, "inputs and outputs in memory of the caller's"),
+    ("external", True, "the same, and columns computed again: inputs are read more than once"),
+    ("rows", False, "a callback brings each row of an input once, as a camera does"),
+    ("rows-again", True, "the callback brings rows again, for columns that are computed again"),
+)
+
+
+def _others(
+    graph: Graph, target: Target, point: Callable[[Plan, Graph], Point], progress: Progress
+) -> Iterator[Other]:
+    """The floor if inputs and outputs were elsewhere, or work might be done again."""
+    for io, again, meaning in OTHERS:
+        told = [f"--io {io}"] * (io != "arena") + [f"--recompute {RECOMPUTE:g}"] * again
+        progress(f"with {' '.join(told)}")
+        options = CompileOptions(target=target.name, io=io, recompute=RECOMPUTE if again else 1.0)
+        fed = stream_ports(graph, again=io == "rows-again") if io.startswith("rows") else graph
+        request = replace(plan_request(options, fed, target, progress), fuse=True)
+        yield Other(" ".join(told), meaning, point(best_plan(fed, request), fed))
+
+
+def _point(graph: Graph, plan: Plan, target: Target, work: float) -> Point:
+    tier = "sram"
+    cost = plan_cost(graph, plan, target.cost)
+    once = plan_macs(graph, replace(plan, groups=tuple(replace(g, strips=()) for g in plan.groups)))
+    step = peak_step(plan, tier)
+    nodes = plan.groups[step].nodes if plan.groups else ()
+    names = (
+        [describe(graph.nodes[k].where) or str(graph.nodes[k].op) for k in (nodes[0], nodes[-1])]
+        if nodes
+        else []
+    )
+    return Point(
+        plan.peak(tier),
+        plan.bound,
+        plan.proved_optimal,
+        cost,
+        cost / work if work else 1.0,
+        plan_macs(graph, plan) / once if once else 1.0,
+        len(plan.groups),
+        " to ".join(dict.fromkeys(names)),
+    )
+
+
+def _picture(analysis: Analysis, title: str) -> dict[str, Any]:
+    """Coordinates of the plot, in a box of 640 by 400."""
+    points = analysis.frontier
+    most, cheapest = max(p.arena for p in points), min(p.cost for p in points)
+    dearest = max(max(p.cost for p in points), cheapest * 1.05)
+
+    def at(p: Point) -> dict[str, Any]:
+        x = 80 + 520 * p.arena / most
+        y = 340 - 280 * (p.cost - cheapest) / (dearest - cheapest)
+        return {"x": round(x, 1), "y": round(y, 1), "arena": f"{p.arena:,}", "ratio": f"{p.cost_ratio:.3f}"}
+
+    return {
+        "title": "".join(c if c.isalnum() or c in " ._-" else "_" for c in title),
+        "target": analysis.target,
+        "points": [at(p) for p in points],
+    }

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports every module of converters, so that the registry is complete."""
+
+from __future__ import annotations
+
+from mmcc.frontend.converters import (
+    constants,
+    convolution,
+    elementwise,
+    matrix,
+    movement,
+    normalization,
+    pooling,
+    qlinear,
+    quantization,
+    reduction,
+    resizing,
+)
+
+__all__ = [
+    "constants",
+    "convolution",
+    "elementwise",
+    "matrix",
+    "movement",
+    "normalization",
+    "pooling",
+    "qlinear",
+    "quantization",
+    "reduction",
+    "resizing",
+]

@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX operators that work element by element, with numpy's broadcasting."""
+
+from __future__ import annotations
+
+from math import inf, isnan
+
+import numpy as np
+
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
+from mmcc.frontend.tensors import KINDS, ROUNDED, dtype_of, rounded
+from mmcc.frontend.value import Value
+from mmcc.ir.types import DType
+from mmcc.ops.elementwise import Binary, Cast, Unary, Where
+
+# functions without parameters
+PLAIN = {
+    "Abs": "abs",
+    "Neg": "neg",
+    "Exp": "exp",
+    "Log": "log",
+    "Sqrt": "sqrt",
+    "Reciprocal": "reciprocal",
+    "Floor": "floor",
+    "Ceil": "ceil",
+    "Round": "round",
+    "Sign": "sign",
+    "Erf": "erf",
+    "Sin": "sin",
+    "Cos": "cos",
+    "Tan": "tan",
+    "Tanh": "tanh",
+    "Atan": "atan",
+    "Sigmoid": "sigmoid",
+    "HardSwish": "hard_swish",
+    "Softplus": "softplus",
+    "Softsign": "softsign",
+    "Mish": "mish",
+}
+# functions whose parameters are float attributes, in the order of ops.elementwise
+PARAMETRIC = {
+    "LeakyRelu": ("leaky_relu", ("alpha",)),
+    "HardSigmoid": ("hard_sigmoid", ("alpha", "beta")),
+    "Elu": ("elu", ("alpha",)),
+    "Selu": ("selu", ("alpha", "gamma")),
+    "Celu": ("celu", ("alpha",)),
+    "ThresholdedRelu": ("thresholded_relu", ("alpha",)),
+    "Shrink": ("shrink", ("bias", "lambd")),
+}
+OF_INTEGERS = frozenset(("abs", "neg", "sign"))
+BINARY = {
+    "Add": "add",
+    "Sub": "sub",
+    "Mul": "mul",
+    "Div": "div",
+    "Equal": "equal",
+    "Greater": "greater",
+    "GreaterOrEqual": "greater_equal",
+    "Less": "less",
+    "LessOrEqual": "less_equal",
+    "And": "and",
+    "Or": "or",
+    "Xor": "xor",
+}
+LOGICAL = frozenset(("and", "or", "xor"))
+
+
+@converts(*PLAIN, layout=Layout.ANY)
+def convert_plain(call: Call) -> Value:
+    """A function without parameters."""
+    function = PLAIN[call.node.op_type]
+    x = call.number_input(0) if function in OF_INTEGERS else call.float_input(0)
+    return call.build.unary(Unary(function), x)
+
+
+@converts(*PARAMETRIC, layout=Layout.ANY)
+def convert_parametric(call: Call) -> Value:
+    """A function whose parameters are attributes."""
+    function, names = PARAMETRIC[call.node.op_type]
+    parameters = tuple(call.finite(name) for name in names)
+    if function == "celu" and parameters[0] == 0:
+        raise bad_model("MM104", "alpha is 0")
+    return call.build.unary(Unary(function, parameters), call.float_input(0))
+
+
+@converts("Not", layout=Layout.ANY)
+def convert_not(call: Call) -> Value:
+    """Logical negation."""
+    x = call.input(0)
+    if x.dtype is not DType.BOOL:
+        raise bad_model("MM104", f"a bool is wanted, not {x.dtype.name}")
+    return call.build.unary(Unary("not"), x)
+
+
+@converts("Relu", layout=Layout.ANY)
+def convert_relu(call: Call) -> Value:
+    """Relu is a clamp without an upper bound."""
+    return call.build.unary(Unary("clamp", (0.0, inf)), call.number_input(0))
+
+
+@converts(
+    "Clip", notes="bounds as attributes or operands; computed bounds become Max and Min", layout=Layout.ANY
+)
+def convert_clip(call: Call) -> Value:
+    """Clip; either bound may be missing."""
+    x = call.number_input(0)
+    if call.version < 11:
+        low, high = call.number("min", -inf), call.number("max", inf)
+        return call.build.unary(Unary("clamp", (low, high)), x)
+    bounds = [call.input(k) if call.has(k) else None for k in (1, 2)]
+    for bound in bounds:
+        if bound is not None and (bound.dtype is not x.dtype or bound.size != 1):
+            raise bad_model("MM104", f"a bound of {list(bound.shape)} {bound.dtype.name} for {x.dtype.name}")
+    known = [b is None or call.build.is_constant(b.tensor) for b in bounds]
+    values = [
+        d if b is None or not k else call.build.array(b).reshape(-1)[0].item()
+        for b, k, d in zip(bounds, known, (-inf, inf), strict=True)
+    ]
+    if any(isnan(v) for v in values):
+        raise bad_model("MM104", "a bound is not a number")
+    exact = all(abs(v) == inf or float(np.float32(v)) == v for v in values)
+    if all(known) and (exact or x.dtype is DType.F32):
+        return call.build.unary(Unary("clamp", (float(values[0]), float(values[1]))), x)
+    for function, bound in zip(("max", "min"), bounds, strict=True):
+        if bound is not None:
+            x = call.build.elementwise(Binary(function), x, bound.without(range(bound.rank)))
+    return x
+
+
+@converts("Gelu", since=20, notes="exact and tanh", layout=Layout.ANY)
+def convert_gelu(call: Call) -> Value:
+    """Gelu, exact or by tanh."""
+    approximate = call.text("approximate")
+    if approximate not in ("none", "tanh"):
+        raise bad_model("MM103", f'attribute approximate is "{approximate}"')
+    return call.build.unary(Unary("gelu" if approximate == "none" else "gelu_tanh"), call.float_input(0))
+
+
+@converts("Gelu", domain=MICROSOFT, notes="exact", layout=Layout.ANY)
+def convert_gelu_microsoft(call: Call) -> Value:
+    """The exact Gelu, before ONNX had one."""
+    return call.build.unary(Unary("gelu"), call.float_input(0))
+
+
+@converts("Swish", since=24, layout=Layout.ANY)
+def convert_swish(call: Call) -> Value:
+    """x * sigmoid(alpha * x)."""
+    return _swish(call, call.finite("alpha", 1.0))
+
+
+@converts("QuickGelu", domain=MICROSOFT, layout=Layout.ANY)
+def convert_quick_gelu(call: Call) -> Value:
+    """x * sigmoid(alpha * x)."""
+    return _swish(call, call.finite("alpha", 1.702))
+
+
+def _swish(call: Call, alpha: float) -> Value:
+    x = call.float_input(0)
+    if alpha == 1:
+        return call.build.unary(Unary("silu"), x)
+    scaled = call.build.elementwise(Binary("mul"), x, call.build.constant(np.array(alpha, np.float32)))
+    return call.build.elementwise(Binary("mul"), x, call.build.unary(Unary("sigmoid"), scaled))
+
+
+@converts(*BINARY, notes="broadcasting, that of old operator sets too", layout=Layout.ANY)
+def convert_binary(call: Call) -> Value:
+    """A function of two operands of one type."""
+    function = BINARY[call.node.op_type]
+    a, b = call.input(0), call.input(1)
+    if (a.dtype is DType.BOOL or b.dtype is DType.BOOL) != (function in LOGICAL) and function != "equal":
+        raise bad_model("MM104", f"{function} of {a.dtype.name} and {b.dtype.name}")
+    if call.version < 7 and call.integer("broadcast", 0):
+        b = _legacy_broadcast(call, a, b)
+    return call.build.elementwise(Binary(function), a, b)
+
+
+def _legacy_broadcast(call: Call, a: Value, b: Value) -> Value:
+    """Before operator set 7 an attribute said where b's axes lie among a's."""
+    axis = call.axis(a.rank, a.rank - b.rank) if a.rank else 0
+    behind = a.rank - axis - b.rank
+    if behind < 0:
+        raise bad_model("MM104", f"{list(b.shape)} does not fit {list(a.shape)} from axis {axis}")
+    return call.build.reshape(b, (*b.shape, *(1,) * behind))
+
+
+@converts(
+    "PRelu", notes="a slope that broadcasts; before operator set 7 one slope a channel", layout=Layout.ANY
+)
+def convert_prelu(call: Call) -> Value:
+    """Leaky Relu with a slope that is a tensor; before operator set 7 one slope a channel."""
+    x, slope = call.float_input(0), call.float_input(1)
+    if call.version < 7 and slope.rank == 1 and slope.size > 1:
+        slope = call.build.reshape(slope, (slope.size, *(1,) * (x.rank - 2)))
+    if slope.rank > x.rank or any(
+        n not in (1, m) for n, m in zip(slope.padded(x.rank).shape, x.shape, strict=True)
+    ):
+        raise bad_model("MM104", f"a slope of {list(slope.shape)} does not fit {list(x.shape)}")
+    return call.build.elementwise(Binary("prelu"), x, slope)
+
+
+@converts("Pow", notes="of floats; exponents 2 and 3 become products", layout=Layout.ANY)
+def convert_pow(call: Call) -> Value:
+    """Powers; the result has the type of the base."""
+    x, y = call.float_input(0), call.input(1)
+    if call.build.is_constant(y.tensor) and y.size == 1 and y.rank <= x.rank:
+        exponent = float(call.build.array(y).reshape(-1)[0])
+        if exponent in (2, 3):  # as ONNX Runtime does
+            square = call.build.elementwise(Binary("mul"), x, x)
+            return square if exponent == 2 else call.build.elementwise(Binary("mul"), square, x)
+    if y.dtype is not DType.F32:
+        y = call.build.unary(Cast(DType.F32), y)
+    return call.build.elementwise(Binary("pow"), x, y)
+
+
+@converts("Mod", notes="of integers; of floats with fmod", layout=Layout.ANY)
+def convert_mod(call: Call) -> Value:
+    """Remainder with the sign of the divisor, or with fmod that of the dividend."""
+    a, b = call.number_input(0), call.number_input(1)
+    fmod = call.integer("fmod", 0)
+    if not fmod and a.dtype is DType.F32:
+        raise unsupported("Mod of floats with the sign of the divisor; with fmod=1 it is supported")
+    return call.build.elementwise(Binary("fmod" if fmod else "mod"), a, b)
+
+
+@converts("Sum", "Mean", notes="any number of float operands", layout=Layout.ANY)
+@converts("Max", "Min", notes="any number of operands", layout=Layout.ANY)
+def convert_many(call: Call) -> Value:
+    """A chain of functions of two operands."""
+    kind = call.node.op_type
+    function = {"Sum": "add", "Mean": "add", "Max": "max", "Min": "min"}[kind]
+    result = call.number_input(0) if kind in ("Max", "Min") else call.float_input(0)
+    for k in range(1, len(call.inputs)):
+        result = call.build.elementwise(Binary(function), result, call.input(k))
+    if kind == "Mean" and len(call.inputs) > 1:
+        count = call.build.constant(np.array(len(call.inputs), np.float32))
+        result = call.build.elementwise(Binary("div"), result, count)
+    return result
+
+
+@converts("Where", notes="broadcasting", layout=Layout.ANY)
+def convert_where(call: Call) -> Value:
+    """Choose between two operands."""
+    condition, a, b = (call.input(k) for k in range(3))
+    if condition.dtype is not DType.BOOL or a.dtype is not b.dtype:
+        raise bad_model("MM104", f"Where of {condition.dtype.name}, {a.dtype.name} and {b.dtype.name}")
+    return call.build.elementwise(Where(), condition, a, b)
+
+
+@converts("Cast", notes="between the supported element types", layout=Layout.ANY)
+def convert_cast(call: Call) -> Value:
+    """Conversion to another element type."""
+    x = call.input(0)
+    to = call.integer("to") if call.version >= 6 else KINDS.get(call.text("to"), 0)
+    if to in ROUNDED and call.build.is_constant(x.tensor):  # float32 that holds what the type can hold
+        call.build.spend(4 * x.size, "Cast")
+        return call.build.constant(rounded(call.build.array(x).astype(np.float32), to))
+    return _cast(call, x, dtype_of(to, "the result of a Cast", call.build))
+
+
+@converts("CastLike", notes="between the supported element types", layout=Layout.ANY)
+def convert_cast_like(call: Call) -> Value:
+    """Conversion to the type of another operand."""
+    return _cast(call, call.input(0), call.input(1).dtype)
+
+
+def _cast(call: Call, x: Value, dtype: DType) -> Value:
+    return x if x.dtype is dtype else call.build.unary(Cast(dtype), x)
+
+
+@converts("Identity", notes="makes no code", layout=Layout.ANY)
+@converts(
+    "Dropout",
+    notes="inference: makes no code; not its mask",
+    layout=Layout.ANY,
+    ignored=("ratio", "seed", "is_test"),  # of training
+)
+def convert_identity(call: Call) -> Value:
+    """Nothing to do, but for Dropout in training."""
+    if call.node.op_type == "Dropout":
+        training = call.scalar(2, "training_mode") if call.version >= 12 else 0
+        if training:
+            raise unsupported("Dropout in training mode", "exporting the model for inference")
+        if call.is_read(1):
+            raise unsupported("the mask of Dropout is read")
+    return call.input(0)

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX MatMul and Gemm: a dense layer where one side is constant."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from math import prod
+
+import numpy as np
+
+from mmcc.frontend.builder import Builder
+from mmcc.frontend.converters.convolution import bias_of
+from mmcc.frontend.problems import bad_model
+from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.value import Value
+from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.elementwise import Binary, broadcast_shape
+
+MAX_LEADING = 2  # axes before a matrix, in a product of two activations: rows and columns
+
+
+@converts("MatMul", notes="constant or computed operands of any rank")
+def convert_matmul(call: Call) -> Value:
+    """The product of two operands by numpy's rules."""
+    return matmul(call.build, call.float_input(0), call.float_input(1))
+
+
+def matmul(build: Builder, a: Value, b: Value) -> Value:
+    """The same for operands that are at hand, as in the quantized form."""
+    if a.rank == 0 or b.rank == 0:
+        raise bad_model("MM104", "MatMul of a scalar")
+    vectors = a.rank == 1, b.rank == 1
+    left = a.padded(2) if vectors[0] else a
+    right = b.padded(2).transposed((1, 0)) if vectors[1] else b
+    if left.shape[-1] != right.shape[-2]:
+        raise bad_model("MM104", f"cannot multiply {list(a.shape)} by {list(b.shape)}")
+    y = _product(build, left, right)
+    return y.without([y.rank - 2 + k for k in (0, 1) if vectors[k]])
+
+
+def _product(build: Builder, a: Value, b: Value) -> Value:
+    """Operands of rank 2 at least."""
+    batch = broadcast_shape(a.shape[:-2], b.shape[:-2])
+    if build.is_constant(b.tensor) and prod(b.shape[:-2]) == 1 and not build.is_constant(a.tensor):
+        w = b.without(range(b.rank - 2)).transposed((1, 0))
+        a = a.padded(len(batch) + 2)
+        return dense(build, a, a.rank - 1, w, None)
+    if build.is_constant(a.tensor) and prod(a.shape[:-2]) == 1 and not build.is_constant(b.tensor):
+        w = a.without(range(a.rank - 2))
+        b = b.padded(len(batch) + 2)
+        return dense(build, b, b.rank - 2, w, None)
+    a, b = a.padded(len(batch) + 2), b.padded(len(batch) + 2)
+    used = [k for k, extent in enumerate(batch) if extent != 1]
+    joined = _joined(a, b, used)
+    if len(joined) > MAX_LEADING:  # both in full: then all leading axes are one
+        a, b = (build.expanded(x, {k: batch[k] for k in used if x.shape[k] == 1}) for x in (a, b))
+        joined = [used]
+    names: list[str] = []
+    for x in (a, b):
+        mine = joined if any(x.shape[k] != 1 for k in used) else []
+        names.append(build.arranged(x, [*mine, (x.rank - 2,), (x.rank - 1,)]))
+    made = build.emit(MatMul(), *names)
+    view = (*(batch[k] for k in used), *made.shape[-2:])
+    axes = [(used.index(k),) if k in used else () for k in range(len(batch))]
+    return Value(made.name, made.dtype, view, (*axes, (len(used),), (len(used) + 1,)))
+
+
+def _joined(a: Value, b: Value, used: list[int]) -> list[list[int]]:
+    """The leading axes, where there are many: neighbours that the same operands have are one."""
+    if len(used) <= MAX_LEADING:
+        return [[k] for k in used]
+    groups = groupby(used, lambda k: (a.shape[k] != 1, b.shape[k] != 1))
+    return [list(group) for _, group in groups]
+
+
+def dense(build: Builder, x: Value, axis: int, w: Value, bias: Value | None) -> Value:
+    """Multiply axis `axis` of x, of extent K, by constant weights [N, K]: that axis has extent N then.
+
+    x stays in the layout it has if that axis is innermost, be it in a strange order, as in a flattened
+    image: the weights are ordered alike. The result has the axis innermost.
+    """
+    x = build.tail(x, [axis])
+    inner = set(x.atoms([axis]))
+    rows = [v for v in x.solid if v not in inner]
+    columns = [v for v in x.solid if v in inner]
+    factors = x.atoms([axis])
+    cut = build.reshape(w, (w.shape[0], *(x.view[v] for v in factors)))
+    weights = build.arranged(cut, [(0,), [1 + factors.index(v) for v in columns]])
+    left = build.shaped(x, (*([prod(x.view[v] for v in rows)] if rows else []), x.shape[axis]))
+    made = build.emit(Dense(), left, weights, bias_of(build, bias, w.shape[0]))
+    axes = [tuple(rows.index(v) for v in old if v in rows) for old in x.axes]
+    axes[axis] = (len(rows),)
+    return Value(made.name, made.dtype, (*(x.view[v] for v in rows), w.shape[0]), tuple(axes))
+
+
+@converts("Gemm", notes="alpha, beta, transA, transB; C of any shape that broadcasts")
+def convert_gemm(call: Call) -> Value:
+    """alpha * A' * B' + beta * C."""
+    return gemm(call, call.float_input(0), call.float_input(1), call.float_input(2) if call.has(2) else None)
+
+
+def gemm(call: Call, a: Value, b: Value, c: Value | None) -> Value:
+    """The same for operands that are at hand, as in the quantized form."""
+    build = call.build
+    if a.rank != 2 or b.rank != 2:
+        raise bad_model("MM104", f"Gemm of {list(a.shape)} and {list(b.shape)}")
+    alpha, beta = call.finite("alpha", 1.0), call.finite("beta", 1.0)
+    a = a.transposed((1, 0)) if call.integer("transA", 0) else a
+    b = b.transposed((1, 0)) if call.integer("transB", 0) else b
+    if a.shape[1] != b.shape[0]:
+        raise bad_model("MM104", f"Gemm of {list(a.shape)} and {list(b.shape)} after transposition")
+    rows, columns = a.shape[0], b.shape[1]
+    if c is not None and broadcast_shape(c.shape, (rows, columns)) != (rows, columns):
+        raise bad_model("MM104", f"C of {list(c.shape)} does not fit {[rows, columns]}")
+    if c is not None and beta != 1:
+        c = _scaled(build, c, beta) if beta != 0 else None
+    if not build.is_constant(b.tensor) or build.is_constant(a.tensor):
+        y = _product(build, a, b)
+        y = y if alpha == 1 else _scaled(build, y, alpha)
+        return y if c is None else build.elementwise(Binary("add"), y, c)
+    w = b.transposed((1, 0))
+    w = w if alpha == 1 else _scaled(build, w, alpha)
+    # a bias for each column; with one row C may be broadcast to it
+    fits = c is not None and build.is_constant(c.tensor) and (rows == 1 or prod(c.shape[:-1]) == 1)
+    if c is None or not fits:
+        y = dense(build, a, 1, w, None)
+        return y if c is None else build.elementwise(Binary("add"), y, c)
+    bias = build.reshape(c, (columns,)) if c.size == columns else _repeated(build, c, columns)
+    return dense(build, a, 1, w, bias)
+
+
+def _scaled(build: Builder, x: Value, factor: float) -> Value:
+    return build.elementwise(Binary("mul"), x, build.constant(np.array(factor, np.float32)))
+
+
+def _repeated(build: Builder, c: Value, columns: int) -> Value:
+    return build.constant(np.full(columns, build.array(c).reshape(()), np.float32))

@@ -1,0 +1,140 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX normalizations and Softmax."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.frontend.builder import Builder
+from mmcc.frontend.converters.reduction import reduced
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import Call, Layout, converts
+from mmcc.frontend.value import Value
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.normalize import LocalResponseNorm
+from mmcc.ops.softmax import Softmax
+
+MAX_LRN = 65536
+
+
+@converts(
+    "BatchNormalization",
+    notes="inference; a product and a sum",
+    layout=Layout.ANY,
+    ignored=("momentum",),  # of training
+)
+def convert_batch_normalization(call: Call) -> Value:
+    """x * scale / sqrt(variance + epsilon) + (bias - mean * ...), with constants a channel."""
+    x = call.float_input(0)
+    training = call.integer("training_mode", 0) if call.version >= 14 else 0
+    if training or (call.version < 7 and not call.integer("is_test", 0)):
+        raise unsupported("BatchNormalization in training mode", "exporting the model for inference")
+    if any(call.is_read(k) for k in range(1, len(call.node.output))):
+        raise unsupported("the statistics of BatchNormalization are read")
+    if call.version < 9 and not call.integer("spatial", 1):
+        raise unsupported("BatchNormalization with spatial=0")
+    names = ("the scale", "the bias", "the mean", "the variance")
+    scale, bias, mean, variance = (
+        call.needed(k + 1, name).astype(np.float64) for k, name in enumerate(names)
+    )
+    channels = x.shape[1] if x.rank > 1 else 1
+    if any(p.shape != (channels,) for p in (scale, bias, mean, variance)):
+        raise bad_model("MM104", f"parameters do not fit {channels} channels of {list(x.shape)}")
+    with np.errstate(all="ignore"):
+        factor = scale / np.sqrt(variance + call.finite("epsilon"))
+        offset = bias - mean * factor
+    if not (np.isfinite(factor).all() and np.isfinite(offset).all()):
+        raise bad_model("MM107", "the parameters of BatchNormalization give numbers that are not finite")
+    return _affine(call.build, x, factor, offset)
+
+
+def _affine(build: Builder, x: Value, factor: NDArray[Any], offset: NDArray[Any]) -> Value:
+    """x * factor + offset with constants a channel."""
+    shape = (-1, *(1,) * (x.rank - 2)) if x.rank > 1 else (-1,)
+    for function, array, what in (("mul", factor, "scale"), ("add", offset, "offset")):
+        constant = build.constant(array.astype(np.float32).reshape(shape), f"{build.hint}.{what}")
+        x = build.elementwise(Binary(function), x, constant)
+    return x
+
+
+@converts("InstanceNormalization", notes="as reductions and element functions", layout=Layout.CHANNELS_FIRST)
+def convert_instance_normalization(call: Call) -> Value:
+    """Each channel of each sample is normalized by its own mean and variance."""
+    x = call.float_input(0)
+    if x.rank < 3:
+        raise bad_model("MM104", f"InstanceNormalization of {list(x.shape)}")
+    y = standardized(call.build, x, list(range(2, x.rank)), call.finite("epsilon"))
+    return _scaled_channels(call, x, y)
+
+
+@converts(
+    "GroupNormalization", since=21, notes="as reductions and element functions", layout=Layout.CHANNELS_FIRST
+)
+def convert_group_normalization(call: Call) -> Value:
+    """The same for groups of channels."""
+    x = call.float_input(0)
+    groups = call.integer("num_groups")
+    if x.rank < 3 or groups < 1 or x.shape[1] % groups:
+        raise bad_model("MM104", f"{groups} groups of {list(x.shape)}")
+    build = call.build
+    cut = build.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    y = standardized(build, cut, list(range(2, cut.rank)), call.finite("epsilon"))
+    return _scaled_channels(call, x, build.reshape(y, x.shape))
+
+
+def _scaled_channels(call: Call, x: Value, y: Value) -> Value:
+    scale, bias = call.needed(1, "the scale"), call.needed(2, "the bias")
+    if scale.shape != (x.shape[1],) or bias.shape != (x.shape[1],):
+        raise bad_model("MM104", f"parameters do not fit the channels of {list(x.shape)}")
+    return _affine(call.build, y, scale, bias)
+
+
+def standardized(build: Builder, x: Value, axes: list[int], epsilon: float) -> Value:
+    """(x - mean) / sqrt(variance + epsilon) over some axes."""
+    centred = build.elementwise(Binary("sub"), x, reduced(build, x, "mean", axes))
+    square = build.elementwise(Binary("mul"), centred, centred)
+    small = build.constant(np.array(epsilon, np.float32))
+    variance = build.elementwise(Binary("add"), reduced(build, square, "mean", axes), small)
+    return build.elementwise(Binary("div"), centred, build.unary(Unary("sqrt"), variance))
+
+
+@converts("LRN", notes="across channels", layout=Layout.CHANNELS_FIRST)
+def convert_lrn(call: Call) -> Value:
+    """Local response normalization across channels."""
+    x = call.float_input(0)
+    size = call.integer("size")
+    if x.rank < 2 or not 1 <= size <= MAX_LRN:
+        raise bad_model("MM104", f"LRN of size {size} of {list(x.shape)}")
+    op = LocalResponseNorm(size, call.finite("alpha"), call.finite("beta"), call.finite("bias"))
+    return innermost(call.build, op, x, [1])
+
+
+@converts("Softmax", "LogSoftmax", notes="before operator set 13 over all axes from `axis` on")
+def convert_softmax(call: Call) -> Value:
+    """Softmax over one axis, or over a flattened tail of axes."""
+    x = call.float_input(0)
+    op = Softmax(log=call.node.op_type == "LogSoftmax")
+    if x.rank == 0:
+        raise bad_model("MM104", "Softmax of a scalar")
+    axis = call.axis(x.rank)
+    return innermost(call.build, op, x, [axis] if call.version >= 13 else list(range(axis, x.rank)))
+
+
+def innermost(build: Builder, op: Softmax | LocalResponseNorm, x: Value, axes: list[int]) -> Value:
+    """Apply an op that works along the last axis, in whatever order the elements of `axes` are there."""
+    ordered = isinstance(op, LocalResponseNorm)  # neighbours count: the axis must be in ONNX's order
+    atoms = x.atoms(axes)
+    x = build.tail(x, axes)
+    if ordered and atoms != sorted(atoms):
+        x = build.permuted(x, [v for v in x.solid if v not in x.atoms(axes)] + x.atoms(axes))
+    inner = x.atoms(axes)
+    extent = prod(x.view[v] for v in inner)
+    shape = build.tensors[x.tensor].shape
+    if not shape or shape[-1] != extent:
+        shape = (*(x.view[v] for v in x.solid if v not in inner), extent)
+    return replace(x, tensor=build.emit(op, build.shaped(x, shape)).name)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX pools, over windows and over whole images."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.frontend.converters.reduction import reduced
+from mmcc.frontend.converters.windows import (
+    Sliding,
+    each_sample,
+    from_spatial,
+    resolved_pads,
+    sliding,
+    spatial,
+)
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import Call, Layout, converts
+from mmcc.frontend.value import Value
+from mmcc.ir.types import Shape
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.pool import AveragePool, MaxPool, Pads
+from mmcc.ops.window import Window
+
+
+def pool_window(call: Call, x: Value) -> tuple[Window, Pads]:
+    """The window with pads grown for ceil_mode's size, and the pads that the model states."""
+    slide = sliding(call, x, None)
+    space = x.shape[2:]
+    pads = resolved_pads(slide, space)
+    if any(p >= r for p, r in zip(pads, slide.reach * 2, strict=True)):
+        raise bad_model("MM104", f"pads {pads} are not smaller than the window {slide.reach}")
+    grown = list(pads)
+    if call.integer("ceil_mode", 0) == 1 and slide.auto_pad == "NOTSET":
+        for k, needed in enumerate(_ceil_pads(slide, space, pads)):
+            grown[k + len(space)] = needed
+    return slide.window(grown), slide.window(pads).pads
+
+
+def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
+    ends: list[int] = []
+    for k, extent in enumerate(space):
+        begin, end, stride = pads[k], pads[k + len(space)], slide.strides[k]
+        room = extent + begin + end - slide.reach[k]
+        count = -(-room // stride) + 1
+        if (count - 1) * stride >= extent + begin:  # a window must not begin behind the input
+            count -= 1
+        ends.append(max(end, (count - 1) * stride + slide.reach[k] - extent - begin))
+    return ends
+
+
+@converts("MaxPool", notes="1-D and 2-D; ceil_mode, dilations; not its Indices", layout=Layout.CHANNELS_FIRST)
+def convert_max_pool(call: Call) -> Value:
+    """The largest of each window."""
+    x = call.number_input(0)
+    if call.is_read(1):
+        raise unsupported("output Indices of MaxPool is read")
+    window, _ = pool_window(call, x)
+    build = call.build
+    return each_sample(
+        build, x, lambda one: from_spatial(build.emit(MaxPool(window), spatial(build, one)), x.rank)
+    )
+
+
+@converts(
+    "AveragePool", notes="1-D and 2-D; ceil_mode, count_include_pad, dilations", layout=Layout.CHANNELS_FIRST
+)
+def convert_average_pool(call: Call) -> Value:
+    """The mean of each window."""
+    return average_pool(call, call.float_input(0))
+
+
+def average_pool(call: Call, x: Value) -> Value:
+    """The same for an operand that is at hand, as in the quantized form."""
+    window, pads = pool_window(call, x)
+    counted = pads if call.integer("count_include_pad", 0) else (0, 0, 0, 0)
+    build, op = call.build, AveragePool(window, counted)
+    return each_sample(build, x, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
+
+
+@converts(
+    "LpPool",
+    since=2,
+    notes="p = 1 and 2, as an average pool between element functions",
+    layout=Layout.CHANNELS_FIRST,
+)
+def convert_lp_pool(call: Call) -> Value:
+    """The p-norm of each window: the mean of powers, times the window's size, to the power 1/p."""
+    x, build = call.float_input(0), call.build
+    p = call.integer("p", 2)
+    if p not in (1, 2):
+        raise unsupported(f"p = {p}; 1 and 2 are supported")
+    window, _ = pool_window(call, x)
+    powers = build.unary(Unary("abs"), x) if p == 1 else build.elementwise(Binary("mul"), x, x)
+    far = 2**30
+    op = AveragePool(window, (far, far, far, far))  # every tap counts, padding or not
+    mean = each_sample(build, powers, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
+    taps = build.constant(np.array(window.kernel[0] * window.kernel[1], np.float32))
+    total = build.elementwise(Binary("mul"), mean, taps)
+    return total if p == 1 else build.unary(Unary("sqrt"), total)
+
+
+@converts("GlobalAveragePool", "GlobalMaxPool", notes="any axes of space", layout=Layout.CHANNELS_FIRST)
+@converts("GlobalLpPool", since=2, notes="p = 1 and 2", layout=Layout.CHANNELS_FIRST)
+def convert_global_pool(call: Call) -> Value:
+    """A reduction of all axes of space."""
+    function = {"GlobalAveragePool": "mean", "GlobalMaxPool": "max"}.get(call.node.op_type)
+    if function is None:
+        p = call.integer("p", 2)
+        if p not in (1, 2):
+            raise unsupported(f"p = {p}; 1 and 2 are supported")
+        function = f"l{p}"
+    return global_pool(call, call.float_input(0), function)
+
+
+def global_pool(call: Call, x: Value, function: str) -> Value:
+    """The same for an operand that is at hand, as in the quantized form."""
+    if x.rank < 3:
+        raise bad_model("MM104", f"a global pool of {list(x.shape)}")
+    return reduced(call.build, x, function, list(range(2, x.rank)))

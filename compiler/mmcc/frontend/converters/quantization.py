@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX QuantizeLinear and DequantizeLinear. They stay explicit: a pass makes integer operators of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.frontend.builder import Builder
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts, normal_axis
+from mmcc.frontend.tensors import dtype_of, type_name
+from mmcc.frontend.value import Value
+from mmcc.ir.types import DType
+from mmcc.ops.elementwise import Binary, Cast, Unary
+from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
+
+QUANTIZED = (DType.I8, DType.U8, DType.I16, DType.U16)
+USED_AS_INTEGERS = (DType.I8, DType.U8, DType.I32)  # constants that integer operators can take
+
+
+def check_scales(scale: NDArray[Any], zero: NDArray[Any] | None, dtype: DType) -> NDArray[np.int64]:
+    """The zero points, as many as scales; errors for what no quantizer writes."""
+    if scale.dtype != np.float32 or not scale.size:
+        raise bad_model("MM107", f"scales of type {scale.dtype} and shape {list(scale.shape)}")
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        wrong = scale[~(np.isfinite(scale) & (scale > 0))].reshape(-1)[0]
+        raise bad_model("MM107", f"a scale is {wrong}; scales are positive and finite")
+    if zero is None:
+        return np.zeros(scale.shape, np.int64)
+    if zero.size != scale.size:
+        raise bad_model("MM107", f"{scale.size} scales and {zero.size} zero points")
+    info = np.iinfo(dtype.numpy)
+    if zero.dtype.kind not in "iu" or zero.min() < info.min or zero.max() > info.max:
+        raise bad_model("MM107", f"a zero point is outside {dtype.name}")
+    return zero.astype(np.int64).reshape(scale.shape)
+
+
+def _parameters(call: Call, x: Value, dtype: DType) -> tuple[NDArray[Any], NDArray[np.int64], int | None]:
+    """Scales, zero points and their axis (None: one for all), before blocks are spread out."""
+    scale = call.needed(1, "the scale")
+    zeros = check_scales(scale, call.constant(2, "the zero point"), dtype)
+    if scale.size == 1:
+        call.without_effect("axis", "block_size")
+        return scale.reshape(-1), zeros.reshape(-1), None
+    axis = normal_axis(call.integer("axis", 1), x.rank)
+    block = call.integer("block_size", 0)
+    if not block:
+        if scale.shape != (x.shape[axis],):
+            raise bad_model("MM107", f"{list(scale.shape)} scales for axis {axis} of {list(x.shape)}")
+        return scale, zeros, axis
+    blocks = tuple(-(-n // block) if k == axis else n for k, n in enumerate(x.shape))
+    if block < 1 or scale.shape != blocks:
+        raise bad_model("MM107", f"{list(scale.shape)} scales for blocks of {block} of {list(x.shape)}")
+    spread = [np.repeat(a, block, axis).take(range(x.shape[axis]), axis) for a in (scale, zeros)]
+    return spread[0], spread[1], axis
+
+
+@converts("DequantizeLinear", domain=MICROSOFT, notes="as ONNX's", layout=Layout.ANY)
+@converts(
+    "DequantizeLinear",
+    since=10,
+    notes="per tensor, per axis, in blocks; kept for integer operators",
+    layout=Layout.ANY,
+)
+def convert_dequantize(call: Call) -> Value:
+    """(x - zero point) * scale."""
+    x = call.input(0)
+    if x.dtype not in (*QUANTIZED, DType.I32):
+        raise bad_model("MM104", f"DequantizeLinear of {x.dtype.name}")
+    wanted = call.integer("output_dtype", 0) if call.version >= 23 else 0
+    if wanted and dtype_of(wanted, "the result", call.build) is not DType.F32:
+        raise bad_model("MM104", f"DequantizeLinear to {wanted}")
+    scale, zeros, axis = _parameters(call, x, x.dtype)
+    return dequantized(call.build, x, scale, zeros, axis)
+
+
+def dequantized(
+    build: Builder, x: Value, scale: NDArray[Any], zeros: NDArray[np.int64], axis: int | None
+) -> Value:
+    """What the integers of `x` mean. Constants stay integers where an integer operator can use them."""
+    if build.is_constant(x.tensor):
+        if scale.ndim == 1 and x.dtype in USED_AS_INTEGERS:
+            return _dequantized_constant(build, x, scale, zeros, axis)
+        build.spend(8 * x.size, "DequantizeLinear")
+        scale, zeros = (_along(a, axis, x.rank) for a in (scale, zeros))
+        integers = build.array(x).astype(np.int64)
+        return build.constant((integers - zeros).astype(np.float32) * scale)
+    _warn_of_width(build, x.dtype)
+    if scale.size == 1:
+        return build.unary(Dequantize(float(scale[0]), int(zeros[0])), x)
+    y = build.unary(Cast(DType.F32), x)
+    for function, array in (("sub", zeros.astype(np.float32)), ("mul", scale)):
+        if array.any():
+            y = build.elementwise(Binary(function), y, build.constant(_along(array, axis, x.rank)))
+    return y
+
+
+def _warn_of_width(build: Builder, dtype: DType) -> None:
+    if dtype in (DType.I16, DType.U16):
+        kind = "int16" if dtype is DType.I16 else "uint16"
+        build.warn(
+            f"an activation is quantized to {kind}, and integer kernels take 8 bits: what reads or makes it "
+            "is computed in float, 4 bytes an element; quantize activations to int8"
+        )
+
+
+def _dequantized_constant(
+    build: Builder, x: Value, scale: NDArray[Any], zeros: NDArray[np.int64], axis: int | None
+) -> Value:
+    if axis is not None and x.axes[axis] and len(x.axes[axis]) == 1:
+        x, at = build.with_axis(x, axis)
+    else:
+        at = None
+        if axis is not None:
+            build.spend(x.size * x.dtype.size, "DequantizeLinear")
+            x, at = build.constant(build.array(x)), axis
+    op = DequantizeConstant(tuple(map(float, scale)), tuple(map(int, zeros)), at)
+    made = build.emit(op, build.viewed(x))
+    return Value(made.name, DType.F32, made.shape, x.axes)
+
+
+def _along(array: NDArray[Any], axis: int | None, rank: int) -> NDArray[Any]:
+    """A vector along an axis, ready to broadcast; anything else as it is."""
+    if array.ndim != 1:
+        return array
+    return array.reshape(
+        tuple(-1 if k == axis else 1 for k in range(rank)) if axis is not None else (1,) * rank
+    )
+
+
+@converts("QuantizeLinear", domain=MICROSOFT, notes="as ONNX's", layout=Layout.ANY)
+@converts("QuantizeLinear", since=10, notes="per tensor, per axis; to 8 and 16 bits", layout=Layout.ANY)
+def convert_quantize(call: Call) -> Value:
+    """Round to integers and saturate."""
+    x = call.float_input(0)
+    dtype = DType.U8
+    if call.has(2):
+        zero = call.input(2)
+        dtype = zero.dtype
+        if zero.tensor in call.build.stored:
+            kind = type_name(call.build.stored[zero.tensor])
+            raise unsupported(f"QuantizeLinear to {kind}", code="MM203")
+    elif call.version >= 21 and call.integer("output_dtype", 0):
+        dtype = dtype_of(call.integer("output_dtype"), "the result", call.build)
+    if dtype not in QUANTIZED:
+        raise unsupported(f"QuantizeLinear to {dtype.name}", code="MM203")
+    scale, zeros, axis = _parameters(call, x, dtype)
+    if scale.size == 1:
+        return quantized(call.build, x, float(scale[0]), int(zeros[0]), dtype)
+    build, info = call.build, np.iinfo(dtype.numpy)
+    steps = build.elementwise(Binary("div"), x, build.constant(_along(scale, axis, x.rank)))
+    steps = build.unary(Unary("round"), steps)
+    if zeros.any():
+        zero = build.constant(_along(zeros.astype(np.float32), axis, x.rank))
+        steps = build.elementwise(Binary("add"), steps, zero)
+    clamped = build.unary(Unary("clamp", (float(info.min), float(info.max))), steps)
+    return build.unary(Cast(dtype), clamped)
+
+
+def quantized(build: Builder, x: Value, scale: float, zero: int, dtype: DType) -> Value:
+    """Quantize a whole tensor."""
+    return build.unary(Quantize(scale, zero, dtype), x)

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX reductions, ArgMax and ArgMin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmcc.frontend.builder import Builder
+from mmcc.frontend.converters.movement import axes_operand
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import Call, converts, normal_axes
+from mmcc.frontend.value import Value
+from mmcc.ir.types import DType
+from mmcc.ops.reduce import ArgMax, Reduce
+
+FUNCTIONS = {
+    "ReduceMean": ("mean", 18),
+    "ReduceMax": ("max", 18),
+    "ReduceMin": ("min", 18),
+    "ReduceProd": ("prod", 18),
+    "ReduceSum": ("sum", 13),
+    "ReduceL1": ("l1", 18),
+    "ReduceL2": ("l2", 18),
+    "ReduceSumSquare": ("sum_square", 18),
+    "ReduceLogSum": ("log_sum", 18),
+    "ReduceLogSumExp": ("log_sum_exp", 18),
+}
+OF_INTEGERS = frozenset(("sum", "max", "min", "prod"))
+OF_ONE_IS_ITSELF = frozenset(("mean", "max", "min", "prod", "sum", "log_sum_exp"))
+
+
+@converts(*FUNCTIONS, notes="any axes, as attribute or constant operand")
+def convert_reduce(call: Call) -> Value:
+    """Reduce some axes, or all."""
+    function, since = FUNCTIONS[call.node.op_type]
+    x = call.number_input(0)
+    if x.dtype is not DType.F32 and function not in OF_INTEGERS:
+        raise unsupported(f"{call.node.op_type} of {x.dtype.name}", code="MM203")
+    given = axes_operand(call, since)
+    if not given and call.version >= since and call.integer("noop_with_empty_axes", 0) == 1:
+        return x
+    axes = normal_axes(given, x.rank) if given else list(range(x.rank))
+    y = reduced(call.build, x, function, axes)
+    return y if call.integer("keepdims") == 1 else y.without(axes)
+
+
+def reduced(build: Builder, x: Value, function: str, axes: list[int]) -> Value:
+    """Reduce ONNX axes to extent 1."""
+    if x.size == 0:
+        raise bad_model("MM105", f"a reduction of {list(x.shape)}, which is empty")
+    gone = x.atoms(axes)
+    if not gone and function in OF_ONE_IS_ITSELF:
+        return x
+    made = build.emit(Reduce(function, tuple(gone)), build.viewed(x))
+    return replace(x, tensor=made.name, view=made.shape)
+
+
+@converts("ArgMax", "ArgMin", notes="one axis; keepdims, select_last_index")
+def convert_arg(call: Call) -> Value:
+    """The index of the largest or smallest element along an axis."""
+    x = call.number_input(0)
+    axis = call.axis(x.rank, 0)
+    lead, at = call.build.with_axis(x, axis)
+    op = ArgMax(at, call.node.op_type == "ArgMin", bool(call.integer("select_last_index", 0)))
+    made = call.build.emit(op, lead.tensor)
+    y = replace(lead, tensor=made.name, dtype=made.dtype, view=made.shape)
+    return y if call.integer("keepdims") == 1 else y.without([axis])

@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX Resize and Upsample: the indices and weights of every output row and column are worked out here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor, prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.frontend.builder import MAX_ELEMENTS, Builder
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import Call, Layout, converts, normal_axes
+from mmcc.frontend.value import Value
+from mmcc.ir.types import DType
+from mmcc.ops.resize import ResizeLinear, ResizeNearest
+
+F = np.float32
+Floats = NDArray[np.float32]
+
+MAX_EXTENT = 65536
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How ONNX's attributes say that coordinates are found and samples weighted."""
+
+    mode: str
+    coordinates: str
+    nearest: str
+    cubic_a: float = -0.75
+    exclude_outside: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: its extent before and after, and the scale that the formulas use."""
+
+    old: int
+    new: int
+    scale: float
+
+
+@converts(
+    "Resize",
+    since=10,
+    notes="nearest, linear and cubic on up to two axes; constant sizes; not antialias",
+    layout=Layout.CHANNELS_FIRST,
+)
+def convert_resize(call: Call) -> Value:
+    """Resize by scales or to sizes."""
+    x = call.input(0)
+    if call.version < 11:
+        rule = Rule(call.text("mode"), "asymmetric", "simple")
+        axes = _axes_by_scales(x, call.floats_at(1, "the scales"), range(x.rank))
+        return _resized(call.build, x, axes, rule)
+    rule = Rule(
+        call.text("mode"),
+        call.text("coordinate_transformation_mode"),
+        call.text("nearest_mode"),
+        call.finite("cubic_coeff_a"),
+        bool(call.integer("exclude_outside")),
+    )
+    given = call.integers("axes")
+    which = normal_axes(given, x.rank) if given is not None else list(range(x.rank))
+    scales = call.floats_at(2, "the scales")
+    sizes = call.ints_at(3, "the sizes")
+    axes = _axes_by_sizes(call, x, sizes, which) if sizes else _axes_by_scales(x, scales, which)
+    if call.integer("antialias", 0) and any(axis.scale < 1 for axis in axes):
+        raise unsupported("Resize with antialias")
+    return _resized(call.build, x, axes, rule)
+
+
+@converts("Upsample", since=7, notes="nearest and linear; constant scales", layout=Layout.CHANNELS_FIRST)
+def convert_upsample(call: Call) -> Value:
+    """The older Resize."""
+    x = call.input(0)
+    scales = (call.numbers("scales") or []) if call.version < 9 else call.floats_at(1, "the scales")
+    axes = _axes_by_scales(x, scales, range(x.rank))
+    return _resized(call.build, x, axes, Rule(call.text("mode"), "asymmetric", "simple"))
+
+
+def _axes_by_scales(x: Value, scales: list[float], which: list[int] | range) -> list[Axis]:
+    if len(scales) != len(which) or not all(np.isfinite(s) and s > 0 for s in scales):
+        raise bad_model("MM104", f"scales {scales} for {len(which)} axes of {list(x.shape)}")
+    of_axis = dict(zip(which, scales, strict=True))
+    axes: list[Axis] = []
+    for k, extent in enumerate(x.shape):
+        scale = of_axis.get(k, 1.0)
+        size = extent * scale if scale > MAX_EXTENT else float(F(extent) * F(scale))  # as ONNX Runtime
+        if size > MAX_EXTENT:
+            raise bad_model("MM105", f"axis {k} of {list(x.shape)} is scaled to {size:g}")
+        axes.append(Axis(extent, floor(size), scale))
+    return axes
+
+
+def _axes_by_sizes(call: Call, x: Value, sizes: list[int], which: list[int]) -> list[Axis]:
+    if len(sizes) != len(which) or min(sizes) < 1:
+        raise bad_model("MM104", f"sizes {sizes} for {len(which)} axes of {list(x.shape)}")
+    of_axis = dict(zip(which, sizes, strict=True))
+    policy = call.text("keep_aspect_ratio_policy", "stretch") if call.version >= 18 else "stretch"
+    if policy == "stretch":
+        return [Axis(n, of_axis.get(k, n), float(F(of_axis.get(k, n)) / F(n))) for k, n in enumerate(x.shape)]
+    if policy not in ("not_larger", "not_smaller"):
+        raise bad_model("MM103", f'keep_aspect_ratio_policy is "{policy}"')
+    ratios = [float(F(of_axis[k]) / F(x.shape[k])) for k in which]
+    scale = min(ratios) if policy == "not_larger" else max(ratios)
+    return [
+        Axis(n, floor(float(F(scale) * F(n)) + 0.5), scale) if k in of_axis else Axis(n, n, 1.0)
+        for k, n in enumerate(x.shape)
+    ]
+
+
+def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
+    changed = [k for k, axis in enumerate(axes) if axis.scale != 1 or axis.new != axis.old]
+    if not changed:
+        return x
+    if (
+        any(axis.new < 1 or axis.new > MAX_EXTENT for axis in axes)
+        or prod(a.new for a in axes) > MAX_ELEMENTS
+    ):
+        raise bad_model("MM105", f"{list(x.shape)} is resized to {[axis.new for axis in axes]}")
+    if len(changed) > 2:
+        raise unsupported(f"Resize of {len(changed)} axes; up to two are supported")
+    rows, cols = _two_axes(changed, x.rank)
+    others = [k for k in range(x.rank) if k not in (rows, cols)]
+    # channels innermost: the order that images have anyway
+    inner = [v for v in x.solid if any(v in x.axes[k] for k in others)]
+    own = [list(x.axes[rows]), list(x.axes[cols]) if cols is not None else []]
+    tensor = build.by_view(x, [*own, inner])
+    pair = (axes[rows], axes[cols] if cols is not None else Axis(1, 1, 1.0))
+    made = _emit(build, x, tensor, pair, rule)
+    place = {v: 2 + k for k, v in enumerate(inner)}
+    view = (pair[0].new, pair[1].new, *(x.view[v] for v in inner))
+    of = [tuple(place[v] for v in axis if v in place) for axis in x.axes]
+    of[rows] = (0,)
+    if cols is not None:
+        of[cols] = (1,)
+    return Value(made, x.dtype, view, tuple(of))
+
+
+def _two_axes(changed: list[int], rank: int) -> tuple[int, int | None]:
+    """Which ONNX axes are rows and columns: the image's, where only these change."""
+    if rank == 4 and set(changed) <= {2, 3}:
+        return 2, 3
+    if rank == 3 and changed == [2]:
+        return 2, None
+    return (changed[0], changed[1]) if len(changed) == 2 else (changed[0], None)
+
+
+def _emit(build: Builder, x: Value, tensor: str, pair: tuple[Axis, Axis], rule: Rule) -> str:
+    if rule.mode == "nearest":
+        rows, cols = (nearest_indices(axis, rule) for axis in pair)
+        return build.emit(ResizeNearest(rows, cols), tensor).name
+    if rule.mode not in ("linear", "cubic"):
+        raise unsupported(f'Resize with mode "{rule.mode}"')
+    if x.dtype is not DType.F32:
+        raise unsupported(f"{rule.mode} Resize of {x.dtype.name}", code="MM203")
+    (row_first, row_weight), (col_first, col_weight) = (weights(axis, rule) for axis in pair)
+    op = ResizeLinear(row_first, col_first, row_weight.shape[1])
+    names = [
+        build.constant(w, f"{build.hint}.{what}").tensor
+        for w, what in ((row_weight, "row_weight"), (col_weight, "col_weight"))
+    ]
+    return build.emit(op, tensor, *names).name
+
+
+def source_coordinates(axis: Axis, mode: str) -> Floats:
+    """Where each new element lies among the old ones, in single precision as ONNX Runtime has it."""
+    at = np.arange(axis.new, dtype=F)
+    scale, half = F(axis.scale), F(0.5)
+    if (mode == "pytorch_half_pixel" and axis.new == 1) or (mode == "align_corners" and axis.new == 1):
+        return np.zeros(1, F)
+    match mode:
+        case "asymmetric":
+            return at / scale
+        case "half_pixel" | "pytorch_half_pixel":
+            return (at + half) / scale - half
+        case "tf_half_pixel_for_nn":
+            return (at + half) / scale
+        case "align_corners":
+            return at * F(axis.old - 1) / F(axis.new - 1)
+        case "half_pixel_symmetric":
+            adjustment = F(axis.new) / (scale * F(axis.old))
+            offset = F(axis.old) / F(2) * (F(1) - adjustment)
+            return offset + (at + half) / scale - half
+        case _:
+            raise unsupported(f'Resize with coordinate_transformation_mode "{mode}"')
+
+
+def nearest_indices(axis: Axis, rule: Rule) -> tuple[int, ...]:
+    """The old element that each new one copies."""
+    if axis.scale == 1 and axis.old == axis.new:
+        return tuple(range(axis.new))
+    at = source_coordinates(axis, rule.coordinates).astype(np.float64)
+    match rule.nearest:
+        case "simple":  # before operator set 11
+            found = np.ceil(at) if axis.scale < 1 else np.trunc(at)
+        case "round_prefer_floor":
+            found = np.ceil(at - 0.5)
+        case "round_prefer_ceil":
+            found = np.floor(at + 0.5)
+        case "floor":
+            found = np.floor(at)
+        case "ceil":
+            found = np.ceil(at)
+        case _:
+            raise bad_model("MM103", f'nearest_mode is "{rule.nearest}"')
+    return tuple(np.clip(found, 0, axis.old - 1).astype(int).tolist())
+
+
+def weights(axis: Axis, rule: Rule) -> tuple[tuple[int, ...], Floats]:
+    """For each new element the first old one it reads, and the weights of that and those behind it."""
+    if axis.scale == 1 and axis.old == axis.new:
+        taps = 2 if rule.mode == "linear" else 4
+        only = np.zeros((axis.new, taps), F)
+        only[:, taps // 2 - 1] = 1
+        return tuple(k - (taps // 2 - 1) for k in range(axis.new)), only
+    at = source_coordinates(axis, rule.coordinates)
+    if rule.mode == "linear":
+        at = np.clip(at, F(0), F(axis.old - 1))
+        first = np.floor(at)
+        part = at - first
+        return tuple(first.astype(int).tolist()), np.stack([F(1) - part, part], 1)
+    first = np.floor(at).astype(int) - 1
+    part = (at - np.floor(at)).astype(np.float64)
+    table = np.stack([_cubic(np.abs(part + 1 - tap), rule.cubic_a) for tap in range(4)], 1)
+    if rule.exclude_outside:
+        taps = first[:, None] + np.arange(4)
+        table = np.where((taps >= 0) & (taps < axis.old), table, 0)
+        table = table / table.sum(1, keepdims=True)
+    return tuple(first.tolist()), table.astype(F)
+
+
+def _cubic(distance: NDArray[np.float64], a: float) -> NDArray[np.float64]:
+    """The cubic convolution kernel."""
+    d = distance
+    near = ((a + 2) * d - (a + 3)) * d * d + 1
+    far = ((a * d - 5 * a) * d + 8 * a) * d - 4 * a
+    return np.where(d <= 1, near, np.where(d < 2, far, 0.0))

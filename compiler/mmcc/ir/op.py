@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the compiler asks of an operator."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol
+
+from numpy.typing import NDArray
+
+from mmcc.ir.nest import Nest
+from mmcc.ir.types import DType, Shape, Tensor
+
+
+class Op(Protocol):
+    """What the compiler asks of an op. Implement it structurally; do not inherit from it."""
+
+    kernel: ClassVar[str]  # stem of the template under templates/kernels/<variant>/
+
+    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+        """Shape and type of the output; raise ShapeError on operands that do not fit together."""
+        ...
+
+    def nest(self, *inputs: Shape) -> Nest:
+        """Loops and access functions."""
+        ...
+
+    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+        """What the op means, in plain numpy; tests hold the generated C to it."""
+        ...
+
+
+class ShapeError(ValueError):
+    """Operands that do not fit together; the frontend adds where in the model."""

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How an input or output of the model is seen in ONNX and in C."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.types import DType, Quant, Shape, Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """How one input or output of the model is seen in ONNX and in C.
+
+    `axes[k]` is the axis of the C array that holds ONNX axis k, or None where an axis of extent 1 was
+    dropped. `quant` is set where the model's own float <-> int8 conversion was left to the caller: the
+    ONNX type is float32, the C type int8.
+    """
+
+    tensor: str
+    onnx_name: str
+    onnx_shape: Shape
+    onnx_dtype: DType
+    axes: tuple[int | None, ...]
+    quant: Quant | None = None
+
+    def to_c(self, array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+        """The array the C code wants, for one sample in ONNX's shape and type."""
+        kept = [k for k, axis in enumerate(self.axes) if axis is not None]
+        order = sorted(kept, key=lambda k: self.axes[k] or 0)
+        array = array.reshape(self.onnx_shape).transpose(
+            order + [k for k in range(array.ndim) if k not in kept]
+        )
+        if self.quant is not None:
+            low, high = np.iinfo(tensor.dtype.numpy).min, np.iinfo(tensor.dtype.numpy).max
+            scaled = np.rint(array.astype(np.float32) / np.float32(self.quant.scale))
+            array = np.clip(scaled + self.quant.zero_point, low, high)
+        return np.array(array.reshape(tensor.shape), tensor.dtype.numpy, order="C")
+
+    def from_c(self, array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+        """One sample in ONNX's shape and type, for the array the C code wrote."""
+        kept = [k for k, axis in enumerate(self.axes) if axis is not None]
+        order = [self.axes[k] or 0 for k in kept]
+        spare = [axis for axis in range(len(tensor.shape)) if axis not in order]  # of extent 1
+        array = array.reshape(tensor.shape).transpose(order + spare).reshape(self.onnx_shape)
+        if self.quant is not None:
+            array = (array.astype(np.int32) - self.quant.zero_point).astype(np.float32)
+            array = array * np.float32(self.quant.scale)
+        return np.array(array, self.onnx_dtype.numpy, order="C")

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Elementwise operators of one, two and three operands, with broadcasting; any type."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from mmcc.ir.program import Field, KernelUse
+from mmcc.ir.types import DType
+from mmcc.kernels.select import Site, layer
+from mmcc.ops.elementwise import Binary, Cast, Unary, Where
+
+UNSIGNED = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
+
+
+def broadcast_fields(
+    site: Site, names: str
+) -> tuple[tuple[tuple[str, Any], ...], tuple[tuple[str, Field], ...]]:
+    """Options (a channel stride of 0 or 1 an operand) and views for operands of these names, and for y."""
+    strides = tuple((f"{name}_channel_stride", site.channel_stride(k)) for k, name in enumerate(names))
+    views = tuple((name, site.read(k)) for k, name in enumerate(names))
+    return strides, (*views, ("y", site.output.where()), ("channels", site.output.geometry[2]))
+
+
+@layer(Unary)
+def unary(op: Unary, site: Site) -> KernelUse:
+    """One kernel a function and type; parameters are fields."""
+    return KernelUse(
+        "unary",
+        (("function", op.function), ("type", site.inputs[0].dtype.value)),
+        (
+            ("x", site.read(0)),
+            ("y", site.output.where()),
+            ("channels", site.output.geometry[2]),
+            *_parameters(op, site),
+        ),
+    )
+
+
+def _parameters(op: Unary, site: Site) -> tuple[tuple[str, Field], ...]:
+    """Floats as fields; the bounds of an integer clamp as an array of its type, which may have 64 bits."""
+    dtype = site.inputs[0].dtype
+    if dtype.is_float:
+        return tuple((f"p{k}", float(value)) for k, value in enumerate(op.parameters))
+    if not op.parameters:
+        return ()
+    ends = np.iinfo(dtype.numpy) if dtype is not DType.BOOL else np.iinfo(np.uint8)
+    bounds = [
+        ends.min if value <= ends.min else ends.max if value >= ends.max else int(value)
+        for value in op.parameters
+    ]
+    return (("bounds", site.keep("bounds", np.array(bounds, dtype.numpy))),)
+
+
+@layer(Binary)
+def binary(op: Binary, site: Site) -> KernelUse:
+    """One kernel a function, type and way of broadcasting channels."""
+    strides, fields = broadcast_fields(site, "ab")
+    dtype = site.inputs[0].dtype
+    options = (
+        ("function", op.function),
+        ("type", dtype.value),
+        ("unsigned", UNSIGNED[dtype.size]),
+        ("result", site.output.dtype.value),
+    )
+    return KernelUse("binary", (*options, *strides), fields)
+
+
+@layer(Where)
+def where(op: Where, site: Site) -> KernelUse:
+    """Selects by size, whatever the type."""
+    strides, fields = broadcast_fields(site, "cab")
+    return KernelUse("where", (("type", UNSIGNED[site.output.dtype.size]), *strides), fields)
+
+
+@layer(Cast)
+def cast(op: Cast, site: Site) -> KernelUse:
+    """One kernel a pair of types."""
+    types = (("source", site.inputs[0].dtype.value), ("type", op.dtype.value))
+    return KernelUse(
+        "cast",
+        types,
+        (("x", site.read(0)), ("y", site.output.where()), ("channels", site.output.geometry[2])),
+    )

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Linear and cubic resizing, float; nearest is a look-up (movement.py)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.ir.program import KernelUse
+from mmcc.kernels.select import Site, layer
+from mmcc.ops.resize import ResizeLinear
+
+
+@layer(ResizeLinear)
+def resize_linear(op: ResizeLinear, site: Site) -> KernelUse:
+    """First taps as tables, weights as they are."""
+    rows, cols, channels = site.inputs[0].geometry
+    return KernelUse(
+        "resize_linear",
+        (("taps", op.taps),),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            ("row_first", site.keep("row_first", np.array(op.row_first, np.int32))),
+            ("col_first", site.keep("col_first", np.array(op.col_first, np.int32))),
+            ("row_weights", site.keep("row_weights", site.inputs[1].constant())),
+            ("col_weights", site.keep("col_weights", site.inputs[2].constant())),
+            ("last_row", rows - 1),
+            ("last_col", cols - 1),
+            ("channels", channels),
+        ),
+    )

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Float convolutions on vectors of x86-64 and AArch64: sixteen filters or channels side by side."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.program import Field, KernelUse
+from mmcc.kernels.portable.conv_float import activation_fields, window_fields
+from mmcc.kernels.portable.conv_int8 import row_bound
+from mmcc.kernels.select import Site, variant_layer
+from mmcc.kernels.simd.conv_int8 import BLOCK, SPAN_LIMIT, TAP_LIMIT, VARIANT
+from mmcc.ops.conv import Conv
+from mmcc.ops.window import Window
+
+Fields = tuple[tuple[str, Field], ...]
+LEAST_FILTERS = 8  # with fewer, half of a block's work is for nothing
+DEPTHWISE_LIMIT = 7  # rows and columns of a depthwise window
+GATHERED_DEPTH = 3  # channels of images whose windows are gathered, if they have fewer
+PATCH_LIMIT = 128  # values of a window that may be gathered on the stack
+NEIGHBOURS = 5  # outputs of a depthwise tile
+
+
+def _pack(per_filter: NDArray[Any]) -> NDArray[np.float32]:
+    """[OC, ...] as [block][...][16], the last block filled up with zeros."""
+    blocks = -(-per_filter.shape[0] // BLOCK)
+    padded = np.zeros((blocks * BLOCK, *per_filter.shape[1:]), np.float32)
+    padded[: per_filter.shape[0]] = per_filter
+    return np.ascontiguousarray(np.moveaxis(padded.reshape(blocks, BLOCK, *per_filter.shape[1:]), 1, -1))
+
+
+@variant_layer(VARIANT, Conv)
+def conv(op: Conv, site: Site) -> KernelUse | None:
+    """Groups other than depthwise, and few filters, go the common way."""
+    w, (kh, kw) = site.inputs[1].constant(), op.window.kernel
+    if site.inputs[0].dtype.size != 4 or not site.inputs[0].dtype.is_float:
+        return None
+    if op.groups > 1:
+        whole = w.shape[3] == 1 and w.shape[0] == op.groups >= BLOCK
+        return _depthwise(op, site) if whole and max(kh, kw) <= DEPTHWISE_LIMIT else None
+    if w.shape[0] < LEAST_FILTERS or kh * kw > TAP_LIMIT:
+        return None
+    x, depth = site.inputs[0].where(), w.shape[3]
+    rows, cols, _ = site.inputs[0].geometry
+    option, limits = activation_fields(op.activation)
+    point = (kh, kw) == (1, 1) and not any(op.window.pads)
+    patch = kh * kw * depth if depth < GATHERED_DEPTH and kh * kw * depth <= PATCH_LIMIT and not point else 0
+    joined = kw * depth if op.window.dilations[1] == 1 and x.col_stride == depth else 0
+    pad = site.keep("pad", np.zeros((max(joined, depth),), np.float32))
+    fields: Fields = (
+        ("x", x),
+        ("y", site.output.where()),
+        ("weights", site.keep("weights", _pack(w))),
+        ("bias", site.keep("bias", _pack(site.inputs[2].constant()))),
+        *(() if point or patch else (("pad", pad),)),
+        *limits,
+        *window_fields(op.window, rows, cols),
+        ("in_channels", depth),
+        ("out_channels", w.shape[0]),
+        ("blocks", -(-w.shape[0] // BLOCK)),
+        ("block_weights", BLOCK * w[0].size),
+        ("joined", joined),
+    )
+    bounds = (("rows", kh if patch else row_bound(kh)), ("taps", row_bound(kh) * row_bound(kw)))
+    return KernelUse("simd_conv_float", (option, ("point", point), ("patch", patch), *bounds), fields)
+
+
+def _outputs(site: Site, window: Window) -> tuple[int, ...]:
+    """How many neighbours a tile may have."""
+    reach = (window.kernel[1] - 1) * window.dilations[1] + 1
+    room = max(1, min(NEIGHBOURS, 1 + (SPAN_LIMIT - reach) // window.strides[1]))
+    return tuple(range(min(room, site.output.shape[1]), 0, -1))
+
+
+def _depthwise(op: Conv, site: Site) -> KernelUse:
+    """Weights as [kh][kw][channels]."""
+    w, x, window = site.inputs[1].constant(), site.inputs[0].where(), op.window
+    rows, cols, channels = site.inputs[0].geometry
+    option, limits = activation_fields(op.activation)
+    fields: Fields = (
+        ("x", x),
+        ("y", site.output.where()),
+        ("weights", site.keep("weights", np.ascontiguousarray(w[..., 0].transpose(1, 2, 0)))),
+        ("bias", site.keep("bias", site.inputs[2].constant())),
+        ("pad", site.keep("pad", np.zeros((channels,), np.float32))),
+        *limits,
+        *window_fields(window, rows, cols),
+        ("channels", channels),
+    )
+    options = (
+        option,
+        ("rows", window.kernel[0]),
+        ("cols", window.kernel[1]),
+        ("stride", window.strides[1]),
+        ("dilation", window.dilations[1] if window.kernel[1] > 1 else 1),
+        ("outputs", _outputs(site, window)),
+    )
+    return KernelUse("simd_depthwise_float", options, fields)

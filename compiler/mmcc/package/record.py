@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `verify` and `bench` must know of a compiled package: kept in its folder .mmcc, apart from the C."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.ports import Port
+from mmcc.ir.types import DType, Quant, Shape, Tensor
+
+SCHEMA = 2
+FOLDER = ".mmcc"
+# what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
+BENCH = "bench.zip"
+WEIGHTS_LINKED = "weights.S"  # in it: links staged weights into firmware for an emulated board
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """A compiled model on disk."""
+
+    name: str
+    target: str
+    model: str  # path of the ONNX file it was made from
+    sha256: str
+    ram: int  # limit; 0: none
+    stack: int  # proved bound
+    dims: Mapping[str, int]
+    bind: Mapping[str, Any]  # inputs of the model that are constants: lists of numbers
+    float_io: bool
+    io: str
+    tensors: Mapping[str, Tensor]  # of inputs and outputs
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    staged: bool  # weights are read from their file while the model runs
+    files: tuple[str, ...]  # that were generated
+
+    def save(self, folder: Path) -> None:
+        """Write the record below `folder`, hidden from version control."""
+        (folder / FOLDER).mkdir(exist_ok=True)
+        (folder / FOLDER / ".gitignore").write_text("*\n")
+        record: dict[str, Any] = {
+            "schema": SCHEMA,
+            "name": self.name,
+            "target": self.target,
+            "model": self.model,
+            "sha256": self.sha256,
+            "ram": self.ram,
+            "stack": self.stack,
+            "dims": dict(self.dims),
+            "bind": {name: np.asarray(value).tolist() for name, value in self.bind.items()},
+            "float_io": self.float_io,
+            "io": self.io,
+            "tensors": {name: _tensor_out(tensor) for name, tensor in self.tensors.items()},
+            "inputs": [_port_out(port) for port in self.inputs],
+            "outputs": [_port_out(port) for port in self.outputs],
+            "staged": self.staged,
+            "files": list(self.files),
+        }
+        (folder / FOLDER / "package.json").write_text(json.dumps(record, indent=1) + "\n")
+
+
+def load_package(folder: Path) -> Package:
+    """Read the record of a compiled package; CompileError if `folder` is none."""
+    path = folder / FOLDER / "package.json"
+    try:
+        raw: dict[str, Any] = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise CompileError(
+            "MM004",
+            f"{folder} is no folder that mmcc compile wrote: {error}",
+            exit=Exit.USAGE,
+            hint=f"mmcc compile MODEL -o {folder}",
+        ) from error
+    if raw.get("schema") != SCHEMA:
+        message = f"{folder} was written by another version of mmcc"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again")
+    raw.pop("schema")
+    try:
+        return _package_in(raw)
+    except (TypeError, KeyError, ValueError) as error:
+        message = f"{path} is damaged or was written by another version of mmcc"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again") from error
+
+
+def _package_in(raw: dict[str, Any]) -> Package:
+    tensors = {name: _tensor_in(name, value) for name, value in raw.pop("tensors").items()}
+    inputs, outputs = (tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs"))
+    files = tuple(raw.pop("files"))
+    return Package(**raw, files=files, tensors=tensors, inputs=inputs, outputs=outputs)
+
+
+def save_bench(folder: Path, sources: Path) -> None:
+    """Keep the files below `sources` for the test bench of the package in `folder`."""
+    with zipfile.ZipFile(folder / FOLDER / BENCH, "w") as archive:
+        for path in sorted(p for p in sources.rglob("*") if p.is_file()):
+            entry = zipfile.ZipInfo(str(path.relative_to(sources)))  # without a date
+            archive.writestr(entry, path.read_bytes())
+
+
+_unpacked: dict[tuple[Path, int], tempfile.TemporaryDirectory[str]] = {}
+
+
+def bench_files(folder: Path) -> Path:
+    """A folder with what `save_bench` kept, while this process runs; CompileError if it is damaged."""
+    path = (folder / FOLDER / BENCH).resolve()
+    try:
+        key = path, path.stat().st_mtime_ns
+        if key not in _unpacked:
+            scratch = tempfile.TemporaryDirectory(prefix="mmcc-")
+            with zipfile.ZipFile(path) as archive:
+                archive.extractall(scratch.name)
+            _unpacked[key] = scratch
+    except (FileNotFoundError, zipfile.BadZipFile) as error:
+        message = f"{path} is damaged or was written by another version of mmcc"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again") from error
+    return Path(_unpacked[key].name)
+
+
+def generated_files(folder: Path) -> frozenset[str] | None:
+    """Names of the files that mmcc wrote into `folder`; None if its record does not say."""
+    try:
+        return frozenset(json.loads((folder / FOLDER / "package.json").read_text())["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def is_package(folder: Path) -> bool:
+    """True if mmcc wrote this folder, so that it may be replaced."""
+    return (folder / FOLDER / "package.json").is_file()
+
+
+def _quant_out(quant: Quant | None) -> list[float] | None:
+    return None if quant is None else [quant.scale, quant.zero_point]
+
+
+def _quant_in(raw: Sequence[float] | None) -> Quant | None:
+    return None if raw is None else Quant(float(raw[0]), int(raw[1]))
+
+
+def _tensor_out(tensor: Tensor) -> dict[str, Any]:
+    return {"shape": list(tensor.shape), "dtype": tensor.dtype.name, "quant": _quant_out(tensor.quant)}
+
+
+def _tensor_in(name: str, raw: Mapping[str, Any]) -> Tensor:
+    return Tensor(name, tuple(raw["shape"]), DType[raw["dtype"]], _quant_in(raw["quant"]))
+
+
+def _port_out(port: Port) -> dict[str, Any]:
+    return {
+        "tensor": port.tensor,
+        "onnx_name": port.onnx_name,
+        "onnx_shape": list(port.onnx_shape),
+        "onnx_dtype": port.onnx_dtype.name,
+        "axes": list(port.axes),
+        "quant": _quant_out(port.quant),
+    }
+
+
+def _port_in(raw: Mapping[str, Any]) -> Port:
+    shape: Shape = tuple(raw["onnx_shape"])
+    axes = tuple(raw["axes"])
+    dtype = DType[raw["onnx_dtype"]]
+    return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]))

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes that no layout and no order can do without: what is alive if views and copies cost nothing.
+
+A value is what an input holds or a node computes. Whatever is a view and whatever is a copy, its bytes
+exist at least once from when it is made until its last use, directly or as a part of something else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import BufferKind
+from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
+from mmcc.planner.memory.allocations import MemoryModel, Root, Unit
+from mmcc.planner.memory.order import best_order
+from mmcc.planner.memory.overlap import Distance
+from mmcc.planner.memory.placement import cover
+from mmcc.planner.request import PlanRequest
+
+
+def layout_bound(
+    graph: Graph, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]], max_states: int
+) -> int:
+    """A peak that no plan is below, whatever it copies and in whatever order it runs."""
+    holds = _values(graph)
+    size = _sizes(graph, request, holds)
+    number = {value: k for k, value in enumerate(size)}
+    nodes = [k for k, node in enumerate(graph.nodes) if not _moves(graph, k) and node.output in number]
+    number_of = {node.output: k for k, node in enumerate(graph.nodes)}
+    unit_of = {graph.nodes[k].output: n for n, k in enumerate(nodes)}
+    units: list[Unit] = []
+    users = [0] * len(number)
+    for n, index in enumerate(nodes):
+        node = graph.nodes[index]
+        read = dict.fromkeys(v for name in graph.activations(node) for v in sorted(holds[name]))
+        roots = tuple(dict.fromkeys(number[v] for v in (node.output, *read)))
+        for root in roots:
+            users[root] |= 1 << n
+        before = sum(1 << unit_of[v] for v in _needs(graph, index, number_of) if v in unit_of)
+        over = _over(graph, index, holds, distance[index], number, backward=request.backward)
+        units.append(Unit(index, number[node.output], roots, over, request.scratch.get(index, 0), before))
+    kept = {v for port in graph.outputs for v in holds.get(port.tensor, ())}
+    roots = tuple(
+        Root(
+            value,
+            size=bytes_ if users[number[value]] or value in kept else 0,  # else nothing says when it goes
+            bytes=bytes_,
+            align=1,
+            kind=BufferKind.TENSOR,
+            external=False,
+            from_start=value not in unit_of,
+            to_end=value in kept,
+            writers=1 << unit_of[value] if value in unit_of else 0,
+            users=users[number[value]],
+        )
+        for value, bytes_ in size.items()
+    )
+    bound = best_order(MemoryModel(roots, tuple(units)), max_states, beam=1).bound
+    return -(-bound // request.align) * request.align
+
+
+def trivial_bound(graph: Graph, request: PlanRequest) -> int:
+    """Bytes of all inputs, or of all outputs, whichever is more: they are all there at once.
+
+    Outputs that are views of one another are there once.
+    """
+    outside, made = may_be_outside(graph, request), _made_of(graph)
+    inputs = sum(graph.tensors[name].bytes for name in graph.input_names - outside)
+    most = max(inputs, sum(_apart(graph, made, graph.output_names - outside - graph.constants.keys())))
+    return -(-most // request.align) * request.align
+
+
+def value_floor(graph: Graph, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]) -> int:
+    """Bytes that some node's own operands need under any layout.
+
+    Operands that are made of one value might be the same bytes, and count once: as large as the largest, as
+    near to the output as the nearest. What might lie in memory of the caller's does not count.
+    """
+    outside, made, most = may_be_outside(graph, request), _made_of(graph), 0
+    for index, node in enumerate(graph.nodes):
+        if _moves(graph, index):
+            continue
+        dying: list[tuple[int, int, int | None]] = []
+        for names in _groups(made, dict.fromkeys(n for n in graph.activations(node) if n not in outside)):
+            size = max(graph.tensors[name].bytes for name in names)
+            ahead = min(distance[index][name].forward for name in names)
+            back = min(distance[index][name].backward for name in names)
+            dying.append((ahead, size, back if request.backward else None))
+        out = 0 if node.output in outside else graph.tensors[node.output].bytes
+        most = max(most, cover(out, dying) + request.scratch.get(index, 0))
+    return -(-most // request.align) * request.align
+
+
+def may_be_outside(graph: Graph, request: PlanRequest) -> frozenset[str]:
+    """Tensors that in some layout lie in memory of the caller's, as views of something there."""
+    lies_in: dict[str, list[str]] = {}
+    for index, node in enumerate(graph.nodes):
+        for name in graph.activations(node) if _moves(graph, index) else ():
+            if isinstance(node.op, Concat | Reshape):
+                lies_in.setdefault(node.output, []).append(name)
+            if not isinstance(node.op, Concat):
+                lies_in.setdefault(name, []).append(node.output)
+    waiting = list(request.external(graph))
+    outside = set(waiting)
+    while waiting:
+        more = set(lies_in.get(waiting.pop(), ())) - outside
+        outside |= more
+        waiting += more
+    return frozenset(outside)
+
+
+def _made_of(graph: Graph) -> dict[str, frozenset[str]]:
+    """The values that a tensor may hold bytes of; tensors that have none in common never share any."""
+    made: dict[str, frozenset[str]] = dict.fromkeys(graph.constants, frozenset())
+    made |= {name: frozenset((name,)) for name in graph.input_names}
+    for index, node in enumerate(graph.nodes):
+        own = (made[name] for name in node.inputs)
+        made[node.output] = (
+            frozenset[str]().union(*own) if _moves(graph, index) else frozenset((node.output,))
+        )
+    return made
+
+
+def _groups(made: Mapping[str, frozenset[str]], names: Iterable[str]) -> list[list[str]]:
+    """Tensors split so that those of different groups share no bytes in any layout."""
+    found: list[tuple[frozenset[str], list[str]]] = []
+    for name in names:
+        shared = [group for group in found if group[0] & made[name]]
+        found = [group for group in found if group not in shared]
+        values = made[name].union(*(group[0] for group in shared))
+        found.append((values, [*(n for group in shared for n in group[1]), name]))
+    return [members for _, members in found]
+
+
+def _apart(graph: Graph, made: Mapping[str, frozenset[str]], names: Iterable[str]) -> list[int]:
+    """Bytes of the largest tensor of each group."""
+    return [max(graph.tensors[n].bytes for n in group) for group in _groups(made, sorted(names))]
+
+
+def _moves(graph: Graph, index: int) -> bool:
+    return isinstance(graph.nodes[index].op, Reshape | Slice | Transpose | Concat)
+
+
+def _values(graph: Graph) -> dict[str, frozenset[str]]:
+    """The values that a tensor surely holds bytes of."""
+    holds: dict[str, frozenset[str]] = dict.fromkeys(graph.constants, frozenset())
+    holds |= {name: frozenset((name,)) for name in graph.input_names}
+    pure = set(graph.input_names)  # tensors that hold bytes of one value and nothing else
+    for index, node in enumerate(graph.nodes):
+        parts = [holds[name] for name in node.inputs]
+        if not _moves(graph, index):
+            holds[node.output] = frozenset((node.output,))
+            pure.add(node.output)
+            continue
+        if pure.issuperset(node.inputs) and len(set(parts)) == 1:
+            pure.add(node.output)
+        if isinstance(node.op, Slice) and node.inputs[0] not in pure:
+            holds[node.output] = frozenset()  # what of it the slice takes is not known here
+        else:
+            holds[node.output] = frozenset[str]().union(*parts)
+    return holds
+
+
+def _sizes(graph: Graph, request: PlanRequest, holds: Mapping[str, frozenset[str]]) -> dict[str, int]:
+    """Bytes of each value that matter as long as it has a use: of one that is sliced, the least slice."""
+    made = [n for n in graph.tensors if n in holds and holds[n] == frozenset((n,))]
+    size = {value: graph.tensors[value].bytes for value in made}
+    for node in graph.nodes:
+        if isinstance(node.op, Slice):
+            for value in holds[node.output]:
+                size[value] = min(size[value], graph.tensors[node.output].bytes)
+    for name in request.external(graph):
+        size |= dict.fromkeys(holds[name], 0)
+    return size
+
+
+def _needs(graph: Graph, index: int, number: Mapping[str, int]) -> set[str]:
+    """Every computed tensor that a node's inputs are made of, through any number of views."""
+    found: set[str] = set()
+    waiting = list(graph.activations(graph.nodes[index]))
+    while waiting:
+        name = waiting.pop()
+        if name in number and _moves(graph, number[name]):
+            waiting += graph.activations(graph.nodes[number[name]])
+        else:
+            found.add(name)
+    return found
+
+
+def _over(
+    graph: Graph,
+    index: int,
+    holds: Mapping[str, frozenset[str]],
+    distance: Mapping[str, Distance],
+    number: Mapping[str, int],
+    *,
+    backward: bool,
+) -> tuple[tuple[int, int, int | None], ...]:
+    """For each value read, the least distance it can have to the output in any layout.
+
+    Rows backward are the same as forward seen from the other end, so one distance stands for both.
+    """
+    out = graph.tensors[graph.nodes[index].output].bytes
+    least: dict[int, int] = {}
+    for name in graph.activations(graph.nodes[index]):
+        d = distance[name].forward
+        if backward:
+            d = min(d, max(0, distance[name].backward + out - graph.tensors[name].bytes))
+        for value in holds[name]:
+            least[number[value]] = min(d, least.get(number[value], d))
+    return tuple((value, d, None) for value, d in sorted(least.items()))

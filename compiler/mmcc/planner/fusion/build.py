@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a path of groups to buffers with their lives, and to the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Staged, Strip
+from mmcc.planner.fusion.group import Footprint, Item, Store
+from mmcc.planner.fusion.paths import Path
+from mmcc.planner.fusion.space import Space
+from mmcc.planner.memory.placement import Placement
+from mmcc.planner.request import EXTERNAL
+
+SCRATCH = Item(-1, -1, 0, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A path with the buffers of all its groups, and where they are."""
+
+    path: Path
+    buffers: tuple[Buffer, ...]
+    overlaps: tuple[Overlap, ...]
+    placement: Placement
+
+
+class Builder:
+    """Buffers, slots and the plan for one path."""
+
+    def __init__(self, space: Space, path: Path) -> None:
+        self._space, self._path = space, path
+        self._footprints = [space.footprint(candidate) for candidate in path]
+        self._taken = {root.name for root in space.model.roots}
+        self._names: dict[tuple[int, int, BufferKind], str] = {}
+
+    def buffers(self) -> tuple[tuple[Buffer, ...], tuple[Overlap, ...]]:
+        """Whole tensors with their lives, what groups hold inside, and what may share bytes."""
+        buffers = list(self._whole())
+        overlaps: list[Overlap] = []
+        for step, footprint in enumerate(self._footprints):
+            items, apart = footprint.items
+            names = [self._name(step, item) for item in items]
+            for item, name in zip(items, names, strict=True):
+                if item.root < 0 or footprint.inside >> item.root & 1:
+                    kind = item.kind if item.root < 0 else BufferKind.RING
+                    live = Span(step, step + 1)
+                    buffers.append(Buffer(name, kind, item.size, live, self._space.request.tiers, item.align))
+            seen: set[tuple[int, int]] = set()
+            for pair in apart:
+                if (pair.upper, pair.lower) in seen:
+                    continue
+                seen.add((pair.lower, pair.upper))
+                other = next((p for p in apart if (p.lower, p.upper) == (pair.upper, pair.lower)), None)
+                back = other.distance if other else pair.backward
+                overlaps.append(Overlap(step, names[pair.lower], names[pair.upper], pair.distance, back))
+        return tuple(buffers), tuple(overlaps)
+
+    def _whole(self) -> Iterable[Buffer]:
+        """Roots that are seen outside a group, from the step that fills them to the last that reads them."""
+        model, request = self._space.model, self._space.request
+        sets = [0, *(c.after for c in self._path)]
+        alive = [self._space.alive(done) for done in sets]
+        for k, root in enumerate(model.roots):
+            at = [step for step, mask in enumerate(alive) if mask >> k & 1]
+            if not at:
+                continue
+            lo, hi = (0 if at[0] == 0 else at[0] - 1), min(at[-1] + 1, len(self._path))
+            tiers = (EXTERNAL + root.name,) if root.external else request.tiers
+            yield Buffer(root.name, root.kind, root.bytes, Span(lo, max(hi, lo + 1)), tiers, root.align)
+
+    def names(self) -> list[list[str]]:
+        """The buffers of the items of each group."""
+        return [
+            [self._name(step, item) for item in footprint.items[0]]
+            for step, footprint in enumerate(self._footprints)
+        ]
+
+    def _name(self, step: int, item: Item) -> str:
+        """The buffer of something in a group: a root's name, or one of our own."""
+        if item.root >= 0:
+            return self._space.model.roots[item.root].name
+        key = (step, item.unit, item.kind)
+        if key not in self._names:
+            staged, own = item.kind is BufferKind.STAGED, item.unit >= 0
+            what = ("weights" if own else "slot") if staged else "sums" if own else "scratch"
+            node = self._space.model.units[item.unit].node if own else step
+            name = f"{what}{node}{'b' if staged and item.unit == -2 else ''}"
+            while name in self._taken:
+                name += "_"
+            self._taken.add(name)
+            self._names[key] = name
+        return self._names[key]
+
+    def plan(self, placed: Placed, bound: int) -> Plan:
+        """The complete plan."""
+        request, layout, offsets = self._space.request, self._space.layout, placed.placement.offsets
+        places = {b.name: Place(b.tiers[0], offsets.get(b.name, 0)) for b in placed.buffers}
+        used = _used(placed.overlaps, placed.buffers, offsets)
+        peak = placed.placement.peak
+        bound = min(bound, peak)
+        staged = self._staged()
+        return Plan(
+            groups=tuple(
+                self._group(step, footprint, used) for step, footprint in enumerate(self._footprints)
+            ),
+            aliases=layout.aliases,
+            buffers=begun_early(placed.buffers, places, self._first_read()),
+            slots=self._slots(),
+            places=places,
+            overlaps=used,
+            scratch=self._scratch(),
+            accumulators=self._accumulators(),
+            copied=layout.copied,
+            pixels=dict(request.pixels),
+            staged=staged,
+            proved_optimal=peak == bound,
+            bound=bound,
+        )
+
+    def _staged(self) -> dict[int, Staged]:
+        """Where the constants of nodes come to."""
+        found: dict[int, Staged] = {}
+        for step, footprint in enumerate(self._footprints):
+            if footprint.load is not None:
+                constants = [i for i in footprint.items[0] if i.kind is BufferKind.STAGED and i.root < 0]
+                name = {item.unit: self._name(step, item) for item in constants}
+                for unit, blocks in footprint.load.resident:
+                    found[self._space.model.units[unit].node] = Staged(blocks, (name[unit],))
+                for unit, blocks in footprint.load.streamed:
+                    found[self._space.model.units[unit].node] = Staged(
+                        blocks, (name[-1], name.get(-2, name[-1]))
+                    )
+        return found
+
+    def _first_read(self) -> dict[int, str]:
+        """By step, the buffer that the first constants of its group come to."""
+        found: dict[int, str] = {}
+        for step, footprint in enumerate(self._footprints):
+            constants = [i for i in footprint.items[0] if i.kind is BufferKind.STAGED and i.root < 0]
+            if constants:
+                found[step] = self._name(step, constants[0])
+        return found
+
+    def _group(self, step: int, footprint: Footprint, overlaps: Sequence[Overlap]) -> Group:
+        units = self._space.model.units
+        nodes = tuple(sorted(units[k].node for k in footprint.units))
+        alone, tile = len(nodes) == 1, self._path[step].tile
+        strips = footprint.cut.strips if footprint.cut else ()
+        return Group(
+            nodes,
+            tile_rows=tile or (0 if alone else 1),
+            strips=tuple(Strip(columns) for columns in strips),
+            backward=alone and any(o.step == step and o.backward is not None for o in overlaps),
+            accumulating=tuple(units[k].node for k in footprint.accumulators),
+            completed=tuple(units[k].node for k in footprint.completed),
+            batched=tile > 0,
+        )
+
+    def _slots(self) -> dict[str, Slot]:
+        """Whole tensors where the layout has them; rings, and what is computed in place in one."""
+        space = self._space
+        slots = dict(space.rows.slots)
+        for footprint in self._footprints:
+            for store in footprint.stores:
+                for root in store.roots:
+                    for name, view in space.layout.views.items():
+                        if view.root == space.model.roots[root].name:
+                            slots[name] = self._slot(footprint, store, root, slots[name])
+        return slots
+
+    def _slot(self, footprint: Footprint, store: Store, root: int, whole: Slot) -> Slot:
+        space = self._space
+        while root != store.root:
+            reader = space.shared.merges[root]
+            whole = space.rows.slots[space.graph.nodes[space.model.units[reader].node].output]
+            root = footprint.merged[root]
+        name = space.model.roots[store.root].name
+        line = store.line if footprint.cut and footprint.inside >> root & 1 else whole.row_stride
+        return replace(whole, buffer=name, rows=store.depth or whole.rows, row_stride=line)
+
+    def _scratch(self) -> dict[int, str]:
+        found: dict[int, str] = {}
+        for step, footprint in enumerate(self._footprints):
+            for k in footprint.units:
+                if self._space.model.units[k].scratch:
+                    found[self._space.model.units[k].node] = self._name(step, SCRATCH)
+        return found
+
+    def _accumulators(self) -> dict[int, str]:
+        return {
+            self._space.model.units[k].node: self._name(step, Item(-1, k, 0, 1))
+            for step, footprint in enumerate(self._footprints)
+            for k in footprint.accumulators
+        }
+
+
+def begun_early(
+    buffers: Sequence[Buffer], places: Mapping[str, Place], first: Mapping[int, str]
+) -> tuple[Buffer, ...]:
+    """The buffers, those that a group's first constants come to alive one step sooner where their bytes are
+    free: then the read can go on while the step before computes."""
+    found = list(buffers)
+    for step, name in first.items():
+        k = next(k for k, b in enumerate(found) if b.name == name)
+        own = found[k]
+        others = [b for b in found if b is not own and b.live.lo < step <= b.live.hi]
+        if step and not any(
+            _meet(own, other, places) for other in others if places[other.name].tier == places[name].tier
+        ):
+            found[k] = replace(own, live=Span(step - 1, own.live.hi))
+    return tuple(found)
+
+
+def _meet(one: Buffer, other: Buffer, places: Mapping[str, Place]) -> bool:
+    a, b = places[one.name].offset, places[other.name].offset
+    return a < b + other.size and b < a + one.size
+
+
+def _used(
+    overlaps: Sequence[Overlap], buffers: Sequence[Buffer], offsets: dict[str, int]
+) -> tuple[Overlap, ...]:
+    """The overlaps that a placement makes use of; `backward` stays only on those that need it."""
+    size = {b.name: b.size for b in buffers}
+    found: list[Overlap] = []
+    for o in overlaps:
+        out, into = offsets[o.output], offsets[o.input]
+        if out + size[o.output] <= into or into + size[o.input] <= out:
+            continue
+        if into - out >= o.distance:
+            found.append(replace(o, backward=None))
+        else:
+            found.append(o)
+    return tuple(found)

@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups by the set of finished units that they lead to, and the best paths through them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from math import inf
+
+from mmcc.planner.cost import figure
+from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.memory.allocations import bits
+
+Path = tuple[Candidate, ...]
+
+
+class Table:
+    """Candidates by the set they lead to; their bounds get better where that matters."""
+
+    def __init__(self, space: Space, most: int) -> None:
+        self._space, self._costs, self._most = space, space.costs, most
+        self.space = space
+        self._into: dict[int, list[Candidate]] = {}
+        self._exact: set[Candidate] = set()
+        for candidate in space.candidates(most):
+            self._into.setdefault(candidate.after, []).append(candidate)
+        self._enough: float = inf  # bytes; only groups that need more are cut into strips
+        if space.request.recompute > 1:
+            self._cut_to_strips()
+
+    @property
+    def possible(self) -> bool:
+        """True if there is a path at all."""
+        return bool(self._path(lambda so_far, c: max(so_far, c.least), self._most))
+
+    def _cut_to_strips(self) -> None:
+        """Add groups in strips where they may be needed: above what a path needs in any case."""
+        path = self._path(lambda so_far, c: max(so_far, c.floor), None)
+        if not path:
+            return
+        self._enough = max(self._space.request.limit or 0, *(c.floor for c in path))
+        for found in self._into.values():
+            wide = [c for c in found if c.least > self._enough]
+            found += [n for c in wide for n in self._narrow(c)]
+
+    def _narrow(self, candidate: Candidate) -> list[Candidate]:
+        return [n for n in self._space.narrow(candidate) if n.least <= self._most]
+
+    def below(self, most: int) -> list[Candidate]:
+        """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
+        found = [c for k in self._space.sets for c in self._into.get(k, ()) if c.least < most]
+        reached = {0}
+        for c in found:
+            if c.before in reached:
+                reached.add(c.after)
+        left = {self._space.all}
+        for c in reversed(found):
+            if c.after in left:
+                left.add(c.before)
+        return [c for c in found if c.before in reached and c.after in left]
+
+    def cheaper(self, limit: int, most_cost: float) -> list[Candidate]:
+        """Candidates within the limit on paths that cost less than `most_cost`, smallest sets first."""
+        found = self.below(limit + 1)
+        ahead: dict[int, float] = {0: 0.0}
+        for c in found:
+            cost = ahead[c.before] + self.cost(c)
+            ahead[c.after] = min(ahead.get(c.after, cost), cost)
+        behind: dict[int, float] = {self._space.all: 0.0}
+        for c in reversed(found):
+            cost = behind[c.after] + self.cost(c)
+            behind[c.before] = min(behind.get(c.before, cost), cost)
+        return [c for c in found if ahead[c.before] + self.cost(c) + behind[c.after] < most_cost]
+
+    def least(self, most_macs: float) -> int:
+        """The least bytes that the largest group of a path needs, with so much work at most."""
+        while True:
+            path = self._path(lambda so_far, c: max(so_far, c.least), None)
+            if not path:
+                return self._most + 1
+            bound = max(c.least for c in path)
+            if self._macs(path) > most_macs:
+                path, bound = self._least_within(bound, most_macs)
+            if not self._refine(path):
+                return bound
+
+    def _least_within(self, low: int, most_macs: float) -> tuple[Path, int]:
+        """By bisection: the path of least work within so many bytes does more work the fewer they are."""
+        levels = sorted({c.least for cs in self._into.values() for c in cs if c.least >= low})
+        first, last = 0, len(levels) - 1
+        while first < last:
+            middle = (first + last) // 2
+            path = self._path(lambda so_far, c: so_far + self.macs(c), levels[middle])
+            if path and self._macs(path) <= most_macs:
+                last = middle
+            else:
+                first = middle + 1
+        return self._path(lambda so_far, c: so_far + self.macs(c), levels[first]), levels[first]
+
+    def _macs(self, path: Path) -> float:
+        return sum(map(self.macs, path))
+
+    def least_cost(self, limit: int) -> float:
+        """The cost of the cheapest path of groups that need at most `limit`; infinite if there is none."""
+        path = self.cheapest(limit, inf)
+        return sum(map(self.cost, path)) if path else inf
+
+    def cheapest(self, limit: int, most_macs: float) -> Path:
+        """The path of least cost whose groups need at most `limit`, or of least work if it works too much."""
+        while True:
+            path = self._path(lambda so_far, c: so_far + self.cost(c), limit)
+            if self._macs(path) > most_macs:
+                path = self._path(lambda so_far, c: so_far + self.macs(c), limit)
+            if not self._refine(path):
+                return path
+
+    def _refine(self, path: Iterable[Candidate]) -> bool:
+        """Replace bounds that looked at some moments only by exact ones; True if one has changed."""
+        changed = False
+        for candidate in list(path):
+            if candidate not in self._exact:
+                exact = replace(candidate, least=self._space.footprint(candidate).tight)
+                others = self._into[candidate.after]
+                others[others.index(candidate)] = exact
+                self._exact.add(exact)
+                strips_help = candidate.floor < candidate.least <= self._enough < exact.least
+                if candidate.strips == 1 and strips_help:
+                    others += self._narrow(exact)  # it seemed to need no strips
+                changed = changed or exact.least != candidate.least
+        return changed
+
+    def _path(self, worth_of: Callable[[float, Candidate], float], limit: int | None) -> Path:
+        """The path of least worth, of groups within the limit; empty if there is none."""
+        best: dict[int, tuple[float, Candidate | None]] = {0: (0.0, None)}
+        for after in self._space.sets[1:]:
+            for candidate in self._into.get(after, ()):
+                if candidate.before not in best or (limit is not None and candidate.least > limit):
+                    continue
+                so_far = best[candidate.before][0]
+                worth = worth_of(so_far, candidate)
+                if after not in best or worth < best[after][0]:
+                    best[after] = (worth, candidate)
+        path: list[Candidate] = []
+        at = self._space.all
+        while at:
+            if at not in best:
+                return ()
+            candidate = best[at][1]
+            assert candidate is not None
+            path.append(candidate)
+            at = candidate.before
+        return tuple(reversed(path))
+
+    def cost(self, candidate: Candidate) -> float:
+        """Predicted instructions of a group."""
+        units = bits(candidate.after & ~candidate.before)
+        rows, strips = self._space.rows.units, candidate.strips
+        cut = self._space.cut(candidate)
+        load, turns = candidate.load, {}
+        total = figure(self._space.request.cost, "staged_byte") * load.read if load else 0.0
+        if candidate.tile:
+            turns = self._space.calls(candidate.last, candidate.tile, units)
+        for k in units:
+            share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
+            calls = turns.get(k, 1 if len(units) == 1 else rows[k].steps)
+            blocks = load.blocks(k) if load else 1
+            total += self._costs[k].total(rows[k].steps, calls, strips, share, blocks)
+        return total
+
+    def macs(self, candidate: Candidate) -> float:
+        """Multiply-accumulates of a group, those at seams counted again."""
+        cut = self._space.cut(candidate)
+        return sum(
+            self._costs[k].macs * (cut.share(k, self._space.strips.widths[k]) if cut else 1.0)
+            for k in bits(candidate.after & ~candidate.before)
+        )

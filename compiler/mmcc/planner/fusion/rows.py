@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows as numbers: for every step of a unit, what it must wait for, reads and writes, in bytes of the roots.
+
+A step makes one row of the unit's output. A unit that accumulates has a step for every row that it reads, and
+its output is there after the last.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.plan import Slot
+from mmcc.ir.types import geometry
+from mmcc.planner.fusion.schedule import Ints, Sources, Spans
+from mmcc.planner.memory.allocations import MemoryModel
+from mmcc.planner.memory.layout import Layout, slot_of
+from mmcc.planner.request import PlanRequest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """One operand of a unit. Arrays have an entry a step; `low` and `line` one more, for when all is done."""
+
+    tensor: str
+    root: int
+    own: Ints  # first byte of the root that the step reads; its size if the step reads nothing
+    low: Ints  # first byte that this step or a later one reads
+    line: Ints  # the same as a row of the tensor
+    reach: int  # bytes of its output row that the step may write before it has read the bytes above them
+    elementwise: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class UnitRows:
+    steps: int
+    needs: tuple[tuple[int, tuple[int, ...]], ...]  # a unit, and how many of its steps come before each one
+    reads: tuple[Read, ...]
+    start: Ints  # first byte of the root that the step writes
+    end: Ints  # end of what this step and those before have written
+    accumulates: int  # bytes of the accumulator; 0 if the unit has none
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RootRows:
+    """A root as rows; a ring is possible if all that lies in it has the same rows."""
+
+    height: int
+    line: int  # bytes of a row
+    pixel: int  # bytes of a column of it
+    ring: bool
+    members: int  # tensors that lie in it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rows:
+    units: tuple[UnitRows, ...]
+    alone: tuple[UnitRows, ...]  # the same for a unit in a group of its own, which need not accumulate
+    roots: tuple[RootRows, ...]
+    slots: dict[str, Slot]  # of whole tensors
+
+
+def make_rows(
+    graph: Graph, layout: Layout, model: MemoryModel, request: PlanRequest, spans: Spans | None = None
+) -> Rows:
+    """The rows of every unit and root; who makes them for several layouts hands the same `spans` to each."""
+    maker = _Maker(graph, layout, model, request, spans or Spans(graph))
+    alone = tuple(maker.unit(k) for k in range(len(model.units)))
+    return Rows(
+        tuple(maker.accumulating(k, unit) for k, unit in enumerate(alone)),
+        alone,
+        tuple(maker.root(k) for k in range(len(model.roots))),
+        maker.slots,
+    )
+
+
+def remaining(values: Ints, end: int) -> Ints:
+    """The least of this and all that follow; one more entry for when none does."""
+    return np.minimum.accumulate(np.append(values, end)[::-1])[::-1]
+
+
+class _Maker:
+    def __init__(
+        self, graph: Graph, layout: Layout, model: MemoryModel, request: PlanRequest, spans: Spans
+    ) -> None:
+        self._graph, self._layout, self._model = graph, layout, model
+        self._accumulators, self._pixels = request.accumulators, request.pixels
+        self._number = {root.name: k for k, root in enumerate(model.roots)}
+        self._unit_of = {unit.node: k for k, unit in enumerate(model.units)}
+        self._sources = Sources(graph, layout.aliases, request.accumulators, spans)
+        self._spans = spans
+        self.slots: dict[str, Slot] = {}
+        for name, view in layout.views.items():
+            slot = slot_of(view, graph.tensors[name])
+            assert slot is not None
+            self.slots[name] = slot
+
+    def unit(self, index: int) -> UnitRows:
+        """The rows of one unit alone."""
+        unit = self._model.units[index]
+        name = self._graph.nodes[unit.node].output
+        slot, tensor = self.slots[name], self._graph.tensors[name]
+        height, cols, channels = geometry(tensor.shape)
+        start = slot.offset + np.arange(height) * slot.row_stride
+        end = start + (cols - 1) * slot.col_stride + channels * tensor.dtype.size
+        return UnitRows(height, self._needs(unit.node), self._reads(unit.node), start, end, 0)
+
+    def accumulating(self, index: int, alone: UnitRows) -> UnitRows:
+        """The rows of one unit in a larger group. One that accumulates has a step for each row of its first
+        operand, in order; the last writes the one row of the output."""
+        room = self._accumulators.get(self._model.units[index].node, 0)
+        if not room:
+            return alone
+        (read,) = alone.reads
+        slot = self.slots[read.tensor]
+        steps = slot.rows
+        rows = np.arange(steps)
+        own = slot.offset + rows * slot.row_stride
+        size = self._model.roots[read.root].bytes
+        taken = Read(
+            read.tensor, read.root, own, remaining(own, size), remaining(rows, steps), read.reach, False
+        )
+        first = np.full(steps, alone.start[0])
+        written = np.append(np.full(steps - 1, alone.start[0]), alone.end[0])
+        return UnitRows(steps, alone.needs, (taken,), first, written, room)
+
+    def root(self, index: int) -> RootRows:
+        """Rows of a root; one that a view sees in other rows can be no ring."""
+        name = self._model.roots[index].name
+        whole = self.slots[name]
+        members = [
+            (self.slots[n], self._graph.tensors[n]) for n, v in self._layout.views.items() if v.root == name
+        ]
+        ring = True
+        for slot, tensor in members:
+            _, cols, channels = geometry(tensor.shape)
+            wide = slot.offset + (cols - 1) * slot.col_stride + channels * tensor.dtype.size
+            same = slot.rows == whole.rows and (slot.rows == 1 or slot.row_stride == whole.row_stride)
+            ring = ring and same and wide <= whole.row_stride
+        return RootRows(whole.rows, whole.row_stride, whole.col_stride, ring, len(members))
+
+    def _needs(self, index: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        needs = self._sources.needs(index)
+        return tuple(
+            (self._unit_of[need.producer], need.rows) for need in needs if need.producer in self._unit_of
+        )
+
+    def _reads(self, index: int) -> tuple[Read, ...]:
+        node = self._graph.nodes[index]
+        operands = self._layout.copied.get(index, range(len(node.inputs)))
+        names = dict.fromkeys(node.inputs[k] for k in operands if node.inputs[k] not in self._graph.constants)
+        return tuple(self._read(index, name) for name in names)
+
+    def _read(self, index: int, name: str) -> Read:
+        node = self._graph.nodes[index]
+        slot = self.slots[name]
+        root = self._number[slot.buffer]
+        size = self._model.roots[root].bytes
+        steps = geometry(self._graph.tensors[node.output].shape)[0]
+        line, some = np.full(steps, slot.rows, np.int64), np.zeros(steps, bool)
+        for operand, other in enumerate(node.inputs):
+            if other == name:
+                low, high = self._spans.rows(index, operand)
+                line = np.where(high > low, np.minimum(line, low), line)
+                some |= high > low
+        own = np.where(some, slot.offset + line * slot.row_stride, size)
+        most, elementwise = self._spans.reach(index, name, self._pixels.get(index, 0))
+        dense = self._is_dense(name) and self._is_dense(node.output)
+        return Read(
+            name,
+            root,
+            own,
+            remaining(own, size),
+            remaining(line, slot.rows),
+            most if dense else self._end_of_row(node),
+            elementwise,
+        )
+
+    def _is_dense(self, name: str) -> bool:
+        slot, (_, cols, channels) = self.slots[name], geometry(self._graph.tensors[name].shape)
+        size = self._graph.tensors[name].dtype.size
+        return slot.col_stride == channels * size and slot.row_stride == cols * slot.col_stride
+
+    def _end_of_row(self, node: Node) -> int:
+        slot, tensor = self.slots[node.output], self._graph.tensors[node.output]
+        _, cols, channels = geometry(tensor.shape)
+        return (cols - 1) * slot.col_stride + channels * tensor.dtype.size

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a group runs: its loop is pulled, so that each row is made just before it is needed.
+
+The last node makes `tile_rows` rows a turn. Before a node makes a row, the nodes inside the group that it
+reads make the rows it needs and has not got yet, one at a time, in the same way. All comes from Nests.
+
+A node that accumulates makes no rows but takes its input's in, one at a time; its output is there at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.nest import Nest, Span
+from mmcc.ir.plan import Group
+from mmcc.ir.types import geometry
+from mmcc.planner.memory.overlap import reach
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one node of a group needs of another: `rows[r]` of its steps must come before step r."""
+
+    producer: int  # index of the node that makes the rows
+    rows: tuple[int, ...]  # never falls
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One call: node `node` makes output rows [begin, end), or takes in as many input rows."""
+
+    node: int
+    begin: int
+    end: int
+
+
+class Spans:
+    """The nests of a graph's nodes and the rows that they need: the same in every layout, so found once."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._nests: dict[int, Nest] = {}
+        self._rows: dict[tuple[int, int], tuple[Ints, Ints]] = {}
+        self._reach: dict[tuple[int, str], tuple[int, bool]] = {}
+
+    def nest(self, index: int) -> Nest:
+        """The loops of a node."""
+        if index not in self._nests:
+            self._nests[index] = nest_of(self._graph, self._graph.nodes[index])
+        return self._nests[index]
+
+    def rows(self, index: int, operand: int) -> tuple[Ints, Ints]:
+        """First row, and row behind the last, that each output row needs of an operand."""
+        if (index, operand) not in self._rows:
+            node = self._graph.nodes[index]
+            self._rows[index, operand] = operand_spans(self._graph, node, self.nest(index), operand)
+        return self._rows[index, operand]
+
+    def reach(self, index: int, name: str, pixels: int) -> tuple[int, bool]:
+        """How far a node may write before it has read a tensor (see `overlap.reach`), and whether it goes
+        element by element; it makes `pixels` at a time."""
+        if (index, name) not in self._reach:
+            node, nest = self._graph.nodes[index], self.nest(index)
+            sizes = [self._graph.tensors[n].dtype.size for n in (name, node.output)]
+            reads = [k for k, access in enumerate(nest.reads) if node.inputs[access.operand] == name]
+            most = max(reach(nest, k, sizes[0], sizes[1], pixels) for k in reads)
+            elementwise = all(nest.is_elementwise_in(k) for k in reads) and sizes[0] == sizes[1]
+            self._reach[index, name] = most, elementwise
+        return self._reach[index, name]
+
+
+class Sources:
+    """Which rows of which makers the rows of a node need, aliases looked through."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        aliases: Collection[int],
+        accumulating: Collection[int] = (),
+        spans: Spans | None = None,
+    ) -> None:
+        self._graph, self._accumulating = graph, accumulating
+        self.spans = spans or Spans(graph)
+        self._alias = {graph.nodes[index].output: index for index in aliases}
+        self._maker = {node.output: k for k, node in enumerate(graph.nodes) if k not in aliases}
+
+    def steps(self, index: int) -> int:
+        """Calls that a node needs, one row each."""
+        node = self._graph.nodes[index]
+        return rows_of(self._graph, node.inputs[0] if index in self._accumulating else node.output)
+
+    def needs(self, index: int) -> tuple[Need, ...]:
+        """Everything that a node needs, in the order of its operands."""
+        node = self._graph.nodes[index]
+        found: dict[int, Ints] = {}
+        for operand, name in enumerate(node.inputs):
+            if name in self._graph.constants:
+                continue
+            if index in self._accumulating and operand == 0:
+                low = np.arange(self.steps(index))
+                high = low + 1
+            else:
+                low, high = self.spans.rows(index, operand)
+            _join(found, self._counts(name, low, high))
+        return tuple(Need(maker, tuple(counts.tolist())) for maker, counts in found.items())
+
+    def _counts(self, name: str, low: Ints, high: Ints) -> dict[int, Ints]:
+        """For rows [low, high) of a tensor: its makers, and how many of their steps; never falls."""
+        if name in self._alias:
+            return self._through(self._alias[name], low, high)
+        if name not in self._maker:
+            return {}  # an input of the model
+        maker = self._maker[name]
+        made = np.where(high > low, high, 0)
+        if maker in self._accumulating:
+            made = np.where(made > 0, self.steps(maker), 0)
+        return {maker: np.maximum.accumulate(made)}
+
+    def _through(self, index: int, low: Ints, high: Ints) -> dict[int, Ints]:
+        """The same for rows of an alias's output."""
+        found: dict[int, Ints] = {}
+        alias = self._graph.nodes[index]
+        for operand, name in enumerate(alias.inputs):
+            if name in self._graph.constants:
+                continue
+            first, last = self.spans.rows(index, operand)
+            lo, hi = np.zeros(len(low), np.int64), np.zeros(len(low), np.int64)
+            for step, (a, b) in enumerate(zip(low.tolist(), high.tolist(), strict=True)):
+                some = last[a:b] > first[a:b]
+                if some.any():
+                    lo[step], hi[step] = first[a:b][some].min(), last[a:b][some].max()
+            _join(found, self._counts(name, lo, hi))
+        return found
+
+
+def _join(found: dict[int, Ints], more: dict[int, Ints]) -> None:
+    for maker, counts in more.items():
+        found[maker] = np.maximum(found[maker], counts) if maker in found else counts
+
+
+def row_spans(nest: Nest, read: int, rows: int) -> tuple[Ints, Ints]:
+    """First row, and row behind the last, that each output row needs of one read; equal where it is none."""
+    access = nest.reads[read]
+    loop = nest.axis_loop(0) if len(nest.write.shape) >= 2 else None
+    if len(access.shape) < 2 or loop is None or access.index[0] is None:
+        height = access.shape[0] if len(access.shape) >= 2 else 1
+        return np.zeros(rows, np.int64), np.full(rows, height, np.int64)
+    box = {other.name: Span(0, other.extent) for other in nest.loops}
+    low, high = np.empty(rows, np.int64), np.empty(rows, np.int64)
+    for row in range(rows):
+        box[loop] = Span(row, row + 1)
+        span = access.index[0].span(box).clamp(access.shape[0])
+        low[row], high[row] = span.lo, span.hi
+    return low, high
+
+
+def operand_spans(graph: Graph, node: Node, nest: Nest, operand: int) -> tuple[Ints, Ints]:
+    """The same for an operand, which may be read in several ways."""
+    tensor, output = graph.tensors[node.inputs[operand]], graph.tensors[node.output]
+    rows, height = geometry(output.shape)[0], geometry(tensor.shape)[0]
+    if len(tensor.shape) < len(output.shape):
+        return np.zeros(rows, np.int64), np.full(rows, height, np.int64)  # broadcast over rows
+    low, high = np.full(rows, height, np.int64), np.zeros(rows, np.int64)
+    for read, access in enumerate(nest.reads):
+        if access.operand == operand:
+            lo, hi = row_spans(nest, read, rows)
+            low = np.where(hi > lo, np.minimum(low, lo), low)
+            high = np.where(hi > lo, np.maximum(high, hi), high)
+    return np.where(high > 0, low, 0), high
+
+
+def nest_of(graph: Graph, node: Node) -> Nest:
+    """The loops of a node."""
+    return node.op.nest(*(graph.tensors[name].shape for name in node.inputs))
+
+
+def rows_of(graph: Graph, name: str) -> int:
+    """Rows of a tensor, as kernels count them."""
+    return geometry(graph.tensors[name].shape)[0]
+
+
+def col_span(graph: Graph, node: Node, operand: int, cols: Span) -> Span:
+    """Columns of an operand that some columns of the node's output need."""
+    width = geometry(graph.tensors[node.inputs[operand]].shape)[1]
+    if len(graph.tensors[node.inputs[operand]].shape) < len(graph.tensors[node.output].shape):
+        return Span(0, width)
+    nest = nest_of(graph, node)
+    need = Span(0, 0)
+    for read, access in enumerate(nest.reads):
+        if access.operand == operand:
+            need = need.join(nest.cols_needed(read, cols))
+    return need.clamp(width)
+
+
+def needs(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[Need, ...]]:
+    """For each node with code: the nodes of the group that it reads from."""
+    sources = Sources(graph, aliases, group.accumulating)
+    members = [index for index in group.nodes if index not in aliases]
+    return {
+        index: tuple(need for need in sources.needs(index) if need.producer in members) for index in members
+    }
+
+
+def turns(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[Turn]:
+    """The calls of one strip of a group that is not batched, in order."""
+    table = needs(graph, group, aliases)
+    sources = Sources(graph, aliases, group.accumulating)
+    made = dict.fromkeys(table, 0)
+    last = [*table][-1]
+    height = sources.steps(last)
+    tile = group.tile_rows or height
+
+    def pull(index: int, row: int) -> Iterator[Turn]:
+        for need in table[index]:
+            while made[need.producer] < need.rows[row]:
+                at = made[need.producer]
+                yield from pull(need.producer, at)
+                yield Turn(need.producer, at, at + 1)
+                made[need.producer] = at + 1
+
+    for top in range(0, height, tile):
+        bottom = min(top + tile, height)
+        yield from pull(last, bottom - 1)
+        yield Turn(last, top, bottom)
+    for index in group.completed:
+        for at in range(made[index], sources.steps(index)):
+            yield from pull(index, at)
+            yield Turn(index, at, at + 1)
+            made[index] = at + 1
+
+
+def wanted(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[int, ...]]:
+    """For each node of a group: how many of its steps are needed for each step of the last one."""
+    table = needs(graph, group, aliases)
+    sources = Sources(graph, aliases, group.accumulating)
+    last = [*table][-1]
+    found: dict[int, Ints] = {last: np.arange(1, sources.steps(last) + 1)}
+    for index in reversed(table):
+        for need in table[index]:
+            counts = np.concatenate(([0], need.rows))[found[index]]
+            known = found.get(need.producer)
+            found[need.producer] = counts if known is None else np.maximum(known, counts)
+    return {index: tuple(found[index].tolist()) for index in table}
+
+
+def batches(
+    graph: Graph, group: Group, aliases: Collection[int]
+) -> dict[int, tuple[tuple[int, int, int], ...]]:
+    """The calls of each node of a batched group: the turn, and the steps [begin, end) that it makes."""
+    found: dict[int, tuple[tuple[int, int, int], ...]] = {}
+    for index, counts in wanted(graph, group, aliases).items():
+        tile = group.tile_rows
+        ends = [counts[min(top + tile, len(counts)) - 1] for top in range(0, len(counts), tile)]
+        spans = enumerate(zip([0, *ends], ends, strict=False))
+        found[index] = tuple((turn, a, b) for turn, (a, b) in spans if b > a)
+    return found
+
+
+def strip_columns(graph: Graph, group: Group, columns: Span) -> dict[str, Span]:
+    """For one strip: the columns of each tensor that the group makes or reads.
+
+    A tensor that several nodes read holds the columns that any of them needs.
+    """
+    held: dict[str, Span] = {graph.nodes[group.nodes[-1]].output: columns}
+    for index in reversed(group.nodes):
+        node = graph.nodes[index]
+        for operand, name in enumerate(node.inputs):
+            if name not in graph.constants and node.output in held:
+                span = col_span(graph, node, operand, held[node.output])
+                held[name] = held.get(name, Span(0, 0)).join(span)
+    return held
+
+
+def fit(counts: Sequence[int]) -> tuple[int, int, int] | None:
+    """(a, b, c) with counts[r] = min((a * r + b) / c, the most) for every r, if such numbers are found."""
+    most, rows = max(counts), np.arange(len(counts))
+    wanted = np.array(counts)
+    if min(counts) == most:
+        return 0, most, 1
+    rising = int(np.flatnonzero(wanted < most)[-1])  # from the next on, the limit may hide the slope
+    for divisor in range(1, 9):
+        slope = (counts[rising] - counts[0]) * divisor / rising if rising else (most - counts[0]) * divisor
+        for a in (int(slope), int(slope) + 1):
+            for b in range(counts[0] * divisor, (counts[0] + 1) * divisor):
+                if a > 0 and np.array_equal(np.minimum((a * rows + b) // divisor, most), wanted):
+                    return a, b, divisor
+    return None

@@ -1,0 +1,296 @@
+# SPDX-License-Identifier: Apache-2.0
+"""All ways to cut a graph into groups: steps between sets of finished units, each with what it needs.
+
+A plan is a path from the empty set to the set of all units. Every step adds a group: units that all feed the
+last one of them. For a chain the sets are its beginnings; branches can be done in any order: more sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Blocks
+from mmcc.planner.cost import NodeCost, figure, node_cost
+from mmcc.planner.fusion.group import Footprint, Shared, mergeable
+from mmcc.planner.fusion.rows import Rows, make_rows
+from mmcc.planner.fusion.schedule import Spans
+from mmcc.planner.fusion.strips import COUNTS, Cut, Strips
+from mmcc.planner.fusion.timeline import Timeline, batch, pull
+from mmcc.planner.memory.allocations import MemoryModel, bits
+from mmcc.planner.memory.layout import Layout
+from mmcc.planner.request import PlanRequest
+from mmcc.planner.streaming.blocks import Load, Price, all_resident, loads
+
+MOST_SETS = 1_500  # sets of finished units; above, only the beginnings of one order
+WALKED = 40_000  # groups looked at, about: where there are more units than its root, groups are shorter
+NEAR = 4  # times the longest group: so many units back a walk goes
+LONGEST = 16  # units of a group at least, however many there are
+TURNS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
+FITTING = 3  # numbers of turns that are looked at from the first on with which a group fits
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One group: from the units done `before` it to those done `after` it; `last` is the unit that pulls."""
+
+    before: int
+    after: int
+    last: int
+    least: int  # bytes that no placement of it is below
+    strips: int = 1
+    floor: int = 0  # bytes that it needs in however many strips
+    tile: int = 0  # steps of the last unit in a turn, if each unit makes all its rows of a turn in one call
+    load: Load | None = None  # where the group's constants are, if they lie in slow memory
+
+
+class Space:
+    """The sets, and the groups between them, of one graph under one layout."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        layout: Layout,
+        model: MemoryModel,
+        order: tuple[int, ...],
+        request: PlanRequest,
+        spans: Spans | None = None,
+    ) -> None:
+        self.graph, self.layout, self.request = graph, layout, request
+        self.model, self._order = model, order
+        self.rows: Rows = make_rows(graph, layout, self.model, request, spans)
+        self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
+        self.strips = Strips(graph, self.model, self.rows)
+        self._after = [0] * len(self.model.units)
+        for k, unit in enumerate(self.model.units):
+            for b in bits(unit.before):
+                self._after[b] |= 1 << k
+        self._longest = max(LONGEST, WALKED // max(1, len(self.model.units))) if request.fuse else 1
+        self._ways = self._constants()
+        every, self.sets = self._sets()
+        self.complete = every and self._longest >= len(self.model.units)
+        self.all = (1 << len(self.model.units)) - 1
+        self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
+        self._alone = [Timeline(k, {k: np.arange(unit.steps)}) for k, unit in enumerate(self.rows.alone)]
+        self._nearest: dict[int, int] = {}
+        self._lines: dict[tuple[object, ...], Timeline] = {}
+
+    @cached_property
+    def costs(self) -> list[NodeCost]:
+        """What each unit costs."""
+        nodes = [self.graph.nodes[unit.node] for unit in self.model.units]
+        return [node_cost(self.graph, node, self.request.cost) for node in nodes]
+
+    def footprint(self, candidate: Candidate) -> Footprint:
+        """What a group holds."""
+        before, after, last = candidate.before, candidate.after, candidate.last
+        cut = self.cut(candidate)
+        return self._footprint(before, after, last, cut, candidate.tile, candidate.load)
+
+    def cut(self, candidate: Candidate) -> Cut | None:
+        """The strips of a group."""
+        if candidate.strips == 1:
+            return None
+        return self.strips.cut(candidate.last, candidate.after & ~candidate.before, candidate.strips)
+
+    def alive(self, done: int) -> int:
+        """Roots that hold something after the units in one of the sets."""
+        return self._alive[done]
+
+    def _footprint(
+        self,
+        before: int,
+        after: int,
+        last: int,
+        cut: Cut | None = None,
+        tile: int = 0,
+        load: Load | None = None,
+    ) -> Footprint:
+        line, completed = self._line(before, after, last, tile)
+        return Footprint(
+            self.shared, line, after & ~before, self._alive[before], self._alive[after], completed, cut, load
+        )
+
+    def candidates(self, most: int) -> Iterator[Candidate]:
+        """Groups that need at most `most` bytes, as far as a bound can tell."""
+        small = {done for done, alive in self._alive.items() if self.shared.bytes(alive) <= most}
+        for after in self.sets:
+            for last in bits(after) if after in small else ():
+                if not self._after[last] & after:
+                    yield from self._ending(after, last, most, small)
+
+    def _ending(self, after: int, last: int, most: int, small: set[int]) -> Iterator[Candidate]:
+        """Groups that end in the unit `last` and with the set `after`, each longer one from a shorter one."""
+        seen: set[int] = set()
+        waiting = [1 << last]
+        while waiting:
+            members = waiting.pop()
+            before = after & ~members
+            if before in self._alive:
+                footprint = self._footprint(before, after, last)
+                if footprint.inner > most and self.request.recompute <= 1:
+                    continue  # a longer one holds these rings too
+                if before in small:
+                    if self._ways:
+                        yield from self._staged(footprint, before, after, last, most)
+                    else:
+                        floor = self._floor(footprint, before, after, last)
+                        if floor <= most:
+                            yield Candidate(before, after, last, footprint.least, 1, floor)
+            if members.bit_count() < self._longest:
+                for unit in bits(before & self._near(last)):
+                    longer = members | 1 << unit
+                    leads = self._after[unit] & after
+                    if leads & members and not leads & ~members and longer not in seen:
+                        seen.add(longer)
+                        waiting.append(longer)
+
+    def _constants(self) -> dict[int, tuple[Blocks, ...]]:
+        """By unit, how its constants can be cut, if they lie in slow memory."""
+        if self.request.staging is None:
+            return {}
+        ways = self.request.staging.ways
+        return {k: ways[unit.node] for k, unit in enumerate(self.model.units) if unit.node in ways}
+
+    def _staged(
+        self, footprint: Footprint, before: int, after: int, last: int, most: int
+    ) -> Iterator[Candidate]:
+        """A group by where its constants are; without a limit, each is read once."""
+        ways = {unit: self._ways[unit] for unit in footprint.units if unit in self._ways}
+        if footprint.least > most:
+            return
+        room = most - footprint.least
+        whole = all_resident(ways)
+        if whole is not None and whole.bytes <= room:
+            least = footprint.least + whole.bytes
+            yield Candidate(before, after, last, least, 1, least, 0, whole if ways else None)
+        alone = len(footprint.units) == 1
+        again = self.request.limit is not None
+        if (
+            not ways
+            or footprint.completed
+            or not (alone or (again and (whole is None or whole.bytes > room)))
+        ):
+            return
+        steps, fitting = self.rows.units[last].steps, set[int]()
+        some = [-(-steps // turns) for turns in TURNS if turns <= steps]
+        tiles = dict.fromkeys((*some, 1)) if again else (steps,)
+        for tile in tiles:
+            if len(fitting) == FITTING or (tile == steps and not alone):
+                continue
+            base = self._footprint(before, after, last, None, tile).least
+            calls = self.calls(last, tile, footprint.units)
+            for load in loads(ways, calls, most - base, self._price(calls)) if base <= most else ():
+                if load.streamed:
+                    fitting.add(tile)
+                    yield Candidate(before, after, last, base + load.bytes, 1, base + load.bytes, tile, load)
+
+    def calls(self, last: int, tile: int, units: Sequence[int]) -> dict[int, int]:
+        """How often the units of a group are called that makes `tile` steps of its last one in a turn."""
+        line = self._line(0, 1 << last, last, tile)[0] if tile else None
+        return {k: len(np.unique(line.times[k])) if line else 1 for k in units}
+
+    def _price(self, calls: Mapping[int, int]) -> Price:
+        cost = self.costs
+        block = {
+            k: cost[k].gather + cost[k].row * self.rows.units[k].steps + cost[k].call * count
+            for k, count in calls.items()
+        }
+        return Price(figure(self.request.cost, "staged_byte"), block)
+
+    def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
+        """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
+        born = self._alive[after] & ~self._alive[before]
+        if self.request.recompute <= 1 or footprint.completed:
+            return footprint.least
+        if not self.strips.allowed(after & ~before, last, footprint.inside, born):
+            return footprint.least
+        return min(footprint.least, footprint.outside)
+
+    def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
+        """The same group in strips; in more of them as long as that saves bytes."""
+        least = candidate.least
+        for count in COUNTS if candidate.floor < least else ():
+            narrow = replace(candidate, strips=count, least=candidate.floor)
+            if self.cut(narrow) is None:
+                return
+            narrow = replace(narrow, least=self.footprint(narrow).least)
+            if narrow.least < least:
+                least = narrow.least
+                yield narrow
+
+    def _line(self, before: int, after: int, last: int, tile: int = 0) -> tuple[Timeline, tuple[int, ...]]:
+        """The walk of a group, and the units that make the rest of their rows at its end."""
+        if tile:
+            if (last, tile) not in self._lines:
+                atomic = sum(1 << k for k, ways in self._ways.items() if ways[0].count > 1)
+                self._lines[last, tile] = batch(self.rows, last, self._near(last), tile, atomic)
+            return self._lines[last, tile], ()
+        if after & ~before == 1 << last:
+            return self._alone[last], ()
+        if (last, ()) not in self._lines:
+            self._lines[last, ()] = pull(self.rows, last, self._near(last))
+        line = self._lines[last, ()]
+        kept = self._unfinished(line, before, after, last)
+        if kept and (last, kept, before) not in self._lines:
+            self._lines[last, kept, before] = pull(self.rows, last, after & ~before, kept)
+        return (self._lines[last, kept, before] if kept else line), kept
+
+    def _near(self, last: int) -> int:
+        """The units that feed one, as far back as groups can reach."""
+        if last not in self._nearest:
+            found, edge = 1 << last, [last]
+            while edge and found.bit_count() < NEAR * self._longest:
+                nearest = max(edge, key=self._order.index)
+                edge.remove(nearest)
+                for unit, _ in self.rows.units[nearest].needs:
+                    if not found >> unit & 1:
+                        found |= 1 << unit
+                        edge.append(unit)
+            self._nearest[last] = found
+        return self._nearest[last]
+
+    def _unfinished(self, line: Timeline, before: int, after: int, last: int) -> tuple[int, ...]:
+        """Units whose output is read outside the group, but of which it does not pull all rows."""
+        outside = self._alive[after]
+        return tuple(
+            unit
+            for unit in bits(after & ~before)
+            if outside >> self.model.units[unit].output & 1
+            and unit != last
+            and len(line.times.get(unit, ())) < self.rows.units[unit].steps
+        )
+
+    def _sets(self) -> tuple[bool, tuple[int, ...]]:
+        """Sets of units that can be done when others are not, smallest first; True if these are all."""
+        every = every_set(tuple(unit.before for unit in self.model.units))
+        if every is not None:
+            return True, every
+        prefixes = [0]
+        for unit in self._order:
+            prefixes.append(prefixes[-1] | 1 << unit)
+        return False, tuple(prefixes)
+
+
+@lru_cache(maxsize=256)  # many layouts of a graph have the same
+def every_set(before: tuple[int, ...]) -> tuple[int, ...] | None:
+    """Sets of units that can be done when others are not, smallest first; None if they are too many.
+
+    `before` is for each unit the set of those that must have run.
+    """
+    found, level = [0], [0]
+    while level:
+        following = dict[int, None]()
+        for done in level:
+            for k, needed in enumerate(before):
+                if not done >> k & 1 and not needed & ~done:
+                    following[done | 1 << k] = None
+        level = list(following)
+        found += level
+        if len(found) > MOST_SETS:
+            return None
+    return tuple(found)

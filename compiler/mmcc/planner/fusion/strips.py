@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Columns that units compute when a group runs in vertical strips; those at the seams are made twice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.nest import Nest, Span
+from mmcc.ir.types import geometry
+from mmcc.ops.stream import ReadRows
+from mmcc.planner.fusion.rows import Rows
+from mmcc.planner.fusion.schedule import Ints
+from mmcc.planner.memory.allocations import MemoryModel, bits
+
+COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 16)  # numbers of strips worth trying
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A last unit's output in strips: by unit, the columns that each strip makes of its output."""
+
+    strips: tuple[Span, ...]
+    held: dict[int, tuple[Span, ...]]
+
+    def width(self, unit: int) -> int:
+        """Columns that a ring for the output of a unit holds."""
+        return max(map(len, self.held[unit]))
+
+    def share(self, unit: int, width: int) -> float:
+        """Columns computed over columns of the output."""
+        return sum(map(len, self.held[unit])) / width
+
+
+class Strips:
+    """The ways to cut what a unit pulls."""
+
+    def __init__(self, graph: Graph, model: MemoryModel, rows: Rows) -> None:
+        self._graph, self._model, self._rows = graph, model, rows
+        self._unit_of = {graph.nodes[unit.node].output: k for k, unit in enumerate(model.units)}
+        self._nests: dict[int, Nest] = {}
+        self._cuts: dict[tuple[int, int, int], Cut | None] = {}
+        self._reaches: dict[int, dict[int, tuple[Ints, Ints]]] = {}
+        self._weights = [self._weight(k) for k in range(len(model.units))]
+        self.widths = [geometry(graph.tensors[graph.nodes[u.node].output].shape)[1] for u in model.units]
+
+    def allowed(self, members: int, last: int, inside: int, born: int) -> bool:
+        """True if a group can run in strips: nothing is read but once, and all but its output is its own."""
+        if members == 1 << last or born & (born - 1):
+            return False
+        if any(self._rows.roots[root].members > 1 for root in bits(inside)):
+            return False
+        for unit in bits(members):
+            op = self._graph.nodes[self._model.units[unit].node].op
+            once = isinstance(op, ReadRows) and not op.again
+            seen = unit != last and not inside >> self._model.units[unit].output & 1
+            if once or seen or (self._rows.units[unit].accumulates and self._rows.units[unit].steps > 1):
+                return False
+        return True
+
+    def cut(self, last: int, members: int, count: int) -> Cut | None:
+        """The output of unit `last` in so many strips of about equal rings; None if it is too narrow."""
+        key = (last, members, count)
+        if key not in self._cuts:
+            self._cuts[key] = self._cut(last, members, count)
+        return self._cuts[key]
+
+    def _cut(self, last: int, members: int, count: int) -> Cut | None:
+        width = self.widths[last]
+        if width < 2 * count:
+            return None
+        reach = self._reach(last)
+        low = np.zeros(width)
+        high = np.zeros(width)
+        for unit in bits(members):
+            low += self._weights[unit] * reach[unit][0]
+            high += self._weights[unit] * reach[unit][1]
+        ends = _even(low, high, count)
+        strips = tuple(Span(a, b) for a, b in pairwise(ends))
+        held = {
+            unit: tuple(Span(int(reach[unit][0][s.lo]), int(reach[unit][1][s.hi - 1])) for s in strips)
+            for unit in bits(members)
+        }
+        return Cut(strips, held)
+
+    def _reach(self, last: int) -> dict[int, tuple[Ints, Ints]]:
+        """By unit, the first column and the column behind the last that each column of the output needs."""
+        if last not in self._reaches:
+            columns = [self._held(last, Span(col, col + 1)) for col in range(self.widths[last])]
+            self._reaches[last] = {
+                unit: (_from_here([c[unit].lo for c in columns]), _up_to([c[unit].hi for c in columns]))
+                for unit in columns[0]
+            }
+        return self._reaches[last]
+
+    def _held(self, last: int, strip: Span) -> dict[int, Span]:
+        """For one strip: the columns of each unit that feeds the last one, as far as there are no views."""
+        held = {last: strip}
+        for unit in reversed(range(last + 1)):
+            if unit not in held:
+                continue
+            node = self._graph.nodes[self._model.units[unit].node]
+            nest = self._nest(unit)
+            for read, access in enumerate(nest.reads):
+                source = self._unit_of.get(node.inputs[access.operand])
+                if source is not None:
+                    span = nest.cols_needed(read, held[unit])
+                    held[source] = held.get(source, Span(0, 0)).join(span)
+        return held
+
+    def _weight(self, unit: int) -> int:
+        """Bytes that a column of a unit's output takes in a ring, roughly: as many rows as one row reads."""
+        output = self._model.units[unit].output
+        rows = 1
+        for reader in bits(self._model.roots[output].users):
+            counts = dict(self._rows.units[reader].needs).get(unit)
+            for read in self._rows.units[reader].reads if counts else ():
+                if read.root == output and counts:
+                    rows = max(rows, max(int(n - at) for n, at in zip(counts, read.line, strict=False)))
+        return rows * self._rows.roots[output].pixel
+
+    def _nest(self, unit: int) -> Nest:
+        if unit not in self._nests:
+            node = self._graph.nodes[self._model.units[unit].node]
+            self._nests[unit] = node.op.nest(*(t.shape for t in self._graph.operands(node)))
+        return self._nests[unit]
+
+
+def _from_here(values: list[int]) -> Ints:
+    return np.minimum.accumulate(np.array(values, np.int64)[::-1])[::-1]
+
+
+def _up_to(values: list[int]) -> Ints:
+    return np.maximum.accumulate(np.array(values, np.int64))
+
+
+def _even(low: NDArray[np.float64], high: NDArray[np.float64], count: int) -> list[int]:
+    """Where to cut so that the largest of high[end - 1] - low[begin] is as small as can be."""
+    least, most = float((high - low).max()), float(high[-1] - low[0])
+    while most - least > 0.5:
+        middle = (least + most) / 2
+        least, most = (least, middle) if len(_filled(low, high, middle)) <= count + 1 else (middle, most)
+    ends = _filled(low, high, most)
+    while len(ends) <= count:  # fewer would do; the widest is halved
+        at = max(range(len(ends) - 1), key=lambda k: ends[k + 1] - ends[k])
+        ends.insert(at + 1, (ends[at] + ends[at + 1]) // 2)
+    return ends
+
+
+def _filled(low: NDArray[np.float64], high: NDArray[np.float64], room: float) -> list[int]:
+    """Cuts from left to right, each strip as wide as there is room for, and one column at least."""
+    ends = [0]
+    while ends[-1] < len(high):
+        end = int(np.searchsorted(high, room + float(low[ends[-1]]), side="right"))
+        ends.append(max(end, ends[-1] + 1))
+    return ends

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups and offsets chosen in one model."""

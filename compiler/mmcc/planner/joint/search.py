@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From candidates to the solver's joint model and back."""
+
+from __future__ import annotations
+
+from mmcc.planner.fusion.build import Builder
+from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.joint.cpsat import Choice, select
+from mmcc.planner.memory.allocations import bits
+from mmcc.planner.memory.placement import Item
+from mmcc.planner.request import PlanRequest
+
+MOST_CHOICES = 600  # more make a model that is not solved in the time there is
+
+
+Found = tuple[tuple[Candidate, ...], dict[str, int]]
+
+
+def choose(
+    space: Space, table: Table, goal: int, high: int, request: PlanRequest
+) -> tuple[Found | None, int]:
+    """A path and offsets with a peak below `high`, and a bound; no better than `goal` is asked for."""
+    candidates = table.below(high)
+    if not candidates:
+        return None, high
+    if len(candidates) > MOST_CHOICES:
+        return None, goal
+    request.say(f"{len(candidates)} groups and offsets together: {goal} <= peak < {high}")
+    return _solve(space, table, candidates, goal, high, request, by_cost=False)
+
+
+def cheapest(space: Space, table: Table, limit: int, most_cost: float, request: PlanRequest) -> Found | None:
+    """The cheapest path that can be placed within the limit, if one costs less than `most_cost`."""
+    candidates = table.cheaper(limit, most_cost)
+    if not candidates or len(candidates) > MOST_CHOICES:
+        return None
+    request.say(f"{len(candidates)} groups and offsets together: least cost within {limit}")
+    return _solve(space, table, candidates, 0, limit + 1, request, by_cost=True)[0]
+
+
+def _solve(
+    space: Space,
+    table: Table,
+    candidates: list[Candidate],
+    goal: int,
+    high: int,
+    request: PlanRequest,
+    *,
+    by_cost: bool,
+) -> tuple[Found | None, int]:
+    state = {done: k for k, done in enumerate(space.sets)}
+    whole = [Item(root.size, root.align, 0, 1) for root in space.model.roots]
+    choices = [_choice(space, table, candidate, state) for candidate in candidates]
+    found, bound = select(whole, choices, goal, high, request.effort, request.seed, by_cost=by_cost)
+    if found is None:
+        return None, bound
+    path = tuple(candidates[k] for k in found.chosen)
+    offsets = {root.name: found.whole[k] for k, root in enumerate(space.model.roots) if root.size}
+    return (path, offsets | _local(space, path, found.local)), bound
+
+
+def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, int]) -> Choice:
+    footprint = space.footprint(candidate)
+    items, apart = footprint.items
+    model = space.model
+    stay = [root for root in bits(footprint.crossing) if model.roots[root].size]
+    inside = [k for k, item in enumerate(items) if item.root < 0 or footprint.inside >> item.root & 1]
+    rest = [k for k in range(len(items)) if k not in inside]
+    place = {k: n for n, k in enumerate([*rest, *inside])}
+    shift = len(stay)
+    distances: dict[tuple[int, int], int] = {}
+    for pair in apart:
+        distances[shift + place[pair.lower], shift + place[pair.upper]] = pair.distance
+        if pair.backward is not None:
+            distances[shift + place[pair.upper], shift + place[pair.lower]] = pair.backward
+    return Choice(
+        state[candidate.before],
+        state[candidate.after],
+        candidate.least,
+        round(table.cost(candidate)),
+        (*stay, *(items[k].root for k in rest)),
+        tuple(Item(items[k].size, items[k].align, 0, 1) for k in inside),
+        distances,
+    )
+
+
+def _local(space: Space, path: tuple[Candidate, ...], offsets: tuple[tuple[int, ...], ...]) -> dict[str, int]:
+    """Offsets of rings and scratch by buffer name."""
+    found: dict[str, int] = {}
+    for candidate, names, places in zip(path, Builder(space, path).names(), offsets, strict=True):
+        footprint = space.footprint(candidate)
+        items = footprint.items[0]
+        inside = [k for k, item in enumerate(items) if item.root < 0 or footprint.inside >> item.root & 1]
+        found |= {names[k]: place for k, place in zip(inside, places, strict=True)}
+    return found

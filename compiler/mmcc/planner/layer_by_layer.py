@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The planner's entrance: choose views and an order, place the buffers, and say what was proved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Buffer, Group, Overlap, Place, Plan, Slot
+from mmcc.ops.movement import Concat, Slice, Transpose
+from mmcc.planner.bounds.bound import layout_bound, value_floor
+from mmcc.planner.explain import does_not_fit
+from mmcc.planner.memory.allocations import MemoryModel, make_buffers, make_model
+from mmcc.planner.memory.layout import Layout, Operand, make_layout, slot_of
+from mmcc.planner.memory.order import Ordering, best_order
+from mmcc.planner.memory.overlap import Distance, distances
+from mmcc.planner.memory.placement import place
+from mmcc.planner.request import PlanRequest
+
+TRIALS = 400  # layouts tried at most
+FEW = 4  # operands of one node of which every subset is tried
+BOUND_STATES = 20_000  # of the search for an order when views cost nothing
+ALL_LAYOUTS = 6  # up to this many operands, every choice of what to copy is tried
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """One layout with its best order."""
+
+    layout: Layout
+    model: MemoryModel
+    ordering: Ordering
+
+    @property
+    def rank(self) -> tuple[list[int], int]:
+        """Less is better: bytes of the steps, the largest first, then operands copied."""
+        steps = sorted(self.model.profile(self.ordering.order), reverse=True)
+        return [self.ordering.peak, *steps], -len(self.layout.in_place)
+
+
+def plan(graph: Graph, request: PlanRequest) -> Plan:
+    """Where every tensor lives and in which order the nodes run, in as little memory as possible.
+
+    Raises CompileError if that is more than `request.limit`.
+    """
+    made = least_plan(graph, request)
+    peak = max((made.peak(tier) for tier in request.tiers), default=0)
+    if request.limit is not None and peak > request.limit:
+        raise does_not_fit(graph, made, replace(request, fuse=False), least_plan)
+    return made
+
+
+def least_plan(graph: Graph, request: PlanRequest) -> Plan:
+    """The plan with the least peak, whatever the limit."""
+    start = time.perf_counter()
+    made = plan_alone(graph, request, best_layout(graph, request))
+    return replace(made, seconds=time.perf_counter() - start)
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The layout and order with the least bytes alive if every node runs alone, and a bound on them."""
+
+    choice: Candidate
+    bound: int
+    only_layout: bool
+
+
+def best_layout(graph: Graph, request: PlanRequest) -> Chosen:
+    """Try layouts and orders."""
+    search = _Search(graph, request)
+    choice, bound = search.best()
+    return Chosen(choice, bound, search.only_layout)
+
+
+def plan_alone(graph: Graph, request: PlanRequest, chosen: Chosen) -> Plan:
+    """The plan of a layout and order, every node on its own."""
+    choice, bound = chosen.choice, chosen.bound
+    model, layout, order = choice.model, choice.layout, choice.ordering.order
+    buffers, overlaps, scratch = make_buffers(model, order, request)
+    inside = [b for b in buffers if b.tiers == request.tiers]
+    request.say(f"order with {choice.ordering.peak} bytes alive; placing {len(inside)} buffers")
+    placement = place(inside, overlaps, effort=request.effort, seed=request.seed, progress=request.progress)
+    backward = _backward(buffers, overlaps, placement.offsets)
+    if choice.ordering.forced and chosen.only_layout:
+        bound = max(bound, placement.bound)  # there is no other order or layout that it might not hold for
+    places = {b.name: Place(b.tiers[0], placement.offsets.get(b.name, 0)) for b in buffers}
+    return Plan(
+        groups=tuple(
+            Group((model.units[k].node,), backward=step in backward) for step, k in enumerate(order)
+        ),
+        aliases=layout.aliases,
+        buffers=buffers,
+        slots=_slots(graph, layout),
+        places=places,
+        overlaps=overlaps,
+        scratch=scratch,
+        proved_optimal=placement.peak == bound,
+        bound=min(bound, placement.peak),
+        copied=layout.copied,
+    )
+
+
+def _backward(buffers: Sequence[Buffer], overlaps: Sequence[Overlap], offsets: Mapping[str, int]) -> set[int]:
+    """Steps at which an output was placed over its input so that rows must be made backward."""
+    size = {b.name: b.size for b in buffers}
+    return {
+        o.step
+        for o in overlaps
+        if offsets[o.input] - o.distance < offsets[o.output] < offsets[o.input] + size[o.input]
+    }
+
+
+def _slots(graph: Graph, layout: Layout) -> dict[str, Slot]:
+    slots: dict[str, Slot] = {}
+    for name, view in layout.views.items():
+        slot = slot_of(view, graph.tensors[name])
+        assert slot is not None, f"the layout keeps only views that are slots, and {name} is none"
+        slots[name] = slot
+    return slots
+
+
+class _Search:
+    """Layouts tried so far. Few choices are tried all, many one change of operand or Concat at a time."""
+
+    def __init__(self, graph: Graph, request: PlanRequest) -> None:
+        self._graph, self._request = graph, request
+        self._external = request.external(graph)
+        self._distance: Mapping[int, Mapping[str, Distance]] = {
+            k: distances(graph, node) for k, node in enumerate(graph.nodes)
+        }
+        self._tried: dict[frozenset[Operand], Candidate] = {}  # by operands to copy
+        self._made: dict[frozenset[Operand], Candidate] = {}  # by operands that are in place
+        self._limit = max(8, min(TRIALS, 100_000 // (1 + len(graph.nodes))))
+
+    def best(self) -> tuple[Candidate, int]:
+        """The best candidate found, and a bound on the bytes alive with any layout and order."""
+        self._try(frozenset())
+        choices = choices_of(self._graph, self._external)
+        if len(choices) <= ALL_LAYOUTS:
+            for n in range(1, len(choices) + 1):
+                for copied in combinations(choices, n):
+                    self._try(frozenset(copied))
+            best = min(self._tried.values(), key=lambda c: (c.ordering.peak, c.rank[1]))
+            return best, min(c.ordering.bound for c in self._tried.values())
+        floor = max(
+            value_floor(self._graph, self._request, self._distance),
+            layout_bound(self._graph, self._request, self._distance, BOUND_STATES),
+        )
+        copied = self._descend(frozenset(), choices, floor)
+        for operand in sorted(copied):  # what did not help is not worth its code
+            if self._try(copied - {operand}).ordering.peak <= self._try(copied).ordering.peak:
+                copied -= {operand}
+        return self._try(copied), min(floor, self._try(copied).ordering.peak)
+
+    @property
+    def only_layout(self) -> bool:
+        """True if there was nothing to choose."""
+        return len(self._tried) == 1 and not choices_of(self._graph, self._external)
+
+    def _descend(
+        self, copied: frozenset[Operand], choices: tuple[Operand, ...], floor: int
+    ) -> frozenset[Operand]:
+        """Take every change that helps, until none does or the trials are used up."""
+        better = True
+        while better:
+            better, best = False, self._try(copied)
+            for move in _moves(self._graph, best, copied, choices):
+                if best.ordering.peak <= floor or len(self._tried) >= self._limit:
+                    return copied
+                if move not in self._tried and self._try(move).rank < best.rank:
+                    better, copied = True, move
+                    break
+        return copied
+
+    def _try(self, copied: frozenset[Operand]) -> Candidate:
+        if copied not in self._tried:
+            layout = make_layout(self._graph, self._external, copied)
+            same = self._made.get(layout.in_place)
+            if same is not None:  # an operand that strides cannot express is copied in any case
+                self._tried[copied] = same
+                return same
+            model = make_model(self._graph, layout, self._request, self._distance)
+            ordering = best_order(model)
+            self._request.say(f"layout {len(self._tried) + 1}: {ordering.peak} bytes alive")
+            self._tried[copied] = self._made[layout.in_place] = Candidate(layout, model, ordering)
+        return self._tried[copied]
+
+
+def choices_of(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
+    """Operands that could be left in place or copied. A Reshape's are not: its bytes are just as many."""
+    return tuple(
+        (index, operand)
+        for index, node in enumerate(graph.nodes)
+        if isinstance(node.op, Concat | Slice | Transpose)
+        for operand, name in enumerate(node.inputs)
+        if name not in graph.constants and not (isinstance(node.op, Concat) and name in external)
+    )
+
+
+def _moves(
+    graph: Graph, best: Candidate, copied: frozenset[Operand], choices: tuple[Operand, ...]
+) -> list[frozenset[Operand]]:
+    """Other choices at one node that touches a buffer alive at the first peak.
+
+    All of them where it has few operands; else one operand, or all of them, changed.
+    """
+    model, order = best.model, best.ordering.order
+    if not order:  # nothing runs
+        return []
+    profile = model.profile(order)
+    alive, unfinished = model.alive(order, profile.index(max(profile)))
+    root = {name: view.root for name, view in best.layout.views.items()}
+    # A buffer that is still to be filled lives only because a part of it was made in place: try these first.
+    indices = sorted(
+        dict.fromkeys(n for n, _ in choices), key=lambda n: root[graph.nodes[n].output] not in unfinished
+    )
+    moves: list[frozenset[Operand]] = []
+    for index in indices:
+        node, mine = graph.nodes[index], [o for o in choices if o[0] == index]
+        if not any(root[n] in alive for n in (node.output, *graph.activations(node))):
+            continue
+        some = range(1, len(mine) + 1) if len(mine) <= FEW else (1, len(mine))
+        moves += [copied ^ frozenset(flip) for n in some for flip in combinations(mine, n)]
+    return moves

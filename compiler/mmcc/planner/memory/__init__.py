@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tensors to bytes: views, allocations, lives, order, overlaps, offsets."""

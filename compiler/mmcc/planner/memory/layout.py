@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which tensors share bytes: reshapes, slices and concatenations as views of one buffer.
+
+Every tensor has at most one parent in whose bytes it lies; what has none is the root of a buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import prod
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.nest import Affine
+from mmcc.ir.plan import Slot
+from mmcc.ir.types import Shape, Tensor, geometry
+from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
+
+Operand = tuple[int, int]  # node, operand: an input that a movement op could leave where it is
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where a tensor lies in a root tensor's buffer: offset and one stride an axis, in bytes."""
+
+    root: str
+    offset: int
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """`child` may lie in the bytes of `parent`, so that operand `operand` of `node` needs no code."""
+
+    child: str
+    parent: str
+    node: int
+    operand: int
+    view: Callable[[View], View | None]  # of the child, from that of the parent
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A choice of views. `copied` has an entry for each Concat that needs code."""
+
+    views: dict[str, View]
+    aliases: frozenset[int]
+    copied: dict[int, tuple[int, ...]]
+    in_place: frozenset[Operand]
+
+
+def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operand]) -> Layout:
+    """Share as much as strides can express, but for the operands in `copied`.
+
+    Tensors in `external` have a buffer of the caller's: each is a root. Concatenations choose first.
+    """
+    parents: dict[str, Edge] = {}
+    for choice in (_concat_edges, _reshape_edges, _slice_edges):
+        for edges in choice(graph):
+            for edge in edges:
+                free = edge.child not in parents and edge.child not in external
+                if free and (edge.node, edge.operand) not in copied and not _below(edge, parents):
+                    parents[edge.child] = edge
+                    break
+    views = _views(graph, parents)
+    in_place = frozenset((edge.node, edge.operand) for edge in parents.values())
+    aliases: set[int] = set()
+    left: dict[int, tuple[int, ...]] = {}
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Reshape | Slice | Transpose | Concat):
+            code = tuple(k for k in range(len(node.inputs)) if (index, k) not in in_place)
+            if not code:
+                aliases.add(index)
+            elif isinstance(node.op, Concat):
+                left[index] = code
+    return Layout(views, frozenset(aliases), left, in_place)
+
+
+def slot_of(view: View, tensor: Tensor) -> Slot | None:
+    """The view as rows and columns of contiguous channels; None if it is not of that form."""
+    rows, cols, channels = geometry(tensor.shape)
+    shape, size = tensor.shape, tensor.dtype.size
+    folded = max(0, min(2, len(shape) - 1))  # axes before this one are rows and columns
+    width = size
+    for extent, stride in zip(reversed(shape[folded:]), reversed(view.strides[folded:]), strict=True):
+        if extent > 1 and stride != width:
+            return None
+        width *= extent
+    col = view.strides[1] if cols > 1 else channels * size
+    row = view.strides[0] if rows > 1 else cols * col
+    if (rows > 1 and row <= 0) or (cols > 1 and col <= 0):
+        return None
+    return Slot(view.root, view.offset, row, col, rows)
+
+
+def dense(shape: Shape, size: int) -> tuple[int, ...]:
+    """Strides of a tensor that has a buffer to itself."""
+    return tuple(size * prod(shape[axis + 1 :]) for axis in range(len(shape)))
+
+
+def reshape_strides(shape: Shape, strides: tuple[int, ...], to: Shape, size: int) -> tuple[int, ...] | None:
+    """Strides of a reshaped view, or None where the elements are not evenly spaced in memory."""
+    runs: list[list[int]] = []  # extent, stride of the innermost; merged while contiguous
+    for extent, stride in zip(shape, strides, strict=True):
+        if extent == 1:
+            continue
+        if runs and runs[-1][1] == extent * stride:
+            runs[-1] = [runs[-1][0] * extent, stride]
+        else:
+            runs.append([extent, stride])
+    result: list[int] = []
+    left, stride = 1, size
+    for extent in reversed(to):
+        if extent == 1:
+            result.append(stride)
+            continue
+        if left == 1:
+            left, stride = runs.pop()
+        if left % extent:
+            return None
+        result.append(stride)
+        left, stride = left // extent, stride * extent
+    return tuple(reversed(result))
+
+
+def _below(edge: Edge, parents: dict[str, Edge]) -> bool:
+    """True if the parent already lies in the child: the edge would close a circle."""
+    name: str | None = edge.parent
+    while name is not None:
+        if name == edge.child:
+            return True
+        name = parents[name].parent if name in parents else None
+    return False
+
+
+def _concat_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
+    for index, node in enumerate(graph.nodes):
+        if not isinstance(node.op, Concat):
+            continue
+        start = 0
+        for operand, name in enumerate(node.inputs):
+            if name not in graph.constants:
+                yield (Edge(name, node.output, index, operand, _part(start, node.op.axis)),)
+            start += graph.tensors[name].shape[node.op.axis]
+
+
+def _part(start: int, axis: int) -> Callable[[View], View | None]:
+    return lambda whole: View(whole.root, whole.offset + start * whole.strides[axis], whole.strides)
+
+
+def _reshape_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
+    for index, node in reversed(
+        list(enumerate(graph.nodes))
+    ):  # outputs that lie in a Concat pull inputs along
+        if isinstance(node.op, Reshape) and node.inputs[0] not in graph.constants:
+            source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
+            yield (
+                Edge(target.name, source.name, index, 0, _reshaped(source, target)),
+                Edge(source.name, target.name, index, 0, _reshaped(target, source)),
+            )
+
+
+def _reshaped(parent: Tensor, child: Tensor) -> Callable[[View], View | None]:
+    def view(whole: View) -> View | None:
+        strides = reshape_strides(parent.shape, whole.strides, child.shape, parent.dtype.size)
+        return None if strides is None else View(whole.root, whole.offset, strides)
+
+    return view
+
+
+def _slice_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Slice | Transpose) and node.inputs[0] not in graph.constants:
+            yield (Edge(node.output, node.inputs[0], index, 0, _walked(graph, node)),)
+
+
+def _walked(graph: Graph, node: Node) -> Callable[[View], View | None]:
+    """The view that the nest's access function describes, if it is affine."""
+    nest = node.op.nest(graph.tensors[node.inputs[0]].shape)
+    names = [loop.name for loop in nest.loops]
+
+    def view(whole: View) -> View | None:
+        strides, offset = dict.fromkeys(names, 0), whole.offset
+        for index, stride in zip(nest.reads[0].index, whole.strides, strict=True):
+            if not isinstance(index, Affine) or index.divisor != 1:
+                return None
+            offset += index.offset * stride
+            for loop, factor in index.terms:
+                strides[loop] += factor * stride
+        return View(whole.root, offset, tuple(strides[name] for name in names))
+
+    return view
+
+
+def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
+    """Views from the roots down; drops from `parents` what no slot can express."""
+    views: dict[str, View] = {}
+    ports = graph.input_names | graph.output_names
+    used = set(ports)
+    used |= {name for node in graph.nodes for name in (*node.inputs, node.output)}
+    for name in graph.tensors:
+        chain = [name] if name in used and name not in graph.constants else []
+        while chain and chain[-1] not in views and chain[-1] in parents:
+            chain.append(parents[chain[-1]].parent)
+        for current in reversed(chain):
+            if current not in views:
+                views[current] = _view(graph.tensors[current], parents, views, current in ports)
+    return views
+
+
+def _view(tensor: Tensor, parents: dict[str, Edge], views: dict[str, View], is_port: bool) -> View:
+    """The view in the parent, if kernels and (of an input or output) the caller can use it."""
+    own = dense(tensor.shape, tensor.dtype.size)
+    edge = parents.get(tensor.name)
+    view = edge.view(views[edge.parent]) if edge is not None else None
+    if view is not None and slot_of(view, tensor) is not None:
+        pairs = zip(tensor.shape, view.strides, own, strict=True)
+        if not is_port or all(there == here for extent, there, here in pairs if extent > 1):
+            return view
+    parents.pop(tensor.name, None)
+    return View(tensor.name, 0, own)

@@ -1,0 +1,132 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A topological order with the least peak of bytes alive, by search over sets of finished units."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from heapq import heappop, heappush, nsmallest
+from itertools import count, pairwise
+
+from mmcc.planner.memory.allocations import MemoryModel, bits
+
+
+@dataclass(frozen=True, slots=True)
+class Ordering:
+    """Units in order, the peak of bytes alive, and what the search proved it cannot be less than."""
+
+    order: tuple[int, ...]
+    peak: int
+    bound: int
+    forced: bool  # there is no other order
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """After the units in `done`: bytes alive, the largest peak so far, and how we came here."""
+
+    done: int
+    ready: int
+    alive: int
+    peak: int
+    trail: _Trail | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Trail:
+    unit: int
+    before: _Trail | None
+
+
+def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> Ordering:
+    """The least peak; where that takes more than `max_states` states, the best of a beam and a bound.
+
+    Best first on the largest peak so far, so the first complete order is optimal, and the peak of
+    every state taken up is a bound. Ties go to the state that is furthest along.
+    """
+    search = _Search(model)
+    tick = count()
+    start = search.start()
+    heap = [(start.peak, 0, next(tick), start)]
+    closed: set[int] = set()
+    while len(closed) < max_states:
+        peak, _, _, state = heappop(heap)
+        if not state.ready:
+            return Ordering(_order(state), peak, peak, _is_forced(model, _order(state)))
+        if state.done in closed:
+            continue  # reached before, with no larger peak
+        closed.add(state.done)
+        for after in search.successors(state):
+            if after.done not in closed:
+                heappush(heap, (after.peak, -after.done.bit_count(), next(tick), after))
+    bound = heap[0][0]
+    found = search.beam(start, beam)
+    return Ordering(_order(found), found.peak, bound, forced=False)
+
+
+class _Search:
+    def __init__(self, model: MemoryModel) -> None:
+        self._model = model
+        self._after: list[list[int]] = [[] for _ in model.units]
+        for k, unit in enumerate(model.units):
+            for b in bits(unit.before):
+                self._after[b].append(k)
+
+    def start(self) -> _State:
+        model = self._model
+        alive = sum(root.size for root in model.roots if root.from_start)
+        ready = sum(1 << k for k, unit in enumerate(model.units) if not unit.before)
+        kept = sum(root.size for root in model.roots if root.to_end)  # together after the last unit
+        floor = max((model.floor(unit) for unit in model.units), default=kept)
+        return _State(0, ready, alive, max(alive, kept, floor), None)
+
+    def successors(self, state: _State) -> Iterator[_State]:
+        """States one unit on.
+
+        Where a unit neither raises the peak nor leaves more alive than before, it is the only one: any
+        order that runs it later can run it now and is no worse.
+        """
+        found: list[_State] = []
+        for unit in bits(state.ready):
+            after = self._run(state, unit)
+            if after.peak == state.peak and after.alive <= state.alive:
+                yield after
+                return
+            found.append(after)
+        yield from found
+
+    def beam(self, start: _State, width: int) -> _State:
+        """A complete state from the `width` best of every number of finished units."""
+        level = [start]
+        while level[0].ready:
+            after: dict[int, _State] = {}
+            for state in level:
+                for new in self.successors(state):
+                    old = after.get(new.done)
+                    if old is None or new.peak < old.peak:
+                        after[new.done] = new
+            level = nsmallest(width, after.values(), key=lambda s: (s.peak, s.alive, s.done))
+        return level[0]
+
+    def _run(self, state: _State, unit: int) -> _State:
+        during, alive = self._model.step(unit, state.done, state.alive)
+        done = state.done | 1 << unit
+        ready = state.ready & ~(1 << unit)
+        for later in self._after[unit]:
+            if not self._model.units[later].before & ~done:
+                ready |= 1 << later
+        return _State(done, ready, alive, max(state.peak, during), _Trail(unit, state.trail))
+
+
+def _order(state: _State) -> tuple[int, ...]:
+    units: list[int] = []
+    trail = state.trail
+    while trail is not None:
+        units.append(trail.unit)
+        trail = trail.before
+    return tuple(reversed(units))
+
+
+def _is_forced(model: MemoryModel, order: tuple[int, ...]) -> bool:
+    """True if each unit needs the one before it."""
+    return all(model.units[b].before >> a & 1 for a, b in pairwise(order))

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far an output may be written over a dying input, derived from the op's loop nest alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import prod
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.nest import Nest, Span
+from mmcc.ir.types import Shape, geometry
+
+
+@dataclass(frozen=True, slots=True)
+class Distance:
+    """How far below a dying input an output may start, and how far above if rows are made backward."""
+
+    forward: int
+    backward: int
+
+    def join(self, other: Distance) -> Distance:
+        """What holds both."""
+        return Distance(max(self.forward, other.forward), max(self.backward, other.backward))
+
+
+def distances(graph: Graph, node: Node) -> dict[str, Distance]:
+    """For each activation that `node` reads, the least distances to its output. Rows are made in order.
+
+    An input read twice gets the larger distances.
+    """
+    nest = node.op.nest(*(t.shape for t in graph.operands(node)))
+    out_size = graph.tensors[node.output].dtype.size
+    found: dict[str, Distance] = {}
+    for read, access in enumerate(nest.reads):
+        name = node.inputs[access.operand]
+        if name not in graph.constants:
+            d = read_distance(nest, read, graph.tensors[name].dtype.size, out_size)
+            found[name] = d.join(found.get(name, d))
+    return found
+
+
+def read_distance(nest: Nest, read: int, in_size: int, out_size: int) -> Distance:
+    """The distances for one read, given the bytes of an element read and of an element written."""
+    rows = geometry(nest.write.shape)[0]
+    out_row, in_row = row_bytes(nest.write.shape, out_size), row_bytes(nest.reads[read].shape, in_size)
+    spans = [nest.rows_needed(read, r) for r in range(rows)]
+    backward, most = 0, 0  # end of the input rows that output row r or an earlier one needs
+    for r in range(rows):
+        most = max(most, spans[r].hi if len(spans[r]) else 0)
+        backward = max(backward, most * in_row - r * out_row)
+    if nest.is_elementwise_in(read) and out_size <= in_size:
+        return Distance(0, backward)  # element e is written when it was read, and reaches no further
+    forward, least = 0, None  # first input row that output row r or a later one needs
+    for r in reversed(range(rows)):
+        if len(spans[r]):
+            least = spans[r].lo if least is None else min(least, spans[r].lo)
+        if least is not None:
+            forward = max(forward, (r + 1) * out_row - least * in_row)
+    return Distance(forward, backward)
+
+
+def reach(nest: Nest, read: int, in_size: int, out_size: int, pixels: int = 0) -> int:
+    """Bytes of its output row that a kernel may write while it still reads the first of the row's input.
+
+    Two addresses are compared: what is written of the row by then, and what is read from then on, both from
+    where the row begins. A kernel that makes `pixels` at a time from left to right, and reads for them no
+    more than their windows, needs less than a whole row of room; so does one that goes element by element.
+    """
+    if nest.is_elementwise_in(read) and out_size <= in_size:
+        return 0
+    row, (_, cols, _) = row_bytes(nest.write.shape, out_size), geometry(nest.write.shape)
+    access = nest.reads[read]
+    loop = nest.axis_loop(1) if len(nest.write.shape) == 3 and len(access.shape) == 3 else None
+    if not pixels or loop is None:
+        return row
+    in_pixel, out_pixel = access.shape[2] * in_size, row // cols
+    needed, most = access.shape[1], 0
+    for col in reversed(range(cols)):
+        span = nest.cols_needed(read, Span(col, col + 1))
+        needed = min(needed, span.lo) if len(span) else needed
+        most = max(most, min(col + pixels, cols) * out_pixel - needed * in_pixel)
+    return min(row, most)
+
+
+def row_bytes(shape: Shape, element: int) -> int:
+    """Bytes of one row of a whole tensor."""
+    return prod(geometry(shape)[1:]) * element

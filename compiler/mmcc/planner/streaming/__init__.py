@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where weights from slow memory are, and when."""

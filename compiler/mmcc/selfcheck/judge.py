@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Is what the C wrote what its nodes' references make of what the C gave them?
+
+Each node is judged on the inputs that it had, as the C itself wrote them: errors do not add up, and it makes
+no difference whether a node ran alone, within a group, or in strips. Integers must be the reference's, bit
+for bit. Floats may differ in how a sum was ordered. A tensor that is overwritten before it is read shows in
+the node that reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import geometry
+from mmcc.selfcheck.trace import Trace, Written
+
+Array = NDArray[Any]
+RELATIVE = 1e-5  # of a tensor's largest magnitude: floats of one node
+ABSOLUTE = 1e-6
+LAST_BITS = 2.0**-20  # of an input: what rounding within a sum of a few hundred terms may amount to
+MOVES = 4  # times that inputs are moved by their last bits
+SPREAD = 4.0  # times what that makes
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One node whose output is not what it should be; `index` -1 for a run that did not end."""
+
+    index: int
+    what: str
+    wrong: int = 0
+    count: int = 0
+    worst: float = 0.0
+    at: tuple[int, int, int] | None = None  # row, column, channel of the first
+    got: float = 0.0
+    want: float = 0.0
+
+    def sentence(self, graph: Graph) -> str:
+        """For people: which node, how many elements, the first of them."""
+        if self.index < 0 or self.at is None:
+            return self.what
+        node = graph.nodes[self.index]
+        place = f"row {self.at[0]}, column {self.at[1]}, channel {self.at[2]}"
+        return (
+            f"node {self.index} ({node.op}): {self.what}: {self.wrong:,} of {self.count:,} elements; "
+            f"the first, at {place}, is {self.got:.9g}, not {self.want:.9g}"
+        )
+
+
+def judge(
+    graph: Graph, trace: Trace, inputs: Mapping[str, Array], *, all_faults: bool = False
+) -> list[Fault]:
+    """The first fault of a run in the order of nodes, or all; [] if there is none.
+
+    `inputs` are what the run was given, by tensor.
+    """
+    if trace.status != 0:
+        return [_did_not_end(graph, trace)]
+    found: list[Fault] = []
+    uses = _last_uses(graph)
+    arrays: dict[str, Array] = {**graph.constants, **inputs}
+    outputs: dict[str, tuple[Array, bool]] = {
+        name: (arrays[name], True) for name in graph.output_names if name in arrays
+    }
+    for index, node in enumerate(graph.nodes):
+        operands = [arrays[name] for name in node.inputs]
+        with np.errstate(all="ignore"):
+            want = node.op.reference(*operands)
+        whole = True
+        if index in trace.records:
+            written = trace.of(graph, index)
+            found += _faults(graph, index, written, want, operands)
+            if found and not all_faults:
+                return found[:1]
+            made = written.made[..., None]
+            whole = bool(written.made.all())
+            want = np.where(made, written.pixels, want.reshape(written.pixels.shape)).reshape(want.shape)
+        arrays[node.output] = want
+        if node.output in graph.output_names:
+            outputs[node.output] = want, whole
+        for name in uses.get(index, ()):
+            del arrays[name]
+    return [*found, *_outputs(graph, trace, outputs)] if all_faults or not found else found[:1]
+
+
+def _did_not_end(graph: Graph, trace: Trace) -> Fault:
+    """A run that crashed, or that returned an error."""
+    last = "no node" if trace.last is None else f"node {trace.last} ({graph.nodes[trace.last].op})"
+    if trace.status is None:
+        how = f"the program ended with {trace.returned}"
+    else:
+        how = f"the model's init or run returned {trace.status}"
+    return Fault(-1, f"{how}; {last} was the last that wrote something")
+
+
+def _last_uses(graph: Graph) -> dict[int, list[str]]:
+    """By node: activations that nothing after it reads."""
+    last: dict[str, int] = {}
+    for index, node in enumerate(graph.nodes):
+        last |= dict.fromkeys(graph.activations(node), index)
+    found: dict[int, list[str]] = {}
+    for name, index in last.items():
+        found.setdefault(index, []).append(name)
+    return found
+
+
+def _faults(
+    graph: Graph, index: int, written: Written, want: Array, operands: Sequence[Array]
+) -> list[Fault]:
+    node = graph.nodes[index]
+    expected = want.reshape(written.pixels.shape)
+    wrong = differs(written.pixels, expected) & written.made[..., None]
+    if wrong.any() and _computes_in_float(graph, node):
+        wrong &= ~allowance(node, operands, want, written.pixels).reshape(wrong.shape)
+    if wrong.any():
+        return [_fault(index, "differs from its reference", wrong, written.pixels, expected)]
+    exact = not graph.tensors[node.output].dtype.is_float
+    if exact and written.twice.any() and not _computes_in_float(graph, node):
+        again = np.broadcast_to(written.twice[..., None], expected.shape)
+        return [_fault(index, "made more than once, with different values", again, written.pixels, expected)]
+    return []
+
+
+def differs(got: Array, want: Array) -> NDArray[np.bool_]:
+    """Where two arrays of one type are not the same value; NaN is the same as NaN."""
+    wrong = got != want
+    return wrong & ~(np.isnan(got) & np.isnan(want)) if got.dtype.kind == "f" else wrong
+
+
+def _computes_in_float(graph: Graph, node: Node) -> bool:
+    return any(graph.tensors[name].dtype.is_float for name in (*graph.activations(node), node.output))
+
+
+def allowance(node: Node, operands: Sequence[Array], want: Array, got: Array) -> NDArray[np.bool_]:
+    """Where floats are as near as they need be: within rounding, or what the inputs' last bits decide.
+
+    Where an input or the result is no number, which one comes out is not promised.
+    """
+    flat, mine = want.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
+    floats = [array for array in operands if array.dtype.kind == "f"]
+    if not all(np.isfinite(array).all() for array in floats) or not np.isfinite(flat).all():
+        fine = ~np.isfinite(flat)
+        if not all(np.isfinite(array).all() for array in floats):
+            return np.ones(flat.shape, np.bool_)
+    else:
+        fine = np.zeros(flat.shape, np.bool_)
+    largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0))
+    gap = np.abs(mine - flat)
+    is_float = want.dtype.kind == "f"
+    near = fine | (gap <= ABSOLUTE + RELATIVE * largest if is_float else gap == 0)
+    if near.all():
+        return near
+    rng = np.random.default_rng(0)
+    spread = np.zeros(flat.shape)
+    for _ in range(MOVES):
+        moved = [_moved(array, rng) for array in operands]
+        with np.errstate(all="ignore"):
+            other = node.op.reference(*moved).reshape(-1).astype(np.float64)
+        spread = np.maximum(spread, np.abs(other - flat))
+    room = ABSOLUTE + RELATIVE * largest + SPREAD * spread if is_float else spread
+    return near | (gap <= room)
+
+
+def _moved(array: Array, rng: np.random.Generator) -> Array:
+    if array.dtype.kind != "f":
+        return array
+    return (array * (1 + LAST_BITS * rng.uniform(-1, 1, array.shape))).astype(array.dtype)
+
+
+def _fault(index: int, what: str, wrong: NDArray[np.bool_], got: Array, want: Array) -> Fault:
+    row, col, channel = (int(v) for v in np.argwhere(wrong)[0])
+    gap = np.abs(got.astype(np.float64) - want.astype(np.float64))[wrong]
+    first = row, col, channel
+    count = int(wrong.sum())
+    return Fault(
+        index, what, count, wrong.size, float(gap.max()), first, float(got[first]), float(want[first])
+    )
+
+
+def _outputs(graph: Graph, trace: Trace, arrays: Mapping[str, tuple[Array, bool]]) -> list[Fault]:
+    """What the caller gets must be what the last node wrote, all of it."""
+    makers = {node.output: index for index, node in enumerate(graph.nodes)}
+    for port, raw in zip(graph.outputs, trace.outputs, strict=True):
+        tensor = graph.tensors[port.tensor]
+        want, whole = arrays[port.tensor]
+        if not whole:
+            return [Fault(-1, f"output {port.tensor} is not made whole")]
+        if prod(tensor.shape) == 0:
+            continue
+        want = want.reshape(geometry(tensor.shape))
+        got = raw.view(tensor.dtype.numpy).reshape(want.shape)
+        wrong = differs(got, want)
+        if wrong.any():
+            what = "its values are not what the model gives the caller"
+            return [_fault(makers.get(port.tensor, 0), what, wrong, got, want)]
+    return []

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every compile runs what it made, before it is written: the C for this machine against the references."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.codegen.selftest import made_inputs
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import Graph
+from mmcc.ops.quantize import Quantize
+from mmcc.selfcheck.judge import Fault, judge
+from mmcc.selfcheck.trace import run_traced, traced_program
+from mmcc.target import Target
+
+Array = NDArray[Any]
+NOT_ASKED = "skipped with --no-self-check"
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """What the report says of it. `reason` is why it was not done."""
+
+    done: bool
+    reason: str = ""
+    nodes: int = 0  # whose outputs were seen and compared
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """As in report.json."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+def self_check(
+    graph: Graph, sources: Sequence[Path], layers: Path, adapter: Path, bench: Path, host: Target, work: Path
+) -> tuple[SelfCheck, Fault | None, list[Array]]:
+    """Build and run the C of a package for this machine; its fault if it has one, and the inputs.
+
+    `sources` are files or objects of the package besides `layers`, its file with the order of the layers.
+    Without a compiler for this machine nothing is checked, and the result says so.
+    """
+    begun = time.perf_counter()
+    try:
+        program = traced_program(sources, layers, adapter, bench, host, work)
+    except CompileError as error:
+        if error.exit is not Exit.TOOL_MISSING:
+            raise
+        return SelfCheck(False, f"not done: {error.message}"), None, []
+    inputs = inputs_of(graph)
+    trace = run_traced(program, inputs, graph)
+    named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
+    faults = judge(graph, trace, named)
+    found = SelfCheck(True, nodes=len(trace.records), seconds=time.perf_counter() - begun)
+    return found, faults[0] if faults else None, inputs
+
+
+def inputs_of(graph: Graph) -> list[Array]:
+    """Made-up inputs: 8-bit integers over their whole range, floats between -1 and 1.
+
+    A float that the model quantizes goes over the whole range of what it becomes.
+    """
+    inputs = made_inputs([graph.tensors[port.tensor] for port in graph.inputs])
+    for k, port in enumerate(graph.inputs):
+        for node in graph.consumers[port.tensor]:
+            if isinstance(node.op, Quantize):
+                middle = 127.5 if node.op.dtype.value.startswith("u") else -0.5
+                inputs[k] = ((inputs[k] * 130 + middle - node.op.zero_point) * node.op.scale).astype(
+                    np.float32
+                )
+                break
+    return inputs
+
+
+def failure(
+    graph: Graph, fault: Fault, inputs: Sequence[Array], made: Path, model: Path, out: Path, options: str
+) -> CompileError:
+    """The error for a package that computes something else than it should, with all that is needed to see it.
+
+    That lies beside `out`, which is not written.
+    """
+    sentence = fault.sentence(graph)
+    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+        folder = Path(scratch) / "difference"
+        shutil.copytree(made, folder / "package")
+        (folder / "difference.txt").write_text(f"{sentence}\n\n{options}\n")
+        arrays: dict[str, Any] = {f"input_{k}": array for k, array in enumerate(inputs)}
+        np.savez_compressed(folder / "inputs.npz", **arrays)
+        if model.is_file():
+            shutil.copy(model, folder / "model.onnx")
+        archive = Path(shutil.make_archive(str(Path(scratch) / "archive"), "zip", folder))
+        target = out.absolute().with_name(f"{out.name}-difference.zip")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(archive, target)
+    where = graph.nodes[fault.index].where if fault.index >= 0 else ()
+    return CompileError(
+        "MM807",
+        f"the generated C does not compute what it should, so no package is written: {sentence}",
+        exit=Exit.INTERNAL,
+        at=where,
+        hint=f"send us {target}: a bug in mmcc. --no-self-check writes the package nevertheless",
+    )

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Run a package's C on this machine in a process of its own, and get all that its kernels wrote.
+
+Rings and overlaps do not matter: what a call wrote is recorded as the call returns, so that tensors which
+are never whole in memory are seen whole. Only the file with the layers is compiled for it, with each call of
+a kernel followed by one that records; its text is the package's.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.codegen.emit import Package as Generated
+from mmcc.codegen.lower import view_of
+from mmcc.codegen.render import render
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import Program
+from mmcc.ir.types import geometry
+from mmcc.ops.stream import WriteRows
+from mmcc.resources import data_dir
+from mmcc.target import Target
+from mmcc.toolchain import compile_objects, link
+
+Array = NDArray[Any]
+HEAD = np.dtype([(name, "<i4") for name in ("node", "row", "row_end", "col", "col_end")])
+SECONDS = 1800.0  # of one run
+TRACE = ("trace.c", "trace.h")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the C wrote of one tensor, as [rows, columns, channels], and which pixels it made.
+
+    `twice`: pixels that were made more than once, and came out different.
+    """
+
+    pixels: Array
+    made: NDArray[np.bool_]
+    twice: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One run: by node, where in `raw` its records are; the outputs if the run ended as it should."""
+
+    raw: NDArray[np.uint8]
+    records: dict[int, list[tuple[int, tuple[int, int, int, int]]]]
+    last: int | None  # the node that was recorded last
+    status: int | None  # that `run` returned; None: the program did not come to that
+    returned: int  # by the program; below 0: the signal that ended it
+    outputs: list[NDArray[np.uint8]] = field(default_factory=list[NDArray[np.uint8]])
+
+    def of(self, graph: Graph, index: int) -> Written:
+        """What was written of the output of a node that is in `records`."""
+        tensor = graph.tensors[graph.nodes[index].output]
+        rows, cols, channels = geometry(tensor.shape)
+        item = tensor.dtype.size
+        pixels = np.zeros((rows, cols, channels * item), np.uint8)
+        made, twice = np.zeros((rows, cols), np.bool_), np.zeros((rows, cols), np.bool_)
+        for at, (row, row_end, col, col_end) in self.records[index]:
+            shape = row_end - row, col_end - col, channels * item
+            found = self.raw[at : at + shape[0] * shape[1] * shape[2]].reshape(shape)
+            window = slice(row, row_end), slice(col, col_end)
+            twice[window] |= made[window] & (pixels[window] != found).any(2)
+            pixels[window] = found
+            made[window] = True
+        return Written(pixels.view(tensor.dtype.numpy), made, twice)
+
+
+def write_trace(bench: Path, graph: Graph, plan: Plan, program: Program, generated: Generated) -> None:
+    """The files that recording takes, for the test bench; `program` is the C of this machine."""
+    memories = list(generated.values["memories"])
+    views: list[tuple[int, ...]] = []
+    for node in program.nodes:
+        name = graph.nodes[node.index].output
+        if isinstance(graph.nodes[node.index].op, WriteRows):
+            continue  # goes to a callback: the output of the model is looked at instead
+        view, tensor = view_of(graph, plan, name), graph.tensors[name]
+        assert isinstance(view.offset, int)
+        rows, cols, channels = geometry(tensor.shape)
+        steps = 0
+        if node.index in plan.accumulators:
+            steps = geometry(graph.tensors[graph.nodes[node.index].inputs[0]].shape)[0]
+        item = tensor.dtype.size
+        place = memories.index(view.memory), view.offset, view.row_stride, view.col_stride * item, view.rows
+        calls = node.blocks.count if node.blocks is not None else 1
+        views.append((node.index, *place, channels * item, rows, cols, steps, calls))
+    values = generated.values | {"views": views, "kernels": generated.kernels}
+    for name in TRACE:
+        (bench / name).write_text(render(f"{name}.j2", **values))
+
+
+def traced_program(
+    sources: Sequence[Path], layers: Path, adapter: Path, bench: Path, host: Target, work: Path
+) -> Path:
+    """The program that records. `sources` are all files (or objects) of the package but `layers`.
+
+    Raises CompileError: a tool is missing (MM801), or the C does not build (MM802).
+    """
+    quick = replace(host, flags=tuple("-O1" if flag.startswith("-O") else flag for flag in host.flags))
+    include = [layers.parent, bench, data_dir("runtime_c") / "firmware"]
+    quiet = ["-w"]  # warnings are errors where the package itself is compiled; they depend on optimization
+    with_trace = [*quiet, "-include", str(bench / TRACE[1])]
+    objects = [
+        *compile_objects(quick, [layers], work, include_dirs=include, flags=with_trace),
+        *compile_objects(
+            quick, [*sources, bench / TRACE[0], adapter], work, include_dirs=include, flags=quiet
+        ),
+    ]
+    return link(quick, objects, work / "traced")
+
+
+def run_traced(program: Path, inputs: Sequence[Array], graph: Graph) -> Trace:
+    """One run on inputs in C's layout."""
+    given, record = program.with_suffix(".in"), program.with_suffix(".out")
+    given.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in inputs))
+    try:
+        done = subprocess.run([program, given, record], capture_output=True, check=False, timeout=SECONDS)
+        returned = done.returncode
+    except subprocess.TimeoutExpired:
+        returned = -1
+    raw = np.fromfile(record, np.uint8) if record.is_file() else np.zeros(0, np.uint8)
+    record.unlink(missing_ok=True)
+    return _parse(raw, returned, graph)
+
+
+def _parse(raw: NDArray[np.uint8], returned: int, graph: Graph) -> Trace:
+    records: dict[int, list[tuple[int, tuple[int, int, int, int]]]] = {}
+    pixel: dict[int, int] = {}
+    at, last = 0, None
+    while at + HEAD.itemsize <= len(raw):
+        node, row, row_end, col, col_end = (int(v) for v in raw[at : at + HEAD.itemsize].view("<i4"))
+        at += HEAD.itemsize
+        if node < 0:
+            outputs: list[NDArray[np.uint8]] = []
+            for size in (graph.tensors[port.tensor].bytes for port in graph.outputs):
+                outputs.append(raw[at : at + size])
+                at += size
+            return Trace(raw, records, last, row, returned, outputs if row == 0 else [])
+        if node not in pixel:
+            tensor = graph.tensors[graph.nodes[node].output]
+            pixel[node] = geometry(tensor.shape)[2] * tensor.dtype.size
+        size = (row_end - row) * (col_end - col) * pixel[node]
+        if at + size > len(raw):
+            break
+        records.setdefault(node, []).append((at, (row, row_end, col, col_end)))
+        at, last = at + size, node
+    return Trace(raw, records, last, None, returned)

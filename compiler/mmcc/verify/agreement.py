@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Are our references what ONNX Runtime computes? Node by node, each fed with ONNX Runtime's own values.
+
+No C is involved: what the C makes of it is `judging`'s matter. Together they leave no room for "nearly", and
+a plan with groups is judged like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.ports import Port
+from mmcc.ir.types import Tensor
+from mmcc.ops.requantize import watch_ties
+from mmcc.selfcheck.judge import allowance, differs
+from mmcc.verify.oracle import Oracle
+from mmcc.verify.samples import Sample
+
+Array = NDArray[Any]
+INT8_RATE = 1e-5  # of a node's outputs that may be off by one step
+
+
+@dataclass(slots=True)
+class Tally:
+    """Of one node, over all samples. `ties` are mismatches where the exact value is half-way between steps.
+
+    `depth` is how many nodes lie between values that ONNX Runtime has: it rounds as often.
+    """
+
+    outputs: int = 0
+    mismatches: int = 0
+    ties: int = 0
+    max_abs: float = 0.0
+    depth: int = 1
+
+    def ok(self, integer: bool) -> bool:
+        """Equal, or one step off: in ties, and in as few outputs as rounding of floats makes."""
+        if self.mismatches == 0 or not integer:
+            return self.mismatches == 0
+        few = self.mismatches - self.ties <= allowed(self.outputs * self.depth)
+        return self.max_abs <= 1 and few
+
+
+def allowed(outputs: float) -> float:
+    """How many outputs may be off by one step: the rate, plus three deviations of a sample."""
+    mean = INT8_RATE * outputs
+    return mean + 3 * sqrt(mean) + 1
+
+
+class Agreement:
+    """A model's graph, as it is compiled, beside the model in ONNX Runtime."""
+
+    def __init__(self, graph: Graph, model: Path, bind: Mapping[str, Any]) -> None:
+        self.graph = graph
+        self.known = graph.origins
+        names = list(dict.fromkeys(port.onnx_name for port in self.known.values()))
+        self.oracle = Oracle(model, names, bind)
+        self.tallies: dict[int, Tally] = {}
+
+    def run(self, sample: Sample) -> None:
+        """Add one sample."""
+        graph = self.graph
+        names = [port.onnx_name for port in graph.inputs]
+        values = self.oracle.run(dict(zip(names, sample, strict=True)))
+        by_name = dict(zip(dict.fromkeys(p.onnx_name for p in self.known.values()), values, strict=True))
+        arrays: dict[str, Array] = dict(graph.constants)
+        for port, array in zip(graph.inputs, sample, strict=True):
+            arrays[port.tensor] = port.to_c(array, graph.tensors[port.tensor])
+        depth: dict[str, int] = {}  # nodes since values that ONNX Runtime has
+        for index, node in enumerate(graph.nodes):
+            operands = [arrays[name] for name in node.inputs]
+            with np.errstate(all="ignore"), watch_ties() as ties:
+                made = node.op.reference(*operands)
+            since = 1 + max((depth.get(name, 0) for name in node.inputs), default=0)
+            port = self.known.get(node.output)
+            if port is None:
+                arrays[node.output], depth[node.output] = made, since
+                continue
+            want = true_array(port, graph.tensors[node.output], by_name[port.onnx_name])
+            self._add(index, node, operands, made, want, ties, since)
+            arrays[node.output] = want
+
+    def _add(
+        self,
+        index: int,
+        node: Node,
+        operands: Sequence[Array],
+        made: Array,
+        want: Array,
+        ties: Sequence[Array],
+        depth: int,
+    ) -> None:
+        total = self.tallies.setdefault(index, Tally(depth=depth))
+        wrong = differs(made, want)
+        gap = np.abs(made.astype(np.float64) - want.astype(np.float64))
+        if made.dtype.kind == "f" and wrong.any():
+            wrong &= ~allowance(node, operands, want, made).reshape(wrong.shape)
+        total.outputs += made.size
+        total.mismatches += int(wrong.sum())
+        total.max_abs = max(total.max_abs, float(np.nan_to_num(gap).max(initial=0)))
+        for tie in ties:
+            if tie.size == wrong.size:
+                total.ties += int((wrong & tie.reshape(wrong.shape)).sum())
+
+
+def true_array(port: Port, tensor: Tensor, value: Array) -> Array:
+    """ONNX Runtime's value in the layout and type of a tensor of ours (uint8 is kept as int8)."""
+    if value.dtype == np.uint8 and tensor.dtype.numpy == np.int8:
+        value = (value.astype(np.int16) - 128).astype(np.int8)
+    return port.to_c(value, tensor)

@@ -1,0 +1,282 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Does the C compute what the model computes? On this machine or in QEMU, end to end or node by node."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.codegen.lower import describe
+from mmcc.driver.pipeline import (
+    CompileOptions,
+    Progress,
+    host_adapter,
+    host_model,
+    host_sources,
+    load_graph,
+    package_sources,
+    sha256,
+)
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import Graph
+from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files
+from mmcc.selfcheck.judge import Fault, judge
+from mmcc.selfcheck.trace import run_traced, traced_program
+from mmcc.target import Target, load_target
+from mmcc.toolchain.qemu import FirmwareRun, build_firmware, run_firmware
+from mmcc.verify.agreement import Agreement, Tally
+from mmcc.verify.oracle import Oracle
+from mmcc.verify.samples import Sample, from_c, to_c
+
+Array = NDArray[Any]
+FLOAT_RELATIVE = 1e-4  # of the largest output, end to end; per operator it is 1e-5
+INT8_RELATIVE = 0.2  # of the largest output, end to end, if the decision is the same
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """How far outputs are from what they should be. `lsb` counts quantization steps; None for floats."""
+
+    max_abs: float
+    max_lsb: int | None
+    mean_lsb: float
+    mismatch_rate: float
+    top1_agreement: float
+    relative: float  # max_abs over the largest expected magnitude
+
+    @property
+    def ok(self) -> bool:
+        """End to end: floats within rounding; int8 as near as ONNX Runtime is to itself.
+
+        One step more or less in a pool, where the exact mean lies between two steps, may become several at
+        the output; the true test of int8 is node by node.
+        """
+        if self.max_lsb is None:
+            return self.relative <= FLOAT_RELATIVE
+        near = self.top1_agreement >= 0.99 and self.relative <= INT8_RELATIVE
+        return self.mean_lsb <= 1.0 or near
+
+    @property
+    def same(self) -> bool:
+        """One program on two machines: integers are equal, floats as near as their last bits."""
+        return self.max_lsb == 0 or (self.max_lsb is None and self.relative <= FLOAT_RELATIVE)
+
+
+@dataclass(frozen=True, slots=True)
+class NodeDifference:
+    """One node; `index` -1 stands for a run that did not end."""
+
+    index: int
+    op: str
+    name: str
+    outputs: int
+    mismatches: int
+    ties: int  # of the mismatches: the exact value lies half-way between two steps
+    max_abs: float
+    max_lsb: int | None
+    fault: str  # of the C against its reference; "" if they are the same
+    ok: bool
+
+
+def run_host(
+    folder: Path, package: Package, samples: Sequence[Sample], *, sanitize: bool = False
+) -> list[Sample]:
+    """The outputs of all samples on this machine, in ONNX's shapes and types.
+
+    With `sanitize` a program of its own runs them: sanitizers cannot be loaded into a running interpreter.
+    """
+    if sanitize:
+        elf = sanitized_program(folder, package)
+        return _run_program(elf, load_target("host"), package, samples)[0]
+    model = host_model(folder, package)
+    outputs = [model.run(to_c(package.inputs, package.tensors, sample)) for sample in samples]
+    return [from_c(package.outputs, package.tensors, sample) for sample in outputs]
+
+
+def sanitized_program(folder: Path, package: Package) -> Path:
+    """The package and the test bench as a program of this machine, with sanitizers."""
+    adapter = bench_files(folder) / "adapter_sanitized.c"
+    adapter.write_text(host_adapter(folder, package))
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+    host = load_target("host")
+    host = replace(host, flags=(*host.flags, *flags))
+    twin = host_sources(folder)
+    return build_firmware(host, [*package_sources(twin), adapter], [twin], folder / FOLDER / "sanitized")
+
+
+def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
+    """Firmware of the package and the test bench, linked within the RAM limit if there is one.
+
+    With hooks, which cost stack and code of their own, it is not held to the limit.
+    """
+    bench = bench_files(folder)
+    linked = [bench / WEIGHTS_LINKED] if package.staged else []
+    return build_firmware(
+        load_target(package.target),
+        [*package_sources(folder), bench / "adapter_firmware.c", *linked],
+        [folder],
+        folder / FOLDER / ("firmware_hooks" if hooks else "firmware"),
+        ram_limit=None if hooks else package.ram or None,
+        stack_bytes=package.stack + (256 if hooks else 0),
+        hooks=hooks,
+        flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
+    )
+
+
+def run_qemu(
+    folder: Path, package: Package, samples: Sequence[Sample], *, hooks: bool = False, profile: bool = False
+) -> tuple[list[Sample], FirmwareRun]:
+    """The outputs of all samples as firmware in QEMU, and what the run measured."""
+    if load_target(package.target).qemu is None:
+        message = f"target {package.target} has no board or program to emulate"
+        raise CompileError("MM002", message, exit=Exit.USAGE, hint="--on host, or compile for another target")
+    elf = firmware_of(folder, package, hooks=hooks)
+    return _run_program(elf, load_target(package.target), package, samples, profile=profile)
+
+
+def _run_program(
+    elf: Path, target: Target, package: Package, samples: Sequence[Sample], *, profile: bool = False
+) -> tuple[list[Sample], FirmwareRun]:
+    raw = [b"".join(a.tobytes() for a in to_c(package.inputs, package.tensors, s)) for s in samples]
+    size = len(raw[0]) if raw else 0
+    run = run_firmware(elf, target, b"".join(raw), size, elf.parent / "run", profile=profile, timeout=1800.0)
+    outputs: list[Sample] = []
+    at = 0
+    for _ in samples:
+        arrays: Sample = []
+        for port in package.outputs:
+            tensor = package.tensors[port.tensor]
+            arrays.append(np.frombuffer(run.outputs[at : at + tensor.bytes], tensor.dtype.numpy))
+            at += tensor.bytes
+        outputs.append(from_c(package.outputs, package.tensors, arrays))
+    return outputs, run
+
+
+def oracle_outputs(package: Package, samples: Sequence[Sample], model: Path) -> list[Sample]:
+    """What ONNX Runtime computes for all samples."""
+    oracle = Oracle(model, [port.onnx_name for port in package.outputs], package.bind)
+    names = [port.onnx_name for port in package.inputs]
+    return [oracle.run(dict(zip(names, sample, strict=True))) for sample in samples]
+
+
+def compare(package: Package, got: Sequence[Sample], want: Sequence[Sample]) -> Difference:
+    """All outputs of all samples at once."""
+    worst, lsb, total_lsb, wrong, count, agree, rows, largest = 0.0, 0, 0.0, 0, 0, 0, 0, 0.0
+    integers = False
+    for mine, theirs in zip(got, want, strict=True):
+        for port, a, b in zip(package.outputs, mine, theirs, strict=True):
+            quant = port.quant or package.tensors[port.tensor].quant
+            step = quant.scale if quant and port.onnx_dtype.is_float else 1.0
+            gap = np.abs(a.astype(np.float64) - b.astype(np.float64).reshape(a.shape))
+            gap = np.where(np.isnan(a) & np.isnan(b.reshape(a.shape)), 0, gap) if a.dtype.kind == "f" else gap
+            worst, largest = max(worst, gap.max(initial=0)), max(largest, float(np.abs(b).max(initial=0)))
+            count += gap.size
+            if quant or a.dtype.kind != "f":
+                integers = True
+                steps = np.rint(gap / step)
+                lsb = max(lsb, int(steps.max(initial=0)))
+                total_lsb += float(steps.sum())
+                wrong += int((steps > 0).sum())
+            else:
+                wrong += int((gap > FLOAT_RELATIVE * max(largest, 1e-12)).sum())
+            agree += int(a.reshape(-1).argmax() == b.reshape(-1).argmax()) if a.size else 1
+            rows += 1
+    return Difference(
+        max_abs=worst,
+        max_lsb=lsb if integers else None,
+        mean_lsb=total_lsb / max(1, count),
+        mismatch_rate=wrong / max(1, count),
+        top1_agreement=agree / max(1, rows),
+        relative=worst / largest if largest else worst,
+    )
+
+
+def accuracy(outputs: Sequence[Sample], labels: Array) -> dict[str, int]:
+    """How many samples have their largest first output at the label; a label below 0 is not known."""
+    guesses = [int(sample[0].reshape(-1).argmax()) for sample in outputs]
+    known = [(guess, int(label)) for guess, label in zip(guesses, labels, strict=True) if label >= 0]
+    return {"correct": sum(guess == label for guess, label in known), "total": len(known)}
+
+
+# ---- node by node
+
+
+def per_node(
+    folder: Path, package: Package, samples: Sequence[Sample], model: Path, progress: Progress
+) -> list[dict[str, Any]]:
+    """Each node, worst first: our reference against ONNX Runtime, and the C here against the reference.
+
+    The first is fed with ONNX Runtime's values, the second with the C's own. So neither errors nor
+    differences add up, within a group either.
+    """
+    options = CompileOptions(dims=package.dims, bind=package.bind, float_io=package.float_io, io=package.io)
+    graph = load_graph(model, options)
+    agreement = Agreement(graph, model, package.bind)
+    faults: dict[int, Fault] = {}
+    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+        program = _traced(folder, package, Path(scratch))
+        for number, sample in enumerate(samples):
+            progress(f"sample {number + 1} of {len(samples)}")
+            agreement.run(sample)
+            inputs = to_c(package.inputs, package.tensors, sample)
+            trace = run_traced(program, inputs, graph)
+            named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
+            for fault in judge(graph, trace, named, all_faults=True):
+                faults.setdefault(fault.index, fault)
+    rows = [
+        _row(graph, index, agreement.tallies.get(index), faults.get(index))
+        for index in sorted({*agreement.tallies, *faults})
+    ]
+    rows.sort(key=lambda row: (row.ok, row.index < 0, -row.mismatches / max(1, row.outputs), row.index))
+    return [asdict(row) for row in rows]
+
+
+def _traced(folder: Path, package: Package, work: Path) -> Path:
+    """The program of this machine that records what each node writes."""
+    layers = host_sources(folder) / f"{package.name}.c"
+    sources = [path for path in package_sources(layers.parent) if path.name != layers.name]
+    adapter = work / "adapter_host.c"
+    adapter.write_text(host_adapter(folder, package))
+    return traced_program(sources, layers, adapter, bench_files(folder), load_target("host"), work)
+
+
+def _row(graph: Graph, index: int, tally: Tally | None, fault: Fault | None) -> NodeDifference:
+    what = fault.sentence(graph) if fault else ""
+    if index < 0:
+        return NodeDifference(index, "", "", 0, 0, 0, 0.0, None, what, False)
+    node, tally = graph.nodes[index], tally or Tally()
+    tensor = graph.tensors[node.output]
+    integer = not tensor.dtype.is_float
+    step = tensor.quant.scale if tensor.quant else 1.0
+    worst = max(tally.max_abs, fault.worst if fault else 0.0)
+    return NodeDifference(
+        index,
+        type(node.op).__name__,
+        describe(node.where),
+        max(tally.outputs, fault.count if fault else 0),
+        tally.mismatches + (fault.wrong if fault else 0),
+        tally.ties,
+        worst * step,
+        int(min(worst, 2**31)) if integer else None,
+        what,
+        tally.ok(integer) and fault is None,
+    )
+
+
+def find_model(package: Package, given: Path | None) -> Path:
+    """The ONNX file a package was made from; CompileError if it is gone or has changed."""
+    path = given or Path(package.model)
+    if not path.is_file():
+        raise CompileError(
+            "MM008", f"the model {path} is not there any more", exit=Exit.USAGE, hint="--model PATH"
+        )
+    if sha256(path) != package.sha256:
+        message = f"{path} is not the file that this package was compiled from"
+        raise CompileError("MM008", message, exit=Exit.USAGE, hint="compile it again, or give --model PATH")
+    return path

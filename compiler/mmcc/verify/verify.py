@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `mmcc verify` does with its options, and the JSON it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.errors import CompileError, Exit
+from mmcc.package.record import Package, load_package
+from mmcc.verify.compare import accuracy, compare, find_model, oracle_outputs, per_node, run_host, run_qemu
+from mmcc.verify.samples import Sample, load_npz, made_up, samples_of
+
+
+@dataclass(frozen=True, slots=True)
+class VerifyOptions:
+    """As on the command line."""
+
+    on: str = "host"
+    data: Path | None = None
+    expected: Path | None = None
+    per_node: bool = False
+    model: Path | None = None
+    samples: int = 2
+    limit: int | None = None
+    save_outputs: Path | None = None
+    sanitize: bool = False
+
+
+def verify_package(folder: Path, options: VerifyOptions, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Run the package on samples and compare; the result has the keys that users rely on."""
+    package = load_package(folder)
+    samples, labels = _samples(package, options)
+    given = _given(package, options, len(samples))
+    if options.save_outputs and not options.save_outputs.absolute().parent.is_dir():
+        message = f"{options.save_outputs}: there is no such folder"
+        raise CompileError("MM006", message, exit=Exit.USAGE, hint="--save-outputs in a folder that exists")
+    progress(f"running {len(samples)} samples on {options.on}")
+    if options.on == "qemu":
+        outputs, _ = run_qemu(folder, package, samples)
+    else:
+        outputs = run_host(folder, package, samples, sanitize=options.sanitize)
+    if given is None:
+        progress("running ONNX Runtime")
+        given = oracle_outputs(package, samples, find_model(package, options.model))
+    difference = compare(package, outputs, given)
+    rows: list[dict[str, Any]] = []
+    if options.per_node or (not difference.ok and _has_model(package, options)):
+        rows = per_node(folder, package, samples, find_model(package, options.model), progress)
+    ok = _agrees(folder, package, options, samples, outputs, given) if rows else difference.ok
+    if options.save_outputs:
+        stacked: dict[str, Any] = {
+            f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))
+        }
+        np.savez_compressed(options.save_outputs, **stacked)
+    found: dict[str, Any] = {
+        "ok": bool(ok and all(row["ok"] for row in rows)),
+        "drift": not difference.ok,
+        "on": options.on,
+        "samples": len(samples),
+        "made_up": options.data is None,
+        "max_abs": float(difference.max_abs),
+        "max_lsb": difference.max_lsb,
+        "mean_lsb": difference.mean_lsb,
+        "mismatch_rate": difference.mismatch_rate,
+        "top1_agreement": difference.top1_agreement,
+        "per_node": rows,
+    }
+    if labels is not None:
+        found["accuracy"] = accuracy(outputs, labels)
+    return found
+
+
+def _has_model(package: Package, options: VerifyOptions) -> bool:
+    """Whether nodes can be compared one by one, where outputs drifted apart."""
+    try:
+        find_model(package, options.model)
+    except CompileError:
+        return False
+    return True
+
+
+def _agrees(
+    folder: Path,
+    package: Package,
+    options: VerifyOptions,
+    samples: list[Sample],
+    outputs: list[Sample],
+    given: list[Sample],
+) -> bool:
+    """What node by node does not see: another machine's outputs, and outputs that the user expects.
+
+    Where every node is right, outputs may still drift: a node that rounds one output the other way, as it
+    may, changes what all others are fed with.
+    """
+    if options.on == "qemu" and not compare(package, outputs, run_host(folder, package, samples)).same:
+        return False
+    if options.expected is None:
+        return True
+    oracle = oracle_outputs(package, samples, find_model(package, options.model))
+    return compare(package, oracle, given).ok
+
+
+def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], NDArray[Any] | None]:
+    """What to run, and the labels if there are any."""
+    if options.data is None:
+        if options.expected:
+            message = f"--expected {options.expected} without --data: outputs of which inputs?"
+            raise CompileError("MM003", message, exit=Exit.USAGE, hint="--data with the inputs")
+        return made_up(package.inputs, options.samples), None
+    arrays = load_npz(options.data)
+    samples = samples_of(package.inputs, arrays, "input", options.data)
+    labels = arrays.get("labels")
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(samples),)):
+        message = f"{options.data}: labels are {labels.dtype}{list(labels.shape)} for {len(samples)} samples"
+        raise CompileError("MM007", message, exit=Exit.USAGE, hint=f"{len(samples)} integers, -1 if unknown")
+    return samples[: options.limit], None if labels is None else labels[: options.limit]
+
+
+def _given(package: Package, options: VerifyOptions, count: int) -> list[Sample] | None:
+    """The outputs that the user expects; None if ONNX Runtime is to compute them."""
+    if not options.expected:
+        return None
+    given = samples_of(package.outputs, load_npz(options.expected), "output", options.expected)
+    given = given[: options.limit]
+    if len(given) != count:
+        message = f"{options.expected} holds {len(given)} samples, {options.data} {count}"
+        raise CompileError("MM007", message, exit=Exit.USAGE, hint=f"--limit {min(len(given), count)}")
+    return given

@@ -1,0 +1,389 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program checker against planted faults: each is convicted in a sentence that names it."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable, Iterator
+from dataclasses import fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import mmcc
+import pytest
+from mmcc.checker.plan import check_plan
+from mmcc.checker.program import check_program
+from mmcc.codegen.lower import lower
+from mmcc.codegen.staged import staging
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import Begin, ByBlocks, Call, Columns, For, Program, Resident, Stmt, View
+from mmcc.passes.stream_ports import stream_ports
+from mmcc.planner.api import best_plan
+from mmcc.planner.request import PlanRequest
+from mmcc.target import load_target
+from planner_graphs import Build, kws
+from test_fused_c import request
+
+pytestmark = pytest.mark.quick
+HOST = load_target("host")
+Lowered = tuple[Graph, Plan, Program]
+
+
+def lowered(graph: Graph, asked: PlanRequest) -> Lowered:
+    plan = best_plan(graph, asked)
+    assert check_plan(graph, plan) == []
+    return graph, plan, lower(graph, plan, "net", HOST)
+
+
+@cache
+def strips() -> Lowered:
+    """A Concat of three in a group in strips: the caller's image is whole, the others are rings."""
+    b = Build("strips")
+    image = b.input(20, 20, 4)
+    narrow = b.conv(image, 4, 3)
+    x = b.conv(b.concat(2, image, narrow, b.conv(narrow, 4, 3)), 4, 3)
+    graph = b.graph(b.conv(x, 3, 5))
+    found = lowered(graph, request(graph, external=True, recompute=8.0))
+    assert any(len(group.strips) > 1 for group in found[1].groups)
+    return found
+
+
+@cache
+def streams() -> Lowered:
+    """An input that is made in the channels of a Concat, and one output of two that is a slice."""
+    b = Build("streams")
+    x = b.input(6, 5, 3)
+    wide = b.conv(b.concat(2, x, b.conv(x, 4, 3)), 9, 3)
+    graph = stream_ports(b.graph(b.slice(wide, (0, 0, 2), (6, 5, 4)), b.conv(wide, 2, 1)), again=False)
+    return lowered(graph, request(graph, external=True, fuse=False))
+
+
+@cache
+def groups() -> Lowered:
+    """Rings, loops that pull, and a mean that takes its rows in one by one."""
+    b = Build("groups")
+    x = b.conv(b.depthwise(b.conv(b.input(16, 9, 3), 24, 3), 3, 2), 24, 1)
+    graph = b.graph(b.mean(b.sum(x, b.conv(x, 24, 3))))
+    found = lowered(graph, request(graph))
+    assert max(len(group.nodes) for group in found[1].groups) > 2
+    assert found[1].accumulators
+    return found
+
+
+@cache
+def backward() -> Lowered:
+    graph = kws()
+    return lowered(graph, request(graph, fuse=False))
+
+
+@cache
+def staged(limit: int | None) -> Lowered:
+    """Constants in slow memory: a few stay, others come in blocks."""
+    b = Build("staged")
+    x = b.input(10, 10, 16)
+    for channels in (32, 24, 48, 16):
+        x = b.conv(x, channels, 3)
+    graph = b.graph(x)
+    asked = replace(request(graph), staging=staging(graph, HOST, 1 << 20), limit=limit, effort=2.0)
+    return lowered(graph, asked)
+
+
+ALL: dict[str, Callable[[], Lowered]] = {
+    "strips": strips,
+    "streams": streams,
+    "groups": groups,
+    "backward": backward,
+    "staged": lambda: staged(None),
+    "staged-again": lambda: staged(16_000),
+}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_sound_programs_pass(name: str) -> None:
+    assert check_program(*ALL[name]()) == []
+
+
+# ---- every number of a program
+
+
+def places(value: Any, of: type) -> Iterator[Callable[[Callable[[Any], Any]], Any]]:
+    """For each value of a type inside a dataclass: how to make the whole again with that one changed."""
+    if isinstance(value, of):
+        yield lambda change: change(value)
+    elif isinstance(value, tuple):
+        for k, inner in enumerate(value):
+            for made in places(inner, of):
+                yield lambda change, k=k, made=made: (*value[:k], made(change), *value[k + 1 :])
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            for made in places(inner, of):
+                yield lambda change, key=key, made=made: value | {key: made(change)}
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            for made in places(getattr(value, field.name), of):
+                yield lambda change, n=field.name, made=made: replace(value, **{n: made(change)})
+
+
+def plant(program: Program, of: type, change: Callable[[Any], Any]) -> Iterator[Program]:
+    """A program for each value of a type, with that value changed; where `change` gives the same, none."""
+    for made in places(program, of):
+        planted = made(change)
+        if planted != program:
+            yield planted
+
+
+def convict(found: Lowered, of: type, change: Callable[[Any], Any], *words: str) -> int:
+    """Each such fault must be told in a sentence with these words; how many there were."""
+    graph, plan, program = found
+    count = 0
+    for planted in plant(program, of, change):
+        wrong = check_program(graph, plan, planted)
+        assert any(all(word in text for word in words) for text in wrong), (words, wrong)
+        count += 1
+    return count
+
+
+NUMBERS: dict[str, tuple[type, Callable[[Any], Any], tuple[str, ...]]] = {
+    "base": (View, lambda v: replace(v, offset=v.offset + 4) if isinstance(v.offset, int) else v, ("byte",)),
+    "row stride": (View, lambda v: replace(v, row_stride=v.row_stride + 1) if v.row_stride else v, ("rows",)),
+    "column stride": (
+        View,
+        lambda v: replace(v, col_stride=v.col_stride + 1) if v.row_stride else v,
+        ("elements apart",),
+    ),
+    "ring of one row less": (
+        View,
+        lambda v: replace(v, rows=v.rows - 1) if v.rows > 1 else v,
+        ("rows held",),
+    ),
+    "memory": (View, lambda v: replace(v, memory="elsewhere"), ("elsewhere",)),
+    "first column of a call": (Columns, lambda c: replace(c, begin=c.begin + 1), ("makes columns",)),
+    "last column of a call": (Columns, lambda c: replace(c, end=c.end - 1), ("makes columns",)),
+    "origin of the output": (
+        Columns,
+        lambda c: replace(c, output=c.output + 1),
+        ("for the first that memory holds of its output",),
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", NUMBERS)
+def test_every_number(fault: str) -> None:
+    of, change, words = NUMBERS[fault]
+    names = ("strips", "streams", "groups", "backward")
+    assert sum(convict(ALL[name](), of, change, *words) for name in names)
+
+
+@pytest.mark.parametrize("operand", [0, 1, 2])
+def test_an_operand_with_the_origin_of_another(operand: int) -> None:
+    """What Concats in strips did: the first operand's origin was everybody's."""
+    other = 0 if operand else 1
+
+    def shared(columns: Columns) -> Columns:
+        inputs = [columns.origin(k) for k in range(3)]
+        inputs[operand] = inputs[other]
+        while inputs and not inputs[-1]:
+            inputs.pop()
+        return replace(columns, inputs=tuple(inputs)) if columns.inputs else columns
+
+    words = f"for the first that memory holds of operand {operand}"
+    assert convict(strips(), Columns, shared, words)
+
+
+def test_a_kernel_that_looks_up_more_origins_than_columns_have() -> None:
+    graph, plan, program = strips()
+    nodes = tuple(replace(node, use=replace(node.use, origins=0)) for node in program.nodes)
+    wrong = check_program(graph, plan, replace(program, nodes=nodes))
+    assert any("needs the first column of operand 0, but has those of 0 only" in text for text in wrong)
+
+
+def test_operands_that_are_exchanged() -> None:
+    graph, plan, program = strips()
+    index = next(k for k, node in enumerate(graph.nodes) if len(node.inputs) == 3)
+    names = {"x0": "x1", "x1": "x0"}
+    nodes = [
+        replace(
+            node,
+            use=replace(node.use, fields=tuple((names.get(n, n), value) for n, value in node.use.fields)),
+        )
+        if node.index == index
+        else node
+        for node in program.nodes
+    ]
+    wrong = check_program(graph, plan, replace(program, nodes=tuple(nodes)))
+    assert all(f"node {index} " in text and "operand" in text for text in wrong)
+    assert len(wrong) == 2
+
+
+# ---- what callbacks are given
+
+
+@pytest.mark.parametrize("window", ["row", "rows"])
+def test_dense_pixels_where_other_channels_lie_between(window: str) -> None:
+    graph, plan, program = streams()
+    seen = 0
+    for k, node in enumerate(program.nodes):
+        options = dict(node.use.options)
+        if options.get("window") != "pixel":
+            continue
+        use = replace(
+            node.use,
+            options=tuple((options | {"window": window}).items()),
+            fields=(*node.use.fields, ("columns", 5)),
+        )
+        nodes = (*program.nodes[:k], replace(node, use=use), *program.nodes[k + 1 :])
+        wrong = check_program(graph, plan, replace(program, nodes=nodes))
+        assert any(f"node {node.index} " in t and "rows of dense pixels" in t for t in wrong), wrong
+        seen += 1
+    assert seen == 2
+
+
+def test_dense_rows_where_there_are_gaps() -> None:
+    """One call for several rows must know how many pixels a row has."""
+    graph, plan, program = streams()
+    nodes = [
+        replace(
+            node,
+            use=replace(
+                node.use,
+                fields=tuple((n, 4 if n == "columns" else value) for n, value in node.use.fields),
+            ),
+        )
+        if dict(node.use.options).get("window") == "rows"
+        else node
+        for node in program.nodes
+    ]
+    wrong = check_program(graph, plan, replace(program, nodes=tuple(nodes)))
+    assert any("several dense rows of" in text for text in wrong)
+
+
+# ---- rows in order
+
+
+def loops(change: Callable[[For], For]) -> Callable[[Any], Any]:
+    return lambda statement: change(statement) if statement.var != "strip" else statement
+
+
+ORDERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
+    "a bound one too high": (For, loops(lambda f: replace(f, extent=f"({f.extent}) + 1"))),
+    "a bound one too low": (For, loops(lambda f: replace(f, extent=f"({f.extent}) - 1"))),
+    "two rows a step": (For, loops(lambda f: replace(f, step=2) if f.fresh and not f.backward else f)),
+    "a loop the other way": (For, loops(lambda f: replace(f, backward=not f.backward) if f.fresh else f)),
+    "no rows": (Call, lambda c: replace(c, end=c.begin)),
+    "rows that come later": (Call, lambda c: replace(c, begin=f"{c.begin} + 1", end=f"{c.end} + 1")),
+}
+
+
+@pytest.mark.parametrize("fault", ORDERS)
+@pytest.mark.parametrize("name", ["strips", "groups", "backward"])
+def test_rows_that_are_not_made_when_they_are_due(fault: str, name: str) -> None:
+    graph, plan, program = ALL[name]()
+    for planted in plant(program, *ORDERS[fault]):
+        wrong = check_program(graph, plan, planted)
+        assert any(" is due" in text or "is never made" in text for text in wrong), (fault, wrong)
+
+
+def test_calls_that_are_exchanged() -> None:
+    graph, plan, program = groups()
+
+    def exchanged(body: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
+        return tuple(
+            replace(s, body=exchanged(tuple(reversed(s.body)))) if isinstance(s, For) else s for s in body
+        )
+
+    steps = tuple(replace(step, body=exchanged(step.body)) for step in program.body)
+    assert any(" is due" in text for text in check_program(graph, plan, replace(program, body=steps)))
+
+
+def test_a_node_of_another_group() -> None:
+    graph, plan, program = groups()
+    for planted in plant(program, Call, lambda c: replace(c, node=c.node + 100)):
+        assert any("is not in its group" in text for text in check_program(graph, plan, planted))
+
+
+def test_a_strip_that_is_left_out() -> None:
+    graph, plan, program = strips()
+    for planted in plant(program, Call, lambda c: replace(c, columns=c.columns[:-1])):
+        assert any("has columns for" in text for text in check_program(graph, plan, planted))
+
+
+def test_a_node_without_code_and_a_step_too_many() -> None:
+    graph, plan, program = groups()
+    wrong = check_program(graph, plan, replace(program, nodes=program.nodes[1:]))
+    assert any("has code in 0 places" in text for text in wrong)
+    wrong = check_program(graph, plan, replace(program, body=(*program.body, program.body[-1])))
+    assert any("steps are groups" in text for text in wrong)
+
+
+def test_an_arena_too_small_and_a_port_that_is_not_dense() -> None:
+    graph, plan, program = groups()
+    small = replace(program, arenas={tier: size - 1 for tier, size in program.arenas.items()})
+    assert any("ends beyond the arena" in text for text in check_program(graph, plan, small))
+    name, view = next(iter(program.ports.items()))
+    wide = replace(program, ports=program.ports | {name: replace(view, col_stride=view.col_stride + 1)})
+    assert any(f'"{name}" is not dense' in text for text in check_program(graph, plan, wide))
+
+
+# ---- constants that are staged
+
+
+@pytest.mark.parametrize("name", ["offset", "bytes", "last", "count", "step"])
+def test_numbers_of_blocks(name: str) -> None:
+    graph, plan, program = staged(16_000)
+    nodes = [
+        replace(node, blocks=replace(node.blocks, **{name: getattr(node.blocks, name) + 1}))
+        if node.blocks
+        else node
+        for node in program.nodes
+    ]
+    wrong = check_program(graph, plan, replace(program, nodes=tuple(nodes)))
+    assert sum(" are staged as " in text for text in wrong) == len(plan.staged)
+
+
+def test_constants_that_are_not_read() -> None:
+    graph, plan, program = staged(None)
+    for step in program.body:
+        for left_out in (s for s in step.body if isinstance(s, Resident)):
+            body = tuple(
+                replace(s, body=tuple(i for i in s.body if i is not left_out)) if s is step else s
+                for s in program.body
+            )
+            wrong = check_program(graph, plan, replace(program, body=body))
+            assert any("looks for its constants before they are read" in text for text in wrong)
+
+
+def test_constants_that_are_read_over_what_is_alive() -> None:
+    """A read that begins steps before its buffer's life does."""
+    graph, plan, program = staged(16_000)
+    last = program.nodes[-1].index
+    first = program.body[0]
+    body = (replace(first, body=(Begin(last), *first.body)), *program.body[1:])
+    wrong = check_program(graph, plan, replace(program, body=body))
+    assert any(f"node {last} " in text and "does not live then" in text for text in wrong)
+
+
+def test_blocks_that_are_called_as_if_they_stayed() -> None:
+    graph, plan, program = staged(16_000)
+    assert any(isinstance(s, ByBlocks) for s in statements(program.body))
+    for planted in plant(program, ByBlocks, lambda s: s.call):
+        wrong = check_program(graph, plan, planted)
+        assert any("where they stay, but they come in blocks" in text for text in wrong)
+
+
+def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
+    for statement in body:
+        yield statement
+        yield from statements(getattr(statement, "body", ()))
+
+
+def test_it_shares_no_code_with_lowering() -> None:
+    root = Path(mmcc.__file__).parent
+    for name in ("program_check.py", "program_run.py", "checker/replay.py", "checker/order.py"):
+        tree = ast.parse((root / name).read_text())
+        used = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+        mine = {"mmcc.checker.replay", "mmcc.checker.order", "mmcc.checker.program_run"}
+        known = ("mmcc.ir.", "mmcc.ops.", "mmcc.errors")
+        others = {m for m in used - mine if m.startswith("mmcc.") and not m.startswith(known)}
+        assert not others, (name, others)

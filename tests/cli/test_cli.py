@@ -1,0 +1,683 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line as a user meets it: what works, and what every kind of bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from mmcc.cli import main
+from mmcc.frontend import import_model
+from mmcc.ir.interpret import evaluate
+from mmcc.verify.bench import numbers
+from onnx import TensorProto, helper, numpy_helper
+from shared_models import model_path, needs_shared
+
+DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+MODEL = DIGITS / "digits_int8.onnx"
+
+
+def run(*args):
+    return CliRunner().invoke(main, [str(a) for a in args])
+
+
+def conv_model(weights=None, name="conv", input_name="x", output_name="y", dims=(1, 2, 6, 6), scale=None):
+    """A small model: one Conv, quantized if a scale is given."""
+    w = np.ones((3, 2, 3, 3), np.float32) if weights is None else weights
+    inits = [numpy_helper.from_array(w, "w")]
+    nodes = [helper.make_node("Conv", [input_name, "w"], [output_name], name=name)]
+    if scale is not None:
+        inits += [numpy_helper.from_array(np.array(scale, np.float32), "s")]
+        inits += [numpy_helper.from_array(np.array(0, np.int8), "z")]
+        nodes = [
+            helper.make_node("QuantizeLinear", [input_name, "s", "z"], ["q"]),
+            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+            helper.make_node("Conv", ["d", "w"], [output_name], name=name),
+        ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, list(dims))],
+        [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, None)],
+        inits,
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def saved(model, folder, name="model.onnx"):
+    path = folder / name
+    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
+    return path
+
+
+@pytest.mark.quick
+def test_help_is_instant():
+    command = [sys.executable, "-m", "mmcc.cli", "--help"]
+    subprocess.run(command, check=True, capture_output=True)
+    best = 9.0
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        best = min(best, time.perf_counter() - began)
+    empty = 9.0
+    for _ in range(5):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "import click"], check=True, capture_output=True)
+        empty = min(empty, time.perf_counter() - began)
+    assert best < max(0.2, 4 * empty)  # the second bound is for machines under load
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("command", ["compile", "check", "verify", "bench", "targets", "ops"])
+def test_every_command_explains_itself(command):
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_compile_verify_and_bench_on_the_host(tmp_path):
+    out = tmp_path / "digits"
+    result = run("compile", MODEL, "--target", "host", "-o", out, "--name", "digits", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["model"]["params"] == 16_602
+    data = ("--data", DIGITS / "test_data.npz")
+    result = run("verify", out, *data, "--json", "--per-node", "--limit", "20")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert found["ok"]
+    assert found["accuracy"]["total"] == 20
+    assert {"max_abs", "max_lsb", "mismatch_rate", "top1_agreement", "per_node"} <= set(found)
+    assert all(row["ok"] for row in found["per_node"])
+    result = run("bench", out, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["milliseconds"] > 0
+    result = run("verify", out, *data, "--sanitize", "--limit", "5", "--json")
+    assert result.exit_code == 0, result.output
+
+
+def test_bench_names_all_nodes_of_a_group(tmp_path):
+    out = tmp_path / "digits"
+    result = run("compile", MODEL, "-t", "cortex-m4", "--ram", "min", "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    groups = [group for group in json.loads(result.stdout)["plan"]["groups"] if len(group) > 1]
+    assert groups
+    rows = json.loads(run("bench", out, "--on", "qemu", "--json").stdout)["per_node"]
+    counted = sorted(node for row in rows for node in row["nodes"])
+    assert counted == [node["index"] for node in json.loads((out / "report.json").read_text())["nodes"]]
+    assert any(len(row["nodes"]) > 1 and set(row["nodes"]) <= set(groups[0]) for row in rows)
+    assert re.search(
+        rf"^ +{min(groups[0])}\.\.\d+ \w+ \.\. \w+ ", run("bench", out, "--on", "qemu").stdout, re.M
+    )
+
+
+@pytest.mark.quick
+def test_numbers_in_a_row_are_shortened():
+    assert numbers([3]) == "3"
+    assert numbers([2, 0, 1, 5, 7, 8]) == "0..2, 5, 7..8"
+
+
+def test_long_names_are_cut_between_words_in_report_and_c(tmp_path):
+    name = "net/block_1/Relu;net/block_1/batch_normalization/FusedBatchNormV3;net/block_1/Conv2D"
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(name=name), tmp_path), "-o", out).exit_code == 0
+    for file in ("report.txt", "model.c"):
+        assert 'Relu;net/block_1/batch_normalization/..."' in (out / file).read_text()
+    assert json.loads((out / "report.json").read_text())["nodes"][0]["from"][0]["name"] == name
+
+
+def test_a_package_is_replaced_and_other_folders_are_left_alone(tmp_path):
+    path, out = saved(conv_model(), tmp_path), tmp_path / "out"
+    assert run("compile", path, "-o", out).exit_code == 0
+    assert run("compile", path, "-o", out).exit_code == 0
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    result = run("compile", path, "-o", tmp_path / "mine")
+    assert result.exit_code == 2
+    assert "left alone" in told(result)
+    assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
+
+
+def told(result):
+    """What was printed, wherever its lines are broken."""
+    return " ".join(result.output.split())
+
+
+def refused(path, tmp_path, code, *says, args=()):
+    """The compiler ends with `code`, says what is wrong, and leaves nothing behind."""
+    before = sorted(p.name for p in tmp_path.iterdir())
+    result = run("compile", path, "-o", tmp_path / "refused", *args)
+    assert result.exit_code == code, result.output
+    assert result.output.startswith("error[MM"), result.output
+    assert "Traceback" not in result.output
+    for text in says:
+        assert " ".join(text.split()) in told(result), result.output
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08", b"not a model at all", b"\xff" * 4096], ids=["empty", "tiny", "text", "noise"]
+)
+def test_a_file_that_is_no_model(content, tmp_path):
+    refused(saved(content, tmp_path), tmp_path, 3)
+
+
+@pytest.mark.quick
+def test_a_file_cut_short(tmp_path):
+    whole = MODEL.read_bytes()
+    for part in (10, 100, len(whole) // 2, len(whole) - 3):
+        refused(saved(whole[:part], tmp_path), tmp_path, 3)
+
+
+@pytest.mark.quick
+def test_a_file_that_is_not_there(tmp_path):
+    refused(tmp_path / "nowhere.onnx", tmp_path, 3, "nowhere.onnx")
+
+
+@pytest.mark.quick
+def test_a_file_of_a_name_that_is_nearly_right(tmp_path):
+    saved(conv_model(), tmp_path, "keywords.onnx")
+    refused(tmp_path / "keyword.onnx", tmp_path, 3, "there is no file", "did you mean keywords.onnx?")
+
+
+@pytest.mark.quick
+def test_a_folder_is_no_model(tmp_path):
+    refused(tmp_path, tmp_path, 3, "is a folder, not an ONNX file")
+    saved(conv_model(), tmp_path, "kws.onnx")
+    refused(tmp_path, tmp_path, 3, f"try: {tmp_path / 'kws.onnx'}")
+    (tmp_path / "saved_model.pb").write_bytes(b"\x0a")
+    refused(tmp_path, tmp_path, 3, "SavedModel", "tf2onnx")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("m.tflite", b"\x20\0\0\0TFL3", "--tflite"),
+        ("m.bin", b"\x20\0\0\0TFL3", "--tflite"),  # told by its content
+        ("m.tflite", b"", "--tflite"),  # told by its name
+        ("m.h5", b"\x89HDF\r\n", "--keras"),
+        ("m.pt", b"PK\3\4", "torch.onnx.export"),
+        ("m.pth", b"\x80\x02", "torch.onnx.export"),
+        ("m.pb", b"\x0a\x05", "--graphdef"),
+        ("m.onnx", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
+    ],
+)
+def test_a_model_of_another_format(name, content, says, tmp_path):
+    refused(saved(content, tmp_path, name), tmp_path, 3, "not an ONNX file", says)
+
+
+@pytest.mark.quick
+def test_an_onnx_file_may_have_any_name(tmp_path):
+    path = saved(conv_model(), tmp_path, "model.pb")
+    assert run("check", path).exit_code == 0
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("args", "code", "exit_code"),
+    [
+        (["compile", "nowhere.onnx"], "MM101", 3),
+        (["check", "nowhere.onnx"], "MM101", 3),
+        (["compile", MODEL, "-t", "z80"], "MM001", 2),
+        (["compile", MODEL, "--no-such-option"], "MM000", 2),
+        (["verify", "nowhere"], "MM004", 2),
+    ],
+)
+def test_errors_are_json_where_results_are(args, code, exit_code, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run(*args, "--json")
+    assert result.exit_code == exit_code
+    error = json.loads(result.stdout)["error"]
+    assert (error["code"], error["exit"]) == (code, exit_code)
+    assert error["message"]
+    assert " ".join(error["message"].split()) in " ".join(result.stderr.split())  # for people, as ever
+    assert run(*args).stdout == ""
+
+
+@pytest.mark.quick
+def test_an_error_as_json_says_where_it_is(tmp_path):
+    model = conv_model()
+    model.graph.node.append(helper.make_node("Frobnicate", ["y"], ["a"], name="first", domain="com.example"))
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    model.graph.output[0].name = "a"
+    result = run("check", saved(model, tmp_path), "--json")
+    error = json.loads(result.stdout)["error"]
+    assert error["where"] == [{"model": "model.onnx", "node": 1, "op": "Frobnicate", "name": "first"}]
+    assert "onnx.utils.extract_model" in error["try"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("location", ["weights.bin", "../secret.bin", "/etc/passwd"])
+def test_external_data_missing_or_outside(location, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 4096)
+    model = conv_model()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    refused(saved(model, folder), folder, 3)
+
+
+@pytest.mark.quick
+def test_all_unknown_operators_are_listed(tmp_path):
+    model = conv_model()
+    model.graph.node.append(helper.make_node("Frobnicate", ["y"], ["a"], name="first", domain="com.example"))
+    model.graph.node.append(
+        helper.make_node("Defenestrate", ["a"], ["b"], name="second", domain="com.example")
+    )
+    model.opset_import.append(helper.make_opsetid("com.example", 1))
+    model.graph.output[0].name = "b"
+    refused(saved(model, tmp_path), tmp_path, 4, "Frobnicate", "Defenestrate", "first")
+
+
+@pytest.mark.quick
+def test_a_symbolic_dimension_needs_a_value(tmp_path):
+    path = saved(conv_model(dims=("N", 2, "height", 6)), tmp_path)
+    refused(path, tmp_path, 3, "height", "--dim height=")
+    assert run("compile", path, "-o", tmp_path / "ok", "--dim", "height=7").exit_code == 0
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("dim", ["height", "height=0", "height=-1", "height=x", "=3"])
+def test_a_malformed_dimension(dim, tmp_path):
+    refused(saved(conv_model(), tmp_path), tmp_path, 2, args=("--dim", dim))
+
+
+@pytest.mark.quick
+def test_absurd_sizes(tmp_path):
+    refused(saved(conv_model(dims=(1, 2, 2**30, 2**30)), tmp_path), tmp_path, 3)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
+def test_scales_that_make_no_sense(scale, tmp_path):
+    refused(saved(conv_model(scale=scale), tmp_path), tmp_path, 3, "scale")
+
+
+HOSTILE = ['"; #error "', "*/ int main; /*", "a\nb", "int", "x\\", "??/", "%s%n", "\u202ename", "a" * 300]
+
+
+@pytest.mark.parametrize("name", HOSTILE, ids=[f"name{k}" for k in range(len(HOSTILE))])
+def test_hostile_names_are_harmless(name, tmp_path):
+    model = conv_model(name=name, input_name=name + "in", output_name=name + "out")
+    out = tmp_path / "out"
+    result = run("compile", saved(model, tmp_path), "-o", out)
+    assert result.exit_code == 0, result.output
+    assert run("verify", out, "--json").exit_code == 0
+
+
+def test_names_that_clean_to_the_same_identifier(tmp_path):
+    model = conv_model(output_name="a.b")
+    model.graph.node.append(helper.make_node("Relu", ["a.b"], ["a/b"]))
+    model.graph.output.append(helper.make_tensor_value_info("a/b", TensorProto.FLOAT, None))
+    out = tmp_path / "out"
+    assert run("compile", saved(model, tmp_path, "int.onnx"), "-o", out).exit_code == 0
+    assert run("verify", out, "--json").exit_code == 0
+
+
+@pytest.mark.quick
+def test_an_output_that_cannot_be_written(tmp_path):
+    path = saved(conv_model(), tmp_path)
+    (tmp_path / "file").write_text("")
+    assert run("compile", path, "-o", tmp_path / "file").exit_code == 2
+    assert run("compile", path, "-o", tmp_path / "file" / "below").exit_code == 2
+    if os.geteuid() != 0:
+        locked = tmp_path / "locked"
+        locked.mkdir(mode=0o500)
+        assert run("compile", path, "-o", locked / "out").exit_code == 2
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("ram", ["0", "-1", "lots", "12Q", "", "1e3", "999999999999999999999G"])
+def test_a_malformed_ram_limit(ram, tmp_path):
+    path = saved(conv_model(), tmp_path)
+    if ram == "":
+        pytest.skip("an empty text means: no limit")
+    refused(path, tmp_path, 2, "--ram", args=("--ram", ram))
+
+
+def test_analyze_tells_what_compile_then_reaches(tmp_path):
+    """The floor, and what other options would change."""
+    found = json.loads(run("analyze", MODEL, "-t", "cortex-m4", "--svg", tmp_path / "f.svg", "--json").stdout)
+    others = {row["options"]: row["arena"] for row in found["other"]}
+    assert list(others) == [
+        *("--recompute 2", "--io external", "--io external --recompute 2"),
+        *("--io rows", "--io rows-again --recompute 2"),
+    ]
+    floor = found["frontier"][-1]["arena"]
+    assert others["--recompute 2"] <= floor
+    for options, arena in {"": floor, **others}.items():
+        args = ("compile", MODEL, "-t", "cortex-m4", "--ram", "min", "-o", tmp_path / "out", "--json")
+        report = json.loads(run(*args, *options.split()).stdout)
+        assert report["ram"]["arena"] == arena, options
+    text = run("analyze", MODEL).stdout
+    assert all(options in text for options in others)
+    assert (tmp_path / "f.svg").read_text().startswith("<svg")
+
+
+def test_a_limit_that_cannot_be_met(tmp_path):
+    refused(MODEL, tmp_path, 5, "bytes of RAM are needed", "least", "--> ", "try:", args=("--ram", "1K"))
+    refused(MODEL, tmp_path, 5, "flash", args=("--flash", "2K"))
+
+
+@needs_shared
+@pytest.mark.parametrize(
+    "name", ["kws_dscnn_int8_qdq", "ic_resnet8_int8_qdq", "vww_mbv1_int8_qdq", "hello_world_int8_qdq"]
+)
+def test_every_remedy_that_is_told_works(name, tmp_path):
+    compile_ = ("compile", model_path(name), "-t", "cortex-m4", "-o", tmp_path / "out", "--json")
+    error = json.loads(run(*compile_, "--ram", "300").stdout)["error"]
+    assert error["code"] == "MM040"
+    remedies = [re.split("  +", line)[0].split() for line in error["try"].splitlines()]
+    assert remedies[0] == ["--ram", re.match(r"([\d,]+) bytes of RAM", error["message"])[1].replace(",", "")]
+    assert name.startswith("hello") or any("external" in options for options in remedies)
+    for options in remedies:
+        result = run(*compile_, *options)
+        assert result.exit_code == 0, result.output
+
+
+def test_what_does_not_fit_is_told_in_lines_that_can_be_read(tmp_path):
+    lines = run(
+        "compile", MODEL, "-t", "cortex-m4", "--ram", "1K", "-o", tmp_path / "out"
+    ).output.splitlines()
+    assert all(len(line) <= 110 for line in lines if not line.startswith("  -->"))
+    table = [
+        line
+        for line in lines
+        if re.match(r" +-?[\d,]+  (input|output|tensor|ring|scratch|\d+ more|shared)", line)
+    ]
+    assert sum(int(line.split()[0].replace(",", "")) for line in table) == int(
+        re.search(r"([\d,]+)\s+bytes\s+is\s+the\s+least", "\n".join(lines))[1].replace(",", "")
+    )
+
+
+@pytest.mark.quick
+def test_a_compiler_that_is_missing(tmp_path):
+    target = tmp_path / "board.toml"
+    target.write_text('same_as = "cortex-m4"\ncompiler = "no-such-gcc"\n')
+    refused(
+        saved(conv_model(), tmp_path), tmp_path, 8, "no no-such-gcc in PATH", "to PATH", args=("-t", target)
+    )
+
+
+@pytest.mark.quick
+def test_a_target_that_is_unknown(tmp_path):
+    refused(saved(conv_model(), tmp_path), tmp_path, 2, "z80", "cortex-m4", args=("-t", "z80"))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("name", ["int", "9lives", "a-b", "a b", "__x"])
+def test_a_prefix_that_c_does_not_allow(name, tmp_path):
+    refused(saved(conv_model(), tmp_path), tmp_path, 2, "--name", args=("--name", name))
+
+
+def test_a_common_file_name_gets_a_note_about_the_prefix(tmp_path):
+    path = saved(conv_model(), tmp_path)
+    assert "--name gives each model" in run("compile", path, "-o", tmp_path / "a").stderr
+    assert "--name" in (tmp_path / "a" / "model.h").read_text().split("*/")[0]
+    assert "--name" not in run("compile", path, "-o", tmp_path / "a", "--name", "kws").stderr
+    assert (
+        "--name" not in run("compile", saved(conv_model(), tmp_path, "kws.onnx"), "-o", tmp_path / "a").stderr
+    )
+
+
+@pytest.mark.quick
+def test_of_many_warnings_the_first_are_shown(tmp_path):
+    """A quantized model in which nothing but the input is quantized."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x0", "s"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s"], ["y0"]),
+    ]
+    nodes += [helper.make_node("Softmax", [f"y{k}"], [f"y{k + 1}"]) for k in range(20)]
+    path = saved(node_model(*nodes, shapes=[(1, 8)], constants=[("s", np.float32(0.1))]), tmp_path)
+    lines = [line for line in run("check", path).output.splitlines() if line.startswith("warning: ")]
+    found = json.loads(run("check", path, "--json").stdout)["warnings"]
+    assert len(lines) < len(found)
+    assert lines[-1] == f"warning: and {len(found) - len(lines) + 1} more; --json has them all"
+    assert '""' not in lines[0]  # a node without a name
+
+
+@pytest.mark.quick
+def test_check_plans_nothing(tmp_path):
+    result = run("check", MODEL, "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["operators"]["ConvInt8"] >= 5
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("command", ["verify", "bench"])
+def test_a_folder_that_is_no_package(command, tmp_path):
+    result = run(command, tmp_path)
+    assert result.exit_code == 2
+    assert "mmcc compile" in told(result)
+
+
+@pytest.mark.quick
+def test_ops_and_targets_list_something():
+    rows = {row["name"]: row for row in json.loads(run("ops", "--json").stdout)}
+    assert rows["Where"]["versions"] == "9 and newer"  # ONNX has it since then
+    assert "LpPool" not in rows["GlobalAveragePool"]["notes"]
+    assert "mask" in rows["Dropout"]["notes"]
+    assert "mask" not in rows["Identity"]["notes"]
+    assert max(map(len, run("ops").output.splitlines())) <= 140
+    assert "cortex-m55" in run("targets").output
+    assert json.loads(run("targets", "--json").stdout)
+
+
+def test_data_that_does_not_fit(tmp_path):
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(), tmp_path), "-o", out).exit_code == 0
+    np.savez(tmp_path / "wrong.npz", input_0=np.zeros((1, 2, 9, 9), np.float32))
+    np.savez(tmp_path / "none.npz", other=np.zeros(3))
+    (tmp_path / "text.npz").write_text("hello")
+    np.savez(tmp_path / "objects.npz", input_0=np.array([{}], object))
+    np.save(tmp_path / "one.npy", np.zeros((1, 2, 6, 6), np.float32))
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "wrong.npz").read_bytes()[:-40])
+    for name in ("wrong", "none", "text", "absent", "objects", "folder", "cut"):
+        result = run("verify", out, "--data", tmp_path / f"{name}.npz")
+        assert result.exit_code == 2, result.output
+        assert "error[MM007]" in result.output
+        assert "pickle" not in told(result)
+    right = np.zeros((3, 1, 2, 6, 6), np.float32)
+    np.savez(tmp_path / "words.npz", input_0=right, labels=np.array(["cat"] * 3))
+    np.savez(tmp_path / "few.npz", input_0=right, labels=np.array([1]))
+    for name in ("words", "few"):
+        result = run("verify", out, "--data", tmp_path / f"{name}.npz")
+        assert result.exit_code == 2, result.output
+        assert "labels are" in told(result)
+    np.savez(tmp_path / "in.npz", input_0=right)
+    np.savez(tmp_path / "out.npz", output_0=np.zeros((2, 1, 3, 4, 4), np.float32))
+    result = run("verify", out, "--data", tmp_path / "in.npz", "--expected", tmp_path / "out.npz")
+    assert result.exit_code == 2
+    assert "--limit 2" in told(result)
+    assert run("verify", out, "--expected", tmp_path / "out.npz").exit_code == 2
+    for name in ("model.onnx", "one.npy"):
+        result = run("verify", out, "--data", tmp_path / name)
+        assert result.exit_code == 2
+        assert "is not an .npz file" in told(result)
+        assert "numpy.savez" in told(result)
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
+def test_integers_at_the_ends_of_their_range_are_defined_in_c(dtype, tmp_path):
+    """Division, remainder and conversion, in C under a sanitizer and in numpy."""
+    info, kind = np.iinfo(dtype), helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+    ends = [info.min, info.min + 1, info.max, 7, 2, 1, 0, -1, -3]
+    a, b = (np.array(v, dtype).reshape(-1) for v in np.meshgrid(ends, ends))
+    x = np.resize(
+        np.array([2**63, 1e19, np.inf, -1e19, -np.inf, np.nan, 2**31, -129.5, 1.5], np.float32), a.shape
+    )
+    nodes = [
+        helper.make_node("Div", ["a", "b"], ["quotient"]),
+        helper.make_node("Mod", ["a", "b"], ["rest"]),
+        helper.make_node("Mod", ["a", "b"], ["fmod"], fmod=1),
+        helper.make_node("Cast", ["x"], ["cast"], to=kind),
+    ]
+    inputs = [helper.make_tensor_value_info(n, kind, a.shape) for n in "ab"]
+    inputs += [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)]
+    outputs = [helper.make_tensor_value_info(node.output[0], kind, a.shape) for node in nodes]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", inputs, outputs),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    path = saved(model, tmp_path)
+    expected = evaluate(import_model(path), {"a": a, "b": b, "x": x})
+    np.savez(tmp_path / "in.npz", input_0=a[None], input_1=b[None], input_2=x[None])
+    np.savez(tmp_path / "out.npz", **{f"output_{k}": v[None] for k, v in enumerate(expected.values())})
+    assert run("compile", path, "-o", tmp_path / "c").exit_code == 0
+    data = ("--data", tmp_path / "in.npz", "--expected", tmp_path / "out.npz")
+    result = run("verify", tmp_path / "c", *data, "--sanitize", "--save-outputs", tmp_path / "got.npz")
+    assert result.exit_code == 0, result.output
+    for k, want in enumerate(expected.values()):
+        np.testing.assert_array_equal(np.load(tmp_path / "got.npz")[f"output_{k}"][0], want)
+
+
+@pytest.mark.parametrize("args", [("analyze", "--svg"), ("compile", "--dump")], ids=["svg", "dump"])
+def test_files_that_cannot_be_written(args, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").write_text("")
+    result = run(args[0], saved(conv_model(), tmp_path), args[1], tmp_path / "file" / "below")
+    assert result.exit_code == 2, result.output
+    assert "error[MM006]" in result.output
+
+
+def node_model(*nodes, shapes, constants=()):
+    """A model of nodes in a row: activations x0, x1, ... of these shapes, then constants by name."""
+    inputs = [helper.make_tensor_value_info(f"x{k}", TensorProto.FLOAT, s) for k, s in enumerate(shapes)]
+    output = helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)
+    fixed = [numpy_helper.from_array(np.array(value), name) for name, value in constants]
+    graph = helper.make_graph(nodes, "g", inputs, [output], fixed)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        node_model(
+            helper.make_node("MatMul", ["x0", "x1"], ["y"]), shapes=[(2, 3, 2, 4, 6), (2, 3, 2, 6, 5)]
+        ),
+        node_model(helper.make_node("MatMul", ["x0", "x1"], ["y"]), shapes=[(2, 1, 2, 4, 6), (3, 1, 6, 5)]),
+        node_model(
+            helper.make_node("Transpose", ["x0"], ["t"], perm=(6, 4, 2, 0, 5, 3, 1)),
+            helper.make_node("Reshape", ["t", "n"], ["y"]),
+            shapes=[(2, 3, 2, 3, 2, 3, 2)],
+            constants=[("n", [-1])],
+        ),
+        node_model(
+            helper.make_node("Tile", ["x0", "n"], ["y"]),
+            shapes=[(2, 3, 2, 3)],
+            constants=[("n", [2, 3, 2, 2])],
+        ),
+        node_model(
+            helper.make_node("Slice", ["x0", "start", "end", "axes", "step"], ["y"]),
+            shapes=[(4,) * 7],
+            constants=[("start", [0] * 7), ("end", [4] * 7), ("axes", range(7)), ("step", [2] * 7)],
+        ),
+        node_model(
+            helper.make_node("Add", ["x0", "x1"], ["y"]), shapes=[(2, 3) * 3 + (2,), (2, 1) * 3 + (2,)]
+        ),
+        node_model(
+            helper.make_node("Add", ["x0", "x1"], ["y"]), shapes=[(2, 1) * 3 + (2,), (1, 3) * 3 + (1,)]
+        ),
+    ],
+    ids=["matmul", "matmul_broadcast", "transpose", "tile", "slice", "one_broadcast", "both_broadcast"],
+)
+def test_many_axes(model, tmp_path):
+    out = tmp_path / "out"
+    result = run("compile", saved(model, tmp_path), "-o", out)
+    assert result.exit_code == 0, result.output
+    assert run("verify", out, "--sanitize", "--samples", "1").exit_code == 0
+
+
+INT8 = helper.make_tensor_value_info("x", TensorProto.INT8, [1, 4, 6, 6])
+FLOAT = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 6, 6])
+ENDS = {  # nodes that end in int8: nothing dequantizes what they make
+    "pool": (INT8, [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2])]),
+    "flatten": (INT8, [helper.make_node("Flatten", ["x"], ["y"])]),
+    "sum": (INT8, [helper.make_node("Add", ["x", "x"], ["y"])]),
+    "cast": (FLOAT, [helper.make_node("Cast", ["x"], ["y"], to=TensorProto.INT8)]),
+    "quantized_pool": (
+        FLOAT,
+        [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+            helper.make_node("MaxPool", ["q"], ["p"], kernel_shape=[2, 2]),
+            helper.make_node("Flatten", ["p"], ["y"]),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_a_model_that_ends_in_int8(name, tmp_path):
+    port, nodes = ENDS[name]
+    fixed = [
+        numpy_helper.from_array(np.array(0.5, np.float32), "s"),
+        numpy_helper.from_array(np.int8(3), "z"),
+    ]
+    output = helper.make_tensor_value_info("y", TensorProto.INT8, None)
+    graph = helper.make_graph(nodes, "g", [port], [output], fixed)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    out = tmp_path / "out"
+    result = run("compile", saved(model, tmp_path), "-o", out, "--json")
+    assert result.exit_code == 0, result.output
+    (port_,) = json.loads(result.stdout)["outputs"]
+    assert (port_["scale"], port_["zero_point"]) == ((0.5, 3) if name == "quantized_pool" else (1.0, 0))
+    assert run("verify", out, "--samples", "1").exit_code == 0
+
+
+def test_a_mismatch_is_told(tmp_path):
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(), tmp_path), "-o", out).exit_code == 0
+    np.savez(tmp_path / "in.npz", input_0=np.ones((1, 2, 6, 6), np.float32))
+    np.savez(tmp_path / "out.npz", output_0=np.full((1, 3, 4, 4), 7.0, np.float32))
+    result = run("verify", out, "--data", tmp_path / "in.npz", "--expected", tmp_path / "out.npz")
+    assert result.exit_code == 7
+    assert "MISMATCH" in result.output
+
+
+def test_the_generic_target_names_the_specific_ones(tmp_path):
+    result = run("compile", saved(conv_model(), tmp_path), "-o", tmp_path / "out", "-t", "cortex-m")
+    assert result.exit_code == 0, result.output
+    assert "cortex-m55" in result.output
+
+
+def test_a_user_s_own_file_survives_a_new_compile(tmp_path):
+    path, out = saved(conv_model(), tmp_path), tmp_path / "out"
+    assert run("compile", path, "-o", out).exit_code == 0
+    (out / "notes.txt").write_text("mine")
+    assert run("compile", path, "-o", out, "--name", "other").exit_code == 0
+    assert (out / "notes.txt").read_text() == "mine"
+    assert not (out / "model.h").exists()
+    (out / ".mmcc" / "package.json").write_text("{}")
+    assert run("compile", path, "-o", out).exit_code == 0
+
+
+@pytest.mark.parametrize("name", ["all", "help", "m", "test", "install"])
+def test_names_that_build_tools_reserve(name, tmp_path):
+    out = tmp_path / "out"
+    assert run("compile", saved(conv_model(), tmp_path, f"{name}.onnx"), "-o", out).exit_code == 0
+    result = run("verify", out, "--json", "--samples", "1")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_target_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    (tmp_path / "board.toml").write_text('same_as = "cortex-m4"\n')
+    path = saved(conv_model(), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert run("compile", path, "-o", "out", "-t", "./board.toml").exit_code == 0
+    monkeypatch.chdir("/")
+    result = run("verify", tmp_path / "out", "--on", "qemu", "--json", "--samples", "1")
+    assert result.exit_code == 0, result.output

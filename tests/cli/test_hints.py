@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every hint of every error is followed: what it says makes the error go away.
+
+Hints are found in the source, so that a new one without a case fails here: each `hint` of what makes an error
+in compiler/mmcc, by its expression, and the tables of hints by their entries.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hint_cases_models  # noqa: F401
+import hint_cases_tools  # noqa: F401
+import pytest
+from hints import CASES, hints
+from mmcc.frontend.load import FORMATS
+from mmcc.frontend.problems import HINTS
+
+TABLES = {"frontend/problems.py: '\\n'.join(self._hints())"}  # by their entries
+# nothing can be done but telling us: the report says what to send
+REPORTS = {
+    "cli.py: 'report it with the model; -v shows where it happened'",
+    "toolchain/host.py: 'report this with the model and options'",
+    "toolchain/build.py: 'report this with the model and the options' if 'compile' in what else ''",
+}
+# followed by a test of their own
+ELSEWHERE = {
+    "planner/explain.py: '\\n'.join(_remedies(graph, request, peak, replan, besides))": (
+        "test_cli.py::test_every_remedy_that_is_told_works"
+    ),
+    "driver/piped.py: 'giving the model as a file, with its data beside it'": (
+        "test_piped.py::test_external_data_needs_a_folder"
+    ),
+    "toolchain/qemu.py: 'add a [qemu] table, as in targets/cortex-m4.toml'": (
+        "test_hints_of_boards.py::test_a_table_for_qemu"
+    ),
+    "toolchain/qemu.py: 'a target with more memory, or your own target file'": (
+        "test_hints_of_boards.py::test_a_target_with_more_memory"
+    ),
+    "toolchain/qemu.py: '--limit 1 where there are many samples, or --on host'": (
+        "test_hints_of_boards.py::test_a_run_that_takes_too_long"
+    ),
+    "selfcheck/run.py: f'send us {target}: a bug in mmcc. --no-self-check writes the package nevertheless'": (
+        "test_self_check.py::test_verify_finds_one_step_in_one_node"
+    ),
+    "frontend/converters/constants.py: 'a Range of float32'": (
+        "test_frontend_attributes.py::test_a_range_of_float32_is_what_a_hint_says"
+    ),
+    "cli.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
+}
+
+TESTS = Path(__file__).resolve().parents[1]
+
+
+def test_every_hint_has_a_case():
+    found = set(hints())
+    for module, test in (value.split("::") for value in ELSEWHERE.values()):
+        assert f"def {test}(" in next(TESTS.rglob(module)).read_text()
+    known = {key for key in CASES if not key.startswith(("HINTS ", "FORMATS "))} | set(ELSEWHERE)
+    assert found - known - TABLES - REPORTS == set(), "these hints are followed by no test"
+    assert (known | REPORTS) - found == set(), "these hints are in the source no more"
+    tables = {f"HINTS {op}" for op in HINTS} | {f"FORMATS {kind.name}" for kind in FORMATS} | {"HINTS "}
+    assert {key for key in CASES if key.startswith(("HINTS ", "FORMATS "))} == tables
+
+
+@pytest.mark.parametrize("key", list(CASES))
+def test_a_hint_that_is_followed_helps(key, tmp_path, monkeypatch):
+    CASES[key](tmp_path, monkeypatch)

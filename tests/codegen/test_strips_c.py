@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiled C where memory is narrower or wider than rows: strips of columns, and streams into views."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from mmcc.checker.plan import check_plan
+from mmcc.codegen.lower import lower
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import Call, For, Stmt
+from mmcc.ir.types import DType
+from mmcc.ops.movement import Concat
+from mmcc.passes.stream_ports import stream_ports
+from mmcc.planner.api import best_plan
+from mmcc.target import load_target
+from planner_graphs import Build
+from test_fused_c import conv, filled, request, run
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"
+)
+
+
+def joined(operands: int, axis: int, *, floats: bool) -> Graph:
+    """Concat of branches that need different columns: the image is whole, others have more readers."""
+    b = Build("joined")
+    image = b.input(24, 24, 4, dtype=DType.F32 if floats else DType.I8)
+    parts = [image]
+    for k in range(operands - 1):
+        parts.append(conv(b, parts[-1] if k % 2 else image, 4, (1, 3, 5)[k % 3], floats=floats))
+    x = conv(b, b.concat(axis, *parts), 4, 3, floats=floats)
+    return b.graph(conv(b, x, 3, 5, floats=floats))
+
+
+def calls(body: tuple[Stmt, ...]) -> list[Call]:
+    found: list[Call] = []
+    for statement in body:
+        if isinstance(statement, Call):
+            found.append(statement)
+        elif isinstance(statement, For):
+            found += calls(statement.body)
+    return found
+
+
+@pytest.mark.parametrize(("operands", "floats"), [(2, False), (6, True)], ids=["two-int8", "six-float"])
+@pytest.mark.parametrize("axis", [0, 2], ids=["rows", "channels"])
+def test_concats_in_strips(operands: int, axis: int, floats: bool, tmp_path: Path) -> None:
+    """Every operand of a Concat in strips has an origin of its own."""
+    graph = filled(joined(operands, axis, floats=floats), operands)
+    alone = best_plan(graph, request(graph, fuse=False))
+    plan = in_strips(graph)
+    assert check_plan(graph, plan) == []
+    index = next(k for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat))
+    program = lower(graph, plan, "net", load_target("host"))
+    origins = {
+        c.inputs
+        for step in program.body
+        for call in calls(step.body)
+        for c in call.columns
+        if call.node == index
+    }
+    assert any(len(set(inputs)) > 1 for inputs in origins), (origins, plan.groups)
+    assert run(graph, plan, tmp_path / "strips") == run(graph, alone, tmp_path / "alone")
+
+
+def in_strips(graph: Graph) -> Plan:
+    """Input and output are the caller's, and more work is allowed than whole rows need."""
+    plan = best_plan(graph, request(graph, external=True, recompute=8.0))
+    assert max(len(group.strips) for group in plan.groups) > 1
+    return plan
+
+
+@pytest.mark.parametrize(("floats", "again"), [(False, True), (True, False)], ids=["int8", "float"])
+@pytest.mark.parametrize("fuse", [False, True], ids=["whole", "groups"])
+def test_streams_into_and_out_of_channels_of_others(
+    floats: bool, again: bool, fuse: bool, tmp_path: Path
+) -> None:
+    """Callbacks bring and take dense pixels; inputs made in a Concat and sliced outputs are not dense."""
+    b = Build("streams")
+    dtype = DType.F32 if floats else DType.I8
+    a, c = b.input(9, 7, 3, dtype=dtype), b.input(9, 7, 2, dtype=dtype)
+    wide = conv(b, b.concat(2, a, c, conv(b, a, 4, 3, floats=floats)), 12, 3, floats=floats)
+    parts = [b.slice(wide, (0, 0, start), (9, 7, size)) for start, size in ((0, 5), (5, 7))]
+    graph = filled(b.graph(*parts, conv(b, wide, 4, 1, floats=floats)), 5)
+    expected = run(graph, best_plan(graph, request(graph, fuse=False)), tmp_path / "arena")
+    streamed = stream_ports(graph, again=again)
+    plan = best_plan(streamed, request(streamed, external=True, fuse=fuse))
+    assert check_plan(streamed, plan) == []
+    assert run(streamed, plan, tmp_path / "streams") == expected

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels for DSP instructions, on emulated boards: every int8 case, shapes of their own, generated ones."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from kernel_bench import WARNINGS, OpCase, rng_of
+from mmcc.kernels.arm_dsp.conv import VARIANT, quads, scalable, scaled
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.window import Window
+from op_cases_int8 import CONSTANTS, FAMILIES, add, conv, dense, int8, mean, mul, pads, per_filter
+from qemu_bench import QemuBench
+from test_kernels_int8 import averages, convolutions, sums
+from toolchains import ready
+
+TARGETS = ("cortex-m4", "cortex-m7", "cortex-m33")
+
+
+def gentle(case: OpCase) -> OpCase:
+    """The case with weights as trained ones are, so that they can be packed as "scaled"."""
+    w = np.clip(np.round(rng_of(case.name).normal(0, 36, case.inputs[1].shape)), -127, 127).astype(np.int8)
+    return OpCase(f"{case.name}_gentle", case.op, (case.inputs[0], w, *case.inputs[2:]), case.constant)
+
+
+def own_cases() -> list[OpCase]:
+    same, down = Window((3, 3), pads=pads(1, 1, 1, 1)), Window((3, 3), (2, 2), (1, 1), pads(0, 0, 1, 1))
+    one = Window((1, 1))
+    cases = [dense(f"dsp_dense_{n}_{f}", (n,), f) for n, f in ((4, 1), (8, 4), (12, 9), (36, 13), (256, 24))]
+    cases += [conv(f"dsp_point_{c}_{f}", (3, 5, c), f, one) for c, f in ((4, 8), (8, 3), (20, 12), (64, 23))]
+    cases += [conv(f"dsp_conv_{c}_{f}", (5, 7, c), f, same) for c, f in ((4, 8), (8, 5), (24, 11))]
+    cases += [
+        conv("dsp_point_stride", (7, 8, 8), 9, Window((1, 1), (2, 3))),
+        conv("dsp_point_low", (3, 4, 8), 9, one, low=-20, high=90),
+        conv("dsp_conv_down", (8, 9, 12), 10, down, low=11),
+        conv("dsp_conv_5", (7, 6, 4), 9, Window((5, 5), pads=pads(2, 2, 2, 2))),
+        conv("dsp_conv_dilated", (9, 12, 8), 6, Window((3, 3), (1, 1), (2, 3), pads(2, 3, 2, 3))),
+        conv("dsp_patch", (7, 9, 3), 13, same),
+        dense("dsp_dense_fraction", (36,), 13, bias_bits=8),
+        dense("dsp_dense_fraction_fine", (36,), 13, bias_bits=9),
+        conv("dsp_conv_fraction", (5, 7, 8), 9, same, bias_bits=3),
+        conv("dsp_patch_fraction", (7, 9, 3), 13, same, bias_bits=5),
+        conv("dsp_patch_column", (9, 4, 5), 6, Window((4, 1), (2, 1), (1, 1), pads(1, 0, 2, 0))),
+    ]
+    return [*cases, *map(gentle, cases), *fixed_cases(), *depthwise_cases(), *packed_by_four()]
+
+
+def fixed_cases() -> list[OpCase]:
+    """Filters whose output is always the same: enormous biases, scales next to nothing."""
+    cases: list[OpCase] = []
+    for name, op, x, shape in (
+        ("point", ConvInt8(Window((1, 1)), -128, -128), (3, 5, 16), (9, 1, 1, 16)),
+        ("conv", ConvInt8(Window((3, 3), pads=pads(1, 1, 1, 1)), 5, -3), (4, 5, 8), (6, 3, 3, 8)),
+        ("depthwise", ConvInt8(Window((3, 3), pads=pads(1, 1, 1, 1)), -7, 9, 8), (4, 5, 8), (8, 3, 3, 1)),
+    ):
+        rng = rng_of(name)
+        bias, multiplier, shift = per_filter(rng, shape[0], "high")
+        wild, tiny, small = per_filter(rng, shape[0], "tiny", bias=2**29)
+        odd = np.arange(shape[0]) % 3 > 0
+        scale = (np.where(odd, wild, bias), np.where(odd, tiny, multiplier), np.where(odd, small, shift))
+        inputs = (
+            int8(rng, *x),
+            int8(rng, *shape),
+            *(a.astype(t) for a, t in zip(scale, (np.int32, np.int32, np.int8), strict=True)),
+        )
+        cases.append(OpCase(f"dsp_fixed_{name}", op, inputs, CONSTANTS))
+    return cases
+
+
+def depthwise_cases() -> list[OpCase]:
+    """Every window up to 7x7, rows shorter and longer than what is widened at a time."""
+    cases = [
+        conv(
+            f"dsp_depthwise_{kh}x{kw}",
+            (8, 9, 8),
+            8,
+            Window((kh, kw), pads=pads(kh // 2, kw // 2, kh // 2, kw // 2)),
+            groups=8,
+        )
+        for kh in (1, 2, 3, 4, 5, 6, 7)
+        for kw in (1, 3, 6, 7)
+    ]
+    for stride in (1, 2, 3):
+        for width in (1, 2, 5, 13, 31, 44):
+            window = Window((3, 3), (stride, stride), (1, 1), pads(1, 1, 1, 1))
+            cases.append(conv(f"dsp_depthwise_s{stride}_{width}", (4, width, 4), 4, window, groups=4))
+    tall = Window((3, 3), (1, 1), (2, 1), pads(2, 1, 2, 1))
+    return [
+        *cases,
+        conv("dsp_depthwise_dilated_rows", (9, 7, 12), 12, tall, groups=12),
+        conv("dsp_depthwise_valid", (7, 20, 4), 4, Window((3, 3)), groups=4),
+        conv("dsp_depthwise_far", (4, 5, 8), 8, Window((3, 3), (2, 2), (1, 1), pads(4, 3, 5, 6)), groups=8),
+        conv("dsp_depthwise_low", (5, 19, 8), 8, Window((3, 3)), groups=8, low=-60, high=60),
+        conv(
+            "dsp_depthwise_zeros",
+            (5, 9, 8),
+            8,
+            Window((5, 5), pads=pads(2, 2, 2, 2)),
+            groups=8,
+            zeros=(-128, 127),
+        ),
+    ]
+
+
+def packed_by_four() -> list[OpCase]:
+    """Elementwise and reducing operators whose pixels are whole words, and some that are not."""
+    cases: list[OpCase] = []
+    for channels in (1, 4, 7, 8, 12, 64):
+        shape = (3, 5, channels)
+        cases += [
+            add(f"dsp_add_{channels}", shape, shape),
+            add(f"dsp_add_low_{channels}", shape, shape, low=-9, high=33),
+            mul(f"dsp_mul_{channels}", shape, shape, 0.01),
+            mean(f"dsp_mean_{channels}", (7, 9, channels), (0, 1)),
+        ]
+    return cases
+
+
+@pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "reduce"])
+def test_every_int8_case(family):
+    QemuBench(FAMILIES[family](), ready("cortex-m4")).check_all()
+
+
+@cache
+def own_bench(target: str) -> QemuBench:
+    """Shared: building it takes longer than what tests do with it."""
+    return QemuBench(own_cases(), ready(target))
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_shapes_of_their_own(target):
+    bench = own_bench(target)
+    bench.check_all()
+    used = {kernel.template for kernel in bench.package.kernels}
+    assert used >= {"pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp"}
+    forms = {kernel.options.get("form") for kernel in bench.package.kernels}
+    assert forms >= {"scaled", "plain"}
+
+
+@pytest.mark.parametrize("level", ["-O0", "-O2", "-Os"])
+@pytest.mark.parametrize("compiler", ["arm-none-eabi-gcc", "clang"])
+def test_other_compilers_and_levels(compiler, level, tmp_path):
+    """The assembly needs every register, which must not depend on what a compiler keeps for itself."""
+    target = ready("cortex-m4")
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    for name, text in own_bench("cortex-m4").package.files.items():
+        (tmp_path / name).write_text(text)
+    flags = [flag for flag in target.flags if not flag.startswith("-O")]
+    if compiler == "clang":
+        asked = [target.compiler, "-xc", "-E", "-v", "/dev/null"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=True).stderr
+        folders = said.partition("<...> search starts here:")[2].partition("End of search list")[0].split()
+        newlib = [folder for folder in folders if (Path(folder) / "string.h").is_file()]
+        flags += ["--target=arm-none-eabi", *(f"-isystem{folder}" for folder in newlib)]
+    command = [compiler, *WARNINGS, *flags, level, "-c", "bench_kernels.c", "-o", "kernels.o"]
+    subprocess.run(command, cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("target", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m55", "rv32imac"])
+@settings(max_examples=1, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(st.one_of(averages(), sums()), min_size=24, max_size=24))
+def test_generated_pools_and_sums(target, drawn):
+    """On boards of every kind: portable C too is compiled to other instructions there."""
+    rng = np.random.default_rng(len(drawn))
+    cases: list[OpCase] = []
+    for k, case in enumerate(drawn):
+        if isinstance(case, OpCase):
+            cases.append(OpCase(f"case{k}", case.op, case.inputs, case.constant))
+        else:
+            shape = (2, 3, int(rng.integers(1, 40)))
+            cases.append(OpCase(f"case{k}", case, (int8(rng, *shape), int8(rng, *shape))))
+    QemuBench(cases, ready(target)).check_all()
+
+
+@pytest.mark.parametrize("target", ["cortex-m0plus", "cortex-m3"])
+def test_depthwise_rows_of_any_width(target):
+    """Portable C makes other numbers of neighbours for widths that three divides."""
+    windows = (Window((3, 3), pads=pads(1, 1, 1, 1)), Window((3, 3), (2, 2), (1, 1), pads(0, 0, 1, 1)))
+    cases = [
+        conv(f"w{width}_{k}", (4, width, 3), 3, window, groups=3)
+        for width in range(1, 20)
+        for k, window in enumerate(windows)
+        if width > 1 or k == 0
+    ]
+    QemuBench(cases, ready(target)).check_all()
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(st.lists(convolutions(), min_size=16, max_size=16), st.randoms(use_true_random=False))
+def test_generated_shapes(cases, random):
+    """As they come, and with channels made whole words."""
+    named = [OpCase(f"case{k}", c.op, c.inputs, c.constant) for k, c in enumerate(cases)]
+    wide = [widened(case, random.choice((4, 8, 12))) for case in named]
+    QemuBench([*named, *wide, *map(gentle, wide)], ready("cortex-m4")).check_all()
+
+
+def widened(case: OpCase, channels: int) -> OpCase:
+    """The same window over another number of channels: ordinary, or depthwise where it was grouped."""
+    name, x = f"{case.name}_{channels}", case.inputs[0]
+    rng = rng_of(name)
+    op: ConvInt8 = case.op
+    depthwise = op.groups > 1
+    filters = channels if depthwise else int(rng.integers(1, 20))
+    made = ConvInt8(op.window, op.x_zero, op.y_zero, channels if depthwise else 1, 0, op.low, op.high)
+    w = int8(rng, filters, *op.window.kernel, 1 if depthwise else channels)
+    inputs = (int8(rng, *x.shape[:2], channels), w, *per_filter(rng, filters, "high"))
+    return OpCase(name, made, inputs, CONSTANTS)
+
+
+@pytest.mark.quick
+def test_scaled_weights_hold_their_pairs():
+    w = np.array([[-128, 3, 5, -7], [127, -127, -127, 127]], np.int8)
+    assert scalable(w)
+    halves = scaled(w).view("<i2")
+    assert halves.tolist() == [[-128 * 256 + 3, 5 * 256 - 7], [127 * 256 - 127, -127 * 256 + 127]]
+    assert not scalable(np.array([[-128, -1]], np.int8))
+
+
+@pytest.mark.quick
+def test_packing_a_depthwise_window_keeps_every_weight_once():
+    w = np.arange(8 * 15, dtype=np.int8).reshape(8, 5, 3)
+    assert sorted(quads(w).view(np.int8).reshape(-1).tolist()) == sorted(w.reshape(-1).tolist())
+
+
+@pytest.mark.quick
+def test_the_targets_have_the_variant():
+    assert all(VARIANT in ready(name).kernels for name in TARGETS)

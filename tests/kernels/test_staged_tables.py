@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Staged constants that only code generation knows of, and those of boards, checked on this machine."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import mmcc
+import numpy as np
+import onnx
+import op_cases_float
+import op_cases_int8
+import pytest
+from kernel_bench import OpCase
+from mmcc.checker.plan import check_plan
+from mmcc.checker.program import check_program
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.lower import lower, weights_file
+from mmcc.codegen.staged import staged_for, staging
+from mmcc.driver.pipeline import host_model
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.plan import Plan
+from mmcc.ir.ports import Port
+from mmcc.ir.types import DType, Tensor
+from mmcc.package.record import load_package
+from mmcc.planner.api import best_plan
+from mmcc.target import Target, load_target
+from onnx import TensorProto, helper
+from test_fused_c import request
+from toolchains import ready
+
+TARGETS = ("cortex-m4", "cortex-m55")
+FAMILIES = {
+    f"{m.__name__}-{name}": make for m in (op_cases_float, op_cases_int8) for name, make in m.FAMILIES.items()
+}
+
+
+def alone(case: OpCase) -> Graph:
+    """A model of one node."""
+    names = [f"t{k}" for k in range(len(case.inputs))]
+    tensors = {name: Tensor(name, t.shape, t.dtype) for name, t in zip(names, case.tensors, strict=True)}
+    tensors["y"] = Tensor("y", case.want.shape, DType.of(case.want))
+    constants = {name: case.inputs[k] for k, name in enumerate(names) if case.is_constant(k)}
+    inputs, output = [
+        tuple(Port(n, n, (1, *tensors[n].shape), tensors[n].dtype, ()) for n in some)
+        for some in ([n for n in names if n not in constants], ["y"])
+    ]
+    return Graph("alone", tensors, constants, (Node(case.op, tuple(names), "y"),), inputs, output)
+
+
+def generated(graph: Graph, plan: Plan, target: Target) -> int:
+    """Bytes of the weights of a staged plan that is sound, lowered right, and can be printed."""
+    assert check_plan(graph, plan) == []
+    program = lower(graph, plan, "net", target)
+    assert check_program(graph, plan, program) == []
+    emit(graph, program, EmitOptions("net"), target)
+    size = sum(len(block) for block in weights_file(graph, plan, target))
+    assert size == sum(staged.blocks.total for staged in plan.staged.values())
+    return size
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_operator_has_a_place_for_its_constants(family: str) -> None:
+    """Those of the model, and tables that only kernels have; for each target, and for its twin."""
+    for case in FAMILIES[family]():
+        graph = alone(case)
+        for name in TARGETS:
+            target = load_target(name)
+            asked = replace(request(graph), staging=staging(graph, target, 1 << 20), effort=2.0)
+            plan = best_plan(graph, asked)
+            generated(graph, plan, target)
+            if plan.staged:
+                twin = staged_for(graph, plan, load_target("host"))
+                generated(graph, twin, load_target("host"))
+
+
+def tables() -> onnx.ModelProto:
+    """A convolution, nodes that have tables only in C, and an output that never changes."""
+    rng = np.random.default_rng(3)
+    w = rng.standard_normal((20, 3, 3, 3)).astype(np.float32)
+    fixed = np.arange(5, dtype=np.float32)
+    scales, pads = np.array([1, 1, 2, 2], np.float32), np.array([0, 1, 2, 1, 0, 0, 3, 0], np.int64)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Resize", ["a", "", "scales"], ["b"], mode="linear"),
+        helper.make_node("Gather", ["b", "taken"], ["c"], axis=1),
+        helper.make_node("Pad", ["c", "pads", "value"], ["y"]),
+    ]
+    constants = {
+        "w": w,
+        "scales": scales,
+        "taken": np.array([3, 1, 4, 1, 5], np.int64),
+        "pads": pads,
+        "value": np.array(0.5, np.float32),
+        "fixed": fixed,
+    }
+    shapes = {"y": [1, 6 + 1, 12 + 2 + 3, 10 + 1], "z": [5]}
+    graph = helper.make_graph(
+        [*nodes, helper.make_node("Identity", ["fixed"], ["z"])],
+        "tables",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 6, 5])],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, None) for n in shapes],
+        [onnx.numpy_helper.from_array(a, n) for n, a in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+@pytest.mark.quick
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler")
+@pytest.mark.parametrize("target", ["host", "cortex-m55"])
+def test_tables_and_constant_outputs(target: str, tmp_path: Path) -> None:
+    """On this machine the package of a board reads its constants as the board does, as many bytes a run."""
+    if target != "host":
+        ready(target)
+    onnx.save(tables(), tmp_path / "tables.onnx")
+    found = mmcc.compile_model(tmp_path / "tables.onnx", tmp_path / "net", target=target, weights="staged")
+    assert mmcc.verify(tmp_path / "net", on="host")["ok"]
+    assert mmcc.verify(tmp_path / "net", on="host", per_node=True)["ok"]
+    model = host_model(tmp_path / "net", load_package(tmp_path / "net"))
+    model.run([np.zeros((6, 5, 3), np.float32)])
+    assert model.weights_read() > 0
+    if target == "host":
+        report = json.loads((tmp_path / "net" / "report.json").read_text())
+        assert model.weights_read() == report["weights"]["read"]
+    assert len(found.plan.staged) >= 4

@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random graphs: every plan passes the checker, keeps its bound, and a proved peak is the true least one."""
+
+from __future__ import annotations
+
+from itertools import combinations, permutations
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from mmcc.checker.plan import check_plan
+from mmcc.ir.graph import Graph
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import Buffer, BufferKind, Overlap
+from mmcc.ir.types import DType
+from mmcc.ops.elementwise import Cast, Unary
+from mmcc.ops.movement import Slice, Transpose
+from mmcc.planner.bounds.bound import layout_bound, value_floor
+from mmcc.planner.layer_by_layer import plan
+from mmcc.planner.memory.allocations import make_model
+from mmcc.planner.memory.layout import make_layout
+from mmcc.planner.memory.order import best_order
+from mmcc.planner.memory.overlap import distances
+from mmcc.planner.memory.placement import Item, Problem, lower_bound, place
+from mmcc.planner.request import PlanRequest
+from planner_graphs import Build
+
+ROWS, COLS = 6, 4
+
+
+def grow(b: Build, draw: st.DrawFn, pool: list[str]) -> str:
+    """One more random node on tensors in `pool`; all are images of the same dtype or cast to it."""
+    x = draw(st.sampled_from(pool))
+    h, w, c = b.shape(x)
+    kind = draw(
+        st.sampled_from(
+            ["conv", "wide", "depthwise", "unary", "concat", "slice", "reshape", "sum", "pool", "turn"]
+        )
+    )
+    peers = [n for n in pool if b.shape(n) == b.shape(x)]
+    match kind:
+        case "conv":
+            made = b.conv(
+                x,
+                draw(st.sampled_from([1, 4, 8])),
+                draw(st.sampled_from([1, 3])),
+                draw(st.sampled_from([1, 2])),
+            )
+        case "wide":
+            made = b.add(Cast(DType.I8), b.add(Cast(DType.F32), x))
+        case "depthwise":
+            made = b.depthwise(x, 3)
+        case "unary":
+            made = b.add(Unary("abs"), x)
+        case "concat":
+            axis = draw(st.integers(0, 2))
+            rest = [n for n in pool if all(b.shape(n)[k] == b.shape(x)[k] for k in range(3) if k != axis)]
+            made = b.concat(axis, x, *draw(st.lists(st.sampled_from(rest), min_size=1, max_size=2)))
+        case "slice":
+            starts = tuple(draw(st.integers(0, n - 1)) for n in (h, w, c))
+            shape = tuple(draw(st.integers(1, n - s)) for n, s in zip((h, w, c), starts, strict=True))
+            steps = tuple(draw(st.integers(1, 2)) if n > 1 else 1 for n in shape)
+            shape = tuple(-(-n // s) for n, s in zip(shape, steps, strict=True))
+            made = b.add(Slice(starts, steps, shape), x)
+        case "reshape":
+            made = b.reshape(
+                x, *draw(st.sampled_from([(h * w, 1, c), (1, h * w, c), (h, w * c, 1), (h, 1, w * c)]))
+            )
+        case "turn":
+            made = b.add(Transpose(draw(st.sampled_from([(1, 0, 2), (0, 2, 1)]))), x)
+        case "pool" if min(h, w) >= 2:
+            made = b.max_pool(x, 2, 2)
+        case _:
+            made = b.sum(x, draw(st.sampled_from(peers)))
+    return made
+
+
+@st.composite
+def graphs(draw: st.DrawFn, most: int) -> Graph:
+    b = Build("random")
+    pool = [b.input(ROWS, COLS, draw(st.sampled_from([1, 4]))) for _ in range(draw(st.integers(1, 2)))]
+    for _ in range(draw(st.integers(1, most))):
+        pool.append(grow(b, draw, pool))
+    read = {name for node in b.nodes for name in node.inputs}
+    ends = [node.output for node in b.nodes if node.output not in read]
+    extra = draw(st.lists(st.sampled_from([node.output for node in b.nodes]), max_size=1))
+    return b.graph(*dict.fromkeys([*ends, *extra]))
+
+
+requests = st.builds(
+    PlanRequest,
+    external_inputs=st.booleans(),
+    external_outputs=st.booleans(),
+    backward=st.booleans(),
+    align=st.sampled_from([1, 4, 16]),
+    scratch=st.dictionaries(st.integers(0, 9), st.integers(1, 200), max_size=2),
+    effort=st.just(1.0),
+)
+
+
+def usable(graph: Graph, request: PlanRequest) -> PlanRequest:
+    nodes = {k: size for k, size in request.scratch.items() if k < len(graph.nodes)}
+    return PlanRequest(
+        external_inputs=request.external_inputs,
+        external_outputs=request.external_outputs,
+        backward=request.backward,
+        align=request.align,
+        scratch=nodes,
+        effort=request.effort,
+    )
+
+
+@pytest.mark.quick
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=graphs(12), request=requests)
+def test_plans_of_random_graphs_are_sound(graph: Graph, request: PlanRequest) -> None:
+    request = usable(graph, request)
+    made = plan(graph, request)
+    assert check_plan(graph, made) == [], f"{graph}\n{made}\n{made.slots}"
+    assert made.peak("sram") >= made.bound
+    assert made.proved_optimal == (made.peak("sram") == made.bound)
+
+
+@pytest.mark.quick
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=graphs(6))
+def test_the_order_found_is_the_best_of_all(graph: Graph) -> None:
+    request = PlanRequest()
+    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    model = make_model(graph, make_layout(graph, frozenset(), frozenset()), request, table)
+    orders = [
+        order
+        for order in permutations(range(len(model.units)))
+        if all(not model.units[k].before & ~sum(1 << j for j in order[:n]) for n, k in enumerate(order))
+    ]
+    found = best_order(model)
+    assert found.peak == max(found.bound, max(model.profile(found.order), default=found.peak))
+    assert found.peak == min(max(model.profile(order), default=found.peak) for order in orders)
+    assert best_order(model, max_states=1).bound <= found.peak <= best_order(model, max_states=1).peak
+
+
+@st.composite
+def buffers(draw: st.DrawFn) -> tuple[list[Buffer], list[Overlap]]:
+    """Few buffers, so that all placements can be tried, with overlaps where one ends as another starts."""
+    made: list[Buffer] = []
+    for k in range(draw(st.integers(2, 5))):
+        lo = draw(st.integers(0, 3))
+        live = Span(lo, draw(st.integers(lo + 1, 5)))
+        made.append(Buffer(f"b{k}", BufferKind.TENSOR, draw(st.integers(1, 6)), live, ("sram",), align=1))
+    overlaps: list[Overlap] = []
+    for a in made:
+        under = [b for b in made if b is not a and b.live.hi == a.live.lo + 1 and b.live.lo < a.live.lo]
+        writes = not any(o.step == a.live.lo for o in overlaps)
+        if under and writes and draw(st.booleans()):
+            back = draw(st.integers(0, 6)) if len(under) == 1 and draw(st.booleans()) else None
+            overlaps += [Overlap(a.live.lo, a.name, b.name, draw(st.integers(0, 6)), back) for b in under]
+    return made, overlaps
+
+
+def least_peak(made: list[Buffer], overlaps: list[Overlap]) -> int:
+    """By trying every offset of every buffer."""
+    over = {(o.output, o.input): o for o in overlaps}
+
+    def apart(a: Buffer, at: int, b: Buffer, bt: int) -> bool:
+        if at + a.size <= bt or bt + b.size <= at or a.live.hi <= b.live.lo or b.live.hi <= a.live.lo:
+            return True
+        for o, out, in_ in ((over.get((a.name, b.name)), at, bt), (over.get((b.name, a.name)), bt, at)):
+            if o is not None and (
+                in_ - out >= o.distance or (o.backward is not None and out - in_ >= o.backward)
+            ):
+                return True
+        return False
+
+    def fits(offsets: list[int], peak: int) -> bool:
+        if len(offsets) == len(made):
+            return True
+        b = made[len(offsets)]
+        return any(
+            all(apart(a, at, b, bt) for a, at in zip(made, offsets, strict=False))
+            and fits([*offsets, bt], peak)
+            for bt in range(peak - b.size + 1)
+        )
+
+    peak = max(b.size for b in made)
+    while not fits([], peak):
+        peak += 1
+    return peak
+
+
+@pytest.mark.quick
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(problem=buffers())
+def test_placement_agrees_with_brute_force(problem: tuple[list[Buffer], list[Overlap]]) -> None:
+    made, overlaps = problem
+    best = least_peak(made, overlaps)
+    found = place(made, overlaps)
+    assert found.bound <= best <= found.peak
+    assert found.proved
+    assert found.peak == best
+
+
+@pytest.mark.quick
+def test_exact_search_beats_every_heuristic_here() -> None:
+    """Sizes that fill two steps completely, so that no greedy order closes the gaps."""
+    spans = [
+        (3, 0, 4),
+        (2, 0, 2),
+        (4, 0, 1),
+        (1, 1, 6),
+        (3, 1, 2),
+        (2, 2, 6),
+        (3, 2, 4),
+        (6, 4, 6),
+        (5, 1, 1),
+    ]
+    made = [
+        Buffer(f"b{k}", BufferKind.TENSOR, size, Span(lo, hi), ("sram",), align=1)
+        for k, (size, lo, hi) in enumerate(spans)
+        if hi > lo
+    ]
+    items = tuple(Item(b.size, b.align, b.live.lo, b.live.hi) for b in made)
+    found = place(made)
+    assert found.peak == least_peak(made, []) >= lower_bound(Problem(items))
+
+
+@pytest.mark.quick
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(graph=graphs(8), backward=st.booleans(), external=st.booleans())
+def test_the_bound_over_all_layouts_is_below_each(graph: Graph, backward: bool, external: bool) -> None:
+    request = PlanRequest(backward=backward, external_inputs=external, external_outputs=external)
+    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    bound = layout_bound(graph, request, table, 10_000)
+    choices = [(k, n) for k, node in enumerate(graph.nodes) for n in range(len(node.inputs))][:6]
+    outside = request.external(graph)
+    for count in range(len(choices) + 1):
+        for copied in combinations(choices, count):
+            layout = make_layout(graph, outside, frozenset(copied))
+            model = make_model(graph, layout, request, table)
+            assert bound <= best_order(model).peak
+            assert value_floor(graph, request, table) <= best_order(model).peak
+
+
+@pytest.mark.quick
+def test_a_long_graph_with_many_joins_is_planned_in_seconds() -> None:
+    """150 nodes of dense blocks: too many layouts to try all, and every block reads all before it."""
+    b = Build("dense blocks")
+    x = b.conv(b.input(16, 16, 4), 8, 3)
+    for _ in range(4):
+        for _ in range(12):
+            x = b.concat(2, x, b.conv(b.conv(x, 8, 1), 4, 3))
+        x = b.conv(x, 8, 1)
+    graph = b.graph(x)
+    made = plan(graph, PlanRequest())
+    assert made.seconds < 10.0
+    assert made.peak("sram") <= 1.1 * made.bound  # all in place needs half as much again
+    assert check_plan(graph, made) == []

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Imports go one way, heavy libraries stay where they belong, and --help needs none of them."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import mmcc
+import pytest
+
+pytestmark = pytest.mark.quick
+
+# lowest first; a room stands for all its modules
+LAYERS = [
+    *("errors", "sizes", "resources", "ir", "ops", "frontend", "passes", "target", "toolchain", "kernels"),
+    *("planner", "checker", "codegen", "package", "report", "selfcheck", "driver", "verify"),
+    *("api", "cli", "__main__"),
+]
+ONLY_IN = {
+    "ortools": ("planner/memory/cpsat.py", "planner/joint/cpsat.py"),
+    "jinja2": ("codegen/render.py",),
+    "onnx": ("frontend/",),
+    "onnxruntime": ("verify/oracle.py",),
+    "cffi": ("toolchain/host.py",),
+}
+ROOT = Path(mmcc.__file__).parent
+
+
+def imports(path: Path):
+    """Names of modules that a file imports, outside `if TYPE_CHECKING`."""
+    tree = ast.parse(path.read_text())
+    guarded = {
+        inner
+        for outer in ast.walk(tree)
+        if isinstance(outer, ast.If) and ast.unparse(outer.test) == "TYPE_CHECKING"
+        for inner in ast.walk(outer)
+    }
+    for node in ast.walk(tree):
+        if node in guarded:
+            continue
+        if isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def files():
+    return [path for path in ROOT.rglob("*.py") if "_data" not in path.parts]
+
+
+def test_imports_go_down_only():
+    wrong = []
+    for path in files():
+        layer = path.relative_to(ROOT).with_suffix("").parts[0]
+        if layer == "__init__":
+            continue
+        for name in imports(path):
+            if name.startswith("mmcc.") and LAYERS.index(name.split(".")[1]) > LAYERS.index(layer):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", ONLY_IN)
+def test_a_library_is_imported_only_where_it_belongs(library):
+    users = [
+        path.relative_to(ROOT).as_posix()
+        for path in files()
+        if any(name.split(".")[0] == library for name in imports(path))
+    ]
+    assert users
+    assert [user for user in users if not user.startswith(ONLY_IN[library])] == []
+
+
+def test_help_imports_nothing_heavy():
+    script = "import sys, mmcc.cli; print(*{m.split('.')[0] for m in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert not {"numpy", "onnx", "ortools", "jinja2", "cffi", "onnxruntime", "elftools"} & set(
+        done.stdout.split()
+    )

@@ -1,0 +1,290 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny graph in one layout: its units, what they need and read, and the calls of its groups one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any
+
+from brute_layouts import Rules, is_dense
+from mmcc.ir.graph import Graph
+from mmcc.ir.nest import Nest
+from mmcc.ir.types import geometry
+from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
+
+MOVES = (Concat, Reshape, Slice, Transpose)
+Known = tuple[dict[int, Nest], dict[tuple[int, int, int], tuple[int, int]]]  # nests and rows, in any layout
+
+
+@dataclass
+class Unit:
+    """A node that runs in a layout."""
+
+    node: int
+    reads: tuple[str, ...]
+    before: int = 0
+    needs: list[tuple[int, list[int]]] = field(
+        default_factory=list
+    )  # a unit, and its rows before each of ours
+
+
+@dataclass(frozen=True)
+class View:
+    """A tensor's bytes in its root: where each row starts and ends."""
+
+    root: str
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    dense: bool
+
+
+class Laid:
+    """A graph in one layout: units, roots, and every plan of it."""
+
+    def __init__(self, graph: Graph, lies: Mapping[str, tuple[str, Any]], rules: Rules, known: Known) -> None:
+        self.graph, self.rules = graph, rules
+        inplace: frozenset[tuple[int, int]] = lies[""][1]
+        self.views = {n: self._view(n, *lies[n]) for n in lies if n}
+        self.copied: dict[int, list[int]] = {}
+        self.alias: dict[str, int] = {}
+        nodes: list[int] = []
+        for index, node in enumerate(graph.nodes):
+            code = [k for k in range(len(node.inputs)) if (index, k) not in inplace]
+            if isinstance(node.op, MOVES) and not code:
+                self.alias[node.output] = index
+            else:
+                nodes.append(index)
+                if isinstance(node.op, Concat):
+                    self.copied[index] = code
+        self.maker = {graph.nodes[index].output: k for k, index in enumerate(nodes)}
+        self.nests, self.spans = known
+        self.units = [Unit(index, self._reads(index)) for index in nodes]
+        for unit in self.units:
+            for name in graph.activations(graph.nodes[unit.node]):
+                unit.before |= self._made_by(name)
+            unit.needs = self._needs(unit.node)
+        self.roots = sorted({view.root for view in self.views.values()} & self._used())
+        self.all = (1 << len(self.units)) - 1
+        self.writers = dict.fromkeys(self.roots, 0)
+        self.users = dict.fromkeys(self.roots, 0)
+        for k, unit in enumerate(self.units):
+            self.writers[self.root_of(unit)] |= 1 << k
+            for name in (*unit.reads, graph.nodes[unit.node].output):
+                self.users[self.views[name].root] |= 1 << k
+        members = {root: [n for n, v in self.views.items() if v.root == root] for root in self.roots}
+        self.members = members
+        inputs, outputs = graph.input_names, graph.output_names
+        self.start = {r for r in self.roots if r in rules.external or inputs & set(members[r])}
+        self.kept = {
+            r for r in self.roots if r in rules.external or outputs & set(members[r]) or not self.users[r]
+        }
+
+    def _used(self) -> set[str]:
+        names = {*self.graph.input_names, *self.graph.output_names}
+        names |= {n for node in self.graph.nodes for n in (*node.inputs, node.output)}
+        return {self.views[n].root for n in names - self.graph.constants.keys()}
+
+    def _view(self, name: str, root: str, at: Any) -> View:
+        size = self.graph.tensors[name].dtype.size
+        rows = at.reshape(geometry(self.graph.tensors[name].shape))
+        low = tuple(int(row.min()) for row in rows)
+        return View(root, low, tuple(int(row.max()) + size for row in rows), is_dense(rows, size))
+
+    def root_of(self, unit: Unit) -> str:
+        return self.views[self.graph.nodes[unit.node].output].root
+
+    def _reads(self, index: int) -> tuple[str, ...]:
+        node = self.graph.nodes[index]
+        operands = self.copied.get(index, range(len(node.inputs)))
+        names = dict.fromkeys(node.inputs[k] for k in operands)
+        return tuple(n for n in names if n not in self.graph.constants)
+
+    def _made_by(self, name: str) -> int:
+        if name in self.alias:
+            parts = self.graph.nodes[self.alias[name]].inputs
+            return sum(1 << k for k in {b for n in parts for b in bits(self._made_by(n))})
+        return 1 << self.maker[name] if name in self.maker else 0
+
+    def nest(self, index: int) -> Nest:
+        if index not in self.nests:
+            node = self.graph.nodes[index]
+            self.nests[index] = node.op.nest(*(self.graph.tensors[n].shape for n in node.inputs))
+        return self.nests[index]
+
+    def rows(self, index: int, operand: int, row: int) -> tuple[int, int]:
+        """Rows of an operand that one row of a node's output needs."""
+        key = (index, operand, row)
+        if key not in self.spans:
+            nest = self.nest(index)
+            node = self.graph.nodes[index]
+            found = [
+                nest.rows_needed(k, row) for k, access in enumerate(nest.reads) if access.operand == operand
+            ]
+            if len(self.graph.tensors[node.inputs[operand]].shape) < len(
+                self.graph.tensors[node.output].shape
+            ):
+                self.spans[key] = 0, geometry(self.graph.tensors[node.inputs[operand]].shape)[0]
+                return self.spans[key]
+            some = [span for span in found if len(span)]
+            self.spans[key] = (min(s.lo for s in some), max(s.hi for s in some)) if some else (0, 0)
+        return self.spans[key]
+
+    def height(self, k: int) -> int:
+        return geometry(self.graph.tensors[self.graph.nodes[self.units[k].node].output].shape)[0]
+
+    def _needs(self, index: int) -> list[tuple[int, list[int]]]:
+        node, found = self.graph.nodes[index], dict[int, list[int]]()
+        height = geometry(self.graph.tensors[node.output].shape)[0]
+        for row in range(height):
+            asked: dict[int, int] = {}
+            for operand, name in enumerate(node.inputs):
+                if name not in self.graph.constants:
+                    self._ask(name, *self.rows(index, operand, row), asked)
+            for maker, count in asked.items():
+                counts = found.setdefault(maker, [0] * row)
+                counts.append(max([count, *counts[-1:]]))
+        return list(found.items())
+
+    def _ask(self, name: str, low: int, high: int, asked: dict[int, int]) -> None:
+        if name in self.alias:
+            index = self.alias[name]
+            for operand, part in enumerate(self.graph.nodes[index].inputs):
+                if part not in self.graph.constants:
+                    spans = [self.rows(index, operand, row) for row in range(low, high)]
+                    some = [s for s in spans if s[1] > s[0]] or [(0, 0)]
+                    self._ask(part, min(s[0] for s in some), max(s[1] for s in some), asked)
+        elif name in self.maker:
+            maker = self.maker[name]
+            asked[maker] = max(asked.get(maker, 0), high)
+
+    # -- what lives
+
+    def size(self, root: str) -> int:
+        align = self.align(root)
+        return 0 if root in self.rules.external else -(-self.graph.tensors[root].bytes // align) * align
+
+    def align(self, root: str) -> int:
+        return max(self.rules.align, self.graph.tensors[root].dtype.size)
+
+    def alive(self, done: int) -> set[str]:
+        return {
+            r
+            for r in self.roots
+            if (r in self.start or self.writers[r] & done) and (r in self.kept or self.users[r] & ~done)
+        }
+
+    # -- single nodes, row by row as a whole
+
+    def whole(self, name: str) -> bool:
+        view = self.views[name]
+        return (
+            view.dense
+            and view.start[0] == 0
+            and self.graph.tensors[name].bytes == (self.graph.tensors[view.root].bytes)
+        )
+
+    def over(self, k: int) -> dict[str, tuple[int, int]]:
+        """By root the distances, forward and backward, at which the output may be written over it."""
+        unit, node = self.units[k], self.graph.nodes[self.units[k].node]
+        out = node.output
+        if not self.whole(out) or out in self.rules.external:
+            return {}
+        found: dict[str, tuple[int, int]] = {}
+        for name in unit.reads:
+            root = self.views[name].root
+            ahead, back = self._by_rows(unit.node, name)
+            old = found.get(root, (0, 0))
+            found[root] = max(ahead, old[0]), max(back, old[1])
+        barred = {self.views[n].root for n in unit.reads if not self.whole(n)} | {self.views[out].root}
+        return {r: d for r, d in found.items() if r not in barred and r not in self.rules.external}
+
+    def _by_rows(self, index: int, name: str) -> tuple[int, int]:
+        node, nest = self.graph.nodes[index], self.nest(index)
+        ahead = back = 0
+        out, into = self.graph.tensors[node.output], self.graph.tensors[name]
+        rows = geometry(out.shape)[0]
+        out_row, in_row = out.bytes // rows, into.bytes // geometry(into.shape)[0]
+        for operand, other in enumerate(node.inputs):
+            if other != name:
+                continue
+            spans = [self.rows(index, operand, r) for r in range(rows)]
+            for r in range(rows):
+                later = [s[0] for s in spans[r:] if s[1] > s[0]]
+                sooner = [s[1] for s in spans[: r + 1] if s[1] > s[0]]
+                if sooner:
+                    back = max(back, max(sooner) * in_row - r * out_row)
+                if later and not self._in_place(nest, operand, out.dtype.size, into.dtype.size):
+                    ahead = max(ahead, (r + 1) * out_row - min(later) * in_row)
+        return ahead, back
+
+    def _in_place(self, nest: Nest, operand: int, out: int, into: int) -> bool:
+        reads = [k for k, access in enumerate(nest.reads) if access.operand == operand]
+        return out <= into and all(nest.is_elementwise_in(k) for k in reads)
+
+    # -- groups
+
+    def groups(self, done: int) -> Iterator[tuple[int, int]]:
+        """Sets of units that may run next as one group, with the last of each."""
+        left = [k for k in range(len(self.units)) if not done >> k & 1]
+        most = len(left) if self.rules.groups else 1
+        for count in range(1, most + 1):
+            for some in combinations(left, count):
+                mask = sum(1 << k for k in some)
+                if any(self.units[k].before & ~(done | mask) for k in some):
+                    continue
+                read = {k for k in some if any(self.units[j].before >> k & 1 for j in some)}
+                ends = [k for k in some if k not in read]
+                if len(ends) == 1:
+                    yield mask, ends[0]
+
+    def events(self, mask: int, last: int, after: set[str]) -> list[tuple[int, int]]:
+        made: dict[int, int] = {}
+        found: list[tuple[int, int]] = []
+
+        def make(k: int, row: int) -> None:
+            for producer, counts in self.units[k].needs:
+                while mask >> producer & 1 and made.get(producer, 0) < counts[row]:
+                    make(producer, made.get(producer, 0))
+            made[k] = row + 1
+            found.append((k, row))
+
+        for row in range(self.height(last)):
+            make(last, row)
+        short = [k for k in bits(mask) if made.get(k, 0) < self.height(k)]
+        for k in short:
+            if k != last and self.root_of(self.units[k]) in after:
+                for row in range(made.get(k, 0), self.height(k)):
+                    if row >= made.get(k, 0):
+                        make(k, row)
+        return found
+
+    def mergers(self, root: str, mask: int, dying: set[str]) -> Iterator[int]:
+        writers, readers = self.writers[root], self.users[root] & ~self.writers[root]
+        if writers.bit_count() != 1 or readers.bit_count() != 1 or len(self.members[root]) != 1:
+            return
+        (reader,) = bits(readers)
+        if not mask >> reader & 1 or root in self.start | self.kept:
+            return
+        unit, node = self.units[reader], self.graph.nodes[self.units[reader].node]
+        if self.root_of(unit) in self.rules.external or self.height(bits(writers)[0]) != self.height(reader):
+            return
+        if not self._same(unit.node, root):
+            return
+        if any(self.views[n].root in dying and self._same(unit.node, n) for n in unit.reads):
+            return  # it had better be written over what dies
+        assert root in node.inputs
+        yield reader
+
+    def _same(self, index: int, name: str) -> bool:
+        """True if a node reads a tensor element by element, and elements are equally large."""
+        node, nest = self.graph.nodes[index], self.nest(index)
+        own = [k for k, access in enumerate(nest.reads) if node.inputs[access.operand] == name]
+        sizes = {self.graph.tensors[n].dtype.size for n in (name, node.output)}
+        return len(sizes) == 1 and all(nest.is_elementwise_in(k) for k in own)
+
+
+def bits(mask: int) -> list[int]:
+    """Members of a set as a bit mask."""
+    return [k for k in range(mask.bit_length()) if mask >> k & 1]

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What cppcheck's MISRA addon and clang-tidy say of generated packages, counted by rule.
+
+python tests/support/c_quality.py        writes the table of tests/codegen/test_c_quality.py
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.target import load_target
+
+ROOT = Path(__file__).resolve().parents[2]
+TABLE = Path(__file__).parent / "c_quality.csv"
+DIGITS = ROOT / "examples" / "digits"
+PACKAGES = {
+    "int8 cortex-m4": ("digits_int8.onnx", "cortex-m4"),
+    "int8 cortex-m55": ("digits_int8.onnx", "cortex-m55"),
+    "float cortex-m4": ("digits_fp32.onnx", "cortex-m4"),
+}
+MACROS = ("__GNUC__=12", "__ORDER_LITTLE_ENDIAN__=1234", "__BYTE_ORDER__=1234")
+ARM = ("__ARM_FEATURE_DSP=1", "__ARM_FEATURE_SIMD32=1", "__ARM_ARCH_7EM__=1")
+HELIUM = ("__ARM_FEATURE_DSP=1", "__ARM_FEATURE_SIMD32=1", "__ARM_FEATURE_MVE=3")
+SHIFTS = "mmcc_requantize.h"  # where signed numbers are shifted: docs/misra.md
+TIDY = "bugprone-*,clang-analyzer-*,misc-*,portability-*"
+TIDY += ",-bugprone-easily-swappable-parameters,-bugprone-signed-char-misuse"
+TEMPLATE = "{file}:{line}:{id}"
+
+
+def make(package: str, folder: Path) -> Path:
+    """Compile one of PACKAGES; its stack is not measured."""
+    model, target = PACKAGES[package]
+    options = CompileOptions(target=target, name="digits", stack=1024, self_check=False)
+    compile_model(DIGITS / model, folder / "digits", options)
+    return folder / "digits"
+
+
+def misra(package: str, folder: Path) -> Counter[str]:
+    """Findings by rule, those aside that docs/misra.md says are none."""
+    target = PACKAGES[package][1]
+    macros = [f"-D{m}" for m in (*MACROS, *(HELIUM if target == "cortex-m55" else ARM))]
+    options = ["--addon=misra", "--std=c99", "--platform=arm32-wchar_t4", "-q", f"--template={TEMPLATE}"]
+    sources = sorted(str(p) for p in folder.glob("*.c"))
+    done = subprocess.run(
+        ["cppcheck", *options, *macros, "-I", str(folder), *sources],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: Counter[str] = Counter()
+    for line in sorted(set(done.stderr.splitlines())):
+        at = re.fullmatch(r"(.*):(\d+):misra-c2012-(\d+\.\d+)", line)
+        if at and not _aside(Path(at[1]), int(at[2]), at[3]):
+            found[f"MISRA {at[3]}"] += 1
+    return found
+
+
+def _aside(path: Path, line: int, rule: str) -> bool:
+    if rule == "10.1":
+        return path.name == SHIFTS
+    if rule != "10.3":
+        return False
+    # cppcheck 2 takes `pointer += integer` for an assignment of an integer
+    text = path.read_text()
+    changed = re.findall(r"(\w+) [+-]= ", text.splitlines()[line - 1])
+    return bool(changed) and all(re.search(rf"\*\s*(?:const\s+)?{name}\b", text) for name in changed)
+
+
+def tidy(package: str, folder: Path) -> Counter[str]:
+    """Findings of clang-tidy by check."""
+    target = load_target(PACKAGES[package][1])
+    flags = [f for f in target.flags if f.startswith(("-mcpu", "-mfpu", "-mfloat", "-mthumb"))]
+    newlib = subprocess.run(
+        ["arm-none-eabi-gcc", "-print-sysroot"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    system = [
+        f"-isystem{path}" for path in (f"{newlib}/include", "/usr/include/newlib") if Path(path).is_dir()
+    ]
+    sources = sorted(str(p) for p in folder.glob("*.c") if not p.name.endswith("_weights.c"))
+    machine = ["--target=arm-none-eabi", "-std=c99", "-Wno-unknown-warning-option", *flags, *system]
+    command = ["clang-tidy", f"--checks=-*,{TIDY}", "--quiet", "--header-filter=.*", *sources, "--"]
+    done = subprocess.run([*command, *machine, f"-I{folder}"], capture_output=True, text=True, check=False)
+    lines = {line for line in done.stdout.splitlines() if re.search(r": (warning|error): ", line)}
+    return Counter(re.findall(r"\[([^\]]+)\]$", line)[0].split(",")[0] for line in lines)
+
+
+def count(package: str) -> dict[str, int]:
+    """All findings of one package by rule."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = make(package, Path(folder))
+        return {**misra(package, made), **tidy(package, made)}
+
+
+def load() -> dict[tuple[str, str], int]:
+    """The table: (package, rule) and count."""
+    rows = (line.rsplit(",", 2) for line in TABLE.read_text().splitlines()[1:])
+    return {(package, rule): int(number) for package, rule, number in rows}
+
+
+def main() -> int:
+    lines = ["package,rule,findings"]
+    for package in PACKAGES:
+        found = count(package)
+        lines += [f"{package},{rule},{found[rule]}" for rule in sorted(found)]
+        print(f"{package}: {sum(found.values())}")
+    TABLE.write_text("\n".join(lines) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

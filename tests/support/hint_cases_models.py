@@ -1,0 +1,463 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hints about models, followed: see test_hints.py."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+from click.testing import CliRunner
+from frontend_models import assert_same, check, model_of, onnx_runtime, save
+from hints import follows
+from mmcc.cli import main
+from mmcc.errors import CompileError
+from mmcc.frontend import import_model
+from mmcc.frontend.load import FORMATS, NEWEST_IR
+from mmcc.ir.interpret import evaluate
+from mmcc.kernels.epilogue import check_accumulator
+from onnx import TensorProto, helper, numpy_helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+node = helper.make_node
+X = {"x": np.random.default_rng(1).standard_normal((1, 4, 8, 8)).astype(np.float32)}
+RELU = model_of([node("Relu", ["x"], ["y"])], X, ["y"])
+FLOATS = np.linspace(-1, 1, 4 * 4 * 9).reshape(4, 4, 3, 3).astype(np.float32)
+
+
+def mmcc(*args, exit=0, data=None):
+    """The command line's output; its exit code must be that."""
+    done = CliRunner().invoke(main, [str(arg) for arg in args], input=data)
+    assert done.exit_code == exit, done.output
+    return done.output
+
+
+def refused(model, folder, *says, **options):
+    """The hint of a model that cannot be imported, which must have all of these in it."""
+    with pytest.raises(CompileError) as caught:
+        import_model(save(model, folder), **options)
+    for text in says:
+        assert text in caught.value.hint, caught.value
+    return caught.value.hint
+
+
+def accepted(model, folder, **options):
+    return import_model(save(model, folder), **options)
+
+
+# what operators are replaced by
+
+
+@follows("HINTS LayerNormalization")
+def layer_normalization(folder, _):
+    model = model_of([node("LayerNormalization", ["x", "s"], ["y"])], X, ["y"], {"s": np.ones(8, np.float32)})
+    refused(model, folder, "ReduceMean, Sub, Mul, ReduceMean, Add, Sqrt, Div")
+    out = [
+        node("ReduceMean", ["x"], ["m"], axes=[-1]),
+        node("Sub", ["x", "m"], ["d"]),
+        node("Mul", ["d", "d"], ["q"]),
+        node("ReduceMean", ["q"], ["v"], axes=[-1]),
+        node("Add", ["v", "e"], ["w"]),
+        node("Sqrt", ["w"], ["r"]),
+        node("Div", ["d", "r"], ["y"]),
+    ]
+    same = model_of(out, X, ["y"], {"e": np.float32(1e-5)})
+    check(same, X, folder)
+    assert_same(onnx_runtime(same, X)["y"], onnx_runtime(model, X)["y"])
+
+
+def _gates(step, h, count):
+    """One gated step: inputs of the step and the state before it, times weights, in `count` parts."""
+    return [
+        node("MatMul", [f"x{step}", "W"], [f"p{step}"]),
+        node("MatMul", [h, "R"], [f"q{step}"]),
+        node("Add", [f"p{step}", f"q{step}"], [f"a{step}"]),
+        node("Split", [f"a{step}"], [f"g{step}{k}" for k in range(count)], axis=1),
+    ]
+
+
+@follows("HINTS LSTM", "HINTS GRU", "HINTS RNN")
+def recurrent(folder, _):
+    """LSTM, written out for three steps; the others are made of the same operators."""
+    rng = np.random.default_rng(3)
+    given = {"x": rng.standard_normal((3, 1, 4)).astype(np.float32)}
+    w, r = (
+        rng.standard_normal((1, 8, 4)).astype(np.float32),
+        rng.standard_normal((1, 8, 2)).astype(np.float32),
+    )
+    lstm = model_of([node("LSTM", ["x", "W", "R"], ["", "y"], hidden_size=2)], given, ["y"], {"W": w, "R": r})
+    refused(lstm, folder, "MatMul, Add, Split, Sigmoid, Tanh and Mul are supported")
+    for op, gates in (("GRU", 3), ("RNN", 1)):
+        short = {"W": w[:, : 2 * gates], "R": r[:, : 2 * gates]}
+        refused(
+            model_of([node(op, ["x", "W", "R"], ["y"], hidden_size=2)], given, ["y"], short), folder, "MatMul"
+        )
+    nodes, h, c = [node("Split", ["x"], ["x0", "x1", "x2"], axis=0)], "zero", "zero"
+    for k in range(3):
+        nodes += [node("Reshape", [f"x{k}", "row"], [f"r{k}"]), *_gates(k, h, 4)]
+        nodes[-4].input[0] = f"r{k}"
+        for gate, op in enumerate(("Sigmoid", "Sigmoid", "Sigmoid", "Tanh")):  # i, o, f, c
+            nodes.append(node(op, [f"g{k}{gate}"], [f"s{k}{gate}"]))
+        nodes += [
+            node("Mul", [f"s{k}2", c], [f"kept{k}"]),
+            node("Mul", [f"s{k}0", f"s{k}3"], [f"new{k}"]),
+            node("Add", [f"kept{k}", f"new{k}"], [f"c{k}"]),
+            node("Tanh", [f"c{k}"], [f"t{k}"]),
+            node("Mul", [f"s{k}1", f"t{k}"], [f"h{k}"]),
+        ]
+        h, c = f"h{k}", f"c{k}"
+    fixed = {"W": w[0].T, "R": r[0].T, "zero": np.zeros((1, 2), np.float32), "row": np.array([1, 4])}
+    out = model_of(nodes, given, ["h2"], fixed, opset=12)
+    check(out, given, folder)
+    assert_same(onnx_runtime(out, given)["h2"], onnx_runtime(lstm, given)["y"][0])
+
+
+@follows("HINTS Einsum")
+def einsum(folder, _):
+    given = {"x": X["x"][0, 0], "z": X["x"][0, 1]}
+    model = model_of([node("Einsum", ["x", "z"], ["y"], equation="ij,kj->ik")], given, ["y"])
+    refused(model, folder, "MatMul, Transpose, Mul and ReduceSum")
+    out = model_of([node("Transpose", ["z"], ["t"]), node("MatMul", ["x", "t"], ["y"])], given, ["y"])
+    check(out, given, folder)
+    assert_same(onnx_runtime(out, given)["y"], onnx_runtime(model, given)["y"])
+    model = model_of([node("Einsum", ["x", "z"], ["y"], equation="ij,ij->i")], given, ["y"])
+    refused(model, folder, "MatMul, Transpose, Mul and ReduceSum")
+    out = [node("Mul", ["x", "z"], ["p"]), node("ReduceSum", ["p", "axis"], ["y"], keepdims=0)]
+    out = model_of(out, given, ["y"], {"axis": np.array([1])})
+    check(out, given, folder)
+    assert_same(onnx_runtime(out, given)["y"], onnx_runtime(model, given)["y"])
+
+
+@follows("HINTS ")
+def any_other_operator(folder, _):
+    """The model is cut off before it, with the tool that is named."""
+    nodes = [node("Conv", ["x", "w"], ["a"]), node("NonZero", ["a"], ["y"])]
+    model = model_of(nodes, X, ["y"], {"w": FLOATS})
+    refused(model, folder, "onnx.utils.extract_model")
+    whole, part = save(onnx.shape_inference.infer_shapes(model), folder), folder / "part.onnx"
+    onnx.utils.extract_model(whole, part, ["x"], ["a"])
+    assert len(import_model(part).nodes) == 1
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, given):
+        self.left = [given] * 2
+
+    def get_next(self):
+        return self.left.pop() if self.left else None
+
+
+def _quantized(folder, model, given, nodes_to_exclude=()):
+    """The model after ONNX Runtime's static quantization."""
+    made = folder / "static.onnx"
+    quantize_static(
+        save(model, folder, "float.onnx"),
+        made,
+        _Reader(given),
+        quant_format=QuantFormat.QDQ,
+        nodes_to_exclude=list(nodes_to_exclude),
+    )
+    return made
+
+
+@follows("HINTS DynamicQuantizeLinear", "HINTS MatMulInteger", "HINTS ConvInteger")
+def dynamic_quantization(folder, _):
+    nodes = [
+        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        node("ConvInteger", ["q", "w", "z"], ["i"]),
+        node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
+        node("Mul", ["f", "s"], ["y"]),
+    ]
+    refused(
+        model_of(nodes, X, ["y"], {"w": (40 * FLOATS).astype(np.int8)}),
+        folder,
+        *("onnxruntime.quantization.quantize_static", "the float model"),
+    )
+    model = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6]))
+    import_model(_quantized(folder, model, X))
+    import_model(folder / "float.onnx")
+
+
+# files
+
+
+@follows(*(f"FORMATS {kind.name}" for kind in FORMATS))
+def other_formats(folder, _):
+    """Each says how to get ONNX; the tools are not ours to install: what they write is read."""
+    for kind in FORMATS:
+        data = b"\0" * kind.start + (kind.magic or b"\x0anode") + b"\0" * 40
+        name = f"model{kind.suffixes[0] if kind.suffixes else '.onnx'}"
+        with pytest.raises(CompileError) as caught:
+            import_model(save(data, folder, name))
+        assert caught.value.hint == kind.hint
+        assert any(what in kind.hint for what in ("model.onnx", "git lfs pull", "the ONNX file"))
+        accepted(RELU, folder)
+
+
+@follows("frontend/load.py: 'exporting or downloading it again'")
+def cut_short(folder, _):
+    whole = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
+    refused(whole.SerializeToString()[:-40], folder, "again")
+    accepted(whole, folder)
+
+
+@follows("frontend/load.py: 'onnx.save_model(..., save_as_external_data=True)'")
+def too_large_for_protobuf(folder, monkeypatch):
+    model = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
+    monkeypatch.setattr("mmcc.frontend.load.MAX_FILE", model.ByteSize() - 1)
+    refused(model, folder, "onnx.save_model(..., save_as_external_data=True)")
+    path = folder / "model.onnx"
+    onnx.save_model(model, path, save_as_external_data=True, size_threshold=0, location="model.data")
+    import_model(path)
+
+
+@follows("frontend/load.py: f'{_TF2ONNX} --saved-model FOLDER --output model.onnx'")
+def saved_model(folder, _):
+    (folder / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(CompileError) as caught:
+        import_model(folder)
+    assert "tf2onnx.convert --saved-model" in caught.value.hint
+    accepted(RELU, folder)
+
+
+@follows("frontend/load.py: ' or '.join((printable(str(path / name)) for name in inside))")
+def a_folder(folder, _):
+    save(RELU, folder, "inside.onnx")
+    with pytest.raises(CompileError) as caught:
+        import_model(folder)
+    import_model(caught.value.hint)
+
+
+@follows("frontend/load.py: printable(did_you_mean(path.name, beside).strip())")
+def a_misspelt_file(folder, _):
+    save(RELU, folder, "network.onnx")
+    with pytest.raises(CompileError) as caught:
+        import_model(folder / "netwrok.onnx")
+    import_model(folder / caught.value.hint.removeprefix("did you mean ").rstrip("?"))
+
+
+@follows("frontend/load.py: '- for the standard input, or the name of a file'")
+def a_device(folder, _):
+    assert "- for the standard input" in mmcc("check", "/dev/zero", exit=3)
+    assert "can be compiled" in mmcc("check", save(RELU, folder))
+    assert "can be compiled" in mmcc("check", "-", data=RELU.SerializeToString())
+
+
+@follows("driver/piped.py: 'mmcc check - < model.onnx'")
+def a_terminal(folder, monkeypatch):
+    monkeypatch.setattr("mmcc.driver.piped.is_terminal", lambda: True)
+    assert "mmcc check - < model.onnx" in mmcc("check", "-", exit=3)
+    monkeypatch.undo()
+    assert "can be compiled" in mmcc("check", "-", data=RELU.SerializeToString())
+
+
+@follows("frontend/load.py: f'model.ir_version = {NEWEST_IR} in Python, enough where nothing newer is used'")
+def ir_version(folder, _):
+    for version in (NEWEST_IR + 1, 1):
+        model = model_of([node("Relu", ["x"], ["y"])], X, ["y"], ir=version)
+        refused(model, folder, f"model.ir_version = {NEWEST_IR}")
+        model.ir_version = NEWEST_IR
+        accepted(model, folder)
+
+
+@follows("frontend/load.py: f'exporting for operator set {newest} or older'")
+def operator_set(folder, _):
+    hint = refused(model_of([node("Relu", ["x"], ["y"])], X, ["y"], opset=999), folder, "or older")
+    accepted(model_of([node("Relu", ["x"], ["y"])], X, ["y"], opset=int(hint.split()[-3])), folder)
+
+
+@follows("frontend/convert.py: CONVERTED if node.op_type == 'Upsample' else ''")
+def old_operator(folder, _):
+    old = model_of([node("Upsample", ["x"], ["y"], height_scale=2.0, width_scale=2.0)], X, ["y"], opset=1)
+    refused(old, folder, "onnx.version_converter.convert_version(model, 13)")
+    check(onnx.version_converter.convert_version(old, 13), X, folder)
+
+
+@follows("frontend/load.py: 'storing them dense, as initializers'")
+def sparse_constants(folder, _):
+    model = model_of([node("Add", ["x", "w"], ["y"])], X, ["y"])
+    values = helper.make_tensor("w", TensorProto.FLOAT, [1], [2.0])
+    indices = helper.make_tensor("i", TensorProto.INT64, [1], [3])
+    model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [8]))
+    refused(model, folder, "storing them dense")
+    del model.graph.sparse_initializer[:]
+    dense = np.zeros(8, np.float32)
+    dense[3] = 2
+    model.graph.initializer.append(numpy_helper.from_array(dense, "w"))
+    check(model, X, folder)
+
+
+def _with_external(location):
+    model = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    return model
+
+
+@follows("frontend/tensors.py: 'moving the data beside the model (onnx.save_model writes it there)'")
+def data_outside(folder, _):
+    outside, inside = folder / "w.bin", folder / "sub"
+    inside.mkdir()
+    outside.write_bytes(FLOATS.tobytes())
+    refused(_with_external("../w.bin"), inside, "moving the data beside the model")
+    model = onnx.load(save(_with_external("w.bin"), folder))
+    onnx.save_model(model, inside / "model.onnx", save_as_external_data=True, size_threshold=0)
+    import_model(inside / "model.onnx")
+
+
+@follows(
+    'frontend/tensors.py: "copying it into the model\'s folder; torch writes it as model.onnx.data"',
+)
+def data_missing(folder, _):
+    model = _with_external("model.onnx.data")
+    refused(model, folder, "copying it into the model's folder")
+    (folder / "model.onnx.data").write_bytes(FLOATS.tobytes())
+    accepted(model, folder)
+
+
+# types, sizes, attributes
+
+
+@follows(
+    "frontend/tensors.py: 'exporting the network in float32 (PyTorch: model.float() first)' "
+    "if data_type in WIDENED else ''"
+)
+def half_floats(folder, _):
+    model = model_of([node("Relu", ["x"], ["y"])], X, ["y"])
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    refused(model, folder, "float32")
+    accepted(RELU, folder)
+
+
+@follows(
+    "frontend/builder.py: 'folding them first with ONNX Runtime: SessionOptions.optimized_model_filepath'"
+)
+def constants_to_fold(folder, _):
+    nodes = [node("Conv", ["c", "w"], ["k"]), node("ReduceMax", ["k"], ["m"]), node("Add", ["x", "m"], ["y"])]
+    fixed = {"c": np.ones((1, 4, 300, 300), np.float32), "w": FLOATS}
+    model = model_of(nodes, X, ["y"], fixed)
+    refused(model, folder, "SessionOptions.optimized_model_filepath", max_bytes=10_000)
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folder / "folded.onnx")
+    ort.InferenceSession(str(folder / "model.onnx"), options, providers=["CPUExecutionProvider"])
+    graph = import_model(folder / "folded.onnx", max_bytes=10_000)
+    assert_same(evaluate(graph, X)["y"], onnx_runtime(model, X)["y"])
+
+
+@follows("frontend/converters/elementwise.py: 'exporting the model for inference'")
+def dropout(folder, _):
+    fixed = {"r": np.float32(0.5), "t": np.array(True)}
+    model = model_of([node("Dropout", ["x", "r", "t"], ["y"])], X, ["y"], fixed)
+    refused(model, folder, "for inference")
+    check(
+        model_of([node("Dropout", ["x", "r", "t"], ["y"])], X, ["y"], fixed | {"t": np.array(False)}),
+        X,
+        folder,
+    )
+
+
+@follows("frontend/converters/normalization.py: 'exporting the model for inference'")
+def batch_normalization(folder, _):
+    fixed, names = {"s": np.ones(4, np.float32)}, ["x", *"ssss"]
+    training = node("BatchNormalization", names, ["y", "m", "v"], training_mode=1)
+    refused(model_of([training], X, ["y"], fixed), folder, "for inference")
+    check(model_of([node("BatchNormalization", names, ["y"])], X, ["y"], fixed), X, folder)
+
+
+@follows("frontend/converters/windows.py: 'exporting with explicit pads'")
+def explicit_pads(folder, _):
+    window = {"kernel_shape": [1, 1], "strides": [4, 4]}
+    model = model_of([node("MaxPool", ["x"], ["y"], auto_pad="SAME_UPPER", **window)], X, ["y"])
+    refused(model, folder, "explicit pads")
+    check(model_of([node("MaxPool", ["x"], ["y"], pads=[0, 0, 0, 0], **window)], X, ["y"]), X, folder)
+
+
+@follows("frontend/converters/windows.py: 'exporting with a batch of 1'")
+def large_batch(folder, _):
+    many = {"x": np.zeros((1000, 4, 4, 4), np.float32)}
+    refused(model_of([node("Conv", ["x", "w"], ["y"])], many, ["y"], {"w": FLOATS}), folder, "batch of 1")
+    accepted(model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS}), folder)
+
+
+def _symbolic():
+    model = model_of([node("Relu", ["x"], ["y"])], X, ["y"])
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "height"
+    return model
+
+
+@follows("frontend/ports.py: ' '.join((f'--dim {printable(symbol)}=N' for symbol in missing))")
+def symbols(folder, _):
+    path = save(_symbolic(), folder)
+    assert "--dim height=N" in mmcc("check", path, exit=3)
+    mmcc("check", path, "--dim", "height=8")
+
+
+@follows(
+    "frontend/ports.py: f'one of: {known}' if known else 'leaving it out: all of its dimensions are fixed'"
+)
+def unknown_symbols(folder, _):
+    path = save(_symbolic(), folder)
+    assert "one of: height" in mmcc("check", path, "--dim", "width=8", exit=2)
+    mmcc("check", path, "--dim", "height=8")
+    path = save(RELU, folder)
+    assert "leaving it out" in mmcc("check", path, "--dim", "width=8", exit=2)
+    mmcc("check", path)
+
+
+@follows("frontend/ports.py: '1 or more'")
+def no_extent(folder, _):
+    refused(_symbolic(), folder, "1 or more", dims={"height": 0})
+    accepted(_symbolic(), folder, dims={"height": 1})
+
+
+@follows("cli.py: '--dim height=96'")
+def malformed_dim(folder, _):
+    path = save(_symbolic(), folder)
+    assert "--dim height=96" in mmcc("check", path, "--dim", "height", exit=2)
+    mmcc("check", path, "--dim", "height=96")
+
+
+@follows("kernels/epilogue.py: 'leaving this layer in float (nodes_to_exclude of quantize_static)'")
+def accumulator(folder, _):
+    """70,000 products of int8 leave 32 bits: the passes see to it, or lowering tells."""
+    site = SimpleNamespace(output=SimpleNamespace(tensor=SimpleNamespace(name="y")))
+    with pytest.raises(CompileError, match="nodes_to_exclude"):
+        check_accumulator(2**31, site)
+    wide = {"x": np.ones((1, 70_000), np.float32)}
+    fixed = {"w": np.ones((70_000, 1), np.float32)}
+    model = model_of([node("MatMul", ["x", "w"], ["y"], name="one")], wide, ["y"], fixed)
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1]))
+    mmcc("compile", _quantized(folder, model, wide, ["one"]), "-o", folder / "out")
+
+
+def _with_branches():
+    """An If whose condition is the input `flag`."""
+    branches = {
+        side: helper.make_graph([node(op, ["x"], ["r"])], side, [], [onnx.ValueInfoProto(name="r")])
+        for side, op in (("then_branch", "Relu"), ("else_branch", "Neg"))
+    }
+    given = {**X, "flag": np.array(True)}
+    return model_of([node("If", ["flag"], ["y"], **branches)], given, ["y"])
+
+
+@follows(
+    "frontend/branches.py: f'{options}, which makes the input a constant' if decides else ''",
+    "frontend/bindings.py: f'{guess}one of: {known}'",
+    "frontend/bindings.py: '--bind NAME=NUMBER, NAME=[list, of, numbers] or NAME=array.npy'",
+    "cli.py: '--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy'",
+)
+def conditions(folder, _):
+    path = save(_with_branches(), folder)
+    assert "--bind flag=VALUE, which makes the input a constant" in mmcc("check", path, exit=4)
+    mmcc("check", path, "--bind", "flag=1")
+    assert "did you mean flag?" in mmcc("check", path, "--bind", "flga=1", exit=2)
+    np.save(folder / "flag.npy", np.array(True))
+    for wrong in ("flag=[1,0]", "flag=much", "flag"):
+        assert "--bind NAME=" in mmcc("check", path, "--bind", wrong, exit=2)
+    mmcc("check", path, "--bind", f"flag={folder}/flag.npy")

@@ -1,0 +1,348 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hints about options, folders, data and tools, followed: see test_hints.py."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import stat
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from frontend_models import model_of, save
+from hint_cases_models import FLOATS, RELU, X, mmcc, node
+from hints import follows
+from mmcc.errors import CompileError
+from mmcc.target import load_target
+from mmcc.toolchain.build import _raise_if_library_missing as raise_if_library_missing
+from mmcc.toolchain.build import compile_objects, find_tool, firmware_sources
+
+_KEPT = []
+CONV = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
+
+
+@cache
+def _compiled():
+    """A package, and the model it was made from, for tests to copy."""
+    _KEPT.append(TemporaryDirectory(prefix="mmcc-hints-"))
+    folder = Path(_KEPT[-1].name)
+    mmcc("compile", save(CONV, folder), "-o", folder / "out")
+    return folder
+
+
+def package_in(folder):
+    """A package in a folder of this test's, and its model."""
+    shutil.copytree(_compiled() / "out", folder / "out")
+    return folder / "out", _compiled() / "model.onnx"
+
+
+def data(folder, name="data.npz", **arrays):
+    np.savez(folder / name, **arrays)
+    return folder / name
+
+
+ONE = {"input_0": X["x"][None]}
+
+
+@follows("cli.py: 'leave out one of them'")
+def stack_and_flash(folder, _):
+    path = save(RELU, folder)
+    options = ("compile", path, "-o", folder / "out", "--stack", "100", "--flash", "1M")
+    assert "leave out one of them" in mmcc(*options, exit=2)
+    mmcc(*options[:-2])
+    mmcc(*options[:-4], *options[-2:])
+
+
+@follows("sizes.py: 'a whole number, perhaps with K (1024), M or G: 256K'")
+def sizes(folder, _):
+    options = ("compile", save(RELU, folder), "-o", folder / "out", "--ram")
+    assert "256K" in mmcc(*options, "much", exit=2)
+    mmcc(*options, "256K")
+
+
+@follows("driver/pipeline.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++'")
+def prefix(folder, _):
+    options = ("compile", save(RELU, folder), "-o", folder / "out", "--name")
+    assert "a letter, then letters" in mmcc(*options, "1__a", exit=2)
+    mmcc(*options, "a_1")
+
+
+@follows("driver/pipeline.py: _less_flash(graph, flash['total'])")
+def flash(folder, _):
+    """What is told is enough; quantizing is told where there are floats to quantize."""
+    options = ("compile", save(CONV, folder), "-o", folder / "out", "--flash")
+    text = mmcc(*options, "100", exit=5)
+    mmcc(*options, re.search(r"--flash (\d+)", text)[1])
+    large = {"w": np.ones((2048, 4, 3, 3), np.float32)}
+    large_model = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], large)
+    assert "quantizing" in mmcc(
+        "compile", save(large_model, folder), "-o", folder / "out", "--flash", "100", exit=5
+    )
+    assert "quantizing" not in mmcc(
+        "compile", save(RELU, folder), "-o", folder / "out", "--flash", "100", exit=5
+    )
+
+
+# folders
+
+
+@follows("package/folder.py: '-o another name'")
+def output_is_a_file(folder, _):
+    path = save(RELU, folder)
+    assert "-o another name" in mmcc("compile", path, "-o", path, exit=2)
+    mmcc("compile", path, "-o", folder / "out")
+
+
+@follows("package/folder.py: '-o a new folder; packages that mmcc wrote are replaced'")
+def output_holds_something(folder, _):
+    path = save(RELU, folder)
+    assert "-o a new folder" in mmcc("compile", path, "-o", folder, exit=2)
+    mmcc("compile", path, "-o", folder / "new")
+    mmcc("compile", path, "-o", folder / "new")
+
+
+@follows("package/folder.py: '-o another folder'")
+def output_cannot_be_written(folder, monkeypatch):
+    path = save(RELU, folder)
+    monkeypatch.setattr("mmcc.package.folder.os.access", lambda _, mode: mode != os.W_OK | os.X_OK)
+    assert "-o another folder" in mmcc("compile", path, "-o", folder / "closed" / "out", exit=2)
+    monkeypatch.undo()
+    mmcc("compile", path, "-o", folder / "open" / "out")
+
+
+@follows("package/folder.py: 'move it, or -o another folder'")
+def output_holds_a_users_file(folder, _):
+    path, out = save(RELU, folder), folder / "out"
+    mmcc("compile", path, "-o", out, "--name", "one")
+    (out / "two.c").write_text("/* mine */")
+    options = ("compile", path, "--name", "two", "-o")
+    assert "move it" in mmcc(*options, out, exit=2)
+    mmcc(*options, folder / "other")
+    (out / "two.c").rename(out / "mine.c")
+    mmcc(*options, out)
+
+
+@follows("toolchain/build.py: 'make room there, or set TMPDIR to a folder with room'")
+def a_full_disk(folder, monkeypatch):
+    """A compiler that can write nowhere but in one folder."""
+    compiler, source = folder / "cc", folder / "x.c"
+    works = f'[ "$TMPDIR" = {folder}/room ] && exec cc "$@"'
+    compiler.write_text(f'#!/bin/sh\n{works}\necho "No space left on device" >&2\nexit 1\n')
+    compiler.chmod(compiler.stat().st_mode | stat.S_IXUSR)
+    source.write_text("typedef int nothing;\n")
+    target = replace(load_target("host"), compiler=str(compiler))
+    with pytest.raises(CompileError, match="set TMPDIR to a folder with room"):
+        compile_objects(target, [source], folder)
+    (folder / "room").mkdir()
+    monkeypatch.setenv("TMPDIR", f"{folder}/room")
+    compile_objects(target, [source], folder)
+
+
+@follows("package/record.py: f'mmcc compile MODEL -o {folder}'", "package/record.py: 'compile the model again'")
+def no_package(folder, _):
+    path, out = save(RELU, folder), folder / "out"
+    assert f"mmcc compile MODEL -o {out}" in re.sub(r"\s+", " ", mmcc("bench", out, exit=2))
+    mmcc("compile", path, "-o", out)
+    record = out / ".mmcc" / "package.json"
+    for broken in (re.sub(r'"schema": \d+', '"schema": 0', record.read_text()), '{"schema": %s}'):
+        schema = re.search(r'"schema": (\d+)', record.read_text())[1]
+        record.write_text(broken % schema if "%s" in broken else broken)
+        assert "compile the model again" in mmcc("bench", out, exit=2)
+        mmcc("compile", path, "-o", out)
+        mmcc("bench", out)
+
+
+@follows("verify/compare.py: '--model PATH'", "verify/compare.py: 'compile it again, or give --model PATH'")
+def model_moved(folder, _):
+    out, path = package_in(folder)
+    kept = save(path.read_bytes(), folder, "kept.onnx")
+    gone = folder / "gone.onnx"
+    assert "--model PATH" in mmcc("verify", out, "--model", gone, exit=2)
+    mmcc("verify", out, "--model", kept)
+    other = save(RELU, folder, "other.onnx")
+    assert "compile it again" in mmcc("verify", out, "--model", other, exit=2)
+    mmcc("verify", out, "--model", kept)
+    mmcc("compile", other, "-o", out)
+    mmcc("verify", out, "--model", other)
+
+
+# data
+
+
+@follows(
+    "verify/samples.py: 'numpy.savez(path, input_0=array, ...) writes one; samples are stacked along a first axis'"
+)
+def no_arrays(folder, _):
+    out, _ = package_in(folder)
+    (folder / "bad.npz").write_bytes(b"nothing")
+    assert "numpy.savez" in mmcc("verify", out, "--data", folder / "bad.npz", exit=2)
+    mmcc("verify", out, "--data", data(folder, **ONE))
+
+
+@follows("verify/samples.py: f\"it holds: {', '.join(sorted(arrays)) or 'nothing'}\"")
+def other_arrays(folder, _):
+    out, _ = package_in(folder)
+    assert "it holds: z" in mmcc("verify", out, "--data", data(folder, z=ONE["input_0"]), exit=2)
+    mmcc("verify", out, "--data", data(folder, input_0=ONE["input_0"]))
+
+
+@follows("verify/samples.py: f\"samples stacked in front: [N, {', '.join(map(str, shape))}]\"")
+def other_shape(folder, _):
+    out, _ = package_in(folder)
+    text = mmcc("verify", out, "--data", data(folder, input_0=np.zeros((5, 5), np.float32)), exit=2)
+    shape = re.search(r"\[N, ([\d, ]+)\]", text)[1]
+    mmcc(
+        "verify", out, "--data", data(folder, input_0=np.zeros((3, *map(int, shape.split(", "))), np.float32))
+    )
+
+
+@follows("verify/verify.py: '--save-outputs in a folder that exists'")
+def outputs_nowhere(folder, _):
+    out, _ = package_in(folder)
+    assert "in a folder that exists" in mmcc("verify", out, "--save-outputs", folder / "no" / "y.npz", exit=2)
+    mmcc("verify", out, "--save-outputs", folder / "y.npz")
+
+
+@follows(
+    "verify/verify.py: '--data with the inputs'",
+    "verify/oracle.py: 'pip install onnxruntime, or give --expected outputs.npz'",
+    "verify/oracle.py: 'another version of onnxruntime, or give --expected outputs.npz'",
+)
+def expected_outputs(folder, monkeypatch):
+    out, _ = package_in(folder)
+    inputs, outputs = data(folder, **ONE), folder / "y.npz"
+    mmcc("verify", out, "--data", inputs, "--save-outputs", outputs)
+    assert "--data with the inputs" in mmcc("verify", out, "--expected", outputs, exit=2)
+    mmcc("verify", out, "--expected", outputs, "--data", inputs)
+    monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
+    assert "--expected outputs.npz" in mmcc("verify", out, "--data", inputs, exit=8)
+    mmcc("verify", out, "--expected", outputs, "--data", inputs)
+    monkeypatch.undo()
+    monkeypatch.setattr("onnxruntime.InferenceSession", lambda *_, **__: 1 / 0)
+    assert "--expected outputs.npz" in mmcc("verify", out, "--data", inputs, exit=8)
+    mmcc("verify", out, "--expected", outputs, "--data", inputs)
+
+
+@follows("verify/verify.py: f'{len(samples)} integers, -1 if unknown'")
+def labels(folder, _):
+    out, _ = package_in(folder)
+    assert "1 integers, -1 if unknown" in mmcc(
+        "verify", out, "--data", data(folder, **ONE, labels=[0.5]), exit=2
+    )
+    mmcc("verify", out, "--data", data(folder, **ONE, labels=np.array([-1])))
+
+
+@follows("verify/verify.py: f'--limit {min(len(given), count)}'")
+def fewer_outputs(folder, _):
+    out, _ = package_in(folder)
+    three, outputs = data(folder, "three.npz", input_0=np.repeat(ONE["input_0"], 3, 0)), folder / "y.npz"
+    mmcc("verify", out, "--data", data(folder, **ONE), "--save-outputs", outputs)
+    options = ("verify", out, "--data", three, "--expected", outputs)
+    limit = re.search(r"--limit (\d+)", mmcc(*options, exit=2))[1]
+    mmcc(*options, "--limit", limit)
+
+
+# targets and tools
+
+
+def _target(folder, text):
+    (folder / "mine.toml").write_text(text)
+    return folder / "mine.toml"
+
+
+@follows("target.py: f\"{guess}one of: {', '.join(list_targets())}\"")
+def misspelt_target(_, __):
+    with pytest.raises(CompileError) as caught:
+        load_target("cortex-m44")
+    load_target(re.search(r"did you mean (\S+)\?", caught.value.hint)[1])
+
+
+@follows("target.py: f\"{did_you_mean(str(base), list_targets())}one of: {', '.join(list_targets())}\"")
+def misspelt_base(folder, _):
+    with pytest.raises(CompileError) as caught:
+        load_target(str(_target(folder, 'same_as = "cortex-m44"')))
+    meant = re.search(r"did you mean (\S+)\?", caught.value.hint)[1]
+    load_target(str(_target(folder, f'same_as = "{meant}"')))
+
+
+@follows("target.py: f\"{did_you_mean(key, known)}known: {', '.join(known)}\"")
+def misspelt_key(folder, _):
+    with pytest.raises(CompileError) as caught:
+        load_target(str(_target(folder, 'same_as = "cortex-m4"\nnoet = "x"')))
+    meant = re.search(r"did you mean (\S+)\?", caught.value.hint)[1]
+    load_target(str(_target(folder, f'same_as = "cortex-m4"\n{meant} = "x"')))
+
+
+@follows("target.py: did_you_mean(key, COST_KEYS) + 'docs/targets.md lists the figures'")
+def misspelt_cost(folder, _):
+    with pytest.raises(CompileError) as caught:
+        load_target(str(_target(folder, 'same_as = "cortex-m4"\n[cost]\nconv_mca = 1.0')))
+    meant = re.search(r"did you mean (\S+)\?", caught.value.hint)[1]
+    load_target(str(_target(folder, f'same_as = "cortex-m4"\n[cost]\n{meant} = 1.0')))
+    assert meant in (Path(__file__).resolve().parents[2] / "docs" / "targets.md").read_text()
+
+
+@follows("toolchain/build.py: f'one of: {known}'")
+def start_up_code(_, __):
+    target = load_target("cortex-m4")
+    with pytest.raises(CompileError) as caught:
+        firmware_sources(replace(target, firmware="mine"))
+    for name in caught.value.hint.removeprefix("one of: ").split(", "):
+        assert all(path.is_file() for path in firmware_sources(replace(target, firmware=name)))
+
+
+@follows(
+    "toolchain/build.py: f'apt-get install {package}' if package else 'adding the folder that has it to PATH'"
+)
+def a_tool_that_is_missing(folder, monkeypatch):
+    """A package is named only by targets that know it; else it is the PATH that helps."""
+    mine = load_target(str(_target(folder, 'same_as = "cortex-m4"\ncompiler = "my-gcc"')))
+    with pytest.raises(CompileError) as caught:
+        find_tool(mine.compiler, mine)
+    assert "apt" not in caught.value.hint
+    tool = folder / "bin" / "my-gcc"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(tool.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{tool.parent}")
+    assert find_tool("my-gcc", mine) == tool
+    with pytest.raises(CompileError, match="apt-get install gcc-arm-none-eabi"):
+        find_tool("arm-none-eabi-gcc", mine)
+
+
+@follows(
+    "toolchain/build.py: f\"apt-get install {target.packages['libc']}\" if 'libc' in target.packages else ''"
+)
+def a_library_that_is_missing(folder, _):
+    message = "fatal error: string.h: No such file or directory"
+    target = load_target("cortex-m4")
+    with pytest.raises(CompileError, match="apt-get install libnewlib-arm-none-eabi"):
+        raise_if_library_missing(message, target)
+    with pytest.raises(CompileError) as caught:
+        raise_if_library_missing(message, replace(target, packages={}))
+    assert caught.value.hint == ""
+
+
+@follows("toolchain/host.py: f'apt-get install {debian}'")
+def a_tool_of_this_machine(folder, monkeypatch):
+    out, _ = package_in(folder)
+    found = shutil.which
+    for tool, package in (("cmake", "cmake"), ("cc", "gcc")):
+        monkeypatch.setattr(
+            "mmcc.toolchain.host.shutil.which", lambda name, tool=tool: None if name == tool else found(name)
+        )
+        assert f"apt-get install {package}" in mmcc("verify", out, exit=8)
+    monkeypatch.undo()
+    mmcc("verify", out)
+
+
+@follows("verify/compare.py: '--on host, or compile for another target'")
+def a_target_without_emulation(folder, _):
+    out, _ = package_in(folder)
+    assert "--on host" in mmcc("verify", out, "--on", "qemu", exit=2)
+    mmcc("verify", out, "--on", "host")

@@ -1,0 +1,374 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the C kernel of one op on the host in every way a plan may ask for, and compares with its reference.
+
+The ways: all rows at once; any number of rows a call from rings that hold only the rows still needed; columns
+in strips that hold only the columns needed; tensors that are strided slots of larger ones; an elementwise
+output exactly over its input. All share one C function; everything around and outside what may be read is
+poison, and everything around what may be written is checked to be as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import tempfile
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cffi import FFI
+from mmcc.checker.program import check_program
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.lower import lower
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ir.types import DType, Tensor, geometry
+from mmcc.target import Target, load_target
+
+WARNINGS = (
+    *("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Wshadow"),
+    *("-Wdouble-promotion", "-Wvla", "-Wstrict-prototypes", "-Werror"),
+)
+
+RED = 64  # bytes between any two buffers
+POISON = 0xA5
+SPARE = 3  # channels more, before and behind, of a strided slot
+
+
+@dataclass(frozen=True)
+class OpCase:
+    """An op with its operands: activations as arrays, constants as arrays, in operand order."""
+
+    name: str
+    op: Any
+    inputs: tuple[np.ndarray, ...]
+    constant: tuple[bool, ...] = ()  # by operand; missing ones are activations
+
+    def is_constant(self, k: int) -> bool:
+        return k < len(self.constant) and self.constant[k]
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return tuple(Tensor(f"x{k}", a.shape, DType.of(a)) for k, a in enumerate(self.inputs))
+
+    @cached_property
+    def want(self) -> np.ndarray:
+        return np.asarray(self.op.reference(*self.inputs), order="C")  # a scalar stays one
+
+    @property
+    def nest(self):
+        return self.op.nest(*(a.shape for a in self.inputs))
+
+    @property
+    def activations(self) -> list[int]:
+        return [k for k in range(len(self.inputs)) if not self.is_constant(k)]
+
+    @property
+    def overwritten(self) -> int | None:
+        """The activation over which an elementwise op may write its output exactly."""
+        for n, read in enumerate(self.nest.reads):
+            k = read.operand
+            same_size = self.inputs[k].dtype.itemsize == self.want.dtype.itemsize
+            if same_size and not self.is_constant(k) and self.nest.is_elementwise_in(n):
+                return k
+        return None
+
+    def rows(self, k: int, row: int) -> Span:
+        """Rows of operand k that output row `row` needs, as the kernel's geometry counts them."""
+        if len(self.inputs[k].shape) < len(self.want.shape):
+            return Span(0, geometry(self.inputs[k].shape)[0])
+        spans = [self.nest.rows_needed(n, row) for n, read in enumerate(self.nest.reads) if read.operand == k]
+        return Span(min(s.lo for s in spans), max(s.hi for s in spans))
+
+    def cols(self, k: int, cols: Span) -> Span:
+        width = geometry(self.inputs[k].shape)[1]
+        spans = [
+            self.nest.cols_needed(n, cols) for n, read in enumerate(self.nest.reads) if read.operand == k
+        ]
+        return Span(min(s.lo for s in spans), max(s.hi for s in spans)).clamp(width)
+
+    def ring(self, k: int) -> int:
+        """Least ring depth of operand k when rows are asked for one after the other."""
+        height = geometry(self.want.shape)[0]
+        spans = [self.rows(k, r) for r in range(height)]
+        depth, low = 1, geometry(self.inputs[k].shape)[0]
+        for span in reversed(spans):
+            low = min(low, span.lo)
+            depth = max(depth, span.hi - low)
+        return depth
+
+
+MOST_OPERANDS = 6  # the test bench's firmware knows it too
+WAYS = ("whole", "ring", "strided", "strip", "in_place")
+
+
+class Bench:
+    """Compiles the kernels of several cases into one library and runs them."""
+
+    def __init__(self, cases: list[OpCase], target: Target | None = None, sanitize: bool = True) -> None:
+        self.cases = {case.name: case for case in cases}
+        self.target = target or replace(load_target("host"), kernels=("portable",))
+        self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
+        self.end = RED
+        nodes: list[Node] = []
+        tensors: dict[str, Tensor] = {}
+        constants: dict[str, np.ndarray] = {}
+        self.index: dict[tuple[str, str], int] = {}
+        for case in cases:
+            for way in self.ways(case):
+                names = []
+                for k, tensor in enumerate(case.tensors):
+                    name = f"{case.name}/{way}/{k}"
+                    tensors[name] = Tensor(name, tensor.shape, tensor.dtype)
+                    if case.is_constant(k):
+                        constants[name] = case.inputs[k]
+                    names.append(name)
+                out = f"{case.name}/{way}/y"
+                tensors[out] = Tensor(out, case.want.shape, DType.of(case.want))
+                shape, dtype = case.op.result(*case.tensors)
+                assert (shape, dtype) == (case.want.shape, DType.of(case.want)), (
+                    case.name,
+                    shape,
+                    dtype,
+                    case.want.dtype,
+                )
+                self.index[case.name, way] = len(nodes)
+                nodes.append(Node(case.op, tuple(names), out))
+                self._place(case, way, tensors)
+        self.graph = Graph("bench", tensors, constants, tuple(nodes), (), ())
+        self._build(sanitize)
+
+    @staticmethod
+    def ways(case: OpCase) -> tuple[str, ...]:
+        """Strips need a third axis that the op walks by one loop."""
+        by_rows = len(case.want.shape) >= 2 and case.nest.axis_loop(0) is not None
+        by_cols = len(case.want.shape) >= 3 and case.nest.axis_loop(1) is not None
+        same_rank = all(len(case.inputs[k].shape) == len(case.want.shape) for k in case.activations)
+        return (
+            "whole",
+            *(["ring"] if by_rows else []),
+            "strided",
+            *(["strip"] if by_cols and same_rank else []),
+            *(["in_place"] if case.overwritten is not None else []),
+        )
+
+    def _place(self, case: OpCase, way: str, tensors: dict[str, Tensor]) -> None:
+        layout: dict[str, tuple[int, Slot]] = {}
+        for k in (*case.activations, "y"):
+            name = f"{case.name}/{way}/{k}"
+            tensor = tensors[name]
+            if way == "in_place" and k == "y":
+                start, slot = layout[f"{case.name}/{way}/{case.overwritten}"]
+                layout[name] = (start, replace(slot, buffer=name))
+                continue
+            rows, cols, channels = geometry(tensor.shape)
+            pixel = channels * tensor.dtype.size
+            if way == "strip":
+                cols = self._strip_width(case, k)
+            if way == "ring" and k != "y":
+                rows = min(rows, case.ring(k))
+            spare = SPARE * tensor.dtype.size if way == "strided" else 0
+            col_stride = pixel + 2 * spare
+            size = rows * cols * col_stride
+            start = -(-self.end // 16) * 16
+            layout[name] = (start, Slot(name, spare, cols * col_stride, col_stride, rows))
+            self.end = start + size + RED
+        self.layouts[case.name, way] = layout
+
+    def strips(self, case: OpCase) -> list[Span]:
+        width = geometry(case.want.shape)[1]
+        cuts = sorted({0, width // 3, width // 3 * 2, width})
+        return [Span(a, b) for a, b in pairwise(cuts) if a < b]
+
+    def _strip_width(self, case: OpCase, k: int | str) -> int:
+        if k == "y":
+            return max(len(s) for s in self.strips(case))
+        assert isinstance(k, int)
+        return max(1, max(len(self._strip_of(case, k, s)) for s in self.strips(case)))
+
+    @staticmethod
+    def _strip_of(case: OpCase, k: int, strip: Span) -> Span:
+        """Columns of an operand that a strip holds: operands that other nodes read too begin further left."""
+        needed = case.cols(k, strip)
+        return Span(max(0, needed.lo - k), needed.hi) if len(needed) else needed
+
+    def _build(self, sanitize: bool) -> None:
+        slots = {name: slot for layout in self.layouts.values() for name, (_, slot) in layout.items()}
+        starts = {name: start for layout in self.layouts.values() for name, (start, _) in layout.items()}
+        buffers = tuple(Buffer(name, BufferKind.TENSOR, 1, Span(0, 1), ("sram",)) for name in slots)
+        places = {name: Place("sram", start) for name, start in starts.items()}
+        groups = tuple(Group((k,)) for k in range(len(self.graph.nodes)))
+        plan = Plan(groups, frozenset(), buffers, slots, places)
+        program = lower(self.graph, plan, "bench", self.target)
+        faults = check_program(self.graph, plan, program)
+        assert not faults, "\n".join(faults)
+        package = emit(self.graph, program, EmitOptions("bench"), self.target)
+        self.package = package
+        runner = ['#include "bench.c"', "typedef struct { int32_t a[8]; } window;"]
+        runner.append("#ifndef BENCH_CALL\n#define BENCH_CALL(...) __VA_ARGS__\n#endif")
+        runner.append(
+            "void bench_kernel(uint8_t *arena, int32_t node, int32_t begin, int32_t end, const int32_t *c);"
+        )
+        runner.append(
+            "void bench_kernel(uint8_t *arena, int32_t node, int32_t begin, int32_t end, const int32_t *c)\n"
+            "{\n"
+            "    uint8_t *memory[2];\n    memory[BENCH_MEMORY_SRAM] = arena;\n"
+            "    memory[BENCH_MEMORY_WEIGHTS] = (uint8_t *)(uintptr_t)&bench_weights;\n"
+            "    bench_columns columns = columns_0[0];\n"
+        )
+        for k, field in enumerate(("begin", "end", "out")):
+            runner.append(f"    columns.{field} = (__typeof__(columns.{field}))c[{k}];")
+        runner.append(
+            "    for (unsigned k = 0; k < sizeof columns.in / sizeof *columns.in; ++k) {\n"
+            "        columns.in[k] = (__typeof__(*columns.in))c[3 + k];\n    }"
+        )
+        runner.append("    switch (node) {")
+        kernel_of = {label: kernel.name for kernel in package.kernels for label in kernel.users}
+        for node in program.nodes:
+            call = f"{kernel_of[node.label]}(memory, &{node.label}, &columns, begin, end)"
+            runner.append(f"    case {node.index}: BENCH_CALL({call}); break;")
+        runner.append("    default: break;\n    }\n}")
+        self.run_c = self._compile(package.files, "\n".join(runner), sanitize)
+
+    def _compile(self, files: dict[str, str], runner: str, sanitize: bool):
+        self.folder = tempfile.TemporaryDirectory()
+        folder = Path(self.folder.name)
+        for name, text in files.items():
+            (folder / name).write_text(text)
+        (folder / "runner.c").write_text(runner)
+        own = ["cc", *WARNINGS, "-O2", "-fPIC", "-c", "bench_kernels.c", "bench_weights.c", "bench.c"]
+        subprocess.run(own, check=True, cwd=folder)
+        lax = ["cc", "-std=gnu99", "-O2", "-shared", "-fPIC", "-w", "-o", "bench.so", "runner.c"]
+        flags = os.environ.get("MMCC_BENCH_FLAGS", "").split()
+        checks = ["-fsanitize=undefined", "-fno-sanitize-recover=all"] if sanitize else []
+        parts = ["bench_kernels.c", "bench_weights.c", "-lm"]
+        subprocess.run([*lax, *flags, *checks, *parts], check=True, cwd=folder)
+        self.ffi = FFI()
+        self.ffi.cdef("void bench_kernel(uint8_t *, int32_t, int32_t, int32_t, const int32_t *);")
+        return self.ffi.dlopen(str(folder / "bench.so")).bench_kernel
+
+    # ---- running
+
+    @staticmethod
+    def window(cols: Span, ins: list[int], out: int) -> list[int]:
+        """Columns of a call as the runner takes them."""
+        return [cols.lo, cols.hi, out, *ins, *[0] * (MOST_OPERANDS - len(ins))]
+
+    def call(self, arena: np.ndarray, node: int, rows: Span, cols: Span, ins: list[int], out: int) -> None:
+        window = np.array(self.window(cols, ins, out), np.int32)
+        self.run_c(
+            self.ffi.cast("uint8_t *", arena.ctypes.data),
+            node,
+            rows.lo,
+            rows.hi,
+            self.ffi.cast("int32_t *", window.ctypes.data),
+        )
+
+    def check(self, name: str, tolerance: tuple[float, float] = (1e-5, 1e-6)) -> None:
+        """Every way must give the reference, floats within a tolerance but all ways the same bits.
+
+        AssertionError tells which did not.
+        """
+        case = self.cases[name]
+        first: np.ndarray | None = None
+        for way in self.ways(case):
+            height = geometry(case.want.shape)[0]
+            heights = sorted({1, 2, 3, height}) if way == "whole" and "ring" in self.ways(case) else [height]
+            for tile in [1] if way == "ring" else heights:
+                got = self._run_strips(case) if way == "strip" else self._run_rows(case, way, tile)
+                what = f"{name}, {way}, {tile} rows a call"
+                self._compare(case, got, what, tolerance)
+                first = got if first is None else first
+                same = (got == first) | (got != got) & (first != first)
+                assert same.all(), f"{what}: other bits than the first way"
+
+    @staticmethod
+    def _compare(case: OpCase, got: np.ndarray, what: str, tolerance: tuple[float, float]) -> None:
+        if case.want.dtype == np.float32:
+            np.testing.assert_allclose(got, case.want, *tolerance, err_msg=what)
+        else:
+            np.testing.assert_array_equal(got, case.want, err_msg=what)
+
+    def _arena(self) -> np.ndarray:
+        raw = np.full(self.end + 64, POISON, np.uint8)
+        offset = -raw.ctypes.data % 16
+        return raw[offset : offset + self.end]
+
+    def _run_rows(self, case: OpCase, way: str, tile: int) -> np.ndarray:
+        """`tile` rows a call; a ring gets each row only when it is needed, over the oldest one."""
+        arena, node = self._arena(), self.index[case.name, way]
+        height, width, _ = geometry(case.want.shape)
+        loaded = dict.fromkeys(case.activations, 0)
+        for top in range(0, height, tile):
+            rows = Span(top, min(height, top + tile))
+            for k in case.activations:
+                whole = geometry(case.inputs[k].shape)[0]
+                last = max(case.rows(k, r).hi for r in range(rows.lo, rows.hi)) if way == "ring" else whole
+                self._fill(arena, case, way, k, range(loaded[k], max(loaded[k], last)), None)
+                loaded[k] = max(loaded[k], last)
+            before = arena.copy()
+            self.call(arena, node, rows, Span(0, width), [], 0)
+            self._untouched(before, arena, case, way)
+        return self._pixels(arena, case, way, "y").reshape(case.want.shape)
+
+    def _run_strips(self, case: OpCase) -> np.ndarray:
+        """One strip of columns after the other, each with only the columns it needs."""
+        arena, node = self._arena(), self.index[case.name, "strip"]
+        height, width, channels = geometry(case.want.shape)
+        result = np.zeros((height, width, channels), case.want.dtype)
+        for strip in self.strips(case):
+            ins: list[int] = []
+            for k in case.activations:
+                cols = self._strip_of(case, k, strip)
+                ins.append(cols.lo)
+                self._fill(arena, case, "strip", k, range(geometry(case.inputs[k].shape)[0]), cols)
+            before = arena.copy()
+            self.call(arena, node, Span(0, height), strip, self._by_operand(case, ins), strip.lo)
+            result[:, strip.lo : strip.hi] = self._pixels(arena, case, "strip", "y")[:, : len(strip)]
+            self._untouched(before, arena, case, "strip")
+        return result.reshape(case.want.shape)
+
+    @staticmethod
+    def _by_operand(case: OpCase, ins: list[int]) -> list[int]:
+        firsts = [0] * len(case.inputs)
+        for k, first in zip(case.activations, ins, strict=True):
+            firsts[k] = first
+        return firsts
+
+    def _pixels(self, arena: np.ndarray, case: OpCase, way: str, k: int | str) -> np.ndarray:
+        """The slot of a tensor as an array [rows held, columns held, channels] over the arena."""
+        array = case.want if k == "y" else case.inputs[k]  # type: ignore[call-overload]
+        start, slot = self.layouts[case.name, way][f"{case.name}/{way}/{k}"]
+        channels = geometry(array.shape)[2]
+        shape = (slot.rows, slot.row_stride // slot.col_stride, channels)
+        strides = (slot.row_stride, slot.col_stride, array.dtype.itemsize)
+        return np.ndarray(shape, array.dtype, arena.data, start + slot.offset, strides)
+
+    def _fill(
+        self, arena: np.ndarray, case: OpCase, way: str, k: int, rows: range, cols: Span | None
+    ) -> None:
+        pixels = self._pixels(arena, case, way, k)
+        source = case.inputs[k].reshape(geometry(case.inputs[k].shape))
+        if cols is not None:
+            start, slot = self.layouts[case.name, way][f"{case.name}/{way}/{k}"]
+            arena[start : start + slot.rows * slot.row_stride] = POISON
+            source = source[:, cols.lo : cols.hi]
+        for row in rows:
+            pixels[row % pixels.shape[0], : source.shape[1]] = source[row]
+
+    def _untouched(self, before: np.ndarray, arena: np.ndarray, case: OpCase, way: str) -> None:
+        """The kernel wrote nothing but its output's pixels."""
+        kept = before.copy()
+        self._pixels(kept, case, way, "y")[...] = self._pixels(arena, case, way, "y")
+        wrong = np.flatnonzero(kept != arena)
+        assert not len(wrong), f"{case.name}, {way}: wrote outside its output, at arena bytes {wrong[:8]}"
+
+
+def rng_of(text: str) -> np.random.Generator:
+    """Random numbers that depend on the name of a case only."""
+    return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little"))

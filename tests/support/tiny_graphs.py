@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Random graphs so small that every plan of them can be tried: chains, residuals, joins, batches, views."""
+
+from __future__ import annotations
+
+from random import Random
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.types import DType
+from mmcc.ops.elementwise import Cast, Unary
+from mmcc.ops.movement import Slice, Transpose
+from mmcc.ops.resize import ResizeNearest
+from planner_graphs import Build
+
+KINDS = ("chain", "residual", "join", "batch", "views", "any")
+
+
+def tiny_graph(seed: int) -> Graph:
+    """The graph of a seed; seeds that follow each other go through the kinds."""
+    random = Random(seed)
+    kind = KINDS[seed % len(KINDS)]
+    b = Build(f"tiny {kind} {seed}")
+    if kind == "batch":
+        return _batch(b, random)
+    pool = [_input(b, random) for _ in range(1 if kind == "chain" else random.randint(1, 2))]
+    for _ in range(random.randint(2, 6 if kind in ("chain", "residual") else 5)):
+        _grow(b, random, pool, kind)
+    read = {name for node in b.nodes for name in node.inputs}
+    ends = [node.output for node in b.nodes if node.output not in read]
+    extra = [random.choice(b.nodes).output] if random.random() < 0.15 else []
+    return b.graph(*dict.fromkeys([*ends, *extra]))
+
+
+def _input(b: Build, random: Random) -> str:
+    dtype = DType.F32 if random.random() < 0.1 else DType.I8
+    return b.input(random.randint(2, 5), random.randint(1, 3), random.randint(1, 3), dtype=dtype)
+
+
+def _batch(b: Build, random: Random) -> Graph:
+    """Images of a batch one by one, and put together again; perhaps twice, with a step between."""
+    count = random.choice([2, 2, 3])
+    x = b.input(count, random.randint(2, 4), random.randint(1, 3), random.randint(1, 2))
+    for _ in range(1 if count == 3 else random.choice([1, 1, 2])):
+        images: list[str] = []
+        kind, channels = random.choice(["conv", "stride", "pool", "unary"]), random.randint(1, 3)
+        for n in range(count):
+            _, h, w, c = b.shape(x)
+            y = b.reshape(b.slice(x, (n, 0, 0, 0), (1, h, w, c)), h, w, c)
+            y = _image(b, y, kind, channels)
+            images.append(b.reshape(y, 1, *b.shape(y)))
+        x = b.concat(0, *images)
+        if random.random() < 0.4:
+            x = b.add(Unary("abs"), x)
+    return b.graph(x)
+
+
+def _image(b: Build, x: str, kind: str, channels: int) -> str:
+    h, w, _ = b.shape(x)
+    if kind == "pool" and min(h, w) >= 2:
+        return b.max_pool(x, 2, 2)
+    if kind == "unary":
+        return b.add(Unary("abs"), x)
+    return b.conv(x, channels, 3, 2 if kind == "stride" else 1)
+
+
+def _grow(b: Build, random: Random, pool: list[str], kind: str) -> None:
+    """One more node."""
+    x = pool[-1] if kind == "chain" or random.random() < 0.5 else random.choice(pool)
+    steps = ["conv", "conv", "depthwise", "unary", "pool", "grow", "wide"]
+    peers = [n for n in pool if b.shape(n) == b.shape(x) and n != x and _kind(b, n) is _kind(b, x)]
+    if kind in ("residual", "any") and peers:
+        steps += ["sum"] * 3
+    if kind in ("join", "any"):
+        steps += ["concat"] * 3
+    if kind in ("views", "any"):
+        steps += ["slice", "reshape", "turn", "slice"]
+    step = random.choice(steps)
+    if step in ("conv", "depthwise", "sum") and _kind(b, x) is not DType.I8:
+        step = "unary"
+    pool.append(_view(b, random, pool, x, step) or _node(b, random, peers, x, step))
+
+
+def _node(b: Build, random: Random, peers: list[str], x: str, step: str) -> str:
+    h, w, _ = b.shape(x)
+    match step:
+        case "conv":
+            size = random.choice([1, 3, (3, 1)])
+            made = b.conv(x, random.randint(1, 4), size, random.choice([1, 1, 2]))
+        case "depthwise":
+            made = b.depthwise(x, 3, random.choice([1, 2]))
+        case "sum":
+            made = b.sum(x, random.choice(peers))
+        case "pool" if min(h, w) >= 2:
+            made = b.max_pool(x, 2, random.choice([1, 2]))
+        case "grow" if h <= 3:
+            made = b.add(ResizeNearest(tuple(k // 2 for k in range(2 * h)), tuple(range(w))), x)
+        case "wide":
+            made = b.add(Cast(DType.I8 if _kind(b, x) is DType.F32 else DType.F32), x)
+        case _:
+            made = b.add(Unary("abs"), x)
+    return made
+
+
+def _view(b: Build, random: Random, pool: list[str], x: str, step: str) -> str:
+    """A node that only moves elements; "" if the step is no such."""
+    h, w, c = b.shape(x)
+    match step:
+        case "concat":
+            axis = random.choice([0, 1, 2, 2])
+            rest = [
+                n
+                for n in pool
+                if _kind(b, n) is _kind(b, x)
+                and all(b.shape(n)[k] == b.shape(x)[k] for k in range(3) if k != axis)
+            ]
+            made = b.concat(axis, x, random.choice(rest))
+        case "slice":
+            starts = tuple(random.randrange(n) for n in (h, w, c))
+            ends = [random.randint(s + 1, n) for s, n in zip(starts, (h, w, c), strict=True)]
+            step_ = tuple(random.choice([1, 1, 2]) for _ in starts)
+            shape = tuple(-(-(e - s) // k) for s, e, k in zip(starts, ends, step_, strict=True))
+            made = b.add(Slice(starts, step_, shape), x)
+        case "reshape":
+            made = b.reshape(x, *random.choice([(h * w, 1, c), (1, h * w, c), (h, w * c, 1), (h, 1, w * c)]))
+        case "turn":
+            made = b.add(Transpose(random.choice([(1, 0, 2), (0, 2, 1)])), x)
+        case _:
+            made = ""
+    return made
+
+
+def _kind(b: Build, name: str) -> DType:
+    return b.tensors[name].dtype

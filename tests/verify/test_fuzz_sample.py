@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A sample of the differential fuzzing, and the models it found something with; `make fuzz` runs more."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import onnx
+import pytest
+from toolchains import ready
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
+from fuzz_differential import check_model, make_model
+
+SEED, GRAPHS, PARTS = 20, 12, 4  # 40 s of CPU; the campaign has thousands
+LAYERS = 1  # drawn for a model: smaller than in the campaign
+FOUND = sorted((Path(__file__).resolve().parents[1] / "found").glob("*.onnx"))
+
+
+def problems(model: onnx.ModelProto, seed: tuple[int, int]) -> list[str]:
+    outcome = check_model(model, seed)
+    return [f"seed {seed}: [{f.kind}] {f.words}: {f.text}" for f in outcome.findings]
+
+
+@pytest.mark.parametrize("path", FOUND, ids=[path.stem for path in FOUND])
+def test_what_was_found_is_right(path: Path) -> None:
+    ready("host")
+    assert problems(onnx.load(path), (0, 0)) == []
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+def test_random_models_agree_under_all_plans(part: int) -> None:
+    ready("host")
+    for number in range(part, GRAPHS, PARTS):
+        assert problems(make_model((SEED, number), LAYERS), (SEED, number)) == []
