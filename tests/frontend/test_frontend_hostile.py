@@ -241,6 +241,29 @@ def test_bad_nodes(bad, code, says, tmp_path):
     fails(small(bad, constants=constants), tmp_path, code, says, f"node 0 ({bad.op_type})", exit=exit)
 
 
+@pytest.mark.parametrize(
+    ("operands", "outputs", "parts", "code", "says"),
+    [
+        (["x"], 4, 3, "MM103", "num_outputs is 3, and the node has 4 outputs"),
+        (["x"], 2, 3, "MM103", "num_outputs is 3, and the node has 2 outputs"),
+        (["x"], 2, -1, "MM103", "num_outputs is -1"),
+        (["x"], 2, None, "MM103", "are both missing"),
+        (["x", "sizes"], 2, 2, "MM103", "are both given"),
+        (["x", "short"], 2, None, "MM104", "[1, 1]"),
+        (["x", "less"], 2, None, "MM104", "[4, -1]"),
+        (["x", "sizes"], 3, None, "MM104", "[1, 2]"),
+        (["x"], 5, 5, "MM104", "[1, 1, 1, 1, -1]"),
+    ],
+)
+def test_parts_of_a_split(operands, outputs, parts, code, says, tmp_path):
+    """Only some of these are noticed by ONNX's own shape inference, and by ONNX Runtime before it aborts."""
+    names = ["y", "b", "c", "d", "e"][:outputs]
+    bad = node("Split", operands, names, axis=1, **({} if parts is None else {"num_outputs": parts}))
+    sizes = {"sizes": [1, 2], "short": [1, 1], "less": [4, -1]}
+    model = small(bad, constants={name: np.array(listed) for name, listed in sizes.items()}, opset=18)
+    fails(model, tmp_path, code, says, "node 0 (Split)")
+
+
 def test_attribute_given_twice(tmp_path):
     bad = node("Softmax", ["x"], ["y"], axis=1)
     bad.attribute.append(bad.attribute[0])

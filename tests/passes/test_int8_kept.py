@@ -49,11 +49,11 @@ class FloatModel(Model):
         w, b = self.weights(shape, x_scale, 0)
         return self.op("Conv", x, w, b, **attributes)
 
-    def save(self, y: str, path: Path) -> Graph:
+    def save(self, y: str, path: Path, opset: int = 17) -> Graph:
         """Write the model with its float output `y`, and read it as mmcc does."""
         out = helper.make_tensor_value_info(y, TensorProto.FLOAT, None)
         graph = helper.make_graph(self.nodes, "g", self.inputs, [out], self.constants)
-        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
         path.write_bytes(model.SerializeToString())
         after = optimize(import_model(path))
         assert check_final(after) == []

@@ -65,7 +65,9 @@ def sizes(folder, _):
     mmcc(*options, "256K")
 
 
-@follows("driver/pipeline.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++'")
+@follows(
+    "driver/pipeline.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++'"
+)
 def prefix(folder, _):
     options = ("compile", save(RELU, folder), "-o", folder / "out", "--name")
     assert "a letter, then letters" in mmcc(*options, "1__a", exit=2)
@@ -143,7 +145,9 @@ def a_full_disk(folder, monkeypatch):
     compile_objects(target, [source], folder)
 
 
-@follows("package/record.py: f'mmcc compile MODEL -o {folder}'", "package/record.py: 'compile the model again'")
+@follows(
+    "package/record.py: f'mmcc compile MODEL -o {folder}'", "package/record.py: 'compile the model again'"
+)
 def no_package(folder, _):
     path, out = save(RELU, folder), folder / "out"
     assert f"mmcc compile MODEL -o {out}" in re.sub(r"\s+", " ", mmcc("bench", out, exit=2))

@@ -18,6 +18,7 @@ from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.quantize import FlipSign
 from mmcc.ops.reduce import ArgMax, MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
+from mmcc.ops.resize import ResizeInt8
 from mmcc.ops.softmax import SoftmaxInt8, exp_table
 from mmcc.ops.window import Window
 
@@ -450,6 +451,27 @@ def softmax_cases() -> list[OpCase]:
     ]
 
 
+def resize_cases() -> list[OpCase]:
+    """Up and down, taps outside the image, negative weights, ratios of scales of every size, clamped."""
+    cases: list[OpCase] = []
+    sizes = (((4, 5, 6), (8, 10)), ((7, 6, 3), (5, 9)), ((1, 5, 4), (3, 5)), ((6, 6, 5), (1, 1)))
+    for (shape, size), limits, ratio in product(sizes, ((), (-90, 101)), (1.0, 0.013, 200.0)):
+        name = f"resize_{'x'.join(map(str, shape))}{'_clamped' * bool(limits)}_{ratio:g}"
+        rng = rng_of(name)
+        weights, firsts = [], []
+        for new, old in zip(size, shape, strict=False):
+            raw = rng.uniform(-0.2, 1, (new, 2))
+            weights.append(raw / np.abs(raw).sum(1, keepdims=True))
+            ends = np.sort(rng.integers(-2, old, new))
+            firsts.append(tuple(int(first) for first in ends))
+        shift = 29 - int(np.ceil(np.log2(ratio)))
+        rows = np.rint(weights[0] * 2**29).astype(np.int32)
+        cols = np.rint(weights[1] * ratio * 2.0**shift).astype(np.int32)
+        op = ResizeInt8(*firsts, -7, 5, shift, *limits)
+        cases.append(OpCase(name, op, (int8(rng, *shape), rows, cols), (False, True, True)))
+    return cases
+
+
 FAMILIES = {
     "pointwise": pointwise_cases,
     "conv": conv_cases,
@@ -457,6 +479,7 @@ FAMILIES = {
     "transposed": transposed_cases,
     "elementwise": elementwise_cases,
     "affine": affine_cases,
+    "resize": resize_cases,
     "pool": pool_cases,
     "reduce": reduce_cases,
     "softmax": softmax_cases,

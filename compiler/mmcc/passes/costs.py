@@ -13,13 +13,18 @@ from mmcc.ops.elementwise import Lookup
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.movement import Reshape
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
-from mmcc.ops.resize import ResizeLinear
+from mmcc.ops.resize import ResizeInt8, ResizeLinear
 from mmcc.ops.softmax import SoftmaxInt8
 
 QUANTIZING = (Quantize, Dequantize, DequantizeConstant)
 IN_INTEGERS = (ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat)  # though their results are float
 
-OF_TABLES = (Lookup, SoftmaxInt8, ResizeLinear)  # their constants are the compiler's, not the model's
+OF_TABLES = (
+    Lookup,
+    SoftmaxInt8,
+    ResizeLinear,
+    ResizeInt8,
+)  # their constants are the compiler's, not the model's
 EACH_IN_INTEGERS = 20  # bytes: bias, multiplier and shift, or factor and offset, of a channel
 EACH_IN_FLOAT = 4  # a bias that the file does not have
 

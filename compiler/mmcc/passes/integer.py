@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
+from math import frexp, prod
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from mmcc.ops.pool import AveragePool, AveragePoolInt8, window_counts
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
 from mmcc.ops.reduce import MeanInt8, Reduce
 from mmcc.ops.requantize import MAX_SHIFT, MIN_SHIFT, multiplier_and_shift, multipliers_and_shifts
+from mmcc.ops.resize import LINEAR_TAPS, ROW_BITS, ResizeInt8, ResizeLinear
 from mmcc.ops.softmax import Softmax, SoftmaxInt8, exp_table
 from mmcc.passes.draft import Draft
 
@@ -361,6 +362,27 @@ def _softmax(draft: Draft, node: Node, target: Target) -> Form:
     return SoftmaxInt8(y_inverse, target.quant.zero_point), (x.name, table)
 
 
+def _resize(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, ResizeLinear)
+    if op.taps != LINEAR_TAPS:
+        raise StaysFloat("cubic Resize has no integer form")
+    x = source_of(draft, node.inputs[0])
+    row_weight, col_weight = (draft.constants.get(draft.now(name)) for name in node.inputs[1:])
+    if row_weight is None or col_weight is None:
+        raise StaysFloat("its weights are not constant")
+    scaled = col_weight.astype(np.float64) * (real(x.quant.scale) / real(target.quant.scale))
+    shift = ROW_BITS - frexp(float(np.abs(scaled).max()))[1]
+    if not 1 <= shift <= MAX_SHIFT or np.abs(row_weight).max() >= 2:
+        raise StaysFloat("the scales of its input and output are too far apart")
+    rows = np.rint(row_weight.astype(np.float64) * 2.0**ROW_BITS).astype(np.int32)
+    cols = np.rint(scaled * 2.0**shift).astype(np.int32)
+    zeros = x.quant.zero_point, target.quant.zero_point
+    form = ResizeInt8(op.row_first, op.col_first, *zeros, shift, target.low, target.high)
+    names = (draft.constant(rows, f"{node.output}_rows"), draft.constant(cols, f"{node.output}_columns"))
+    return form, (x.name, *names)
+
+
 FORMS: dict[type[Any], Callable[[Draft, Node, Target], Form]] = {
     Conv: _conv,
     ConvTranspose: _conv_transpose,
@@ -368,5 +390,6 @@ FORMS: dict[type[Any], Callable[[Draft, Node, Target], Form]] = {
     AveragePool: _average_pool,
     Reduce: _reduce,
     Binary: _binary,
+    ResizeLinear: _resize,
     Softmax: _softmax,
 }

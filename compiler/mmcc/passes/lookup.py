@@ -20,12 +20,23 @@ from mmcc.ops.elementwise import EVERY, AddInt8, Binary, Cast, Lookup, MulInt8, 
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import MeanInt8
+from mmcc.ops.resize import ResizeInt8
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value
 from mmcc.passes.fold_batchnorm import is_per_channel
 
 ELEMENTWISE = (Unary, Binary, Where, Cast, Quantize, Dequantize)
-SATURATING = (ConvInt8, ConvTransposeInt8, DenseInt8, AddInt8, MulInt8, AveragePoolInt8, MeanInt8, AffineInt8)
+SATURATING = (
+    ConvInt8,
+    ConvTransposeInt8,
+    DenseInt8,
+    AddInt8,
+    MulInt8,
+    AveragePoolInt8,
+    MeanInt8,
+    AffineInt8,
+    ResizeInt8,
+)
 
 
 def write_lookup(draft: Draft, node: Node) -> bool:

@@ -130,11 +130,13 @@ def convert_split(call: Call) -> tuple[Value, ...]:
     axis = call.axis(x.rank, 0)
     extent, count = x.shape[axis], len(call.node.output)
     sizes = call.integers("split") if 2 <= call.version < 13 else call.ints_at(1, "the sizes")
+    if call.version >= 18:
+        _check_parts(call, count, sizes)
     if sizes is None:
         if extent % count and call.version < 18:
             raise bad_model("MM104", f"axis {axis} of {list(x.shape)} is not {count} equal parts")
-        each = -(-extent // max(1, call.integer("num_outputs", count) if call.version >= 18 else count))
-        sizes = [max(0, min(each, extent - k * each)) for k in range(count)]
+        each = -(-extent // count)
+        sizes = [each] * (count - 1) + [extent - each * (count - 1)]
     if len(sizes) != count or sum(sizes) != extent or min(sizes) < 0 or count > MAX_OUTPUTS:
         raise bad_model("MM104", f"cannot split axis {axis} of {list(x.shape)} into {sizes}")
     starts = [sum(sizes[:k]) for k in range(count)]
@@ -142,6 +144,16 @@ def convert_split(call: Call) -> tuple[Value, ...]:
         sliced(call.build, x, {axis: (start, 1, size)}) if size else empty(call.build, x, {axis: 0})
         for start, size in zip(starts, sizes, strict=True)
     )
+
+
+def _check_parts(call: Call, count: int, sizes: list[int] | None) -> None:
+    """Operator set 18 wants the sizes or their number, and that number is the outputs'."""
+    stated = call.integer("num_outputs", 0) if "num_outputs" in call.attributes else None
+    if stated is not None and stated != count:
+        raise bad_model("MM103", f"num_outputs is {stated}, and the node has {count} outputs")
+    if (stated is None) == (sizes is None):
+        what = "are both missing" if sizes is None else "are both given"
+        raise bad_model("MM103", f"num_outputs and the sizes (operand 1) {what}; one of them says it")
 
 
 def empty(build: Builder, x: Value, extents: dict[int, int]) -> Value:

@@ -184,7 +184,8 @@ def source_coordinates(axis: Axis, mode: str) -> Floats:
         case "half_pixel_symmetric":
             adjustment = F(axis.new) / (scale * F(axis.old))
             offset = F(axis.old) / F(2) * (F(1) - adjustment)
-            return offset + (at + half) / scale - half
+            wide = at.astype(np.float64)  # ONNX Runtime has this one in double precision
+            return (offset + (wide + 0.5) / scale - 0.5).astype(F)
         case _:
             raise unsupported(f'Resize with coordinate_transformation_mode "{mode}"')
 
