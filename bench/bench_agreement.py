@@ -15,7 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from mmcc.driver.pipeline import CompileOptions, compile_model, load_graph
+from mmcc.driver.compile import compile_model
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.report.model import count_macs
 from mmcc.verify.verify import VerifyOptions, verify_package

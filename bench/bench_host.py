@@ -23,7 +23,9 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
-from mmcc.driver.pipeline import CompileOptions, compile_model, host_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
+from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.verify.samples import to_c
 

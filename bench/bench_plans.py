@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmcc.checker.plan import check_plan
-from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.kernels.accumulate import accumulators

@@ -19,7 +19,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model
+from mmcc.driver.compile import CompileResult, compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.package.record import load_package
 from mmcc.planner.cost import plan_cost, quantities, row_figure

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from fuzz_programs import EFFORT, Refused, Trial, compile_trial
-from mmcc.driver.pipeline import CompileOptions
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import Exit
 from mmcc.verify.compare import run_qemu
 from mmcc.verify.samples import Sample

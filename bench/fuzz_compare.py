@@ -13,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
-from mmcc.driver.pipeline import CompileOptions, compile_model, host_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate
+from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.report.model import count_macs
 from mmcc.verify.samples import from_c, to_c

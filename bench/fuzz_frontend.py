@@ -31,7 +31,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fuzz_compare
 import nasty_models
 import onnx
-from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.frontend import unknown
 from mmcc.frontend.inference import inferred_types

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 import onnx
-from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Node
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.ports import Port

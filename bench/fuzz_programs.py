@@ -16,8 +16,10 @@ from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
-from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model, host_adapter, package_sources
+from mmcc.driver.compile import CompileResult, compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
+from mmcc.package.host import host_adapter, package_sources
 from mmcc.package.record import Package, load_package
 from mmcc.resources import data_dir
 from mmcc.verify.samples import Sample, from_c, to_c

@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from forced_plans import Chain, Part, Parts, heads, parts_of, spelled, two_groups
 from mmcc.checker.plan import check_plan
-from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model
+from mmcc.driver.compile import CompileResult, compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.planner.request import PlanRequest

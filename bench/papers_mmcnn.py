@@ -19,7 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmcc.driver.pipeline import CompileOptions, CompileResult, compile_model, host_model
+from mmcc.driver.compile import CompileResult, compile_model
+from mmcc.driver.options import CompileOptions
+from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.verify.samples import to_c
 from networks import model_file, progress

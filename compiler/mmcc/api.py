@@ -10,9 +10,9 @@ from typing import Any, Literal, TypedDict, Unpack
 from numpy.typing import ArrayLike
 
 from mmcc.driver.check import check_model
-from mmcc.driver.pipeline import CompileOptions as _Resolved
-from mmcc.driver.pipeline import CompileResult
-from mmcc.driver.pipeline import compile_model as _compile
+from mmcc.driver.compile import CompileResult
+from mmcc.driver.compile import compile_model as _compile
+from mmcc.driver.options import CompileOptions as _Resolved
 from mmcc.errors import CompileError
 from mmcc.sizes import parse_size
 from mmcc.verify.verify import VerifyOptions as _Verify

@@ -259,7 +259,8 @@ def compile_command(
         message = "--flash needs the size of the code, which is not measured with --stack"
         raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out one of them")
     dims, bind = _dims(given["dims"]), _bound(given["bind"])
-    from mmcc.driver.pipeline import CompileOptions, compile_model
+    from mmcc.driver.compile import compile_model
+    from mmcc.driver.options import CompileOptions
     from mmcc.target import load_target
 
     options = CompileOptions(

@@ -12,6 +12,7 @@ from typing import Any
 
 import mmcc
 import pytest
+from fused_c import request
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.lower import lower
@@ -24,7 +25,6 @@ from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
 from planner_graphs import Build, kws
-from test_fused_c import request
 
 pytestmark = pytest.mark.quick
 HOST = load_target("host")

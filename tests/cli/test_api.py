@@ -13,8 +13,8 @@ import mmcc
 import numpy as np
 import onnx
 import pytest
-from mmcc.driver import pipeline
-from mmcc.verify import verify as verifying
+from mmcc.driver.options import CompileOptions
+from mmcc.verify.verify import VerifyOptions
 from onnx import TensorProto, helper
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
@@ -93,9 +93,9 @@ def test_a_model_that_the_oracle_cannot_load(tmp_path, monkeypatch):
 
 
 def test_the_typed_options_are_those_of_the_compiler():
-    resolved = {field.name for field in fields(pipeline.CompileOptions)}
+    resolved = {field.name for field in fields(CompileOptions)}
     assert set(mmcc.CompileOptions.__annotations__) == resolved - {"least_ram"}  # that is ram="min"
-    assert set(mmcc.VerifyOptions.__annotations__) == {f.name for f in fields(verifying.VerifyOptions)}
+    assert set(mmcc.VerifyOptions.__annotations__) == {f.name for f in fields(VerifyOptions)}
 
 
 def test_an_unknown_option_is_named(tmp_path):

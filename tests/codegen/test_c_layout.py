@@ -10,7 +10,8 @@ from cmake_projects import DIGITS
 from mmcc.codegen import c_layout
 from mmcc.codegen import render as kernel
 from mmcc.codegen.c_layout import COLUMNS, tidy
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.resources import data_dir
 
 WAYS = {

@@ -11,7 +11,8 @@ import pytest
 from cmake_projects import DIGITS
 from elftools.elf.elffile import ELFFile
 from kernel_bench import Bench
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.toolchain import compile_objects
 from toolchains import ready
 

@@ -14,18 +14,21 @@ from pathlib import Path
 import mmcc
 import numpy as np
 import pytest
+from fused_c import NAME, add, conv, filled, request, run
 from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.render import render
 from mmcc.codegen.staged import channel_axes, staging
-from mmcc.driver.pipeline import CompileOptions, compile_model, host_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks, BufferKind, Place, Plan
 from mmcc.ir.types import DType
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
+from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import read_of
@@ -37,7 +40,6 @@ from op_cases_float import convolutions, matrices, transposed_convolutions
 from op_cases_int8 import conv_cases, depthwise_cases, pointwise_cases, transposed_cases
 from planner_graphs import Build
 from shared_models import model_path, needs_shared
-from test_fused_c import NAME, add, conv, filled, request, run
 from toolchains import ready
 
 pytestmark = pytest.mark.skipif(

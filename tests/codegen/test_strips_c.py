@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from fused_c import conv, filled, request, run
 from mmcc.checker.plan import check_plan
 from mmcc.codegen.lower import lower
 from mmcc.ir.graph import Graph
@@ -18,7 +19,6 @@ from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.target import load_target
 from planner_graphs import Build
-from test_fused_c import conv, filled, request, run
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))

@@ -11,7 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import check, model_of, save
-from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from onnx import helper

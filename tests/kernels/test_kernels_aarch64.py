@@ -15,7 +15,7 @@ from mmcc.target import Target, load_target
 from op_cases_float import LAYER, exact
 from op_cases_int8 import FAMILIES, conv, dense
 from qemu_bench import QemuBench
-from test_kernels_host import float_cases, wide_cases
+from vector_cases import float_cases, wide_cases
 
 TOOLS = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
 pytestmark = pytest.mark.skipif(

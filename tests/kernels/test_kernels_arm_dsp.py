@@ -16,9 +16,20 @@ from kernel_bench import WARNINGS, OpCase, rng_of
 from mmcc.kernels.arm_dsp.conv import VARIANT, quads, scalable, scaled
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
-from op_cases_int8 import CONSTANTS, FAMILIES, add, conv, dense, int8, mean, mul, pads, per_filter
+from op_cases_int8 import (
+    CONSTANTS,
+    FAMILIES,
+    add,
+    conv,
+    dense,
+    int8,
+    mean,
+    mul,
+    pads,
+    per_filter,
+)
 from qemu_bench import QemuBench
-from test_kernels_int8 import averages, convolutions, sums
+from random_int8 import averages, convolutions, sums
 from toolchains import ready
 
 TARGETS = ("cortex-m4", "cortex-m7", "cortex-m33")

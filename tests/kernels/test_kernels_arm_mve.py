@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
+from fused_c import NAME, filled, request
 from kernel_bench import OpCase
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
@@ -26,7 +27,6 @@ from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import CONSTANTS, FAMILIES, int8, per_filter
 from planner_graphs import Build
 from qemu_bench import QemuBench
-from test_fused_c import NAME, filled, request
 from toolchains import ready
 
 FORMS = ("high", "high", "left", "tiny")

@@ -16,14 +16,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_bench import Bench, OpCase
-from mmcc.ops.activation import Leaky
-from mmcc.ops.window import Window
 from mmcc.target import load_target
-from op_cases_float import RELU
-from op_cases_float import conv as float_conv
 from op_cases_int8 import FAMILIES, conv, dense
-from test_kernels_float import convolutions as float_convolutions
-from test_kernels_int8 import convolutions
+from random_float import convolutions as float_convolutions
+from random_int8 import convolutions
+from vector_cases import SAME, float_cases, wide_cases
 
 PROCESSORS = {
     "own": "-march=native",
@@ -32,45 +29,6 @@ PROCESSORS = {
     "any": "",
 }
 NEEDS = {"avx512": "avx512bw", "avx2": "avx2"}  # of this machine, to run what was compiled
-SAME = Window((3, 3), pads=(1, 1, 1, 1))
-DOWN = Window((3, 3), (2, 2), (1, 1), (0, 0, 1, 1))
-
-
-def wide_cases() -> list[OpCase]:
-    """Every size of tile: rows of 1 to 11 pixels, and filters of one to several blocks."""
-    rows = [
-        conv(f"row_{w}", (2, w, 20 + 4 * (w % 4)), 16 * (w % 4) + 3 * w, Window((1, 1))) for w in range(1, 12)
-    ]
-    return [
-        *rows,
-        conv("same_40_70", (4, 9, 40), 70, SAME, "left"),
-        conv("same_16_48", (5, 6, 16), 48, SAME, zeros=(-128, 127)),
-        conv("down_32_33", (7, 9, 32), 33, DOWN, low=0),
-        conv("first_40", (6, 9, 3), 40, DOWN),
-        conv("kws_64", (12, 9, 1), 64, Window((10, 4), (2, 2), (1, 1), (4, 1, 5, 1)), zeros=(83, -128)),
-        conv("depthwise_40", (5, 9, 40), 40, SAME, groups=40),
-        conv("depthwise_down_32", (7, 9, 32), 32, DOWN, "left", groups=32),
-        conv("depthwise_5_17", (6, 8, 17), 17, Window((5, 5), pads=(2, 2, 2, 2)), groups=17),
-        conv("depthwise_8x2_24", (9, 7, 24), 24, Window((8, 2), pads=(4, 0, 3, 1)), groups=24),
-        conv("depthwise_dilated_16", (8, 9, 16), 16, Window((3, 3), (1, 1), (2, 2), (2, 2, 2, 2)), groups=16),
-        dense("dense_132_150", (132,), 150),
-        dense("dense_rows_64", (3, 64), 16),
-        *(conv(f"far_{form}", (3, 5, 64), 32, Window((1, 1)), form) for form in ("left", "wide", "tiny")),
-    ]
-
-
-def float_cases() -> list[OpCase]:
-    """Every size of tile in float, windows that are gathered, and depthwise windows."""
-    shapes = [(w, 5 + w % 4, 16 * (w % 5) + 2 * w) for w in range(4, 14)]
-    return [
-        *(float_conv(f"row_{w}", (2, w, c), f, Window((1, 1))) for w, c, f in shapes),
-        *(float_conv(f"window_{f}", (4, 7, 6), f, SAME, activation=RELU) for f in (8, 16, 40, 48, 64, 70)),
-        float_conv("window_strided", (7, 9, 3), 33, DOWN),
-        float_conv("window_gathered", (12, 9, 1), 50, Window((10, 4), (2, 2), (1, 1), (4, 1, 5, 1))),
-        float_conv("channels_40", (5, 13, 40), 40, SAME, 40, activation=Leaky(0.125)),
-        float_conv("channels_16", (9, 10, 16), 16, Window((5, 3), (2, 2), (1, 2), (2, 2, 1, 3)), 16),
-        float_conv("channels_23", (3, 3, 23), 23, SAME, 23, activation=RELU),
-    ]
 
 
 FAMILY_CASES = {**FAMILIES, "wide": wide_cases, "float": float_cases}

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graphs import ops
+from int8_models import FloatModel, difference
 from mmcc.ir.graph import Graph
 from mmcc.verify.agreement import INT8_RATE, Agreement, Tally
-from test_int8_kept import FloatModel, difference
 
 pytestmark = pytest.mark.quick
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 from cmake_projects import DIGITS
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.resources import data_dir
 from mmcc.target import load_target
 from mmcc.toolchain import CODE_FLAGS, STRICT_FLAGS

@@ -14,22 +14,22 @@ import onnx
 import op_cases_float
 import op_cases_int8
 import pytest
+from fused_c import request
 from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.staged import staged_for, staging
-from mmcc.driver.pipeline import host_model
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.types import DType, Tensor
+from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.planner.api import best_plan
 from mmcc.target import Target, load_target
 from onnx import TensorProto, helper
-from test_fused_c import request
 from toolchains import ready
 
 TARGETS = ("cortex-m4", "cortex-m55")

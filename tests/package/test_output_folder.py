@@ -14,7 +14,8 @@ from pathlib import Path
 import mmcc
 import pytest
 from cmake_projects import DIGITS, build_project
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from mmcc.package.folder import check_output
 from mmcc.target import load_target

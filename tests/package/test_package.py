@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.toolchain import STRICT_FLAGS
 from toolchains import ready
 

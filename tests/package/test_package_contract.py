@@ -11,7 +11,8 @@ import subprocess
 import mmcc
 import pytest
 from cmake_projects import DIGITS
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from toolchains import ready
 
 MODEL = DIGITS / "digits_int8.onnx"

@@ -10,7 +10,9 @@ import subprocess
 
 import pytest
 from cmake_projects import DIGITS, build_project
-from mmcc.driver.pipeline import CALLER_BYTES, CompileOptions, compile_model
+from mmcc.driver.build import CALLER_BYTES
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.target import load_target
 from mmcc.toolchain import measure
 from shared_models import model_path, needs_shared

@@ -15,7 +15,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.types import DType
 from mmcc.passes import optimize
 from onnx import TensorProto, helper, numpy_helper
-from test_passes_against_ort import LAYERS, Model
+from ort_models import LAYERS, Model
 
 pytestmark = pytest.mark.quick
 

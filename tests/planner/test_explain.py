@@ -7,7 +7,9 @@ import re
 from dataclasses import replace
 
 import pytest
-from mmcc.driver.pipeline import CompileOptions, load_graph, plan_request
+from mmcc.driver.ask import plan_request
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import Exit
 from mmcc.planner.api import best_plan
 from mmcc.planner.explain import does_not_fit, peak_step

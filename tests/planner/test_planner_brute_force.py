@@ -9,7 +9,9 @@ import pytest
 from brute_layouts import Rules
 from brute_planner import plan_within
 from mmcc.checker.plan import check_plan
-from mmcc.driver.pipeline import CompileOptions, load_graph, plan_request
+from mmcc.driver.ask import plan_request
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap

@@ -22,7 +22,7 @@ from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build, kws, mobilenetv2, vww
-from test_planner_random import graphs, requests, usable
+from planner_random import graphs, requests, usable
 
 pytestmark = pytest.mark.quick
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large]

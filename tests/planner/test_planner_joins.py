@@ -10,7 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmcc.checker.plan import check_plan
-from mmcc.driver.pipeline import CompileOptions, load_graph, plan_request
+from mmcc.driver.ask import plan_request
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.pool import MaxPool

@@ -8,7 +8,9 @@ from itertools import pairwise
 
 import pytest
 from mmcc.checker.plan import check_plan
-from mmcc.driver.pipeline import CompileOptions, load_graph, plan_request
+from mmcc.driver.ask import plan_request
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.kernels.accumulate import accumulators
 from mmcc.kernels.traits import pixels_at_once

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from mmcc.checker.plan import check_plan
-from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.planner.request import PlanRequest
 from shared_models import model_path, needs_shared
 

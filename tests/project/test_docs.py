@@ -18,7 +18,8 @@ import click
 import numpy as np
 import pytest
 from mmcc.cli import main
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import Exit
 from mmcc.toolchain import STRICT_FLAGS
 

@@ -9,7 +9,8 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 
 pytestmark = pytest.mark.quick
 

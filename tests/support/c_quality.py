@@ -13,7 +13,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.target import load_target
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -65,16 +65,14 @@ def sizes(folder, _):
     mmcc(*options, "256K")
 
 
-@follows(
-    "driver/pipeline.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++'"
-)
+@follows("driver/options.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++'")
 def prefix(folder, _):
     options = ("compile", save(RELU, folder), "-o", folder / "out", "--name")
     assert "a letter, then letters" in mmcc(*options, "1__a", exit=2)
     mmcc(*options, "a_1")
 
 
-@follows("driver/pipeline.py: _less_flash(graph, flash['total'])")
+@follows("driver/ram_fit.py: _less_flash(graph, flash['total'])")
 def flash(folder, _):
     """What is told is enough; quantizing is told where there are floats to quantize."""
     options = ("compile", save(CONV, folder), "-o", folder / "out", "--flash")
@@ -179,7 +177,8 @@ def model_moved(folder, _):
 
 
 @follows(
-    "verify/samples.py: 'numpy.savez(path, input_0=array, ...) writes one; samples are stacked along a first axis'"
+    "verify/samples.py: "
+    "'numpy.savez(path, input_0=array, ...) writes one; samples are stacked along a first axis'"
 )
 def no_arrays(folder, _):
     out, _ = package_in(folder)

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 from cmake_projects import DIGITS, build_project
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from toolchains import FIRMWARE, ready
 
 LINKER = FIRMWARE / "linker"

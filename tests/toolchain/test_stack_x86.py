@@ -13,8 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from mmcc.driver.pipeline import CompileOptions, compile_model, package_sources
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
+from mmcc.package.host import package_sources
 from mmcc.report.model import render_text
 from mmcc.target import load_target
 from mmcc.toolchain import StackBound, compile_objects, link, measure

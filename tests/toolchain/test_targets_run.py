@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
 from mmcc.target import list_targets
 from mmcc.verify.bench import bench_qemu

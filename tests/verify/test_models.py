@@ -7,7 +7,8 @@ import json
 
 import numpy as np
 import pytest
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import load_package
 from mmcc.verify.verify import VerifyOptions, verify_package

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from shared_models import MODELS, needs_shared
 

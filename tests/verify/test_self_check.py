@@ -10,12 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mmcc.driver.pipeline
+import mmcc.driver.build
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from mmcc.cli import main
-from mmcc.driver.pipeline import CompileOptions, compile_model
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.program import Call, Columns, Constant, For, KernelUse, Program, View
 from mmcc.verify.verify import VerifyOptions, verify_package
@@ -35,9 +36,9 @@ def options(**given: Any) -> CompileOptions:
 
 def plant(monkeypatch: pytest.MonkeyPatch, change: Callable[[Program], Program]) -> None:
     """Let all lowering go wrong in one way, and nobody look at it but the check that runs the C."""
-    monkeypatch.setattr(mmcc.driver.pipeline, "check_program", lambda *_: [])
-    right = mmcc.driver.pipeline.lower
-    monkeypatch.setattr(mmcc.driver.pipeline, "lower", lambda *given: change(right(*given)))
+    monkeypatch.setattr(mmcc.driver.build, "check_program", lambda *_: [])
+    right = mmcc.driver.build.lower
+    monkeypatch.setattr(mmcc.driver.build, "lower", lambda *given: change(right(*given)))
 
 
 def at_node(index: int, change: Change) -> Callable[[Program], Program]:

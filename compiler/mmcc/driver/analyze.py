@@ -10,7 +10,9 @@ from typing import Any
 
 from mmcc.codegen.lower import describe
 from mmcc.codegen.render import render
-from mmcc.driver.pipeline import CompileOptions, load_graph, plan_request
+from mmcc.driver.ask import plan_request
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.passes.stream_ports import stream_ports

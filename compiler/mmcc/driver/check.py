@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmcc.driver.pipeline import CompileOptions, load_graph
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.frontend import supported_operators
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcc.driver.pipeline import host_model
+from mmcc.package.host import host_model
 from mmcc.package.record import Package
 from mmcc.verify.compare import run_qemu
 from mmcc.verify.samples import made_up, to_c

@@ -13,19 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.lower import describe
-from mmcc.driver.pipeline import (
-    CompileOptions,
-    Progress,
-    host_adapter,
-    host_model,
-    host_sources,
-    load_graph,
-    package_sources,
-    sha256,
-)
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
-from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files
+from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
+from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import run_traced, traced_program
 from mmcc.target import Target, load_target

@@ -1,0 +1,171 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One plan and its package: planned, lowered, checked, written, compiled and measured."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmcc import __version__
+from mmcc.checker.plan import check_plan
+from mmcc.checker.program import check_program
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.emit import Package as Generated
+from mmcc.codegen.lower import lower, weights_file
+from mmcc.codegen.render import render_c
+from mmcc.codegen.selftest import MOST_MACS, self_test
+from mmcc.codegen.weights import weights_stamp
+from mmcc.driver.load import dump
+from mmcc.driver.options import CompileOptions, Progress
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import Program
+from mmcc.package.host import package_sources
+from mmcc.package.record import FOLDER, sha256
+from mmcc.planner.api import best_plan
+from mmcc.planner.request import PlanRequest
+from mmcc.report.model import Figures, Report, count_macs, make_report
+from mmcc.target import Target
+from mmcc.toolchain import Footprint, compile_objects, measure, package_build
+
+WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
+ARENA_ALIGN = 16
+MEASURE = "measure"  # objects of the package as they were measured; gone when it is finished
+CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
+STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What does not change while a package is made."""
+
+    made: Path
+    graph: Graph
+    target: Target
+    options: CompileOptions
+    prefix: str
+    model: Path
+    progress: Progress
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A package as it was written for one plan."""
+
+    plan: Plan
+    program: Program
+    generated: Generated
+    report: Report
+
+
+def build(job: Job, request: PlanRequest) -> Built:
+    """Make the package of the best plan for `request`; CompileError if there is none."""
+    graph, options = job.graph, job.options
+    job.progress("planning memory")
+    plan = best_plan(graph, request)
+    faults = check_plan(graph, plan)
+    assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
+    program = lowered(job, plan, job.target)
+    if options.dump:
+        dump(options.dump, "3-plan.txt", str(plan))
+    generated, report = _write(job, plan, program)
+    return Built(plan, program, generated, report)
+
+
+def lowered(job: Job, plan: Plan, target: Target) -> Program:
+    """The program of a plan, checked against it."""
+    program = lower(job.graph, plan, job.prefix, target)
+    faults = check_program(job.graph, plan, program)
+    assert not faults, "the program checker convicts the lowered program:\n" + "\n".join(faults)
+    return program
+
+
+def _write(job: Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
+    made, graph, target, options, prefix = job.made, job.graph, job.target, job.options, job.prefix
+    job.progress("generating C")
+    emit_options = EmitOptions(
+        prefix,
+        version=__version__,
+        arena_align=ARENA_ALIGN,
+        sha256=sha256(job.model),
+        build=package_build(target, measured=not options.stack),
+    )
+    if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
+        emit_options = replace(emit_options, weights_in_c=False)
+    if program.staged:
+        weights = made / f"{prefix}_weights.bin"
+        emit_options = replace(emit_options, stamp=write_weights(graph, plan, target, weights))
+    generated = emit(graph, program, emit_options, target)
+    if count_macs(graph) <= MOST_MACS and not generated.values["streams"] and not program.staged:
+        job.progress("computing the self-test's outputs")
+        for name, text in self_test(graph, generated).items():
+            (made / name).write_text(text)
+    write_files(made, generated, emit_options)
+    job.progress(f"compiling for {target.name} to measure code and stack")
+    figures = _figures(made, program, target, options, prefix, generated)
+    report = make_report(graph, plan, program, target.name, emit_options.sha256, figures)
+    ram = report["ram"]
+    figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
+    figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
+    known = generated.values | {"options": replace(emit_options, ram=figures_line, stack=ram["stack"])}
+    (made / f"{prefix}.h").write_text(render_c("network.h.j2", **known))  # only now it can say what is needed
+    return generated, report
+
+
+def _constant_bytes(graph: Graph) -> int:
+    return sum(array.nbytes for array in graph.constants.values())
+
+
+def write_files(folder: Path, generated: Generated, options: EmitOptions) -> None:
+    """Write the generated text, and the weights where they are a file."""
+    for name, text in generated.files.items():
+        (folder / name).write_text(text)
+    if not options.weights_in_c and not generated.values["staged"]:
+        (folder / f"{options.name}_weights.bin").write_bytes(generated.weights_file())
+
+
+def _figures(
+    made: Path, program: Program, target: Target, options: CompileOptions, prefix: str, generated: Generated
+) -> Figures:
+    context = _context_bytes(generated, target)
+    if options.stack:
+        footprint = Footprint(0, generated.weights.size, 0, 0, {})
+        return Figures(options.ram, context, options.stack, footprint, "stated")
+    work = made / FOLDER / MEASURE
+    shutil.rmtree(work, ignore_errors=True)
+    sources = package_sources(made)
+    entries = [f"{prefix}_init", f"{prefix}_run"]
+    objects = compile_objects(target, sources, work, include_dirs=[made])
+    footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
+    stack = max(bound.bytes for bound in footprint.stack.values())
+    stack = -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
+    assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
+    source = "assumed" if assumed else "call graph"
+    return Figures(options.ram, context, stack, footprint, source, assumed)
+
+
+def _context_bytes(generated: Generated, target: Target) -> int:
+    """sizeof the context: an address for each memory, a mark, what it knows of callbacks."""
+    pointer = target.pointer_bytes
+    streams = len(generated.values["streams"])
+    words = len(generated.values["memories"]) + 1  # the mark is padded to an address
+    words += 2 * streams + 1 if streams else 0
+    if generated.values["staged"]:
+        words += 3 + -(-3 * 4 // pointer)  # two functions and their argument; three numbers
+    return words * pointer
+
+
+def write_weights(graph: Graph, plan: Plan, target: Target, path: Path) -> bytes:
+    """Write the file that the callbacks read; its stamp."""
+    with path.open("wb") as stream:
+
+        def written() -> Iterator[bytes]:
+            for block in weights_file(graph, plan, target):
+                stream.write(block)
+                yield block
+
+        stamp = weights_stamp(written())
+        stream.write(stamp)
+    return stamp

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From an ONNX file to a package on disk: the order of the parts, and nothing else."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from mmcc.driver.ask import plan_request
+from mmcc.driver.build import MEASURE, Built, Job
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
+from mmcc.driver.ram_fit import package_within
+from mmcc.driver.twin import write_bench
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.package.folder import check_output, replace_folder, scratch_beside
+from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
+from mmcc.package.record import FOLDER, Package, save_bench
+from mmcc.report.model import Report
+from mmcc.report.text import write_report
+from mmcc.selfcheck.run import NOT_ASKED, SelfCheck, failure, self_check
+from mmcc.target import list_targets, load_target
+
+
+@dataclass(frozen=True)
+class CompileResult:
+    """A package that was written: its folder, report, and a way to run it on this machine."""
+
+    folder: Path
+    report: Report
+    graph: Graph
+    plan: Plan
+
+    @cached_property
+    def files(self) -> dict[str, Path]:
+        """The generated files by name."""
+        return {path.name: path for path in sorted(self.folder.iterdir()) if path.is_file()}
+
+    def run(self, arrays: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
+        """One inference on this machine: arrays as the ONNX model takes and returns them."""
+        return run_on_host(self.folder, arrays)
+
+
+def compile_model(
+    model: str | Path, out: str | Path, options: CompileOptions | None = None, progress: Progress = silent
+) -> CompileResult:
+    """Compile an ONNX file into the folder `out`, which is written whole or not at all.
+
+    Raises CompileError for all that is the user's to change: a bad or unsupported model, a limit that cannot
+    be met, a missing tool, a folder that cannot be written.
+    """
+    options = options or CompileOptions()
+    model, out = Path(model), Path(out)
+    target = load_target(options.target)
+    prefix = prefix_of(options, model)
+    check_output(out)
+    graph = load_graph(model, options, progress)
+    request = plan_request(options, graph, target, progress)
+    with scratch_beside(out) as scratch:
+        made = Path(scratch) / "package"
+        made.mkdir()
+        job = Job(made, graph, target, options, prefix, model, progress)
+        built = package_within(job, request)
+        bench = Path(scratch) / "bench"
+        bench.mkdir()
+        write_bench(job, built, bench)
+        built.report["self_check"] = _self_checked(job, built, bench, out).to_json()
+        write_report(made, built.report)
+        _record(job, built, bench)
+        shutil.rmtree(made / FOLDER / MEASURE, ignore_errors=True)
+        replace_folder(made, out)
+    return CompileResult(out, built.report, graph, built.plan)
+
+
+def _self_checked(job: Job, built: Built, bench: Path, out: Path) -> SelfCheck:
+    """Run the C for this machine; CompileError (MM807) if it computes something else than the references."""
+    if not job.options.self_check:
+        return SelfCheck(False, NOT_ASKED)
+    job.progress("checking the generated C on this machine")
+    made, host = job.made, load_target("host")
+    folder = bench / HOST_TWIN if (bench / HOST_TWIN).is_dir() else made
+    layers = folder / f"{job.prefix}.c"
+    sources = [path for path in package_sources(folder) if path.name != layers.name]
+    if job.target == host:  # as measured
+        ready = {path.stem: path for path in (made / FOLDER / MEASURE).glob("*.o")}
+        sources = [ready.get(path.stem, path) for path in sources]
+    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+        adapter = Path(scratch) / "adapter_host.c"
+        adapter.write_text(adapter_text(bench, folder, job.prefix, staged=built.program.staged))
+        found, fault, inputs = self_check(job.graph, sources, layers, adapter, bench, host, Path(scratch))
+    if fault is not None:
+        raise failure(job.graph, fault, inputs, made, job.model, out, str(job.options))
+    return found
+
+
+def _record(job: Job, built: Built, bench: Path) -> None:
+    graph, options, made = job.graph, job.options, job.made
+    ports = (*graph.inputs, *graph.outputs)
+    used = {name: graph.tensors[name] for name in (port.tensor for port in ports)}
+    package = Package(
+        name=job.prefix,
+        target=_lasting(options.target),
+        model=str(job.model.resolve()),
+        sha256=built.report["model"]["sha256"],
+        ram=options.ram,
+        stack=built.report["ram"]["stack"],
+        dims=options.dims,
+        bind=options.bind,
+        float_io=options.float_io,
+        io=options.io,
+        tensors=used,
+        inputs=graph.inputs,
+        outputs=graph.outputs,
+        staged=built.program.staged,
+        files=tuple(sorted(path.name for path in made.iterdir() if path.is_file())),
+    )
+    package.save(made)
+    save_bench(made, bench)
+
+
+def _lasting(target: str) -> str:
+    """A target's name, or the path of its file from wherever it is asked for later."""
+    return target if target in list_targets() else str(Path(target).resolve())

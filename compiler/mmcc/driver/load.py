@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An ONNX file to the Graph that is planned."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mmcc.driver.options import CompileOptions, Progress, silent
+from mmcc.frontend import import_model
+from mmcc.ir.graph import Graph
+from mmcc.ir.verify import check_final
+from mmcc.passes import optimize
+from mmcc.passes.stream_ports import stream_ports
+
+
+def load_graph(model: Path, options: CompileOptions, progress: Progress = silent) -> Graph:
+    """Import and optimize a model."""
+    progress("reading the model")
+    imported = import_model(model, dims=dict(options.dims), bind=options.bind)
+    if options.dump:
+        dump(options.dump, "1-imported.txt", str(imported))
+    progress("simplifying and quantizing")
+    graph = optimize(imported, float_io=options.float_io)
+    faults = check_final(graph)
+    assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
+    if options.io in ("rows", "rows-again"):
+        graph = stream_ports(graph, again=options.io == "rows-again")
+    if options.dump:
+        dump(options.dump, "2-optimized.txt", str(graph))
+    return graph
+
+
+def dump(folder: Path, name: str, text: str) -> None:
+    """Keep an intermediate form for whoever asked for it with --dump."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text + "\n")

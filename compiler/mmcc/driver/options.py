@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a compile is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from numpy.typing import ArrayLike
+
+from mmcc.codegen.names import identifier, is_identifier
+from mmcc.errors import CompileError, Exit
+
+WAYS_IN = ("arena", "external", "rows", "rows-again")
+WEIGHTS = ("c", "bin", "staged")
+
+Progress = Callable[[str], None]
+
+
+def silent(_: str) -> None:
+    """Show no progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompileOptions:
+    """What `mmcc compile` was asked for; sizes in bytes, 0 for none."""
+
+    target: str = "host"
+    ram: int = 0
+    least_ram: bool = False  # --ram min
+    recompute: float = 0.0  # work at most, in multiples of the model's; 0: as the planner thinks fit
+    flash: int = 0
+    name: str = ""
+    io: str = "arena"  # "external"; "rows" or, if inputs can be read more than once, "rows-again"
+    weights: str = ""  # "c", "bin", "staged" (read while the model runs), or "" to choose by size
+    dims: Mapping[str, int] = field(default_factory=dict[str, int])
+    bind: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # inputs made constants
+    time_limit: float = 20.0
+    float_io: bool = False
+    stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
+    dump: Path | None = None
+    self_check: bool = True  # run what was made, before it is written
+
+    def __post_init__(self) -> None:
+        """CompileError for values that the command line would not take either."""
+        for name, value, allowed in (("io", self.io, WAYS_IN), ("weights", self.weights, ("", *WEIGHTS))):
+            if value not in allowed:
+                choice = ", ".join(repr(a) for a in allowed)
+                raise CompileError("MM000", f"{name}={value!r} is none of {choice}", exit=Exit.USAGE)
+        for name, size in (("ram", self.ram), ("flash", self.flash), ("stack", self.stack)):
+            if size < 0:
+                raise CompileError("MM003", f"{name}={size} is below 0", exit=Exit.USAGE)
+
+
+def prefix_of(options: CompileOptions, model: Path) -> str:
+    """Prefix of every symbol: --name, or an identifier made of the file's name."""
+    if not options.name:
+        return identifier(model.stem)
+    if not is_identifier(options.name):
+        raise CompileError(
+            "MM005",
+            f'--name "{options.name}" cannot be a prefix in C',
+            exit=Exit.USAGE,
+            hint="a letter, then letters, digits and single underscores; no keyword of C or C++",
+        )
+    return options.name

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What `verify`, `bench` and the check of a compile need besides the package: adapters, a trace, and the C of
+the same plan for this machine."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mmcc.checker.plan import check_plan
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.emit import Package as Generated
+from mmcc.codegen.render import render
+from mmcc.codegen.staged import staged_for
+from mmcc.driver.build import ARENA_ALIGN, Built, Job, lowered, write_files, write_weights
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import Program
+from mmcc.package.host import HOST_TWIN
+from mmcc.package.record import WEIGHTS_LINKED
+from mmcc.selfcheck.trace import write_trace
+from mmcc.target import Target, load_target
+from mmcc.toolchain import package_build
+
+
+def write_bench(job: Job, built: Built, bench: Path) -> None:
+    """What `verify`, `bench` and the check of this compile need besides the package itself."""
+    host = load_target("host")
+    plan, program, twin = built.plan, built.program, built.generated
+    if job.target.kernels != host.kernels:
+        plan, program, twin = _write_twin(job, built.plan, host, bench)
+    write_trace(bench, job.graph, plan, program, twin)
+    for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, built.generated.values)):
+        text = render("adapter.c.j2", on_heap=on_heap, **values)
+        (bench / f"adapter_{kind}.c").write_text(text)
+    if built.program.staged:  # as flash of the emulated board
+        (bench / WEIGHTS_LINKED).write_text(render("weights.S.j2", **built.generated.values))
+
+
+def _write_twin(job: Job, plan: Plan, host: Target, bench: Path) -> tuple[Plan, Program, Generated]:
+    """The same plan in C that this machine can run: kernels for a board may be in its own instructions.
+
+    Staged constants are staged here too, in the order and the blocks of the board's.
+    """
+    folder = bench / HOST_TWIN
+    folder.mkdir(exist_ok=True)
+    build = package_build(host, measured=False)
+    options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN, build=build)
+    if plan.staged:
+        plan = staged_for(job.graph, plan, host)
+        faults = check_plan(job.graph, plan)
+        assert not faults, "the plan checker convicts the plan for this machine:\n" + "\n".join(faults)
+        weights = folder / f"{job.prefix}_weights.bin"
+        options = replace(options, stamp=write_weights(job.graph, plan, host, weights))
+    program = lowered(job, plan, host)
+    generated = emit(job.graph, program, options, host)
+    write_files(folder, generated, options)
+    return plan, program, generated
