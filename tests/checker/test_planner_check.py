@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import pytest
 from mmcc.checker.plan import check_plan
+from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
@@ -196,3 +198,28 @@ def test_views_of_whole_tensors_are_asked_once() -> None:
         patch.setattr(kind, "rows_needed", counted)
         assert check_plan(graph, made) == []
     assert asked < 10 * 1600
+
+
+def test_large_tensors_take_little_memory() -> None:
+    """What every size divides by is remembered once, not for each element; views of whole pixels, too."""
+    b = Build("large")
+    x = b.input(256, 256, 128)
+    graph = b.graph(b.concat(2, b.conv(x, 128, 1), b.conv(x, 128, 3)))
+    made = plan(graph, PlanRequest())
+    assert made.aliases or made.copied
+    assert made.peak("sram") > 2**24
+    tracemalloc.start()
+    try:
+        assert check_plan(graph, made) == []
+        assert tracemalloc.get_traced_memory()[1] < 2**23
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_cannot_be_remembered_is_said_before() -> None:
+    """A plan of single bytes that is larger than this machine's memory may be."""
+    b = Build("huge")
+    graph = b.graph(b.conv(b.input(20_000, 20_000, 1), 1, 3))
+    with pytest.raises(CompileError, match=r"\d+ bytes of this machine's memory; [\d,]+ are allowed") as told:
+        check_plan(graph, plan(graph, PlanRequest()))
+    assert told.value.code == "MM901"

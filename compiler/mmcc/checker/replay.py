@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memory as it is while a plan runs: every element of every tensor has a number, and memory holds numbers.
+"""Memory as it is while a plan runs: every grain of every tensor has a number, and memory holds numbers.
 
-A node writes the numbers of what it makes, and must find those of what it reads.
+A node writes the numbers of what it makes, and must find those of what it reads. A grain is as many bytes as
+nothing in the plan divides: the channels of a pixel where views leave them together, an element or less where
+they do not.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd, prod
 from typing import Any
 
@@ -16,14 +18,16 @@ from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from mmcc.checker.order import Event, Order
-from mmcc.errors import printable
-from mmcc.ir.graph import Graph
+from mmcc.errors import CompileError, Exit, printable
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.types import geometry
+from mmcc.ops.movement import Reshape, Slice, Transpose
 
-Numbers = NDArray[Any]  # int32 or int64, one for each `unit` bytes
+Numbers = NDArray[Any]  # int32 or int64, one for each grain
 UNWRITTEN, SCRATCH, SUM = -1, -2, -3  # an accumulator, and constants that stay, hold SUM - node
+MOST_BYTES = 2**30  # of numbers, for memory and for views
 MOST = 20  # sentences reported at most: one fault can damage every row after it
 
 
@@ -65,7 +69,7 @@ class Replay:
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self._graph, self._plan = graph, plan
         self._order = Order(graph, plan)
-        self._unit = _unit(graph, plan)
+        self._unit = _grain(graph, plan)  # bytes
         self._index = {node.output: k for k, node in enumerate(graph.nodes)}
         self._read: dict[int, list[_Read]] = {}
         self._first: dict[str, int] = {}  # number of a tensor's first element
@@ -81,10 +85,24 @@ class Replay:
         for b in plan.buffers:
             place = plan.places[b.name]
             ends[place.tier] = max(ends.get(place.tier, 0), place.offset + b.size)
+        self._check_room(sum(ends.values()))
         self._memory = {t: np.full(n // self._unit, UNWRITTEN, self._kind) for t, n in ends.items()}
         self._scratch = {node: self._buffer(name) for node, name in (plan.scratch or {}).items()}
         self._sums = {node: self._buffer(name) for node, name in plan.accumulators.items()}
         self.wrong: list[str] = []
+
+    def _check_room(self, memory: int) -> None:
+        """What is remembered of large tensors must not take all of this machine's memory."""
+        views = [self._graph.tensors[name].bytes for name in self._first if self._is_view(name)]
+        room = (memory + sum(views)) // self._unit * np.dtype(self._kind).itemsize
+        if room > MOST_BYTES:
+            raise CompileError(
+                "MM901",
+                f"the model is too large: its plan has {memory:,} bytes, and to check them {self._unit} by "
+                f"{self._unit} takes {room:,} bytes of this machine's memory; {MOST_BYTES:,} are allowed",
+                exit=Exit.BAD_MODEL,
+                hint="smaller sizes through --dim",
+            )
 
     def run(self) -> list[str]:
         """Inputs are filled, every group runs row by row, outputs are read."""
@@ -99,10 +117,10 @@ class Replay:
                 return self.wrong
         kept = [port.tensor for port in self._graph.outputs if port.tensor not in self._graph.constants]
         for name in kept:
-            self._expect(f'output "{name}" is read', name, self._whole(name))
+            self._expect_all(f'output "{name}" is read', name)
         for name in self._graph.input_names:
             if self._plan.places[self._plan.slots[name].buffer].tier.startswith("io:"):
-                self._expect(f'input "{name}" is the caller\'s and must stay', name, self._whole(name))
+                self._expect_all(f'input "{name}" is the caller\'s and must stay', name)
         return self.wrong
 
     def _load(self, group: Group) -> None:
@@ -141,8 +159,10 @@ class Replay:
         at = place.offset // self._unit
         return self._memory[place.tier][at : at + size // self._unit]
 
-    def _whole(self, name: str) -> Span:
-        return Span(0, geometry(self._graph.tensors[name].shape)[0])
+    def _expect_all(self, why: str, name: str) -> None:
+        """Row by row up to the first that is wrong: all at once would take as much again as memory does."""
+        height = geometry(self._graph.tensors[name].shape)[0]
+        all(self._expect(why, name, Span(row, row + 1)) for row in range(height))
 
     def _reads(self, index: int) -> list[_Read]:
         if index in self._read:
@@ -240,11 +260,15 @@ class Replay:
         gone = np.flatnonzero(found != wanted)
         if not len(gone):
             return
-        in_width, out_width = (self._graph.tensors[n].dtype.size // self._unit for n in (name, output))
+        size, out_size = (self._graph.tensors[n].dtype.size for n in (name, output))
         made = self._numbers(output, rows, cols)
         by = found.ravel()[gone]
-        writer = (by - made.flat[0]) // out_width  # element of this row that is there now
-        early = (by < made.flat[0]) | (by > made.flat[-1]) | (writer < gone // in_width)
+        early = (by < made.flat[0]) | (by > made.flat[-1])
+        for byte in (0, self._unit - 1):  # of a grain; if the elements there are in order, all between are
+            writer = (
+                (by - made.flat[0]) * self._unit + byte
+            ) // out_size  # the row's element that is there now
+            early |= writer < (gone * self._unit + byte) // size
         if early.any():
             self._report(why, name, row, int(by[early][0]))
 
@@ -289,9 +313,9 @@ class Replay:
         size = channels * tensor.dtype.size // self._unit
         if self._is_view(name):
             if name not in self._viewed:
-                parts = np.arange(tensor.dtype.size // self._unit, dtype=self._kind)
-                elements = self._elements(name)[..., None] + parts
-                self._viewed[name] = elements.reshape(height, width, size)
+                parts = np.arange(self._moved(name) // self._unit, dtype=self._kind)
+                grains = self._grains(name)[..., None] + parts
+                self._viewed[name] = grains.reshape(height, width, size)
             return self._viewed[name][rows.lo : rows.hi, cols.lo : cols.hi]
         first = self._first[name] + rows.lo * width * size
         flat = np.arange(first, first + len(rows) * width * size, dtype=self._kind)
@@ -301,30 +325,61 @@ class Replay:
         index = self._index.get(name)
         return index in self._plan.aliases or index in self._plan.copied
 
-    def _elements(self, name: str) -> Numbers:
-        """The number of each element of a tensor, in its own shape; a view has those of what it views."""
+    def _moved(self, name: str) -> int:
+        """Bytes of a tensor that views move as one: an element, or a grain if that is more."""
+        return max(self._unit, self._graph.tensors[name].dtype.size)
+
+    def _shape(self, name: str) -> tuple[int, ...]:
+        """A tensor's shape where what views move as one is an element."""
         tensor = self._graph.tensors[name]
-        step = tensor.dtype.size // self._unit
-        own = self._first[name] + step * np.arange(prod(tensor.shape), dtype=self._kind).reshape(tensor.shape)
+        return (*tensor.shape[:-1], *(n * tensor.dtype.size // self._moved(name) for n in tensor.shape[-1:]))
+
+    def _grains(self, name: str) -> Numbers:
+        """The number of all that views move as one, in that shape; a view has those of what it views."""
+        shape, step = self._shape(name), self._moved(name) // self._unit
+        own = self._first[name] + step * np.arange(prod(shape), dtype=self._kind).reshape(shape)
         if not self._is_view(name):
             return own
         node, index = self._graph.producer[name], self._index[name]
         copied = self._plan.copied.get(index, ())
-        parts = [self._elements(n) if k not in copied else None for k, n in enumerate(node.inputs)]
+        parts = [self._grains(n) if k not in copied else None for k, n in enumerate(node.inputs)]
         filled = [
-            np.full(self._graph.tensors[n].shape, -1, self._kind) if part is None else part
+            np.full(self._shape(n), -1, self._kind) if part is None else part
             for n, part in zip(node.inputs, parts, strict=True)
         ]
-        seen = node.op.reference(*filled).reshape(tensor.shape)
+        op = replace(node.op, shape=shape) if isinstance(node.op, Reshape | Slice) else node.op
+        seen = op.reference(*filled).reshape(shape)
         return np.where(seen < 0, own, seen)
 
 
-def _unit(graph: Graph, plan: Plan) -> int:
-    """Bytes that every size and address is a multiple of: memory is kept at that grain."""
-    sizes = [graph.tensors[name].dtype.size for name in used(graph)]
+def _grain(graph: Graph, plan: Plan) -> int:
+    """Bytes that every size and address is a multiple of: memory is kept at that grain.
+
+    If no view takes the last axis apart, these may be many elements; if one does, they are one or less.
+    """
+    views = [graph.nodes[index] for index in (*plan.aliases, *plan.copied)]
+    names = {*used(graph), *(name for node in views for name in node.inputs)}
+    tensors = [graph.tensors[name] for name in names]
+    numbers: list[int] = []
     for name in used(graph):
         slot = plan.slots[name]
-        sizes += [slot.offset, slot.row_stride, slot.col_stride]
+        numbers += [slot.offset, slot.row_stride, slot.col_stride]
     for b in plan.buffers:
-        sizes += [b.size, plan.places[b.name].offset]
-    return max(1, gcd(*sizes))
+        numbers += [b.size, plan.places[b.name].offset]
+    sizes = [tensor.dtype.size for tensor in tensors]
+    grain = gcd(*numbers, *(prod(t.shape[-1:]) * t.dtype.size for t in tensors))
+    whole = all(_keeps_last_axis(graph, node) for node in views)
+    return max(1, grain if whole and not any(grain % size for size in sizes) else gcd(*numbers, *sizes))
+
+
+def _keeps_last_axis(graph: Graph, node: Node) -> bool:
+    """True if what lies along the last axis of a view lies so in what it is a view of."""
+    if isinstance(node.op, Slice):
+        whole = graph.tensors[node.inputs[0]].shape[-1:]
+        return (node.op.starts[-1:], node.op.steps[-1:], node.op.shape[-1:]) in (
+            ((0,), (1,), whole),
+            ((), (), ()),
+        )
+    if isinstance(node.op, Transpose):
+        return node.op.perm[-1:] == tuple(range(len(node.op.perm)))[-1:]
+    return True

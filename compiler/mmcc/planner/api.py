@@ -48,7 +48,7 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     start = time.perf_counter()
     chosen = best_layout(graph, request)
     if request.staging is not None and request.staging.ways:
-        found = _Search(graph, request, chosen, None).run()
+        found = _grouped(graph, request, chosen, None)
         return replace(found, over_groups=True, seconds=time.perf_counter() - start)
     alone = plan_alone(graph, request, chosen)
     fits = request.limit is not None and _peak(alone, request) <= request.limit
@@ -57,8 +57,22 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
         alone = replace(alone, proved_optimal=True, bound=_peak(alone, request), over_groups=True)
     if not request.fuse or fits or least or not alone.groups:
         return replace(alone, seconds=time.perf_counter() - start)
-    found = _Search(graph, request, chosen, alone).run()
+    found = _grouped(graph, request, chosen, alone)
     return replace(found, over_groups=True, seconds=time.perf_counter() - start)
+
+
+def _grouped(graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan | None) -> Plan:
+    """The best plan with groups. Where strips make the search too hard to find a plan within the limit, there
+    may be one without: then what is found without a limit, where nothing is computed twice, is within it."""
+    found = _Search(graph, request, chosen, alone).run()
+    limit, peak = request.limit, _peak(found, request)
+    if limit is None or peak <= limit or found.proved_optimal or request.recompute <= 1:
+        return found
+    once = _Search(graph, replace(request, recompute=1.0), chosen, alone).run()
+    if _peak(once, request) >= peak:
+        return found
+    bound = min(found.bound, _peak(once, request))  # of plans with strips, too
+    return replace(once, bound=bound, proved_optimal=bound == _peak(once, request))
 
 
 def _peak(plan: Plan, request: PlanRequest) -> int:
@@ -71,6 +85,9 @@ class _Search:
     def __init__(self, graph: Graph, request: PlanRequest, chosen: Chosen, alone: Plan | None) -> None:
         """`alone` is the plan in which every node is a group of its own, if that is known."""
         self._graph, self._request, self._alone = graph, request, alone
+        # The least is searched for in the same way whatever the limit is: bytes that were once said to be
+        # enough are found again where they are the limit.
+        self._unlimited = request if request.limit is None else replace(request, limit=0)
         self._distance = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
         self._operands = choices_of(graph, request.external(graph))
         self._every_layout = len(self._operands) <= FEW_OPERANDS
@@ -84,13 +101,14 @@ class _Search:
         self._joined = trivial_bound(graph, request)  # bytes that no layout goes below
         self._units_left = UNITS_TRIED
         self._every_group = True  # so far no groups were left out of a layout's table
-        self._missed: int | None = None  # bytes that are known not to be enough, from levels that were tried
 
     def run(self) -> Plan:
         """The cheapest plan within the limit; the least if there is no limit or none is within it."""
         limit = self._request.limit
         if limit is not None and (found := self._cheapest(self._layouts, limit)) is not None:
             return found
+        if self._request.staging is not None and limit is not None:
+            return self._least_staged()
         table, least = self._least()
         if limit is not None and least <= limit:
             choice = self._choices[table.space.layout.in_place]
@@ -100,8 +118,6 @@ class _Search:
         placed, proved = self._place_least(table, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
         bound = self._known(least if self._operands else proved)
-        if self._missed is not None:
-            bound = min(bound, self._known(self._missed + 1))
         peak = self._most()
         if self._alone is not None and placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
@@ -116,16 +132,18 @@ class _Search:
         bounds: list[tuple[float, int]] = []
         least = limit + 1
         for k, choice in enumerate(layouts):
-            table = self._table(choice, limit)
+            table = self._table(choice, limit, self._request)
             bounds.append((table.least_cost(limit), k))
             least = min(least, table.least(self._macs))
         lowest = min(cost for cost, _ in bounds)
         for cost, k in sorted(bounds):
-            table = self._table(layouts[k], limit)
+            table = self._table(layouts[k], limit, self._request)
             placed = self._within(table, limit) if cost < inf else None
             if placed is not None:
                 every = self._every_layout and self._every_group and self._request.staging is None
-                found = Builder(table.space, placed.path).plan(placed, self._known(least))
+                # a limit leaves out ways to stage constants that need less than it: no bound for those
+                bound = self._joined if self._request.staging is not None else self._known(least)
+                found = Builder(table.space, placed.path).plan(placed, bound)
                 return replace(found, cheapest=every and sum(map(table.cost, placed.path)) <= lowest)
         return None
 
@@ -144,16 +162,14 @@ class _Search:
         orders and longer groups may need less."""
         return bound if self._every_layout and self._every_group else min(bound, self._joined)
 
-    def _table(self, choice: LayoutChoice, most: int) -> Table:
-        order = choice.ordering.order
-        space = Space(self._graph, choice.layout, choice.model, order, self._request, self._spans)
+    def _table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
+        order, request = choice.ordering.order, request or self._unlimited
+        space = Space(self._graph, choice.layout, choice.model, order, request, self._spans)
         self._every_group = self._every_group and space.complete
         return Table(space, most)
 
     def _least(self) -> tuple[Table, int]:
         """The layout with the least bound; the table of its groups."""
-        if self._request.staging is not None and self._request.limit is not None:
-            return self._least_level()
         table = self._table(self._layouts[0], self._most())
         assert table.possible, "the plan without groups is among the candidates"
         best = table, table.least(self._macs)
@@ -215,24 +231,49 @@ class _Search:
             self._choices[layout.in_place] = LayoutChoice(layout, model, best_order(model))
         return self._choices[layout.in_place]
 
-    def _least_level(self) -> tuple[Table, int]:
-        """The same where constants may be read again: which groups there are depends on how much they may
-        need, so levels are tried until one that is met is close to one that is not."""
-        best: tuple[Table, int] | None = None
-        missed, most = 0, self._most()
+    def _least_staged(self) -> Plan:
+        """The least where constants may be read again: which groups there are depends on how much they may
+        need, so levels are tried. First until one that a bound allows is close to one that none allows; then
+        until one that is placed is close to one that is not."""
         layouts = self._layouts[:SOME_LAYOUTS]
-        while best is None or best[1] > missed + 1 + missed // CLOSE:
-            tables = [self._table(choice, most) for choice in layouts]
-            found = [(table, table.least(self._macs)) for table in tables if table.possible]
-            found = [pair for pair in found if pair[1] <= most]
-            if found:
-                best = min(found, key=lambda pair: pair[1])
+        best: tuple[int, Table] | None = None
+        missed, most = 0, self._most()
+        while best is None or best[0] > missed + 1 + missed // CLOSE:
+            allowed = self._allowed(layouts, most)
+            if allowed:
+                best = allowed[0]
             else:
                 missed = most
             assert best is not None, "every node alone is among the candidates"
-            most = (missed + best[1]) // 2
-        self._missed = missed if len(layouts) == len(self._layouts) else 0
-        return best
+            most = (missed + best[0]) // 2
+        least, table = best
+        placed, _ = self._place_least(table, least)
+        failed = least - 1
+        while placed.placement.peak > failed + 1 + failed // CLOSE:
+            level = (failed + placed.placement.peak) // 2
+            fitting = self._fitting(layouts, level)
+            if fitting is None:
+                failed = level
+            else:
+                table, placed = fitting
+        every = len(layouts) == len(self._layouts)
+        return Builder(table.space, placed.path).plan(
+            placed, self._known(missed + 1) if every else self._joined
+        )
+
+    def _allowed(self, layouts: Sequence[LayoutChoice], level: int) -> list[tuple[int, Table]]:
+        """The tables of groups within a level that have a path as far as bounds can tell, the least first."""
+        tables = [self._table(choice, level) for choice in layouts]
+        found = [(table.least(self._macs), table) for table in tables if table.possible]
+        return sorted((pair for pair in found if pair[0] <= level), key=lambda pair: pair[0])
+
+    def _fitting(self, layouts: Sequence[LayoutChoice], level: int) -> tuple[Table, Placed] | None:
+        """A path that is placed within a level."""
+        for _, table in self._allowed(layouts, level):
+            placed = self._within(table, level)
+            if placed is not None:
+                return table, placed
+        return None
 
     def _within(self, table: Table, limit: int) -> Placed | None:
         """The cheapest path that can be placed within the limit."""
@@ -293,7 +334,7 @@ class _Search:
         """Groups and offsets in one model; and the bound it proves."""
         from mmcc.planner.joint.search import choose  # imports the solver
 
-        goal = max(bound, self._request.limit or 0)
+        goal = max(bound, table.space.request.limit or 0)
         found, proved = choose(table.space, table, goal, placed.placement.peak, self._request)
         if found is None:
             return placed, max(bound, min(proved, placed.placement.peak))
