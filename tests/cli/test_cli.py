@@ -60,7 +60,7 @@ def saved(model, folder, name="model.onnx"):
 
 @pytest.mark.quick
 def test_help_is_instant():
-    command = [sys.executable, "-m", "mmcc.cli", "--help"]
+    command = [sys.executable, "-m", "mmcc", "--help"]
     subprocess.run(command, check=True, capture_output=True)
     best = 9.0
     for _ in range(5):

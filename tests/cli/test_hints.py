@@ -19,7 +19,7 @@ from mmcc.frontend.problems import HINTS
 TABLES = {"frontend/problems.py: '\\n'.join(self._hints())"}  # by their entries
 # nothing can be done but telling us: the report says what to send
 REPORTS = {
-    "cli.py: 'report it with the model; -v shows where it happened'",
+    "cli/main.py: 'report it with the model; -v shows where it happened'",
     "toolchain/host.py: 'report this with the model and options'",
     "toolchain/build.py: 'report this with the model and the options' if 'compile' in what else ''",
 }
@@ -46,7 +46,7 @@ ELSEWHERE = {
     "frontend/converters/constants.py: 'a Range of float32'": (
         "test_frontend_attributes.py::test_a_range_of_float32_is_what_a_hint_says"
     ),
-    "cli.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
+    "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
 }
 
 TESTS = Path(__file__).resolve().parents[1]

@@ -416,7 +416,7 @@ def no_extent(folder, _):
     accepted(_symbolic(), folder, dims={"height": 1})
 
 
-@follows("cli.py: '--dim height=96'")
+@follows("cli/options.py: '--dim height=96'")
 def malformed_dim(folder, _):
     path = save(_symbolic(), folder)
     assert "--dim height=96" in mmcc("check", path, "--dim", "height", exit=2)
@@ -450,7 +450,7 @@ def _with_branches():
     "frontend/branches.py: f'{options}, which makes the input a constant' if decides else ''",
     "frontend/bindings.py: f'{guess}one of: {known}'",
     "frontend/bindings.py: '--bind NAME=NUMBER, NAME=[list, of, numbers] or NAME=array.npy'",
-    "cli.py: '--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy'",
+    "cli/options.py: '--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy'",
 )
 def conditions(folder, _):
     path = save(_with_branches(), folder)

@@ -49,7 +49,7 @@ def data(folder, name="data.npz", **arrays):
 ONE = {"input_0": X["x"][None]}
 
 
-@follows("cli.py: 'leave out one of them'")
+@follows("cli/compile.py: 'leave out one of them'")
 def stack_and_flash(folder, _):
     path = save(RELU, folder)
     options = ("compile", path, "-o", folder / "out", "--stack", "100", "--flash", "1M")

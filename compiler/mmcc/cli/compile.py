@@ -1,0 +1,174 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `mmcc compile`: a model to a folder of C."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mmcc.cli.options import bound, common, dims_of, sizes_and_inputs
+from mmcc.cli.terminal import Progress, show_warnings
+from mmcc.driver.piped import as_file
+from mmcc.errors import CompileError, Exit, printable
+from mmcc.sizes import parse_size, readable
+
+if TYPE_CHECKING:
+    from mmcc.driver.options import CompileOptions
+
+COMMON_NAMES = (
+    "model",
+    "model_int8",
+    "model_quant",
+    "model_quantized",
+    "network",
+)  # of files; two would clash
+STACK_FROM = {
+    "call graph": "worst case, from the call graph",
+    "stated": "as stated with --stack",
+    "assumed": "assumed, see the warning",
+}
+
+
+@click.command(name="compile", short_help="Compile an ONNX file into a folder of C.")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write [default: MODEL's name + _c]."
+)
+@click.option(
+    "-t", "--target", default="host", show_default=True, help="A name (mmcc targets) or a TOML file."
+)
+@click.option(
+    "--ram",
+    help="Limit of RAM for all: arena, context, static data, stack. 256K; "
+    "or min: as little as can be without computing anything twice.",
+)
+@click.option(
+    "--recompute",
+    type=click.FloatRange(1.0, 10.0),
+    help="Work at most, in multiples of the model's, to save RAM [default: 2 with --ram N, 1 with min].",
+)
+@click.option("--flash", help="Limit of flash: weights, tables, code.")
+@click.option(
+    "--name",
+    default="",
+    help="Prefix of all C symbols [default: from the file's name]; each model in a firmware needs its own.",
+)
+@click.option(
+    "--io",
+    type=click.Choice(["arena", "external", "rows", "rows-again"]),
+    default="arena",
+    show_default=True,
+    help="Inputs and outputs in the arena, in memory of the caller's, or row by row through callbacks.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(["c", "bin", "staged"]),
+    help="Weights as C arrays or as a file that is linked in [default: by size]; or staged: read through "
+    "your callbacks while the model runs, a block at a time.",
+)
+@click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of a quantized model.")
+@sizes_and_inputs
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(0.1, 3600),
+    default=20.0,
+    show_default=True,
+    help="Effort of the planner, in deterministic seconds.",
+)
+@click.option("--stack", help="Take this as the worst-case stack instead of measuring it with the toolchain.")
+@click.option("--dump", type=click.Path(path_type=Path), help="Write the intermediate forms to this folder.")
+@click.option(
+    "--no-self-check", is_flag=True, help="Do not run the generated C on this machine before it is written."
+)
+@common
+def compile_command(
+    model: Path, output: Path | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
+) -> None:
+    """Compile MODEL (an ONNX file) into a folder of C."""
+    from mmcc.driver.compile import compile_model
+
+    options = _options(given)
+    progress = Progress(quiet, verbose)
+    try:
+        with as_file(model) as path:
+            folder = output or Path(f"{model.stem if path is model else path.stem}_c")
+            result = compile_model(path, folder, options, progress)
+    finally:
+        progress.done()
+    if not quiet:
+        for note in _notes(given, model, result.report):
+            click.echo(f"note: {note}", err=True)
+        show_warnings(result.report["warnings"], err=True)
+    if as_json:
+        click.echo(json.dumps(result.report, indent=1))
+    elif not quiet:
+        title = given["name"] or result.report["model"]["name"]
+        _show_compiled(title, result.report, folder)
+
+
+def _options(given: dict[str, Any]) -> CompileOptions:
+    """What the command line asks for; CompileError for sizes that are none, or that say nothing together."""
+    from mmcc.driver.options import CompileOptions
+
+    least = (given["ram"] or "").strip().lower() == "min"
+    sizes = {"ram": "" if least else given["ram"], "flash": given["flash"], "stack": given["stack"]}
+    limits = {key: parse_size(text, f"--{key}") if text else 0 for key, text in sizes.items()}
+    if limits["stack"] and limits["flash"]:
+        message = "--flash needs the size of the code, which is not measured with --stack"
+        raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out one of them")
+    return CompileOptions(
+        target=given["target"],
+        name=given["name"],
+        io=given["io"],
+        least_ram=least,
+        recompute=given["recompute"] or 0.0,
+        weights=given["weights"] or "",
+        dims=dims_of(given["dims"]),
+        bind=bound(given["bind"]),
+        time_limit=given["time_limit"],
+        float_io=given["float_io"],
+        dump=given["dump"],
+        self_check=not given["no_self_check"],
+        **limits,
+    )
+
+
+def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterator[str]:
+    """What the user may not expect, one line each."""
+    from mmcc.target import load_target
+
+    if note := load_target(given["target"]).note:
+        yield note
+    if not given["name"] and model.stem.lower() in COMMON_NAMES:
+        clash = "--name gives each model of a firmware its own"
+        yield f"symbols begin with {model.stem}_, after the file; {clash}"
+    checked = report["self_check"]
+    if not checked["done"] and not given["no_self_check"]:
+        yield f"the generated C was not run before it was written: {checked['reason']}"
+
+
+def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
+    from mmcc.report.model import flash_text, proof_text, self_check_text, staged_text, work_text
+
+    ram = report["ram"]
+    limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
+    rows = [
+        ("RAM", f"{readable(ram['total'], ' bytes')}{limit}"),
+        ("  arena", f"{ram['arena']:,}  ({proof_text(report)})"),
+        ("  context", f"{ram['context']:,}"),
+        ("  static", f"{ram['static']:,}"),
+        ("  stack", f"{ram['stack']:,}  ({STACK_FROM[ram['stack_from']]})"),
+        ("flash", flash_text(report)),
+        ("work", f"{work_text(report)} in {len(report['nodes'])} nodes"),
+    ]
+    if report["weights"]:
+        rows.append(("weights", staged_text(report["weights"])))
+    rows.append(("check", self_check_text(report["self_check"])))
+    click.echo(f"{printable(title)} for {report['target']}")
+    for name, value in rows:
+        click.echo(f"  {name:<10}{value}")
+    click.echo(f"  written to {folder}; see report.txt there")

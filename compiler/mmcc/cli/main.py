@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command mmcc: its commands, and how each of them fails."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from typing import Any, NoReturn
+
+import click
+
+from mmcc import __version__
+from mmcc.cli.analyze import analyze
+from mmcc.cli.bench import bench
+from mmcc.cli.check import check
+from mmcc.cli.compile import compile_command
+from mmcc.cli.ops import ops
+from mmcc.cli.targets import targets
+from mmcc.cli.terminal import wrapped
+from mmcc.cli.verify import verify
+from mmcc.errors import CompileError, Exit
+
+_JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+class Commands(click.Group):
+    """Turns a CompileError into its message and exit code, and a bug of ours into a short report.
+
+    The message is for people and goes to stderr. With --json, stdout gets it as an object, too: who reads
+    results there finds either a result or an "error".
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_JSON] = "--json" in args  # known even if the rest of the command line is wrong
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, _end)
+        try:
+            return super().invoke(ctx)
+        except CompileError as error:
+            self._fail(ctx, error)
+        except (KeyboardInterrupt, BrokenPipeError):
+            ctx.exit(130)
+        except (click.exceptions.Exit, click.Abort):
+            raise
+        except click.ClickException as error:  # click prints its usage itself
+            if ctx.meta[_JSON]:
+                usage = CompileError("MM000", error.format_message(), exit=Exit.USAGE)
+                click.echo(json.dumps(usage.to_json(), indent=1))
+            raise
+        except OSError as error:  # a path of the user's, a full disk; what the model holds raises none
+            what = f"{error.filename}: " if error.filename else ""
+            self._fail(ctx, CompileError("MM006", f"{what}{error.strerror or error}", exit=Exit.USAGE))
+        except MemoryError:
+            what = "this machine has not enough memory for the model"
+            self._fail(ctx, CompileError("MM901", what, exit=Exit.BAD_MODEL))
+        except RecursionError:
+            self._fail(ctx, CompileError("MM900", "the model nests too deeply", exit=Exit.BAD_MODEL))
+        except Exception as error:
+            if "-v" in sys.argv or "--verbose" in sys.argv:
+                raise
+            message = f"a bug in mmcc: {type(error).__name__}: {error}"
+            hint = "report it with the model; -v shows where it happened"
+            self._fail(ctx, CompileError("MM999", message, exit=Exit.INTERNAL, hint=hint))
+
+    def _fail(self, ctx: click.Context, error: CompileError) -> NoReturn:
+        click.echo(wrapped(str(error)), err=True)
+        if ctx.meta[_JSON]:
+            click.echo(json.dumps(error.to_json(), indent=1))
+        ctx.exit(int(error.exit))
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Leave as an error does: what was begun is taken away."""
+    raise SystemExit(128 + number)
+
+
+@click.group(cls=Commands, context_settings=CONTEXT)
+@click.version_option(__version__, message="mmcc %(version)s")
+def main() -> None:
+    """Compile an ONNX model to plain C for microcontrollers, under a RAM limit that is proved.
+
+    \b
+      mmcc compile model.onnx --target cortex-m4 --ram 64K -o model_c
+      mmcc verify model_c --on qemu
+      mmcc bench model_c --on qemu
+
+    Exit codes: 0 ok, 1 internal error, 2 usage, 3 bad model, 4 unsupported operator, 5 does not fit,
+    6 no plan within the time limit, 7 verification mismatch, 8 a tool is missing.
+    """
+
+
+for command in (compile_command, check, analyze, verify, bench, targets, ops):
+    main.add_command(command)

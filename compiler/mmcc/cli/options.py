@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options that several commands have, and what their values mean."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from mmcc.errors import CompileError, Exit, printable
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def common(function: _F) -> _F:
+    """What every command that works on a model or a package has."""
+    function = click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")(function)
+    function = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")(function)
+    return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+def sizes_and_inputs(function: _F) -> _F:
+    """What a model leaves open: symbolic dimensions, and inputs that are to be constants."""
+    function = click.option(
+        "--bind",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="Make an input a constant: a number, a [list], or a file .npy; repeatable.",
+    )(function)
+    return click.option(
+        "--dim", "dims", multiple=True, metavar="NAME=N", help="Value of a symbolic dimension; repeatable."
+    )(function)
+
+
+def bound(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """The values of --bind by input; CompileError MM112 for what is no number, list or .npy file."""
+    bound: dict[str, Any] = {}
+    for pair in pairs:
+        name, _, text = pair.partition("=")
+        try:
+            bound[name] = _array_in(text) if text.endswith(".npy") else json.loads(text)
+        except (ValueError, OSError, EOFError) as error:
+            reason = f": {error}" if text.endswith(".npy") else ""
+            hint = "--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy"
+            what = f'--bind "{printable(pair)}" is not NAME=VALUE{reason}'
+            raise CompileError("MM112", what, exit=Exit.USAGE, hint=hint) from None
+    return bound
+
+
+def _array_in(path: str) -> Any:
+    import numpy as np
+
+    return np.load(path, allow_pickle=False)
+
+
+def dims_of(pairs: tuple[str, ...]) -> dict[str, int]:
+    """The values of --dim by symbol; CompileError MM009 for what is no size."""
+    dims: dict[str, int] = {}
+    for pair in pairs:
+        name, _, value = pair.rpartition("=")
+        if not name or not value.isdigit() or int(value) < 1:
+            raise CompileError(
+                "MM009", f'--dim "{pair}" is not name=value', exit=Exit.USAGE, hint="--dim height=96"
+            )
+        dims[name] = int(value)
+    return dims

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `mmcc verify`: does the C compute what the model does?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mmcc.cli.options import common
+from mmcc.cli.terminal import Progress
+from mmcc.errors import NAME_COLUMNS, Exit, printable
+
+
+@click.command(short_help="Check that the C computes what the model does.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
+@click.option("--data", type=click.Path(path_type=Path), help="Inputs (.npz: input_0 ..., perhaps labels).")
+@click.option(
+    "--expected",
+    type=click.Path(path_type=Path),
+    help="Outputs (.npz: output_0 ...) [default: ONNX Runtime's].",
+)
+@click.option(
+    "--per-node", is_flag=True, help="Feed each node the model's own inputs; worst node first (host)."
+)
+@click.option("--model", type=click.Path(path_type=Path), help="The ONNX file, if it has moved.")
+@click.option(
+    "--samples", type=click.IntRange(1), default=2, show_default=True, help="Made-up samples without --data."
+)
+@click.option("--limit", type=click.IntRange(1), help="Use only the first samples of --data.")
+@click.option("--save-outputs", type=click.Path(path_type=Path), help="Write what the C gave (.npz).")
+@click.option("--sanitize", is_flag=True, help="On the host with address and undefined-behaviour sanitizers.")
+@common
+def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
+    """Check that the package in FOLDER computes what its model computes."""
+    from mmcc.verify.verify import VerifyOptions, verify_package
+
+    progress = Progress(quiet, verbose)
+    try:
+        found = verify_package(folder, VerifyOptions(**given), progress)
+    finally:
+        progress.done()
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+    elif not quiet:
+        _show_verified(found)
+    if not found["ok"]:
+        raise click.exceptions.Exit(int(Exit.MISMATCH))
+
+
+def _show_verified(found: dict[str, Any]) -> None:
+    steps = (
+        f", at most {found['max_lsb']} steps of the output's scale" if found["max_lsb"] is not None else ""
+    )
+    click.echo(
+        f"{'ok' if found['ok'] else 'MISMATCH'}: {found['samples']} "
+        f"{'made-up ' if found['made_up'] else ''}samples on {found['on']}"
+    )
+    click.echo(
+        f"  largest difference {found['max_abs']:.3g}{steps}; {found['mismatch_rate']:.2%} of outputs differ"
+    )
+    click.echo(f"  same top-1 in {found['top1_agreement']:.2%}")
+    if "accuracy" in found:
+        right = found["accuracy"]
+        click.echo(f"  accuracy {right['correct']} of {right['total']}")
+    if found["drift"] and found["ok"]:
+        click.echo("  the outputs drift apart, but every node is right")
+    if found["per_node"]:
+        click.echo("node by node on the host; worst first")
+    for row in found["per_node"]:
+        lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
+        ties = f" ({row['ties']} exact ties)" if row["ties"] else ""
+        mark = "ok      " if row["ok"] else "MISMATCH"
+        click.echo(
+            f"  {mark} {row['index']:>4} {row['op']:<18} {row['mismatches']} of {row['outputs']}{ties}{lsb}"
+            f"  {printable(row['name'], NAME_COLUMNS)}"
+        )
+        if row["fault"]:
+            click.echo(f"           the C: {row['fault']}")
