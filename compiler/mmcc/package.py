@@ -16,7 +16,7 @@ import numpy as np
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import DType, Port, Quant, Shape, Tensor
 
-SCHEMA = 2
+SCHEMA = 3
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -162,6 +162,7 @@ def _port_out(port: Port) -> dict[str, Any]:
         "onnx_dtype": port.onnx_dtype.name,
         "axes": list(port.axes),
         "quant": _quant_out(port.quant),
+        "double": port.double,
     }
 
 
@@ -169,4 +170,4 @@ def _port_in(raw: Mapping[str, Any]) -> Port:
     shape: Shape = tuple(raw["onnx_shape"])
     axes = tuple(raw["axes"])
     dtype = DType[raw["onnx_dtype"]]
-    return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]))
+    return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]), raw["double"])
