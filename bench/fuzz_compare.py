@@ -8,6 +8,7 @@ attributes that are not read, and wild values. Exactness is held by `mmcc verify
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,15 @@ DEEP = 24  # roundings in a row, where a step is no longer told from a fault
 STEPS_SHARE = 0.05  # of a quantized model's outputs may be far off: roundings add up
 
 Array = NDArray[Any]
-Oracle = tuple[dict[str, Array], list[tuple[str, Array]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """A model as the importer has it, inputs for it, and ONNX Runtime's outputs, by name."""
+
+    imported: Graph
+    given: dict[str, Array]
+    outputs: list[tuple[str, Array]]
 
 
 def is_small(graph: Graph) -> bool:
@@ -49,12 +58,13 @@ def _data(graph: Graph, seed: int = 5) -> dict[str, Array]:
 
 
 def oracle(path: Path) -> Oracle | None:
-    """Inputs, and ONNX Runtime's outputs for them; None if it refuses the model."""
+    """What ONNX Runtime makes of the model; None if it refuses it."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    given = _data(import_model(path))
+    imported = import_model(path)
+    given = _data(imported)
     try:
         session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         fed = {info.name: given[info.name] for info in session.get_inputs()}
@@ -62,20 +72,20 @@ def oracle(path: Path) -> Oracle | None:
         names = [info.name for info in session.get_outputs()]
     except Exception:  # whatever it says of a model that mmcc accepts
         return None
-    return given, [(name, np.asarray(value)) for name, value in zip(names, outputs, strict=True)]
+    arrays = [(name, np.asarray(value)) for name, value in zip(names, outputs, strict=True)]
+    return Oracle(imported, given, arrays)
 
 
 def fault_of(path: Path, wanted: Oracle, *, compiled: bool) -> str:
     """What differs, or ""."""
-    given, outputs = wanted
-    imported = import_model(path)
-    steps = sum("Quantize" in type(node.op).__name__ for node in imported.nodes)
+    given = wanted.given
+    steps = sum("Quantize" in type(node.op).__name__ for node in wanted.imported.nodes)
     if steps > DEEP:
         return _fault_of_c(path, given, {}, quantized=True) if compiled else ""
     quantized = steps > 0
     with np.errstate(all="ignore"):
-        ours = evaluate(imported, given)
-    for name, want in outputs:
+        ours = evaluate(wanted.imported, given)
+    for name, want in wanted.outputs:
         fault = _difference(ours[name], want, quantized)
         if fault:
             return f'output "{name[:40]}" differs from ONNX Runtime: {fault}'

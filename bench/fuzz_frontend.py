@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mutants of models, and models made to do harm: whatever a file holds, mmcc compiles it or says why not.
 
-    python bench/fuzz_frontend.py [--mutants 100000] [--seed 1] [--shared PATH] [--out FOLDER] [--only INDEX]
+    python bench/fuzz_frontend.py [--mutants 100000] [--seed 1] [--shared PATH] [--out FOLDER]
+                                  [--first INDEX | --only INDEX]
 
 Every mutant is imported and optimized as `mmcc check` does, within 10 seconds of processor time and 1 GiB;
 an error must be a CompileError, printable and below 4 KB. What is accepted is computed by the ops' references
 and compared with ONNX Runtime; of these, each --compile-every-th is compiled to C, run on this machine, and
 compared as well. Whatever else happens is a finding: the mutant goes to --out, and the exit code is 1.
 
-Mutants are a function of the seed and their index. They run in worker processes, so that one that kills its
-process, or uses it up, is found, and the next goes on.
+Mutants are a function of the seed and their index: --first and --mutants make a piece of a campaign. They run
+in worker processes, so that one that kills its process, or uses it up, is found, and the next goes on.
 """
 
 from __future__ import annotations
@@ -155,11 +156,12 @@ def _say(text: str) -> None:
     os.write(1, (text.replace("\n", " ") + "\n").encode())
 
 
-def work(args: argparse.Namespace, indices: range) -> None:
+def work(args: argparse.Namespace, seeds: list[Seed], indices: range) -> None:
     """Run some mutants in this process; what happens is told line by line on standard output."""
-    seeds = corpus(args.shared)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
+    gc.freeze()  # what was imported is never garbage: without this each collection takes longer than a mutant
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # a disk takes longer than small mutants
+    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-", dir=memory) as folder:
         path = Path(folder) / "model.onnx"
         for index in indices:
             name, data = made(seeds, args.seed, index, nasty=args.nasty)
@@ -186,10 +188,9 @@ def _peak(*, reset: bool = False) -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def batches(args: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
+def batches(args: argparse.Namespace, seeds: list[Seed]) -> Iterator[tuple[int, str, str]]:
     """(index, model it was made of, outcome) of every mutant; a worker that dies is one, too."""
-    first = args.only if args.only is not None else 0
-    last = first + 1 if args.only is not None else args.mutants
+    first, last = args.first, args.first + args.mutants
     while first < last:
         end = min(first + BATCH, last)
         reader, writer = os.pipe()
@@ -201,7 +202,7 @@ def batches(args: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             code = 1
             try:
-                work(args, range(first, end))
+                work(args, seeds, range(first, end))
                 code = 0
             finally:
                 os._exit(code)
@@ -236,15 +237,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shared", type=Path, help="folder with models/ beside the project, if it is there")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz_frontend"), help="where findings go")
     parser.add_argument("--compile-every", type=int, default=200, help="accepted mutants that become C")
+    parser.add_argument("--first", type=int, default=0, help="the index to begin with")
     parser.add_argument("--only", type=int, help="the mutant of one index")
     parser.add_argument("--no-nasty", dest="nasty", action="store_false", help="mutants only")
     parser.add_argument("--verbose", action="store_true", help="show what workers print")
     args = parser.parse_args(argv)
     if args.shared is not None and not args.shared.is_dir():
         parser.error(f"there is no folder {args.shared}")
+    if args.only is not None:
+        args.first, args.mutants = args.only, 1
     seeds, tally, begun = corpus(args.shared), Tally(), time.monotonic()
-    print(f"{args.mutants:,} mutants of {len(seeds)} models, seed {args.seed}", flush=True)
-    for index, name, what in batches(args):
+    span = f"{args.first:,} to {args.first + args.mutants - 1:,}"
+    print(f"{args.mutants:,} mutants ({span}) of {len(seeds)} models, seed {args.seed}", flush=True)
+    for index, name, what in batches(args, seeds):
         tally.outcomes["findings" if what[0] == "!" else what] += 1
         if what[0] == "!":
             tally.findings[index] = what
@@ -254,7 +259,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             print(f"{args.seed}:{index} of {name}: {what[2:]}", flush=True)
         if sys.stderr.isatty() and index % 50 == 0:
-            print(f"\r\x1b[K{index:,} of {args.mutants:,}: {tally}", end="", file=sys.stderr)
+            print(f"\r\x1b[K{index - args.first:,} of {args.mutants:,}: {tally}", end="", file=sys.stderr)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     print(f"{tally}; {time.monotonic() - begun:.0f} s")
