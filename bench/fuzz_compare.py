@@ -3,6 +3,7 @@
 
 Mutants have weights of any size, so that a difference in rounding grows: these comparisons find wrong shapes,
 attributes that are not read, and wild values. Exactness is held by `mmcc verify` and the tests of operators.
+Where float32 overflows on the way, or a last bit of the input decides, only shapes and types are compared.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 import onnxruntime as ort
 from mmcc.frontend import import_model
-from mmcc.interpret import evaluate
+from mmcc.interpret import evaluate_tensors
 from mmcc.ir.graph import Graph
 from mmcc.package import load_package
 from mmcc.pipeline import CompileOptions, compile_model, host_model
@@ -26,6 +27,8 @@ from numpy.typing import NDArray
 MACS, BYTES = 3_000_000, 2**22  # of models that are computed at all
 TOLERANCE = 2e-3  # of the largest output, for floats
 DEEP = 24  # roundings in a row, where a step is no longer told from a fault
+LARGE = 1e18  # a float whose square is still a float32; beyond it the order of a sum decides what is infinite
+NUDGE = 1 + 2**-20  # of inputs, to see whether a last bit decides
 STEPS_SHARE = 0.05  # of a quantized model's outputs may be far off: roundings add up
 
 Array = NDArray[Any]
@@ -83,13 +86,32 @@ def fault_of(path: Path, wanted: Oracle, *, compiled: bool) -> str:
     if steps > DEEP:
         return _fault_of_c(path, given, {}, quantized=True) if compiled else ""
     quantized = steps > 0
-    with np.errstate(all="ignore"):
-        ours = evaluate(wanted.imported, given)
+    ours, tame = _evaluated(wanted.imported, given)
     for name, want in wanted.outputs:
-        fault = _difference(ours[name], want, quantized)
-        if fault:
+        fault = _difference(ours[name], want, quantized, values=tame)
+        if fault and not _is_shaky(wanted, ours, name, quantized):
             return f'output "{name[:40]}" differs from ONNX Runtime: {fault}'
-    return _fault_of_c(path, given, ours, quantized) if compiled else ""
+    return _fault_of_c(path, given, ours if tame else {}, quantized) if compiled else ""
+
+
+def _evaluated(graph: Graph, given: dict[str, Array]) -> tuple[dict[str, Array], bool]:
+    """The outputs by the ops' references; and whether all floats on the way there are of moderate size."""
+    held = {p.tensor: p.to_c(given[p.onnx_name], graph.tensors[p.tensor]) for p in graph.inputs}
+    with np.errstate(all="ignore"):
+        arrays = evaluate_tensors(graph, held)
+        floats = [array for array in arrays.values() if array.dtype.kind == "f"]
+        tame = all(bool((np.abs(array) < LARGE).all()) for array in floats)
+    return {p.onnx_name: p.from_c(arrays[p.tensor], graph.tensors[p.tensor]) for p in graph.outputs}, tame
+
+
+def _is_shaky(wanted: Oracle, ours: dict[str, Array], name: str, quantized: bool) -> bool:
+    """True if inputs that differ in their last bits give another output, as near a pole of Tan."""
+    nudged = {
+        k: array * array.dtype.type(NUDGE) if array.dtype.kind == "f" else array
+        for k, array in wanted.given.items()
+    }
+    again, _ = _evaluated(wanted.imported, nudged)
+    return bool(_difference(again[name], ours[name], quantized))
 
 
 def _fault_of_c(path: Path, given: dict[str, Array], ours: dict[str, Array], quantized: bool) -> str:
@@ -108,10 +130,10 @@ def _fault_of_c(path: Path, given: dict[str, Array], ours: dict[str, Array], qua
     return ""
 
 
-def _difference(got: Array, want: Array, quantized: bool) -> str:
+def _difference(got: Array, want: Array, quantized: bool, *, values: bool = True) -> str:
     if got.shape != want.shape or got.dtype != want.dtype:
         return f"{got.dtype} {list(got.shape)}, not {want.dtype} {list(want.shape)}"
-    if want.size == 0:
+    if want.size == 0 or not values:
         return ""
     a, b = got.astype(np.float64), want.astype(np.float64)
     both = np.isfinite(a) & np.isfinite(b)

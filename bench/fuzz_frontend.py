@@ -35,6 +35,7 @@ import onnx
 from mmcc.errors import CompileError
 from mmcc.frontend import unknown
 from mmcc.frontend.inference import inferred_types
+from mmcc.ir.graph import Graph
 from mmcc.pipeline import CompileOptions, load_graph
 from mutants import mutant
 from onnx import helper, numpy_helper
@@ -114,8 +115,8 @@ def made(seeds: list[Seed], seed: int, index: int, *, nasty: bool = True) -> tup
     return chosen.name, mutant(chosen.data, rng)
 
 
-def outcome(path: Path, index: int, compile_every: int) -> str:
-    """What became of one model: "refused", "accepted", "compared", "compiled", or "! " and what is wrong."""
+def accepted(path: Path, index: int) -> Graph | str:
+    """What `mmcc check` makes of one model: "refused", or "! " and what is wrong."""
     unknown.inferred_types = inferred_types if index % INFERRED == 0 else _nothing_inferred
     try:
         graph = load_graph(path, CompileOptions())
@@ -125,6 +126,11 @@ def outcome(path: Path, index: int, compile_every: int) -> str:
         return f"! {type(error).__name__}: {str(error)[:300]}"
     if any(len(text.encode()) > MESSAGE for text in graph.warnings):
         return "! a warning above 4 KB"
+    return graph
+
+
+def compared(path: Path, graph: Graph, *, compiled: bool) -> str:
+    """What became of an accepted model: "accepted", "compared", "compiled", or "! " and what is wrong."""
     if not fuzz_compare.is_small(graph):
         return "accepted"
     _say("oracle")
@@ -132,8 +138,10 @@ def outcome(path: Path, index: int, compile_every: int) -> str:
     _say("compare")
     if wanted is None:
         return "accepted"
-    compiled = compile_every > 0 and index % compile_every == 0
-    fault = fuzz_compare.fault_of(path, wanted, compiled=compiled)
+    try:
+        fault = fuzz_compare.fault_of(path, wanted, compiled=compiled)
+    except BaseException as error:
+        fault = f"{type(error).__name__}: {str(error)[:300]}"
     return f"! {fault}" if fault else "compiled" if compiled else "compared"
 
 
@@ -170,12 +178,15 @@ def work(args: argparse.Namespace, seeds: list[Seed], indices: range) -> None:
             spent = int(sum(os.times()[:2]))
             resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS + 1, resource.RLIM_INFINITY))
             before, base = time.process_time(), _peak(reset=True)
-            what = outcome(path, index, args.compile_every)
+            what = accepted(path, index)
             seconds = time.process_time() - before
             if seconds > CPU_SECONDS:
                 what = f"! {seconds:.1f} seconds"
             if _peak() - base > MEMORY:
                 what = f"! {(_peak() - base) >> 20} MiB"
+            if not isinstance(what, str):
+                every = args.compile_every
+                what = compared(path, what, compiled=every > 0 and index % every == 0)
             _say(f"end {index} {what}")
 
 
