@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -73,13 +74,19 @@ def load_package(folder: Path) -> Package:
     path = folder / FOLDER / "package.json"
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CompileError(
-            "MM004",
-            f"{folder} is no folder that mmcc compile wrote: {error}",
-            exit=Exit.USAGE,
-            hint=f"mmcc compile MODEL -o {folder}",
-        ) from error
+    except FileNotFoundError as error:
+        message = f"{folder} is no folder that mmcc compile wrote: it has no {FOLDER}/package.json"
+        hint = f"mmcc compile MODEL -o {folder}"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint=hint) from error
+    except OSError as error:
+        message = f"{path} cannot be read: {os.strerror(error.errno or 0)}"
+        hint = (
+            "reading it as the user that ran mmcc compile, or compiling into a folder of yours"
+        )
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint=hint) from error
+    except ValueError as error:
+        message = f"{path} is damaged: {error}"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again") from error
     if raw.get("schema") != SCHEMA:
         message = f"{folder} was written by another version of mmcc"
         raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again")
