@@ -80,9 +80,7 @@ def load_package(folder: Path) -> Package:
         raise CompileError("MM004", message, exit=Exit.USAGE, hint=hint) from error
     except OSError as error:
         message = f"{path} cannot be read: {os.strerror(error.errno or 0)}"
-        hint = (
-            "reading it as the user that ran mmcc compile, or compiling into a folder of yours"
-        )
+        hint = "reading it as the user that ran mmcc compile, or compiling into a folder of yours"
         raise CompileError("MM004", message, exit=Exit.USAGE, hint=hint) from error
     except ValueError as error:
         message = f"{path} is damaged: {error}"
