@@ -27,9 +27,10 @@ test: setup ## all tests
 check: lint ## lint, format, types, and the tests that take seconds
 	@$(PY) -m pytest -q -n 2 -m quick tests
 
-lint: setup ## lint, format, types
+lint: setup ## lint, format, types; clang-format, cppcheck
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
+	@.venv/bin/clang-format --dry-run -Werror $(wildcard runtime_c/*.h runtime_c/firmware/*.[ch] $(addprefix tests/firmware/,*.c */*.c))
 	@$(PY) -m pyright --pythonpath $(PY)
 
 bench: setup ## every bench/bench_*.py

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Mutants of models, and models made to do harm: whatever a file holds, mmcc compiles it or says why not.
 
-    python bench/fuzz_frontend.py [--mutants 100000] [--seed 1] [--shared PATH] [--out FOLDER] [--only INDEX]
+    python bench/fuzz_frontend.py [--mutants 100000] [--seed 1] [--shared PATH] [--out FOLDER]
+                                  [--first INDEX | --only INDEX]
 
 Every mutant is imported and optimized as `mmcc check` does, within 10 seconds of processor time and 1 GiB;
 an error must be a CompileError, printable and below 4 KB. What is accepted is computed by the ops' references
 and compared with ONNX Runtime; of these, each --compile-every-th is compiled to C, run on this machine, and
 compared as well. Whatever else happens is a finding: the mutant goes to --out, and the exit code is 1.
 
-Mutants are a function of the seed and their index. They run in worker processes, so that one that kills its
-process, or uses it up, is found, and the next goes on.
+Mutants are a function of the seed and their index: --first and --mutants make a piece of a campaign. They run
+in worker processes, so that one that kills its process, or uses it up, is found, and the next goes on.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.frontend import unknown
 from mmcc.frontend.inference import inferred_types
+from mmcc.ir.graph import Graph
 from mutants import mutant
 from onnx import helper, numpy_helper
 
@@ -114,8 +116,8 @@ def made(seeds: list[Seed], seed: int, index: int, *, nasty: bool = True) -> tup
     return chosen.name, mutant(chosen.data, rng)
 
 
-def outcome(path: Path, index: int, compile_every: int) -> str:
-    """What became of one model: "refused", "accepted", "compared", "compiled", or "! " and what is wrong."""
+def accepted(path: Path, index: int) -> Graph | str:
+    """What `mmcc check` makes of one model: "refused", or "! " and what is wrong."""
     unknown.inferred_types = inferred_types if index % INFERRED == 0 else _nothing_inferred
     try:
         graph = load_graph(path, CompileOptions())
@@ -125,6 +127,11 @@ def outcome(path: Path, index: int, compile_every: int) -> str:
         return f"! {type(error).__name__}: {str(error)[:300]}"
     if any(len(text.encode()) > MESSAGE for text in graph.warnings):
         return "! a warning above 4 KB"
+    return graph
+
+
+def compared(path: Path, graph: Graph, *, compiled: bool) -> str:
+    """What became of an accepted model: "accepted", "compared", "compiled", or "! " and what is wrong."""
     if not fuzz_compare.is_small(graph):
         return "accepted"
     _say("oracle")
@@ -132,8 +139,10 @@ def outcome(path: Path, index: int, compile_every: int) -> str:
     _say("compare")
     if wanted is None:
         return "accepted"
-    compiled = compile_every > 0 and index % compile_every == 0
-    fault = fuzz_compare.fault_of(path, wanted, compiled=compiled)
+    try:
+        fault = fuzz_compare.fault_of(path, wanted, compiled=compiled)
+    except BaseException as error:
+        fault = f"{type(error).__name__}: {str(error)[:300]}"
     return f"! {fault}" if fault else "compiled" if compiled else "compared"
 
 
@@ -156,11 +165,12 @@ def _say(text: str) -> None:
     os.write(1, (text.replace("\n", " ") + "\n").encode())
 
 
-def work(args: argparse.Namespace, indices: range) -> None:
+def work(args: argparse.Namespace, seeds: list[Seed], indices: range) -> None:
     """Run some mutants in this process; what happens is told line by line on standard output."""
-    seeds = corpus(args.shared)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
+    gc.freeze()  # what was imported is never garbage: without this each collection takes longer than a mutant
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # a disk takes longer than small mutants
+    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-", dir=memory) as folder:
         path = Path(folder) / "model.onnx"
         for index in indices:
             name, data = made(seeds, args.seed, index, nasty=args.nasty)
@@ -169,12 +179,15 @@ def work(args: argparse.Namespace, indices: range) -> None:
             spent = int(sum(os.times()[:2]))
             resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_SECONDS + 1, resource.RLIM_INFINITY))
             before, base = time.process_time(), _peak(reset=True)
-            what = outcome(path, index, args.compile_every)
+            what = accepted(path, index)
             seconds = time.process_time() - before
             if seconds > CPU_SECONDS:
                 what = f"! {seconds:.1f} seconds"
             if _peak() - base > MEMORY:
                 what = f"! {(_peak() - base) >> 20} MiB"
+            if not isinstance(what, str):
+                every = args.compile_every
+                what = compared(path, what, compiled=every > 0 and index % every == 0)
             _say(f"end {index} {what}")
 
 
@@ -187,10 +200,9 @@ def _peak(*, reset: bool = False) -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def batches(args: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
+def batches(args: argparse.Namespace, seeds: list[Seed]) -> Iterator[tuple[int, str, str]]:
     """(index, model it was made of, outcome) of every mutant; a worker that dies is one, too."""
-    first = args.only if args.only is not None else 0
-    last = first + 1 if args.only is not None else args.mutants
+    first, last = args.first, args.first + args.mutants
     while first < last:
         end = min(first + BATCH, last)
         reader, writer = os.pipe()
@@ -202,7 +214,7 @@ def batches(args: argparse.Namespace) -> Iterator[tuple[int, str, str]]:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
             code = 1
             try:
-                work(args, range(first, end))
+                work(args, seeds, range(first, end))
                 code = 0
             finally:
                 os._exit(code)
@@ -237,15 +249,19 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--shared", type=Path, help="folder with models/ beside the project, if it is there")
     parser.add_argument("--out", type=Path, default=Path("build/fuzz_frontend"), help="where findings go")
     parser.add_argument("--compile-every", type=int, default=200, help="accepted mutants that become C")
+    parser.add_argument("--first", type=int, default=0, help="the index to begin with")
     parser.add_argument("--only", type=int, help="the mutant of one index")
     parser.add_argument("--no-nasty", dest="nasty", action="store_false", help="mutants only")
     parser.add_argument("--verbose", action="store_true", help="show what workers print")
     args = parser.parse_args(argv)
     if args.shared is not None and not args.shared.is_dir():
         parser.error(f"there is no folder {args.shared}")
+    if args.only is not None:
+        args.first, args.mutants = args.only, 1
     seeds, tally, begun = corpus(args.shared), Tally(), time.monotonic()
-    print(f"{args.mutants:,} mutants of {len(seeds)} models, seed {args.seed}", flush=True)
-    for index, name, what in batches(args):
+    span = f"{args.first:,} to {args.first + args.mutants - 1:,}"
+    print(f"{args.mutants:,} mutants ({span}) of {len(seeds)} models, seed {args.seed}", flush=True)
+    for index, name, what in batches(args, seeds):
         tally.outcomes["findings" if what[0] == "!" else what] += 1
         if what[0] == "!":
             tally.findings[index] = what
@@ -255,7 +271,7 @@ def main(argv: list[str] | None = None) -> int:
             )
             print(f"{args.seed}:{index} of {name}: {what[2:]}", flush=True)
         if sys.stderr.isatty() and index % 50 == 0:
-            print(f"\r\x1b[K{index:,} of {args.mutants:,}: {tally}", end="", file=sys.stderr)
+            print(f"\r\x1b[K{index - args.first:,} of {args.mutants:,}: {tally}", end="", file=sys.stderr)
     if sys.stderr.isatty():
         print("\r\x1b[K", end="", file=sys.stderr)
     print(f"{tally}; {time.monotonic() - begun:.0f} s")

@@ -175,22 +175,55 @@ def different(builts: Sequence[Built]) -> list[Built]:
         name = built.trial.name
         texts = [path.read_text() for path in package_sources(built.result.folder)]
         texts.append((built.result.folder / f"{name}_internal.h").read_text())
-        prefix = re.compile(rf"\b({name}|{name.upper()})(?![0-9A-Za-z])")
-        kinds.setdefault(sha256(prefix.sub("p", "".join(texts)).encode()).digest(), built)
+        kinds.setdefault(sha256(_unnamed("".join(texts), name).encode()).digest(), built)
     return list(kinds.values())
+
+
+def shared_kernels(builts: Sequence[Built]) -> dict[str, str]:
+    """For each plan the first one whose kernels, with the types and memories they know, are the same text.
+
+    Compiling kernels with sanitizers is the largest cost of a graph; most plans differ in calls
+    and addresses.
+    """
+    firsts: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for built in builts:
+        name = built.trial.name
+        text = "".join(
+            (built.result.folder / f"{name}{end}").read_text() for end in ("_kernels.c", "_internal.h")
+        )
+        found[name] = firsts.setdefault(_unnamed(text, name), name)
+    return found
+
+
+def _unnamed(text: str, name: str) -> str:
+    return re.sub(rf"\b({name}|{name.upper()})(?![0-9A-Za-z])", "p", text)
+
+
+def _unit(built: Built, kernels_of: str, adapter: Path) -> str:
+    """The one unit of a package; its kernels are those of another plan that has the same."""
+    name, package = built.trial.name, built.result.folder
+    lines = [f"#define mmcc_adapter_{n} {name}_a_{n}" for n in NAMES]
+    lines.append("#define _POSIX_C_SOURCE 200112L /* as the test bench has it */")
+    sources = package_sources(package)
+    if kernels_of != name:
+        kernels = package / f"{name}_kernels.c"
+        sources = [path for path in sources if path.name != kernels.name]
+        defined = re.findall(rf"^void {name}(\w+)\(", kernels.read_text(), re.MULTILINE)
+        lines += [f"#define {name}{end} {kernels_of}{end}" for end in defined]
+    lines += [f'#include "{path}"' for path in (*sources, adapter)]
+    return "\n".join(lines) + "\n"
 
 
 def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
     """One program of all packages; `flags` begin with the compiler. CompileError: what it did not like."""
     units: list[str] = []
+    kernels = shared_kernels(builts)
     for built in builts:
         name, package = built.trial.name, built.result.folder
         adapter, unit = (program.with_name(f"{program.name}_{name}{end}") for end in (".inc", ".c"))
         adapter.write_text(host_adapter(package, built.package))
-        lines = [f"#define mmcc_adapter_{n} {name}_a_{n}" for n in NAMES]
-        lines.append("#define _POSIX_C_SOURCE 200112L /* as the test bench has it */")
-        lines += [f'#include "{path}"' for path in (*package_sources(package), adapter)]
-        unit.write_text("\n".join(lines) + "\n")
+        unit.write_text(_unit(built, kernels[name], adapter))
         units += [f"-I{package}", str(unit)]
     names = [built.trial.name for built in builts]
     runs = "\n    ".join(

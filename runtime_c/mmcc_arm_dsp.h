@@ -291,9 +291,10 @@ MMCC_INLINE void mmcc_dsp_set_span(mmcc_dsp_span *span, int32_t first, int32_t w
 
 /* The next `count` rows of a window. */
 MMCC_CODE_ATTRIBUTE
-__attribute__((noinline, unused)) static void mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const int8_t *const *rows,
-                                                                  const int32_t *steps, int32_t count,
-                                                                  const mmcc_dsp_span *span, uint32_t *to)
+__attribute__((noinline, unused)) static void
+mmcc_dsp_set_stretch(mmcc_dsp_stretch *stretch, const int8_t *const *rows,
+                     const int32_t *steps, int32_t count,
+                     const mmcc_dsp_span *span, uint32_t *to)
 {
     for (int32_t i = 0; i < count; ++i) {
         stretch->row[i] = rows[i] + span->from * steps[i];
@@ -316,6 +317,7 @@ MMCC_INLINE void mmcc_dsp_fill(uint32_t *to, int32_t words, uint32_t value)
     " ldr r2, [r0, #" #step "]\n ldr r1, [r0, #" #pointer "]\n cbz r2, 9f\n adds r1, r1, #4\n"                  \
     " str r1, [r0, #" #pointer "]\n9:"
 
+/* clang-format off */
 /* The columns of three rows, four channels: pairs of values of the first two rows, a word a channel, then two channels
  * of the last row a word. */
 MMCC_DSP_ASSEMBLY static void mmcc_dsp_three_rows(__attribute__((unused)) mmcc_dsp_stretch *stretch)
@@ -340,6 +342,7 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_two_rows(__attribute__((unused)) mmcc_dsp
                      " subs r4, r4, #1\n bne 1b\n pop {r0}\n" MMCC_DSP_NEXT_QUAD(0, 20) MMCC_DSP_NEXT_QUAD(4, 24)
                      " pop {r4-r11, pc}\n" ::: "memory");
 }
+/* clang-format on */
 
 /* A last single row. */
 MMCC_INLINE void mmcc_dsp_one_row(mmcc_dsp_stretch *stretch)

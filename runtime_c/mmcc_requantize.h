@@ -28,7 +28,7 @@ MMCC_INLINE int32_t mmcc_requantize(int32_t acc, int32_t multiplier, int32_t shi
 {
     const int64_t limit = (int64_t)1 << 30;
     const int64_t scaled = ((int64_t)acc * multiplier + ((int64_t)1 << (shift - 1))) >> shift;
-    return (int32_t)(scaled < -limit ? -limit : scaled > limit ? limit : scaled);
+    return (int32_t)(scaled < -limit ? -limit : (scaled > limit ? limit : scaled));
 }
 
 /* Armv6-M multiplies 32x32->32 only: a 64-bit product there is a call of the library. */

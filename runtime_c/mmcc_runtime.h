@@ -86,7 +86,7 @@ MMCC_INLINE int8_t mmcc_quantize_int8(float real, float scale, int32_t zero_poin
     steps = steps > 1024.0f ? 1024.0f : steps;
     steps = steps > -1024.0f ? steps : -1024.0f; /* NaN becomes the least value */
     const int32_t value = (int32_t)mmcc_round_half_even(steps) + zero_point;
-    return (int8_t)(value < -128 ? -128 : value > 127 ? 127 : value);
+    return (int8_t)(value < -128 ? -128 : (value > 127 ? 127 : value));
 }
 
 #ifdef __cplusplus

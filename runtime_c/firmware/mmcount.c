@@ -76,9 +76,17 @@ typedef struct {
     uint64_t lo, hi;
 } window;
 
-enum { MARK_BEGIN = 5, MARK_END = 6, MARK_LAST = 15 };
+enum {
+    MARK_BEGIN = 5,
+    MARK_END = 6,
+    MARK_LAST = 15,
+};
 
-static enum { THUMB, AARCH64, RISCV } architecture;
+static enum {
+    THUMB,
+    AARCH64,
+    RISCV,
+} architecture;
 static block **blocks;
 static size_t block_count, block_room;
 static uint64_t instructions;
@@ -253,8 +261,12 @@ static void take_argument(const char *name, const char *value)
         const char *name;
         uint64_t *address;
     } addresses[] = {
-        {"lo", &stack.lo},    {"hi", &stack.hi},  {"glo", &watched.lo},
-        {"ghi", &watched.hi}, {"rlo", &legal.lo}, {"rhi", &legal.hi},
+        {"lo", &stack.lo},
+        {"hi", &stack.hi},
+        {"glo", &watched.lo},
+        {"ghi", &watched.hi},
+        {"rlo", &legal.lo},
+        {"rhi", &legal.hi},
     };
     if (strcmp(name, "out") == 0) {
         FILE *file = fopen(value, "w");
@@ -274,9 +286,12 @@ static void take_argument(const char *name, const char *value)
 EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv)
 {
     out = stderr;
-    architecture = strcmp(info->target_name, "aarch64") == 0      ? AARCH64
-                   : strncmp(info->target_name, "riscv", 5) == 0 ? RISCV
-                                                                 : THUMB;
+    architecture = THUMB;
+    if (strcmp(info->target_name, "aarch64") == 0) {
+        architecture = AARCH64;
+    } else if (strncmp(info->target_name, "riscv", 5) == 0) {
+        architecture = RISCV;
+    }
     for (int i = 0; i < argc; ++i) {
         char *equals = strchr(argv[i], '=');
         if (equals != NULL) {

@@ -15,7 +15,12 @@ extern "C" {
 /* Variables of the test bench itself: kept out of the model's RAM. They start as zero. */
 #define MMCC_IO __attribute__((section(".bss.mmcc_io")))
 
-enum { MMCC_EXIT_OK = 0, MMCC_EXIT_IO = 91, MMCC_EXIT_STACK = 97, MMCC_EXIT_FAULT = 99 };
+enum {
+    MMCC_EXIT_OK = 0,
+    MMCC_EXIT_IO = 91,
+    MMCC_EXIT_STACK = 97,
+    MMCC_EXIT_FAULT = 99,
+};
 
 void mmcc_port_print(const char *text);
 void mmcc_port_print_u32(uint32_t value);

@@ -15,7 +15,11 @@
 
 #define PAINT 0xA5C35A3CU
 
-enum { FILES = 8, GUARD_BYTES = 65536, SIGNAL_STACK_BYTES = 65536 };
+enum {
+    FILES = 8,
+    GUARD_BYTES = 65536,
+    SIGNAL_STACK_BYTES = 65536,
+};
 
 static FILE *files[FILES];
 static char *stack_lo; /* the closed pages end here */
@@ -48,9 +52,11 @@ int32_t mmcc_posix_run_on(int32_t (*function)(void), void *top);
 #endif
 
 #if defined(CALL_ON)
+/* clang-format off */
 __asm__(".text\n"
         CALL_ON("mmcc_posix_call_on", "", "")
         CALL_ON("mmcc_posix_run_on", MMCC_MARK_TEXT(MMCC_MARK_BEGIN), MMCC_MARK_TEXT(MMCC_MARK_END)));
+/* clang-format on */
 #else
 /* The stack cannot be measured on this machine. */
 int32_t mmcc_posix_call_on(int32_t (*function)(void), void *top)
@@ -200,8 +206,8 @@ void mmcc_port_stack_paint(void)
 uint32_t mmcc_port_stack_used(void)
 {
     uint32_t free_bytes = 0;
-    while (free_bytes < mmcc_port_stack_bytes() &&
-           *(const volatile uint32_t *)(const void *)(stack_lo + free_bytes) == PAINT) {
+    while (free_bytes < mmcc_port_stack_bytes()
+           && *(const volatile uint32_t *)(const void *)(stack_lo + free_bytes) == PAINT) {
         free_bytes += (uint32_t)sizeof(uint32_t);
     }
     return mmcc_port_stack_bytes() - free_bytes;

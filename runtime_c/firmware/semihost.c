@@ -4,8 +4,20 @@
 
 #include "board.h"
 
-enum { SYS_OPEN = 1, SYS_CLOSE = 2, SYS_WRITE0 = 4, SYS_WRITE = 5, SYS_READ = 6, SYS_FLEN = 12, SYS_EXIT = 0x20 };
-enum { MODE_READ = 1, MODE_WRITE = 5 }; /* "rb", "wb" */
+enum {
+    SYS_OPEN = 1,
+    SYS_CLOSE = 2,
+    SYS_WRITE0 = 4,
+    SYS_WRITE = 5,
+    SYS_READ = 6,
+    SYS_FLEN = 12,
+    SYS_EXIT = 0x20,
+};
+/* "rb", "wb" */
+enum {
+    MODE_READ = 1,
+    MODE_WRITE = 5,
+};
 enum { APPLICATION_EXIT = 0x20026 };
 
 void mmcc_port_print(const char *text)

@@ -35,6 +35,7 @@
     "    mov sp, r4\n"                                              \
     "    pop {r4, pc}\n"
 
+/* clang-format off */
 __asm__(".syntax unified\n"
         CALL_ON("mmcc_board_call_on", "", "")
         CALL_ON("mmcc_board_run_on", MMCC_MARK_TEXT(MMCC_MARK_BEGIN), MMCC_MARK_TEXT(MMCC_MARK_END))
@@ -51,6 +52,7 @@ __asm__(".syntax unified\n"
         "    bx r1\n"
         "    .ltorg\n"
         ".text\n");
+/* clang-format on */
 
 extern void mmcc_board_fault(void);
 void mmcc_board_report_fault(const uint32_t *frame);
@@ -97,7 +99,11 @@ void mmcc_board_report_fault(const uint32_t *frame)
 
 #if defined(MMCC_V7M)
 
-enum { NO_ACCESS = 0, READ_WRITE = 3, READ_ONLY = 6 };
+enum {
+    NO_ACCESS = 0,
+    READ_WRITE = 3,
+    READ_ONLY = 6,
+};
 
 /* `size` is a power of two and divides `base`; the sub-regions (eighths) in `off` do not belong to it. */
 static void mpu_region(uint32_t number, uint32_t base, uint32_t size, uint32_t off, uint32_t access)
@@ -138,7 +144,11 @@ static void protect(void)
 
 #elif defined(MMCC_V8M)
 
-enum { READ_WRITE = 0U << 1, READ_ONLY = 2U << 1, NO_EXECUTE = 1U };
+enum {
+    READ_WRITE = 0U << 1,
+    READ_ONLY = 2U << 1,
+    NO_EXECUTE = 1U,
+};
 
 static void mpu_region(uint32_t number, uint32_t lo, uint32_t hi, uint32_t access)
 {

@@ -23,6 +23,7 @@
     "    addi sp, sp, 16\n"                          \
     "    ret\n"
 
+/* clang-format off */
 __asm__(".section .vectors,\"ax\"\n"
         ".global mmcc_port_reset\n.type mmcc_port_reset, @function\n"
         "mmcc_port_reset:\n"
@@ -54,9 +55,20 @@ __asm__(".section .vectors,\"ax\"\n"
         "    .option pop\n"
         "    ret\n"
         ".text\n");
+/* clang-format on */
 
-enum { LOAD_FAULT = 5, STORE_FAULT = 7 };
-enum { READ = 1, WRITE = 2, EXECUTE = 4, TO_HERE = 1 << 3, LOCKED = 1 << 7 }; /* of one pmpcfg byte */
+enum {
+    LOAD_FAULT = 5,
+    STORE_FAULT = 7,
+};
+/* of one pmpcfg byte */
+enum {
+    READ = 1,
+    WRITE = 2,
+    EXECUTE = 4,
+    TO_HERE = 1 << 3,
+    LOCKED = 1 << 7,
+};
 
 void mmcc_board_report_trap(uint32_t cause, uint32_t pc, uint32_t value);
 void mmcc_board_start(void);

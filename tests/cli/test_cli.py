@@ -222,6 +222,18 @@ def test_an_onnx_file_may_have_any_name(tmp_path):
 
 
 @pytest.mark.quick
+def test_a_folder_that_is_no_package_is_told_in_words(tmp_path):
+    result = run("verify", str(tmp_path / "nowhere"))
+    assert result.exit_code == 2
+    assert "it has no .mmcc/package.json" in result.stderr
+    (tmp_path / "odd" / ".mmcc" / "package.json").mkdir(parents=True)  # a folder where a file should be
+    other = run("verify", str(tmp_path / "odd"))
+    assert f"{tmp_path / 'odd' / '.mmcc' / 'package.json'} cannot be read: Is a directory" in " ".join(
+        other.stderr.split()
+    )
+    assert "Errno" not in result.stderr + other.stderr
+
+
 @pytest.mark.parametrize(
     ("args", "code", "exit_code"),
     [

@@ -195,6 +195,24 @@ def test_blocks_that_are_packed_for_different_kernels(tmp_path: Path) -> None:
 
 
 @pytest.mark.quick
+def test_rows_too_far_apart_for_a_kernel() -> None:
+    """In a Concat's buffer the rows are out of reach of short offsets: another kernel, a larger block."""
+    b = Build("wide")
+    x = b.input(6, 130, 8)
+    narrow = b.conv(x, 33, 1)
+    joined = b.concat(2, narrow, b.conv(x, 223, 1))
+    graph = filled(b.graph(b.depthwise(narrow, 3), joined), 1)
+    board = load_target("cortex-m55")
+    asked = replace(request(graph), staging=staging(graph, board, 1 << 20), fuse=False)
+    plan = best_plan(graph, asked)
+    index = graph.nodes.index(graph.producer[graph.outputs[0].tensor])
+    (node,) = (n for n in lower(graph, plan, NAME, board).nodes if n.index == index)
+    assert node.use.template != "mve_depthwise_int8", "its input is in the Concat's buffer"
+    room = sum(staged.blocks.total for staged in plan.staged.values())
+    assert sum(map(len, weights_file(graph, plan, board))) == room
+
+
+@pytest.mark.quick
 def test_which_outputs_can_be_made_in_parts() -> None:
     b = Build("axes")
     x = b.input(6, 6, 8, dtype=DType.F32)

@@ -61,7 +61,10 @@ static APART int32_t shape(int32_t x)
     case 0: return leaf(a) + 5;
     case 1: a[3] = 7; return leaf(a + 3) - 1;
     case 2: return x * 77;
-    case 3: a[4] = x; a[5] = 9; return leaf(a + 4) * leaf(a + 5);
+    case 3:
+        a[4] = x;
+        a[5] = 9;
+        return leaf(a + 4) * leaf(a + 5);
     case 4: return (int32_t)abs(x) << 2;
     case 5: return leaf(a + 9) ^ 0x55;
     case 6: return x / 3;

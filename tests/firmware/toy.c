@@ -17,7 +17,11 @@
 #define ARENA_BYTES 1024
 #endif
 
-enum { FIRST = 64, SECOND = 16, WORDS = 4 };
+enum {
+    FIRST = 64,
+    SECOND = 16,
+    WORDS = 4,
+};
 
 const uint32_t mmcc_adapter_inputs = 2;
 const uint32_t mmcc_adapter_outputs = 1;

@@ -150,3 +150,23 @@ def test_a_branch_that_reads_what_nothing_defines(tmp_path):
     model.graph.node[0].attribute[1].g.node[0].input[0] = "nowhere"
     with pytest.raises(CompileError, match='"nowhere" is read but nothing defines it'):
         import_model(save(model, tmp_path))
+
+
+@pytest.mark.parametrize("change", ["surprise", "missing", "retyped", "operand"])
+def test_an_if_follows_its_schema(change, tmp_path):
+    model = chosen("k", constants=[helper.make_tensor("k", TensorProto.BOOL, [], [True])])
+    node = model.graph.node[-1]
+    match change:
+        case "surprise":
+            node.attribute.append(helper.make_attribute("alpha", 0.5))
+        case "missing":  # the branch that is not taken
+            del node.attribute[next(k for k, a in enumerate(node.attribute) if a.name == "else_branch")]
+        case "retyped":
+            node.attribute[0].type = onnx.AttributeProto.GRAPHS
+        case _:
+            node.input.append("x")
+    says = {"surprise": 'no attribute "alpha"', "missing": "else_branch is missing"}
+    says |= {"retyped": "is not of type GRAPH", "operand": "2 operands, not 1 to 1"}
+    with pytest.raises(CompileError, match=says[change]) as caught:
+        import_model(save(model, tmp_path))
+    assert caught.value.code == "MM103"

@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import model_of, save
+from graphs import run
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.registry import NOTES, REGISTRY, domain_of
@@ -198,8 +199,13 @@ def test_float64_is_narrowed_and_said(tmp_path):
         [helper.make_tensor_value_info("y", TensorProto.DOUBLE, [])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    warned = import_model(save(model, tmp_path)).warnings
-    assert any('input "x" is float64 in the model, and is computed as float32' in line for line in warned)
+    made = import_model(save(model, tmp_path))
+    assert any(
+        'input "x" is float64 in the model, and is computed as float32' in line for line in made.warnings
+    )
+    assert [port.model_type for port in (*made.inputs, *made.outputs)] == ["f64", "f64"]
+    (result,) = run(made, np.array(-2.5))
+    assert (result, result.dtype) == (2.5, np.float64)
 
 
 def test_a_constant_cast_to_a_narrow_float_is_rounded(tmp_path):

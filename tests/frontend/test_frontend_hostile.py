@@ -189,6 +189,8 @@ def test_subgraphs(tmp_path):
         (node("Conv", ["x", "w"], ["y"], auto_pad="MAYBE"), "MM103", "MAYBE"),
         (node("Conv", ["x", "w"], ["y"], surprise=1), "MM103", 'no attribute "surprise"'),
         (node("Conv", ["x"], ["y"]), "MM103", "1 operands, not 2 to 3"),
+        (node("Concat", ["x", "x"], ["y"]), "MM103", "attribute axis is missing"),
+        (node("Dropout", ["x"], ["y"], seed=0.5), "MM103", "attribute seed is not of type INT"),
         (node("Conv", ["x", "", "w"], ["y"]), "MM103", "operand 1 is missing"),
         (node("Conv", ["x", "w", "w"], ["y"]), "MM104", "a bias of"),
         (node("Add", ["x", "w"], ["y"]), "MM104", "do not broadcast"),
@@ -293,6 +295,9 @@ def test_quantization_parameters(tmp_path):
     for inputs, says in bad:
         with pytest.raises(CompileError, match=says):
             import_model(save(small(node("QuantizeLinear", inputs, ["y"]), constants=constants), tmp_path))
+    mixed = node("DequantizeLinear", ["q", "one", "other"], ["y"])
+    constants["other"] = np.array(0, np.uint8)
+    fails(small(mixed, constants=constants), tmp_path, "MM107", "zero points are of type uint8")
     wrong = node("DequantizeLinear", ["q", "s"], ["y"], axis=1)
     fails(small(wrong, constants=constants), tmp_path, "MM107", "[3] scales for axis 1 of [3, 4]")
 

@@ -6,12 +6,15 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
+import onnx
 import pytest
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.toolchain import STRICT_FLAGS
+from onnx import TensorProto, helper
 from toolchains import ready
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,6 +151,32 @@ def test_it_is_a_cmake_package(packages, tmp_path):
     subprocess.run(["cmake", "-S", tmp_path, "-B", build], check=True, capture_output=True)
     subprocess.run(["cmake", "--build", build], check=True, capture_output=True)
     assert subprocess.run([build / "app"], capture_output=True, check=False).returncode == 0
+
+
+def test_a_package_brings_the_math_library_where_it_calls_it(tmp_path):
+    if shutil.which("cmake") is None:
+        pytest.skip("cmake is not installed")
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4])
+    graph = helper.make_graph([helper.make_node("Tanh", ["x"], ["y"])], "g", [x], [y])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    onnx.save(model, tmp_path / "tanh.onnx")
+    how = CompileOptions(name="one", stack=1000, self_check=False)
+    compile_model(tmp_path / "tanh.onnx", tmp_path / "one", how)
+    (tmp_path / "main.c").write_text(
+        '#include "one.h"\nstatic ONE_ARENA(arena);\nstatic one_context one;\n'
+        "int main(void) { return one_init(&one, arena, sizeof arena) || one_run(&one); }\n"
+    )
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.16)\nproject(app C)\nadd_subdirectory(one)\n"
+        "add_executable(app main.c)\ntarget_link_libraries(app PRIVATE mmcc::one)\n"
+    )
+    build = tmp_path / "build"
+    for command in (["cmake", "-S", tmp_path, "-B", build], ["cmake", "--build", build], [build / "app"]):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    compile_model(DIGITS / "digits_int8.onnx", tmp_path / "two", replace(how, name="two"))
+    assert "PUBLIC m)" not in (tmp_path / "two" / "CMakeLists.txt").read_text()
 
 
 @pytest.mark.parametrize("weights", ["c", "bin"])

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How generated C is laid out: indented by its braces, no line above 120 columns. Changes white space only.
+"""How generated C is laid out: as .clang-format has it, no line above 120 columns. Changes white space only.
 
-Templates that are put together by macros and loops cannot keep both themselves. Preprocessor lines stay as
-they are, but for definitions that are too long.
+Templates that are put together by macros and loops cannot keep both themselves. Where a long line is broken
+is decided here, since names differ in length from model to model; .clang-format leaves breaks as they are.
+Definitions of macros stay as they are, but for those that are too long.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 COLUMNS = 120
 INDENT = 4
-_FAR = 64  # what is in parentheses that begin to the right of this is not put below them
-_SPLIT = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|/\*.*?\*/')
-_BREAK = re.compile(r"(?<=,) |(?<= =) | (?=[-+*/&|^?:] )| (?=(?:&&|\|\||<<|>>|[=!<>]=) )")
+_HIDDEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|/\*.*?\*/')
+_BREAK = re.compile(r"(?<=,) |(?<= =) (?!\{)| (?=[-+/%&|^] )| (?=(?:&&|\|\||<<|>>|[=!<>]=) )")
+# where to break, best first
+_FIRST = (",", "&&", "||", "==", "!=", "<=", ">=", "|", "^", "&", "<<", ">>", "+", "-")
 
 
 def tidy(text: str) -> str:
@@ -22,9 +25,9 @@ def tidy(text: str) -> str:
     layout, lines = _Layout(), list[str]()
     for line in text.splitlines():
         if layout.is_plain(line):
-            lines += _long_definition(line) if line.startswith("#define ") else [line]
+            lines += _long_definition(line.strip() if line.lstrip().startswith("#") else line)
         else:
-            lines += [part for moved in _lines_of(layout.moved(line)) for part in _wrapped(moved)]
+            lines += layout.placed(line)
     return "\n".join(_single_blanks(lines)) + "\n"
 
 
@@ -37,140 +40,148 @@ def _single_blanks(lines: list[str]) -> list[str]:
     return kept
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A bracket that is open: `kind` is "call", "code", "values" or "linkage"."""
+
+    kind: str
+    column: int  # of lines that follow; for "code" and "linkage" their braces decide
+
+
 @dataclass(slots=True)
 class _Layout:
     """What is open at the beginning of a line."""
 
-    braces: list[str] = field(default_factory=list[str])  # what each holds: "code", "values", "linkage"
-    parentheses: int = 0
+    open: list[_Open] = field(default_factory=list[_Open])
     inside: bool = False  # a statement that goes on
+    operands: bool = False  # the operands of an assembly statement go on
     margin: int = 0  # of the statement's first line
-    shift: int = 0  # of that line, for those that follow
-    last: str = ""  # the line before
+    shift: int = 0  # how far a comment of several lines was moved
     comment: bool = False
     definition: bool = False  # a preprocessor line goes on
 
     def is_plain(self, line: str) -> bool:
-        """True for a preprocessor line, which is left alone."""
+        """True for a preprocessor line."""
         if self.comment or not (self.definition or line.lstrip().startswith("#")):
             return False
         self.definition = line.endswith("\\")
         return True
 
-    def moved(self, line: str) -> str:
-        """The line where it belongs."""
+    def placed(self, line: str) -> Iterator[str]:
+        """The line where it belongs, in parts if it is too long."""
         bare = line.strip()
         if not bare:
-            return ""
-        if self.comment or self.inside or self.parentheses:
-            margin = len(line) - len(line.lstrip()) + self.shift
-            if self.parentheses and margin <= self.margin:
-                margin = _below(self.last)
-            moved = " " * max(0, margin) + bare
-        else:
-            inner = self.braces[:-1] if bare.startswith("}") else self.braces
-            depth = sum(kind != "linkage" for kind in inner) - bool(re.match(r"(?:case\b.*|default):", bare))
-            moved = " " * INDENT * max(0, depth) + bare
+            yield ""
+        elif self.comment:
+            self.comment = "*/" not in bare
+            yield from _wrapped_comment(" " * max(0, len(line) - len(line.lstrip()) + self.shift) + bare)
+        elif bare.startswith("/*"):
+            moved = " " * self._column(bare) + bare
             self.shift = len(moved) - len(line.rstrip())
-            self.margin = len(moved) - len(bare)
-        self.last = moved
-        self._read(bare)
-        return moved
+            self._read(moved)
+            yield from _wrapped_comment(moved) if bare.endswith("*/") or self.comment else [moved]
+        else:
+            yield from self._broken(bare)
+
+    def _broken(self, bare: str) -> Iterator[str]:
+        """A line of code, in as many as it takes."""
+        line = " " * self._column(bare) + bare
+        behind = re.match(r"(\S.*?) (/\*.*\*/)$", bare) if len(line) > COLUMNS else None
+        if behind:  # a comment behind code that is too long stands before it
+            yield from self.placed(behind[2])
+            yield from self._broken(behind[1])
+            return
+        at = _best_break(line) if len(line) > COLUMNS else None
+        head = line[:at].rstrip()
+        self._read(head)
+        yield head
+        if at is not None:
+            yield from self._broken(line[at:].strip())
+
+    def _column(self, bare: str) -> int:
+        """Where a line begins: behind the bracket it is in, a step further in, or by its braces."""
+        inmost = self.open[-1] if self.open else None
+        if inmost and inmost.kind == "call":
+            step = len(": ") * (self.operands and not bare.startswith(":"))
+            self.operands = self.operands or bare.startswith(":")
+            return inmost.column + step
+        self.operands = False
+        if inmost and inmost.kind == "values":
+            return inmost.column - INDENT * bare.startswith("}")
+        if self.inside or bare.startswith("["):
+            return self.margin + INDENT
+        depth = sum(bracket.kind == "code" for bracket in self.open)
+        depth -= bare.startswith("}") + bool(re.match(r"(?:case\b.*|default):", bare))
+        self.margin = INDENT * max(0, depth)
+        return self.margin
 
     def _read(self, line: str) -> None:
         """What the line opens and closes."""
-        if self.comment:
-            self.comment = "*/" not in line
-            return
-        code = _SPLIT.sub(lambda found: '""' if found[0][0] in "\"'" else "", line)
+        code = _HIDDEN.sub(lambda found: (" " if found[0][0] == "/" else "\0") * len(found[0]), line)
         if "/*" in code:
             code, self.comment = code[: code.index("/*")], True
         code = code.rstrip()
         for k, sign in enumerate(code):
-            if sign in "([":
-                self.parentheses += 1
-            elif sign in ")]":
-                self.parentheses -= 1
-            elif sign == "{":
-                self.braces.append(self._kind(code[:k].rstrip()))
-            elif sign == "}" and self.braces:
-                self.braces.pop()
+            if sign in "([{":
+                self.open.append(self._opened(code, k))
+            elif sign in ")]}" and self.open:
+                self.open.pop()
         if code:
-            ends = code.endswith((";", "{", "}", ":")) or (code.endswith(",") and self._in_values())
-            in_function = any(kind != "linkage" for kind in self.braces)
-            self.inside = in_function and not ends and not self._in_values()
+            ends = code.endswith((";", "{", "}", ":"))
+            self.inside = not ends and (code.endswith("=") or any(b.kind == "code" for b in self.open))
 
-    def _kind(self, before: str) -> str:
-        """What a brace holds, by what stands before it."""
-        if before.startswith('extern ""'):
-            return "linkage"
-        values = re.search(r"(?:[=,{]|\benum(?: \w+)?)$", before) or (not before and self._in_values())
-        return "values" if values else "code"
-
-    def _in_values(self) -> bool:
-        return bool(self.braces) and self.braces[-1] == "values"
-
-
-def _lines_of(line: str) -> list[str]:
-    """A comment behind code that is too long stands before it."""
-    found = re.match(r"( *)(\S.*?) (/\*.*\*/)$", line)
-    if len(line) <= COLUMNS or not found or found[2].startswith("/*"):
-        return [line]
-    return [found[1] + found[3], found[1] + found[2]]
+    def _opened(self, code: str, k: int) -> _Open:
+        """The bracket at column `k`, by what stands before and behind it."""
+        inmost = self.open[-1] if self.open else None
+        before = code[:k].rstrip()
+        kind = "call"
+        if code[k] == "{":
+            kind = "code"
+            among_values = not before and inmost is not None and inmost.kind == "values"
+            if before.startswith("extern \0"):
+                kind = "linkage"
+            elif among_values or re.search(r"(?:[=,{(]|\benum(?: \w+)?)$", before):
+                kind = "values"
+        if k + 1 < len(code):
+            return _Open(kind, k + 1)
+        outer = inmost.column if inmost and inmost.kind in ("call", "values") else self.margin
+        return _Open(kind, outer + INDENT)
 
 
-def _wrapped(line: str) -> list[str]:
-    """The line in parts of at most COLUMNS."""
-    if len(line) <= COLUMNS:
-        return [line]
-    if re.match(r" *(?:/\*| \*|\* )", line):
-        return _wrapped_comment(line)
-    at = _best_break(line)
-    if at is None:
-        return [line]
-    head, rest = line[:at].rstrip(), line[at:].lstrip()
-    return [head, *_wrapped(" " * _below(head) + rest)]
-
-
-def _wrapped_comment(line: str) -> list[str]:
+def _wrapped_comment(line: str) -> Iterator[str]:
     indent = len(line) - len(line.lstrip())
     at = line.rfind(" ", indent + 4, COLUMNS + 1)
-    if at < 0:
-        return [line]
+    if len(line) <= COLUMNS or at < 0:
+        yield line
+        return
     margin = " " * (indent + (1 if line.lstrip().startswith("/*") else 0)) + "* "
-    return [line[:at], *_wrapped(margin + line[at + 1 :])]
+    yield line[:at]
+    yield from _wrapped_comment(margin + line[at + 1 :])
 
 
 def _best_break(line: str) -> int | None:
-    """Where to break: within the columns, in as few parentheses as possible of those in the last half."""
-    hidden = _SPLIT.sub(lambda found: "\0" * len(found[0]), line)
+    """Where to break: within the columns, in as few brackets as possible of those that are not far left."""
+    hidden = _HIDDEN.sub(lambda found: "\0" * len(found[0]), line)
     first = len(line) - len(line.lstrip()) + INDENT
     places = [m.start() for m in _BREAK.finditer(hidden) if first < m.start() <= COLUMNS]
-    late = [at for at in places if at > COLUMNS // 2] or places
+    late = [at for at in places if at > COLUMNS // 3 or hidden[at - 1] == "="] or places
     if not late:
         return None
-    return min(late, key=lambda at: (_depth(hidden[:at]), hidden[at - 1] != ",", -at))
+    return min(late, key=lambda at: (_depth(hidden[:at]), _rank(hidden, at), -at))
+
+
+def _rank(line: str, at: int) -> int:
+    """The lower, the better to break there: commas, then what binds least."""
+    sign = "," if line[at - 1] == "," else line[at + 1 :].split(" ", 1)[0]
+    return _FIRST.index(sign) if sign in _FIRST else len(_FIRST)
 
 
 def _depth(text: str) -> int:
     return sum(text.count(sign) for sign in "([{") - sum(text.count(sign) for sign in ")]}")
 
 
-def _below(head: str) -> int:
-    """The column of what follows a broken line: behind the last open parenthesis, or a bit further in."""
-    open_: list[int] = []
-    for k, sign in enumerate(_SPLIT.sub(lambda found: "\0" * len(found[0]), head)):
-        if sign in "([{":
-            open_.append(k)
-        elif sign in ")]}" and open_:
-            open_.pop()
-    if open_ and open_[-1] < _FAR and not head.endswith(("(", "{")):
-        return open_[-1] + 1
-    return len(head) - len(head.lstrip()) + 2 * INDENT
-
-
 def _long_definition(line: str) -> list[str]:
-    if len(line) <= COLUMNS:
+    if len(line) <= COLUMNS or not line.startswith("#define "):
         return [line]
     at = line.rfind(" ", len("#define x"), COLUMNS - 1)
     name_ends = re.match(r"#define \w+(?:\([^)]*\))?", line)

@@ -166,7 +166,6 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
             uses_min=any("MIN(" in line for line in body),
             **common,
         ),
-        "CMakeLists.txt": render("package.cmake.j2", **common),
     }
     if options.weights_in_c and not program.staged:
         rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
@@ -177,6 +176,8 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
     for header in RUNTIME_HEADERS + needed:
         text = (data_dir("runtime_c") / header).read_text()
         files[header] = text.partition("\n")[2]  # without our licence: what is generated is the user's
+    math = any("#include <math.h>" in text for text in files.values())
+    files["CMakeLists.txt"] = render("package.cmake.j2", math=math, **common)
     return Package(files, weights, stamp, kernels, common)
 
 

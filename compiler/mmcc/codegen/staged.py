@@ -25,6 +25,7 @@ from mmcc.target import Target
 
 FEWEST = 4  # output channels of a block; kernels make so many at a time at least
 PADDING = 1.2  # times the least bytes in which a node's constants lie, at most
+FAR_ROWS = 2**24  # bytes from row to row, more than any kernel reaches with short offsets
 SLICE = "slice"  # the memory in which the output channels of the block at hand begin
 
 
@@ -139,7 +140,7 @@ def _cuts(graph: Graph, index: int, target: Target, most: int) -> Iterator[Block
         yield Blocks(some, -(-channels // some), max(sizes), sizes[-1])
         some *= 2
     if raw <= most or some == FEWEST:
-        size = lay_out_block(kernel_use(node.op, site)).size
+        size = _whole_size(graph, index, target)
         if size:
             yield Blocks(channels, 1, size, size)
 
@@ -214,7 +215,7 @@ def _blocks_for(graph: Graph, index: int, target: Target, known: Staged | None) 
         uses = block_uses(graph, index, site, channels, _looked_at(graph, index, channels))
         sizes = [lay_out_block(use).size for use in uses]
         return Blocks(channels, known.blocks.count, max(sizes), sizes[-1])
-    size = lay_out_block(kernel_use(graph.nodes[index].op, site)).size
+    size = _whole_size(graph, index, target)
     if known is not None:
         return replace(known.blocks, bytes=size, last=size) if size else known.blocks
     shape = graph.tensors[graph.nodes[index].output].shape
@@ -232,8 +233,21 @@ def _labelled(use: KernelUse, kind: int) -> KernelUse:
     return replace(use, fields=tuple((name, labelled(value)) for name, value in use.fields))
 
 
+def _whole_size(graph: Graph, index: int, target: Target) -> int:
+    """Bytes of a node's constants in one block, wherever its tensors are: some kernels do not reach rows that
+    lie far apart, as in a Concat's buffer, and the one that takes their place may pack in another way."""
+    site = _planning_site(graph, index, target)
+    inputs = tuple(
+        replace(x, view=replace(x.view, row_stride=FAR_ROWS)) if x.view is not None else x
+        for x in site.inputs
+    )
+    op = graph.nodes[index].op
+    return max(lay_out_block(kernel_use(op, where)).size for where in (site, replace(site, inputs=inputs)))
+
+
 def _planning_site(graph: Graph, index: int, target: Target) -> Site:
-    """A node as if all its tensors were whole: kernels pack constants in the same way wherever they are."""
+    """A node as if all its tensors were whole and dense: no kernel packs more for a block of some channels
+    where they are not."""
     node = graph.nodes[index]
     inputs = tuple(_planning_operand(graph, name) for name in node.inputs)
     return Site(f"n{index}", inputs, _planning_operand(graph, node.output), target)

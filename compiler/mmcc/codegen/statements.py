@@ -83,7 +83,7 @@ class Body:
                 case Call():
                     lines.append(self._call(statement))
                 case Begin() | Resident():
-                    lines.append(self._read(statement))
+                    lines += self._read(statement)
                 case ByBlocks():
                     lines += self._by_blocks(statement)
                 case Batch():
@@ -96,21 +96,21 @@ class Body:
                     ]
         return lines
 
-    def _read(self, statement: Begin | Resident) -> str:
+    def _read(self, statement: Begin | Resident) -> list[str]:
         if isinstance(statement, Begin):
             return self._or_fail(
                 f"begin_block(context, &n{statement.node}_blocks, 0, n{statement.node}_blocks.place[0])"
             )
         return self._take(statement.node, "0", statement.following)
 
-    def _take(self, node: int, block: str, following: Following) -> str:
+    def _take(self, node: int, block: str, following: Following) -> list[str]:
         then = _blocks(following.node)
         if following.again:
             then = f"{following.again} ? {_blocks(following.other)} : {then}"
         return self._or_fail(f"take_block(context, memory, &n{node}_blocks, {block}, {then})")
 
-    def _or_fail(self, call: str) -> str:
-        return f"if (!{self.prefix}_{call}) {{ return MMCC_ERROR_WEIGHTS; }}"
+    def _or_fail(self, call: str) -> list[str]:
+        return [f"if (!{self.prefix}_{call}) {{", "    return MMCC_ERROR_WEIGHTS;", "}"]
 
     def _by_blocks(self, statement: ByBlocks) -> list[str]:
         """A loop over blocks, a new one where the next are packed for another kernel."""
@@ -124,7 +124,7 @@ class Body:
         def use(label: str, block: str) -> list[str]:
             base = f"memory[{upper}_MEMORY_{blocks.memory.upper()}]"
             return [
-                self._take(call.node, block, statement.following),
+                *self._take(call.node, block, statement.following),
                 f"memory[{upper}_MEMORY_SLICE] = {base} + {block} * {blocks.step};",
                 self._call(call, label),
             ]
@@ -132,7 +132,7 @@ class Body:
         arena = f"memory[{upper}_MEMORY_{self.arena.upper()}]"
         again = [f"memory[{upper}_MEMORY_WEIGHTS] = {arena};"] if statement.mixed else []
         if blocks.count == 1:
-            return [self._take(call.node, "0", statement.following), self._call(call), *again]
+            return [*self._take(call.node, "0", statement.following), self._call(call), *again]
         lines: list[str] = []
         first = 0
         for kind, some in groupby(node.kinds):
@@ -151,10 +151,10 @@ class Body:
 
     def _step(self, step: Step) -> list[str]:
         upper = self.prefix.upper()
-        before, after = f"{upper}_BEFORE({step.nodes[0]})", f"{upper}_AFTER({step.nodes[-1]})"
+        before, after = f"{upper}_BEFORE({step.nodes[0]});", f"{upper}_AFTER({step.nodes[-1]});"
         body = [before, *self.lines(step.body), after]
         if any(self.kernel_of[f"n{call.node}"].template in STREAM_KERNELS for call in _calls(step)):
-            body.append("if (context->streams.failed != 0) { return MMCC_ERROR_STREAM; }")
+            body += ["if (context->streams.failed != 0) {", "    return MMCC_ERROR_STREAM;", "}"]
         if any(isinstance(statement, Count | Table) for statement in step.body):
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]

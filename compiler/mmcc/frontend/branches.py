@@ -14,7 +14,7 @@ from mmcc.frontend.convert import Import, add_constants
 from mmcc.frontend.load import located, ordered, unique
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.reads import reads
-from mmcc.frontend.registry import domain_of
+from mmcc.frontend.registry import checked_node, domain_of
 from mmcc.frontend.value import Value
 
 MAX_DEPTH = 16  # of branches within branches
@@ -68,6 +68,7 @@ def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) 
 
 def _chosen(state: Import, node: NodeProto) -> GraphProto:
     """The branch for the condition's value; an error if that is not known, or if there is no such branch."""
+    _, attributes = checked_node(node, state.source.opsets[""])
     condition = state.values[node.input[0]] if node.input and node.input[0] else None
     if condition is None:
         raise bad_model("MM103", "operand 0, the condition, is missing")
@@ -78,9 +79,9 @@ def _chosen(state: Import, node: NodeProto) -> GraphProto:
     if state.depth >= MAX_DEPTH:
         raise bad_model("MM105", f"branches are nested more than {MAX_DEPTH} deep")
     wanted = "then_branch" if state.build.array(condition).any() else "else_branch"
-    graph = next((a.g for a in node.attribute if a.name == wanted and a.HasField("g")), None)
-    if graph is None or len(graph.output) != len(node.output) or graph.input or graph.sparse_initializer:
-        raise bad_model("MM103", f"{wanted} is missing, or does not fit the If")
+    graph = attributes[wanted].g
+    if len(graph.output) != len(node.output) or graph.input or graph.sparse_initializer:
+        raise bad_model("MM103", f"{wanted} does not fit the If")
     return graph
 
 

@@ -19,7 +19,15 @@ from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.convert import Import, add_constants, attempt
 from mmcc.frontend.converters import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.load import load
-from mmcc.frontend.ports import check_output_type, images, input_port, input_shapes, output_port, plain_axes
+from mmcc.frontend.ports import (
+    check_output_type,
+    images,
+    input_port,
+    input_shapes,
+    is_double,
+    output_port,
+    plain_axes,
+)
 from mmcc.frontend.problems import Problems, bad_model
 from mmcc.frontend.reads import reads
 from mmcc.frontend.registry import REGISTRY, domain_of
@@ -98,7 +106,7 @@ def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
         tensor = state.build.tensor(shape, dtype, info.name)
         state.build.titles[tensor.name] = info.name
         state.values[info.name] = whole(tensor, axes)
-        ports.append(Port(tensor.name, info.name, shapes[info.name], dtype, axes))
+        ports.append(Port(tensor.name, info.name, shapes[info.name], dtype, axes, double=is_double(info)))
     return ports
 
 
@@ -135,10 +143,11 @@ def _outputs(state: Import, inputs: list[Port]) -> list[Port]:
         if value.size == 0 or value.size > MAX_ELEMENTS:
             raise bad_model("MM105", f'output "{printable(info.name)}" has shape {list(value.shape)}')
         check_output_type(info, value, build)
+        double = is_double(info) and value.dtype is DType.F32
         tensor, axes = output_port(build, value)
         if tensor in taken or build.is_constant(tensor):
             tensor = build.copied(tensor)
         build.titles.setdefault(tensor, info.name)
         taken.add(tensor)
-        ports.append(Port(tensor, info.name, value.shape, value.dtype, axes))
+        ports.append(Port(tensor, info.name, value.shape, value.dtype, axes, double=double))
     return ports

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 
-from onnx import ValueInfoProto
+from onnx import TensorProto, ValueInfoProto
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
@@ -117,6 +117,11 @@ def images(source: Source) -> frozenset[str]:
             if name not in nearest or found[0] <= nearest[name][0]:
                 nearest[name] = found
     return frozenset(name for name, (_, wants) in nearest.items() if wants)
+
+
+def is_double(info: ValueInfoProto) -> bool:
+    """Whether the model declares float64."""
+    return info.type.tensor_type.elem_type == TensorProto.DOUBLE
 
 
 def check_output_type(info: ValueInfoProto, value: Value, build: Builder) -> None:

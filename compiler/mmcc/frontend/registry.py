@@ -302,6 +302,12 @@ def make_call(
     wanted: frozenset[str],
 ) -> Call:
     """A call of a known operator, its operands and attributes checked against the schema."""
+    schema, attributes = checked_node(node, version)
+    return Call(build, node, version, inputs, folder, wanted, schema, attributes)
+
+
+def checked_node(node: NodeProto, version: int) -> tuple[Schema | None, dict[str, AttributeProto]]:
+    """A node's schema and attributes; an error where the node does not follow that schema."""
     attributes = {attribute.name: attribute for attribute in node.attribute}
     if len(attributes) < len(node.attribute):
         raise bad_model("MM103", "an attribute is given twice")
@@ -309,7 +315,7 @@ def make_call(
         raise bad_model("MM103", "an attribute refers to one of a function, but the node is in none")
     domain = domain_of(node)
     if domain:  # operators of others have no schema here
-        return Call(build, node, version, inputs, folder, wanted, None, attributes)
+        return None, attributes
     try:
         schema = onnx.defs.get_schema(node.op_type, version, domain)
     except onnx.defs.SchemaError:
@@ -320,7 +326,14 @@ def make_call(
         raise bad_model(
             "MM103", f"{len(node.output)} outputs, not {schema.min_output} to {schema.max_output}"
         )
-    unknown = [name for name in attributes if name not in schema.attributes]
-    if unknown:
-        raise bad_model("MM103", f'operator set {version} knows no attribute "{printable(unknown[0])}"')
-    return Call(build, node, version, inputs, folder, wanted, schema, attributes)
+    known = schema.attributes
+    for name, given in attributes.items():
+        if name not in known:
+            raise bad_model("MM103", f'operator set {version} knows no attribute "{printable(name)}"')
+        wanted = str(known[name].type).rpartition(".")[2]  # AttrType.INTS
+        if given.type != AttributeProto.AttributeType.Value(wanted):
+            raise bad_model("MM103", f"attribute {name} is not of type {wanted}")
+    missing = [name for name, described in known.items() if described.required and name not in attributes]
+    if missing:
+        raise bad_model("MM103", f"attribute {missing[0]} is missing")
+    return schema, attributes

@@ -18,7 +18,8 @@ class Port:
 
     `axes[k]` is the axis of the C array that holds ONNX axis k, or None where an axis of extent 1 was
     dropped. `quant` is set where the model's own float <-> int8 conversion was left to the caller: the
-    ONNX type is float32, the C type int8.
+    ONNX type is float32, the C type int8. `double` is set where the model says float64, which `onnx_dtype`
+    cannot say: it is float32 then.
     """
 
     tensor: str
@@ -27,6 +28,17 @@ class Port:
     onnx_dtype: DType
     axes: tuple[int | None, ...]
     quant: Quant | None = None
+    double: bool = False
+
+    @property
+    def model_dtype(self) -> np.dtype[Any]:
+        """The model's own type."""
+        return np.dtype(np.float64) if self.double else self.onnx_dtype.numpy
+
+    @property
+    def model_type(self) -> str:
+        """Its name, for people."""
+        return "f64" if self.double else self.onnx_dtype.name.lower()
 
     def to_c(self, array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
         """The array the C code wants, for one sample in ONNX's shape and type."""
@@ -50,4 +62,4 @@ class Port:
         if self.quant is not None:
             array = (array.astype(np.int32) - self.quant.zero_point).astype(np.float32)
             array = array * np.float32(self.quant.scale)
-        return np.array(array, self.onnx_dtype.numpy, order="C")
+        return np.array(array, self.model_dtype, order="C")

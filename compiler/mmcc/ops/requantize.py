@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from math import frexp
 from typing import Any
 
@@ -17,28 +18,39 @@ from numpy.typing import NDArray
 
 MIN_SHIFT, MAX_SHIFT = 1, 62
 TIE = 2.0**-16  # of a step: what a float32 of 128 and more, which others round, cannot tell from a half
-_ties: ContextVar[list[NDArray[np.bool_]] | None] = ContextVar("ties", default=None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rounding:
+    """Exact values, in units that differ from channel to channel; and which are as near to one step as to the
+    next."""
+
+    exact: NDArray[np.int64]
+    tie: NDArray[np.bool_]
+
+
+_roundings: ContextVar[list[Rounding] | None] = ContextVar("roundings", default=None)
 
 
 @contextmanager
-def watch_ties() -> Generator[list[NDArray[np.bool_]]]:
-    """Within it, each rounding adds a mask: which exact values are as near to one step as to the next."""
-    masks: list[NDArray[np.bool_]] = []
-    token = _ties.set(masks)
+def watch_roundings() -> Generator[list[Rounding]]:
+    """Within it, each rounding is added."""
+    found: list[Rounding] = []
+    token = _roundings.set(found)
     try:
-        yield masks
+        yield found
     finally:
-        _ties.reset(token)
+        _roundings.reset(token)
 
 
 def rounded(value: NDArray[np.int64], shift: NDArray[Any] | int) -> NDArray[np.int64]:
     """`value / 2^shift` to the nearest integer, halves up."""
     s = np.asarray(shift, np.int64)
     up = value + (np.int64(1) << (s - 1))
-    masks = _ties.get()
-    if masks is not None:
+    roundings = _roundings.get()
+    if roundings is not None:
         rest = (up & ((np.int64(1) << s) - 1)) / 2.0**s  # 0: exactly half-way
-        masks.append(np.minimum(rest, 1 - rest) < TIE)
+        roundings.append(Rounding(np.broadcast_to(value, rest.shape), np.minimum(rest, 1 - rest) < TIE))
     return up >> s
 
 

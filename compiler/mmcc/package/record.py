@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.ports import Port
 from mmcc.ir.types import DType, Quant, Shape, Tensor
 
-SCHEMA = 2
+SCHEMA = 3
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -75,13 +76,17 @@ def load_package(folder: Path) -> Package:
     path = folder / FOLDER / "package.json"
     try:
         raw: dict[str, Any] = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise CompileError(
-            "MM004",
-            f"{folder} is no folder that mmcc compile wrote: {error}",
-            exit=Exit.USAGE,
-            hint=f"mmcc compile MODEL -o {folder}",
-        ) from error
+    except FileNotFoundError as error:
+        message = f"{folder} is no folder that mmcc compile wrote: it has no {FOLDER}/package.json"
+        hint = f"mmcc compile MODEL -o {folder}"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint=hint) from error
+    except OSError as error:
+        message = f"{path} cannot be read: {os.strerror(error.errno or 0)}"
+        hint = "reading it as the user that ran mmcc compile, or compiling into a folder of yours"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint=hint) from error
+    except ValueError as error:
+        message = f"{path} is damaged: {error}"
+        raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again") from error
     if raw.get("schema") != SCHEMA:
         message = f"{folder} was written by another version of mmcc"
         raise CompileError("MM004", message, exit=Exit.USAGE, hint="compile the model again")
@@ -164,6 +169,7 @@ def _port_out(port: Port) -> dict[str, Any]:
         "onnx_dtype": port.onnx_dtype.name,
         "axes": list(port.axes),
         "quant": _quant_out(port.quant),
+        "double": port.double,
     }
 
 
@@ -171,7 +177,7 @@ def _port_in(raw: Mapping[str, Any]) -> Port:
     shape: Shape = tuple(raw["onnx_shape"])
     axes = tuple(raw["axes"])
     dtype = DType[raw["onnx_dtype"]]
-    return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]))
+    return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]), raw["double"])
 
 
 def sha256(path: Path) -> str:

@@ -180,7 +180,7 @@ def _port(graph: Graph, program: Program, port: Port) -> dict[str, Any]:
         "zero_point": quant.zero_point if quant else None,
         "offset": view.offset if view is not None and inside else None,
         "model_shape": list(port.onnx_shape),
-        "model_dtype": port.onnx_dtype.name.lower(),
+        "model_dtype": port.model_type,
         "axes": list(port.axes),
     }
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
-from mmcc.ops.requantize import watch_ties
+from mmcc.ops.requantize import Rounding, watch_roundings
 from mmcc.selfcheck.judge import allowance, differs
 from mmcc.verify.oracle import Oracle
 from mmcc.verify.samples import Sample
@@ -30,7 +30,8 @@ INT8_RATE = 1e-5  # of a node's outputs that may be off by one step
 
 @dataclass(slots=True)
 class Tally:
-    """Of one node, over all samples. `ties` are mismatches where the exact value is half-way between steps.
+    """Of one node, over all samples. `ties` are mismatches where the exact value is half-way between steps;
+    `roundings` are the others, those of one accumulator in one channel counted once: they are the same event.
 
     `depth` is how many nodes lie between values that ONNX Runtime has: it rounds as often.
     """
@@ -38,6 +39,7 @@ class Tally:
     outputs: int = 0
     mismatches: int = 0
     ties: int = 0
+    roundings: int = 0
     max_abs: float = 0.0
     depth: int = 1
 
@@ -45,12 +47,11 @@ class Tally:
         """Equal, or one step off: in ties, and in as few outputs as rounding of floats makes."""
         if self.mismatches == 0 or not integer:
             return self.mismatches == 0
-        few = self.mismatches - self.ties <= allowed(self.outputs * self.depth)
-        return self.max_abs <= 1 and few
+        return self.max_abs <= 1 and self.roundings <= allowed(self.outputs * self.depth)
 
 
 def allowed(outputs: float) -> float:
-    """How many outputs may be off by one step: the rate, plus three deviations of a sample."""
+    """How many roundings may be off by one step: the rate, plus three deviations of a sample."""
     mean = INT8_RATE * outputs
     return mean + 3 * sqrt(mean) + 1
 
@@ -77,7 +78,7 @@ class Agreement:
         depth: dict[str, int] = {}  # nodes since values that ONNX Runtime has
         for index, node in enumerate(graph.nodes):
             operands = [arrays[name] for name in node.inputs]
-            with np.errstate(all="ignore"), watch_ties() as ties:
+            with np.errstate(all="ignore"), watch_roundings() as roundings:
                 made = node.op.reference(*operands)
             since = 1 + max((depth.get(name, 0) for name in node.inputs), default=0)
             port = self.known.get(node.output)
@@ -85,7 +86,7 @@ class Agreement:
                 arrays[node.output], depth[node.output] = made, since
                 continue
             want = true_array(port, graph.tensors[node.output], by_name[port.onnx_name])
-            self._add(index, node, operands, made, want, ties, since)
+            self._add(index, node, operands, made, want, roundings, since)
             arrays[node.output] = want
 
     def _add(
@@ -95,7 +96,7 @@ class Agreement:
         operands: Sequence[Array],
         made: Array,
         want: Array,
-        ties: Sequence[Array],
+        roundings: Sequence[Rounding],
         depth: int,
     ) -> None:
         total = self.tallies.setdefault(index, Tally(depth=depth))
@@ -106,9 +107,19 @@ class Agreement:
         total.outputs += made.size
         total.mismatches += int(wrong.sum())
         total.max_abs = max(total.max_abs, float(np.nan_to_num(gap).max(initial=0)))
-        for tie in ties:
-            if tie.size == wrong.size:
-                total.ties += int((wrong & tie.reshape(wrong.shape)).sum())
+        for rounding in roundings:
+            if rounding.tie.size == wrong.size:
+                ties = wrong & rounding.tie.reshape(wrong.shape)
+                total.ties += int(ties.sum())
+                wrong &= ~ties
+        exact = [rounding.exact for rounding in roundings if rounding.tie.size == wrong.size]
+        total.roundings += distinct(wrong, exact[-1].reshape(wrong.shape)) if exact else int(wrong.sum())
+
+
+def distinct(wrong: Array, exact: Array) -> int:
+    """Of the outputs that are wrong, those that differ in their exact value or their channel."""
+    channels = np.broadcast_to(np.arange(wrong.shape[-1] if wrong.ndim else 1), wrong.shape)
+    return len(set(zip(exact[wrong].tolist(), channels[wrong].tolist(), strict=True)))
 
 
 def true_array(port: Port, tensor: Tensor, value: Array) -> Array:

@@ -32,9 +32,8 @@ def check_scales(scale: NDArray[Any], zero: NDArray[Any] | None, dtype: DType) -
         return np.zeros(scale.shape, np.int64)
     if zero.size != scale.size:
         raise bad_model("MM107", f"{scale.size} scales and {zero.size} zero points")
-    info = np.iinfo(dtype.numpy)
-    if zero.dtype.kind not in "iu" or zero.min() < info.min or zero.max() > info.max:
-        raise bad_model("MM107", f"a zero point is outside {dtype.name}")
+    if zero.dtype != dtype.numpy:
+        raise bad_model("MM107", f"zero points are of type {zero.dtype}, and the integers are {dtype.name}")
     return zero.astype(np.int64).reshape(scale.shape)
 
 

@@ -263,7 +263,12 @@ def concat(op: Concat, site: Site) -> KernelUse:
 
 
 def _in_place(site: Site, operand: Operand, kind: str, start: int) -> bool:
-    """True if the plan laid this input where it belongs in the output."""
+    """True if the plan laid this input where it belongs in the output.
+
+    Equal views hold the same columns, too. Only rings of a group in strips begin at a column other than the
+    first, and in such a group two things share bytes only where one is made in place of the other, element by
+    element, for just the columns that the other has.
+    """
     x, y = operand.view, site.output.where()
     if x is None or isinstance(x.offset, Constant) or isinstance(y.offset, Constant):
         return False
