@@ -529,7 +529,7 @@ VICTIM = _victim()
 
 
 @given(damage())
-@settings(max_examples=400, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_damaged_files(tmp_path, harm):
     """Only CompileError may come out; a damaged file may also still be a model."""
     flips, cut = harm
@@ -547,7 +547,7 @@ def test_damaged_files(tmp_path, harm):
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_nodes_thrown_together(tmp_path, data):
     """Operators, operands and numbers changed at random, in a file that is well formed otherwise."""
     model = onnx.ModelProto.FromString(VICTIM)
