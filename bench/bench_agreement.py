@@ -20,7 +20,7 @@ from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.report.model import count_macs
-from mmcc.verify.verify import VerifyOptions, verify_package
+from mmcc.verification.verify import VerifyOptions, verify_package
 
 PLANS: dict[str, dict[str, Any]] = {
     "plain": {},

@@ -27,7 +27,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
-from mmcc.verify.samples import to_c
+from mmcc.verification.samples import to_c
 
 SHARED = Path(os.environ.get("MMCC_SHARED") or Path(__file__).resolve().parents[2] / "shared")
 TURN_SECONDS = 0.01  # of one turn: shorter runs are repeated within it

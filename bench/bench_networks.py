@@ -21,7 +21,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
 from mmcc.sizes import parse_size
-from mmcc.verify.bench import bench_qemu
+from mmcc.verification.bench import bench_qemu
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MMCC_SHARED") or ROOT.parent / "shared")

@@ -25,7 +25,7 @@ from mmcc.ir.graph import Graph
 from mmcc.package.record import load_package
 from mmcc.planner.cost import plan_cost, quantities, row_figure
 from mmcc.target import load_target
-from mmcc.verify.bench import bench_qemu
+from mmcc.verification.bench import bench_qemu
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MMCC_SHARED") or ROOT.parent / "shared")

@@ -10,8 +10,8 @@ import numpy as np
 from fuzz_programs import EFFORT, Refused, Trial, compile_trial
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import Exit
-from mmcc.verify.compare import run_qemu
-from mmcc.verify.samples import Sample
+from mmcc.verification.compare import run_qemu
+from mmcc.verification.samples import Sample
 
 BOARDS = ("cortex-m4", "cortex-m55", "rv32imac")
 

@@ -23,7 +23,7 @@ from mmcc.ir.interpret import evaluate_tensors
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.report.model import count_macs
-from mmcc.verify.samples import from_c, to_c
+from mmcc.verification.samples import from_c, to_c
 from numpy.typing import NDArray
 
 MACS, BYTES = 3_000_000, 2**22  # of models that are computed at all

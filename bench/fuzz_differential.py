@@ -48,8 +48,8 @@ from fuzz_programs import (
 from fuzz_quantize import quantized
 from fuzz_shrink import shrink
 from mmcc.errors import CompileError, Exit
-from mmcc.verify.oracle import Oracle
-from mmcc.verify.samples import Sample
+from mmcc.verification.oracle import Oracle
+from mmcc.verification.samples import Sample
 
 ROOT = Path(__file__).resolve().parents[1]
 FOUND = ROOT / "build" / "fuzz"

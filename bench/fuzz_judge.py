@@ -20,9 +20,9 @@ from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Node
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.ports import Port
-from mmcc.verify.agreement import true_array
-from mmcc.verify.oracle import Oracle
-from mmcc.verify.samples import Sample
+from mmcc.verification.agreement import true_array
+from mmcc.verification.oracle import Oracle
+from mmcc.verification.samples import Sample
 from numpy.typing import NDArray
 from onnx import numpy_helper
 

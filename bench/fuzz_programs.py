@@ -22,7 +22,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.package.host import host_adapter, package_sources
 from mmcc.package.record import Package, load_package
 from mmcc.resources import data_dir
-from mmcc.verify.samples import Sample, from_c, to_c
+from mmcc.verification.samples import Sample, from_c, to_c
 
 STACK = 1024  # vouched for: what the C needs of it is measured elsewhere
 UNLIMITED = 2**30

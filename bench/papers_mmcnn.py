@@ -23,7 +23,7 @@ from mmcc.driver.compile import CompileResult, compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
-from mmcc.verify.samples import to_c
+from mmcc.verification.samples import to_c
 from networks import model_file, progress
 
 MB = 1 << 20

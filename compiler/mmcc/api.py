@@ -15,8 +15,8 @@ from mmcc.driver.compile import compile_model as _compile
 from mmcc.driver.options import CompileOptions as _Resolved
 from mmcc.errors import CompileError
 from mmcc.sizes import parse_size
-from mmcc.verify.verify import VerifyOptions as _Verify
-from mmcc.verify.verify import verify_package
+from mmcc.verification.verify import VerifyOptions as _Verify
+from mmcc.verification.verify import verify_package
 
 __all__ = [
     "CompileError",

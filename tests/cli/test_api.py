@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 import pytest
 from mmcc.driver.options import CompileOptions
-from mmcc.verify.verify import VerifyOptions
+from mmcc.verification.verify import VerifyOptions
 from onnx import TensorProto, helper
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"

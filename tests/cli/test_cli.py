@@ -17,7 +17,7 @@ from click.testing import CliRunner
 from mmcc.cli import main
 from mmcc.frontend import import_model
 from mmcc.ir.interpret import evaluate
-from mmcc.verify.bench import numbers
+from mmcc.verification.bench import numbers
 from onnx import TensorProto, helper, numpy_helper
 from shared_models import model_path, needs_shared
 

@@ -11,7 +11,7 @@ import pytest
 from graphs import ops
 from int8_models import FloatModel, difference
 from mmcc.ir.graph import Graph
-from mmcc.verify.agreement import INT8_RATE, Agreement, Tally
+from mmcc.verification.agreement import INT8_RATE, Agreement, Tally
 
 pytestmark = pytest.mark.quick
 

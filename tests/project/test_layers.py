@@ -16,14 +16,14 @@ pytestmark = pytest.mark.quick
 # lowest first; a room stands for all its modules
 LAYERS = [
     *("errors", "sizes", "resources", "ir", "ops", "frontend", "passes", "target", "toolchain", "kernels"),
-    *("planner", "checker", "codegen", "package", "report", "selfcheck", "driver", "verify"),
+    *("planner", "checker", "codegen", "package", "report", "selfcheck", "driver", "verification"),
     *("api", "cli", "__main__"),
 ]
 ONLY_IN = {
     "ortools": ("planner/memory/cpsat.py", "planner/joint/cpsat.py"),
     "jinja2": ("codegen/render.py",),
     "onnx": ("frontend/",),
-    "onnxruntime": ("verify/oracle.py",),
+    "onnxruntime": ("verification/oracle.py",),
     "cffi": ("toolchain/host.py",),
 }
 ROOT = Path(mmcc.__file__).parent

@@ -159,7 +159,10 @@ def no_package(folder, _):
         mmcc("bench", out)
 
 
-@follows("verify/compare.py: '--model PATH'", "verify/compare.py: 'compile it again, or give --model PATH'")
+@follows(
+    "verification/compare.py: '--model PATH'",
+    "verification/compare.py: 'compile it again, or give --model PATH'",
+)
 def model_moved(folder, _):
     out, path = package_in(folder)
     kept = save(path.read_bytes(), folder, "kept.onnx")
@@ -177,7 +180,7 @@ def model_moved(folder, _):
 
 
 @follows(
-    "verify/samples.py: "
+    "verification/samples.py: "
     "'numpy.savez(path, input_0=array, ...) writes one; samples are stacked along a first axis'"
 )
 def no_arrays(folder, _):
@@ -187,14 +190,14 @@ def no_arrays(folder, _):
     mmcc("verify", out, "--data", data(folder, **ONE))
 
 
-@follows("verify/samples.py: f\"it holds: {', '.join(sorted(arrays)) or 'nothing'}\"")
+@follows("verification/samples.py: f\"it holds: {', '.join(sorted(arrays)) or 'nothing'}\"")
 def other_arrays(folder, _):
     out, _ = package_in(folder)
     assert "it holds: z" in mmcc("verify", out, "--data", data(folder, z=ONE["input_0"]), exit=2)
     mmcc("verify", out, "--data", data(folder, input_0=ONE["input_0"]))
 
 
-@follows("verify/samples.py: f\"samples stacked in front: [N, {', '.join(map(str, shape))}]\"")
+@follows("verification/samples.py: f\"samples stacked in front: [N, {', '.join(map(str, shape))}]\"")
 def other_shape(folder, _):
     out, _ = package_in(folder)
     text = mmcc("verify", out, "--data", data(folder, input_0=np.zeros((5, 5), np.float32)), exit=2)
@@ -204,7 +207,7 @@ def other_shape(folder, _):
     )
 
 
-@follows("verify/verify.py: '--save-outputs in a folder that exists'")
+@follows("verification/verify.py: '--save-outputs in a folder that exists'")
 def outputs_nowhere(folder, _):
     out, _ = package_in(folder)
     assert "in a folder that exists" in mmcc("verify", out, "--save-outputs", folder / "no" / "y.npz", exit=2)
@@ -212,9 +215,9 @@ def outputs_nowhere(folder, _):
 
 
 @follows(
-    "verify/verify.py: '--data with the inputs'",
-    "verify/oracle.py: 'pip install onnxruntime, or give --expected outputs.npz'",
-    "verify/oracle.py: 'another version of onnxruntime, or give --expected outputs.npz'",
+    "verification/verify.py: '--data with the inputs'",
+    "verification/oracle.py: 'pip install onnxruntime, or give --expected outputs.npz'",
+    "verification/oracle.py: 'another version of onnxruntime, or give --expected outputs.npz'",
 )
 def expected_outputs(folder, monkeypatch):
     out, _ = package_in(folder)
@@ -231,7 +234,7 @@ def expected_outputs(folder, monkeypatch):
     mmcc("verify", out, "--expected", outputs, "--data", inputs)
 
 
-@follows("verify/verify.py: f'{len(samples)} integers, -1 if unknown'")
+@follows("verification/verify.py: f'{len(samples)} integers, -1 if unknown'")
 def labels(folder, _):
     out, _ = package_in(folder)
     assert "1 integers, -1 if unknown" in mmcc(
@@ -240,7 +243,7 @@ def labels(folder, _):
     mmcc("verify", out, "--data", data(folder, **ONE, labels=np.array([-1])))
 
 
-@follows("verify/verify.py: f'--limit {min(len(given), count)}'")
+@follows("verification/verify.py: f'--limit {min(len(given), count)}'")
 def fewer_outputs(folder, _):
     out, _ = package_in(folder)
     three, outputs = data(folder, "three.npz", input_0=np.repeat(ONE["input_0"], 3, 0)), folder / "y.npz"
@@ -344,7 +347,7 @@ def a_tool_of_this_machine(folder, monkeypatch):
     mmcc("verify", out)
 
 
-@follows("verify/compare.py: '--on host, or compile for another target'")
+@follows("verification/compare.py: '--on host, or compile for another target'")
 def a_target_without_emulation(folder, _):
     out, _ = package_in(folder)
     assert "--on host" in mmcc("verify", out, "--on", "qemu", exit=2)

@@ -9,9 +9,9 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
 from mmcc.target import list_targets
-from mmcc.verify.bench import bench_qemu
-from mmcc.verify.compare import run_host, run_qemu
-from mmcc.verify.samples import load_npz, samples_of
+from mmcc.verification.bench import bench_qemu
+from mmcc.verification.compare import run_host, run_qemu
+from mmcc.verification.samples import load_npz, samples_of
 from shared_models import ROOT, inputs_path, model_path, needs_shared, outputs_path
 from toolchains import ready
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from mmcc.ops.requantize import multiplier_and_shift, requantize, watch_roundings
-from mmcc.verify.agreement import Tally, allowed, distinct
+from mmcc.verification.agreement import Tally, allowed, distinct
 
 pytestmark = pytest.mark.quick
 SHAPE = (50, 50, 4)

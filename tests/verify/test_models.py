@@ -11,7 +11,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import load_package
-from mmcc.verify.verify import VerifyOptions, verify_package
+from mmcc.verification.verify import VerifyOptions, verify_package
 from shared_models import (
     MODELS,
     UNSUPPORTED,

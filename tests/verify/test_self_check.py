@@ -19,7 +19,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.program import Call, Columns, Constant, For, KernelUse, Program, View
-from mmcc.verify.verify import VerifyOptions, verify_package
+from mmcc.verification.verify import VerifyOptions, verify_package
 from onnx import TensorProto, helper, numpy_helper, save
 
 pytestmark = pytest.mark.skipif(not shutil.which("cc"), reason="needs a compiler for this machine")

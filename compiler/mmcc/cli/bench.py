@@ -21,7 +21,7 @@ from mmcc.errors import CompileError, Exit
 def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure the package in FOLDER: time on this machine, or exact instructions in QEMU."""
     from mmcc.package.record import load_package
-    from mmcc.verify.bench import bench_host, bench_qemu
+    from mmcc.verification.bench import bench_host, bench_qemu
 
     package = load_package(folder)
     if profile and on == "host":
@@ -39,7 +39,7 @@ def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verb
 
 
 def _show_bench(found: dict[str, Any]) -> None:
-    from mmcc.verify.bench import numbers
+    from mmcc.verification.bench import numbers
 
     click.echo(f"{found['instructions']:,} instructions, {found['stack']:,} bytes of stack")
     total = max(1, sum(row["instructions"] for row in found["per_node"]))

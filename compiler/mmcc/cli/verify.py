@@ -36,7 +36,7 @@ from mmcc.errors import NAME_COLUMNS, Exit, printable
 @common
 def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
     """Check that the package in FOLDER computes what its model computes."""
-    from mmcc.verify.verify import VerifyOptions, verify_package
+    from mmcc.verification.verify import VerifyOptions, verify_package
 
     progress = Progress(quiet, verbose)
     try:

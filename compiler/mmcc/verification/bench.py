@@ -12,8 +12,8 @@ from typing import Any
 
 from mmcc.package.host import host_model
 from mmcc.package.record import Package
-from mmcc.verify.compare import run_qemu
-from mmcc.verify.samples import made_up, to_c
+from mmcc.verification.compare import run_qemu
+from mmcc.verification.samples import made_up, to_c
 
 REPEATS = 30
 LEAST_SECONDS = 0.002  # of one timing: shorter runs are repeated within it

@@ -13,8 +13,16 @@ from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import Package, load_package
-from mmcc.verify.compare import accuracy, compare, find_model, oracle_outputs, per_node, run_host, run_qemu
-from mmcc.verify.samples import Sample, load_npz, made_up, samples_of
+from mmcc.verification.compare import (
+    accuracy,
+    compare,
+    find_model,
+    oracle_outputs,
+    per_node,
+    run_host,
+    run_qemu,
+)
+from mmcc.verification.samples import Sample, load_npz, made_up, samples_of
 
 
 @dataclass(frozen=True, slots=True)

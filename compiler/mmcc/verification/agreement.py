@@ -21,8 +21,8 @@ from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
 from mmcc.ops.requantize import Rounding, watch_roundings
 from mmcc.selfcheck.judge import allowance, differs
-from mmcc.verify.oracle import Oracle
-from mmcc.verify.samples import Sample
+from mmcc.verification.oracle import Oracle
+from mmcc.verification.samples import Sample
 
 Array = NDArray[Any]
 INT8_RATE = 1e-5  # of a node's outputs that may be off by one step

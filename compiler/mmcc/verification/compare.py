@@ -23,9 +23,9 @@ from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import run_traced, traced_program
 from mmcc.target import Target, load_target
 from mmcc.toolchain.qemu import FirmwareRun, build_firmware, run_firmware
-from mmcc.verify.agreement import Agreement, Tally
-from mmcc.verify.oracle import Oracle
-from mmcc.verify.samples import Sample, from_c, to_c
+from mmcc.verification.agreement import Agreement, Tally
+from mmcc.verification.oracle import Oracle
+from mmcc.verification.samples import Sample, from_c, to_c
 
 Array = NDArray[Any]
 FLOAT_RELATIVE = 1e-4  # of the largest output, end to end; per operator it is 1e-5
