@@ -2,24 +2,31 @@
 """Imports every family of kernel selectors, so that the registry is complete."""
 
 # pyright: reportUnusedImport=false
+# ruff: noqa: F401
 
 from __future__ import annotations
 
-from mmcc.kernels.portable import (  # noqa: F401
-    affine,
-    conv_float,
-    conv_int8,
-    dense_float,
-    elementwise_float,
-    elementwise_int8,
-    movement,
-    normalize,
-    pool,
-    pool_float,
-    quantize,
-    reduce,
-    reduce_int8,
-    resize,
-    softmax,
-    stream,
-)
+import mmcc.kernels.arm_dsp.conv
+import mmcc.kernels.arm_dsp.elements
+import mmcc.kernels.arm_mve.conv
+import mmcc.kernels.arm_mve.dense_float
+import mmcc.kernels.arm_mve.elementwise
+import mmcc.kernels.arm_mve.pool
+import mmcc.kernels.portable.affine
+import mmcc.kernels.portable.conv_float
+import mmcc.kernels.portable.conv_int8
+import mmcc.kernels.portable.dense_float
+import mmcc.kernels.portable.elementwise_float
+import mmcc.kernels.portable.elementwise_int8
+import mmcc.kernels.portable.movement
+import mmcc.kernels.portable.normalize
+import mmcc.kernels.portable.pool
+import mmcc.kernels.portable.pool_float
+import mmcc.kernels.portable.quantize
+import mmcc.kernels.portable.reduce
+import mmcc.kernels.portable.reduce_int8
+import mmcc.kernels.portable.resize
+import mmcc.kernels.portable.softmax
+import mmcc.kernels.portable.stream
+import mmcc.kernels.simd.conv_float
+import mmcc.kernels.simd.conv_int8
