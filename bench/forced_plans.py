@@ -74,10 +74,10 @@ class Chain:
 
     def _in_strips(self, group: Candidate, strips: Sequence[int]) -> Iterator[Candidate]:
         """The group in strips where it can be cut, whether that saves bytes (as the planner asks) or not."""
-        space, footprint = self._space, self._space.footprint(group)
+        space, memory = self._space, self._space.footprint(group).group
         born = space.alive(group.after) & ~space.alive(group.before)
         members = group.after & ~group.before
-        if space.strips.allowed(members, group.last, footprint.inside, born) and not footprint.completed:
+        if space.strips.allowed(members, group.last, memory.inside, born) and not memory.completed:
             for count in strips:
                 narrow = replace(group, strips=count)
                 if count > 1 and space.cut(narrow) is not None:

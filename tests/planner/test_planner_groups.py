@@ -16,7 +16,7 @@ from mmcc.ops.elementwise import Unary
 from mmcc.ops.resize import ResizeNearest
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
-from mmcc.planner.fusion.group import Footprint
+from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.schedule import Turn, fit, nest_of, turns
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
@@ -96,12 +96,12 @@ def _needed(graph: Graph, call: Turn, name: str) -> Span:
 def test_every_ring_of_every_candidate_is_as_brute_force_has_it(graph: Graph) -> None:
     space = space_of(graph, PlanRequest())
     for candidate in space.candidates(2**40):
-        footprint = space.footprint(candidate)
-        if len(footprint.units) == 1 or footprint.completed:
+        group = space.footprint(candidate).group
+        if len(group.units) == 1 or group.completed:
             continue
-        nodes = tuple(sorted(space.model.units[k].node for k in footprint.units))
-        for store in footprint.stores:
-            if footprint.inside >> store.root & 1:
+        nodes = tuple(sorted(space.model.units[k].node for k in group.units))
+        for store in group.stores:
+            if group.inside >> store.root & 1:
                 names = {space.model.roots[root].name for root in store.roots}
                 height = space.rows.roots[store.root].height
                 found = rows_alive(graph, Group(nodes, tile_rows=1), names)
@@ -135,12 +135,12 @@ def test_no_group_can_be_placed_below_its_bound(graph: Graph) -> None:
     space = space_of(graph, PlanRequest(align=1))
     for candidate in space.candidates(2**40):
         footprint = space.footprint(candidate)
-        assert candidate.least <= footprint.tight <= total(space, footprint)
+        assert candidate.least <= footprint.tight <= total(space, footprint.group)
 
 
-def total(space: Space, footprint: Footprint) -> int:
+def total(space: Space, group: GroupMemory) -> int:
     """Everything of a group side by side."""
-    return space.shared.bytes(footprint.crossing) + sum(item.size for item in footprint.items[0])
+    return space.shared.bytes(group.crossing) + sum(item.size for item in group.items)
 
 
 @pytest.mark.parametrize(

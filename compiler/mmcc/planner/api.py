@@ -215,7 +215,7 @@ class _Search:
         layout, space = table.space.layout, table.space
         copied = frozenset(self._operands) - layout.in_place
         largest = max(table.cheapest(bound, self._macs), key=lambda c: c.least)
-        held = {space.model.roots[k].name for k in bits(space.footprint(largest).held)}
+        held = {space.model.roots[k].name for k in bits(space.footprint(largest).group.held)}
         for join in dict.fromkeys(node for node, _ in self._operands):
             node = self._graph.nodes[join]
             if any(layout.views[n].root in held for n in (node.output, *self._graph.activations(node))):

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A bound over all layouts of the operands of channel Concats, for groups, where there are too many to try.
 
-Take the layout that copies every operand, and let the output of every Concat have no bytes: who reads it
-reads the operands (its *parts*) instead. A plan of any layout is a path of groups here, and no group of that
-path needs more bytes than the plan's own group, for three reasons.
+Take the layout that copies every operand, and let the output of every Concat have no bytes: what reads a
+Concat reads its operands (its *parts*) instead. A plan of any layout is a path of groups here, and no group
+of that path needs more bytes than the plan's own group, for three reasons.
 
 *The same groups.* A Concat that a layout leaves without code runs here in the first group that reads it; or
 on its own before that group, if all its parts are there already.
@@ -27,30 +27,22 @@ layout serves all, that is the answer.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import copy
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from itertools import combinations
 from math import inf
 
-import numpy as np
-
 from mmcc.ir.graph import Graph
-from mmcc.planner.bounds.joins import Joins, make_joins, only_joins
-from mmcc.planner.fusion.group import NONE, Footprint, Shared, Store, mergeable
+from mmcc.planner.bounds.joinless import GroupNodes, Joinless, Relaxed
+from mmcc.planner.bounds.joins import make_joins, only_joins
 from mmcc.planner.fusion.paths import Table
-from mmcc.planner.fusion.schedule import Ints, Spans, rows_of
+from mmcc.planner.fusion.schedule import Spans, rows_of
 from mmcc.planner.fusion.space import Candidate, Space
-from mmcc.planner.fusion.strips import Cut
-from mmcc.planner.fusion.timeline import Timeline
-from mmcc.planner.memory.allocations import bits, make_model
+from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import Operand, make_layout
 from mmcc.planner.memory.overlap import Distance
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.streaming.blocks import Load
 
-MOST_JOINS = 3  # in one group, of which both walks are looked at
 MOST_LAYOUTS = 300  # of one group
 MOST_STEPS = 1_500_000  # of all units in all layouts that are looked at: some 10 seconds
 MOST_OPERANDS = 16  # of all joins; with more, groups touch so many joins that little is ruled out
@@ -92,166 +84,6 @@ def join_bound(
     return JoinBound(bound, layouts.common(table.cheapest(bound, inf), bound))
 
 
-class _Relaxed(Footprint):
-    """What a group needs at least in any layout; `tight` is that in the layout which is best for it."""
-
-    def __init__(
-        self,
-        shared: Shared,
-        line: Timeline,
-        members: int,
-        before: int,
-        after: int,
-        completed: tuple[int, ...],
-        parts: int,
-        *,
-        unordered: bool,
-        others: tuple[_Relaxed, ...],
-        exact: Callable[[int], int],
-    ) -> None:
-        """`unordered`: nothing is known of moments. `others` are the same group with other walks; `exact`
-        takes the roots that it holds."""
-        super().__init__(shared, line, members, before, after, completed)
-        self._parts, self._others, self._exact = parts, others, exact
-        self._unordered = unordered or (len(self.units) == 1 and self.held & parts != 0)
-
-    @cached_property
-    def least(self) -> int:
-        ways = [other.least for other in self._others]
-        if self._unordered:
-            return min(
-                [self._stay + max(self._shared.bytes(self._dying), self._shared.bytes(self._born)), *ways]
-            )
-        return min([super().least, *ways])
-
-    @cached_property
-    def full(self) -> int:
-        """The same as `least`, looking at all moments."""
-        own = self.least if self._unordered else self._most(self._moments())
-        return max(self.least, min([own, *(other.full for other in self._others)]))
-
-    @cached_property
-    def inner(self) -> int:
-        own = self._together_at_most(self.inside & ~self._parts)
-        return min([own, *(other.inner for other in self._others)])
-
-    @cached_property
-    def tight(self) -> int:
-        return max(self.least, self._exact(self.held))
-
-    def _bytes_at(self, store: Store, span: tuple[int, int], at: Ints) -> Ints:
-        if not self.inside & self._parts >> store.root & 1:
-            return super()._bytes_at(store, span, at)
-        height = self._shared.rows.roots[store.root].height
-        newest, oldest = np.zeros(len(at), np.int64), np.full(len(at), height, np.int64)
-        for writer in store.writers:
-            times = self._line.times.get(writer.unit, NONE)
-            newest = np.maximum(newest, np.searchsorted(times, at, side="right"))
-        for unit, read in store.reads:
-            oldest = np.minimum(oldest, self._line.needed(unit, read.line, at))
-        return np.maximum(np.minimum(newest, height) - oldest, 0) * store.line
-
-    def _reach(self, unit: int) -> int:
-        if any(self._parts >> read.root & 1 for read in self._rows[unit].reads):
-            return 0
-        return super()._reach(unit)
-
-
-class _Free(Space):
-    """The groups of a graph without joins."""
-
-    def __init__(self, graph: Graph, request: PlanRequest, joins: Joins, layouts: _Layouts) -> None:
-        order = tuple(range(len(joins.model.units)))
-        super().__init__(graph, joins.layout, joins.without(), order, request, layouts.spans)
-        self._joins, self._layouts = joins, layouts
-        self._parts = sum(1 << part for part in joins.every)
-        self._number = {root.name: k for k, root in enumerate(joins.model.roots)}
-        self._walks: dict[int, _Free] = {}
-
-    def _walked(self, asking: int) -> _Free:
-        """The same with walks in which some joins ask for their parts themselves."""
-        if asking not in self._walks:
-            space = self._walks[asking] = copy(self)
-            space.rows = self._joins.walked(asking)
-            merges = mergeable(self.model, space.rows)
-            space.shared, space._lines = Shared(self.model, space.rows, self.request, merges), {}
-        return self._walks[asking]
-
-    def _footprint(
-        self,
-        before: int,
-        after: int,
-        last: int,
-        cut: Cut | None = None,
-        tile: int = 0,
-        load: Load | None = None,
-    ) -> Footprint:
-        members = after & ~before
-        between = [
-            unit
-            for unit in bits(members & ~(1 << last))
-            if unit in self._joins.units and self.model.units[unit].before & members
-        ]
-        uneven = [unit for unit in between if unit not in self._joins.even]
-        many = len(uneven) > MOST_JOINS
-        ways = [0]
-        for unit in () if many else uneven:
-            ways += [asking | 1 << unit for asking in ways]
-        found: list[_Relaxed] = []
-        for asking in ways:
-            space = self._walked(asking)
-            line, completed = space._line(before, after, last)
-            way = _Relaxed(
-                space.shared,
-                line,
-                members,
-                self._alive[before],
-                self._alive[after],
-                completed,
-                self._parts,
-                unordered=many or (bool(between) and bool(completed)),
-                others=tuple(found[-1:]),
-                exact=lambda held: self._exact(before, after, last, held),
-            )
-            found.append(way)
-        return found[-1]
-
-    def _exact(self, before: int, after: int, last: int, held: int) -> int:
-        """The least of what a group needs in the layouts of operands whose bytes it holds, and of those of
-        the joins that run in it. 0 for a join alone: no group, where it has no code.
-        """
-        units, members = self._joins.units, after & ~before
-        if members == 1 << last and last in units:
-            return 0
-        touched: dict[int, list[Operand]] = {}
-        for unit in units:
-            node = self.model.units[unit].node
-            for operand, name in enumerate(self.graph.nodes[node].inputs):
-                if members >> unit & 1 or self._joins.lying(self._number[name]) & held:
-                    touched.setdefault(node, []).append((node, operand))
-        done, then = ({self.model.units[k].node for k in bits(mask)} for mask in (before, after))
-        group = _Nodes(done, then, self.model.units[last].node)
-        return self._layouts.least(group, Candidate(before, after, last, 0), touched)
-
-
-@dataclass(frozen=True, slots=True)
-class _Nodes:
-    """A group whatever the numbers of its units are in a layout."""
-
-    before: set[int]
-    after: set[int]
-    last: int
-
-    def footprint(self, space: Space) -> Footprint | None:
-        """What it holds in a layout; None if its last node has no code there."""
-        unit_of = {unit.node: k for k, unit in enumerate(space.model.units)}
-        if self.last not in unit_of:
-            return None
-        done = sum(1 << k for node, k in unit_of.items() if node in self.before)
-        then = sum(1 << k for node, k in unit_of.items() if node in self.after)
-        return space.footprint(Candidate(done, then, unit_of[self.last], 0))
-
-
 class _Layouts:
     """All layouts, each made when it is asked for."""
 
@@ -278,7 +110,7 @@ class _Layouts:
             if joins:
                 request = replace(request, align=1)  # parts of a Concat need not be aligned
                 found = make_joins(graph, request, joins, copied, self._distance, self.spans)
-                made = _Free(graph, request, found, self) if found is not None else None
+                made = Joinless(graph, request, found, self.spans, self.least) if found is not None else None
             else:
                 layout = make_layout(graph, request.external(graph), copied)
                 model = make_model(graph, layout, request, self._distance)
@@ -286,7 +118,7 @@ class _Layouts:
             self._made[joins, copied] = made
         return self._made[joins, copied]
 
-    def least(self, group: _Nodes, key: Candidate, touched: Mapping[int, Sequence[Operand]]) -> int:
+    def least(self, group: GroupNodes, key: Candidate, touched: Mapping[int, Sequence[Operand]]) -> int:
         """The least of what a group needs, whatever is copied of some operands; what is above `most` may be
         less exact, and so is all where there are too many layouts.
 
@@ -321,7 +153,7 @@ class _Layouts:
 
     def _sizes(
         self,
-        group: _Nodes,
+        group: GroupNodes,
         left: Mapping[frozenset[Operand], int],
         none: frozenset[int],
         operands: Sequence[Operand],
@@ -336,7 +168,7 @@ class _Layouts:
                 footprint = group.footprint(space) if space is not None else None
                 size = known if footprint is None else footprint.least
                 if footprint is not None and size <= self._most:
-                    size = footprint.full if isinstance(footprint, _Relaxed) else footprint.tight
+                    size = footprint.full if isinstance(footprint, Relaxed) else footprint.tight
                 if footprint is not None or space is None:
                     found[copied | more] = size
         return found

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Staged, Strip
-from mmcc.planner.fusion.group import Footprint, Item, Store
+from mmcc.planner.fusion.group import GroupMemory, Item
 from mmcc.planner.fusion.paths import Path
 from mmcc.planner.fusion.space import Space
+from mmcc.planner.fusion.stores import Store
 from mmcc.planner.memory.placement import Placement
 from mmcc.planner.request import EXTERNAL
 
@@ -33,6 +34,7 @@ class Builder:
     def __init__(self, space: Space, path: Path) -> None:
         self._space, self._path = space, path
         self._footprints = [space.footprint(candidate) for candidate in path]
+        self._groups = [footprint.group for footprint in self._footprints]
         self._taken = {root.name for root in space.model.roots}
         self._names: dict[tuple[int, int, BufferKind], str] = {}
 
@@ -41,10 +43,10 @@ class Builder:
         buffers = list(self._whole())
         overlaps: list[Overlap] = []
         for step, footprint in enumerate(self._footprints):
-            items, apart = footprint.items
-            names = [self._name(step, item) for item in items]
-            for item, name in zip(items, names, strict=True):
-                if item.root < 0 or footprint.inside >> item.root & 1:
+            group, apart = footprint.group, footprint.apart
+            names = [self._name(step, item) for item in group.items]
+            for item, name in zip(group.items, names, strict=True):
+                if item.root < 0 or group.inside >> item.root & 1:
                     kind = item.kind if item.root < 0 else BufferKind.RING
                     live = Span(step, step + 1)
                     buffers.append(Buffer(name, kind, item.size, live, self._space.request.tiers, item.align))
@@ -73,10 +75,7 @@ class Builder:
 
     def names(self) -> list[list[str]]:
         """The buffers of the items of each group."""
-        return [
-            [self._name(step, item) for item in footprint.items[0]]
-            for step, footprint in enumerate(self._footprints)
-        ]
+        return [[self._name(step, item) for item in group.items] for step, group in enumerate(self._groups)]
 
     def _name(self, step: int, item: Item) -> str:
         """The buffer of something in a group: a root's name, or one of our own."""
@@ -103,9 +102,7 @@ class Builder:
         bound = min(bound, peak)
         staged = self._staged()
         return Plan(
-            groups=tuple(
-                self._group(step, footprint, used) for step, footprint in enumerate(self._footprints)
-            ),
+            groups=tuple(self._group(step, group, used) for step, group in enumerate(self._groups)),
             aliases=layout.aliases,
             buffers=begun_early(placed.buffers, places, self._first_read()),
             slots=self._slots(),
@@ -123,13 +120,12 @@ class Builder:
     def _staged(self) -> dict[int, Staged]:
         """Where the constants of nodes come to."""
         found: dict[int, Staged] = {}
-        for step, footprint in enumerate(self._footprints):
-            if footprint.load is not None:
-                constants = [i for i in footprint.items[0] if i.kind is BufferKind.STAGED and i.root < 0]
-                name = {item.unit: self._name(step, item) for item in constants}
-                for unit, blocks in footprint.load.resident:
+        for step, group in enumerate(self._groups):
+            if group.load is not None:
+                name = {item.unit: self._name(step, item) for item in group.own_constants}
+                for unit, blocks in group.load.resident:
                     found[self._space.model.units[unit].node] = Staged(blocks, (name[unit],))
-                for unit, blocks in footprint.load.streamed:
+                for unit, blocks in group.load.streamed:
                     found[self._space.model.units[unit].node] = Staged(
                         blocks, (name[-1], name.get(-2, name[-1]))
                     )
@@ -138,24 +134,23 @@ class Builder:
     def _first_read(self) -> dict[int, str]:
         """By step, the buffer that the first constants of its group come to."""
         found: dict[int, str] = {}
-        for step, footprint in enumerate(self._footprints):
-            constants = [i for i in footprint.items[0] if i.kind is BufferKind.STAGED and i.root < 0]
-            if constants:
-                found[step] = self._name(step, constants[0])
+        for step, group in enumerate(self._groups):
+            if group.own_constants:
+                found[step] = self._name(step, group.own_constants[0])
         return found
 
-    def _group(self, step: int, footprint: Footprint, overlaps: Sequence[Overlap]) -> Group:
+    def _group(self, step: int, group: GroupMemory, overlaps: Sequence[Overlap]) -> Group:
         units = self._space.model.units
-        nodes = tuple(sorted(units[k].node for k in footprint.units))
+        nodes = tuple(sorted(units[k].node for k in group.units))
         alone, tile = len(nodes) == 1, self._path[step].tile
-        strips = footprint.cut.strips if footprint.cut else ()
+        strips = group.cut.strips if group.cut else ()
         return Group(
             nodes,
             tile_rows=tile or (0 if alone else 1),
             strips=tuple(Strip(columns) for columns in strips),
             backward=alone and any(o.step == step and o.backward is not None for o in overlaps),
-            accumulating=tuple(units[k].node for k in footprint.accumulators),
-            completed=tuple(units[k].node for k in footprint.completed),
+            accumulating=tuple(units[k].node for k in group.accumulators),
+            completed=tuple(units[k].node for k in group.completed),
             batched=tile > 0,
         )
 
@@ -163,28 +158,28 @@ class Builder:
         """Whole tensors where the layout has them; rings, and what is computed in place in one."""
         space = self._space
         slots = dict(space.rows.slots)
-        for footprint in self._footprints:
-            for store in footprint.stores:
+        for group in self._groups:
+            for store in group.stores:
                 for root in store.roots:
                     for name, view in space.layout.views.items():
                         if view.root == space.model.roots[root].name:
-                            slots[name] = self._slot(footprint, store, root, slots[name])
+                            slots[name] = self._slot(group, store, root, slots[name])
         return slots
 
-    def _slot(self, footprint: Footprint, store: Store, root: int, whole: Slot) -> Slot:
+    def _slot(self, group: GroupMemory, store: Store, root: int, whole: Slot) -> Slot:
         space = self._space
         while root != store.root:
             reader = space.shared.merges[root]
             whole = space.rows.slots[space.graph.nodes[space.model.units[reader].node].output]
-            root = footprint.merged[root]
+            root = group.merged[root]
         name = space.model.roots[store.root].name
-        line = store.line if footprint.cut and footprint.inside >> root & 1 else whole.row_stride
+        line = store.line if group.cut and group.inside >> root & 1 else whole.row_stride
         return replace(whole, buffer=name, rows=store.depth or whole.rows, row_stride=line)
 
     def _scratch(self) -> dict[int, str]:
         found: dict[int, str] = {}
-        for step, footprint in enumerate(self._footprints):
-            for k in footprint.units:
+        for step, group in enumerate(self._groups):
+            for k in group.units:
                 if self._space.model.units[k].scratch:
                     found[self._space.model.units[k].node] = self._name(step, SCRATCH)
         return found
@@ -192,8 +187,8 @@ class Builder:
     def _accumulators(self) -> dict[int, str]:
         return {
             self._space.model.units[k].node: self._name(step, Item(-1, k, 0, 1))
-            for step, footprint in enumerate(self._footprints)
-            for k in footprint.accumulators
+            for step, group in enumerate(self._groups)
+            for k in group.accumulators
         }
 
 

@@ -16,9 +16,11 @@ import numpy as np
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks
 from mmcc.planner.cost import NodeCost, figure, node_cost
-from mmcc.planner.fusion.group import Footprint, Shared, mergeable
+from mmcc.planner.fusion.footprint import Footprint
+from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.rows import Rows, make_rows
 from mmcc.planner.fusion.schedule import Spans
+from mmcc.planner.fusion.shared import Shared, mergeable
 from mmcc.planner.fusion.strips import COUNTS, Cut, Strips
 from mmcc.planner.fusion.timeline import Timeline, batch, pull
 from mmcc.planner.memory.allocations import MemoryModel, bits
@@ -86,7 +88,7 @@ class Space:
         return [node_cost(self.graph, node, self.request.cost) for node in nodes]
 
     def footprint(self, candidate: Candidate) -> Footprint:
-        """What a group holds."""
+        """What a group holds, and the bytes that it needs at least."""
         before, after, last = candidate.before, candidate.after, candidate.last
         cut = self.cut(candidate)
         return self._footprint(before, after, last, cut, candidate.tile, candidate.load)
@@ -111,9 +113,9 @@ class Space:
         load: Load | None = None,
     ) -> Footprint:
         line, completed = self._line(before, after, last, tile)
-        return Footprint(
-            self.shared, line, after & ~before, self._alive[before], self._alive[after], completed, cut, load
-        )
+        alive, then = self._alive[before], self._alive[after]
+        members = after & ~before
+        return Footprint(GroupMemory(self.shared, line, members, alive, then, completed, cut, load))
 
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
@@ -160,7 +162,7 @@ class Space:
         self, footprint: Footprint, before: int, after: int, last: int, most: int
     ) -> Iterator[Candidate]:
         """A group by where its constants are; without a limit, each is read once."""
-        ways = {unit: self._ways[unit] for unit in footprint.units if unit in self._ways}
+        ways = {unit: self._ways[unit] for unit in footprint.group.units if unit in self._ways}
         if footprint.least > most:
             return
         room = most - footprint.least
@@ -168,11 +170,11 @@ class Space:
         if whole is not None and whole.bytes <= room:
             least = footprint.least + whole.bytes
             yield Candidate(before, after, last, least, 1, least, 0, whole if ways else None)
-        alone = len(footprint.units) == 1
+        alone = len(footprint.group.units) == 1
         again = self.request.limit is not None
         if (
             not ways
-            or footprint.completed
+            or footprint.group.completed
             or not (alone or (again and (whole is None or whole.bytes > room)))
         ):
             return
@@ -183,7 +185,7 @@ class Space:
             if len(fitting) == FITTING or (tile == steps and not alone):
                 continue
             base = self._footprint(before, after, last, None, tile).least
-            calls = self.calls(last, tile, footprint.units)
+            calls = self.calls(last, tile, footprint.group.units)
             for load in loads(ways, calls, most - base, self._price(calls)) if base <= most else ():
                 if load.streamed:
                     fitting.add(tile)
@@ -205,14 +207,14 @@ class Space:
     def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
         born = self._alive[after] & ~self._alive[before]
-        if self.request.recompute <= 1 or footprint.completed:
+        if self.request.recompute <= 1 or footprint.group.completed:
             return footprint.least
-        if not self.strips.allowed(after & ~before, last, footprint.inside, born):
+        if not self.strips.allowed(after & ~before, last, footprint.group.inside, born):
             return footprint.least
         return min(footprint.least, footprint.outside)
 
     def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
-        """The same group in strips; in more of them as long as that saves bytes."""
+        """A group's candidates in strips; in more of them as long as that saves bytes."""
         least = candidate.least
         for count in COUNTS if candidate.floor < least else ():
             narrow = replace(candidate, strips=count, least=candidate.floor)
@@ -276,7 +278,7 @@ class Space:
         return False, tuple(prefixes)
 
 
-@lru_cache(maxsize=256)  # many layouts of a graph have the same
+@lru_cache(maxsize=256)  # many layouts of a graph have these sets in common
 def every_set(before: tuple[int, ...]) -> tuple[int, ...] | None:
     """Sets of units that can be done when others are not, smallest first; None if they are too many.
 

@@ -28,15 +28,29 @@ class Timeline:
     atomic: int = 0  # units (a mask) whose calls read until their last row is written; a call has one time
     stores: dict[tuple[int, ...], object] = field(default_factory=dict[tuple[int, ...], object])
 
+    def of(self, unit: int) -> Ints:
+        """The times of a unit's steps; none if it did not run."""
+        return self.times.get(unit, _NEVER_RAN)
+
+    def begin(self, unit: int) -> int:
+        """The time of a unit's first step, -1 if it did not run."""
+        times = self.of(unit)
+        return int(times[0]) if len(times) else -1
+
+    def end(self, unit: int) -> int:
+        """The time of a unit's last step, -1 if it did not run."""
+        times = self.of(unit)
+        return int(times[-1]) if len(times) else -1
+
     def done(self, unit: int, at: Ints) -> Ints:
         """How many steps of a unit come before each of some times."""
-        return np.searchsorted(self.times.get(unit, _NEVER_RAN), at)
+        return np.searchsorted(self.of(unit), at)
 
     def needed(self, unit: int, of_steps: Ints, at: Ints) -> Ints:
         """At each time, what a unit still reads, given that for each of its steps and those after it, and for
         when all is done (`Read.low`, `Read.line`). Not all of its steps need run: nobody asks for the last.
         """
-        done, run = self.done(unit, at), len(self.times.get(unit, _NEVER_RAN))
+        done, run = self.done(unit, at), len(self.of(unit))
         return np.where(done < run, of_steps[done], of_steps[-1])
 
 
@@ -117,7 +131,7 @@ def ring_depth(line: Timeline, writers: Sequence[int], reads: Sequence[tuple[int
     """Rows that a ring must have: from the oldest that is still needed to the one just made."""
     depth = 1
     for unit in writers:
-        at = line.times.get(unit, _NEVER_RAN)
+        at = line.of(unit)
         if not len(at):
             continue
         oldest = np.full(len(at), height, np.int64)

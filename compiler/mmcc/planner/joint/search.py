@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from mmcc.planner.fusion.build import Builder
+from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.joint.cpsat import Choice, select
@@ -62,15 +63,15 @@ def _solve(
 
 def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, int]) -> Choice:
     footprint = space.footprint(candidate)
-    items, apart = footprint.items
+    items = footprint.group.items
     model = space.model
-    stay = [root for root in bits(footprint.crossing) if model.roots[root].size]
-    inside = [k for k, item in enumerate(items) if item.root < 0 or footprint.inside >> item.root & 1]
+    stay = [root for root in bits(footprint.group.crossing) if model.roots[root].size]
+    inside = _inside(footprint.group)
     rest = [k for k in range(len(items)) if k not in inside]
     place = {k: n for n, k in enumerate([*rest, *inside])}
     shift = len(stay)
     distances: dict[tuple[int, int], int] = {}
-    for pair in apart:
+    for pair in footprint.apart:
         distances[shift + place[pair.lower], shift + place[pair.upper]] = pair.distance
         if pair.backward is not None:
             distances[shift + place[pair.upper], shift + place[pair.lower]] = pair.backward
@@ -89,8 +90,11 @@ def _local(space: Space, path: tuple[Candidate, ...], offsets: tuple[tuple[int, 
     """Offsets of rings and scratch by buffer name."""
     found: dict[str, int] = {}
     for candidate, names, places in zip(path, Builder(space, path).names(), offsets, strict=True):
-        footprint = space.footprint(candidate)
-        items = footprint.items[0]
-        inside = [k for k, item in enumerate(items) if item.root < 0 or footprint.inside >> item.root & 1]
+        inside = _inside(space.footprint(candidate).group)
         found |= {names[k]: place for k, place in zip(inside, places, strict=True)}
     return found
+
+
+def _inside(group: GroupMemory) -> list[int]:
+    """The items of a group that nobody outside sees."""
+    return [k for k, item in enumerate(group.items) if item.root < 0 or group.inside >> item.root & 1]

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How far apart two things of one group must be.
+
+All that a group holds is alive in one step of the plan. But an input is given up row by row and an output
+grows row by row, so each pair of things has a distance: how far one must start above the other for no byte to
+be needed twice.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcc.planner.fusion.group import NEVER, GroupMemory
+from mmcc.planner.fusion.stores import Store
+from mmcc.planner.fusion.timeline import Timeline, first_needed
+
+
+@dataclass(frozen=True, slots=True)
+class Apart:
+    """Item `upper` may start `distance` above `lower` or more; that is less than the size of `lower`.
+
+    Or, if the group makes its rows from the last to the first, `lower` may start `backward` above `upper`.
+    """
+
+    lower: int
+    upper: int
+    distance: int
+    backward: int | None = None
+
+
+def apart(group: GroupMemory) -> tuple[Apart, ...]:
+    """The pairs of a group's items that may share bytes, by the items' numbers."""
+    spans = list(group.spans)
+    spans += [(group.line.begin(unit), group.line.end(unit)) for unit in group.accumulators]
+    items = group.items
+    pairs: list[Apart] = []
+    for a in range(len(spans)):
+        for b in range(len(spans)):
+            if a != b:
+                step = min(items[a].align, items[b].align)  # two offsets differ by a multiple of it
+                distance = max(_distance(group, spans, a, b), -items[b].size)
+                distance = min(-(-distance // step) * step, items[a].size)
+                back = _backward(group, a, b)
+                if distance < items[a].size or (back is not None and back < items[b].size):
+                    pairs.append(Apart(a, b, distance, back))
+    return tuple(pairs)
+
+
+def _distance(group: GroupMemory, spans: list[tuple[int, int]], lower: int, upper: int) -> int:
+    """How far above item `lower` item `upper` must start, if it starts above.
+
+    Enough that at no moment both hold the same byte: what grows has been written so far, what dies is read
+    from there on, and within a step as `Read.reach` says. Two things that die are both whole before the group
+    begins, so nothing that this group does lets them share a byte.
+    """
+    items, stores = group.items, group.stores
+    (first, _), (_, until) = spans[lower], spans[upper]
+    lower_root, upper_root = items[lower].root, items[upper].root
+    if min(lower_root, upper_root) >= 0 and group.dying >> lower_root & group.dying >> upper_root & 1:
+        return items[lower].size
+    if _take_turns(group, lower, upper) or (until < first and group.cut is None):
+        return -NEVER  # one is gone before the other begins
+    grows = lower_root >= 0 and group.born >> lower_root & 1 and group.cut is None
+    shrinks = upper_root >= 0 and group.dying >> upper_root & 1 and group.cut is None
+    shrinks = shrinks and not stores[upper].writers
+    if grows and shrinks:
+        return _over(group.line, stores[lower], stores[upper])
+    if grows:
+        return _grown(group.line, stores[lower], until)
+    if shrinks:
+        low = first_needed(group.line, stores[upper].reads, np.array([first]), stores[upper].size)
+        return items[lower].size - int(low[0])
+    return items[lower].size
+
+
+def _take_turns(group: GroupMemory, one: int, other: int) -> bool:
+    """True for two rings of one row that never hold one at the same time."""
+    if max(one, other) >= len(group.stores):
+        return False
+    lives, others = group.stores[one].lives, group.stores[other].lives
+    return lives is not None and others is not None and not lives.meets(others)
+
+
+def _grown(line: Timeline, store: Store, until: int) -> int:
+    """The end of what has been written up to a time."""
+    if until >= NEVER:
+        return store.size
+    ends = [0]
+    for writer in store.writers:
+        done = int(line.done(writer.unit, np.array([until + 1]))[0])
+        ends += [int(writer.end[done - 1])] if done else []
+    return max(ends)
+
+
+def _over(line: Timeline, out: Store, into: Store) -> int:
+    """The distance of an output from an input that dies row by row."""
+    most = -NEVER
+    for writer in out.writers:
+        at = line.of(writer.unit)
+        steps = len(at)
+        own = [read for unit, read in into.reads if unit == writer.unit]
+        rest = [(unit, read) for unit, read in into.reads if unit != writer.unit]
+        after = first_needed(line, rest, at, into.size)
+        if line.atomic >> writer.unit & 1:
+            for read in own:
+                after = np.minimum(after, read.low[np.searchsorted(at, at)])
+            whole = writer.end[np.searchsorted(at, at, side="right") - 1]
+            most = max(most, int((whole - after).max()))
+            continue
+        for read in own:
+            count = min(steps, len(read.own))  # a batched unit may be called more often than it has rows
+            after = np.minimum(after, np.append(read.low[1:count], into.size))
+            reached = writer.reached(slice(steps), read.reach)
+            most = max(most, int((reached - read.own[:steps]).max()))
+        most = max(most, int((writer.end[:steps] - after).max()))
+    return most
+
+
+def _backward(group: GroupMemory, lower: int, upper: int) -> int | None:
+    """The distance for rows made from the last to the first; only where the group is one unit.
+
+    The output is then above the one thing that dies; of two, one could be used forward and one backward.
+    """
+    if len(group.units) > 1 or group.line.atomic:
+        return None
+    unit, root = group.shared.model.units[group.line.last], group.items[upper].root
+    if group.items[lower].root != unit.output:
+        return None
+    if root < 0 or group.dying != 1 << root or group.dying >> unit.output & 1:
+        return None
+    return next((back for other, _, back in unit.over if other == root), None)

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes that one group needs at least, wherever its things are placed."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+
+from mmcc.planner.fusion.between import between
+from mmcc.planner.fusion.distances import Apart, apart
+from mmcc.planner.fusion.group import NEVER, GroupMemory
+from mmcc.planner.fusion.schedule import Ints
+from mmcc.planner.fusion.shared import unit_root
+from mmcc.planner.fusion.stores import Store
+from mmcc.planner.fusion.timeline import first_needed
+from mmcc.planner.memory.placement import cover
+
+SAMPLES = 64  # moments of a group at which its bytes are counted first
+
+
+class Footprint:
+    """The bounds of one group: `least` is quickly known, `tight` is at least as much."""
+
+    def __init__(self, group: GroupMemory) -> None:
+        self.group = group
+
+    @cached_property
+    def apart(self) -> tuple[Apart, ...]:
+        """The pairs of the group's items that may share bytes."""
+        return apart(self.group)
+
+    @cached_property
+    def least(self) -> int:
+        """Bytes that the group needs at least, looking at some moments only.
+
+        At a moment, of what dies the bytes from the first that is still to be read are held, of what grows
+        those up to the last that is written, of anything else all or none. No two things hold the same byte:
+        the distance of a pair is at least what both hold at any moment when one is above the other.
+        """
+        group = self.group
+        if len(group.units) == 1:
+            return self._rounded(group.stay + self._alone)
+        if group.cut is not None:
+            return self._rounded(group.stay + self._in_strips)
+        ends = [time for span in group.spans for time in span if 0 <= time < NEVER]
+        every = self._moments()
+        some = every[:: max(1, len(every) // SAMPLES)]
+        at = np.unique(np.concatenate((group.line.times[group.line.last], ends, some)).astype(np.int64))
+        return self._rounded(self._most(at))
+
+    @cached_property
+    def tight(self) -> int:
+        """Bytes that the group needs at least, looking at all moments, and at what cannot be between an
+        output and an input."""
+        group = self.group
+        if len(group.units) == 1 or group.cut is not None:
+            return self.least
+        side_by_side = group.stay - group.always + between(group, self.apart)
+        return self._rounded(max(self.least, self._most(self._moments()), side_by_side))
+
+    @cached_property
+    def inner(self) -> int:
+        """Most bytes of rings that are alive together; a group with more units before these has them too."""
+        return self._together_at_most(self.group.inside)
+
+    def _together_at_most(self, roots: int) -> int:
+        """Most bytes alive at one time of the stores of some roots, but for rings of one row."""
+        some = [
+            (span, store.size)
+            for store, span in zip(self.group.stores, self.group.spans, strict=True)
+            if roots >> store.root & 1 and store.lives is None
+        ]
+        return max((sum(size for (lo, hi), size in some if lo <= at <= hi) for (at, _), _ in some), default=0)
+
+    @property
+    def outside(self) -> int:
+        """Bytes of everything that is seen outside the group, none of it shared."""
+        group = self.group
+        return group.stay + sum(s.size for s in group.stores if not group.inside >> s.root & 1)
+
+    def _rounded(self, size: int) -> int:
+        """What a placement that needs so much takes: offsets and sizes are multiples of the alignment."""
+        align = self.group.shared.request.align
+        return -(-size // align) * align
+
+    @property
+    def _in_strips(self) -> int:
+        """Bytes of the stores of a group in strips. None is given up before the last strip, since every strip
+        begins with the rows that the one before it ended with; only rings of one row take turns."""
+        stores = self.group.stores
+        short = [(s.lives, s.size) for s in stores if s.lives is not None]
+        total = sum(s.size for s in stores if s.lives is None)
+        if not short:
+            return total
+        at = np.concatenate([lives.begin for lives, _ in short])
+        held = np.zeros(len(at), np.int64)
+        for lives, size in short:
+            held[lives.holds(at)] += size
+        return total + int(held.max())
+
+    @cached_property
+    def _alone(self) -> int:
+        """Bytes of the output and what dies under it, for a group of one unit; rows may run backward.
+
+        No plan with every node alone is below it: a distance is the lesser of that by steps, as in larger
+        groups, and of that by rows (`Unit.over`); and each input that dies may lie backward, although a
+        placement has that only where no other dies.
+        """
+        model, line = self.group.shared.model, self.group.line
+        output = unit_root(model, line.last)
+        stores = {k: item for k, item in enumerate(self.group.items) if item.root >= 0}
+        out = next((k for k, item in stores.items() if item.root == output), None)
+        if out is None:
+            return sum(item.size for item in stores.values())
+        size = stores.pop(out).size
+        steps = {pair.upper: pair.distance for pair in self.apart if pair.lower == out}
+        rows = {root: (ahead, back) for root, ahead, back in model.units[line.last].over}
+        dying: list[tuple[int, int, int | None]] = []
+        for k, item in stores.items():
+            ahead, back = rows.get(item.root, (size, None))
+            dying.append((min(steps.get(k, size), ahead), item.size, None if line.atomic else back))
+        return cover(size, dying)
+
+    def _moments(self) -> Ints:
+        """The times of all steps of the group."""
+        return np.sort(np.concatenate([self.group.line.of(unit) for unit in self.group.units]))
+
+    def _most(self, at: Ints) -> int:
+        """Most bytes that hold something at some moments and at the end."""
+        group, at = self.group, np.append(at, NEVER)
+        total = np.full(len(at), group.stay, np.int64)
+        for store, span in zip(group.stores, group.spans, strict=True):
+            total += self._bytes_at(store, span, at)
+        for unit in group.accumulators:
+            first, until = group.line.begin(unit), group.line.end(unit)
+            total[(at >= first) & (at <= until)] += group.rows[unit].accumulates
+        return int(total.max())
+
+    def _bytes_at(self, store: Store, span: tuple[int, int], at: Ints) -> Ints:
+        """Bytes of a store that hold something at some moments."""
+        group = self.group
+        if group.dying >> store.root & 1 and not store.writers:
+            return store.size - first_needed(group.line, store.reads, at, store.size)
+        if group.born >> store.root & 1:
+            return self._grown(store, at)
+        held = store.lives.holds(at) if store.lives is not None else (at >= span[0]) & (at <= span[1])
+        return held * np.int64(store.size)
+
+    def _grown(self, store: Store, at: Ints) -> Ints:
+        """At each time, the end of what is written or being written."""
+        line = self.group.line
+        high = np.zeros(len(at), np.int64)
+        for writer in store.writers:
+            times = line.of(writer.unit)
+            done = np.searchsorted(times, at)
+            high = np.maximum(high, np.concatenate(([0], writer.end))[done])
+            now = np.flatnonzero(np.append(times, -1)[done] == at)
+            if line.atomic >> writer.unit & 1:
+                whole = writer.end[np.searchsorted(times, times[done[now]], side="right") - 1]
+                high[now] = np.maximum(high[now], whole)
+                continue
+            steps = done[now]
+            high[now] = np.maximum(high[now], writer.reached(steps, self._reach(writer.unit)))
+        return np.where(at == NEVER, store.size, high)
+
+    def _reach(self, unit: int) -> int:
+        """Least bytes of its row that a unit must have room for beside those of the row's inputs that die."""
+        reads = self.group.rows[unit].reads
+        return min((read.reach for read in reads if self.group.dying >> read.root & 1), default=NEVER // 2)

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A store: bytes for one root, or for several of which each is computed in place of the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.planner.fusion.rows import Read, UnitRows
+from mmcc.planner.fusion.schedule import Ints
+from mmcc.planner.fusion.shared import Shared, unit_root
+from mmcc.planner.fusion.strips import Cut
+from mmcc.planner.fusion.timeline import Timeline, ring_depth
+from mmcc.planner.memory.allocations import bits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Writer:
+    """A unit that fills a store, and the bytes of it that each of its steps writes.
+
+    `spread` if its rows lie in another's, further apart than its own pixels: `Read.reach` says nothing then.
+    """
+
+    unit: int
+    start: Ints
+    end: Ints
+    spread: bool
+
+    def reached(self, steps: slice | Ints, reach: int) -> Ints:
+        """The end of what may be written of a row while what `reach` says is still to be read."""
+        end = self.end[steps]
+        return end if self.spread else np.minimum(self.start[steps] + reach, end)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lives:
+    """Times from which and to which each row of a store is held; in order, and apart from each other."""
+
+    begin: Ints
+    end: Ints
+
+    def holds(self, at: Ints) -> NDArray[np.bool_]:
+        """At each time, whether the store holds a row."""
+        row = np.searchsorted(self.begin, at, side="right") - 1
+        return (row >= 0) & (self.end[row] >= at)
+
+    def meets(self, other: Lives) -> bool:
+        """True if both hold a row at some time."""
+        row = np.searchsorted(other.begin, self.end, side="right") - 1
+        return bool(((row >= 0) & (other.end[row] >= self.begin)).any())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store:
+    """Bytes that roots share: `roots[0]` is the one they lie in, the others are computed in place of it."""
+
+    roots: tuple[int, ...]
+    writers: tuple[Writer, ...]
+    reads: tuple[tuple[int, Read], ...]  # by units of the group
+    size: int
+    depth: int  # rows, if it is a ring; 0 if it is whole
+    line: int  # bytes of a row
+    lives: Lives | None  # where it is one row: it is free between a row's last use and the next row
+
+    @property
+    def root(self) -> int:
+        return self.roots[0]
+
+
+def make_store(
+    shared: Shared,
+    line: Timeline,
+    units: Sequence[UnitRows],
+    members: int,
+    roots: tuple[int, ...],
+    *,
+    inside: bool,
+) -> Store:
+    """The store of some roots in a group of the units `members`; a ring only if nobody outside sees it."""
+    model, top = shared.model, roots[0]
+    writers: list[Writer] = []
+    reads: list[tuple[int, Read]] = []
+    for root in roots:
+        for unit in bits(model.roots[root].users & members):
+            if unit_root(model, unit) == root:
+                own, place = units[unit], units[_lies_in(shared, unit, top)]
+                spread = place.end[0] - place.start[0] > own.end[0] - own.start[0]
+                writers.append(Writer(unit, place.start, place.end, bool(spread)))
+            reads += [(unit, read) for read in units[unit].reads if read.root == root]
+    depth, shape = 0, shared.rows.roots[top]
+    if inside and shape.ring:
+        depth = ring_depth(line, [writer.unit for writer in writers], reads, shape.height)
+        depth = 0 if depth == shape.height else depth
+    size = depth * shape.line if depth else model.roots[top].bytes
+    size = -(-size // model.roots[top].align) * model.roots[top].align
+    lives = _lives(line, writers, reads) if depth == 1 else None
+    return Store(roots, tuple(writers), tuple(reads), size, depth, shape.line, lives)
+
+
+def in_strips(shared: Shared, store: Store, cut: Cut) -> Store:
+    """The ring that a store becomes in a group that runs in strips: it holds the columns of the widest."""
+    shape, align = shared.rows.roots[store.root], shared.model.roots[store.root].align
+    width = max(cut.width(writer.unit) for writer in store.writers)
+    size = (store.depth or shape.height) * width * shape.pixel
+    return replace(store, size=-(-size // align) * align, line=width * shape.pixel)
+
+
+def _lives(line: Timeline, writers: Sequence[Writer], reads: Sequence[tuple[int, Read]]) -> Lives:
+    """When the rows of a ring of one row are in use; every writer makes every row."""
+    times = [line.of(writer.unit) for writer in writers]
+    rows = min(map(len, times))
+    begin = np.min([at[:rows] for at in times], axis=0)
+    end = np.max([at[:rows] for at in times], axis=0)
+    for unit, read in reads:
+        at = line.of(unit)
+        last = np.searchsorted(read.line[: len(at)], np.arange(rows), side="right") - 1
+        end = np.where(last >= 0, np.maximum(end, at[np.maximum(last, 0)]), end) if len(at) else end
+    return Lives(begin, end)
+
+
+def _lies_in(shared: Shared, unit: int, top: int) -> int:
+    """The unit whose output a unit's output lies in: its own, or that of a reader it is merged into."""
+    root = unit_root(shared.model, unit)
+    while root != top:
+        unit = shared.merges[root]
+        root = unit_root(shared.model, unit)
+    return unit
