@@ -11,6 +11,7 @@ from frontend_models import check, kinds, model_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.layouts import innermost, one_axis_each, plain, reshaped, with_axis
 from mmcc.frontend.value import refinement, runs, whole
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.ports import Port
@@ -238,12 +239,12 @@ def test_layouts_against_numpy(case):
         if kind == "transpose":
             value, want = value.transposed(argument), want.transpose(argument)
         else:
-            value, want = build.reshape(value, argument), want.reshape(argument)
+            value, want = reshaped(build, value, argument), want.reshape(argument)
         assert value.shape == want.shape
-    results = {"plain": build.plain(value), "single": build.single(value).tensor}
-    single = build.single(value)
+    results = {"plain": plain(build, value), "single": one_axis_each(build, value).tensor}
+    single = one_axis_each(build, value)
     axis = len(want.shape) - 1
-    tail = build.tail(value, [0])
+    tail = innermost(build, value, [0])
     port = Port("y", "y", want.shape, DType.F32, tuple(a[0] if a else None for a in single.axes))
     graph = build.finish("g", [Port(tensor.name, "x", shape, DType.F32, tuple(range(len(shape))))], [], {})
     arrays = evaluate_tensors(_all(build, graph), {tensor.name: start})
@@ -251,8 +252,8 @@ def test_layouts_against_numpy(case):
     np.testing.assert_array_equal(port.from_c(arrays[results["single"]], build.tensors[single.tensor]), want)
     inner = set(tail.atoms([0]))
     assert set(tail.solid[len(tail.solid) - len(inner) :]) == inner
-    with_axis, at = build.with_axis(value, axis)
-    assert with_axis.view[at] == want.shape[axis]
+    lead, at = with_axis(build, value, axis)
+    assert lead.view[at] == want.shape[axis]
 
 
 def _all(build, graph):

@@ -10,6 +10,7 @@ from onnx import TensorProto, ValueInfoProto
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
+from mmcc.frontend.layouts import one_axis_each
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import REGISTRY, Layout, domain_of
@@ -137,7 +138,7 @@ def check_output_type(info: ValueInfoProto, value: Value, build: Builder) -> Non
 
 def output_port(build: Builder, value: Value) -> tuple[str, Axes]:
     """The tensor of an output, and where its ONNX axes are; any order of axes is good enough."""
-    single = build.single(value)
+    single = one_axis_each(build, value)
     return single.tensor, tuple(axis[0] if axis else None for axis in single.axes)
 
 

@@ -14,6 +14,7 @@ from mmcc.frontend.converters.windows import (
     sliding,
     spatial,
 )
+from mmcc.frontend.layouts import arranged, plain, reshaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, Layout, converts
 from mmcc.frontend.value import Value
@@ -40,7 +41,7 @@ def conv(call: Call, x: Value, w: Value, b: Value | None) -> Value:
     if groups < 1:
         raise bad_model("MM104", f"{groups} groups")
     window = slide.window(resolved_pads(slide, x.shape[2:]))
-    weights = build.arranged(w, [(0,), (2,), (3,) if w.rank == 4 else (), (1,)])
+    weights = arranged(build, w, [(0,), (2,), (3,) if w.rank == 4 else (), (1,)])
     bias = bias_of(build, b, w.shape[0])
     op = Conv(window, groups)
     return each_sample(
@@ -60,7 +61,7 @@ def bias_of(build: Builder, b: Value | None, channels: int) -> str:
         return build.constant(np.zeros(channels, np.float32), f"{build.hint}.bias").tensor
     if b.shape != (channels,):
         raise bad_model("MM104", f"a bias of {list(b.shape)} for {channels} output channels")
-    return build.plain(b)
+    return plain(build, b)
 
 
 @converts(
@@ -85,8 +86,8 @@ def convert_conv_transpose(call: Call) -> Value:
         raise unsupported(f"negative pads {begins}")
     window = slide.window([*begins, *(0 for _ in begins)])
     channels = w.shape[1] * groups
-    cut = build.reshape(w, (groups, w.shape[0] // groups, *w.shape[1:]))
-    weights = build.arranged(cut, [(0, 2), (3,), (4,) if cut.rank == 5 else (), (1,)])
+    cut = reshaped(build, w, (groups, w.shape[0] // groups, *w.shape[1:]))
+    weights = arranged(build, cut, [(0, 2), (3,), (4,) if cut.rank == 5 else (), (1,)])
     bias = bias_of(build, b, channels)
     op = ConvTranspose(window, (size[0], size[1] if len(size) == 2 else 1), groups)
     return each_sample(

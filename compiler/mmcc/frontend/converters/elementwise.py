@@ -7,6 +7,8 @@ from math import inf, isnan
 
 import numpy as np
 
+from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
 from mmcc.frontend.tensors import KINDS, ROUNDED, dtype_of, rounded
@@ -71,7 +73,7 @@ def convert_plain(call: Call) -> Value:
     """A function without parameters."""
     function = PLAIN[call.node.op_type]
     x = call.number_input(0) if function in OF_INTEGERS else call.float_input(0)
-    return call.build.unary(Unary(function), x)
+    return unary(call.build, Unary(function), x)
 
 
 @converts(*PARAMETRIC, layout=Layout.ANY)
@@ -81,7 +83,7 @@ def convert_parametric(call: Call) -> Value:
     parameters = tuple(call.finite(name) for name in names)
     if function == "celu" and parameters[0] == 0:
         raise bad_model("MM104", "alpha is 0")
-    return call.build.unary(Unary(function, parameters), call.float_input(0))
+    return unary(call.build, Unary(function, parameters), call.float_input(0))
 
 
 @converts("Not", layout=Layout.ANY)
@@ -90,13 +92,13 @@ def convert_not(call: Call) -> Value:
     x = call.input(0)
     if x.dtype is not DType.BOOL:
         raise bad_model("MM104", f"a bool is wanted, not {x.dtype.name}")
-    return call.build.unary(Unary("not"), x)
+    return unary(call.build, Unary("not"), x)
 
 
 @converts("Relu", layout=Layout.ANY)
 def convert_relu(call: Call) -> Value:
     """Relu is a clamp without an upper bound."""
-    return call.build.unary(Unary("clamp", (0.0, inf)), call.number_input(0))
+    return unary(call.build, Unary("clamp", (0.0, inf)), call.number_input(0))
 
 
 @converts(
@@ -107,7 +109,7 @@ def convert_clip(call: Call) -> Value:
     x = call.number_input(0)
     if call.version < 11:
         low, high = call.number("min", -inf), call.number("max", inf)
-        return call.build.unary(Unary("clamp", (low, high)), x)
+        return unary(call.build, Unary("clamp", (low, high)), x)
     bounds = [call.input(k) if call.has(k) else None for k in (1, 2)]
     for bound in bounds:
         if bound is not None and (bound.dtype is not x.dtype or bound.size != 1):
@@ -121,10 +123,10 @@ def convert_clip(call: Call) -> Value:
         raise bad_model("MM104", "a bound is not a number")
     exact = all(abs(v) == inf or float(np.float32(v)) == v for v in values)
     if all(known) and (exact or x.dtype is DType.F32):
-        return call.build.unary(Unary("clamp", (float(values[0]), float(values[1]))), x)
+        return unary(call.build, Unary("clamp", (float(values[0]), float(values[1]))), x)
     for function, bound in zip(("max", "min"), bounds, strict=True):
         if bound is not None:
-            x = call.build.elementwise(Binary(function), x, bound.without(range(bound.rank)))
+            x = elementwise(call.build, Binary(function), x, bound.without(range(bound.rank)))
     return x
 
 
@@ -134,13 +136,13 @@ def convert_gelu(call: Call) -> Value:
     approximate = call.text("approximate")
     if approximate not in ("none", "tanh"):
         raise bad_model("MM103", f'attribute approximate is "{approximate}"')
-    return call.build.unary(Unary("gelu" if approximate == "none" else "gelu_tanh"), call.float_input(0))
+    return unary(call.build, Unary("gelu" if approximate == "none" else "gelu_tanh"), call.float_input(0))
 
 
 @converts("Gelu", domain=MICROSOFT, notes="exact", layout=Layout.ANY)
 def convert_gelu_microsoft(call: Call) -> Value:
     """The exact Gelu, before ONNX had one."""
-    return call.build.unary(Unary("gelu"), call.float_input(0))
+    return unary(call.build, Unary("gelu"), call.float_input(0))
 
 
 @converts("Swish", since=24, layout=Layout.ANY)
@@ -158,9 +160,9 @@ def convert_quick_gelu(call: Call) -> Value:
 def _swish(call: Call, alpha: float) -> Value:
     x = call.float_input(0)
     if alpha == 1:
-        return call.build.unary(Unary("silu"), x)
-    scaled = call.build.elementwise(Binary("mul"), x, call.build.constant(np.array(alpha, np.float32)))
-    return call.build.elementwise(Binary("mul"), x, call.build.unary(Unary("sigmoid"), scaled))
+        return unary(call.build, Unary("silu"), x)
+    scaled = elementwise(call.build, Binary("mul"), x, call.build.constant(np.array(alpha, np.float32)))
+    return elementwise(call.build, Binary("mul"), x, unary(call.build, Unary("sigmoid"), scaled))
 
 
 @converts(*BINARY, notes="broadcasting, that of old operator sets too", layout=Layout.ANY)
@@ -172,7 +174,7 @@ def convert_binary(call: Call) -> Value:
         raise bad_model("MM104", f"{function} of {a.dtype.name} and {b.dtype.name}")
     if call.version < 7 and call.integer("broadcast", 0):
         b = _legacy_broadcast(call, a, b)
-    return call.build.elementwise(Binary(function), a, b)
+    return elementwise(call.build, Binary(function), a, b)
 
 
 def _legacy_broadcast(call: Call, a: Value, b: Value) -> Value:
@@ -181,7 +183,7 @@ def _legacy_broadcast(call: Call, a: Value, b: Value) -> Value:
     behind = a.rank - axis - b.rank
     if behind < 0:
         raise bad_model("MM104", f"{list(b.shape)} does not fit {list(a.shape)} from axis {axis}")
-    return call.build.reshape(b, (*b.shape, *(1,) * behind))
+    return reshaped(call.build, b, (*b.shape, *(1,) * behind))
 
 
 @converts(
@@ -191,12 +193,12 @@ def convert_prelu(call: Call) -> Value:
     """Leaky Relu with a slope that is a tensor; before operator set 7 one slope a channel."""
     x, slope = call.float_input(0), call.float_input(1)
     if call.version < 7 and slope.rank == 1 and slope.size > 1:
-        slope = call.build.reshape(slope, (slope.size, *(1,) * (x.rank - 2)))
+        slope = reshaped(call.build, slope, (slope.size, *(1,) * (x.rank - 2)))
     if slope.rank > x.rank or any(
         n not in (1, m) for n, m in zip(slope.padded(x.rank).shape, x.shape, strict=True)
     ):
         raise bad_model("MM104", f"a slope of {list(slope.shape)} does not fit {list(x.shape)}")
-    return call.build.elementwise(Binary("prelu"), x, slope)
+    return elementwise(call.build, Binary("prelu"), x, slope)
 
 
 @converts("Pow", notes="of floats; exponents 2 and 3 become products", layout=Layout.ANY)
@@ -206,11 +208,11 @@ def convert_pow(call: Call) -> Value:
     if call.build.is_constant(y.tensor) and y.size == 1 and y.rank <= x.rank:
         exponent = float(call.build.array(y).reshape(-1)[0])
         if exponent in (2, 3):  # as ONNX Runtime does
-            square = call.build.elementwise(Binary("mul"), x, x)
-            return square if exponent == 2 else call.build.elementwise(Binary("mul"), square, x)
+            square = elementwise(call.build, Binary("mul"), x, x)
+            return square if exponent == 2 else elementwise(call.build, Binary("mul"), square, x)
     if y.dtype is not DType.F32:
-        y = call.build.unary(Cast(DType.F32), y)
-    return call.build.elementwise(Binary("pow"), x, y)
+        y = unary(call.build, Cast(DType.F32), y)
+    return elementwise(call.build, Binary("pow"), x, y)
 
 
 @converts("Mod", notes="of integers; of floats with fmod", layout=Layout.ANY)
@@ -220,7 +222,7 @@ def convert_mod(call: Call) -> Value:
     fmod = call.integer("fmod", 0)
     if not fmod and a.dtype is DType.F32:
         raise unsupported("Mod of floats with the sign of the divisor; with fmod=1 it is supported")
-    return call.build.elementwise(Binary("fmod" if fmod else "mod"), a, b)
+    return elementwise(call.build, Binary("fmod" if fmod else "mod"), a, b)
 
 
 @converts("Sum", "Mean", notes="any number of float operands", layout=Layout.ANY)
@@ -231,10 +233,10 @@ def convert_many(call: Call) -> Value:
     function = {"Sum": "add", "Mean": "add", "Max": "max", "Min": "min"}[kind]
     result = call.number_input(0) if kind in ("Max", "Min") else call.float_input(0)
     for k in range(1, len(call.inputs)):
-        result = call.build.elementwise(Binary(function), result, call.input(k))
+        result = elementwise(call.build, Binary(function), result, call.input(k))
     if kind == "Mean" and len(call.inputs) > 1:
         count = call.build.constant(np.array(len(call.inputs), np.float32))
-        result = call.build.elementwise(Binary("div"), result, count)
+        result = elementwise(call.build, Binary("div"), result, count)
     return result
 
 
@@ -244,7 +246,7 @@ def convert_where(call: Call) -> Value:
     condition, a, b = (call.input(k) for k in range(3))
     if condition.dtype is not DType.BOOL or a.dtype is not b.dtype:
         raise bad_model("MM104", f"Where of {condition.dtype.name}, {a.dtype.name} and {b.dtype.name}")
-    return call.build.elementwise(Where(), condition, a, b)
+    return elementwise(call.build, Where(), condition, a, b)
 
 
 @converts("Cast", notes="between the supported element types", layout=Layout.ANY)
@@ -265,7 +267,7 @@ def convert_cast_like(call: Call) -> Value:
 
 
 def _cast(call: Call, x: Value, dtype: DType) -> Value:
-    return x if x.dtype is dtype else call.build.unary(Cast(dtype), x)
+    return x if x.dtype is dtype else unary(call.build, Cast(dtype), x)
 
 
 @converts("Identity", notes="makes no code", layout=Layout.ANY)

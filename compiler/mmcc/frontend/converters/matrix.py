@@ -8,8 +8,10 @@ from math import prod
 
 import numpy as np
 
+from mmcc.frontend.broadcasting import elementwise
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.converters.convolution import bias_of
+from mmcc.frontend.layouts import arranged, expanded, innermost, reshaped, shaped
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import Call, converts
 from mmcc.frontend.value import Value
@@ -53,12 +55,12 @@ def _product(build: Builder, a: Value, b: Value) -> Value:
     used = [k for k, extent in enumerate(batch) if extent != 1]
     joined = _joined(a, b, used)
     if len(joined) > MAX_LEADING:  # both in full: then all leading axes are one
-        a, b = (build.expanded(x, {k: batch[k] for k in used if x.shape[k] == 1}) for x in (a, b))
+        a, b = (expanded(build, x, {k: batch[k] for k in used if x.shape[k] == 1}) for x in (a, b))
         joined = [used]
     names: list[str] = []
     for x in (a, b):
         mine = joined if any(x.shape[k] != 1 for k in used) else []
-        names.append(build.arranged(x, [*mine, (x.rank - 2,), (x.rank - 1,)]))
+        names.append(arranged(build, x, [*mine, (x.rank - 2,), (x.rank - 1,)]))
     made = build.emit(MatMul(), *names)
     view = (*(batch[k] for k in used), *made.shape[-2:])
     axes = [(used.index(k),) if k in used else () for k in range(len(batch))]
@@ -79,14 +81,14 @@ def dense(build: Builder, x: Value, axis: int, w: Value, bias: Value | None) -> 
     x stays in the layout it has if that axis is innermost, be it in a strange order, as in a flattened
     image: the weights are ordered alike. The result has the axis innermost.
     """
-    x = build.tail(x, [axis])
+    x = innermost(build, x, [axis])
     inner = set(x.atoms([axis]))
     rows = [v for v in x.solid if v not in inner]
     columns = [v for v in x.solid if v in inner]
     factors = x.atoms([axis])
-    cut = build.reshape(w, (w.shape[0], *(x.view[v] for v in factors)))
-    weights = build.arranged(cut, [(0,), [1 + factors.index(v) for v in columns]])
-    left = build.shaped(x, (*([prod(x.view[v] for v in rows)] if rows else []), x.shape[axis]))
+    cut = reshaped(build, w, (w.shape[0], *(x.view[v] for v in factors)))
+    weights = arranged(build, cut, [(0,), [1 + factors.index(v) for v in columns]])
+    left = shaped(build, x, (*([prod(x.view[v] for v in rows)] if rows else []), x.shape[axis]))
     made = build.emit(Dense(), left, weights, bias_of(build, bias, w.shape[0]))
     axes = [tuple(rows.index(v) for v in old if v in rows) for old in x.axes]
     axes[axis] = (len(rows),)
@@ -117,20 +119,20 @@ def gemm(call: Call, a: Value, b: Value, c: Value | None) -> Value:
     if not build.is_constant(b.tensor) or build.is_constant(a.tensor):
         y = _product(build, a, b)
         y = y if alpha == 1 else _scaled(build, y, alpha)
-        return y if c is None else build.elementwise(Binary("add"), y, c)
+        return y if c is None else elementwise(build, Binary("add"), y, c)
     w = b.transposed((1, 0))
     w = w if alpha == 1 else _scaled(build, w, alpha)
     # a bias for each column; with one row C may be broadcast to it
     fits = c is not None and build.is_constant(c.tensor) and (rows == 1 or prod(c.shape[:-1]) == 1)
     if c is None or not fits:
         y = dense(build, a, 1, w, None)
-        return y if c is None else build.elementwise(Binary("add"), y, c)
-    bias = build.reshape(c, (columns,)) if c.size == columns else _repeated(build, c, columns)
+        return y if c is None else elementwise(build, Binary("add"), y, c)
+    bias = reshaped(build, c, (columns,)) if c.size == columns else _repeated(build, c, columns)
     return dense(build, a, 1, w, bias)
 
 
 def _scaled(build: Builder, x: Value, factor: float) -> Value:
-    return build.elementwise(Binary("mul"), x, build.constant(np.array(factor, np.float32)))
+    return elementwise(build, Binary("mul"), x, build.constant(np.array(factor, np.float32)))
 
 
 def _repeated(build: Builder, c: Value, columns: int) -> Value:

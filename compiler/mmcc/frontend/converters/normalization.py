@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.converters.reduction import reduced
+from mmcc.frontend.layouts import innermost, permuted, reshaped, shaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, Layout, converts
 from mmcc.frontend.value import Value
@@ -58,7 +60,7 @@ def _affine(build: Builder, x: Value, factor: NDArray[Any], offset: NDArray[Any]
     shape = (-1, *(1,) * (x.rank - 2)) if x.rank > 1 else (-1,)
     for function, array, what in (("mul", factor, "scale"), ("add", offset, "offset")):
         constant = build.constant(array.astype(np.float32).reshape(shape), f"{build.hint}.{what}")
-        x = build.elementwise(Binary(function), x, constant)
+        x = elementwise(build, Binary(function), x, constant)
     return x
 
 
@@ -82,9 +84,9 @@ def convert_group_normalization(call: Call) -> Value:
     if x.rank < 3 or groups < 1 or x.shape[1] % groups:
         raise bad_model("MM104", f"{groups} groups of {list(x.shape)}")
     build = call.build
-    cut = build.reshape(x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
+    cut = reshaped(build, x, (x.shape[0], groups, x.shape[1] // groups, *x.shape[2:]))
     y = standardized(build, cut, list(range(2, cut.rank)), call.finite("epsilon"))
-    return _scaled_channels(call, x, build.reshape(y, x.shape))
+    return _scaled_channels(call, x, reshaped(build, y, x.shape))
 
 
 def _scaled_channels(call: Call, x: Value, y: Value) -> Value:
@@ -96,11 +98,11 @@ def _scaled_channels(call: Call, x: Value, y: Value) -> Value:
 
 def standardized(build: Builder, x: Value, axes: list[int], epsilon: float) -> Value:
     """(x - mean) / sqrt(variance + epsilon) over some axes."""
-    centred = build.elementwise(Binary("sub"), x, reduced(build, x, "mean", axes))
-    square = build.elementwise(Binary("mul"), centred, centred)
+    centred = elementwise(build, Binary("sub"), x, reduced(build, x, "mean", axes))
+    square = elementwise(build, Binary("mul"), centred, centred)
     small = build.constant(np.array(epsilon, np.float32))
-    variance = build.elementwise(Binary("add"), reduced(build, square, "mean", axes), small)
-    return build.elementwise(Binary("div"), centred, build.unary(Unary("sqrt"), variance))
+    variance = elementwise(build, Binary("add"), reduced(build, square, "mean", axes), small)
+    return elementwise(build, Binary("div"), centred, unary(build, Unary("sqrt"), variance))
 
 
 @converts("LRN", notes="across channels", layout=Layout.CHANNELS_FIRST)
@@ -111,7 +113,7 @@ def convert_lrn(call: Call) -> Value:
     if x.rank < 2 or not 1 <= size <= MAX_LRN:
         raise bad_model("MM104", f"LRN of size {size} of {list(x.shape)}")
     op = LocalResponseNorm(size, call.finite("alpha"), call.finite("beta"), call.finite("bias"))
-    return innermost(call.build, op, x, [1])
+    return along_last_axis(call.build, op, x, [1])
 
 
 @converts("Softmax", "LogSoftmax", notes="before operator set 13 over all axes from `axis` on")
@@ -122,19 +124,19 @@ def convert_softmax(call: Call) -> Value:
     if x.rank == 0:
         raise bad_model("MM104", "Softmax of a scalar")
     axis = call.axis(x.rank)
-    return innermost(call.build, op, x, [axis] if call.version >= 13 else list(range(axis, x.rank)))
+    return along_last_axis(call.build, op, x, [axis] if call.version >= 13 else list(range(axis, x.rank)))
 
 
-def innermost(build: Builder, op: Softmax | LocalResponseNorm, x: Value, axes: list[int]) -> Value:
+def along_last_axis(build: Builder, op: Softmax | LocalResponseNorm, x: Value, axes: list[int]) -> Value:
     """Apply an op that works along the last axis, in whatever order the elements of `axes` are there."""
     ordered = isinstance(op, LocalResponseNorm)  # neighbours count: the axis must be in ONNX's order
     atoms = x.atoms(axes)
-    x = build.tail(x, axes)
+    x = innermost(build, x, axes)
     if ordered and atoms != sorted(atoms):
-        x = build.permuted(x, [v for v in x.solid if v not in x.atoms(axes)] + x.atoms(axes))
+        x = permuted(build, x, [v for v in x.solid if v not in x.atoms(axes)] + x.atoms(axes))
     inner = x.atoms(axes)
     extent = prod(x.view[v] for v in inner)
     shape = build.tensors[x.tensor].shape
     if not shape or shape[-1] != extent:
         shape = (*(x.view[v] for v in x.solid if v not in inner), extent)
-    return replace(x, tensor=build.emit(op, build.shaped(x, shape)).name)
+    return replace(x, tensor=build.emit(op, shaped(build, x, shape)).name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.converters.reduction import reduced
 from mmcc.frontend.converters.windows import (
     Sliding,
@@ -91,13 +92,13 @@ def convert_lp_pool(call: Call) -> Value:
     if p not in (1, 2):
         raise unsupported(f"p = {p}; 1 and 2 are supported")
     window, _ = pool_window(call, x)
-    powers = build.unary(Unary("abs"), x) if p == 1 else build.elementwise(Binary("mul"), x, x)
+    powers = unary(build, Unary("abs"), x) if p == 1 else elementwise(build, Binary("mul"), x, x)
     far = 2**30
     op = AveragePool(window, (far, far, far, far))  # every tap counts, padding or not
     mean = each_sample(build, powers, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
     taps = build.constant(np.array(window.kernel[0] * window.kernel[1], np.float32))
-    total = build.elementwise(Binary("mul"), mean, taps)
-    return total if p == 1 else build.unary(Unary("sqrt"), total)
+    total = elementwise(build, Binary("mul"), mean, taps)
+    return total if p == 1 else unary(build, Unary("sqrt"), total)
 
 
 @converts("GlobalAveragePool", "GlobalMaxPool", notes="any axes of space", layout=Layout.CHANNELS_FIRST)

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.converters.convolution import conv
 from mmcc.frontend.converters.matrix import gemm, matmul
-from mmcc.frontend.converters.movement import concat
-from mmcc.frontend.converters.normalization import innermost
+from mmcc.frontend.converters.normalization import along_last_axis
+from mmcc.frontend.converters.parts import concat
 from mmcc.frontend.converters.pooling import average_pool, global_pool
 from mmcc.frontend.converters.quantization import QUANTIZED, check_scales, dequantized, quantized
 from mmcc.frontend.converters.windows import as_called, channels_last
@@ -93,7 +94,7 @@ def convert_qgemm(call: Call) -> Value:
 def convert_qlinear_binary(call: Call) -> Value:
     """Add or Mul; operands a, its scale and zero point, b likewise, the output's."""
     op = Binary("add" if call.node.op_type == "QLinearAdd" else "mul")
-    y = call.build.elementwise(op, dequantized_input(call, 0), dequantized_input(call, 3))
+    y = elementwise(call.build, op, dequantized_input(call, 0), dequantized_input(call, 3))
     return quantized_output(call, y, 6)
 
 
@@ -102,7 +103,7 @@ def convert_qlinear_unary(call: Call) -> Value:
     """An activation; operands x, its scale and zero point, the output's."""
     sigmoid = call.node.op_type == "QLinearSigmoid"
     op = Unary("sigmoid") if sigmoid else Unary("leaky_relu", (call.finite("alpha", 0.01),))
-    return quantized_output(call, call.build.unary(op, dequantized_input(call, 0)), 3)
+    return quantized_output(call, unary(call.build, op, dequantized_input(call, 0)), 3)
 
 
 @converts("QLinearSoftmax", domain=MICROSOFT, notes="as Softmax")
@@ -113,7 +114,7 @@ def convert_qlinear_softmax(call: Call) -> Value:
         raise bad_model("MM104", "Softmax of a scalar")
     axis = call.axis(x.rank, -1)
     axes = [axis] if call.integer("opset", 13) >= 13 else list(range(axis, x.rank))
-    return quantized_output(call, innermost(call.build, Softmax(), x, axes), 3)
+    return quantized_output(call, along_last_axis(call.build, Softmax(), x, axes), 3)
 
 
 @converts(

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.layouts import viewed, with_axis
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts, normal_axis
 from mmcc.frontend.tensors import dtype_of, type_name
@@ -89,11 +91,11 @@ def dequantized(
         return build.constant((integers - zeros).astype(np.float32) * scale)
     _warn_of_width(build, x.dtype)
     if scale.size == 1:
-        return build.unary(Dequantize(float(scale[0]), int(zeros[0])), x)
-    y = build.unary(Cast(DType.F32), x)
+        return unary(build, Dequantize(float(scale[0]), int(zeros[0])), x)
+    y = unary(build, Cast(DType.F32), x)
     for function, array in (("sub", zeros.astype(np.float32)), ("mul", scale)):
         if array.any():
-            y = build.elementwise(Binary(function), y, build.constant(_along(array, axis, x.rank)))
+            y = elementwise(build, Binary(function), y, build.constant(_along(array, axis, x.rank)))
     return y
 
 
@@ -110,14 +112,14 @@ def _dequantized_constant(
     build: Builder, x: Value, scale: NDArray[Any], zeros: NDArray[np.int64], axis: int | None
 ) -> Value:
     if axis is not None and x.axes[axis] and len(x.axes[axis]) == 1:
-        x, at = build.with_axis(x, axis)
+        x, at = with_axis(build, x, axis)
     else:
         at = None
         if axis is not None:
             build.spend(x.size * x.dtype.size, "DequantizeLinear")
             x, at = build.constant(build.array(x)), axis
     op = DequantizeConstant(tuple(map(float, scale)), tuple(map(int, zeros)), at)
-    made = build.emit(op, build.viewed(x))
+    made = build.emit(op, viewed(build, x))
     return Value(made.name, DType.F32, made.shape, x.axes)
 
 
@@ -150,15 +152,15 @@ def convert_quantize(call: Call) -> Value:
     if scale.size == 1:
         return quantized(call.build, x, float(scale[0]), int(zeros[0]), dtype)
     build, info = call.build, np.iinfo(dtype.numpy)
-    steps = build.elementwise(Binary("div"), x, build.constant(_along(scale, axis, x.rank)))
-    steps = build.unary(Unary("round"), steps)
+    steps = elementwise(build, Binary("div"), x, build.constant(_along(scale, axis, x.rank)))
+    steps = unary(build, Unary("round"), steps)
     if zeros.any():
         zero = build.constant(_along(zeros.astype(np.float32), axis, x.rank))
-        steps = build.elementwise(Binary("add"), steps, zero)
-    clamped = build.unary(Unary("clamp", (float(info.min), float(info.max))), steps)
-    return build.unary(Cast(dtype), clamped)
+        steps = elementwise(build, Binary("add"), steps, zero)
+    clamped = unary(build, Unary("clamp", (float(info.min), float(info.max))), steps)
+    return unary(build, Cast(dtype), clamped)
 
 
 def quantized(build: Builder, x: Value, scale: float, zero: int, dtype: DType) -> Value:
     """Quantize a whole tensor."""
-    return build.unary(Quantize(scale, zero, dtype), x)
+    return unary(build, Quantize(scale, zero, dtype), x)

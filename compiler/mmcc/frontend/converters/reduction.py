@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.converters.movement import axes_operand
+from mmcc.frontend.layouts import viewed, with_axis
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts, normal_axes
 from mmcc.frontend.value import Value
@@ -51,7 +52,7 @@ def reduced(build: Builder, x: Value, function: str, axes: list[int]) -> Value:
     gone = x.atoms(axes)
     if not gone and function in OF_ONE_IS_ITSELF:
         return x
-    made = build.emit(Reduce(function, tuple(gone)), build.viewed(x))
+    made = build.emit(Reduce(function, tuple(gone)), viewed(build, x))
     return replace(x, tensor=made.name, view=made.shape)
 
 
@@ -60,7 +61,7 @@ def convert_arg(call: Call) -> Value:
     """The index of the largest or smallest element along an axis."""
     x = call.number_input(0)
     axis = call.axis(x.rank, 0)
-    lead, at = call.build.with_axis(x, axis)
+    lead, at = with_axis(call.build, x, axis)
     op = ArgMax(at, call.node.op_type == "ArgMin", bool(call.integer("select_last_index", 0)))
     made = call.build.emit(op, lead.tensor)
     y = replace(lead, tensor=made.name, dtype=made.dtype, view=made.shape)

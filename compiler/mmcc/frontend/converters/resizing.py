@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
+from mmcc.frontend.layouts import by_view
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, Layout, converts, normal_axes
 from mmcc.frontend.value import Value
@@ -128,7 +129,7 @@ def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
     # channels innermost: the order that images have anyway
     inner = [v for v in x.solid if any(v in x.axes[k] for k in others)]
     own = [list(x.axes[rows]), list(x.axes[cols]) if cols is not None else []]
-    tensor = build.by_view(x, [*own, inner])
+    tensor = by_view(build, x, [*own, inner])
     pair = (axes[rows], axes[cols] if cols is not None else Axis(1, 1, 1.0))
     made = _emit(build, x, tensor, pair, rule)
     place = {v: 2 + k for k, v in enumerate(inner)}

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmcc.frontend.builder import Builder
-from mmcc.frontend.converters.movement import concat, sliced
+from mmcc.frontend.converters.parts import concat, sliced
+from mmcc.frontend.layouts import arranged
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call
 from mmcc.frontend.value import Value
@@ -96,7 +97,7 @@ def resolved_pads(slide: Sliding, space: Shape) -> list[int]:
 
 def spatial(build: Builder, x: Value) -> str:
     """The tensor of one sample as [H, W, C], or as [T, 1, C]."""
-    return build.arranged(x, [(2,), (3,) if x.rank == 4 else (), (1,)])
+    return arranged(build, x, [(2,), (3,) if x.rank == 4 else (), (1,)])
 
 
 def from_spatial(made: Tensor, rank: int) -> Value:
