@@ -16,6 +16,7 @@ from frontend_models import model_of, save
 from graphs import run
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
+from mmcc.frontend.converters.elementwise import BINARY
 from mmcc.frontend.registry import NOTES, REGISTRY, domain_of
 from mmcc.ir.verify import check_final
 from mmcc.passes import optimize
@@ -46,6 +47,7 @@ WITHOUT_EFFECT = {
     ("CastLike", "saturate"): "of float8 only",
     ("LpPool", "ceil_mode"): "ONNX's cases divide evenly; AveragePool's do not, and the code is one",
     ("MaxPool", "storage_order"): "of Indices, which are not supported",
+    **dict.fromkeys(((op, "broadcast") for op in BINARY), "of equal shapes; others have a test of their own"),
 }
 
 
@@ -110,30 +112,62 @@ def other_values(name: str, given: AttributeProto | None, kind: int, rank: int) 
     return [helper.make_attribute(name, value) for value in values if value != old]
 
 
+def schemas(op: str, domain: str) -> list[onnx.defs.OpSchema]:
+    """The operator as each version of the operator set that changed it has it."""
+    every = onnx.defs.get_all_schemas_with_history()
+    found = [schema for schema in every if (schema.name, schema.domain) == (op, domain)]
+    return sorted(found, key=lambda schema: schema.since_version)
+
+
+def of_version(model: onnx.ModelProto, domain: str, version: int) -> onnx.ModelProto:
+    """The model under another version of the operator set that its node is of."""
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for entry in made.opset_import:
+        if entry.domain.removeprefix("ai.onnx") == domain:
+            entry.version = version
+    return made
+
+
+def told(base: onnx.ModelProto, before: str, value: AttributeProto, folder) -> bool:
+    """True if the importer makes something else of the model with another value of an attribute."""
+    mutant = onnx.ModelProto()
+    mutant.CopyFrom(base)
+    kept = [a for a in mutant.graph.node[0].attribute if a.name != value.name]
+    del mutant.graph.node[0].attribute[:]
+    mutant.graph.node[0].attribute.extend([*kept, value])
+    return digest(mutant, folder) != before
+
+
 @pytest.mark.quick
 @pytest.mark.parametrize("op", sorted(CASES))
 def test_another_value_is_another_graph_or_an_error(op, tmp_path):
-    tried: dict[str, bool] = {}
+    tried: dict[tuple[int, str], bool] = {}
     for node, model, inputs in CASES[op][:CASES_OF_EACH]:
-        version = next(e.version for e in model.opset_import if e.domain in ("", "ai.onnx", node.domain))
-        schema = onnx.defs.get_schema(op, version, node.domain)
-        base = frozen(model, inputs)
-        before = digest(base, tmp_path)
-        if before is None:
-            continue
-        set_here = {attribute.name: attribute for attribute in node.attribute}
-        for name, described in schema.attributes.items():
-            given = set_here.get(name) or described.default_value
-            rank = max(1, inputs[0].ndim - 2) if inputs else 1
-            for value in other_values(name, given, described.type.value, rank):
-                mutant = onnx.ModelProto()
-                mutant.CopyFrom(base)
-                kept = [a for a in mutant.graph.node[0].attribute if a.name != name]
-                del mutant.graph.node[0].attribute[:]
-                mutant.graph.node[0].attribute.extend([*kept, value])
-                tried[name] = tried.get(name, False) or digest(mutant, tmp_path) != before
-    silent = {name for name, told in tried.items() if not told and (op, name) not in WITHOUT_EFFECT}
-    assert not silent, f"{op}: {sorted(silent)} can be anything"
+        for schema in schemas(op, domain_of(node)):
+            base = of_version(frozen(model, inputs), domain_of(node), schema.since_version)
+            before = digest(base, tmp_path)
+            if before is None:
+                continue
+            set_here = {attribute.name: attribute for attribute in node.attribute}
+            for name, described in schema.attributes.items():
+                given = set_here.get(name) or described.default_value
+                rank = max(1, inputs[0].ndim - 2) if inputs else 1
+                key = schema.since_version, name
+                for value in other_values(name, given, described.type.value, rank):
+                    tried[key] = tried.get(key, False) or told(base, before, value, tmp_path)
+    silent = {key for key, heard in tried.items() if not heard}
+    silent -= {key for key in silent if (op, key[1]) in WITHOUT_EFFECT or key[1] in NOTES}
+    assert not silent, f"{op}: {sorted(silent)} (since version, attribute) can be anything"
+
+
+@pytest.mark.parametrize("op", ["Add", "And", "Div", "Equal", "Greater", "Less", "Mul", "Or", "Sub", "Xor"])
+def test_before_operator_set_7_an_attribute_allows_broadcasting(op, tmp_path):
+    dtype = bool if op in ("And", "Or", "Xor") else np.int32 if op == "Equal" else np.float32
+    x, row = np.zeros((2, 3, 4, 5), dtype), {"b": np.ones(5, dtype)}
+    assert one_node(op, x, tmp_path, row, opset=6, broadcast=1).outputs[0].onnx_shape == x.shape
+    with pytest.raises(CompileError, match="differ without broadcast=1"):
+        one_node(op, x, tmp_path, row, opset=6)
 
 
 def test_what_is_passed_over_is_on_the_list():

@@ -172,13 +172,17 @@ def convert_binary(call: Call) -> Value:
     a, b = call.input(0), call.input(1)
     if (a.dtype is DType.BOOL or b.dtype is DType.BOOL) != (function in LOGICAL) and function != "equal":
         raise bad_model("MM104", f"{function} of {a.dtype.name} and {b.dtype.name}")
-    if call.version < 7 and call.integer("broadcast", 0):
+    if call.version < 7:
         b = _legacy_broadcast(call, a, b)
     return elementwise(call.build, Binary(function), a, b)
 
 
 def _legacy_broadcast(call: Call, a: Value, b: Value) -> Value:
-    """Before operator set 7 an attribute said where b's axes lie among a's."""
+    """Before operator set 7 shapes were equal, unless attributes said so and where b's axes lie among a's."""
+    if not call.integer("broadcast", 0):
+        if a.shape != b.shape:
+            raise bad_model("MM104", f"shapes {list(a.shape)} and {list(b.shape)} differ without broadcast=1")
+        return b
     axis = call.axis(a.rank, a.rank - b.rank) if a.rank else 0
     behind = a.rank - axis - b.rank
     if behind < 0:
