@@ -13,7 +13,7 @@ import hint_cases_models  # noqa: F401
 import hint_cases_tools  # noqa: F401
 import pytest
 from hints import CASES, hints
-from mmcc.frontend.load import FORMATS
+from mmcc.frontend.not_onnx import FORMATS
 from mmcc.frontend.problems import HINTS
 
 TABLES = {"frontend/problems.py: '\\n'.join(self._hints())"}  # by their entries

@@ -15,7 +15,8 @@ from hints import follows
 from mmcc.cli import main
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
-from mmcc.frontend.load import FORMATS, NEWEST_IR
+from mmcc.frontend.model_file import NEWEST_IR
+from mmcc.frontend.not_onnx import FORMATS
 from mmcc.ir.interpret import evaluate
 from mmcc.kernels.epilogue import check_accumulator
 from onnx import TensorProto, helper, numpy_helper
@@ -197,24 +198,24 @@ def other_formats(folder, _):
         accepted(RELU, folder)
 
 
-@follows("frontend/load.py: 'exporting or downloading it again'")
+@follows("frontend/model_file.py: 'exporting or downloading it again'")
 def cut_short(folder, _):
     whole = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
     refused(whole.SerializeToString()[:-40], folder, "again")
     accepted(whole, folder)
 
 
-@follows("frontend/load.py: 'onnx.save_model(..., save_as_external_data=True)'")
+@follows("frontend/model_file.py: 'onnx.save_model(..., save_as_external_data=True)'")
 def too_large_for_protobuf(folder, monkeypatch):
     model = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
-    monkeypatch.setattr("mmcc.frontend.load.MAX_FILE", model.ByteSize() - 1)
+    monkeypatch.setattr("mmcc.frontend.model_file.MAX_FILE", model.ByteSize() - 1)
     refused(model, folder, "onnx.save_model(..., save_as_external_data=True)")
     path = folder / "model.onnx"
     onnx.save_model(model, path, save_as_external_data=True, size_threshold=0, location="model.data")
     import_model(path)
 
 
-@follows("frontend/load.py: f'{_TF2ONNX} --saved-model FOLDER --output model.onnx'")
+@follows("frontend/not_onnx.py: f'{_TF2ONNX} --saved-model FOLDER --output model.onnx'")
 def saved_model(folder, _):
     (folder / "saved_model.pb").write_bytes(b"")
     with pytest.raises(CompileError) as caught:
@@ -223,7 +224,7 @@ def saved_model(folder, _):
     accepted(RELU, folder)
 
 
-@follows("frontend/load.py: ' or '.join((printable(str(path / name)) for name in inside))")
+@follows("frontend/not_onnx.py: ' or '.join((printable(str(path / name)) for name in inside))")
 def a_folder(folder, _):
     save(RELU, folder, "inside.onnx")
     with pytest.raises(CompileError) as caught:
@@ -231,7 +232,7 @@ def a_folder(folder, _):
     import_model(caught.value.hint)
 
 
-@follows("frontend/load.py: printable(did_you_mean(path.name, beside).strip())")
+@follows("frontend/not_onnx.py: printable(did_you_mean(path.name, beside).strip())")
 def a_misspelt_file(folder, _):
     save(RELU, folder, "network.onnx")
     with pytest.raises(CompileError) as caught:
@@ -239,7 +240,7 @@ def a_misspelt_file(folder, _):
     import_model(folder / caught.value.hint.removeprefix("did you mean ").rstrip("?"))
 
 
-@follows("frontend/load.py: '- for the standard input, or the name of a file'")
+@follows("frontend/not_onnx.py: '- for the standard input, or the name of a file'")
 def a_device(folder, _):
     assert "- for the standard input" in mmcc("check", "/dev/zero", exit=3)
     assert "can be compiled" in mmcc("check", save(RELU, folder))
@@ -254,7 +255,9 @@ def a_terminal(folder, monkeypatch):
     assert "can be compiled" in mmcc("check", "-", data=RELU.SerializeToString())
 
 
-@follows("frontend/load.py: f'model.ir_version = {NEWEST_IR} in Python, enough where nothing newer is used'")
+@follows(
+    "frontend/model_file.py: f'model.ir_version = {NEWEST_IR} in Python, enough where nothing newer is used'"
+)
 def ir_version(folder, _):
     for version in (NEWEST_IR + 1, 1):
         model = model_of([node("Relu", ["x"], ["y"])], X, ["y"], ir=version)

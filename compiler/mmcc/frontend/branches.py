@@ -11,8 +11,8 @@ from onnx import GraphProto, NodeProto
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.convert import Import, add_constants
-from mmcc.frontend.load import located, ordered, unique
-from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.order import ordered, unique
+from mmcc.frontend.problems import bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.registry import checked_node, domain_of
 from mmcc.frontend.value import Value

@@ -10,8 +10,8 @@ from onnx import NodeProto, TensorProto, TypeProto
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.builder import MAX_RANK, Builder
-from mmcc.frontend.load import Source, located
-from mmcc.frontend.problems import Problems, bad_model, unsupported
+from mmcc.frontend.load import Source
+from mmcc.frontend.problems import Problems, bad_model, located, unsupported
 from mmcc.frontend.registry import Entry, domain_of, make_call
 from mmcc.frontend.tensors import DTYPES, to_array
 from mmcc.frontend.value import Value

@@ -42,6 +42,11 @@ def unsupported(message: str, hint: str = "", code: str = "MM202") -> CompileErr
     return CompileError(code, message, exit=Exit.UNSUPPORTED, hint=hint)
 
 
+def located(error: CompileError, *where: Where) -> CompileError:
+    """The same error, with the place it is at."""
+    return CompileError(error.code, error.message, exit=error.exit, at=where, hint=error.hint)
+
+
 STATIC = "static quantization (onnxruntime.quantization.quantize_static), or the float model"
 STEPS = "writing its steps out, one after the other: MatMul, Add, Split, Sigmoid, Tanh and Mul are supported"
 CUT_OFF = "ending the model before it (onnx.utils.extract_model): the rest is code of yours"

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which values a node reads, those of its subgraphs included."""
+"""Nodes with subgraphs: the nodes in them, and which values they read from around them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from onnx import GraphProto, NodeProto
 
@@ -25,3 +25,13 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
         if attribute.HasField("g"):
             yield attribute.g
         yield from attribute.graphs
+
+
+def nodes_below(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
+    """The nodes, and those in their subgraphs."""
+    queue = list(nodes)
+    while queue:
+        node = queue.pop()
+        yield node
+        for graph in subgraphs(node):
+            queue += graph.node

@@ -18,7 +18,7 @@ from mmcc.errors import CompileError, Exit, Where
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK
 from mmcc.frontend.convert import Import, checked_version, converted
 from mmcc.frontend.inference import inferred_types
-from mmcc.frontend.load import located
+from mmcc.frontend.problems import located
 from mmcc.frontend.registry import Entry, make_call
 from mmcc.frontend.tensors import DTYPES, WIDENED
 from mmcc.frontend.value import whole
