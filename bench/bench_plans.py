@@ -13,20 +13,20 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmcc.checker.plan import check_plan
+from mmcc.driver.ask import request_from
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
-from mmcc.kernels.accumulate import accumulators
-from mmcc.kernels.traits import pixels_at_once
+from mmcc.kernels.contract import contracts
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_macs
-from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
+from mmcc.target import load_target
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +45,10 @@ class Figure:
 
 def measure(graph: Graph, *, external: bool, fuse: bool = True, recompute: float = 1.0) -> Figure:
     """Plan for the least RAM; raise ValueError if the checker convicts the plan."""
-    request = PlanRequest(
+    request = replace(
+        request_from(contracts(graph, load_target("host"))),
         external_inputs=external,
         external_outputs=external,
-        pixels=pixels_at_once(graph),
-        accumulators=accumulators(graph),
         fuse=fuse,
         recompute=recompute,
     )

@@ -12,11 +12,10 @@ from typing import Any
 
 import mmcc
 import pytest
-from fused_c import request
+from fused_c import request, staging
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.lower import lower
-from mmcc.codegen.staged import staging
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import Begin, ByBlocks, Call, Columns, For, Program, Resident, Stmt, View

@@ -14,18 +14,18 @@ from pathlib import Path
 import mmcc
 import numpy as np
 import pytest
-from fused_c import NAME, add, conv, filled, request, run
+from fused_c import NAME, add, conv, filled, request, run, staging
 from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.render import render
-from mmcc.codegen.staged import channel_axes, staging
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks, BufferKind, Place, Plan
 from mmcc.ir.types import DType
+from mmcc.kernels.blocks import channel_axes
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
 from mmcc.package.host import host_model

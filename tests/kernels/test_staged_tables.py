@@ -14,17 +14,18 @@ import onnx
 import op_cases_float
 import op_cases_int8
 import pytest
-from fused_c import request
+from fused_c import request, staging
 from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, weights_file
-from mmcc.codegen.staged import staged_for, staging
+from mmcc.codegen.staged import staged_for
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.types import DType, Tensor
+from mmcc.kernels.contract import contracts
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.planner.api import best_plan
@@ -75,6 +76,25 @@ def test_every_operator_has_a_place_for_its_constants(family: str) -> None:
             if plan.staged:
                 twin = staged_for(graph, plan, load_target("host"))
                 generated(graph, twin, load_target("host"))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_code_generation_gets_the_kernel_that_was_promised(family: str) -> None:
+    """Where tensors are whole: the template; in memory of the plan's: the sums of a node that accumulates."""
+    for case in FAMILIES[family]():
+        graph = alone(case)
+        for name in (*TARGETS, "host"):
+            target = load_target(name)
+            (promised,) = contracts(graph, target)
+            plan = best_plan(graph, replace(request(graph), fuse=False))
+            if plan.aliases:  # a view of its input has no code
+                continue
+            (node,) = lower(graph, plan, "net", target).nodes
+            assert node.use.template == promised.template, case.name
+            if promised.accumulator:
+                sums = replace(plan, accumulators={0: plan.slots["y"].buffer})
+                (node,) = lower(graph, sums, "net", target).nodes
+                assert node.use.template.startswith("accumulate"), case.name
 
 
 def tables() -> onnx.ModelProto:

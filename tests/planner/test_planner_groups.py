@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmcc.checker.plan import check_plan
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan
 from mmcc.ops.elementwise import Unary
@@ -17,7 +17,7 @@ from mmcc.ops.resize import ResizeNearest
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.fusion.group import GroupMemory
-from mmcc.planner.fusion.schedule import Turn, fit, nest_of, turns
+from mmcc.planner.fusion.schedule import Turn, fit, turns
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
 from mmcc.planner.request import PlanRequest

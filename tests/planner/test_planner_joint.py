@@ -8,12 +8,11 @@ from itertools import pairwise
 
 import pytest
 from mmcc.checker.plan import check_plan
-from mmcc.driver.ask import plan_request
+from mmcc.driver.ask import plan_request, request_from
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
-from mmcc.kernels.accumulate import accumulators
-from mmcc.kernels.traits import pixels_at_once
+from mmcc.kernels.contract import contracts
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost, plan_macs
@@ -43,12 +42,8 @@ STRIPS = {  # network, work at most, bytes at most with an input that can be rea
 
 
 def request(graph: Graph, *, external: bool = False) -> PlanRequest:
-    return PlanRequest(
-        external_inputs=external,
-        external_outputs=external,
-        pixels=pixels_at_once(graph),
-        accumulators=accumulators(graph),
-    )
+    promised = request_from(contracts(graph, load_target("host")))
+    return replace(promised, external_inputs=external, external_outputs=external)
 
 
 @pytest.mark.parametrize("name", ARENA)

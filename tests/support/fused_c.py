@@ -3,21 +3,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
+from mmcc.driver.ask import request_from
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
-from mmcc.kernels.accumulate import accumulators
-from mmcc.kernels.traits import pixels_at_once
+from mmcc.kernels.contract import contracts
 from mmcc.ops.conv import Conv
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.window import Window
-from mmcc.planner.request import PlanRequest
-from mmcc.target import load_target
+from mmcc.planner.request import PlanRequest, Staging
+from mmcc.target import Target, load_target
 from mmcc.toolchain.host import HostModel, build_shared
 from planner_graphs import Build
 
@@ -83,10 +84,12 @@ def run(graph: Graph, plan: Plan, folder: Path) -> list[bytes]:
 
 
 def request(graph: Graph, *, external: bool = False, **more: float) -> PlanRequest:
-    return PlanRequest(
-        external_inputs=external,
-        external_outputs=external,
-        pixels=pixels_at_once(graph),
-        accumulators=accumulators(graph),
-        **more,
-    )
+    promised = request_from(contracts(graph, load_target("host")))
+    return replace(promised, external_inputs=external, external_outputs=external, **more)
+
+
+def staging(graph: Graph, target: Target, most: int) -> Staging:
+    """How weights in slow memory can be cut, in blocks of at most so many bytes."""
+    found = request_from(contracts(graph, target, most), staged=True).staging
+    assert found is not None
+    return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmcc.codegen.names import escape
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
-from mmcc.codegen.staged import SLICE, lay_out_block
+from mmcc.codegen.staged import SLICE
 from mmcc.codegen.statements import Body, column_type, columns_of
 from mmcc.codegen.types import smallest_type
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out, weights_stamp
@@ -25,6 +25,7 @@ from mmcc.ir.program import (
     View,
 )
 from mmcc.ir.types import geometry
+from mmcc.kernels.blocks import pack_block
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target
@@ -191,7 +192,7 @@ def _staged(program: Program) -> Weights:
             size = max(size, blocks.offset + (blocks.count - 1) * blocks.bytes + blocks.last)
             for _, use in node.uses:
                 start = blocks.places[0] if blocks.resident else 0
-                offsets |= {name: start + at for name, at in lay_out_block(use).offsets.items()}
+                offsets |= {name: start + at for name, at in pack_block(use).offsets.items()}
     return Weights((), offsets, size)
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 
 from mmcc.codegen.loops import group_body
 from mmcc.codegen.names import escape
-from mmcc.codegen.staged import SLICE, block_uses, kernels_of, lay_out_block
+from mmcc.codegen.staged import SLICE
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Group, Plan, Staged
 from mmcc.ir.program import Program, ProgramNode, StagedBlocks, Step, View
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate
+from mmcc.kernels.blocks import block_uses, kernels_of, pack_block
 from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.planner.request import EXTERNAL
 from mmcc.target import Target
@@ -115,7 +116,7 @@ def weights_file(graph: Graph, plan: Plan, target: Target) -> Iterator[bytes]:
             uses = block_uses(graph, index, _site(graph, plan, index, target), blocks.channels)
         for k, use in enumerate(uses):
             room = blocks.last if k == blocks.count - 1 else blocks.bytes
-            raw = lay_out_block(use).to_bytes()
+            raw = pack_block(use).to_bytes()
             assert len(raw) <= room, f"block {k} of node {index} has {len(raw)} bytes, not {room}"
             yield raw.ljust(room, b"\0")
 

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the options ask of the planner."""
+"""What is asked of the planner: what the options want, and what kernels promise."""
 
 from __future__ import annotations
 
-from mmcc.codegen.staged import staging
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mmcc.driver.load import dump
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.graph import Graph
-from mmcc.kernels.accumulate import accumulators
-from mmcc.kernels.traits import pixels_at_once
+from mmcc.kernels.contract import KernelContract, contracts
 from mmcc.planner.request import PlanRequest, Staging
 from mmcc.target import Target
 
@@ -17,12 +19,14 @@ MOST_RECOMPUTE = 2.0  # with --ram N, and none is given: what is computed again 
 def plan_request(options: CompileOptions, graph: Graph, target: Target, progress: Progress) -> PlanRequest:
     """What the options ask of the planner."""
     external = options.io != "arena"
-    return PlanRequest(
+    promised = contracts(graph, target, _block_limit(options, graph))
+    if options.dump:
+        lines = (f"{index}: {each}" for index, each in enumerate(promised))
+        dump(options.dump, "3-contracts.txt", "\n".join(lines))
+    return replace(
+        request_from(promised, staged=options.weights == "staged"),
         external_inputs=external,
         external_outputs=external,
-        pixels=pixels_at_once(graph),
-        accumulators=accumulators(graph),
-        staging=_staging(options, graph, target),
         fuse=options.least_ram,
         recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
         cost=target.cost,
@@ -31,8 +35,18 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     )
 
 
-def _staging(options: CompileOptions, graph: Graph, target: Target) -> Staging | None:
+def request_from(promised: Sequence[KernelContract], *, staged: bool = False) -> PlanRequest:
+    """What kernels promise, node by node, as the planner is told."""
+    ways = {index: each.tilings for index, each in enumerate(promised) if each.tilings}
+    return PlanRequest(
+        pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
+        accumulators={index: each.accumulator for index, each in enumerate(promised) if each.accumulator},
+        staging=Staging(ways) if staged else None,
+    )
+
+
+def _block_limit(options: CompileOptions, graph: Graph) -> int:
+    """The largest block of staged weights that can be of use; 0 if weights are not staged."""
     if options.weights != "staged":
-        return None
-    most = options.ram or max(2 * max(t.bytes for t in graph.tensors.values()), 64 * 1024)
-    return staging(graph, target, most)
+        return 0
+    return options.ram or max(2 * max(t.bytes for t in graph.tensors.values()), 64 * 1024)

@@ -69,7 +69,7 @@ def build(job: Job, request: PlanRequest) -> Built:
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
     program = lowered(job, plan, job.target)
     if options.dump:
-        dump(options.dump, "3-plan.txt", str(plan))
+        dump(options.dump, "4-plan.txt", str(plan))
     generated, report = _write(job, plan, program)
     return Built(plan, program, generated, report)
 

@@ -10,6 +10,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
+from mmcc.ir.nest import Nest
 from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
@@ -83,3 +84,8 @@ class Graph:
         ]
         head = f"graph {self.name}({', '.join(str(self.tensors[p.tensor]) for p in self.inputs)}) {{"
         return "\n".join([head, *body, f"  return {', '.join('%' + p.tensor for p in self.outputs)}", "}"])
+
+
+def nest_of(graph: Graph, node: Node) -> Nest:
+    """The loops of a node."""
+    return node.op.nest(*(graph.tensors[name].shape for name in node.inputs))

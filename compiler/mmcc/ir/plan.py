@@ -48,6 +48,14 @@ class Group:
     batched: bool = False
 
 
+BLOCK_ALIGN = 16  # of a block of constants, in slow memory and in the arena
+
+
+def aligned(size: int) -> int:
+    """Bytes of a block with what alignment adds."""
+    return -(-size // BLOCK_ALIGN) * BLOCK_ALIGN
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Blocks:
     """A node's constants in slow memory: `count` blocks, read and used one by one.

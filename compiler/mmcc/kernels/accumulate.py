@@ -28,14 +28,11 @@ REDUCTIONS = {"sum": FLOAT_BLOCKS, "mean": FLOAT_BLOCKS, "max": 1, "min": 1}  # 
 Fields = tuple[tuple[str, Field], ...]
 
 
-def accumulators(graph: Graph) -> dict[int, int]:
-    """By node that can take in rows one by one: the bytes of its sums."""
-    found: dict[int, int] = {}
-    for index, node in enumerate(graph.nodes):
-        words = _words(graph, node)
-        if words and geometry(graph.tensors[node.inputs[0]].shape)[0] > 1:
-            found[index] = 4 * words * prod(graph.tensors[node.output].shape)
-    return found
+def accumulator_bytes(graph: Graph, node: Node) -> int:
+    """Bytes of a node's sums, if it can take in rows one by one; else 0."""
+    if geometry(graph.tensors[node.inputs[0]].shape)[0] == 1:
+        return 0
+    return 4 * _words(graph, node) * prod(graph.tensors[node.output].shape)
 
 
 def _words(graph: Graph, node: Node) -> int:

@@ -15,7 +15,7 @@ from itertools import combinations
 from math import inf
 
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import Plan, aligned
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.bounds.join_bound import join_bound
 from mmcc.planner.fusion.build import Builder, Placed
@@ -30,7 +30,6 @@ from mmcc.planner.memory.order import best_order
 from mmcc.planner.memory.overlap import distances
 from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.streaming.blocks import aligned
 
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried

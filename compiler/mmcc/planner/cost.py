@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from math import prod
 
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.plan import Group, Plan
-from mmcc.planner.fusion.schedule import Sources, batches, nest_of, strip_columns
+from mmcc.planner.fusion.schedule import Sources, batches, strip_columns
 
 # figures a target does not state, by the end of their name
 USUAL = {

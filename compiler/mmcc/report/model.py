@@ -13,8 +13,7 @@ from mmcc.codegen.lower import describe
 from mmcc.codegen.names import escape
 from mmcc.codegen.render import render
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
-from mmcc.ir.graph import Graph
-from mmcc.ir.nest import Nest
+from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.plan import BufferKind, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.program import Program
@@ -40,15 +39,9 @@ class Figures:
     stack_assumed: str = ""  # what could not be read
 
 
-def nest_of(graph: Graph, index: int) -> Nest:
-    """The loops of one node."""
-    node = graph.nodes[index]
-    return node.op.nest(*(graph.tensors[name].shape for name in node.inputs))
-
-
 def count_macs(graph: Graph) -> int:
     """Multiply-accumulates of one inference."""
-    return sum(nest_of(graph, index).macs for index in range(len(graph.nodes)))
+    return sum(nest_of(graph, graph.nodes[index]).macs for index in range(len(graph.nodes)))
 
 
 def count_params(graph: Graph) -> int:
@@ -57,7 +50,7 @@ def count_params(graph: Graph) -> int:
 
 
 def _weights_of(graph: Graph, index: int) -> int:
-    if nest_of(graph, index).macs == 0:
+    if nest_of(graph, graph.nodes[index]).macs == 0:
         return 0
     return sum(
         graph.constants[name].size for name in graph.nodes[index].inputs[1:3] if name in graph.constants
@@ -159,7 +152,7 @@ def _nodes(graph: Graph, program: Program) -> list[dict[str, Any]]:
             "op": type(graph.nodes[node.index].op).__name__,
             "name": describe(node.where),
             "from": [{"node": w.node, "op": w.op, "name": w.name} for w in node.where],
-            "macs": nest_of(graph, node.index).macs,
+            "macs": nest_of(graph, graph.nodes[node.index]).macs,
             "weights": _weights_of(graph, node.index),
             "out_shape": list(graph.tensors[graph.nodes[node.index].output].shape),
         }

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
-from mmcc.ir.plan import BufferKind
+from mmcc.ir.plan import BLOCK_ALIGN, BufferKind, aligned
 from mmcc.planner.fusion.shared import Shared, unit_root
 from mmcc.planner.fusion.stores import Store, in_strips, make_store
 from mmcc.planner.fusion.strips import Cut
 from mmcc.planner.fusion.timeline import Timeline
 from mmcc.planner.memory.allocations import bits
-from mmcc.planner.streaming.blocks import ALIGN, Load, aligned
+from mmcc.planner.streaming.blocks import Load
 
 NEVER = 2**62  # a time after every step
 
@@ -167,9 +167,9 @@ class GroupMemory:
         """Constants that stay while the group runs, and slots for those that come and go."""
         if self.load is not None:
             for unit, blocks in self.load.resident:
-                yield Item(-1, unit, aligned(blocks.bytes), ALIGN, BufferKind.STAGED)
+                yield Item(-1, unit, aligned(blocks.bytes), BLOCK_ALIGN, BufferKind.STAGED)
             for slot in (-1, -2)[: self.load.slots] if self.load.streamed else ():
-                yield Item(-1, slot, self.load.slot, ALIGN, BufferKind.STAGED)
+                yield Item(-1, slot, self.load.slot, BLOCK_ALIGN, BufferKind.STAGED)
 
     @property
     def own_constants(self) -> list[Item]:

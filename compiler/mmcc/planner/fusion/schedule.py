@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import Nest, Span
 from mmcc.ir.plan import Group
 from mmcc.ir.types import geometry
@@ -174,11 +174,6 @@ def operand_spans(graph: Graph, node: Node, nest: Nest, operand: int) -> tuple[I
             low = np.where(hi > lo, np.minimum(low, lo), low)
             high = np.where(hi > lo, np.maximum(high, hi), high)
     return np.where(high > 0, low, 0), high
-
-
-def nest_of(graph: Graph, node: Node) -> Nest:
-    """The loops of a node."""
-    return node.op.nest(*(graph.tensors[name].shape for name in node.inputs))
 
 
 def rows_of(graph: Graph, name: str) -> int:

@@ -12,9 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, product
 
-from mmcc.ir.plan import Blocks
+from mmcc.ir.plan import Blocks, aligned
 
-ALIGN = 16  # of a block in slow memory and in the arena
 FEW = 5  # units of which every set to stay is tried
 SHARES = (1, 2, 4, 8)  # a group may have all the room there is for constants, or a half, ...
 
@@ -49,11 +48,6 @@ class Price:
 
     byte: float  # read from slow memory; twice that if nothing is computed meanwhile
     block: Mapping[int, float]  # by unit, each block more: its rows are gone over again
-
-
-def aligned(size: int) -> int:
-    """Bytes with what alignment adds."""
-    return -(-size // ALIGN) * ALIGN
 
 
 def all_resident(ways: Mapping[int, tuple[Blocks, ...]]) -> Load | None:

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node's kernel promises the planner, beyond the loops of the node's op.
+
+The planner never asks kernels itself: whoever plans asks here first. Code generation later asks the same
+selectors, with the addresses that the plan chose, and gets what was promised (held by
+`tests/kernels/test_staged_tables.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.plan import Blocks
+from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from mmcc.kernels.accumulate import accumulator_bytes
+from mmcc.kernels.select import kernel_use
+from mmcc.kernels.tilings import planning_site, tilings
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.target import Target
+
+PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
+
+
+@dataclass(frozen=True, slots=True)
+class KernelContract:
+    """Promises that hold wherever the planner puts the node's tensors.
+
+    `template` names the kernel of a node whose tensors are whole and dense. A node whose rows lie far apart
+    may get another kernel, which keeps the same promises.
+
+    `pixels` are made at a time, left to right, reading just their windows; 0 if rows are gone over again.
+    `accumulator` is the bytes of sums with which the input is taken in row by row; 0 if it must be whole.
+    `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
+    """
+
+    template: str
+    pixels: int
+    accumulator: int
+    tilings: tuple[Blocks, ...]
+
+    def __str__(self) -> str:
+        cuts = ", ".join(f"{b.count} x {b.channels} channels in {b.bytes} bytes" for b in self.tilings)
+        parts = (
+            self.template,
+            f"{self.pixels} pixels at once" if self.pixels else "",
+            f"accumulator of {self.accumulator} bytes" if self.accumulator else "",
+            f"constants in {cuts}" if cuts else "",
+        )
+        return "; ".join(part for part in parts if part)
+
+
+def contract(graph: Graph, index: int, target: Target, block_limit: int = 0) -> KernelContract:
+    """What the kernel of node `index` promises on this target.
+
+    With `block_limit`, weights are staged: tilings are found, in blocks of at most so many bytes. That packs
+    the constants for each tiling, so it is not done where weights are read in place.
+    """
+    node = graph.nodes[index]
+    return KernelContract(
+        kernel_use(node.op, planning_site(graph, index, target)).template,
+        _pixels_at_once(node),
+        accumulator_bytes(graph, node),
+        tilings(graph, index, target, block_limit) if block_limit else (),
+    )
+
+
+def contracts(graph: Graph, target: Target, block_limit: int = 0) -> tuple[KernelContract, ...]:
+    """The contract of every node, in the order of the nodes."""
+    return tuple(contract(graph, index, target, block_limit) for index in range(len(graph.nodes)))
+
+
+def _pixels_at_once(node: Node) -> int:
+    """Every variant of these kernels makes its pixels from left to right.
+
+    A kernel for groups, or with its loop over blocks of channels outside that over pixels, cannot promise it:
+    it goes over a row several times.
+    """
+    conv = isinstance(node.op, (ConvInt8, ConvInt8ToFloat)) and node.op.groups == 1
+    return PIXELS if conv else 0
