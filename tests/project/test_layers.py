@@ -26,6 +26,18 @@ ONLY_IN = {
     "onnxruntime": ("verification/oracle.py",),
     "cffi": ("toolchain/host.py",),
 }
+# rooms that know nothing of others, although the order of LAYERS would let them
+APART = {
+    "kernels/": ("planner", "codegen"),
+    "planner/": ("kernels", "codegen"),
+    "driver/ask.py": ("codegen",),
+}
+# a module registers what it has when its catalog imports it: by these calls or decorators
+CATALOGS = {
+    "ops": {"op"},
+    "frontend/converters": {"converts"},
+    "kernels": {"layer", "variant_layer"},
+}
 ROOT = Path(mmcc.__file__).parent
 
 
@@ -61,6 +73,53 @@ def test_imports_go_down_only():
             if name.startswith("mmcc.") and LAYERS.index(name.split(".")[1]) > LAYERS.index(layer):
                 wrong.append(f"{path.relative_to(ROOT)} imports {name}")
     assert not wrong
+
+
+@pytest.mark.parametrize("room", APART)
+def test_a_room_knows_nothing_of_what_is_beside_it(room):
+    inside = [path for path in files() if path.relative_to(ROOT).as_posix().startswith(room)]
+    assert inside
+    found = {
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path in inside
+        for name in imports(path)
+        if name.startswith(tuple(f"mmcc.{other}" for other in APART[room]))
+    }
+    assert not found
+
+
+def registers(path: Path, names: set[str]) -> bool:
+    """True if a file calls one of these functions, or decorates with it."""
+    tree = ast.parse(path.read_text())
+    called = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    decorators = {
+        ast.unparse(decorator)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        for decorator in node.decorator_list
+    }
+    return bool(names & (called | decorators))
+
+
+@pytest.mark.parametrize("room", CATALOGS)
+def test_a_catalog_imports_all_that_register(room):
+    """A linter takes these imports for unused, and what they register would be missing without a word."""
+    folder = ROOT / room
+    tree = ast.parse((folder / "catalog.py").read_text())
+    imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    imported |= {
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    registering = {
+        ".".join(("mmcc", *path.relative_to(ROOT).with_suffix("").parts))
+        for path in folder.rglob("*.py")
+        if registers(path, CATALOGS[room])
+    }
+    assert len(registering) > 5
+    assert registering <= imported
 
 
 @pytest.mark.parametrize("library", ONLY_IN)
