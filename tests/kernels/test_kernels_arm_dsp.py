@@ -13,7 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_bench import WARNINGS, OpCase, rng_of
-from mmcc.kernels.arm_dsp.conv import VARIANT, quads, scalable, scaled
+from mmcc.kernels.arm_dsp.conv import VARIANT, quads
+from mmcc.kernels.arm_dsp.filters import scalable, scaled
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
 from op_cases_int8 import (

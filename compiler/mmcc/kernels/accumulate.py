@@ -16,8 +16,8 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.program import Field, KernelUse, View
 from mmcc.ir.types import Tensor, geometry
 from mmcc.kernels.epilogue import Options, check_accumulator, epilogue
-from mmcc.kernels.portable.conv_int8 import views
 from mmcc.kernels.select import Site
+from mmcc.kernels.window import views
 from mmcc.ops.pool import AveragePool, AveragePoolInt8
 from mmcc.ops.reduce import MeanInt8, Reduce
 from mmcc.ops.window import Window

@@ -8,9 +8,9 @@ import numpy as np
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.arm_dsp.conv import VARIANT
 from mmcc.kernels.epilogue import Fields
-from mmcc.kernels.portable.conv_int8 import window_fields
 from mmcc.kernels.portable.reduce_int8 import channel_axes, pixel_axes
 from mmcc.kernels.select import Site, variant_layer
+from mmcc.kernels.window import window_fields
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.window import Window

@@ -8,10 +8,10 @@ import numpy as np
 from mmcc.ir.program import KernelUse, View
 from mmcc.ir.types import DType
 from mmcc.kernels.epilogue import Fields, Options, check_accumulator
-from mmcc.kernels.portable.conv_int8 import row_bound, views
 from mmcc.kernels.portable.pool import pool_fields
 from mmcc.kernels.portable.reduce_int8 import channel_axes, pixel_axes
 from mmcc.kernels.select import Site, variant_layer
+from mmcc.kernels.window import row_bound, views
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import requantize

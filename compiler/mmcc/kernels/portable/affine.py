@@ -6,8 +6,8 @@ from __future__ import annotations
 import numpy as np
 
 from mmcc.ir.program import KernelUse
-from mmcc.kernels.portable.conv_int8 import views
 from mmcc.kernels.select import Site, layer
+from mmcc.kernels.window import views
 from mmcc.ops.affine import AffineInt8
 
 

@@ -8,8 +8,8 @@ import numpy as np
 from mmcc.ir.program import Field, KernelUse
 from mmcc.ir.types import DType
 from mmcc.kernels.epilogue import check_accumulator, epilogue
-from mmcc.kernels.portable.conv_int8 import reaches_outside, row_bound, views, window_fields
 from mmcc.kernels.select import Site, layer
+from mmcc.kernels.window import reaches_outside, row_bound, views, window_fields
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.window import Window
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from mmcc.ir.program import Field, KernelUse
 from mmcc.ir.types import Shape
 from mmcc.kernels.epilogue import Options, check_accumulator, epilogue
-from mmcc.kernels.portable.conv_int8 import views
 from mmcc.kernels.select import Operand, Site, layer
+from mmcc.kernels.window import views
 from mmcc.ops.reduce import ArgMax, MeanInt8
 from mmcc.ops.softmax import SoftmaxInt8
 

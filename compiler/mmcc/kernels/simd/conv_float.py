@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.portable.conv_float import activation_fields, window_fields
-from mmcc.kernels.portable.conv_int8 import row_bound
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.simd.conv_int8 import BLOCK, SPAN_LIMIT, TAP_LIMIT, VARIANT
+from mmcc.kernels.window import row_bound
 from mmcc.ops.conv import Conv
 from mmcc.ops.window import Window
 

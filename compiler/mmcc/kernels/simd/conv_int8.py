@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.epilogue import Fields, Options
-from mmcc.kernels.portable.conv_int8 import Filters, filters_of, row_bound, views, window_fields
+from mmcc.kernels.portable.filters_int8 import Filters, filters_of
 from mmcc.kernels.select import Site, variant_layer
+from mmcc.kernels.window import row_bound, views, window_fields
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.window import Window
