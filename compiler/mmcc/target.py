@@ -35,18 +35,6 @@ COST_KEYS = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Memory:
-    """One tier. `size` 0 means: the number the user gives with --ram."""
-
-    name: str
-    size: int
-    writable: bool
-    section: str = ""  # linker section of what the compiler places here; "" leaves it to the C compiler
-    cycles_per_byte: float = 1.0
-    tier: int = 0  # 0 is the fastest
-
-
-@dataclass(frozen=True, slots=True)
 class Region:
     """A range of addresses of the emulated board."""
 
@@ -84,10 +72,8 @@ class Target:
     objdump: str
     pointer_bytes: int
     stack_bytes: int  # reserved for the stack until the real bound is known
-    memories: tuple[Memory, ...]  # fastest first
     libraries: tuple[str, ...] = ()  # given to the linker after the objects
     library_stack_bytes: int = 0  # margin for a call into a shared library, whose code is not in the ELF
-    features: tuple[str, ...] = ()  # "fpu", "dsp", "mve", "neon", "dotprod"
     note: str = ""  # shown when the target is chosen
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # figures for the planner
@@ -97,10 +83,6 @@ class Target:
     def bare_metal(self) -> bool:
         """True where the linker script, not an operating system, decides what is where."""
         return self.firmware != "posix"
-
-    def cost_of(self, what: str, default: float = 1.0) -> float:
-        """A figure of the cost table."""
-        return self.cost.get(what, default)
 
 
 def list_targets() -> tuple[str, ...]:
@@ -117,9 +99,8 @@ def load_target(name_or_path: str) -> Target:
         guess = did_you_mean(path.stem, list_targets())
         raise CompileError("MM001", what, exit=Exit.USAGE, hint=f"{guess}one of: {', '.join(list_targets())}")
     table = _read(path)
-    table["memories"] = table.pop("memory", None)
     table.setdefault("name", path.stem)
-    target = _record(Target, {k: v for k, v in table.items() if v is not None}, path.name)
+    target = _record(Target, table, path.name)
     for key in target.cost:
         if key not in COST_KEYS:
             hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
@@ -160,15 +141,13 @@ def _record(kind: type[_T], value: object, where: str) -> _T:
             )
     for key, f in known.items():
         if key not in table and f.default is MISSING and f.default_factory is MISSING:
-            raise _wrong(where, f'"{"memory" if key == "memories" else key}" is missing')
+            raise _wrong(where, f'"{key}" is missing')
     hints = get_type_hints(kind)
     return kind(**{key: _typed(hints[key], v, f'{where}, "{key}"') for key, v in table.items()})
 
 
 def _typed(kind: object, value: Any, where: str) -> object:
     """`value` as the field type `kind`."""
-    if kind == tuple[Memory, ...]:
-        return tuple(_record(Memory, m, f"{where}, entry {i}") for i, m in enumerate(_list(value, where)))
     if kind == tuple[str, ...]:
         return tuple(_scalar(str, v, where) for v in _list(value, where))
     if kind == Mapping[str, str] or kind == Mapping[str, float]:

@@ -3,11 +3,20 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import tomllib
+from dataclasses import fields
+from functools import cache
+from pathlib import Path
+
+import mmcc
 import pytest
 from mmcc.errors import CompileError, Exit
 from mmcc.ops import OPS
 from mmcc.planner.cost import USUAL
-from mmcc.target import COST_KEYS, Region, list_targets, load_target
+from mmcc.resources import data_dir
+from mmcc.target import COST_KEYS, Qemu, Region, Target, list_targets, load_target
 
 pytestmark = pytest.mark.quick
 
@@ -34,11 +43,9 @@ def test_every_target_is_complete(name):
     target = load_target(name)
     assert target.name == name
     assert target.kernels[-1] == "portable"
-    assert target.memories[0].writable
-    assert target.memories[0].size == 0
     assert target.compiler in target.packages
     assert target.objdump in target.packages
-    assert target.cost_of("conv_mac") > 0
+    assert target.cost["conv_mac"] > 0
     if target.qemu:
         assert target.qemu.program in target.packages
         assert target.bare_metal == (target.qemu.ram is not None)
@@ -55,13 +62,11 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
     path = tmp_path / "my-board.toml"
     path.write_text(
         'same_as = "cortex-m7"\nstack_bytes = 512\n'
-        '[[memory]]\nname = "axi"\nsize = 0x80000\nwritable = true\ncycles_per_byte = 2\n'
         "[cost]\nconv_mac = 1.5\n"
         "[qemu]\nram = { origin = 0x20000000, length = 0x80000 }\n"
     )
     mine, m7 = load_target(str(path)), load_target("cortex-m7")
     assert (mine.name, mine.stack_bytes, mine.flags) == ("my-board", 512, m7.flags)
-    assert [(m.name, m.size, m.cycles_per_byte) for m in mine.memories] == [("axi", 0x80000, 2.0)]
     assert mine.cost == {**m7.cost, "conv_mac": 1.5}
     assert mine.qemu
     assert m7.qemu
@@ -78,7 +83,8 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
         ('same_as = "cortex-m4"\nstack_bytes = -1', r"must not be negative"),
         ('same_as = "cortex-m4"\nkernels = "portable"', r'"kernels": must be a list'),
         ('same_as = "cortex-m4"\nkernels = [1]', r'"kernels": must be of type str'),
-        ('same_as = "cortex-m4"\nmemory = [{name = "x"}]', r'"memories", entry 0: "size" is missing'),
+        ('same_as = "cortex-m4"\n[[memory]]\nname = "x"', r'unknown key "memory"'),
+        ('same_as = "cortex-m4"\n[qemu]\nram = {origin = 0}', r'"ram": "length" is missing'),
         ('same_as = "cortex-m4"\ncost = {a = "b"}', r'"cost", a: must be of type float'),
         ('same_as = "cortex-m4"\ncost = 3', r'"cost": must be a table'),
         ('same_as = "cortex-m4"\n[qemu]\nram = 3', r'"ram": must be a table'),
@@ -97,6 +103,44 @@ def test_mistakes_in_a_file_are_user_errors(text, says, tmp_path):
     with pytest.raises(CompileError, match=says) as caught:
         load_target(str(path))
     assert (caught.value.code, caught.value.exit) == ("MM002", Exit.USAGE)
+
+
+@cache
+def read_by_code() -> frozenset[tuple[str, str]]:
+    """(last part of the object's name, attribute) of every attribute that the compiler's code reads."""
+    files = [path for path in Path(mmcc.__file__).parent.rglob("*.py") if path.name != "target.py"]
+    nodes = [node for path in files for node in ast.walk(ast.parse(path.read_text()))]
+    return frozenset(
+        (ast.unparse(node.value).split(".")[-1], node.attr)
+        for node in nodes
+        if isinstance(node, ast.Attribute)
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (Target, r"target|_target|host|plain|load_target\(.*"),
+        (Qemu, "qemu"),
+        (Region, "code|constants|ram|io"),
+    ],
+)
+def test_every_key_of_a_target_is_used(kind: type, names: str) -> None:
+    """A key that nobody reads promises what is not so. `load_target` allows no others in a file."""
+    used = {attribute for owner, attribute in read_by_code() if re.fullmatch(names, owner)}
+    assert [field.name for field in fields(kind) if field.name not in used] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_of_a_target_file_is_read(name: str) -> None:
+    """Tables that are added to those of `same_as` say what is asked for: tools, figures."""
+    target = load_target(name)
+    table = tomllib.loads((data_dir("targets") / f"{name}.toml").read_text())
+    assert set(table) - {"same_as"} <= {field.name for field in fields(Target)}
+    assert set(table.get("qemu", {})) <= {field.name for field in fields(Qemu)}
+    tools = {target.compiler, target.objdump, "libc"} | ({target.qemu.program} if target.qemu else set())
+    assert set(target.packages) == tools
+    assert set(target.cost) <= COST_KEYS
 
 
 def test_every_figure_that_the_planner_asks_for_may_be_stated():
