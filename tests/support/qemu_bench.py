@@ -17,11 +17,13 @@ from pathlib import Path
 import numpy as np
 from kernel_bench import POISON, RED, Bench, OpCase
 from mmcc.ir.nest import Span
+from mmcc.resources import data_dir
 from mmcc.target import Target
 from mmcc.toolchain import compile_objects
 from mmcc.toolchain.qemu import build_firmware, run_program
+from toolchains import FIRMWARE
 
-MAIN = Path(__file__).with_name("firmware") / "kernel_bench.c"
+MAIN = FIRMWARE / "kernel_bench.c"
 BEGIN, END = 5, 6  # markers, as in port.h
 STACK = 8192
 COUNTED = """#include "port.h"
@@ -99,7 +101,7 @@ class QemuBench(Bench):
             (folder / name).write_text(text)
         (folder / "runner.c").write_text(COUNTED + runner)
         (folder / "arena.c").write_text(ARENA % (-(-self.end // 16) * 16))
-        include = [folder, MAIN.parents[2] / "runtime_c" / "firmware"]
+        include = [folder, data_dir("runtime_c") / "firmware"]
         own = [folder / name for name in ("bench_kernels.c", "bench_weights.c", "bench.c", "arena.c")]
         *objects, network, arena = compile_objects(self.target, own, folder / "own", include_dirs=include)
         runner_c = [folder / "runner.c"]
