@@ -13,8 +13,7 @@ from brute_planner import plan_within
 from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
-from mmcc.planner import api as fuse
-from mmcc.planner import layer_by_layer as solve
+from mmcc.planner import layer_by_layer, layouts
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
 from tiny_graphs import tiny_graph
@@ -71,12 +70,12 @@ def _as_it_is() -> Iterator[None]:
 @contextmanager
 def _few_layouts() -> Iterator[None]:
     """As for graphs with more operands of joins than can be tried: bounds over all layouts are used."""
-    old = fuse.FEW_OPERANDS, solve.ALL_LAYOUTS
-    fuse.FEW_OPERANDS = solve.ALL_LAYOUTS = 0
+    old = layouts.FEW_OPERANDS, layer_by_layer.ALL_LAYOUTS
+    layouts.FEW_OPERANDS = layer_by_layer.ALL_LAYOUTS = 0
     try:
         yield
     finally:
-        fuse.FEW_OPERANDS, solve.ALL_LAYOUTS = old
+        layouts.FEW_OPERANDS, layer_by_layer.ALL_LAYOUTS = old
 
 
 def _wrong(

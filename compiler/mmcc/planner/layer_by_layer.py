@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The planner's entrance: choose views and an order, place the buffers, and say what was proved."""
+"""Plans with every node alone: choose views and an order, place the buffers, and say what was proved."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ALL_LAYOUTS = 6  # up to this many operands, every choice of what to copy is tri
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class LayoutChoice:
     """One layout with its best order."""
 
     layout: Layout
@@ -47,7 +47,7 @@ def plan(graph: Graph, request: PlanRequest) -> Plan:
     Raises CompileError if that is more than `request.limit`.
     """
     made = least_plan(graph, request)
-    peak = max((made.peak(tier) for tier in request.tiers), default=0)
+    peak = request.peak(made)
     if request.limit is not None and peak > request.limit:
         raise does_not_fit(graph, made, replace(request, fuse=False), least_plan)
     return made
@@ -64,7 +64,7 @@ def least_plan(graph: Graph, request: PlanRequest) -> Plan:
 class Chosen:
     """The layout and order with the least bytes alive if every node runs alone, and a bound on them."""
 
-    choice: Candidate
+    choice: LayoutChoice
     bound: int
     only_layout: bool
 
@@ -132,11 +132,11 @@ class _Search:
         self._distance: Mapping[int, Mapping[str, Distance]] = {
             k: distances(graph, node) for k, node in enumerate(graph.nodes)
         }
-        self._tried: dict[frozenset[Operand], Candidate] = {}  # by operands to copy
-        self._made: dict[frozenset[Operand], Candidate] = {}  # by operands that are in place
+        self._tried: dict[frozenset[Operand], LayoutChoice] = {}  # by operands to copy
+        self._made: dict[frozenset[Operand], LayoutChoice] = {}  # by operands that are in place
         self._limit = max(8, min(TRIALS, 100_000 // (1 + len(graph.nodes))))
 
-    def best(self) -> tuple[Candidate, int]:
+    def best(self) -> tuple[LayoutChoice, int]:
         """The best candidate found, and a bound on the bytes alive with any layout and order."""
         self._try(frozenset())
         choices = choices_of(self._graph, self._external)
@@ -176,7 +176,7 @@ class _Search:
                     break
         return copied
 
-    def _try(self, copied: frozenset[Operand]) -> Candidate:
+    def _try(self, copied: frozenset[Operand]) -> LayoutChoice:
         if copied not in self._tried:
             layout = make_layout(self._graph, self._external, copied)
             same = self._made.get(layout.in_place)
@@ -186,7 +186,7 @@ class _Search:
             model = make_model(self._graph, layout, self._request, self._distance)
             ordering = best_order(model)
             self._request.say(f"layout {len(self._tried) + 1}: {ordering.peak} bytes alive")
-            self._tried[copied] = self._made[layout.in_place] = Candidate(layout, model, ordering)
+            self._tried[copied] = self._made[layout.in_place] = LayoutChoice(layout, model, ordering)
         return self._tried[copied]
 
 
@@ -202,7 +202,7 @@ def choices_of(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
 
 
 def _moves(
-    graph: Graph, best: Candidate, copied: frozenset[Operand], choices: tuple[Operand, ...]
+    graph: Graph, best: LayoutChoice, copied: frozenset[Operand], choices: tuple[Operand, ...]
 ) -> list[frozenset[Operand]]:
     """Other choices at one node that touches a buffer alive at the first peak.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Blocks
+from mmcc.ir.plan import Blocks, Plan
 
 EXTERNAL = "io:"  # prefix of the tier that one external input or output is
 
@@ -55,6 +55,10 @@ class PlanRequest:
         inputs = graph.input_names if self.external_inputs else frozenset[str]()
         outputs = graph.output_names if self.external_outputs else frozenset[str]()
         return (inputs | outputs) - graph.constants.keys()
+
+    def peak(self, plan: Plan) -> int:
+        """Bytes of the largest arena that a plan has."""
+        return max((plan.peak(tier) for tier in self.tiers), default=0)
 
     def say(self, text: str) -> None:
         """Tell whoever waits how far the planner is."""

@@ -27,9 +27,8 @@ layout serves all, that is the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 from math import inf
 
 from mmcc.ir.graph import Graph
@@ -39,7 +38,7 @@ from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.schedule import Spans, rows_of
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import make_model
-from mmcc.planner.memory.layout import Operand, make_layout
+from mmcc.planner.memory.layout import Operand, make_layout, subsets
 from mmcc.planner.memory.overlap import Distance
 from mmcc.planner.request import PlanRequest
 
@@ -162,7 +161,7 @@ class _Layouts:
         parts = frozenset(o for o in self._operands if o[0] in none)
         found: dict[frozenset[Operand], int] = {}
         for copied, known in left.items():
-            for more in _subsets(operands):
+            for more in subsets(operands):
                 space = self.space(none, copied | more | parts)
                 self._left -= self._steps
                 footprint = group.footprint(space) if space is not None else None
@@ -178,12 +177,7 @@ class _Layouts:
         groups = (Candidate(c.before, c.after, c.last, 0) for c in path)
         known = [self._needed[group] for group in groups if group in self._needed]
         fine = [(mine, {some for some, size in sizes.items() if size <= bound}) for mine, sizes in known]
-        for copied in _subsets(self._operands):
+        for copied in subsets(self._operands):
             if all(copied & mine in sizes for mine, sizes in fine):
                 return copied
         return None
-
-
-def _subsets(operands: Sequence[Operand]) -> Iterator[frozenset[Operand]]:
-    for count in range(len(operands) + 1):
-        yield from map(frozenset, combinations(operands, count))

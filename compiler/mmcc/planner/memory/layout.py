@@ -6,8 +6,9 @@ Every tensor has at most one parent in whose bytes it lies; what has none is the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from math import prod
 
 from mmcc.ir.graph import Graph, Node
@@ -219,3 +220,9 @@ def _view(tensor: Tensor, parents: dict[str, Edge], views: dict[str, View], is_p
             return view
     parents.pop(tensor.name, None)
     return View(tensor.name, 0, own)
+
+
+def subsets(operands: Sequence[Operand]) -> Iterator[frozenset[Operand]]:
+    """All choices of some of the operands, the smallest first."""
+    for count in range(len(operands) + 1):
+        yield from map(frozenset, combinations(operands, count))

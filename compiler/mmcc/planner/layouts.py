@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layouts of a graph with the tables of their groups, and the layout with the least bound.
+
+Where operands of joins are few, all layouts are looked at. Where they are many, those that change what the
+largest group touches are; `join_bound` tells what no layout is below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mmcc.ir.graph import Graph
+from mmcc.planner.bounds.bound import trivial_bound
+from mmcc.planner.bounds.join_bound import join_bound
+from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.schedule import Spans
+from mmcc.planner.fusion.space import Space
+from mmcc.planner.layer_by_layer import LayoutChoice, choices_of
+from mmcc.planner.memory.allocations import bits, make_model
+from mmcc.planner.memory.layout import Operand, make_layout, subsets
+from mmcc.planner.memory.order import best_order
+from mmcc.planner.memory.overlap import distances
+from mmcc.planner.request import PlanRequest
+
+FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
+UNITS_TRIED = 600  # other layouts are tried until their tables have so many units together
+
+
+class Layouts:
+    """The layouts looked at so far. `first` are those that every search begins with."""
+
+    def __init__(self, graph: Graph, request: PlanRequest, first: LayoutChoice) -> None:
+        """`first` is the layout that is looked at before all others."""
+        self._graph, self._request = graph, request
+        # The least is searched for in the same way whatever the limit is: bytes that were once said to be
+        # enough are found again where they are the limit.
+        self._unlimited = request if request.limit is None else replace(request, limit=0)
+        self._distance = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+        self.operands = choices_of(graph, request.external(graph))
+        self.every_layout = len(self.operands) <= FEW_OPERANDS
+        copies = subsets(self.operands) if self.every_layout else iter((frozenset[Operand](),))
+        self._choices = {first.layout.in_place: first}
+        for copied in copies:
+            self._choice(copied)
+        self.first = tuple(self._choices.values())
+        self._spans = Spans(graph)
+        self.macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
+        self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
+        self._units_left = UNITS_TRIED
+        self.every_group = True  # so far no groups were left out of a layout's table
+
+    def of(self, table: Table) -> LayoutChoice:
+        """The layout that a table's groups are in."""
+        return self._choices[table.space.layout.in_place]
+
+    def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
+        order, request = choice.ordering.order, request or self._unlimited
+        space = Space(self._graph, choice.layout, choice.model, order, request, self._spans)
+        self.every_group = self.every_group and space.complete
+        return Table(space, most)
+
+    def known(self, bound: int) -> int:
+        """What the least of the tables looked at says of all plans: joins may copy any operands, and other
+        orders and longer groups may need less."""
+        return bound if self.every_layout and self.every_group else min(bound, self.joined)
+
+    def least(self, most: int) -> tuple[Table, int]:
+        """The table of the layout with the least bound, and that bound; `most` bytes are enough."""
+        table = self.table(self.first[0], most)
+        assert table.possible, "the plan without groups is among the candidates"
+        best = table, table.least(self.macs)
+        for choice in self.first[1:]:
+            best = self._better(choice, best)
+        if self.every_layout:
+            return best
+        best = self._changed(*best)
+        found = join_bound(self._graph, self._request, self.operands, self._distance, best[1] - 1)
+        if found is not None:
+            self.joined = found.bytes
+            if found.copied is not None:
+                best = self._better(self._choice(found.copied), best)
+        while best[1] > self.joined:
+            after = self._changed(*best)
+            if after[1] == best[1]:
+                break
+            best = after
+        return best
+
+    def _better(self, choice: LayoutChoice, best: tuple[Table, int]) -> tuple[Table, int]:
+        """The table of a layout with its bound, if that is less than the best; else the best."""
+        table = self.table(choice, best[1] - 1)
+        bound = table.least(self.macs)
+        return (table, bound) if bound < best[1] else best
+
+    def _changed(self, table: Table, bound: int) -> tuple[Table, int]:
+        """The best layout with one change, if that helps and not enough were tried; else the layout as it is.
+
+        Only joins that the largest group touches can make it smaller.
+        """
+        best = table, bound
+        for copied in self._flips(table, bound):
+            known = len(self._choices)
+            choice = self._choice(copied)
+            if len(self._choices) > known and self._units_left > 0:
+                self._units_left -= len(choice.model.units)
+                best = self._better(choice, best)
+        return best
+
+    def _flips(self, table: Table, bound: int) -> Iterator[frozenset[Operand]]:
+        """What to copy instead: one operand, or all, of a join that the largest group touches changed."""
+        layout, space = table.space.layout, table.space
+        copied = frozenset(self.operands) - layout.in_place
+        largest = max(table.cheapest(bound, self.macs), key=lambda c: c.least)
+        held = {space.model.roots[k].name for k in bits(space.footprint(largest).group.held)}
+        for join in dict.fromkeys(node for node, _ in self.operands):
+            node = self._graph.nodes[join]
+            if any(layout.views[n].root in held for n in (node.output, *self._graph.activations(node))):
+                mine = frozenset(o for o in self.operands if o[0] == join)
+                yield from (copied ^ {operand} for operand in sorted(mine))
+                yield from (copied - mine, copied | mine)
+
+    def _choice(self, copied: frozenset[Operand]) -> LayoutChoice:
+        """The layout that copies those operands, made once."""
+        layout = make_layout(self._graph, self._request.external(self._graph), copied)
+        if layout.in_place not in self._choices:
+            model = make_model(self._graph, layout, self._request, self._distance)
+            self._choices[layout.in_place] = LayoutChoice(layout, model, best_order(model))
+        return self._choices[layout.in_place]
