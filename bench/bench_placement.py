@@ -30,16 +30,10 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind
 from mmcc.passes import optimize
-from mmcc.planner.memory.placement import (
-    Item,
-    Problem,
-    conflicts_of,
-    first_fit,
-    lower_bound,
-    peak_of,
-    place,
-    skyline,
-)
+from mmcc.planner.memory.heuristics import conflicts_of, first_fit, skyline
+from mmcc.planner.memory.lower_bound import lower_bound
+from mmcc.planner.memory.placement import place
+from mmcc.planner.memory.problem import Item, Problem, peak_of
 from networks import SHARED, model_file, names, progress
 
 

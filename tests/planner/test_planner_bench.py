@@ -15,7 +15,7 @@ from mmcc.ir.types import DType, Tensor
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.planner.memory.cpsat import search
-from mmcc.planner.memory.placement import Item, Problem, peak_of
+from mmcc.planner.memory.problem import Item, Problem, peak_of
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import bench_placement as bench

@@ -19,8 +19,9 @@ from mmcc.ops.elementwise import Unary
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.bound import layout_bound, trivial_bound, value_floor
 from mmcc.planner.fusion import space
+from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.overlap import distances
-from mmcc.planner.memory.placement import cover, place
+from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
 from planner_graphs import Build

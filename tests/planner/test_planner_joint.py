@@ -17,7 +17,7 @@ from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost, plan_macs
 from mmcc.planner.joint.cpsat import Choice, select
-from mmcc.planner.memory.placement import Item
+from mmcc.planner.memory.problem import Item
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
 from mmcc.target import load_target

@@ -16,9 +16,11 @@ from mmcc.planner.bounds.bound import layout_bound, value_floor
 from mmcc.planner.layer_by_layer import plan
 from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import make_layout
+from mmcc.planner.memory.lower_bound import lower_bound
 from mmcc.planner.memory.order import best_order
 from mmcc.planner.memory.overlap import distances
-from mmcc.planner.memory.placement import Item, Problem, lower_bound, place
+from mmcc.planner.memory.placement import place
+from mmcc.planner.memory.problem import Item, Problem
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build
 from planner_random import graphs, requests, usable

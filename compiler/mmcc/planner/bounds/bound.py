@@ -13,9 +13,9 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import BufferKind
 from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 from mmcc.planner.memory.allocations import MemoryModel, Root, Unit
+from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.order import best_order
 from mmcc.planner.memory.overlap import Distance
-from mmcc.planner.memory.placement import cover
 from mmcc.planner.request import PlanRequest
 
 

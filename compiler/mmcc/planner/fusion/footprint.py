@@ -14,7 +14,7 @@ from mmcc.planner.fusion.schedule import Ints
 from mmcc.planner.fusion.shared import unit_root
 from mmcc.planner.fusion.stores import Store
 from mmcc.planner.fusion.timeline import first_needed
-from mmcc.planner.memory.placement import cover
+from mmcc.planner.memory.lower_bound import cover
 
 SAMPLES = 64  # moments of a group at which its bytes are counted first
 

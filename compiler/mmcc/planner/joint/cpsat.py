@@ -10,7 +10,7 @@ from math import gcd
 from ortools.sat.python import cp_model
 
 from mmcc.planner.memory.cpsat import cliques
-from mmcc.planner.memory.placement import Item
+from mmcc.planner.memory.problem import Item
 
 PACE = 0.1  # the solver's deterministic seconds in one second of effort, which is about a second
 

@@ -9,7 +9,7 @@ from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.joint.cpsat import Choice, select
 from mmcc.planner.memory.allocations import bits
-from mmcc.planner.memory.placement import Item
+from mmcc.planner.memory.problem import Item
 from mmcc.planner.request import PlanRequest
 
 MOST_CHOICES = 600  # more make a model that is not solved in the time there is

@@ -10,8 +10,8 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.planner.memory.layout import Layout, dense
+from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.overlap import Distance
-from mmcc.planner.memory.placement import cover
 from mmcc.planner.request import EXTERNAL, PlanRequest
 
 

@@ -16,7 +16,8 @@ from random import Random
 
 from ortools.sat.python import cp_model
 
-from mmcc.planner.memory.placement import Problem, orders, peak_of, sections
+from mmcc.planner.memory.heuristics import orders
+from mmcc.planner.memory.problem import Problem, peak_of, sections
 
 SLICE, SLICE_2D = 0.3, 1.0  # effort of the first attempts; doubles with every round
 PACE, PACE_2D = (
