@@ -43,7 +43,8 @@ from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.softmax import SoftmaxInt8, exp_table
 from mmcc.ops.window import Window
 from mmcc.target import Target, load_target
-from mmcc.toolchain.qemu import FirmwareRun, build_firmware, run_firmware
+from mmcc.toolchain.firmware import build_firmware
+from mmcc.toolchain.qemu import FirmwareRun, run_firmware
 from op_cases_float import conv as float_conv
 from op_cases_int8 import CONSTANTS, add, conv, dense, int8, mean, mul, transposed
 

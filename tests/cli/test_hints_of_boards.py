@@ -12,8 +12,8 @@ from hint_cases_models import mmcc
 from hint_cases_tools import CONV
 from mmcc.errors import Exit
 from mmcc.target import load_target
-from mmcc.toolchain.qemu import RegionOverflow
-from mmcc.toolchain.qemu import _does_not_fit as does_not_fit
+from mmcc.toolchain import RegionOverflow
+from mmcc.toolchain.firmware import does_not_fit
 from toolchains import ready
 
 

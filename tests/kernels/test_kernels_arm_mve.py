@@ -22,7 +22,8 @@ from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.window import Window
 from mmcc.planner.api import best_plan
-from mmcc.toolchain.qemu import build_firmware, run_firmware
+from mmcc.toolchain.firmware import build_firmware
+from mmcc.toolchain.qemu import run_firmware
 from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import CONSTANTS, FAMILIES, int8, per_filter
 from planner_graphs import Build

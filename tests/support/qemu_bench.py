@@ -20,7 +20,8 @@ from mmcc.ir.nest import Span
 from mmcc.resources import data_dir
 from mmcc.target import Target
 from mmcc.toolchain import compile_objects
-from mmcc.toolchain.qemu import build_firmware, run_program
+from mmcc.toolchain.firmware import build_firmware
+from mmcc.toolchain.qemu import run_program
 from toolchains import FIRMWARE
 
 MAIN = FIRMWARE / "kernel_bench.c"

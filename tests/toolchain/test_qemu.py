@@ -11,7 +11,8 @@ import pytest
 from mmcc.errors import CompileError, Exit
 from mmcc.resources import data_dir
 from mmcc.toolchain import compile_objects, measure
-from mmcc.toolchain.qemu import build_firmware, linked_ram, run_firmware, run_program
+from mmcc.toolchain.firmware import build_firmware, linked_ram
+from mmcc.toolchain.qemu import run_firmware, run_program
 from toolchains import ALL, BOARDS, FIRMWARE, ready
 
 SAMPLE = 80

@@ -17,7 +17,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.package.host import package_sources
-from mmcc.report.model import render_text
+from mmcc.report.text import render_text
 from mmcc.target import load_target
 from mmcc.toolchain import StackBound, compile_objects, link, measure
 from mmcc.toolchain.stack.walk import Unreadable, Walk, read_listing, recorded_frames

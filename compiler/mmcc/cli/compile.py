@@ -152,7 +152,7 @@ def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterat
 
 
 def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
-    from mmcc.report.model import flash_text, proof_text, self_check_text, staged_text, work_text
+    from mmcc.report.text import flash_text, proof_text, self_check_text, staged_text, work_text
 
     ram = report["ram"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""

@@ -5,17 +5,16 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from mmcc.codegen.names import escape
+from mmcc.codegen.ports import WEIGHTS, PortText, constant_ports, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
 from mmcc.codegen.statements import Body, column_type, columns_of
 from mmcc.codegen.types import smallest_type
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out, weights_stamp
 from mmcc.ir.graph import Graph
-from mmcc.ir.ports import Port
 from mmcc.ir.program import (
     Constant,
     Field,
@@ -24,14 +23,11 @@ from mmcc.ir.program import (
     ProgramNode,
     View,
 )
-from mmcc.ir.types import geometry
 from mmcc.kernels.blocks import pack_block
-from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target
 from mmcc.toolchain import PackageBuild
 
-WEIGHTS = "weights"
 STREAMS = "streams"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 # only where a kernel says that it needs them
@@ -55,33 +51,6 @@ class EmitOptions:
     stamp: bytes = b""  # that the file of staged weights ends with; empty: it has none
     stack: int = 0  # worst case of init and run; 0: not known yet
     build: PackageBuild = field(default_factory=PackageBuild)
-
-
-@dataclass(frozen=True, slots=True)
-class PortText:
-    """What the header says about one input or output."""
-
-    index: int
-    kind: str  # "input" or "output"
-    name: str
-    ctype: str
-    shape: tuple[int, ...]
-    order: str  # which axis of the model each axis is
-    elements: int
-    bytes: int
-    memory: str
-    offset: int
-    external: bool  # the caller gives its address to every run
-    streamed: bool  # callbacks bring or take its rows
-    order_of_calls: str  # what a callback may count on
-    rows: int
-    columns: int
-    pixel: int  # elements of one
-    scale: str  # "" where not quantized
-    zero_point: int
-    shifted: str  # what the scale is multiplied with
-    model_shape: tuple[int, ...]
-    converts: bool  # the model's own tensor is float, the caller converts
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +80,10 @@ class Package:
 
 def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -> Package:
     """All files of the package but the reports and the self-test."""
-    ports_in_weights = _constant_ports(graph)
+    ports_in_weights = constant_ports(graph)
     assert not (program.staged and ports_in_weights), "an output of a model is not in its weights"
     weights = _staged(program) if program.staged else lay_out(program.nodes, ports_in_weights.values())
-    ports = _ports(graph, program, weights, ports_in_weights)
+    ports = port_texts(graph, program, weights, ports_in_weights)
     memories = _memories(program, ports)
     kernels, kernel_of = _kernels(program, options.name)
     columns = columns_of(program)
@@ -199,105 +168,11 @@ def _staged(program: Program) -> Weights:
 # ---- inputs and outputs
 
 
-def _constant_ports(graph: Graph) -> dict[str, Constant]:
-    """Outputs that no input changes: they are read from the weights."""
-    names = dict.fromkeys(port.tensor for port in graph.outputs if port.tensor in graph.constants)
-    return {name: Constant(f"output_{k}", graph.constants[name]) for k, name in enumerate(names)}
-
-
-def _ports(
-    graph: Graph, program: Program, weights: Weights, constants: dict[str, Constant]
-) -> tuple[PortText, ...]:
-    texts: list[PortText] = []
-    streamed = _streamed(graph)
-    for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
-        for index, port in enumerate(ports):
-            if port.tensor in constants:
-                memory, offset = WEIGHTS, weights.offsets[constants[port.tensor].name]
-            else:
-                view = program.ports[port.tensor]
-                assert isinstance(view.offset, int)
-                memory, offset = view.memory, view.offset
-            text = _port_text(graph, port, index, kind, memory, offset)
-            outside = memory not in program.arenas and memory != WEIGHTS
-            stream = port.tensor in streamed
-            texts.append(
-                replace(
-                    text,
-                    external=outside and not stream,
-                    streamed=stream,
-                    order_of_calls=_calls_text(graph, program, port),
-                )
-            )
-    return tuple(texts)
-
-
-def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, offset: int) -> PortText:
-    tensor = graph.tensors[port.tensor]
-    quant = port.quant or tensor.quant
-    kept = sorted((axis, k) for k, axis in enumerate(port.axes) if axis is not None)
-    return PortText(
-        index=index,
-        kind=kind,
-        name=escape(port.onnx_name),
-        ctype=tensor.dtype.value,
-        shape=tensor.shape,
-        order=", ".join(str(k) for _, k in kept),
-        elements=tensor.bytes // tensor.dtype.size,
-        bytes=tensor.bytes,
-        memory=memory,
-        offset=offset,
-        external=False,
-        streamed=False,
-        order_of_calls="",
-        rows=geometry(tensor.shape)[0],
-        columns=geometry(tensor.shape)[1],
-        pixel=geometry(tensor.shape)[2],
-        scale=float_literal(float(quant.scale)) if quant else "",
-        zero_point=quant.zero_point if quant else 0,
-        shifted=shifted(quant.zero_point) if quant else "",
-        model_shape=port.onnx_shape,
-        converts=port.quant is not None,
-    )
-
-
-def shifted(zero_point: int) -> str:
-    """A quantized value less its zero point, for people."""
-    if zero_point == 0:
-        return "value"
-    return f"(value {'-' if zero_point > 0 else '+'} {abs(zero_point)})"
-
-
 def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     external = [port.memory for port in ports if port.external]
     streams = [STREAMS] if any(port.streamed for port in ports) else []
     slices = [SLICE] if program.staged else []
     return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external, *streams, *slices)))
-
-
-def _calls_text(graph: Graph, program: Program, port: Port) -> str:
-    """What a callback may count on: how often rows come, and that some come one pixel a call."""
-    for node in program.nodes:
-        op, names = graph.nodes[node.index].op, graph.nodes[node.index]
-        if isinstance(op, ReadRows) and names.inputs[0] == port.tensor:
-            order = "Rows may be asked for more than once." if op.again else "All comes once, in order."
-        elif isinstance(op, WriteRows) and names.output == port.tensor:
-            order = ""
-        else:
-            continue
-        single = "One pixel a call: in memory, other channels lie between." if _by_pixels(node) else ""
-        return " ".join(filter(None, (order, single)))
-    return ""
-
-
-def _by_pixels(node: ProgramNode) -> bool:
-    return dict(node.use.options)["window"] == "pixel"
-
-
-def _streamed(graph: Graph) -> frozenset[str]:
-    """Inputs and outputs that callbacks bring and take."""
-    read = {node.inputs[0] for node in graph.nodes if isinstance(node.op, ReadRows)}
-    return frozenset(read | {node.output for node in graph.nodes if isinstance(node.op, WriteRows)})
 
 
 # ---- kernels and their constant structs

@@ -24,8 +24,8 @@ from mmcc.ir.plan import Plan
 from mmcc.package.folder import check_output, replace_folder, scratch_beside
 from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
 from mmcc.package.record import FOLDER, Package, save_bench
+from mmcc.report.files import write_report
 from mmcc.report.model import Report
-from mmcc.report.text import write_report
 from mmcc.selfcheck.run import NOT_ASKED, SelfCheck, failure, self_check
 from mmcc.target import list_targets, load_target
 

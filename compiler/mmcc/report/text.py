@@ -1,26 +1,125 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as files: report.json and report.txt."""
+"""The report for people: report.txt, and the lines of it that a compile prints."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any, cast
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
-import numpy as np
+from mmcc.codegen.names import escape
+from mmcc.codegen.ports import shifted
+from mmcc.codegen.render import render
+from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
+from mmcc.report.model import Report
+from mmcc.sizes import readable
 
-from mmcc.report.model import Report, render_text
-
-
-def write_report(made: Path, report: Report) -> None:
-    """Write both into the folder `made`."""
-    (made / "report.json").write_text(_json(report))
-    (made / "report.txt").write_text(render_text(report))
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, allow_nan=False, default=_plain) + "\n"
+PICTURE_COLUMNS = 64
 
 
-def _plain(value: Any) -> Any:
-    return cast(Any, value).item() if isinstance(value, np.generic) else str(value)
+def render_text(report: Report) -> str:
+    """The report for people."""
+    ram, plan = report["ram"], report["plan"]
+    limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
+    parts = ", ".join(f"{part} {ram[part]:,}" for part in ("arena", "context", "static", "stack"))
+    figures = [
+        ("RAM", f"{readable(ram['total'], ' bytes')}{limit}: {parts}"),
+        ("flash", flash_text(report)),
+        ("arena", f"{proof_text(report)}; planned in {plan['seconds']:.2f} s"),
+        (
+            "work",
+            f"{work_text(report)}, {report['model']['params']:,} parameters",
+        ),
+    ]
+    if report["weights"]:
+        figures.append(("weights", staged_text(report["weights"])))
+    figures.append(("self-check", self_check_text(report["self_check"])))
+    return render(
+        "report.txt.j2",
+        prefix=report["prefix"],
+        name=escape(report["model"]["name"], NAME_COLUMNS),
+        target=report["target"],
+        figures=figures,
+        ports=[_port_line(kind, port) for kind in ("inputs", "outputs") for port in report[kind]],
+        warnings=[printable(warning, LONGEST_WARNING) for warning in report["warnings"]],
+        arena=f"{ram['arena']:,}",
+        picture=_picture(plan["buffers"], len(plan["groups"])),
+        nodes=_node_lines(report["nodes"]),
+    )
+
+
+def proof_text(report: Report) -> str:
+    """What is known of the arena's size: over plans with groups too, or over those layer by layer only."""
+    plan = report["plan"]
+    fused = any(len(group) > 1 for group in plan["groups"])
+    if fused and report["ram"]["limit"]:
+        sure = "nothing cheaper keeps it" if plan["cheapest"] else "something cheaper may keep it"
+        return f"fused to keep the limit: {sure}; --ram min may need less"
+    proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
+    return proof if plan["over_groups"] else f"{proof} layer by layer; --ram min may need less"
+
+
+def flash_text(report: Report) -> str:
+    """What lies in flash, in bytes."""
+    flash = report["flash"]
+    total = readable(flash["total"], " bytes")
+    return f"{total}: weights {flash['weights']:,}, code {flash['code']:,}"
+
+
+def staged_text(weights: dict[str, int]) -> str:
+    """What is read from slow memory."""
+    return (
+        f"{weights['file']:,} bytes in slow memory; an inference reads {weights['read']:,} in blocks of at "
+        f"most {weights['largest_block']:,}; at most {weights['most_in_arena']:,} are in the arena at a time"
+    )
+
+
+def self_check_text(check: dict[str, Any]) -> str:
+    """Whether the generated C was run before it was written."""
+    if not check["done"]:
+        return str(check["reason"])
+    return f"the C gave its references' values on this machine, in {check['nodes']} nodes"
+
+
+def work_text(report: Report) -> str:
+    """Multiply-accumulates, and how many more for what is computed again to need less RAM."""
+    text, again = f"{report['model']['macs']:,} multiply-accumulates", report["plan"]["macs_recomputed"]
+    return f"{text} and {again:,} again" if again else text
+
+
+def _port_line(kind: str, port: dict[str, Any]) -> str:
+    shape = "x".join(map(str, port["shape"])) or "scalar"
+    real = f", real = {port['scale']:.9g} * {shifted(port['zero_point'])}" if port["scale"] else ""
+    where = f" at {port['offset']}" if port["offset"] is not None else ""
+    return f"{kind[:-1]:<6} {port['dtype']} {shape}{where}: {escape(port['name'])}{real}"
+
+
+def _picture(buffers: Sequence[dict[str, Any]], steps: int) -> list[str]:
+    columns = max(1, min(PICTURE_COLUMNS, steps))
+    lines: list[str] = []
+    for b in buffers:
+        first = b["first_step"] * columns // max(1, steps)
+        last = max(first, b["last_step"] * columns // max(1, steps))
+        bar = "." * first + "#" * (min(last, columns - 1) - first + 1)
+        name = escape(b["name"], NAME_COLUMNS)
+        lines.append(f"{bar:.<{columns}} {b['offset']:>9} +{b['size']:<9} {b['kind']:<8} {name}")
+    return lines
+
+
+def _node_lines(nodes: Sequence[dict[str, Any]]) -> list[str]:
+    lines = [f"{'index':>5} {'op':<18} {'output':<18} {'MACs':>13} {'weights':>10}  from"]
+    for node in nodes:
+        shape = "x".join(map(str, node["out_shape"])) or "1"
+        figures = f"{node['macs']:>13,} {node['weights']:>10,}"
+        lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {_origin(node['from'])}")
+    return lines
+
+
+def _origin(places: Sequence[dict[str, Any]]) -> str:
+    """Where a node comes from: a node of the model, and the operators that were merged into it."""
+    if not places:
+        return ""
+    first, ops = places[0], Counter(escape(place["op"], 24) for place in places[1:])
+    name = f' "{escape(first["name"], NAME_COLUMNS)}"' if first["name"] else ""
+    more = [f" + {op}" if count == 1 else f" + {count} {op}" for op, count in ops.items()]
+    return f"node {first['node']} ({escape(first['op'], 24)}){name}{''.join(more)}"

@@ -22,7 +22,8 @@ from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sh
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import run_traced, traced_program
 from mmcc.target import Target, load_target
-from mmcc.toolchain.qemu import FirmwareRun, build_firmware, run_firmware
+from mmcc.toolchain.firmware import build_firmware
+from mmcc.toolchain.qemu import FirmwareRun, run_firmware
 from mmcc.verification.agreement import Agreement, Tally
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample, from_c, to_c

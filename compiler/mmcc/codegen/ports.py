@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Inputs and outputs as the header shows them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from mmcc.codegen.names import escape
+from mmcc.codegen.weights import Weights, float_literal
+from mmcc.ir.graph import Graph
+from mmcc.ir.ports import Port
+from mmcc.ir.program import Constant, Program, ProgramNode
+from mmcc.ir.types import geometry
+from mmcc.ops.stream import ReadRows, WriteRows
+
+WEIGHTS = "weights"
+
+
+@dataclass(frozen=True, slots=True)
+class PortText:
+    """What the header says about one input or output."""
+
+    index: int
+    kind: str  # "input" or "output"
+    name: str
+    ctype: str
+    shape: tuple[int, ...]
+    order: str  # which axis of the model each axis is
+    elements: int
+    bytes: int
+    memory: str
+    offset: int
+    external: bool  # the caller gives its address to every run
+    streamed: bool  # callbacks bring or take its rows
+    order_of_calls: str  # what a callback may count on
+    rows: int
+    columns: int
+    pixel: int  # elements of one
+    scale: str  # "" where not quantized
+    zero_point: int
+    shifted: str  # what the scale is multiplied with
+    model_shape: tuple[int, ...]
+    converts: bool  # the model's own tensor is float, the caller converts
+
+
+def constant_ports(graph: Graph) -> dict[str, Constant]:
+    """Outputs that no input changes: they are read from the weights."""
+    names = dict.fromkeys(port.tensor for port in graph.outputs if port.tensor in graph.constants)
+    return {name: Constant(f"output_{k}", graph.constants[name]) for k, name in enumerate(names)}
+
+
+def port_texts(
+    graph: Graph, program: Program, weights: Weights, constants: dict[str, Constant]
+) -> tuple[PortText, ...]:
+    """Inputs, then outputs; each in its memory, or in the weights if it is constant."""
+    texts: list[PortText] = []
+    streamed = _streamed(graph)
+    for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
+        for index, port in enumerate(ports):
+            if port.tensor in constants:
+                memory, offset = WEIGHTS, weights.offsets[constants[port.tensor].name]
+            else:
+                view = program.ports[port.tensor]
+                assert isinstance(view.offset, int)
+                memory, offset = view.memory, view.offset
+            text = _port_text(graph, port, index, kind, memory, offset)
+            outside = memory not in program.arenas and memory != WEIGHTS
+            stream = port.tensor in streamed
+            texts.append(
+                replace(
+                    text,
+                    external=outside and not stream,
+                    streamed=stream,
+                    order_of_calls=_calls_text(graph, program, port),
+                )
+            )
+    return tuple(texts)
+
+
+def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, offset: int) -> PortText:
+    tensor = graph.tensors[port.tensor]
+    quant = port.quant or tensor.quant
+    kept = sorted((axis, k) for k, axis in enumerate(port.axes) if axis is not None)
+    return PortText(
+        index=index,
+        kind=kind,
+        name=escape(port.onnx_name),
+        ctype=tensor.dtype.value,
+        shape=tensor.shape,
+        order=", ".join(str(k) for _, k in kept),
+        elements=tensor.bytes // tensor.dtype.size,
+        bytes=tensor.bytes,
+        memory=memory,
+        offset=offset,
+        external=False,
+        streamed=False,
+        order_of_calls="",
+        rows=geometry(tensor.shape)[0],
+        columns=geometry(tensor.shape)[1],
+        pixel=geometry(tensor.shape)[2],
+        scale=float_literal(float(quant.scale)) if quant else "",
+        zero_point=quant.zero_point if quant else 0,
+        shifted=shifted(quant.zero_point) if quant else "",
+        model_shape=port.onnx_shape,
+        converts=port.quant is not None,
+    )
+
+
+def shifted(zero_point: int) -> str:
+    """A quantized value less its zero point, for people."""
+    if zero_point == 0:
+        return "value"
+    return f"(value {'-' if zero_point > 0 else '+'} {abs(zero_point)})"
+
+
+def _calls_text(graph: Graph, program: Program, port: Port) -> str:
+    """What a callback may count on: how often rows come, and that some come one pixel a call."""
+    for node in program.nodes:
+        op, names = graph.nodes[node.index].op, graph.nodes[node.index]
+        if isinstance(op, ReadRows) and names.inputs[0] == port.tensor:
+            order = "Rows may be asked for more than once." if op.again else "All comes once, in order."
+        elif isinstance(op, WriteRows) and names.output == port.tensor:
+            order = ""
+        else:
+            continue
+        single = "One pixel a call: in memory, other channels lie between." if _by_pixels(node) else ""
+        return " ".join(filter(None, (order, single)))
+    return ""
+
+
+def _by_pixels(node: ProgramNode) -> bool:
+    return dict(node.use.options)["window"] == "pixel"
+
+
+def _streamed(graph: Graph) -> frozenset[str]:
+    """Inputs and outputs that callbacks bring and take."""
+    read = {node.inputs[0] for node in graph.nodes if isinstance(node.op, ReadRows)}
+    return frozenset(read | {node.output for node in graph.nodes if isinstance(node.op, WriteRows)})

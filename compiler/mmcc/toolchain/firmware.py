@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Firmware of a model and the test bench: compiled and linked for a target's board, within a limit of RAM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from mmcc.errors import CompileError, Exit
+from mmcc.resources import data_dir
+from mmcc.target import Target
+from mmcc.toolchain.build import RegionOverflow, compile_objects, firmware_sources, link, write_linker_script
+from mmcc.toolchain.elf import symbols, writable_bytes
+
+
+def build_firmware(
+    target: Target,
+    sources: Sequence[Path],
+    include_dirs: Sequence[Path],
+    out_dir: Path,
+    *,
+    ram_limit: int | None = None,
+    stack_bytes: int | None = None,
+    hooks: bool = False,
+    main: Path | None = None,
+    flags: Sequence[str] = (),
+) -> Path:
+    """Compile and link `sources`, a model and its adapter, into firmware for the target's board.
+
+    On a board the linker proves the limit: stack, arena, `.data` and `.bss` share a region of `ram_limit`
+    bytes. On an operating system the sections of the sources' objects are added up. `main` replaces the
+    test bench by a program of its own; `sources` may be objects.
+    """
+    stack = -(-(target.stack_bytes if stack_bytes is None else stack_bytes) // 16) * 16
+    folder = data_dir("runtime_c") / "firmware"
+    includes = [*include_dirs, folder]
+    model_flags = [*flags, *(["-DMMCC_HOOKS=1"] if hooks else [])]
+    objects = compile_objects(target, sources, out_dir / "model", include_dirs=includes, flags=model_flags)
+    own = [*firmware_sources(target), main or folder / "main.c"]
+    own_flags = [f"-DMMCC_STACK_BYTES={stack}"]
+    bench = compile_objects(target, own, out_dir / "firmware", include_dirs=includes, flags=own_flags)
+    elf = out_dir / "firmware.elf"
+    if not target.bare_metal:
+        if ram_limit is not None:
+            _check_hosted_ram(objects, stack, ram_limit, target)
+        loading = ["-static"] if target.qemu else ["-Wl,-z,now"]  # resolving a name late takes stack
+        return link(target, [*bench, *objects], elf, flags=loading)
+    return _link_board(target, [*bench, *objects], elf, ram_limit, stack)
+
+
+def _link_board(
+    target: Target, objects: Sequence[Path], elf: Path, ram_limit: int | None, stack: int
+) -> Path:
+    qemu = target.qemu
+    if qemu is None or not (qemu.code and qemu.constants and qemu.ram and qemu.io):
+        raise CompileError(
+            "MM803",
+            f"target {target.name} names no emulated board with code, constants, ram and io",
+            exit=Exit.USAGE,
+            hint="add a [qemu] table, as in targets/cortex-m4.toml",
+        )
+    limit = qemu.ram.length if ram_limit is None else ram_limit
+    if limit > qemu.ram.length:
+        raise CompileError(
+            "MM803",
+            f"the emulated {qemu.machine} has {qemu.ram.length} bytes of RAM, not {limit}",
+            exit=Exit.DOES_NOT_FIT,
+        )
+    script = write_linker_script(
+        elf.with_suffix(".ld"),
+        qemu.code,
+        qemu.constants,
+        qemu.ram,
+        qemu.io,
+        ram_limit=limit,
+        stack_bytes=stack,
+    )
+    try:
+        return link(target, objects, elf, flags=["-nostartfiles", "-T", str(script)])
+    except RegionOverflow as overflow:
+        raise does_not_fit(overflow, target, limit, stack) from overflow
+
+
+def does_not_fit(overflow: RegionOverflow, target: Target, limit: int, stack: int) -> CompileError:
+    """The error for what the linker, or the sum of the objects, found too large."""
+    if overflow.region == "RAM":
+        return CompileError(
+            "MM803",
+            f"the linked program needs {limit + overflow.excess} bytes of RAM, "
+            f"{overflow.excess} more than the limit of {limit}; {stack} of them are stack",
+            exit=Exit.DOES_NOT_FIT,
+        )
+    what = {"CODE": "instructions", "CONSTANTS": "constants"}.get(overflow.region, overflow.region)
+    return CompileError(
+        "MM803",
+        f"{what} do not fit the emulated board of {target.name}: {overflow.excess} bytes too many",
+        exit=Exit.DOES_NOT_FIT,
+        hint="a target with more memory, or your own target file",
+    )
+
+
+def _check_hosted_ram(objects: Sequence[Path], stack: int, limit: int, target: Target) -> None:
+    needed = stack + sum(writable_bytes(o) for o in objects)
+    if needed > limit:
+        excess = RegionOverflow("RAM", needed - limit)
+        raise does_not_fit(excess, target, limit, stack)
+
+
+def linked_ram(elf: Path) -> int:
+    """Bytes of RAM a firmware for a board takes: stack, arena, `.data`, `.bss` and what alignment costs."""
+    return symbols(elf, ("__ram_used",))["__ram_used"]
