@@ -29,7 +29,13 @@ DIGITS = ROOT / "examples" / "digits"
 PACKAGE = ROOT / "compiler" / "mmcc"
 PAGES = sorted(
     p
-    for p in (ROOT / "README.md", ROOT / "DESIGN.md", *DOCS.glob("*.md"), DIGITS / "README.md")
+    for p in (
+        ROOT / "README.md",
+        ROOT / "DESIGN.md",
+        ROOT / "CONTRIBUTING.md",
+        *DOCS.glob("*.md"),
+        DIGITS / "README.md",
+    )
     if p.is_file()
 )
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
@@ -139,12 +145,40 @@ def test_links_resolve(page: Path) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("page", [p for p in PAGES if p.name == "DESIGN.md" or p.parent == DOCS], ids=name_of)
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_files_that_are_named_exist(page: Path) -> None:
-    """`tests/...`, `compiler/...` and the like in code spans are files of the project."""
+    """In code spans: files from the project, compiler/mmcc or the page on; folders end with a slash."""
     folders = "compiler|templates|targets|runtime_c|tests|bench|examples|docs|scripts"
-    spans = re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text())
-    assert [span for span in spans if not (ROOT / span).exists()] == []
+    spans = re.findall(
+        rf"`((?:{folders})/[\w./-]+|[\w./-]+\.(?:py|j2)|(?!build/|model_c/)[a-z_]+(?:/[a-z_]+)*/)`",
+        page.read_text(),
+    )
+    places = (ROOT, PACKAGE, page.parent)
+    there = [any((place / span).exists() for place in places) for span in spans]
+    assert [span for span, found in zip(spans, there, strict=True) if not found] == []
+
+
+def section(name: str) -> str:
+    """A section of DESIGN.md."""
+    found = re.search(rf"^## {name}\n(.*?)^## ", (ROOT / "DESIGN.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+@pytest.mark.quick
+def test_the_rooms_are_listed_in_the_order_of_imports() -> None:
+    from test_layers import LAYERS
+
+    cells = re.findall(r"^\| (`.*?) \|", section("Rooms"), re.MULTILINE)
+    rooms = [name for cell in cells for name in re.findall(r"`(\w+)(?:/|\.py)`", cell)]
+    assert rooms == [layer for layer in LAYERS if layer != "__main__"]
+
+
+@pytest.mark.quick
+def test_the_files_of_the_planner_are_listed() -> None:
+    indented = "\n".join(re.findall(r"^ {4}.*$", section("The planner").partition("### ")[0], re.MULTILINE))
+    listed = set(re.findall(r"\w+\.py", indented))
+    assert listed == {path.name for path in (PACKAGE / "planner").rglob("*.py")} - {"__init__.py"}
 
 
 # ---- commands
@@ -411,9 +445,8 @@ def test_the_example_of_the_row_argument() -> None:
 
 @pytest.mark.quick
 def test_the_table_of_known_optima() -> None:
-    """DESIGN.md repeats the numbers that test_planner_known.py proves."""
-    from planner_graphs import KNOWN
-    from test_planner_known import FORWARD
+    """DESIGN.md repeats the numbers that tests/planner/test_planner_known.py proves."""
+    from planner_graphs import FORWARD, KNOWN
 
     rows = re.findall(r"^\| [^|]*\| ([\d,]+) \| ([\d,]+) \|$", (ROOT / "DESIGN.md").read_text(), re.MULTILINE)
     shown = {(int(a.replace(",", "")), int(b.replace(",", ""))) for a, b in rows}
