@@ -9,6 +9,9 @@ FUZZ_FRONTEND ?= --mutants 100000
 FUZZ_PLANNER ?=
 FUZZ_DIFFERENTIAL ?= --graphs 5000 --qemu 100
 
+CPPCHECK := cppcheck --std=c99 --quiet --error-exitcode=1 --enable=warning,performance,portability,style \
+	--suppressions-list=scripts/cppcheck.txt -I runtime_c -I runtime_c/firmware
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint bench fuzz clean
 
@@ -31,6 +34,8 @@ lint: setup ## lint, format, types; clang-format, cppcheck
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@.venv/bin/clang-format --dry-run -Werror $(wildcard runtime_c/*.h runtime_c/firmware/*.[ch] $(addprefix tests/firmware/,*.c */*.c))
+	@if command -v cppcheck >/dev/null; then $(CPPCHECK) $(wildcard runtime_c/*.h runtime_c/firmware/*.c); \
+	else echo "lint: cppcheck is not installed"; test "$$CI" != true; fi
 	@$(PY) -m pyright --pythonpath $(PY)
 
 bench: setup ## every bench/bench_*.py
