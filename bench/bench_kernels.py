@@ -172,7 +172,9 @@ def graph_of(case: OpCase) -> Graph:
     names = tuple(tensors)[:-1]
     constants = {f"x{k}": a for k, a in enumerate(case.inputs) if case.is_constant(k)}
     ports = [_port(tensors[f"x{k}"]) for k in case.activations]
-    return Graph(NAME, tensors, constants, (Node(case.op, names, "y"),), tuple(ports), (_port(tensors["y"]),))
+    return Graph(
+        NAME, tensors, constants, (Node(case.op, names, ("y",)),), tuple(ports), (_port(tensors["y"]),)
+    )
 
 
 def _port(tensor: Tensor) -> Port:

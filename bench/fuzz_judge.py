@@ -80,7 +80,7 @@ class Judge:
         for port in graph.inputs:
             arrays[port.tensor] = port.to_c(values[port.onnx_name], graph.tensors[port.tensor])
         for node in graph.nodes:
-            made = node.op.reference(*(arrays[name] for name in node.inputs))
+            (made,) = node.op.reference(*(arrays[name] for name in node.inputs))
             arrays[node.output] = made
             if node.output in truth:
                 port = graph.origins[node.output]

@@ -31,7 +31,6 @@ REFUSED = {  # quirks and models beyond the importer: code, exit, and what the m
     "gru_lbr1": ("MM201", Exit.UNSUPPORTED, "GRU"),
     "rnn_tanh": ("MM201", Exit.UNSUPPORTED, "RNN"),
     "gather_embedding": ("MM202", Exit.UNSUPPORTED, "indices"),
-    "topk": ("MM201", Exit.UNSUPPORTED, "TopK"),
     "dyn_hw": ("MM109", Exit.BAD_MODEL, "--dim H=N --dim W=N"),
     "unknown_op": ("MM201", Exit.UNSUPPORTED, "Frobnicate"),
     "fp16_conv": ("MM203", Exit.UNSUPPORTED, "FLOAT16"),
@@ -116,7 +115,7 @@ def test_quantized_model_layer_by_layer(name):
     arrays |= {p.tensor: p.to_c(inputs[p.onnx_name], graph.tensors[p.tensor]) for p in graph.inputs}
     apart = total = 0
     for node in graph.nodes:
-        made = node.op.reference(*(arrays[i] for i in node.inputs))
+        (made,) = node.op.reference(*(arrays[i] for i in node.inputs))
         arrays[node.output] = made
         origin = graph.origins.get(node.output)
         if isinstance(node.op, Quantize) and origin is not None:

@@ -19,7 +19,7 @@ def copied(joined: View, parts: list[View]) -> tuple[int, ...]:
     shape = (1, 4, 6)
     inputs = tuple(Operand(Tensor("x", shape), view, None) for view in parts)
     output = Operand(Tensor("y", (len(parts), 4, 6)), joined, None)
-    site = Site("n0", inputs, output, load_target("host"))
+    site = Site("n0", inputs, (output,), load_target("host"))
     return dict(concat(Concat(0), site).options)["parts"]
 
 

@@ -57,7 +57,7 @@ def test_short_sums_are_right_for_every_pair(op):
         total = a * short.times_a + b * short.times_b + short.offset
         reach = 128 * (abs(short.times_a) + abs(short.times_b)) + abs(short.offset)
         assert reach + (128 << short.bits) < 2**31
-        want = op.reference(a.astype(np.int8), b.astype(np.int8))
+        (want,) = op.reference(a.astype(np.int8), b.astype(np.int8))
         np.testing.assert_array_equal(np.clip(total >> short.bits, op.low, op.high), want)
 
 

@@ -49,7 +49,7 @@ def alone(case: OpCase) -> Graph:
         tuple(Port(n, n, (1, *tensors[n].shape), tensors[n].dtype, ()) for n in some)
         for some in ([n for n in names if n not in constants], ["y"])
     ]
-    return Graph("alone", tensors, constants, (Node(case.op, tuple(names), "y"),), inputs, output)
+    return Graph("alone", tensors, constants, (Node(case.op, tuple(names), ("y",)),), inputs, output)
 
 
 def generated(graph: Graph, plan: Plan, target: Target) -> int:

@@ -57,9 +57,9 @@ def small_graph() -> Graph:
     """Relu of the input, a dense layer of that, and the sum of both."""
     tensors = {name: Tensor(name, (2,)) for name in ("x", "a", "b", "y")} | {"w": Tensor("w", (2, 2))}
     nodes = (
-        Node(RELU, ("x",), "a"),
-        Node(Dense(), ("a", "w"), "b"),
-        Node(PLUS, ("a", "b"), "y"),
+        Node(RELU, ("x",), ("a",)),
+        Node(Dense(), ("a", "w"), ("b",)),
+        Node(PLUS, ("a", "b"), ("y",)),
     )
     port = [Port(name, name, (1, 2), DType.F32, (None, 0)) for name in ("x", "y")]
     return Graph("small", tensors, {"w": np.zeros((2, 2), np.float32)}, nodes, (port[0],), (port[1],))

@@ -120,7 +120,7 @@ def _viewed(graph: Graph, node: Node, operand: int, child: str, at: Any) -> Any:
         return np.take(at, range(start, start + extent), axis=node.op.axis)
     if isinstance(node.op, Reshape):
         return at.reshape(graph.tensors[child].shape)
-    return np.asarray(node.op.reference(at)).reshape(graph.tensors[child].shape)
+    return np.asarray(node.op.reference(at)[0]).reshape(graph.tensors[child].shape)
 
 
 def _is_slot(at: Any, size: int) -> bool:

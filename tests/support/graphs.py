@@ -41,10 +41,10 @@ class Builder:
 
     def op(self, op: Any, *inputs: str, name: str = "") -> str:
         name = name or f"t{len(self.nodes)}"
-        shape, dtype = op.result(*(self.tensors[i] for i in inputs))
+        ((shape, dtype),) = op.results(*(self.tensors[i] for i in inputs))
         self.tensors[name] = Tensor(name, shape, dtype)
         where = Where("test", len(self.nodes), type(op).__name__, name)
-        self.nodes.append(Node(op, inputs, name, (where,)))
+        self.nodes.append(Node(op, inputs, (name,), (where,)))
         return name
 
     def quantize(self, x: str, scale: float, zero: int = 0, dtype: DType = DType.I8, name: str = "") -> str:

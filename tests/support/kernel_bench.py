@@ -58,7 +58,7 @@ class OpCase:
 
     @cached_property
     def want(self) -> np.ndarray:
-        return np.asarray(self.op.reference(*self.inputs), order="C")  # a scalar stays one
+        return np.asarray(self.op.reference(*self.inputs)[0], order="C")  # a scalar stays one
 
     @property
     def nest(self):
@@ -130,7 +130,7 @@ class Bench:
                     names.append(name)
                 out = f"{case.name}/{way}/y"
                 tensors[out] = Tensor(out, case.want.shape, DType.of(case.want))
-                shape, dtype = case.op.result(*case.tensors)
+                ((shape, dtype),) = case.op.results(*case.tensors)
                 assert (shape, dtype) == (case.want.shape, DType.of(case.want)), (
                     case.name,
                     shape,
@@ -138,7 +138,7 @@ class Bench:
                     case.want.dtype,
                 )
                 self.index[case.name, way] = len(nodes)
-                nodes.append(Node(case.op, tuple(names), out))
+                nodes.append(Node(case.op, tuple(names), (out,)))
                 self._place(case, way, tensors)
         self.graph = Graph("bench", tensors, constants, tuple(nodes), (), ())
         self._build(sanitize)

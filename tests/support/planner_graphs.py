@@ -46,13 +46,19 @@ class Build:
         return name
 
     def add(self, op: Op, *inputs: str) -> str:
-        index = len(self.nodes)
-        shape, dtype = op.result(*(self.tensors[n] for n in inputs))
-        name = f"t{index}"
-        self.tensors[name] = Tensor(name, shape, dtype)
-        where = Where(self.name, index, type(op).__name__, f"node {index}")
-        self.nodes.append(Node(op, inputs, name, (where,)))
+        (name,) = self.add_all(op, *inputs)
         return name
+
+    def add_all(self, op: Op, *inputs: str) -> tuple[str, ...]:
+        """A node with any number of results."""
+        index = len(self.nodes)
+        results = op.results(*(self.tensors[n] for n in inputs))
+        names = tuple(f"t{index}" + (f"_{k}" if k else "") for k in range(len(results)))
+        for name, (shape, dtype) in zip(names, results, strict=True):
+            self.tensors[name] = Tensor(name, shape, dtype)
+        where = Where(self.name, index, type(op).__name__, f"node {index}")
+        self.nodes.append(Node(op, inputs, names, (where,)))
+        return names
 
     def graph(self, *outputs: str) -> Graph:
         ports = [

@@ -29,7 +29,7 @@ class Order:
 
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self._graph, self._plan = graph, plan
-        self._index = {node.output: k for k, node in enumerate(graph.nodes)}
+        self._index = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
         self._nests: dict[int, Nest] = {}
         self._spans: dict[tuple[int, int], list[Span]] = {}  # by node and read: rows that each row needs
         self._joined: dict[tuple[int, int, Span], Span] = {}
@@ -44,7 +44,7 @@ class Order:
     def height(self, index: int, group: Group) -> int:
         """Rows that a node makes, or takes in."""
         node = self._graph.nodes[index]
-        name = node.inputs[0] if index in group.accumulating else node.output
+        name = node.inputs[0] if index in group.accumulating else node.outputs[0]
         return geometry(self._graph.tensors[name].shape)[0]
 
     def by_blocks(self, index: int) -> bool:
@@ -56,6 +56,9 @@ class Order:
         last = group.nodes[-1]
         held = self.columns(group, strip)
         width = {k: self._held(held, k) for k in group.nodes}
+        if len(self._graph.nodes[last].outputs) > 1:  # alone, and in one call
+            yield Event(last, Span(0, self.height(last, group)), width[last])
+            return
         if group.backward:
             rows = reversed(range(self.height(last, group)))
             yield from (Event(last, Span(row, row + 1), width[last]) for row in rows)
@@ -108,7 +111,8 @@ class Order:
     def narrow(self, group: Group) -> set[str]:
         """Tensors of which a group in strips holds the columns of one strip at a time."""
         rings = {b.name for b in self._plan.buffers if b.kind is BufferKind.RING}
-        made = {self._graph.nodes[k].output for k in group.nodes} if group.strips else set[str]()
+        every = (name for k in group.nodes for name in self._graph.nodes[k].outputs)
+        made = set(every) if group.strips else set[str]()
         return {name for name in made if self._plan.slots[name].buffer in rings}
 
     def columns(self, group: Group, strip: int) -> dict[str, Span]:
@@ -129,7 +133,7 @@ class Order:
         return held
 
     def _held(self, held: dict[str, Span], index: int) -> Span:
-        name = self._graph.nodes[index].output
+        name = self._graph.nodes[index].outputs[0]
         return held.get(name, Span(0, geometry(self._graph.tensors[name].shape)[1]))
 
     def _sources(self, index: int, rows: Span, group: Group) -> dict[int, int]:
@@ -173,7 +177,7 @@ class Order:
         """Rows that each row of a node's output needs; just one entry where all rows need the same."""
         if (index, read) not in self._spans:
             nest = self.nest(index)
-            height = geometry(self._graph.tensors[self._graph.nodes[index].output].shape)[0]
+            height = geometry(self._graph.tensors[self._graph.nodes[index].outputs[0]].shape)[0]
             walked = nest.axis_loop(0) is not None and len(nest.write.shape) >= 2
             self._spans[index, read] = [nest.rows_needed(read, row) for row in range(height if walked else 1)]
         return self._spans[index, read]

@@ -14,7 +14,7 @@ import numpy as np
 from mmcc.checker.order import Order
 from mmcc.checker.replay import MOST, Replay, label, used
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import Group, Plan
 from mmcc.ir.types import geometry
 from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 
@@ -43,12 +43,7 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
             wrong.append(f"{label(graph, index)} computes something, but is an alias without code")
         if index in plan.copied and not isinstance(node.op, Concat):
             wrong.append(f"{label(graph, index)} is no Concat, but copies only some operands")
-    for group in plan.groups:
-        last = group.nodes[-1]
-        if group.backward and len(group.nodes) > 1:
-            wrong.append(f"{label(graph, last)} pulls others, but runs backward")
-        if len(group.strips) > 1 and (group.completed or group.accumulating):
-            wrong.append(f"{label(graph, last)} runs in strips, but not all its nodes can")
+    wrong += [text for group in plan.groups for text in _impossible(graph, group)]
     buffers = {b.name for b in plan.buffers}
     for name in used(graph):
         if name not in plan.slots:
@@ -66,6 +61,18 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
     ]
     wrong += [f'buffer "{name}" has no place' for name in buffers if name not in plan.places]
     return wrong
+
+
+def _impossible(graph: Graph, group: Group) -> Iterator[str]:
+    """What the nodes of a group cannot do together."""
+    last = group.nodes[-1]
+    if group.backward and len(group.nodes) > 1:
+        yield f"{label(graph, last)} pulls others, but runs backward"
+    several = [k for k in group.nodes if len(graph.nodes[k].outputs) > 1]
+    if several and (len(group.nodes) > 1 or group.strips or group.backward or group.batched):
+        yield f"{label(graph, several[0])} has several results, but does not run alone and whole"
+    if len(group.strips) > 1 and (group.completed or group.accumulating):
+        yield f"{label(graph, last)} runs in strips, but not all its nodes can"
 
 
 def _misplaced(graph: Graph, plan: Plan, capacity: Mapping[str, int]) -> Iterator[str]:
@@ -137,7 +144,7 @@ def _outlived(graph: Graph, plan: Plan) -> Iterator[str]:
     for step, group in enumerate(plan.groups):
         for index in group.nodes:
             node = graph.nodes[index]
-            names = [*_operands(graph, plan, index), node.output]
+            names = [*_operands(graph, plan, index), *node.outputs]
             scratch = (plan.scratch or {}).get(index)
             buffers = {name: plan.slots[name].buffer for name in names}
             constants = plan.staged[index].buffers if index in plan.staged else ()

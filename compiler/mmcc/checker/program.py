@@ -97,8 +97,8 @@ class _Check:
             return
         if operand >= use.origins:
             yield f"{here} needs the first column of operand {operand}, but has those of {use.origins} only"
-        names = (*self._graph.nodes[node.index].inputs, self._graph.nodes[node.index].output)
-        tensor = names[operand]
+        made = self._graph.nodes[node.index]
+        tensor = made.outputs[_result(name)] if operand == OUTPUT else made.inputs[operand]
         if tensor in self._graph.constants:
             allowed = self._seen(tensor, self._constant(tensor, view, node.index), node.index, operand)
         else:
@@ -114,8 +114,8 @@ class _Check:
 
     def _operand(self, index: int, use: KernelUse, name: str) -> int:
         """Which operand of a node a kernel's view is for."""
-        if name in ("y", "sums"):
-            return OUTPUT if name == "y" else SUMS
+        if name[0] == "y" or name == "sums":
+            return OUTPUT if name[0] == "y" else SUMS
         order = dict(use.options).get("order")
         if name in ("a", "b", "c") and isinstance(self._graph.nodes[index].op, Where):
             return "cab".index(name)
@@ -147,7 +147,7 @@ class _Check:
 
     def _aligned(self, name: str, index: int) -> tuple[int, int, int]:
         """Rows, columns and channels of an operand whose last axes are those of the output."""
-        shape, out = (self._graph.tensors[n].shape for n in (name, self._graph.nodes[index].output))
+        shape, out = (self._graph.tensors[n].shape for n in (name, self._graph.nodes[index].outputs[0]))
         return geometry((1,) * (len(out) - len(shape)) + tuple(shape))
 
     def _seen(self, name: str, view: View, index: int, operand: int) -> tuple[View, ...]:
@@ -263,15 +263,16 @@ class _Check:
             yield f"{here} has columns for {len(columns)} strips, its group has {max(1, len(group.strips))}"
             return
         narrow = self._order.narrow(group)
-        width = geometry(self._graph.tensors[node.output].shape)[1]
+        width = geometry(self._graph.tensors[node.outputs[0]].shape)[1]
         for strip, found in enumerate(columns):
             held = self._order.columns(group, strip)
-            own = held.get(node.output)
+            own = held.get(node.outputs[0])
             lo, hi = (own.lo, own.hi) if own is not None else (0, width)
             if (found.begin, found.end) != (lo, hi):
                 yield f"{here} makes columns [{found.begin}, {found.end}) of strip {strip}, not [{lo}, {hi})"
             origins = [(f"operand {k}", name, found.origin(k)) for k, name in enumerate(node.inputs)]
-            for what, name, origin in (*origins, ("its output", node.output, found.output)):
+            results = [("its output", name, found.output) for name in node.outputs]
+            for what, name, origin in (*origins, *results):
                 first = held[name].lo if name in narrow else 0
                 if origin != first:
                     yield (
@@ -321,6 +322,11 @@ class _Constants:
             yield f"{here} where they stay, but they come in blocks"
         if made.by_blocks and made.restores:
             self._base = None
+
+
+def _result(name: str) -> int:
+    """Which result of a node a kernel's view is for: "y", "y1", "y2", ..."""
+    return int(name[1:] or 0)
 
 
 def _shape(view: View) -> tuple[int, int, int]:

@@ -41,7 +41,7 @@ def label(graph: Graph, index: int) -> str:
 def used(graph: Graph) -> list[str]:
     """Tensors that are in some memory."""
     names = [port.tensor for port in (*graph.inputs, *graph.outputs)]
-    names += [name for node in graph.nodes for name in (*node.inputs, node.output)]
+    names += [name for node in graph.nodes for name in (*node.inputs, *node.outputs)]
     return [name for name in dict.fromkeys(names) if name not in graph.constants]
 
 
@@ -70,7 +70,7 @@ class Replay:
         self._graph, self._plan = graph, plan
         self._order = Order(graph, plan)
         self._unit = _grain(graph, plan)  # bytes
-        self._index = {node.output: k for k, node in enumerate(graph.nodes)}
+        self._index = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
         self._read: dict[int, list[_Read]] = {}
         self._first: dict[str, int] = {}  # number of a tensor's first element
         self._held: dict[str, int] = {}  # first column that a ring holds in this strip
@@ -186,11 +186,34 @@ class Replay:
         if index in group.accumulating:
             self._take(event, last=event.rows.hi == self._order.height(index, group))
             return
+        if len(self._graph.nodes[index].outputs) > 1:
+            self._make_whole(index, event.rows, event.cols)
+            return
         left_to_right = not group.backward and not self._order.by_blocks(index)
         pixels = self._plan.pixels.get(index, 0) if left_to_right else 0
         step = pixels or max(1, len(event.cols))
         for col in range(event.cols.lo, event.cols.hi, step):
             self._make_part(index, event.rows, Span(col, min(col + step, event.cols.hi)))
+
+    def _make_whole(self, index: int, rows: Span, cols: Span) -> None:
+        """A node with several results may write any of them while it still reads."""
+        here = f"{label(self._graph, index)} needs it"
+        nest = self._order.nest(index)
+        needed = [
+            _Need(r, self._order.rows_of(index, r.access, rows), nest.cols_needed(r.access, cols))
+            for r in self._reads(index)
+        ]
+        before = [self._expect(here, need.read.tensor, need.rows, need.cols) for need in needed]
+        if index in self._scratch:
+            self._scratch[index][...] = SCRATCH
+        for name in self._graph.nodes[index].outputs:
+            for row in range(geometry(self._graph.tensors[name].shape)[0]):
+                self._rows(name, Span(row, row + 1))[...] = self._numbers(name, Span(row, row + 1))
+        if index in self._scratch:
+            self._scratch[index][...] = SCRATCH
+        for need, was in zip(needed, before, strict=True):
+            if was:
+                self._expect(here, need.read.tensor, need.rows, need.cols)
 
     def _make_part(self, index: int, rows: Span, cols: Span) -> None:
         row, output = rows.lo, self._graph.nodes[index].output
@@ -348,7 +371,7 @@ class Replay:
             for n, part in zip(node.inputs, parts, strict=True)
         ]
         op = replace(node.op, shape=shape) if isinstance(node.op, Reshape | Slice) else node.op
-        seen = op.reference(*filled).reshape(shape)
+        seen = op.reference(*filled)[0].reshape(shape)
         return np.where(seen < 0, own, seen)
 
 

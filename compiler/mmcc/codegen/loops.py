@@ -194,11 +194,11 @@ def _bound(need: Need, reader: int, row: str, rows: int) -> str:
 def _columns(graph: Graph, plan: Plan, group: Group, index: int) -> tuple[Columns, ...]:
     """The columns of one node's calls, one entry a strip."""
     node = graph.nodes[index]
-    width = geometry(graph.tensors[node.output].shape)[1]
+    width = geometry(graph.tensors[node.outputs[0]].shape)[1]
     if not group.strips:
         return (Columns(0, width),)
     rings = {b.name for b in plan.buffers if b.kind is BufferKind.RING}
-    inside = {graph.nodes[k].output for k in group.nodes}
+    inside = {name for k in group.nodes for name in graph.nodes[k].outputs}
     narrow = {name for name in inside if plan.slots[name].buffer in rings}
     rows: list[Columns] = []
     for strip in group.strips:

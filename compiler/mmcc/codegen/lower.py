@@ -72,7 +72,8 @@ def _operand(graph: Graph, plan: Plan, name: str) -> Operand:
 def _site(graph: Graph, plan: Plan, index: int, target: Target) -> Site:
     node = graph.nodes[index]
     inputs = tuple(_operand(graph, plan, name) for name in node.inputs)
-    return Site(f"n{index}", inputs, _operand(graph, plan, node.output), target)
+    outputs = tuple(_operand(graph, plan, name) for name in node.outputs)
+    return Site(f"n{index}", inputs, outputs, target)
 
 
 def _program_node(graph: Graph, plan: Plan, index: int, target: Target) -> ProgramNode:
@@ -91,7 +92,9 @@ def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Stage
     node, blocks = graph.nodes[index], staged.blocks
     others, kinds = (), (0,)
     if blocks.count > 1:
-        sliced = replace(site, output=replace(site.output, view=replace(site.output.where(), memory=SLICE)))
+        sliced = replace(
+            site, outputs=(replace(site.output, view=replace(site.output.where(), memory=SLICE)),)
+        )
         (use, *others), kinds = kernels_of(graph, index, sliced, blocks)
     else:
         use = kernel_use(node.op, site)
@@ -127,9 +130,10 @@ def _describe(graph: Graph, node: Node) -> str:
 
 
 def _shapes(graph: Graph, node: Node) -> str:
-    shapes = [graph.tensors[name].shape for name in (*graph.activations(node), node.output)]
+    shapes = [graph.tensors[name].shape for name in (*graph.activations(node), *node.outputs)]
     texts = ["x".join(map(str, shape)) or "1" for shape in shapes]
-    return f"{', '.join(texts[:-1])} -> {texts[-1]}"
+    made = len(node.outputs)
+    return f"{', '.join(texts[:-made])} -> {', '.join(texts[-made:])}"
 
 
 def _step(graph: Graph, plan: Plan, number: int, group: Group, members: list[int]) -> Step:

@@ -17,7 +17,7 @@ from mmcc.frontend.meaning import meanings
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.op import Op
+from mmcc.ir.op import Op, Result
 from mmcc.ir.ports import Port
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops.movement import Expand, Reshape, Transpose
@@ -40,8 +40,8 @@ class Builder:
     producer: dict[str, Node] = field(default_factory=dict[str, Node])
     titles: dict[str, str] = field(default_factory=dict[str, str])  # tensor -> its name in ONNX
     hints: dict[str, str] = field(default_factory=dict[str, str])  # tensor -> a name if it has no title
-    known: dict[tuple[Op, tuple[str, ...]], Tensor] = field(
-        default_factory=dict[tuple[Op, tuple[str, ...]], Tensor]
+    known: dict[tuple[Op, tuple[str, ...]], tuple[Tensor, ...]] = field(
+        default_factory=dict[tuple[Op, tuple[str, ...]], tuple[Tensor, ...]]
     )
     where: tuple[Where, ...] = ()
     hint: str = ""
@@ -80,7 +80,7 @@ class Builder:
     def data(self, name: str) -> NDArray[Any]:
         """The elements of a constant in its own layout, quantized ones as float."""
         quantized = self.quantized(name)
-        return quantized[0].reference(self.constants[quantized[1]]) if quantized else self.constants[name]
+        return quantized[0].reference(self.constants[quantized[1]])[0] if quantized else self.constants[name]
 
     def array(self, x: Value) -> NDArray[Any]:
         """The elements of a constant in ONNX's layout."""
@@ -89,25 +89,33 @@ class Builder:
         return self.data(x.tensor).reshape(x.view).transpose(order).reshape(x.shape)
 
     def emit(self, op: Op, *inputs: str, hint: str | None = None) -> Tensor:
-        """Apply an op: a new node, or a constant if all operands are."""
-        result = op.result(*(self.tensors[name] for name in inputs))
-        if 0 in result[0] and not all(map(self.is_constant, inputs)):
-            raise bad_model("MM105", f"{op} makes an empty tensor {list(result[0])}")
+        """Apply an op with one result: a new node, or a constant if all operands are."""
+        (made,) = self.emit_all(op, *inputs, hints=(hint,))
+        return made
+
+    def emit_all(self, op: Op, *inputs: str, hints: Sequence[str | None]) -> tuple[Tensor, ...]:
+        """Apply an op: a new node, or constants if all operands are; a hint for each result's name."""
+        results = op.results(*(self.tensors[name] for name in inputs))
+        assert len(hints) == len(results)
+        for shape, _ in results:
+            if 0 in shape and not all(map(self.is_constant, inputs)):
+                raise bad_model("MM105", f"{op} makes an empty tensor {list(shape)}")
         moves = isinstance(op, (Reshape, Transpose))
-        hint = hint or (self._name_of(inputs[0]) if moves else self.hint)
+        names = [hint or (self._name_of(inputs[0]) if moves else self.hint) for hint in hints]
         if (op, inputs) in self.known:
             return self.known[op, inputs]
         quantized = self.quantized(inputs[0]) if moves else None
-        made = self._move_quantized(op, result[0], hint, *quantized) if quantized else None
+        moved = self._move_quantized(op, results[0][0], names[0], *quantized) if quantized else None
+        made = (moved,) if moved else None
         if made is None and all(map(self.is_constant, inputs)) and not isinstance(op, DequantizeConstant):
-            made = self._fold(op, inputs, result, hint)
+            made = self._fold(op, inputs, results, names)
         if made is None:
             if len(self.nodes) >= MAX_EMITTED:
                 raise bad_model("MM105", f"the model needs more than {MAX_EMITTED} nodes that compute")
-            made = self.tensor(*result, hint)
-            node = Node(op, inputs, made.name, self.where)
+            made = tuple(self.tensor(*result, name) for result, name in zip(results, names, strict=True))
+            node = Node(op, inputs, tuple(tensor.name for tensor in made), self.where)
             self.nodes.append(node)
-            self.producer[made.name] = node
+            self.producer |= dict.fromkeys(node.outputs, node)
         if moves:
             self.known[op, inputs] = made
         return made
@@ -115,14 +123,17 @@ class Builder:
     def _name_of(self, name: str) -> str:
         return self.titles.get(name, self.hints[name])
 
-    def _fold(self, op: Op, inputs: tuple[str, ...], result: tuple[Shape, DType], hint: str) -> Tensor:
-        made = self.tensor(*result, hint)
+    def _fold(
+        self, op: Op, inputs: tuple[str, ...], results: tuple[Result, ...], names: Sequence[str]
+    ) -> tuple[Tensor, ...]:
+        made = tuple(self.tensor(*result, name) for result, name in zip(results, names, strict=True))
         if not isinstance(op, Reshape):  # costs nothing
-            scratch = scratch_bytes(op, [self.tensors[name].shape for name in inputs], made.shape)
-            self.spend(made.bytes + scratch, f"{op} to {list(made.shape)}")
-        value = op.reference(*(self.data(name) for name in inputs))
-        assert value.shape == made.shape
-        self.constants[made.name] = value.astype(made.dtype.numpy, copy=False)
+            scratch = scratch_bytes(op, [self.tensors[name].shape for name in inputs], made[0].shape)
+            self.spend(sum(t.bytes for t in made) + scratch, f"{op} to {list(made[0].shape)}")
+        values = op.reference(*(self.data(name) for name in inputs))
+        for tensor, value in zip(made, values, strict=True):
+            assert value.shape == tensor.shape
+            self.constants[tensor.name] = value.astype(tensor.dtype.numpy, copy=False)
         return made
 
     def spend(self, size: int, what: str) -> None:
@@ -165,7 +176,7 @@ class Builder:
         data = self.data(name) if self.is_constant(name) else None
         source = name if data is None else self.constant(data).tensor
         made = self.tensor(tensor.shape, tensor.dtype, self._name_of(name))
-        node = Node(Expand(tensor.shape), (source,), made.name, self.where)
+        node = Node(Expand(tensor.shape), (source,), (made.name,), self.where)
         self.nodes.append(node)
         self.producer[made.name] = node
         return made.name
@@ -177,8 +188,8 @@ class Builder:
         live = {port.tensor for port in (*inputs, *outputs)}
         kept: list[Node] = []
         for node in reversed(self.nodes):
-            if node.output in live:
-                live.update(node.inputs)
+            if not live.isdisjoint(node.outputs):
+                live.update(node.inputs, node.outputs)
                 kept.append(node)
         kept.reverse()
         names = self._final_names([t for t in self.tensors if t in live])
@@ -186,7 +197,8 @@ class Builder:
         tensors = {names[t]: replace(self.tensors[t], name=names[t], quant=quants.get(t)) for t in names}
         constants = {names[t]: np.asarray(a, order="C") for t, a in self.constants.items() if t in live}
         nodes = tuple(
-            replace(n, inputs=tuple(names[i] for i in n.inputs), output=names[n.output]) for n in kept
+            replace(n, inputs=tuple(names[i] for i in n.inputs), outputs=tuple(names[o] for o in n.outputs))
+            for n in kept
         )
         ins, outs = (tuple(replace(p, tensor=names[p.tensor]) for p in ports) for ports in (inputs, outputs))
         live_origins = {names[t]: replace(p, tensor=names[t]) for t, p in origins.items() if t in names}

@@ -13,12 +13,13 @@ from mmcc.ir.graph import Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import DType, Quant, Tensor
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
-from mmcc.ops.pool import MaxPool
+from mmcc.ops.pool import MaxPool, MaxPoolIndices
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.resize import ResizeNearest
+from mmcc.ops.topk import TopK
 
-MOVES = (Reshape, Transpose, Slice, Concat, Pad, Expand, Gather, ResizeNearest, MaxPool)
+MOVES = (Reshape, Transpose, Slice, Concat, Pad, Expand, Gather, ResizeNearest, MaxPool, MaxPoolIndices, TopK)
 THEMSELVES = Quant(1.0, 0)
 
 
@@ -31,13 +32,13 @@ def meanings(inputs: Sequence[str], nodes: Sequence[Node], tensors: Mapping[str,
         elif isinstance(node.op, Dequantize):
             found.setdefault(node.inputs[0], Quant(node.op.scale, node.op.zero_point))
     for node in reversed(nodes):
-        if _moves(node.op) and node.output in found:
+        if _moves(node.op) and node.outputs[0] in found:
             for name in node.inputs:
-                found.setdefault(name, found[node.output])
+                found.setdefault(name, found[node.outputs[0]])
     for node in nodes:
         if _moves(node.op) and node.inputs[0] in found:
-            found.setdefault(node.output, found[node.inputs[0]])
-    activations = [*inputs, *(node.output for node in nodes)]
+            found.setdefault(node.outputs[0], found[node.inputs[0]])
+    activations = [*inputs, *(name for node in nodes for name in node.outputs)]
     return {name: found.get(name, THEMSELVES) for name in activations if tensors[name].dtype is DType.I8}
 
 

@@ -218,7 +218,7 @@ def normal_axes(axes: list[int], rank: int) -> list[int]:
 
 
 Result = Value | tuple[Value, ...]
-Convert = TypeVar("Convert", bound=Callable[[Call], Value] | Callable[[Call], tuple[Value, ...]])
+Convert = TypeVar("Convert", bound=Callable[[Call], Result])
 
 
 class Layout(Enum):

@@ -18,12 +18,18 @@ from mmcc.ir.types import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One application of an op. `where` grows when passes merge nodes."""
+    """One application of an op; a tensor for each result. `where` grows when passes merge nodes."""
 
     op: Op
     inputs: tuple[str, ...]
-    output: str
+    outputs: tuple[str, ...]
     where: tuple[Where, ...] = ()
+
+    @property
+    def output(self) -> str:
+        """The result of a node that has one: an error where it has more, or none."""
+        (name,) = self.outputs
+        return name
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +67,7 @@ class Graph:
     @cached_property
     def producer(self) -> dict[str, Node]:
         """The node that writes a tensor; graph inputs and constants have none."""
-        return {node.output: node for node in self.nodes}
+        return {name: node for node in self.nodes for name in node.outputs}
 
     @cached_property
     def output_names(self) -> frozenset[str]:
@@ -80,7 +86,9 @@ class Graph:
 
     def __str__(self) -> str:
         body = [
-            f"  {self.tensors[n.output]} = {n.op}({', '.join('%' + i for i in n.inputs)})" for n in self.nodes
+            f"  {', '.join(str(self.tensors[o]) for o in n.outputs)} = "
+            f"{n.op}({', '.join('%' + i for i in n.inputs)})"
+            for n in self.nodes
         ]
         head = f"graph {self.name}({', '.join(str(self.tensors[p.tensor]) for p in self.inputs)}) {{"
         return "\n".join([head, *body, f"  return {', '.join('%' + p.tensor for p in self.outputs)}", "}"])

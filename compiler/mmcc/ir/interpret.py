@@ -18,11 +18,12 @@ def evaluate_tensors(graph: Graph, inputs: Mapping[str, Array]) -> dict[str, Arr
     """Every tensor's elements, by name; `inputs` are in the layout of the graph's tensors."""
     arrays: dict[str, Array] = {**graph.constants, **inputs}
     for node in graph.nodes:
-        made = node.op.reference(*(arrays[name] for name in node.inputs))
-        tensor = graph.tensors[node.output]
-        assert made.shape == tensor.shape, f"{node.op} made {made.shape}, not {tensor.shape}"
-        assert made.dtype == tensor.dtype.numpy, f"{node.op} made {made.dtype}, not {tensor.dtype}"
-        arrays[node.output] = made
+        results = node.op.reference(*(arrays[name] for name in node.inputs))
+        for name, made in zip(node.outputs, results, strict=True):
+            tensor = graph.tensors[name]
+            assert made.shape == tensor.shape, f"{node.op} made {made.shape}, not {tensor.shape}"
+            assert made.dtype == tensor.dtype.numpy, f"{node.op} made {made.dtype}, not {tensor.dtype}"
+            arrays[name] = made
     return arrays
 
 

@@ -124,7 +124,7 @@ class Loop:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Which element of operand number `operand` (of the given shape) one iteration touches.
+    """Which element of operand (or result) number `operand`, of the given shape, one iteration touches.
 
     An index of None means: any element of that axis (a table look-up, a reshape).
     """
@@ -139,12 +139,20 @@ class Access:
 
 @dataclass(frozen=True, slots=True)
 class Nest:
-    """The loops of one op, its reads, and its single write. `multiplies`: one MAC an iteration."""
+    """The loops of one op, its reads, and its writes, one a result. `multiplies`: one MAC an iteration.
+
+    The op is walked by the rows of its first result. The others are there when all of these are.
+    """
 
     loops: tuple[Loop, ...]
     reads: tuple[Access, ...]
-    write: Access
+    writes: tuple[Access, ...]
     multiplies: bool = False
+
+    @property
+    def write(self) -> Access:
+        """The write of the result by whose rows the op is walked."""
+        return self.writes[0]
 
     @property
     def iterations(self) -> int:
@@ -170,7 +178,7 @@ class Nest:
         )
 
     def axis_loop(self, axis: int) -> str | None:
-        """The loop that walks `axis` of the output, or None if no single loop does."""
+        """The loop that walks `axis` of the first result, or None if no single loop does."""
         index = self.write.index
         if axis >= len(index):
             return None

@@ -10,22 +10,24 @@ from numpy.typing import NDArray
 from mmcc.ir.nest import Nest
 from mmcc.ir.types import DType, Shape, Tensor
 
+Result = tuple[Shape, DType]
+
 
 class Op(Protocol):
     """What the compiler asks of an op. Implement it structurally; do not inherit from it."""
 
     kernel: ClassVar[str]  # stem of the template under templates/kernels/<variant>/
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        """Shape and type of the output; raise ShapeError on operands that do not fit together."""
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        """Shape and type of each result; raise ShapeError on operands that do not fit together."""
         ...
 
     def nest(self, *inputs: Shape) -> Nest:
         """Loops and access functions."""
         ...
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        """What the op means, in plain numpy; tests hold the generated C to it."""
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        """What the op means, in plain numpy, result by result; tests hold the generated C to it."""
         ...
 
 

@@ -20,7 +20,7 @@ def check_graph(graph: Graph) -> list[str]:
     wrong += [f"input %{name} is not among the tensors" for name in graph.input_names - graph.tensors.keys()]
     for index, node in enumerate(graph.nodes):
         wrong += [f"node {index} ({node.op}): {text}" for text in _check_node(graph, node, written)]
-        written.add(node.output)
+        written.update(node.outputs)
     for port in graph.outputs:
         if port.tensor not in written:
             wrong.append(f"output %{port.tensor} is never written")
@@ -40,19 +40,23 @@ def _check_constants(graph: Graph) -> list[str]:
 
 
 def _check_node(graph: Graph, node: Node, written: set[str]) -> list[str]:
-    missing = [name for name in (*node.inputs, node.output) if name not in graph.tensors]
+    missing = [name for name in (*node.inputs, *node.outputs) if name not in graph.tensors]
     if missing:
         return [f"%{name} is not among the tensors" for name in missing]
     wrong = [f"reads %{name} before it is written" for name in node.inputs if name not in written]
-    if node.output in written:
-        wrong.append(f"%{node.output} is written twice, or is an input or a constant")
-    output = graph.tensors[node.output]
+    for k, name in enumerate(node.outputs):
+        if name in written or name in node.outputs[:k]:
+            wrong.append(f"%{name} is written twice, or is an input or a constant")
     try:
-        shape, dtype = node.op.result(*graph.operands(node))
+        results = node.op.results(*graph.operands(node))
     except ShapeError as error:
         return [*wrong, str(error)]
-    if (shape, dtype) != (output.shape, output.dtype):
-        wrong.append(f"writes {output} but the op gives {dtype.name.lower()}{list(shape)}")
+    if len(results) != len(node.outputs):
+        return [*wrong, f"has {len(node.outputs)} outputs but the op gives {len(results)}"]
+    for name, (shape, dtype) in zip(node.outputs, results, strict=True):
+        output = graph.tensors[name]
+        if (shape, dtype) != (output.shape, output.dtype):
+            wrong.append(f"writes {output} but the op gives {dtype.name.lower()}{list(shape)}")
     return wrong
 
 
@@ -60,9 +64,8 @@ def check_final(graph: Graph) -> list[str]:
     """What more must hold of the form that the planner takes: no quantized constant is left unresolved."""
     wrong = check_graph(graph)
     wrong += [f"{node.op} of %{node.inputs[0]} has no kernel" for node in graph.nodes if not node.op.kernel]
-    unmarked = [
-        graph.tensors[node.output] for node in graph.nodes if _lacks_quant(graph.tensors[node.output])
-    ]
+    written = [graph.tensors[name] for node in graph.nodes for name in node.outputs]
+    unmarked = [tensor for tensor in written if _lacks_quant(tensor)]
     return wrong + [f"{tensor} does not say what its integers mean" for tensor in unmarked]
 
 

@@ -64,7 +64,7 @@ def channel_axes(graph: Graph, index: int) -> dict[int, int] | None:
     nest = nest_of(graph, node)
     last = nest.write.index[-1] if nest.write.index else None
     loop = last.loop if last is not None else None
-    if loop is None or not nest.multiplies:
+    if loop is None or not nest.multiplies or len(nest.writes) > 1:
         return None
     axes: dict[int, int] = {}
     for access in nest.reads:
@@ -90,7 +90,7 @@ def part(graph: Graph, index: int, site: Site, begin: int, end: int) -> Site:
     )
     shape = (*site.output.shape[:-1], end - begin)
     output = replace(site.output, tensor=replace(site.output.tensor, shape=shape))
-    return replace(site, inputs=inputs, output=output)
+    return replace(site, inputs=inputs, outputs=(output,))
 
 
 def _take(operand: Operand, axis: int, begin: int, end: int) -> Operand:

@@ -54,12 +54,17 @@ class Operand:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """A node ready for code: its C label, operands and output, and the target it is for."""
+    """A node ready for code: its C label, operands and results, and the target it is for."""
 
     label: str  # "n3": prefix of the node's constants
     inputs: tuple[Operand, ...]
-    output: Operand
+    outputs: tuple[Operand, ...]
     target: Target
+
+    @property
+    def output(self) -> Operand:
+        """The result of an op that has one; of others, the one by whose rows it is walked."""
+        return self.outputs[0]
 
     def variant(self, template: str) -> str:
         """The kernel folder of the target that has this template; constants are packed for that one."""

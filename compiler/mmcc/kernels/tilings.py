@@ -35,7 +35,7 @@ def tilings(graph: Graph, index: int, target: Target, most: int) -> tuple[Blocks
 def _cuts(graph: Graph, index: int, target: Target, most: int) -> Iterator[Blocks]:
     node = graph.nodes[index]
     site = planning_site(graph, index, target)
-    shape = graph.tensors[node.output].shape
+    shape = graph.tensors[node.outputs[0]].shape
     channels = shape[-1] if shape else 1
     raw = sum(graph.constants[name].nbytes for name in node.inputs if name in graph.constants)
     some, parts = FEWEST, channel_axes(graph, index) is not None
@@ -69,7 +69,8 @@ def planning_site(graph: Graph, index: int, target: Target) -> Site:
     where they are not."""
     node = graph.nodes[index]
     inputs = tuple(_planning_operand(graph, name) for name in node.inputs)
-    return Site(f"n{index}", inputs, _planning_operand(graph, node.output), target)
+    outputs = tuple(_planning_operand(graph, name) for name in node.outputs)
+    return Site(f"n{index}", inputs, outputs, target)
 
 
 def _planning_operand(graph: Graph, name: str) -> Operand:

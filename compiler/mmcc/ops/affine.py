@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Nest
-from mmcc.ir.op import ShapeError
+from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
@@ -31,25 +31,25 @@ class AffineInt8:
 
     kernel: ClassVar[str] = "affine_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, *each = inputs
         if not x.shape or len(each) not in (2, 5) or any(t.shape != x.shape[-1:] for t in each):
             raise ShapeError(
                 f"numbers {[list(t.shape) for t in each]} do not fit channels of {list(x.shape)}"
             )
-        return x.shape, DType.I8
+        return ((x.shape, DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         nest = broadcast_nest(inputs[0])
         channel = nest.write.index[-1:]
         reads = (Access(k, shape, channel) for k, shape in enumerate(inputs) if k)
-        return Nest(nest.loops, (*nest.reads, *reads), nest.write)
+        return Nest(nest.loops, (*nest.reads, *reads), nest.writes)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, *each = (data.astype(np.int64) for data in inputs)
         lines = [(x * m + b) >> self.shift for m, b in (each[:2], each[-2:])]
         y = lines[0] if len(each) == 2 else np.where(x < each[2], *lines)
-        return np.clip(y, self.low, self.high).astype(np.int8)
+        return (np.clip(y, self.low, self.high).astype(np.int8),)
 
     def __str__(self) -> str:
         return f"affine_int8<>>{self.shift} [{self.low},{self.high}]>"

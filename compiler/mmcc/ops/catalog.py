@@ -21,6 +21,7 @@ from mmcc.ops import (  # noqa: F401
     resize,
     softmax,
     stream,
+    topk,
 )
 
 __all__ = ["OPS"]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
-from mmcc.ir.op import ShapeError
+from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -50,7 +50,7 @@ def conv_nest(window: Window, groups: int, y: Shape, x: Shape, w: Shape, per_cha
             Access(1, w, (out_channel, kh.i, kw.i, ic.i)),
             *(Access(2 + k, (w[0],), (out_channel,)) for k in range(per_channel)),
         ),
-        write=Access(0, y, (oh.i, ow.i, out_channel)),
+        writes=(Access(0, y, (oh.i, ow.i, out_channel)),),
         multiplies=True,
     )
 
@@ -84,17 +84,17 @@ class Conv:
 
     kernel: ClassVar[str] = "conv"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, b = inputs
-        return conv_shape(self.window, self.groups, x.shape, w.shape, (b.shape,)), x.dtype
+        return ((conv_shape(self.window, self.groups, x.shape, w.shape, (b.shape,)), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         x, w, b = inputs
         return conv_nest(self.window, self.groups, conv_shape(self.window, self.groups, x, w, (b,)), x, w, 1)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
-        return activate(correlate(self.window.taps(x, 0), w, self.groups) + b, self.activation)
+        return (activate(correlate(self.window.taps(x, 0), w, self.groups) + b, self.activation),)
 
     def __str__(self) -> str:
         groups = f" g{self.groups}" if self.groups > 1 else ""
@@ -131,21 +131,21 @@ class ConvInt8:
 
     kernel: ClassVar[str] = "conv_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, *per_channel = inputs
         shapes = tuple(t.shape for t in per_channel)
-        return conv_shape(self.window, self.groups, x.shape, w.shape, shapes), DType.I8
+        return ((conv_shape(self.window, self.groups, x.shape, w.shape, shapes), DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         x, w, *per_channel = inputs
         y = conv_shape(self.window, self.groups, x, w, tuple(per_channel))
         return conv_nest(self.window, self.groups, y, x, w, len(per_channel))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b, multiplier, shift = inputs
         products = conv_products(self.window, self.groups, x, self.x_zero, w, self.w_zero)
         acc = (products << self.bias_bits) + b
-        return saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high)
+        return (saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high),)
 
     def __str__(self) -> str:
         groups = f" g{self.groups}" if self.groups > 1 else ""

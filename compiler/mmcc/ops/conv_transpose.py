@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
-from mmcc.ir.op import ShapeError
+from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -42,7 +42,7 @@ def transposed_nest(
             Access(1, w, (channel, kh.i, kw.i, ic.i)),
             *(Access(2 + k, (w[0],), (channel,)) for k in range(per_channel)),
         ),
-        write=Access(0, (*size, w[0]), (oh.i, ow.i, channel)),
+        writes=(Access(0, (*size, w[0]), (oh.i, ow.i, channel)),),
         multiplies=True,
     )
 
@@ -80,16 +80,16 @@ class ConvTranspose:
 
     kernel: ClassVar[str] = "conv_transpose"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, _ = inputs
-        return transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), x.dtype
+        return ((transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return transposed_nest(self.window, self.size, self.groups, inputs[0], inputs[1], 1)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
-        return activate(scatter(self.window, self.size, self.groups, x, w) + b, self.activation)
+        return (activate(scatter(self.window, self.size, self.groups, x, w) + b, self.activation),)
 
     def __str__(self) -> str:
         return f"conv_transpose<{self.window} to {self.size[0]}x{self.size[1]} g{self.groups}>"
@@ -126,20 +126,20 @@ class ConvTransposeInt8:
 
     kernel: ClassVar[str] = "conv_transpose_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w = inputs[:2]
-        return transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), DType.I8
+        return ((transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return transposed_nest(self.window, self.size, self.groups, inputs[0], inputs[1], len(inputs) - 2)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b, multiplier, shift = inputs
         acc = (
             transposed_products(self.window, self.size, self.groups, x, self.x_zero, w, self.w_zero)
             << self.bias_bits
         ) + b
-        return saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high)
+        return (saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high),)
 
     def __str__(self) -> str:
         return f"conv_transpose_int8<{self.window} to {self.size[0]}x{self.size[1]} g{self.groups}>"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
-from mmcc.ir.op import ShapeError
+from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -36,7 +36,7 @@ def dense_nest(x: Shape, w: Shape, per_channel: int) -> Nest:
             Access(1, w, (n.i, k.i)),
             *(Access(2 + j, (w[0],), (n.i,)) for j in range(per_channel)),
         ),
-        write=Access(0, dense_shape(x, w), (*row, n.i)),
+        writes=(Access(0, dense_shape(x, w), (*row, n.i)),),
         multiplies=True,
     )
 
@@ -53,16 +53,16 @@ class Dense:
 
     kernel: ClassVar[str] = "dense"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, _ = inputs
-        return dense_shape(x.shape, w.shape), x.dtype
+        return ((dense_shape(x.shape, w.shape), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return dense_nest(inputs[0], inputs[1], 1)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
-        return activate((x @ w.T + b).astype(x.dtype), self.activation)
+        return (activate((x @ w.T + b).astype(x.dtype), self.activation),)
 
     def __str__(self) -> str:
         return f"dense<{self.activation}>" if self.activation else "dense"
@@ -88,16 +88,16 @@ class DenseInt8:
 
     kernel: ClassVar[str] = "dense_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return dense_shape(inputs[0].shape, inputs[1].shape), DType.I8
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((dense_shape(inputs[0].shape, inputs[1].shape), DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return dense_nest(inputs[0], inputs[1], len(inputs) - 2)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b, multiplier, shift = inputs
         acc = (dense_products(x, self.x_zero, w, self.w_zero) << self.bias_bits) + b
-        return saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high)
+        return (saturate(requantize(acc, multiplier, shift), self.y_zero, self.low, self.high),)
 
     def __str__(self) -> str:
         return f"dense_int8<z{self.x_zero}->{self.y_zero} [{self.low},{self.high}]>"
@@ -110,8 +110,8 @@ class MatMul:
 
     kernel: ClassVar[str] = "matmul"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return _matmul_shape(inputs[0].shape, inputs[1].shape), inputs[0].dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((_matmul_shape(inputs[0].shape, inputs[1].shape), inputs[0].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         a, b = inputs
@@ -124,13 +124,13 @@ class MatMul:
                 Access(0, a, (*_leading(a, batch), m.i, k.i)),
                 Access(1, b, (*_leading(b, batch), k.i, n.i)),
             ),
-            write=Access(0, y, (*(loop.i for loop in batch), m.i, n.i)),
+            writes=(Access(0, y, (*(loop.i for loop in batch), m.i, n.i)),),
             multiplies=True,
         )
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         a, b = inputs
-        return np.matmul(a, b)
+        return (np.matmul(a, b),)
 
     def __str__(self) -> str:
         return "matmul"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import CONSTANT, Access, Nest
-from mmcc.ir.op import ShapeError
+from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -40,7 +40,7 @@ def broadcast_nest(*inputs: Shape) -> Nest:
             CONSTANT if n == 1 and loop.extent != 1 else loop.i for n, loop in zip(x, own, strict=True)
         )
         reads.append(Access(k, x, index))
-    return Nest(loops, tuple(reads), Access(0, y, tuple(loop.i for loop in loops)))
+    return Nest(loops, tuple(reads), (Access(0, y, tuple(loop.i for loop in loops)),))
 
 
 def _sigmoid(x: Array) -> Array:
@@ -114,19 +114,19 @@ class Unary:
 
     kernel: ClassVar[str] = "unary"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, inputs[0].dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, inputs[0].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
         count, function = UNARY[self.function]
         assert len(self.parameters) == count
         wide = x.astype(np.float64) if x.dtype == np.float32 else x
         with np.errstate(all="ignore"):
-            return function(wide, *(float(np.float32(p)) for p in self.parameters)).astype(x.dtype)
+            return (function(wide, *(float(np.float32(p)) for p in self.parameters)).astype(x.dtype),)
 
     def __str__(self) -> str:
         return f"{self.function}{list(self.parameters) if self.parameters else ''}"
@@ -177,20 +177,20 @@ class Binary:
 
     kernel: ClassVar[str] = "binary"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         a, b = inputs
         if a.dtype != b.dtype:
             raise ShapeError(f"{self.function} of {a.dtype.name} and {b.dtype.name}")
-        return broadcast_shape(a.shape, b.shape), DType.BOOL if self.function in COMPARISONS else a.dtype
+        return ((broadcast_shape(a.shape, b.shape), DType.BOOL if self.function in COMPARISONS else a.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         a, b = inputs
         y = bool if self.function in COMPARISONS else a.dtype
         with np.errstate(all="ignore"):
-            return BINARY[self.function](a, b).astype(y)
+            return (BINARY[self.function](a, b).astype(y),)
 
     def __str__(self) -> str:
         return self.function
@@ -203,14 +203,14 @@ class Where:
 
     kernel: ClassVar[str] = "where"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return broadcast_shape(*(x.shape for x in inputs)), inputs[1].dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((broadcast_shape(*(x.shape for x in inputs)), inputs[1].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: Array) -> Array:
-        return np.where(*inputs)
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (np.where(*inputs),)
 
     def __str__(self) -> str:
         return "where"
@@ -225,17 +225,17 @@ class Cast:
 
     kernel: ClassVar[str] = "cast"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, self.dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, self.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
         if x.dtype == np.float32 and self.dtype not in (DType.F32, DType.BOOL):
-            return _saturated(np.trunc(np.nan_to_num(x.astype(np.float64))), self.dtype.numpy)
-        return x.astype(self.dtype.numpy)
+            return (_saturated(np.trunc(np.nan_to_num(x.astype(np.float64))), self.dtype.numpy),)
+        return (x.astype(self.dtype.numpy),)
 
     def __str__(self) -> str:
         return f"cast<{self.dtype.name.lower()}>"
@@ -262,18 +262,18 @@ class Lookup:
 
     kernel: ClassVar[str] = "lookup"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         if inputs[1].shape != (256,):
             raise ShapeError(f"a look-up table has 256 entries, not {list(inputs[1].shape)}")
-        return inputs[0].shape, inputs[1].dtype
+        return ((inputs[0].shape, inputs[1].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         nest = broadcast_nest(inputs[0])
-        return Nest(nest.loops, (*nest.reads, Access(1, inputs[1], (None,))), nest.write)
+        return Nest(nest.loops, (*nest.reads, Access(1, inputs[1], (None,))), nest.writes)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         x, table = inputs
-        return table[x.astype(np.int64) + 128]
+        return (table[x.astype(np.int64) + 128],)
 
     def __str__(self) -> str:
         return "lookup"
@@ -296,18 +296,18 @@ class AddInt8:
 
     kernel: ClassVar[str] = "add_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return broadcast_shape(*(x.shape for x in inputs)), DType.I8
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((broadcast_shape(*(x.shape for x in inputs)), DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         a, b = (
             (x.astype(np.int64) - zero) * m
             for x, zero, m in zip(inputs, self.zeros, self.multipliers, strict=True)
         )
-        return saturate(rounded(a + b, self.shift), self.y_zero, self.low, self.high)
+        return (saturate(rounded(a + b, self.shift), self.y_zero, self.low, self.high),)
 
     def __str__(self) -> str:
         return f"add_int8<z{self.zeros[0]},{self.zeros[1]}->{self.y_zero}>"
@@ -327,15 +327,15 @@ class MulInt8:
 
     kernel: ClassVar[str] = "mul_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return broadcast_shape(*(x.shape for x in inputs)), DType.I8
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((broadcast_shape(*(x.shape for x in inputs)), DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         a, b = (x.astype(np.int64) - zero for x, zero in zip(inputs, self.zeros, strict=True))
-        return saturate(requantize(a * b, self.multiplier, self.shift), self.y_zero, self.low, self.high)
+        return (saturate(requantize(a * b, self.multiplier, self.shift), self.y_zero, self.low, self.high),)
 
     def __str__(self) -> str:
         return f"mul_int8<z{self.zeros[0]},{self.zeros[1]}->{self.y_zero}>"

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Nest
+from mmcc.ir.op import Result
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -50,20 +51,20 @@ class ConvInt8ToFloat:
 
     kernel: ClassVar[str] = "conv_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, *per_channel = inputs
         shapes = tuple(t.shape for t in per_channel)
-        return conv_shape(self.window, self.groups, x.shape, w.shape, shapes), DType.F32
+        return ((conv_shape(self.window, self.groups, x.shape, w.shape, shapes), DType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         x, w, *per_channel = inputs
         y = conv_shape(self.window, self.groups, x, w, tuple(per_channel))
         return conv_nest(self.window, self.groups, y, x, w, len(per_channel))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, *per_channel = inputs
         products = conv_products(self.window, self.groups, x, self.x_zero, w, self.w_zero)
-        return scaled(products, tuple(per_channel), self.activation)
+        return (scaled(products, tuple(per_channel), self.activation),)
 
     def __str__(self) -> str:
         groups = f" g{self.groups}" if self.groups > 1 else ""
@@ -81,15 +82,15 @@ class DenseInt8ToFloat:
 
     kernel: ClassVar[str] = "dense_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return dense_shape(inputs[0].shape, inputs[1].shape), DType.F32
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((dense_shape(inputs[0].shape, inputs[1].shape), DType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return dense_nest(inputs[0], inputs[1], len(inputs) - 2)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, *per_channel = inputs
-        return scaled(dense_products(x, self.x_zero, w, self.w_zero), tuple(per_channel), self.activation)
+        return (scaled(dense_products(x, self.x_zero, w, self.w_zero), tuple(per_channel), self.activation),)
 
     def __str__(self) -> str:
         return f"dense_int8_to_float<{_named(f'z{self.x_zero}', self.activation)}>"
@@ -109,18 +110,18 @@ class ConvTransposeInt8ToFloat:
 
     kernel: ClassVar[str] = "conv_transpose_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w = inputs[:2]
-        return transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), DType.F32
+        return ((transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), DType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return transposed_nest(self.window, self.size, self.groups, inputs[0], inputs[1], len(inputs) - 2)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, *per_channel = inputs
         zeros = x, self.x_zero, w, self.w_zero
         products = transposed_products(self.window, self.size, self.groups, *zeros)
-        return scaled(products, tuple(per_channel), self.activation)
+        return (scaled(products, tuple(per_channel), self.activation),)
 
     def __str__(self) -> str:
         what = f"{self.window} to {self.size[0]}x{self.size[1]} g{self.groups} z{self.x_zero}"

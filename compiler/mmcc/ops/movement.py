@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import CONSTANT, Access, Index, Indexed, Loop, Nest
-from mmcc.ir.op import ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 
 
@@ -30,19 +30,19 @@ class Reshape:
 
     kernel: ClassVar[str] = "copy"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         if prod(x.shape) != prod(self.shape):
             raise ShapeError(f"cannot reshape {list(x.shape)} to {list(self.shape)}")
-        return self.shape, x.dtype
+        return ((self.shape, x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         loops = output_loops(self.shape)
         read = Access(0, inputs[0], (None,) * len(inputs[0]))
-        return Nest(loops, (read,), Access(0, self.shape, tuple(loop.i for loop in loops)))
+        return Nest(loops, (read,), (Access(0, self.shape, tuple(loop.i for loop in loops)),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return inputs[0].reshape(self.shape)
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (inputs[0].reshape(self.shape),)
 
     def __str__(self) -> str:
         return f"reshape<{','.join(map(str, self.shape))}>"
@@ -57,21 +57,21 @@ class Transpose:
 
     kernel: ClassVar[str] = "strided_copy"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         if sorted(self.perm) != list(range(len(x.shape))):
             raise ShapeError(f"cannot permute the axes of {list(x.shape)} by {list(self.perm)}")
-        return tuple(x.shape[axis] for axis in self.perm), x.dtype
+        return ((tuple(x.shape[axis] for axis in self.perm), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         (x,) = inputs
         y = tuple(x[axis] for axis in self.perm)
         loops = output_loops(y)
         index = tuple(loops[self.perm.index(axis)].i for axis in range(len(x)))
-        return Nest(loops, (Access(0, x, index),), Access(0, y, tuple(loop.i for loop in loops)))
+        return Nest(loops, (Access(0, x, index),), (Access(0, y, tuple(loop.i for loop in loops)),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return np.array(inputs[0].transpose(self.perm), order="C")
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (np.array(inputs[0].transpose(self.perm), order="C"),)
 
     def __str__(self) -> str:
         return f"transpose<{','.join(map(str, self.perm))}>"
@@ -88,13 +88,13 @@ class Slice:
 
     kernel: ClassVar[str] = "strided_copy"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         last = [s + (n - 1) * t for s, n, t in zip(self.starts, self.shape, self.steps, strict=True)]
         bad = any(not (0 <= a < e and 0 <= b < e) for a, b, e in zip(self.starts, last, x.shape, strict=True))
         if bad or any(n < 1 for n in self.shape):
             raise ShapeError(f"slice {self} leaves {list(x.shape)} or is empty")
-        return self.shape, x.dtype
+        return ((self.shape, x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         loops = output_loops(self.shape)
@@ -102,11 +102,11 @@ class Slice:
             loop.i * step + start for loop, start, step in zip(loops, self.starts, self.steps, strict=True)
         )
         read = Access(0, inputs[0], index)
-        return Nest(loops, (read,), Access(0, self.shape, tuple(loop.i for loop in loops)))
+        return Nest(loops, (read,), (Access(0, self.shape, tuple(loop.i for loop in loops)),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         axes = zip(self.starts, self.shape, self.steps, strict=True)
-        return inputs[0][np.ix_(*(start + np.arange(n) * step for start, n, step in axes))]
+        return (inputs[0][np.ix_(*(start + np.arange(n) * step for start, n, step in axes))],)
 
     def __str__(self) -> str:
         return f"slice<from {list(self.starts)} by {list(self.steps)} to {list(self.shape)}>"
@@ -121,7 +121,7 @@ class Concat:
 
     kernel: ClassVar[str] = "concat"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         first = inputs[0]
         for x in inputs:
             same = len(x.shape) == len(first.shape) and x.dtype == first.dtype
@@ -130,7 +130,7 @@ class Concat:
             ):
                 raise ShapeError(f"cannot concatenate {[list(x.shape) for x in inputs]} on axis {self.axis}")
         total = sum(x.shape[self.axis] for x in inputs)
-        return (*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]), first.dtype
+        return (((*first.shape[: self.axis], total, *first.shape[self.axis + 1 :]), first.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         first = inputs[0]
@@ -143,10 +143,10 @@ class Concat:
             index = tuple(loop.i - start if axis == self.axis else loop.i for axis, loop in enumerate(loops))
             reads.append(Access(k, x, index))
             start += x[self.axis]
-        return Nest(loops, tuple(reads), Access(0, y, tuple(loop.i for loop in loops)))
+        return Nest(loops, tuple(reads), (Access(0, y, tuple(loop.i for loop in loops)),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return np.concatenate(inputs, self.axis)
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (np.concatenate(inputs, self.axis),)
 
     def __str__(self) -> str:
         return f"concat<axis {self.axis}>"
@@ -167,7 +167,7 @@ class Pad:
 
     kernel: ClassVar[str] = "pad"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         shape = self._shape(x.shape)
         least = {"constant": 0, "edge": 1, "wrap": 1, "reflect": 2}[self.mode]
@@ -177,7 +177,7 @@ class Pad:
         )
         if any(n < least for n in grown) or too_far or min((*self.before, *self.after), default=0) < 0:
             raise ShapeError(f"{self} does not fit {list(x.shape)}")
-        return shape, x.dtype
+        return ((shape, x.dtype),)
 
     def _shape(self, x: Shape) -> Shape:
         return tuple(b + n + a for b, n, a in zip(self.before, x, self.after, strict=True))
@@ -191,12 +191,12 @@ class Pad:
             sources = (np.arange(n) for n in x)
             taken = (np.pad(n, w, mode=self.mode) for n, w in zip(sources, self._width(), strict=True))
             index = tuple(Indexed(loop.name, tuple(t.tolist())) for loop, t in zip(loops, taken, strict=True))
-        return Nest(loops, (Access(0, x, index),), Access(0, y, tuple(loop.i for loop in loops)))
+        return Nest(loops, (Access(0, x, index),), (Access(0, y, tuple(loop.i for loop in loops)),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         if self.mode == "constant":
-            return np.pad(inputs[0], self._width(), constant_values=self.value)
-        return np.pad(inputs[0], self._width(), mode=self.mode)
+            return (np.pad(inputs[0], self._width(), constant_values=self.value),)
+        return (np.pad(inputs[0], self._width(), mode=self.mode),)
 
     def _width(self) -> list[tuple[int, int]]:
         return list(zip(self.before, self.after, strict=True))
@@ -214,22 +214,22 @@ class Expand:
 
     kernel: ClassVar[str] = "strided_copy"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         if len(x.shape) != len(self.shape) or any(
             n not in (1, m) for n, m in zip(x.shape, self.shape, strict=True)
         ):
             raise ShapeError(f"cannot expand {list(x.shape)} to {list(self.shape)}")
-        return self.shape, x.dtype
+        return ((self.shape, x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         loops = output_loops(self.shape)
         index = tuple(CONSTANT if n == 1 else loop.i for n, loop in zip(inputs[0], loops, strict=True))
         read = Access(0, inputs[0], index)
-        return Nest(loops, (read,), Access(0, self.shape, tuple(loop.i for loop in loops)))
+        return Nest(loops, (read,), (Access(0, self.shape, tuple(loop.i for loop in loops)),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return np.array(np.broadcast_to(inputs[0], self.shape), order="C")
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (np.array(np.broadcast_to(inputs[0], self.shape), order="C"),)
 
     def __str__(self) -> str:
         return f"expand<{','.join(map(str, self.shape))}>"
@@ -245,11 +245,11 @@ class Gather:
 
     kernel: ClassVar[str] = "gather"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         if any(not 0 <= i < x.shape[self.axis] for i in self.indices):
             raise ShapeError(f"an index of {self} is outside axis {self.axis} of {list(x.shape)}")
-        return (*x.shape[: self.axis], len(self.indices), *x.shape[self.axis + 1 :]), x.dtype
+        return (((*x.shape[: self.axis], len(self.indices), *x.shape[self.axis + 1 :]), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         (x,) = inputs
@@ -258,10 +258,10 @@ class Gather:
         index = tuple(
             Indexed(loop.name, self.indices) if k == self.axis else loop.i for k, loop in enumerate(loops)
         )
-        return Nest(loops, (Access(0, x, index),), Access(0, y, tuple(loop.i for loop in loops)))
+        return Nest(loops, (Access(0, x, index),), (Access(0, y, tuple(loop.i for loop in loops)),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return np.take(inputs[0], np.array(self.indices), self.axis)
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (np.take(inputs[0], np.array(self.indices), self.axis),)
 
     def __str__(self) -> str:
         return f"gather<axis {self.axis}, {len(self.indices)} indices>"

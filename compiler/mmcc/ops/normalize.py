@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
-from mmcc.ir.op import ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
 
@@ -28,10 +28,10 @@ class LocalResponseNorm:
 
     kernel: ClassVar[str] = "local_response_norm"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         if not inputs[0].shape:
             raise ShapeError("LRN of a scalar")
-        return inputs[0].shape, inputs[0].dtype
+        return ((inputs[0].shape, inputs[0].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         (x,) = inputs
@@ -39,15 +39,15 @@ class LocalResponseNorm:
         k = Loop("k", self.size, LoopKind.REDUCE)
         here = tuple(loop.i for loop in loops)
         neighbour = loops[-1].i + k.i - (self.size - 1) // 2
-        return Nest((*loops, k), (Access(0, x, (*here[:-1], neighbour)),), Access(0, x, here))
+        return Nest((*loops, k), (Access(0, x, (*here[:-1], neighbour)),), (Access(0, x, here),))
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x = inputs[0].astype(np.float64)
         before = (self.size - 1) // 2
         width = [(0, 0)] * (x.ndim - 1) + [(before, self.size - 1 - before)]
         squares = np.pad(x * x, width)
         total = sum(squares[..., k : k + x.shape[-1]] for k in range(self.size))
-        return (x / (self.bias + self.alpha / self.size * total) ** self.beta).astype(np.float32)
+        return ((x / (self.bias + self.alpha / self.size * total) ** self.beta).astype(np.float32),)
 
     def __str__(self) -> str:
         return f"local_response_norm<{self.size}>"

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Loop, Nest
+from mmcc.ir.op import Result
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.requantize import requantize, saturate
@@ -29,7 +30,7 @@ def pool_nest(window: Window, x: Shape, tables: tuple[Shape, ...] = ()) -> Nest:
             Access(0, x, (row, col, c.i)),
             *(Access(1 + k, t, (None,) * len(t)) for k, t in enumerate(tables)),
         ),
-        write=Access(0, (*size, x[2]), (oh.i, ow.i, c.i)),
+        writes=(Access(0, (*size, x[2]), (oh.i, ow.i, c.i)),),
     )
 
 
@@ -54,20 +55,56 @@ class MaxPool:
 
     kernel: ClassVar[str] = "max_pool"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
-        return (*self.window.output(x.shape), x.shape[2]), x.dtype
+        return (((*self.window.output(x.shape), x.shape[2]), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return pool_nest(self.window, inputs[0])
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
         least = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
-        return self.window.taps(x, least).max((2, 3))
+        return (self.window.taps(x, least).max((2, 3)),)
 
     def __str__(self) -> str:
         return f"max_pool<{self.window}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class MaxPoolIndices:
+    """The same, and where in ONNX's x [C, H, W] the largest is (int64); of equal samples the first."""
+
+    window: Window
+
+    kernel: ClassVar[str] = "max_pool_indices"
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        (x,) = inputs
+        shape = (*self.window.output(x.shape), x.shape[2])
+        return (shape, x.dtype), (shape, DType.I64)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        nest = pool_nest(self.window, inputs[0])
+        return Nest(nest.loops, nest.reads, (nest.write, replace(nest.write, operand=1)))
+
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        (x,) = inputs
+        rows, cols, channels = x.shape
+        least = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
+        per_channel: NDArray[np.int64] = np.arange(rows * cols, dtype=np.int64).reshape(rows, cols, 1)
+        places = per_channel + rows * cols * np.arange(channels, dtype=np.int64)
+        taps, at = self.window.taps(x, least), self.window.taps(places, -1)
+        size = (*taps.shape[:2], -1, channels)
+        taps, at = taps.reshape(size), at.reshape(size)
+        best = np.where(at >= 0, taps, least).max(2)
+        first = np.argmax((taps == best[:, :, None]) & (at >= 0), 2)
+        found = np.take_along_axis(at, first[:, :, None], 2)[:, :, 0]
+        return best.astype(x.dtype), found.astype(np.int64)
+
+    def __str__(self) -> str:
+        return f"max_pool_indices<{self.window}>"
 
 
 @op
@@ -80,17 +117,17 @@ class AveragePool:
 
     kernel: ClassVar[str] = "average_pool"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
-        return (*self.window.output(x.shape), x.shape[2]), x.dtype
+        return (((*self.window.output(x.shape), x.shape[2]), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return pool_nest(self.window, inputs[0])
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
         total = self.window.taps(x, 0).sum((2, 3))
-        return (total / window_counts(self.window, self.counted, x.shape)[..., None]).astype(x.dtype)
+        return ((total / window_counts(self.window, self.counted, x.shape)[..., None]).astype(x.dtype),)
 
     def __str__(self) -> str:
         return f"average_pool<{self.window}>"
@@ -114,16 +151,16 @@ class AveragePoolInt8:
 
     kernel: ClassVar[str] = "average_pool_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x = inputs[0]
-        return (*self.window.output(x.shape), x.shape[2]), DType.I8
+        return (((*self.window.output(x.shape), x.shape[2]), DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return pool_nest(self.window, inputs[0], inputs[1:])
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         scaled = requantize(*self._scaling(*inputs))
-        return saturate(scaled, self.y_zero, self.low, self.high)
+        return (saturate(scaled, self.y_zero, self.low, self.high),)
 
     def _scaling(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         x, multiplier, shift = inputs

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Nest
+from mmcc.ir.op import Result
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
@@ -26,16 +27,16 @@ class Quantize:
 
     kernel: ClassVar[str] = "quantize"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, self.dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, self.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         info = np.iinfo(self.dtype.numpy)
         steps = np.rint(inputs[0] / np.float32(self.scale)).astype(np.float64) + self.zero_point
-        return np.clip(np.nan_to_num(steps), info.min, info.max).astype(self.dtype.numpy)
+        return (np.clip(np.nan_to_num(steps), info.min, info.max).astype(self.dtype.numpy),)
 
     def __str__(self) -> str:
         return f"quantize<{self.scale:g}, {self.zero_point}>"
@@ -51,14 +52,14 @@ class Dequantize:
 
     kernel: ClassVar[str] = "dequantize"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, DType.F32
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, DType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return (inputs[0].astype(np.int64) - self.zero_point).astype(np.float32) * np.float32(self.scale)
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return ((inputs[0].astype(np.int64) - self.zero_point).astype(np.float32) * np.float32(self.scale),)
 
     def __str__(self) -> str:
         return f"dequantize<{self.scale:g}, {self.zero_point}>"
@@ -78,20 +79,20 @@ class DequantizeConstant:
 
     kernel: ClassVar[str] = ""
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, DType.F32
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, DType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
         shape = [1] * x.ndim
         if self.axis is not None:
             shape[self.axis] = len(self.scales)
         zeros = np.array(self.zero_points, np.int64).reshape(shape)
         scales = np.array(self.scales, np.float32).reshape(shape)
-        return (x.astype(np.int64) - zeros).astype(np.float32) * scales
+        return ((x.astype(np.int64) - zeros).astype(np.float32) * scales,)
 
     def __str__(self) -> str:
         return f"dequantize_constant<{len(self.scales)} scales, axis {self.axis}>"
@@ -107,16 +108,16 @@ class FlipSign:
 
     kernel: ClassVar[str] = "flip_sign"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, DType.I8 if inputs[0].dtype is DType.U8 else DType.U8
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, DType.I8 if inputs[0].dtype is DType.U8 else DType.U8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
         flipped = x.view(np.uint8) ^ np.uint8(0x80)
-        return flipped.view(np.int8) if x.dtype == np.uint8 else flipped
+        return (flipped.view(np.int8) if x.dtype == np.uint8 else flipped,)
 
     def __str__(self) -> str:
         return "flip_sign"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
-from mmcc.ir.op import ShapeError
+from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.requantize import requantize, saturate
@@ -32,7 +32,7 @@ def reduce_nest(x: Shape, axes: tuple[int, ...]) -> Nest:
     loops = tuple(Loop(f"i{axis}", extent, kinds[axis]) for axis, extent in enumerate(x))
     index = tuple(CONSTANT if axis in axes else loop.i for axis, loop in enumerate(loops))
     return Nest(
-        loops, (Access(0, x, tuple(loop.i for loop in loops)),), Access(0, reduced_shape(x, axes), index)
+        loops, (Access(0, x, tuple(loop.i for loop in loops)),), (Access(0, reduced_shape(x, axes), index),)
     )
 
 
@@ -65,16 +65,16 @@ class Reduce:
 
     kernel: ClassVar[str] = "reduce"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return reduced_shape(inputs[0].shape, self.axes), inputs[0].dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((reduced_shape(inputs[0].shape, self.axes), inputs[0].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return reduce_nest(inputs[0], self.axes)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
         wide = x.astype(np.float64) if x.dtype == np.float32 else x.astype(np.int64)
-        return REDUCTIONS[self.function](wide, self.axes).astype(x.dtype)
+        return (REDUCTIONS[self.function](wide, self.axes).astype(x.dtype),)
 
     def __str__(self) -> str:
         return f"reduce_{self.function}<axes {list(self.axes)}>"
@@ -95,15 +95,15 @@ class MeanInt8:
 
     kernel: ClassVar[str] = "mean_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return reduced_shape(inputs[0].shape, self.axes), DType.I8
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((reduced_shape(inputs[0].shape, self.axes), DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return reduce_nest(inputs[0], self.axes)
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         total = requantize(self._total(inputs[0]), self.multiplier, self.shift)
-        return saturate(total, self.y_zero, self.low, self.high)
+        return (saturate(total, self.y_zero, self.low, self.high),)
 
     def _total(self, x: Array) -> Array:
         return (x.astype(np.int64) - self.x_zero).sum(self.axes, keepdims=True)
@@ -123,20 +123,20 @@ class ArgMax:
 
     kernel: ClassVar[str] = "arg_max"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return reduced_shape(inputs[0].shape, (self.axis,)), DType.I64
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((reduced_shape(inputs[0].shape, (self.axis,)), DType.I64),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return reduce_nest(inputs[0], (self.axis,))
 
-    def reference(self, *inputs: Array) -> Array:
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
         find = np.argmin if self.smallest else np.argmax
         if self.last:
             found = x.shape[self.axis] - 1 - find(np.flip(x, self.axis), self.axis)
         else:
             found = find(x, self.axis)
-        return np.expand_dims(found, self.axis).astype(np.int64)
+        return (np.expand_dims(found, self.axis).astype(np.int64),)
 
     def __str__(self) -> str:
         return f"arg_{'min' if self.smallest else 'max'}<axis {self.axis}>"

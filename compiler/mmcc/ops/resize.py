@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Indexed, Loop, Nest
-from mmcc.ir.op import ShapeError
+from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -31,17 +31,17 @@ class ResizeNearest:
 
     kernel: ClassVar[str] = "resize_nearest"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         if len(x.shape) != 3 or max(self.rows) >= x.shape[0] or max(self.cols) >= x.shape[1]:
             raise ShapeError(f"{self} does not fit {list(x.shape)}")
-        return (len(self.rows), len(self.cols), x.shape[2]), x.dtype
+        return (((len(self.rows), len(self.cols), x.shape[2]), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return _resize_nest(inputs[0], self.rows, self.cols, 1, ())
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return inputs[0][np.ix_(self.rows, self.cols)]
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (inputs[0][np.ix_(self.rows, self.cols)],)
 
     def __str__(self) -> str:
         return f"resize_nearest<{len(self.rows)}x{len(self.cols)}>"
@@ -63,22 +63,22 @@ class ResizeLinear:
 
     kernel: ClassVar[str] = "resize_linear"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, rows, cols = inputs
         if len(x.shape) != 3 or rows.shape != (len(self.row_first), self.taps):
             raise ShapeError(f"{self} does not fit {list(x.shape)}")
         if cols.shape != (len(self.col_first), self.taps):
             raise ShapeError(f"{self} does not fit column weights {list(cols.shape)}")
-        return (len(self.row_first), len(self.col_first), x.shape[2]), x.dtype
+        return (((len(self.row_first), len(self.col_first), x.shape[2]), x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return _resize_nest(inputs[0], self.row_first, self.col_first, self.taps, inputs[1:])
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, row_weight, col_weight = inputs
         rows, cols = _taps(x.shape, self.row_first, self.col_first, self.taps)
         wide = np.einsum("oihc,oi->ohc", x[rows].astype(np.float64), row_weight)
-        return np.einsum("hojc,oj->hoc", wide[:, cols], col_weight).astype(np.float32)
+        return (np.einsum("hojc,oj->hoc", wide[:, cols], col_weight).astype(np.float32),)
 
     def __str__(self) -> str:
         return (
@@ -107,9 +107,9 @@ class ResizeInt8:
 
     kernel: ClassVar[str] = "resize_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        shape, _ = ResizeLinear(self.row_first, self.col_first, LINEAR_TAPS).result(*inputs)
-        return shape, DType.I8
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        ((shape, _),) = ResizeLinear(self.row_first, self.col_first, LINEAR_TAPS).results(*inputs)
+        return ((shape, DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return _resize_nest(inputs[0], self.row_first, self.col_first, LINEAR_TAPS, inputs[1:])
@@ -128,11 +128,11 @@ class ResizeInt8:
         """The output before rounding and clamping."""
         return self.sums(*inputs) / 2.0**self.shift + self.y_zero
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         sums = self.sums(*inputs)
         up = requantize(sums, 1, self.shift)
         half = (sums & ((1 << self.shift) - 1)) == 1 << (self.shift - 1)
-        return saturate(up - (half & (up & 1)), self.y_zero, self.low, self.high)
+        return (saturate(up - (half & (up & 1)), self.y_zero, self.low, self.high),)
 
     def __str__(self) -> str:
         return f"resize_int8<{len(self.row_first)}x{len(self.col_first)} z{self.x_zero}->{self.y_zero}>"
@@ -157,7 +157,7 @@ def _resize_nest(
             Access(0, x, (_taken(oh, rows, taps, x[0]), _taken(ow, cols, taps, x[1]), c.i)),
             *(Access(1 + k, t, (None,) * len(t)) for k, t in enumerate(tables)),
         ),
-        Access(0, (oh.extent, ow.extent, c.extent), (oh.i, ow.i, c.i)),
+        (Access(0, (oh.extent, ow.extent, c.extent), (oh.i, ow.i, c.i)),),
     )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
+from mmcc.ir.op import Result
 from mmcc.ir.types import DType, Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -25,7 +26,7 @@ def softmax_nest(x: Shape, tables: tuple[Shape, ...] = ()) -> Nest:
             Access(0, x, (*(loop.i for loop in loops[:-1]), k.i)),
             *(Access(1 + j, t, (None,) * len(t)) for j, t in enumerate(tables)),
         ),
-        write=Access(0, x, tuple(loop.i for loop in loops)),
+        writes=(Access(0, x, tuple(loop.i for loop in loops)),),
     )
 
 
@@ -38,17 +39,17 @@ class Softmax:
 
     kernel: ClassVar[str] = "softmax"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, inputs[0].dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, inputs[0].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return softmax_nest(inputs[0])
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x = inputs[0].astype(np.float64)
         x = x - x.max(-1, keepdims=True)
         total = np.exp(x).sum(-1, keepdims=True)
-        return (x - np.log(total) if self.log else np.exp(x) / total).astype(np.float32)
+        return ((x - np.log(total) if self.log else np.exp(x) / total).astype(np.float32),)
 
     def __str__(self) -> str:
         return "log_softmax" if self.log else "softmax"
@@ -72,20 +73,20 @@ class SoftmaxInt8:
 
     kernel: ClassVar[str] = "softmax_int8"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, DType.I8
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, DType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return softmax_nest(inputs[0], inputs[1:])
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, table = inputs
         wide = x.astype(np.int64)
         e = table.astype(np.int64)[wide.max(-1, keepdims=True) - wide]
         total = e.sum(-1, keepdims=True)
         numerator = e * self.y_inverse  # below 2^23 * 2^24 * ...: fits 64 bits
         rounded = (numerator + (total << 15)) // (total << 16)
-        return np.clip(rounded + self.y_zero, -128, 127).astype(np.int8)
+        return (np.clip(rounded + self.y_zero, -128, 127).astype(np.int8),)
 
     def __str__(self) -> str:
         return f"softmax_int8<->{self.y_zero}>"

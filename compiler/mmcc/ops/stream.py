@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from mmcc.ir.nest import Nest
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.op import Result
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
 
@@ -32,14 +33,14 @@ class ReadRows:
 
     kernel: ClassVar[str] = "read_rows"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, inputs[0].dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, inputs[0].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return inputs[0].copy()
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (inputs[0].copy(),)
 
     def __str__(self) -> str:
         return f"read_rows<input {self.port}{', again' if self.again else ''}>"
@@ -54,14 +55,14 @@ class WriteRows:
 
     kernel: ClassVar[str] = "write_rows"
 
-    def result(self, *inputs: Tensor) -> tuple[Shape, DType]:
-        return inputs[0].shape, inputs[0].dtype
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, inputs[0].dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
 
-    def reference(self, *inputs: NDArray[Any]) -> NDArray[Any]:
-        return inputs[0].copy()
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        return (inputs[0].copy(),)
 
     def __str__(self) -> str:
         return f"write_rows<output {self.port}>"

@@ -62,7 +62,7 @@ def _permutation(draft: Draft, node: Node) -> tuple[str, NDArray[Any]] | None:
     source = draft.tensors[name]
     order = np.arange(prod(source.shape)).reshape(source.shape)
     for step in reversed(run):
-        order = step.op.reference(order)
+        (order,) = step.op.reference(order)
     width = x.shape[-1]
     rows = order.reshape(-1, width)
     columns = rows[0]

@@ -43,7 +43,7 @@ def write_affine(draft: Draft, node: Node) -> bool:
         return False
     places: list[Place] = []
     values = evaluate(draft, name, {source: EVERY[:, None]}, places)
-    table = np.broadcast_to(node.op.reference(values), (len(EVERY), channels))
+    table = np.broadcast_to(node.op.reference(values)[0], (len(EVERY), channels))
     low, high = int(table.min()), int(table.max())
     limits = _limits(table, _ties(values, node.op, table.shape), low, high)
     found = one_line(limits) or two_lines(limits)

@@ -40,11 +40,11 @@ def _float_nodes(model: Graph, done: Graph) -> list[str]:
         return []
     warnings: list[str] = []
     for node in done.nodes:
-        names = [*done.activations(node), node.output]
+        names = [*done.activations(node), *node.outputs]
         floats = [done.tensors[name] for name in names if done.tensors[name].dtype is DType.F32]
         if floats and not isinstance(node.op, (*QUANTIZING, *IN_INTEGERS, Reshape)):
-            place = str(node.where[0]) if node.where else f"%{node.output}"
-            reason = done.reasons.get(node.output) or _reason(done, node)
+            place = str(node.where[0]) if node.where else f"%{node.outputs[0]}"
+            reason = done.reasons.get(node.outputs[0]) or _reason(done, node)
             size = sum(tensor.bytes for tensor in floats)
             text = f"{node.op} is computed in float, since {reason}; its float tensors take {size:,} bytes"
             warnings.append(f"{place}: {text}")
@@ -63,7 +63,7 @@ def _larger_constants(done: Graph) -> list[str]:
         constants = [done.constants[name] for name in node.inputs if name in done.constants]
         size = sum(constant.nbytes for constant in constants)
         integers = any(constant.dtype == np.int8 for constant in constants)
-        channels = prod(done.tensors[node.output].shape[-1:])
+        channels = prod(done.tensors[node.outputs[0]].shape[-1:])
         kinds = sorted({kind for part in parts for kind in part.kinds})
         narrow = any("16" in kind or "INT4" in kind for kind in kinds)  # which never stay as they are
         usual = 0 if narrow else channels * (EACH_IN_INTEGERS if integers else EACH_IN_FLOAT)
@@ -90,7 +90,7 @@ def _reason(graph: Graph, node: Node) -> str:
     sources = [graph.producer.get(name) for name in graph.activations(node)]
     if not any(source is not None and isinstance(source.op, Dequantize) for source in sources):
         return "its input is float"
-    readers = graph.consumers[node.output]
+    readers = graph.consumers[node.outputs[0]]
     if not readers or not all(isinstance(reader.op, Quantize) for reader in readers):
         return "the model does not quantize its output"
     return f"there is no integer form of {node.op}"

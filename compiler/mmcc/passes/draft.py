@@ -63,25 +63,37 @@ class Draft:
     def add(
         self, op: Op, inputs: Iterable[str], hint: str, where: tuple[Where, ...], quant: Quant | None = None
     ) -> str:
-        """A new node whose output gets a new name like `hint`."""
+        """A new node of an op with one result, which gets a new name like `hint`."""
         return self.write(op, inputs, self._fresh(hint), where, quant)
 
     def write(
         self, op: Op, inputs: Iterable[str], output: str, where: tuple[Where, ...], quant: Quant | None = None
     ) -> str:
-        """A new node that writes the tensor `output`, whose shape and type follow from the op."""
-        names = tuple(self.now(name) for name in inputs)
-        shape, dtype = op.result(*(self.tensors[name] for name in names))
-        self.tensors[output] = Tensor(output, shape, dtype, quant)
-        node = Node(op, names, output, unique(where))
-        self._positions[output] = len(self._nodes)
-        self._nodes.append(node)
-        self.producer[output] = node
+        """A new node of an op with one result, the tensor `output`; its shape and type follow from the op."""
+        self._write(op, inputs, (output,), where, (quant,))
         return output
 
     def keep(self, node: Node) -> None:
         """The node as it is, but for inputs that were replaced."""
-        self.write(node.op, node.inputs, node.output, node.where, self.tensors[node.output].quant)
+        quants = tuple(self.tensors[name].quant for name in node.outputs)
+        self._write(node.op, node.inputs, node.outputs, node.where, quants)
+
+    def _write(
+        self,
+        op: Op,
+        inputs: Iterable[str],
+        outputs: tuple[str, ...],
+        where: tuple[Where, ...],
+        quants: tuple[Quant | None, ...],
+    ) -> None:
+        names = tuple(self.now(name) for name in inputs)
+        node = Node(op, names, outputs, unique(where))
+        results = op.results(*(self.tensors[name] for name in names))
+        for output, (shape, dtype), quant in zip(outputs, results, quants, strict=True):
+            self.tensors[output] = Tensor(output, shape, dtype, quant)
+            self._positions[output] = len(self._nodes)
+            self.producer[output] = node
+        self._nodes.append(node)
 
     def replace(self, old: str, new: str, where: tuple[Where, ...] = ()) -> None:
         """Let `new` stand for `old`, of equal shape and type.
@@ -119,9 +131,9 @@ class Draft:
         needed = {port.tensor for port in outputs}
         nodes: list[Node] = []
         for node in reversed(self._nodes):
-            if node.output in needed:
+            if not needed.isdisjoint(node.outputs):
                 nodes.append(node)
-                needed.update(node.inputs)
+                needed.update(node.inputs, node.outputs)
         needed |= self.source.input_names
         return replace(
             self.source,

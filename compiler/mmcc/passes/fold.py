@@ -38,7 +38,7 @@ def fold_dequantized(graph: Graph) -> Graph:
     draft = Draft(graph)
     for node in graph.nodes:
         if isinstance(node.op, DequantizeConstant) and draft.reads_constants(node):
-            data = node.op.reference(draft.constants[draft.now(node.inputs[0])])
+            (data,) = node.op.reference(draft.constants[draft.now(node.inputs[0])])
             draft.replace(node.output, draft.constant(data, f"{node.output}_value"), node.where)
         elif not _fold(draft, node):
             draft.keep(node)
@@ -60,23 +60,25 @@ def constant_value(draft: Draft, name: str) -> NDArray[Any] | None:
         return draft.constants[name]
     node = draft.producer.get(name)
     if node is not None and isinstance(node.op, DequantizeConstant):
-        return node.op.reference(draft.constants[node.inputs[0]])
+        return node.op.reference(draft.constants[node.inputs[0]])[0]
     return None
 
 
 def _fold(draft: Draft, node: Node) -> bool:
     sizes = [draft.tensors[draft.now(name)].bytes for name in node.inputs]
-    if not node.inputs or draft.tensors[node.output].bytes > max(FOLD_BYTES, sum(sizes)):
+    made = sum(draft.tensors[name].bytes for name in node.outputs)
+    if not node.inputs or made > max(FOLD_BYTES, sum(sizes)):
         return False
-    if node.output in draft.source.output_names and isinstance(node.op, Expand):
+    if isinstance(node.op, Expand) and node.output in draft.source.output_names:
         return False  # the copy that writes a constant output
     if len(node.inputs) == 1 and _sink_dequantize(draft, node):
         return True
     if not all(is_constant(draft, name) for name in node.inputs):
         return False
     known = [value for name in node.inputs if (value := constant_value(draft, name)) is not None]
-    data = node.op.reference(*known).astype(draft.tensors[node.output].dtype.numpy, copy=False)
-    draft.replace(node.output, draft.constant(data, f"{node.output}_value"), node.where)
+    for name, value in zip(node.outputs, node.op.reference(*known), strict=True):
+        data = value.astype(draft.tensors[name].dtype.numpy, copy=False)
+        draft.replace(name, draft.constant(data, f"{name}_value"), node.where)
     return True
 
 
@@ -91,7 +93,7 @@ def _sink_dequantize(draft: Draft, node: Node) -> bool:
         axis = moved_axis(node.op, integers.shape, axis)
         if axis is None:
             return False
-    moved = draft.constant(node.op.reference(integers), f"{source.inputs[0]}_moved")
+    moved = draft.constant(node.op.reference(integers)[0], f"{source.inputs[0]}_moved")
     draft.write(replace(source.op, axis=axis), (moved,), node.output, source.where + node.where)
     return True
 

@@ -57,7 +57,7 @@ def _function(draft: Draft, node: Node) -> tuple[Unary, str, list[Node]] | None:
             continue
         values = _evaluate(draft, inner, source)
         for op in KNOWN:
-            gap = np.abs(values - op.reference(SAMPLES))
+            gap = np.abs(values - op.reference(SAMPLES)[0])
             if (gap <= CLOSE * np.maximum(1, np.abs(SAMPLES))).all():
                 return op, source, inner
     return None
@@ -113,5 +113,5 @@ def _evaluate(draft: Draft, nodes: list[Node], source: str) -> NDArray[Any]:
     known: dict[str, NDArray[Any]] = {source: SAMPLES}
     for node in nodes:
         values = [known[name] if name in known else draft.constants[name].reshape(()) for name in node.inputs]
-        known[node.output] = node.op.reference(*values)
+        (known[node.output],) = node.op.reference(*values)
     return known[nodes[-1].output]

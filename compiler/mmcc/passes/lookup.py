@@ -47,7 +47,7 @@ def write_lookup(draft: Draft, node: Node) -> bool:
         return False
     places: list[Place] = []
     values = evaluate(draft, draft.now(node.inputs[0]), {source: EVERY}, places)
-    table = node.op.reference(values)
+    (table,) = node.op.reference(values)
     if np.array_equal(table, EVERY):
         draft.replace(node.output, source, node.where)
         return True
@@ -114,7 +114,7 @@ def evaluate(draft: Draft, name: str, known: dict[str, NDArray[Any]], places: li
                 values = [evaluate(draft, node.inputs[0], known, places), draft.constants[node.inputs[1]]]
             else:
                 values = [evaluate(draft, name, known, places) for name in node.inputs]
-            known[name] = node.op.reference(*values)
+            (known[name],) = node.op.reference(*values)
             if not isinstance(node.op, (Quantize, Dequantize)):
                 places += node.where
     return known[name]

@@ -34,8 +34,8 @@ def quantized_move(op: Op, quant: Quant) -> Op | None:
     if not isinstance(op, Pad) or op.mode != "constant":
         return op
     value = np.array(op.value, np.float32)
-    stored = Quantize(quant.scale, quant.zero_point).reference(value)
-    back = Dequantize(quant.scale, quant.zero_point).reference(stored)
+    (stored,) = Quantize(quant.scale, quant.zero_point).reference(value)
+    (back,) = Dequantize(quant.scale, quant.zero_point).reference(stored)
     return replace(op, value=float(stored)) if back == value else None
 
 
@@ -67,9 +67,9 @@ def _write_clamp(draft: Draft, node: Node, source: str, quant: Quant) -> bool:
     if not (isinstance(node.op, Unary) and node.op.function == "clamp") or source in draft.constants:
         return False
     meaning = Dequantize(quant.scale, quant.zero_point)
-    values = node.op.reference(meaning.reference(EVERY))
-    table = Quantize(quant.scale, quant.zero_point).reference(values)
-    if not np.array_equal(meaning.reference(table), values):
+    (values,) = node.op.reference(*meaning.reference(EVERY))
+    (table,) = Quantize(quant.scale, quant.zero_point).reference(values)
+    if not np.array_equal(meaning.reference(table)[0], values):
         return False
     name = draft.constant(table, f"{node.output}_table")
     clamped = draft.add(Lookup(), (source, name), f"{node.output}_q", node.where, quant)
@@ -98,13 +98,13 @@ def raise_quantize(graph: Graph) -> Graph:
     draft = Draft(graph)
     stored: dict[tuple[str, Quantize], str] = {}
     for node in graph.nodes:
-        quantize = wanted.get(node.output)
-        if quantize is not None and only_moves(node.op):
+        quantize = wanted.get(node.output) if only_moves(node.op) else None
+        if quantize is not None:
             names = [_quantized(draft, stored, name, quantize, node) for name in node.inputs]
             quant = Quant(quantize.scale, quantize.zero_point)
             op = node.op
             if isinstance(op, Pad):
-                op = replace(op, value=float(quantize.reference(np.array(op.value, np.float32))))
+                op = replace(op, value=float(quantize.reference(np.array(op.value, np.float32))[0]))
             moved = draft.add(op, names, f"{node.output}_q", node.where, quant)
             draft.stands_for(moved, node.output)
             stored[node.output, quantize] = moved
@@ -121,6 +121,8 @@ def _wanted(graph: Graph) -> dict[str, Quantize]:
     """The tensors that are needed in one quantized form only, and which."""
     wanted: dict[str, Quantize] = {}
     for node in reversed(graph.nodes):
+        if len(node.outputs) > 1:
+            continue
         forms: set[Quantize | None] = set()
         for reader in graph.consumers[node.output]:
             if isinstance(reader.op, Quantize):

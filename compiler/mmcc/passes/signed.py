@@ -91,7 +91,7 @@ def _write_table(draft: Draft, twins: dict[str, str], node: Node, source: str) -
     given = [
         every if name == source else draft.constants[draft.now(name)].reshape(()) for name in node.inputs
     ]
-    values = np.broadcast_to(node.op.reference(*given), (256,))
+    values = np.broadcast_to(node.op.reference(*given)[0], (256,))
     table = draft.constant(flipped(values) if unsigned else values, f"{node.output}_table")
     x = twins.get(source, source)
     own = Quant(1.0, -128) if unsigned else draft.tensors[node.output].quant  # of integers of the caller's

@@ -27,17 +27,18 @@ COMMUTATIVE = frozenset(("add", "mul", "min", "max"))
 def simplify(graph: Graph) -> Graph:
     """One walk over the nodes, each seeing what those before it became."""
     draft = Draft(graph)
-    done: dict[tuple[Op, tuple[str, ...]], str] = {}
+    done: dict[tuple[Op, tuple[str, ...]], tuple[str, ...]] = {}
     for node in graph.nodes:
         node = _rewritten(draft, replace(node, inputs=tuple(draft.now(name) for name in node.inputs)))
         same = done.get((node.op, node.inputs))
         if same is not None:
-            draft.replace(node.output, same, node.where)
+            for name, made in zip(node.outputs, same, strict=True):
+                draft.replace(name, made, node.where)
         elif changes_nothing(draft, node):
             draft.replace(node.output, node.inputs[0], node.where)
         else:
             draft.keep(node)
-            done[node.op, node.inputs] = node.output
+            done[node.op, node.inputs] = node.outputs
     return draft.graph()
 
 
@@ -100,10 +101,10 @@ def _as_reshape(draft: Draft, node: Node) -> Node:
         source = draft.tensors[run[start].inputs[0]]
         order = np.arange(prod(source.shape)).reshape(source.shape)
         for step in reversed(run[: start + 1]):
-            order = step.op.reference(order)
+            (order,) = step.op.reference(order)
         if np.array_equal(order.reshape(-1), np.arange(order.size)):
             where = tuple(w for step in reversed(run[: start + 1]) for w in step.where)
-            return Node(Reshape(order.shape), (source.name,), node.output, where)
+            return Node(Reshape(order.shape), (source.name,), node.outputs, where)
     return node
 
 

@@ -21,16 +21,16 @@ def stream_ports(graph: Graph, *, again: bool = False) -> Graph:
     last: list[Node] = []
     for index, port in enumerate(graph.inputs):
         inner[port.tensor] = _twin(tensors, port.tensor, "rows")
-        first.append(Node(ReadRows(index, again), (port.tensor,), inner[port.tensor]))
+        first.append(Node(ReadRows(index, again), (port.tensor,), (inner[port.tensor],)))
     for index, port in enumerate(graph.outputs):
         if port.tensor not in graph.constants and port.tensor not in inner:
             inner[port.tensor] = _twin(tensors, port.tensor, "rows")
-            last.append(Node(WriteRows(index), (inner[port.tensor],), port.tensor))
+            last.append(Node(WriteRows(index), (inner[port.tensor],), (port.tensor,)))
     nodes = tuple(
         replace(
             node,
             inputs=tuple(inner.get(name, name) for name in node.inputs),
-            output=inner.get(node.output, node.output),
+            outputs=tuple(inner.get(name, name) for name in node.outputs),
         )
         for node in graph.nodes
     )

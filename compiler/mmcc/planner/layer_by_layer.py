@@ -221,7 +221,7 @@ def _moves(
     moves: list[frozenset[Operand]] = []
     for index in indices:
         node, mine = graph.nodes[index], [o for o in choices if o[0] == index]
-        if not any(root[n] in alive for n in (node.output, *graph.activations(node))):
+        if not any(root[n] in alive for n in (*node.outputs, *graph.activations(node))):
             continue
         some = range(1, len(mine) + 1) if len(mine) <= FEW else (1, len(mine))
         moves += [copied ^ frozenset(flip) for n in some for flip in combinations(mine, n)]

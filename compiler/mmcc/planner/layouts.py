@@ -115,7 +115,7 @@ class Layouts:
         held = {space.model.roots[k].name for k in bits(space.footprint(largest).group.held)}
         for join in dict.fromkeys(node for node, _ in self.operands):
             node = self._graph.nodes[join]
-            if any(layout.views[n].root in held for n in (node.output, *self._graph.activations(node))):
+            if any(layout.views[n].root in held for n in (*node.outputs, *self._graph.activations(node))):
                 mine = frozenset(o for o in self.operands if o[0] == join)
                 yield from (copied ^ {operand} for operand in sorted(mine))
                 yield from (copied - mine, copied | mine)

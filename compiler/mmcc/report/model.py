@@ -146,7 +146,7 @@ def _nodes(graph: Graph, program: Program) -> list[dict[str, Any]]:
             "from": [{"node": w.node, "op": w.op, "name": w.name} for w in node.where],
             "macs": nest_of(graph, graph.nodes[node.index]).macs,
             "weights": _weights_of(graph, node.index),
-            "out_shape": list(graph.tensors[graph.nodes[node.index].output].shape),
+            "out_shape": list(graph.tensors[graph.nodes[node.index].outputs[0]].shape),
         }
         for node in program.nodes
     ]

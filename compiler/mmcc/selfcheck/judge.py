@@ -72,19 +72,20 @@ def judge(
     for index, node in enumerate(graph.nodes):
         operands = [arrays[name] for name in node.inputs]
         with np.errstate(all="ignore"):
-            want = node.op.reference(*operands)
-        whole = True
-        if index in trace.records:
-            written = trace.of(graph, index)
-            found += _faults(graph, index, written, want, operands)
-            if found and not all_faults:
-                return found[:1]
-            made = written.made[..., None]
-            whole = bool(written.made.all())
-            want = np.where(made, written.pixels, want.reshape(written.pixels.shape)).reshape(want.shape)
-        arrays[node.output] = want
-        if node.output in graph.output_names:
-            outputs[node.output] = want, whole
+            results = node.op.reference(*operands)
+        for result, (name, want) in enumerate(zip(node.outputs, results, strict=True)):
+            whole = True
+            if (index, result) in trace.records:
+                written = trace.of(graph, index, result)
+                found += _faults(graph, index, result, written, want, operands)
+                if found and not all_faults:
+                    return found[:1]
+                made = written.made[..., None]
+                whole = bool(written.made.all())
+                want = np.where(made, written.pixels, want.reshape(written.pixels.shape)).reshape(want.shape)
+            arrays[name] = want
+            if name in graph.output_names:
+                outputs[name] = want, whole
         for name in uses.get(index, ()):
             del arrays[name]
     return [*found, *_outputs(graph, trace, outputs)] if all_faults or not found else found[:1]
@@ -112,16 +113,16 @@ def _last_uses(graph: Graph) -> dict[int, list[str]]:
 
 
 def _faults(
-    graph: Graph, index: int, written: Written, want: Array, operands: Sequence[Array]
+    graph: Graph, index: int, result: int, written: Written, want: Array, operands: Sequence[Array]
 ) -> list[Fault]:
     node = graph.nodes[index]
     expected = want.reshape(written.pixels.shape)
     wrong = differs(written.pixels, expected) & written.made[..., None]
     if wrong.any() and _computes_in_float(graph, node):
-        wrong &= ~allowance(node, operands, want, written.pixels).reshape(wrong.shape)
+        wrong &= ~allowance(node, result, operands, want, written.pixels).reshape(wrong.shape)
     if wrong.any():
         return [_fault(index, "differs from its reference", wrong, written.pixels, expected)]
-    exact = not graph.tensors[node.output].dtype.is_float
+    exact = not graph.tensors[node.outputs[result]].dtype.is_float
     if exact and written.twice.any() and not _computes_in_float(graph, node):
         again = np.broadcast_to(written.twice[..., None], expected.shape)
         return [_fault(index, "made more than once, with different values", again, written.pixels, expected)]
@@ -135,10 +136,12 @@ def differs(got: Array, want: Array) -> NDArray[np.bool_]:
 
 
 def _computes_in_float(graph: Graph, node: Node) -> bool:
-    return any(graph.tensors[name].dtype.is_float for name in (*graph.activations(node), node.output))
+    return any(graph.tensors[name].dtype.is_float for name in (*graph.activations(node), *node.outputs))
 
 
-def allowance(node: Node, operands: Sequence[Array], want: Array, got: Array) -> NDArray[np.bool_]:
+def allowance(
+    node: Node, result: int, operands: Sequence[Array], want: Array, got: Array
+) -> NDArray[np.bool_]:
     """Where floats are as near as they need be: within rounding, or what the inputs' last bits decide.
 
     Where an input or the result is no number, which one comes out is not promised.
@@ -162,7 +165,7 @@ def allowance(node: Node, operands: Sequence[Array], want: Array, got: Array) ->
     for _ in range(MOVES):
         moved = [_moved(array, rng) for array in operands]
         with np.errstate(all="ignore"):
-            other = node.op.reference(*moved).reshape(-1).astype(np.float64)
+            other = node.op.reference(*moved)[result].reshape(-1).astype(np.float64)
         spread = np.maximum(spread, np.abs(other - flat))
     room = ABSOLUTE + RELATIVE * largest + SPREAD * spread if is_float else spread
     return near | (gap <= room)
@@ -186,7 +189,7 @@ def _fault(index: int, what: str, wrong: NDArray[np.bool_], got: Array, want: Ar
 
 def _outputs(graph: Graph, trace: Trace, arrays: Mapping[str, tuple[Array, bool]]) -> list[Fault]:
     """What the caller gets must be what the last node wrote, all of it."""
-    makers = {node.output: index for index, node in enumerate(graph.nodes)}
+    makers = {name: index for index, node in enumerate(graph.nodes) for name in node.outputs}
     for port, raw in zip(graph.outputs, trace.outputs, strict=True):
         tensor = graph.tensors[port.tensor]
         want, whole = arrays[port.tensor]

@@ -30,7 +30,7 @@ from mmcc.target import Target
 from mmcc.toolchain import compile_objects, link
 
 Array = NDArray[Any]
-HEAD = np.dtype([(name, "<i4") for name in ("node", "row", "row_end", "col", "col_end")])
+HEAD = np.dtype([(name, "<i4") for name in ("node", "result", "row", "row_end", "col", "col_end")])
 SECONDS = 1800.0  # of one run
 TRACE = ("trace.c", "trace.h")
 
@@ -49,23 +49,23 @@ class Written:
 
 @dataclass(frozen=True)
 class Trace:
-    """One run: by node, where in `raw` its records are; the outputs if the run ended as it should."""
+    """One run: by node and result, where in `raw` its records are; the outputs if it ended as it should."""
 
     raw: NDArray[np.uint8]
-    records: dict[int, list[tuple[int, tuple[int, int, int, int]]]]
+    records: dict[tuple[int, int], list[tuple[int, tuple[int, int, int, int]]]]
     last: int | None  # the node that was recorded last
     status: int | None  # that `run` returned; None: the program did not come to that
     returned: int  # by the program; below 0: the signal that ended it
     outputs: list[NDArray[np.uint8]] = field(default_factory=list[NDArray[np.uint8]])
 
-    def of(self, graph: Graph, index: int) -> Written:
-        """What was written of the output of a node that is in `records`."""
-        tensor = graph.tensors[graph.nodes[index].output]
+    def of(self, graph: Graph, index: int, result: int) -> Written:
+        """What was written of a node's result that is in `records`."""
+        tensor = graph.tensors[graph.nodes[index].outputs[result]]
         rows, cols, channels = geometry(tensor.shape)
         item = tensor.dtype.size
         pixels = np.zeros((rows, cols, channels * item), np.uint8)
         made, twice = np.zeros((rows, cols), np.bool_), np.zeros((rows, cols), np.bool_)
-        for at, (row, row_end, col, col_end) in self.records[index]:
+        for at, (row, row_end, col, col_end) in self.records[index, result]:
             shape = row_end - row, col_end - col, channels * item
             found = self.raw[at : at + shape[0] * shape[1] * shape[2]].reshape(shape)
             window = slice(row, row_end), slice(col, col_end)
@@ -80,19 +80,23 @@ def write_trace(bench: Path, graph: Graph, plan: Plan, program: Program, generat
     memories = list(generated.values["memories"])
     views: list[tuple[int, ...]] = []
     for node in program.nodes:
-        name = graph.nodes[node.index].output
-        if isinstance(graph.nodes[node.index].op, WriteRows):
+        made = graph.nodes[node.index]
+        if isinstance(made.op, WriteRows):
             continue  # goes to a callback: the output of the model is looked at instead
-        view, tensor = view_of(graph, plan, name), graph.tensors[name]
-        assert isinstance(view.offset, int)
-        rows, cols, channels = geometry(tensor.shape)
         steps = 0
         if node.index in plan.accumulators:
-            steps = geometry(graph.tensors[graph.nodes[node.index].inputs[0]].shape)[0]
-        item = tensor.dtype.size
-        place = memories.index(view.memory), view.offset, view.row_stride, view.col_stride * item, view.rows
+            steps = geometry(graph.tensors[made.inputs[0]].shape)[0]
+        elif len(made.outputs) > 1:
+            steps = geometry(graph.tensors[made.outputs[0]].shape)[0]
         calls = node.blocks.count if node.blocks is not None else 1
-        views.append((node.index, *place, channels * item, rows, cols, steps, calls))
+        for result, name in enumerate(made.outputs):
+            view, tensor = view_of(graph, plan, name), graph.tensors[name]
+            assert isinstance(view.offset, int)
+            rows, cols, channels = geometry(tensor.shape)
+            item = tensor.dtype.size
+            place = memories.index(view.memory), view.offset, view.row_stride, view.col_stride * item
+            shape = view.rows, channels * item, rows, cols
+            views.append((node.index, result, *place, *shape, steps, calls))
     values = generated.values | {"views": views, "kernels": generated.kernels}
     for name in TRACE:
         (bench / name).write_text(render(f"{name}.j2", **values))
@@ -133,24 +137,25 @@ def run_traced(program: Path, inputs: Sequence[Array], graph: Graph) -> Trace:
 
 
 def _parse(raw: NDArray[np.uint8], returned: int, graph: Graph) -> Trace:
-    records: dict[int, list[tuple[int, tuple[int, int, int, int]]]] = {}
-    pixel: dict[int, int] = {}
+    records: dict[tuple[int, int], list[tuple[int, tuple[int, int, int, int]]]] = {}
+    pixel: dict[tuple[int, int], int] = {}
     at, last = 0, None
     while at + HEAD.itemsize <= len(raw):
-        node, row, row_end, col, col_end = (int(v) for v in raw[at : at + HEAD.itemsize].view("<i4"))
+        node, result, row, row_end, col, col_end = (int(v) for v in raw[at : at + HEAD.itemsize].view("<i4"))
         at += HEAD.itemsize
         if node < 0:
             outputs: list[NDArray[np.uint8]] = []
             for size in (graph.tensors[port.tensor].bytes for port in graph.outputs):
                 outputs.append(raw[at : at + size])
                 at += size
-            return Trace(raw, records, last, row, returned, outputs if row == 0 else [])
-        if node not in pixel:
-            tensor = graph.tensors[graph.nodes[node].output]
-            pixel[node] = geometry(tensor.shape)[2] * tensor.dtype.size
-        size = (row_end - row) * (col_end - col) * pixel[node]
+            return Trace(raw, records, last, result, returned, outputs if result == 0 else [])
+        key = node, result
+        if key not in pixel:
+            tensor = graph.tensors[graph.nodes[node].outputs[result]]
+            pixel[key] = geometry(tensor.shape)[2] * tensor.dtype.size
+        size = (row_end - row) * (col_end - col) * pixel[key]
         if at + size > len(raw):
             break
-        records.setdefault(node, []).append((at, (row, row_end, col, col_end)))
+        records.setdefault(key, []).append((at, (row, row_end, col, col_end)))
         at, last = at + size, node
     return Trace(raw, records, last, None, returned)

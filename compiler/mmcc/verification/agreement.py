@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
 from mmcc.ops.requantize import Rounding, watch_roundings
@@ -79,31 +79,33 @@ class Agreement:
         for index, node in enumerate(graph.nodes):
             operands = [arrays[name] for name in node.inputs]
             with np.errstate(all="ignore"), watch_roundings() as roundings:
-                made = node.op.reference(*operands)
+                results = node.op.reference(*operands)
             since = 1 + max((depth.get(name, 0) for name in node.inputs), default=0)
-            port = self.known.get(node.output)
-            if port is None:
-                arrays[node.output], depth[node.output] = made, since
-                continue
-            want = true_array(port, graph.tensors[node.output], by_name[port.onnx_name])
-            self._add(index, node, operands, made, want, roundings, since)
-            arrays[node.output] = want
+            for result, (name, made) in enumerate(zip(node.outputs, results, strict=True)):
+                port = self.known.get(name)
+                if port is None:
+                    arrays[name], depth[name] = made, since
+                    continue
+                want = true_array(port, graph.tensors[name], by_name[port.onnx_name])
+                self._add(index, result, operands, made, want, roundings, since)
+                arrays[name] = want
 
     def _add(
         self,
         index: int,
-        node: Node,
+        result: int,
         operands: Sequence[Array],
         made: Array,
         want: Array,
         roundings: Sequence[Rounding],
         depth: int,
     ) -> None:
+        node = self.graph.nodes[index]
         total = self.tallies.setdefault(index, Tally(depth=depth))
         wrong = differs(made, want)
         gap = np.abs(made.astype(np.float64) - want.astype(np.float64))
         if made.dtype.kind == "f" and wrong.any():
-            wrong &= ~allowance(node, operands, want, made).reshape(wrong.shape)
+            wrong &= ~allowance(node, result, operands, want, made).reshape(wrong.shape)
         total.outputs += made.size
         total.mismatches += int(wrong.sum())
         total.max_abs = max(total.max_abs, float(np.nan_to_num(gap).max(initial=0)))

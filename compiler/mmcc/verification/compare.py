@@ -245,7 +245,7 @@ def _row(graph: Graph, index: int, tally: Tally | None, fault: Fault | None) -> 
     if index < 0:
         return NodeDifference(index, "", "", 0, 0, 0, 0.0, None, what, False)
     node, tally = graph.nodes[index], tally or Tally()
-    tensor = graph.tensors[node.output]
+    tensor = graph.tensors[node.outputs[0]]
     integer = not tensor.dtype.is_float
     step = tensor.quant.scale if tensor.quant else 1.0
     worst = max(tally.max_abs, fault.worst if fault else 0.0)

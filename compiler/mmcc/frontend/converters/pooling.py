@@ -20,7 +20,7 @@ from mmcc.frontend.registry import Call, Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ir.types import Shape
 from mmcc.ops.elementwise import Binary, Unary
-from mmcc.ops.pool import AveragePool, MaxPool, Pads
+from mmcc.ops.pool import AveragePool, MaxPool, MaxPoolIndices, Pads
 from mmcc.ops.window import Window
 
 
@@ -50,17 +50,32 @@ def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
     return ends
 
 
-@converts("MaxPool", notes="1-D and 2-D; ceil_mode, dilations; not its Indices", layout=Layout.CHANNELS_FIRST)
-def convert_max_pool(call: Call) -> Value:
-    """The largest of each window."""
+@converts(
+    "MaxPool",
+    notes="1-D and 2-D; ceil_mode, dilations; Indices of one sample",
+    layout=Layout.CHANNELS_FIRST,
+)
+def convert_max_pool(call: Call) -> Value | tuple[Value, ...]:
+    """The largest of each window, and where it is if that is read."""
     x = call.number_input(0)
-    if call.is_read(1):
-        raise unsupported("output Indices of MaxPool is read")
     window, _ = pool_window(call, x)
     build = call.build
+    if call.is_read(1):
+        return _with_indices(call, x, window)
+    call.without_effect("storage_order")
     return each_sample(
         build, x, lambda one: from_spatial(build.emit(MaxPool(window), spatial(build, one)), x.rank)
     )
+
+
+def _with_indices(call: Call, x: Value, window: Window) -> tuple[Value, ...]:
+    if x.shape[0] != 1:
+        raise unsupported(f"Indices of MaxPool for {x.shape[0]} samples; 1 is supported")
+    if call.integer("storage_order", 0) != 0:
+        raise unsupported("storage_order 1; 0 is supported")
+    build = call.build
+    made = build.emit_all(MaxPoolIndices(window), spatial(build, x), hints=(None, None))
+    return tuple(from_spatial(tensor, x.rank) for tensor in made)
 
 
 @converts(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX reductions, ArgMax and ArgMin."""
+"""ONNX reductions, ArgMax, ArgMin and TopK."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from mmcc.frontend.registry import Call, converts, normal_axes
 from mmcc.frontend.value import Value
 from mmcc.ir.types import DType
 from mmcc.ops.reduce import ArgMax, Reduce
+from mmcc.ops.topk import TopK
 
 FUNCTIONS = {
     "ReduceMean": ("mean", 18),
@@ -66,3 +67,29 @@ def convert_arg(call: Call) -> Value:
     made = call.build.emit(op, lead.tensor)
     y = replace(lead, tensor=made.name, dtype=made.dtype, view=made.shape)
     return y if call.integer("keepdims") == 1 else y.without([axis])
+
+
+@converts("TopK", notes="a constant K, one axis; sorted, whatever it says", ignored=("sorted",))
+def convert_top_k(call: Call) -> tuple[Value, ...]:
+    """The largest or smallest elements along an axis, best first, and their indices."""
+    x, build = call.number_input(0), call.build
+    if x.rank == 0:
+        raise bad_model("MM104", "TopK of a scalar")
+    axis = call.axis(x.rank, -1)
+    if call.version < 10:
+        count = call.integer("k")
+    else:
+        counts = call.ints_at(1, "K")
+        if counts is None or len(counts) != 1:
+            raise bad_model("MM104", "K (operand 1) is not one number")
+        count = counts[0]
+    if not 1 <= count <= x.shape[axis]:
+        raise bad_model("MM104", f"K is {count}; axis {axis} of {list(x.shape)} has {x.shape[axis]} elements")
+    lead, _ = build.with_axis(x, axis, last=True)
+    lead = build.tail(lead, [axis])
+    at = lead.axes[axis][0]
+    shape = (*(n for v, n in enumerate(lead.view) if v != at), lead.view[at])
+    op = TopK(count, call.version >= 11 and call.integer("largest", 1) == 0)
+    made = build.emit_all(op, build.shaped(lead, shape), hints=(None, None))
+    view = tuple(count if v == at else n for v, n in enumerate(lead.view))
+    return tuple(replace(lead, tensor=tensor.name, dtype=tensor.dtype, view=view) for tensor in made)

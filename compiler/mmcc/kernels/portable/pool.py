@@ -10,7 +10,7 @@ from mmcc.ir.types import DType
 from mmcc.kernels.epilogue import check_accumulator, epilogue
 from mmcc.kernels.select import Site, layer
 from mmcc.kernels.window import reaches_outside, row_bound, views, window_fields
-from mmcc.ops.pool import AveragePoolInt8, MaxPool
+from mmcc.ops.pool import AveragePoolInt8, MaxPool, MaxPoolIndices
 from mmcc.ops.window import Window
 
 SPELLED = 4  # taps of a window to each of which there may be a pointer
@@ -46,6 +46,14 @@ def max_pool(op: MaxPool, site: Site) -> KernelUse:
         ("words", dtype is DType.I8),
     )
     return KernelUse("max_pool", options, pool_fields(site, op.window))
+
+
+@layer(MaxPoolIndices)
+def max_pool_indices(op: MaxPoolIndices, site: Site) -> KernelUse:
+    """As above, with the place of each largest element."""
+    dtype = site.inputs[0].dtype
+    fields = (*pool_fields(site, op.window), ("y1", site.outputs[1].where()))
+    return KernelUse("max_pool_indices", (("ctype", dtype.value), ("least", least_of(dtype))), fields)
 
 
 @layer(AveragePoolInt8)

@@ -26,20 +26,21 @@ def layout_bound(
     holds = _values(graph)
     size = _sizes(graph, request, holds)
     number = {value: k for k, value in enumerate(size)}
-    nodes = [k for k, node in enumerate(graph.nodes) if not _moves(graph, k) and node.output in number]
-    number_of = {node.output: k for k, node in enumerate(graph.nodes)}
-    unit_of = {graph.nodes[k].output: n for n, k in enumerate(nodes)}
+    nodes = [k for k, node in enumerate(graph.nodes) if not _moves(graph, k) and node.outputs[0] in number]
+    number_of = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
+    unit_of = {name: n for n, k in enumerate(nodes) for name in graph.nodes[k].outputs}
     units: list[Unit] = []
     users = [0] * len(number)
     for n, index in enumerate(nodes):
         node = graph.nodes[index]
         read = dict.fromkeys(v for name in graph.activations(node) for v in sorted(holds[name]))
-        roots = tuple(dict.fromkeys(number[v] for v in (node.output, *read)))
+        roots = tuple(dict.fromkeys(number[v] for v in (*node.outputs, *read)))
         for root in roots:
             users[root] |= 1 << n
         before = sum(1 << unit_of[v] for v in _needs(graph, index, number_of) if v in unit_of)
         over = _over(graph, index, holds, distance[index], number, backward=request.backward)
-        units.append(Unit(index, number[node.output], roots, over, request.scratch.get(index, 0), before))
+        outs = tuple(number[name] for name in node.outputs)
+        units.append(Unit(index, outs, roots, over, request.scratch.get(index, 0), before))
     kept = {v for port in graph.outputs for v in holds.get(port.tensor, ())}
     roots = tuple(
         Root(
@@ -87,8 +88,9 @@ def value_floor(graph: Graph, request: PlanRequest, distance: Mapping[int, Mappi
             ahead = min(distance[index][name].forward for name in names)
             back = min(distance[index][name].backward for name in names)
             dying.append((ahead, size, back if request.backward else None))
-        out = 0 if node.output in outside else graph.tensors[node.output].bytes
-        most = max(most, cover(out, dying) + request.scratch.get(index, 0))
+        outs = sorted(graph.tensors[name].bytes for name in node.outputs if name not in outside)
+        out = outs.pop() if outs else 0  # the others are beside it and what dies
+        most = max(most, cover(out, dying) + sum(outs) + request.scratch.get(index, 0))
     return -(-most // request.align) * request.align
 
 
@@ -115,10 +117,10 @@ def _made_of(graph: Graph) -> dict[str, frozenset[str]]:
     made: dict[str, frozenset[str]] = dict.fromkeys(graph.constants, frozenset())
     made |= {name: frozenset((name,)) for name in graph.input_names}
     for index, node in enumerate(graph.nodes):
-        own = (made[name] for name in node.inputs)
-        made[node.output] = (
-            frozenset[str]().union(*own) if _moves(graph, index) else frozenset((node.output,))
-        )
+        if _moves(graph, index):
+            made[node.output] = frozenset[str]().union(*(made[name] for name in node.inputs))
+        else:
+            made |= {name: frozenset((name,)) for name in node.outputs}
     return made
 
 
@@ -150,8 +152,8 @@ def _values(graph: Graph) -> dict[str, frozenset[str]]:
     for index, node in enumerate(graph.nodes):
         parts = [holds[name] for name in node.inputs]
         if not _moves(graph, index):
-            holds[node.output] = frozenset((node.output,))
-            pure.add(node.output)
+            holds |= {name: frozenset((name,)) for name in node.outputs}
+            pure.update(node.outputs)
             continue
         if pure.issuperset(node.inputs) and len(set(parts)) == 1:
             pure.add(node.output)
@@ -201,6 +203,8 @@ def _over(
 
     Rows backward are the same as forward seen from the other end, so one distance stands for both.
     """
+    if len(graph.nodes[index].outputs) > 1:
+        return ()
     out = graph.tensors[graph.nodes[index].output].bytes
     least: dict[int, int] = {}
     for name in graph.activations(graph.nodes[index]):

@@ -98,7 +98,7 @@ class _Layouts:
         self._operands, self._left = operands, MOST_STEPS
         self._order = list(dict.fromkeys(join for join, _ in operands))
         self.spans = Spans(graph)
-        self._steps = sum(rows_of(graph, node.output) for node in graph.nodes)
+        self._steps = sum(rows_of(graph, node.outputs[0]) for node in graph.nodes)
         self._made: dict[tuple[frozenset[int], frozenset[Operand]], Space | None] = {}
         self._needed: dict[Candidate, tuple[frozenset[Operand], dict[frozenset[Operand], int]]] = {}
 

@@ -143,7 +143,7 @@ def make_joins(
     for index, unit in enumerate(model.units):
         node = graph.nodes[unit.node]
         if unit.node in free:
-            names = (*node.inputs, node.output)
+            names = (*node.inputs, *node.outputs)
             if any(name not in number or rows.roots[number[name]].members > 1 for name in names):
                 return None
             own = (parts.get(number[name], (number[name],)) for name in node.inputs)

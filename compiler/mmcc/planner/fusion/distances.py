@@ -31,7 +31,12 @@ class Apart:
 
 
 def apart(group: GroupMemory) -> tuple[Apart, ...]:
-    """The pairs of a group's items that may share bytes, by the items' numbers."""
+    """The pairs of a group's items that may share bytes, by the items' numbers.
+
+    There are none where the group is a unit with several results: it may write any of them while it reads.
+    """
+    if len(group.shared.model.units[group.line.last].outputs) > 1:
+        return ()
     spans = list(group.spans)
     spans += [(group.line.begin(unit), group.line.end(unit)) for unit in group.accumulators]
     items = group.items

@@ -108,8 +108,10 @@ class Footprint:
         placement has that only where no other dies.
         """
         model, line = self.group.shared.model, self.group.line
-        output = unit_root(model, line.last)
         stores = {k: item for k, item in enumerate(self.group.items) if item.root >= 0}
+        if len(model.units[line.last].outputs) > 1:
+            return sum(item.size for item in stores.values())
+        output = unit_root(model, line.last)
         out = next((k for k, item in stores.items() if item.root == output), None)
         if out is None:
             return sum(item.size for item in stores.values())

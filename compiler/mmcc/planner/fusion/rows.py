@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Rows as numbers: for every step of a unit, what it must wait for, reads and writes, in bytes of the roots.
 
-A step makes one row of the unit's output. A unit that accumulates has a step for every row that it reads, and
-its output is there after the last.
+A step makes one row of the unit's output. A unit with several results makes them all in one step, and never
+runs together with others. A unit that accumulates has a step for every row that it reads, and its output is
+there after the last.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Slot
 from mmcc.ir.types import geometry
 from mmcc.planner.fusion.schedule import Ints, Sources, Spans
@@ -41,6 +42,14 @@ class UnitRows:
     start: Ints  # first byte of the root that the step writes
     end: Ints  # end of what this step and those before have written
     accumulates: int  # bytes of the accumulator; 0 if the unit has none
+    results: tuple[tuple[int, int, int], ...] = ()  # root, first byte, end: of each of several results
+
+    def written(self, root: int) -> tuple[Ints, Ints]:
+        """First byte, and end, of what each step has written of a root by then."""
+        if not self.results:
+            return self.start, self.end
+        own = [(start, end) for other, start, end in self.results if other == root]
+        return np.array([min(start for start, _ in own)]), np.array([max(end for _, end in own)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,12 +109,39 @@ class _Maker:
     def unit(self, index: int) -> UnitRows:
         """The rows of one unit alone."""
         unit = self._model.units[index]
+        if len(self._graph.nodes[unit.node].outputs) > 1:
+            return self._at_once(unit.node)
         name = self._graph.nodes[unit.node].output
         slot, tensor = self.slots[name], self._graph.tensors[name]
         height, cols, channels = geometry(tensor.shape)
         start = slot.offset + np.arange(height) * slot.row_stride
         end = start + (cols - 1) * slot.col_stride + channels * tensor.dtype.size
         return UnitRows(height, self._needs(unit.node), self._reads(unit.node), start, end, 0)
+
+    def _at_once(self, index: int) -> UnitRows:
+        """A unit with several results, as one step."""
+        node = self._graph.nodes[index]
+        needs = tuple((unit, counts[-1:]) for unit, counts in self._needs(index))
+        names = (name for name in dict.fromkeys(node.inputs) if name not in self._graph.constants)
+        reads = tuple(self._read_at_once(index, name) for name in names)
+        results: list[tuple[int, int, int]] = []
+        for name in node.outputs:
+            slot = self.slots[name]
+            end = slot.offset + (slot.rows - 1) * slot.row_stride + self._end_of_row(name)
+            results.append((self._number[slot.buffer], slot.offset, end))
+        start, end = np.array([results[0][1]]), np.array([results[0][2]])
+        return UnitRows(1, needs, reads, start, end, 0, tuple(results))
+
+    def _read_at_once(self, index: int, name: str) -> Read:
+        slot = self.slots[name]
+        root = self._number[slot.buffer]
+        size, first = self._model.roots[root].bytes, slot.rows
+        for operand, other in enumerate(self._graph.nodes[index].inputs):
+            if other == name:
+                low, high = self._spans.rows(index, operand)
+                first = min(first, int(low[high > low].min(initial=first)))
+        own = np.array([slot.offset + first * slot.row_stride if first < slot.rows else size])
+        return Read(name, root, own, remaining(own, size), remaining(np.array([first]), slot.rows), 0, False)
 
     def accumulating(self, index: int, alone: UnitRows) -> UnitRows:
         """The rows of one unit in a larger group. One that accumulates has a step for each row of its first
@@ -174,7 +210,7 @@ class _Maker:
             own,
             remaining(own, size),
             remaining(line, slot.rows),
-            most if dense else self._end_of_row(node),
+            most if dense else self._end_of_row(node.output),
             elementwise,
         )
 
@@ -183,7 +219,7 @@ class _Maker:
         size = self._graph.tensors[name].dtype.size
         return slot.col_stride == channels * size and slot.row_stride == cols * slot.col_stride
 
-    def _end_of_row(self, node: Node) -> int:
-        slot, tensor = self.slots[node.output], self._graph.tensors[node.output]
+    def _end_of_row(self, name: str) -> int:
+        slot, tensor = self.slots[name], self._graph.tensors[name]
         _, cols, channels = geometry(tensor.shape)
         return (cols - 1) * slot.col_stride + channels * tensor.dtype.size

@@ -68,7 +68,7 @@ class Spans:
         element by element; it makes `pixels` at a time."""
         if (index, name) not in self._reach:
             node, nest = self._graph.nodes[index], self.nest(index)
-            sizes = [self._graph.tensors[n].dtype.size for n in (name, node.output)]
+            sizes = [self._graph.tensors[n].dtype.size for n in (name, node.outputs[0])]
             reads = [k for k, access in enumerate(nest.reads) if node.inputs[access.operand] == name]
             most = max(reach(nest, k, sizes[0], sizes[1], pixels) for k in reads)
             elementwise = all(nest.is_elementwise_in(k) for k in reads) and sizes[0] == sizes[1]
@@ -89,12 +89,14 @@ class Sources:
         self._graph, self._accumulating = graph, accumulating
         self.spans = spans or Spans(graph)
         self._alias = {graph.nodes[index].output: index for index in aliases}
-        self._maker = {node.output: k for k, node in enumerate(graph.nodes) if k not in aliases}
+        self._maker = {
+            name: k for k, node in enumerate(graph.nodes) if k not in aliases for name in node.outputs
+        }
 
     def steps(self, index: int) -> int:
         """Calls that a node needs, one row each."""
         node = self._graph.nodes[index]
-        return rows_of(self._graph, node.inputs[0] if index in self._accumulating else node.output)
+        return rows_of(self._graph, node.inputs[0] if index in self._accumulating else node.outputs[0])
 
     def needs(self, index: int) -> tuple[Need, ...]:
         """Everything that a node needs, in the order of its operands."""
@@ -163,7 +165,7 @@ def row_spans(nest: Nest, read: int, rows: int) -> tuple[Ints, Ints]:
 
 def operand_spans(graph: Graph, node: Node, nest: Nest, operand: int) -> tuple[Ints, Ints]:
     """The same for an operand, which may be read in several ways."""
-    tensor, output = graph.tensors[node.inputs[operand]], graph.tensors[node.output]
+    tensor, output = graph.tensors[node.inputs[operand]], graph.tensors[node.outputs[0]]
     rows, height = geometry(output.shape)[0], geometry(tensor.shape)[0]
     if len(tensor.shape) < len(output.shape):
         return np.zeros(rows, np.int64), np.full(rows, height, np.int64)  # broadcast over rows

@@ -71,6 +71,7 @@ class Space:
         for k, unit in enumerate(self.model.units):
             for b in bits(unit.before):
                 self._after[b] |= 1 << k
+        self._several = sum(1 << k for k, unit in enumerate(self.model.units) if len(unit.outputs) > 1)
         self._longest = max(LONGEST, WALKED // max(1, len(self.model.units))) if request.fuse else 1
         self._ways = self._constants()
         every, self.sets = self._sets()
@@ -143,8 +144,8 @@ class Space:
                         floor = self._floor(footprint, before, after, last)
                         if floor <= most:
                             yield Candidate(before, after, last, footprint.least, 1, floor)
-            if members.bit_count() < self._longest:
-                for unit in bits(before & self._near(last)):
+            if members.bit_count() < self._longest and not members & self._several:
+                for unit in bits(before & self._near(last) & ~self._several):
                     longer = members | 1 << unit
                     leads = self._after[unit] & after
                     if leads & members and not leads & ~members and longer not in seen:
@@ -250,7 +251,7 @@ class Space:
                 nearest = max(edge, key=self._order.index)
                 edge.remove(nearest)
                 for unit, _ in self.rows.units[nearest].needs:
-                    if not found >> unit & 1:
+                    if not found >> unit & 1 and not self._several >> unit & 1:
                         found |= 1 << unit
                         edge.append(unit)
             self._nearest[last] = found
@@ -262,8 +263,8 @@ class Space:
         return tuple(
             unit
             for unit in bits(after & ~before)
-            if outside >> self.model.units[unit].output & 1
-            and unit != last
+            if unit != last
+            and outside >> self.model.units[unit].output & 1
             and len(line.times.get(unit, ())) < self.rows.units[unit].steps
         )
 

@@ -85,10 +85,11 @@ def make_store(
     reads: list[tuple[int, Read]] = []
     for root in roots:
         for unit in bits(model.roots[root].users & members):
-            if unit_root(model, unit) == root:
-                own, place = units[unit], units[_lies_in(shared, unit, top)]
-                spread = place.end[0] - place.start[0] > own.end[0] - own.start[0]
-                writers.append(Writer(unit, place.start, place.end, bool(spread)))
+            if root in model.units[unit].outputs:
+                start, end = units[_lies_in(shared, unit, root, top)].written(top)
+                own_start, own_end = units[unit].written(root)
+                spread = end[0] - start[0] > own_end[0] - own_start[0]
+                writers.append(Writer(unit, start, end, bool(spread)))
             reads += [(unit, read) for read in units[unit].reads if read.root == root]
     depth, shape = 0, shared.rows.roots[top]
     if inside and shape.ring:
@@ -121,9 +122,8 @@ def _lives(line: Timeline, writers: Sequence[Writer], reads: Sequence[tuple[int,
     return Lives(begin, end)
 
 
-def _lies_in(shared: Shared, unit: int, top: int) -> int:
-    """The unit whose output a unit's output lies in: its own, or that of a reader it is merged into."""
-    root = unit_root(shared.model, unit)
+def _lies_in(shared: Shared, unit: int, root: int, top: int) -> int:
+    """The unit whose output a unit's result `root` lies in: its own, or a reader's that it is merged into."""
     while root != top:
         unit = shared.merges[root]
         root = unit_root(shared.model, unit)

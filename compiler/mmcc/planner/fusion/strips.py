@@ -41,12 +41,14 @@ class Strips:
 
     def __init__(self, graph: Graph, model: MemoryModel, rows: Rows) -> None:
         self._graph, self._model, self._rows = graph, model, rows
-        self._unit_of = {graph.nodes[unit.node].output: k for k, unit in enumerate(model.units)}
+        self._unit_of = {
+            name: k for k, unit in enumerate(model.units) for name in graph.nodes[unit.node].outputs
+        }
         self._nests: dict[int, Nest] = {}
         self._cuts: dict[tuple[int, int, int], Cut | None] = {}
         self._reaches: dict[int, dict[int, tuple[Ints, Ints]]] = {}
         self._weights = [self._weight(k) for k in range(len(model.units))]
-        self.widths = [geometry(graph.tensors[graph.nodes[u.node].output].shape)[1] for u in model.units]
+        self.widths = [geometry(graph.tensors[graph.nodes[u.node].outputs[0]].shape)[1] for u in model.units]
 
     def allowed(self, members: int, last: int, inside: int, born: int) -> bool:
         """True if a group can run in strips: nothing is read but once, and all but its output is its own."""
@@ -114,6 +116,8 @@ class Strips:
 
     def _weight(self, unit: int) -> int:
         """Bytes that a column of a unit's output takes in a ring, roughly: as many rows as one row reads."""
+        if len(self._model.units[unit].outputs) > 1:
+            return 1  # never in strips
         output = self._model.units[unit].output
         rows = 1
         for reader in bits(self._model.roots[output].users):

@@ -36,14 +36,23 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One node that runs; `over` gives for each root it may be written over the distances in bytes."""
+    """One node that runs; `over` gives for each root it may be written over the distances in bytes.
+
+    A unit with several outputs is written over nothing.
+    """
 
     node: int
-    output: int
+    outputs: tuple[int, ...]
     roots: tuple[int, ...]  # read or written, each once
     over: tuple[tuple[int, int, int | None], ...]  # root, distance, distance backward
     scratch: int
     before: int  # units that must have run, as a bit mask
+
+    @property
+    def output(self) -> int:
+        """The root of a unit that writes one."""
+        (root,) = self.outputs
+        return root
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +62,8 @@ class MemoryModel:
 
     def floor(self, unit: Unit) -> int:
         """Bytes that the unit's own operands need at least, in any order."""
+        if len(unit.outputs) > 1:
+            return sum(self.roots[r].size for r in unit.roots) + unit.scratch
         output = self.roots[unit.output]
         over = [(root, d, back) for root, d, back in unit.over if not self.roots[root].to_end]
         total = sum(self.roots[r].size for r in unit.roots) + unit.scratch
@@ -77,12 +88,13 @@ class MemoryModel:
     def step(self, index: int, done: int, alive: int) -> tuple[int, int]:
         """Bytes alive while unit `index` runs after the set `done`, and after it."""
         unit, done_after = self.units[index], done | 1 << index
-        output = self.roots[unit.output]
-        born = not output.from_start and not output.writers & done
+        written = [self.roots[r] for r in unit.outputs]
+        born = sum(root.size for root in written if not root.from_start and not root.writers & done)
         dead = [r for r in unit.roots if self.dies(r, done_after)]
         freed = sum(self.roots[r].size for r in dead)
-        if not born:
-            return alive + unit.scratch, alive - freed
+        if not born or len(written) > 1:
+            return alive + born + unit.scratch, alive + born - freed
+        output = written[0]
         dying = [(d, self.roots[r].size, back) for r, d, back in unit.over if r in dead]
         under = sum(size for _, size, _ in dying)
         during = alive - under + cover(output.size, dying) + unit.scratch
@@ -119,9 +131,10 @@ def make_model(
     for k, index in enumerate(nodes):
         node = graph.nodes[index]
         read = _read(graph, layout, index)
-        out = number[layout.views[node.output].root]
-        touched = tuple(dict.fromkeys([out, *(number[layout.views[name].root] for name in read)]))
-        writers[out] |= 1 << k
+        outs = tuple(dict.fromkeys(number[layout.views[name].root] for name in node.outputs))
+        touched = tuple(dict.fromkeys([*outs, *(number[layout.views[name].root] for name in read)]))
+        for root in outs:
+            writers[root] |= 1 << k
         for root in touched:
             users[root] |= 1 << k
         before = 0
@@ -129,7 +142,7 @@ def make_model(
             before |= made_by[name]
         over = _over(graph, layout, index, distance[index], number, request)
         scratch = _round(request.scratch.get(index, 0), request.align)
-        units.append(Unit(index, out, touched, over, scratch, before & ~(1 << k)))
+        units.append(Unit(index, outs, touched, over, scratch, before & ~(1 << k)))
     roots = tuple(
         _root(graph, request, name, tuple(inside[name]), writers[k], users[k]) for k, name in enumerate(names)
     )
@@ -156,7 +169,7 @@ def make_buffers(
     taken = {b.name for b in buffers}
     for step, index in enumerate(order):
         unit = model.units[index]
-        if lives[unit.output].lo == step and not model.roots[unit.output].from_start:
+        if unit.over and lives[unit.output].lo == step and not model.roots[unit.output].from_start:
             dying = [o for o in unit.over if lives[o[0]].hi == step + 1 and not model.roots[o[0]].to_end]
             for root, d, back in dying:
                 names = model.roots[unit.output].name, model.roots[root].name
@@ -202,7 +215,7 @@ def _makers(graph: Graph, layout: Layout, unit_of: Mapping[int, int]) -> dict[st
             for name in node.inputs:
                 made[node.output] |= made[name]
         else:
-            made[node.output] = 1 << unit_of[index]
+            made |= dict.fromkeys(node.outputs, 1 << unit_of[index])
     return made
 
 
@@ -217,6 +230,8 @@ def _over(
     """Roots that the node's output may be written over; both must be whole tensors, back to back."""
     external = request.external(graph)
     node = graph.nodes[index]
+    if len(node.outputs) > 1:
+        return ()
     if not _is_whole(graph, layout, node.output) or node.output in external:
         return ()
     found: dict[str, Distance] = {}

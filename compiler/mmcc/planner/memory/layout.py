@@ -198,7 +198,7 @@ def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
     views: dict[str, View] = {}
     ports = graph.input_names | graph.output_names
     used = set(ports)
-    used |= {name for node in graph.nodes for name in (*node.inputs, node.output)}
+    used |= {name for node in graph.nodes for name in (*node.inputs, *node.outputs)}
     for name in graph.tensors:
         chain = [name] if name in used and name not in graph.constants else []
         while chain and chain[-1] not in views and chain[-1] in parents:

@@ -26,8 +26,11 @@ class Distance:
 def distances(graph: Graph, node: Node) -> dict[str, Distance]:
     """For each activation that `node` reads, the least distances to its output. Rows are made in order.
 
-    An input read twice gets the larger distances.
+    An input read twice gets the larger distances. A node with several results is written over nothing.
     """
+    if len(node.outputs) > 1:
+        most = max(graph.tensors[name].bytes for name in node.outputs)
+        return {name: Distance(most, graph.tensors[name].bytes) for name in graph.activations(node)}
     nest = node.op.nest(*(t.shape for t in graph.operands(node)))
     out_size = graph.tensors[node.output].dtype.size
     found: dict[str, Distance] = {}
