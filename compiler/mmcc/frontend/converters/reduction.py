@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.converters.movement import axes_operand
-from mmcc.frontend.layouts import viewed, with_axis
+from mmcc.frontend.layouts import innermost, shaped, viewed, with_axis
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts, normal_axes
 from mmcc.frontend.value import Value
@@ -85,11 +85,11 @@ def convert_top_k(call: Call) -> tuple[Value, ...]:
         count = counts[0]
     if not 1 <= count <= x.shape[axis]:
         raise bad_model("MM104", f"K is {count}; axis {axis} of {list(x.shape)} has {x.shape[axis]} elements")
-    lead, _ = build.with_axis(x, axis, last=True)
-    lead = build.tail(lead, [axis])
+    lead, _ = with_axis(build, x, axis, last=True)
+    lead = innermost(build, lead, [axis])
     at = lead.axes[axis][0]
     shape = (*(n for v, n in enumerate(lead.view) if v != at), lead.view[at])
     op = TopK(count, call.version >= 11 and call.integer("largest", 1) == 0)
-    made = build.emit_all(op, build.shaped(lead, shape), hints=(None, None))
+    made = build.emit_all(op, shaped(build, lead, shape), hints=(None, None))
     view = tuple(count if v == at else n for v, n in enumerate(lead.view))
     return tuple(replace(lead, tensor=tensor.name, dtype=tensor.dtype, view=view) for tensor in made)
