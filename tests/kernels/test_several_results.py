@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -128,7 +129,14 @@ def rnn_graph() -> Graph:
     return b.graph(b.add(RELU, every), last)
 
 
+@pytest.fixture
+def with_kernels(tmp_path: Path) -> Iterator[None]:
+    with kernels(tmp_path / "templates"):
+        yield
+
+
 @pytest.mark.quick
+@pytest.mark.usefixtures("with_kernels")
 @pytest.mark.parametrize("make", [split_graph, rnn_graph])
 @pytest.mark.parametrize("external", [False, True])
 def test_kernels_of_tests(make, external, tmp_path: Path):
@@ -139,16 +147,16 @@ def test_kernels_of_tests(make, external, tmp_path: Path):
     for _ in range(3):
         given = {p.onnx_name: rng.standard_normal(p.onnx_shape).astype(np.float32) for p in graph.inputs}
         want += [array.tobytes() for array in evaluate(graph, given).values()]
-    with kernels(tmp_path / "templates"):
-        for fuse in (False, True):
-            plan = best_plan(graph, request(graph, external=external, fuse=fuse))
-            assert check_plan(graph, plan) == []
-            found = run(graph, plan, tmp_path / f"fused_{fuse}")
-            for mine, theirs in zip(found, want, strict=True):
-                np.testing.assert_allclose(*(np.frombuffer(a, np.float32) for a in (mine, theirs)), atol=1e-6)
+    for fuse in (False, True):
+        plan = best_plan(graph, request(graph, external=external, fuse=fuse))
+        assert check_plan(graph, plan) == []
+        found = run(graph, plan, tmp_path / f"fused_{fuse}")
+        for mine, theirs in zip(found, want, strict=True):
+            np.testing.assert_allclose(*(np.frombuffer(a, np.float32) for a in (mine, theirs)), atol=1e-6)
 
 
 @pytest.mark.quick
+@pytest.mark.usefixtures("with_kernels")
 @pytest.mark.parametrize("make", [split_graph, rnn_graph])
 def test_a_result_over_an_input_is_convicted(make):
     """The least plan, and then each result moved to where the node's input lies."""
@@ -165,7 +173,8 @@ def test_a_result_over_an_input_is_convicted(make):
 
 
 @pytest.mark.quick
-def test_a_result_joins_no_group(tmp_path: Path):
+@pytest.mark.usefixtures("with_kernels")
+def test_a_result_joins_no_group():
     graph = split_graph()
     plan = best_plan(graph, request(graph, fuse=True))
     index = next(k for k, node in enumerate(graph.nodes) if len(node.outputs) > 1)

@@ -12,6 +12,7 @@ import pytest
 from click.testing import CliRunner
 from frontend_models import assert_same, check, model_of, onnx_runtime, save
 from hints import follows
+from mmcc.checker import replay
 from mmcc.cli import main
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
@@ -417,6 +418,15 @@ def unknown_symbols(folder, _):
 def no_extent(folder, _):
     refused(_symbolic(), folder, "1 or more", dims={"height": 0})
     accepted(_symbolic(), folder, dims={"height": 1})
+
+
+@follows("checker/replay.py: 'smaller sizes through --dim'")
+def too_large_to_check(folder, monkeypatch):
+    """With little memory allowed to the check of a plan; the sizes are those of the model's."""
+    monkeypatch.setattr(replay, "MOST_BYTES", 2**14)
+    path, out = save(_symbolic(), folder), folder / "out"
+    assert "smaller sizes through --dim" in mmcc("compile", path, "-o", out, "--dim", "height=4000", exit=3)
+    mmcc("compile", path, "-o", out, "--dim", "height=4")
 
 
 @follows("cli/options.py: '--dim height=96'")

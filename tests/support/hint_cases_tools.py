@@ -160,6 +160,20 @@ def no_package(folder, _):
 
 
 @follows(
+    "package/record.py: 'reading it as the user that ran mmcc compile, or compiling into a folder of yours'"
+)
+def record_that_cannot_be_read(folder, _):
+    path, out = save(RELU, folder), folder / "out"
+    mmcc("compile", path, "-o", out)
+    record = out / ".mmcc" / "package.json"
+    record.unlink()
+    record.mkdir()
+    assert "compiling into a folder of yours" in re.sub(r"\s+", " ", mmcc("bench", out, exit=2))
+    mmcc("compile", path, "-o", folder / "mine")
+    mmcc("bench", folder / "mine")
+
+
+@follows(
     "verification/compare.py: '--model PATH'",
     "verification/compare.py: 'compile it again, or give --model PATH'",
 )

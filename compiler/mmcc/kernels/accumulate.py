@@ -30,7 +30,7 @@ Fields = tuple[tuple[str, Field], ...]
 
 def accumulator_bytes(graph: Graph, node: Node) -> int:
     """Bytes of a node's sums, if it can take in rows one by one; else 0."""
-    if geometry(graph.tensors[node.inputs[0]].shape)[0] == 1:
+    if len(node.outputs) > 1 or geometry(graph.tensors[node.inputs[0]].shape)[0] == 1:
         return 0
     return 4 * _words(graph, node) * prod(graph.tensors[node.output].shape)
 
