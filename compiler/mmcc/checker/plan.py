@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
+from mmcc.checker.grain import used
 from mmcc.checker.order import Order
-from mmcc.checker.replay import MOST, Replay, label, used
+from mmcc.checker.replay import MOST, Replay, label
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.types import geometry

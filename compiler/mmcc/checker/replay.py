@@ -10,20 +10,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from dataclasses import dataclass, replace
-from math import gcd, prod
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
+from mmcc.checker.grain import grain_of, used
 from mmcc.checker.order import Event, Order
 from mmcc.errors import CompileError, Exit, printable
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.types import geometry
-from mmcc.ops.movement import Reshape, Slice, Transpose
+from mmcc.ops.movement import Reshape, Slice
 
 Numbers = NDArray[Any]  # int32 or int64, one for each grain
 UNWRITTEN, SCRATCH, SUM = -1, -2, -3  # an accumulator, and constants that stay, hold SUM - node
@@ -36,13 +37,6 @@ def label(graph: Graph, index: int) -> str:
     node = graph.nodes[index]
     name = f' "{printable(node.where[0].name)}"' if node.where else ""
     return f"node {index} ({node.op}){name}"
-
-
-def used(graph: Graph) -> list[str]:
-    """Tensors that are in some memory."""
-    names = [port.tensor for port in (*graph.inputs, *graph.outputs)]
-    names += [name for node in graph.nodes for name in (*node.inputs, *node.outputs)]
-    return [name for name in dict.fromkeys(names) if name not in graph.constants]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +63,7 @@ class Replay:
     def __init__(self, graph: Graph, plan: Plan) -> None:
         self._graph, self._plan = graph, plan
         self._order = Order(graph, plan)
-        self._unit = _grain(graph, plan)  # bytes
+        self._unit = grain_of(graph, plan)  # bytes
         self._index = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
         self._read: dict[int, list[_Read]] = {}
         self._first: dict[str, int] = {}  # number of a tensor's first element
@@ -373,36 +367,3 @@ class Replay:
         op = replace(node.op, shape=shape) if isinstance(node.op, Reshape | Slice) else node.op
         seen = op.reference(*filled)[0].reshape(shape)
         return np.where(seen < 0, own, seen)
-
-
-def _grain(graph: Graph, plan: Plan) -> int:
-    """Bytes that every size and address is a multiple of: memory is kept at that grain.
-
-    If no view takes the last axis apart, these may be many elements; if one does, they are one or less.
-    """
-    views = [graph.nodes[index] for index in (*plan.aliases, *plan.copied)]
-    names = {*used(graph), *(name for node in views for name in node.inputs)}
-    tensors = [graph.tensors[name] for name in names]
-    numbers: list[int] = []
-    for name in used(graph):
-        slot = plan.slots[name]
-        numbers += [slot.offset, slot.row_stride, slot.col_stride]
-    for b in plan.buffers:
-        numbers += [b.size, plan.places[b.name].offset]
-    sizes = [tensor.dtype.size for tensor in tensors]
-    grain = gcd(*numbers, *(prod(t.shape[-1:]) * t.dtype.size for t in tensors))
-    whole = all(_keeps_last_axis(graph, node) for node in views)
-    return max(1, grain if whole and not any(grain % size for size in sizes) else gcd(*numbers, *sizes))
-
-
-def _keeps_last_axis(graph: Graph, node: Node) -> bool:
-    """True if what lies along the last axis of a view lies so in what it is a view of."""
-    if isinstance(node.op, Slice):
-        whole = graph.tensors[node.inputs[0]].shape[-1:]
-        return (node.op.starts[-1:], node.op.steps[-1:], node.op.shape[-1:]) in (
-            ((0,), (1,), whole),
-            ((), (), ()),
-        )
-    if isinstance(node.op, Transpose):
-        return node.op.perm[-1:] == tuple(range(len(node.op.perm)))[-1:]
-    return True
