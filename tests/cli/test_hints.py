@@ -31,10 +31,10 @@ ELSEWHERE = {
     "driver/piped.py: 'giving the model as a file, with its data beside it'": (
         "test_piped.py::test_external_data_needs_a_folder"
     ),
-    "toolchain/qemu.py: 'add a [qemu] table, as in targets/cortex-m4.toml'": (
+    "toolchain/firmware.py: 'add a [qemu] table, as in targets/cortex-m4.toml'": (
         "test_hints_of_boards.py::test_a_table_for_qemu"
     ),
-    "toolchain/qemu.py: 'a target with more memory, or your own target file'": (
+    "toolchain/firmware.py: 'a target with more memory, or your own target file'": (
         "test_hints_of_boards.py::test_a_target_with_more_memory"
     ),
     "toolchain/qemu.py: '--limit 1 where there are many samples, or --on host'": (
