@@ -46,7 +46,8 @@ from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import FirmwareRun, run_firmware
 from op_cases_float import conv as float_conv
-from op_cases_int8 import CONSTANTS, add, conv, dense, int8, mean, mul, transposed
+from op_cases_int8_layers import CONSTANTS, conv, dense, int8, transposed
+from op_cases_int8 import add, mean, mul
 
 NAME = "k"
 ALIGN = 16

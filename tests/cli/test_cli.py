@@ -4,58 +4,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from mmcc.cli import main
+from cli_runs import DIGITS, MODEL, conv_model, run, saved, told
 from mmcc.frontend import import_model
 from mmcc.ir.interpret import evaluate
 from mmcc.verification.bench import numbers
 from onnx import TensorProto, helper, numpy_helper
-from shared_models import model_path, needs_shared
-
-DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
-MODEL = DIGITS / "digits_int8.onnx"
-
-
-def run(*args):
-    return CliRunner().invoke(main, [str(a) for a in args])
-
-
-def conv_model(weights=None, name="conv", input_name="x", output_name="y", dims=(1, 2, 6, 6), scale=None):
-    """A small model: one Conv, quantized if a scale is given."""
-    w = np.ones((3, 2, 3, 3), np.float32) if weights is None else weights
-    inits = [numpy_helper.from_array(w, "w")]
-    nodes = [helper.make_node("Conv", [input_name, "w"], [output_name], name=name)]
-    if scale is not None:
-        inits += [numpy_helper.from_array(np.array(scale, np.float32), "s")]
-        inits += [numpy_helper.from_array(np.array(0, np.int8), "z")]
-        nodes = [
-            helper.make_node("QuantizeLinear", [input_name, "s", "z"], ["q"]),
-            helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
-            helper.make_node("Conv", ["d", "w"], [output_name], name=name),
-        ]
-    graph = helper.make_graph(
-        nodes,
-        "g",
-        [helper.make_tensor_value_info(input_name, TensorProto.FLOAT, list(dims))],
-        [helper.make_tensor_value_info(output_name, TensorProto.FLOAT, None)],
-        inits,
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-
-
-def saved(model, folder, name="model.onnx"):
-    path = folder / name
-    path.write_bytes(model if isinstance(model, bytes) else model.SerializeToString())
-    return path
 
 
 @pytest.mark.quick
@@ -143,305 +103,6 @@ def test_a_package_is_replaced_and_other_folders_are_left_alone(tmp_path):
     assert result.exit_code == 2
     assert "left alone" in told(result)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
-
-
-def told(result):
-    """What was printed, wherever its lines are broken."""
-    return " ".join(result.output.split())
-
-
-def refused(path, tmp_path, code, *says, args=()):
-    """The compiler ends with `code`, says what is wrong, and leaves nothing behind."""
-    before = sorted(p.name for p in tmp_path.iterdir())
-    result = run("compile", path, "-o", tmp_path / "refused", *args)
-    assert result.exit_code == code, result.output
-    assert result.output.startswith("error[MM"), result.output
-    assert "Traceback" not in result.output
-    for text in says:
-        assert " ".join(text.split()) in told(result), result.output
-    assert sorted(p.name for p in tmp_path.iterdir()) == before
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(
-    "content", [b"", b"\x08", b"not a model at all", b"\xff" * 4096], ids=["empty", "tiny", "text", "noise"]
-)
-def test_a_file_that_is_no_model(content, tmp_path):
-    refused(saved(content, tmp_path), tmp_path, 3)
-
-
-@pytest.mark.quick
-def test_a_file_cut_short(tmp_path):
-    whole = MODEL.read_bytes()
-    for part in (10, 100, len(whole) // 2, len(whole) - 3):
-        refused(saved(whole[:part], tmp_path), tmp_path, 3)
-
-
-@pytest.mark.quick
-def test_a_file_that_is_not_there(tmp_path):
-    refused(tmp_path / "nowhere.onnx", tmp_path, 3, "nowhere.onnx")
-
-
-@pytest.mark.quick
-def test_a_file_of_a_name_that_is_nearly_right(tmp_path):
-    saved(conv_model(), tmp_path, "keywords.onnx")
-    refused(tmp_path / "keyword.onnx", tmp_path, 3, "there is no file", "did you mean keywords.onnx?")
-
-
-@pytest.mark.quick
-def test_a_folder_is_no_model(tmp_path):
-    refused(tmp_path, tmp_path, 3, "is a folder, not an ONNX file")
-    saved(conv_model(), tmp_path, "kws.onnx")
-    refused(tmp_path, tmp_path, 3, f"try: {tmp_path / 'kws.onnx'}")
-    (tmp_path / "saved_model.pb").write_bytes(b"\x0a")
-    refused(tmp_path, tmp_path, 3, "SavedModel", "tf2onnx")
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize(
-    ("name", "content", "says"),
-    [
-        ("m.tflite", b"\x20\0\0\0TFL3", "--tflite"),
-        ("m.bin", b"\x20\0\0\0TFL3", "--tflite"),  # told by its content
-        ("m.tflite", b"", "--tflite"),  # told by its name
-        ("m.h5", b"\x89HDF\r\n", "--keras"),
-        ("m.pt", b"PK\3\4", "torch.onnx.export"),
-        ("m.pth", b"\x80\x02", "torch.onnx.export"),
-        ("m.pb", b"\x0a\x05", "--graphdef"),
-        ("m.onnx", b"version https://git-lfs.github.com/spec/v1", "git lfs pull"),
-    ],
-)
-def test_a_model_of_another_format(name, content, says, tmp_path):
-    refused(saved(content, tmp_path, name), tmp_path, 3, "not an ONNX file", says)
-
-
-@pytest.mark.quick
-def test_an_onnx_file_may_have_any_name(tmp_path):
-    path = saved(conv_model(), tmp_path, "model.pb")
-    assert run("check", path).exit_code == 0
-
-
-@pytest.mark.quick
-def test_a_folder_that_is_no_package_is_told_in_words(tmp_path):
-    result = run("verify", str(tmp_path / "nowhere"))
-    assert result.exit_code == 2
-    assert "it has no .mmcc/package.json" in result.stderr
-    (tmp_path / "odd" / ".mmcc" / "package.json").mkdir(parents=True)  # a folder where a file should be
-    other = run("verify", str(tmp_path / "odd"))
-    assert f"{tmp_path / 'odd' / '.mmcc' / 'package.json'} cannot be read: Is a directory" in " ".join(
-        other.stderr.split()
-    )
-    assert "Errno" not in result.stderr + other.stderr
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "exit_code"),
-    [
-        (["compile", "nowhere.onnx"], "MM101", 3),
-        (["check", "nowhere.onnx"], "MM101", 3),
-        (["compile", MODEL, "-t", "z80"], "MM001", 2),
-        (["compile", MODEL, "--no-such-option"], "MM000", 2),
-        (["verify", "nowhere"], "MM004", 2),
-    ],
-)
-def test_errors_are_json_where_results_are(args, code, exit_code, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    result = run(*args, "--json")
-    assert result.exit_code == exit_code
-    error = json.loads(result.stdout)["error"]
-    assert (error["code"], error["exit"]) == (code, exit_code)
-    assert error["message"]
-    assert " ".join(error["message"].split()) in " ".join(result.stderr.split())  # for people, as ever
-    assert run(*args).stdout == ""
-
-
-@pytest.mark.quick
-def test_an_error_as_json_says_where_it_is(tmp_path):
-    model = conv_model()
-    model.graph.node.append(helper.make_node("Frobnicate", ["y"], ["a"], name="first", domain="com.example"))
-    model.opset_import.append(helper.make_opsetid("com.example", 1))
-    model.graph.output[0].name = "a"
-    result = run("check", saved(model, tmp_path), "--json")
-    error = json.loads(result.stdout)["error"]
-    assert error["where"] == [{"model": "model.onnx", "node": 1, "op": "Frobnicate", "name": "first"}]
-    assert "onnx.utils.extract_model" in error["try"]
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("location", ["weights.bin", "../secret.bin", "/etc/passwd"])
-def test_external_data_missing_or_outside(location, tmp_path):
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (tmp_path / "secret.bin").write_bytes(b"\0" * 4096)
-    model = conv_model()
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value=location)
-    refused(saved(model, folder), folder, 3)
-
-
-@pytest.mark.quick
-def test_all_unknown_operators_are_listed(tmp_path):
-    model = conv_model()
-    model.graph.node.append(helper.make_node("Frobnicate", ["y"], ["a"], name="first", domain="com.example"))
-    model.graph.node.append(
-        helper.make_node("Defenestrate", ["a"], ["b"], name="second", domain="com.example")
-    )
-    model.opset_import.append(helper.make_opsetid("com.example", 1))
-    model.graph.output[0].name = "b"
-    refused(saved(model, tmp_path), tmp_path, 4, "Frobnicate", "Defenestrate", "first")
-
-
-@pytest.mark.quick
-def test_a_symbolic_dimension_needs_a_value(tmp_path):
-    path = saved(conv_model(dims=("N", 2, "height", 6)), tmp_path)
-    refused(path, tmp_path, 3, "height", "--dim height=")
-    assert run("compile", path, "-o", tmp_path / "ok", "--dim", "height=7").exit_code == 0
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("dim", ["height", "height=0", "height=-1", "height=x", "=3"])
-def test_a_malformed_dimension(dim, tmp_path):
-    refused(saved(conv_model(), tmp_path), tmp_path, 2, args=("--dim", dim))
-
-
-@pytest.mark.quick
-def test_absurd_sizes(tmp_path):
-    refused(saved(conv_model(dims=(1, 2, 2**30, 2**30)), tmp_path), tmp_path, 3)
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("scale", [0.0, -1.0, float("nan"), float("inf")])
-def test_scales_that_make_no_sense(scale, tmp_path):
-    refused(saved(conv_model(scale=scale), tmp_path), tmp_path, 3, "scale")
-
-
-HOSTILE = ['"; #error "', "*/ int main; /*", "a\nb", "int", "x\\", "??/", "%s%n", "\u202ename", "a" * 300]
-
-
-@pytest.mark.parametrize("name", HOSTILE, ids=[f"name{k}" for k in range(len(HOSTILE))])
-def test_hostile_names_are_harmless(name, tmp_path):
-    model = conv_model(name=name, input_name=name + "in", output_name=name + "out")
-    out = tmp_path / "out"
-    result = run("compile", saved(model, tmp_path), "-o", out)
-    assert result.exit_code == 0, result.output
-    assert run("verify", out, "--json").exit_code == 0
-
-
-def test_names_that_clean_to_the_same_identifier(tmp_path):
-    model = conv_model(output_name="a.b")
-    model.graph.node.append(helper.make_node("Relu", ["a.b"], ["a/b"]))
-    model.graph.output.append(helper.make_tensor_value_info("a/b", TensorProto.FLOAT, None))
-    out = tmp_path / "out"
-    assert run("compile", saved(model, tmp_path, "int.onnx"), "-o", out).exit_code == 0
-    assert run("verify", out, "--json").exit_code == 0
-
-
-@pytest.mark.quick
-def test_an_output_that_cannot_be_written(tmp_path):
-    path = saved(conv_model(), tmp_path)
-    (tmp_path / "file").write_text("")
-    assert run("compile", path, "-o", tmp_path / "file").exit_code == 2
-    assert run("compile", path, "-o", tmp_path / "file" / "below").exit_code == 2
-    if os.geteuid() != 0:
-        locked = tmp_path / "locked"
-        locked.mkdir(mode=0o500)
-        assert run("compile", path, "-o", locked / "out").exit_code == 2
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("ram", ["0", "-1", "lots", "12Q", "", "1e3", "999999999999999999999G"])
-def test_a_malformed_ram_limit(ram, tmp_path):
-    path = saved(conv_model(), tmp_path)
-    if ram == "":
-        pytest.skip("an empty text means: no limit")
-    refused(path, tmp_path, 2, "--ram", args=("--ram", ram))
-
-
-def test_analyze_tells_what_compile_then_reaches(tmp_path):
-    """The floor, and what other options would change."""
-    found = json.loads(run("analyze", MODEL, "-t", "cortex-m4", "--svg", tmp_path / "f.svg", "--json").stdout)
-    others = {row["options"]: row["arena"] for row in found["other"]}
-    assert list(others) == [
-        *("--recompute 2", "--io external", "--io external --recompute 2"),
-        *("--io rows", "--io rows-again --recompute 2"),
-    ]
-    floor = found["frontier"][-1]["arena"]
-    assert others["--recompute 2"] <= floor
-    for options, arena in {"": floor, **others}.items():
-        args = ("compile", MODEL, "-t", "cortex-m4", "--ram", "min", "-o", tmp_path / "out", "--json")
-        report = json.loads(run(*args, *options.split()).stdout)
-        assert report["ram"]["arena"] == arena, options
-    text = run("analyze", MODEL).stdout
-    assert all(options in text for options in others)
-    assert (tmp_path / "f.svg").read_text().startswith("<svg")
-
-
-def test_a_limit_that_cannot_be_met(tmp_path):
-    refused(MODEL, tmp_path, 5, "bytes of RAM are needed", "least", "--> ", "try:", args=("--ram", "1K"))
-    refused(MODEL, tmp_path, 5, "flash", args=("--flash", "2K"))
-
-
-@needs_shared
-@pytest.mark.parametrize(
-    "name", ["kws_dscnn_int8_qdq", "ic_resnet8_int8_qdq", "vww_mbv1_int8_qdq", "hello_world_int8_qdq"]
-)
-def test_every_remedy_that_is_told_works(name, tmp_path):
-    compile_ = ("compile", model_path(name), "-t", "cortex-m4", "-o", tmp_path / "out", "--json")
-    error = json.loads(run(*compile_, "--ram", "300").stdout)["error"]
-    assert error["code"] == "MM040"
-    remedies = [re.split("  +", line)[0].split() for line in error["try"].splitlines()]
-    assert remedies[0] == ["--ram", re.match(r"([\d,]+) bytes of RAM", error["message"])[1].replace(",", "")]
-    assert name.startswith("hello") or any("external" in options for options in remedies)
-    for options in remedies:
-        result = run(*compile_, *options)
-        assert result.exit_code == 0, result.output
-
-
-def test_what_does_not_fit_is_told_in_lines_that_can_be_read(tmp_path):
-    lines = run(
-        "compile", MODEL, "-t", "cortex-m4", "--ram", "1K", "-o", tmp_path / "out"
-    ).output.splitlines()
-    assert all(len(line) <= 110 for line in lines if not line.startswith("  -->"))
-    table = [
-        line
-        for line in lines
-        if re.match(r" +-?[\d,]+  (input|output|tensor|ring|scratch|\d+ more|shared)", line)
-    ]
-    assert sum(int(line.split()[0].replace(",", "")) for line in table) == int(
-        re.search(r"([\d,]+)\s+bytes\s+is\s+the\s+least", "\n".join(lines))[1].replace(",", "")
-    )
-
-
-@pytest.mark.quick
-def test_a_compiler_that_is_missing(tmp_path):
-    target = tmp_path / "board.toml"
-    target.write_text('same_as = "cortex-m4"\ncompiler = "no-such-gcc"\n')
-    refused(
-        saved(conv_model(), tmp_path), tmp_path, 8, "no no-such-gcc in PATH", "to PATH", args=("-t", target)
-    )
-
-
-@pytest.mark.quick
-def test_a_target_that_is_unknown(tmp_path):
-    refused(saved(conv_model(), tmp_path), tmp_path, 2, "z80", "cortex-m4", args=("-t", "z80"))
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("name", ["int", "9lives", "a-b", "a b", "__x"])
-def test_a_prefix_that_c_does_not_allow(name, tmp_path):
-    refused(saved(conv_model(), tmp_path), tmp_path, 2, "--name", args=("--name", name))
-
-
-def test_a_common_file_name_gets_a_note_about_the_prefix(tmp_path):
-    path = saved(conv_model(), tmp_path)
-    assert "--name gives each model" in run("compile", path, "-o", tmp_path / "a").stderr
-    assert "--name" in (tmp_path / "a" / "model.h").read_text().split("*/")[0]
-    assert "--name" not in run("compile", path, "-o", tmp_path / "a", "--name", "kws").stderr
-    assert (
-        "--name" not in run("compile", saved(conv_model(), tmp_path, "kws.onnx"), "-o", tmp_path / "a").stderr
-    )
 
 
 @pytest.mark.quick
@@ -615,7 +276,11 @@ def test_many_axes(model, tmp_path):
 
 
 INT8 = helper.make_tensor_value_info("x", TensorProto.INT8, [1, 4, 6, 6])
+
+
 FLOAT = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 6, 6])
+
+
 ENDS = {  # nodes that end in int8: nothing dequantizes what they make
     "pool": (INT8, [helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2])]),
     "flatten": (INT8, [helper.make_node("Flatten", ["x"], ["y"])]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hint_cases_files  # noqa: F401
 import hint_cases_models  # noqa: F401
 import hint_cases_tools  # noqa: F401
 import pytest
@@ -26,7 +27,7 @@ REPORTS = {
 # followed by a test of their own
 ELSEWHERE = {
     "planner/explain.py: '\\n'.join(_remedies(graph, request, peak, replan, besides))": (
-        "test_cli.py::test_every_remedy_that_is_told_works"
+        "test_cli_limits.py::test_every_remedy_that_is_told_works"
     ),
     "driver/piped.py: 'giving the model as a file, with its data beside it'": (
         "test_piped.py::test_external_data_needs_a_folder"

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import numpy as np
 from frontend_models import save
-from hint_cases_models import mmcc
 from hint_cases_tools import CONV
+from hint_runs import mmcc
 from mmcc.errors import Exit
 from mmcc.target import load_target
 from mmcc.toolchain import RegionOverflow

@@ -3,47 +3,26 @@
 
 from __future__ import annotations
 
-import os
-import time
-
 import numpy as np
 import onnx
 import pytest
-from frontend_models import model_of, save
+from frontend_models import save
+from hostile_models import fails, node, small
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mmcc.errors import CompileError, Exit
 from mmcc.frontend import import_model
 from mmcc.frontend.problems import CODES
 from mmcc.frontend.registry import REGISTRY
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 pytestmark = pytest.mark.quick
-node = helper.make_node
-X = {"x": np.zeros((1, 3, 8, 8), np.float32)}
+
+
 W = np.zeros((4, 3, 3, 3), np.float32)
 
 
-def fails(model, folder, code, *says, exit=Exit.BAD_MODEL, **options):
-    with pytest.raises(CompileError) as caught:
-        import_model(save(model, folder), **options)
-    error = caught.value
-    assert (error.code, error.exit) == (code, exit), str(error)
-    assert error.code in CODES
-    assert all(c.isprintable() or c == "\n" for c in str(error))
-    for text in says:
-        assert text in str(error)
-    return error
-
-
-def small(*nodes, constants=None, inputs=None, outputs=("y",), **more):
-    return model_of(nodes, X if inputs is None else inputs, outputs, constants, **more)
-
-
 CONV = small(node("Conv", ["x", "w"], ["c"], name="first"), node("Relu", ["c"], ["y"]), constants={"w": W})
-
-
-# files
 
 
 @pytest.mark.parametrize("data", [b"", b"\0" * 100, b"not a model", b"version https://git-lfs", b"PK\3\4zip"])
@@ -74,9 +53,6 @@ def test_names_that_are_not_text(tmp_path):
 def test_versions(tmp_path):
     fails(small(node("Relu", ["x"], ["y"]), opset=999), tmp_path, "MM204", "999", exit=Exit.UNSUPPORTED)
     fails(small(node("Relu", ["x"], ["y"]), ir=99), tmp_path, "MM204", "99", exit=Exit.UNSUPPORTED)
-
-
-# graphs
 
 
 def test_names(tmp_path):
@@ -169,9 +145,6 @@ def test_subgraphs(tmp_path):
     branch = helper.make_graph([node("Relu", ["x"], ["r"])], "b", [], [onnx.ValueInfoProto(name="r")])
     loop = small(node("Loop", ["", "c", "x"], ["y"], body=branch), constants={"c": np.array(True)})
     fails(loop, tmp_path, "MM201", "Loop (domain ai.onnx)", exit=Exit.UNSUPPORTED)
-
-
-# nodes
 
 
 @pytest.mark.parametrize(
@@ -328,163 +301,6 @@ def test_all_that_is_unsupported_is_listed(tmp_path):
 def test_dead_nodes_do_not_matter(tmp_path):
     nodes = [node("Relu", ["x"], ["y"]), node("Strange", ["x"], ["z"], domain="com.example")]
     assert len(import_model(save(small(*nodes), tmp_path)).nodes) == 1
-
-
-# constants
-
-
-def constant_proto(**fields):
-    proto = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4, 3, 3, 3])
-    for name, value in fields.items():
-        if isinstance(value, (list, tuple)):
-            proto.ClearField(name)
-            getattr(proto, name).extend(value)
-        else:
-            setattr(proto, name, value)
-    return proto
-
-
-@pytest.mark.parametrize(
-    ("fields", "code"),
-    [
-        ({}, "MM108"),
-        ({"raw_data": b"\0" * 431}, "MM108"),
-        ({"raw_data": b"\0" * 436}, "MM108"),
-        ({"float_data": [0.0] * 107}, "MM108"),
-        ({"dims": [4, 3, 3, -3]}, "MM105"),
-        ({"dims": [2**31, 2**31, 3, 3], "raw_data": b"\0" * 16}, "MM105"),
-        ({"dims": [2**62] * 4}, "MM105"),
-        ({"data_type": 99, "raw_data": b"\0" * 432}, "MM203"),
-        ({"data_type": TensorProto.STRING, "string_data": [b"a"] * 108}, "MM203"),
-        ({"data_type": TensorProto.INT8, "int32_data": [300] * 108}, "MM108"),
-    ],
-)
-def test_bad_constants(fields, code, tmp_path):
-    model = small(node("Conv", ["x", "w"], ["y"]))
-    model.graph.initializer.append(constant_proto(**fields))
-    exit = Exit.UNSUPPORTED if code == "MM203" else Exit.BAD_MODEL
-    fails(model, tmp_path, code, '"w"', exit=exit)
-
-
-@pytest.mark.parametrize(
-    ("array", "kind"),
-    [
-        (np.array([1.5, -2], np.float64), TensorProto.DOUBLE),
-        (np.array([1.5, -2], np.float16), TensorProto.FLOAT16),
-        (np.array([1.5, -2], np.float32), TensorProto.BFLOAT16),
-        (np.array([-8, 7, 3], np.int64), TensorProto.INT4),
-        (np.array([15, 0, 3], np.int64), TensorProto.UINT4),
-        (np.array([True, False]), TensorProto.BOOL),
-        (np.array([-(2**40), 5]), TensorProto.INT64),
-        (np.array([2**16 - 1, 5]), TensorProto.UINT16),
-    ],
-)
-@pytest.mark.parametrize("raw", [True, False])
-def test_every_way_to_store_a_constant(array, kind, raw, tmp_path):
-    from mmcc.frontend.tensors import to_array
-
-    proto = helper.make_tensor("w", kind, array.shape, array.tolist())
-    if raw:
-        proto = numpy_helper.from_array(numpy_helper.to_array(proto), "w")
-    np.testing.assert_array_equal(to_array(proto, tmp_path), array)
-
-
-def external(location, **entries):
-    proto = constant_proto(data_location=TensorProto.EXTERNAL)
-    for key, value in {"location": location, **entries}.items():
-        proto.external_data.add(key=key, value=str(value))
-    model = small(node("Conv", ["x", "w"], ["y"]))
-    model.graph.initializer.append(proto)
-    return model
-
-
-def test_external_data(tmp_path):
-    home = tmp_path / "home"
-    (home / "sub").mkdir(parents=True)
-    data = np.arange(108, dtype=np.float32).tobytes()
-    (home / "w.bin").write_bytes(b"\0" * 8 + data)
-    (home / "sub" / "w.bin").write_bytes(data)
-    (tmp_path / "secret.bin").write_bytes(data)
-    os.symlink(tmp_path / "secret.bin", home / "link.bin")
-    os.symlink(home / "loop", home / "loop")
-    os.mkfifo(home / "pipe")
-    for location, more in (
-        ("w.bin", {"offset": 8}),
-        ("w.bin", {"offset": 8, "length": 432}),
-        ("sub/w.bin", {}),
-    ):
-        graph = import_model(save(external(location, **more), home))
-        assert graph.constants["w"].sum() == np.arange(108).sum()
-    for location in ("../secret.bin", str(tmp_path / "secret.bin"), "link.bin", "sub/../../secret.bin"):
-        fails(external(location), home, "MM106", "outside the model's folder")
-    for location in ("missing.bin", "sub", "loop", "pipe", "", "w.bin\0"):
-        fails(external(location), home, "MM106")
-    for more in ({"offset": -1}, {"offset": 9}, {"length": 2**60}, {"offset": "x"}, {"offset": 2**70}):
-        fails(external("w.bin", **more), home, "MM106")
-
-
-# memory and time
-
-
-def small_bomb(*nodes, **constants):
-    """The nodes' result b, added to the input."""
-    return small(
-        *nodes,
-        node("ReduceMean", ["b"], ["m"], keepdims=0),
-        node("Add", ["x", "m"], ["y"]),
-        constants=constants,
-    )
-
-
-@pytest.mark.parametrize(
-    ("nodes", "constants"),
-    [
-        ([node("ConstantOfShape", ["s"], ["b"])], {"s": np.array([2**20, 2**9])}),
-        ([node("ConstantOfShape", ["s"], ["b"])], {"s": np.array([2**62, 2**62])}),
-        ([node("Expand", ["one", "s"], ["b"])], {"one": np.ones(1, np.float32), "s": np.array([2**30])}),
-        ([node("Tile", ["one", "s"], ["b"])], {"one": np.ones(1, np.float32), "s": np.array([2**30])}),
-        ([node("Pad", ["one", "s"], ["b"])], {"one": np.ones(1, np.float32), "s": np.array([2**29, 2**29])}),
-        (
-            [node("Range", ["o", "n", "d"], ["b"])],
-            {"o": np.float32(0), "n": np.float32(1e9), "d": np.float32(1)},
-        ),
-        (
-            [node("Conv", ["i", "k"], ["b"], pads=[2**15] * 4, strides=[2**15, 2**15])],
-            {"i": np.ones((1, 1, 1, 1), np.float32), "k": np.ones((1, 1, 1, 1), np.float32)},
-        ),
-        (
-            [node("ConvTranspose", ["i", "k"], ["b"], strides=[2**15, 2**15], output_shape=[1, 1])],
-            {"i": np.ones((1, 1, 2, 2), np.float32), "k": np.ones((1, 1, 1, 1), np.float32)},
-        ),
-        (
-            [node("MaxPool", ["i"], ["b"], kernel_shape=[2**15, 2**15], pads=[2**15 - 1] * 4)],
-            {"i": np.ones((1, 1, 1, 1), np.float32)},
-        ),
-        (
-            [node("Resize", ["i", "", "r"], ["b"], mode="linear")],
-            {"i": np.ones((1, 1, 1, 2**13), np.float32), "r": np.array([1, 1, 2**16, 2**-13], np.float32)},
-        ),
-    ],
-)
-def test_memory_bombs(nodes, constants, tmp_path):
-    began = time.monotonic()
-    model = small_bomb(*nodes, **{k: np.asarray(v) for k, v in constants.items()})
-    with pytest.raises(CompileError) as caught:
-        import_model(save(model, tmp_path))
-    assert caught.value.code in ("MM105", "MM111"), str(caught.value)
-    assert time.monotonic() - began < 5
-
-
-def test_many_small_bombs_share_one_budget(tmp_path):
-    nodes = [node("ConstantOfShape", ["s"], [f"b{k}"]) for k in range(40)]
-    nodes.append(node("Sum", [f"b{k}" for k in range(40)], ["b"]))
-    fails(small_bomb(*nodes, s=np.array([2**21])), tmp_path, "MM111", "bytes")
-    fails(
-        small_bomb(*nodes[:2], node("Add", ["b0", "b1"], ["b"]), s=np.array([99])),
-        tmp_path,
-        "MM111",
-        max_bytes=99,
-    )
 
 
 @st.composite

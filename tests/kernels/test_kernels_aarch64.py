@@ -12,8 +12,9 @@ from kernel_bench import OpCase, rng_of
 from mmcc.ops.conv import Conv
 from mmcc.ops.window import Window
 from mmcc.target import Target, load_target
-from op_cases_float import LAYER, exact
-from op_cases_int8 import FAMILIES, conv, dense
+from op_case_values import LAYER, exact
+from op_cases_int8 import FAMILIES
+from op_cases_int8_layers import conv, dense
 from qemu_bench import QemuBench
 from vector_cases import float_cases, wide_cases
 

@@ -17,18 +17,8 @@ from mmcc.kernels.arm_dsp.conv import VARIANT, quads
 from mmcc.kernels.arm_dsp.filters import scalable, scaled
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
-from op_cases_int8 import (
-    CONSTANTS,
-    FAMILIES,
-    add,
-    conv,
-    dense,
-    int8,
-    mean,
-    mul,
-    pads,
-    per_filter,
-)
+from op_cases_int8 import FAMILIES, add, mean, mul
+from op_cases_int8_layers import CONSTANTS, conv, dense, int8, pads, per_filter
 from qemu_bench import QemuBench
 from random_int8 import averages, convolutions, sums
 from toolchains import ready

@@ -25,7 +25,8 @@ from mmcc.planner.api import best_plan
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import run_firmware
 from op_cases_float import FAMILIES as FLOAT_FAMILIES
-from op_cases_int8 import CONSTANTS, FAMILIES, int8, per_filter
+from op_cases_int8 import FAMILIES
+from op_cases_int8_layers import CONSTANTS, int8, per_filter
 from planner_graphs import Build
 from qemu_bench import QemuBench
 from toolchains import ready

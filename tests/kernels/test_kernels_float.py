@@ -24,18 +24,8 @@ from mmcc.ops.pool import AveragePool
 from mmcc.ops.reduce import REDUCTIONS, Reduce
 from mmcc.ops.window import Window
 from onnx import TensorProto, helper
-from op_cases_float import (
-    FAMILIES,
-    LAYER,
-    LOGICAL,
-    PARAMETERS,
-    POSITIVE,
-    exact,
-    pair,
-    real,
-    unary,
-    values,
-)
+from op_case_values import LAYER, exact, real, values
+from op_cases_float import FAMILIES, LOGICAL, PARAMETERS, POSITIVE, pair, unary
 from random_float import convolutions, seeds, spread, windows
 
 # What the int8 cases cover, what has no kernel, and what calls the user's functions.

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_bench import Bench, OpCase
 from mmcc.target import load_target
-from op_cases_int8 import FAMILIES, conv, dense
+from op_cases_int8 import FAMILIES
+from op_cases_int8_layers import conv, dense
 from random_float import convolutions as float_convolutions
 from random_int8 import convolutions
 from vector_cases import SAME, float_cases, wide_cases

@@ -13,7 +13,8 @@ from mmcc.ops import OPS
 from mmcc.ops.elementwise import AddInt8
 from mmcc.ops.pool import MaxPool
 from mmcc.target import load_target
-from op_cases_int8 import FAMILIES, int8
+from op_cases_int8 import FAMILIES
+from op_cases_int8_layers import int8
 from random_int8 import averages, convolutions, sums, windows
 
 OTHERS = {"Lookup", "FlipSign", "MaxPool", "ArgMax"}  # ops of this family whose name does not say int8

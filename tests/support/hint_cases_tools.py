@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 from frontend_models import model_of, save
-from hint_cases_models import FLOATS, RELU, X, mmcc, node
+from hint_runs import FLOATS, RELU, X, mmcc, node
 from hints import follows
 from mmcc.errors import CompileError
 from mmcc.target import load_target

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kernel_bench import OpCase
 from mmcc.ops.conv import Conv
 from mmcc.ops.window import Window
-from op_cases_float import LAYER, RELU, exact
+from op_case_values import LAYER, RELU, exact
 
 
 def spread(low: int, high: int):

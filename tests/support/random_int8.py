@@ -11,7 +11,7 @@ from mmcc.ops.elementwise import AddInt8
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.window import Window
-from op_cases_int8 import CONSTANTS, SCALES, int8, per_filter
+from op_cases_int8_layers import CONSTANTS, SCALES, int8, per_filter
 
 
 def spread(low: int, high: int):
