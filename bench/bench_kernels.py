@@ -46,8 +46,8 @@ from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import FirmwareRun, run_firmware
 from op_cases_float import conv as float_conv
-from op_cases_int8_layers import CONSTANTS, conv, dense, int8, transposed
 from op_cases_int8 import add, mean, mul
+from op_cases_int8_layers import CONSTANTS, conv, dense, int8, transposed
 
 NAME = "k"
 ALIGN = 16

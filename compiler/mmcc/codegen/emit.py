@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,13 +84,28 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
     assert not (program.staged and ports_in_weights), "an output of a model is not in its weights"
     weights = _staged(program) if program.staged else lay_out(program.nodes, ports_in_weights.values())
     ports = port_texts(graph, program, weights, ports_in_weights)
-    memories = _memories(program, ports)
-    kernels, kernel_of = _kernels(program, options.name)
-    columns = columns_of(program)
     stamp = options.stamp
     if not options.weights_in_c and not program.staged:
         stamp = weights_stamp([weights.to_bytes()])
-    common: dict[str, Any] = {
+    kernels, kernel_of = _kernels(program, options.name)
+    common = _common(program, options, weights, ports, stamp)
+    files = _code(program, options, target, kernels, kernel_of, common)
+    if options.weights_in_c and not program.staged:
+        rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
+        files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
+    elif not program.staged:  # those that are, the caller reads from a file
+        files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
+    files |= _runtime_headers(files[f"{options.name}_kernels.c"])
+    math = any("#include <math.h>" in text for text in files.values())
+    files["CMakeLists.txt"] = render("package.cmake.j2", math=math, **common)
+    return Package(files, weights, stamp, kernels, common)
+
+
+def _common(
+    program: Program, options: EmitOptions, weights: Weights, ports: Sequence[PortText], stamp: bytes
+) -> dict[str, Any]:
+    """What every template of the package may print."""
+    return {
         "stamp": [f"0x{byte:02X}" for byte in stamp],
         "p": options.name,
         "P": options.name.upper(),
@@ -100,7 +115,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         "inputs": [port for port in ports if port.kind == "input"],
         "outputs": [port for port in ports if port.kind == "output"],
         "streams": [port for port in ports if port.streamed],
-        "memories": memories,
+        "memories": _memories(program, ports),
         "weights": weights,
         "staged": [node for node in program.nodes if node.blocks],
         "indices": 1 + max((node.index for node in program.nodes), default=-1),
@@ -108,14 +123,26 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         "tier": next(iter(program.arenas), "sram"),
         "arena_size": max(1, sum(program.arenas.values())),
     }
+
+
+def _code(
+    program: Program,
+    options: EmitOptions,
+    target: Target,
+    kernels: Sequence[Kernel],
+    kernel_of: dict[str, Kernel],
+    common: Mapping[str, Any],
+) -> dict[str, str]:
+    """The header, the kernels, and the layers that call them."""
+    columns = columns_of(program)
     nodes = [
-        _node_text(node, label, use, kernel_of[label], weights, options.name)
+        _node_text(node, label, use, kernel_of[label], common["weights"], options.name)
         for node in program.nodes
         for label, use in node.uses
     ]
     by_index = {node.index: node for node in program.nodes}
     body = Body(options.name, kernel_of, columns, by_index, common["tier"]).lines(program.body)
-    files = {
+    return {
         f"{options.name}.h": render_c("network.h.j2", **common),
         f"{options.name}_internal.h": render_c(
             "internal.h.j2",
@@ -137,18 +164,14 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
             **common,
         ),
     }
-    if options.weights_in_c and not program.staged:
-        rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
-        files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
-    elif not program.staged:  # those that are, the caller reads from a file
-        files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
-    needed = tuple(header for header in KERNEL_HEADERS if header in files[f"{options.name}_kernels.c"])
-    for header in RUNTIME_HEADERS + needed:
-        text = (data_dir("runtime_c") / header).read_text()
-        files[header] = text.partition("\n")[2]  # without our licence: what is generated is the user's
-    math = any("#include <math.h>" in text for text in files.values())
-    files["CMakeLists.txt"] = render("package.cmake.j2", math=math, **common)
-    return Package(files, weights, stamp, kernels, common)
+
+
+def _runtime_headers(kernels: str) -> dict[str, str]:
+    """Headers that every package has, and those that its kernels include."""
+    needed = tuple(header for header in KERNEL_HEADERS if header in kernels)
+    texts = {header: (data_dir("runtime_c") / header).read_text() for header in RUNTIME_HEADERS + needed}
+    # without our licence: what is generated is the user's
+    return {header: text.partition("\n")[2] for header, text in texts.items()}
 
 
 def _staged(program: Program) -> Weights:
