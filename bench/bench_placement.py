@@ -131,7 +131,7 @@ def live_ranges(name: str) -> Iterator[tuple[str, list[Buffer]]]:
 
 
 def _is_float(graph: Graph) -> bool:
-    return all(graph.tensors[node.output].dtype.is_float for node in graph.nodes)
+    return all(graph.tensors[name].dtype.is_float for node in graph.nodes for name in node.outputs)
 
 
 def chosen(which: str) -> list[str]:

@@ -83,6 +83,7 @@ class Grower(Layers):
             self.concat,
             self.cut,
             self.split,
+            self.top_k,
         ]
         anywhere += [self.pad, self.reshape, self.reduce, self.soft]
         anywhere += [self.transpose, self.gather, self.by_row, self.dense] if len(x.shape) > 1 else []

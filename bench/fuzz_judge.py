@@ -59,9 +59,9 @@ class Judge:
         return not any(
             tensor.dtype.is_float and name not in ports
             for node in graph.nodes
-            for name in (*graph.activations(node), node.output)
+            for name in (*graph.activations(node), *node.outputs)
             for tensor in (graph.tensors[name],)
-        ) and any(not graph.tensors[node.output].dtype.is_float for node in graph.nodes)
+        ) and any(not graph.tensors[name].dtype.is_float for node in graph.nodes for name in node.outputs)
 
     @property
     def real(self) -> bool:
@@ -80,12 +80,13 @@ class Judge:
         for port in graph.inputs:
             arrays[port.tensor] = port.to_c(values[port.onnx_name], graph.tensors[port.tensor])
         for node in graph.nodes:
-            (made,) = node.op.reference(*(arrays[name] for name in node.inputs))
-            arrays[node.output] = made
-            if node.output in truth:
-                port = graph.origins[node.output]
-                told += self._fault(node, port, made, truth[node.output], values)
-                arrays[node.output] = truth[node.output]
+            results = node.op.reference(*(arrays[name] for name in node.inputs))
+            for name, made in zip(node.outputs, results, strict=True):
+                arrays[name] = made
+                if name in truth:
+                    port = graph.origins[name]
+                    told += self._fault(node, port, made, truth[name], values)
+                    arrays[name] = truth[name]
         return told
 
     def _true(self, name: str, port: Port, values: dict[str, Array]) -> Array:
@@ -115,7 +116,7 @@ class Judge:
             return np.zeros(shape, np.int8)
         steps = values[name].astype(np.float64) / step
         half = np.abs(steps - np.floor(steps) - 0.5) < 2e-3 + 1e-5 * np.abs(steps)
-        tensor = replace(self.graph.tensors[node.output], shape=shape)
+        tensor = replace(self.graph.tensors[port.tensor], shape=shape)
         return replace(port, quant=None).to_c(half.astype(np.int8), tensor)
 
     # ---- end to end

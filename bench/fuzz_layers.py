@@ -290,6 +290,12 @@ class Layers:
         self.pool.extend(parts)
         return parts[1]
 
+    def top_k(self, x: Value) -> Value:
+        """The values; indices may be others where what comes before is a step off."""
+        axis = self.between(1, len(x.shape) - 1) if len(x.shape) > 1 else 0
+        count = self.constant(np.array([self.between(1, x.shape[axis])], np.int64))
+        return self.node("TopK", x, count, outputs=2, axis=axis, largest=self.draw(0, 1))[0]
+
     def pad(self, x: Value) -> Value:
         rank = len(x.shape)
         pads = np.zeros(2 * rank, np.int64)

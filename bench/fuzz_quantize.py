@@ -29,6 +29,7 @@ SHARING = (
     "Split",
     "Gather",
     "Identity",
+    "TopK",
     "DepthToSpace",
 )
 SHARING += ("SpaceToDepth", "GlobalMaxPool", "Resize")
@@ -72,7 +73,7 @@ class _Quantizer:
             self.scales[value.name] = self.scale_of(value.name)
         for node in self.graph.node:
             for name in node.output:
-                if not self.stays_float(node, name):
+                if self.values[name].dtype.kind == "f" and not self.stays_float(node, name):
                     shared = self.scales.get(node.input[0]) if node.op_type in SHARING else None
                     self.scales[name] = shared if shared and self.chance(0.7) else self.scale_of(name)
         for node in self.graph.node:

@@ -21,6 +21,7 @@ from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Unary
 from mmcc.planner.api import best_plan
 from mmcc.target import list_targets
+from mmcc.verification.oracle import Oracle
 from onnx import TensorProto, helper
 from planner_graphs import Build
 from several_results import RnnCell, Split, kernels
@@ -67,6 +68,31 @@ def pool_with_indices(shape, **attributes):
     return model(nodes, shape, {"z": TensorProto.FLOAT, "i": TensorProto.INT64})
 
 
+def quantized(kind: str, integers: type, **attributes):
+    """The operator between DequantizeLinear and QuantizeLinear; its second result is an output."""
+    numbers = [("s", np.float32(0.05)), ("z", integers(3)), ("k", [3])]
+    operands = ["d", "k"] if kind == "TopK" else ["d"]
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node(kind, operands, ["v", "i"], **attributes),
+        helper.make_node("QuantizeLinear", ["v", "s", "z"], ["w"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "z"], ["y"]),
+    ]
+    return model(nodes, [1, 8, 4, 4], {"y": TensorProto.FLOAT, "i": TensorProto.INT64}, numbers)
+
+
+def values_only():
+    """Nobody reads the indices, and of the values only a part is."""
+    nodes = [
+        helper.make_node("TopK", ["x", "k"], ["v", "i"], axis=1),
+        helper.make_node("Flatten", ["v"], ["f"]),
+        helper.make_node("Slice", ["f", "from", "to", "axis"], ["y"]),
+    ]
+    constants = [("k", [3]), ("from", [3]), ("to", [20]), ("axis", [1])]
+    return model(nodes, [1, 8, 4, 4], {"y": TensorProto.FLOAT}, constants)
+
+
 MODELS = {
     "channels": top_k(1, 3, [1, 8, 5, 6]),
     "width": top_k(3, 2, [1, 3, 4, 9]),
@@ -77,6 +103,11 @@ MODELS = {
     "pool": pool_with_indices([1, 4, 9, 8], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1]),
     "pool_dilated": pool_with_indices([1, 2, 9, 9], kernel_shape=[2, 3], dilations=[2, 2]),
     "pool_ceil": pool_with_indices([1, 3, 7, 8], kernel_shape=[2, 2], strides=[2, 3], ceil_mode=1),
+    "values_only": values_only(),
+    "top_k_int8": quantized("TopK", np.int8, axis=1),
+    "top_k_uint8": quantized("TopK", np.uint8, axis=1),
+    "pool_int8": quantized("MaxPool", np.int8, kernel_shape=[2, 2]),
+    "pool_uint8": quantized("MaxPool", np.uint8, kernel_shape=[2, 2], strides=[2, 2]),
     "pool_line": pool_with_indices([1, 3, 11], kernel_shape=[3], strides=[2]),
 }
 
@@ -110,6 +141,20 @@ def test_equal_elements_and_integers(tmp_path):
     values, indices = result.run([np.array([[3, 2**40, 5, 5, -(2**50), 5, 2**40, 0, 3]], np.int64)])
     assert values.tolist() == [[2**40, 2**40, 5, 5]]
     assert indices.tolist() == [[1, 6, 2, 3]]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("largest", [0, 1])
+def test_what_is_no_number_is_the_largest(largest, tmp_path):
+    """As in ONNX Runtime; infinities are numbers."""
+    nodes = [helper.make_node("TopK", ["x", "k"], ["v", "i"], axis=1, largest=largest)]
+    made = model(nodes, [1, 9], {"v": TensorProto.FLOAT, "i": TensorProto.INT64}, [("k", [7])])
+    onnx.save(made, tmp_path / "m.onnx")
+    x = np.array([[1, np.nan, 5, -np.inf, np.nan, 0, np.inf, 2, -0.0]], np.float32)
+    got = mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "m").run([x])
+    want = Oracle(tmp_path / "m.onnx", ["v", "i"]).run({"x": x})
+    for mine, theirs in zip(got, want, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def split_graph() -> Graph:

@@ -20,7 +20,7 @@ from mmcc.ops import op
 class TopK:
     """The `count` largest (or smallest) elements of the last axis, best first, and their indices (int64).
 
-    Of equal elements the one with the lower index comes first.
+    Of equal elements the one with the lower index comes first. What is no number (NaN) is the largest.
     """
 
     count: int

@@ -71,6 +71,9 @@ def _write_integer(draft: Draft, node: Node, op: Quantize, reasons: dict[str, st
     compute, clamps = _computed_by(graph, node.inputs[0])
     if compute is None:
         return False
+    if len(compute.outputs) > 1:
+        reasons[compute.outputs[0]] = "an operator with several results has no integer form"
+        return False
     try:
         if any(sole_reader(graph, inner.output) is None for inner in (compute, *clamps)):
             raise StaysFloat("its output is needed in float, or quantized in two ways")

@@ -83,7 +83,9 @@ def convert_top_k(call: Call) -> tuple[Value, ...]:
         if counts is None or len(counts) != 1:
             raise bad_model("MM104", "K (operand 1) is not one number")
         count = counts[0]
-    if not 1 <= count <= x.shape[axis]:
+    if count == 0:
+        raise unsupported("K is 0: both results are empty")
+    if not 0 < count <= x.shape[axis]:
         raise bad_model("MM104", f"K is {count}; axis {axis} of {list(x.shape)} has {x.shape[axis]} elements")
     lead, _ = with_axis(build, x, axis, last=True)
     lead = innermost(build, lead, [axis])

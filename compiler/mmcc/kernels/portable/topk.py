@@ -22,5 +22,9 @@ def top_k(op: TopK, site: Site) -> KernelUse:
         ("length", length),
         ("count", op.count),
     )
-    options = (("ctype", x.dtype.value), ("order", "<" if op.smallest else ">"))
+    options = (
+        ("ctype", x.dtype.value),
+        ("order", "<" if op.smallest else ">"),
+        ("floats", x.dtype.is_float),
+    )
     return KernelUse("top_k", options, fields)

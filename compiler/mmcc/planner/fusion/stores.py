@@ -79,7 +79,10 @@ def make_store(
     *,
     inside: bool,
 ) -> Store:
-    """The store of some roots in a group of the units `members`; a ring only if nobody outside sees it."""
+    """The store of some roots in a group of the units `members`; a ring only if nobody outside sees it.
+
+    A unit with several results makes all rows at once, so what nobody reads of them is no ring either.
+    """
     model, top = shared.model, roots[0]
     writers: list[Writer] = []
     reads: list[tuple[int, Read]] = []
@@ -92,7 +95,8 @@ def make_store(
                 writers.append(Writer(unit, start, end, bool(spread)))
             reads += [(unit, read) for read in units[unit].reads if read.root == root]
     depth, shape = 0, shared.rows.roots[top]
-    if inside and shape.ring:
+    several = any(len(model.units[writer.unit].outputs) > 1 for writer in writers)
+    if inside and shape.ring and not several:
         depth = ring_depth(line, [writer.unit for writer in writers], reads, shape.height)
         depth = 0 if depth == shape.height else depth
     size = depth * shape.line if depth else model.roots[top].bytes
