@@ -189,7 +189,7 @@ def plan_of(graph: Graph) -> Plan:
     places: dict[str, Place] = {}
     end = 0
     for tensor in graph.tensors.values():
-        if tensor.name not in graph.constants:
+        if not graph.is_constant(tensor.name):
             rows, cols, channels = geometry(tensor.shape)
             pixel = channels * tensor.dtype.size
             slots[tensor.name] = Slot(tensor.name, 0, cols * pixel, pixel, rows)

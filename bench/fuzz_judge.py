@@ -67,7 +67,7 @@ class Judge:
     def real(self) -> bool:
         """Nothing is int8."""
         return all(
-            t.dtype is not t.dtype.I8 for n, t in self.graph.tensors.items() if n not in self.graph.constants
+            t.dtype is not t.dtype.I8 for n, t in self.graph.tensors.items() if not self.graph.is_constant(n)
         )
 
     # ---- node by node

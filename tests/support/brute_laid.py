@@ -84,7 +84,7 @@ class Laid:
     def _used(self) -> set[str]:
         names = {*self.graph.input_names, *self.graph.output_names}
         names |= {n for node in self.graph.nodes for n in (*node.inputs, node.output)}
-        return {self.views[n].root for n in names - self.graph.constants.keys()}
+        return {self.views[n].root for n in names if not self.graph.is_constant(n)}
 
     def _view(self, name: str, root: str, at: Any) -> View:
         size = self.graph.tensors[name].dtype.size
@@ -99,7 +99,7 @@ class Laid:
         node = self.graph.nodes[index]
         operands = self.copied.get(index, range(len(node.inputs)))
         names = dict.fromkeys(node.inputs[k] for k in operands)
-        return tuple(n for n in names if n not in self.graph.constants)
+        return tuple(n for n in names if not self.graph.is_constant(n))
 
     def _made_by(self, name: str) -> int:
         if name in self.alias:
@@ -140,7 +140,7 @@ class Laid:
         for row in range(height):
             asked: dict[int, int] = {}
             for operand, name in enumerate(node.inputs):
-                if name not in self.graph.constants:
+                if not self.graph.is_constant(name):
                     self._ask(name, *self.rows(index, operand, row), asked)
             for maker, count in asked.items():
                 counts = found.setdefault(maker, [0] * row)
@@ -151,7 +151,7 @@ class Laid:
         if name in self.alias:
             index = self.alias[name]
             for operand, part in enumerate(self.graph.nodes[index].inputs):
-                if part not in self.graph.constants:
+                if not self.graph.is_constant(part):
                     spans = [self.rows(index, operand, row) for row in range(low, high)]
                     some = [s for s in spans if s[1] > s[0]] or [(0, 0)]
                     self._ask(part, min(s[0] for s in some), max(s[1] for s in some), asked)

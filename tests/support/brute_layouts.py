@@ -40,7 +40,7 @@ def layouts(graph: Graph, rules: Rules) -> Iterator[dict[str, tuple[str, Any]]]:
         else (index, operand, node.output, name)
         for index, node in enumerate(graph.nodes)
         for operand, name in enumerate(node.inputs)
-        if isinstance(node.op, Concat | Slice | Transpose) and name not in graph.constants
+        if isinstance(node.op, Concat | Slice | Transpose) and not graph.is_constant(name)
     ]
     edges = [edge for edge in edges if edge[2] not in rules.external]
     if len(edges) > MOST_EDGES:
@@ -68,7 +68,7 @@ def layouts(graph: Graph, rules: Rules) -> Iterator[dict[str, tuple[str, Any]]]:
 def _add_reshapes(graph: Graph, rules: Rules, tree: dict[str, tuple[int, int, str]]) -> None:
     """A Reshape's output lies in its input; if it lies in something else, its input lies in it."""
     for index, node in reversed(list(enumerate(graph.nodes))):
-        if isinstance(node.op, Reshape) and node.inputs[0] not in graph.constants:
+        if isinstance(node.op, Reshape) and not graph.is_constant(node.inputs[0]):
             for child, parent in ((node.output, node.inputs[0]), (node.inputs[0], node.output)):
                 if child not in tree and child not in rules.external and not _leads(tree, parent, child):
                     tree[child] = index, 0, parent
@@ -107,7 +107,7 @@ def _lying(graph: Graph, tree: dict[str, tuple[int, int, str]]) -> dict[str, tup
         return name in lies
 
     for name in graph.tensors:
-        if name not in graph.constants and not place(name, ()):
+        if not graph.is_constant(name) and not place(name, ()):
             return None
     return lies
 

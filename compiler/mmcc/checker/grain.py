@@ -14,7 +14,7 @@ def used(graph: Graph) -> list[str]:
     """Tensors that are in some memory."""
     names = [port.tensor for port in (*graph.inputs, *graph.outputs)]
     names += [name for node in graph.nodes for name in (*node.inputs, *node.outputs)]
-    return [name for name in dict.fromkeys(names) if name not in graph.constants]
+    return [name for name in dict.fromkeys(names) if not graph.is_constant(name)]
 
 
 def grain_of(graph: Graph, plan: Plan) -> int:

@@ -127,7 +127,7 @@ class Order:
                 continue
             for read, access in enumerate(self.nest(index).reads):
                 name = node.inputs[access.operand]
-                if name not in self._graph.constants:
+                if not self._graph.is_constant(name):
                     span = self.nest(index).cols_needed(read, held[node.output])
                     held[name] = held.get(name, Span(0, 0)).join(span)
         return held
@@ -142,7 +142,7 @@ class Order:
         node = self._graph.nodes[index]
         for read, access in enumerate(self.nest(index).reads):
             name = node.inputs[access.operand]
-            if name in self._graph.constants:
+            if self._graph.is_constant(name):
                 continue
             span = rows if index in group.accumulating else self.rows_of(index, read, rows)
             for source, until in self._makers(name, span, group):
@@ -160,7 +160,7 @@ class Order:
             node = self._graph.nodes[index]
             for read, access in enumerate(self.nest(index).reads):
                 inner = node.inputs[access.operand]
-                if inner not in self._graph.constants:
+                if not self._graph.is_constant(inner):
                     yield from self._makers(inner, self.rows_of(index, read, rows), group)
 
     def rows_of(self, index: int, read: int, rows: Span) -> Span:

@@ -168,4 +168,4 @@ def _operands(graph: Graph, plan: Plan, index: int) -> list[str]:
     """Activations that a node's code reads."""
     node = graph.nodes[index]
     read = [node.inputs[k] for k in plan.copied.get(index, range(len(node.inputs)))]
-    return [name for name in read if name not in graph.constants]
+    return [name for name in read if not graph.is_constant(name)]

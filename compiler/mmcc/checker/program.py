@@ -99,7 +99,7 @@ class _Check:
             yield f"{here} needs the first column of operand {operand}, but has those of {use.origins} only"
         made = self._graph.nodes[node.index]
         tensor = made.outputs[_result(name)] if operand == OUTPUT else made.inputs[operand]
-        if tensor in self._graph.constants:
+        if self._graph.is_constant(tensor):
             allowed = self._seen(tensor, self._constant(tensor, view, node.index), node.index, operand)
         else:
             where = self._where(tensor)

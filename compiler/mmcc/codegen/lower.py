@@ -35,7 +35,7 @@ def lower(graph: Graph, plan: Plan, name: str, target: Target) -> Program:
     tiers = sorted({place.tier for place in plan.places.values()})
     arenas = {tier: plan.peak(tier) for tier in tiers if not tier.startswith(EXTERNAL)}
     arenas = arenas or {ARENA: 0}  # the context has one even if nothing lives in it
-    tensors = [port.tensor for port in (*graph.inputs, *graph.outputs) if port.tensor not in graph.constants]
+    tensors = [port.tensor for port in (*graph.inputs, *graph.outputs) if not graph.is_constant(port.tensor)]
     ports = {tensor: view_of(graph, plan, tensor) for tensor in tensors}
     return Program(name, arenas, ports, tuple(nodes), tuple(body))
 

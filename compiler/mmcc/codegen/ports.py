@@ -45,7 +45,7 @@ class PortText:
 
 def constant_ports(graph: Graph) -> dict[str, Constant]:
     """Outputs that no input changes: they are read from the weights."""
-    names = dict.fromkeys(port.tensor for port in graph.outputs if port.tensor in graph.constants)
+    names = dict.fromkeys(port.tensor for port in graph.outputs if graph.is_constant(port.tensor))
     return {name: Constant(f"output_{k}", graph.constants[name]) for k, name in enumerate(names)}
 
 

@@ -13,6 +13,7 @@ from mmcc.errors import Where
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
+from mmcc.ir.storage import Storage
 from mmcc.ir.types import Tensor
 
 
@@ -77,9 +78,23 @@ class Graph:
     def input_names(self) -> frozenset[str]:
         return frozenset(port.tensor for port in self.inputs)
 
+    @cached_property
+    def _port_names(self) -> frozenset[str]:
+        return self.input_names | self.output_names
+
+    def storage(self, name: str) -> Storage:
+        """Where the bytes of tensor `name` are and how long they last."""
+        if name in self.constants:
+            return Storage.CONSTANT
+        return Storage.PORT if name in self._port_names else Storage.ACTIVATION
+
+    def is_constant(self, name: str) -> bool:
+        """True of a tensor in the weights; all others are in RAM."""
+        return self.storage(name) is Storage.CONSTANT
+
     def activations(self, node: Node) -> tuple[str, ...]:
         """The inputs of `node` that live in RAM, in operand order."""
-        return tuple(name for name in node.inputs if name not in self.constants)
+        return tuple(name for name in node.inputs if not self.is_constant(name))
 
     def operands(self, node: Node) -> tuple[Tensor, ...]:
         return tuple(self.tensors[name] for name in node.inputs)

@@ -70,7 +70,7 @@ def channel_axes(graph: Graph, index: int) -> dict[int, int] | None:
     for access in nest.reads:
         walked = [k for k, axis in enumerate(access.index) if axis is not None and _uses(axis, loop)]
         exact = [k for k in walked if (axis := access.index[k]) is not None and axis.loop == loop]
-        if walked and (node.inputs[access.operand] not in graph.constants or exact != walked):
+        if walked and (not graph.is_constant(node.inputs[access.operand]) or exact != walked):
             return None
         if walked:
             axes[access.operand] = walked[0]
@@ -112,7 +112,7 @@ def blocks_to_pack(graph: Graph, index: int, channels: int) -> Sequence[int]:
     """Blocks that may be packed in other ways: of floats, which are only moved, the first and the last."""
     every = range(-(-graph.tensors[graph.nodes[index].output].shape[-1] // channels))
     floats = all(
-        graph.tensors[name].dtype.is_float for name in graph.nodes[index].inputs if name in graph.constants
+        graph.tensors[name].dtype.is_float for name in graph.nodes[index].inputs if graph.is_constant(name)
     )
     return sorted({every[0], every[-1]}) if floats else every
 

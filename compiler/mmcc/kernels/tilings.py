@@ -37,7 +37,7 @@ def _cuts(graph: Graph, index: int, target: Target, most: int) -> Iterator[Block
     site = planning_site(graph, index, target)
     shape = graph.tensors[node.outputs[0]].shape
     channels = shape[-1] if shape else 1
-    raw = sum(graph.constants[name].nbytes for name in node.inputs if name in graph.constants)
+    raw = sum(graph.constants[name].nbytes for name in node.inputs if graph.is_constant(name))
     some, parts = FEWEST, channel_axes(graph, index) is not None
     while parts and some < channels:
         ends = blocks_to_pack(graph, index, some)
@@ -75,7 +75,7 @@ def planning_site(graph: Graph, index: int, target: Target) -> Site:
 
 def _planning_operand(graph: Graph, name: str) -> Operand:
     tensor: Tensor = graph.tensors[name]
-    if name in graph.constants:
+    if graph.is_constant(name):
         return Operand(tensor, None, graph.constants[name])
     rows, cols, channels = geometry(tensor.shape)
     return Operand(tensor, View("sram", 0, cols * channels * tensor.dtype.size, channels, rows), None)

@@ -49,7 +49,7 @@ def absorb_into_dense(graph: Graph) -> Graph:
 
 def _permutation(draft: Draft, node: Node) -> tuple[str, NDArray[Any]] | None:
     """Where a dense layer's input comes from, and which element there each of its columns is."""
-    if draft.now(node.inputs[1]) not in draft.constants:
+    if not draft.is_constant(node.inputs[1]):
         return None
     run: list[Node] = []
     name = draft.now(node.inputs[0])
@@ -125,7 +125,7 @@ def _common_perm(draft: Draft, node: Node) -> tuple[int, ...] | None:
         source = draft.producer.get(name)
         if source is not None and isinstance(source.op, Transpose):
             perms.add(source.op.perm)
-        elif name not in draft.constants or not _fits(draft.constants[name], node, rank):
+        elif not draft.is_constant(name) or not _fits(draft.constants[name], node, rank):
             perms.add(None)
     perm = perms.pop() if len(perms) == 1 else None
     return perm if perm is not None and len(perm) == rank else None

@@ -60,7 +60,7 @@ def _larger_constants(done: Graph) -> list[str]:
     for node in done.nodes:
         parts = [done.stored[where] for where in dict.fromkeys(node.where) if where in done.stored]
         held = sum(part.bytes for part in parts)
-        constants = [done.constants[name] for name in node.inputs if name in done.constants]
+        constants = [done.constants[name] for name in node.inputs if done.is_constant(name)]
         size = sum(constant.nbytes for constant in constants)
         integers = any(constant.dtype == np.int8 for constant in constants)
         channels = prod(done.tensors[node.outputs[0]].shape[-1:])

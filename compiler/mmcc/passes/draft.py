@@ -121,9 +121,13 @@ class Draft:
         """How many nodes were written before the one that writes tensor `name`."""
         return self._positions[name]
 
+    def is_constant(self, name: str) -> bool:
+        """True if the tensor is a constant by now."""
+        return self.now(name) in self.constants
+
     def reads_constants(self, node: Node) -> bool:
         """True if every input of the node is a constant by now."""
-        return all(self.now(name) in self.constants for name in node.inputs)
+        return all(self.is_constant(name) for name in node.inputs)
 
     def graph(self) -> Graph:
         """The finished graph, without nodes, tensors and constants that nothing needs."""

@@ -55,7 +55,7 @@ def _operand(draft: Draft, node: Node, name: str, y: Shape) -> str:
         return name
     padded = _padded(tensor.shape, y)
     wanted = padded if _folds(padded, y) else padded[:2] + y[2:]
-    if name in draft.constants:
+    if draft.is_constant(name):
         data = np.broadcast_to(draft.constants[name].reshape(padded), wanted)
         return draft.constant(data, f"{name}_expanded")
     if padded != tensor.shape:

@@ -45,10 +45,10 @@ def fold_dequantized(graph: Graph) -> Graph:
     return draft.graph()
 
 
-def is_constant(draft: Draft, name: str) -> bool:
+def is_known(draft: Draft, name: str) -> bool:
     """True if a tensor's data are known now, as they are or quantized."""
     name = draft.now(name)
-    return name in draft.constants or (
+    return draft.is_constant(name) or (
         name in draft.producer and isinstance(draft.producer[name].op, DequantizeConstant)
     )
 
@@ -56,7 +56,7 @@ def is_constant(draft: Draft, name: str) -> bool:
 def constant_value(draft: Draft, name: str) -> NDArray[Any] | None:
     """The data of a constant, quantized or not; None for a tensor known only when the model runs."""
     name = draft.now(name)
-    if name in draft.constants:
+    if draft.is_constant(name):
         return draft.constants[name]
     node = draft.producer.get(name)
     if node is not None and isinstance(node.op, DequantizeConstant):
@@ -73,7 +73,7 @@ def _fold(draft: Draft, node: Node) -> bool:
         return False  # the copy that writes a constant output
     if len(node.inputs) == 1 and _sink_dequantize(draft, node):
         return True
-    if not all(is_constant(draft, name) for name in node.inputs):
+    if not all(is_known(draft, name) for name in node.inputs):
         return False
     known = [value for name in node.inputs if (value := constant_value(draft, name)) is not None]
     for name, value in zip(node.outputs, node.op.reference(*known), strict=True):

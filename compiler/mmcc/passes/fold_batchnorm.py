@@ -115,7 +115,7 @@ def _scaled(draft: Draft, layer: Node, scale: Factor) -> str | None:
     """The weights times a factor for each output channel; quantized ones keep their integers."""
     name = draft.now(layer.inputs[1])
     across = (-1, *(1,) * (len(draft.tensors[name].shape) - 1))
-    if name in draft.constants:
+    if draft.is_constant(name):
         floats = (draft.constants[name] * scale.reshape(across)).astype(np.float32)
         return draft.constant(floats, f"{name}_folded")
     source = draft.producer.get(name)

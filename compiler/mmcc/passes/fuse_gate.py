@@ -15,7 +15,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.passes.draft import Draft
-from mmcc.passes.fold import is_constant
+from mmcc.passes.fold import is_known
 
 KNOWN = tuple(Unary(name) for name in ("silu", "hard_swish", "mish", "gelu", "gelu_tanh"))
 SAMPLES = np.linspace(-12, 12, 1001, dtype=np.float32)
@@ -81,7 +81,7 @@ def _sources(draft: Draft, cone: list[Node]) -> Iterator[str]:
     shape = draft.tensors[cone[0].output].shape
     reads = [name for node in cone for name in dict.fromkeys(node.inputs)]
     for name in dict.fromkeys(reads):
-        if reads.count(name) > 1 and not is_constant(draft, name) and draft.tensors[name].shape == shape:
+        if reads.count(name) > 1 and not is_known(draft, name) and draft.tensors[name].shape == shape:
             yield name
 
 
@@ -98,7 +98,7 @@ def _between(draft: Draft, cone: list[Node], source: str) -> list[Node] | None:
             if name == source:
                 continue
             before = draft.producer.get(name)
-            if is_constant(draft, name):
+            if is_known(draft, name):
                 if prod(draft.tensors[name].shape) != 1:
                     return None
             elif before is None or before not in cone or draft.tensors[name].dtype is not DType.F32:

@@ -170,7 +170,7 @@ def _weights(draft: Draft, name: str) -> tuple[NDArray[np.int8], int, NDArray[np
 def _bias(draft: Draft, name: str, unit: NDArray[np.float64]) -> NDArray[np.float64]:
     """The bias in units of products, one an output channel; not rounded."""
     name = draft.now(name)
-    if name in draft.constants:
+    if draft.is_constant(name):
         return draft.constants[name].astype(np.float64) / unit
     stored, scales = _quantized_bias(draft, name)
     ratio = scales / unit
@@ -263,7 +263,7 @@ def float_form(draft: Draft, node: Node) -> Form:
     products = _products(draft, node)
     none = np.zeros(len(products.w), np.int64)
     bias = draft.now(node.inputs[2])
-    if bias in draft.constants:
+    if draft.is_constant(bias):
         b, offset = none, draft.constants[bias].astype(np.float32)
     else:
         b, scales = _quantized_bias(draft, bias)

@@ -64,7 +64,7 @@ def _write_clamp(draft: Draft, node: Node, source: str, quant: Quant) -> bool:
 
     A Quantize that follows needs no such bounds: what is between is a table then.
     """
-    if not (isinstance(node.op, Unary) and node.op.function == "clamp") or source in draft.constants:
+    if not (isinstance(node.op, Unary) and node.op.function == "clamp") or draft.is_constant(source):
         return False
     meaning = Dequantize(quant.scale, quant.zero_point)
     (values,) = node.op.reference(*meaning.reference(EVERY))

@@ -51,7 +51,7 @@ def mark_quantized(graph: Graph) -> Graph:
             name, quant = node.output, Quant(node.op.scale, node.op.zero_point)
         else:
             continue
-        if tensors[name].dtype is DType.I8 and tensors[name].quant is None and name not in graph.constants:
+        if tensors[name].dtype is DType.I8 and tensors[name].quant is None and not graph.is_constant(name):
             tensors[name] = replace(tensors[name], quant=quant)
     return replace(graph, tensors=tensors)
 

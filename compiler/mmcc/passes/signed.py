@@ -76,8 +76,8 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
 def _only_source(draft: Draft, node: Node) -> str | None:
     """The 8-bit tensor of which a node is a function, element by element and to the same type."""
     y = draft.tensors[node.output]
-    sources = {name for name in node.inputs if draft.now(name) not in draft.constants}
-    numbers = [draft.constants[now] for name in node.inputs if (now := draft.now(name)) in draft.constants]
+    sources = {name for name in node.inputs if not draft.is_constant(name)}
+    numbers = [draft.constants[draft.now(name)] for name in node.inputs if draft.is_constant(name)]
     if len(sources) != 1 or any(number.size != 1 for number in numbers):
         return None
     source = sources.pop()

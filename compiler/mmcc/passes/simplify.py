@@ -73,10 +73,10 @@ def _as_clamp(draft: Draft, node: Node) -> Node:
     if not isinstance(node.op, Binary):
         return node
     function = node.op.function
-    if function in COMMUTATIVE and node.inputs[0] in draft.constants:
+    if function in COMMUTATIVE and draft.is_constant(node.inputs[0]):
         node = replace(node, inputs=(node.inputs[1], node.inputs[0]))
     x, c = (draft.tensors[name] for name in node.inputs)
-    scalar = c.name in draft.constants and prod(c.shape) == 1 and len(c.shape) <= len(x.shape)
+    scalar = draft.is_constant(c.name) and prod(c.shape) == 1 and len(c.shape) <= len(x.shape)
     if function not in ("min", "max") or not scalar or x.dtype is not DType.F32:
         return node
     value = float(draft.constants[c.name].reshape(()))

@@ -23,7 +23,7 @@ def stream_ports(graph: Graph, *, again: bool = False) -> Graph:
         inner[port.tensor] = _twin(tensors, port.tensor, "rows")
         first.append(Node(ReadRows(index, again), (port.tensor,), (inner[port.tensor],)))
     for index, port in enumerate(graph.outputs):
-        if port.tensor not in graph.constants and port.tensor not in inner:
+        if not graph.is_constant(port.tensor) and port.tensor not in inner:
             inner[port.tensor] = _twin(tensors, port.tensor, "rows")
             last.append(Node(WriteRows(index), (inner[port.tensor],), (port.tensor,)))
     nodes = tuple(

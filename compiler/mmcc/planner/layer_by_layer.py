@@ -197,7 +197,7 @@ def choices_of(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
         for index, node in enumerate(graph.nodes)
         if isinstance(node.op, Concat | Slice | Transpose)
         for operand, name in enumerate(node.inputs)
-        if name not in graph.constants and not (isinstance(node.op, Concat) and name in external)
+        if not graph.is_constant(name) and not (isinstance(node.op, Concat) and name in external)
     )
 
 

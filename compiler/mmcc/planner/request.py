@@ -54,7 +54,7 @@ class PlanRequest:
         """Tensors that are outside the arena."""
         inputs = graph.input_names if self.external_inputs else frozenset[str]()
         outputs = graph.output_names if self.external_outputs else frozenset[str]()
-        return (inputs | outputs) - graph.constants.keys()
+        return frozenset(name for name in inputs | outputs if not graph.is_constant(name))
 
     def peak(self, plan: Plan) -> int:
         """Bytes of the largest arena that a plan has."""

@@ -45,7 +45,7 @@ def _weights_of(graph: Graph, index: int) -> int:
     if nest_of(graph, graph.nodes[index]).macs == 0:
         return 0
     return sum(
-        graph.constants[name].size for name in graph.nodes[index].inputs[1:3] if name in graph.constants
+        graph.constants[name].size for name in graph.nodes[index].inputs[1:3] if graph.is_constant(name)
     )
 
 

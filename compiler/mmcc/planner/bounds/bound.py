@@ -68,7 +68,8 @@ def trivial_bound(graph: Graph, request: PlanRequest) -> int:
     """
     outside, made = may_be_outside(graph, request), _made_of(graph)
     inputs = sum(graph.tensors[name].bytes for name in graph.input_names - outside)
-    most = max(inputs, sum(_apart(graph, made, graph.output_names - outside - graph.constants.keys())))
+    returned = [n for n in graph.output_names - outside if not graph.is_constant(n)]
+    most = max(inputs, sum(_apart(graph, made, returned)))
     return -(-most // request.align) * request.align
 
 

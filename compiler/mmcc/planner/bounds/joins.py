@@ -28,7 +28,7 @@ def only_joins(graph: Graph, operands: Iterable[Operand]) -> bool:
     read = {name for node in graph.nodes for name in node.inputs}
     return {join for join, _ in operands} == joins and all(
         len(set(inputs)) == len(inputs)
-        and not graph.constants.keys() & set(node.inputs)
+        and not any(graph.is_constant(name) for name in node.inputs)
         and len(node.inputs) > 1
         and len(graph.tensors[node.output].shape) == 3
         and isinstance(node.op, Concat)

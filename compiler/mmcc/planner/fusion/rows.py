@@ -122,7 +122,7 @@ class _Maker:
         """A unit with several results, as one step."""
         node = self._graph.nodes[index]
         needs = tuple((unit, counts[-1:]) for unit, counts in self._needs(index))
-        names = (name for name in dict.fromkeys(node.inputs) if name not in self._graph.constants)
+        names = (name for name in dict.fromkeys(node.inputs) if not self._graph.is_constant(name))
         reads = tuple(self._read_at_once(index, name) for name in names)
         results: list[tuple[int, int, int]] = []
         for name in node.outputs:
@@ -186,7 +186,7 @@ class _Maker:
     def _reads(self, index: int) -> tuple[Read, ...]:
         node = self._graph.nodes[index]
         operands = self._layout.copied.get(index, range(len(node.inputs)))
-        names = dict.fromkeys(node.inputs[k] for k in operands if node.inputs[k] not in self._graph.constants)
+        names = dict.fromkeys(node.inputs[k] for k in operands if not self._graph.is_constant(node.inputs[k]))
         return tuple(self._read(index, name) for name in names)
 
     def _read(self, index: int, name: str) -> Read:

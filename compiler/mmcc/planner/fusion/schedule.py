@@ -103,7 +103,7 @@ class Sources:
         node = self._graph.nodes[index]
         found: dict[int, Ints] = {}
         for operand, name in enumerate(node.inputs):
-            if name in self._graph.constants:
+            if self._graph.is_constant(name):
                 continue
             if index in self._accumulating and operand == 0:
                 low = np.arange(self.steps(index))
@@ -130,7 +130,7 @@ class Sources:
         found: dict[int, Ints] = {}
         alias = self._graph.nodes[index]
         for operand, name in enumerate(alias.inputs):
-            if name in self._graph.constants:
+            if self._graph.is_constant(name):
                 continue
             first, last = self.spans.rows(index, operand)
             lo, hi = np.zeros(len(low), np.int64), np.zeros(len(low), np.int64)
@@ -269,7 +269,7 @@ def strip_columns(graph: Graph, group: Group, columns: Span) -> dict[str, Span]:
     for index in reversed(group.nodes):
         node = graph.nodes[index]
         for operand, name in enumerate(node.inputs):
-            if name not in graph.constants and node.output in held:
+            if not graph.is_constant(name) and node.output in held:
                 span = col_span(graph, node, operand, held[node.output])
                 held[name] = held.get(name, Span(0, 0)).join(span)
     return held

@@ -203,7 +203,7 @@ def _read(graph: Graph, layout: Layout, index: int) -> tuple[str, ...]:
     node = graph.nodes[index]
     if index in layout.copied:
         read = (node.inputs[k] for k in layout.copied[index])
-        return tuple(name for name in read if name not in graph.constants)
+        return tuple(name for name in read if not graph.is_constant(name))
     return graph.activations(node)
 
 

@@ -14,6 +14,7 @@ from math import prod
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Affine
 from mmcc.ir.plan import Slot
+from mmcc.ir.storage import Storage
 from mmcc.ir.types import Shape, Tensor, geometry
 from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 
@@ -140,7 +141,7 @@ def _concat_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
             continue
         start = 0
         for operand, name in enumerate(node.inputs):
-            if name not in graph.constants:
+            if not graph.is_constant(name):
                 yield (Edge(name, node.output, index, operand, _part(start, node.op.axis)),)
             start += graph.tensors[name].shape[node.op.axis]
 
@@ -153,7 +154,7 @@ def _reshape_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in reversed(
         list(enumerate(graph.nodes))
     ):  # outputs that lie in a Concat pull inputs along
-        if isinstance(node.op, Reshape) and node.inputs[0] not in graph.constants:
+        if isinstance(node.op, Reshape) and not graph.is_constant(node.inputs[0]):
             source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
             yield (
                 Edge(target.name, source.name, index, 0, _reshaped(source, target)),
@@ -171,7 +172,7 @@ def _reshaped(parent: Tensor, child: Tensor) -> Callable[[View], View | None]:
 
 def _slice_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, Slice | Transpose) and node.inputs[0] not in graph.constants:
+        if isinstance(node.op, Slice | Transpose) and not graph.is_constant(node.inputs[0]):
             yield (Edge(node.output, node.inputs[0], index, 0, _walked(graph, node)),)
 
 
@@ -196,16 +197,16 @@ def _walked(graph: Graph, node: Node) -> Callable[[View], View | None]:
 def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
     """Views from the roots down; drops from `parents` what no slot can express."""
     views: dict[str, View] = {}
-    ports = graph.input_names | graph.output_names
-    used = set(ports)
+    used = graph.input_names | graph.output_names
     used |= {name for node in graph.nodes for name in (*node.inputs, *node.outputs)}
     for name in graph.tensors:
-        chain = [name] if name in used and name not in graph.constants else []
+        chain = [name] if name in used and not graph.is_constant(name) else []
         while chain and chain[-1] not in views and chain[-1] in parents:
             chain.append(parents[chain[-1]].parent)
         for current in reversed(chain):
             if current not in views:
-                views[current] = _view(graph.tensors[current], parents, views, current in ports)
+                is_port = graph.storage(current) is Storage.PORT
+                views[current] = _view(graph.tensors[current], parents, views, is_port)
     return views
 
 

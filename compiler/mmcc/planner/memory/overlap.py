@@ -36,7 +36,7 @@ def distances(graph: Graph, node: Node) -> dict[str, Distance]:
     found: dict[str, Distance] = {}
     for read, access in enumerate(nest.reads):
         name = node.inputs[access.operand]
-        if name not in graph.constants:
+        if not graph.is_constant(name):
             d = read_distance(nest, read, graph.tensors[name].dtype.size, out_size)
             found[name] = d.join(found.get(name, d))
     return found
