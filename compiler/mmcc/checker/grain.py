@@ -13,6 +13,7 @@ from mmcc.ops.movement import Slice, Transpose
 def used(graph: Graph) -> list[str]:
     """Tensors that are in some memory."""
     names = [port.tensor for port in (*graph.inputs, *graph.outputs)]
+    names += [name for state in graph.states for name in (state.begin, state.end)]
     names += [name for node in graph.nodes for name in (*node.inputs, *node.outputs)]
     return [name for name in dict.fromkeys(names) if not graph.is_constant(name)]
 

@@ -27,6 +27,7 @@ def check_plan(graph: Graph, plan: Plan, capacity: Mapping[str, int] | None = No
         wrong = [*_misplaced(graph, plan, capacity or {})]
         if not any("outside" in text for text in wrong):
             wrong += _collisions(plan)
+            wrong += _moved_states(graph, plan)
             wrong += _outlived(graph, plan)
             wrong += Replay(graph, plan).run()
     return wrong[:MOST]
@@ -137,6 +138,21 @@ def _collisions(plan: Plan) -> Iterator[str]:
             other = plan.buffers[j].name
             if (b.name, other) not in allowed:
                 yield f'buffers "{other}" and "{b.name}" live together and share bytes of {tier[k]}'
+
+
+def _moved_states(graph: Graph, plan: Plan) -> Iterator[str]:
+    """States whose value at the end of a run is not where the next run finds it, or may be gone by then."""
+    live = {b.name: b.live for b in plan.buffers}
+    for state in graph.states:
+        begin, end = plan.slots[state.begin], plan.slots[state.end]
+        old, new = plan.places[begin.buffer], plan.places[end.buffer]
+        at, then = (old.tier, old.offset + begin.offset), (new.tier, new.offset + end.offset)
+        if at != then:
+            yield f'state "{state.begin}" is at {at}, but its new value "{state.end}" at {then}'
+        if (begin.row_stride, begin.col_stride, begin.rows) != (end.row_stride, end.col_stride, end.rows):
+            yield f'state "{state.begin}" and its new value "{state.end}" have other strides'
+        if live[begin.buffer].lo > 0 or live[end.buffer].hi < len(plan.groups):
+            yield f'state "{state.begin}" lives from run to run, but its buffers do not'
 
 
 def _outlived(graph: Graph, plan: Plan) -> Iterator[str]:

@@ -99,12 +99,11 @@ class Replay:
             )
 
     def run(self) -> list[str]:
-        """Inputs are filled, every group runs row by row, outputs are read."""
-        for port in self._graph.inputs:
-            for row in range(geometry(self._graph.tensors[port.tensor].shape)[0]):
-                self._rows(port.tensor, Span(row, row + 1))[...] = self._numbers(
-                    port.tensor, Span(row, row + 1)
-                )
+        """Inputs are filled, states are there, every group runs row by row, outputs and states are read."""
+        begins = [state.begin for state in self._graph.states]
+        for name in (*(port.tensor for port in self._graph.inputs), *begins):
+            for row in range(geometry(self._graph.tensors[name].shape)[0]):
+                self._rows(name, Span(row, row + 1))[...] = self._numbers(name, Span(row, row + 1))
         for group in self._plan.groups:
             self._run(group)
             if len(self.wrong) >= MOST:
@@ -112,6 +111,8 @@ class Replay:
         kept = [port.tensor for port in self._graph.outputs if not self._graph.is_constant(port.tensor)]
         for name in kept:
             self._expect_all(f'output "{name}" is read', name)
+        for state in self._graph.states:
+            self._expect_all(f'state "{state.begin}" is left for the next run', state.end)
         for name in self._graph.input_names:
             if self._plan.places[self._plan.slots[name].buffer].tier.startswith("io:"):
                 self._expect_all(f'input "{name}" is the caller\'s and must stay', name)

@@ -13,6 +13,7 @@ from mmcc.errors import Where
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
+from mmcc.ir.state import State
 from mmcc.ir.storage import Storage
 from mmcc.ir.types import Tensor
 
@@ -55,6 +56,7 @@ class Graph:
     origins: dict[str, Port] = field(default_factory=dict[str, Port])  # tensors that are values of the model
     reasons: dict[str, str] = field(default_factory=dict[str, str])  # by tensor: why it is computed in float
     stored: dict[Where, Stored] = field(default_factory=dict[Where, Stored])  # by node of the model
+    states: tuple[State, ...] = ()
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:
@@ -82,15 +84,31 @@ class Graph:
     def _port_names(self) -> frozenset[str]:
         return self.input_names | self.output_names
 
+    @cached_property
+    def _state_names(self) -> frozenset[str]:
+        return frozenset(name for state in self.states for name in (state.begin, state.end))
+
     def storage(self, name: str) -> Storage:
         """Where the bytes of tensor `name` are and how long they last."""
         if name in self.constants:
             return Storage.CONSTANT
+        if name in self._state_names:
+            return Storage.STATE
         return Storage.PORT if name in self._port_names else Storage.ACTIVATION
 
     def is_constant(self, name: str) -> bool:
         """True of a tensor in the weights; all others are in RAM."""
         return self.storage(name) is Storage.CONSTANT
+
+    @cached_property
+    def given(self) -> frozenset[str]:
+        """Tensors that hold something before the first node runs: inputs, and states as the run begins."""
+        return self.input_names | {state.begin for state in self.states}
+
+    @cached_property
+    def kept(self) -> frozenset[str]:
+        """Tensors that are read after the last node: outputs, and states as the run ends."""
+        return self.output_names | {state.end for state in self.states}
 
     def activations(self, node: Node) -> tuple[str, ...]:
         """The inputs of `node` that live in RAM, in operand order."""
@@ -106,6 +124,7 @@ class Graph:
             for n in self.nodes
         ]
         head = f"graph {self.name}({', '.join(str(self.tensors[p.tensor]) for p in self.inputs)}) {{"
+        body = [f"  state {self.tensors[s.begin]} becomes %{s.end}" for s in self.states] + body
         return "\n".join([head, *body, f"  return {', '.join('%' + p.tensor for p in self.outputs)}", "}"])
 
 

@@ -17,6 +17,7 @@ class BufferKind(Enum):
     TENSOR = "tensor"  # a whole tensor, between groups
     RING = "ring"  # the newest rows of a tensor inside a group
     SCRATCH = "scratch"  # workspace of one kernel call
+    STATE = "state"  # lives from run to run
     STAGED = "staged"  # constants copied in from a slower tier
 
 

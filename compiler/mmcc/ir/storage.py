@@ -12,3 +12,4 @@ class Storage(Enum):
     ACTIVATION = auto()  # written by a node, and gone after its last use
     CONSTANT = auto()  # known when the model is compiled: in the weights, even if the model returns it
     PORT = auto()  # an input that the caller fills, or an output that the caller reads
+    STATE = auto()  # what a run leaves for the next: the old or the new value of a state

@@ -17,6 +17,8 @@ def check_graph(graph: Graph) -> list[str]:
         if port.tensor in written:
             wrong.append(f"input %{port.tensor} is a constant or an input twice")
         written.add(port.tensor)
+    wrong += _check_states(graph, written)
+    written.update(state.begin for state in graph.states)
     wrong += [f"input %{name} is not among the tensors" for name in graph.input_names - graph.tensors.keys()]
     for index, node in enumerate(graph.nodes):
         wrong += [f"node {index} ({node.op}): {text}" for text in _check_node(graph, node, written)]
@@ -24,6 +26,9 @@ def check_graph(graph: Graph) -> list[str]:
     for port in graph.outputs:
         if port.tensor not in written:
             wrong.append(f"output %{port.tensor} is never written")
+    for state in graph.states:
+        if state.end not in written:
+            wrong.append(f"the end %{state.end} of state %{state.begin} is never written")
     unused = graph.tensors.keys() - written
     return wrong + [f"tensor %{name} is never written" for name in sorted(unused)]
 
@@ -36,6 +41,24 @@ def _check_constants(graph: Graph) -> list[str]:
             wrong.append(f"constant %{name} is not among the tensors")
         elif data.shape != tensor.shape or data.dtype != tensor.dtype.numpy:
             wrong.append(f"constant {tensor} has data {data.dtype}{list(data.shape)}")
+    return wrong
+
+
+def _check_states(graph: Graph, written: set[str]) -> list[str]:
+    wrong: list[str] = []
+    begins = [state.begin for state in graph.states]
+    for k, state in enumerate(graph.states):
+        missing = [name for name in (state.begin, state.end) if name not in graph.tensors]
+        wrong += [f"%{name} of a state is not among the tensors" for name in missing]
+        if state.begin in written or state.begin in begins[:k]:
+            wrong.append(f"state %{state.begin} is an input, a constant or a state twice")
+        if missing:
+            continue
+        begin, end = graph.tensors[state.begin], graph.tensors[state.end]
+        if (begin.shape, begin.dtype, begin.quant) != (end.shape, end.dtype, end.quant):
+            wrong.append(f"state {begin} ends as {end}, which is not alike")
+        if (state.initial.shape, state.initial.dtype) != (begin.shape, begin.dtype.numpy):
+            wrong.append(f"state {begin} begins with {state.initial.dtype}{list(state.initial.shape)}")
     return wrong
 
 

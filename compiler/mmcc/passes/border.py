@@ -43,11 +43,7 @@ def quantize_inputs(graph: Graph) -> Graph:
 
 def _only_quantize(graph: Graph, port: Port) -> Quantize | None:
     readers = graph.consumers[port.tensor]
-    if (
-        len(readers) != 1
-        or port.tensor in graph.output_names
-        or graph.tensors[port.tensor].dtype is not DType.F32
-    ):
+    if len(readers) != 1 or port.tensor in graph.kept or graph.tensors[port.tensor].dtype is not DType.F32:
         return None
     op = readers[0].op
     return op if isinstance(op, Quantize) and op.dtype is DType.I8 else None
@@ -55,7 +51,7 @@ def _only_quantize(graph: Graph, port: Port) -> Quantize | None:
 
 def quantize_outputs(graph: Graph) -> Graph:
     """An output that a Dequantize makes gives int8."""
-    taken = set(graph.output_names)
+    taken = set(graph.kept)
     ports: list[Port] = []
     for port in graph.outputs:
         node = graph.producer.get(port.tensor)

@@ -98,13 +98,14 @@ class Draft:
     def replace(self, old: str, new: str, where: tuple[Where, ...] = ()) -> None:
         """Let `new` stand for `old`, of equal shape and type.
 
-        A model's output stays a tensor of its own that a node writes: where it would become an input, a
-        constant or another output, it is copied (an Expand, since a Reshape moves no bytes).
+        What is read after the last node, an output or the end of a state, stays a tensor of its own that a
+        node writes: where it would become an input, a constant or another of these, it is copied (an Expand,
+        since a Reshape moves no bytes).
         """
         new = self.now(new)
-        if old in self.source.output_names:
-            outputs = {self.now(name) for name in self.source.output_names if name != old}
-            if new not in self.producer or new in outputs:
+        if old in self.source.kept:
+            others = {self.now(name) for name in self.source.kept if name != old}
+            if new not in self.producer or new in others:
                 quant = self.tensors[new].quant or self.source.tensors[old].quant
                 self.write(Expand(self.tensors[new].shape), (new,), old, where, quant)
                 return
@@ -132,19 +133,21 @@ class Draft:
     def graph(self) -> Graph:
         """The finished graph, without nodes, tensors and constants that nothing needs."""
         outputs = tuple(replace(port, tensor=self.now(port.tensor)) for port in self.source.outputs)
-        needed = {port.tensor for port in outputs}
+        states = tuple(replace(state, end=self.now(state.end)) for state in self.source.states)
+        needed = {port.tensor for port in outputs} | {state.end for state in states}
         nodes: list[Node] = []
         for node in reversed(self._nodes):
             if not needed.isdisjoint(node.outputs):
                 nodes.append(node)
                 needed.update(node.inputs, node.outputs)
-        needed |= self.source.input_names
+        needed |= self.source.given
         return replace(
             self.source,
             tensors={name: t for name, t in self.tensors.items() if name in needed},
             constants={name: data for name, data in self.constants.items() if name in needed},
             nodes=tuple(reversed(nodes)),
             outputs=outputs,
+            states=states,
             origins={name: self._origin(name) for name in self.origins if name in needed},
         )
 
@@ -170,6 +173,6 @@ def unique(where: tuple[Where, ...]) -> tuple[Where, ...]:
 
 
 def sole_reader(graph: Graph, name: str) -> Node | None:
-    """The one node that reads a tensor; None if there are others or the model returns it."""
+    """The one node that reads a tensor; None if there are others, or it is read after the last node."""
     readers = graph.consumers[name]
-    return readers[0] if len(readers) == 1 and name not in graph.output_names else None
+    return readers[0] if len(readers) == 1 and name not in graph.kept else None

@@ -69,7 +69,7 @@ def _fold(draft: Draft, node: Node) -> bool:
     made = sum(draft.tensors[name].bytes for name in node.outputs)
     if not node.inputs or made > max(FOLD_BYTES, sum(sizes)):
         return False
-    if isinstance(node.op, Expand) and node.output in draft.source.output_names:
+    if isinstance(node.op, Expand) and node.output in draft.source.kept:
         return False  # the copy that writes a constant output
     if len(node.inputs) == 1 and _sink_dequantize(draft, node):
         return True

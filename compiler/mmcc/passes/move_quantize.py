@@ -129,7 +129,7 @@ def _wanted(graph: Graph) -> dict[str, Quantize]:
                 forms.add(reader.op)
             else:
                 forms.add(wanted.get(reader.output) if only_moves(reader.op) else None)
-        form = forms.pop() if len(forms) == 1 and node.output not in graph.output_names else None
+        form = forms.pop() if len(forms) == 1 and node.output not in graph.kept else None
         if form is not None and form.dtype is DType.I8:
             wanted[node.output] = form
     return wanted

@@ -12,6 +12,7 @@ from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.search import Search
+from mmcc.planner.states import place_states
 
 
 def best_plan(graph: Graph, request: PlanRequest) -> Plan:
@@ -20,19 +21,25 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     If nothing fits, the plan with the least peak that was found.
     """
     start = time.perf_counter()
+    found = place_states(graph, _best(graph, request), request.states)
+    return replace(found, seconds=time.perf_counter() - start)
+
+
+def _best(graph: Graph, request: PlanRequest) -> Plan:
+    """The best plan of the arena."""
     chosen = best_layout(graph, request)
     if request.staging is not None and request.staging.ways:
         found = _grouped(graph, request, chosen.choice, None)
-        return replace(found, over_groups=True, seconds=time.perf_counter() - start)
+        return replace(found, over_groups=True)
     alone = plan_alone(graph, request, chosen)
     fits = request.limit is not None and request.peak(alone) <= request.limit
     least = request.peak(alone) <= trivial_bound(graph, request)
     if least:  # no plan of any kind needs less
         alone = replace(alone, proved_optimal=True, bound=request.peak(alone), over_groups=True)
     if not request.fuse or fits or least or not alone.groups:
-        return replace(alone, seconds=time.perf_counter() - start)
+        return alone
     found = _grouped(graph, request, chosen.choice, alone)
-    return replace(found, over_groups=True, seconds=time.perf_counter() - start)
+    return replace(found, over_groups=True)
 
 
 def _grouped(graph: Graph, request: PlanRequest, first: LayoutChoice, alone: Plan | None) -> Plan:

@@ -10,6 +10,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks, Plan
 
 EXTERNAL = "io:"  # prefix of the tier that one external input or output is
+STATE = "state"  # the tier of what lives from run to run
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,7 @@ class Staging:
 class PlanRequest:
     """How the arena is to be planned.
 
+    States are in memory of their own, at the offsets in `states`: the same for every entry of a module.
     A model input is read for the last time at some step; from then on its bytes may be written over, so
     the caller fills every input before every run. External inputs and outputs are in memory of the
     caller's: inputs are not written, outputs may be written and read at any time during a run.
@@ -46,6 +48,7 @@ class PlanRequest:
     backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
     staging: Staging | None = None  # constants are copied into the arena before use
     tiers: tuple[str, ...] = ("sram",)  # where buffers may be, best first
+    states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     seed: int = 0
     progress: Callable[[str], None] | None = None
@@ -54,7 +57,8 @@ class PlanRequest:
         """Tensors that are outside the arena."""
         inputs = graph.input_names if self.external_inputs else frozenset[str]()
         outputs = graph.output_names if self.external_outputs else frozenset[str]()
-        return frozenset(name for name in inputs | outputs if not graph.is_constant(name))
+        states = {name for state in graph.states for name in (state.begin, state.end)}
+        return frozenset(name for name in inputs | outputs | states if not graph.is_constant(name))
 
     def peak(self, plan: Plan) -> int:
         """Bytes of the largest arena that a plan has."""

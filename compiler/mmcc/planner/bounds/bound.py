@@ -116,7 +116,7 @@ def may_be_outside(graph: Graph, request: PlanRequest) -> frozenset[str]:
 def _made_of(graph: Graph) -> dict[str, frozenset[str]]:
     """The values that a tensor may hold bytes of; tensors that have none in common never share any."""
     made: dict[str, frozenset[str]] = dict.fromkeys(graph.constants, frozenset())
-    made |= {name: frozenset((name,)) for name in graph.input_names}
+    made |= {name: frozenset((name,)) for name in graph.given}
     for index, node in enumerate(graph.nodes):
         if _moves(graph, index):
             made[node.output] = frozenset[str]().union(*(made[name] for name in node.inputs))
@@ -148,8 +148,8 @@ def _moves(graph: Graph, index: int) -> bool:
 def _values(graph: Graph) -> dict[str, frozenset[str]]:
     """The values that a tensor surely holds bytes of."""
     holds: dict[str, frozenset[str]] = dict.fromkeys(graph.constants, frozenset())
-    holds |= {name: frozenset((name,)) for name in graph.input_names}
-    pure = set(graph.input_names)  # tensors that hold bytes of one value and nothing else
+    holds |= {name: frozenset((name,)) for name in graph.given}
+    pure = set(graph.given)  # tensors that hold bytes of one value and nothing else
     for index, node in enumerate(graph.nodes):
         parts = [holds[name] for name in node.inputs]
         if not _moves(graph, index):

@@ -34,7 +34,7 @@ def only_joins(graph: Graph, operands: Iterable[Operand]) -> bool:
         and isinstance(node.op, Concat)
         and node.op.axis == 2
         and node.output in read
-        and node.output not in graph.output_names
+        and node.output not in graph.kept
         for node in (graph.nodes[k] for k in joins)
     )
 

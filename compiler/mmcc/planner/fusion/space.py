@@ -148,6 +148,8 @@ class Space:
                 for unit in bits(before & self._near(last) & ~self._several):
                     longer = members | 1 << unit
                     leads = self._after[unit] & after
+                    if self.model.units[unit].apart & members:
+                        continue
                     if leads & members and not leads & ~members and longer not in seen:
                         seen.add(longer)
                         waiting.append(longer)

@@ -37,18 +37,25 @@ class Writer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lives:
-    """Times from which and to which each row of a store is held; in order, and apart from each other."""
+    """Times from which and to which each row of a store is held; in order, and apart from each other.
+
+    There are none where no row is made: what follows may read only other parts of what it reads.
+    """
 
     begin: Ints
     end: Ints
 
     def holds(self, at: Ints) -> NDArray[np.bool_]:
         """At each time, whether the store holds a row."""
+        if not len(self.begin):
+            return np.zeros(len(at), np.bool_)
         row = np.searchsorted(self.begin, at, side="right") - 1
         return (row >= 0) & (self.end[row] >= at)
 
     def meets(self, other: Lives) -> bool:
         """True if both hold a row at some time."""
+        if not len(other.begin):
+            return False
         row = np.searchsorted(other.begin, self.end, side="right") - 1
         return bool(((row >= 0) & (other.end[row] >= self.begin)).any())
 

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
@@ -47,6 +47,7 @@ class Unit:
     over: tuple[tuple[int, int, int | None], ...]  # root, distance, distance backward
     scratch: int
     before: int  # units that must have run, as a bit mask
+    apart: int = 0  # units that may not run in one group with it, as a bit mask
 
     @property
     def output(self) -> int:
@@ -146,7 +147,28 @@ def make_model(
     roots = tuple(
         _root(graph, request, name, tuple(inside[name]), writers[k], users[k]) for k, name in enumerate(names)
     )
-    return MemoryModel(roots, tuple(units))
+    return MemoryModel(roots, _after_old_states(graph, layout, number, users, writers, units))
+
+
+def _after_old_states(
+    graph: Graph,
+    layout: Layout,
+    number: Mapping[str, int],
+    users: Sequence[int],
+    writers: Sequence[int],
+    units: Sequence[Unit],
+) -> tuple[Unit, ...]:
+    """The units; those that write a state's new value run after all that read the old one."""
+    found = list(units)
+    for state in graph.states:
+        old, new = (number[layout.views[name].root] for name in (state.begin, state.end))
+        for writer in bits(writers[new]) if old != new else ():
+            readers = users[old] & ~(1 << writer)
+            found[writer] = replace(found[writer], before=found[writer].before | readers)
+            found[writer] = replace(found[writer], apart=found[writer].apart | readers)
+            for reader in bits(readers):
+                found[reader] = replace(found[reader], apart=found[reader].apart | 1 << writer)
+    return tuple(found)
 
 
 def make_buffers(

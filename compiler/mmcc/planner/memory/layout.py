@@ -54,13 +54,15 @@ class Layout:
 def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operand]) -> Layout:
     """Share as much as strides can express, but for the operands in `copied`.
 
-    Tensors in `external` have a buffer of the caller's: each is a root. Concatenations choose first.
+    Tensors in `external` have a buffer of the caller's: each is a root. Concatenations choose first. Nothing
+    lies in a state's new value, since the old one is there until that is written.
     """
     parents: dict[str, Edge] = {}
+    closed = {state.end for state in graph.states if state.end != state.begin}
     for choice in (_concat_edges, _reshape_edges, _slice_edges):
         for edges in choice(graph):
             for edge in edges:
-                free = edge.child not in parents and edge.child not in external
+                free = edge.child not in parents and edge.child not in external and edge.parent not in closed
                 if free and (edge.node, edge.operand) not in copied and not _below(edge, parents):
                     parents[edge.child] = edge
                     break
@@ -197,7 +199,7 @@ def _walked(graph: Graph, node: Node) -> Callable[[View], View | None]:
 def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
     """Views from the roots down; drops from `parents` what no slot can express."""
     views: dict[str, View] = {}
-    used = graph.input_names | graph.output_names
+    used = graph.given | graph.kept
     used |= {name for node in graph.nodes for name in (*node.inputs, *node.outputs)}
     for name in graph.tensors:
         chain = [name] if name in used and not graph.is_constant(name) else []
@@ -205,19 +207,19 @@ def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
             chain.append(parents[chain[-1]].parent)
         for current in reversed(chain):
             if current not in views:
-                is_port = graph.storage(current) is Storage.PORT
-                views[current] = _view(graph.tensors[current], parents, views, is_port)
+                is_dense = graph.storage(current) in (Storage.PORT, Storage.STATE)
+                views[current] = _view(graph.tensors[current], parents, views, is_dense)
     return views
 
 
-def _view(tensor: Tensor, parents: dict[str, Edge], views: dict[str, View], is_port: bool) -> View:
-    """The view in the parent, if kernels and (of an input or output) the caller can use it."""
+def _view(tensor: Tensor, parents: dict[str, Edge], views: dict[str, View], is_dense: bool) -> View:
+    """The view in the parent, if kernels can use it, and, where `is_dense`, the caller or the next run can."""
     own = dense(tensor.shape, tensor.dtype.size)
     edge = parents.get(tensor.name)
     view = edge.view(views[edge.parent]) if edge is not None else None
     if view is not None and slot_of(view, tensor) is not None:
         pairs = zip(tensor.shape, view.strides, own, strict=True)
-        if not is_port or all(there == here for extent, there, here in pairs if extent > 1):
+        if not is_dense or all(there == here for extent, there, here in pairs if extent > 1):
             return view
     parents.pop(tensor.name, None)
     return View(tensor.name, 0, own)

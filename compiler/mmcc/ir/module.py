@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Module level: several graphs, the entries of one package, over the same constants and states."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.state import State
+from mmcc.ir.verify import check_graph
+
+RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
+RESERVED = ("init", "reset", "input", "output", "stage_weights", "stream", "context", "selftest", "weights")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One function of the package, `PREFIX_name`, and what it computes. The name is lower-case C."""
+
+    name: str
+    graph: Graph
+
+
+@dataclass(frozen=True, eq=False)
+class Module:
+    """Entries in the order of the package. A name of a constant or of a state means the same in all of them.
+
+    Each graph carries the constants and states that it uses, so that passes and the planner see one graph;
+    `check_module` holds them together.
+    """
+
+    name: str
+    entries: tuple[Entry, ...]
+
+    @staticmethod
+    def of(graph: Graph) -> Module:
+        """The module whose one entry, `run`, is a graph."""
+        return Module(graph.name, (Entry(RUN, graph),))
+
+    @cached_property
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """The constants of all entries by name."""
+        return {name: data for entry in self.entries for name, data in entry.graph.constants.items()}
+
+    @cached_property
+    def states(self) -> tuple[State, ...]:
+        """Each state once, as the first entry that has it says; states are known by `begin`."""
+        found: dict[str, State] = {}
+        for entry in self.entries:
+            for state in entry.graph.states:
+                found.setdefault(state.begin, state)
+        return tuple(found.values())
+
+    def __str__(self) -> str:
+        parts = [f"entry {entry.name}:\n{entry.graph}" for entry in self.entries]
+        return "\n\n".join([f"module {self.name}", *parts])
+
+
+def check_module(module: Module) -> list[str]:
+    """What is wrong with a module, one sentence each; empty for a sound one."""
+    names = [entry.name for entry in module.entries]
+    wrong = [] if names else ["a module has no entries"]
+    for k, entry in enumerate(module.entries):
+        if not entry.name.isidentifier() or not entry.name.isascii() or entry.name != entry.name.lower():
+            wrong.append(f'entry "{entry.name}" is no lower-case C name')
+        if entry.name in RESERVED:
+            wrong.append(f'entry "{entry.name}" would be another function of the package')
+        if entry.name in names[:k]:
+            wrong.append(f'entry "{entry.name}" is there twice')
+        wrong += [f"entry {entry.name}: {text}" for text in check_graph(entry.graph)]
+        wrong += _disagreements(module, entry)
+    return wrong
+
+
+def _disagreements(module: Module, entry: Entry) -> list[str]:
+    """Constants and states that are others than those of an entry before."""
+    wrong: list[str] = []
+    for name, data in entry.graph.constants.items():
+        if not _same(module.constants[name], data):
+            wrong.append(f"entry {entry.name}: constant %{name} has other data in another entry")
+    first = {state.begin: state for state in module.states}
+    for state in entry.graph.states:
+        if not _same(first[state.begin].initial, state.initial):
+            wrong.append(f"entry {entry.name}: state %{state.begin} begins otherwise in another entry")
+    return wrong
+
+
+def _same(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one is other or (
+        one.dtype == other.dtype and np.array_equal(one, other, equal_nan=one.dtype.kind == "f")
+    )

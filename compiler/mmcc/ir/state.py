@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What lives longer than a call: a value that one run leaves for the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class State:
+    """A pair of tensors at one address: the value when a run begins, and the value when it ends.
+
+    Within a graph these are two tensors, each written once; that both lie at one address is the planner's
+    matter. Where `end` is `begin`, the run does not change the state. `initial` is the value before the first
+    run and after a reset; it has the shape and the type of both tensors.
+    """
+
+    begin: str
+    end: str
+    initial: NDArray[Any]

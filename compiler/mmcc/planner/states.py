@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States in the plan: memory of their own, in which the new value is written over the old one.
+
+Within a graph both are tensors outside the arena. What keeps the old value whole until all have read it is an
+order: every unit that reads it comes before those that write the new one, and in another group. The one
+exception is a unit that reads and writes both element by element. `separate_states` (a pass) has made all
+graphs so that there is such an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import Buffer, BufferKind, Overlap, Place, Plan
+from mmcc.ir.state import State
+from mmcc.planner.request import STATE
+
+ALIGN = 4  # of every state; elements larger than this align to themselves
+
+
+def state_offsets(states: Sequence[State]) -> dict[str, int]:
+    """Where each state begins in the memory of states, in bytes; by the name of its `begin`."""
+    found: dict[str, int] = {}
+    end = 0
+    for state in states:
+        align = max(ALIGN, state.initial.dtype.itemsize)
+        found[state.begin] = -(-end // align) * align
+        end = found[state.begin] + state.initial.nbytes
+    return found
+
+
+def place_states(graph: Graph, plan: Plan, offsets: Mapping[str, int]) -> Plan:
+    """The plan with its states where they belong; buffers live as long as their values are needed."""
+    if not graph.states:
+        return plan
+    where = _Where(graph, plan)
+    buffers, places, overlaps = {b.name: b for b in plan.buffers}, dict(plan.places), list(plan.overlaps)
+    end = max(1, len(plan.groups))
+    for state in graph.states:
+        place = Place(STATE, offsets[state.begin])
+        old, new = (plan.slots[name].buffer for name in (state.begin, state.end))
+        places |= dict.fromkeys((old, new), place)
+        if old == new:
+            buffers[old] = _state(buffers[old], Span(0, end))
+            continue
+        read, written = where.last_read(old), where.first_written(new)
+        buffers[old] = _state(buffers[old], Span(0, read + 1))
+        buffers[new] = _state(buffers[new], Span(written, end))
+        if read >= written:
+            overlaps.append(Overlap(written, new, old, 0))
+    ordered = tuple(buffers[b.name] for b in plan.buffers)
+    return replace(plan, buffers=ordered, places=places, overlaps=tuple(overlaps))
+
+
+def _state(buffer: Buffer, live: Span) -> Buffer:
+    return replace(buffer, kind=BufferKind.STATE, live=live, tiers=(STATE,))
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Steps at which the tensors of a buffer are read and written."""
+
+    graph: Graph
+    plan: Plan
+
+    def last_read(self, buffer: str) -> int:
+        """-1 if no node reads from it."""
+        steps = [step for step, name in self._uses(reads=True) if self.plan.slots[name].buffer == buffer]
+        return max(steps, default=-1)
+
+    def first_written(self, buffer: str) -> int:
+        return min(step for step, name in self._uses(reads=False) if self.plan.slots[name].buffer == buffer)
+
+    def _uses(self, *, reads: bool) -> list[tuple[int, str]]:
+        graph, plan = self.graph, self.plan
+        return [
+            (step, name)
+            for step, group in enumerate(plan.groups)
+            for index in group.nodes
+            for node in (graph.nodes[index],)
+            for name in (graph.activations(node) if reads else node.outputs)
+        ]
