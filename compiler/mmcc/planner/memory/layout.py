@@ -213,7 +213,7 @@ def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
 
 
 def _view(tensor: Tensor, parents: dict[str, Edge], views: dict[str, View], is_dense: bool) -> View:
-    """The view in the parent, if kernels can use it, and, where `is_dense`, the caller or the next run can."""
+    """The view in the parent, if kernels can use it and, where `is_dense`, the caller or the next run can."""
     own = dense(tensor.shape, tensor.dtype.size)
     edge = parents.get(tensor.name)
     view = edge.view(views[edge.parent]) if edge is not None else None
