@@ -34,6 +34,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
 from mmcc.ir.ports import Port
+from mmcc.ir.regions import SRAM
 from mmcc.ir.types import DType, Tensor, geometry
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
@@ -193,8 +194,8 @@ def plan_of(graph: Graph) -> Plan:
             rows, cols, channels = geometry(tensor.shape)
             pixel = channels * tensor.dtype.size
             slots[tensor.name] = Slot(tensor.name, 0, cols * pixel, pixel, rows)
-            places[tensor.name] = Place("sram", end)
-            buffers.append(Buffer(tensor.name, BufferKind.TENSOR, tensor.bytes, Span(0, 1), ("sram",)))
+            places[tensor.name] = Place(SRAM, end)
+            buffers.append(Buffer(tensor.name, BufferKind.TENSOR, tensor.bytes, Span(0, 1), (SRAM,)))
             end += -(-tensor.bytes // ALIGN) * ALIGN
     return Plan((Group((0,)),), frozenset(), tuple(buffers), slots, places)
 

@@ -29,6 +29,7 @@ from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind
+from mmcc.ir.regions import SRAM
 from mmcc.passes import optimize
 from mmcc.planner.memory.heuristics import conflicts_of, first_fit, skyline
 from mmcc.planner.memory.lower_bound import lower_bound
@@ -76,7 +77,7 @@ def read_instance(path: Path) -> list[Buffer]:
                 BufferKind.TENSOR,
                 int(row["size"]),
                 Span(int(row["lower"]), int(row["upper"])),
-                ("sram",),
+                (SRAM,),
                 align=1,
             )
             for row in csv.DictReader(file)

@@ -22,6 +22,7 @@ from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
+from mmcc.ir.regions import SRAM
 from mmcc.kernels.contract import contracts
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_macs
@@ -60,7 +61,7 @@ def measure(graph: Graph, *, external: bool, fuse: bool = True, recompute: float
         raise ValueError("\n".join(wrong))
     macs = count_macs(graph)
     work = plan_macs(graph, plan) / macs if macs else 1.0
-    return Figure(plan.peak("sram"), work, seconds, plan.proved_optimal)
+    return Figure(plan.peak(SRAM), work, seconds, plan.proved_optimal)
 
 
 def row(name: str, model: Path, recompute: float) -> str:

@@ -92,7 +92,7 @@ class Chain:
         path = tuple(self._found[key] for key in _at(parts))
         builder = Builder(self._space, path)
         buffers, overlaps = builder.buffers()
-        inside = [b for b in buffers if b.tiers == self._request.tiers]
+        inside = [b for b in buffers if b.regions == self._request.regions]
         placement = place(inside, overlaps, effort=EFFORT)
         return builder.plan(Placed(path, buffers, overlaps, placement), 0)
 

@@ -27,6 +27,7 @@ from dataclasses import dataclass, replace
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind
+from mmcc.ir.regions import SRAM
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense, MatMul
@@ -132,7 +133,7 @@ def _steps(graph: Graph) -> tuple[list[_Step], list[str], set[str]]:
 
 def _buffer(graph: Graph, tensor: str, name: str, lo: int, hi: int) -> Buffer:
     size = -(-graph.tensors[tensor].bytes // ALIGN) * ALIGN
-    return Buffer(name, BufferKind.TENSOR, size, Span(lo, hi), ("sram",), align=ALIGN)
+    return Buffer(name, BufferKind.TENSOR, size, Span(lo, hi), (SRAM,), align=ALIGN)
 
 
 def no_reuse(buffers: Iterable[Buffer]) -> int:

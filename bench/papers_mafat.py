@@ -28,6 +28,7 @@ from mmcc.driver.compile import CompileResult, compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
+from mmcc.ir.regions import SRAM
 from mmcc.planner.request import PlanRequest
 from networks import model_file, progress
 from timed_builds import Workshop
@@ -150,7 +151,7 @@ class Bench:
         progress(f"plan {len(self.found) + 1}: groups of {spelled(parts)}")
         library = self._shop.build(plan)
         self._plans[parts] = plan
-        self.found[parts] = Timed(parts, plan.peak("sram"), self._time(parts, library))
+        self.found[parts] = Timed(parts, plan.peak(SRAM), self._time(parts, library))
         shutil.rmtree(library.parent)
 
     def again(self, finalists: Sequence[Parts]) -> dict[Parts, float]:

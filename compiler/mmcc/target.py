@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -11,6 +12,8 @@ from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
 from mmcc.errors import CompileError, Exit, did_you_mean
+from mmcc.ir.plan import BLOCK_ALIGN
+from mmcc.ir.regions import SRAM, Region
 from mmcc.ops import (
     OPS,
     catalog,  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -33,9 +36,12 @@ COST_KEYS = frozenset(
     ]
 )
 
+REGION_NAME = re.compile("[a-z][a-z0-9_]{0,30}")
+TAKEN_NAME = re.compile(r"weights|slice|streams|state|arena|context|(input|output)_\d+")
+
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class Window:
     """A range of addresses of the emulated board."""
 
     origin: int
@@ -46,17 +52,18 @@ class Region:
 class Qemu:
     """How to run a program for this target under QEMU.
 
-    A board has all four regions. User mode (`machine` is "") has none: the program runs on a libc.
+    A board has `code`, `constants`, `ram` and `io`. User mode (`machine` is "") has none: the program runs on
+    a libc.
     """
 
     program: str
     machine: str = ""
     cpu: str = ""
     options: tuple[str, ...] = ()
-    code: Region | None = None  # vectors, instructions, initial values of .data
-    constants: Region | None = None  # weights and tables; large on boards with a large external memory
-    ram: Region | None = None  # the model's: stack, arena, .data, .bss; cut down to --ram
-    io: Region | None = None  # what the test bench needs for itself and must not count
+    code: Window | None = None  # vectors, instructions, initial values of .data
+    constants: Window | None = None  # weights and tables; large on boards with a large external memory
+    ram: Window | None = None  # the model's: stack, arena, .data, .bss; cut down to --ram
+    io: Window | None = None  # what the test bench needs for itself and must not count
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +85,7 @@ class Target:
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # figures for the planner
     qemu: Qemu | None = None
+    memory: tuple[Region, ...] = (SRAM,)  # where arenas may be, best first
 
     @property
     def bare_metal(self) -> bool:
@@ -101,11 +109,32 @@ def load_target(name_or_path: str) -> Target:
     table = _read(path)
     table.setdefault("name", path.stem)
     target = _record(Target, table, path.name)
+    _check_memory(target.memory, f'{path.name}, "memory"')
     for key in target.cost:
         if key not in COST_KEYS:
             hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
             raise _wrong(path.name, f'"cost": unknown key "{key}"', hint)
     return target
+
+
+def _check_memory(memory: tuple[Region, ...], where: str) -> None:
+    """What the types of the keys do not say."""
+    names = [region.name for region in memory]
+    if not memory or len(set(names)) != len(names):
+        raise _wrong(where, f"must be regions of different names, not {names}")
+    for region in memory:
+        if not REGION_NAME.fullmatch(region.name) or TAKEN_NAME.fullmatch(region.name):
+            hint = (
+                "a lower-case letter, then letters, digits and _; not a name that the generated C has already"
+            )
+            raise _wrong(where, f'"{region.name}" cannot be the name of a region', hint)
+        if region.align < BLOCK_ALIGN or region.align & (region.align - 1):
+            what = f"must be a power of two, {BLOCK_ALIGN} or more: {region.align}"
+            raise _wrong(f'{where}, "align"', what)
+        if region.read_cost < 0 or (region.write_cost or 0) < 0:
+            raise _wrong(where, f'"{region.name}" has a cost below 0')
+        if '"' in region.section or not region.section.isprintable():
+            raise _wrong(f'{where}, "section"', f"is no name of a section: {region.section!r}")
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -156,10 +185,14 @@ def _typed(kind: object, value: Any, where: str) -> object:
         scalar = str if kind == Mapping[str, str] else float
         items: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         return MappingProxyType({k: _scalar(scalar, v, f"{where}, {k}") for k, v in items.items()})
-    if kind == Qemu | None:
-        return _record(Qemu, value, where)
-    if kind == Region | None:
-        return _record(Region, value, where)
+    if kind == tuple[Region, ...]:
+        return tuple(_record(Region, v, f"{where}, table {k + 1}") for k, v in enumerate(_list(value, where)))
+    for record in (Qemu, Window):
+        if kind == record | None:
+            return _record(record, value, where)
+    for required in (int, float):  # absent is None
+        if kind == required | None:
+            return _scalar(required, value, where)
     return _scalar(kind, value, where)
 
 

@@ -12,6 +12,7 @@ from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ir.regions import SRAM, Region
 from mmcc.planner.layer_by_layer import plan
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build, kws
@@ -36,7 +37,7 @@ def joined() -> tuple[Graph, Plan]:
 
 
 def moved(made: Plan, buffer: str, offset: int) -> Plan:
-    return replace(made, places=made.places | {buffer: Place("sram", offset)})
+    return replace(made, places=made.places | {buffer: Place(SRAM, offset)})
 
 
 def buffer_of(made: Plan, name: str) -> Buffer:
@@ -118,8 +119,11 @@ def test_misaligned(chain: tuple[Graph, Plan]) -> None:
 
 def test_outside_the_arena(chain: tuple[Graph, Plan]) -> None:
     graph, made = chain
-    peak = made.peak("sram")
-    assert any("outside sram" in text for text in check_plan(graph, made, {"sram": peak - 1}))
+    small = Region("sram", size=made.peak(SRAM) - 1)
+    buffers = tuple(replace(b, regions=(small,)) for b in made.buffers)
+    places = {name: replace(place, region=small) for name, place in made.places.items()}
+    wrong = check_plan(graph, replace(made, buffers=buffers, places=places))
+    assert any("outside sram" in text for text in wrong)
     assert any("outside sram" in text for text in check_plan(graph, moved(made, "t0", -4)))
 
 
@@ -162,12 +166,12 @@ def cascade(rows: int) -> tuple[Graph, Plan]:
     graph = b.graph(b.conv(b.conv(b.input(12, 4, 4), 4, 3), 4, 3))
     live = Span(0, 1)
     buffers = (
-        Buffer("x0", BufferKind.INPUT, 192, live, ("sram",)),
-        Buffer("t0", BufferKind.RING, 16 * rows, live, ("sram",)),
-        Buffer("t1", BufferKind.OUTPUT, 192, live, ("sram",)),
+        Buffer("x0", BufferKind.INPUT, 192, live, (SRAM,)),
+        Buffer("t0", BufferKind.RING, 16 * rows, live, (SRAM,)),
+        Buffer("t1", BufferKind.OUTPUT, 192, live, (SRAM,)),
     )
     slots = {name: Slot(name, 0, 16, 4, 12 if name != "t0" else rows) for name in ("x0", "t0", "t1")}
-    places = {"x0": Place("sram", 0), "t0": Place("sram", 192), "t1": Place("sram", 192 + 16 * rows)}
+    places = {"x0": Place(SRAM, 0), "t0": Place(SRAM, 192), "t1": Place(SRAM, 192 + 16 * rows)}
     return graph, Plan((Group((0, 1), tile_rows=1),), frozenset(), buffers, slots, places)
 
 
@@ -207,7 +211,7 @@ def test_large_tensors_take_little_memory() -> None:
     graph = b.graph(b.concat(2, b.conv(x, 128, 1), b.conv(x, 128, 3)))
     made = plan(graph, PlanRequest())
     assert made.aliases or made.copied
-    assert made.peak("sram") > 2**24
+    assert made.peak(SRAM) > 2**24
     tracemalloc.start()
     try:
         assert check_plan(graph, made) == []

@@ -318,7 +318,7 @@ def test_a_node_without_code_and_a_step_too_many() -> None:
 
 def test_an_arena_too_small_and_a_port_that_is_not_dense() -> None:
     graph, plan, program = groups()
-    small = replace(program, arenas={tier: size - 1 for tier, size in program.arenas.items()})
+    small = replace(program, regions={region: size - 1 for region, size in program.regions.items()})
     assert any("ends beyond the arena" in text for text in check_program(graph, plan, small))
     name, view = next(iter(program.ports.items()))
     wide = replace(program, ports=program.ports | {name: replace(view, col_stride=view.col_stride + 1)})

@@ -23,6 +23,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks, Plan
+from mmcc.ir.regions import SRAM
 from mmcc.ir.types import DType
 from mmcc.kernels.blocks import channel_axes
 from mmcc.ops.conv import Conv
@@ -108,12 +109,12 @@ def test_random_nets(seed: int, floats: bool, tmp_path: Path) -> None:
     graph = random_net(seed, floats=floats)
     expected = run(graph, best_plan(graph, request(graph, fuse=False)), tmp_path / "at_hand")
     once = best_plan(graph, staged_request(graph))
-    least, total = once.peak("sram"), sum(s.blocks.total for s in once.staged.values())
+    least, total = once.peak(SRAM), sum(s.blocks.total for s in once.staged.values())
     assert sum(read_of(graph, once).values()) == total, "without a limit, no weight is read twice"
     plans = {"once": once}
     for percent in (130, 97, 85):
         plan = best_plan(graph, staged_request(graph, least * percent // 100))
-        if plan.peak("sram") <= least * percent // 100 or percent > 100:
+        if plan.peak(SRAM) <= least * percent // 100 or percent > 100:
             plans[str(percent)] = plan
     for name, plan in plans.items():
         assert check_plan(graph, plan) == []
@@ -131,7 +132,7 @@ def test_weights_are_read_again_where_ram_is_short(tmp_path: Path) -> None:
         x = conv(b, x, 48, 3, floats=True)
     graph = filled(b.graph(b.max_pool(x, 2, 2)), 7)
     plan = best_plan(graph, staged_request(graph, 84_000))
-    assert plan.peak("sram") <= 84_000 < best_plan(graph, staged_request(graph)).peak("sram")
+    assert plan.peak(SRAM) <= 84_000 < best_plan(graph, staged_request(graph)).peak(SRAM)
     assert any(group.batched and len(group.nodes) > 1 for group in plan.groups)
     assert any(s.blocks.count > 1 for s in plan.staged.values())
     read = sum(read_of(graph, plan).values())

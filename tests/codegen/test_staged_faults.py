@@ -17,6 +17,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import BufferKind, Place, Plan
+from mmcc.ir.regions import SRAM
 from mmcc.ir.types import DType
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
@@ -49,10 +50,10 @@ def test_what_does_not_fit_is_told_by_what_does(two_layers: tuple[Graph, Plan]) 
     """What is found below a limit can be met, and what is known not to be enough is not."""
     graph, _ = two_layers
     least = best_plan(graph, staged_request(graph, 1000))
-    peak = least.peak("sram")
+    peak = least.peak(SRAM)
     assert 1000 < least.bound <= peak
-    assert best_plan(graph, staged_request(graph, peak)).peak("sram") <= peak
-    assert best_plan(graph, staged_request(graph, least.bound - 1)).peak("sram") >= least.bound
+    assert best_plan(graph, staged_request(graph, peak)).peak(SRAM) <= peak
+    assert best_plan(graph, staged_request(graph, least.bound - 1)).peak(SRAM) >= least.bound
 
 
 @pytest.mark.quick
@@ -60,15 +61,15 @@ def test_the_least_that_is_found_is_near_what_is_not_enough(two_layers: tuple[Gr
     """And near what is found with limits: the first level whose bound is met cannot be placed."""
     graph, _ = two_layers
     least = best_plan(graph, staged_request(graph, 1000))
-    assert least.peak("sram") <= 1.02 * least.bound
+    assert least.peak(SRAM) <= 1.02 * least.bound
     for limit in range(least.bound, 48_000, 1_000):
         plan = best_plan(graph, staged_request(graph, limit))
-        assert plan.peak("sram") <= max(limit, least.peak("sram"))
-        assert plan.bound <= least.peak("sram"), "what is called proved is not beaten"
+        assert plan.peak(SRAM) <= max(limit, least.peak(SRAM))
+        assert plan.bound <= least.peak(SRAM), "what is called proved is not beaten"
 
 
 def moved(plan: Plan, name: str, offset: int) -> Plan:
-    return replace(plan, places=plan.places | {name: Place(plan.places[name].tier, offset)})
+    return replace(plan, places=plan.places | {name: Place(plan.places[name].region, offset)})
 
 
 @pytest.mark.quick

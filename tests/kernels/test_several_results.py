@@ -17,6 +17,7 @@ from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate
 from mmcc.ir.plan import Place
+from mmcc.ir.regions import SRAM
 from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Unary
 from mmcc.planner.api import best_plan
@@ -213,7 +214,7 @@ def test_a_result_over_an_input_is_convicted(make):
         own = plan.slots[name].buffer
         if own == read:
             continue
-        moved = replace(plan, places=plan.places | {own: Place("sram", plan.places[read].offset)})
+        moved = replace(plan, places=plan.places | {own: Place(SRAM, plan.places[read].offset)})
         assert check_plan(graph, moved)
 
 

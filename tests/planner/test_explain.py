@@ -11,6 +11,7 @@ from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import Exit
+from mmcc.ir.regions import SRAM
 from mmcc.planner.api import best_plan
 from mmcc.planner.explain import does_not_fit, peak_step
 from mmcc.target import load_target
@@ -41,14 +42,14 @@ def test_nine_tenths_of_the_least(name: str) -> None:
     graph = load_graph(model_path(name), options)
     request = plan_request(options, graph, load_target("cortex-m4"), lambda _: None)
     plan = best_plan(graph, request)
-    least = plan.peak("sram")
+    least = plan.peak(SRAM)
     assert least <= LEAST[name]
     limit = least * 9 // 10
     error = does_not_fit(graph, plan, replace(request, limit=limit), best_plan)
     assert error.exit is (Exit.DOES_NOT_FIT if plan.bound > limit else Exit.NO_PLAN)
     assert f"does not fit in {limit:,} bytes" in error.message
     assert f"{least:,} bytes" in error.message
-    step = peak_step(plan, "sram")
+    step = peak_step(plan, SRAM)
     assert f"step {step} of {len(plan.groups)} needs it, node {plan.groups[step].nodes[0]} " in error.message
     alive = [b for b in plan.buffers if b.live.lo <= step < b.live.hi]
     assert f"{max(b.size for b in alive):,}  " in error.message
@@ -61,4 +62,4 @@ def test_nine_tenths_of_the_least(name: str) -> None:
         assert ("fits" in line) == (needed <= limit)
         if "--io external " in f"{line} " and "--recompute" not in line:
             outside = replace(request, external_inputs=True, external_outputs=True)
-            assert best_plan(graph, outside).peak("sram") == needed
+            assert best_plan(graph, outside).peak(SRAM) == needed

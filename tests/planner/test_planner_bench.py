@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.ports import Port
+from mmcc.ir.regions import SRAM
 from mmcc.ir.types import DType, Tensor
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Unary
@@ -36,7 +37,7 @@ def test_the_benchmark_solves_a_small_instance(tmp_path: Path, capsys: pytest.Ca
 def test_the_benchmark_does_not_trust_the_solver() -> None:
     text = INSTANCE.splitlines()
     assert text[0] == "id,lower,upper,size"
-    buffers = [bench.Buffer("a", bench.BufferKind.TENSOR, 4, bench.Span(0, 2), ("sram",), 1)] * 2
+    buffers = [bench.Buffer("a", bench.BufferKind.TENSOR, 4, bench.Span(0, 2), (SRAM,), 1)] * 2
     with pytest.raises(ValueError, match="overlap"):
         bench.check(buffers, {"a": 0})
 
@@ -89,7 +90,7 @@ def test_live_ranges_of_a_training_step() -> None:
 @pytest.mark.quick
 def test_a_pool_reuses_chunks_it_has() -> None:
     def buffer(name: str, size: int, lo: int, hi: int) -> bench.Buffer:
-        return bench.Buffer(name, bench.BufferKind.TENSOR, size, bench.Span(lo, hi), ("sram",), 1)
+        return bench.Buffer(name, bench.BufferKind.TENSOR, size, bench.Span(lo, hi), (SRAM,), 1)
 
     first, second = buffer("a", 6, 0, 1), buffer("b", 4, 0, 1)
     assert pooled([first, second, buffer("c", 4, 1, 2)]) == 10  # exactly b's

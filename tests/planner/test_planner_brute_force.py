@@ -15,6 +15,7 @@ from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
+from mmcc.ir.regions import SRAM
 from mmcc.ops.elementwise import Unary
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.bound import layout_bound, trivial_bound, value_floor
@@ -58,7 +59,7 @@ def test_the_brute_force_finds_what_the_planner_finds(seed: int) -> None:
     graph = tiny_graph(seed)
     for groups in (False, True):
         made = best_plan(graph, PlanRequest(align=1, fuse=groups))
-        assert plan_within(graph, Rules(groups=groups), made.peak("sram")), groups
+        assert plan_within(graph, Rules(groups=groups), made.peak(SRAM)), groups
 
 
 @pytest.mark.quick
@@ -70,7 +71,7 @@ def test_batches_are_planned_with_groups(name: str, count: int) -> None:
     asked = replace(plan_request(options, graph, load_target("host"), lambda _: None), fuse=True)
     made = best_plan(graph, asked)
     assert check_plan(graph, made) == []
-    assert made.bound <= made.peak("sram") <= best_plan(graph, replace(asked, fuse=False)).peak("sram")
+    assert made.bound <= made.peak(SRAM) <= best_plan(graph, replace(asked, fuse=False)).peak(SRAM)
 
 
 @pytest.mark.quick
@@ -79,14 +80,14 @@ def test_rows_backward_where_forward_does_not_help() -> None:
     b = Build("grow")
     graph = b.graph(b.conv(b.conv(b.input(6, 4, 1), 8, 3), 8, 1))
     alone = best_plan(graph, PlanRequest(fuse=False))
-    assert best_plan(graph, PlanRequest()).bound <= alone.peak("sram")
+    assert best_plan(graph, PlanRequest()).bound <= alone.peak(SRAM)
 
 
 @pytest.mark.quick
 def test_an_overlap_allows_nothing_at_another_step() -> None:
     """Two tensors live together for two steps; what may be at the second may not be at the first."""
     lives = {"a": Span(0, 3), "b": Span(1, 3)}
-    made = [Buffer(n, BufferKind.TENSOR, 8, live, ("sram",), 1) for n, live in lives.items()]
+    made = [Buffer(n, BufferKind.TENSOR, 8, live, (SRAM,), 1) for n, live in lives.items()]
     found = place(made, [Overlap(2, "a", "b", -8, -8)])
     assert found.peak == found.bound == 16
 
@@ -106,7 +107,7 @@ def test_outputs_that_are_views_of_each_other_count_once() -> None:
     graph = b.graph(x, b.reshape(x, 16, 8))
     assert trivial_bound(graph, PlanRequest()) == 128
     made = best_plan(graph, PlanRequest())
-    assert made.bound <= made.peak("sram")
+    assert made.bound <= made.peak(SRAM)
 
 
 @pytest.mark.quick
@@ -118,7 +119,7 @@ def test_an_input_read_through_a_join_and_a_slice_only_does_not_live_for_ever() 
     z = b.conv(b.conv(part, 16, 1), 16, 1)
     graph = b.graph(b.conv(z, 1, 1))
     table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
-    peak = best_plan(graph, PlanRequest(fuse=False)).peak("sram")
+    peak = best_plan(graph, PlanRequest(fuse=False)).peak(SRAM)
     assert layout_bound(graph, PlanRequest(), table, 10_000) <= peak
 
 
@@ -130,7 +131,7 @@ def test_an_output_that_may_be_a_part_of_an_external_one_counts_nothing() -> Non
     table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
     outside = PlanRequest(external_inputs=True, external_outputs=True)
     made = best_plan(graph, replace(outside, fuse=False))
-    assert value_floor(graph, outside, table) <= made.peak("sram") == 64
+    assert value_floor(graph, outside, table) <= made.peak(SRAM) == 64
 
 
 @pytest.mark.quick
@@ -154,8 +155,8 @@ def test_the_bound_of_the_cheapest_plan_is_that_of_all_layouts() -> None:
     """The cheapest may be of another layout than the least."""
     graph = _two_layouts()
     least = best_plan(graph, PlanRequest(align=1))
-    most = best_plan(graph, PlanRequest(align=1, fuse=False)).peak("sram")
-    for limit in range(least.peak("sram"), most, 1 + (most - least.peak("sram")) // 6):
+    most = best_plan(graph, PlanRequest(align=1, fuse=False)).peak(SRAM)
+    for limit in range(least.peak(SRAM), most, 1 + (most - least.peak(SRAM)) // 6):
         assert best_plan(graph, PlanRequest(align=1, limit=limit)).bound <= least.bound
 
 

@@ -12,6 +12,7 @@ from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan
+from mmcc.ir.regions import SRAM
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.resize import ResizeNearest
 from mmcc.passes.stream_ports import stream_ports
@@ -113,9 +114,9 @@ def test_every_ring_of_every_candidate_is_as_brute_force_has_it(graph: Graph) ->
 def test_plans_with_groups_of_random_graphs_are_sound(graph: Graph, request: PlanRequest) -> None:
     made = best_plan(graph, usable(graph, request))
     assert check_plan(graph, made) == [], f"{graph}\n{made}"
-    assert made.peak("sram") >= made.bound
+    assert made.peak(SRAM) >= made.bound
     alone = best_plan(graph, replace(usable(graph, request), fuse=False))
-    assert made.peak("sram") <= alone.peak("sram")
+    assert made.peak(SRAM) <= alone.peak(SRAM)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=SLOW)
@@ -125,7 +126,7 @@ def test_strips_and_rows_that_arrive_are_sound(graph: Graph, again: bool, align:
     for changed in (graph, stream_ports(graph, again=again)):
         made = best_plan(changed, outside)
         assert check_plan(changed, made) == [], f"{changed}\n{made}"
-        assert made.peak("sram") <= best_plan(changed, replace(outside, recompute=1.0)).peak("sram")
+        assert made.peak(SRAM) <= best_plan(changed, replace(outside, recompute=1.0)).peak(SRAM)
 
 
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=SLOW)
@@ -171,9 +172,9 @@ def fused() -> tuple[Graph, Plan]:
 
 def grown(made: Plan, name: str, size: int) -> Plan:
     """The plan with a buffer of another size moved beyond all others."""
-    end = made.peak("sram")
+    end = made.peak(SRAM)
     buffers = tuple(replace(b, size=size) if b.name == name else b for b in made.buffers)
-    return replace(made, buffers=buffers, places=made.places | {name: Place("sram", end)})
+    return replace(made, buffers=buffers, places=made.places | {name: Place(SRAM, end)})
 
 
 def test_a_ring_one_row_short(fused: tuple[Graph, Plan]) -> None:
@@ -194,7 +195,7 @@ def test_an_overlap_one_byte_less(fused: tuple[Graph, Plan]) -> None:
         if o.backward is not None:
             continue
         at = made.places[o.input].offset - o.distance + 1
-        moved = replace(made, places=made.places | {o.output: Place("sram", at)})
+        moved = replace(made, places=made.places | {o.output: Place(SRAM, at)})
         assert check_plan(graph, moved) != [], o
 
 

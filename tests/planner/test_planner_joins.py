@@ -14,6 +14,7 @@ from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
+from mmcc.ir.regions import SRAM
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.pool import MaxPool
 from mmcc.ops.window import Window
@@ -129,5 +130,5 @@ def test_a_network_of_branches_is_proved() -> None:
     graph = load_graph(model_path("gen_inception_96"), options)
     made = best_plan(graph, plan_request(options, graph, load_target("host"), lambda _: None))
     assert check_plan(graph, made) == []
-    assert made.peak("sram") == 134_016
+    assert made.peak(SRAM) == 134_016
     assert made.proved_optimal

@@ -12,6 +12,7 @@ from mmcc.driver.ask import plan_request, request_from
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
+from mmcc.ir.regions import SRAM
 from mmcc.kernels.contract import contracts
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
@@ -52,7 +53,7 @@ def test_least_arenas_are_proved(name: str) -> None:
     for graph, external, most in ((make(), False, whole), (stream_ports(make()), True, fed)):
         made = best_plan(graph, request(graph, external=external))
         assert check_plan(graph, made) == []
-        assert made.peak("sram") <= most
+        assert made.peak(SRAM) <= most
         assert made.proved_optimal
         assert plan_macs(graph, made) == count_macs(graph)
 
@@ -63,7 +64,7 @@ def test_strips_go_below(name: str) -> None:
     graph = make()
     made = best_plan(graph, replace(request(graph, external=True), recompute=work))
     assert check_plan(graph, made) == []
-    assert made.peak("sram") <= most
+    assert made.peak(SRAM) <= most
     assert made.proved_optimal
     assert count_macs(graph) < plan_macs(graph, made) <= work * count_macs(graph)
 
@@ -74,15 +75,15 @@ def test_a_limit_is_met_with_the_least_cost(make) -> None:
     graph = make()
     free = request(graph)
     least, most = (
-        best_plan(graph, free).peak("sram"),
-        best_plan(graph, replace(free, fuse=False)).peak("sram"),
+        best_plan(graph, free).peak(SRAM),
+        best_plan(graph, replace(free, fuse=False)).peak(SRAM),
     )
     costs: list[float] = []
     for part in (0.0, 0.25, 0.5, 1.0):
         limit = least + round(part * (most - least))
         made = best_plan(graph, replace(free, limit=limit))
-        assert check_plan(graph, made, {"sram": limit}) == []
-        assert made.peak("sram") <= limit
+        assert check_plan(graph, made) == []
+        assert made.peak(SRAM) <= limit
         costs.append(plan_cost(graph, made, {}))
     for tight, loose in pairwise(costs):  # rows made backward are calls more, which only placing decides
         assert loose <= 1.001 * tight
@@ -93,7 +94,7 @@ def test_a_limit_is_met_with_the_least_cost(make) -> None:
 def test_below_the_least_the_best_found_is_given() -> None:
     graph = kws()
     made = best_plan(graph, replace(request(graph), limit=4_000))
-    assert made.peak("sram") == made.bound == 5_168
+    assert made.peak(SRAM) == made.bound == 5_168
 
 
 @pytest.mark.quick
@@ -133,9 +134,7 @@ def test_a_thousand_nodes() -> None:
     graph = b.graph(b.conv(x, 4, 3))
     made = best_plan(graph, request(graph))
     assert check_plan(graph, made) == []
-    assert (
-        made.bound <= made.peak("sram") < best_plan(graph, replace(request(graph), fuse=False)).peak("sram")
-    )
+    assert made.bound <= made.peak(SRAM) < best_plan(graph, replace(request(graph), fuse=False)).peak(SRAM)
 
 
 @needs_shared
@@ -145,11 +144,11 @@ def test_more_ram_is_never_worse() -> None:
     options = CompileOptions(target="cortex-m4")
     graph = load_graph(model_path("digits_cnn_int8_qdq"), options)
     asked = replace(plan_request(options, graph, target, lambda _: None), fuse=True, recompute=2.0)
-    least = best_plan(graph, replace(asked, limit=1)).peak("sram")
+    least = best_plan(graph, replace(asked, limit=1)).peak(SRAM)
     costs: list[float] = []
     for limit in range(least, 2 * least, least // 40):
         plan = best_plan(graph, replace(asked, limit=limit))
-        assert plan.peak("sram") <= limit
+        assert plan.peak(SRAM) <= limit
         if plan.cheapest:
             costs.append(plan_cost(graph, plan, target.cost))
     assert len(costs) > 20

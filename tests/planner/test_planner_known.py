@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 from mmcc.checker.plan import check_plan
 from mmcc.errors import CompileError, Exit
+from mmcc.ir.regions import SRAM, External
 from mmcc.planner.layer_by_layer import plan
-from mmcc.planner.request import EXTERNAL, PlanRequest
+from mmcc.planner.request import PlanRequest
 from planner_graphs import FORWARD, KNOWN, Build, kws, unet
 
 
@@ -17,9 +18,9 @@ def test_known_optimum_is_proved(name: str) -> None:
     make, best = KNOWN[name]
     graph = make()
     made = plan(graph, PlanRequest())
-    assert (made.peak("sram"), made.bound, made.proved_optimal) == (best, best, True)
+    assert (made.peak(SRAM), made.bound, made.proved_optimal) == (best, best, True)
     assert made.seconds < 3.0
-    assert check_plan(graph, made, {"sram": best}) == []
+    assert check_plan(graph, made) == []
 
 
 @pytest.mark.quick
@@ -28,7 +29,7 @@ def test_rows_forward_only_cost_more_and_that_is_proved_too(name: str) -> None:
     graph = KNOWN[name][0]()
     made = plan(graph, PlanRequest(backward=False))
     assert not any(group.backward for group in made.groups)
-    assert (made.peak("sram"), made.proved_optimal) == (FORWARD[name], True)
+    assert (made.peak(SRAM), made.proved_optimal) == (FORWARD[name], True)
     assert check_plan(graph, made) == []
 
 
@@ -70,17 +71,17 @@ def test_help_counts_external_inputs_only_where_they_help() -> None:
 
 @pytest.mark.quick
 def test_a_limit_that_is_met_raises_nothing() -> None:
-    assert plan(kws(), PlanRequest(limit=8_640)).peak("sram") == 8_640
+    assert plan(kws(), PlanRequest(limit=8_640)).peak(SRAM) == 8_640
 
 
 @pytest.mark.quick
 def test_external_ports_are_outside_the_arena() -> None:
     graph = kws()
     made = plan(graph, PlanRequest(external_inputs=True, external_outputs=True))
-    tiers = {b.name: made.places[b.name].tier for b in made.buffers}
+    regions = {b.name: made.places[b.name].region for b in made.buffers}
     source, result = graph.inputs[0].tensor, graph.outputs[0].tensor
-    assert tiers[made.slots[source].buffer] == EXTERNAL + source
-    assert tiers[made.slots[result].buffer] == EXTERNAL + result
+    assert regions[made.slots[source].buffer] == External(source)
+    assert regions[made.slots[result].buffer] == External(result)
     assert check_plan(graph, made) == []
 
 
@@ -89,5 +90,5 @@ def test_scratch_has_a_buffer_of_its_own() -> None:
     graph = kws()
     made = plan(graph, PlanRequest(scratch={1: 500}))
     assert made.scratch is not None
-    assert made.peak("sram") == 8_640 + 500
+    assert made.peak(SRAM) == 8_640 + 500
     assert check_plan(graph, made) == []

@@ -12,6 +12,7 @@ from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
+from mmcc.ir.regions import SRAM
 from mmcc.planner.bounds.bound import layout_bound, value_floor
 from mmcc.planner.layer_by_layer import plan
 from mmcc.planner.memory.allocations import make_model
@@ -35,8 +36,8 @@ def test_plans_of_random_graphs_are_sound(graph: Graph, request: PlanRequest) ->
     request = usable(graph, request)
     made = plan(graph, request)
     assert check_plan(graph, made) == [], f"{graph}\n{made}\n{made.slots}"
-    assert made.peak("sram") >= made.bound
-    assert made.proved_optimal == (made.peak("sram") == made.bound)
+    assert made.peak(SRAM) >= made.bound
+    assert made.proved_optimal == (made.peak(SRAM) == made.bound)
 
 
 @pytest.mark.quick
@@ -64,7 +65,7 @@ def buffers(draw: st.DrawFn) -> tuple[list[Buffer], list[Overlap]]:
     for k in range(draw(st.integers(2, 5))):
         lo = draw(st.integers(0, 3))
         live = Span(lo, draw(st.integers(lo + 1, 5)))
-        made.append(Buffer(f"b{k}", BufferKind.TENSOR, draw(st.integers(1, 6)), live, ("sram",), align=1))
+        made.append(Buffer(f"b{k}", BufferKind.TENSOR, draw(st.integers(1, 6)), live, (SRAM,), align=1))
     overlaps: list[Overlap] = []
     for a in made:
         under = [b for b in made if b is not a and b.live.hi == a.live.lo + 1 and b.live.lo < a.live.lo]
@@ -132,7 +133,7 @@ def test_exact_search_beats_every_heuristic_here() -> None:
         (5, 1, 1),
     ]
     made = [
-        Buffer(f"b{k}", BufferKind.TENSOR, size, Span(lo, hi), ("sram",), align=1)
+        Buffer(f"b{k}", BufferKind.TENSOR, size, Span(lo, hi), (SRAM,), align=1)
         for k, (size, lo, hi) in enumerate(spans)
         if hi > lo
     ]
@@ -170,5 +171,5 @@ def test_a_long_graph_with_many_joins_is_planned_in_seconds() -> None:
     graph = b.graph(x)
     made = plan(graph, PlanRequest())
     assert made.seconds < 10.0
-    assert made.peak("sram") <= 1.1 * made.bound  # all in place needs half as much again
+    assert made.peak(SRAM) <= 1.1 * made.bound  # all in place needs half as much again
     assert check_plan(graph, made) == []

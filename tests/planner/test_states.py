@@ -99,9 +99,9 @@ def test_a_state_in_place_takes_no_arena() -> None:
     plan = planned(graph)
     (state,) = graph.states
     assert plan.slots[state.begin] != plan.slots[state.end]
-    assert plan.places[plan.slots[state.end].buffer] == Place("state", 0)
-    assert plan.peak("sram") == graph.tensors[graph.inputs[0].tensor].bytes
-    assert plan.peak("state") == graph.tensors[state.begin].bytes
+    assert plan.places[plan.slots[state.end].buffer] == Place(STATE, 0)
+    assert plan.peak(SRAM) == graph.tensors[graph.inputs[0].tensor].bytes
+    assert plan.peak(STATE) == graph.tensors[state.begin].bytes
 
 
 @pytest.mark.quick
@@ -129,7 +129,7 @@ def test_a_state_that_moves_or_dies_is_convicted(make) -> None:
     plan = planned(graph)
     (state,) = graph.states
     new, old = (plan.slots[name].buffer for name in (state.end, state.begin))
-    moved = replace(plan, places=plan.places | {new: Place("state", 4096)})
+    moved = replace(plan, places=plan.places | {new: Place(STATE, 4096)})
     assert any("but its new value" in text for text in check_plan(graph, moved))
     for name in (new, old):
         gone = tuple(

@@ -17,6 +17,7 @@ import pytest
 from doc_pages import DIGITS, DOCS, ROOT, blocks
 from mmcc.cli import main
 from mmcc.errors import Exit
+from mmcc.ir.regions import SRAM
 
 PACKAGE = ROOT / "compiler" / "mmcc"
 
@@ -208,7 +209,7 @@ def test_the_example_of_the_row_argument() -> None:
     b = Build("example")
     graph = b.graph(b.conv(b.input(6, 8, 4), 8, 3))
     assert distances(graph, graph.nodes[0]) == {"x0": Distance(forward=256, backward=64)}
-    assert [plan(graph, PlanRequest(backward=b)).peak("sram") for b in (True, False)] == [448, 448]
+    assert [plan(graph, PlanRequest(backward=b)).peak(SRAM) for b in (True, False)] == [448, 448]
     text = (ROOT / "DESIGN.md").read_text()
     assert "d = 256" in text
     assert "peak: 448 bytes instead of 576" in text
@@ -229,13 +230,14 @@ def test_the_table_of_known_optima() -> None:
 def test_every_target_and_every_key_is_in_the_targets_page() -> None:
     from dataclasses import fields
 
+    from mmcc.ir.regions import Region
     from mmcc.target import Qemu, Target, list_targets
 
     text = (DOCS / "targets.md").read_text()
     assert set(re.findall(r"^\| `([\w-]+)` \| (?:Arm|RISC|taken|this)", text, re.MULTILINE)) == set(
         list_targets()
     )
-    for kind in (Target, Qemu):
+    for kind in (Target, Qemu, Region):
         assert [
             f.name for f in fields(kind) if f"`{f.name}`" not in text and f"`[{f.name}]`" not in text
         ] == []

@@ -27,6 +27,7 @@ from mmcc.codegen.lower import lower
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ir.regions import SRAM
 from mmcc.ir.types import DType, Tensor, geometry
 from mmcc.target import Target, load_target
 
@@ -200,8 +201,8 @@ class Bench:
     def _build(self, sanitize: bool) -> None:
         slots = {name: slot for layout in self.layouts.values() for name, (_, slot) in layout.items()}
         starts = {name: start for layout in self.layouts.values() for name, (start, _) in layout.items()}
-        buffers = tuple(Buffer(name, BufferKind.TENSOR, 1, Span(0, 1), ("sram",)) for name in slots)
-        places = {name: Place("sram", start) for name, start in starts.items()}
+        buffers = tuple(Buffer(name, BufferKind.TENSOR, 1, Span(0, 1), (SRAM,)) for name in slots)
+        places = {name: Place(SRAM, start) for name, start in starts.items()}
         groups = tuple(Group((k,)) for k in range(len(self.graph.nodes)))
         plan = Plan(groups, frozenset(), buffers, slots, places)
         program = lower(self.graph, plan, "bench", self.target)

@@ -13,6 +13,7 @@ from brute_planner import plan_within
 from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
+from mmcc.ir.regions import SRAM
 from mmcc.planner import layer_by_layer, layouts
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
@@ -82,7 +83,7 @@ def _wrong(
     graph: Graph, request: PlanRequest, made: Plan, beaten: dict[int, bool], tally: Tally
 ) -> Iterator[str]:
     yield from check_plan(graph, made)
-    peak = made.peak("sram")
+    peak = made.peak(SRAM)
     if made.proved_optimal != (peak == made.bound):
         yield f"proved {made.proved_optimal}, but the bound of {peak} is {made.bound}"
     rules = Rules(request.align, request.external(graph), request.backward, request.fuse)

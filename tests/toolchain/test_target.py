@@ -13,10 +13,11 @@ from pathlib import Path
 import mmcc
 import pytest
 from mmcc.errors import CompileError, Exit
+from mmcc.ir.regions import Region
 from mmcc.ops import OPS
 from mmcc.planner.cost import USUAL
 from mmcc.resources import data_dir
-from mmcc.target import COST_KEYS, Qemu, Region, Target, list_targets, load_target
+from mmcc.target import COST_KEYS, Qemu, Target, Window, list_targets, load_target
 
 pytestmark = pytest.mark.quick
 
@@ -70,8 +71,23 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
     assert mine.cost == {**m7.cost, "conv_mac": 1.5}
     assert mine.qemu
     assert m7.qemu
-    assert mine.qemu.ram == Region(0x20000000, 0x80000)
+    assert mine.qemu.ram == Window(0x20000000, 0x80000)
     assert mine.qemu.code == m7.qemu.code
+
+
+MEMORY = 'same_as = "cortex-m4"\n[[memory]]\nname = "dtcm"\n'
+
+
+def test_a_target_has_regions_of_memory(tmp_path: Path) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(
+        MEMORY + "size = 0x20000\nread_cost = 0.25\nwrite_cost = 0.25\ndma = false\n"
+        '[[memory]]\nname = "psram"\nalign = 64\nsection = ".psram"\nread_cost = 3\nwrite_cost = 2.5\n'
+    )
+    dtcm = Region("dtcm", size=0x20000, read_cost=0.25, write_cost=0.25, dma=False)
+    psram = Region("psram", align=64, section=".psram", read_cost=3.0, write_cost=2.5)
+    assert load_target(str(path)).memory == (dtcm, psram)
+    assert load_target("cortex-m4").memory == (Region("sram"),)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +99,14 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
         ('same_as = "cortex-m4"\nstack_bytes = -1', r"must not be negative"),
         ('same_as = "cortex-m4"\nkernels = "portable"', r'"kernels": must be a list'),
         ('same_as = "cortex-m4"\nkernels = [1]', r'"kernels": must be of type str'),
-        ('same_as = "cortex-m4"\n[[memory]]\nname = "x"', r'unknown key "memory"'),
+        (MEMORY + 'size = "64K"', r'"memory", table 1, "size": must be of type int, not str'),
+        (MEMORY + "speed = 1", r'"memory", table 1: unknown key "speed"'),
+        (MEMORY + "align = 8", r'"memory", "align": must be a power of two, 16 or more: 8'),
+        (MEMORY + "write_cost = -1.0", r'"dtcm" has a cost below 0'),
+        (MEMORY + "section = '.a\"b'", r'"section": is no name of a section'),
+        (MEMORY + '[[memory]]\nname = "dtcm"', r"must be regions of different names"),
+        (MEMORY + '[[memory]]\nname = "input_0"', r'"input_0" cannot be the name of a region'),
+        ('same_as = "cortex-m4"\nmemory = []', r"must be regions of different names"),
         ('same_as = "cortex-m4"\n[qemu]\nram = {origin = 0}', r'"ram": "length" is missing'),
         ('same_as = "cortex-m4"\ncost = {a = "b"}', r'"cost", a: must be of type float'),
         ('same_as = "cortex-m4"\ncost = 3', r'"cost": must be a table'),
@@ -122,7 +145,7 @@ def read_by_code() -> frozenset[tuple[str, str]]:
     [
         (Target, r"target|_target|host|plain|load_target\(.*"),
         (Qemu, "qemu"),
-        (Region, "code|constants|ram|io"),
+        (Window, "code|constants|ram|io"),
     ],
 )
 def test_every_key_of_a_target_is_used(kind: type, names: str) -> None:

@@ -145,7 +145,7 @@ def test_the_report_has_what_users_rely_on(package_of):
     assert report["ram"]["total"] == sum(report["ram"][k] for k in ("arena", "context", "static", "stack"))
     assert {"total", "weights", "code"} == set(report["flash"])
     buffer = report["plan"]["buffers"][0]
-    assert set(buffer) == {"name", "kind", "tier", "offset", "size", "first_step", "last_step"}
+    assert set(buffer) == {"name", "kind", "region", "offset", "size", "first_step", "last_step"}
     assert {"index", "op", "name", "from", "macs", "weights", "out_shape"} == set(report["nodes"][0])
     assert report["weights"] is None, "weights that are at hand are not read"
     for port in (*report["inputs"], *report["outputs"]):

@@ -7,7 +7,7 @@ replay. What a view means is asked of the op's numpy reference.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -16,15 +16,16 @@ from mmcc.checker.order import Order
 from mmcc.checker.replay import MOST, Replay, label
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Group, Plan
+from mmcc.ir.regions import Region
 from mmcc.ir.types import geometry
 from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 
 
-def check_plan(graph: Graph, plan: Plan, capacity: Mapping[str, int] | None = None) -> list[str]:
-    """Everything wrong with `plan`, as sentences; empty when it is sound. `capacity` is by tier."""
+def check_plan(graph: Graph, plan: Plan) -> list[str]:
+    """Everything wrong with `plan`, as sentences; empty when it is sound."""
     wrong = _incomplete(graph, plan)
     if not wrong:
-        wrong = [*_misplaced(graph, plan, capacity or {})]
+        wrong = [*_misplaced(graph, plan)]
         if not any("outside" in text for text in wrong):
             wrong += _collisions(plan)
             wrong += _moved_states(graph, plan)
@@ -77,18 +78,18 @@ def _impossible(graph: Graph, group: Group) -> Iterator[str]:
         yield f"{label(graph, last)} runs in strips, but not all its nodes can"
 
 
-def _misplaced(graph: Graph, plan: Plan, capacity: Mapping[str, int]) -> Iterator[str]:
-    """Wrong tier, alignment or size of buffers and slots."""
+def _misplaced(graph: Graph, plan: Plan) -> Iterator[str]:
+    """Wrong region, alignment or size of buffers and slots."""
     size = {b.name: b.size for b in plan.buffers}
     for b in plan.buffers:
         place = plan.places[b.name]
-        end, most = place.offset + b.size, capacity.get(place.tier)
-        if place.tier not in b.tiers:
-            yield f'buffer "{b.name}" may not be in {place.tier}'
+        end, most = place.offset + b.size, place.region.size if isinstance(place.region, Region) else None
+        if place.region not in b.regions:
+            yield f'buffer "{b.name}" may not be in {place.region}'
         if place.offset % b.align:
             yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
         if place.offset < 0 or (most is not None and end > most):
-            yield f'buffer "{b.name}" is outside {place.tier}: bytes [{place.offset}, {end}) of {most}'
+            yield f'buffer "{b.name}" is outside {place.region}: bytes [{place.offset}, {end}) of {most}'
     for index, staged in plan.staged.items():
         for name in staged.buffers:
             if size[name] < staged.blocks.bytes:
@@ -131,13 +132,15 @@ def _collisions(plan: Plan) -> Iterator[str]:
     begin = np.array([plan.places[b.name].offset for b in plan.buffers])
     end = begin + np.array([b.size for b in plan.buffers])
     lo, hi = np.array([b.live.lo for b in plan.buffers]), np.array([b.live.hi for b in plan.buffers])
-    tier = np.array([plan.places[b.name].tier for b in plan.buffers])
+    number = {region: k for k, region in enumerate(dict.fromkeys(p.region for p in plan.places.values()))}
+    region = np.array([number[plan.places[b.name].region] for b in plan.buffers])
     for k, b in enumerate(plan.buffers):
-        together = (lo[:k] < hi[k]) & (lo[k] < hi[:k]) & (tier[:k] == tier[k])
+        together = (lo[:k] < hi[k]) & (lo[k] < hi[:k]) & (region[:k] == region[k])
         for j in np.flatnonzero(together & (begin[:k] < end[k]) & (begin[k] < end[:k])):
             other = plan.buffers[j].name
             if (b.name, other) not in allowed:
-                yield f'buffers "{other}" and "{b.name}" live together and share bytes of {tier[k]}'
+                where = plan.places[b.name].region
+                yield f'buffers "{other}" and "{b.name}" live together and share bytes of {where}'
 
 
 def _moved_states(graph: Graph, plan: Plan) -> Iterator[str]:
@@ -146,7 +149,8 @@ def _moved_states(graph: Graph, plan: Plan) -> Iterator[str]:
     for state in graph.states:
         begin, end = plan.slots[state.begin], plan.slots[state.end]
         old, new = plan.places[begin.buffer], plan.places[end.buffer]
-        at, then = (old.tier, old.offset + begin.offset), (new.tier, new.offset + end.offset)
+        at = f"byte {old.offset + begin.offset} of {old.region}"
+        then = f"byte {new.offset + end.offset} of {new.region}"
         if at != then:
             yield f'state "{state.begin}" is at {at}, but its new value "{state.end}" at {then}'
         if (begin.row_stride, begin.col_stride, begin.rows) != (end.row_stride, end.col_stride, end.rows):

@@ -17,14 +17,14 @@ from mmcc.checker.program_run import Made, Read, run_step
 from mmcc.checker.replay import MOST, label
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import Place, Plan
 from mmcc.ir.program import Columns, KernelUse, Program, ProgramNode, StagedBlocks, View
+from mmcc.ir.regions import External, Region
 from mmcc.ir.types import geometry
 from mmcc.ops.dense import MatMul
 from mmcc.ops.elementwise import Where
 from mmcc.ops.stream import ReadRows, WriteRows
 
-EXTERNAL = "io:"
 OUTPUT = -1  # stands for the output where operands are numbers from 0
 SUMS = -2  # for what an accumulating node keeps
 SLICE = "slice"
@@ -53,10 +53,9 @@ def _missing(graph: Graph, plan: Plan, program: Program) -> list[str]:
         wrong.append(f"steps are groups {[step.group for step in program.body]}, not {groups}")
     for buffer in plan.buffers:
         place = plan.places[buffer.name]
-        if not place.tier.startswith(EXTERNAL) and place.offset + buffer.size > program.arenas.get(
-            place.tier, 0
-        ):
-            wrong.append(f'buffer "{buffer.name}" ends beyond the arena in {place.tier}')
+        end, region = place.offset + buffer.size, place.region
+        if isinstance(region, Region) and end > program.regions.get(region, 0):
+            wrong.append(f'buffer "{buffer.name}" ends beyond the arena in {region}')
     return wrong
 
 
@@ -92,8 +91,8 @@ class _Check:
         here, operand = label(self._graph, node.index), self._operand(node.index, use, name)
         if operand == SUMS:
             place = self._plan.places[self._plan.accumulators[node.index]]
-            if (view.memory, view.offset) != (place.tier, place.offset):
-                yield f"{here} keeps its sums at {_text(view)}, not at byte {place.offset} of {place.tier}"
+            if (view.memory, view.offset) != (self._memory(place), place.offset):
+                yield f"{here} keeps its sums at {_text(view)}, not at byte {place.offset} of {place.region}"
             return
         if operand >= use.origins:
             yield f"{here} needs the first column of operand {operand}, but has those of {use.origins} only"
@@ -127,15 +126,20 @@ class _Check:
         """A tensor as the plan has it."""
         slot, size = self._plan.slots[name], self._graph.tensors[name].dtype.size
         place = self._plan.places[slot.buffer]
-        memory = self._port(place.tier) if place.tier.startswith(EXTERNAL) else place.tier
-        return View(memory, place.offset + slot.offset, slot.row_stride, slot.col_stride // size, slot.rows)
+        return View(
+            self._memory(place),
+            place.offset + slot.offset,
+            slot.row_stride,
+            slot.col_stride // size,
+            slot.rows,
+        )
 
-    def _port(self, tier: str) -> str:
+    def _memory(self, place: Place) -> str:
         for kind, ports in (("input", self._graph.inputs), ("output", self._graph.outputs)):
             for index, port in enumerate(ports):
-                if EXTERNAL + port.tensor == tier:
+                if External(port.tensor) == place.region:
                     return f"{kind}_{index}"
-        return tier
+        return place.region.name if isinstance(place.region, Region) else str(place.region)
 
     def _constant(self, name: str, view: View, index: int) -> View:
         """A constant as it lies in the weights: dense."""

@@ -23,6 +23,7 @@ from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Group, Plan
+from mmcc.ir.regions import External, Region
 from mmcc.ir.types import geometry
 from mmcc.ops.movement import Reshape, Slice
 
@@ -75,12 +76,13 @@ class Replay:
         self._kind = np.int32 if total < 2**31 else np.int64
         self._starts, self._names = list(self._first.values()), list(self._first)
         self._viewed: dict[str, Numbers] = {}
-        ends: dict[str, int] = {}
+        ends: dict[Region | External, int] = {}
         for b in plan.buffers:
             place = plan.places[b.name]
-            ends[place.tier] = max(ends.get(place.tier, 0), place.offset + b.size)
+            ends[place.region] = max(ends.get(place.region, 0), place.offset + b.size)
         self._check_room(sum(ends.values()))
-        self._memory = {t: np.full(n // self._unit, UNWRITTEN, self._kind) for t, n in ends.items()}
+        memory = {r: np.full(n // self._unit, UNWRITTEN, self._kind) for r, n in ends.items()}
+        self._memory = {name: memory[place.region] for name, place in plan.places.items()}  # by buffer
         self._scratch = {node: self._buffer(name) for node, name in (plan.scratch or {}).items()}
         self._sums = {node: self._buffer(name) for node, name in plan.accumulators.items()}
         self.wrong: list[str] = []
@@ -114,7 +116,7 @@ class Replay:
         for state in self._graph.states:
             self._expect_all(f'state "{state.begin}" is left for the next run', state.end)
         for name in self._graph.input_names:
-            if self._plan.places[self._plan.slots[name].buffer].tier.startswith("io:"):
+            if isinstance(self._plan.places[self._plan.slots[name].buffer].region, External):
                 self._expect_all(f'input "{name}" is the caller\'s and must stay', name)
         return self.wrong
 
@@ -152,7 +154,7 @@ class Replay:
         place = self._plan.places[name]
         size = next(b.size for b in self._plan.buffers if b.name == name)
         at = place.offset // self._unit
-        return self._memory[place.tier][at : at + size // self._unit]
+        return self._memory[name][at : at + size // self._unit]
 
     def _expect_all(self, why: str, name: str) -> None:
         """Row by row up to the first that is wrong: all at once would take as much again as memory does."""
@@ -315,7 +317,7 @@ class Replay:
         place = self._plan.places[slot.buffer]
         skipped = (cols.lo - self._held.get(name, 0)) * slot.col_stride
         at = (place.offset + slot.offset + first * slot.row_stride + skipped) // self._unit
-        memory = self._memory[place.tier][at:]
+        memory = self._memory[slot.buffer][at:]
         strides = (slot.row_stride, slot.col_stride, self._unit)
         return as_strided(
             memory,

@@ -105,6 +105,7 @@ def _common(
     program: Program, options: EmitOptions, weights: Weights, ports: Sequence[PortText], stamp: bytes
 ) -> dict[str, Any]:
     """What every template of the package may print."""
+    arenas = {region.name: size for region, size in program.regions.items()}
     return {
         "stamp": [f"0x{byte:02X}" for byte in stamp],
         "p": options.name,
@@ -119,9 +120,9 @@ def _common(
         "weights": weights,
         "staged": [node for node in program.nodes if node.blocks],
         "indices": 1 + max((node.index for node in program.nodes), default=-1),
-        "ready": zlib.crc32(f"{options.name} {weights.size} {program.arenas}".encode()) | 1,
-        "tier": next(iter(program.arenas), "sram"),
-        "arena_size": max(1, sum(program.arenas.values())),
+        "ready": zlib.crc32(f"{options.name} {weights.size} {arenas}".encode()) | 1,
+        "region": next(iter(arenas)),
+        "arena_size": max(1, sum(arenas.values())),
     }
 
 
@@ -141,7 +142,7 @@ def _code(
         for label, use in node.uses
     ]
     by_index = {node.index: node for node in program.nodes}
-    body = Body(options.name, kernel_of, columns, by_index, common["tier"]).lines(program.body)
+    body = Body(options.name, kernel_of, columns, by_index, common["region"]).lines(program.body)
     return {
         f"{options.name}.h": render_c("network.h.j2", **common),
         f"{options.name}_internal.h": render_c(
@@ -195,7 +196,9 @@ def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     external = [port.memory for port in ports if port.external]
     streams = [STREAMS] if any(port.streamed for port in ports) else []
     slices = [SLICE] if program.staged else []
-    return tuple(dict.fromkeys((*program.arenas, WEIGHTS, *external, *streams, *slices)))
+    return tuple(
+        dict.fromkeys((*(region.name for region in program.regions), WEIGHTS, *external, *streams, *slices))
+    )
 
 
 # ---- kernels and their constant structs

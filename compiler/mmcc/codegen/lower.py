@@ -11,16 +11,14 @@ from mmcc.codegen.names import escape
 from mmcc.codegen.staged import SLICE
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.plan import Group, Plan, Staged
+from mmcc.ir.plan import Group, Place, Plan, Staged
 from mmcc.ir.program import Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.regions import External
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block
 from mmcc.kernels.select import Operand, Site, kernel_use
-from mmcc.planner.request import EXTERNAL
 from mmcc.target import Target
-
-ARENA = "sram"
 
 
 def lower(graph: Graph, plan: Plan, name: str, target: Target) -> Program:
@@ -32,30 +30,34 @@ def lower(graph: Graph, plan: Plan, name: str, target: Target) -> Program:
         nodes += [_program_node(graph, plan, index, target) for index in members]
         if members:
             body.append(_step(graph, plan, number, group, members))
-    tiers = sorted({place.tier for place in plan.places.values()})
-    arenas = {tier: plan.peak(tier) for tier in tiers if not tier.startswith(EXTERNAL)}
-    arenas = arenas or {ARENA: 0}  # the context has one even if nothing lives in it
+    regions = plan.regions() or {target.memory[0]: 0}  # the context has one even if nothing lives in it
     tensors = [port.tensor for port in (*graph.inputs, *graph.outputs) if not graph.is_constant(port.tensor)]
     ports = {tensor: view_of(graph, plan, tensor) for tensor in tensors}
-    return Program(name, arenas, ports, tuple(nodes), tuple(body))
+    return Program(name, regions, ports, tuple(nodes), tuple(body))
 
 
 def view_of(graph: Graph, plan: Plan, name: str) -> View:
     """Where the plan put a tensor; external inputs and outputs are memories of their own."""
     slot, size = plan.slots[name], graph.tensors[name].dtype.size
     place = plan.places[slot.buffer]
-    memory = _port_memory(graph, place.tier) if place.tier.startswith(EXTERNAL) else place.tier
-    return View(memory, place.offset + slot.offset, slot.row_stride, slot.col_stride // size, slot.rows)
+    return View(
+        memory_of(graph, place),
+        place.offset + slot.offset,
+        slot.row_stride,
+        slot.col_stride // size,
+        slot.rows,
+    )
 
 
-def _port_memory(graph: Graph, tier: str) -> str:
-    """The C name of the memory that the caller gives for one input or output."""
-    tensor = tier.removeprefix(EXTERNAL)
+def memory_of(graph: Graph, place: Place) -> str:
+    """What the program calls the memory that a place is in."""
+    if not isinstance(place.region, External):
+        return place.region.name
     for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
         for index, port in enumerate(ports):
-            if port.tensor == tensor:
+            if port.tensor == place.region.tensor:
                 return f"{kind}_{index}"
-    raise LookupError(tier)
+    raise LookupError(place.region)
 
 
 def describe(where: tuple[Where, ...]) -> str:
@@ -83,7 +85,7 @@ def _program_node(graph: Graph, plan: Plan, index: int, target: Target) -> Progr
     use = kernel_use(node.op, site)
     if index in plan.accumulators:
         place = plan.places[plan.accumulators[index]]
-        use = accumulate(node.op, site, View(place.tier, place.offset, 0, 0, 1))
+        use = accumulate(node.op, site, View(memory_of(graph, place), place.offset, 0, 0, 1))
     return ProgramNode(index, site.label, str(node.op), _describe(graph, node), node.where, use)
 
 
@@ -100,7 +102,7 @@ def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Stage
         use = kernel_use(node.op, site)
     if index in plan.accumulators:
         place = plan.places[plan.accumulators[index]]
-        use = accumulate(node.op, site, View(place.tier, place.offset, 0, 0, 1))
+        use = accumulate(node.op, site, View(memory_of(graph, place), place.offset, 0, 0, 1))
     step = blocks.channels * graph.tensors[node.output].dtype.size
     places = tuple(plan.places[name].offset for name in staged.buffers)
     memory = site.output.where().memory

@@ -64,7 +64,7 @@ def port_texts(
                 assert isinstance(view.offset, int)
                 memory, offset = view.memory, view.offset
             text = _port_text(graph, port, index, kind, memory, offset)
-            outside = memory not in program.arenas and memory != WEIGHTS
+            outside = memory not in {*(r.name for r in program.regions), WEIGHTS}
             stream = port.tensor in streamed
             texts.append(
                 replace(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import BLOCK_ALIGN, Blocks, Buffer, BufferKind, Place, Plan, Staged, aligned
+from mmcc.ir.regions import Region
 from mmcc.kernels.blocks import block_uses, blocks_to_pack, pack_block
 from mmcc.kernels.tilings import planning_site, whole_size
 from mmcc.target import Target
@@ -21,8 +22,9 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
     Groups, loops, turns, blocks by their channels, what stays, and where tensors are do not change. Places
     that are too small for these kernels' blocks move above all others, each to bytes of its own.
     """
-    tier = next(plan.places[name].tier for s in plan.staged.values() for name in s.buffers)
-    end, buffers, places = plan.peak(tier), {b.name: b for b in plan.buffers}, dict(plan.places)
+    region = next(plan.places[name].region for s in plan.staged.values() for name in s.buffers)
+    assert isinstance(region, Region)
+    end, buffers, places = plan.peak(region), {b.name: b for b in plan.buffers}, dict(plan.places)
     staged: dict[int, Staged] = {}
     for step, group in enumerate(plan.groups):
         for index in group.nodes:
@@ -33,10 +35,10 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
             names = known.buffers if known is not None else (f"own{index}",)
             staged[index] = Staged(blocks, names)
             for name in names:
-                new = Buffer(name, BufferKind.STAGED, 0, Span(step, step + 1), (tier,), BLOCK_ALIGN)
+                new = Buffer(name, BufferKind.STAGED, 0, Span(step, step + 1), (region,), BLOCK_ALIGN)
                 buffer, size = buffers.get(name, new), aligned(blocks.bytes)
                 if buffer.size < size:
-                    buffers[name], places[name] = replace(buffer, size=size), Place(tier, aligned(end))
+                    buffers[name], places[name] = replace(buffer, size=size), Place(region, aligned(end))
                     end = aligned(end) + size
     return replace(plan, buffers=tuple(buffers.values()), places=places, staged=staged)
 

@@ -122,10 +122,10 @@ def _others(
 
 
 def _point(graph: Graph, plan: Plan, target: Target, work: float) -> Point:
-    tier = "sram"
+    region = target.memory[0]
     cost = plan_cost(graph, plan, target.cost)
     once = plan_macs(graph, replace(plan, groups=tuple(replace(g, strips=()) for g in plan.groups)))
-    step = peak_step(plan, tier)
+    step = peak_step(plan, region)
     nodes = plan.groups[step].nodes if plan.groups else ()
     names = (
         [describe(graph.nodes[k].where) or str(graph.nodes[k].op) for k in (nodes[0], nodes[-1])]
@@ -133,7 +133,7 @@ def _point(graph: Graph, plan: Plan, target: Target, work: float) -> Point:
         else []
     )
     return Point(
-        plan.peak(tier),
+        plan.peak(region),
         plan.bound,
         plan.proved_optimal,
         cost,

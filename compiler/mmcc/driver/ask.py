@@ -25,6 +25,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
     return replace(
         request_from(promised, staged=options.weights == "staged"),
+        regions=target.memory,
         external_inputs=external,
         external_outputs=external,
         fuse=options.least_ram,

@@ -36,7 +36,7 @@ def package_within(job: Job, request: PlanRequest) -> Built:
         arena = job.options.ram - (ram["total"] - ram["arena"])
         request = replace(request, fuse=True, limit=max(0, arena))
         built = build(job, request)
-        if built.plan.peak(request.tiers[0]) > arena:
+        if built.plan.peak(request.regions[0]) > arena:
             break
     _check_limits(job.graph, built.plan, built.report, job.options, request)
     return built

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from mmcc.ir.nest import Span
+from mmcc.ir.regions import External, Region
 
 
 class BufferKind(Enum):
@@ -18,7 +19,7 @@ class BufferKind(Enum):
     RING = "ring"  # the newest rows of a tensor inside a group
     SCRATCH = "scratch"  # workspace of one kernel call
     STATE = "state"  # lives from run to run
-    STAGED = "staged"  # constants copied in from a slower tier
+    STAGED = "staged"  # constants copied in from a slower memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Buffer:
     kind: BufferKind
     size: int
     live: Span  # steps; half-open
-    tiers: tuple[str, ...]  # where it may be, best first
+    regions: tuple[Region | External, ...]  # where it may be, best first
     align: int = 4
 
 
@@ -119,7 +120,7 @@ class Slot:
 class Place:
     """Where one buffer is."""
 
-    tier: str
+    region: Region | External
     offset: int
 
 
@@ -145,7 +146,7 @@ class Plan:
     `groups` are in execution order; a step is a position in it. `aliases` are nodes that need no code (a
     Reshape, or a Concat whose inputs were made in place) and are in no group. A Concat that is in a group
     copies only the operands `copied` names; the others were made in place. An external input or output
-    is a buffer in a tier of its own, "io:" and its name.
+    is a buffer in the caller's memory for it.
     `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
     """
 
@@ -166,19 +167,23 @@ class Plan:
     cheapest: bool = False  # no plan within the limit has a lower predicted cost
     seconds: float = 0.0
 
-    def peak(self, tier: str) -> int:
-        """Bytes the arena of `tier` must have."""
-        return max(
-            (self.places[b.name].offset + b.size for b in self.buffers if self.places[b.name].tier == tier),
-            default=0,
-        )
+    def peak(self, region: Region) -> int:
+        """Bytes the arena of `region` must have."""
+        inside = (b for b in self.buffers if self.places[b.name].region == region)
+        return max((self.places[b.name].offset + b.size for b in inside), default=0)
+
+    def regions(self) -> dict[Region, int]:
+        """Bytes of the arena of each region that a buffer lies in, in the order that buffers prefer them."""
+        preferred = dict.fromkeys(region for b in self.buffers for region in b.regions)
+        used = {place.region for place in self.places.values()}
+        return {r: self.peak(r) for r in preferred if isinstance(r, Region) and r in used}
 
     def __str__(self) -> str:
         lines = [f"plan: {len(self.groups)} groups, bound {self.bound}, proved {self.proved_optimal}"]
         for b in sorted(self.buffers, key=lambda b: (b.live.lo, b.name)):
             place = self.places[b.name]
             lines.append(
-                f"  {place.tier}+{place.offset:<8} {b.size:>8} bytes, steps [{b.live.lo}, {b.live.hi}), "
+                f"  {place.region}+{place.offset:<8} {b.size:>8} bytes, steps [{b.live.lo}, {b.live.hi}), "
                 f"{b.kind.value} {b.name}"
             )
         return "\n".join(lines)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import Where
 from mmcc.ir.nest import Span
+from mmcc.ir.regions import Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class View:
     """How a kernel finds a tensor: row r begins at offset + (r mod rows) * row_stride bytes.
 
     `rows` is the ring length or the whole height; 1 repeats the row (broadcasting). Pixels of a row are
-    `col_stride` elements apart. `memory` is "arena", "weights" or an external input or output.
+    `col_stride` elements apart. `memory` is a region, "weights" or an external input or output.
     """
 
     memory: str
@@ -227,10 +228,10 @@ class ProgramNode:
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One model: arenas by tier with their sizes, where inputs and outputs are, its nodes, the statements."""
+    """One model: bytes of arena by region, where inputs and outputs are, its nodes, the statements."""
 
     name: str
-    arenas: dict[str, int]
+    regions: dict[Region, int]
     ports: dict[str, View]  # by tensor
     nodes: tuple[ProgramNode, ...]
     body: tuple[Step, ...]

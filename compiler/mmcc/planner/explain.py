@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from mmcc.errors import NAME_COLUMNS, CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Plan
+from mmcc.ir.regions import Region
 from mmcc.ops.stream import ReadRows
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.cost import plan_macs
@@ -36,19 +37,19 @@ def does_not_fit(
     Proved too large is one exit code; a search that ended before it knew is another.
     """
     assert request.limit is not None
-    tier = request.tiers[0]
-    peak = plan.peak(tier)
-    step = peak_step(plan, tier)
+    region = request.regions[0]
+    peak = plan.peak(region)
+    step = peak_step(plan, region)
     least = plan.bound >= peak
     needs = f"{peak:,} bytes is the least possible" if least else f"best found is {peak:,} bytes"
     if not least:
         needs += f" (no plan needs less than {plan.bound:,})"
-    lines = [f"the model does not fit in {request.limit:,} bytes of {tier}: {needs}"]
+    lines = [f"the model does not fit in {request.limit:,} bytes of {region}: {needs}"]
     nodes = plan.groups[step].nodes if plan.groups else ()
     ends = dict.fromkeys(nodes[:1] + nodes[-1:])
     at = tuple(graph.nodes[k].where[0] for k in ends if graph.nodes[k].where)
     of = " to ".join(f"{k} ({graph.nodes[k].op.kernel})" for k in ends)
-    alive = alive_at(plan, tier, step)
+    alive = alive_at(plan, region, step)
     shared = sum(b.size for b in alive) - peak
     lines += [f"step {step} of {len(plan.groups)} needs it, node {of}; there live, in bytes"]
     lines += _table(alive) + ([f"{-shared:>11,}  shared by those that overlap"] if shared > 0 else [])
@@ -62,15 +63,17 @@ def does_not_fit(
     )
 
 
-def peak_step(plan: Plan, tier: str) -> int:
+def peak_step(plan: Plan, region: Region) -> int:
     """The step at which most bytes are alive, the first of several."""
     steps = range(max(1, len(plan.groups)))
-    return max(steps, key=lambda s: (sum(b.size for b in alive_at(plan, tier, s)) - _shared(plan, s), -s))
+    return max(steps, key=lambda s: (sum(b.size for b in alive_at(plan, region, s)) - _shared(plan, s), -s))
 
 
-def alive_at(plan: Plan, tier: str, step: int) -> list[Buffer]:
-    """Buffers of a tier that hold bytes at a step, the largest first."""
-    alive = [b for b in plan.buffers if plan.places[b.name].tier == tier and b.live.lo <= step < b.live.hi]
+def alive_at(plan: Plan, region: Region, step: int) -> list[Buffer]:
+    """Buffers of a region that hold bytes at a step, the largest first."""
+    alive = [
+        b for b in plan.buffers if plan.places[b.name].region == region and b.live.lo <= step < b.live.hi
+    ]
     return sorted(alive, key=lambda b: (-b.size, b.name))
 
 
@@ -110,7 +113,7 @@ def _remedies(graph: Graph, request: PlanRequest, peak: int, replan: Replan, bes
     told = {"": peak + besides}
     for remedy in _options(graph, request):
         plan = replan(remedy.graph, remedy.request)
-        enough = plan.peak(request.tiers[0]) + (besides + _margin(graph, plan) if besides else 0)
+        enough = plan.peak(request.regions[0]) + (besides + _margin(graph, plan) if besides else 0)
         if enough < min(told[""], told.get(remedy.instead_of, told[""])):
             told[remedy.options] = enough
             fits = ", fits" if enough <= request.limit + besides else ""

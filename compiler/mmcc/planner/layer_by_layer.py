@@ -81,13 +81,13 @@ def plan_alone(graph: Graph, request: PlanRequest, chosen: Chosen) -> Plan:
     choice, bound = chosen.choice, chosen.bound
     model, layout, order = choice.model, choice.layout, choice.ordering.order
     buffers, overlaps, scratch = make_buffers(model, order, request)
-    inside = [b for b in buffers if b.tiers == request.tiers]
+    inside = [b for b in buffers if b.regions == request.regions]
     request.say(f"order with {choice.ordering.peak} bytes alive; placing {len(inside)} buffers")
     placement = place(inside, overlaps, effort=request.effort, seed=request.seed, progress=request.progress)
     backward = _backward(buffers, overlaps, placement.offsets)
     if choice.ordering.forced and chosen.only_layout:
         bound = max(bound, placement.bound)  # there is no other order or layout that it might not hold for
-    places = {b.name: Place(b.tiers[0], placement.offsets.get(b.name, 0)) for b in buffers}
+    places = {b.name: Place(b.regions[0], placement.offsets.get(b.name, 0)) for b in buffers}
     return Plan(
         groups=tuple(
             Group((model.units[k].node,), backward=step in backward) for step, k in enumerate(order)

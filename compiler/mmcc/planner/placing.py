@@ -61,13 +61,13 @@ class Placer:
 
     def _placed(self, table: Table, path: Path, offsets: dict[str, int]) -> Placed:
         buffers, overlaps = Builder(table.space, path).buffers()
-        peak = max(offsets[b.name] + b.size for b in buffers if b.tiers == self._request.tiers)
+        peak = max(offsets[b.name] + b.size for b in buffers if b.regions == self._request.regions)
         return Placed(path, buffers, overlaps, Placement(offsets, peak, 0))
 
     def _place(self, table: Table, path: Path, goal: int) -> Placed:
         request = self._request
         buffers, overlaps = Builder(table.space, path).buffers()
-        inside = [b for b in buffers if b.tiers == request.tiers]
+        inside = [b for b in buffers if b.regions == request.regions]
         request.say(f"{len(path)} groups within {goal} bytes; placing {len(inside)} buffers")
         effort = request.effort * PLACING
         placement = place(inside, overlaps, goal, effort=effort, seed=request.seed, progress=request.progress)

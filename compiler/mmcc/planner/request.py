@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks, Plan
-
-EXTERNAL = "io:"  # prefix of the tier that one external input or output is
-STATE = "state"  # the tier of what lives from run to run
+from mmcc.ir.regions import SRAM, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ class PlanRequest:
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # instructions; see cost.py
     backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
     staging: Staging | None = None  # constants are copied into the arena before use
-    tiers: tuple[str, ...] = ("sram",)  # where buffers may be, best first
+    regions: tuple[Region, ...] = (SRAM,)  # where buffers may be, best first
     states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     seed: int = 0
@@ -62,7 +60,7 @@ class PlanRequest:
 
     def peak(self, plan: Plan) -> int:
         """Bytes of the largest arena that a plan has."""
-        return max((plan.peak(tier) for tier in self.tiers), default=0)
+        return max((plan.peak(region) for region in self.regions), default=0)
 
     def say(self, text: str) -> None:
         """Tell whoever waits how far the planner is."""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap, Place, Plan
+from mmcc.ir.regions import STATE
 from mmcc.ir.state import State
-from mmcc.planner.request import STATE
 
 ALIGN = 4  # of every state; elements larger than this align to themselves
 
@@ -56,7 +56,7 @@ def place_states(graph: Graph, plan: Plan, offsets: Mapping[str, int]) -> Plan:
 
 
 def _state(buffer: Buffer, live: Span) -> Buffer:
-    return replace(buffer, kind=BufferKind.STATE, live=live, tiers=(STATE,))
+    return replace(buffer, kind=BufferKind.STATE, live=live, regions=(STATE,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as values (report.json, schema 1): what a compiled model needs, and where everything is."""
+"""The report as values (report.json, schema 2): what a compiled model needs, and where everything is."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 
 from mmcc.codegen.lower import describe
 from mmcc.ir.graph import Graph, nest_of
-from mmcc.ir.plan import BufferKind, Plan
+from mmcc.ir.plan import BufferKind, Place, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.program import Program
+from mmcc.ir.regions import Region
 from mmcc.planner.cost import plan_macs, read_of
 from mmcc.toolchain import Footprint
 
-SCHEMA = 1
+SCHEMA = 2
 
 Report = dict[str, Any]
 
@@ -53,7 +54,7 @@ def make_report(
     graph: Graph, plan: Plan, program: Program, target: str, sha256: str, figures: Figures
 ) -> Report:
     """The report as plain values, ready for JSON."""
-    arena = sum(program.arenas.values())
+    arena = sum(program.regions.values())
     footprint = figures.footprint
     macs = count_macs(graph)
     return {
@@ -127,7 +128,7 @@ def _buffers(plan: Plan) -> list[dict[str, Any]]:
         {
             "name": b.name,
             "kind": b.kind.value,
-            "tier": plan.places[b.name].tier,
+            "region": _region(plan.places[b.name]),
             "offset": plan.places[b.name].offset,
             "size": b.size,
             "first_step": b.live.lo,
@@ -135,6 +136,10 @@ def _buffers(plan: Plan) -> list[dict[str, Any]]:
         }
         for b in ordered
     ]
+
+
+def _region(place: Place) -> str | None:
+    return place.region.name if isinstance(place.region, Region) else None  # the caller's memory
 
 
 def _nodes(graph: Graph, program: Program) -> list[dict[str, Any]]:
@@ -156,7 +161,7 @@ def _port(graph: Graph, program: Program, port: Port) -> dict[str, Any]:
     tensor = graph.tensors[port.tensor]
     quant = port.quant or tensor.quant
     view = program.ports.get(port.tensor)
-    inside = view is not None and view.memory in program.arenas
+    inside = view is not None and view.memory in {region.name for region in program.regions}
     return {
         "name": port.onnx_name,
         "shape": list(tensor.shape),

@@ -15,7 +15,7 @@ from string import Template
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.resources import data_dir
-from mmcc.target import Region, Target
+from mmcc.target import Target, Window
 
 STRICT_FLAGS = (
     "-std=c99",
@@ -132,7 +132,7 @@ def link(target: Target, objects: Sequence[Path], elf: Path, *, flags: Sequence[
 
 
 def write_linker_script(
-    path: Path, code: Region, constants: Region, ram: Region, io: Region, *, ram_limit: int, stack_bytes: int
+    path: Path, code: Window, constants: Window, ram: Window, io: Window, *, ram_limit: int, stack_bytes: int
 ) -> Path:
     """Fill in the linker script of the firmware: `ram` cut down to `ram_limit`."""
     template = Template((data_dir("runtime_c") / "firmware" / "link.ld.in").read_text())

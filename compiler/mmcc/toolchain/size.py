@@ -11,15 +11,15 @@ from typing import Any, cast
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
-from mmcc.target import Region, Target
+from mmcc.target import Target, Window
 from mmcc.toolchain.build import compile_objects, firmware_sources, link, write_linker_script
 from mmcc.toolchain.stack import StackBound, stack_bounds
 
 # Wide enough for any model: this program is only measured, never run.
-_CODE = Region(0x0000_0000, 0x0F00_0000)
-_CONSTANTS = Region(0x1000_0000, 0x5000_0000)
-_RAM = Region(0x6000_0000, 0x1000_0000)
-_IO = Region(0x7000_0000, 0x0100_0000)
+_CODE = Window(0x0000_0000, 0x0F00_0000)
+_CONSTANTS = Window(0x1000_0000, 0x5000_0000)
+_RAM = Window(0x6000_0000, 0x1000_0000)
+_IO = Window(0x7000_0000, 0x0100_0000)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Staged, Strip
+from mmcc.ir.regions import External
 from mmcc.planner.fusion.group import GroupMemory, Item
 from mmcc.planner.fusion.paths import Path
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.fusion.stores import Store
 from mmcc.planner.memory.placement import Placement
-from mmcc.planner.request import EXTERNAL
 
 SCRATCH = Item(-1, -1, 0, 1)
 
@@ -49,7 +49,9 @@ class Builder:
                 if item.root < 0 or group.inside >> item.root & 1:
                     kind = item.kind if item.root < 0 else BufferKind.RING
                     live = Span(step, step + 1)
-                    buffers.append(Buffer(name, kind, item.size, live, self._space.request.tiers, item.align))
+                    buffers.append(
+                        Buffer(name, kind, item.size, live, self._space.request.regions, item.align)
+                    )
             seen: set[tuple[int, int]] = set()
             for pair in apart:
                 if (pair.upper, pair.lower) in seen:
@@ -70,8 +72,8 @@ class Builder:
             if not at:
                 continue
             lo, hi = (0 if at[0] == 0 else at[0] - 1), min(at[-1] + 1, len(self._path))
-            tiers = (EXTERNAL + root.name,) if root.external else request.tiers
-            yield Buffer(root.name, root.kind, root.bytes, Span(lo, max(hi, lo + 1)), tiers, root.align)
+            regions = (External(root.name),) if root.external else request.regions
+            yield Buffer(root.name, root.kind, root.bytes, Span(lo, max(hi, lo + 1)), regions, root.align)
 
     def names(self) -> list[list[str]]:
         """The buffers of the items of each group."""
@@ -96,7 +98,7 @@ class Builder:
     def plan(self, placed: Placed, bound: int) -> Plan:
         """The complete plan."""
         request, layout, offsets = self._space.request, self._space.layout, placed.placement.offsets
-        places = {b.name: Place(b.tiers[0], offsets.get(b.name, 0)) for b in placed.buffers}
+        places = {b.name: Place(b.regions[0], offsets.get(b.name, 0)) for b in placed.buffers}
         used = _used(placed.overlaps, placed.buffers, offsets)
         peak = placed.placement.peak
         bound = min(bound, peak)
@@ -203,7 +205,7 @@ def begun_early(
         own = found[k]
         others = [b for b in found if b is not own and b.live.lo < step <= b.live.hi]
         if step and not any(
-            _meet(own, other, places) for other in others if places[other.name].tier == places[name].tier
+            _meet(own, other, places) for other in others if places[other.name].region == places[name].region
         ):
             found[k] = replace(own, live=Span(step - 1, own.live.hi))
     return tuple(found)

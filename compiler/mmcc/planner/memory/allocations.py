@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
+from mmcc.ir.regions import External
 from mmcc.planner.memory.layout import Layout, dense
 from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.overlap import Distance
-from mmcc.planner.request import EXTERNAL, PlanRequest
+from mmcc.planner.request import PlanRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +185,8 @@ def make_buffers(
         lo = 0 if root.from_start else min((position[k] for k in bits(root.writers)), default=0)
         hi = end if root.to_end else max(steps, default=0) + 1
         lives.append(Span(lo, hi))
-        tiers = (EXTERNAL + root.name,) if root.external else request.tiers
-        buffers.append(Buffer(root.name, root.kind, root.bytes, lives[-1], tiers, root.align))
+        regions = (External(root.name),) if root.external else request.regions
+        buffers.append(Buffer(root.name, root.kind, root.bytes, lives[-1], regions, root.align))
     overlaps: list[Overlap] = []
     scratch: dict[int, str] = {}
     taken = {b.name for b in buffers}
@@ -204,7 +205,12 @@ def make_buffers(
             scratch[unit.node] = name
             buffers.append(
                 Buffer(
-                    name, BufferKind.SCRATCH, unit.scratch, Span(step, step + 1), request.tiers, request.align
+                    name,
+                    BufferKind.SCRATCH,
+                    unit.scratch,
+                    Span(step, step + 1),
+                    request.regions,
+                    request.align,
                 )
             )
     return tuple(buffers), tuple(overlaps), scratch
