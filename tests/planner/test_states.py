@@ -13,6 +13,7 @@ from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module, check_module
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Place, Plan
+from mmcc.ir.regions import SRAM, STATE
 from mmcc.ops.movement import Expand
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
