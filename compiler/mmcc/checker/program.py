@@ -197,8 +197,9 @@ class _Check:
             here, found, tensor = label(self._graph, index), node.blocks, self._graph.nodes[index].output
             cut, where = staged.blocks, self._where(tensor)
             places = tuple(self._plan.places[name].offset for name in staged.buffers)
+            arena = self._memory(self._plan.places[staged.buffers[0]])
             step = cut.channels * self._graph.tensors[tensor].dtype.size
-            wanted = StagedBlocks(offset, cut.bytes, cut.last, cut.count, places, where.memory, step)
+            wanted = StagedBlocks(offset, cut.bytes, cut.last, cut.count, places, arena, where.memory, step)
             if found is None:
                 yield f"constants of {here} are staged, but its code does not know"
             elif found != wanted:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from mmcc.codegen.arenas import arena_texts
 from mmcc.codegen.ports import WEIGHTS, PortText, constant_ports, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
@@ -46,7 +47,6 @@ class EmitOptions:
     weights_in_c: bool = True
     version: str = ""
     ram: str = ""  # one line for the header: the proved figure
-    arena_align: int = 16
     sha256: str = ""  # of the model's file
     stamp: bytes = b""  # that the file of staged weights ends with; empty: it has none
     stack: int = 0  # worst case of init and run; 0: not known yet
@@ -105,7 +105,8 @@ def _common(
     program: Program, options: EmitOptions, weights: Weights, ports: Sequence[PortText], stamp: bytes
 ) -> dict[str, Any]:
     """What every template of the package may print."""
-    arenas = {region.name: size for region, size in program.regions.items()}
+    arenas = arena_texts(program.regions)
+    sizes = {region.name: size for region, size in program.regions.items()}
     return {
         "stamp": [f"0x{byte:02X}" for byte in stamp],
         "p": options.name,
@@ -120,9 +121,10 @@ def _common(
         "weights": weights,
         "staged": [node for node in program.nodes if node.blocks],
         "indices": 1 + max((node.index for node in program.nodes), default=-1),
-        "ready": zlib.crc32(f"{options.name} {weights.size} {arenas}".encode()) | 1,
-        "region": next(iter(arenas)),
-        "arena_size": max(1, sum(arenas.values())),
+        "ready": zlib.crc32(f"{options.name} {weights.size} {sizes}".encode()) | 1,
+        "arenas": arenas,
+        "arena_of": {arena.memory: arena for arena in arenas},
+        "staging": next((node.blocks.arena for node in program.nodes if node.blocks), ""),
     }
 
 
@@ -142,7 +144,7 @@ def _code(
         for label, use in node.uses
     ]
     by_index = {node.index: node for node in program.nodes}
-    body = Body(options.name, kernel_of, columns, by_index, common["region"]).lines(program.body)
+    body = Body(options.name, kernel_of, columns, by_index, common["staging"]).lines(program.body)
     return {
         f"{options.name}.h": render_c("network.h.j2", **common),
         f"{options.name}_internal.h": render_c(

@@ -105,9 +105,10 @@ def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Stage
         use = accumulate(node.op, site, View(memory_of(graph, place), place.offset, 0, 0, 1))
     step = blocks.channels * graph.tensors[node.output].dtype.size
     places = tuple(plan.places[name].offset for name in staged.buffers)
+    arena = memory_of(graph, plan.places[staged.buffers[0]])
     memory = site.output.where().memory
     offset = sum(s.blocks.total for k, s in plan.staged.items() if k < index)
-    found = StagedBlocks(offset, blocks.bytes, blocks.last, blocks.count, places, memory, step)
+    found = StagedBlocks(offset, blocks.bytes, blocks.last, blocks.count, places, arena, memory, step)
     text = _describe(graph, node)
     return ProgramNode(index, site.label, str(node.op), text, node.where, use, found, tuple(others), kinds)
 

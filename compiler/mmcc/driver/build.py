@@ -31,7 +31,6 @@ from mmcc.target import Target
 from mmcc.toolchain import Footprint, compile_objects, measure, package_build
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
-ARENA_ALIGN = 16
 MEASURE = "measure"  # objects of the package as they were measured; gone when it is finished
 CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
 STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
@@ -88,7 +87,6 @@ def _write(job: Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     emit_options = EmitOptions(
         prefix,
         version=__version__,
-        arena_align=ARENA_ALIGN,
         sha256=sha256(job.model),
         build=package_build(target, measured=not options.stack),
     )

@@ -12,7 +12,7 @@ from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.render import render
 from mmcc.codegen.staged import staged_for
-from mmcc.driver.build import ARENA_ALIGN, Built, Job, lowered, write_files, write_weights
+from mmcc.driver.build import Built, Job, lowered, write_files, write_weights
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import Program
 from mmcc.package.host import HOST_TWIN
@@ -44,7 +44,7 @@ def _write_twin(job: Job, plan: Plan, host: Target, bench: Path) -> tuple[Plan, 
     folder = bench / HOST_TWIN
     folder.mkdir(exist_ok=True)
     build = package_build(host, measured=False)
-    options = EmitOptions(job.prefix, weights_in_c=False, arena_align=ARENA_ALIGN, build=build)
+    options = EmitOptions(job.prefix, weights_in_c=False, build=build)
     if plan.staged:
         plan = staged_for(job.graph, plan, host)
         faults = check_plan(job.graph, plan)

@@ -184,8 +184,8 @@ Stmt = Call | For | Count | Table | Step | Resident | Begin | ByBlocks | Batch
 class StagedBlocks:
     """A node's constants in the file of weights, and in the arena.
 
-    Block k begins at byte `offset + k * bytes` of the file; `places` are where in the arena it may come to.
-    Outputs of block k begin `step` bytes above those of the block before, in memory `memory`.
+    Block k begins at byte `offset + k * bytes` of the file; `places` are where in memory `arena` it may come
+    to. Outputs of block k begin `step` bytes above those of the block before, in memory `memory`.
     """
 
     offset: int
@@ -193,6 +193,7 @@ class StagedBlocks:
     last: int
     count: int
     places: tuple[int, ...]
+    arena: str
     memory: str
     step: int
 
