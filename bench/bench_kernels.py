@@ -30,12 +30,13 @@ from kernel_bench import OpCase, rng_of
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
 from mmcc.ir.ports import Port
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import DType, Tensor, geometry
+from mmcc.ir.types import Tensor, geometry
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import Lookup
@@ -170,7 +171,7 @@ CASES: tuple[Callable[[], OpCase], ...] = (
 def graph_of(case: OpCase) -> Graph:
     """The case as a model of one node."""
     tensors = {t.name: t for t in case.tensors}
-    tensors["y"] = Tensor("y", case.want.shape, DType.of(case.want))
+    tensors["y"] = Tensor("y", case.want.shape, ElementType.of(case.want))
     names = tuple(tensors)[:-1]
     constants = {f"x{k}": a for k, a in enumerate(case.inputs) if case.is_constant(k)}
     ports = [_port(tensors[f"x{k}"]) for k in case.activations]

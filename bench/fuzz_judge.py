@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Node
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.ports import Port
@@ -67,7 +68,7 @@ class Judge:
     def real(self) -> bool:
         """Nothing is int8."""
         return all(
-            t.dtype is not t.dtype.I8 for n, t in self.graph.tensors.items() if not self.graph.is_constant(n)
+            t.dtype != ElementType.I8 for n, t in self.graph.tensors.items() if not self.graph.is_constant(n)
         )
 
     # ---- node by node

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from fused_c import add, conv, filled, request, run
 from mmcc.checker.plan import check_plan
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
-from mmcc.ir.types import DType
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.resize import ResizeNearest
@@ -29,7 +29,9 @@ def random_graph(seed: int, *, floats: bool) -> Graph:
     """Layers one after another, with residuals, pools, growth, and perhaps a mean over all at the end."""
     draw = random.Random(seed)
     b = Build("random")
-    x = b.input(draw.randint(6, 14), draw.randint(6, 12), 3, dtype=DType.F32 if floats else DType.I8)
+    x = b.input(
+        draw.randint(6, 14), draw.randint(6, 12), 3, dtype=ElementType.F32 if floats else ElementType.I8
+    )
     for _ in range(draw.randint(3, 7)):
         h, w, c = b.shape(x)
         kind = draw.choice(["conv", "conv", "depthwise", "residual", "pool", "grow", "concat"])
@@ -89,7 +91,7 @@ def test_a_mobilenet(tmp_path: Path) -> None:
 @pytest.mark.parametrize("floats", [False, True], ids=["int8", "float"])
 def test_rows_that_are_summed_one_by_one(floats: bool, tmp_path: Path) -> None:
     b = Build("sums")
-    x = conv(b, b.input(12, 9, 3, dtype=DType.F32 if floats else DType.I8), 24, 3, floats=floats)
+    x = conv(b, b.input(12, 9, 3, dtype=ElementType.F32 if floats else ElementType.I8), 24, 3, floats=floats)
     y = conv(b, x, 40, 1, floats=floats)
     ends = [b.add(AveragePool(Window((12, 9))), y)] if floats else [b.mean(y)]
     fused, _ = compare(filled(b.graph(*ends), 3), tmp_path)

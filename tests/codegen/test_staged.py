@@ -21,10 +21,10 @@ from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.render import render
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks, Plan
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import DType
 from mmcc.kernels.blocks import channel_axes
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
@@ -80,7 +80,9 @@ def random_net(seed: int, *, floats: bool) -> Graph:
     """Layers with enough channels for several blocks; residuals, pools, joins, a dense layer at the end."""
     draw = random.Random(seed)
     b = Build("random")
-    x = b.input(draw.randint(8, 15), draw.randint(5, 9), 3, dtype=DType.F32 if floats else DType.I8)
+    x = b.input(
+        draw.randint(8, 15), draw.randint(5, 9), 3, dtype=ElementType.F32 if floats else ElementType.I8
+    )
     for _ in range(draw.randint(3, 6)):
         h, w, c = b.shape(x)
         kind = draw.choice(["conv", "conv", "conv", "residual", "pool", "concat", "depthwise"])
@@ -127,7 +129,7 @@ def test_random_nets(seed: int, floats: bool, tmp_path: Path) -> None:
 def test_weights_are_read_again_where_ram_is_short(tmp_path: Path) -> None:
     """Three convolutions whose weights do not fit together: batched, in several blocks, read once a turn."""
     b = Build("batched")
-    x = b.input(24, 12, 8, dtype=DType.F32)
+    x = b.input(24, 12, 8, dtype=ElementType.F32)
     for _ in range(3):
         x = conv(b, x, 48, 3, floats=True)
     graph = filled(b.graph(b.max_pool(x, 2, 2)), 7)
@@ -153,7 +155,7 @@ def test_every_operator_by_blocks(tmp_path: Path) -> None:
         b = Build(f"cases{k}")
         for case in every[k : k + TOGETHER]:
             names = [
-                b.constant(a) if case.is_constant(i) else b.input(*a.shape, dtype=DType.of(a))
+                b.constant(a) if case.is_constant(i) else b.input(*a.shape, dtype=ElementType.of(a))
                 for i, a in enumerate(case.inputs)
             ]
             b.add(case.op, *names)
@@ -209,7 +211,7 @@ def test_rows_too_far_apart_for_a_kernel() -> None:
 @pytest.mark.quick
 def test_which_outputs_can_be_made_in_parts() -> None:
     b = Build("axes")
-    x = b.input(6, 6, 8, dtype=DType.F32)
+    x = b.input(6, 6, 8, dtype=ElementType.F32)
     y = conv(b, x, 16, 3, floats=True)
     int8 = b.depthwise(b.input(6, 6, 8), 3)
     graph = b.graph(y, int8)
@@ -218,7 +220,9 @@ def test_which_outputs_can_be_made_in_parts() -> None:
     assert [axes for op, axes in of.items() if op is not Conv] == [None] * (len(of) - 1)
     dense = Build("dense")
     constants = [dense.constant(np.ones(s, np.float32)) for s in ((12, 5), (12,))]
-    assert channel_axes(dense.graph(dense.add(Dense(), dense.input(5, dtype=DType.F32), *constants)), 0) == {
+    assert channel_axes(
+        dense.graph(dense.add(Dense(), dense.input(5, dtype=ElementType.F32), *constants)), 0
+    ) == {
         1: 0,
         2: 0,
     }

@@ -15,10 +15,10 @@ from fused_c import conv, filled, request, staging
 from mmcc.checker.plan import check_plan
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import BufferKind, Place, Plan
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import DType
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.planner.api import best_plan
@@ -38,7 +38,7 @@ DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 @pytest.fixture(scope="module")
 def two_layers() -> tuple[Graph, Plan]:
     b = Build("two")
-    x = conv(b, b.input(12, 12, 4, dtype=DType.F32), 32, 3, floats=True)
+    x = conv(b, b.input(12, 12, 4, dtype=ElementType.F32), 32, 3, floats=True)
     graph = filled(b.graph(conv(b, x, 32, 3, floats=True)), 1)
     plan = best_plan(graph, staged_request(graph, 38_000))
     assert check_plan(graph, plan) == []

@@ -10,10 +10,10 @@ import pytest
 from fused_c import conv, filled, request, run
 from mmcc.checker.plan import check_plan
 from mmcc.codegen.lower import lower
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import Call, For, Stmt
-from mmcc.ir.types import DType
 from mmcc.ops.movement import Concat
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.skipif(
 def joined(operands: int, axis: int, *, floats: bool) -> Graph:
     """Concat of branches that need different columns: the image is whole, others have more readers."""
     b = Build("joined")
-    image = b.input(24, 24, 4, dtype=DType.F32 if floats else DType.I8)
+    image = b.input(24, 24, 4, dtype=ElementType.F32 if floats else ElementType.I8)
     parts = [image]
     for k in range(operands - 1):
         parts.append(conv(b, parts[-1] if k % 2 else image, 4, (1, 3, 5)[k % 3], floats=floats))
@@ -81,7 +81,7 @@ def test_streams_into_and_out_of_channels_of_others(
 ) -> None:
     """Callbacks bring and take dense pixels; inputs made in a Concat and sliced outputs are not dense."""
     b = Build("streams")
-    dtype = DType.F32 if floats else DType.I8
+    dtype = ElementType.F32 if floats else ElementType.I8
     a, c = b.input(9, 7, 3, dtype=dtype), b.input(9, 7, 2, dtype=dtype)
     wide = conv(b, b.concat(2, a, c, conv(b, a, 4, 3, floats=floats)), 12, 3, floats=floats)
     parts = [b.slice(wide, (0, 0, start), (9, 7, size)) for start, size in ((0, 5), (5, 7))]

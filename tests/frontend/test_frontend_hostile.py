@@ -176,7 +176,7 @@ def test_subgraphs(tmp_path):
         (node("Squeeze", ["x", "nine"], ["y"]), "MM104", "axis 9"),
         (node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], pads=[2, 2, 2, 2]), "MM104", "not smaller"),
         (node("MaxPool", ["x"], ["y"], kernel_shape=[2**40, 2]), "MM105", ""),
-        (node("MatMul", ["x", "nine"], ["y"]), "MM203", "I64"),
+        (node("MatMul", ["x", "nine"], ["y"]), "MM203", "i64"),
         (node("Expand", ["x", "huge"], ["y"]), "MM105", ""),
         (node("Tile", ["x", "huge4"], ["y"]), "MM105", ""),
         (node("Pad", ["x", "huge8"], ["y"]), "MM105", ""),
@@ -262,7 +262,7 @@ def test_quantization_parameters(tmp_path):
     }
     bad = [
         (["x", "s", "z"], "3 scales and 2 zero points"),
-        (["x", "one", "wide"], "QuantizeLinear to I32"),
+        (["x", "one", "wide"], "QuantizeLinear to i32"),
         (["x", "z"], "scales of type int8"),
     ]
     for inputs, says in bad:

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.layouts import innermost, one_axis_each, plain, reshaped, with_axis
 from mmcc.frontend.value import refinement, runs, whole
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 from onnx import helper
 
 pytestmark = pytest.mark.quick
@@ -165,7 +166,7 @@ def test_quantized_weights_stay_integers_in_conv_layout(tmp_path):
     graph = network(tmp_path, nodes, random(1, 3, 8, 8), constants)
     assert kinds(graph) == ["DequantizeConstant", "Conv"]
     dequantize = graph.nodes[0]
-    assert graph.tensors[dequantize.inputs[0]] == Tensor(dequantize.inputs[0], (4, 3, 3, 3), DType.I8)
+    assert graph.tensors[dequantize.inputs[0]] == Tensor(dequantize.inputs[0], (4, 3, 3, 3), ElementType.I8)
     assert dequantize.op.axis == 0
     assert dequantize.inputs[0].startswith("w")
 
@@ -232,7 +233,7 @@ def steps(draw):
 def test_layouts_against_numpy(case):
     shape, moves = case
     build = Builder(budget=0)
-    tensor = build.tensor(shape, DType.F32, "x")
+    tensor = build.tensor(shape, ElementType.F32, "x")
     value, want = whole(tensor, range(len(shape))), np.arange(prod(shape), dtype=np.float32).reshape(shape)
     start = want
     for kind, argument in moves:
@@ -245,8 +246,10 @@ def test_layouts_against_numpy(case):
     single = one_axis_each(build, value)
     axis = len(want.shape) - 1
     tail = innermost(build, value, [0])
-    port = Port("y", "y", want.shape, DType.F32, tuple(a[0] if a else None for a in single.axes))
-    graph = build.finish("g", [Port(tensor.name, "x", shape, DType.F32, tuple(range(len(shape))))], [], {})
+    port = Port("y", "y", want.shape, ElementType.F32, tuple(a[0] if a else None for a in single.axes))
+    graph = build.finish(
+        "g", [Port(tensor.name, "x", shape, ElementType.F32, tuple(range(len(shape))))], [], {}
+    )
     arrays = evaluate_tensors(_all(build, graph), {tensor.name: start})
     np.testing.assert_array_equal(arrays[results["plain"]].reshape(want.shape), want)
     np.testing.assert_array_equal(port.from_c(arrays[results["single"]], build.tensors[single.tensor]), want)
@@ -285,7 +288,7 @@ def test_runs_and_refinement():
     ],
 )
 def test_port_round_trip(onnx_shape, axes, c_shape):
-    port, tensor = Port("t", "x", onnx_shape, DType.F32, axes), Tensor("t", c_shape)
+    port, tensor = Port("t", "x", onnx_shape, ElementType.F32, axes), Tensor("t", c_shape)
     x = random(*onnx_shape) if onnx_shape else np.array(0.5, np.float32)
     there = port.to_c(x, tensor)
     assert there.shape == c_shape

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_bench import WARNINGS, Bench, OpCase, rng_of
-from mmcc.ir.types import DType
+from mmcc.ir.element_type import ElementType
 from mmcc.kernels import catalog  # noqa: F401
 from mmcc.kernels.select import LAYERS
 from mmcc.ops import OPS
@@ -158,7 +158,7 @@ def slices(draw) -> OpCase:
 def transposes(draw) -> OpCase:
     shape = draw(shapes(1))
     perm = tuple(draw(st.permutations(range(len(shape)))))
-    dtype = draw(st.sampled_from((DType.F32, DType.I8)))
+    dtype = draw(st.sampled_from((ElementType.F32, ElementType.I8)))
     return OpCase("case", Transpose(perm), (values(draw(seeds()), dtype, *shape),))
 
 
@@ -210,7 +210,11 @@ ONNX_BINARY = {
     "fmod": "Mod",
 }
 ONNX_REDUCE = {"l1": "ReduceL1", "l2": "ReduceL2", "sum_square": "ReduceSumSquare"}
-ELEMENT = {DType.F32: TensorProto.FLOAT, DType.I32: TensorProto.INT32, DType.I64: TensorProto.INT64}
+ELEMENT = {
+    ElementType.F32: TensorProto.FLOAT,
+    ElementType.I32: TensorProto.INT32,
+    ElementType.I64: TensorProto.INT64,
+}
 
 
 def onnx_result(op_type: str, inputs: list[np.ndarray], **attributes) -> np.ndarray:
@@ -254,14 +258,14 @@ def test_functions_of_two_against_onnx_runtime(function, dtype):
     rng = rng_of(function)
     if function in LOGICAL:
         x, y = rng.random((2, 400)) < 0.5
-    elif dtype is DType.F32:
+    elif dtype == ElementType.F32:
         x, y = pair(function, dtype, (400,), (400,), rng)
     else:  # ONNX does not say what overflow gives
         x, y = rng.integers(-9, 10, (2, 400)).astype(dtype.numpy)
         y = np.abs(y) if function == "pow" else y
-    if dtype is not DType.F32 and function in ("div", "mod", "fmod"):
+    if dtype != ElementType.F32 and function in ("div", "mod", "fmod"):
         y = np.where(y == 0, y.dtype.type(1), y)
-    if (dtype is not DType.F32 and function == "prelu") or (dtype is DType.F32 and function == "mod"):
+    if (dtype != ElementType.F32 and function == "prelu") or (dtype == ElementType.F32 and function == "mod"):
         pytest.skip("not in ONNX")
     name = ONNX_BINARY.get(function, function.capitalize())
     got = onnx_result(name, [x, y], **({"fmod": int(function == "fmod")} if name == "Mod" else {}))

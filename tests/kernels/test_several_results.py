@@ -14,11 +14,11 @@ import onnx
 import pytest
 from fused_c import filled, request, run
 from mmcc.checker.plan import check_plan
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate
 from mmcc.ir.plan import Place
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Unary
 from mmcc.planner.api import best_plan
 from mmcc.target import list_targets
@@ -161,7 +161,7 @@ def test_what_is_no_number_is_the_largest(largest, tmp_path):
 def split_graph() -> Graph:
     """A Split whose first part is joined with the second again, and a part that nobody reads."""
     b = Build("split")
-    x = b.add(RELU, b.input(6, 5, 9, dtype=DType.F32))
+    x = b.add(RELU, b.input(6, 5, 9, dtype=ElementType.F32))
     first, second, _ = b.add_all(Split((2, 4, 3)), x)
     return b.graph(b.concat(2, b.add(RELU, second), first), first)
 
@@ -169,7 +169,7 @@ def split_graph() -> Graph:
 def rnn_graph() -> Graph:
     """A cell between elementwise functions; its last row is an output of its own."""
     b = Build("rnn")
-    x = b.add(RELU, b.input(7, 3, dtype=DType.F32))
+    x = b.add(RELU, b.input(7, 3, dtype=ElementType.F32))
     sizes = ((4, 3), (4, 4), (4,))
     every, last = b.add_all(RnnCell(), x, *(b.constant(np.zeros(size, np.float32)) for size in sizes))
     return b.graph(b.add(RELU, every), last)

@@ -21,10 +21,11 @@ from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.staged import staged_for
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Plan
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 from mmcc.kernels.contract import contracts
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
@@ -43,7 +44,7 @@ def alone(case: OpCase) -> Graph:
     """A model of one node."""
     names = [f"t{k}" for k in range(len(case.inputs))]
     tensors = {name: Tensor(name, t.shape, t.dtype) for name, t in zip(names, case.tensors, strict=True)}
-    tensors["y"] = Tensor("y", case.want.shape, DType.of(case.want))
+    tensors["y"] = Tensor("y", case.want.shape, ElementType.of(case.want))
     constants = {name: case.inputs[k] for k, name in enumerate(names) if case.is_constant(k)}
     inputs, output = [
         tuple(Port(n, n, (1, *tensors[n].shape), tensors[n].dtype, ()) for n in some)

@@ -11,8 +11,8 @@ import numpy as np
 import onnx
 import pytest
 from mmcc.frontend import import_model
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.types import DType
 from mmcc.passes import optimize
 from onnx import TensorProto, helper, numpy_helper
 from ort_models import LAYERS, Model
@@ -84,7 +84,7 @@ def check(model: onnx.ModelProto, graph: Graph) -> None:
     for node in graph.nodes:
         operands = [graph.tensors[name] for name in (*graph.activations(node), node.output)]
         computes = type(node.op).__name__ not in ("Quantize", "Dequantize", "Reshape")
-        if quantized and computes and all(t.dtype is DType.F32 for t in operands):
+        if quantized and computes and all(t.dtype == ElementType.F32 for t in operands):
             named = [line for line in graph.warnings if str(node.where[0]) in line]
             assert any("computed in float" in line for line in named), (str(node.op), graph.warnings)
 

@@ -8,8 +8,9 @@ from math import inf
 import numpy as np
 import pytest
 from graphs import Builder, ops, run
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 from mmcc.ir.verify import check_final, check_graph
 from mmcc.ops.activation import Clamp, Leaky
 from mmcc.ops.conv import Conv
@@ -161,7 +162,7 @@ def test_constant_and_passed_through_outputs_are_copies() -> None:
 def test_identities_go() -> None:
     b = Builder()
     x = b.input("x", 2, 3, 4)
-    y = b.op(Cast(DType.F32), x)
+    y = b.op(Cast(ElementType.F32), x)
     y = b.op(Slice((0, 0, 0), (1, 1, 1), (2, 3, 4)), y)
     y = b.op(Concat(0), y)
     y = b.op(Expand((2, 3, 4)), b.op(Pad((0, 0, 0), (0, 0, 0)), y))

@@ -9,8 +9,9 @@ from math import inf
 import numpy as np
 import pytest
 from graphs import Builder, ops, run
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.types import DType, Quant
+from mmcc.ir.types import Quant
 from mmcc.ir.verify import check_final, check_graph
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose
@@ -50,8 +51,8 @@ def optimized(before: Graph, steps: float = 0, *, scale: float = 1.0) -> Graph:
     return optimize(before)
 
 
-def sample(shape: tuple[int, ...], dtype: DType) -> np.ndarray:
-    if dtype is DType.F32:
+def sample(shape: tuple[int, ...], dtype: ElementType) -> np.ndarray:
+    if dtype == ElementType.F32:
         return RNG.uniform(-3, 3, shape).astype(np.float32)
     info = np.iinfo(dtype.numpy)
     return RNG.integers(info.min, info.max, shape, dtype=dtype.numpy, endpoint=True)
@@ -109,9 +110,9 @@ def test_a_convolution_with_relu6_as_text() -> None:
     assert ops(kept) == ["Quantize", "ConvInt8", "Dequantize"]
 
 
-@pytest.mark.parametrize("dtype", [DType.I8, DType.U8])
-def test_layers_in_integers(dtype: DType) -> None:
-    zero = 128 if dtype is DType.U8 else 0
+@pytest.mark.parametrize("dtype", [ElementType.I8, ElementType.U8])
+def test_layers_in_integers(dtype: ElementType) -> None:
+    zero = 128 if dtype == ElementType.U8 else 0
     b = Builder()
     x = b.quantize(b.input("x", 5, 5, 4), 0.03, zero + 10, dtype)
     x = b.op(ConvTranspose(Window((2, 2), (2, 2)), (10, 10), 2), x, *weights(b, (6, 2, 2, 2), 0.03))
@@ -128,10 +129,10 @@ def test_layers_in_integers(dtype: DType) -> None:
 
 def test_unsigned_inputs_and_outputs_flip_at_the_border() -> None:
     b = Builder()
-    x = b.input("x", 4, 4, 2, dtype=DType.U8)
+    x = b.input("x", 4, 4, 2, dtype=ElementType.U8)
     y = b.op(Dequantize(0.05, 100), x)
     y = b.op(Conv(SAME), y, *weights(b, (3, 3, 3, 2), 0.05))
-    q = b.op(Quantize(0.04, 120, DType.U8), y)
+    q = b.op(Quantize(0.04, 120, ElementType.U8), y)
     q = b.op(Reshape((48,)), q)
     after = optimized(b.graph(q), 1)
     assert ops(after) == ["FlipSign", "ConvInt8", "Reshape", "FlipSign"]
@@ -140,8 +141,8 @@ def test_unsigned_inputs_and_outputs_flip_at_the_border() -> None:
 
 def test_a_cast_of_pixels_is_a_table() -> None:
     b = Builder()
-    x = b.input("x", 4, 4, 2, dtype=DType.U8)
-    y = b.op(Binary("mul"), b.op(Cast(DType.F32), x), b.const(np.array(1 / 255)))
+    x = b.input("x", 4, 4, 2, dtype=ElementType.U8)
+    y = b.op(Binary("mul"), b.op(Cast(ElementType.F32), x), b.const(np.array(1 / 255)))
     y = b.op(Binary("sub"), y, b.const(np.array([[0.5]])))
     after = optimized(b.graph(b.quantize(y, 0.01)))
     assert ops(after) == ["FlipSign", "Lookup"]
@@ -247,7 +248,7 @@ def test_quantization_moves_to_the_input() -> None:
     y = b.quantize(b.op(Dense(), y, *weights(b, (5, 24), 0.05)), 0.04)
     after = optimized(b.graph(y), 1, scale=0.04)
     assert ops(after) == ["Reshape", "DenseInt8"]
-    assert after.tensors["x"].dtype is DType.I8
+    assert after.tensors["x"].dtype == ElementType.I8
 
 
 def test_integer_weights_take_in_a_transposition() -> None:
@@ -307,7 +308,7 @@ def test_float_islands_are_named_with_their_cost() -> None:
 
 def test_int16_activations_stay_float() -> None:
     b = Builder()
-    x = b.quantize(b.input("x", 6), 0.001, 0, DType.I16)
+    x = b.quantize(b.input("x", 6), 0.001, 0, ElementType.I16)
     y = b.quantize(b.op(Dense(), x, *weights(b, (5, 6), 0.001)), 0.05)
     after = optimized(b.graph(y), 1, scale=0.05)
     assert ops(after) == ["Quantize", "Dequantize", "Dense", "Quantize"]
@@ -347,7 +348,7 @@ def test_an_output_also_needed_in_float_is_computed_once() -> None:
 def test_weights_quantized_in_the_model() -> None:
     b = Builder()
     x = b.quantize(b.input("x", 6), 0.05, 3)
-    w = b.quantize(b.const(RNG.uniform(-1, 1, (5, 6))), 0.01, 128, DType.U8)
+    w = b.quantize(b.const(RNG.uniform(-1, 1, (5, 6))), 0.01, 128, ElementType.U8)
     y = b.quantize(b.op(Dense(), x, w, b.const(np.zeros(5))), 0.05)
     assert ops(optimized(b.graph(y), 1, scale=0.05)) == ["DenseInt8"]
 

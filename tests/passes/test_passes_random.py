@@ -8,8 +8,8 @@ from math import inf, prod
 import numpy as np
 import pytest
 from graphs import Builder, run
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.types import DType
 from mmcc.ir.verify import check_final, check_graph
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
@@ -41,10 +41,10 @@ class Grower:
         """Mostly, a Quantize and a Dequantize."""
         if not self.quantized or self.choose(5) == 0:
             return x
-        dtype = (DType.I8, DType.U8)[self.choose(2)]
-        zero = self.choose(60) - 30 + (128 if dtype is DType.U8 else 0)
+        dtype = (ElementType.I8, ElementType.U8)[self.choose(2)]
+        zero = self.choose(60) - 30 + (128 if dtype == ElementType.U8 else 0)
         if self.choose(2):
-            dtype, zero = DType.I8, 3
+            dtype, zero = ElementType.I8, 3
         return self.b.quantize(x, SCALES[self.choose(4)], zero, dtype)
 
     def grow(self) -> None:

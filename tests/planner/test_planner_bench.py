@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.ports import Port
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.planner.memory.cpsat import search
@@ -62,7 +63,7 @@ def small_graph() -> Graph:
         Node(Dense(), ("a", "w"), ("b",)),
         Node(PLUS, ("a", "b"), ("y",)),
     )
-    port = [Port(name, name, (1, 2), DType.F32, (None, 0)) for name in ("x", "y")]
+    port = [Port(name, name, (1, 2), ElementType.F32, (None, 0)) for name in ("x", "y")]
     return Graph("small", tensors, {"w": np.zeros((2, 2), np.float32)}, nodes, (port[0],), (port[1],))
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from mmcc.errors import Where
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.interpret import evaluate
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 from mmcc.ir.verify import check_graph
 from mmcc.ops import catalog  # noqa: F401
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
@@ -25,7 +26,7 @@ class Builder:
         self.nodes: list[Node] = []
         self.inputs: list[Port] = []
 
-    def input(self, name: str, *shape: int, dtype: DType = DType.F32) -> str:
+    def input(self, name: str, *shape: int, dtype: ElementType = ElementType.F32) -> str:
         self.tensors[name] = Tensor(name, shape, dtype)
         self.inputs.append(Port(name, name, shape, dtype, tuple(range(len(shape)))))
         return name
@@ -36,7 +37,7 @@ class Builder:
             data = data.astype(np.float32)
         name = name or f"c{len(self.constants)}"
         self.constants[name] = data
-        self.tensors[name] = Tensor(name, data.shape, DType.of(data))
+        self.tensors[name] = Tensor(name, data.shape, ElementType.of(data))
         return name
 
     def op(self, op: Any, *inputs: str, name: str = "") -> str:
@@ -47,7 +48,9 @@ class Builder:
         self.nodes.append(Node(op, inputs, (name,), (where,)))
         return name
 
-    def quantize(self, x: str, scale: float, zero: int = 0, dtype: DType = DType.I8, name: str = "") -> str:
+    def quantize(
+        self, x: str, scale: float, zero: int = 0, dtype: ElementType = ElementType.I8, name: str = ""
+    ) -> str:
         """Quantize and Dequantize with one scale."""
         q = self.op(Quantize(scale, zero, dtype), x, name=f"{name}_q" if name else "")
         return self.op(Dequantize(scale, zero), q, name=name)

@@ -24,11 +24,12 @@ from cffi import FFI
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import DType, Tensor, geometry
+from mmcc.ir.types import Tensor, geometry
 from mmcc.target import Target, load_target
 
 WARNINGS = (
@@ -55,7 +56,7 @@ class OpCase:
 
     @property
     def tensors(self) -> tuple[Tensor, ...]:
-        return tuple(Tensor(f"x{k}", a.shape, DType.of(a)) for k, a in enumerate(self.inputs))
+        return tuple(Tensor(f"x{k}", a.shape, ElementType.of(a)) for k, a in enumerate(self.inputs))
 
     @cached_property
     def want(self) -> np.ndarray:
@@ -130,9 +131,9 @@ class Bench:
                         constants[name] = case.inputs[k]
                     names.append(name)
                 out = f"{case.name}/{way}/y"
-                tensors[out] = Tensor(out, case.want.shape, DType.of(case.want))
+                tensors[out] = Tensor(out, case.want.shape, ElementType.of(case.want))
                 ((shape, dtype),) = case.op.results(*case.tensors)
-                assert (shape, dtype) == (case.want.shape, DType.of(case.want)), (
+                assert (shape, dtype) == (case.want.shape, ElementType.of(case.want)), (
                     case.name,
                     shape,
                     dtype,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from math import inf
 
 import numpy as np
-from mmcc.ir.types import DType
+from mmcc.ir.element_type import ElementType
 from mmcc.ops.activation import Clamp
 
 LAYER = (False, True, True)  # which operands of a layer are constant
@@ -15,10 +15,10 @@ LAYER = (False, True, True)  # which operands of a layer are constant
 RELU, RELU6 = Clamp(0, inf), Clamp(0, 6)
 
 
-SIGNED = (DType.I8, DType.I16, DType.I32, DType.I64)
+SIGNED = (ElementType.I8, ElementType.I16, ElementType.I32, ElementType.I64)
 
 
-UNSIGNED = (DType.U8, DType.U16)
+UNSIGNED = (ElementType.U8, ElementType.U16)
 
 
 def exact(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -30,9 +30,9 @@ def real(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return np.asarray(rng.standard_normal(shape)).astype(np.float32)
 
 
-def integers(rng: np.random.Generator, dtype: DType, *shape: int) -> np.ndarray:
+def integers(rng: np.random.Generator, dtype: ElementType, *shape: int) -> np.ndarray:
     """Small ones, and the ends of the type's range."""
-    if dtype is DType.BOOL:
+    if dtype == ElementType.BOOL:
         return rng.integers(0, 2, shape).astype(bool)
     ends = np.iinfo(dtype.numpy)
     values = rng.integers(-9 if ends.min < 0 else 0, 10, shape)
@@ -40,5 +40,5 @@ def integers(rng: np.random.Generator, dtype: DType, *shape: int) -> np.ndarray:
     return np.where(rng.random(shape) < 0.1, extremes, values).astype(dtype.numpy)
 
 
-def values(rng: np.random.Generator, dtype: DType, *shape: int) -> np.ndarray:
-    return real(rng, *shape) if dtype is DType.F32 else integers(rng, dtype, *shape)
+def values(rng: np.random.Generator, dtype: ElementType, *shape: int) -> np.ndarray:
+    return real(rng, *shape) if dtype == ElementType.F32 else integers(rng, dtype, *shape)

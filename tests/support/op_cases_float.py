@@ -12,7 +12,9 @@ from math import inf
 
 import numpy as np
 from kernel_bench import OpCase, rng_of
-from mmcc.ir.types import DType, Shape
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.types import Shape
+from mmcc.kernels.contract import TYPES
 from mmcc.ops.activation import Leaky
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
@@ -196,13 +198,19 @@ def functions_of_one() -> list[OpCase]:
         ((), (13,), (4, 7), (3, 4, 5), (2, 3, 4, 5), (2, 3, 2, 2, 3), (2, 1, 2, 3, 1, 2))
     ):
         cases.append(unary(f"abs_rank{rank}", "abs", real(rng, *shape)))
-    for function, dtype in product(("abs", "neg", "sign", "clamp", "not"), (*SIGNED, *UNSIGNED, DType.BOOL)):
-        if (function == "not") != (dtype is DType.BOOL) or (function == "neg" and dtype in UNSIGNED):
+    for function, dtype in product(
+        ("abs", "neg", "sign", "clamp", "not"), (*SIGNED, *UNSIGNED, ElementType.BOOL)
+    ):
+        if (function == "not") != (dtype == ElementType.BOOL) or (function == "neg" and dtype in UNSIGNED):
             continue
         parameters = (-3.0, 5.0) if function == "clamp" else ()
         x = integers(rng, dtype, 3, 4, 5)
         cases.append(OpCase(f"{function}_{dtype.name}", Unary(function, parameters), (x,)))
-    for dtype, bounds in ((DType.I64, (-inf, 2.0**40)), (DType.I32, (0.0, inf)), (DType.U8, (-3.0, 300.0))):
+    for dtype, bounds in (
+        (ElementType.I64, (-inf, 2.0**40)),
+        (ElementType.I32, (0.0, inf)),
+        (ElementType.U8, (-3.0, 300.0)),
+    ):
         x = integers(rng, dtype, 50)
         cases.append(OpCase(f"clamp_wide_{dtype.name}", Unary("clamp", bounds), (x,)))
     return cases
@@ -230,10 +238,12 @@ BROADCASTS: tuple[tuple[Shape, Shape], ...] = (
 LOGICAL = ("and", "or", "xor")
 
 
-def pair(function: str, dtype: DType, a: Shape, b: Shape, rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+def pair(
+    function: str, dtype: ElementType, a: Shape, b: Shape, rng: np.random.Generator
+) -> tuple[np.ndarray, ...]:
     """Operands for which numpy defines the function."""
     x, y = values(rng, dtype, *a), values(rng, dtype, *b)
-    if dtype is DType.F32:
+    if dtype == ElementType.F32:
         return (np.abs(x) if function == "pow" else x) * np.float32(3), y * np.float32(3)
     if function == "pow":
         y = np.abs(y % 8)
@@ -248,9 +258,11 @@ def functions_of_two() -> list[OpCase]:
         rng = rng_of(function)
         if function not in LOGICAL:
             for k, (a, b) in enumerate(BROADCASTS if function == "sub" else BROADCASTS[:2]):
-                cases.append(OpCase(f"{function}{k}", Binary(function), pair(function, DType.F32, a, b, rng)))
-        types = (DType.BOOL,) if function in LOGICAL else (*SIGNED, *UNSIGNED)
-        for dtype in (*types, DType.BOOL) if function == "equal" else types:
+                cases.append(
+                    OpCase(f"{function}{k}", Binary(function), pair(function, ElementType.F32, a, b, rng))
+                )
+        types = (ElementType.BOOL,) if function in LOGICAL else (*SIGNED, *UNSIGNED)
+        for dtype in (*types, ElementType.BOOL) if function == "equal" else types:
             if function == "prelu" and dtype in UNSIGNED:
                 continue
             x, y = pair(function, dtype, (3, 4, 5), (3, 4, 5), rng)
@@ -277,26 +289,26 @@ def special_pair(function: str) -> OpCase:
 def selections() -> list[OpCase]:
     rng = rng_of("where")
 
-    def case(name: str, dtype: DType, c: Shape, a: Shape, b: Shape, constant=()) -> OpCase:
+    def case(name: str, dtype: ElementType, c: Shape, a: Shape, b: Shape, constant=()) -> OpCase:
         inputs = (rng.random(c) < 0.5, values(rng, dtype, *a), values(rng, dtype, *b))
         return OpCase(name, Where(), tuple(np.asarray(x) for x in inputs), constant)
 
     return [
-        case("where_same", DType.F32, (3, 5, 9), (3, 5, 9), (3, 5, 9)),
-        case("where_rows", DType.F32, (3, 5, 9), (1, 5, 9), (3, 1, 1)),
-        case("where_condition", DType.I64, (9,), (3, 5, 9), (3, 5, 1)),
-        case("where_scalar", DType.I8, (3, 5, 9), (3, 5, 9), (), (False, False, True)),
-        case("where_lines", DType.I16, (4, 1), (4, 6), (6,)),
+        case("where_same", ElementType.F32, (3, 5, 9), (3, 5, 9), (3, 5, 9)),
+        case("where_rows", ElementType.F32, (3, 5, 9), (1, 5, 9), (3, 1, 1)),
+        case("where_condition", ElementType.I64, (9,), (3, 5, 9), (3, 5, 1)),
+        case("where_scalar", ElementType.I8, (3, 5, 9), (3, 5, 9), (), (False, False, True)),
+        case("where_lines", ElementType.I16, (4, 1), (4, 6), (6,)),
     ]
 
 
 def conversions() -> list[OpCase]:
     cases: list[OpCase] = []
-    for source, target in product(DType, DType):
+    for source, target in product(TYPES, TYPES):
         rng = rng_of(f"{source} {target}")
         x = values(rng, source, 3, 5, 3)
-        if source is DType.F32:
-            big = 1e9 if target is DType.I64 else 4e9
+        if source == ElementType.F32:
+            big = 1e9 if target == ElementType.I64 else 4e9
             special = np.array([np.nan, 0, 0.7, -0.7, 1e5, -1e5, big, -big], np.float32)
             x = np.concatenate([x.ravel() * 100, special])
         cases.append(OpCase(f"cast_{source.name}_{target.name}", Cast(target), (x,)))
@@ -305,7 +317,7 @@ def conversions() -> list[OpCase]:
 
 def quantizations() -> list[OpCase]:
     cases: list[OpCase] = []
-    for dtype in (DType.I8, DType.U8, DType.I16, DType.U16, DType.I32):
+    for dtype in (ElementType.I8, ElementType.U8, ElementType.I16, ElementType.U16, ElementType.I32):
         rng = rng_of(f"quantize {dtype}")
         scale, zero = 0.37, 3
         halves = (np.arange(-9, 9) + 0.5) * np.float32(scale)
@@ -347,7 +359,7 @@ def reductions() -> list[OpCase]:
             x = exact(rng, *shape) if function in ("sum", "mean", "l1", "sum_square") else real(rng, *shape)
             x = np.abs(x) if function == "log_sum" else x
             cases.append(OpCase(f"reduce_{function}{k}", Reduce(function, axes), (x,)))
-    types = (*SIGNED, *UNSIGNED, DType.BOOL)
+    types = (*SIGNED, *UNSIGNED, ElementType.BOOL)
     for function, dtype in product(("sum", "max", "min", "prod"), types):
         x = integers(rng_of(f"{function} {dtype}"), dtype, 3, 4, 5)
         cases.append(OpCase(f"reduce_{function}_{dtype.name}", Reduce(function, (0, 2)), (x,)))

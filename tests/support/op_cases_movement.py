@@ -6,7 +6,8 @@ from __future__ import annotations
 from itertools import product
 
 from kernel_bench import OpCase, rng_of
-from mmcc.ir.types import DType, Shape
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.types import Shape
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from op_case_values import LAYER, exact, integers, real, values
@@ -23,7 +24,7 @@ def resizes() -> list[OpCase]:
         one = ResizeLinear((-1, 0), (0, 0, -1), taps)
         weights = (exact(rng, 2, taps), exact(rng, 3, taps))
         cases.append(OpCase(f"resize_pixel_{taps}_taps", one, (exact(rng, 1, 1, 3), *weights), LAYER))
-    for dtype in (DType.F32, DType.I8, DType.I64):
+    for dtype in (ElementType.F32, ElementType.I8, ElementType.I64):
         op = ResizeNearest((0, 0, 1, 2, 2, 3, 3), (0, 1, 1, 2, 5, 5))
         cases.append(OpCase(f"nearest_{dtype.name}", op, (values(rng, dtype, 4, 6, 5),)))
     cases.append(OpCase("nearest_down", ResizeNearest((1, 3), (0, 3, 5)), (real(rng, 4, 6, 1),)))
@@ -34,23 +35,25 @@ def movements() -> list[OpCase]:
     rng = rng_of("movement")
     cases: list[OpCase] = []
 
-    def add(name: str, op, shape: Shape, dtype: DType = DType.F32, constant: bool = False) -> None:
+    def add(
+        name: str, op, shape: Shape, dtype: ElementType = ElementType.F32, constant: bool = False
+    ) -> None:
         cases.append(OpCase(name, op, (values(rng, dtype, *shape),), (constant,)))
 
     perms = ((2, 0, 1), (1, 0, 2), (0, 2, 1), (2, 1, 0), (1, 2, 0), (1, 0), (0,), (0, 3, 1, 2), (3, 1, 0, 2))
     for perm in (*perms, (3, 1, 0, 5, 4, 2), (0, 1, 5, 3, 4, 2), (1, 0, 4, 3, 2)):
         name = f"transpose_{''.join(map(str, perm))}"
         add(name, Transpose(perm), (4, 3, 5, 2, 3, 2)[: len(perm)])
-    for dtype in (DType.I8, DType.I16, DType.I64):
+    for dtype in (ElementType.I8, ElementType.I16, ElementType.I64):
         add(f"transpose_{dtype.name}", Transpose((2, 0, 1)), (5, 7, 3), dtype)
     add("slice_image", Slice((1, 2, 1), (1, 1, 1), (3, 4, 2)), (5, 7, 4))
     add("slice_back", Slice((4, 6, 2), (-2, -2, -1), (2, 3, 3)), (5, 7, 3))
-    add("slice_steps", Slice((0, 1, 0), (2, 3, 1), (3, 2, 3)), (5, 7, 3), DType.I8)
-    add("slice_vector", Slice((1,), (3,), (2,)), (9,), DType.I8)
+    add("slice_steps", Slice((0, 1, 0), (2, 3, 1), (3, 2, 3)), (5, 7, 3), ElementType.I8)
+    add("slice_vector", Slice((1,), (3,), (2,)), (9,), ElementType.I8)
     add("slice_lines", Slice((4, 1), (-1, 1), (5, 2)), (5, 3))
     add("slice_inside", Slice((0, 1, 1, 2), (1, 1, 2, -1), (2, 2, 2, 3)), (2, 4, 5, 3))
     add("expand_image", Expand((4, 7, 3)), (1, 7, 1))
-    add("expand_columns", Expand((4, 7, 3)), (4, 1, 3), DType.U8)
+    add("expand_columns", Expand((4, 7, 3)), (4, 1, 3), ElementType.U8)
     add("expand_lines", Expand((4, 7)), (1, 7))
     add("expand_vector", Expand((7,)), (1,))
     add("expand_inside", Expand((4, 5, 2, 3)), (4, 1, 2, 1))
@@ -65,7 +68,12 @@ def movements() -> list[OpCase]:
         ((), (1, 1, 1)),
         ((4, 5, 3), (4, 5, 3)),
     ):
-        add(f"copy_{len(cases)}", Reshape(target), shape, DType.I16 if len(shape) == 2 else DType.F32)
+        add(
+            f"copy_{len(cases)}",
+            Reshape(target),
+            shape,
+            ElementType.I16 if len(shape) == 2 else ElementType.F32,
+        )
     return cases
 
 
@@ -80,8 +88,8 @@ def look_ups() -> list[OpCase]:
         cases.append(OpCase(f"pad_{mode}{k}", op, (real(rng, *shape),)))
     for mode in ("constant", "wrap"):
         op = Pad((0, 1, 0, 1), (2, 0, 2, 1), mode, -3.0)
-        cases.append(OpCase(f"pad_{mode}_inside", op, (integers(rng, DType.I8, 2, 3, 4, 5),)))
-    cases.append(OpCase("pad_rows", Pad((2, 0, 0), (1, 0, 0)), (integers(rng, DType.I64, 3, 4, 2),)))
+        cases.append(OpCase(f"pad_{mode}_inside", op, (integers(rng, ElementType.I8, 2, 3, 4, 5),)))
+    cases.append(OpCase("pad_rows", Pad((2, 0, 0), (1, 0, 0)), (integers(rng, ElementType.I64, 3, 4, 2),)))
     cases.append(OpCase("pad_nothing", Pad((0, 0, 0), (0, 0, 0)), (real(rng, 3, 4, 2),)))
     gathers = (
         ((4, 5, 3), 0),
@@ -94,7 +102,7 @@ def look_ups() -> list[OpCase]:
     )
     for k, (shape, axis) in enumerate((*gathers, ((2, 3, 4, 5), 3))):
         indices = tuple(rng.integers(0, shape[axis], 6).tolist())
-        dtype = (DType.F32, DType.I8, DType.BOOL)[k % 3]
+        dtype = (ElementType.F32, ElementType.I8, ElementType.BOOL)[k % 3]
         cases.append(OpCase(f"gather{k}", Gather(axis, indices), (values(rng, dtype, *shape),)))
     table = OpCase("gather_constant", Gather(0, (3, 1, 1)), (real(rng, 4, 5),), (True,))
     return [*cases, table]
@@ -103,22 +111,24 @@ def look_ups() -> list[OpCase]:
 def concatenations() -> list[OpCase]:
     rng = rng_of("concat")
 
-    def case(name: str, axis: int, *shapes: Shape, dtype: DType = DType.F32, constant=()) -> OpCase:
+    def case(
+        name: str, axis: int, *shapes: Shape, dtype: ElementType = ElementType.F32, constant=()
+    ) -> OpCase:
         return OpCase(name, Concat(axis), tuple(values(rng, dtype, *s) for s in shapes), constant)
 
     return [
         case("concat_rows", 0, (2, 5, 3), (4, 5, 3)),
         case("concat_columns", 1, (2, 5, 3), (2, 1, 3), (2, 4, 3)),
-        case("concat_channels", 2, (2, 5, 3), (2, 5, 1), (2, 5, 4), dtype=DType.I8),
-        case("concat_many_channels", 2, *((3, 9, k) for k in (2, 1, 3, 1, 2)), dtype=DType.I8),
-        case("concat_many_rows", 0, *((k, 9, 2) for k in (2, 1, 3, 1)), dtype=DType.I8),
-        case("concat_many_columns", 1, *((2, k, 3) for k in (2, 1, 3, 1, 4)), dtype=DType.I8),
+        case("concat_channels", 2, (2, 5, 3), (2, 5, 1), (2, 5, 4), dtype=ElementType.I8),
+        case("concat_many_channels", 2, *((3, 9, k) for k in (2, 1, 3, 1, 2)), dtype=ElementType.I8),
+        case("concat_many_rows", 0, *((k, 9, 2) for k in (2, 1, 3, 1)), dtype=ElementType.I8),
+        case("concat_many_columns", 1, *((2, k, 3) for k in (2, 1, 3, 1, 4)), dtype=ElementType.I8),
         case("concat_constant", 1, (2, 5, 3), (2, 1, 3), (2, 4, 3), constant=(False, True)),
         case("concat_constant_channels", 2, (2, 5, 3), (2, 5, 1), constant=(True,)),
         case("concat_inside", 2, (2, 5, 3, 4), (2, 5, 1, 4)),
-        case("concat_last", 3, (2, 5, 3, 4), (2, 5, 3, 1), dtype=DType.I64),
+        case("concat_last", 3, (2, 5, 3, 4), (2, 5, 3, 1), dtype=ElementType.I64),
         case("concat_vectors", 0, (2,), (3,)),
-        case("concat_lines", 0, (2, 3), (4, 3), dtype=DType.U16),
+        case("concat_lines", 0, (2, 3), (4, 3), dtype=ElementType.U16),
         case("concat_along_lines", 1, (2, 3), (2, 5), (2, 1), (2, 2), (2, 4)),
         case("concat_one", 1, (2, 3, 4)),
     ]

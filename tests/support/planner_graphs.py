@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from mmcc.errors import Where
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import AddInt8
@@ -33,7 +34,7 @@ class Build:
         self.nodes: list[Node] = []
         self.inputs: list[str] = []
 
-    def input(self, *shape: int, dtype: DType = DType.I8) -> str:
+    def input(self, *shape: int, dtype: ElementType = ElementType.I8) -> str:
         name = f"x{len(self.inputs)}"
         self.tensors[name] = Tensor(name, shape, dtype)
         self.inputs.append(name)
@@ -42,7 +43,7 @@ class Build:
     def constant(self, array: Any) -> str:
         name = f"c{len(self.constants)}"
         self.constants[name] = array
-        self.tensors[name] = Tensor(name, array.shape, DType.of(array))
+        self.tensors[name] = Tensor(name, array.shape, ElementType.of(array))
         return name
 
     def add(self, op: Op, *inputs: str) -> str:

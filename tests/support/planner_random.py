@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from hypothesis import strategies as st
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Cast, Unary
 from mmcc.ops.movement import Slice, Transpose
 from mmcc.planner.request import PlanRequest
@@ -33,7 +33,7 @@ def grow(b: Build, draw: st.DrawFn, pool: list[str]) -> str:
                 draw(st.sampled_from([1, 2])),
             )
         case "wide":
-            made = b.add(Cast(DType.I8), b.add(Cast(DType.F32), x))
+            made = b.add(Cast(ElementType.I8), b.add(Cast(ElementType.F32), x))
         case "depthwise":
             made = b.depthwise(x, 3)
         case "unary":

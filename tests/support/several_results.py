@@ -82,7 +82,7 @@ def _split(op: Split, site: select.Site) -> KernelUse:
     fields += [(f"y{k}" if k else "y", result.where()) for k, result in enumerate(site.outputs)]
     fields += [(f"size{k}", size) for k, size in enumerate(op.sizes)]
     parts = tuple(range(len(op.sizes)))
-    return KernelUse("test_split", (("ctype", site.output.dtype.value), ("parts", parts)), tuple(fields))
+    return KernelUse("test_split", (("ctype", site.output.dtype.ctype), ("parts", parts)), tuple(fields))
 
 
 def _rnn(op: RnnCell, site: select.Site) -> KernelUse:

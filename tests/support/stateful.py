@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.state import State
-from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.movement import Concat, Slice, Transpose
 from mmcc.passes.draft import Draft
@@ -27,7 +27,7 @@ class StatefulBuild(Build):
 
     def state(self, *shape: int, value: float = 0.0) -> str:
         """The old value of a state; `becomes` says what the new one is."""
-        name = self.input(*shape, dtype=DType.F32)
+        name = self.input(*shape, dtype=ElementType.F32)
         self.inputs.remove(name)
         named = f"s{len(self.states)}"
         self.tensors[named] = replace(self.tensors.pop(name), name=named)
@@ -44,7 +44,7 @@ class StatefulBuild(Build):
 def accumulator() -> Graph:
     """y = x + s; s' = y."""
     b = StatefulBuild("accumulator")
-    x, s = b.input(*SHAPE, dtype=DType.F32), b.state(*SHAPE)
+    x, s = b.input(*SHAPE, dtype=ElementType.F32), b.state(*SHAPE)
     y = b.add(Binary("add"), x, s)
     b.becomes(s, y)
     return b.graph(y)
@@ -53,7 +53,7 @@ def accumulator() -> Graph:
 def old_and_new() -> Graph:
     """Both are read when the new value is known, so that it cannot be written over the old one."""
     b = StatefulBuild("old_and_new")
-    x, s = b.input(*SHAPE, dtype=DType.F32), b.state(*SHAPE, value=0.5)
+    x, s = b.input(*SHAPE, dtype=ElementType.F32), b.state(*SHAPE, value=0.5)
     new = b.add(Unary("tanh"), b.add(Binary("add"), x, s))
     b.becomes(s, new)
     return b.graph(b.add(Binary("add"), new, s))
@@ -63,7 +63,7 @@ def shift_register() -> Graph:
     """The newest row comes in at the end, the oldest goes; the whole is an output."""
     b = StatefulBuild("shift_register")
     rows, cols, channels = SHAPE
-    x, s = b.input(1, cols, channels, dtype=DType.F32), b.state(*SHAPE, value=-1.0)
+    x, s = b.input(1, cols, channels, dtype=ElementType.F32), b.state(*SHAPE, value=-1.0)
     rest = b.add(Slice((1, 0, 0), (1, 1, 1), (rows - 1, cols, channels)), s)
     new = b.add(Concat(0), rest, x)
     b.becomes(s, new)
@@ -73,7 +73,7 @@ def shift_register() -> Graph:
 def swap() -> Graph:
     """Two states change places: each new value is the other's old one."""
     b = StatefulBuild("swap")
-    x = b.input(*SHAPE, dtype=DType.F32)
+    x = b.input(*SHAPE, dtype=ElementType.F32)
     s, t = b.state(*SHAPE, value=2.0), b.state(*SHAPE, value=3.0)
     b.becomes(s, t)
     b.becomes(t, s)
@@ -83,7 +83,7 @@ def swap() -> Graph:
 def crossed() -> Graph:
     """Each new value is computed from the other's old one: whichever is written first is still needed."""
     b = StatefulBuild("crossed")
-    x = b.input(*SHAPE, dtype=DType.F32)
+    x = b.input(*SHAPE, dtype=ElementType.F32)
     s, t = b.state(*SHAPE, value=2.0), b.state(*SHAPE, value=3.0)
     b.becomes(s, b.add(Unary("tanh"), t))
     b.becomes(t, b.add(Binary("add"), s, x))
@@ -93,7 +93,7 @@ def crossed() -> Graph:
 def old_output() -> Graph:
     """The output is the value before this run; the new one is the input."""
     b = StatefulBuild("old_output")
-    x, s = b.input(*SHAPE, dtype=DType.F32), b.state(*SHAPE, value=7.0)
+    x, s = b.input(*SHAPE, dtype=ElementType.F32), b.state(*SHAPE, value=7.0)
     b.becomes(s, x)
     return b.graph(s, b.add(Transpose((1, 0, 2)), s))
 
@@ -101,7 +101,7 @@ def old_output() -> Graph:
 def unchanged() -> Graph:
     """A state that this entry only reads."""
     b = StatefulBuild("unchanged")
-    x, s = b.input(*SHAPE, dtype=DType.F32), b.state(*SHAPE, value=4.0)
+    x, s = b.input(*SHAPE, dtype=ElementType.F32), b.state(*SHAPE, value=4.0)
     return b.graph(b.add(Binary("add"), x, s))
 
 
@@ -114,7 +114,7 @@ def random_graph(seed: int) -> Graph:
     """A chain with branches over one shape and one to three states, each read and written anywhere."""
     rng = np.random.default_rng(seed)
     b = StatefulBuild(f"random{seed}")
-    pool = [b.input(*SHAPE, dtype=DType.F32)]
+    pool = [b.input(*SHAPE, dtype=ElementType.F32)]
     states = [b.state(*SHAPE, value=float(k)) for k in range(rng.integers(1, 4))]
     pool += states
     for _ in range(rng.integers(2, 9)):

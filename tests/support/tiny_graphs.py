@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from random import Random
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Cast, Unary
 from mmcc.ops.movement import Slice, Transpose
 from mmcc.ops.resize import ResizeNearest
@@ -32,7 +32,7 @@ def tiny_graph(seed: int) -> Graph:
 
 
 def _input(b: Build, random: Random) -> str:
-    dtype = DType.F32 if random.random() < 0.1 else DType.I8
+    dtype = ElementType.F32 if random.random() < 0.1 else ElementType.I8
     return b.input(random.randint(2, 5), random.randint(1, 3), random.randint(1, 3), dtype=dtype)
 
 
@@ -75,7 +75,7 @@ def _grow(b: Build, random: Random, pool: list[str], kind: str) -> None:
     if kind in ("views", "any"):
         steps += ["slice", "reshape", "turn", "slice"]
     step = random.choice(steps)
-    if step in ("conv", "depthwise", "sum") and _kind(b, x) is not DType.I8:
+    if step in ("conv", "depthwise", "sum") and _kind(b, x) != ElementType.I8:
         step = "unary"
     pool.append(_view(b, random, pool, x, step) or _node(b, random, peers, x, step))
 
@@ -95,7 +95,7 @@ def _node(b: Build, random: Random, peers: list[str], x: str, step: str) -> str:
         case "grow" if h <= 3:
             made = b.add(ResizeNearest(tuple(k // 2 for k in range(2 * h)), tuple(range(w))), x)
         case "wide":
-            made = b.add(Cast(DType.I8 if _kind(b, x) is DType.F32 else DType.F32), x)
+            made = b.add(Cast(ElementType.I8 if _kind(b, x) == ElementType.F32 else ElementType.F32), x)
         case _:
             made = b.add(Unary("abs"), x)
     return made
@@ -129,5 +129,5 @@ def _view(b: Build, random: Random, pool: list[str], x: str, step: str) -> str:
     return made
 
 
-def _kind(b: Build, name: str) -> DType:
+def _kind(b: Build, name: str) -> ElementType:
     return b.tensors[name].dtype

@@ -85,7 +85,7 @@ def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, off
         index=index,
         kind=kind,
         name=escape(port.onnx_name),
-        ctype=tensor.dtype.value,
+        ctype=tensor.dtype.ctype,
         shape=tensor.shape,
         order=", ".join(str(k) for _, k in kept),
         elements=tensor.bytes // tensor.dtype.size,

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from mmcc.codegen.emit import Package
 from mmcc.codegen.render import render_c
 from mmcc.codegen.weights import c_values, float_literal
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.program import Constant
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 
 SEED = 0x2545F491
 MOST_VALUES = 256  # checked of an output
@@ -70,12 +71,12 @@ def made_inputs(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
     return arrays
 
 
-def _as(dtype: DType, numbers: NDArray[np.uint32]) -> NDArray[Any]:
-    if dtype is DType.F32:
+def _as(dtype: ElementType, numbers: NDArray[np.uint32]) -> NDArray[Any]:
+    if dtype == ElementType.F32:
         return (numbers >> 8).astype(np.float32) / np.float32(8388608) - np.float32(1)
-    if dtype is DType.BOOL:
+    if dtype == ElementType.BOOL:
         return numbers >> 31 != 0
-    if dtype is DType.U8:
+    if dtype == ElementType.U8:
         return (numbers >> 24).astype(np.uint8)
     return ((numbers >> 24).astype(np.int64) - 128).astype(dtype.numpy)
 
@@ -86,7 +87,7 @@ def _vector(index: int, output: NDArray[Any], external: bool) -> Vector:
     picked = np.ascontiguousarray(flat[::step])
     tolerance = FLOAT_TOLERANCE * float(np.abs(flat).max(initial=0)) + 1e-6 if flat.dtype.kind == "f" else 0.0
     rows = tuple(c_values(Constant("", picked)))
-    ctype = DType.of(flat).value
+    ctype = ElementType.of(flat).ctype
     return Vector(
         index, ctype, step, picked.size, rows, float_literal(float(np.float32(tolerance))), external
     )

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Constant, ProgramNode, View
-from mmcc.ir.types import DType
 
 ALIGN = 16
 STAMP_BYTES = 16  # at the end of a file of weights
@@ -30,7 +30,7 @@ class WeightArray:
     @property
     def ctype(self) -> str:
         dtype = self.constant.data.dtype
-        return "uint32_t" if dtype == np.uint32 else DType.of(self.constant.data).value
+        return "uint32_t" if dtype == np.uint32 else ElementType.of(self.constant.data).ctype
 
     @property
     def count(self) -> int:

@@ -37,7 +37,7 @@ def check_model(
 def _line(graph: Graph, port: Port) -> str:
     tensor = graph.tensors[port.tensor]
     shape = "x".join(map(str, port.onnx_shape)) or "scalar"
-    stored = f"{tensor.dtype.name.lower()} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
+    stored = f"{tensor.dtype.name} {'x'.join(map(str, tensor.shape)) or 'scalar'}"
     return f"{ascii(port.onnx_name)[1:-1]}: {port.model_type} {shape}, in C {stored}"
 
 

@@ -16,10 +16,11 @@ from mmcc.frontend.folding import scratch_bytes
 from mmcc.frontend.meaning import meanings
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.value import Value, whole
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op, Result
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops.movement import Expand, Reshape, Transpose
 from mmcc.ops.quantize import DequantizeConstant
 
@@ -53,7 +54,7 @@ class Builder:
 
     # tensors and nodes
 
-    def tensor(self, shape: Shape, dtype: DType, hint: str) -> Tensor:
+    def tensor(self, shape: Shape, dtype: ElementType, hint: str) -> Tensor:
         """A new tensor; its final name is given by `finish`."""
         if any(extent < 0 for extent in shape) or prod(shape) > MAX_ELEMENTS:
             raise bad_model("MM105", f"a tensor of shape {list(shape)} has more than 2^31 - 1 elements")
@@ -64,7 +65,7 @@ class Builder:
 
     def constant(self, array: NDArray[Any], hint: str | None = None) -> Value:
         """A constant, in the shape it has in ONNX."""
-        made = self.tensor(array.shape, DType.of(array), self.hint if hint is None else hint)
+        made = self.tensor(array.shape, ElementType.of(array), self.hint if hint is None else hint)
         self.constants[made.name] = array
         return whole(made, range(array.ndim))
 

@@ -35,9 +35,9 @@ from mmcc.frontend.stored import stored_constants
 from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.unknown import assume_outputs, look_at
 from mmcc.frontend.value import whole
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType
 
 FOLDING_BYTES = 256 * 2**20
 
@@ -101,7 +101,7 @@ def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
             dtype = dtype_of(info.type.tensor_type.elem_type, f'input "{printable(info.name)}"', state.build)
         except CompileError as error:
             state.problems.add(error)
-            dtype = DType.F32  # what it would be in a model that can be compiled
+            dtype = ElementType.F32  # what it would be in a model that can be compiled
         shape, axes = input_port(shapes[info.name], info.name in held_last)
         tensor = state.build.tensor(shape, dtype, info.name)
         state.build.titles[tensor.name] = info.name
@@ -143,7 +143,7 @@ def _outputs(state: Import, inputs: list[Port]) -> list[Port]:
         if value.size == 0 or value.size > MAX_ELEMENTS:
             raise bad_model("MM105", f'output "{printable(info.name)}" has shape {list(value.shape)}')
         check_output_type(info, value, build)
-        double = is_double(info) and value.dtype is DType.F32
+        double = is_double(info) and value.dtype == ElementType.F32
         tensor, axes = output_port(build, value)
         if tensor in taken or build.is_constant(tensor):
             tensor = build.copied(tensor)

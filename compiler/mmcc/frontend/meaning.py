@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Node
 from mmcc.ir.op import Op
-from mmcc.ir.types import DType, Quant, Tensor
+from mmcc.ir.types import Quant, Tensor
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import MaxPool, MaxPoolIndices
 from mmcc.ops.quantize import Dequantize, Quantize
@@ -39,7 +40,9 @@ def meanings(inputs: Sequence[str], nodes: Sequence[Node], tensors: Mapping[str,
         if _moves(node.op) and node.inputs[0] in found:
             found.setdefault(node.outputs[0], found[node.inputs[0]])
     activations = [*inputs, *(name for node in nodes for name in node.outputs)]
-    return {name: found.get(name, THEMSELVES) for name in activations if tensors[name].dtype is DType.I8}
+    return {
+        name: found.get(name, THEMSELVES) for name in activations if tensors[name].dtype == ElementType.I8
+    }
 
 
 def _moves(op: Op) -> bool:

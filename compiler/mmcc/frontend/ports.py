@@ -132,7 +132,7 @@ def check_output_type(info: ValueInfoProto, value: Value, build: Builder) -> Non
     """
     declared = info.type.tensor_type.elem_type
     if declared and dtype_of(declared, f'output "{printable(info.name)}"', build) is not value.dtype:
-        made = value.dtype.name.lower()
+        made = value.dtype.name
         build.warn(f'output "{printable(info.name)}" is declared {type_name(declared)}, and is {made}')
 
 

@@ -19,7 +19,7 @@ from mmcc.frontend.builder import Builder
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.tensors import to_array
 from mmcc.frontend.value import Value
-from mmcc.ir.types import DType
+from mmcc.ir.element_type import ElementType
 
 MICROSOFT = "com.microsoft"
 MAX_LIST = 1024  # numbers in a list that says what to do: shapes, axes, sizes; data may be longer
@@ -56,14 +56,14 @@ class Call:
     def float_input(self, index: int) -> Value:
         """An operand that must be there and be float."""
         value = self.input(index)
-        if value.dtype is not DType.F32:
+        if value.dtype != ElementType.F32:
             raise unsupported(f"operand {index} is {value.dtype.name}; only float is supported", code="MM203")
         return value
 
     def number_input(self, index: int) -> Value:
         """An operand that must be there and hold numbers."""
         value = self.input(index)
-        if value.dtype is DType.BOOL:
+        if value.dtype == ElementType.BOOL:
             raise unsupported(f"operand {index} is bool; only numbers are supported", code="MM203")
         return value
 

@@ -14,17 +14,17 @@ from onnx import TensorProto
 from mmcc.errors import printable
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.ir.types import DType
+from mmcc.ir.element_type import ElementType
 
-DTYPES: dict[int, DType] = {
-    TensorProto.FLOAT: DType.F32,
-    TensorProto.INT8: DType.I8,
-    TensorProto.UINT8: DType.U8,
-    TensorProto.INT16: DType.I16,
-    TensorProto.UINT16: DType.U16,
-    TensorProto.INT32: DType.I32,
-    TensorProto.INT64: DType.I64,
-    TensorProto.BOOL: DType.BOOL,
+DTYPES: dict[int, ElementType] = {
+    TensorProto.FLOAT: ElementType.F32,
+    TensorProto.INT8: ElementType.I8,
+    TensorProto.UINT8: ElementType.U8,
+    TensorProto.INT16: ElementType.I16,
+    TensorProto.UINT16: ElementType.U16,
+    TensorProto.INT32: ElementType.I32,
+    TensorProto.INT64: ElementType.I64,
+    TensorProto.BOOL: ElementType.BOOL,
 }
 # how the elements of each type are stored in raw_data; 4-bit types are two to a byte
 STORED: dict[int, str] = {
@@ -60,7 +60,7 @@ def type_name(data_type: int) -> str:
     return names.get(data_type, f"number {data_type}")
 
 
-def dtype_of(data_type: int, what: str, build: Builder) -> DType:
+def dtype_of(data_type: int, what: str, build: Builder) -> ElementType:
     """The element type of an activation; an error if mmcc has none for it.
 
     float64 is narrowed to float32, with a warning: exporters leave it behind where nobody asked for it.
@@ -69,7 +69,7 @@ def dtype_of(data_type: int, what: str, build: Builder) -> DType:
         return DTYPES[data_type]
     if data_type == TensorProto.DOUBLE:
         build.warn(f"{what} is float64 in the model, and is computed as float32")
-        return DType.F32
+        return ElementType.F32
     hint = "exporting the network in float32 (PyTorch: model.float() first)" if data_type in WIDENED else ""
     raise unsupported(f"{what} is of type {type_name(data_type)}", hint, "MM203")
 

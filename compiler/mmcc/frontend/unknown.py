@@ -22,7 +22,8 @@ from mmcc.frontend.problems import located
 from mmcc.frontend.registry import Entry, make_call
 from mmcc.frontend.tensors import DTYPES, WIDENED
 from mmcc.frontend.value import whole
-from mmcc.ir.types import DType, Shape
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.types import Shape
 
 MAX_PROBED = 200  # nodes; what is wrong with so many is told by the first ones
 CHANNELS = (8, 12)  # of made-up operands, beside those that the node's constants suggest
@@ -66,7 +67,7 @@ def _inferred(state: Import, name: str) -> TypeProto | None:
     return state.inferred.get(name)
 
 
-def _static(kind: TypeProto) -> tuple[Shape, DType] | None:
+def _static(kind: TypeProto) -> tuple[Shape, ElementType] | None:
     """Shape and type, if all extents are numbers and mmcc has such tensors."""
     tensor = kind.tensor_type
     number = onnx.TensorProto.FLOAT if tensor.elem_type in WIDENED else tensor.elem_type
@@ -96,7 +97,7 @@ def _common_error(state: Import, node: NodeProto, entry: Entry) -> CompileError 
     """What is not supported for every operand that fits; None if one would do, or if reasons differ."""
     budget, common = state.build.budget, None
     for shape in _made_up(state, node):
-        tensor = state.build.tensor(shape, DType.F32, "")
+        tensor = state.build.tensor(shape, ElementType.F32, "")
         inputs = tuple(
             None if not name else state.values.get(name) or whole(tensor, range(len(shape)))
             for name in node.input

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.types import Shape, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +24,7 @@ class Value:
     """
 
     tensor: str
-    dtype: DType
+    dtype: ElementType
     view: Shape
     axes: tuple[tuple[int, ...], ...]
 

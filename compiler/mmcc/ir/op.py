@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Protocol
 
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Nest
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 
-Result = tuple[Shape, DType]
+Result = tuple[Shape, ElementType]
 
 
 class Op(Protocol):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.types import DType, Quant, Shape, Tensor
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.types import Quant, Shape, Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Port:
     tensor: str
     onnx_name: str
     onnx_shape: Shape
-    onnx_dtype: DType
+    onnx_dtype: ElementType
     axes: tuple[int | None, ...]
     quant: Quant | None = None
     double: bool = False
@@ -38,7 +39,7 @@ class Port:
     @property
     def model_type(self) -> str:
         """Its name, for people."""
-        return "f64" if self.double else self.onnx_dtype.name.lower()
+        return "f64" if self.double else self.onnx_dtype.name
 
     def to_c(self, array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
         """The array the C code wants, for one sample in ONNX's shape and type."""

@@ -7,52 +7,11 @@ Tensors are channels-last and carry no batch axis: an image is [H, W, C], a sequ
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 from math import prod
-from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+from mmcc.ir.element_type import ElementType
 
 Shape = tuple[int, ...]
-
-
-class DType(Enum):
-    """Element types; the value is the C type."""
-
-    F32 = "float"
-    I8 = "int8_t"
-    U8 = "uint8_t"
-    I16 = "int16_t"
-    U16 = "uint16_t"
-    I32 = "int32_t"
-    I64 = "int64_t"
-    BOOL = "bool"
-
-    @property
-    def size(self) -> int:
-        """Bytes of one element."""
-        return _NUMPY[self].itemsize
-
-    @property
-    def numpy(self) -> np.dtype[Any]:
-        """The numpy type of the same width."""
-        return _NUMPY[self]
-
-    @property
-    def is_float(self) -> bool:
-        return self is DType.F32
-
-    @staticmethod
-    def of(array: NDArray[Any]) -> DType:
-        """The element type of a numpy array; KeyError if mmcc has none for it."""
-        return _BY_NUMPY[array.dtype]
-
-
-_NUMPY = {
-    d: np.dtype({"float": "float32", "bool": "bool"}.get(d.value, d.value.removesuffix("_t"))) for d in DType
-}
-_BY_NUMPY = {dtype: d for d, dtype in _NUMPY.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +28,16 @@ class Tensor:
 
     name: str
     shape: Shape
-    dtype: DType = DType.F32
+    dtype: ElementType = ElementType.F32
     quant: Quant | None = None
 
     @property
     def bytes(self) -> int:
-        return prod(self.shape) * self.dtype.size
+        """Of all elements, packed as `ElementType.bytes` says."""
+        return self.dtype.bytes(prod(self.shape))
 
     def __str__(self) -> str:
-        return f"%{self.name}: {self.dtype.name.lower()}[{','.join(map(str, self.shape))}]"
+        return f"%{self.name}: {self.dtype.name}[{','.join(map(str, self.shape))}]"
 
 
 def geometry(shape: Shape) -> tuple[int, int, int]:

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import ShapeError
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 
 
 def check_graph(graph: Graph) -> list[str]:
@@ -79,7 +80,7 @@ def _check_node(graph: Graph, node: Node, written: set[str]) -> list[str]:
     for name, (shape, dtype) in zip(node.outputs, results, strict=True):
         output = graph.tensors[name]
         if (shape, dtype) != (output.shape, output.dtype):
-            wrong.append(f"writes {output} but the op gives {dtype.name.lower()}{list(shape)}")
+            wrong.append(f"writes {output} but the op gives {dtype.name}{list(shape)}")
     return wrong
 
 
@@ -93,4 +94,4 @@ def check_final(graph: Graph) -> list[str]:
 
 
 def _lacks_quant(tensor: Tensor) -> bool:
-    return tensor.dtype is DType.I8 and tensor.quant is None
+    return tensor.dtype == ElementType.I8 and tensor.quant is None

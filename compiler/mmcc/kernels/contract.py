@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Blocks
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -20,6 +22,10 @@ from mmcc.ops.conv import ConvInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.target import Target
 
+TYPES = (
+    *(ElementType.F32, ElementType.BOOL, ElementType.I8, ElementType.I16, ElementType.I32, ElementType.I64),
+    *(ElementType.U8, ElementType.U16),
+)
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 
 
@@ -56,8 +62,11 @@ def contract(graph: Graph, index: int, target: Target, block_limit: int = 0) -> 
 
     With `block_limit`, weights are staged: tilings are found, in blocks of at most so many bytes. That packs
     the constants for each tiling, so it is not done where weights are read in place.
+
+    CompileError MM203 if an operand or a result is of a type that no kernel knows.
     """
     node = graph.nodes[index]
+    _check_types(graph, node)
     return KernelContract(
         kernel_use(node.op, planning_site(graph, index, target)).template,
         _pixels_at_once(node),
@@ -69,6 +78,18 @@ def contract(graph: Graph, index: int, target: Target, block_limit: int = 0) -> 
 def contracts(graph: Graph, target: Target, block_limit: int = 0) -> tuple[KernelContract, ...]:
     """The contract of every node, in the order of the nodes."""
     return tuple(contract(graph, index, target, block_limit) for index in range(len(graph.nodes)))
+
+
+def _check_types(graph: Graph, node: Node) -> None:
+    for name in (*node.inputs, *node.outputs):
+        dtype = graph.tensors[name].dtype
+        if dtype not in TYPES:
+            raise CompileError(
+                "MM203",
+                f"{node.op} has an operand or result of type {dtype}, for which there are no kernels",
+                exit=Exit.UNSUPPORTED,
+                at=node.where,
+            )
 
 
 def _pixels_at_once(node: Node) -> int:

@@ -13,9 +13,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import Op
 from mmcc.ir.program import Constant, KernelUse, View
-from mmcc.ir.types import DType, Shape, Tensor, geometry
+from mmcc.ir.types import Shape, Tensor, geometry
 from mmcc.kernels.variants import variant_of
 from mmcc.target import Target
 
@@ -33,7 +34,7 @@ class Operand:
         return self.tensor.shape
 
     @property
-    def dtype(self) -> DType:
+    def dtype(self) -> ElementType:
         return self.tensor.dtype
 
     @property

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
 
@@ -37,7 +38,7 @@ class AffineInt8:
             raise ShapeError(
                 f"numbers {[list(t.shape) for t in each]} do not fit channels of {list(x.shape)}"
             )
-        return ((x.shape, DType.I8),)
+        return ((x.shape, ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         nest = broadcast_nest(inputs[0])

@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
 from mmcc.ops.requantize import requantize, saturate
@@ -134,7 +135,7 @@ class ConvInt8:
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, *per_channel = inputs
         shapes = tuple(t.shape for t in per_channel)
-        return ((conv_shape(self.window, self.groups, x.shape, w.shape, shapes), DType.I8),)
+        return ((conv_shape(self.window, self.groups, x.shape, w.shape, shapes), ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         x, w, *per_channel = inputs

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
 from mmcc.ops.requantize import requantize, saturate
@@ -128,7 +129,7 @@ class ConvTransposeInt8:
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w = inputs[:2]
-        return ((transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), DType.I8),)
+        return ((transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return transposed_nest(self.window, self.size, self.groups, inputs[0], inputs[1], len(inputs) - 2)

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
 from mmcc.ops.requantize import requantize, saturate
@@ -89,7 +90,7 @@ class DenseInt8:
     kernel: ClassVar[str] = "dense_int8"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((dense_shape(inputs[0].shape, inputs[1].shape), DType.I8),)
+        return ((dense_shape(inputs[0].shape, inputs[1].shape), ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return dense_nest(inputs[0], inputs[1], len(inputs) - 2)

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
 from mmcc.ops.requantize import requantize, rounded, saturate
@@ -181,7 +182,12 @@ class Binary:
         a, b = inputs
         if a.dtype != b.dtype:
             raise ShapeError(f"{self.function} of {a.dtype.name} and {b.dtype.name}")
-        return ((broadcast_shape(a.shape, b.shape), DType.BOOL if self.function in COMPARISONS else a.dtype),)
+        return (
+            (
+                broadcast_shape(a.shape, b.shape),
+                ElementType.BOOL if self.function in COMPARISONS else a.dtype,
+            ),
+        )
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
@@ -221,7 +227,7 @@ class Where:
 class Cast:
     """Convert to another element type: float to integer truncates and saturates, bool is x != 0."""
 
-    dtype: DType
+    dtype: ElementType
 
     kernel: ClassVar[str] = "cast"
 
@@ -233,12 +239,12 @@ class Cast:
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
-        if x.dtype == np.float32 and self.dtype not in (DType.F32, DType.BOOL):
+        if x.dtype == np.float32 and self.dtype not in (ElementType.F32, ElementType.BOOL):
             return (_saturated(np.trunc(np.nan_to_num(x.astype(np.float64))), self.dtype.numpy),)
         return (x.astype(self.dtype.numpy),)
 
     def __str__(self) -> str:
-        return f"cast<{self.dtype.name.lower()}>"
+        return f"cast<{self.dtype.name}>"
 
 
 def _saturated(whole: Array, dtype: np.dtype[Any]) -> Array:
@@ -297,7 +303,7 @@ class AddInt8:
     kernel: ClassVar[str] = "add_int8"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((broadcast_shape(*(x.shape for x in inputs)), DType.I8),)
+        return ((broadcast_shape(*(x.shape for x in inputs)), ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
@@ -328,7 +334,7 @@ class MulInt8:
     kernel: ClassVar[str] = "mul_int8"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((broadcast_shape(*(x.shape for x in inputs)), DType.I8),)
+        return ((broadcast_shape(*(x.shape for x in inputs)), ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)

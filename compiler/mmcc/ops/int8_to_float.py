@@ -14,9 +14,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Result
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
 from mmcc.ops.conv import conv_nest, conv_products, conv_shape
@@ -54,7 +55,7 @@ class ConvInt8ToFloat:
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, *per_channel = inputs
         shapes = tuple(t.shape for t in per_channel)
-        return ((conv_shape(self.window, self.groups, x.shape, w.shape, shapes), DType.F32),)
+        return ((conv_shape(self.window, self.groups, x.shape, w.shape, shapes), ElementType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         x, w, *per_channel = inputs
@@ -83,7 +84,7 @@ class DenseInt8ToFloat:
     kernel: ClassVar[str] = "dense_int8"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((dense_shape(inputs[0].shape, inputs[1].shape), DType.F32),)
+        return ((dense_shape(inputs[0].shape, inputs[1].shape), ElementType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return dense_nest(inputs[0], inputs[1], len(inputs) - 2)
@@ -112,7 +113,7 @@ class ConvTransposeInt8ToFloat:
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w = inputs[:2]
-        return ((transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), DType.F32),)
+        return ((transposed_shape(self.window, self.size, self.groups, x.shape, w.shape), ElementType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return transposed_nest(self.window, self.size, self.groups, inputs[0], inputs[1], len(inputs) - 2)

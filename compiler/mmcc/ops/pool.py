@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, Nest
 from mmcc.ir.op import Result
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.requantize import requantize, saturate
 from mmcc.ops.window import Window
@@ -83,7 +84,7 @@ class MaxPoolIndices:
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
         shape = (*self.window.output(x.shape), x.shape[2])
-        return (shape, x.dtype), (shape, DType.I64)
+        return (shape, x.dtype), (shape, ElementType.I64)
 
     def nest(self, *inputs: Shape) -> Nest:
         nest = pool_nest(self.window, inputs[0])
@@ -153,7 +154,7 @@ class AveragePoolInt8:
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x = inputs[0]
-        return (((*self.window.output(x.shape), x.shape[2]), DType.I8),)
+        return (((*self.window.output(x.shape), x.shape[2]), ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return pool_nest(self.window, inputs[0], inputs[1:])

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Result
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
 
@@ -23,7 +24,7 @@ class Quantize:
 
     scale: float
     zero_point: int
-    dtype: DType = DType.I8
+    dtype: ElementType = ElementType.I8
 
     kernel: ClassVar[str] = "quantize"
 
@@ -53,7 +54,7 @@ class Dequantize:
     kernel: ClassVar[str] = "dequantize"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((inputs[0].shape, DType.F32),)
+        return ((inputs[0].shape, ElementType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
@@ -80,7 +81,7 @@ class DequantizeConstant:
     kernel: ClassVar[str] = ""
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((inputs[0].shape, DType.F32),)
+        return ((inputs[0].shape, ElementType.F32),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)
@@ -109,7 +110,7 @@ class FlipSign:
     kernel: ClassVar[str] = "flip_sign"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((inputs[0].shape, DType.I8 if inputs[0].dtype is DType.U8 else DType.U8),)
+        return ((inputs[0].shape, ElementType.I8 if inputs[0].dtype == ElementType.U8 else ElementType.U8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return broadcast_nest(*inputs)

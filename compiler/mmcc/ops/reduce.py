@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.requantize import requantize, saturate
 
@@ -96,7 +97,7 @@ class MeanInt8:
     kernel: ClassVar[str] = "mean_int8"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((reduced_shape(inputs[0].shape, self.axes), DType.I8),)
+        return ((reduced_shape(inputs[0].shape, self.axes), ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return reduce_nest(inputs[0], self.axes)
@@ -124,7 +125,7 @@ class ArgMax:
     kernel: ClassVar[str] = "arg_max"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((reduced_shape(inputs[0].shape, (self.axis,)), DType.I64),)
+        return ((reduced_shape(inputs[0].shape, (self.axis,)), ElementType.I64),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return reduce_nest(inputs[0], (self.axis,))

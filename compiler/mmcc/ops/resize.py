@@ -10,9 +10,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Indexed, Loop, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
 from mmcc.ops.requantize import requantize, saturate
@@ -109,7 +110,7 @@ class ResizeInt8:
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         ((shape, _),) = ResizeLinear(self.row_first, self.col_first, LINEAR_TAPS).results(*inputs)
-        return ((shape, DType.I8),)
+        return ((shape, ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return _resize_nest(inputs[0], self.row_first, self.col_first, LINEAR_TAPS, inputs[1:])

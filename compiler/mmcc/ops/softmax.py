@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
 
@@ -74,7 +75,7 @@ class SoftmaxInt8:
     kernel: ClassVar[str] = "softmax_int8"
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((inputs[0].shape, DType.I8),)
+        return ((inputs[0].shape, ElementType.I8),)
 
     def nest(self, *inputs: Shape) -> Nest:
         return softmax_nest(inputs[0], inputs[1:])

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.types import DType, Shape, Tensor
+from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 
 
@@ -33,7 +34,7 @@ class TopK:
         if not x.shape or not 1 <= self.count <= x.shape[-1]:
             raise ShapeError(f"{self.count} elements of the last axis of {list(x.shape)}")
         shape = (*x.shape[:-1], self.count)
-        return (shape, x.dtype), (shape, DType.I64)
+        return (shape, x.dtype), (shape, ElementType.I64)
 
     def nest(self, *inputs: Shape) -> Nest:
         (x,) = inputs

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from mmcc.errors import CompileError, Exit
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Quant, Shape, Tensor
+from mmcc.ir.types import Quant, Shape, Tensor
 
 SCHEMA = 3
 FOLDER = ".mmcc"
@@ -158,7 +159,7 @@ def _tensor_out(tensor: Tensor) -> dict[str, Any]:
 
 
 def _tensor_in(name: str, raw: Mapping[str, Any]) -> Tensor:
-    return Tensor(name, tuple(raw["shape"]), DType[raw["dtype"]], _quant_in(raw["quant"]))
+    return Tensor(name, tuple(raw["shape"]), ElementType.named(raw["dtype"]), _quant_in(raw["quant"]))
 
 
 def _port_out(port: Port) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _port_out(port: Port) -> dict[str, Any]:
 def _port_in(raw: Mapping[str, Any]) -> Port:
     shape: Shape = tuple(raw["onnx_shape"])
     axes = tuple(raw["axes"])
-    dtype = DType[raw["onnx_dtype"]]
+    dtype = ElementType.named(raw["onnx_dtype"])
     return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]), raw["double"])
 
 

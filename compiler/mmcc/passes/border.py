@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Quant, Tensor
+from mmcc.ir.types import Quant, Tensor
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.passes.draft import Draft
 
@@ -28,7 +29,7 @@ def quantize_inputs(graph: Graph) -> Graph:
     draft = Draft(graph)
     for name, op in found.items():
         shape, quant = graph.tensors[name].shape, Quant(op.scale, op.zero_point)
-        draft.tensors[name] = Tensor(name, shape, DType.I8, quant)
+        draft.tensors[name] = Tensor(name, shape, ElementType.I8, quant)
     for node in graph.nodes:
         if isinstance(node.op, Quantize) and node.inputs[0] in found:
             draft.replace(node.output, node.inputs[0], node.where)
@@ -43,10 +44,10 @@ def quantize_inputs(graph: Graph) -> Graph:
 
 def _only_quantize(graph: Graph, port: Port) -> Quantize | None:
     readers = graph.consumers[port.tensor]
-    if len(readers) != 1 or port.tensor in graph.kept or graph.tensors[port.tensor].dtype is not DType.F32:
+    if len(readers) != 1 or port.tensor in graph.kept or graph.tensors[port.tensor].dtype != ElementType.F32:
         return None
     op = readers[0].op
-    return op if isinstance(op, Quantize) and op.dtype is DType.I8 else None
+    return op if isinstance(op, Quantize) and op.dtype == ElementType.I8 else None
 
 
 def quantize_outputs(graph: Graph) -> Graph:
@@ -57,7 +58,7 @@ def quantize_outputs(graph: Graph) -> Graph:
         node = graph.producer.get(port.tensor)
         if node is not None and isinstance(node.op, Dequantize):
             source = graph.tensors[node.inputs[0]]
-            if source.dtype is DType.I8 and source.name in graph.producer and source.name not in taken:
+            if source.dtype == ElementType.I8 and source.name in graph.producer and source.name not in taken:
                 taken.add(source.name)
                 quant = Quant(node.op.scale, node.op.zero_point)
                 port = replace(port, tensor=source.name, quant=quant)

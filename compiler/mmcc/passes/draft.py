@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
-from mmcc.ir.types import DType, Quant, Tensor
+from mmcc.ir.types import Quant, Tensor
 from mmcc.ops.movement import Expand
 
 SHARED_BYTES = 1 << 16  # new constants up to this size are looked up among those made before
@@ -54,7 +55,7 @@ class Draft:
         if data.nbytes <= SHARED_BYTES and key in self._equal:
             return self._equal[key]
         name = self._fresh(hint)
-        self.tensors[name] = Tensor(name, data.shape, DType.of(data))
+        self.tensors[name] = Tensor(name, data.shape, ElementType.of(data))
         self.constants[name] = data
         if data.nbytes <= SHARED_BYTES:
             self._equal[key] = name

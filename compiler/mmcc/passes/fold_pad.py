@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
-from mmcc.ir.types import DType, Tensor
+from mmcc.ir.types import Tensor
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.elementwise import AddInt8, MulInt8, Unary
@@ -76,9 +77,9 @@ def _never_wins(draft: Draft, value: float, x: Tensor, window: Window) -> bool:
     return value <= _least(draft.producer.get(x.name), x.dtype)
 
 
-def _least(node: Node | None, dtype: DType) -> float:
+def _least(node: Node | None, dtype: ElementType) -> float:
     """A number that no element of the tensor `node` makes is below."""
-    lowest = float(np.finfo(np.float32).min) if dtype is DType.F32 else float(np.iinfo(dtype.numpy).min)
+    lowest = float(np.finfo(np.float32).min) if dtype == ElementType.F32 else float(np.iinfo(dtype.numpy).min)
     if node is None:
         return lowest
     match node.op:

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.types import DType
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.passes.draft import Draft
 from mmcc.passes.fold import is_known
@@ -44,7 +44,7 @@ def _may_end(draft: Draft, node: Node) -> bool:
     return (
         isinstance(node.op, Binary)
         and node.op.function in ("mul", "div")
-        and draft.tensors[node.output].dtype is DType.F32
+        and draft.tensors[node.output].dtype == ElementType.F32
     )
 
 
@@ -101,7 +101,7 @@ def _between(draft: Draft, cone: list[Node], source: str) -> list[Node] | None:
             if is_known(draft, name):
                 if prod(draft.tensors[name].shape) != 1:
                     return None
-            elif before is None or before not in cone or draft.tensors[name].dtype is not DType.F32:
+            elif before is None or before not in cone or draft.tensors[name].dtype != ElementType.F32:
                 return None
             else:
                 waiting.append(before)

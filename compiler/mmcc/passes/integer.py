@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Node
 from mmcc.ir.op import Op
-from mmcc.ir.types import DType, Quant
+from mmcc.ir.types import Quant
 from mmcc.ops.activation import Activation, Clamp
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
@@ -89,10 +90,10 @@ def source_of(draft: Draft, name: str) -> Source:
         raise StaysFloat(f"%{name} is not quantized")
     dtype = draft.tensors[node.inputs[0]].dtype
     if isinstance(node.op, Dequantize):
-        if dtype is not DType.I8:
-            raise StaysFloat(f"%{name} is quantized to {dtype.value}, and only int8 has integer kernels")
+        if dtype != ElementType.I8:
+            raise StaysFloat(f"%{name} is quantized to {dtype.ctype}, and only int8 has integer kernels")
         return Source(node.inputs[0], Quant(node.op.scale, node.op.zero_point))
-    if len(node.op.scales) != 1 or len(node.op.zero_points) != 1 or dtype is not DType.I8:
+    if len(node.op.scales) != 1 or len(node.op.zero_points) != 1 or dtype != ElementType.I8:
         raise StaysFloat(f"the constant %{name} is not quantized to int8 with one scale")
     return Source(node.inputs[0], Quant(node.op.scales[0], node.op.zero_points[0]))
 

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where as Place
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.types import DType, Quant
+from mmcc.ir.types import Quant
 from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8
@@ -90,7 +91,7 @@ def _nearest(draft: Draft, name: str, channels: int) -> set[str] | None:
                 return None
         elif tensor.shape != shape:
             return None
-        elif tensor.dtype is DType.I8:
+        elif tensor.dtype == ElementType.I8:
             found.add(current)
         elif current in draft.producer and isinstance(draft.producer[current].op, ELEMENTWISE):
             waiting += draft.producer[current].inputs

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
-from mmcc.ir.types import DType, Quant
+from mmcc.ir.types import Quant
 from mmcc.ops.elementwise import EVERY, Lookup, Unary
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import MaxPool
@@ -81,7 +82,7 @@ def _write_clamp(draft: Draft, node: Node, source: str, quant: Quant) -> bool:
 def _dequantized(draft: Draft, name: str) -> tuple[str, Quant] | None:
     """The int8 tensor that a float tensor is made of, if it is."""
     node = draft.producer.get(draft.now(name))
-    if node is None or draft.tensors[node.inputs[0]].dtype is not DType.I8:
+    if node is None or draft.tensors[node.inputs[0]].dtype != ElementType.I8:
         return None
     match node.op:
         case Dequantize(scale, zero):
@@ -130,7 +131,7 @@ def _wanted(graph: Graph) -> dict[str, Quantize]:
             else:
                 forms.add(wanted.get(reader.output) if only_moves(reader.op) else None)
         form = forms.pop() if len(forms) == 1 and node.output not in graph.kept else None
-        if form is not None and form.dtype is DType.I8:
+        if form is not None and form.dtype == ElementType.I8:
             wanted[node.output] = form
     return wanted
 

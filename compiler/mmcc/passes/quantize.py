@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.types import DType, Quant
+from mmcc.ir.types import Quant
 from mmcc.ops.activation import Clamp
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import ArgMax
@@ -35,7 +36,7 @@ def quantize(graph: Graph) -> Graph:
 
 def _write(draft: Draft, node: Node, reasons: dict[str, str]) -> bool:
     """Write what a Quantize and the nodes before it are in integers; False if that is not so."""
-    if not isinstance(node.op, Quantize) or node.op.dtype is not DType.I8:
+    if not isinstance(node.op, Quantize) or node.op.dtype != ElementType.I8:
         return False
     done = write_lookup(draft, node) or _write_integer(draft, node, node.op, reasons)
     return done or write_affine(draft, node)
@@ -51,7 +52,11 @@ def mark_quantized(graph: Graph) -> Graph:
             name, quant = node.output, Quant(node.op.scale, node.op.zero_point)
         else:
             continue
-        if tensors[name].dtype is DType.I8 and tensors[name].quant is None and not graph.is_constant(name):
+        if (
+            tensors[name].dtype == ElementType.I8
+            and tensors[name].quant is None
+            and not graph.is_constant(name)
+        ):
             tensors[name] = replace(tensors[name], quant=quant)
     return replace(graph, tensors=tensors)
 

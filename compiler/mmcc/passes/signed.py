@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.types import DType, Quant
+from mmcc.ir.types import Quant
 from mmcc.ops.elementwise import EVERY, Binary, Cast, Lookup, Unary, Where
 from mmcc.ops.movement import Pad
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, FlipSign, Quantize
@@ -31,7 +32,7 @@ def make_signed(graph: Graph) -> Graph:
     draft = Draft(graph)
     twins: dict[str, str] = {}
     for port in graph.inputs:
-        if graph.tensors[port.tensor].dtype is DType.U8:
+        if graph.tensors[port.tensor].dtype == ElementType.U8:
             name = f"{port.tensor}_signed"
             twins[port.tensor] = draft.add(FlipSign(), (port.tensor,), name, (), THEMSELVES)
             draft.stands_for(twins[port.tensor], port.tensor)
@@ -52,15 +53,17 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
     unsigned = tuple(name for name in node.inputs if name in twins)
     inputs = tuple(twins.get(name, name) for name in node.inputs)
     match node.op:
-        case Quantize(scale, zero, DType.U8):
-            op = Quantize(scale, zero - 128, DType.I8)
+        case Quantize(scale, zero, ElementType.U8):
+            op = Quantize(scale, zero - 128, ElementType.I8)
             _write_twin(draft, twins, node, op, node.inputs, Quant(scale, zero - 128))
         case Dequantize(scale, zero) if unsigned:
             draft.write(Dequantize(scale, zero - 128), inputs, node.output, node.where)
         case DequantizeConstant(scales, zeros, axis) if unsigned:
             op = DequantizeConstant(scales, tuple(zero - 128 for zero in zeros), axis)
             draft.write(op, inputs, node.output, node.where)
-        case Cast(DType.F32) if unsigned or draft.tensors[draft.now(node.inputs[0])].dtype is DType.I8:
+        case Cast(ElementType.F32) if (
+            unsigned or draft.tensors[draft.now(node.inputs[0])].dtype == ElementType.I8
+        ):
             draft.write(Dequantize(1.0, -128 if unsigned else 0), inputs, node.output, node.where)
         case Unary() | Binary() | Where() if (source := _only_source(draft, node)) is not None:
             _write_table(draft, twins, node, source)
@@ -82,11 +85,15 @@ def _only_source(draft: Draft, node: Node) -> str | None:
         return None
     source = sources.pop()
     x = draft.tensors[draft.now(source)]
-    return source if x.dtype in (DType.I8, DType.U8) and (x.dtype, x.shape) == (y.dtype, y.shape) else None
+    return (
+        source
+        if x.dtype in (ElementType.I8, ElementType.U8) and (x.dtype, x.shape) == (y.dtype, y.shape)
+        else None
+    )
 
 
 def _write_table(draft: Draft, twins: dict[str, str], node: Node, source: str) -> None:
-    unsigned = draft.tensors[draft.now(source)].dtype is DType.U8
+    unsigned = draft.tensors[draft.now(source)].dtype == ElementType.U8
     every = (EVERY.astype(np.int16) + 128).astype(np.uint8) if unsigned else EVERY
     given = [
         every if name == source else draft.constants[draft.now(name)].reshape(()) for name in node.inputs

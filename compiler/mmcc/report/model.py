@@ -165,7 +165,7 @@ def _port(graph: Graph, program: Program, port: Port) -> dict[str, Any]:
     return {
         "name": port.onnx_name,
         "shape": list(tensor.shape),
-        "dtype": tensor.dtype.name.lower(),
+        "dtype": tensor.dtype.name,
         "scale": float(quant.scale) if quant else None,
         "zero_point": quant.zero_point if quant else None,
         "offset": view.offset if view is not None and inside else None,

@@ -72,7 +72,7 @@ def inputs_of(graph: Graph) -> list[Array]:
     for k, port in enumerate(graph.inputs):
         for node in graph.consumers[port.tensor]:
             if isinstance(node.op, Quantize):
-                middle = 127.5 if node.op.dtype.value.startswith("u") else -0.5
+                middle = 127.5 if node.op.dtype.ctype.startswith("u") else -0.5
                 inputs[k] = ((inputs[k] * 130 + middle - node.op.zero_point) * node.op.scale).astype(
                     np.float32
                 )

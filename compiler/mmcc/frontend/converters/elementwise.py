@@ -13,7 +13,7 @@ from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
 from mmcc.frontend.tensors import KINDS, ROUNDED, dtype_of, rounded
 from mmcc.frontend.value import Value
-from mmcc.ir.types import DType
+from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
 
 # functions without parameters
@@ -90,7 +90,7 @@ def convert_parametric(call: Call) -> Value:
 def convert_not(call: Call) -> Value:
     """Logical negation."""
     x = call.input(0)
-    if x.dtype is not DType.BOOL:
+    if x.dtype != ElementType.BOOL:
         raise bad_model("MM104", f"a bool is wanted, not {x.dtype.name}")
     return unary(call.build, Unary("not"), x)
 
@@ -112,7 +112,7 @@ def convert_clip(call: Call) -> Value:
         return unary(call.build, Unary("clamp", (low, high)), x)
     bounds = [call.input(k) if call.has(k) else None for k in (1, 2)]
     for bound in bounds:
-        if bound is not None and (bound.dtype is not x.dtype or bound.size != 1):
+        if bound is not None and (bound.dtype != x.dtype or bound.size != 1):
             raise bad_model("MM104", f"a bound of {list(bound.shape)} {bound.dtype.name} for {x.dtype.name}")
     known = [b is None or call.build.is_constant(b.tensor) for b in bounds]
     values = [
@@ -122,7 +122,7 @@ def convert_clip(call: Call) -> Value:
     if any(isnan(v) for v in values):
         raise bad_model("MM104", "a bound is not a number")
     exact = all(abs(v) == inf or float(np.float32(v)) == v for v in values)
-    if all(known) and (exact or x.dtype is DType.F32):
+    if all(known) and (exact or x.dtype == ElementType.F32):
         return unary(call.build, Unary("clamp", (float(values[0]), float(values[1]))), x)
     for function, bound in zip(("max", "min"), bounds, strict=True):
         if bound is not None:
@@ -170,7 +170,9 @@ def convert_binary(call: Call) -> Value:
     """A function of two operands of one type."""
     function = BINARY[call.node.op_type]
     a, b = call.input(0), call.input(1)
-    if (a.dtype is DType.BOOL or b.dtype is DType.BOOL) != (function in LOGICAL) and function != "equal":
+    if (a.dtype == ElementType.BOOL or b.dtype == ElementType.BOOL) != (
+        function in LOGICAL
+    ) and function != "equal":
         raise bad_model("MM104", f"{function} of {a.dtype.name} and {b.dtype.name}")
     if call.version < 7:
         b = _legacy_broadcast(call, a, b)
@@ -214,8 +216,8 @@ def convert_pow(call: Call) -> Value:
         if exponent in (2, 3):  # as ONNX Runtime does
             square = elementwise(call.build, Binary("mul"), x, x)
             return square if exponent == 2 else elementwise(call.build, Binary("mul"), square, x)
-    if y.dtype is not DType.F32:
-        y = unary(call.build, Cast(DType.F32), y)
+    if y.dtype != ElementType.F32:
+        y = unary(call.build, Cast(ElementType.F32), y)
     return elementwise(call.build, Binary("pow"), x, y)
 
 
@@ -224,7 +226,7 @@ def convert_mod(call: Call) -> Value:
     """Remainder with the sign of the divisor, or with fmod that of the dividend."""
     a, b = call.number_input(0), call.number_input(1)
     fmod = call.integer("fmod", 0)
-    if not fmod and a.dtype is DType.F32:
+    if not fmod and a.dtype == ElementType.F32:
         raise unsupported("Mod of floats with the sign of the divisor; with fmod=1 it is supported")
     return elementwise(call.build, Binary("fmod" if fmod else "mod"), a, b)
 
@@ -248,7 +250,7 @@ def convert_many(call: Call) -> Value:
 def convert_where(call: Call) -> Value:
     """Choose between two operands."""
     condition, a, b = (call.input(k) for k in range(3))
-    if condition.dtype is not DType.BOOL or a.dtype is not b.dtype:
+    if condition.dtype != ElementType.BOOL or a.dtype != b.dtype:
         raise bad_model("MM104", f"Where of {condition.dtype.name}, {a.dtype.name} and {b.dtype.name}")
     return elementwise(call.build, Where(), condition, a, b)
 
@@ -270,8 +272,8 @@ def convert_cast_like(call: Call) -> Value:
     return _cast(call, call.input(0), call.input(1).dtype)
 
 
-def _cast(call: Call, x: Value, dtype: DType) -> Value:
-    return x if x.dtype is dtype else unary(call.build, Cast(dtype), x)
+def _cast(call: Call, x: Value, dtype: ElementType) -> Value:
+    return x if x.dtype == dtype else unary(call.build, Cast(dtype), x)
 
 
 @converts("Identity", notes="makes no code", layout=Layout.ANY)

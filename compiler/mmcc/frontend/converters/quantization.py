@@ -15,15 +15,19 @@ from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts, normal_axis
 from mmcc.frontend.tensors import dtype_of, type_name
 from mmcc.frontend.value import Value
-from mmcc.ir.types import DType
+from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast, Unary
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
 
-QUANTIZED = (DType.I8, DType.U8, DType.I16, DType.U16)
-USED_AS_INTEGERS = (DType.I8, DType.U8, DType.I32)  # constants that integer operators can take
+QUANTIZED = (ElementType.I8, ElementType.U8, ElementType.I16, ElementType.U16)
+USED_AS_INTEGERS = (
+    ElementType.I8,
+    ElementType.U8,
+    ElementType.I32,
+)  # constants that integer operators can take
 
 
-def check_scales(scale: NDArray[Any], zero: NDArray[Any] | None, dtype: DType) -> NDArray[np.int64]:
+def check_scales(scale: NDArray[Any], zero: NDArray[Any] | None, dtype: ElementType) -> NDArray[np.int64]:
     """The zero points, as many as scales; errors for what no quantizer writes."""
     if scale.dtype != np.float32 or not scale.size:
         raise bad_model("MM107", f"scales of type {scale.dtype} and shape {list(scale.shape)}")
@@ -39,7 +43,9 @@ def check_scales(scale: NDArray[Any], zero: NDArray[Any] | None, dtype: DType) -
     return zero.astype(np.int64).reshape(scale.shape)
 
 
-def _parameters(call: Call, x: Value, dtype: DType) -> tuple[NDArray[Any], NDArray[np.int64], int | None]:
+def _parameters(
+    call: Call, x: Value, dtype: ElementType
+) -> tuple[NDArray[Any], NDArray[np.int64], int | None]:
     """Scales, zero points and their axis (None: one for all), before blocks are spread out."""
     scale = call.needed(1, "the scale")
     zeros = check_scales(scale, call.constant(2, "the zero point"), dtype)
@@ -69,10 +75,10 @@ def _parameters(call: Call, x: Value, dtype: DType) -> tuple[NDArray[Any], NDArr
 def convert_dequantize(call: Call) -> Value:
     """(x - zero point) * scale."""
     x = call.input(0)
-    if x.dtype not in (*QUANTIZED, DType.I32):
+    if x.dtype not in (*QUANTIZED, ElementType.I32):
         raise bad_model("MM104", f"DequantizeLinear of {x.dtype.name}")
     wanted = call.integer("output_dtype", 0) if call.version >= 23 else 0
-    if wanted and dtype_of(wanted, "the result", call.build) is not DType.F32:
+    if wanted and dtype_of(wanted, "the result", call.build) != ElementType.F32:
         raise bad_model("MM104", f"DequantizeLinear to {wanted}")
     scale, zeros, axis = _parameters(call, x, x.dtype)
     return dequantized(call.build, x, scale, zeros, axis)
@@ -92,16 +98,16 @@ def dequantized(
     _warn_of_width(build, x.dtype)
     if scale.size == 1:
         return unary(build, Dequantize(float(scale[0]), int(zeros[0])), x)
-    y = unary(build, Cast(DType.F32), x)
+    y = unary(build, Cast(ElementType.F32), x)
     for function, array in (("sub", zeros.astype(np.float32)), ("mul", scale)):
         if array.any():
             y = elementwise(build, Binary(function), y, build.constant(_along(array, axis, x.rank)))
     return y
 
 
-def _warn_of_width(build: Builder, dtype: DType) -> None:
-    if dtype in (DType.I16, DType.U16):
-        kind = "int16" if dtype is DType.I16 else "uint16"
+def _warn_of_width(build: Builder, dtype: ElementType) -> None:
+    if dtype in (ElementType.I16, ElementType.U16):
+        kind = "int16" if dtype == ElementType.I16 else "uint16"
         build.warn(
             f"an activation is quantized to {kind}, and integer kernels take 8 bits: what reads or makes it "
             "is computed in float, 4 bytes an element; quantize activations to int8"
@@ -120,7 +126,7 @@ def _dequantized_constant(
             x, at = build.constant(build.array(x)), axis
     op = DequantizeConstant(tuple(map(float, scale)), tuple(map(int, zeros)), at)
     made = build.emit(op, viewed(build, x))
-    return Value(made.name, DType.F32, made.shape, x.axes)
+    return Value(made.name, ElementType.F32, made.shape, x.axes)
 
 
 def _along(array: NDArray[Any], axis: int | None, rank: int) -> NDArray[Any]:
@@ -137,7 +143,7 @@ def _along(array: NDArray[Any], axis: int | None, rank: int) -> NDArray[Any]:
 def convert_quantize(call: Call) -> Value:
     """Round to integers and saturate."""
     x = call.float_input(0)
-    dtype = DType.U8
+    dtype = ElementType.U8
     if call.has(2):
         zero = call.input(2)
         dtype = zero.dtype
@@ -161,6 +167,6 @@ def convert_quantize(call: Call) -> Value:
     return unary(build, Cast(dtype), clamped)
 
 
-def quantized(build: Builder, x: Value, scale: float, zero: int, dtype: DType) -> Value:
+def quantized(build: Builder, x: Value, scale: float, zero: int, dtype: ElementType) -> Value:
     """Quantize a whole tensor."""
     return unary(build, Quantize(scale, zero, dtype), x)

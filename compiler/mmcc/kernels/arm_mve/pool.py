@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import KernelUse, View
-from mmcc.ir.types import DType
 from mmcc.kernels.epilogue import Fields, Options, check_accumulator
 from mmcc.kernels.portable.pool import pool_fields
 from mmcc.kernels.portable.reduce_int8 import channel_axes, pixel_axes
@@ -57,7 +57,7 @@ def _ending(
 @variant_layer("arm_mve", MaxPool)
 def max_pool(op: MaxPool, site: Site) -> KernelUse | None:
     """Sixteen channels at a time."""
-    if site.inputs[0].dtype is not DType.I8:
+    if site.inputs[0].dtype != ElementType.I8:
         return None
     return KernelUse("mve_max_pool_int8", _spelled(op.window), pool_fields(site, op.window))
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
-from mmcc.ir.types import DType
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
 
@@ -29,7 +29,7 @@ def unary(op: Unary, site: Site) -> KernelUse:
     """One kernel a function and type; parameters are fields."""
     return KernelUse(
         "unary",
-        (("function", op.function), ("type", site.inputs[0].dtype.value)),
+        (("function", op.function), ("type", site.inputs[0].dtype.ctype)),
         (
             ("x", site.read(0)),
             ("y", site.output.where()),
@@ -46,7 +46,7 @@ def _parameters(op: Unary, site: Site) -> tuple[tuple[str, Field], ...]:
         return tuple((f"p{k}", float(value)) for k, value in enumerate(op.parameters))
     if not op.parameters:
         return ()
-    ends = np.iinfo(dtype.numpy) if dtype is not DType.BOOL else np.iinfo(np.uint8)
+    ends = np.iinfo(dtype.numpy) if dtype != ElementType.BOOL else np.iinfo(np.uint8)
     bounds = [
         ends.min if value <= ends.min else ends.max if value >= ends.max else int(value)
         for value in op.parameters
@@ -61,9 +61,9 @@ def binary(op: Binary, site: Site) -> KernelUse:
     dtype = site.inputs[0].dtype
     options = (
         ("function", op.function),
-        ("type", dtype.value),
+        ("type", dtype.ctype),
         ("unsigned", UNSIGNED[dtype.size]),
-        ("result", site.output.dtype.value),
+        ("result", site.output.dtype.ctype),
     )
     return KernelUse("binary", (*options, *strides), fields)
 
@@ -78,7 +78,7 @@ def where(op: Where, site: Site) -> KernelUse:
 @layer(Cast)
 def cast(op: Cast, site: Site) -> KernelUse:
     """One kernel a pair of types."""
-    types = (("source", site.inputs[0].dtype.value), ("type", op.dtype.value))
+    types = (("source", site.inputs[0].dtype.ctype), ("type", op.dtype.ctype))
     return KernelUse(
         "cast",
         types,

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
-from mmcc.ir.types import DType
 from mmcc.kernels.epilogue import check_accumulator, epilogue
 from mmcc.kernels.select import Site, layer
 from mmcc.kernels.window import reaches_outside, row_bound, views, window_fields
@@ -27,12 +27,12 @@ def pool_fields(site: Site, window: Window) -> tuple[tuple[str, Field], ...]:
     )
 
 
-def least_of(dtype: DType) -> str:
+def least_of(dtype: ElementType) -> str:
     """The least value of a type, in C."""
     if dtype.is_float:
         return "(-1.0f / 0.0f)"
     least = int(np.iinfo(dtype.numpy).min)
-    return f"({dtype.value})({least + 1} - 1)" if least else "0"
+    return f"({dtype.ctype})({least + 1} - 1)" if least else "0"
 
 
 @layer(MaxPool)
@@ -40,10 +40,10 @@ def max_pool(op: MaxPool, site: Site) -> KernelUse:
     """One kernel for each element type."""
     dtype = site.inputs[0].dtype
     options = (
-        ("ctype", dtype.value),
+        ("ctype", dtype.ctype),
         ("least", least_of(dtype)),
         ("rows", row_bound(op.window.kernel[0])),
-        ("words", dtype is DType.I8),
+        ("words", dtype == ElementType.I8),
     )
     return KernelUse("max_pool", options, pool_fields(site, op.window))
 
@@ -53,7 +53,7 @@ def max_pool_indices(op: MaxPoolIndices, site: Site) -> KernelUse:
     """As above, with the place of each largest element."""
     dtype = site.inputs[0].dtype
     fields = (*pool_fields(site, op.window), ("y1", site.outputs[1].where()))
-    return KernelUse("max_pool_indices", (("ctype", dtype.value), ("least", least_of(dtype))), fields)
+    return KernelUse("max_pool_indices", (("ctype", dtype.ctype), ("least", least_of(dtype))), fields)
 
 
 @layer(AveragePoolInt8)

@@ -13,7 +13,7 @@ def quantize(op: Quantize, site: Site) -> KernelUse:
     """A division, a rounding and a clamp an element."""
     return KernelUse(
         "quantize",
-        (("type", op.dtype.value),),
+        (("type", op.dtype.ctype),),
         (
             ("x", site.read(0)),
             ("y", site.output.where()),
@@ -29,7 +29,7 @@ def dequantize(op: Dequantize, site: Site) -> KernelUse:
     """A subtraction and a multiplication an element."""
     return KernelUse(
         "dequantize",
-        (("type", site.inputs[0].dtype.value),),
+        (("type", site.inputs[0].dtype.ctype),),
         (
             ("x", site.read(0)),
             ("y", site.output.where()),

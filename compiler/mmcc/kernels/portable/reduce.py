@@ -38,7 +38,7 @@ def reduce(op: Reduce, site: Site) -> KernelUse:
         fields.append(("count", float(count)))
     options = (
         ("function", op.function),
-        ("type", operand.dtype.value),
+        ("type", operand.dtype.ctype),
         ("kept", len(kept)),
         ("reduced", len(reduced)),
         ("side_by_side", operand.dtype.is_float and kept[-1][1] == 1 and kept[-1][0] >= 4),

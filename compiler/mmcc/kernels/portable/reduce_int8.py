@@ -116,7 +116,7 @@ def arg_max(op: ArgMax, site: Site) -> KernelUse:
         ("step", step),
         *([("inner", inner)] if axis == "channels" else []),
     ]
-    return KernelUse("arg_max", (("ctype", x.dtype.value), ("order", order), ("axis", axis)), tuple(fields))
+    return KernelUse("arg_max", (("ctype", x.dtype.ctype), ("order", order), ("axis", axis)), tuple(fields))
 
 
 def _axis(x: Operand, axis: int) -> tuple[str, int, int]:

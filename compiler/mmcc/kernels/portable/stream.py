@@ -33,5 +33,5 @@ def _stream(template: str, port: int, name: str, view: View, site: Site) -> Kern
     fields: list[tuple[str, Field]] = [(name, view)]
     if window == "rows":
         fields.append(("columns", cols))
-    options = (("port", port), ("ctype", site.output.dtype.value), ("window", window))
+    options = (("port", port), ("ctype", site.output.dtype.ctype), ("window", window))
     return KernelUse(template, options, tuple(fields))

@@ -23,7 +23,7 @@ def top_k(op: TopK, site: Site) -> KernelUse:
         ("count", op.count),
     )
     options = (
-        ("ctype", x.dtype.value),
+        ("ctype", x.dtype.ctype),
         ("order", "<" if op.smallest else ">"),
         ("floats", x.dtype.is_float),
     )

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one element of a tensor is: its kind and width, and how numpy, C and memory hold it.
+
+C99 has neither half precision nor 4-bit integers. So kernels see float16 as its bits in a `uint16_t`, and
+4-bit integers as a `uint8_t` that holds two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from typing import Any, ClassVar
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Kind(Enum):
+    FLOAT = auto()
+    SIGNED = auto()
+    UNSIGNED = auto()
+    BOOL = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class ElementType:
+    """An element type. Two of one name are one type, so only names are compared."""
+
+    name: str  # as in the text of the IR
+    kind: Kind = field(compare=False)
+    bits: int = field(compare=False)  # of one element in memory
+    ctype: str = field(compare=False)  # what C declares an array of
+    numpy: np.dtype[Any] = field(compare=False)  # what references compute with: one element each
+    header: str | None = field(default=None, compare=False)  # that declares the C type
+    packed: int = field(default=1, compare=False)  # elements in one of the C type
+
+    F16: ClassVar[ElementType]
+    F32: ClassVar[ElementType]
+    I4: ClassVar[ElementType]
+    I8: ClassVar[ElementType]
+    I16: ClassVar[ElementType]
+    I32: ClassVar[ElementType]
+    I64: ClassVar[ElementType]
+    U4: ClassVar[ElementType]
+    U8: ClassVar[ElementType]
+    U16: ClassVar[ElementType]
+    U32: ClassVar[ElementType]
+    U64: ClassVar[ElementType]
+    BOOL: ClassVar[ElementType]
+
+    @property
+    def size(self) -> int:
+        """Bytes of one of the C type, which is also what its address is a multiple of."""
+        return self.bits * self.packed // 8
+
+    def bytes(self, count: int) -> int:
+        """Bytes that `count` elements take which begin at a whole byte.
+
+        Packed elements follow each other without gaps, low bits first, as in ONNX: only the end of the whole
+        is filled up to a byte, and a row of an odd count of 4-bit elements ends within one.
+        """
+        return -(-count // self.packed) * self.size
+
+    @property
+    def is_float(self) -> bool:
+        return self.kind is Kind.FLOAT
+
+    @property
+    def is_integer(self) -> bool:
+        return self.kind in (Kind.SIGNED, Kind.UNSIGNED)
+
+    @property
+    def least(self) -> int | float:
+        """What no element is below: minus infinity for floats."""
+        if self.is_float:
+            return -np.inf
+        return -(1 << (self.bits - 1)) if self.kind is Kind.SIGNED else 0
+
+    @property
+    def most(self) -> int | float:
+        """What no element is above: infinity for floats."""
+        if self.is_float:
+            return np.inf
+        if self.kind is Kind.BOOL:
+            return 1
+        return (1 << (self.bits - (self.kind is Kind.SIGNED))) - 1
+
+    @property
+    def unsigned(self) -> ElementType:
+        """The unsigned type of the same width, which holds any other's bits."""
+        return _UNSIGNED[self.bits]
+
+    @staticmethod
+    def of(array: NDArray[Any]) -> ElementType:
+        """The element type of a numpy array; KeyError if mmcc has none for it."""
+        return _BY_NUMPY[array.dtype]
+
+    @staticmethod
+    def named(name: str) -> ElementType:
+        """The element type of this name; KeyError if there is none."""
+        return ELEMENT_TYPES[name]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+def _integer(kind: Kind, bits: int) -> ElementType:
+    name = f"{'u' if kind is Kind.UNSIGNED else ''}int{bits}"
+    return ElementType(f"{name[0]}{bits}", kind, bits, f"{name}_t", np.dtype(name), "stdint.h")
+
+
+ElementType.F16 = ElementType("f16", Kind.FLOAT, 16, "uint16_t", np.dtype(np.float16), "stdint.h")
+ElementType.F32 = ElementType("f32", Kind.FLOAT, 32, "float", np.dtype(np.float32))
+ElementType.I4 = ElementType("i4", Kind.SIGNED, 4, "uint8_t", np.dtype(ml_dtypes.int4), "stdint.h", 2)
+ElementType.I8 = _integer(Kind.SIGNED, 8)
+ElementType.I16 = _integer(Kind.SIGNED, 16)
+ElementType.I32 = _integer(Kind.SIGNED, 32)
+ElementType.I64 = _integer(Kind.SIGNED, 64)
+ElementType.U4 = ElementType("u4", Kind.UNSIGNED, 4, "uint8_t", np.dtype(ml_dtypes.uint4), "stdint.h", 2)
+ElementType.U8 = _integer(Kind.UNSIGNED, 8)
+ElementType.U16 = _integer(Kind.UNSIGNED, 16)
+ElementType.U32 = _integer(Kind.UNSIGNED, 32)
+ElementType.U64 = _integer(Kind.UNSIGNED, 64)
+ElementType.BOOL = ElementType("bool", Kind.BOOL, 8, "bool", np.dtype(np.bool_), "stdbool.h")
+
+ELEMENT_TYPES = {made.name: made for made in vars(ElementType).values() if isinstance(made, ElementType)}
+_BY_NUMPY = {made.numpy: made for made in ELEMENT_TYPES.values()}
+_UNSIGNED = {made.bits: made for made in ELEMENT_TYPES.values() if made.kind is Kind.UNSIGNED}
