@@ -33,7 +33,7 @@ def grain_of(graph: Graph, plan: Plan) -> int:
     for b in plan.buffers:
         numbers += [b.size, plan.places[b.name].offset]
     sizes = [tensor.dtype.size for tensor in tensors]
-    grain = gcd(*numbers, *(prod(t.shape[-1:]) * t.dtype.size for t in tensors))
+    grain = gcd(*numbers, *(t.dtype.bytes(prod(t.shape[-1:])) for t in tensors))
     whole = all(_keeps_last_axis(graph, node) for node in views)
     return max(1, grain if whole and not any(grain % size for size in sizes) else gcd(*numbers, *sizes))
 

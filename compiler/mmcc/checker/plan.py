@@ -102,7 +102,7 @@ def _misplaced(graph: Graph, plan: Plan) -> Iterator[str]:
         slot, tensor = plan.slots[name], graph.tensors[name]
         _, cols, channels = geometry(tensor.shape)
         cols = widest.get(name, cols)
-        wide = (cols - 1) * slot.col_stride + channels * tensor.dtype.size
+        wide = (cols - 1) * slot.col_stride + tensor.dtype.bytes(channels)
         end = slot.offset + (slot.rows - 1) * slot.row_stride + wide
         if min(slot.offset, slot.row_stride, slot.col_stride, slot.rows - 1) < 0 or end > size[slot.buffer]:
             yield (

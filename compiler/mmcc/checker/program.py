@@ -73,7 +73,7 @@ class _Check:
             tensor = self._graph.tensors[name]
             rows, cols, channels = geometry(tensor.shape)
             found = (view.row_stride if rows > 1 else 0, view.col_stride if cols > 1 else 0, view.rows)
-            row = cols * channels * tensor.dtype.size
+            row = tensor.dtype.bytes(cols * channels)
             if found != (row if rows > 1 else 0, channels if cols > 1 else 0, rows):
                 yield f'the caller\'s tensor "{name}" is not dense: {_text(view)}'
             if view != self._where(name):
@@ -146,8 +146,8 @@ class _Check:
         rows, cols, channels = self._aligned(name, index)
         if isinstance(self._graph.nodes[index].op, MatMul):
             rows, cols, channels = geometry(self._graph.tensors[name].shape)
-        size = self._graph.tensors[name].dtype.size
-        return View("weights", view.offset, cols * channels * size, channels, rows)
+        row = self._graph.tensors[name].dtype.bytes(cols * channels)
+        return View("weights", view.offset, row, channels, rows)
 
     def _aligned(self, name: str, index: int) -> tuple[int, int, int]:
         """Rows, columns and channels of an operand whose last axes are those of the output."""
@@ -182,7 +182,7 @@ class _Check:
             apart = f"but in memory they are {view.col_stride} elements apart"
             if options["window"] != "pixel" and cols > 1 and view.col_stride != channels:
                 yield f"{here} rows of dense pixels of {channels} elements, {apart}"
-            row = cols * channels * tensor.dtype.size
+            row = tensor.dtype.bytes(cols * channels)
             if options["window"] == "rows" and (view.row_stride != row or fields["columns"] != cols):
                 apart = f"but in memory they are {view.row_stride} bytes apart"
                 yield f"{here} several dense rows of {cols} columns, {row} bytes, {apart}"
@@ -198,7 +198,7 @@ class _Check:
             cut, where = staged.blocks, self._where(tensor)
             places = tuple(self._plan.places[name].offset for name in staged.buffers)
             arena = self._memory(self._plan.places[staged.buffers[0]])
-            step = cut.channels * self._graph.tensors[tensor].dtype.size
+            step = self._graph.tensors[tensor].dtype.bytes(cut.channels)
             wanted = StagedBlocks(offset, cut.bytes, cut.last, cut.count, places, arena, where.memory, step)
             if found is None:
                 yield f"constants of {here} are staged, but its code does not know"

@@ -321,7 +321,7 @@ class Replay:
         strides = (slot.row_stride, slot.col_stride, self._unit)
         return as_strided(
             memory,
-            (len(rows), len(cols), channels * tensor.dtype.size // self._unit),
+            (len(rows), len(cols), tensor.dtype.bytes(channels) // self._unit),
             tuple(s // self._unit * memory.itemsize for s in strides),
         )
 
@@ -330,7 +330,7 @@ class Replay:
         tensor = self._graph.tensors[name]
         height, width, channels = geometry(tensor.shape)
         cols = Span(0, width) if cols is None else cols
-        size = channels * tensor.dtype.size // self._unit
+        size = tensor.dtype.bytes(channels) // self._unit
         if self._is_view(name):
             if name not in self._viewed:
                 parts = np.arange(self._moved(name) // self._unit, dtype=self._kind)

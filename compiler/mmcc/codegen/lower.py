@@ -103,7 +103,7 @@ def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Stage
     if index in plan.accumulators:
         place = plan.places[plan.accumulators[index]]
         use = accumulate(node.op, site, View(memory_of(graph, place), place.offset, 0, 0, 1))
-    step = blocks.channels * graph.tensors[node.output].dtype.size
+    step = graph.tensors[node.output].dtype.bytes(blocks.channels)
     places = tuple(plan.places[name].offset for name in staged.buffers)
     arena = memory_of(graph, plan.places[staged.buffers[0]])
     memory = site.output.where().memory

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import prod
 
 from mmcc.codegen.names import escape
 from mmcc.codegen.weights import Weights, float_literal
@@ -88,7 +89,7 @@ def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, off
         ctype=tensor.dtype.ctype,
         shape=tensor.shape,
         order=", ".join(str(k) for _, k in kept),
-        elements=tensor.bytes // tensor.dtype.size,
+        elements=prod(tensor.shape),
         bytes=tensor.bytes,
         memory=memory,
         offset=offset,

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def made_inputs(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
     state = SEED
     arrays: list[NDArray[Any]] = []
     for tensor in tensors:
-        count = tensor.bytes // tensor.dtype.size
+        count = prod(tensor.shape)
         numbers = np.empty(count, np.uint32)
         for i in range(count):
             state ^= state << 13 & 0xFFFFFFFF

@@ -29,8 +29,7 @@ class WeightArray:
 
     @property
     def ctype(self) -> str:
-        dtype = self.constant.data.dtype
-        return "uint32_t" if dtype == np.uint32 else ElementType.of(self.constant.data).ctype
+        return ElementType.of(self.constant.data).ctype
 
     @property
     def count(self) -> int:

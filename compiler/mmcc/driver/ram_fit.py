@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from mmcc.driver.build import Built, Job, build
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
@@ -60,7 +58,7 @@ def _check_limits(
 
 def _less_flash(graph: Graph, total: int) -> str:
     """Options that are enough; and what quantization would save, if there are floats to quantize."""
-    floats = sum(array.nbytes for array in graph.constants.values() if array.dtype == np.float32)
+    floats = sum(graph.tensors[name].bytes for name in graph.constants if graph.tensors[name].dtype.is_float)
     lines = [f"--flash {total}"]
     if 2 * floats > total:
         lines.append(f"quantizing the model: {floats:,} bytes are float weights, int8 has a quarter of that")

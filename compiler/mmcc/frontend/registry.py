@@ -56,7 +56,7 @@ class Call:
     def float_input(self, index: int) -> Value:
         """An operand that must be there and be float."""
         value = self.input(index)
-        if value.dtype != ElementType.F32:
+        if not value.dtype.is_float:
             raise unsupported(f"operand {index} is {value.dtype.name}; only float is supported", code="MM203")
         return value
 

@@ -42,7 +42,7 @@ STORED: dict[int, str] = {
     TensorProto.INT4: "|u1",
     TensorProto.UINT4: "|u1",
 }
-FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
+FOUR_BITS: dict[int, ElementType] = {TensorProto.INT4: ElementType.I4, TensorProto.UINT4: ElementType.U4}
 # other float types are read as float32: exporters leave such constants in float32 models
 WIDENED = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
 ROUNDED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
@@ -145,8 +145,7 @@ def _decoded(array: NDArray[Any], data_type: int, count: int) -> NDArray[Any]:
         with np.errstate(over="ignore"):
             return array.astype(np.float32)
     if data_type in FOUR_BITS:  # kept as int8, which int8 kernels can use
-        nibbles = np.stack([array & 15, array >> 4], -1).reshape(-1)[:count].astype(np.int8)
-        return nibbles if data_type == TensorProto.UINT4 else np.where(nibbles > 7, nibbles - 16, nibbles)
+        return FOUR_BITS[data_type].elements(array, (count,)).astype(np.int8)
     if data_type == TensorProto.BOOL:
         return array != 0
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What one element of a tensor is: its kind and width, and how numpy, C and memory hold it.
 
-C99 has neither half precision nor 4-bit integers. So kernels see float16 as its bits in a `uint16_t`, and
-4-bit integers as a `uint8_t` that holds two.
+Memory is made of *cells*, each of the C type. C99 has neither half precision nor 4-bit integers: the cell of
+float16 is a `uint16_t` with its bits, that of 4-bit integers a `uint8_t` with two of them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from math import prod
 from typing import Any, ClassVar
 
 import ml_dtypes
@@ -30,10 +31,10 @@ class ElementType:
     name: str  # as in the text of the IR
     kind: Kind = field(compare=False)
     bits: int = field(compare=False)  # of one element in memory
-    ctype: str = field(compare=False)  # what C declares an array of
+    ctype: str = field(compare=False)  # of a cell
     numpy: np.dtype[Any] = field(compare=False)  # what references compute with: one element each
     header: str | None = field(default=None, compare=False)  # that declares the C type
-    packed: int = field(default=1, compare=False)  # elements in one of the C type
+    per_cell: int = field(default=1, compare=False)  # elements in a cell
 
     F16: ClassVar[ElementType]
     F32: ClassVar[ElementType]
@@ -51,16 +52,36 @@ class ElementType:
 
     @property
     def size(self) -> int:
-        """Bytes of one of the C type, which is also what its address is a multiple of."""
-        return self.bits * self.packed // 8
+        """Bytes of a cell; its address is a multiple of it."""
+        return self.bits * self.per_cell // 8
 
     def bytes(self, count: int) -> int:
-        """Bytes that `count` elements take which begin at a whole byte.
+        """Bytes of the cells that hold `count` elements, the first of which begins a cell.
 
-        Packed elements follow each other without gaps, low bits first, as in ONNX: only the end of the whole
-        is filled up to a byte, and a row of an odd count of 4-bit elements ends within one.
+        Packed elements follow each other without gaps, the first in the low bits, as in ONNX. Only the end of
+        a whole tensor is filled up: a row of an odd count of 4-bit elements ends within a byte, and the next
+        one begins there.
         """
-        return -(-count // self.packed) * self.size
+        return -(-count // self.per_cell) * self.size
+
+    def cells(self, array: NDArray[Any]) -> NDArray[Any]:
+        """The cells that hold the elements of an array.
+
+        In its shape, or flat where elements share cells. What is left of the last cell is zero.
+        """
+        if self.per_cell == 1:
+            return array.view(np.uint16) if self == ElementType.F16 else array
+        flat = np.zeros(-(-array.size // self.per_cell) * self.per_cell, np.uint8)
+        flat[: array.size] = array.reshape(-1).view(np.uint8) & 15
+        return flat[::2] | flat[1::2] << 4
+
+    def elements(self, cells: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+        """The array of this shape whose elements are in `cells`."""
+        if self.per_cell == 1:
+            return cells.reshape(shape).view(self.numpy)
+        halves = np.stack((cells & 15, cells >> 4), -1).reshape(-1)[: prod(shape)].astype(np.int8)
+        signed = (halves ^ 8) - 8 if self.kind is Kind.SIGNED else halves
+        return signed.reshape(shape).astype(self.numpy)
 
     @property
     def is_float(self) -> bool:

@@ -49,9 +49,8 @@ class Port:
             order + [k for k in range(array.ndim) if k not in kept]
         )
         if self.quant is not None:
-            low, high = np.iinfo(tensor.dtype.numpy).min, np.iinfo(tensor.dtype.numpy).max
             scaled = np.rint(array.astype(np.float32) / np.float32(self.quant.scale))
-            array = np.clip(scaled + self.quant.zero_point, low, high)
+            array = np.clip(scaled + self.quant.zero_point, tensor.dtype.least, tensor.dtype.most)
         return np.array(array.reshape(tensor.shape), tensor.dtype.numpy, order="C")
 
     def from_c(self, array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:

@@ -73,7 +73,8 @@ class Site:
 
     def keep(self, what: str, data: NDArray[Any], align: int = 0) -> Constant:
         """A constant array of this node in the weights."""
-        return Constant(f"{self.label}_{what}", data, align or max(data.dtype.itemsize, 1))
+        cells = ElementType.of(data).cells(data)
+        return Constant(f"{self.label}_{what}", cells, align or cells.dtype.itemsize)
 
     def read(self, k: int, what: str = "operand") -> View:
         """Operand k as the output's geometry sees it: broadcast axes get stride 0 (columns) or 1 row.
@@ -85,9 +86,8 @@ class Site:
         rows, cols, channels = geometry((1,) * (rank - len(operand.shape)) + operand.shape)
         view = operand.view
         if view is None:
-            size = operand.dtype.size
             constant = self.keep(f"{what}{k}", operand.constant())
-            view = View("weights", constant, cols * channels * size, channels, rows)
+            view = View("weights", constant, operand.dtype.bytes(cols * channels), channels, rows)
         spread = cols == 1 and self.output.geometry[1] > 1
         return replace(view, rows=1 if rows == 1 else view.rows, col_stride=0 if spread else view.col_stride)
 

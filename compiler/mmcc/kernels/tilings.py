@@ -78,4 +78,4 @@ def _planning_operand(graph: Graph, name: str) -> Operand:
     if graph.is_constant(name):
         return Operand(tensor, None, graph.constants[name])
     rows, cols, channels = geometry(tensor.shape)
-    return Operand(tensor, View("sram", 0, cols * channels * tensor.dtype.size, channels, rows), None)
+    return Operand(tensor, View("sram", 0, tensor.dtype.bytes(cols * channels), channels, rows), None)

@@ -125,7 +125,7 @@ class Unary:
         (x,) = inputs
         count, function = UNARY[self.function]
         assert len(self.parameters) == count
-        wide = x.astype(np.float64) if x.dtype == np.float32 else x
+        wide = x.astype(np.float64) if x.dtype.kind == "f" else x
         with np.errstate(all="ignore"):
             return (function(wide, *(float(np.float32(p)) for p in self.parameters)).astype(x.dtype),)
 
@@ -150,7 +150,7 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "add": np.add,
     "sub": np.subtract,
     "mul": np.multiply,
-    "div": lambda a, b: a / b if a.dtype == np.float32 else _integer_divide(a, b),
+    "div": lambda a, b: a / b if a.dtype.kind == "f" else _integer_divide(a, b),
     "pow": np.power,
     "min": np.minimum,
     "max": np.maximum,
@@ -225,7 +225,12 @@ class Where:
 @op
 @dataclass(frozen=True, slots=True)
 class Cast:
-    """Convert to another element type: float to integer truncates and saturates, bool is x != 0."""
+    """Convert to another element type, as ONNX says.
+
+    Float to float rounds to nearest, ties to even; what is too large becomes infinity. Float to integer
+    truncates and saturates, NaN gives 0 (ONNX leaves that undefined). Integers keep their low bits. Bool is
+    x != 0.
+    """
 
     dtype: ElementType
 
@@ -239,20 +244,23 @@ class Cast:
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
-        if x.dtype == np.float32 and self.dtype not in (ElementType.F32, ElementType.BOOL):
-            return (_saturated(np.trunc(np.nan_to_num(x.astype(np.float64))), self.dtype.numpy),)
-        return (x.astype(self.dtype.numpy),)
+        if x.dtype.kind == "f" and self.dtype.is_integer:
+            return (_saturated(np.trunc(np.nan_to_num(x.astype(np.float64))), self.dtype),)
+        if ElementType.of(x).per_cell > 1:  # numpy does not know the way from one of these types to another
+            x = x.astype(np.int8)
+        with np.errstate(over="ignore"):
+            return (x.astype(self.dtype.numpy),)
 
     def __str__(self) -> str:
         return f"cast<{self.dtype.name}>"
 
 
-def _saturated(whole: Array, dtype: np.dtype[Any]) -> Array:
+def _saturated(whole: Array, dtype: ElementType) -> Array:
     """Whole numbers in double precision as integers. 2^63 - 1 is no double: from 2^63 on is too large."""
-    info = np.iinfo(dtype)
-    large, small = whole >= float(info.max), whole <= float(info.min)
-    inside = np.where(large | small, 0.0, whole).astype(dtype)
-    return np.where(large, dtype.type(info.max), np.where(small, dtype.type(info.min), inside))
+    large, small = whole >= float(dtype.most), whole <= float(dtype.least)
+    made = np.where(large | small, 0.0, whole).astype(dtype.numpy)
+    made[large], made[small] = dtype.most, dtype.least
+    return made
 
 
 EVERY = np.arange(-128, 128).astype(np.int8)  # all inputs of a table, in its order

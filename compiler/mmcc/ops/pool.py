@@ -65,7 +65,7 @@ class MaxPool:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
-        least = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
+        least = ElementType.of(x).least
         return (self.window.taps(x, least).max((2, 3)),)
 
     def __str__(self) -> str:
@@ -93,7 +93,7 @@ class MaxPoolIndices:
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
         rows, cols, channels = x.shape
-        least = -np.inf if x.dtype == np.float32 else np.iinfo(x.dtype).min
+        least = ElementType.of(x).least
         per_channel: NDArray[np.int64] = np.arange(rows * cols, dtype=np.int64).reshape(rows, cols, 1)
         places = per_channel + rows * cols * np.arange(channels, dtype=np.int64)
         taps, at = self.window.taps(x, least), self.window.taps(places, -1)

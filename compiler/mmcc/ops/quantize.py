@@ -35,9 +35,8 @@ class Quantize:
         return broadcast_nest(*inputs)
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        info = np.iinfo(self.dtype.numpy)
         steps = np.rint(inputs[0] / np.float32(self.scale)).astype(np.float64) + self.zero_point
-        return (np.clip(np.nan_to_num(steps), info.min, info.max).astype(self.dtype.numpy),)
+        return (np.clip(np.nan_to_num(steps), self.dtype.least, self.dtype.most).astype(self.dtype.numpy),)
 
     def __str__(self) -> str:
         return f"quantize<{self.scale:g}, {self.zero_point}>"

@@ -74,7 +74,7 @@ class Reduce:
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
-        wide = x.astype(np.float64) if x.dtype == np.float32 else x.astype(np.int64)
+        wide = x.astype(np.float64) if x.dtype.kind == "f" else x.astype(np.int64)
         return (REDUCTIONS[self.function](wide, self.axes).astype(x.dtype),)
 
     def __str__(self) -> str:

@@ -7,7 +7,6 @@ from math import prod
 
 import numpy as np
 
-from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.elementwise import Lookup
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
@@ -41,7 +40,7 @@ def _float_nodes(model: Graph, done: Graph) -> list[str]:
     warnings: list[str] = []
     for node in done.nodes:
         names = [*done.activations(node), *node.outputs]
-        floats = [done.tensors[name] for name in names if done.tensors[name].dtype == ElementType.F32]
+        floats = [done.tensors[name] for name in names if done.tensors[name].dtype.is_float]
         if floats and not isinstance(node.op, (*QUANTIZING, *IN_INTEGERS, Reshape)):
             place = str(node.where[0]) if node.where else f"%{node.outputs[0]}"
             reason = done.reasons.get(node.outputs[0]) or _reason(done, node)

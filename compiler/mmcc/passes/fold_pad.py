@@ -79,7 +79,7 @@ def _never_wins(draft: Draft, value: float, x: Tensor, window: Window) -> bool:
 
 def _least(node: Node | None, dtype: ElementType) -> float:
     """A number that no element of the tensor `node` makes is below."""
-    lowest = float(np.finfo(np.float32).min) if dtype == ElementType.F32 else float(np.iinfo(dtype.numpy).min)
+    lowest = float(np.finfo(dtype.numpy).min if dtype.is_float else dtype.least)
     if node is None:
         return lowest
     match node.op:

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
@@ -78,7 +77,7 @@ def _as_clamp(draft: Draft, node: Node) -> Node:
         node = replace(node, inputs=(node.inputs[1], node.inputs[0]))
     x, c = (draft.tensors[name] for name in node.inputs)
     scalar = draft.is_constant(c.name) and prod(c.shape) == 1 and len(c.shape) <= len(x.shape)
-    if function not in ("min", "max") or not scalar or x.dtype != ElementType.F32:
+    if function not in ("min", "max") or not scalar or not x.dtype.is_float:
         return node
     value = float(draft.constants[c.name].reshape(()))
     bounds = (value, inf) if function == "max" else (-inf, value)

@@ -18,8 +18,11 @@ from mmcc.planner.states import place_states
 def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     """The plan with the least cost within `request.limit`, or with the least peak if there is no limit.
 
-    If nothing fits, the plan with the least peak that was found.
+    If nothing fits, the plan with the least peak that was found. Elements must have addresses: 4-bit integers
+    cannot be planned, and kernels' contracts refuse nodes that have some (`mmcc.kernels.contract`).
     """
+    in_ram = (tensor for tensor in graph.tensors.values() if not graph.is_constant(tensor.name))
+    assert all(tensor.dtype.per_cell == 1 for tensor in in_ram), "a packed tensor is in RAM"
     start = time.perf_counter()
     found = place_states(graph, _best(graph, request), request.states)
     return replace(found, seconds=time.perf_counter() - start)

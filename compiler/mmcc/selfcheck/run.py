@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmcc.codegen.selftest import made_inputs
 from mmcc.errors import CompileError, Exit
+from mmcc.ir.element_type import Kind
 from mmcc.ir.graph import Graph
 from mmcc.ops.quantize import Quantize
 from mmcc.selfcheck.judge import Fault, judge
@@ -72,7 +73,7 @@ def inputs_of(graph: Graph) -> list[Array]:
     for k, port in enumerate(graph.inputs):
         for node in graph.consumers[port.tensor]:
             if isinstance(node.op, Quantize):
-                middle = 127.5 if node.op.dtype.ctype.startswith("u") else -0.5
+                middle = 127.5 if node.op.dtype.kind is Kind.UNSIGNED else -0.5
                 inputs[k] = ((inputs[k] * 130 + middle - node.op.zero_point) * node.op.scale).astype(
                     np.float32
                 )

@@ -152,7 +152,7 @@ def _parse(raw: NDArray[np.uint8], returned: int, graph: Graph) -> Trace:
         key = node, result
         if key not in pixel:
             tensor = graph.tensors[graph.nodes[node].outputs[result]]
-            pixel[key] = geometry(tensor.shape)[2] * tensor.dtype.size
+            pixel[key] = tensor.dtype.bytes(geometry(tensor.shape)[2])
         size = (row_end - row) * (col_end - col) * pixel[key]
         if at + size > len(raw):
             break

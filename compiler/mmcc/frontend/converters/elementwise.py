@@ -122,7 +122,7 @@ def convert_clip(call: Call) -> Value:
     if any(isnan(v) for v in values):
         raise bad_model("MM104", "a bound is not a number")
     exact = all(abs(v) == inf or float(np.float32(v)) == v for v in values)
-    if all(known) and (exact or x.dtype == ElementType.F32):
+    if all(known) and (exact or x.dtype.is_float):
         return unary(call.build, Unary("clamp", (float(values[0]), float(values[1]))), x)
     for function, bound in zip(("max", "min"), bounds, strict=True):
         if bound is not None:
@@ -216,8 +216,8 @@ def convert_pow(call: Call) -> Value:
         if exponent in (2, 3):  # as ONNX Runtime does
             square = elementwise(call.build, Binary("mul"), x, x)
             return square if exponent == 2 else elementwise(call.build, Binary("mul"), square, x)
-    if y.dtype != ElementType.F32:
-        y = unary(call.build, Cast(ElementType.F32), y)
+    if y.dtype != x.dtype:
+        y = unary(call.build, Cast(x.dtype), y)
     return elementwise(call.build, Binary("pow"), x, y)
 
 
@@ -226,7 +226,7 @@ def convert_mod(call: Call) -> Value:
     """Remainder with the sign of the divisor, or with fmod that of the dividend."""
     a, b = call.number_input(0), call.number_input(1)
     fmod = call.integer("fmod", 0)
-    if not fmod and a.dtype == ElementType.F32:
+    if not fmod and a.dtype.is_float:
         raise unsupported("Mod of floats with the sign of the divisor; with fmod=1 it is supported")
     return elementwise(call.build, Binary("fmod" if fmod else "mod"), a, b)
 

@@ -122,7 +122,7 @@ def _dequantized_constant(
     else:
         at = None
         if axis is not None:
-            build.spend(x.size * x.dtype.size, "DequantizeLinear")
+            build.spend(x.dtype.bytes(x.size), "DequantizeLinear")
             x, at = build.constant(build.array(x)), axis
     op = DequantizeConstant(tuple(map(float, scale)), tuple(map(int, zeros)), at)
     made = build.emit(op, viewed(build, x))
@@ -157,13 +157,13 @@ def convert_quantize(call: Call) -> Value:
     scale, zeros, axis = _parameters(call, x, dtype)
     if scale.size == 1:
         return quantized(call.build, x, float(scale[0]), int(zeros[0]), dtype)
-    build, info = call.build, np.iinfo(dtype.numpy)
+    build = call.build
     steps = elementwise(build, Binary("div"), x, build.constant(_along(scale, axis, x.rank)))
     steps = unary(build, Unary("round"), steps)
     if zeros.any():
         zero = build.constant(_along(zeros.astype(np.float32), axis, x.rank))
         steps = elementwise(build, Binary("add"), steps, zero)
-    clamped = unary(build, Unary("clamp", (float(info.min), float(info.max))), steps)
+    clamped = unary(build, Unary("clamp", (float(dtype.least), float(dtype.most))), steps)
     return unary(build, Cast(dtype), clamped)
 
 

@@ -11,7 +11,6 @@ from mmcc.frontend.layouts import innermost, shaped, viewed, with_axis
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, converts, normal_axes
 from mmcc.frontend.value import Value
-from mmcc.ir.element_type import ElementType
 from mmcc.ops.reduce import ArgMax, Reduce
 from mmcc.ops.topk import TopK
 
@@ -36,7 +35,7 @@ def convert_reduce(call: Call) -> Value:
     """Reduce some axes, or all."""
     function, since = FUNCTIONS[call.node.op_type]
     x = call.number_input(0)
-    if x.dtype != ElementType.F32 and function not in OF_INTEGERS:
+    if not x.dtype.is_float and function not in OF_INTEGERS:
         raise unsupported(f"{call.node.op_type} of {x.dtype.name}", code="MM203")
     given = axes_operand(call, since)
     if not given and call.version >= since and call.integer("noop_with_empty_axes", 0) == 1:

@@ -14,7 +14,6 @@ from mmcc.frontend.layouts import by_view
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Call, Layout, converts, normal_axes
 from mmcc.frontend.value import Value
-from mmcc.ir.element_type import ElementType
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 
 F = np.float32
@@ -156,7 +155,7 @@ def _emit(build: Builder, x: Value, tensor: str, pair: tuple[Axis, Axis], rule: 
         return build.emit(ResizeNearest(rows, cols), tensor).name
     if rule.mode not in ("linear", "cubic"):
         raise unsupported(f'Resize with mode "{rule.mode}"')
-    if x.dtype != ElementType.F32:
+    if not x.dtype.is_float:
         raise unsupported(f"{rule.mode} Resize of {x.dtype.name}", code="MM203")
     (row_first, row_weight), (col_first, col_weight) = (weights(axis, rule) for axis in pair)
     op = ResizeLinear(row_first, col_first, row_weight.shape[1])

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 
 from mmcc.ir.program import KernelUse, View
 from mmcc.kernels.portable.conv_float import activation_fields, pack
@@ -77,4 +76,4 @@ def _view(site: Site, operand: Operand, k: int) -> View:
         return operand.view
     rows, cols, channels = operand.geometry
     constant = site.keep(f"operand{k}", operand.constant())
-    return View("weights", constant, prod((cols, channels)) * operand.dtype.size, channels, rows)
+    return View("weights", constant, operand.dtype.bytes(cols * channels), channels, rows)

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
-
-UNSIGNED = {1: "uint8_t", 2: "uint16_t", 4: "uint32_t", 8: "uint64_t"}
 
 
 def broadcast_fields(
@@ -46,11 +43,8 @@ def _parameters(op: Unary, site: Site) -> tuple[tuple[str, Field], ...]:
         return tuple((f"p{k}", float(value)) for k, value in enumerate(op.parameters))
     if not op.parameters:
         return ()
-    ends = np.iinfo(dtype.numpy) if dtype != ElementType.BOOL else np.iinfo(np.uint8)
-    bounds = [
-        ends.min if value <= ends.min else ends.max if value >= ends.max else int(value)
-        for value in op.parameters
-    ]
+    least, most = dtype.least, dtype.most
+    bounds = [least if value <= least else most if value >= most else int(value) for value in op.parameters]
     return (("bounds", site.keep("bounds", np.array(bounds, dtype.numpy))),)
 
 
@@ -62,7 +56,7 @@ def binary(op: Binary, site: Site) -> KernelUse:
     options = (
         ("function", op.function),
         ("type", dtype.ctype),
-        ("unsigned", UNSIGNED[dtype.size]),
+        ("unsigned", dtype.unsigned.ctype),
         ("result", site.output.dtype.ctype),
     )
     return KernelUse("binary", (*options, *strides), fields)
@@ -72,7 +66,7 @@ def binary(op: Binary, site: Site) -> KernelUse:
 def where(op: Where, site: Site) -> KernelUse:
     """Selects by size, whatever the type."""
     strides, fields = broadcast_fields(site, "cab")
-    return KernelUse("where", (("type", UNSIGNED[site.output.dtype.size]), *strides), fields)
+    return KernelUse("where", (("type", site.output.dtype.unsigned.ctype), *strides), fields)
 
 
 @layer(Cast)

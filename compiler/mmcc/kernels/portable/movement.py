@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import Constant, Field, KernelUse, View
 from mmcc.ir.types import Shape
-from mmcc.kernels.portable.elementwise_float import UNSIGNED
 from mmcc.kernels.select import Operand, Site, layer
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeNearest
@@ -41,7 +40,7 @@ def source_view(site: Site, k: int) -> View:
         return operand.view
     rows, cols, channels = operand.geometry
     data = site.keep(f"operand{k}", operand.constant())
-    return View("weights", data, cols * channels * operand.dtype.size, channels, rows)
+    return View("weights", data, operand.dtype.bytes(cols * channels), channels, rows)
 
 
 # ---- strided copies
@@ -114,7 +113,7 @@ def strided(site: Site, walks: list[Walk]) -> KernelUse:
     for k, (extent, stride) in enumerate(loops):
         fields += [(f"extent{k}", extent), (f"stride{k}", stride)]
     contiguous = loops[-1][1] == 1
-    options = (("type", UNSIGNED[size]), ("loops", len(loops)), ("contiguous", contiguous))
+    options = (("type", site.output.dtype.unsigned.ctype), ("loops", len(loops)), ("contiguous", contiguous))
     return KernelUse("strided_copy", options, tuple(fields))
 
 
@@ -213,7 +212,7 @@ def take(site: Site, taken: list[NDArray[np.int64] | None], fill: int) -> Kernel
         value = np.array([fill], f"u{size}").view(f"i{size}")
         fields.append(("fill", site.keep("fill", value)))
     options = (
-        ("type", UNSIGNED[size]),
+        ("type", site.output.dtype.unsigned.ctype),
         ("index", f"{index.name}_t"),
         ("fills", fills),
         *((name, table is not None) for name, table in tables.items()),
@@ -258,7 +257,7 @@ def concat(op: Concat, site: Site) -> KernelUse:
         fields += [("outer", outer), ("channels", shape[op.axis] * inner)]
     else:
         fields.append(("channels", site.output.geometry[2]))
-    options = (("type", UNSIGNED[site.output.dtype.size]), ("kind", kind), ("parts", tuple(parts)))
+    options = (("type", site.output.dtype.unsigned.ctype), ("kind", kind), ("parts", tuple(parts)))
     return KernelUse("concat", options, tuple(fields), origins=max(3, len(site.inputs)))
 
 

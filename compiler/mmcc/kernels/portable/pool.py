@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.epilogue import check_accumulator, epilogue
@@ -31,8 +29,7 @@ def least_of(dtype: ElementType) -> str:
     """The least value of a type, in C."""
     if dtype.is_float:
         return "(-1.0f / 0.0f)"
-    least = int(np.iinfo(dtype.numpy).min)
-    return f"({dtype.ctype})({least + 1} - 1)" if least else "0"
+    return f"({dtype.ctype})({dtype.least + 1} - 1)" if dtype.least else "0"
 
 
 @layer(MaxPool)

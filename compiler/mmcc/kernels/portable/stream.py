@@ -29,7 +29,7 @@ def _stream(template: str, port: int, name: str, view: View, site: Site) -> Kern
     if cols > 1 and view.col_stride != channels:
         window = "pixel"
     else:
-        window = "rows" if view.row_stride == cols * channels * site.output.dtype.size else "row"
+        window = "rows" if view.row_stride == site.output.dtype.bytes(cols * channels) else "row"
     fields: list[tuple[str, Field]] = [(name, view)]
     if window == "rows":
         fields.append(("columns", cols))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.portable.conv_float import activation_fields, window_fields
 from mmcc.kernels.select import Site, variant_layer
@@ -36,7 +37,7 @@ def _pack(per_filter: NDArray[Any]) -> NDArray[np.float32]:
 def conv(op: Conv, site: Site) -> KernelUse | None:
     """Groups other than depthwise, and few filters, go the common way."""
     w, (kh, kw) = site.inputs[1].constant(), op.window.kernel
-    if site.inputs[0].dtype.size != 4 or not site.inputs[0].dtype.is_float:
+    if site.inputs[0].dtype != ElementType.F32:
         return None
     if op.groups > 1:
         whole = w.shape[3] == 1 and w.shape[0] == op.groups >= BLOCK

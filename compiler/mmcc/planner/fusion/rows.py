@@ -115,7 +115,7 @@ class _Maker:
         slot, tensor = self.slots[name], self._graph.tensors[name]
         height, cols, channels = geometry(tensor.shape)
         start = slot.offset + np.arange(height) * slot.row_stride
-        end = start + (cols - 1) * slot.col_stride + channels * tensor.dtype.size
+        end = start + (cols - 1) * slot.col_stride + tensor.dtype.bytes(channels)
         return UnitRows(height, self._needs(unit.node), self._reads(unit.node), start, end, 0)
 
     def _at_once(self, index: int) -> UnitRows:
@@ -172,7 +172,7 @@ class _Maker:
         ring = True
         for slot, tensor in members:
             _, cols, channels = geometry(tensor.shape)
-            wide = slot.offset + (cols - 1) * slot.col_stride + channels * tensor.dtype.size
+            wide = slot.offset + (cols - 1) * slot.col_stride + tensor.dtype.bytes(channels)
             same = slot.rows == whole.rows and (slot.rows == 1 or slot.row_stride == whole.row_stride)
             ring = ring and same and wide <= whole.row_stride
         return RootRows(whole.rows, whole.row_stride, whole.col_stride, ring, len(members))
@@ -216,10 +216,10 @@ class _Maker:
 
     def _is_dense(self, name: str) -> bool:
         slot, (_, cols, channels) = self.slots[name], geometry(self._graph.tensors[name].shape)
-        size = self._graph.tensors[name].dtype.size
-        return slot.col_stride == channels * size and slot.row_stride == cols * slot.col_stride
+        pixel = self._graph.tensors[name].dtype.bytes(channels)
+        return slot.col_stride == pixel and slot.row_stride == cols * slot.col_stride
 
     def _end_of_row(self, name: str) -> int:
         slot, tensor = self.slots[name], self._graph.tensors[name]
         _, cols, channels = geometry(tensor.shape)
-        return (cols - 1) * slot.col_stride + channels * tensor.dtype.size
+        return (cols - 1) * slot.col_stride + tensor.dtype.bytes(channels)
