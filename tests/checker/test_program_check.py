@@ -18,7 +18,7 @@ from mmcc.checker.program import check_program
 from mmcc.codegen.lower import lower
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
-from mmcc.ir.program import Begin, ByBlocks, Call, Columns, For, Program, Resident, Stmt, View
+from mmcc.ir.program import ByBlocks, Call, Columns, Constants, For, Program, Start, Stmt, View, Wait
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
@@ -344,7 +344,7 @@ def test_numbers_of_blocks(name: str) -> None:
 def test_constants_that_are_not_read() -> None:
     graph, plan, program = staged(None)
     for step in program.body:
-        for left_out in (s for s in step.body if isinstance(s, Resident)):
+        for left_out in (s for s in step.body if isinstance(s, Wait)):
             body = tuple(
                 replace(s, body=tuple(i for i in s.body if i is not left_out)) if s is step else s
                 for s in program.body
@@ -358,7 +358,7 @@ def test_constants_that_are_read_over_what_is_alive() -> None:
     graph, plan, program = staged(16_000)
     last = program.nodes[-1].index
     first = program.body[0]
-    body = (replace(first, body=(Begin(last), *first.body)), *program.body[1:])
+    body = (replace(first, body=(Start(Constants(last)), *first.body)), *program.body[1:])
     wrong = check_program(graph, plan, replace(program, body=body))
     assert any(f"node {last} " in text and "does not live then" in text for text in wrong)
 
@@ -379,10 +379,12 @@ def statements(body: tuple[Stmt, ...]) -> Iterator[Stmt]:
 
 def test_it_shares_no_code_with_lowering() -> None:
     root = Path(mmcc.__file__).parent
-    for name in ("checker/program.py", "checker/program_run.py", "checker/replay.py", "checker/order.py"):
+    files = ("program", "program_run", "program_moves", "replay", "memory", "order")
+    for name in (f"checker/{file}.py" for file in files):
         tree = ast.parse((root / name).read_text())
         used = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-        mine = {f"mmcc.checker.{name}" for name in ("grain", "replay", "order", "program_run")}
+        parts = ("grain", "memory", "replay", "order", "program_run", "program_moves")
+        mine = {f"mmcc.checker.{name}" for name in parts}
         known = ("mmcc.ir.", "mmcc.ops.", "mmcc.errors")
         others = {m for m in used - mine if m.startswith("mmcc.") and not m.startswith(known)}
         assert not others, (name, others)

@@ -32,6 +32,7 @@ def grain_of(graph: Graph, plan: Plan) -> int:
         numbers += [slot.offset, slot.row_stride, slot.col_stride]
     for b in plan.buffers:
         numbers += [b.size, plan.places[b.name].offset]
+    numbers += [transfer.move.target.offset for transfer in plan.transfers]
     sizes = [tensor.dtype.size for tensor in tensors]
     grain = gcd(*numbers, *(t.dtype.bytes(prod(t.shape[-1:])) for t in tensors))
     whole = all(_keeps_last_axis(graph, node) for node in views)

@@ -14,6 +14,7 @@ import numpy as np
 from mmcc.checker.grain import used
 from mmcc.checker.order import Order
 from mmcc.checker.replay import MOST, Replay, label
+from mmcc.checker.transfers import check_transfers
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.regions import Region
@@ -63,7 +64,7 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
         if name not in buffers
     ]
     wrong += [f'buffer "{name}" has no place' for name in buffers if name not in plan.places]
-    return wrong
+    return wrong or [*check_transfers(plan)]
 
 
 def _impossible(graph: Graph, group: Group) -> Iterator[str]:
@@ -81,15 +82,16 @@ def _impossible(graph: Graph, group: Group) -> Iterator[str]:
 def _misplaced(graph: Graph, plan: Plan) -> Iterator[str]:
     """Wrong region, alignment or size of buffers and slots."""
     size = {b.name: b.size for b in plan.buffers}
+    stays = plan.stays()
     for b in plan.buffers:
-        place = plan.places[b.name]
-        end, most = place.offset + b.size, place.region.size if isinstance(place.region, Region) else None
-        if place.region not in b.regions:
-            yield f'buffer "{b.name}" may not be in {place.region}'
-        if place.offset % b.align:
-            yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
-        if place.offset < 0 or (most is not None and end > most):
-            yield f'buffer "{b.name}" is outside {place.region}: bytes [{place.offset}, {end}) of {most}'
+        for place in (stay.place for stay in stays[b.name]):
+            end, most = place.offset + b.size, place.region.size if isinstance(place.region, Region) else None
+            if place.region not in b.regions:
+                yield f'buffer "{b.name}" may not be in {place.region}'
+            if place.offset % b.align:
+                yield f'buffer "{b.name}" is at {place.offset}, not aligned to {b.align}'
+            if place.offset < 0 or (most is not None and end > most):
+                yield f'buffer "{b.name}" is outside {place.region}: bytes [{place.offset}, {end}) of {most}'
     for index, staged in plan.staged.items():
         for name in staged.buffers:
             if size[name] < staged.blocks.bytes:
@@ -109,7 +111,8 @@ def _misplaced(graph: Graph, plan: Plan) -> Iterator[str]:
                 f'tensor "{name}" is outside its buffer "{slot.buffer}": '
                 f"bytes [{slot.offset}, {end}) of {size[slot.buffer]}"
             )
-        addresses = (plan.places[slot.buffer].offset + slot.offset, slot.row_stride, slot.col_stride)
+        places = [stay.place.offset + slot.offset for stay in stays[slot.buffer]]
+        addresses = (*places, slot.row_stride, slot.col_stride)
         if any(a % tensor.dtype.size for a in addresses):
             yield f'tensor "{name}" has elements not aligned to their {tensor.dtype.size} bytes'
 
@@ -129,18 +132,20 @@ def _widest(graph: Graph, plan: Plan) -> dict[str, int]:
 def _collisions(plan: Plan) -> Iterator[str]:
     """Buffers that live together and share bytes without an overlap that says so."""
     allowed = {(o.output, o.input) for o in plan.overlaps} | {(o.input, o.output) for o in plan.overlaps}
-    begin = np.array([plan.places[b.name].offset for b in plan.buffers])
-    end = begin + np.array([b.size for b in plan.buffers])
-    lo, hi = np.array([b.live.lo for b in plan.buffers]), np.array([b.live.hi for b in plan.buffers])
-    number = {region: k for k, region in enumerate(dict.fromkeys(p.region for p in plan.places.values()))}
-    region = np.array([number[plan.places[b.name].region] for b in plan.buffers])
-    for k, b in enumerate(plan.buffers):
+    size = {b.name: b.size for b in plan.buffers}
+    stays = [(name, stay) for name, found in plan.stays().items() for stay in found]
+    begin = np.array([stay.place.offset for _, stay in stays])
+    end = begin + np.array([size[name] for name, _ in stays])
+    lo, hi = np.array([stay.taken.lo for _, stay in stays]), np.array([stay.taken.hi for _, stay in stays])
+    number = {region: k for k, region in enumerate(dict.fromkeys(stay.place.region for _, stay in stays))}
+    region = np.array([number[stay.place.region] for _, stay in stays])
+    for k, (name, stay) in enumerate(stays):
         together = (lo[:k] < hi[k]) & (lo[k] < hi[:k]) & (region[:k] == region[k])
         for j in np.flatnonzero(together & (begin[:k] < end[k]) & (begin[k] < end[:k])):
-            other = plan.buffers[j].name
-            if (b.name, other) not in allowed:
-                where = plan.places[b.name].region
-                yield f'buffers "{other}" and "{b.name}" live together and share bytes of {where}'
+            other = stays[j][0]
+            if (name, other) not in allowed:
+                where = stay.place.region
+                yield f'buffers "{other}" and "{name}" live together and share bytes of {where}'
 
 
 def _moved_states(graph: Graph, plan: Plan) -> Iterator[str]:

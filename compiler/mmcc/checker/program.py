@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from mmcc.checker.order import Order
-from mmcc.checker.program_run import Made, Read, run_step
+from mmcc.checker.program_moves import check_moves, memory_name
+from mmcc.checker.program_run import Made, Moved, run_step
 from mmcc.checker.replay import MOST, label
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Place, Plan
-from mmcc.ir.program import Columns, KernelUse, Program, ProgramNode, StagedBlocks, View
-from mmcc.ir.regions import External, Region
+from mmcc.ir.plan import Plan
+from mmcc.ir.program import BufferMove, Columns, KernelUse, Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.regions import Region
 from mmcc.ir.types import geometry
 from mmcc.ops.dense import MatMul
 from mmcc.ops.elementwise import Where
@@ -36,6 +37,7 @@ def check_program(graph: Graph, plan: Plan, program: Program) -> list[str]:
     if not wrong:
         check = _Check(graph, plan, program)
         wrong = [*check.ports(), *check.views(), *check.streams(), *check.blocks(), *check.steps()]
+        wrong += check_moves(graph, plan, program)
     return wrong[:MOST]
 
 
@@ -49,13 +51,15 @@ def _missing(graph: Graph, plan: Plan, program: Program) -> list[str]:
         if has.count(k) != (k not in plan.aliases)
     ]
     groups = [k for k, group in enumerate(plan.groups) if any(n not in plan.aliases for n in group.nodes)]
-    if [step.group for step in program.body] != groups:
-        wrong.append(f"steps are groups {[step.group for step in program.body]}, not {groups}")
+    steps = [step.group for step in program.body if isinstance(step, Step)]
+    if steps != groups:
+        wrong.append(f"steps are groups {steps}, not {groups}")
+    stays = plan.stays()
     for buffer in plan.buffers:
-        place = plan.places[buffer.name]
-        end, region = place.offset + buffer.size, place.region
-        if isinstance(region, Region) and end > program.regions.get(region, 0):
-            wrong.append(f'buffer "{buffer.name}" ends beyond the arena in {region}')
+        for place in (stay.place for stay in stays[buffer.name]):
+            end, region = place.offset + buffer.size, place.region
+            if isinstance(region, Region) and end > program.regions.get(region, 0):
+                wrong.append(f'buffer "{buffer.name}" ends beyond the arena in {region}')
     return wrong
 
 
@@ -64,6 +68,7 @@ class _Check:
         self._graph, self._plan, self._program = graph, plan, program
         self._order = Order(graph, plan)
         self._nodes = {node.index: node for node in program.nodes}
+        self._step = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
 
     # ---- where tensors are
 
@@ -76,8 +81,9 @@ class _Check:
             row = tensor.dtype.bytes(cols * channels)
             if found != (row if rows > 1 else 0, channels if cols > 1 else 0, rows):
                 yield f'the caller\'s tensor "{name}" is not dense: {_text(view)}'
-            if view != self._where(name):
-                yield f'the caller\'s tensor "{name}" is at {_text(view)}, not at {_text(self._where(name))}'
+            where = self._where(name, 0 if name in self._graph.input_names else len(self._plan.groups))
+            if view != where:
+                yield f'the caller\'s tensor "{name}" is at {_text(view)}, not at {_text(where)}'
 
     def views(self) -> Iterator[str]:
         """The views of every kernel, operand by operand."""
@@ -91,7 +97,7 @@ class _Check:
         here, operand = label(self._graph, node.index), self._operand(node.index, use, name)
         if operand == SUMS:
             place = self._plan.places[self._plan.accumulators[node.index]]
-            if (view.memory, view.offset) != (self._memory(place), place.offset):
+            if (view.memory, view.offset) != (memory_name(self._graph, place), place.offset):
                 yield f"{here} keeps its sums at {_text(view)}, not at byte {place.offset} of {place.region}"
             return
         if operand >= use.origins:
@@ -101,7 +107,7 @@ class _Check:
         if self._graph.is_constant(tensor):
             allowed = self._seen(tensor, self._constant(tensor, view, node.index), node.index, operand)
         else:
-            where = self._where(tensor)
+            where = self._where(tensor, self._step[node.index])
             sliced = operand == OUTPUT and node.blocks is not None and node.blocks.count > 1
             where = View(SLICE, where.offset, *_shape(where)) if sliced else where
             allowed = self._seen(tensor, where, node.index, operand)
@@ -122,24 +128,17 @@ class _Check:
             return int(order["ab".index(name)])  # pyright: ignore[reportUnknownArgumentType]
         return int(name[1:]) if name[1:] else {"x": 0, "a": 0, "b": 1}[name]
 
-    def _where(self, name: str) -> View:
-        """A tensor as the plan has it."""
+    def _where(self, name: str, step: int) -> View:
+        """A tensor as the plan has it while a step runs."""
         slot, size = self._plan.slots[name], self._graph.tensors[name].dtype.size
-        place = self._plan.places[slot.buffer]
+        place = self._plan.place_at(slot.buffer, step)
         return View(
-            self._memory(place),
+            memory_name(self._graph, place),
             place.offset + slot.offset,
             slot.row_stride,
             slot.col_stride // size,
             slot.rows,
         )
-
-    def _memory(self, place: Place) -> str:
-        for kind, ports in (("input", self._graph.inputs), ("output", self._graph.outputs)):
-            for index, port in enumerate(ports):
-                if External(port.tensor) == place.region:
-                    return f"{kind}_{index}"
-        return place.region.name if isinstance(place.region, Region) else str(place.region)
 
     def _constant(self, name: str, view: View, index: int) -> View:
         """A constant as it lies in the weights: dense."""
@@ -191,13 +190,15 @@ class _Check:
 
     def blocks(self) -> Iterator[str]:
         """Where blocks are in the file, where they come to, and which channels they are for."""
-        offset = 0
         for index in sorted(self._plan.staged):
             staged, node = self._plan.staged[index], self._nodes[index]
             here, found, tensor = label(self._graph, index), node.blocks, self._graph.nodes[index].output
-            cut, where = staged.blocks, self._where(tensor)
-            places = tuple(self._plan.places[name].offset for name in staged.buffers)
-            arena = self._memory(self._plan.places[staged.buffers[0]])
+            cut, where = staged.blocks, self._where(tensor, self._step[index])
+            moves = self._plan.block_moves(index)
+            offset, places = moves[0][0].source.offset, tuple(move.target.offset for move in moves[0])
+            arena = memory_name(self._graph, moves[0][0].target)
+            if any(move.target.region != moves[0][0].target.region for move in moves[0]):
+                yield f"constants of {here} come to several regions, but its code knows one"
             step = self._graph.tensors[tensor].dtype.bytes(cut.channels)
             wanted = StagedBlocks(offset, cut.bytes, cut.last, cut.count, places, arena, where.memory, step)
             if found is None:
@@ -206,7 +207,6 @@ class _Check:
                 yield f"constants of {here} are staged as {found}, not as {wanted}"
             if found is not None and len(node.kinds) != (cut.count if cut.count > 1 else 1):
                 yield f"{here} has {cut.count} blocks of constants, but kernels for {len(node.kinds)}"
-            offset += cut.total
         for node in self._program.nodes:
             if node.blocks is not None and node.index not in self._plan.staged:
                 yield f"constants of {label(self._graph, node.index)} are staged, but not in the plan"
@@ -215,7 +215,7 @@ class _Check:
 
     def steps(self) -> Iterator[str]:
         """Every row of every strip in the order that the plan was replayed in, with the plan's columns."""
-        for step in self._program.body:
+        for step in (part for part in self._program.body if isinstance(part, Step)):
             group = self._plan.groups[step.group]
             strips = max(1, len(group.strips))
             due = (
@@ -228,12 +228,12 @@ class _Check:
             seen: set[tuple[int, int]] = set()
             wrong: list[str] = []
             for happens in run_step(step):
-                if happens.node not in group.nodes and not (isinstance(happens, Read) and happens.begins):
+                if isinstance(happens, Moved):
+                    wrong += constants.moved(happens)
+                    continue
+                if happens.node not in group.nodes:
                     wrong.append(f"step {step.group} runs node {happens.node}, which is not in its group")
                     break
-                if isinstance(happens, Read):
-                    wrong += constants.read(happens)
-                    continue
                 wrong += constants.use(happens)
                 key = (happens.node, id(happens.columns))
                 if key not in seen:
@@ -295,23 +295,28 @@ class _Constants:
         self._stay: set[int] = set()
         self._base: int | None = None  # the node whose block kernels see; None: the arena's start
 
-    def read(self, read: Read) -> Iterator[str]:
-        """A node's constants are waited for, or begun to be read."""
-        staged = self._plan.staged.get(read.node)
-        here = label(self._graph, read.node)
+    def moved(self, moved: Moved) -> Iterator[str]:
+        """The move of a node's constants is started, or waited for."""
+        if isinstance(moved.move, BufferMove):
+            yield f'step {self._step} moves buffer "{moved.move.buffer}" while it runs'
+            return
+        node = moved.move.node
+        staged, here = self._plan.staged.get(node), label(self._graph, node)
         if staged is None:
             yield f"constants of {here} are read, but are not staged"
             return
-        places = staged.buffers[:1] if staged.resident or read.begins else staged.buffers
+        if not moved.starts and node not in self._plan.groups[self._step].nodes:
+            yield f"step {self._step} waits for constants of {here}, which is not in its group"
+        places = staged.buffers[:1] if staged.resident or moved.starts else staged.buffers
         for name in places:
             if not self._live[name].lo <= self._step < self._live[name].hi:
                 when = f"are read at step {self._step}"
                 yield f'constants of {here} {when}, but their buffer "{name}" does not live then'
-        if not read.begins and staged.resident:
-            self._stay.add(read.node)
+        if not moved.starts and staged.resident:
+            self._stay.add(node)
             self._base = None
-        elif not read.begins:
-            self._base = read.node
+        elif not moved.starts:
+            self._base = node
 
     def use(self, made: Made) -> Iterator[str]:
         """A call must see its own constants."""

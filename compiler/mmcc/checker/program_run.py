@@ -12,17 +12,21 @@ from typing import Any
 
 from mmcc.ir.program import (
     Batch,
-    Begin,
+    BufferMove,
     ByBlocks,
     Call,
     Columns,
+    Constants,
+    Copy,
     Count,
     Following,
     For,
-    Resident,
+    Moves,
+    Start,
     Step,
     Stmt,
     Table,
+    Wait,
 )
 
 Values = dict[str, int | tuple[int, ...]]
@@ -42,19 +46,32 @@ class Made:
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """A node's constants are waited for; or, if it `begins`, are read from now on."""
+class Moved:
+    """A move is waited for; or, if it `starts`, goes on from now on."""
 
-    node: int
-    begins: bool
+    move: Constants | BufferMove
+    starts: bool
 
 
-def run_step(step: Step) -> Iterator[Made | Read]:
+def run_step(step: Step) -> Iterator[Made | Moved]:
     """What happens in one step, in order. ValueError for an expression that no loop of ours has."""
     yield from _run(step.body, {})
 
 
-def _run(body: tuple[Stmt, ...], values: Values) -> Iterator[Made | Read]:
+def run_moves(moves: Moves) -> Iterator[Moved]:
+    """What happens between two steps, in order."""
+    for statement in moves.body:
+        yield from _moved(statement)
+
+
+def _moved(statement: Start | Wait | Copy) -> Iterator[Moved]:
+    if not isinstance(statement, Wait):
+        yield Moved(statement.move, starts=True)
+    if not isinstance(statement, Start):
+        yield Moved(statement.move, starts=False)
+
+
+def _run(body: tuple[Stmt, ...], values: Values) -> Iterator[Made | Moved]:
     for statement in body:
         match statement:
             case Count():
@@ -71,21 +88,22 @@ def _run(body: tuple[Stmt, ...], values: Values) -> Iterator[Made | Read]:
                 if _number(values, statement.var) < end:
                     yield from _run(statement.body, values)
                     values[statement.var] = end
-            case Begin():
-                yield Read(statement.node, begins=True)
-            case Resident():
-                yield Read(statement.node, begins=False)
-                yield from _begun(statement.following, values)
+            case Start() | Wait() | Copy():
+                yield from _moved(statement)
+                if isinstance(statement, Wait):
+                    yield from _started(statement.following, values)
             case ByBlocks():
-                yield Read(statement.call.node, begins=False)
-                yield from _begun(statement.following, values)
+                yield Moved(Constants(statement.call.node), starts=False)
+                yield from _started(statement.following, values)
                 call = _made(statement.call, values)
                 yield Made(call.node, call.rows, call.strip, call.columns, True, statement.mixed)
+            case Moves():
+                yield from run_moves(statement)
             case Step():
                 yield from _run(statement.body, values)
 
 
-def _loop(loop: For, values: Values) -> Iterator[Made | Read]:
+def _loop(loop: For, values: Values) -> Iterator[Made | Moved]:
     if loop.backward:
         for value in reversed(range(_value(loop.extent, values))):
             values[loop.var] = value
@@ -98,10 +116,10 @@ def _loop(loop: For, values: Values) -> Iterator[Made | Read]:
         values[loop.var] = _number(values, loop.var) + loop.step
 
 
-def _begun(following: Following, values: Values) -> Iterator[Read]:
+def _started(following: Following, values: Values) -> Iterator[Moved]:
     node = following.other if following.again and _value(following.again, values) else following.node
     if node is not None:
-        yield Read(node, begins=True)
+        yield Moved(Constants(node), starts=True)
 
 
 def _made(call: Call, values: Values) -> Made:

@@ -11,24 +11,22 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Any
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
 from mmcc.checker.grain import grain_of, used
+from mmcc.checker.memory import MOVING, UNWRITTEN, Memory, Numbers, memory_bytes
 from mmcc.checker.order import Event, Order
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Group, Plan
-from mmcc.ir.regions import External, Region
+from mmcc.ir.regions import External
 from mmcc.ir.types import geometry
 from mmcc.ops.movement import Reshape, Slice
 
-Numbers = NDArray[Any]  # int32 or int64, one for each grain
-UNWRITTEN, SCRATCH, SUM = -1, -2, -3  # an accumulator, and constants that stay, hold SUM - node
+SCRATCH, SUM = -2, -3  # an accumulator, and constants that stay, hold SUM - node
 MOST_BYTES = 2**30  # of numbers, for memory and for views
 MOST = 20  # sentences reported at most: one fault can damage every row after it
 
@@ -76,16 +74,12 @@ class Replay:
         self._kind = np.int32 if total < 2**31 else np.int64
         self._starts, self._names = list(self._first.values()), list(self._first)
         self._viewed: dict[str, Numbers] = {}
-        ends: dict[Region | External, int] = {}
-        for b in plan.buffers:
-            place = plan.places[b.name]
-            ends[place.region] = max(ends.get(place.region, 0), place.offset + b.size)
-        self._check_room(sum(ends.values()))
-        memory = {r: np.full(n // self._unit, UNWRITTEN, self._kind) for r, n in ends.items()}
-        self._memory = {name: memory[place.region] for name, place in plan.places.items()}  # by buffer
-        self._scratch = {node: self._buffer(name) for node, name in (plan.scratch or {}).items()}
-        self._sums = {node: self._buffer(name) for node, name in plan.accumulators.items()}
-        self.wrong: list[str] = []
+        self._check_room(sum(memory_bytes(plan).values()))
+        self._memory = Memory(plan, self._unit, self._kind)
+        self._early = self._early_constants()
+        self._scratch = {node: self._memory.of(name) for node, name in (plan.scratch or {}).items()}
+        self._sums = {node: self._memory.of(name) for node, name in plan.accumulators.items()}
+        self.wrong = self._memory.wrong
 
     def _check_room(self, memory: int) -> None:
         """What is remembered of large tensors must not take all of this machine's memory."""
@@ -106,10 +100,13 @@ class Replay:
         for name in (*(port.tensor for port in self._graph.inputs), *begins):
             for row in range(geometry(self._graph.tensors[name].shape)[0]):
                 self._rows(name, Span(row, row + 1))[...] = self._numbers(name, Span(row, row + 1))
-        for group in self._plan.groups:
+        for step, group in enumerate(self._plan.groups):
+            self._memory.move(step)
+            self._stage(step)
             self._run(group)
             if len(self.wrong) >= MOST:
                 return self.wrong
+        self._memory.move(len(self._plan.groups))
         kept = [port.tensor for port in self._graph.outputs if not self._graph.is_constant(port.tensor)]
         for name in kept:
             self._expect_all(f'output "{name}" is read', name)
@@ -120,12 +117,35 @@ class Replay:
                 self._expect_all(f'input "{name}" is the caller\'s and must stay', name)
         return self.wrong
 
-    def _load(self, group: Group) -> None:
-        """Constants that stay while the group runs are read as it begins."""
-        for index in group.nodes:
+    def _stage(self, step: int) -> None:
+        """Constants that stay while a group runs are there as it begins.
+
+        Where the life of a buffer begins before its group, the move to it goes on from then: nothing else may
+        come to these bytes.
+        """
+        for index, begins, needed in self._early:
+            buffer = self._memory.of(self._plan.staged[index].buffers[0])
+            if needed == step and (buffer != SUM - index).any():
+                self.wrong.append(
+                    f"constants of {label(self._graph, index)} are overwritten before their use"
+                )
+            if begins == step:
+                buffer[...] = SUM - index
+        for index in self._plan.groups[step].nodes:
             staged = self._plan.staged.get(index)
             if staged is not None and staged.resident:
-                self._buffer(staged.buffers[0])[...] = SUM - index
+                self._memory.of(staged.buffers[0])[...] = SUM - index
+
+    def _early_constants(self) -> list[tuple[int, int, int]]:
+        """Nodes whose constants are on the way before their group runs: since which step, and the group's."""
+        live = {b.name: b.live for b in self._plan.buffers}
+        found: dict[str, tuple[int, int, int]] = {}
+        for step, group in enumerate(self._plan.groups):
+            for index in group.nodes:
+                name = self._plan.staged[index].buffers[0] if index in self._plan.staged else ""
+                if name and live[name].lo < step:
+                    found.setdefault(name, (index, live[name].lo, step))
+        return list(found.values())
 
     def _use_constants(self, index: int) -> None:
         """Constants must still be there, or come to slots in which nothing may be that is needed later."""
@@ -133,14 +153,13 @@ class Replay:
         if staged is None:
             return
         if staged.resident:
-            if (self._buffer(staged.buffers[0]) != SUM - index).any():
+            if (self._memory.of(staged.buffers[0]) != SUM - index).any():
                 self.wrong.append(f"constants of {label(self._graph, index)} are overwritten while in use")
             return
         for name in staged.buffers:
-            self._buffer(name)[...] = SCRATCH
+            self._memory.of(name)[...] = SCRATCH
 
     def _run(self, group: Group) -> None:
-        self._load(group)
         narrow = self._order.narrow(group)
         for strip in range(max(1, len(group.strips))):
             held = self._order.columns(group, strip)
@@ -149,12 +168,6 @@ class Replay:
                 if len(self.wrong) < MOST:
                     self._make(event, group)
         self._held = {}
-
-    def _buffer(self, name: str) -> Numbers:
-        place = self._plan.places[name]
-        size = next(b.size for b in self._plan.buffers if b.name == name)
-        at = place.offset // self._unit
-        return self._memory[name][at : at + size // self._unit]
 
     def _expect_all(self, why: str, name: str) -> None:
         """Row by row up to the first that is wrong: all at once would take as much again as memory does."""
@@ -297,6 +310,8 @@ class Replay:
             what = "was never written"
         elif found == SCRATCH:
             what = "was overwritten by a kernel's scratch or by constants"
+        elif found < MOVING + len(self._plan.transfers):
+            what = f"may be overwritten by the move of {self._plan.transfers[found - MOVING].move}"
         elif found <= SUM:
             what = f"was overwritten by the sums or constants of {label(self._graph, SUM - found)}"
         else:
@@ -314,10 +329,9 @@ class Replay:
         first = rows.lo % slot.rows
         if first + len(rows) > slot.rows:
             return np.concatenate([self._rows(name, Span(r, r + 1), cols) for r in range(rows.lo, rows.hi)])
-        place = self._plan.places[slot.buffer]
         skipped = (cols.lo - self._held.get(name, 0)) * slot.col_stride
-        at = (place.offset + slot.offset + first * slot.row_stride + skipped) // self._unit
-        memory = self._memory[slot.buffer][at:]
+        at = (slot.offset + first * slot.row_stride + skipped) // self._unit
+        memory = self._memory.behind(slot.buffer)[at:]
         strides = (slot.row_stride, slot.col_stride, self._unit)
         return as_strided(
             memory,

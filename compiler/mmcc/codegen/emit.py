@@ -20,8 +20,10 @@ from mmcc.ir.program import (
     Constant,
     Field,
     KernelUse,
+    Moves,
     Program,
     ProgramNode,
+    Start,
     View,
 )
 from mmcc.kernels.blocks import pack_block
@@ -31,8 +33,15 @@ from mmcc.toolchain import PackageBuild
 
 STREAMS = "streams"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
-# only where a kernel says that it needs them
-KERNEL_HEADERS = ("mmcc_math.h", "mmcc_mve.h", "mmcc_arm_dsp.h", "mmcc_simd.h", "mmcc_floats.h")
+# only where a kernel, or the header of the model, says that it needs them
+OPTIONAL_HEADERS = (
+    "mmcc_moves.h",
+    "mmcc_math.h",
+    "mmcc_mve.h",
+    "mmcc_arm_dsp.h",
+    "mmcc_simd.h",
+    "mmcc_floats.h",
+)
 TYPE_SIZE = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2}
 
 
@@ -95,7 +104,7 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
         files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
     elif not program.staged:  # those that are, the caller reads from a file
         files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
-    files |= _runtime_headers(files[f"{options.name}_kernels.c"])
+    files |= _runtime_headers("".join(files.values()))
     math = any("#include <math.h>" in text for text in files.values())
     files["CMakeLists.txt"] = render("package.cmake.j2", math=math, **common)
     return Package(files, weights, stamp, kernels, common)
@@ -124,6 +133,9 @@ def _common(
         "ready": zlib.crc32(f"{options.name} {weights.size} {sizes}".encode()) | 1,
         "arenas": arenas,
         "arena_of": {arena.memory: arena for arena in arenas},
+        "moves": sum(
+            isinstance(s, Start) for part in program.body if isinstance(part, Moves) for s in part.body
+        ),
         "staging": next((node.blocks.arena for node in program.nodes if node.blocks), ""),
     }
 
@@ -169,9 +181,9 @@ def _code(
     }
 
 
-def _runtime_headers(kernels: str) -> dict[str, str]:
-    """Headers that every package has, and those that its kernels include."""
-    needed = tuple(header for header in KERNEL_HEADERS if header in kernels)
+def _runtime_headers(code: str) -> dict[str, str]:
+    """Headers that every package has, and those that its code includes."""
+    needed = tuple(header for header in OPTIONAL_HEADERS if f'"{header}"' in code)
     texts = {header: (data_dir("runtime_c") / header).read_text() for header in RUNTIME_HEADERS + needed}
     # without our licence: what is generated is the user's
     return {header: text.partition("\n")[2] for header, text in texts.items()}

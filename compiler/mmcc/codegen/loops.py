@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The loop of a group: nested pulled loops over rows, once for each column strip.
 
-Where constants are staged, their reads are among the statements, each begun as the one before is waited for.
+Where constants are staged, their moves are among the statements, each started as the one before is complete.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from mmcc.ir.nest import Span
 from mmcc.ir.plan import BufferKind, Group, Plan
 from mmcc.ir.program import (
     Batch,
-    Begin,
     ByBlocks,
     Call,
     Columns,
+    Constants,
     Count,
     Following,
     For,
-    Resident,
+    Start,
     Stmt,
     Table,
+    Wait,
 )
 from mmcc.ir.types import geometry
 from mmcc.planner.fusion.schedule import Need, Sources, fit, needs, strip_columns, wanted
@@ -36,21 +37,21 @@ def group_body(graph: Graph, plan: Plan, step: int) -> tuple[Stmt, ...]:
     columns = {index: _columns(graph, plan, group, index) for index in group.nodes}
     sources = Sources(graph, plan.aliases, group.accumulating)
     steps = {index: sources.steps(index) for index in group.nodes}
-    reads = _Reads(plan, step)
+    staging = _Staging(plan, step)
     if group.batched:
-        body = _batched(graph, plan, group, columns, reads)
+        body = _batched(graph, plan, group, columns, staging)
     elif len(group.nodes) == 1:
         body = _single(group.nodes[0], columns[group.nodes[0]], steps[group.nodes[0]], group)
     else:
         body = _Pulled(needs(graph, group, plan.aliases), columns, steps, group).body()
     if len(group.strips) > 1:
         body = (For(STRIP, str(len(group.strips)), body),)
-    return (*reads.first(), *body)
+    return (*staging.first(), *body)
 
 
 @dataclass(frozen=True, slots=True)
-class _Reads:
-    """The order in which a group's constants are read."""
+class _Staging:
+    """The order in which a group's constants are moved."""
 
     plan: Plan
     step: int
@@ -61,8 +62,8 @@ class _Reads:
         nodes = self.plan.groups[step].nodes
         return [k for k in nodes if k in staged and staged[k].resident == resident]
 
-    def _begins(self, step: int) -> int | None:
-        """The node whose constants are read first in a step, if the read can begin in the step before."""
+    def _starts(self, step: int) -> int | None:
+        """The node whose constants are moved first in a step, if the move can start in the step before."""
         if step >= len(self.plan.groups):
             return None
         nodes = [*self._of(step, resident=True), *self._of(step, resident=False)]
@@ -73,27 +74,27 @@ class _Reads:
         return nodes[0] if buffer.live.lo < step else None
 
     def first(self) -> tuple[Stmt, ...]:
-        """What is read before the group's calls."""
+        """The moves before the group's calls."""
         stay, come = self._of(self.step, resident=True), self._of(self.step, resident=False)
-        after = come[0] if come else self._begins(self.step + 1)
+        after = come[0] if come else self._starts(self.step + 1)
         if not stay and not come and after is not None:
-            return (Begin(after),)
+            return (Start(Constants(after)),)
         following = [*stay[1:], after]
-        return tuple(Resident(k, Following(then)) for k, then in zip(stay, following, strict=False))
+        return tuple(Wait(Constants(k), Following(then)) for k, then in zip(stay, following, strict=False))
 
     def wrap(self, call: Call, more_turns: str) -> Stmt:
         """A call whose node's constants come block by block; `more_turns` holds if there is another turn."""
         come = self._of(self.step, resident=False)
         if call.node not in come:
             return call
-        following = Following(self._begins(self.step + 1), more_turns, come[0])
+        following = Following(self._starts(self.step + 1), more_turns, come[0])
         if call.node != come[-1]:
             following = Following(come[come.index(call.node) + 1])
         return ByBlocks(call, following, bool(self._of(self.step, resident=True)))
 
 
 def _batched(
-    graph: Graph, plan: Plan, group: Group, columns: dict[int, tuple[Columns, ...]], reads: _Reads
+    graph: Graph, plan: Plan, group: Group, columns: dict[int, tuple[Columns, ...]], staging: _Staging
 ) -> tuple[Stmt, ...]:
     """A turn is a few rows of the last node; what each node makes for it, it makes in one call."""
     counts = wanted(graph, group, plan.aliases)
@@ -109,10 +110,10 @@ def _batched(
             found.append(Table(_table(need, last), _counts(need, tile)))
         found.append(Count(f"y{index}"))
         call = Call(index, columns[index], f"y{index}", f"y{index}_end")
-        turn.append(Batch(f"y{index}", _bound(need, last, row, tile), (reads.wrap(call, more),)))
+        turn.append(Batch(f"y{index}", _bound(need, last, row, tile), (staging.wrap(call, more),)))
     if not more:
-        return (reads.wrap(Call(last, columns[last], "0", str(height)), more),)
-    turn.append(reads.wrap(Call(last, columns[last], row, end), more))
+        return (staging.wrap(Call(last, columns[last], "0", str(height)), more),)
+    turn.append(staging.wrap(Call(last, columns[last], row, end), more))
     return (*found, For(row, str(height), tuple(turn), step=tile))
 
 

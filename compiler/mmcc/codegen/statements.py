@@ -7,23 +7,28 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from mmcc.codegen.names import escape
 from mmcc.codegen.render import Kernel
 from mmcc.codegen.types import smallest_type
 from mmcc.ir.program import (
+    Address,
     Batch,
-    Begin,
+    BufferMove,
     ByBlocks,
     Call,
     Columns,
+    Copy,
     Count,
     Following,
     For,
+    Moves,
     Program,
     ProgramNode,
-    Resident,
+    Start,
     Step,
     Stmt,
     Table,
+    Wait,
 )
 
 STREAM_KERNELS = ("read_rows", "write_rows")
@@ -48,7 +53,7 @@ def _calls(statement: Stmt) -> list[Call]:
             return [statement]
         case ByBlocks():
             return [statement.call]
-        case Count() | Table() | Resident() | Begin():
+        case Count() | Table() | Moves() | Start() | Wait() | Copy():
             return []
         case _:
             return [call for inner in statement.body for call in _calls(inner)]
@@ -82,8 +87,14 @@ class Body:
                     lines.append("}")
                 case Call():
                     lines.append(self._call(statement))
-                case Begin() | Resident():
-                    lines += self._read(statement)
+                case Start() | Wait() | Copy():
+                    lines += self._move(statement)
+                case Moves():
+                    lines += [
+                        "",
+                        f"/* before step {statement.step} of the plan */",
+                        *self.lines(statement.body),
+                    ]
                 case ByBlocks():
                     lines += self._by_blocks(statement)
                 case Batch():
@@ -96,12 +107,28 @@ class Body:
                     ]
         return lines
 
-    def _read(self, statement: Begin | Resident) -> list[str]:
-        if isinstance(statement, Begin):
-            return self._or_fail(
-                f"begin_block(context, &n{statement.node}_blocks, 0, n{statement.node}_blocks.place[0])"
-            )
-        return self._take(statement.node, "0", statement.following)
+    def _move(self, statement: Start | Wait | Copy) -> list[str]:
+        move = statement.move
+        if isinstance(move, BufferMove):
+            return self._move_buffer(statement, move)
+        if isinstance(statement, Wait):
+            return self._take(move.node, "0", statement.following)
+        return self._or_fail(f"begin_block(context, &n{move.node}_blocks, 0, n{move.node}_blocks.place[0])")
+
+    def _move_buffer(self, statement: Start | Wait | Copy, move: BufferMove) -> list[str]:
+        ends = f"{self._address(move.target)}, {self._address(move.source)}, {move.bytes}u"
+        about = f"/* {escape(move.buffer, 60)}: {move.source.memory} to {move.target.memory} */"
+        mover = "context->mover"
+        if isinstance(statement, Copy):
+            return [about, f"memcpy({ends});"]
+        fails = ["    return MMCC_ERROR_MOVE;", "}"]
+        if isinstance(statement, Start):
+            return [about, f"if ({mover}.start({mover}.user, {move.number}u, {ends}) != 0) {{", *fails]
+        wait = f"{mover}.wait != NULL && {mover}.wait({mover}.user, {move.number}u) != 0"
+        return [about, f"if ({wait}) {{", *fails]
+
+    def _address(self, address: Address) -> str:
+        return f"memory[{self.prefix.upper()}_MEMORY_{address.memory.upper()}] + {address.offset}"
 
     def _take(self, node: int, block: str, following: Following) -> list[str]:
         then = _blocks(following.node)

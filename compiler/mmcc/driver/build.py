@@ -96,7 +96,7 @@ def _write(job: Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
         weights = made / f"{prefix}_weights.bin"
         emit_options = replace(emit_options, stamp=write_weights(graph, plan, target, weights))
     generated = emit(graph, program, emit_options, target)
-    if count_macs(graph) <= MOST_MACS and not generated.values["streams"] and not program.staged:
+    if count_macs(graph) <= MOST_MACS and not _calls_back(generated):
         job.progress("computing the self-test's outputs")
         for name, text in self_test(graph, generated).items():
             (made / name).write_text(text)
@@ -110,6 +110,11 @@ def _write(job: Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     known = generated.values | {"options": replace(emit_options, ram=figures_line, stack=ram["stack"])}
     (made / f"{prefix}.h").write_text(render_c("network.h.j2", **known))  # only now it can say what is needed
     return generated, report
+
+
+def _calls_back(generated: Generated) -> bool:
+    """True if the model needs functions of the caller's, which a self-test has not."""
+    return any(generated.values[what] for what in ("streams", "staged", "moves"))
 
 
 def _constant_bytes(graph: Graph) -> int:
@@ -150,6 +155,7 @@ def _context_bytes(generated: Generated, target: Target) -> int:
     streams = len(generated.values["streams"])
     words = len(generated.values["memories"]) + 1  # the mark is padded to an address
     words += 2 * streams + 1 if streams else 0
+    words += 3 if generated.values["moves"] else 0  # two functions and their argument
     if generated.values["staged"]:
         words += 3 + -(-3 * 4 // pointer)  # two functions and their argument; three numbers
     return words * pointer

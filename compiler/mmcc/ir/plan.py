@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
 from mmcc.ir.nest import Span
-from mmcc.ir.regions import External, Region
+from mmcc.ir.regions import FILE, External, Move, Place, Region
 
 
 class BufferKind(Enum):
@@ -78,8 +79,8 @@ class Blocks:
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """Where a node's constants are copied to before use: one buffer that they stay in while the group runs,
-    or two (perhaps the same) that blocks come to in turn, each time that the node is called."""
+    """Where a node's constants are moved to before use: one buffer that they stay in while the group runs, or
+    two (perhaps the same) that blocks come to in turn, each time that the node is called."""
 
     blocks: Blocks
     buffers: tuple[str, ...]
@@ -117,11 +118,26 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where one buffer is."""
+class Transfer:
+    """A move of a whole buffer. It is started before the group of step `start` runs, and complete before that
+    of step `wait` does; a step as many as there are groups is the end. If it blocks, both are one step."""
 
-    region: Region | External
-    offset: int
+    move: Move
+    start: int
+    wait: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """A buffer at one place: nodes of the steps `used` find it there.
+
+    Its bytes there are not free in the steps `taken`: these begin as the move there starts, and end as the
+    move away is complete.
+    """
+
+    place: Place
+    taken: Span
+    used: Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +162,8 @@ class Plan:
     `groups` are in execution order; a step is a position in it. `aliases` are nodes that need no code (a
     Reshape, or a Concat whose inputs were made in place) and are in no group. A Concat that is in a group
     copies only the operands `copied` names; the others were made in place. An external input or output
-    is a buffer in the caller's memory for it.
+    is a buffer in the caller's memory for it. `places` is where each buffer is first; `transfers` take some
+    elsewhere, in the order in which they are started.
     `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
     """
 
@@ -155,6 +172,7 @@ class Plan:
     buffers: tuple[Buffer, ...]
     slots: dict[str, Slot]  # by tensor
     places: dict[str, Place]  # by buffer
+    transfers: tuple[Transfer, ...] = ()
     overlaps: tuple[Overlap, ...] = ()
     scratch: dict[int, str] | None = None  # by node: the buffer its kernel works in
     accumulators: dict[int, str] = field(default_factory=dict[int, str])  # by node: the buffer of its sums
@@ -169,14 +187,45 @@ class Plan:
 
     def peak(self, region: Region) -> int:
         """Bytes the arena of `region` must have."""
-        inside = (b for b in self.buffers if self.places[b.name].region == region)
-        return max((self.places[b.name].offset + b.size for b in inside), default=0)
+        first = ((b, self.places[b.name]) for b in self.buffers)
+        size = {b.name: b for b in self.buffers} if self.transfers else {}
+        later = ((size[t.move.buffer], t.move.target) for t in self.transfers)
+        inside = (place.offset + b.size for b, place in (*first, *later) if place.region == region)
+        return max(inside, default=0)
 
     def regions(self) -> dict[Region, int]:
         """Bytes of the arena of each region that a buffer lies in, in the order that buffers prefer them."""
         preferred = dict.fromkeys(region for b in self.buffers for region in b.regions)
-        used = {place.region for place in self.places.values()}
+        places = (*self.places.values(), *(transfer.move.target for transfer in self.transfers))
+        used = {place.region for place in places}
         return {r: self.peak(r) for r in preferred if isinstance(r, Region) and r in used}
+
+    def stays(self) -> dict[str, tuple[Stay, ...]]:
+        """Where each buffer is, one place after the other."""
+        moved: dict[str, list[Transfer]] = {}
+        for transfer in self.transfers:
+            moved.setdefault(transfer.move.buffer, []).append(transfer)
+        return {b.name: _stays(self.places[b.name], b.live, moved.get(b.name, ())) for b in self.buffers}
+
+    def place_at(self, buffer: str, step: int) -> Place:
+        """Where the nodes of a step find a buffer; for a step behind all groups, where it is at the end."""
+        moved = [t.move.target for t in self.transfers if t.move.buffer == buffer and t.wait <= step]
+        return moved[-1] if moved else self.places[buffer]
+
+    def block_moves(self, index: int) -> tuple[tuple[Move, ...], ...]:
+        """Of a node whose constants are staged: for each block, the moves that may bring it, one a buffer.
+
+        The blocks of all nodes lie one behind the other in the file, by node.
+        """
+        blocks, buffers = self.staged[index].blocks, self.staged[index].buffers
+        begin = sum(staged.blocks.total for other, staged in self.staged.items() if other < index)
+        return tuple(
+            tuple(
+                Move(name, Place(FILE, begin + k * blocks.bytes), self.places[name], asynchronous=True)
+                for name in buffers
+            )
+            for k in range(blocks.count)
+        )
 
     def __str__(self) -> str:
         lines = [f"plan: {len(self.groups)} groups, bound {self.bound}, proved {self.proved_optimal}"]
@@ -186,4 +235,16 @@ class Plan:
                 f"  {place.region}+{place.offset:<8} {b.size:>8} bytes, steps [{b.live.lo}, {b.live.hi}), "
                 f"{b.kind.value} {b.name}"
             )
+        lines += [f"  steps [{t.start}, {t.wait}): {t.move}" for t in self.transfers]
         return "\n".join(lines)
+
+
+def _stays(first: Place, live: Span, moved: Sequence[Transfer]) -> tuple[Stay, ...]:
+    """The places of a buffer that transfers move from one to the next."""
+    places = (first, *(t.move.target for t in moved))
+    came, found = (live.lo, *(t.start for t in moved)), (live.lo, *(t.wait for t in moved))
+    left = (*(t.wait for t in moved), live.hi)
+    return tuple(
+        Stay(place, Span(lo, hi), Span(use, hi))
+        for place, lo, use, hi in zip(places, came, found, left, strict=True)
+    )

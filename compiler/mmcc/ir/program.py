@@ -93,8 +93,34 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class Constants:
+    """The moves of a node's constants out of their file: of one block after the other."""
+
+    node: int
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A byte of a memory."""
+
+    memory: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class BufferMove:
+    """The move of a buffer. Those that go on while the model computes have numbers, from 0 on."""
+
+    buffer: str
+    source: Address
+    target: Address
+    bytes: int
+    number: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Following:
-    """The node whose constants are read next; while `again` holds, a C expression, it is another one."""
+    """The node whose constants are moved next; while `again` holds, a C expression, it is another one."""
 
     node: int | None
     again: str = ""
@@ -102,23 +128,30 @@ class Following:
 
 
 @dataclass(frozen=True, slots=True)
-class Resident:
-    """Wait until a node's constants are in the arena, where they stay; begin to read what is needed next."""
+class Start:
+    """Start a move."""
 
-    node: int
-    following: Following
+    move: Constants | BufferMove
 
 
 @dataclass(frozen=True, slots=True)
-class Begin:
-    """Begin to read a node's constants."""
+class Wait:
+    """Wait for a move. If it is of constants, which then stay in the arena, start that of the `following`."""
 
-    node: int
+    move: Constants | BufferMove
+    following: Following = Following(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A move that blocks."""
+
+    move: BufferMove
 
 
 @dataclass(frozen=True, slots=True)
 class ByBlocks:
-    """A call for each block of a node's constants, which come one after another.
+    """A call for each block of a node's constants: wait for its move, start the next one, call.
 
     If others of the group stay in the arena (`mixed`), they must be found again afterwards.
     """
@@ -177,7 +210,15 @@ class Step:
     body: tuple[Stmt, ...]
 
 
-Stmt = Call | For | Count | Table | Step | Resident | Begin | ByBlocks | Batch
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """Moves of buffers before the group of a step of the plan; for a step behind all groups, after them."""
+
+    step: int
+    body: tuple[Start | Wait | Copy, ...]
+
+
+Stmt = Call | For | Count | Table | Step | Moves | Start | Wait | Copy | ByBlocks | Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +276,7 @@ class Program:
     regions: dict[Region, int]
     ports: dict[str, View]  # by tensor
     nodes: tuple[ProgramNode, ...]
-    body: tuple[Step, ...]
+    body: tuple[Step | Moves, ...]
 
     @property
     def staged(self) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The memories that buffers lie in: regions of the target, and what the caller brings to a run."""
+"""Memories that buffers lie in, regions of the target and what the caller brings, and moves between them."""
 
 from __future__ import annotations
 
@@ -39,3 +39,34 @@ class External:
 
 SRAM = Region("sram")  # of a target whose file names no memory
 STATE = Region("state")  # what lives from run to run
+FILE = Region("file", write_cost=None)  # that the caller's functions read constants from
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where one buffer is."""
+
+    region: Region | External
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.region}+{self.offset}"
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """A copy of bytes from one place to another.
+
+    If it is asynchronous, it is started, goes on while the model computes, and is waited for. In between,
+    bytes may be read and written at any time and in any order: those of the source must not change, and
+    nobody may use those of the target.
+    """
+
+    buffer: str  # whose bytes they are
+    source: Place
+    target: Place
+    asynchronous: bool
+
+    def __str__(self) -> str:
+        how = "in the background" if self.asynchronous else "at once"
+        return f"{self.buffer} from {self.source} to {self.target}, {how}"

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.emit import Package as Generated
-from mmcc.codegen.lower import view_of
+from mmcc.codegen.places import view_of
 from mmcc.codegen.render import render
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
@@ -79,6 +79,7 @@ def write_trace(bench: Path, graph: Graph, plan: Plan, program: Program, generat
     """The files that recording takes, for the test bench; `program` is the C of this machine."""
     memories = list(generated.values["memories"])
     views: list[tuple[int, ...]] = []
+    groups = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
     for node in program.nodes:
         made = graph.nodes[node.index]
         if isinstance(made.op, WriteRows):
@@ -90,7 +91,7 @@ def write_trace(bench: Path, graph: Graph, plan: Plan, program: Program, generat
             steps = geometry(graph.tensors[made.outputs[0]].shape)[0]
         calls = node.blocks.count if node.blocks is not None else 1
         for result, name in enumerate(made.outputs):
-            view, tensor = view_of(graph, plan, name), graph.tensors[name]
+            view, tensor = view_of(graph, plan, name, groups[node.index]), graph.tensors[name]
             assert isinstance(view.offset, int)
             rows, cols, channels = geometry(tensor.shape)
             item = tensor.dtype.size

@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The regions of a plan while it is replayed: numbers for bytes, where buffers are, which moves go on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from mmcc.ir.plan import Plan
+from mmcc.ir.regions import External, Move, Place, Region
+
+Numbers = NDArray[Any]  # int32 or int64, one for each grain
+UNWRITTEN = -1
+MOVING = -(2**31)  # what a move writes to while it goes on holds MOVING + its number
+
+
+def memory_bytes(plan: Plan) -> dict[Region | External, int]:
+    """Bytes that the buffers of a plan reach to, by region and caller's memory."""
+    ends: dict[Region | External, int] = {}
+    stays = plan.stays()
+    for b in plan.buffers:
+        for place in (stay.place for stay in stays[b.name]):
+            ends[place.region] = max(ends.get(place.region, 0), place.offset + b.size)
+    return ends
+
+
+class Memory:
+    """All regions, at a grain of `unit` bytes; `wrong` is what went wrong with moves."""
+
+    def __init__(self, plan: Plan, unit: int, kind: DTypeLike) -> None:
+        self._plan, self._unit = plan, unit
+        self._size = {b.name: b.size // unit for b in plan.buffers}
+        sizes = memory_bytes(plan).items()
+        self._regions = {region: np.full(n // unit, UNWRITTEN, kind) for region, n in sizes}
+        self._at = {name: self._from(place) for name, place in plan.places.items()}  # where buffers are now
+        self._going: dict[int, Numbers] = {}  # by number of a transfer: its bytes as it started
+        self.wrong: list[str] = []
+
+    def behind(self, buffer: str) -> Numbers:
+        """Memory from the first byte of a buffer on."""
+        return self._at[buffer]
+
+    def of(self, buffer: str) -> Numbers:
+        """The bytes of a buffer."""
+        return self._at[buffer][: self._size[buffer]]
+
+    def move(self, step: int) -> None:
+        """Before a step: moves that go on are waited for if they must be, then others start, in their order.
+
+        A move may read and write at any moment from its start to its wait. So nothing of its target is of use
+        in between, and what its source was at the start it must still be at the end.
+        """
+        timed = list(enumerate(self._plan.transfers))
+        for number, transfer in timed:
+            if transfer.start < step == transfer.wait:
+                self._complete(number, transfer.move)
+        for number, transfer in timed:
+            if transfer.start == step:
+                self._going[number] = self._part(transfer.move, transfer.move.source).copy()
+                self._part(transfer.move, transfer.move.target)[...] = MOVING + number
+                if transfer.wait == step:
+                    self._complete(number, transfer.move)
+
+    def _complete(self, number: int, move: Move) -> None:
+        moved, target = self._going.pop(number), self._part(move, move.target)
+        if (self._part(move, move.source) != moved).any():
+            self.wrong.append(f"the source of the move of {move}, changes before it is complete")
+        if (target != MOVING + number).any():
+            self.wrong.append(f"the target of the move of {move}, is written to before it is complete")
+        target[...] = moved
+        self._at[move.buffer] = self._from(move.target)
+
+    def _part(self, move: Move, place: Place) -> Numbers:
+        return self._from(place)[: self._size[move.buffer]]
+
+    def _from(self, place: Place) -> Numbers:
+        return self._regions[place.region][place.offset // self._unit :]

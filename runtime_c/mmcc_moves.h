@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Copies between regions of memory that go on while a model computes: what the firmware writes for them. */
+#ifndef MMCC_MOVES_H
+#define MMCC_MOVES_H
+
+#include "mmcc_runtime.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A status of models with such copies: a callback is missing, or returned something other than 0. */
+enum { MMCC_ERROR_MOVE = 8 };
+
+/* The first begins to copy `bytes` bytes and returns, so that a DMA can go on while the model computes. `move` is
+ * below <NAME>_MOVES; each move has one copy in a run, and copies of several may go on at once. The second returns
+ * when the copy of that move is complete, and the processor sees it; NULL if the first returns no sooner. Both return
+ * 0, or another number to end the run. */
+typedef int32_t (*mmcc_start_move)(void *user, uint32_t move, void *to, const void *from, uint32_t bytes);
+typedef int32_t (*mmcc_wait_move)(void *user, uint32_t move);
+
+/* How a context copies, part of it. */
+typedef struct {
+    mmcc_start_move start;
+    mmcc_wait_move wait;
+    void *user;
+} mmcc_mover;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans in two regions, with moves between: the generated C computes the bits of the plan in one."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fused_c import NAME, filled, request, run
+from mmcc.checker.plan import check_plan
+from mmcc.checker.program import check_program
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.lower import lower
+from mmcc.ir.plan import Plan
+from mmcc.ir.regions import SRAM
+from mmcc.planner.api import best_plan
+from mmcc.target import load_target
+from moved_plans import SLOW, idle, in_second_region, skipping, spilled
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"
+)
+GRAPH = filled(skipping(), 1)
+
+
+def layers() -> Plan:
+    return best_plan(GRAPH, replace(request(GRAPH), fuse=False))
+
+
+def header(plan: Plan) -> str:
+    host = load_target("host")
+    return emit(GRAPH, lower(GRAPH, plan, NAME, host), EmitOptions(NAME), host).files[f"{NAME}.h"]
+
+
+def sound(plan: Plan) -> Plan:
+    assert check_plan(GRAPH, plan) == []
+    assert check_program(GRAPH, plan, lower(GRAPH, plan, NAME, load_target("host"))) == []
+    return plan
+
+
+@pytest.mark.quick
+def test_there_are_buffers_to_move() -> None:
+    assert len(list(idle(layers()))) >= 2
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_a_buffer_in_a_second_region(fuse: bool, tmp_path: Path) -> None:
+    plan = best_plan(GRAPH, replace(request(GRAPH), fuse=fuse))
+    want = run(GRAPH, plan, tmp_path / "one")
+    for b in (b for b in plan.buffers if b.size):
+        moved = sound(in_second_region(plan, b.name))
+        assert moved.regions()[SLOW] == b.size
+        assert run(GRAPH, moved, tmp_path / f"two{plan.buffers.index(b)}") == want, b
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_buffer_is_moved_out_and_back(asynchronous: bool, tmp_path: Path) -> None:
+    plan = layers()
+    want = run(GRAPH, plan, tmp_path / "one")
+    for b in idle(plan):
+        first, last = b.live.lo + 1, b.live.hi - 1
+        times = [((first, first), (last, last))]
+        if asynchronous:
+            middle = (first + last) // 2
+            times = [((first, middle), (middle, last)), ((first, first + 1), (last - 1, last))]
+        for k, (out, back) in enumerate(times):
+            moved = sound(spilled(plan, b.name, out, back))
+            assert run(GRAPH, moved, tmp_path / f"moved{plan.buffers.index(b)}_{k}") == want, (b, out, back)
+
+
+def test_an_output_comes_back_behind_the_last_step(tmp_path: Path) -> None:
+    plan = layers()
+    (output,) = (plan.slots[port.tensor].buffer for port in GRAPH.outputs)
+    end = len(plan.groups)
+    start = next(b.live.lo for b in plan.buffers if b.name == output) + 1
+    moved = sound(spilled(plan, output, (start, start), (end, end)))
+    assert run(GRAPH, moved, tmp_path / "moved") == run(GRAPH, plan, tmp_path / "one")
+
+
+@pytest.mark.quick
+def test_two_regions_have_macros_of_their_own() -> None:
+    plan = layers()
+    one, two = header(plan), header(in_second_region(plan, next(idle(plan)).name))
+    assert "net_init(net_context *context, void *arena, size_t arena_size);" in one
+    init = "void *sram_arena, size_t sram_arena_size, void *psram_arena, size_t psram_arena_size);"
+    assert init in " ".join(two.split())
+    assert "#define NET_PSRAM_ARENA_ALIGN 64u" in two
+    assert "NET_SRAM_ARENA(name)" in two
+    assert "NET_ARENA_SIZE" not in two
+    assert "mmcc_moves.h" not in two
+
+
+@pytest.mark.quick
+def test_only_moves_in_the_background_need_callbacks() -> None:
+    plan = layers()
+    b = next(idle(plan))
+    first, last = b.live.lo + 1, b.live.hi - 1
+    blocking = spilled(plan, b.name, (first, first), (last, last))
+    background = spilled(plan, b.name, (first, first + 1), (last, last))
+    assert "net_move_with" not in header(blocking)
+    assert "#define NET_MOVES 1u" in header(background)
+    assert blocking.regions()[SRAM] > plan.peak(SRAM)

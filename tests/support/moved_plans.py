@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans with moves between two regions, made by hand of plans in one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Buffer, BufferKind, Plan, Transfer
+from mmcc.ir.regions import SRAM, Move, Place, Region
+from planner_graphs import Build
+
+SLOW = Region("psram", align=64, read_cost=2.0, write_cost=2.5)
+WHOLE = (BufferKind.INPUT, BufferKind.OUTPUT, BufferKind.TENSOR)
+
+
+def skipping(seed: int = 0) -> Graph:
+    """Layers in a row, and sums of what lies far apart: tensors that are of no use for many steps."""
+    b = Build("skipping")
+    x = b.input(10, 9 + seed, 4)
+    first = b.conv(x, 8, 3)
+    y = first
+    for _ in range(3):
+        y = b.conv(b.depthwise(y, 3, 1), 8, 1)
+    y = b.sum(y, first)
+    return b.graph(b.sum(b.conv(b.conv(y, 8, 3), 4, 1), x))
+
+
+def idle(plan: Plan) -> Iterator[Buffer]:
+    """Buffers that hold whole tensors for at least three steps."""
+    yield from (b for b in plan.buffers if b.kind in WHOLE and len(b.live) >= 3)
+
+
+def in_second_region(plan: Plan, name: str) -> Plan:
+    """The same with one buffer in another region from its first step to its last."""
+    places = plan.places | {name: Place(SLOW, 0)}
+    return replace(plan, places=places, buffers=_allowed(plan, name))
+
+
+def spilled(plan: Plan, name: str, out: tuple[int, int], back: tuple[int, int]) -> Plan:
+    """The same with one buffer moved out to another region, and back to bytes that nobody else has.
+
+    `out` and `back` are the steps at which the moves start and are complete; blocking where both are one.
+    """
+    there, end = Place(SLOW, 64), Place(SRAM, -(-plan.peak(SRAM) // 16) * 16)
+    moves = (
+        Transfer(Move(name, plan.places[name], there, out[0] < out[1]), *out),
+        Transfer(Move(name, there, end, back[0] < back[1]), *back),
+    )
+    return replace(plan, transfers=moves, buffers=_allowed(plan, name))
+
+
+def _allowed(plan: Plan, name: str) -> tuple[Buffer, ...]:
+    return tuple(replace(b, regions=(SRAM, SLOW)) if b.name == name else b for b in plan.buffers)
