@@ -203,6 +203,19 @@ def test_sums_and_products() -> None:
     assert ops(after) == ["AddInt8", "AddInt8", "MulInt8"]
 
 
+@pytest.mark.parametrize("scale", [0.1, 1.0])
+def test_a_window_in_the_padding_is_the_least_float(scale: float) -> None:
+    """Whatever the scale of its input: that of int8 would be larger."""
+    b = Builder()
+    x = b.quantize(b.input("x", 2, 2, 2), 0.1)
+    y = b.op(MaxPool(Window((2, 2), (1, 1), (3, 3), (1, 1, 1, 1))), x)
+    graph = b.graph(b.quantize(y, scale))
+    sample = np.linspace(-9, 9, 8, dtype=np.float32).reshape(2, 2, 2)
+    (before,), (after,) = run(graph, sample), run(optimize(graph), sample)
+    assert np.array_equal(before, after)
+    assert before.tolist() == [[[-128 * np.float32(scale)] * 2]]
+
+
 def test_pools_and_movement() -> None:
     b = Builder()
     x = b.quantize(b.input("x", 6, 6, 4), 0.05, 3)

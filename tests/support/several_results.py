@@ -15,6 +15,7 @@ import pytest
 from mmcc.codegen import render
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.program import KernelUse
+from mmcc.ir.traits import COMPUTES
 from mmcc.ir.types import Shape, Tensor
 from mmcc.kernels import select, variants
 from mmcc.resources import data_dir
@@ -28,6 +29,7 @@ class Split:
 
     sizes: tuple[int, ...]
     kernel: ClassVar[str] = "test_split"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor):
         (x,) = inputs
@@ -51,6 +53,7 @@ class RnnCell:
     """Y[t] = clip(x[t] W' + Y[t - 1] R' + b, -1, 1) for every t, and Y_h, the last of them."""
 
     kernel: ClassVar[str] = "test_rnn"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor):
         x, w = inputs[:2]

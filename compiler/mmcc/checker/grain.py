@@ -7,7 +7,7 @@ from math import gcd, prod
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import Plan
-from mmcc.ops.movement import Slice, Transpose
+from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 
 
 def used(graph: Graph) -> list[str]:
@@ -49,4 +49,4 @@ def _keeps_last_axis(graph: Graph, node: Node) -> bool:
         )
     if isinstance(node.op, Transpose):
         return node.op.perm[-1:] == tuple(range(len(node.op.perm)))[-1:]
-    return True
+    return isinstance(node.op, Reshape | Concat)  # of others it is not known

@@ -9,7 +9,7 @@ they do not.
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -18,13 +18,13 @@ from numpy.lib.stride_tricks import as_strided
 from mmcc.checker.grain import grain_of, used
 from mmcc.checker.memory import MOVING, UNWRITTEN, Memory, Numbers, memory_bytes
 from mmcc.checker.order import Event, Order
+from mmcc.checker.views import at_grain, only_moves
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.regions import External
 from mmcc.ir.types import geometry
-from mmcc.ops.movement import Reshape, Slice
 
 SCRATCH, SUM = -2, -3  # an accumulator, and constants that stay, hold SUM - node
 MOST_BYTES = 2**30  # of numbers, for memory and for views
@@ -96,6 +96,13 @@ class Replay:
 
     def run(self) -> list[str]:
         """Inputs are filled, states are there, every group runs row by row, outputs and states are read."""
+        self.wrong += [
+            f"{label(self._graph, index)} computes something, but is an alias without code"
+            for index in sorted(self._plan.aliases)
+            if not only_moves(self._graph, self._graph.nodes[index], self._shape)
+        ]
+        if self.wrong:
+            return self.wrong
         begins = [state.begin for state in self._graph.states]
         for name in (*(port.tensor for port in self._graph.inputs), *begins):
             for row in range(geometry(self._graph.tensors[name].shape)[0]):
@@ -381,6 +388,5 @@ class Replay:
             np.full(self._shape(n), -1, self._kind) if part is None else part
             for n, part in zip(node.inputs, parts, strict=True)
         ]
-        op = replace(node.op, shape=shape) if isinstance(node.op, Reshape | Slice) else node.op
-        seen = op.reference(*filled)[0].reshape(shape)
+        seen = at_grain(node.op, shape).reference(*filled)[0].reshape(shape)
         return np.where(seen < 0, own, seen)

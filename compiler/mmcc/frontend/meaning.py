@@ -11,16 +11,9 @@ from collections.abc import Mapping, Sequence
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Node
-from mmcc.ir.op import Op
 from mmcc.ir.types import Quant, Tensor
-from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
-from mmcc.ops.pool import MaxPool, MaxPoolIndices
 from mmcc.ops.quantize import Dequantize, Quantize
-from mmcc.ops.reduce import Reduce
-from mmcc.ops.resize import ResizeNearest
-from mmcc.ops.topk import TopK
 
-MOVES = (Reshape, Transpose, Slice, Concat, Pad, Expand, Gather, ResizeNearest, MaxPool, MaxPoolIndices, TopK)
 THEMSELVES = Quant(1.0, 0)
 
 
@@ -33,17 +26,13 @@ def meanings(inputs: Sequence[str], nodes: Sequence[Node], tensors: Mapping[str,
         elif isinstance(node.op, Dequantize):
             found.setdefault(node.inputs[0], Quant(node.op.scale, node.op.zero_point))
     for node in reversed(nodes):
-        if _moves(node.op) and node.outputs[0] in found:
+        if node.op.traits.moves and node.outputs[0] in found:
             for name in node.inputs:
                 found.setdefault(name, found[node.outputs[0]])
     for node in nodes:
-        if _moves(node.op) and node.inputs[0] in found:
+        if node.op.traits.moves and node.inputs[0] in found:
             found.setdefault(node.outputs[0], found[node.inputs[0]])
     activations = [*inputs, *(name for node in nodes for name in node.outputs)]
     return {
         name: found.get(name, THEMSELVES) for name in activations if tensors[name].dtype == ElementType.I8
     }
-
-
-def _moves(op: Op) -> bool:
-    return isinstance(op, MOVES) or (isinstance(op, Reduce) and op.function in ("max", "min"))

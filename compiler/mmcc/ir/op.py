@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Nest
+from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 
 Result = tuple[Shape, ElementType]
@@ -18,6 +19,11 @@ class Op(Protocol):
     """What the compiler asks of an op. Implement it structurally; do not inherit from it."""
 
     kernel: ClassVar[str]  # stem of the template under templates/kernels/<variant>/
+
+    @property
+    def traits(self) -> OpTraits:
+        """What passes and planner may do with the op; of most ops one value for the whole class."""
+        ...
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         """Shape and type of each result; raise ShapeError on operands that do not fit together."""

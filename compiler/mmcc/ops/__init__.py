@@ -15,5 +15,6 @@ OPS: dict[str, type[Any]] = {}
 def op(cls: type[T]) -> type[T]:
     """Register an op class, so that the tests that hold for every op find it."""
     assert cls.__name__ not in OPS, f"{cls.__name__} is registered twice"
+    assert "traits" in vars(cls), f"{cls.__name__} does not state its traits"
     OPS[cls.__name__] = cls
     return cls

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
@@ -31,6 +32,7 @@ class AffineInt8:
     high: int = 127
 
     kernel: ClassVar[str] = "affine_int8"
+    traits = OpTraits(saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, *each = inputs

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -84,6 +85,7 @@ class Conv:
     activation: Activation | None = None
 
     kernel: ClassVar[str] = "conv"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, b = inputs
@@ -131,6 +133,7 @@ class ConvInt8:
     bias_bits: int = 0
 
     kernel: ClassVar[str] = "conv_int8"
+    traits = OpTraits(saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, *per_channel = inputs

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -80,6 +81,7 @@ class ConvTranspose:
     activation: Activation | None = None
 
     kernel: ClassVar[str] = "conv_transpose"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, _ = inputs
@@ -126,6 +128,7 @@ class ConvTransposeInt8:
     bias_bits: int = 0
 
     kernel: ClassVar[str] = "conv_transpose_int8"
+    traits = OpTraits(saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w = inputs[:2]

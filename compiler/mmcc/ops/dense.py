@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -53,6 +54,7 @@ class Dense:
     activation: Activation | None = None
 
     kernel: ClassVar[str] = "dense"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, _ = inputs
@@ -88,6 +90,7 @@ class DenseInt8:
     bias_bits: int = 0
 
     kernel: ClassVar[str] = "dense_int8"
+    traits = OpTraits(saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((dense_shape(inputs[0].shape, inputs[1].shape), ElementType.I8),)
@@ -110,6 +113,7 @@ class MatMul:
     """a [.., M, K] times b [.., K, N], both activations, float; leading axes broadcast as numpy's do."""
 
     kernel: ClassVar[str] = "matmul"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((_matmul_shape(inputs[0].shape, inputs[1].shape), inputs[0].dtype),)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import ELEMENTWISE, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -114,6 +115,7 @@ class Unary:
     parameters: tuple[float, ...] = ()
 
     kernel: ClassVar[str] = "unary"
+    traits = ELEMENTWISE
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, inputs[0].dtype),)
@@ -177,6 +179,7 @@ class Binary:
     function: str
 
     kernel: ClassVar[str] = "binary"
+    traits = ELEMENTWISE
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         a, b = inputs
@@ -208,6 +211,7 @@ class Where:
     """y = a where condition, else b; the condition is bool."""
 
     kernel: ClassVar[str] = "where"
+    traits = ELEMENTWISE
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((broadcast_shape(*(x.shape for x in inputs)), inputs[1].dtype),)
@@ -235,6 +239,7 @@ class Cast:
     dtype: ElementType
 
     kernel: ClassVar[str] = "cast"
+    traits = ELEMENTWISE
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, self.dtype),)
@@ -275,6 +280,7 @@ class Lookup:
     """
 
     kernel: ClassVar[str] = "lookup"
+    traits = OpTraits(elementwise=True, tables=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         if inputs[1].shape != (256,):
@@ -309,6 +315,7 @@ class AddInt8:
     high: int = 127
 
     kernel: ClassVar[str] = "add_int8"
+    traits = OpTraits(elementwise=True, broadcasts=True, saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((broadcast_shape(*(x.shape for x in inputs)), ElementType.I8),)
@@ -340,6 +347,7 @@ class MulInt8:
     high: int = 127
 
     kernel: ClassVar[str] = "mul_int8"
+    traits = OpTraits(elementwise=True, broadcasts=True, saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((broadcast_shape(*(x.shape for x in inputs)), ElementType.I8),)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Result
+from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
@@ -51,6 +52,7 @@ class ConvInt8ToFloat:
     activation: Activation | None = None
 
     kernel: ClassVar[str] = "conv_int8"
+    traits = OpTraits(converts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w, *per_channel = inputs
@@ -82,6 +84,7 @@ class DenseInt8ToFloat:
     activation: Activation | None = None
 
     kernel: ClassVar[str] = "dense_int8"
+    traits = OpTraits(converts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((dense_shape(inputs[0].shape, inputs[1].shape), ElementType.F32),)
@@ -110,6 +113,7 @@ class ConvTransposeInt8ToFloat:
     activation: Activation | None = None
 
     kernel: ClassVar[str] = "conv_transpose_int8"
+    traits = OpTraits(converts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, w = inputs[:2]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.nest import CONSTANT, Access, Index, Indexed, Loop, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import Alias, Moves, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 
@@ -29,6 +30,7 @@ class Reshape:
     shape: Shape
 
     kernel: ClassVar[str] = "copy"
+    traits = OpTraits(moves=Moves.BY_PLACE, alias=Alias.SAME)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -56,6 +58,7 @@ class Transpose:
     perm: tuple[int, ...]
 
     kernel: ClassVar[str] = "strided_copy"
+    traits = OpTraits(moves=Moves.BY_PLACE, alias=Alias.PART)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -87,6 +90,7 @@ class Slice:
     shape: Shape
 
     kernel: ClassVar[str] = "strided_copy"
+    traits = OpTraits(moves=Moves.BY_PLACE, alias=Alias.PART)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -120,6 +124,7 @@ class Concat:
     axis: int
 
     kernel: ClassVar[str] = "concat"
+    traits = OpTraits(moves=Moves.BY_PLACE, alias=Alias.JOIN)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         first = inputs[0]
@@ -166,6 +171,7 @@ class Pad:
     value: float = 0.0
 
     kernel: ClassVar[str] = "pad"
+    traits = OpTraits(moves=Moves.BY_PLACE)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -213,6 +219,7 @@ class Expand:
     shape: Shape
 
     kernel: ClassVar[str] = "strided_copy"
+    traits = OpTraits(moves=Moves.BY_PLACE)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -244,6 +251,7 @@ class Gather:
     indices: tuple[int, ...]
 
     kernel: ClassVar[str] = "gather"
+    traits = OpTraits(moves=Moves.BY_PLACE)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs

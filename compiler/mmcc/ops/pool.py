@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, Nest
 from mmcc.ir.op import Result
+from mmcc.ir.traits import COMPUTES, Moves, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.requantize import requantize, saturate
@@ -55,6 +56,7 @@ class MaxPool:
     window: Window
 
     kernel: ClassVar[str] = "max_pool"
+    traits = OpTraits(moves=Moves.BY_ORDER)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -80,6 +82,7 @@ class MaxPoolIndices:
     window: Window
 
     kernel: ClassVar[str] = "max_pool_indices"
+    traits = OpTraits(moves=Moves.BY_ORDER)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -117,6 +120,7 @@ class AveragePool:
     counted: Pads = (0, 0, 0, 0)
 
     kernel: ClassVar[str] = "average_pool"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -151,6 +155,7 @@ class AveragePoolInt8:
     high: int = 127
 
     kernel: ClassVar[str] = "average_pool_int8"
+    traits = OpTraits(saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x = inputs[0]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Result
+from mmcc.ir.traits import ELEMENTWISE, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
@@ -27,6 +28,7 @@ class Quantize:
     dtype: ElementType = ElementType.I8
 
     kernel: ClassVar[str] = "quantize"
+    traits = OpTraits(elementwise=True, broadcasts=True, converts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, self.dtype),)
@@ -51,6 +53,7 @@ class Dequantize:
     zero_point: int
 
     kernel: ClassVar[str] = "dequantize"
+    traits = OpTraits(elementwise=True, broadcasts=True, converts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, ElementType.F32),)
@@ -78,6 +81,7 @@ class DequantizeConstant:
     axis: int | None = None  # None: one scale for all
 
     kernel: ClassVar[str] = ""
+    traits = OpTraits(converts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, ElementType.F32),)
@@ -107,6 +111,7 @@ class FlipSign:
     """
 
     kernel: ClassVar[str] = "flip_sign"
+    traits = ELEMENTWISE
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, ElementType.I8 if inputs[0].dtype == ElementType.U8 else ElementType.U8),)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import COMPUTES, Moves, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.requantize import requantize, saturate
@@ -66,6 +67,10 @@ class Reduce:
 
     kernel: ClassVar[str] = "reduce"
 
+    @property
+    def traits(self) -> OpTraits:
+        return OpTraits(moves=Moves.BY_ORDER) if self.function in ("max", "min") else COMPUTES
+
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((reduced_shape(inputs[0].shape, self.axes), inputs[0].dtype),)
 
@@ -95,6 +100,7 @@ class MeanInt8:
     high: int = 127
 
     kernel: ClassVar[str] = "mean_int8"
+    traits = OpTraits(saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((reduced_shape(inputs[0].shape, self.axes), ElementType.I8),)
@@ -123,6 +129,7 @@ class ArgMax:
     last: bool = False  # of equal elements, take the last
 
     kernel: ClassVar[str] = "arg_max"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((reduced_shape(inputs[0].shape, (self.axis,)), ElementType.I64),)

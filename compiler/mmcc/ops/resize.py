@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Indexed, Loop, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import Moves, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -31,6 +32,7 @@ class ResizeNearest:
     cols: tuple[int, ...]
 
     kernel: ClassVar[str] = "resize_nearest"
+    traits = OpTraits(moves=Moves.BY_PLACE)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -63,6 +65,7 @@ class ResizeLinear:
     taps: int
 
     kernel: ClassVar[str] = "resize_linear"
+    traits = OpTraits(tables=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, rows, cols = inputs
@@ -107,6 +110,7 @@ class ResizeInt8:
     high: int = 127
 
     kernel: ClassVar[str] = "resize_int8"
+    traits = OpTraits(saturates=True, tables=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         ((shape, _),) = ResizeLinear(self.row_first, self.col_first, LINEAR_TAPS).results(*inputs)

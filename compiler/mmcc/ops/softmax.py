@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result
+from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -39,6 +40,7 @@ class Softmax:
     log: bool = False
 
     kernel: ClassVar[str] = "softmax"
+    traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, inputs[0].dtype),)
@@ -73,6 +75,7 @@ class SoftmaxInt8:
     y_zero: int
 
     kernel: ClassVar[str] = "softmax_int8"
+    traits = OpTraits(tables=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, ElementType.I8),)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Result
+from mmcc.ir.traits import Moves, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import broadcast_nest
@@ -32,6 +33,7 @@ class ReadRows:
     again: bool = False
 
     kernel: ClassVar[str] = "read_rows"
+    traits = OpTraits(moves=Moves.BY_PLACE, elementwise=True, broadcasts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, inputs[0].dtype),)
@@ -54,6 +56,7 @@ class WriteRows:
     port: int
 
     kernel: ClassVar[str] = "write_rows"
+    traits = OpTraits(moves=Moves.BY_PLACE, elementwise=True, broadcasts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, inputs[0].dtype),)

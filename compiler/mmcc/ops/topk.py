@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, Nest
 from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import Moves, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 
@@ -28,6 +29,7 @@ class TopK:
     smallest: bool = False
 
     kernel: ClassVar[str] = "top_k"
+    traits = OpTraits(moves=Moves.BY_ORDER)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs

@@ -12,16 +12,12 @@ from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.dense import Dense, DenseInt8
-from mmcc.ops.elementwise import AddInt8, Binary, Cast, Lookup, MulInt8, Unary
+from mmcc.ops.elementwise import Lookup
 from mmcc.ops.int8_to_float import DenseInt8ToFloat
 from mmcc.ops.movement import Reshape, Transpose
-from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import MeanInt8, Reduce
 from mmcc.passes.draft import Draft
 from mmcc.passes.simplify import simplify
-
-ONE_INPUT = (Unary, Cast, Quantize, Dequantize, Lookup)
-TWO_INPUTS = (Binary, AddInt8, MulInt8)
 
 
 def absorb_into_dense(graph: Graph) -> Graph:
@@ -116,7 +112,7 @@ def _sink(draft: Draft, node: Node) -> bool:
 
 def _common_perm(draft: Draft, node: Node) -> tuple[int, ...] | None:
     """The permutation of a Transpose of every input; constants fit if they are numbers or of full rank."""
-    if not isinstance(node.op, (Reduce, MeanInt8, *ONE_INPUT, *TWO_INPUTS)):
+    if not (node.op.traits.elementwise or isinstance(node.op, (Reduce, MeanInt8))):
         return None
     rank = len(draft.tensors[node.output].shape)
     perms: set[tuple[int, ...] | None] = set()

@@ -8,22 +8,9 @@ from math import prod
 import numpy as np
 
 from mmcc.ir.graph import Graph, Node
-from mmcc.ops.elementwise import Lookup
-from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
-from mmcc.ops.movement import Reshape
-from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
-from mmcc.ops.resize import ResizeInt8, ResizeLinear
-from mmcc.ops.softmax import SoftmaxInt8
+from mmcc.ir.traits import Alias
+from mmcc.ops.quantize import Dequantize, Quantize
 
-QUANTIZING = (Quantize, Dequantize, DequantizeConstant)
-IN_INTEGERS = (ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat)  # though their results are float
-
-OF_TABLES = (
-    Lookup,
-    SoftmaxInt8,
-    ResizeLinear,
-    ResizeInt8,
-)  # their constants are the compiler's, not the model's
 EACH_IN_INTEGERS = 20  # bytes: bias, multiplier and shift, or factor and offset, of a channel
 EACH_IN_FLOAT = 4  # a bias that the file does not have
 
@@ -35,13 +22,13 @@ def costs(model: Graph, done: Graph) -> tuple[str, ...]:
 
 def _float_nodes(model: Graph, done: Graph) -> list[str]:
     """One sentence for each node that computes in float in a model that is quantized."""
-    if not any(isinstance(node.op, QUANTIZING) for node in model.nodes):
+    if not any(node.op.traits.converts for node in model.nodes):
         return []
     warnings: list[str] = []
     for node in done.nodes:
         names = [*done.activations(node), *node.outputs]
         floats = [done.tensors[name] for name in names if done.tensors[name].dtype.is_float]
-        if floats and not isinstance(node.op, (*QUANTIZING, *IN_INTEGERS, Reshape)):
+        if floats and not node.op.traits.converts and node.op.traits.alias is not Alias.SAME:
             place = str(node.where[0]) if node.where else f"%{node.outputs[0]}"
             reason = done.reasons.get(node.outputs[0]) or _reason(done, node)
             size = sum(tensor.bytes for tensor in floats)
@@ -66,7 +53,7 @@ def _larger_constants(done: Graph) -> list[str]:
         kinds = sorted({kind for part in parts for kind in part.kinds})
         narrow = any("16" in kind or "INT4" in kind for kind in kinds)  # which never stay as they are
         usual = 0 if narrow else channels * (EACH_IN_INTEGERS if integers else EACH_IN_FLOAT)
-        if held and size > held + usual and not isinstance(node.op, OF_TABLES):
+        if held and size > held + usual and not node.op.traits.tables:
             of = f" of {' and '.join(kinds)}" if kinds else ""
             text = f"its constants{of} take {held:,} bytes in the file and {size:,} in flash"
             warnings.append(f"{node.where[0]}: {text}, since {_why_larger(node, kinds, integers)}")

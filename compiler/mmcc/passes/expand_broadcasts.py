@@ -7,11 +7,8 @@ import numpy as np
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Shape
-from mmcc.ops.elementwise import AddInt8, Binary, MulInt8, Where
 from mmcc.ops.movement import Expand, Reshape
 from mmcc.passes.draft import Draft
-
-BROADCASTING = (Binary, Where, AddInt8, MulInt8)
 
 
 def expand_broadcasts(graph: Graph) -> Graph:
@@ -21,7 +18,7 @@ def expand_broadcasts(graph: Graph) -> Graph:
     """
     draft = Draft(graph)
     for node in graph.nodes:
-        if isinstance(node.op, BROADCASTING):
+        if node.op.traits.broadcasts:
             shape = graph.tensors[node.output].shape
             names = [_operand(draft, node, name, shape) for name in node.inputs]
             quant = graph.tensors[node.output].quant

@@ -10,15 +10,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ir.traits import Moves
 from mmcc.ir.types import Shape
-from mmcc.ops.movement import Expand, Gather, Reshape, Slice, Transpose
+from mmcc.ops.movement import Expand, Pad, Reshape, Transpose
 from mmcc.ops.quantize import Dequantize, DequantizeConstant
 from mmcc.passes.draft import Draft
 
 FOLD_BYTES = 1 << 26  # a constant that folding makes may be this large, or as large as what it is made of
-
-MOVES = (Reshape, Transpose, Slice, Expand, Gather)
-Movement = Reshape | Transpose | Slice | Expand | Gather
 
 
 def fold_constants(graph: Graph) -> Graph:
@@ -83,9 +82,10 @@ def _fold(draft: Draft, node: Node) -> bool:
 
 
 def _sink_dequantize(draft: Draft, node: Node) -> bool:
-    """Move a quantized constant's integers rather than its floats."""
+    """Move a quantized constant's integers rather than its floats. A Pad's own value is a float."""
     source = draft.producer.get(draft.now(node.inputs[0]))
-    if source is None or not isinstance(source.op, DequantizeConstant) or not isinstance(node.op, MOVES):
+    moves = node.op.traits.moves is Moves.BY_PLACE and not isinstance(node.op, Pad)
+    if source is None or not isinstance(source.op, DequantizeConstant) or not moves:
         return False
     integers = draft.constants[source.inputs[0]]
     axis = source.op.axis
@@ -98,7 +98,7 @@ def _sink_dequantize(draft: Draft, node: Node) -> bool:
     return True
 
 
-def moved_axis(op: Movement, shape: Shape, axis: int) -> int | None:
+def moved_axis(op: Op, shape: Shape, axis: int) -> int | None:
     """Where an axis is after `op`; None if it is split, merged or cut."""
     if isinstance(op, Transpose):
         return op.perm.index(axis)

@@ -13,31 +13,11 @@ from mmcc.errors import Where as Place
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Quant
-from mmcc.ops.affine import AffineInt8
-from mmcc.ops.conv import ConvInt8
-from mmcc.ops.conv_transpose import ConvTransposeInt8
-from mmcc.ops.dense import DenseInt8
-from mmcc.ops.elementwise import EVERY, AddInt8, Binary, Cast, Lookup, MulInt8, Unary, Where
-from mmcc.ops.pool import AveragePoolInt8
+from mmcc.ops.elementwise import EVERY, Lookup
 from mmcc.ops.quantize import Dequantize, Quantize
-from mmcc.ops.reduce import MeanInt8
-from mmcc.ops.resize import ResizeInt8
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value
 from mmcc.passes.fold_batchnorm import is_per_channel
-
-ELEMENTWISE = (Unary, Binary, Where, Cast, Quantize, Dequantize)
-SATURATING = (
-    ConvInt8,
-    ConvTransposeInt8,
-    DenseInt8,
-    AddInt8,
-    MulInt8,
-    AveragePoolInt8,
-    MeanInt8,
-    AffineInt8,
-    ResizeInt8,
-)
 
 
 def write_lookup(draft: Draft, node: Node) -> bool:
@@ -93,7 +73,7 @@ def _nearest(draft: Draft, name: str, channels: int) -> set[str] | None:
             return None
         elif tensor.dtype == ElementType.I8:
             found.add(current)
-        elif current in draft.producer and isinstance(draft.producer[current].op, ELEMENTWISE):
+        elif current in draft.producer and draft.producer[current].op.traits.elementwise:
             waiting += draft.producer[current].inputs
         else:
             return None
@@ -136,9 +116,10 @@ def join_lookups(graph: Graph) -> Graph:
             first = draft.constants[before.inputs[1]]
             joined = draft.constant(table[first.astype(np.int64) + 128], f"{node.output}_table")
             draft.write(Lookup(), (before.inputs[0], joined), node.output, where, quant)
-        elif isinstance(before.op, SATURATING) and _only_clamps(table):
-            low, high = (int(table[bound + 128]) for bound in (before.op.low, before.op.high))
-            draft.write(replace(before.op, low=low, high=high), before.inputs, node.output, where, quant)
+        elif before.op.traits.saturates and _only_clamps(table):
+            op: Any = before.op
+            low, high = (int(table[bound + 128]) for bound in (op.low, op.high))
+            draft.write(replace(op, low=low, high=high), before.inputs, node.output, where, quant)
         else:
             draft.keep(node)
     return draft.graph()

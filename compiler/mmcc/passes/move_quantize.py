@@ -10,34 +10,37 @@ import numpy as np
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
-from mmcc.ir.types import Quant
+from mmcc.ir.types import Quant, Shape
 from mmcc.ops.elementwise import EVERY, Lookup, Unary
-from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
-from mmcc.ops.pool import MaxPool
+from mmcc.ops.movement import Pad
+from mmcc.ops.pool import MaxPool, window_counts
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
-from mmcc.ops.reduce import Reduce
-from mmcc.ops.resize import ResizeNearest
 from mmcc.passes.draft import Draft
 
-MOVEMENT = (Reshape, Transpose, Slice, Concat, Pad, Expand, Gather, ResizeNearest, MaxPool)
 
-
-def only_moves(op: Op) -> bool:
+def only_moves(node: Node) -> bool:
     """True if every output element is one of the input elements, found by place or by order.
 
     Scaling is increasing, so a maximum is found at the same place before and after.
     """
-    return isinstance(op, MOVEMENT) or (isinstance(op, Reduce) and op.function in ("max", "min"))
+    return node.op.traits.moves is not None and len(node.outputs) == 1
 
 
-def quantized_move(op: Op, quant: Quant) -> Op | None:
-    """The op on integers that means the same to a reader who dequantizes; None if there is none."""
-    if not isinstance(op, Pad) or op.mode != "constant":
-        return op
-    value = np.array(op.value, np.float32)
-    (stored,) = Quantize(quant.scale, quant.zero_point).reference(value)
-    (back,) = Dequantize(quant.scale, quant.zero_point).reference(stored)
-    return replace(op, value=float(stored)) if back == value else None
+def quantized_move(op: Op, quant: Quant, x: Shape) -> Op | None:
+    """The op on integers that means the same to a reader who dequantizes; None if there is none.
+
+    A window that lies in the padding of a MaxPool gives the least float, which no integer stands for.
+    """
+    match op:
+        case Pad(mode="constant"):
+            value = np.array(op.value, np.float32)
+            (stored,) = Quantize(quant.scale, quant.zero_point).reference(value)
+            (back,) = Dequantize(quant.scale, quant.zero_point).reference(stored)
+            return replace(op, value=float(stored)) if back == value else None
+        case MaxPool(window):
+            return op if window_counts(window, (0, 0, 0, 0), x).min() else None
+        case _:
+            return op
 
 
 def sink_dequantize(graph: Graph) -> Graph:
@@ -50,7 +53,9 @@ def sink_dequantize(graph: Graph) -> Graph:
         quant = quants.pop() if len(quants) == 1 and len(known) == len(sources) else None
         if quant is not None and _write_clamp(draft, node, known[0][0], quant):
             continue
-        op = quantized_move(node.op, quant) if quant is not None and only_moves(node.op) else None
+        op = None
+        if quant is not None and only_moves(node):
+            op = quantized_move(node.op, quant, graph.tensors[node.inputs[0]].shape)
         if op is None or quant is None:
             draft.keep(node)
             continue
@@ -99,7 +104,7 @@ def raise_quantize(graph: Graph) -> Graph:
     draft = Draft(graph)
     stored: dict[tuple[str, Quantize], str] = {}
     for node in graph.nodes:
-        quantize = wanted.get(node.output) if only_moves(node.op) else None
+        quantize = wanted.get(node.output) if only_moves(node) else None
         if quantize is not None:
             names = [_quantized(draft, stored, name, quantize, node) for name in node.inputs]
             quant = Quant(quantize.scale, quantize.zero_point)
@@ -129,7 +134,7 @@ def _wanted(graph: Graph) -> dict[str, Quantize]:
             if isinstance(reader.op, Quantize):
                 forms.add(reader.op)
             else:
-                forms.add(wanted.get(reader.output) if only_moves(reader.op) else None)
+                forms.add(wanted.get(reader.output) if only_moves(reader) else None)
         form = forms.pop() if len(forms) == 1 and node.output not in graph.kept else None
         if form is not None and form.dtype == ElementType.I8:
             wanted[node.output] = form

@@ -15,7 +15,8 @@ from graphlib import CycleError, TopologicalSorter
 
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.state import State
-from mmcc.ops.movement import Expand, Reshape, Slice, Transpose
+from mmcc.ir.traits import Alias
+from mmcc.ops.movement import Expand
 
 
 def separate_states(graph: Graph, *, outputs_outside: bool = False) -> Graph:
@@ -52,7 +53,8 @@ def _views(graph: Graph, name: str) -> frozenset[str]:
     seen, waiting = {name}, [name]
     while waiting:
         for node in graph.consumers[waiting.pop()]:
-            if isinstance(node.op, Reshape | Slice | Transpose) and node.output not in seen:
+            in_it = node.op.traits.alias in (Alias.SAME, Alias.PART)
+            if in_it and node.output not in seen:
                 seen.add(node.output)
                 waiting.append(node.output)
     return frozenset(seen)

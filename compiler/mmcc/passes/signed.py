@@ -69,7 +69,7 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
             _write_table(draft, twins, node, source)
         case ArgMax() if unsigned:
             draft.write(node.op, inputs, node.output, node.where)
-        case _ if unsigned and len(unsigned) == len(node.inputs) and only_moves(node.op):
+        case _ if unsigned and len(unsigned) == len(node.inputs) and only_moves(node):
             op = replace(node.op, value=node.op.value - 128) if isinstance(node.op, Pad) else node.op
             _write_twin(draft, twins, node, op, inputs, draft.tensors[inputs[0]].quant)
         case _:

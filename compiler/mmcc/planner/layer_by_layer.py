@@ -10,7 +10,7 @@ from itertools import combinations
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Group, Overlap, Place, Plan, Slot
-from mmcc.ops.movement import Concat, Slice, Transpose
+from mmcc.ir.traits import Alias
 from mmcc.planner.bounds.bound import layout_bound, value_floor
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.memory.allocations import MemoryModel, make_buffers, make_model
@@ -195,9 +195,9 @@ def choices_of(graph: Graph, external: frozenset[str]) -> tuple[Operand, ...]:
     return tuple(
         (index, operand)
         for index, node in enumerate(graph.nodes)
-        if isinstance(node.op, Concat | Slice | Transpose)
+        if node.op.traits.alias in (Alias.JOIN, Alias.PART)
         for operand, name in enumerate(node.inputs)
-        if not graph.is_constant(name) and not (isinstance(node.op, Concat) and name in external)
+        if not graph.is_constant(name) and not (node.op.traits.alias is Alias.JOIN and name in external)
     )
 
 

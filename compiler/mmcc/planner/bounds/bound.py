@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import BufferKind
-from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
+from mmcc.ir.traits import Alias
 from mmcc.planner.memory.allocations import MemoryModel, Root, Unit
 from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.order import best_order
@@ -100,9 +100,9 @@ def may_be_outside(graph: Graph, request: PlanRequest) -> frozenset[str]:
     lies_in: dict[str, list[str]] = {}
     for index, node in enumerate(graph.nodes):
         for name in graph.activations(node) if _moves(graph, index) else ():
-            if isinstance(node.op, Concat | Reshape):
+            if node.op.traits.alias in (Alias.JOIN, Alias.SAME):
                 lies_in.setdefault(node.output, []).append(name)
-            if not isinstance(node.op, Concat):
+            if node.op.traits.alias in (Alias.PART, Alias.SAME):
                 lies_in.setdefault(name, []).append(node.output)
     waiting = list(request.external(graph))
     outside = set(waiting)
@@ -142,7 +142,7 @@ def _apart(graph: Graph, made: Mapping[str, frozenset[str]], names: Iterable[str
 
 
 def _moves(graph: Graph, index: int) -> bool:
-    return isinstance(graph.nodes[index].op, Reshape | Slice | Transpose | Concat)
+    return graph.nodes[index].op.traits.alias is not None
 
 
 def _values(graph: Graph) -> dict[str, frozenset[str]]:
@@ -158,19 +158,24 @@ def _values(graph: Graph) -> dict[str, frozenset[str]]:
             continue
         if pure.issuperset(node.inputs) and len(set(parts)) == 1:
             pure.add(node.output)
-        if isinstance(node.op, Slice) and node.inputs[0] not in pure:
-            holds[node.output] = frozenset()  # what of it the slice takes is not known here
+        if _is_less(graph, node) and node.inputs[0] not in pure:
+            holds[node.output] = frozenset()  # what of it the view takes is not known here
         else:
             holds[node.output] = frozenset[str]().union(*parts)
     return holds
+
+
+def _is_less(graph: Graph, node: Node) -> bool:
+    """True if a view leaves out some of its operand's bytes."""
+    return graph.tensors[node.output].bytes < graph.tensors[node.inputs[0]].bytes
 
 
 def _sizes(graph: Graph, request: PlanRequest, holds: Mapping[str, frozenset[str]]) -> dict[str, int]:
     """Bytes of each value that matter as long as it has a use: of one that is sliced, the least slice."""
     made = [n for n in graph.tensors if n in holds and holds[n] == frozenset((n,))]
     size = {value: graph.tensors[value].bytes for value in made}
-    for node in graph.nodes:
-        if isinstance(node.op, Slice):
+    for index, node in enumerate(graph.nodes):
+        if _moves(graph, index) and _is_less(graph, node):
             for value in holds[node.output]:
                 size[value] = min(size[value], graph.tensors[node.output].bytes)
     for name in request.external(graph):

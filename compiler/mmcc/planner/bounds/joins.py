@@ -10,7 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from mmcc.ir.graph import Graph
-from mmcc.ops.movement import Concat
+from mmcc.ir.traits import Alias
 from mmcc.planner.fusion.rows import Read, Rows, UnitRows, make_rows
 from mmcc.planner.fusion.schedule import Ints, Spans
 from mmcc.planner.memory.allocations import MemoryModel, Unit, make_model
@@ -23,7 +23,7 @@ Needs = Iterable[tuple[int, tuple[int, ...]]]
 
 def only_joins(graph: Graph, operands: Iterable[Operand]) -> bool:
     """True if all choices are operands of Concats over channels, and no tensor is in two of them."""
-    joins = {k for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat)}
+    joins = {k for k, node in enumerate(graph.nodes) if node.op.traits.alias is Alias.JOIN}
     inputs = [name for k in joins for name in graph.nodes[k].inputs]
     read = {name for node in graph.nodes for name in node.inputs}
     return {join for join, _ in operands} == joins and all(
@@ -31,8 +31,7 @@ def only_joins(graph: Graph, operands: Iterable[Operand]) -> bool:
         and not any(graph.is_constant(name) for name in node.inputs)
         and len(node.inputs) > 1
         and len(graph.tensors[node.output].shape) == 3
-        and isinstance(node.op, Concat)
-        and node.op.axis == 2
+        and all(graph.tensors[n].shape[:2] == graph.tensors[node.output].shape[:2] for n in node.inputs)
         and node.output in read
         and node.output not in graph.kept
         for node in (graph.nodes[k] for k in joins)

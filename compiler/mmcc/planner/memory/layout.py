@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from itertools import combinations
 from math import prod
 
-from mmcc.ir.graph import Graph, Node
-from mmcc.ir.nest import Affine
+from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ir.nest import Access, Affine
 from mmcc.ir.plan import Slot
 from mmcc.ir.storage import Storage
+from mmcc.ir.traits import Alias
 from mmcc.ir.types import Shape, Tensor, geometry
-from mmcc.ops.movement import Concat, Reshape, Slice, Transpose
 
 Operand = tuple[int, int]  # node, operand: an input that a movement op could leave where it is
 
@@ -59,7 +59,7 @@ def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operan
     """
     parents: dict[str, Edge] = {}
     closed = {state.end for state in graph.states if state.end != state.begin}
-    for choice in (_concat_edges, _reshape_edges, _slice_edges):
+    for choice in (_join_edges, _same_edges, _part_edges):
         for edges in choice(graph):
             for edge in edges:
                 free = edge.child not in parents and edge.child not in external and edge.parent not in closed
@@ -71,11 +71,11 @@ def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operan
     aliases: set[int] = set()
     left: dict[int, tuple[int, ...]] = {}
     for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, Reshape | Slice | Transpose | Concat):
+        if node.op.traits.alias is not None:
             code = tuple(k for k in range(len(node.inputs)) if (index, k) not in in_place)
             if not code:
                 aliases.add(index)
-            elif isinstance(node.op, Concat):
+            elif node.op.traits.alias is Alias.JOIN:
                 left[index] = code
     return Layout(views, frozenset(aliases), left, in_place)
 
@@ -137,26 +137,35 @@ def _below(edge: Edge, parents: dict[str, Edge]) -> bool:
     return False
 
 
-def _concat_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
+def _join_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in enumerate(graph.nodes):
-        if not isinstance(node.op, Concat):
+        if node.op.traits.alias is not Alias.JOIN:
             continue
-        start = 0
-        for operand, name in enumerate(node.inputs):
+        for read in nest_of(graph, node).reads:
+            name = node.inputs[read.operand]
             if not graph.is_constant(name):
-                yield (Edge(name, node.output, index, operand, _part(start, node.op.axis)),)
-            start += graph.tensors[name].shape[node.op.axis]
+                yield (Edge(name, node.output, index, read.operand, _joined(read)),)
 
 
-def _part(start: int, axis: int) -> Callable[[View], View | None]:
-    return lambda whole: View(whole.root, whole.offset + start * whole.strides[axis], whole.strides)
+def _joined(read: Access) -> Callable[[View], View | None]:
+    """Where a part lies in the whole: each index is the whole's counter, less where the part begins."""
+
+    def view(whole: View) -> View | None:
+        offset = whole.offset
+        for index, stride in zip(read.index, whole.strides, strict=True):
+            if not isinstance(index, Affine) or (index - index.offset).loop is None:
+                return None
+            offset -= index.offset * stride
+        return View(whole.root, offset, whole.strides)
+
+    return view
 
 
-def _reshape_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
+def _same_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in reversed(
         list(enumerate(graph.nodes))
     ):  # outputs that lie in a Concat pull inputs along
-        if isinstance(node.op, Reshape) and not graph.is_constant(node.inputs[0]):
+        if node.op.traits.alias is Alias.SAME and not graph.is_constant(node.inputs[0]):
             source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
             yield (
                 Edge(target.name, source.name, index, 0, _reshaped(source, target)),
@@ -172,15 +181,15 @@ def _reshaped(parent: Tensor, child: Tensor) -> Callable[[View], View | None]:
     return view
 
 
-def _slice_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
+def _part_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in enumerate(graph.nodes):
-        if isinstance(node.op, Slice | Transpose) and not graph.is_constant(node.inputs[0]):
+        if node.op.traits.alias is Alias.PART and not graph.is_constant(node.inputs[0]):
             yield (Edge(node.output, node.inputs[0], index, 0, _walked(graph, node)),)
 
 
 def _walked(graph: Graph, node: Node) -> Callable[[View], View | None]:
     """The view that the nest's access function describes, if it is affine."""
-    nest = node.op.nest(graph.tensors[node.inputs[0]].shape)
+    nest = nest_of(graph, node)
     names = [loop.name for loop in nest.loops]
 
     def view(whole: View) -> View | None:

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What ops say of themselves is held against their references and their loops, over the cases of all ops."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import fields, replace
+from typing import Any
+
+import numpy as np
+import op_cases_float
+import op_cases_int8
+import pytest
+from kernel_bench import OpCase, rng_of
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.nest import CONSTANT, Access, Indexed, Nest
+from mmcc.ir.traits import Alias, Moves
+from mmcc.ops import OPS, op
+from mmcc.ops.movement import Pad
+from mmcc.ops.pool import MaxPool, MaxPoolIndices
+from mmcc.ops.quantize import DequantizeConstant
+from mmcc.ops.stream import ReadRows, WriteRows
+from mmcc.ops.topk import TopK
+from mmcc.ops.window import Window
+
+pytestmark = [pytest.mark.quick, pytest.mark.filterwarnings("ignore:invalid value")]
+
+
+def other_cases() -> list[OpCase]:
+    """Of ops whose kernels are tested elsewhere, or that have none."""
+    rng = rng_of("traits")
+    x = rng.permutation(120).astype(np.float32).reshape(4, 5, 6)
+    w = rng.integers(-128, 128, (4, 3)).astype(np.int8)
+    return [
+        OpCase("top_3", TopK(3), (x,)),
+        OpCase("least_2", TopK(2, smallest=True), (x,)),
+        OpCase("max_pool_indices", MaxPoolIndices(Window((2, 2))), (x,)),
+        OpCase("per_channel", DequantizeConstant((0.5, 0.25, 2.0, 1.0), (0, 1, 2, 3), 0), (w,), (True,)),
+        OpCase("read", ReadRows(0), (x,)),
+        OpCase("write", WriteRows(0), (x,)),
+    ]
+
+
+def cases_by_op() -> dict[str, list[OpCase]]:
+    found: dict[str, list[OpCase]] = defaultdict(list)
+    families = (*op_cases_float.FAMILIES.values(), *op_cases_int8.FAMILIES.values(), other_cases)
+    for case in (case for family in families for case in family()):
+        found[type(case.op).__name__].append(case)
+    return found
+
+
+CASES = cases_by_op()
+EVERY = [case for cases in CASES.values() for case in cases]
+MOVING = [case for case in EVERY if case.op.traits.moves is not None]
+
+
+def test_all_operators_have_cases() -> None:
+    assert CASES.keys() == OPS.keys()
+
+
+def test_an_op_that_states_nothing_is_refused() -> None:
+    class Silent:
+        kernel = "copy"
+
+    with pytest.raises(AssertionError, match="Silent does not state its traits"):
+        op(Silent)
+    assert "Silent" not in OPS
+
+
+@pytest.mark.parametrize("case", MOVING, ids=lambda case: case.name)
+def test_moved_elements_are_those_of_the_operands(case: OpCase) -> None:
+    """Numbers in place of elements, all different: the result has no others. An increasing function may be
+    applied before or after; so may any function, if the places do not depend on order."""
+    moved, own = _without_own_value(case.op)
+    ends = np.cumsum([a.size for a in case.inputs])
+    rng = rng_of(case.name)
+    order = rng.permutation(ends[-1]).astype(np.int64)
+    operands = [o.reshape(a.shape) for o, a in zip(np.split(order, ends[:-1]), case.inputs, strict=True)]
+    found = moved.reference(*operands)[0]
+    assert found.shape == case.want.shape
+    assert set(found.flat) <= {*range(ends[-1]), *own}
+    increasing = np.cumsum(rng.integers(1, 9, ends[-1]))
+    tables = [increasing]
+    if case.op.traits.moves is Moves.BY_PLACE:
+        tables += [rng.permutation(ends[-1]), -increasing]
+    for table in tables:
+        after = moved.reference(*(table[o] for o in operands))[0]
+        assert np.array_equal(after, np.where(found < 0, found, table[np.maximum(found, 0)]))
+
+
+def _without_own_value(op: Any) -> tuple[Any, set[int]]:
+    """The op, and what it has of its own: a Pad its value, made one that no element has; a MaxPool the least
+    value, for a window that lies in the padding."""
+    if isinstance(op, Pad) and op.mode == "constant":
+        return replace(op, value=-1.0), {-1}
+    return op, {np.iinfo(np.int64).min} if isinstance(op, MaxPool) else set()
+
+
+def test_order_matters_to_what_says_so() -> None:
+    some = [case for case in MOVING if case.op.traits.moves is Moves.BY_ORDER]
+    names = {type(case.op).__name__ for case in some}
+    assert names == {type(case.op).__name__ for case in some if _depends_on_order(case)} != set()
+
+
+def _depends_on_order(case: OpCase) -> bool:
+    x = rng_of(case.name).permutation(case.inputs[0].size).astype(np.int32).reshape(case.inputs[0].shape)
+    return not np.array_equal(case.op.reference(-x)[0], -case.op.reference(x)[0])
+
+
+CHOOSES = {"Where"}  # elements of two operands, by a third
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_only_moves_says_so(name: str) -> None:
+    """Others give, in some case, elements that none of their operands has."""
+    others = [case for case in CASES[name] if case.op.traits.moves is None]
+    assert not others or name in CHOOSES or any(_changes(case) for case in others)
+
+
+def _changes(case: OpCase) -> bool:
+    had = {value for k in case.activations for value in case.inputs[k].flat}
+    return any(value == value and value not in had for value in case.want.flat)
+
+
+ALIASES = [case for case in EVERY if case.op.traits.alias is not None]
+
+
+@pytest.mark.parametrize("case", ALIASES, ids=lambda case: case.name)
+def test_a_view_has_the_bytes_that_it_says(case: OpCase) -> None:
+    assert case.op.traits.moves is Moves.BY_PLACE
+    ends = np.cumsum([a.size for a in case.inputs])
+    parts = np.split(np.arange(ends[-1]), ends[:-1])
+    operands = [part.reshape(a.shape) for part, a in zip(parts, case.inputs, strict=True)]
+    (found,) = case.op.reference(*operands)
+    match case.op.traits.alias:
+        case Alias.SAME:
+            assert found.reshape(-1).tolist() == list(range(ends[-1]))
+        case Alias.PART:  # where the nest's access finds them, each once
+            (read,) = case.nest.reads
+            assert len(set(found.flat)) == found.size
+            assert np.array_equal(found, _read_by(case.nest, read, operands[0]))
+        case Alias.JOIN:  # every operand whole, at its access
+            assert sorted(found.flat) == list(range(ends[-1]))
+            assert [read.operand for read in case.nest.reads] == list(range(len(operands)))
+            for read, part in zip(case.nest.reads, operands, strict=True):
+                first = [-index.offset for index in read.index]
+                box = tuple(slice(a, a + n) for a, n in zip(first, part.shape, strict=True))
+                assert np.array_equal(found[box], part)
+
+
+def _read_by(nest: Nest, read: Access, x: np.ndarray) -> np.ndarray:
+    """The elements that a nest of parallel loops reads, in the order in which it writes."""
+    names = [loop.name for loop in nest.loops]
+    counters = dict(zip(names, np.indices([loop.extent for loop in nest.loops]), strict=True))
+    at = [sum((c * counters[loop] for loop, c in index.terms), index.offset) for index in read.index]
+    return x[tuple(np.broadcast_arrays(*at))] if at else x
+
+
+ELEMENTWISE = {name for name, cases in CASES.items() if all(c.op.traits.elementwise for c in cases)}
+OF_CHANNELS = {"AffineInt8"}  # its function is another in each channel, and its numbers are one for each
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_elementwise_is_by_the_same_function_everywhere(name: str) -> None:
+    """Elements in another order give the results in that order, operands being as large as the result."""
+    same = [_is_same_everywhere(case) for case in CASES[name]]
+    assert all(same) is (name in ELEMENTWISE | OF_CHANNELS)
+
+
+def _is_same_everywhere(case: OpCase) -> bool:
+    tables = {read.operand for read in case.nest.reads if read.index == (None,)}
+    flat: list[np.ndarray] = []
+    order = rng_of(case.name).permutation(case.want.size)
+    for k, x in enumerate(case.inputs):
+        if k not in tables:
+            try:
+                x = np.broadcast_to(x, case.want.shape).reshape(-1)[order]
+            except ValueError:
+                return False
+        flat.append(x)
+    try:
+        (found,) = case.op.reference(*flat)
+    except (ValueError, IndexError):
+        return False
+    expected = case.want.reshape(-1)[order]
+    return found.shape == expected.shape and np.array_equal(
+        found, expected, equal_nan=found.dtype.kind == "f"
+    )
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_elementwise_ops_read_at_their_own_place(name: str) -> None:
+    """Which operands are repeated, and which are tables, is as the loops have it."""
+    for case in CASES[name]:
+        nest = case.nest
+        tables = [read for read in nest.reads if not _is_at_its_place(nest, read)]
+        assert bool(tables) is not case.op.traits.broadcasts, case.name
+        assert all(case.op.traits.tables and read.index == (None,) for read in tables), case.name
+
+
+def _is_at_its_place(nest: Nest, read: Access) -> bool:
+    own = nest.write.index[len(nest.write.index) - len(read.index) :]
+    return all(
+        not isinstance(index, Indexed) and (index == at or (index == CONSTANT and extent == 1))
+        for index, at, extent in zip(read.index, own, read.shape, strict=True)
+    )
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_saturates_has_bounds(name: str) -> None:
+    """Narrower bounds clip the result, and change nothing else."""
+    bounded = {"low", "high"} <= {field.name for field in fields(OPS[name])}
+    for case in CASES[name]:
+        assert case.op.traits.saturates is bounded
+        if bounded:
+            assert case.want.dtype == np.int8
+            low, high = max(case.op.low, -3), min(case.op.high, 5)
+            narrow = replace(case.op, low=low, high=high)
+            assert np.array_equal(narrow.reference(*case.inputs)[0], np.clip(case.want, low, high))
+
+
+MIXED = {"Cast", "ArgMax", "Where"}  # which go between types, but not by a scale
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_converts_goes_between_integers_and_floats(name: str) -> None:
+    """Not counting constants, but those of an op that has nothing else."""
+    if name in MIXED:
+        return
+    for case in CASES[name]:
+        read = {ElementType.of(case.inputs[k]).is_float for k in case.activations or range(len(case.inputs))}
+        goes = ElementType.of(case.want).is_float not in read
+        comparison = case.want.dtype == np.bool_
+        assert case.op.traits.converts is (goes and not comparison), case.name
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tables_are_constants(name: str) -> None:
+    for case in CASES[name]:
+        assert not case.op.traits.tables or len(case.activations) < len(case.inputs), case.name
