@@ -6,9 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mmcc.ir.graph import Graph
-from mmcc.ops.conv import Conv
-from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense
+from mmcc.ops.layers import FloatLayer
 from mmcc.passes.draft import Draft
 from mmcc.passes.integer import StaysFloat, float_form
 
@@ -21,7 +19,7 @@ def give_float_results(graph: Graph) -> Graph:
     draft = Draft(graph)
     reasons = dict(graph.reasons)
     for node in graph.nodes:
-        if not isinstance(node.op, (Conv, ConvTranspose, Dense)):
+        if not isinstance(node.op, FloatLayer):
             draft.keep(node)
             continue
         try:

@@ -10,10 +10,8 @@ from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Shape
-from mmcc.ops.conv import Conv
-from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary
+from mmcc.ops.layers import FloatLayer
 from mmcc.ops.quantize import DequantizeConstant
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value
@@ -42,7 +40,7 @@ def _fold(draft: Draft, node: Node, function: str) -> bool:
     if (
         value is None
         or layer is None
-        or not isinstance(layer.op, (Conv, ConvTranspose, Dense))
+        or not isinstance(layer.op, FloatLayer)
         or layer.op.activation is not None
         or sole_reader(draft.source, x) is None
         or draft.tensors[node.output].shape != draft.tensors[layer.output].shape

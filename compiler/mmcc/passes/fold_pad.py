@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +14,7 @@ from mmcc.ir.op import Op
 from mmcc.ir.types import Tensor
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv, ConvInt8
-from mmcc.ops.elementwise import AddInt8, MulInt8, Unary
+from mmcc.ops.elementwise import Unary
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool, window_counts
@@ -85,7 +86,8 @@ def _least(node: Node | None, dtype: ElementType) -> float:
     match node.op:
         case Conv(activation=Clamp(low, _)) | Unary("clamp", (low, _)):
             return max(low, lowest)
-        case ConvInt8() | AddInt8() | MulInt8() | AveragePoolInt8():
-            return float(node.op.low)
+        case op if op.traits.saturates:
+            bounded: Any = op
+            return float(bounded.low)
         case _:
             return lowest

@@ -7,10 +7,8 @@ from dataclasses import replace
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.activation import Activation, Clamp, Leaky
-from mmcc.ops.conv import Conv
-from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Unary
+from mmcc.ops.layers import FloatLayer
 from mmcc.passes.draft import Draft, sole_reader
 
 
@@ -23,7 +21,7 @@ def fuse_activation(graph: Graph) -> Graph:
         if (
             activation is None
             or layer is None
-            or not isinstance(layer.op, (Conv, ConvTranspose, Dense))
+            or not isinstance(layer.op, FloatLayer)
             or sole_reader(graph, node.inputs[0]) is None
         ):
             draft.keep(node)

@@ -21,6 +21,7 @@ from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
 from mmcc.ops.dense import Dense, DenseInt8
 from mmcc.ops.elementwise import AddInt8, Binary, MulInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
+from mmcc.ops.layers import FloatLayer
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, window_counts
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
 from mmcc.ops.reduce import MeanInt8, Reduce
@@ -259,7 +260,7 @@ def _dense(draft: Draft, node: Node, target: Target) -> Form:
 def float_form(draft: Draft, node: Node) -> Form:
     """The op and operands of a layer of int8 operands whose result is float; raises StaysFloat."""
     op = node.op
-    if not isinstance(op, (Conv, ConvTranspose, Dense)):
+    if not isinstance(op, FloatLayer):
         raise StaysFloat(f"there is no form of {op} that reads int8")
     products = _products(draft, node)
     none = np.zeros(len(products.w), np.int64)
