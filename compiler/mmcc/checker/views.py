@@ -74,7 +74,7 @@ def _samples(dtype: ElementType) -> Array:
     """Elements of a type with different bits, in no order."""
     if dtype.kind is Kind.BOOL:
         return np.arange(SAMPLES) % 2 == 0
-    if dtype.packed > 1:  # numpy has a byte for each, of which some bits mean nothing
+    if dtype.per_cell > 1:  # numpy has a byte for each, of which some bits mean nothing
         return np.arange(SAMPLES).astype(dtype.numpy)
     rng = np.random.default_rng(0)
     raw = rng.permuted(np.tile(np.arange(SAMPLES, dtype=np.uint8)[:, None], dtype.size), axis=0)
