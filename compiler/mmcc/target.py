@@ -38,6 +38,7 @@ COST_KEYS = frozenset(
 
 REGION_NAME = re.compile("[a-z][a-z0-9_]{0,30}")
 TAKEN_NAME = re.compile(r"weights|slice|streams|state|arena|context|(input|output)_\d+")
+MOST_WINDOWS = 3  # of regions on an emulated board: memory protection units have so many entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,7 @@ class Qemu:
     constants: Window | None = None  # weights and tables; large on boards with a large external memory
     ram: Window | None = None  # the model's: stack, arena, .data, .bss; cut down to --ram
     io: Window | None = None  # what the test bench needs for itself and must not count
+    memory: Mapping[str, Window] = field(default_factory=dict[str, Window])  # regions that are not in `ram`
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +112,8 @@ def load_target(name_or_path: str) -> Target:
     table.setdefault("name", path.stem)
     target = _record(Target, table, path.name)
     _check_memory(target.memory, f'{path.name}, "memory"')
+    if target.qemu is not None:
+        _check_windows(target.memory, target.qemu, f'{path.name}, "qemu", "memory"')
     for key in target.cost:
         if key not in COST_KEYS:
             hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
@@ -137,6 +141,26 @@ def _check_memory(memory: tuple[Region, ...], where: str) -> None:
             raise _wrong(f'{where}, "section"', f"is no name of a section: {region.section!r}")
 
 
+def _check_windows(memory: tuple[Region, ...], qemu: Qemu, where: str) -> None:
+    """Windows of regions are what the start-up code can protect: one behind the other, between ram and io."""
+    names = [region.name for region in memory]
+    before = qemu.ram.origin + qemu.ram.length if qemu.ram else 0
+    for name, window in sorted(qemu.memory.items(), key=lambda item: item[1].origin):
+        if name not in names:
+            raise _wrong(where, f'no region is called "{name}"', did_you_mean(name, names))
+        if (
+            qemu.ram is None
+            or qemu.io is None
+            or not before <= window.origin <= qemu.io.origin - window.length
+        ):
+            raise _wrong(where, f'"{name}" is not between ram and io, apart from the others')
+        if window.length & (window.length - 1) or window.origin % max(1, window.length):
+            raise _wrong(where, f'"{name}": length must be a power of two that divides the origin')
+        before = window.origin + window.length
+    if len(qemu.memory) > MOST_WINDOWS:
+        raise _wrong(where, f"has {len(qemu.memory)} windows, {MOST_WINDOWS} can be protected")
+
+
 def _read(path: Path) -> dict[str, Any]:
     """The table of one file, laid over that of the target it names with `same_as`."""
     try:
@@ -159,9 +183,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _record(kind: type[_T], value: object, where: str) -> _T:
     """`value`, a TOML table, as a `kind`; its fields and their types are the only keys allowed."""
-    if not isinstance(value, dict):
-        raise _wrong(where, "must be a table")
-    table: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+    table = _table(value, where)
     known = {f.name: f for f in fields(kind)}  # pyright: ignore[reportArgumentType]
     for key in table:
         if key not in known:
@@ -179,21 +201,25 @@ def _typed(kind: object, value: Any, where: str) -> object:
     """`value` as the field type `kind`."""
     if kind == tuple[str, ...]:
         return tuple(_scalar(str, v, where) for v in _list(value, where))
-    if kind == Mapping[str, str] or kind == Mapping[str, float]:
-        if not isinstance(value, dict):
-            raise _wrong(where, "must be a table")
-        scalar = str if kind == Mapping[str, str] else float
-        items: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
-        return MappingProxyType({k: _scalar(scalar, v, f"{where}, {k}") for k, v in items.items()})
+    for of in (str, float, Window):
+        if kind == Mapping[str, of]:
+            items = _table(value, where).items()
+            return MappingProxyType({k: _typed(of, v, f"{where}, {k}") for k, v in items})
     if kind == tuple[Region, ...]:
         return tuple(_record(Region, v, f"{where}, table {k + 1}") for k, v in enumerate(_list(value, where)))
     for record in (Qemu, Window):
-        if kind == record | None:
+        if kind in (record, record | None):
             return _record(record, value, where)
     for required in (int, float):  # absent is None
         if kind == required | None:
             return _scalar(required, value, where)
     return _scalar(kind, value, where)
+
+
+def _table(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise _wrong(where, "must be a table")
+    return value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _list(value: Any, where: str) -> list[Any]:

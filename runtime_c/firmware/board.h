@@ -19,6 +19,14 @@ extern uint32_t __io_lo[], __io_hi[], __io_stack_lo[], __io_stack_hi[], __trap_s
 extern char __code_lo[], __code_hi[], __constants_lo[], __ram_lo[], __ram_hi[], __board_ram_hi[];
 extern char __io_region_lo[], __io_region_hi[];
 
+/* A region of memory with a window of its own: [lo, hi) is its arena, and nothing else up to `end` is the model's. */
+struct mmcc_window {
+    uint32_t lo, hi, end;
+};
+
+/* Those of this firmware, in the order of their addresses, all between RAM and what the test bench needs. */
+extern const struct mmcc_window __windows_lo[], __windows_hi[];
+
 extern int main(void);
 
 /* Calls the function with the stack pointer at `top`; in assembly, in the start-up file. */

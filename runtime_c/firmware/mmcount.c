@@ -91,7 +91,11 @@ static block **blocks;
 static size_t block_count, block_room;
 static uint64_t instructions;
 static uint64_t loads, stores, bytes_loaded, bytes_stored, lowest_store = UINT64_MAX, strays;
-static window stack, watched, legal;
+static window stack;
+static struct {
+    window watched, legal; /* an access to the first that is not in the second strays */
+} limits[8];
+static size_t limit_count;
 static bool count_memory, profiling;
 static FILE *out;
 static const char *profile_name;
@@ -163,8 +167,10 @@ static void on_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address
         ++loads;
         bytes_loaded += size;
     }
-    if (address >= watched.lo && address < watched.hi && (address < legal.lo || address + size > legal.hi)) {
-        if (strays++ == 0) {
+    for (size_t i = 0; i < limit_count; ++i) {
+        const window watched = limits[i].watched, legal = limits[i].legal;
+        const bool inside = address >= watched.lo && address < watched.hi;
+        if (inside && (address < legal.lo || address + size > legal.hi) && strays++ == 0) {
             fprintf(out, "OUT-OF-RAM %s of %u at 0x%llx by pc 0x%llx\n", store ? "store" : "load", size,
                     (unsigned long long)address, (unsigned long long)(uintptr_t)user);
         }
@@ -257,16 +263,20 @@ static void on_exit_of_qemu(qemu_plugin_id_t id, void *user)
 
 static void take_argument(const char *name, const char *value)
 {
+    if (strcmp(name, "glo") == 0 && limit_count < sizeof limits / sizeof *limits) {
+        ++limit_count; /* "ghi", "rlo" and "rhi" that follow are of the same */
+    }
+    const size_t last = limit_count == 0 ? 0 : limit_count - 1;
     const struct {
         const char *name;
         uint64_t *address;
     } addresses[] = {
         {"lo", &stack.lo},
         {"hi", &stack.hi},
-        {"glo", &watched.lo},
-        {"ghi", &watched.hi},
-        {"rlo", &legal.lo},
-        {"rhi", &legal.hi},
+        {"glo", &limits[last].watched.lo},
+        {"ghi", &limits[last].watched.hi},
+        {"rlo", &limits[last].legal.lo},
+        {"rhi", &limits[last].legal.hi},
     };
     if (strcmp(name, "out") == 0) {
         FILE *file = fopen(value, "w");

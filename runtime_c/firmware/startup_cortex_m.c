@@ -117,8 +117,28 @@ static void mpu_region(uint32_t number, uint32_t base, uint32_t size, uint32_t o
     MPU_RASR = (access << 24) | (off << 8) | ((log2 - 1U) << 1) | 1U;
 }
 
+enum { LAST_REGION = 7 };
+
+/* The arena of each region with a window, rounded up to an eighth of the power of two that holds it. */
+static uint32_t open_windows(uint32_t number)
+{
+    for (const struct mmcc_window *window = __windows_lo; window < __windows_hi; ++window) {
+        uint32_t size = 256U;
+        while (size < window->hi - window->lo) {
+            size *= 2U;
+        }
+        const uint32_t eighth = size / 8U;
+        const uint32_t used = (window->hi - window->lo + eighth - 1U) / eighth;
+        if (used > 0U) {
+            mpu_region(number++, window->lo, size, 0xFFU & (0xFFU << used), READ_WRITE);
+        }
+    }
+    return number;
+}
+
 /* All of the first gigabyte is closed, then what the program may use is opened again: its code to read, the external
- * memory, and exactly --ram bytes of the RAM (rounded up to 128). Later regions win over earlier ones. */
+ * memory, arenas in windows of their own, and exactly --ram bytes of the RAM (rounded up to 128, or more where the
+ * last region of the unit must do for the rest). Later regions win over earlier ones. */
 static void protect(void)
 {
     const uint32_t code = (uint32_t)(uintptr_t)__code_lo;
@@ -129,9 +149,10 @@ static void protect(void)
     mpu_region(0, 0, 1U << 30, 0, NO_ACCESS);
     mpu_region(1, code, (uint32_t)(uintptr_t)__code_hi - code, 0, READ_ONLY);
     mpu_region(2, external, (uint32_t)(uintptr_t)__io_region_hi - external, 0, READ_WRITE);
-    for (uint32_t number = 3; left > 0U; size /= 8U) {
+    for (uint32_t number = open_windows(3); left > 0U; size /= 8U) {
         const uint32_t eighth = size / 8U;
-        const uint32_t used = size > 1024U ? left / eighth : (left + eighth - 1U) / eighth;
+        const uint32_t exact = size > 1024U && (number < LAST_REGION || left < eighth);
+        const uint32_t used = exact ? left / eighth : (left + eighth - 1U) / eighth;
         if (used > 0U) {
             mpu_region(number++, base, size, 0xFFU & (0xFFU << used), READ_WRITE);
             base += used * eighth;
@@ -157,18 +178,28 @@ static void mpu_region(uint32_t number, uint32_t lo, uint32_t hi, uint32_t acces
     MPU_RLAR = ((hi - 1U) & ~31U) | 1U;
 }
 
-/* Code and constants are read-only. An address in two regions faults whatever they allow: so does the RAM above
- * --ram (rounded up to 32). The stack's end has a register of its own. */
+/* An address in two regions faults whatever they allow. */
+static uint32_t close_off(uint32_t number, uint32_t lo, uint32_t hi)
+{
+    lo = (lo + 31U) & ~31U;
+    if (lo < hi) {
+        mpu_region(number++, lo, hi, READ_WRITE | NO_EXECUTE);
+        mpu_region(number++, lo, hi, READ_WRITE | NO_EXECUTE);
+    }
+    return number;
+}
+
+/* Code and constants are read-only. The RAM above --ram is closed, and what the arenas leave of windows of their own
+ * (rounded up to 32). The stack's end has a register of its own. */
 static void protect(void)
 {
-    const uint32_t ram_hi = ((uint32_t)(uintptr_t)__ram_hi + 31U) & ~31U;
     const uint32_t board_hi = (uint32_t)(uintptr_t)__board_ram_hi;
     MPU_MAIR0 = 0xFF;
     mpu_region(0, (uint32_t)(uintptr_t)__code_lo, (uint32_t)(uintptr_t)__code_hi, READ_ONLY);
     mpu_region(1, (uint32_t)(uintptr_t)__constants_lo, (uint32_t)(uintptr_t)__io_region_lo, READ_ONLY | NO_EXECUTE);
-    if (ram_hi < board_hi) {
-        mpu_region(2, ram_hi, board_hi, READ_WRITE | NO_EXECUTE);
-        mpu_region(3, ram_hi, board_hi, READ_WRITE | NO_EXECUTE);
+    uint32_t number = close_off(2, (uint32_t)(uintptr_t)__ram_hi, board_hi);
+    for (const struct mmcc_window *window = __windows_lo; window < __windows_hi; ++window) {
+        number = close_off(number, window->hi, window->end);
     }
     MPU_CTRL = 5;
     BARRIER();

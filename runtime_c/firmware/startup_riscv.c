@@ -93,19 +93,55 @@ void mmcc_board_report_trap(uint32_t cause, uint32_t pc, uint32_t value)
     mmcc_port_exit(MMCC_EXIT_FAULT);
 }
 
+enum { ENTRIES = 12 }; /* of 16: up to three regions with windows */
+
+static void write_address(uint32_t entry, uint32_t address)
+{
+    switch (entry) {
+    case 0: WRITE_CSR("pmpaddr0", address); break;
+    case 1: WRITE_CSR("pmpaddr1", address); break;
+    case 2: WRITE_CSR("pmpaddr2", address); break;
+    case 3: WRITE_CSR("pmpaddr3", address); break;
+    case 4: WRITE_CSR("pmpaddr4", address); break;
+    case 5: WRITE_CSR("pmpaddr5", address); break;
+    case 6: WRITE_CSR("pmpaddr6", address); break;
+    case 7: WRITE_CSR("pmpaddr7", address); break;
+    case 8: WRITE_CSR("pmpaddr8", address); break;
+    case 9: WRITE_CSR("pmpaddr9", address); break;
+    case 10: WRITE_CSR("pmpaddr10", address); break;
+    default: WRITE_CSR("pmpaddr11", address); break;
+    }
+}
+
+/* Four entries of `access` as one register has them. */
+static uint32_t four(const uint8_t *access)
+{
+    return access[0] | (uint32_t)access[1] << 8 | (uint32_t)access[2] << 16 | (uint32_t)access[3] << 24;
+}
+
 /* Each entry reaches from the one before it to its own address, and is locked, so that it holds in machine mode. */
 static void protect(void)
 {
-    const uint32_t closed = TO_HERE | LOCKED;
-    const uint32_t code = closed | READ | EXECUTE;
-    const uint32_t writable = closed | READ | WRITE;
-    WRITE_CSR("pmpaddr0", (uint32_t)(uintptr_t)__code_lo >> 2);
-    WRITE_CSR("pmpaddr1", (uint32_t)(uintptr_t)__ram_lo >> 2);
-    WRITE_CSR("pmpaddr2", (uint32_t)(uintptr_t)__ram_hi >> 2);
-    WRITE_CSR("pmpaddr3", (uint32_t)(uintptr_t)__io_region_lo >> 2);
-    WRITE_CSR("pmpaddr4", (uint32_t)(uintptr_t)__io_region_hi >> 2);
-    WRITE_CSR("pmpcfg1", writable);
-    WRITE_CSR("pmpcfg0", closed | code << 8 | writable << 16 | closed << 24);
+    const uint8_t closed = TO_HERE | LOCKED;
+    const uint8_t writable = TO_HERE | LOCKED | READ | WRITE;
+    uint8_t access[ENTRIES] = {closed, TO_HERE | LOCKED | READ | EXECUTE, writable};
+    uint32_t entry = 3;
+    write_address(0, (uint32_t)(uintptr_t)__code_lo >> 2);
+    write_address(1, (uint32_t)(uintptr_t)__ram_lo >> 2);
+    write_address(2, (uint32_t)(uintptr_t)__ram_hi >> 2);
+    for (const struct mmcc_window *window = __windows_lo; window < __windows_hi; ++window) {
+        access[entry] = closed;
+        write_address(entry++, window->lo >> 2);
+        access[entry] = writable;
+        write_address(entry++, window->hi >> 2);
+    }
+    access[entry] = closed;
+    write_address(entry++, (uint32_t)(uintptr_t)__io_region_lo >> 2);
+    access[entry] = writable;
+    write_address(entry, (uint32_t)(uintptr_t)__io_region_hi >> 2);
+    WRITE_CSR("pmpcfg2", four(access + 8));
+    WRITE_CSR("pmpcfg1", four(access + 4));
+    WRITE_CSR("pmpcfg0", four(access));
 }
 
 int32_t mmcc_port_call_on_model_stack(int32_t (*function)(void))

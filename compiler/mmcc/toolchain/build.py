@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +38,8 @@ CODE_FLAGS = (
     "-fomit-frame-pointer",
     "-fno-stack-protector",
 )
+
+WINDOW = "REGION_"  # before the name of a region, in the linker script
 
 _LIBC_HEADERS = ("errno.h", "features.h", "math.h", "stdint.h", "stdio.h", "stdlib.h", "string.h")
 
@@ -132,9 +134,17 @@ def link(target: Target, objects: Sequence[Path], elf: Path, *, flags: Sequence[
 
 
 def write_linker_script(
-    path: Path, code: Window, constants: Window, ram: Window, io: Window, *, ram_limit: int, stack_bytes: int
+    path: Path,
+    code: Window,
+    constants: Window,
+    ram: Window,
+    io: Window,
+    *,
+    ram_limit: int,
+    stack_bytes: int,
+    windows: Mapping[str, Window] | None = None,
 ) -> Path:
-    """Fill in the linker script of the firmware: `ram` cut down to `ram_limit`."""
+    """Fill in the linker script of the firmware: `ram` cut to `ram_limit`, and `windows` of other regions."""
     template = Template((data_dir("runtime_c") / "firmware" / "link.ld.in").read_text())
     numbers = {
         "code_origin": code.origin,
@@ -148,8 +158,21 @@ def write_linker_script(
         "io_length": io.length,
         "stack_bytes": stack_bytes,
     }
-    path.write_text(template.substitute({name: f"0x{number:x}" for name, number in numbers.items()}))
+    texts = {name: f"0x{number:x}" for name, number in numbers.items()}
+    path.write_text(template.substitute(texts | _window_texts(windows or {})))
     return path
+
+
+def _window_texts(windows: Mapping[str, Window]) -> dict[str, str]:
+    """What the linker script says of regions with windows of their own, in the order of their addresses."""
+    memory, table, sections = "", "", ""
+    for name, window in sorted(windows.items(), key=lambda item: item[1].origin):
+        lo, hi = f"__{name}_lo", f"__{name}_hi"
+        memory += f"    {WINDOW}{name} (rw) : ORIGIN = 0x{window.origin:x}, LENGTH = 0x{window.length:x}\n"
+        table += f"LONG({lo}) LONG({hi}) LONG(0x{window.origin + window.length:x}) "
+        arena = f"*(.bss.mmcc_arena.{name})"
+        sections += f"    .arena.{name} (NOLOAD) : {{ {lo} = .; {arena} {hi} = .; }} > {WINDOW}{name}\n"
+    return {"window_memory": memory, "window_table": table, "window_sections": sections}
 
 
 def firmware_sources(target: Target) -> tuple[Path, ...]:

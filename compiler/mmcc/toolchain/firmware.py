@@ -8,8 +8,15 @@ from pathlib import Path
 
 from mmcc.errors import CompileError, Exit
 from mmcc.resources import data_dir
-from mmcc.target import Target
-from mmcc.toolchain.build import RegionOverflow, compile_objects, firmware_sources, link, write_linker_script
+from mmcc.target import Qemu, Target, Window
+from mmcc.toolchain.build import (
+    WINDOW,
+    RegionOverflow,
+    compile_objects,
+    firmware_sources,
+    link,
+    write_linker_script,
+)
 from mmcc.toolchain.elf import symbols, writable_bytes
 
 
@@ -28,8 +35,9 @@ def build_firmware(
     """Compile and link `sources`, a model and its adapter, into firmware for the target's board.
 
     On a board the linker proves the limit: stack, arena, `.data` and `.bss` share a region of `ram_limit`
-    bytes. On an operating system the sections of the sources' objects are added up. `main` replaces the
-    test bench by a program of its own; `sources` may be objects.
+    bytes; arenas in regions of memory with a window of their own on the board lie there. On an operating
+    system the sections of the sources' objects are added up. `main` replaces the test bench by a program of
+    its own; `sources` may be objects.
     """
     stack = -(-(target.stack_bytes if stack_bytes is None else stack_bytes) // 16) * 16
     folder = data_dir("runtime_c") / "firmware"
@@ -74,11 +82,23 @@ def _link_board(
         qemu.io,
         ram_limit=limit,
         stack_bytes=stack,
+        windows=_windows(target, qemu),
     )
     try:
         return link(target, objects, elf, flags=["-nostartfiles", "-T", str(script)])
     except RegionOverflow as overflow:
         raise does_not_fit(overflow, target, limit, stack) from overflow
+
+
+def _windows(target: Target, qemu: Qemu) -> dict[str, Window]:
+    """The windows of the target's regions, no larger than the regions are."""
+    found: dict[str, Window] = {}
+    for region in target.memory:
+        window = qemu.memory.get(region.name)
+        if window is not None:
+            size = window.length if region.size is None else min(region.size, window.length)
+            found[region.name] = Window(window.origin, size)
+    return found
 
 
 def does_not_fit(overflow: RegionOverflow, target: Target, limit: int, stack: int) -> CompileError:
@@ -90,6 +110,11 @@ def does_not_fit(overflow: RegionOverflow, target: Target, limit: int, stack: in
             f"{overflow.excess} more than the limit of {limit}; {stack} of them are stack",
             exit=Exit.DOES_NOT_FIT,
         )
+    if overflow.region.startswith(WINDOW):
+        region = overflow.region.removeprefix(WINDOW)
+        message = f"the arena in {region} is larger than its window on the emulated board of {target.name}"
+        hint = f"a window in [qemu.memory] of the target's file with {overflow.excess} bytes more"
+        return CompileError("MM803", message, exit=Exit.DOES_NOT_FIT, hint=hint)
     what = {"CODE": "instructions", "CONSTANTS": "constants"}.get(overflow.region, overflow.region)
     return CompileError(
         "MM803",

@@ -118,10 +118,13 @@ def _command(elf: Path, target: Target, workdir: Path, profile: bool, watch: boo
     if profile:
         arguments.append(f"prof={workdir.resolve() / 'mmcount.prof'}")
     if watch and qemu.ram:
-        limit = symbols(elf, ("__ram_lo", "__ram_hi"))
-        end = qemu.ram.origin + qemu.ram.length
-        window = {"glo": qemu.ram.origin, "ghi": end, "rlo": limit["__ram_lo"], "rhi": limit["__ram_hi"]}
-        arguments += ["mem=on", *(f"{name}={address:x}" for name, address in window.items())]
+        arguments.append("mem=on")
+        for name, board in {"ram": qemu.ram, **qemu.memory}.items():
+            limit = symbols(elf, (f"__{name}_lo", f"__{name}_hi"))
+            if limit:
+                window = {"glo": board.origin, "ghi": board.origin + board.length}
+                window |= {"rlo": limit[f"__{name}_lo"], "rhi": limit[f"__{name}_hi"]}
+                arguments += (f"{key}={address:x}" for key, address in window.items())
     plugin = ["-plugin", ",".join(arguments)]
     if not qemu.machine:
         return [program, "-cpu", qemu.cpu, *qemu.options, *plugin, str(elf)]
