@@ -17,7 +17,8 @@ from graphs import run
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.converters.elementwise import BINARY
-from mmcc.frontend.registry import NOTES, REGISTRY, domain_of
+from mmcc.frontend.registry import NOTES, REGISTRY
+from mmcc.frontend.schema import domain_of
 from mmcc.ir.verify import check_final
 from mmcc.passes import optimize
 from onnx import AttributeProto, NodeProto, TensorProto, helper, numpy_helper

@@ -14,7 +14,7 @@ from mmcc.frontend.convert import Import, add_constants
 from mmcc.frontend.order import ordered, unique
 from mmcc.frontend.problems import bad_model, located, unsupported
 from mmcc.frontend.reads import reads
-from mmcc.frontend.registry import checked_node, domain_of
+from mmcc.frontend.schema import checked_node, domain_of
 from mmcc.frontend.value import Value
 
 MAX_DEPTH = 16  # of branches within branches

@@ -10,9 +10,11 @@ from onnx import NodeProto, TensorProto, TypeProto
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.builder import MAX_RANK, Builder
+from mmcc.frontend.call import make_call
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import Problems, bad_model, located, unsupported
-from mmcc.frontend.registry import Entry, domain_of, make_call
+from mmcc.frontend.registry import Entry
+from mmcc.frontend.schema import domain_of
 from mmcc.frontend.tensors import DTYPES, to_array
 from mmcc.frontend.value import Value
 from mmcc.ir.op import ShapeError

@@ -30,7 +30,8 @@ from mmcc.frontend.ports import (
 )
 from mmcc.frontend.problems import Problems, bad_model
 from mmcc.frontend.reads import reads
-from mmcc.frontend.registry import REGISTRY, domain_of
+from mmcc.frontend.registry import REGISTRY
+from mmcc.frontend.schema import domain_of
 from mmcc.frontend.stored import stored_constants
 from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.unknown import assume_outputs, look_at

@@ -13,7 +13,8 @@ from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.layouts import one_axis_each
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import bad_model
-from mmcc.frontend.registry import REGISTRY, Layout, domain_of
+from mmcc.frontend.registry import REGISTRY, Layout
+from mmcc.frontend.schema import domain_of
 from mmcc.frontend.tensors import dtype_of, type_name
 from mmcc.frontend.value import Value
 from mmcc.ir.types import Shape

@@ -16,10 +16,11 @@ from onnx import NodeProto, TypeProto
 
 from mmcc.errors import CompileError, Exit, Where
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK
+from mmcc.frontend.call import make_call
 from mmcc.frontend.convert import Import, checked_version, converted
 from mmcc.frontend.inference import inferred_types
 from mmcc.frontend.problems import located
-from mmcc.frontend.registry import Entry, make_call
+from mmcc.frontend.registry import Entry
 from mmcc.frontend.tensors import DTYPES, WIDENED
 from mmcc.frontend.value import whole
 from mmcc.ir.element_type import ElementType

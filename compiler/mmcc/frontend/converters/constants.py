@@ -8,8 +8,9 @@ from math import ceil, prod
 import numpy as np
 
 from mmcc.frontend.builder import MAX_ELEMENTS
+from mmcc.frontend.call import Call
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.registry import converts
 from mmcc.frontend.tensors import DTYPES, ROUNDED, type_name
 from mmcc.frontend.value import Value
 

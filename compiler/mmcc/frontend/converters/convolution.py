@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.call import Call
 from mmcc.frontend.converters.windows import (
     Sliding,
     each_sample,
@@ -16,7 +17,7 @@ from mmcc.frontend.converters.windows import (
 )
 from mmcc.frontend.layouts import arranged, plain, reshaped
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, Layout, converts
+from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose

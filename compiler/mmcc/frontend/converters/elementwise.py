@@ -8,9 +8,10 @@ from math import inf, isnan
 import numpy as np
 
 from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.call import Call
 from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
+from mmcc.frontend.registry import MICROSOFT, Layout, converts
 from mmcc.frontend.tensors import KINDS, ROUNDED, dtype_of, rounded
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType

@@ -10,10 +10,11 @@ import numpy as np
 
 from mmcc.frontend.broadcasting import elementwise
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.call import Call
 from mmcc.frontend.converters.convolution import bias_of
 from mmcc.frontend.layouts import arranged, expanded, innermost, reshaped, shaped
 from mmcc.frontend.problems import bad_model
-from mmcc.frontend.registry import Call, converts
+from mmcc.frontend.registry import converts
 from mmcc.frontend.value import Value
 from mmcc.ops.dense import Dense, MatMul
 from mmcc.ops.elementwise import Binary, broadcast_shape

@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import replace
 from math import prod
 
+from mmcc.frontend.call import Call, normal_axes
 from mmcc.frontend.layouts import expanded, reshaped
 from mmcc.frontend.problems import bad_model
-from mmcc.frontend.registry import Call, Layout, converts, normal_axes
+from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ir.op import ShapeError
 from mmcc.ops.elementwise import broadcast_shape

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.call import Call
 from mmcc.frontend.converters.reduction import reduced
 from mmcc.frontend.layouts import innermost, permuted, reshaped, shaped
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, Layout, converts
+from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.normalize import LocalResponseNorm

@@ -10,6 +10,7 @@ from math import prod
 import numpy as np
 
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
+from mmcc.frontend.call import Call, normal_axes
 from mmcc.frontend.layouts import (
     MAX_WALKED,
     arranged,
@@ -19,7 +20,7 @@ from mmcc.frontend.layouts import (
     with_axis,
 )
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, Layout, converts, normal_axes
+from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.movement import Concat, Gather, Pad, PadMode, Slice
 

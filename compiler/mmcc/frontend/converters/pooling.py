@@ -6,6 +6,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.call import Call
 from mmcc.frontend.converters.reduction import reduced
 from mmcc.frontend.converters.windows import (
     Sliding,
@@ -16,7 +17,7 @@ from mmcc.frontend.converters.windows import (
     spatial,
 )
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, Layout, converts
+from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ir.types import Shape
 from mmcc.ops.elementwise import Binary, Unary

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.call import Call
 from mmcc.frontend.converters.convolution import conv
 from mmcc.frontend.converters.matrix import gemm, matmul
 from mmcc.frontend.converters.normalization import along_last_axis
@@ -16,7 +17,7 @@ from mmcc.frontend.converters.pooling import average_pool, global_pool
 from mmcc.frontend.converters.quantization import QUANTIZED, check_scales, dequantized, quantized
 from mmcc.frontend.converters.windows import as_called, channels_last
 from mmcc.frontend.problems import bad_model
-from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts
+from mmcc.frontend.registry import MICROSOFT, Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.softmax import Softmax

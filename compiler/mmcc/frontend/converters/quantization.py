@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.call import Call, normal_axis
 from mmcc.frontend.layouts import viewed, with_axis
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import MICROSOFT, Call, Layout, converts, normal_axis
+from mmcc.frontend.registry import MICROSOFT, Layout, converts
 from mmcc.frontend.tensors import dtype_of, type_name
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType

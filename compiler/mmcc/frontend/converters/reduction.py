@@ -6,10 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.call import Call, normal_axes
 from mmcc.frontend.converters.movement import axes_operand
 from mmcc.frontend.layouts import innermost, shaped, viewed, with_axis
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, converts, normal_axes
+from mmcc.frontend.registry import converts
 from mmcc.frontend.value import Value
 from mmcc.ops.reduce import ArgMax, Reduce
 from mmcc.ops.topk import TopK

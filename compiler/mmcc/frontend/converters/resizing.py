@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
+from mmcc.frontend.call import Call, normal_axes
 from mmcc.frontend.layouts import by_view
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call, Layout, converts, normal_axes
+from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 

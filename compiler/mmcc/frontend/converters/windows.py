@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from mmcc.frontend.builder import Builder
+from mmcc.frontend.call import Call
 from mmcc.frontend.converters.parts import concat, sliced
 from mmcc.frontend.layouts import arranged
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import Call
 from mmcc.frontend.value import Value
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops.window import Window
