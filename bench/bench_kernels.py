@@ -39,7 +39,7 @@ from mmcc.ir.regions import SRAM
 from mmcc.ir.types import Tensor, geometry
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
-from mmcc.ops.elementwise import Lookup
+from mmcc.ops.elementwise_int8 import Lookup
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.softmax import SoftmaxInt8, exp_table

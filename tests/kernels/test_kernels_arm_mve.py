@@ -16,7 +16,7 @@ from mmcc.ir.interpret import evaluate_tensors
 from mmcc.kernels.arm_mve.conv import pack_runs
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
-from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
+from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts

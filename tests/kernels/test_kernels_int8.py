@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from kernel_bench import Bench, OpCase, rng_of
 from mmcc.kernels.portable.elementwise_int8 import short_sum
 from mmcc.ops import OPS
-from mmcc.ops.elementwise import AddInt8
+from mmcc.ops.elementwise_int8 import AddInt8
 from mmcc.ops.pool import MaxPool
 from mmcc.target import load_target
 from op_cases_int8 import FAMILIES

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ops.affine import AffineInt8
-from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
+from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.quantize import FlipSign
 from mmcc.ops.reduce import ArgMax, MeanInt8

@@ -14,7 +14,7 @@ from mmcc.ir.ports import Port
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
-from mmcc.ops.elementwise import AddInt8
+from mmcc.ops.elementwise_int8 import AddInt8
 from mmcc.ops.movement import Concat, Reshape, Slice
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8

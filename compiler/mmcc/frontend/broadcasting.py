@@ -12,7 +12,7 @@ from mmcc.frontend.layouts import MAX_WALKED, arranged, by_view, expanded
 from mmcc.frontend.value import Value, runs
 from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
-from mmcc.ops.elementwise import broadcast_shape
+from mmcc.ops.broadcasting import broadcast_shape
 
 
 def unary(build: Builder, op: Op, x: Value) -> Value:

@@ -12,6 +12,7 @@ from mmcc.ops import (  # noqa: F401
     conv_transpose,
     dense,
     elementwise,
+    elementwise_int8,
     int8_to_float,
     movement,
     normalize,

@@ -15,7 +15,7 @@ from mmcc.ir.op import Result
 from mmcc.ir.traits import ELEMENTWISE, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
-from mmcc.ops.elementwise import broadcast_nest
+from mmcc.ops.broadcasting import broadcast_nest
 
 
 @op

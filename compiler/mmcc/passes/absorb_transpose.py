@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.dense import Dense, DenseInt8
-from mmcc.ops.elementwise import Lookup
+from mmcc.ops.elementwise_int8 import Lookup
 from mmcc.ops.int8_to_float import DenseInt8ToFloat
 from mmcc.ops.movement import Reshape, Transpose
 from mmcc.ops.reduce import MeanInt8, Reduce

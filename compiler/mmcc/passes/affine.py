@@ -17,7 +17,7 @@ from mmcc.errors import Where as Place
 from mmcc.ir.graph import Node
 from mmcc.ir.types import Quant
 from mmcc.ops.affine import AffineInt8
-from mmcc.ops.elementwise import EVERY
+from mmcc.ops.elementwise_int8 import EVERY
 from mmcc.ops.quantize import Quantize
 from mmcc.passes.draft import Draft
 from mmcc.passes.lookup import evaluate, nearest_source

@@ -19,7 +19,8 @@ from mmcc.ops.activation import Activation, Clamp
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
 from mmcc.ops.dense import Dense, DenseInt8
-from mmcc.ops.elementwise import AddInt8, Binary, MulInt8
+from mmcc.ops.elementwise import Binary
+from mmcc.ops.elementwise_int8 import AddInt8, MulInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.layers import FloatLayer
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, window_counts

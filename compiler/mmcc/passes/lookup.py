@@ -13,7 +13,7 @@ from mmcc.errors import Where as Place
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Quant
-from mmcc.ops.elementwise import EVERY, Lookup
+from mmcc.ops.elementwise_int8 import EVERY, Lookup
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value

@@ -11,7 +11,8 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import Quant, Shape
-from mmcc.ops.elementwise import EVERY, Lookup, Unary
+from mmcc.ops.elementwise import Unary
+from mmcc.ops.elementwise_int8 import EVERY, Lookup
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import MaxPool, window_counts
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize

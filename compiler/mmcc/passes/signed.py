@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Quant
-from mmcc.ops.elementwise import EVERY, Binary, Cast, Lookup, Unary, Where
+from mmcc.ops.elementwise import Binary, Cast, Unary, Where
+from mmcc.ops.elementwise_int8 import EVERY, Lookup
 from mmcc.ops.movement import Pad
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, FlipSign, Quantize
 from mmcc.ops.reduce import ArgMax

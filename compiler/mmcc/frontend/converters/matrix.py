@@ -16,8 +16,9 @@ from mmcc.frontend.layouts import arranged, expanded, innermost, reshaped, shape
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import converts
 from mmcc.frontend.value import Value
+from mmcc.ops.broadcasting import broadcast_shape
 from mmcc.ops.dense import Dense, MatMul
-from mmcc.ops.elementwise import Binary, broadcast_shape
+from mmcc.ops.elementwise import Binary
 
 MAX_LEADING = 2  # axes before a matrix, in a product of two activations: rows and columns
 

@@ -12,7 +12,7 @@ from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ir.op import ShapeError
-from mmcc.ops.elementwise import broadcast_shape
+from mmcc.ops.broadcasting import broadcast_shape
 
 
 @converts("Transpose", notes="moves elements only where a reader needs their order")

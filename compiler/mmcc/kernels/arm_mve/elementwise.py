@@ -10,7 +10,7 @@ from mmcc.ir.program import KernelUse
 from mmcc.kernels.epilogue import Fields, epilogue
 from mmcc.kernels.portable.elementwise_int8 import short_sum
 from mmcc.kernels.select import Site, variant_layer
-from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
+from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
 
 
 def operands(site: Site) -> tuple[tuple[int, int], Fields, int]:

@@ -12,7 +12,7 @@ import numpy as np
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.epilogue import RAISED, Fields, Options, epilogue
 from mmcc.kernels.select import Site, layer
-from mmcc.ops.elementwise import AddInt8, Lookup, MulInt8
+from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
 from mmcc.ops.quantize import FlipSign
 
 WORD = 2**31
