@@ -25,7 +25,8 @@ from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.softmax import Softmax
 from mmcc.ops.window import Window
 from mmcc.passes import PASSES, optimize
-from mmcc.passes.integer import accumulator_bound, common_shift
+from mmcc.passes.integer import common_shift
+from mmcc.passes.integer_layers import accumulator_bound
 
 pytestmark = pytest.mark.quick
 RNG = np.random.default_rng(11)

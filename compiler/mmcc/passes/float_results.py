@@ -8,7 +8,8 @@ from dataclasses import replace
 from mmcc.ir.graph import Graph
 from mmcc.ops.layers import FloatLayer
 from mmcc.passes.draft import Draft
-from mmcc.passes.integer import StaysFloat, float_form
+from mmcc.passes.integer_layers import float_form
+from mmcc.passes.quantized import StaysFloat
 
 
 def give_float_results(graph: Graph) -> Graph:

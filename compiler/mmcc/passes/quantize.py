@@ -14,8 +14,9 @@ from mmcc.ops.reduce import ArgMax
 from mmcc.passes.affine import write_affine
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fuse_activation import as_activation
-from mmcc.passes.integer import StaysFloat, integer_form, source_of
+from mmcc.passes.integer import integer_form
 from mmcc.passes.lookup import write_lookup
+from mmcc.passes.quantized import StaysFloat, source_of
 
 
 def quantize(graph: Graph) -> Graph:
