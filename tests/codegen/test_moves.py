@@ -16,6 +16,7 @@ from mmcc.codegen.lower import lower
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import SRAM
 from mmcc.planner.api import best_plan
+from mmcc.planner.cost import plan_cost
 from mmcc.target import load_target
 from moved_plans import SLOW, idle, in_second_region, skipping, spilled
 
@@ -102,3 +103,16 @@ def test_only_moves_in_the_background_need_callbacks() -> None:
     assert "net_move_with" not in header(blocking)
     assert "#define NET_MOVES 1u" in header(background)
     assert blocking.regions()[SRAM] > plan.peak(SRAM)
+
+
+@pytest.mark.quick
+def test_moves_that_block_cost_what_their_regions_do() -> None:
+    plan = layers()
+    b = next(idle(plan))
+    first, last = b.live.lo + 1, b.live.hi - 1
+    blocking = spilled(plan, b.name, (first, first), (last, last))
+    background = spilled(plan, b.name, (first, first + 1), (last - 1, last))
+    alone = plan_cost(GRAPH, plan, {})
+    assert SLOW.write_cost is not None
+    assert plan_cost(GRAPH, blocking, {}) == alone + b.size * (SLOW.read_cost + SLOW.write_cost)
+    assert plan_cost(GRAPH, background, {}) == alone

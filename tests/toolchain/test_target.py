@@ -145,7 +145,8 @@ def read_by_code() -> frozenset[tuple[str, str]]:
     [
         (Target, r"target|_target|host|plain|load_target\(.*"),
         (Qemu, "qemu"),
-        (Window, "code|constants|ram|io"),
+        (Window, "code|constants|ram|io|window|board"),
+        (Region, "region|target"),
     ],
 )
 def test_every_key_of_a_target_is_used(kind: type, names: str) -> None:

@@ -16,6 +16,7 @@ from math import prod
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.plan import Group, Plan
+from mmcc.ir.regions import Place, Region
 from mmcc.planner.fusion.schedule import Sources, batches, strip_columns
 
 # figures a target does not state, by the end of their name
@@ -117,7 +118,27 @@ def plan_cost(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> float:
             staged = plan.staged.get(index)
             blocks = staged.blocks.count if staged else 1
             total += cost.total(steps, times, max(1, len(group.strips)), share, blocks)
-    return total + figure(figures, "staged_byte") * sum(read_of(graph, plan).values())
+    total += figure(figures, "staged_byte") * sum(read_of(graph, plan).values())
+    return total + moves_cost(plan)
+
+
+def moves_cost(plan: Plan) -> float:
+    """Predicted cycles of the moves between regions that block; the others go on while the model computes."""
+    size = {b.name: b.size for b in plan.buffers}
+    return sum(
+        size[move.buffer] * (_read_cost(move.source) + _write_cost(move.target))
+        for move in (transfer.move for transfer in plan.transfers)
+        if not move.asynchronous
+    )
+
+
+def _read_cost(place: Place) -> float:
+    """Cycles a byte; what the caller brings is taken to be fast."""
+    return place.region.read_cost if isinstance(place.region, Region) else 0.0
+
+
+def _write_cost(place: Place) -> float:
+    return (place.region.write_cost or 0.0) if isinstance(place.region, Region) else 0.0
 
 
 def read_of(graph: Graph, plan: Plan) -> dict[int, int]:
