@@ -102,6 +102,21 @@ def test_order_matters_to_what_says_so() -> None:
     assert names == {type(case.op).__name__ for case in some if _depends_on_order(case)} != set()
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_what_permutes_has_every_element_once(name: str) -> None:
+    """Others have several operands, or leave out or repeat elements, in some case."""
+    permutes = all(_has_every_element_once(case) for case in CASES[name])
+    assert {case.op.traits.permutes for case in CASES[name]} == {permutes}
+
+
+def _has_every_element_once(case: OpCase) -> bool:
+    if case.op.traits.moves is None or len(case.inputs) > 1:
+        return False
+    numbers = np.arange(case.inputs[0].size)
+    moved = case.op.reference(numbers.reshape(case.inputs[0].shape))[0]
+    return np.array_equal(np.sort(moved, None), numbers)
+
+
 def _depends_on_order(case: OpCase) -> bool:
     x = rng_of(case.name).permutation(case.inputs[0].size).astype(np.int32).reshape(case.inputs[0].shape)
     return not np.array_equal(case.op.reference(-x)[0], -case.op.reference(x)[0])

@@ -101,11 +101,11 @@ class Builder:
         for shape, _ in results:
             if 0 in shape and not all(map(self.is_constant, inputs)):
                 raise bad_model("MM105", f"{op} makes an empty tensor {list(shape)}")
-        moves = isinstance(op, (Reshape, Transpose))
-        names = [hint or (self._name_of(inputs[0]) if moves else self.hint) for hint in hints]
+        permutes = op.traits.permutes
+        names = [hint or (self._name_of(inputs[0]) if permutes else self.hint) for hint in hints]
         if (op, inputs) in self.known:
             return self.known[op, inputs]
-        quantized = self.quantized(inputs[0]) if moves else None
+        quantized = self.quantized(inputs[0]) if permutes else None
         moved = self._move_quantized(op, results[0][0], names[0], *quantized) if quantized else None
         made = (moved,) if moved else None
         if made is None and all(map(self.is_constant, inputs)) and not isinstance(op, DequantizeConstant):
@@ -117,7 +117,7 @@ class Builder:
             node = Node(op, inputs, tuple(tensor.name for tensor in made), self.where)
             self.nodes.append(node)
             self.producer |= dict.fromkeys(node.outputs, node)
-        if moves:
+        if permutes:
             self.known[op, inputs] = made
         return made
 

@@ -28,6 +28,7 @@ class OpTraits:
 
     `moves`: elements are moved and not changed. A Pad has a value of its own besides, and a MaxPool the least
     one where a window lies in the padding.
+    `permutes`: the result has every element of the op's operand, once.
     `alias`: the planner may make the op a view.
     `elementwise`: an element depends on the elements at its own place, by the same function everywhere.
     `broadcasts`: operands are repeated to the shape of the result, as ONNX does it; none is a table.
@@ -38,6 +39,7 @@ class OpTraits:
     """
 
     moves: Moves | None = None
+    permutes: bool = False
     alias: Alias | None = None
     elementwise: bool = False
     broadcasts: bool = False

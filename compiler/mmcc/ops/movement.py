@@ -30,7 +30,7 @@ class Reshape:
     shape: Shape
 
     kernel: ClassVar[str] = "copy"
-    traits = OpTraits(moves=Moves.BY_PLACE, alias=Alias.SAME)
+    traits = OpTraits(moves=Moves.BY_PLACE, permutes=True, alias=Alias.SAME)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
@@ -58,7 +58,7 @@ class Transpose:
     perm: tuple[int, ...]
 
     kernel: ClassVar[str] = "strided_copy"
-    traits = OpTraits(moves=Moves.BY_PLACE, alias=Alias.PART)
+    traits = OpTraits(moves=Moves.BY_PLACE, permutes=True, alias=Alias.PART)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs

@@ -33,7 +33,7 @@ class ReadRows:
     again: bool = False
 
     kernel: ClassVar[str] = "read_rows"
-    traits = OpTraits(moves=Moves.BY_PLACE, elementwise=True, broadcasts=True)
+    traits = OpTraits(moves=Moves.BY_PLACE, permutes=True, elementwise=True, broadcasts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, inputs[0].dtype),)
@@ -56,7 +56,7 @@ class WriteRows:
     port: int
 
     kernel: ClassVar[str] = "write_rows"
-    traits = OpTraits(moves=Moves.BY_PLACE, elementwise=True, broadcasts=True)
+    traits = OpTraits(moves=Moves.BY_PLACE, permutes=True, elementwise=True, broadcasts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, inputs[0].dtype),)

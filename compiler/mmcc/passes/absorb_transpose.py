@@ -50,7 +50,7 @@ def _permutation(draft: Draft, node: Node) -> tuple[str, NDArray[Any]] | None:
     run: list[Node] = []
     name = draft.now(node.inputs[0])
     x = draft.tensors[name]
-    while name in draft.producer and isinstance(draft.producer[name].op, (Reshape, Transpose)):
+    while name in draft.producer and draft.producer[name].op.traits.permutes:
         run.append(draft.producer[name])
         name = run[-1].inputs[0]
     if not any(isinstance(step.op, Transpose) for step in run):

@@ -94,7 +94,7 @@ def _as_reshape(draft: Draft, node: Node) -> Node:
     """A run of Reshape and Transpose that together leave every element where it was is one Reshape."""
     run: list[Node] = [node]
     while (before := draft.producer.get(run[-1].inputs[0])) is not None:
-        if not isinstance(before.op, (Reshape, Transpose)):
+        if not before.op.traits.permutes:
             break
         run.append(before)
     for start in range(len(run) - 1, 0, -1):
