@@ -16,7 +16,7 @@ from mmcc.ops.broadcasting import broadcast_shape
 
 
 def unary(build: Builder, op: Op, x: Value) -> Value:
-    """Apply an op to each element, in whatever layout they are."""
+    """Apply an op to each element; the layout stays."""
     made = build.emit(op, x.tensor)
     return replace(x, tensor=made.name, dtype=made.dtype)
 
@@ -49,7 +49,7 @@ def elementwise(build: Builder, op: Op, *values: Value) -> Value:
 
 
 def _spread(build: Builder, x: Value, shape: Shape) -> Value:
-    """An activation that repeats along many axes, in full: kernels walk a few broadcast axes only."""
+    """An operand written out in full if it repeats along many axes: kernels broadcast along a few only."""
     missing = {k: n for k, n in enumerate(shape) if x.shape[k] != n}
     few = len(missing) < 2 or x.size == 1 or build.is_constant(x.tensor)
     return x if few else expanded(build, x, missing)

@@ -74,7 +74,7 @@ class Builder:
         return name in self.constants or self.quantized(name) is not None
 
     def quantized(self, name: str) -> tuple[DequantizeConstant, str] | None:
-        """What makes `name` of a constant of integers, and that constant, if that is what it is."""
+        """Of a quantized constant the op that dequantizes it, and the constant of its integers; else None."""
         node = self.producer.get(name)
         return (node.op, node.inputs[0]) if node and isinstance(node.op, DequantizeConstant) else None
 

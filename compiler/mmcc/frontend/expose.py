@@ -39,7 +39,7 @@ def with_outputs(
 
 
 def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
-    """What ONNX finds out of the values inside; nothing where it does not agree with what the file states."""
+    """What ONNX infers of the values inside; nothing where that contradicts what the file states."""
     try:
         found = onnx.shape_inference.infer_shapes(model)
     except onnx.shape_inference.InferenceError:

@@ -19,7 +19,7 @@ MULTIPLIES_PER_BYTE = 512  # time is limited by the same budget
 
 
 def scratch_bytes(op: Op, inputs: Sequence[Shape], output: Shape) -> int:
-    """Bytes that an op's reference may need beside its result; at least where a file could abuse that."""
+    """Bytes that an op's reference needs beside its result; 0 where a file cannot make that many."""
     x = inputs[0]
     match op:
         case Conv(window) | MaxPool(window) | AveragePool(window):

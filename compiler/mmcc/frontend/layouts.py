@@ -33,7 +33,7 @@ def viewed(build: Builder, x: Value) -> str:
 
 
 def permuted(build: Builder, x: Value, order: Sequence[int]) -> Value:
-    """The same value with its solid view axes in another order in memory."""
+    """`x` with its solid view axes in this order in memory; as an ONNX value it does not change."""
     solid = x.solid
     assert sorted(order) == solid
     view = tuple(x.view[v] for v in order)
@@ -45,7 +45,7 @@ def permuted(build: Builder, x: Value, order: Sequence[int]) -> Value:
 
 
 def _transposed(build: Builder, name: str, perm: list[int]) -> str:
-    """A tensor with its axes in another order; in several steps if that order is too wild for one."""
+    """A tensor with its axes in another order; in several steps if one kernel cannot do it."""
     if len(perm) <= MAX_WALKED:
         return build.emit(Transpose(tuple(perm)), name).name
     shape = build.tensors[name].shape
@@ -84,7 +84,7 @@ def plain(build: Builder, x: Value) -> str:
 
 
 def one_axis_each(build: Builder, x: Value) -> Value:
-    """The same value with each ONNX axis on at most one axis of the tensor."""
+    """`x` laid out so that each ONNX axis is on at most one axis of the tensor."""
     if any(list(axis) != list(range(axis[0], axis[0] + len(axis))) for axis in x.axes if len(axis) > 1):
         axes = sorted((k for k in range(x.rank) if x.atoms([k])), key=lambda k: min(x.atoms([k])))
         x = permuted(build, x, x.atoms(axes))
@@ -121,7 +121,7 @@ def with_axes(build: Builder, x: Value, axes: Sequence[int]) -> Value:
 
 
 def innermost(build: Builder, x: Value, axes: Sequence[int]) -> Value:
-    """The same value with the given ONNX axes innermost in memory, in any order among themselves."""
+    """`x` laid out with the given ONNX axes innermost in memory, in any order among themselves."""
     wanted = x.atoms(axes)
     solid = x.solid
     if set(solid[len(solid) - len(wanted) :]) == set(wanted):

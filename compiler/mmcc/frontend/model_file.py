@@ -22,7 +22,7 @@ MAX_FILE = 2**31 - 1
 
 
 def parsed(path: Path) -> ModelProto:
-    """What the file holds, not looked at but for its size and version; CompileError if it is no ONNX."""
+    """The file as protobuf; only its size and version are checked. CompileError if it is no ONNX."""
     try:
         if not path.is_file():
             raise absent(path)

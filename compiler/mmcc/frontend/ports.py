@@ -98,7 +98,7 @@ def input_port(shape: Shape, image: bool) -> tuple[Shape, Axes]:
 
 
 def images(source: Source) -> frozenset[str]:
-    """The values whose nearest reader that cares for the order of axes wants channels first."""
+    """Values of which the first reader that cares for the order of axes wants channels first."""
     nearest: dict[str, tuple[int, bool]] = {}  # value -> how far that reader is, and what it wants
     for _, node in reversed(source.nodes):
         mine: dict[str, tuple[int, bool]]

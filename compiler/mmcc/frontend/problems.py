@@ -43,7 +43,7 @@ def unsupported(message: str, hint: str = "", code: str = "MM202") -> CompileErr
 
 
 def located(error: CompileError, *where: Where) -> CompileError:
-    """The same error, with the place it is at."""
+    """A copy of the error that says where in the model it is."""
     return CompileError(error.code, error.message, exit=error.exit, at=where, hint=error.hint)
 
 
@@ -70,7 +70,7 @@ class Problems:
     unknown: dict[tuple[str, str], list[Where]] = field(default_factory=dict[tuple[str, str], list[Where]])
 
     def add(self, error: CompileError) -> None:
-        """One more."""
+        """Add one to what is to be reported."""
         self.found.append(error)
 
     def report(self) -> None:
@@ -103,7 +103,7 @@ class Problems:
         return [error for error in self.found if error.exit is not Exit.UNSUPPORTED]
 
     def _code(self) -> str:
-        """Of a model that makes no sense, the first reason; else what is not supported."""
+        """The code of the first error in the model itself, if there is one; else of what is not supported."""
         bad, codes = self._bad(), {error.code for error in self.found}
         if bad:
             return bad[0].code

@@ -20,7 +20,7 @@ NARROW = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorPro
 
 
 def stored_constants(source: Source) -> dict[Where, Stored]:
-    """By node that computes of something else too: what its constants are in the file."""
+    """What the constants of a node are in the file, by node; nodes that read constants only are left out."""
     constant = {name: _of(proto) for name, proto in source.initializers.items()}
     inputs = {info.name for info in source.inputs}
     found: dict[Where, Stored] = {}

@@ -79,7 +79,7 @@ def _static(kind: TypeProto) -> tuple[Shape, ElementType] | None:
 
 
 def look_at(state: Import, where: Where, node: NodeProto, entry: Entry) -> None:
-    """Say what is wrong with a node, whatever its unknown operands may be."""
+    """Say what is wrong with a node whose operands are not all known, whatever these are."""
     try:
         version = checked_version(state, node, entry)
         nothing = (None,) * len(node.input)

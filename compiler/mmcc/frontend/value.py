@@ -62,7 +62,7 @@ class Value:
         return replace(self, axes=((),) * (rank - self.rank) + self.axes)
 
     def split(self, axis: int, factors: Sequence[int]) -> Value:
-        """The same value, with one axis of the view split in several."""
+        """The value with one axis of the view split into several; no element moves."""
         count = len(factors)
         assert prod(factors) == self.view[axis]
 

@@ -135,7 +135,7 @@ def kernels_of(
 
 
 def _labelled(use: KernelUse, kind: int) -> KernelUse:
-    """The same with names of constants of its own: they lie elsewhere in a block."""
+    """The kernel with constants of other names, since in its blocks they lie elsewhere."""
 
     def labelled(value: Field) -> Field:
         if isinstance(value, View) and isinstance(value.offset, Constant):

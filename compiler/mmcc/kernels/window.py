@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kernels are told of an image and of the window that moves over it."""
+"""The parameters of kernels for an image and the window that moves over it."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ from mmcc.ops.window import Window
 def scaled(
     products: NDArray[np.int64], per_channel: tuple[NDArray[Any], ...], activation: Activation | None
 ) -> NDArray[np.float32]:
-    """What becomes of sums; a product and a sum are rounded once, where the target fuses them."""
+    """Scale sums to float: a product and a sum, which are rounded once where the target fuses them."""
     b, factor, offset = per_channel
     wide = (products + b).astype(np.float32).astype(np.float64) * factor + offset
     return activate(wide.astype(np.float32), activation)

@@ -77,7 +77,7 @@ class MaxPool:
 @op
 @dataclass(frozen=True, slots=True)
 class MaxPoolIndices:
-    """The same, and where in ONNX's x [C, H, W] the largest is (int64); of equal samples the first."""
+    """MaxPool, and where in ONNX's x [C, H, W] the largest is (int64); of equal samples the first."""
 
     window: Window
 

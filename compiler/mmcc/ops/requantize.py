@@ -22,8 +22,7 @@ TIE = 2.0**-16  # of a step: what a float32 of 128 and more, which others round,
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rounding:
-    """Exact values, in units that differ from channel to channel; and which are as near to one step as to the
-    next."""
+    """Values before rounding, in units that may differ between channels, and which of them are half-way."""
 
     exact: NDArray[np.int64]
     tie: NDArray[np.bool_]
@@ -34,7 +33,7 @@ _roundings: ContextVar[list[Rounding] | None] = ContextVar("roundings", default=
 
 @contextmanager
 def watch_roundings() -> Generator[list[Rounding]]:
-    """Within it, each rounding is added."""
+    """Within the context, each rounding is appended to the list."""
     found: list[Rounding] = []
     token = _roundings.set(found)
     try:
@@ -71,7 +70,7 @@ def multiplier_and_shift(scale: float) -> tuple[int, int]:
 
 
 def multipliers_and_shifts(scales: NDArray[np.float64]) -> tuple[NDArray[np.int32], NDArray[np.int8]]:
-    """The same for a vector of scales, as int32 and int8 arrays."""
+    """`multiplier_and_shift` of each of several scales, as int32 and int8 arrays."""
     pairs = [multiplier_and_shift(float(s)) for s in np.atleast_1d(scales)]
     return np.array([m for m, _ in pairs], np.int32), np.array([s for _, s in pairs], np.int8)
 

@@ -120,7 +120,7 @@ class ResizeInt8:
         return _resize_nest(inputs[0], self.row_first, self.col_first, LINEAR_TAPS, inputs[1:])
 
     def sums(self, *inputs: NDArray[Any]) -> NDArray[np.int64]:
-        """The weighted sums, 2^shift to a step."""
+        """The weighted sums, in units of 2^-shift of an output's step."""
         x, row_weight, col_weight = (data.astype(np.int64) for data in inputs)
         rows, cols = _taps(x.shape, self.row_first, self.col_first, LINEAR_TAPS)
         total = np.zeros((len(self.row_first), len(self.col_first), x.shape[2]), np.int64)
@@ -167,6 +167,6 @@ def _resize_nest(
 
 
 def _taken(loop: Loop, first: tuple[int, ...], taps: int, extent: int) -> Indexed:
-    """The rows that `taps` from a first one touch once clamped; as many for each."""
+    """For each output, `taps` rows of the input (or all) with those that its taps are clamped to."""
     least = max(0, extent - taps)
     return Indexed(loop.name, tuple(min(max(f, 0), least) for f in first), min(taps, extent))

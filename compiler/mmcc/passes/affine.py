@@ -76,7 +76,7 @@ class Limits:
     high: Real
 
     def within(self, points: NDArray[np.bool_]) -> Limits:
-        """The same at some points only."""
+        """These limits at the given points, and none elsewhere."""
         return Limits(np.where(points, self.low, -INF), np.where(points, self.high, INF))
 
 
@@ -88,7 +88,7 @@ def _ties(values: NDArray[np.float32], op: Quantize, shape: tuple[int, ...]) -> 
 
 
 def _limits(table: NDArray[np.int8], ties: NDArray[np.int8], low: int, high: int) -> Limits:
-    """From one integer to the next; beyond what is clamped, everything will do."""
+    """The limits that give the wanted integers; beyond a clamped one there is no limit."""
     least, most = table - (ties > 0).astype(np.float64), table + (ties < 0).astype(np.float64)
     return Limits(np.where(least > low, least, -INF), np.where(most < high, most + 1, INF))
 
@@ -149,7 +149,7 @@ def _passed(limits: Limits) -> NDArray[np.int64]:
 
 
 def _middle(least: Real, most: Real) -> Real:
-    """A number between, near the one that is finite, if only one is; 0 if none is."""
+    """A number between two; near the finite one if only one is finite; 0 if none is."""
     both = np.isfinite(least) & np.isfinite(most)
     with np.errstate(invalid="ignore"):
         middle = (least + most) / 2

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model became that it did not say: float where it is quantized, or larger."""
+"""Where the passes made a model cost more than it says: float where it is quantized, or more constants."""
 
 from __future__ import annotations
 

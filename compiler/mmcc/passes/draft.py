@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A graph while a pass writes it: new nodes and constants, and tensors that turned out to be others."""
+"""A graph while a pass writes it: new nodes and constants, and tensors that others have replaced."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def fold_pad(graph: Graph) -> Graph:
 
 
 def _padded(draft: Draft, op: Op, node: Node) -> Op | None:
-    """The op with the pads of `node`, or None where that is not the same."""
+    """The op with the pads of `node` added to its own; None where its result would differ."""
     pad = node.op
     assert isinstance(pad, Pad)
     x = draft.tensors[node.inputs[0]]
@@ -58,7 +58,7 @@ def _padded(draft: Draft, op: Op, node: Node) -> Op | None:
 
 
 def _outside(op: Conv | ConvInt8 | ConvInt8ToFloat | AveragePool | AveragePoolInt8) -> int:
-    """What samples outside the input count as."""
+    """The value of samples outside the input."""
     return op.x_zero if isinstance(op, (ConvInt8, ConvInt8ToFloat, AveragePoolInt8)) else 0
 
 

@@ -86,7 +86,7 @@ def _sources(draft: Draft, cone: list[Node]) -> Iterator[str]:
 
 
 def _between(draft: Draft, cone: list[Node], source: str) -> list[Node] | None:
-    """The nodes from `source` to the end in order of execution, if nothing but numbers comes in beside it."""
+    """The nodes from `source` to the end, in order; None if they read anything else but numbers."""
     nodes: list[Node] = []
     waiting = [cone[0]]
     while waiting:

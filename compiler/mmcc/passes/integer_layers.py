@@ -35,7 +35,7 @@ class Products:
     unit: NDArray[np.float64]
 
     def bound(self, b: NDArray[np.int64], bits: int = 0) -> int:
-        """As `accumulator_bound`."""
+        """The `accumulator_bound` of these products and a bias."""
         return accumulator_bound(self.w, self.w_zero, b, self.x.quant.zero_point, bits)
 
     def operands(self, draft: Draft, node: Node, **more: NDArray[Any]) -> tuple[str, ...]:

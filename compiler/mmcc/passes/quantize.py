@@ -44,7 +44,7 @@ def _write(draft: Draft, node: Node, reasons: dict[str, str]) -> bool:
 
 
 def mark_quantized(graph: Graph) -> Graph:
-    """Note on every int8 activation what its integers mean, as those who write or read it say."""
+    """Note on every int8 activation what its integers mean, as the Quantize or Dequantize beside it says."""
     tensors = dict(graph.tensors)
     for node in graph.nodes:
         if isinstance(node.op, Dequantize):

@@ -78,7 +78,7 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
 
 
 def _only_source(draft: Draft, node: Node) -> str | None:
-    """The 8-bit tensor of which a node is a function, element by element and to the same type."""
+    """The 8-bit tensor that alone decides a node's result, element by element, if both have one type."""
     y = draft.tensors[node.output]
     sources = {name for name in node.inputs if not draft.is_constant(name)}
     numbers = [draft.constants[draft.now(name)] for name in node.inputs if draft.is_constant(name)]

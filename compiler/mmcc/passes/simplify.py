@@ -25,7 +25,7 @@ COMMUTATIVE = frozenset(("add", "mul", "min", "max"))
 
 
 def simplify(graph: Graph) -> Graph:
-    """One walk over the nodes, each seeing what those before it became."""
+    """Go over the nodes once, each with the operands that the nodes before it have become."""
     draft = Draft(graph)
     done: dict[tuple[Op, tuple[str, ...]], tuple[str, ...]] = {}
     for node in graph.nodes:
@@ -43,7 +43,7 @@ def simplify(graph: Graph) -> Graph:
 
 
 def _rewritten(draft: Draft, node: Node) -> Node:
-    """The node in its plainest form, joined with the node that feeds it where that one becomes needless."""
+    """The node in its plainest form, joined with the node that feeds it where one node does both."""
     node = _as_clamp(draft, node)
     if isinstance(node.op, Transpose):
         x = draft.tensors[node.inputs[0]]

@@ -32,7 +32,7 @@ def convert_conv(call: Call) -> Value:
 
 
 def conv(call: Call, x: Value, w: Value, b: Value | None) -> Value:
-    """The same for operands that are at hand, as in the quantized forms."""
+    """A convolution by the attributes of `call`; also for operators on quantized operands."""
     build = call.build
     if x.rank != w.rank or x.rank < 3:
         raise bad_model("MM104", f"convolution weights {list(w.shape)} do not fit input {list(x.shape)}")

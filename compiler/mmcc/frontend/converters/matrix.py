@@ -30,7 +30,7 @@ def convert_matmul(call: Call) -> Value:
 
 
 def matmul(build: Builder, a: Value, b: Value) -> Value:
-    """The same for operands that are at hand, as in the quantized form."""
+    """The product of `a` and `b` by numpy's rules; also for operators on quantized operands."""
     if a.rank == 0 or b.rank == 0:
         raise bad_model("MM104", "MatMul of a scalar")
     vectors = a.rank == 1, b.rank == 1
@@ -70,7 +70,7 @@ def _product(build: Builder, a: Value, b: Value) -> Value:
 
 
 def _joined(a: Value, b: Value, used: list[int]) -> list[list[int]]:
-    """The leading axes, where there are many: neighbours that the same operands have are one."""
+    """Fewer leading axes, where there are many: neighbours that the same operands have become one."""
     if len(used) <= MAX_LEADING:
         return [[k] for k in used]
     groups = groupby(used, lambda k: (a.shape[k] != 1, b.shape[k] != 1))
@@ -78,7 +78,7 @@ def _joined(a: Value, b: Value, used: list[int]) -> list[list[int]]:
 
 
 def dense(build: Builder, x: Value, axis: int, w: Value, bias: Value | None) -> Value:
-    """Multiply axis `axis` of x, of extent K, by constant weights [N, K]: that axis has extent N then.
+    """Multiply axis `axis` of x, of extent K, by constant weights [N, K]: its extent becomes N.
 
     x stays in the layout it has if that axis is innermost, be it in a strange order, as in a flattened
     image: the weights are ordered alike. The result has the axis innermost.
@@ -104,7 +104,7 @@ def convert_gemm(call: Call) -> Value:
 
 
 def gemm(call: Call, a: Value, b: Value, c: Value | None) -> Value:
-    """The same for operands that are at hand, as in the quantized form."""
+    """alpha * A' * B' + beta * C by the attributes of `call`; also for operators on quantized operands."""
     build = call.build
     if a.rank != 2 or b.rank != 2:
         raise bad_model("MM104", f"Gemm of {list(a.shape)} and {list(b.shape)}")

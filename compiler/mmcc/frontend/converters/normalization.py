@@ -79,7 +79,7 @@ def convert_instance_normalization(call: Call) -> Value:
     "GroupNormalization", since=21, notes="as reductions and element functions", layout=Layout.CHANNELS_FIRST
 )
 def convert_group_normalization(call: Call) -> Value:
-    """The same for groups of channels."""
+    """Each group of channels of each sample is normalized by its own mean and variance."""
     x = call.float_input(0)
     groups = call.integer("num_groups")
     if x.rank < 3 or groups < 1 or x.shape[1] % groups:
@@ -129,7 +129,7 @@ def convert_softmax(call: Call) -> Value:
 
 
 def along_last_axis(build: Builder, op: Softmax | LocalResponseNorm, x: Value, axes: list[int]) -> Value:
-    """Apply an op that works along the last axis, in whatever order the elements of `axes` are there."""
+    """Bring `axes` to the end, in any order that the op allows, and apply an op along the last axis."""
     ordered = isinstance(op, LocalResponseNorm)  # neighbours count: the axis must be in ONNX's order
     atoms = x.atoms(axes)
     x = innermost(build, x, axes)

@@ -88,7 +88,7 @@ def convert_average_pool(call: Call) -> Value:
 
 
 def average_pool(call: Call, x: Value) -> Value:
-    """The same for an operand that is at hand, as in the quantized form."""
+    """The mean of each window, by the attributes of `call`; also for operators on quantized operands."""
     window, pads = pool_window(call, x)
     counted = pads if call.integer("count_include_pad", 0) else (0, 0, 0, 0)
     build, op = call.build, AveragePool(window, counted)
@@ -131,7 +131,7 @@ def convert_global_pool(call: Call) -> Value:
 
 
 def global_pool(call: Call, x: Value, function: str) -> Value:
-    """The same for an operand that is at hand, as in the quantized form."""
+    """Reduce all axes of space of `x`; also for operators on quantized operands."""
     if x.rank < 3:
         raise bad_model("MM104", f"a global pool of {list(x.shape)}")
     return reduced(call.build, x, function, list(range(2, x.rank)))

@@ -68,7 +68,7 @@ def convert_qlinear_conv(call: Call) -> Value:
 
 @converts("QLinearConv", domain=MICROSOFT, notes="as Conv, with channels_last", layout=Layout.CHANNELS_FIRST)
 def convert_qlinear_conv_microsoft(call: Call) -> Value:
-    """The same, maybe channels-last."""
+    """QLinearConv of images that are channels-last, if the attribute says so."""
     x, w = channels_last(call, dequantized_input(call, 0)), dequantized_input(call, 3, 0)
     y = conv(call, x, w, dequantized_bias(call, 8, 1, 4))
     return quantized_output(call, as_called(call, y), 6)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Convolutions and dense layers for cores with DSP instructions: which kernel, and what it is told."""
+"""Convolutions and dense layers for cores with DSP instructions: which kernel, and its parameters."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ def split_axes(shape: Shape, strides: list[int]) -> tuple[int, int, list[tuple[i
 
 
 def merge(loops: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """The same walk with fewer loops: extents of 1 go, and a loop that continues its inner one joins it."""
+    """Fewer loops for one walk: extents of 1 are dropped, and loops that continue each other are joined."""
     merged: list[tuple[int, int]] = []
     for extent, stride in loops:
         if extent == 1:

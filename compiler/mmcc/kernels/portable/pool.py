@@ -47,7 +47,7 @@ def max_pool(op: MaxPool, site: Site) -> KernelUse:
 
 @layer(MaxPoolIndices)
 def max_pool_indices(op: MaxPoolIndices, site: Site) -> KernelUse:
-    """As above, with the place of each largest element."""
+    """The maximum of each window, with its place; one kernel for each element type."""
     dtype = site.inputs[0].dtype
     fields = (*pool_fields(site, op.window), ("y1", site.outputs[1].where()))
     return KernelUse("max_pool_indices", (("ctype", dtype.ctype), ("least", least_of(dtype))), fields)

@@ -19,7 +19,7 @@ def resize_linear(op: ResizeLinear, site: Site) -> KernelUse:
 
 @layer(ResizeInt8)
 def resize_int8(op: ResizeInt8, site: Site) -> KernelUse:
-    """The same; sums have 64 bits."""
+    """First taps and weights as tables of integers; sums have 64 bits."""
     numbers: Fields = (
         ("x_zero", op.x_zero),
         ("y_zero", op.y_zero),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A graph as if its channel Concats were none: who reads one reads what it joins. See `join_bound`."""
+"""A graph as if it had no channel Concats: their readers read what they join. See `join_bound`."""
 
 from __future__ import annotations
 
