@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -10,11 +11,13 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
+from mmcc.ir.data_text import data_text
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
 from mmcc.ir.state import State
 from mmcc.ir.storage import Storage
+from mmcc.ir.text import name_text, names_text, port_text, string_text, tensor_text, value_text
 from mmcc.ir.types import Tensor
 
 
@@ -118,14 +121,40 @@ class Graph:
         return tuple(self.tensors[name] for name in node.inputs)
 
     def __str__(self) -> str:
-        body = [
-            f"  {', '.join(str(self.tensors[o]) for o in n.outputs)} = "
-            f"{n.op}({', '.join('%' + i for i in n.inputs)})"
-            for n in self.nodes
-        ]
-        head = f"graph {self.name}({', '.join(str(self.tensors[p.tensor]) for p in self.inputs)}) {{"
-        body = [f"  state {self.tensors[s.begin]} becomes %{s.end}" for s in self.states] + body
-        return "\n".join([head, *body, f"  return {', '.join('%' + p.tensor for p in self.outputs)}", "}"])
+        """The text that `mmcc.ir.parse` reads: constants stand before the first node that reads them."""
+        lines = [f"input {self._port(port)}" for port in self.inputs]
+        for state in self.states:
+            begin = tensor_text(self.tensors[state.begin])
+            lines.append(f"state {begin} becomes {name_text(state.end)} = {data_text(state.initial)}")
+        unsaid = dict(self.constants)
+        for node in self.nodes:
+            lines += [self._constant(name, unsaid.pop(name)) for name in node.inputs if name in unsaid]
+            results = ", ".join(tensor_text(self.tensors[name]) for name in node.outputs)
+            places = f" at {', '.join(map(value_text, node.where))}" if node.where else ""
+            lines.append(f"{results} = {value_text(node.op)}({names_text(node.inputs)}){places}")
+        lines += [self._constant(name, data) for name, data in unsaid.items()]
+        for port in self.outputs:
+            lines.append(f"output {name_text(port.tensor)}{port_text(port, self.tensors[port.tensor])}")
+        body = "".join(f"  {line}\n" for line in (*lines, *self._remarks()))
+        return f"graph {string_text(self.name)} {{\n{body}}}"
+
+    def _port(self, port: Port) -> str:
+        tensor = self.tensors[port.tensor]
+        return tensor_text(tensor) + port_text(port, tensor)
+
+    def _constant(self, name: str, data: NDArray[Any]) -> str:
+        return f"constant {tensor_text(self.tensors[name])} = {data_text(data)}"
+
+    def _remarks(self) -> Iterator[str]:
+        """What is known of the model besides its meaning."""
+        for name, port in self.origins.items():
+            yield f"origin {name_text(name)}{port_text(port, self.tensors[name])}"
+        for name, reason in self.reasons.items():
+            yield f"reason {name_text(name)} {string_text(reason)}"
+        for where, stored in self.stored.items():
+            yield f"stored {value_text(where)} {value_text(stored)}"
+        for warning in self.warnings:
+            yield f"warning {string_text(warning)}"
 
 
 def nest_of(graph: Graph, node: Node) -> Nest:

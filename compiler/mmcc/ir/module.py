@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.state import State
+from mmcc.ir.text import string_text
 from mmcc.ir.verify import check_graph
 
 RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
@@ -57,8 +58,9 @@ class Module:
         return tuple(found.values())
 
     def __str__(self) -> str:
-        parts = [f"entry {entry.name}:\n{entry.graph}" for entry in self.entries]
-        return "\n\n".join([f"module {self.name}", *parts])
+        """The text that `mmcc.ir.parse.parse_module` reads."""
+        entries = [f"entry {entry.name} {entry.graph}" for entry in self.entries]
+        return "\n\n".join([f"module {string_text(self.name)}", *entries])
 
 
 def check_module(module: Module) -> list[str]:
