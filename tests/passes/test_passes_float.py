@@ -3,21 +3,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
 import pytest
 from graphs import Builder, ops, run
-from mmcc.ir.element_type import ElementType
+from ir_text import nodes_of, read
 from mmcc.ir.graph import Graph
-from mmcc.ir.types import Tensor
+from mmcc.ir.parse import parse_graph
 from mmcc.ir.verify import check_final, check_graph
+from mmcc.ops import OPS
 from mmcc.ops.activation import Clamp, Leaky
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense
-from mmcc.ops.elementwise import Binary, Cast, Unary
-from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.movement import Expand, Pad, Reshape, Transpose
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.window import Window
@@ -54,32 +56,27 @@ def optimized(before: Graph) -> Graph:
     return graph
 
 
-def test_conv_batchnorm_relu_as_text() -> None:
-    b = Builder()
-    x = b.input("x", 4, 4, 2)
-    y = b.op(Conv(SAME), x, b.const(normal(3, 3, 3, 2)), b.const(normal(3)))
-    y = b.op(Binary("mul"), y, b.const(normal(3)))
-    y = b.op(Binary("add"), y, b.const(normal(1, 1, 3)))
-    y = b.op(Unary("clamp", (0.0, inf)), y, name="y")
-    before = b.graph(y)
-    assert str(before) == (
-        "graph g(%x: f32[4,4,2]) {\n"
-        "  %t0: f32[4,4,3] = conv<3x3 p1,1,1,1>(%x, %c0, %c1)\n"
-        "  %t1: f32[4,4,3] = mul(%t0, %c2)\n"
-        "  %t2: f32[4,4,3] = add(%t1, %c3)\n"
-        "  %y: f32[4,4,3] = clamp[0.0, inf](%t2)\n"
-        "  return %y\n"
-        "}"
+def test_conv_batchnorm_relu() -> None:
+    after = optimized(
+        read("""
+            input %x: f32[4,4,2]
+            constant %w: f32[3,3,3,2] = random 1
+            constant %b: f32[3] = random 2
+            constant %scale: f32[3] = random 3
+            constant %shift: f32[1,1,3] = random 4
+            %conv = Conv(Window([3, 3], pads=[1, 1, 1, 1]))(%x, %w, %b) at Where("m", 0, "Conv", "first")
+            %scaled = Binary("mul")(%conv, %scale) at Where("m", 1, "Mul", "second")
+            %shifted = Binary("add")(%scaled, %shift)
+            %y = Unary("clamp", [0.0, inf])(%shifted) at Where("m", 3, "Relu", "last")
+            output %y
+        """)
     )
-    after = optimized(before)
-    assert str(after) == (
-        "graph g(%x: f32[4,4,2]) {\n"
-        "  %y: f32[4,4,3] = conv<3x3 p1,1,1,1 relu>(%x, %c0_folded, %c1_folded_folded)\n"
-        "  return %y\n"
-        "}"
-    )
-    assert [w.name for w in after.nodes[0].where] == ["t0", "t1", "t2", "y"]
-    assert set(after.tensors) == {"x", "y", "c0_folded", "c1_folded_folded"}
+    assert nodes_of(after) == [
+        "%y = Conv(window=Window(kernel=[3, 3], pads=[1, 1, 1, 1]), activation=Clamp(low=0.0))"
+        "(%x, %w_folded, %b_folded_folded)"
+    ]
+    assert [w.name for w in after.nodes[0].where] == ["first", "second", "last"]
+    assert set(after.tensors) == {"x", "y", "w_folded", "b_folded_folded"}
 
 
 def test_scale_goes_into_transposed_convolution_and_dense() -> None:
@@ -160,31 +157,43 @@ def test_constant_and_passed_through_outputs_are_copies() -> None:
 
 
 def test_identities_go() -> None:
-    b = Builder()
-    x = b.input("x", 2, 3, 4)
-    y = b.op(Cast(ElementType.F32), x)
-    y = b.op(Slice((0, 0, 0), (1, 1, 1), (2, 3, 4)), y)
-    y = b.op(Concat(0), y)
-    y = b.op(Expand((2, 3, 4)), b.op(Pad((0, 0, 0), (0, 0, 0)), y))
-    y = b.op(Binary("mul"), y, b.const(np.ones(4)))
-    y = b.op(Binary("add"), b.const(np.array(0.0)), y)
-    y = b.op(Binary("max"), b.op(Binary("min"), y, b.const(np.array(6.0))), b.const(np.array([0.0])))
-    after = optimized(b.graph(y))
-    assert [node.op for node in after.nodes] == [Unary("clamp", (0.0, 6.0))]
+    after = optimized(
+        read("""
+            input %x: f32[2,3,4]
+            constant %one: f32[4] = [1, 1, 1, 1]
+            constant %zero: f32[] = [0]
+            constant %six: f32[1] = [6]
+            %cast = Cast(f32)(%x)
+            %slice = Slice([0, 0, 0], [1, 1, 1], [2, 3, 4])(%cast)
+            %concat = Concat(0)(%slice)
+            %pad = Pad([0, 0, 0], [0, 0, 0])(%concat)
+            %expand = Expand([2, 3, 4])(%pad)
+            %mul = Binary("mul")(%expand, %one)
+            %add = Binary("add")(%zero, %mul)
+            %min = Binary("min")(%add, %six)
+            %y = Binary("max")(%min, %zero)
+            output %y
+        """)
+    )
+    assert nodes_of(after) == ['%y = Unary(function="clamp", parameters=[0.0, 6.0])(%x)']
 
 
 def test_reshapes_and_transpositions_join() -> None:
-    b = Builder()
-    x = b.input("x", 4, 6, 5)
-    y = b.op(Transpose((2, 0, 1)), x)
-    y = b.op(Reshape((1, 5, 4, 6)), y)
-    y = b.op(Transpose((0, 2, 3, 1)), y)
-    y = b.op(Reshape((24, 5)), y)
-    z = b.op(Transpose((1, 2, 0)), b.op(Transpose((1, 2, 0)), x))
-    after = simplify(b.graph(y, z))
-    assert [node.op for node in after.nodes] == [Transpose((2, 0, 1)), Reshape((24, 5))]
-    assert all(node.inputs == ("x",) for node in after.nodes)
-    agree(b.graph(y, z), after)
+    before = read("""
+        input %x: f32[4,6,5]
+        %a = Transpose([2, 0, 1])(%x)
+        %b = Reshape([1, 5, 4, 6])(%a)
+        %c = Transpose([0, 2, 3, 1])(%b)
+        %y = Reshape([24, 5])(%c)
+        %d = Transpose([1, 2, 0])(%x)
+        %z = Transpose([1, 2, 0])(%d)
+        output %y
+        output %z
+    """)
+    after = simplify(before)
+    assert nodes_of(after) == ["%a = Transpose(perm=[2, 0, 1])(%x)", "%y = Reshape(shape=[24, 5])(%x)"]
+    assert [port.tensor for port in after.outputs] == ["y", "a"]
+    agree(before, after)
 
 
 def test_a_transposition_of_extents_one_is_a_reshape() -> None:
@@ -245,24 +254,30 @@ def test_rows_keep_their_places_when_a_dense_layer_absorbs() -> None:
 
 
 def test_transpositions_sink_through_elementwise_ops_and_cancel() -> None:
-    b = Builder()
-    x = b.input("x", 4, 3, 5)
-    y = b.op(Transpose((2, 0, 1)), x)
-    y = b.op(Unary("tanh"), y)
-    y = b.op(Binary("mul"), y, b.const(normal(5, 1, 1)))
-    y = b.op(Binary("add"), y, b.op(Transpose((2, 0, 1)), b.op(Unary("exp"), x)))
-    y = b.op(Transpose((1, 2, 0)), y)
-    after = optimized(b.graph(y))
-    assert ops(after) == ["Unary", "Binary", "Unary", "Binary"]
+    before = read("""
+        input %x: f32[4,3,5]
+        constant %scale: f32[5,1,1] = [1, 2, 3, 4, 5]
+        %turned = Transpose([2, 0, 1])(%x)
+        %tanh = Unary("tanh")(%turned)
+        %scaled = Binary("mul")(%tanh, %scale)
+        %exp = Unary("exp")(%x)
+        %other = Transpose([2, 0, 1])(%exp)
+        %sum = Binary("add")(%scaled, %other)
+        %y = Transpose([1, 2, 0])(%sum)
+        output %y
+    """)
+    assert ops(optimized(before)) == ["Unary", "Binary", "Unary", "Binary"]
 
 
 def test_a_reduction_comes_before_a_transposition() -> None:
-    b = Builder()
-    x = b.input("x", 4, 3, 5)
-    y = b.op(Reduce("mean", (1, 2)), b.op(Transpose((2, 0, 1)), x))
-    y = b.op(Reshape((5,)), y)
-    after = optimized(b.graph(y))
-    assert [node.op for node in after.nodes] == [Reduce("mean", (0, 1)), Reshape((5,))]
+    before = read("""
+        input %x: f32[4,3,5]
+        %turned = Transpose([2, 0, 1])(%x)
+        %mean = Reduce("mean", [1, 2])(%turned)
+        %y = Reshape([5])(%mean)
+        output %y
+    """)
+    assert [node.op for node in optimized(before).nodes] == [Reduce("mean", (0, 1)), Reshape((5,))]
 
 
 def test_a_transposition_that_would_only_move_stays() -> None:
@@ -281,37 +296,66 @@ def test_huge_constants_are_not_made() -> None:
 
 
 def test_the_checker_finds_faults() -> None:
-    b = Builder()
-    x = b.input("x", 4)
-    y = b.op(Unary("exp"), x, name="y")
-    z = b.op(Unary("tanh"), y, name="z")
-    graph = b.graph(z)
-    wrong = Graph("g", graph.tensors, {}, graph.nodes[::-1], graph.inputs, graph.outputs)
-    assert check_graph(wrong) == ["node 0 (tanh): reads %y before it is written"]
-    wrong = Graph("g", graph.tensors, {}, graph.nodes[:1] * 2, graph.inputs, graph.outputs)
-    assert check_graph(wrong) == [
+    text = """graph "g" {{
+        input %x: f32[4]
+        %y: f32[{extent}] = Unary("exp")(%x)
+        %z: f32[4] = Unary("tanh")(%y)
+        output %z
+    }}"""
+    graph = parse_graph(text.format(extent=4), OPS)
+    assert check_graph(graph) == []
+    assert check_graph(replace(graph, nodes=graph.nodes[::-1])) == [
+        "node 0 (tanh): reads %y before it is written"
+    ]
+    assert check_graph(replace(graph, nodes=graph.nodes[:1] * 2)) == [
         "node 1 (exp): %y is written twice, or is an input or a constant",
         "output %z is never written",
         "tensor %z is never written",
     ]
-    tensors = graph.tensors | {"y": Tensor("y", (3,))}
-    wrong = Graph("g", tensors, {}, graph.nodes, graph.inputs, graph.outputs)
+    wrong = parse_graph(text.format(extent=3), OPS)
     assert "node 0 (exp): writes %y: f32[3] but the op gives f32[4]" in check_graph(wrong)
 
 
 def test_spelled_out_gates_are_one_function() -> None:
-    b = Builder()
-    x = b.input("x", 40)
-    silu = b.op(Binary("mul"), x, b.op(Unary("sigmoid"), x))
-    clamp = b.op(Unary("clamp", (0.0, 6.0)), b.op(Binary("add"), x, b.const(np.array(3.0))))
-    swish = b.op(Binary("mul"), x, b.op(Binary("div"), clamp, b.const(np.array([6.0]))))
-    mish = b.op(Binary("mul"), b.op(Unary("tanh"), b.op(Unary("softplus"), x)), x)
-    erf = b.op(Unary("erf"), b.op(Binary("div"), x, b.const(np.array(np.sqrt(2)))))
-    gelu = b.op(Binary("mul"), x, b.op(Binary("add"), erf, b.const(np.array(1.0))))
-    gelu = b.op(Binary("mul"), gelu, b.const(np.array(0.5)))
-    after = optimized(b.graph(silu, swish, mish, gelu))
-    functions = [node.op.function for node in after.nodes]
-    assert functions == ["silu", "hard_swish", "mish", "gelu"]
+    after = optimized(
+        read("""
+            input %x: f32[40]
+            constant %half: f32[] = [0.5]
+            constant %one: f32[] = [1]
+            constant %three: f32[] = [3]
+            constant %six: f32[1] = [6]
+            constant %root: f32[] = [1.4142135]
+
+            %sigmoid = Unary("sigmoid")(%x)
+            %silu = Binary("mul")(%x, %sigmoid)
+
+            %shifted = Binary("add")(%x, %three)
+            %clamped = Unary("clamp", [0.0, 6.0])(%shifted)
+            %part = Binary("div")(%clamped, %six)
+            %swish = Binary("mul")(%x, %part)
+
+            %softplus = Unary("softplus")(%x)
+            %tanh = Unary("tanh")(%softplus)
+            %mish = Binary("mul")(%tanh, %x)
+
+            %narrow = Binary("div")(%x, %root)
+            %erf = Unary("erf")(%narrow)
+            %above = Binary("add")(%erf, %one)
+            %twice = Binary("mul")(%x, %above)
+            %gelu = Binary("mul")(%twice, %half)
+
+            output %silu
+            output %swish
+            output %mish
+            output %gelu
+        """)
+    )
+    assert nodes_of(after) == [
+        '%silu = Unary(function="silu")(%x)',
+        '%swish = Unary(function="hard_swish")(%x)',
+        '%mish = Unary(function="mish")(%x)',
+        '%gelu = Unary(function="gelu")(%x)',
+    ]
 
 
 def test_a_gate_of_another_tensor_stays() -> None:

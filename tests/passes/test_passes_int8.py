@@ -9,6 +9,7 @@ from math import inf
 import numpy as np
 import pytest
 from graphs import Builder, ops, run
+from ir_text import nodes_of, read
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.types import Quant
@@ -71,44 +72,32 @@ def weights(
     return w, b.dequantized(bias, np.float32(x_scale) * scales, 0, axis)
 
 
-def test_a_convolution_with_relu6_as_text() -> None:
-    b = Builder()
-    x = b.quantize(b.input("x", 4, 4, 2), 0.05, 3, name="xd")
-    y = b.op(Conv(SAME), x, *weights(b, (3, 3, 3, 2), 0.05))
-    y = b.op(Unary("clamp", (0.0, 6.0)), y)
-    y = b.quantize(y, 0.04, -100, name="y")
-    before = b.graph(y)
-    assert str(before) == (
-        "graph g(%x: f32[4,4,2]) {\n"
-        "  %xd_q: i8[4,4,2] = quantize<0.05, 3>(%x)\n"
-        "  %xd: f32[4,4,2] = dequantize<0.05, 3>(%xd_q)\n"
-        "  %t2: f32[3,3,3,2] = dequantize_constant<3 scales, axis 0>(%c0)\n"
-        "  %t3: f32[3] = dequantize_constant<3 scales, axis 0>(%c1)\n"
-        "  %t4: f32[4,4,3] = conv<3x3 p1,1,1,1>(%xd, %t2, %t3)\n"
-        "  %t5: f32[4,4,3] = clamp[0.0, 6.0](%t4)\n"
-        "  %y_q: i8[4,4,3] = quantize<0.04, -100>(%t5)\n"
-        "  %y: f32[4,4,3] = dequantize<0.04, -100>(%y_q)\n"
-        "  return %y\n"
-        "}"
-    )
+def test_a_convolution_with_relu6() -> None:
+    before = read("""
+        input %x: f32[4,4,2]
+        constant %w: i8[3,3,3,2] = random 1
+        constant %b: i32[3] = [-3000, 7, 2500]
+        %xq = Quantize(0.05, 3)(%x)
+        %xd = Dequantize(0.05, 3)(%xq)
+        %wd = DequantizeConstant([0.002, 0.005, 0.01], [0, 0, 0], 0)(%w)
+        %bd = DequantizeConstant([0.0001, 0.00025, 0.0005], [0, 0, 0], 0)(%b)
+        %conv = Conv(Window([3, 3], pads=[1, 1, 1, 1]))(%xd, %wd, %bd) at Where("m", 0, "Conv", "")
+        %clamped = Unary("clamp", [0.0, 6.0])(%conv) at Where("m", 1, "Clip", "")
+        %yq = Quantize(0.04, -100)(%clamped) at Where("m", 2, "QuantizeLinear", "")
+        %y = Dequantize(0.04, -100)(%yq)
+        output %y
+    """)
     after = optimized(before, 1, scale=0.04)
-    assert str(after) == (
-        "graph g(%x: i8[4,4,2]) {\n"
-        "  %y_q: i8[4,4,3] = conv_int8<3x3 p1,1,1,1 z3->-100 [-100,50]>"
-        "(%x, %c0, %t5_bias, %t5_multiplier, %t5_shift)\n"
-        "  return %y_q\n"
-        "}"
-    )
-    assert after.inputs[0].quant == Quant(0.05, 3)
-    assert after.outputs[0].quant == Quant(0.04, -100)
-    assert [t.quant for t in after.tensors.values() if t.name in ("x", "y_q")] == [
-        Quant(0.05, 3),
-        Quant(0.04, -100),
+    assert nodes_of(after) == [
+        "%yq = ConvInt8(window=Window(kernel=[3, 3], pads=[1, 1, 1, 1]), "
+        "x_zero=3, y_zero=-100, low=-100, high=50)"
+        "(%x, %w, %clamped_bias, %clamped_multiplier, %clamped_shift)"
     ]
-    assert [w.op for w in after.nodes[0].where] == ["Conv", "Unary", "Quantize"]
+    assert after.inputs[0].quant == after.tensors["x"].quant == Quant(0.05, 3)
+    assert after.outputs[0].quant == after.tensors["yq"].quant == Quant(0.04, -100)
+    assert [w.op for w in after.nodes[0].where] == ["Conv", "Clip", "QuantizeLinear"]
     assert after.warnings == ()
-    kept = optimize(before, float_io=True)
-    assert ops(kept) == ["Quantize", "ConvInt8", "Dequantize"]
+    assert ops(optimize(before, float_io=True)) == ["Quantize", "ConvInt8", "Dequantize"]
 
 
 @pytest.mark.parametrize("dtype", [ElementType.I8, ElementType.U8])

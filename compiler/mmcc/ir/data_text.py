@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The data of constants in the text of a graph.
 
-Few elements are written out. Many are written as a digest: it tells two constants apart, and the text of a
-network stays small. A reader that is not given the data makes some up, always the same, so that structure and
-shapes can be worked on without the weights. Who writes a text by hand says `random SEED` instead.
+Few elements are written out, and many that are all the same as one. Others are written as a digest: it tells
+two constants apart, and the text of a network stays small. A reader that is not given the data makes some up,
+always the same, so that structure and shapes can be worked on without the weights. Who writes a text by hand
+says `random SEED` instead.
 """
 
 from __future__ import annotations
@@ -24,10 +25,13 @@ DIGITS = 16  # of a digest, hexadecimal
 
 
 def data_text(data: NDArray[Any]) -> str:
-    """All elements in the order of memory, or a digest of them."""
-    if data.size > WRITTEN_OUT:
-        return f"digest {string_text(digest(data))}"
-    return list_text(_element(value) for value in data.reshape(-1))
+    """All elements in the order of memory, the one that all are, or a digest of them."""
+    flat = data.reshape(-1)
+    if data.size <= WRITTEN_OUT:
+        return list_text(_element(value) for value in flat)
+    if flat[:1].tobytes() * data.size == flat.tobytes():
+        return f"all {_element(flat[0])}"
+    return f"digest {string_text(digest(data))}"
 
 
 def _element(value: Any) -> str:

@@ -18,9 +18,11 @@ comment goes from # to the end of its line.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
+from math import prod
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
@@ -37,14 +39,17 @@ from mmcc.ir.types import Quant, Shape, Tensor
 
 Data = Mapping[str, NDArray[Any]]
 NO_DATA: Data = {}
+MAX_ELEMENTS = 2**31 - 1
+# what ops raise whose fields make no sense, besides ShapeError: they trust the importer that has checked them
+NONSENSE = (ArithmeticError, AssertionError, LookupError, TypeError, ValueError)
 
 
 def parse_graph(text: str, ops: Mapping[str, type[Any]], data: Data = NO_DATA) -> Graph:
     """The graph that a text describes. `ops` has the op classes by name: `mmcc.ops.OPS`.
 
-    Constants of which the text has a digest only are taken from `data`, by name, and otherwise made up (see
-    `mmcc.ir.data_text`). TextError with line and column if the text is no graph. Whether the graph makes
-    sense is another question: `mmcc.ir.verify.check_graph`.
+    Constants and initial states of which the text has a digest only are taken from `data`, by name, and
+    otherwise made up (see `mmcc.ir.data_text`). TextError with line and column if the text is no graph.
+    Whether the graph makes sense is another question: `mmcc.ir.verify.check_graph`.
     """
     at = Cursor(text)
     graph = _GraphReader(at, ops, data).read()
@@ -138,8 +143,11 @@ class _GraphReader:
 
     def _type(self) -> tuple[Any, Shape]:
         dtype = parse_element_type(self._at)
-        self._at.expect("[")
-        return dtype, tuple(int(parse_number(self._at, int)) for _ in self._at.separated("]"))
+        start = self._at.expect("[")
+        shape = tuple(int(parse_number(self._at, int)) for _ in self._at.separated("]"))
+        if min(shape, default=0) < 0 or prod(shape) > MAX_ELEMENTS:
+            raise start.error(f"{list(shape)} is no shape of at most {MAX_ELEMENTS} elements")
+        return dtype, shape
 
     def _quant(self) -> Quant | None:
         return parse_call(self._at, {"Quant": Quant}) if self._at.has("Quant") else None
@@ -157,16 +165,19 @@ class _GraphReader:
         return parse_call(self._at, {"Port": Port}, {f.name: getattr(plain, f.name) for f in fields(Port)})
 
     def _numbers(self, tensor: Tensor) -> NDArray[Any]:
-        """`= [elements]`, `= digest "..."` or `= random SEED`."""
+        """Read `= [elements]`, `= all ELEMENT`, `= digest "..."` or `= random SEED`."""
         at = self._at
         at.expect("=")
         start = at.here
         if at.skip("random"):
-            return made_up(tensor, int(parse_number(at, int)))
+            return made_up(tensor, abs(int(parse_number(at, int))))
         if at.skip("digest"):
             return self._by_digest(tensor, at.of("string", "a digest"))
-        at.expect("[")
         try:
+            if at.skip("all"):
+                one = elements(replace(tensor, shape=()), [parse_number(at)])
+                return np.full(tensor.shape, one)
+            at.expect("[")
             return elements(tensor, [parse_number(at) for _ in at.separated("]")])
         except TextError:
             raise
@@ -232,7 +243,7 @@ class _GraphReader:
         if any(kind is None for _, kind, _ in results):
             try:
                 told = [(d, shape) for shape, d in op.results(*(self._tensors[name] for name in inputs))]
-            except (ShapeError, ValueError, IndexError) as error:
+            except (*NONSENSE, ShapeError) as error:
                 raise head.error(f"{op} does not take these operands: {error}") from None
             if len(told) != len(results):
                 raise head.error(f"{op} has {len(told)} results, not {len(results)}")
