@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ir_text import differences, read
 from kernel_bench import OpCase
+from mmcc.driver.ask import request_from
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import Where
@@ -33,12 +34,15 @@ from mmcc.ir.text import value_text
 from mmcc.ir.tokens import Cursor, TextError
 from mmcc.ir.types import Quant, Tensor
 from mmcc.ir.verify import check_graph
+from mmcc.kernels.contract import contracts
 from mmcc.ops import OPS
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.window import Window
 from mmcc.passes import PASSES, optimize
+from mmcc.planner.api import best_plan
+from mmcc.target import load_target
 from op_cases_float import FAMILIES as FLOAT
 from op_cases_int8 import FAMILIES as INT8
 from shared_models import UNSUPPORTED, kept_models, model_path, needs_shared
@@ -108,6 +112,22 @@ def test_what_dump_writes_is_read(tmp_path, io: str) -> None:
     back = parse_graph((tmp_path / "2-optimized.txt").read_text(), OPS, graph.constants)
     assert differences(back, graph) == []
     assert check_graph(parse_graph((tmp_path / "1-imported.txt").read_text(), OPS)) == []
+
+
+@quick
+@pytest.mark.parametrize("path", DIGITS, ids=lambda path: path.stem)
+def test_a_text_without_weights_gives_the_same_plan(path) -> None:
+    """Both where passes work on made-up data, and where kernels pack it."""
+    imported = import_model(path)
+    optimized = optimize(imported)
+    wanted = planned(optimized)
+    assert planned(optimize(parse_graph(str(imported), OPS))) == wanted
+    assert planned(parse_graph(str(optimized), OPS)) == wanted
+
+
+def planned(graph: Graph) -> str:
+    request = request_from(contracts(graph, load_target("cortex-m4")))
+    return str(replace(best_plan(graph, request), seconds=0))
 
 
 @cache
