@@ -32,8 +32,9 @@ from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.module import Module
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ir.plan import Buffer, BufferKind, Group, MemoryPlan, Place, Plan, Slot
 from mmcc.ir.ports import Port
 from mmcc.ir.regions import SRAM
 from mmcc.ir.types import Tensor, geometry
@@ -271,7 +272,12 @@ def trained(case: OpCase) -> OpCase:
 def measure(case: OpCase, target: Target, folder: Path, profile: bool) -> Row:
     """Build, run, compare."""
     graph = graph_of(case)
-    package = emit(graph, lower(graph, plan_of(graph), NAME, target), EmitOptions(NAME), target)
+    package = emit(
+        Module.of(graph),
+        lower(Module.of(graph), MemoryPlan.of(plan_of(graph)), NAME, target),
+        EmitOptions(NAME),
+        target,
+    )
     for name, text in package.files.items():
         (folder / name).write_text(text)
     (folder / "adapter.c").write_text(render("adapter.c.j2", on_heap=False, **package.values))

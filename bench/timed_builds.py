@@ -20,7 +20,8 @@ from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.resources import data_dir
 from mmcc.target import load_target
 from mmcc.toolchain import CODE_FLAGS
@@ -82,7 +83,12 @@ class Workshop:
         folder = self._folder / f"plan{self._built}"
         folder.mkdir()
         options = EmitOptions(NAME, weights_in_c=False)
-        generated = emit(self.graph, lower(self.graph, plan, NAME, self._target), options, self._target)
+        generated = emit(
+            Module.of(self.graph),
+            lower(Module.of(self.graph), MemoryPlan.of(plan), NAME, self._target),
+            options,
+            self._target,
+        )
         for name, text in generated.files.items():
             (folder / name).write_text(text)
         weights = generated.weights_file()

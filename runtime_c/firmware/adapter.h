@@ -26,6 +26,16 @@ const void *mmcc_adapter_output(uint32_t k);
 /* One inference. 0 is success. */
 int32_t mmcc_adapter_run(void);
 
+/* A model of several entries numbers the inputs of all of them through, and the outputs; those of entry k begin at
+ * number mmcc_adapter_first_input(k) and end where those of entry k + 1 begin. A model that defines none of these
+ * three functions has one entry. */
+uint32_t mmcc_adapter_first_input(uint32_t entry);
+uint32_t mmcc_adapter_first_output(uint32_t entry);
+int32_t mmcc_adapter_call(uint32_t entry); /* as mmcc_adapter_run, which calls entry 0 */
+
+/* The model's states are as after init. A model that does not define it has none. */
+int32_t mmcc_adapter_reset(void);
+
 /* A model built with MMCC_HOOKS calls this as the work of node `node` begins, as often as it likes: what is
  * executed until the next call counts as that node's. Defined by main.c; costs the same at every call. */
 void mmcc_adapter_step(uint32_t node);

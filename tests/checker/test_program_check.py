@@ -14,11 +14,24 @@ import mmcc
 import pytest
 from fused_c import request, staging
 from mmcc.checker.plan import check_plan
-from mmcc.checker.program import check_program
-from mmcc.codegen.lower import lower
+from mmcc.checker.program import check_entry, check_program
+from mmcc.codegen.lower import lower_entry
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
-from mmcc.ir.program import ByBlocks, Call, Columns, Constants, For, Program, Start, Stmt, View, Wait
+from mmcc.ir.module import RUN, Entry, Module
+from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.program import (
+    ByBlocks,
+    Call,
+    Columns,
+    Constants,
+    EntryCode,
+    For,
+    Program,
+    Start,
+    Stmt,
+    View,
+    Wait,
+)
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
@@ -27,13 +40,17 @@ from planner_graphs import Build, kws
 
 pytestmark = pytest.mark.quick
 HOST = load_target("host")
-Lowered = tuple[Graph, Plan, Program]
+Lowered = tuple[Graph, Plan, EntryCode]
+
+
+def check(graph: Graph, plan: Plan, code: EntryCode) -> list[str]:
+    return check_entry(Entry(RUN, graph), plan, code)
 
 
 def lowered(graph: Graph, asked: PlanRequest) -> Lowered:
     plan = best_plan(graph, asked)
     assert check_plan(graph, plan) == []
-    return graph, plan, lower(graph, plan, "net", HOST)
+    return graph, plan, lower_entry(Entry(RUN, graph), plan, HOST)
 
 
 @cache
@@ -101,7 +118,7 @@ ALL: dict[str, Callable[[], Lowered]] = {
 
 @pytest.mark.parametrize("name", ALL)
 def test_sound_programs_pass(name: str) -> None:
-    assert check_program(*ALL[name]()) == []
+    assert check(*ALL[name]()) == []
 
 
 # ---- every number of a program
@@ -125,7 +142,7 @@ def places(value: Any, of: type) -> Iterator[Callable[[Callable[[Any], Any]], An
                 yield lambda change, n=field.name, made=made: replace(value, **{n: made(change)})
 
 
-def plant(program: Program, of: type, change: Callable[[Any], Any]) -> Iterator[Program]:
+def plant(program: EntryCode, of: type, change: Callable[[Any], Any]) -> Iterator[EntryCode]:
     """A program for each value of a type, with that value changed; where `change` gives the same, none."""
     for made in places(program, of):
         planted = made(change)
@@ -138,7 +155,7 @@ def convict(found: Lowered, of: type, change: Callable[[Any], Any], *words: str)
     graph, plan, program = found
     count = 0
     for planted in plant(program, of, change):
-        wrong = check_program(graph, plan, planted)
+        wrong = check(graph, plan, planted)
         assert any(all(word in text for word in words) for text in wrong), (words, wrong)
         count += 1
     return count
@@ -194,7 +211,7 @@ def test_an_operand_with_the_origin_of_another(operand: int) -> None:
 def test_a_kernel_that_looks_up_more_origins_than_columns_have() -> None:
     graph, plan, program = strips()
     nodes = tuple(replace(node, use=replace(node.use, origins=0)) for node in program.nodes)
-    wrong = check_program(graph, plan, replace(program, nodes=nodes))
+    wrong = check(graph, plan, replace(program, nodes=nodes))
     assert any("needs the first column of operand 0, but has those of 0 only" in text for text in wrong)
 
 
@@ -211,7 +228,7 @@ def test_operands_that_are_exchanged() -> None:
         else node
         for node in program.nodes
     ]
-    wrong = check_program(graph, plan, replace(program, nodes=tuple(nodes)))
+    wrong = check(graph, plan, replace(program, nodes=tuple(nodes)))
     assert all(f"node {index} " in text and "operand" in text for text in wrong)
     assert len(wrong) == 2
 
@@ -233,7 +250,7 @@ def test_dense_pixels_where_other_channels_lie_between(window: str) -> None:
             fields=(*node.use.fields, ("columns", 5)),
         )
         nodes = (*program.nodes[:k], replace(node, use=use), *program.nodes[k + 1 :])
-        wrong = check_program(graph, plan, replace(program, nodes=nodes))
+        wrong = check(graph, plan, replace(program, nodes=nodes))
         assert any(f"node {node.index} " in t and "rows of dense pixels" in t for t in wrong), wrong
         seen += 1
     assert seen == 2
@@ -254,7 +271,7 @@ def test_dense_rows_where_there_are_gaps() -> None:
         else node
         for node in program.nodes
     ]
-    wrong = check_program(graph, plan, replace(program, nodes=tuple(nodes)))
+    wrong = check(graph, plan, replace(program, nodes=tuple(nodes)))
     assert any("several dense rows of" in text for text in wrong)
 
 
@@ -280,7 +297,7 @@ ORDERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 def test_rows_that_are_not_made_when_they_are_due(fault: str, name: str) -> None:
     graph, plan, program = ALL[name]()
     for planted in plant(program, *ORDERS[fault]):
-        wrong = check_program(graph, plan, planted)
+        wrong = check(graph, plan, planted)
         assert any(" is due" in text or "is never made" in text for text in wrong), (fault, wrong)
 
 
@@ -293,36 +310,37 @@ def test_calls_that_are_exchanged() -> None:
         )
 
     steps = tuple(replace(step, body=exchanged(step.body)) for step in program.body)
-    assert any(" is due" in text for text in check_program(graph, plan, replace(program, body=steps)))
+    assert any(" is due" in text for text in check(graph, plan, replace(program, body=steps)))
 
 
 def test_a_node_of_another_group() -> None:
     graph, plan, program = groups()
     for planted in plant(program, Call, lambda c: replace(c, node=c.node + 100)):
-        assert any("is not in its group" in text for text in check_program(graph, plan, planted))
+        assert any("is not in its group" in text for text in check(graph, plan, planted))
 
 
 def test_a_strip_that_is_left_out() -> None:
     graph, plan, program = strips()
     for planted in plant(program, Call, lambda c: replace(c, columns=c.columns[:-1])):
-        assert any("has columns for" in text for text in check_program(graph, plan, planted))
+        assert any("has columns for" in text for text in check(graph, plan, planted))
 
 
 def test_a_node_without_code_and_a_step_too_many() -> None:
     graph, plan, program = groups()
-    wrong = check_program(graph, plan, replace(program, nodes=program.nodes[1:]))
+    wrong = check(graph, plan, replace(program, nodes=program.nodes[1:]))
     assert any("has code in 0 places" in text for text in wrong)
-    wrong = check_program(graph, plan, replace(program, body=(*program.body, program.body[-1])))
+    wrong = check(graph, plan, replace(program, body=(*program.body, program.body[-1])))
     assert any("steps are groups" in text for text in wrong)
 
 
 def test_an_arena_too_small_and_a_port_that_is_not_dense() -> None:
     graph, plan, program = groups()
-    small = replace(program, regions={region: size - 1 for region, size in program.regions.items()})
-    assert any("ends beyond the arena" in text for text in check_program(graph, plan, small))
+    small = Program("net", {region: size - 1 for region, size in plan.regions().items()}, (program,))
+    wrong = check_program(Module.of(graph), MemoryPlan.of(plan), small)
+    assert any("ends beyond the arena" in text for text in wrong)
     name, view = next(iter(program.ports.items()))
     wide = replace(program, ports=program.ports | {name: replace(view, col_stride=view.col_stride + 1)})
-    assert any(f'"{name}" is not dense' in text for text in check_program(graph, plan, wide))
+    assert any(f'"{name}" is not dense' in text for text in check(graph, plan, wide))
 
 
 # ---- constants that are staged
@@ -337,7 +355,7 @@ def test_numbers_of_blocks(name: str) -> None:
         else node
         for node in program.nodes
     ]
-    wrong = check_program(graph, plan, replace(program, nodes=tuple(nodes)))
+    wrong = check(graph, plan, replace(program, nodes=tuple(nodes)))
     assert sum(" are staged as " in text for text in wrong) == len(plan.staged)
 
 
@@ -349,7 +367,7 @@ def test_constants_that_are_not_read() -> None:
                 replace(s, body=tuple(i for i in s.body if i is not left_out)) if s is step else s
                 for s in program.body
             )
-            wrong = check_program(graph, plan, replace(program, body=body))
+            wrong = check(graph, plan, replace(program, body=body))
             assert any("looks for its constants before they are read" in text for text in wrong)
 
 
@@ -359,7 +377,7 @@ def test_constants_that_are_read_over_what_is_alive() -> None:
     last = program.nodes[-1].index
     first = program.body[0]
     body = (replace(first, body=(Start(Constants(last)), *first.body)), *program.body[1:])
-    wrong = check_program(graph, plan, replace(program, body=body))
+    wrong = check(graph, plan, replace(program, body=body))
     assert any(f"node {last} " in text and "does not live then" in text for text in wrong)
 
 
@@ -367,7 +385,7 @@ def test_blocks_that_are_called_as_if_they_stayed() -> None:
     graph, plan, program = staged(16_000)
     assert any(isinstance(s, ByBlocks) for s in statements(program.body))
     for planted in plant(program, ByBlocks, lambda s: s.call):
-        wrong = check_program(graph, plan, planted)
+        wrong = check(graph, plan, planted)
         assert any("where they stay, but they come in blocks" in text for text in wrong)
 
 

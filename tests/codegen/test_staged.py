@@ -23,7 +23,8 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Blocks, Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import Blocks, MemoryPlan, Plan
 from mmcc.ir.regions import SRAM
 from mmcc.kernels.blocks import channel_axes
 from mmcc.ops.conv import Conv
@@ -53,11 +54,13 @@ def run_staged(graph: Graph, plan: Plan, folder: Path) -> tuple[list[bytes], int
     """Outputs of the generated C for the inputs that `run` takes, and the bytes of weights a run read."""
     package = folder / "package"
     package.mkdir(parents=True)
-    made = emit(graph, lower(graph, plan, NAME, HOST), EmitOptions(NAME), HOST)
+    made = emit(
+        Module.of(graph), lower(Module.of(graph), MemoryPlan.of(plan), NAME, HOST), EmitOptions(NAME), HOST
+    )
     for name, text in made.files.items():
         (package / name).write_text(text)
     path = folder / "weights.bin"
-    path.write_bytes(b"".join(weights_file(graph, plan, HOST)))
+    path.write_bytes(b"".join(weights_file(Module.of(graph), MemoryPlan.of(plan), HOST)))
     assert path.stat().st_size == made.weights.size
     adapter = f"#define MMCC_WEIGHTS_FILE {json.dumps(str(path))}\n"
     adapter += render("adapter.c.j2", on_heap=True, **made.values)
@@ -183,7 +186,7 @@ def test_blocks_that_are_packed_for_different_kernels(tmp_path: Path) -> None:
     graph.constants[graph.nodes[0].inputs[4]] = np.where(odd, 31, 38).astype(np.int8)
     way = staging(graph, HOST, 1 << 20).ways[0][0]
     plan = best_plan(graph, replace(request(graph), staging=Staging({0: (way,)}), fuse=False))
-    (node,) = lower(graph, plan, NAME, HOST).nodes
+    (node,) = lower(Module.of(graph), MemoryPlan.of(plan), NAME, HOST).nodes
     assert set(node.kinds) == {0, 1}
     assert node.kinds[0] != node.kinds[1]
     expected = run(graph, replace(plan, staged={}), tmp_path / "whole")
@@ -202,10 +205,10 @@ def test_rows_too_far_apart_for_a_kernel() -> None:
     asked = replace(request(graph), staging=staging(graph, board, 1 << 20), fuse=False)
     plan = best_plan(graph, asked)
     index = graph.nodes.index(graph.producer[graph.outputs[0].tensor])
-    (node,) = (n for n in lower(graph, plan, NAME, board).nodes if n.index == index)
+    (node,) = (n for n in lower(Module.of(graph), MemoryPlan.of(plan), NAME, board).nodes if n.index == index)
     assert node.use.template != "mve_depthwise_int8", "its input is in the Concat's buffer"
     room = sum(staged.blocks.total for staged in plan.staged.values())
-    assert sum(map(len, weights_file(graph, plan, board))) == room
+    assert sum(map(len, weights_file(Module.of(graph), MemoryPlan.of(plan), board))) == room
 
 
 @pytest.mark.quick

@@ -12,7 +12,8 @@ from mmcc.checker.plan import check_plan
 from mmcc.codegen.lower import lower
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Call, For, Stmt
 from mmcc.ops.movement import Concat
 from mmcc.passes.stream_ports import stream_ports
@@ -55,10 +56,10 @@ def test_concats_in_strips(operands: int, axis: int, floats: bool, tmp_path: Pat
     plan = in_strips(graph)
     assert check_plan(graph, plan) == []
     index = next(k for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat))
-    program = lower(graph, plan, "net", load_target("host"))
+    program = lower(Module.of(graph), MemoryPlan.of(plan), "net", load_target("host"))
     origins = {
         c.inputs
-        for step in program.body
+        for step in program.entries[0].body
         for call in calls(step.body)
         for c in call.columns
         if call.node == index

@@ -13,6 +13,8 @@ from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
 from mmcc.ir.interpret import evaluate_tensors
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan
 from mmcc.kernels.arm_mve.conv import pack_runs
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
@@ -242,7 +244,12 @@ def test_sums_that_take_in_row_by_row(cols, channels, axes, tmp_path):
     plan = best_plan(graph, request(graph))
     assert plan.accumulators
     target = ready("cortex-m55")
-    made = emit(graph, lower(graph, plan, NAME, target), EmitOptions(NAME), target)
+    made = emit(
+        Module.of(graph),
+        lower(Module.of(graph), MemoryPlan.of(plan), NAME, target),
+        EmitOptions(NAME),
+        target,
+    )
     for name, text in made.files.items():
         (tmp_path / name).write_text(text)
     (tmp_path / "adapter.c").write_text(render("adapter.c.j2", on_heap=False, **made.values))

@@ -23,7 +23,8 @@ from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.staged import staged_for
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
 from mmcc.kernels.contract import contracts
@@ -56,10 +57,10 @@ def alone(case: OpCase) -> Graph:
 def generated(graph: Graph, plan: Plan, target: Target) -> int:
     """Bytes of the weights of a staged plan that is sound, lowered right, and can be printed."""
     assert check_plan(graph, plan) == []
-    program = lower(graph, plan, "net", target)
-    assert check_program(graph, plan, program) == []
-    emit(graph, program, EmitOptions("net"), target)
-    size = sum(len(block) for block in weights_file(graph, plan, target))
+    program = lower(Module.of(graph), MemoryPlan.of(plan), "net", target)
+    assert check_program(Module.of(graph), MemoryPlan.of(plan), program) == []
+    emit(Module.of(graph), program, EmitOptions("net"), target)
+    size = sum(len(block) for block in weights_file(Module.of(graph), MemoryPlan.of(plan), target))
     assert size == sum(staged.blocks.total for staged in plan.staged.values())
     return size
 
@@ -90,11 +91,11 @@ def test_code_generation_gets_the_kernel_that_was_promised(family: str) -> None:
             plan = best_plan(graph, replace(request(graph), fuse=False))
             if plan.aliases:  # a view of its input has no code
                 continue
-            (node,) = lower(graph, plan, "net", target).nodes
+            (node,) = lower(Module.of(graph), MemoryPlan.of(plan), "net", target).nodes
             assert node.use.template == promised.template, case.name
             if promised.accumulator:
                 sums = replace(plan, accumulators={0: plan.slots["y"].buffer})
-                (node,) = lower(graph, sums, "net", target).nodes
+                (node,) = lower(Module.of(graph), MemoryPlan.of(sums), "net", target).nodes
                 assert node.use.template.startswith("accumulate"), case.name
 
 

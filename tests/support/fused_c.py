@@ -12,7 +12,8 @@ from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
 from mmcc.driver.ask import request_from
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.kernels.contract import contracts
 from mmcc.ops.conv import Conv
 from mmcc.ops.elementwise import Binary, Unary
@@ -63,7 +64,12 @@ def run(graph: Graph, plan: Plan, folder: Path) -> list[bytes]:
     target = load_target("host")
     package = folder / "package"
     package.mkdir(parents=True)
-    made = emit(graph, lower(graph, plan, NAME, target), EmitOptions(NAME), target)
+    made = emit(
+        Module.of(graph),
+        lower(Module.of(graph), MemoryPlan.of(plan), NAME, target),
+        EmitOptions(NAME),
+        target,
+    )
     for name, text in made.files.items():
         (package / name).write_text(text)
     adapter = render("adapter.c.j2", on_heap=True, **made.values)

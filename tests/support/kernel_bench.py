@@ -26,8 +26,9 @@ from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.module import Module
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
+from mmcc.ir.plan import Buffer, BufferKind, Group, MemoryPlan, Place, Plan, Slot
 from mmcc.ir.regions import SRAM
 from mmcc.ir.types import Tensor, geometry
 from mmcc.target import Target, load_target
@@ -206,10 +207,10 @@ class Bench:
         places = {name: Place(SRAM, start) for name, start in starts.items()}
         groups = tuple(Group((k,)) for k in range(len(self.graph.nodes)))
         plan = Plan(groups, frozenset(), buffers, slots, places)
-        program = lower(self.graph, plan, "bench", self.target)
-        faults = check_program(self.graph, plan, program)
+        program = lower(Module.of(self.graph), MemoryPlan.of(plan), "bench", self.target)
+        faults = check_program(Module.of(self.graph), MemoryPlan.of(plan), program)
         assert not faults, "\n".join(faults)
-        package = emit(self.graph, program, EmitOptions("bench"), self.target)
+        package = emit(Module.of(self.graph), program, EmitOptions("bench"), self.target)
         self.package = package
         runner = ['#include "bench.c"', "typedef struct { int32_t a[8]; } window;"]
         runner.append("#ifndef BENCH_CALL\n#define BENCH_CALL(...) __VA_ARGS__\n#endif")

@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import Entry, Module
 from mmcc.ir.state import State
+from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.movement import Concat, Slice, Transpose
 from mmcc.passes.draft import Draft
@@ -145,3 +147,28 @@ def _without_dead(graph: Graph) -> Graph:
     for node in graph.nodes:
         draft.keep(node)
     return draft.graph()
+
+
+def learner() -> Module:
+    """Two entries over the same weights and states: `run` reads what `learn` sums up.
+
+    Both begin with the same product of the input and the constant; only `learn` changes the state, and `run`
+    counts in a state of its own.
+    """
+    rng = np.random.default_rng(5)
+    weights = rng.standard_normal((4, 8)).astype(np.float32)
+
+    def begin(name: str) -> tuple[StatefulBuild, str, str, str]:
+        b = StatefulBuild(name)
+        x = b.input(6, 8, dtype=ElementType.F32)
+        total, count = b.state(6, 4, value=0.25), b.state(1)
+        return b, b.add(Dense(), x, b.constant(weights), b.constant(np.zeros(4, np.float32))), total, count
+
+    b, product, total, count = begin("run")
+    counted = b.add(Binary("add"), count, b.constant(np.ones(1, np.float32)))
+    b.becomes(count, counted)
+    run = b.graph(b.add(Binary("add"), b.add(Unary("tanh"), product), total), counted)
+    b, product, total, _ = begin("learn")
+    b.becomes(total, b.add(Binary("add"), total, product))
+    learn = b.graph(b.add(Unary("abs"), product))
+    return Module("learner", (Entry("run", run), Entry("learn", learn)))

@@ -44,7 +44,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, change: Callable[[Program], Program])
 def at_node(index: int, change: Change) -> Callable[[Program], Program]:
     def changed(program: Program) -> Program:
         nodes = (replace(n, use=change(n.use)) if n.index == index else n for n in program.nodes)
-        return replace(program, nodes=tuple(nodes))
+        return replace(program, entries=(replace(program.entries[0], nodes=tuple(nodes)),))
 
     return changed
 
@@ -158,7 +158,8 @@ def without_origins(program: Program) -> Program:
             return replace(statement, body=tuple(of(inner) for inner in statement.body))
         return statement
 
-    return replace(program, body=tuple(of(step) for step in program.body))
+    (entry,) = program.entries
+    return replace(program, entries=(replace(entry, body=tuple(of(step) for step in entry.body)),))
 
 
 def test_a_wrong_column_origin_is_caught(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,9 +17,20 @@ from mmcc.checker.program_moves import check_moves, memory_name
 from mmcc.checker.program_run import Made, Moved, run_step
 from mmcc.checker.replay import MOST, label
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import Entry, Module
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Plan
-from mmcc.ir.program import BufferMove, Columns, KernelUse, Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.program import (
+    BufferMove,
+    Columns,
+    EntryCode,
+    KernelUse,
+    Program,
+    ProgramNode,
+    StagedBlocks,
+    Step,
+    View,
+)
 from mmcc.ir.regions import Region
 from mmcc.ir.types import geometry
 from mmcc.ops.dense import MatMul
@@ -31,18 +42,54 @@ SUMS = -2  # for what an accumulating node keeps
 SLICE = "slice"
 
 
-def check_program(graph: Graph, plan: Plan, program: Program) -> list[str]:
+def check_program(module: Module, plan: MemoryPlan, program: Program) -> list[str]:
     """Everything in which `program` is not what a sound `plan` says, as sentences; empty if it is."""
-    wrong = _missing(graph, plan, program)
-    if not wrong:
-        check = _Check(graph, plan, program)
-        wrong = [*check.ports(), *check.views(), *check.streams(), *check.blocks(), *check.steps()]
-        wrong += check_moves(graph, plan, program)
+    names = [[entry.name for entry in value.entries] for value in (module, program)]
+    if names[0] != names[1]:
+        return [f"the program has the entries {names[1]}, the module {names[0]}"]
+    wrong = list(_states(module, plan, program))
+    first = staged = 0
+    for entry, code in zip(module.entries, program.entries, strict=True):
+        own = plan.entries[entry.name]
+        wrong += _too_small(own, program)
+        if code.first != first:
+            wrong.append(f"nodes of entry {entry.name} are numbered from {code.first} on, not from {first}")
+        wrong += check_entry(entry, own, code, staged)
+        first += len(entry.graph.nodes)
+        staged += own.staged_bytes
     return wrong[:MOST]
 
 
-def _missing(graph: Graph, plan: Plan, program: Program) -> list[str]:
-    """Nodes without code, or with too much; steps that are not the plan's groups; arenas too small."""
+def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> list[str]:
+    """The same for one entry; its staged constants begin at byte `staged` of the file."""
+    graph = entry.graph
+    wrong = _missing(graph, plan, code)
+    if not wrong:
+        check = _Check(entry, plan, code, staged)
+        wrong = [*check.ports(), *check.views(), *check.streams(), *check.blocks(), *check.steps()]
+        wrong += check_moves(entry, plan, code)
+    return wrong[:MOST]
+
+
+def _states(module: Module, plan: MemoryPlan, program: Program) -> Iterator[str]:
+    """Initial values must lie where the entries find their states."""
+    found = [(state.offset, state.data.tobytes()) for state in program.states]
+    wanted = [(plan.states[state.begin], state.initial.tobytes()) for state in module.states]
+    if found != wanted:
+        yield "states do not begin with their initial values where the plan has them"
+
+
+def _too_small(plan: Plan, program: Program) -> Iterator[str]:
+    stays = plan.stays()
+    for buffer in plan.buffers:
+        for place in (stay.place for stay in stays[buffer.name]):
+            end, region = place.offset + buffer.size, place.region
+            if isinstance(region, Region) and end > program.regions.get(region, 0):
+                yield f'buffer "{buffer.name}" ends beyond the arena in {region}'
+
+
+def _missing(graph: Graph, plan: Plan, program: EntryCode) -> list[str]:
+    """Nodes without code, or with too much; steps that are not the plan's groups."""
     wrong: list[str] = []
     has = [node.index for node in program.nodes]
     wrong += [
@@ -54,17 +101,13 @@ def _missing(graph: Graph, plan: Plan, program: Program) -> list[str]:
     steps = [step.group for step in program.body if isinstance(step, Step)]
     if steps != groups:
         wrong.append(f"steps are groups {steps}, not {groups}")
-    stays = plan.stays()
-    for buffer in plan.buffers:
-        for place in (stay.place for stay in stays[buffer.name]):
-            end, region = place.offset + buffer.size, place.region
-            if isinstance(region, Region) and end > program.regions.get(region, 0):
-                wrong.append(f'buffer "{buffer.name}" ends beyond the arena in {region}')
     return wrong
 
 
 class _Check:
-    def __init__(self, graph: Graph, plan: Plan, program: Program) -> None:
+    def __init__(self, entry: Entry, plan: Plan, program: EntryCode, staged: int) -> None:
+        graph = entry.graph
+        self._entry, self._staged = entry, staged
         self._graph, self._plan, self._program = graph, plan, program
         self._order = Order(graph, plan)
         self._nodes = {node.index: node for node in program.nodes}
@@ -97,7 +140,7 @@ class _Check:
         here, operand = label(self._graph, node.index), self._operand(node.index, use, name)
         if operand == SUMS:
             place = self._plan.places[self._plan.accumulators[node.index]]
-            if (view.memory, view.offset) != (memory_name(self._graph, place), place.offset):
+            if (view.memory, view.offset) != (memory_name(self._entry, place), place.offset):
                 yield f"{here} keeps its sums at {_text(view)}, not at byte {place.offset} of {place.region}"
             return
         if operand >= use.origins:
@@ -133,7 +176,7 @@ class _Check:
         slot, size = self._plan.slots[name], self._graph.tensors[name].dtype.size
         place = self._plan.place_at(slot.buffer, step)
         return View(
-            memory_name(self._graph, place),
+            memory_name(self._entry, place),
             place.offset + slot.offset,
             slot.row_stride,
             slot.col_stride // size,
@@ -195,8 +238,9 @@ class _Check:
             here, found, tensor = label(self._graph, index), node.blocks, self._graph.nodes[index].output
             cut, where = staged.blocks, self._where(tensor, self._step[index])
             moves = self._plan.block_moves(index)
-            offset, places = moves[0][0].source.offset, tuple(move.target.offset for move in moves[0])
-            arena = memory_name(self._graph, moves[0][0].target)
+            offset = self._staged + moves[0][0].source.offset
+            places = tuple(move.target.offset for move in moves[0])
+            arena = memory_name(self._entry, moves[0][0].target)
             if any(move.target.region != moves[0][0].target.region for move in moves[0]):
                 yield f"constants of {here} come to several regions, but its code knows one"
             step = self._graph.tensors[tensor].dtype.bytes(cut.channels)

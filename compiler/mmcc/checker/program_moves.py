@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmcc.checker.program_run import run_moves
-from mmcc.ir.graph import Graph
+from mmcc.ir.module import Entry
 from mmcc.ir.plan import Plan
-from mmcc.ir.program import Address, BufferMove, Moves, Program
+from mmcc.ir.program import Address, BufferMove, EntryCode, Moves
 from mmcc.ir.regions import External, Place, Region
 
 Happening = tuple[int, bool]  # number of a transfer, and whether it starts
@@ -25,10 +25,10 @@ class _Seen:
     before: int
 
 
-def check_moves(graph: Graph, plan: Plan, program: Program) -> Iterator[str]:
+def check_moves(entry: Entry, plan: Plan, program: EntryCode) -> Iterator[str]:
     """Everything in which the moves of `program` are not the transfers of a sound `plan`."""
     seen = list(_seen(plan, program))
-    known = [_wanted(graph, plan, number) for number in range(len(plan.transfers))]
+    known = [_wanted(entry, plan, number) for number in range(len(plan.transfers))]
     for happens in seen:
         if happens.move not in known:
             yield f"{_text(happens.move)} is no transfer of the plan"
@@ -49,7 +49,7 @@ def check_moves(graph: Graph, plan: Plan, program: Program) -> Iterator[str]:
         yield "moves that happen between the same two steps do so in another order than the plan's"
 
 
-def _seen(plan: Plan, program: Program) -> Iterator[_Seen]:
+def _seen(plan: Plan, program: EntryCode) -> Iterator[_Seen]:
     """All that happens to moves, in order, between the steps that are there."""
     after = -1
     for k, part in enumerate(program.body):
@@ -75,12 +75,12 @@ def _order(plan: Plan) -> Iterator[Happening]:
                     yield (k, False)
 
 
-def _wanted(graph: Graph, plan: Plan, number: int) -> BufferMove:
+def _wanted(entry: Entry, plan: Plan, number: int) -> BufferMove:
     move = plan.transfers[number].move
     size = next(b.size for b in plan.buffers if b.name == move.buffer)
     before = sum(t.move.asynchronous for t in plan.transfers[:number])
     source, target = (
-        Address(memory_name(graph, place), place.offset) for place in (move.source, move.target)
+        Address(memory_name(entry, place), place.offset) for place in (move.source, move.target)
     )
     return BufferMove(move.buffer, source, target, size, before if move.asynchronous else None)
 
@@ -91,10 +91,11 @@ def _text(move: BufferMove) -> str:
     return f'move{numbered} of {move.bytes} bytes of "{move.buffer}" from {source} to {target}'
 
 
-def memory_name(graph: Graph, place: Place) -> str:
-    """The region by its name; the caller's memory by the number of the input or output."""
+def memory_name(entry: Entry, place: Place) -> str:
+    """The region by its name; the caller's memory by the port, and by the entry unless that is "run"."""
+    graph, own = entry.graph, "" if entry.name == "run" else f"{entry.name}_"
     for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
         for index, port in enumerate(ports):
             if External(port.tensor) == place.region:
-                return f"{kind}_{index}"
+                return f"{own}{kind}_{index}"
     return place.region.name if isinstance(place.region, Region) else str(place.region)

@@ -31,7 +31,7 @@ def arena_texts(regions: Mapping[Region, int]) -> tuple[ArenaText, ...]:
 def _text(region: Region, size: int, several: bool) -> ArenaText:
     argument, words = "arena", "the arena"
     if region == STATE:
-        argument, words = "state", "the states"
+        argument, words = "states", "memory for the states"
     elif several:
         argument, words = f"{region.name}_arena", f"the arena in {region.name}"
     attribute = f'__attribute__((section("{region.section}")))' if region.section else ""

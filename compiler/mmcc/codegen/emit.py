@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmcc.codegen.arenas import arena_texts
@@ -13,11 +13,14 @@ from mmcc.codegen.ports import WEIGHTS, PortText, constant_ports, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
 from mmcc.codegen.statements import Body, column_type, columns_of
+from mmcc.codegen.states import state_texts
 from mmcc.codegen.types import smallest_type
 from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out, weights_stamp
-from mmcc.ir.graph import Graph
+from mmcc.ir.module import RUN, Module
 from mmcc.ir.program import (
+    Columns,
     Constant,
+    EntryCode,
     Field,
     KernelUse,
     Moves,
@@ -73,6 +76,33 @@ class NodeText:
 
 
 @dataclass(frozen=True, slots=True)
+class EntryText:
+    """One function of the package: its name behind the prefix, inputs and outputs, and lines of its body."""
+
+    name: str
+    ports: tuple[PortText, ...]
+    body: tuple[str, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """What macros of the entry begin with behind the prefix."""
+        return "" if self.name == RUN else f"{self.name.upper()}_"
+
+    @property
+    def comment(self) -> str:
+        """What it is, in the header."""
+        return "One inference." if self.name == RUN else f"One call of {self.name}."
+
+    @property
+    def inputs(self) -> tuple[PortText, ...]:
+        return tuple(port for port in self.ports if port.kind == "input")
+
+    @property
+    def outputs(self) -> tuple[PortText, ...]:
+        return tuple(port for port in self.ports if port.kind == "output")
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """Generated text files by name, and the weights, which are a file of their own if so asked."""
 
@@ -87,17 +117,22 @@ class Package:
         return self.weights.to_bytes() + self.stamp
 
 
-def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -> Package:
+def emit(module: Module, program: Program, options: EmitOptions, target: Target) -> Package:
     """All files of the package but the reports and the self-test."""
-    ports_in_weights = constant_ports(graph)
-    assert not (program.staged and ports_in_weights), "an output of a model is not in its weights"
-    weights = _staged(program) if program.staged else lay_out(program.nodes, ports_in_weights.values())
-    ports = port_texts(graph, program, weights, ports_in_weights)
+    in_weights = {entry.name: constant_ports(entry) for entry in module.entries}
+    constants = [constant for ports in in_weights.values() for constant in ports.values()]
+    assert not (program.staged and constants), "an output of a model is not in its weights"
+    weights = _staged(program) if program.staged else lay_out(program.nodes, constants)
+    regions = [region.name for region in program.regions]
+    entries = [
+        EntryText(entry.name, port_texts(entry, code, regions, weights, in_weights[entry.name]))
+        for entry, code in zip(module.entries, program.entries, strict=True)
+    ]
     stamp = options.stamp
     if not options.weights_in_c and not program.staged:
         stamp = weights_stamp([weights.to_bytes()])
     kernels, kernel_of = _kernels(program, options.name)
-    common = _common(program, options, weights, ports, stamp)
+    common = _common(program, options, weights, entries, stamp)
     files = _code(program, options, target, kernels, kernel_of, common)
     if options.weights_in_c and not program.staged:
         rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
@@ -111,33 +146,40 @@ def emit(graph: Graph, program: Program, options: EmitOptions, target: Target) -
 
 
 def _common(
-    program: Program, options: EmitOptions, weights: Weights, ports: Sequence[PortText], stamp: bytes
+    program: Program, options: EmitOptions, weights: Weights, entries: Sequence[EntryText], stamp: bytes
 ) -> dict[str, Any]:
     """What every template of the package may print."""
     arenas = arena_texts(program.regions)
     sizes = {region.name: size for region, size in program.regions.items()}
+    ports = [port for entry in entries for port in entry.ports]
     return {
         "stamp": [f"0x{byte:02X}" for byte in stamp],
         "p": options.name,
         "P": options.name.upper(),
         "options": options,
         "program": program,
+        "entries": entries,
         "ports": ports,
-        "inputs": [port for port in ports if port.kind == "input"],
-        "outputs": [port for port in ports if port.kind == "output"],
+        "inputs": entries[0].inputs,  # of the entry that the self-test calls
+        "outputs": entries[0].outputs,
         "streams": [port for port in ports if port.streamed],
         "memories": _memories(program, ports),
+        "states": state_texts(program.states),
         "weights": weights,
         "staged": [node for node in program.nodes if node.blocks],
-        "indices": 1 + max((node.index for node in program.nodes), default=-1),
+        "indices": 1 + max((e.first + n.index for e in program.entries for n in e.nodes), default=-1),
         "ready": zlib.crc32(f"{options.name} {weights.size} {sizes}".encode()) | 1,
         "arenas": arenas,
         "arena_of": {arena.memory: arena for arena in arenas},
-        "moves": sum(
-            isinstance(s, Start) for part in program.body if isinstance(part, Moves) for s in part.body
-        ),
+        "moves": max(map(_moves, program.entries)),
         "staging": next((node.blocks.arena for node in program.nodes if node.blocks), ""),
     }
+
+
+def _moves(entry: EntryCode) -> int:
+    """Moves of buffers that go on while an entry runs: their numbers are below it."""
+    moves = (part for part in entry.body if isinstance(part, Moves))
+    return sum(isinstance(statement, Start) for part in moves for statement in part.body)
 
 
 def _code(
@@ -151,12 +193,15 @@ def _code(
     """The header, the kernels, and the layers that call them."""
     columns = columns_of(program)
     nodes = [
-        _node_text(node, label, use, kernel_of[label], common["weights"], options.name)
-        for node in program.nodes
+        _node_text(entry.first, node, label, use, kernel_of[label], common["weights"], options.name)
+        for entry in program.entries
+        for node in entry.nodes
         for label, use in node.uses
     ]
-    by_index = {node.index: node for node in program.nodes}
-    body = Body(options.name, kernel_of, columns, by_index, common["staging"]).lines(program.body)
+    entries = [
+        replace(text, body=_body(options.name, kernel_of, columns, entry, common["staging"]))
+        for text, entry in zip(common["entries"], program.entries, strict=True)
+    ]
     return {
         f"{options.name}.h": render_c("network.h.j2", **common),
         f"{options.name}_internal.h": render_c(
@@ -174,11 +219,22 @@ def _code(
             "network.c.j2",
             nodes=nodes,
             columns=columns,
-            body=body,
-            uses_min=any("MIN(" in line for line in body),
-            **common,
+            uses_min=any("MIN(" in line for entry in entries for line in entry.body),
+            **{**common, "entries": entries},
         ),
     }
+
+
+def _body(
+    prefix: str,
+    kernel_of: dict[str, Kernel],
+    columns: dict[tuple[Columns, ...], str],
+    entry: EntryCode,
+    region: str,
+) -> tuple[str, ...]:
+    """The lines of an entry's function."""
+    nodes = {node.index: node for node in entry.nodes}
+    return tuple(Body(prefix, kernel_of, columns, nodes, entry.first, region).lines(entry.body))
 
 
 def _runtime_headers(code: str) -> dict[str, str]:
@@ -270,12 +326,12 @@ def _integer(value: Field) -> int:
 
 
 def _node_text(
-    node: ProgramNode, label: str, use: KernelUse, kernel: Kernel, weights: Weights, prefix: str
+    first: int, node: ProgramNode, label: str, use: KernelUse, kernel: Kernel, weights: Weights, prefix: str
 ) -> NodeText:
     values = dict(use.fields)
     members = tuple((name, _initializer(values[name], weights, prefix)) for _, name in kernel.fields)
     which = ", some blocks of its weights" if use is not node.use else ""
-    return NodeText(label, kernel.struct, f"{node.index}: {node.op}: {node.comment}{which}", members)
+    return NodeText(label, kernel.struct, f"{first + node.index}: {node.op}: {node.comment}{which}", members)
 
 
 def _initializer(value: Field, weights: Weights, prefix: str) -> str:

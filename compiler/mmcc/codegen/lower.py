@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graph and Plan -> Program: every node becomes a kernel with numbers, every group its loop."""
+"""Module and plan -> Program: every node becomes a kernel with numbers, every group its loop."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mmcc.codegen.loops import group_body
 from mmcc.codegen.moves import buffer_moves, moves_before
@@ -13,8 +13,10 @@ from mmcc.codegen.places import address_of, view_of
 from mmcc.codegen.staged import SLICE
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.plan import Group, Plan, Staged
-from mmcc.ir.program import Moves, Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.module import Entry, Module
+from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.program import EntryCode, InitialState, Moves, Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.regions import STATE
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block
@@ -22,23 +24,41 @@ from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.target import Target
 
 
-def lower(graph: Graph, plan: Plan, name: str, target: Target) -> Program:
-    """Resolve all addresses. Nodes that the plan made aliases get no code."""
+def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Program:
+    """Resolve all addresses of a module."""
+    entries: list[EntryCode] = []
+    first = staged = 0
+    for entry in module.entries:
+        own = plan.entries[entry.name]
+        entries.append(lower_entry(entry, own, target, first, staged))
+        first += len(entry.graph.nodes)
+        staged += own.staged_bytes
+    regions = plan.regions()
+    if not regions.keys() - {STATE}:
+        regions = {target.memory[0]: 0} | regions  # the context has one even if nothing lives in it
+    states = tuple(InitialState(plan.states[state.begin], state.initial) for state in module.states)
+    return Program(name, regions, tuple(entries), states)
+
+
+def lower_entry(entry: Entry, plan: Plan, target: Target, first: int = 0, staged: int = 0) -> EntryCode:
+    """One entry. In C its nodes are numbered from `first` on, and its staged constants begin at byte `staged`
+    of the file. Nodes that the plan made aliases get no code."""
+    graph = entry.graph
+    lowering = _Lowering(entry, plan, target, first, staged)
     nodes: list[ProgramNode] = []
     body: list[Step | Moves] = []
-    moves = buffer_moves(graph, plan)
+    moves, end = buffer_moves(entry, plan), len(plan.groups)
     for number, group in enumerate(plan.groups):
         members = [index for index in group.nodes if index not in plan.aliases]
-        nodes += [_program_node(graph, plan, index, number, target) for index in members]
+        nodes += [lowering.node(index, number) for index in members]
         body += moves_before(plan, moves, number)
         if members:
-            body.append(_step(graph, plan, number, group, members))
-    body += moves_before(plan, moves, len(plan.groups))
-    regions = plan.regions() or {target.memory[0]: 0}  # the context has one even if nothing lives in it
+            body.append(lowering.step(number, members))
+    body += moves_before(plan, moves, end)
     inside = [port.tensor for port in graph.outputs if not graph.is_constant(port.tensor)]
-    ports = {port.tensor: view_of(graph, plan, port.tensor, 0) for port in graph.inputs}
-    ports |= {name: view_of(graph, plan, name, len(plan.groups)) for name in inside}
-    return Program(name, regions, ports, tuple(nodes), tuple(body))
+    ports = {port.tensor: view_of(graph, plan, port.tensor, 0, entry.name) for port in graph.inputs}
+    ports |= {name: view_of(graph, plan, name, end, entry.name) for name in inside}
+    return EntryCode(entry.name, first, ports, tuple(nodes), tuple(body))
 
 
 def describe(where: tuple[Where, ...]) -> str:
@@ -46,83 +66,114 @@ def describe(where: tuple[Where, ...]) -> str:
     return " + ".join(f'{w.op} "{escape(w.name, 60)}"' if w.name else w.op for w in where)
 
 
-def _operand(graph: Graph, plan: Plan, name: str, step: int) -> Operand:
-    tensor = graph.tensors[name]
-    data = graph.constants.get(name)
-    return Operand(tensor, None if data is not None else view_of(graph, plan, name, step), data)
+def weights_file(module: Module, plan: MemoryPlan, target: Target) -> Iterator[bytes]:
+    """The file of weights of a module whose constants are staged, block by block."""
+    for entry in module.entries:
+        yield from _Lowering(entry, plan.entries[entry.name], target).weights_file()
 
 
-def _site(graph: Graph, plan: Plan, index: int, step: int, target: Target) -> Site:
-    node = graph.nodes[index]
-    inputs = tuple(_operand(graph, plan, name, step) for name in node.inputs)
-    outputs = tuple(_operand(graph, plan, name, step) for name in node.outputs)
-    return Site(f"n{index}", inputs, outputs, target)
+@dataclass(frozen=True, slots=True)
+class _Lowering:
+    """An entry with its plan, for a target; see `lower_entry`."""
 
+    entry: Entry
+    plan: Plan
+    target: Target
+    first: int = 0
+    staged: int = 0
 
-def _program_node(graph: Graph, plan: Plan, index: int, step: int, target: Target) -> ProgramNode:
-    node, site = graph.nodes[index], _site(graph, plan, index, step, target)
-    if index in plan.staged:
-        return _staged_node(graph, plan, index, site, plan.staged[index])
-    use = kernel_use(node.op, site)
-    if index in plan.accumulators:
-        at = address_of(graph, plan.places[plan.accumulators[index]])
-        use = accumulate(node.op, site, View(at.memory, at.offset, 0, 0, 1))
-    return ProgramNode(index, site.label, str(node.op), _describe(graph, node), node.where, use)
+    @property
+    def graph(self) -> Graph:
+        return self.entry.graph
 
-
-def _staged_node(graph: Graph, plan: Plan, index: int, site: Site, staged: Staged) -> ProgramNode:
-    """A node whose constants come in blocks; the output of a block begins where memory "slice" does."""
-    node, blocks = graph.nodes[index], staged.blocks
-    others, kinds = (), (0,)
-    if blocks.count > 1:
-        sliced = replace(
-            site, outputs=(replace(site.output, view=replace(site.output.where(), memory=SLICE)),)
-        )
-        (use, *others), kinds = kernels_of(graph, index, sliced, blocks)
-    else:
+    def node(self, index: int, step: int) -> ProgramNode:
+        """A node of a step with its kernel."""
+        node, plan, site = self.graph.nodes[index], self.plan, self._site(index, step)
+        if index in plan.staged:
+            return self._staged_node(index, site)
         use = kernel_use(node.op, site)
-    if index in plan.accumulators:
-        at = address_of(graph, plan.places[plan.accumulators[index]])
-        use = accumulate(node.op, site, View(at.memory, at.offset, 0, 0, 1))
-    step = graph.tensors[node.output].dtype.bytes(blocks.channels)
-    moves = plan.block_moves(index)[0]
-    places = [address_of(graph, move.target) for move in moves]
-    (arena,) = {place.memory for place in places}
-    memory = site.output.where().memory
-    offsets = tuple(place.offset for place in places)
-    begin = moves[0].source.offset
-    found = StagedBlocks(begin, blocks.bytes, blocks.last, blocks.count, offsets, arena, memory, step)
-    text = _describe(graph, node)
-    return ProgramNode(index, site.label, str(node.op), text, node.where, use, found, tuple(others), kinds)
+        if index in plan.accumulators:
+            use = accumulate(node.op, site, self._sums(index))
+        return ProgramNode(index, site.label, str(node.op), self._describe(node), node.where, use)
 
+    def step(self, number: int, members: list[int]) -> Step:
+        """The statements of a group, and what its comment says."""
+        nodes = self.graph.nodes
+        lines = [f"{self.first + k}: {nodes[k].op}, {self._shapes(nodes[k])}" for k in members]
+        return Step(number, tuple(members), tuple(lines), group_body(self.graph, self.plan, number))
 
-def weights_file(graph: Graph, plan: Plan, target: Target) -> Iterator[bytes]:
-    """The file of weights of a model whose constants are staged, block by block."""
-    steps = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
-    for index in sorted(plan.staged):
-        blocks = plan.staged[index].blocks
-        uses = iter((_program_node(graph, plan, index, steps[index], target).use,))
+    def weights_file(self) -> Iterator[bytes]:
+        """The entry's part of the file of staged weights."""
+        steps = {index: step for step, group in enumerate(self.plan.groups) for index in group.nodes}
+        for index in sorted(self.plan.staged):
+            blocks = self.plan.staged[index].blocks
+            uses = iter((self.node(index, steps[index]).use,))
+            if blocks.count > 1:
+                uses = block_uses(self.graph, index, self._site(index, steps[index]), blocks.channels)
+            for k, use in enumerate(uses):
+                room = blocks.last if k == blocks.count - 1 else blocks.bytes
+                raw = pack_block(use).to_bytes()
+                assert len(raw) <= room, f"block {k} of node {index} has {len(raw)} bytes, not {room}"
+                yield raw.ljust(room, b"\0")
+
+    def _operand(self, name: str, step: int) -> Operand:
+        tensor = self.graph.tensors[name]
+        data = self.graph.constants.get(name)
+        view = view_of(self.graph, self.plan, name, step, self.entry.name) if data is None else None
+        return Operand(tensor, view, data)
+
+    def _site(self, index: int, step: int) -> Site:
+        node = self.graph.nodes[index]
+        inputs = tuple(self._operand(name, step) for name in node.inputs)
+        outputs = tuple(self._operand(name, step) for name in node.outputs)
+        return Site(f"n{self.first + index}", inputs, outputs, self.target, self.entry.name)
+
+    def _sums(self, index: int) -> View:
+        """Where an accumulating node keeps its sums."""
+        at = address_of(self.graph, self.plan.places[self.plan.accumulators[index]], self.entry.name)
+        return View(at.memory, at.offset, 0, 0, 1)
+
+    def _staged_node(self, index: int, site: Site) -> ProgramNode:
+        """A node whose constants come in blocks; the output of a block begins where memory "slice" does."""
+        graph, plan = self.graph, self.plan
+        node, blocks = graph.nodes[index], plan.staged[index].blocks
+        others, kinds = (), (0,)
         if blocks.count > 1:
-            uses = block_uses(graph, index, _site(graph, plan, index, steps[index], target), blocks.channels)
-        for k, use in enumerate(uses):
-            room = blocks.last if k == blocks.count - 1 else blocks.bytes
-            raw = pack_block(use).to_bytes()
-            assert len(raw) <= room, f"block {k} of node {index} has {len(raw)} bytes, not {room}"
-            yield raw.ljust(room, b"\0")
+            sliced = replace(
+                site, outputs=(replace(site.output, view=replace(site.output.where(), memory=SLICE)),)
+            )
+            (use, *others), kinds = kernels_of(graph, index, sliced, blocks)
+        else:
+            use = kernel_use(node.op, site)
+        if index in plan.accumulators:
+            use = accumulate(node.op, site, self._sums(index))
+        step = graph.tensors[node.output].dtype.bytes(blocks.channels)
+        moves = plan.block_moves(index)[0]
+        places = [address_of(graph, move.target, self.entry.name) for move in moves]
+        (arena,) = {place.memory for place in places}
+        memory = site.output.where().memory
+        offsets = tuple(place.offset for place in places)
+        begin = self.staged + moves[0].source.offset
+        found = StagedBlocks(begin, blocks.bytes, blocks.last, blocks.count, offsets, arena, memory, step)
+        return ProgramNode(
+            index,
+            site.label,
+            str(node.op),
+            self._describe(node),
+            node.where,
+            use,
+            found,
+            tuple(others),
+            kinds,
+        )
 
+    def _describe(self, node: Node) -> str:
+        number = f"node {node.where[0].node} of the model: " if node.where else ""
+        return f"{self._shapes(node)}, {number}{describe(node.where)}"
 
-def _describe(graph: Graph, node: Node) -> str:
-    number = f"node {node.where[0].node} of the model: " if node.where else ""
-    return f"{_shapes(graph, node)}, {number}{describe(node.where)}"
-
-
-def _shapes(graph: Graph, node: Node) -> str:
-    shapes = [graph.tensors[name].shape for name in (*graph.activations(node), *node.outputs)]
-    texts = ["x".join(map(str, shape)) or "1" for shape in shapes]
-    made = len(node.outputs)
-    return f"{', '.join(texts[:-made])} -> {', '.join(texts[-made:])}"
-
-
-def _step(graph: Graph, plan: Plan, number: int, group: Group, members: list[int]) -> Step:
-    lines = [f"{index}: {graph.nodes[index].op}, {_shapes(graph, graph.nodes[index])}" for index in members]
-    return Step(number, tuple(members), tuple(lines), group_body(graph, plan, number))
+    def _shapes(self, node: Node) -> str:
+        graph = self.graph
+        shapes = [graph.tensors[name].shape for name in (*graph.activations(node), *node.outputs)]
+        texts = ["x".join(map(str, shape)) or "1" for shape in shapes]
+        made = len(node.outputs)
+        return f"{', '.join(texts[:-made])} -> {', '.join(texts[-made:])}"

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from mmcc.codegen.places import address_of
-from mmcc.ir.graph import Graph
+from mmcc.ir.module import Entry
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import BufferMove, Copy, Moves, Start, Wait
 
 
-def buffer_moves(graph: Graph, plan: Plan) -> tuple[BufferMove, ...]:
+def buffer_moves(entry: Entry, plan: Plan) -> tuple[BufferMove, ...]:
     """The moves of a plan's transfers, in their order; those that are asynchronous are numbered."""
     size = {b.name: b.size for b in plan.buffers}
     found: list[BufferMove] = []
@@ -18,7 +18,7 @@ def buffer_moves(graph: Graph, plan: Plan) -> tuple[BufferMove, ...]:
         move = transfer.move
         number = numbers if move.asynchronous else None
         numbers += move.asynchronous
-        source, target = address_of(graph, move.source), address_of(graph, move.target)
+        source, target = (address_of(entry.graph, end, entry.name) for end in (move.source, move.target))
         found.append(BufferMove(move.buffer, source, target, size[move.buffer], number))
     return tuple(found)
 

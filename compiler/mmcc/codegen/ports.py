@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import prod
 
 from mmcc.codegen.names import escape
 from mmcc.codegen.weights import Weights, float_literal
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import RUN, Entry, port_symbol
 from mmcc.ir.ports import Port
-from mmcc.ir.program import Constant, Program, ProgramNode
+from mmcc.ir.program import Constant, EntryCode, ProgramNode
 from mmcc.ir.types import geometry
 from mmcc.ops.stream import ReadRows, WriteRows
 
@@ -23,6 +25,8 @@ class PortText:
 
     index: int
     kind: str  # "input" or "output"
+    symbol: str  # what C calls it
+    of: str  # " of" the entry, where that must be said
     name: str
     ctype: str
     shape: tuple[int, ...]
@@ -44,16 +48,21 @@ class PortText:
     converts: bool  # the model's own tensor is float, the caller converts
 
 
-def constant_ports(graph: Graph) -> dict[str, Constant]:
+def constant_ports(entry: Entry) -> dict[str, Constant]:
     """Outputs that no input changes: they are read from the weights."""
+    graph = entry.graph
     names = dict.fromkeys(port.tensor for port in graph.outputs if graph.is_constant(port.tensor))
-    return {name: Constant(f"output_{k}", graph.constants[name]) for k, name in enumerate(names)}
+    return {
+        name: Constant(port_symbol(entry.name, "output", k), graph.constants[name])
+        for k, name in enumerate(names)
+    }
 
 
 def port_texts(
-    graph: Graph, program: Program, weights: Weights, constants: dict[str, Constant]
+    entry: Entry, code: EntryCode, regions: Collection[str], weights: Weights, constants: dict[str, Constant]
 ) -> tuple[PortText, ...]:
     """Inputs, then outputs; each in its memory, or in the weights if it is constant."""
+    graph = entry.graph
     texts: list[PortText] = []
     streamed = _streamed(graph)
     for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
@@ -61,18 +70,20 @@ def port_texts(
             if port.tensor in constants:
                 memory, offset = WEIGHTS, weights.offsets[constants[port.tensor].name]
             else:
-                view = program.ports[port.tensor]
+                view = code.ports[port.tensor]
                 assert isinstance(view.offset, int)
                 memory, offset = view.memory, view.offset
             text = _port_text(graph, port, index, kind, memory, offset)
-            outside = memory not in {*(r.name for r in program.regions), WEIGHTS}
+            outside = memory not in {*regions, WEIGHTS}
             stream = port.tensor in streamed
             texts.append(
                 replace(
                     text,
+                    symbol=port_symbol(entry.name, kind, index),
+                    of="" if entry.name == RUN else f" of {entry.name}",
                     external=outside and not stream,
                     streamed=stream,
-                    order_of_calls=_calls_text(graph, program, port),
+                    order_of_calls=_calls_text(graph, code, port),
                 )
             )
     return tuple(texts)
@@ -85,6 +96,8 @@ def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, off
     return PortText(
         index=index,
         kind=kind,
+        symbol="",
+        of="",
         name=escape(port.onnx_name),
         ctype=tensor.dtype.ctype,
         shape=tensor.shape,
@@ -114,9 +127,9 @@ def shifted(zero_point: int) -> str:
     return f"(value {'-' if zero_point > 0 else '+'} {abs(zero_point)})"
 
 
-def _calls_text(graph: Graph, program: Program, port: Port) -> str:
+def _calls_text(graph: Graph, code: EntryCode, port: Port) -> str:
     """What a callback may count on: how often rows come, and that some come one pixel a call."""
-    for node in program.nodes:
+    for node in code.nodes:
         op, names = graph.nodes[node.index].op, graph.nodes[node.index]
         if isinstance(op, ReadRows) and names.inputs[0] == port.tensor:
             order = "Rows may be asked for more than once." if op.again else "All comes once, in order."

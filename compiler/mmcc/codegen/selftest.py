@@ -31,6 +31,7 @@ class Vector:
     """Some elements of one output, and how near they must be reached."""
 
     index: int
+    symbol: str  # what C calls the output
     ctype: str
     step: int
     count: int
@@ -46,7 +47,7 @@ def self_test(graph: Graph, package: Package) -> dict[str, str]:
     tensors = evaluate_tensors(graph, named)
     values: Mapping[str, Any] = package.values
     vectors = [
-        _vector(text.index, tensors[port.tensor], text.external)
+        _vector(text.index, text.symbol, tensors[port.tensor], text.external)
         for text, port in zip(values["outputs"], graph.outputs, strict=True)
     ]
     name = values["p"]
@@ -82,7 +83,7 @@ def _as(dtype: ElementType, numbers: NDArray[np.uint32]) -> NDArray[Any]:
     return ((numbers >> 24).astype(np.int64) - 128).astype(dtype.numpy)
 
 
-def _vector(index: int, output: NDArray[Any], external: bool) -> Vector:
+def _vector(index: int, symbol: str, output: NDArray[Any], external: bool) -> Vector:
     flat = np.ascontiguousarray(output).reshape(-1)
     step = -(-flat.size // MOST_VALUES)
     picked = np.ascontiguousarray(flat[::step])
@@ -90,5 +91,5 @@ def _vector(index: int, output: NDArray[Any], external: bool) -> Vector:
     rows = tuple(c_values(Constant("", picked)))
     ctype = ElementType.of(flat).ctype
     return Vector(
-        index, ctype, step, picked.size, rows, float_literal(float(np.float32(tolerance))), external
+        index, symbol, ctype, step, picked.size, rows, float_literal(float(np.float32(tolerance))), external
     )

@@ -36,7 +36,7 @@ STREAM_KERNELS = ("read_rows", "write_rows")
 
 def columns_of(program: Program) -> dict[tuple[Columns, ...], str]:
     """A name for each distinct list of columns, one entry a strip."""
-    calls = [call for step in program.body for call in _calls(step)]
+    calls = [call for entry in program.entries for step in entry.body for call in _calls(step)]
     return {columns: f"columns_{k}" for k, columns in enumerate(dict.fromkeys(c.columns for c in calls))}
 
 
@@ -61,12 +61,13 @@ def _calls(statement: Stmt) -> list[Call]:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Prints the statements of the run function."""
+    """Prints the statements of an entry's function. In C its nodes are numbered from `first` on."""
 
     prefix: str
     kernel_of: dict[str, Kernel]
     columns: dict[tuple[Columns, ...], str]
     nodes: dict[int, ProgramNode]
+    first: int
     arena: str  # the memory that constants come to
 
     def lines(self, body: Sequence[Stmt]) -> list[str]:
@@ -113,7 +114,8 @@ class Body:
             return self._move_buffer(statement, move)
         if isinstance(statement, Wait):
             return self._take(move.node, "0", statement.following)
-        return self._or_fail(f"begin_block(context, &n{move.node}_blocks, 0, n{move.node}_blocks.place[0])")
+        first = f"{self._label(move.node)}_blocks.place[0]"
+        return self._or_fail(f"begin_block(context, {self._blocks(move.node)}, 0, {first})")
 
     def _move_buffer(self, statement: Start | Wait | Copy, move: BufferMove) -> list[str]:
         ends = f"{self._address(move.target)}, {self._address(move.source)}, {move.bytes}u"
@@ -131,10 +133,10 @@ class Body:
         return f"memory[{self.prefix.upper()}_MEMORY_{address.memory.upper()}] + {address.offset}"
 
     def _take(self, node: int, block: str, following: Following) -> list[str]:
-        then = _blocks(following.node)
+        then = self._blocks(following.node)
         if following.again:
-            then = f"{following.again} ? {_blocks(following.other)} : {then}"
-        return self._or_fail(f"take_block(context, memory, &n{node}_blocks, {block}, {then})")
+            then = f"{following.again} ? {self._blocks(following.other)} : {then}"
+        return self._or_fail(f"take_block(context, memory, {self._blocks(node)}, {block}, {then})")
 
     def _or_fail(self, call: str) -> list[str]:
         return [f"if (!{self.prefix}_{call}) {{", "    return MMCC_ERROR_WEIGHTS;", "}"]
@@ -178,23 +180,26 @@ class Body:
 
     def _step(self, step: Step) -> list[str]:
         upper = self.prefix.upper()
-        before, after = f"{upper}_BEFORE({step.nodes[0]});", f"{upper}_AFTER({step.nodes[-1]});"
+        nodes = [self.first + node for node in step.nodes]
+        before, after = f"{upper}_BEFORE({nodes[0]});", f"{upper}_AFTER({nodes[-1]});"
         body = [before, *self.lines(step.body), after]
-        if any(self.kernel_of[f"n{call.node}"].template in STREAM_KERNELS for call in _calls(step)):
+        if any(self.kernel_of[self._label(call.node)].template in STREAM_KERNELS for call in _calls(step)):
             body += ["if (context->streams.failed != 0) {", "    return MMCC_ERROR_STREAM;", "}"]
         if any(isinstance(statement, Count | Table) for statement in step.body):
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]
 
     def _call(self, call: Call, label: str = "") -> str:
-        label = label or f"n{call.node}"
+        label = label or self._label(call.node)
         name = self.columns[call.columns]
         columns = f"&{name}[strip]" if len(call.columns) > 1 else name
         return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {call.begin}, {call.end});"
 
+    def _label(self, node: int) -> str:
+        return f"n{self.first + node}"
 
-def _blocks(node: int | None) -> str:
-    return "NULL" if node is None else f"&n{node}_blocks"
+    def _blocks(self, node: int | None) -> str:
+        return "NULL" if node is None else f"&{self._label(node)}_blocks"
 
 
 def _comment(lines: Sequence[str]) -> list[str]:

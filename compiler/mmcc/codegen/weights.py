@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Constant, ProgramNode, View
@@ -29,7 +31,7 @@ class WeightArray:
 
     @property
     def ctype(self) -> str:
-        return ElementType.of(self.constant.data).ctype
+        return ctype_of(self.constant.data)
 
     @property
     def count(self) -> int:
@@ -87,6 +89,11 @@ def _constants(nodes: Iterable[ProgramNode]) -> Iterator[Constant]:
                 yield value
             elif isinstance(value, View) and isinstance(value.offset, Constant):
                 yield value.offset
+
+
+def ctype_of(data: NDArray[Any]) -> str:
+    """The C type of an array's elements."""
+    return "uint32_t" if data.dtype == np.uint32 else ElementType.of(data).ctype
 
 
 PER_LINE = {1: 16, 2: 14, 4: 6, 8: 3}  # values by their bytes: the longest of them fill a line

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmcc import __version__
-from mmcc.checker.plan import check_plan
+from mmcc.checker.memory_plan import check_memory_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
@@ -19,12 +19,12 @@ from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
 from mmcc.driver.load import dump
 from mmcc.driver.options import CompileOptions, Progress
-from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.program import Program
 from mmcc.package.host import package_sources
 from mmcc.package.record import FOLDER, sha256
-from mmcc.planner.api import best_plan
+from mmcc.planner.api import plan_module
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import Figures, Report, count_macs, make_report
 from mmcc.target import Target
@@ -41,7 +41,7 @@ class Job:
     """What does not change while a package is made."""
 
     made: Path
-    graph: Graph
+    module: Module
     target: Target
     options: CompileOptions
     prefix: str
@@ -53,18 +53,18 @@ class Job:
 class Built:
     """A package as it was written for one plan."""
 
-    plan: Plan
+    plan: MemoryPlan
     program: Program
     generated: Generated
     report: Report
 
 
-def build(job: Job, request: PlanRequest) -> Built:
-    """Make the package of the best plan for `request`; CompileError if there is none."""
-    graph, options = job.graph, job.options
+def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
+    """Make the package of the best plan for what is asked of each entry; CompileError if there is none."""
+    options = job.options
     job.progress("planning memory")
-    plan = best_plan(graph, request)
-    faults = check_plan(graph, plan)
+    plan = plan_module(job.module, requests)
+    faults = check_memory_plan(job.module, plan)
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
     program = lowered(job, plan, job.target)
     if options.dump:
@@ -73,16 +73,16 @@ def build(job: Job, request: PlanRequest) -> Built:
     return Built(plan, program, generated, report)
 
 
-def lowered(job: Job, plan: Plan, target: Target) -> Program:
+def lowered(job: Job, plan: MemoryPlan, target: Target) -> Program:
     """The program of a plan, checked against it."""
-    program = lower(job.graph, plan, job.prefix, target)
-    faults = check_program(job.graph, plan, program)
+    program = lower(job.module, plan, job.prefix, target)
+    faults = check_program(job.module, plan, program)
     assert not faults, "the program checker convicts the lowered program:\n" + "\n".join(faults)
     return program
 
 
-def _write(job: Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
-    made, graph, target, options, prefix = job.made, job.graph, job.target, job.options, job.prefix
+def _write(job: Job, plan: MemoryPlan, program: Program) -> tuple[Generated, Report]:
+    made, module, target, options, prefix = job.made, job.module, job.target, job.options, job.prefix
     job.progress("generating C")
     emit_options = EmitOptions(
         prefix,
@@ -90,12 +90,13 @@ def _write(job: Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
         sha256=sha256(job.model),
         build=package_build(target, measured=not options.stack),
     )
-    if options.weights == "bin" or (not options.weights and _constant_bytes(graph) > WEIGHTS_IN_C):
+    if options.weights == "bin" or (not options.weights and _constant_bytes(module) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
     if program.staged:
         weights = made / f"{prefix}_weights.bin"
-        emit_options = replace(emit_options, stamp=write_weights(graph, plan, target, weights))
-    generated = emit(graph, program, emit_options, target)
+        emit_options = replace(emit_options, stamp=write_weights(module, plan, target, weights))
+    generated = emit(module, program, emit_options, target)
+    graph = module.entries[0].graph
     if count_macs(graph) <= MOST_MACS and not _calls_back(generated):
         job.progress("computing the self-test's outputs")
         for name, text in self_test(graph, generated).items():
@@ -103,7 +104,7 @@ def _write(job: Job, plan: Plan, program: Program) -> tuple[Generated, Report]:
     write_files(made, generated, emit_options)
     job.progress(f"compiling for {target.name} to measure code and stack")
     figures = _figures(made, program, target, options, prefix, generated)
-    report = make_report(graph, plan, program, target.name, emit_options.sha256, figures)
+    report = make_report(module, plan, program, target.name, emit_options.sha256, figures)
     ram = report["ram"]
     figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
@@ -117,8 +118,8 @@ def _calls_back(generated: Generated) -> bool:
     return any(generated.values[what] for what in ("streams", "staged", "moves"))
 
 
-def _constant_bytes(graph: Graph) -> int:
-    return sum(array.nbytes for array in graph.constants.values())
+def _constant_bytes(module: Module) -> int:
+    return sum(array.nbytes for array in module.constants.values())
 
 
 def write_files(folder: Path, generated: Generated, options: EmitOptions) -> None:
@@ -139,7 +140,8 @@ def _figures(
     work = made / FOLDER / MEASURE
     shutil.rmtree(work, ignore_errors=True)
     sources = package_sources(made)
-    entries = [f"{prefix}_init", f"{prefix}_run"]
+    names = [entry.name for entry in program.entries]
+    entries = [f"{prefix}_{name}" for name in ("init", *(("reset",) if program.states else ()), *names)]
     objects = compile_objects(target, sources, work, include_dirs=[made])
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
     stack = max(bound.bytes for bound in footprint.stack.values())
@@ -161,12 +163,12 @@ def _context_bytes(generated: Generated, target: Target) -> int:
     return words * pointer
 
 
-def write_weights(graph: Graph, plan: Plan, target: Target, path: Path) -> bytes:
+def write_weights(module: Module, plan: MemoryPlan, target: Target, path: Path) -> bytes:
     """Write the file that the callbacks read; its stamp."""
     with path.open("wb") as stream:
 
         def written() -> Iterator[bytes]:
-            for block in weights_file(graph, plan, target):
+            for block in weights_file(module, plan, target):
                 stream.write(block)
                 yield block
 

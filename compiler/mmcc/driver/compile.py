@@ -20,10 +20,12 @@ from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.driver.ram_fit import package_within
 from mmcc.driver.twin import write_bench
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Entry, Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.package.folder import check_output, replace_folder, scratch_beside
 from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
-from mmcc.package.record import FOLDER, Package, save_bench
+from mmcc.package.record import FOLDER, EntryPorts, Package, save_bench
+from mmcc.passes.separate_states import separate_states
 from mmcc.report.files import write_report
 from mmcc.report.model import Report
 from mmcc.selfcheck.run import NOT_ASKED, SelfCheck, failure, self_check
@@ -36,8 +38,18 @@ class CompileResult:
 
     folder: Path
     report: Report
-    graph: Graph
-    plan: Plan
+    module: Module
+    memory: MemoryPlan
+
+    @property
+    def graph(self) -> Graph:
+        """What the first entry computes."""
+        return self.module.entries[0].graph
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the first entry."""
+        return self.memory.entries[self.module.entries[0].name]
 
     @cached_property
     def files(self) -> dict[str, Path]:
@@ -59,16 +71,30 @@ def compile_model(
     """
     options = options or CompileOptions()
     model, out = Path(model), Path(out)
+    load_target(options.target)
+    check_output(out)
+    graph = load_graph(model, options, progress)
+    return compile_module(Module.of(graph), model, out, options, progress)
+
+
+def compile_module(
+    module: Module, model: Path, out: Path, options: CompileOptions, progress: Progress = silent
+) -> CompileResult:
+    """Compile a module, made from the file `model`, into the folder `out`: all that follows the front end.
+
+    Raises what `compile_model` does.
+    """
     target = load_target(options.target)
     prefix = prefix_of(options, model)
     check_output(out)
-    graph = load_graph(model, options, progress)
-    request = plan_request(options, graph, target, progress)
+    outside = options.io == "external"
+    module = module.map(lambda graph: separate_states(graph, outputs_outside=outside))
+    requests = {e.name: plan_request(options, e.graph, target, progress) for e in module.entries}
     with scratch_beside(out) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()
-        job = Job(made, graph, target, options, prefix, model, progress)
-        built = package_within(job, request)
+        job = Job(made, module, target, options, prefix, model, progress)
+        built = package_within(job, requests)
         bench = Path(scratch) / "bench"
         bench.mkdir()
         write_bench(job, built, bench)
@@ -77,7 +103,7 @@ def compile_model(
         _record(job, built, bench)
         shutil.rmtree(made / FOLDER / MEASURE, ignore_errors=True)
         replace_folder(made, out)
-    return CompileResult(out, built.report, graph, built.plan)
+    return CompileResult(out, built.report, module, built.plan)
 
 
 def _self_checked(job: Job, built: Built, bench: Path, out: Path) -> SelfCheck:
@@ -95,16 +121,14 @@ def _self_checked(job: Job, built: Built, bench: Path, out: Path) -> SelfCheck:
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
         adapter = Path(scratch) / "adapter_host.c"
         adapter.write_text(adapter_text(bench, folder, job.prefix, staged=built.program.staged))
-        found, fault, inputs = self_check(job.graph, sources, layers, adapter, bench, host, Path(scratch))
-    if fault is not None:
-        raise failure(job.graph, fault, inputs, made, job.model, out, str(job.options))
+        found, wrong = self_check(job.module, sources, layers, adapter, bench, host, Path(scratch))
+    if wrong is not None:
+        raise failure(wrong, made, job.model, out, str(job.options))
     return found
 
 
 def _record(job: Job, built: Built, bench: Path) -> None:
-    graph, options, made = job.graph, job.options, job.made
-    ports = (*graph.inputs, *graph.outputs)
-    used = {name: graph.tensors[name] for name in (port.tensor for port in ports)}
+    options, made = job.options, job.made
     package = Package(
         name=job.prefix,
         target=_lasting(options.target),
@@ -116,14 +140,18 @@ def _record(job: Job, built: Built, bench: Path) -> None:
         bind=options.bind,
         float_io=options.float_io,
         io=options.io,
-        tensors=used,
-        inputs=graph.inputs,
-        outputs=graph.outputs,
+        entries=tuple(_ports(entry) for entry in job.module.entries),
         staged=built.program.staged,
         files=tuple(sorted(path.name for path in made.iterdir() if path.is_file())),
     )
     package.save(made)
     save_bench(made, bench)
+
+
+def _ports(entry: Entry) -> EntryPorts:
+    graph = entry.graph
+    names = (port.tensor for port in (*graph.inputs, *graph.outputs))
+    return EntryPorts(entry.name, {name: graph.tensors[name] for name in names}, graph.inputs, graph.outputs)
 
 
 def _lasting(target: str) -> str:

@@ -3,17 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mmcc.driver.build import Built, Job, build
-from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
 from mmcc.planner.api import best_plan
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.request import PlanRequest
-from mmcc.report.model import Report
 from mmcc.sizes import readable
 
 ROUNDS = 3  # plans made at most until arena, context, static data and stack are within the limit together
@@ -22,43 +22,51 @@ BESIDES = (
 )
 
 
-def package_within(job: Job, request: PlanRequest) -> Built:
+def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     """The package within its limits: what RAM holds besides the arena is known once it is compiled."""
-    if request.staging is not None and job.options.ram:  # there is no plan that does without a limit
-        request = replace(request, fuse=True, limit=job.options.ram - job.options.ram // BESIDES)
-    built = build(job, request)
+    staged = any(request.staging is not None for request in requests.values())
+    if staged and job.options.ram:  # there is no plan that does without a limit
+        requests = _limited(requests, job.options.ram - job.options.ram // BESIDES)
+    built = build(job, requests)
     for _ in range(ROUNDS):
         ram = built.report["ram"]
         if not job.options.ram or ram["total"] <= job.options.ram:
             break
         arena = job.options.ram - (ram["total"] - ram["arena"])
-        request = replace(request, fuse=True, limit=max(0, arena))
-        built = build(job, request)
-        if built.plan.peak(request.regions[0]) > arena:
+        requests = _limited(requests, max(0, arena))
+        built = build(job, requests)
+        if any(requests[name].peak(plan) > arena for name, plan in built.plan.entries.items()):
             break
-    _check_limits(job.graph, built.plan, built.report, job.options, request)
+    _check_limits(job, built, requests)
     return built
 
 
-def _check_limits(
-    graph: Graph, plan: Plan, report: Report, options: CompileOptions, request: PlanRequest
-) -> None:
-    ram, flash = report["ram"], report["flash"]
+def _limited(requests: Mapping[str, PlanRequest], limit: int) -> dict[str, PlanRequest]:
+    return {name: replace(request, fuse=True, limit=limit) for name, request in requests.items()}
+
+
+def _check_limits(job: Job, built: Built, requests: Mapping[str, PlanRequest]) -> None:
+    options = job.options
+    ram, flash = built.report["ram"], built.report["flash"]
     if options.ram and ram["total"] > options.ram:
-        raise _ram_exceeded(graph, plan, ram, request)
+        plans = built.plan.entries
+        entry = max(job.module.entries, key=lambda entry: requests[entry.name].peak(plans[entry.name]))
+        raise _ram_exceeded(entry.graph, plans[entry.name], ram, requests[entry.name])
     if options.flash and flash["total"] > options.flash:
         raise CompileError(
             "MM502",
             f"{flash['total']:,} bytes of flash are needed, {readable(options.flash)} are allowed: weights "
             f"{flash['weights']:,}, code and tables {flash['code']:,}",
             exit=Exit.DOES_NOT_FIT,
-            hint=_less_flash(graph, flash["total"]),
+            hint=_less_flash(job.module, flash["total"]),
         )
 
 
-def _less_flash(graph: Graph, total: int) -> str:
+def _less_flash(module: Module, total: int) -> str:
     """Options that are enough; and what quantization would save, if there are floats to quantize."""
-    floats = sum(graph.tensors[name].bytes for name in graph.constants if graph.tensors[name].dtype.is_float)
+    graphs = [entry.graph for entry in module.entries]
+    bytes_of = {n: g.tensors[n].bytes for g in graphs for n in g.constants if g.tensors[n].dtype.is_float}
+    floats = sum(bytes_of.values())
     lines = [f"--flash {total}"]
     if 2 * floats > total:
         lines.append(f"quantizing the model: {floats:,} bytes are float weights, int8 has a quarter of that")
@@ -70,9 +78,10 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     besides = ram["total"] - ram["arena"]
     limited = replace(request, limit=max(0, ram["limit"] - besides))
     arena = does_not_fit(graph, plan, limited, best_plan, besides)
+    states = f"states ({ram['state']:,}), " if ram["state"] else ""
     message = (
         f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for "
-        f"context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "
+        f"{states}context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "
         f"({ram['stack']:,}), and of the arena: {arena.message}"
     )
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)

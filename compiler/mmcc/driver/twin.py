@@ -7,13 +7,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from mmcc.checker.plan import check_plan
+from mmcc.checker.memory_plan import check_memory_plan
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.render import render
 from mmcc.codegen.staged import staged_for
 from mmcc.driver.build import Built, Job, lowered, write_files, write_weights
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.program import Program
 from mmcc.package.host import HOST_TWIN
 from mmcc.package.record import WEIGHTS_LINKED
@@ -28,7 +28,7 @@ def write_bench(job: Job, built: Built, bench: Path) -> None:
     plan, program, twin = built.plan, built.program, built.generated
     if job.target.kernels != host.kernels:
         plan, program, twin = _write_twin(job, built.plan, host, bench)
-    write_trace(bench, job.graph, plan, program, twin)
+    write_trace(bench, job.module, plan, program, twin)
     for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, built.generated.values)):
         text = render("adapter.c.j2", on_heap=on_heap, **values)
         (bench / f"adapter_{kind}.c").write_text(text)
@@ -36,7 +36,9 @@ def write_bench(job: Job, built: Built, bench: Path) -> None:
         (bench / WEIGHTS_LINKED).write_text(render("weights.S.j2", **built.generated.values))
 
 
-def _write_twin(job: Job, plan: Plan, host: Target, bench: Path) -> tuple[Plan, Program, Generated]:
+def _write_twin(
+    job: Job, plan: MemoryPlan, host: Target, bench: Path
+) -> tuple[MemoryPlan, Program, Generated]:
     """The same plan in C that this machine can run: kernels for a board may be in its own instructions.
 
     Staged constants are staged here too, in the order and the blocks of the board's.
@@ -45,13 +47,15 @@ def _write_twin(job: Job, plan: Plan, host: Target, bench: Path) -> tuple[Plan, 
     folder.mkdir(exist_ok=True)
     build = package_build(host, measured=False)
     options = EmitOptions(job.prefix, weights_in_c=False, build=build)
-    if plan.staged:
-        plan = staged_for(job.graph, plan, host)
-        faults = check_plan(job.graph, plan)
+    if any(own.staged for own in plan.entries.values()):
+        graphs = {entry.name: entry.graph for entry in job.module.entries}
+        plans = {name: staged_for(graphs[name], own, host) for name, own in plan.entries.items()}
+        plan = replace(plan, entries=plans)
+        faults = check_memory_plan(job.module, plan)
         assert not faults, "the plan checker convicts the plan for this machine:\n" + "\n".join(faults)
         weights = folder / f"{job.prefix}_weights.bin"
-        options = replace(options, stamp=write_weights(job.graph, plan, host, weights))
+        options = replace(options, stamp=write_weights(job.module, plan, host, weights))
     program = lowered(job, plan, host)
-    generated = emit(job.graph, program, options, host)
+    generated = emit(job.module, program, options, host)
     write_files(folder, generated, options)
     return plan, program, generated

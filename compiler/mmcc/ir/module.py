@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,11 @@ from mmcc.ir.verify import check_graph
 
 RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
 RESERVED = ("init", "reset", "input", "output", "stage_weights", "stream", "context", "selftest", "weights")
+
+
+def port_symbol(entry: str, kind: str, index: int) -> str:
+    """What C calls input or output (`kind`) number `index` of an entry, behind the package's prefix."""
+    return f"{kind}_{index}" if entry == RUN else f"{entry}_{kind}_{index}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,10 @@ class Module:
     def of(graph: Graph) -> Module:
         """The module whose one entry, `run`, is a graph."""
         return Module(graph.name, (Entry(RUN, graph),))
+
+    def map(self, change: Callable[[Graph], Graph]) -> Module:
+        """The module with each entry's graph changed."""
+        return Module(self.name, tuple(Entry(entry.name, change(entry.graph)) for entry in self.entries))
 
     @cached_property
     def constants(self) -> dict[str, NDArray[Any]]:

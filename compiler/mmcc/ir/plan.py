@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
+from mmcc.ir.module import RUN
 from mmcc.ir.nest import Span
-from mmcc.ir.regions import FILE, External, Move, Place, Region
+from mmcc.ir.regions import FILE, STATE, External, Move, Place, Region
 
 
 class BufferKind(Enum):
@@ -185,6 +186,11 @@ class Plan:
     cheapest: bool = False  # no plan within the limit has a lower predicted cost
     seconds: float = 0.0
 
+    @property
+    def staged_bytes(self) -> int:
+        """Bytes of constants in slow memory."""
+        return sum(staged.blocks.total for staged in self.staged.values())
+
     def peak(self, region: Region) -> int:
         """Bytes the arena of `region` must have."""
         first = ((b, self.places[b.name]) for b in self.buffers)
@@ -248,3 +254,40 @@ def _stays(first: Place, live: Span, moved: Sequence[Transfer]) -> tuple[Stay, .
         Stay(place, Span(lo, hi), Span(use, hi))
         for place, lo, use, hi in zip(places, came, found, left, strict=True)
     )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryPlan:
+    """The plans of a module's entries, which use the same memory one after the other.
+
+    An arena holds nothing from one call to the next but what a call returned. `states` says where in their
+    memory the states begin, by `begin`; it has `state_bytes` bytes.
+    """
+
+    entries: dict[str, Plan]  # by name
+    states: dict[str, int] = field(default_factory=dict[str, int])
+    state_bytes: int = 0
+
+    @staticmethod
+    def of(plan: Plan) -> MemoryPlan:
+        """The plan of a module whose one entry is `run`, without states."""
+        return MemoryPlan({RUN: plan})
+
+    def regions(self) -> dict[Region, int]:
+        """Bytes of each region, that of states last.
+
+        Several may lie one behind the other in RAM and must leave no gap: each is a multiple of its alignment.
+        """
+        found: dict[Region, int] = {}
+        for plan in self.entries.values():
+            for region, size in plan.regions().items():
+                if region != STATE:
+                    found[region] = max(size, found.get(region, 0))
+        if self.state_bytes:
+            found[STATE] = self.state_bytes
+        if len(found) == 1:
+            return found
+        return {region: -(-size // region.align) * region.align for region, size in found.items()}
+
+    def __str__(self) -> str:
+        return "\n\n".join(f"entry {name}:\n{plan}" for name, plan in self.entries.items())

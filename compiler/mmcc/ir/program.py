@@ -269,14 +269,41 @@ class ProgramNode:
 
 
 @dataclass(frozen=True, slots=True)
-class Program:
-    """One model: bytes of arena by region, where inputs and outputs are, its nodes, the statements."""
+class EntryCode:
+    """One entry: where its inputs and outputs are, its nodes, the statements.
+
+    Nodes are known by their index in the entry's graph; in C all nodes of a package are numbered through,
+    and `first` is the number of this entry's node 0.
+    """
 
     name: str
-    regions: dict[Region, int]
+    first: int
     ports: dict[str, View]  # by tensor
     nodes: tuple[ProgramNode, ...]
     body: tuple[Step | Moves, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class InitialState:
+    """What lies at a byte of the memory of states before the first run."""
+
+    offset: int
+    data: NDArray[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One package: bytes of arena by region, its entries, and how its states begin."""
+
+    name: str
+    regions: dict[Region, int]
+    entries: tuple[EntryCode, ...]
+    states: tuple[InitialState, ...] = ()
+
+    @property
+    def nodes(self) -> tuple[ProgramNode, ...]:
+        """The nodes of all entries."""
+        return tuple(node for entry in self.entries for node in entry.nodes)
 
     @property
     def staged(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
+from mmcc.ir.module import RUN
 from mmcc.ir.op import Op
 from mmcc.ir.program import Constant, KernelUse, View
 from mmcc.ir.types import Shape, Tensor, geometry
@@ -61,6 +62,7 @@ class Site:
     inputs: tuple[Operand, ...]
     outputs: tuple[Operand, ...]
     target: Target
+    entry: str = RUN  # of the module, that the node belongs to
 
     @property
     def output(self) -> Operand:

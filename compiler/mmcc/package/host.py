@@ -36,7 +36,8 @@ def host_model(folder: Path, package: Package) -> HostModel:
     work = folder / FOLDER / "host"
     adapter = host_adapter(folder, package)
     library = build_shared(host_sources(folder), adapter, package.name, work)
-    return HostModel(library, [package.tensors[port.tensor].dtype.numpy for port in package.outputs])
+    dtypes = [[e.tensors[port.tensor].dtype.numpy for port in e.outputs] for e in package.entries]
+    return HostModel(library, *dtypes)
 
 
 def host_adapter(folder: Path, package: Package) -> str:

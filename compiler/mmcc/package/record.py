@@ -20,11 +20,21 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Quant, Shape, Tensor
 
-SCHEMA = 3
+SCHEMA = 4
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
 WEIGHTS_LINKED = "weights.S"  # in it: links staged weights into firmware for an emulated board
+
+
+@dataclass(frozen=True, slots=True)
+class EntryPorts:
+    """One function of the package, and what goes in and comes out."""
+
+    name: str
+    tensors: Mapping[str, Tensor]  # of inputs and outputs
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +51,24 @@ class Package:
     bind: Mapping[str, Any]  # inputs of the model that are constants: lists of numbers
     float_io: bool
     io: str
-    tensors: Mapping[str, Tensor]  # of inputs and outputs
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
+    entries: tuple[EntryPorts, ...]
     staged: bool  # weights are read from their file while the model runs
     files: tuple[str, ...]  # that were generated
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]:
+        """Of inputs and outputs of the first entry."""
+        return self.entries[0].tensors
+
+    @property
+    def inputs(self) -> tuple[Port, ...]:
+        """Of the first entry."""
+        return self.entries[0].inputs
+
+    @property
+    def outputs(self) -> tuple[Port, ...]:
+        """Of the first entry."""
+        return self.entries[0].outputs
 
     def save(self, folder: Path) -> None:
         """Write the record below `folder`, hidden from version control."""
@@ -63,9 +86,7 @@ class Package:
             "bind": {name: np.asarray(value).tolist() for name, value in self.bind.items()},
             "float_io": self.float_io,
             "io": self.io,
-            "tensors": {name: _tensor_out(tensor) for name, tensor in self.tensors.items()},
-            "inputs": [_port_out(port) for port in self.inputs],
-            "outputs": [_port_out(port) for port in self.outputs],
+            "entries": [_entry_out(entry) for entry in self.entries],
             "staged": self.staged,
             "files": list(self.files),
         }
@@ -100,10 +121,9 @@ def load_package(folder: Path) -> Package:
 
 
 def _package_in(raw: dict[str, Any]) -> Package:
-    tensors = {name: _tensor_in(name, value) for name, value in raw.pop("tensors").items()}
-    inputs, outputs = (tuple(_port_in(p) for p in raw.pop(kind)) for kind in ("inputs", "outputs"))
+    entries = tuple(_entry_in(entry) for entry in raw.pop("entries"))
     files = tuple(raw.pop("files"))
-    return Package(**raw, files=files, tensors=tensors, inputs=inputs, outputs=outputs)
+    return Package(**raw, files=files, entries=entries)
 
 
 def save_bench(folder: Path, sources: Path) -> None:
@@ -160,6 +180,21 @@ def _tensor_out(tensor: Tensor) -> dict[str, Any]:
 
 def _tensor_in(name: str, raw: Mapping[str, Any]) -> Tensor:
     return Tensor(name, tuple(raw["shape"]), ElementType.named(raw["dtype"]), _quant_in(raw["quant"]))
+
+
+def _entry_out(entry: EntryPorts) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "tensors": {name: _tensor_out(tensor) for name, tensor in entry.tensors.items()},
+        "inputs": [_port_out(port) for port in entry.inputs],
+        "outputs": [_port_out(port) for port in entry.outputs],
+    }
+
+
+def _entry_in(raw: Mapping[str, Any]) -> EntryPorts:
+    tensors = {name: _tensor_in(name, value) for name, value in raw["tensors"].items()}
+    inputs, outputs = (tuple(_port_in(port) for port in raw[kind]) for kind in ("inputs", "outputs"))
+    return EntryPorts(str(raw["name"]), tensors, inputs, outputs)
 
 
 def _port_out(port: Port) -> dict[str, Any]:

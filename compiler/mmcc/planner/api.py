@@ -4,15 +4,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.search import Search
-from mmcc.planner.states import place_states
+from mmcc.planner.states import place_states, state_bytes, state_offsets
 
 
 def best_plan(graph: Graph, request: PlanRequest) -> Plan:
@@ -26,6 +28,16 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     start = time.perf_counter()
     found = place_states(graph, _best(graph, request), request.states)
     return replace(found, seconds=time.perf_counter() - start)
+
+
+def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPlan:
+    """The best plan of each entry for its request; states lie at the same place in all of them."""
+    offsets = state_offsets(module.states)
+    plans = {
+        entry.name: best_plan(entry.graph, replace(requests[entry.name], states=offsets))
+        for entry in module.entries
+    }
+    return MemoryPlan(plans, offsets, state_bytes(module.states))
 
 
 def _best(graph: Graph, request: PlanRequest) -> Plan:

@@ -32,6 +32,12 @@ def state_offsets(states: Sequence[State]) -> dict[str, int]:
     return found
 
 
+def state_bytes(states: Sequence[State]) -> int:
+    """Bytes of the memory of states."""
+    offsets = state_offsets(states)
+    return max((offsets[state.begin] + state.initial.nbytes for state in states), default=0)
+
+
 def place_states(graph: Graph, plan: Plan, offsets: Mapping[str, int]) -> Plan:
     """The plan with its states where they belong; buffers live as long as their values are needed."""
     if not graph.states:

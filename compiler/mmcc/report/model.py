@@ -3,15 +3,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from mmcc.codegen.lower import describe
 from mmcc.ir.graph import Graph, nest_of
-from mmcc.ir.plan import BufferKind, Place, Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import BufferKind, MemoryPlan, Place, Plan
 from mmcc.ir.ports import Port
-from mmcc.ir.program import Program
-from mmcc.ir.regions import Region
+from mmcc.ir.program import EntryCode, Program
+from mmcc.ir.regions import STATE, Region
 from mmcc.planner.cost import plan_macs, read_of
 from mmcc.toolchain import Footprint
 
@@ -51,21 +53,33 @@ def _weights_of(graph: Graph, index: int) -> int:
 
 
 def make_report(
-    graph: Graph, plan: Plan, program: Program, target: str, sha256: str, figures: Figures
+    module: Module, plan: MemoryPlan, program: Program, target: str, sha256: str, figures: Figures
 ) -> Report:
-    """The report as plain values, ready for JSON."""
-    arena = sum(program.regions.values())
+    """The report as plain values, ready for JSON: of the first entry at the top, of others in "entries"."""
+    state = program.regions.get(STATE, 0)
+    arena = sum(program.regions.values()) - state
     footprint = figures.footprint
-    macs = count_macs(graph)
+    first, *others = [
+        _entry(entry.graph, plan.entries[entry.name], code, {region.name for region in program.regions})
+        for entry, code in zip(module.entries, program.entries, strict=True)
+    ]
+    graph = module.entries[0].graph
+    warnings = [line for entry in module.entries for line in entry.graph.warnings]
     return {
         "schema": SCHEMA,
-        "model": {"name": graph.name, "sha256": sha256, "macs": macs, "params": count_params(graph)},
+        "model": {
+            "name": graph.name,
+            "sha256": sha256,
+            "macs": count_macs(graph),
+            "params": count_params(graph),
+        },
         "prefix": program.name,
         "target": target,
         "ram": {
             "limit": figures.limit or None,
-            "total": arena + figures.context + footprint.ram + figures.stack,
+            "total": arena + state + figures.context + footprint.ram + figures.stack,
             "arena": arena,
+            "state": state,
             "context": figures.context,
             "static": footprint.ram,
             "stack": figures.stack,
@@ -76,6 +90,17 @@ def make_report(
             "weights": footprint.weights,
             "code": footprint.code + footprint.data,
         },
+        **first,
+        "entries": others,
+        "warnings": [*dict.fromkeys(warnings), *_stack_warning(figures)],
+    }
+
+
+def _entry(graph: Graph, plan: Plan, code: EntryCode, regions: Collection[str]) -> dict[str, Any]:
+    """What is said of one entry."""
+    macs = count_macs(graph)
+    return {
+        "entry": code.name,
         "plan": {
             "proved_optimal": plan.proved_optimal,
             "bound": plan.bound,
@@ -88,10 +113,9 @@ def make_report(
             "buffers": _buffers(plan),
         },
         "weights": _staged_weights(graph, plan),
-        "nodes": _nodes(graph, program),
-        "inputs": [_port(graph, program, port) for port in graph.inputs],
-        "outputs": [_port(graph, program, port) for port in graph.outputs],
-        "warnings": [*graph.warnings, *_stack_warning(figures)],
+        "nodes": _nodes(graph, code),
+        "inputs": [_port(graph, code, regions, port) for port in graph.inputs],
+        "outputs": [_port(graph, code, regions, port) for port in graph.outputs],
     }
 
 
@@ -142,10 +166,10 @@ def _region(place: Place) -> str | None:
     return place.region.name if isinstance(place.region, Region) else None  # the caller's memory
 
 
-def _nodes(graph: Graph, program: Program) -> list[dict[str, Any]]:
+def _nodes(graph: Graph, code: EntryCode) -> list[dict[str, Any]]:
     return [
         {
-            "index": node.index,
+            "index": code.first + node.index,
             "op": type(graph.nodes[node.index].op).__name__,
             "name": describe(node.where),
             "from": [{"node": w.node, "op": w.op, "name": w.name} for w in node.where],
@@ -153,15 +177,15 @@ def _nodes(graph: Graph, program: Program) -> list[dict[str, Any]]:
             "weights": _weights_of(graph, node.index),
             "out_shape": list(graph.tensors[graph.nodes[node.index].outputs[0]].shape),
         }
-        for node in program.nodes
+        for node in code.nodes
     ]
 
 
-def _port(graph: Graph, program: Program, port: Port) -> dict[str, Any]:
+def _port(graph: Graph, code: EntryCode, regions: Collection[str], port: Port) -> dict[str, Any]:
     tensor = graph.tensors[port.tensor]
     quant = port.quant or tensor.quant
-    view = program.ports.get(port.tensor)
-    inside = view is not None and view.memory in {region.name for region in program.regions}
+    view = code.ports.get(port.tensor)
+    inside = view is not None and view.memory in regions
     return {
         "name": port.onnx_name,
         "shape": list(tensor.shape),

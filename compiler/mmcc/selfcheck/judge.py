@@ -10,7 +10,7 @@ the node that reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -54,18 +54,21 @@ class Fault:
         )
 
 
-def judge(
-    graph: Graph, trace: Trace, inputs: Mapping[str, Array], *, all_faults: bool = False
-) -> list[Fault]:
-    """The first fault of a run in the order of nodes, or all; [] if there is none.
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """The first fault of a run in the order of nodes, or all; and the states that it left, by `begin`."""
 
-    `inputs` are what the run was given, by tensor.
-    """
+    faults: list[Fault]
+    states: dict[str, Array] = field(default_factory=dict[str, Array])
+
+
+def judge(graph: Graph, trace: Trace, given: Mapping[str, Array], *, all_faults: bool = False) -> Judgement:
+    """Judge a run; `given` are its inputs, and the states as it found them, by tensor."""
     if trace.status != 0:
-        return [_did_not_end(graph, trace)]
+        return Judgement([_did_not_end(graph, trace)])
     found: list[Fault] = []
     uses = _last_uses(graph)
-    arrays: dict[str, Array] = {**graph.constants, **inputs}
+    arrays: dict[str, Array] = {**graph.constants, **given}
     outputs: dict[str, tuple[Array, bool]] = {
         name: (arrays[name], True) for name in graph.output_names if name in arrays
     }
@@ -79,7 +82,7 @@ def judge(
                 written = trace.of(graph, index, result)
                 found += _faults(graph, index, result, written, want, operands)
                 if found and not all_faults:
-                    return found[:1]
+                    return Judgement(found[:1])
                 made = written.made[..., None]
                 whole = bool(written.made.all())
                 want = np.where(made, written.pixels, want.reshape(written.pixels.shape)).reshape(want.shape)
@@ -88,7 +91,9 @@ def judge(
                 outputs[name] = want, whole
         for name in uses.get(index, ()):
             del arrays[name]
-    return [*found, *_outputs(graph, trace, outputs)] if all_faults or not found else found[:1]
+    if all_faults or not found:
+        found += _outputs(graph, trace, outputs)
+    return Judgement(found, {state.begin: arrays[state.end] for state in graph.states})
 
 
 def _did_not_end(graph: Graph, trace: Trace) -> Fault:
@@ -102,10 +107,11 @@ def _did_not_end(graph: Graph, trace: Trace) -> Fault:
 
 
 def _last_uses(graph: Graph) -> dict[int, list[str]]:
-    """By node: activations that nothing after it reads."""
+    """By node: activations that nothing after it reads, neither a node nor the next run."""
     last: dict[str, int] = {}
     for index, node in enumerate(graph.nodes):
-        last |= dict.fromkeys(graph.activations(node), index)
+        names = (name for name in graph.activations(node) if name not in graph.kept)
+        last |= dict.fromkeys(names, index)
     found: dict[int, list[str]] = {}
     for name, index in last.items():
         found.setdefault(index, []).append(name)

@@ -18,12 +18,14 @@ from mmcc.codegen.selftest import made_inputs
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.element_type import Kind
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import Entry, Module
 from mmcc.ops.quantize import Quantize
 from mmcc.selfcheck.judge import Fault, judge
-from mmcc.selfcheck.trace import run_traced, traced_program
+from mmcc.selfcheck.trace import Trace, run_traced, traced_program
 from mmcc.target import Target
 
 Array = NDArray[Any]
+RUNS = 2  # of an entry with states: the second finds what the first left
 NOT_ASKED = "skipped with --no-self-check"
 
 
@@ -41,10 +43,27 @@ class SelfCheck:
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
+@dataclass(frozen=True, slots=True)
+class WrongRun:
+    """A run that gave something else than it should."""
+
+    entry: Entry
+    fault: Fault
+    inputs: list[Array]
+
+
 def self_check(
-    graph: Graph, sources: Sequence[Path], layers: Path, adapter: Path, bench: Path, host: Target, work: Path
-) -> tuple[SelfCheck, Fault | None, list[Array]]:
-    """Build and run the C of a package for this machine; its fault if it has one, and the inputs.
+    module: Module,
+    sources: Sequence[Path],
+    layers: Path,
+    adapter: Path,
+    bench: Path,
+    host: Target,
+    work: Path,
+) -> tuple[SelfCheck, WrongRun | None]:
+    """Build and run the C of a package for this machine; the first run that is wrong.
+
+    Each entry is run from initial states on, twice where it has some.
 
     `sources` are files or objects of the package besides `layers`, its file with the order of the layers.
     Without a compiler for this machine nothing is checked, and the result says so.
@@ -55,13 +74,30 @@ def self_check(
     except CompileError as error:
         if error.exit is not Exit.TOOL_MISSING:
             raise
-        return SelfCheck(False, f"not done: {error.message}"), None, []
-    inputs = inputs_of(graph)
-    trace = run_traced(program, inputs, graph)
-    named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
-    faults = judge(graph, trace, named)
-    found = SelfCheck(True, nodes=len(trace.records), seconds=time.perf_counter() - begun)
-    return found, faults[0] if faults else None, inputs
+        return SelfCheck(False, f"not done: {error.message}"), None
+    nodes = 0
+    wrong: WrongRun | None = None
+    for number, entry in enumerate(module.entries):
+        inputs = inputs_of(entry.graph)
+        traces = run_traced(program, [inputs] * (RUNS if entry.graph.states else 1), module, number)
+        nodes += len(traces[0].records)
+        fault = _first_fault(entry.graph, traces, inputs)
+        if fault is not None:
+            wrong = WrongRun(entry, fault, inputs)
+            break
+    return SelfCheck(True, nodes=nodes, seconds=time.perf_counter() - begun), wrong
+
+
+def _first_fault(graph: Graph, traces: Sequence[Trace], inputs: Sequence[Array]) -> Fault | None:
+    """The first fault of runs on the same inputs, of which each finds the states that the one before left."""
+    states = {state.begin: state.initial for state in graph.states}
+    for trace in traces:
+        named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
+        judged = judge(graph, trace, states | named)
+        if judged.faults:
+            return judged.faults[0]
+        states = judged.states
+    return None
 
 
 def inputs_of(graph: Graph) -> list[Array]:
@@ -81,19 +117,18 @@ def inputs_of(graph: Graph) -> list[Array]:
     return inputs
 
 
-def failure(
-    graph: Graph, fault: Fault, inputs: Sequence[Array], made: Path, model: Path, out: Path, options: str
-) -> CompileError:
+def failure(wrong: WrongRun, made: Path, model: Path, out: Path, options: str) -> CompileError:
     """The error for a package that computes something else than it should, with all that is needed to see it.
 
     That lies beside `out`, which is not written.
     """
+    graph, fault = wrong.entry.graph, wrong.fault
     sentence = fault.sentence(graph)
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
         folder = Path(scratch) / "difference"
         shutil.copytree(made, folder / "package")
         (folder / "difference.txt").write_text(f"{sentence}\n\n{options}\n")
-        arrays: dict[str, Any] = {f"input_{k}": array for k, array in enumerate(inputs)}
+        arrays: dict[str, Any] = {f"input_{k}": array for k, array in enumerate(wrong.inputs)}
         np.savez_compressed(folder / "inputs.npz", **arrays)
         if model.is_file():
             shutil.copy(model, folder / "model.onnx")

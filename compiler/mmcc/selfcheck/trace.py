@@ -9,7 +9,7 @@ a kernel followed by one that records; its text is the package's.
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,9 @@ from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.places import view_of
 from mmcc.codegen.render import render
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Plan
-from mmcc.ir.program import Program
+from mmcc.ir.module import Entry, Module
+from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.program import EntryCode, Program
 from mmcc.ir.types import geometry
 from mmcc.ops.stream import WriteRows
 from mmcc.resources import data_dir
@@ -75,12 +76,26 @@ class Trace:
         return Written(pixels.view(tensor.dtype.numpy), made, twice)
 
 
-def write_trace(bench: Path, graph: Graph, plan: Plan, program: Program, generated: Generated) -> None:
+def write_trace(
+    bench: Path, module: Module, plan: MemoryPlan, program: Program, generated: Generated
+) -> None:
     """The files that recording takes, for the test bench; `program` is the C of this machine."""
     memories = list(generated.values["memories"])
-    views: list[tuple[int, ...]] = []
+    views = [
+        view
+        for entry, code in zip(module.entries, program.entries, strict=True)
+        for view in _views(entry, plan.entries[entry.name], code, memories)
+    ]
+    values = generated.values | {"views": views, "kernels": generated.kernels}
+    for name in TRACE:
+        (bench / name).write_text(render(f"{name}.j2", **values))
+
+
+def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> Iterator[tuple[int, ...]]:
+    """Where the results of an entry's nodes are, for the program that records."""
+    graph = entry.graph
     groups = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
-    for node in program.nodes:
+    for node in code.nodes:
         made = graph.nodes[node.index]
         if isinstance(made.op, WriteRows):
             continue  # goes to a callback: the output of the model is looked at instead
@@ -91,16 +106,14 @@ def write_trace(bench: Path, graph: Graph, plan: Plan, program: Program, generat
             steps = geometry(graph.tensors[made.outputs[0]].shape)[0]
         calls = node.blocks.count if node.blocks is not None else 1
         for result, name in enumerate(made.outputs):
-            view, tensor = view_of(graph, plan, name, groups[node.index]), graph.tensors[name]
+            view = view_of(graph, plan, name, groups[node.index], entry.name)
+            tensor = graph.tensors[name]
             assert isinstance(view.offset, int)
             rows, cols, channels = geometry(tensor.shape)
             item = tensor.dtype.size
             place = memories.index(view.memory), view.offset, view.row_stride, view.col_stride * item
             shape = view.rows, channels * item, rows, cols
-            views.append((node.index, result, *place, *shape, steps, calls))
-    values = generated.values | {"views": views, "kernels": generated.kernels}
-    for name in TRACE:
-        (bench / name).write_text(render(f"{name}.j2", **values))
+            yield code.first + node.index, result, *place, *shape, steps, calls
 
 
 def traced_program(
@@ -123,24 +136,39 @@ def traced_program(
     return link(quick, objects, work / "traced")
 
 
-def run_traced(program: Path, inputs: Sequence[Array], graph: Graph) -> Trace:
-    """One run on inputs in C's layout."""
+def run_traced(
+    program: Path, samples: Sequence[Sequence[Array]], module: Module, entry: int = 0
+) -> list[Trace]:
+    """Runs of an entry, one after the other, on samples in C's layout; the last that began is the last."""
     given, record = program.with_suffix(".in"), program.with_suffix(".out")
-    given.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for array in inputs))
+    given.write_bytes(
+        b"".join(np.ascontiguousarray(array).tobytes() for arrays in samples for array in arrays)
+    )
+    command = [program, given, record, str(entry), str(len(samples))]
     try:
-        done = subprocess.run([program, given, record], capture_output=True, check=False, timeout=SECONDS)
+        done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
         returned = done.returncode
     except subprocess.TimeoutExpired:
         returned = -1
     raw = np.fromfile(record, np.uint8) if record.is_file() else np.zeros(0, np.uint8)
     record.unlink(missing_ok=True)
-    return _parse(raw, returned, graph)
+    graph = module.entries[entry].graph
+    first = sum(len(before.graph.nodes) for before in module.entries[:entry])
+    found: list[Trace] = []
+    at = 0
+    for _ in samples:
+        trace, at = _parse(raw, at, returned, graph, first)
+        found.append(trace)
+        if trace.status != 0:
+            break
+    return found
 
 
-def _parse(raw: NDArray[np.uint8], returned: int, graph: Graph) -> Trace:
+def _parse(raw: NDArray[np.uint8], at: int, returned: int, graph: Graph, first: int) -> tuple[Trace, int]:
+    """The run whose records begin at byte `at`, and where the next one's do; nodes count from `first` on."""
     records: dict[tuple[int, int], list[tuple[int, tuple[int, int, int, int]]]] = {}
     pixel: dict[tuple[int, int], int] = {}
-    at, last = 0, None
+    last = None
     while at + HEAD.itemsize <= len(raw):
         node, result, row, row_end, col, col_end = (int(v) for v in raw[at : at + HEAD.itemsize].view("<i4"))
         at += HEAD.itemsize
@@ -149,7 +177,8 @@ def _parse(raw: NDArray[np.uint8], returned: int, graph: Graph) -> Trace:
             for size in (graph.tensors[port.tensor].bytes for port in graph.outputs):
                 outputs.append(raw[at : at + size])
                 at += size
-            return Trace(raw, records, last, result, returned, outputs if result == 0 else [])
+            return Trace(raw, records, last, result, returned, outputs if result == 0 else []), at
+        node -= first
         key = node, result
         if key not in pixel:
             tensor = graph.tensors[graph.nodes[node].outputs[result]]
@@ -159,4 +188,4 @@ def _parse(raw: NDArray[np.uint8], returned: int, graph: Graph) -> Trace:
             break
         records.setdefault(key, []).append((at, (row, row_end, col, col_end)))
         at, last = at + size, node
-    return Trace(raw, records, last, None, returned)
+    return Trace(raw, records, last, None, returned), len(raw)

@@ -27,6 +27,11 @@ int32_t mmcc_adapter_init(void);
 void *mmcc_adapter_input(uint32_t k);
 const void *mmcc_adapter_output(uint32_t k);
 int32_t mmcc_adapter_run(void);
+uint32_t mmcc_adapter_first_input(uint32_t entry);
+uint32_t mmcc_adapter_first_output(uint32_t entry);
+int32_t mmcc_adapter_call(uint32_t entry);
+int32_t mmcc_adapter_reset(void);
+void mmcc_adapter_forget(void);
 uint64_t mmcc_adapter_weights_read(void);
 """
 
@@ -95,8 +100,10 @@ def _cmake(arguments: Sequence[str]) -> None:
 class HostModel:
     """A package loaded into this process. Arrays go in and out in the C layout, one sample at a time."""
 
-    def __init__(self, library: Path, dtypes: Sequence[np.dtype[Any]]) -> None:
-        """`dtypes` are the element types of the outputs, in order."""
+    def __init__(
+        self, library: Path, dtypes: Sequence[np.dtype[Any]], *others: Sequence[np.dtype[Any]]
+    ) -> None:
+        """`dtypes` are the element types of the outputs, in order; `others` those of other entries."""
         from cffi import FFI
 
         self._ffi = FFI()
@@ -105,22 +112,34 @@ class HostModel:
             # under a name of its own: what was loaded from the same path before would be taken for this
             own = shutil.copy(library, folder)
             self._lib: Any = self._ffi.dlopen(str(own))
-        self._dtypes = tuple(dtypes)
+        self._dtypes = [tuple(dtypes), *map(tuple, others)]
         status = self._lib.mmcc_adapter_init()
         if status:
             message = f"the model's init returned status {status} on this machine"
             raise CompileError("MM803", message, exit=Exit.INTERNAL)
 
-    def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
-        """One inference; inputs are contiguous arrays of exactly the C types and sizes."""
-        for k, array in enumerate(inputs):
+    def run(self, inputs: Sequence[NDArray[Any]], entry: int = 0) -> list[NDArray[Any]]:
+        """One call of an entry; inputs are contiguous arrays of exactly the C types and sizes."""
+        lib, first_in, first_out = self._lib, 0, 0
+        if len(self._dtypes) > 1:
+            first_in, first_out = lib.mmcc_adapter_first_input(entry), lib.mmcc_adapter_first_output(entry)
+        for k, array in enumerate(inputs, first_in):
             size = self._lib.mmcc_adapter_input_bytes[k]
             assert array.nbytes == size, f"input {k}: {array.nbytes} bytes for {size}"
             self._ffi.memmove(self._lib.mmcc_adapter_input(k), np.ascontiguousarray(array).tobytes(), size)
-        status = self._lib.mmcc_adapter_run()
+        status = lib.mmcc_adapter_call(entry) if len(self._dtypes) > 1 else lib.mmcc_adapter_run()
         if status:
             raise CompileError("MM803", f"the model's run returned status {status}", exit=Exit.INTERNAL)
-        return [self._output(k) for k in range(self._lib.mmcc_adapter_outputs)]
+        return [self._output(k, dtype) for k, dtype in enumerate(self._dtypes[entry], first_out)]
+
+    def reset(self) -> None:
+        """States as they were before the first call; only of a package that has some."""
+        status = self._lib.mmcc_adapter_reset()
+        assert status == 0, f"the model's reset returned status {status}"
+
+    def forget(self) -> None:
+        """Overwrite all that does not live from call to call; only of a package that has states."""
+        self._lib.mmcc_adapter_forget()
 
     def run_only(self) -> None:
         """One inference on whatever the inputs hold, for timing."""
@@ -130,7 +149,7 @@ class HostModel:
         """Bytes of staged weights that all runs so far have read; only where weights are staged."""
         return int(self._lib.mmcc_adapter_weights_read())
 
-    def _output(self, k: int) -> NDArray[Any]:
+    def _output(self, k: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         size = self._lib.mmcc_adapter_output_bytes[k]
         raw = bytes(self._ffi.buffer(self._lib.mmcc_adapter_output(k), size))
-        return np.frombuffer(raw, self._dtypes[k]).copy()
+        return np.frombuffer(raw, dtype).copy()

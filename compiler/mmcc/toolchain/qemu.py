@@ -17,6 +17,7 @@ from mmcc.toolchain.counting import Lap, Profile, count, counting_plugin, read_l
 from mmcc.toolchain.elf import function_at, symbols
 
 _STACK_EXIT = 97
+RESET = 0xFF  # in `calls`, as in main.c
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +50,11 @@ def run_firmware(
     profile: bool = False,
     watch_memory: bool = False,
     timeout: float = 120.0,
+    calls: bytes = b"",
 ) -> FirmwareRun:
     """Run firmware made of the test bench and a model on samples laid end to end.
 
+    `calls` says for each sample which entry of the model is called; RESET, which takes none, resets states.
     Instructions are exact and repeat exactly. `watch_memory` also checks each access to the board's RAM
     against the limit it was linked for (slower; needless where the core has a memory protection unit).
     """
@@ -61,6 +64,9 @@ def run_firmware(
     for name in ("outputs.bin", "steps.bin", "mmcount.log", "mmcount.prof"):
         (workdir / name).unlink(missing_ok=True)
     (workdir / "inputs.bin").write_bytes(inputs)
+    (workdir / "calls.bin").unlink(missing_ok=True)
+    if calls:
+        (workdir / "calls.bin").write_bytes(calls)
     stdout = run_program(elf, target, workdir, profile=profile, watch_memory=watch_memory, timeout=timeout)
     outputs = (workdir / "outputs.bin").read_bytes()
     stack = re.search(r"^stack (\d+)$", stdout, re.MULTILINE)

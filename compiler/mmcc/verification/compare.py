@@ -17,6 +17,7 @@ from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import Module
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
 from mmcc.selfcheck.judge import Fault, judge
@@ -219,9 +220,9 @@ def per_node(
             progress(f"sample {number + 1} of {len(samples)}")
             agreement.run(sample)
             inputs = to_c(package.inputs, package.tensors, sample)
-            trace = run_traced(program, inputs, graph)
+            (trace,) = run_traced(program, [inputs], Module.of(graph))
             named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
-            for fault in judge(graph, trace, named, all_faults=True):
+            for fault in judge(graph, trace, named, all_faults=True).faults:
                 faults.setdefault(fault.index, fault)
     rows = [
         _row(graph, index, agreement.tallies.get(index), faults.get(index))

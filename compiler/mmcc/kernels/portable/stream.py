@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from mmcc.ir.module import port_symbol
 from mmcc.ir.program import Field, KernelUse, View
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.stream import ReadRows, WriteRows
@@ -11,16 +12,18 @@ from mmcc.ops.stream import ReadRows, WriteRows
 @layer(ReadRows)
 def read_rows(op: ReadRows, site: Site) -> KernelUse:
     """A kernel of its own for each input: callbacks are typed."""
-    return _stream("read_rows", op.port, "y", site.output.where(), site)
+    callback = port_symbol(site.entry, "input", op.port)
+    return _stream("read_rows", callback, "y", site.output.where(), site)
 
 
 @layer(WriteRows)
 def write_rows(op: WriteRows, site: Site) -> KernelUse:
     """A kernel of its own for each output."""
-    return _stream("write_rows", op.port, "x", site.inputs[0].where(), site)
+    callback = port_symbol(site.entry, "output", op.port)
+    return _stream("write_rows", callback, "x", site.inputs[0].where(), site)
 
 
-def _stream(template: str, port: int, name: str, view: View, site: Site) -> KernelUse:
+def _stream(template: str, port: str, name: str, view: View, site: Site) -> KernelUse:
     """Callbacks know dense pixels only, so a call is for as much as lies densely in the view.
 
     That may be several rows, one row, or one pixel, where channels of other tensors lie between two pixels.

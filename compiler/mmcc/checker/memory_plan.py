@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plans of a module's entries together: each is sound, and none touches states that it does not have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mmcc.checker.plan import check_plan
+from mmcc.checker.replay import MOST
+from mmcc.ir.graph import Graph
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.regions import STATE
+
+
+def check_memory_plan(module: Module, plan: MemoryPlan) -> list[str]:
+    """Everything wrong with the plan of a module, as sentences; empty when it is sound."""
+    wrong = list(_crowded(module, plan))
+    for entry in module.entries:
+        own = plan.entries[entry.name]
+        faults = check_plan(entry.graph, own)
+        faults += faults or _strayed(entry.graph, own, plan)
+        wrong += [f"entry {entry.name}: {text}" for text in faults] if len(module.entries) > 1 else faults
+    return wrong[:MOST]
+
+
+def _crowded(module: Module, plan: MemoryPlan) -> Iterator[str]:
+    """States that share bytes, or leave their memory."""
+    end, last = 0, ""
+    for state in sorted(module.states, key=lambda state: plan.states[state.begin]):
+        if plan.states[state.begin] < end:
+            yield f'states "{last}" and "{state.begin}" share bytes'
+        end, last = plan.states[state.begin] + state.initial.nbytes, state.begin
+    if end > plan.state_bytes:
+        yield f'state "{last}" ends at byte {end} of {plan.state_bytes}'
+
+
+def _strayed(graph: Graph, plan: Plan, whole: MemoryPlan) -> list[str]:
+    """States that are not where all entries have them, and other buffers among the states."""
+    wrong: list[str] = []
+    for state in graph.states:
+        slot = plan.slots[state.begin]
+        place = plan.places[slot.buffer]
+        if (place.region, place.offset + slot.offset) != (STATE, whole.states[state.begin]):
+            wrong.append(f'state "{state.begin}" is not where the other entries have it')
+    mine = {plan.slots[name].buffer for state in graph.states for name in (state.begin, state.end)}
+    wrong += [
+        f'buffer "{b.name}" lies among the states, but is none'
+        for b in plan.buffers
+        if plan.places[b.name].region == STATE and b.name not in mine
+    ]
+    return wrong

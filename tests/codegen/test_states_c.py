@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""States in the generated C: what the interpreter keeps from call to call, the C keeps, on every machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmcc.driver.compile import CompileResult, compile_module
+from mmcc.driver.options import CompileOptions
+from mmcc.ir.interpret import Interpreter
+from mmcc.ir.module import Module
+from mmcc.ir.regions import SRAM
+from mmcc.package.host import host_model
+from mmcc.package.record import bench_files, load_package
+from mmcc.target import list_targets, load_target
+from mmcc.toolchain.firmware import build_firmware
+from mmcc.toolchain.qemu import RESET, run_firmware
+from stateful import BY_HAND, accumulator, learner, random_graph
+from toolchains import ready
+
+CALLS = 4
+Array = np.ndarray
+
+
+def compiled(module: Module, folder: Path, **given) -> CompileResult:
+    """The package; that it has no ONNX file matters to nobody here."""
+    folder.mkdir(parents=True, exist_ok=True)
+    source = folder / "model.onnx"
+    source.write_bytes(b"")
+    return compile_module(module, source, folder / "net", CompileOptions(name="net", **given))
+
+
+def inputs_of(module: Module, entry: int, rng: np.random.Generator) -> list[Array]:
+    graph = module.entries[entry].graph
+    shapes = [graph.tensors[port.tensor].shape for port in graph.inputs]
+    return [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+
+
+def wanted(machine: Interpreter, module: Module, entry: int, inputs: list[Array]) -> list[Array]:
+    graph = module.entries[entry].graph
+    names = [port.tensor for port in graph.inputs]
+    arrays = machine.call(module.entries[entry].name, dict(zip(names, inputs, strict=True)))
+    return [arrays[port.tensor] for port in graph.outputs]
+
+
+def same(got: list[Array], want: list[Array]) -> None:
+    for mine, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(mine.reshape(theirs.shape), theirs, rtol=1e-5, atol=1e-6)
+
+
+def run_on_this_machine(module: Module, result: CompileResult, order: list[int]) -> None:
+    """Call the entries in order, and once more after a reset; in between only states are there."""
+    model = host_model(result.folder, load_package(result.folder))
+    machine, rng = Interpreter(module), np.random.default_rng(2)
+    for _ in range(2):
+        machine.reset()
+        model.reset()
+        for entry in order:
+            inputs = inputs_of(module, entry, rng)
+            same(model.run(inputs, entry), wanted(machine, module, entry, inputs))
+            model.forget()
+
+
+@pytest.mark.parametrize("given", [{"least_ram": True}, {"io": "external"}, {"ram": 4096}], ids=str)
+@pytest.mark.parametrize("name", BY_HAND)
+def test_states_live_from_call_to_call(name: str, given: dict, tmp_path: Path) -> None:
+    module = Module.of(BY_HAND[name]())
+    run_on_this_machine(module, compiled(module, tmp_path, stack=1024, **given), [0] * CALLS)
+
+
+def test_states_of_random_graphs(tmp_path: Path) -> None:
+    for seed in range(200, 210):
+        module = Module.of(random_graph(seed))
+        run_on_this_machine(module, compiled(module, tmp_path / str(seed), stack=1024), [0] * CALLS)
+
+
+def test_two_entries_share_weights_kernels_and_states(tmp_path: Path) -> None:
+    module = learner()
+    result = compiled(module, tmp_path)
+    run_on_this_machine(module, result, [0, 1, 1, 0, 0, 1, 0])
+    text = (result.folder / "net.h").read_text()
+    assert "mmcc_status net_run(net_context *context);" in text
+    assert "mmcc_status net_learn(net_context *context);" in text
+    assert "float *net_learn_input_0(const net_context *context);" in text
+    report = json.loads((result.folder / "report.json").read_text())
+    alone = compiled(Module("alone", module.entries[:1]), tmp_path / "alone").report
+    assert report["flash"]["weights"] == alone["flash"]["weights"], "both entries read one copy"
+    kernels = (result.folder / "net_kernels.c").read_text()
+    assert kernels.count("void net_dense") == 1
+    assert report["entry"] == "run"
+    assert [entry["entry"] for entry in report["entries"]] == ["learn"]
+    ram = report["ram"]
+    assert ram["state"] == 6 * 4 * 4 + 16, "with what alignment adds"
+    parts = ("arena", "state", "context", "static", "stack")
+    assert ram["total"] == sum(ram[part] for part in parts)
+    most = max(plan.peak(SRAM) for plan in result.memory.entries.values())
+    assert ram["arena"] == -(-most // SRAM.align) * SRAM.align
+
+
+@pytest.mark.parametrize("target", [name for name in list_targets() if name != "host"])
+def test_states_on_boards(target: str, tmp_path: Path) -> None:
+    """The accumulator, and both entries of the learner, one after the other in one firmware."""
+    ready(target)
+    for module, order in (
+        (Module.of(accumulator()), [0, 0, RESET, 0]),
+        (learner(), [0, 1, 1, 0, RESET, 1, 0]),
+    ):
+        run_on_board(module, order, target, tmp_path / module.name)
+
+
+def run_on_board(module: Module, order: list[int], target: str, folder: Path) -> None:
+    result = compiled(module, folder, target=target)
+    package = load_package(result.folder)
+    machine, rng = Interpreter(module), np.random.default_rng(2)
+    inputs, outputs = list[bytes](), list[Array]()
+    for entry in order:
+        if entry == RESET:
+            machine.reset()
+            continue
+        given = inputs_of(module, entry, rng)
+        inputs += [array.tobytes() for array in given]
+        outputs += wanted(machine, module, entry, given)
+    bench = bench_files(result.folder)
+    sources = [
+        *sorted(p for p in result.folder.glob("*.c") if "selftest" not in p.name),
+        bench / "adapter_firmware.c",
+    ]
+    elf = build_firmware(
+        load_target(target),
+        sources,
+        [result.folder],
+        folder / "firmware",
+        ram_limit=None if not load_target(target).bare_metal else result.report["ram"]["total"],
+        stack_bytes=package.stack,
+    )
+    run = run_firmware(elf, load_target(target), b"".join(inputs), 0, folder / "run", calls=bytes(order))
+    got, at = list[Array](), 0
+    for want in outputs:
+        got.append(np.frombuffer(run.outputs, np.float32, want.size, at))
+        at += want.nbytes
+    assert at == len(run.outputs)
+    same(got, outputs)
