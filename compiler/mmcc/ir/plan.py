@@ -276,7 +276,7 @@ class MemoryPlan:
     def regions(self) -> dict[Region, int]:
         """Bytes of each region, that of states last.
 
-        Several may lie one behind the other in RAM and must leave no gap: each is a multiple of its alignment.
+        Several may lie one behind the other in RAM, with no gap: each is a multiple of its alignment.
         """
         found: dict[Region, int] = {}
         for plan in self.entries.values():
