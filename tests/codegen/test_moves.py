@@ -13,7 +13,8 @@ from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.regions import SRAM
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost
@@ -24,6 +25,7 @@ pytestmark = pytest.mark.skipif(
     not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"
 )
 GRAPH = filled(skipping(), 1)
+MODULE = Module.of(GRAPH)
 
 
 def layers() -> Plan:
@@ -32,12 +34,14 @@ def layers() -> Plan:
 
 def header(plan: Plan) -> str:
     host = load_target("host")
-    return emit(GRAPH, lower(GRAPH, plan, NAME, host), EmitOptions(NAME), host).files[f"{NAME}.h"]
+    program = lower(MODULE, MemoryPlan.of(plan), NAME, host)
+    return emit(MODULE, program, EmitOptions(NAME), host).files[f"{NAME}.h"]
 
 
 def sound(plan: Plan) -> Plan:
     assert check_plan(GRAPH, plan) == []
-    assert check_program(GRAPH, plan, lower(GRAPH, plan, NAME, load_target("host"))) == []
+    program = lower(MODULE, MemoryPlan.of(plan), NAME, load_target("host"))
+    assert check_program(MODULE, MemoryPlan.of(plan), program) == []
     return plan
 
 

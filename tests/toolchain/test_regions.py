@@ -15,7 +15,8 @@ from mmcc.codegen.render import render
 from mmcc.driver.ask import request_from
 from mmcc.errors import CompileError
 from mmcc.ir.interpret import evaluate_tensors
-from mmcc.ir.plan import Plan
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.regions import Region
 from mmcc.kernels.contract import contracts
 from mmcc.planner.api import best_plan
@@ -41,7 +42,8 @@ def layers(target: Target) -> Plan:
 
 def made(plan: Plan, target: Target, folder: Path) -> Package:
     folder.mkdir(parents=True)
-    package = emit(GRAPH, lower(GRAPH, plan, NAME, target), EmitOptions(NAME), target)
+    module = Module.of(GRAPH)
+    package = emit(module, lower(module, MemoryPlan.of(plan), NAME, target), EmitOptions(NAME), target)
     for name, text in package.files.items():
         (folder / name).write_text(text)
     (folder / "adapter.c").write_text(render("adapter.c.j2", on_heap=False, **package.values))
