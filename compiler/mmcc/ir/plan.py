@@ -276,17 +276,16 @@ class MemoryPlan:
     def regions(self) -> dict[Region, int]:
         """Bytes of each region, that of states last.
 
-        Several may lie one behind the other in RAM, with no gap: each is a multiple of its alignment.
+        States lie in RAM beside arenas, with no gap: then each is a multiple of its alignment.
         """
         found: dict[Region, int] = {}
         for plan in self.entries.values():
             for region, size in plan.regions().items():
                 if region != STATE:
                     found[region] = max(size, found.get(region, 0))
-        if self.state_bytes:
-            found[STATE] = self.state_bytes
-        if len(found) == 1:
+        if not self.state_bytes:
             return found
+        found[STATE] = self.state_bytes
         return {region: -(-size // region.align) * region.align for region, size in found.items()}
 
     def __str__(self) -> str:
