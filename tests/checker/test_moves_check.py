@@ -10,15 +10,16 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from fused_c import NAME, filled, request, run
+from fused_c import filled, request, run
 from mmcc.checker.plan import check_plan
-from mmcc.checker.program import check_program
+from mmcc.checker.program import check_entry
 from mmcc.checker.replay import Replay
-from mmcc.codegen.lower import lower
+from mmcc.codegen.lower import lower_entry
 from mmcc.errors import CompileError
+from mmcc.ir.module import RUN, Entry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Plan, Transfer
-from mmcc.ir.program import Copy, Moves, Program, Start, Step, Wait
+from mmcc.ir.program import Copy, EntryCode, Moves, Start, Step, Wait
 from mmcc.ir.regions import FILE, SRAM, External, Move, Place, Region
 from mmcc.planner.api import best_plan
 from mmcc.target import load_target
@@ -26,6 +27,7 @@ from moved_plans import SLOW, idle, skipping, spilled
 
 pytestmark = pytest.mark.quick
 GRAPH = filled(skipping(), 1)
+ENTRY = Entry(RUN, GRAPH)
 HOST = load_target("host")
 ERROR_MOVE = 8  # MMCC_ERROR_MOVE of mmcc_moves.h
 
@@ -172,11 +174,11 @@ def test_moves_that_cannot_be_are_convicted() -> None:
 # ---- the program
 
 
-def lowered(plan: Plan) -> Program:
-    return lower(GRAPH, plan, NAME, HOST)
+def lowered(plan: Plan) -> EntryCode:
+    return lower_entry(ENTRY, plan, HOST)
 
 
-def programs(program: Program) -> Iterator[tuple[str, Program]]:
+def programs(program: EntryCode) -> Iterator[tuple[str, EntryCode]]:
     """The program with one fault in its moves."""
     for at, part in enumerate(program.body):
         if not isinstance(part, Moves):
@@ -191,7 +193,7 @@ def programs(program: Program) -> Iterator[tuple[str, Program]]:
             yield "inside of a step", replace(program, body=(*before, inside, *after[1:]))
         for k, statement in enumerate(part.body):
 
-            def instead(*new: Start | Wait | Copy, part: Moves = part, at: int = at, k: int = k) -> Program:
+            def instead(*new: Start | Wait | Copy, part: Moves = part, at: int = at, k: int = k) -> EntryCode:
                 parts = replace(part, body=(*part.body[:k], *new, *part.body[k + 1 :]))
                 return replace(program, body=(*program.body[:at], parts, *program.body[at + 1 :]))
 
@@ -211,11 +213,11 @@ def programs(program: Program) -> Iterator[tuple[str, Program]]:
 def test_faults_in_the_moves_of_a_program_are_convicted() -> None:
     plan = background()
     program = lowered(plan)
-    assert check_program(GRAPH, plan, program) == []
+    assert check_entry(ENTRY, plan, program) == []
     found = list(programs(program))
     assert len(found) > 30
     for what, wrong in found:
-        assert check_program(GRAPH, plan, wrong), what
+        assert check_entry(ENTRY, plan, wrong), what
 
 
 def test_moves_before_one_step_keep_their_order() -> None:
@@ -223,15 +225,15 @@ def test_moves_before_one_step_keep_their_order() -> None:
     first, last = b.live.lo + 1, b.live.hi - 1
     made = spilled(plan, b.name, (first, last), (last, last))
     program = lowered(made)
-    assert check_program(GRAPH, made, program) == []
+    assert check_entry(ENTRY, made, program) == []
     body = tuple(replace(p, body=p.body[::-1]) if isinstance(p, Moves) else p for p in program.body)
-    assert any("in another order" in text for text in check_program(GRAPH, made, replace(program, body=body)))
+    assert any("in another order" in text for text in check_entry(ENTRY, made, replace(program, body=body)))
 
 
 def test_a_view_of_before_the_move_is_convicted() -> None:
     """The program of the plan without moves finds the buffer where it no longer is."""
     plan = background()
-    wrong = check_program(GRAPH, plan, replace(lowered(layers()), regions=lowered(plan).regions))
+    wrong = check_entry(ENTRY, plan, lowered(layers()))
     assert any("but it is at byte" in text for text in wrong)
 
 
