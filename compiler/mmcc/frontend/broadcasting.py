@@ -69,7 +69,7 @@ def _operand(build: Builder, x: Value, groups: list[list[int]]) -> str:
 
 
 def _same_factors(build: Builder, lead: Value, values: Sequence[Value]) -> list[Value] | None:
-    """All operands with each of their axes factored alike; None if some cannot be."""
+    """The operands, each axis split into the same factors in all of them; None where that is impossible."""
     result = list(values)
     for axis in range(lead.rank):
         for _ in range(2):  # a factor that one brings must reach those before it

@@ -17,7 +17,7 @@ Nodes = Sequence[tuple[Where, NodeProto]]
 
 
 def unique(what: str, found: Iterable[Named], problems: list[CompileError]) -> Iterator[Named]:
-    """Those that have a name of their own."""
+    """Those whose name is not empty and none before has; the others are problems."""
     seen: set[str] = set()
     for one in found:
         if one.name in seen or not one.name:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A model with something wrong in it: what can still be known of the nodes behind, to tell all at once.
+"""What can still be known behind a node that cannot be converted, so that all errors are told at once.
 
 What a value is comes from what the file states of it, or from ONNX's own shape inference. Where neither says
 anything, the nodes that read it are tried out with operands of several shapes: an error that is the same for

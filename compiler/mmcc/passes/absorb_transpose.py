@@ -111,7 +111,7 @@ def _sink(draft: Draft, node: Node) -> bool:
 
 
 def _common_perm(draft: Draft, node: Node) -> tuple[int, ...] | None:
-    """The permutation of a Transpose of every input; constants fit if they are numbers or of full rank."""
+    """The permutation by which every input is transposed, or None; constants of full rank can be, too."""
     if not (node.op.traits.elementwise or isinstance(node.op, (Reduce, MeanInt8))):
         return None
     rank = len(draft.tensors[node.output].shape)

@@ -40,7 +40,7 @@ def _float_nodes(model: Graph, done: Graph) -> list[str]:
 def _larger_constants(done: Graph) -> list[str]:
     """One sentence for each node whose constants take more bytes of flash than the file has for them.
 
-    What every layer has in integers, or as its bias, is no reason: some numbers for each channel.
+    The few numbers that any layer has for each channel (bias, multiplier, shift) do not count.
     """
     warnings: list[str] = []
     for node in done.nodes:

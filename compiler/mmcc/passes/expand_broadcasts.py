@@ -12,7 +12,7 @@ from mmcc.passes.draft import Draft
 
 
 def expand_broadcasts(graph: Graph) -> Graph:
-    """Expand operands that repeat some of the axes past the second but not all: those fold into channels.
+    """Expand operands that repeat some axes past the second, not all: kernels see these as one, the channels.
 
     An operand of lower rank whose rows and columns are not where the output has them gets leading axes of 1.
     """

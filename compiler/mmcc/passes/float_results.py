@@ -13,7 +13,7 @@ from mmcc.passes.quantized import StaysFloat
 
 
 def give_float_results(graph: Graph) -> Graph:
-    """Weights stay int8 in flash, and the input int8 in RAM. After `quantize`: what it leaves in float.
+    """Layers that `quantize` left in float read int8: weights stay int8 in flash, and the input in RAM.
 
     A layer that cannot keeps its reason for the report.
     """

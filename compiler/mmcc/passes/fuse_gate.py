@@ -24,9 +24,9 @@ MAX_NODES = 12
 
 
 def fuse_gate(graph: Graph) -> Graph:
-    """One node for x * sigmoid(x) and its kin: x need not live until the gate is there.
+    """One node for x * sigmoid(x) and its kin, so that x need not stay until the sigmoid is there.
 
-    They are known by their values, since models spell them in many ways.
+    They are recognised by the values that they give, since models spell them in many ways.
     """
     draft = Draft(graph)
     for node in graph.nodes:

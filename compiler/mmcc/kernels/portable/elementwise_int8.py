@@ -51,7 +51,7 @@ class ShortSum:
     bits: int
 
     def fields(self, raised: int = 0) -> Fields:
-        """For a kernel whose results are too high by `raised`, until it stores them."""
+        """The numbers of a kernel whose results are `raised` too high; it subtracts that as it stores."""
         return (
             ("a_multiplier", self.times_a),
             ("b_multiplier", self.times_b),
