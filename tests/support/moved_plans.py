@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, BufferKind, Plan, Transfer
-from mmcc.ir.regions import SRAM, Move, Place, Region
+from mmcc.ir.regions import Move, Place, Region
 from planner_graphs import Build
 
 SLOW = Region("psram", align=64, read_cost=2.0, write_cost=2.5)
@@ -32,24 +32,26 @@ def idle(plan: Plan) -> Iterator[Buffer]:
     yield from (b for b in plan.buffers if b.kind in WHOLE and len(b.live) >= 3)
 
 
-def in_second_region(plan: Plan, name: str) -> Plan:
+def in_second_region(plan: Plan, name: str, slow: Region = SLOW) -> Plan:
     """The same with one buffer in another region from its first step to its last."""
-    places = plan.places | {name: Place(SLOW, 0)}
-    return replace(plan, places=places, buffers=_allowed(plan, name))
+    places = plan.places | {name: Place(slow, 0)}
+    return replace(plan, places=places, buffers=_allowed(plan, name, slow))
 
 
-def spilled(plan: Plan, name: str, out: tuple[int, int], back: tuple[int, int]) -> Plan:
+def spilled(plan: Plan, name: str, out: tuple[int, int], back: tuple[int, int], slow: Region = SLOW) -> Plan:
     """The same with one buffer moved out to another region, and back to bytes that nobody else has.
 
     `out` and `back` are the steps at which the moves start and are complete; blocking where both are one.
     """
-    there, end = Place(SLOW, 64), Place(SRAM, -(-plan.peak(SRAM) // 16) * 16)
+    home = plan.places[name].region
+    assert isinstance(home, Region)
+    there, end = Place(slow, 64), Place(home, -(-plan.peak(home) // 16) * 16)
     moves = (
         Transfer(Move(name, plan.places[name], there, out[0] < out[1]), *out),
         Transfer(Move(name, there, end, back[0] < back[1]), *back),
     )
-    return replace(plan, transfers=moves, buffers=_allowed(plan, name))
+    return replace(plan, transfers=moves, buffers=_allowed(plan, name, slow))
 
 
-def _allowed(plan: Plan, name: str) -> tuple[Buffer, ...]:
-    return tuple(replace(b, regions=(SRAM, SLOW)) if b.name == name else b for b in plan.buffers)
+def _allowed(plan: Plan, name: str, slow: Region) -> tuple[Buffer, ...]:
+    return tuple(replace(b, regions=(*b.regions, slow)) if b.name == name else b for b in plan.buffers)

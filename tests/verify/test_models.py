@@ -138,11 +138,13 @@ def test_options_change_no_output(name, options, package_of):
 def test_the_report_has_what_users_rely_on(package_of):
     folder = package_of("kws_dscnn_int8_qdq").folder
     report = json.loads((folder / "report.json").read_text())
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert report["model"]["macs"] == 2_656_768
     assert report["model"]["params"] == 22_604
-    assert {"limit", "total", "arena", "context", "static", "stack", "stack_from"} == set(report["ram"])
-    assert report["ram"]["total"] == sum(report["ram"][k] for k in ("arena", "context", "static", "stack"))
+    parts = {"arena", "state", "context", "static", "stack"}
+    assert {"limit", "total", "regions", "stack_from", *parts} == set(report["ram"])
+    assert report["ram"]["total"] == sum(report["ram"][part] for part in parts)
+    assert report["ram"]["regions"] == [{"name": "sram", "bytes": report["ram"]["arena"], "size": None}]
     assert {"total", "weights", "code"} == set(report["flash"])
     buffer = report["plan"]["buffers"][0]
     assert set(buffer) == {"name", "kind", "region", "offset", "size", "first_step", "last_step"}

@@ -152,7 +152,14 @@ def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterat
 
 
 def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
-    from mmcc.report.text import flash_text, proof_text, self_check_text, staged_text, work_text
+    from mmcc.report.text import (
+        flash_text,
+        proof_text,
+        regions_text,
+        self_check_text,
+        staged_text,
+        work_text,
+    )
 
     ram = report["ram"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
@@ -165,6 +172,8 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
         ("flash", flash_text(report)),
         ("work", f"{work_text(report)} in {len(report['nodes'])} nodes"),
     ]
+    if len(ram["regions"]) > 1:
+        rows.insert(2, ("  regions", regions_text(report)))
     if report["weights"]:
         rows.append(("weights", staged_text(report["weights"])))
     rows.append(("check", self_check_text(report["self_check"])))

@@ -24,7 +24,8 @@ from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.program import Program
 from mmcc.package.host import package_sources
 from mmcc.package.record import FOLDER, sha256
-from mmcc.planner.api import plan_module
+from mmcc.planner.api import best_plan, plan_module
+from mmcc.planner.explain import does_not_fit
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import Figures, Report, count_macs, make_report
 from mmcc.target import Target
@@ -64,6 +65,7 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     options = job.options
     job.progress("planning memory")
     plan = plan_module(job.module, requests)
+    _check_regions(job.module, plan, requests)
     faults = check_memory_plan(job.module, plan)
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
     program = lowered(job, plan, job.target)
@@ -71,6 +73,15 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         dump(options.dump, "4-plan.txt", str(plan))
     generated, report = _write(job, plan, program)
     return Built(plan, program, generated, report)
+
+
+def _check_regions(module: Module, plan: MemoryPlan, requests: Mapping[str, PlanRequest]) -> None:
+    """CompileError if a region of the target has fewer bytes than the plan takes there."""
+    for region, size in plan.regions().items():
+        if region.size is not None and size > region.size:
+            entry = max(module.entries, key=lambda entry: plan.entries[entry.name].peak(region))
+            request = replace(requests[entry.name], limit=region.size)
+            raise does_not_fit(entry.graph, plan.entries[entry.name], request, best_plan)
 
 
 def lowered(job: Job, plan: MemoryPlan, target: Target) -> Program:

@@ -27,6 +27,8 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     staged = any(request.staging is not None for request in requests.values())
     if staged and job.options.ram:  # there is no plan that does without a limit
         requests = _limited(requests, job.options.ram - job.options.ram // BESIDES)
+    elif not job.options.least_ram:
+        requests = _limited(requests, None)
     built = build(job, requests)
     for _ in range(ROUNDS):
         ram = built.report["ram"]
@@ -41,17 +43,23 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     return built
 
 
-def _limited(requests: Mapping[str, PlanRequest], limit: int) -> dict[str, PlanRequest]:
-    return {name: replace(request, fuse=True, limit=limit) for name, request in requests.items()}
+def _limited(requests: Mapping[str, PlanRequest], most: int | None) -> dict[str, PlanRequest]:
+    """The requests, each for at most so many bytes of arena, and no more than its region has."""
+    found: dict[str, PlanRequest] = {}
+    for name, request in requests.items():
+        limits = [limit for limit in (most, request.regions[0].size) if limit is not None]
+        found[name] = replace(request, fuse=True, limit=min(limits)) if limits else request
+    return found
 
 
 def _check_limits(job: Job, built: Built, requests: Mapping[str, PlanRequest]) -> None:
     options = job.options
     ram, flash = built.report["ram"], built.report["flash"]
+    plans = built.plan.entries
+    entry = max(job.module.entries, key=lambda entry: requests[entry.name].peak(plans[entry.name]))
+    plan, request = plans[entry.name], requests[entry.name]
     if options.ram and ram["total"] > options.ram:
-        plans = built.plan.entries
-        entry = max(job.module.entries, key=lambda entry: requests[entry.name].peak(plans[entry.name]))
-        raise _ram_exceeded(entry.graph, plans[entry.name], ram, requests[entry.name])
+        raise _ram_exceeded(entry.graph, plan, ram, request)
     if options.flash and flash["total"] > options.flash:
         raise CompileError(
             "MM502",

@@ -110,6 +110,9 @@ def _remedies(graph: Graph, request: PlanRequest, peak: int, replan: Replan, bes
     """What the user could change, each with the RAM that is enough then; nothing that does not help."""
     assert request.limit is not None
     found = [(f"--ram {peak + besides}", "the least of the model as it is" if besides else "")]
+    region = request.regions[0]
+    if request.limit == region.size:
+        found = [(f"size = {peak}", f"of {region} in the target's file: the least of the model as it is")]
     told = {"": peak + besides}
     for remedy in _options(graph, request):
         plan = replan(remedy.graph, remedy.request)

@@ -79,6 +79,7 @@ def make_report(
             "limit": figures.limit or None,
             "total": arena + state + figures.context + footprint.ram + figures.stack,
             "arena": arena,
+            "regions": [_region(region, size) for region, size in program.regions.items() if region != STATE],
             "state": state,
             "context": figures.context,
             "static": footprint.ram,
@@ -112,6 +113,7 @@ def _entry(graph: Graph, plan: Plan, code: EntryCode, regions: Collection[str]) 
             "macs_recomputed": plan_macs(graph, plan) - macs,
             "buffers": _buffers(plan),
         },
+        "moves": _moves(plan),
         "weights": _staged_weights(graph, plan),
         "nodes": _nodes(graph, code),
         "inputs": [_port(graph, code, regions, port) for port in graph.inputs],
@@ -146,23 +148,46 @@ def _staged_weights(graph: Graph, plan: Plan) -> dict[str, int] | None:
     }
 
 
+def _region(region: Region, size: int) -> dict[str, Any]:
+    """Bytes of the arena in a region, and how many it may have there."""
+    return {"name": region.name, "bytes": size, "size": region.size}
+
+
 def _buffers(plan: Plan) -> list[dict[str, Any]]:
-    ordered = sorted(plan.buffers, key=lambda b: (b.live.lo, plan.places[b.name].offset, b.name))
+    """Each buffer where it is; one that is moved is several entries, one a place."""
+    buffers = {b.name: b for b in plan.buffers}
+    stays = [(buffers[name], stay) for name, found in plan.stays().items() for stay in found]
+    ordered = sorted(stays, key=lambda item: (item[1].taken.lo, item[1].place.offset, item[0].name))
     return [
         {
             "name": b.name,
             "kind": b.kind.value,
-            "region": _region(plan.places[b.name]),
-            "offset": plan.places[b.name].offset,
+            "region": _region_name(stay.place),
+            "offset": stay.place.offset,
             "size": b.size,
-            "first_step": b.live.lo,
-            "last_step": b.live.hi - 1,
+            "first_step": stay.taken.lo,
+            "last_step": stay.taken.hi - 1,
         }
-        for b in ordered
+        for b, stay in ordered
     ]
 
 
-def _region(place: Place) -> str | None:
+def _moves(plan: Plan) -> list[dict[str, Any]]:
+    """Buffers that are copied from region to region: started and complete before which steps."""
+    return [
+        {
+            "buffer": t.move.buffer,
+            "from": _region_name(t.move.source),
+            "to": _region_name(t.move.target),
+            "asynchronous": t.move.asynchronous,
+            "start": t.start,
+            "wait": t.wait,
+        }
+        for t in plan.transfers
+    ]
+
+
+def _region_name(place: Place) -> str | None:
     return place.region.name if isinstance(place.region, Region) else None  # the caller's memory
 
 

@@ -31,6 +31,8 @@ def render_text(report: Report) -> str:
             f"{work_text(report)}, {report['model']['params']:,} parameters",
         ),
     ]
+    if len(ram["regions"]) > 1:
+        figures.append(("regions", regions_text(report)))
     if report["weights"]:
         figures.append(("weights", staged_text(report["weights"])))
     figures.append(("self-check", self_check_text(report["self_check"])))
@@ -43,7 +45,7 @@ def render_text(report: Report) -> str:
         ports=[_port_line(kind, port) for kind in ("inputs", "outputs") for port in report[kind]],
         warnings=[printable(warning, LONGEST_WARNING) for warning in report["warnings"]],
         arena=f"{ram['arena']:,}",
-        picture=_picture(plan["buffers"], len(plan["groups"])),
+        picture=_picture(plan["buffers"], len(plan["groups"]), named=len(ram["regions"]) > 1),
         nodes=_node_lines(report["nodes"]),
     )
 
@@ -57,6 +59,16 @@ def proof_text(report: Report) -> str:
         return f"fused to keep the limit: {sure}; --ram min may need less"
     proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
     return proof if plan["over_groups"] else f"{proof} layer by layer; --ram min may need less"
+
+
+def regions_text(report: Report) -> str:
+    """Bytes of the arenas by region, and what is moved between them."""
+    parts: list[str] = []
+    for region in report["ram"]["regions"]:
+        of = f" of {readable(region['size'])}" if region["size"] else ""
+        parts.append(f"{region['name']} {region['bytes']:,}{of}")
+    moves = f"; {len(report['moves'])} moves between them" if report["moves"] else ""
+    return ", ".join(parts) + moves
 
 
 def flash_text(report: Report) -> str:
@@ -94,7 +106,8 @@ def _port_line(kind: str, port: dict[str, Any]) -> str:
     return f"{kind[:-1]:<6} {port['dtype']} {shape}{where}: {escape(port['name'])}{real}"
 
 
-def _picture(buffers: Sequence[dict[str, Any]], steps: int) -> list[str]:
+def _picture(buffers: Sequence[dict[str, Any]], steps: int, *, named: bool) -> list[str]:
+    """One line for each buffer at a place; with the region if it is `named`."""
     columns = max(1, min(PICTURE_COLUMNS, steps))
     lines: list[str] = []
     for b in buffers:
@@ -102,7 +115,8 @@ def _picture(buffers: Sequence[dict[str, Any]], steps: int) -> list[str]:
         last = max(first, b["last_step"] * columns // max(1, steps))
         bar = "." * first + "#" * (min(last, columns - 1) - first + 1)
         name = escape(b["name"], NAME_COLUMNS)
-        lines.append(f"{bar:.<{columns}} {b['offset']:>9} +{b['size']:<9} {b['kind']:<8} {name}")
+        where = f"{b['region'] or '':>9} {b['offset']:>9}" if named else f"{b['offset']:>9}"
+        lines.append(f"{bar:.<{columns}} {where} +{b['size']:<9} {b['kind']:<8} {name}")
     return lines
 
 
