@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from mmcc.ir.regions import SRAM
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost
 from mmcc.target import load_target
-from moved_plans import SLOW, idle, in_second_region, skipping, spilled
+from moved_plans import SLOW, idle, in_second_region, skipping, spilled, wandering
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"
@@ -82,6 +83,19 @@ def test_an_output_comes_back_behind_the_last_step(tmp_path: Path) -> None:
     start = next(b.live.lo for b in plan.buffers if b.name == output) + 1
     moved = sound(spilled(plan, output, (start, start), (end, end)))
     assert run(GRAPH, moved, tmp_path / "moved") == run(GRAPH, plan, tmp_path / "one")
+
+
+@pytest.mark.parametrize("fuse", [False, True])
+def test_what_the_checker_lets_pass_keeps_the_bits(fuse: bool, tmp_path: Path) -> None:
+    """Random moves: most are convicted; the others run, with copies as late as they may be."""
+    plan = best_plan(GRAPH, replace(request(GRAPH), fuse=fuse))
+    want = run(GRAPH, plan, tmp_path / "one")
+    draw, passed = random.Random(5), list[Plan]()
+    tried = [wandering(plan, draw) for _ in range(250)]
+    passed = [moved for moved in tried if check_plan(GRAPH, moved) == []]
+    assert 6 <= len(passed) <= 125
+    for k, moved in enumerate(sorted(passed, key=lambda p: -len(p.transfers))[:6]):
+        assert run(GRAPH, sound(moved), tmp_path / f"moved{k}") == want, moved
 
 
 @pytest.mark.quick

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -51,6 +52,28 @@ def spilled(plan: Plan, name: str, out: tuple[int, int], back: tuple[int, int], 
         Transfer(Move(name, there, end, back[0] < back[1]), *back),
     )
     return replace(plan, transfers=moves, buffers=_allowed(plan, name, slow))
+
+
+def wandering(plan: Plan, draw: random.Random) -> Plan:
+    """The same with some buffers moved to and fro between regions, at any times and places: few are sound."""
+    transfers: list[Transfer] = []
+    buffers = {b.name: b for b in plan.buffers}
+    chosen = [
+        b for b in buffers.values() if b.kind in WHOLE and isinstance(plan.places[b.name].region, Region)
+    ]
+    for b in draw.sample(chosen, min(len(chosen), draw.randint(1, 3))):
+        buffers[b.name] = replace(b, regions=(*b.regions, SLOW))
+        times = sorted(draw.randint(b.live.lo, b.live.hi) for _ in range(draw.choice([2, 4])))
+        at = plan.places[b.name]
+        for start, wait in zip(times[::2], times[1::2], strict=True):
+            region = draw.choice([SLOW, at.region])
+            target = Place(region, 16 * draw.randint(0, 60 if region == SLOW else 160))
+            asynchronous = draw.random() < 0.7
+            move = Move(b.name, at, target, asynchronous)
+            transfers.append(Transfer(move, start, wait if asynchronous else start))
+            at = target
+    transfers.sort(key=lambda t: t.start)
+    return replace(plan, transfers=tuple(transfers), buffers=tuple(buffers.values()))
 
 
 def _allowed(plan: Plan, name: str, slow: Region) -> tuple[Buffer, ...]:

@@ -28,7 +28,11 @@ from moved_plans import idle, in_second_region, skipping, spilled
 from toolchains import FIRMWARE, ready
 
 GRAPH = filled(skipping(), 1)
-BOARDS = {"two_regions_m4": "cortex-m4", "two_regions_riscv": "rv32imac"}
+BOARDS = {
+    "two_regions_m4": "cortex-m4",
+    "two_regions_m33": "cortex-m33",
+    "two_regions_riscv": "rv32imac",
+}
 
 
 def board(name: str) -> Target:

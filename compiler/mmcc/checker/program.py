@@ -19,7 +19,7 @@ from mmcc.checker.replay import MOST, label
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry, Module
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.plan import FILLED, MemoryPlan, Plan
 from mmcc.ir.program import (
     BufferMove,
     Columns,
@@ -124,7 +124,7 @@ class _Check:
             row = tensor.dtype.bytes(cols * channels)
             if found != (row if rows > 1 else 0, channels if cols > 1 else 0, rows):
                 yield f'the caller\'s tensor "{name}" is not dense: {_text(view)}'
-            where = self._where(name, 0 if name in self._graph.input_names else len(self._plan.groups))
+            where = self._where(name, FILLED if name in self._graph.input_names else len(self._plan.groups))
             if view != where:
                 yield f'the caller\'s tensor "{name}" is at {_text(view)}, not at {_text(where)}'
 

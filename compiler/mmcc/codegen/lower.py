@@ -14,7 +14,7 @@ from mmcc.codegen.staged import SLICE
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import Entry, Module
-from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.plan import FILLED, MemoryPlan, Plan
 from mmcc.ir.program import EntryCode, InitialState, Moves, Program, ProgramNode, StagedBlocks, Step, View
 from mmcc.ir.regions import STATE
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -56,7 +56,7 @@ def lower_entry(entry: Entry, plan: Plan, target: Target, first: int = 0, staged
             body.append(lowering.step(number, members))
     body += moves_before(plan, moves, end)
     inside = [port.tensor for port in graph.outputs if not graph.is_constant(port.tensor)]
-    ports = {port.tensor: view_of(graph, plan, port.tensor, 0, entry.name) for port in graph.inputs}
+    ports = {port.tensor: view_of(graph, plan, port.tensor, FILLED, entry.name) for port in graph.inputs}
     ports |= {name: view_of(graph, plan, name, end, entry.name) for name in inside}
     return EntryCode(entry.name, first, ports, tuple(nodes), tuple(body))
 

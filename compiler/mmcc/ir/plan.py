@@ -52,6 +52,7 @@ class Group:
     batched: bool = False
 
 
+FILLED = -1  # stands for a step before all moves
 BLOCK_ALIGN = 16  # of a block of constants, in slow memory and in the arena
 
 
@@ -214,7 +215,8 @@ class Plan:
         return {b.name: _stays(self.places[b.name], b.live, moved.get(b.name, ())) for b in self.buffers}
 
     def place_at(self, buffer: str, step: int) -> Place:
-        """Where the nodes of a step find a buffer; for a step behind all groups, where it is at the end."""
+        """Where the nodes of a step find a buffer; for a step behind all groups, where it is at the end. The
+        caller has filled inputs where they are at `FILLED`."""
         moved = [t.move.target for t in self.transfers if t.move.buffer == buffer and t.wait <= step]
         return moved[-1] if moved else self.places[buffer]
 

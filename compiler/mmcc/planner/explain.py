@@ -71,8 +71,11 @@ def peak_step(plan: Plan, region: Region) -> int:
 
 def alive_at(plan: Plan, region: Region, step: int) -> list[Buffer]:
     """Buffers of a region that hold bytes at a step, the largest first."""
+    going = {t.move.buffer: t.move.target.region for t in plan.transfers if t.start <= step < t.wait}
     alive = [
-        b for b in plan.buffers if plan.places[b.name].region == region and b.live.lo <= step < b.live.hi
+        b
+        for b in plan.buffers
+        if b.live.lo <= step < b.live.hi and region in (plan.place_at(b.name, step).region, going.get(b.name))
     ]
     return sorted(alive, key=lambda b: (-b.size, b.name))
 
