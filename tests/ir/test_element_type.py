@@ -9,6 +9,7 @@ from itertools import product
 import ml_dtypes
 import numpy as np
 import pytest
+from frontend_models import ROOT
 from graphs import Builder
 from mmcc.errors import CompileError
 from mmcc.ir.element_type import ELEMENT_TYPES, ElementType, Kind
@@ -84,6 +85,11 @@ def test_types_describe_themselves(dtype: ElementType) -> None:
     if dtype.is_integer:
         info = ml_dtypes.iinfo(dtype.numpy)
         assert (dtype.least, dtype.most) == (int(info.min), int(info.max))
+
+
+def test_the_runtime_declares_what_c_types_need() -> None:
+    text = (ROOT / "runtime_c/mmcc_runtime.h").read_text()
+    assert {f"#include <{dtype.header}>" for dtype in ALL if dtype.header} <= set(text.splitlines())
 
 
 @pytest.mark.parametrize(("count", "size"), [(0, 0), (1, 1), (2, 1), (3, 2), (15, 8), (16, 8)])

@@ -82,7 +82,9 @@ def field_types(cls: Any) -> dict[str, Any]:
 
 
 def _by_name(classes: Iterable[Any]) -> dict[str, Any]:
-    return {cls.__name__: cls for cls in classes}
+    named = {cls.__name__: cls for cls in classes}
+    assert all(map(is_dataclass, named.values())), f"fields of these types cannot be read: {named}"
+    return named
 
 
 def _alternative(at: Cursor, kinds: tuple[Any, ...]) -> Any:
