@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from fused_c import filled, request, run
+from mmcc.checker.entry import check_entry
 from mmcc.checker.plan import check_plan
-from mmcc.checker.program import check_entry
 from mmcc.checker.replay import Replay
 from mmcc.codegen.lower import lower_entry
 from mmcc.errors import CompileError

@@ -13,8 +13,9 @@ from typing import Any
 import mmcc
 import pytest
 from fused_c import request, staging
+from mmcc.checker.entry import check_entry
 from mmcc.checker.plan import check_plan
-from mmcc.checker.program import check_entry, check_program
+from mmcc.checker.program import check_program
 from mmcc.codegen.lower import lower_entry
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RUN, Entry, Module

@@ -13,11 +13,12 @@ from mmcc.driver.options import CompileOptions
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module
 from mmcc.ir.regions import SRAM
-from mmcc.package.host import host_model
+from mmcc.package.host import host_model, package_sources
 from mmcc.package.record import bench_files, load_package
 from mmcc.target import list_targets, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import RESET, run_firmware
+from mmcc.verification.compare import sanitized_program
 from stateful import BY_HAND, accumulator, learner, random_graph
 from toolchains import ready
 
@@ -112,8 +113,22 @@ def test_states_on_boards(target: str, tmp_path: Path) -> None:
 
 
 def run_on_board(module: Module, order: list[int], target: str, folder: Path) -> None:
+    """Where there is no operating system the linker holds all of it to the RAM that the report names."""
     result = compiled(module, folder, target=target)
-    package = load_package(result.folder)
+    total = result.report["ram"]["total"]
+    elf = build_firmware(
+        load_target(target),
+        [*package_sources(result.folder), bench_files(result.folder) / "adapter_firmware.c"],
+        [result.folder],
+        folder / "firmware",
+        ram_limit=total if load_target(target).bare_metal else None,
+        stack_bytes=load_package(result.folder).stack,
+    )
+    called(module, order, elf, target, folder / "run")
+
+
+def called(module: Module, order: list[int], elf: Path, target: str, work: Path) -> None:
+    """The calls of `order`, in one run of a program."""
     machine, rng = Interpreter(module), np.random.default_rng(2)
     inputs, outputs = list[bytes](), list[Array]()
     for entry in order:
@@ -123,23 +138,18 @@ def run_on_board(module: Module, order: list[int], target: str, folder: Path) ->
         given = inputs_of(module, entry, rng)
         inputs += [array.tobytes() for array in given]
         outputs += wanted(machine, module, entry, given)
-    bench = bench_files(result.folder)
-    sources = [
-        *sorted(p for p in result.folder.glob("*.c") if "selftest" not in p.name),
-        bench / "adapter_firmware.c",
-    ]
-    elf = build_firmware(
-        load_target(target),
-        sources,
-        [result.folder],
-        folder / "firmware",
-        ram_limit=None if not load_target(target).bare_metal else result.report["ram"]["total"],
-        stack_bytes=package.stack,
-    )
-    run = run_firmware(elf, load_target(target), b"".join(inputs), 0, folder / "run", calls=bytes(order))
+    run = run_firmware(elf, load_target(target), b"".join(inputs), 0, work, calls=bytes(order))
     got, at = list[Array](), 0
     for want in outputs:
         got.append(np.frombuffer(run.outputs, np.float32, want.size, at))
         at += want.nbytes
     assert at == len(run.outputs)
     same(got, outputs)
+
+
+def test_sanitizers_see_no_fault(tmp_path: Path) -> None:
+    """Both entries in turn; states are a block of their own, of exactly their bytes."""
+    module = learner()
+    result = compiled(module, tmp_path, stack=1024)
+    elf = sanitized_program(result.folder, load_package(result.folder))
+    called(module, [0, 1, RESET, 1, 0], elf, "host", tmp_path / "run")

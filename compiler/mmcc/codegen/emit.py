@@ -9,25 +9,21 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mmcc.codegen.arenas import arena_texts
+from mmcc.codegen.entries import EntryText
 from mmcc.codegen.ports import WEIGHTS, PortText, constant_ports, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
 from mmcc.codegen.statements import Body, column_type, columns_of
 from mmcc.codegen.states import state_texts
-from mmcc.codegen.types import smallest_type
-from mmcc.codegen.weights import Weights, c_values, float_literal, lay_out, weights_stamp
-from mmcc.ir.module import RUN, Module
+from mmcc.codegen.structs import node_text, package_kernels, view_types
+from mmcc.codegen.weights import Weights, c_values, lay_out, weights_stamp
+from mmcc.ir.module import Module
 from mmcc.ir.program import (
     Columns,
-    Constant,
     EntryCode,
-    Field,
-    KernelUse,
     Moves,
     Program,
-    ProgramNode,
     Start,
-    View,
 )
 from mmcc.kernels.blocks import pack_block
 from mmcc.resources import data_dir
@@ -45,7 +41,6 @@ OPTIONAL_HEADERS = (
     "mmcc_simd.h",
     "mmcc_floats.h",
 )
-TYPE_SIZE = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,43 +58,6 @@ class EmitOptions:
     stamp: bytes = b""  # that the file of staged weights ends with; empty: it has none
     stack: int = 0  # worst case of init and run; 0: not known yet
     build: PackageBuild = field(default_factory=PackageBuild)
-
-
-@dataclass(frozen=True, slots=True)
-class NodeText:
-    """One constant struct of the source file."""
-
-    label: str
-    struct: str
-    comment: str
-    members: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class EntryText:
-    """One function of the package: its name behind the prefix, inputs and outputs, and lines of its body."""
-
-    name: str
-    ports: tuple[PortText, ...]
-    body: tuple[str, ...] = ()
-
-    @property
-    def heading(self) -> str:
-        """What macros of the entry begin with behind the prefix."""
-        return "" if self.name == RUN else f"{self.name.upper()}_"
-
-    @property
-    def comment(self) -> str:
-        """What it is, in the header."""
-        return "One inference." if self.name == RUN else f"One call of {self.name}."
-
-    @property
-    def inputs(self) -> tuple[PortText, ...]:
-        return tuple(port for port in self.ports if port.kind == "input")
-
-    @property
-    def outputs(self) -> tuple[PortText, ...]:
-        return tuple(port for port in self.ports if port.kind == "output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +89,7 @@ def emit(module: Module, program: Program, options: EmitOptions, target: Target)
     stamp = options.stamp
     if not options.weights_in_c and not program.staged:
         stamp = weights_stamp([weights.to_bytes()])
-    kernels, kernel_of = _kernels(program, options.name)
+    kernels, kernel_of = package_kernels(program, options.name)
     common = _common(program, options, weights, entries, stamp)
     files = _code(program, options, target, kernels, kernel_of, common)
     if options.weights_in_c and not program.staged:
@@ -193,7 +151,7 @@ def _code(
     """The header, the kernels, and the layers that call them."""
     columns = columns_of(program)
     nodes = [
-        _node_text(entry.first, node, label, use, kernel_of[label], common["weights"], options.name)
+        node_text(entry.first, node, label, use, kernel_of[label], common["weights"], options.name)
         for entry in program.entries
         for node in entry.nodes
         for label, use in node.uses
@@ -207,7 +165,7 @@ def _code(
         f"{options.name}_internal.h": render_c(
             "internal.h.j2",
             kernels=kernels,
-            view_types=_view_types(program),
+            view_types=view_types(program),
             column_types=column_type(columns),
             origins=max((use.origins for node in program.nodes for _, use in node.uses), default=1),
             **common,
@@ -269,95 +227,3 @@ def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     return tuple(
         dict.fromkeys((*(region.name for region in program.regions), WEIGHTS, *external, *streams, *slices))
     )
-
-
-# ---- kernels and their constant structs
-
-
-def _kernels(program: Program, prefix: str) -> tuple[tuple[Kernel, ...], dict[str, Kernel]]:
-    """One kernel for each template and set of options; nodes that share one are its users."""
-    users: dict[tuple[str, tuple[tuple[str, Any], ...]], dict[str, KernelUse]] = {}
-    for node in program.nodes:
-        for label, use in node.uses:
-            users.setdefault((use.template, use.options), {})[label] = use
-    several = [template for template, _ in users]
-    kernels: list[Kernel] = []
-    kernel_of: dict[str, Kernel] = {}
-    for (template, kernel_options), uses in users.items():
-        suffix = (
-            "" if several.count(template) == 1 else f"_{sum(k.template == template for k in kernels) + 1}"
-        )
-        name = f"{prefix}_{template}{suffix}"
-        fields = _struct_fields([dict(use.fields) for use in uses.values()], prefix)
-        kernel = Kernel(
-            name,
-            f"{name}_layer",
-            template,
-            dict(kernel_options),
-            fields,
-            prefix,
-            tuple(uses),
-        )
-        kernels.append(kernel)
-        kernel_of |= dict.fromkeys(uses, kernel)
-    return tuple(kernels), kernel_of
-
-
-def _struct_fields(uses: Sequence[dict[str, Field]], prefix: str) -> tuple[tuple[str, str], ...]:
-    """Members of a constant struct, largest first, each as small as the values of all users allow."""
-    first = uses[0]
-    assert all(use.keys() == first.keys() for use in uses), f"users of one kernel differ in fields: {uses}"
-    members: list[tuple[str, str]] = []
-    for name, value in first.items():
-        if isinstance(value, View):
-            members.append((f"{prefix}_view", name))
-        elif isinstance(value, Constant):
-            members.append(("uint32_t", name))
-        elif any(isinstance(use[name], float) for use in uses):
-            members.append(("float", name))
-        else:
-            members.append((smallest_type(_integer(use[name]) for use in uses), name))
-    return tuple(sorted(members, key=lambda member: -TYPE_SIZE.get(member[0], 4)))
-
-
-def _integer(value: Field) -> int:
-    assert isinstance(value, int)
-    return int(value)
-
-
-def _node_text(
-    first: int, node: ProgramNode, label: str, use: KernelUse, kernel: Kernel, weights: Weights, prefix: str
-) -> NodeText:
-    values = dict(use.fields)
-    members = tuple((name, _initializer(values[name], weights, prefix)) for _, name in kernel.fields)
-    which = ", some blocks of its weights" if use is not node.use else ""
-    return NodeText(label, kernel.struct, f"{first + node.index}: {node.op}: {node.comment}{which}", members)
-
-
-def _initializer(value: Field, weights: Weights, prefix: str) -> str:
-    match value:
-        case View():
-            offset = value.offset
-            where = f"{offset}u" if isinstance(offset, int) else f"{weights.offsets[offset.name]}u"
-            memory = f"{prefix}_memory_{value.memory}".upper()
-            return f"{{{where}, {value.row_stride}, {value.col_stride}, {value.rows}, {memory}}}"
-        case Constant():
-            return f"{weights.offsets[value.name]}u /* {value.name} */"
-        case float():
-            return float_literal(value)
-        case _:
-            return str(int(value))
-
-
-def _views(program: Program) -> list[View]:
-    uses = [use for node in program.nodes for _, use in node.uses]
-    return [value for use in uses for _, value in use.fields if isinstance(value, View)]
-
-
-def _view_types(program: Program) -> dict[str, str]:
-    views = _views(program)
-    return {
-        "row_stride": smallest_type(view.row_stride for view in views),
-        "col_stride": smallest_type(view.col_stride for view in views),
-        "rows": smallest_type(view.rows for view in views),
-    }

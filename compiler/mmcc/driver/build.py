@@ -117,7 +117,8 @@ def _write(job: Job, plan: MemoryPlan, program: Program) -> tuple[Generated, Rep
     figures = _figures(made, program, target, options, prefix, generated)
     report = make_report(module, plan, program, target.name, emit_options.sha256, figures)
     ram = report["ram"]
-    figures_line = f"{ram['total']} bytes = arena {ram['arena']} + context {ram['context']}"
+    states = f" + states {ram['state']}" if ram["state"] else ""
+    figures_line = f"{ram['total']} bytes = arena {ram['arena']}{states} + context {ram['context']}"
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
     known = generated.values | {"options": replace(emit_options, ram=figures_line, stack=ram["stack"])}
     (made / f"{prefix}.h").write_text(render_c("network.h.j2", **known))  # only now it can say what is needed

@@ -21,7 +21,8 @@ def render_text(report: Report) -> str:
     """The report for people."""
     ram, plan = report["ram"], report["plan"]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
-    parts = ", ".join(f"{part} {ram[part]:,}" for part in ("arena", "context", "static", "stack"))
+    names = ("arena", *(("state",) if ram["state"] else ()), "context", "static", "stack")
+    parts = ", ".join(f"{part} {ram[part]:,}" for part in names)
     figures = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}: {parts}"),
         ("flash", flash_text(report)),

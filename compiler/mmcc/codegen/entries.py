@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An entry of a package as the generated C shows it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmcc.codegen.ports import PortText
+from mmcc.ir.module import RUN
+
+
+@dataclass(frozen=True, slots=True)
+class EntryText:
+    """One function of the package: its name behind the prefix, inputs and outputs, and lines of its body."""
+
+    name: str
+    ports: tuple[PortText, ...]
+    body: tuple[str, ...] = ()
+
+    @property
+    def heading(self) -> str:
+        """What macros of the entry begin with behind the prefix."""
+        return "" if self.name == RUN else f"{self.name.upper()}_"
+
+    @property
+    def comment(self) -> str:
+        """What it is, in the header."""
+        return "One inference." if self.name == RUN else f"One call of {self.name}."
+
+    @property
+    def inputs(self) -> tuple[PortText, ...]:
+        return tuple(port for port in self.ports if port.kind == "input")
+
+    @property
+    def outputs(self) -> tuple[PortText, ...]:
+        return tuple(port for port in self.ports if port.kind == "output")
