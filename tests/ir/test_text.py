@@ -17,6 +17,7 @@ from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import Where
 from mmcc.frontend import import_model
+from mmcc.ir import parse
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node, Stored
 from mmcc.ir.interpret import evaluate_tensors
@@ -179,6 +180,21 @@ def test_by_hand_less_is_enough() -> None:
     assert graph.tensors["index"] == Tensor("index", (4, 4, 1), ElementType.I64)
     assert graph.inputs == (Port("x", "x", (4, 4, 2), ElementType.F32, (0, 1, 2)),)
     survives(graph)
+
+
+@quick
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        (parse.__doc__, 'graph "', "}"),
+        ((ROOT / "CONTRIBUTING.md").read_text(), "       input %x", "output %y\n"),
+    ],
+    ids=["docstring", "CONTRIBUTING"],
+)
+def test_examples_are_read(text: str, start: str, end: str) -> None:
+    at = text.index(start)
+    example = text[at : text.index(end, at) + len(end)]
+    survives(parse_graph(example, OPS) if example.startswith("graph") else read(example))
 
 
 WRONG = [
