@@ -62,7 +62,7 @@ class Chain:
         choice = best_layout(graph, request).choice
         self._space = Space(graph, choice.layout, choice.model, choice.ordering.order, request)
         self._request = request
-        self.length = len(choice.model.units)
+        self.length = len(choice.model.kernels)
         if len(self._space.sets) != self.length + 1:
             raise ValueError("the graph is not a chain")
         self._found: dict[tuple[int, Part], Candidate] = {}

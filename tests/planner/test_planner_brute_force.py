@@ -136,7 +136,7 @@ def test_an_output_that_may_be_a_part_of_an_external_one_counts_nothing() -> Non
 
 @pytest.mark.quick
 def test_beginnings_of_one_order_prove_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where there are too many sets of finished units, other orders are not looked at."""
+    """Where there are too many sets of finished kernels, other orders are not looked at."""
     b = Build("branches")
     x = b.input(4, 4, 2)
     y = b.sum(b.conv(b.conv(x, 4, 1), 2, 3), b.conv(b.conv(x, 8, 3), 2, 1))

@@ -98,13 +98,13 @@ def test_every_ring_of_every_candidate_is_as_brute_force_has_it(graph: Graph) ->
     space = space_of(graph, PlanRequest())
     for candidate in space.candidates(2**40):
         group = space.footprint(candidate).group
-        if len(group.units) == 1 or group.completed:
+        if len(group.kernels) == 1 or group.completed:
             continue
-        nodes = tuple(sorted(space.model.units[k].node for k in group.units))
+        nodes = tuple(sorted(space.model.kernels[k].node for k in group.kernels))
         for store in group.stores:
-            if group.inside >> store.root & 1:
-                names = {space.model.roots[root].name for root in store.roots}
-                height = space.rows.roots[store.root].height
+            if group.inside >> store.allocation & 1:
+                names = {space.model.allocations[allocation].name for allocation in store.allocations}
+                height = space.rows.allocations[store.allocation].height
                 found = rows_alive(graph, Group(nodes, tile_rows=1), names)
                 assert min(found, height) == (store.depth or height), (nodes, names)
 

@@ -44,7 +44,7 @@ def least_of_all(graph: Graph, request: PlanRequest) -> int:
         for copied in combinations(operands, count):
             layout = make_layout(graph, request.external(graph), frozenset(copied))
             model = make_model(graph, layout, request, table)
-            space = Space(graph, layout, model, tuple(range(len(model.units))), request)
+            space = Space(graph, layout, model, tuple(range(len(model.kernels))), request)
             least = min(least, Table(space, ENOUGH).least(inf))
     return least
 

@@ -49,8 +49,8 @@ def test_the_order_found_is_the_best_of_all(graph: Graph) -> None:
     model = make_model(graph, make_layout(graph, frozenset(), frozenset()), request, table)
     orders = [
         order
-        for order in permutations(range(len(model.units)))
-        if all(not model.units[k].before & ~sum(1 << j for j in order[:n]) for n, k in enumerate(order))
+        for order in permutations(range(len(model.kernels)))
+        if all(not model.kernels[k].before & ~sum(1 << j for j in order[:n]) for n, k in enumerate(order))
     ]
     found = best_order(model)
     assert found.peak == max(found.bound, max(model.profile(found.order), default=found.peak))

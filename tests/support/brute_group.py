@@ -41,47 +41,47 @@ class Group:
         self.born = after - before
         self._pairs: dict[tuple[Any, Any], tuple[int, int]] = {}
 
-    def top(self, root: str) -> str:
-        while root in self.merged:
-            root = self.merged[root]
-        return root
+    def top(self, allocation: str) -> str:
+        while allocation in self.merged:
+            allocation = self.merged[allocation]
+        return allocation
 
     @cached_property
     def things(self) -> list[Thing]:
         laid, found = self.laid, list[Thing]()
-        for root in laid.roots:
-            if root in self.before | self.after and laid.size(root):
-                found.append(Thing(root, laid.size(root), laid.align(root)))
-            elif root in self.inside and root not in self.merged and laid.size(root):
-                found.append(Thing(("ring", root), self._ring(root)[0], laid.align(root)))
+        for allocation in laid.allocations:
+            if allocation in self.before | self.after and laid.size(allocation):
+                found.append(Thing(allocation, laid.size(allocation), laid.align(allocation)))
+            elif allocation in self.inside and allocation not in self.merged and laid.size(allocation):
+                found.append(Thing(("ring", allocation), self._ring(allocation)[0], laid.align(allocation)))
         return found
 
-    def _lying(self, root: str) -> set[str]:
-        return {r for r in self.laid.roots if self.top(r) == root}
+    def _lying(self, allocation: str) -> set[str]:
+        return {r for r in self.laid.allocations if self.top(r) == allocation}
 
     @cached_property
     def writes(self) -> dict[str, list[tuple[int, int, int, int]]]:
-        """By root: time, row, first byte and end of what each call writes."""
-        found: dict[str, list[tuple[int, int, int, int]]] = {r: [] for r in self.laid.roots}
+        """By allocation: time, row, first byte and end of what each call writes."""
+        found: dict[str, list[tuple[int, int, int, int]]] = {r: [] for r in self.laid.allocations}
         for time, (k, row) in enumerate(self.events):
-            name = self.laid.graph.nodes[self.laid.units[k].node].output
-            root = self.laid.views[name].root
-            while root in self.merged:
-                reader = next(u for u in bits(self.laid.users[root] & ~self.laid.writers[root]))
-                name = self.laid.graph.nodes[self.laid.units[reader].node].output
-                root = self.laid.views[name].root
+            name = self.laid.graph.nodes[self.laid.kernels[k].node].output
+            allocation = self.laid.views[name].allocation
+            while allocation in self.merged:
+                reader = next(u for u in bits(self.laid.users[allocation] & ~self.laid.writers[allocation]))
+                name = self.laid.graph.nodes[self.laid.kernels[reader].node].output
+                allocation = self.laid.views[name].allocation
             view = self.laid.views[name]
-            found[root].append((time, row, view.start[row], view.end[row]))
+            found[allocation].append((time, row, view.start[row], view.end[row]))
         return found
 
     @cached_property
     def reads(self) -> dict[str, list[tuple[int, int, int, int]]]:
-        """By root: time, first row and row behind the last, first byte of what each call reads."""
+        """By allocation: time, first row and row behind the last, first byte of what each call reads."""
         laid = self.laid
-        found: dict[str, list[tuple[int, int, int, int]]] = {r: [] for r in laid.roots}
+        found: dict[str, list[tuple[int, int, int, int]]] = {r: [] for r in laid.allocations}
         for time, (k, row) in enumerate(self.events):
-            index = laid.units[k].node
-            for name in laid.units[k].reads:
+            index = laid.kernels[k].node
+            for name in laid.kernels[k].reads:
                 spans = [
                     laid.rows(index, o, row)
                     for o, n in enumerate(laid.graph.nodes[index].inputs)
@@ -91,43 +91,43 @@ class Group:
                 if some:
                     low, high = min(s[0] for s in some), max(s[1] for s in some)
                     view = laid.views[name]
-                    found[self.top(view.root)].append((time, low, high, view.start[low]))
+                    found[self.top(view.allocation)].append((time, low, high, view.start[low]))
         return found
 
-    def _ring(self, root: str) -> tuple[int, bool]:
+    def _ring(self, allocation: str) -> tuple[int, bool]:
         """Bytes of a tensor inside, and whether it holds one row at a time."""
         laid = self.laid
-        whole = laid.views[root]
+        whole = laid.views[allocation]
         height = len(whole.start)
-        stride = whole.start[1] - whole.start[0] if height > 1 else laid.graph.tensors[root].bytes
+        stride = whole.start[1] - whole.start[0] if height > 1 else laid.graph.tensors[allocation].bytes
         same = all(
             len(v.start) == height
             and (height == 1 or v.start[1] - v.start[0] == stride)
             and v.end[0] <= stride
-            for v in (laid.views[n] for n in laid.members[root])
+            for v in (laid.views[n] for n in laid.members[allocation])
         )
         depth = height
         if same:
             depth = 1
-            for time, row, _, _ in self.writes[root]:
-                needed = [low for at, low, _, _ in self.reads[root] if at >= time]
+            for time, row, _, _ in self.writes[allocation]:
+                needed = [low for at, low, _, _ in self.reads[allocation] if at >= time]
                 depth = max(depth, row + 1 - min([*needed, row]))
             depth = min(depth, height)
-        size = stride * depth if depth < height else laid.graph.tensors[root].bytes
-        align = laid.align(root)
+        size = stride * depth if depth < height else laid.graph.tensors[allocation].bytes
+        align = laid.align(allocation)
         return -(-size // align) * align, same and depth == 1 < height
 
-    def _uses(self, root: str) -> list[tuple[int, int]]:
+    def _uses(self, allocation: str) -> list[tuple[int, int]]:
         """Times from and to which each row of a ring of one row is held."""
         return [
             (
-                min(w[0] for w in self.writes[root] if w[1] == row),
+                min(w[0] for w in self.writes[allocation] if w[1] == row),
                 max(
-                    [w[0] for w in self.writes[root] if w[1] == row]
-                    + [r[0] for r in self.reads[root] if r[1] <= row < r[2]]
+                    [w[0] for w in self.writes[allocation] if w[1] == row]
+                    + [r[0] for r in self.reads[allocation] if r[1] <= row < r[2]]
                 ),
             )
-            for row in sorted({w[1] for w in self.writes[root]})
+            for row in sorted({w[1] for w in self.writes[allocation]})
         ]
 
     def apart(self, one: Any, other: Any) -> tuple[int, int]:
@@ -139,29 +139,29 @@ class Group:
         return self._pairs[key]
 
     def _or_backward(self, lower: Any, upper: Any, distance: int) -> int:
-        """The lesser of a distance and that of rows backward: `upper` is then what one unit makes."""
+        """The lesser of a distance and that of rows backward: `upper` is then what one kernel makes."""
         laid = self.laid
         if not laid.rules.backward or self.mask.bit_count() > 1:
             return distance
         (k,) = bits(self.mask)
-        out, over = laid.root_of(laid.units[k]), self._backward_over(laid.over(k))
-        if len(over) != 1 or lower not in over or root_name(upper) != out or out in self.before:
+        out, over = laid.allocation_of(laid.kernels[k]), self._backward_over(laid.over(k))
+        if len(over) != 1 or lower not in over or allocation_name(upper) != out or out in self.before:
             return distance
         return min(distance, over[lower][1])
 
     def _backward_over(self, over: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         return {r: d for r, d in over.items() if self.dying == {r}}
 
-    def _span(self, root: str) -> tuple[int, int]:
+    def _span(self, allocation: str) -> tuple[int, int]:
         """Times from and to which a thing matters, as a whole."""
-        laid, lying = self.laid, self._lying(root)
+        laid, lying = self.laid, self._lying(allocation)
         times = [t for t, (k, _) in enumerate(self.events) if any(laid.users[r] >> k & 1 for r in lying)]
-        first = -1 if root in self.dying else min([w[0] for w in self.writes[root]], default=-1)
-        return first, (2**40 if root in self.born else max(times, default=first))
+        first = -1 if allocation in self.dying else min([w[0] for w in self.writes[allocation]], default=-1)
+        return first, (2**40 if allocation in self.born else max(times, default=first))
 
     def _distance(self, lower: Any, upper: Any) -> int:
         size = next(t.size for t in self.things if t.key == lower)
-        a, b = root_name(lower), root_name(upper)
+        a, b = allocation_name(lower), allocation_name(upper)
         if {a, b} & self.before & self.after or a in self.dying or {a, b} <= self.born:
             return size  # what dies is read to its end
         if a in self.inside and b in self.inside and self._ring(a)[1] and self._ring(b)[1]:
@@ -186,12 +186,12 @@ class Group:
                     most = max(most, (start if self._at_once(time, b, stop - start) else stop) - low)
         return min(most, size)
 
-    def _at_once(self, time: int, root: str, length: int) -> bool:
+    def _at_once(self, time: int, allocation: str, length: int) -> bool:
         """True if a call writes a row of so many bytes element by element, each when it has been read."""
         laid, (k, _) = self.laid, self.events[time]
-        node = laid.graph.nodes[laid.units[k].node]
-        names = [n for n in laid.units[k].reads if laid.views[n].root == root]
-        nest, own = laid.nest(laid.units[k].node), laid.views[node.output]
+        node = laid.graph.nodes[laid.kernels[k].node]
+        names = [n for n in laid.kernels[k].reads if laid.views[n].allocation == allocation]
+        nest, own = laid.nest(laid.kernels[k].node), laid.views[node.output]
         return length == own.end[0] - own.start[0] and all(
             laid.views[n].dense
             and laid.views[node.output].dense
@@ -206,7 +206,7 @@ class Group:
 
 
 class Single(Group):
-    """A unit alone where the row argument holds for whole tensors only: no groups are looked at."""
+    """A kernel alone where the row argument holds for whole tensors only: no groups are looked at."""
 
     def _backward_over(self, over: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         return {r: d for r, d in over.items() if r in self.dying}
@@ -214,8 +214,8 @@ class Single(Group):
     def _distance(self, lower: Any, upper: Any) -> int:
         size = next(t.size for t in self.things if t.key == lower)
         (k,) = bits(self.mask)
-        out = self.laid.root_of(self.laid.units[k])
-        if root_name(lower) != out or out in self.before or upper not in self.dying:
+        out = self.laid.allocation_of(self.laid.kernels[k])
+        if allocation_name(lower) != out or out in self.before or upper not in self.dying:
             return size
         return min(size, self.laid.over(k).get(upper, (size, 0))[0])
 
@@ -224,24 +224,26 @@ def group_of(laid: Laid, done: int, mask: int, last: int) -> Group:
     """What a group holds."""
     before, after = laid.alive(done), laid.alive(done | mask)
     touched = {
-        laid.views[n].root
+        laid.views[n].allocation
         for k in bits(mask)
-        for n in (*laid.units[k].reads, laid.graph.nodes[laid.units[k].node].output)
+        for n in (*laid.kernels[k].reads, laid.graph.nodes[laid.kernels[k].node].output)
     }
     inside = touched - before - after
     single = mask == 1 << last
     events = [(last, r) for r in range(laid.height(last))] if single else laid.events(mask, last, after)
     merges = [] if single else [(r, k) for r in sorted(inside) for k in laid.mergers(r, mask, before - after)]
     taken: dict[int, tuple[str, int]] = {}
-    for root, reader in merges:  # of several operands, the one made last
-        made = max(bits(laid.writers[root]))
+    for allocation, reader in merges:  # of several operands, the one made last
+        made = max(bits(laid.writers[allocation]))
         if reader not in taken or taken[reader][1] < made:
-            taken[reader] = root, made
-    merged = {root: laid.root_of(laid.units[reader]) for reader, (root, _) in taken.items()}
+            taken[reader] = allocation, made
+    merged = {
+        allocation: laid.allocation_of(laid.kernels[reader]) for reader, (allocation, _) in taken.items()
+    }
     kind = Group if laid.rules.groups else Single
     return kind(laid, events, mask, before, after, inside, merged)
 
 
-def root_name(key: Any) -> str:
-    """The root of a thing, inside or not."""
+def allocation_name(key: Any) -> str:
+    """The allocation of a thing, inside or not."""
     return key if isinstance(key, str) else key[1]

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tiny graph in one layout: its units, what they need and read, and the calls of its groups one by one."""
+"""A tiny graph in one layout: kernels, what they need and read, and the calls of its groups one by one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Known = tuple[dict[int, Nest], dict[tuple[int, int, int], tuple[int, int]]]  # n
 
 
 @dataclass
-class Unit:
+class ScheduledKernel:
     """A node that runs in a layout."""
 
     node: int
@@ -27,21 +27,21 @@ class Unit:
     before: int = 0
     needs: list[tuple[int, list[int]]] = field(
         default_factory=list
-    )  # a unit, and its rows before each of ours
+    )  # a kernel, and its rows before each of ours
 
 
 @dataclass(frozen=True)
 class View:
-    """A tensor's bytes in its root: where each row starts and ends."""
+    """A tensor's bytes in its allocation: where each row starts and ends."""
 
-    root: str
+    allocation: str
     start: tuple[int, ...]
     end: tuple[int, ...]
     dense: bool
 
 
 class Laid:
-    """A graph in one layout: units, roots, and every plan of it."""
+    """A graph in one layout: kernels, allocations, and every plan of it."""
 
     def __init__(self, graph: Graph, lies: Mapping[str, tuple[str, Any]], rules: Rules, known: Known) -> None:
         self.graph, self.rules = graph, rules
@@ -60,40 +60,42 @@ class Laid:
                     self.copied[index] = code
         self.maker = {graph.nodes[index].output: k for k, index in enumerate(nodes)}
         self.nests, self.spans = known
-        self.units = [Unit(index, self._reads(index)) for index in nodes]
-        for unit in self.units:
-            for name in graph.activations(graph.nodes[unit.node]):
-                unit.before |= self._made_by(name)
-            unit.needs = self._needs(unit.node)
-        self.roots = sorted({view.root for view in self.views.values()} & self._used())
-        self.all = (1 << len(self.units)) - 1
-        self.writers = dict.fromkeys(self.roots, 0)
-        self.users = dict.fromkeys(self.roots, 0)
-        for k, unit in enumerate(self.units):
-            self.writers[self.root_of(unit)] |= 1 << k
-            for name in (*unit.reads, graph.nodes[unit.node].output):
-                self.users[self.views[name].root] |= 1 << k
-        members = {root: [n for n, v in self.views.items() if v.root == root] for root in self.roots}
+        self.kernels = [ScheduledKernel(index, self._reads(index)) for index in nodes]
+        for kernel in self.kernels:
+            for name in graph.activations(graph.nodes[kernel.node]):
+                kernel.before |= self._made_by(name)
+            kernel.needs = self._needs(kernel.node)
+        self.allocations = sorted({view.allocation for view in self.views.values()} & self._used())
+        self.all = (1 << len(self.kernels)) - 1
+        self.writers = dict.fromkeys(self.allocations, 0)
+        self.users = dict.fromkeys(self.allocations, 0)
+        for k, kernel in enumerate(self.kernels):
+            self.writers[self.allocation_of(kernel)] |= 1 << k
+            for name in (*kernel.reads, graph.nodes[kernel.node].output):
+                self.users[self.views[name].allocation] |= 1 << k
+        members = {a: [n for n, v in self.views.items() if v.allocation == a] for a in self.allocations}
         self.members = members
         inputs, outputs = graph.input_names, graph.output_names
-        self.start = {r for r in self.roots if r in rules.external or inputs & set(members[r])}
+        self.start = {r for r in self.allocations if r in rules.external or inputs & set(members[r])}
         self.kept = {
-            r for r in self.roots if r in rules.external or outputs & set(members[r]) or not self.users[r]
+            r
+            for r in self.allocations
+            if r in rules.external or outputs & set(members[r]) or not self.users[r]
         }
 
     def _used(self) -> set[str]:
         names = {*self.graph.input_names, *self.graph.output_names}
         names |= {n for node in self.graph.nodes for n in (*node.inputs, node.output)}
-        return {self.views[n].root for n in names if not self.graph.is_constant(n)}
+        return {self.views[n].allocation for n in names if not self.graph.is_constant(n)}
 
-    def _view(self, name: str, root: str, at: Any) -> View:
+    def _view(self, name: str, allocation: str, at: Any) -> View:
         size = self.graph.tensors[name].dtype.size
         rows = at.reshape(geometry(self.graph.tensors[name].shape))
         low = tuple(int(row.min()) for row in rows)
-        return View(root, low, tuple(int(row.max()) + size for row in rows), is_dense(rows, size))
+        return View(allocation, low, tuple(int(row.max()) + size for row in rows), is_dense(rows, size))
 
-    def root_of(self, unit: Unit) -> str:
-        return self.views[self.graph.nodes[unit.node].output].root
+    def allocation_of(self, kernel: ScheduledKernel) -> str:
+        return self.views[self.graph.nodes[kernel.node].output].allocation
 
     def _reads(self, index: int) -> tuple[str, ...]:
         node = self.graph.nodes[index]
@@ -132,7 +134,7 @@ class Laid:
         return self.spans[key]
 
     def height(self, k: int) -> int:
-        return geometry(self.graph.tensors[self.graph.nodes[self.units[k].node].output].shape)[0]
+        return geometry(self.graph.tensors[self.graph.nodes[self.kernels[k].node].output].shape)[0]
 
     def _needs(self, index: int) -> list[tuple[int, list[int]]]:
         node, found = self.graph.nodes[index], dict[int, list[int]]()
@@ -161,17 +163,21 @@ class Laid:
 
     # -- what lives
 
-    def size(self, root: str) -> int:
-        align = self.align(root)
-        return 0 if root in self.rules.external else -(-self.graph.tensors[root].bytes // align) * align
+    def size(self, allocation: str) -> int:
+        align = self.align(allocation)
+        return (
+            0
+            if allocation in self.rules.external
+            else -(-self.graph.tensors[allocation].bytes // align) * align
+        )
 
-    def align(self, root: str) -> int:
-        return max(self.rules.align, self.graph.tensors[root].dtype.size)
+    def align(self, allocation: str) -> int:
+        return max(self.rules.align, self.graph.tensors[allocation].dtype.size)
 
     def alive(self, done: int) -> set[str]:
         return {
             r
-            for r in self.roots
+            for r in self.allocations
             if (r in self.start or self.writers[r] & done) and (r in self.kept or self.users[r] & ~done)
         }
 
@@ -182,22 +188,24 @@ class Laid:
         return (
             view.dense
             and view.start[0] == 0
-            and self.graph.tensors[name].bytes == (self.graph.tensors[view.root].bytes)
+            and self.graph.tensors[name].bytes == (self.graph.tensors[view.allocation].bytes)
         )
 
     def over(self, k: int) -> dict[str, tuple[int, int]]:
-        """By root the distances, forward and backward, at which the output may be written over it."""
-        unit, node = self.units[k], self.graph.nodes[self.units[k].node]
+        """By allocation the distances, forward and backward, at which the output may be written over it."""
+        kernel, node = self.kernels[k], self.graph.nodes[self.kernels[k].node]
         out = node.output
         if not self.whole(out) or out in self.rules.external:
             return {}
         found: dict[str, tuple[int, int]] = {}
-        for name in unit.reads:
-            root = self.views[name].root
-            ahead, back = self._by_rows(unit.node, name)
-            old = found.get(root, (0, 0))
-            found[root] = max(ahead, old[0]), max(back, old[1])
-        barred = {self.views[n].root for n in unit.reads if not self.whole(n)} | {self.views[out].root}
+        for name in kernel.reads:
+            allocation = self.views[name].allocation
+            ahead, back = self._by_rows(kernel.node, name)
+            old = found.get(allocation, (0, 0))
+            found[allocation] = max(ahead, old[0]), max(back, old[1])
+        barred = {self.views[n].allocation for n in kernel.reads if not self.whole(n)} | {
+            self.views[out].allocation
+        }
         return {r: d for r, d in found.items() if r not in barred and r not in self.rules.external}
 
     def _by_rows(self, index: int, name: str) -> tuple[int, int]:
@@ -226,15 +234,15 @@ class Laid:
     # -- groups
 
     def groups(self, done: int) -> Iterator[tuple[int, int]]:
-        """Sets of units that may run next as one group, with the last of each."""
-        left = [k for k in range(len(self.units)) if not done >> k & 1]
+        """Sets of kernels that may run next as one group, with the last of each."""
+        left = [k for k in range(len(self.kernels)) if not done >> k & 1]
         most = len(left) if self.rules.groups else 1
         for count in range(1, most + 1):
             for some in combinations(left, count):
                 mask = sum(1 << k for k in some)
-                if any(self.units[k].before & ~(done | mask) for k in some):
+                if any(self.kernels[k].before & ~(done | mask) for k in some):
                     continue
-                read = {k for k in some if any(self.units[j].before >> k & 1 for j in some)}
+                read = {k for k in some if any(self.kernels[j].before >> k & 1 for j in some)}
                 ends = [k for k in some if k not in read]
                 if len(ends) == 1:
                     yield mask, ends[0]
@@ -244,7 +252,7 @@ class Laid:
         found: list[tuple[int, int]] = []
 
         def make(k: int, row: int) -> None:
-            for producer, counts in self.units[k].needs:
+            for producer, counts in self.kernels[k].needs:
                 while mask >> producer & 1 and made.get(producer, 0) < counts[row]:
                     make(producer, made.get(producer, 0))
             made[k] = row + 1
@@ -254,27 +262,29 @@ class Laid:
             make(last, row)
         short = [k for k in bits(mask) if made.get(k, 0) < self.height(k)]
         for k in short:
-            if k != last and self.root_of(self.units[k]) in after:
+            if k != last and self.allocation_of(self.kernels[k]) in after:
                 for row in range(made.get(k, 0), self.height(k)):
                     if row >= made.get(k, 0):
                         make(k, row)
         return found
 
-    def mergers(self, root: str, mask: int, dying: set[str]) -> Iterator[int]:
-        writers, readers = self.writers[root], self.users[root] & ~self.writers[root]
-        if writers.bit_count() != 1 or readers.bit_count() != 1 or len(self.members[root]) != 1:
+    def mergers(self, allocation: str, mask: int, dying: set[str]) -> Iterator[int]:
+        writers, readers = self.writers[allocation], self.users[allocation] & ~self.writers[allocation]
+        if writers.bit_count() != 1 or readers.bit_count() != 1 or len(self.members[allocation]) != 1:
             return
         (reader,) = bits(readers)
-        if not mask >> reader & 1 or root in self.start | self.kept:
+        if not mask >> reader & 1 or allocation in self.start | self.kept:
             return
-        unit, node = self.units[reader], self.graph.nodes[self.units[reader].node]
-        if self.root_of(unit) in self.rules.external or self.height(bits(writers)[0]) != self.height(reader):
+        kernel, node = self.kernels[reader], self.graph.nodes[self.kernels[reader].node]
+        if self.allocation_of(kernel) in self.rules.external or self.height(bits(writers)[0]) != self.height(
+            reader
+        ):
             return
-        if not self._same(unit.node, root):
+        if not self._same(kernel.node, allocation):
             return
-        if any(self.views[n].root in dying and self._same(unit.node, n) for n in unit.reads):
+        if any(self.views[n].allocation in dying and self._same(kernel.node, n) for n in kernel.reads):
             return  # it had better be written over what dies
-        assert root in node.inputs
+        assert allocation in node.inputs
         yield reader
 
     def _same(self, index: int, name: str) -> bool:

@@ -31,8 +31,8 @@ class Rules:
 
 
 def layouts(graph: Graph, rules: Rules) -> Iterator[dict[str, tuple[str, Any]]]:
-    """By tensor, its root and the address of each element: every choice of which operands of Concats, Slices
-    and Transposes lie where they are needed. Reshapes do wherever that can be expressed.
+    """By tensor, its allocation and the address of each element: every choice of which operands of Concats,
+    Slices and Transposes lie where they are needed. Reshapes do wherever that can be expressed.
     """
     edges = [
         (index, operand, name, node.output)
@@ -96,11 +96,11 @@ def _lying(graph: Graph, tree: dict[str, tuple[int, int, str]]) -> dict[str, tup
         index, operand, parent = tree[name]
         if name in path or not place(parent, (*path, name)):
             return False
-        root, at = lies[parent]
+        allocation, at = lies[parent]
         view = _viewed(graph, graph.nodes[index], operand, name, at)
         rows, size = view.reshape(geometry(tensor.shape)), tensor.dtype.size
         if _is_slot(rows, size) and (name not in ports or is_dense(rows, size)):
-            lies[name] = root, view
+            lies[name] = allocation, view
         elif isinstance(graph.nodes[index].op, Reshape):
             del tree[name]
             return place(name, path)

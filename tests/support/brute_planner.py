@@ -105,7 +105,7 @@ class _Search:
         things: dict[Any, Thing] = {}
         apart: dict[tuple[Any, Any], tuple[int, int]] = {}
         for step, group in enumerate(path):
-            here = [(t.key if t.key in self._laid.roots else (step, t.key[1]), t) for t in group.things]
+            here = [(t.key if t.key in self._laid.allocations else (step, t.key[1]), t) for t in group.things]
             for (a, one), (b, other) in combinations(here, 2):
                 up, down = group.apart(one.key, other.key)
                 a_b = (a, b) if (b, a) not in apart else (b, a)
@@ -114,8 +114,10 @@ class _Search:
                 apart[a_b] = max(up, old[0]), max(down, old[1])
             things |= dict(here)
         if not path:
-            for root in self._laid.alive(0):
-                things[root] = Thing(root, self._laid.size(root), self._laid.align(root))
+            for allocation in self._laid.alive(0):
+                things[allocation] = Thing(
+                    allocation, self._laid.size(allocation), self._laid.align(allocation)
+                )
             for a, b in combinations(list(things), 2):
                 apart[a, b] = things[a].size, things[b].size
         number = {key: k for k, key in enumerate(things)}

@@ -90,7 +90,7 @@ def plan_alone(graph: Graph, request: PlanRequest, chosen: Chosen) -> Plan:
     places = {b.name: Place(b.regions[0], placement.offsets.get(b.name, 0)) for b in buffers}
     return Plan(
         groups=tuple(
-            Group((model.units[k].node,), backward=step in backward) for step, k in enumerate(order)
+            Group((model.kernels[k].node,), backward=step in backward) for step, k in enumerate(order)
         ),
         aliases=layout.aliases,
         buffers=buffers,
@@ -213,15 +213,16 @@ def _moves(
         return []
     profile = model.profile(order)
     alive, unfinished = model.alive(order, profile.index(max(profile)))
-    root = {name: view.root for name, view in best.layout.views.items()}
+    allocation = {name: view.allocation for name, view in best.layout.views.items()}
     # A buffer that is still to be filled lives only because a part of it was made in place: try these first.
     indices = sorted(
-        dict.fromkeys(n for n, _ in choices), key=lambda n: root[graph.nodes[n].output] not in unfinished
+        dict.fromkeys(n for n, _ in choices),
+        key=lambda n: allocation[graph.nodes[n].output] not in unfinished,
     )
     moves: list[frozenset[Operand]] = []
     for index in indices:
         node, mine = graph.nodes[index], [o for o in choices if o[0] == index]
-        if not any(root[n] in alive for n in (*node.outputs, *graph.activations(node))):
+        if not any(allocation[n] in alive for n in (*node.outputs, *graph.activations(node))):
             continue
         some = range(1, len(mine) + 1) if len(mine) <= FEW else (1, len(mine))
         moves += [copied ^ frozenset(flip) for n in some for flip in combinations(mine, n)]

@@ -24,7 +24,7 @@ from mmcc.planner.memory.overlap import distances
 from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
-UNITS_TRIED = 600  # other layouts are tried until their tables have so many units together
+KERNELS_TRIED = 600  # other layouts are tried until their tables have so many kernels together
 
 
 class Layouts:
@@ -47,7 +47,7 @@ class Layouts:
         self._spans = Spans(graph)
         self.macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
-        self._units_left = UNITS_TRIED
+        self._kernels_left = KERNELS_TRIED
         self.every_group = True  # so far no groups were left out of a layout's table
 
     def of(self, table: Table) -> LayoutChoice:
@@ -102,8 +102,8 @@ class Layouts:
         for copied in self._flips(table, bound):
             known = len(self._choices)
             choice = self._choice(copied)
-            if len(self._choices) > known and self._units_left > 0:
-                self._units_left -= len(choice.model.units)
+            if len(self._choices) > known and self._kernels_left > 0:
+                self._kernels_left -= len(choice.model.kernels)
                 best = self._better(choice, best)
         return best
 
@@ -112,10 +112,12 @@ class Layouts:
         layout, space = table.space.layout, table.space
         copied = frozenset(self.operands) - layout.in_place
         largest = max(table.cheapest(bound, self.macs), key=lambda c: c.least)
-        held = {space.model.roots[k].name for k in bits(space.footprint(largest).group.held)}
+        held = {space.model.allocations[k].name for k in bits(space.footprint(largest).group.held)}
         for join in dict.fromkeys(node for node, _ in self.operands):
             node = self._graph.nodes[join]
-            if any(layout.views[n].root in held for n in (*node.outputs, *self._graph.activations(node))):
+            if any(
+                layout.views[n].allocation in held for n in (*node.outputs, *self._graph.activations(node))
+            ):
                 mine = frozenset(o for o in self.operands if o[0] == join)
                 yield from (copied ^ {operand} for operand in sorted(mine))
                 yield from (copied - mine, copied | mine)

@@ -2,8 +2,8 @@
 """States in the plan: memory of their own, in which the new value is written over the old one.
 
 Within a graph both are tensors outside the arena. What keeps the old value whole until all have read it is an
-order: every unit that reads it comes before those that write the new one, and in another group. The one
-exception is a unit that reads and writes both element by element. `separate_states` (a pass) has made all
+order: every kernel that reads it comes before those that write the new one, and in another group. The one
+exception is a kernel that reads and writes both element by element. `separate_states` (a pass) has made all
 graphs so that there is such an order.
 """
 

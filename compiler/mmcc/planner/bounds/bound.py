@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import BufferKind
 from mmcc.ir.traits import Alias
-from mmcc.planner.memory.allocations import MemoryModel, Root, Unit
+from mmcc.planner.memory.allocations import Allocation, MemoryModel, ScheduledKernel
 from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.order import best_order
 from mmcc.planner.memory.overlap import Distance
@@ -28,36 +28,36 @@ def layout_bound(
     number = {value: k for k, value in enumerate(size)}
     nodes = [k for k, node in enumerate(graph.nodes) if not _moves(graph, k) and node.outputs[0] in number]
     number_of = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
-    unit_of = {name: n for n, k in enumerate(nodes) for name in graph.nodes[k].outputs}
-    units: list[Unit] = []
+    kernel_of = {name: n for n, k in enumerate(nodes) for name in graph.nodes[k].outputs}
+    kernels: list[ScheduledKernel] = []
     users = [0] * len(number)
     for n, index in enumerate(nodes):
         node = graph.nodes[index]
         read = dict.fromkeys(v for name in graph.activations(node) for v in sorted(holds[name]))
-        roots = tuple(dict.fromkeys(number[v] for v in (*node.outputs, *read)))
-        for root in roots:
-            users[root] |= 1 << n
-        before = sum(1 << unit_of[v] for v in _needs(graph, index, number_of) if v in unit_of)
+        allocations = tuple(dict.fromkeys(number[v] for v in (*node.outputs, *read)))
+        for allocation in allocations:
+            users[allocation] |= 1 << n
+        before = sum(1 << kernel_of[v] for v in _needs(graph, index, number_of) if v in kernel_of)
         over = _over(graph, index, holds, distance[index], number, backward=request.backward)
         outs = tuple(number[name] for name in node.outputs)
-        units.append(Unit(index, outs, roots, over, request.scratch.get(index, 0), before))
+        kernels.append(ScheduledKernel(index, outs, allocations, over, request.scratch.get(index, 0), before))
     kept = {v for port in graph.outputs for v in holds.get(port.tensor, ())}
-    roots = tuple(
-        Root(
+    allocations = tuple(
+        Allocation(
             value,
             size=bytes_ if users[number[value]] or value in kept else 0,  # else nothing says when it goes
             bytes=bytes_,
             align=1,
             kind=BufferKind.TENSOR,
             external=False,
-            from_start=value not in unit_of,
+            from_start=value not in kernel_of,
             to_end=value in kept,
-            writers=1 << unit_of[value] if value in unit_of else 0,
+            writers=1 << kernel_of[value] if value in kernel_of else 0,
             users=users[number[value]],
         )
         for value, bytes_ in size.items()
     )
-    bound = best_order(MemoryModel(roots, tuple(units)), max_states, beam=1).bound
+    bound = best_order(MemoryModel(allocations, tuple(kernels)), max_states, beam=1).bound
     return -(-bound // request.align) * request.align
 
 

@@ -8,10 +8,10 @@ of that path needs more bytes than the plan's own group, for three reasons.
 *The same groups.* A Concat that a layout leaves without code runs here in the first group that reads it; or
 on its own before that group, if all its parts are there already.
 
-*The same moments.* The steps of a group come in the same order, but for a Concat between units of its group.
-As a unit it asks for its parts row by row; as a view it passes on what its reader asks for. Both walks are
-looked at, and the smaller figure counts. Where such a group also makes rows that nobody pulled, only what is
-there before it and after it counts, which depends on no walk.
+*The same moments.* The steps of a group come in the same order, but for a Concat between kernels of its
+group. As a kernel it asks for its parts row by row; as a view it passes on what its reader asks for. Both
+walks are looked at, and the smaller figure counts. Where such a group also makes rows that nobody pulled,
+only what is there before it and after it counts, which depends on no walk.
 
 *No more bytes.* At every moment of a walk the rows of a part from the oldest that somebody still needs to
 the newest made are somewhere: in a buffer of the part's own, in the Concat's, or some in each. The Concat's
@@ -43,7 +43,7 @@ from mmcc.planner.memory.overlap import Distance
 from mmcc.planner.request import PlanRequest
 
 MOST_LAYOUTS = 300  # of one group
-MOST_STEPS = 1_500_000  # of all units in all layouts that are looked at: some 10 seconds
+MOST_STEPS = 1_500_000  # of all kernels in all layouts that are looked at: some 10 seconds
 MOST_OPERANDS = 16  # of all joins; with more, groups touch so many joins that little is ruled out
 
 
@@ -113,7 +113,7 @@ class _Layouts:
             else:
                 layout = make_layout(graph, request.external(graph), copied)
                 model = make_model(graph, layout, request, self._distance)
-                made = Space(graph, layout, model, tuple(range(len(model.units))), request, self.spans)
+                made = Space(graph, layout, model, tuple(range(len(model.kernels))), request, self.spans)
             self._made[joins, copied] = made
         return self._made[joins, copied]
 

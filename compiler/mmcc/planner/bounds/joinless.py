@@ -32,7 +32,7 @@ MOST_JOINS = 3  # in one group, of which both walks are looked at
 
 @dataclass(frozen=True, slots=True)
 class GroupNodes:
-    """A group by its nodes; the numbers of its units differ from layout to layout."""
+    """A group by its nodes; the numbers of its kernels differ from layout to layout."""
 
     before: set[int]
     after: set[int]
@@ -40,12 +40,12 @@ class GroupNodes:
 
     def footprint(self, space: Space) -> Footprint | None:
         """What it holds in a layout; None if its last node has no code there."""
-        unit_of = {unit.node: k for k, unit in enumerate(space.model.units)}
-        if self.last not in unit_of:
+        kernel_of = {kernel.node: k for k, kernel in enumerate(space.model.kernels)}
+        if self.last not in kernel_of:
             return None
-        done = sum(1 << k for node, k in unit_of.items() if node in self.before)
-        then = sum(1 << k for node, k in unit_of.items() if node in self.after)
-        return space.footprint(Candidate(done, then, unit_of[self.last], 0))
+        done = sum(1 << k for node, k in kernel_of.items() if node in self.before)
+        then = sum(1 << k for node, k in kernel_of.items() if node in self.after)
+        return space.footprint(Candidate(done, then, kernel_of[self.last], 0))
 
 
 # The least of what a group needs, whatever is copied of some operands by join; the candidate is its key.
@@ -64,11 +64,11 @@ class Relaxed(Footprint):
         others: tuple[Relaxed, ...],
         exact: Callable[[int], int],
     ) -> None:
-        """`parts` are the roots that Concats join. `unordered`: nothing is known of moments. `others` are the
-        group with other walks; `exact` takes the roots that it holds."""
+        """`parts` are the allocations that Concats join. `unordered`: nothing is known of moments. `others`
+        are the group with other walks; `exact` takes the allocations that it holds."""
         super().__init__(group)
         self._parts, self._others, self._exact = parts, others, exact
-        self._unordered = unordered or (len(group.units) == 1 and group.held & parts != 0)
+        self._unordered = unordered or (len(group.kernels) == 1 and group.held & parts != 0)
 
     @cached_property
     def least(self) -> int:
@@ -95,20 +95,20 @@ class Relaxed(Footprint):
 
     def _bytes_at(self, store: Store, span: tuple[int, int], at: Ints) -> Ints:
         group = self.group
-        if not group.inside & self._parts >> store.root & 1:
+        if not group.inside & self._parts >> store.allocation & 1:
             return super()._bytes_at(store, span, at)
-        height = group.shared.rows.roots[store.root].height
+        height = group.shared.rows.allocations[store.allocation].height
         newest, oldest = np.zeros(len(at), np.int64), np.full(len(at), height, np.int64)
         for writer in store.writers:
-            newest = np.maximum(newest, np.searchsorted(group.line.of(writer.unit), at, side="right"))
-        for unit, read in store.reads:
-            oldest = np.minimum(oldest, group.line.needed(unit, read.line, at))
+            newest = np.maximum(newest, np.searchsorted(group.line.of(writer.kernel), at, side="right"))
+        for kernel, read in store.reads:
+            oldest = np.minimum(oldest, group.line.needed(kernel, read.line, at))
         return np.maximum(np.minimum(newest, height) - oldest, 0) * store.line
 
-    def _reach(self, unit: int) -> int:
-        if any(self._parts >> read.root & 1 for read in self.group.rows[unit].reads):
+    def _reach(self, kernel: int) -> int:
+        if any(self._parts >> read.allocation & 1 for read in self.group.rows[kernel].reads):
             return 0
-        return super()._reach(unit)
+        return super()._reach(kernel)
 
 
 class Joinless(Space):
@@ -117,11 +117,11 @@ class Joinless(Space):
     def __init__(
         self, graph: Graph, request: PlanRequest, joins: Joins, spans: Spans, least: LeastOfLayouts
     ) -> None:
-        order = tuple(range(len(joins.model.units)))
+        order = tuple(range(len(joins.model.kernels)))
         super().__init__(graph, joins.layout, joins.without(), order, request, spans)
         self._joins, self._least_of_layouts = joins, least
         self._parts = sum(1 << part for part in joins.every)
-        self._number = {root.name: k for k, root in enumerate(joins.model.roots)}
+        self._number = {allocation.name: k for k, allocation in enumerate(joins.model.allocations)}
         self._walks: dict[int, Joinless] = {}
 
     def _walked(self, asking: int) -> Joinless:
@@ -144,15 +144,15 @@ class Joinless(Space):
     ) -> Footprint:
         members = after & ~before
         between = [
-            unit
-            for unit in bits(members & ~(1 << last))
-            if unit in self._joins.units and self.model.units[unit].before & members
+            kernel
+            for kernel in bits(members & ~(1 << last))
+            if kernel in self._joins.kernels and self.model.kernels[kernel].before & members
         ]
-        uneven = [unit for unit in between if unit not in self._joins.even]
+        uneven = [kernel for kernel in between if kernel not in self._joins.even]
         many = len(uneven) > MOST_JOINS
         ways = [0]
-        for unit in () if many else uneven:
-            ways += [asking | 1 << unit for asking in ways]
+        for kernel in () if many else uneven:
+            ways += [asking | 1 << kernel for asking in ways]
         found: list[Relaxed] = []
         for asking in ways:
             space = self._walked(asking)
@@ -172,15 +172,15 @@ class Joinless(Space):
         """The least of what a group needs in the layouts of operands whose bytes it holds, and of those of
         the joins that run in it. 0 for a join alone: no group, where it has no code.
         """
-        units, members = self._joins.units, after & ~before
-        if members == 1 << last and last in units:
+        kernels, members = self._joins.kernels, after & ~before
+        if members == 1 << last and last in kernels:
             return 0
         touched: dict[int, list[Operand]] = {}
-        for unit in units:
-            node = self.model.units[unit].node
+        for kernel in kernels:
+            node = self.model.kernels[kernel].node
             for operand, name in enumerate(self.graph.nodes[node].inputs):
-                if members >> unit & 1 or self._joins.lying(self._number[name]) & held:
+                if members >> kernel & 1 or self._joins.lying(self._number[name]) & held:
                     touched.setdefault(node, []).append((node, operand))
-        done, then = ({self.model.units[k].node for k in bits(mask)} for mask in (before, after))
-        group = GroupNodes(done, then, self.model.units[last].node)
+        done, then = ({self.model.kernels[k].node for k in bits(mask)} for mask in (before, after))
+        group = GroupNodes(done, then, self.model.kernels[last].node)
         return self._least_of_layouts(group, Candidate(before, after, last, 0), touched)

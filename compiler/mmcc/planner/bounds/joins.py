@@ -11,9 +11,9 @@ import numpy as np
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.traits import Alias
-from mmcc.planner.fusion.rows import Read, Rows, UnitRows, make_rows
+from mmcc.planner.fusion.rows import KernelRows, Read, Rows, make_rows
 from mmcc.planner.fusion.schedule import Ints, Spans
-from mmcc.planner.memory.allocations import MemoryModel, Unit, make_model
+from mmcc.planner.memory.allocations import MemoryModel, ScheduledKernel, make_model
 from mmcc.planner.memory.layout import Layout, Operand, make_layout
 from mmcc.planner.memory.overlap import Distance
 from mmcc.planner.request import PlanRequest
@@ -45,12 +45,12 @@ class Joins:
     layout: Layout
     model: MemoryModel
     rows: Rows
-    parts: Mapping[int, tuple[int, ...]]  # by the root of a join, in the order in which they lie in it
-    units: Mapping[int, int]  # that are joins, with the roots that each writes
+    parts: Mapping[int, tuple[int, ...]]  # by the allocation of a join, in the order in which they lie in it
+    kernels: Mapping[int, int]  # that are joins, with the allocations that each writes
 
     @cached_property
     def every(self) -> frozenset[int]:
-        """All roots that are parts."""
+        """All allocations that are parts."""
         return frozenset(part for some in self.parts.values() for part in some)
 
     @cached_property
@@ -59,65 +59,66 @@ class Joins:
         the same order, whoever asks for them."""
         uneven = {
             producer
-            for unit in self.rows.units
-            for producer, counts in unit.needs
+            for kernel in self.rows.kernels
+            for producer, counts in kernel.needs
             if max(np.diff((0, *counts))) > 1
         }
-        return frozenset(self.units) - uneven
+        return frozenset(self.kernels) - uneven
 
-    def lying(self, root: int) -> int:
-        """Parts that a root holds, if it is a join; else itself: a mask."""
-        return sum(1 << part for part in set(self.parts.get(root, (root,))))
+    def lying(self, allocation: int) -> int:
+        """Parts that an allocation holds, if it is a join; else itself: a mask."""
+        return sum(1 << part for part in set(self.parts.get(allocation, (allocation,))))
 
     def without(self) -> MemoryModel:
         """Readers of a join use its parts; its own output has no bytes."""
-        users = [root.users for root in self.model.roots]
-        for root, some in self.parts.items():
+        users = [allocation.users for allocation in self.model.allocations]
+        for allocation, some in self.parts.items():
             for part in some:
-                users[part] |= users[root]
-        sizes = [0 if k in self.parts else root.size for k, root in enumerate(self.model.roots)]
-        roots = zip(self.model.roots, sizes, users, strict=True)
+                users[part] |= users[allocation]
+        own = self.model.allocations
+        sizes = [0 if k in self.parts else allocation.size for k, allocation in enumerate(own)]
+        allocations = zip(own, sizes, users, strict=True)
         return MemoryModel(
-            tuple(replace(root, size=size, users=use) for root, size, use in roots),
-            tuple(u if k in self.units else self._using(u) for k, u in enumerate(self.model.units)),
+            tuple(replace(allocation, size=size, users=use) for allocation, size, use in allocations),
+            tuple(u if k in self.kernels else self._using(u) for k, u in enumerate(self.model.kernels)),
         )
 
-    def _using(self, unit: Unit) -> Unit:
-        roots = (part for root in unit.roots for part in (root, *self.parts.get(root, ())))
-        return replace(unit, roots=tuple(dict.fromkeys(roots)))
+    def _using(self, kernel: ScheduledKernel) -> ScheduledKernel:
+        used = (part for own in kernel.allocations for part in (own, *self.parts.get(own, ())))
+        return replace(kernel, allocations=tuple(dict.fromkeys(used)))
 
     def walked(self, asking: int) -> Rows:
         """Readers of a join read its parts. Joins in the mask `asking` ask for their parts themselves; the
         parts of the others are asked for by who asks for the join."""
         return replace(
             self.rows,
-            units=tuple(self._reading(k, unit, asking) for k, unit in enumerate(self.rows.units)),
-            alone=tuple(self._reading(k, unit, asking) for k, unit in enumerate(self.rows.alone)),
+            kernels=tuple(self._reading(k, kernel, asking) for k, kernel in enumerate(self.rows.kernels)),
+            alone=tuple(self._reading(k, kernel, asking) for k, kernel in enumerate(self.rows.alone)),
         )
 
-    def _reading(self, index: int, unit: UnitRows, asking: int) -> UnitRows:
+    def _reading(self, index: int, kernel: KernelRows, asking: int) -> KernelRows:
         reads: list[Read] = []
-        for read in unit.reads if index not in self.units else ():
-            some = self.parts.get(read.root)
+        for read in kernel.reads if index not in self.kernels else ():
+            some = self.parts.get(read.allocation)
             if some is not None:
                 reads += [self._part(read, part) for part in some]
             else:
-                reads.append(replace(read, reach=0) if read.root in self.every else read)
+                reads.append(replace(read, reach=0) if read.allocation in self.every else read)
         found: dict[int, Ints] = {}
-        self._ask(unit.needs, asking, found)
+        self._ask(kernel.needs, asking, found)
         needs = tuple((producer, tuple(counts.tolist())) for producer, counts in found.items())
-        return replace(unit, reads=tuple(reads), needs=needs)
+        return replace(kernel, reads=tuple(reads), needs=needs)
 
     def _part(self, read: Read, part: int) -> Read:
-        low = read.line * self.rows.roots[part].line
-        return Read(self.model.roots[part].name, part, low[:-1], low, read.line, 0, elementwise=False)
+        low = read.line * self.rows.allocations[part].line
+        return Read(self.model.allocations[part].name, part, low[:-1], low, read.line, 0, elementwise=False)
 
     def _ask(self, needs: Needs, asking: int, found: dict[int, Ints]) -> None:
         """In the order in which views pass on what is asked of them."""
         for producer, rows in needs:
             counts = np.array(rows, np.int64)
-            if producer in self.units and not asking >> producer & 1:
-                for part, of in self.rows.units[producer].needs:
+            if producer in self.kernels and not asking >> producer & 1:
+                for part, of in self.rows.kernels[producer].needs:
                     through = np.concatenate(([0], of))[counts]
                     self._ask(((part, tuple(through.tolist())),), asking, found)
             found[producer] = np.maximum(found[producer], counts) if producer in found else counts
@@ -136,20 +137,24 @@ def make_joins(
     layout = make_layout(graph, request.external(graph), copied)
     model = make_model(graph, layout, request, distance)
     rows = make_rows(graph, layout, model, request, spans)
-    number = {root.name: k for k, root in enumerate(model.roots)}
+    number = {allocation.name: k for k, allocation in enumerate(model.allocations)}
     parts: dict[int, tuple[int, ...]] = {}
-    units: dict[int, int] = {}
-    for index, unit in enumerate(model.units):
-        node = graph.nodes[unit.node]
-        if unit.node in free:
+    kernels: dict[int, int] = {}
+    for index, kernel in enumerate(model.kernels):
+        node = graph.nodes[kernel.node]
+        if kernel.node in free:
             names = (*node.inputs, *node.outputs)
-            if any(name not in number or rows.roots[number[name]].members > 1 for name in names):
+            if any(name not in number or rows.allocations[number[name]].members > 1 for name in names):
                 return None
             own = (parts.get(number[name], (number[name],)) for name in node.inputs)
-            parts[unit.output] = tuple(part for some in own for part in some)
-            units[index] = unit.output
-    joins = Joins(layout, model, rows, parts, units)
+            parts[kernel.output] = tuple(part for some in own for part in some)
+            kernels[index] = kernel.output
+    joins = Joins(layout, model, rows, parts, kernels)
     lying = joins.every | parts.keys()
-    if any(r.elementwise and r.root in lying for unit in (*rows.units, *rows.alone) for r in unit.reads):
+    if any(
+        r.elementwise and r.allocation in lying
+        for kernel in (*rows.kernels, *rows.alone)
+        for r in kernel.reads
+    ):
         return None  # its reader could be written over a join, which is not counted here
     return joins

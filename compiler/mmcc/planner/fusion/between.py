@@ -25,8 +25,8 @@ def between(group: GroupMemory, apart: Sequence[Apart]) -> int:
     """
     items = group.items
     distance = {(pair.lower, pair.upper): pair.distance for pair in apart}
-    born = [k for k, i in enumerate(items) if i.root >= 0 and group.born >> i.root & 1]
-    dying = [k for k, i in enumerate(items) if i.root >= 0 and group.dying >> i.root & 1]
+    born = [k for k, i in enumerate(items) if i.allocation >= 0 and group.born >> i.allocation & 1]
+    dying = [k for k, i in enumerate(items) if i.allocation >= 0 and group.dying >> i.allocation & 1]
     most = 0
     others = [k for k in range(len(items)) if k not in born and k not in dying]
     for rest in _together(group, apart, others):

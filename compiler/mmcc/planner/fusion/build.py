@@ -35,7 +35,7 @@ class Builder:
         self._space, self._path = space, path
         self._footprints = [space.footprint(candidate) for candidate in path]
         self._groups = [footprint.group for footprint in self._footprints]
-        self._taken = {root.name for root in space.model.roots}
+        self._taken = {allocation.name for allocation in space.model.allocations}
         self._names: dict[tuple[int, int, BufferKind], str] = {}
 
     def buffers(self) -> tuple[tuple[Buffer, ...], tuple[Overlap, ...]]:
@@ -46,8 +46,8 @@ class Builder:
             group, apart = footprint.group, footprint.apart
             names = [self._name(step, item) for item in group.items]
             for item, name in zip(group.items, names, strict=True):
-                if item.root < 0 or group.inside >> item.root & 1:
-                    kind = item.kind if item.root < 0 else BufferKind.RING
+                if item.allocation < 0 or group.inside >> item.allocation & 1:
+                    kind = item.kind if item.allocation < 0 else BufferKind.RING
                     live = Span(step, step + 1)
                     buffers.append(
                         Buffer(name, kind, item.size, live, self._space.request.regions, item.align)
@@ -63,32 +63,32 @@ class Builder:
         return tuple(buffers), tuple(overlaps)
 
     def _whole(self) -> Iterable[Buffer]:
-        """Roots that are seen outside a group, from the step that fills them to the last that reads them."""
+        """Allocations that are seen outside a group, from the step that fills them to the last reader."""
         model, request = self._space.model, self._space.request
         sets = [0, *(c.after for c in self._path)]
         alive = [self._space.alive(done) for done in sets]
-        for k, root in enumerate(model.roots):
+        for k, own in enumerate(model.allocations):
             at = [step for step, mask in enumerate(alive) if mask >> k & 1]
             if not at:
                 continue
             lo, hi = (0 if at[0] == 0 else at[0] - 1), min(at[-1] + 1, len(self._path))
-            regions = (External(root.name),) if root.external else request.regions
-            yield Buffer(root.name, root.kind, root.bytes, Span(lo, max(hi, lo + 1)), regions, root.align)
+            regions = (External(own.name),) if own.external else request.regions
+            yield Buffer(own.name, own.kind, own.bytes, Span(lo, max(hi, lo + 1)), regions, own.align)
 
     def names(self) -> list[list[str]]:
         """The buffers of the items of each group."""
         return [[self._name(step, item) for item in group.items] for step, group in enumerate(self._groups)]
 
     def _name(self, step: int, item: Item) -> str:
-        """The buffer of something in a group: a root's name, or one of our own."""
-        if item.root >= 0:
-            return self._space.model.roots[item.root].name
-        key = (step, item.unit, item.kind)
+        """The buffer of something in a group: an allocation's name, or one of our own."""
+        if item.allocation >= 0:
+            return self._space.model.allocations[item.allocation].name
+        key = (step, item.kernel, item.kind)
         if key not in self._names:
-            staged, own = item.kind is BufferKind.STAGED, item.unit >= 0
+            staged, own = item.kind is BufferKind.STAGED, item.kernel >= 0
             what = ("weights" if own else "slot") if staged else "sums" if own else "scratch"
-            node = self._space.model.units[item.unit].node if own else step
-            name = f"{what}{node}{'b' if staged and item.unit == -2 else ''}"
+            node = self._space.model.kernels[item.kernel].node if own else step
+            name = f"{what}{node}{'b' if staged and item.kernel == -2 else ''}"
             while name in self._taken:
                 name += "_"
             self._taken.add(name)
@@ -124,11 +124,11 @@ class Builder:
         found: dict[int, Staged] = {}
         for step, group in enumerate(self._groups):
             if group.load is not None:
-                name = {item.unit: self._name(step, item) for item in group.own_constants}
-                for unit, blocks in group.load.resident:
-                    found[self._space.model.units[unit].node] = Staged(blocks, (name[unit],))
-                for unit, blocks in group.load.streamed:
-                    found[self._space.model.units[unit].node] = Staged(
+                name = {item.kernel: self._name(step, item) for item in group.own_constants}
+                for kernel, blocks in group.load.resident:
+                    found[self._space.model.kernels[kernel].node] = Staged(blocks, (name[kernel],))
+                for kernel, blocks in group.load.streamed:
+                    found[self._space.model.kernels[kernel].node] = Staged(
                         blocks, (name[-1], name.get(-2, name[-1]))
                     )
         return found
@@ -142,8 +142,8 @@ class Builder:
         return found
 
     def _group(self, step: int, group: GroupMemory, overlaps: Sequence[Overlap]) -> Group:
-        units = self._space.model.units
-        nodes = tuple(sorted(units[k].node for k in group.units))
+        kernels = self._space.model.kernels
+        nodes = tuple(sorted(kernels[k].node for k in group.kernels))
         alone, tile = len(nodes) == 1, self._path[step].tile
         strips = group.cut.strips if group.cut else ()
         return Group(
@@ -151,8 +151,8 @@ class Builder:
             tile_rows=tile or (0 if alone else 1),
             strips=tuple(Strip(columns) for columns in strips),
             backward=alone and any(o.step == step and o.backward is not None for o in overlaps),
-            accumulating=tuple(units[k].node for k in group.accumulators),
-            completed=tuple(units[k].node for k in group.completed),
+            accumulating=tuple(kernels[k].node for k in group.accumulators),
+            completed=tuple(kernels[k].node for k in group.completed),
             batched=tile > 0,
         )
 
@@ -162,33 +162,33 @@ class Builder:
         slots = dict(space.rows.slots)
         for group in self._groups:
             for store in group.stores:
-                for root in store.roots:
+                for allocation in store.allocations:
                     for name, view in space.layout.views.items():
-                        if view.root == space.model.roots[root].name:
-                            slots[name] = self._slot(group, store, root, slots[name])
+                        if view.allocation == space.model.allocations[allocation].name:
+                            slots[name] = self._slot(group, store, allocation, slots[name])
         return slots
 
-    def _slot(self, group: GroupMemory, store: Store, root: int, whole: Slot) -> Slot:
+    def _slot(self, group: GroupMemory, store: Store, allocation: int, whole: Slot) -> Slot:
         space = self._space
-        while root != store.root:
-            reader = space.shared.merges[root]
-            whole = space.rows.slots[space.graph.nodes[space.model.units[reader].node].output]
-            root = group.merged[root]
-        name = space.model.roots[store.root].name
-        line = store.line if group.cut and group.inside >> root & 1 else whole.row_stride
+        while allocation != store.allocation:
+            reader = space.shared.merges[allocation]
+            whole = space.rows.slots[space.graph.nodes[space.model.kernels[reader].node].output]
+            allocation = group.merged[allocation]
+        name = space.model.allocations[store.allocation].name
+        line = store.line if group.cut and group.inside >> allocation & 1 else whole.row_stride
         return replace(whole, buffer=name, rows=store.depth or whole.rows, row_stride=line)
 
     def _scratch(self) -> dict[int, str]:
         found: dict[int, str] = {}
         for step, group in enumerate(self._groups):
-            for k in group.units:
-                if self._space.model.units[k].scratch:
-                    found[self._space.model.units[k].node] = self._name(step, SCRATCH)
+            for k in group.kernels:
+                if self._space.model.kernels[k].scratch:
+                    found[self._space.model.kernels[k].node] = self._name(step, SCRATCH)
         return found
 
     def _accumulators(self) -> dict[int, str]:
         return {
-            self._space.model.units[k].node: self._name(step, Item(-1, k, 0, 1))
+            self._space.model.kernels[k].node: self._name(step, Item(-1, k, 0, 1))
             for step, group in enumerate(self._groups)
             for k in group.accumulators
         }

@@ -33,12 +33,12 @@ class Apart:
 def apart(group: GroupMemory) -> tuple[Apart, ...]:
     """The pairs of a group's items that may share bytes, by the items' numbers.
 
-    There are none where the group is a unit with several results: it may write any of them while it reads.
+    There are none where the group is a kernel with several results: it may write any of them while it reads.
     """
-    if len(group.shared.model.units[group.line.last].outputs) > 1:
+    if len(group.shared.model.kernels[group.line.last].outputs) > 1:
         return ()
     spans = list(group.spans)
-    spans += [(group.line.begin(unit), group.line.end(unit)) for unit in group.accumulators]
+    spans += [(group.line.begin(kernel), group.line.end(kernel)) for kernel in group.accumulators]
     items = group.items
     pairs: list[Apart] = []
     for a in range(len(spans)):
@@ -62,13 +62,13 @@ def _distance(group: GroupMemory, spans: list[tuple[int, int]], lower: int, uppe
     """
     items, stores = group.items, group.stores
     (first, _), (_, until) = spans[lower], spans[upper]
-    lower_root, upper_root = items[lower].root, items[upper].root
-    if min(lower_root, upper_root) >= 0 and group.dying >> lower_root & group.dying >> upper_root & 1:
+    below, above = items[lower].allocation, items[upper].allocation
+    if min(below, above) >= 0 and group.dying >> below & group.dying >> above & 1:
         return items[lower].size
     if _take_turns(group, lower, upper) or (until < first and group.cut is None):
         return -NEVER  # one is gone before the other begins
-    grows = lower_root >= 0 and group.born >> lower_root & 1 and group.cut is None
-    shrinks = upper_root >= 0 and group.dying >> upper_root & 1 and group.cut is None
+    grows = below >= 0 and group.born >> below & 1 and group.cut is None
+    shrinks = above >= 0 and group.dying >> above & 1 and group.cut is None
     shrinks = shrinks and not stores[upper].writers
     if grows and shrinks:
         return _over(group.line, stores[lower], stores[upper])
@@ -94,7 +94,7 @@ def _grown(line: Timeline, store: Store, until: int) -> int:
         return store.size
     ends = [0]
     for writer in store.writers:
-        done = int(line.done(writer.unit, np.array([until + 1]))[0])
+        done = int(line.done(writer.kernel, np.array([until + 1]))[0])
         ends += [int(writer.end[done - 1])] if done else []
     return max(ends)
 
@@ -103,19 +103,19 @@ def _over(line: Timeline, out: Store, into: Store) -> int:
     """The distance of an output from an input that dies row by row."""
     most = -NEVER
     for writer in out.writers:
-        at = line.of(writer.unit)
+        at = line.of(writer.kernel)
         steps = len(at)
-        own = [read for unit, read in into.reads if unit == writer.unit]
-        rest = [(unit, read) for unit, read in into.reads if unit != writer.unit]
+        own = [read for kernel, read in into.reads if kernel == writer.kernel]
+        rest = [(kernel, read) for kernel, read in into.reads if kernel != writer.kernel]
         after = first_needed(line, rest, at, into.size)
-        if line.atomic >> writer.unit & 1:
+        if line.atomic >> writer.kernel & 1:
             for read in own:
                 after = np.minimum(after, read.low[np.searchsorted(at, at)])
             whole = writer.end[np.searchsorted(at, at, side="right") - 1]
             most = max(most, int((whole - after).max()))
             continue
         for read in own:
-            count = min(steps, len(read.own))  # a batched unit may be called more often than it has rows
+            count = min(steps, len(read.own))  # a batched kernel may be called more often than it has rows
             after = np.minimum(after, np.append(read.low[1:count], into.size))
             reached = writer.reached(slice(steps), read.reach)
             most = max(most, int((reached - read.own[:steps]).max()))
@@ -124,15 +124,15 @@ def _over(line: Timeline, out: Store, into: Store) -> int:
 
 
 def _backward(group: GroupMemory, lower: int, upper: int) -> int | None:
-    """The distance for rows made from the last to the first; only where the group is one unit.
+    """The distance for rows made from the last to the first; only where the group is one kernel.
 
     The output is then above the one thing that dies; of two, one could be used forward and one backward.
     """
-    if len(group.units) > 1 or group.line.atomic:
+    if len(group.kernels) > 1 or group.line.atomic:
         return None
-    unit, root = group.shared.model.units[group.line.last], group.items[upper].root
-    if group.items[lower].root != unit.output:
+    kernel, allocation = group.shared.model.kernels[group.line.last], group.items[upper].allocation
+    if group.items[lower].allocation != kernel.output:
         return None
-    if root < 0 or group.dying != 1 << root or group.dying >> unit.output & 1:
+    if allocation < 0 or group.dying != 1 << allocation or group.dying >> kernel.output & 1:
         return None
-    return next((back for other, _, back in unit.over if other == root), None)
+    return next((back for other, _, back in kernel.over if other == allocation), None)

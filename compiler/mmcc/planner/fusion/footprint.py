@@ -11,7 +11,7 @@ from mmcc.planner.fusion.between import between
 from mmcc.planner.fusion.distances import Apart, apart
 from mmcc.planner.fusion.group import NEVER, GroupMemory
 from mmcc.planner.fusion.schedule import Ints
-from mmcc.planner.fusion.shared import unit_root
+from mmcc.planner.fusion.shared import kernel_allocation
 from mmcc.planner.fusion.stores import Store
 from mmcc.planner.fusion.timeline import first_needed
 from mmcc.planner.memory.lower_bound import cover
@@ -39,7 +39,7 @@ class Footprint:
         the distance of a pair is at least what both hold at any moment when one is above the other.
         """
         group = self.group
-        if len(group.units) == 1:
+        if len(group.kernels) == 1:
             return self._rounded(group.stay + self._alone)
         if group.cut is not None:
             return self._rounded(group.stay + self._in_strips)
@@ -54,22 +54,22 @@ class Footprint:
         """Bytes that the group needs at least, looking at all moments, and at what cannot be between an
         output and an input."""
         group = self.group
-        if len(group.units) == 1 or group.cut is not None:
+        if len(group.kernels) == 1 or group.cut is not None:
             return self.least
         side_by_side = group.stay - group.always + between(group, self.apart)
         return self._rounded(max(self.least, self._most(self._moments()), side_by_side))
 
     @cached_property
     def inner(self) -> int:
-        """Most bytes of rings that are alive together; a group with more units before these has them too."""
+        """Most bytes of rings alive together; a group with more kernels before these has them too."""
         return self._together_at_most(self.group.inside)
 
-    def _together_at_most(self, roots: int) -> int:
-        """Most bytes alive at one time of the stores of some roots, but for rings of one row."""
+    def _together_at_most(self, allocations: int) -> int:
+        """Most bytes alive at one time of the stores of some allocations, but for rings of one row."""
         some = [
             (span, store.size)
             for store, span in zip(self.group.stores, self.group.spans, strict=True)
-            if roots >> store.root & 1 and store.lives is None
+            if allocations >> store.allocation & 1 and store.lives is None
         ]
         return max((sum(size for (lo, hi), size in some if lo <= at <= hi) for (at, _), _ in some), default=0)
 
@@ -77,7 +77,7 @@ class Footprint:
     def outside(self) -> int:
         """Bytes of everything that is seen outside the group, none of it shared."""
         group = self.group
-        return group.stay + sum(s.size for s in group.stores if not group.inside >> s.root & 1)
+        return group.stay + sum(s.size for s in group.stores if not group.inside >> s.allocation & 1)
 
     def _rounded(self, size: int) -> int:
         """What a placement that needs so much takes: offsets and sizes are multiples of the alignment."""
@@ -101,32 +101,32 @@ class Footprint:
 
     @cached_property
     def _alone(self) -> int:
-        """Bytes of the output and what dies under it, for a group of one unit; rows may run backward.
+        """Bytes of the output and what dies under it, for a group of one kernel; rows may run backward.
 
         No plan with every node alone is below it: a distance is the lesser of that by steps, as in larger
-        groups, and of that by rows (`Unit.over`); and each input that dies may lie backward, although a
-        placement has that only where no other dies.
+        groups, and of that by rows (`ScheduledKernel.over`); and each input that dies may lie backward,
+        although a placement has that only where no other dies.
         """
         model, line = self.group.shared.model, self.group.line
-        stores = {k: item for k, item in enumerate(self.group.items) if item.root >= 0}
-        if len(model.units[line.last].outputs) > 1:
+        stores = {k: item for k, item in enumerate(self.group.items) if item.allocation >= 0}
+        if len(model.kernels[line.last].outputs) > 1:
             return sum(item.size for item in stores.values())
-        output = unit_root(model, line.last)
-        out = next((k for k, item in stores.items() if item.root == output), None)
+        output = kernel_allocation(model, line.last)
+        out = next((k for k, item in stores.items() if item.allocation == output), None)
         if out is None:
             return sum(item.size for item in stores.values())
         size = stores.pop(out).size
         steps = {pair.upper: pair.distance for pair in self.apart if pair.lower == out}
-        rows = {root: (ahead, back) for root, ahead, back in model.units[line.last].over}
+        rows = {allocation: (ahead, back) for allocation, ahead, back in model.kernels[line.last].over}
         dying: list[tuple[int, int, int | None]] = []
         for k, item in stores.items():
-            ahead, back = rows.get(item.root, (size, None))
+            ahead, back = rows.get(item.allocation, (size, None))
             dying.append((min(steps.get(k, size), ahead), item.size, None if line.atomic else back))
         return cover(size, dying)
 
     def _moments(self) -> Ints:
         """The times of all steps of the group."""
-        return np.sort(np.concatenate([self.group.line.of(unit) for unit in self.group.units]))
+        return np.sort(np.concatenate([self.group.line.of(kernel) for kernel in self.group.kernels]))
 
     def _most(self, at: Ints) -> int:
         """Most bytes that hold something at some moments and at the end."""
@@ -134,17 +134,17 @@ class Footprint:
         total = np.full(len(at), group.stay, np.int64)
         for store, span in zip(group.stores, group.spans, strict=True):
             total += self._bytes_at(store, span, at)
-        for unit in group.accumulators:
-            first, until = group.line.begin(unit), group.line.end(unit)
-            total[(at >= first) & (at <= until)] += group.rows[unit].accumulates
+        for kernel in group.accumulators:
+            first, until = group.line.begin(kernel), group.line.end(kernel)
+            total[(at >= first) & (at <= until)] += group.rows[kernel].accumulates
         return int(total.max())
 
     def _bytes_at(self, store: Store, span: tuple[int, int], at: Ints) -> Ints:
         """Bytes of a store that hold something at some moments."""
         group = self.group
-        if group.dying >> store.root & 1 and not store.writers:
+        if group.dying >> store.allocation & 1 and not store.writers:
             return store.size - first_needed(group.line, store.reads, at, store.size)
-        if group.born >> store.root & 1:
+        if group.born >> store.allocation & 1:
             return self._grown(store, at)
         held = store.lives.holds(at) if store.lives is not None else (at >= span[0]) & (at <= span[1])
         return held * np.int64(store.size)
@@ -154,19 +154,21 @@ class Footprint:
         line = self.group.line
         high = np.zeros(len(at), np.int64)
         for writer in store.writers:
-            times = line.of(writer.unit)
+            times = line.of(writer.kernel)
             done = np.searchsorted(times, at)
             high = np.maximum(high, np.concatenate(([0], writer.end))[done])
             now = np.flatnonzero(np.append(times, -1)[done] == at)
-            if line.atomic >> writer.unit & 1:
+            if line.atomic >> writer.kernel & 1:
                 whole = writer.end[np.searchsorted(times, times[done[now]], side="right") - 1]
                 high[now] = np.maximum(high[now], whole)
                 continue
             steps = done[now]
-            high[now] = np.maximum(high[now], writer.reached(steps, self._reach(writer.unit)))
+            high[now] = np.maximum(high[now], writer.reached(steps, self._reach(writer.kernel)))
         return np.where(at == NEVER, store.size, high)
 
-    def _reach(self, unit: int) -> int:
-        """Least bytes of its row that a unit must have room for beside those of the row's inputs that die."""
-        reads = self.group.rows[unit].reads
-        return min((read.reach for read in reads if self.group.dying >> read.root & 1), default=NEVER // 2)
+    def _reach(self, kernel: int) -> int:
+        """Least bytes of its row that a kernel needs room for beside those of the row's inputs that die."""
+        reads = self.group.rows[kernel].reads
+        return min(
+            (read.reach for read in reads if self.group.dying >> read.allocation & 1), default=NEVER // 2
+        )

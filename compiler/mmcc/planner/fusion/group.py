@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from mmcc.ir.plan import BLOCK_ALIGN, BufferKind, aligned
-from mmcc.planner.fusion.shared import Shared, unit_root
+from mmcc.planner.fusion.shared import Shared, kernel_allocation
 from mmcc.planner.fusion.stores import Store, in_strips, make_store
 from mmcc.planner.fusion.strips import Cut
 from mmcc.planner.fusion.timeline import Timeline
@@ -26,19 +26,19 @@ NEVER = 2**62  # a time after every step
 class Item:
     """Something that has bytes of its own while the group runs.
 
-    `root` is -1 for scratch, accumulators and constants, which belong to `unit` (-1: any unit of the group;
-    slots that constants come to by turns are -1 and -2).
+    `allocation` is -1 for scratch, accumulators and constants, which belong to `kernel` (-1: any kernel of
+    the group; slots that constants come to by turns are -1 and -2).
     """
 
-    root: int
-    unit: int
+    allocation: int
+    kernel: int
     size: int
     align: int
     kind: BufferKind = BufferKind.SCRATCH
 
 
 class GroupMemory:
-    """What a group of the units `members` (a mask) holds, given the roots alive before and after it.
+    """What a group of the kernels `members` (a mask) holds, given the allocations alive before and after it.
 
     Of those it sees, `crossing` merely stay, `dying` are read for the last time and `born` are its results.
     """
@@ -55,54 +55,58 @@ class GroupMemory:
         load: Load | None = None,
     ) -> None:
         self.shared, self.line, self.completed, self.cut, self.load = shared, line, completed, cut, load
-        self.units = bits(members)
-        self.rows = shared.rows.units if len(self.units) > 1 else shared.rows.alone  # by unit
+        self.kernels = bits(members)
+        self.rows = shared.rows.kernels if len(self.kernels) > 1 else shared.rows.alone  # by kernel
         self._members = members
         self.crossing = before & after
         self.dying, self.born = before & ~after, after & ~before
 
     @cached_property
     def inside(self) -> int:
-        """Roots that nobody outside sees."""
+        """Allocations that nobody outside sees."""
         touched = 0
-        for unit in self.units:
-            for root in self.shared.model.units[unit].roots:
-                touched |= 1 << root
+        for kernel in self.kernels:
+            for allocation in self.shared.model.kernels[kernel].allocations:
+                touched |= 1 << allocation
         return touched & ~self.crossing & ~self.dying & ~self.born
 
     @property
     def held(self) -> int:
-        """Roots that have bytes at some time while the group runs."""
+        """Allocations that have bytes at some time while the group runs."""
         return self.crossing | self.dying | self.born | self.inside
 
     @cached_property
     def merged(self) -> dict[int, int]:
-        """Roots inside that lie in the output of their reader."""
+        """Allocations inside that lie in the output of their reader."""
         model, found = self.shared.model, dict[int, int]()
-        for root, reader in self.shared.merges.items():
-            if self.inside >> root & 1 and self._members >> reader & 1 and not self._keeps_place(reader):
-                found[root] = unit_root(model, reader)
+        for allocation, reader in self.shared.merges.items():
+            if (
+                self.inside >> allocation & 1
+                and self._members >> reader & 1
+                and not self._keeps_place(reader)
+            ):
+                found[allocation] = kernel_allocation(model, reader)
         return found
 
     def _keeps_place(self, reader: int) -> bool:
         """True if the reader had better be written over something that dies."""
-        return any(read.elementwise and self.dying >> read.root & 1 for read in self.rows[reader].reads)
+        return any(read.elementwise and self.dying >> read.allocation & 1 for read in self.rows[reader].reads)
 
     @cached_property
     def stores(self) -> tuple[Store, ...]:
         """Everything but what merely stays: dying, born and inside."""
         members: dict[int, list[int]] = {}
-        for root in bits(self.dying | self.born | self.inside):
-            top = root
+        for allocation in bits(self.dying | self.born | self.inside):
+            top = allocation
             while top in self.merged:
                 top = self.merged[top]
-            members.setdefault(top, []).append(root)
-        roots = self.shared.model.roots
-        return tuple(self._store(top, some) for top, some in members.items() if roots[top].size > 0)
+            members.setdefault(top, []).append(allocation)
+        allocations = self.shared.model.allocations
+        return tuple(self._store(top, some) for top, some in members.items() if allocations[top].size > 0)
 
-    def _store(self, top: int, roots: list[int]) -> Store:
-        """The store of some roots. If nobody outside sees it, every group with this timeline has it alike."""
-        ordered = (top, *(root for root in roots if root != top))
+    def _store(self, top: int, allocations: list[int]) -> Store:
+        """The store of some allocations. If nobody outside sees it, groups with this timeline share it."""
+        ordered = (top, *(allocation for allocation in allocations if allocation != top))
         if not self.inside >> top & 1:
             return self._make_store(ordered, inside=False)
         found = self.line.stores.get(ordered)
@@ -111,8 +115,8 @@ class GroupMemory:
         assert isinstance(found, Store)
         return found if self.cut is None else in_strips(self.shared, found, self.cut)
 
-    def _make_store(self, roots: tuple[int, ...], *, inside: bool) -> Store:
-        return make_store(self.shared, self.line, self.rows, self._members, roots, inside=inside)
+    def _make_store(self, allocations: tuple[int, ...], *, inside: bool) -> Store:
+        return make_store(self.shared, self.line, self.rows, self._members, allocations, inside=inside)
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:
@@ -120,26 +124,26 @@ class GroupMemory:
         return tuple(self._span(store) for store in self.stores)
 
     def _span(self, store: Store) -> tuple[int, int]:
-        if self.dying >> store.root & 1:
+        if self.dying >> store.allocation & 1:
             first = -1
         else:
-            first = min((self.line.begin(w.unit) for w in store.writers), default=-1)
-        if self.born >> store.root & 1:
+            first = min((self.line.begin(w.kernel) for w in store.writers), default=-1)
+        if self.born >> store.allocation & 1:
             return first, NEVER
-        users = [unit for unit, _ in store.reads] + [writer.unit for writer in store.writers]
+        users = [kernel for kernel, _ in store.reads] + [writer.kernel for writer in store.writers]
         return first, max(map(self.line.end, users), default=first)
 
     @cached_property
     def scratch(self) -> int:
         """Bytes that kernels of the group work in, one call after another."""
-        return max((self.shared.model.units[unit].scratch for unit in self.units), default=0)
+        return max((self.shared.model.kernels[kernel].scratch for kernel in self.kernels), default=0)
 
     @cached_property
     def accumulators(self) -> tuple[int, ...]:
-        """Units that keep a sum from step to step; alone, a unit needs none."""
-        if len(self.units) == 1:
+        """Kernels that keep a sum from step to step; alone, a kernel needs none."""
+        if len(self.kernels) == 1:
             return ()
-        return tuple(u for u in self.units if self.rows[u].accumulates)
+        return tuple(u for u in self.kernels if self.rows[u].accumulates)
 
     @cached_property
     def stay(self) -> int:
@@ -154,11 +158,11 @@ class GroupMemory:
     @cached_property
     def items(self) -> tuple[Item, ...]:
         """Everything with bytes that does not merely stay: stores, accumulators, scratch and constants."""
-        roots, align = self.shared.model.roots, self.shared.request.align
-        items = [Item(s.root, -1, s.size, roots[s.root].align) for s in self.stores]
-        for unit in self.accumulators:
-            size = -(-self.rows[unit].accumulates // align) * align
-            items.append(Item(-1, unit, size, max(4, align)))
+        allocations, align = self.shared.model.allocations, self.shared.request.align
+        items = [Item(s.allocation, -1, s.size, allocations[s.allocation].align) for s in self.stores]
+        for kernel in self.accumulators:
+            size = -(-self.rows[kernel].accumulates // align) * align
+            items.append(Item(-1, kernel, size, max(4, align)))
         if self.scratch:
             items.append(Item(-1, -1, self.scratch, align))
         return (*items, *self._constants())
@@ -166,8 +170,8 @@ class GroupMemory:
     def _constants(self) -> Iterator[Item]:
         """Constants that stay while the group runs, and slots for those that come and go."""
         if self.load is not None:
-            for unit, blocks in self.load.resident:
-                yield Item(-1, unit, aligned(blocks.bytes), BLOCK_ALIGN, BufferKind.STAGED)
+            for kernel, blocks in self.load.resident:
+                yield Item(-1, kernel, aligned(blocks.bytes), BLOCK_ALIGN, BufferKind.STAGED)
             for slot in (-1, -2)[: self.load.slots] if self.load.streamed else ():
                 yield Item(-1, slot, self.load.slot, BLOCK_ALIGN, BufferKind.STAGED)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups by the set of finished units that they lead to, and the best paths through them."""
+"""Groups by the set of finished kernels that they lead to, and the best paths through them."""
 
 from __future__ import annotations
 
@@ -153,16 +153,16 @@ class Table:
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted instructions of a group."""
-        units = bits(candidate.after & ~candidate.before)
-        rows, strips = self._space.rows.units, candidate.strips
+        kernels = bits(candidate.after & ~candidate.before)
+        rows, strips = self._space.rows.kernels, candidate.strips
         cut = self._space.cut(candidate)
         load, turns = candidate.load, {}
         total = figure(self._space.request.cost, "staged_byte") * load.read if load else 0.0
         if candidate.tile:
-            turns = self._space.calls(candidate.last, candidate.tile, units)
-        for k in units:
+            turns = self._space.calls(candidate.last, candidate.tile, kernels)
+        for k in kernels:
             share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
-            calls = turns.get(k, 1 if len(units) == 1 else rows[k].steps)
+            calls = turns.get(k, 1 if len(kernels) == 1 else rows[k].steps)
             blocks = load.blocks(k) if load else 1
             total += self._costs[k].total(rows[k].steps, calls, strips, share, blocks)
         return total

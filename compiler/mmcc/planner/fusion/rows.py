@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows as numbers: for every step of a unit, what it must wait for, reads and writes, in bytes of the roots.
+"""Rows as numbers: for every step of a kernel, what it waits for, reads and writes, in bytes of allocations.
 
-A step makes one row of the unit's output. A unit with several results makes them all in one step, and never
-runs together with others. A unit that accumulates has a step for every row that it reads, and its output is
-there after the last.
+A step makes one row of the kernel's output. A kernel with several results makes them all in one step, and
+never runs together with others. A kernel that accumulates has a step for every row that it reads, and its
+output is there after the last.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from mmcc.planner.request import PlanRequest
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
-    """One operand of a unit. Arrays have an entry a step; `low` and `line` one more, for when all is done."""
+    """An operand of a kernel. Arrays have an entry a step; `low` and `line` one more, for after the last."""
 
     tensor: str
-    root: int
-    own: Ints  # first byte of the root that the step reads; its size if the step reads nothing
+    allocation: int
+    own: Ints  # first byte of the allocation that the step reads; its size if the step reads nothing
     low: Ints  # first byte that this step or a later one reads
     line: Ints  # the same as a row of the tensor
     reach: int  # bytes of its output row that the step may write before it has read the bytes above them
@@ -35,26 +35,26 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class UnitRows:
+class KernelRows:
     steps: int
-    needs: tuple[tuple[int, tuple[int, ...]], ...]  # a unit, and how many of its steps come before each one
+    needs: tuple[tuple[int, tuple[int, ...]], ...]  # a kernel, and how many of its steps come before each one
     reads: tuple[Read, ...]
-    start: Ints  # first byte of the root that the step writes
+    start: Ints  # first byte of the allocation that the step writes
     end: Ints  # end of what this step and those before have written
-    accumulates: int  # bytes of the accumulator; 0 if the unit has none
-    results: tuple[tuple[int, int, int], ...] = ()  # root, first byte, end: of each of several results
+    accumulates: int  # bytes of the accumulator; 0 if the kernel has none
+    results: tuple[tuple[int, int, int], ...] = ()  # allocation, first byte, end: of each of several results
 
-    def written(self, root: int) -> tuple[Ints, Ints]:
-        """First byte, and end, of what each step has written of a root by then."""
+    def written(self, allocation: int) -> tuple[Ints, Ints]:
+        """First byte, and end, of what each step has written of an allocation by then."""
         if not self.results:
             return self.start, self.end
-        own = [(start, end) for other, start, end in self.results if other == root]
+        own = [(start, end) for other, start, end in self.results if other == allocation]
         return np.array([min(start for start, _ in own)]), np.array([max(end for _, end in own)])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RootRows:
-    """A root as rows; a ring is possible if all that lies in it has the same rows."""
+class AllocationRows:
+    """An allocation as rows; a ring is possible if all that lies in it has the same rows."""
 
     height: int
     line: int  # bytes of a row
@@ -65,22 +65,22 @@ class RootRows:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
-    units: tuple[UnitRows, ...]
-    alone: tuple[UnitRows, ...]  # the same for a unit in a group of its own, which need not accumulate
-    roots: tuple[RootRows, ...]
+    kernels: tuple[KernelRows, ...]
+    alone: tuple[KernelRows, ...]  # the same for a kernel in a group of its own, which need not accumulate
+    allocations: tuple[AllocationRows, ...]
     slots: dict[str, Slot]  # of whole tensors
 
 
 def make_rows(
     graph: Graph, layout: Layout, model: MemoryModel, request: PlanRequest, spans: Spans | None = None
 ) -> Rows:
-    """The rows of every unit and root; who makes them for several layouts hands the same `spans` to each."""
+    """The rows of all kernels and allocations; who makes them for several layouts shares `spans`."""
     maker = _Maker(graph, layout, model, request, spans or Spans(graph))
-    alone = tuple(maker.unit(k) for k in range(len(model.units)))
+    alone = tuple(maker.kernel(k) for k in range(len(model.kernels)))
     return Rows(
-        tuple(maker.accumulating(k, unit) for k, unit in enumerate(alone)),
+        tuple(maker.accumulating(k, kernel) for k, kernel in enumerate(alone)),
         alone,
-        tuple(maker.root(k) for k in range(len(model.roots))),
+        tuple(maker.allocation(k) for k in range(len(model.allocations))),
         maker.slots,
     )
 
@@ -96,8 +96,8 @@ class _Maker:
     ) -> None:
         self._graph, self._layout, self._model = graph, layout, model
         self._accumulators, self._pixels = request.accumulators, request.pixels
-        self._number = {root.name: k for k, root in enumerate(model.roots)}
-        self._unit_of = {unit.node: k for k, unit in enumerate(model.units)}
+        self._number = {allocation.name: k for k, allocation in enumerate(model.allocations)}
+        self._kernel_of = {kernel.node: k for k, kernel in enumerate(model.kernels)}
         self._sources = Sources(graph, layout.aliases, request.accumulators, spans)
         self._spans = spans
         self.slots: dict[str, Slot] = {}
@@ -106,22 +106,22 @@ class _Maker:
             assert slot is not None
             self.slots[name] = slot
 
-    def unit(self, index: int) -> UnitRows:
-        """The rows of one unit alone."""
-        unit = self._model.units[index]
-        if len(self._graph.nodes[unit.node].outputs) > 1:
-            return self._at_once(unit.node)
-        name = self._graph.nodes[unit.node].output
+    def kernel(self, index: int) -> KernelRows:
+        """The rows of one kernel alone."""
+        kernel = self._model.kernels[index]
+        if len(self._graph.nodes[kernel.node].outputs) > 1:
+            return self._at_once(kernel.node)
+        name = self._graph.nodes[kernel.node].output
         slot, tensor = self.slots[name], self._graph.tensors[name]
         height, cols, channels = geometry(tensor.shape)
         start = slot.offset + np.arange(height) * slot.row_stride
         end = start + (cols - 1) * slot.col_stride + tensor.dtype.bytes(channels)
-        return UnitRows(height, self._needs(unit.node), self._reads(unit.node), start, end, 0)
+        return KernelRows(height, self._needs(kernel.node), self._reads(kernel.node), start, end, 0)
 
-    def _at_once(self, index: int) -> UnitRows:
-        """A unit with several results, as one step."""
+    def _at_once(self, index: int) -> KernelRows:
+        """A kernel with several results, as one step."""
         node = self._graph.nodes[index]
-        needs = tuple((unit, counts[-1:]) for unit, counts in self._needs(index))
+        needs = tuple((kernel, counts[-1:]) for kernel, counts in self._needs(index))
         names = (name for name in dict.fromkeys(node.inputs) if not self._graph.is_constant(name))
         reads = tuple(self._read_at_once(index, name) for name in names)
         results: list[tuple[int, int, int]] = []
@@ -130,23 +130,25 @@ class _Maker:
             end = slot.offset + (slot.rows - 1) * slot.row_stride + self._end_of_row(name)
             results.append((self._number[slot.buffer], slot.offset, end))
         start, end = np.array([results[0][1]]), np.array([results[0][2]])
-        return UnitRows(1, needs, reads, start, end, 0, tuple(results))
+        return KernelRows(1, needs, reads, start, end, 0, tuple(results))
 
     def _read_at_once(self, index: int, name: str) -> Read:
         slot = self.slots[name]
-        root = self._number[slot.buffer]
-        size, first = self._model.roots[root].bytes, slot.rows
+        allocation = self._number[slot.buffer]
+        size, first = self._model.allocations[allocation].bytes, slot.rows
         for operand, other in enumerate(self._graph.nodes[index].inputs):
             if other == name:
                 low, high = self._spans.rows(index, operand)
                 first = min(first, int(low[high > low].min(initial=first)))
         own = np.array([slot.offset + first * slot.row_stride if first < slot.rows else size])
-        return Read(name, root, own, remaining(own, size), remaining(np.array([first]), slot.rows), 0, False)
+        return Read(
+            name, allocation, own, remaining(own, size), remaining(np.array([first]), slot.rows), 0, False
+        )
 
-    def accumulating(self, index: int, alone: UnitRows) -> UnitRows:
-        """The rows of one unit in a larger group. One that accumulates has a step for each row of its first
+    def accumulating(self, index: int, alone: KernelRows) -> KernelRows:
+        """The rows of one kernel in a larger group. One that accumulates has a step for each row of its first
         operand, in order; the last writes the one row of the output."""
-        room = self._accumulators.get(self._model.units[index].node, 0)
+        room = self._accumulators.get(self._model.kernels[index].node, 0)
         if not room:
             return alone
         (read,) = alone.reads
@@ -154,20 +156,22 @@ class _Maker:
         steps = slot.rows
         rows = np.arange(steps)
         own = slot.offset + rows * slot.row_stride
-        size = self._model.roots[read.root].bytes
+        size = self._model.allocations[read.allocation].bytes
         taken = Read(
-            read.tensor, read.root, own, remaining(own, size), remaining(rows, steps), read.reach, False
+            read.tensor, read.allocation, own, remaining(own, size), remaining(rows, steps), read.reach, False
         )
         first = np.full(steps, alone.start[0])
         written = np.append(np.full(steps - 1, alone.start[0]), alone.end[0])
-        return UnitRows(steps, alone.needs, (taken,), first, written, room)
+        return KernelRows(steps, alone.needs, (taken,), first, written, room)
 
-    def root(self, index: int) -> RootRows:
-        """Rows of a root; one that a view sees in other rows can be no ring."""
-        name = self._model.roots[index].name
+    def allocation(self, index: int) -> AllocationRows:
+        """Rows of an allocation; one that a view sees in other rows can be no ring."""
+        name = self._model.allocations[index].name
         whole = self.slots[name]
         members = [
-            (self.slots[n], self._graph.tensors[n]) for n, v in self._layout.views.items() if v.root == name
+            (self.slots[n], self._graph.tensors[n])
+            for n, v in self._layout.views.items()
+            if v.allocation == name
         ]
         ring = True
         for slot, tensor in members:
@@ -175,12 +179,12 @@ class _Maker:
             wide = slot.offset + (cols - 1) * slot.col_stride + tensor.dtype.bytes(channels)
             same = slot.rows == whole.rows and (slot.rows == 1 or slot.row_stride == whole.row_stride)
             ring = ring and same and wide <= whole.row_stride
-        return RootRows(whole.rows, whole.row_stride, whole.col_stride, ring, len(members))
+        return AllocationRows(whole.rows, whole.row_stride, whole.col_stride, ring, len(members))
 
     def _needs(self, index: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
         needs = self._sources.needs(index)
         return tuple(
-            (self._unit_of[need.producer], need.rows) for need in needs if need.producer in self._unit_of
+            (self._kernel_of[need.producer], need.rows) for need in needs if need.producer in self._kernel_of
         )
 
     def _reads(self, index: int) -> tuple[Read, ...]:
@@ -192,8 +196,8 @@ class _Maker:
     def _read(self, index: int, name: str) -> Read:
         node = self._graph.nodes[index]
         slot = self.slots[name]
-        root = self._number[slot.buffer]
-        size = self._model.roots[root].bytes
+        allocation = self._number[slot.buffer]
+        size = self._model.allocations[allocation].bytes
         steps = geometry(self._graph.tensors[node.output].shape)[0]
         line, some = np.full(steps, slot.rows, np.int64), np.zeros(steps, bool)
         for operand, other in enumerate(node.inputs):
@@ -206,7 +210,7 @@ class _Maker:
         dense = self._is_dense(name) and self._is_dense(node.output)
         return Read(
             name,
-            root,
+            allocation,
             own,
             remaining(own, size),
             remaining(line, slot.rows),

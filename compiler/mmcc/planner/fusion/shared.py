@@ -12,51 +12,51 @@ from mmcc.planner.request import PlanRequest
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The roots and units, the rows that units read and write, and what was asked for."""
+    """The allocations and kernels, the rows that kernels read and write, and what was asked for."""
 
     model: MemoryModel
     rows: Rows
     request: PlanRequest
-    merges: dict[int, int]  # a root that may lie in the output of the one unit that reads it
+    merges: dict[int, int]  # an allocation that may lie in the output of the one kernel that reads it
 
     def bytes(self, mask: int) -> int:
-        """Bytes of a set of roots."""
-        return sum(self.model.roots[root].size for root in bits(mask))
+        """Bytes of a set of allocations."""
+        return sum(self.model.allocations[allocation].size for allocation in bits(mask))
 
     def alive(self, done: int) -> int:
-        """Roots that hold something after the units in `done`."""
+        """Allocations that hold something after the kernels in `done`."""
         mask = 0
-        for k, root in enumerate(self.model.roots):
-            begun = root.from_start or root.writers & done
-            if begun and (root.to_end or root.users & ~done):
+        for k, allocation in enumerate(self.model.allocations):
+            begun = allocation.from_start or allocation.writers & done
+            if begun and (allocation.to_end or allocation.users & ~done):
                 mask |= 1 << k
         return mask
 
 
 def mergeable(model: MemoryModel, rows: Rows) -> dict[int, int]:
-    """Roots that their only reader reads element by element, so that it may write over them.
+    """Allocations that their only reader reads element by element, so that it may write over them.
 
-    Of several operands of one unit it is the one made last.
+    Of several operands of one kernel it is the one made last.
     """
     found: dict[int, int] = {}
     taken: dict[int, int] = {}
-    for reader, unit in enumerate(rows.units):
-        for read in unit.reads:
-            root = model.roots[read.root]
-            own = [w for w in bits(root.writers) if w != reader]
-            alone = len(own) == 1 and root.users == root.writers | 1 << reader
-            if not read.elementwise or not alone or root.from_start or root.to_end or root.external:
+    for reader, kernel in enumerate(rows.kernels):
+        for read in kernel.reads:
+            operand = model.allocations[read.allocation]
+            own = [w for w in bits(operand.writers) if w != reader]
+            alone = len(own) == 1 and operand.users == operand.writers | 1 << reader
+            if not read.elementwise or not alone or operand.from_start or operand.to_end or operand.external:
                 continue
-            if model.roots[unit_root(model, reader)].external:
+            if model.allocations[kernel_allocation(model, reader)].external:
                 continue  # the caller's, or in no memory at all
-            if rows.units[own[0]].steps != unit.steps or rows.roots[read.root].members > 1:
+            if rows.kernels[own[0]].steps != kernel.steps or rows.allocations[read.allocation].members > 1:
                 continue
             if taken.get(reader, -1) < own[0]:
-                found = {r: c for r, c in found.items() if c != reader} | {read.root: reader}
+                found = {r: c for r, c in found.items() if c != reader} | {read.allocation: reader}
                 taken[reader] = own[0]
     return found
 
 
-def unit_root(model: MemoryModel, unit: int) -> int:
-    """The root that a unit writes."""
-    return model.units[unit].output
+def kernel_allocation(model: MemoryModel, kernel: int) -> int:
+    """The allocation that a kernel writes."""
+    return model.kernels[kernel].output

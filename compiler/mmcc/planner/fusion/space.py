@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""All ways to cut a graph into groups: steps between sets of finished units, each with what it needs.
+"""All ways to cut a graph into groups: steps between sets of finished kernels, each with what it needs.
 
-A plan is a path from the empty set to the set of all units. Every step adds a group: units that all feed the
-last one of them. For a chain the sets are its beginnings; branches can be done in any order: more sets.
+A plan is a path from the empty set to the set of all kernels. Every step adds a group: kernels that all feed
+the last one of them. For a chain the sets are its beginnings; branches can be done in any order: more sets.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from mmcc.planner.memory.layout import Layout
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.streaming.blocks import Load, Price, all_resident, loads
 
-MOST_SETS = 1_500  # sets of finished units; above, only the beginnings of one order
-WALKED = 40_000  # groups looked at, about: where there are more units than its root, groups are shorter
-NEAR = 4  # times the longest group: so many units back a walk goes
-LONGEST = 16  # units of a group at least, however many there are
+MOST_SETS = 1_500  # sets of finished kernels; above, only the beginnings of one order
+WALKED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
+NEAR = 4  # times the longest group: so many kernels back a walk goes
+LONGEST = 16  # kernels of a group at least, however many there are
 TURNS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
 FITTING = 3  # numbers of turns that are looked at from the first on with which a group fits
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One group: from the units done `before` it to those done `after` it; `last` is the unit that pulls."""
+    """One group: from the kernels done `before` it to those done `after` it; `last` pulls."""
 
     before: int
     after: int
@@ -46,7 +46,7 @@ class Candidate:
     least: int  # bytes that no placement of it is below
     strips: int = 1
     floor: int = 0  # bytes that it needs in however many strips
-    tile: int = 0  # steps of the last unit in a turn, if each unit makes all its rows of a turn in one call
+    tile: int = 0  # steps of the last kernel in a turn, if each makes all its rows of a turn in one call
     load: Load | None = None  # where the group's constants are, if they lie in slow memory
 
 
@@ -67,25 +67,25 @@ class Space:
         self.rows: Rows = make_rows(graph, layout, self.model, request, spans)
         self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
         self.strips = Strips(graph, self.model, self.rows)
-        self._after = [0] * len(self.model.units)
-        for k, unit in enumerate(self.model.units):
-            for b in bits(unit.before):
+        self._after = [0] * len(self.model.kernels)
+        for k, kernel in enumerate(self.model.kernels):
+            for b in bits(kernel.before):
                 self._after[b] |= 1 << k
-        self._several = sum(1 << k for k, unit in enumerate(self.model.units) if len(unit.outputs) > 1)
-        self._longest = max(LONGEST, WALKED // max(1, len(self.model.units))) if request.fuse else 1
+        self._several = sum(1 << k for k, kernel in enumerate(self.model.kernels) if len(kernel.outputs) > 1)
+        self._longest = max(LONGEST, WALKED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._ways = self._constants()
         every, self.sets = self._sets()
-        self.complete = every and self._longest >= len(self.model.units)
-        self.all = (1 << len(self.model.units)) - 1
+        self.complete = every and self._longest >= len(self.model.kernels)
+        self.all = (1 << len(self.model.kernels)) - 1
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
-        self._alone = [Timeline(k, {k: np.arange(unit.steps)}) for k, unit in enumerate(self.rows.alone)]
+        self._alone = [Timeline(k, {k: np.arange(kernel.steps)}) for k, kernel in enumerate(self.rows.alone)]
         self._nearest: dict[int, int] = {}
         self._lines: dict[tuple[object, ...], Timeline] = {}
 
     @cached_property
     def costs(self) -> list[NodeCost]:
-        """What each unit costs."""
-        nodes = [self.graph.nodes[unit.node] for unit in self.model.units]
+        """What each kernel costs."""
+        nodes = [self.graph.nodes[kernel.node] for kernel in self.model.kernels]
         return [node_cost(self.graph, node, self.request.cost) for node in nodes]
 
     def footprint(self, candidate: Candidate) -> Footprint:
@@ -101,7 +101,7 @@ class Space:
         return self.strips.cut(candidate.last, candidate.after & ~candidate.before, candidate.strips)
 
     def alive(self, done: int) -> int:
-        """Roots that hold something after the units in one of the sets."""
+        """Allocations that hold something after the kernels in one of the sets."""
         return self._alive[done]
 
     def _footprint(
@@ -127,7 +127,7 @@ class Space:
                     yield from self._ending(after, last, most, small)
 
     def _ending(self, after: int, last: int, most: int, small: set[int]) -> Iterator[Candidate]:
-        """Groups that end in the unit `last` and with the set `after`, each longer one from a shorter one."""
+        """Groups that end in kernel `last` and with the set `after`, each longer one from a shorter one."""
         seen: set[int] = set()
         waiting = [1 << last]
         while waiting:
@@ -145,27 +145,27 @@ class Space:
                         if floor <= most:
                             yield Candidate(before, after, last, footprint.least, 1, floor)
             if members.bit_count() < self._longest and not members & self._several:
-                for unit in bits(before & self._near(last) & ~self._several):
-                    longer = members | 1 << unit
-                    leads = self._after[unit] & after
-                    if self.model.units[unit].apart & members:
+                for kernel in bits(before & self._near(last) & ~self._several):
+                    longer = members | 1 << kernel
+                    leads = self._after[kernel] & after
+                    if self.model.kernels[kernel].apart & members:
                         continue
                     if leads & members and not leads & ~members and longer not in seen:
                         seen.add(longer)
                         waiting.append(longer)
 
     def _constants(self) -> dict[int, tuple[Blocks, ...]]:
-        """By unit, how its constants can be cut, if they lie in slow memory."""
+        """By kernel, how its constants can be cut, if they lie in slow memory."""
         if self.request.staging is None:
             return {}
         ways = self.request.staging.ways
-        return {k: ways[unit.node] for k, unit in enumerate(self.model.units) if unit.node in ways}
+        return {k: ways[kernel.node] for k, kernel in enumerate(self.model.kernels) if kernel.node in ways}
 
     def _staged(
         self, footprint: Footprint, before: int, after: int, last: int, most: int
     ) -> Iterator[Candidate]:
         """A group by where its constants are; without a limit, each is read once."""
-        ways = {unit: self._ways[unit] for unit in footprint.group.units if unit in self._ways}
+        ways = {kernel: self._ways[kernel] for kernel in footprint.group.kernels if kernel in self._ways}
         if footprint.least > most:
             return
         room = most - footprint.least
@@ -173,7 +173,7 @@ class Space:
         if whole is not None and whole.bytes <= room:
             least = footprint.least + whole.bytes
             yield Candidate(before, after, last, least, 1, least, 0, whole if ways else None)
-        alone = len(footprint.group.units) == 1
+        alone = len(footprint.group.kernels) == 1
         again = self.request.limit is not None
         if (
             not ways
@@ -181,28 +181,28 @@ class Space:
             or not (alone or (again and (whole is None or whole.bytes > room)))
         ):
             return
-        steps, fitting = self.rows.units[last].steps, set[int]()
+        steps, fitting = self.rows.kernels[last].steps, set[int]()
         some = [-(-steps // turns) for turns in TURNS if turns <= steps]
         tiles = dict.fromkeys((*some, 1)) if again else (steps,)
         for tile in tiles:
             if len(fitting) == FITTING or (tile == steps and not alone):
                 continue
             base = self._footprint(before, after, last, None, tile).least
-            calls = self.calls(last, tile, footprint.group.units)
+            calls = self.calls(last, tile, footprint.group.kernels)
             for load in loads(ways, calls, most - base, self._price(calls)) if base <= most else ():
                 if load.streamed:
                     fitting.add(tile)
                     yield Candidate(before, after, last, base + load.bytes, 1, base + load.bytes, tile, load)
 
-    def calls(self, last: int, tile: int, units: Sequence[int]) -> dict[int, int]:
-        """How often the units of a group are called that makes `tile` steps of its last one in a turn."""
+    def calls(self, last: int, tile: int, kernels: Sequence[int]) -> dict[int, int]:
+        """How often the kernels of a group are called that makes `tile` steps of its last one in a turn."""
         line = self._line(0, 1 << last, last, tile)[0] if tile else None
-        return {k: len(np.unique(line.times[k])) if line else 1 for k in units}
+        return {k: len(np.unique(line.times[k])) if line else 1 for k in kernels}
 
     def _price(self, calls: Mapping[int, int]) -> Price:
         cost = self.costs
         block = {
-            k: cost[k].gather + cost[k].row * self.rows.units[k].steps + cost[k].call * count
+            k: cost[k].gather + cost[k].row * self.rows.kernels[k].steps + cost[k].call * count
             for k, count in calls.items()
         }
         return Price(figure(self.request.cost, "staged_byte"), block)
@@ -229,7 +229,7 @@ class Space:
                 yield narrow
 
     def _line(self, before: int, after: int, last: int, tile: int = 0) -> tuple[Timeline, tuple[int, ...]]:
-        """The walk of a group, and the units that make the rest of their rows at its end."""
+        """The walk of a group, and the kernels that make the rest of their rows at its end."""
         if tile:
             if (last, tile) not in self._lines:
                 atomic = sum(1 << k for k, ways in self._ways.items() if ways[0].count > 1)
@@ -246,46 +246,46 @@ class Space:
         return (self._lines[last, kept, before] if kept else line), kept
 
     def _near(self, last: int) -> int:
-        """The units that feed one, as far back as groups can reach."""
+        """The kernels that feed one, as far back as groups can reach."""
         if last not in self._nearest:
             found, edge = 1 << last, [last]
             while edge and found.bit_count() < NEAR * self._longest:
                 nearest = max(edge, key=self._order.index)
                 edge.remove(nearest)
-                for unit, _ in self.rows.units[nearest].needs:
-                    if not found >> unit & 1 and not self._several >> unit & 1:
-                        found |= 1 << unit
-                        edge.append(unit)
+                for kernel, _ in self.rows.kernels[nearest].needs:
+                    if not found >> kernel & 1 and not self._several >> kernel & 1:
+                        found |= 1 << kernel
+                        edge.append(kernel)
             self._nearest[last] = found
         return self._nearest[last]
 
     def _unfinished(self, line: Timeline, before: int, after: int, last: int) -> tuple[int, ...]:
-        """Units whose output is read outside the group, but of which it does not pull all rows."""
+        """Kernels whose output is read outside the group, but of which it does not pull all rows."""
         outside = self._alive[after]
         return tuple(
-            unit
-            for unit in bits(after & ~before)
-            if unit != last
-            and outside >> self.model.units[unit].output & 1
-            and len(line.times.get(unit, ())) < self.rows.units[unit].steps
+            kernel
+            for kernel in bits(after & ~before)
+            if kernel != last
+            and outside >> self.model.kernels[kernel].output & 1
+            and len(line.times.get(kernel, ())) < self.rows.kernels[kernel].steps
         )
 
     def _sets(self) -> tuple[bool, tuple[int, ...]]:
-        """Sets of units that can be done when others are not, smallest first; True if these are all."""
-        every = every_set(tuple(unit.before for unit in self.model.units))
+        """Sets of kernels that can be done when others are not, smallest first; True if these are all."""
+        every = every_set(tuple(kernel.before for kernel in self.model.kernels))
         if every is not None:
             return True, every
         prefixes = [0]
-        for unit in self._order:
-            prefixes.append(prefixes[-1] | 1 << unit)
+        for kernel in self._order:
+            prefixes.append(prefixes[-1] | 1 << kernel)
         return False, tuple(prefixes)
 
 
 @lru_cache(maxsize=256)  # many layouts of a graph have these sets in common
 def every_set(before: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Sets of units that can be done when others are not, smallest first; None if they are too many.
+    """Sets of kernels that can be done when others are not, smallest first; None if they are too many.
 
-    `before` is for each unit the set of those that must have run.
+    `before` is for each kernel the set of those that must have run.
     """
     found, level = [0], [0]
     while level:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A store: bytes for one root, or for several of which each is computed in place of the one before."""
+"""A store: bytes for one allocation, or for several of which each is computed in place of the one before."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.planner.fusion.rows import Read, UnitRows
+from mmcc.planner.fusion.rows import KernelRows, Read
 from mmcc.planner.fusion.schedule import Ints
-from mmcc.planner.fusion.shared import Shared, unit_root
+from mmcc.planner.fusion.shared import Shared, kernel_allocation
 from mmcc.planner.fusion.strips import Cut
 from mmcc.planner.fusion.timeline import Timeline, ring_depth
 from mmcc.planner.memory.allocations import bits
@@ -19,12 +19,12 @@ from mmcc.planner.memory.allocations import bits
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Writer:
-    """A unit that fills a store, and the bytes of it that each of its steps writes.
+    """A kernel that fills a store, and the bytes of it that each of its steps writes.
 
     `spread` if its rows lie in another's, further apart than its own pixels: `Read.reach` says nothing then.
     """
 
-    unit: int
+    kernel: int
     start: Ints
     end: Ints
     spread: bool
@@ -62,80 +62,80 @@ class Lives:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Store:
-    """Bytes that roots share: `roots[0]` is the one they lie in, the others are computed in place of it."""
+    """Bytes that allocations share: they lie in `allocations[0]`, the others are computed in place of it."""
 
-    roots: tuple[int, ...]
+    allocations: tuple[int, ...]
     writers: tuple[Writer, ...]
-    reads: tuple[tuple[int, Read], ...]  # by units of the group
+    reads: tuple[tuple[int, Read], ...]  # by kernels of the group
     size: int
     depth: int  # rows, if it is a ring; 0 if it is whole
     line: int  # bytes of a row
     lives: Lives | None  # where it is one row: it is free between a row's last use and the next row
 
     @property
-    def root(self) -> int:
-        return self.roots[0]
+    def allocation(self) -> int:
+        return self.allocations[0]
 
 
 def make_store(
     shared: Shared,
     line: Timeline,
-    units: Sequence[UnitRows],
+    kernels: Sequence[KernelRows],
     members: int,
-    roots: tuple[int, ...],
+    allocations: tuple[int, ...],
     *,
     inside: bool,
 ) -> Store:
-    """The store of some roots in a group of the units `members`; a ring only if nobody outside sees it.
+    """The store of some allocations in a group of kernels, `members`; a ring only if nobody outside sees it.
 
-    A unit with several results makes all rows at once, so what nobody reads of them is no ring either.
+    A kernel with several results makes all rows at once, so what nobody reads of them is no ring either.
     """
-    model, top = shared.model, roots[0]
+    model, top = shared.model, allocations[0]
     writers: list[Writer] = []
     reads: list[tuple[int, Read]] = []
-    for root in roots:
-        for unit in bits(model.roots[root].users & members):
-            if root in model.units[unit].outputs:
-                start, end = units[_lies_in(shared, unit, root, top)].written(top)
-                own_start, own_end = units[unit].written(root)
+    for allocation in allocations:
+        for kernel in bits(model.allocations[allocation].users & members):
+            if allocation in model.kernels[kernel].outputs:
+                start, end = kernels[_lies_in(shared, kernel, allocation, top)].written(top)
+                own_start, own_end = kernels[kernel].written(allocation)
                 spread = end[0] - start[0] > own_end[0] - own_start[0]
-                writers.append(Writer(unit, start, end, bool(spread)))
-            reads += [(unit, read) for read in units[unit].reads if read.root == root]
-    depth, shape = 0, shared.rows.roots[top]
-    several = any(len(model.units[writer.unit].outputs) > 1 for writer in writers)
+                writers.append(Writer(kernel, start, end, bool(spread)))
+            reads += [(kernel, read) for read in kernels[kernel].reads if read.allocation == allocation]
+    depth, shape = 0, shared.rows.allocations[top]
+    several = any(len(model.kernels[writer.kernel].outputs) > 1 for writer in writers)
     if inside and shape.ring and not several:
-        depth = ring_depth(line, [writer.unit for writer in writers], reads, shape.height)
+        depth = ring_depth(line, [writer.kernel for writer in writers], reads, shape.height)
         depth = 0 if depth == shape.height else depth
-    size = depth * shape.line if depth else model.roots[top].bytes
-    size = -(-size // model.roots[top].align) * model.roots[top].align
+    size = depth * shape.line if depth else model.allocations[top].bytes
+    size = -(-size // model.allocations[top].align) * model.allocations[top].align
     lives = _lives(line, writers, reads) if depth == 1 else None
-    return Store(roots, tuple(writers), tuple(reads), size, depth, shape.line, lives)
+    return Store(allocations, tuple(writers), tuple(reads), size, depth, shape.line, lives)
 
 
 def in_strips(shared: Shared, store: Store, cut: Cut) -> Store:
     """The ring that a store becomes in a group that runs in strips: it holds the columns of the widest."""
-    shape, align = shared.rows.roots[store.root], shared.model.roots[store.root].align
-    width = max(cut.width(writer.unit) for writer in store.writers)
+    shape, align = shared.rows.allocations[store.allocation], shared.model.allocations[store.allocation].align
+    width = max(cut.width(writer.kernel) for writer in store.writers)
     size = (store.depth or shape.height) * width * shape.pixel
     return replace(store, size=-(-size // align) * align, line=width * shape.pixel)
 
 
 def _lives(line: Timeline, writers: Sequence[Writer], reads: Sequence[tuple[int, Read]]) -> Lives:
     """When the rows of a ring of one row are in use; every writer makes every row."""
-    times = [line.of(writer.unit) for writer in writers]
+    times = [line.of(writer.kernel) for writer in writers]
     rows = min(map(len, times))
     begin = np.min([at[:rows] for at in times], axis=0)
     end = np.max([at[:rows] for at in times], axis=0)
-    for unit, read in reads:
-        at = line.of(unit)
+    for kernel, read in reads:
+        at = line.of(kernel)
         last = np.searchsorted(read.line[: len(at)], np.arange(rows), side="right") - 1
         end = np.where(last >= 0, np.maximum(end, at[np.maximum(last, 0)]), end) if len(at) else end
     return Lives(begin, end)
 
 
-def _lies_in(shared: Shared, unit: int, root: int, top: int) -> int:
-    """The unit whose output a unit's result `root` lies in: its own, or a reader's that it is merged into."""
-    while root != top:
-        unit = shared.merges[root]
-        root = unit_root(shared.model, unit)
-    return unit
+def _lies_in(shared: Shared, kernel: int, allocation: int, top: int) -> int:
+    """The kernel in whose output a kernel's result lies: itself, or a reader that it is merged into."""
+    while allocation != top:
+        kernel = shared.merges[allocation]
+        allocation = kernel_allocation(shared.model, kernel)
+    return kernel

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Columns that units compute when a group runs in vertical strips; those at the seams are made twice."""
+"""Columns that kernels compute when a group runs in vertical strips; those at the seams are made twice."""
 
 from __future__ import annotations
 
@@ -22,50 +22,56 @@ COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 16)  # numbers of strips worth trying
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A last unit's output in strips: by unit, the columns that each strip makes of its output."""
+    """A last kernel's output in strips: by kernel, the columns that each strip makes of its output."""
 
     strips: tuple[Span, ...]
     held: dict[int, tuple[Span, ...]]
 
-    def width(self, unit: int) -> int:
-        """Columns that a ring for the output of a unit holds."""
-        return max(map(len, self.held[unit]))
+    def width(self, kernel: int) -> int:
+        """Columns that a ring for the output of a kernel holds."""
+        return max(map(len, self.held[kernel]))
 
-    def share(self, unit: int, width: int) -> float:
+    def share(self, kernel: int, width: int) -> float:
         """Columns computed over columns of the output."""
-        return sum(map(len, self.held[unit])) / width
+        return sum(map(len, self.held[kernel])) / width
 
 
 class Strips:
-    """The ways to cut what a unit pulls."""
+    """The ways to cut what a kernel pulls."""
 
     def __init__(self, graph: Graph, model: MemoryModel, rows: Rows) -> None:
         self._graph, self._model, self._rows = graph, model, rows
-        self._unit_of = {
-            name: k for k, unit in enumerate(model.units) for name in graph.nodes[unit.node].outputs
+        self._kernel_of = {
+            name: k for k, kernel in enumerate(model.kernels) for name in graph.nodes[kernel.node].outputs
         }
         self._nests: dict[int, Nest] = {}
         self._cuts: dict[tuple[int, int, int], Cut | None] = {}
         self._reaches: dict[int, dict[int, tuple[Ints, Ints]]] = {}
-        self._weights = [self._weight(k) for k in range(len(model.units))]
-        self.widths = [geometry(graph.tensors[graph.nodes[u.node].outputs[0]].shape)[1] for u in model.units]
+        self._weights = [self._weight(k) for k in range(len(model.kernels))]
+        self.widths = [
+            geometry(graph.tensors[graph.nodes[u.node].outputs[0]].shape)[1] for u in model.kernels
+        ]
 
     def allowed(self, members: int, last: int, inside: int, born: int) -> bool:
         """True if a group can run in strips: nothing is read but once, and all but its output is its own."""
         if members == 1 << last or born & (born - 1):
             return False
-        if any(self._rows.roots[root].members > 1 for root in bits(inside)):
+        if any(self._rows.allocations[allocation].members > 1 for allocation in bits(inside)):
             return False
-        for unit in bits(members):
-            op = self._graph.nodes[self._model.units[unit].node].op
+        for kernel in bits(members):
+            op = self._graph.nodes[self._model.kernels[kernel].node].op
             once = isinstance(op, ReadRows) and not op.again
-            seen = unit != last and not inside >> self._model.units[unit].output & 1
-            if once or seen or (self._rows.units[unit].accumulates and self._rows.units[unit].steps > 1):
+            seen = kernel != last and not inside >> self._model.kernels[kernel].output & 1
+            if (
+                once
+                or seen
+                or (self._rows.kernels[kernel].accumulates and self._rows.kernels[kernel].steps > 1)
+            ):
                 return False
         return True
 
     def cut(self, last: int, members: int, count: int) -> Cut | None:
-        """The output of unit `last` in so many strips of about equal rings; None if it is too narrow."""
+        """The output of kernel `last` in so many strips of about equal rings; None if it is too narrow."""
         key = (last, members, count)
         if key not in self._cuts:
             self._cuts[key] = self._cut(last, members, count)
@@ -78,60 +84,60 @@ class Strips:
         reach = self._reach(last)
         low = np.zeros(width)
         high = np.zeros(width)
-        for unit in bits(members):
-            low += self._weights[unit] * reach[unit][0]
-            high += self._weights[unit] * reach[unit][1]
+        for kernel in bits(members):
+            low += self._weights[kernel] * reach[kernel][0]
+            high += self._weights[kernel] * reach[kernel][1]
         ends = _even(low, high, count)
         strips = tuple(Span(a, b) for a, b in pairwise(ends))
         held = {
-            unit: tuple(Span(int(reach[unit][0][s.lo]), int(reach[unit][1][s.hi - 1])) for s in strips)
-            for unit in bits(members)
+            kernel: tuple(Span(int(reach[kernel][0][s.lo]), int(reach[kernel][1][s.hi - 1])) for s in strips)
+            for kernel in bits(members)
         }
         return Cut(strips, held)
 
     def _reach(self, last: int) -> dict[int, tuple[Ints, Ints]]:
-        """By unit, the first column and the column behind the last that each column of the output needs."""
+        """By kernel, the first column and the column behind the last that each column of the output needs."""
         if last not in self._reaches:
             columns = [self._held(last, Span(col, col + 1)) for col in range(self.widths[last])]
             self._reaches[last] = {
-                unit: (_from_here([c[unit].lo for c in columns]), _up_to([c[unit].hi for c in columns]))
-                for unit in columns[0]
+                kernel: (_from_here([c[kernel].lo for c in columns]), _up_to([c[kernel].hi for c in columns]))
+                for kernel in columns[0]
             }
         return self._reaches[last]
 
     def _held(self, last: int, strip: Span) -> dict[int, Span]:
-        """For one strip: the columns of each unit that feeds the last one, as far as there are no views."""
+        """For one strip: the columns of each kernel that feeds the last one, as far as there are no views."""
         held = {last: strip}
-        for unit in reversed(range(last + 1)):
-            if unit not in held:
+        for kernel in reversed(range(last + 1)):
+            if kernel not in held:
                 continue
-            node = self._graph.nodes[self._model.units[unit].node]
-            nest = self._nest(unit)
+            node = self._graph.nodes[self._model.kernels[kernel].node]
+            nest = self._nest(kernel)
             for read, access in enumerate(nest.reads):
-                source = self._unit_of.get(node.inputs[access.operand])
+                source = self._kernel_of.get(node.inputs[access.operand])
                 if source is not None:
-                    span = nest.cols_needed(read, held[unit])
+                    span = nest.cols_needed(read, held[kernel])
                     held[source] = held.get(source, Span(0, 0)).join(span)
         return held
 
-    def _weight(self, unit: int) -> int:
-        """Bytes that a column of a unit's output takes in a ring, roughly: as many rows as one row reads."""
-        if len(self._model.units[unit].outputs) > 1:
+    def _weight(self, kernel: int) -> int:
+        """Bytes of a column of a kernel's output in a ring, roughly: as many rows as one row reads."""
+        if len(self._model.kernels[kernel].outputs) > 1:
             return 1  # never in strips
-        output = self._model.units[unit].output
+        output = self._model.kernels[kernel].output
         rows = 1
-        for reader in bits(self._model.roots[output].users):
-            counts = dict(self._rows.units[reader].needs).get(unit)
-            for read in self._rows.units[reader].reads if counts else ():
-                if read.root == output and counts:
+        for reader in bits(self._model.allocations[output].users):
+            counts = dict(self._rows.kernels[reader].needs).get(kernel)
+            for read in self._rows.kernels[reader].reads if counts else ():
+                if read.allocation == output and counts:
                     rows = max(rows, max(int(n - at) for n, at in zip(counts, read.line, strict=False)))
-        return rows * self._rows.roots[output].pixel
+        return rows * self._rows.allocations[output].pixel
 
-    def _nest(self, unit: int) -> Nest:
-        if unit not in self._nests:
-            node = self._graph.nodes[self._model.units[unit].node]
-            self._nests[unit] = node.op.nest(*(t.shape for t in self._graph.operands(node)))
-        return self._nests[unit]
+    def _nest(self, kernel: int) -> Nest:
+        if kernel not in self._nests:
+            node = self._graph.nodes[self._model.kernels[kernel].node]
+            self._nests[kernel] = node.op.nest(*(t.shape for t in self._graph.operands(node)))
+        return self._nests[kernel]
 
 
 def _from_here(values: list[int]) -> Ints:

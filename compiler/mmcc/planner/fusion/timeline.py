@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When each step of each unit runs if one unit pulls all that it needs, and what that means for memory.
+"""When each step of each kernel runs if one kernel pulls all that it needs, and what that means for memory.
 
-A group is a set of units that all feed its last one. Within the walk in which the last one pulls everything
-before it, the group's own steps come in the same order as if it ran alone: what a unit asks for does not
-depend on what lies further back. So one walk a last unit serves every group that ends there.
+A group is a set of kernels that all feed its last one. Within the walk in which the last one pulls everything
+before it, the group's own steps come in the same order as if it ran alone: what a kernel asks for does not
+depend on what lies further back. So one walk a last kernel serves every group that ends there.
 """
 
 from __future__ import annotations
@@ -21,55 +21,56 @@ _NEVER_RAN = np.zeros(0, np.int64)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Timeline:
-    """Times of the steps of every unit that ran; they only count. `stores` is what users keep with it."""
+    """Times of the steps of every kernel that ran; they only count. `stores` is what users keep with it."""
 
     last: int
     times: dict[int, Ints]
-    atomic: int = 0  # units (a mask) whose calls read until their last row is written; a call has one time
+    atomic: int = 0  # kernels (a mask) whose calls read until their last row is written; a call has one time
     stores: dict[tuple[int, ...], object] = field(default_factory=dict[tuple[int, ...], object])
 
-    def of(self, unit: int) -> Ints:
-        """The times of a unit's steps; none if it did not run."""
-        return self.times.get(unit, _NEVER_RAN)
+    def of(self, kernel: int) -> Ints:
+        """The times of a kernel's steps; none if it did not run."""
+        return self.times.get(kernel, _NEVER_RAN)
 
-    def begin(self, unit: int) -> int:
-        """The time of a unit's first step, -1 if it did not run."""
-        times = self.of(unit)
+    def begin(self, kernel: int) -> int:
+        """The time of a kernel's first step, -1 if it did not run."""
+        times = self.of(kernel)
         return int(times[0]) if len(times) else -1
 
-    def end(self, unit: int) -> int:
-        """The time of a unit's last step, -1 if it did not run."""
-        times = self.of(unit)
+    def end(self, kernel: int) -> int:
+        """The time of a kernel's last step, -1 if it did not run."""
+        times = self.of(kernel)
         return int(times[-1]) if len(times) else -1
 
-    def done(self, unit: int, at: Ints) -> Ints:
-        """How many steps of a unit come before each of some times."""
-        return np.searchsorted(self.of(unit), at)
+    def done(self, kernel: int, at: Ints) -> Ints:
+        """How many steps of a kernel come before each of some times."""
+        return np.searchsorted(self.of(kernel), at)
 
-    def needed(self, unit: int, of_steps: Ints, at: Ints) -> Ints:
-        """At each time, what a unit still reads, given that for each of its steps and those after it, and for
-        when all is done (`Read.low`, `Read.line`). Not all of its steps need run: nobody asks for the last.
+    def needed(self, kernel: int, of_steps: Ints, at: Ints) -> Ints:
+        """At each time, what a kernel still reads, given that for each of its steps and those after it, and
+        for when all is done (`Read.low`, `Read.line`). Not all of its steps need run: nobody asks for the
+        last.
         """
-        done, run = self.done(unit, at), len(self.of(unit))
+        done, run = self.done(kernel, at), len(self.of(kernel))
         return np.where(done < run, of_steps[done], of_steps[-1])
 
 
 def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> Timeline:
-    """The walk of unit `last` and all that feeds it, as far as they are in the bit mask `allowed`.
+    """The walk of kernel `last` and all that feeds it, as far as they are in the bit mask `allowed`.
 
-    Units in `complete` make the rest of their rows at the end, if nobody pulled them.
+    Kernels in `complete` make the rest of their rows at the end, if nobody pulled them.
     """
     made: dict[int, int] = {}
     times: dict[int, list[int]] = {}
     clock = 0
     needs = {
-        unit: [need for need in rows.units[unit].needs if allowed >> need[0] & 1]
-        for unit in _members(rows, last, allowed)
+        kernel: [need for need in rows.kernels[kernel].needs if allowed >> need[0] & 1]
+        for kernel in _members(rows, last, allowed)
     }
 
-    def feed(unit: int, step: int) -> None:
+    def feed(kernel: int, step: int) -> None:
         nonlocal clock
-        for producer, counts in needs[unit]:
+        for producer, counts in needs[kernel]:
             at, until = made.get(producer, 0), counts[step]
             while at < until:
                 feed(producer, at)
@@ -78,41 +79,41 @@ def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> T
                 at += 1
                 made[producer] = at
 
-    for unit in (last, *complete):
-        for step in range(made.get(unit, 0), rows.units[unit].steps):
-            feed(unit, step)
-            times.setdefault(unit, []).append(clock)
+    for kernel in (last, *complete):
+        for step in range(made.get(kernel, 0), rows.kernels[kernel].steps):
+            feed(kernel, step)
+            times.setdefault(kernel, []).append(clock)
             clock += 1
-            made[unit] = step + 1
-    return Timeline(last, {unit: np.array(at, np.int64) for unit, at in times.items()})
+            made[kernel] = step + 1
+    return Timeline(last, {kernel: np.array(at, np.int64) for kernel, at in times.items()})
 
 
 def batch(rows: Rows, last: int, allowed: int, tile: int, atomic: int) -> Timeline:
-    """The walk in which each unit makes in one call all that a turn of `tile` steps of the last one needs."""
+    """The walk in which each kernel makes in one call what a turn of `tile` steps of the last one needs."""
     members = sorted(_members(rows, last, allowed))
-    wanted: dict[int, Ints] = {last: np.arange(1, rows.units[last].steps + 1)}
-    for unit in reversed(members):  # readers come behind what they read
-        for producer, counts in rows.units[unit].needs:
+    wanted: dict[int, Ints] = {last: np.arange(1, rows.kernels[last].steps + 1)}
+    for kernel in reversed(members):  # readers come behind what they read
+        for producer, counts in rows.kernels[kernel].needs:
             if producer in members:
-                need = np.concatenate(([0], counts))[wanted[unit]]
+                need = np.concatenate(([0], counts))[wanted[kernel]]
                 wanted[producer] = np.maximum(wanted[producer], need) if producer in wanted else need
-    times: dict[int, list[int]] = {unit: [] for unit in members}
+    times: dict[int, list[int]] = {kernel: [] for kernel in members}
     clock = 0
-    steps = rows.units[last].steps
+    steps = rows.kernels[last].steps
     for top in range(0, steps, tile):
-        for unit in members:
-            count = int(wanted[unit][min(top + tile, steps) - 1]) - len(times[unit])
+        for kernel in members:
+            count = int(wanted[kernel][min(top + tile, steps) - 1]) - len(times[kernel])
             if count > 0:
-                together = atomic >> unit & 1
-                times[unit] += [clock] * count if together else range(clock, clock + count)
+                together = atomic >> kernel & 1
+                times[kernel] += [clock] * count if together else range(clock, clock + count)
                 clock += 1 if together else count
-    return Timeline(last, {unit: np.array(at, np.int64) for unit, at in times.items()}, atomic)
+    return Timeline(last, {kernel: np.array(at, np.int64) for kernel, at in times.items()}, atomic)
 
 
 def _members(rows: Rows, last: int, allowed: int) -> Iterable[int]:
     found, stack = {last}, [last]
     while stack:
-        for producer, _ in rows.units[stack.pop()].needs:
+        for producer, _ in rows.kernels[stack.pop()].needs:
             if allowed >> producer & 1 and producer not in found:
                 found.add(producer)
                 stack.append(producer)
@@ -120,18 +121,18 @@ def _members(rows: Rows, last: int, allowed: int) -> Iterable[int]:
 
 
 def first_needed(line: Timeline, reads: Iterable[tuple[int, Read]], at: Ints, end: int) -> Ints:
-    """At each time, the first byte of a root that some unit still reads; `end` if none does."""
+    """At each time, the first byte of an allocation that some kernel still reads; `end` if none does."""
     low = np.full(len(at), end, np.int64)
-    for unit, read in reads:
-        low = np.minimum(low, line.needed(unit, read.low, at))
+    for kernel, read in reads:
+        low = np.minimum(low, line.needed(kernel, read.low, at))
     return low
 
 
 def ring_depth(line: Timeline, writers: Sequence[int], reads: Sequence[tuple[int, Read]], height: int) -> int:
     """Rows that a ring must have: from the oldest that is still needed to the one just made."""
     depth = 1
-    for unit in writers:
-        at = line.of(unit)
+    for kernel in writers:
+        at = line.of(kernel)
         if not len(at):
             continue
         oldest = np.full(len(at), height, np.int64)

@@ -51,13 +51,13 @@ def _solve(
     by_cost: bool,
 ) -> tuple[Found | None, int]:
     state = {done: k for k, done in enumerate(space.sets)}
-    whole = [Item(root.size, root.align, 0, 1) for root in space.model.roots]
+    whole = [Item(allocation.size, allocation.align, 0, 1) for allocation in space.model.allocations]
     choices = [_choice(space, table, candidate, state) for candidate in candidates]
     found, bound = select(whole, choices, goal, high, request.effort, request.seed, by_cost=by_cost)
     if found is None:
         return None, bound
     path = tuple(candidates[k] for k in found.chosen)
-    offsets = {root.name: found.whole[k] for k, root in enumerate(space.model.roots) if root.size}
+    offsets = {a.name: found.whole[k] for k, a in enumerate(space.model.allocations) if a.size}
     return (path, offsets | _local(space, path, found.local)), bound
 
 
@@ -65,7 +65,7 @@ def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, i
     footprint = space.footprint(candidate)
     items = footprint.group.items
     model = space.model
-    stay = [root for root in bits(footprint.group.crossing) if model.roots[root].size]
+    stay = [allocation for allocation in bits(footprint.group.crossing) if model.allocations[allocation].size]
     inside = _inside(footprint.group)
     rest = [k for k in range(len(items)) if k not in inside]
     place = {k: n for n, k in enumerate([*rest, *inside])}
@@ -80,7 +80,7 @@ def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, i
         state[candidate.after],
         candidate.least,
         round(table.cost(candidate)),
-        (*stay, *(items[k].root for k in rest)),
+        (*stay, *(items[k].allocation for k in rest)),
         tuple(Item(items[k].size, items[k].align, 0, 1) for k in inside),
         distances,
     )
@@ -97,4 +97,6 @@ def _local(space: Space, path: tuple[Candidate, ...], offsets: tuple[tuple[int, 
 
 def _inside(group: GroupMemory) -> list[int]:
     """The items of a group that nobody outside sees."""
-    return [k for k, item in enumerate(group.items) if item.root < 0 or group.inside >> item.root & 1]
+    return [
+        k for k, item in enumerate(group.items) if item.allocation < 0 or group.inside >> item.allocation & 1
+    ]

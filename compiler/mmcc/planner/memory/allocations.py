@@ -17,10 +17,10 @@ from mmcc.planner.request import PlanRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Root:
+class Allocation:
     """One buffer to be: a tensor that has its own bytes, with all that lies in them.
 
-    `writers` and `users` are sets of units as bit masks; users read or write.
+    `writers` and `users` are sets of kernels as bit masks; users read or write.
     """
 
     name: str
@@ -36,42 +36,42 @@ class Root:
 
 
 @dataclass(frozen=True, slots=True)
-class Unit:
-    """One node that runs; `over` gives for each root it may be written over the distances in bytes.
+class ScheduledKernel:
+    """One node that runs; `over` gives for each allocation it may be written over the distances in bytes.
 
-    A unit with several outputs is written over nothing.
+    A kernel with several outputs is written over nothing.
     """
 
     node: int
     outputs: tuple[int, ...]
-    roots: tuple[int, ...]  # read or written, each once
-    over: tuple[tuple[int, int, int | None], ...]  # root, distance, distance backward
+    allocations: tuple[int, ...]  # read or written, each once
+    over: tuple[tuple[int, int, int | None], ...]  # allocation, distance, distance backward
     scratch: int
-    before: int  # units that must have run, as a bit mask
-    apart: int = 0  # units that may not run in one group with it, as a bit mask
+    before: int  # kernels that must have run, as a bit mask
+    apart: int = 0  # kernels that may not run in one group with it, as a bit mask
 
     @property
     def output(self) -> int:
-        """The root of a unit that writes one."""
-        (root,) = self.outputs
-        return root
+        """The allocation of a kernel that writes one."""
+        (allocation,) = self.outputs
+        return allocation
 
 
 @dataclass(frozen=True, slots=True)
 class MemoryModel:
-    roots: tuple[Root, ...]
-    units: tuple[Unit, ...]
+    allocations: tuple[Allocation, ...]
+    kernels: tuple[ScheduledKernel, ...]
 
-    def floor(self, unit: Unit) -> int:
-        """Bytes that the unit's own operands need at least, in any order."""
-        if len(unit.outputs) > 1:
-            return sum(self.roots[r].size for r in unit.roots) + unit.scratch
-        output = self.roots[unit.output]
-        over = [(root, d, back) for root, d, back in unit.over if not self.roots[root].to_end]
-        total = sum(self.roots[r].size for r in unit.roots) + unit.scratch
+    def floor(self, kernel: ScheduledKernel) -> int:
+        """Bytes that the kernel's own operands need at least, in any order."""
+        if len(kernel.outputs) > 1:
+            return sum(self.allocations[a].size for a in kernel.allocations) + kernel.scratch
+        output = self.allocations[kernel.output]
+        over = [(a, d, back) for a, d, back in kernel.over if not self.allocations[a].to_end]
+        total = sum(self.allocations[a].size for a in kernel.allocations) + kernel.scratch
         if output.from_start:
             return total
-        dying = [(d, self.roots[r].size, back) for r, d, back in over]
+        dying = [(d, self.allocations[a].size, back) for a, d, back in over]
         least = total
         for part in (dying, *([one] for one in dying)):
             least = min(least, total - output.size - sum(s for _, s, _ in part) + cover(output.size, part))
@@ -79,7 +79,7 @@ class MemoryModel:
 
     def profile(self, order: Sequence[int]) -> list[int]:
         """Bytes alive at each step of an order, overlap considered: no placement can need less."""
-        alive = sum(root.size for root in self.roots if root.from_start)
+        alive = sum(allocation.size for allocation in self.allocations if allocation.from_start)
         done, steps = 0, list[int]()
         for index in order:
             during, alive = self.step(index, done, alive)
@@ -88,67 +88,68 @@ class MemoryModel:
         return steps
 
     def step(self, index: int, done: int, alive: int) -> tuple[int, int]:
-        """Bytes alive while unit `index` runs after the set `done`, and after it."""
-        unit, done_after = self.units[index], done | 1 << index
-        written = [self.roots[r] for r in unit.outputs]
-        born = sum(root.size for root in written if not root.from_start and not root.writers & done)
-        dead = [r for r in unit.roots if self.dies(r, done_after)]
-        freed = sum(self.roots[r].size for r in dead)
+        """Bytes alive while kernel `index` runs after the set `done`, and after it."""
+        kernel, done_after = self.kernels[index], done | 1 << index
+        written = [self.allocations[a] for a in kernel.outputs]
+        born = sum(a.size for a in written if not a.from_start and not a.writers & done)
+        dead = [a for a in kernel.allocations if self.dies(a, done_after)]
+        freed = sum(self.allocations[a].size for a in dead)
         if not born or len(written) > 1:
-            return alive + born + unit.scratch, alive + born - freed
+            return alive + born + kernel.scratch, alive + born - freed
         output = written[0]
-        dying = [(d, self.roots[r].size, back) for r, d, back in unit.over if r in dead]
+        dying = [(d, self.allocations[a].size, back) for a, d, back in kernel.over if a in dead]
         under = sum(size for _, size, _ in dying)
-        during = alive - under + cover(output.size, dying) + unit.scratch
+        during = alive - under + cover(output.size, dying) + kernel.scratch
         return during, alive + output.size - freed
 
-    def dies(self, root: int, done: int) -> bool:
-        """True if nothing after the set `done` needs the root."""
-        return not self.roots[root].to_end and not self.roots[root].users & ~done
+    def dies(self, allocation: int, done: int) -> bool:
+        """True if nothing after the set `done` needs the allocation."""
+        return not self.allocations[allocation].to_end and not self.allocations[allocation].users & ~done
 
     def alive(self, order: Sequence[int], step: int) -> tuple[set[str], set[str]]:
-        """Names of the roots that hold bytes at one step, and of those that later steps write to."""
+        """Names of the allocations that hold bytes at one step, and of those that later steps write to."""
         before, upto = sum(1 << k for k in order[:step]), sum(1 << k for k in order[: step + 1])
         alive = [
-            root
-            for root in self.roots
-            if (root.from_start or root.writers & upto) and (root.to_end or root.users & ~before)
+            a
+            for a in self.allocations
+            if (a.from_start or a.writers & upto) and (a.to_end or a.users & ~before)
         ]
-        return {root.name for root in alive}, {root.name for root in alive if root.writers & ~upto}
+        return {a.name for a in alive}, {a.name for a in alive if a.writers & ~upto}
 
 
 def make_model(
     graph: Graph, layout: Layout, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]
 ) -> MemoryModel:
-    """The roots and units of a layout; `distance` is `overlap.distances` by node."""
+    """The allocations and kernels of a layout; `distance` is `overlap.distances` by node."""
     nodes = [k for k in range(len(graph.nodes)) if k not in layout.aliases]
     made_by = _makers(graph, layout, {node: k for k, node in enumerate(nodes)})
     inside: dict[str, list[str]] = {}
     for name, view in layout.views.items():
-        inside.setdefault(view.root, []).append(name)
+        inside.setdefault(view.allocation, []).append(name)
     names = list(inside)
     number = {name: k for k, name in enumerate(names)}
     writers, users = [0] * len(names), [0] * len(names)
-    units: list[Unit] = []
+    kernels: list[ScheduledKernel] = []
     for k, index in enumerate(nodes):
         node = graph.nodes[index]
         read = _read(graph, layout, index)
-        outs = tuple(dict.fromkeys(number[layout.views[name].root] for name in node.outputs))
-        touched = tuple(dict.fromkeys([*outs, *(number[layout.views[name].root] for name in read)]))
-        for root in outs:
-            writers[root] |= 1 << k
-        for root in touched:
-            users[root] |= 1 << k
+        outs = tuple(dict.fromkeys(number[layout.views[name].allocation] for name in node.outputs))
+        touched = tuple(dict.fromkeys([*outs, *(number[layout.views[name].allocation] for name in read)]))
+        for allocation in outs:
+            writers[allocation] |= 1 << k
+        for allocation in touched:
+            users[allocation] |= 1 << k
         before = 0
         for name in graph.activations(node):
             before |= made_by[name]
         over = _over(graph, layout, index, distance[index], number, request)
         scratch = _round(request.scratch.get(index, 0), request.align)
-        units.append(Unit(index, outs, touched, over, scratch, before & ~(1 << k)))
-    roots = tuple(
-        _root(graph, request, name, tuple(inside[name]), writers[k], users[k]) for k, name in enumerate(names)
+        kernels.append(ScheduledKernel(index, outs, touched, over, scratch, before & ~(1 << k)))
+    allocations = tuple(
+        _allocation(graph, request, name, tuple(inside[name]), writers[k], users[k])
+        for k, name in enumerate(names)
     )
-    return MemoryModel(roots, _after_old_states(graph, layout, number, users, writers, units))
+    return MemoryModel(allocations, _after_old_states(graph, layout, number, users, writers, kernels))
 
 
 def _after_old_states(
@@ -157,12 +158,12 @@ def _after_old_states(
     number: Mapping[str, int],
     users: Sequence[int],
     writers: Sequence[int],
-    units: Sequence[Unit],
-) -> tuple[Unit, ...]:
-    """The units; those that write a state's new value run after all that read the old one."""
-    found = list(units)
+    kernels: Sequence[ScheduledKernel],
+) -> tuple[ScheduledKernel, ...]:
+    """The kernels; those that write a state's new value run after all that read the old one."""
+    found = list(kernels)
     for state in graph.states:
-        old, new = (number[layout.views[name].root] for name in (state.begin, state.end))
+        old, new = (number[layout.views[name].allocation] for name in (state.begin, state.end))
         for writer in bits(writers[new]) if old != new else ():
             readers = users[old] & ~(1 << writer)
             found[writer] = replace(found[writer], before=found[writer].before | readers)
@@ -176,38 +177,46 @@ def make_buffers(
     model: MemoryModel, order: Sequence[int], request: PlanRequest
 ) -> tuple[tuple[Buffer, ...], tuple[Overlap, ...], dict[int, str]]:
     """Buffers with their live ranges, the overlaps allowed, and by node the name of its scratch buffer."""
-    position = {unit: step for step, unit in enumerate(order)}
+    position = {kernel: step for step, kernel in enumerate(order)}
     end = max(1, len(order))
     buffers: list[Buffer] = []
     lives: list[Span] = []
-    for root in model.roots:
-        steps = [position[k] for k in bits(root.users)]
-        lo = 0 if root.from_start else min((position[k] for k in bits(root.writers)), default=0)
-        hi = end if root.to_end else max(steps, default=0) + 1
+    for allocation in model.allocations:
+        steps = [position[k] for k in bits(allocation.users)]
+        lo = 0 if allocation.from_start else min((position[k] for k in bits(allocation.writers)), default=0)
+        hi = end if allocation.to_end else max(steps, default=0) + 1
         lives.append(Span(lo, hi))
-        regions = (External(root.name),) if root.external else request.regions
-        buffers.append(Buffer(root.name, root.kind, root.bytes, lives[-1], regions, root.align))
+        regions = (External(allocation.name),) if allocation.external else request.regions
+        buffers.append(
+            Buffer(allocation.name, allocation.kind, allocation.bytes, lives[-1], regions, allocation.align)
+        )
     overlaps: list[Overlap] = []
     scratch: dict[int, str] = {}
     taken = {b.name for b in buffers}
     for step, index in enumerate(order):
-        unit = model.units[index]
-        if unit.over and lives[unit.output].lo == step and not model.roots[unit.output].from_start:
-            dying = [o for o in unit.over if lives[o[0]].hi == step + 1 and not model.roots[o[0]].to_end]
-            for root, d, back in dying:
-                names = model.roots[unit.output].name, model.roots[root].name
+        kernel = model.kernels[index]
+        if (
+            kernel.over
+            and lives[kernel.output].lo == step
+            and not model.allocations[kernel.output].from_start
+        ):
+            dying = [
+                o for o in kernel.over if lives[o[0]].hi == step + 1 and not model.allocations[o[0]].to_end
+            ]
+            for allocation, d, back in dying:
+                names = model.allocations[kernel.output].name, model.allocations[allocation].name
                 overlaps.append(Overlap(step, *names, d, back if len(dying) == 1 else None))
-        if unit.scratch:
-            name = f"scratch{unit.node}"
+        if kernel.scratch:
+            name = f"scratch{kernel.node}"
             while name in taken:  # a tensor of the model may be called anything
                 name += "_"
             taken.add(name)
-            scratch[unit.node] = name
+            scratch[kernel.node] = name
             buffers.append(
                 Buffer(
                     name,
                     BufferKind.SCRATCH,
-                    unit.scratch,
+                    kernel.scratch,
                     Span(step, step + 1),
                     request.regions,
                     request.align,
@@ -235,15 +244,15 @@ def _read(graph: Graph, layout: Layout, index: int) -> tuple[str, ...]:
     return graph.activations(node)
 
 
-def _makers(graph: Graph, layout: Layout, unit_of: Mapping[int, int]) -> dict[str, int]:
-    """For each tensor, the units that must have run before it is complete."""
+def _makers(graph: Graph, layout: Layout, kernel_of: Mapping[int, int]) -> dict[str, int]:
+    """For each tensor, the kernels that must have run before it is complete."""
     made: dict[str, int] = dict.fromkeys(graph.tensors, 0)
     for index, node in enumerate(graph.nodes):
         if index in layout.aliases:
             for name in node.inputs:
                 made[node.output] |= made[name]
         else:
-            made |= dict.fromkeys(node.outputs, 1 << unit_of[index])
+            made |= dict.fromkeys(node.outputs, 1 << kernel_of[index])
     return made
 
 
@@ -255,7 +264,7 @@ def _over(
     number: Mapping[str, int],
     request: PlanRequest,
 ) -> tuple[tuple[int, int, int | None], ...]:
-    """Roots that the node's output may be written over; both must be whole tensors, back to back."""
+    """Allocations that the node's output may be written over; both must be whole tensors, back to back."""
     external = request.external(graph)
     node = graph.nodes[index]
     if len(node.outputs) > 1:
@@ -263,44 +272,44 @@ def _over(
     if not _is_whole(graph, layout, node.output) or node.output in external:
         return ()
     found: dict[str, Distance] = {}
-    barred: set[str] = {layout.views[node.output].root}
+    barred: set[str] = {layout.views[node.output].allocation}
     for name in _read(graph, layout, index):
-        root = layout.views[name].root
-        if not _is_whole(graph, layout, name) or root in external:
-            barred.add(root)
-        found[root] = distance[name].join(found.get(root, distance[name]))
+        allocation = layout.views[name].allocation
+        if not _is_whole(graph, layout, name) or allocation in external:
+            barred.add(allocation)
+        found[allocation] = distance[name].join(found.get(allocation, distance[name]))
     own = _align(graph, request, node.output)  # two offsets differ by a multiple of the smaller alignment
-    align = {root: min(own, _align(graph, request, root)) for root in found}
+    align = {name: min(own, _align(graph, request, name)) for name in found}
     return tuple(
         (
-            number[root],
-            _round(d.forward, align[root]),
-            _round(d.backward, align[root]) if request.backward else None,
+            number[allocation],
+            _round(d.forward, align[allocation]),
+            _round(d.backward, align[allocation]) if request.backward else None,
         )
-        for root, d in found.items()
-        if root not in barred
+        for allocation, d in found.items()
+        if allocation not in barred
     )
 
 
 def _is_whole(graph: Graph, layout: Layout, name: str) -> bool:
     view, tensor = layout.views[name], graph.tensors[name]
-    root = graph.tensors[view.root]
-    same = tensor.bytes == root.bytes and view.offset == 0
+    allocation = graph.tensors[view.allocation]
+    same = tensor.bytes == allocation.bytes and view.offset == 0
     contiguous = dense(tensor.shape, tensor.dtype.size)
     return same and all(
         extent == 1 or a == b for extent, a, b in zip(tensor.shape, view.strides, contiguous, strict=True)
     )
 
 
-def _root(
+def _allocation(
     graph: Graph, request: PlanRequest, name: str, inside: tuple[str, ...], writers: int, users: int
-) -> Root:
+) -> Allocation:
     external = name in request.external(graph)
     is_input = any(t in graph.input_names for t in inside)
     is_output = any(t in graph.output_names for t in inside)
     align = _align(graph, request, name)
     size = _round(graph.tensors[name].bytes, align)
-    return Root(
+    return Allocation(
         name,
         size=0 if external else size,
         bytes=size,

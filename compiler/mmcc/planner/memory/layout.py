@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which tensors share bytes: reshapes, slices and concatenations as views of one buffer.
 
-Every tensor has at most one parent in whose bytes it lies; what has none is the root of a buffer.
+Every tensor has at most one parent in whose bytes it lies; what has none gives its name to an allocation.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Operand = tuple[int, int]  # node, operand: an input that a movement op could le
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """Where a tensor lies in a root tensor's buffer: offset and one stride an axis, in bytes."""
+    """Where a tensor lies in an allocation: offset and one stride an axis, in bytes."""
 
-    root: str
+    allocation: str
     offset: int
     strides: tuple[int, ...]
 
@@ -54,8 +54,8 @@ class Layout:
 def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operand]) -> Layout:
     """Share as much as strides can express, but for the operands in `copied`.
 
-    Tensors in `external` have a buffer of the caller's: each is a root. Concatenations choose first. Nothing
-    lies in a state's new value, since the old one is there until that is written.
+    Tensors in `external` have a buffer of the caller's: each is an allocation. Concatenations choose
+    first. Nothing lies in a state's new value, since the old one is there until that is written.
     """
     parents: dict[str, Edge] = {}
     closed = {state.end for state in graph.states if state.end != state.begin}
@@ -94,7 +94,7 @@ def slot_of(view: View, tensor: Tensor) -> Slot | None:
     row = view.strides[0] if rows > 1 else cols * col
     if (rows > 1 and row <= 0) or (cols > 1 and col <= 0):
         return None
-    return Slot(view.root, view.offset, row, col, rows)
+    return Slot(view.allocation, view.offset, row, col, rows)
 
 
 def dense(shape: Shape, size: int) -> tuple[int, ...]:
@@ -156,7 +156,7 @@ def _joined(read: Access) -> Callable[[View], View | None]:
             if not isinstance(index, Affine) or (index - index.offset).loop is None:
                 return None
             offset -= index.offset * stride
-        return View(whole.root, offset, whole.strides)
+        return View(whole.allocation, offset, whole.strides)
 
     return view
 
@@ -176,7 +176,7 @@ def _same_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
 def _reshaped(parent: Tensor, child: Tensor) -> Callable[[View], View | None]:
     def view(whole: View) -> View | None:
         strides = reshape_strides(parent.shape, whole.strides, child.shape, parent.dtype.size)
-        return None if strides is None else View(whole.root, whole.offset, strides)
+        return None if strides is None else View(whole.allocation, whole.offset, strides)
 
     return view
 
@@ -200,13 +200,13 @@ def _walked(graph: Graph, node: Node) -> Callable[[View], View | None]:
             offset += index.offset * stride
             for loop, factor in index.terms:
                 strides[loop] += factor * stride
-        return View(whole.root, offset, tuple(strides[name] for name in names))
+        return View(whole.allocation, offset, tuple(strides[name] for name in names))
 
     return view
 
 
 def _views(graph: Graph, parents: dict[str, Edge]) -> dict[str, View]:
-    """Views from the roots down; drops from `parents` what no slot can express."""
+    """Views, from parents to children; drops from `parents` what no slot can express."""
     views: dict[str, View] = {}
     used = graph.given | graph.kept
     used |= {name for node in graph.nodes for name in (*node.inputs, *node.outputs)}

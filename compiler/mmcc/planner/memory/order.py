@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A topological order with the least peak of bytes alive, by search over sets of finished units."""
+"""A topological order with the least peak of bytes alive, by search over sets of finished kernels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmcc.planner.memory.allocations import MemoryModel, bits
 
 @dataclass(frozen=True, slots=True)
 class Ordering:
-    """Units in order, the peak of bytes alive, and what the search proved it cannot be less than."""
+    """Kernels in order, the peak of bytes alive, and what the search proved it cannot be less than."""
 
     order: tuple[int, ...]
     peak: int
@@ -23,7 +23,7 @@ class Ordering:
 
 @dataclass(frozen=True, slots=True)
 class _State:
-    """After the units in `done`: bytes alive, the largest peak so far, and how we came here."""
+    """After the kernels in `done`: bytes alive, the largest peak so far, and how we came here."""
 
     done: int
     ready: int
@@ -34,7 +34,7 @@ class _State:
 
 @dataclass(frozen=True, slots=True)
 class _Trail:
-    unit: int
+    kernel: int
     before: _Trail | None
 
 
@@ -67,28 +67,28 @@ def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> 
 class _Search:
     def __init__(self, model: MemoryModel) -> None:
         self._model = model
-        self._after: list[list[int]] = [[] for _ in model.units]
-        for k, unit in enumerate(model.units):
-            for b in bits(unit.before):
+        self._after: list[list[int]] = [[] for _ in model.kernels]
+        for k, kernel in enumerate(model.kernels):
+            for b in bits(kernel.before):
                 self._after[b].append(k)
 
     def start(self) -> _State:
         model = self._model
-        alive = sum(root.size for root in model.roots if root.from_start)
-        ready = sum(1 << k for k, unit in enumerate(model.units) if not unit.before)
-        kept = sum(root.size for root in model.roots if root.to_end)  # together after the last unit
-        floor = max((model.floor(unit) for unit in model.units), default=kept)
+        alive = sum(a.size for a in model.allocations if a.from_start)
+        ready = sum(1 << k for k, kernel in enumerate(model.kernels) if not kernel.before)
+        kept = sum(a.size for a in model.allocations if a.to_end)  # together after the last kernel
+        floor = max((model.floor(kernel) for kernel in model.kernels), default=kept)
         return _State(0, ready, alive, max(alive, kept, floor), None)
 
     def successors(self, state: _State) -> Iterator[_State]:
-        """States one unit on.
+        """States one kernel on.
 
-        Where a unit neither raises the peak nor leaves more alive than before, it is the only one: any
+        Where a kernel neither raises the peak nor leaves more alive than before, it is the only one: any
         order that runs it later can run it now and is no worse.
         """
         found: list[_State] = []
-        for unit in bits(state.ready):
-            after = self._run(state, unit)
+        for kernel in bits(state.ready):
+            after = self._run(state, kernel)
             if after.peak == state.peak and after.alive <= state.alive:
                 yield after
                 return
@@ -96,7 +96,7 @@ class _Search:
         yield from found
 
     def beam(self, start: _State, width: int) -> _State:
-        """A complete state from the `width` best of every number of finished units."""
+        """A complete state from the `width` best of every number of finished kernels."""
         level = [start]
         while level[0].ready:
             after: dict[int, _State] = {}
@@ -108,25 +108,25 @@ class _Search:
             level = nsmallest(width, after.values(), key=lambda s: (s.peak, s.alive, s.done))
         return level[0]
 
-    def _run(self, state: _State, unit: int) -> _State:
-        during, alive = self._model.step(unit, state.done, state.alive)
-        done = state.done | 1 << unit
-        ready = state.ready & ~(1 << unit)
-        for later in self._after[unit]:
-            if not self._model.units[later].before & ~done:
+    def _run(self, state: _State, kernel: int) -> _State:
+        during, alive = self._model.step(kernel, state.done, state.alive)
+        done = state.done | 1 << kernel
+        ready = state.ready & ~(1 << kernel)
+        for later in self._after[kernel]:
+            if not self._model.kernels[later].before & ~done:
                 ready |= 1 << later
-        return _State(done, ready, alive, max(state.peak, during), _Trail(unit, state.trail))
+        return _State(done, ready, alive, max(state.peak, during), _Trail(kernel, state.trail))
 
 
 def _order(state: _State) -> tuple[int, ...]:
-    units: list[int] = []
+    kernels: list[int] = []
     trail = state.trail
     while trail is not None:
-        units.append(trail.unit)
+        kernels.append(trail.kernel)
         trail = trail.before
-    return tuple(reversed(units))
+    return tuple(reversed(kernels))
 
 
 def _is_forced(model: MemoryModel, order: tuple[int, ...]) -> bool:
-    """True if each unit needs the one before it."""
-    return all(model.units[b].before >> a & 1 for a, b in pairwise(order))
+    """True if each kernel needs the one before it."""
+    return all(model.kernels[b].before >> a & 1 for a, b in pairwise(order))

@@ -14,13 +14,13 @@ from itertools import combinations, product
 
 from mmcc.ir.plan import Blocks, aligned
 
-FEW = 5  # units of which every set to stay is tried
+FEW = 5  # kernels of which every set to stay is tried
 SHARES = (1, 2, 4, 8)  # a group may have all the room there is for constants, or a half, ...
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The constants of one group, by unit; `read` is how many bytes of them an inference reads."""
+    """The constants of one group, by kernel; `read` is how many bytes of them an inference reads."""
 
     resident: tuple[tuple[int, Blocks], ...]
     streamed: tuple[tuple[int, Blocks], ...]
@@ -37,9 +37,9 @@ class Load:
         """Bytes of the arena that all of it takes."""
         return sum(aligned(blocks.bytes) for _, blocks in self.resident) + self.slots * self.slot
 
-    def blocks(self, unit: int) -> int:
-        """How many blocks each call of a unit goes through."""
-        return next((blocks.count for k, blocks in self.streamed if k == unit), 1)
+    def blocks(self, kernel: int) -> int:
+        """How many blocks each call of a kernel goes through."""
+        return next((blocks.count for k, blocks in self.streamed if k == kernel), 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,12 @@ class Price:
     """What blocks cost, in predicted instructions."""
 
     byte: float  # read from slow memory; twice that if nothing is computed meanwhile
-    block: Mapping[int, float]  # by unit, each block more: its rows are gone over again
+    block: Mapping[int, float]  # by kernel, each block more: its rows are gone over again
 
 
 def all_resident(ways: Mapping[int, tuple[Blocks, ...]]) -> Load | None:
-    """Every unit's constants whole; None if some cannot be held."""
-    whole = tuple((unit, blocks[-1]) for unit, blocks in ways.items())
+    """Every kernel's constants whole; None if some cannot be held."""
+    whole = tuple((kernel, blocks[-1]) for kernel, blocks in ways.items())
     if any(blocks.count > 1 for _, blocks in whole):
         return None
     return Load(whole, (), sum(blocks.total for _, blocks in whole))
@@ -79,14 +79,14 @@ def loads(
 
 
 def _smallest(ways: Mapping[int, tuple[Blocks, ...]]) -> int:
-    """Bytes of the smallest slot that serves all units."""
+    """Bytes of the smallest slot that serves all kernels."""
     return max(aligned(blocks[0].bytes) for blocks in ways.values())
 
 
 def cheapest(
     ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
 ) -> Load | None:
-    """The cheapest load of at most `room` bytes whose units are called so often; None if there is none.
+    """The cheapest load of at most `room` bytes whose kernels are called so often; None if there is none.
 
     Every size that a slot may have is tried. What it leaves goes to the constants that save most when they
     stay: all choices are tried if they are few, else a byte goes where it saves most.
@@ -98,18 +98,18 @@ def cheapest(
             load = _with_slots(ways, calls, room, slot, slots, wanted)
             if load is not None and load.bytes <= room:
                 cost = price.byte * load.read * (2 if load.streamed and slots == 1 else 1)
-                cost += sum((blocks.count - 1) * price.block[unit] for unit, blocks in load.streamed)
+                cost += sum((blocks.count - 1) * price.block[kernel] for kernel, blocks in load.streamed)
                 if best is None or cost < best[0]:
                     best = cost, load
     return best[1] if best else None
 
 
 def _orders(ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int]) -> Iterator[tuple[int, ...]]:
-    """Units whose constants should stay, those first that should most."""
-    units = [u for u in ways if ways[u][-1].count == 1]
-    ordered = sorted(units, key=lambda u: (-calls[u], -ways[u][-1].bytes))
+    """Kernels whose constants should stay, those first that should most."""
+    kernels = [u for u in ways if ways[u][-1].count == 1]
+    ordered = sorted(kernels, key=lambda u: (-calls[u], -ways[u][-1].bytes))
     yield tuple(ordered)
-    if len(units) <= FEW:
+    if len(kernels) <= FEW:
         for count in range(len(ordered)):
             yield from combinations(ordered, count)
 
@@ -126,18 +126,18 @@ def _with_slots(
     left = room - slots * slot
     resident: list[tuple[int, Blocks]] = []
     streamed: list[tuple[int, Blocks]] = []
-    for unit in (*wanted, *(u for u in ways if u not in wanted)):
-        whole, small = ways[unit][-1], [b for b in ways[unit] if aligned(b.bytes) <= slot]
-        stays = unit in wanted and aligned(whole.bytes) <= left and (calls[unit] > 1 or not small)
+    for kernel in (*wanted, *(u for u in ways if u not in wanted)):
+        whole, small = ways[kernel][-1], [b for b in ways[kernel] if aligned(b.bytes) <= slot]
+        stays = kernel in wanted and aligned(whole.bytes) <= left and (calls[kernel] > 1 or not small)
         if stays:
             left -= aligned(whole.bytes)
-            resident.append((unit, whole))
+            resident.append((kernel, whole))
         elif small:
-            streamed.append((unit, small[-1]))
+            streamed.append((kernel, small[-1]))
         else:
             return None
     if len(streamed) == 1 and streamed[0][1].count == 1:  # it would be the only one to come to its slot
         resident, streamed = [*resident, *streamed], []
     read = sum(blocks.total for _, blocks in resident)
-    read += sum(blocks.total * calls[unit] for unit, blocks in streamed)
+    read += sum(blocks.total * calls[kernel] for kernel, blocks in streamed)
     return Load(tuple(sorted(resident)), tuple(sorted(streamed)), read, slots)
