@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from c_format import ROOT, would_change
 from cmake_projects import DIGITS
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 
-ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "int8 m4": ("digits_int8.onnx", {"target": "cortex-m4"}),
     "int8 m55": ("digits_int8.onnx", {"target": "cortex-m55", "least_ram": True}),
@@ -24,13 +22,6 @@ PACKAGES = {
     "float m55": ("digits_fp32.onnx", {"target": "cortex-m55", "weights": "staged"}),
     "float strips": ("digits_fp32.onnx", {"target": "cortex-m4", "ram": 8000, "recompute": 3.0}),
 }
-
-
-def would_change(files: list[Path]) -> str:
-    """What clang-format says of them; empty if they are as it would write them."""
-    program = Path(sys.executable).parent / "clang-format"  # the version that pyproject.toml names
-    command = [program, f"--style=file:{ROOT / '.clang-format'}", "--dry-run", *files]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
 @pytest.mark.quick

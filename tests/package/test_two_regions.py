@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from c_format import would_change
 from cmake_projects import DIGITS as EXAMPLE
 from mmcc.driver import build
 from mmcc.driver.compile import compile_model
@@ -66,6 +67,7 @@ def test_a_package_with_moves(with_moves: None, tmp_path: Path) -> None:
     assert f"psram {psram['bytes']:,}; 2 moves between them" in text
     assert " psram        64 +" in text
     assert json.loads((folder / "report.json").read_text())["ram"] == report["ram"]
+    assert would_change([*folder.rglob("*.[ch]")]) == ""
     package = load_package(folder)
     rng = np.random.default_rng(0)
     samples = [[rng.random((1, 1, 8, 8), np.float32)] for _ in range(3)]

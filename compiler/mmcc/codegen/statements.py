@@ -120,14 +120,12 @@ class Body:
     def _move_buffer(self, statement: Start | Wait | Copy, move: BufferMove) -> list[str]:
         ends = f"{self._address(move.target)}, {self._address(move.source)}, {move.bytes}u"
         about = f"/* {escape(move.buffer, 60)}: {move.source.memory} to {move.target.memory} */"
-        mover = "context->mover"
         if isinstance(statement, Copy):
             return [about, f"memcpy({ends});"]
-        fails = ["    return MMCC_ERROR_MOVE;", "}"]
-        if isinstance(statement, Start):
-            return [about, f"if ({mover}.start({mover}.user, {move.number}u, {ends}) != 0) {{", *fails]
-        wait = f"{mover}.wait != NULL && {mover}.wait({mover}.user, {move.number}u) != 0"
-        return [about, f"if ({wait}) {{", *fails]
+        call = f"start_move(context, {move.number}, {ends})"
+        if isinstance(statement, Wait):
+            call = f"wait_move(context, {move.number})"
+        return [about, f"if (!{self.prefix}_{call}) {{", "    return MMCC_ERROR_MOVE;", "}"]
 
     def _address(self, address: Address) -> str:
         return f"memory[{self.prefix.upper()}_MEMORY_{address.memory.upper()}] + {address.offset}"
