@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from mmcc.driver.compile import CompileResult, compile_module
 from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError, Exit
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module
 from mmcc.ir.regions import SRAM
@@ -19,7 +20,7 @@ from mmcc.target import list_targets, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import RESET, run_firmware
 from mmcc.verification.compare import sanitized_program
-from stateful import BY_HAND, accumulator, learner, random_graph
+from stateful import BY_HAND, accumulator, learner, old_and_new, random_graph
 from toolchains import ready
 
 CALLS = 4
@@ -70,6 +71,13 @@ def run_on_this_machine(module: Module, result: CompileResult, order: list[int])
 def test_states_live_from_call_to_call(name: str, given: dict, tmp_path: Path) -> None:
     module = Module.of(BY_HAND[name]())
     run_on_this_machine(module, compiled(module, tmp_path, stack=1024, **given), [0] * CALLS)
+
+
+def test_a_module_that_does_not_fit(tmp_path: Path) -> None:
+    """The planner's explanation plans again; the states are counted beside the arena."""
+    with pytest.raises(CompileError, match=r"states \(480\)") as caught:
+        compiled(Module.of(old_and_new()), tmp_path, ram=1400, stack=512)
+    assert caught.value.exit in (Exit.DOES_NOT_FIT, Exit.NO_PLAN)
 
 
 def test_states_of_random_graphs(tmp_path: Path) -> None:

@@ -150,4 +150,7 @@ def test_modules_hold_their_entries_together() -> None:
     faults = check_module(Module("m", (run, replace(entry, name="reset"), run)))
     assert 'entry "reset" would be another function of the package' in faults
     assert 'entry "run" is there twice' in faults
+    for name in ("row", "columns", "input_0", "stream_output_12", "context"):
+        (fault,) = check_module(Module("m", (replace(run, name=name),)))
+        assert fault == f'entry "{name}" would be another function of the package'
     assert check_module(Module("m", ())) == ["a module has no entries"]

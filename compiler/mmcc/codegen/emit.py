@@ -90,6 +90,8 @@ def emit(module: Module, program: Program, options: EmitOptions, target: Target)
     if not options.weights_in_c and not program.staged:
         stamp = weights_stamp([weights.to_bytes()])
     kernels, kernel_of = package_kernels(program, options.name)
+    taken = {kernel.name for kernel in kernels} & {f"{options.name}_{entry.name}" for entry in entries}
+    assert not taken, f"an entry is called as a kernel is: {taken}"
     common = _common(program, options, weights, entries, stamp)
     files = _code(program, options, target, kernels, kernel_of, common)
     if options.weights_in_c and not program.staged:

@@ -20,7 +20,7 @@ from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.driver.ram_fit import package_within
 from mmcc.driver.twin import write_bench
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import Entry, Module
+from mmcc.ir.module import Entry, Module, check_module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.package.folder import check_output, replace_folder, scratch_beside
 from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
@@ -87,6 +87,8 @@ def compile_module(
     target = load_target(options.target)
     prefix = prefix_of(options, model)
     check_output(out)
+    faults = check_module(module)
+    assert not faults, "a module that makes no sense:\n" + "\n".join(faults)
     outside = options.io == "external"
     module = module.map(lambda graph: separate_states(graph, outputs_outside=outside))
     requests = {e.name: plan_request(options, e.graph, target, progress) for e in module.entries}

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,12 @@ from mmcc.ir.text import string_text
 from mmcc.ir.verify import check_graph
 
 RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
-RESERVED = ("init", "reset", "input", "output", "stage_weights", "stream", "context", "selftest", "weights")
+# what other functions and types of every package are called behind its prefix
+RESERVED = re.compile(
+    r"init|reset|stage_weights|move_with|selftest|context|weights|weights_layout|view|row|columns|constant"
+    r"|blocks|staging|streams|stamp|(begin|finish|take)_block|(before|after)_node"
+    r"|((stream|read|write|quantize|dequantize)_)?(input|output)_\d+"
+)
 
 
 def port_symbol(entry: str, kind: str, index: int) -> str:
@@ -80,7 +86,7 @@ def check_module(module: Module) -> list[str]:
     for k, entry in enumerate(module.entries):
         if not entry.name.isidentifier() or not entry.name.isascii() or entry.name != entry.name.lower():
             wrong.append(f'entry "{entry.name}" is no lower-case C name')
-        if entry.name in RESERVED:
+        if RESERVED.fullmatch(entry.name):
             wrong.append(f'entry "{entry.name}" would be another function of the package')
         if entry.name in names[:k]:
             wrong.append(f'entry "{entry.name}" is there twice')

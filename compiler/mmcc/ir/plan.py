@@ -144,8 +144,8 @@ class Stay:
 
 @dataclass(frozen=True, slots=True)
 class Overlap:
-    """At `step`, `output` may be written over the dying `input`: its offset is at most that of `input`
-    minus `distance` (or they are apart). Both are buffer names.
+    """At `step`, `output` may be written over `input`, which is read for the last time then: its offset is at
+    most that of `input` minus `distance` (or they are apart). Both are buffer names.
 
     With `backward`, its offset may also be that of `input` plus `backward` or more, if the group runs from
     the last row to the first."""

@@ -70,7 +70,7 @@ class Site:
         return self.outputs[0]
 
     def variant(self, template: str) -> str:
-        """The kernel folder of the target that has this template; constants are packed for that one."""
+        """The first of the target's variants that has this template: pack constants for it."""
         return variant_of(template, self.target.kernels)
 
     def keep(self, what: str, data: NDArray[Any], align: int = 0) -> Constant:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Graph -> Graph. One file a pass; the order is here and nowhere else."""
+"""Graph -> Graph. One file a pass; the order is here, but for what follows the options (`driver/`)."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     in_ram = (tensor for tensor in graph.tensors.values() if not graph.is_constant(tensor.name))
     assert all(tensor.dtype.per_cell == 1 for tensor in in_ram), "a packed tensor is in RAM"
     start = time.perf_counter()
-    found = place_states(graph, _best(graph, request), request.states)
+    found = place_states(graph, _best(graph, request), request.states or state_offsets(graph.states))
     return replace(found, seconds=time.perf_counter() - start)
 
 

@@ -25,7 +25,8 @@ class Staging:
 class PlanRequest:
     """How the arena is to be planned.
 
-    States are in memory of their own, at the offsets in `states`: the same for every entry of a module.
+    States are in memory of their own, at the offsets in `states`, which are the same for every entry of a
+    module; without any, one behind the other.
     A model input is read for the last time at some step; from then on its bytes may be written over, so
     the caller fills every input before every run. External inputs and outputs are in memory of the
     caller's: inputs are not written, outputs may be written and read at any time during a run.
