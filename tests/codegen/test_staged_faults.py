@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 from fused_c import conv, filled, request, staging
 from mmcc.checker.plan import check_plan
+from mmcc.checker.replay import Replay
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import BufferKind, Place, Plan
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import BufferKind, Place, Plan, aligned
 from mmcc.ir.regions import SRAM
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
@@ -84,6 +86,23 @@ def test_constants_over_what_is_alive(two_layers: tuple[Graph, Plan]) -> None:
         )
         wrong = check_plan(graph, moved(plan, buffer.name, plan.places[other.name].offset))
         assert any(buffer.name in text for text in wrong), wrong
+
+
+@pytest.mark.quick
+def test_constants_that_come_while_the_group_before_runs() -> None:
+    """The replay finds what that writes over them, and what of it they overwrite; lives are not asked."""
+    b = Build("layers")
+    graph = filled(b.graph(b.conv(b.conv(b.input(8, 8, 16), 16, 3), 16, 3)), 3)
+    plan = best_plan(graph, replace(staged_request(graph), fuse=False))
+    (index,) = plan.groups[1].nodes
+    name = plan.staged[index].buffers[0]
+    sooner = tuple(replace(b, live=Span(0, 2)) if b.name == name else b for b in plan.buffers)
+    apart = replace(moved(plan, name, aligned(plan.peak(SRAM))), buffers=sooner)
+    assert check_plan(graph, apart) == []
+    node = graph.nodes[plan.groups[0].nodes[0]]
+    for tensor in (node.inputs[0], node.outputs[0]):
+        wrong = moved(apart, name, plan.places[plan.slots[tensor].buffer].offset)
+        assert any("overwritten" in text for text in Replay(graph, wrong).run()), tensor
 
 
 @pytest.mark.quick
