@@ -77,7 +77,7 @@ class Chain:
         space, memory = self._space, self._space.footprint(group).group
         born = space.alive(group.after) & ~space.alive(group.before)
         members = group.after & ~group.before
-        if space.strips.allowed(members, group.last, memory.inside, born) and not memory.completed:
+        if space.strips.allowed(members, group.last, memory.inside, born) and not memory.drained:
             for count in strips:
                 narrow = replace(group, strips=count)
                 if count > 1 and space.cut(narrow) is not None:

@@ -79,7 +79,7 @@ def streams() -> Lowered:
 
 @cache
 def groups() -> Lowered:
-    """Rings, loops that pull, and a mean that takes its rows in one by one."""
+    """Rings, demand-driven loops, and a mean that takes its rows in one by one."""
     b = Build("groups")
     x = b.conv(b.depthwise(b.conv(b.input(16, 9, 3), 24, 3), 3, 2), 24, 1)
     graph = b.graph(b.mean(b.sum(x, b.conv(x, 24, 3))))

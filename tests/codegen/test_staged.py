@@ -130,7 +130,7 @@ def test_random_nets(seed: int, floats: bool, tmp_path: Path) -> None:
 
 @pytest.mark.quick
 def test_weights_are_read_again_where_ram_is_short(tmp_path: Path) -> None:
-    """Three convolutions whose weights do not fit together: batched, in several blocks, read once a turn."""
+    """Three convolutions whose weights do not fit together: batched, in blocks, read once an iteration."""
     b = Build("batched")
     x = b.input(24, 12, 8, dtype=ElementType.F32)
     for _ in range(3):

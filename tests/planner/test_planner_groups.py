@@ -18,7 +18,7 @@ from mmcc.ops.resize import ResizeNearest
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.fusion.group import GroupMemory
-from mmcc.planner.fusion.schedule import Turn, fit, turns
+from mmcc.planner.fusion.schedule import KernelCall, fit, kernel_calls
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
 from mmcc.planner.request import PlanRequest
@@ -72,7 +72,7 @@ def cascades(draw: st.DrawFn) -> Graph:
 
 def rows_alive(graph: Graph, group: Group, names: set[str]) -> int:
     """By brute force: rows of some tensors from the oldest still needed to the newest, at most."""
-    calls = list(turns(graph, group, frozenset()))
+    calls = list(kernel_calls(graph, group, frozenset()))
     needs: list[list[Span]] = [[_needed(graph, call, name) for name in names] for call in calls]
     most = 0
     for now, call in enumerate(calls):
@@ -83,7 +83,7 @@ def rows_alive(graph: Graph, group: Group, names: set[str]) -> int:
     return most
 
 
-def _needed(graph: Graph, call: Turn, name: str) -> Span:
+def _needed(graph: Graph, call: KernelCall, name: str) -> Span:
     node = graph.nodes[call.node]
     nest, need = nest_of(graph, node), Span(0, 0)
     for read, access in enumerate(nest.reads):
@@ -98,7 +98,7 @@ def test_every_ring_of_every_candidate_is_as_brute_force_has_it(graph: Graph) ->
     space = space_of(graph, PlanRequest())
     for candidate in space.candidates(2**40):
         group = space.footprint(candidate).group
-        if len(group.kernels) == 1 or group.completed:
+        if len(group.kernels) == 1 or group.drained:
             continue
         nodes = tuple(sorted(space.model.kernels[k].node for k in group.kernels))
         for store in group.stores:

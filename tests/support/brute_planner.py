@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans by trying all: layouts, orders, groups with one row a turn, placements. For tiny graphs only.
+"""Plans by trying all: layouts, orders, groups with one row an iteration, placements. For tiny graphs only.
 
 Shares no code with the planner: views are arrays of element addresses from the ops' own references, rows come
 from Nests, distances from the calls of a group one by one, and placements from branching on which of two

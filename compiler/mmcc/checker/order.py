@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The calls of a group in order, for the checker: worked out from Nests, apart from the planner's walk."""
+"""The calls of a group in order, for the checker: found from Nests, apart from the planner's schedule."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Order:
         return index in self._plan.staged and self._plan.staged[index].blocks.count > 1
 
     def events(self, group: Group, strip: int) -> Iterator[Event]:
-        """One strip of a group, row by row, pulled by the last node."""
+        """One strip of a group, row by row, as the last node demands."""
         last = group.nodes[-1]
         held = self.columns(group, strip)
         width = {k: self._held(held, k) for k in group.nodes}
@@ -82,7 +82,7 @@ class Order:
             rows = Span(top, min(top + tile, height))
             yield from feed(last, rows)
             yield from (Event(last, Span(row, row + 1), width[last]) for row in range(rows.lo, rows.hi))
-        for index in group.completed:
+        for index in group.drained:
             while made[index] < self.height(index, group):
                 row = made[index]
                 yield from feed(index, Span(row, row + 1))
@@ -90,7 +90,7 @@ class Order:
                 made[index] = row + 1
 
     def _batched(self, group: Group, width: dict[int, Span]) -> Iterator[Event]:
-        """In each turn every node makes at once what is needed of it, readers behind what they read."""
+        """In each iteration every node makes at once what is needed of it, readers behind what they read."""
         last = group.nodes[-1]
         made = dict.fromkeys(group.nodes, 0)
         height = self.height(last, group)

@@ -69,11 +69,11 @@ def _impossible(graph: Graph, group: Group) -> Iterator[str]:
     """What the nodes of a group cannot do together."""
     last = group.nodes[-1]
     if group.backward and len(group.nodes) > 1:
-        yield f"{label(graph, last)} pulls others, but runs backward"
+        yield f"{label(graph, last)} demands rows of others, but runs backward"
     several = [k for k in group.nodes if len(graph.nodes[k].outputs) > 1]
     if several and (len(group.nodes) > 1 or group.strips or group.backward or group.batched):
         yield f"{label(graph, several[0])} has several results, but does not run alone and whole"
-    if len(group.strips) > 1 and (group.completed or group.accumulating):
+    if len(group.strips) > 1 and (group.drained or group.accumulating):
         yield f"{label(graph, last)} runs in strips, but not all its nodes can"
 
 

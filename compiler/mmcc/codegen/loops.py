@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop of a group: nested pulled loops over rows, once for each column strip.
+"""The loop of a group: nested demand-driven loops over rows, once for each column strip.
 
 Where constants are staged, their moves are among the statements, each started as the one before is complete.
 """
@@ -43,7 +43,7 @@ def group_body(graph: Graph, plan: Plan, step: int) -> tuple[Stmt, ...]:
     elif len(group.nodes) == 1:
         body = _single(group.nodes[0], columns[group.nodes[0]], steps[group.nodes[0]], group)
     else:
-        body = _Pulled(needs(graph, group, plan.aliases), columns, steps, group).body()
+        body = _DemandDriven(needs(graph, group, plan.aliases), columns, steps, group).body()
     if len(group.strips) > 1:
         body = (For(STRIP, str(len(group.strips)), body),)
     return (*staging.first(), *body)
@@ -82,12 +82,12 @@ class _Staging:
         following = [*stay[1:], after]
         return tuple(Wait(Constants(k), Following(then)) for k, then in zip(stay, following, strict=False))
 
-    def wrap(self, call: Call, more_turns: str) -> Stmt:
-        """A call whose node's constants come block by block; `more_turns` holds if there is another turn."""
+    def wrap(self, call: Call, more_iterations: str) -> Stmt:
+        """A call whose node's constants come block by block; `more_iterations` holds if there is another."""
         come = self._of(self.step, resident=False)
         if call.node not in come:
             return call
-        following = Following(self._starts(self.step + 1), more_turns, come[0])
+        following = Following(self._starts(self.step + 1), more_iterations, come[0])
         if call.node != come[-1]:
             following = Following(come[come.index(call.node) + 1])
         return ByBlocks(call, following, bool(self._of(self.step, resident=True)))
@@ -96,25 +96,25 @@ class _Staging:
 def _batched(
     graph: Graph, plan: Plan, group: Group, columns: dict[int, tuple[Columns, ...]], staging: _Staging
 ) -> tuple[Stmt, ...]:
-    """A turn is a few rows of the last node; what each node makes for it, it makes in one call."""
+    """A tile iteration is a few rows of the last node; what each node makes for it, it makes in one call."""
     counts = wanted(graph, group, plan.aliases)
     *inner, last = counts
     row, height, tile = f"y{last}", len(counts[last]), group.tile_rows
     end = f"{row} + {tile}" if height % tile == 0 else f"MIN({row} + {tile}, {height})"
     more = f"{row} + {tile} < {height}" if tile < height else ""
     found: list[Stmt] = []
-    turn: list[Stmt] = []
+    iteration: list[Stmt] = []
     for index in inner:
         need = Need(index, counts[index])
         if fit(_counts(need, tile)) is None:
             found.append(Table(_table(need, last), _counts(need, tile)))
         found.append(Count(f"y{index}"))
         call = Call(index, columns[index], f"y{index}", f"y{index}_end")
-        turn.append(Batch(f"y{index}", _bound(need, last, row, tile), (staging.wrap(call, more),)))
+        iteration.append(Batch(f"y{index}", _bound(need, last, row, tile), (staging.wrap(call, more),)))
     if not more:
         return (staging.wrap(Call(last, columns[last], "0", str(height)), more),)
-    turn.append(staging.wrap(Call(last, columns[last], row, end), more))
-    return (*found, For(row, str(height), tuple(turn), step=tile))
+    iteration.append(staging.wrap(Call(last, columns[last], row, end), more))
+    return (*found, For(row, str(height), tuple(iteration), step=tile))
 
 
 def _single(index: int, columns: tuple[Columns, ...], height: int, group: Group) -> tuple[Stmt, ...]:
@@ -124,7 +124,7 @@ def _single(index: int, columns: tuple[Columns, ...], height: int, group: Group)
 
 
 @dataclass(frozen=True, slots=True)
-class _Pulled:
+class _DemandDriven:
     """The loops of a group of several nodes."""
 
     needs: dict[int, tuple[Need, ...]]
@@ -133,17 +133,17 @@ class _Pulled:
     group: Group
 
     def body(self) -> tuple[Stmt, ...]:
-        """Counts of rows made, the loop over the last node's rows, and rows that nobody pulled."""
+        """Counts of rows made, the loop over the last node's rows, and rows that nobody demanded."""
         *inner, last = self.group.nodes
         row, height = f"y{last}", self.steps[last]
         tile = self.group.tile_rows or height
         end = f"{row} + {tile}" if height % tile == 0 else f"MIN({row} + {tile}, {height})"
-        turn = (*self._pulls(last, row, tile), Call(last, self.columns[last], row, end))
-        rest = tuple(self._until(index, str(self.steps[index])) for index in self.group.completed)
-        loop = For(row, str(height), turn, step=tile)
+        iteration = (*self._demand(last, row, tile), Call(last, self.columns[last], row, end))
+        rest = tuple(self._until(index, str(self.steps[index])) for index in self.group.drained)
+        loop = For(row, str(height), iteration, step=tile)
         return (*self._tables(tile), *(Count(f"y{index}") for index in inner), loop, *rest)
 
-    def _pulls(self, index: int, row: str, rows: int) -> tuple[Stmt, ...]:
+    def _demand(self, index: int, row: str, rows: int) -> tuple[Stmt, ...]:
         """Make the rows that rows `row` .. `row + rows - 1` of a node need."""
         return tuple(self._until(need.producer, _bound(need, index, row, rows)) for need in self.needs[index])
 
@@ -151,7 +151,7 @@ class _Pulled:
         """Make rows of a node, one at a time, until there are so many."""
         made = f"y{index}"
         call = Call(index, self.columns[index], made, f"{made} + 1")
-        return For(made, bound, (*self._pulls(index, made, 1), call), fresh=False)
+        return For(made, bound, (*self._demand(index, made, 1), call), fresh=False)
 
     def _tables(self, tile: int) -> tuple[Stmt, ...]:
         """Counts that no short expression gives."""

@@ -36,19 +36,20 @@ class Group:
     """Nodes (indices into the graph's nodes) that run as one loop over rows of the last one's output.
 
     Nodes that are `accumulating` take in the rows of their input one by one, in a buffer of their own
-    (`Plan.accumulators`). Nodes that are `completed` are read outside the group, and rows of theirs that it
-    did not pull are made at its end.
+    (`Plan.accumulators`). Nodes that are `drained` are read outside the group, and rows of theirs that it
+    did not demand are made at its end, as an epilogue.
 
-    Where it is `batched`, each node makes in one call all rows that a turn needs of it, instead of one row
-    just before it is needed: rings are deeper, but constants that are staged are read once a turn.
+    Where it is `batched`, each node makes in one call all rows that a tile iteration needs of it, instead of
+    one row just before it is needed: rings are deeper, but constants that are staged are read once an
+    iteration.
     """
 
     nodes: tuple[int, ...]
-    tile_rows: int = 0  # 0: all rows in one turn
+    tile_rows: int = 0  # 0: all rows in one tile iteration
     strips: tuple[Strip, ...] = ()  # empty: the whole width at once
     backward: bool = False  # rows from the last to the first; only where the group is one node
     accumulating: tuple[int, ...] = ()
-    completed: tuple[int, ...] = ()
+    drained: tuple[int, ...] = ()
     batched: bool = False
 
 

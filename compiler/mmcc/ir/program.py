@@ -174,7 +174,7 @@ class Batch:
 class For:
     """`for (int32_t var = 0; var < extent; var += step) body`; `backward` counts down instead.
 
-    A pulled loop is not fresh: its variable goes on from where it stood.
+    A demand-driven loop is not fresh: its variable goes on from where it stood.
     """
 
     var: str

@@ -159,16 +159,16 @@ def read_of(graph: Graph, plan: Plan) -> dict[int, int]:
 def _read_in_vain(
     plan: Plan, group: Group, calls: Mapping[int, tuple[tuple[int, int, int], ...]]
 ) -> Iterator[tuple[int, int]]:
-    """First blocks whose read begins ahead for a node that then has no rows to make in a turn.
+    """First blocks whose read begins ahead for a node that then has no rows to make in a tile iteration.
 
     With one slot nothing is read ahead.
     """
     nodes = [k for k in group.nodes if k in plan.staged and len(set(plan.staged[k].buffers)) > 1]
-    order = sorted((turn, k) for k in nodes for turn, _, _ in calls[k])
-    turns = max((turn for turn, _ in order), default=0)
-    for (turn, index), after in zip_longest(order, order[1:]):
+    order = sorted((iteration, k) for k in nodes for iteration, _, _ in calls[k])
+    iterations = max((iteration for iteration, _ in order), default=0)
+    for (iteration, index), after in zip_longest(order, order[1:]):
         following = nodes[(nodes.index(index) + 1) % len(nodes)]
-        last = index == nodes[-1] and turn == turns
+        last = index == nodes[-1] and iteration == iterations
         if not last and (after is None or after[1] != following):
             blocks = plan.staged[following].blocks
             yield following, blocks.bytes if blocks.count > 1 else blocks.last

@@ -10,10 +10,10 @@ on its own before that group, if all its parts are there already.
 
 *The same moments.* The steps of a group come in the same order, but for a Concat between kernels of its
 group. As a kernel it asks for its parts row by row; as a view it passes on what its reader asks for. Both
-walks are looked at, and the smaller figure counts. Where such a group also makes rows that nobody pulled,
-only what is there before it and after it counts, which depends on no walk.
+schedules are looked at, and the smaller figure counts. Where such a group also makes rows that nobody
+demanded, only what is there before it and after it counts, which depends on no schedule.
 
-*No more bytes.* At every moment of a walk the rows of a part from the oldest that somebody still needs to
+*No more bytes.* At every moment of a schedule the rows of a part from the oldest that somebody still needs to
 the newest made are somewhere: in a buffer of the part's own, in the Concat's, or some in each. The Concat's
 buffer is at least as large as those rows of its parts together, whole or as a ring. Nothing is made of where
 in its row a part is read (`Read.reach` is 0), since rows in a Concat's buffer are further apart.

@@ -27,7 +27,7 @@ from mmcc.planner.memory.layout import Operand
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.streaming.blocks import Load
 
-MOST_JOINS = 3  # in one group, of which both walks are looked at
+MOST_JOINS = 3  # in one group, of which both schedules are looked at
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Relaxed(Footprint):
         exact: Callable[[int], int],
     ) -> None:
         """`parts` are the allocations that Concats join. `unordered`: nothing is known of moments. `others`
-        are the group with other walks; `exact` takes the allocations that it holds."""
+        are the group with other schedules; `exact` takes the allocations that it holds."""
         super().__init__(group)
         self._parts, self._others, self._exact = parts, others, exact
         self._unordered = unordered or (len(group.kernels) == 1 and group.held & parts != 0)
@@ -80,7 +80,7 @@ class Relaxed(Footprint):
 
     @cached_property
     def full(self) -> int:
-        """Bytes that the group needs at least by any of its walks, looking at all moments."""
+        """Bytes that the group needs at least by any of its schedules, looking at all moments."""
         own = self.least if self._unordered else self._most(self._moments())
         return max(self.least, min([own, *(other.full for other in self._others)]))
 
@@ -125,10 +125,10 @@ class Joinless(Space):
         self._walks: dict[int, Joinless] = {}
 
     def _walked(self, asking: int) -> Joinless:
-        """These groups with walks in which some joins ask for their parts themselves."""
+        """These groups with schedules in which some joins ask for their parts themselves."""
         if asking not in self._walks:
             space = self._walks[asking] = copy(self)
-            space.rows = self._joins.walked(asking)
+            space.rows = self._joins.scheduled(asking)
             merges = mergeable(self.model, space.rows)
             space.shared, space._lines = Shared(self.model, space.rows, self.request, merges), {}
         return self._walks[asking]
@@ -156,12 +156,12 @@ class Joinless(Space):
         found: list[Relaxed] = []
         for asking in ways:
             space = self._walked(asking)
-            line, completed = space._line(before, after, last)
+            line, drained = space._line(before, after, last)
             alive, then = self._alive[before], self._alive[after]
             way = Relaxed(
-                GroupMemory(space.shared, line, members, alive, then, completed),
+                GroupMemory(space.shared, line, members, alive, then, drained),
                 self._parts,
-                unordered=many or (bool(between) and bool(completed)),
+                unordered=many or (bool(between) and bool(drained)),
                 others=tuple(found[-1:]),
                 exact=lambda held: self._exact(before, after, last, held),
             )

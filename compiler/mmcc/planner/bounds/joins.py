@@ -87,7 +87,7 @@ class Joins:
         used = (part for own in kernel.allocations for part in (own, *self.parts.get(own, ())))
         return replace(kernel, allocations=tuple(dict.fromkeys(used)))
 
-    def walked(self, asking: int) -> Rows:
+    def scheduled(self, asking: int) -> Rows:
         """Readers of a join read its parts. Joins in the mask `asking` ask for their parts themselves; the
         parts of the others are asked for by who asks for the join."""
         return replace(

@@ -152,7 +152,7 @@ class Builder:
             strips=tuple(Strip(columns) for columns in strips),
             backward=alone and any(o.step == step and o.backward is not None for o in overlaps),
             accumulating=tuple(kernels[k].node for k in group.accumulators),
-            completed=tuple(kernels[k].node for k in group.completed),
+            drained=tuple(kernels[k].node for k in group.drained),
             batched=tile > 0,
         )
 

@@ -50,11 +50,11 @@ class GroupMemory:
         members: int,
         before: int,
         after: int,
-        completed: tuple[int, ...] = (),
+        drained: tuple[int, ...] = (),
         cut: Cut | None = None,
         load: Load | None = None,
     ) -> None:
-        self.shared, self.line, self.completed, self.cut, self.load = shared, line, completed, cut, load
+        self.shared, self.line, self.drained, self.cut, self.load = shared, line, drained, cut, load
         self.kernels = bits(members)
         self.rows = shared.rows.kernels if len(self.kernels) > 1 else shared.rows.alone  # by kernel
         self._members = members

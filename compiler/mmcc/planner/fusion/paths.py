@@ -156,13 +156,13 @@ class Table:
         kernels = bits(candidate.after & ~candidate.before)
         rows, strips = self._space.rows.kernels, candidate.strips
         cut = self._space.cut(candidate)
-        load, turns = candidate.load, {}
+        load, iterations = candidate.load, {}
         total = figure(self._space.request.cost, "staged_byte") * load.read if load else 0.0
         if candidate.tile:
-            turns = self._space.calls(candidate.last, candidate.tile, kernels)
+            iterations = self._space.calls(candidate.last, candidate.tile, kernels)
         for k in kernels:
             share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
-            calls = turns.get(k, 1 if len(kernels) == 1 else rows[k].steps)
+            calls = iterations.get(k, 1 if len(kernels) == 1 else rows[k].steps)
             blocks = load.blocks(k) if load else 1
             total += self._costs[k].total(rows[k].steps, calls, strips, share, blocks)
         return total

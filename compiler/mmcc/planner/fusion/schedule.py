@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a group runs: its loop is pulled, so that each row is made just before it is needed.
+"""How a group runs: demand-driven, so that each row is made just before it is needed.
 
-The last node makes `tile_rows` rows a turn. Before a node makes a row, the nodes inside the group that it
-reads make the rows it needs and has not got yet, one at a time, in the same way. All comes from Nests.
+The last node makes `tile_rows` rows a tile iteration. Before a node makes a row, the nodes inside the group
+that it reads make the rows it needs and has not got yet, one at a time, in the same way. All comes from
+Nests.
 
 A node that accumulates makes no rows but takes its input's in, one at a time; its output is there at the end.
 """
@@ -33,7 +34,7 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class KernelCall:
     """One call: node `node` makes output rows [begin, end), or takes in as many input rows."""
 
     node: int
@@ -205,7 +206,7 @@ def needs(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tup
     }
 
 
-def turns(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[Turn]:
+def kernel_calls(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[KernelCall]:
     """The calls of one strip of a group that is not batched, in order."""
     table = needs(graph, group, aliases)
     sources = Sources(graph, aliases, group.accumulating)
@@ -214,22 +215,22 @@ def turns(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[Turn
     height = sources.steps(last)
     tile = group.tile_rows or height
 
-    def pull(index: int, row: int) -> Iterator[Turn]:
+    def demand(index: int, row: int) -> Iterator[KernelCall]:
         for need in table[index]:
             while made[need.producer] < need.rows[row]:
                 at = made[need.producer]
-                yield from pull(need.producer, at)
-                yield Turn(need.producer, at, at + 1)
+                yield from demand(need.producer, at)
+                yield KernelCall(need.producer, at, at + 1)
                 made[need.producer] = at + 1
 
     for top in range(0, height, tile):
         bottom = min(top + tile, height)
-        yield from pull(last, bottom - 1)
-        yield Turn(last, top, bottom)
-    for index in group.completed:
+        yield from demand(last, bottom - 1)
+        yield KernelCall(last, top, bottom)
+    for index in group.drained:
         for at in range(made[index], sources.steps(index)):
-            yield from pull(index, at)
-            yield Turn(index, at, at + 1)
+            yield from demand(index, at)
+            yield KernelCall(index, at, at + 1)
             made[index] = at + 1
 
 
@@ -250,13 +251,13 @@ def wanted(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tu
 def batches(
     graph: Graph, group: Group, aliases: Collection[int]
 ) -> dict[int, tuple[tuple[int, int, int], ...]]:
-    """The calls of each node of a batched group: the turn, and the steps [begin, end) that it makes."""
+    """The calls of each node of a batched group: the iteration, and the steps [begin, end) that it makes."""
     found: dict[int, tuple[tuple[int, int, int], ...]] = {}
     for index, counts in wanted(graph, group, aliases).items():
         tile = group.tile_rows
         ends = [counts[min(top + tile, len(counts)) - 1] for top in range(0, len(counts), tile)]
         spans = enumerate(zip([0, *ends], ends, strict=False))
-        found[index] = tuple((turn, a, b) for turn, (a, b) in spans if b > a)
+        found[index] = tuple((iteration, a, b) for iteration, (a, b) in spans if b > a)
     return found
 
 

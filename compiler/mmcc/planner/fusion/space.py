@@ -22,23 +22,23 @@ from mmcc.planner.fusion.rows import Rows, make_rows
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.shared import Shared, mergeable
 from mmcc.planner.fusion.strips import COUNTS, Cut, Strips
-from mmcc.planner.fusion.timeline import Timeline, batch, pull
+from mmcc.planner.fusion.timeline import Timeline, batch, demand
 from mmcc.planner.memory.allocations import MemoryModel, bits
 from mmcc.planner.memory.layout import Layout
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.streaming.blocks import Load, Price, all_resident, loads
 
 MOST_SETS = 1_500  # sets of finished kernels; above, only the beginnings of one order
-WALKED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
-NEAR = 4  # times the longest group: so many kernels back a walk goes
+GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
+NEAR = 4  # times the longest group: so many kernels back a schedule goes
 LONGEST = 16  # kernels of a group at least, however many there are
-TURNS = (1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
-FITTING = 3  # numbers of turns that are looked at from the first on with which a group fits
+ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
+FITTING = 3  # numbers of tile iterations that are looked at from the first on with which a group fits
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """One group: from the kernels done `before` it to those done `after` it; `last` pulls."""
+    """One group: from the kernels done `before` it to those done `after` it; `last` demands rows of all."""
 
     before: int
     after: int
@@ -46,7 +46,7 @@ class Candidate:
     least: int  # bytes that no placement of it is below
     strips: int = 1
     floor: int = 0  # bytes that it needs in however many strips
-    tile: int = 0  # steps of the last kernel in a turn, if each makes all its rows of a turn in one call
+    tile: int = 0  # steps of the last kernel in a tile iteration, if each makes its rows of one in one call
     load: Load | None = None  # where the group's constants are, if they lie in slow memory
 
 
@@ -72,7 +72,7 @@ class Space:
             for b in bits(kernel.before):
                 self._after[b] |= 1 << k
         self._several = sum(1 << k for k, kernel in enumerate(self.model.kernels) if len(kernel.outputs) > 1)
-        self._longest = max(LONGEST, WALKED // max(1, len(self.model.kernels))) if request.fuse else 1
+        self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._ways = self._constants()
         every, self.sets = self._sets()
         self.complete = every and self._longest >= len(self.model.kernels)
@@ -113,10 +113,10 @@ class Space:
         tile: int = 0,
         load: Load | None = None,
     ) -> Footprint:
-        line, completed = self._line(before, after, last, tile)
+        line, drained = self._line(before, after, last, tile)
         alive, then = self._alive[before], self._alive[after]
         members = after & ~before
-        return Footprint(GroupMemory(self.shared, line, members, alive, then, completed, cut, load))
+        return Footprint(GroupMemory(self.shared, line, members, alive, then, drained, cut, load))
 
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
@@ -177,12 +177,12 @@ class Space:
         again = self.request.limit is not None
         if (
             not ways
-            or footprint.group.completed
+            or footprint.group.drained
             or not (alone or (again and (whole is None or whole.bytes > room)))
         ):
             return
         steps, fitting = self.rows.kernels[last].steps, set[int]()
-        some = [-(-steps // turns) for turns in TURNS if turns <= steps]
+        some = [-(-steps // iterations) for iterations in ITERATIONS if iterations <= steps]
         tiles = dict.fromkeys((*some, 1)) if again else (steps,)
         for tile in tiles:
             if len(fitting) == FITTING or (tile == steps and not alone):
@@ -195,7 +195,7 @@ class Space:
                     yield Candidate(before, after, last, base + load.bytes, 1, base + load.bytes, tile, load)
 
     def calls(self, last: int, tile: int, kernels: Sequence[int]) -> dict[int, int]:
-        """How often the kernels of a group are called that makes `tile` steps of its last one in a turn."""
+        """How often the kernels of a group are called, with `tile` steps of its last one in an iteration."""
         line = self._line(0, 1 << last, last, tile)[0] if tile else None
         return {k: len(np.unique(line.times[k])) if line else 1 for k in kernels}
 
@@ -210,7 +210,7 @@ class Space:
     def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
         born = self._alive[after] & ~self._alive[before]
-        if self.request.recompute <= 1 or footprint.group.completed:
+        if self.request.recompute <= 1 or footprint.group.drained:
             return footprint.least
         if not self.strips.allowed(after & ~before, last, footprint.group.inside, born):
             return footprint.least
@@ -229,7 +229,7 @@ class Space:
                 yield narrow
 
     def _line(self, before: int, after: int, last: int, tile: int = 0) -> tuple[Timeline, tuple[int, ...]]:
-        """The walk of a group, and the kernels that make the rest of their rows at its end."""
+        """The schedule of a group, and the kernels that make the rest of their rows at its end."""
         if tile:
             if (last, tile) not in self._lines:
                 atomic = sum(1 << k for k, ways in self._ways.items() if ways[0].count > 1)
@@ -238,11 +238,11 @@ class Space:
         if after & ~before == 1 << last:
             return self._alone[last], ()
         if (last, ()) not in self._lines:
-            self._lines[last, ()] = pull(self.rows, last, self._near(last))
+            self._lines[last, ()] = demand(self.rows, last, self._near(last))
         line = self._lines[last, ()]
         kept = self._unfinished(line, before, after, last)
         if kept and (last, kept, before) not in self._lines:
-            self._lines[last, kept, before] = pull(self.rows, last, after & ~before, kept)
+            self._lines[last, kept, before] = demand(self.rows, last, after & ~before, kept)
         return (self._lines[last, kept, before] if kept else line), kept
 
     def _near(self, last: int) -> int:
@@ -260,7 +260,7 @@ class Space:
         return self._nearest[last]
 
     def _unfinished(self, line: Timeline, before: int, after: int, last: int) -> tuple[int, ...]:
-        """Kernels whose output is read outside the group, but of which it does not pull all rows."""
+        """Kernels whose output is read outside the group, but of which it does not demand all rows."""
         outside = self._alive[after]
         return tuple(
             kernel

@@ -37,7 +37,7 @@ class Cut:
 
 
 class Strips:
-    """The ways to cut what a kernel pulls."""
+    """The ways to cut what a kernel demands."""
 
     def __init__(self, graph: Graph, model: MemoryModel, rows: Rows) -> None:
         self._graph, self._model, self._rows = graph, model, rows

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""When each step of each kernel runs if one kernel pulls all that it needs, and what that means for memory.
+"""When each step of each kernel runs if one kernel demands all that it needs, and what that means for memory.
 
-A group is a set of kernels that all feed its last one. Within the walk in which the last one pulls everything
-before it, the group's own steps come in the same order as if it ran alone: what a kernel asks for does not
-depend on what lies further back. So one walk a last kernel serves every group that ends there.
+A group is a set of kernels that all feed its last one. Within the schedule in which the last one demands
+everything before it, the group's own steps come in the same order as if it ran alone: what a kernel asks for
+does not depend on what lies further back. So one schedule a last kernel serves every group that ends there.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ class Timeline:
         return np.where(done < run, of_steps[done], of_steps[-1])
 
 
-def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> Timeline:
-    """The walk of kernel `last` and all that feeds it, as far as they are in the bit mask `allowed`.
+def demand(rows: Rows, last: int, allowed: int, drained: Sequence[int] = ()) -> Timeline:
+    """The schedule of kernel `last` and all that feeds it, as far as they are in the bit mask `allowed`.
 
-    Kernels in `complete` make the rest of their rows at the end, if nobody pulled them.
+    Kernels in `drained` make the rest of their rows at the end, if nobody demanded them.
     """
     made: dict[int, int] = {}
     times: dict[int, list[int]] = {}
@@ -79,7 +79,7 @@ def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> T
                 at += 1
                 made[producer] = at
 
-    for kernel in (last, *complete):
+    for kernel in (last, *drained):
         for step in range(made.get(kernel, 0), rows.kernels[kernel].steps):
             feed(kernel, step)
             times.setdefault(kernel, []).append(clock)
@@ -89,7 +89,7 @@ def pull(rows: Rows, last: int, allowed: int, complete: Sequence[int] = ()) -> T
 
 
 def batch(rows: Rows, last: int, allowed: int, tile: int, atomic: int) -> Timeline:
-    """The walk in which each kernel makes in one call what a turn of `tile` steps of the last one needs."""
+    """The schedule in which each kernel makes in one call what `tile` steps of the last one need."""
     members = sorted(_members(rows, last, allowed))
     wanted: dict[int, Ints] = {last: np.arange(1, rows.kernels[last].steps + 1)}
     for kernel in reversed(members):  # readers come behind what they read

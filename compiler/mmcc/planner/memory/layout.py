@@ -164,7 +164,7 @@ def _joined(read: Access) -> Callable[[View], View | None]:
 def _same_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in reversed(
         list(enumerate(graph.nodes))
-    ):  # outputs that lie in a Concat pull inputs along
+    ):  # outputs that lie in a Concat take inputs along
         if node.op.traits.alias is Alias.SAME and not graph.is_constant(node.inputs[0]):
             source, target = graph.tensors[node.inputs[0]], graph.tensors[node.output]
             yield (
