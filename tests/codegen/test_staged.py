@@ -163,16 +163,16 @@ def test_every_operator_by_blocks(tmp_path: Path) -> None:
             ]
             b.add(case.op, *names)
         graph = b.graph(*(node.output for node in b.nodes))
-        ways = {index: some[:1] for index, some in staging(graph, HOST, 1 << 30).ways.items()}
-        several += sum(blocks.count > 1 for (blocks,) in ways.values())
-        plan = best_plan(graph, replace(request(graph), staging=Staging(ways), fuse=False))
+        tilings = {index: some[:1] for index, some in staging(graph, HOST, 1 << 30).tilings.items()}
+        several += sum(blocks.count > 1 for (blocks,) in tilings.values())
+        plan = best_plan(graph, replace(request(graph), staging=Staging(tilings), fuse=False))
         assert check_plan(graph, plan) == []
-        assert {index: (staged.blocks,) for index, staged in plan.staged.items()} == ways
+        assert {index: (staged.blocks,) for index, staged in plan.staged.items()} == tilings
         expected = run(graph, replace(plan, staged={}), tmp_path / f"{k}whole")
         found, read = run_staged(graph, plan, tmp_path / f"{k}")
         differ = [case.name for n, case in enumerate(every[k : k + TOGETHER]) if found[n] != expected[n]]
         assert found == expected, differ
-        assert read == sum(blocks.total for (blocks,) in ways.values())
+        assert read == sum(blocks.total for (blocks,) in tilings.values())
     assert several > 20
 
 
@@ -181,16 +181,16 @@ def test_blocks_that_are_packed_for_different_kernels(tmp_path: Path) -> None:
     """Whether a sum fits the cheap form depends on the numbers: here it does in some blocks only."""
     b = Build("kinds")
     graph = filled(b.graph(b.conv(b.input(6, 6, 12), 80, 3)), 4)
-    each = staging(graph, HOST, 1 << 20).ways[0][0].channels
+    each = staging(graph, HOST, 1 << 20).tilings[0][0].channels
     odd = np.arange(80) // each % 2
     graph.constants[graph.nodes[0].inputs[4]] = np.where(odd, 31, 38).astype(np.int8)
-    way = staging(graph, HOST, 1 << 20).ways[0][0]
-    plan = best_plan(graph, replace(request(graph), staging=Staging({0: (way,)}), fuse=False))
+    tiling = staging(graph, HOST, 1 << 20).tilings[0][0]
+    plan = best_plan(graph, replace(request(graph), staging=Staging({0: (tiling,)}), fuse=False))
     (node,) = lower(Module.of(graph), MemoryPlan.of(plan), NAME, HOST).nodes
     assert set(node.kinds) == {0, 1}
     assert node.kinds[0] != node.kinds[1]
     expected = run(graph, replace(plan, staged={}), tmp_path / "whole")
-    assert run_staged(graph, plan, tmp_path / "blocks") == (expected, way.total)
+    assert run_staged(graph, plan, tmp_path / "blocks") == (expected, tiling.total)
 
 
 @pytest.mark.quick
@@ -232,28 +232,28 @@ def test_which_outputs_can_be_made_in_parts() -> None:
 
 
 @pytest.mark.quick
-def test_the_load_is_the_cheapest() -> None:
-    """By brute force over what stays and the number of slots; with one, a byte read costs twice as much."""
+def test_the_weight_streaming_is_the_cheapest() -> None:
+    """By brute force over what stays and the number of buffers; with one, a byte read costs twice as much."""
     rng = random.Random(3)
     for _ in range(200):
-        ways = {
-            unit: tuple(Blocks(4 * n, 8 // n, size * n, size * n) for n in (1, 2, 8))
-            for unit, size in ((u, 16 * rng.randint(1, 9)) for u in range(rng.randint(1, 3)))
+        tilings = {
+            kernel: tuple(Blocks(4 * n, 8 // n, size * n, size * n) for n in (1, 2, 8))
+            for kernel, size in ((u, 16 * rng.randint(1, 9)) for u in range(rng.randint(1, 3)))
         }
-        calls, room = {unit: rng.randint(1, 5) for unit in ways}, 16 * rng.randint(4, 120)
-        price = Price(1.0, dict.fromkeys(ways, 0.0))
-        found = cheapest(ways, calls, room, price)
+        calls, room = {kernel: rng.randint(1, 5) for kernel in tilings}, 16 * rng.randint(4, 120)
+        price = Price(1.0, dict.fromkeys(tilings, 0.0))
+        found = cheapest(tilings, calls, room, price)
         costs = []
-        for stays in range(1 << len(ways)):
-            inside = sum(ways[u][-1].bytes for u in ways if stays >> u & 1)
-            slot = max((ways[u][0].bytes for u in ways if not stays >> u & 1), default=0)
-            read = sum(ways[u][0].total * (1 if stays >> u & 1 else calls[u]) for u in ways)
-            costs += [read * (3 - n if slot else 1) for n in (1, 2) if inside + n * slot <= room]
+        for stays in range(1 << len(tilings)):
+            inside = sum(tilings[u][-1].bytes for u in tilings if stays >> u & 1)
+            buffer = max((tilings[u][0].bytes for u in tilings if not stays >> u & 1), default=0)
+            read = sum(tilings[u][0].total * (1 if stays >> u & 1 else calls[u]) for u in tilings)
+            costs += [read * (3 - n if buffer else 1) for n in (1, 2) if inside + n * buffer <= room]
         if found is None:
             assert not costs
         else:
             assert found.bytes <= room
-            assert found.read * (2 if found.streamed and found.slots == 1 else 1) == min(costs)
+            assert found.read * (2 if found.streamed and found.buffers == 1 else 1) == min(costs)
 
 
 @needs_shared

@@ -121,8 +121,8 @@ def test_an_output_over_its_input_although_blocks_read_it_again() -> None:
     graph = filled(b.graph(b.conv(b.input(12, 12, 64), 64, 1)), 2)
     at_hand = best_plan(graph, request(graph, fuse=False))
     assert at_hand.overlaps
-    ways = staging(graph, HOST, 1 << 20).ways
-    plan = best_plan(graph, replace(request(graph), staging=Staging({0: ways[0][:1]}), fuse=False))
+    tilings = staging(graph, HOST, 1 << 20).tilings
+    plan = best_plan(graph, replace(request(graph), staging=Staging({0: tilings[0][:1]}), fuse=False))
     out, into = plan.slots[graph.outputs[0].tensor].buffer, plan.slots[graph.inputs[0].tensor].buffer
     wrong = check_plan(graph, replace(moved(plan, out, plan.places[into].offset), overlaps=at_hand.overlaps))
     assert any("overwritten" in text for text in wrong), wrong

@@ -38,11 +38,11 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
 
 def request_from(promised: Sequence[KernelContract], *, staged: bool = False) -> PlanRequest:
     """What kernels promise, node by node, as the planner is told."""
-    ways = {index: each.tilings for index, each in enumerate(promised) if each.tilings}
+    tilings = {index: each.tilings for index, each in enumerate(promised) if each.tilings}
     return PlanRequest(
         pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
         accumulators={index: each.accumulator for index, each in enumerate(promised) if each.accumulator},
-        staging=Staging(ways) if staged else None,
+        staging=Staging(tilings) if staged else None,
     )
 
 

@@ -43,7 +43,7 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
 def _best(graph: Graph, request: PlanRequest) -> Plan:
     """The best plan of the arena."""
     chosen = best_layout(graph, request)
-    if request.staging is not None and request.staging.ways:
+    if request.staging is not None and request.staging.tilings:
         found = _grouped(graph, request, chosen.choice, None)
         return replace(found, over_groups=True)
     alone = plan_alone(graph, request, chosen)

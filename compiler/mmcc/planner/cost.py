@@ -161,7 +161,7 @@ def _read_in_vain(
 ) -> Iterator[tuple[int, int]]:
     """First blocks whose read begins ahead for a node that then has no rows to make in a tile iteration.
 
-    With one slot nothing is read ahead.
+    With a single buffer nothing is read ahead.
     """
     nodes = [k for k in group.nodes if k in plan.staged and len(set(plan.staged[k].buffers)) > 1]
     order = sorted((iteration, k) for k in nodes for iteration, _, _ in calls[k])

@@ -174,5 +174,5 @@ def _by_rows(graph: Graph, request: PlanRequest, *, again: bool) -> tuple[Graph,
         scratch={node + shift: size for node, size in request.scratch.items()},
         pixels={node + shift: count for node, count in request.pixels.items()},
         accumulators={node + shift: size for node, size in request.accumulators.items()},
-        staging=staging and replace(staging, ways={node + shift: w for node, w in staging.ways.items()}),
+        staging=staging and replace(staging, tilings={k + shift: w for k, w in staging.tilings.items()}),
     )

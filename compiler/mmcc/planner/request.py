@@ -13,12 +13,12 @@ from mmcc.ir.regions import SRAM, Region
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Constants that lie in slow memory: by node that has any, the ways to cut them into blocks.
+    """Constants that lie in slow memory: by node that has any, its tilings into blocks of output channels.
 
-    The way with the fewest channels first; the last is one block, if it is at all small enough to be held.
+    The tiling with the fewest channels first; the last is one block, if it is small enough to be held.
     """
 
-    ways: Mapping[int, tuple[Blocks, ...]]
+    tilings: Mapping[int, tuple[Blocks, ...]]
 
 
 @dataclass(frozen=True, slots=True)

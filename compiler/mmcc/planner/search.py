@@ -85,9 +85,9 @@ class Search:
         """Bytes that are enough."""
         if self._alone is not None:
             return self._request.peak(self._alone)
-        ways = self._request.staging.ways.values() if self._request.staging else ()
-        slots = 2 * max((aligned(blocks[0].bytes) for blocks in ways), default=0)
-        return slots + sum(
+        tilings = self._request.staging.tilings.values() if self._request.staging else ()
+        double_buffer = 2 * max((aligned(blocks[0].bytes) for blocks in tilings), default=0)
+        return double_buffer + sum(
             tensor.bytes + tensor.dtype.size + self._request.align for tensor in self._graph.tensors.values()
         )
 

@@ -25,7 +25,7 @@ from mmcc.planner.fusion.strips import Cut
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.memory.layout import Operand
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.streaming.blocks import Load
+from mmcc.planner.streaming.blocks import WeightStreaming
 
 MOST_JOINS = 3  # in one group, of which both schedules are looked at
 
@@ -72,11 +72,11 @@ class Relaxed(Footprint):
 
     @cached_property
     def least(self) -> int:
-        ways = [other.least for other in self._others]
+        others = [other.least for other in self._others]
         if self._unordered:
             group, size = self.group, self.group.shared.bytes
-            return min([group.stay + max(size(group.dying), size(group.born)), *ways])
-        return min([super().least, *ways])
+            return min([group.stay + max(size(group.dying), size(group.born)), *others])
+        return min([super().least, *others])
 
     @cached_property
     def full(self) -> int:
@@ -124,7 +124,7 @@ class Joinless(Space):
         self._number = {allocation.name: k for k, allocation in enumerate(joins.model.allocations)}
         self._walks: dict[int, Joinless] = {}
 
-    def _walked(self, asking: int) -> Joinless:
+    def _scheduled(self, asking: int) -> Joinless:
         """These groups with schedules in which some joins ask for their parts themselves."""
         if asking not in self._walks:
             space = self._walks[asking] = copy(self)
@@ -140,7 +140,7 @@ class Joinless(Space):
         last: int,
         cut: Cut | None = None,
         tile: int = 0,
-        load: Load | None = None,
+        streaming: WeightStreaming | None = None,
     ) -> Footprint:
         members = after & ~before
         between = [
@@ -150,22 +150,22 @@ class Joinless(Space):
         ]
         uneven = [kernel for kernel in between if kernel not in self._joins.even]
         many = len(uneven) > MOST_JOINS
-        ways = [0]
+        masks = [0]
         for kernel in () if many else uneven:
-            ways += [asking | 1 << kernel for asking in ways]
+            masks += [asking | 1 << kernel for asking in masks]
         found: list[Relaxed] = []
-        for asking in ways:
-            space = self._walked(asking)
+        for asking in masks:
+            space = self._scheduled(asking)
             line, drained = space._line(before, after, last)
             alive, then = self._alive[before], self._alive[after]
-            way = Relaxed(
+            schedule = Relaxed(
                 GroupMemory(space.shared, line, members, alive, then, drained),
                 self._parts,
                 unordered=many or (bool(between) and bool(drained)),
                 others=tuple(found[-1:]),
                 exact=lambda held: self._exact(before, after, last, held),
             )
-            found.append(way)
+            found.append(schedule)
         return found[-1]
 
     def _exact(self, before: int, after: int, last: int, held: int) -> int:

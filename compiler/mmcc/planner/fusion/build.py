@@ -123,11 +123,11 @@ class Builder:
         """Where the constants of nodes come to."""
         found: dict[int, Staged] = {}
         for step, group in enumerate(self._groups):
-            if group.load is not None:
+            if group.streaming is not None:
                 name = {item.kernel: self._name(step, item) for item in group.own_constants}
-                for kernel, blocks in group.load.resident:
+                for kernel, blocks in group.streaming.resident:
                     found[self._space.model.kernels[kernel].node] = Staged(blocks, (name[kernel],))
-                for kernel, blocks in group.load.streamed:
+                for kernel, blocks in group.streaming.streamed:
                     found[self._space.model.kernels[kernel].node] = Staged(
                         blocks, (name[-1], name.get(-2, name[-1]))
                     )

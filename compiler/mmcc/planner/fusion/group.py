@@ -17,7 +17,7 @@ from mmcc.planner.fusion.stores import Store, in_strips, make_store
 from mmcc.planner.fusion.strips import Cut
 from mmcc.planner.fusion.timeline import Timeline
 from mmcc.planner.memory.allocations import bits
-from mmcc.planner.streaming.blocks import Load
+from mmcc.planner.streaming.blocks import WeightStreaming
 
 NEVER = 2**62  # a time after every step
 
@@ -27,7 +27,7 @@ class Item:
     """Something that has bytes of its own while the group runs.
 
     `allocation` is -1 for scratch, accumulators and constants, which belong to `kernel` (-1: any kernel of
-    the group; slots that constants come to by turns are -1 and -2).
+    the group; the halves of the double buffer that weights are streamed to are -1 and -2).
     """
 
     allocation: int
@@ -52,9 +52,9 @@ class GroupMemory:
         after: int,
         drained: tuple[int, ...] = (),
         cut: Cut | None = None,
-        load: Load | None = None,
+        streaming: WeightStreaming | None = None,
     ) -> None:
-        self.shared, self.line, self.drained, self.cut, self.load = shared, line, drained, cut, load
+        self.shared, self.line, self.drained, self.cut, self.streaming = shared, line, drained, cut, streaming
         self.kernels = bits(members)
         self.rows = shared.rows.kernels if len(self.kernels) > 1 else shared.rows.alone  # by kernel
         self._members = members
@@ -153,7 +153,7 @@ class GroupMemory:
     @property
     def always(self) -> int:
         """Bytes of scratch and of constants: what is held all the time and belongs to the group alone."""
-        return self.scratch + (self.load.bytes if self.load else 0)
+        return self.scratch + (self.streaming.bytes if self.streaming else 0)
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
@@ -168,12 +168,12 @@ class GroupMemory:
         return (*items, *self._constants())
 
     def _constants(self) -> Iterator[Item]:
-        """Constants that stay while the group runs, and slots for those that come and go."""
-        if self.load is not None:
-            for kernel, blocks in self.load.resident:
+        """Constants that stay while the group runs, and buffers for those that are streamed."""
+        if self.streaming is not None:
+            for kernel, blocks in self.streaming.resident:
                 yield Item(-1, kernel, aligned(blocks.bytes), BLOCK_ALIGN, BufferKind.STAGED)
-            for slot in (-1, -2)[: self.load.slots] if self.load.streamed else ():
-                yield Item(-1, slot, self.load.slot, BLOCK_ALIGN, BufferKind.STAGED)
+            for half in (-1, -2)[: self.streaming.buffers] if self.streaming.streamed else ():
+                yield Item(-1, half, self.streaming.buffer_bytes, BLOCK_ALIGN, BufferKind.STAGED)
 
     @property
     def own_constants(self) -> list[Item]:

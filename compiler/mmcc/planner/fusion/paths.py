@@ -156,14 +156,14 @@ class Table:
         kernels = bits(candidate.after & ~candidate.before)
         rows, strips = self._space.rows.kernels, candidate.strips
         cut = self._space.cut(candidate)
-        load, iterations = candidate.load, {}
-        total = figure(self._space.request.cost, "staged_byte") * load.read if load else 0.0
+        streaming, iterations = candidate.streaming, {}
+        total = figure(self._space.request.cost, "staged_byte") * streaming.read if streaming else 0.0
         if candidate.tile:
             iterations = self._space.calls(candidate.last, candidate.tile, kernels)
         for k in kernels:
             share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
             calls = iterations.get(k, 1 if len(kernels) == 1 else rows[k].steps)
-            blocks = load.blocks(k) if load else 1
+            blocks = streaming.blocks(k) if streaming else 1
             total += self._costs[k].total(rows[k].steps, calls, strips, share, blocks)
         return total
 

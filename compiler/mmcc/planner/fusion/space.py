@@ -26,7 +26,7 @@ from mmcc.planner.fusion.timeline import Timeline, batch, demand
 from mmcc.planner.memory.allocations import MemoryModel, bits
 from mmcc.planner.memory.layout import Layout
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.streaming.blocks import Load, Price, all_resident, loads
+from mmcc.planner.streaming.blocks import Price, WeightStreaming, all_resident, streaming_choices
 
 MOST_SETS = 1_500  # sets of finished kernels; above, only the beginnings of one order
 GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
@@ -47,7 +47,7 @@ class Candidate:
     strips: int = 1
     floor: int = 0  # bytes that it needs in however many strips
     tile: int = 0  # steps of the last kernel in a tile iteration, if each makes its rows of one in one call
-    load: Load | None = None  # where the group's constants are, if they lie in slow memory
+    streaming: WeightStreaming | None = None  # where the group's constants are, if they lie in slow memory
 
 
 class Space:
@@ -73,7 +73,7 @@ class Space:
                 self._after[b] |= 1 << k
         self._several = sum(1 << k for k, kernel in enumerate(self.model.kernels) if len(kernel.outputs) > 1)
         self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
-        self._ways = self._constants()
+        self._tilings = self._constants()
         every, self.sets = self._sets()
         self.complete = every and self._longest >= len(self.model.kernels)
         self.all = (1 << len(self.model.kernels)) - 1
@@ -92,7 +92,7 @@ class Space:
         """What a group holds, and the bytes that it needs at least."""
         before, after, last = candidate.before, candidate.after, candidate.last
         cut = self.cut(candidate)
-        return self._footprint(before, after, last, cut, candidate.tile, candidate.load)
+        return self._footprint(before, after, last, cut, candidate.tile, candidate.streaming)
 
     def cut(self, candidate: Candidate) -> Cut | None:
         """The strips of a group."""
@@ -111,12 +111,12 @@ class Space:
         last: int,
         cut: Cut | None = None,
         tile: int = 0,
-        load: Load | None = None,
+        streaming: WeightStreaming | None = None,
     ) -> Footprint:
         line, drained = self._line(before, after, last, tile)
         alive, then = self._alive[before], self._alive[after]
         members = after & ~before
-        return Footprint(GroupMemory(self.shared, line, members, alive, then, drained, cut, load))
+        return Footprint(GroupMemory(self.shared, line, members, alive, then, drained, cut, streaming))
 
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
@@ -138,7 +138,7 @@ class Space:
                 if footprint.inner > most and self.request.recompute <= 1:
                     continue  # a longer one holds these rings too
                 if before in small:
-                    if self._ways:
+                    if self._tilings:
                         yield from self._staged(footprint, before, after, last, most)
                     else:
                         floor = self._floor(footprint, before, after, last)
@@ -158,25 +158,26 @@ class Space:
         """By kernel, how its constants can be cut, if they lie in slow memory."""
         if self.request.staging is None:
             return {}
-        ways = self.request.staging.ways
-        return {k: ways[kernel.node] for k, kernel in enumerate(self.model.kernels) if kernel.node in ways}
+        tilings = self.request.staging.tilings
+        kernels = enumerate(self.model.kernels)
+        return {k: tilings[kernel.node] for k, kernel in kernels if kernel.node in tilings}
 
     def _staged(
         self, footprint: Footprint, before: int, after: int, last: int, most: int
     ) -> Iterator[Candidate]:
         """A group by where its constants are; without a limit, each is read once."""
-        ways = {kernel: self._ways[kernel] for kernel in footprint.group.kernels if kernel in self._ways}
+        tilings = {k: self._tilings[k] for k in footprint.group.kernels if k in self._tilings}
         if footprint.least > most:
             return
         room = most - footprint.least
-        whole = all_resident(ways)
+        whole = all_resident(tilings)
         if whole is not None and whole.bytes <= room:
             least = footprint.least + whole.bytes
-            yield Candidate(before, after, last, least, 1, least, 0, whole if ways else None)
+            yield Candidate(before, after, last, least, 1, least, 0, whole if tilings else None)
         alone = len(footprint.group.kernels) == 1
         again = self.request.limit is not None
         if (
-            not ways
+            not tilings
             or footprint.group.drained
             or not (alone or (again and (whole is None or whole.bytes > room)))
         ):
@@ -188,11 +189,14 @@ class Space:
             if len(fitting) == FITTING or (tile == steps and not alone):
                 continue
             base = self._footprint(before, after, last, None, tile).least
+            if base > most:
+                continue
             calls = self.calls(last, tile, footprint.group.kernels)
-            for load in loads(ways, calls, most - base, self._price(calls)) if base <= most else ():
-                if load.streamed:
+            for streaming in streaming_choices(tilings, calls, most - base, self._price(calls)):
+                if streaming.streamed:
                     fitting.add(tile)
-                    yield Candidate(before, after, last, base + load.bytes, 1, base + load.bytes, tile, load)
+                    least = base + streaming.bytes
+                    yield Candidate(before, after, last, least, 1, least, tile, streaming)
 
     def calls(self, last: int, tile: int, kernels: Sequence[int]) -> dict[int, int]:
         """How often the kernels of a group are called, with `tile` steps of its last one in an iteration."""
@@ -232,7 +236,7 @@ class Space:
         """The schedule of a group, and the kernels that make the rest of their rows at its end."""
         if tile:
             if (last, tile) not in self._lines:
-                atomic = sum(1 << k for k, ways in self._ways.items() if ways[0].count > 1)
+                atomic = sum(1 << k for k, tilings in self._tilings.items() if tilings[0].count > 1)
                 self._lines[last, tile] = batch(self.rows, last, self._near(last), tile, atomic)
             return self._lines[last, tile], ()
         if after & ~before == 1 << last:

@@ -2,8 +2,8 @@
 """How a group gets constants that lie in slow memory: which stay while it runs, and how large a block is.
 
 A node's constants are either resident, read once as the group begins, or they come block after block each
-time the node is called, by turns into two slots, so that one can be filled while the other is used. One slot
-takes less RAM, and nothing is read while the node computes.
+time the node is called, into a double buffer, so that one half can be filled while the other is used. A
+single buffer takes less RAM, and nothing is read while the node computes.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ SHARES = (1, 2, 4, 8)  # a group may have all the room there is for constants, o
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class WeightStreaming:
     """The constants of one group, by kernel; `read` is how many bytes of them an inference reads."""
 
     resident: tuple[tuple[int, Blocks], ...]
     streamed: tuple[tuple[int, Blocks], ...]
     read: int
-    slots: int = 2  # for those that are streamed
+    buffers: int = 2  # for those that are streamed: a double buffer, or a single one
 
     @property
-    def slot(self) -> int:
-        """Bytes of each slot."""
+    def buffer_bytes(self) -> int:
+        """Bytes of each buffer for those that are streamed."""
         return max((aligned(blocks.bytes) for _, blocks in self.streamed), default=0)
 
     @property
     def bytes(self) -> int:
         """Bytes of the arena that all of it takes."""
-        return sum(aligned(blocks.bytes) for _, blocks in self.resident) + self.slots * self.slot
+        return sum(aligned(blocks.bytes) for _, blocks in self.resident) + self.buffers * self.buffer_bytes
 
     def blocks(self, kernel: int) -> int:
         """How many blocks each call of a kernel goes through."""
@@ -50,22 +50,22 @@ class Price:
     block: Mapping[int, float]  # by kernel, each block more: its rows are gone over again
 
 
-def all_resident(ways: Mapping[int, tuple[Blocks, ...]]) -> Load | None:
+def all_resident(tilings: Mapping[int, tuple[Blocks, ...]]) -> WeightStreaming | None:
     """Every kernel's constants whole; None if some cannot be held."""
-    whole = tuple((kernel, blocks[-1]) for kernel, blocks in ways.items())
+    whole = tuple((kernel, blocks[-1]) for kernel, blocks in tilings.items())
     if any(blocks.count > 1 for _, blocks in whole):
         return None
-    return Load(whole, (), sum(blocks.total for _, blocks in whole))
+    return WeightStreaming(whole, (), sum(blocks.total for _, blocks in whole))
 
 
-def loads(
-    ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
-) -> Iterator[Load]:
-    """The cheapest ways to have the constants of a group in the arena, with all of `room` and with less."""
-    seen: set[Load] = set()
+def streaming_choices(
+    tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
+) -> Iterator[WeightStreaming]:
+    """The cheapest forms of weight streaming for a group, with all of `room` and with less."""
+    seen: set[WeightStreaming] = set()
     least = None
     for share in SHARES:
-        found = cheapest(ways, calls, room // share, price)
+        found = cheapest(tilings, calls, room // share, price)
         if found is None:
             break
         if found not in seen:
@@ -73,61 +73,61 @@ def loads(
             yield found
         least = found
     if least is not None:
-        smallest = cheapest(ways, calls, _smallest(ways), price)
+        smallest = cheapest(tilings, calls, _smallest(tilings), price)
         if smallest is not None and smallest not in seen and smallest.bytes < least.bytes:
             yield smallest
 
 
-def _smallest(ways: Mapping[int, tuple[Blocks, ...]]) -> int:
-    """Bytes of the smallest slot that serves all kernels."""
-    return max(aligned(blocks[0].bytes) for blocks in ways.values())
+def _smallest(tilings: Mapping[int, tuple[Blocks, ...]]) -> int:
+    """Bytes of the smallest buffer that serves all kernels."""
+    return max(aligned(blocks[0].bytes) for blocks in tilings.values())
 
 
 def cheapest(
-    ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
-) -> Load | None:
-    """The cheapest load of at most `room` bytes whose kernels are called so often; None if there is none.
+    tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
+) -> WeightStreaming | None:
+    """The cheapest streaming within `room` bytes whose kernels are called so often; None if there is none.
 
-    Every size that a slot may have is tried. What it leaves goes to the constants that save most when they
+    Every size that a buffer may have is tried. What it leaves goes to the constants that save most when they
     stay: all choices are tried if they are few, else a byte goes where it saves most.
     """
-    best: tuple[float, Load] | None = None
-    sizes = sorted({aligned(blocks.bytes) for some in ways.values() for blocks in some} | {0})
-    for slot, slots in product(sizes, (2, 1)):
-        for wanted in _orders(ways, calls):
-            load = _with_slots(ways, calls, room, slot, slots, wanted)
-            if load is not None and load.bytes <= room:
-                cost = price.byte * load.read * (2 if load.streamed and slots == 1 else 1)
-                cost += sum((blocks.count - 1) * price.block[kernel] for kernel, blocks in load.streamed)
+    best: tuple[float, WeightStreaming] | None = None
+    sizes = sorted({aligned(blocks.bytes) for some in tilings.values() for blocks in some} | {0})
+    for buffer_bytes, buffers in product(sizes, (2, 1)):
+        for wanted in _orders(tilings, calls):
+            streaming = _with_buffers(tilings, calls, room, buffer_bytes, buffers, wanted)
+            if streaming is not None and streaming.bytes <= room:
+                cost = price.byte * streaming.read * (2 if streaming.streamed and buffers == 1 else 1)
+                cost += sum((blocks.count - 1) * price.block[kernel] for kernel, blocks in streaming.streamed)
                 if best is None or cost < best[0]:
-                    best = cost, load
+                    best = cost, streaming
     return best[1] if best else None
 
 
-def _orders(ways: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int]) -> Iterator[tuple[int, ...]]:
+def _orders(tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int]) -> Iterator[tuple[int, ...]]:
     """Kernels whose constants should stay, those first that should most."""
-    kernels = [u for u in ways if ways[u][-1].count == 1]
-    ordered = sorted(kernels, key=lambda u: (-calls[u], -ways[u][-1].bytes))
+    kernels = [u for u in tilings if tilings[u][-1].count == 1]
+    ordered = sorted(kernels, key=lambda u: (-calls[u], -tilings[u][-1].bytes))
     yield tuple(ordered)
     if len(kernels) <= FEW:
         for count in range(len(ordered)):
             yield from combinations(ordered, count)
 
 
-def _with_slots(
-    ways: Mapping[int, tuple[Blocks, ...]],
+def _with_buffers(
+    tilings: Mapping[int, tuple[Blocks, ...]],
     calls: Mapping[int, int],
     room: int,
-    slot: int,
-    slots: int,
+    buffer_bytes: int,
+    buffers: int,
     wanted: Sequence[int],
-) -> Load | None:
-    """A load whose slots have at most so many bytes; 0: no slots, all stays."""
-    left = room - slots * slot
+) -> WeightStreaming | None:
+    """Streaming whose buffers have at most so many bytes; 0: no buffers, all stays."""
+    left = room - buffers * buffer_bytes
     resident: list[tuple[int, Blocks]] = []
     streamed: list[tuple[int, Blocks]] = []
-    for kernel in (*wanted, *(u for u in ways if u not in wanted)):
-        whole, small = ways[kernel][-1], [b for b in ways[kernel] if aligned(b.bytes) <= slot]
+    for kernel in (*wanted, *(u for u in tilings if u not in wanted)):
+        whole, small = tilings[kernel][-1], [b for b in tilings[kernel] if aligned(b.bytes) <= buffer_bytes]
         stays = kernel in wanted and aligned(whole.bytes) <= left and (calls[kernel] > 1 or not small)
         if stays:
             left -= aligned(whole.bytes)
@@ -136,8 +136,8 @@ def _with_slots(
             streamed.append((kernel, small[-1]))
         else:
             return None
-    if len(streamed) == 1 and streamed[0][1].count == 1:  # it would be the only one to come to its slot
+    if len(streamed) == 1 and streamed[0][1].count == 1:  # it would be the only one to come to its buffer
         resident, streamed = [*resident, *streamed], []
     read = sum(blocks.total for _, blocks in resident)
     read += sum(blocks.total * calls[kernel] for kernel, blocks in streamed)
-    return Load(tuple(sorted(resident)), tuple(sorted(streamed)), read, slots)
+    return WeightStreaming(tuple(sorted(resident)), tuple(sorted(streamed)), read, buffers)
