@@ -75,9 +75,9 @@ class Chain:
     def _in_strips(self, group: Candidate, strips: Sequence[int]) -> Iterator[Candidate]:
         """The group in strips where it can be cut, whether that saves bytes (as the planner asks) or not."""
         space, memory = self._space, self._space.footprint(group).group
-        born = space.alive(group.after) & ~space.alive(group.before)
+        defined = space.alive(group.after) & ~space.alive(group.before)
         members = group.after & ~group.before
-        if space.strips.allowed(members, group.last, memory.inside, born) and not memory.drained:
+        if space.strips.allowed(members, group.last, memory.inside, defined) and not memory.drained:
             for count in strips:
                 narrow = replace(group, strips=count)
                 if count > 1 and space.cut(narrow) is not None:

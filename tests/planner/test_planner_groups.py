@@ -141,7 +141,7 @@ def test_no_group_can_be_placed_below_its_bound(graph: Graph) -> None:
 
 def total(space: Space, group: GroupMemory) -> int:
     """Everything of a group side by side."""
-    return space.shared.bytes(group.crossing) + sum(item.size for item in group.items)
+    return space.shared.bytes(group.live_through) + sum(item.size for item in group.items)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ class Group:
     ) -> None:
         self.laid, self.events, self.mask = laid, events, mask
         self.before, self.after, self.inside, self.merged = before, after, inside, merged
-        self.dying = before - after
-        self.born = after - before
+        self.last_used = before - after
+        self.defined = after - before
         self._pairs: dict[tuple[Any, Any], tuple[int, int]] = {}
 
     def top(self, allocation: str) -> str:
@@ -150,19 +150,20 @@ class Group:
         return min(distance, over[lower][1])
 
     def _backward_over(self, over: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-        return {r: d for r, d in over.items() if self.dying == {r}}
+        return {r: d for r, d in over.items() if self.last_used == {r}}
 
     def _span(self, allocation: str) -> tuple[int, int]:
         """Times from and to which a thing matters, as a whole."""
         laid, lying = self.laid, self._lying(allocation)
         times = [t for t, (k, _) in enumerate(self.events) if any(laid.users[r] >> k & 1 for r in lying)]
-        first = -1 if allocation in self.dying else min([w[0] for w in self.writes[allocation]], default=-1)
-        return first, (2**40 if allocation in self.born else max(times, default=first))
+        written = [w[0] for w in self.writes[allocation]]
+        first = -1 if allocation in self.last_used else min(written, default=-1)
+        return first, (2**40 if allocation in self.defined else max(times, default=first))
 
     def _distance(self, lower: Any, upper: Any) -> int:
         size = next(t.size for t in self.things if t.key == lower)
         a, b = allocation_name(lower), allocation_name(upper)
-        if {a, b} & self.before & self.after or a in self.dying or {a, b} <= self.born:
+        if {a, b} & self.before & self.after or a in self.last_used or {a, b} <= self.defined:
             return size  # what dies is read to its end
         if a in self.inside and b in self.inside and self._ring(a)[1] and self._ring(b)[1]:
             together = any(lo <= top and at <= hi for lo, hi in self._uses(a) for at, top in self._uses(b))
@@ -170,13 +171,14 @@ class Group:
         (first, _), (_, until) = self._span(a), self._span(b)
         if until < first:
             return FREE
-        shrinks = b in self.dying and not self.writes[b]
+        shrinks = b in self.last_used and not self.writes[b]
         end = self.laid.size(b)
-        if a not in self.born:
+        if a not in self.defined:
             gone = min([r[3] for r in self.reads[b] if r[0] >= first], default=end) if shrinks else 0
             return size - gone
         if not shrinks:
-            return size if b in self.born else max([w[3] for w in self.writes[a] if w[0] <= until], default=0)
+            ends = [w[3] for w in self.writes[a] if w[0] <= until]
+            return size if b in self.defined else max(ends, default=0)
         most = FREE
         for time, _, start, stop in self.writes[a]:
             later = min([r[3] for r in self.reads[b] if r[0] > time], default=end)
@@ -209,13 +211,13 @@ class Single(Group):
     """A kernel alone where the row argument holds for whole tensors only: no groups are looked at."""
 
     def _backward_over(self, over: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
-        return {r: d for r, d in over.items() if r in self.dying}
+        return {r: d for r, d in over.items() if r in self.last_used}
 
     def _distance(self, lower: Any, upper: Any) -> int:
         size = next(t.size for t in self.things if t.key == lower)
         (k,) = bits(self.mask)
         out = self.laid.allocation_of(self.laid.kernels[k])
-        if allocation_name(lower) != out or out in self.before or upper not in self.dying:
+        if allocation_name(lower) != out or out in self.before or upper not in self.last_used:
             return size
         return min(size, self.laid.over(k).get(upper, (size, 0))[0])
 

@@ -268,7 +268,7 @@ class Laid:
                         make(k, row)
         return found
 
-    def mergers(self, allocation: str, mask: int, dying: set[str]) -> Iterator[int]:
+    def mergers(self, allocation: str, mask: int, last_used: set[str]) -> Iterator[int]:
         writers, readers = self.writers[allocation], self.users[allocation] & ~self.writers[allocation]
         if writers.bit_count() != 1 or readers.bit_count() != 1 or len(self.members[allocation]) != 1:
             return
@@ -282,7 +282,7 @@ class Laid:
             return
         if not self._same(kernel.node, allocation):
             return
-        if any(self.views[n].allocation in dying and self._same(kernel.node, n) for n in kernel.reads):
+        if any(self.views[n].allocation in last_used and self._same(kernel.node, n) for n in kernel.reads):
             return  # it had better be written over what dies
         assert allocation in node.inputs
         yield reader

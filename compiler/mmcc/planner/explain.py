@@ -81,7 +81,7 @@ def alive_at(plan: Plan, region: Region, step: int) -> list[Buffer]:
 
 
 def _shared(plan: Plan, step: int) -> int:
-    """Bytes that outputs at a step take over from dying inputs."""
+    """Bytes that outputs at a step take over from inputs at their last use."""
     size = {b.name: b.size for b in plan.buffers}
     total = 0
     for o in plan.overlaps:

@@ -83,15 +83,15 @@ def value_floor(graph: Graph, request: PlanRequest, distance: Mapping[int, Mappi
     for index, node in enumerate(graph.nodes):
         if _moves(graph, index):
             continue
-        dying: list[tuple[int, int, int | None]] = []
+        last_used: list[tuple[int, int, int | None]] = []
         for names in _groups(made, dict.fromkeys(n for n in graph.activations(node) if n not in outside)):
             size = max(graph.tensors[name].bytes for name in names)
             ahead = min(distance[index][name].forward for name in names)
             back = min(distance[index][name].backward for name in names)
-            dying.append((ahead, size, back if request.backward else None))
+            last_used.append((ahead, size, back if request.backward else None))
         outs = sorted(graph.tensors[name].bytes for name in node.outputs if name not in outside)
         out = outs.pop() if outs else 0  # the others are beside it and what dies
-        most = max(most, cover(out, dying) + sum(outs) + request.scratch.get(index, 0))
+        most = max(most, cover(out, last_used) + sum(outs) + request.scratch.get(index, 0))
     return -(-most // request.align) * request.align
 
 

@@ -75,7 +75,7 @@ class Relaxed(Footprint):
         others = [other.least for other in self._others]
         if self._unordered:
             group, size = self.group, self.group.shared.bytes
-            return min([group.stay + max(size(group.dying), size(group.born)), *others])
+            return min([group.stay + max(size(group.last_used), size(group.defined)), *others])
         return min([super().least, *others])
 
     @cached_property

@@ -25,13 +25,13 @@ def between(group: GroupMemory, apart: Sequence[Apart]) -> int:
     """
     items = group.items
     distance = {(pair.lower, pair.upper): pair.distance for pair in apart}
-    born = [k for k, i in enumerate(items) if i.allocation >= 0 and group.born >> i.allocation & 1]
-    dying = [k for k, i in enumerate(items) if i.allocation >= 0 and group.dying >> i.allocation & 1]
+    defined = [k for k, i in enumerate(items) if i.allocation >= 0 and group.defined >> i.allocation & 1]
+    last_used = [k for k, i in enumerate(items) if i.allocation >= 0 and group.last_used >> i.allocation & 1]
     most = 0
-    others = [k for k in range(len(items)) if k not in born and k not in dying]
+    others = [k for k in range(len(items)) if k not in defined and k not in last_used]
     for rest in _together(group, apart, others):
         most = max(most, sum(items[k].size for k in rest))
-        for out, into in product(born or [None], dying or [None]):
+        for out, into in product(defined or [None], last_used or [None]):
             most = max(most, _stacked(items, distance, out, into, rest))
     return most
 

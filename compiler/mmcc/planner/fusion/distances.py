@@ -63,12 +63,12 @@ def _distance(group: GroupMemory, spans: list[tuple[int, int]], lower: int, uppe
     items, stores = group.items, group.stores
     (first, _), (_, until) = spans[lower], spans[upper]
     below, above = items[lower].allocation, items[upper].allocation
-    if min(below, above) >= 0 and group.dying >> below & group.dying >> above & 1:
+    if min(below, above) >= 0 and group.last_used >> below & group.last_used >> above & 1:
         return items[lower].size
     if _take_turns(group, lower, upper) or (until < first and group.cut is None):
         return -NEVER  # one is gone before the other begins
-    grows = below >= 0 and group.born >> below & 1 and group.cut is None
-    shrinks = above >= 0 and group.dying >> above & 1 and group.cut is None
+    grows = below >= 0 and group.defined >> below & 1 and group.cut is None
+    shrinks = above >= 0 and group.last_used >> above & 1 and group.cut is None
     shrinks = shrinks and not stores[upper].writers
     if grows and shrinks:
         return _over(group.line, stores[lower], stores[upper])
@@ -133,6 +133,6 @@ def _backward(group: GroupMemory, lower: int, upper: int) -> int | None:
     kernel, allocation = group.shared.model.kernels[group.line.last], group.items[upper].allocation
     if group.items[lower].allocation != kernel.output:
         return None
-    if allocation < 0 or group.dying != 1 << allocation or group.dying >> kernel.output & 1:
+    if allocation < 0 or group.last_used != 1 << allocation or group.last_used >> kernel.output & 1:
         return None
     return next((back for other, _, back in kernel.over if other == allocation), None)

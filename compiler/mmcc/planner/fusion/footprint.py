@@ -118,11 +118,11 @@ class Footprint:
         size = stores.pop(out).size
         steps = {pair.upper: pair.distance for pair in self.apart if pair.lower == out}
         rows = {allocation: (ahead, back) for allocation, ahead, back in model.kernels[line.last].over}
-        dying: list[tuple[int, int, int | None]] = []
+        last_used: list[tuple[int, int, int | None]] = []
         for k, item in stores.items():
             ahead, back = rows.get(item.allocation, (size, None))
-            dying.append((min(steps.get(k, size), ahead), item.size, None if line.atomic else back))
-        return cover(size, dying)
+            last_used.append((min(steps.get(k, size), ahead), item.size, None if line.atomic else back))
+        return cover(size, last_used)
 
     def _moments(self) -> Ints:
         """The times of all steps of the group."""
@@ -142,9 +142,9 @@ class Footprint:
     def _bytes_at(self, store: Store, span: tuple[int, int], at: Ints) -> Ints:
         """Bytes of a store that hold something at some moments."""
         group = self.group
-        if group.dying >> store.allocation & 1 and not store.writers:
+        if group.last_used >> store.allocation & 1 and not store.writers:
             return store.size - first_needed(group.line, store.reads, at, store.size)
-        if group.born >> store.allocation & 1:
+        if group.defined >> store.allocation & 1:
             return self._grown(store, at)
         held = store.lives.holds(at) if store.lives is not None else (at >= span[0]) & (at <= span[1])
         return held * np.int64(store.size)
@@ -170,5 +170,5 @@ class Footprint:
         """Least bytes of its row that a kernel needs room for beside those of the row's inputs that die."""
         reads = self.group.rows[kernel].reads
         return min(
-            (read.reach for read in reads if self.group.dying >> read.allocation & 1), default=NEVER // 2
+            (read.reach for read in reads if self.group.last_used >> read.allocation & 1), default=NEVER // 2
         )

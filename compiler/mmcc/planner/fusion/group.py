@@ -40,7 +40,8 @@ class Item:
 class GroupMemory:
     """What a group of the kernels `members` (a mask) holds, given the allocations alive before and after it.
 
-    Of those it sees, `crossing` merely stay, `dying` are read for the last time and `born` are its results.
+    Of those it sees, `live_through` have bytes before and after it, `last_used` are read for the last time
+    in it and `defined` are its results.
     """
 
     def __init__(
@@ -58,8 +59,8 @@ class GroupMemory:
         self.kernels = bits(members)
         self.rows = shared.rows.kernels if len(self.kernels) > 1 else shared.rows.alone  # by kernel
         self._members = members
-        self.crossing = before & after
-        self.dying, self.born = before & ~after, after & ~before
+        self.live_through = before & after
+        self.last_used, self.defined = before & ~after, after & ~before
 
     @cached_property
     def inside(self) -> int:
@@ -68,12 +69,12 @@ class GroupMemory:
         for kernel in self.kernels:
             for allocation in self.shared.model.kernels[kernel].allocations:
                 touched |= 1 << allocation
-        return touched & ~self.crossing & ~self.dying & ~self.born
+        return touched & ~self.live_through & ~self.last_used & ~self.defined
 
     @property
     def held(self) -> int:
         """Allocations that have bytes at some time while the group runs."""
-        return self.crossing | self.dying | self.born | self.inside
+        return self.live_through | self.last_used | self.defined | self.inside
 
     @cached_property
     def merged(self) -> dict[int, int]:
@@ -90,13 +91,14 @@ class GroupMemory:
 
     def _keeps_place(self, reader: int) -> bool:
         """True if the reader had better be written over something that dies."""
-        return any(read.elementwise and self.dying >> read.allocation & 1 for read in self.rows[reader].reads)
+        reads = self.rows[reader].reads
+        return any(read.elementwise and self.last_used >> read.allocation & 1 for read in reads)
 
     @cached_property
     def stores(self) -> tuple[Store, ...]:
-        """Everything but what merely stays: dying, born and inside."""
+        """Everything but what lives through: what is last used, defined or inside."""
         members: dict[int, list[int]] = {}
-        for allocation in bits(self.dying | self.born | self.inside):
+        for allocation in bits(self.last_used | self.defined | self.inside):
             top = allocation
             while top in self.merged:
                 top = self.merged[top]
@@ -124,11 +126,11 @@ class GroupMemory:
         return tuple(self._span(store) for store in self.stores)
 
     def _span(self, store: Store) -> tuple[int, int]:
-        if self.dying >> store.allocation & 1:
+        if self.last_used >> store.allocation & 1:
             first = -1
         else:
             first = min((self.line.begin(w.kernel) for w in store.writers), default=-1)
-        if self.born >> store.allocation & 1:
+        if self.defined >> store.allocation & 1:
             return first, NEVER
         users = [kernel for kernel, _ in store.reads] + [writer.kernel for writer in store.writers]
         return first, max(map(self.line.end, users), default=first)
@@ -148,7 +150,7 @@ class GroupMemory:
     @cached_property
     def stay(self) -> int:
         """Bytes that the group holds all the time, and shares with nothing."""
-        return self.shared.bytes(self.crossing) + self.always
+        return self.shared.bytes(self.live_through) + self.always
 
     @property
     def always(self) -> int:

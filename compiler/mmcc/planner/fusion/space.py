@@ -213,10 +213,10 @@ class Space:
 
     def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
-        born = self._alive[after] & ~self._alive[before]
+        defined = self._alive[after] & ~self._alive[before]
         if self.request.recompute <= 1 or footprint.group.drained:
             return footprint.least
-        if not self.strips.allowed(after & ~before, last, footprint.group.inside, born):
+        if not self.strips.allowed(after & ~before, last, footprint.group.inside, defined):
             return footprint.least
         return min(footprint.least, footprint.outside)
 

@@ -52,9 +52,9 @@ class Strips:
             geometry(graph.tensors[graph.nodes[u.node].outputs[0]].shape)[1] for u in model.kernels
         ]
 
-    def allowed(self, members: int, last: int, inside: int, born: int) -> bool:
+    def allowed(self, members: int, last: int, inside: int, defined: int) -> bool:
         """True if a group can run in strips: nothing is read but once, and all but its output is its own."""
-        if members == 1 << last or born & (born - 1):
+        if members == 1 << last or defined & (defined - 1):
             return False
         if any(self._rows.allocations[allocation].members > 1 for allocation in bits(inside)):
             return False

@@ -65,7 +65,7 @@ def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, i
     footprint = space.footprint(candidate)
     items = footprint.group.items
     model = space.model
-    stay = [allocation for allocation in bits(footprint.group.crossing) if model.allocations[allocation].size]
+    stay = [a for a in bits(footprint.group.live_through) if model.allocations[a].size]
     inside = _inside(footprint.group)
     rest = [k for k in range(len(items)) if k not in inside]
     place = {k: n for n, k in enumerate([*rest, *inside])}

@@ -71,9 +71,9 @@ class MemoryModel:
         total = sum(self.allocations[a].size for a in kernel.allocations) + kernel.scratch
         if output.from_start:
             return total
-        dying = [(d, self.allocations[a].size, back) for a, d, back in over]
+        last_used = [(d, self.allocations[a].size, back) for a, d, back in over]
         least = total
-        for part in (dying, *([one] for one in dying)):
+        for part in (last_used, *([one] for one in last_used)):
             least = min(least, total - output.size - sum(s for _, s, _ in part) + cover(output.size, part))
         return least
 
@@ -91,18 +91,18 @@ class MemoryModel:
         """Bytes alive while kernel `index` runs after the set `done`, and after it."""
         kernel, done_after = self.kernels[index], done | 1 << index
         written = [self.allocations[a] for a in kernel.outputs]
-        born = sum(a.size for a in written if not a.from_start and not a.writers & done)
-        dead = [a for a in kernel.allocations if self.dies(a, done_after)]
+        defined = sum(a.size for a in written if not a.from_start and not a.writers & done)
+        dead = [a for a in kernel.allocations if self.is_dead(a, done_after)]
         freed = sum(self.allocations[a].size for a in dead)
-        if not born or len(written) > 1:
-            return alive + born + kernel.scratch, alive + born - freed
+        if not defined or len(written) > 1:
+            return alive + defined + kernel.scratch, alive + defined - freed
         output = written[0]
-        dying = [(d, self.allocations[a].size, back) for a, d, back in kernel.over if a in dead]
-        under = sum(size for _, size, _ in dying)
-        during = alive - under + cover(output.size, dying) + kernel.scratch
+        last_used = [(d, self.allocations[a].size, back) for a, d, back in kernel.over if a in dead]
+        under = sum(size for _, size, _ in last_used)
+        during = alive - under + cover(output.size, last_used) + kernel.scratch
         return during, alive + output.size - freed
 
-    def dies(self, allocation: int, done: int) -> bool:
+    def is_dead(self, allocation: int, done: int) -> bool:
         """True if nothing after the set `done` needs the allocation."""
         return not self.allocations[allocation].to_end and not self.allocations[allocation].users & ~done
 
@@ -200,12 +200,12 @@ def make_buffers(
             and lives[kernel.output].lo == step
             and not model.allocations[kernel.output].from_start
         ):
-            dying = [
+            last_used = [
                 o for o in kernel.over if lives[o[0]].hi == step + 1 and not model.allocations[o[0]].to_end
             ]
-            for allocation, d, back in dying:
+            for allocation, d, back in last_used:
                 names = model.allocations[kernel.output].name, model.allocations[allocation].name
-                overlaps.append(Overlap(step, *names, d, back if len(dying) == 1 else None))
+                overlaps.append(Overlap(step, *names, d, back if len(last_used) == 1 else None))
         if kernel.scratch:
             name = f"scratch{kernel.node}"
             while name in taken:  # a tensor of the model may be called anything

@@ -17,8 +17,8 @@ def lower_bound(problem: Problem) -> int:
     saved: dict[int, int] = {}
     for (step, output), pairs in _by_output(problem.pairs).items():
         size = problem.items[output].size
-        dying = [(p.distance, problem.items[p.input].size, p.backward) for p in pairs]
-        together = size + sum(s for _, s, _ in dying) - cover(size, dying)
+        last_used = [(p.distance, problem.items[p.input].size, p.backward) for p in pairs]
+        together = size + sum(s for _, s, _ in last_used) - cover(size, last_used)
         saved[step] = saved.get(step, 0) + together
     alive = bound = 0
     steps = sorted({*change, *saved, *(step + 1 for step in saved)})
@@ -28,8 +28,8 @@ def lower_bound(problem: Problem) -> int:
     return bound
 
 
-def cover(size: int, dying: Sequence[tuple[int, int, int | None]]) -> int:
-    """Fewest bytes an output and the inputs dying under it (distance, size, backward) cover together.
+def cover(size: int, last_used: Sequence[tuple[int, int, int | None]]) -> int:
+    """Fewest bytes an output and the inputs last used under it (distance, size, backward) cover together.
 
     Rows forward: the output starts at 0, and input k may start at `distance[k]` (beside the output: at its
     end). Inputs share no bytes with each other, so this is one machine with release times: taken by distance,
@@ -39,17 +39,17 @@ def cover(size: int, dying: Sequence[tuple[int, int, int | None]]) -> int:
     holds where, of several inputs, some are beside the output. With an input more it grows by that input's
     bytes at most, which is what the search for an order relies on.
     """
-    forward = [(distance, bytes_) for distance, bytes_, _ in dying]
+    forward = [(distance, bytes_) for distance, bytes_, _ in last_used]
     backward = [
-        (size if back is None else min(back, bytes_) + size - bytes_, bytes_) for _, bytes_, back in dying
+        (size if back is None else min(back, bytes_) + size - bytes_, bytes_) for _, bytes_, back in last_used
     ]
     return max(size, min(_stacked(forward, size), _stacked(backward, size)))
 
 
-def _stacked(dying: Sequence[tuple[int, int]], size: int) -> int:
+def _stacked(last_used: Sequence[tuple[int, int]], size: int) -> int:
     """Where the last of some inputs ends: none starts before its distance, or the output's end."""
     end = 0
-    for distance, bytes_ in sorted((min(distance, size), bytes_) for distance, bytes_ in dying):
+    for distance, bytes_ in sorted((min(distance, size), bytes_) for distance, bytes_ in last_used):
         end = max(end, distance) + bytes_
     return end
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far an output may be written over a dying input, derived from the op's loop nest alone."""
+"""How far an output may be written over an input at its last use, derived from the op's loop nest alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from mmcc.ir.types import Shape, geometry
 
 @dataclass(frozen=True, slots=True)
 class Distance:
-    """How far below a dying input an output may start, and how far above if rows are made backward."""
+    """How far below an input at its last use an output may start, and how far above with rows backward."""
 
     forward: int
     backward: int
