@@ -21,7 +21,7 @@ from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.bound import layout_bound, trivial_bound, value_floor
 from mmcc.planner.fusion import space
 from mmcc.planner.memory.lower_bound import cover
-from mmcc.planner.memory.overlap import distances
+from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
@@ -118,7 +118,7 @@ def test_an_input_read_through_a_join_and_a_slice_only_does_not_live_for_ever() 
     part = b.slice(b.concat(2, x, y), (0, 0, 2), (4, 4, 1))
     z = b.conv(b.conv(part, 16, 1), 16, 1)
     graph = b.graph(b.conv(z, 1, 1))
-    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
     peak = best_plan(graph, PlanRequest(fuse=False)).peak(SRAM)
     assert layout_bound(graph, PlanRequest(), table, 10_000) <= peak
 
@@ -128,7 +128,7 @@ def test_an_output_that_may_be_a_part_of_an_external_one_counts_nothing() -> Non
     b = Build("outside")
     x = b.conv(b.input(4, 4, 4), 4, 3)
     graph = b.graph(b.concat(0, b.add(Unary("abs"), x), b.conv(x, 4, 1)))
-    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
     outside = PlanRequest(external_inputs=True, external_outputs=True)
     made = best_plan(graph, replace(outside, fuse=False))
     assert value_floor(graph, outside, table) <= made.peak(SRAM) == 64

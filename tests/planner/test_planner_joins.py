@@ -25,7 +25,7 @@ from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import choices_of
 from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import make_layout
-from mmcc.planner.memory.overlap import distances
+from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
 from planner_graphs import Build
@@ -38,7 +38,7 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 def least_of_all(graph: Graph, request: PlanRequest) -> int:
     """The least bytes of the groups of any path in any layout, each layout on its own."""
     operands = choices_of(graph, request.external(graph))
-    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
     least = ENOUGH
     for count in range(len(operands) + 1):
         for copied in combinations(operands, count):
@@ -51,7 +51,7 @@ def least_of_all(graph: Graph, request: PlanRequest) -> int:
 
 def bound_of(graph: Graph, request: PlanRequest, most: int) -> JoinBound | None:
     operands = choices_of(graph, request.external(graph))
-    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
     return join_bound(graph, request, operands, table, most)
 
 

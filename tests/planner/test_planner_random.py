@@ -19,7 +19,7 @@ from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import make_layout
 from mmcc.planner.memory.lower_bound import lower_bound
 from mmcc.planner.memory.order import best_order
-from mmcc.planner.memory.overlap import distances
+from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.memory.placement import place
 from mmcc.planner.memory.problem import Item, Problem
 from mmcc.planner.request import PlanRequest
@@ -45,7 +45,7 @@ def test_plans_of_random_graphs_are_sound(graph: Graph, request: PlanRequest) ->
 @given(graph=graphs(6))
 def test_the_order_found_is_the_best_of_all(graph: Graph) -> None:
     request = PlanRequest()
-    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
     model = make_model(graph, make_layout(graph, frozenset(), frozenset()), request, table)
     orders = [
         order
@@ -147,7 +147,7 @@ def test_exact_search_beats_every_heuristic_here() -> None:
 @given(graph=graphs(8), backward=st.booleans(), external=st.booleans())
 def test_the_bound_over_all_layouts_is_below_each(graph: Graph, backward: bool, external: bool) -> None:
     request = PlanRequest(backward=backward, external_inputs=external, external_outputs=external)
-    table = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
     bound = layout_bound(graph, request, table, 10_000)
     choices = [(k, n) for k, node in enumerate(graph.nodes) for n in range(len(node.inputs))][:6]
     outside = request.external(graph)

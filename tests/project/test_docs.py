@@ -202,13 +202,13 @@ def test_options_named_in_the_text_exist() -> None:
 def test_the_example_of_the_row_argument() -> None:
     """DESIGN.md shows these numbers."""
     from mmcc.planner.layer_by_layer import plan
-    from mmcc.planner.memory.overlap import Distance, distances
+    from mmcc.planner.memory.overlap import SafeOffset, safe_offsets
     from mmcc.planner.request import PlanRequest
     from planner_graphs import Build
 
     b = Build("example")
     graph = b.graph(b.conv(b.input(6, 8, 4), 8, 3))
-    assert distances(graph, graph.nodes[0]) == {"x0": Distance(forward=256, backward=64)}
+    assert safe_offsets(graph, graph.nodes[0]) == {"x0": SafeOffset(forward=256, backward=64)}
     assert [plan(graph, PlanRequest(backward=b)).peak(SRAM) for b in (True, False)] == [448, 448]
     text = (ROOT / "DESIGN.md").read_text()
     assert "d = 256" in text

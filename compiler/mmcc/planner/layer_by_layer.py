@@ -16,7 +16,7 @@ from mmcc.planner.explain import does_not_fit
 from mmcc.planner.memory.allocations import MemoryModel, make_buffers, make_model
 from mmcc.planner.memory.layout import Layout, Operand, make_layout, slot_of
 from mmcc.planner.memory.order import Ordering, best_order
-from mmcc.planner.memory.overlap import Distance, distances
+from mmcc.planner.memory.overlap import SafeOffset, safe_offsets
 from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest
 
@@ -129,8 +129,8 @@ class _Search:
     def __init__(self, graph: Graph, request: PlanRequest) -> None:
         self._graph, self._request = graph, request
         self._external = request.external(graph)
-        self._distance: Mapping[int, Mapping[str, Distance]] = {
-            k: distances(graph, node) for k, node in enumerate(graph.nodes)
+        self._safe_offset: Mapping[int, Mapping[str, SafeOffset]] = {
+            k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)
         }
         self._tried: dict[frozenset[Operand], LayoutChoice] = {}  # by operands to copy
         self._made: dict[frozenset[Operand], LayoutChoice] = {}  # by operands that are in place
@@ -147,8 +147,8 @@ class _Search:
             best = min(self._tried.values(), key=lambda c: (c.ordering.peak, c.rank[1]))
             return best, min(c.ordering.bound for c in self._tried.values())
         floor = max(
-            value_floor(self._graph, self._request, self._distance),
-            layout_bound(self._graph, self._request, self._distance, BOUND_STATES),
+            value_floor(self._graph, self._request, self._safe_offset),
+            layout_bound(self._graph, self._request, self._safe_offset, BOUND_STATES),
         )
         copied = self._descend(frozenset(), choices, floor)
         for operand in sorted(copied):  # what did not help is not worth its code
@@ -183,7 +183,7 @@ class _Search:
             if same is not None:  # an operand that strides cannot express is copied in any case
                 self._tried[copied] = same
                 return same
-            model = make_model(self._graph, layout, self._request, self._distance)
+            model = make_model(self._graph, layout, self._request, self._safe_offset)
             ordering = best_order(model)
             self._request.say(f"layout {len(self._tried) + 1}: {ordering.peak} bytes alive")
             self._tried[copied] = self._made[layout.in_place] = LayoutChoice(layout, model, ordering)

@@ -20,7 +20,7 @@ from mmcc.planner.layer_by_layer import LayoutChoice, choices_of
 from mmcc.planner.memory.allocations import bits, make_model
 from mmcc.planner.memory.layout import Operand, make_layout, subsets
 from mmcc.planner.memory.order import best_order
-from mmcc.planner.memory.overlap import distances
+from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
@@ -36,7 +36,7 @@ class Layouts:
         # The least is searched for in the same way whatever the limit is: bytes that were once said to be
         # enough are found again where they are the limit.
         self._unlimited = request if request.limit is None else replace(request, limit=0)
-        self._distance = {k: distances(graph, node) for k, node in enumerate(graph.nodes)}
+        self._safe_offset = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
         self.operands = choices_of(graph, request.external(graph))
         self.every_layout = len(self.operands) <= FEW_OPERANDS
         copies = subsets(self.operands) if self.every_layout else iter((frozenset[Operand](),))
@@ -75,7 +75,7 @@ class Layouts:
         if self.every_layout:
             return best
         best = self._changed(*best)
-        found = join_bound(self._graph, self._request, self.operands, self._distance, best[1] - 1)
+        found = join_bound(self._graph, self._request, self.operands, self._safe_offset, best[1] - 1)
         if found is not None:
             self.joined = found.bytes
             if found.copied is not None:
@@ -126,6 +126,6 @@ class Layouts:
         """The layout that copies those operands, made once."""
         layout = make_layout(self._graph, self._request.external(self._graph), copied)
         if layout.in_place not in self._choices:
-            model = make_model(self._graph, layout, self._request, self._distance)
+            model = make_model(self._graph, layout, self._request, self._safe_offset)
             self._choices[layout.in_place] = LayoutChoice(layout, model, best_order(model))
         return self._choices[layout.in_place]

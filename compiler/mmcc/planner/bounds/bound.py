@@ -15,12 +15,12 @@ from mmcc.ir.traits import Alias
 from mmcc.planner.memory.allocations import Allocation, MemoryModel, ScheduledKernel
 from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.order import best_order
-from mmcc.planner.memory.overlap import Distance
+from mmcc.planner.memory.overlap import SafeOffset
 from mmcc.planner.request import PlanRequest
 
 
 def layout_bound(
-    graph: Graph, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]], max_states: int
+    graph: Graph, request: PlanRequest, safe_offset: Mapping[int, Mapping[str, SafeOffset]], max_states: int
 ) -> int:
     """A peak that no plan is below, whatever it copies and in whatever order it runs."""
     holds = _values(graph)
@@ -38,7 +38,7 @@ def layout_bound(
         for allocation in allocations:
             users[allocation] |= 1 << n
         before = sum(1 << kernel_of[v] for v in _needs(graph, index, number_of) if v in kernel_of)
-        over = _over(graph, index, holds, distance[index], number, backward=request.backward)
+        over = _over(graph, index, holds, safe_offset[index], number, backward=request.backward)
         outs = tuple(number[name] for name in node.outputs)
         kernels.append(ScheduledKernel(index, outs, allocations, over, request.scratch.get(index, 0), before))
     kept = {v for port in graph.outputs for v in holds.get(port.tensor, ())}
@@ -73,7 +73,9 @@ def trivial_bound(graph: Graph, request: PlanRequest) -> int:
     return -(-most // request.align) * request.align
 
 
-def value_floor(graph: Graph, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]) -> int:
+def value_floor(
+    graph: Graph, request: PlanRequest, safe_offset: Mapping[int, Mapping[str, SafeOffset]]
+) -> int:
     """Bytes that some node's own operands need under any layout.
 
     Operands that are made of one value might be the same bytes, and count once: as large as the largest, as
@@ -86,8 +88,8 @@ def value_floor(graph: Graph, request: PlanRequest, distance: Mapping[int, Mappi
         last_used: list[tuple[int, int, int | None]] = []
         for names in _groups(made, dict.fromkeys(n for n in graph.activations(node) if n not in outside)):
             size = max(graph.tensors[name].bytes for name in names)
-            ahead = min(distance[index][name].forward for name in names)
-            back = min(distance[index][name].backward for name in names)
+            ahead = min(safe_offset[index][name].forward for name in names)
+            back = min(safe_offset[index][name].backward for name in names)
             last_used.append((ahead, size, back if request.backward else None))
         outs = sorted(graph.tensors[name].bytes for name in node.outputs if name not in outside)
         out = outs.pop() if outs else 0  # the others are beside it and what dies
@@ -200,23 +202,23 @@ def _over(
     graph: Graph,
     index: int,
     holds: Mapping[str, frozenset[str]],
-    distance: Mapping[str, Distance],
+    safe_offset: Mapping[str, SafeOffset],
     number: Mapping[str, int],
     *,
     backward: bool,
 ) -> tuple[tuple[int, int, int | None], ...]:
-    """For each value read, the least distance it can have to the output in any layout.
+    """For each value read, the least safe offset to the output in any layout.
 
-    Rows backward are the same as forward seen from the other end, so one distance stands for both.
+    Rows backward are the same as forward seen from the other end, so one offset stands for both.
     """
     if len(graph.nodes[index].outputs) > 1:
         return ()
     out = graph.tensors[graph.nodes[index].output].bytes
     least: dict[int, int] = {}
     for name in graph.activations(graph.nodes[index]):
-        d = distance[name].forward
+        d = safe_offset[name].forward
         if backward:
-            d = min(d, max(0, distance[name].backward + out - graph.tensors[name].bytes))
+            d = min(d, max(0, safe_offset[name].backward + out - graph.tensors[name].bytes))
         for value in holds[name]:
             least[number[value]] = min(d, least.get(number[value], d))
     return tuple((value, d, None) for value, d in sorted(least.items()))

@@ -39,7 +39,7 @@ from mmcc.planner.fusion.schedule import Spans, rows_of
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import Operand, make_layout, subsets
-from mmcc.planner.memory.overlap import Distance
+from mmcc.planner.memory.overlap import SafeOffset
 from mmcc.planner.request import PlanRequest
 
 MOST_LAYOUTS = 300  # of one group
@@ -59,7 +59,7 @@ def join_bound(
     graph: Graph,
     request: PlanRequest,
     operands: Sequence[Operand],
-    distance: Mapping[int, Mapping[str, Distance]],
+    safe_offset: Mapping[int, Mapping[str, SafeOffset]],
     most: int,
 ) -> JoinBound | None:
     """The bound, `most + 1` if it is above `most`; None if the argument does not hold for this graph, or it
@@ -71,7 +71,7 @@ def join_bound(
         or not only_joins(graph, operands)
     ):
         return None
-    layouts = _Layouts(graph, request, operands, distance, most)
+    layouts = _Layouts(graph, request, operands, safe_offset, most)
     joins = frozenset(join for join, _ in operands)
     space = layouts.space(joins, frozenset(operands))
     if space is None or not space.complete:
@@ -91,10 +91,10 @@ class _Layouts:
         graph: Graph,
         request: PlanRequest,
         operands: Sequence[Operand],
-        distance: Mapping[int, Mapping[str, Distance]],
+        safe_offset: Mapping[int, Mapping[str, SafeOffset]],
         most: int,
     ) -> None:
-        self._graph, self._request, self._distance, self._most = graph, request, distance, most
+        self._graph, self._request, self._safe_offset, self._most = graph, request, safe_offset, most
         self._operands, self._left = operands, MOST_STEPS
         self._order = list(dict.fromkeys(join for join, _ in operands))
         self.spans = Spans(graph)
@@ -108,11 +108,11 @@ class _Layouts:
             graph, request = self._graph, self._request
             if joins:
                 request = replace(request, align=1)  # parts of a Concat need not be aligned
-                found = make_joins(graph, request, joins, copied, self._distance, self.spans)
+                found = make_joins(graph, request, joins, copied, self._safe_offset, self.spans)
                 made = Joinless(graph, request, found, self.spans, self.least) if found is not None else None
             else:
                 layout = make_layout(graph, request.external(graph), copied)
-                model = make_model(graph, layout, request, self._distance)
+                model = make_model(graph, layout, request, self._safe_offset)
                 made = Space(graph, layout, model, tuple(range(len(model.kernels))), request, self.spans)
             self._made[joins, copied] = made
         return self._made[joins, copied]

@@ -15,7 +15,7 @@ from mmcc.planner.fusion.rows import KernelRows, Read, Rows, make_rows
 from mmcc.planner.fusion.schedule import Ints, Spans
 from mmcc.planner.memory.allocations import MemoryModel, ScheduledKernel, make_model
 from mmcc.planner.memory.layout import Layout, Operand, make_layout
-from mmcc.planner.memory.overlap import Distance
+from mmcc.planner.memory.overlap import SafeOffset
 from mmcc.planner.request import PlanRequest
 
 Needs = Iterable[tuple[int, tuple[int, ...]]]
@@ -129,13 +129,13 @@ def make_joins(
     request: PlanRequest,
     free: Collection[int],
     copied: frozenset[Operand],
-    distance: Mapping[int, Mapping[str, Distance]],
+    safe_offset: Mapping[int, Mapping[str, SafeOffset]],
     spans: Spans,
 ) -> Joins | None:
     """The joins `free` (nodes), all operands of which are among those copied; None if their bytes are seen in
     yet another way."""
     layout = make_layout(graph, request.external(graph), copied)
-    model = make_model(graph, layout, request, distance)
+    model = make_model(graph, layout, request, safe_offset)
     rows = make_rows(graph, layout, model, request, spans)
     number = {allocation.name: k for k, allocation in enumerate(model.allocations)}
     parts: dict[int, tuple[int, ...]] = {}

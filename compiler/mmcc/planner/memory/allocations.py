@@ -12,7 +12,7 @@ from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ir.regions import External
 from mmcc.planner.memory.layout import Layout, dense
 from mmcc.planner.memory.lower_bound import cover
-from mmcc.planner.memory.overlap import Distance
+from mmcc.planner.memory.overlap import SafeOffset
 from mmcc.planner.request import PlanRequest
 
 
@@ -37,7 +37,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class ScheduledKernel:
-    """One node that runs; `over` gives for each allocation it may be written over the distances in bytes.
+    """One node that runs; `over` gives the safe offsets in bytes for each allocation it may be written over.
 
     A kernel with several outputs is written over nothing.
     """
@@ -45,7 +45,7 @@ class ScheduledKernel:
     node: int
     outputs: tuple[int, ...]
     allocations: tuple[int, ...]  # read or written, each once
-    over: tuple[tuple[int, int, int | None], ...]  # allocation, distance, distance backward
+    over: tuple[tuple[int, int, int | None], ...]  # allocation, safe offset, the same backward
     scratch: int
     before: int  # kernels that must have run, as a bit mask
     apart: int = 0  # kernels that may not run in one group with it, as a bit mask
@@ -118,9 +118,9 @@ class MemoryModel:
 
 
 def make_model(
-    graph: Graph, layout: Layout, request: PlanRequest, distance: Mapping[int, Mapping[str, Distance]]
+    graph: Graph, layout: Layout, request: PlanRequest, safe_offset: Mapping[int, Mapping[str, SafeOffset]]
 ) -> MemoryModel:
-    """The allocations and kernels of a layout; `distance` is `overlap.distances` by node."""
+    """The allocations and kernels of a layout; `safe_offset` is `overlap.safe_offsets` by node."""
     nodes = [k for k in range(len(graph.nodes)) if k not in layout.aliases]
     made_by = _makers(graph, layout, {node: k for k, node in enumerate(nodes)})
     inside: dict[str, list[str]] = {}
@@ -142,7 +142,7 @@ def make_model(
         before = 0
         for name in graph.activations(node):
             before |= made_by[name]
-        over = _over(graph, layout, index, distance[index], number, request)
+        over = _over(graph, layout, index, safe_offset[index], number, request)
         scratch = _round(request.scratch.get(index, 0), request.align)
         kernels.append(ScheduledKernel(index, outs, touched, over, scratch, before & ~(1 << k)))
     allocations = tuple(
@@ -260,7 +260,7 @@ def _over(
     graph: Graph,
     layout: Layout,
     index: int,
-    distance: Mapping[str, Distance],
+    safe_offset: Mapping[str, SafeOffset],
     number: Mapping[str, int],
     request: PlanRequest,
 ) -> tuple[tuple[int, int, int | None], ...]:
@@ -271,13 +271,13 @@ def _over(
         return ()
     if not _is_whole(graph, layout, node.output) or node.output in external:
         return ()
-    found: dict[str, Distance] = {}
+    found: dict[str, SafeOffset] = {}
     barred: set[str] = {layout.views[node.output].allocation}
     for name in _read(graph, layout, index):
         allocation = layout.views[name].allocation
         if not _is_whole(graph, layout, name) or allocation in external:
             barred.add(allocation)
-        found[allocation] = distance[name].join(found.get(allocation, distance[name]))
+        found[allocation] = safe_offset[name].join(found.get(allocation, safe_offset[name]))
     own = _align(graph, request, node.output)  # two offsets differ by a multiple of the smaller alignment
     align = {name: min(own, _align(graph, request, name)) for name in found}
     return tuple(

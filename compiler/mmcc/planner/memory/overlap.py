@@ -12,38 +12,38 @@ from mmcc.ir.types import Shape, geometry
 
 
 @dataclass(frozen=True, slots=True)
-class Distance:
+class SafeOffset:
     """How far below an input at its last use an output may start, and how far above with rows backward."""
 
     forward: int
     backward: int
 
-    def join(self, other: Distance) -> Distance:
+    def join(self, other: SafeOffset) -> SafeOffset:
         """What holds both."""
-        return Distance(max(self.forward, other.forward), max(self.backward, other.backward))
+        return SafeOffset(max(self.forward, other.forward), max(self.backward, other.backward))
 
 
-def distances(graph: Graph, node: Node) -> dict[str, Distance]:
-    """For each activation that `node` reads, the least distances to its output. Rows are made in order.
+def safe_offsets(graph: Graph, node: Node) -> dict[str, SafeOffset]:
+    """For each activation that `node` reads, the least safe offsets to its output. Rows are made in order.
 
-    An input read twice gets the larger distances. A node with several results is written over nothing.
+    An input read twice gets the larger offsets. A node with several results is written over nothing.
     """
     if len(node.outputs) > 1:
         most = max(graph.tensors[name].bytes for name in node.outputs)
-        return {name: Distance(most, graph.tensors[name].bytes) for name in graph.activations(node)}
+        return {name: SafeOffset(most, graph.tensors[name].bytes) for name in graph.activations(node)}
     nest = node.op.nest(*(t.shape for t in graph.operands(node)))
     out_size = graph.tensors[node.output].dtype.size
-    found: dict[str, Distance] = {}
+    found: dict[str, SafeOffset] = {}
     for read, access in enumerate(nest.reads):
         name = node.inputs[access.operand]
         if not graph.is_constant(name):
-            d = read_distance(nest, read, graph.tensors[name].dtype.size, out_size)
+            d = read_safe_offset(nest, read, graph.tensors[name].dtype.size, out_size)
             found[name] = d.join(found.get(name, d))
     return found
 
 
-def read_distance(nest: Nest, read: int, in_size: int, out_size: int) -> Distance:
-    """The distances for one read, given the bytes of an element read and of an element written."""
+def read_safe_offset(nest: Nest, read: int, in_size: int, out_size: int) -> SafeOffset:
+    """The safe offsets for one read, given the bytes of an element read and of an element written."""
     rows = geometry(nest.write.shape)[0]
     out_row, in_row = row_bytes(nest.write.shape, out_size), row_bytes(nest.reads[read].shape, in_size)
     spans = [nest.rows_needed(read, r) for r in range(rows)]
@@ -52,14 +52,14 @@ def read_distance(nest: Nest, read: int, in_size: int, out_size: int) -> Distanc
         most = max(most, spans[r].hi if len(spans[r]) else 0)
         backward = max(backward, most * in_row - r * out_row)
     if nest.is_elementwise_in(read) and out_size <= in_size:
-        return Distance(0, backward)  # element e is written when it was read, and reaches no further
+        return SafeOffset(0, backward)  # element e is written when it was read, and reaches no further
     forward, least = 0, None  # first input row that output row r or a later one needs
     for r in reversed(range(rows)):
         if len(spans[r]):
             least = spans[r].lo if least is None else min(least, spans[r].lo)
         if least is not None:
             forward = max(forward, (r + 1) * out_row - least * in_row)
-    return Distance(forward, backward)
+    return SafeOffset(forward, backward)
 
 
 def reach(nest: Nest, read: int, in_size: int, out_size: int, pixels: int = 0) -> int:
