@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kernel_calls import KernelCall, kernel_calls
 from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Span
@@ -18,7 +19,7 @@ from mmcc.ops.resize import ResizeNearest
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.fusion.group import GroupMemory
-from mmcc.planner.fusion.schedule import KernelCall, fit, kernel_calls
+from mmcc.planner.fusion.schedule import fit
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
 from mmcc.planner.request import PlanRequest
@@ -72,7 +73,7 @@ def cascades(draw: st.DrawFn) -> Graph:
 
 def rows_alive(graph: Graph, group: Group, names: set[str]) -> int:
     """By brute force: rows of some tensors from the oldest still needed to the newest, at most."""
-    calls = list(kernel_calls(graph, group, frozenset()))
+    calls = list(kernel_calls(graph, group))
     needs: list[list[Span]] = [[_needed(graph, call, name) for name in names] for call in calls]
     most = 0
     for now, call in enumerate(calls):

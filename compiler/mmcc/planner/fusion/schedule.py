@@ -10,7 +10,7 @@ A node that accumulates makes no rows but takes its input's in, one at a time; i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,15 +31,6 @@ class Need:
 
     producer: int  # index of the node that makes the rows
     rows: tuple[int, ...]  # never falls
-
-
-@dataclass(frozen=True, slots=True)
-class KernelCall:
-    """One call: node `node` makes output rows [begin, end), or takes in as many input rows."""
-
-    node: int
-    begin: int
-    end: int
 
 
 class Spans:
@@ -204,34 +195,6 @@ def needs(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tup
     return {
         index: tuple(need for need in sources.needs(index) if need.producer in members) for index in members
     }
-
-
-def kernel_calls(graph: Graph, group: Group, aliases: Collection[int]) -> Iterator[KernelCall]:
-    """The calls of one strip of a group that is not batched, in order."""
-    table = needs(graph, group, aliases)
-    sources = Sources(graph, aliases, group.accumulating)
-    made = dict.fromkeys(table, 0)
-    last = [*table][-1]
-    height = sources.steps(last)
-    tile = group.tile_rows or height
-
-    def demand(index: int, row: int) -> Iterator[KernelCall]:
-        for need in table[index]:
-            while made[need.producer] < need.rows[row]:
-                at = made[need.producer]
-                yield from demand(need.producer, at)
-                yield KernelCall(need.producer, at, at + 1)
-                made[need.producer] = at + 1
-
-    for top in range(0, height, tile):
-        bottom = min(top + tile, height)
-        yield from demand(last, bottom - 1)
-        yield KernelCall(last, top, bottom)
-    for index in group.drained:
-        for at in range(made[index], sources.steps(index)):
-            yield from demand(index, at)
-            yield KernelCall(index, at, at + 1)
-            made[index] = at + 1
 
 
 def wanted(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[int, ...]]:
