@@ -92,7 +92,7 @@ def value_floor(
             back = min(safe_offset[index][name].backward for name in names)
             last_used.append((ahead, size, back if request.backward else None))
         outs = sorted(graph.tensors[name].bytes for name in node.outputs if name not in outside)
-        out = outs.pop() if outs else 0  # the others are beside it and what dies
+        out = outs.pop() if outs else 0  # the others are beside it and what is last used
         most = max(most, cover(out, last_used) + sum(outs) + request.scratch.get(index, 0))
     return -(-most // request.align) * request.align
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A bound for one group from what can lie between its output and an input that dies."""
+"""A bound for one group from what can lie between its output and an input at its last use."""
 
 from __future__ import annotations
 

@@ -56,9 +56,9 @@ def apart(group: GroupMemory) -> tuple[Apart, ...]:
 def _distance(group: GroupMemory, spans: list[tuple[int, int]], lower: int, upper: int) -> int:
     """How far above item `lower` item `upper` must start, if it starts above.
 
-    Enough that at no moment both hold the same byte: what grows has been written so far, what dies is read
-    from there on, and within a step as `Read.reach` says. Two things that die are both whole before the group
-    begins, so nothing that this group does lets them share a byte.
+    Enough that at no moment both hold the same byte: what grows has been written so far, what is last used is
+    read from there on, and within a step as `Read.reach` says. Two at their last use are both whole before
+    the group begins, so nothing that this group does lets them share a byte.
     """
     items, stores = group.items, group.stores
     (first, _), (_, until) = spans[lower], spans[upper]
@@ -100,7 +100,7 @@ def _grown(line: Timeline, store: Store, until: int) -> int:
 
 
 def _over(line: Timeline, out: Store, into: Store) -> int:
-    """The distance of an output from an input that dies row by row."""
+    """The distance of an output from an input at its last use, row by row."""
     most = -NEVER
     for writer in out.writers:
         at = line.of(writer.kernel)
@@ -126,7 +126,7 @@ def _over(line: Timeline, out: Store, into: Store) -> int:
 def _backward(group: GroupMemory, lower: int, upper: int) -> int | None:
     """The distance for rows made from the last to the first; only where the group is one kernel.
 
-    The output is then above the one thing that dies; of two, one could be used forward and one backward.
+    The output is then above the one thing last used; of two, one could be used forward and one backward.
     """
     if len(group.kernels) > 1 or group.line.atomic:
         return None

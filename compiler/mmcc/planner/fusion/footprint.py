@@ -34,9 +34,9 @@ class Footprint:
     def least(self) -> int:
         """Bytes that the group needs at least, looking at some moments only.
 
-        At a moment, of what dies the bytes from the first that is still to be read are held, of what grows
-        those up to the last that is written, of anything else all or none. No two things hold the same byte:
-        the distance of a pair is at least what both hold at any moment when one is above the other.
+        At a moment, of what is last used the bytes from the first that is still to be read are held, of what
+        grows those up to the last that is written, of anything else all or none. No two things hold the same
+        byte: the distance of a pair is at least what both hold at any moment when one is above the other.
         """
         group = self.group
         if len(group.kernels) == 1:
@@ -101,11 +101,11 @@ class Footprint:
 
     @cached_property
     def _alone(self) -> int:
-        """Bytes of the output and what dies under it, for a group of one kernel; rows may run backward.
+        """Bytes of the output and what is last used under it, for a group of one kernel, rows forward or not.
 
         No plan with every node alone is below it: a distance is the lesser of that by steps, as in larger
-        groups, and of that by rows (`ScheduledKernel.over`); and each input that dies may lie backward,
-        although a placement has that only where no other dies.
+        groups, and of that by rows (`ScheduledKernel.over`); and each input at its last use may lie backward,
+        although a placement has that only where there is no other.
         """
         model, line = self.group.shared.model, self.group.line
         stores = {k: item for k, item in enumerate(self.group.items) if item.allocation >= 0}
@@ -167,7 +167,7 @@ class Footprint:
         return np.where(at == NEVER, store.size, high)
 
     def _reach(self, kernel: int) -> int:
-        """Least bytes of its row that a kernel needs room for beside those of the row's inputs that die."""
+        """Least bytes of its row that a kernel needs room for beside those of inputs at their last use."""
         reads = self.group.rows[kernel].reads
         return min(
             (read.reach for read in reads if self.group.last_used >> read.allocation & 1), default=NEVER // 2

@@ -90,7 +90,7 @@ class GroupMemory:
         return found
 
     def _keeps_place(self, reader: int) -> bool:
-        """True if the reader had better be written over something that dies."""
+        """True if the reader had better be written over something at its last use."""
         reads = self.rows[reader].reads
         return any(read.elementwise and self.last_used >> read.allocation & 1 for read in reads)
 
