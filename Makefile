@@ -12,6 +12,10 @@ FUZZ_DIFFERENTIAL ?= --graphs 5000 --qemu 100
 CPPCHECK := cppcheck --std=c99 --quiet --error-exitcode=1 --enable=warning,performance,portability,style \
 	--suppressions-list=scripts/cppcheck.txt -I runtime_c -I runtime_c/firmware
 
+# the same checks as of generated C: tests/support/c_quality.py
+TIDY := clang-tidy --quiet --warnings-as-errors='*' --header-filter='runtime_c/.*' --checks='-*,bugprone-*,clang-analyzer-*,misc-*,portability-*,-bugprone-easily-swappable-parameters,-bugprone-signed-char-misuse'
+TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c mmcc_simd.h mmcc_floats.h mmcc_math.h mmcc_moves.h)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint bench fuzz clean
 
@@ -30,12 +34,15 @@ test: setup ## all tests
 check: lint ## lint, format, types, and the tests that take seconds
 	@$(PY) -m pytest -q -n 2 -m quick tests
 
-lint: setup ## lint, format, types; clang-format, cppcheck
+lint: setup ## lint, format, types; clang-format, cppcheck, clang-tidy
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@.venv/bin/clang-format --dry-run -Werror $(wildcard runtime_c/*.h runtime_c/firmware/*.[ch] $(addprefix tests/firmware/,*.c */*.c))
 	@if command -v cppcheck >/dev/null; then $(CPPCHECK) $(wildcard runtime_c/*.h runtime_c/firmware/*.c); \
 	else echo "lint: cppcheck is not installed"; test "$$CI" != true; fi
+	@if command -v clang-tidy >/dev/null; then \
+		$(TIDY) $(TIDIED) -- -std=gnu99 -x c -O2 -march=x86-64-v3 --target=x86_64-linux-gnu -I runtime_c -I runtime_c/firmware 2>/dev/null; \
+	else echo "lint: clang-tidy is not installed"; test "$$CI" != true; fi
 	@$(PY) -m pyright --pythonpath $(PY)
 
 bench: setup ## every bench/bench_*.py

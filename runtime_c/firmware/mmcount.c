@@ -146,8 +146,8 @@ static void on_mark(unsigned cpu, void *user)
         end_profile();
     }
     /* the whole block was added to the count as it was entered: take back what lies behind the marker */
-    fprintf(out, "mark %d pc 0x%llx insns %llu", m->kind, (unsigned long long)m->pc,
-            (unsigned long long)(instructions - m->in_block + m->before));
+    const unsigned long long executed = instructions - m->in_block + m->before;
+    fprintf(out, "mark %d pc 0x%llx insns %llu", m->kind, (unsigned long long)m->pc, executed);
     print_memory();
     fputc('\n', out);
 }
@@ -206,7 +206,7 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     *b = (block){.address = qemu_plugin_tb_vaddr(tb), .instructions = (uint32_t)n};
     if (block_count == block_room) {
         block_room = block_room == 0 ? 4096 : block_room * 2;
-        blocks = allocate(blocks, block_room * sizeof *blocks);
+        blocks = allocate(blocks, block_room * sizeof *blocks); /* NOLINT(bugprone-sizeof-expression): pointers */
     }
     blocks[block_count++] = b;
     qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, &b->executed, 1);
@@ -284,7 +284,8 @@ static void take_argument(const char *name, const char *value)
     } else if (strcmp(name, "mem") == 0) {
         count_memory = strcmp(value, "on") == 0;
     } else if (strcmp(name, "prof") == 0) {
-        profile_name = strcpy(allocate(NULL, strlen(value) + 1), value);
+        const size_t bytes = strlen(value) + 1;
+        profile_name = memcpy(allocate(NULL, bytes), value, bytes);
     }
     for (size_t i = 0; i < sizeof addresses / sizeof *addresses; ++i) {
         if (strcmp(name, addresses[i].name) == 0) {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* port.h on an operating system: the C library's files, and a model stack with a closed page below it. */
-#define _GNU_SOURCE
+#define _GNU_SOURCE /* NOLINT(bugprone-reserved-identifier): what the C library asks for */
 #include "port.h"
 
 #include <signal.h>

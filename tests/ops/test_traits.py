@@ -203,7 +203,7 @@ def _is_same_everywhere(case: OpCase) -> bool:
     )
 
 
-@pytest.mark.parametrize("name", ELEMENTWISE)
+@pytest.mark.parametrize("name", sorted(ELEMENTWISE))
 def test_elementwise_ops_read_at_their_own_place(name: str) -> None:
     """Which operands are repeated, and which are tables, is as the loops have it."""
     for case in CASES[name]:
