@@ -101,7 +101,7 @@ def onnx_runtime(path: Path) -> tuple[Callable[[], object], dict[str, np.ndarray
 
 
 def compiled(path: Path, folder: Path, inputs: dict[str, np.ndarray]) -> Callable[[], object]:
-    """The same for the model as C on this machine."""
+    """A function that runs the model as C on this machine, once, on these inputs."""
     compile_model(path, folder, CompileOptions(time_limit=5.0))
     package = load_package(folder)
     model = host_model(folder, package)

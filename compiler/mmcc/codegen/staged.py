@@ -17,7 +17,7 @@ SLICE = "slice"  # the memory in which the output channels of the block at hand 
 
 
 def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
-    """The same plan for kernels of another target, which pack constants in other ways, or have others.
+    """A plan for kernels of another target, which pack constants in other ways, or have others.
 
     Groups, loops, iterations, blocks by their channels, what stays, and where tensors are do not change.
     Places that are too small for these kernels' blocks move above all others, each to bytes of its own.

@@ -39,7 +39,7 @@ def write_bench(job: Job, built: Built, bench: Path) -> None:
 def _write_twin(
     job: Job, plan: MemoryPlan, host: Target, bench: Path
 ) -> tuple[MemoryPlan, Program, Generated]:
-    """The same plan in C that this machine can run: kernels for a board may be in its own instructions.
+    """Write the plan as C that this machine can run: kernels for a board may be in its own instructions.
 
     Staged constants are staged here too, in the order and the blocks of the board's.
     """

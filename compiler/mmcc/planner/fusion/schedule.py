@@ -118,7 +118,7 @@ class Sources:
         return {maker: np.maximum.accumulate(made)}
 
     def _through(self, index: int, low: Ints, high: Ints) -> dict[int, Ints]:
-        """The same for rows of an alias's output."""
+        """Makers of rows [low, high) of an alias's output, and how many of their steps that takes."""
         found: dict[int, Ints] = {}
         alias = self._graph.nodes[index]
         for operand, name in enumerate(alias.inputs):
@@ -156,7 +156,7 @@ def row_spans(nest: Nest, read: int, rows: int) -> tuple[Ints, Ints]:
 
 
 def operand_spans(graph: Graph, node: Node, nest: Nest, operand: int) -> tuple[Ints, Ints]:
-    """The same for an operand, which may be read in several ways."""
+    """First row, and row behind the last, that each output row needs of an operand, read in any ways."""
     tensor, output = graph.tensors[node.inputs[operand]], graph.tensors[node.outputs[0]]
     rows, height = geometry(output.shape)[0], geometry(tensor.shape)[0]
     if len(tensor.shape) < len(output.shape):
