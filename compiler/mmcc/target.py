@@ -128,9 +128,7 @@ def _check_memory(memory: tuple[Region, ...], where: str) -> None:
         raise _wrong(where, f"must be regions of different names, not {names}")
     for region in memory:
         if not REGION_NAME.fullmatch(region.name) or TAKEN_NAME.fullmatch(region.name):
-            hint = (
-                "a lower-case letter, then letters, digits and _; not a name that the generated C has already"
-            )
+            hint = "a lower-case letter, then letters, digits and _; no name that generated C has already"
             raise _wrong(where, f'"{region.name}" cannot be the name of a region', hint)
         if region.align < BLOCK_ALIGN or region.align & (region.align - 1):
             what = f"must be a power of two, {BLOCK_ALIGN} or more: {region.align}"

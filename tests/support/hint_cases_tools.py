@@ -19,8 +19,9 @@ from hint_runs import FLOATS, RELU, X, mmcc, node
 from hints import follows
 from mmcc.errors import CompileError
 from mmcc.target import load_target
+from mmcc.toolchain.build import WINDOW, RegionOverflow, compile_objects, find_tool, firmware_sources
 from mmcc.toolchain.build import _raise_if_library_missing as raise_if_library_missing
-from mmcc.toolchain.build import compile_objects, find_tool, firmware_sources
+from mmcc.toolchain.firmware import does_not_fit
 
 _KEPT = []
 CONV = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
@@ -72,7 +73,7 @@ def prefix(folder, _):
     mmcc(*options, "a_1")
 
 
-@follows("driver/ram_fit.py: _less_flash(graph, flash['total'])")
+@follows("driver/ram_fit.py: _less_flash(job.module, flash['total'])")
 def flash(folder, _):
     """What is told is enough; quantizing is told where there are floats to quantize."""
     options = ("compile", save(CONV, folder), "-o", folder / "out", "--flash")
@@ -305,6 +306,40 @@ def misspelt_cost(folder, _):
     meant = re.search(r"did you mean (\S+)\?", caught.value.hint)[1]
     load_target(str(_target(folder, f'same_as = "cortex-m4"\n[cost]\n{meant} = 1.0')))
     assert meant in (Path(__file__).resolve().parents[2] / "docs" / "targets.md").read_text()
+
+
+@follows("target.py: 'a lower-case letter, then letters, digits and _; no name that generated C has already'")
+def name_of_a_region(folder, _):
+    for name, taken in (("Fast", True), ("weights", True), ("fast_1", False)):
+        path = _target(folder, f'same_as = "cortex-m4"\n[[memory]]\nname = "{name}"')
+        if taken:
+            with pytest.raises(CompileError, match="cannot be the name of a region"):
+                load_target(str(path))
+        else:
+            assert load_target(str(path)).memory[0].name == name
+
+
+@follows("target.py: did_you_mean(name, names)")
+def misspelt_window(folder, _):
+    board = (Path(__file__).resolve().parents[1] / "firmware" / "two_regions_m4.toml").read_text()
+    with pytest.raises(CompileError) as caught:
+        load_target(str(_target(folder, board.replace("memory = { psram", "memory = { psran"))))
+    meant = re.search(r"did you mean (\S+)\?", caught.value.hint)[1]
+    load_target(str(_target(folder, board.replace("memory = { psram", f"memory = {{ {meant}"))))
+
+
+@follows('toolchain/firmware.py: f"length = {length} for {region} in [qemu.memory] of the target\'s file"')
+def window_of_a_region(folder, _):
+    board = (Path(__file__).resolve().parents[1] / "firmware" / "two_regions_m4.toml").read_text()
+    for length in (0x100, 0x1000):
+        whole = "origin = 0x20200000, length = 0x200000"
+        small = board.replace(whole, f"origin = 0x20200000, length = {length}")
+        target = load_target(str(_target(folder, small)))
+        excess = 3000 - length
+        if excess > 0:
+            hint = does_not_fit(RegionOverflow(f"{WINDOW}psram", excess), target, 0, 0).hint
+            assert hint == "length = 4096 for psram in [qemu.memory] of the target's file"
+    assert target.qemu.memory["psram"].length == 4096
 
 
 @follows("toolchain/build.py: f'one of: {known}'")

@@ -113,7 +113,10 @@ def does_not_fit(overflow: RegionOverflow, target: Target, limit: int, stack: in
     if overflow.region.startswith(WINDOW):
         region = overflow.region.removeprefix(WINDOW)
         message = f"the arena in {region} is larger than its window on the emulated board of {target.name}"
-        hint = f"a window in [qemu.memory] of the target's file with {overflow.excess} bytes more"
+        assert target.qemu is not None
+        needed = _windows(target, target.qemu)[region].length + overflow.excess
+        length = 1 << (needed - 1).bit_length()  # as windows must be
+        hint = f"length = {length} for {region} in [qemu.memory] of the target's file"
         return CompileError("MM803", message, exit=Exit.DOES_NOT_FIT, hint=hint)
     what = {"CODE": "instructions", "CONSTANTS": "constants"}.get(overflow.region, overflow.region)
     return CompileError(
