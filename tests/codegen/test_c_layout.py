@@ -48,7 +48,6 @@ def by_braces(text):
         fresh = code.endswith((";", "{", "}"))
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("target", ["cortex-m3", "cortex-m4", "cortex-m55", "host"])
 @pytest.mark.parametrize("model", ["digits_int8", "digits_fp32"])

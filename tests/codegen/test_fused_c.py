@@ -78,7 +78,6 @@ def test_random_graphs(seed: int, floats: bool, tmp_path: Path) -> None:
     compare(filled(random_graph(seed, floats=floats), seed), tmp_path)
 
 
-@pytest.mark.quick
 def test_a_mobilenet(tmp_path: Path) -> None:
     """Residuals inside groups, strips, and a pool whose rows are taken in one by one."""
     graph = filled(mobilenetv2(0.35, 64, classes=10), 1)
@@ -87,7 +86,6 @@ def test_a_mobilenet(tmp_path: Path) -> None:
     assert max(len(group.strips) for group in outside.groups) > 1
 
 
-@pytest.mark.quick
 @pytest.mark.parametrize("floats", [False, True], ids=["int8", "float"])
 def test_rows_that_are_summed_one_by_one(floats: bool, tmp_path: Path) -> None:
     b = Build("sums")
