@@ -12,8 +12,7 @@ FUZZ_DIFFERENTIAL ?= --graphs 5000 --qemu 100
 CPPCHECK := cppcheck --std=c99 --quiet --error-exitcode=1 --enable=warning,performance,portability,style \
 	--suppressions-list=scripts/cppcheck.txt -I runtime_c -I runtime_c/firmware
 
-# the same checks as of generated C: tests/support/c_quality.py
-TIDY := clang-tidy --quiet --warnings-as-errors='*' --header-filter='runtime_c/.*' --checks='-*,bugprone-*,clang-analyzer-*,misc-*,portability-*,-bugprone-easily-swappable-parameters,-bugprone-signed-char-misuse'
+TIDY := clang-tidy --quiet --config-file=.clang-tidy --warnings-as-errors='*' --header-filter='runtime_c/.*'
 TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c mmcc_simd.h mmcc_floats.h mmcc_math.h mmcc_moves.h)
 
 .DEFAULT_GOAL := help

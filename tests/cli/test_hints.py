@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hint_cases_files  # noqa: F401
 import hint_cases_models  # noqa: F401
+import hint_cases_targets  # noqa: F401
 import hint_cases_tools  # noqa: F401
 import pytest
 from hints import CASES, hints

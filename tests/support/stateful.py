@@ -168,7 +168,9 @@ def learner() -> Module:
     counted = b.add(Binary("add"), count, b.constant(np.ones(1, np.float32)))
     b.becomes(count, counted)
     run = b.graph(b.add(Binary("add"), b.add(Unary("tanh"), product), total), counted)
-    b, product, total, _ = begin("learn")
+    b, product, total, count = begin("learn")
     b.becomes(total, b.add(Binary("add"), total, product))
+    b.states = [state for state in b.states if state.begin != count]
+    del b.tensors[count]  # `learn` knows nothing of it
     learn = b.graph(b.add(Unary("abs"), product))
     return Module("learner", (Entry("run", run), Entry("learn", learn)))

@@ -18,8 +18,7 @@ def check_memory_plan(module: Module, plan: MemoryPlan) -> list[str]:
     wrong = list(_crowded(module, plan))
     for entry in module.entries:
         own = plan.entries[entry.name]
-        faults = check_plan(entry.graph, own)
-        faults += faults or _strayed(entry.graph, own, plan)
+        faults = check_plan(entry.graph, own) or _strayed(entry.graph, own, plan)
         wrong += [f"entry {entry.name}: {text}" for text in faults] if len(module.entries) > 1 else faults
     return wrong[:MOST]
 
