@@ -16,6 +16,7 @@ from mmcc.ir.module import Module
 from mmcc.ir.regions import SRAM
 from mmcc.package.host import host_model, package_sources
 from mmcc.package.record import bench_files, load_package
+from mmcc.passes.stream_ports import stream_ports
 from mmcc.target import list_targets, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import RESET, run_firmware
@@ -71,6 +72,15 @@ def run_on_this_machine(module: Module, result: CompileResult, order: list[int])
 def test_states_live_from_call_to_call(name: str, given: dict, tmp_path: Path) -> None:
     module = Module.of(BY_HAND[name]())
     run_on_this_machine(module, compiled(module, tmp_path, stack=1024, **given), [0] * CALLS)
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_states_beside_rows_that_come_and_go(name: str, tmp_path: Path) -> None:
+    """Old and new values that are inputs or outputs too are brought and taken by callbacks."""
+    module = Module.of(BY_HAND[name]())
+    streamed = module.map(stream_ports)
+    result = compiled(streamed, tmp_path, stack=1024, io="rows", least_ram=True)
+    run_on_this_machine(module, result, [0] * CALLS)
 
 
 def test_a_module_that_does_not_fit(tmp_path: Path) -> None:

@@ -151,6 +151,8 @@ class _Layout:
 def _wrapped_comment(line: str) -> Iterator[str]:
     indent = len(line) - len(line.lstrip())
     at = line.rfind(" ", indent + 4, COLUMNS + 1)
+    if line[at + 1 :] == "*/":  # never alone on a line
+        at = line.rfind(" ", indent + 4, at)
     if len(line) <= COLUMNS or at < 0:
         yield line
         return
@@ -183,6 +185,9 @@ def _depth(text: str) -> int:
 def _long_definition(line: str) -> list[str]:
     if len(line) <= COLUMNS or not line.startswith("#define "):
         return [line]
+    behind = re.match(r"(#define .*\S) (/\*.*\*/)$", line)
+    if behind:  # a comment behind a definition that is too long stands before it
+        return [behind[2], *_long_definition(behind[1])]
     at = line.rfind(" ", len("#define x"), COLUMNS - 1)
     name_ends = re.match(r"#define \w+(?:\([^)]*\))?", line)
     if at < 0 or not name_ends or at < name_ends.end():

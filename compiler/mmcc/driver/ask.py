@@ -50,4 +50,4 @@ def _block_limit(options: CompileOptions, graph: Graph) -> int:
     """The largest block of staged weights that can be of use; 0 if weights are not staged."""
     if options.weights != "staged":
         return 0
-    return options.ram or max(2 * max(t.bytes for t in graph.tensors.values()), 64 * 1024)
+    return options.ram or max(2 * max((t.bytes for t in graph.tensors.values()), default=0), 64 * 1024)

@@ -13,6 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from mmcc.ir.element_type import ELEMENT_TYPES, ElementType
 from mmcc.ir.tokens import Cursor
 
+LONGEST_NUMBER = 400  # characters; Python refuses to read those of some thousands
+
 
 def parse_value(at: Cursor, wanted: Any) -> Any:
     """A value of type `wanted`: what `mmcc.ir.text.value_text` writes. TextError if the text has another."""
@@ -35,6 +37,8 @@ def _is_enum(wanted: Any) -> bool:
 def parse_number(at: Cursor, wanted: type = float) -> int | float:
     """A whole number; where `wanted` is float, any. One without a point stays an int."""
     token = at.of("number", "a number")
+    if len(token.text) > LONGEST_NUMBER:
+        raise token.error(f"a number of {len(token.text)} characters")
     if token.text.removeprefix("-").isdigit():
         return int(token.text)
     if wanted is int:

@@ -94,6 +94,8 @@ class Slice:
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         (x,) = inputs
+        if {len(self.starts), len(self.steps), len(self.shape)} != {len(x.shape)}:
+            raise ShapeError(f"slice {self} has other axes than {list(x.shape)}")
         last = [s + (n - 1) * t for s, n, t in zip(self.starts, self.shape, self.steps, strict=True)]
         bad = any(not (0 <= a < e and 0 <= b < e) for a, b, e in zip(self.starts, last, x.shape, strict=True))
         if bad or any(n < 1 for n in self.shape):

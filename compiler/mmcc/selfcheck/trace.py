@@ -106,6 +106,8 @@ def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> It
             steps = geometry(graph.tensors[made.outputs[0]].shape)[0]
         calls = node.blocks.count if node.blocks is not None else 1
         for result, name in enumerate(made.outputs):
+            if not graph.consumers[name] and name not in graph.kept:
+                continue  # nobody reads it, so its rows may be gone as soon as they are made
             view = view_of(graph, plan, name, groups[node.index], entry.name)
             tensor = graph.tensors[name]
             assert isinstance(view.offset, int)
