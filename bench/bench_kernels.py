@@ -48,7 +48,7 @@ from mmcc.ops.window import Window
 from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import FirmwareRun, run_firmware
-from op_cases_float import conv as float_conv
+from op_cases_float_layers import conv as float_conv
 from op_cases_int8 import add, mean, mul
 from op_cases_int8_layers import CONSTANTS, conv, dense, int8, transposed
 

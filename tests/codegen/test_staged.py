@@ -35,7 +35,7 @@ from mmcc.planner.request import Staging
 from mmcc.planner.streaming.blocks import Price, cheapest
 from mmcc.target import load_target
 from mmcc.toolchain.host import HostModel, build_shared
-from op_cases_float import convolutions, matrices, transposed_convolutions
+from op_cases_float_layers import convolutions, matrices, transposed_convolutions
 from op_cases_int8_layers import conv_cases, depthwise_cases, pointwise_cases, transposed_cases
 from planner_graphs import Build
 from shared_models import model_path, needs_shared

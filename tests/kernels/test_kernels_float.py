@@ -25,7 +25,8 @@ from mmcc.ops.reduce import REDUCTIONS, Reduce
 from mmcc.ops.window import Window
 from onnx import TensorProto, helper
 from op_case_values import LAYER, exact, real, values
-from op_cases_float import FAMILIES, LOGICAL, PARAMETERS, POSITIVE, pair, unary
+from op_cases_elementwise import LOGICAL, PARAMETERS, POSITIVE, pair, unary
+from op_cases_float import FAMILIES
 from random_float import convolutions, seeds, spread, windows
 
 # What the int8 cases cover, what has no kernel, and what calls the user's functions.

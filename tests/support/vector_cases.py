@@ -7,7 +7,7 @@ from kernel_bench import OpCase
 from mmcc.ops.activation import Leaky
 from mmcc.ops.window import Window
 from op_case_values import RELU
-from op_cases_float import conv as float_conv
+from op_cases_float_layers import conv as float_conv
 from op_cases_int8_layers import conv, dense
 
 SAME = Window((3, 3), pads=(1, 1, 1, 1))
