@@ -13,8 +13,8 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
 from mmcc.ir.regions import SRAM, Region
-from mmcc.planner.layer_by_layer import plan
 from mmcc.planner.request import PlanRequest
+from planned_alone import planned_alone
 from planner_graphs import Build, kws
 
 pytestmark = pytest.mark.quick
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.quick
 @pytest.fixture(scope="module")
 def chain() -> tuple[Graph, Plan]:
     graph = kws()
-    return graph, plan(graph, PlanRequest())
+    return graph, planned_alone(graph)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def joined() -> tuple[Graph, Plan]:
     x = b.input(8, 8, 4)
     both = b.concat(2, b.conv(x, 4, 3), b.conv(x, 8, 3))
     graph = b.graph(b.conv(both, 4, 3))
-    return graph, plan(graph, PlanRequest())
+    return graph, planned_alone(graph)
 
 
 def moved(made: Plan, buffer: str, offset: int) -> Plan:
@@ -154,7 +154,7 @@ def test_a_computation_that_is_called_an_alias(chain: tuple[Graph, Plan]) -> Non
 
 def test_scratch_over_a_living_tensor() -> None:
     graph = kws()
-    made = plan(graph, PlanRequest(scratch={1: 64}))
+    made = planned_alone(graph, PlanRequest(scratch={1: 64}))
     assert made.scratch is not None
     wrong = check_plan(graph, moved(made, made.scratch[1], made.places["t0"].offset))
     assert any("scratch" in text and 'tensor "t0"' in text for text in wrong)
@@ -188,7 +188,7 @@ def test_views_of_whole_tensors_are_asked_once() -> None:
     for _ in range(3):
         x = b.conv(b.reshape(b.reshape(x, 1600, 16), 400, 4, 16), 16, 1)
     graph = b.graph(x)
-    made = plan(graph, PlanRequest())
+    made = planned_alone(graph)
     asked = 0
     kind = type(graph.nodes[0].op.nest(graph.tensors["x0"].shape))
     original = kind.rows_needed
@@ -209,7 +209,7 @@ def test_large_tensors_take_little_memory() -> None:
     b = Build("large")
     x = b.input(256, 256, 128)
     graph = b.graph(b.concat(2, b.conv(x, 128, 1), b.conv(x, 128, 3)))
-    made = plan(graph, PlanRequest())
+    made = planned_alone(graph)
     assert made.aliases or made.copied
     assert made.peak(SRAM) > 2**24
     tracemalloc.start()
@@ -225,5 +225,5 @@ def test_what_cannot_be_remembered_is_said_before() -> None:
     b = Build("huge")
     graph = b.graph(b.conv(b.input(20_000, 20_000, 1), 1, 3))
     with pytest.raises(CompileError, match=r"\d+ bytes of this machine's memory; [\d,]+ are allowed") as told:
-        check_plan(graph, plan(graph, PlanRequest()))
+        check_plan(graph, planned_alone(graph))
     assert told.value.code == "MM901"

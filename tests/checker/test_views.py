@@ -21,9 +21,8 @@ from mmcc.ops.pool import MaxPool
 from mmcc.ops.quantize import FlipSign, Quantize
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.window import Window
-from mmcc.planner.layer_by_layer import plan
-from mmcc.planner.request import PlanRequest
 from op_cases_float import FAMILIES
+from planned_alone import planned_alone
 from planner_graphs import Build
 
 pytestmark = pytest.mark.quick
@@ -49,14 +48,14 @@ COMPUTING: list[tuple[Op, ElementType]] = [
 def test_an_op_that_takes_itself_for_a_view(op: Op, dtype: ElementType, shape: Shape) -> None:
     b = Build("lie")
     graph = b.graph(b.add(op, b.input(*shape, dtype=dtype)))
-    lie = replace(plan(graph, PlanRequest()), groups=(), aliases=frozenset((0,)))
+    lie = replace(planned_alone(graph), groups=(), aliases=frozenset((0,)))
     assert any("computes something" in text for text in check_plan(graph, lie))
 
 
 def test_an_op_of_two_that_takes_itself_for_a_view() -> None:
     b = Build("lie")
     graph = b.graph(b.add(Binary("max"), b.input(2, 3, 4), b.input(2, 3, 4)))
-    lie = replace(plan(graph, PlanRequest()), groups=(), aliases=frozenset((0,)))
+    lie = replace(planned_alone(graph), groups=(), aliases=frozenset((0,)))
     assert any("computes something" in text for text in check_plan(graph, lie))
 
 

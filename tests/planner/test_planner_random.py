@@ -14,7 +14,6 @@ from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ir.regions import SRAM
 from mmcc.planner.bounds.bound import layout_bound, value_floor
-from mmcc.planner.layer_by_layer import plan
 from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import make_layout
 from mmcc.planner.memory.lower_bound import lower_bound
@@ -23,6 +22,7 @@ from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.memory.placement import place
 from mmcc.planner.memory.problem import Item, Problem
 from mmcc.planner.request import PlanRequest
+from planned_alone import planned_alone
 from planner_graphs import Build
 from planner_random import graphs, requests, usable
 
@@ -34,7 +34,7 @@ ROWS, COLS = 6, 4
 @given(graph=graphs(12), request=requests)
 def test_plans_of_random_graphs_are_sound(graph: Graph, request: PlanRequest) -> None:
     request = usable(graph, request)
-    made = plan(graph, request)
+    made = planned_alone(graph, request)
     assert check_plan(graph, made) == [], f"{graph}\n{made}\n{made.slots}"
     assert made.peak(SRAM) >= made.bound
     assert made.proved_optimal == (made.peak(SRAM) == made.bound)
@@ -169,7 +169,7 @@ def test_a_long_graph_with_many_joins_is_planned_in_seconds() -> None:
             x = b.concat(2, x, b.conv(b.conv(x, 8, 1), 4, 3))
         x = b.conv(x, 8, 1)
     graph = b.graph(x)
-    made = plan(graph, PlanRequest())
+    made = planned_alone(graph)
     assert made.seconds < 10.0
     assert made.peak(SRAM) <= 1.1 * made.bound  # all in place needs half as much again
     assert check_plan(graph, made) == []

@@ -201,15 +201,15 @@ def test_options_named_in_the_text_exist() -> None:
 @pytest.mark.quick
 def test_the_example_of_the_row_argument() -> None:
     """DESIGN.md shows these numbers."""
-    from mmcc.planner.layer_by_layer import plan
     from mmcc.planner.memory.overlap import SafeOffset, safe_offsets
     from mmcc.planner.request import PlanRequest
+    from planned_alone import planned_alone
     from planner_graphs import Build
 
     b = Build("example")
     graph = b.graph(b.conv(b.input(6, 8, 4), 8, 3))
     assert safe_offsets(graph, graph.nodes[0]) == {"x0": SafeOffset(forward=256, backward=64)}
-    assert [plan(graph, PlanRequest(backward=b)).peak(SRAM) for b in (True, False)] == [448, 448]
+    assert [planned_alone(graph, PlanRequest(backward=b)).peak(SRAM) for b in (True, False)] == [448, 448]
     text = (ROOT / "DESIGN.md").read_text()
     assert "d = 256" in text
     assert "peak: 448 bytes instead of 576" in text

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Buffer, Group, Overlap, Place, Plan, Slot
 from mmcc.ir.traits import Alias
 from mmcc.planner.bounds.bound import layout_bound, value_floor
-from mmcc.planner.explain import does_not_fit
 from mmcc.planner.memory.allocations import MemoryModel, make_buffers, make_model
 from mmcc.planner.memory.layout import Layout, Operand, make_layout, slot_of
 from mmcc.planner.memory.order import Ordering, best_order
@@ -39,25 +37,6 @@ class LayoutChoice:
         """Less is better: bytes of the steps, the largest first, then operands copied."""
         steps = sorted(self.model.profile(self.ordering.order), reverse=True)
         return [self.ordering.peak, *steps], -len(self.layout.in_place)
-
-
-def plan(graph: Graph, request: PlanRequest) -> Plan:
-    """Where every tensor lives and in which order the nodes run, in as little memory as possible.
-
-    Raises CompileError if that is more than `request.limit`.
-    """
-    made = least_plan(graph, request)
-    peak = request.peak(made)
-    if request.limit is not None and peak > request.limit:
-        raise does_not_fit(graph, made, replace(request, fuse=False), least_plan)
-    return made
-
-
-def least_plan(graph: Graph, request: PlanRequest) -> Plan:
-    """The plan with the least peak, whatever the limit."""
-    start = time.perf_counter()
-    made = plan_alone(graph, request, best_layout(graph, request))
-    return replace(made, seconds=time.perf_counter() - start)
 
 
 @dataclass(frozen=True, slots=True)
