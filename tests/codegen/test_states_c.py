@@ -117,6 +117,14 @@ def test_two_entries_share_weights_kernels_and_states(tmp_path: Path) -> None:
     assert ram["total"] == sum(ram[part] for part in parts)
     most = max(plan.peak(SRAM) for plan in result.memory.entries.values())
     assert ram["arena"] == -(-most // SRAM.align) * SRAM.align
+    text = (result.folder / "report.txt").read_text()
+    assert {state["bytes"] for state in ram["states"]} == {4, 96}
+    for name, plan in result.memory.entries.items():
+        assert f"arena of {name}" in text
+        assert f"Arena of {name}, {plan.peak(SRAM):,} bytes" in text
+        assert f"Nodes of {name}" in text
+    for state in ram["states"]:
+        assert f"{state['offset']} +{state['bytes']}" in text
 
 
 @pytest.mark.parametrize("target", [name for name in list_targets() if name != "host"])

@@ -165,12 +165,13 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
     rows = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}"),
-        ("  arena", f"{ram['arena']:,}  ({proof_text(report)})"),
+        ("  arena", f"{ram['arena']:,}  ({proof_text(report['plan'], ram['limit'])})"),
+        *([("  states", f"{ram['state']:,}")] if ram["state"] else []),
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
         ("  stack", f"{ram['stack']:,}  ({STACK_FROM[ram['stack_from']]})"),
         ("flash", flash_text(report)),
-        ("work", f"{work_text(report)} in {len(report['nodes'])} nodes"),
+        ("work", f"{work_text(report['plan'])} in {len(report['nodes'])} nodes"),
     ]
     if len(ram["regions"]) > 1:
         rows.insert(2, ("  regions", regions_text(report)))

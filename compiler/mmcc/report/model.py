@@ -81,6 +81,7 @@ def make_report(
             "arena": arena,
             "regions": [_region(region, size) for region, size in program.regions.items() if region != STATE],
             "state": state,
+            "states": _states(module, plan),
             "context": figures.context,
             "static": footprint.ram,
             "stack": figures.stack,
@@ -111,6 +112,7 @@ def _entry(graph: Graph, plan: Plan, code: EntryCode, regions: Collection[str]) 
             "groups": [list(group.nodes) for group in plan.groups],
             "macs": macs,
             "macs_recomputed": plan_macs(graph, plan) - macs,
+            "arena": sum(size for region, size in plan.regions().items() if region != STATE),
             "buffers": _buffers(plan),
         },
         "moves": _moves(plan),
@@ -151,6 +153,14 @@ def _staged_weights(graph: Graph, plan: Plan) -> dict[str, int] | None:
 def _region(region: Region, size: int) -> dict[str, Any]:
     """Bytes of the arena in a region, and how many it may have there."""
     return {"name": region.name, "bytes": size, "size": region.size}
+
+
+def _states(module: Module, plan: MemoryPlan) -> list[dict[str, Any]]:
+    """Where each state is in the memory of states."""
+    return [
+        {"name": state.begin, "offset": plan.states[state.begin], "bytes": state.initial.nbytes}
+        for state in module.states
+    ]
 
 
 def _buffers(plan: Plan) -> list[dict[str, Any]]:

@@ -18,24 +18,20 @@ PICTURE_COLUMNS = 64
 
 
 def render_text(report: Report) -> str:
-    """The report for people."""
-    ram, plan = report["ram"], report["plan"]
+    """The report for people. What belongs to one entry is said of each, if there are several."""
+    ram, entries = report["ram"], [report, *report["entries"]]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
     names = ("arena", *(("state",) if ram["state"] else ()), "context", "static", "stack")
     parts = ", ".join(f"{part} {ram[part]:,}" for part in names)
     figures = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}: {parts}"),
         ("flash", flash_text(report)),
-        ("arena", f"{proof_text(report)}; planned in {plan['seconds']:.2f} s"),
-        (
-            "work",
-            f"{work_text(report)}, {report['model']['params']:,} parameters",
-        ),
     ]
+    for entry in entries:
+        named = f" of {entry['entry']}" if len(entries) > 1 else ""
+        figures += [(what + named, text) for what, text in _entry_figures(report, entry)]
     if len(ram["regions"]) > 1:
         figures.append(("regions", regions_text(report)))
-    if report["weights"]:
-        figures.append(("weights", staged_text(report["weights"])))
     figures.append(("self-check", self_check_text(report["self_check"])))
     return render(
         "report.txt.j2",
@@ -43,19 +39,41 @@ def render_text(report: Report) -> str:
         name=escape(report["model"]["name"], NAME_COLUMNS),
         target=report["target"],
         figures=figures,
-        ports=[_port_line(kind, port) for kind in ("inputs", "outputs") for port in report[kind]],
         warnings=[printable(warning, LONGEST_WARNING) for warning in report["warnings"]],
-        arena=f"{ram['arena']:,}",
-        picture=_picture(plan["buffers"], len(plan["groups"]), named=len(ram["regions"]) > 1),
-        nodes=_node_lines(report["nodes"]),
+        states=[_state_line(state) for state in ram["states"]],
+        entries=[_entry_parts(entry, len(ram["regions"]) > 1) for entry in entries],
     )
 
 
-def proof_text(report: Report) -> str:
+def _entry_figures(report: Report, entry: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is said of one entry in a line each."""
+    plan, several = entry["plan"], bool(report["entries"])
+    bytes_of = f"{plan['arena']:,} bytes, " if several else ""
+    parameters = "" if several else f", {report['model']['params']:,} parameters"
+    proof = proof_text(plan, report["ram"]["limit"])
+    figures = [
+        ("arena", f"{bytes_of}{proof}; planned in {plan['seconds']:.2f} s"),
+        ("work", f"{work_text(plan)}{parameters}"),
+    ]
+    return figures + ([("weights", staged_text(entry["weights"]))] if entry["weights"] else [])
+
+
+def _entry_parts(entry: dict[str, Any], named: bool) -> dict[str, Any]:
+    """The lists of one entry: `named` says that buffers may be in several regions."""
+    plan = entry["plan"]
+    return {
+        "name": entry["entry"],
+        "ports": [_port_line(kind, port) for kind in ("inputs", "outputs") for port in entry[kind]],
+        "arena": f"{plan['arena']:,}",
+        "picture": _picture(plan["buffers"], len(plan["groups"]), named=named),
+        "nodes": _node_lines(entry["nodes"]),
+    }
+
+
+def proof_text(plan: dict[str, Any], limit: int | None) -> str:
     """What is known of the arena's size: over plans with groups too, or over those layer by layer only."""
-    plan = report["plan"]
     fused = any(len(group) > 1 for group in plan["groups"])
-    if fused and report["ram"]["limit"]:
+    if fused and limit:
         sure = "nothing cheaper keeps it" if plan["cheapest"] else "something cheaper may keep it"
         return f"fused to keep the limit: {sure}; --ram min may need less"
     proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
@@ -68,7 +86,8 @@ def regions_text(report: Report) -> str:
     for region in report["ram"]["regions"]:
         of = f" of {readable(region['size'])}" if region["size"] else ""
         parts.append(f"{region['name']} {region['bytes']:,}{of}")
-    moves = f"; {len(report['moves'])} moves between them" if report["moves"] else ""
+    count = sum(len(entry["moves"]) for entry in (report, *report["entries"]))
+    moves = f"; {count} moves between them" if count else ""
     return ", ".join(parts) + moves
 
 
@@ -94,10 +113,14 @@ def self_check_text(check: dict[str, Any]) -> str:
     return f"the C gave its references' values on this machine, in {check['nodes']} nodes"
 
 
-def work_text(report: Report) -> str:
+def work_text(plan: dict[str, Any]) -> str:
     """Multiply-accumulates, and how many more for what is computed again to need less RAM."""
-    text, again = f"{report['model']['macs']:,} multiply-accumulates", report["plan"]["macs_recomputed"]
+    text, again = f"{plan['macs']:,} multiply-accumulates", plan["macs_recomputed"]
     return f"{text} and {again:,} again" if again else text
+
+
+def _state_line(state: dict[str, Any]) -> str:
+    return f"{state['offset']:>9} +{state['bytes']:<9} {escape(state['name'], NAME_COLUMNS)}"
 
 
 def _port_line(kind: str, port: dict[str, Any]) -> str:
