@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -125,6 +126,12 @@ def test_two_entries_share_weights_kernels_and_states(tmp_path: Path) -> None:
         assert f"Nodes of {name}" in text
     for state in ram["states"]:
         assert f"{state['offset']} +{state['bytes']}" in text
+
+
+def test_an_entry_may_be_called_as_a_kernel_is(tmp_path: Path) -> None:
+    run, learn = learner().entries
+    module = Module("named", (run, replace(learn, name="dense")))
+    run_on_this_machine(module, compiled(module, tmp_path), [0, 1, 0])
 
 
 @pytest.mark.parametrize("target", [name for name in list_targets() if name != "host"])

@@ -8,18 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from mmcc.checker.plan import check_plan
+from mmcc.errors import CompileError
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module, check_module
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import SRAM, STATE
+from mmcc.kernels.contract import contracts
 from mmcc.ops.movement import Expand
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.states import state_offsets
-from stateful import BY_HAND, accumulator, crossed, old_and_new, random_graph, shift_register
+from mmcc.target import load_target
+from stateful import BY_HAND, StatefulBuild, accumulator, crossed, old_and_new, random_graph, shift_register
 
 RUNS = 3
 
@@ -154,3 +158,27 @@ def test_modules_hold_their_entries_together() -> None:
         (fault,) = check_module(Module("m", (replace(run, name=name),)))
         assert fault == f'entry "{name}" would be another function of the package'
     assert check_module(Module("m", ())) == ["a module has no entries"]
+
+
+@pytest.mark.quick
+def test_an_output_is_written_by_a_node_of_its_own() -> None:
+    """Its caller may choose where it is: it cannot be elsewhere too."""
+    graph = accumulator()
+    (port,) = graph.outputs
+    for name in (port.tensor, graph.inputs[0].tensor):
+        twice = replace(graph, outputs=(port, replace(port, tensor=name)))
+        (fault,) = check_module(Module.of(twice))
+        assert f"output %{name} is a constant, an input or an output twice" in fault
+
+
+@pytest.mark.quick
+def test_a_state_without_kernels_is_named() -> None:
+    b = StatefulBuild("half")
+    x = b.input(4, dtype=ElementType.F16)
+    b.becomes(b.state(4), x)
+    half = {name: replace(tensor, dtype=ElementType.F16) for name, tensor in b.tensors.items()}
+    states = tuple(replace(state, initial=state.initial.astype(np.float16)) for state in b.states)
+    graph = separate_states(replace(b.graph(), tensors=half, states=states))
+    with pytest.raises(CompileError, match='expand<4> of state "s0" has') as caught:
+        contracts(graph, load_target("host"))
+    assert caught.value.code == "MM203"

@@ -137,7 +137,7 @@ def random_graph(seed: int) -> Graph:
         pool.append(made)
     for state in states:
         b.becomes(state, pool[rng.integers(0, len(pool))])
-    outputs = dict.fromkeys([pool[-1], *(pool[k] for k in rng.integers(0, len(pool), 2))])
+    outputs = dict.fromkeys([pool[-1], *(pool[k] for k in rng.integers(0, len(pool), 2) if k)])
     return _without_dead(b.graph(*outputs))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from mmcc.codegen.arenas import arena_texts
 from mmcc.codegen.entries import EntryText
-from mmcc.codegen.ports import WEIGHTS, PortText, constant_ports, port_texts
+from mmcc.codegen.ports import PortText, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
 from mmcc.codegen.statements import Body, column_type, columns_of
@@ -77,21 +77,16 @@ class Package:
 
 def emit(module: Module, program: Program, options: EmitOptions, target: Target) -> Package:
     """All files of the package but the reports and the self-test."""
-    in_weights = {entry.name: constant_ports(entry) for entry in module.entries}
-    constants = [constant for ports in in_weights.values() for constant in ports.values()]
-    assert not (program.staged and constants), "an output of a model is not in its weights"
-    weights = _staged(program) if program.staged else lay_out(program.nodes, constants)
+    weights = _staged(program) if program.staged else lay_out(program.nodes)
     regions = [region.name for region in program.regions]
     entries = [
-        EntryText(entry.name, port_texts(entry, code, regions, weights, in_weights[entry.name]))
+        EntryText(entry.name, port_texts(entry, code, regions))
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
     stamp = options.stamp
     if not options.weights_in_c and not program.staged:
         stamp = weights_stamp([weights.to_bytes()])
     kernels, kernel_of = package_kernels(program, options.name)
-    taken = {kernel.name for kernel in kernels} & {f"{options.name}_{entry.name}" for entry in entries}
-    assert not taken, f"an entry is called as a kernel is: {taken}"
     common = _common(program, options, weights, entries, stamp)
     files = _code(program, options, target, kernels, kernel_of, common)
     if options.weights_in_c and not program.staged:
@@ -227,5 +222,5 @@ def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     streams = [STREAMS] if any(port.streamed for port in ports) else []
     slices = [SLICE] if program.staged else []
     return tuple(
-        dict.fromkeys((*(region.name for region in program.regions), WEIGHTS, *external, *streams, *slices))
+        dict.fromkeys((*(region.name for region in program.regions), "weights", *external, *streams, *slices))
     )

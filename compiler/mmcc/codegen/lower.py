@@ -55,9 +55,9 @@ def lower_entry(entry: Entry, plan: Plan, target: Target, first: int = 0, staged
         if members:
             body.append(lowering.step(number, members))
     body += moves_before(plan, moves, end)
-    inside = [port.tensor for port in graph.outputs if not graph.is_constant(port.tensor)]
+    results = [port.tensor for port in graph.outputs]
     ports = {port.tensor: view_of(graph, plan, port.tensor, FILLED, entry.name) for port in graph.inputs}
-    ports |= {name: view_of(graph, plan, name, end, entry.name) for name in inside}
+    ports |= {name: view_of(graph, plan, name, end, entry.name) for name in results}
     return EntryCode(entry.name, first, ports, tuple(nodes), tuple(body))
 
 

@@ -8,15 +8,13 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from mmcc.codegen.names import escape
-from mmcc.codegen.weights import Weights, float_literal
+from mmcc.codegen.weights import float_literal
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RUN, Entry, port_symbol
 from mmcc.ir.ports import Port
-from mmcc.ir.program import Constant, EntryCode, ProgramNode
+from mmcc.ir.program import EntryCode, ProgramNode
 from mmcc.ir.types import geometry
 from mmcc.ops.stream import ReadRows, WriteRows
-
-WEIGHTS = "weights"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,33 +46,17 @@ class PortText:
     converts: bool  # the model's own tensor is float, the caller converts
 
 
-def constant_ports(entry: Entry) -> dict[str, Constant]:
-    """Outputs that no input changes: they are read from the weights."""
-    graph = entry.graph
-    names = dict.fromkeys(port.tensor for port in graph.outputs if graph.is_constant(port.tensor))
-    return {
-        name: Constant(port_symbol(entry.name, "output", k), graph.constants[name])
-        for k, name in enumerate(names)
-    }
-
-
-def port_texts(
-    entry: Entry, code: EntryCode, regions: Collection[str], weights: Weights, constants: dict[str, Constant]
-) -> tuple[PortText, ...]:
-    """Inputs, then outputs; each in its memory, or in the weights if it is constant."""
+def port_texts(entry: Entry, code: EntryCode, regions: Collection[str]) -> tuple[PortText, ...]:
+    """Inputs, then outputs, each in its memory."""
     graph = entry.graph
     texts: list[PortText] = []
     streamed = _streamed(graph)
     for kind, ports in (("input", graph.inputs), ("output", graph.outputs)):
         for index, port in enumerate(ports):
-            if port.tensor in constants:
-                memory, offset = WEIGHTS, weights.offsets[constants[port.tensor].name]
-            else:
-                view = code.ports[port.tensor]
-                assert isinstance(view.offset, int)
-                memory, offset = view.memory, view.offset
-            text = _port_text(graph, port, index, kind, memory, offset)
-            outside = memory not in {*regions, WEIGHTS}
+            view = code.ports[port.tensor]
+            assert isinstance(view.offset, int)
+            text = _port_text(graph, port, index, kind, view.memory, view.offset)
+            outside = view.memory not in regions
             stream = port.tensor in streamed
             texts.append(
                 replace(

@@ -26,7 +26,10 @@ class NodeText:
 
 
 def package_kernels(program: Program, prefix: str) -> tuple[tuple[Kernel, ...], dict[str, Kernel]]:
-    """One kernel for each template and set of options; nodes that share one are its users."""
+    """One kernel for each template and set of options; nodes that share one are its users.
+
+    None is called as an entry is.
+    """
     users: dict[tuple[str, tuple[tuple[str, Any], ...]], dict[str, KernelUse]] = {}
     for node in program.nodes:
         for label, use in node.uses:
@@ -34,11 +37,14 @@ def package_kernels(program: Program, prefix: str) -> tuple[tuple[Kernel, ...], 
     several = [template for template, _ in users]
     kernels: list[Kernel] = []
     kernel_of: dict[str, Kernel] = {}
+    taken = {f"{prefix}_{entry.name}" for entry in program.entries}
     for (template, kernel_options), uses in users.items():
         suffix = (
             "" if several.count(template) == 1 else f"_{sum(k.template == template for k in kernels) + 1}"
         )
         name = f"{prefix}_{template}{suffix}"
+        while name in taken:
+            name += "_kernel"
         fields = _struct_fields([dict(use.fields) for use in uses.values()], prefix)
         kernel = Kernel(
             name,

@@ -64,13 +64,13 @@ def weights_stamp(blocks: Iterable[bytes]) -> bytes:
     return digest.digest()[:STAMP_BYTES]
 
 
-def lay_out(nodes: Iterable[ProgramNode], more: Iterable[Constant] = ()) -> Weights:
+def lay_out(nodes: Iterable[ProgramNode]) -> Weights:
     """Place the constants of all nodes one behind the other, in order of use; big alignment is kept."""
     arrays: list[WeightArray] = []
     offsets: dict[str, int] = {}
     seen: dict[tuple[str, bytes], int] = {}
     end = 0
-    for constant in (*_constants(nodes), *more):
+    for constant in _constants(nodes):
         key = (constant.data.dtype.str, constant.data.tobytes())
         if key in seen and seen[key] % constant.align == 0:
             offsets[constant.name] = seen[key]

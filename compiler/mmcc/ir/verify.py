@@ -24,14 +24,24 @@ def check_graph(graph: Graph) -> list[str]:
     for index, node in enumerate(graph.nodes):
         wrong += [f"node {index} ({node.op}): {text}" for text in _check_node(graph, node, written)]
         written.update(node.outputs)
-    for port in graph.outputs:
-        if port.tensor not in written:
-            wrong.append(f"output %{port.tensor} is never written")
+    wrong += _check_outputs(graph, written)
     for state in graph.states:
         if state.end not in written:
             wrong.append(f"the end %{state.end} of state %{state.begin} is never written")
     unused = graph.tensors.keys() - written
     return wrong + [f"tensor %{name} is never written" for name in sorted(unused)]
+
+
+def _check_outputs(graph: Graph, written: set[str]) -> list[str]:
+    """Each output has an address of its own, which its caller may choose, and a node that writes there."""
+    wrong: list[str] = []
+    names = [port.tensor for port in graph.outputs]
+    for k, name in enumerate(names):
+        if name not in written:
+            wrong.append(f"output %{name} is never written")
+        if name in graph.constants or name in graph.input_names or name in names[:k]:
+            wrong.append(f"output %{name} is a constant, an input or an output twice: it must be a copy")
+    return wrong
 
 
 def _check_constants(graph: Graph) -> list[str]:

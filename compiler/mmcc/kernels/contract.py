@@ -86,10 +86,18 @@ def _check_types(graph: Graph, node: Node) -> None:
         if dtype not in TYPES:
             raise CompileError(
                 "MM203",
-                f"{node.op} has an operand or result of type {dtype}, for which there are no kernels",
+                f"{node.op}{_states(graph, node)} has an operand or result of type {dtype}, "
+                "for which there are no kernels",
                 exit=Exit.UNSUPPORTED,
                 at=node.where,
             )
+
+
+def _states(graph: Graph, node: Node) -> str:
+    """The states that a node reads or writes: a copy that only a state needs has no place in the model."""
+    names = {*node.inputs, *node.outputs}
+    found = [f'"{state.begin}"' for state in graph.states if names & {state.begin, state.end}]
+    return f" of state {', '.join(found)}" if found else ""
 
 
 def _pixels_at_once(node: Node) -> int:
