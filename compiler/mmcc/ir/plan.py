@@ -168,6 +168,8 @@ class Plan:
     is a buffer in the caller's memory for it. `places` is where each buffer is first; `transfers` take some
     elsewhere, in the order in which they are started.
     `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
+    With several regions `cost` is the predicted cost, accesses included, and no plan within the regions' sizes
+    costs less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below.
     """
 
     groups: tuple[Group, ...]
@@ -186,6 +188,9 @@ class Plan:
     bound: int = 0
     over_groups: bool = False  # `bound` is below plans with groups of several nodes too
     cheapest: bool = False  # no plan within the limit has a lower predicted cost
+    cost: float = 0.0
+    least_cost: float = 0.0
+    bounds: dict[str, int] = field(default_factory=dict[str, int])
     seconds: float = 0.0
 
     @property

@@ -12,6 +12,7 @@ from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
+from mmcc.planner.regions.search import best_in_regions
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.search import Search
 from mmcc.planner.states import place_states, state_bytes, state_offsets
@@ -47,6 +48,8 @@ def _best(graph: Graph, request: PlanRequest) -> Plan:
         found = _grouped(graph, request, chosen.choice, None)
         return replace(found, over_groups=True)
     alone = plan_alone(graph, request, chosen)
+    if len(request.regions) > 1:
+        return best_in_regions(graph, request, chosen.choice, alone) if alone.groups else alone
     fits = request.limit is not None and request.peak(alone) <= request.limit
     least = request.peak(alone) <= trivial_bound(graph, request)
     if least:  # no plan of any kind needs less

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Staged, Strip
-from mmcc.ir.regions import External
+from mmcc.ir.regions import External, Region
 from mmcc.planner.fusion.group import GroupMemory, Item
 from mmcc.planner.fusion.paths import Path
 from mmcc.planner.fusion.space import Space
@@ -20,12 +20,17 @@ SCRATCH = Item(-1, -1, 0, 1)
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A path with the buffers of all its groups, and where they are."""
+    """A path with the buffers of all its groups, and where they are.
+
+    A buffer that `homes` does not name is in the first region that it may be in. Overlaps are of buffers in
+    one region.
+    """
 
     path: Path
     buffers: tuple[Buffer, ...]
     overlaps: tuple[Overlap, ...]
     placement: Placement
+    homes: Mapping[str, Region] = field(default_factory=dict[str, Region])
 
 
 class Builder:
@@ -98,7 +103,10 @@ class Builder:
     def plan(self, placed: Placed, bound: int) -> Plan:
         """The complete plan."""
         request, layout, offsets = self._space.request, self._space.layout, placed.placement.offsets
-        places = {b.name: Place(b.regions[0], offsets.get(b.name, 0)) for b in placed.buffers}
+        places = {
+            b.name: Place(placed.homes.get(b.name, b.regions[0]), offsets.get(b.name, 0))
+            for b in placed.buffers
+        }
         used = _used(placed.overlaps, placed.buffers, offsets)
         peak = placed.placement.peak
         bound = min(bound, peak)

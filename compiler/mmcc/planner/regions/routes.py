@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cheapest path of groups together with the regions of all they hold.
+
+A state is a set of finished kernels and the region of each whole tensor that is alive then. A step adds a
+group: it finds what it reads where the state has it, and chooses regions for what it leaves and for what
+nobody outside sees. In every region the bytes that the group needs at least (`Things.need`) must be there.
+
+First all steps are costed as if their inner things always fitted where they cost least: a bound for what is
+left from every state. Then the search goes forward, best first, and looks into a group only when the cheapest
+path so far goes through it. So the path found is the cheapest, and its cost a bound for all plans: a placement
+may fail, but none costs less.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from heapq import heappop, heappush
+from itertools import product
+from math import inf
+
+from mmcc.ir.regions import Region
+from mmcc.planner.fusion.paths import Path, Table
+from mmcc.planner.memory.allocations import bits
+from mmcc.planner.regions.inside import Inside, choose_inside
+from mmcc.planner.regions.things import Things, Traffic
+
+MOST_STATES = 96  # of one set of finished kernels; the cheapest so far are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path, where its things are, and what it costs: `whole` has regions by allocation, `inner` for each
+    group regions by item. No plan costs less than `bound`."""
+
+    path: Path
+    whole: dict[int, int]
+    inner: tuple[dict[int, int], ...]
+    cost: float
+    bound: float
+
+
+State = tuple[int, int]  # kernels done; the regions of allocations, `width` bits each
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A group from one state to another; `cost` without what its inner things cost."""
+
+    things: Things
+    homes: int  # of everything that it touches or that lives through
+    after: State
+    cost: float
+
+
+class Routes:
+    """The states and steps of one table, for regions of any sizes."""
+
+    def __init__(self, table: Table, regions: Sequence[Region], most: int) -> None:
+        """Groups that need more than `most` bytes in all regions together are left out."""
+        self.table, self._regions = table, regions
+        self.space = table.space
+        self._width = max(1, (len(regions) - 1).bit_length())
+        traffic = Traffic(self.space)
+        self._from: dict[int, list[Things]] = {}
+        for candidate in table.below(most + 1):
+            self._from.setdefault(candidate.before, []).append(Things(table, candidate, traffic, regions))
+        self._sizes = [allocation.size for allocation in self.space.model.allocations]
+        self.complete = self.space.complete
+
+    def cheapest(self, room: Sequence[float]) -> Route | None:
+        """The cheapest route if region k has `room[k]` bytes; None if there is none."""
+        steps, every = self._steps(room)
+        ahead = self._ahead(steps)
+        search = _Search(self, steps, ahead, room)
+        by_bound = search.run(exact=False)
+        if by_bound is None:
+            return None
+        bound = by_bound[0] if every else self._floor()
+        found = by_bound if by_bound[2] else search.run(exact=True)
+        if found is None:
+            return None
+        return self._route(found[1], found[0], bound)
+
+    def possible(self, room: Sequence[float]) -> bool:
+        """False if there is surely no plan in regions of so many bytes."""
+        steps, every = self._steps(room)
+        return not every or _Search(self, steps, self._ahead(steps), room).run(exact=False) is not None
+
+    def home(self, homes: int, allocation: int) -> int:
+        """The region of an allocation."""
+        return homes >> self._width * allocation & (1 << self._width) - 1
+
+    def inside(self, step: _Step, room: Sequence[float]) -> Inside:
+        """Where the inner things of a step's group are best."""
+        things = step.things
+        outside, left = [0] * len(room), list(room)
+        for allocation, item in (*things.given, *things.defined):
+            outside[self.home(step.homes, allocation)] |= 1 << item
+        for allocation, size in things.kept:
+            left[self.home(step.homes, allocation)] -= size
+        return choose_inside(things, outside, left)
+
+    @property
+    def end(self) -> int:
+        return self.space.all
+
+    def starts(self, room: Sequence[float]) -> Iterator[State]:
+        """The states before anything runs: inputs are in any region."""
+        first = [a for a in bits(self.space.alive(0)) if self._sizes[a]]
+        for homes in self._choices(first):
+            if self._holds(self.space.alive(0), homes, room):
+                yield 0, homes
+
+    def _choices(self, allocations: Sequence[int]) -> Iterator[int]:
+        for homes in product(range(len(self._regions)), repeat=len(allocations)):
+            yield sum(home << self._width * a for a, home in zip(allocations, homes, strict=True))
+
+    def _holds(self, alive: int, homes: int, room: Sequence[float]) -> bool:
+        """True if regions have room for all that is alive between two groups."""
+        left = list(room)
+        for a in bits(alive):
+            if self._sizes[a]:
+                left[self.home(homes, a)] -= self._sizes[a]
+        return min(left) >= 0
+
+    def _steps(self, room: Sequence[float]) -> tuple[dict[State, list[_Step]], bool]:
+        """The steps from every state that can be reached; and whether no state was left out."""
+        every = self.complete
+        reached: dict[int, dict[int, float]] = {0: dict.fromkeys((h for _, h in self.starts(room)), 0.0)}
+        steps: dict[State, list[_Step]] = {}
+        for done in self.space.sets:
+            states = reached.get(done, {})
+            if len(states) > MOST_STATES:
+                every = False
+                states = dict(sorted(states.items(), key=lambda item: item[1])[:MOST_STATES])
+            for homes, so_far in states.items():
+                found = steps[done, homes] = []
+                for things in self._from.get(done, ()):
+                    for step in self._through(things, homes, room):
+                        found.append(step)
+                        after, cost = reached.setdefault(step.after[0], {}), so_far + step.cost
+                        cost += things.cheapest_inside
+                        after[step.after[1]] = min(after.get(step.after[1], inf), cost)
+        return steps, every
+
+    def _through(self, things: Things, homes: int, room: Sequence[float]) -> Iterator[_Step]:
+        """The steps of one group from one state."""
+        candidate, cost = things.candidate, things.cost
+        for a, _ in (*things.kept, *things.given):
+            cost += things.price(a)[self.home(homes, a)]
+        alive = self.space.alive(candidate.after)
+        keep = sum((1 << self._width) - 1 << self._width * a for a in bits(alive))
+        for chosen in self._choices([a for a, _ in things.defined]):
+            there = homes | chosen
+            if self._holds(alive, there, room):
+                priced = cost + sum(things.price(a)[self.home(there, a)] for a, _ in things.defined)
+                yield _Step(things, there, (candidate.after, there & keep), priced)
+
+    def _ahead(self, steps: dict[State, list[_Step]]) -> dict[State, float]:
+        """What is left to pay from every state at least."""
+        ahead: dict[State, float] = {}
+        for state in reversed(steps):
+            if state[0] == self.end:
+                ahead[state] = 0.0
+                continue
+            costs = (
+                step.cost + step.things.cheapest_inside + ahead.get(step.after, inf) for step in steps[state]
+            )
+            ahead[state] = min(costs, default=inf)
+        return ahead
+
+    def _floor(self) -> float:
+        """What any path costs if every access were where it costs least."""
+        least: dict[int, float] = {0: 0.0}
+        for done in self.space.sets:
+            for things in self._from.get(done, ()) if done in least else ():
+                outside = (*things.kept, *things.given, *things.defined)
+                cost = things.cost + things.cheapest_inside + sum(min(things.price(a)) for a, _ in outside)
+                after = things.candidate.after
+                least[after] = min(least.get(after, inf), least[done] + cost)
+        return least.get(self.end, 0.0)
+
+    def _route(self, steps: Sequence[tuple[_Step, Inside]], cost: float, bound: float) -> Route:
+        whole: dict[int, int] = {}
+        inner: list[dict[int, int]] = []
+        for step, inside in steps:
+            things = step.things
+            whole |= {a: self.home(step.homes, a) for a, _ in (*things.kept, *things.given, *things.defined)}
+            assert inside.homes is not None
+            homes = zip(things.inner, inside.homes, strict=True)
+            inner.append({k: home for item, home in homes for k in things.together(item)})
+        path = tuple(step.things.candidate for step, _ in steps)
+        return Route(path, whole, tuple(inner), cost, min(bound, cost))
+
+
+Found = tuple[float, list[tuple[_Step, Inside]], bool]  # cost, steps, whether every group's cost is exact
+
+
+class _Search:
+    """Best first from the empty set; groups are looked into when they are reached."""
+
+    def __init__(
+        self,
+        routes: Routes,
+        steps: dict[State, list[_Step]],
+        ahead: dict[State, float],
+        room: Sequence[float],
+    ) -> None:
+        self._routes, self._steps, self._ahead, self._room = routes, steps, ahead, room
+        self._inside: dict[int, Inside] = {}  # by id of the step, which `steps` keeps
+
+    def run(self, *, exact: bool) -> Found | None:
+        """The cheapest path by what groups cost at least, or if `exact` by what was found for them."""
+        number = 0
+        waiting: list[tuple[float, int, float, State, _Step | None, State | None]] = []
+        for state in self._routes.starts(self._room):
+            if self._ahead.get(state, inf) < inf:
+                heappush(waiting, (self._ahead[state], number, 0.0, state, None, None))
+                number += 1
+        came: dict[State, tuple[State, _Step] | None] = {}
+        while waiting:
+            _, _, so_far, state, step, before = heappop(waiting)
+            if state in came:
+                continue
+            if step is not None and id(step) not in self._inside:
+                self._inside[id(step)] = self._routes.inside(step, self._room)
+                so_far += self._more(step, exact=exact)
+                if so_far < inf:
+                    entry = (so_far + self._ahead[state], number, so_far, state, step, before)
+                    heappush(waiting, entry)
+                    number += 1
+                continue
+            came[state] = (before, step) if before is not None and step is not None else None
+            if state[0] == self._routes.end:
+                return self._found(came, state, so_far)
+            for following in self._steps[state]:
+                cost = so_far + following.cost + following.things.cheapest_inside
+                if id(following) in self._inside:
+                    cost += self._more(following, exact=exact)
+                if cost + self._ahead[following.after] < inf and following.after not in came:
+                    entry = (cost + self._ahead[following.after], number, cost, following.after, following, state)
+                    heappush(waiting, entry)
+                    number += 1
+        return None
+
+    def _more(self, step: _Step, *, exact: bool) -> float:
+        """What a group costs beyond the least that its inner things could."""
+        inside = self._inside[id(step)]
+        return (inside.cost if exact else inside.bound) - step.things.cheapest_inside
+
+    def _found(
+        self, came: dict[State, tuple[State, _Step] | None], state: State, cost: float
+    ) -> Found:
+        steps: list[tuple[_Step, Inside]] = []
+        while (arrived := came[state]) is not None:
+            state, step = arrived
+            steps.append((step, self._inside[id(step)]))
+        exact = all(inside.cost == inside.bound for _, inside in steps)
+        return cost, steps[::-1], exact

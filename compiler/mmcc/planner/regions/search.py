@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The best plan in several regions: the cheapest within their sizes, or the least of one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from math import inf
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Place, Plan
+from mmcc.ir.regions import Region
+from mmcc.planner.cost import figure, node_cost, plan_cost
+from mmcc.planner.fusion.build import Builder
+from mmcc.planner.layer_by_layer import LayoutChoice
+from mmcc.planner.layouts import Layouts
+from mmcc.planner.regions.explain import no_plan
+from mmcc.planner.regions.placing import Spread, spread
+from mmcc.planner.regions.routes import Route, Routes
+from mmcc.planner.regions.traffic import access_cost, node_traffic
+from mmcc.planner.request import PlanRequest
+
+SOME_LAYOUTS = 4  # layouts looked at
+TRIES = 6  # routes placed at most, each within less room than the one before
+CLOSE = 256  # the least of a region is known to one part in so many
+NEAR = 1e-9  # costs that differ by less, as a ratio, are equal
+
+
+def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alone: Plan) -> Plan:
+    """The plan of least predicted cost within the sizes of the request's regions.
+
+    With `request.least` it takes as few bytes as possible of those regions, one after the other, and is the
+    cheapest that does. `alone` is the plan in the first region with every node a group of its own. Raises
+    CompileError MM040 or MM041 if there is no plan.
+    """
+    room = [inf if region.size is None else float(region.size) for region in request.regions]
+    fast = _fastest(request.regions)
+    peak = alone.peak(request.regions[0])
+    if fast is not None and not request.least and peak <= room[fast]:
+        return _all_in(graph, alone, request, fast)
+    return _Search(graph, request, first, room).run()
+
+
+def _fastest(regions: Sequence[Region]) -> int | None:
+    """The first region in which no access costs more than in any other; None if there is none."""
+    costs = [(region.read_cost, region.write_cost or 0.0) for region in regions]
+    least = tuple(map(min, zip(*costs, strict=True)))
+    return next((k for k, cost in enumerate(costs) if cost == least), None)
+
+
+def _all_in(graph: Graph, plan: Plan, request: PlanRequest, home: int) -> Plan:
+    """The plan with all that is in the first region in another: every access costs least there."""
+    first, region = request.regions[0], request.regions[home]
+    places = {
+        name: Place(region, place.offset) if place.region == first else place
+        for name, place in plan.places.items()
+    }
+    cost = plan_cost(graph, plan, request.cost)
+    moved = replace(plan, places=places, cheapest=True, over_groups=True)
+    cost += access_cost(graph, moved, request.loads)
+    return replace(moved, cost=cost, least_cost=cost, bound=0, proved_optimal=False)
+
+
+class _Search:
+    """Layouts with the routes through their groups."""
+
+    def __init__(
+        self, graph: Graph, request: PlanRequest, first: LayoutChoice, room: Sequence[float]
+    ) -> None:
+        self._graph, self._request, self._first, self._room = graph, request, first, list(room)
+        total = sum(self._room)
+        whole = sum(t.bytes + t.dtype.size + request.align for t in graph.tensors.values())
+        most = int(min(total, whole))
+        layouts = Layouts(graph, request, first)
+        some = layouts.first[:SOME_LAYOUTS]
+        limited = replace(request, limit=most, fuse=True)
+        self._routes = [Routes(layouts.table(choice, most, limited), request.regions, most) for choice in some]
+        self._every = layouts.every_layout and layouts.every_group and len(some) == len(layouts.first)
+        self._macs = layouts.macs
+
+    def run(self) -> Plan:
+        """The best plan; CompileError if there is none."""
+        bounds: dict[str, int] = {}
+        for name in self._request.least:
+            k = next(k for k, region in enumerate(self._request.regions) if region.name == name)
+            least = self._least(k)
+            if least is None:
+                break
+            self._room[k], bounds[name] = float(least[0]), least[1]
+        found, bound = self._cheapest(self._room)
+        if found is None:
+            raise no_plan(self._request.regions, dict(self._enough()), proved=bound == inf and self._every)
+        plan = self._plan(*found, bound)
+        return replace(plan, bounds=bounds, proved_optimal=_met(plan, bounds))
+
+    def _cheapest(self, room: Sequence[float]) -> tuple[tuple[Routes, Spread] | None, float]:
+        """The cheapest route that was placed within so much room, and what none costs less than."""
+        found: list[tuple[float, int, Route]] = []
+        for k, routes in enumerate(self._routes):
+            route = routes.cheapest(room)
+            if route is not None:
+                found.append((route.cost, k, route))
+        bound = min((route.bound for _, _, route in found), default=inf)
+        if not self._every:
+            bound = min(bound, floor_cost(self._graph, self._request))
+        best: tuple[Routes, Spread] | None = None
+        for _, k, route in sorted(found, key=lambda item: item[:2]):
+            if best is not None and best[1].route.cost <= route.cost:
+                break
+            placed = self._placed(self._routes[k], route, room)
+            if placed is not None and (best is None or placed.route.cost < best[1].route.cost):
+                best = self._routes[k], placed
+        return best, bound
+
+    def _placed(self, routes: Routes, route: Route, room: Sequence[float]) -> Spread | None:
+        """The route, or one that costs more, placed within the room of each region; None if none was."""
+        effort = self._request.effort / TRIES
+        tight = list(room)
+        for _ in range(TRIES):
+            placed = spread(routes.space, route, self._request, room, effort)
+            if placed.within(room):
+                return placed
+            for k, peak in enumerate(placed.peaks):
+                tight[k] -= max(0.0, peak - room[k])
+            following = routes.cheapest(tight) if min(tight) >= 0 else None
+            if following is None:
+                return None
+            route = following
+        return None
+
+    def _least(self, k: int) -> tuple[int, int] | None:
+        """The fewest bytes of a region with which a plan was found, and those that none has fewer than."""
+        room, align = self._room, self._request.align
+        found, _ = self._cheapest(room)
+        if found is None:
+            return None
+        low, failed, high = 0, -1, found[1].peaks[k]  # surely impossible below `low`; up to `failed` none found
+        while high - max(low, failed + 1) > high // CLOSE:
+            level = (max(low, failed + 1) + high) // 2 // align * align
+            trial = [*room[:k], float(level), *room[k + 1 :]]
+            if level <= failed:
+                break
+            if not any(routes.possible(trial) for routes in self._routes):
+                low = level + 1
+                continue
+            placed, _ = self._cheapest(trial)
+            if placed is None:
+                failed = level
+            else:
+                high = placed[1].peaks[k]
+        return high, min(low, high) if self._every else 0
+
+    def _plan(self, routes: Routes, placed: Spread, bound: float) -> Plan:
+        plan = Builder(routes.space, placed.route.path).plan(placed.placed, 0)
+        cost = placed.route.cost
+        return replace(
+            plan,
+            over_groups=True,
+            cost=cost,
+            least_cost=min(bound, cost),
+            cheapest=cost <= bound * (1 + NEAR),
+        )
+
+    def _enough(self) -> Iterator[tuple[Region, int]]:
+        """For each region with a size, bytes of it that would be enough if the others stayed as they are."""
+        for k, region in enumerate(self._request.regions):
+            if region.size is not None:
+                room = [*self._room[:k], inf, *self._room[k + 1 :]]
+                least = _Search(self._graph, self._request, self._first, room)._least(k)
+                if least is not None:
+                    yield region, least[0]
+
+
+def _met(plan: Plan, bounds: Mapping[str, int]) -> bool:
+    """True if a plan takes no more of the regions that were to be least than it must."""
+    peaks = {region.name: size for region, size in plan.regions().items()}
+    return bool(bounds) and all(peaks.get(name, 0) <= low for name, low in bounds.items())
+
+
+def floor_cost(graph: Graph, request: PlanRequest) -> float:
+    """What no plan of any layout costs less than: nodes that may be views cost nothing, and every access is
+    where it costs least."""
+    total = 0.0
+    for index, node in enumerate(graph.nodes):
+        if node.op.traits.alias is None:
+            cost = node_cost(graph, node, request.cost)
+            total += cost.total(0, 1, 1, 1.0)
+            for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
+                total += min(count.cost(region) for region in request.regions)
+    return total

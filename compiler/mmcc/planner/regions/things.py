@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one group holds, region by region: bytes that a region needs for some of it, and what accesses cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+from mmcc.ir.plan import BufferKind
+from mmcc.ir.regions import Region
+from mmcc.planner.fusion.footprint import Footprint
+from mmcc.planner.fusion.group import GroupMemory
+from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.memory.allocations import bits
+from mmcc.planner.regions.traffic import Bytes, node_traffic, sum_rows
+
+Prices = tuple[float, ...]  # of one thing in each region
+
+
+class Part(GroupMemory):
+    """The things of a group that are in one region: some stores, some sums, and perhaps what is its own.
+
+    What the group holds elsewhere is not there; all that lives through it still is.
+    """
+
+    def __init__(self, whole: GroupMemory, stores: Sequence[int], sums: Sequence[int], *, own: bool) -> None:
+        """Some of the group's stores and of its accumulating kernels, by their positions; scratch and
+        constants if `own`."""
+        before, after = whole.live_through | whole.last_used, whole.live_through | whole.defined
+        members = sum(1 << kernel for kernel in whole.kernels)
+        streaming = whole.streaming if own else None
+        super().__init__(
+            whole.shared, whole.line, members, before, after, whole.drained, whole.cut, streaming
+        )
+        self.stores = tuple(whole.stores[k] for k in stores)
+        self.accumulators = tuple(whole.accumulators[k] for k in sums)
+        self.scratch = whole.scratch if own else 0
+
+
+class Traffic:
+    """What each kernel reads and writes of each allocation, and of its sums."""
+
+    def __init__(self, space: Space) -> None:
+        graph, layout, request = space.graph, space.layout, space.request
+        number = {allocation.name: k for k, allocation in enumerate(space.model.allocations)}
+        self.kernels: list[dict[int, Bytes]] = []
+        self.sums: list[Bytes] = []
+        for k, kernel in enumerate(space.model.kernels):
+            found: dict[int, Bytes] = {}
+            loads = request.loads.get(kernel.node, 1.0)
+            for name, count in node_traffic(
+                graph, kernel.node, loads, layout.copied.get(kernel.node)
+            ).items():
+                allocation = number[layout.views[name].allocation]
+                found[allocation] = found.get(allocation, Bytes()) + count
+            self.kernels.append(found)
+            sums = float(space.rows.kernels[k].accumulates * sum_rows(graph, kernel.node))
+            self.sums.append(Bytes(sums, sums))
+
+
+class Things:
+    """One group: what it needs of what was there before, what it leaves, and what is its own.
+
+    Items are numbered as those of its `GroupMemory`. `kept` are allocations that live through, with their
+    bytes; `given` those at their last use and `defined` those that are left, each with its item; `inner` the
+    items that nobody outside sees.
+    """
+
+    def __init__(self, table: Table, candidate: Candidate, traffic: Traffic, regions: Sequence[Region]) -> None:
+        space = table.space
+        self.candidate, self._regions = candidate, regions
+        group = space.footprint(candidate).group
+        self._group = group
+        allocations = space.model.allocations
+        self.cost = table.cost(candidate)
+        self.kept = [(a, allocations[a].size) for a in bits(group.live_through) if allocations[a].size]
+        items = [item.allocation for item in group.items]
+        self.given = [(a, k) for k, a in enumerate(items) if a >= 0 and group.last_used >> a & 1]
+        self.defined = [(a, k) for k, a in enumerate(items) if a >= 0 and group.defined >> a & 1]
+        outside = {k for _, k in (*self.given, *self.defined)}
+        self._own = [k for k, item in enumerate(group.items) if self._is_own(k)]
+        self.inner = [k for k in range(len(items)) if k not in outside and k not in self._own[1:]]
+        self._prices = self._price(space, traffic)
+        self.inner_prices = [self._items_price(k) for k in self.inner]
+        self.size = [item.size for item in group.items]
+        for k in self._own[:1]:  # scratch and constants are in one region
+            self.size[k] = sum(item.size for n, item in enumerate(group.items) if n in self._own)
+        self._needs: dict[int, int] = {}
+
+    def _is_own(self, item: int) -> bool:
+        found = self._group.items[item]
+        return found.allocation < 0 and (found.kernel < 0 or found.kind is BufferKind.STAGED)
+
+    def together(self, item: int) -> Sequence[int]:
+        """The items that are where an inner item is."""
+        return self._own if item in self._own else (item,)
+
+    def _price(self, space: Space, traffic: Traffic) -> dict[int, Bytes]:
+        """What the group reads and writes of each allocation."""
+        cut = space.cut(self.candidate)
+        found: dict[int, Bytes] = {}
+        for kernel in self._group.kernels:
+            share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
+            for allocation, count in traffic.kernels[kernel].items():
+                found[allocation] = found.get(allocation, Bytes()) + count * share
+        self._sums = {kernel: traffic.sums[kernel] for kernel in self._group.accumulators}
+        return found
+
+    def price(self, allocation: int) -> Prices:
+        """What the group's accesses to an allocation cost in each region."""
+        return self._in_regions(self._prices.get(allocation, Bytes()))
+
+    def _items_price(self, item: int) -> Prices:
+        """The same for an item that nobody outside sees; of a store, all that lies in it."""
+        group, count = self._group, Bytes()
+        if item < len(group.stores):
+            for allocation in group.stores[item].allocations:
+                count += self._prices.get(allocation, Bytes())
+        elif item not in self._own:
+            count = self._sums[group.items[item].kernel]
+        elif group.streaming is not None:
+            count = Bytes(group.streaming.read, group.streaming.read)
+        return self._in_regions(count)
+
+    def _in_regions(self, count: Bytes) -> Prices:
+        return tuple(count.cost(region) for region in self._regions)
+
+    def need(self, members: int) -> int:
+        """Bytes that a region needs at least for a set of items, a mask, beside what lives through."""
+        if members not in self._needs:
+            self._needs[members] = self._need(members)
+        return self._needs[members]
+
+    def _need(self, members: int) -> int:
+        group = self._group
+        some = bits(members)
+        stores = [k for k in some if k < len(group.stores)]
+        sums = [k - len(group.stores) for k in some if k not in self._own]
+        sums = [k for k in sums if k >= 0]
+        part = Part(group, stores, sums, own=any(k in self._own for k in some))
+        return Footprint(part).tight - group.shared.bytes(group.live_through)
+
+    @cached_property
+    def cheapest_inside(self) -> float:
+        """What the accesses to inner items cost at least."""
+        return sum(min(prices) for prices in self.inner_prices)
+
+

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes that a plan reads and writes: of each tensor by each node, and so of each buffer and each region.
+
+Every iteration of a node's loops reads an element of each operand, but for those that lie in padding. What a
+kernel holds in registers from one iteration to others it reads less often; `PlanRequest.loads` has that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import reduce
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.nest import Access, Affine, Index, Nest
+from mmcc.ir.plan import Plan
+from mmcc.ir.regions import External, Place, Region
+from mmcc.ir.traits import Alias
+from mmcc.planner.cost import shares
+
+
+@dataclass(frozen=True, slots=True)
+class Bytes:
+    """How many are read and written in a run."""
+
+    read: float = 0.0
+    written: float = 0.0
+
+    def __add__(self, other: Bytes) -> Bytes:
+        return Bytes(self.read + other.read, self.written + other.written)
+
+    def __mul__(self, factor: float) -> Bytes:
+        return Bytes(self.read * factor, self.written * factor)
+
+    def cost(self, region: Region | External) -> float:
+        """Cycles they take in a region; what the caller brings is taken to be fast."""
+        if isinstance(region, External):
+            return 0.0
+        return self.read * region.read_cost + self.written * (region.write_cost or 0.0)
+
+
+def node_traffic(
+    graph: Graph, index: int, loads: float = 1.0, copied: Collection[int] | None = None
+) -> dict[str, Bytes]:
+    """What a node reads and writes of each tensor that is not constant. A join reads the operands `copied`
+    only, if that is given, and writes as much as it reads."""
+    node, nest = graph.nodes[index], nest_of(graph, graph.nodes[index])
+    found: dict[str, Bytes] = {}
+    moved = 0.0
+    for read in nest.reads:
+        name = node.inputs[read.operand]
+        if graph.is_constant(name) or (copied is not None and read.operand not in copied):
+            continue
+        count = nest.iterations * _inside(nest, read) * loads * graph.tensors[name].dtype.size
+        found[name] = found.get(name, Bytes()) + Bytes(read=count)
+        moved += count
+    for name in node.outputs:
+        joins = node.op.traits.alias is Alias.JOIN and copied is not None
+        written = moved if joins else float(graph.tensors[name].bytes)
+        found[name] = found.get(name, Bytes()) + Bytes(written=written)
+    return found
+
+
+def buffer_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict[tuple[str, int], Bytes]:
+    """What is read and written of each buffer in each step, moves apart."""
+    found: dict[tuple[str, int], Bytes] = {}
+
+    def add(buffer: str, step: int, count: Bytes) -> None:
+        found[buffer, step] = found.get((buffer, step), Bytes()) + count
+
+    size = {b.name: b.size for b in plan.buffers}
+    for step, group in enumerate(plan.groups):
+        for index, share in shares(graph, group).items():
+            for name, count in node_traffic(
+                graph, index, loads.get(index, 1.0), plan.copied.get(index)
+            ).items():
+                add(plan.slots[name].buffer, step, count * share)
+            if index in plan.accumulators:
+                sums, rows = plan.accumulators[index], sum_rows(graph, index)
+                add(sums, step, Bytes(size[sums] * rows, size[sums] * rows))
+    return found
+
+
+def region_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict[Region, Bytes]:
+    """What a run reads and writes in each region that the plan uses, moves included."""
+    found = {region: Bytes() for region in plan.regions()}
+
+    def add(place: Place, count: Bytes) -> None:
+        if isinstance(place.region, Region):
+            found[place.region] = found.get(place.region, Bytes()) + count
+
+    for (buffer, step), count in buffer_traffic(graph, plan, loads).items():
+        add(plan.place_at(buffer, step), count)
+    size = {b.name: b.size for b in plan.buffers}
+    for move in (transfer.move for transfer in plan.transfers):
+        add(move.source, Bytes(read=size[move.buffer]))
+        add(move.target, Bytes(written=size[move.buffer]))
+    return found
+
+
+def access_cost(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> float:
+    """Cycles that a plan's reads and writes of buffers take in their regions, moves apart."""
+    traffic = buffer_traffic(graph, plan, loads).items()
+    return sum(count.cost(plan.place_at(buffer, step).region) for (buffer, step), count in traffic)
+
+
+def sum_rows(graph: Graph, index: int) -> int:
+    """Rows that a node takes in one by one, if it keeps sums."""
+    shape = graph.tensors[graph.nodes[index].inputs[0]].shape
+    return shape[0] if len(shape) > 1 else 1
+
+
+def _inside(nest: Nest, access: Access) -> float:
+    """Which part of the iterations reads an element that there is, and no padding."""
+    extent = {loop.name: loop.extent for loop in nest.loops}
+    parts = (_part(index, size, extent) for index, size in zip(access.index, access.shape, strict=True))
+    return prod(parts)
+
+
+def _part(index: Index, size: int, extent: Mapping[str, int]) -> float:
+    if not isinstance(index, Affine) or not index.terms:
+        return 1.0
+    counters: list[NDArray[np.int64]] = [np.arange(extent[loop]) * factor for loop, factor in index.terms]
+    values = reduce(np.add.outer, counters) + index.offset
+    return float(np.mean((values >= 0) & (values < size * index.divisor)))
