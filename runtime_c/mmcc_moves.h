@@ -9,9 +9,6 @@
 extern "C" {
 #endif
 
-/* A status of models with such copies: a callback is missing, or returned something other than 0. */
-enum { MMCC_ERROR_MOVE = 8 };
-
 /* The first begins to copy `bytes` bytes and returns, so that a DMA can go on while the model computes. `move` is
  * below <NAME>_MOVES; each move has one copy in a run, and copies of several may go on at once. The second returns
  * when the copy of that move is complete, and the processor sees it; NULL if the first returns no sooner. Both return

@@ -32,7 +32,8 @@ enum {
     MMCC_ERROR_NOT_INITIALIZED = 4, /* <name>_init was not called on this context, or failed */
     MMCC_ERROR_STREAM = 5,          /* a callback for rows is missing, or returned something other than 0 */
     MMCC_ERROR_WEIGHTS = 6,         /* a callback for weights is missing, or returned something other than 0 */
-    MMCC_ERROR_WEIGHTS_FILE = 7     /* the file of weights is another model's, or is not whole */
+    MMCC_ERROR_WEIGHTS_FILE = 7,    /* the file of weights is another model's, or is not whole */
+    MMCC_ERROR_MOVE = 8             /* a callback for moves is missing, or returned something other than 0 */
 };
 
 /* Small functions are inlined whatever the compiler thinks of it, so that they are in the section of their caller;
@@ -58,6 +59,7 @@ static inline const char *mmcc_status_text(mmcc_status status)
     case MMCC_ERROR_STREAM: return "a callback for rows is missing or failed";
     case MMCC_ERROR_WEIGHTS: return "a callback for weights is missing or failed";
     case MMCC_ERROR_WEIGHTS_FILE: return "the file of weights belongs to another model or is not whole";
+    case MMCC_ERROR_MOVE: return "a callback for moves is missing or failed";
     default: return "unknown status";
     }
 }

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mmcc.driver.check import check_model
 from mmcc.driver.compile import CompileResult
 from mmcc.driver.compile import compile_model as _compile
+from mmcc.driver.memories import Ram, parse_ram
 from mmcc.driver.options import CompileOptions as _Resolved
 from mmcc.errors import CompileError
 from mmcc.sizes import parse_size
@@ -33,7 +34,7 @@ class CompileOptions(TypedDict, total=False):
     """Options of `compile_model`, with the names and meanings of `mmcc compile`'s."""
 
     target: str  # a name that `mmcc targets` lists, or the path of a TOML file
-    ram: int | str  # limit in bytes, or "256K"; "min": as little as can be; 0: none
+    ram: int | str  # limit in bytes, or "256K"; "min": as little as can be; "dtcm=128K,sram=min"; 0: none
     flash: int | str  # limit in bytes, or "1M"; 0: none
     stack: int | str  # bytes of stack to take for granted instead of measuring; 0: measure
     recompute: float  # work at most, in multiples of the model's multiply-accumulates
@@ -71,11 +72,12 @@ def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileO
     Raises CompileError for all that is the caller's to change: the model, a limit, an option, a missing tool.
     """
     given: dict[str, Any] = dict(options)
-    least = str(given.get("ram", "")).strip().lower() == "min"
-    given["ram"] = 0 if least else given.get("ram", 0)
-    for size in ("ram", "flash", "stack"):
+    ram = given.pop("ram", 0)
+    asked = parse_ram(ram) if isinstance(ram, str) else Ram(ram)
+    for size in ("flash", "stack"):
         given[size] = _bytes(given.get(size, 0), size)
-    return _compile(model, out, _Resolved(least_ram=least, **given))
+    resolved = _Resolved(ram=asked.total, least_ram=asked.least, regions=asked.regions, **given)
+    return _compile(model, out, resolved)
 
 
 def check(

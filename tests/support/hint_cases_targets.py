@@ -10,9 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cli_runs import MODEL
 from hint_cases_tools import package_in
 from hint_runs import mmcc
 from hints import follows
+from mmcc.driver.compile import compile_model
+from mmcc.driver.memories import parse_ram, regions_of
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.target import load_target
 from mmcc.toolchain.build import WINDOW, RegionOverflow, find_tool, firmware_sources
@@ -150,3 +154,41 @@ def a_target_without_emulation(folder, _):
     out, _ = package_in(folder)
     assert "--on host" in mmcc("verify", out, "--on", "qemu", exit=2)
     mmcc("verify", out, "--on", "host")
+
+
+def _two_memories(folder):
+    board = (Path(__file__).resolve().parents[1] / "firmware" / "two_regions_m4.toml").read_text()
+    return _target(folder, board)
+
+
+@follows(
+    'driver/memories.py: f"{did_you_mean(name, known)}one of: {\', \'.join(known)}"',
+    "driver/memories.py: 'NAME=SIZE for each, with commas between: --ram dtcm=128K,sram=512K'",
+)
+def memories_by_name(folder, _):
+    target = load_target(str(_two_memories(folder)))
+    with pytest.raises(CompileError) as caught:
+        regions_of(CompileOptions(regions={"psran": 1024}), target)
+    meant = re.search(r"did you mean (\S+)\?", caught.value.hint)[1]
+    known = caught.value.hint.partition("one of: ")[2].split(", ")
+    found = regions_of(CompileOptions(regions=dict.fromkeys([meant, *known], 1024)), target)
+    assert [(region.name, region.size) for region in found] == [("sram", 1024), ("psram", 1024)]
+    for wrong in ("dtcm=128K,sram", "dtcm=1K,dtcm=2K", "=1K"):
+        with pytest.raises(CompileError) as caught:
+            parse_ram(wrong)
+    like = caught.value.hint.partition("--ram ")[2]
+    assert parse_ram(like).regions == {"dtcm": 128 * 1024, "sram": 512 * 1024}
+
+
+@follows("planner/regions/explain.py: '\\n'.join(hints)")
+def memories_too_small(folder, _):
+    target, model = _two_memories(folder), MODEL
+    given = {"target": str(target), "stack": 1024, "self_check": False}
+    with pytest.raises(CompileError) as caught:
+        compile_model(model, folder / "c", CompileOptions(regions={"sram": 2048, "psram": 256}, **given))
+    assert caught.value.code == "MM040"
+    lines = [line.split("  ")[0].split("=") for line in caught.value.hint.splitlines()]
+    assert {name for name, _ in lines} == {"sram", "psram"}
+    for name, size in lines:
+        regions = {"sram": 2048, "psram": 256} | {name: int(size) + (1040 if name == "sram" else 0)}
+        compile_model(model, folder / "c", CompileOptions(regions=regions, **given))

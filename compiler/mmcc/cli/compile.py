@@ -44,7 +44,7 @@ STACK_FROM = {
 @click.option(
     "--ram",
     help="Limit of RAM for all: arena, context, static data, stack. 256K; "
-    "or min: as little as can be without computing anything twice.",
+    "or min: as little as can be without computing anything twice; or of each memory: dtcm=128K,sram=512K.",
 )
 @click.option(
     "--recompute",
@@ -112,10 +112,11 @@ def compile_command(
 
 def _options(given: dict[str, Any]) -> CompileOptions:
     """What the command line asks for; CompileError for sizes that are none, or that say nothing together."""
+    from mmcc.driver.memories import parse_ram
     from mmcc.driver.options import CompileOptions
 
-    least = (given["ram"] or "").strip().lower() == "min"
-    sizes = {"ram": "" if least else given["ram"], "flash": given["flash"], "stack": given["stack"]}
+    ram = parse_ram(given["ram"] or "")
+    sizes = {"flash": given["flash"], "stack": given["stack"]}
     limits = {key: parse_size(text, f"--{key}") if text else 0 for key, text in sizes.items()}
     if limits["stack"] and limits["flash"]:
         message = "--flash needs the size of the code, which is not measured with --stack"
@@ -124,7 +125,9 @@ def _options(given: dict[str, Any]) -> CompileOptions:
         target=given["target"],
         name=given["name"],
         io=given["io"],
-        least_ram=least,
+        ram=ram.total,
+        least_ram=ram.least,
+        regions=ram.regions,
         recompute=given["recompute"] or 0.0,
         weights=given["weights"] or "",
         dims=dims_of(given["dims"]),
@@ -152,10 +155,10 @@ def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterat
 
 
 def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
+    from mmcc.report.memories import cost_text, regions_text
     from mmcc.report.text import (
         flash_text,
         proof_text,
-        regions_text,
         self_check_text,
         staged_text,
         work_text,
@@ -165,7 +168,7 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
     rows = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}"),
-        ("  arena", f"{ram['arena']:,}  ({proof_text(report['plan'], ram['limit'])})"),
+        ("  arena", f"{ram['arena']:,}  ({proof_text(report['plan'], ram)})"),
         *([("  states", f"{ram['state']:,}")] if ram["state"] else []),
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
@@ -175,6 +178,8 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     ]
     if len(ram["regions"]) > 1:
         rows.insert(2, ("  regions", regions_text(report)))
+    if report["plan"]["cost"]:
+        rows.append(("cost", cost_text(report["plan"])))
     if report["weights"]:
         rows.append(("weights", staged_text(report["weights"])))
     rows.append(("check", self_check_text(report["self_check"])))

@@ -75,6 +75,7 @@ def analyze(
     target = load_target(target_name)
     graph = load_graph(model, CompileOptions(dims=dims, bind=bind), progress)
     request = plan_request(CompileOptions(target=target_name), graph, target, progress)
+    request = replace(request, regions=target.memory[:1])
     free = best_plan(graph, replace(request, fuse=False))
     work = plan_cost(graph, free, target.cost)
 
@@ -117,7 +118,8 @@ def _others(
         progress(f"with {' '.join(told)}")
         options = CompileOptions(target=target.name, io=io, recompute=RECOMPUTE if again else 1.0)
         fed = stream_ports(graph, again=io == "rows-again") if io.startswith("rows") else graph
-        request = replace(plan_request(options, fed, target, progress), fuse=True)
+        request = plan_request(options, fed, target, progress)
+        request = replace(request, fuse=True, regions=target.memory[:1])
         yield Other(" ".join(told), meaning, point(best_plan(fed, request), fed))
 
 

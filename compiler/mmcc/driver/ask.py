@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from mmcc.driver.load import dump
+from mmcc.driver.memories import least_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.graph import Graph
 from mmcc.kernels.contract import KernelContract, contracts
@@ -19,13 +20,16 @@ MOST_RECOMPUTE = 2.0  # with --ram N, and none is given: what is computed again 
 def plan_request(options: CompileOptions, graph: Graph, target: Target, progress: Progress) -> PlanRequest:
     """What the options ask of the planner."""
     external = options.io != "arena"
+    regions = regions_of(options, target)
     promised = contracts(graph, target, _block_limit(options, graph))
     if options.dump:
         lines = (f"{index}: {each}" for index, each in enumerate(promised))
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
     return replace(
         request_from(promised, staged=options.weights == "staged"),
-        regions=target.memory,
+        regions=regions,
+        by_region=bool(options.regions) or len(regions) > 1,
+        least=least_of(options, target),
         external_inputs=external,
         external_outputs=external,
         fuse=options.least_ram,
@@ -43,6 +47,7 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
         pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
         accumulators={index: each.accumulator for index, each in enumerate(promised) if each.accumulator},
         staging=Staging(tilings) if staged else None,
+        loads={index: each.loads for index, each in enumerate(promised)},
     )
 
 

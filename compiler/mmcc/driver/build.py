@@ -18,6 +18,7 @@ from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
 from mmcc.driver.load import dump
+from mmcc.driver.memories import home_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
@@ -146,9 +147,19 @@ def _figures(
     made: Path, program: Program, target: Target, options: CompileOptions, prefix: str, generated: Generated
 ) -> Figures:
     context = _context_bytes(generated, target)
+    asked = Figures(
+        options.ram,
+        context,
+        options.stack,
+        Footprint(0, generated.weights.size, 0, 0, {}),
+        "stated",
+        memories=regions_of(options, target),
+        limits=options.regions,
+        home=home_of(target).name,
+        least=options.least_ram,
+    )
     if options.stack:
-        footprint = Footprint(0, generated.weights.size, 0, 0, {})
-        return Figures(options.ram, context, options.stack, footprint, "stated")
+        return asked
     work = made / FOLDER / MEASURE
     shutil.rmtree(work, ignore_errors=True)
     sources = package_sources(made)
@@ -160,7 +171,7 @@ def _figures(
     stack = -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
     assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
     source = "assumed" if assumed else "call graph"
-    return Figures(options.ram, context, stack, footprint, source, assumed)
+    return replace(asked, stack=stack, footprint=footprint, stack_from=source, stack_assumed=assumed)
 
 
 def _context_bytes(generated: Generated, target: Target) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
 from mmcc.driver.load import load_graph
+from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.driver.ram_fit import package_within
 from mmcc.driver.twin import write_bench
@@ -136,7 +137,7 @@ def _record(job: Job, built: Built, bench: Path) -> None:
         target=_lasting(options.target),
         model=str(job.model.resolve()),
         sha256=built.report["model"]["sha256"],
-        ram=options.ram,
+        ram=linked_limit(options, job.target),
         stack=built.report["ram"]["stack"],
         dims=options.dims,
         bind=options.bind,

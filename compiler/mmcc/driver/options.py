@@ -29,6 +29,7 @@ class CompileOptions:
     target: str = "host"
     ram: int = 0
     least_ram: bool = False  # --ram min
+    regions: Mapping[str, int] = field(default_factory=dict[str, int])  # by memory; 0: as little as possible
     recompute: float = 0.0  # work at most, in multiples of the model's; 0: as the planner thinks fit
     flash: int = 0
     name: str = ""
@@ -48,7 +49,11 @@ class CompileOptions:
             if value not in allowed:
                 choice = ", ".join(repr(a) for a in allowed)
                 raise CompileError("MM000", f"{name}={value!r} is none of {choice}", exit=Exit.USAGE)
-        for name, size in (("ram", self.ram), ("flash", self.flash), ("stack", self.stack)):
+        sizes = {"ram": self.ram, "flash": self.flash, "stack": self.stack}
+        for name, size in (
+            *sizes.items(),
+            *((f"ram of {name}", size) for name, size in self.regions.items()),
+        ):
             if size < 0:
                 raise CompileError("MM003", f"{name}={size} is below 0", exit=Exit.USAGE)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from mmcc.driver.build import Built, Job, build
+from mmcc.driver.memories import home_of
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
@@ -24,6 +26,8 @@ BESIDES = (
 
 def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     """The package within its limits: what RAM holds besides the arena is known once it is compiled."""
+    if any(request.by_region for request in requests.values()):
+        return _within_memories(job, requests)
     staged = any(request.staging is not None for request in requests.values())
     if staged and job.options.ram:  # there is no plan that does without a limit
         requests = _limited(requests, job.options.ram - job.options.ram // BESIDES)
@@ -43,6 +47,29 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     return built
 
 
+def _within_memories(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
+    """The package within what is allowed of each memory; that of variables has more than an arena."""
+    home = home_of(job.target).name
+    most = job.options.regions.get(home, 0)
+    built = build(job, requests)
+    for _ in range(ROUNDS):
+        (here,) = (r for r in built.report["ram"]["regions"] if r["name"] == home)
+        if not most or here["bytes"] + here["besides"] <= most:
+            break
+        arena = max(0, most - here["besides"])
+        job.progress(f"{here['besides']} bytes of {home} are no arena")
+        requests = {name: _cut(request, home, arena) for name, request in requests.items()}
+        built = build(job, requests)
+    _check_limits(job, built, requests)
+    return built
+
+
+def _cut(request: PlanRequest, name: str, size: int) -> PlanRequest:
+    """The request with so many bytes of one region."""
+    regions = (replace(r, size=size) if r.name == name else r for r in request.regions)
+    return replace(request, regions=tuple(regions))
+
+
 def _limited(requests: Mapping[str, PlanRequest], most: int | None) -> dict[str, PlanRequest]:
     """The requests, each for at most so many bytes of arena, and no more than its region has."""
     found: dict[str, PlanRequest] = {}
@@ -60,6 +87,9 @@ def _check_limits(job: Job, built: Built, requests: Mapping[str, PlanRequest]) -
     plan, request = plans[entry.name], requests[entry.name]
     if options.ram and ram["total"] > options.ram:
         raise _ram_exceeded(entry.graph, plan, ram, request)
+    for region in ram["regions"]:
+        if region["limit"] and region["bytes"] + region["besides"] > region["limit"]:
+            raise _memory_exceeded(region)
     if options.flash and flash["total"] > options.flash:
         raise CompileError(
             "MM502",
@@ -68,6 +98,17 @@ def _check_limits(job: Job, built: Built, requests: Mapping[str, PlanRequest]) -
             exit=Exit.DOES_NOT_FIT,
             hint=_less_flash(job.module, flash["total"]),
         )
+
+
+def _memory_exceeded(region: dict[str, Any]) -> CompileError:
+    """The arena and what lies beside it were still too large together after some rounds."""
+    needed = region["bytes"] + region["besides"]
+    return CompileError(
+        "MM041",
+        f"{needed:,} bytes of {region['name']} are needed, {region['limit']:,} are allowed: an arena of "
+        f"{region['bytes']:,}, and {region['besides']:,} of context, static data, states and stack",
+        exit=Exit.NO_PLAN,
+    )
 
 
 def _less_flash(module: Module, total: int) -> str:

@@ -169,7 +169,8 @@ class Plan:
     elsewhere, in the order in which they are started.
     `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
     With several regions `cost` is the predicted cost, accesses included, and no plan within the regions' sizes
-    costs less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below.
+    costs less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below;
+    `traffic` has the bytes that a run is predicted to read and to write in each.
     """
 
     groups: tuple[Group, ...]
@@ -191,6 +192,7 @@ class Plan:
     cost: float = 0.0
     least_cost: float = 0.0
     bounds: dict[str, int] = field(default_factory=dict[str, int])
+    traffic: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     seconds: float = 0.0
 
     @property

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.plan import Blocks
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
+from mmcc.kernels.loads import input_loads
 from mmcc.kernels.select import kernel_use
 from mmcc.kernels.tilings import planning_site, tilings
 from mmcc.ops.conv import ConvInt8
@@ -39,12 +40,14 @@ class KernelContract:
     `pixels` are made at a time, left to right, reading just their windows; 0 if rows are gone over again.
     `accumulator` is the bytes of sums with which the input is taken in row by row; 0 if it must be whole.
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
+    `loads` says how often values of the input are loaded, over iterations of the node's loops.
     """
 
     template: str
     pixels: int
     accumulator: int
     tilings: tuple[Blocks, ...]
+    loads: float = 1.0
 
     def __str__(self) -> str:
         cuts = ", ".join(f"{b.count} x {b.channels} channels in {b.bytes} bytes" for b in self.tilings)
@@ -53,6 +56,7 @@ class KernelContract:
             f"{self.pixels} pixels at once" if self.pixels else "",
             f"accumulator of {self.accumulator} bytes" if self.accumulator else "",
             f"constants in {cuts}" if cuts else "",
+            f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
         )
         return "; ".join(part for part in parts if part)
 
@@ -67,11 +71,13 @@ def contract(graph: Graph, index: int, target: Target, block_limit: int = 0) -> 
     """
     node = graph.nodes[index]
     _check_types(graph, node)
+    use = kernel_use(node.op, planning_site(graph, index, target))
     return KernelContract(
-        kernel_use(node.op, planning_site(graph, index, target)).template,
+        use.template,
         _pixels_at_once(node),
         accumulator_bytes(graph, node),
         tilings(graph, index, target, block_limit) if block_limit else (),
+        input_loads(use, nest_of(graph, node)),
     )
 
 

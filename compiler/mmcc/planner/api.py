@@ -48,7 +48,7 @@ def _best(graph: Graph, request: PlanRequest) -> Plan:
         found = _grouped(graph, request, chosen.choice, None)
         return replace(found, over_groups=True)
     alone = plan_alone(graph, request, chosen)
-    if len(request.regions) > 1:
+    if request.by_region:
         return best_in_regions(graph, request, chosen.choice, alone) if alone.groups else alone
     fits = request.limit is not None and request.peak(alone) <= request.limit
     least = request.peak(alone) <= trivial_bound(graph, request)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from mmcc.codegen.lower import describe
@@ -15,6 +15,7 @@ from mmcc.ir.ports import Port
 from mmcc.ir.program import EntryCode, Program
 from mmcc.ir.regions import STATE, Region
 from mmcc.planner.cost import plan_macs, read_of
+from mmcc.report.memories import region_entries
 from mmcc.toolchain import Footprint
 
 SCHEMA = 2
@@ -24,7 +25,10 @@ Report = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What was measured of the package, in bytes. `limit` 0: no limit was given."""
+    """What was measured of the package, in bytes. `limit` 0: no limit was given.
+
+    `memories` are those that it may use; `limits` what was allowed of some of them, for all that is there.
+    """
 
     limit: int
     context: int
@@ -32,6 +36,10 @@ class Figures:
     footprint: Footprint
     stack_from: str = "call graph"  # or "stated" with --stack, or "assumed"
     stack_assumed: str = ""  # what could not be read
+    memories: tuple[Region, ...] = ()
+    limits: Mapping[str, int] = field(default_factory=dict[str, int])
+    home: str = ""  # the memory of variables
+    least: bool = False  # --ram min: no limit but that of a memory's size
 
 
 def count_macs(graph: Graph) -> int:
@@ -64,6 +72,7 @@ def make_report(
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
     graph = module.entries[0].graph
+    besides = state + figures.context + footprint.ram + figures.stack
     warnings = [line for entry in module.entries for line in entry.graph.warnings]
     return {
         "schema": SCHEMA,
@@ -77,9 +86,12 @@ def make_report(
         "target": target,
         "ram": {
             "limit": figures.limit or None,
-            "total": arena + state + figures.context + footprint.ram + figures.stack,
+            "least": figures.least,
+            "total": arena + besides,
             "arena": arena,
-            "regions": [_region(region, size) for region, size in program.regions.items() if region != STATE],
+            "regions": region_entries(
+                program.regions, figures.memories, figures.limits, figures.home, besides
+            ),
             "state": state,
             "states": _states(module, plan),
             "context": figures.context,
@@ -108,6 +120,10 @@ def _entry(graph: Graph, plan: Plan, code: EntryCode, regions: Collection[str]) 
             "bound": plan.bound,
             "over_groups": plan.over_groups,
             "cheapest": plan.cheapest,
+            "cost": round(plan.cost),
+            "least_cost": round(plan.least_cost),
+            "bounds": plan.bounds,
+            "traffic": {name: {"read": r, "written": w} for name, (r, w) in plan.traffic.items()},
             "seconds": round(plan.seconds, 3),
             "groups": [list(group.nodes) for group in plan.groups],
             "macs": macs,
@@ -148,11 +164,6 @@ def _staged_weights(graph: Graph, plan: Plan) -> dict[str, int] | None:
         ),
         "begun_early": sum(len(b.live) > 1 for b in buffers.values()),
     }
-
-
-def _region(region: Region, size: int) -> dict[str, Any]:
-    """Bytes of the arena in a region, and how many it may have there."""
-    return {"name": region.name, "bytes": size, "size": region.size}
 
 
 def _states(module: Module, plan: MemoryPlan) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from mmcc.codegen.names import escape
 from mmcc.codegen.ports import shifted
 from mmcc.codegen.render import render
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
+from mmcc.report.memories import cost_text, least_text, regions_text
 from mmcc.report.model import Report
 from mmcc.sizes import readable
 
@@ -50,11 +51,12 @@ def _entry_figures(report: Report, entry: dict[str, Any]) -> list[tuple[str, str
     plan, several = entry["plan"], bool(report["entries"])
     bytes_of = f"{plan['arena']:,} bytes, " if several else ""
     parameters = "" if several else f", {report['model']['params']:,} parameters"
-    proof = proof_text(plan, report["ram"]["limit"])
+    proof = proof_text(plan, report["ram"])
     figures = [
         ("arena", f"{bytes_of}{proof}; planned in {plan['seconds']:.2f} s"),
         ("work", f"{work_text(plan)}{parameters}"),
     ]
+    figures += [("cost", cost_text(plan))] if plan["cost"] else []
     return figures + ([("weights", staged_text(entry["weights"]))] if entry["weights"] else [])
 
 
@@ -70,25 +72,19 @@ def _entry_parts(entry: dict[str, Any], named: bool) -> dict[str, Any]:
     }
 
 
-def proof_text(plan: dict[str, Any], limit: int | None) -> str:
+def proof_text(plan: dict[str, Any], ram: dict[str, Any]) -> str:
     """What is known of the arena's size: over plans with groups too, or over those layer by layer only."""
+    if plan["bounds"]:
+        return least_text(plan)
+    if plan["cost"]:
+        return "in several memories: see cost"
     fused = any(len(group) > 1 for group in plan["groups"])
-    if fused and limit:
+    if fused and not ram["least"]:
         sure = "nothing cheaper keeps it" if plan["cheapest"] else "something cheaper may keep it"
-        return f"fused to keep the limit: {sure}; --ram min may need less"
+        kept = "the limit" if ram["limit"] else f"{ram['regions'][0]['name']}'s size"
+        return f"fused to keep {kept}: {sure}; --ram min may need less"
     proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
     return proof if plan["over_groups"] else f"{proof} layer by layer; --ram min may need less"
-
-
-def regions_text(report: Report) -> str:
-    """Bytes of the arenas by region, and what is moved between them."""
-    parts: list[str] = []
-    for region in report["ram"]["regions"]:
-        of = f" of {readable(region['size'])}" if region["size"] else ""
-        parts.append(f"{region['name']} {region['bytes']:,}{of}")
-    count = sum(len(entry["moves"]) for entry in (report, *report["entries"]))
-    moves = f"; {count} moves between them" if count else ""
-    return ", ".join(parts) + moves
 
 
 def flash_text(report: Report) -> str:

@@ -130,14 +130,23 @@ class Footprint:
 
     def _most(self, at: Ints) -> int:
         """Most bytes that hold something at some moments and at the end."""
+        return self.group.stay + int(self.held(at).sum(0).max())
+
+    def held(self, at: Ints) -> Ints:
+        """Bytes that hold something at some moments and at the end: a row for each store, then for each sum."""
         group, at = self.group, np.append(at, NEVER)
-        total = np.full(len(at), group.stay, np.int64)
-        for store, span in zip(group.stores, group.spans, strict=True):
-            total += self._bytes_at(store, span, at)
+        rows = [
+            self._bytes_at(store, span, at) for store, span in zip(group.stores, group.spans, strict=True)
+        ]
         for kernel in group.accumulators:
             first, until = group.line.begin(kernel), group.line.end(kernel)
-            total[(at >= first) & (at <= until)] += group.rows[kernel].accumulates
-        return int(total.max())
+            rows.append(((at >= first) & (at <= until)) * np.int64(group.rows[kernel].accumulates))
+        return np.array(rows, np.int64).reshape(-1, len(at))
+
+    def at_some_moments(self) -> Ints:
+        """The same at moments that are spread over the group."""
+        every = self._moments()
+        return self.held(every[:: max(1, len(every) // SAMPLES)])
 
     def _bytes_at(self, store: Store, span: tuple[int, int], at: Ints) -> Ints:
         """Bytes of a store that hold something at some moments."""

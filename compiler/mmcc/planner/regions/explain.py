@@ -16,7 +16,7 @@ def no_plan(regions: Sequence[Region], enough: Mapping[Region, int], *, proved: 
     if not proved:
         message += ", or no plan was found that does"
     hints = [
-        f"{region}={size}  of {region} instead of {region.size:,}, the others as they are"
+        f"{region}={size}  for the arena there instead of {region.size:,}, the others as they are"
         for region, size in enough.items()
     ]
     return CompileError(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmcc.ir.plan import Buffer, Overlap
 from mmcc.ir.regions import Region
@@ -45,7 +45,7 @@ def spread(space: Space, route: Route, request: PlanRequest, room: Sequence[floa
         found.append(placement)
     peaks = tuple(placement.peak for placement in found)
     placed = Placed(
-        route.path, buffers, same, Placement(offsets, max(peaks), 0), {n: r for n, r in homes.items()}
+        route.path, buffers, same, Placement(offsets, max(peaks), 0), homes
     )
     return Spread(route, placed, peaks, tuple(placement.bound for placement in found))
 
@@ -58,18 +58,28 @@ def _placed(
     request: PlanRequest,
     effort: float,
 ) -> Placement:
+    """Offsets in one region. Rows are made backward, which takes a call for each, only if need be."""
     names = {b.name for b in inside}
     own = [o for o in overlaps if o.output in names]
     request.say(f"placing {len(inside)} buffers in {region}")
     capacity = int(room) if room < sum(b.size + b.align for b in inside) else None
-    return place(
-        inside, own, capacity, effort=effort, seed=request.seed, progress=request.progress
-    )
+    best: Placement | None = None
+    ways = [[replace(o, backward=None) for o in own]]
+    if any(o.backward is not None for o in own):
+        ways.append(own)
+    for some in ways:
+        found = place(
+            inside, some, capacity, effort=effort / len(ways), seed=request.seed, progress=request.progress
+        )
+        if best is None or found.peak < best.peak:
+            best = found
+        if capacity is None or best.peak <= capacity:
+            break
+    assert best is not None
+    return best
 
 
-def homes_of(
-    space: Space, builder: Builder, route: Route, regions: Sequence[Region]
-) -> dict[str, Region]:
+def homes_of(space: Space, builder: Builder, route: Route, regions: Sequence[Region]) -> dict[str, Region]:
     """The region of each buffer by name, of those that are in any."""
     allocations = space.model.allocations
     homes = {allocations[a].name: regions[home] for a, home in route.whole.items()}
@@ -77,5 +87,3 @@ def homes_of(
         homes |= {names[item]: regions[home] for item, home in inner.items()}
     outside = {a.name for a in allocations if a.external}
     return {name: region for name, region in homes.items() if name not in outside}
-
-

@@ -3,7 +3,7 @@
 
 A state is a set of finished kernels and the region of each whole tensor that is alive then. A step adds a
 group: it finds what it reads where the state has it, and chooses regions for what it leaves and for what
-nobody outside sees. In every region the bytes that the group needs at least (`Things.need`) must be there.
+nobody outside sees. In every region the bytes that the group needs at least (`Things.fits`) must be there.
 
 First all steps are costed as if their inner things always fitted where they cost least: a bound for what is
 left from every state. Then the search goes forward, best first, and looks into a group only when the cheapest
@@ -22,7 +22,7 @@ from math import inf
 from mmcc.ir.regions import Region
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.memory.allocations import bits
-from mmcc.planner.regions.inside import Inside, choose_inside
+from mmcc.planner.regions.inside import Inside, choose_inside, least_inside
 from mmcc.planner.regions.things import Things, Traffic
 
 MOST_STATES = 96  # of one set of finished kernels; the cheapest so far are kept
@@ -31,13 +31,12 @@ MOST_STATES = 96  # of one set of finished kernels; the cheapest so far are kept
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path, where its things are, and what it costs: `whole` has regions by allocation, `inner` for each
-    group regions by item. No plan costs less than `bound`."""
+    group regions by item."""
 
     path: Path
     whole: dict[int, int]
     inner: tuple[dict[int, int], ...]
     cost: float
-    bound: float
 
 
 State = tuple[int, int]  # kernels done; the regions of allocations, `width` bits each
@@ -56,31 +55,33 @@ class _Step:
 class Routes:
     """The states and steps of one table, for regions of any sizes."""
 
-    def __init__(self, table: Table, regions: Sequence[Region], most: int) -> None:
-        """Groups that need more than `most` bytes in all regions together are left out."""
+    def __init__(self, table: Table, regions: Sequence[Region], most: int, *, strips: bool) -> None:
+        """Groups that need more than `most` bytes in all regions together are left out, and those in column
+        strips unless `strips`."""
         self.table, self._regions = table, regions
         self.space = table.space
         self._width = max(1, (len(regions) - 1).bit_length())
         traffic = Traffic(self.space)
         self._from: dict[int, list[Things]] = {}
         for candidate in table.below(most + 1):
+            if candidate.strips > 1 and not strips:
+                continue
             self._from.setdefault(candidate.before, []).append(Things(table, candidate, traffic, regions))
         self._sizes = [allocation.size for allocation in self.space.model.allocations]
         self.complete = self.space.complete
 
-    def cheapest(self, room: Sequence[float]) -> Route | None:
-        """The cheapest route if region k has `room[k]` bytes; None if there is none."""
+    def cheapest(self, room: Sequence[float]) -> tuple[Route | None, float]:
+        """The cheapest route if region k has `room[k]` bytes, and what no plan costs less than.
+
+        None with an infinite bound: there is no plan; with another, none was found.
+        """
         steps, every = self._steps(room)
         ahead = self._ahead(steps)
         search = _Search(self, steps, ahead, room)
         by_bound = search.run(exact=False)
-        if by_bound is None:
-            return None
-        bound = by_bound[0] if every else self._floor()
-        found = by_bound if by_bound[2] else search.run(exact=True)
-        if found is None:
-            return None
-        return self._route(found[1], found[0], bound)
+        bound = self._floor() if not every else inf if by_bound is None else by_bound[0]
+        found = by_bound if by_bound is None or by_bound[2] else search.run(exact=True)
+        return (None if found is None else self._route(found[1], found[0])), bound
 
     def possible(self, room: Sequence[float]) -> bool:
         """False if there is surely no plan in regions of so many bytes."""
@@ -93,13 +94,21 @@ class Routes:
 
     def inside(self, step: _Step, room: Sequence[float]) -> Inside:
         """Where the inner things of a step's group are best."""
+        return choose_inside(step.things, *self._around(step, room))
+
+    def least_inside(self, step: _Step, room: Sequence[float]) -> float:
+        """What these cost at least, quickly known."""
+        return least_inside(step.things, *self._around(step, room))
+
+    def _around(self, step: _Step, room: Sequence[float]) -> tuple[list[int], list[float]]:
+        """For each region the items of a group that are there in any case, and what room others leave."""
         things = step.things
         outside, left = [0] * len(room), list(room)
         for allocation, item in (*things.given, *things.defined):
             outside[self.home(step.homes, allocation)] |= 1 << item
         for allocation, size in things.kept:
             left[self.home(step.homes, allocation)] -= size
-        return choose_inside(things, outside, left)
+        return outside, left
 
     @property
     def end(self) -> int:
@@ -181,7 +190,7 @@ class Routes:
                 least[after] = min(least.get(after, inf), least[done] + cost)
         return least.get(self.end, 0.0)
 
-    def _route(self, steps: Sequence[tuple[_Step, Inside]], cost: float, bound: float) -> Route:
+    def _route(self, steps: Sequence[tuple[_Step, Inside]], cost: float) -> Route:
         whole: dict[int, int] = {}
         inner: list[dict[int, int]] = []
         for step, inside in steps:
@@ -191,7 +200,7 @@ class Routes:
             homes = zip(things.inner, inside.homes, strict=True)
             inner.append({k: home for item, home in homes for k in things.together(item)})
         path = tuple(step.things.candidate for step, _ in steps)
-        return Route(path, whole, tuple(inner), cost, min(bound, cost))
+        return Route(path, whole, tuple(inner), cost)
 
 
 Found = tuple[float, list[tuple[_Step, Inside]], bool]  # cost, steps, whether every group's cost is exact
@@ -208,7 +217,8 @@ class _Search:
         room: Sequence[float],
     ) -> None:
         self._routes, self._steps, self._ahead, self._room = routes, steps, ahead, room
-        self._inside: dict[int, Inside] = {}  # by id of the step, which `steps` keeps
+        self._quick: dict[int, float] = {}  # by id of the step, which `steps` keeps: what inner items cost
+        self._inside: dict[int, Inside] = {}
 
     def run(self, *, exact: bool) -> Found | None:
         """The cheapest path by what groups cost at least, or if `exact` by what was found for them."""
@@ -224,8 +234,7 @@ class _Search:
             if state in came:
                 continue
             if step is not None and id(step) not in self._inside:
-                self._inside[id(step)] = self._routes.inside(step, self._room)
-                so_far += self._more(step, exact=exact)
+                so_far += self._look(step, exact=exact)
                 if so_far < inf:
                     entry = (so_far + self._ahead[state], number, so_far, state, step, before)
                     heappush(waiting, entry)
@@ -238,20 +247,37 @@ class _Search:
                 cost = so_far + following.cost + following.things.cheapest_inside
                 if id(following) in self._inside:
                     cost += self._more(following, exact=exact)
+                elif id(following) in self._quick:
+                    cost += self._quick[id(following)] - following.things.cheapest_inside
                 if cost + self._ahead[following.after] < inf and following.after not in came:
-                    entry = (cost + self._ahead[following.after], number, cost, following.after, following, state)
+                    entry = (
+                        cost + self._ahead[following.after],
+                        number,
+                        cost,
+                        following.after,
+                        following,
+                        state,
+                    )
                     heappush(waiting, entry)
                     number += 1
         return None
+
+    def _look(self, step: _Step, *, exact: bool) -> float:
+        """Looks into a group: quickly first, then at its choices. How much more it costs than was known."""
+        known = self._quick.get(id(step))
+        least = step.things.cheapest_inside
+        if known is None:
+            self._quick[id(step)] = self._routes.least_inside(step, self._room)
+            return self._quick[id(step)] - least
+        self._inside[id(step)] = self._routes.inside(step, self._room)
+        return self._more(step, exact=exact) - (known - least)
 
     def _more(self, step: _Step, *, exact: bool) -> float:
         """What a group costs beyond the least that its inner things could."""
         inside = self._inside[id(step)]
         return (inside.cost if exact else inside.bound) - step.things.cheapest_inside
 
-    def _found(
-        self, came: dict[State, tuple[State, _Step] | None], state: State, cost: float
-    ) -> Found:
+    def _found(self, came: dict[State, tuple[State, _Step] | None], state: State, cost: float) -> Found:
         steps: list[tuple[_Step, Inside]] = []
         while (arrived := came[state]) is not None:
             state, step = arrived

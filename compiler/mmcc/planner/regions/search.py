@@ -10,19 +10,20 @@ from math import inf
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
-from mmcc.planner.cost import figure, node_cost, plan_cost
+from mmcc.planner.cost import node_cost, plan_cost
 from mmcc.planner.fusion.build import Builder
+from mmcc.planner.fusion.schedule import Sources
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import Layouts
+from mmcc.planner.memory.placement import place
 from mmcc.planner.regions.explain import no_plan
 from mmcc.planner.regions.placing import Spread, spread
 from mmcc.planner.regions.routes import Route, Routes
-from mmcc.planner.regions.traffic import access_cost, node_traffic
+from mmcc.planner.regions.traffic import access_cost, node_traffic, region_traffic
 from mmcc.planner.request import PlanRequest
 
 SOME_LAYOUTS = 4  # layouts looked at
 TRIES = 6  # routes placed at most, each within less room than the one before
-CLOSE = 256  # the least of a region is known to one part in so many
 NEAR = 1e-9  # costs that differ by less, as a ratio, are equal
 
 
@@ -37,8 +38,24 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
     fast = _fastest(request.regions)
     peak = alone.peak(request.regions[0])
     if fast is not None and not request.least and peak <= room[fast]:
-        return _all_in(graph, alone, request, fast)
-    return _Search(graph, request, first, room).run()
+        plan = _all_in(alone, request, fast)
+        floor = floor_cost(graph, request)
+        if plan is not None and (told := _told(graph, replace(plan, least_cost=floor), request)).cheapest:
+            return told
+    return _told(graph, _Search(graph, request, first, room).run(), request)
+
+
+def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
+    """The plan with what it costs and what it reads and writes."""
+    traffic = {
+        region.name: (round(count.read), round(count.written))
+        for region, count in region_traffic(graph, plan, request.loads).items()
+    }
+    cost = plan_cost(graph, plan, request.cost) + access_cost(graph, plan, request.loads)
+    least = min(cost, plan.least_cost)
+    return replace(
+        plan, cost=cost, least_cost=least, traffic=traffic, cheapest=cost <= least * (1 + NEAR)
+    )
 
 
 def _fastest(regions: Sequence[Region]) -> int | None:
@@ -48,17 +65,24 @@ def _fastest(regions: Sequence[Region]) -> int | None:
     return next((k for k, cost in enumerate(costs) if cost == least), None)
 
 
-def _all_in(graph: Graph, plan: Plan, request: PlanRequest, home: int) -> Plan:
-    """The plan with all that is in the first region in another: every access costs least there."""
+def _all_in(plan: Plan, request: PlanRequest, home: int) -> Plan | None:
+    """A plan with every node alone, all that is in the first region in another, and no rows made backward;
+    None if there is not the room."""
     first, region = request.regions[0], request.regions[home]
-    places = {
-        name: Place(region, place.offset) if place.region == first else place
-        for name, place in plan.places.items()
-    }
-    cost = plan_cost(graph, plan, request.cost)
-    moved = replace(plan, places=places, cheapest=True, over_groups=True)
-    cost += access_cost(graph, moved, request.loads)
-    return replace(moved, cost=cost, least_cost=cost, bound=0, proved_optimal=False)
+    inside = [b for b in plan.buffers if plan.places[b.name].region == first]
+    overlaps = [replace(o, backward=None) for o in plan.overlaps]
+    placement = place(inside, overlaps, region.size, effort=request.effort, seed=request.seed)
+    if region.size is not None and placement.peak > region.size:
+        return None
+    return replace(
+        plan,
+        groups=tuple(replace(group, backward=False) for group in plan.groups),
+        overlaps=tuple(overlaps),
+        places=plan.places | {name: Place(region, at) for name, at in placement.offsets.items()},
+        over_groups=True,
+        bound=0,
+        proved_optimal=False,
+    )
 
 
 class _Search:
@@ -74,7 +98,12 @@ class _Search:
         layouts = Layouts(graph, request, first)
         some = layouts.first[:SOME_LAYOUTS]
         limited = replace(request, limit=most, fuse=True)
-        self._routes = [Routes(layouts.table(choice, most, limited), request.regions, most) for choice in some]
+        tables = [layouts.table(choice, most, limited) for choice in some]
+        # where strips compute too much again, there may be a plan without
+        ways = (True, False) if request.recompute > 1 else (True,)
+        self._routes = [
+            Routes(table, request.regions, most, strips=strips) for table in tables for strips in ways
+        ]
         self._every = layouts.every_layout and layouts.every_group and len(some) == len(layouts.first)
         self._macs = layouts.macs
 
@@ -96,11 +125,12 @@ class _Search:
     def _cheapest(self, room: Sequence[float]) -> tuple[tuple[Routes, Spread] | None, float]:
         """The cheapest route that was placed within so much room, and what none costs less than."""
         found: list[tuple[float, int, Route]] = []
+        bound = inf
         for k, routes in enumerate(self._routes):
-            route = routes.cheapest(room)
-            if route is not None:
+            route, least = routes.cheapest(room)
+            bound = min(bound, least)
+            if route is not None and sum(map(routes.table.macs, route.path)) <= self._macs:
                 found.append((route.cost, k, route))
-        bound = min((route.bound for _, _, route in found), default=inf)
         if not self._every:
             bound = min(bound, floor_cost(self._graph, self._request))
         best: tuple[Routes, Spread] | None = None
@@ -122,8 +152,8 @@ class _Search:
                 return placed
             for k, peak in enumerate(placed.peaks):
                 tight[k] -= max(0.0, peak - room[k])
-            following = routes.cheapest(tight) if min(tight) >= 0 else None
-            if following is None:
+            following = routes.cheapest(tight)[0] if min(tight) >= 0 else None
+            if following is None or sum(map(routes.table.macs, following.path)) > self._macs:
                 return None
             route = following
         return None
@@ -134,14 +164,18 @@ class _Search:
         found, _ = self._cheapest(room)
         if found is None:
             return None
-        low, failed, high = 0, -1, found[1].peaks[k]  # surely impossible below `low`; up to `failed` none found
-        while high - max(low, failed + 1) > high // CLOSE:
+        low, failed, high = (
+            0,
+            -1,
+            found[1].peaks[k],
+        )  # surely impossible below `low`; up to `failed` none found
+        while high > max(low, failed + 1):
             level = (max(low, failed + 1) + high) // 2 // align * align
             trial = [*room[:k], float(level), *room[k + 1 :]]
             if level <= failed:
                 break
             if not any(routes.possible(trial) for routes in self._routes):
-                low = level + 1
+                low = level + align  # peaks are multiples of it
                 continue
             placed, _ = self._cheapest(trial)
             if placed is None:
@@ -152,14 +186,7 @@ class _Search:
 
     def _plan(self, routes: Routes, placed: Spread, bound: float) -> Plan:
         plan = Builder(routes.space, placed.route.path).plan(placed.placed, 0)
-        cost = placed.route.cost
-        return replace(
-            plan,
-            over_groups=True,
-            cost=cost,
-            least_cost=min(bound, cost),
-            cheapest=cost <= bound * (1 + NEAR),
-        )
+        return replace(plan, over_groups=True, least_cost=bound)
 
     def _enough(self) -> Iterator[tuple[Region, int]]:
         """For each region with a size, bytes of it that would be enough if the others stayed as they are."""
@@ -180,11 +207,10 @@ def _met(plan: Plan, bounds: Mapping[str, int]) -> bool:
 def floor_cost(graph: Graph, request: PlanRequest) -> float:
     """What no plan of any layout costs less than: nodes that may be views cost nothing, and every access is
     where it costs least."""
-    total = 0.0
+    total, rows = 0.0, Sources(graph, frozenset())
     for index, node in enumerate(graph.nodes):
         if node.op.traits.alias is None:
-            cost = node_cost(graph, node, request.cost)
-            total += cost.total(0, 1, 1, 1.0)
+            total += node_cost(graph, node, request.cost).total(rows.steps(index), 1, 1, 1.0)
             for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
                 total += min(count.cost(region) for region in request.regions)
     return total

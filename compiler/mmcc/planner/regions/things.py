@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from mmcc.ir.plan import BufferKind
 from mmcc.ir.regions import Region
+from mmcc.planner.fusion.distances import Apart, apart
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Table
@@ -67,7 +69,9 @@ class Things:
     items that nobody outside sees.
     """
 
-    def __init__(self, table: Table, candidate: Candidate, traffic: Traffic, regions: Sequence[Region]) -> None:
+    def __init__(
+        self, table: Table, candidate: Candidate, traffic: Traffic, regions: Sequence[Region]
+    ) -> None:
         space = table.space
         self.candidate, self._regions = candidate, regions
         group = space.footprint(candidate).group
@@ -79,13 +83,14 @@ class Things:
         self.given = [(a, k) for k, a in enumerate(items) if a >= 0 and group.last_used >> a & 1]
         self.defined = [(a, k) for k, a in enumerate(items) if a >= 0 and group.defined >> a & 1]
         outside = {k for _, k in (*self.given, *self.defined)}
-        self._own = [k for k, item in enumerate(group.items) if self._is_own(k)]
+        self._own = [k for k in range(len(items)) if self._is_own(k)]
         self.inner = [k for k in range(len(items)) if k not in outside and k not in self._own[1:]]
         self._prices = self._price(space, traffic)
         self.inner_prices = [self._items_price(k) for k in self.inner]
         self.size = [item.size for item in group.items]
         for k in self._own[:1]:  # scratch and constants are in one region
             self.size[k] = sum(item.size for n, item in enumerate(group.items) if n in self._own)
+        self._least: dict[int, int] = {}  # bounds by sets of items: quickly known, and all that is known
         self._needs: dict[int, int] = {}
 
     def _is_own(self, item: int) -> bool:
@@ -126,24 +131,57 @@ class Things:
     def _in_regions(self, count: Bytes) -> Prices:
         return tuple(count.cost(region) for region in self._regions)
 
-    def need(self, members: int) -> int:
-        """Bytes that a region needs at least for a set of items, a mask, beside what lives through."""
+    def fits(self, members: int, room: float) -> bool:
+        """True if a region with so much room, beside what lives through, holds a set of items, a mask; as far
+        as bounds can tell."""
+        total = sum(size for k, size in enumerate(self.size) if members >> k & 1)
+        if total <= room or not members:
+            return room >= 0
+        if room <= 0 or self._least.get(members, 0) > room:
+            return False
         if members not in self._needs:
-            self._needs[members] = self._need(members)
-        return self._needs[members]
+            part = self._part(members)
+            kept = self._group.shared.bytes(self._group.live_through)
+            self._least[members] = part.least - kept
+            if self._least[members] > room:
+                return False
+            part.apart = self._pairs(members)
+            self._needs[members] = part.tight - kept
+        return self._needs[members] <= room
 
-    def _need(self, members: int) -> int:
+    def _part(self, members: int) -> Footprint:
+        """What a region needs for some items."""
         group = self._group
-        some = bits(members)
+        own = any(members >> k & 1 for k in self._own)
+        some = [k for k in bits(members) if k not in self._own]
         stores = [k for k in some if k < len(group.stores)]
-        sums = [k - len(group.stores) for k in some if k not in self._own]
-        sums = [k for k in sums if k >= 0]
-        part = Part(group, stores, sums, own=any(k in self._own for k in some))
-        return Footprint(part).tight - group.shared.bytes(group.live_through)
+        sums = [k - len(group.stores) for k in some if k >= len(group.stores)]
+        return Footprint(Part(group, stores, sums, own=own))
+
+    def _pairs(self, members: int) -> tuple[Apart, ...]:
+        """The pairs of some items that may share bytes; a distance does not depend on what else is there."""
+        place = {k: n for n, k in enumerate(bits(members))}
+        return tuple(
+            replace(pair, lower=place[pair.lower], upper=place[pair.upper])
+            for pair in self._apart
+            if pair.lower in place and pair.upper in place
+        )
+
+    @cached_property
+    def _apart(self) -> tuple[Apart, ...]:
+        return apart(self._group)
+
+    @cached_property
+    def held(self) -> list[list[int]]:
+        """For some moments, the bytes that each item holds then at least; none where moments tell nothing."""
+        group = self._group
+        if len(group.kernels) == 1 or group.cut is not None:
+            return []
+        moments = Footprint(group).at_some_moments().T.tolist()
+        own = [self.size[k] if k in self._own[:1] else 0 for k in range(len(moments[0]), len(self.size))]
+        return [[*row, *own] for row in moments]
 
     @cached_property
     def cheapest_inside(self) -> float:
         """What the accesses to inner items cost at least."""
         return sum(min(prices) for prices in self.inner_prices)
-
-

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a package takes of each memory, and what is known of its plan where there are several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from mmcc.ir.regions import STATE, Region
+from mmcc.sizes import readable
+
+
+def region_entries(
+    used: Mapping[Region, int],
+    memories: Sequence[Region],
+    limits: Mapping[str, int],
+    home: str,
+    besides: int,
+) -> list[dict[str, Any]]:
+    """An entry for each memory that the package may use, with the bytes of its arena, which may be 0.
+
+    `besides` bytes are in the memory called `home` too: context, static data, states and stack.
+    """
+    arenas = {region.name: (region, size) for region, size in used.items() if region != STATE}
+    every = {region.name: (region, 0) for region in memories} | arenas
+    return [
+        {
+            "name": name,
+            "bytes": size,
+            "size": region.size,
+            "limit": limits.get(name) or None,
+            "besides": besides if name == home else 0,
+        }
+        for name, (region, size) in every.items()
+    ]
+
+
+def regions_text(report: dict[str, Any]) -> str:
+    """Bytes of the arenas by memory, with what else is there if that is limited, and moves between them."""
+    parts: list[str] = []
+    for region in report["ram"]["regions"]:
+        taken = f"{region['bytes']:,}" if region["bytes"] else "not needed"
+        if region["besides"] and region["limit"]:
+            taken += f" and {region['besides']:,} beside the arena"
+        most = region["limit"] or region["size"]
+        parts.append(f"{region['name']} {taken}" + (f", of {readable(most)}" if most else ""))
+    count = sum(len(entry["moves"]) for entry in (report, *report["entries"]))
+    moves = f"; {count} moves between them" if count else ""
+    return "; ".join(parts) + moves
+
+
+def cost_text(plan: dict[str, Any]) -> str:
+    """The predicted cost of a plan in several memories, and what is proved of it."""
+    cost, least = plan["cost"], plan["least_cost"]
+    text = f"{cost:,.0f} predicted: instructions, and bytes by what each memory's cost"
+    if plan["cheapest"]:
+        return f"{text}; proved least within these memories"
+    if least <= 0:
+        return f"{text}; nothing is proved"
+    return f"{text}; none below {least:,.0f} ({100 * (cost - least) / cost:.2f} % less)"
+
+
+def least_text(plan: dict[str, Any]) -> str:
+    """What is known of memories of which as little as possible was to be taken."""
+    if plan["proved_optimal"]:
+        return "proved least of " + ", then of ".join(plan["bounds"])
+    parts = (f"{name} none below {low:,}" for name, low in plan["bounds"].items())
+    return "best found: " + ", ".join(parts)

@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans in several regions: what is called least is least, whatever the sizes and costs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import pytest
+from brute_regions import TooMany, cheapest_cost
+from mmcc.checker.plan import check_plan
+from mmcc.errors import CompileError
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Place, Plan
+from mmcc.ir.regions import Region
+from mmcc.planner.api import best_plan
+from mmcc.planner.request import PlanRequest
+from planner_graphs import Build
+from tiny_graphs import tiny_graph
+
+FAST, SLOW = Region("fast", align=16), Region("slow", align=16, read_cost=2.0, write_cost=3.0)
+
+
+def within(fast: int, slow: int | None, *others: Region, **given: object) -> PlanRequest:
+    regions = (replace(FAST, size=fast), replace(SLOW, size=slow), *others)
+    return replace(PlanRequest(regions=regions, by_region=True, fuse=False), **given)
+
+
+def chain(rows: int = 8, cols: int = 6) -> Graph:
+    b = Build("chain")
+    x = b.input(rows, cols, 4)
+    for channels in (8, 4, 8):
+        x = b.conv(b.depthwise(x, 3, 1), channels, 1)
+    return b.graph(x)
+
+
+def peaks(plan: Plan) -> dict[str, int]:
+    return {region.name: size for region, size in plan.regions().items()}
+
+
+@pytest.mark.parametrize("seed", range(16))
+def test_no_plan_of_a_tiny_graph_costs_less(seed: int) -> None:
+    """Sizes between what all in one region takes and too little, costs at random, sometimes three regions."""
+    graph, draw = tiny_graph(seed), Random(seed)
+    whole = best_plan(graph, PlanRequest(fuse=False)).peak(PlanRequest().regions[0])
+    sizes = [draw.randint(0, whole) // 4 * 4 for _ in range(3)]
+    request = within(
+        sizes[0],
+        sizes[1],
+        *(
+            [Region("far", sizes[2], read_cost=4.0, write_cost=draw.choice([1.0, 9.0]))]
+            if seed % 4 == 0
+            else []
+        ),
+        cost={"call": draw.choice([0.0, 40.0]), "element_row": 5.0},
+        external_inputs=draw.random() < 0.3,
+    )
+    try:
+        least = cheapest_cost(graph, request)
+    except TooMany:
+        pytest.skip("too many plans to try all")
+    try:
+        plan = best_plan(graph, request)
+    except CompileError as error:
+        assert error.code != "MM040" or least == float("inf"), "called impossible, but there is a plan"
+        return
+    assert check_plan(graph, plan) == []
+    assert all(size <= region.size for region, size in plan.regions().items() if region.size is not None)
+    assert plan.least_cost <= least * (1 + 1e-9), "a plan costs less than the bound"
+    assert plan.cost >= least * (1 - 1e-9), "the brute force misses a plan"
+    if plan.cheapest:
+        assert plan.cost == pytest.approx(least)
+
+
+def test_most_tiny_graphs_are_proved() -> None:
+    proved = 0
+    for seed in range(40):
+        graph = tiny_graph(seed)
+        whole = best_plan(graph, PlanRequest(fuse=False)).peak(PlanRequest().regions[0])
+        proved += best_plan(graph, within(whole // 8 * 4, None)).cheapest
+    assert proved >= 28
+
+
+@pytest.mark.quick
+def test_all_is_in_fast_memory_if_that_is_large_enough() -> None:
+    graph = chain()
+    alone = best_plan(graph, PlanRequest(fuse=False, backward=False))
+    plan = best_plan(graph, within(alone.peak(alone.buffers[0].regions[0]), None))  # pyright: ignore[reportArgumentType]
+    assert (list(peaks(plan)), plan.cheapest) == (["fast"], True)
+    assert plan.groups == alone.groups
+
+
+@pytest.mark.quick
+def test_the_order_of_regions_does_not_decide() -> None:
+    graph = chain()
+    ahead = best_plan(graph, within(256, 4096))
+    behind = within(256, 4096)
+    behind = best_plan(graph, replace(behind, regions=behind.regions[::-1]))
+    assert (ahead.cost, peaks(ahead)) == (behind.cost, peaks(behind))
+    assert set(peaks(ahead)) == {"fast", "slow"}
+
+
+@pytest.mark.quick
+def test_more_fast_memory_costs_no_more() -> None:
+    graph = chain()
+    costs = [best_plan(graph, within(size, None)).cost for size in range(0, 1024, 128)]
+    assert costs == sorted(costs, reverse=True)
+    assert costs[-1] < costs[0]
+
+
+@pytest.mark.quick
+def test_the_least_of_one_region_after_the_other() -> None:
+    graph = chain()
+    least = best_plan(graph, PlanRequest(fuse=True))
+    assert least.proved_optimal
+    one = best_plan(graph, within(4096, 4096, least=("fast", "slow")))
+    other = best_plan(graph, within(4096, 4096, least=("slow", "fast")))
+    assert (peaks(one), one.bounds) == ({"slow": least.bound}, {"fast": 0, "slow": least.bound})
+    assert (peaks(other), other.bounds) == ({"fast": least.bound}, {"slow": 0, "fast": least.bound})
+    assert one.proved_optimal
+    assert other.proved_optimal
+    tight = best_plan(graph, within(4096, least.bound // 8 * 4, least=("fast",)))
+    assert check_plan(graph, tight) == []
+    assert 0 < peaks(tight)["fast"] < least.bound
+    assert tight.bounds["fast"] <= peaks(tight)["fast"]
+
+
+@pytest.mark.quick
+def test_too_little_of_all_is_said_with_what_is_enough() -> None:
+    graph = chain()
+    least = best_plan(graph, PlanRequest(fuse=True)).bound
+    with pytest.raises(CompileError) as caught:
+        best_plan(graph, within(least // 8 * 4, least // 8 * 4 - 64))
+    assert caught.value.code == "MM040"
+    enough = dict(line.split("  ")[0].split("=") for line in caught.value.hint.splitlines())
+    assert set(enough) == {"fast", "slow"}
+    plan = best_plan(graph, within(int(enough["fast"]), least // 8 * 4 - 64))
+    assert check_plan(graph, plan) == []
+
+
+@pytest.mark.quick
+def test_a_buffer_in_the_wrong_region_is_convicted() -> None:
+    graph = chain()
+    plan = best_plan(graph, within(256, 4096))
+    fast, slow = plan.regions()
+    inside = [b for b in plan.buffers if plan.places[b.name].region == slow]
+    wrong = [
+        name
+        for name in (b.name for b in inside)
+        if check_plan(graph, replace(plan, places=plan.places | {name: Place(fast, 0)}))
+    ]
+    assert len(wrong) == len(inside), "each is too large for the fast region, or in the way of what is there"
