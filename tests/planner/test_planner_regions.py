@@ -62,7 +62,8 @@ def test_no_plan_of_a_tiny_graph_costs_less(seed: int) -> None:
     try:
         plan = best_plan(graph, request)
     except CompileError as error:
-        assert error.code != "MM040" or least == float("inf"), "called impossible, but there is a plan"
+        if error.code == "MM040" and least < float("inf"):
+            pytest.fail("called impossible, but there is a plan")
         return
     assert check_plan(graph, plan) == []
     assert all(size <= region.size for region, size in plan.regions().items() if region.size is not None)

@@ -162,7 +162,7 @@ def _two_memories(folder):
 
 
 @follows(
-    'driver/memories.py: f"{did_you_mean(name, known)}one of: {\', \'.join(known)}"',
+    "driver/memories.py: f\"{did_you_mean(name, known)}one of: {', '.join(known)}\"",
     "driver/memories.py: 'NAME=SIZE for each, with commas between: --ram dtcm=128K,sram=512K'",
 )
 def memories_by_name(folder, _):

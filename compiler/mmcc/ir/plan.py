@@ -168,9 +168,9 @@ class Plan:
     is a buffer in the caller's memory for it. `places` is where each buffer is first; `transfers` take some
     elsewhere, in the order in which they are started.
     `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
-    With several regions `cost` is the predicted cost, accesses included, and no plan within the regions' sizes
-    costs less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below;
-    `traffic` has the bytes that a run is predicted to read and to write in each.
+    With several regions `cost` is the predicted cost, accesses included, and no plan within their sizes costs
+    less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below; `traffic`
+    has the bytes that a run is predicted to read and to write in each.
     """
 
     groups: tuple[Group, ...]

@@ -133,7 +133,7 @@ class Footprint:
         return self.group.stay + int(self.held(at).sum(0).max())
 
     def held(self, at: Ints) -> Ints:
-        """Bytes that hold something at some moments and at the end: a row for each store, then for each sum."""
+        """Bytes that hold something at some moments and at the end: a row a store, then one a sum."""
         group, at = self.group, np.append(at, NEVER)
         rows = [
             self._bytes_at(store, span, at) for store, span in zip(group.stores, group.spans, strict=True)

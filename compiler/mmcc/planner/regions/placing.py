@@ -44,9 +44,7 @@ def spread(space: Space, route: Route, request: PlanRequest, room: Sequence[floa
         offsets |= placement.offsets
         found.append(placement)
     peaks = tuple(placement.peak for placement in found)
-    placed = Placed(
-        route.path, buffers, same, Placement(offsets, max(peaks), 0), homes
-    )
+    placed = Placed(route.path, buffers, same, Placement(offsets, max(peaks), 0), homes)
     return Spread(route, placed, peaks, tuple(placement.bound for placement in found))
 
 

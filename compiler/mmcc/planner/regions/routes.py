@@ -5,10 +5,10 @@ A state is a set of finished kernels and the region of each whole tensor that is
 group: it finds what it reads where the state has it, and chooses regions for what it leaves and for what
 nobody outside sees. In every region the bytes that the group needs at least (`Things.fits`) must be there.
 
-First all steps are costed as if their inner things always fitted where they cost least: a bound for what is
-left from every state. Then the search goes forward, best first, and looks into a group only when the cheapest
-path so far goes through it. So the path found is the cheapest, and its cost a bound for all plans: a placement
-may fail, but none costs less.
+First all steps are costed as if their inner things always fitted where they cost least: a bound for what
+is left from every state. Then the search goes forward, best first, and looks into a group only when the
+cheapest path so far goes through it. So the path found is the cheapest, and its cost a bound for all plans:
+a placement may fail, but none costs less.
 """
 
 from __future__ import annotations

@@ -53,9 +53,7 @@ def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
     }
     cost = plan_cost(graph, plan, request.cost) + access_cost(graph, plan, request.loads)
     least = min(cost, plan.least_cost)
-    return replace(
-        plan, cost=cost, least_cost=least, traffic=traffic, cheapest=cost <= least * (1 + NEAR)
-    )
+    return replace(plan, cost=cost, least_cost=least, traffic=traffic, cheapest=cost <= least * (1 + NEAR))
 
 
 def _fastest(regions: Sequence[Region]) -> int | None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one group holds, region by region: bytes that a region needs for some of it, and what accesses cost."""
+"""What one group holds, region by region: bytes that a region needs for some of it, and costs of accesses."""
 
 from __future__ import annotations
 
