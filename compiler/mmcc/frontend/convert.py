@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Set
 from dataclasses import dataclass, field
+from typing import Any
 
+from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto, TypeProto
 
 from mmcc.errors import CompileError, Where, printable
@@ -14,8 +16,9 @@ from mmcc.frontend.call import make_call
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import Problems, bad_model, located, unsupported
 from mmcc.frontend.registry import Entry
+from mmcc.frontend.sandbox import Sandbox
 from mmcc.frontend.schema import domain_of
-from mmcc.frontend.tensors import DTYPES, to_array
+from mmcc.frontend.tensors import DTYPES, NUMBERS, to_array
 from mmcc.frontend.value import Value
 from mmcc.ir.op import ShapeError
 
@@ -34,7 +37,8 @@ class Import:
     wanted: frozenset[str] = frozenset()  # values that something reads
     inferred: dict[str, TypeProto] | None = None  # by ONNX, once it was asked
     probed: int = 0  # nodes that were tried out with made-up operands
-    depth: int = 0  # branches around the node being converted
+    depth: int = 0  # branches and functions around the node being converted
+    sandbox: Sandbox = field(default_factory=Sandbox)
 
 
 def add_constants(state: Import, constants: Mapping[str, TensorProto], used: Set[str]) -> None:
@@ -49,11 +53,21 @@ def add_constants(state: Import, constants: Mapping[str, TensorProto], used: Set
             state.opaque.add(name)
             continue
         state.build.budget += 4 * array.nbytes  # re-ordering weights is not folding
-        value = state.build.constant(array, name)
-        if proto.data_type not in DTYPES:
-            state.build.stored[value.tensor] = proto.data_type
-        state.build.titles[value.tensor] = name
-        state.values[name] = value
+        state.values[name] = constant_value(state, proto, array, name)
+
+
+def constant_value(state: Import, proto: TensorProto, array: NDArray[Any], name: str) -> Value:
+    """The value of a constant whose elements are `array`."""
+    value = state.build.constant(array, name)
+    if proto.data_type not in DTYPES:
+        state.build.stored[value.tensor] = proto.data_type
+    state.build.titles[value.tensor] = name
+    return value
+
+
+def number_of(state: Import, value: Value) -> int:
+    """ONNX's number of the element type that a value has in the model."""
+    return state.build.stored.get(value.tensor, NUMBERS[value.dtype])
 
 
 def attempt(state: Import, where: Where, node: NodeProto, entry: Entry) -> CompileError | None:

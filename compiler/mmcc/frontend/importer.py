@@ -12,12 +12,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from onnx import NodeProto
 
-from mmcc.errors import CompileError, Where, printable
+from mmcc.errors import CompileError, Exit, Where, printable
 from mmcc.frontend.bindings import bound_inputs
 from mmcc.frontend.branches import is_branch, take_branch
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
+from mmcc.frontend.constant_nodes import compute
 from mmcc.frontend.convert import Import, add_constants, attempt
 from mmcc.frontend.converters import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
+from mmcc.frontend.expansion import expand
 from mmcc.frontend.load import load
 from mmcc.frontend.ports import (
     check_output_type,
@@ -120,16 +122,33 @@ def _convert(state: Import, where: Where, node: NodeProto) -> None:
         if error is None:
             return
         state.problems.add(error)
-    elif entry is None:
-        state.problems.unknown.setdefault((domain_of(node), node.op_type), []).append(where)
-    elif not known:
+    elif not known and entry is not None:
         look_at(state, where, node, entry)
+    elif not known:
+        _add_unknown(state, where, node)
     else:
-        error = attempt(state, where, node, entry)
-        if error is None:
+        error = attempt(state, where, node, entry) if entry is not None else None
+        if entry is not None and error is None:
             return
-        state.problems.add(error)
+        if error is None or error.exit is Exit.UNSUPPORTED:
+            if compute(state, node):
+                return
+            try:
+                within = expand(state, where, node, _convert)
+            except LookupError:  # by no others
+                if error is None:
+                    _add_unknown(state, where, node)
+            else:
+                if within is None:
+                    return
+                error = error or within
+        if error is not None:
+            state.problems.add(error)
     assume_outputs(state, node)
+
+
+def _add_unknown(state: Import, where: Where, node: NodeProto) -> None:
+    state.problems.unknown.setdefault((domain_of(node), node.op_type), []).append(where)
 
 
 def _outputs(state: Import, inputs: list[Port]) -> list[Port]:

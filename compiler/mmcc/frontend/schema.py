@@ -25,11 +25,11 @@ def checked_node(node: NodeProto, version: int) -> tuple[Schema | None, dict[str
     if any(attribute.ref_attr_name for attribute in node.attribute):
         raise bad_model("MM103", "an attribute refers to one of a function, but the node is in none")
     domain = domain_of(node)
-    if domain:  # operators of others have no schema here
-        return None, attributes
     try:
         schema = onnx.defs.get_schema(node.op_type, version, domain)
     except onnx.defs.SchemaError:
+        if domain:  # operators of others have no schema here
+            return None, attributes
         raise bad_model("MM103", f"operator set {version} has no {node.op_type}") from None
     if not schema.min_input <= len(node.input) <= schema.max_input:
         raise bad_model("MM103", f"{len(node.input)} operands, not {schema.min_input} to {schema.max_input}")

@@ -26,6 +26,7 @@ DTYPES: dict[int, ElementType] = {
     TensorProto.INT64: ElementType.I64,
     TensorProto.BOOL: ElementType.BOOL,
 }
+NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 # how the elements of each type are stored in raw_data; 4-bit types are two to a byte
 STORED: dict[int, str] = {
     TensorProto.FLOAT: "<f4",

@@ -21,14 +21,13 @@ from mmcc.frontend.convert import Import, checked_version, converted
 from mmcc.frontend.inference import inferred_types
 from mmcc.frontend.problems import located
 from mmcc.frontend.registry import Entry
-from mmcc.frontend.tensors import DTYPES, WIDENED
+from mmcc.frontend.tensors import DTYPES, NUMBERS, WIDENED
 from mmcc.frontend.value import whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 
 MAX_PROBED = 200  # nodes; what is wrong with so many is told by the first ones
 CHANNELS = (8, 12)  # of made-up operands, beside those that the node's constants suggest
-NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 
 
 def assume_outputs(state: Import, node: NodeProto) -> None:

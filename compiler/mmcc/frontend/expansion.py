@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that ONNX defines by others: the nodes of ONNX's own function stand where the operator is not known.
+
+Many functions depend on a node's operands and attributes (Attention, the losses). ONNX's C++ writes them, in
+the sandbox.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import onnx
+from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
+
+from mmcc.errors import CompileError, Where
+from mmcc.frontend.convert import Import, number_of
+from mmcc.frontend.problems import Problems, bad_model, unsupported
+from mmcc.frontend.reads import reads
+from mmcc.frontend.schema import Schema, checked_node, domain_of
+from mmcc.frontend.value import Value
+
+MAX_DEPTH = 16  # of functions within functions
+_CHILD = """
+import onnx
+model = onnx.ModelProto.FromString(given)
+(node,), (opset,) = model.graph.node, model.opset_import
+schema = onnx.defs.get_schema(node.op_type, opset.version, opset.domain)
+types = [info.type.SerializeToString() for info in model.graph.input]
+given = opset.version, node.SerializeToString(), types
+sys.stdout.buffer.write(schema.get_context_dependent_function_with_opset_version(*given))
+"""
+
+Convert = Callable[[Import, Where, NodeProto], None]
+
+
+def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> CompileError | None:
+    """Convert the nodes that ONNX defines a node by, whose operands are all known.
+
+    The error if that cannot be done; LookupError if ONNX defines the operator by no others.
+    """
+    domain = domain_of(node)
+    version = state.source.opsets.get(domain, 1)
+    try:
+        schema, _ = checked_node(node, version)
+    except CompileError as error:
+        return error
+    if schema is None:
+        raise LookupError(node.op_type)
+    if state.depth >= MAX_DEPTH:
+        return bad_model("MM105", f"functions are nested more than {MAX_DEPTH} deep")
+    body = _body(state, node, schema, version)
+    opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in body.opset_import}
+    source = replace(state.source, opsets={domain: version, **state.source.opsets, **opsets})
+    own: dict[str, Value] = {}
+    for formal, name in zip(body.input, node.input, strict=False):
+        if name:
+            own[formal] = state.values[name]
+    outside = {value.tensor for value in own.values()}
+    wanted = {
+        formal: outer
+        for formal, outer in zip(body.output, node.output, strict=False)
+        if outer and outer in state.wanted
+    }
+    steps = _live([_instance(n, node, body, schema, own) for n in body.node], {*wanted})
+    read = {name for inner in steps for name in reads(inner)}
+    within = replace(
+        state,
+        source=source,
+        values=own,
+        problems=Problems(),
+        wanted=frozenset(read | {*wanted}),
+        depth=state.depth + 1,
+    )
+    for inner in steps:
+        convert(within, where, inner)
+    if within.problems.found or within.problems.unknown:
+        return _failed(node, within.problems)
+    for formal, outer in wanted.items():
+        if formal not in own:
+            return unsupported(f"output {formal} of {node.op_type}")
+        state.values.setdefault(outer, own[formal])
+        if own[formal].tensor not in outside:
+            state.build.titles[own[formal].tensor] = outer
+    return None
+
+
+def _failed(node: NodeProto, problems: Problems) -> CompileError:
+    """What is wrong with a node for what is wrong within it."""
+    if problems.found:
+        first = problems.found[0]
+        at = first.at[0].op if first.at else node.op_type
+        inside = "" if at == node.op_type else f"{at} in "
+        return CompileError(
+            first.code, f"{inside}{node.op_type}: {first.message}", exit=first.exit, hint=first.hint
+        )
+    names = ", ".join(sorted(op for _, op in problems.unknown))
+    return unsupported(f"{names} in {node.op_type}, as ONNX writes it out", code="MM201")
+
+
+def _body(state: Import, node: NodeProto, schema: Schema, version: int) -> FunctionProto:
+    """ONNX's function for a node; LookupError if there is none."""
+    if schema.has_function:
+        written = bytes(schema.get_function_with_opset_version(version) or b"")
+        if written:
+            return FunctionProto.FromString(written)
+    if not schema.has_context_dependent_function:
+        raise LookupError(node.op_type)
+    model = ModelProto(ir_version=8)
+    model.opset_import.add(domain=domain_of(node), version=version)
+    model.graph.node.add().CopyFrom(node)
+    del model.graph.node[0].input[:], model.graph.node[0].output[:]
+    model.graph.node[0].name = ""
+    for k, name in enumerate(node.input):  # names do not matter: equal nodes are written out once
+        model.graph.node[0].input.append(f"x{k}" if name else "")
+        value = state.values[name] if name else None
+        info = model.graph.input.add(name=f"x{k}")
+        if value is not None:
+            kind = onnx.helper.make_tensor_type_proto(number_of(state, value), value.shape)
+            info.type.CopyFrom(kind)
+    for k, name in enumerate(node.output):
+        model.graph.node[0].output.append(f"y{k}" if name in state.wanted else "")
+    made = state.sandbox.answer(_CHILD, model.SerializeToString())
+    if made is None:
+        raise LookupError(node.op_type)
+    return FunctionProto.FromString(made)
+
+
+def _instance(
+    inner: NodeProto, node: NodeProto, body: FunctionProto, schema: Schema, given: dict[str, Value]
+) -> NodeProto:
+    """A node of the function with the attributes of the node that it stands for."""
+    values = {attribute.name: attribute for attribute in body.attribute_proto}
+    for name, described in schema.attributes.items():
+        if described.default_value.type:
+            values[name] = described.default_value
+    values |= {attribute.name: attribute for attribute in node.attribute}
+    missing = {*body.input} - given.keys()
+    made = NodeProto()
+    made.CopyFrom(inner)
+    _substitute(made, values, missing)
+    return made
+
+
+def _substitute(node: NodeProto, values: dict[str, AttributeProto], missing: set[str]) -> None:
+    """Set attributes that refer to those of the function; operands that it was not given are left out."""
+    for k, name in enumerate(node.input):
+        if name in missing:
+            node.input[k] = ""
+    kept: list[AttributeProto] = []
+    for attribute in node.attribute:
+        if attribute.ref_attr_name:
+            if attribute.ref_attr_name not in values:
+                continue
+            set_one = AttributeProto()
+            set_one.CopyFrom(values[attribute.ref_attr_name])
+            set_one.name = attribute.name
+            attribute = set_one
+        for graph in _graphs(attribute):
+            for inner in graph.node:
+                _substitute(inner, values, missing)
+        kept.append(attribute)
+    kept = list(map(_copy, kept))
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def _copy(attribute: AttributeProto) -> AttributeProto:
+    made = AttributeProto()
+    made.CopyFrom(attribute)
+    return made
+
+
+def _graphs(attribute: AttributeProto) -> Iterator[GraphProto]:
+    if attribute.HasField("g"):
+        yield attribute.g
+    yield from attribute.graphs
+
+
+def _live(nodes: list[NodeProto], needed: set[str]) -> list[NodeProto]:
+    """Those of the nodes, in their order, that make what is needed."""
+    kept: list[NodeProto] = []
+    for node in reversed(nodes):
+        if not needed.isdisjoint(node.output):
+            needed.update(reads(node))
+            kept.append(node)
+    return kept[::-1]
