@@ -102,4 +102,3 @@ def test_a_function_runs_as_its_operator_says(tmp_path):
     y = evaluate(graph, {"x": x})["y"]
     want = x / np.sqrt((x * x).mean(-1, keepdims=True) + 0.25) * scale
     np.testing.assert_allclose(y, want, rtol=1e-5)
-

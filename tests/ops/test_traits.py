@@ -122,7 +122,7 @@ def _depends_on_order(case: OpCase) -> bool:
     return not np.array_equal(case.op.reference(-x)[0], -case.op.reference(x)[0])
 
 
-CHOOSES = {"Where"}  # elements of two operands, by a third
+CHOOSES = {"Where", "TakeLines", "TakeAlong"}  # elements of an operand, by another
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -234,7 +234,7 @@ def test_what_saturates_has_bounds(name: str) -> None:
             assert np.array_equal(narrow.reference(*case.inputs)[0], np.clip(case.want, low, high))
 
 
-MIXED = {"Cast", "ArgMax", "Where"}  # which go between types, but not by a scale
+MIXED = {"Cast", "ArgMax", "Where", "TakeLines"}  # which go between types, but not by a scale
 
 
 @pytest.mark.parametrize("name", CASES)

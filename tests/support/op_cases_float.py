@@ -11,6 +11,7 @@ from op_cases_elementwise import (
     selections,
 )
 from op_cases_float_layers import convolutions, matrices, pools, transposed_convolutions
+from op_cases_indexing import cumulations, scatters, takes
 from op_cases_movement import concatenations, look_ups, movements, resizes
 from op_cases_reduce import normalizations, reductions
 
@@ -30,4 +31,7 @@ FAMILIES = {
     "movements": movements,
     "look_ups": look_ups,
     "concatenations": concatenations,
+    "takes": takes,
+    "scatters": scatters,
+    "cumulations": cumulations,
 }

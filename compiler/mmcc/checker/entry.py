@@ -33,6 +33,7 @@ from mmcc.ir.program import (
 from mmcc.ir.types import geometry
 from mmcc.ops.dense import MatMul
 from mmcc.ops.elementwise import Where
+from mmcc.ops.indexing import TakeAlong
 from mmcc.ops.stream import ReadRows, WriteRows
 
 OUTPUT = -1  # stands for the output where operands are numbers from 0
@@ -152,7 +153,7 @@ class _Check:
     def _constant(self, name: str, view: View, index: int) -> View:
         """A constant as it lies in the weights: dense."""
         rows, cols, channels = self._aligned(name, index)
-        if isinstance(self._graph.nodes[index].op, MatMul):
+        if isinstance(self._graph.nodes[index].op, MatMul | TakeAlong):  # whose first axes go together
             rows, cols, channels = geometry(self._graph.tensors[name].shape)
         row = self._graph.tensors[name].dtype.bytes(cols * channels)
         return View("weights", view.offset, row, channels, rows)

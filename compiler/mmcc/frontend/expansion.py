@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators that ONNX defines by others: the nodes of ONNX's own function stand where the operator is not known.
+"""Operators that ONNX defines by others: where one is not known, the nodes of ONNX's function stand for it.
 
 Many functions depend on a node's operands and attributes (Attention, the losses). ONNX's C++ writes them, in
 the sandbox.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 
 import onnx
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
@@ -17,7 +18,7 @@ from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import, number_of
 from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
-from mmcc.frontend.schema import Schema, checked_node, domain_of
+from mmcc.frontend.schema import checked_node, domain_of
 from mmcc.frontend.value import Value
 
 MAX_DEPTH = 16  # of functions within functions
@@ -27,10 +28,12 @@ model = onnx.ModelProto.FromString(given)
 (node,), (opset,) = model.graph.node, model.opset_import
 schema = onnx.defs.get_schema(node.op_type, opset.version, opset.domain)
 types = [info.type.SerializeToString() for info in model.graph.input]
-given = opset.version, node.SerializeToString(), types
+written = max(v for v in schema.context_dependent_function_opset_versions if v <= opset.version)
+given = written, node.SerializeToString(), types  # as it was written first: its own operator set says which
 sys.stdout.buffer.write(schema.get_context_dependent_function_with_opset_version(*given))
 """
 
+Determinism = onnx.defs.OpSchema.NodeDeterminism
 Convert = Callable[[Import, Where, NodeProto], None]
 
 
@@ -41,15 +44,18 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
     """
     domain = domain_of(node)
     version = state.source.opsets.get(domain, 1)
+    if not onnx.defs.has(node.op_type, version, domain):
+        raise LookupError(node.op_type)
     try:
         schema, _ = checked_node(node, version)
     except CompileError as error:
         return error
-    if schema is None:
+    described: Any = schema  # more than onnx says of its types
+    if described.node_determinism is Determinism.NonDeterministic:  # another result every time
         raise LookupError(node.op_type)
     if state.depth >= MAX_DEPTH:
         return bad_model("MM105", f"functions are nested more than {MAX_DEPTH} deep")
-    body = _body(state, node, schema, version)
+    body = _body(state, node, described, version)
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in body.opset_import}
     source = replace(state.source, opsets={domain: version, **state.source.opsets, **opsets})
     own: dict[str, Value] = {}
@@ -62,7 +68,7 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
         for formal, outer in zip(body.output, node.output, strict=False)
         if outer and outer in state.wanted
     }
-    steps = _live([_instance(n, node, body, schema, own) for n in body.node], {*wanted})
+    steps = _live([_instance(n, node, body, described, own) for n in body.node], {*wanted})
     read = {name for inner in steps for name in reads(inner)}
     within = replace(
         state,
@@ -98,12 +104,11 @@ def _failed(node: NodeProto, problems: Problems) -> CompileError:
     return unsupported(f"{names} in {node.op_type}, as ONNX writes it out", code="MM201")
 
 
-def _body(state: Import, node: NodeProto, schema: Schema, version: int) -> FunctionProto:
+def _body(state: Import, node: NodeProto, schema: Any, version: int) -> FunctionProto:
     """ONNX's function for a node; LookupError if there is none."""
     if schema.has_function:
-        written = bytes(schema.get_function_with_opset_version(version) or b"")
-        if written:
-            return FunctionProto.FromString(written)
+        first = max(v for v in schema.function_opset_versions if v <= version)
+        return FunctionProto.FromString(schema.get_function_with_opset_version(first))
     if not schema.has_context_dependent_function:
         raise LookupError(node.op_type)
     model = ModelProto(ir_version=8)
@@ -121,13 +126,13 @@ def _body(state: Import, node: NodeProto, schema: Schema, version: int) -> Funct
     for k, name in enumerate(node.output):
         model.graph.node[0].output.append(f"y{k}" if name in state.wanted else "")
     made = state.sandbox.answer(_CHILD, model.SerializeToString())
-    if made is None:
+    if not made:  # nothing where the node is none that ONNX can write out
         raise LookupError(node.op_type)
     return FunctionProto.FromString(made)
 
 
 def _instance(
-    inner: NodeProto, node: NodeProto, body: FunctionProto, schema: Schema, given: dict[str, Value]
+    inner: NodeProto, node: NodeProto, body: FunctionProto, schema: Any, given: dict[str, Value]
 ) -> NodeProto:
     """A node of the function with the attributes of the node that it stands for."""
     values = {attribute.name: attribute for attribute in body.attribute_proto}

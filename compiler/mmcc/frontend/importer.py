@@ -128,23 +128,32 @@ def _convert(state: Import, where: Where, node: NodeProto) -> None:
         _add_unknown(state, where, node)
     else:
         error = attempt(state, where, node, entry) if entry is not None else None
-        if entry is not None and error is None:
+        if (entry is not None and error is None) or _stand_in(state, where, node, error):
             return
-        if error is None or error.exit is Exit.UNSUPPORTED:
-            if compute(state, node):
-                return
-            try:
-                within = expand(state, where, node, _convert)
-            except LookupError:  # by no others
-                if error is None:
-                    _add_unknown(state, where, node)
-            else:
-                if within is None:
-                    return
-                error = error or within
-        if error is not None:
-            state.problems.add(error)
     assume_outputs(state, node)
+
+
+def _stand_in(state: Import, where: Where, node: NodeProto, error: CompileError | None) -> bool:
+    """For a node that no converter takes, with its error if there is one: ONNX's result, or ONNX's function.
+
+    False, and a problem more, where neither is to be had.
+    """
+    if error is not None and error.exit is not Exit.UNSUPPORTED:
+        state.problems.add(error)
+        return False
+    if compute(state, node):
+        return True
+    try:
+        within = expand(state, where, node, _convert)
+    except LookupError:  # by no others
+        if error is None:
+            _add_unknown(state, where, node)
+        else:
+            state.problems.add(error)
+        return False
+    if within is not None:
+        state.problems.add(error or within)
+    return within is None
 
 
 def _add_unknown(state: Import, where: Where, node: NodeProto) -> None:

@@ -15,9 +15,11 @@ import mmcc.kernels.arm_mve.pool
 import mmcc.kernels.portable.affine
 import mmcc.kernels.portable.conv_float
 import mmcc.kernels.portable.conv_int8
+import mmcc.kernels.portable.cumulative
 import mmcc.kernels.portable.dense_float
 import mmcc.kernels.portable.elementwise_float
 import mmcc.kernels.portable.elementwise_int8
+import mmcc.kernels.portable.indexing
 import mmcc.kernels.portable.movement
 import mmcc.kernels.portable.normalize
 import mmcc.kernels.portable.pool

@@ -15,14 +15,13 @@ from mmcc.frontend.layouts import (
     MAX_WALKED,
     arranged,
     one_axis_each,
-    reshaped,
     with_axes,
     with_axis,
 )
-from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
-from mmcc.ops.movement import Concat, Gather, Pad, PadMode, Slice
+from mmcc.ops.movement import Concat, Pad, PadMode, Slice
 
 MAX_OUTPUTS = 4096
 
@@ -160,33 +159,6 @@ def convert_slice(call: Call) -> Value:
         count = len(range(begin, stop, step))
         cuts[axis] = (begin if count else 0, step if count > 1 else 1, count)
     return sliced(call.build, x, cuts)
-
-
-@converts("Gather", notes="constant indices")
-def convert_gather(call: Call) -> Value:
-    """Take slices of one axis; a single index drops the axis."""
-    x = call.input(0)
-    axis = call.axis(x.rank, 0)
-    if not call.build.is_constant(call.input(1).tensor):
-        raise unsupported("indices (operand 1) are computed at run time")
-    indices = call.build.array(call.input(1))
-    extent = x.shape[axis]
-    if indices.dtype.kind not in "iu" or indices.size == 0:
-        raise bad_model("MM104", f"indices of shape {list(indices.shape)} and type {indices.dtype}")
-    if indices.min() < -extent or indices.max() >= extent:
-        raise bad_model(
-            "MM104", f"an index of {indices.min()}..{indices.max()} is outside axis {axis} of {list(x.shape)}"
-        )
-    flat = [i + extent if i < 0 else i for i in indices.reshape(-1).tolist()]
-    call.build.spend(8 * len(flat), f"a Gather of {len(flat)} indices")
-    step = flat[1] - flat[0] if len(flat) > 1 else 1
-    if step and flat == list(range(flat[0], flat[0] + step * len(flat), step)):
-        taken = sliced(call.build, x, {axis: (flat[0], step, len(flat))})
-    else:
-        lead, at = with_axis(call.build, x, axis)
-        made = call.build.emit(Gather(at, tuple(flat)), lead.tensor)
-        taken = replace(lead, tensor=made.name, view=made.shape)
-    return reshaped(call.build, taken, (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 @converts(
