@@ -20,6 +20,7 @@ pytestmark = needs_shared
 
 REFUSED = {  # quirks and models beyond the importer: code, exit, and what the message must say
     "conv_3d": ("MM202", Exit.UNSUPPORTED, "3 axes of space"),
+    "dynamic_quant": ("MM201", Exit.UNSUPPORTED, "MatMulInteger"),
     "lstm_yh_yc": ("MM201", Exit.UNSUPPORTED, "LSTM"),
     "lstm_init_state": ("MM201", Exit.UNSUPPORTED, "LSTM"),
     "lstm_reverse": ("MM201", Exit.UNSUPPORTED, "LSTM"),

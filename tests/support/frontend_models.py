@@ -25,6 +25,8 @@ KINDS = {
     np.dtype("uint8"): TensorProto.UINT8,
     np.dtype("int16"): TensorProto.INT16,
     np.dtype("int32"): TensorProto.INT32,
+    np.dtype("uint32"): TensorProto.UINT32,
+    np.dtype("uint64"): TensorProto.UINT64,
     np.dtype("int64"): TensorProto.INT64,
     np.dtype("bool"): TensorProto.BOOL,
 }

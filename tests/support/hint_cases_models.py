@@ -20,24 +20,6 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 
-@follows("HINTS LayerNormalization")
-def layer_normalization(folder, _):
-    model = model_of([node("LayerNormalization", ["x", "s"], ["y"])], X, ["y"], {"s": np.ones(8, np.float32)})
-    refused(model, folder, "ReduceMean, Sub, Mul, ReduceMean, Add, Sqrt, Div")
-    out = [
-        node("ReduceMean", ["x"], ["m"], axes=[-1]),
-        node("Sub", ["x", "m"], ["d"]),
-        node("Mul", ["d", "d"], ["q"]),
-        node("ReduceMean", ["q"], ["v"], axes=[-1]),
-        node("Add", ["v", "e"], ["w"]),
-        node("Sqrt", ["w"], ["r"]),
-        node("Div", ["d", "r"], ["y"]),
-    ]
-    same = model_of(out, X, ["y"], {"e": np.float32(1e-5)})
-    check(same, X, folder)
-    assert_same(onnx_runtime(same, X)["y"], onnx_runtime(model, X)["y"])
-
-
 def _gates(step, h, count):
     """One gated step: inputs of the step and the state before it, times weights, in `count` parts."""
     return [
@@ -82,22 +64,6 @@ def recurrent(folder, _):
     out = model_of(nodes, given, ["h2"], fixed, opset=12)
     check(out, given, folder)
     assert_same(onnx_runtime(out, given)["h2"], onnx_runtime(lstm, given)["y"][0])
-
-
-@follows("HINTS Einsum")
-def einsum(folder, _):
-    given = {"x": X["x"][0, 0], "z": X["x"][0, 1]}
-    model = model_of([node("Einsum", ["x", "z"], ["y"], equation="ij,kj->ik")], given, ["y"])
-    refused(model, folder, "MatMul, Transpose, Mul and ReduceSum")
-    out = model_of([node("Transpose", ["z"], ["t"]), node("MatMul", ["x", "t"], ["y"])], given, ["y"])
-    check(out, given, folder)
-    assert_same(onnx_runtime(out, given)["y"], onnx_runtime(model, given)["y"])
-    model = model_of([node("Einsum", ["x", "z"], ["y"], equation="ij,ij->i")], given, ["y"])
-    refused(model, folder, "MatMul, Transpose, Mul and ReduceSum")
-    out = [node("Mul", ["x", "z"], ["p"]), node("ReduceSum", ["p", "axis"], ["y"], keepdims=0)]
-    out = model_of(out, given, ["y"], {"axis": np.array([1])})
-    check(out, given, folder)
-    assert_same(onnx_runtime(out, given)["y"], onnx_runtime(model, given)["y"])
 
 
 @follows("HINTS ")

@@ -18,7 +18,7 @@ RELU, RELU6 = Clamp(0, inf), Clamp(0, 6)
 SIGNED = (ElementType.I8, ElementType.I16, ElementType.I32, ElementType.I64)
 
 
-UNSIGNED = (ElementType.U8, ElementType.U16)
+UNSIGNED = (ElementType.U8, ElementType.U16, ElementType.U32, ElementType.U64)
 
 
 def exact(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -36,8 +36,8 @@ def integers(rng: np.random.Generator, dtype: ElementType, *shape: int) -> np.nd
         return rng.integers(0, 2, shape).astype(bool)
     ends = np.iinfo(dtype.numpy)
     values = rng.integers(-9 if ends.min < 0 else 0, 10, shape)
-    extremes = rng.choice([ends.min, ends.max, ends.max - 1], shape)
-    return np.where(rng.random(shape) < 0.1, extremes, values).astype(dtype.numpy)
+    extremes = rng.choice(np.array([ends.min, ends.max, ends.max - 1], dtype.numpy), shape)
+    return np.where(rng.random(shape) < 0.1, extremes, values.astype(dtype.numpy))
 
 
 def values(rng: np.random.Generator, dtype: ElementType, *shape: int) -> np.ndarray:

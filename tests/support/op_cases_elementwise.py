@@ -11,7 +11,7 @@ from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.kernels.contract import TYPES
-from mmcc.ops.elementwise import BINARY, UNARY, Binary, Cast, Unary, Where
+from mmcc.ops.elementwise import BINARY, OF_BITS, UNARY, Binary, BitCast, Cast, Unary, Where
 from mmcc.ops.quantize import Dequantize, Quantize
 from op_case_values import SIGNED, UNSIGNED, integers, real, values
 
@@ -33,6 +33,9 @@ POSITIVE = ("log", "sqrt")
 SPECIAL = np.array([0, -0.0, inf, -inf, np.nan, 0.5, 1.5, -2.5, 1e-30, 80, -80, 3e38], np.float32)
 
 
+INSIDE = {"asin": (-1, 1), "acos": (-1, 1), "atanh": (-0.9, 0.9), "acosh": (1, 9)}
+
+
 NOT_AT_INFINITY = ("sin", "cos", "tan", "gelu", "gelu_tanh", "silu", "mish", "hard_swish", "softsign")
 
 
@@ -42,10 +45,11 @@ def unary(name: str, function: str, x: np.ndarray) -> OpCase:
 
 def functions_of_one() -> list[OpCase]:
     cases: list[OpCase] = []
-    for function in UNARY:
+    for function in UNARY.keys() - {"bit_not"}:
         rng = rng_of(function)
         x = real(rng, 3, 5, 9) * 4
         x = np.abs(x) if function in POSITIVE else x
+        x = np.clip(x, *INSIDE.get(function, (None, None)))
         special = SPECIAL[np.isfinite(SPECIAL)] if function in NOT_AT_INFINITY else SPECIAL
         special = special[np.abs(special) < 100] if function in ("sin", "cos", "tan") else special
         cases += [unary(function, function, x), unary(f"{function}_special", function, special)]
@@ -55,7 +59,7 @@ def functions_of_one() -> list[OpCase]:
     ):
         cases.append(unary(f"abs_rank{rank}", "abs", real(rng, *shape)))
     for function, dtype in product(
-        ("abs", "neg", "sign", "clamp", "not"), (*SIGNED, *UNSIGNED, ElementType.BOOL)
+        ("abs", "neg", "sign", "clamp", "not", "bit_not"), (*SIGNED, *UNSIGNED, ElementType.BOOL)
     ):
         if (function == "not") != (dtype == ElementType.BOOL) or (function == "neg" and dtype in UNSIGNED):
             continue
@@ -112,7 +116,7 @@ def functions_of_two() -> list[OpCase]:
     cases: list[OpCase] = []
     for function in BINARY:
         rng = rng_of(function)
-        if function not in LOGICAL:
+        if function not in (*LOGICAL, *OF_BITS):
             for k, (a, b) in enumerate(BROADCASTS if function == "sub" else BROADCASTS[:2]):
                 cases.append(
                     OpCase(f"{function}{k}", Binary(function), pair(function, ElementType.F32, a, b, rng))
@@ -131,7 +135,7 @@ def functions_of_two() -> list[OpCase]:
         OpCase("constant_columns", Binary("add"), (real(rng, 3, 5, 9), real(rng, 5, 1)), (False, True)),
         OpCase("constant_all", Binary("add"), (real(rng, 3, 5, 9), real(rng, 3, 5, 9)), (False, True)),
         OpCase("constant_rows", Binary("add"), (real(rng, 4, 9), real(rng, 4, 1)), (False, True)),
-        *(special_pair(f) for f in BINARY if f not in (*LOGICAL, "pow", "mod", "fmod", "prelu")),
+        *(special_pair(f) for f in BINARY if f not in (*LOGICAL, *OF_BITS, "pow", "mod", "fmod", "prelu")),
     ]
     return cases
 
@@ -168,6 +172,8 @@ def conversions() -> list[OpCase]:
             special = np.array([np.nan, 0, 0.7, -0.7, 1e5, -1e5, big, -big], np.float32)
             x = np.concatenate([x.ravel() * 100, special])
         cases.append(OpCase(f"cast_{source.name}_{target.name}", Cast(target), (x,)))
+        if source.bits == target.bits and ElementType.BOOL not in (source, target):
+            cases.append(OpCase(f"bits_{source.name}_{target.name}", BitCast(target), (x,)))
     return cases
 
 

@@ -93,7 +93,7 @@ def _constants(nodes: Iterable[ProgramNode]) -> Iterator[Constant]:
 
 def ctype_of(data: NDArray[Any]) -> str:
     """The C type of an array's elements."""
-    return "uint32_t" if data.dtype == np.uint32 else ElementType.of(data).ctype
+    return ElementType.of(data).ctype
 
 
 PER_LINE = {1: 16, 2: 14, 4: 6, 8: 3}  # values by their bytes: the longest of them fill a line
@@ -110,7 +110,7 @@ def c_values(constant: Constant) -> Iterator[str]:
 
 def _integers(flat: np.ndarray[tuple[int], np.dtype[np.integer]]) -> list[str]:
     least = np.iinfo(flat.dtype).min if flat.dtype != np.bool_ else 0
-    suffix = {"i8": "LL", "u4": "U"}.get(flat.dtype.str[1:], "")
+    suffix = {"i8": "LL", "u4": "U", "u8": "ULL"}.get(flat.dtype.str[1:], "")
     if flat.dtype.itemsize >= 4 and least < 0:  # C has no literal for the least integer
         return [f"({v + 1}{suffix} - 1)" if v == least else f"{v}{suffix}" for v in flat.tolist()]
     return [f"{int(v)}{suffix}" for v in flat.tolist()]

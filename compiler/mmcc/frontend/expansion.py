@@ -94,12 +94,11 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
 def _failed(node: NodeProto, problems: Problems) -> CompileError:
     """What is wrong with a node for what is wrong within it."""
     if problems.found:
-        first = problems.found[0]
-        at = first.at[0].op if first.at else node.op_type
+        error = problems.found[0]
+        at = error.at[0].op if error.at else node.op_type
         inside = "" if at == node.op_type else f"{at} in "
-        return CompileError(
-            first.code, f"{inside}{node.op_type}: {first.message}", exit=first.exit, hint=first.hint
-        )
+        message = f"{inside}{node.op_type}: {error.message}"
+        return CompileError(error.code, message, exit=error.exit, hint=error.hint)
     names = ", ".join(sorted(op for _, op in problems.unknown))
     return unsupported(f"{names} in {node.op_type}, as ONNX writes it out", code="MM201")
 

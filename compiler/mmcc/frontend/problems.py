@@ -54,11 +54,9 @@ HINTS = {  # what to do about operators that are not supported
     "DynamicQuantizeLinear": STATIC,
     "MatMulInteger": STATIC,
     "ConvInteger": STATIC,
-    "LayerNormalization": "writing it out: ReduceMean, Sub, Mul, ReduceMean, Add, Sqrt, Div",
     "LSTM": STEPS,
     "GRU": STEPS,
     "RNN": STEPS,
-    "Einsum": "MatMul, Transpose, Mul and ReduceSum in its place",
 }
 
 

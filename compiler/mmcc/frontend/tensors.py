@@ -22,6 +22,8 @@ DTYPES: dict[int, ElementType] = {
     TensorProto.UINT8: ElementType.U8,
     TensorProto.INT16: ElementType.I16,
     TensorProto.UINT16: ElementType.U16,
+    TensorProto.UINT32: ElementType.U32,
+    TensorProto.UINT64: ElementType.U64,
     TensorProto.INT32: ElementType.I32,
     TensorProto.INT64: ElementType.I64,
     TensorProto.BOOL: ElementType.BOOL,
@@ -37,6 +39,8 @@ STORED: dict[int, str] = {
     TensorProto.UINT8: "|u1",
     TensorProto.INT16: "<i2",
     TensorProto.UINT16: "<u2",
+    TensorProto.UINT32: "<u4",
+    TensorProto.UINT64: "<u8",
     TensorProto.INT32: "<i4",
     TensorProto.INT64: "<i8",
     TensorProto.BOOL: "|u1",
@@ -126,6 +130,8 @@ def _typed(proto: TensorProto, stored: np.dtype[Any], cells: int, name: str) -> 
         values = np.array(proto.double_data, np.float64)
     elif kind == TensorProto.INT64:
         values = np.array(proto.int64_data, np.int64)
+    elif kind in (TensorProto.UINT32, TensorProto.UINT64):
+        values = np.array(proto.uint64_data, np.uint64)
     else:
         values = np.array(proto.int32_data, np.int64)
     if len(values) != cells:

@@ -25,7 +25,7 @@ from mmcc.target import Target
 
 TYPES = (
     *(ElementType.F32, ElementType.BOOL, ElementType.I8, ElementType.I16, ElementType.I32, ElementType.I64),
-    *(ElementType.U8, ElementType.U16),
+    *(ElementType.U8, ElementType.U16, ElementType.U32, ElementType.U64),
 )
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 

@@ -50,6 +50,13 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
     "tan": np.tan,
     "tanh": np.tanh,
     "atan": np.arctan,
+    "asin": np.arcsin,
+    "acos": np.arccos,
+    "sinh": np.sinh,
+    "cosh": np.cosh,
+    "asinh": np.arcsinh,
+    "acosh": np.arccosh,
+    "atanh": np.arctanh,
     "sigmoid": _sigmoid,
     "hard_swish": lambda x: x * np.clip(x / 6 + 0.5, 0, 1),
     "softplus": _softplus,
@@ -59,6 +66,7 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
     "silu": lambda x: x * _sigmoid(x),
     "mish": lambda x: x * np.tanh(_softplus(x)),
     "not": np.logical_not,
+    "bit_not": np.invert,
 }
 _WITH_ONE: dict[str, Callable[[Array, float], Array]] = {
     "leaky_relu": lambda x, slope: np.where(x >= 0, x, slope * x),
@@ -85,7 +93,7 @@ UNARY: dict[str, tuple[int, Callable[..., Array]]] = {
 class Unary:
     """y = function(x; parameters), element by element; see UNARY.
 
-    Of integers only abs, neg, sign, clamp and not.
+    Of integers only abs, neg, sign, clamp and not, and bit_not, which is of nothing else.
     """
 
     function: str
@@ -144,7 +152,14 @@ BINARY: dict[str, Callable[[Array, Array], Array]] = {
     "and": np.logical_and,
     "or": np.logical_or,
     "xor": np.logical_xor,
+    "bit_and": np.bitwise_and,
+    "bit_or": np.bitwise_or,
+    "bit_xor": np.bitwise_xor,
+    "shift_left": np.left_shift,
+    "shift_right": np.right_shift,
 }
+# of integers only; shifts by the type's width and more leave copies of the sign, or zeros
+OF_BITS = frozenset(("bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"))
 COMPARISONS = frozenset(("equal", "greater", "greater_equal", "less", "less_equal"))
 
 
@@ -162,6 +177,8 @@ class Binary:
         a, b = inputs
         if a.dtype != b.dtype:
             raise ShapeError(f"{self.function} of {a.dtype.name} and {b.dtype.name}")
+        if self.function in OF_BITS and not a.dtype.is_integer:
+            raise ShapeError(f"{self.function} of {a.dtype.name}")
         return (
             (
                 broadcast_shape(a.shape, b.shape),
@@ -235,6 +252,32 @@ class Cast:
 
     def __str__(self) -> str:
         return f"cast<{self.dtype.name}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class BitCast:
+    """The bits of each element as another type of the same size."""
+
+    dtype: ElementType
+
+    kernel: ClassVar[str] = "strided_copy"
+    traits = ELEMENTWISE
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        (x,) = inputs
+        if x.dtype.bits != self.dtype.bits:
+            raise ShapeError(f"bits of {x.dtype.name} as {self.dtype.name}")
+        return ((x.shape, self.dtype),)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return (inputs[0].view(self.dtype.numpy),)
+
+    def __str__(self) -> str:
+        return f"bit_cast<{self.dtype.name}>"
 
 
 def _saturated(whole: Array, dtype: ElementType) -> Array:

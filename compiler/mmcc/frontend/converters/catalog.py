@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 from mmcc.frontend.converters import (
+    bits,
     constants,
     convolution,
+    einsum,
     elementwise,
     indexing,
     matrix,
@@ -17,11 +19,15 @@ from mmcc.frontend.converters import (
     quantization,
     reduction,
     resizing,
+    selecting,
+    spectral,
 )
 
 __all__ = [
+    "bits",
     "constants",
     "convolution",
+    "einsum",
     "elementwise",
     "indexing",
     "matrix",
@@ -33,4 +39,6 @@ __all__ = [
     "quantization",
     "reduction",
     "resizing",
+    "selecting",
+    "spectral",
 ]

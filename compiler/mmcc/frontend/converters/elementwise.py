@@ -35,6 +35,13 @@ PLAIN = {
     "Tan": "tan",
     "Tanh": "tanh",
     "Atan": "atan",
+    "Asin": "asin",
+    "Acos": "acos",
+    "Sinh": "sinh",
+    "Cosh": "cosh",
+    "Asinh": "asinh",
+    "Acosh": "acosh",
+    "Atanh": "atanh",
     "Sigmoid": "sigmoid",
     "HardSwish": "hard_swish",
     "Softplus": "softplus",
@@ -208,28 +215,30 @@ def convert_prelu(call: Call) -> Value:
     return elementwise(call.build, Binary("prelu"), x, slope)
 
 
-@converts("Pow", notes="of floats; exponents 2 and 3 become products", layout=Layout.ANY)
+@converts(
+    "Pow", notes="exponents 2 and 3 become products; integers to an integer power wrap", layout=Layout.ANY
+)
 def convert_pow(call: Call) -> Value:
     """Powers; the result has the type of the base."""
-    x, y = call.float_input(0), call.input(1)
-    if call.build.is_constant(y.tensor) and y.size == 1 and y.rank <= x.rank:
+    x, y = call.number_input(0), call.number_input(1)
+    if call.build.is_constant(y.tensor) and y.size == 1 and y.rank <= x.rank and x.dtype.is_float:
         exponent = float(call.build.array(y).reshape(-1)[0])
         if exponent in (2, 3):  # as ONNX Runtime does
             square = elementwise(call.build, Binary("mul"), x, x)
             return square if exponent == 2 else elementwise(call.build, Binary("mul"), square, x)
+    if y.dtype.is_float and not x.dtype.is_float:
+        power = elementwise(call.build, Binary("pow"), unary(call.build, Cast(y.dtype), x), y)
+        return unary(call.build, Cast(x.dtype), power)
     if y.dtype != x.dtype:
         y = unary(call.build, Cast(x.dtype), y)
     return elementwise(call.build, Binary("pow"), x, y)
 
 
-@converts("Mod", notes="of integers; of floats with fmod", layout=Layout.ANY)
+@converts("Mod", notes="of integers and floats; with fmod, too", layout=Layout.ANY)
 def convert_mod(call: Call) -> Value:
     """Remainder with the sign of the divisor, or with fmod that of the dividend."""
     a, b = call.number_input(0), call.number_input(1)
-    fmod = call.integer("fmod", 0)
-    if not fmod and a.dtype.is_float:
-        raise unsupported("Mod of floats with the sign of the divisor; with fmod=1 it is supported")
-    return elementwise(call.build, Binary("fmod" if fmod else "mod"), a, b)
+    return elementwise(call.build, Binary("fmod" if call.integer("fmod", 0) else "mod"), a, b)
 
 
 @converts("Sum", "Mean", notes="any number of float operands", layout=Layout.ANY)

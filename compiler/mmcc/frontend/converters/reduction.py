@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from mmcc.frontend.broadcasting import unary
 from mmcc.frontend.builder import Builder
-from mmcc.frontend.call import Call, normal_axes
+from mmcc.frontend.call import Call, normal_axes, normal_axis
 from mmcc.frontend.converters.movement import axes_operand
-from mmcc.frontend.layouts import innermost, shaped, viewed, with_axis
+from mmcc.frontend.layouts import arranged, innermost, shaped, viewed, with_axis
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import converts
-from mmcc.frontend.value import Value
+from mmcc.frontend.value import Value, whole
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.op import Op
+from mmcc.ops.cumulative import Cumulative
+from mmcc.ops.elementwise import Cast
 from mmcc.ops.reduce import ArgMax, Reduce
 from mmcc.ops.topk import TopK
 
@@ -35,14 +40,16 @@ OF_ONE_IS_ITSELF = frozenset(("mean", "max", "min", "prod", "sum", "log_sum_exp"
 def convert_reduce(call: Call) -> Value:
     """Reduce some axes, or all."""
     function, since = FUNCTIONS[call.node.op_type]
-    x = call.number_input(0)
+    bools = call.input(0).dtype == ElementType.BOOL and function in ("max", "min")
+    x = unary(call.build, Cast(ElementType.U8), call.input(0)) if bools else call.number_input(0)
     if not x.dtype.is_float and function not in OF_INTEGERS:
         raise unsupported(f"{call.node.op_type} of {x.dtype.name}", code="MM203")
     given = axes_operand(call, since)
     if not given and call.version >= since and call.integer("noop_with_empty_axes", 0) == 1:
-        return x
+        return call.input(0)
     axes = normal_axes(given, x.rank) if given else list(range(x.rank))
     y = reduced(call.build, x, function, axes)
+    y = unary(call.build, Cast(ElementType.BOOL), y) if bools else y
     return y if call.integer("keepdims") == 1 else y.without(axes)
 
 
@@ -55,6 +62,26 @@ def reduced(build: Builder, x: Value, function: str, axes: list[int]) -> Value:
         return x
     made = build.emit(Reduce(function, tuple(gone)), viewed(build, x))
     return replace(x, tensor=made.name, view=made.shape)
+
+
+@converts("CumSum", since=11, notes="a constant axis")
+@converts("CumProd", since=26, notes="a constant axis")
+def convert_cumulative(call: Call) -> Value:
+    """Sums or products of all elements so far along an axis."""
+    x = call.number_input(0)
+    axis = call.scalar(1, "the axis")
+    if axis is None or x.rank == 0:
+        raise bad_model("MM104", f"{call.node.op_type} of {list(x.shape)} along axis {axis}")
+    function = "sum" if call.node.op_type == "CumSum" else "prod"
+    op = Cumulative(function, bool(call.integer("exclusive", 0)), bool(call.integer("reverse", 0)))
+    return along_axis(call.build, op, x, normal_axis(int(axis), x.rank))
+
+
+def along_axis(build: Builder, op: Op, x: Value, axis: int) -> Value:
+    """Apply an op along the last axis to an ONNX axis, whose elements are in ONNX's order."""
+    groups = [[k] for k in range(x.rank) if k != axis]
+    made = build.emit(op, arranged(build, x, [*groups, [axis]]))
+    return whole(made, [*range(axis), x.rank - 1, *range(axis, x.rank - 1)])
 
 
 @converts("ArgMax", "ArgMin", notes="one axis; keepdims, select_last_index")

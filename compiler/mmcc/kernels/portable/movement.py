@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.program import Constant, Field, KernelUse, View
 from mmcc.ir.types import Shape
 from mmcc.kernels.select import Operand, Site, layer
+from mmcc.ops.elementwise import BitCast
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeNearest
 
@@ -78,6 +79,13 @@ def expand(op: Expand, site: Site) -> KernelUse:
     return strided(
         site, [Walk(0, 1, None if n == 1 else axis) for axis, n in enumerate(site.inputs[0].shape)]
     )
+
+
+@layer(BitCast)
+def bit_cast(op: BitCast, site: Site) -> KernelUse:
+    """Elements of the same size, each at its place."""
+    del op
+    return strided(site, [Walk(0, 1, axis) for axis in range(len(site.output.shape))])
 
 
 def strided(site: Site, walks: list[Walk]) -> KernelUse:

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX operators that are written as several others, against ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from frontend_models import check, model_of, save
+from mmcc.errors import CompileError
+from mmcc.frontend import import_model
+from onnx import helper
+from operator_models import IMAGE, TABLE, array, floats, ints, run
+
+pytestmark = pytest.mark.quick
+
+HALF = array(3, 5, low=-0.9, high=0.9)
+
+
+@pytest.mark.parametrize("op", ["Asin", "Acos", "Atanh", "Sinh", "Cosh", "Asinh"])
+def test_functions_of_angles(tmp_path, op):
+    run(tmp_path, op, [HALF])
+
+
+def test_inverse_of_cosh(tmp_path):
+    run(tmp_path, "Acosh", [1 + np.abs(IMAGE)])
+
+
+@pytest.mark.parametrize("upper", [0, 1])
+@pytest.mark.parametrize("k", [None, 0, 1, -2, 9, -9])
+def test_trilu(tmp_path, upper, k):
+    run(tmp_path, "Trilu", [array(2, 4, 5)], [] if k is None else [np.array(k)], upper=upper)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize(
+    "index", [ints(0, -1, 7, -9, 3), floats(1, 0, 4, 2, 5), ints(4, 1, 0).astype(np.int32)]
+)
+def test_one_hot(tmp_path, axis, index):
+    run(tmp_path, "OneHot", [index], [np.array(5, index.dtype), floats(0.5, 2)], axis=axis)
+
+
+@pytest.mark.parametrize(("opset", "axis"), [(13, 0), (13, 1), (13, -1), (11, 1), (11, 2), (11, 0)])
+def test_hardmax(tmp_path, opset, axis):
+    run(tmp_path, "Hardmax", [np.round(array(2, 3, 4))], opset=opset, axis=axis)
+
+
+@pytest.mark.parametrize("attributes", [{}, {"k": 1}, {"k": -2, "dtype": 7}])
+def test_eye_like(tmp_path, attributes):
+    node = helper.make_node("EyeLike", ["x"], ["e"], **attributes)
+    nodes = [node, helper.make_node("Cast", ["e"], ["f"], to=1), helper.make_node("Add", ["x", "f"], ["y"])]
+    check(model_of(nodes, {"x": TABLE}, ["y"]), {"x": TABLE}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"), [("IsNaN", {}), ("IsInf", {}), ("IsInf", {"detect_negative": 0})]
+)
+def test_what_is_no_number(tmp_path, op, attributes):
+    run(tmp_path, op, [floats(0, np.inf, -np.inf, np.nan, 3e38)], opset=20, **attributes)
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMin"])
+def test_reductions_of_truth(tmp_path, op):
+    run(tmp_path, op, [array(3, 4) > 0], [ints(1)], opset=20)
+
+
+@pytest.mark.parametrize("exclusive", [0, 1])
+@pytest.mark.parametrize("reverse", [0, 1])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_sums_so_far(tmp_path, axis, reverse, exclusive):
+    run(tmp_path, "CumSum", [array(3, 4, 5)], [np.array(axis)], exclusive=exclusive, reverse=reverse)
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes"),
+    [
+        ("ij->ji", [(3, 4)]),
+        ("ij->", [(3, 4)]),
+        ("bij->bi", [(2, 3, 4)]),
+        ("ii->i", [(4, 4)]),
+        ("...ii->...i", [(2, 3, 3)]),
+        ("ij,jk->ik", [(3, 4), (4, 5)]),
+        ("bij,bjk->bik", [(2, 3, 4), (2, 4, 5)]),
+        ("bhid,bhjd->bhij", [(2, 3, 4, 5), (2, 3, 6, 5)]),
+        ("...ij,...jk", [(2, 3, 4), (2, 4, 5)]),
+        ("i,j->ij", [(3,), (4,)]),
+        ("i,i->", [(5,), (5,)]),
+        ("ij,ij->i", [(3, 4), (3, 4)]),
+        ("ij,kj,kl->il", [(2, 3), (4, 3), (4, 5)]),
+        ("abc,cd->abd", [(2, 3, 4), (4, 5)]),
+        ("nchw,c->nhw", [(1, 3, 4, 5), (3,)]),
+        ("bij , bj -> bi", [(2, 3, 4), (2, 4)]),
+    ],
+)
+def test_einsum(tmp_path, equation, shapes):
+    run(tmp_path, "Einsum", [array(*shape, seed=k) for k, shape in enumerate(shapes)], equation=equation)
+
+
+@pytest.mark.parametrize(
+    "equation", ["ij,jk->ik", "i->ij", "ij->ii", "i1->i", "ij...->...i.", "ij->" + "j" * 600]
+)
+def test_wrong_equations(tmp_path, equation):
+    node = helper.make_node("Einsum", ["x"], ["y"], equation=equation)
+    with pytest.raises(CompileError) as caught:
+        import_model(save(model_of([node], {"x": TABLE}, ["y"]), tmp_path))
+    assert caught.value.code in ("MM103", "MM104")
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("attributes", [{}, {"onesided": 1}, {"inverse": 1}, {"axis": 2}])
+@pytest.mark.parametrize("length", [None, 6, 9])
+def test_dft(tmp_path, parts, attributes, length):
+    if (attributes.get("onesided") and parts == 2) or (attributes.get("inverse") and parts == 1):
+        return
+    x = array(2, 7, 8, parts)
+    run(tmp_path, "DFT", [x], [] if length is None else [np.array(length)], opset=17, rtol=2e-5, **attributes)
+
+
+@pytest.mark.parametrize("onesided", [0, 1])
+@pytest.mark.parametrize("window", [None, np.hanning(16).astype(np.float32)])
+def test_stft(tmp_path, onesided, window):
+    given = [np.array(8), window, np.array(16)]
+    run(tmp_path, "STFT", [array(2, 64, 1)], given, rtol=2e-5, onesided=onesided)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (floats(1, 2, 3), np.array([2, 3, 1])),
+        (np.array([2, -3, 4], np.int32), np.array([2, 3, 1], np.int32)),
+        (np.array([2, -3, 4]), np.array([2, 3, 0], np.int32)),
+        (np.array([4, 9, 16]), floats(0.5, 0.5, 0.5)),
+    ],
+)
+def test_powers_of_types(tmp_path, x, y):
+    run(tmp_path, "Pow", [x, y])
+
+
+@pytest.mark.parametrize("dtype", [np.uint32, np.uint64])
+@pytest.mark.parametrize("op", ["Add", "Mul", "Max", "Greater", "BitwiseAnd"])
+def test_wide_unsigned_integers(tmp_path, op, dtype):
+    x, y = (np.random.default_rng(k).integers(0, 2**31, (3, 4)).astype(dtype) for k in (0, 1))
+    run(tmp_path, op, [x, y], opset=18)
