@@ -16,6 +16,8 @@
  *   prof=FILE                   how often each translated block ran between begin and end: "address instructions bytes count"
  *   mem=on                      count loads and stores as well (slower), and heed the windows below
  *   lo=A hi=B                   report the lowest address in [A, B) that was stored to since the last begin
+ *   clo=A chi=B                 count bytes loaded from and stored to [A, B) between begin and end; several times,
+ *                               a line "range K loaded N stored M" for each at every end, counted from the first begin
  *   glo=A ghi=B rlo=C rhi=D     report the first access in [A, B) that is not in [C, D), and count them
  */
 #include <stdbool.h>
@@ -96,6 +98,11 @@ static struct {
     window watched, legal; /* an access to the first that is not in the second strays */
 } limits[8];
 static size_t limit_count;
+static struct {
+    window counted;
+    uint64_t loaded, stored;
+} ranges[8];
+static size_t range_count;
 static bool count_memory, profiling;
 static FILE *out;
 static const char *profile_name;
@@ -127,9 +134,18 @@ static void begin_profile(void)
     }
 }
 
+static void print_ranges(void)
+{
+    for (size_t i = 0; i < range_count; ++i) {
+        fprintf(out, "range %u loaded %llu stored %llu\n", (unsigned)i, (unsigned long long)ranges[i].loaded,
+                (unsigned long long)ranges[i].stored);
+    }
+}
+
 static void end_profile(void)
 {
     profiling = false;
+    print_ranges();
     for (size_t i = 0; i < block_count; ++i) {
         blocks[i]->profiled += blocks[i]->executed - blocks[i]->at_begin;
         blocks[i]->at_begin = blocks[i]->executed;
@@ -166,6 +182,11 @@ static void on_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address
     } else {
         ++loads;
         bytes_loaded += size;
+    }
+    for (size_t i = 0; profiling && i < range_count; ++i) {
+        if (address >= ranges[i].counted.lo && address < ranges[i].counted.hi) {
+            *(store ? &ranges[i].stored : &ranges[i].loaded) += size;
+        }
     }
     for (size_t i = 0; i < limit_count; ++i) {
         const window watched = limits[i].watched, legal = limits[i].legal;
@@ -266,13 +287,19 @@ static void take_argument(const char *name, const char *value)
     if (strcmp(name, "glo") == 0 && limit_count < sizeof limits / sizeof *limits) {
         ++limit_count; /* "ghi", "rlo" and "rhi" that follow are of the same */
     }
+    if (strcmp(name, "clo") == 0 && range_count < sizeof ranges / sizeof *ranges) {
+        ++range_count; /* "chi" that follows is of the same */
+    }
     const size_t last = limit_count == 0 ? 0 : limit_count - 1;
+    const size_t newest = range_count == 0 ? 0 : range_count - 1;
     const struct {
         const char *name;
         uint64_t *address;
     } addresses[] = {
         {"lo", &stack.lo},
         {"hi", &stack.hi},
+        {"clo", &ranges[newest].counted.lo},
+        {"chi", &ranges[newest].counted.hi},
         {"glo", &limits[last].watched.lo},
         {"ghi", &limits[last].watched.hi},
         {"rlo", &limits[last].legal.lo},

@@ -16,7 +16,7 @@ from mmcc.errors import CompileError, Exit
 @click.command(short_help="Measure time, or instructions in QEMU.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
-@click.option("--profile", is_flag=True, help="Also by function and by instruction (QEMU).")
+@click.option("--profile", is_flag=True, help="Also by function, instruction and arena (QEMU).")
 @common
 def bench(folder: Path, on: str, profile: bool, as_json: bool, quiet: bool, verbose: bool) -> None:
     """Measure the package in FOLDER: time on this machine, or exact instructions in QEMU."""
@@ -49,6 +49,8 @@ def _show_bench(found: dict[str, Any]) -> None:
             f"  {numbers(row['nodes']):>8} {row['op']:<32} {row['instructions']:>14,}"
             f" {row['instructions'] / total:>7.1%}"
         )
+    for name, bytes_ in found.get("accesses", {}).items():
+        click.echo(f"  {name:<40} {bytes_['read']:>14,} bytes read, {bytes_['written']:,} written")
     for kind in ("functions", "mnemonics"):
         for name, count in list(found.get(kind, {}).items())[:20]:
             click.echo(f"  {name:<40} {count:>14,}")

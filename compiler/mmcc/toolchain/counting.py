@@ -67,6 +67,14 @@ def read_log(log: Path) -> list[tuple[int, int]]:
     return [(int(line[1]), int(line[2])) for line in lines]
 
 
+def read_ranges(log: Path, names: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Bytes loaded from and stored to each range in the first sample, by the names of the ranges."""
+    found: dict[str, tuple[int, int]] = {}
+    for line in re.finditer(r"^range (\d+) loaded (\d+) stored (\d+)$", log.read_text(), re.MULTILINE):
+        found.setdefault(names[int(line[1])], (int(line[2]), int(line[3])))
+    return found
+
+
 def count(marks: Sequence[tuple[int, int]], nodes: Sequence[int]) -> tuple[tuple[int, ...], tuple[Lap, ...]]:
     """Instructions of each sample and the laps of the first, what the hook itself costs taken off."""
     cost = _hook_cost(marks)

@@ -20,6 +20,19 @@ def symbols(elf: Path, names: Sequence[str]) -> dict[str, int]:
     return {symbol.name: int(symbol.entry["st_value"]) for symbol in found}
 
 
+def arenas(elf: Path) -> dict[str, tuple[int, int]]:
+    """First address and end of each arena of the test bench, by memory; of the only one, by "arena"."""
+    found: dict[str, tuple[int, int]] = {}
+    with elf.open("rb") as stream:
+        table = ELFFile(stream).get_section_by_name(".symtab")
+        for symbol in table.iter_symbols() if isinstance(table, SymbolTableSection) else ():
+            entry, name = cast(Any, symbol).entry, symbol.name
+            if entry["st_info"]["type"] == "STT_OBJECT" and (name == "arena" or name.endswith("_arena")):
+                start = int(entry["st_value"])
+                found[name.removesuffix("_arena")] = (start, start + int(entry["st_size"]))
+    return found
+
+
 def function_at(elf: Path, address: int, *, thumb: bool) -> str:
     """The function that holds an address; empty if none does. The last bit of Thumb symbols is no address."""
     with elf.open("rb") as stream:

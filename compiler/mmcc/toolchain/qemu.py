@@ -7,14 +7,15 @@ import re
 import struct
 import subprocess
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.target import Target
 from mmcc.toolchain.build import find_tool
-from mmcc.toolchain.counting import Lap, Profile, count, counting_plugin, read_log, read_profile
-from mmcc.toolchain.elf import function_at, symbols
+from mmcc.toolchain.counting import Lap, Profile, count, counting_plugin, read_log, read_profile, read_ranges
+from mmcc.toolchain.elf import arenas, function_at, symbols
 
 _STACK_EXIT = 97
 RESET = 0xFF  # in `calls`, as in main.c
@@ -31,6 +32,8 @@ class FirmwareRun:
     exit_code: int = 0
     laps: tuple[Lap, ...] = ()  # of the first sample, in order; their sum is its instructions
     profile: Profile | None = None
+    accesses: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    # by arena, bytes that the first sample loads and stores; where they were counted
 
     def by_node(self) -> dict[int, int]:
         """Instructions of the first sample by node."""
@@ -49,6 +52,7 @@ def run_firmware(
     *,
     profile: bool = False,
     watch_memory: bool = False,
+    count_accesses: bool = False,
     timeout: float = 120.0,
     calls: bytes = b"",
 ) -> FirmwareRun:
@@ -57,6 +61,7 @@ def run_firmware(
     `calls` says for each sample which entry of the model is called; RESET, which takes none, resets states.
     Instructions are exact and repeat exactly. `watch_memory` also checks each access to the board's RAM
     against the limit it was linked for (slower; needless where the core has a memory protection unit).
+    `count_accesses` counts what is loaded from and stored to each arena (slower, too).
     """
     if sample_bytes and len(inputs) % sample_bytes:
         raise ValueError(f"{len(inputs)} bytes of input are no whole number of samples of {sample_bytes}")
@@ -67,7 +72,16 @@ def run_firmware(
     (workdir / "calls.bin").unlink(missing_ok=True)
     if calls:
         (workdir / "calls.bin").write_bytes(calls)
-    stdout = run_program(elf, target, workdir, profile=profile, watch_memory=watch_memory, timeout=timeout)
+    counted = arenas(elf) if count_accesses else {}
+    stdout = run_program(
+        elf,
+        target,
+        workdir,
+        profile=profile,
+        watch_memory=watch_memory,
+        ranges=tuple(counted.values()),
+        timeout=timeout,
+    )
     outputs = (workdir / "outputs.bin").read_bytes()
     stack = re.search(r"^stack (\d+)$", stdout, re.MULTILINE)
     assert stack is not None, f"the test bench did not end as it should: {stdout!r}"
@@ -76,9 +90,12 @@ def run_firmware(
         return FirmwareRun(outputs, (), int(stack[1]), stdout)
     marks = read_log(log)
     nodes = (workdir / "steps.bin").read_bytes() if (workdir / "steps.bin").is_file() else b""
-    counted = count(marks, struct.unpack(f"<{len(nodes) // 2}H", nodes))
+    instructions, laps = count(marks, struct.unpack(f"<{len(nodes) // 2}H", nodes))
     found = read_profile(elf, target, workdir / "mmcount.prof") if profile else None
-    return FirmwareRun(outputs, counted[0], int(stack[1]), stdout, laps=counted[1], profile=found)
+    accesses = read_ranges(log, list(counted))
+    return FirmwareRun(
+        outputs, instructions, int(stack[1]), stdout, laps=laps, profile=found, accesses=accesses
+    )
 
 
 def run_program(
@@ -88,10 +105,11 @@ def run_program(
     *,
     profile: bool = False,
     watch_memory: bool = False,
+    ranges: Sequence[tuple[int, int]] = (),
     timeout: float = 120.0,
 ) -> str:
     """Run any firmware in `workdir` and return what it printed; a fault or a timeout is an error."""
-    command = _command(elf, target, workdir, profile, watch_memory)
+    command = _command(elf, target, workdir, profile, watch_memory, ranges)
     try:
         done = subprocess.run(
             command,
@@ -114,7 +132,14 @@ def run_program(
     return stdout
 
 
-def _command(elf: Path, target: Target, workdir: Path, profile: bool, watch: bool) -> list[str]:
+def _command(
+    elf: Path,
+    target: Target,
+    workdir: Path,
+    profile: bool,
+    watch: bool,
+    ranges: Sequence[tuple[int, int]],
+) -> list[str]:
     elf = elf.resolve()
     qemu = target.qemu
     if qemu is None:
@@ -123,8 +148,10 @@ def _command(elf: Path, target: Target, workdir: Path, profile: bool, watch: boo
     arguments = [str(counting_plugin()), f"out={workdir.resolve() / 'mmcount.log'}"]
     if profile:
         arguments.append(f"prof={workdir.resolve() / 'mmcount.prof'}")
-    if watch and qemu.ram:
+    if (watch and qemu.ram) or ranges:
         arguments.append("mem=on")
+    arguments += [f"clo={lo:x},chi={hi:x}" for lo, hi in ranges]
+    if watch and qemu.ram:
         for name, board in {"ram": qemu.ram, **qemu.memory}.items():
             limit = symbols(elf, (f"__{name}_lo", f"__{name}_hi"))
             if limit:

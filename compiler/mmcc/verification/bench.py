@@ -62,6 +62,9 @@ def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict
     if profile and plain.profile:
         result["functions"] = dict(plain.profile.functions)
         result["mnemonics"] = dict(plain.profile.mnemonics)
+        result["accesses"] = {
+            name: {"read": read, "written": written} for name, (read, written) in plain.accesses.items()
+        }
     return result
 
 

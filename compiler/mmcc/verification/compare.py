@@ -140,7 +140,16 @@ def _run_program(
 ) -> tuple[list[Sample], FirmwareRun]:
     raw = [b"".join(a.tobytes() for a in to_c(package.inputs, package.tensors, s)) for s in samples]
     size = len(raw[0]) if raw else 0
-    run = run_firmware(elf, target, b"".join(raw), size, elf.parent / "run", profile=profile, timeout=1800.0)
+    run = run_firmware(
+        elf,
+        target,
+        b"".join(raw),
+        size,
+        elf.parent / "run",
+        profile=profile,
+        count_accesses=profile,
+        timeout=1800.0,
+    )
     outputs: list[Sample] = []
     at = 0
     for _ in samples:

@@ -15,7 +15,7 @@ from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import bits
-from mmcc.planner.regions.traffic import Bytes, node_traffic, sum_rows
+from mmcc.planner.regions.traffic import Bytes, node_traffic, sums_traffic
 
 Prices = tuple[float, ...]  # of one thing in each region
 
@@ -57,8 +57,7 @@ class Traffic:
                 allocation = number[layout.views[name].allocation]
                 found[allocation] = found.get(allocation, Bytes()) + count
             self.kernels.append(found)
-            sums = float(space.rows.kernels[k].accumulates * sum_rows(graph, kernel.node))
-            self.sums.append(Bytes(sums, sums))
+            self.sums.append(sums_traffic(graph, kernel.node, space.rows.kernels[k].accumulates))
 
 
 class Things:

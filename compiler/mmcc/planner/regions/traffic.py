@@ -20,6 +20,7 @@ from mmcc.ir.nest import Access, Affine, Index, Nest
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import External, Place, Region
 from mmcc.ir.traits import Alias
+from mmcc.ir.types import geometry
 from mmcc.planner.cost import shares
 
 
@@ -80,8 +81,8 @@ def buffer_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict
             ).items():
                 add(plan.slots[name].buffer, step, count * share)
             if index in plan.accumulators:
-                sums, rows = plan.accumulators[index], sum_rows(graph, index)
-                add(sums, step, Bytes(size[sums] * rows, size[sums] * rows))
+                sums = plan.accumulators[index]
+                add(sums, step, sums_traffic(graph, index, size[sums]))
     return found
 
 
@@ -108,10 +109,10 @@ def access_cost(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> float:
     return sum(count.cost(plan.place_at(buffer, step).region) for (buffer, step), count in traffic)
 
 
-def sum_rows(graph: Graph, index: int) -> int:
-    """Rows that a node takes in one by one, if it keeps sums."""
-    shape = graph.tensors[graph.nodes[index].inputs[0]].shape
-    return shape[0] if len(shape) > 1 else 1
+def sums_traffic(graph: Graph, index: int, size: int) -> Bytes:
+    """What a node reads and writes of the sums that it keeps while rows come in: all of them for each pixel."""
+    rows, cols, _ = geometry(graph.tensors[graph.nodes[index].inputs[0]].shape)
+    return Bytes(size * rows * cols, size * (rows * cols + 1))
 
 
 def _inside(nest: Nest, access: Access) -> float:
