@@ -110,7 +110,7 @@ def access_cost(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> float:
 
 
 def sums_traffic(graph: Graph, index: int, size: int) -> Bytes:
-    """What a node reads and writes of the sums that it keeps while rows come in: all of them for each pixel."""
+    """What a node reads and writes of sums that it keeps while rows come in: all of them for each pixel."""
     rows, cols, _ = geometry(graph.tensors[graph.nodes[index].inputs[0]].shape)
     return Bytes(size * rows * cols, size * (rows * cols + 1))
 
