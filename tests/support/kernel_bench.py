@@ -27,10 +27,11 @@ from mmcc.codegen.lower import lower
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import Module
-from mmcc.ir.nest import Span
+from mmcc.ir.nest import LoopKind, Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, MemoryPlan, Place, Plan, Slot
 from mmcc.ir.regions import SRAM
 from mmcc.ir.types import Tensor, geometry
+from mmcc.kernels.scratch import scratch_bytes
 from mmcc.target import Target, load_target
 
 WARNINGS = (
@@ -70,6 +71,11 @@ class OpCase:
     @property
     def activations(self) -> list[int]:
         return [k for k in range(len(self.inputs)) if not self.is_constant(k)]
+
+    @property
+    def by_rows(self) -> bool:
+        """True if the kernel can make some rows of the output."""
+        return len(self.want.shape) >= 2 and self.nest.axis_loop(0) is not None
 
     @property
     def overwritten(self) -> int | None:
@@ -117,6 +123,7 @@ class Bench:
         self.cases = {case.name: case for case in cases}
         self.target = target or replace(load_target("host"), kernels=("portable",))
         self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
+        self.scratch: dict[tuple[str, str], Span] = {}  # bytes that a kernel works in
         self.end = RED
         nodes: list[Node] = []
         tensors: dict[str, Tensor] = {}
@@ -144,13 +151,20 @@ class Bench:
                 nodes.append(Node(case.op, tuple(names), (out,)))
                 self._place(case, way, tensors)
         self.graph = Graph("bench", tensors, constants, tuple(nodes), (), ())
+        for key, index in self.index.items():
+            size = scratch_bytes(self.graph, nodes[index])
+            if size:
+                start = -(-self.end // 16) * 16
+                self.scratch[key] = Span(start, start + size)
+                self.end = start + size + RED
         self._build(sanitize)
 
     @staticmethod
     def ways(case: OpCase) -> tuple[str, ...]:
-        """Strips need a third axis that the op walks by one loop."""
-        by_rows = len(case.want.shape) >= 2 and case.nest.axis_loop(0) is not None
-        by_cols = len(case.want.shape) >= 3 and case.nest.axis_loop(1) is not None
+        """Strips need a third axis that the op walks by one loop. Rows in an order are made once."""
+        order = case.nest.row_order
+        by_rows = case.by_rows and order is not LoopKind.BACKWARD
+        by_cols = len(case.want.shape) >= 3 and case.nest.axis_loop(1) is not None and order is None
         same_rank = all(len(case.inputs[k].shape) == len(case.want.shape) for k in case.activations)
         return (
             "whole",
@@ -206,7 +220,9 @@ class Bench:
         buffers = tuple(Buffer(name, BufferKind.TENSOR, 1, Span(0, 1), (SRAM,)) for name in slots)
         places = {name: Place(SRAM, start) for name, start in starts.items()}
         groups = tuple(Group((k,)) for k in range(len(self.graph.nodes)))
-        plan = Plan(groups, frozenset(), buffers, slots, places)
+        work = {self.index[key]: "/".join((*key, "work")) for key in self.scratch}
+        places |= {work[self.index[key]]: Place(SRAM, span.lo) for key, span in self.scratch.items()}
+        plan = Plan(groups, frozenset(), buffers, slots, places, scratch=work)
         program = lower(Module.of(self.graph), MemoryPlan.of(plan), "bench", self.target)
         faults = check_program(Module.of(self.graph), MemoryPlan.of(plan), program)
         assert not faults, "\n".join(faults)
@@ -281,7 +297,7 @@ class Bench:
         first: np.ndarray | None = None
         for way in self.ways(case):
             height = geometry(case.want.shape)[0]
-            heights = sorted({1, 2, 3, height}) if way == "whole" and "ring" in self.ways(case) else [height]
+            heights = sorted({1, 2, 3, height}) if way == "whole" and case.by_rows else [height]
             for tile in [1] if way == "ring" else heights:
                 got = self._run_strips(case) if way == "strip" else self._run_rows(case, way, tile)
                 what = f"{name}, {way}, {tile} rows a call"
@@ -307,8 +323,8 @@ class Bench:
         arena, node = self._arena(), self.index[case.name, way]
         height, width, _ = geometry(case.want.shape)
         loaded = dict.fromkeys(case.activations, 0)
-        for top in range(0, height, tile):
-            rows = Span(top, min(height, top + tile))
+        calls = [Span(top, min(height, top + tile)) for top in range(0, height, tile)]
+        for rows in reversed(calls) if case.nest.row_order is LoopKind.BACKWARD else calls:
             for k in case.activations:
                 whole = geometry(case.inputs[k].shape)[0]
                 last = max(case.rows(k, r).hi for r in range(rows.lo, rows.hi)) if way == "ring" else whole
@@ -368,6 +384,8 @@ class Bench:
         """The kernel wrote nothing but its output's pixels."""
         kept = before.copy()
         self._pixels(kept, case, way, "y")[...] = self._pixels(arena, case, way, "y")
+        work = self.scratch.get((case.name, way), Span(0, 0))
+        kept[work.lo : work.hi] = arena[work.lo : work.hi]
         wrong = np.flatnonzero(kept != arena)
         assert not len(wrong), f"{case.name}, {way}: wrote outside its output, at arena bytes {wrong[:8]}"
 

@@ -13,7 +13,9 @@ from op_cases_elementwise import (
 from op_cases_float_layers import convolutions, matrices, pools, transposed_convolutions
 from op_cases_indexing import cumulations, scatters, takes
 from op_cases_movement import concatenations, look_ups, movements, resizes
+from op_cases_recurrent import recurrent_layers
 from op_cases_reduce import normalizations, reductions
+
 
 FAMILIES = {
     "convolutions": convolutions,
@@ -27,6 +29,7 @@ FAMILIES = {
     "quantizations": quantizations,
     "reductions": reductions,
     "normalizations": normalizations,
+    "recurrent_layers": recurrent_layers,
     "resizes": resizes,
     "movements": movements,
     "look_ups": look_ups,

@@ -37,7 +37,7 @@ from mmcc.ops.indexing import TakeAlong
 from mmcc.ops.stream import ReadRows, WriteRows
 
 OUTPUT = -1  # stands for the output where operands are numbers from 0
-SUMS = -2  # for what an accumulating node keeps
+SUMS, WORK = -2, -3  # for what an accumulating node keeps, and what a kernel works in
 SLICE = "slice"
 
 
@@ -105,10 +105,11 @@ class _Check:
 
     def _view(self, node: ProgramNode, use: KernelUse, name: str, view: View) -> Iterator[str]:
         here, operand = label(self._graph, node.index), self._operand(node.index, use, name)
-        if operand == SUMS:
-            place = self._plan.places[self._plan.accumulators[node.index]]
+        if operand in (SUMS, WORK):
+            own = self._plan.accumulators if operand == SUMS else self._plan.scratch or {}
+            place, what = self._plan.places[own[node.index]], "keeps its sums" if operand == SUMS else "works"
             if (view.memory, view.offset) != (memory_name(self._entry, place), place.offset):
-                yield f"{here} keeps its sums at {_text(view)}, not at byte {place.offset} of {place.region}"
+                yield f"{here} {what} at {_text(view)}, not at byte {place.offset} of {place.region}"
             return
         if operand >= use.origins:
             yield f"{here} needs the first column of operand {operand}, but has those of {use.origins} only"
@@ -129,8 +130,8 @@ class _Check:
 
     def _operand(self, index: int, use: KernelUse, name: str) -> int:
         """Which operand of a node a kernel's view is for."""
-        if name[0] == "y" or name == "sums":
-            return OUTPUT if name[0] == "y" else SUMS
+        if name[0] == "y" or name in ("sums", "work"):
+            return OUTPUT if name[0] == "y" else SUMS if name == "sums" else WORK
         order = dict(use.options).get("order")
         if name in ("a", "b", "c") and isinstance(self._graph.nodes[index].op, Where):
             return "cab".index(name)
@@ -202,7 +203,8 @@ class _Check:
         """Where blocks are in the file, where they come to, and which channels they are for."""
         for index in sorted(self._plan.staged):
             staged, node = self._plan.staged[index], self._nodes[index]
-            here, found, tensor = label(self._graph, index), node.blocks, self._graph.nodes[index].output
+            here, found = label(self._graph, index), node.blocks
+            tensor = self._graph.nodes[index].outputs[0]
             cut, where = staged.blocks, self._where(tensor, self._step[index])
             moves = self._plan.block_moves(index)
             offset = self._staged + moves[0][0].source.offset

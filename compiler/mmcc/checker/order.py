@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmcc.ir.graph import Graph
-from mmcc.ir.nest import Nest, Span
+from mmcc.ir.nest import LoopKind, Nest, Span
 from mmcc.ir.plan import BufferKind, Group, Plan
 from mmcc.ir.types import geometry
 
@@ -46,6 +46,11 @@ class Order:
         node = self._graph.nodes[index]
         name = node.inputs[0] if index in group.accumulating else node.outputs[0]
         return geometry(self._graph.tensors[name].shape)[0]
+
+    def first_row(self, index: int) -> int:
+        """The row that a node makes first, alone or in a group."""
+        last = geometry(self._graph.tensors[self._graph.nodes[index].outputs[0]].shape)[0] - 1
+        return last if self.nest(index).row_order is LoopKind.BACKWARD else 0
 
     def by_blocks(self, index: int) -> bool:
         """True if a call goes over its rows again for each block of constants."""

@@ -15,7 +15,8 @@ from mmcc.checker.grain import used
 from mmcc.checker.order import Order
 from mmcc.checker.replay import MOST, Replay, label
 from mmcc.checker.transfers import check_transfers
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.nest import LoopKind
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.regions import Region
 from mmcc.ir.types import geometry
@@ -45,7 +46,7 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
             wrong.append(f"{label(graph, index)} is in {times} groups or aliases, not in one")
         if index in plan.copied and not isinstance(node.op, Concat):
             wrong.append(f"{label(graph, index)} is no Concat, but copies only some operands")
-    wrong += [text for group in plan.groups for text in _impossible(graph, group)]
+    wrong += [text for group in plan.groups for text in _impossible(graph, plan, group)]
     buffers = {b.name for b in plan.buffers}
     for name in used(graph):
         if name not in plan.slots:
@@ -65,7 +66,7 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
     return wrong or [*check_transfers(plan)]
 
 
-def _impossible(graph: Graph, group: Group) -> Iterator[str]:
+def _impossible(graph: Graph, plan: Plan, group: Group) -> Iterator[str]:
     """What the nodes of a group cannot do together."""
     last = group.nodes[-1]
     if group.backward and len(group.nodes) > 1:
@@ -75,6 +76,22 @@ def _impossible(graph: Graph, group: Group) -> Iterator[str]:
         yield f"{label(graph, several[0])} has several results, but does not run alone and whole"
     if len(group.strips) > 1 and (group.drained or group.accumulating):
         yield f"{label(graph, last)} runs in strips, but not all its nodes can"
+    for index in group.nodes:
+        yield from _out_of_order(graph, plan, group, index)
+
+
+def _out_of_order(graph: Graph, plan: Plan, group: Group, index: int) -> Iterator[str]:
+    """What a node that hands something on from row to row is asked to do, and cannot."""
+    node = graph.nodes[index]
+    order, here = nest_of(graph, node).row_order, label(graph, index)
+    if order is None:
+        return
+    if index not in (plan.scratch or {}):
+        yield f"{here} hands something on from row to row, but has no scratch for it"
+    if len(group.strips) > 1 or (index in plan.staged and plan.staged[index].blocks.count > 1):
+        yield f"{here} makes each row once, but its group would make it again"
+    if len(node.outputs) == 1 and group.backward != (order is LoopKind.BACKWARD):
+        yield f"{here} makes its rows {order.name.lower()}, but its group runs the other way"
 
 
 def _misplaced(graph: Graph, plan: Plan) -> Iterator[str]:

@@ -26,7 +26,7 @@ from mmcc.ir.plan import Group, Plan
 from mmcc.ir.regions import External
 from mmcc.ir.types import geometry
 
-SCRATCH, SUM = -2, -3  # an accumulator, and constants that stay, hold SUM - node
+SCRATCH, SUM = -2, -3  # what a node keeps, a sum or constants that stay, is SUM - node
 MOST_BYTES = 2**30  # of numbers, for memory and for views
 MOST = 20  # sentences reported at most: one fault can damage every row after it
 
@@ -221,13 +221,11 @@ class Replay:
             for r in self._reads(index)
         ]
         before = [self._expect(here, need.read.tensor, need.rows, need.cols) for need in needed]
-        if index in self._scratch:
-            self._scratch[index][...] = SCRATCH
+        self._work(index)
         for name in self._graph.nodes[index].outputs:
             for row in range(geometry(self._graph.tensors[name].shape)[0]):
                 self._rows(name, Span(row, row + 1))[...] = self._numbers(name, Span(row, row + 1))
-        if index in self._scratch:
-            self._scratch[index][...] = SCRATCH
+        self._work(index)
         for need, was in zip(needed, before, strict=True):
             if was:
                 self._expect(here, need.read.tensor, need.rows, need.cols)
@@ -244,16 +242,25 @@ class Replay:
         for need in needed:
             if need.read.elementwise and not self._expect(here, need.read.tensor, need.rows, need.cols):
                 failed.add(need.read.tensor)
-        if index in self._scratch:
-            self._scratch[index][...] = SCRATCH
+        self._work(index, row)
         self._write(index, rows, cols)
-        if index in self._scratch:
-            self._scratch[index][...] = SCRATCH
+        self._work(index, row)
         for need in needed:
             if need.read.elementwise and need.read.tensor not in failed:
                 self._expect_elementwise(here, need.read.tensor, output, row, cols)
             elif not need.read.elementwise:
                 self._expect(here, need.read.tensor, need.rows, need.cols)
+
+    def _work(self, index: int, row: int | None = None) -> None:
+        """Scratch holds nothing from call to call, but of a node whose rows come in an order, one a call."""
+        if index not in self._scratch:
+            return
+        scratch, order = self._scratch[index], None if row is None else self._order.nest(index).row_order
+        mark = SCRATCH if order is None else SUM - index
+        first = self._order.first_row(index) == row
+        if order is not None and not first and (scratch != mark).any():
+            self.wrong.append(f"what {label(self._graph, index)} hands on is lost before row {row}")
+        scratch[...] = mark
 
     def _write(self, index: int, rows: Span, cols: Span) -> None:
         for row in range(rows.lo, rows.hi):  # in a ring, rows need not lie one behind the other

@@ -126,11 +126,16 @@ class _Lowering:
         node = self.graph.nodes[index]
         inputs = tuple(self._operand(name, step) for name in node.inputs)
         outputs = tuple(self._operand(name, step) for name in node.outputs)
-        return Site(f"n{self.first + index}", inputs, outputs, self.target, self.entry.name)
+        buffer = (self.plan.scratch or {}).get(index)
+        scratch = None if buffer is None else self._buffer(buffer)
+        return Site(f"n{self.first + index}", inputs, outputs, self.target, self.entry.name, scratch)
 
     def _sums(self, index: int) -> View:
         """Where an accumulating node keeps its sums."""
-        at = address_of(self.graph, self.plan.places[self.plan.accumulators[index]], self.entry.name)
+        return self._buffer(self.plan.accumulators[index])
+
+    def _buffer(self, name: str) -> View:
+        at = address_of(self.graph, self.plan.places[name], self.entry.name)
         return View(at.memory, at.offset, 0, 0, 1)
 
     def _staged_node(self, index: int, site: Site) -> ProgramNode:
@@ -147,7 +152,7 @@ class _Lowering:
             use = kernel_use(node.op, site)
         if index in plan.accumulators:
             use = accumulate(node.op, site, self._sums(index))
-        step = graph.tensors[node.output].dtype.bytes(blocks.channels)
+        step = graph.tensors[node.outputs[0]].dtype.bytes(blocks.channels)
         moves = plan.block_moves(index)[0]
         places = [address_of(graph, move.target, self.entry.name) for move in moves]
         (arena,) = {place.memory for place in places}

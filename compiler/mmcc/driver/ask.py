@@ -45,6 +45,8 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
     tilings = {index: each.tilings for index, each in enumerate(promised) if each.tilings}
     return PlanRequest(
         pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
+        scratch={index: each.scratch for index, each in enumerate(promised) if each.scratch},
+        ordered={index: each.ordered for index, each in enumerate(promised) if each.ordered},
         accumulators={index: each.accumulator for index, each in enumerate(promised) if each.accumulator},
         staging=Staging(tilings) if staged else None,
         loads={index: each.loads for index, each in enumerate(promised)},

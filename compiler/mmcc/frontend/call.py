@@ -174,6 +174,14 @@ class Call:
             return self._default(name, default)
         return printable(found.s[:MAX_LIST].decode("utf-8", "replace"), NAME_COLUMNS)
 
+    def texts(self, name: str, most: int = MAX_LIST) -> list[str] | None:
+        """A list of text attributes, in a form that can be shown."""
+        found = self._attribute(name, AttributeProto.STRINGS)
+        if found is None:
+            return None
+        some = _short(found.strings, f"attribute {name}", most)
+        return [printable(s[:MAX_LIST].decode("utf-8", "replace"), NAME_COLUMNS) for s in some]
+
     def tensor(self, name: str) -> NDArray[Any] | None:
         found = self._attribute(name, AttributeProto.TENSOR)
         return None if found is None else to_array(found.t, self.folder)

@@ -13,6 +13,7 @@ from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense, MatMul
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.pool import AveragePool, MaxPool
+from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.resize import ResizeLinear
 
 MULTIPLIES_PER_BYTE = 512  # time is limited by the same budget
@@ -34,7 +35,7 @@ def scratch_bytes(op: Op, inputs: Sequence[Shape], output: Shape) -> int:
             return 8 * prod(full) * output[2]
         case ResizeLinear(row_first, _, taps):
             return 8 * len(row_first) * taps * x[1] * x[2] + 8 * prod(output) * taps
-        case Dense() | MatMul() | LocalResponseNorm():
+        case Dense() | MatMul() | LocalResponseNorm() | Recurrent():
             return op.nest(*inputs).iterations // MULTIPLIES_PER_BYTE
         case _:
             return 0

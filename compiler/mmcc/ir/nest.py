@@ -17,6 +17,8 @@ from mmcc.ir.types import Shape
 class LoopKind(Enum):
     PARALLEL = auto()  # the loop indexes the output: it may be tiled and reordered
     REDUCE = auto()  # the loop is summed away: it stays inside one kernel call
+    FORWARD = auto()  # iterations run from first to last, once each: one hands something on to the next
+    BACKWARD = auto()  # the same from the last to the first
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,13 @@ class Nest:
     def write(self) -> Access:
         """The write of the result by whose rows the op is walked."""
         return self.writes[0]
+
+    @property
+    def row_order(self) -> LoopKind | None:
+        """FORWARD or BACKWARD if rows are made once each, in that order; None if in any order."""
+        kinds = {loop.name: loop.kind for loop in self.loops}
+        kind = kinds.get(self.axis_loop(0) or "")
+        return kind if kind in (LoopKind.FORWARD, LoopKind.BACKWARD) else None
 
     @property
     def iterations(self) -> int:

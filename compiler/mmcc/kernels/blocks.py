@@ -64,7 +64,7 @@ def channel_axes(graph: Graph, index: int) -> dict[int, int] | None:
     nest = nest_of(graph, node)
     last = nest.write.index[-1] if nest.write.index else None
     loop = last.loop if last is not None else None
-    if loop is None or not nest.multiplies or len(nest.writes) > 1:
+    if loop is None or not nest.multiplies or len(nest.writes) > 1 or nest.row_order is not None:
         return None
     axes: dict[int, int] = {}
     for access in nest.reads:

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ir.nest import LoopKind
 from mmcc.ir.plan import Blocks
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.kernels.loads import input_loads
+from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
 from mmcc.kernels.tilings import planning_site, tilings
 from mmcc.ops.conv import ConvInt8
@@ -39,6 +41,8 @@ class KernelContract:
 
     `pixels` are made at a time, left to right, reading just their windows; 0 if rows are gone over again.
     `accumulator` is the bytes of sums with which the input is taken in row by row; 0 if it must be whole.
+    `scratch` is the bytes that it works in. Where rows are `ordered`, it holds what a row hands on from call
+    to call; a node with several results runs in one.
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
     `loads` says how often values of the input are loaded, over iterations of the node's loops.
     """
@@ -46,6 +50,8 @@ class KernelContract:
     template: str
     pixels: int
     accumulator: int
+    scratch: int
+    ordered: LoopKind | None
     tilings: tuple[Blocks, ...]
     loads: float = 1.0
 
@@ -55,6 +61,8 @@ class KernelContract:
             self.template,
             f"{self.pixels} pixels at once" if self.pixels else "",
             f"accumulator of {self.accumulator} bytes" if self.accumulator else "",
+            f"{self.scratch} bytes to work in" if self.scratch else "",
+            f"rows {self.ordered.name.lower()} only" if self.ordered else "",
             f"constants in {cuts}" if cuts else "",
             f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
         )
@@ -76,6 +84,8 @@ def contract(graph: Graph, index: int, target: Target, block_limit: int = 0) -> 
         use.template,
         _pixels_at_once(node),
         accumulator_bytes(graph, node),
+        scratch_bytes(graph, node),
+        nest_of(graph, node).row_order if len(node.outputs) == 1 else None,
         tilings(graph, index, target, block_limit) if block_limit else (),
         input_loads(use, nest_of(graph, node)),
     )

@@ -63,11 +63,17 @@ class Site:
     outputs: tuple[Operand, ...]
     target: Target
     entry: str = RUN  # of the module, that the node belongs to
+    scratch: View | None = None  # where a kernel works that promised to need it
 
     @property
     def output(self) -> Operand:
         """The result of an op that has one; of others, the one by whose rows it is walked."""
         return self.outputs[0]
+
+    def work(self) -> View:
+        """The scratch of a kernel that needs some."""
+        assert self.scratch is not None, f"{self.label} has no scratch"
+        return self.scratch
 
     def variant(self, template: str) -> str:
         """The first of the target's variants that has this template: pack constants for it."""

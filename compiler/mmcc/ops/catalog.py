@@ -20,6 +20,7 @@ from mmcc.ops import (  # noqa: F401
     normalize,
     pool,
     quantize,
+    recurrent,
     reduce,
     resize,
     softmax,

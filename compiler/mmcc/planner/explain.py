@@ -172,6 +172,7 @@ def _by_rows(graph: Graph, request: PlanRequest, *, again: bool) -> tuple[Graph,
     return stream_ports(graph, again=again), replace(
         request,
         scratch={node + shift: size for node, size in request.scratch.items()},
+        ordered={node + shift: kind for node, kind in request.ordered.items()},
         pixels={node + shift: count for node, count in request.pixels.items()},
         accumulators={node + shift: size for node, size in request.accumulators.items()},
         staging=staging and replace(staging, tilings={k + shift: w for k, w in staging.tilings.items()}),

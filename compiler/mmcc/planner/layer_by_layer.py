@@ -69,7 +69,11 @@ def plan_alone(graph: Graph, request: PlanRequest, chosen: Chosen) -> Plan:
     places = {b.name: Place(b.regions[0], placement.offsets.get(b.name, 0)) for b in buffers}
     return Plan(
         groups=tuple(
-            Group((model.kernels[k].node,), backward=step in backward) for step, k in enumerate(order)
+            Group(
+                (model.kernels[k].node,),
+                backward=step in backward or request.runs_backward(model.kernels[k].node),
+            )
+            for step, k in enumerate(order)
         ),
         aliases=layout.aliases,
         buffers=buffers,

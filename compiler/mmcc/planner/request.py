@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from mmcc.ir.graph import Graph
+from mmcc.ir.nest import LoopKind
 from mmcc.ir.plan import Blocks, Plan
 from mmcc.ir.regions import SRAM, Region
 
@@ -37,6 +38,8 @@ class PlanRequest:
     external_outputs: bool = False
     align: int = 4  # of every buffer; elements larger than this align to themselves
     scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node: bytes its kernel works in
+    # by node whose rows come in an order: its scratch holds what one row hands on to the next
+    ordered: Mapping[int, LoopKind] = field(default_factory=dict[int, LoopKind])
     pixels: Mapping[int, int] = field(
         default_factory=dict[int, int]
     )  # by node: made at a time, left to right
@@ -61,6 +64,10 @@ class PlanRequest:
         outputs = graph.output_names if self.external_outputs else frozenset[str]()
         states = {name for state in graph.states for name in (state.begin, state.end)}
         return frozenset(name for name in inputs | outputs | states if not graph.is_constant(name))
+
+    def runs_backward(self, node: int) -> bool:
+        """True of a node whose rows can only be made from the last to the first."""
+        return self.ordered.get(node) is LoopKind.BACKWARD
 
     def peak(self, plan: Plan) -> int:
         """Bytes of the largest arena that a plan has."""

@@ -158,8 +158,12 @@ class Builder:
             nodes,
             tile_rows=tile or (0 if alone else 1),
             strips=tuple(Strip(columns) for columns in strips),
-            backward=alone and any(o.step == step and o.backward is not None for o in overlaps),
-            accumulating=tuple(kernels[k].node for k in group.accumulators),
+            backward=alone
+            and (
+                self._space.request.runs_backward(nodes[0])
+                or any(o.step == step and o.backward is not None for o in overlaps)
+            ),
+            accumulating=tuple(kernels[k].node for k, _ in group.kept if group.rows[k].accumulates),
             drained=tuple(kernels[k].node for k in group.drained),
             batched=tile > 0,
         )
@@ -189,16 +193,19 @@ class Builder:
     def _scratch(self) -> dict[int, str]:
         found: dict[int, str] = {}
         for step, group in enumerate(self._groups):
+            own = {k for k, _ in group.kept if not group.rows[k].accumulates}
             for k in group.kernels:
                 if self._space.model.kernels[k].scratch:
-                    found[self._space.model.kernels[k].node] = self._name(step, SCRATCH)
+                    item = Item(-1, k, 0, 1) if k in own else SCRATCH
+                    found[self._space.model.kernels[k].node] = self._name(step, item)
         return found
 
     def _accumulators(self) -> dict[int, str]:
         return {
             self._space.model.kernels[k].node: self._name(step, Item(-1, k, 0, 1))
             for step, group in enumerate(self._groups)
-            for k in group.accumulators
+            for k, _ in group.kept
+            if group.rows[k].accumulates
         }
 
 

@@ -38,15 +38,16 @@ def apart(group: GroupMemory) -> tuple[Apart, ...]:
     if len(group.shared.model.kernels[group.line.last].outputs) > 1:
         return ()
     spans = list(group.spans)
-    spans += [(group.line.begin(kernel), group.line.end(kernel)) for kernel in group.accumulators]
+    spans += [(group.line.begin(kernel), group.line.end(kernel)) for kernel, _ in group.kept]
+    backward_only = group.shared.request.runs_backward(group.shared.model.kernels[group.line.last].node)
     items = group.items
     pairs: list[Apart] = []
     for a in range(len(spans)):
         for b in range(len(spans)):
             if a != b:
                 step = min(items[a].align, items[b].align)  # two offsets differ by a multiple of it
-                distance = max(_distance(group, spans, a, b), -items[b].size)
-                distance = min(-(-distance // step) * step, items[a].size)
+                distance = items[a].size if backward_only else _distance(group, spans, a, b)
+                distance = min(-(-max(distance, -items[b].size) // step) * step, items[a].size)
                 back = _backward(group, a, b)
                 if distance < items[a].size or (back is not None and back < items[b].size):
                     pairs.append(Apart(a, b, distance, back))

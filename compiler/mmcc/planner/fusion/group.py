@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one group holds while it runs: whole tensors that come, go and stay, rings, accumulators, constants.
+"""What one group holds while it runs: whole tensors that come, go and stay, rings, what is kept, constants.
 
 All of it is alive in one step of the plan. What of it may share bytes is in `distances.py`; how many bytes it
 needs at least is in `footprint.py`.
@@ -26,8 +26,8 @@ NEVER = 2**62  # a time after every step
 class Item:
     """Something that has bytes of its own while the group runs.
 
-    `allocation` is -1 for scratch, accumulators and constants, which belong to `kernel` (-1: any kernel of
-    the group; the halves of the double buffer that weights are streamed to are -1 and -2).
+    `allocation` is -1 for scratch, what a kernel keeps, and constants, which belong to `kernel` (-1: any
+    kernel of the group; the halves of the double buffer that weights are streamed to are -1 and -2).
     """
 
     allocation: int
@@ -138,14 +138,21 @@ class GroupMemory:
     @cached_property
     def scratch(self) -> int:
         """Bytes that kernels of the group work in, one call after another."""
-        return max((self.shared.model.kernels[kernel].scratch for kernel in self.kernels), default=0)
+        own = {kernel for kernel, _ in self.kept}
+        some = (self.shared.model.kernels[kernel].scratch for kernel in self.kernels if kernel not in own)
+        return max(some, default=0)
 
     @cached_property
-    def accumulators(self) -> tuple[int, ...]:
-        """Kernels that keep a sum from step to step; alone, a kernel needs none."""
-        if len(self.kernels) == 1:
-            return ()
-        return tuple(u for u in self.kernels if self.rows[u].accumulates)
+    def kept(self) -> tuple[tuple[int, int], ...]:
+        """Kernels that keep something from step to step while others run, and the bytes of it: a sum, or what
+        a row hands on to the next."""
+        model, found = self.shared.model, list[tuple[int, int]]()
+        for kernel in self.kernels:
+            carries = len(self.kernels) > 1 and model.kernels[kernel].node in self.shared.request.ordered
+            size = self.rows[kernel].accumulates or (model.kernels[kernel].scratch if carries else 0)
+            if size:
+                found.append((kernel, size))
+        return tuple(found)
 
     @cached_property
     def stay(self) -> int:
@@ -159,12 +166,11 @@ class GroupMemory:
 
     @cached_property
     def items(self) -> tuple[Item, ...]:
-        """Everything with bytes that does not merely stay: stores, accumulators, scratch and constants."""
+        """Everything with bytes that does not merely stay: stores, what is kept, scratch and constants."""
         allocations, align = self.shared.model.allocations, self.shared.request.align
         items = [Item(s.allocation, -1, s.size, allocations[s.allocation].align) for s in self.stores]
-        for kernel in self.accumulators:
-            size = -(-self.rows[kernel].accumulates // align) * align
-            items.append(Item(-1, kernel, size, max(4, align)))
+        for kernel, size in self.kept:
+            items.append(Item(-1, kernel, -(-size // align) * align, max(4, align)))
         if self.scratch:
             items.append(Item(-1, -1, self.scratch, align))
         return (*items, *self._constants())

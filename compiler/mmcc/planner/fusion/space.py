@@ -71,7 +71,13 @@ class Space:
         for k, kernel in enumerate(self.model.kernels):
             for b in bits(kernel.before):
                 self._after[b] |= 1 << k
-        self._several = sum(1 << k for k, kernel in enumerate(self.model.kernels) if len(kernel.outputs) > 1)
+        self._single = sum(  # kernels that run with no other
+            1 << k
+            for k, kernel in enumerate(self.model.kernels)
+            if len(kernel.outputs) > 1 or request.runs_backward(kernel.node)
+        )
+        kernels = enumerate(self.model.kernels)
+        self._ordered = sum(1 << k for k, kernel in kernels if kernel.node in request.ordered)
         self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._tilings = self._constants()
         every, self.sets = self._sets()
@@ -144,8 +150,8 @@ class Space:
                         floor = self._floor(footprint, before, after, last)
                         if floor <= most:
                             yield Candidate(before, after, last, footprint.least, 1, floor)
-            if members.bit_count() < self._longest and not members & self._several:
-                for kernel in bits(before & self._near(last) & ~self._several):
+            if members.bit_count() < self._longest and not members & self._single:
+                for kernel in bits(before & self._near(last) & ~self._single):
                     longer = members | 1 << kernel
                     leads = self._after[kernel] & after
                     if self.model.kernels[kernel].apart & members:
@@ -180,6 +186,7 @@ class Space:
             not tilings
             or footprint.group.drained
             or not (alone or (again and (whole is None or whole.bytes > room)))
+            or 1 << last & self._single  # in one call, or row by row: never batched
         ):
             return
         steps, fitting = self.rows.kernels[last].steps, set[int]()
@@ -214,7 +221,7 @@ class Space:
     def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
         defined = self._alive[after] & ~self._alive[before]
-        if self.request.recompute <= 1 or footprint.group.drained:
+        if self.request.recompute <= 1 or footprint.group.drained or after & ~before & self._ordered:
             return footprint.least
         if not self.strips.allowed(after & ~before, last, footprint.group.inside, defined):
             return footprint.least
@@ -257,7 +264,7 @@ class Space:
                 nearest = max(edge, key=self._order.index)
                 edge.remove(nearest)
                 for kernel, _ in self.rows.kernels[nearest].needs:
-                    if not found >> kernel & 1 and not self._several >> kernel & 1:
+                    if not found >> kernel & 1 and not self._single >> kernel & 1:
                         found |= 1 << kernel
                         edge.append(kernel)
             self._nearest[last] = found

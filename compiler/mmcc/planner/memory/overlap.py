@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.nest import Nest, Span
+from mmcc.ir.nest import LoopKind, Nest, Span
 from mmcc.ir.types import Shape, geometry
 
 
@@ -26,7 +26,8 @@ class SafeOffset:
 def safe_offsets(graph: Graph, node: Node) -> dict[str, SafeOffset]:
     """For each activation that `node` reads, the least safe offsets to its output. Rows are made in order.
 
-    An input read twice gets the larger offsets. A node with several results is written over nothing.
+    An input read twice gets the larger offsets. A node with several results is written over nothing, and one
+    whose rows come in an order is over nothing the other way.
     """
     if len(node.outputs) > 1:
         most = max(graph.tensors[name].bytes for name in node.outputs)
@@ -38,6 +39,10 @@ def safe_offsets(graph: Graph, node: Node) -> dict[str, SafeOffset]:
         name = node.inputs[access.operand]
         if not graph.is_constant(name):
             d = read_safe_offset(nest, read, graph.tensors[name].dtype.size, out_size)
+            if nest.row_order is LoopKind.FORWARD:
+                d = replace(d, backward=graph.tensors[name].bytes)
+            elif nest.row_order is LoopKind.BACKWARD:
+                d = replace(d, forward=graph.tensors[node.output].bytes)
             found[name] = d.join(found.get(name, d))
     return found
 

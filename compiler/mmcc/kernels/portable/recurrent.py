@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells of recurrent layers, float."""
+
+from __future__ import annotations
+
+from math import isinf
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.program import Constant, Field, KernelUse
+from mmcc.kernels.portable.conv_float import pack
+from mmcc.kernels.scratch import vectors
+from mmcc.kernels.select import Site, layer
+from mmcc.ops.recurrent import GATES, Recurrent
+
+# gates whose sums are made side by side, over the same h
+SETS = {"rnn": ((0,),), "gru": ((0, 1), (2,)), "lstm": ((0, 1), (2, 3))}
+FUNCTIONS = {"rnn": "f", "gru": "fg", "lstm": "fgo"}
+Fields = tuple[tuple[str, Field], ...]
+
+
+@layer(Recurrent)
+def recurrent(op: Recurrent, site: Site) -> KernelUse:
+    """One kernel a cell with its functions; which operands there are is in the options, too."""
+    x, r = site.inputs[0], site.inputs[1].constant()
+    units, rows = r.shape[1], x.shape[0]
+    functions = zip(FUNCTIONS[op.cell], op.functions, strict=True)
+    options = (
+        ("cell", op.cell),
+        ("functions", tuple((name, function.name) for name, function in functions)),
+        ("sets", tuple(len(gates) for gates in SETS[op.cell])),
+        ("backward", op.backward),
+        ("clipped", not isinf(op.clip)),
+        ("coupled", op.coupled),
+        *((name, _field(op, name)) for name in ("bias", "peepholes", "lengths", "h", "c")),
+        *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in ("h", "c")),
+    )
+    fields: Fields = (
+        ("x", x.where()),
+        ("y", site.output.where()),
+        *((f"y{k}", site.outputs[k].where()) for k in range(1, len(site.outputs))),
+        ("work", site.work()),
+        *_weights(op, site, r),
+        *_given(op, site),
+        *_parameters(op),
+        ("units", units),
+        ("vectors", vectors(op)),
+        ("first", rows - 1 if op.backward else 0),
+        ("final", 0 if op.backward else rows - 1),
+    )
+    return KernelUse("recurrent", options, fields, origins=max(3, len(site.inputs)))
+
+
+def _field(op: Recurrent, operand: str) -> str:
+    """The field of an operand: constants have their name, others a number, by which they are checked."""
+    at = op.position(operand)
+    if at is None or operand in ("bias", "peepholes"):
+        return "" if at is None else operand
+    return f"x{at}"
+
+
+def _given(op: Recurrent, site: Site) -> Fields:
+    """What there is besides x and the recurrent weights."""
+    found: list[tuple[str, Field]] = []
+    for operand in op.operands:
+        at = op.position(operand)
+        assert at is not None
+        if operand in ("bias", "peepholes"):
+            found.append((operand, site.keep(operand, site.inputs[at].constant())))
+        else:
+            found.append((f"x{at}", site.read(at, operand)))
+    return tuple(found)
+
+
+def _weights(op: Recurrent, site: Site, r: NDArray[np.float32]) -> tuple[tuple[str, Constant], ...]:
+    """For each set of gates [block of 8 units][h][gate][8]."""
+    each = [pack(part, 1) for part in np.split(r, GATES[op.cell])]  # [1, block, h, 8]
+    sets = [np.stack([each[gate][0] for gate in gates], axis=2) for gates in SETS[op.cell]]
+    return tuple((f"weights{k}", site.keep(f"weights{k}", array)) for k, array in enumerate(sets))
+
+
+def _parameters(op: Recurrent) -> tuple[tuple[str, Field], ...]:
+    """Of the functions, and the clip."""
+    names = FUNCTIONS[op.cell]
+    found = [
+        (f"{name}{k}", float(value))
+        for name, function in zip(names, op.functions, strict=True)
+        for k, value in enumerate(function.parameters)
+    ]
+    return (*found, *(() if isinf(op.clip) else (("clip", float(op.clip)),)))

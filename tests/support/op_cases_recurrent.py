@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases of recurrent layers: every cell, direction, function and operand."""
+
+from __future__ import annotations
+
+from math import inf
+
+import numpy as np
+from kernel_bench import OpCase, rng_of
+from mmcc.ops.recurrent import CELL_FUNCTIONS, GATES, CellFunction, Recurrent
+from op_case_values import real
+
+
+def layers(
+    name: str,
+    steps: int,
+    cell: str,
+    units: int,
+    functions: tuple[CellFunction, ...],
+    operands: tuple[str, ...] = (),
+    sequences: int = 1,
+    **options,
+) -> OpCase:
+    """A recurrent layer; what starts it and how long its sequences are is not constant."""
+    rng = rng_of(name)
+    row = (sequences,) if sequences > 1 else ()
+    sums = GATES[cell] * units
+    shapes = {"bias": (units,), "peepholes": (3 * units,)}
+    lengths = rng.integers(0, steps + 1, (1, *row, 1)).astype(np.int32)
+    given = [
+        lengths if operand == "lengths" else real(rng, *shapes.get(operand, (1, *row, units)))
+        for operand in operands
+    ]
+    x, r = real(rng, steps, *row, sums), real(rng, sums, units) / np.float32(units**0.5)
+    constant = (False, True, *(operand in shapes for operand in operands))
+    return OpCase(name, Recurrent(cell, functions, operands, **options), (x, r, *given), constant)
+
+
+def recurrent_layers() -> list[OpCase]:
+    sigmoid, tanh = CellFunction("sigmoid"), CellFunction("tanh")
+    gru, lstm = (sigmoid, tanh), (sigmoid, tanh, tanh)
+    cases = [
+        layers("rnn_plain", 7, "rnn", 5, (tanh,)),
+        layers("rnn_begun", 5, "rnn", 16, (CellFunction("clamp", (0.0, inf)),), ("h",), clip=0.5),
+        layers("rnn_backward", 6, "rnn", 9, (tanh,), ("lengths", "h"), 3, backward=True),
+        layers("gru_plain", 7, "gru", 12, gru),
+        layers("gru_one_unit", 4, "gru", 1, gru, backward=True),
+        layers("gru_reset_after", 6, "gru", 20, gru, ("bias", "h"), 2, clip=0.7),
+        layers("gru_backward", 5, "gru", 8, gru, ("bias", "lengths"), backward=True),
+        layers("lstm_plain", 7, "lstm", 20, lstm),
+        layers("lstm_one_step", 1, "lstm", 8, lstm, ("h", "c")),
+        layers("lstm_begun", 6, "lstm", 3, lstm, ("h", "c"), 4, coupled=True),
+        layers("lstm_peepholes", 5, "lstm", 11, lstm, ("peepholes", "lengths", "h", "c"), 2, clip=0.4),
+        layers("lstm_backward", 6, "lstm", 9, lstm, ("peepholes", "c"), backward=True),
+    ]
+    for function, (count, _) in CELL_FUNCTIONS.items():
+        other = CellFunction(function, (0.25, 0.5)[:count])
+        cases.append(layers(f"gru_{function}", 3, "gru", 6, (sigmoid, other)))
+        cases.append(layers(f"lstm_{function}", 3, "lstm", 6, (sigmoid, tanh, other), clip=0.9))
+    return cases
