@@ -21,20 +21,9 @@ pytestmark = needs_shared
 REFUSED = {  # quirks and models beyond the importer: code, exit, and what the message must say
     "conv_3d": ("MM202", Exit.UNSUPPORTED, "3 axes of space"),
     "dynamic_quant": ("MM201", Exit.UNSUPPORTED, "MatMulInteger"),
-    "lstm_yh_yc": ("MM201", Exit.UNSUPPORTED, "LSTM"),
-    "lstm_init_state": ("MM201", Exit.UNSUPPORTED, "LSTM"),
-    "lstm_reverse": ("MM201", Exit.UNSUPPORTED, "LSTM"),
-    "lstm_peephole_clip": ("MM201", Exit.UNSUPPORTED, "LSTM"),
-    "lstm_hardsigmoid": ("MM201", Exit.UNSUPPORTED, "LSTM"),
-    "gru_lbr0": ("MM201", Exit.UNSUPPORTED, "GRU"),
-    "gru_lbr1": ("MM201", Exit.UNSUPPORTED, "GRU"),
-    "rnn_tanh": ("MM201", Exit.UNSUPPORTED, "RNN"),
     "dyn_hw": ("MM109", Exit.BAD_MODEL, "--dim H=N --dim W=N"),
     "unknown_op": ("MM201", Exit.UNSUPPORTED, "Frobnicate"),
     "fp16_conv": ("MM203", Exit.UNSUPPORTED, "FLOAT16"),
-    "digits_gru_fp32": ("MM201", Exit.UNSUPPORTED, "GRU"),
-    "gen_gru_lbr1_32x16_h32": ("MM201", Exit.UNSUPPORTED, "GRU"),
-    "gen_lstm_32x16_h32": ("MM201", Exit.UNSUPPORTED, "LSTM"),
 }
 
 

@@ -20,50 +20,6 @@ from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
 
-def _gates(step, h, count):
-    """One gated step: inputs of the step and the state before it, times weights, in `count` parts."""
-    return [
-        node("MatMul", [f"x{step}", "W"], [f"p{step}"]),
-        node("MatMul", [h, "R"], [f"q{step}"]),
-        node("Add", [f"p{step}", f"q{step}"], [f"a{step}"]),
-        node("Split", [f"a{step}"], [f"g{step}{k}" for k in range(count)], axis=1),
-    ]
-
-
-@follows("HINTS LSTM", "HINTS GRU", "HINTS RNN")
-def recurrent(folder, _):
-    """LSTM, written out for three steps; the others are made of the same operators."""
-    rng = np.random.default_rng(3)
-    given = {"x": rng.standard_normal((3, 1, 4)).astype(np.float32)}
-    w, r = (
-        rng.standard_normal((1, 8, 4)).astype(np.float32),
-        rng.standard_normal((1, 8, 2)).astype(np.float32),
-    )
-    lstm = model_of([node("LSTM", ["x", "W", "R"], ["", "y"], hidden_size=2)], given, ["y"], {"W": w, "R": r})
-    refused(lstm, folder, "MatMul, Add, Split, Sigmoid, Tanh and Mul are supported")
-    for op, gates in (("GRU", 3), ("RNN", 1)):
-        short = {"W": w[:, : 2 * gates], "R": r[:, : 2 * gates]}
-        refused(
-            model_of([node(op, ["x", "W", "R"], ["y"], hidden_size=2)], given, ["y"], short), folder, "MatMul"
-        )
-    nodes, h, c = [node("Split", ["x"], ["x0", "x1", "x2"], axis=0)], "zero", "zero"
-    for k in range(3):
-        nodes += [node("Reshape", [f"x{k}", "row"], [f"r{k}"]), *_gates(k, h, 4)]
-        nodes[-4].input[0] = f"r{k}"
-        for gate, op in enumerate(("Sigmoid", "Sigmoid", "Sigmoid", "Tanh")):  # i, o, f, c
-            nodes.append(node(op, [f"g{k}{gate}"], [f"s{k}{gate}"]))
-        nodes += [
-            node("Mul", [f"s{k}2", c], [f"kept{k}"]),
-            node("Mul", [f"s{k}0", f"s{k}3"], [f"new{k}"]),
-            node("Add", [f"kept{k}", f"new{k}"], [f"c{k}"]),
-            node("Tanh", [f"c{k}"], [f"t{k}"]),
-            node("Mul", [f"s{k}1", f"t{k}"], [f"h{k}"]),
-        ]
-        h, c = f"h{k}", f"c{k}"
-    fixed = {"W": w[0].T, "R": r[0].T, "zero": np.zeros((1, 2), np.float32), "row": np.array([1, 4])}
-    out = model_of(nodes, given, ["h2"], fixed, opset=12)
-    check(out, given, folder)
-    assert_same(onnx_runtime(out, given)["h2"], onnx_runtime(lstm, given)["y"][0])
 
 
 @follows("HINTS ")

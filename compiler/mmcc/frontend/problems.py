@@ -48,15 +48,11 @@ def located(error: CompileError, *where: Where) -> CompileError:
 
 
 STATIC = "static quantization (onnxruntime.quantization.quantize_static), or the float model"
-STEPS = "writing its steps out, one after the other: MatMul, Add, Split, Sigmoid, Tanh and Mul are supported"
 CUT_OFF = "ending the model before it (onnx.utils.extract_model): the rest is code of yours"
 HINTS = {  # what to do about operators that are not supported
     "DynamicQuantizeLinear": STATIC,
     "MatMulInteger": STATIC,
     "ConvInteger": STATIC,
-    "LSTM": STEPS,
-    "GRU": STEPS,
-    "RNN": STEPS,
 }
 
 
