@@ -24,7 +24,7 @@ from mmcc.ops.movement import Slice
 from mmcc.ops.recurrent import CellFunction, Recurrent
 from mmcc.planner.api import best_plan
 from mmcc.target import list_targets
-from op_cases_float import recurrent_layers
+from op_cases_recurrent import recurrent_layers
 from planner_graphs import Build
 from qemu_bench import QemuBench
 from recurrent_models import forms, layer

@@ -16,7 +16,6 @@ from op_cases_movement import concatenations, look_ups, movements, resizes
 from op_cases_recurrent import recurrent_layers
 from op_cases_reduce import normalizations, reductions
 
-
 FAMILIES = {
     "convolutions": convolutions,
     "transposed_convolutions": transposed_convolutions,
