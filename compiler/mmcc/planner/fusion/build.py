@@ -163,7 +163,7 @@ class Builder:
                 self._space.request.runs_backward(nodes[0])
                 or any(o.step == step and o.backward is not None for o in overlaps)
             ),
-            accumulating=tuple(kernels[k].node for k, _ in group.kept if group.rows[k].accumulates),
+            accumulating=tuple(kernels[k].node for k, _ in group.keepers if group.rows[k].accumulates),
             drained=tuple(kernels[k].node for k in group.drained),
             batched=tile > 0,
         )
@@ -193,7 +193,7 @@ class Builder:
     def _scratch(self) -> dict[int, str]:
         found: dict[int, str] = {}
         for step, group in enumerate(self._groups):
-            own = {k for k, _ in group.kept if not group.rows[k].accumulates}
+            own = {k for k, _ in group.keepers if not group.rows[k].accumulates}
             for k in group.kernels:
                 if self._space.model.kernels[k].scratch:
                     item = Item(-1, k, 0, 1) if k in own else SCRATCH
@@ -204,7 +204,7 @@ class Builder:
         return {
             self._space.model.kernels[k].node: self._name(step, Item(-1, k, 0, 1))
             for step, group in enumerate(self._groups)
-            for k, _ in group.kept
+            for k, _ in group.keepers
             if group.rows[k].accumulates
         }
 

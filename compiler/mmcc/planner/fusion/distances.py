@@ -38,7 +38,7 @@ def apart(group: GroupMemory) -> tuple[Apart, ...]:
     if len(group.shared.model.kernels[group.line.last].outputs) > 1:
         return ()
     spans = list(group.spans)
-    spans += [(group.line.begin(kernel), group.line.end(kernel)) for kernel, _ in group.kept]
+    spans += [(group.line.begin(kernel), group.line.end(kernel)) for kernel, _ in group.keepers]
     backward_only = group.shared.request.runs_backward(group.shared.model.kernels[group.line.last].node)
     items = group.items
     pairs: list[Apart] = []

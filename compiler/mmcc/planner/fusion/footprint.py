@@ -133,12 +133,12 @@ class Footprint:
         return self.group.stay + int(self.held(at).sum(0).max())
 
     def held(self, at: Ints) -> Ints:
-        """Bytes that hold something at some moments and at the end: a row a store, then one for what a kernel keeps."""
+        """Bytes that hold something at some moments and at the end: a row a store, then one a keeper."""
         group, at = self.group, np.append(at, NEVER)
         rows = [
             self._bytes_at(store, span, at) for store, span in zip(group.stores, group.spans, strict=True)
         ]
-        for kernel, size in group.kept:
+        for kernel, size in group.keepers:
             first, until = group.line.begin(kernel), group.line.end(kernel)
             rows.append(((at >= first) & (at <= until)) * np.int64(size))
         return np.array(rows, np.int64).reshape(-1, len(at))

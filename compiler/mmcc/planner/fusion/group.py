@@ -138,12 +138,12 @@ class GroupMemory:
     @cached_property
     def scratch(self) -> int:
         """Bytes that kernels of the group work in, one call after another."""
-        own = {kernel for kernel, _ in self.kept}
+        own = {kernel for kernel, _ in self.keepers}
         some = (self.shared.model.kernels[kernel].scratch for kernel in self.kernels if kernel not in own)
         return max(some, default=0)
 
     @cached_property
-    def kept(self) -> tuple[tuple[int, int], ...]:
+    def keepers(self) -> tuple[tuple[int, int], ...]:
         """Kernels that keep something from step to step while others run, and the bytes of it: a sum, or what
         a row hands on to the next."""
         model, found = self.shared.model, list[tuple[int, int]]()
@@ -169,7 +169,7 @@ class GroupMemory:
         """Everything with bytes that does not merely stay: stores, what is kept, scratch and constants."""
         allocations, align = self.shared.model.allocations, self.shared.request.align
         items = [Item(s.allocation, -1, s.size, allocations[s.allocation].align) for s in self.stores]
-        for kernel, size in self.kept:
+        for kernel, size in self.keepers:
             items.append(Item(-1, kernel, -(-size // align) * align, max(4, align)))
         if self.scratch:
             items.append(Item(-1, -1, self.scratch, align))

@@ -15,7 +15,7 @@ from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import bits
-from mmcc.planner.regions.traffic import Bytes, node_traffic, sums_traffic
+from mmcc.planner.regions.traffic import Bytes, node_traffic, scratch_traffic, sums_traffic
 
 Prices = tuple[float, ...]  # of one thing in each region
 
@@ -27,8 +27,7 @@ class Part(GroupMemory):
     """
 
     def __init__(self, whole: GroupMemory, stores: Sequence[int], sums: Sequence[int], *, own: bool) -> None:
-        """Some of the group's stores and of its accumulating kernels, by their positions; scratch and
-        constants if `own`."""
+        """Some stores and keepers of the group, by their positions; scratch and constants if `own`."""
         before, after = whole.live_through | whole.last_used, whole.live_through | whole.defined
         members = sum(1 << kernel for kernel in whole.kernels)
         streaming = whole.streaming if own else None
@@ -36,18 +35,19 @@ class Part(GroupMemory):
             whole.shared, whole.line, members, before, after, whole.drained, whole.cut, streaming
         )
         self.stores = tuple(whole.stores[k] for k in stores)
-        self.accumulators = tuple(whole.accumulators[k] for k in sums)
+        self.keepers = tuple(whole.keepers[k] for k in sums)
         self.scratch = whole.scratch if own else 0
 
 
 class Traffic:
-    """What each kernel reads and writes of each allocation, and of its sums."""
+    """What each kernel reads and writes of each allocation, and of its sums or its scratch."""
 
     def __init__(self, space: Space) -> None:
         graph, layout, request = space.graph, space.layout, space.request
         number = {allocation.name: k for k, allocation in enumerate(space.model.allocations)}
         self.kernels: list[dict[int, Bytes]] = []
         self.sums: list[Bytes] = []
+        self.scratch: list[Bytes] = []
         for k, kernel in enumerate(space.model.kernels):
             found: dict[int, Bytes] = {}
             loads = request.loads.get(kernel.node, 1.0)
@@ -58,6 +58,7 @@ class Traffic:
                 found[allocation] = found.get(allocation, Bytes()) + count
             self.kernels.append(found)
             self.sums.append(sums_traffic(graph, kernel.node, space.rows.kernels[k].accumulates))
+            self.scratch.append(scratch_traffic(graph, kernel.node, kernel.scratch))
 
 
 class Things:
@@ -108,7 +109,10 @@ class Things:
             share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
             for allocation, count in traffic.kernels[kernel].items():
                 found[allocation] = found.get(allocation, Bytes()) + count * share
-        self._sums = {kernel: traffic.sums[kernel] for kernel in self._group.accumulators}
+        self._scratch = {kernel: traffic.scratch[kernel] for kernel in self._group.kernels}
+        self._kept = {
+            kernel: self._scratch.pop(kernel) + traffic.sums[kernel] for kernel, _ in self._group.keepers
+        }
         return found
 
     def price(self, allocation: int) -> Prices:
@@ -122,9 +126,11 @@ class Things:
             for allocation in group.stores[item].allocations:
                 count += self._prices.get(allocation, Bytes())
         elif item not in self._own:
-            count = self._sums[group.items[item].kernel]
-        elif group.streaming is not None:
-            count = Bytes(group.streaming.read, group.streaming.read)
+            count = self._kept[group.items[item].kernel]
+        else:
+            count = sum(self._scratch.values(), Bytes())
+            if group.streaming is not None:
+                count += Bytes(group.streaming.read, group.streaming.read)
         return self._in_regions(count)
 
     def _in_regions(self, count: Bytes) -> Prices:

@@ -83,6 +83,9 @@ def buffer_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict
             if index in plan.accumulators:
                 sums = plan.accumulators[index]
                 add(sums, step, sums_traffic(graph, index, size[sums]))
+            if index in (plan.scratch or {}):
+                work = (plan.scratch or {})[index]
+                add(work, step, scratch_traffic(graph, index, size[work]))
     return found
 
 
@@ -113,6 +116,12 @@ def sums_traffic(graph: Graph, index: int, size: int) -> Bytes:
     """What a node reads and writes of sums that it keeps while rows come in: all of them for each pixel."""
     rows, cols, _ = geometry(graph.tensors[graph.nodes[index].inputs[0]].shape)
     return Bytes(size * rows * cols, size * (rows * cols + 1))
+
+
+def scratch_traffic(graph: Graph, index: int, size: int) -> Bytes:
+    """What a node reads and writes of its scratch at least: all of it for each row."""
+    rows = geometry(graph.tensors[graph.nodes[index].outputs[0]].shape)[0]
+    return Bytes(size * rows, size * rows)
 
 
 def _inside(nest: Nest, access: Access) -> float:
