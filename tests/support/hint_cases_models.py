@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
-from frontend_models import assert_same, check, model_of, onnx_runtime, save
+from frontend_models import check, model_of, save
 from hint_runs import FLOATS, RELU, X, accepted, mmcc, node, refused
 from hints import follows
 from mmcc.checker import replay
@@ -18,8 +18,6 @@ from mmcc.frontend.not_onnx import FORMATS
 from mmcc.kernels.epilogue import check_accumulator
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-
-
 
 
 @follows("HINTS ")
