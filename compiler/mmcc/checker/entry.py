@@ -9,7 +9,7 @@ not seen here; running the code shows those.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from mmcc.checker.order import Order
@@ -229,44 +229,51 @@ class _Check:
     def steps(self) -> Iterator[str]:
         """Every row of every strip in the order that the plan was replayed in, with the plan's columns."""
         for step in (part for part in self._program.body if isinstance(part, Step)):
-            group = self._plan.groups[step.group]
-            strips = max(1, len(group.strips))
-            due = (
-                (event, row, strip)
-                for strip in range(strips)
-                for event in self._order.events(group, strip)
-                for row in range(event.rows.lo, event.rows.hi)
-            )
-            constants = Constants(self._graph, self._plan, step.group)
-            seen: set[tuple[int, int]] = set()
-            wrong: list[str] = []
-            for happens in run_step(step):
-                if isinstance(happens, Moved):
-                    wrong += constants.moved(happens)
-                    continue
-                if happens.node not in group.nodes:
-                    wrong.append(f"step {step.group} runs node {happens.node}, which is not in its group")
+            try:
+                happenings = run_step(step)
+            except ValueError as error:
+                yield f"step {step.group} cannot run: {error}"
+            else:
+                yield from self._calls(step.group, happenings)
+
+    def _calls(self, number: int, happenings: Iterable[Made | Moved]) -> list[str]:
+        """Faults of the calls of one step, up to the first."""
+        group = self._plan.groups[number]
+        due = (
+            (event, row, strip)
+            for strip in range(max(1, len(group.strips)))
+            for event in self._order.events(group, strip)
+            for row in range(event.rows.lo, event.rows.hi)
+        )
+        constants = Constants(self._graph, self._plan, number)
+        seen: set[tuple[int, int]] = set()
+        wrong: list[str] = []
+        for happens in happenings:
+            if isinstance(happens, Moved):
+                wrong += constants.moved(happens)
+                continue
+            if happens.node not in group.nodes:
+                return [*wrong, f"step {number} runs node {happens.node}, which is not in its group"]
+            wrong += constants.use(happens)
+            key = (happens.node, id(happens.columns))
+            if key not in seen:
+                seen.add(key)
+                wrong += self._columns(number, happens.node, happens.columns)
+            rows = Span(happens.rows.start, happens.rows.stop)
+            for row in happens.rows:
+                event, wanted, strip = next(due, (None, 0, 0))
+                node = event.node if event is not None else None
+                at_once = event is None or not self._order.by_blocks(event.node) or event.rows == rows
+                if (node, wanted, strip) != (happens.node, row, happens.strip) or not at_once:
+                    wrong.append(self._untimely(happens, row, node, wanted, strip))
                     break
-                wrong += constants.use(happens)
-                key = (happens.node, id(happens.columns))
-                if key not in seen:
-                    seen.add(key)
-                    wrong += self._columns(step.group, happens.node, happens.columns)
-                rows = Span(happens.rows.start, happens.rows.stop)
-                for row in happens.rows:
-                    event, wanted, strip = next(due, (None, 0, 0))
-                    node = event.node if event is not None else None
-                    at_once = event is None or not self._order.by_blocks(event.node) or event.rows == rows
-                    if (node, wanted, strip) != (happens.node, row, happens.strip) or not at_once:
-                        wrong.append(self._untimely(happens, row, node, wanted, strip))
-                        break
-                if wrong:
-                    break
-            late = next(due, None) if not wrong else None
-            if late is not None:
-                missing = label(self._graph, late[0].node)
-                wrong.append(f"row {late[1]} of {missing}, strip {late[2]}, is never made")
-            yield from wrong
+            if wrong:
+                return wrong
+        late = next(due, None)
+        if late is None:
+            return wrong
+        missing = label(self._graph, late[0].node)
+        return [*wrong, f"row {late[1]} of {missing}, strip {late[2]}, is never made"]
 
     def _untimely(self, made: Made, row: int, node: int | None, wanted: int, strip: int) -> str:
         rows = f"rows [{made.rows.start}, {made.rows.stop})"

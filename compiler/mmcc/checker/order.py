@@ -33,6 +33,8 @@ class Order:
         self._nests: dict[int, Nest] = {}
         self._spans: dict[tuple[int, int], list[Span]] = {}  # by node and read: rows that each row needs
         self._joined: dict[tuple[int, int, Span], Span] = {}
+        self._needed: dict[tuple[int, Span], tuple[tuple[int, int], ...]] = {}
+        self._behind: dict[tuple[int, str, Span], dict[int, int]] = {}  # by last node of a group, and view
 
     def nest(self, index: int) -> Nest:
         """The loops of a node, made once."""
@@ -72,27 +74,40 @@ class Order:
             yield from self._batched(group, width)
             return
         made = dict.fromkeys(group.nodes, 0)
-
-        def feed(index: int, rows: Span) -> Iterator[Event]:
-            for source, until in self._sources(index, rows, group).items():
-                while made[source] < until:
-                    row = made[source]
-                    yield from feed(source, Span(row, row + 1))
-                    yield Event(source, Span(row, row + 1), width[source])
-                    made[source] = row + 1
-
         height = self.height(last, group)
         tile = group.tile_rows or (1 if len(group.nodes) == 1 else height)
         for top in range(0, height, tile):
             rows = Span(top, min(top + tile, height))
-            yield from feed(last, rows)
+            yield from self._fed(last, rows, group, made, width)
             yield from (Event(last, Span(row, row + 1), width[last]) for row in range(rows.lo, rows.hi))
         for index in group.drained:
             while made[index] < self.height(index, group):
-                row = made[index]
-                yield from feed(index, Span(row, row + 1))
-                yield Event(index, Span(row, row + 1), width[index])
-                made[index] = row + 1
+                row = Span(made[index], made[index] + 1)
+                yield from self._fed(index, row, group, made, width)
+                yield Event(index, row, width[index])
+                made[index] = row.hi
+
+    def _fed(
+        self, index: int, rows: Span, group: Group, made: dict[int, int], width: dict[int, Span]
+    ) -> Iterator[Event]:
+        """What must be there before a node makes some rows, each row of it behind what that needs.
+
+        Who waits for whom is a list, since groups may be deep.
+        """
+        waiting = [(index, rows, list(self._sources(index, rows, group)))]
+        while waiting:
+            node, rows, due = waiting[-1]
+            while due and made[due[0][0]] >= due[0][1]:
+                due.pop(0)
+            if due:
+                source = due[0][0]
+                row = Span(made[source], made[source] + 1)
+                waiting.append((source, row, list(self._sources(source, row, group))))
+                continue
+            waiting.pop()
+            if waiting:
+                yield Event(node, rows, width[node])
+                made[node] = rows.hi
 
     def _batched(self, group: Group, width: dict[int, Span]) -> Iterator[Event]:
         """In each iteration every node makes at once what is needed of it, readers behind what they read."""
@@ -103,7 +118,7 @@ class Order:
             until = {last: min(top + group.tile_rows, height)}
             for index in sorted(group.nodes, reverse=True):
                 rows = Span(0, until.get(index, 0))
-                for source, count in self._sources(index, rows, group).items():
+                for source, count in self._sources(index, rows, group):
                     until[source] = max(until.get(source, 0), count)
             for index in sorted(group.nodes):
                 rows = Span(made[index], max(made[index], until[index]))
@@ -141,32 +156,42 @@ class Order:
         name = self._graph.nodes[index].outputs[0]
         return held.get(name, Span(0, geometry(self._graph.tensors[name].shape)[1]))
 
-    def _sources(self, index: int, rows: Span, group: Group) -> dict[int, int]:
+    def _sources(self, index: int, rows: Span, group: Group) -> tuple[tuple[int, int], ...]:
         """Nodes of the group that some rows of a node need, in operand order, and up to which rows."""
-        found: dict[int, int] = {}
-        node = self._graph.nodes[index]
-        for read, access in enumerate(self.nest(index).reads):
-            name = node.inputs[access.operand]
-            if self._graph.is_constant(name):
-                continue
-            span = rows if index in group.accumulating else self.rows_of(index, read, rows)
-            for source, until in self._makers(name, span, group):
-                found[source] = max(found.get(source, 0), until)
-        return found
-
-    def _makers(self, name: str, rows: Span, group: Group) -> Iterator[tuple[int, int]]:
-        index = self._index.get(name)
-        if index is None:
-            return
-        if index in group.nodes:
-            whole = self.height(index, group)
-            yield index, (whole if index in group.accumulating else rows.hi) if len(rows) else 0
-        elif index in self._plan.aliases:
+        key = index, rows
+        if key not in self._needed:
+            found: dict[int, int] = {}
             node = self._graph.nodes[index]
             for read, access in enumerate(self.nest(index).reads):
+                name = node.inputs[access.operand]
+                if self._graph.is_constant(name):
+                    continue
+                span = rows if index in group.accumulating else self.rows_of(index, read, rows)
+                _join(found, self._makers(name, span, group))
+            self._needed[key] = tuple(found.items())
+        return self._needed[key]
+
+    def _makers(self, name: str, rows: Span, group: Group) -> dict[int, int]:
+        """Nodes of the group that make some rows of a tensor, and how many of theirs that takes.
+
+        A view may see another through several views of it: each is asked once.
+        """
+        index = self._index.get(name)
+        if index is None:
+            return {}
+        if index in group.nodes:
+            whole = self.height(index, group)
+            return {index: (whole if index in group.accumulating else rows.hi) if len(rows) else 0}
+        key = group.nodes[-1], name, rows
+        if key not in self._behind:
+            found: dict[int, int] = {}
+            node = self._graph.nodes[index]
+            for read, access in enumerate(self.nest(index).reads if index in self._plan.aliases else ()):
                 inner = node.inputs[access.operand]
                 if not self._graph.is_constant(inner):
-                    yield from self._makers(inner, self.rows_of(index, read, rows), group)
+                    _join(found, self._makers(inner, self.rows_of(index, read, rows), group))
+            self._behind[key] = found
+        return self._behind[key]
 
     def rows_of(self, index: int, read: int, rows: Span) -> Span:
         """Rows that one read of a node needs for some rows of its output; each is asked of the nest once."""
@@ -186,3 +211,8 @@ class Order:
             walked = nest.axis_loop(0) is not None and len(nest.write.shape) >= 2
             self._spans[index, read] = [nest.rows_needed(read, row) for row in range(height if walked else 1)]
         return self._spans[index, read]
+
+
+def _join(found: dict[int, int], more: dict[int, int]) -> None:
+    for maker, until in more.items():
+        found[maker] = max(found.get(maker, 0), until)

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a program's statements do, call after call: C expressions are evaluated, no kernel is run."""
+"""What a program's statements do, call after call: C expressions are evaluated, no kernel is run.
+
+Statements become a list of instructions with jumps first: loops are as deep as a group is long, and each call
+would go through all of them again.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from types import CodeType
 from typing import Any
@@ -19,8 +23,10 @@ from mmcc.ir.program import (
     Constants,
     Copy,
     Count,
+    Counts,
     Following,
     For,
+    MakeRows,
     Moves,
     Start,
     Step,
@@ -31,6 +37,7 @@ from mmcc.ir.program import (
 
 Values = dict[str, int | tuple[int, ...]]
 BUILTINS: dict[str, Any] = {"__builtins__": {}, "MIN": min}
+UNTIL = "until"  # the parameter of functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +61,10 @@ class Moved:
 
 
 def run_step(step: Step) -> Iterator[Made | Moved]:
-    """What happens in one step, in order. ValueError for an expression that no loop of ours has."""
-    yield from _run(step.body, {})
+    """What happens in one step, in order. ValueError for an expression that no loop of ours has, and for a
+    function that is called before it is there: none may call itself."""
+    code, begin = _assembled(step)
+    return _run(code, begin)
 
 
 def run_moves(moves: Moves) -> Iterator[Moved]:
@@ -71,60 +80,202 @@ def _moved(statement: Start | Wait | Copy) -> Iterator[Moved]:
         yield Moved(statement.move, starts=False)
 
 
-def _run(body: tuple[Stmt, ...], values: Values) -> Iterator[Made | Moved]:
-    for statement in body:
-        match statement:
-            case Count():
-                values[statement.var] = 0
-            case Table():
-                values[statement.name] = statement.values
-            case Call():
-                yield _made(statement, values)
-            case For():
-                yield from _loop(statement, values)
-            case Batch():
-                end = _value(statement.until, values)
-                values[f"{statement.var}_end"] = end
-                if _number(values, statement.var) < end:
-                    yield from _run(statement.body, values)
-                    values[statement.var] = end
-            case Start() | Wait() | Copy():
-                yield from _moved(statement)
-                if isinstance(statement, Wait):
-                    yield from _started(statement.following, values)
-            case ByBlocks():
-                yield Moved(Constants(statement.call.node), starts=False)
-                yield from _started(statement.following, values)
-                call = _made(statement.call, values)
-                yield Made(call.node, call.rows, call.strip, call.columns, True, statement.mixed)
-            case Moves():
-                yield from run_moves(statement)
-            case Step():
-                yield from _run(statement.body, values)
+# ---- instructions
 
 
-def _loop(loop: For, values: Values) -> Iterator[Made | Moved]:
-    if loop.backward:
-        for value in reversed(range(_value(loop.extent, values))):
-            values[loop.var] = value
-            yield from _run(loop.body, values)
-        return
-    if loop.fresh:
-        values[loop.var] = 0
-    while _number(values, loop.var) < _value(loop.extent, values):
-        yield from _run(loop.body, values)
-        values[loop.var] = _number(values, loop.var) + loop.step
+@dataclass(frozen=True, slots=True)
+class _Set:
+    """A variable becomes the value of an expression, or a table."""
+
+    var: str
+    value: CodeType | tuple[int, ...]
+
+
+@dataclass(slots=True)
+class _Unless:
+    """Go to another instruction unless an expression holds."""
+
+    condition: CodeType
+    target: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Go:
+    """Go to another instruction."""
+
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Enter:
+    """Call the function that begins at an instruction."""
+
+    target: int
+    until: CodeType
+
+
+@dataclass(frozen=True, slots=True)
+class _Leave:
+    """Go back behind the call."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Happens:
+    """Kernels are called, or moves start and end."""
+
+    what: Callable[[Values], Sequence[Made | Moved]]
+
+
+_Instruction = _Set | _Unless | _Go | _Enter | _Leave | _Happens
+
+
+def _run(program: Sequence[_Instruction], begin: int) -> Iterator[Made | Moved]:
+    values: Values = {}
+    back: list[tuple[int, int | tuple[int, ...]]] = []  # where calls go on, and what `until` was there
+    at = begin
+    while at < len(program):
+        instruction = program[at]
+        at += 1
+        match instruction:
+            case _Unless():
+                if not eval(instruction.condition, BUILTINS, values):
+                    at = instruction.target
+            case _Happens():
+                yield from instruction.what(values)
+            case _Set():
+                value = instruction.value
+                values[instruction.var] = value if isinstance(value, tuple) else _value(value, values)
+            case _Go():
+                at = instruction.target
+            case _Enter():
+                until = _value(instruction.until, values)
+                back.append((at, values.get(UNTIL, 0)))
+                values[UNTIL] = until
+                at = instruction.target
+            case _Leave():
+                at, values[UNTIL] = back.pop()
+
+
+def _assembled(step: Step) -> tuple[list[_Instruction], int]:
+    """The instructions of a step behind those of its functions, and where it begins."""
+    code = _Assembly()
+    for function in step.functions:
+        begin = len(code.program)
+        code.add(function.body)
+        code.program.append(_Leave())
+        code.functions[function.node] = begin
+    begin = len(code.program)
+    code.add(step.body)
+    return code.program, begin
+
+
+@dataclass(frozen=True, slots=True)
+class _Assembly:
+    """Statements as instructions."""
+
+    program: list[_Instruction] = field(default_factory=list[_Instruction])
+    functions: dict[int, int] = field(default_factory=dict[int, int])  # by node: where they begin
+
+    def add(self, body: Sequence[Stmt]) -> None:
+        """Append some statements."""
+        for statement in body:
+            match statement:
+                case Count():
+                    self._set(statement.var, "0")
+                case Counts():
+                    for var in statement.vars:
+                        self._set(var, "0")
+                case Table():
+                    self.program.append(_Set(statement.name, statement.values))
+                case Call() | ByBlocks() | Start() | Wait() | Copy():
+                    self.program.append(_happening(statement))
+                case For():
+                    self._loop(statement)
+                case Batch():
+                    self._batch(statement)
+                case MakeRows():
+                    if statement.node not in self.functions:
+                        raise ValueError(f"no function before makes rows of node {statement.node}")
+                    self.program.append(_Enter(self.functions[statement.node], _compiled(statement.until)))
+                case Moves() | Step():
+                    self.add(statement.body)
+
+    def _set(self, var: str, expression: str) -> None:
+        self.program.append(_Set(var, _compiled(expression)))
+
+    def _loop(self, loop: For) -> None:
+        if loop.backward:
+            self._set(loop.var, f"{loop.extent} - 1")
+            self._while(f"-1 < {loop.var}", loop.body, loop.var, f"{loop.var} - 1")
+            return
+        if loop.fresh:
+            self._set(loop.var, "0")
+        self._while(f"{loop.var} < ({loop.extent})", loop.body, loop.var, f"{loop.var} + {loop.step}")
+
+    def _while(self, condition: str, body: Sequence[Stmt], var: str, following: str) -> None:
+        begin = len(self.program)
+        leave = _Unless(_compiled(condition))
+        self.program.append(leave)
+        self.add(body)
+        self._set(var, following)
+        self.program.append(_Go(begin))
+        leave.target = len(self.program)
+
+    def _batch(self, batch: Batch) -> None:
+        end = f"{batch.var}_end"
+        self._set(end, batch.until)
+        leave = _Unless(_compiled(f"{batch.var} < {end}"))
+        self.program.append(leave)
+        self.add(batch.body)
+        self._set(batch.var, end)
+        leave.target = len(self.program)
+
+
+def _happening(statement: Call | ByBlocks | Start | Wait | Copy) -> _Happens:
+    match statement:
+        case Call():
+            return _called(statement)
+        case ByBlocks():
+            return _called_by_blocks(statement)
+        case _:
+            return _transfer(statement)
+
+
+def _called(call: Call) -> _Happens:
+    begin, end = _compiled(call.begin), _compiled(call.end)
+
+    def made(values: Values) -> Sequence[Made]:
+        strip = _number(values, "strip") if len(call.columns) > 1 else 0
+        return (Made(call.node, range(_value(begin, values), _value(end, values)), strip, call.columns),)
+
+    return _Happens(made)
+
+
+def _called_by_blocks(statement: ByBlocks) -> _Happens:
+    called, taken = _called(statement.call).what, Moved(Constants(statement.call.node), starts=False)
+
+    def made(values: Values) -> Sequence[Made | Moved]:
+        (call,) = called(values)
+        assert isinstance(call, Made)
+        by_blocks = Made(call.node, call.rows, call.strip, call.columns, True, statement.mixed)
+        return taken, *_started(statement.following, values), by_blocks
+
+    return _Happens(made)
+
+
+def _transfer(statement: Start | Wait | Copy) -> _Happens:
+    def moved(values: Values) -> Sequence[Moved]:
+        following = statement.following if isinstance(statement, Wait) else Following(None)
+        return *_moved(statement), *_started(following, values)
+
+    return _Happens(moved)
 
 
 def _started(following: Following, values: Values) -> Iterator[Moved]:
-    node = following.other if following.again and _value(following.again, values) else following.node
+    again = following.again and _value(_compiled(following.again), values)
+    node = following.other if again else following.node
     if node is not None:
         yield Moved(Constants(node), starts=True)
-
-
-def _made(call: Call, values: Values) -> Made:
-    strip = _number(values, "strip") if len(call.columns) > 1 else 0
-    return Made(call.node, range(_value(call.begin, values), _value(call.end, values)), strip, call.columns)
 
 
 def _number(values: Values, name: str) -> int:
@@ -133,8 +284,8 @@ def _number(values: Values, name: str) -> int:
     return value
 
 
-def _value(expression: str, values: Values) -> int:
-    return int(eval(_compiled(expression), BUILTINS, values))
+def _value(expression: CodeType, values: Values) -> int:
+    return int(eval(expression, BUILTINS, values))
 
 
 @cache

@@ -154,7 +154,7 @@ def _code(
         for label, use in node.uses
     ]
     entries = [
-        replace(text, body=_body(options.name, kernel_of, columns, entry, common["staging"]))
+        _with_code(text, entry, options.name, kernel_of, columns, common["staging"])
         for text, entry in zip(common["entries"], program.entries, strict=True)
     ]
     return {
@@ -174,22 +174,24 @@ def _code(
             "network.c.j2",
             nodes=nodes,
             columns=columns,
-            uses_min=any("MIN(" in line for entry in entries for line in entry.body),
+            uses_min=any("MIN(" in line for entry in entries for line in (*entry.functions, *entry.body)),
             **{**common, "entries": entries},
         ),
     }
 
 
-def _body(
+def _with_code(
+    text: EntryText,
+    entry: EntryCode,
     prefix: str,
     kernel_of: dict[str, Kernel],
     columns: dict[tuple[Columns, ...], str],
-    entry: EntryCode,
     region: str,
-) -> tuple[str, ...]:
-    """The lines of an entry's function."""
+) -> EntryText:
+    """An entry with the lines of its functions."""
     nodes = {node.index: node for node in entry.nodes}
-    return tuple(Body(prefix, kernel_of, columns, nodes, entry.first, region).lines(entry.body))
+    body = Body(prefix, kernel_of, columns, nodes, entry.first, region)
+    return replace(text, body=tuple(body.lines(entry.body)), functions=tuple(body.functions(entry.body)))
 
 
 def _runtime_headers(code: str) -> dict[str, str]:

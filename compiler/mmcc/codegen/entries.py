@@ -11,11 +11,15 @@ from mmcc.ir.module import RUN
 
 @dataclass(frozen=True, slots=True)
 class EntryText:
-    """One function of the package: its name behind the prefix, inputs and outputs, and lines of its body."""
+    """One function of the package: its name behind the prefix, inputs and outputs, and lines of its body.
+
+    `functions` are the lines of those that make rows for it, and stand before it.
+    """
 
     name: str
     ports: tuple[PortText, ...]
     body: tuple[str, ...] = ()
+    functions: tuple[str, ...] = ()
 
     @property
     def heading(self) -> str:

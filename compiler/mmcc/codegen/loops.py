@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The loop of a group: nested demand-driven loops over rows, once for each column strip.
+"""The loop of a group over rows, once for each column strip.
 
 Where constants are staged, their moves are among the statements, each started as the one before is complete.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mmcc.codegen.demand_driven import GroupCode, demand_driven
+from mmcc.codegen.row_counts import Demand, tables
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import BufferKind, Group, Plan
@@ -22,31 +24,31 @@ from mmcc.ir.program import (
     For,
     Start,
     Stmt,
-    Table,
     Wait,
 )
 from mmcc.ir.types import geometry
-from mmcc.planner.fusion.schedule import Need, Sources, fit, needs, strip_columns, wanted
+from mmcc.planner.fusion.schedule import Need, Sources, needs, strip_columns, wanted
 
 STRIP = "strip"
 
 
-def group_body(graph: Graph, plan: Plan, step: int) -> tuple[Stmt, ...]:
-    """The statements of the group that is step number `step`."""
+def group_code(graph: Graph, plan: Plan, step: int) -> GroupCode:
+    """The code of the group that is step number `step`."""
     group = plan.groups[step]
     columns = {index: _columns(graph, plan, group, index) for index in group.nodes}
     sources = Sources(graph, plan.aliases, group.accumulating)
     steps = {index: sources.steps(index) for index in group.nodes}
     staging = _Staging(plan, step)
     if group.batched:
-        body = _batched(graph, plan, group, columns, staging)
+        code = GroupCode(_batched(graph, plan, group, columns, staging))
     elif len(group.nodes) == 1:
-        body = _single(group.nodes[0], columns[group.nodes[0]], steps[group.nodes[0]], group)
+        code = GroupCode(_single(group.nodes[0], columns[group.nodes[0]], steps[group.nodes[0]], group))
     else:
-        body = _DemandDriven(needs(graph, group, plan.aliases), columns, steps, group).body()
+        code = demand_driven(needs(graph, group, plan.aliases), columns, steps, group)
+    body = code.body
     if len(group.strips) > 1:
         body = (For(STRIP, str(len(group.strips)), body),)
-    return (*staging.first(), *body)
+    return replace(code, body=(*staging.first(), *body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,12 +107,10 @@ def _batched(
     found: list[Stmt] = []
     iteration: list[Stmt] = []
     for index in inner:
-        need = Need(index, counts[index])
-        if fit(_counts(need, tile)) is None:
-            found.append(Table(_table(need, last), _counts(need, tile)))
-        found.append(Count(f"y{index}"))
+        demand = Demand.of(Need(index, counts[index]), last, tile)
+        found += [*tables([demand]), Count(f"y{index}")]
         call = Call(index, columns[index], f"y{index}", f"y{index}_end")
-        iteration.append(Batch(f"y{index}", _bound(need, last, row, tile), (staging.wrap(call, more),)))
+        iteration.append(Batch(f"y{index}", demand.bound(row), (staging.wrap(call, more),)))
     if not more:
         return (staging.wrap(Call(last, columns[last], "0", str(height)), more),)
     iteration.append(staging.wrap(Call(last, columns[last], row, end), more))
@@ -121,75 +121,6 @@ def _single(index: int, columns: tuple[Columns, ...], height: int, group: Group)
     if group.backward and height > 1:
         return (For("row", str(height), (Call(index, columns, "row", "row + 1"),), backward=True),)
     return (Call(index, columns, "0", str(height)),)
-
-
-@dataclass(frozen=True, slots=True)
-class _DemandDriven:
-    """The loops of a group of several nodes."""
-
-    needs: dict[int, tuple[Need, ...]]
-    columns: dict[int, tuple[Columns, ...]]
-    steps: dict[int, int]
-    group: Group
-
-    def body(self) -> tuple[Stmt, ...]:
-        """Counts of rows made, the loop over the last node's rows, and rows that nobody demanded."""
-        *inner, last = self.group.nodes
-        row, height = f"y{last}", self.steps[last]
-        tile = self.group.tile_rows or height
-        end = f"{row} + {tile}" if height % tile == 0 else f"MIN({row} + {tile}, {height})"
-        iteration = (*self._demand(last, row, tile), Call(last, self.columns[last], row, end))
-        rest = tuple(self._until(index, str(self.steps[index])) for index in self.group.drained)
-        loop = For(row, str(height), iteration, step=tile)
-        return (*self._tables(tile), *(Count(f"y{index}") for index in inner), loop, *rest)
-
-    def _demand(self, index: int, row: str, rows: int) -> tuple[Stmt, ...]:
-        """Make the rows that rows `row` .. `row + rows - 1` of a node need."""
-        return tuple(self._until(need.producer, _bound(need, index, row, rows)) for need in self.needs[index])
-
-    def _until(self, index: int, bound: str) -> Stmt:
-        """Make rows of a node, one at a time, until there are so many."""
-        made = f"y{index}"
-        call = Call(index, self.columns[index], made, f"{made} + 1")
-        return For(made, bound, (*self._demand(index, made, 1), call), fresh=False)
-
-    def _tables(self, tile: int) -> tuple[Stmt, ...]:
-        """Counts that no short expression gives."""
-        last = self.group.nodes[-1]
-        found: list[Stmt] = []
-        for index, needed in self.needs.items():
-            for need in needed:
-                counts = _counts(need, tile if index == last else 1)
-                if fit(counts) is None:
-                    found.append(Table(_table(need, index), counts))
-        return tuple(found)
-
-
-def _counts(need: Need, rows: int) -> tuple[int, ...]:
-    """Steps of the producer before rows r .. r + rows - 1 of the reader, for each r."""
-    return tuple(need.rows[min(r + rows - 1, len(need.rows) - 1)] for r in range(len(need.rows)))
-
-
-def _table(need: Need, reader: int) -> str:
-    return f"rows_{need.producer}_for_{reader}"
-
-
-def _bound(need: Need, reader: int, row: str, rows: int) -> str:
-    """C expression for how many rows must be made before row `row + rows - 1` of the reader."""
-    counts = _counts(need, rows)
-    found = fit(counts)
-    if found is None:
-        return f"{_table(need, reader)}[{row}]"
-    slope, start, divisor = found
-    most = max(counts)
-    if slope == 0:
-        return str(min(start // divisor, most))
-    text = row if slope == 1 else f"{slope} * {row}"
-    text = f"{text} + {start}" if start > 0 else f"{text} - {-start}" if start < 0 else text
-    if divisor > 1:
-        text = f"({text}) / {divisor}"
-    never_beyond = (slope * (len(counts) - 1) + start) // divisor <= most
-    return text if never_beyond else f"MIN({text}, {most})"
 
 
 def _columns(graph: Graph, plan: Plan, group: Group, index: int) -> tuple[Columns, ...]:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from mmcc.codegen.loops import group_body
+from mmcc.codegen.loops import group_code
 from mmcc.codegen.moves import buffer_moves, moves_before
 from mmcc.codegen.names import escape
 from mmcc.codegen.places import address_of, view_of
@@ -100,7 +100,8 @@ class _Lowering:
         """The statements of a group, and what its comment says."""
         nodes = self.graph.nodes
         lines = [f"{self.first + k}: {nodes[k].op}, {self._shapes(nodes[k])}" for k in members]
-        return Step(number, tuple(members), tuple(lines), group_body(self.graph, self.plan, number))
+        code = group_code(self.graph, self.plan, number)
+        return Step(number, tuple(members), tuple(lines), code.body, code.functions)
 
     def weights_file(self) -> Iterator[bytes]:
         """The entry's part of the file of staged weights."""

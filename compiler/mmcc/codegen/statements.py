@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 from mmcc.codegen.names import escape
 from mmcc.codegen.render import Kernel
+from mmcc.codegen.shared_counts import MADE, SharedCounts
 from mmcc.codegen.types import smallest_type
 from mmcc.ir.program import (
     Address,
@@ -19,8 +20,11 @@ from mmcc.ir.program import (
     Columns,
     Copy,
     Count,
+    Counts,
     Following,
     For,
+    Function,
+    MakeRows,
     Moves,
     Program,
     ProgramNode,
@@ -53,8 +57,11 @@ def _calls(statement: Stmt) -> list[Call]:
             return [statement]
         case ByBlocks():
             return [statement.call]
-        case Count() | Table() | Moves() | Start() | Wait() | Copy():
+        case Count() | Counts() | Table() | MakeRows() | Moves() | Start() | Wait() | Copy():
             return []
+        case Step():
+            inside = [inner for function in statement.functions for inner in function.body]
+            return [call for inner in (*inside, *statement.body) for call in _calls(inner)]
         case _:
             return [call for inner in statement.body for call in _calls(inner)]
 
@@ -69,6 +76,30 @@ class Body:
     nodes: dict[int, ProgramNode]
     first: int
     arena: str  # the memory that constants come to
+    shared: SharedCounts | None = None
+
+    def functions(self, body: Sequence[Stmt]) -> list[str]:
+        """The functions of all steps, and the types of the counts that they go on with."""
+        lines: list[str] = []
+        for step in body:
+            if isinstance(step, Step) and step.functions:
+                last, shared = self._label(step.nodes[-1]), self._shared(step)
+                lines += ["", f"/* Rows made so far of what {last} and others ask for. */", *shared.declared]
+                for function in step.functions:
+                    lines += self._function(function, replace(shared, pointed=True))
+        return lines
+
+    def _function(self, function: Function, shared: SharedCounts) -> list[str]:
+        """What makes rows of a node for all that ask for them."""
+        return [
+            "",
+            f"/* Makes rows of {self._label(function.node)} until there are so many. */",
+            f"{self.prefix.upper()}_CODE_ATTRIBUTE",
+            f"static void {self._maker(function.node)}({shared.parameters}, int32_t until)",
+            "{",
+            *(f"    {line}" for line in replace(self, shared=shared).lines(function.body)),
+            "}",
+        ]
 
     def lines(self, body: Sequence[Stmt]) -> list[str]:
         lines: list[str] = []
@@ -78,12 +109,17 @@ class Body:
                     lines += self._step(statement)
                 case Count():
                     lines.append(f"int32_t {statement.var} = 0;")
+                case Counts():
+                    lines.append(f"{self._struct().struct} {MADE} = {{0}};")
+                case MakeRows():
+                    arguments = f"{self._struct().arguments}, {self._in_c(statement.until)}"
+                    lines.append(f"{self._maker(statement.node)}({arguments});")
                 case Table():
                     values = ", ".join(map(str, statement.values))
                     ctype = smallest_type(statement.values)
                     lines.append(f"static const {ctype} {statement.name}[] = {{{values}}};")
                 case For():
-                    lines.append(_for_head(statement))
+                    lines.append(self._for_head(statement))
                     lines += [f"    {line}" for line in self.lines(statement.body)]
                     lines.append("}")
                 case Call():
@@ -180,10 +216,11 @@ class Body:
         upper = self.prefix.upper()
         nodes = [self.first + node for node in step.nodes]
         before, after = f"{upper}_BEFORE({nodes[0]});", f"{upper}_AFTER({nodes[-1]});"
-        body = [before, *self.lines(step.body), after]
+        within = replace(self, shared=self._shared(step)) if step.functions else self
+        body = [before, *within.lines(step.body), after]
         if any(self.kernel_of[self._label(call.node)].template in STREAM_KERNELS for call in _calls(step)):
             body += ["if (context->streams.failed != 0) {", "    return MMCC_ERROR_STREAM;", "}"]
-        if any(isinstance(statement, Count | Table) for statement in step.body):
+        if any(isinstance(statement, Count | Counts | Table) for statement in step.body):
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]
 
@@ -191,7 +228,30 @@ class Body:
         label = label or self._label(call.node)
         name = self.columns[call.columns]
         columns = f"&{name}[strip]" if len(call.columns) > 1 else name
-        return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {call.begin}, {call.end});"
+        rows = f"{self._in_c(call.begin)}, {self._in_c(call.end)}"
+        return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {rows});"
+
+    def _for_head(self, loop: For) -> str:
+        var, extent = self._in_c(loop.var), self._in_c(loop.extent)
+        if loop.backward:
+            return f"for (int32_t {var} = {extent} - 1; {var} >= 0; --{var}) {{"
+        start = f"int32_t {var} = 0" if loop.fresh else ""
+        step = f"++{var}" if loop.step == 1 else f"{var} += {loop.step}"
+        return f"for ({start}; {var} < {extent}; {step}) {{"
+
+    def _in_c(self, expression: str) -> str:
+        return expression if self.shared is None else self.shared.in_c(expression)
+
+    def _struct(self) -> SharedCounts:
+        assert self.shared is not None
+        return self.shared
+
+    def _shared(self, step: Step) -> SharedCounts:
+        strips = any(len(call.columns) > 1 for call in _calls(step))
+        return SharedCounts.of(step, f"{self.prefix}_made_for_{self._label(step.nodes[-1])}", strips=strips)
+
+    def _maker(self, node: int) -> str:
+        return f"{self.prefix}_make_{self._label(node)}"
 
     def _label(self, node: int) -> str:
         return f"n{self.first + node}"
@@ -204,11 +264,3 @@ def _comment(lines: Sequence[str]) -> list[str]:
     if len(lines) == 1:
         return [f"/* {lines[0]} */"]
     return [f"/* {lines[0]}", *(f" * {line}" for line in lines[1:-1]), f" * {lines[-1]} */"]
-
-
-def _for_head(loop: For) -> str:
-    if loop.backward:
-        return f"for (int32_t {loop.var} = {loop.extent} - 1; {loop.var} >= 0; --{loop.var}) {{"
-    start = f"int32_t {loop.var} = 0" if loop.fresh else ""
-    step = f"++{loop.var}" if loop.step == 1 else f"{loop.var} += {loop.step}"
-    return f"for ({start}; {loop.var} < {loop.extent}; {step}) {{"

@@ -193,6 +193,13 @@ class Count:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """Counts that functions of the step go on with, all 0 at first: in C the members of one struct."""
+
+    vars: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A constant array that a loop's bound is read from."""
 
@@ -201,13 +208,36 @@ class Table:
 
 
 @dataclass(frozen=True, slots=True)
+class MakeRows:
+    """Make rows of an inner node until there are so many, by a call of its function."""
+
+    node: int
+    until: str
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """What makes rows of an inner node that several places ask for; the variable `until` says how many.
+
+    It sees the step's shared `Counts`, and the variable `strip`.
+    """
+
+    node: int
+    body: tuple[Stmt, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
-    """One group of the plan, with the comment that introduces it, one line a node."""
+    """One group of the plan, with the comment that introduces it, one line a node.
+
+    A function may call those before it.
+    """
 
     group: int
     nodes: tuple[int, ...]
     comment: tuple[str, ...]
     body: tuple[Stmt, ...]
+    functions: tuple[Function, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +248,7 @@ class Moves:
     body: tuple[Start | Wait | Copy, ...]
 
 
-Stmt = Call | For | Count | Table | Step | Moves | Start | Wait | Copy | ByBlocks | Batch
+Stmt = Call | For | Count | Counts | Table | MakeRows | Step | Moves | Start | Wait | Copy | ByBlocks | Batch
 
 
 @dataclass(frozen=True, slots=True)
