@@ -11,7 +11,7 @@ from typing import Any
 
 import mmcc
 import pytest
-from lowered_programs import ALL, Lowered, check, groups, staged, streams, strips
+from lowered_programs import ALL, Lowered, check, groups, shared, staged, streams, strips
 from mmcc.checker.program import check_program
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
@@ -22,6 +22,7 @@ from mmcc.ir.program import (
     Constants,
     EntryCode,
     For,
+    MakeRows,
     Program,
     Start,
     Stmt,
@@ -104,7 +105,7 @@ NUMBERS: dict[str, tuple[type, Callable[[Any], Any], tuple[str, ...]]] = {
 @pytest.mark.parametrize("fault", NUMBERS)
 def test_every_number(fault: str) -> None:
     of, change, words = NUMBERS[fault]
-    names = ("strips", "streams", "groups", "backward")
+    names = ("strips", "streams", "groups", "shared", "backward")
     assert sum(convict(ALL[name](), of, change, *words) for name in names)
 
 
@@ -209,7 +210,7 @@ ORDERS: dict[str, tuple[type, Callable[[Any], Any]]] = {
 
 
 @pytest.mark.parametrize("fault", ORDERS)
-@pytest.mark.parametrize("name", ["strips", "groups", "backward"])
+@pytest.mark.parametrize("name", ["strips", "groups", "shared", "backward"])
 def test_rows_that_are_not_made_when_they_are_due(fault: str, name: str) -> None:
     graph, plan, program = ALL[name]()
     for planted in plant(program, *ORDERS[fault]):
@@ -227,6 +228,69 @@ def test_calls_that_are_exchanged() -> None:
 
     steps = tuple(replace(step, body=exchanged(step.body)) for step in program.body)
     assert any(" is due" in text for text in check(graph, plan, replace(program, body=steps)))
+
+
+CALLS: dict[str, Callable[[MakeRows], MakeRows]] = {
+    "a row too many": lambda s: replace(s, until=f"{s.until} + 1"),
+    "a row too few": lambda s: replace(s, until=f"{s.until} - 1"),
+    "all that were made before": lambda s: replace(s, until="0"),
+}
+
+
+@pytest.mark.parametrize("fault", CALLS)
+def test_calls_of_functions_for_other_rows(fault: str) -> None:
+    graph, plan, program = shared()
+    seen = 0
+    for planted in plant(program, MakeRows, CALLS[fault]):
+        wrong = check(graph, plan, planted)
+        assert any(" is due" in text or "is never made" in text for text in wrong), wrong
+        seen += 1
+    assert seen > 3
+
+
+def test_calls_of_other_functions() -> None:
+    """Of one that makes rows of another node, that is not there yet, or that is not there at all."""
+    graph, plan, program = shared()
+    (step,) = program.body
+    nodes = [function.node for function in step.functions]
+    for k, function in enumerate(step.functions):
+        asked = {s.node for s in statements(function.body) if isinstance(s, MakeRows)}
+        assert asked <= set(nodes[:k])
+    for other in (*nodes, 0, 100):
+        for planted in plant(program, MakeRows, lambda s, other=other: replace(s, node=other)):
+            wrong = check(graph, plan, planted)
+            words = (" is due", "is never made", f"no function before makes rows of node {other}")
+            assert any(word in text for word in words for text in wrong), wrong
+    for functions in (step.functions[1:], tuple(reversed(step.functions))):
+        wrong = check(graph, plan, replace(program, body=(replace(step, functions=functions),)))
+        assert any("cannot run: no function before makes rows of node" in text for text in wrong)
+
+
+def test_functions_that_are_each_others() -> None:
+    graph, plan, program = shared()
+    (step,) = program.body
+    first, second = step.functions[0], step.functions[1]
+    exchanged = (replace(first, node=second.node), replace(second, node=first.node), *step.functions[2:])
+    wrong = check(graph, plan, replace(program, body=(replace(step, functions=exchanged),)))
+    assert any(" is due" in text or "cannot run" in text for text in wrong)
+
+
+def test_a_function_that_calls_itself() -> None:
+    graph, plan, program = shared()
+    (step,) = program.body
+    first = step.functions[0]
+    again = replace(first, body=(MakeRows(first.node, "until - 1"), *first.body))
+    planted = replace(step, functions=(again, *step.functions[1:]))
+    wrong = check(graph, plan, replace(program, body=(planted,)))
+    assert any(f"no function before makes rows of node {first.node}" in text for text in wrong)
+
+
+def test_counts_that_begin_anew() -> None:
+    """A loop that does not go on from where it stood."""
+    graph, plan, program = shared()
+    for planted in plant(program, For, lambda f: replace(f, fresh=True) if not f.fresh else f):
+        wrong = check(graph, plan, planted)
+        assert any(" is due" in text or "is never made" in text for text in wrong), wrong
 
 
 def test_a_node_of_another_group() -> None:

@@ -14,13 +14,12 @@ from mmcc.codegen.lower import lower_entry
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Plan
-from mmcc.ir.program import (
-    EntryCode,
-)
+from mmcc.ir.program import EntryCode, Step
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
+from one_group import two_halos
 from planner_graphs import Build, kws
 
 HOST = load_target("host")
@@ -73,6 +72,18 @@ def groups() -> Lowered:
 
 
 @cache
+def shared() -> Lowered:
+    """A group in strips with functions: several nodes ask for rows of one producer, and some for more."""
+    graph = two_halos(3)
+    found = lowered(graph, request(graph, external=True, recompute=8.0))
+    (step,) = found[2].body
+    assert isinstance(step, Step)
+    assert len(step.functions) > 1
+    assert len(found[1].groups[0].strips) > 1
+    return found
+
+
+@cache
 def backward() -> Lowered:
     graph = kws()
     return lowered(graph, request(graph, fuse=False))
@@ -94,6 +105,7 @@ ALL: dict[str, Callable[[], Lowered]] = {
     "strips": strips,
     "streams": streams,
     "groups": groups,
+    "shared": shared,
     "backward": backward,
     "staged": lambda: staged(None),
     "staged-again": lambda: staged(16_000),

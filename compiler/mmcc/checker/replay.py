@@ -362,7 +362,7 @@ class Replay:
         if self._is_view(name):
             if name not in self._viewed:
                 parts = np.arange(self._moved(name) // self._unit, dtype=self._kind)
-                grains = self._grains(name)[..., None] + parts
+                grains = self._grains(name, {})[..., None] + parts
                 self._viewed[name] = grains.reshape(height, width, size)
             return self._viewed[name][rows.lo : rows.hi, cols.lo : cols.hi]
         first = self._first[name] + rows.lo * width * size
@@ -382,15 +382,23 @@ class Replay:
         tensor = self._graph.tensors[name]
         return (*tensor.shape[:-1], *(n * tensor.dtype.size // self._moved(name) for n in tensor.shape[-1:]))
 
-    def _grains(self, name: str) -> Numbers:
-        """The number of all that views move as one, in that shape; a view has those of what it views."""
+    def _grains(self, name: str, known: dict[str, Numbers]) -> Numbers:
+        """The number of all that views move as one, in that shape; a view has those of what it views.
+
+        A view may see a tensor through several others: that is `known` then.
+        """
+        if name not in known:
+            known[name] = self._seen(name, known)
+        return known[name]
+
+    def _seen(self, name: str, known: dict[str, Numbers]) -> Numbers:
         shape, step = self._shape(name), self._moved(name) // self._unit
         own = self._first[name] + step * np.arange(prod(shape), dtype=self._kind).reshape(shape)
         if not self._is_view(name):
             return own
         node, index = self._graph.producer[name], self._index[name]
         copied = self._plan.copied.get(index, ())
-        parts = [self._grains(n) if k not in copied else None for k, n in enumerate(node.inputs)]
+        parts = [self._grains(n, known) if k not in copied else None for k, n in enumerate(node.inputs)]
         filled = [
             np.full(self._shape(n), -1, self._kind) if part is None else part
             for n, part in zip(node.inputs, parts, strict=True)

@@ -189,10 +189,13 @@ def _needs(graph: Graph, index: int, number: Mapping[str, int]) -> set[str]:
     """Every computed tensor that a node's inputs are made of, through any number of views."""
     found: set[str] = set()
     waiting = list(graph.activations(graph.nodes[index]))
+    seen = set(waiting)
     while waiting:
         name = waiting.pop()
         if name in number and _moves(graph, number[name]):
-            waiting += graph.activations(graph.nodes[number[name]])
+            behind = graph.activations(graph.nodes[number[name]])
+            waiting += [other for other in behind if other not in seen]
+            seen.update(behind)
         else:
             found.add(name)
     return found

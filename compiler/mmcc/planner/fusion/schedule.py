@@ -23,6 +23,7 @@ from mmcc.ir.types import geometry
 from mmcc.planner.memory.overlap import reach
 
 Ints = NDArray[np.int64]
+Known = dict[tuple[str, bytes, bytes], dict[int, Ints]]  # makers behind some rows of a view
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,7 @@ class Sources:
         """Everything that a node needs, in the order of its operands."""
         node = self._graph.nodes[index]
         found: dict[int, Ints] = {}
+        known: Known = {}
         for operand, name in enumerate(node.inputs):
             if self._graph.is_constant(name):
                 continue
@@ -102,13 +104,19 @@ class Sources:
                 high = low + 1
             else:
                 low, high = self.spans.rows(index, operand)
-            _join(found, self._counts(name, low, high))
+            _join(found, self._counts(name, low, high, known))
         return tuple(Need(maker, tuple(counts.tolist())) for maker, counts in found.items())
 
-    def _counts(self, name: str, low: Ints, high: Ints) -> dict[int, Ints]:
-        """For rows [low, high) of a tensor: its makers, and how many of their steps; never falls."""
+    def _counts(self, name: str, low: Ints, high: Ints, known: Known) -> dict[int, Ints]:
+        """For rows [low, high) of a tensor: its makers, and how many of their steps; never falls.
+
+        A view may see another through several views of it; what is asked twice is `known`.
+        """
         if name in self._alias:
-            return self._through(self._alias[name], low, high)
+            key = name, low.tobytes(), high.tobytes()
+            if key not in known:
+                known[key] = self._through(self._alias[name], low, high, known)
+            return known[key]
         if name not in self._maker:
             return {}  # an input of the model
         maker = self._maker[name]
@@ -117,7 +125,7 @@ class Sources:
             made = np.where(made > 0, self.steps(maker), 0)
         return {maker: np.maximum.accumulate(made)}
 
-    def _through(self, index: int, low: Ints, high: Ints) -> dict[int, Ints]:
+    def _through(self, index: int, low: Ints, high: Ints, known: Known) -> dict[int, Ints]:
         """Makers of rows [low, high) of an alias's output, and how many of their steps that takes."""
         found: dict[int, Ints] = {}
         alias = self._graph.nodes[index]
@@ -130,7 +138,7 @@ class Sources:
                 some = last[a:b] > first[a:b]
                 if some.any():
                     lo[step], hi[step] = first[a:b][some].min(), last[a:b][some].max()
-            _join(found, self._counts(name, lo, hi))
+            _join(found, self._counts(name, lo, hi, known))
         return found
 
 
