@@ -38,6 +38,7 @@ COST_KEYS = frozenset(
 
 REGION_NAME = re.compile("[a-z][a-z0-9_]{0,30}")
 TAKEN_NAME = re.compile(r"weights|slice|streams|state|arena|context|(input|output)_\d+")
+CHIPS = "chips"  # the folder of theirs below that of targets
 MOST_WINDOWS = 3  # of regions on an emulated board: memory protection units have so many entries
 
 
@@ -100,13 +101,19 @@ def list_targets() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in data_dir("targets").glob("*.toml")))
 
 
+def list_chips() -> tuple[str, ...]:
+    """Names of the chips that come with the compiler: a target's core with the memories of one product."""
+    return tuple(sorted(p.stem for p in (data_dir("targets") / CHIPS).glob("*.toml")))
+
+
 def load_target(name_or_path: str) -> Target:
     """Read a target by name, or a user's own TOML file by path. What is wrong in it is a user error."""
     named = "/" not in name_or_path and "\\" not in name_or_path and not name_or_path.endswith(".toml")
-    path = data_dir("targets") / f"{name_or_path}.toml" if named else Path(name_or_path)
+    chip = CHIPS if named and name_or_path in list_chips() else ""
+    path = data_dir("targets") / chip / f"{name_or_path}.toml" if named else Path(name_or_path)
     if not path.is_file():
         what = f'no target "{name_or_path}"' if named else f"there is no file {name_or_path}"
-        guess = did_you_mean(path.stem, list_targets())
+        guess = did_you_mean(path.stem, (*list_targets(), *list_chips()))
         raise CompileError("MM001", what, exit=Exit.USAGE, hint=f"{guess}one of: {', '.join(list_targets())}")
     table = _read(path)
     table.setdefault("name", path.stem)

@@ -12,9 +12,9 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def targets(as_json: bool) -> None:
     """List the targets."""
-    from mmcc.target import list_targets, load_target
+    from mmcc.target import list_chips, list_targets, load_target
 
-    rows = {name: load_target(name).description for name in list_targets()}
+    rows = {name: load_target(name).description for name in (*list_targets(), *list_chips())}
     if as_json:
         click.echo(json.dumps(rows, indent=1))
     else:

@@ -30,7 +30,7 @@ from mmcc.passes.separate_states import separate_states
 from mmcc.report.files import write_report
 from mmcc.report.model import Report
 from mmcc.selfcheck.run import NOT_ASKED, SelfCheck, failure, self_check
-from mmcc.target import list_targets, load_target
+from mmcc.target import list_chips, list_targets, load_target
 
 
 @dataclass(frozen=True)
@@ -159,4 +159,4 @@ def _ports(entry: Entry) -> EntryPorts:
 
 def _lasting(target: str) -> str:
     """A target's name, or the path of its file from wherever it is asked for later."""
-    return target if target in list_targets() else str(Path(target).resolve())
+    return target if target in (*list_targets(), *list_chips()) else str(Path(target).resolve())
