@@ -15,6 +15,7 @@ from op_cases_indexing import cumulations, scatters, takes
 from op_cases_movement import concatenations, look_ups, movements, resizes
 from op_cases_recurrent import recurrent_layers
 from op_cases_reduce import normalizations, reductions
+from op_cases_trees import forests
 
 FAMILIES = {
     "convolutions": convolutions,
@@ -36,4 +37,5 @@ FAMILIES = {
     "takes": takes,
     "scatters": scatters,
     "cumulations": cumulations,
+    "forests": forests,
 }

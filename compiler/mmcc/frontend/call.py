@@ -153,6 +153,11 @@ class Call:
             raise bad_model("MM103", f"attribute {name} is not a number")
         return value
 
+    def any_number(self, name: str, default: float) -> float:
+        """A number, or what is none (NaN)."""
+        found = self._attribute(name, AttributeProto.FLOAT)
+        return default if found is None else found.f
+
     def finite(self, name: str, default: float | None = None) -> float:
         value = self.number(name, default)
         if isinf(value):

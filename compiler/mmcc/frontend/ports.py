@@ -132,6 +132,8 @@ def check_output_type(info: ValueInfoProto, value: Value, build: Builder) -> Non
     A declaration that is just wrong is passed over, as ONNX Runtime does, with a warning.
     """
     declared = info.type.tensor_type.elem_type
+    if declared == TensorProto.STRING:  # labels, of which whoever made them has said that they are numbers
+        return
     if declared and dtype_of(declared, f'output "{printable(info.name)}"', build) is not value.dtype:
         made = value.dtype.name
         build.warn(f'output "{printable(info.name)}" is declared {type_name(declared)}, and is {made}')

@@ -14,6 +14,7 @@ from mmcc.frontend.call import Call
 from mmcc.frontend.value import Value
 
 MICROSOFT = "com.microsoft"
+LEARNED = "ai.onnx.ml"
 
 Result = Value | tuple[Value, ...]
 Convert = TypeVar("Convert", bound=Callable[[Call], Result])

@@ -32,5 +32,6 @@ import mmcc.kernels.portable.resize
 import mmcc.kernels.portable.softmax
 import mmcc.kernels.portable.stream
 import mmcc.kernels.portable.topk
+import mmcc.kernels.portable.trees
 import mmcc.kernels.simd.conv_float
 import mmcc.kernels.simd.conv_int8

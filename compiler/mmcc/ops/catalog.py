@@ -26,6 +26,7 @@ from mmcc.ops import (  # noqa: F401
     softmax,
     stream,
     topk,
+    trees,
 )
 
 __all__ = ["OPS"]

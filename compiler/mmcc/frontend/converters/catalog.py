@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from mmcc.frontend.converters import (
     bits,
+    classes,
     constants,
     convolution,
     einsum,
     elementwise,
     indexing,
+    learned,
     matrix,
     movement,
     normalization,
@@ -22,15 +24,18 @@ from mmcc.frontend.converters import (
     resizing,
     selecting,
     spectral,
+    trees,
 )
 
 __all__ = [
     "bits",
+    "classes",
     "constants",
     "convolution",
     "einsum",
     "elementwise",
     "indexing",
+    "learned",
     "matrix",
     "movement",
     "normalization",
@@ -43,4 +48,5 @@ __all__ = [
     "resizing",
     "selecting",
     "spectral",
+    "trees",
 ]

@@ -14,7 +14,7 @@ from mmcc.frontend.call import Call
 from mmcc.frontend.converters.parts import concat, sliced
 from mmcc.frontend.layouts import arranged, expanded, reshaped, with_axis
 from mmcc.frontend.problems import bad_model
-from mmcc.frontend.registry import converts
+from mmcc.frontend.registry import LEARNED, converts
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import Op
@@ -225,7 +225,7 @@ def convert_tensor_scatter(call: Call) -> Value:
     return _scattered(build, x, expanded(build, places, missing), updates, axis, "none")
 
 
-@converts("ArrayFeatureExtractor", domain="ai.onnx.ml", notes="of the last axis")
+@converts("ArrayFeatureExtractor", domain=LEARNED, notes="of the last axis")
 def convert_array_feature_extractor(call: Call) -> Value:
     """Columns of a matrix."""
     x, index = call.input(0), index_input(call, 1)

@@ -89,11 +89,16 @@ def convert_arg(call: Call) -> Value:
     """The index of the largest or smallest element along an axis."""
     x = call.number_input(0)
     axis = call.axis(x.rank, 0)
-    lead, at = with_axis(call.build, x, axis)
-    op = ArgMax(at, call.node.op_type == "ArgMin", bool(call.integer("select_last_index", 0)))
-    made = call.build.emit(op, lead.tensor)
-    y = replace(lead, tensor=made.name, dtype=made.dtype, view=made.shape)
+    last = bool(call.integer("select_last_index", 0))
+    y = arg_max(call.build, x, axis, smallest=call.node.op_type == "ArgMin", last=last)
     return y if call.integer("keepdims") == 1 else y.without([axis])
+
+
+def arg_max(build: Builder, x: Value, axis: int, *, smallest: bool = False, last: bool = False) -> Value:
+    """The index of the largest element along an ONNX axis, which stays with extent 1."""
+    lead, at = with_axis(build, x, axis)
+    made = build.emit(ArgMax(at, smallest, last), lead.tensor)
+    return replace(lead, tensor=made.name, dtype=made.dtype, view=made.shape)
 
 
 @converts("TopK", notes="a constant K, one axis; sorted, whatever it says", ignored=("sorted",))

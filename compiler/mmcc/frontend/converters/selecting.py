@@ -10,14 +10,14 @@ from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call, normal_axis
 from mmcc.frontend.converters.indexing import index_input
 from mmcc.frontend.converters.parts import sliced
-from mmcc.frontend.layouts import reshaped, with_axis
+from mmcc.frontend.converters.reduction import arg_max
+from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
-from mmcc.ops.reduce import ArgMax
 
 
 @converts("Trilu", since=14, notes="a constant k; the other triangle is zeros")
@@ -74,10 +74,7 @@ def convert_hardmax(call: Call) -> Value:
     shape = x.shape
     if call.version < 13:
         x = reshaped(build, x, (*shape[:axis], -(-x.size // max(1, int(np.prod(shape[:axis]))))))
-    lead, at = with_axis(build, x, axis)
-    made = build.emit(ArgMax(at), lead.tensor)
-    place = Value(made.name, made.dtype, made.shape, lead.axes)
-    hot = _is_at(build, place, x.shape[axis], axis, negative=False)
+    hot = _is_at(build, arg_max(build, x, axis), x.shape[axis], axis, negative=False)
     return reshaped(build, unary(build, Cast(ElementType.F32), hot), shape)
 
 

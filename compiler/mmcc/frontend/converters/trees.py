@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decision trees of ai.onnx.ml, as scikit-learn, XGBoost and LightGBM export them: flat tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.builder import Builder
+from mmcc.frontend.call import Call
+from mmcc.frontend.converters.classes import Labels, labelled, of_two, opposite, transformed
+from mmcc.frontend.layouts import plain
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import LEARNED, converts
+from mmcc.frontend.value import Value, whole
+from mmcc.ir.element_type import ElementType
+from mmcc.ops.elementwise import Binary, Cast
+from mmcc.ops.trees import LEAF, TreeEnsemble
+
+MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+HINTS = ("nodes_hitrates",)  # how often a branch was taken in training
+MAX_NODES = 2**22
+AGGREGATES = {"SUM": "sum", "AVERAGE": "sum", "MIN": "min", "MAX": "max"}
+
+
+@dataclass(slots=True)
+class Forest:
+    """Nodes with a test `x <= threshold` each, and leaves; in any order."""
+
+    feature: list[int] = field(default_factory=list[int])  # twice, and one more where NaN goes to `yes`
+    threshold: list[float] = field(default_factory=list[float])
+    yes: list[int] = field(default_factory=list[int])
+    no: list[int] = field(default_factory=list[int])
+    roots: list[int] = field(default_factory=list[int])
+    targets: list[int] = field(default_factory=list[int])
+    weights: list[float] = field(default_factory=list[float])
+
+    def add(self, feature: int, threshold: float, yes: int, no: int) -> int:
+        """A node or a leaf; its number."""
+        self.feature.append(feature)
+        self.threshold.append(threshold)
+        self.yes.append(yes)
+        self.no.append(no)
+        return len(self.feature) - 1
+
+    def branch(
+        self, node: int, mode: str, at: tuple[int, float], ways: tuple[int, int], missing: bool
+    ) -> None:
+        """Make `node` a branch on (feature, value) to ways (true, false), whatever the comparison is."""
+        (feature, value), (yes, no) = at, ways
+        less = float(np.nextafter(np.float32(value), np.float32(-np.inf)))
+        limit = less if mode in ("BRANCH_LT", "BRANCH_GTE") else value
+        if mode in ("BRANCH_GT", "BRANCH_GTE", "BRANCH_NEQ"):
+            yes, no, missing = no, yes, not missing and mode != "BRANCH_NEQ"  # NaN equals nothing
+        if mode in ("BRANCH_EQ", "BRANCH_NEQ"):  # not above, and then not below
+            yes = self.add(2 * feature + (not missing), less, no, yes)
+        self.feature[node], self.threshold[node] = 2 * feature + missing, limit
+        self.yes[node], self.no[node] = yes, no
+
+    def ordered(self) -> tuple[NDArray[Any], ...]:
+        """The tables of `TreeEnsemble`, each node before those that it leads to."""
+        order: list[int] = []
+        state = [0] * len(self.feature)  # 1: on the way to it, 2: done
+        for root in self.roots:
+            stack = [(root, False)]
+            while stack:
+                node, done = stack.pop()
+                if done:
+                    state[node] = 2
+                    order.append(node)
+                    continue
+                if state[node] == 2:
+                    continue
+                if state[node] == 1:
+                    raise bad_model("MM104", "a node of a tree leads back to itself")
+                state[node] = 1
+                stack.append((node, True))
+                if self.feature[node] != LEAF:
+                    ways = (self.no[node], self.yes[node])
+                    if any(state[way] == 1 for way in ways):
+                        raise bad_model("MM104", "a node of a tree leads back to itself")
+                    stack += [(way, False) for way in ways if state[way] == 0]
+        order.reverse()
+        place = {node: k for k, node in enumerate(order)}
+        ends = [self.feature[node] == LEAF for node in order]
+        yes, no = (
+            [ways[n] if end else place[ways[n]] for n, end in zip(order, ends, strict=True)]
+            for ways in (self.yes, self.no)
+        )
+        return (
+            np.array([self.feature[n] for n in order], np.int32),
+            np.array([self.threshold[n] for n in order], np.float32),
+            np.array(yes, np.int32),
+            np.array(no, np.int32),
+            np.array([place[root] for root in self.roots], np.int32),
+            np.array(self.targets or [0], np.int32),
+            np.array(self.weights or [0], np.float32),
+        )
+
+
+def ensemble(build: Builder, x: Value, forest: Forest, targets: int, aggregate: str) -> Value:
+    """The op's result [rows, targets]."""
+    if x.rank != 2 or not 1 <= targets <= 2**16:
+        raise bad_model("MM104", f"trees of {targets} targets for {list(x.shape)}")
+    x = x if x.dtype == ElementType.F32 else unary(build, Cast(ElementType.F32), x)
+    if not forest.roots or max(forest.feature, default=0) // 2 >= x.shape[1]:
+        raise bad_model("MM104", f"trees have no root, or a feature that {list(x.shape)} has not")
+    tables = [build.constant(table, f"{build.hint}.tree").tensor for table in forest.ordered()]
+    made = build.emit(TreeEnsemble(targets, x.shape[1], aggregate), plain(build, x), *tables)
+    return whole(made, range(2))
+
+
+def _numbered(call: Call, forest: Forest, kind: str) -> None:
+    """Nodes and leaves as before version 5 of ai.onnx.ml: named by tree and number."""
+
+    def integers(name: str) -> list[int]:
+        return call.integers(name, MAX_NODES) or []
+
+    trees, ids = integers("nodes_treeids"), integers("nodes_nodeids")
+    features, modes = integers("nodes_featureids"), call.texts("nodes_modes", MAX_NODES) or []
+    yes, no = integers("nodes_truenodeids"), integers("nodes_falsenodeids")
+    values = call.numbers("nodes_values", MAX_NODES) or []
+    missing = integers("nodes_missing_value_tracks_true") or [0] * len(ids)
+    if len({*map(len, (trees, ids, features, modes, yes, no, values, missing))}) > 1 or not ids:
+        raise bad_model("MM103", "the lists of a tree's nodes have different lengths")
+    place = {key: forest.add(LEAF, 0.0, 0, 0) for key in zip(trees, ids, strict=True)}
+    said: dict[tuple[int, int], list[tuple[int, float]]] = {}
+    lists = (integers(f"{kind}_{name}") for name in ("treeids", "nodeids", "ids"))
+    weights = call.numbers(f"{kind}_weights", MAX_NODES) or []
+    for tree, node, target, weight in zip(*lists, weights, strict=True):
+        said.setdefault((tree, node), []).append((target, weight))
+    for k, key in enumerate(zip(trees, ids, strict=True)):
+        if modes[k] == "LEAF":
+            _leaf(forest, place[key], said.get(key, []))
+            continue
+        if modes[k] not in MODES or not 0 <= features[k] < 2**29:
+            raise bad_model("MM103", f"a node's mode or feature is none: {features[k]}")
+        ways = place[trees[k], yes[k]], place[trees[k], no[k]]
+        forest.branch(place[key], modes[k], (features[k], values[k]), ways, bool(missing[k]))
+    first: dict[int, int] = {}
+    branches = [k for k, mode in enumerate(modes) if mode != "LEAF"]
+    reached = {(trees[k], way) for k in branches for way in (yes[k], no[k])}
+    for key in zip(trees, ids, strict=True):
+        if key not in reached:
+            first.setdefault(key[0], place[key])
+    forest.roots = [*first.values()]
+
+
+def _leaf(forest: Forest, node: int, said: Sequence[tuple[int, float]]) -> None:
+    start = len(forest.targets)
+    forest.targets += [target for target, _ in said]
+    forest.weights += [weight for _, weight in said]
+    forest.yes[node], forest.no[node] = start, len(forest.targets)
+
+
+def _check_targets(forest: Forest, count: int) -> None:
+    if any(not 0 <= target < count for target in forest.targets):
+        raise bad_model("MM104", f"a leaf names a target that is none of {count}")
+
+
+@converts(
+    "TreeEnsembleRegressor", domain=LEARNED, ignored=HINTS, notes="SUM, AVERAGE, MIN, MAX; missing values"
+)
+def convert_tree_regressor(call: Call) -> Value:
+    """Sums of what the trees say, for each target."""
+    forest = Forest()
+    _numbered(call, forest, "target")
+    targets = call.integer("n_targets", 1)
+    _check_targets(forest, targets)
+    how = call.text("aggregate_function", "SUM")
+    if how not in AGGREGATES:
+        raise bad_model("MM103", f'aggregate_function is "{how}"')
+    if how == "AVERAGE":
+        forest.weights = [weight / len(forest.roots) for weight in forest.weights]
+    y = ensemble(call.build, call.input(0), forest, targets, AGGREGATES[how])
+    base = call.numbers("base_values") or []
+    if base and len(base) != targets:
+        raise bad_model("MM104", f"{len(base)} base values for {targets} targets")
+    if any(base):
+        y = elementwise(call.build, Binary("add"), y, call.build.constant(np.array(base, np.float32)))
+    return transformed(call, y)
+
+
+@converts(
+    "TreeEnsembleClassifier", domain=LEARNED, ignored=HINTS, notes="labels are numbers, or indices of strings"
+)
+def convert_tree_classifier(call: Call) -> tuple[Value, ...]:
+    """The label with the largest sum of weights, and the scores."""
+    forest, build = Forest(), call.build
+    _numbered(call, forest, "class")
+    names = call.texts("classlabels_strings", MAX_NODES)
+    labels = names or call.integers("classlabels_int64s", MAX_NODES) or []
+    count = len(labels)
+    _check_targets(forest, max(count, 1))
+    base = call.numbers("base_values") or []
+    if count == 2 and len({*forest.targets}) == 1:  # the score of one class stands for both
+        return _of_one_score(call, forest, labels, base)
+    y = ensemble(build, call.input(0), forest, count, "sum")
+    if base and len(base) != count:
+        raise bad_model("MM104", f"{len(base)} base values for {count} classes")
+    if any(base):
+        y = elementwise(build, Binary("add"), y, build.constant(np.array(base, np.float32)))
+    return labelled(call, y, labels)
+
+
+def _of_one_score(call: Call, forest: Forest, labels: Labels, base: list[float]) -> tuple[Value, ...]:
+    """Two classes, and leaves that speak of one: as ONNX Runtime takes it."""
+    build, own = call.build, forest.targets[0]
+    positive = all(weight >= 0 for weight in forest.weights)
+    limit = 0.5 if positive else 0.0
+    forest.targets = [0] * len(forest.targets)
+    y = ensemble(build, call.input(0), forest, 1, "sum")
+    if own == 1:
+        nothing = build.constant(np.zeros((y.shape[0], 1), np.float32))
+        return of_two(call, nothing, y, labels, limit)
+    if any(base):
+        y = elementwise(build, Binary("add"), y, build.constant(np.array(base[-1:], np.float32)))
+    kind = call.text("post_transform", "NONE")
+    if kind not in ("NONE", "LOGISTIC"):  # which ONNX Runtime passes over here
+        raise unsupported(f"post_transform {kind} of one score for two classes")
+    logistic = kind == "LOGISTIC"
+    return of_two(call, opposite(build, y, probability=positive and not logistic), y, labels, limit)
+
+
+@converts("TreeEnsemble", domain=LEARNED, since=5, ignored=HINTS, notes="all modes; SUM, AVERAGE, MIN, MAX")
+def convert_tree_ensemble(call: Call) -> Value:
+    """Trees whose nodes and leaves are numbered through."""
+    forest = Forest()
+
+    def integers(name: str) -> list[int]:
+        return call.integers(name, MAX_NODES) or []
+
+    splits, modes = call.tensor("nodes_splits"), call.tensor("nodes_modes")
+    leaves, said = integers("leaf_targetids"), call.tensor("leaf_weights")
+    features = integers("nodes_featureids")
+    missing = integers("nodes_missing_value_tracks_true") or [0] * len(features)
+    ways = [integers(f"nodes_{name}") for name in ("truenodeids", "falsenodeids", "trueleafs", "falseleafs")]
+    if splits is None or modes is None or said is None or len(said) != len(leaves):
+        raise bad_model("MM103", "splits, modes or leaves of trees are missing")
+    count = len(features)
+    if {len(splits), len(modes), len(missing), *map(len, ways)} != {count}:
+        raise bad_model("MM103", "the lists of the trees' nodes have different lengths")
+    nodes = [forest.add(LEAF, 0.0, 0, 0) for _ in range(count)]
+    ends: list[int] = []
+    for target, weight in zip(leaves, said.tolist(), strict=True):
+        ends.append(forest.add(LEAF, 0.0, 0, 0))
+        _leaf(forest, ends[-1], [(target, weight)])
+    members = call.tensor("membership_values")
+    sets = _sets(members.tolist() if members is not None else [])
+    for k in range(count):
+        yes, no = ((ends if leaf[k] else nodes)[way[k]] for way, leaf in zip(ways[:2], ways[2:], strict=True))
+        mode = int(modes[k])
+        if not 0 <= features[k] < 2**29 or not 0 <= mode <= len(MODES) or min(ways[0][k], ways[1][k]) < 0:
+            raise bad_model("MM103", f"a node's mode or feature is none: {mode}, {features[k]}")
+        tests = sets.pop(0) if mode == len(MODES) else [float(splits[k])]
+        node = nodes[k]
+        for j, value in enumerate(tests):  # a member of a set equals one of them
+            last = j == len(tests) - 1
+            other = no if last else forest.add(LEAF, 0.0, 0, 0)
+            name = MODES[mode] if mode < len(MODES) else "BRANCH_EQ"
+            forest.branch(node, name, (features[k], value), (yes, other), bool(missing[k]))
+            node = other
+    forest.roots = [nodes[root] for root in integers("tree_roots")]
+    targets = call.integer("n_targets", 1)
+    _check_targets(forest, targets)
+    how = ("AVERAGE", "SUM", "MIN", "MAX")[call.integer("aggregate_function", 1)]
+    if how == "AVERAGE":
+        forest.weights = [weight / len(forest.roots) for weight in forest.weights]
+    y = ensemble(call.build, call.input(0), forest, targets, AGGREGATES[how])
+    kinds = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
+    return transformed(call, y, kinds[call.integer("post_transform", 0)])
+
+
+def _sets(values: list[float]) -> list[list[float]]:
+    """The sets of values that are divided by what is no number."""
+    sets: list[list[float]] = [[]]
+    for value in values:
+        if value != value:
+            sets.append([])
+        else:
+            sets[-1].append(value)
+    if any(not one for one in sets[:-1]):
+        raise unsupported("an empty set of values")
+    return sets

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators of ai.onnx.ml against ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from frontend_models import assert_same, onnx_runtime, save
+from mmcc.errors import CompileError
+from mmcc.frontend import import_model
+from mmcc.ir.interpret import evaluate
+from onnx import ModelProto, TensorProto, helper
+from operator_models import array
+
+pytestmark = pytest.mark.quick
+
+X = np.rint(array(6, 4, low=-4, high=4) * 4).astype(np.float32) / 4
+MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
+
+
+def model(op: str, x=X, outputs=1, kinds=None, **attributes) -> ModelProto:
+    names = [f"y{k}" for k in range(outputs)]
+    node = helper.make_node(op, ["x"], names, domain="ai.onnx.ml", **attributes)
+    kinds = kinds or [TensorProto.FLOAT] * outputs
+    graph = helper.make_graph(
+        [node],
+        "learned",
+        [helper.make_tensor_value_info("x", helper.np_dtype_to_tensor_dtype(x.dtype), x.shape)],
+        [helper.make_tensor_value_info(n, k, None) for n, k in zip(names, kinds, strict=True)],
+    )
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+    return helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def compared(tmp_path, made: ModelProto, x=X, rtol=1e-5) -> None:
+    want = onnx_runtime(made, {"x": x})
+    got = evaluate(import_model(save(made, tmp_path)), {"x": x})
+    for name, array_wanted in want.items():
+        assert_same(got[name], array_wanted, rtol)
+
+
+LABELS = [TensorProto.INT64, TensorProto.FLOAT]
+
+
+def trees(mode: str, seed: int, kind: str, targets: int, positive=False, missing=0) -> dict[str, list]:
+    """Three full trees of depth 2 over four features; every leaf says something of one target or two."""
+    rng = np.random.default_rng(seed)
+    out: dict[str, list] = {}
+
+    def put(**values):
+        for name, value in values.items():
+            out.setdefault(name, []).append(value)
+
+    for tree in range(3):
+        for node in range(7):
+            leaf = node > 2
+            put(nodes_treeids=tree, nodes_nodeids=node, nodes_modes="LEAF" if leaf else mode)
+            put(nodes_featureids=0 if leaf else int(rng.integers(4)))
+            put(nodes_values=0.0 if leaf else float(rng.integers(-4, 5)) / 4)
+            put(nodes_truenodeids=0 if leaf else 2 * node + 1, nodes_falsenodeids=0 if leaf else 2 * node + 2)
+            put(nodes_missing_value_tracks_true=missing)
+            for target in rng.permutation(targets)[: 1 + (node % 2)] if leaf else ():
+                weight = float(rng.uniform(0 if positive else -1, 1)) / (3 if positive else 1)
+                names = (f"{kind}_treeids", f"{kind}_nodeids", f"{kind}_ids", f"{kind}_weights")
+                put(**dict(zip(names, (tree, node, int(target), weight), strict=True)))
+    return out
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("missing", [0, 1])
+def test_every_comparison(tmp_path, mode, missing):
+    x = X.copy()
+    x[1, :2] = x[3, 2:] = np.nan
+    lists = trees(mode, 1, "target", 1, missing=missing)
+    compared(tmp_path, model("TreeEnsembleRegressor", n_targets=1, **lists), x)
+
+
+@pytest.mark.parametrize("how", ["SUM", "AVERAGE", "MIN", "MAX"])
+def test_targets_and_aggregates(tmp_path, how):
+    lists = trees("BRANCH_LEQ", 2, "target", 1)
+    made = model("TreeEnsembleRegressor", n_targets=1, aggregate_function=how, base_values=[0.5], **lists)
+    compared(tmp_path, made)
+    if how == "SUM":
+        lists = trees("BRANCH_LEQ", 3, "target", 3)
+        compared(tmp_path, model("TreeEnsembleRegressor", n_targets=3, **lists))
+
+
+@pytest.mark.parametrize("post", ["NONE", "SOFTMAX", "LOGISTIC"])
+def test_tree_classifiers(tmp_path, post):
+    lists = trees("BRANCH_LEQ", 4, "class", 3)
+    attributes = {"classlabels_int64s": [7, -2, 40], "post_transform": post, **lists}
+    compared(tmp_path, model("TreeEnsembleClassifier", outputs=2, kinds=LABELS, **attributes))
+
+
+@pytest.mark.parametrize("named", [0, 1])
+@pytest.mark.parametrize("positive", [True, False])
+@pytest.mark.parametrize("post", ["NONE", "LOGISTIC"])
+def test_one_score_for_two_classes(tmp_path, positive, post, named):
+    """As XGBoost and LightGBM say it, and as a forest of two classes."""
+    lists = trees("BRANCH_LEQ", 5, "class", 1, positive)
+    lists["class_ids"] = [named] * len(lists["class_ids"])
+    attributes = {"base_values": [0.125], "classlabels_int64s": [0, 1], "post_transform": post, **lists}
+    compared(tmp_path, model("TreeEnsembleClassifier", outputs=2, kinds=LABELS, **attributes))
+
+
+def test_a_tree_that_leads_back_is_refused(tmp_path):
+    lists = trees("BRANCH_LEQ", 6, "target", 1)
+    lists["nodes_truenodeids"][2] = 2
+    with pytest.raises(CompileError, match=r"leads back|no root") as caught:
+        import_model(save(model("TreeEnsembleRegressor", n_targets=1, **lists), tmp_path))
+    assert caught.value.code == "MM104"
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes"),
+    [
+        ("Scaler", {"offset": [0.5, 1.0, -2.0, 0.25], "scale": [2.0, 0.5, 1.0, 3.0]}),
+        ("Scaler", {"offset": [0.5], "scale": [2.0]}),
+        ("Normalizer", {"norm": "L1"}),
+        ("Normalizer", {"norm": "L2"}),
+        ("Normalizer", {"norm": "MAX"}),
+        ("Binarizer", {"threshold": 0.5}),
+        ("Imputer", {"imputed_value_floats": [9.0], "replaced_value_float": 0.25}),
+        (
+            "LinearRegressor",
+            {"targets": 2, "coefficients": [*map(float, range(8))], "intercepts": [0.5, -1.0]},
+        ),
+    ],
+)
+def test_preprocessing_and_regression(tmp_path, op, attributes):
+    x = np.concatenate([np.abs(X), np.zeros((1, 4), np.float32)]) if op == "Normalizer" else X
+    compared(tmp_path, model(op, x, **attributes), x)
+
+
+@pytest.mark.parametrize("post", ["NONE", "SOFTMAX", "LOGISTIC"])
+def test_linear_classifiers(tmp_path, post):
+    coefficients = array(3, 4, seed=8).ravel().tolist()
+    attributes = {"coefficients": coefficients, "intercepts": [0.1, 0.2, -0.3], "classlabels_ints": [3, 1, 2]}
+    made = model("LinearClassifier", outputs=2, kinds=LABELS, post_transform=post, **attributes)
+    compared(tmp_path, made)
+
+
+@pytest.mark.parametrize("kernel", ["LINEAR", "POLY", "RBF", "SIGMOID"])
+def test_support_vectors(tmp_path, kernel):
+    attributes = {
+        "kernel_type": kernel,
+        "kernel_params": [0.25, 0.5, 2.0],
+        "support_vectors": array(5, 4, seed=9).ravel().tolist(),
+        "coefficients": [1.0, -0.5, 0.25, 2.0, -1.0],
+        "rho": [0.75],
+        "n_supports": 5,
+    }
+    compared(tmp_path, model("SVMRegressor", **attributes), rtol=2e-5)
+
+
+@pytest.mark.parametrize("values", ["ints", "floats"])
+def test_labels_of_numbers(tmp_path, values):
+    x = np.array([[4, 7], [-1, 5]])
+    if values == "ints":
+        attributes = {"keys_int64s": [7, 4, 5], "values_int64s": [70, 40, 50], "default_int64": -9}
+        made = model("LabelEncoder", x, kinds=[TensorProto.INT64], **attributes)
+    else:
+        attributes = {"keys_int64s": [7, 4, 5], "values_floats": [0.5, 0.25, 2.0], "default_float": 1.5}
+        made = model("LabelEncoder", x, **attributes)
+    compared(tmp_path, made, x)
+
+
+def test_zip_map_is_dropped_and_strings_are_indices(tmp_path):
+    attributes = {"coefficients": [1.0, 0.0, -1.0, 0.5] * 2, "intercepts": [0.0, 0.5]}
+    attributes["classlabels_strings"] = ["a", "b"]
+    nodes = [
+        helper.make_node(
+            "LinearClassifier",
+            ["x"],
+            ["l", "p"],
+            domain="ai.onnx.ml",
+            **attributes,
+        ),
+        helper.make_node("ZipMap", ["p"], ["z"], domain="ai.onnx.ml", classlabels_strings=["a", "b"]),
+    ]
+    made = model("Scaler")
+    del made.graph.node[:], made.graph.output[:]
+    made.graph.node.extend(nodes)
+    made.graph.output.add(name="l").type.tensor_type.elem_type = TensorProto.STRING
+    made.graph.output.add(name="z").type.sequence_type.elem_type.map_type.key_type = TensorProto.STRING
+    graph = import_model(save(made, tmp_path))
+    got = evaluate(graph, {"x": X})
+    assert got["l"].dtype == np.int64
+    assert got["z"].shape == (6, 2)
+    np.testing.assert_array_equal(got["l"], got["z"].argmax(1))
+    assert any("ZipMap is dropped" in text for text in graph.warnings)
+    assert any("index of its class" in text for text in graph.warnings)
