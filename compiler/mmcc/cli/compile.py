@@ -157,6 +157,7 @@ def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterat
 def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     from mmcc.report.memories import cost_text, regions_text
     from mmcc.report.text import (
+        dead_text,
         flash_text,
         proof_text,
         self_check_text,
@@ -180,6 +181,8 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
         rows.insert(2, ("  regions", regions_text(report)))
     if report["plan"]["cost"]:
         rows.append(("cost", cost_text(report["plan"])))
+    if report["dead_channels"]["nodes"]:
+        rows.append(("left out", dead_text(report["dead_channels"])))
     if report["weights"]:
         rows.append(("weights", staged_text(report["weights"])))
     rows.append(("check", self_check_text(report["self_check"])))

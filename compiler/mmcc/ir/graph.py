@@ -45,6 +45,20 @@ class Stored:
     kinds: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """Channels of a node's result, of how many, that are not computed since no output depends on them.
+
+    `macs` and `bytes` are what the node needs less: multiply-accumulates, and constants in flash.
+    """
+
+    tensor: str
+    channels: int
+    of: int
+    macs: int
+    bytes: int
+
+
 @dataclass(frozen=True, eq=False)
 class Graph:
     """Nodes in execution order; every tensor is written once. Constants are tensors with data."""
@@ -60,6 +74,7 @@ class Graph:
     reasons: dict[str, str] = field(default_factory=dict[str, str])  # by tensor: why it is computed in float
     stored: dict[Where, Stored] = field(default_factory=dict[Where, Stored])  # by node of the model
     states: tuple[State, ...] = ()
+    removed: tuple[Removed, ...] = ()
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:
@@ -153,6 +168,8 @@ class Graph:
             yield f"reason {name_text(name)} {string_text(reason)}"
         for where, stored in self.stored.items():
             yield f"stored {value_text(where)} {value_text(stored)}"
+        for removed in self.removed:
+            yield f"removed {value_text(removed)}"
         for warning in self.warnings:
             yield f"warning {string_text(warning)}"
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import Where
 from mmcc.ir.data_text import digest, elements, made_up
-from mmcc.ir.graph import Graph, Node, Stored
+from mmcc.ir.graph import Graph, Node, Removed, Stored
 from mmcc.ir.module import Entry, Module
 from mmcc.ir.op import Op, ShapeError
 from mmcc.ir.parse_values import parse_call, parse_element_type, parse_number
@@ -84,6 +84,7 @@ class _GraphReader:
         self._origins: dict[str, Port] = {}
         self._reasons: dict[str, str] = {}
         self._stored: dict[Where, Stored] = {}
+        self._removed: list[Removed] = []
         self._warnings: list[str] = []
 
     def read(self) -> Graph:
@@ -105,6 +106,7 @@ class _GraphReader:
             self._reasons,
             self._stored,
             tuple(self._states),
+            tuple(self._removed),
         )
 
     def _statement(self) -> None:
@@ -120,6 +122,7 @@ class _GraphReader:
             "origin": self._origin,
             "reason": self._reason,
             "stored": self._stored_constants,
+            "removed": lambda: self._removed.append(parse_call(at, {"Removed": Removed})),
             "warning": lambda: self._warnings.append(at.of("string", "a string").text),
         }
         token = at.take()

@@ -20,7 +20,8 @@ class Port:
     `axes[k]` is the axis of the C array that holds ONNX axis k, or None where an axis of extent 1 was
     dropped. `quant` is set where the model's own float <-> int8 conversion was left to the caller: the
     ONNX type is float32, the C type int8. `double` is set where the model says float64, which `onnx_dtype`
-    cannot say: it is float32 then.
+    cannot say: it is float32 then. `channels` is set where the tensor has only these of the last axis of the
+    model's value, since nothing depends on the others; no input or output is such a tensor.
     """
 
     tensor: str
@@ -30,6 +31,7 @@ class Port:
     axes: tuple[int | None, ...]
     quant: Quant | None = None
     double: bool = False
+    channels: tuple[int, ...] | None = None
 
     @property
     def model_dtype(self) -> np.dtype[Any]:
@@ -51,6 +53,8 @@ class Port:
         if self.quant is not None:
             scaled = np.rint(array.astype(np.float32) / np.float32(self.quant.scale))
             array = np.clip(scaled + self.quant.zero_point, tensor.dtype.least, tensor.dtype.most)
+        if self.channels is not None:
+            array = array.reshape(*tensor.shape[:-1], -1)[..., list(self.channels)]
         return np.array(array.reshape(tensor.shape), tensor.dtype.numpy, order="C")
 
     def from_c(self, array: NDArray[Any], tensor: Tensor) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from mmcc.ir.graph import Graph
 from mmcc.passes.absorb_transpose import absorb_into_dense, sink_transpose
 from mmcc.passes.border import quantize_ports
 from mmcc.passes.costs import costs
+from mmcc.passes.dead_channels import drop_dead_channels
 from mmcc.passes.expand_broadcasts import expand_broadcasts
 from mmcc.passes.float_results import give_float_results
 from mmcc.passes.fold import fold_constants, fold_dequantized
@@ -51,6 +52,7 @@ PASSES: tuple[Pass, ...] = (
     absorb_into_dense,
     expand_broadcasts,  # late: what is expanded is no longer seen to be a scalar or per channel
     simplify,
+    drop_dead_channels,  # last: it knows the final operators only
 )
 
 

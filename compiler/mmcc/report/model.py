@@ -131,11 +131,23 @@ def _entry(graph: Graph, plan: Plan, code: EntryCode, regions: Collection[str]) 
             "arena": sum(size for region, size in plan.regions().items() if region != STATE),
             "buffers": _buffers(plan),
         },
+        "dead_channels": _dead_channels(graph),
         "moves": _moves(plan),
         "weights": _staged_weights(graph, plan),
         "nodes": _nodes(graph, code),
         "inputs": [_port(graph, code, regions, port) for port in graph.inputs],
         "outputs": [_port(graph, code, regions, port) for port in graph.outputs],
+    }
+
+
+def _dead_channels(graph: Graph) -> dict[str, Any]:
+    """Channels that no output depends on and are not there: in all, and of each tensor."""
+    return {
+        "channels": sum(r.channels for r in graph.removed),
+        "nodes": len(graph.removed),
+        "macs": sum(r.macs for r in graph.removed),
+        "weight_bytes": sum(r.bytes for r in graph.removed),
+        "tensors": [{"name": r.tensor, "channels": r.channels, "of": r.of} for r in graph.removed],
     }
 
 

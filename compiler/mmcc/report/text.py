@@ -57,6 +57,8 @@ def _entry_figures(report: Report, entry: dict[str, Any]) -> list[tuple[str, str
         ("work", f"{work_text(plan)}{parameters}"),
     ]
     figures += [("cost", cost_text(plan))] if plan["cost"] else []
+    if entry["dead_channels"]["nodes"]:
+        figures.append(("left out", dead_text(entry["dead_channels"])))
     return figures + ([("weights", staged_text(entry["weights"]))] if entry["weights"] else [])
 
 
@@ -92,6 +94,14 @@ def flash_text(report: Report) -> str:
     flash = report["flash"]
     total = readable(flash["total"], " bytes")
     return f"{total}: weights {flash['weights']:,}, code {flash['code']:,}"
+
+
+def dead_text(dead: dict[str, Any]) -> str:
+    """What is not computed since no output depends on it."""
+    return (
+        f"{dead['channels']:,} channels in {dead['nodes']} nodes, on which no output depends: "
+        f"{dead['macs']:,} multiply-accumulates and {dead['weight_bytes']:,} bytes of weights less"
+    )
 
 
 def staged_text(weights: dict[str, int]) -> str:
