@@ -84,7 +84,7 @@ class Needs:
         more = max(unit, -(-count // unit) * unit) - count
         mask[np.flatnonzero(~mask)[:more]] = True
 
-    def foldable(self, node: Node) -> Mask:
+    def _foldable(self, node: Node) -> Mask:
         """Channels of a layer's input that are constant, and may be in its bias."""
         x = node.inputs[0]
         op: Any = node.op
@@ -124,7 +124,7 @@ class Needs:
                 return np.ones(len(self.mask(node.inputs[0])), bool)
             self._weights[node.output] = (centred(op, data) != 0).any((1, 2))
         read: Mask = np.any(self._weights[node.output][rows], axis=0)
-        folded: Mask = self.foldable(node)
+        folded: Mask = self._foldable(node)
         return read & ~folded
 
     # ---- what rules ask and do

@@ -69,8 +69,8 @@ class Rewriter:
         op: Any = node.op
         w, b, *each = (self._graph.constants[name] for name in node.inputs[1:])
         rows, channels = (self._needs.mask(name) for name in (node.output, node.inputs[0]))
-        gone = ~channels & self._needs.foldable(node)
-        value = np.where(gone, self._ranges[node.inputs[0]].low - op.x_zero, 0)
+        # of those left out, only constants have weights that are not zero
+        value = np.where(channels, 0, self._ranges[node.inputs[0]].low - op.x_zero)
         added = (centred(op, w[rows]).sum((1, 2)) * value).sum(1)
         bias = b[rows].astype(np.int64) + (added << getattr(op, "bias_bits", 0))
         assert np.array_equal(bias, bias.astype(b.dtype)), "the bias is no larger than the sums it is part of"
