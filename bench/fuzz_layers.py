@@ -327,10 +327,11 @@ class Layers:
 
     def blocks(self, x: Value) -> Value:
         kind = self.draw("DepthToSpace", "SpaceToDepth")
+        parts = x.shape[1] % 4 if kind == "DepthToSpace" else x.shape[2] % 2 or x.shape[3] % 2
+        if parts:  # ONNX's shape inference takes it, and nothing else does
+            raise ValueError("no whole blocks")
         if kind == "DepthToSpace":
             return self.one(kind, x, blocksize=2, mode=self.draw("DCR", "CRD"))
-        if x.shape[2] % 2 or x.shape[3] % 2:  # ONNX's shape inference takes it, and nothing else does
-            raise ValueError("no whole blocks")
         return self.one(kind, x, blocksize=2)
 
 
