@@ -34,7 +34,8 @@ class Memory:
         self._size = {b.name: b.size // unit for b in plan.buffers}
         sizes = memory_bytes(plan).items()
         self._regions = {region: np.full(n // unit, UNWRITTEN, kind) for region, n in sizes}
-        self._at = {name: self._from(place) for name, place in plan.places.items()}  # where buffers are now
+        self._place = dict(plan.places)  # where buffers are now
+        self._at = {name: self._from(place) for name, place in plan.places.items()}
         self._going: dict[int, Numbers] = {}  # by number of a transfer: its bytes as it started
         self.wrong: list[str] = []
 
@@ -42,9 +43,17 @@ class Memory:
         """Memory from the first byte of a buffer on."""
         return self._at[buffer]
 
+    def place(self, buffer: str) -> Place:
+        """Where a buffer is now."""
+        return self._place[buffer]
+
     def of(self, buffer: str) -> Numbers:
         """The bytes of a buffer."""
-        return self._at[buffer][: self._size[buffer]]
+        return self.behind(buffer)[: self._size[buffer]]
+
+    def bytes(self, buffer: str) -> int:
+        """How long a buffer is."""
+        return self._size[buffer] * self._unit
 
     def move(self, step: int) -> None:
         """Before a step: moves that go on are waited for if they must be, then others start, in their order.
@@ -70,7 +79,7 @@ class Memory:
         if (target != MOVING + number).any():
             self.wrong.append(f"the target of the move of {move}, is written to before it is complete")
         target[...] = moved
-        self._at[move.buffer] = self._from(move.target)
+        self._place[move.buffer], self._at[move.buffer] = move.target, self._from(move.target)
 
     def _part(self, move: Move, place: Place) -> Numbers:
         return self._from(place)[: self._size[move.buffer]]

@@ -117,11 +117,11 @@ class Order:
         for top in range(0, height, group.tile_rows):
             until = {last: min(top + group.tile_rows, height)}
             for index in sorted(group.nodes, reverse=True):
-                rows = Span(0, until.get(index, 0))
+                rows = Span(made[index], until.get(index, 0))  # those before asked for what is made
                 for source, count in self._sources(index, rows, group):
                     until[source] = max(until.get(source, 0), count)
             for index in sorted(group.nodes):
-                rows = Span(made[index], max(made[index], until[index]))
+                rows = Span(made[index], max(made[index], until.get(index, 0)))
                 made[index] = rows.hi
                 if len(rows) and self.by_blocks(index):
                     yield Event(index, rows, width[index])

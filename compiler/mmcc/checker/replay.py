@@ -8,17 +8,17 @@ they do not.
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from mmcc.checker.grain import grain_of, used
+from mmcc.checker.grain import grain_of
+from mmcc.checker.known import Extent, Key, Known
 from mmcc.checker.memory import MOVING, UNWRITTEN, Memory, Numbers, memory_bytes
+from mmcc.checker.numbering import Numbering
 from mmcc.checker.order import Event, Order
-from mmcc.checker.views import at_grain, only_moves
+from mmcc.checker.views import only_moves
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
@@ -63,28 +63,20 @@ class Replay:
         self._graph, self._plan = graph, plan
         self._order = Order(graph, plan)
         self._unit = grain_of(graph, plan)  # bytes
-        self._index = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
+        self._numbers = Numbering(graph, plan, self._unit)
         self._read: dict[int, list[_Read]] = {}
-        self._first: dict[str, int] = {}  # number of a tensor's first element
-        self._held: dict[str, int] = {}  # first column that a ring holds in this strip
-        total = 0
-        for name in used(graph):
-            self._first[name] = total
-            total += graph.tensors[name].bytes // self._unit
-        self._kind = np.int32 if total < 2**31 else np.int64
-        self._starts, self._names = list(self._first.values()), list(self._first)
-        self._viewed: dict[str, Numbers] = {}
+        self._columns: dict[tuple[int, int, Span], Span] = {}  # that a read needs for some of a node's
+        self._held: dict[str, Span] = {}  # columns that a ring holds in this strip
+        self._known = Known()
+        self._label = [label(graph, index) for index in range(len(graph.nodes))]
         self._check_room(sum(memory_bytes(plan).values()))
-        self._memory = Memory(plan, self._unit, self._kind)
+        self._memory = Memory(plan, self._unit, self._numbers.kind)
         self._early = self._early_constants()
-        self._scratch = {node: self._memory.of(name) for node, name in (plan.scratch or {}).items()}
-        self._sums = {node: self._memory.of(name) for node, name in plan.accumulators.items()}
         self.wrong = self._memory.wrong
 
     def _check_room(self, memory: int) -> None:
         """What is remembered of large tensors must not take all of this machine's memory."""
-        views = [self._graph.tensors[name].bytes for name in self._first if self._is_view(name)]
-        room = (memory + sum(views)) // self._unit * np.dtype(self._kind).itemsize
+        room = (memory + self._numbers.view_bytes) // self._unit * self._numbers.kind.itemsize
         if room > MOST_BYTES:
             raise CompileError(
                 "MM901",
@@ -99,14 +91,14 @@ class Replay:
         self.wrong += [
             f"{label(self._graph, index)} computes something, but is an alias without code"
             for index in sorted(self._plan.aliases)
-            if not only_moves(self._graph, self._graph.nodes[index], self._shape)
+            if not only_moves(self._graph, self._graph.nodes[index], self._numbers.shape)
         ]
         if self.wrong:
             return self.wrong
         begins = [state.begin for state in self._graph.states]
         for name in (*(port.tensor for port in self._graph.inputs), *begins):
             for row in range(geometry(self._graph.tensors[name].shape)[0]):
-                self._rows(name, Span(row, row + 1))[...] = self._numbers(name, Span(row, row + 1))
+                self._rows(name, Span(row, row + 1))[...] = self._numbers.of(name, Span(row, row + 1))
         for step, group in enumerate(self._plan.groups):
             self._memory.move(step)
             self._stage(step)
@@ -114,6 +106,7 @@ class Replay:
             if len(self.wrong) >= MOST:
                 return self.wrong
         self._memory.move(len(self._plan.groups))
+        self._known.begin({}, ())
         kept = [port.tensor for port in self._graph.outputs if not self._graph.is_constant(port.tensor)]
         for name in kept:
             self._expect_all(f'output "{name}" is read', name)
@@ -164,17 +157,44 @@ class Replay:
                 self.wrong.append(f"constants of {label(self._graph, index)} are overwritten while in use")
             return
         for name in staged.buffers:
-            self._memory.of(name)[...] = SCRATCH
+            self._fill(name, SCRATCH)
+
+    def _fill(self, buffer: str, mark: int) -> None:
+        """All bytes of a buffer are something that is no tensor's."""
+        self._memory.of(buffer)[...] = mark
+        self._known.filled(buffer)
 
     def _run(self, group: Group) -> None:
         narrow = self._order.narrow(group)
         for strip in range(max(1, len(group.strips))):
             held = self._order.columns(group, strip)
-            self._held = {name: span.lo for name, span in held.items() if name in narrow}
+            self._held = {name: span for name, span in held.items() if name in narrow}
+            self._known.begin(*self._extents(group))
             for event in self._order.events(group, strip):
                 if len(self.wrong) < MOST:
                     self._make(event, group)
         self._held = {}
+
+    def _extents(self, group: Group) -> tuple[dict[Key, Extent], set[str]]:
+        """Where all is that a group writes, and the tensors that it reads, which are named."""
+        plan, nodes = self._plan, self._graph.nodes
+        read = {read.tensor for index in group.nodes for read in self._reads(index)}
+        found: dict[Key, Extent] = {}
+        for name in read.union(*(nodes[index].outputs for index in group.nodes)):
+            slot, tensor = plan.slots[name], self._graph.tensors[name]
+            pixel = tensor.dtype.bytes(geometry(tensor.shape)[2])
+            place = self._memory.place(slot.buffer)
+            found[name, False] = Extent.of(place, slot, self._all_columns(name), pixel)
+        used = [of.get(index) for of in (plan.scratch or {}, plan.accumulators) for index in group.nodes]
+        used += [name for index in group.nodes if index in plan.staged for name in plan.staged[index].buffers]
+        for name in (name for name in used if name):
+            found[name, True] = Extent.buffer(self._memory.place(name), self._memory.bytes(name))
+        return found, read
+
+    def _all_columns(self, name: str) -> Span:
+        """The columns of a tensor that memory holds."""
+        held = self._held.get(name)
+        return Span(0, geometry(self._graph.tensors[name].shape)[1]) if held is None else held
 
     def _expect_all(self, why: str, name: str) -> None:
         """Row by row up to the first that is wrong: all at once would take as much again as memory does."""
@@ -214,30 +234,33 @@ class Replay:
 
     def _make_whole(self, index: int, rows: Span, cols: Span) -> None:
         """A node with several results may write any of them while it still reads."""
-        here = f"{label(self._graph, index)} needs it"
-        nest = self._order.nest(index)
-        needed = [
-            _Need(r, self._order.rows_of(index, r.access, rows), nest.cols_needed(r.access, cols))
-            for r in self._reads(index)
-        ]
+        here = f"{self._label[index]} needs it"
+        needed = self._needed(index, rows, cols)
         before = [self._expect(here, need.read.tensor, need.rows, need.cols) for need in needed]
         self._work(index)
         for name in self._graph.nodes[index].outputs:
             for row in range(geometry(self._graph.tensors[name].shape)[0]):
-                self._rows(name, Span(row, row + 1))[...] = self._numbers(name, Span(row, row + 1))
+                self._rows(name, Span(row, row + 1))[...] = self._numbers.of(name, Span(row, row + 1))
+                self._known.written(name, row, self._all_columns(name))
         self._work(index)
         for need, was in zip(needed, before, strict=True):
             if was:
                 self._expect(here, need.read.tensor, need.rows, need.cols)
 
+    def _needed(self, index: int, rows: Span, cols: Span) -> list[_Need]:
+        """What a call reads."""
+        found: list[_Need] = []
+        for read in self._reads(index):
+            key = index, read.access, cols
+            if key not in self._columns:
+                self._columns[key] = self._order.nest(index).cols_needed(read.access, cols)
+            found.append(_Need(read, self._order.rows_of(index, read.access, rows), self._columns[key]))
+        return found
+
     def _make_part(self, index: int, rows: Span, cols: Span) -> None:
         row, output = rows.lo, self._graph.nodes[index].output
-        here = f"row {row} of {label(self._graph, index)} needs it"
-        nest = self._order.nest(index)
-        needed = [
-            _Need(r, self._order.rows_of(index, r.access, rows), nest.cols_needed(r.access, cols))
-            for r in self._reads(index)
-        ]
+        here = f"row {row} of {self._label[index]} needs it"
+        needed = self._needed(index, rows, cols)
         failed: set[str] = set()
         for need in needed:
             if need.read.elementwise and not self._expect(here, need.read.tensor, need.rows, need.cols):
@@ -253,14 +276,15 @@ class Replay:
 
     def _work(self, index: int, row: int | None = None) -> None:
         """Scratch holds nothing from call to call, but of a node whose rows come in an order, one a call."""
-        if index not in self._scratch:
+        scratch = (self._plan.scratch or {}).get(index)
+        if scratch is None:
             return
-        scratch, order = self._scratch[index], None if row is None else self._order.nest(index).row_order
+        order = None if row is None else self._order.nest(index).row_order
         mark = SCRATCH if order is None else SUM - index
         first = self._order.first_row(index) == row
-        if order is not None and not first and (scratch != mark).any():
+        if order is not None and not first and (self._memory.of(scratch) != mark).any():
             self.wrong.append(f"what {label(self._graph, index)} hands on is lost before row {row}")
-        scratch[...] = mark
+        self._fill(scratch, mark)
 
     def _write(self, index: int, rows: Span, cols: Span) -> None:
         for row in range(rows.lo, rows.hi):  # in a ring, rows need not lie one behind the other
@@ -268,22 +292,23 @@ class Replay:
 
     def _write_row(self, index: int, rows: Span, cols: Span) -> None:
         name = self._graph.nodes[index].output
-        made, target = self._numbers(name, rows, cols), self._rows(name, rows, cols)
-        first = self._first[name]
+        made, target = self._numbers.of(name, rows, cols), self._rows(name, rows, cols)
+        first = self._numbers.first[name]
         if index in self._plan.copied:  # the rest was made in place and is not the node's to write
             mine = (made >= first) & (made < first + self._graph.tensors[name].bytes // self._unit)
             np.copyto(target, made, where=mine)
         else:
             target[...] = made
+        self._known.written(name, rows.lo, cols)
 
     def _take(self, event: Event, *, last: bool) -> None:
         """One row of a sum: what was summed before must still be there, and so must the row."""
-        index, here = event.node, f"{label(self._graph, event.node)} takes it in"
-        sums, mark = self._sums[index], SUM - index
+        index, here = event.node, f"{self._label[event.node]} takes it in"
+        sums, mark = self._plan.accumulators[index], SUM - index
         row = event.rows.lo
-        if row and (sums != mark).any():
+        if row and (self._memory.of(sums) != mark).any():
             self.wrong.append(f"the sums of {label(self._graph, index)} are lost before row {row}")
-        sums[...] = mark
+        self._fill(sums, mark)
         if last:
             self._write(index, Span(0, 1), event.cols)
         for read in self._reads(index):
@@ -293,7 +318,18 @@ class Replay:
         """True if memory holds these rows; says what it holds if not."""
         if not len(rows) or (cols is not None and not len(cols)):
             return True
-        found, wanted = self._rows(name, rows, cols), self._numbers(name, rows, cols)
+        every = self._all_columns(name)
+        if cols is not None and not every.lo <= cols.lo <= cols.hi <= every.hi:
+            return self._expect_window(why, name, rows, cols)
+        for part in self._known.missing(name, rows):
+            if np.array_equal(self._rows(name, part, every), self._numbers.of(name, part, every)):
+                self._known.found(name, part)
+            elif not self._expect_window(why, name, part, cols):
+                return False
+        return True
+
+    def _expect_window(self, why: str, name: str, rows: Span, cols: Span | None) -> bool:
+        found, wanted = self._rows(name, rows, cols), self._numbers.of(name, rows, cols)
         if np.array_equal(found, wanted):
             return True
         at = np.argwhere(found != wanted)[0]
@@ -303,12 +339,14 @@ class Replay:
     def _expect_elementwise(self, why: str, name: str, output: str, row: int, cols: Span) -> None:
         """Of an input read element by element, those may be gone that were read before they were written."""
         rows = Span(row, row + 1)
-        found, wanted = self._rows(name, rows, cols), self._numbers(name, rows, cols)
+        if not self._known.missing(name, rows):
+            return
+        found, wanted = self._rows(name, rows, cols), self._numbers.of(name, rows, cols)
         gone = np.flatnonzero(found != wanted)
         if not len(gone):
             return
         size, out_size = (self._graph.tensors[n].dtype.size for n in (name, output))
-        made = self._numbers(output, rows, cols)
+        made = self._numbers.of(output, rows, cols)
         by = found.ravel()[gone]
         early = (by < made.flat[0]) | (by > made.flat[-1])
         for byte in (0, self._unit - 1):  # of a grain; if the elements there are in order, all between are
@@ -329,9 +367,9 @@ class Replay:
         elif found <= SUM:
             what = f"was overwritten by the sums or constants of {label(self._graph, SUM - found)}"
         else:
-            k = bisect_right(self._starts, found) - 1
-            what = f'was overwritten by tensor "{self._names[k]}"'
-            if self._names[k] == name:
+            other = self._numbers.tensor(found)
+            what = f'was overwritten by tensor "{other}"'
+            if other == name:
                 what = "holds other elements of it: its slot is wrong"
         self.wrong.append(f'tensor "{name}", row {row}, {what}, when {why}')
 
@@ -343,7 +381,7 @@ class Replay:
         first = rows.lo % slot.rows
         if first + len(rows) > slot.rows:
             return np.concatenate([self._rows(name, Span(r, r + 1), cols) for r in range(rows.lo, rows.hi)])
-        skipped = (cols.lo - self._held.get(name, 0)) * slot.col_stride
+        skipped = (cols.lo - self._all_columns(name).lo) * slot.col_stride
         at = (slot.offset + first * slot.row_stride + skipped) // self._unit
         memory = self._memory.behind(slot.buffer)[at:]
         strides = (slot.row_stride, slot.col_stride, self._unit)
@@ -352,56 +390,3 @@ class Replay:
             (len(rows), len(cols), tensor.dtype.bytes(channels) // self._unit),
             tuple(s // self._unit * memory.itemsize for s in strides),
         )
-
-    def _numbers(self, name: str, rows: Span, cols: Span | None = None) -> Numbers:
-        """What these rows should hold."""
-        tensor = self._graph.tensors[name]
-        height, width, channels = geometry(tensor.shape)
-        cols = Span(0, width) if cols is None else cols
-        size = tensor.dtype.bytes(channels) // self._unit
-        if self._is_view(name):
-            if name not in self._viewed:
-                parts = np.arange(self._moved(name) // self._unit, dtype=self._kind)
-                grains = self._grains(name, {})[..., None] + parts
-                self._viewed[name] = grains.reshape(height, width, size)
-            return self._viewed[name][rows.lo : rows.hi, cols.lo : cols.hi]
-        first = self._first[name] + rows.lo * width * size
-        flat = np.arange(first, first + len(rows) * width * size, dtype=self._kind)
-        return flat.reshape(len(rows), width, size)[:, cols.lo : cols.hi]
-
-    def _is_view(self, name: str) -> bool:
-        index = self._index.get(name)
-        return index in self._plan.aliases or index in self._plan.copied
-
-    def _moved(self, name: str) -> int:
-        """Bytes of a tensor that views move as one: an element, or a grain if that is more."""
-        return max(self._unit, self._graph.tensors[name].dtype.size)
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        """A tensor's shape where what views move as one is an element."""
-        tensor = self._graph.tensors[name]
-        return (*tensor.shape[:-1], *(n * tensor.dtype.size // self._moved(name) for n in tensor.shape[-1:]))
-
-    def _grains(self, name: str, known: dict[str, Numbers]) -> Numbers:
-        """The number of all that views move as one, in that shape; a view has those of what it views.
-
-        A view may see a tensor through several others: that is `known` then.
-        """
-        if name not in known:
-            known[name] = self._seen(name, known)
-        return known[name]
-
-    def _seen(self, name: str, known: dict[str, Numbers]) -> Numbers:
-        shape, step = self._shape(name), self._moved(name) // self._unit
-        own = self._first[name] + step * np.arange(prod(shape), dtype=self._kind).reshape(shape)
-        if not self._is_view(name):
-            return own
-        node, index = self._graph.producer[name], self._index[name]
-        copied = self._plan.copied.get(index, ())
-        parts = [self._grains(n, known) if k not in copied else None for k, n in enumerate(node.inputs)]
-        filled = [
-            np.full(self._shape(n), -1, self._kind) if part is None else part
-            for n, part in zip(node.inputs, parts, strict=True)
-        ]
-        seen = at_grain(node.op, shape).reference(*filled)[0].reshape(shape)
-        return np.where(seen < 0, own, seen)
