@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -67,12 +68,15 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     job.progress("planning memory")
     plan = plan_module(job.module, requests)
     _check_regions(job.module, plan, requests)
+    start = time.perf_counter()
     faults = check_memory_plan(job.module, plan)
+    seconds = time.perf_counter() - start
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
     program = lowered(job, plan, job.target)
     if options.dump:
         dump(options.dump, "4-plan.txt", str(plan))
     generated, report = _write(job, plan, program)
+    report["plan_check"] = {"seconds": round(seconds, 3)}
     return Built(plan, program, generated, report)
 
 

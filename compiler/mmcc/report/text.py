@@ -33,6 +33,7 @@ def render_text(report: Report) -> str:
         figures += [(what + named, text) for what, text in _entry_figures(report, entry)]
     if len(ram["regions"]) > 1:
         figures.append(("regions", regions_text(report)))
+    figures.append(("plan check", f"replayed row by row in {report['plan_check']['seconds']:.2f} s"))
     figures.append(("self-check", self_check_text(report["self_check"])))
     return render(
         "report.txt.j2",
