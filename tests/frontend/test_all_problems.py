@@ -153,9 +153,9 @@ def test_one_problem_is_told_as_itself(tmp_path):
 
 
 def test_problems_alike_are_counted(tmp_path):
-    names = ["x", "a", "b", "y"]
-    nodes = [node("LpPool", [names[k]], [names[k + 1]], kernel_shape=[1, 1], p=7) for k in range(3)]
-    error = problems(model_of(nodes, X, ["y"]), tmp_path, "LpPool: p = 7; 1 and 2 are supported, 3 times")
+    nodes = [antialiased("x", "a"), antialiased("a", "b"), antialiased("b", "y")]
+    model = model_of(nodes, X, ["y"], {"s": np.ones(4, np.float32)}, opset=18)
+    error = problems(model, tmp_path, "Resize: Resize with antialias, 3 times")
     assert error.code == "MM202"
 
 

@@ -19,8 +19,6 @@ from mmcc.ops.quantize import Quantize
 pytestmark = needs_shared
 
 REFUSED = {  # quirks and models beyond the importer: code, exit, and what the message must say
-    "conv_3d": ("MM202", Exit.UNSUPPORTED, "3 axes of space"),
-    "dynamic_quant": ("MM201", Exit.UNSUPPORTED, "MatMulInteger"),
     "dyn_hw": ("MM109", Exit.BAD_MODEL, "--dim H=N --dim W=N"),
     "unknown_op": ("MM201", Exit.UNSUPPORTED, "Frobnicate"),
     "fp16_conv": ("MM203", Exit.UNSUPPORTED, "FLOAT16"),

@@ -140,3 +140,81 @@ def test_powers_of_types(tmp_path, x, y):
 def test_wide_unsigned_integers(tmp_path, op, dtype):
     x, y = (np.random.default_rng(k).integers(0, 2**31, (3, 4)).astype(dtype) for k in (0, 1))
     run(tmp_path, op, [x, y], opset=18)
+
+
+VOLUME = array(2, 4, 5, 6, 7)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {},
+        {"pads": [1, 1, 1, 1, 1, 1]},
+        {"strides": [2, 1, 2], "pads": [1, 0, 1, 0, 1, 0]},
+        {"dilations": [2, 1, 1]},
+        {"group": 2, "auto_pad": "SAME_UPPER"},
+    ],
+)
+def test_convolutions_of_volumes(tmp_path, attributes):
+    w = array(6, 4 // attributes.get("group", 1), 3, 2, 3, seed=1)
+    run(tmp_path, "Conv", [VOLUME], [w, array(6)], rtol=2e-5, **attributes)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"kernel_shape": [2, 3, 1]},
+        {"kernel_shape": [3, 2, 2], "strides": [2, 2, 2], "pads": [1, 0, 1, 1, 1, 0]},
+        {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2], "ceil_mode": 1},
+    ],
+)
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool", "LpPool"])
+def test_pools_of_volumes(tmp_path, op, attributes):
+    if op == "LpPool" and "ceil_mode" in attributes:
+        return
+    run(tmp_path, op, [VOLUME], opset=19, **attributes)
+    if op == "AveragePool" and "ceil_mode" not in attributes:
+        run(tmp_path, op, [VOLUME], opset=19, count_include_pad=1, **attributes)
+
+
+@pytest.mark.parametrize("p", [1, 2])
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_lp_normalization(tmp_path, axis, p):
+    run(tmp_path, "LpNormalization", [array(3, 4, 5)], opset=17, axis=axis, p=p)
+
+
+def bytes_of(*shape, seed=0, dtype=np.uint8):
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(dtype)
+
+
+@pytest.mark.parametrize("inner", [7, 600])
+def test_sums_of_integers(tmp_path, inner):
+    a, b = bytes_of(3, inner), bytes_of(inner, 5, seed=1)
+    zeros = [np.array(200, np.uint8), np.array(3, np.uint8)]
+    run(tmp_path, "MatMulInteger", [a], [b, *zeros])
+    x, w = bytes_of(1, inner // 3, 5, 5), bytes_of(2, inner // 3, 3, 3, seed=2)
+    run(tmp_path, "ConvInteger", [x], [w, *zeros], pads=[1, 1, 0, 0])
+
+
+def test_dynamic_quantization(tmp_path):
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("MatMulInteger", ["q", "w", "z"], ["i"]),
+        helper.make_node("Cast", ["i"], ["f"], to=1),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    w = bytes_of(5, 4, seed=3).astype(np.int8)
+    check(model_of(nodes, {"x": TABLE}, ["y"], {"w": w}), {"x": TABLE}, tmp_path, 1e-4)
+
+
+@pytest.mark.parametrize(("op", "attributes"), [("Relu", {}), ("LeakyRelu", {"activation_params": [0.25]})])
+def test_fused_convolutions(tmp_path, op, attributes):
+    w, b = array(4, 6, 3, 3, seed=4), array(4, seed=5)
+    run(tmp_path, "FusedConv", [IMAGE], [w, b], domain="com.microsoft", activation=op, **attributes)
+
+
+def test_fused_products(tmp_path):
+    run(tmp_path, "FusedGemm", [TABLE], [array(5, 4), array(4)], domain="com.microsoft", activation="Tanh")
+    run(tmp_path, "FusedMatMul", [TABLE, array(4, 5)], domain="com.microsoft", transB=1, alpha=0.5)
+    run(tmp_path, "BiasGelu", [TABLE, array(5)], domain="com.microsoft")
+    run(tmp_path, "FastGelu", [TABLE, array(5)], domain="com.microsoft", rtol=1e-4)

@@ -52,25 +52,6 @@ def _quantized(folder, model, given, nodes_to_exclude=()):
     return made
 
 
-@follows("HINTS DynamicQuantizeLinear", "HINTS MatMulInteger", "HINTS ConvInteger")
-def dynamic_quantization(folder, _):
-    nodes = [
-        node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
-        node("ConvInteger", ["q", "w", "z"], ["i"]),
-        node("Cast", ["i"], ["f"], to=TensorProto.FLOAT),
-        node("Mul", ["f", "s"], ["y"]),
-    ]
-    refused(
-        model_of(nodes, X, ["y"], {"w": (40 * FLOATS).astype(np.int8)}),
-        folder,
-        *("onnxruntime.quantization.quantize_static", "the float model"),
-    )
-    model = model_of([node("Conv", ["x", "w"], ["y"])], X, ["y"], {"w": FLOATS})
-    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4, 6, 6]))
-    import_model(_quantized(folder, model, X))
-    import_model(folder / "float.onnx")
-
-
 @follows(*(f"FORMATS {kind.name}" for kind in FORMATS))
 def other_formats(folder, _):
     """Each says how to get ONNX; the tools are not ours to install: what they write is read."""

@@ -98,9 +98,10 @@ class Builder:
         """Apply an op: a new node, or constants if all operands are; a hint for each result's name."""
         results = op.results(*(self.tensors[name] for name in inputs))
         assert len(hints) == len(results)
-        for shape, _ in results:
-            if 0 in shape and not all(map(self.is_constant, inputs)):
-                raise bad_model("MM105", f"{op} makes an empty tensor {list(shape)}")
+        if all(0 in shape for shape, _ in results):  # there is nothing to compute
+            return tuple(
+                self._empty(*result, hint or self.hint) for result, hint in zip(results, hints, strict=True)
+            )
         permutes = op.traits.permutes
         names = [hint or (self._name_of(inputs[0]) if permutes else self.hint) for hint in hints]
         if (op, inputs) in self.known:
@@ -119,6 +120,11 @@ class Builder:
             self.producer |= dict.fromkeys(node.outputs, node)
         if permutes:
             self.known[op, inputs] = made
+        return made
+
+    def _empty(self, shape: Shape, dtype: ElementType, hint: str) -> Tensor:
+        made = self.tensor(shape, dtype, hint)
+        self.constants[made.name] = np.zeros(shape, dtype.numpy)
         return made
 
     def _name_of(self, name: str) -> str:

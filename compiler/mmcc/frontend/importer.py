@@ -105,6 +105,11 @@ def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
         except CompileError as error:
             state.problems.add(error)
             dtype = ElementType.F32  # what it would be in a model that can be compiled
+        if 0 in shapes[info.name]:  # then all of its elements are known
+            empty = np.zeros(shapes[info.name], dtype.numpy)
+            state.values[info.name] = state.build.constant(empty, info.name)
+            state.build.warn(f'input "{printable(info.name)}" has no elements; the package is without it')
+            continue
         shape, axes = input_port(shapes[info.name], info.name in held_last)
         tensor = state.build.tensor(shape, dtype, info.name)
         state.build.titles[tensor.name] = info.name

@@ -47,12 +47,8 @@ def located(error: CompileError, *where: Where) -> CompileError:
     return CompileError(error.code, error.message, exit=error.exit, at=where, hint=error.hint)
 
 
-STATIC = "static quantization (onnxruntime.quantization.quantize_static), or the float model"
 CUT_OFF = "ending the model before it (onnx.utils.extract_model): the rest is code of yours"
 HINTS = {  # what to do about operators that are not supported
-    "DynamicQuantizeLinear": STATIC,
-    "MatMulInteger": STATIC,
-    "ConvInteger": STATIC,
 }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
+from mmcc.frontend.converters.volumes import volume_conv
 from mmcc.frontend.converters.windows import (
     Sliding,
     each_sample,
@@ -24,7 +25,7 @@ from mmcc.ops.conv_transpose import ConvTranspose
 
 
 @converts(
-    "Conv", notes="1-D and 2-D, constant weights; auto_pad, groups, dilations", layout=Layout.CHANNELS_FIRST
+    "Conv", notes="1-D to 3-D, constant weights; auto_pad, groups, dilations", layout=Layout.CHANNELS_FIRST
 )
 def convert_conv(call: Call) -> Value:
     """A convolution over one or two axes of space."""
@@ -36,11 +37,13 @@ def conv(call: Call, x: Value, w: Value, b: Value | None) -> Value:
     build = call.build
     if x.rank != w.rank or x.rank < 3:
         raise bad_model("MM104", f"convolution weights {list(w.shape)} do not fit input {list(x.shape)}")
-    slide = sliding(call, x, w.shape[2:])
     _need_constant(build, w, b)
     groups = call.integer("group", 1)
     if groups < 1:
         raise bad_model("MM104", f"{groups} groups")
+    if x.rank == 5:
+        return volume_conv(call, x, w, bias_of(build, b, w.shape[0]), groups)
+    slide = sliding(call, x, w.shape[2:])
     window = slide.window(resolved_pads(slide, x.shape[2:]))
     weights = arranged(build, w, [(0,), (2,), (3,) if w.rank == 4 else (), (1,)])
     bias = bias_of(build, b, w.shape[0])

@@ -106,6 +106,18 @@ def standardized(build: Builder, x: Value, axes: list[int], epsilon: float) -> V
     return elementwise(build, Binary("div"), centred, unary(build, Unary("sqrt"), variance))
 
 
+@converts("LpNormalization", notes="p = 1 and 2; a norm of 0 gives zeros")
+def convert_lp_normalization(call: Call) -> Value:
+    """Divided by the norm along an axis."""
+    x, build = call.float_input(0), call.build
+    p = call.integer("p", 2)
+    if p not in (1, 2) or x.rank == 0:
+        raise bad_model("MM103", f"p is {p}, of {list(x.shape)}")
+    norm = reduced(build, x, f"l{p}", [call.axis(x.rank, -1)])
+    least = build.constant(np.array(np.finfo(np.float32).smallest_normal, np.float32))
+    return elementwise(build, Binary("div"), x, elementwise(build, Binary("max"), norm, least))
+
+
 @converts("LRN", notes="across channels", layout=Layout.CHANNELS_FIRST)
 def convert_lrn(call: Call) -> Value:
     """Local response normalization across channels."""

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.call import Call
 from mmcc.frontend.converters.reduction import reduced
+from mmcc.frontend.converters.volumes import volume_pool
 from mmcc.frontend.converters.windows import (
     Sliding,
     each_sample,
@@ -27,7 +30,12 @@ from mmcc.ops.window import Window
 
 def pool_window(call: Call, x: Value) -> tuple[Window, Pads]:
     """The window with pads grown for ceil_mode's size, and the pads that the model states."""
-    slide = sliding(call, x, None)
+    slide, grown, pads = _pool_pads(call, x)
+    return slide.window(grown), slide.window(pads).pads
+
+
+def _pool_pads(call: Call, x: Value, axes: int = 0) -> tuple[Sliding, list[int], list[int]]:
+    slide = sliding(call, x, None, axes)
     space = x.shape[2:]
     pads = resolved_pads(slide, space)
     if any(p >= r for p, r in zip(pads, slide.reach * 2, strict=True)):
@@ -36,7 +44,7 @@ def pool_window(call: Call, x: Value) -> tuple[Window, Pads]:
     if call.integer("ceil_mode", 0) == 1 and slide.auto_pad == "NOTSET":
         for k, needed in enumerate(_ceil_pads(slide, space, pads)):
             grown[k + len(space)] = needed
-    return slide.window(grown), slide.window(pads).pads
+    return slide, grown, pads
 
 
 def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
@@ -53,14 +61,17 @@ def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
 
 @converts(
     "MaxPool",
-    notes="1-D and 2-D; ceil_mode, dilations; Indices of one sample",
+    notes="1-D to 3-D; ceil_mode, dilations; Indices of one sample",
     layout=Layout.CHANNELS_FIRST,
 )
 def convert_max_pool(call: Call) -> Value | tuple[Value, ...]:
     """The largest of each window, and where it is if that is read."""
-    x = call.number_input(0)
+    x, build = call.number_input(0), call.build
+    if x.rank == 5 and not call.is_read(1):
+        slide, grown, _ = _pool_pads(call, x, 3)
+        call.without_effect("storage_order")
+        return volume_pool(build, x, slide, grown, lambda _, window: MaxPool(window))
     window, _ = pool_window(call, x)
-    build = call.build
     if call.is_read(1):
         return _with_indices(call, x, window)
     call.without_effect("storage_order")
@@ -80,7 +91,7 @@ def _with_indices(call: Call, x: Value, window: Window) -> tuple[Value, ...]:
 
 
 @converts(
-    "AveragePool", notes="1-D and 2-D; ceil_mode, count_include_pad, dilations", layout=Layout.CHANNELS_FIRST
+    "AveragePool", notes="1-D to 3-D; ceil_mode, count_include_pad, dilations", layout=Layout.CHANNELS_FIRST
 )
 def convert_average_pool(call: Call) -> Value:
     """The mean of each window."""
@@ -89,6 +100,12 @@ def convert_average_pool(call: Call) -> Value:
 
 def average_pool(call: Call, x: Value) -> Value:
     """The mean of each window, by the attributes of `call`; also for operators on quantized operands."""
+    if x.rank == 5:
+        slide, grown, stated = _pool_pads(call, x, 3)
+        ends = stated if call.integer("count_include_pad", 0) else [0] * 6
+        return volume_pool(
+            call.build, x, slide, grown, lambda k, w: AveragePool(w, (ends[k], 0, ends[k + 3], 0))
+        )
     window, pads = pool_window(call, x)
     counted = pads if call.integer("count_include_pad", 0) else (0, 0, 0, 0)
     build, op = call.build, AveragePool(window, counted)
@@ -98,22 +115,31 @@ def average_pool(call: Call, x: Value) -> Value:
 @converts(
     "LpPool",
     since=2,
-    notes="p = 1 and 2, as an average pool between element functions",
+    notes="as an average pool between element functions",
     layout=Layout.CHANNELS_FIRST,
 )
 def convert_lp_pool(call: Call) -> Value:
     """The p-norm of each window: the mean of powers, times the window's size, to the power 1/p."""
     x, build = call.float_input(0), call.build
     p = call.integer("p", 2)
-    if p not in (1, 2):
-        raise unsupported(f"p = {p}; 1 and 2 are supported")
-    window, _ = pool_window(call, x)
-    powers = unary(build, Unary("abs"), x) if p == 1 else elementwise(build, Binary("mul"), x, x)
-    far = 2**30
-    op = AveragePool(window, (far, far, far, far))  # every tap counts, padding or not
-    mean = each_sample(build, powers, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank))
-    taps = build.constant(np.array(window.kernel[0] * window.kernel[1], np.float32))
+    if p < 1:
+        raise bad_model("MM104", f"p = {p}")
+    powers = elementwise(build, Binary("mul"), x, x) if p == 2 else unary(build, Unary("abs"), x)
+    if p > 2:
+        powers = elementwise(build, Binary("pow"), powers, build.constant(np.array(p, np.float32)))
+    slide, grown, _ = _pool_pads(call, x, 3)
+    every = (2**30,) * 4  # every tap counts, padding or not
+    if x.rank == 5:
+        mean = volume_pool(build, powers, slide, grown, lambda _, window: AveragePool(window, every))
+    else:
+        op = AveragePool(slide.window(grown), every)
+        mean = each_sample(
+            build, powers, lambda one: from_spatial(build.emit(op, spatial(build, one)), x.rank)
+        )
+    taps = build.constant(np.array(prod(slide.kernel), np.float32))
     total = elementwise(build, Binary("mul"), mean, taps)
+    if p > 2:
+        return elementwise(build, Binary("pow"), total, build.constant(np.array(1 / p, np.float32)))
     return total if p == 1 else unary(build, Unary("sqrt"), total)
 
 

@@ -155,6 +155,8 @@ def convert_quantize(call: Call) -> Value:
         dtype = dtype_of(call.integer("output_dtype"), "the result", call.build)
     if dtype not in QUANTIZED:
         raise unsupported(f"QuantizeLinear to {dtype.name}", code="MM203")
+    if not all(call.build.is_constant(call.input(k).tensor) for k in (1, 2) if call.has(k)):
+        return _quantized_by_computed(call, x, dtype)
     scale, zeros, axis = _parameters(call, x, dtype)
     if scale.size == 1:
         return quantized(call.build, x, float(scale[0]), int(zeros[0]), dtype)
@@ -164,6 +166,21 @@ def convert_quantize(call: Call) -> Value:
     if zeros.any():
         zero = build.constant(_along(zeros.astype(np.float32), axis, x.rank))
         steps = elementwise(build, Binary("add"), steps, zero)
+    clamped = unary(build, Unary("clamp", (float(dtype.least), float(dtype.most))), steps)
+    return unary(build, Cast(dtype), clamped)
+
+
+def _quantized_by_computed(call: Call, x: Value, dtype: ElementType) -> Value:
+    """With a scale or a zero point that is computed at run time, one for all elements: in float."""
+    build, scale = call.build, call.float_input(1)
+    if scale.size != 1 or call.integer("block_size", 0):
+        raise unsupported("scales (operand 1) are computed at run time, one for each channel")
+    call.without_effect("axis")
+    steps = elementwise(build, Binary("div"), x, scale.without(range(scale.rank)))
+    steps = unary(build, Unary("round"), steps)
+    if call.has(2):
+        zero = unary(build, Cast(ElementType.F32), call.input(2))
+        steps = elementwise(build, Binary("add"), steps, zero.without(range(zero.rank)))
     clamped = unary(build, Unary("clamp", (float(dtype.least), float(dtype.most))), steps)
     return unary(build, Cast(dtype), clamped)
 

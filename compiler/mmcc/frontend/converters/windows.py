@@ -45,10 +45,10 @@ class Sliding:
         return Window((kh, kw), (sh, sw), (dh, dw), (pads[0], pads[1], pads[2], pads[3]))
 
 
-def sliding(call: Call, x: Value, kernel: Sequence[int] | None) -> Sliding:
-    """Read the window's attributes; `kernel` is what the weights say."""
-    axes = x.rank - 2
-    if axes not in (1, 2):
+def sliding(call: Call, x: Value, kernel: Sequence[int] | None, axes: int = 0) -> Sliding:
+    """Read the window's attributes, over 1 or 2 axes, or so many; `kernel` is what the weights say."""
+    wanted, axes = axes, x.rank - 2
+    if axes not in (1, 2, wanted):
         raise unsupported(f"{max(axes, 0)} axes of space (input {list(x.shape)}); 1 and 2 are supported")
     given = call.integers("kernel_shape")
     if kernel is None and given is None:
