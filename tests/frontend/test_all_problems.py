@@ -58,7 +58,7 @@ def test_behind_an_operator_that_nobody_knows(tmp_path):
         node("Conv", ["b", "a"], ["c"]),
         node("MaxPool", ["c"], ["d", "i"], kernel_shape=[2, 2], surprise=1),
         node("Nothing", ["i"], ["e"]),
-        node("LpPool", ["d"], ["f"], kernel_shape=[2, 2], p=7),
+        node("GlobalLpPool", ["d"], ["f"], p=7),
         node("Sum", ["f", "e"], ["y"]),
     ]
     says = ["Frobnicate (domain mine)", "Nothing (domain ai.onnx)", "antialias", "computed at run time"]
@@ -154,7 +154,7 @@ def test_one_problem_is_told_as_itself(tmp_path):
 
 def test_problems_alike_are_counted(tmp_path):
     nodes = [antialiased("x", "a"), antialiased("a", "b"), antialiased("b", "y")]
-    model = model_of(nodes, X, ["y"], {"s": np.ones(4, np.float32)}, opset=18)
+    model = model_of(nodes, X, ["y"], {"s": np.array([1, 1, 0.5, 0.5], np.float32)}, opset=18)
     error = problems(model, tmp_path, "Resize: Resize with antialias, 3 times")
     assert error.code == "MM202"
 

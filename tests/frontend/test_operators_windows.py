@@ -11,7 +11,7 @@ from mmcc.frontend import import_model
 from mmcc.ir.interpret import evaluate
 from mmcc.passes import optimize
 from onnx import helper
-from operator_models import IMAGE, TABLE, array, run
+from operator_models import IMAGE, array, run
 
 pytestmark = pytest.mark.quick
 
@@ -138,17 +138,6 @@ def test_activations_of_16_bits_are_said_to_be_the_reason(tmp_path, dtype):
     assert warning.startswith("model.onnx, node 1 (DequantizeLinear)")
     assert f"quantized to {np.dtype(dtype).name}, and integer kernels take 8 bits" in warning
     assert "(2 nodes in all)" in warning
-
-
-def test_dynamic_quantization_gets_a_hint(tmp_path):
-    nodes = [
-        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
-        helper.make_node("MatMulInteger", ["q", "w", "z"], ["y"]),
-    ]
-    path = save(model_of(nodes, {"x": TABLE}, ["y"], {"w": np.ones((5, 2), np.int8)}), tmp_path)
-    with pytest.raises(CompileError, match="quantize_static") as caught:
-        import_model(path)
-    assert caught.value.hint.count("\n") == 0  # the same for both, so once
 
 
 def test_conv_transpose_of_sequences(tmp_path):
