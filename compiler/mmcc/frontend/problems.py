@@ -48,8 +48,6 @@ def located(error: CompileError, *where: Where) -> CompileError:
 
 
 CUT_OFF = "ending the model before it (onnx.utils.extract_model): the rest is code of yours"
-HINTS = {  # what to do about operators that are not supported
-}
 
 
 @dataclass(slots=True)
@@ -113,7 +111,7 @@ class Problems:
         return f"{what}:\n" + "\n".join(lines[:MAX_LISTED] + more)
 
     def _hints(self) -> list[str]:
-        known = [HINTS.get(op, CUT_OFF) for _, op in sorted(self.unknown)]
+        known = [CUT_OFF] if self.unknown else []
         return list(dict.fromkeys([*known, *(error.hint for error in self.found if error.hint)]))
 
 

@@ -128,7 +128,8 @@ def convert_lp_pool(call: Call) -> Value:
     if p > 2:
         powers = elementwise(build, Binary("pow"), powers, build.constant(np.array(p, np.float32)))
     slide, grown, _ = _pool_pads(call, x, 3)
-    every = (2**30,) * 4  # every tap counts, padding or not
+    far = 2**30
+    every = far, far, far, far  # every tap counts, padding or not
     if x.rank == 5:
         mean = volume_pool(build, powers, slide, grown, lambda _, window: AveragePool(window, every))
     else:
