@@ -43,6 +43,8 @@ class CompileOptions(TypedDict, total=False):
     weights: Literal["", "c", "bin", "staged"]  # "": by size
     dims: Mapping[str, int]  # values of symbolic dimensions
     bind: Mapping[str, ArrayLike]  # values of inputs, which are constants then
+    states: Mapping[str, str]  # outputs by the inputs that they are kept for, from run to run
+    initial: Mapping[str, ArrayLike]  # what states begin with, by input; 0 if not given
     float_io: bool  # keep float inputs and outputs of a quantized model
     time_limit: float  # effort of the planner, in deterministic seconds
     dump: Path | None  # folder for the intermediate forms
@@ -84,9 +86,10 @@ def check(
     model: str | Path,
     dims: Mapping[str, int] | None = None,
     bind: Mapping[str, ArrayLike] | None = None,
+    states: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What `mmcc check --json` prints; raises CompileError if the model cannot be compiled."""
-    return check_model(Path(model), dict(dims or {}), dict(bind or {}), _silent)
+    return check_model(Path(model), dict(dims or {}), dict(bind or {}), _silent, states)
 
 
 def verify(folder: str | Path, **options: Unpack[VerifyOptions]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mmcc.cli.options import bound, common, dims_of, sizes_and_inputs
+from mmcc.cli.options import bound, common, dims_of, paired, sizes_and_inputs
 from mmcc.cli.terminal import Progress
 from mmcc.driver.piped import as_file
 from mmcc.errors import NAME_COLUMNS, printable
@@ -29,6 +29,7 @@ def analyze(
     target: str,
     dims: tuple[str, ...],
     bind: tuple[str, ...],
+    states: tuple[str, ...],
     svg: Path | None,
     as_json: bool,
     quiet: bool,
@@ -40,7 +41,7 @@ def analyze(
     progress = Progress(quiet, verbose)
     try:
         with as_file(model) as path:
-            found = run(path, target, dims_of(dims), bound(bind), progress)
+            found = run(path, target, dims_of(dims), bound(bind), progress, paired(states)[0])
     finally:
         progress.done()
     if svg:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from mmcc.cli.options import bound, common, dims_of, sizes_and_inputs
+from mmcc.cli.options import bound, common, dims_of, paired, sizes_and_inputs
 from mmcc.cli.terminal import Progress, show_warnings
 from mmcc.driver.piped import as_file
 
@@ -18,18 +18,25 @@ from mmcc.driver.piped import as_file
 @sizes_and_inputs
 @common
 def check(
-    model: Path, dims: tuple[str, ...], bind: tuple[str, ...], as_json: bool, quiet: bool, verbose: bool
+    model: Path,
+    dims: tuple[str, ...],
+    bind: tuple[str, ...],
+    states: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Say whether MODEL can be compiled: operators, shapes, quantization. Plans nothing."""
     from mmcc.driver.check import check_model
 
     with as_file(model) as path:
-        found = check_model(path, dims_of(dims), bound(bind), Progress(quiet, verbose))
+        progress = Progress(quiet, verbose)
+        found = check_model(path, dims_of(dims), bound(bind), progress, paired(states)[0])
     if as_json:
         click.echo(json.dumps(found, indent=1))
     elif not quiet:
         click.echo(f"{found['name']}: {found['macs']:,} multiply-accumulates, {found['params']:,} parameters")
-        for kind in ("inputs", "outputs"):
+        for kind in ("inputs", "outputs", "states"):
             for port in found[kind]:
                 click.echo(f"  {kind[:-1]:<7}{port}")
         click.echo("  nodes  " + ", ".join(f"{count} {op}" for op, count in found["operators"].items()))

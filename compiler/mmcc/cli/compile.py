@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmcc.cli.options import bound, common, dims_of, sizes_and_inputs
+from mmcc.cli.options import bound, common, dims_of, paired, sizes_and_inputs
 from mmcc.cli.terminal import Progress, show_warnings
 from mmcc.driver.piped import as_file
 from mmcc.errors import CompileError, Exit, printable
@@ -116,6 +116,7 @@ def _options(given: dict[str, Any]) -> CompileOptions:
     from mmcc.driver.options import CompileOptions
 
     ram = parse_ram(given["ram"] or "")
+    states, initial = paired(given["states"])
     sizes = {"flash": given["flash"], "stack": given["stack"]}
     limits = {key: parse_size(text, f"--{key}") if text else 0 for key, text in sizes.items()}
     if limits["stack"] and limits["flash"]:
@@ -132,6 +133,8 @@ def _options(given: dict[str, Any]) -> CompileOptions:
         weights=given["weights"] or "",
         dims=dims_of(given["dims"]),
         bind=bound(given["bind"]),
+        states=states,
+        initial=initial,
         time_limit=given["time_limit"],
         float_io=given["float_io"],
         dump=given["dump"],

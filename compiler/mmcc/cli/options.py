@@ -22,7 +22,14 @@ def common(function: _F) -> _F:
 
 
 def sizes_and_inputs(function: _F) -> _F:
-    """What a model leaves open: symbolic dimensions, and inputs that are to be constants."""
+    """What a model leaves open: symbolic dimensions, and inputs that are to be constants or states."""
+    function = click.option(
+        "--state",
+        "states",
+        multiple=True,
+        metavar="IN=OUT",
+        help="Keep an output as the next run's input; it begins with 0, or as IN=OUT=FILE.npy; repeatable.",
+    )(function)
     function = click.option(
         "--bind",
         multiple=True,
@@ -47,6 +54,28 @@ def bound(pairs: tuple[str, ...]) -> dict[str, Any]:
             what = f'--bind "{printable(pair)}" is not NAME=VALUE{reason}'
             raise CompileError("MM112", what, exit=Exit.USAGE, hint=hint) from None
     return bound
+
+
+def paired(texts: tuple[str, ...]) -> tuple[dict[str, str], dict[str, Any]]:
+    """The outputs of --state by input, and what some begin with; CompileError MM113 for what is no pair."""
+    pairs: dict[str, str] = {}
+    initial: dict[str, Any] = {}
+    for text in texts:
+        begin, _, rest = text.partition("=")
+        end, _, file = rest.partition("=")
+        problem = "" if begin and end else " is not IN=OUT"
+        if begin in pairs:
+            problem = f": {printable(begin)} is paired twice"
+        try:
+            initial |= {begin: _array_in(file)} if file else {}
+        except (ValueError, OSError, EOFError) as error:
+            problem = f": {error}"
+        if problem:
+            hint = "--state h=h_next, or --state h=h_next=first.npy"
+            what = f'--state "{printable(text)}"{problem}'
+            raise CompileError("MM113", what, exit=Exit.USAGE, hint=hint)
+        pairs[begin] = end
+    return pairs, initial
 
 
 def _array_in(path: str) -> Any:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
+from mmcc.passes.separate_states import separate_states
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost, plan_macs
@@ -69,11 +70,17 @@ class Analysis:
 
 
 def analyze(
-    model: Path, target_name: str, dims: dict[str, int], bind: dict[str, Any], progress: Progress
+    model: Path,
+    target_name: str,
+    dims: dict[str, int],
+    bind: dict[str, Any],
+    progress: Progress,
+    states: Mapping[str, str] | None = None,
 ) -> Analysis:
     """Plan the model again and again: without a limit, at the floor, between them, and with other input."""
     target = load_target(target_name)
-    graph = load_graph(model, CompileOptions(dims=dims, bind=bind), progress)
+    options = CompileOptions(dims=dims, bind=bind, states=states or {})
+    graph = separate_states(load_graph(model, options, progress))
     request = plan_request(CompileOptions(target=target_name), graph, target, progress)
     request = replace(request, regions=target.memory[:1])
     free = best_plan(graph, replace(request, fuse=False))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,14 @@ from mmcc.report.model import count_macs, count_params
 
 
 def check_model(
-    model: Path, dims: dict[str, int], bind: dict[str, Any], progress: Callable[[str], None]
+    model: Path,
+    dims: dict[str, int],
+    bind: dict[str, Any],
+    progress: Callable[[str], None],
+    states: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Import and optimize without planning; raises CompileError with all that is unsupported at once."""
-    graph = load_graph(model, CompileOptions(dims=dims, bind=bind), progress)
+    graph = load_graph(model, CompileOptions(dims=dims, bind=bind, states=states or {}), progress)
     operators = Counter(type(node.op).__name__ for node in graph.nodes)
     return {
         "ok": True,
@@ -29,6 +33,11 @@ def check_model(
         "params": count_params(graph),
         "inputs": [_line(graph, port) for port in graph.inputs],
         "outputs": [_line(graph, port) for port in graph.outputs],
+        "states": [
+            f"{_line(graph, graph.origins[state.begin])}, from {ascii((states or {})[name])[1:-1]}"
+            for state in graph.states
+            if (name := graph.origins[state.begin].onnx_name) in (states or {})
+        ],
         "operators": dict(operators.most_common()),
         "warnings": list(graph.warnings),
     }

@@ -25,7 +25,7 @@ from mmcc.ir.module import Entry, Module, check_module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.package.folder import check_output, replace_folder, scratch_beside
 from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
-from mmcc.package.record import FOLDER, EntryPorts, Package, save_bench
+from mmcc.package.record import FOLDER, EntryPorts, KeptState, Package, save_bench
 from mmcc.passes.separate_states import separate_states
 from mmcc.report.files import write_report
 from mmcc.report.model import Report
@@ -141,6 +141,7 @@ def _record(job: Job, built: Built, bench: Path) -> None:
         stack=built.report["ram"]["stack"],
         dims=options.dims,
         bind=options.bind,
+        states=_kept_states(job.module, options.states),
         float_io=options.float_io,
         io=options.io,
         entries=tuple(_ports(entry) for entry in job.module.entries),
@@ -149,6 +150,18 @@ def _record(job: Job, built: Built, bench: Path) -> None:
     )
     package.save(made)
     save_bench(made, bench)
+
+
+def _kept_states(module: Module, states: Mapping[str, str]) -> tuple[KeptState, ...]:
+    """The states that were an input and an output of the model."""
+    found: list[KeptState] = []
+    for graph in (entry.graph for entry in module.entries):
+        for state in graph.states:
+            port = graph.origins.get(state.begin)
+            if port is not None and port.onnx_name in states:
+                first = port.from_c(state.initial, graph.tensors[state.begin])
+                found.append(KeptState(port, states[port.onnx_name], first.tolist()))
+    return tuple(found)
 
 
 def _ports(entry: Entry) -> EntryPorts:

@@ -10,6 +10,7 @@ from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.verify import check_final
 from mmcc.passes import optimize
+from mmcc.passes.pair_states import pair_states
 from mmcc.passes.stream_ports import stream_ports
 
 
@@ -23,6 +24,10 @@ def load_graph(model: Path, options: CompileOptions, progress: Progress = silent
     graph = optimize(imported, float_io=options.float_io)
     faults = check_final(graph)
     assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
+    if options.states or options.initial:
+        graph = pair_states(graph, options.states, options.initial)
+        faults = check_final(graph)
+        assert not faults, "states made a graph that makes no sense:\n" + "\n".join(faults)
     if options.io in ("rows", "rows-again"):
         graph = stream_ports(graph, again=options.io == "rows-again")
     if options.dump:

@@ -37,6 +37,8 @@ class CompileOptions:
     weights: str = ""  # "c", "bin", "staged" (read while the model runs), or "" to choose by size
     dims: Mapping[str, int] = field(default_factory=dict[str, int])
     bind: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # inputs made constants
+    states: Mapping[str, str] = field(default_factory=dict[str, str])  # input -> output: one value, kept
+    initial: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # of states, by input
     time_limit: float = 20.0
     float_io: bool = False
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed

@@ -23,6 +23,7 @@ CODES = {
     "MM110": "a dimension was given that the model does not have",
     "MM111": "evaluating the model's constants takes more memory than allowed",
     "MM112": "a value was given to an input that the model does not have, or that cannot have it",
+    "MM113": "an input and an output cannot be one value that is kept from run to run",
     "MM201": "an operator is not supported",
     "MM202": "a feature of an operator is not supported",
     "MM203": "an element type is not supported",

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Quant, Shape, Tensor
 
-SCHEMA = 4
+SCHEMA = 5
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -38,6 +39,20 @@ class EntryPorts:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptState:
+    """An input of the model that an output is kept for from run to run, and what it begins with."""
+
+    port: Port  # of the input
+    output: str  # its name in the model
+    initial: Any  # nested lists of numbers
+
+    @property
+    def first(self) -> NDArray[Any]:
+        """What it begins with, as the model has it."""
+        return np.asarray(self.initial, self.port.model_dtype).reshape(self.port.onnx_shape)
+
+
+@dataclass(frozen=True, slots=True)
 class Package:
     """A compiled model on disk."""
 
@@ -49,6 +64,7 @@ class Package:
     stack: int  # proved bound
     dims: Mapping[str, int]
     bind: Mapping[str, Any]  # inputs of the model that are constants: lists of numbers
+    states: tuple[KeptState, ...]
     float_io: bool
     io: str
     entries: tuple[EntryPorts, ...]
@@ -84,6 +100,7 @@ class Package:
             "stack": self.stack,
             "dims": dict(self.dims),
             "bind": {name: np.asarray(value).tolist() for name, value in self.bind.items()},
+            "states": [_state_out(state) for state in self.states],
             "float_io": self.float_io,
             "io": self.io,
             "entries": [_entry_out(entry) for entry in self.entries],
@@ -122,8 +139,12 @@ def load_package(folder: Path) -> Package:
 
 def _package_in(raw: dict[str, Any]) -> Package:
     entries = tuple(_entry_in(entry) for entry in raw.pop("entries"))
+    states = tuple(
+        KeptState(_port_in(state["port"]), str(state["output"]), state["initial"])
+        for state in raw.pop("states")
+    )
     files = tuple(raw.pop("files"))
-    return Package(**raw, files=files, entries=entries)
+    return Package(**raw, files=files, entries=entries, states=states)
 
 
 def save_bench(folder: Path, sources: Path) -> None:
@@ -195,6 +216,10 @@ def _entry_in(raw: Mapping[str, Any]) -> EntryPorts:
     tensors = {name: _tensor_in(name, value) for name, value in raw["tensors"].items()}
     inputs, outputs = (tuple(_port_in(port) for port in raw[kind]) for kind in ("inputs", "outputs"))
     return EntryPorts(str(raw["name"]), tensors, inputs, outputs)
+
+
+def _state_out(state: KeptState) -> dict[str, Any]:
+    return {"port": _port_out(state.port), "output": state.output, "initial": state.initial}
 
 
 def _port_out(port: Port) -> dict[str, Any]:

@@ -20,7 +20,9 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
 from mmcc.ops.requantize import Rounding, watch_roundings
+from mmcc.package.record import KeptState
 from mmcc.selfcheck.judge import allowance, differs
+from mmcc.verification.kept import Kept
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample
 
@@ -59,20 +61,27 @@ def allowed(outputs: float) -> float:
 class Agreement:
     """A model's graph, as it is compiled, beside the model in ONNX Runtime."""
 
-    def __init__(self, graph: Graph, model: Path, bind: Mapping[str, Any]) -> None:
+    def __init__(
+        self, graph: Graph, model: Path, bind: Mapping[str, Any], states: Sequence[KeptState] = ()
+    ) -> None:
         self.graph = graph
         self.known = graph.origins
-        names = list(dict.fromkeys(port.onnx_name for port in self.known.values()))
-        self.oracle = Oracle(model, names, bind)
+        self.kept, self.states = Kept(states), states
+        self.names = list(dict.fromkeys(port.onnx_name for port in self.known.values()))
+        self.oracle = Oracle(model, [*self.names, *self.kept.outputs], bind)
         self.tallies: dict[int, Tally] = {}
 
     def run(self, sample: Sample) -> None:
-        """Add one sample."""
+        """Add one sample. It finds the states that ONNX Runtime left after the one before."""
         graph = self.graph
         names = [port.onnx_name for port in graph.inputs]
-        values = self.oracle.run(dict(zip(names, sample, strict=True)))
-        by_name = dict(zip(dict.fromkeys(p.onnx_name for p in self.known.values()), values, strict=True))
+        values = self.oracle.run(self.kept.values | dict(zip(names, sample, strict=True)))
+        by_name = dict(zip(self.names, values, strict=False))
         arrays: dict[str, Array] = dict(graph.constants)
+        for state in self.states:
+            tensor = graph.tensors[state.port.tensor]
+            arrays[tensor.name] = state.port.to_c(self.kept.values[state.port.onnx_name], tensor)
+        self.kept.become(values[len(self.names) :])
         for port, array in zip(graph.inputs, sample, strict=True):
             arrays[port.tensor] = port.to_c(array, graph.tensors[port.tensor])
         depth: dict[str, int] = {}  # nodes since values that ONNX Runtime has

@@ -20,12 +20,14 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
+from mmcc.passes.separate_states import separate_states
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import run_traced, traced_program
 from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import FirmwareRun, run_firmware
 from mmcc.verification.agreement import Agreement, Tally
+from mmcc.verification.kept import Kept
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample, from_c, to_c
 
@@ -163,10 +165,17 @@ def _run_program(
 
 
 def oracle_outputs(package: Package, samples: Sequence[Sample], model: Path) -> list[Sample]:
-    """What ONNX Runtime computes for all samples."""
-    oracle = Oracle(model, [port.onnx_name for port in package.outputs], package.bind)
+    """What ONNX Runtime computes for all samples, one after the other where the package keeps states."""
+    kept = Kept(package.states)
+    outputs = [port.onnx_name for port in package.outputs]
+    oracle = Oracle(model, [*outputs, *kept.outputs], package.bind)
     names = [port.onnx_name for port in package.inputs]
-    return [oracle.run(dict(zip(names, sample, strict=True))) for sample in samples]
+    found: list[Sample] = []
+    for sample in samples:
+        values = oracle.run(kept.values | dict(zip(names, sample, strict=True)))
+        kept.become(values[len(outputs) :])
+        found.append(values[: len(outputs)])
+    return found
 
 
 def compare(package: Package, got: Sequence[Sample], want: Sequence[Sample]) -> Difference:
@@ -219,26 +228,44 @@ def per_node(
     The first is fed with ONNX Runtime's values, the second with the C's own. So neither errors nor
     differences add up, within a group either.
     """
-    options = CompileOptions(dims=package.dims, bind=package.bind, float_io=package.float_io, io=package.io)
-    graph = load_graph(model, options)
-    agreement = Agreement(graph, model, package.bind)
+    graph = _loaded(package, model)
+    agreement = Agreement(graph, model, package.bind, package.states)
     faults: dict[int, Fault] = {}
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
         program = _traced(folder, package, Path(scratch))
-        for number, sample in enumerate(samples):
+        states = {state.begin: state.initial for state in graph.states}
+        every = [to_c(package.inputs, package.tensors, sample) for sample in samples]
+        chunks = [every] if states else [[inputs] for inputs in every]  # states live through one program
+        traces = (trace for chunk in chunks for trace in run_traced(program, chunk, Module.of(graph)))
+        for number, (sample, inputs, trace) in enumerate(zip(samples, every, traces, strict=False)):
             progress(f"sample {number + 1} of {len(samples)}")
             agreement.run(sample)
-            inputs = to_c(package.inputs, package.tensors, sample)
-            (trace,) = run_traced(program, [inputs], Module.of(graph))
             named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
-            for fault in judge(graph, trace, named, all_faults=True).faults:
+            judged = judge(graph, trace, states | named, all_faults=True)
+            for fault in judged.faults:
                 faults.setdefault(fault.index, fault)
+            if trace.status != 0:
+                break
+            states = judged.states
     rows = [
         _row(graph, index, agreement.tallies.get(index), faults.get(index))
         for index in sorted({*agreement.tallies, *faults})
     ]
     rows.sort(key=lambda row: (row.ok, row.index < 0, -row.mismatches / max(1, row.outputs), row.index))
     return [asdict(row) for row in rows]
+
+
+def _loaded(package: Package, model: Path) -> Graph:
+    """The graph that the package was planned from."""
+    options = CompileOptions(
+        dims=package.dims,
+        bind=package.bind,
+        states={state.port.onnx_name: state.output for state in package.states},
+        initial={state.port.onnx_name: state.first for state in package.states},
+        float_io=package.float_io,
+        io=package.io,
+    )
+    return separate_states(load_graph(model, options), outputs_outside=package.io == "external")
 
 
 def _traced(folder: Path, package: Package, work: Path) -> Path:

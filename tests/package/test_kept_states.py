@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--state IN=OUT`: runs of a package one after the other, against ONNX Runtime fed with its own outputs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mmcc
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from frontend_models import model_of, save
+from mmcc.cli.main import main
+from mmcc.errors import CompileError
+from mmcc.package.host import host_model
+from mmcc.package.record import load_package
+from onnx import helper
+from recurrent_models import layer
+from toolchains import ready
+
+BOARDS = ("cortex-m4", "cortex-m55", "riscv32")
+STEPS = 5
+
+
+def gru(folder: Path) -> Path:
+    """One step of a GRU: its h goes in as [1, 1, 5], and comes out as it is."""
+    model, _ = layer("GRU", 1, initial=True, given=True, linear_before_reset=1)
+    return save(model, folder, "gru.onnx")
+
+
+def lstm(folder: Path) -> Path:
+    """One step of an LSTM, h and c of both directions in and out."""
+    model, _ = layer("LSTM", 1, direction="bidirectional", initial=True, given=True)
+    return save(model, folder, "lstm.onnx")
+
+
+def quantized(folder: Path, scale: float = 0.02) -> Path:
+    """A buffer of the last four inputs, int8; where the scales differ, the output is scaled for the input."""
+    given = {"x": np.zeros((1, 1, 6), np.float32), "old": np.zeros((1, 4, 6), np.float32)}
+    numbers = {"s": np.float32(0.02), "t": np.float32(scale), "z": np.int8(-3), "u": np.int8(5)}
+    weights = {"w": np.random.default_rng(1).integers(-9, 9, (24, 3)).astype(np.int8), "ws": np.float32(0.01)}
+    constants = numbers | weights | {"wz": np.int8(0), "last": [1], "end": [5], "axis": [1], "flat": [1, 24]}
+
+    def through(name: str, scale: str, zero: str) -> list[onnx.NodeProto]:
+        return [
+            helper.make_node("QuantizeLinear", [name, scale, zero], [f"{name}_q"]),
+            helper.make_node("DequantizeLinear", [f"{name}_q", scale, zero], [f"{name}_d"]),
+        ]
+
+    nodes = [
+        *through("x", "s", "z"),
+        *through("old", "t", "u"),
+        helper.make_node("Concat", ["old_d", "x_d"], ["all"], axis=1),
+        *through("all", "s", "z"),
+        helper.make_node("Slice", ["all_d", "last", "end", "axis"], ["part"]),
+        helper.make_node("QuantizeLinear", ["part", "s", "z"], ["part_q"]),
+        helper.make_node("DequantizeLinear", ["part_q", "s", "z"], ["new"]),
+        helper.make_node("Reshape", ["new", "flat"], ["row"]),
+        helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["w_d"]),
+        helper.make_node("MatMul", ["row", "w_d"], ["m"]),
+        helper.make_node("QuantizeLinear", ["m", "s", "z"], ["m_q"]),
+        helper.make_node("DequantizeLinear", ["m_q", "s", "z"], ["y"]),
+    ]
+    return save(model_of(nodes, given, ["y", "new"], constants), folder, "buffer.onnx")
+
+
+MODELS = {
+    "gru": (gru, {"h": "Y_h"}),
+    "lstm": (lstm, {"h": "Y_h", "c": "Y_c"}),
+    "buffer": (quantized, {"old": "new"}),
+    "scaled": (lambda folder: quantized(folder, 0.03), {"old": "new"}),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("options", [{}, {"ram": "min"}, {"io": "external"}, {"io": "rows", "ram": "min"}])
+def test_runs_one_after_the_other(name, options, tmp_path):
+    make, states = MODELS[name]
+    mmcc.compile_model(make(tmp_path), tmp_path / "m", states=states, **options)
+    assert mmcc.verify(tmp_path / "m", per_node=True, samples=STEPS)["ok"]
+    assert not {port.onnx_name for port in load_package(tmp_path / "m").inputs} & set(states)
+
+
+@pytest.mark.parametrize("target", BOARDS)
+def test_on_boards(target, tmp_path):
+    ready(target)
+    for name, (make, states) in MODELS.items():
+        mmcc.compile_model(make(tmp_path), tmp_path / name, states=states, target=target)
+        assert mmcc.verify(tmp_path / name, on="qemu", samples=STEPS)["ok"]
+
+
+def test_what_a_state_begins_with(tmp_path):
+    """Given as an array, and given again by reset. A record that says something else is not verified."""
+    first = np.linspace(-1, 1, 5, dtype=np.float32).reshape(1, 1, 5)
+    path = gru(tmp_path)
+    mmcc.compile_model(path, tmp_path / "m", states={"h": "Y_h"}, initial={"h": first})
+    assert mmcc.verify(tmp_path / "m", per_node=True, samples=STEPS)["ok"]
+    package = load_package(tmp_path / "m")
+    model = host_model(tmp_path / "m", package)
+    x = [np.ones((1, 4), np.float32)]
+    runs = [model.run(x)[0].tobytes() for _ in range(STEPS)]
+    assert len(set(runs)) == STEPS
+    model.reset()
+    assert [model.run(x)[0].tobytes() for _ in range(STEPS)] == runs
+    record = tmp_path / "m" / ".mmcc" / "package.json"
+    changed = json.loads(record.read_text())
+    changed["states"][0]["initial"][0][0][0] = 0.5
+    record.write_text(json.dumps(changed))
+    assert not mmcc.verify(tmp_path / "m", samples=STEPS)["ok"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("states", "message"),
+    [
+        ({"hh": "Y_h"}, "no input"),
+        ({"h": "Y_hh"}, "did you mean Y_h"),
+        ({"x": "Y_h"}, r"are f32 \[1, 1, 4\] and f32 \[1, 1, 5\]"),
+        ({"h": "Y_h", "x": "Y_h"}, "paired with two inputs"),
+    ],
+)
+def test_refused(states, message, tmp_path):
+    with pytest.raises(CompileError, match=message) as caught:
+        mmcc.check(gru(tmp_path), states=states)
+    assert caught.value.code == "MM113"
+
+
+@pytest.mark.quick
+def test_only_one_is_quantized(tmp_path):
+    given = {"x": np.zeros((1, 4), np.float32), "h": np.zeros((1, 4), np.float32)}
+    nodes = [
+        helper.make_node("Add", ["x", "h"], ["a"]),
+        helper.make_node("QuantizeLinear", ["a", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["n"]),
+        helper.make_node("Relu", ["n"], ["y"]),
+    ]
+    path = save(model_of(nodes, given, ["y", "n"], {"s": np.float32(0.1), "z": np.int8(0)}), tmp_path)
+    with pytest.raises(CompileError, match="only one is quantized") as caught:
+        mmcc.check(path, states={"h": "n"})
+    assert "--float-io" in caught.value.hint
+
+
+@pytest.mark.quick
+def test_on_the_command_line(tmp_path):
+    path = str(gru(tmp_path))
+    np.save(tmp_path / "first.npy", np.zeros((1, 1, 5), np.float32))
+    for given in ("h=Y_h", f"h=Y_h={tmp_path / 'first.npy'}"):
+        done = CliRunner().invoke(main, ["check", path, "--state", given, "--json"])
+        assert done.exit_code == 0, done.output
+        assert json.loads(done.stdout)["states"] == ["h: f32 1x1x5, in C f32 1x1x5, from Y_h"]
+    for wrong in ("h", "h=", "=Y_h", "h=Y_h=no.npy"):
+        done = CliRunner().invoke(main, ["check", path, "--state", wrong])
+        assert done.exit_code == 2, (wrong, done.output)
+        assert "MM113" in done.output
+    assert CliRunner().invoke(main, ["analyze", path, "--state", "h=Y_h"]).exit_code == 0
