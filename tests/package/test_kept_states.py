@@ -20,7 +20,7 @@ from onnx import helper
 from recurrent_models import layer
 from toolchains import ready
 
-BOARDS = ("cortex-m4", "cortex-m55", "riscv32")
+BOARDS = ("cortex-m4", "cortex-m55", "rv32imac")
 STEPS = 5
 
 
