@@ -149,7 +149,7 @@ def test_on_the_command_line(tmp_path):
     for given in ("h=Y_h", f"h=Y_h={tmp_path / 'first.npy'}"):
         done = CliRunner().invoke(main, ["check", path, "--state", given, "--json"])
         assert done.exit_code == 0, done.output
-        assert json.loads(done.stdout)["states"] == ["h: f32 1x1x5, in C f32 1x1x5, from Y_h"]
+        assert json.loads(done.stdout)["states"] == ["h: f32 1x1x5, in C f32 1x5, from Y_h"]
     for wrong in ("h", "h=", "=Y_h", "h=Y_h=no.npy"):
         done = CliRunner().invoke(main, ["check", path, "--state", wrong])
         assert done.exit_code == 2, (wrong, done.output)
