@@ -89,7 +89,7 @@ def _scaled(graph: Graph, name: str, have: Quant, want: Quant) -> tuple[Graph, s
         table += "_"
     data = np.clip(steps, -128, 127).astype(np.int8)
     tensors = graph.tensors | {table: Tensor(table, data.shape, ElementType.I8)}
-    graph = replace(graph, tensors=tensors, constants=graph.constants | {table: data})
+    graph = replace(graph, tensors=tensors, constants={**graph.constants, table: data})
     return _with(graph, Lookup(), name, table, quant=want)
 
 

@@ -47,9 +47,7 @@ ONNX_FUNCTIONS: dict[str, tuple[str, tuple[float | None, ...]]] = {
 }
 DEFAULTS = {"rnn": ("Tanh",), "gru": ("Sigmoid", "Tanh"), "lstm": ("Sigmoid", "Tanh", "Tanh")}
 DIRECTIONS = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
-COMMON = (
-    "one or both directions, initial state, sequence_lens, clip, all activations, layout; constant weights"
-)
+COMMON = "constant weights; an activation with parameters states them"
 
 
 @converts("RNN", notes=COMMON, ignored=("output_sequence",))
@@ -58,13 +56,13 @@ def convert_rnn(call: Call) -> tuple[Value, ...]:
     return _layer(call, "rnn")
 
 
-@converts("GRU", notes=f"{COMMON}; linear_before_reset", ignored=("output_sequence",))
+@converts("GRU", notes=COMMON, ignored=("output_sequence",))
 def convert_gru(call: Call) -> tuple[Value, ...]:
     """Gates z and r, and a new value."""
     return _layer(call, "gru")
 
 
-@converts("LSTM", notes=f"{COMMON}; peepholes, input_forget", ignored=("output_sequence",))
+@converts("LSTM", notes=COMMON, ignored=("output_sequence",))
 def convert_lstm(call: Call) -> tuple[Value, ...]:
     """Gates i, o and f, a new value, and a cell beside h."""
     return _layer(call, "lstm")
