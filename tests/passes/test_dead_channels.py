@@ -193,6 +193,16 @@ def test_whole_words_of_channels_stay(needed: int, kept: int) -> None:
     assert drop_dead_channels(graph).tensors["t"].shape == (2, 2, kept)
 
 
+def test_tensors_without_elements_have_no_channels() -> None:
+    graph = read("""
+        input %x: i8[2,3]
+        constant %none: i8[0,3] = []
+        %y = Concat(0)(%x, %none)
+        output %y
+    """)
+    assert drop_dead_channels(graph) is graph
+
+
 def test_floats_stay() -> None:
     """A sum of fewer terms is taken in another order."""
     graph = read("""

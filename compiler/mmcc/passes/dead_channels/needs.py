@@ -211,7 +211,7 @@ class Needs:
     def reshape(self, node: Node) -> bool:
         """Where pixels are laid behind each other, a channel is one of each pixel."""
         x, y = (self.mask(name) for name in (node.inputs[0], node.output))
-        if len(y) % len(x):
+        if not len(x) or len(y) % len(x):
             return False
         channels = x | y.reshape(-1, len(x)).any(0)
         self._keep(node.inputs[0], channels)

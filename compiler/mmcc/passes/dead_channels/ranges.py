@@ -52,7 +52,7 @@ def channel_ranges(graph: Graph) -> dict[str, Range]:
     """The ranges of all int8 tensors that have channels."""
     found: dict[str, Range] = {}
     for name, data in graph.constants.items():
-        if data.dtype == np.int8 and data.ndim:
+        if has_channels(graph, name):
             flat = data.reshape(-1, data.shape[-1]).astype(np.int64)
             found[name] = Range(flat.min(0), flat.max(0))
     for name in graph.given:
@@ -67,9 +67,9 @@ def channel_ranges(graph: Graph) -> dict[str, Range]:
 
 
 def has_channels(graph: Graph, name: str) -> bool:
-    """True of int8 tensors that are no scalars."""
+    """True of int8 tensors that are no scalars, and not empty."""
     tensor = graph.tensors[name]
-    return tensor.dtype == ElementType.I8 and len(tensor.shape) > 0
+    return tensor.dtype == ElementType.I8 and len(tensor.shape) > 0 and 0 not in tensor.shape
 
 
 def _any(shape: Shape, low: int = LEAST, high: int = MOST) -> Range:
