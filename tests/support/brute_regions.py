@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
 """The cheapest plan of a tiny graph in several regions, by trying all paths and all regions of all buffers.
 
-Costs are counted on finished plans, placements are exact, and nothing is skipped but what costs more than a
-plan that was found. Groups, their buffers and overlaps are the planner's; its choice among them is not.
+A buffer may also be moved, once, before any step. Costs are counted on finished plans, placements are exact,
+and nothing is skipped but what costs more than a plan that was found. Groups, their buffers and overlaps are
+the planner's; its choice among them is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import product
 from math import inf
 
 from mmcc.ir.graph import Graph
+from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, Overlap
 from mmcc.ir.regions import External, Region
 from mmcc.planner.cost import plan_cost
@@ -31,15 +33,28 @@ class TooMany(Exception):
     """There are too many choices to try all."""
 
 
-def cheapest_cost(graph: Graph, request: PlanRequest, *, most: int = 4000) -> float:
+class Budget:
+    """Choices of regions that may still be looked at."""
+
+    def __init__(self, choices: int) -> None:
+        self._left = choices
+
+    def take(self, choices: int) -> None:
+        """TooMany if there are not so many left."""
+        self._left -= choices
+        if self._left < 0:
+            raise TooMany
+
+
+def cheapest_cost(graph: Graph, request: PlanRequest, *, most: int = 6_000) -> float:
     """The least cost of any plan within the sizes of the request's regions; infinite if there is none."""
     asked = replace(request, fuse=True, limit=MOST)
     layouts = Layouts(graph, asked, best_layout(graph, asked).choice)
-    best = inf
+    best, budget = inf, Budget(most)
     for choice in layouts.first:
         table = layouts.table(choice, MOST, asked)
         for path in _paths(table, 0):
-            best = min(best, _cheapest_on(graph, request, table, path, best, most))
+            best = min(best, _cheapest_on(graph, request, table, path, best, budget))
     return best
 
 
@@ -53,22 +68,66 @@ def _paths(table: Table, done: int) -> Iterator[Path]:
 
 
 def _cheapest_on(
-    graph: Graph, request: PlanRequest, table: Table, path: Path, best: float, most: int
+    graph: Graph, request: PlanRequest, table: Table, path: Path, best: float, budget: Budget
 ) -> float:
     builder = Builder(table.space, path)
     buffers, overlaps = builder.buffers()
     inside = [b for b in buffers if not isinstance(b.regions[0], External)]
-    if len(request.regions) ** len(inside) > most:
-        raise TooMany
+    whole = [b for b in inside if len(b.live) > 1]
+    moves = sum(len(b.live) - 1 for b in whole)
+    budget.take(len(request.regions) ** len(inside) * (1 + moves * len(request.regions)))
     plan = builder.plan(Placed(path, buffers, (), Placement({}, 0, 0)), 0)
-    traffic: dict[str, Bytes] = {}
-    for (name, _), count in buffer_traffic(graph, plan, request.loads).items():
-        traffic[name] = traffic.get(name, Bytes()) + count
+    traffic = buffer_traffic(graph, plan, request.loads)
     work = plan_cost(graph, plan, request.cost)
+    best = _cheapest_homes(request, inside, overlaps, traffic, work, best)
+    for moved in whole:
+        for step in range(moved.live.lo + 1, moved.live.hi):
+            parts, own, counts = _split(moved, step, inside, overlaps, traffic)
+            best = _cheapest_homes(request, parts, own, counts, work, best, copied=moved)
+    return best
+
+
+def _split(
+    moved: Buffer,
+    step: int,
+    inside: Sequence[Buffer],
+    overlaps: Sequence[Overlap],
+    traffic: Mapping[tuple[str, int], Bytes],
+) -> tuple[list[Buffer], list[Overlap], dict[tuple[str, int], Bytes]]:
+    """The buffers with one in two places: its own name until a step, and another from then on."""
+    later = f"{moved.name} moved"
+
+    def at(name: str, when: int) -> str:
+        return later if name == moved.name and when >= step else name
+
+    parts = [b for b in inside if b is not moved]
+    parts.append(replace(moved, live=Span(moved.live.lo, step)))
+    parts.append(replace(moved, name=later, live=Span(step, moved.live.hi)))
+    own = [replace(o, output=at(o.output, o.step), input=at(o.input, o.step)) for o in overlaps]
+    return parts, own, {(at(name, when), when): count for (name, when), count in traffic.items()}
+
+
+def _cheapest_homes(
+    request: PlanRequest,
+    inside: Sequence[Buffer],
+    overlaps: Sequence[Overlap],
+    traffic: Mapping[tuple[str, int], Bytes],
+    work: float,
+    best: float,
+    copied: Buffer | None = None,
+) -> float:
+    """The least cost of any choice of regions that can be placed, if that is less than `best`."""
+    total: dict[str, Bytes] = {}
+    for (name, _), count in traffic.items():
+        total[name] = total.get(name, Bytes()) + count
     priced: list[tuple[float, tuple[Region, ...]]] = []
     for homes in product(request.regions, repeat=len(inside)):
-        accesses = (traffic.get(b.name, Bytes()).cost(r) for b, r in zip(inside, homes, strict=True))
-        priced.append((work + sum(accesses), homes))
+        cost = work + sum(total.get(b.name, Bytes()).cost(r) for b, r in zip(inside, homes, strict=True))
+        if copied is not None:  # the last two are where it was, and where it is then
+            if homes[-2] == homes[-1]:
+                continue
+            cost += Bytes(read=copied.size).cost(homes[-2]) + Bytes(written=copied.size).cost(homes[-1])
+        priced.append((cost, homes))
     for cost, homes in sorted(priced, key=lambda item: item[0]):
         if cost >= best:
             break

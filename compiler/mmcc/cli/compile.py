@@ -79,6 +79,11 @@ STACK_FROM = {
     show_default=True,
     help="Effort of the planner, in deterministic seconds.",
 )
+@click.option(
+    "--background-moves",
+    is_flag=True,
+    help="Buffers may go from memory to memory while the model computes, through your callbacks.",
+)
 @click.option("--stack", help="Take this as the worst-case stack instead of measuring it with the toolchain.")
 @click.option("--dump", type=click.Path(path_type=Path), help="Write the intermediate forms to this folder.")
 @click.option(
@@ -138,6 +143,7 @@ def _options(given: dict[str, Any]) -> CompileOptions:
         time_limit=given["time_limit"],
         float_io=given["float_io"],
         dump=given["dump"],
+        background_moves=given["background_moves"],
         self_check=not given["no_self_check"],
         **limits,
     )

@@ -28,6 +28,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     return replace(
         request_from(promised, staged=options.weights == "staged"),
         regions=regions,
+        background=options.background_moves,
         by_region=bool(options.regions) or len(regions) > 1,
         least=least_of(options, target),
         external_inputs=external,

@@ -41,6 +41,7 @@ class CompileOptions:
     initial: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # of states, by input
     time_limit: float = 20.0
     float_io: bool = False
+    background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
     dump: Path | None = None
     self_check: bool = True  # run what was made, before it is written

@@ -50,6 +50,7 @@ class PlanRequest:
     backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
     staging: Staging | None = None  # constants are copied into the arena before use
     regions: tuple[Region, ...] = (SRAM,)  # where buffers may be, best first
+    background: bool = False  # buffers may be moved while the model computes, by functions of the caller's
     by_region: bool = False  # each region has a limit, its size, and of all plans the cheapest is asked for
     least: tuple[str, ...] = ()  # then regions to take as few bytes of as possible, the first before the next
     loads: Mapping[int, float] = field(default_factory=dict[int, float])  # by node: see regions/traffic.py

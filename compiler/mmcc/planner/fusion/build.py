@@ -107,7 +107,7 @@ class Builder:
             b.name: Place(placed.homes.get(b.name, b.regions[0]), offsets.get(b.name, 0))
             for b in placed.buffers
         }
-        used = _used(placed.overlaps, placed.buffers, offsets)
+        used = used_overlaps(placed.overlaps, placed.buffers, offsets)
         peak = placed.placement.peak
         bound = min(bound, peak)
         staged = self._staged()
@@ -231,7 +231,7 @@ def _meet(one: Buffer, other: Buffer, places: Mapping[str, Place]) -> bool:
     return a < b + other.size and b < a + one.size
 
 
-def _used(
+def used_overlaps(
     overlaps: Sequence[Overlap], buffers: Sequence[Buffer], offsets: dict[str, int]
 ) -> tuple[Overlap, ...]:
     """The overlaps that a placement makes use of; `backward` stays only on those that need it."""

@@ -1,29 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a route to offsets: each region is placed on its own."""
+"""From a route to offsets and the plan: each region is placed on its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from mmcc.ir.plan import Buffer, Overlap
+from mmcc.ir.plan import Buffer, Overlap, Plan
 from mmcc.ir.regions import Region
-from mmcc.planner.fusion.build import Builder, Placed
+from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.regions.routes import Route
+from mmcc.planner.regions.stays import Moved, Stays
 from mmcc.planner.request import PlanRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A route with its buffers placed; `peaks` and `bounds` are bytes of each region: those it takes, and
-    those that no placement of what is there takes fewer than."""
+    """A route with its buffers placed; `peaks` are the bytes that it takes of each region."""
 
     route: Route
-    placed: Placed
+    plan: Plan
     peaks: tuple[int, ...]
-    bounds: tuple[int, ...]
 
     def within(self, room: Sequence[float]) -> bool:
         """True if each region has room for what is there."""
@@ -31,21 +30,28 @@ class Spread:
 
 
 def spread(space: Space, route: Route, request: PlanRequest, room: Sequence[float], effort: float) -> Spread:
-    """Offsets for all buffers of a route, within the room of each region if that can be done."""
+    """The plan of a route, within the room of each region if that can be done."""
     builder = Builder(space, route.path)
     buffers, overlaps = builder.buffers()
-    homes = homes_of(space, builder, route, request.regions)
-    same = tuple(o for o in overlaps if homes.get(o.output) == homes.get(o.input))
+    stays = Stays(buffers, _homes(space, builder, route, request.regions), [*_moves(space, route, request)])
+    same = stays.overlaps(overlaps)
     offsets: dict[str, int] = {}
-    found: list[Placement] = []
+    peaks: list[int] = []
     for region, there in zip(request.regions, room, strict=True):
-        inside = [b for b in buffers if homes.get(b.name) == region]
+        inside = [b for b in stays.buffers if stays.homes.get(b.name) == region]
         placement = _placed(inside, same, region, there, request, effort)
         offsets |= placement.offsets
-        found.append(placement)
-    peaks = tuple(placement.peak for placement in found)
-    placed = Placed(route.path, buffers, same, Placement(offsets, max(peaks), 0), homes)
-    return Spread(route, placed, peaks, tuple(placement.bound for placement in found))
+        peaks.append(placement.peak)
+    used = stays.of_buffers(used_overlaps(same, stays.buffers, offsets))
+    homes = {b.name: stays.homes[b.name] for b in buffers if b.name in stays.homes}
+    plan = builder.plan(Placed(route.path, buffers, (), Placement(offsets, max(peaks), 0), homes), 0)
+    backward = {o.step for o in used if o.backward is not None}
+    groups = tuple(
+        replace(group, backward=len(group.nodes) == 1 and step in backward)
+        for step, group in enumerate(plan.groups)
+    )
+    plan = replace(plan, groups=groups, overlaps=used, transfers=stays.transfers(offsets))
+    return Spread(route, plan, tuple(peaks))
 
 
 def _placed(
@@ -77,11 +83,24 @@ def _placed(
     return best
 
 
-def homes_of(space: Space, builder: Builder, route: Route, regions: Sequence[Region]) -> dict[str, Region]:
-    """The region of each buffer by name, of those that are in any."""
+def _homes(space: Space, builder: Builder, route: Route, regions: Sequence[Region]) -> dict[str, Region]:
+    """The region in which each buffer is first, of those that are in any."""
     allocations = space.model.allocations
-    homes = {allocations[a].name: regions[home] for a, home in route.whole.items()}
-    for names, inner in zip(builder.names(), route.inner, strict=True):
+    homes: dict[str, Region] = {}
+    for names, whole, inner, shift in zip(
+        builder.names(), route.whole, route.inner, route.shifts, strict=True
+    ):
+        for a, home in whole.items():
+            moved = shift is not None and shift.allocation == a and not shift.asynchronous
+            if not moved:  # what is moved before it is ever used is where the caller has filled it
+                homes.setdefault(allocations[a].name, regions[home])
         homes |= {names[item]: regions[home] for item, home in inner.items()}
     outside = {a.name for a in allocations if a.external}
     return {name: region for name, region in homes.items() if name not in outside}
+
+
+def _moves(space: Space, route: Route, request: PlanRequest) -> Iterator[Moved]:
+    for step, shift in enumerate(route.shifts):
+        if shift is not None:
+            name = space.model.allocations[shift.allocation].name
+            yield Moved(name, request.regions[shift.target], step, step + shift.asynchronous)

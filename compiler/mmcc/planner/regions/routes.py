@@ -29,13 +29,23 @@ MOST_STATES = 96  # of one set of finished kernels; the cheapest so far are kept
 
 
 @dataclass(frozen=True, slots=True)
+class Shift:
+    """A whole tensor is copied to another region: before a group runs, or while it does."""
+
+    allocation: int
+    target: int
+    asynchronous: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
-    """A path, where its things are, and what it costs: `whole` has regions by allocation, `inner` for each
-    group regions by item."""
+    """A path, where its things are, and what it costs: for each group the regions of allocations that it
+    touches or that live through it, regions of its inner items, and what is moved before or meanwhile."""
 
     path: Path
-    whole: dict[int, int]
+    whole: tuple[dict[int, int], ...]
     inner: tuple[dict[int, int], ...]
+    shifts: tuple[Shift | None, ...]
     cost: float
 
 
@@ -50,6 +60,7 @@ class _Step:
     homes: int  # of everything that it touches or that lives through
     after: State
     cost: float
+    shift: Shift | None = None
 
 
 class Routes:
@@ -69,6 +80,7 @@ class Routes:
             self._from.setdefault(candidate.before, []).append(Things(table, candidate, traffic, regions))
         self._sizes = [allocation.size for allocation in self.space.model.allocations]
         self.complete = self.space.complete
+        self._background = table.space.request.background
 
     def cheapest(self, room: Sequence[float]) -> tuple[Route | None, float]:
         """The cheapest route if region k has `room[k]` bytes, and what no plan costs less than.
@@ -108,6 +120,8 @@ class Routes:
             outside[self.home(step.homes, allocation)] |= 1 << item
         for allocation, size in things.kept:
             left[self.home(step.homes, allocation)] -= size
+        if step.shift is not None and step.shift.asynchronous:
+            left[step.shift.target] -= self._sizes[step.shift.allocation]
         return outside, left
 
     @property
@@ -155,16 +169,47 @@ class Routes:
 
     def _through(self, things: Things, homes: int, room: Sequence[float]) -> Iterator[_Step]:
         """The steps of one group from one state."""
-        candidate, cost = things.candidate, things.cost
-        for a, _ in (*things.kept, *things.given):
-            cost += things.price(a)[self.home(homes, a)]
-        alive = self.space.alive(candidate.after)
+        alive = self.space.alive(things.candidate.after)
         keep = sum((1 << self._width) - 1 << self._width * a for a in bits(alive))
-        for chosen in self._choices([a for a, _ in things.defined]):
-            there = homes | chosen
-            if self._holds(alive, there, room):
-                priced = cost + sum(things.price(a)[self.home(there, a)] for a, _ in things.defined)
-                yield _Step(things, there, (candidate.after, there & keep), priced)
+        for shift, copying in self._shifts(things, homes):
+            now = then = homes
+            if shift is not None:
+                then = self._moved(homes, shift)
+                now = homes if shift.asynchronous else then
+                if now != homes and not self._holds(self.space.alive(things.candidate.before), now, room):
+                    continue
+            cost = things.cost + copying
+            for a, _ in (*things.kept, *things.given):
+                cost += things.price(a)[self.home(now, a)]
+            for chosen in self._choices([a for a, _ in things.defined]):
+                if self._holds(alive, then | chosen, room):
+                    there = now | chosen
+                    priced = cost + sum(things.price(a)[self.home(there, a)] for a, _ in things.defined)
+                    after = things.candidate.after, (then | chosen) & keep
+                    yield _Step(things, there, after, priced, shift)
+
+    def _shifts(self, things: Things, homes: int) -> Iterator[tuple[Shift | None, float]]:
+        """What could be moved before a group runs, or meanwhile: at most one tensor; and what that costs.
+
+        A copy that goes on meanwhile costs nothing if the group takes at least as long; it is of what the
+        group does not touch.
+        """
+        yield None, 0.0
+        for a in (*(a for a, _ in things.kept), *(a for a, _ in things.given)):
+            source = self._regions[self.home(homes, a)]
+            for target, region in enumerate(self._regions):
+                if region == source or region.write_cost is None:
+                    continue
+                copying = self._sizes[a] * (source.read_cost + region.write_cost)
+                yield Shift(a, target, asynchronous=False), copying
+                untouched = not any(things.price(a)) and all(a != other for other, _ in things.given)
+                if self._background and untouched and source.dma and region.dma and copying <= things.cost:
+                    yield Shift(a, target, asynchronous=True), 0.0
+
+    def _moved(self, homes: int, shift: Shift) -> int:
+        """The regions after a move."""
+        at = self._width * shift.allocation
+        return homes & ~((1 << self._width) - 1 << at) | shift.target << at
 
     def _ahead(self, steps: dict[State, list[_Step]]) -> dict[State, float]:
         """What is left to pay from every state at least."""
@@ -191,16 +236,18 @@ class Routes:
         return least.get(self.end, 0.0)
 
     def _route(self, steps: Sequence[tuple[_Step, Inside]], cost: float) -> Route:
-        whole: dict[int, int] = {}
+        whole: list[dict[int, int]] = []
         inner: list[dict[int, int]] = []
         for step, inside in steps:
             things = step.things
-            whole |= {a: self.home(step.homes, a) for a, _ in (*things.kept, *things.given, *things.defined)}
+            touched = (*things.kept, *things.given, *things.defined)
+            whole.append({a: self.home(step.homes, a) for a, _ in touched})
             assert inside.homes is not None
             homes = zip(things.inner, inside.homes, strict=True)
             inner.append({k: home for item, home in homes for k in things.together(item)})
         path = tuple(step.things.candidate for step, _ in steps)
-        return Route(path, whole, tuple(inner), cost)
+        shifts = tuple(step.shift for step, _ in steps)
+        return Route(path, tuple(whole), tuple(inner), shifts, cost)
 
 
 Found = tuple[float, list[tuple[_Step, Inside]], bool]  # cost, steps, whether every group's cost is exact

@@ -11,7 +11,6 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.planner.cost import node_cost, plan_cost
-from mmcc.planner.fusion.build import Builder
 from mmcc.planner.fusion.schedule import Sources
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import Layouts
@@ -183,8 +182,7 @@ class _Search:
         return high, min(low, high) if self._every else 0
 
     def _plan(self, routes: Routes, placed: Spread, bound: float) -> Plan:
-        plan = Builder(routes.space, placed.route.path).plan(placed.placed, 0)
-        return replace(plan, over_groups=True, least_cost=bound)
+        return replace(placed.plan, over_groups=True, least_cost=bound)
 
     def _enough(self) -> Iterator[tuple[Region, int]]:
         """For each region with a size, bytes of it that would be enough if the others stayed as they are."""
