@@ -56,7 +56,7 @@ def convert_reduce(call: Call) -> Value:
 def reduced(build: Builder, x: Value, function: str, axes: list[int]) -> Value:
     """Reduce ONNX axes to extent 1."""
     if x.size == 0:
-        raise unsupported(f"a reduction of {list(x.shape)}, which is empty", code="MM105")
+        raise unsupported(f"a reduction of {list(x.shape)}, which is empty")
     gone = x.atoms(axes)
     if not gone and function in OF_ONE_IS_ITSELF:
         return x
