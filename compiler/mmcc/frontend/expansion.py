@@ -106,7 +106,9 @@ def _failed(node: NodeProto, problems: Problems) -> CompileError:
 def _body(state: Import, node: NodeProto, schema: Any, version: int) -> FunctionProto:
     """ONNX's function for a node; LookupError if there is none."""
     if schema.has_function:
-        first = max(v for v in schema.function_opset_versions if v <= version)
+        first = max((v for v in schema.function_opset_versions if v <= version), default=None)
+        if first is None:
+            raise LookupError(node.op_type)
         return FunctionProto.FromString(schema.get_function_with_opset_version(first))
     if not schema.has_context_dependent_function:
         raise LookupError(node.op_type)
