@@ -13,6 +13,7 @@ from dataclasses import replace
 from mmcc.ir.graph import Graph
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.bounds.join_bound import join_bound
+from mmcc.planner.bounds.value_bound import value_bound
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.space import Space
@@ -72,12 +73,15 @@ class Layouts:
         best = table, table.least(self.macs)
         for choice in self.first[1:]:
             best = self._better(choice, best)
-        if self.every_layout:
+        if self.every_layout and self.every_group:
+            return best
+        self._bound_values(best[1])
+        if self.every_layout or best[1] <= self.joined:
             return best
         best = self._changed(*best)
-        found = join_bound(self._graph, self._request, self.operands, self._safe_offset, best[1] - 1)
+        found = None if best[1] <= self.joined else join_bound(self._graph, self._request, self.operands, self._safe_offset, best[1] - 1)
         if found is not None:
-            self.joined = found.bytes
+            self.joined = max(self.joined, found.bytes)
             if found.copied is not None:
                 best = self._better(self._choice(found.copied), best)
         while best[1] > self.joined:
@@ -86,6 +90,11 @@ class Layouts:
                 break
             best = after
         return best
+
+    def _bound_values(self, least: int) -> None:
+        """A bound over all layouts and all groups, if nothing is computed twice."""
+        if self._request.recompute <= 1 and least > self.joined:
+            self.joined = max(self.joined, value_bound(self._graph, self._request, least - 1, self._spans))
 
     def _better(self, choice: LayoutChoice, best: tuple[Table, int]) -> tuple[Table, int]:
         """The table of a layout with its bound, if that is less than the best; else the best."""

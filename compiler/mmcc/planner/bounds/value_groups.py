@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes that a group of nodes needs at least in any layout: rows of pieces that must exist at some moments."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmcc.planner.bounds.value_rows import PieceRead, ValueRows
+from mmcc.planner.fusion.schedule import Ints
+from mmcc.planner.fusion.timeline import Timeline
+from mmcc.planner.memory.allocations import bits
+
+SAMPLES = 96  # moments of a group that are looked at, besides those where a node begins or ends
+MOST_JOINS = 3  # in one group, of which both schedules are looked at
+WINDOW = 8  # nodes of the shortest schedules
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """Pieces (masks) that have all their rows before and after a group, only before, or only after."""
+
+    through: int
+    last_used: int
+    defined: int
+
+
+class Moments:
+    """One schedule: how many rows of each piece are made and needed at some moments of it.
+
+    With `by_last` these are the steps of the last node. What is made by then is what it asks for, so it does
+    not matter in which order that is made.
+    """
+
+    def __init__(self, rows: ValueRows, line: Timeline, *, by_last: bool = False) -> None:
+        self.rows, self.line, self._by_last = rows, line, by_last
+        if by_last:
+            self.at = line.of(line.last)
+            self._held: dict[tuple[str, int, int], Ints] = {}
+            return
+        times = [at for at in line.times.values() if len(at)]
+        every = np.unique(np.concatenate(times))
+        ends = [at[[0, -1]] for at in times]
+        self.at = np.unique(np.concatenate([every[:: max(1, len(every) // SAMPLES)], *ends]))
+        self._held = {}
+
+    def inside(self, piece: int) -> Ints:
+        """Bytes of a piece of which nobody outside sees anything: rows made, and not yet done with."""
+        mask = self.rows.readers[piece]
+        key = ("inside", piece, mask)
+        if key not in self._held:
+            newest, oldest = self._made(piece, self.at, running=True), self._needed(piece, mask, self.at)
+            held = np.maximum(newest - oldest, 0)
+            if self.rows.rings >> piece & 1 and not self._by_last:
+                held = self._ring(piece, mask, held)
+            self._held[key] = held * self.rows.pieces[piece].line
+        return self._held[key]
+
+    def _ring(self, piece: int, readers: int, held: Ints) -> Ints:
+        """Rows of the ring that a piece is in while anybody uses it; one of one row only while it holds one."""
+        own = self.line.of(self.rows.pieces[piece].maker)
+        depth = int((self._made(piece, own, running=True) - self._needed(piece, readers, own)).max(initial=1))
+        if depth <= 1:
+            return held
+        end = max(self.line.end(node) for node in (*bits(readers), self.rows.pieces[piece].maker))
+        return np.where((self.at >= own[0]) & (self.at <= end), depth, 0)
+
+    def last_used(self, piece: int, members: int) -> Ints:
+        """Bytes of a piece from the first row that the group still reads."""
+        mask = self.rows.readers[piece] & members
+        key = ("last", piece, mask)
+        if key not in self._held:
+            own = self.rows.pieces[piece]
+            self._held[key] = (own.height - self._needed(piece, mask, self.at)) * own.line
+        return self._held[key]
+
+    def defined(self, piece: int, *, running: bool) -> Ints:
+        """Bytes made of a piece so far; those of the row being made only where it lies over nothing."""
+        key = ("defined", piece, int(running))
+        if key not in self._held:
+            self._held[key] = self._made(piece, self.at, running=running) * self.rows.pieces[piece].line
+        return self._held[key]
+
+    def sums(self, node: int) -> Ints:
+        """Bytes in which a node keeps sums."""
+        begin, end = self.line.begin(node), self.line.end(node)
+        return ((self.at >= begin) & (self.at <= end)) * self.rows.accumulates(node)
+
+    def _made(self, piece: int, moments: Ints, *, running: bool) -> Ints:
+        own = self.rows.pieces[piece]
+        at = self.line.of(own.maker)
+        done = np.searchsorted(at, moments, side="right" if running else "left")
+        if self.rows.several >> own.maker & 1 or self.rows.accumulates(own.maker):
+            return np.where(done >= max(1, self.rows.steps(own.maker)), own.height, 0)
+        return np.minimum(done, own.height)
+
+    def _needed(self, piece: int, readers: int, moments: Ints) -> Ints:
+        """The first row that some of the readers still need at each moment."""
+        oldest = np.full(len(moments), self.rows.pieces[piece].height, np.int64)
+        for node in bits(readers):
+            read = next(read for read in self.rows.reads[node] if read.piece == piece)
+            at = self.line.of(node)
+            # what goes element by element may be written over the row that it reads
+            done = np.searchsorted(at, moments, side="right" if read.elementwise else "left")
+            oldest = np.minimum(oldest, np.where(done < len(at), read.low[done], read.low[-1]))
+        return oldest
+
+
+class ValueGroups:
+    """The groups of a graph of values, each between sets of nodes that have run."""
+
+    def __init__(self, rows: ValueRows) -> None:
+        self.rows = rows
+        self.size = [piece.height * piece.line for piece in rows.pieces]
+        align = rows.request.align
+        self._scratch = {k: -(-size // align) * align for k, size in rows.request.scratch.items()}
+        self._moments: dict[tuple[int, int, int, tuple[int, ...], bool], Moments] = {}
+        self._least: dict[tuple[int, int, Roles], int] = {}
+        self._inner: dict[tuple[int, int], int] = {}
+        self._made, self._read = [0] * len(rows.reads), [0] * len(rows.reads)
+        for node, reads in enumerate(rows.reads):
+            self._made[node] = sum(1 << piece for piece in rows.made[node])
+            self._read[node] = sum(1 << read.piece for read in reads)
+
+    def alive(self, done: int) -> int:
+        """Pieces that must exist once the nodes in `done` have run."""
+        mask = 0
+        for number, piece in enumerate(self.rows.pieces):
+            begun = piece.maker < 0 or done >> piece.maker & 1
+            if begun and (piece.to_end or self.rows.readers[number] & ~done):
+                mask |= 1 << number
+        return mask
+
+    def bytes(self, pieces: int) -> int:
+        """All rows of some pieces."""
+        return sum(self.size[piece] for piece in bits(pieces))
+
+    def touched(self, members: int) -> int:
+        """Pieces that some nodes make or read."""
+        mask = 0
+        for node in bits(members & self.rows.computing):
+            mask |= self._made[node] | self._read[node]
+        return mask
+
+    def too_long(self, last: int, members: int, most: int) -> int:
+        """The nearest members to `last` of which what is inside needs more than `most`; 0 if there are none.
+
+        A group with more nodes before these holds that, too.
+        """
+        nodes, size = bits(members), WINDOW
+        while True:
+            near = sum(1 << k for k in nodes[-size:])
+            if (last, near) not in self._inner:
+                self._inner[last, near] = self._inside_at_most(last, near)
+            if self._inner[last, near] > most:
+                return near
+            if size >= len(nodes):
+                return 0
+            size *= 2
+
+    def _inside_at_most(self, last: int, members: int) -> int:
+        """Most bytes at one time of pieces of which nobody outside some nodes that feed `last` sees anything."""
+        inside = bits(self._inside(members))
+        if not inside:
+            return 0
+        schedules = self._schedules(last, members)
+        return min(int(np.sum([s.inside(piece) for piece in inside], axis=0).max()) for s in schedules)
+
+    def least(self, last: int, members: int, roles: Roles) -> int:
+        """Bytes that a group needs at least, but for pieces that have all their rows before and after it."""
+        key = (last, members, roles)
+        if key not in self._least:
+            self._least[key] = self._bound(last, members, roles)
+        return self._least[key]
+
+    def _inside(self, members: int) -> int:
+        """Pieces made and read by some nodes, and by no others."""
+        mask = 0
+        for node in bits(members & self.rows.computing):
+            for piece in self.rows.made[node]:
+                own = self.rows.pieces[piece]
+                if not own.to_end and not self.rows.readers[piece] & ~members:
+                    mask |= 1 << piece
+        return mask
+
+    def _bound(self, last: int, members: int, roles: Roles) -> int:
+        computing = members & self.rows.computing
+        fixed = max((self._scratch.get(node, 0) for node in bits(computing)), default=0)
+        ends = max(self.bytes(roles.last_used), self.bytes(roles.defined))
+        if not computing:
+            return ends
+        alone = computing & (computing - 1) == 0
+        if computing & self.rows.several:
+            return fixed + self.bytes(roles.last_used | roles.defined)
+        schedules = self._schedules(last, members, self._drained(last, members, roles))
+        most = min(self._most(moments, members, roles) for moments in schedules)
+        if alone and self.rows.request.backward and computing == 1 << last:
+            most = min(most, self._backward(last, roles))
+        return fixed + max(ends, most)
+
+    def _schedules(self, last: int, members: int, drained: tuple[int, ...] = ()) -> list[Moments]:
+        """The schedules that a group may have, by which of its joins have code."""
+        uneven = bits(members & self.rows.uneven & ~(1 << last))
+        if len(uneven) > MOST_JOINS or (uneven and drained):
+            return [self._schedule(last, members, 0, by_last=True)]
+        return [self._schedule(last, members, asking, drained) for asking in _masks(uneven)]
+
+    def _schedule(
+        self, last: int, members: int, asking: int, drained: tuple[int, ...] = (), *, by_last: bool = False
+    ) -> Moments:
+        nodes = members if drained else _window(last, members)
+        key = (last, nodes, asking, drained, by_last)
+        if key not in self._moments:
+            line = self.rows.timeline(last, nodes, asking, drained)
+            self._moments[key] = Moments(self.rows, line, by_last=by_last)
+        return self._moments[key]
+
+    def _drained(self, last: int, members: int, roles: Roles) -> tuple[int, ...]:
+        """Nodes whose output is read outside, but of which the group does not demand all rows."""
+        line = self._schedule(last, members, 0).line
+        return tuple(
+            node
+            for node in bits(members & self.rows.computing)
+            if node != last
+            and self._made[node] & roles.defined
+            and len(line.of(node)) < self.rows.steps(node)
+        )
+
+    def _most(self, moments: Moments, members: int, roles: Roles) -> int:
+        computing = members & self.rows.computing
+        total = np.zeros(len(moments.at), np.int64)
+        alone = computing & (computing - 1) == 0
+        for node in bits(computing):
+            over = self._read[node] & roles.last_used != 0
+            for piece in self.rows.made[node]:
+                if roles.defined >> piece & 1:
+                    total = total + moments.defined(piece, running=not over)
+            if not alone and self.rows.accumulates(node):
+                total = total + moments.sums(node)
+        for piece in bits(roles.last_used):
+            total = total + moments.last_used(piece, members)
+        inside = self.touched(members) & ~roles.through & ~roles.last_used & ~roles.defined
+        for piece in bits(inside):
+            if self.rows.pieces[piece].maker >= 0:
+                total = total + moments.inside(piece)
+        return int(total.max())
+
+    def _backward(self, node: int, roles: Roles) -> int:
+        """The same for one node that makes its rows from the last to the first."""
+        steps = self.rows.steps(node)
+        made = np.arange(steps)[::-1]  # rows before each step, the first row's step first
+        total = np.zeros(steps, np.int64)
+        for piece in self.rows.made[node]:
+            if roles.defined >> piece & 1:
+                total = total + made * self.rows.pieces[piece].line
+        for read in self.rows.reads[node]:
+            if roles.last_used >> read.piece & 1:
+                total = total + _needed_backward(read, steps) * self.rows.pieces[read.piece].line
+        return int(total.max())
+
+
+def _needed_backward(read: PieceRead, steps: int) -> Ints:
+    rows = read.upto[:steps]
+    rows = np.append(rows, np.zeros(steps - len(rows), np.int64))
+    return np.append(0, rows[:-1]) if read.elementwise else rows
+
+
+def _window(last: int, members: int) -> int:
+    """The nodes of the schedule in which a group is looked at: as far back as the group reaches, or a bit
+    further, so that groups that end alike share it."""
+    reach = WINDOW
+    while not members >> max(0, last + 1 - reach) << max(0, last + 1 - reach) == members:
+        reach *= 2
+    begin = max(0, last + 1 - reach)
+    return (1 << last + 1) - (1 << begin)
+
+
+def _masks(joins: Sequence[int]) -> list[int]:
+    """All sets of some joins."""
+    masks = [0]
+    for join in joins:
+        masks += [mask | 1 << join for mask in masks]
+    return masks

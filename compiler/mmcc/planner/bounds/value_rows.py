@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nodes of a graph as steps that make and need rows of pieces, where moving elements costs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.traits import Alias
+from mmcc.planner.bounds.bound import may_be_outside
+from mmcc.planner.bounds.pieces import Piece, Seen, make_pieces
+from mmcc.planner.fusion.rows import KernelRows, Rows, remaining
+from mmcc.planner.fusion.schedule import Ints, Sources, Spans, rows_of
+from mmcc.planner.fusion.timeline import Timeline, demand
+from mmcc.planner.request import PlanRequest
+
+NO_ROWS = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PieceRead:
+    """What a node reads of a piece: by step, the first row that this or a later step needs; one more for the
+    end. `upto`: by step, the rows that it or an earlier one needs, from the first on."""
+
+    piece: int
+    low: Ints
+    upto: Ints
+    elementwise: bool
+
+
+class ValueRows:
+    """Nodes, by their numbers in the graph, and pieces of values; masks are sets of nodes or of pieces."""
+
+    def __init__(self, graph: Graph, request: PlanRequest, spans: Spans) -> None:
+        self.graph, self.request, self._spans = graph, request, spans
+        self.moves = frozenset(k for k, node in enumerate(graph.nodes) if node.op.traits.alias is not None)
+        found = make_pieces(graph, self.moves, may_be_outside(graph, request))
+        self.pieces: tuple[Piece, ...] = found.pieces
+        self._seen = found.seen
+        count = len(graph.nodes)
+        self.several = sum(1 << k for k, node in enumerate(graph.nodes) if len(node.outputs) > 1)
+        self.computing = sum(1 << k for k in range(count) if k not in self.moves)
+        self._sources: dict[int, Sources] = {}
+        self._asked: dict[tuple[int, int], tuple[tuple[int, tuple[int, ...]], ...]] = {}
+        self.reads = [() if k in self.moves else self._reads(k) for k in range(count)]
+        self.made: list[tuple[int, ...]] = [() for _ in range(count)]  # pieces, by the node that makes them
+        for number, piece in enumerate(self.pieces):
+            if piece.maker >= 0:
+                self.made[piece.maker] += (number,)
+        self.readers = [0] * len(self.pieces)
+        for node, reads in enumerate(self.reads):
+            for read in reads:
+                self.readers[read.piece] |= 1 << node
+
+    @cached_property
+    def rings(self) -> int:
+        """Pieces that are in a ring of their own inside a group, whatever the layout: whole tensors that no
+        movement touches, and that are written neither over another nor over by another."""
+        moved = {name for k in self.moves for name in self._names(k)}
+        written_over = {read.piece for reads in self.reads for read in reads if read.elementwise}
+        mask = 0
+        for number, piece in enumerate(self.pieces):
+            plain = piece.maker >= 0 and not self.several >> piece.maker & 1
+            plain = plain and not self.accumulates(piece.maker) and number not in written_over
+            over = plain and any(read.elementwise for read in self.reads[piece.maker])
+            if plain and not over and self.graph.nodes[piece.maker].output not in moved:
+                mask |= 1 << number
+        return mask
+
+    def _names(self, node: int) -> tuple[str, ...]:
+        return (*self.graph.nodes[node].inputs, *self.graph.nodes[node].outputs)
+
+    @cached_property
+    def before(self) -> list[int]:
+        """By node, the nodes that must have run, the nearest only."""
+        maker = {name: 1 << k for k, node in enumerate(self.graph.nodes) for name in node.outputs}
+        return [sum({maker[name] for name in node.inputs if name in maker}) for node in self.graph.nodes]
+
+    @cached_property
+    def uneven(self) -> int:
+        """Joins that are asked for more than one new row at a time. As code they then make row by row what a
+        view passes on at once, so both schedules are to be looked at."""
+        joins = {k for k in self.moves if self.graph.nodes[k].op.traits.alias is Alias.JOIN}
+        mask = 0
+        for node in range(len(self.graph.nodes)):
+            for producer, counts in self._needs(node, sum(1 << k for k in joins)) if joins else ():
+                if producer in joins and max(np.diff((0, *counts)), default=0) > 1:
+                    mask |= 1 << producer
+        return mask
+
+    def steps(self, node: int) -> int:
+        """Steps of a node that runs together with others."""
+        if self.several >> node & 1:
+            return 1
+        return self._source(0).steps(node)
+
+    def accumulates(self, node: int) -> int:
+        """Bytes of the sums that a node keeps if it takes its input in row by row; 0 if it does not."""
+        return self.request.accumulators.get(node, 0)
+
+    def timeline(self, last: int, members: int, asking: int, drained: tuple[int, ...] = ()) -> Timeline:
+        """The schedule of a group; movements in the mask `asking`, and the last node, have code."""
+        asking |= 1 << last
+        kernels = [_NOTHING] * (last + 1)
+        waiting, known = [last, *drained], {last, *drained}
+        while waiting:
+            node = waiting.pop()
+            needs = tuple(need for need in self._needs(node, asking) if members >> need[0] & 1)
+            kernels[node] = KernelRows(self.steps(node), needs, (), NO_ROWS, NO_ROWS, 0)
+            more = {producer for producer, _ in needs} - known
+            known |= more
+            waiting += more
+        return demand(Rows(tuple(kernels), (), (), {}), last, members, drained)
+
+    def _needs(self, node: int, asking: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        asking &= ~self.computing
+        if (node, asking) not in self._asked:
+            needs = self._source(asking).needs(node)
+            several = self.several >> node & 1
+            self._asked[node, asking] = tuple((n.producer, n.rows[-1:] if several else n.rows) for n in needs)
+        return self._asked[node, asking]
+
+    def _source(self, asking: int) -> Sources:
+        if asking not in self._sources:
+            views = [k for k in self.moves if not asking >> k & 1]
+            self._sources[asking] = Sources(self.graph, views, self.request.accumulators, self._spans)
+        return self._sources[asking]
+
+    def _reads(self, index: int) -> tuple[PieceRead, ...]:
+        node, found = self.graph.nodes[index], dict[int, PieceRead]()
+        for operand, name in enumerate(node.inputs):
+            if self.graph.is_constant(name):
+                continue
+            low, upto = self._rows(index, operand)
+            elementwise = len(node.outputs) == 1 and self._spans.reach(index, name, 0)[1]
+            for seen in self._seen[name]:
+                read = _read(seen, low, upto, rows_of(self.graph, name), elementwise=elementwise)
+                found[seen.piece] = _both(found[seen.piece], read) if seen.piece in found else read
+        return tuple(found.values())
+
+    def _rows(self, index: int, operand: int) -> tuple[Ints, Ints]:
+        """By step: the first row of an operand that it or a later one needs, and those up to it."""
+        height = rows_of(self.graph, self.graph.nodes[index].inputs[operand])
+        if index in self.request.accumulators and operand == 0:
+            return np.arange(height + 1), np.arange(1, height + 1)
+        low, high = self._spans.rows(index, operand)
+        line = np.where(high > low, low, height)
+        if self.several >> index & 1:
+            return np.array([line.min(initial=height), height]), np.array([high.max(initial=0)])
+        return remaining(line, height), np.maximum.accumulate(np.where(high > low, high, 0))
+
+
+_NOTHING = KernelRows(0, (), (), NO_ROWS, NO_ROWS, 0)
+
+
+def _read(seen: Seen, low: Ints, upto: Ints, height: int, *, elementwise: bool) -> PieceRead:
+    """Rows of a piece from rows of a tensor that it is in. `upto` is known only where rows are the same."""
+    same = len(seen.rows) == height and bool((seen.rows == np.arange(height)).all())
+    rows = np.searchsorted(seen.rows, low, side="left")
+    return PieceRead(seen.piece, rows, upto if same else np.zeros_like(upto), elementwise)
+
+
+def _both(one: PieceRead, other: PieceRead) -> PieceRead:
+    return PieceRead(
+        one.piece,
+        np.minimum(one.low, other.low),
+        np.maximum(one.upto, other.upto),
+        one.elementwise and other.elementwise,
+    )
