@@ -1,20 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layouts of a graph with the tables of their groups, and the layout with the least bound.
+"""Layouts of a graph with the paths of their groups, and the layout with the least bound.
 
 Where operands of joins are few, all layouts are looked at. Where they are many, those that change what the
-largest group touches are; `join_bound` tells what no layout is below.
+largest group touches are; `value_bound` and `join_bound` tell what no layout is below.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mmcc.ir.graph import Graph
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.bounds.join_bound import join_bound
 from mmcc.planner.bounds.value_bound import value_bound
-from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.lazy import LazyPaths
+from mmcc.planner.fusion.paths import Paths, Table
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import LayoutChoice, choices_of
@@ -25,7 +26,7 @@ from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
-KERNELS_TRIED = 600  # other layouts are tried until their tables have so many kernels together
+KERNELS_TRIED = 6_000  # other layouts are tried until they have so many kernels together
 
 
 class Layouts:
@@ -49,46 +50,66 @@ class Layouts:
         self.macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
         self._kernels_left = KERNELS_TRIED
-        self.every_group = True  # so far no groups were left out of a layout's table
+        self.every_group = True  # so far no groups were left out of what was looked at
 
-    def of(self, table: Table) -> LayoutChoice:
-        """The layout that a table's groups are in."""
-        return self._choices[table.space.layout.in_place]
+    def of(self, paths: Paths) -> LayoutChoice:
+        """The layout that groups are in."""
+        return self._choices[paths.space.layout.in_place]
+
+    def paths(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Paths:
+        """The paths of a layout whose groups need at most `most` bytes."""
+        request = request or self._unlimited
+        if request.staging is None and request.recompute <= 1:
+            return LazyPaths(self.space(choice, request), most)
+        return self.table(choice, most, request)
 
     def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
-        order, request = choice.ordering.order, request or self._unlimited
-        space = Space(self._graph, choice.layout, choice.model, order, request, self._spans)
+        """The same with all groups listed."""
+        space = self.space(choice, request or self._unlimited)
         self.every_group = self.every_group and space.complete
         return Table(space, most)
+
+    def space(self, choice: LayoutChoice, request: PlanRequest) -> Space:
+        """All groups of a layout."""
+        order = choice.ordering.order
+        return Space(self._graph, choice.layout, choice.model, order, request, self._spans)
 
     def known(self, bound: int) -> int:
         """What the least of the tables looked at says of all plans: joins may copy any operands, and other
         orders and longer groups may need less."""
         return bound if self.every_layout and self.every_group else min(bound, self.joined)
 
-    def least(self, most: int) -> tuple[Table, int]:
-        """The table of the layout with the least bound, and that bound; `most` bytes are enough."""
-        table = self.table(self.first[0], most)
-        assert table.possible, "the plan without groups is among the candidates"
-        best = table, table.least(self.macs)
-        for choice in self.first[1:]:
-            best = self._better(choice, best)
+    def least(self, most: int) -> tuple[Paths, int]:
+        """The paths of the layout with the least bound, and that bound; `most` bytes are enough."""
+        best = self._best(self.first, most)
         if self.every_layout and self.every_group:
             return best
         self._bound_values(best[1])
-        if self.every_layout or best[1] <= self.joined:
+        if self.every_layout:
             return best
-        best = self._changed(*best)
-        found = None if best[1] <= self.joined else join_bound(self._graph, self._request, self.operands, self._safe_offset, best[1] - 1)
-        if found is not None:
-            self.joined = max(self.joined, found.bytes)
-            if found.copied is not None:
-                best = self._better(self._choice(found.copied), best)
         while best[1] > self.joined:
             after = self._changed(*best)
             if after[1] == best[1]:
                 break
             best = after
+        if best[1] > self.joined:
+            bound = join_bound(self._graph, self._request, self.operands, self._safe_offset, best[1] - 1)
+            if bound is not None:
+                self.joined = max(self.joined, bound.bytes)
+                if bound.copied is not None:
+                    best = self._better(self._choice(bound.copied), best)
+        return best
+
+    def _best(self, choices: Sequence[LayoutChoice], most: int) -> tuple[Paths, int]:
+        paths = self.paths(choices[0], most)
+        bound = paths.least(self.macs, exact=self.every_layout)
+        if bound > most:  # the search was given up; every node alone is among the groups of a table
+            paths = self.table(choices[0], most)
+            bound = paths.least(self.macs)
+        self.every_group = self.every_group and paths.exact
+        best = paths, bound
+        for choice in choices[1:]:
+            best = self._better(choice, best)
         return best
 
     def _bound_values(self, least: int) -> None:
@@ -96,31 +117,34 @@ class Layouts:
         if self._request.recompute <= 1 and least > self.joined:
             self.joined = max(self.joined, value_bound(self._graph, self._request, least - 1, self._spans))
 
-    def _better(self, choice: LayoutChoice, best: tuple[Table, int]) -> tuple[Table, int]:
-        """The table of a layout with its bound, if that is less than the best; else the best."""
-        table = self.table(choice, best[1] - 1)
-        bound = table.least(self.macs)
-        return (table, bound) if bound < best[1] else best
+    def _better(self, choice: LayoutChoice, best: tuple[Paths, int]) -> tuple[Paths, int]:
+        """The paths of a layout with its bound, if that is less than the best; else the best."""
+        paths = self.paths(choice, best[1] - 1)
+        bound = paths.least(self.macs, exact=self.every_layout)
+        self.every_group = self.every_group and paths.exact
+        return (paths, bound) if bound < best[1] else best
 
-    def _changed(self, table: Table, bound: int) -> tuple[Table, int]:
+    def _changed(self, paths: Paths, bound: int) -> tuple[Paths, int]:
         """The best layout with one change, if that helps and not enough were tried; else the layout as it is.
 
         Only joins that the largest group touches can make it smaller.
         """
-        best = table, bound
-        for copied in self._flips(table, bound):
+        best = paths, bound
+        for copied in self._flips(paths, bound):
             known = len(self._choices)
             choice = self._choice(copied)
-            if len(self._choices) > known and self._kernels_left > 0:
+            if best[1] <= self.joined or self._kernels_left <= 0:
+                break
+            if len(self._choices) > known:
                 self._kernels_left -= len(choice.model.kernels)
                 best = self._better(choice, best)
         return best
 
-    def _flips(self, table: Table, bound: int) -> Iterator[frozenset[Operand]]:
+    def _flips(self, paths: Paths, bound: int) -> Iterator[frozenset[Operand]]:
         """What to copy instead: one operand, or all, of a join that the largest group touches changed."""
-        layout, space = table.space.layout, table.space
+        layout, space = paths.space.layout, paths.space
         copied = frozenset(self.operands) - layout.in_place
-        largest = max(table.cheapest(bound, self.macs), key=lambda c: c.least)
+        largest = max(paths.within(bound, self.macs), key=lambda c: c.least)
         held = {space.model.allocations[k].name for k in bits(space.footprint(largest).group.held)}
         for join in dict.fromkeys(node for node, _ in self.operands):
             node = self._graph.nodes[join]

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From the least paths of a table to placements: what a bound allows is placed, or the solver is asked."""
+"""From the least paths of groups to placements: what a bound allows is placed, or the solver is asked."""
 
 from __future__ import annotations
 
 from mmcc.planner.fusion.build import Builder, Placed
-from mmcc.planner.fusion.paths import Path, Table
+from mmcc.planner.fusion.paths import Path, Paths
 from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.request import PlanRequest
 
@@ -18,68 +18,78 @@ class Placer:
     def __init__(self, request: PlanRequest, macs: float) -> None:
         self._request, self._macs = request, macs
 
-    def within(self, table: Table, limit: int) -> Placed | None:
-        """The cheapest path that can be placed within the limit."""
-        low, level = table.least(self._macs), limit
-        path = table.cheapest(level, self._macs)
-        placed = self._place(table, path, limit)
+    def within(self, paths: Paths, path: Path, low: int, limit: int) -> Placed | None:
+        """The cheapest path that can be placed within the limit.
+
+        `path` is the cheapest of all, and no path is below `low`.
+        """
+        level = limit
+        placed = self._place(paths, path, limit)
         if placed.placement.peak <= limit:
             return placed
         for _ in range(TRIES):  # paths of smaller groups are easier to place
             level = max(low, level - max(1, (limit - low) // TRIES))
-            placed = self._place(table, table.cheapest(level, self._macs), limit)
+            smaller = paths.cheapest(level, self._macs)
+            if not smaller:
+                break
+            placed = self._place(paths, smaller, limit)
             if placed.placement.peak <= limit:
-                return self._cheaper(table, placed, limit)
-        together, _ = self._together(table, placed, low)
+                return self._cheaper(paths, placed, limit)
+        together, _ = self._together(paths, placed, low)
         return together if together.placement.peak <= limit else None
 
-    def least(self, table: Table, bound: int) -> tuple[Placed, int]:
+    def least(self, paths: Paths, bound: int) -> tuple[Placed, int]:
         """A path with the least peak, and what no path is below."""
-        best = self._place(table, table.cheapest(bound, self._macs), bound)
-        proved = bound
+        best, proved = self._place(paths, paths.cheapest(bound, self._macs), bound), bound
+        fewest = paths.fewest(bound) if best.placement.peak > bound else ()
+        if fewest and sum(map(paths.macs, fewest)) <= self._macs:
+            best = min(best, self._place(paths, fewest, bound), key=lambda p: p.placement.peak)
         if best.placement.peak > bound:
-            best, proved = self._together(table, best, bound)
+            best, proved = self._together(paths, best, bound)
         low, high = proved, best.placement.peak
         for _ in range(TRIES):  # where the solver gave up: larger groups' bounds, so that placing is easier
             level = (low + high) // 2
             if level <= low:
                 break
-            placed = self._place(table, table.cheapest(level, self._macs), level)
+            path = paths.cheapest(level, self._macs)
+            if not path:
+                break
+            placed = self._place(paths, path, level)
             best = min(best, placed, key=lambda p: p.placement.peak)
             low, high = (level, high) if placed.placement.peak > level else (low, placed.placement.peak)
         return best, proved
 
-    def _cheaper(self, table: Table, placed: Placed, limit: int) -> Placed:
+    def _cheaper(self, paths: Paths, placed: Placed, limit: int) -> Placed:
         """A path that costs less than `placed`, if the solver finds one."""
         from mmcc.planner.joint.search import cheapest  # imports the solver
 
-        cost = sum(map(table.cost, placed.path))
-        found = cheapest(table.space, table, limit, cost, self._request)
-        if found is None or sum(map(table.macs, found[0])) > self._macs:
+        cost = sum(map(paths.cost, placed.path))
+        found = cheapest(paths.space, paths, limit, cost, self._request)
+        if found is None or sum(map(paths.macs, found[0])) > self._macs:
             return placed
-        return self._placed(table, *found)
+        return self._placed(paths, *found)
 
-    def _placed(self, table: Table, path: Path, offsets: dict[str, int]) -> Placed:
-        buffers, overlaps = Builder(table.space, path).buffers()
+    def _placed(self, paths: Paths, path: Path, offsets: dict[str, int]) -> Placed:
+        buffers, overlaps = Builder(paths.space, path).buffers()
         peak = max(offsets[b.name] + b.size for b in buffers if b.regions == self._request.regions)
         return Placed(path, buffers, overlaps, Placement(offsets, peak, 0))
 
-    def _place(self, table: Table, path: Path, goal: int) -> Placed:
+    def _place(self, paths: Paths, path: Path, goal: int) -> Placed:
         request = self._request
-        buffers, overlaps = Builder(table.space, path).buffers()
+        buffers, overlaps = Builder(paths.space, path).buffers()
         inside = [b for b in buffers if b.regions == request.regions]
         request.say(f"{len(path)} groups within {goal} bytes; placing {len(inside)} buffers")
         effort = request.effort * PLACING
         placement = place(inside, overlaps, goal, effort=effort, seed=request.seed, progress=request.progress)
         return Placed(path, buffers, overlaps, placement)
 
-    def _together(self, table: Table, placed: Placed, bound: int) -> tuple[Placed, int]:
+    def _together(self, paths: Paths, placed: Placed, bound: int) -> tuple[Placed, int]:
         """Groups and offsets in one model; and the bound it proves."""
         from mmcc.planner.joint.search import choose  # imports the solver
 
-        goal = max(bound, table.space.request.limit or 0)
-        found, proved = choose(table.space, table, goal, placed.placement.peak, self._request)
+        goal = max(bound, paths.space.request.limit or 0)
+        found, proved = choose(paths.space, paths, goal, placed.placement.peak, self._request)
         if found is None:
             return placed, max(bound, min(proved, placed.placement.peak))
-        made = self._placed(table, *found)
+        made = self._placed(paths, *found)
         return made, max(bound, min(proved, made.placement.peak))

@@ -15,7 +15,8 @@ from math import inf
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan, aligned
 from mmcc.planner.fusion.build import Builder, Placed
-from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.lazy import LazyPaths
+from mmcc.planner.fusion.paths import Path, Paths, Table
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import Layouts
 from mmcc.planner.placing import Placer
@@ -42,19 +43,19 @@ class Search:
             return found
         if self._request.staging is not None and limit is not None:
             return self._least_staged()
-        table, least = self._layouts.least(self._most())
+        paths, least = self._layouts.least(self._most())
         if limit is not None and least <= limit:
-            choice = self._layouts.of(table)
+            choice = self._layouts.of(paths)
             found = None if choice in self._layouts.first else self._cheapest((choice,), limit)
             if found is not None:
                 return found
-        placed, proved = self._placer.least(table, least)
+        placed, proved = self._placer.least(paths, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
         bound = self._layouts.known(least if self._layouts.operands else proved)
         peak = self._most()
         if self._alone is not None and placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
-        return Builder(table.space, placed.path).plan(placed, bound)
+        return Builder(paths.space, placed.path).plan(placed, bound)
 
     def _cheapest(self, layouts: Sequence[LayoutChoice], limit: int) -> Plan | None:
         """The plan of least cost within the limit, if one is found.
@@ -62,24 +63,32 @@ class Search:
         The cost of a layout's cheapest path, placed or not, is a bound for its plans: layouts are tried in
         that order. If the first path of all can be placed, nothing is cheaper.
         """
-        bounds: list[tuple[float, int]] = []
-        known, least = self._layouts, limit + 1
-        for k, choice in enumerate(layouts):
-            table = self._layouts.table(choice, limit, self._request)
-            bounds.append((table.least_cost(limit), k))
-            least = min(least, table.least(self._macs))
-        lowest = min(cost for cost, _ in bounds)
-        for cost, k in sorted(bounds):
-            table = self._layouts.table(layouts[k], limit, self._request)
-            placed = self._placer.within(table, limit) if cost < inf else None
+        found = [self._within(choice, limit) for choice in layouts]
+        costs = [sum(map(paths.cost, path)) if path else inf for paths, path, _ in found]
+        known, least = self._layouts, min(low for _, _, low in found)
+        for k in sorted(range(len(found)), key=lambda k: costs[k]):
+            paths, path, low = found[k]
+            placed = self._placer.within(paths, path, low, limit) if path else None
             if placed is not None:
                 # a limit leaves out ways to stage constants that need less than it: no bound for those
                 staged = self._request.staging is not None
                 bound = known.joined if staged else known.known(least)
                 every = known.every_layout and known.every_group and not staged
-                found = Builder(table.space, placed.path).plan(placed, bound)
-                return replace(found, cheapest=every and sum(map(table.cost, placed.path)) <= lowest)
+                made = Builder(paths.space, placed.path).plan(placed, bound)
+                return replace(made, cheapest=every and sum(map(paths.cost, placed.path)) <= min(costs))
         return None
+
+    def _within(self, choice: LayoutChoice, limit: int) -> tuple[Paths, Path, int]:
+        """Paths of a layout, the cheapest within the limit, and what no path is below."""
+        request, known = self._request, self._layouts
+        if request.staging is None:
+            lazy = LazyPaths(known.space(choice, request), limit)
+            path = lazy.cheapest(limit, self._macs)
+            low = lazy.least(self._macs) if request.recompute <= 1 else min(limit, known.joined)
+            if path and lazy.exact:
+                return lazy, path, low
+        table = known.table(choice, limit, request)
+        return table, table.cheapest(limit, self._macs), table.least(self._macs)
 
     def _most(self) -> int:
         """Bytes that are enough."""
@@ -130,7 +139,8 @@ class Search:
     def _fitting(self, layouts: Sequence[LayoutChoice], level: int) -> tuple[Table, Placed] | None:
         """A path that is placed within a level."""
         for _, table in self._allowed(layouts, level):
-            placed = self._placer.within(table, level)
+            path = table.cheapest(level, self._macs)
+            placed = self._placer.within(table, path, table.least(self._macs), level)
             if placed is not None:
                 return table, placed
         return None

@@ -157,7 +157,7 @@ class Joinless(Space):
         for asking in masks:
             space = self._scheduled(asking)
             line, drained = space._line(before, after, last)
-            alive, then = self._alive[before], self._alive[after]
+            alive, then = self.alive(before), self.alive(after)
             schedule = Relaxed(
                 GroupMemory(space.shared, line, members, alive, then, drained),
                 self._parts,

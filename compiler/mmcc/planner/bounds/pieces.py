@@ -70,7 +70,7 @@ def make_pieces(graph: Graph, moves: Collection[int], outside: Collection[str]) 
     kept = {name for name in graph.kept if not graph.is_constant(name)}
     parts = {name: elements.parts(name) for name in sorted(read | kept)}
     sets: dict[str, list[NDArray[np.bool_]]] = {}
-    for name, found in parts.items():
+    for found in parts.values():
         for part in found:
             sets.setdefault(part.value, []).append(part.channels)
     pieces: list[Piece] = []
@@ -129,7 +129,7 @@ class _Elements:
         order = np.flatnonzero(flat >= 0)
         which = np.searchsorted(self._begins, flat[order], side="right") - 1
         found: list[_Part] = []
-        for value in np.unique(which).tolist():
+        for value in sorted(set(map(int, which))):
             mine = order[which == value]
             part = self._part(self._values[value], flat[mine] - self._begins[value], rows[mine])
             found += [part] if part is not None else []

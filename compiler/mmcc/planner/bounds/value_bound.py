@@ -18,6 +18,12 @@ byte, but for the row being made: it may lie over what its step reads for the la
 
 Paths are taken up in the order of their largest group, so the first that is complete has the least; where
 that takes too long, the least path not yet complete is a bound as well.
+
+A node is *free* after a set of others if all that it reads is there, if alone it needs no more than was
+needed before, and if at each of its steps the rows that it has still to make are no more bytes than those
+that die with the rows it has still to read. It is then the only one looked at: take any path on from there,
+and let the node run first instead. Until its own group, what it made lies where what it read lay; in its
+group, at every moment, the rows that were still to be made lie where those lay that were still to be read.
 """
 
 from __future__ import annotations
@@ -29,7 +35,6 @@ from mmcc.ir.graph import Graph
 from mmcc.planner.bounds.value_groups import Roles, ValueGroups
 from mmcc.planner.bounds.value_rows import ValueRows
 from mmcc.planner.fusion.schedule import Spans
-from mmcc.planner.memory.allocations import bits
 from mmcc.planner.request import PlanRequest
 
 MOST_GROUPS = 30_000  # looked at
@@ -48,19 +53,14 @@ class _Search:
         self._rows, self._groups, self._most = rows, ValueGroups(rows), most
         self._count = len(rows.reads)
         self._all = (1 << self._count) - 1
-        self._feeds: list[int] = []  # by node, itself and all that it is made of
-        for node, before in enumerate(rows.before):
-            feeds = 1 << node
-            for producer in bits(before):
-                feeds |= self._feeds[producer]
-            self._feeds.append(feeds)
         self._long: list[list[int]] = [[] for _ in range(self._count)]  # by last node, groups too long
         self._alive: dict[int, int] = {}
+        self._free_nodes = [k for k in range(self._count) if (rows.computing & ~rows.several) >> k & 1]
 
     def run(self) -> int:
         """The least that the largest group of a path needs, as far as is known."""
         start = self._closed(0)
-        first = self._groups.bytes(self._alive_after(start))
+        first = max(self._groups.bytes(self._alive_after(start)), self._groups.floor)
         heap, best, settled = [(first, 0, start)], {start: first}, set[int]()
         looked_at = checks = 0
         while heap:
@@ -82,11 +82,15 @@ class _Search:
 
     def _following(self, done: int, value: int) -> Iterator[tuple[int, int]]:
         """The sets of finished nodes one group on, and the largest group until then."""
+        free = self._free(done, value)
+        if free is not None:
+            yield free, value
+            return
         alive = self._alive_after(done)
         for last in range(self._count):
             if done >> last & 1:
                 continue
-            members = self._feeds[last] & ~done
+            members = self._rows.feeds[last] & ~done
             if self._is_long(last, members):
                 continue
             after = self._closed(done | members)
@@ -96,6 +100,21 @@ class _Search:
                 continue
             roles = Roles(alive & then & self._groups.touched(members), alive & ~then, then & ~alive)
             yield after, max(value, through + self._groups.least(last, members, roles))
+
+    def _free(self, done: int, value: int) -> int | None:
+        """The set after a node that is free after some others."""
+        alive = self._alive_after(done)
+        for node in self._free_nodes:
+            if done >> node & 1 or self._rows.before[node] & ~done:
+                continue
+            after = self._closed(done | 1 << node)
+            then = self._alive_after(after)
+            roles = Roles(alive & then & self._groups.touched(1 << node), alive & ~then, then & ~alive)
+            if self._groups.shrinks(node, roles):
+                through = self._groups.bytes(alive & then)
+                if through + self._groups.least(node, 1 << node, roles) <= value:
+                    return after
+        return None
 
     def _is_long(self, last: int, members: int) -> bool:
         """True if what is inside a group needs too much, or it has a node that runs alone with others."""

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bytes that a group of nodes needs at least in any layout: rows of pieces that must exist at some moments."""
+"""Bytes that a group of nodes needs in any layout: rows of pieces that must exist at some moments."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -59,7 +60,7 @@ class Moments:
         return self._held[key]
 
     def _ring(self, piece: int, readers: int, held: Ints) -> Ints:
-        """Rows of the ring that a piece is in while anybody uses it; one of one row only while it holds one."""
+        """Rows of the ring that a piece is in while anybody uses it; of one row only while it holds that."""
         own = self.line.of(self.rows.pieces[piece].maker)
         depth = int((self._made(piece, own, running=True) - self._needed(piece, readers, own)).max(initial=1))
         if depth <= 1:
@@ -124,6 +125,50 @@ class ValueGroups:
             self._made[node] = sum(1 << piece for piece in rows.made[node])
             self._read[node] = sum(1 << read.piece for read in reads)
 
+    @cached_property
+    def floor(self) -> int:
+        """Bytes that some node needs for itself in whatever group.
+
+        These are the rows that it has asked for and needs at one of its steps, and of what is read after the
+        last node the rows made so far.
+        """
+        return max((self._own(node) for node in bits(self.rows.computing)), default=0)
+
+    def _own(self, node: int) -> int:
+        scratch = self._scratch.get(node, 0)
+        kept = [self.rows.pieces[piece] for piece in self.rows.made[node] if self.rows.pieces[piece].to_end]
+        if self.rows.several >> node & 1:
+            inputs = sum(
+                max(0, int(r.upto[0] - r.low[0])) * self.rows.pieces[r.piece].line
+                for r in self.rows.reads[node]
+            )
+            return scratch + inputs + sum(piece.height * piece.line for piece in kept)
+        steps = self.rows.steps(node)
+        total = np.zeros(steps, np.int64)
+        if not self.rows.accumulates(node):
+            total += np.arange(steps) * sum(piece.line for piece in kept)
+        for read in self.rows.reads[node]:
+            count = min(steps, len(read.upto))
+            low = read.low[1 : count + 1] if read.elementwise else read.low[:count]
+            total[:count] += np.maximum(read.upto[:count] - low, 0) * self.rows.pieces[read.piece].line
+        return scratch + int(total.max(initial=0))
+
+    def shrinks(self, node: int, roles: Roles) -> bool:
+        """True if at each step what a node has still to make is no more bytes than what dies when read."""
+        steps = self.rows.steps(node)
+        left, made = np.zeros(steps + 1, np.int64), np.arange(steps + 1)
+        for piece in self.rows.made[node]:
+            own = self.rows.pieces[piece]
+            rows = np.where(made < steps, own.height, 0) if self.rows.accumulates(node) else own.height - made
+            left += rows * own.line
+        dying = np.zeros(steps + 1, np.int64)
+        for read in self.rows.reads[node]:
+            if roles.last_used >> read.piece & 1:
+                own = self.rows.pieces[read.piece]
+                low = np.append(read.low[:steps], np.full(max(0, steps - len(read.low)), own.height))
+                dying += (own.height - np.append(low, own.height)[: steps + 1]) * own.line
+        return bool((left <= dying).all())
+
     def alive(self, done: int) -> int:
         """Pieces that must exist once the nodes in `done` have run."""
         mask = 0
@@ -161,12 +206,49 @@ class ValueGroups:
             size *= 2
 
     def _inside_at_most(self, last: int, members: int) -> int:
-        """Most bytes at one time of pieces of which nobody outside some nodes that feed `last` sees anything."""
+        """Most bytes at one time of pieces that only some nodes that feed `last` see."""
         inside = bits(self._inside(members))
         if not inside:
             return 0
         schedules = self._schedules(last, members)
-        return min(int(np.sum([s.inside(piece) for piece in inside], axis=0).max()) for s in schedules)
+        most = min(int(np.sum([s.inside(piece) for piece in inside], axis=0).max()) for s in schedules)
+        return max(most, self._early(last, members, 0))
+
+    def _early(self, last: int, members: int, last_used: int) -> int:
+        """Bytes of a group with too many joins before some of its nodes, which have few themselves.
+
+        Up to a step of such a node, what is seen only by nodes that feed it comes in an order of its own.
+        """
+        if not self._many(last, members):
+            return 0
+        whole = self._schedule(last, members, 0, by_last=True)
+        longest: dict[int, tuple[int, int]] = {}  # by joins: the most members, and the node they feed
+        for node in bits(members & self.rows.computing & ~(1 << last)):
+            some = members & self.rows.feeds[node]
+            joins = (some & self.rows.uneven).bit_count()
+            if joins <= MOST_JOINS and some.bit_count() > longest.get(joins, (0, 0))[0].bit_count():
+                longest[joins] = some, node
+        most = 0
+        for some, node in longest.values():
+            steps = len(whole.line.of(node))  # that anybody asks for
+            pieces = bits(self._inside(some))
+            given = [
+                piece
+                for piece in bits(last_used & self.touched(some))
+                if not self.rows.readers[piece] & members & ~some
+            ]
+            found: list[int] = []
+            for moments in self._schedules(node, some) if steps and (pieces or given) else ():
+                total = sum((moments.inside(piece) for piece in pieces), np.zeros(len(moments.at), np.int64))
+                total = sum((moments.last_used(piece, some) for piece in given), total)
+                found.append(int(total[moments.at <= moments.line.of(node)[steps - 1]].max(initial=0)))
+            most = max(most, min(found, default=0))
+        return most
+
+    def _many(self, last: int, members: int, drained: tuple[int, ...] = ()) -> bool:
+        """True if a group has joins in more ways than are looked at."""
+        uneven = (members & self.rows.uneven & ~(1 << last)).bit_count()
+        return uneven > MOST_JOINS or (uneven > 0 and len(drained) > 0)
 
     def least(self, last: int, members: int, roles: Roles) -> int:
         """Bytes that a group needs at least, but for pieces that have all their rows before and after it."""
@@ -196,15 +278,16 @@ class ValueGroups:
             return fixed + self.bytes(roles.last_used | roles.defined)
         schedules = self._schedules(last, members, self._drained(last, members, roles))
         most = min(self._most(moments, members, roles) for moments in schedules)
+        most = max(most, self._early(last, members, roles.last_used))
         if alone and self.rows.request.backward and computing == 1 << last:
             most = min(most, self._backward(last, roles))
         return fixed + max(ends, most)
 
     def _schedules(self, last: int, members: int, drained: tuple[int, ...] = ()) -> list[Moments]:
         """The schedules that a group may have, by which of its joins have code."""
-        uneven = bits(members & self.rows.uneven & ~(1 << last))
-        if len(uneven) > MOST_JOINS or (uneven and drained):
+        if self._many(last, members, drained):
             return [self._schedule(last, members, 0, by_last=True)]
+        uneven = bits(members & self.rows.uneven & ~(1 << last))
         return [self._schedule(last, members, asking, drained) for asking in _masks(uneven)]
 
     def _schedule(
@@ -271,10 +354,9 @@ def _window(last: int, members: int) -> int:
     """The nodes of the schedule in which a group is looked at: as far back as the group reaches, or a bit
     further, so that groups that end alike share it."""
     reach = WINDOW
-    while not members >> max(0, last + 1 - reach) << max(0, last + 1 - reach) == members:
+    while reach <= last and members & ((1 << last + 1 - reach) - 1):
         reach *= 2
-    begin = max(0, last + 1 - reach)
-    return (1 << last + 1) - (1 << begin)
+    return (1 << last + 1) - (1 << max(0, last + 1 - reach))
 
 
 def _masks(joins: Sequence[int]) -> list[int]:

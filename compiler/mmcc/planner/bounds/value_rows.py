@@ -8,13 +8,15 @@ from functools import cached_property
 
 import numpy as np
 
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ir.nest import Affine
 from mmcc.ir.traits import Alias
 from mmcc.planner.bounds.bound import may_be_outside
 from mmcc.planner.bounds.pieces import Piece, Seen, make_pieces
 from mmcc.planner.fusion.rows import KernelRows, Rows, remaining
 from mmcc.planner.fusion.schedule import Ints, Sources, Spans, rows_of
 from mmcc.planner.fusion.timeline import Timeline, demand
+from mmcc.planner.memory.allocations import bits
 from mmcc.planner.request import PlanRequest
 
 NO_ROWS = np.zeros(0, np.int64)
@@ -36,7 +38,7 @@ class ValueRows:
 
     def __init__(self, graph: Graph, request: PlanRequest, spans: Spans) -> None:
         self.graph, self.request, self._spans = graph, request, spans
-        self.moves = frozenset(k for k, node in enumerate(graph.nodes) if node.op.traits.alias is not None)
+        self.moves = frozenset(k for k, node in enumerate(graph.nodes) if _may_be_view(graph, node))
         found = make_pieces(graph, self.moves, may_be_outside(graph, request))
         self.pieces: tuple[Piece, ...] = found.pieces
         self._seen = found.seen
@@ -78,6 +80,17 @@ class ValueRows:
         """By node, the nodes that must have run, the nearest only."""
         maker = {name: 1 << k for k, node in enumerate(self.graph.nodes) for name in node.outputs}
         return [sum({maker[name] for name in node.inputs if name in maker}) for node in self.graph.nodes]
+
+    @cached_property
+    def feeds(self) -> list[int]:
+        """By node, it and all that must have run before it."""
+        found: list[int] = []
+        for node, before in enumerate(self.before):
+            feeds = 1 << node
+            for producer in bits(before):
+                feeds |= found[producer]
+            found.append(feeds)
+        return found
 
     @cached_property
     def uneven(self) -> int:
@@ -151,6 +164,19 @@ class ValueRows:
         if self.several >> index & 1:
             return np.array([line.min(initial=height), height]), np.array([high.max(initial=0)])
         return remaining(line, height), np.maximum.accumulate(np.where(high > low, high, 0))
+
+
+def _may_be_view(graph: Graph, node: Node) -> bool:
+    """False if a node has code in every layout: if it computes; or if neighbours in the innermost axis of
+    what it makes are no neighbours in its operand, since the pixels of every view are contiguous."""
+    if node.op.traits.alias is not Alias.PART:
+        return node.op.traits.alias is not None
+    (read,) = nest_of(graph, node).reads
+    inner = graph.tensors[node.output].shape[-1:]
+    if not read.shape or read.shape[-1] == 1 or not inner or inner[0] == 1:
+        return True
+    index, loop = read.index[-1], nest_of(graph, node).axis_loop(len(graph.tensors[node.output].shape) - 1)
+    return not isinstance(index, Affine) or loop is None or any(name == loop for name, _ in index.terms)
 
 
 _NOTHING = KernelRows(0, (), (), NO_ROWS, NO_ROWS, 0)

@@ -1,28 +1,75 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Groups by the set of finished kernels that they lead to, and the best paths through them."""
+"""Groups listed by the set of finished kernels that they lead to, and the best paths through them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from math import inf
+from typing import Protocol
 
-from mmcc.planner.cost import figure
 from mmcc.planner.fusion.space import Candidate, Space
-from mmcc.planner.memory.allocations import bits
 
 Path = tuple[Candidate, ...]
+
+
+class Paths(Protocol):
+    """The paths of a space; two ways to find the best of them have this in common."""
+
+    @property
+    def space(self) -> Space: ...
+
+    @property
+    def exact(self) -> bool:
+        """True if what was found so far is the best of all paths of the space."""
+        ...
+
+    def least(self, most_macs: float, *, exact: bool = True) -> int:
+        """The least bytes that the largest group of a path needs, with so much work at most.
+
+        Without `exact`, one path that is nearly the best will do.
+        """
+        ...
+
+    def cheapest(self, limit: int, most_macs: float) -> Path:
+        """The path of least cost whose groups need at most `limit`; empty if none is found."""
+        ...
+
+    def within(self, limit: int, most_macs: float) -> Path:
+        """A path whose groups need at most `limit`, if `least` found one."""
+        ...
+
+    def fewest(self, limit: int) -> Path:
+        """A path of few groups that need at most `limit`; empty if none is found."""
+        ...
+
+    def below(self, most: int) -> list[Candidate] | None:
+        """Groups that need less than `most`, on paths of such groups; None if they are too many to list."""
+        ...
+
+    def cheaper(self, limit: int, most_cost: float) -> list[Candidate] | None:
+        """Groups within the limit on paths that cost less than `most_cost`; None if they are too many."""
+        ...
+
+    def cost(self, candidate: Candidate) -> float:
+        """Predicted instructions of a group."""
+        ...
+
+    def macs(self, candidate: Candidate) -> float:
+        """Multiply-accumulates of a group, those at seams counted again."""
+        ...
 
 
 class Table:
     """Candidates by the set they lead to; their bounds get better where that matters."""
 
-    def __init__(self, space: Space, most: int) -> None:
-        self._space, self._costs, self._most = space, space.costs, most
+    def __init__(self, space: Space, most: int, groups: Iterable[Candidate] | None = None) -> None:
+        """`groups` are all that need at most `most` bytes, if they are known."""
+        self._space, self._most = space, most
         self.space = space
         self._into: dict[int, list[Candidate]] = {}
         self._exact: set[Candidate] = set()
-        for candidate in space.candidates(most):
+        for candidate in space.candidates(most) if groups is None else groups:
             self._into.setdefault(candidate.after, []).append(candidate)
         self._enough: float = inf  # bytes; only groups that need more are cut into strips
         if space.request.recompute > 1:
@@ -72,8 +119,22 @@ class Table:
             behind[c.before] = min(behind.get(c.before, cost), cost)
         return [c for c in found if ahead[c.before] + self.cost(c) + behind[c.after] < most_cost]
 
-    def least(self, most_macs: float) -> int:
+    @property
+    def exact(self) -> bool:
+        """True if all groups of the space are listed."""
+        return self._space.complete
+
+    def within(self, limit: int, most_macs: float) -> Path:
+        """A path whose groups need at most `limit`."""
+        return self.cheapest(limit, most_macs)
+
+    def fewest(self, limit: int) -> Path:
+        """A path of few groups that need at most `limit`; empty if there is none."""
+        return self._path(lambda so_far, c: so_far + 1, limit)
+
+    def least(self, most_macs: float, *, exact: bool = True) -> int:
         """The least bytes that the largest group of a path needs, with so much work at most."""
+        del exact
         while True:
             path = self._path(lambda so_far, c: max(so_far, c.least), None)
             if not path:
@@ -99,11 +160,6 @@ class Table:
 
     def _macs(self, path: Path) -> float:
         return sum(map(self.macs, path))
-
-    def least_cost(self, limit: int) -> float:
-        """The cost of the cheapest path of groups that need at most `limit`; infinite if there is none."""
-        path = self.cheapest(limit, inf)
-        return sum(map(self.cost, path)) if path else inf
 
     def cheapest(self, limit: int, most_macs: float) -> Path:
         """The path of least cost whose groups need at most `limit`, or of least work if it works too much."""
@@ -153,24 +209,8 @@ class Table:
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted instructions of a group."""
-        kernels = bits(candidate.after & ~candidate.before)
-        rows, strips = self._space.rows.kernels, candidate.strips
-        cut = self._space.cut(candidate)
-        streaming, iterations = candidate.streaming, {}
-        total = figure(self._space.request.cost, "staged_byte") * streaming.read if streaming else 0.0
-        if candidate.tile:
-            iterations = self._space.calls(candidate.last, candidate.tile, kernels)
-        for k in kernels:
-            share = cut.share(k, self._space.strips.widths[k]) if cut else 1.0
-            calls = iterations.get(k, 1 if len(kernels) == 1 else rows[k].steps)
-            blocks = streaming.blocks(k) if streaming else 1
-            total += self._costs[k].total(rows[k].steps, calls, strips, share, blocks)
-        return total
+        return self._space.cost(candidate)
 
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of a group, those at seams counted again."""
-        cut = self._space.cut(candidate)
-        return sum(
-            self._costs[k].macs * (cut.share(k, self._space.strips.widths[k]) if cut else 1.0)
-            for k in bits(candidate.after & ~candidate.before)
-        )
+        return self._space.macs(candidate)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
+from heapq import heappop, heappush
 
 import numpy as np
 
@@ -30,7 +31,7 @@ from mmcc.planner.streaming.blocks import Price, WeightStreaming, all_resident, 
 
 MOST_SETS = 1_500  # sets of finished kernels; above, only the beginnings of one order
 GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
-NEAR = 4  # times the longest group: so many kernels back a schedule goes
+WINDOW = 16  # kernels of the shortest schedules; groups that end alike and are about as long share one
 LONGEST = 16  # kernels of a group at least, however many there are
 ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
 FITTING = 3  # numbers of tile iterations that are looked at from the first on with which a group fits
@@ -81,11 +82,14 @@ class Space:
         self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._tilings = self._constants()
         every, self.sets = self._sets()
+        self._all_sets = frozenset(self.sets)
         self.complete = every and self._longest >= len(self.model.kernels)
         self.all = (1 << len(self.model.kernels)) - 1
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
+        self._makers = [sum(1 << maker for maker, _ in kernel.needs) for kernel in self.rows.kernels]
+        self._position = {kernel: at for at, kernel in enumerate(order)}
         self._alone = [Timeline(k, {k: np.arange(kernel.steps)}) for k, kernel in enumerate(self.rows.alone)]
-        self._nearest: dict[int, int] = {}
+        self._nearest: dict[tuple[int, int], int] = {}
         self._lines: dict[tuple[object, ...], Timeline] = {}
 
     @cached_property
@@ -93,6 +97,38 @@ class Space:
         """What each kernel costs."""
         nodes = [self.graph.nodes[kernel.node] for kernel in self.model.kernels]
         return [node_cost(self.graph, node, self.request.cost) for node in nodes]
+
+    def cost(self, candidate: Candidate) -> float:
+        """Predicted instructions of a group."""
+        kernels = bits(candidate.after & ~candidate.before)
+        rows, strips = self.rows.kernels, candidate.strips
+        cut, costs = self.cut(candidate), self.costs
+        streaming, iterations = candidate.streaming, dict[int, int]()
+        total = figure(self.request.cost, "staged_byte") * streaming.read if streaming else 0.0
+        if candidate.tile:
+            iterations = self.calls(candidate.last, candidate.tile, kernels)
+        for k in kernels:
+            share = cut.share(k, self.strips.widths[k]) if cut else 1.0
+            calls = iterations.get(k, 1 if len(kernels) == 1 else rows[k].steps)
+            blocks = streaming.blocks(k) if streaming else 1
+            total += costs[k].total(rows[k].steps, calls, strips, share, blocks)
+        return total
+
+    def macs(self, candidate: Candidate) -> float:
+        """Multiply-accumulates of a group, those at seams counted again."""
+        cut = self.cut(candidate)
+        return sum(
+            self.costs[k].macs * (cut.share(k, self.strips.widths[k]) if cut else 1.0)
+            for k in bits(candidate.after & ~candidate.before)
+        )
+
+    def allowed(self, members: int, last: int) -> bool:
+        """True if kernels that all feed `last` may run as one group."""
+        if members == 1 << last:
+            return True
+        if members & self._single or not self.request.fuse:
+            return False
+        return not any(self.model.kernels[k].apart & members for k in bits(members))
 
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds, and the bytes that it needs at least."""
@@ -107,7 +143,9 @@ class Space:
         return self.strips.cut(candidate.last, candidate.after & ~candidate.before, candidate.strips)
 
     def alive(self, done: int) -> int:
-        """Allocations that hold something after the kernels in one of the sets."""
+        """Allocations that hold something after a set of kernels has run."""
+        if done not in self._alive:
+            self._alive[done] = self.shared.alive(done)
         return self._alive[done]
 
     def _footprint(
@@ -120,13 +158,13 @@ class Space:
         streaming: WeightStreaming | None = None,
     ) -> Footprint:
         line, drained = self._line(before, after, last, tile)
-        alive, then = self._alive[before], self._alive[after]
+        alive, then = self.alive(before), self.alive(after)
         members = after & ~before
         return Footprint(GroupMemory(self.shared, line, members, alive, then, drained, cut, streaming))
 
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
-        small = {done for done, alive in self._alive.items() if self.shared.bytes(alive) <= most}
+        small = {done for done in self.sets if self.shared.bytes(self.alive(done)) <= most}
         for after in self.sets:
             for last in bits(after) if after in small else ():
                 if not self._after[last] & after:
@@ -135,11 +173,12 @@ class Space:
     def _ending(self, after: int, last: int, most: int, small: set[int]) -> Iterator[Candidate]:
         """Groups that end in kernel `last` and with the set `after`, each longer one from a shorter one."""
         seen: set[int] = set()
-        waiting = [1 << last]
+        waiting = [(1 << last, self._makers[last])]
+        sets = self._all_sets
         while waiting:
-            members = waiting.pop()
+            members, makers = waiting.pop()
             before = after & ~members
-            if before in self._alive:
+            if before in sets:
                 footprint = self._footprint(before, after, last)
                 if footprint.inner > most and self.request.recompute <= 1:
                     continue  # a longer one holds these rings too
@@ -147,18 +186,17 @@ class Space:
                     if self._tilings:
                         yield from self._staged(footprint, before, after, last, most)
                     else:
-                        floor = self._floor(footprint, before, after, last)
+                        floor = self.floor(footprint, before, after, last)
                         if floor <= most:
                             yield Candidate(before, after, last, footprint.least, 1, floor)
             if members.bit_count() < self._longest and not members & self._single:
-                for kernel in bits(before & self._near(last) & ~self._single):
+                for kernel in bits(makers & before & ~self._single):
                     longer = members | 1 << kernel
-                    leads = self._after[kernel] & after
-                    if self.model.kernels[kernel].apart & members:
+                    if self.model.kernels[kernel].apart & members or longer in seen:
                         continue
-                    if leads & members and not leads & ~members and longer not in seen:
+                    if not self._after[kernel] & after & ~members:
                         seen.add(longer)
-                        waiting.append(longer)
+                        waiting.append((longer, makers | self._makers[kernel]))
 
     def _constants(self) -> dict[int, tuple[Blocks, ...]]:
         """By kernel, how its constants can be cut, if they lie in slow memory."""
@@ -207,7 +245,7 @@ class Space:
 
     def calls(self, last: int, tile: int, kernels: Sequence[int]) -> dict[int, int]:
         """How often the kernels of a group are called, with `tile` steps of its last one in an iteration."""
-        line = self._line(0, 1 << last, last, tile)[0] if tile else None
+        line = self._line(0, sum(1 << k for k in kernels), last, tile)[0] if tile else None
         return {k: len(np.unique(line.times[k])) if line else 1 for k in kernels}
 
     def _price(self, calls: Mapping[int, int]) -> Price:
@@ -218,9 +256,9 @@ class Space:
         }
         return Price(figure(self.request.cost, "staged_byte"), block)
 
-    def _floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
+    def floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
-        defined = self._alive[after] & ~self._alive[before]
+        defined = self.alive(after) & ~self.alive(before)
         if self.request.recompute <= 1 or footprint.group.drained or after & ~before & self._ordered:
             return footprint.least
         if not self.strips.allowed(after & ~before, last, footprint.group.inside, defined):
@@ -241,38 +279,47 @@ class Space:
 
     def _line(self, before: int, after: int, last: int, tile: int = 0) -> tuple[Timeline, tuple[int, ...]]:
         """The schedule of a group, and the kernels that make the rest of their rows at its end."""
+        members = after & ~before
+        near = self._window(last, members)
         if tile:
-            if (last, tile) not in self._lines:
+            if (last, near, tile) not in self._lines:
                 atomic = sum(1 << k for k, tilings in self._tilings.items() if tilings[0].count > 1)
-                self._lines[last, tile] = batch(self.rows, last, self._near(last), tile, atomic)
-            return self._lines[last, tile], ()
-        if after & ~before == 1 << last:
+                self._lines[last, near, tile] = batch(self.rows, last, near, tile, atomic)
+            return self._lines[last, near, tile], ()
+        if members == 1 << last:
             return self._alone[last], ()
-        if (last, ()) not in self._lines:
-            self._lines[last, ()] = demand(self.rows, last, self._near(last))
-        line = self._lines[last, ()]
+        if (last, near) not in self._lines:
+            self._lines[last, near] = demand(self.rows, last, near)
+        line = self._lines[last, near]
         kept = self._unfinished(line, before, after, last)
         if kept and (last, kept, before) not in self._lines:
-            self._lines[last, kept, before] = demand(self.rows, last, after & ~before, kept)
+            self._lines[last, kept, before] = demand(self.rows, last, members, kept)
         return (self._lines[last, kept, before] if kept else line), kept
 
-    def _near(self, last: int) -> int:
-        """The kernels that feed one, as far back as groups can reach."""
-        if last not in self._nearest:
-            found, edge = 1 << last, [last]
-            while edge and found.bit_count() < NEAR * self._longest:
-                nearest = max(edge, key=self._order.index)
-                edge.remove(nearest)
+    def _window(self, last: int, members: int) -> int:
+        """The kernels of the schedule in which a group is looked at: the group, and more that feed it."""
+        size = WINDOW
+        while members & ~self._near(last, size):
+            size *= 2
+        return self._near(last, size)
+
+    def _near(self, last: int, size: int) -> int:
+        """So many kernels that feed one, the nearest in the order, and it."""
+        if (last, size) not in self._nearest:
+            found, edge, seen = 1 << last, [-self._position[last]], {last}
+            while edge and found.bit_count() < size:
+                nearest = self._order[-heappop(edge)]
+                found |= 1 << nearest
                 for kernel, _ in self.rows.kernels[nearest].needs:
-                    if not found >> kernel & 1 and not self._single >> kernel & 1:
-                        found |= 1 << kernel
-                        edge.append(kernel)
-            self._nearest[last] = found
-        return self._nearest[last]
+                    if kernel not in seen and not self._single >> kernel & 1:
+                        seen.add(kernel)
+                        heappush(edge, -self._position[kernel])
+            self._nearest[last, size] = found
+        return self._nearest[last, size]
 
     def _unfinished(self, line: Timeline, before: int, after: int, last: int) -> tuple[int, ...]:
         """Kernels whose output is read outside the group, but of which it does not demand all rows."""
-        outside = self._alive[after]
+        outside = self.alive(after)
         return tuple(
             kernel
             for kernel in bits(after & ~before)

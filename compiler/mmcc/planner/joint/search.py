@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from mmcc.planner.fusion.build import Builder
 from mmcc.planner.fusion.group import GroupMemory
-from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.paths import Paths
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.joint.cpsat import Choice, select
 from mmcc.planner.memory.allocations import bits
@@ -19,30 +19,30 @@ Found = tuple[tuple[Candidate, ...], dict[str, int]]
 
 
 def choose(
-    space: Space, table: Table, goal: int, high: int, request: PlanRequest
+    space: Space, paths: Paths, goal: int, high: int, request: PlanRequest
 ) -> tuple[Found | None, int]:
     """A path and offsets with a peak below `high`, and a bound; no better than `goal` is asked for."""
-    candidates = table.below(high)
+    candidates = paths.below(high)
+    if candidates is None or len(candidates) > MOST_CHOICES:
+        return None, goal
     if not candidates:
         return None, high
-    if len(candidates) > MOST_CHOICES:
-        return None, goal
     request.say(f"{len(candidates)} groups and offsets together: {goal} <= peak < {high}")
-    return _solve(space, table, candidates, goal, high, request, by_cost=False)
+    return _solve(space, paths, candidates, goal, high, request, by_cost=False)
 
 
-def cheapest(space: Space, table: Table, limit: int, most_cost: float, request: PlanRequest) -> Found | None:
+def cheapest(space: Space, paths: Paths, limit: int, most_cost: float, request: PlanRequest) -> Found | None:
     """The cheapest path that can be placed within the limit, if one costs less than `most_cost`."""
-    candidates = table.cheaper(limit, most_cost)
+    candidates = paths.cheaper(limit, most_cost)
     if not candidates or len(candidates) > MOST_CHOICES:
         return None
     request.say(f"{len(candidates)} groups and offsets together: least cost within {limit}")
-    return _solve(space, table, candidates, 0, limit + 1, request, by_cost=True)[0]
+    return _solve(space, paths, candidates, 0, limit + 1, request, by_cost=True)[0]
 
 
 def _solve(
     space: Space,
-    table: Table,
+    paths: Paths,
     candidates: list[Candidate],
     goal: int,
     high: int,
@@ -52,7 +52,7 @@ def _solve(
 ) -> tuple[Found | None, int]:
     state = {done: k for k, done in enumerate(space.sets)}
     whole = [Item(allocation.size, allocation.align, 0, 1) for allocation in space.model.allocations]
-    choices = [_choice(space, table, candidate, state) for candidate in candidates]
+    choices = [_choice(space, paths, candidate, state) for candidate in candidates]
     found, bound = select(whole, choices, goal, high, request.effort, request.seed, by_cost=by_cost)
     if found is None:
         return None, bound
@@ -61,7 +61,7 @@ def _solve(
     return (path, offsets | _local(space, path, found.local)), bound
 
 
-def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, int]) -> Choice:
+def _choice(space: Space, paths: Paths, candidate: Candidate, state: dict[int, int]) -> Choice:
     footprint = space.footprint(candidate)
     items = footprint.group.items
     model = space.model
@@ -79,7 +79,7 @@ def _choice(space: Space, table: Table, candidate: Candidate, state: dict[int, i
         state[candidate.before],
         state[candidate.after],
         candidate.least,
-        round(table.cost(candidate)),
+        round(paths.cost(candidate)),
         (*stay, *(items[k].allocation for k in rest)),
         tuple(Item(items[k].size, items[k].align, 0, 1) for k in inside),
         distances,

@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Best paths of groups, found without looking at all groups.
+
+Sets of finished kernels are taken up best first, those that are furthest along before others as good, and
+from each the smallest groups first. Where kernels may run alone, hardly anything else is looked at.
+
+Only for groups that compute nothing twice and stage no constants; `Table` knows these.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+from itertools import count, islice
+
+from mmcc.planner.fusion.footprint import Footprint
+from mmcc.planner.fusion.paths import Path, Table
+from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.memory.allocations import bits
+
+AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
+MOST_GROUPS = 8_000  # looked at in one search
+MOST_LISTED = 4_000  # groups that are listed
+
+
+@dataclass(slots=True)
+class _Step:
+    """A group that may be taken: `exact` if all its moments were looked at."""
+
+    worth: float  # of the path up to its end
+    group: Candidate
+    exact: bool
+
+
+@dataclass(slots=True)
+class _Choices:
+    """A set of finished kernels, and what may run next, the smallest groups first."""
+
+    worth: float
+    done: int
+    lasts: list[tuple[int, int]]  # members, last kernel; the next is at the end
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPath:
+    """Groups with the bytes that each needs; `best` if no path is better, `looked_at` groups on the way."""
+
+    path: tuple[Candidate, ...]
+    best: bool
+    looked_at: int
+
+    @property
+    def bytes(self) -> int:
+        """Of the largest group."""
+        return max((c.least for c in self.path), default=0)
+
+
+class _Search(ABC):
+    """Best first over sets of finished kernels, within some bytes."""
+
+    def __init__(self, space: Space, limit: int, *, exact: bool) -> None:
+        self._space, self._limit, self._exact = space, limit, exact
+        self._feeds = feeds_of(space)
+        self._long: list[list[int]] = [[] for _ in self._feeds]
+        self._tick = count()
+        self._heap: list[tuple[float, int, int, _Step | _Choices]] = []
+        self._level, self._skipped = 0.0, False
+        self._came: dict[int, _Step] = {}
+
+    @abstractmethod
+    def worth(self, before: float, group: Candidate) -> float:
+        """What a path is worth with one more group; less is better."""
+
+    @abstractmethod
+    def ahead(self, done: int) -> float:
+        """What is at least still to come after a set, if that is added to the worth."""
+
+    def run(self) -> FoundPath | None:
+        """The best path; None if there is none within the limit, or none was found."""
+        self._take_up(self.start(), 0)
+        looked_at = level = 0
+        while self._heap and looked_at <= MOST_GROUPS:
+            if level > AT_A_LEVEL and not self._exact:
+                self._raise()
+                level = 0
+            _, _, _, item = heappop(self._heap)
+            if isinstance(item, _Choices):
+                took = self._advance(item)
+                looked_at, level = looked_at + took, level + took
+                if item.lasts:
+                    self._push(item.worth, item.done, item)
+            elif item.group.after not in self._came:
+                if not item.exact:
+                    self._refine(item)
+                else:
+                    self._came[item.group.after] = item
+                    if item.group.after == self._space.all:
+                        return FoundPath(self._path(item), not self._skipped, looked_at)
+                    self._take_up(item.worth, item.group.after)
+        return None
+
+    @property
+    def given_up(self) -> bool:
+        """True if what was not looked at may be better."""
+        return bool(self._heap) or self._skipped
+
+    def start(self) -> float:
+        """The worth before the first group."""
+        return 0.0
+
+    def _raise(self) -> None:
+        """Go on as if what is worst by so little were as good as the best."""
+        worse = [key for key, _, _, _ in self._heap if key > self._level]
+        if worse:
+            self._level, self._skipped = min(worse), True
+            self._heap = [(max(key, self._level), depth, tick, item) for key, depth, tick, item in self._heap]
+            heapify(self._heap)
+
+    def order(self, members: int, last: int) -> tuple[int, int]:
+        """Of what may run next, the largest is looked at first."""
+        return -members.bit_count(), last
+
+    def _take_up(self, worth: float, done: int) -> None:
+        if not self._exact and (free := self._free(worth, done)) is not None:
+            self._push(free.worth, free.group.after, free)
+            return
+        lasts = [(feeds & ~done, last) for last, feeds in enumerate(self._feeds) if not done >> last & 1]
+        lasts.sort(key=lambda pair: self.order(*pair))
+        if lasts:
+            self._push(worth, done, _Choices(worth, done, lasts))
+
+    def _free(self, worth: float, done: int) -> _Step | None:
+        """A kernel that can run alone, makes nothing worse, and leaves no more bytes alive."""
+        space = self._space
+        alive = space.shared.bytes(space.alive(done))
+        for last, kernel in enumerate(space.model.kernels):
+            after = done | 1 << last
+            if after == done or kernel.before & ~done or space.shared.bytes(space.alive(after)) > alive:
+                continue
+            group = Candidate(done, after, last, self._footprint(done, after, last).tight)
+            step = _Step(self.worth(worth, group), group, exact=True)
+            same = step.worth + self.ahead(after) <= (worth + self.ahead(done)) * (1 + 1e-9)
+            if group.least <= self._limit and same:
+                self._skipped = True
+                return step
+        return None
+
+    def _advance(self, choices: _Choices) -> bool:
+        """Look at the next group from a set; True if that took long."""
+        space, (members, last) = self._space, choices.lasts.pop()
+        after = choices.done | members
+        if after in self._came or any(not long & ~members for long in self._long[last]):
+            return False
+        if not space.allowed(members, last) or space.shared.bytes(space.alive(after)) > self._limit:
+            return False
+        footprint = self._footprint(choices.done, after, last)
+        if footprint.least <= self._limit:
+            self._offer(choices, Candidate(choices.done, after, last, footprint.least))
+        elif space.request.recompute > 1:
+            floor = space.floor(footprint, choices.done, after, last)
+            wide = Candidate(choices.done, after, last, footprint.least, 1, floor)
+            narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
+            if narrow is not None:
+                self._offer(choices, narrow)
+        elif footprint.inner > self._limit:
+            self._long[last].append(members)
+        return True
+
+    def _offer(self, choices: _Choices, group: Candidate) -> None:
+        step = _Step(0.0, group, exact=False)
+        step.worth = self.worth(choices.worth, group)
+        self._push(step.worth, group.after, step)
+
+    def _refine(self, step: _Step) -> None:
+        """Look at all moments of a group."""
+        group = replace(step.group, least=self._space.footprint(step.group).tight)
+        if group.least <= self._limit:
+            before = self._came[group.before].worth if group.before else self.start()
+            exact = _Step(self.worth(before, group), group, exact=True)
+            self._push(exact.worth, group.after, exact)
+
+    def _footprint(self, before: int, after: int, last: int) -> Footprint:
+        return self._space.footprint(Candidate(before, after, last, 0))
+
+    def _push(self, worth: float, done: int, item: _Step | _Choices) -> None:
+        key = max(worth + self.ahead(done), self._level)
+        heappush(self._heap, (key, -done.bit_count(), next(self._tick), item))
+
+    def _path(self, step: _Step) -> tuple[Candidate, ...]:
+        found: list[Candidate] = []
+        while True:
+            found.append(step.group)
+            if not step.group.before:
+                return tuple(reversed(found))
+            step = self._came[step.group.before]
+
+
+class LeastSearch(_Search):
+    """The path whose largest group needs the fewest bytes."""
+
+    def worth(self, before: float, group: Candidate) -> float:
+        return max(before, group.least)
+
+    def ahead(self, done: int) -> float:
+        return 0.0
+
+    def start(self) -> float:
+        return self._space.shared.bytes(self._space.alive(0))
+
+
+class FewestSearch(LeastSearch):
+    """The same with the largest groups first: fewer tensors are whole, and these are easily placed."""
+
+    def order(self, members: int, last: int) -> tuple[int, int]:
+        return members.bit_count(), -last
+
+
+class CheapestSearch(_Search):
+    """The path of least predicted cost."""
+
+    def __init__(self, space: Space, limit: int, *, exact: bool) -> None:
+        super().__init__(space, limit, exact=exact)
+        kernels, rows = range(len(space.model.kernels)), space.rows.alone
+        self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) for k in kernels]
+        self._ahead: dict[int, float] = {}
+
+    def worth(self, before: float, group: Candidate) -> float:
+        return before + self._space.cost(group)
+
+    def ahead(self, done: int) -> float:
+        """A kernel costs least in a group of its own."""
+        if done not in self._ahead:
+            self._ahead[done] = sum(cost for k, cost in enumerate(self._alone) if not done >> k & 1)
+        return self._ahead[done]
+
+
+def feeds_of(space: Space) -> list[int]:
+    """For each kernel, it and all that must have run before it."""
+    found: list[int] = []
+    for k, kernel in enumerate(space.model.kernels):
+        feeds = 1 << k
+        for maker in bits(kernel.before):
+            feeds |= found[maker]
+        found.append(feeds)
+    return found
+
+
+class LazyPaths:
+    """The best paths of a space, each found when it is asked for."""
+
+    def __init__(self, space: Space, most: int) -> None:
+        """Paths of groups that need at most `most` bytes."""
+        self.space, self._most = space, most
+        self.exact = True  # so far, all that was found is the best
+        self._least: FoundPath | None = None
+        self._tables: dict[int, Table | None] = {}
+
+    def least(self, most_macs: float, *, exact: bool = True) -> int:
+        """The least bytes that the largest group of a path needs; one more than `most` if none was found.
+
+        Nothing is computed twice, so there is no more work than `most_macs`.
+        """
+        del most_macs
+        if self._least is None:
+            self._least = self._run(LeastSearch, self._most, exact=exact)
+        return self._least.bytes if self._least is not None else self._most + 1
+
+    def within(self, limit: int, most_macs: float) -> Path:
+        """The least path, if it is within the limit."""
+        del most_macs
+        return self._least.path if self._least is not None and self._least.bytes <= limit else ()
+
+    def cheapest(self, limit: int, most_macs: float) -> Path:
+        """The path of least cost whose groups need at most `limit`; empty if there is none, or none is found,
+        or it works too much."""
+        found = self._run(CheapestSearch, limit, exact=True)
+        if found is None or sum(map(self.macs, found.path)) > most_macs:
+            return self.within(limit, most_macs)
+        return found.path
+
+    def fewest(self, limit: int) -> Path:
+        """A path of few groups that need at most `limit`; empty if none is found."""
+        found = FewestSearch(self.space, limit, exact=True).run()
+        return found.path if found is not None else ()
+
+    def below(self, most: int) -> list[Candidate] | None:
+        """Groups that need less than `most`, on paths of such groups; None if they are too many to list."""
+        table = self._listed(most - 1)
+        return None if table is None else table.below(most)
+
+    def cheaper(self, limit: int, most_cost: float) -> list[Candidate] | None:
+        """Groups within the limit on paths that cost less than `most_cost`; None if they are too many."""
+        table = self._listed(limit)
+        return None if table is None else table.cheaper(limit, most_cost)
+
+    def cost(self, candidate: Candidate) -> float:
+        """Predicted instructions of a group."""
+        return self.space.cost(candidate)
+
+    def macs(self, candidate: Candidate) -> float:
+        """Multiply-accumulates of a group."""
+        return self.space.macs(candidate)
+
+    def _listed(self, most: int) -> Table | None:
+        """The groups that need at most `most` bytes in a table, if they are not too many."""
+        if not self.space.complete:
+            return None
+        if most not in self._tables:
+            groups = list(islice(self.space.candidates(most), MOST_LISTED))
+            self._tables[most] = None if len(groups) == MOST_LISTED else Table(self.space, most, groups)
+        return self._tables[most]
+
+    def _run(self, search: type[_Search], limit: int, *, exact: bool) -> FoundPath | None:
+        """By a search that is exact, if that is asked for and does not take too long."""
+        first = search(self.space, limit, exact=exact)
+        found = first.run()
+        if found is None and exact and first.given_up:
+            found = search(self.space, limit, exact=False).run()
+        self.exact = self.exact and (found.best if found is not None else exact and not first.given_up)
+        return found
