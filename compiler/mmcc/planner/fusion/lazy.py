@@ -21,6 +21,7 @@ from mmcc.planner.memory.allocations import bits
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
 MOST_GROUPS = 8_000  # looked at in one search
+SPLIT = 1e-3  # instructions that one more group may cost
 MOST_LISTED = 4_000  # groups that are listed
 
 
@@ -217,16 +218,16 @@ class FewestSearch(LeastSearch):
 
 
 class CheapestSearch(_Search):
-    """The path of least predicted cost."""
+    """The path of least predicted cost; of several one of many small groups, as these are easily placed."""
 
     def __init__(self, space: Space, limit: int, *, exact: bool) -> None:
         super().__init__(space, limit, exact=exact)
         kernels, rows = range(len(space.model.kernels)), space.rows.alone
-        self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) for k in kernels]
+        self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) - SPLIT for k in kernels]
         self._ahead: dict[int, float] = {}
 
     def worth(self, before: float, group: Candidate) -> float:
-        return before + self._space.cost(group)
+        return before + self._space.cost(group) - SPLIT
 
     def ahead(self, done: int) -> float:
         """A kernel costs least in a group of its own."""
