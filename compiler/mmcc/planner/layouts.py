@@ -26,6 +26,7 @@ from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
+MOST_IN_STRIPS = 48  # kernels of a graph whose groups are listed with all their strips
 KERNELS_TRIED = 6_000  # other layouts are tried until they have so many kernels together
 
 
@@ -59,7 +60,9 @@ class Layouts:
     def paths(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Paths:
         """The paths of a layout whose groups need at most `most` bytes."""
         request = request or self._unlimited
-        if request.staging is None and request.recompute <= 1:
+        many = len(choice.model.kernels) > MOST_IN_STRIPS
+        if request.staging is None and (request.recompute <= 1 or many):
+            self.every_group = self.every_group and request.recompute <= 1
             return LazyPaths(self.space(choice, request), most)
         return self.table(choice, most, request)
 

@@ -18,7 +18,7 @@ from mmcc.planner.fusion.build import Builder, Placed
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Path, Paths, Table
 from mmcc.planner.layer_by_layer import LayoutChoice
-from mmcc.planner.layouts import Layouts
+from mmcc.planner.layouts import MOST_IN_STRIPS, Layouts
 from mmcc.planner.placing import Placer
 from mmcc.planner.request import PlanRequest
 
@@ -85,7 +85,8 @@ class Search:
             lazy = LazyPaths(known.space(choice, request), limit)
             path = lazy.cheapest(limit, self._macs)
             low = lazy.least(self._macs) if request.recompute <= 1 else min(limit, known.joined)
-            if path and lazy.exact:
+            if path or len(choice.model.kernels) > MOST_IN_STRIPS:
+                known.every_group = known.every_group and lazy.exact
                 return lazy, path, low
         table = known.table(choice, limit, request)
         return table, table.cheapest(limit, self._macs), table.least(self._macs)

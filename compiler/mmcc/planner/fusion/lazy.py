@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
+from math import inf
 
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.paths import Path, Table
@@ -60,8 +61,10 @@ class FoundPath:
 class _Search(ABC):
     """Best first over sets of finished kernels, within some bytes."""
 
-    def __init__(self, space: Space, limit: int, *, exact: bool) -> None:
-        self._space, self._limit, self._exact = space, limit, exact
+    def __init__(self, space: Space, limit: int, *, exact: bool, strips: bool = False) -> None:
+        """With `strips`, groups that need too much may be cut into column strips."""
+        self._space, self._limit, self._exact, self._strips = space, limit, exact, strips
+        self.ceiling = inf  # only paths that are worth less are looked for
         self._feeds = feeds_of(space)
         self._long: list[list[int]] = [[] for _ in self._feeds]
         self._tick = count()
@@ -158,15 +161,21 @@ class _Search(ABC):
         footprint = self._footprint(choices.done, after, last)
         if footprint.least <= self._limit:
             self._offer(choices, Candidate(choices.done, after, last, footprint.least))
-        elif space.request.recompute > 1:
+        elif not self._strips:
+            if footprint.inner > self._limit:
+                self._long[last].append(members)
+        elif self._worth_cutting(choices, Candidate(choices.done, after, last, footprint.least)):
             floor = space.floor(footprint, choices.done, after, last)
             wide = Candidate(choices.done, after, last, footprint.least, 1, floor)
             narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
             if narrow is not None:
                 self._offer(choices, narrow)
-        elif footprint.inner > self._limit:
-            self._long[last].append(members)
         return True
+
+    def _worth_cutting(self, choices: _Choices, group: Candidate) -> bool:
+        """False if in two strips a group costs too much, even with nothing computed twice."""
+        worth = self.worth(choices.worth, replace(group, strips=1))
+        return worth + self.ahead(group.after) < self.ceiling
 
     def _offer(self, choices: _Choices, group: Candidate) -> None:
         step = _Step(0.0, group, exact=False)
@@ -186,6 +195,8 @@ class _Search(ABC):
 
     def _push(self, worth: float, done: int, item: _Step | _Choices) -> None:
         key = max(worth + self.ahead(done), self._level)
+        if key >= self.ceiling:
+            return
         heappush(self._heap, (key, -done.bit_count(), next(self._tick), item))
 
     def _path(self, step: _Step) -> tuple[Candidate, ...]:
@@ -220,8 +231,8 @@ class FewestSearch(LeastSearch):
 class CheapestSearch(_Search):
     """The path of least predicted cost; of several one of many small groups, as these are easily placed."""
 
-    def __init__(self, space: Space, limit: int, *, exact: bool) -> None:
-        super().__init__(space, limit, exact=exact)
+    def __init__(self, space: Space, limit: int, *, exact: bool, strips: bool = False) -> None:
+        super().__init__(space, limit, exact=exact, strips=strips)
         kernels, rows = range(len(space.model.kernels)), space.rows.alone
         self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) - SPLIT for k in kernels]
         self._ahead: dict[int, float] = {}
@@ -276,9 +287,14 @@ class LazyPaths:
         """The path of least cost whose groups need at most `limit`; empty if there is none, or none is found,
         or it works too much."""
         found = self._run(CheapestSearch, limit, exact=True)
-        if found is None or sum(map(self.macs, found.path)) > most_macs:
-            return self.within(limit, most_macs)
-        return found.path
+        path = found.path if found is not None else self.within(limit, most_macs)
+        if self.space.request.recompute > 1:
+            narrow = CheapestSearch(self.space, limit, exact=True, strips=True)
+            narrow.ceiling = sum(map(self.cost, path)) - SPLIT * len(path) if path else inf
+            cut = narrow.run()
+            self.exact = cut is not None or not narrow.given_up
+            path = cut.path if cut is not None else path
+        return path if sum(map(self.macs, path)) <= most_macs else ()
 
     def fewest(self, limit: int) -> Path:
         """A path of few groups that need at most `limit`; empty if none is found."""

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Best paths found without a list of all groups are as good as those of a list."""
+
+from __future__ import annotations
+
+from math import inf, isclose
+
+import pytest
+from mmcc.planner.fusion.lazy import LazyPaths
+from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.space import Space
+from mmcc.planner.layer_by_layer import best_layout
+from mmcc.planner.request import PlanRequest
+from planner_graphs import Build
+from tiny_graphs import tiny_graph
+
+ENOUGH = 1 << 40
+
+
+def spaces(seed: int) -> tuple[Space, Space]:
+    graph, request = tiny_graph(seed), PlanRequest(align=1)
+    choice = best_layout(graph, request).choice
+    order = choice.ordering.order
+    first, second = (Space(graph, choice.layout, choice.model, order, request) for _ in range(2))
+    return first, second
+
+
+@pytest.mark.parametrize("first", range(0, 120, 20))
+def test_they_are_as_good_as_those_of_a_list(first: int) -> None:
+    compared = 0
+    for seed in range(first, first + 20):
+        one, other = spaces(seed)
+        if not one.model.kernels:
+            continue
+        lazy, table = LazyPaths(one, ENOUGH), Table(other, ENOUGH)
+        least = lazy.least(inf)
+        assert lazy.exact
+        given = one.shared.bytes(one.alive(0))
+        assert least == max(given, table.least(inf)), seed
+        for limit in (least, least + least // 4):
+            costs = [sum(map(paths.cost, paths.cheapest(limit, inf))) for paths in (lazy, table)]
+            assert isclose(*costs), (seed, limit)
+            compared += 1
+        assert least == given or not lazy.cheapest(least - 1, inf)
+    assert compared
+
+
+@pytest.mark.quick
+def test_a_quick_search_finds_a_path_that_is_one() -> None:
+    """Its groups follow each other, and each needs no more than it says."""
+    b = Build("chain")
+    x = b.input(12, 12, 4)
+    for channels in (8, 4, 8, 4):
+        x = b.conv(x, channels, 3)
+    graph, request = b.graph(x), PlanRequest()
+    choice = best_layout(graph, request).choice
+    space = Space(graph, choice.layout, choice.model, choice.ordering.order, request)
+    lazy = LazyPaths(space, ENOUGH)
+    bound = lazy.least(inf, exact=False)
+    path = lazy.within(bound, inf)
+    assert [c.before for c in path] == [0, *(c.after for c in path[:-1])]
+    assert path[-1].after == space.all
+    assert max(space.footprint(c).tight for c in path) == bound
+    assert lazy.fewest(bound)

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bound over all layouts and groups: below the best plans of random graphs, and close to them."""
+
+from __future__ import annotations
+
+import pytest
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph
+from mmcc.ir.regions import SRAM
+from mmcc.ops.movement import Transpose
+from mmcc.planner.api import best_plan
+from mmcc.planner.bounds.value_bound import value_bound
+from mmcc.planner.fusion.schedule import Spans
+from mmcc.planner.request import PlanRequest
+from planner_graphs import Build
+from tiny_graphs import tiny_graph
+
+ENOUGH = 1 << 40
+
+
+def bound_of(graph: Graph, most: int = ENOUGH, align: int = 1) -> int:
+    return value_bound(graph, PlanRequest(align=align), most, Spans(graph))
+
+
+@pytest.mark.parametrize("first", range(2_000, 2_120, 20))
+def test_no_plan_is_below_it(first: int) -> None:
+    """Plans of graphs so small that nearly all are the least."""
+    met = 0
+    for seed in range(first, first + 20):
+        graph = tiny_graph(seed)
+        peak = best_plan(graph, PlanRequest(align=1)).peak(SRAM)
+        assert bound_of(graph) <= peak, seed
+        met += bound_of(graph) == peak
+    assert met
+
+
+def branches(blocks: int, parts: int) -> Graph:
+    """Blocks of branches that end in a Concat: a branch is so many convolutions as its number."""
+    b = Build("branches")
+    x = b.input(16, 16, 16)
+    for _ in range(blocks):
+        ends: list[str] = []
+        for count in range(parts):
+            y = b.conv(x, 8, 1)
+            for _ in range(count):
+                y = b.conv(y, 4, 3)
+            ends.append(y)
+        x = b.conv(b.concat(2, *ends), 16, 1)
+    return b.graph(x)
+
+
+def test_branches_of_any_number() -> None:
+    """Four blocks need no more than one, whatever the layout; and a plan is found that needs few more."""
+    bounds = [bound_of(branches(blocks, 4)) for blocks in (1, 2, 4)]
+    assert bounds[0] == bounds[1] == bounds[2] > 16 * 16 * 16
+    peak = best_plan(branches(2, 4), PlanRequest(align=1)).peak(SRAM)
+    assert bounds[1] <= peak <= 1.05 * bounds[1]
+
+
+@pytest.mark.quick
+def test_a_long_chain_is_proved() -> None:
+    """All sets of groups of a graph with many kernels, as far as they fit at all."""
+    b = Build("residuals")
+    x = b.input(8, 8, 4)
+    for _ in range(60):
+        x = b.sum(b.conv(b.conv(x, 4, 3), 4, 3), x)
+    made = best_plan(b.graph(x), PlanRequest())
+    assert made.proved_optimal
+    assert len(made.groups) > 50
+
+
+@pytest.mark.quick
+def test_a_transposition_of_pixels_and_channels_has_code_in_every_layout() -> None:
+    """So what it reads and what it makes are there together, less a row."""
+    b = Build("turned")
+    x = b.conv(b.input(8, 1, 1), 32, 1)
+    graph = b.graph(b.add(Transpose((1, 0)), b.reshape(x, 8, 32)))
+    assert bound_of(graph) >= 2 * 256 - 8
+
+
+@pytest.mark.quick
+def test_bytes_that_a_slice_leaves_out_need_not_be_there() -> None:
+    """One half of the channels lives long, the other does not; a copy needs no more than that half."""
+    b = Build("halves")
+    x = b.conv(b.input(4, 4, 1), 32, 1)
+    kept, used = b.slice(x, (0, 0, 0), (4, 4, 16)), b.slice(x, (0, 0, 16), (4, 4, 16))
+    y = b.conv(b.conv(used, 64, 1), 16, 1)
+    graph = b.graph(b.sum(y, kept))
+    peak = best_plan(graph, PlanRequest(align=1)).peak(SRAM)
+    assert bound_of(graph) <= peak
+
+
+@pytest.mark.quick
+def test_more_than_enough_is_told_as_one_more() -> None:
+    b = Build("small")
+    graph = b.graph(b.conv(b.input(8, 8, 8, dtype=ElementType.I8), 8, 3))
+    assert bound_of(graph, most=100) == 101
