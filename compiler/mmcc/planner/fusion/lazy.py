@@ -17,7 +17,7 @@ from math import inf
 
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.paths import Path, Table
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import WINDOW, Candidate, Space
 from mmcc.planner.memory.allocations import bits
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
@@ -71,6 +71,7 @@ class _Search(ABC):
         self._heap: list[tuple[float, int, int, _Step | _Choices]] = []
         self._level, self._skipped = 0.0, False
         self._came: dict[int, _Step] = {}
+        self._inner: dict[tuple[int, int], int] = {}
 
     @abstractmethod
     def worth(self, before: float, group: Candidate) -> float:
@@ -158,23 +159,36 @@ class _Search(ABC):
             return False
         if not space.allowed(members, last) or space.shared.bytes(space.alive(after)) > self._limit:
             return False
+        if not self._strips and (long := self._too_long(after, members, last)):
+            self._long[last].append(long)
+            return True
         footprint = self._footprint(choices.done, after, last)
+        group = Candidate(choices.done, after, last, footprint.least, 1, footprint.least)
         if footprint.least <= self._limit:
-            self._offer(choices, Candidate(choices.done, after, last, footprint.least))
-        elif not self._strips:
-            if footprint.inner > self._limit:
-                self._long[last].append(members)
-        elif self._worth_cutting(choices, Candidate(choices.done, after, last, footprint.least)):
-            floor = space.floor(footprint, choices.done, after, last)
-            wide = Candidate(choices.done, after, last, footprint.least, 1, floor)
+            self._offer(choices, group)
+        elif self._strips and self._worth_cutting(choices, group):
+            wide = replace(group, floor=space.floor(footprint, choices.done, after, last))
             narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
             if narrow is not None:
                 self._offer(choices, narrow)
         return True
 
+    def _too_long(self, after: int, members: int, last: int) -> int:
+        """The nearest kernels of a group whose rings need too much, if any: a longer one holds these too."""
+        size = WINDOW
+        while True:
+            near = self._space.nearest(last, members, size)
+            if (last, near) not in self._inner:
+                self._inner[last, near] = self._footprint(after & ~near, after, last).inner
+            if self._inner[last, near] > self._limit:
+                return near
+            if near == members:
+                return 0
+            size *= 2
+
     def _worth_cutting(self, choices: _Choices, group: Candidate) -> bool:
-        """False if in two strips a group costs too much, even with nothing computed twice."""
-        worth = self.worth(choices.worth, replace(group, strips=1))
+        """False if a group costs too much even where nothing is computed twice."""
+        worth = self.worth(choices.worth, group)
         return worth + self.ahead(group.after) < self.ceiling
 
     def _offer(self, choices: _Choices, group: Candidate) -> None:

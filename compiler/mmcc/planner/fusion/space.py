@@ -303,6 +303,12 @@ class Space:
             size *= 2
         return self._near(last, size)
 
+    def nearest(self, last: int, members: int, size: int) -> int:
+        """Of a group, so many kernels that are nearest to its last one."""
+        while members.bit_count() > (members & self._near(last, size)).bit_count() < size // 2:
+            size *= 2  # many kernels between do not belong to it
+        return members & self._near(last, size)
+
     def _near(self, last: int, size: int) -> int:
         """So many kernels that feed one, the nearest in the order, and it."""
         if (last, size) not in self._nearest:

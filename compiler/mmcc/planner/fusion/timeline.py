@@ -60,32 +60,27 @@ def demand(rows: Rows, last: int, allowed: int, drained: Sequence[int] = ()) -> 
 
     Kernels in `drained` make the rest of their rows at the end, if nobody demanded them.
     """
-    made: dict[int, int] = {}
-    times: dict[int, list[int]] = {}
-    clock = 0
+    members = _members(rows, last, allowed)
     needs = {
-        kernel: [need for need in rows.kernels[kernel].needs if allowed >> need[0] & 1]
-        for kernel in _members(rows, last, allowed)
+        kernel: [need for need in rows.kernels[kernel].needs if allowed >> need[0] & 1] for kernel in members
     }
-
-    def feed(kernel: int, step: int) -> None:
-        nonlocal clock
-        for producer, counts in needs[kernel]:
-            at, until = made.get(producer, 0), counts[step]
-            while at < until:
-                feed(producer, at)
-                times.setdefault(producer, []).append(clock)
-                clock += 1
-                at += 1
-                made[producer] = at
-
-    for kernel in (last, *drained):
-        for step in range(made.get(kernel, 0), rows.kernels[kernel].steps):
-            feed(kernel, step)
-            times.setdefault(kernel, []).append(clock)
-            clock += 1
-            made[kernel] = step + 1
-    return Timeline(last, {kernel: np.array(at, np.int64) for kernel, at in times.items()})
+    times: dict[int, list[int]] = {kernel: [] for kernel in (*members, *drained)}
+    clock = 0
+    for top in (last, *drained):
+        for step in range(len(times[top]), rows.kernels[top].steps):
+            waiting = [(top, step, 0)]  # a kernel, its step, and how many of its needs are met
+            while waiting:
+                kernel, at, met = waiting.pop()
+                wanted = needs[kernel]
+                while met < len(wanted) and len(times[wanted[met][0]]) >= wanted[met][1][at]:
+                    met += 1
+                if met < len(wanted):
+                    producer = wanted[met][0]
+                    waiting += [(kernel, at, met), (producer, len(times[producer]), 0)]
+                else:
+                    times[kernel].append(clock)
+                    clock += 1
+    return Timeline(last, {kernel: np.array(at, np.int64) for kernel, at in times.items() if at})
 
 
 def batch(rows: Rows, last: int, allowed: int, tile: int, atomic: int) -> Timeline:
