@@ -26,7 +26,7 @@ from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
-MOST_IN_STRIPS = 48  # kernels of a graph whose groups are listed with all their strips
+MOST_IN_STRIPS = 100  # kernels of a graph whose groups are listed with all their strips
 KERNELS_TRIED = 6_000  # other layouts are tried until they have so many kernels together
 
 

@@ -263,12 +263,10 @@ class CheapestSearch(_Search):
 
 def feeds_of(space: Space) -> list[int]:
     """For each kernel, it and all that must have run before it."""
-    found: list[int] = []
-    for k, kernel in enumerate(space.model.kernels):
-        feeds = 1 << k
-        for maker in bits(kernel.before):
-            feeds |= found[maker]
-        found.append(feeds)
+    found = [1 << k for k in range(len(space.model.kernels))]
+    for k in space.order:
+        for maker in bits(space.model.kernels[k].before):
+            found[k] |= found[maker]
     return found
 
 

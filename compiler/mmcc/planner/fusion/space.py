@@ -64,7 +64,7 @@ class Space:
         spans: Spans | None = None,
     ) -> None:
         self.graph, self.layout, self.request = graph, layout, request
-        self.model, self._order = model, order
+        self.model, self.order = model, order
         self.rows: Rows = make_rows(graph, layout, self.model, request, spans)
         self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
         self.strips = Strips(graph, self.model, self.rows)
@@ -314,7 +314,7 @@ class Space:
         if (last, size) not in self._nearest:
             found, edge, seen = 1 << last, [-self._position[last]], {last}
             while edge and found.bit_count() < size:
-                nearest = self._order[-heappop(edge)]
+                nearest = self.order[-heappop(edge)]
                 found |= 1 << nearest
                 for kernel, _ in self.rows.kernels[nearest].needs:
                     if kernel not in seen and not self._single >> kernel & 1:
@@ -340,7 +340,7 @@ class Space:
         if every is not None:
             return True, every
         prefixes = [0]
-        for kernel in self._order:
+        for kernel in self.order:
             prefixes.append(prefixes[-1] | 1 << kernel)
         return False, tuple(prefixes)
 
