@@ -19,18 +19,16 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.storage import Storage
 from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import ConvInt8
-from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
-from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
+from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.resize import ResizeInt8, ResizeNearest
-from mmcc.passes.dead_channels.layers import centred, taps_of
+from mmcc.passes.dead_channels.layers import Layer, centred, taps_of
 from mmcc.passes.dead_channels.values import Range
 
 Mask = NDArray[np.bool_]
-LAYERS = (ConvInt8, ConvInt8ToFloat, DenseInt8, DenseInt8ToFloat)
 PLAIN = (Lookup, AffineInt8, AveragePoolInt8, MaxPool, ResizeNearest, ResizeInt8)
 WORD = 4  # channels of int8
 MOST_WEIGHTS = 1 << 26  # of a layer that is looked at
@@ -48,7 +46,7 @@ def is_depthwise(graph: Graph, node: Node) -> bool:
 def is_free(graph: Graph, node: Node) -> bool:
     """True of a layer whose inputs' channels may be left out one by one."""
     op = node.op
-    return isinstance(op, LAYERS) and getattr(op, "groups", 1) == 1 and _constants_known(graph, node)
+    return isinstance(op, Layer) and getattr(op, "groups", 1) == 1 and _constants_known(graph, node)
 
 
 def _constants_known(graph: Graph, node: Node) -> bool:

@@ -84,7 +84,7 @@ def _made(graph: Graph, node: Node, found: dict[str, Range]) -> Range | None:
         graph.tensors[node.inputs[0]].shape if node.inputs else (),
         y,
         [found[name] for name in node.inputs if has_channels(graph, name)],
-        [graph.constants[name] for name in node.inputs[1:] if name in graph.constants],
+        [graph.constants[name] for name in node.inputs[1:] if graph.is_constant(name)],
     )
     rule = _RULES.get(type(node.op))
     if rule is not None and case.ranges and case.x:
