@@ -20,7 +20,7 @@ LAYERS = [
     *("api", "cli", "__main__"),
 ]
 ONLY_IN = {
-    "ortools": ("planner/memory/cpsat.py", "planner/joint/cpsat.py"),
+    "ortools": ("planner/cpsat.py", "planner/memory/cpsat.py", "planner/joint/cpsat.py"),
     "jinja2": ("codegen/render.py",),
     "onnx": ("frontend/",),
     "onnxruntime": ("verification/oracle.py",),

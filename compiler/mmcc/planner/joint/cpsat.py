@@ -9,6 +9,7 @@ from math import gcd
 
 from ortools.sat.python import cp_model
 
+from mmcc.planner.cpsat import reproducible_solver
 from mmcc.planner.memory.cpsat import cliques
 from mmcc.planner.memory.problem import Item
 
@@ -58,10 +59,7 @@ def select(
     `by_cost` it is the cheapest path with a peak below `high`, and the bound is `low`.
     """
     joint = _Joint(whole, choices, low, high)
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
-    solver.parameters.random_seed = seed
-    solver.parameters.max_deterministic_time = effort * PACE
+    solver = reproducible_solver(effort * PACE, seed)
     joint.model.minimize(joint.cost if by_cost else joint.peak)
     status = solver.solve(joint.model)
     if status == cp_model.INFEASIBLE:

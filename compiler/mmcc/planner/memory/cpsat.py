@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact placement with CP-SAT; one of two files that import ortools.
+"""Exact placement with CP-SAT; one of three files that import ortools.
 
 Is there a placement within a capacity? One no-overlap of offsets for each set of buffers alive together (or
 one of rectangles, where these sets are many and large), and a fixed search in short slices, one branching
@@ -16,6 +16,7 @@ from random import Random
 
 from ortools.sat.python import cp_model
 
+from mmcc.planner.cpsat import reproducible_solver
 from mmcc.planner.memory.heuristics import orders
 from mmcc.planner.memory.problem import Problem, peak_of, sections
 
@@ -98,13 +99,10 @@ def _slice(model: _Model, order: Sequence[int], length: float, seed: int) -> lis
     trial.add_decision_strategy(
         [model.starts[k] for k in order], cp_model.CHOOSE_LOWEST_MIN, cp_model.SELECT_MIN_VALUE
     )
-    solver = cp_model.CpSolver()
-    solver.parameters.num_workers = 1
+    solver = reproducible_solver(length * model.pace, seed)
     solver.parameters.cp_model_presolve = False
     solver.parameters.linearization_level = 0
     solver.parameters.search_branching = cp_model.FIXED_SEARCH
-    solver.parameters.random_seed = seed
-    solver.parameters.max_deterministic_time = length * model.pace
     status = solver.solve(trial)
     if status in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         values = (solver.value(start) for start in model.starts)
