@@ -144,14 +144,21 @@ class ValueGroups:
             )
             return scratch + inputs + sum(piece.height * piece.line for piece in kept)
         steps = self.rows.steps(node)
-        total = np.zeros(steps, np.int64)
-        if not self.rows.accumulates(node):
-            total += np.arange(steps) * sum(piece.line for piece in kept)
+        needed = np.zeros(steps, np.int64)
         for read in self.rows.reads[node]:
             count = min(steps, len(read.upto))
-            low = read.low[1 : count + 1] if read.elementwise else read.low[:count]
-            total[:count] += np.maximum(read.upto[:count] - low, 0) * self.rows.pieces[read.piece].line
-        return scratch + int(total.max(initial=0))
+            rows = read.upto[:count] - read.low[:count] - read.elementwise  # that one is written over
+            needed[:count] += np.maximum(rows, 0) * self.rows.pieces[read.piece].line
+        line = 0 if self.rows.accumulates(node) else sum(piece.line for piece in kept)
+        made = np.arange(steps) * line
+        most = [int((needed + made).max(initial=0))]
+        if self._may_run_backward(node):
+            most.append(int((needed + made[::-1]).max(initial=0)))
+        return scratch + min(most)
+
+    def _may_run_backward(self, node: int) -> bool:
+        """True if alone a node may make its rows from the last to the first."""
+        return self.rows.request.backward or self.rows.request.runs_backward(node)
 
     def shrinks(self, node: int, roles: Roles) -> bool:
         """True if at each step what a node has still to make is no more bytes than what dies when read."""
@@ -269,17 +276,18 @@ class ValueGroups:
 
     def _bound(self, last: int, members: int, roles: Roles) -> int:
         computing = members & self.rows.computing
-        fixed = max((self._scratch.get(node, 0) for node in bits(computing)), default=0)
+        alone = computing & (computing - 1) == 0
+        carried = () if alone else self.rows.request.ordered  # what these keep is there only while they run
+        fixed = max((self._scratch.get(k, 0) for k in bits(computing) if k not in carried), default=0)
         ends = max(self.bytes(roles.last_used), self.bytes(roles.defined))
         if not computing:
             return ends
-        alone = computing & (computing - 1) == 0
         if computing & self.rows.several:
             return fixed + self.bytes(roles.last_used | roles.defined)
         schedules = self._schedules(last, members, self._drained(last, members, roles))
         most = min(self._most(moments, members, roles) for moments in schedules)
         most = max(most, self._early(last, members, roles.last_used))
-        if alone and self.rows.request.backward and computing == 1 << last:
+        if alone and computing == 1 << last and self._may_run_backward(last):
             most = min(most, self._backward(last, roles))
         return fixed + max(ends, most)
 
