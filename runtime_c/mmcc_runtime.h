@@ -50,18 +50,20 @@ enum {
 /* Text for a status, for logs. */
 static inline const char *mmcc_status_text(mmcc_status status)
 {
+    const char *text = "unknown status";
     switch (status) {
-    case MMCC_OK: return "ok";
-    case MMCC_ERROR_NULL: return "a pointer is NULL";
-    case MMCC_ERROR_ARENA_SIZE: return "the arena is too small";
-    case MMCC_ERROR_ARENA_ALIGNMENT: return "the arena is not aligned";
-    case MMCC_ERROR_NOT_INITIALIZED: return "the context is not initialized";
-    case MMCC_ERROR_STREAM: return "a callback for rows is missing or failed";
-    case MMCC_ERROR_WEIGHTS: return "a callback for weights is missing or failed";
-    case MMCC_ERROR_WEIGHTS_FILE: return "the file of weights belongs to another model or is not whole";
-    case MMCC_ERROR_MOVE: return "a callback for moves is missing or failed";
-    default: return "unknown status";
+    case MMCC_OK: text = "ok"; break;
+    case MMCC_ERROR_NULL: text = "a pointer is NULL"; break;
+    case MMCC_ERROR_ARENA_SIZE: text = "the arena is too small"; break;
+    case MMCC_ERROR_ARENA_ALIGNMENT: text = "the arena is not aligned"; break;
+    case MMCC_ERROR_NOT_INITIALIZED: text = "the context is not initialized"; break;
+    case MMCC_ERROR_STREAM: text = "a callback for rows is missing or failed"; break;
+    case MMCC_ERROR_WEIGHTS: text = "a callback for weights is missing or failed"; break;
+    case MMCC_ERROR_WEIGHTS_FILE: text = "the file of weights belongs to another model or is not whole"; break;
+    case MMCC_ERROR_MOVE: text = "a callback for moves is missing or failed"; break;
+    default: break;
     }
+    return text;
 }
 
 /* Alignment of a variable, for compilers of C99. */

@@ -187,7 +187,6 @@ def test_subgraphs(tmp_path):
         (node("Flatten", ["x"], ["y"], axis=7), "MM104", "axis 7"),
         (node("Split", ["x"], ["y", "z"], axis=1), "MM104", ""),
         (node("Slice", ["x", "nine", "nine", "zero", "zero"], ["y"]), "MM104", "slice"),
-        (node("Slice", ["x", "nine", "nine", "zero"], ["y"]), "MM105", "has shape"),
         (node("Resize", ["x", "", "scales"], ["y"]), "MM104", "scales"),
         (node("Relu", ["x"], ["y"], name="\x1b[31m\n\r\u202e" * 50), "MM103", "2 outputs"),
         (node("Softmax", ["x"], ["y"], axis=4), "MM104", "axis 4"),
@@ -214,6 +213,12 @@ def test_bad_nodes(bad, code, says, tmp_path):
     }
     exit = Exit.UNSUPPORTED if code.startswith("MM2") else Exit.BAD_MODEL
     fails(small(bad, constants=constants), tmp_path, code, says, f"node 0 ({bad.op_type})", exit=exit)
+
+
+def test_an_output_without_elements(tmp_path):
+    constants = {"nine": np.array([9]), "zero": np.array([0])}
+    empty = small(node("Slice", ["x", "nine", "nine", "zero"], ["y"]), constants=constants)
+    fails(empty, tmp_path, "MM105", 'output "y" has shape [0, ')
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,16 @@ def malformed_dim(folder, _):
     mmcc("check", path, "--dim", "height=96")
 
 
+@follows("cli/options.py: '--state h=h_next, or --state h=h_next=first.npy'")
+def malformed_state(folder, _):
+    given = {"x": np.ones((1, 4), np.float32), "h": np.ones((1, 4), np.float32)}
+    path = save(model_of([node("Add", ["x", "h"], ["h_next"])], given, ["h_next"]), folder)
+    assert "--state h=h_next" in mmcc("check", path, "--state", "h", exit=2)
+    mmcc("check", path, "--state", "h=h_next")
+    np.save(folder / "first.npy", given["h"])
+    mmcc("check", path, "--state", f"h=h_next={folder / 'first.npy'}")
+
+
 @follows("kernels/epilogue.py: 'leaving this layer in float (nodes_to_exclude of quantize_static)'")
 def accumulator(folder, _):
     """70,000 products of int8 leave 32 bits: the passes see to it, or lowering tells."""

@@ -20,11 +20,6 @@ needs_shared = pytest.mark.skipif(
     not MODELS.is_dir(), reason=f"the shared models are not at {MODELS} (set MMCC_SHARED)"
 )
 
-# recurrent nets and attention: not supported yet
-UNSUPPORTED = {
-    *("digits_cct_fp32", "digits_cct_int8_qdq", "digits_gru_fp32"),
-    *("gen_convtransformer_32", "gen_gru_lbr1_32x16_h32", "gen_lstm_32x16_h32"),
-}
 QUANTIZE = """
 import sys; sys.path.insert(0, {folder!r}); sys.argv = ["quantize_gen", {out!r}]
 import quantize_gen as Q

@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
-from mmcc.errors import CompileError, Exit
 from mmcc.package.record import load_package
 from mmcc.verification.verify import VerifyOptions, verify_package
 from shared_models import (
     MODELS,
-    UNSUPPORTED,
     inputs_path,
     kept_models,
     model_path,
@@ -28,6 +26,7 @@ GENERATED = [
     *("gen_mobilenetv2_035_144", "gen_mobilenetv2_100_224", "gen_mobilenetv2_100_224_qdq_u8s8"),
     *("gen_squeezenet11_224", "gen_tiny_yolov2_416", "gen_resnet50_224", "gen_yolov2_first8_160"),
 ]
+PARTLY_FLOAT = {"digits_cct_int8_qdq"}  # its normalizations and products of activations, each with a warning
 # bytes of arena with input and output, as known from the literature or an exhaustive search
 OPTIMA = {
     "kws_dscnn_int8_qdq": 8_640,
@@ -76,7 +75,7 @@ def package_of(tmp_path_factory):
 
 def names():
     kept = kept_models() if MODELS.is_dir() else []
-    return [name for name in (*kept, *GENERATED) if name not in UNSUPPORTED]
+    return [*kept, *GENERATED]
 
 
 @pytest.mark.parametrize("name", names())
@@ -98,7 +97,7 @@ def test_int8_node_by_node(name, package_of):
     rows = verify_package(result.folder, options, silent)["per_node"]
     assert rows
     assert [row for row in rows if not row["ok"]] == []
-    assert result.report["warnings"] == []
+    assert bool(result.report["warnings"]) == (name in PARTLY_FLOAT)
 
 
 @pytest.mark.parametrize("name", OPTIMA)
@@ -109,14 +108,6 @@ def test_known_optima_of_the_arena(name, package_of):
     scratch = sum(b["size"] for b in report["plan"]["buffers"] if b["kind"] == "scratch")
     assert report["ram"]["arena"] - scratch <= OPTIMA[name]
     assert report["plan"]["proved_optimal"]
-
-
-@pytest.mark.parametrize("name", sorted(UNSUPPORTED))
-def test_unsupported_networks_say_so(name, tmp_path):
-    with pytest.raises(CompileError) as caught:
-        compile_model(model_path(name), tmp_path / "out")
-    assert caught.value.exit is Exit.UNSUPPORTED
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("name", ["gen_vgg16_224", "gen_yolov2_608", "gen_vgg19_224"])
@@ -142,9 +133,10 @@ def test_the_report_has_what_users_rely_on(package_of):
     assert report["model"]["macs"] == 2_656_768
     assert report["model"]["params"] == 22_604
     parts = {"arena", "state", "context", "static", "stack"}
-    assert {"limit", "total", "regions", "stack_from", *parts} == set(report["ram"])
+    assert {"limit", "least", "total", "regions", "states", "stack_from", *parts} == set(report["ram"])
     assert report["ram"]["total"] == sum(report["ram"][part] for part in parts)
-    assert report["ram"]["regions"] == [{"name": "sram", "bytes": report["ram"]["arena"], "size": None}]
+    (region,) = report["ram"]["regions"]
+    assert (region["name"], region["bytes"], region["size"]) == ("sram", report["ram"]["arena"], None)
     assert {"total", "weights", "code"} == set(report["flash"])
     buffer = report["plan"]["buffers"][0]
     assert set(buffer) == {"name", "kind", "region", "offset", "size", "first_step", "last_step"}

@@ -13,12 +13,7 @@ from shared_models import MODELS, needs_shared
 pytestmark = [needs_shared, pytest.mark.slow]
 QUIRKS = MODELS / "quirks"
 REFUSED = {  # operators of a later time, or no model at all
-    **dict.fromkeys(
-        ("lstm_yh_yc", "lstm_init_state", "lstm_reverse", "lstm_peephole_clip"), Exit.UNSUPPORTED
-    ),
-    **dict.fromkeys(("lstm_hardsigmoid", "gru_lbr0", "gru_lbr1", "rnn_tanh"), Exit.UNSUPPORTED),
-    **dict.fromkeys(("conv_3d", "layernorm_axis1", "dynamic_quant"), Exit.UNSUPPORTED),
-    **dict.fromkeys(("gather_embedding", "fp16_conv", "unknown_op"), Exit.UNSUPPORTED),
+    **dict.fromkeys(("fp16_conv", "unknown_op"), Exit.UNSUPPORTED),
     "dyn_hw": Exit.BAD_MODEL,
 }
 

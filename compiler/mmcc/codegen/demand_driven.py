@@ -52,7 +52,10 @@ def demand_driven(
     functions = loops.functions(group.nodes)
     shared = [f"y{index}" for index in group.nodes if f"y{index}" in _counted(functions)]
     counts: list[Stmt] = [Counts(tuple(shared))] if shared else []
-    counts += [Count(f"y{index}") for index in group.nodes[:-1] if f"y{index}" not in shared]
+    making = {demand.producer for asked in live.of.values() for demand in asked} | set(live.drained)
+    counts += [
+        Count(f"y{index}") for index in group.nodes[:-1] if index in making and f"y{index}" not in shared
+    ]
     return GroupCode((*_tables(live, body), *counts, *body), functions)
 
 

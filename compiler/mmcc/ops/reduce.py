@@ -79,7 +79,7 @@ class Reduce:
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (x,) = inputs
-        wide = x.astype(np.float64) if x.dtype.kind == "f" else x.astype(np.int64)
+        wide = x.astype({"f": np.float64, "u": np.uint64}.get(x.dtype.kind, np.int64))
         with np.errstate(all="ignore"):  # inf - inf is NaN, and a sum too large inf, as in C
             return (REDUCTIONS[self.function](wide, self.axes).astype(x.dtype),)
 
