@@ -304,8 +304,9 @@ class LazyPaths:
             narrow = CheapestSearch(self.space, limit, exact=True, strips=True)
             narrow.ceiling = sum(map(self.cost, path)) - SPLIT * len(path) if path else inf
             cut = narrow.run()
-            self.exact = cut is not None or not narrow.given_up
-            path = cut.path if cut is not None else path
+            works = 0.0 if cut is None else sum(map(self.macs, cut.path))
+            self.exact = works <= most_macs and (cut is not None or not narrow.given_up)
+            path = cut.path if cut is not None and works <= most_macs else path
         return path if sum(map(self.macs, path)) <= most_macs else ()
 
     def fewest(self, limit: int) -> Path:
