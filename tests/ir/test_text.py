@@ -36,12 +36,12 @@ from mmcc.ops.window import Window
 from mmcc.passes import PASSES, optimize
 from mmcc.planner.api import best_plan
 from mmcc.target import load_target
-from shared_models import UNSUPPORTED, kept_models, model_path, needs_shared
+from shared_models import kept_models, model_path, needs_shared
 from stateful import BY_HAND, random_graph
 
 quick = pytest.mark.quick
 DIGITS = sorted((ROOT / "examples/digits").glob("*.onnx"))
-MODELS = [name for name in kept_models() if name not in UNSUPPORTED]
+MODELS = kept_models()
 
 
 def survives(graph: Graph) -> None:
