@@ -53,7 +53,7 @@ for line in sys.stdin:
         wrong = str(error)
     print(json.dumps([wrong, time.process_time() - start]), flush=True)
 """
-REPORTS = {"report.json", "report.txt"}
+REPORTS = {"report.json", "report.txt", "report.html"}
 
 
 def targets() -> list[str]:

@@ -115,6 +115,13 @@ install_toolchains() {
     say "going on without them: what needs them is skipped and says so"
 }
 
+# What a few tests use if it is there, and are skipped without: a browser for report.html.
+install_extras() {
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null || ! $may_install && return
+    say "installing chromium with apt, for tests of report.html"
+    apt_install chromium || say "going on without it: those tests are skipped"
+}
+
 # --- Python ------------------------------------------------------------------------------------
 
 find_python() {
@@ -166,4 +173,5 @@ install_python_packages() {
 }
 
 install_toolchains
+install_extras
 install_python_packages

@@ -14,6 +14,7 @@ from mmcc.driver.compile import CompileResult
 from mmcc.driver.compile import compile_model as _compile
 from mmcc.driver.memories import Ram, parse_ram
 from mmcc.driver.options import CompileOptions as _Resolved
+from mmcc.driver.options import silent
 from mmcc.errors import CompileError
 from mmcc.sizes import parse_size
 from mmcc.verification.verify import VerifyOptions as _Verify
@@ -90,17 +91,13 @@ def check(
     states: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """What `mmcc check --json` prints; raises CompileError if the model cannot be compiled."""
-    return check_model(Path(model), dict(dims or {}), dict(bind or {}), _silent, states)
+    return check_model(Path(model), dict(dims or {}), dict(bind or {}), silent, states)
 
 
 def verify(folder: str | Path, **options: Unpack[VerifyOptions]) -> dict[str, Any]:
     """What `mmcc verify --json` prints. Raises CompileError if there is nothing to compare."""
-    return verify_package(Path(folder), _Verify(**options), _silent)
+    return verify_package(Path(folder), _Verify(**options), silent)
 
 
 def _bytes(size: int | str, what: str) -> int:
     return parse_size(size, what) if isinstance(size, str) else size
-
-
-def _silent(_: str) -> None:
-    pass

@@ -25,6 +25,8 @@ ONLY_IN = {
     "onnx": ("frontend/",),
     "onnxruntime": ("verification/oracle.py",),
     "cffi": ("toolchain/host.py",),
+    "vl_convert": ("report/svg.py",),
+    "rich": ("cli/",),
 }
 # rooms that know nothing of others, although the order of LAYERS would let them
 APART = {

@@ -264,3 +264,23 @@ def fewer_outputs(folder, _):
     options = ("verify", out, "--data", three, "--expected", outputs)
     limit = re.search(r"--limit (\d+)", mmcc(*options, exit=2))[1]
     mmcc(*options, "--limit", limit)
+
+
+@follows("report/svg.py: \"pip install 'mmcc[plot]', or --html: browsers draw it themselves\"")
+def a_picture_without_the_library(folder, monkeypatch):
+    model = save(RELU, folder)
+    monkeypatch.setitem(__import__("sys").modules, "vl_convert", None)
+    assert "or --html" in mmcc("analyze", model, "--svg", folder / "f.svg", exit=8)
+    assert not (folder / "f.svg").exists()
+    mmcc("analyze", model, "--html", folder / "f.html")
+    monkeypatch.undo()
+    mmcc("analyze", model, "--svg", folder / "f.svg")
+
+
+@follows("verification/page.py: 'compile the model again'")
+def a_damaged_report(folder, _):
+    out, model = package_in(folder)
+    (out / "report.json").write_text("{}")
+    assert "compile the model again" in mmcc("report", out, exit=2)
+    mmcc("compile", model, "-o", out)
+    mmcc("report", out)

@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("-t", "--target", default="cortex-m4", show_default=True, help="Whose cost figures to use.")
 @sizes_and_inputs
-@click.option("--svg", type=click.Path(path_type=Path), help="Also draw the frontier into this file.")
+@click.option(
+    "--svg", type=click.Path(path_type=Path), help="Also draw the frontier into this file (mmcc[plot])."
+)
+@click.option("--html", type=click.Path(path_type=Path), help="Also write a page with picture and table.")
 @common
 def analyze(
     model: Path,
@@ -31,6 +34,7 @@ def analyze(
     bind: tuple[str, ...],
     states: tuple[str, ...],
     svg: Path | None,
+    html: Path | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -38,14 +42,12 @@ def analyze(
     """Show how much RAM MODEL needs at least, and what needing less costs. Compiles nothing."""
     from mmcc.driver.analyze import analyze as run
 
-    progress = Progress(quiet, verbose)
-    try:
-        with as_file(model) as path:
-            found = run(path, target, dims_of(dims), bound(bind), progress, paired(states)[0])
-    finally:
-        progress.done()
-    if svg:
-        svg.write_text(found.to_svg(model.stem))
+    with Progress(quiet, verbose) as progress, as_file(model) as path:
+        found = run(path, target, dims_of(dims), bound(bind), progress, paired(states)[0])
+        if svg:
+            svg.write_text(found.to_svg(printable(model.stem)))
+        if html:
+            html.write_text(found.to_html(printable(model.stem)))
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
     elif not quiet:

@@ -29,8 +29,7 @@ def check(
     """Say whether MODEL can be compiled: operators, shapes, quantization. Plans nothing."""
     from mmcc.driver.check import check_model
 
-    with as_file(model) as path:
-        progress = Progress(quiet, verbose)
+    with Progress(quiet, verbose) as progress, as_file(model) as path:
         found = check_model(path, dims_of(dims), bound(bind), progress, paired(states)[0])
     if as_json:
         click.echo(json.dumps(found, indent=1))

@@ -97,13 +97,9 @@ def compile_command(
     from mmcc.driver.compile import compile_model
 
     options = _options(given)
-    progress = Progress(quiet, verbose)
-    try:
-        with as_file(model) as path:
-            folder = output or Path(f"{model.stem if path is model else path.stem}_c")
-            result = compile_model(path, folder, options, progress)
-    finally:
-        progress.done()
+    with Progress(quiet, verbose) as progress, as_file(model) as path:
+        folder = output or Path(f"{model.stem if path is model else path.stem}_c")
+        result = compile_model(path, folder, options, progress)
     if not quiet:
         for note in _notes(given, model, result.report):
             click.echo(f"note: {note}", err=True)
@@ -198,4 +194,4 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     click.echo(f"{printable(title)} for {report['target']}")
     for name, value in rows:
         click.echo(f"  {name:<10}{value}")
-    click.echo(f"  written to {folder}; see report.txt there")
+    click.echo(f"  written to {folder}; see report.html there")

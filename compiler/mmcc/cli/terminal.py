@@ -6,10 +6,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from textwrap import wrap
+from typing import TYPE_CHECKING
 
 import click
 
 from mmcc.errors import LONGEST_WARNING, printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 LINE = 110  # of an error's text
 WARNINGS = 12  # shown
@@ -30,21 +34,54 @@ def _broken(line: str, indent: str) -> list[str]:
 
 
 class Progress:
-    """One line on stderr that says what is being done, if stderr is a terminal."""
+    """What is being done: on a terminal a line on stderr with its time, and a bar where the end is known.
+
+    A context: the line is gone when it ends. With --verbose each step is a line of its own, without pictures.
+    """
 
     def __init__(self, quiet: bool, verbose: bool) -> None:
         self._lines, self._live = verbose, sys.stderr.isatty() and not quiet and not verbose
+        self._bar: RichProgress | None = None
 
-    def __call__(self, text: str) -> None:
-        if self._lines:
-            click.echo(text, err=True)
-        elif self._live:
-            click.echo(f"\r\x1b[K{text} ...", err=True, nl=False)
-
-    def done(self) -> None:
-        """Clear the line."""
+    def __enter__(self) -> Progress:
         if self._live:
-            click.echo("\r\x1b[K", err=True, nl=False)
+            self._bar = _bar()
+            self._bar.start()
+            self._bar.add_task("starting", total=None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, text: str, /, done: int = 0, of: int = 0) -> None:
+        if self._lines:
+            click.echo(f"{done} of {of}: {text}" if of else text, err=True)
+        elif self._bar is not None:
+            task = self._bar.task_ids[0]
+            self._bar.update(task, description=_escaped(text), completed=done, total=of or None)
+
+
+def _bar() -> RichProgress:
+    from rich.console import Console
+    from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    return Bar(*columns, console=Console(stderr=True), transient=True)
+
+
+def _escaped(text: str) -> str:
+    """Text as it is: rich takes square brackets for its own."""
+    from rich.markup import escape
+
+    return escape(printable(text))
 
 
 def show_warnings(warnings: Sequence[str], *, err: bool) -> None:

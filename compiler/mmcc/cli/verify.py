@@ -38,11 +38,8 @@ def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any
     """Check that the package in FOLDER computes what its model computes."""
     from mmcc.verification.verify import VerifyOptions, verify_package
 
-    progress = Progress(quiet, verbose)
-    try:
+    with Progress(quiet, verbose) as progress:
         found = verify_package(folder, VerifyOptions(**given), progress)
-    finally:
-        progress.done()
     if as_json:
         click.echo(json.dumps(found, indent=1))
     elif not quiet:

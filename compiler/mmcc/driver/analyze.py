@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from mmcc.codegen.lower import describe
-from mmcc.codegen.render import render
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
-from mmcc.driver.options import CompileOptions
+from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.passes.separate_states import separate_states
@@ -20,10 +19,12 @@ from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost, plan_macs
 from mmcc.planner.explain import peak_step
+from mmcc.report.html import render_analysis
+from mmcc.report.pictures import frontier_spec
+from mmcc.report.svg import svg
 from mmcc.target import Target, load_target
 
-Progress = Callable[[str], None]
-
+SVG_WIDTH = 640  # of the frontier, without axes and margins
 POINTS = 8  # of the frontier between the unlimited plan and the floor
 RECOMPUTE = 2.0  # of the work, at most, where columns may be computed again: as --ram N allows
 
@@ -65,8 +66,16 @@ class Analysis:
         return {"target": self.target, "frontier": [asdict(p) for p in self.frontier], "other": other}
 
     def to_svg(self, title: str) -> str:
-        """A picture of the frontier: RAM to the right, predicted instructions upwards."""
-        return render("frontier.svg.j2", **_picture(self, title))
+        """A picture of the frontier: RAM to the right, predicted instructions upwards.
+
+        Raises CompileError if the library that draws is not installed.
+        """
+        named = f"{title}: RAM against work, {self.target}"
+        return svg(frontier_spec(self.to_json(), named, width=SVG_WIDTH))
+
+    def to_html(self, title: str) -> str:
+        """The same as a page, with the table."""
+        return render_analysis(self.to_json(), title)
 
 
 def analyze(
@@ -91,8 +100,8 @@ def analyze(
 
     points = [point(free, graph)]
     floor = point(best_plan(graph, replace(request, fuse=True)), graph)
-    for limit in _limits(points[0].arena, floor.arena):
-        progress(f"at most {limit:,} bytes, down to {floor.arena:,}")
+    for number, limit in enumerate(_limits(points[0].arena, floor.arena), 1):
+        progress(f"at most {limit:,} bytes, down to {floor.arena:,}", number, POINTS + len(OTHERS))
         found = point(best_plan(graph, replace(request, fuse=True, limit=limit)), graph)
         if found.arena < points[-1].arena and found.arena > floor.arena:
             points.append(found)
@@ -120,9 +129,9 @@ def _others(
     graph: Graph, target: Target, point: Callable[[Plan, Graph], Point], progress: Progress
 ) -> Iterator[Other]:
     """The floor if inputs and outputs were elsewhere, or work might be done again."""
-    for io, again, meaning in OTHERS:
+    for number, (io, again, meaning) in enumerate(OTHERS, POINTS + 1):
         told = [f"--io {io}"] * (io != "arena") + [f"--recompute {RECOMPUTE:g}"] * again
-        progress(f"with {' '.join(told)}")
+        progress(f"with {' '.join(told)}", number, POINTS + len(OTHERS))
         options = CompileOptions(target=target.name, io=io, recompute=RECOMPUTE if again else 1.0)
         fed = stream_ports(graph, again=io == "rows-again") if io.startswith("rows") else graph
         request = plan_request(options, fed, target, progress)
@@ -151,21 +160,3 @@ def _point(graph: Graph, plan: Plan, target: Target, work: float) -> Point:
         len(plan.groups),
         " to ".join(dict.fromkeys(names)),
     )
-
-
-def _picture(analysis: Analysis, title: str) -> dict[str, Any]:
-    """Coordinates of the plot, in a box of 640 by 400."""
-    points = analysis.frontier
-    most, cheapest = max(p.arena for p in points), min(p.cost for p in points)
-    dearest = max(max(p.cost for p in points), cheapest * 1.05)
-
-    def at(p: Point) -> dict[str, Any]:
-        x = 80 + 520 * p.arena / most
-        y = 340 - 280 * (p.cost - cheapest) / (dearest - cheapest)
-        return {"x": round(x, 1), "y": round(y, 1), "arena": f"{p.arena:,}", "ratio": f"{p.cost_ratio:.3f}"}
-
-    return {
-        "title": "".join(c if c.isalnum() or c in " ._-" else "_" for c in title),
-        "target": analysis.target,
-        "points": [at(p) for p in points],
-    }

@@ -161,6 +161,7 @@ def _figures(
         limits=options.regions,
         home=home_of(target).name,
         least=options.least_ram,
+        cost=target.cost,
     )
     if options.stack:
         return asked

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from mmcc.driver.load import load_graph
-from mmcc.driver.options import CompileOptions
+from mmcc.driver.options import CompileOptions, Progress
 from mmcc.frontend import supported_operators
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
@@ -20,7 +20,7 @@ def check_model(
     model: Path,
     dims: dict[str, int],
     bind: dict[str, Any],
-    progress: Callable[[str], None],
+    progress: Progress,
     states: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Import and optimize without planning; raises CompileError with all that is unsupported at once."""

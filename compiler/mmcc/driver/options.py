@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 from numpy.typing import ArrayLike
 
@@ -15,10 +16,14 @@ from mmcc.errors import CompileError, Exit
 WAYS_IN = ("arena", "external", "rows", "rows-again")
 WEIGHTS = ("c", "bin", "staged")
 
-Progress = Callable[[str], None]
+
+class Progress(Protocol):
+    """Shows what is being done; where it is the step `done` of `of`, that too."""
+
+    def __call__(self, text: str, /, done: int = 0, of: int = 0) -> None: ...
 
 
-def silent(_: str) -> None:
+def silent(_: str, /, done: int = 0, of: int = 0) -> None:
     """Show no progress."""
 
 

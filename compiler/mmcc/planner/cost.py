@@ -106,8 +106,15 @@ def plan_macs(graph: Graph, plan: Plan) -> int:
 
 def plan_cost(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> float:
     """Predicted instructions of a plan."""
+    total = sum(node_costs(graph, plan, figures).values())
+    total += figure(figures, "staged_byte") * sum(read_of(graph, plan).values())
+    return total + moves_cost(plan)
+
+
+def node_costs(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> dict[int, float]:
+    """Predicted instructions of each node that runs, as often as the plan runs it."""
     sources = Sources(graph, plan.aliases)
-    total = 0.0
+    found: dict[int, float] = {}
     for group in plan.groups:
         alone = len(group.nodes) == 1 and not group.strips and not group.backward
         calls = batches(graph, group, plan.aliases) if group.batched else {}
@@ -117,9 +124,8 @@ def plan_cost(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> float:
             times = len(calls[index]) if index in calls else 1 if alone else steps
             staged = plan.staged.get(index)
             blocks = staged.blocks.count if staged else 1
-            total += cost.total(steps, times, max(1, len(group.strips)), share, blocks)
-    total += figure(figures, "staged_byte") * sum(read_of(graph, plan).values())
-    return total + moves_cost(plan)
+            found[index] = cost.total(steps, times, max(1, len(group.strips)), share, blocks)
+    return found
 
 
 def moves_cost(plan: Plan) -> float:

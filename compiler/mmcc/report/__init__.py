@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a package is told to need and to hold: report.json and report.txt."""
+"""What a package is told to need and to hold: report.json, report.txt and report.html."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The report as files: report.json and report.txt."""
+"""The report as files: report.json, report.txt and report.html."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ from typing import Any, cast
 
 import numpy as np
 
+from mmcc.report.html import render_html
 from mmcc.report.model import Report
 from mmcc.report.text import render_text
 
 
 def write_report(made: Path, report: Report) -> None:
-    """Write both into the folder `made`."""
+    """Write all of them into the folder `made`."""
     (made / "report.json").write_text(_json(report))
     (made / "report.txt").write_text(render_text(report))
+    (made / "report.html").write_text(render_html(report))
 
 
 def _json(value: Any) -> str:

@@ -14,7 +14,7 @@ from mmcc.ir.plan import BufferKind, MemoryPlan, Place, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.program import EntryCode, Program
 from mmcc.ir.regions import STATE, Region
-from mmcc.planner.cost import plan_macs, read_of
+from mmcc.planner.cost import node_costs, plan_macs, read_of
 from mmcc.report.memories import region_entries
 from mmcc.toolchain import Footprint
 
@@ -40,6 +40,7 @@ class Figures:
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     home: str = ""  # the memory of variables
     least: bool = False  # --ram min: no limit but that of a memory's size
+    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # the target's, for predictions
 
 
 def count_macs(graph: Graph) -> int:
@@ -60,6 +61,11 @@ def _weights_of(graph: Graph, index: int) -> int:
     )
 
 
+def _constant_bytes(graph: Graph, index: int) -> int:
+    names = dict.fromkeys(graph.nodes[index].inputs)
+    return sum(graph.constants[name].nbytes for name in names if graph.is_constant(name))
+
+
 def make_report(
     module: Module, plan: MemoryPlan, program: Program, target: str, sha256: str, figures: Figures
 ) -> Report:
@@ -68,7 +74,7 @@ def make_report(
     arena = sum(program.regions.values()) - state
     footprint = figures.footprint
     first, *others = [
-        _entry(entry.graph, plan.entries[entry.name], code, {region.name for region in program.regions})
+        _entry(entry.graph, plan.entries[entry.name], code, program, figures.cost)
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
     graph = module.entries[0].graph
@@ -110,11 +116,14 @@ def make_report(
     }
 
 
-def _entry(graph: Graph, plan: Plan, code: EntryCode, regions: Collection[str]) -> dict[str, Any]:
+def _entry(
+    graph: Graph, plan: Plan, code: EntryCode, program: Program, cost: Mapping[str, float]
+) -> dict[str, Any]:
     """What is said of one entry."""
-    macs = count_macs(graph)
+    macs, regions = count_macs(graph), {region.name for region in program.regions}
     return {
         "entry": code.name,
+        "first_node": code.first,
         "plan": {
             "proved_optimal": plan.proved_optimal,
             "bound": plan.bound,
@@ -134,7 +143,7 @@ def _entry(graph: Graph, plan: Plan, code: EntryCode, regions: Collection[str]) 
         "dead_channels": _dead_channels(graph),
         "moves": _moves(plan),
         "weights": _staged_weights(graph, plan),
-        "nodes": _nodes(graph, code),
+        "nodes": _nodes(graph, code, node_costs(graph, plan, cost)),
         "inputs": [_port(graph, code, regions, port) for port in graph.inputs],
         "outputs": [_port(graph, code, regions, port) for port in graph.outputs],
     }
@@ -224,7 +233,16 @@ def _region_name(place: Place) -> str | None:
     return place.region.name if isinstance(place.region, Region) else None  # the caller's memory
 
 
-def _nodes(graph: Graph, code: EntryCode) -> list[dict[str, Any]]:
+def _nodes(graph: Graph, code: EntryCode, predicted: Mapping[int, float]) -> list[dict[str, Any]]:
+    runs = {node.index for node in code.nodes}
+    number = {id(graph.nodes[index]): index for index in range(len(graph.nodes))}
+
+    def makers(index: int) -> set[int]:
+        """The nodes with code that a node reads from, through those that are views."""
+        nodes = (graph.producer.get(name) for name in graph.nodes[index].inputs)
+        direct = {number[id(node)] for node in nodes if node is not None}
+        return {k for maker in direct for k in ({maker} if maker in runs else makers(maker))}
+
     return [
         {
             "index": code.first + node.index,
@@ -233,6 +251,9 @@ def _nodes(graph: Graph, code: EntryCode) -> list[dict[str, Any]]:
             "from": [{"node": w.node, "op": w.op, "name": w.name} for w in node.where],
             "macs": nest_of(graph, graph.nodes[node.index]).macs,
             "weights": _weights_of(graph, node.index),
+            "constant_bytes": _constant_bytes(graph, node.index),
+            "predicted": round(predicted.get(node.index, 0)),
+            "reads": sorted(code.first + maker for maker in makers(node.index)),
             "out_shape": list(graph.tensors[graph.nodes[node.index].outputs[0]].shape),
         }
         for node in code.nodes

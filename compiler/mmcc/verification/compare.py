@@ -238,7 +238,7 @@ def per_node(
         chunks = [every] if states else [[inputs] for inputs in every]  # states live through one program
         traces = (trace for chunk in chunks for trace in run_traced(program, chunk, Module.of(graph)))
         for number, (sample, inputs, trace) in enumerate(zip(samples, every, traces, strict=False)):
-            progress(f"sample {number + 1} of {len(samples)}")
+            progress("comparing node by node", number, len(samples))
             agreement.run(sample)
             named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
             judged = judge(graph, trace, states | named, all_faults=True)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.driver.options import Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import Package, load_package
 from mmcc.verification.compare import (
@@ -40,7 +40,7 @@ class VerifyOptions:
     sanitize: bool = False
 
 
-def verify_package(folder: Path, options: VerifyOptions, progress: Callable[[str], None]) -> dict[str, Any]:
+def verify_package(folder: Path, options: VerifyOptions, progress: Progress) -> dict[str, Any]:
     """Run the package on samples and compare; the result has the keys that users rely on."""
     package = load_package(folder)
     samples, labels = _samples(package, options)

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The report as one page that needs nothing from anywhere else: report.html."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from mmcc.codegen.render import render
+from mmcc.errors import NAME_COLUMNS, printable
+from mmcc.report.memories import cost_text
+from mmcc.report.model import Report
+from mmcc.report.pictures import arena_spec, bars_spec, frontier_spec
+from mmcc.report.text import flash_text, proof_text, self_check_text, work_text
+from mmcc.resources import data_dir
+from mmcc.sizes import readable
+
+STACK_FROM = {
+    "call graph": "the worst case over the call graph of the linked code",
+    "stated": "as stated with --stack: not measured",
+    "assumed": "assumed: not all of the code could be read",
+}
+BARS = ("bytes alive", "multiply-accumulates", "predicted instructions", "instructions", "bytes of constants")
+
+
+def render_html(
+    report: Report,
+    analysis: Mapping[str, Any] | None = None,
+    measured: Mapping[str, Any] | None = None,
+) -> str:
+    """The page of a report; with the frontier of `mmcc analyze` and the counts of `mmcc bench`, if given."""
+    entries = [_entry(report, entry, measured) for entry in (report, *report["entries"])]
+    title = printable(report["model"]["name"] or report["prefix"], NAME_COLUMNS)
+    return render(
+        "report.html.j2",
+        title=title,
+        prefix=report["prefix"],
+        target=report["target"],
+        cards=_cards(report, measured),
+        proved=_proved(report),
+        warnings=[printable(warning, 500) for warning in report["warnings"]],
+        entries=entries,
+        frontier=frontier_page(analysis, title) if analysis else None,
+        pictures=pictures_js(),
+        licences=(data_dir("templates") / "page" / "LICENSES.txt").read_text(),
+    )
+
+
+def frontier_page(analysis: Mapping[str, Any], title: str) -> dict[str, Any]:
+    """What the page shows of `mmcc analyze`: a picture and the rows of its table."""
+    rows = [("", p) for p in analysis["frontier"]] + [(p["options"], p) for p in analysis["other"]]
+    named = f"{title}: RAM against work, {analysis['target']}"
+    return {
+        "title": printable(named),
+        "spec": as_script(frontier_spec(analysis, "", width="container")),
+        "rows": [
+            (
+                options or "as it is",
+                f"{p['arena']:,}",
+                f"{p['cost_ratio']:.3f}x",
+                f"{p['macs_ratio']:.2f}x",
+                "least" if p["proved"] else f"none below {p['bound']:,}",
+                p.get("meaning") or printable(p["binding"], NAME_COLUMNS),
+            )
+            for options, p in rows
+        ],
+    }
+
+
+def render_analysis(analysis: Mapping[str, Any], title: str) -> str:
+    """A page with nothing but what `mmcc analyze` found."""
+    return render(
+        "report.html.j2",
+        title=printable(title, NAME_COLUMNS),
+        prefix="",
+        target=analysis["target"],
+        cards=[],
+        proved=[],
+        warnings=[],
+        entries=[],
+        frontier=frontier_page(analysis, title),
+        pictures=pictures_js(),
+        licences=(data_dir("templates") / "page" / "LICENSES.txt").read_text(),
+    )
+
+
+@cache
+def pictures_js() -> str:
+    """The libraries that draw, compressed, in base64."""
+    return base64.b64encode((data_dir("templates") / "page" / "pictures.js.gz").read_bytes()).decode()
+
+
+def as_script(value: Any) -> str:
+    """JSON that may stand in a script element, whatever names a model has."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _cards(report: Report, measured: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+    ram, flash = report["ram"], report["flash"]
+    limit = f"of {readable(ram['limit'])}" if ram["limit"] else "everything included"
+    cards = [
+        ("RAM", f"{ram['total']:,}", f"bytes, {limit}"),
+        ("arena", f"{ram['arena']:,}", "bytes of tensors and scratch"),
+        ("stack", f"{ram['stack']:,}", "bytes at most"),
+        ("flash", f"{flash['total']:,}", f"bytes, weights {flash['weights']:,}"),
+        ("work", f"{report['model']['macs']:,}", "multiply-accumulates"),
+    ]
+    if measured and measured.get("instructions"):
+        cards.append(("instructions", f"{measured['instructions']:,}", "an inference, counted in QEMU"))
+    return cards
+
+
+def _proved(report: Report) -> list[tuple[str, str]]:
+    """What is known, and how: claim and reason."""
+    ram = report["ram"]
+    names = ("arena", *(("state",) if ram["state"] else ()), "context", "static", "stack")
+    rows = [("RAM", " + ".join(f"{name} {ram[name]:,}" for name in names) + f" = {ram['total']:,} bytes")]
+    for entry in (report, *report["entries"]):
+        of = f" of {entry['entry']}" if report["entries"] else ""
+        rows.append((f"arena{of}", proof_text(entry["plan"], ram)))
+        rows.append((f"work{of}", work_text(entry["plan"])))
+        if entry["plan"]["cost"]:
+            rows.append((f"cost{of}", cost_text(entry["plan"])))
+    rows += [
+        ("stack", STACK_FROM[ram["stack_from"]]),
+        ("flash", flash_text(report)),
+        ("plan", f"replayed row by row by a checker of its own in {report['plan_check']['seconds']:.2f} s"),
+        ("results", self_check_text(report["self_check"])),
+    ]
+    return rows
+
+
+def _entry(report: Report, entry: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Pictures and tables of one entry."""
+    regions = [r["name"] for r in report["ram"]["regions"] if r["bytes"]]
+    used = {b["region"] for b in entry["plan"]["buffers"]}
+    rows = _bar_rows(entry, measured if entry is report else None)
+    drawn = [field for field in BARS if any(row.get(field) for row in rows)]
+    return {
+        "name": entry["entry"],
+        "arenas": [(name, as_script(arena_spec(entry, name))) for name in regions if name in used],
+        "bars": [(field, as_script(bars_spec(rows, field))) for field in drawn],
+        "graph": as_script(_graph(entry)),
+        "nodes": [_node(entry, node) for node in entry["nodes"]],
+    }
+
+
+def _bar_rows(entry: Mapping[str, Any], measured: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    counted = {row["index"]: row for row in measured["per_node"]} if measured else {}
+    alive = _alive(entry["plan"])
+    first, groups = entry["first_node"], entry["plan"]["groups"]
+    step_of = {first + node: step for step, group in enumerate(groups) for node in group}
+    return [
+        {
+            "node": f"{node['index']} {node['op']}",
+            "link": f"#{entry['entry']}-{node['index']}",
+            "of the model": printable(node["name"], NAME_COLUMNS),
+            "bytes alive": alive[step_of[node["index"]]],
+            "multiply-accumulates": node["macs"],
+            "predicted instructions": node["predicted"],
+            "instructions": counted[node["index"]]["instructions"] if node["index"] in counted else 0,
+            "bytes of constants": node["constant_bytes"],
+        }
+        for node in entry["nodes"]
+    ]
+
+
+def _alive(plan: Mapping[str, Any]) -> dict[int, int]:
+    """Bytes in use in each step, those that two buffers share counted once."""
+    found: dict[int, int] = {}
+    for step in range(len(plan["groups"])):
+        spans = sorted(
+            (b["region"], b["offset"], b["offset"] + b["size"])
+            for b in plan["buffers"]
+            if b["region"] and b["first_step"] <= step <= b["last_step"]
+        )
+        total, region, end = 0, "", 0
+        for name, low, high in spans:
+            end = end if name == region else 0
+            region = name
+            total += max(0, high - max(low, end))
+            end = max(end, high)
+        found[step] = total
+    return found
+
+
+def _graph(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Nodes and edges, for the library that lays them out."""
+    nodes = [
+        {
+            "id": str(node["index"]),
+            "label": f"{node['index']} {node['op']}",
+            "shape": "x".join(map(str, node["out_shape"])) or "scalar",
+            "name": printable(node["name"], NAME_COLUMNS),
+            "href": f"#{entry['entry']}-{node['index']}",
+        }
+        for node in entry["nodes"]
+    ]
+    edges = [(str(maker), str(node["index"])) for node in entry["nodes"] for maker in node["reads"]]
+    return {"nodes": nodes, "edges": sorted(set(edges))}
+
+
+def _node(entry: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any]:
+    places: Sequence[Mapping[str, Any]] = node["from"]
+    more = Counter(printable(place["op"], 24) for place in places[1:])
+    return {
+        "id": f"{entry['entry']}-{node['index']}",
+        "index": node["index"],
+        "op": node["op"],
+        "shape": "x".join(map(str, node["out_shape"])) or "scalar",
+        "macs": f"{node['macs']:,}",
+        "weights": f"{node['weights']:,}",
+        "first": f"node {places[0]['node']} ({printable(places[0]['op'], 24)})" if places else "",
+        "name": printable(places[0]["name"], NAME_COLUMNS) if places else "",
+        "more": ", ".join(f"{count} {op}" if count > 1 else op for op, count in more.items()),
+    }
