@@ -30,8 +30,9 @@ from mmcc.ir.plan import Buffer, BufferKind
 from mmcc.ir.regions import SRAM
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.quantize import DequantizeConstant

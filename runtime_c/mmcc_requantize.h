@@ -36,7 +36,7 @@ MMCC_INLINE int32_t mmcc_requantize(int32_t acc, int32_t multiplier, int32_t shi
 #define MMCC_SHORT_MULTIPLY 1
 #endif
 
-/* The high word of acc * multiplier, for a multiplier that is not negative. */
+/* The high word of acc * multiplier. */
 MMCC_INLINE int32_t mmcc_product_high(int32_t acc, int32_t multiplier)
 {
 #ifdef MMCC_SHORT_MULTIPLY

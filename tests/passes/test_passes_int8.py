@@ -16,9 +16,10 @@ from mmcc.ir.types import Quant
 from mmcc.ir.verify import check_final, check_graph
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense, DenseInt8, MatMul
+from mmcc.ops.dense import Dense, DenseInt8
 from mmcc.ops.elementwise import Binary, Cast, Unary
 from mmcc.ops.movement import Concat, Gather, Pad, Reshape, Slice, Transpose
+from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.reduce import ArgMax, Reduce
@@ -293,19 +294,19 @@ def test_a_bias_that_is_no_whole_number_of_products_has_a_fraction() -> None:
 def test_float_islands_are_named_with_their_cost() -> None:
     b = Builder()
     x = b.quantize(b.input("x", 4, 6), 0.05, 3)
-    y = b.quantize(b.op(MatMul(), x, b.op(Transpose((1, 0)), x)), 0.2, 0)
+    y = b.quantize(b.op(LocalResponseNorm(3, 1.0, 0.5, 1.0), x), 0.2, 0)
     z = b.op(
         Conv(Window((1, 1))),
-        b.op(Reshape((4, 4, 1)), y),
+        b.op(Reshape((4, 6, 1)), y),
         b.const(np.ones((2, 1, 1, 1))),
         b.const(np.zeros(2)),
     )
     after = optimized(b.graph(b.quantize(z, 0.2)), 1, scale=0.2)
     assert after.warnings == (
-        'test, node 3 (MatMul) "t3": matmul is computed in float, since there is no integer form of matmul; '
-        "its float tensors take 256 bytes",
-        'test, node 7 (Conv) "t7": conv<1x1> is computed in float, since its weights are not quantized; '
-        "its float tensors take 192 bytes",
+        'test, node 2 (LocalResponseNorm) "t2": local_response_norm<3> is computed in float, since there is '
+        "no integer form of local_response_norm<3>; its float tensors take 192 bytes",
+        'test, node 6 (Conv) "t6": conv<1x1> is computed in float, since its weights are not quantized; '
+        "its float tensors take 288 bytes",
     )
 
 

@@ -12,7 +12,8 @@ from mmcc.ir.types import Shape
 from mmcc.ops.activation import Leaky
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.dense import Dense
+from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.window import Window
 from op_case_values import LAYER, RELU, RELU6, exact
@@ -126,6 +127,21 @@ def matrices() -> list[OpCase]:
     for k, constant in ((3, (True, False)), (7, (False, True)), (6, (True, False)), (13, (False, True))):
         a, b = shapes[k]
         cases.append(OpCase(f"matmul{k}_constant", MatMul(), (exact(rng, *a), exact(rng, *b)), constant))
+    forms = [
+        ((5, 7), (9, 7), Operands(transposed=True)),
+        ((3, 5, 7), (3, 6, 7), Operands(transposed=True)),
+        ((2, 3, 5, 8), (2, 1, 9, 8), Operands(transposed=True)),
+        ((5, 4, 7), (9, 4, 7), Operands(transposed=True, heads=True)),
+        ((5, 4, 7), (9, 2, 7), Operands(transposed=True, heads=True)),
+        ((5, 4, 9), (9, 4, 7), Operands(heads=True)),
+        ((5, 6, 9), (9, 2, 34), Operands(heads=True)),
+    ]
+    for k, (a, b, form) in enumerate(forms):
+        cases.append(OpCase(f"matmul_form{k}", MatMul(form), (exact(rng, *a), exact(rng, *b))))
+    a, b, form = forms[4]
+    cases.append(
+        OpCase("matmul_form4_constant", MatMul(form), (exact(rng, *a), exact(rng, *b)), (False, True))
+    )
     return cases
 
 

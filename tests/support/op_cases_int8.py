@@ -9,6 +9,8 @@ import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ops.affine import AffineInt8
 from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
+from mmcc.ops.layer_norm import LayerNormInt8, normal_bits
+from mmcc.ops.matmul import MatMulInt8, Operands
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.quantize import FlipSign
 from mmcc.ops.reduce import ArgMax, MeanInt8
@@ -194,6 +196,72 @@ def softmax_cases() -> list[OpCase]:
     ]
 
 
+def matmul(name: str, a: tuple[int, ...], b: tuple[int, ...], operands: Operands, scale: float, **more):
+    rng = rng_of(name)
+    op = MatMulInt8(
+        operands, more.pop("zeros", (3, -4)), *multiplier_and_shift(scale), more.pop("y_zero", 5), **more
+    )
+    return OpCase(name, op, (int8(rng, *a), int8(rng, *b)))
+
+
+def matmul_cases() -> list[OpCase]:
+    """In every layout, of lengths that divide nothing or that kernels like, zero points at both ends."""
+    plain, transposed = Operands(), Operands(transposed=True)
+    heads, queries = Operands(heads=True), Operands(transposed=True, heads=True)
+    cases = [
+        matmul("matmul_plain", (5, 7), (7, 9), plain, 0.01),
+        matmul("matmul_long", (3, 131), (131, 17), plain, 0.001),
+        matmul("matmul_batch", (3, 5, 16), (3, 16, 12), plain, 0.005, zeros=(-128, 0)),
+        matmul("matmul_four", (2, 3, 5, 8), (2, 1, 8, 6), plain, 0.005),
+        matmul("matmul_transposed", (5, 7), (9, 7), transposed, 0.01, zeros=(0, 127)),
+        matmul("matmul_transposed_batch", (3, 5, 16), (3, 12, 16), transposed, 0.005),
+        matmul("matmul_transposed_long", (3, 2, 150), (3, 13, 150), transposed, 0.001),
+        matmul("matmul_heads", (5, 4, 33), (33, 4, 16), heads, 0.003, zeros=(-128, 127)),
+        matmul("matmul_heads_group", (5, 6, 9), (9, 2, 7), heads, 0.01, low=-20, high=77),
+        matmul("matmul_queries", (5, 4, 16), (33, 4, 16), queries, 0.004, zeros=(2, 2)),
+        matmul("matmul_queries_odd", (6, 3, 19), (7, 3, 19), queries, 0.004, zeros=(127, -128)),
+        matmul("matmul_queries_group", (5, 4, 12), (9, 2, 12), queries, 0.02, low=-128, high=-3),
+    ]
+    cases += [matmul(f"matmul_scale_{s:g}", (4, 20), (20, 6), plain, s) for s in (16.0, 1e5, 1e-7)]
+    return cases
+
+
+def normalized(name: str, shape: tuple[int, ...], **more) -> OpCase:
+    rng = rng_of(name)
+    centred, epsilon, spread = more.pop("centred", True), more.pop("epsilon", 1e-5), more.pop("spread", 128)
+    length, fraction = shape[-1], more.pop("fraction", 24)
+    shift = normal_bits(length, centred) + more.pop("bits", 24) - 32
+    x = np.clip(rng.normal(9, spread / 3, shape), -128, 127).astype(np.int8)
+    scale = rng.uniform(-60, 60, length) * (1 if centred else length**0.5)
+    scale, bias = scale * 2.0 ** (shift + 32 - normal_bits(length, centred)), rng.uniform(-90, 90, length)
+    scale, bias = (
+        np.clip(scale, -(2**31) + 1, 2**31 - 1).astype(np.int32),
+        (bias * 2.0**shift).astype(np.int32),
+    )
+    op = LayerNormInt8(centred, 9, round(epsilon * length**2 * 2.0**fraction), fraction, shift, **more)
+    return OpCase(name, op, (x, scale, bias), (False, True, True))
+
+
+def layer_norm_cases() -> list[OpCase]:
+    """Short and long rows, rows that hardly differ or not at all, epsilons of every size."""
+    cases = [
+        normalized("norm_row", (64,)),
+        normalized("norm_rows", (5, 7)),
+        normalized("norm_columns", (3, 4, 33)),
+        normalized("norm_lines", (2, 3, 2, 5)),
+        normalized("norm_one", (4, 1), bits=16),
+        normalized("norm_long", (2, 1027), low=-50, high=100),
+        normalized("norm_flat", (6, 16), spread=1.5),
+        normalized("norm_equal", (6, 16), spread=0, epsilon=0),
+        normalized("norm_near", (20, 3), spread=2, epsilon=0),
+        normalized("norm_wide_epsilon", (5, 8), epsilon=1e7, fraction=10),
+        normalized("norm_rms", (5, 24), centred=False, bits=20),
+        normalized("norm_rms_small", (9, 3), centred=False, spread=1, bits=21, epsilon=0),
+        normalized("norm_rms_epsilon", (9, 3), centred=False, epsilon=1e6, fraction=8, low=-5, high=9),
+    ]
+    return cases
+
+
 def resize_cases() -> list[OpCase]:
     """Up and down, taps outside the image, negative weights, ratios of scales of every size, clamped."""
     cases: list[OpCase] = []
@@ -226,4 +294,6 @@ FAMILIES = {
     "pool": pool_cases,
     "reduce": reduce_cases,
     "softmax": softmax_cases,
+    "matmul": matmul_cases,
+    "layer_norm": layer_norm_cases,
 }

@@ -14,6 +14,7 @@ import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
+from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.reduce import REDUCTIONS, Reduce
 from mmcc.ops.softmax import Softmax
@@ -75,4 +76,10 @@ def normalizations() -> list[OpCase]:
     ):
         op = LocalResponseNorm(size, 0.01 * (k + 1), 0.75, 1.0 + k)
         cases.append(OpCase(f"local_response_norm{k}", op, (real(rng, *shape) * 4,)))
+    for k, shape in enumerate(((10,), (4, 1), (4, 33), (5, 7, 3), (2, 3, 4, 70))):
+        x, scale, bias = real(rng, *shape) * 3, real(rng, shape[-1]), real(rng, shape[-1])
+        given = (False, True, True)
+        cases.append(OpCase(f"layer_norm{k}", LayerNorm(1e-5), (x, scale, bias), given))
+        cases.append(OpCase(f"layer_norm_scale{k}", LayerNorm(0.1), (x, scale), given[:2]))
+        cases.append(OpCase(f"rms_norm{k}", LayerNorm(1e-5, centred=False), (x, scale), given[:2]))
     return cases

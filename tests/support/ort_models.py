@@ -128,6 +128,21 @@ def matmul(m: Model) -> str:
     return m.output(m.op("Add", m.op("MatMul", x, w), b), 0.02, 0.3)
 
 
+def product(m: Model) -> str:
+    """Of two activations, as queries and keys, or scores and values."""
+    turned = m.rng.integers(2)
+    a, _ = m.input(2, 7, 20)
+    b, _ = m.input(2, *((9, 20) if turned else (20, 9)))
+    b = m.op("Transpose", b, perm=[0, 2, 1]) if turned else b
+    return m.output(m.op("MatMul", a, b), 0.5, 2.0)
+
+
+def layer_normalization(m: Model) -> str:
+    x, _ = m.input(1, 7, 24)
+    scale, bias = (m.constant(m.scale(-1.5, 1.5, (24,))) for _ in range(2))
+    return m.output(m.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=1e-5), 0.02, 0.04)
+
+
 def arithmetic(m: Model) -> str:
     a, _ = m.input(1, 4, 9, 9)
     b, _ = m.input(1, 4, 9, 9)
@@ -173,4 +188,7 @@ def movement(m: Model) -> str:
     return m.output(m.op("Transpose", y, perm=[0, 2, 3, 1]), 0.02, 0.1)
 
 
-LAYERS = (conv, conv_transpose, gemm, matmul, arithmetic, average, softmax, functions, movement)
+LAYERS = (
+    *(conv, conv_transpose, gemm, matmul, product, arithmetic),
+    *(average, softmax, layer_normalization, functions, movement),
+)

@@ -31,9 +31,9 @@ from mmcc.ir.program import (
     View,
 )
 from mmcc.ir.types import geometry
-from mmcc.ops.dense import MatMul
 from mmcc.ops.elementwise import Where
 from mmcc.ops.indexing import TakeAlong
+from mmcc.ops.matmul import MatMul, MatMulInt8
 from mmcc.ops.stream import ReadRows, WriteRows
 
 OUTPUT = -1  # stands for the output where operands are numbers from 0
@@ -122,7 +122,7 @@ class _Check:
             sliced = operand == OUTPUT and node.blocks is not None and node.blocks.count > 1
             where = View(SLICE, where.offset, *_shape(where)) if sliced else where
             allowed = self._seen(tensor, where, node.index, operand)
-        if isinstance(self._graph.nodes[node.index].op, MatMul) and operand != OUTPUT:
+        if isinstance(self._graph.nodes[node.index].op, MatMul | MatMulInt8) and operand != OUTPUT:
             view = replace(view, col_stride=allowed[0].col_stride, rows=allowed[0].rows)  # its own steps
         if view not in allowed:
             what = "its output" if operand == OUTPUT else f"operand {operand}"
@@ -154,7 +154,9 @@ class _Check:
     def _constant(self, name: str, view: View, index: int) -> View:
         """A constant as it lies in the weights: dense."""
         rows, cols, channels = self._aligned(name, index)
-        if isinstance(self._graph.nodes[index].op, MatMul | TakeAlong):  # whose first axes go together
+        if isinstance(
+            self._graph.nodes[index].op, MatMul | MatMulInt8 | TakeAlong
+        ):  # whose first axes go together
             rows, cols, channels = geometry(self._graph.tensors[name].shape)
         row = self._graph.tensors[name].dtype.bytes(cols * channels)
         return View("weights", view.offset, row, channels, rows)

@@ -36,6 +36,7 @@ RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 OPTIONAL_HEADERS = (
     "mmcc_moves.h",
     "mmcc_math.h",
+    "mmcc_normalize.h",
     "mmcc_mve.h",
     "mmcc_arm_dsp.h",
     "mmcc_simd.h",

@@ -10,7 +10,8 @@ from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.dense import Dense
+from mmcc.ops.matmul import MatMul
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import Recurrent

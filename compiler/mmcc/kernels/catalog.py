@@ -20,6 +20,8 @@ import mmcc.kernels.portable.dense_float
 import mmcc.kernels.portable.elementwise_float
 import mmcc.kernels.portable.elementwise_int8
 import mmcc.kernels.portable.indexing
+import mmcc.kernels.portable.layer_norm
+import mmcc.kernels.portable.matmul
 import mmcc.kernels.portable.movement
 import mmcc.kernels.portable.normalize
 import mmcc.kernels.portable.pool

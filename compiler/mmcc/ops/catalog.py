@@ -16,6 +16,8 @@ from mmcc.ops import (  # noqa: F401
     elementwise_int8,
     indexing,
     int8_to_float,
+    layer_norm,
+    matmul,
     movement,
     normalize,
     pool,

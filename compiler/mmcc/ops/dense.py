@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of matrices: a dense layer with constant weights, and two activations multiplied."""
+"""Dense layers: an activation times constant weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
+from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
@@ -105,52 +105,3 @@ class DenseInt8:
 
     def __str__(self) -> str:
         return f"dense_int8<z{self.x_zero}->{self.y_zero} [{self.low},{self.high}]>"
-
-
-@op
-@dataclass(frozen=True, slots=True)
-class MatMul:
-    """a [.., M, K] times b [.., K, N], both activations, float; leading axes broadcast as numpy's do."""
-
-    kernel: ClassVar[str] = "matmul"
-    traits = COMPUTES
-
-    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        return ((_matmul_shape(inputs[0].shape, inputs[1].shape), inputs[0].dtype),)
-
-    def nest(self, *inputs: Shape) -> Nest:
-        a, b = inputs
-        y = _matmul_shape(a, b)
-        batch = tuple(Loop(f"b{k}", extent) for k, extent in enumerate(y[:-2]))
-        m, n, k = Loop("m", y[-2]), Loop("n", y[-1]), Loop("k", a[-1], LoopKind.REDUCE)
-        return Nest(
-            loops=(*batch, m, n, k),
-            reads=(
-                Access(0, a, (*_leading(a, batch), m.i, k.i)),
-                Access(1, b, (*_leading(b, batch), k.i, n.i)),
-            ),
-            writes=(Access(0, y, (*(loop.i for loop in batch), m.i, n.i)),),
-            multiplies=True,
-        )
-
-    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        a, b = inputs
-        return (np.matmul(a, b),)
-
-    def __str__(self) -> str:
-        return "matmul"
-
-
-def _matmul_shape(a: Shape, b: Shape) -> Shape:
-    if len(a) < 2 or len(b) < 2 or a[-1] != b[-2]:
-        raise ShapeError(f"cannot multiply {list(a)} by {list(b)}")
-    try:
-        return (*np.broadcast_shapes(a[:-2], b[:-2]), a[-2], b[-1])
-    except ValueError:
-        raise ShapeError(f"cannot multiply {list(a)} by {list(b)}: leading axes do not broadcast") from None
-
-
-def _leading(shape: Shape, batch: tuple[Loop, ...]):
-    own = shape[:-2]
-    loops = batch[len(batch) - len(own) :]
-    return tuple(CONSTANT if extent == 1 else loop.i for extent, loop in zip(own, loops, strict=True))

@@ -39,9 +39,12 @@ class Reshape:
         return ((self.shape, x.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
+        (x,) = inputs
         loops = output_loops(self.shape)
-        read = Access(0, inputs[0], (None,) * len(inputs[0]))
-        return Nest(loops, (read,), (Access(0, self.shape, tuple(loop.i for loop in loops)),))
+        kept = len(x) > 1 and len(self.shape) > 1 and x[0] == self.shape[0]  # rows stay rows
+        index = (loops[0].i if kept else None, *(None,) * (len(x) - 1)) if x else ()
+        write = Access(0, self.shape, tuple(loop.i for loop in loops))
+        return Nest(loops, (Access(0, x, index),), (write,))
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         return (inputs[0].reshape(self.shape),)

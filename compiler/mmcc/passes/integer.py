@@ -18,6 +18,8 @@ from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.elementwise_int8 import AddInt8, MulInt8
+from mmcc.ops.layer_norm import LayerNorm
+from mmcc.ops.matmul import MatMul
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, window_counts
 from mmcc.ops.quantize import Quantize
 from mmcc.ops.reduce import MeanInt8, Reduce
@@ -25,6 +27,7 @@ from mmcc.ops.requantize import MAX_SHIFT, MIN_SHIFT, multiplier_and_shift, mult
 from mmcc.ops.resize import LINEAR_TAPS, ROW_BITS, ResizeInt8, ResizeLinear
 from mmcc.ops.softmax import Softmax, SoftmaxInt8, exp_table
 from mmcc.passes.draft import Draft
+from mmcc.passes.integer_attention import layer_norm_form, matmul_form
 from mmcc.passes.integer_layers import conv_form, conv_transpose_form, dense_form
 from mmcc.passes.quantized import INT32, Form, StaysFloat, Target, real, source_of
 
@@ -156,6 +159,8 @@ FORMS: dict[type[Any], Callable[[Draft, Node, Target], Form]] = {
     Conv: conv_form,
     ConvTranspose: conv_transpose_form,
     Dense: dense_form,
+    LayerNorm: layer_norm_form,
+    MatMul: matmul_form,
     AveragePool: _average_pool,
     Reduce: _reduce,
     Binary: _binary,

@@ -17,8 +17,9 @@ from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import converts
 from mmcc.frontend.value import Value
 from mmcc.ops.broadcasting import broadcast_shape
-from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary
+from mmcc.ops.matmul import MatMul, Operands
 
 MAX_LEADING = 2  # axes before a matrix, in a product of two activations: rows and columns
 
@@ -59,14 +60,53 @@ def _product(build: Builder, a: Value, b: Value) -> Value:
     if len(joined) > MAX_LEADING:  # both in full: then all leading axes are one
         a, b = (expanded(build, x, {k: batch[k] for k in used if x.shape[k] == 1}) for x in (a, b))
         joined = [used]
+    if _side_by_side(build, a, b, used):
+        return _by_heads(build, a, b, used)
+    transposed = _has_order(build, b, [*used, b.rank - 1, b.rank - 2])
     names: list[str] = []
-    for x in (a, b):
+    for x, last in ((a, (a.rank - 2, a.rank - 1)), (b, _matrix(b, transposed))):
         mine = joined if any(x.shape[k] != 1 for k in used) else []
-        names.append(arranged(build, x, [*mine, (x.rank - 2,), (x.rank - 1,)]))
-    made = build.emit(MatMul(), *names)
+        names.append(arranged(build, x, [*mine, *((k,) for k in last)]))
+    made = build.emit(MatMul(Operands(transposed=transposed)), *names)
     view = (*(batch[k] for k in used), *made.shape[-2:])
     axes = [(used.index(k),) if k in used else () for k in range(len(batch))]
     return Value(made.name, made.dtype, view, (*axes, (len(used),), (len(used) + 1,)))
+
+
+def _matrix(x: Value, transposed: bool) -> tuple[int, int]:
+    return (x.rank - 1, x.rank - 2) if transposed else (x.rank - 2, x.rank - 1)
+
+
+def _has_order(build: Builder, x: Value, axes: list[int]) -> bool:
+    """True of an activation that memory has in this order of axes and, where two go together, no other."""
+    several = sum(x.shape[k] != 1 for k in axes[-2:]) == 2
+    return several and not build.is_constant(x.tensor) and x.solid == x.atoms(axes)
+
+
+def _side_by_side(build: Builder, a: Value, b: Value, used: list[int]) -> bool:
+    """True if the first operand has a row of all heads before the next row, as queries have.
+
+    What heads have in common is one axis of both then.
+    """
+    if not used or a.shape[-2] == 1 or any(a.shape[k] != b.shape[k] for k in used):
+        return False
+    order = [a.rank - 2, *used, a.rank - 1]
+    return not build.is_constant(a.tensor) and a.solid == a.atoms(order)
+
+
+def _by_heads(build: Builder, a: Value, b: Value, used: list[int]) -> Value:
+    """Matrices side by side: rows are those of the first operand, and of the second what it meets them with.
+
+    So the rows of a product are the queries' rows, wherever heads were split off, and nothing is transposed.
+    """
+    transposed = not _has_order(build, b, [b.rank - 2, *used, b.rank - 1])
+    names = [arranged(build, a, [(a.rank - 2,), used, (a.rank - 1,)])]
+    first, last = _matrix(b, transposed)
+    names.append(arranged(build, b, [(first,), used, (last,)]))
+    made = build.emit(MatMul(Operands(transposed=transposed, heads=True)), *names)
+    view = (made.shape[0], *(a.shape[k] for k in used), made.shape[2])
+    axes = [(1 + used.index(k),) if k in used else () for k in range(a.rank - 2)]
+    return Value(made.name, made.dtype, view, (*axes, (0,), (len(used) + 1,)))
 
 
 def _joined(a: Value, b: Value, used: list[int]) -> list[list[int]]:

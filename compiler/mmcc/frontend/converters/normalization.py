@@ -18,7 +18,9 @@ from mmcc.frontend.layouts import innermost, permuted, reshaped, shaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
+from mmcc.ops.broadcasting import broadcast_shape
 from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.softmax import Softmax
 
@@ -106,6 +108,39 @@ def standardized(build: Builder, x: Value, axes: list[int], epsilon: float) -> V
     return elementwise(build, Binary("div"), centred, unary(build, Unary("sqrt"), variance))
 
 
+@converts("LayerNormalization", notes="constant scale and bias; one output")
+def convert_layer_normalization(call: Call) -> Value:
+    """Less the mean, divided by the deviation, over the last axes."""
+    if any(call.is_read(k) for k in range(1, len(call.node.output))):
+        raise unsupported("the mean and deviation of LayerNormalization are read")
+    return normalized(call, call.float_input(0), call.axis(call.float_input(0).rank), centred=True)
+
+
+@converts("RMSNormalization", notes="constant scale")
+def convert_rms_normalization(call: Call) -> Value:
+    """Divided by the root of the mean square over the last axes."""
+    return normalized(call, call.float_input(0), call.axis(call.float_input(0).rank), centred=False)
+
+
+def normalized(call: Call, x: Value, axis: int, *, centred: bool, scale: int = 1) -> Value:
+    """LayerNorm of the axes from `axis` on, by the parameters of operand `scale` and, if given, the next."""
+    if call.integer("stash_type", 1) != 1:
+        raise unsupported("a normalization that is not computed in float32")
+    length = x.shape[axis:]
+    parameters = [call.needed(scale, "the scale")]
+    if call.has(scale + 1):
+        parameters.append(call.needed(scale + 1, "the bias"))
+    if not length or any(broadcast_shape(p.shape, length) != length for p in parameters):
+        raise bad_model("MM104", f"parameters do not fit {list(length)}")
+    build = call.build
+    names = [
+        build.constant(np.broadcast_to(p, length).astype(np.float32).reshape(-1), f"{build.hint}.{what}")
+        for p, what in zip(parameters, ("scale", "bias"), strict=False)
+    ]
+    op = LayerNorm(call.finite("epsilon"), centred)
+    return along_last_axis(build, op, x, list(range(axis, x.rank)), *(name.tensor for name in names))
+
+
 @converts("LpNormalization", notes="p = 1 and 2; a norm of 0 gives zeros")
 def convert_lp_normalization(call: Call) -> Value:
     """Divided by the norm along an axis."""
@@ -140,9 +175,14 @@ def convert_softmax(call: Call) -> Value:
     return along_last_axis(call.build, op, x, [axis] if call.version >= 13 else list(range(axis, x.rank)))
 
 
-def along_last_axis(build: Builder, op: Softmax | LocalResponseNorm, x: Value, axes: list[int]) -> Value:
-    """Bring `axes` to the end, in any order that the op allows, and apply an op along the last axis."""
-    ordered = isinstance(op, LocalResponseNorm)  # neighbours count: the axis must be in ONNX's order
+def along_last_axis(
+    build: Builder, op: Softmax | LocalResponseNorm | LayerNorm, x: Value, axes: list[int], *more: str
+) -> Value:
+    """Bring `axes` to the end, in any order that the op allows, and apply an op along the last axis.
+
+    `more` are the names of further operands.
+    """
+    ordered = not isinstance(op, Softmax)  # places count: the axis must be in ONNX's order
     atoms = x.atoms(axes)
     x = innermost(build, x, axes)
     if ordered and atoms != sorted(atoms):
@@ -152,4 +192,4 @@ def along_last_axis(build: Builder, op: Softmax | LocalResponseNorm, x: Value, a
     shape = build.tensors[x.tensor].shape
     if not shape or shape[-1] != extent:
         shape = (*(x.view[v] for v in x.solid if v not in inner), extent)
-    return replace(x, tensor=build.emit(op, shaped(build, x, shape)).name)
+    return replace(x, tensor=build.emit(op, shaped(build, x, shape), *more).name)

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Normalization along the last axis, in float and in integers; its parameters are constant."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.ir.program import Field, KernelUse
+from mmcc.kernels.epilogue import RAISED
+from mmcc.kernels.select import Site, layer
+from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8, normal_bits
+
+
+@layer(LayerNorm)
+def layer_norm(op: LayerNorm, site: Site) -> KernelUse:
+    """A pixel holds one line, or several where the tensor has more than three axes."""
+    names = ("scale", "bias")[: len(site.inputs) - 1]
+    return KernelUse(
+        "layer_norm",
+        (("centred", op.centred), ("bias", len(names) > 1)),
+        (
+            *_lines(site),
+            *((name, site.keep(name, site.inputs[1 + k].constant())) for k, name in enumerate(names)),
+            ("epsilon", float(op.epsilon)),
+        ),
+    )
+
+
+@layer(LayerNormInt8)
+def layer_norm_int8(op: LayerNormInt8, site: Site) -> KernelUse:
+    """The bias carries outputs 128 too high, as other kernels do."""
+    full = (op.low, op.high) == (-128, 127)
+    scale, bias = (operand.constant() for operand in site.inputs[1:])
+    raised = (bias.astype(np.int64) + (RAISED << op.shift)).astype(np.int32)
+    return KernelUse(
+        "layer_norm_int8",
+        (("centred", op.centred), ("full", full)),
+        (
+            *_lines(site),
+            ("scale", site.keep("scale", scale)),
+            ("bias", site.keep("bias", raised)),
+            ("epsilon_low", op.epsilon & 0xFFFFFFFF),
+            ("epsilon_high", op.epsilon >> 32),
+            ("fraction", op.fraction),
+            ("down", 62 - op.fraction // 2 - normal_bits(site.output.shape[-1], op.centred)),
+            ("shift", op.shift),
+            *((("x_zero", op.x_zero),) if not op.centred else ()),
+            *((("low", op.low + RAISED), ("high", op.high + RAISED)) if not full else ()),
+        ),
+    )
+
+
+def _lines(site: Site) -> tuple[tuple[str, Field], ...]:
+    length = site.output.shape[-1]
+    return (
+        ("x", site.inputs[0].where()),
+        ("y", site.output.where()),
+        ("length", length),
+        ("lines", site.output.geometry[2] // length),
+    )
