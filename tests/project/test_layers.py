@@ -15,7 +15,19 @@ pytestmark = pytest.mark.quick
 
 # lowest first; a room stands for all its modules
 LAYERS = [
-    *("errors", "sizes", "resources", "ir", "ops", "frontend", "passes", "target", "toolchain", "kernels"),
+    *(
+        "errors",
+        "sizes",
+        "resources",
+        "ir",
+        "ops",
+        "frontend",
+        "passes",
+        "training",
+        "target",
+        "toolchain",
+        "kernels",
+    ),
     *("planner", "checker", "codegen", "package", "report", "selfcheck", "driver", "verification"),
     *("api", "cli", "__main__"),
 ]
@@ -38,6 +50,7 @@ APART = {
 CATALOGS = {
     "ops": {"op"},
     "frontend/converters": {"converts"},
+    "training/gradients": {"gradient"},
     "kernels": {"layer", "variant_layer"},
 }
 ROOT = Path(mmcc.__file__).parent
@@ -120,7 +133,7 @@ def test_a_catalog_imports_all_that_register(room):
         for path in folder.rglob("*.py")
         if registers(path, CATALOGS[room])
     }
-    assert len(registering) > 5
+    assert len(registering) > 3
     assert registering <= imported
 
 

@@ -15,6 +15,14 @@ from op_cases_indexing import cumulations, scatters, takes
 from op_cases_movement import concatenations, look_ups, movements, resizes
 from op_cases_recurrent import recurrent_layers
 from op_cases_reduce import normalizations, reductions
+from op_cases_training import (
+    function_gradients,
+    layer_gradients,
+    losses,
+    optimizer_steps,
+    plain_layers,
+    pool_gradients,
+)
 from op_cases_trees import forests
 
 FAMILIES = {
@@ -38,4 +46,10 @@ FAMILIES = {
     "scatters": scatters,
     "cumulations": cumulations,
     "forests": forests,
+    "plain_layers": plain_layers,
+    "layer_gradients": layer_gradients,
+    "pool_gradients": pool_gradients,
+    "function_gradients": function_gradients,
+    "losses": losses,
+    "optimizer_steps": optimizer_steps,
 }

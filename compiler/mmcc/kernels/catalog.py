@@ -19,11 +19,14 @@ import mmcc.kernels.portable.cumulative
 import mmcc.kernels.portable.dense_float
 import mmcc.kernels.portable.elementwise_float
 import mmcc.kernels.portable.elementwise_int8
+import mmcc.kernels.portable.gradients
 import mmcc.kernels.portable.indexing
 import mmcc.kernels.portable.layer_norm
 import mmcc.kernels.portable.matmul
 import mmcc.kernels.portable.movement
 import mmcc.kernels.portable.normalize
+import mmcc.kernels.portable.optimizer
+import mmcc.kernels.portable.plain_layers
 import mmcc.kernels.portable.pool
 import mmcc.kernels.portable.pool_float
 import mmcc.kernels.portable.quantize

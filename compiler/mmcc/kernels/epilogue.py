@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.program import Field
-from mmcc.kernels.portable.conv_float import activation_fields
+from mmcc.kernels.portable.float_fields import activation_fields
 from mmcc.kernels.select import Site
 from mmcc.ops.activation import Activation
 

@@ -33,7 +33,7 @@ class Leaky:
     slope: float
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.where(x >= 0, x, x * np.float32(self.slope)).astype(np.float32)
+        return np.where(x >= 0, x, x * np.float32(self.slope)).astype(x.dtype)
 
     def __str__(self) -> str:
         return f"leaky({self.slope:g})"

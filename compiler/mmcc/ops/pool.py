@@ -67,7 +67,7 @@ class MaxPool:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
-        least = ElementType.of(x).least
+        least = -np.inf if x.dtype.kind == "f" else ElementType.of(x).least
         return (self.window.taps(x, least).max((2, 3)),)
 
     def __str__(self) -> str:

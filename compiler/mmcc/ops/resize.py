@@ -82,7 +82,7 @@ class ResizeLinear:
         x, row_weight, col_weight = inputs
         rows, cols = _taps(x.shape, self.row_first, self.col_first, self.taps)
         wide = np.einsum("oihc,oi->ohc", x[rows].astype(np.float64), row_weight)
-        return (np.einsum("hojc,oj->hoc", wide[:, cols], col_weight).astype(np.float32),)
+        return (np.einsum("hojc,oj->hoc", wide[:, cols], col_weight).astype(x.dtype),)
 
     def __str__(self) -> str:
         return (

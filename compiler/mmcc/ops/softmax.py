@@ -52,7 +52,7 @@ class Softmax:
         x = inputs[0].astype(np.float64)
         x = x - x.max(-1, keepdims=True)
         total = np.exp(x).sum(-1, keepdims=True)
-        return ((x - np.log(total) if self.log else np.exp(x) / total).astype(np.float32),)
+        return ((x - np.log(total) if self.log else np.exp(x) / total).astype(inputs[0].dtype),)
 
     def __str__(self) -> str:
         return "log_softmax" if self.log else "softmax"

@@ -33,7 +33,7 @@ class Draft:
         self.constants = dict(graph.constants)
         self.producer: dict[str, Node] = {}
         self.origins = dict(graph.origins)
-        self._nodes: list[Node] = []
+        self.nodes: list[Node] = []
         self._positions: dict[str, int] = {}
         self._renamed: dict[str, str] = {}
         self._counts: dict[str, int] = {}  # for each wanted name, the numbers that were tried
@@ -92,9 +92,9 @@ class Draft:
         results = op.results(*(self.tensors[name] for name in names))
         for output, (shape, dtype), quant in zip(outputs, results, quants, strict=True):
             self.tensors[output] = Tensor(output, shape, dtype, quant)
-            self._positions[output] = len(self._nodes)
+            self._positions[output] = len(self.nodes)
             self.producer[output] = node
-        self._nodes.append(node)
+        self.nodes.append(node)
 
     def replace(self, old: str, new: str, where: tuple[Where, ...] = ()) -> None:
         """Let `new` stand for `old`, of equal shape and type.
@@ -137,7 +137,7 @@ class Draft:
         states = tuple(replace(state, end=self.now(state.end)) for state in self.source.states)
         needed = {port.tensor for port in outputs} | {state.end for state in states}
         nodes: list[Node] = []
-        for node in reversed(self._nodes):
+        for node in reversed(self.nodes):
             if not needed.isdisjoint(node.outputs):
                 nodes.append(node)
                 needed.update(node.inputs, node.outputs)

@@ -6,7 +6,9 @@ from __future__ import annotations
 import numpy as np
 
 from mmcc.ir.program import KernelUse
-from mmcc.kernels.portable.conv_float import Fields, activation_fields, inner_columns, window_fields
+from mmcc.kernels.portable.conv_float import inner_columns
+from mmcc.kernels.portable.float_fields import Fields, activation_fields, window_fields
+from mmcc.kernels.portable.plain_layers import has_packed
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.ops.conv import Conv
 
@@ -16,6 +18,8 @@ TAP_LIMIT = 49  # taps whose places may be listed on the stack
 @variant_layer("arm_mve", Conv)
 def depthwise(op: Conv, site: Site) -> KernelUse | None:
     """Channels innermost, in x, y and the weights [kh][kw][channels]."""
+    if not has_packed(site):
+        return None
     w = site.inputs[1].constant()
     if op.groups == 1 or w.shape[3] != 1 or w.shape[0] != op.groups or w[0].size > TAP_LIMIT:
         return None

@@ -3,35 +3,21 @@
 
 from __future__ import annotations
 
-from math import gcd, inf
+from math import gcd
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.program import Field, KernelUse
+from mmcc.ir.program import KernelUse
+from mmcc.kernels.portable.float_fields import Fields, activation_fields, window_fields
+from mmcc.kernels.portable.plain_layers import has_packed, plain_conv, plain_conv_transpose
 from mmcc.kernels.select import Site, layer
-from mmcc.ops.activation import Activation, Clamp, Leaky
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.window import Window
 
 BLOCK = 8  # output channels that lie side by side in packed weights
-Fields = tuple[tuple[str, Field], ...]
-
-
-def activation_fields(activation: Activation | None) -> tuple[tuple[str, Any], Fields]:
-    """Option and fields for what a layer does to a sum before it stores it.
-
-    None is a clamp that lets all pass: code is dearer than two comparisons an output.
-    """
-    match activation:
-        case Clamp(low, high):
-            return ("activation", "clamp"), (("low", float(low)), ("high", float(high)))
-        case Leaky(slope):
-            return ("activation", "leaky"), (("slope", float(slope)),)
-        case None:
-            return ("activation", "clamp"), (("low", -inf), ("high", inf))
 
 
 def pack(w: NDArray[Any], groups: int) -> NDArray[Any]:
@@ -53,25 +39,11 @@ def inner_columns(window: Window, in_cols: int, out_cols: int) -> tuple[int, int
     return begin, max(begin, min(out_cols, last // stride + 1))
 
 
-def window_fields(window: Window, rows: int, cols: int) -> Fields:
-    """Kernel, strides, dilations and pads, with the size of the input."""
-    return (
-        ("in_rows", rows),
-        ("in_cols", cols),
-        ("kernel_rows", window.kernel[0]),
-        ("kernel_cols", window.kernel[1]),
-        ("row_step", window.strides[0]),
-        ("col_step", window.strides[1]),
-        ("row_dilation", window.dilations[0]),
-        ("col_dilation", window.dilations[1]),
-        ("pad_top", window.pads[0]),
-        ("pad_left", window.pads[1]),
-    )
-
-
 @layer(Conv)
 def conv(op: Conv, site: Site) -> KernelUse:
     """Depthwise without multiplier has a kernel of its own; all else goes by groups and blocks."""
+    if not has_packed(site):
+        return plain_conv(op, site)
     w = site.inputs[1].constant()
     if op.groups > 1 and w.shape[3] == 1 and w.shape[0] == op.groups:
         return _depthwise(op, site)
@@ -127,6 +99,8 @@ def _depthwise(op: Conv, site: Site) -> KernelUse:
 @layer(ConvTranspose)
 def conv_transpose(op: ConvTranspose, site: Site) -> KernelUse:
     """Of the taps that meet an input, neighbours are `taps` apart in the kernel and `back` in the input."""
+    if not has_packed(site):
+        return plain_conv_transpose(op, site)
     option, limits = activation_fields(op.activation)
     w = site.inputs[1].constant()
     rows, cols, _ = site.inputs[0].geometry

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from mmcc.ir.program import KernelUse
-from mmcc.kernels.portable.conv_float import activation_fields, pack
+from mmcc.kernels.portable.conv_float import pack
+from mmcc.kernels.portable.float_fields import activation_fields
+from mmcc.kernels.portable.plain_layers import has_packed, plain_dense
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.dense import Dense
 
@@ -12,6 +14,8 @@ from mmcc.ops.dense import Dense
 @layer(Dense)
 def dense(op: Dense, site: Site) -> KernelUse:
     """Weights in blocks of 8 outputs, as a convolution's."""
+    if not has_packed(site):
+        return plain_dense(op, site)
     option, limits = activation_fields(op.activation)
     w = site.inputs[1].constant()
     return KernelUse(

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from mmcc.ir.program import KernelUse
-from mmcc.kernels.portable.conv_float import window_fields
+from mmcc.kernels.portable.float_fields import window_fields
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.pool import AveragePool
 

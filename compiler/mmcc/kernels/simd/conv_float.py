@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
-from mmcc.kernels.portable.conv_float import activation_fields, window_fields
+from mmcc.kernels.portable.float_fields import activation_fields, window_fields
+from mmcc.kernels.portable.plain_layers import has_packed
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.simd.conv_int8 import BLOCK, SPAN_LIMIT, TAP_LIMIT, VARIANT
 from mmcc.kernels.window import row_bound
@@ -36,9 +37,9 @@ def _pack(per_filter: NDArray[Any]) -> NDArray[np.float32]:
 @variant_layer(VARIANT, Conv)
 def conv(op: Conv, site: Site) -> KernelUse | None:
     """Groups other than depthwise, and few filters, go the common way."""
-    w, (kh, kw) = site.inputs[1].constant(), op.window.kernel
-    if site.inputs[0].dtype != ElementType.F32:
+    if site.inputs[0].dtype != ElementType.F32 or not has_packed(site):
         return None
+    w, (kh, kw) = site.inputs[1].constant(), op.window.kernel
     if op.groups > 1:
         whole = w.shape[3] == 1 and w.shape[0] == op.groups >= BLOCK
         return _depthwise(op, site) if whole and max(kh, kw) <= DEPTHWISE_LIMIT else None

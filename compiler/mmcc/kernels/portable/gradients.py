@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradients of weights, pools, functions of one operand, and of the cross entropy; float."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.ir.program import KernelUse
+from mmcc.ir.types import geometry
+from mmcc.kernels.portable.float_fields import Fields, window_fields
+from mmcc.kernels.portable.plain_layers import plain_view
+from mmcc.kernels.select import Site, layer
+from mmcc.ops.conv_gradient import POINT, WeightGradient
+from mmcc.ops.elementwise_gradient import UnaryGradient
+from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
+from mmcc.ops.pool_gradient import AveragePoolGradient, MaxPoolGradient
+
+
+@layer(WeightGradient)
+def weight_gradient(op: WeightGradient, site: Site) -> KernelUse:
+    """A row is a filter; a dense layer is a convolution of one tap over rows of one pixel."""
+    rows, cols, channels = site.inputs[0].geometry
+    out_rows, out_cols, filters = site.inputs[1].geometry
+    more = {"": 0, "sum": 1, "step": 2}[op.into]
+    fields: Fields = (
+        ("x", site.inputs[0].where()),
+        ("x1", plain_view(site, 1)),
+        *((f"x{k}", plain_view(site, k)) for k in range(2, 2 + more)),
+        ("y", site.output.where()),
+        *window_fields(op.window or POINT, rows, cols),
+        ("out_rows", out_rows),
+        ("out_cols", out_cols),
+        ("in_channels", channels // op.groups),
+        ("out_channels", filters // op.groups),
+        *((("decay", float(op.decay)),) if op.into else ()),
+    )
+    return KernelUse("weight_gradient", (("into", op.into),), fields, origins=2 + more)
+
+
+@layer(UnaryGradient)
+def unary_gradient(op: UnaryGradient, site: Site) -> KernelUse:
+    """One kernel a function and way of repeating the gradient's channels."""
+    return KernelUse(
+        "unary_gradient",
+        (("function", op.function), ("channel_stride", site.channel_stride(0))),
+        (
+            ("x", site.read(0)),
+            ("x1", site.read(1)),
+            ("y", site.output.where()),
+            ("channels", site.output.geometry[2]),
+            *((f"p{k}", float(value)) for k, value in enumerate(op.parameters)),
+        ),
+    )
+
+
+@layer(MaxPoolGradient)
+def max_pool_gradient(op: MaxPoolGradient, site: Site) -> KernelUse:
+    """Of each window that covers an element the taps are compared again."""
+    rows, cols, channels = site.inputs[1].geometry
+    return KernelUse(
+        "max_pool_gradient",
+        (),
+        (
+            ("x", site.inputs[0].where()),
+            ("x1", site.inputs[1].where()),
+            ("y", site.output.where()),
+            *window_fields(op.window, rows, cols),
+            ("out_rows", site.inputs[0].geometry[0]),
+            ("out_cols", site.inputs[0].geometry[1]),
+            ("channels", channels),
+        ),
+    )
+
+
+@layer(AveragePoolGradient)
+def average_pool_gradient(op: AveragePoolGradient, site: Site) -> KernelUse:
+    """The share of one tap of each window is a table."""
+    rows, cols, channels = site.output.geometry
+    shares = (1.0 / op.counts(channels)).astype(np.float32)
+    return KernelUse(
+        "average_pool_gradient",
+        (),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            ("shares", site.keep("shares", shares)),
+            *window_fields(op.window, rows, cols),
+            ("out_rows", site.inputs[0].geometry[0]),
+            ("out_cols", site.inputs[0].geometry[1]),
+            ("channels", channels),
+        ),
+    )
+
+
+@layer(CrossEntropy, CrossEntropyGradient)
+def cross_entropy(op: CrossEntropy | CrossEntropyGradient, site: Site) -> KernelUse:
+    """A pixel holds one line, or several where the tensor has more than three axes."""
+    logits = site.inputs[0].shape
+    rows, cols, channels = geometry(logits)
+    lines = channels // logits[-1]
+    return KernelUse(
+        op.kernel,
+        (),
+        (
+            ("x", site.inputs[0].where()),
+            ("x1", site.inputs[1].where()),
+            ("y", site.output.where()),
+            *((("in_rows", rows), ("in_cols", cols)) if isinstance(op, CrossEntropy) else ()),
+            ("length", logits[-1]),
+            ("lines", lines),
+            ("count", float(rows * cols * lines)),
+        ),
+    )

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Gradients of operators that move elements: each goes back to where it came from."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+
+from mmcc.ops.dense import MatMul
+from mmcc.ops.elementwise import Cast
+from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mmcc.ops.resize import ResizeLinear
+from mmcc.training.gradients.registry import Backward, gradient
+from mmcc.training.gradients.unknown import no_gradient
+
+MOST_COPIES = 16  # of an element, whose gradients are added up one by one
+
+
+@gradient(Reshape)
+def reshape(_op: Reshape, call: Backward) -> dict[int, str]:
+    """The same elements in x's shape."""
+    return {0: call.reshaped(call.whole, call.shape(call.node.inputs[0]))}
+
+
+@gradient(Transpose)
+def transpose(op: Transpose, call: Backward) -> dict[int, str]:
+    """Axes go back to where they were."""
+    back = tuple(op.perm.index(axis) for axis in range(len(op.perm)))
+    return {0: call.add(Transpose(back), call.whole)}
+
+
+@gradient(Expand)
+def expand(_op: Expand, call: Backward) -> dict[int, str]:
+    """Summed over the axes that were repeated."""
+    return {0: call.summed(call.whole, call.shape(call.node.inputs[0]))}
+
+
+@gradient(Concat)
+def concat(op: Concat, call: Backward) -> dict[int, str]:
+    """To each operand its part."""
+    found: dict[int, str] = {}
+    start = 0
+    for k, name in enumerate(call.node.inputs):
+        shape = call.shape(name)
+        if k in call.wanted:
+            starts = tuple(start if axis == op.axis else 0 for axis in range(len(shape)))
+            found[k] = call.add(Slice(starts, (1,) * len(shape), shape), call.whole)
+        start += shape[op.axis]
+    return found
+
+
+@gradient(Pad)
+def pad(op: Pad, call: Backward) -> dict[int, str]:
+    """What was added is a constant's."""
+    if op.mode != "constant":
+        raise no_gradient(call.node)
+    shape = call.shape(call.node.inputs[0])
+    return {0: call.add(Slice(op.before, (1,) * len(shape), shape), call.whole)}
+
+
+@gradient(Slice)
+def cut(op: Slice, call: Backward) -> dict[int, str]:
+    """Zeros where nothing was taken; between, where steps are larger than 1."""
+    x, g = call.shape(call.node.inputs[0]), call.whole
+    for axis, (start, step, count) in enumerate(zip(op.starts, op.steps, op.shape, strict=True)):
+        first, far = (start, step) if step > 0 else (start + (count - 1) * step, -step)
+        if step < 0:
+            own = call.shape(g)
+            starts = tuple(n - 1 if k == axis else 0 for k, n in enumerate(own))
+            g = call.add(Slice(starts, tuple(-1 if k == axis else 1 for k in range(len(own))), own), g)
+        if far > 1 and count > 1:
+            g = _spread(call, g, axis, far)
+        after = x[axis] - first - call.shape(g)[axis]
+        if after < 0:  # zeros behind the last one
+            own = tuple(n + after if k == axis else n for k, n in enumerate(call.shape(g)))
+            g, after = call.add(Slice((0,) * len(own), (1,) * len(own), own), g), 0
+        if first or after:
+            width = [tuple(n if k == axis else 0 for k in range(len(x))) for n in (first, after)]
+            g = call.add(Pad(width[0], width[1]), g)
+    return {0: g}
+
+
+def _spread(call: Backward, g: str, axis: int, far: int) -> str:
+    """Elements `far` apart along an axis, zeros between them and behind the last."""
+    shape = call.shape(g)
+    apart = call.reshaped(g, (*shape[: axis + 1], 1, *shape[axis + 1 :]))
+    zeros = tuple(far - 1 if k == axis + 1 else 0 for k in range(len(shape) + 1))
+    spread = call.add(Pad((0,) * len(zeros), zeros), apart)
+    return call.reshaped(spread, (*shape[:axis], shape[axis] * far, *shape[axis + 1 :]))
+
+
+@gradient(Gather)
+def gather(op: Gather, call: Backward) -> dict[int, str]:
+    """The sum of the first copies of all elements, the second ones, ..., zero where there is none."""
+    shape, count = call.shape(call.node.inputs[0]), len(op.indices)
+    copies: dict[int, list[int]] = {k: [] for k in range(shape[op.axis])}
+    for place, k in enumerate(op.indices):
+        copies[k].append(place)
+    most = max(Counter(op.indices).values(), default=0)
+    if not 0 < most <= MOST_COPIES:
+        raise no_gradient(call.node)
+    g = call.whole
+    if any(len(places) < most for places in copies.values()):
+        after = tuple(int(axis == op.axis) for axis in range(len(shape)))
+        g = call.add(Pad((0,) * len(shape), after), g)
+    total = ""
+    for k in range(most):
+        back = tuple(places[k] if k < len(places) else count for places in copies.values())
+        part = call.add(Gather(op.axis, back), g)
+        total = call.binary("add", total, part) if total else part
+    return {0: total}
+
+
+@gradient(ResizeLinear)
+def resize(op: ResizeLinear, call: Backward) -> dict[int, str]:
+    """The transposed products: rows by a matrix [H, OH], columns by one [W, OW]."""
+    x, rows, cols = call.node.inputs
+    height, width, channels = call.shape(x)
+    down = _matrix(call, rows, op.row_first, height)
+    across = _matrix(call, cols, op.col_first, width)
+    g = call.reshaped(call.whole, (len(op.row_first), len(op.col_first) * channels))
+    g = call.reshaped(call.add(MatMul(), down, g), (height, len(op.col_first), channels))
+    return {0: call.add(MatMul(), across, g)}
+
+
+def _matrix(call: Backward, table: str, first: tuple[int, ...], extent: int) -> str:
+    """A constant [extent, outputs]: the share that each output has of each input."""
+    weights = call.draft.constants[call.draft.now(table)]
+    matrix = np.zeros((extent, len(first)), np.float32)
+    for out, begin in enumerate(first):
+        for tap, weight in enumerate(weights[out]):
+            matrix[min(max(begin + tap, 0), extent - 1), out] += weight
+    return call.draft.constant(matrix, "shares")
+
+
+@gradient(Cast)
+def cast(op: Cast, call: Backward) -> dict[int, str]:
+    """Between floats of one type it is nothing; integers do not change but in steps."""
+    if not op.dtype.is_float:
+        return {}
+    raise no_gradient(call.node)

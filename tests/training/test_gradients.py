@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The gradient of every operator that trains, against central differences in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from kernel_bench import rng_of
+from mmcc.errors import CompileError
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import Tensor
+from mmcc.ops.activation import Clamp, Leaky
+from mmcc.ops.conv import Conv
+from mmcc.ops.conv_transpose import ConvTranspose
+from mmcc.ops.cumulative import Cumulative
+from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.elementwise import UNARY, Binary, Cast, Unary, Where
+from mmcc.ops.elementwise_gradient import DERIVATIVES
+from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
+from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mmcc.ops.pool import AveragePool, MaxPool
+from mmcc.ops.reduce import ArgMax, Reduce
+from mmcc.ops.resize import ResizeLinear
+from mmcc.ops.softmax import Softmax
+from mmcc.ops.window import Window
+from mmcc.passes.draft import Draft
+from mmcc.training.differentiate import differentiate
+from mmcc.training.gradients.elementwise import FLAT, PAIRS
+from mmcc.training.gradients.registry import RULES
+from op_cases_elementwise import PARAMETERS, POSITIVE
+from op_cases_training import POOLS, WINDOWS
+
+pytestmark = pytest.mark.quick
+
+STEP = 1e-6
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Case:
+    """An op and its operands; gradients are asked of those in `of`, the others are constants."""
+
+    name: str
+    op: Any
+    inputs: tuple[Array, ...]
+    of: tuple[int, ...] = (0,)
+
+
+def real(name: str, *shape: int) -> Array:
+    return rng_of(name).standard_normal(shape)
+
+
+def layers() -> list[Case]:
+    cases: list[Case] = []
+    for name, (shape, filters, window, groups) in WINDOWS.items():
+        w = real(f"{name} w", filters, *window.kernel, shape[2] // groups)
+        small = (*(min(n, 7) for n in shape[:2]), shape[2])
+        x, b = real(name, *small), real("b", filters)
+        for act in (None, Clamp(-0.5, 1.5)) if name == "same" else (None,):
+            cases.append(Case(f"conv_{name}_{act}", Conv(window, groups, act), (x, w, b), (0, 1, 2)))
+    for name, window, size in (
+        ("double", Window((2, 2), (2, 2)), (8, 10)),
+        ("odd", Window((3, 3), (2, 2), pads=(1, 1, 0, 0)), (7, 9)),
+        ("cut", Window((3, 2), (1, 2), (2, 1), (1, 1, 0, 0)), (5, 8)),
+        ("padded", Window((2, 2), (3, 3)), (13, 14)),
+    ):
+        x, w, b = real(name, 4, 5, 3), real(f"{name} w", 6, *window.kernel, 3), real("b", 6)
+        op = ConvTranspose(window, size, 1, Leaky(0.3))
+        cases.append(Case(f"conv_transpose_{name}", op, (x, w, b), (0, 1, 2)))
+    for name, rows in (("vector", ()), ("rows", (4,))):
+        operands = real(name, *rows, 6), real("w", 5, 6), real("b", 5)
+        cases.append(Case(f"dense_{name}", Dense(Clamp(0.0)), operands, (0, 1, 2)))
+    cases.append(Case("matmul", MatMul(), (real("a", 3, 4), real("b", 4, 5)), (0, 1)))
+    cases.append(Case("matmul_batch", MatMul(), (real("a", 2, 3, 4), real("b", 1, 4, 5)), (0, 1)))
+    return cases
+
+
+def functions() -> list[Case]:
+    cases: list[Case] = []
+    for function in (*DERIVATIVES, "neg", *FLAT):
+        if function == "not":
+            continue
+        x = 2 * real(function, 3, 4, 5)
+        x = np.abs(x) + 0.1 if function in (*POSITIVE, "reciprocal") else x
+        parameters = tuple(float(np.float32(p)) for p in PARAMETERS.get(function, ()))
+        cases.append(Case(function, Unary(function, parameters), (x,)))
+    for function in PAIRS:
+        for name, a, b in (
+            ("", (3, 4, 5), (3, 4, 5)),
+            ("_repeated", (3, 1, 5), (4, 1)),
+            ("_vector", (3, 4, 5), (5,)),
+        ):
+            x, y = real(f"{function} a", *a), real(f"{function} b", *b)
+            if function in ("pow", "div"):
+                x, y = np.abs(x) + 0.2, np.abs(y) + 0.5
+            cases.append(Case(f"{function}{name}", Binary(function), (x, y), (0, 1)))
+    taken = rng_of("where").random((3, 4, 5)) < 0.5
+    cases.append(Case("where", Where(), (taken, real("a", 3, 4, 5), real("b", 1, 5)), (1, 2)))
+    return cases
+
+
+def pools() -> list[Case]:
+    cases: list[Case] = []
+    for name, (shape, window) in POOLS.items():
+        x = real(name, *shape)
+        cases.append(Case(f"max_pool_{name}", MaxPool(window), (x,)))
+        for counted in {(0, 0, 0, 0), window.pads}:
+            cases.append(Case(f"average_pool_{name}_{counted}", AveragePool(window, counted), (x,)))
+    for function in ("sum", "mean", "sum_square", "l1", "l2", "log_sum", "log_sum_exp", "max", "min"):
+        x = np.abs(real(function, 4, 5, 6)) + 0.1
+        for axes in ((0, 1), (2,), (0, 1, 2)):
+            cases.append(Case(f"{function}_{axes}", Reduce(function, axes), (x,)))
+    cases += [Case(f"softmax_{log}", Softmax(log), (real("softmax", 3, 7),)) for log in (False, True)]
+    return cases
+
+
+def movements() -> list[Case]:
+    x = real("moved", 6, 7, 4)
+    weights = np.abs(real("rows", 9, 2)), np.abs(real("cols", 5, 2))
+    resize = ResizeLinear((-1, 0, 0, 1, 2, 2, 3, 4, 5), (0, 1, 3, 5, 6), 2)
+    return [
+        Case("reshape", Reshape((4, 42)), (x,)),
+        Case("transpose", Transpose((2, 0, 1)), (x,)),
+        Case("expand", Expand((6, 7, 4)), (real("one", 1, 7, 1),)),
+        Case("concat", Concat(1), (x, real("more", 6, 2, 4), x[:, :1]), (0, 1, 2)),
+        Case("pad", Pad((1, 0, 2), (0, 3, 1), "constant", 0.5), (x,)),
+        Case("slice", Slice((1, 2, 0), (1, 1, 1), (4, 5, 3)), (x,)),
+        Case("slice_steps", Slice((1, 0, 0), (2, 3, 1), (3, 3, 4)), (x,)),
+        Case("slice_backward", Slice((5, 6, 3), (-1, -2, -3), (5, 4, 2)), (x,)),
+        Case("gather", Gather(1, (3, 3, 0, 6, 3)), (x,)),
+        Case("gather_double", Gather(0, (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)), (x,)),
+        Case("resize", resize, (x, *weights)),
+    ]
+
+
+CASES = [*layers(), *functions(), *pools(), *movements()]
+
+
+def graph_of(case: Case) -> Graph:
+    """One node; its operands and the gradient of its result are tensors without a producer."""
+    names = [f"x{k}" for k in range(len(case.inputs))]
+    tensors: dict[str, Tensor] = {}
+    for name, x in zip(names, case.inputs, strict=True):
+        tensors[name] = Tensor(name, x.shape, ElementType.BOOL if x.dtype == bool else ElementType.F32)
+    constants = {
+        names[k]: x.astype(np.float32)
+        for k, x in enumerate(case.inputs)
+        if k not in case.of and x.dtype != bool
+    }
+    ((shape, dtype),) = case.op.results(*tensors.values())
+    tensors |= {"y": Tensor("y", shape, dtype), "g": Tensor("g", shape)}
+    return Graph("one", tensors, constants, (Node(case.op, tuple(names), ("y",)),), (), ())
+
+
+def evaluated(nodes: Sequence[Node], values: Mapping[str, Array]) -> dict[str, Array]:
+    """All tensors, in float64."""
+    known = dict(values)
+    for node in nodes:
+        known[node.output] = node.op.reference(*(known[name] for name in node.inputs))[0]
+    return known
+
+
+def slopes(case: Case, g: Array, k: int) -> Array:
+    """Central differences of sum(g * y) with respect to operand k."""
+    found = np.zeros(case.inputs[k].shape)
+    for place in np.ndindex(*found.shape):
+        ends: list[float] = []
+        for step in (STEP, -STEP):
+            moved = case.inputs[k].copy()
+            moved[place] += step
+            operands = (*case.inputs[:k], moved, *case.inputs[k + 1 :])
+            ends.append(float((g * case.op.reference(*operands)[0]).sum()))
+        found[place] = (ends[0] - ends[1]) / (2 * STEP)
+    return found
+
+
+def gradients_of(case: Case, g: Array) -> dict[int, Array]:
+    graph = graph_of(case)
+    draft = Draft(graph)
+    for node in graph.nodes:
+        draft.keep(node)
+    made = differentiate(draft, {"y": "g"}, [f"x{k}" for k in case.of])
+    constants = {
+        name: x.astype(np.float64) for name, x in draft.constants.items() if name not in graph.constants
+    }
+    operands = {f"x{k}": x for k, x in enumerate(case.inputs)}
+    values = evaluated(draft.nodes, operands | constants | {"g": g})
+    return {k: values[made[f"x{k}"]] for k in case.of if f"x{k}" in made}
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_gradients_are_those_of_central_differences(case: Case) -> None:
+    y = case.op.reference(*case.inputs)[0]
+    g = real(f"{case.name} g", *y.shape)
+    made = gradients_of(case, g)
+    for k in case.of:
+        want = slopes(case, g, k)
+        got = made.get(k, np.zeros_like(want))
+        assert got.shape == want.shape
+        assert np.abs(got - want).max() <= 1e-6 * max(1.0, np.abs(want).max()), f"operand {k}"
+
+
+def test_every_rule_has_a_case() -> None:
+    flat = {ArgMax, Cast}  # have no gradient, or none that is not 0
+    assert {type(case.op) for case in CASES} == RULES.keys() - flat
+
+
+def test_every_function_with_a_derivative_is_one_that_there_is() -> None:
+    assert DERIVATIVES.keys() <= UNARY.keys()
+
+
+def test_cross_entropy() -> None:
+    logits, label = real("logits", 4, 6), np.array([[2], [0], [5], [6]], np.int32)
+    case = Case("cross_entropy", CrossEntropy(), (logits, label))
+    (got,) = CrossEntropyGradient().reference(logits, label)
+    np.testing.assert_allclose(got, slopes(case, np.ones(1), 0), atol=1e-9)
+
+
+def test_a_tensor_that_is_read_twice_gets_both_gradients() -> None:
+    tensors = {name: Tensor(name, (3, 4)) for name in ("x0", "a", "y", "g")}
+    nodes = (Node(Unary("tanh"), ("x0",), ("a",)), Node(Binary("mul"), ("a", "x0"), ("y",)))
+    graph = Graph("two", tensors, {}, nodes, (), ())
+    draft = Draft(graph)
+    for node in nodes:
+        draft.keep(node)
+    made = differentiate(draft, {"y": "g"}, ["x0"])
+    x, g = real("x", 3, 4), real("g", 3, 4)
+    values = evaluated(
+        draft.nodes, {"x0": x, "g": g} | {k: v.astype(np.float64) for k, v in draft.constants.items()}
+    )
+    np.testing.assert_allclose(values[made["x0"]], g * (np.tanh(x) + x * (1 - np.tanh(x) ** 2)), atol=1e-12)
+
+
+def test_what_has_no_gradient_is_named() -> None:
+    case = Case("sums", Cumulative("sum"), (real("x", 3, 4),))
+    with pytest.raises(CompileError, match=r"MM208.*has no gradient"):
+        gradients_of(case, real("g", 3, 4))
