@@ -64,7 +64,7 @@ def _plain(
     rows, cols, _ = site.inputs[0].geometry
     filters, depth = site.inputs[1].geometry[0] // groups, site.inputs[1].shape[-1]
     filter_step = weights.row_stride // site.inputs[1].dtype.size
-    bias: Fields = (("x2", plain_view(site, 2)),) if len(site.inputs) > 2 else ()
+    bias: Fields = tuple(("x2", plain_view(site, k)) for k in range(2, len(site.inputs)))
     fields: Fields = (
         ("x", site.inputs[0].where()),
         ("x1", weights),
