@@ -18,10 +18,12 @@ from mmcc.ops.activation import Clamp, Leaky
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.cumulative import Cumulative
-from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import UNARY, Binary, Cast, Unary, Where
 from mmcc.ops.elementwise_gradient import DERIVATIVES
+from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
+from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.reduce import ArgMax, Reduce
@@ -77,6 +79,14 @@ def layers() -> list[Case]:
         cases.append(Case(f"dense_{name}", Dense(Clamp(0.0)), operands, (0, 1, 2)))
     cases.append(Case("matmul", MatMul(), (real("a", 3, 4), real("b", 4, 5)), (0, 1)))
     cases.append(Case("matmul_batch", MatMul(), (real("a", 2, 3, 4), real("b", 1, 4, 5)), (0, 1)))
+    for turned, heads in ((True, False), (False, True), (True, True)):
+        b = (5, 2, 4) if turned and heads else (4, 2, 5) if heads else (2, 5, 4)
+        a, op = (3, 2, 4) if heads else (2, 3, 4), MatMul(Operands(turned, heads))
+        cases.append(Case(f"matmul_{turned}_{heads}", op, (real("a", *a), real("b", *b)), (0, 1)))
+    for centred in (True, False):
+        operands = real("x", 3, 4, 7), real("scale", 7), *([real("bias", 7)] if centred else [])
+        of = tuple(range(len(operands)))
+        cases.append(Case(f"layer_norm_{centred}", LayerNorm(1e-3, centred), operands, of))
     return cases
 
 

@@ -73,7 +73,7 @@ class LayerNorm:
             x = x - x.mean(-1, keepdims=True)
         with np.errstate(all="ignore"):  # without epsilon, equal elements are divided by zero, as in C
             y = x / np.sqrt((x * x).mean(-1, keepdims=True) + self.epsilon) * scale
-        return ((y + bias[0] if bias else y).astype(np.float32),)
+        return ((y + bias[0] if bias else y).astype(inputs[0].dtype),)
 
     def __str__(self) -> str:
         return "layer_norm" if self.centred else "rms_norm"

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import mmcc.training.gradients.attention
 import mmcc.training.gradients.elementwise
 import mmcc.training.gradients.layers
 import mmcc.training.gradients.movement

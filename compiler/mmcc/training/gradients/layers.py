@@ -12,8 +12,9 @@ from mmcc.ops.activation import Activation, Clamp, Leaky
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_gradient import ConvInputGradient, WeightGradient
 from mmcc.ops.conv_transpose import ConvTranspose
-from mmcc.ops.dense import Dense, MatMul
+from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise_gradient import UnaryGradient
+from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Transpose
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.window import Window
@@ -102,20 +103,3 @@ def dense(op: Dense, call: Backward) -> dict[int, str]:
     if 2 in call.wanted:
         found[2] = bias_gradient(call, g)
     return found
-
-
-@gradient(MatMul)
-def matmul(op: MatMul, call: Backward) -> dict[int, str]:
-    """da = g b', db = a' g, summed over leading axes that were repeated."""
-    a, b = call.node.inputs
-    found: dict[int, str] = {}
-    if 0 in call.wanted:
-        found[0] = call.summed(call.add(op, call.whole, _turned(call, b)), call.shape(a))
-    if 1 in call.wanted:
-        found[1] = call.summed(call.add(op, _turned(call, a), call.whole), call.shape(b))
-    return found
-
-
-def _turned(call: Backward, name: str) -> str:
-    rank = len(call.shape(name))
-    return call.add(Transpose((*range(rank - 2), rank - 1, rank - 2)), name)
