@@ -7,8 +7,8 @@ from collections import Counter
 
 import numpy as np
 
-from mmcc.ops.matmul import MatMul
 from mmcc.ops.elementwise import Cast
+from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeLinear
 from mmcc.training.gradients.registry import Backward, gradient
