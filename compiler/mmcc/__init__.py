@@ -14,9 +14,11 @@ if TYPE_CHECKING:
         CompileError,
         CompileOptions,
         CompileResult,
+        Estimate,
         VerifyOptions,
         check,
         compile_model,
+        estimate,
         verify,
     )
 
@@ -26,10 +28,12 @@ __all__ = [
     "CompileError",
     "CompileOptions",
     "CompileResult",
+    "Estimate",
     "VerifyOptions",
     "__version__",
     "check",
     "compile_model",
+    "estimate",
     "verify",
 ]
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from mmcc.driver.check import check_model
 from mmcc.driver.compile import CompileResult
 from mmcc.driver.compile import compile_model as _compile
+from mmcc.driver.estimate import Estimate, estimate
 from mmcc.driver.memories import Ram, parse_ram
 from mmcc.driver.options import CompileOptions as _Resolved
 from mmcc.driver.options import silent
@@ -24,9 +25,11 @@ __all__ = [
     "CompileError",
     "CompileOptions",
     "CompileResult",
+    "Estimate",
     "VerifyOptions",
     "check",
     "compile_model",
+    "estimate",
     "verify",
 ]
 

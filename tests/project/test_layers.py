@@ -29,13 +29,14 @@ LAYERS = [
         "kernels",
     ),
     *("planner", "checker", "codegen", "package", "report", "selfcheck", "driver", "verification"),
+    "quantization",
     *("api", "cli", "__main__"),
 ]
 ONLY_IN = {
     "ortools": ("planner/cpsat.py", "planner/memory/cpsat.py", "planner/joint/cpsat.py"),
     "jinja2": ("codegen/render.py",),
-    "onnx": ("frontend/",),
-    "onnxruntime": ("verification/oracle.py",),
+    "onnx": ("frontend/", "quantization/"),
+    "onnxruntime": ("verification/oracle.py", "quantization/"),
     "cffi": ("toolchain/host.py",),
     "vl_convert": ("report/svg.py",),
     "rich": ("cli/",),

@@ -18,6 +18,7 @@ from mmcc.sizes import parse_size, readable
 
 if TYPE_CHECKING:
     from mmcc.driver.options import CompileOptions
+    from mmcc.ir.graph import Graph
 
 COMMON_NAMES = (
     "model",
@@ -26,6 +27,7 @@ COMMON_NAMES = (
     "model_quantized",
     "network",
 )  # of files; two would clash
+MOST_ESTIMATED = 100  # nodes of a float model that is planned once more, to say what int8 would take
 STACK_FROM = {
     "call graph": "worst case, from the call graph",
     "stated": "as stated with --stack",
@@ -101,7 +103,7 @@ def compile_command(
         folder = output or Path(f"{model.stem if path is model else path.stem}_c")
         result = compile_model(path, folder, options, progress)
     if not quiet:
-        for note in _notes(given, model, result.report):
+        for note in (*_assumed(), *_notes(given, model, result.report), *_smaller(model, result.graph)):
             click.echo(f"note: {note}", err=True)
         show_warnings(result.report["warnings"], err=True)
     if as_json:
@@ -142,6 +144,30 @@ def _options(given: dict[str, Any]) -> CompileOptions:
         background_moves=given["background_moves"],
         self_check=not given["no_self_check"],
         **limits,
+    )
+
+
+def _assumed() -> Iterator[str]:
+    """What was taken since nothing was said."""
+    source = click.get_current_context().get_parameter_source("target")
+    if source is not None and source.name == "DEFAULT":
+        yield (
+            "no --target: this is C for this machine, with its stack and code; -t cortex-m4 or another of "
+            "mmcc targets is what firmware wants"
+        )
+
+
+def _smaller(model: Path, graph: Graph) -> Iterator[str]:
+    """What int8 would save of a float model, and how to get there."""
+    from mmcc.driver.estimate import int8_saving, is_float
+
+    if not is_float(graph) or len(graph.nodes) > MOST_ESTIMATED:
+        return
+    saving = int8_saving(graph)
+    yield (
+        f"float32: in int8, layer by layer, the arena would take about {saving.arena_int8:,} bytes instead "
+        f"of {saving.arena:,}, and constants {saving.constants_int8:,} instead of {saving.constants:,}: "
+        f"mmcc quantize {printable(str(model))} --data CALIBRATION"
     )
 
 

@@ -17,6 +17,7 @@ from mmcc.cli.bench import bench
 from mmcc.cli.check import check
 from mmcc.cli.compile import compile_command
 from mmcc.cli.ops import ops
+from mmcc.cli.quantize import quantize
 from mmcc.cli.report import report
 from mmcc.cli.targets import targets
 from mmcc.cli.terminal import wrapped
@@ -96,5 +97,5 @@ def main() -> None:
     """
 
 
-for command in (compile_command, check, analyze, verify, bench, report, targets, ops):
+for command in (compile_command, quantize, check, analyze, verify, bench, report, targets, ops):
     main.add_command(command)

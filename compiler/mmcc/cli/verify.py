@@ -17,11 +17,15 @@ from mmcc.errors import NAME_COLUMNS, Exit, printable
 @click.command(short_help="Check that the C computes what the model does.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
-@click.option("--data", type=click.Path(path_type=Path), help="Inputs (.npz: input_0 ..., perhaps labels).")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    help="Inputs: .npz (input_0 ..., labels), .npy, .csv, .wav, a folder.",
+)
 @click.option(
     "--expected",
     type=click.Path(path_type=Path),
-    help="Outputs (.npz: output_0 ...) [default: ONNX Runtime's].",
+    help="Outputs: .npz (output_0 ...), .npy, .csv [default: ONNX Runtime's].",
 )
 @click.option(
     "--per-node", is_flag=True, help="Feed each node the model's own inputs; worst node first (host)."
@@ -59,6 +63,7 @@ def _show_verified(found: dict[str, Any]) -> None:
     click.echo(
         f"  largest difference {found['max_abs']:.3g}{steps}; {found['mismatch_rate']:.2%} of outputs differ"
     )
+    click.echo(f"  RMSE {found['rmse']:.3g}, cosine at least {found['cosine']:.6f}")
     click.echo(f"  same top-1 in {found['top1_agreement']:.2%}")
     if "accuracy" in found:
         right = found["accuracy"]

@@ -22,7 +22,8 @@ from mmcc.verification.compare import (
     run_host,
     run_qemu,
 )
-from mmcc.verification.samples import Sample, load_npz, made_up, samples_of
+from mmcc.verification.data_files import load_data
+from mmcc.verification.samples import Sample, made_up, samples_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,8 @@ def verify_package(folder: Path, options: VerifyOptions, progress: Progress) -> 
         "max_abs": float(difference.max_abs),
         "max_lsb": difference.max_lsb,
         "mean_lsb": difference.mean_lsb,
+        "rmse": _rmse(outputs, given),
+        "cosine": _cosine(outputs, given),
         "mismatch_rate": difference.mismatch_rate,
         "top1_agreement": difference.top1_agreement,
         "per_node": rows,
@@ -82,6 +85,27 @@ def verify_package(folder: Path, options: VerifyOptions, progress: Progress) -> 
     if labels is not None:
         found["accuracy"] = accuracy(outputs, labels)
     return found
+
+
+def _flat(samples: list[Sample]) -> NDArray[np.float64]:
+    """A row a sample, all its outputs behind each other."""
+    rows = [np.concatenate([array.astype(np.float64).ravel() for array in sample]) for sample in samples]
+    return np.stack(rows)
+
+
+def _rmse(outputs: list[Sample], given: list[Sample]) -> float:
+    """Root of the mean square of all differences."""
+    return float(np.sqrt(np.mean((_flat(outputs) - _flat(given)) ** 2)))
+
+
+def _cosine(outputs: list[Sample], given: list[Sample]) -> float:
+    """The least cosine of the angle between what a sample gave and what it should; 1 where both are 0."""
+    a, b = _flat(outputs), _flat(given)
+    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    along = (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1)
+    return min(
+        float(along[k]) if lengths[k] > 0 else float(np.array_equal(a[k], b[k])) for k in range(len(a))
+    )
 
 
 def _has_model(package: Package, options: VerifyOptions) -> bool:
@@ -121,7 +145,7 @@ def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], ND
             message = f"--expected {options.expected} without --data: outputs of which inputs?"
             raise CompileError("MM003", message, exit=Exit.USAGE, hint="--data with the inputs")
         return made_up(package.inputs, options.samples), None
-    arrays = load_npz(options.data)
+    arrays = load_data(options.data, package.inputs)
     samples = samples_of(package.inputs, arrays, "input", options.data)
     labels = arrays.get("labels")
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(samples),)):
@@ -134,7 +158,9 @@ def _given(package: Package, options: VerifyOptions, count: int) -> list[Sample]
     """The outputs that the user expects; None if ONNX Runtime is to compute them."""
     if not options.expected:
         return None
-    given = samples_of(package.outputs, load_npz(options.expected), "output", options.expected)
+    given = samples_of(
+        package.outputs, load_data(options.expected, package.outputs, "output"), "output", options.expected
+    )
     given = given[: options.limit]
     if len(given) != count:
         message = f"{options.expected} holds {len(given)} samples, {options.data} {count}"

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hints of quantizing, building and packaging, followed: see test_hints.py."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from frontend_models import model_of, save
+from hint_cases_tools import CONV
+from hint_runs import mmcc, node
+from hints import follows
+from PIL import Image
+
+
+def calibration(folder, shape=(1, 4, 8, 8)):
+    path = folder / "calibration.npz"
+    np.savez(path, input_0=np.random.default_rng(2).standard_normal((4, *shape)).astype(np.float32))
+    return path
+
+
+@follows(
+    "quantization/quantize.py: 'the float model it was made from'",
+    "quantization/quantize.py: \"pip install 'mmcc[quantize]'\"",
+)
+def quantized_twice(folder, monkeypatch):
+    model, data, out = save(CONV, folder), calibration(folder), folder / "q.onnx"
+    args = ("quantize", model, "--data", data, "-o", out, "--no-corrections")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    assert "mmcc[quantize]" in mmcc(*args, exit=8)
+    monkeypatch.undo()
+    mmcc(*args)
+    assert "the float model" in mmcc("quantize", out, "--data", data, "-o", folder / "r.onnx", exit=2)
+    mmcc("quantize", model, "--data", data, "-o", folder / "r.onnx")
+
+
+@follows("quantization/quantize.py: '--mixed with a larger loss, or --method percentile'")
+def a_loss_that_no_model_keeps(folder, monkeypatch):
+    model, data = save(CONV, folder), calibration(folder)
+    monkeypatch.setattr("mmcc.quantization.quantize._sensitivity", lambda *_: [])
+    args = ("quantize", model, "--data", data, "-o", folder / "q.onnx", "--mixed")
+    assert "a larger loss" in mmcc(*args, 200, exit=2)
+    mmcc(*args, 5)
+
+
+@follows("quantization/quantize.py: f'mmcc check {printable(model.name)}'")
+def a_quantizer_that_gives_up(folder, monkeypatch):
+    model, data = save(CONV, folder), calibration(folder)
+    monkeypatch.setattr("mmcc.quantization.quantize._prepared", lambda *_: 1 / 0)
+    assert "mmcc check model.onnx" in mmcc("quantize", model, "--data", data, exit=2)
+    assert "can be compiled" in mmcc("check", model)
+
+
+@follows("cli/quantize.py: f'{option} 127.5, or {option} 123.7,116.3,103.5'")
+def a_mean_that_is_no_number(folder, _):
+    model, data = save(CONV, folder), calibration(folder)
+    args = ("quantize", model, "--data", data, "-o", folder / "q.onnx", "--no-corrections")
+    assert "--std 127.5" in mmcc(*args, "--std", "0", exit=2)
+    mmcc(*args, "--std", "127.5")
+
+
+@follows("verification/data_files.py: \"pip install 'mmcc[quantize]', or the images as an .npz file\"")
+def images_without_pillow(folder, monkeypatch):
+    weights = {"w": np.linspace(-1, 1, 12).reshape(4, 3, 1, 1).astype(np.float32)}
+    model = model_of(
+        [node("Conv", ["x", "w"], ["y"])], {"x": np.zeros((1, 3, 8, 8), np.float32)}, ["y"], weights
+    )
+    path, images = save(model, folder), folder / "images"
+    images.mkdir()
+    Image.new("RGB", (8, 8), (9, 8, 7)).save(images / "a.png")
+    args = ("quantize", path, "-o", folder / "q.onnx", "--no-corrections", "--data")
+    monkeypatch.setitem(sys.modules, "PIL", None)
+    assert "as an .npz file" in mmcc(*args, images, exit=8)
+    mmcc(*args, calibration(folder, (1, 3, 8, 8)))
+    monkeypatch.undo()
+    mmcc(*args, images)
