@@ -49,6 +49,8 @@ class CompileOptions(TypedDict, total=False):
     bind: Mapping[str, ArrayLike]  # values of inputs, which are constants then
     states: Mapping[str, str]  # outputs by the inputs that they are kept for, from run to run
     initial: Mapping[str, ArrayLike]  # what states begin with, by input; 0 if not given
+    stream: str  # "INPUT:AXIS", or "INPUT:AXIS:ROWS": hop by hop along this axis
+    window: int  # newest rows that are seen by what needs the whole sequence
     float_io: bool  # keep float inputs and outputs of a quantized model
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
     time_limit: float  # effort of the planner, in deterministic seconds

@@ -90,6 +90,7 @@ def test_a_copy_is_made_only_where_no_order_does() -> None:
         "accumulator": 0,
         "old_and_new": 1,
         "shift_register": 1,
+        "shifted": 0,
         "swap": 3,  # with a third place
         "crossed": 1,
         "old_output": 3,

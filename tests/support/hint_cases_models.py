@@ -12,12 +12,15 @@ from frontend_models import check, model_of, save
 from hint_runs import FLOATS, RELU, X, accepted, mmcc, node, refused
 from hints import follows
 from mmcc.checker import replay
+from mmcc.driver.load import load_model
+from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.not_onnx import FORMATS
 from mmcc.kernels.epilogue import check_accumulator
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from toolchains import ready
 
 
 @follows("HINTS ")
@@ -195,3 +198,40 @@ def conditions(folder, _):
     for wrong in ("flag=[1,0]", "flag=much", "flag"):
         assert "--bind NAME=" in mmcc("check", path, "--bind", wrong, exit=2)
     mmcc("check", path, "--bind", f"flag={folder}/flag.npy")
+
+
+@follows(
+    "passes/streaming/reads.py: '--window W, which runs it and what follows over the newest W rows'",
+    "passes/streaming/hops.py: 'a causal model: all its padding before the first row'",
+    "passes/streaming/padding.py: 'count_include_pad=1 for means, or a model without this padding'",
+    "driver/options.py: '--stream INPUT:AXIS --window ROWS'",
+)
+def streams(folder, _):
+    def load(*nodes, window=0, stream="x:2"):
+        model = save(model_of(nodes, {"x": np.ones((1, 4, 8), np.float32)}, ["y"], constants), folder)
+        return load_model(model, CompileOptions(stream=stream, window=window))
+
+    constants = {"w": np.ones((4, 4, 3), np.float32)}
+    mean = node("GlobalAveragePool", ["x"], ["y"])
+    with pytest.raises(CompileError, match="--window"):
+        load(mean)
+    load(mean, window=8)
+    with pytest.raises(CompileError, match="INPUT:AXIS"):
+        load(mean, window=8, stream="")
+    with pytest.raises(CompileError, match="a causal model"):
+        load(node("Conv", ["x", "w"], ["y"], pads=[1, 1]))
+    load(node("Conv", ["x", "w"], ["y"], pads=[2, 0]))
+    pool = {"kernel_shape": [3], "pads": [2, 0]}
+    with pytest.raises(CompileError, match="count_include_pad"):
+        load(node("AveragePool", ["x"], ["y"], **pool))
+    load(node("AveragePool", ["x"], ["y"], count_include_pad=1, **pool))
+
+
+@follows("verification/compare.py: 'fewer --samples, or --limit of those in --data, or --on host'")
+def calls_of_a_stream(folder, _):
+    ready("cortex-m4")
+    model = model_of([node("Relu", ["x"], ["y"])], {"x": np.ones((1, 4, 8), np.float32)}, ["y"])
+    mmcc("compile", save(model, folder), "-o", folder / "out", "--stream", "x:1", "-t", "cortex-m4")
+    assert "fewer --samples" in mmcc("verify", folder / "out", "--on", "qemu", "--samples", 1100, exit=2)
+    mmcc("verify", folder / "out", "--on", "qemu")
+    mmcc("verify", folder / "out", "--samples", 1100)

@@ -12,7 +12,7 @@ from op_cases_elementwise import (
 )
 from op_cases_float_layers import convolutions, matrices, pools, transposed_convolutions
 from op_cases_indexing import cumulations, scatters, takes
-from op_cases_movement import concatenations, look_ups, movements, resizes
+from op_cases_movement import concatenations, look_ups, movements, resizes, shifts
 from op_cases_recurrent import recurrent_layers
 from op_cases_reduce import normalizations, reductions
 from op_cases_training import (
@@ -42,6 +42,7 @@ FAMILIES = {
     "movements": movements,
     "look_ups": look_ups,
     "concatenations": concatenations,
+    "shifts": shifts,
     "takes": takes,
     "scatters": scatters,
     "cumulations": cumulations,

@@ -10,6 +10,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
+from mmcc.ops.shift import Shift
 from op_case_values import LAYER, exact, integers, real, values
 
 
@@ -106,6 +107,20 @@ def look_ups() -> list[OpCase]:
         cases.append(OpCase(f"gather{k}", Gather(axis, indices), (values(rng, dtype, *shape),)))
     table = OpCase("gather_constant", Gather(0, (3, 1, 1)), (real(rng, 4, 5),), (True,))
     return [*cases, table]
+
+
+def shifts() -> list[OpCase]:
+    rng = rng_of("shift")
+    every = (
+        ((6, 5, 3), 1, ElementType.F32),
+        ((6, 1, 4), 4, ElementType.I8),
+        ((2, 3), 1, ElementType.I16),
+        ((5, 2, 3, 2), 2, ElementType.I8),
+    )
+    return [
+        OpCase(f"shift{k}", Shift(), (values(rng, dtype, *shape), values(rng, dtype, new, *shape[1:])))
+        for k, (shape, new, dtype) in enumerate(every)
+    ]
 
 
 def concatenations() -> list[OpCase]:

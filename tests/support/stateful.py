@@ -14,6 +14,7 @@ from mmcc.ir.state import State
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.movement import Concat, Slice, Transpose
+from mmcc.ops.shift import Shift
 from mmcc.passes.draft import Draft
 from planner_graphs import Build
 
@@ -72,6 +73,15 @@ def shift_register() -> Graph:
     return b.graph(b.add(Unary("abs"), new), new)
 
 
+def shifted() -> Graph:
+    """The same by an op of its own, which writes each row over one that it has read."""
+    b = StatefulBuild("shifted")
+    x, s = b.input(2, *SHAPE[1:], dtype=ElementType.F32), b.state(*SHAPE, value=-1.0)
+    first = b.add(Slice((0, 0, 0), (3, 1, 1), (2, *SHAPE[1:])), s)
+    b.becomes(s, b.add(Shift(), s, x))
+    return b.graph(b.add(Unary("abs"), first))
+
+
 def swap() -> Graph:
     """Two states change places: each new value is the other's old one."""
     b = StatefulBuild("swap")
@@ -108,7 +118,8 @@ def unchanged() -> Graph:
 
 
 BY_HAND: dict[str, Callable[[], Graph]] = {
-    f.__name__: f for f in (accumulator, old_and_new, shift_register, swap, crossed, old_output, unchanged)
+    f.__name__: f
+    for f in (accumulator, old_and_new, shift_register, shifted, swap, crossed, old_output, unchanged)
 }
 
 

@@ -15,6 +15,7 @@ from mmcc.checker.grain import used
 from mmcc.checker.order import Order
 from mmcc.checker.replay import MOST, Replay, label
 from mmcc.checker.transfers import check_transfers
+from mmcc.checker.views import only_moves
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import LoopKind
 from mmcc.ir.plan import Group, Plan
@@ -81,12 +82,14 @@ def _impossible(graph: Graph, plan: Plan, group: Group) -> Iterator[str]:
 
 
 def _out_of_order(graph: Graph, plan: Plan, group: Group, index: int) -> Iterator[str]:
-    """What a node that hands something on from row to row is asked to do, and cannot."""
+    """What a node whose rows come in an order is asked to do, and cannot; it may hand something on."""
     node = graph.nodes[index]
     order, here = nest_of(graph, node).row_order, label(graph, index)
     if order is None:
         return
-    if index not in (plan.scratch or {}):
+    if index not in (plan.scratch or {}) and not only_moves(
+        graph, node, lambda name: graph.tensors[name].shape
+    ):
         yield f"{here} hands something on from row to row, but has no scratch for it"
     if len(group.strips) > 1 or (index in plan.staged and plan.staged[index].blocks.count > 1):
         yield f"{here} makes each row once, but its group would make it again"

@@ -75,6 +75,18 @@ STACK_FROM = {
 @click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of a quantized model.")
 @sizes_and_inputs
 @click.option(
+    "--stream",
+    default="",
+    metavar="INPUT:AXIS",
+    help="Run hop by hop along this axis: NAME_step takes the next rows and keeps what it needs of those "
+    "before; INPUT:AXIS:ROWS for more rows a hop than the model needs.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(1),
+    help="With --stream: what needs the whole sequence sees the newest so many rows.",
+)
+@click.option(
     "--time-limit",
     type=click.FloatRange(0.1, 3600),
     default=20.0,
@@ -138,6 +150,8 @@ def _options(given: dict[str, Any]) -> CompileOptions:
         bind=bound(given["bind"]),
         states=states,
         initial=initial,
+        stream=given["stream"],
+        window=given["window"] or 0,
         time_limit=given["time_limit"],
         float_io=given["float_io"],
         dump=given["dump"],
@@ -187,6 +201,7 @@ def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterat
 
 def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     from mmcc.report.memories import cost_text, regions_text
+    from mmcc.report.stream import stream_text
     from mmcc.report.text import (
         dead_text,
         flash_text,
@@ -210,6 +225,8 @@ def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     ]
     if len(ram["regions"]) > 1:
         rows.insert(2, ("  regions", regions_text(report)))
+    if report["stream"]:
+        rows.append(("stream", stream_text(report["stream"])))
     if report["plan"]["cost"]:
         rows.append(("cost", cost_text(report["plan"])))
     if report["dead_channels"]["nodes"]:

@@ -25,6 +25,7 @@ from mmcc.ir.program import (
     Program,
     Start,
 )
+from mmcc.ir.streaming import Streaming
 from mmcc.kernels.blocks import pack_block
 from mmcc.resources import data_dir
 from mmcc.target import Target
@@ -59,6 +60,7 @@ class EmitOptions:
     stamp: bytes = b""  # that the file of staged weights ends with; empty: it has none
     stack: int = 0  # worst case of init and run; 0: not known yet
     build: PackageBuild = field(default_factory=PackageBuild)
+    streaming: Streaming | None = None  # of a model that is run hop by hop
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,14 @@ from mmcc.ir.program import Constant, InitialState
 
 @dataclass(frozen=True, slots=True)
 class StateText:
-    """Bytes of one state, and the rows of a C array that it begins with; none where all its bytes are 0."""
+    """Bytes of one state, and the rows of a C array that it begins with; none if all are the byte `fill`."""
 
     index: int
     offset: int
     bytes: int
     ctype: str
     rows: tuple[str, ...]
+    fill: int
 
 
 def state_texts(states: Iterable[InitialState]) -> tuple[StateText, ...]:
@@ -28,5 +29,6 @@ def state_texts(states: Iterable[InitialState]) -> tuple[StateText, ...]:
 
 def _text(index: int, state: InitialState) -> StateText:
     data = state.data
-    rows = tuple(c_values(Constant("", data))) if any(data.tobytes()) else ()
-    return StateText(index, state.offset, data.nbytes, ctype_of(data), rows)
+    fills = set(data.tobytes())
+    rows = tuple(c_values(Constant("", data))) if len(fills) > 1 else ()
+    return StateText(index, state.offset, data.nbytes, ctype_of(data), rows, min(fills, default=0))

@@ -24,12 +24,14 @@ from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.program import Program
+from mmcc.ir.streaming import Streaming
 from mmcc.package.host import package_sources
 from mmcc.package.record import FOLDER, sha256
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import Figures, Report, count_macs, make_report
+from mmcc.report.stream import stream_entry
 from mmcc.target import Target
 from mmcc.toolchain import Footprint, compile_objects, measure, package_build
 
@@ -50,6 +52,7 @@ class Job:
     prefix: str
     model: Path
     progress: Progress
+    streaming: Streaming | None = None  # of a model that is run hop by hop
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,7 @@ def _write(job: Job, plan: MemoryPlan, program: Program) -> tuple[Generated, Rep
         version=__version__,
         sha256=sha256(job.model),
         build=package_build(target, measured=not options.stack),
+        streaming=job.streaming,
     )
     if options.weights == "bin" or (not options.weights and _constant_bytes(module) > WEIGHTS_IN_C):
         emit_options = replace(emit_options, weights_in_c=False)
@@ -121,6 +125,8 @@ def _write(job: Job, plan: MemoryPlan, program: Program) -> tuple[Generated, Rep
     job.progress(f"compiling for {target.name} to measure code and stack")
     figures = _figures(made, program, target, options, prefix, generated)
     report = make_report(module, plan, program, target.name, emit_options.sha256, figures)
+    if job.streaming is not None:
+        report["stream"] = stream_entry(job.streaming, report)
     ram = report["ram"]
     states = f" + states {ram['state']}" if ram["state"] else ""
     figures_line = f"{ram['total']} bytes = arena {ram['arena']}{states} + context {ram['context']}"

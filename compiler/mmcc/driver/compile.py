@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
-from mmcc.driver.load import load_graph
+from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.driver.ram_fit import package_within
 from mmcc.driver.twin import write_bench
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import Entry, Module, check_module
+from mmcc.ir.module import STEP, Entry, Module, check_module
 from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.streaming import Streaming
 from mmcc.package.folder import check_output, replace_folder, scratch_beside
 from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
 from mmcc.package.record import FOLDER, EntryPorts, KeptState, Package, save_bench
@@ -74,16 +75,24 @@ def compile_model(
     model, out = Path(model), Path(out)
     load_target(options.target)
     check_output(out)
-    graph = load_graph(model, options, progress)
-    return compile_module(Module.of(graph), model, out, options, progress)
+    loaded = load_model(model, options, progress)
+    module = Module.of(loaded.graph)
+    if loaded.streaming is not None:
+        module = Module(module.name, (Entry(STEP, loaded.graph),))
+    return compile_module(module, model, out, options, progress, loaded.streaming)
 
 
 def compile_module(
-    module: Module, model: Path, out: Path, options: CompileOptions, progress: Progress = silent
+    module: Module,
+    model: Path,
+    out: Path,
+    options: CompileOptions,
+    progress: Progress = silent,
+    streaming: Streaming | None = None,
 ) -> CompileResult:
     """Compile a module, made from the file `model`, into the folder `out`: all that follows the front end.
 
-    Raises what `compile_model` does.
+    `streaming` is what is said of a module that runs hop by hop. Raises what `compile_model` does.
     """
     target = load_target(options.target)
     prefix = prefix_of(options, model)
@@ -96,7 +105,7 @@ def compile_module(
     with scratch_beside(out) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()
-        job = Job(made, module, target, options, prefix, model, progress)
+        job = Job(made, module, target, options, prefix, model, progress, streaming)
         built = package_within(job, requests)
         bench = Path(scratch) / "bench"
         bench.mkdir()
@@ -142,8 +151,10 @@ def _record(job: Job, built: Built, bench: Path) -> None:
         dims=options.dims,
         bind=options.bind,
         states=_kept_states(job.module, options.states),
+        keeps=bool(job.module.states),
         float_io=options.float_io,
         io=options.io,
+        stream=job.streaming,
         entries=tuple(_ports(entry) for entry in job.module.entries),
         staged=built.program.staged,
         files=tuple(sorted(path.name for path in made.iterdir() if path.is_file())),

@@ -3,19 +3,51 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
+from mmcc.checker.stream import check_stream
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
+from mmcc.ir.streaming import Streaming
 from mmcc.ir.verify import check_final
 from mmcc.passes import optimize
 from mmcc.passes.pair_states import pair_states
 from mmcc.passes.stream_ports import stream_ports
+from mmcc.passes.streaming.stream import stream_graph
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A model as it is planned; `whole` is the same of a model that is not run hop by hop."""
+
+    graph: Graph
+    whole: Graph
+    streaming: Streaming | None
+
+
+def load_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Loaded:
+    """Import and optimize a model, and make it one of a hop if so asked."""
+    graph = whole = _optimized(model, options, progress)
+    streaming = None
+    if options.stream:
+        graph, streaming, hops = stream_graph(whole, options.stream, options.window)
+        faults = check_final(graph) or check_stream(whole, graph, hops)
+        assert not faults, "a hop computes something else than the model:\n" + "\n".join(faults)
+    if options.io in ("rows", "rows-again"):
+        graph = stream_ports(graph, again=options.io == "rows-again")
+    if options.dump:
+        dump(options.dump, "2-optimized.txt", str(graph))
+    return Loaded(graph, whole, streaming)
 
 
 def load_graph(model: Path, options: CompileOptions, progress: Progress = silent) -> Graph:
-    """Import and optimize a model."""
+    """The graph of a model that is planned."""
+    return load_model(model, options, progress).graph
+
+
+def _optimized(model: Path, options: CompileOptions, progress: Progress) -> Graph:
     progress("reading the model")
     imported = import_model(model, dims=dict(options.dims), bind=options.bind)
     if options.dump:
@@ -28,10 +60,6 @@ def load_graph(model: Path, options: CompileOptions, progress: Progress = silent
         graph = pair_states(graph, options.states, options.initial)
         faults = check_final(graph)
         assert not faults, "states made a graph that makes no sense:\n" + "\n".join(faults)
-    if options.io in ("rows", "rows-again"):
-        graph = stream_ports(graph, again=options.io == "rows-again")
-    if options.dump:
-        dump(options.dump, "2-optimized.txt", str(graph))
     return graph
 
 

@@ -44,6 +44,8 @@ class CompileOptions:
     bind: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # inputs made constants
     states: Mapping[str, str] = field(default_factory=dict[str, str])  # input -> output: one value, kept
     initial: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # of states, by input
+    stream: str = ""  # INPUT:AXIS, or INPUT:AXIS:ROWS: hop by hop along time
+    window: int = 0  # newest rows that are seen by what needs the whole sequence; 0: nothing may
     time_limit: float = 20.0
     float_io: bool = False
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
@@ -57,6 +59,9 @@ class CompileOptions:
             if value not in allowed:
                 choice = ", ".join(repr(a) for a in allowed)
                 raise CompileError("MM000", f"{name}={value!r} is none of {choice}", exit=Exit.USAGE)
+        if self.window and not self.stream:
+            message = f"a window of {self.window} rows without a stream"
+            raise CompileError("MM114", message, exit=Exit.USAGE, hint="--stream INPUT:AXIS --window ROWS")
         sizes = {"ram": self.ram, "flash": self.flash, "stack": self.stack}
         for name, size in (
             *sizes.items(),

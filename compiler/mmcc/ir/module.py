@@ -17,6 +17,7 @@ from mmcc.ir.state import State
 from mmcc.ir.text import string_text
 from mmcc.ir.verify import check_graph
 
+STEP = "step"  # the entry that takes one hop of a stream
 RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
 # what other functions and types of every package are called behind its prefix
 RESERVED = re.compile(

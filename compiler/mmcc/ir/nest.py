@@ -17,7 +17,7 @@ from mmcc.ir.types import Shape
 class LoopKind(Enum):
     PARALLEL = auto()  # the loop indexes the output: it may be tiled and reordered
     REDUCE = auto()  # the loop is summed away: it stays inside one kernel call
-    FORWARD = auto()  # iterations run from first to last, once each: one hands something on to the next
+    FORWARD = auto()  # iterations run from first to last, once each: one may hand something on to the next
     BACKWARD = auto()  # the same from the last to the first
 
 

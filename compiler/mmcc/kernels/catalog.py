@@ -34,6 +34,7 @@ import mmcc.kernels.portable.recurrent
 import mmcc.kernels.portable.reduce
 import mmcc.kernels.portable.reduce_int8
 import mmcc.kernels.portable.resize
+import mmcc.kernels.portable.shift
 import mmcc.kernels.portable.softmax
 import mmcc.kernels.portable.stream
 import mmcc.kernels.portable.topk

@@ -30,6 +30,7 @@ from mmcc.ops import (  # noqa: F401
     recurrent,
     reduce,
     resize,
+    shift,
     softmax,
     stream,
     topk,

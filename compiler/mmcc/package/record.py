@@ -9,7 +9,7 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
+from mmcc.ir.streaming import StreamedOutput, Streaming
 from mmcc.ir.types import Quant, Shape, Tensor
 
-SCHEMA = 5
+SCHEMA = 6
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -65,8 +66,10 @@ class Package:
     dims: Mapping[str, int]
     bind: Mapping[str, Any]  # inputs of the model that are constants: lists of numbers
     states: tuple[KeptState, ...]
+    keeps: bool  # something lives from call to call: the package has a reset
     float_io: bool
     io: str
+    stream: Streaming | None  # of a package that runs hop by hop
     entries: tuple[EntryPorts, ...]
     staged: bool  # weights are read from their file while the model runs
     files: tuple[str, ...]  # that were generated
@@ -101,8 +104,10 @@ class Package:
             "dims": dict(self.dims),
             "bind": {name: np.asarray(value).tolist() for name, value in self.bind.items()},
             "states": [_state_out(state) for state in self.states],
+            "keeps": self.keeps,
             "float_io": self.float_io,
             "io": self.io,
+            "stream": None if self.stream is None else asdict(self.stream),
             "entries": [_entry_out(entry) for entry in self.entries],
             "staged": self.staged,
             "files": list(self.files),
@@ -143,8 +148,11 @@ def _package_in(raw: dict[str, Any]) -> Package:
         KeptState(_port_in(state["port"]), str(state["output"]), state["initial"])
         for state in raw.pop("states")
     )
-    files = tuple(raw.pop("files"))
-    return Package(**raw, files=files, entries=entries, states=states)
+    files, stream = tuple(raw.pop("files")), raw.pop("stream")
+    if stream is not None:
+        outputs = tuple(StreamedOutput(**each) for each in stream.pop("outputs"))
+        stream = Streaming(**stream, outputs=outputs)
+    return Package(**raw, files=files, entries=entries, states=states, stream=stream)
 
 
 def save_bench(folder: Path, sources: Path) -> None:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from graphlib import CycleError, TopologicalSorter
 
 from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.state import State
 from mmcc.ir.traits import Alias
 from mmcc.ops.movement import Expand
@@ -87,7 +88,7 @@ def _ordered(graph: Graph, states: Sequence[State]) -> bool:
             return False  # an input, a constant or the old value of a state
         old, writer = _views(graph, state.begin), number[state.end]
         readers = {k for k, node in enumerate(graph.nodes) if not old.isdisjoint(node.inputs)}
-        if writer in readers and not _reads_elementwise(graph, graph.nodes[writer], state.begin, old):
+        if writer in readers and not _reads_ahead(graph, graph.nodes[writer], state.begin, old):
             return False
         before[writer] |= readers - {writer}
     try:
@@ -97,9 +98,19 @@ def _ordered(graph: Graph, states: Sequence[State]) -> bool:
     return True
 
 
-def _reads_elementwise(graph: Graph, node: Node, begin: str, old: frozenset[str]) -> bool:
+def _reads_ahead(graph: Graph, node: Node, begin: str, old: frozenset[str]) -> bool:
     """True if a node reads an old value only so that each element is read before its new one is written."""
     nest = nest_of(graph, node)
     reads = [k for k, access in enumerate(nest.reads) if node.inputs[access.operand] in old]
     direct = all(node.inputs[nest.reads[k].operand] == begin for k in reads)
-    return direct and len(node.outputs) == 1 and all(nest.is_elementwise_in(k) for k in reads)
+    return direct and len(node.outputs) == 1 and all(_is_ahead(nest, k) for k in reads)
+
+
+def _is_ahead(nest: Nest, read: int) -> bool:
+    """True if each element is read before the one at its place is written."""
+    if nest.is_elementwise_in(read):
+        return True
+    if nest.row_order is not LoopKind.FORWARD or nest.reads[read].shape != nest.write.shape:
+        return False
+    needed = (nest.rows_needed(read, row) for row in range(nest.write.shape[0]))
+    return all(span.lo > row for row, span in enumerate(needed) if len(span))

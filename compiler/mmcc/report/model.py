@@ -111,6 +111,7 @@ def make_report(
             "code": footprint.code + footprint.data,
         },
         **first,
+        "stream": None,
         "entries": others,
         "warnings": [*dict.fromkeys(warnings), *_stack_warning(figures)],
     }

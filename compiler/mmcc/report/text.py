@@ -13,6 +13,7 @@ from mmcc.codegen.render import render
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
 from mmcc.report.memories import cost_text, least_text, regions_text
 from mmcc.report.model import Report
+from mmcc.report.stream import stream_text
 from mmcc.sizes import readable
 
 PICTURE_COLUMNS = 64
@@ -28,6 +29,8 @@ def render_text(report: Report) -> str:
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}: {parts}"),
         ("flash", flash_text(report)),
     ]
+    if report["stream"]:
+        figures.append(("stream", stream_text(report["stream"])))
     for entry in entries:
         named = f" of {entry['entry']}" if len(entries) > 1 else ""
         figures += [(what + named, text) for what, text in _entry_figures(report, entry)]

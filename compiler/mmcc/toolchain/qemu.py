@@ -19,6 +19,7 @@ from mmcc.toolchain.elf import arenas, function_at, symbols
 
 _STACK_EXIT = 97
 RESET = 0xFF  # in `calls`, as in main.c
+MOST_CALLS = 1 << 12
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from mmcc.package.host import host_model
 from mmcc.package.record import Package
 from mmcc.verification.compare import run_qemu
 from mmcc.verification.samples import made_up, to_c
+from mmcc.verification.streams import whole_inputs
 
 REPEATS = 30
 LEAST_SECONDS = 0.002  # of one timing: shorter runs are repeated within it
@@ -45,7 +46,7 @@ def bench_host(folder: Path, package: Package) -> dict[str, Any]:
 
 def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict[str, Any]:
     """Exact instructions of one inference, most stack used, and the share of each node or group of nodes."""
-    samples = made_up(package.inputs, 1)
+    samples = made_up(whole_inputs(package), 1)
     _, plain = run_qemu(folder, package, samples, profile=profile)
     _, hooked = run_qemu(folder, package, samples, hooks=True)
     shares = hooked.by_node()

@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.lower import describe
-from mmcc.driver.load import load_graph
+from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
+from mmcc.ir.streaming import Streaming
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
 from mmcc.passes.separate_states import separate_states
@@ -25,11 +26,13 @@ from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import run_traced, traced_program
 from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
-from mmcc.toolchain.qemu import FirmwareRun, run_firmware
+from mmcc.toolchain.host import HostModel
+from mmcc.toolchain.qemu import MOST_CALLS, RESET, FirmwareRun, run_firmware
 from mmcc.verification.agreement import Agreement, Tally
 from mmcc.verification.kept import Kept
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample, from_c, to_c
+from mmcc.verification.streams import as_far, hops, hops_of, joined
 
 Array = NDArray[Any]
 FLOAT_RELATIVE = 1e-4  # of the largest output, end to end; per operator it is 1e-5
@@ -92,8 +95,19 @@ def run_host(
         elf = sanitized_program(folder, package)
         return _run_program(elf, load_target("host"), package, samples)[0]
     model = host_model(folder, package)
+    if package.stream is not None:
+        return [_streamed(model, package, package.stream, sample) for sample in samples]
     outputs = [model.run(to_c(package.inputs, package.tensors, sample)) for sample in samples]
     return [from_c(package.outputs, package.tensors, sample) for sample in outputs]
+
+
+def _streamed(model: HostModel, package: Package, stream: Streaming, sample: Sample) -> Sample:
+    """What a sequence gives, fed hop by hop from a reset on."""
+    if package.keeps:
+        model.reset()
+    fed = (to_c(package.inputs, package.tensors, hop) for hop in hops(package, stream, sample))
+    made = [from_c(package.outputs, package.tensors, model.run(inputs)) for inputs in fed]
+    return joined(stream, made)
 
 
 def sanitized_program(folder: Path, package: Package) -> Path:
@@ -133,6 +147,7 @@ def run_qemu(
     if load_target(package.target).qemu is None:
         message = f"target {package.target} has no board or program to emulate"
         raise CompileError("MM002", message, exit=Exit.USAGE, hint="--on host, or compile for another target")
+    _calls(package, len(samples))
     elf = firmware_of(folder, package, hooks=hooks)
     return _run_program(elf, load_target(package.target), package, samples, profile=profile)
 
@@ -140,7 +155,9 @@ def run_qemu(
 def _run_program(
     elf: Path, target: Target, package: Package, samples: Sequence[Sample], *, profile: bool = False
 ) -> tuple[list[Sample], FirmwareRun]:
-    raw = [b"".join(a.tobytes() for a in to_c(package.inputs, package.tensors, s)) for s in samples]
+    stream = package.stream
+    fed = samples if stream is None else [hop for sample in samples for hop in hops(package, stream, sample)]
+    raw = [b"".join(a.tobytes() for a in to_c(package.inputs, package.tensors, s)) for s in fed]
     size = len(raw[0]) if raw else 0
     run = run_firmware(
         elf,
@@ -151,17 +168,33 @@ def _run_program(
         profile=profile,
         count_accesses=profile,
         timeout=1800.0,
+        calls=_calls(package, len(samples)),
     )
     outputs: list[Sample] = []
     at = 0
-    for _ in samples:
+    for _ in fed:
         arrays: Sample = []
         for port in package.outputs:
             tensor = package.tensors[port.tensor]
             arrays.append(np.frombuffer(run.outputs[at : at + tensor.bytes], tensor.dtype.numpy))
             at += tensor.bytes
         outputs.append(from_c(package.outputs, package.tensors, arrays))
+    if stream is not None:
+        each = hops_of(stream)
+        outputs = [joined(stream, outputs[k * each : (k + 1) * each]) for k in range(len(samples))]
     return outputs, run
+
+
+def _calls(package: Package, samples: int) -> bytes:
+    """What the test bench calls: of a stream the hops of each sample, with a reset between two."""
+    if package.stream is None:
+        return b""
+    calls = bytes([RESET]).join([bytes(hops_of(package.stream))] * samples)
+    if len(calls) > MOST_CALLS:
+        message = f"{samples} samples are {len(calls):,} calls; the test bench takes {MOST_CALLS:,}"
+        hint = "fewer --samples, or --limit of those in --data, or --on host"
+        raise CompileError("MM003", message, exit=Exit.USAGE, hint=hint)
+    return calls
 
 
 def oracle_outputs(package: Package, samples: Sequence[Sample], model: Path) -> list[Sample]:
@@ -175,7 +208,7 @@ def oracle_outputs(package: Package, samples: Sequence[Sample], model: Path) -> 
         values = oracle.run(kept.values | dict(zip(names, sample, strict=True)))
         kept.become(values[len(outputs) :])
         found.append(values[: len(outputs)])
-    return found
+    return [as_far(package, whole) for whole in found]
 
 
 def compare(package: Package, got: Sequence[Sample], want: Sequence[Sample]) -> Difference:
@@ -228,35 +261,53 @@ def per_node(
     The first is fed with ONNX Runtime's values, the second with the C's own. So neither errors nor
     differences add up, within a group either.
     """
-    graph = _loaded(package, model)
-    agreement = Agreement(graph, model, package.bind, package.states)
+    loaded = _loaded(package, model)
+    graph = separate_states(loaded.graph, outputs_outside=package.io == "external")
+    whole = graph if package.stream is None else loaded.whole
+    agreement = Agreement(whole, model, package.bind, package.states)
     faults: dict[int, Fault] = {}
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
         program = _traced(folder, package, Path(scratch))
-        states = {state.begin: state.initial for state in graph.states}
-        every = [to_c(package.inputs, package.tensors, sample) for sample in samples]
-        chunks = [every] if states else [[inputs] for inputs in every]  # states live through one program
-        traces = (trace for chunk in chunks for trace in run_traced(program, chunk, Module.of(graph)))
-        for number, (sample, inputs, trace) in enumerate(zip(samples, every, traces, strict=False)):
+        for number, sample in enumerate(samples):
             progress("comparing node by node", number, len(samples))
             agreement.run(sample)
-            named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
-            judged = judge(graph, trace, states | named, all_faults=True)
-            for fault in judged.faults:
-                faults.setdefault(fault.index, fault)
-            if trace.status != 0:
-                break
-            states = judged.states
-    rows = [
-        _row(graph, index, agreement.tallies.get(index), faults.get(index))
-        for index in sorted({*agreement.tallies, *faults})
-    ]
+        for sequence in _sequences(package, samples, together=bool(graph.states)):
+            _judge_runs(graph, program, sequence, faults)
+    if whole is graph:
+        shared = {*agreement.tallies, *faults}
+        rows = [_row(graph, k, agreement.tallies.get(k), faults.get(k)) for k in sorted(shared)]
+    else:  # of a hop other nodes are numbered
+        rows = [_row(whole, k, tally, None) for k, tally in sorted(agreement.tallies.items())]
+        rows += [_row(graph, k, None, fault) for k, fault in sorted(faults.items())]
     rows.sort(key=lambda row: (row.ok, row.index < 0, -row.mismatches / max(1, row.outputs), row.index))
     return [asdict(row) for row in rows]
 
 
-def _loaded(package: Package, model: Path) -> Graph:
-    """The graph that the package was planned from."""
+def _sequences(package: Package, samples: Sequence[Sample], *, together: bool) -> list[list[Sample]]:
+    """What one program runs from initial states on: all samples, if states live through them, or each."""
+    if package.stream is not None:
+        runs = [hops(package, package.stream, sample) for sample in samples]
+    else:
+        runs = [list(samples)] if together else [[sample] for sample in samples]
+    return [[to_c(package.inputs, package.tensors, each) for each in run] for run in runs]
+
+
+def _judge_runs(graph: Graph, program: Path, runs: Sequence[Sample], faults: dict[int, Fault]) -> None:
+    """Add the first fault of each node to `faults`."""
+    states = {state.begin: state.initial for state in graph.states}
+    for inputs, trace in zip(runs, run_traced(program, runs, Module.of(graph)), strict=False):
+        named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
+        judged = judge(graph, trace, states | named, all_faults=True)
+        for fault in judged.faults:
+            faults.setdefault(fault.index, fault)
+        if trace.status != 0:
+            return
+        states = judged.states
+
+
+def _loaded(package: Package, model: Path) -> Loaded:
+    """What the package was planned from."""
+    stream = package.stream
     options = CompileOptions(
         dims=package.dims,
         bind=package.bind,
@@ -264,8 +315,10 @@ def _loaded(package: Package, model: Path) -> Graph:
         initial={state.port.onnx_name: state.first for state in package.states},
         float_io=package.float_io,
         io=package.io,
+        stream="" if stream is None else f"{stream.input}:{stream.axis}:{stream.hop}",
+        window=0 if stream is None else stream.window,
     )
-    return separate_states(load_graph(model, options), outputs_outside=package.io == "external")
+    return load_model(model, options)
 
 
 def _traced(folder: Path, package: Package, work: Path) -> Path:

@@ -24,6 +24,7 @@ from mmcc.verification.compare import (
 )
 from mmcc.verification.data_files import load_data
 from mmcc.verification.samples import Sample, made_up, samples_of
+from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,9 +145,10 @@ def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], ND
         if options.expected:
             message = f"--expected {options.expected} without --data: outputs of which inputs?"
             raise CompileError("MM003", message, exit=Exit.USAGE, hint="--data with the inputs")
-        return made_up(package.inputs, options.samples), None
-    arrays = load_data(options.data, package.inputs)
-    samples = samples_of(package.inputs, arrays, "input", options.data)
+        return made_up(whole_inputs(package), options.samples), None
+    ports = whole_inputs(package)
+    arrays = load_data(options.data, ports)
+    samples = samples_of(ports, arrays, "input", options.data)
     labels = arrays.get("labels")
     if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(samples),)):
         message = f"{options.data}: labels are {labels.dtype}{list(labels.shape)} for {len(samples)} samples"
@@ -158,10 +160,9 @@ def _given(package: Package, options: VerifyOptions, count: int) -> list[Sample]
     """The outputs that the user expects; None if ONNX Runtime is to compute them."""
     if not options.expected:
         return None
-    given = samples_of(
-        package.outputs, load_data(options.expected, package.outputs, "output"), "output", options.expected
-    )
-    given = given[: options.limit]
+    ports = whole_outputs(package)
+    given = samples_of(ports, load_data(options.expected, ports, "output"), "output", options.expected)
+    given = [as_far(package, sample) for sample in given[: options.limit]]
     if len(given) != count:
         message = f"{options.expected} holds {len(given)} samples, {options.data} {count}"
         raise CompileError("MM007", message, exit=Exit.USAGE, hint=f"--limit {min(len(given), count)}")

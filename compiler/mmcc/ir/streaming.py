@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A model that is run hop by hop: how many rows of each tensor are new in a hop, and how late they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Of a tensor whose rows are time: after hop number t (from 1) its rows below t * hop - lag are made."""
+
+    hop: int
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamedOutput:
+    """An output of a streamed model, by its name there.
+
+    A hop makes `hop` rows along `axis` of the model's shape, of which its own sequence has `rows`; the first
+    `lag` rows of a stream come before row 0 of the output and mean nothing. `hop` 0: the output has no such
+    axis, and is that of the newest window.
+    """
+
+    name: str
+    axis: int
+    rows: int
+    hop: int
+    lag: int
+
+
+@dataclass(frozen=True, slots=True)
+class Streaming:
+    """What is said of a streamed model: `hop` rows along `axis` of its input `input` come in a hop.
+
+    `rows` is the length of that axis in the model's file. `window` rows of the input is what an output
+    depends on that needs the whole sequence; 0: there is none.
+    """
+
+    input: str
+    axis: int
+    hop: int
+    rows: int
+    window: int
+    outputs: tuple[StreamedOutput, ...]
+
+    @property
+    def latency(self) -> int:
+        """The most rows by which an output lags behind."""
+        return max((output.lag for output in self.outputs), default=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Hops:
+    """The rows of every tensor of the whole model whose rows are time, by name; and those kept as windows."""
+
+    rows: Mapping[str, Rows]
+    windows: frozenset[str]

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows per hop of every tensor: the balance equations of a stream, and what waits for rows to come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil, lcm
+
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.streaming import Hops, Rows
+from mmcc.passes.streaming.padding import Padding, padding_of
+from mmcc.passes.streaming.reads import NeedsAll, RowReads, needs_whole, row_reads
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """How a model streams: the rows of its tensors, and by node which rows it reads of which operand."""
+
+    hops: Hops
+    reads: Mapping[int, Mapping[int, RowReads]]
+    padding: Mapping[int, Padding | None]  # what nodes find beside their operand; None: nothing is read there
+
+
+def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found:
+    """The rows of all tensors that depend on `streamed`, of which a hop has `times` the least possible rows.
+
+    With `window`, what needs the whole sequence, and all that follows, sees a window of it; else CompileError
+    MM205 names the node. Also for a node that has to look ahead while it pads.
+    """
+    rates, reads, windows = _rates(graph, streamed, window=window)
+    least = lcm(*(rate.denominator for rate in rates.values())) * times
+    rows = {streamed: Rows(least, 0)}
+    padding: dict[int, Padding | None] = {}
+    for index, node in enumerate(graph.nodes):
+        if index not in reads:
+            continue
+        lag = max(_lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
+        padding[index] = _padding(graph, node, reads[index], rows, lag)
+        for name in node.outputs:
+            rows[name] = Rows(int(rates[name] * least), lag)
+    late = next((name for name in windows if rows[name].lag), None)
+    if late is not None:
+        raise needs_whole(graph.consumers[late][0], "and the rows before it lag behind")
+    return Found(Hops(rows, windows), reads, padding)
+
+
+def _rates(
+    graph: Graph, streamed: str, *, window: bool
+) -> tuple[dict[str, Fraction], dict[int, dict[int, RowReads]], frozenset[str]]:
+    """Rows of each tensor for a row of the input; reads by node; tensors that are kept as windows."""
+    rates = {streamed: Fraction(1)}
+    reads: dict[int, dict[int, RowReads]] = {}
+    windows, after = set[str](), set[str]()  # after: computed from windows
+    for index, node in enumerate(graph.nodes):
+        moving = [name for name in node.inputs if name in rates]
+        if after.isdisjoint(node.inputs) and not moving:
+            continue
+        try:
+            if not after.isdisjoint(node.inputs):
+                raise NeedsAll("it reads what does")
+            found = row_reads(graph, node, moving)
+            of = {rates[node.inputs[k]] / each.stride for k, each in found.items()}
+            if len(of) != 1:
+                raise NeedsAll("its operands have rows at different rates")
+        except NeedsAll as error:
+            if not window:
+                raise needs_whole(node, str(error)) from error
+            windows.update(moving)
+            after.update(node.outputs)
+            continue
+        reads[index] = found
+        rates |= dict.fromkeys(node.outputs, of.pop())
+    return rates, reads, frozenset(windows)
+
+
+def _lag(reads: RowReads, lag: int) -> int:
+    """By how many rows a result lags behind for the sake of one operand that does by `lag`."""
+    return max(0, ceil(Fraction(max(reads.taps) + lag + 1, reads.stride)) - 1)
+
+
+def _padding(
+    graph: Graph, node: Node, reads: Mapping[int, RowReads], rows: Mapping[str, Rows], lag: int
+) -> Padding | None:
+    """What a node finds before the first row; CompileError if it pads, too, where rows are still to come."""
+    if all(min(each.taps) >= 0 for each in reads.values()) and not _pads_below(node):
+        return None
+    padding = padding_of(graph, node)
+    if lag or any(rows[node.inputs[k]].lag for k in reads):
+        message = f"--stream: {node.op} needs rows that are still to come, and pads the sequence"
+        hint = "a causal model: all its padding before the first row"
+        raise CompileError("MM205", message, exit=Exit.UNSUPPORTED, at=node.where, hint=hint)
+    return padding
+
+
+def _pads_below(node: Node) -> bool:
+    window = getattr(node.op, "window", None)
+    return window is not None and window.pads[2] > 0

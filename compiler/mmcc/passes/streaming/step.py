@@ -1,0 +1,264 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The nodes of one hop, and the states that keep rows from hop to hop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ir.state import State
+from mmcc.ir.types import Quant, Shape, Tensor
+from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice
+from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.shift import Shift
+from mmcc.passes.streaming.hops import Found
+from mmcc.passes.streaming.padding import Padding
+from mmcc.passes.streaming.reads import RowReads
+
+ORDER = ("bias", "peepholes", "lengths", "h", "c")  # of a cell's operands
+
+
+@dataclass(frozen=True, slots=True)
+class _Range:
+    """Rows that a hop of a node reads of an operand, each `step`th."""
+
+    back: int  # from the first row to the end of the newest
+    count: int
+    step: int
+
+
+class Step:
+    """Makes the graph of one hop out of that of the whole sequence."""
+
+    def __init__(self, graph: Graph, found: Found) -> None:
+        self._whole, self._found, self._rows = graph, found, found.hops.rows
+        self._tensors = {
+            name: self._of_hop(tensor) if name in self._rows else tensor
+            for name, tensor in graph.tensors.items()
+        }
+        self._nodes: list[Node] = []
+        self._states: list[State] = []
+        self._kept: dict[tuple[str, Padding | None], str] = {}  # the old rows of a tensor, by what began them
+        self._last: list[Node] = []  # that write states
+        self._make()
+
+    def graph(self) -> Graph:
+        """The graph of one hop, whose ports are still those of the whole."""
+        nodes = (*self._nodes, *self._last)
+        used = {name for node in nodes for name in (*node.inputs, *node.outputs)}
+        used |= self._whole.input_names | self._whole.output_names
+        used |= {name for state in self._states for name in (state.begin, state.end)}
+        return replace(
+            self._whole,
+            tensors={name: tensor for name, tensor in self._tensors.items() if name in used},
+            constants={name: data for name, data in self._whole.constants.items() if name in used},
+            nodes=nodes,
+            origins={},
+            states=tuple(self._states),
+        )
+
+    def _of_hop(self, tensor: Tensor) -> Tensor:
+        return replace(tensor, shape=(self._rows[tensor.name].hop, *tensor.shape[1:]))
+
+    def _make(self) -> None:
+        for (name, padding), depth in self._depths().items():
+            self._keep(name, padding, depth)
+        for name in sorted(self._found.hops.windows):
+            self._keep_window(name)
+        for index, node in enumerate(self._whole.nodes):
+            if index in self._found.reads:
+                self._write(index, node)
+            else:
+                windows = self._found.hops.windows
+                inputs = [self._window_of(name) if name in windows else name for name in node.inputs]
+                self._nodes.append(replace(node, inputs=tuple(inputs)))
+
+    # ---- which rows are kept
+
+    def _range(self, index: int, operand: int, reads: RowReads) -> _Range:
+        """The rows of an operand that a hop of node `index` reads."""
+        node = self._whole.nodes[index]
+        x, y = self._rows[node.inputs[operand]], self._rows[node.outputs[0]]
+        first, last = min(reads.taps), max(reads.taps)
+        back = reads.stride * (y.lag + y.hop) - x.lag - first
+        count = reads.stride * (y.hop - 1) + last - first + 1
+        dilation = _dilation(node.op) if y.hop == 1 else 1
+        return _Range(back, (count - 1) // dilation + 1, dilation)
+
+    def _padding(self, name: str, index: int) -> Padding | None:
+        """What begins the rows that node `index` reads; None stands with any other of the same tensor."""
+        own = self._found.padding[index]
+        if own is not None:
+            return own
+        others = (
+            self._found.padding[k]
+            for k in self._found.reads
+            if name in self._whole.nodes[k].inputs and self._found.padding[k] is not None
+        )
+        return next(others, None)
+
+    def _depths(self) -> dict[tuple[str, Padding | None], int]:
+        """How many rows before a hop are kept of each tensor, by what they begin with."""
+        depths: dict[tuple[str, Padding | None], int] = {}
+        for index, reads in self._found.reads.items():
+            for operand, each in reads.items():
+                name = self._whole.nodes[index].inputs[operand]
+                old = self._range(index, operand, each).back - self._rows[name].hop
+                if old > 0:
+                    key = name, self._padding(name, index)
+                    depths[key] = max(depths.get(key, 0), old)
+        return depths
+
+    def _keep(self, name: str, padding: Padding | None, depth: int) -> None:
+        """A state of the newest `depth` rows of a tensor before this hop."""
+        old = self._state(name, "kept", depth, 0 if padding is None else padding)
+        self._kept[name, padding] = old
+        self._last.append(self._pushed(old, name, f"{name}.keep"))
+
+    def _keep_window(self, name: str) -> None:
+        """A state of as many of the newest rows as the whole model has."""
+        quant = self._whole.tensors[name].quant
+        rows = self._whole.tensors[name].shape[0]
+        self._state(name, "window", rows, quant.zero_point if quant else 0)
+
+    def _window_of(self, name: str) -> str:
+        """The window of a tensor with this hop's rows in it."""
+        made = f"{name}.newest"
+        if made not in self._tensors:
+            self._nodes.append(self._pushed(f"{name}.window", name, made))
+        return made
+
+    def _state(self, name: str, kind: str, rows: int, initial: Padding) -> str:
+        tensor = self._whole.tensors[name]
+        begin = self._named(f"{name}.{kind}", (rows, *tensor.shape[1:]), tensor)
+        data = np.full((rows, *tensor.shape[1:]), initial, tensor.dtype.numpy)
+        self._states.append(State(begin, begin, data))
+        return begin
+
+    def _pushed(self, old: str, new: str, hint: str) -> Node:
+        """The node that takes a hop's rows into a state."""
+        shape, rows = self._tensors[old].shape, self._tensors[new].shape[0]
+        end = self._named(hint, shape, self._tensors[old])
+        self._states = [replace(s, end=end) if s.begin == old else s for s in self._states]
+        if rows < shape[0]:
+            return Node(Shift(), (old, new), (end,))
+        starts = (rows - shape[0], *(0 for _ in shape[1:]))
+        return Node(Slice(starts, (1,) * len(shape), shape), (new,), (end,))
+
+    # ---- nodes
+
+    def _write(self, index: int, node: Node) -> None:
+        inputs = list(node.inputs)
+        for operand, each in self._found.reads[index].items():
+            inputs[operand] = self._read(index, operand, each)
+        if isinstance(node.op, Recurrent):
+            self._write_cell(node, node.op, inputs)
+        else:
+            rows = self._rows[node.outputs[0]].hop
+            self._add(_of_hop(node.op, rows), inputs, node.outputs, node)
+
+    def _read(self, index: int, operand: int, reads: RowReads) -> str:
+        """The tensor of just the rows that a hop of a node reads."""
+        name = self._whole.nodes[index].inputs[operand]
+        new, want = self._rows[name].hop, self._range(index, operand, reads)
+        if (want.back, want.count, want.step) == (new, new, 1):
+            return name
+        parts: list[str] = []
+        places = [want.back - k * want.step for k in range(want.count)]  # from the end
+        old = [place for place in places if place > new]
+        recent = [place for place in places if place <= new]
+        if old:
+            kept = self._kept[name, self._padding(name, index)]
+            parts.append(
+                self._rows_of(kept, [self._tensors[kept].shape[0] + new - k for k in old], want.step)
+            )
+        if recent:
+            parts.append(self._rows_of(name, [new - place for place in recent], want.step))
+        if len(parts) == 1:
+            return parts[0]
+        tensor = self._tensors[name]
+        joined = self._named(f"{name}.rows", (len(places), *tensor.shape[1:]), tensor)
+        self._nodes.append(Node(Concat(0), tuple(parts), (joined,)))
+        return joined
+
+    def _rows_of(self, name: str, rows: list[int], step: int) -> str:
+        """Some rows of a tensor."""
+        tensor = self._tensors[name]
+        if rows == list(range(tensor.shape[0])):
+            return name
+        shape, rank = (len(rows), *tensor.shape[1:]), len(tensor.shape)
+        steps = (step if len(rows) > 1 else 1, *(1 for _ in range(rank - 1)))
+        made = self._named(f"{name}.taps", shape, tensor)
+        self._nodes.append(
+            Node(Slice((rows[0], *(0 for _ in range(rank - 1))), steps, shape), (name,), (made,))
+        )
+        return made
+
+    def _write_cell(self, node: Node, op: Recurrent, inputs: list[str]) -> None:
+        """A cell, which finds what it left after the last hop."""
+        y = node.outputs[0]
+        given = dict[str, str](zip(op.operands, inputs[2:], strict=True))
+        names = ("h", "c") if op.cell == "lstm" else ("h",)
+        row = (1, *self._tensors[y].shape[1:])
+        for name in names:
+            first = self._whole.constants[given[name]] if name in given else np.zeros(row, np.float32)
+            given[name] = self._named(f"{y}.{name}", row, self._tensors[y])
+            self._states.append(State(given[name], given[name], first))
+        operands: Any = tuple(name for name in ORDER if name in given)
+        last: Any = names[1:]
+        ends = [self._named(f"{y}.{name}_last", row, self._tensors[y]) for name in last]
+        op = replace(op, operands=operands, last=last)
+        inputs = [*inputs[:2], *(given[name] for name in operands)]
+        self._add(op, inputs, (y, *ends), node)
+        rows = self._tensors[y].shape[0]
+        ends = [self._rows_of(y, [rows - 1], 1), *ends]
+        by_begin = dict(zip((given[name] for name in names), ends, strict=True))
+        self._states = [replace(s, end=by_begin.get(s.begin, s.end)) for s in self._states]
+
+    def _add(self, op: Op, inputs: Iterable[str], outputs: tuple[str, ...], node: Node) -> None:
+        names = tuple(inputs)
+        results = op.results(*(self._tensors[name] for name in names))
+        for name, (shape, dtype) in zip(outputs, results, strict=True):
+            known = self._tensors[name]
+            assert (known.shape, known.dtype) == (shape, dtype), f"{op} of a hop makes {shape}, not {known}"
+        self._nodes.append(Node(op, names, outputs, node.where))
+
+    def _named(self, hint: str, shape: Shape, like: Tensor) -> str:
+        """A new tensor with the type and quantization of another."""
+        while hint in self._tensors:
+            hint += "_"
+        quant: Quant | None = like.quant
+        self._tensors[hint] = Tensor(hint, shape, like.dtype, quant)
+        return hint
+
+
+def _dilation(op: Op) -> int:
+    window = getattr(op, "window", None)
+    return window.dilations[0] if window is not None else 1
+
+
+def _of_hop(op: Op, rows: int) -> Op:
+    """The operator on just the rows that a hop needs: nothing is padded or skipped along time."""
+    changed: Any = op
+    window = getattr(changed, "window", None)
+    if window is not None:
+        _, left, _, right = window.pads
+        dilation = 1 if rows == 1 else window.dilations[0]
+        pads, dilations = (0, left, 0, right), (dilation, window.dilations[1])
+        changed = replace(changed, window=replace(window, pads=pads, dilations=dilations))
+    if (counted := getattr(changed, "counted", None)) is not None:
+        changed = replace(changed, counted=(0, counted[1], 0, counted[3]))
+    match op:
+        case Pad():
+            return replace(op, before=(0, *op.before[1:]), after=(0, *op.after[1:]))
+        case Slice():
+            return replace(op, starts=(0, *op.starts[1:]), shape=(rows, *op.shape[1:]))
+        case Reshape() | Expand():
+            return replace(op, shape=(rows, *op.shape[1:]))
+        case _:
+            return changed

@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From a model of a whole sequence to one of a hop: new rows come in, and rows still needed are states.
+
+Each tensor whose rows are time has the rows of one hop. A node that reads older ones, too, reads a tensor
+that is joined of those kept and the new ones, without padding along time: rows before the first are there
+from the beginning as what stands for them (`padding.py`). So a row is computed from the same values by the
+same operator in the same order as in the whole model, which the checker proves (`checker/stream.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from mmcc.errors import CompileError, Exit, did_you_mean, printable
+from mmcc.ir.graph import Graph
+from mmcc.ir.ports import Port
+from mmcc.ir.streaming import Hops, StreamedOutput, Streaming
+from mmcc.passes.streaming.hops import find_hops
+from mmcc.passes.streaming.step import Step
+
+
+def stream_graph(graph: Graph, asked: str, window: int = 0) -> tuple[Graph, Streaming, Hops]:
+    """The graph of one hop; `asked` is INPUT:AXIS, or INPUT:AXIS:ROWS for hops of so many rows.
+
+    CompileError MM114 for what is no input or axis of the model, MM205 with the node that cannot be streamed.
+    """
+    port, axis, wanted = _asked(graph, asked)
+    if graph.states:
+        raise _cannot("states by --state, and a stream", "--state alone, if a call is a hop already")
+    least = find_hops(graph, port.tensor, 1, window=bool(window))
+    hop = least.hops.rows[port.tensor].hop
+    if wanted % hop:
+        raise _cannot(f"hops of {wanted} rows", f"a multiple of {hop}, as the strides of the model need it")
+    if max(hop, wanted) > port.onnx_shape[axis]:
+        what = f"a hop is {max(hop, wanted)} rows, of {port.onnx_shape[axis]} that the model has"
+        raise _cannot(what, f"a model of more rows, or hops of {hop}")
+    found = find_hops(graph, port.tensor, max(1, wanted // hop), window=bool(window))
+    rows = port.onnx_shape[axis]
+    if bool(found.hops.windows) != bool(window) or window not in (0, rows):
+        takes = f"--window {rows}, as the model takes {rows} rows" if found.hops.windows else "no --window"
+        raise _cannot(f"--window {window}", takes)
+    if found.hops.rows[port.tensor].hop > rows:
+        raise _cannot(
+            f"a hop of {found.hops.rows[port.tensor].hop} of the model's {rows} rows", "a longer axis"
+        )
+    step = Step(graph, found)
+    hops = found.hops
+    outputs = tuple(_output(graph, out, hops) for out in graph.outputs)
+    made = replace(
+        step.graph(),
+        inputs=tuple(_port(each, hops) for each in graph.inputs),
+        outputs=tuple(_port(each, hops) for each in graph.outputs),
+    )
+    streaming = Streaming(port.onnx_name, axis, hops.rows[port.tensor].hop, rows, window, outputs)
+    return made, streaming, hops
+
+
+def _asked(graph: Graph, asked: str) -> tuple[Port, int, int]:
+    """The port, the axis of its ONNX shape, and rows of a hop (0: as few as can be)."""
+    inputs = {port.onnx_name: port for port in graph.inputs}
+    name, _, rest = asked.rpartition(":")
+    rows = 0
+    if name not in inputs and rest.isdigit() and name.rpartition(":")[0] in inputs:
+        rows, (name, _, rest) = int(rest), name.rpartition(":")
+    if name not in inputs or not rest.isdigit():
+        guess = did_you_mean(name, inputs)
+        shown = ", ".join(printable(known, 60) for known in list(inputs)[:20])
+        raise _cannot(f'"{printable(asked)}" is not INPUT:AXIS', f"{guess}an axis of: {shown}")
+    port, axis = inputs[name], int(rest)
+    if axis >= len(port.onnx_shape) or port.onnx_shape[axis] == 1:
+        shape = list(port.onnx_shape)
+        raise _cannot(
+            f'input "{printable(name)}" of {shape} has no axis {axis} to stream', "its axis of time"
+        )
+    if port.axes[axis] != 0:
+        raise _cannot(
+            f'axis {axis} of input "{printable(name)}" is not the outermost in memory',
+            f"axis {port.axes.index(0)}, or a model that has time there",
+        )
+    return port, axis, rows
+
+
+def _output(graph: Graph, port: Port, hops: Hops) -> StreamedOutput:
+    rows = hops.rows.get(port.tensor)
+    if rows is None:
+        return StreamedOutput(port.onnx_name, 0, 0, 0, 0)
+    axis = _time_axis(port)
+    return StreamedOutput(port.onnx_name, axis, port.onnx_shape[axis], rows.hop, rows.lag)
+
+
+def _time_axis(port: Port) -> int:
+    return port.axes.index(0) if 0 in port.axes else 0
+
+
+def _port(port: Port, hops: Hops) -> Port:
+    """The port with the rows of one hop."""
+    rows = hops.rows.get(port.tensor)
+    if rows is None:
+        return port
+    axis = _time_axis(port)
+    shape = tuple(rows.hop if k == axis else extent for k, extent in enumerate(port.onnx_shape))
+    axes = tuple(0 if k == axis else at for k, at in enumerate(port.axes))
+    return replace(port, onnx_shape=shape, axes=axes)
+
+
+def _cannot(what: str, hint: str) -> CompileError:
+    return CompileError("MM114", f"--stream: {what}", exit=Exit.USAGE, hint=hint)

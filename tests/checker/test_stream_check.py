@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Faults planted into graphs of a hop: the checker, which knows rows only, convicts each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mmcc.checker.stream import check_stream
+from mmcc.ir.graph import Graph, Node
+from mmcc.ops.activation import Clamp
+from mmcc.ops.conv import Conv
+from mmcc.ops.movement import Slice
+from mmcc.ops.recurrent import Recurrent
+from mmcc.passes.streaming.stream import stream_graph
+from streams import ROWS, cells, dilated, windowed
+
+pytestmark = pytest.mark.quick
+
+
+def convicted(graph: Graph, change: Callable[[Graph], Graph], window: int = 0) -> str:
+    step, _, hops = stream_graph(graph, "x0:1", window)
+    assert check_stream(graph, step, hops) == []
+    return "\n".join(check_stream(graph, change(step), hops))
+
+
+def with_node(kind: type, change: Callable[[Node], Node]) -> Callable[[Graph], Graph]:
+    """The last node of an op changed."""
+
+    def apply(graph: Graph) -> Graph:
+        last = max(k for k, node in enumerate(graph.nodes) if isinstance(node.op, kind))
+        return replace(graph, nodes=tuple(change(n) if k == last else n for k, n in enumerate(graph.nodes)))
+
+    return apply
+
+
+def with_states(change: Callable) -> Callable[[Graph], Graph]:
+    return lambda graph: replace(graph, states=tuple(map(change, graph.states)))
+
+
+def test_a_state_that_begins_with_something_else() -> None:
+    found = convicted(dilated(), with_states(lambda s: replace(s, initial=s.initial + np.float32(1))))
+    assert "begins with something else than 0.0" in found
+
+
+def test_a_state_that_is_never_pushed() -> None:
+    assert "is made of" in convicted(dilated(), with_states(lambda s: replace(s, end=s.begin)))
+
+
+def test_rows_of_another_time() -> None:
+    """Taps one row too late."""
+
+    def late(node: Node) -> Node:
+        assert isinstance(node.op, Slice)
+        first, *others = node.op.starts
+        return replace(node, op=replace(node.op, starts=(first + 1, *others)))
+
+    assert "is made of" in convicted(dilated(), with_node(Slice, late))
+
+
+def test_another_operator_or_constant() -> None:
+    def clamps(node: Node) -> Node:
+        assert isinstance(node.op, Conv)
+        return replace(node, op=replace(node.op, activation=Clamp(0.0)))
+
+    assert "activation of" in convicted(dilated(), with_node(Conv, clamps))
+    found = convicted(
+        dilated(), lambda g: replace(g, constants={n: d.copy() for n, d in g.constants.items()})
+    )
+    assert "is no constant of the whole" in found
+
+
+def test_a_cell_that_forgets_or_begins_otherwise() -> None:
+    def forgets(node: Node) -> Node:
+        assert isinstance(node.op, Recurrent)
+        h, c = (node.op.position(name) for name in ("h", "c"))
+        inputs = list(node.inputs)
+        assert h is not None
+        assert c is not None
+        inputs[h], inputs[c] = inputs[c], inputs[h]
+        return replace(node, inputs=tuple(inputs))
+
+    other = with_states(lambda s: replace(s, initial=s.initial + np.float32(1)))
+    assert "begins otherwise" in convicted(cells(), other)
+    assert "begins otherwise" in convicted(cells(), with_node(Recurrent, forgets))
+    kept = with_states(lambda s: replace(s, end=s.begin))
+    assert "instead of its row before" in convicted(cells(), kept)
+
+
+def test_a_window_that_does_not_move() -> None:
+    stuck = with_states(lambda s: replace(s, end=s.begin) if len(s.initial) == ROWS else s)
+    assert "does not hold its newest" in convicted(windowed(), stuck, ROWS)

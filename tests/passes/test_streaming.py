@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`--stream`: hop by hop a graph gives the rows that it gives of the whole, and keeps few of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from mmcc.checker.stream import check_stream
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import Graph
+from mmcc.ir.interpret import evaluate_tensors
+from mmcc.ir.verify import check_graph
+from mmcc.ops.elementwise import Binary
+from mmcc.ops.movement import Reshape, Transpose
+from mmcc.ops.pool import AveragePool
+from mmcc.ops.recurrent import CellFunction, Recurrent
+from mmcc.ops.window import Window
+from mmcc.passes.separate_states import separate_states
+from mmcc.passes.streaming.stream import stream_graph
+from streams import BY_HAND, ROWS, Stream, dilated, fed, pools, random_stream, sequence, strided, windowed
+
+pytestmark = pytest.mark.quick
+
+
+def same_rows(graph: Graph, asked: str = "x0:1") -> None:
+    """Stepped, the graph gives the same bits; and the checker proves it of all rows to come."""
+    step, streaming, hops = stream_graph(graph, asked)
+    step = separate_states(step)
+    assert check_graph(step) == []
+    assert check_stream(graph, step, hops) == []
+    x = sequence(graph)
+    whole = evaluate_tensors(graph, {graph.inputs[0].tensor: x})
+    for name, rows in fed(step, streaming, x).items():
+        (output,) = (each for each in streaming.outputs if each.name == name)
+        assert len(rows) == len(x) // streaming.hop * output.hop - output.lag
+        np.testing.assert_array_equal(rows, whole[name][: len(rows)])
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+@pytest.mark.parametrize("hops", ["", ":6", ":24"])
+def test_hops_of_any_size_give_the_rows_of_the_whole(name: str, hops: str) -> None:
+    same_rows(BY_HAND[name](), f"x0:1{hops}")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_graphs(seed: int) -> None:
+    graph = random_stream(seed)
+    same_rows(graph)
+    same_rows(graph, f"x0:1:{18 if seed % 2 else 36}")
+
+
+def kept(graph: Graph, asked: str = "x0:1") -> dict[str, int]:
+    step, _, _ = stream_graph(graph, asked)
+    return {state.begin: len(state.initial) for state in step.states}
+
+
+def test_only_rows_that_are_needed_again_are_kept() -> None:
+    """Of three taps two rows, of four at a distance of three nine."""
+    assert list(kept(dilated()).values()) == [2, 9]
+    assert sorted(kept(strided()).values()) == [1, 3]  # one state for both readers of the input
+    assert sorted(kept(pools()).values()) == [2, 3]
+
+
+def test_a_dilated_node_gets_its_taps_only() -> None:
+    step, _, _ = stream_graph(dilated(), "x0:1")
+    assert [step.tensors[node.inputs[0]].shape[0] for node in step.nodes if node.op.kernel == "conv"] == [
+        3,
+        4,
+    ]
+
+
+def test_a_window_is_what_needs_the_whole_sequence_sees() -> None:
+    graph = windowed()
+    with pytest.raises(CompileError, match="needs the whole sequence") as refused:
+        stream_graph(graph, "x0:1")
+    assert refused.value.exit is Exit.UNSUPPORTED
+    assert refused.value.at[0].op == "Reduce"
+    step, streaming, hops = stream_graph(graph, "x0:1", ROWS)
+    step = separate_states(step)
+    assert check_graph(step) == []
+    assert check_stream(graph, step, hops) == []
+    x = sequence(graph)
+    twice = np.concatenate([x, sequence(graph, 1)])
+    (values,) = fed(step, streaming, twice).values()
+    assert len(values) == 2 * ROWS
+    whole = evaluate_tensors(graph, {"x0": x})
+    np.testing.assert_array_equal(values[ROWS - 1], whole[graph.outputs[0].tensor])
+
+
+def backward() -> Graph:
+    b = Stream("backward", 4, 1)
+    x = b.add(Reshape((ROWS, 4)), b.x)
+    return b.graph(b.add(Recurrent("rnn", (CellFunction("tanh"),), backward=True), x, b.whole(4, 4)))
+
+
+def turned() -> Graph:
+    b = Stream("turned")
+    return b.graph(b.add(Transpose((1, 0, 2)), b.x))
+
+
+def short_means() -> Graph:
+    b = Stream("short_means")
+    return b.graph(b.add(AveragePool(Window((3, 1), pads=(2, 0, 0, 0))), b.x))
+
+
+def table_of_rows() -> Graph:
+    b = Stream("table_of_rows")
+    return b.graph(b.add(Binary("add"), b.x, b.whole(ROWS, 1, 3)))
+
+
+def same_padding() -> Graph:
+    b = Stream("same_padding")
+    y = b.valid(b.x, 2)
+    return b.graph(b.causal(y, 2))
+
+
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (backward, "from the last step to the first"),
+        (turned, "time becomes another axis|rows one by one|near and far"),
+        (short_means, "of fewer rows"),
+        (table_of_rows, "differs from row to row"),
+        (same_padding, "still to come"),
+    ],
+)
+def test_what_cannot_be_streamed_is_refused_with_its_node(make, why: str) -> None:
+    graph = make()
+    with pytest.raises(CompileError, match=why) as refused:
+        stream_graph(graph, "x0:1")
+    assert refused.value.code == "MM205"
+    assert refused.value.at in {node.where for node in graph.nodes}
+
+
+def test_an_average_of_weights_that_are_no_numbers_is_refused() -> None:
+    graph = dilated()
+    broken = {name: np.full_like(data, np.inf) for name, data in graph.constants.items()}
+    with pytest.raises(CompileError, match="no finite number"):
+        stream_graph(replace(graph, constants=broken), "x0:1")
+
+
+@pytest.mark.parametrize(
+    ("asked", "window", "why"),
+    [
+        ("y:1", 0, "not INPUT:AXIS"),
+        ("x0", 0, "not INPUT:AXIS"),
+        ("x0:7", 0, "no axis 7"),
+        ("x0:0", 0, "no axis 0"),
+        ("x0:2", 0, "not the outermost"),
+        ("x0:1:4", 0, "hops of 4 rows"),
+        ("x0:1:96", 0, "a hop is 96 rows"),
+        ("x0:1", 48, "--window 48"),
+    ],
+)
+def test_what_no_stream_is(asked: str, window: int, why: str) -> None:
+    with pytest.raises(CompileError, match=why) as refused:
+        stream_graph(strided(), asked, window)
+    assert refused.value.code == "MM114"
+    assert refused.value.exit is Exit.USAGE

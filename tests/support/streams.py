@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Graphs that stream, by hand and at random, and what all hops give together.
+
+Floats are small whole numbers, so that sums are exact in any order and results are the same to the bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph
+from mmcc.ir.interpret import Interpreter
+from mmcc.ir.module import Entry, Module
+from mmcc.ir.streaming import Streaming
+from mmcc.ops.conv import Conv
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.movement import Concat, Pad, Reshape, Slice
+from mmcc.ops.pool import AveragePool, MaxPool
+from mmcc.ops.recurrent import CellFunction, Recurrent
+from mmcc.ops.reduce import Reduce
+from mmcc.ops.window import Window
+from planner_graphs import Build
+
+ROWS = 48
+
+
+class Stream(Build):
+    """A builder of float graphs whose first input is a sequence."""
+
+    def __init__(self, name: str, channels: int = 3, columns: int = 2) -> None:
+        super().__init__(name)
+        self.rng = np.random.default_rng(len(name))
+        self.x = self.input(ROWS, columns, channels, dtype=ElementType.F32)
+
+    def whole(self, *shape: int) -> str:
+        return self.constant(self.rng.integers(-2, 3, shape).astype(np.float32))
+
+    def causal(self, x: str, taps: int, *, stride: int = 1, dilation: int = 1, channels: int = 0) -> str:
+        channels = channels or self.shape(x)[2]
+        window = Window((taps, 1), (stride, 1), (dilation, 1), ((taps - 1) * dilation, 0, 0, 0))
+        weights = self.whole(channels, taps, 1, self.shape(x)[2])
+        return self.clamped(self.add(Conv(window), x, weights, self.whole(channels)))
+
+    def valid(self, x: str, taps: int) -> str:
+        weights = self.whole(self.shape(x)[2], taps, 1, self.shape(x)[2])
+        return self.clamped(self.add(Conv(Window((taps, 1))), x, weights, self.whole(self.shape(x)[2])))
+
+    def clamped(self, x: str) -> str:
+        return self.add(Unary("clamp", (-8.0, 8.0)), x)
+
+    def graph(self, *outputs: str) -> Graph:
+        found = super().graph(*outputs)
+        return replace(
+            found,
+            inputs=tuple(replace(p, axes=self._axes(p.tensor)) for p in found.inputs),
+            outputs=tuple(replace(p, axes=self._axes(p.tensor)) for p in found.outputs),
+        )
+
+    def _axes(self, name: str) -> tuple[int | None, ...]:
+        return (None, *range(len(self.shape(name))))
+
+
+def dilated() -> Graph:
+    b = Stream("dilated")
+    y = b.causal(b.x, 3)
+    z = b.causal(y, 4, dilation=3)
+    return b.graph(b.add(Binary("add"), y, z))
+
+
+def strided() -> Graph:
+    """Rows at a third of the input's rate, beside others at that of the input."""
+    b = Stream("strided")
+    y = b.causal(b.x, 4, stride=3)
+    z = b.causal(y, 2)
+    return b.graph(z, b.causal(b.x, 2))
+
+
+def pools() -> Graph:
+    b = Stream("pools")
+    largest = b.add(MaxPool(Window((3, 2), (1, 1), (1, 1), (2, 0, 0, 1))), b.x)
+    window = Window((4, 1), (2, 1), (1, 1), (3, 0, 0, 0))
+    return b.graph(b.add(AveragePool(window, (3, 0, 0, 0)), largest))
+
+
+def shared_rows() -> Graph:
+    """Three readers of the old rows of one tensor, one of which pads with something else."""
+    b = Stream("shared_rows")
+    y = b.clamped(b.x)
+    padded = b.add(Pad((5, 0, 0), (0, 0, 0), value=2.0), y)
+    late = b.add(Slice((0, 0, 0), (1, 1, 1), b.shape(y)), padded)
+    return b.graph(b.add(Concat(2), b.causal(y, 2), b.causal(y, 5, dilation=2), late))
+
+
+def look_ahead() -> Graph:
+    """Without padding, rows come late."""
+    b = Stream("look_ahead")
+    y = b.valid(b.valid(b.x, 3), 4)
+    return b.graph(b.add(Reshape((b.shape(y)[0], 6)), y))
+
+
+def cells() -> Graph:
+    b = Stream("cells", 8, 1)
+    x = b.add(Reshape((ROWS, 8)), b.x)
+    functions = (CellFunction("clamp", (-1.0, 1.0)),) * 3
+    first = b.constant(np.array([[1.0, -1.0]], np.float32))
+    h = b.add(Recurrent("lstm", functions, ("c",)), x, b.whole(8, 2), first)
+    return b.graph(b.add(Binary("mul"), h, h))
+
+
+def windowed() -> Graph:
+    """A mean over the sequence, and what follows it."""
+    b = Stream("windowed")
+    mean = b.add(Reduce("max", (0, 1)), b.causal(b.x, 3))
+    return b.graph(b.add(Unary("abs"), mean))
+
+
+BY_HAND = {f.__name__: f for f in (dilated, strided, pools, shared_rows, look_ahead, cells)}
+
+
+def random_stream(seed: int) -> Graph:
+    """Convolutions, pools and sums with rows at one or more rates."""
+    rng = np.random.default_rng(seed)
+    b = Stream(f"random{seed}" + "x" * (seed % 7))
+    pool = [b.x]
+    for _ in range(rng.integers(2, 8)):
+        x = pool[rng.integers(0, len(pool))]
+        kind, taps = rng.integers(0, 5), int(rng.integers(1, 5))
+        if kind == 0 and b.shape(x)[0] % 6 == 0:
+            made = b.causal(x, taps, stride=int(rng.integers(2, 4)))
+        elif kind == 1:
+            window = Window((taps, 1), (1, 1), (1, 1), (taps - 1, 0, 0, 0))
+            made = b.add(MaxPool(window), x)
+        elif kind == 2:
+            others = [y for y in pool if b.shape(y) == b.shape(x)]
+            made = b.add(Binary("max"), x, others[rng.integers(0, len(others))])
+        else:
+            made = b.causal(x, taps, dilation=int(rng.integers(1, 4)))
+        pool.append(made)
+    return b.graph(*dict.fromkeys((pool[-1], pool[rng.integers(1, len(pool))])))
+
+
+def sequence(graph: Graph, seed: int = 0) -> np.ndarray:
+    shape = graph.tensors[graph.inputs[0].tensor].shape
+    return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
+
+
+def fed(graph: Graph, streaming: Streaming, x: np.ndarray) -> dict[str, np.ndarray]:
+    """All rows that the hops of a sequence give, by output, from row 0 on; else what each hop gives."""
+    machine = Interpreter(Module(graph.name, (Entry("step", graph),)))
+    calls: list[Mapping[str, np.ndarray]] = [
+        machine.call("step", {graph.inputs[0].tensor: x[at : at + streaming.hop]})
+        for at in range(0, len(x) - streaming.hop + 1, streaming.hop)
+    ]
+    found: dict[str, np.ndarray] = {}
+    for output, port in zip(streaming.outputs, graph.outputs, strict=True):
+        arrays = [call[port.tensor] for call in calls]
+        found[output.name] = np.concatenate(arrays)[output.lag :] if output.hop else np.stack(arrays)
+    return found

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages that run hop by hop: the bits of the whole model's C, whatever the hop; verified as others are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mmcc
+import numpy as np
+from cli_runs import run, told
+from frontend_models import model_of, save
+from mmcc.package.host import host_model
+from mmcc.package.record import load_package
+from mmcc.verification.streams import hops, joined
+from onnx import helper
+from toolchains import ready
+
+STEPS = 24
+
+
+def network(folder: Path) -> Path:
+    """A strided causal convolution, a GRU, and a second output at another rate."""
+    rng = np.random.default_rng(3)
+
+    def some(*shape: int) -> np.ndarray:
+        return rng.uniform(-0.5, 0.5, shape).astype(np.float32)
+
+    constants = {"w": some(6, 4, 3), "b": some(6), "v": some(6, 1, 3)}
+    constants |= {"W": some(1, 15, 6), "R": some(1, 15, 5), "B": some(1, 30)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[2, 0], strides=[1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("Conv", ["r", "v"], ["fine"], pads=[4, 0], dilations=[2], group=6),
+        helper.make_node("MaxPool", ["fine"], ["p"], kernel_shape=[2], pads=[1, 0], strides=[2]),
+        helper.make_node("Transpose", ["p"], ["t"], perm=[2, 0, 1]),
+        helper.make_node("GRU", ["t", "W", "R", "B"], ["h"], hidden_size=5, linear_before_reset=1),
+        helper.make_node("Squeeze", ["h", "one"], ["y"]),
+    ]
+    constants["one"] = np.array([1])
+    given = {"x": np.zeros((1, 4, STEPS), np.float32)}
+    return save(model_of(nodes, given, ["y", "fine"], constants), folder, "net.onnx")
+
+
+def mean(folder: Path) -> Path:
+    """The mean over the whole sequence decides."""
+    rng = np.random.default_rng(4)
+    constants = {"w": rng.uniform(-1, 1, (5, 4, 3)).astype(np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[2, 0]),
+        helper.make_node("GlobalAveragePool", ["c"], ["y"]),
+    ]
+    given = {"x": np.zeros((1, 4, STEPS), np.float32)}
+    return save(model_of(nodes, given, ["y"], constants), folder, "mean.onnx")
+
+
+def command(*args, exit: int = 0) -> str:
+    """What a command printed."""
+    result = run(*args)
+    assert result.exit_code == exit, result.output
+    return told(result)
+
+
+def sample() -> np.ndarray:
+    return np.random.default_rng(7).standard_normal((1, 4, STEPS)).astype(np.float32)
+
+
+def test_streamed_is_whole_to_the_bit(tmp_path: Path) -> None:
+    model, x = network(tmp_path), sample()
+    whole = mmcc.compile_model(model, tmp_path / "whole", name="net").run([x])
+    for asked in ("x:2", "x:2:6"):
+        made = mmcc.compile_model(model, tmp_path / asked.replace(":", "_"), name="net", stream=asked)
+        package = load_package(made.folder)
+        assert package.stream is not None
+        run = host_model(made.folder, package)
+        for _ in range(2):  # a reset repeats all
+            run.reset()
+            outputs = []
+            for hop in hops(package, package.stream, [x]):
+                run.forget()
+                inputs = [
+                    p.to_c(a, package.tensors[p.tensor]) for p, a in zip(package.inputs, hop, strict=True)
+                ]
+                ports = zip(package.outputs, run.run(inputs), strict=True)
+                outputs.append([p.from_c(a, package.tensors[p.tensor]) for p, a in ports])
+            for one, other in zip(joined(package.stream, outputs), whole, strict=True):
+                assert one.tobytes() == other.tobytes()
+    header = (tmp_path / "x_2" / "net.h").read_text()
+    for line in ("NET_HOP_IN 2", "NET_HOP_OUT 1", "NET_LATENCY 0", "NET_STATE_BYTES "):
+        assert f"#define {line}" in header
+    stream = json.loads((tmp_path / "x_2" / "report.json").read_text())["stream"]
+    assert (stream["hop"], [each["hop"] for each in stream["outputs"]]) == (2, [1, 2])
+    assert 0 <= stream["state_bytes"] - 4 * (2 * 4 + 4 * 6 + 1 * 6 + 5) < 16
+
+
+def test_verify_and_bench_know_streams(tmp_path: Path) -> None:
+    ready("cortex-m4")
+    model = network(tmp_path)
+    out = tmp_path / "out"
+    text = command("compile", model, "-o", out, "--name", "net", "--stream", "x:2", "-t", "cortex-m4")
+    assert "a hop of 2 rows gives 1 row of y, 2 rows of fine" in text
+    np.savez(tmp_path / "data.npz", input_0=np.concatenate([sample(), -sample()]))
+    command("verify", out, "--per-node", "--data", tmp_path / "data.npz")
+    command(
+        "verify", out, "--on", "qemu", "--data", tmp_path / "data.npz", "--save-outputs", tmp_path / "o.npz"
+    )
+    command("verify", out, "--expected", tmp_path / "o.npz", "--data", tmp_path / "data.npz")
+    assert "instructions" in command("bench", out, "--on", "qemu")
+
+
+def test_a_window_sees_the_newest_rows(tmp_path: Path) -> None:
+    model, out = mean(tmp_path), tmp_path / "out"
+    text = command("compile", model, "-o", out, "--stream", "x:2", exit=4)
+    assert "GlobalAveragePool" in text
+    assert "--window" in text
+    command("compile", model, "-o", out, "--stream", "x:2", "--window", str(STEPS))
+    command("verify", out, "--per-node")
+
+
+def test_a_window_without_a_stream(tmp_path: Path) -> None:
+    assert "--stream INPUT:AXIS" in command("compile", mean(tmp_path), "--window", "24", exit=2)
