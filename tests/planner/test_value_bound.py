@@ -7,7 +7,9 @@ import pytest
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.regions import SRAM
+from mmcc.ops.elementwise import Unary
 from mmcc.ops.movement import Transpose
+from mmcc.ops.topk import TopK
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.value_bound import value_bound
 from mmcc.planner.fusion.schedule import Spans
@@ -88,6 +90,26 @@ def test_bytes_that_a_slice_leaves_out_need_not_be_there() -> None:
     graph = b.graph(b.sum(y, kept))
     peak = best_plan(graph, PlanRequest(align=1)).peak(SRAM)
     assert bound_of(graph) <= peak
+
+
+@pytest.mark.quick
+def test_a_node_with_several_results_between_others() -> None:
+    """It runs alone and makes all its rows in one step; nodes around it are looked at row by row."""
+    b = Build("best")
+    x, y = b.input(4, 10, dtype=ElementType.F32), b.input(4, 10, dtype=ElementType.F32)
+    top, _ = b.add_all(TopK(3), b.add(Unary("tanh"), b.concat(1, x, y)))
+    graph = b.graph(b.add(Unary("exp"), top))
+    peak = best_plan(graph, PlanRequest(align=1)).peak(SRAM)
+    assert bound_of(graph) <= peak
+
+
+@pytest.mark.parametrize("first", range(3_000, 3_060, 20))
+def test_no_plan_in_strips_is_below_it(first: int) -> None:
+    """With work done again, too: then groups hold some columns of what only they see."""
+    for seed in range(first, first + 20):
+        graph = tiny_graph(seed)
+        request = PlanRequest(align=1, recompute=4.0, external_inputs=seed % 2 == 0)
+        assert value_bound(graph, request, ENOUGH, Spans(graph)) <= best_plan(graph, request).peak(SRAM), seed
 
 
 @pytest.mark.quick

@@ -27,7 +27,7 @@ from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
 MOST_IN_STRIPS = 100  # kernels of a graph whose groups are listed with all their strips
-KERNELS_TRIED = 6_000  # other layouts are tried until they have so many kernels together
+FOOTPRINTS_TRIED = 30_000  # other layouts are tried until so many groups were looked at
 
 
 class Layouts:
@@ -50,7 +50,7 @@ class Layouts:
         self._spans = Spans(graph)
         self.macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
-        self._kernels_left = KERNELS_TRIED
+        self._footprints_left = FOOTPRINTS_TRIED
         self.every_group = True  # so far no groups were left out of what was looked at
 
     def of(self, paths: Paths) -> LayoutChoice:
@@ -68,7 +68,10 @@ class Layouts:
 
     def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
         """The same with all groups listed."""
-        space = self.space(choice, request or self._unlimited)
+        return self.listed(self.space(choice, request or self._unlimited), most)
+
+    def listed(self, space: Space, most: int) -> Table:
+        """All groups of a space that need at most `most` bytes."""
         self.every_group = self.every_group and space.complete
         return Table(space, most)
 
@@ -87,7 +90,7 @@ class Layouts:
         best = self._best(self.first, most)
         if self.every_layout and self.every_group:
             return best
-        self._bound_values(best[1])
+        self.bound_values(best[1])
         if self.every_layout:
             return best
         while best[1] > self.joined:
@@ -115,15 +118,16 @@ class Layouts:
             best = self._better(choice, best)
         return best
 
-    def _bound_values(self, least: int) -> None:
-        """A bound over all layouts and all groups, if nothing is computed twice."""
-        if self._request.recompute <= 1 and least > self.joined:
+    def bound_values(self, least: int) -> None:
+        """A bound over all layouts and all groups; nothing is below it, `least` bytes are enough."""
+        if least > self.joined:
             self.joined = max(self.joined, value_bound(self._graph, self._request, least - 1, self._spans))
 
     def _better(self, choice: LayoutChoice, best: tuple[Paths, int]) -> tuple[Paths, int]:
         """The paths of a layout with its bound, if that is less than the best; else the best."""
         paths = self.paths(choice, best[1] - 1)
         bound = paths.least(self.macs, exact=self.every_layout)
+        self._footprints_left -= paths.space.footprints
         self.every_group = self.every_group and paths.exact
         return (paths, bound) if bound < best[1] else best
 
@@ -136,10 +140,9 @@ class Layouts:
         for copied in self._flips(paths, bound):
             known = len(self._choices)
             choice = self._choice(copied)
-            if best[1] <= self.joined or self._kernels_left <= 0:
+            if best[1] <= self.joined or self._footprints_left <= 0:
                 break
             if len(self._choices) > known:
-                self._kernels_left -= len(choice.model.kernels)
                 best = self._better(choice, best)
         return best
 

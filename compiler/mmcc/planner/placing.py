@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from mmcc.planner.fusion.build import Builder, Placed
 from mmcc.planner.fusion.paths import Path, Paths
 from mmcc.planner.memory.placement import Placement, place
@@ -18,15 +20,15 @@ class Placer:
     def __init__(self, request: PlanRequest, macs: float) -> None:
         self._request, self._macs = request, macs
 
-    def within(self, paths: Paths, path: Path, low: int, limit: int) -> Placed | None:
+    def within(self, paths: Paths, path: Path, least: Callable[[], int], limit: int) -> Placed | None:
         """The cheapest path that can be placed within the limit.
 
-        `path` is the cheapest of all, and no path is below `low`.
+        `path` is the cheapest of all, and no path is below `least()`.
         """
-        level = limit
         placed = self._place(paths, path, limit)
         if placed.placement.peak <= limit:
             return placed
+        low, level = least(), limit
         for _ in range(TRIES):  # paths of smaller groups are easier to place
             level = max(low, level - max(1, (limit - low) // TRIES))
             smaller = paths.cheapest(level, self._macs)

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import inf
+from functools import partial
+from heapq import heapify, heappop, heappush
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan, aligned
 from mmcc.planner.fusion.build import Builder, Placed
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Path, Paths, Table
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import LayoutChoice
-from mmcc.planner.layouts import MOST_IN_STRIPS, Layouts
+from mmcc.planner.layouts import FOOTPRINTS_TRIED, MOST_IN_STRIPS, Layouts
 from mmcc.planner.placing import Placer
 from mmcc.planner.request import PlanRequest
 
@@ -60,36 +62,66 @@ class Search:
     def _cheapest(self, layouts: Sequence[LayoutChoice], limit: int) -> Plan | None:
         """The plan of least cost within the limit, if one is found.
 
-        The cost of a layout's cheapest path, placed or not, is a bound for its plans: layouts are tried in
-        that order. If the first path of all can be placed, nothing is cheaper.
+        What the nodes of a layout cost in the largest calls is a bound for the cost of its cheapest path, and
+        that for its plans: layouts are looked at, and placed, best first. If the first path of all can be
+        placed, nothing is cheaper.
         """
-        found = [self._within(choice, limit) for choice in layouts]
-        costs = [sum(map(paths.cost, path)) if path else inf for paths, path, _ in found]
-        known, least = self._layouts, min(low for _, _, low in found)
-        for k in sorted(range(len(found)), key=lambda k: costs[k]):
-            paths, path, low = found[k]
-            placed = self._placer.within(paths, path, low, limit) if path else None
-            if placed is not None:
-                # a limit leaves out ways to stage constants that need less than it: no bound for those
-                staged = self._request.staging is not None
-                bound = known.joined if staged else known.known(least)
-                every = known.every_layout and known.every_group and not staged
-                made = Builder(paths.space, placed.path).plan(placed, bound)
-                return replace(made, cheapest=every and sum(map(paths.cost, placed.path)) <= min(costs))
+        known, every = self._layouts, self._request.staging is None
+        spaces = [known.space(choice, self._request) for choice in layouts]
+        waiting: list[tuple[float, int, bool]] = [
+            (space.least_cost, k, False) for k, space in enumerate(spaces)
+        ]
+        heapify(waiting)
+        ways: dict[int, tuple[Paths, Path]] = {}
+        least, looked_at = 0.0, 0
+        while waiting:
+            cost, k, searched = heappop(waiting)
+            if searched:
+                least = least or cost
+                paths, path = ways.pop(k)
+                placed = self._placer.within(paths, path, partial(self._low, paths, limit), limit)
+                if placed is not None:
+                    made = Builder(paths.space, placed.path).plan(placed, self._bound(paths, placed))
+                    every = every and known.every_layout and known.every_group
+                    return replace(made, cheapest=every and sum(map(paths.cost, placed.path)) <= least)
+            elif looked_at > FOOTPRINTS_TRIED:
+                every = False
+            else:
+                paths, path = self._within(spaces[k], limit)
+                looked_at += paths.space.footprints
+                if path:
+                    ways[k] = paths, path
+                    heappush(waiting, (sum(map(paths.cost, path)), k, True))
         return None
 
-    def _within(self, choice: LayoutChoice, limit: int) -> tuple[Paths, Path, int]:
-        """Paths of a layout, the cheapest within the limit, and what no path is below."""
-        request, known = self._request, self._layouts
-        if request.staging is None:
-            lazy = LazyPaths(known.space(choice, request), limit)
+    def _within(self, space: Space, limit: int) -> tuple[Paths, Path]:
+        """Paths of a layout, and the cheapest within the limit."""
+        known = self._layouts
+        if self._request.staging is None:
+            lazy = LazyPaths(space, limit)
             path = lazy.cheapest(limit, self._macs)
-            low = lazy.least(self._macs) if request.recompute <= 1 else min(limit, known.joined)
-            if path or len(choice.model.kernels) > MOST_IN_STRIPS:
+            if path or self._request.recompute <= 1 or len(space.model.kernels) > MOST_IN_STRIPS:
                 known.every_group = known.every_group and lazy.exact
-                return lazy, path, low
-        table = known.table(choice, limit, request)
-        return table, table.cheapest(limit, self._macs), table.least(self._macs)
+                return lazy, path
+        table = known.listed(space, limit)
+        return table, table.cheapest(limit, self._macs)
+
+    def _low(self, paths: Paths, limit: int) -> int:
+        """What no path within the limit is below."""
+        if isinstance(paths, Table) or self._request.recompute <= 1:
+            return paths.least(self._macs)
+        return min(limit, self._layouts.joined)
+
+    def _bound(self, paths: Paths, placed: Placed) -> int:
+        """What no plan is below, in bytes. A limit leaves out ways to stage constants that need less than it:
+        they give no bound."""
+        known = self._layouts
+        if self._request.staging is not None:
+            return known.joined
+        if not known.operands:
+            return known.known(self._low(paths, placed.placement.peak))
+        known.bound_values(placed.placement.peak)
+        return known.joined
 
     def _most(self) -> int:
         """Bytes that are enough."""
@@ -141,7 +173,7 @@ class Search:
         """A path that is placed within a level."""
         for _, table in self._allowed(layouts, level):
             path = table.cheapest(level, self._macs)
-            placed = self._placer.within(table, path, table.least(self._macs), level)
+            placed = self._placer.within(table, path, partial(table.least, self._macs), level)
             if placed is not None:
                 return table, placed
         return None

@@ -16,6 +16,9 @@ that makes a difference both schedules are looked at, and the smaller figure cou
 made are somewhere: in a buffer of their own, in a Concat's, copied, or some in each. No two hold the same
 byte, but for the row being made: it may lie over what its step reads for the last time.
 
+Where columns may be computed twice, a group of several nodes may run in column strips instead. Then it holds
+all that is seen outside, and of what only its nodes see as little as one likes.
+
 Paths are taken up in the order of their largest group, so the first that is complete has the least; where
 that takes too long, the least path not yet complete is a bound as well.
 
@@ -23,7 +26,8 @@ A node is *free* after a set of others if all that it reads is there, if alone i
 needed before, and if at each of its steps the rows that it has still to make are no more bytes than those
 that die with the rows it has still to read. It is then the only one looked at: take any path on from there,
 and let the node run first instead. Until its own group, what it made lies where what it read lay; in its
-group, at every moment, the rows that were still to be made lie where those lay that were still to be read.
+group, at every moment, the rows that were still to be made lie where those lay that were still to be read; a
+group in strips had all that was read for all its time.
 """
 
 from __future__ import annotations
@@ -42,8 +46,7 @@ MOST_CHECKS = 4_000_000  # of a set of finished nodes with a node that a group m
 
 
 def value_bound(graph: Graph, request: PlanRequest, most: int, spans: Spans) -> int:
-    """Bytes that no plan is below which computes nothing twice, in any layout; `most + 1` if that is more
-    than `most`."""
+    """Bytes that no plan is below, in any layout; `most + 1` if that is more than `most`."""
     found = _Search(ValueRows(graph, request, spans), most).run()
     return -(-found // request.align) * request.align
 

@@ -114,6 +114,7 @@ class ValueGroups:
 
     def __init__(self, rows: ValueRows) -> None:
         self.rows = rows
+        self._strips = rows.request.recompute > 1
         self.size = [piece.height * piece.line for piece in rows.pieces]
         align = rows.request.align
         self._scratch = {k: -(-size // align) * align for k, size in rows.request.scratch.items()}
@@ -149,6 +150,8 @@ class ValueGroups:
             count = min(steps, len(read.upto))
             rows = read.upto[:count] - read.low[:count] - read.elementwise  # that one is written over
             needed[:count] += np.maximum(rows, 0) * self.rows.pieces[read.piece].line
+        if self._strips:  # of what only its group sees it may need some columns
+            needed[:] = 0
         line = 0 if self.rows.accumulates(node) else sum(piece.line for piece in kept)
         made = np.arange(steps) * line
         most = [int((needed + made).max(initial=0))]
@@ -199,8 +202,10 @@ class ValueGroups:
     def too_long(self, last: int, members: int, most: int) -> int:
         """The nearest members to `last` of which what is inside needs more than `most`; 0 if there are none.
 
-        A group with more nodes before these holds that, too.
+        A group with more nodes before these holds that, too. In strips what is inside may need any little.
         """
+        if self._strips:
+            return 0
         nodes, size = bits(members), WINDOW
         while True:
             near = sum(1 << k for k in nodes[-size:])
@@ -289,7 +294,22 @@ class ValueGroups:
         most = max(most, self._early(last, members, roles.last_used))
         if alone and computing == 1 << last and self._may_run_backward(last):
             most = min(most, self._backward(last, roles))
+        if self._strips and not alone and self._may_be_cut(last, computing, roles.defined):
+            most = min(most, self.bytes(roles.last_used | roles.defined))
         return fixed + max(ends, most)
+
+    def _may_be_cut(self, last: int, computing: int, defined: int) -> bool:
+        """True if a group may run in column strips. It then holds all that is seen outside until its end, and
+        of what only its nodes see some columns: here none.
+
+        No rows can be made for others on the way, unless they are copied by a last node that moves them; and
+        sums over rows are not kept for some columns.
+        """
+        if any(self.rows.accumulates(node) and self.rows.steps(node) > 1 for node in bits(computing)):
+            return False
+        return not computing >> last & 1 or not any(
+            self._made[node] & defined for node in bits(computing & ~(1 << last))
+        )
 
     def _schedules(self, last: int, members: int, drained: tuple[int, ...] = ()) -> list[Moments]:
         """The schedules that a group may have, by which of its joins have code."""

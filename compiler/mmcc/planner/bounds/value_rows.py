@@ -14,7 +14,7 @@ from mmcc.ir.traits import Alias
 from mmcc.planner.bounds.bound import may_be_outside
 from mmcc.planner.bounds.pieces import Piece, Seen, make_pieces
 from mmcc.planner.fusion.rows import KernelRows, Rows, remaining
-from mmcc.planner.fusion.schedule import Ints, Sources, Spans, rows_of
+from mmcc.planner.fusion.schedule import Ints, Need, Sources, Spans, rows_of
 from mmcc.planner.fusion.timeline import Timeline, demand
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.request import PlanRequest
@@ -131,10 +131,15 @@ class ValueRows:
     def _needs(self, node: int, asking: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
         asking &= ~self.computing
         if (node, asking) not in self._asked:
-            needs = self._source(asking).needs(node)
-            several = self.several >> node & 1
-            self._asked[node, asking] = tuple((n.producer, n.rows[-1:] if several else n.rows) for n in needs)
+            self._asked[node, asking] = tuple(
+                (need.producer, self._counts(node, need)) for need in self._source(asking).needs(node)
+            )
         return self._asked[node, asking]
+
+    def _counts(self, node: int, need: Need) -> tuple[int, ...]:
+        """How many steps of a producer each step of a node needs; a node with several results has one."""
+        rows = need.rows[-1:] if self.several >> node & 1 else need.rows
+        return tuple(min(count, 1) for count in rows) if self.several >> need.producer & 1 else rows
 
     def _source(self, asking: int) -> Sources:
         if asking not in self._sources:

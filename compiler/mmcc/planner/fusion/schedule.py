@@ -167,8 +167,6 @@ def operand_spans(graph: Graph, node: Node, nest: Nest, operand: int) -> tuple[I
     """First row, and row behind the last, that each output row needs of an operand, read in any ways."""
     tensor, output = graph.tensors[node.inputs[operand]], graph.tensors[node.outputs[0]]
     rows, height = geometry(output.shape)[0], geometry(tensor.shape)[0]
-    if len(tensor.shape) < len(output.shape):
-        return np.zeros(rows, np.int64), np.full(rows, height, np.int64)  # broadcast over rows
     low, high = np.full(rows, height, np.int64), np.zeros(rows, np.int64)
     for read, access in enumerate(nest.reads):
         if access.operand == operand:
@@ -186,8 +184,6 @@ def rows_of(graph: Graph, name: str) -> int:
 def col_span(graph: Graph, node: Node, operand: int, cols: Span) -> Span:
     """Columns of an operand that some columns of the node's output need."""
     width = geometry(graph.tensors[node.inputs[operand]].shape)[1]
-    if len(graph.tensors[node.inputs[operand]].shape) < len(graph.tensors[node.output].shape):
-        return Span(0, width)
     nest = nest_of(graph, node)
     need = Span(0, 0)
     for read, access in enumerate(nest.reads):

@@ -90,6 +90,7 @@ class Space:
         self._position = {kernel: at for at, kernel in enumerate(order)}
         self._alone = [Timeline(k, {k: np.arange(kernel.steps)}) for k, kernel in enumerate(self.rows.alone)]
         self._nearest: dict[tuple[int, int], int] = {}
+        self.footprints = 0  # groups looked at so far
         self._lines: dict[tuple[object, ...], Timeline] = {}
 
     @cached_property
@@ -97,6 +98,12 @@ class Space:
         """What each kernel costs."""
         nodes = [self.graph.nodes[kernel.node] for kernel in self.model.kernels]
         return [node_cost(self.graph, node, self.request.cost) for node in nodes]
+
+    @property
+    def least_cost(self) -> float:
+        """Predicted instructions that no path is below: every kernel in one call, nothing computed twice."""
+        steps = (kernel.steps for kernel in self.rows.kernels)
+        return sum(cost.total(count, 1, 1, 1.0) for cost, count in zip(self.costs, steps, strict=True))
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted instructions of a group."""
@@ -157,6 +164,7 @@ class Space:
         tile: int = 0,
         streaming: WeightStreaming | None = None,
     ) -> Footprint:
+        self.footprints += 1
         line, drained = self._line(before, after, last, tile)
         alive, then = self.alive(before), self.alive(after)
         members = after & ~before
