@@ -115,11 +115,17 @@ install_toolchains() {
     say "going on without them: what needs them is skipped and says so"
 }
 
-# What a few tests use if it is there, and are skipped without: a browser for report.html.
+# What a few tests use if it is there, and are skipped without: a browser for report.html, Meson, Rust's crate cc.
 install_extras() {
-    command -v chromium >/dev/null || command -v google-chrome >/dev/null || ! $may_install && return
-    say "installing chromium with apt, for tests of report.html"
-    apt_install chromium || say "going on without it: those tests are skipped"
+    $may_install || return 0
+    local missing=()
+    command -v chromium >/dev/null || command -v google-chrome >/dev/null || missing+=(chromium)
+    command -v meson >/dev/null || missing+=(meson)
+    command -v cargo >/dev/null || missing+=(cargo)
+    compgen -G '/usr/share/cargo/registry/cc-*' >/dev/null || missing+=(librust-cc-dev)
+    [ ${#missing[@]} -eq 0 ] && return
+    say "installing for a few tests, with apt: ${missing[*]}"
+    apt_install "${missing[@]}" || say "going on without some of them: those tests are skipped"
 }
 
 # --- Python ------------------------------------------------------------------------------------

@@ -54,6 +54,7 @@ class CompileOptions(TypedDict, total=False):
     float_io: bool  # keep float inputs and outputs of a quantized model
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
     time_limit: float  # effort of the planner, in deterministic seconds
+    packages: tuple[str, ...]  # as --package: "zephyr", "arduino", ...
     dump: Path | None  # folder for the intermediate forms
     self_check: bool  # run the C on this machine before it is written; True if not given
 

@@ -6,10 +6,14 @@ from __future__ import annotations
 import sys
 
 import numpy as np
+import pytest
 from frontend_models import model_of, save
 from hint_cases_tools import CONV
-from hint_runs import mmcc, node
+from hint_runs import RELU, mmcc, node
 from hints import follows
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError
 from PIL import Image
 
 
@@ -74,3 +78,13 @@ def images_without_pillow(folder, monkeypatch):
     mmcc(*args, calibration(folder, (1, 3, 8, 8)))
     monkeypatch.undo()
     mmcc(*args, images)
+
+
+@follows("driver/options.py: did_you_mean(kind, KINDS) + f\"one of {', '.join(KINDS)}\"")
+def a_kind_of_package_that_is_none(folder, _):
+    model = save(RELU, folder)
+    with pytest.raises(CompileError) as caught:
+        compile_model(model, folder / "out", CompileOptions(packages=("zefyr",), stack=1024))
+    kind = caught.value.hint.removeprefix("did you mean ").split("?")[0]
+    compile_model(model, folder / "out", CompileOptions(packages=(kind,), stack=1024, self_check=False))
+    assert (folder / "out" / "zephyr" / "module.yml").is_file()

@@ -14,6 +14,7 @@ from mmcc.cli.options import bound, common, dims_of, paired, sizes_and_inputs
 from mmcc.cli.terminal import Progress, show_warnings
 from mmcc.driver.piped import as_file
 from mmcc.errors import CompileError, Exit, printable
+from mmcc.package.kinds import KINDS
 from mmcc.sizes import parse_size, readable
 
 if TYPE_CHECKING:
@@ -71,6 +72,13 @@ STACK_FROM = {
     type=click.Choice(["c", "bin", "staged"]),
     help="Weights as C arrays or as a file that is linked in [default: by size]; or staged: read through "
     "your callbacks while the model runs, a block at a time.",
+)
+@click.option(
+    "--package",
+    "packages",
+    multiple=True,
+    type=click.Choice(KINDS),
+    help="Make it at home there, with a sample application; repeatable.",
 )
 @click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of a quantized model.")
 @sizes_and_inputs
@@ -153,6 +161,7 @@ def _options(given: dict[str, Any]) -> CompileOptions:
         stream=given["stream"],
         window=given["window"] or 0,
         time_limit=given["time_limit"],
+        packages=given["packages"],
         float_io=given["float_io"],
         dump=given["dump"],
         background_moves=given["background_moves"],

@@ -13,6 +13,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from mmcc import __version__
+from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
 from mmcc.driver.load import load_model
@@ -24,7 +26,8 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import STEP, Entry, Module, check_module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.streaming import Streaming
-from mmcc.package.folder import check_output, replace_folder, scratch_beside
+from mmcc.package.ecosystems import PackageFacts, write_ecosystems
+from mmcc.package.folder import check_output, files_in, replace_folder, scratch_beside
 from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
 from mmcc.package.record import FOLDER, EntryPorts, KeptState, Package, save_bench
 from mmcc.passes.separate_states import separate_states
@@ -32,6 +35,7 @@ from mmcc.report.files import write_report
 from mmcc.report.model import Report
 from mmcc.selfcheck.run import NOT_ASKED, SelfCheck, failure, self_check
 from mmcc.target import list_chips, list_targets, load_target
+from mmcc.toolchain import package_build
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ def compile_module(
         write_bench(job, built, bench)
         built.report["self_check"] = _self_checked(job, built, bench, out).to_json()
         write_report(made, built.report)
+        write_ecosystems(made, options.packages, _facts(job, built))
         _record(job, built, bench)
         shutil.rmtree(made / FOLDER / MEASURE, ignore_errors=True)
         replace_folder(made, out)
@@ -139,6 +144,21 @@ def _self_checked(job: Job, built: Built, bench: Path, out: Path) -> SelfCheck:
     return found
 
 
+def _facts(job: Job, built: Built) -> PackageFacts:
+    report = built.report
+    return PackageFacts(
+        prefix=job.prefix,
+        version=__version__,
+        sha256=report["model"]["sha256"],
+        target=job.target.name,
+        flags=package_build(job.target, measured=False).flags,
+        arenas=arena_texts(built.program.regions),
+        context_words=-(-report["ram"]["context"] // job.target.pointer_bytes),
+        ports={kind: report[kind] for kind in ("inputs", "outputs")},
+        plain=job.options.io == "arena" and not built.program.staged and not job.options.background_moves,
+    )
+
+
 def _record(job: Job, built: Built, bench: Path) -> None:
     options, made = job.options, job.made
     package = Package(
@@ -157,7 +177,7 @@ def _record(job: Job, built: Built, bench: Path) -> None:
         stream=job.streaming,
         entries=tuple(_ports(entry) for entry in job.module.entries),
         staged=built.program.staged,
-        files=tuple(sorted(path.name for path in made.iterdir() if path.is_file())),
+        files=files_in(made),
     )
     package.save(made)
     save_bench(made, bench)

@@ -11,7 +11,8 @@ from typing import Protocol
 from numpy.typing import ArrayLike
 
 from mmcc.codegen.names import identifier, is_identifier
-from mmcc.errors import CompileError, Exit
+from mmcc.errors import CompileError, Exit, did_you_mean
+from mmcc.package.kinds import KINDS
 
 WAYS_IN = ("arena", "external", "rows", "rows-again")
 WEIGHTS = ("c", "bin", "staged")
@@ -50,6 +51,7 @@ class CompileOptions:
     float_io: bool = False
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
+    packages: tuple[str, ...] = ()  # ecosystems that the package is to be at home in, besides CMake
     dump: Path | None = None
     self_check: bool = True  # run what was made, before it is written
 
@@ -62,6 +64,10 @@ class CompileOptions:
         if self.window and not self.stream:
             message = f"a window of {self.window} rows without a stream"
             raise CompileError("MM114", message, exit=Exit.USAGE, hint="--stream INPUT:AXIS --window ROWS")
+        for kind in self.packages:
+            if kind not in KINDS:
+                hint = did_you_mean(kind, KINDS) + f"one of {', '.join(KINDS)}"
+                raise CompileError("MM000", f"{kind!r} is no kind of package", exit=Exit.USAGE, hint=hint)
         sizes = {"ram": self.ram, "flash": self.flash, "stack": self.stack}
         for name, size in (
             *sizes.items(),

@@ -6,7 +6,8 @@ from __future__ import annotations
 import filecmp
 import os
 import tempfile
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import FOLDER, generated_files, is_package
@@ -61,9 +62,9 @@ def replace_folder(made: Path, out: Path) -> None:
     place = _place(out)
     written = generated_files(place)
     if written is None:  # it does not say what was its own: what is to be written is
-        written = frozenset(path.name for path in made.iterdir())
-    others = [p for p in place.iterdir() if p.name not in written | {FOLDER}] if place.is_dir() else []
-    if taken := [path.name for path in others if (made / path.name).exists()]:
+        written = frozenset(files_in(made))
+    others = _others(place, written, files_in(made)) if place.is_dir() else []
+    if taken := [path for path in others if _in_the_way(path, made)]:
         what = f"{out / taken[0]} is not a file that mmcc wrote, and one of this name is to be written"
         raise CompileError("MM006", what, exit=Exit.USAGE, hint="move it, or -o another folder")
     try:
@@ -78,9 +79,36 @@ def replace_folder(made: Path, out: Path) -> None:
         raise CompileError("MM006", f"{out} cannot be written: {error}", exit=Exit.USAGE) from error
 
 
+def files_in(folder: Path) -> tuple[str, ...]:
+    """The files of a package that was made, those in folders with their path; not the record's."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return tuple(sorted(path.as_posix() for path in found if path.parts[0] != FOLDER))
+
+
+def _others(place: Path, written: Iterable[str], to_write: Iterable[str]) -> list[Path]:
+    """What others put there, as paths from `place` on: files, and folders that have nothing of ours."""
+    ours = {PurePosixPath(name) for name in written}
+    folders = {parent for name in (*ours, *map(PurePosixPath, to_write)) for parent in name.parents}
+    found: list[Path] = []
+    inside = [place]
+    while inside:
+        for path in sorted(inside.pop().iterdir()):
+            name = PurePosixPath(path.relative_to(place).as_posix())
+            if name in folders and path.is_dir() and not path.is_symlink():
+                inside.append(path)
+            elif name not in ours and name != PurePosixPath(FOLDER):
+                found.append(path.relative_to(place))
+    return found
+
+
+def _in_the_way(path: Path, made: Path) -> bool:
+    """True if something of this name, or a file that would have to be a folder for it, is to be written."""
+    return (made / path).exists() or any((made / parent).is_file() for parent in path.parents)
+
+
 def _keep_times(old: Path, new: Path) -> None:
-    for path in new.iterdir():
-        before = old / path.name
+    for path in new.rglob("*"):
+        before = old / path.relative_to(new)
         if path.is_file() and before.is_file() and filecmp.cmp(before, path, shallow=False):
             times = before.stat()
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -90,16 +118,17 @@ def _swap(made: Path, place: Path, others: list[Path]) -> None:
     """Rename both folders and move `others` over; whatever interrupts it, nothing of theirs is lost."""
     old = made.with_name("old")
     place.rename(old)
-    moved: list[str] = []
+    moved: list[Path] = []
     try:
         made.rename(place)
         for path in others:
-            (old / path.name).rename(place / path.name)
-            moved.append(path.name)
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (old / path).rename(place / path)
+            moved.append(path)
     except BaseException:
         if place.exists():
-            for name in moved:
-                (place / name).rename(old / name)
+            for path in moved:
+                (place / path).rename(old / path)
             place.rename(made)
         old.rename(place)
         raise
