@@ -191,7 +191,7 @@ def test_one_scale_for_a_vector_is_a_scale_for_all(tmp_path):
     assert graph.nodes[0].op.axis is None
 
 
-def test_wide_and_blocked_weights_become_float(tmp_path):
+def test_wide_weights_become_float_and_blocked_ones_stay(tmp_path):
     w = np.random.default_rng(0).integers(-999, 999, (4, 6)).astype(np.int16)
     nodes = [node("DequantizeLinear", ["w", "s"], ["f"]), node("MatMul", ["x", "f"], ["y"])]
     graph = network(tmp_path, nodes, random(1, 4), {"w": w, "s": np.array(0.1, np.float32)}, opset=21, ir=10)
@@ -199,7 +199,7 @@ def test_wide_and_blocked_weights_become_float(tmp_path):
     nodes[0] = node("DequantizeLinear", ["w", "s"], ["f"], axis=0, block_size=2)
     constants = {"w": w.astype(np.int8), "s": random(2, 6, seed=1) ** 2 + 0.1}
     graph = network(tmp_path, nodes, random(1, 4), constants, opset=21, ir=10)
-    assert kinds(graph) == ["Dense"]
+    assert kinds(graph) == ["DenseBlocked"]
 
 
 # the algebra

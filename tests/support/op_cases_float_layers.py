@@ -7,12 +7,16 @@ reference takes does not matter, and any wrong tap shows.
 
 from __future__ import annotations
 
+from itertools import product
+
+import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ir.types import Shape
 from mmcc.ops.activation import Leaky
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense
+from mmcc.ops.dense_blocked import DenseBlocked, packed
 from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.window import Window
@@ -95,6 +99,19 @@ def dense(name: str, x: Shape, outputs: int, activation=None) -> OpCase:
     return OpCase(name, Dense(activation), inputs, LAYER)
 
 
+def dense_blocked(
+    name: str, x: Shape, count: int, block: int, bits: int, offsets: bool, biased: bool
+) -> OpCase:
+    rng = rng_of(name)
+    w = rng.integers(-(1 << (bits - 1)), 1 << (bits - 1), (count, x[-1]))
+    held = packed(w) if bits == 4 else w.astype(np.int8)
+    scales = [exact(rng, count, -(-x[-1] // block)) for _ in range(1 + offsets)]
+    more = [exact(rng, count)] * biased
+    op = DenseBlocked(bits, block, offsets)
+    constant = (False, *(True,) * (2 + offsets + biased))
+    return OpCase(name, op, (exact(rng, *x), held, *scales, *more), constant)
+
+
 def matrices() -> list[OpCase]:
     shapes: list[tuple[Shape, Shape]] = [
         ((5, 7), (7, 45)),
@@ -121,6 +138,10 @@ def matrices() -> list[OpCase]:
         dense("dense_blocks", (9,), 75, RELU6),
         dense("dense_lines", (3, 37), 13, RELU),
     ]
+    sizes = (((32,), 9, 16), ((3, 37), 16, 10), ((5, 7), 3, 7), ((2, 5), 8, 1))
+    forms = ((4, False, True), (4, True, False), (8, True, True), (8, False, False))
+    for (k, size), form in product(enumerate(sizes), forms):
+        cases.append(dense_blocked(f"blocked{k}_{form[0]}_{form[1]:d}", *size, *form))
     rng = rng_of("matmul")
     for k, (a, b) in enumerate(shapes):
         cases.append(OpCase(f"matmul{k}", MatMul(), (exact(rng, *a), exact(rng, *b))))

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
+from mmcc.frontend.blocked import Blocked
 from mmcc.frontend.folding import scratch_bytes
 from mmcc.frontend.meaning import meanings
 from mmcc.frontend.problems import bad_model
@@ -44,6 +45,7 @@ class Builder:
     known: dict[tuple[Op, tuple[str, ...]], tuple[Tensor, ...]] = field(
         default_factory=dict[tuple[Op, tuple[str, ...]], tuple[Tensor, ...]]
     )
+    blocked: dict[str, Blocked] = field(default_factory=dict[str, Blocked])  # constant -> as the file has it
     where: tuple[Where, ...] = ()
     hint: str = ""
     warnings: dict[str, list[Where]] = field(default_factory=dict[str, list[Where]])  # text -> where it holds

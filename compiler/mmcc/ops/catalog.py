@@ -13,6 +13,7 @@ from mmcc.ops import (  # noqa: F401
     conv_transpose,
     cumulative,
     dense,
+    dense_blocked,
     elementwise,
     elementwise_gradient,
     elementwise_int8,

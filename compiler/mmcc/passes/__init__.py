@@ -18,6 +18,7 @@ from mmcc.passes.fold_batchnorm import fold_batchnorm
 from mmcc.passes.fold_pad import fold_pad
 from mmcc.passes.fuse_activation import fuse_activation
 from mmcc.passes.fuse_gate import fuse_gate
+from mmcc.passes.fuse_norm import fuse_norm
 from mmcc.passes.lookup import join_lookups
 from mmcc.passes.move_quantize import raise_quantize, sink_dequantize
 from mmcc.passes.quantize import quantize
@@ -29,6 +30,7 @@ Pass = Callable[[Graph], Graph]
 PASSES: tuple[Pass, ...] = (
     fold_constants,
     simplify,
+    fuse_norm,
     make_signed,
     sink_transpose,  # before activations are fused: a transposition between a layer and its Relu
     fold_batchnorm,

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Shape
+from mmcc.ops.dense_blocked import DenseBlocked
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.layers import FloatLayer
 from mmcc.ops.quantize import DequantizeConstant
@@ -37,6 +38,8 @@ def _fold(draft: Draft, node: Node, function: str) -> bool:
         x, c = c, x
     layer = draft.producer.get(draft.now(x))
     value = constant_value(draft, c)
+    if layer is not None and value is not None and isinstance(layer.op, DenseBlocked):
+        return function == "add" and _give_bias(draft, layer, node, x, value)
     if (
         value is None
         or layer is None
@@ -55,6 +58,19 @@ def _fold(draft: Draft, node: Node, function: str) -> bool:
         return True
     scale, shift = _as_affine(function, np.broadcast_to(value.reshape(-1), (channels,)).astype(np.float64))
     return scale is not None and shift is not None and _rescale(draft, layer, node, scale, shift)
+
+
+def _give_bias(draft: Draft, layer: Node, node: Node, x: str, value: NDArray[np.float32]) -> bool:
+    """A layer of weights in blocks takes what is added to it as its bias; of scales it has its own."""
+    assert isinstance(layer.op, DenseBlocked)
+    shape = draft.tensors[layer.output].shape
+    fits = is_per_channel(value.shape, shape[-1]) and draft.tensors[node.output].shape == shape
+    if len(layer.inputs) > 3 + layer.op.offsets or sole_reader(draft.source, x) is None or not fits:
+        return False
+    bias = np.ascontiguousarray(np.broadcast_to(value.reshape(-1), shape[-1:]))
+    name = draft.constant(bias, f"{node.output}_bias")
+    draft.write(layer.op, (*layer.inputs, name), node.output, layer.where + node.where)
+    return True
 
 
 def is_per_channel(shape: Shape, channels: int) -> bool:

@@ -48,16 +48,19 @@ def check_inside(build: Builder, index: Value, extent: int, axis: int, x: Value)
 def convert_gather(call: Call) -> Value:
     """Take slices of one axis; a single index drops the axis."""
     x = call.input(0)
-    axis = call.axis(x.rank, 0)
-    index = index_input(call, 1)
+    return gathered(call.build, x, call.axis(x.rank, 0), index_input(call, 1))
+
+
+def gathered(build: Builder, x: Value, axis: int, index: Value) -> Value:
+    """Slices of one axis, in the shape of the indices."""
     if index.size == 0:
         raise bad_model("MM104", f"indices of shape {list(index.shape)} and type {index.dtype.name}")
-    check_inside(call.build, index, x.shape[axis], axis, x)
-    if call.build.is_constant(index.tensor):
-        taken = _gather_constant(call.build, x, axis, call.build.array(index))
+    check_inside(build, index, x.shape[axis], axis, x)
+    if build.is_constant(index.tensor):
+        taken = _gather_constant(build, x, axis, build.array(index))
     else:
-        taken = _gather_computed(call.build, x, axis, index)
-    return reshaped(call.build, taken, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
+        taken = _gather_computed(build, x, axis, index)
+    return reshaped(build, taken, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
 
 
 def _gather_constant(build: Builder, x: Value, axis: int, indices: NDArray[np.integer]) -> Value:

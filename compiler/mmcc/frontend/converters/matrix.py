@@ -8,6 +8,7 @@ from math import prod
 
 import numpy as np
 
+from mmcc.frontend.blocked import Blocked
 from mmcc.frontend.broadcasting import elementwise
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
@@ -20,6 +21,7 @@ from mmcc.ops.broadcasting import broadcast_shape
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.matmul import MatMul, Operands
+from mmcc.ops.movement import Expand, Reshape
 
 MAX_LEADING = 2  # axes before a matrix, in a product of two activations: rows and columns
 
@@ -88,8 +90,11 @@ def _side_by_side(build: Builder, a: Value, b: Value, used: list[int]) -> bool:
 
     What heads have in common is one axis of both then.
     """
-    if not used or a.shape[-2] == 1 or any(a.shape[k] != b.shape[k] for k in used):
+    if not used or any(a.shape[k] != b.shape[k] for k in used):
         return False
+    if a.shape[-2] == 1:  # one query: as the second operand has it
+        ends = (b.rank - 2, b.rank - 1)
+        return any(_has_order(build, b, [first, *used, last]) for first, last in (ends, ends[::-1]))
     order = [a.rank - 2, *used, a.rank - 1]
     return not build.is_constant(a.tensor) and a.solid == a.atoms(order)
 
@@ -102,7 +107,7 @@ def _by_heads(build: Builder, a: Value, b: Value, used: list[int]) -> Value:
     transposed = not _has_order(build, b, [b.rank - 2, *used, b.rank - 1])
     names = [arranged(build, a, [(a.rank - 2,), used, (a.rank - 1,)])]
     first, last = _matrix(b, transposed)
-    names.append(arranged(build, b, [(first,), used, (last,)]))
+    names.append(_shared_heads(build, arranged(build, b, [(first,), used, (last,)])))
     made = build.emit(MatMul(Operands(transposed=transposed, heads=True)), *names)
     view = (made.shape[0], *(a.shape[k] for k in used), made.shape[2])
     axes = [(1 + used.index(k),) if k in used else () for k in range(a.rank - 2)]
@@ -117,24 +122,60 @@ def _joined(a: Value, b: Value, used: list[int]) -> list[list[int]]:
     return [list(group) for _, group in groups]
 
 
+def _shared_heads(build: Builder, name: str) -> str:
+    """Of heads [rows, heads, channels] that are repeated, next to each other, each once."""
+    node = build.producer.get(name)
+    while node is not None and isinstance(node.op, Reshape):
+        node = build.producer.get(node.inputs[0])
+    if node is None or not isinstance(node.op, Expand):
+        return name
+    rows, heads, channels = build.tensors[name].shape
+    old, new = build.tensors[node.inputs[0]].shape, node.op.shape
+    repeated = [k for k in range(len(new)) if len(old) == len(new) and old[k] != new[k]]
+    if len(repeated) != 1 or prod(new[repeated[0] + 1 :]) != channels or not repeated[0]:
+        return name
+    kept = (rows, heads // new[repeated[0]], channels)
+    return build.emit(Reshape(kept), node.inputs[0]).name if prod(kept) == prod(old) else name
+
+
 def dense(build: Builder, x: Value, axis: int, w: Value, bias: Value | None) -> Value:
     """Multiply axis `axis` of x, of extent K, by constant weights [N, K]: its extent becomes N.
 
     x stays in the layout it has if that axis is innermost, be it in a strange order, as in a flattened
     image: the weights are ordered alike. The result has the axis innermost.
     """
+    kept = _blocked(build, w) if x.atoms([axis]) == sorted(x.atoms([axis])) else None
     x = innermost(build, x, [axis])
     inner = set(x.atoms([axis]))
     rows = [v for v in x.solid if v not in inner]
-    columns = [v for v in x.solid if v in inner]
-    factors = x.atoms([axis])
-    cut = reshaped(build, w, (w.shape[0], *(x.view[v] for v in factors)))
-    weights = arranged(build, cut, [(0,), [1 + factors.index(v) for v in columns]])
     left = shaped(build, x, (*([prod(x.view[v] for v in rows)] if rows else []), x.shape[axis]))
-    made = build.emit(Dense(), left, weights, bias_of(build, bias, w.shape[0]))
+    if kept is not None:
+        op, constants = kept.layer()
+        names = [build.constant(array).tensor for array in constants]
+        more = [bias_of(build, bias, w.shape[0])] if bias is not None else []
+        made = build.emit(op, left, *names, *more)
+    else:
+        made = build.emit(Dense(), left, _weights(build, x, axis, w), bias_of(build, bias, w.shape[0]))
     axes = [tuple(rows.index(v) for v in old if v in rows) for old in x.axes]
     axes[axis] = (len(rows),)
     return Value(made.name, made.dtype, (*(x.view[v] for v in rows), w.shape[0]), tuple(axes))
+
+
+def _weights(build: Builder, x: Value, axis: int, w: Value) -> str:
+    """Weights [N, K] with K in the order in which memory has the axis of x."""
+    factors = x.atoms([axis])
+    columns = [v for v in x.solid if v in set(factors)]
+    cut = reshaped(build, w, (w.shape[0], *(x.view[v] for v in factors)))
+    return arranged(build, cut, [(0,), [1 + factors.index(v) for v in columns]])
+
+
+def _blocked(build: Builder, w: Value) -> Blocked | None:
+    """Weights [N, K] as the file has them, if it has integers scaled in blocks of inputs."""
+    kept = build.blocked.get(w.tensor)
+    if kept is None or w.view != kept.integers.shape:
+        return None
+    kept = kept if w.axes == ((0,), (1,)) else kept.transposed() if w.axes == ((1,), (0,)) else None
+    return kept if kept is not None and kept.axis == 1 else None
 
 
 @converts("Gemm", notes="alpha, beta, transA, transB; C of any shape that broadcasts")

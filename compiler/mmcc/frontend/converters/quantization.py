@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.frontend.blocked import blocked
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call, normal_axis
@@ -28,12 +29,18 @@ USED_AS_INTEGERS = (
 )  # constants that integer operators can take
 
 
-def check_scales(scale: NDArray[Any], zero: NDArray[Any] | None, dtype: ElementType) -> NDArray[np.int64]:
-    """The zero points, as many as scales; errors for what no quantizer writes."""
+def check_scales(
+    scale: NDArray[Any], zero: NDArray[Any] | None, dtype: ElementType, *, negative: bool = False
+) -> NDArray[np.int64]:
+    """The zero points, as many as scales; errors for what no quantizer writes.
+
+    Some write `negative` scales for weights, so that the value furthest from 0 is the least integer.
+    """
     if scale.dtype != np.float32 or not scale.size:
         raise bad_model("MM107", f"scales of type {scale.dtype} and shape {list(scale.shape)}")
-    if not (np.isfinite(scale).all() and (scale > 0).all()):
-        wrong = scale[~(np.isfinite(scale) & (scale > 0))].reshape(-1)[0]
+    sound = np.isfinite(scale) & ((scale > 0) | (negative & (scale != 0)))
+    if not sound.all():
+        wrong = scale[~sound].reshape(-1)[0]
         raise bad_model("MM107", f"a scale is {wrong}; scales are positive and finite")
     if zero is None:
         return np.zeros(scale.shape, np.int64)
@@ -49,7 +56,8 @@ def _parameters(
 ) -> tuple[NDArray[Any], NDArray[np.int64], int | None]:
     """Scales, zero points and their axis (None: one for all), before blocks are spread out."""
     scale = call.needed(1, "the scale")
-    zeros = check_scales(scale, call.constant(2, "the zero point"), dtype)
+    weights = call.node.op_type == "DequantizeLinear" and call.build.is_constant(x.tensor)
+    zeros = check_scales(scale, call.constant(2, "the zero point"), dtype, negative=weights)
     if scale.size == 1:
         call.without_effect("axis", "block_size")
         return scale.reshape(-1), zeros.reshape(-1), None
@@ -82,7 +90,14 @@ def convert_dequantize(call: Call) -> Value:
     if wanted and dtype_of(wanted, "the result", call.build) != ElementType.F32:
         raise bad_model("MM104", f"DequantizeLinear to {wanted}")
     scale, zeros, axis = _parameters(call, x, x.dtype)
-    return dequantized(call.build, x, scale, zeros, axis)
+    made = dequantized(call.build, x, scale, zeros, axis)
+    block = call.integer("block_size", 0) if scale.ndim == 2 else 0
+    if block and axis is not None and call.build.is_constant(made.tensor):
+        some = [np.take(a, range(0, x.shape[axis], block), axis) for a in (scale, zeros)]
+        kept = blocked(call.build.array(x), some[0], some[1], block, axis)
+        if kept is not None:
+            call.build.blocked[made.tensor] = kept
+    return made
 
 
 def dequantized(
@@ -90,7 +105,7 @@ def dequantized(
 ) -> Value:
     """What the integers of `x` mean. Constants stay integers where an integer operator can use them."""
     if build.is_constant(x.tensor):
-        if scale.ndim == 1 and x.dtype in USED_AS_INTEGERS:
+        if scale.ndim == 1 and x.dtype in USED_AS_INTEGERS and (scale > 0).all():
             return _dequantized_constant(build, x, scale, zeros, axis)
         build.spend(8 * x.size, "DequantizeLinear")
         scale, zeros = (_along(a, axis, x.rank) for a in (scale, zeros))

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights of few bits: ONNX Runtime's MatMulNBits and GatherBlockQuantized, and QONNX's Quant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.frontend.blocked import blocked
+from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.call import Call, normal_axis
+from mmcc.frontend.converters.indexing import gathered, index_input
+from mmcc.frontend.converters.matrix import dense
+from mmcc.frontend.converters.quantization import dequantized, quantized
+from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.registry import MICROSOFT, Layout, converts
+from mmcc.frontend.value import Value
+from mmcc.ir.element_type import ElementType
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.quantize import Dequantize
+
+QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
+MOST_BITS = 8  # of an integer that has kernels
+
+
+def unpacked(data: NDArray[Any], bits: int) -> NDArray[np.int64]:
+    """Unsigned integers of `bits` bits that lie in bytes along the last axis, the first in the low bits."""
+    each = [data.astype(np.int64) >> shift & ((1 << bits) - 1) for shift in range(0, 8, bits)]
+    return np.stack(each, -1).reshape(*data.shape[:-1], -1)
+
+
+def _bits(call: Call) -> int:
+    bits = call.integer("bits", 4)
+    if bits not in (2, 4, 8):
+        raise unsupported(f"weights of {bits} bits")
+    return bits
+
+
+@converts("MatMulNBits", domain=MICROSOFT, notes="weights of 2, 4 and 8 bits in blocks, kept so in flash")
+def convert_matmul_n_bits(call: Call) -> Value:
+    """A dense layer of floats with unsigned integers as weights, each block of inputs with a scale."""
+    build, x = call.build, call.float_input(0)
+    length, count, block = (call.integer(name) for name in ("K", "N", "block_size"))
+    bits, _ = _bits(call), call.integer("accuracy_level", 0)  # what others may lose is not lost here
+    if call.has(4):
+        raise unsupported("MatMulNBits with g_idx")
+    if min(length, count, block) < 1 or x.rank == 0 or x.shape[-1] != length:
+        raise bad_model("MM104", f"{count} x {length} weights in blocks of {block}, of {list(x.shape)}")
+    blocks = -(-length // block)
+    integers = unpacked(call.needed(1, "the weights").astype(np.uint8), bits)
+    if integers.size != count * blocks * block:
+        raise bad_model("MM104", f"{integers.size} weights, not {count} x {blocks} x {block}")
+    integers = integers.reshape(count, blocks * block)[:, :length]
+    scale = call.needed(2, "the scales").astype(np.float32)
+    if scale.size != count * blocks:
+        raise bad_model("MM104", f"{scale.size} scales, not {count} x {blocks}")
+    zeros = _zero_points(call, 3, (count, blocks), bits)
+    kept = blocked(integers, scale.reshape(count, blocks), zeros, block, 1)
+    build.spend(8 * integers.size, "MatMulNBits")
+    place = np.arange(length) // block
+    real = (integers - zeros[:, place]) * scale.reshape(count, blocks)[:, place]
+    w = build.constant(real.astype(np.float32))
+    if kept is not None and not np.issubdtype(zeros.dtype, np.floating):
+        build.blocked[w.tensor] = kept
+    y = dense(build, x, x.rank - 1, w, None)
+    return elementwise(build, Binary("add"), y, call.float_input(5)) if call.has(5) else y
+
+
+def _zero_points(call: Call, k: int, shape: tuple[int, int], bits: int) -> NDArray[Any]:
+    """One a block: packed as the weights are, or floats; the middle where none are given."""
+    given = call.constant(k, "the zero points") if call.has(k) else None
+    if given is None:
+        return np.full(shape, 1 << (bits - 1), np.int64)
+    if given.dtype != np.uint8:
+        if given.size != shape[0] * shape[1]:
+            raise bad_model("MM104", f"{given.size} zero points, not {list(shape)}")
+        return given.astype(np.float64).reshape(shape)
+    row = -(-shape[1] * bits // 8)
+    if given.size != shape[0] * row:
+        raise bad_model("MM104", f"{given.size} bytes of zero points, not {shape[0]} x {row}")
+    return unpacked(given.reshape(shape[0], row), bits)[:, : shape[1]]
+
+
+@converts("GatherBlockQuantized", domain=MICROSOFT, notes="of constants; kept as float32")
+def convert_gather_block_quantized(call: Call) -> Value:
+    """Rows of a constant matrix of integers, scaled in blocks."""
+    build = call.build
+    data, scale = call.needed(0, "the data"), call.needed(2, "the scales")
+    axis = normal_axis(call.integer("quantize_axis", 1), data.ndim)
+    block, bits = call.integer("block_size", 128), _bits(call)
+    if data.dtype == np.uint8:
+        integers = unpacked(data, bits)
+        zero: NDArray[Any] = np.array(1 << (bits - 1))
+    else:
+        integers, zero = data.astype(np.int64), np.array(0)
+    if call.has(3):
+        zero = call.needed(3, "the zero points")
+        zero = unpacked(zero, bits) if data.dtype == np.uint8 else zero.astype(np.int64)
+    if block < 1 or -(-integers.shape[axis] // block) != scale.shape[axis]:
+        raise bad_model("MM104", f"{list(scale.shape)} scales for blocks of {block}")
+    build.spend(8 * integers.size, "GatherBlockQuantized")
+    place = np.arange(int(integers.shape[axis])) // block
+    if zero.ndim:
+        zero = np.take(np.take(zero, range(scale.shape[axis]), axis), place, axis)
+    real = (integers - zero) * np.take(scale, place, axis)
+    table = build.constant(real.astype(np.float32))
+    axis = normal_axis(call.integer("gather_axis", 0), data.ndim)
+    return gathered(build, table, axis, index_input(call, 1))
+
+
+@converts("Quant", domain=QONNX[0], notes="up to 8 bits, rounded to even", layout=Layout.ANY)
+@converts("Quant", domain=QONNX[1], notes="as QONNX's", layout=Layout.ANY)
+@converts("Quant", domain=QONNX[2], notes="as QONNX's", layout=Layout.ANY)
+def convert_quant(call: Call) -> Value:
+    """Round to integers, clamp to their range, and scale back: a quantized tensor and what it means."""
+    build, x = call.build, call.float_input(0)
+    if call.text("rounding_mode", "ROUND").upper() not in ("ROUND", "HALF_EVEN"):
+        raise unsupported("Quant that does not round to the nearest integer")
+    scale = call.needed(1, "the scale").astype(np.float32)
+    zero = np.rint(call.needed(2, "the zero point").astype(np.float64)).astype(np.int64)
+    width = call.needed(3, "the number of bits")
+    bits = int(width.reshape(-1)[0]) if width.size and (width == width.reshape(-1)[0]).all() else 0
+    if not 1 <= bits <= MOST_BITS or width.reshape(-1)[0] != bits:
+        raise unsupported(f"Quant to {width.reshape(-1)[:1]} bits")
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise bad_model("MM107", "the scales of Quant are positive and finite")
+    signed, narrow = call.integer("signed", 1), call.integer("narrow", 0)
+    low = -(1 << (bits - 1)) + bool(narrow) if signed else 0
+    high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - bool(narrow)
+    dtype = ElementType.I8 if signed else ElementType.U8
+    if build.is_constant(x.tensor):
+        return _quantized_constant(call, x, scale, zero, (low, high), dtype)
+    if scale.size != 1 or zero.size != 1:
+        raise unsupported("Quant of an activation with several scales")
+    step, shift = float(scale.reshape(())), int(zero.reshape(()))
+    if not low <= shift <= high:
+        raise bad_model("MM107", f"the zero point {shift} is outside [{low}, {high}]")
+    if (low, high) != (dtype.least, dtype.most):
+        x = unary(build, Unary("clamp", (step * (low - shift), step * (high - shift))), x)
+    y = quantized(build, x, step, shift, dtype)
+    return unary(build, Dequantize(step, shift), y)
+
+
+def _quantized_constant(
+    call: Call,
+    x: Value,
+    scale: NDArray[np.float32],
+    zero: NDArray[np.int64],
+    ends: tuple[int, int],
+    dtype: ElementType,
+) -> Value:
+    """Weights: their integers, with scales for the whole or along one axis."""
+    build = call.build
+    build.spend(8 * x.size, "Quant")
+    real = build.array(x)
+    try:
+        steps = np.rint(real / np.broadcast_to(scale, real.shape)) + np.broadcast_to(zero, real.shape)
+    except ValueError:
+        raise bad_model("MM104", f"{list(scale.shape)} scales for {list(real.shape)}") from None
+    integers = np.clip(steps, *ends).astype(dtype.numpy)
+    if scale.size == 1 and zero.size == 1:
+        return dequantized(build, build.constant(integers), scale.reshape(1), zero.reshape(1), None)
+    shape = (1,) * (real.ndim - scale.ndim) + scale.shape
+    axes = [k for k, extent in enumerate(shape) if extent != 1]
+    if len(axes) != 1 or zero.size not in (1, scale.size):
+        raise unsupported("Quant with scales along several axes")
+    zeros = np.broadcast_to(zero.reshape(-1), (scale.size,))
+    return dequantized(build, build.constant(integers), scale.reshape(-1), zeros, axes[0])
