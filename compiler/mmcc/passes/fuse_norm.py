@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from mmcc.errors import Where
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.reduce import Reduce
@@ -59,12 +60,10 @@ def _write(draft: Draft, node: Node, found: _Found, bias: NDArray[np.float32] | 
     draft.write(found.op, (found.source, *names), node.output, found.where)
 
 
-def _made_by(graph: Graph, name: str, function: str) -> Node | None:
-    """The node that makes a tensor by a function of one or two operands, if that is so."""
+def _made_by(graph: Graph, name: str, op: Op) -> Node | None:
+    """The node that makes a tensor by this op, if that is so."""
     node = graph.producer.get(name)
-    if node is None or not isinstance(node.op, Unary | Binary) or node.op.function != function:
-        return None
-    return node
+    return node if node is not None and node.op == op else None
 
 
 def _mean(graph: Graph, name: str) -> Node | None:
@@ -86,7 +85,7 @@ def _normalized(graph: Graph, node: Node) -> _Found | None:
         if steps is None or graph.tensors[x].shape != graph.tensors[node.output].shape:
             continue
         epsilon, inner = steps
-        centred = _made_by(graph, x, "sub")
+        centred = _made_by(graph, x, Binary("sub"))
         mean = _mean(graph, centred.inputs[1]) if centred is not None else None
         if centred is None or mean is None or mean.inputs[0] != centred.inputs[0]:
             return _Found(LayerNorm(epsilon, centred=False), x, (*inner, *node.where))
@@ -97,16 +96,16 @@ def _normalized(graph: Graph, node: Node) -> _Found | None:
 
 def _steps(graph: Graph, x: str, divisor: str, reciprocal: bool) -> tuple[float, tuple[Where, ...]] | None:
     """Epsilon, and where the model makes the root of the mean square of x (or its reciprocal)."""
-    turned = _made_by(graph, divisor, "reciprocal") if reciprocal else None
+    turned = _made_by(graph, divisor, Unary("reciprocal")) if reciprocal else None
     if reciprocal and turned is None:
         return None
-    root = _made_by(graph, turned.inputs[0] if turned else divisor, "sqrt")
-    total = _made_by(graph, root.inputs[0], "add") if root else None
+    root = _made_by(graph, turned.inputs[0] if turned else divisor, Unary("sqrt"))
+    total = _made_by(graph, root.inputs[0], Binary("add")) if root else None
     if root is None or total is None:
         return None
     known = [k for k in (0, 1) if graph.is_constant(total.inputs[k])]
     mean = _mean(graph, total.inputs[1 - known[0]]) if len(known) == 1 else None
-    square = _made_by(graph, mean.inputs[0], "mul") if mean else None
+    square = _made_by(graph, mean.inputs[0], Binary("mul")) if mean else None
     if mean is None or square is None or square.inputs != (x, x):
         return None
     epsilon = graph.constants[total.inputs[known[0]]]
