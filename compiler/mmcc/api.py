@@ -81,13 +81,7 @@ def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileO
 
     Raises CompileError for all that is the caller's to change: the model, a limit, an option, a missing tool.
     """
-    given: dict[str, Any] = dict(options)
-    ram = given.pop("ram", 0)
-    asked = parse_ram(ram) if isinstance(ram, str) else Ram(ram)
-    for size in ("flash", "stack"):
-        given[size] = _bytes(given.get(size, 0), size)
-    resolved = _Resolved(ram=asked.total, least_ram=asked.least, regions=asked.regions, **given)
-    return _compile(model, out, resolved)
+    return _compile(model, out, resolve(dict(options)))
 
 
 def check(
@@ -103,6 +97,16 @@ def check(
 def verify(folder: str | Path, **options: Unpack[VerifyOptions]) -> dict[str, Any]:
     """What `mmcc verify --json` prints. Raises CompileError if there is nothing to compare."""
     return verify_package(Path(folder), _Verify(**options), silent)
+
+
+def resolve(options: Mapping[str, Any]) -> _Resolved:
+    """Options by the names of CompileOptions, with sizes as numbers. CompileError for sizes that are none."""
+    given = dict(options)
+    ram = given.pop("ram", 0)
+    asked = parse_ram(ram) if isinstance(ram, str) else Ram(ram)
+    for size in ("flash", "stack"):
+        given[size] = _bytes(given.get(size, 0), size)
+    return _Resolved(ram=asked.total, least_ram=asked.least, regions=asked.regions, **given)
 
 
 def _bytes(size: int | str, what: str) -> int:

@@ -30,7 +30,7 @@ LAYERS = [
     ),
     *("planner", "checker", "codegen", "package", "report", "selfcheck", "driver", "verification"),
     "quantization",
-    *("api", "cli", "__main__"),
+    *("api", "project_file", "cli", "__main__"),
 ]
 ONLY_IN = {
     "ortools": ("planner/cpsat.py", "planner/memory/cpsat.py", "planner/joint/cpsat.py"),

@@ -88,3 +88,12 @@ def a_kind_of_package_that_is_none(folder, _):
     kind = caught.value.hint.removeprefix("did you mean ").split("?")[0]
     compile_model(model, folder / "out", CompileOptions(packages=(kind,), stack=1024, self_check=False))
     assert (folder / "out" / "zephyr" / "module.yml").is_file()
+
+
+@follows("cli/build.py: f'{did_you_mean(name, names)}one of {', '.join(names)}'")
+def a_model_that_the_project_does_not_name(folder, _):
+    save(RELU, folder)
+    (folder / "mmcc.toml").write_text('[model.relu]\nfile = "model.onnx"\nself_check = false\nstack = 1024\n')
+    said = mmcc("build", folder / "mmcc.toml", "--only", "rely", exit=2)
+    name = said.partition("did you mean ")[2].partition("?")[0]
+    mmcc("build", folder / "mmcc.toml", "--only", name)

@@ -14,6 +14,7 @@ import click
 from mmcc import __version__
 from mmcc.cli.analyze import analyze
 from mmcc.cli.bench import bench
+from mmcc.cli.build import build
 from mmcc.cli.check import check
 from mmcc.cli.compile import compile_command
 from mmcc.cli.ops import ops
@@ -23,6 +24,7 @@ from mmcc.cli.targets import targets
 from mmcc.cli.terminal import wrapped
 from mmcc.cli.verify import verify
 from mmcc.errors import CompileError, Exit
+from mmcc.resources import data_dir
 
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -82,8 +84,22 @@ def _end(number: int, _: object) -> NoReturn:
     raise SystemExit(128 + number)
 
 
+def _cmake_dir(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+    if asked:
+        click.echo(data_dir("runtime_c") / "cmake")
+        ctx.exit()
+
+
 @click.group(cls=Commands, context_settings=CONTEXT)
 @click.version_option(__version__, message="mmcc %(version)s")
+@click.option(
+    "--cmake-dir",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_cmake_dir,
+    help="Print the folder for CMake's find_package(mmcc).",
+)
 def main() -> None:
     """Compile an ONNX model to plain C for microcontrollers, under a RAM limit that is proved.
 
@@ -97,5 +113,5 @@ def main() -> None:
     """
 
 
-for command in (compile_command, quantize, check, analyze, verify, bench, report, targets, ops):
+for command in (compile_command, build, quantize, check, analyze, verify, bench, report, targets, ops):
     main.add_command(command)

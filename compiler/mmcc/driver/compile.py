@@ -155,7 +155,10 @@ def _facts(job: Job, built: Built) -> PackageFacts:
         arenas=arena_texts(built.program.regions),
         context_words=-(-report["ram"]["context"] // job.target.pointer_bytes),
         ports={kind: report[kind] for kind in ("inputs", "outputs")},
-        plain=job.options.io == "arena" and not built.program.staged and not job.options.background_moves,
+        plain=[entry.name for entry in job.module.entries] == ["run"]
+        and job.options.io == "arena"
+        and not built.program.staged
+        and not job.options.background_moves,
     )
 
 

@@ -89,3 +89,21 @@ def _texts_of_tensor(tensor: TensorProto) -> Iterator[object]:
     yield tensor.name
     for entry in tensor.external_data:
         yield from (entry.key, entry.value)
+
+
+def external_files(path: Path) -> tuple[Path, ...]:
+    """Files below the model's folder that hold its large tensors, by their paths; () if it is no model."""
+    try:
+        model = onnx.load_model(path, load_external_data=False)
+    except Exception:  # whatever is wrong with it, whoever compiles it says so
+        return ()
+    tensors = (attribute.t for node in model.graph.node for attribute in node.attribute)
+    names = {
+        entry.value
+        for tensor in chain(model.graph.initializer, tensors)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    folder = path.resolve().parent
+    found = ((folder / name).resolve() for name in sorted(names) if name.isprintable())
+    return tuple(file for file in found if file.is_relative_to(folder) and file.is_file())
