@@ -90,7 +90,7 @@ def a_kind_of_package_that_is_none(folder, _):
     assert (folder / "out" / "zephyr" / "module.yml").is_file()
 
 
-@follows("cli/build.py: f'{did_you_mean(name, names)}one of {', '.join(names)}'")
+@follows("cli/build.py: f\"{did_you_mean(name, names)}one of {', '.join(names)}\"")
 def a_model_that_the_project_does_not_name(folder, _):
     save(RELU, folder)
     (folder / "mmcc.toml").write_text('[model.relu]\nfile = "model.onnx"\nself_check = false\nstack = 1024\n')
