@@ -112,7 +112,8 @@ class Call:
 
     def is_read(self, output: int) -> bool:
         """True if somebody needs that output."""
-        return output < len(self.node.output) and self.node.output[output] in self.wanted
+        name = self.node.output[output] if output < len(self.node.output) else ""
+        return name != "" and name in self.wanted  # one that is left out has no name, as operands that are
 
     # attributes
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from mmcc.frontend.converters import (
+    attention,
     bits,
     classes,
     constants,
@@ -31,6 +32,7 @@ from mmcc.frontend.converters import (
 )
 
 __all__ = [
+    "attention",
     "bits",
     "classes",
     "constants",

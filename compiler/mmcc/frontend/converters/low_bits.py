@@ -98,8 +98,13 @@ def convert_gather_block_quantized(call: Call) -> Value:
     if call.has(3):
         zero = call.needed(3, "the zero points")
         zero = unpacked(zero, bits) if data.dtype == np.uint8 else zero.astype(np.int64)
-    if block < 1 or -(-integers.shape[axis] // block) != scale.shape[axis]:
+    wanted = tuple(-(-n // max(block, 1)) if k == axis else n for k, n in enumerate(integers.shape))
+    if block < 1 or scale.shape != wanted:
         raise bad_model("MM104", f"{list(scale.shape)} scales for blocks of {block}")
+    if zero.ndim and zero.shape[:axis] + zero.shape[axis + 1 :] != wanted[:axis] + wanted[axis + 1 :]:
+        raise bad_model("MM104", f"{list(zero.shape)} zero points for {list(scale.shape)} scales")
+    if zero.ndim and zero.shape[axis] < scale.shape[axis]:
+        raise bad_model("MM104", f"{list(zero.shape)} zero points for {list(scale.shape)} scales")
     build.spend(8 * integers.size, "GatherBlockQuantized")
     place = np.arange(int(integers.shape[axis])) // block
     if zero.ndim:

@@ -122,13 +122,18 @@ def convert_rms_normalization(call: Call) -> Value:
     return normalized(call, call.float_input(0), call.axis(call.float_input(0).rank), centred=False)
 
 
-def normalized(call: Call, x: Value, axis: int, *, centred: bool, scale: int = 1) -> Value:
-    """LayerNorm of the axes from `axis` on, by the parameters of operand `scale` and, if given, the next."""
+def normalized(
+    call: Call, x: Value, axis: int, *, centred: bool, scale: int = 1, epsilon: float | None = None
+) -> Value:
+    """LayerNorm of the axes from `axis` on, by the parameters of operand `scale` and, if `centred`, the next.
+
+    `epsilon` is what it is where the node has none, for operators that ONNX does not know.
+    """
     if call.integer("stash_type", 1) != 1:
         raise unsupported("a normalization that is not computed in float32")
     length = x.shape[axis:]
     parameters = [call.needed(scale, "the scale")]
-    if call.has(scale + 1):
+    if centred and call.has(scale + 1):
         parameters.append(call.needed(scale + 1, "the bias"))
     if not length or any(broadcast_shape(p.shape, length) != length for p in parameters):
         raise bad_model("MM104", f"parameters do not fit {list(length)}")
@@ -137,7 +142,7 @@ def normalized(call: Call, x: Value, axis: int, *, centred: bool, scale: int = 1
         build.constant(np.broadcast_to(p, length).astype(np.float32).reshape(-1), f"{build.hint}.{what}")
         for p, what in zip(parameters, ("scale", "bias"), strict=False)
     ]
-    op = LayerNorm(call.finite("epsilon"), centred)
+    op = LayerNorm(call.finite("epsilon", epsilon), centred)
     return along_last_axis(build, op, x, list(range(axis, x.rank)), *(name.tensor for name in names))
 
 
