@@ -6,11 +6,12 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
+from mmcc.chips import Chip, chips, find_chip
 from mmcc.errors import CompileError, Exit, did_you_mean
 from mmcc.ir.plan import BLOCK_ALIGN
 from mmcc.ir.regions import SRAM, Region
@@ -19,6 +20,7 @@ from mmcc.ops import (
     catalog,  # noqa: F401  # pyright: ignore[reportUnusedImport]
 )
 from mmcc.resources import data_dir
+from mmcc.sizes import readable
 
 _T = TypeVar("_T")
 
@@ -109,11 +111,13 @@ def list_chips() -> tuple[str, ...]:
 def load_target(name_or_path: str) -> Target:
     """Read a target by name, or a user's own TOML file by path. What is wrong in it is a user error."""
     named = "/" not in name_or_path and "\\" not in name_or_path and not name_or_path.endswith(".toml")
-    chip = CHIPS if named and name_or_path in list_chips() else ""
-    path = data_dir("targets") / chip / f"{name_or_path}.toml" if named else Path(name_or_path)
+    if named and name_or_path not in (*list_targets(), *list_chips()) and (chip := find_chip(name_or_path)):
+        return _of_chip(chip)
+    folder = CHIPS if named and name_or_path in list_chips() else ""
+    path = data_dir("targets") / folder / f"{name_or_path}.toml" if named else Path(name_or_path)
     if not path.is_file():
         what = f'no target "{name_or_path}"' if named else f"there is no file {name_or_path}"
-        guess = did_you_mean(path.stem, (*list_targets(), *list_chips()))
+        guess = did_you_mean(path.stem, (*list_targets(), *list_chips(), *chips()))
         raise CompileError("MM001", what, exit=Exit.USAGE, hint=f"{guess}one of: {', '.join(list_targets())}")
     table = _read(path)
     table.setdefault("name", path.stem)
@@ -126,6 +130,14 @@ def load_target(name_or_path: str) -> Target:
             hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
             raise _wrong(path.name, f'"cost": unknown key "{key}"', hint)
     return target
+
+
+def _of_chip(chip: Chip) -> Target:
+    """The core of a chip, with its RAM as the only memory."""
+    core = load_target(chip.core)
+    flash = f", {readable(chip.flash)} of flash" if chip.flash else ""
+    described = f"{chip.core}, {readable(chip.ram)} of RAM{flash} ({chip.source})"
+    return replace(core, name=chip.name, description=described, memory=(replace(SRAM, size=chip.ram),))
 
 
 def _check_memory(memory: tuple[Region, ...], where: str) -> None:

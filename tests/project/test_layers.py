@@ -19,6 +19,7 @@ LAYERS = [
         "errors",
         "sizes",
         "resources",
+        "chips",
         "ir",
         "ops",
         "frontend",

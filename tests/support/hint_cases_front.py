@@ -97,3 +97,17 @@ def a_model_that_the_project_does_not_name(folder, _):
     said = mmcc("build", folder / "mmcc.toml", "--only", "rely", exit=2)
     name = said.partition("did you mean ")[2].partition("?")[0]
     mmcc("build", folder / "mmcc.toml", "--only", name)
+
+
+@follows(
+    "cli/compile.py: f'{did_you_mean(name.lower(), chips())}"
+    "mmcc targets list, or a target file with its memories'",
+    "cli/compile.py: 'leave out --chip or --target'",
+)
+def a_chip_that_is_not_known(folder, _):
+    args = ("compile", save(RELU, folder), "-o", folder / "out", "--stack", "1K", "--no-self-check")
+    said = mmcc(*args, "--chip", "STM32F411RT", exit=2)
+    name = said.partition("did you mean ")[2].partition("?")[0]
+    assert name in mmcc("targets", "list")
+    assert "leave out" in mmcc(*args, "--chip", name, "--target", "host", exit=2)
+    mmcc(*args, "--chip", name)

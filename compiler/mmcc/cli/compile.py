@@ -13,7 +13,7 @@ import click
 from mmcc.cli.options import bound, common, dims_of, paired, sizes_and_inputs
 from mmcc.cli.terminal import Progress, show_warnings
 from mmcc.driver.piped import as_file
-from mmcc.errors import CompileError, Exit, printable
+from mmcc.errors import CompileError, Exit, did_you_mean, printable
 from mmcc.package.kinds import KINDS
 from mmcc.sizes import parse_size, readable
 
@@ -43,6 +43,11 @@ STACK_FROM = {
 )
 @click.option(
     "-t", "--target", default="host", show_default=True, help="A name (mmcc targets) or a TOML file."
+)
+@click.option(
+    "--chip",
+    help="A product by its name, STM32F411RE: its core as --target, its RAM and flash as --ram and --flash "
+    "where these are not given (mmcc targets list).",
 )
 @click.option(
     "--ram",
@@ -118,12 +123,13 @@ def compile_command(
     """Compile MODEL (an ONNX file) into a folder of C."""
     from mmcc.driver.compile import compile_model
 
+    given |= _of_chip(given)
     options = _options(given)
     with Progress(quiet, verbose) as progress, as_file(model) as path:
         folder = output or Path(f"{model.stem if path is model else path.stem}_c")
         result = compile_model(path, folder, options, progress)
     if not quiet:
-        for note in (*_assumed(), *_notes(given, model, result.report), *_smaller(model, result.graph)):
+        for note in (*_assumed(given), *_notes(given, model, result.report), *_smaller(model, result.graph)):
             click.echo(f"note: {note}", err=True)
         show_warnings(result.report["warnings"], err=True)
     if as_json:
@@ -131,6 +137,30 @@ def compile_command(
     elif not quiet:
         title = given["name"] or result.report["model"]["name"]
         _show_compiled(title, result.report, folder)
+
+
+def _of_chip(given: dict[str, Any]) -> dict[str, Any]:
+    """What --chip says of target, RAM and flash; CompileError (MM001) for a chip that is not known."""
+    from mmcc.chips import chips, find_chip
+
+    name = given.pop("chip")
+    if name is None:
+        return {}
+    chip = find_chip(name)
+    if chip is None:
+        hint = f"{did_you_mean(name.lower(), chips())}mmcc targets list, or a target file with its memories"
+        raise CompileError("MM001", f'no chip "{printable(name)}"', exit=Exit.USAGE, hint=hint)
+    source = click.get_current_context().get_parameter_source("target")
+    if source is not None and source.name != "DEFAULT":
+        what = "--chip and --target are two ways to say for what"
+        raise CompileError("MM003", what, exit=Exit.USAGE, hint="leave out --chip or --target")
+    flash = str(chip.flash) if chip.flash and not given["stack"] else None
+    return {
+        "target": chip.name,
+        "ram": given["ram"] or str(chip.ram),
+        "flash": given["flash"] or flash,
+        "by_chip": True,
+    }
 
 
 def _options(given: dict[str, Any]) -> CompileOptions:
@@ -170,10 +200,10 @@ def _options(given: dict[str, Any]) -> CompileOptions:
     )
 
 
-def _assumed() -> Iterator[str]:
+def _assumed(given: dict[str, Any]) -> Iterator[str]:
     """What was taken since nothing was said."""
     source = click.get_current_context().get_parameter_source("target")
-    if source is not None and source.name == "DEFAULT":
+    if source is not None and source.name == "DEFAULT" and "by_chip" not in given:
         yield (
             "no --target: this is C for this machine, with its stack and code; -t cortex-m4 or another of "
             "mmcc targets is what firmware wants"

@@ -14,6 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mmcc import __version__
+from mmcc.chips import find_chip
 from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
@@ -206,4 +207,5 @@ def _ports(entry: Entry) -> EntryPorts:
 
 def _lasting(target: str) -> str:
     """A target's name, or the path of its file from wherever it is asked for later."""
-    return target if target in (*list_targets(), *list_chips()) else str(Path(target).resolve())
+    known = target in (*list_targets(), *list_chips()) or find_chip(target)
+    return target if known else str(Path(target).resolve())
