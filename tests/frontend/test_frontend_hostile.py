@@ -144,7 +144,7 @@ def test_functions_that_grow_exponentially(tmp_path):
 def test_subgraphs(tmp_path):
     branch = helper.make_graph([node("Relu", ["x"], ["r"])], "b", [], [onnx.ValueInfoProto(name="r")])
     loop = small(node("Loop", ["", "c", "x"], ["y"], body=branch), constants={"c": np.array(True)})
-    fails(loop, tmp_path, "MM201", "Loop (domain ai.onnx)", exit=Exit.UNSUPPORTED)
+    fails(loop, tmp_path, "MM103", "does not fit the Loop")
 
 
 @pytest.mark.parametrize(

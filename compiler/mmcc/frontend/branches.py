@@ -3,23 +3,14 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
-from collections.abc import Callable
-from dataclasses import replace
-
 from onnx import GraphProto, NodeProto
 
 from mmcc.errors import CompileError, Where, printable
-from mmcc.frontend.convert import Import, add_constants
-from mmcc.frontend.order import ordered, unique
+from mmcc.frontend.convert import Import
+from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.problems import bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
-from mmcc.frontend.value import Value
-
-MAX_DEPTH = 16  # of branches within branches
-
-Convert = Callable[[Import, Where, NodeProto], None]
 
 
 def is_branch(node: NodeProto) -> bool:
@@ -28,41 +19,18 @@ def is_branch(node: NodeProto) -> bool:
 
 
 def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) -> CompileError | None:
-    """Convert the nodes of the branch that the condition chooses; what is wrong, if the If itself is.
-
-    Names within a branch are its own: they end with it, and another branch may have the same.
-    """
+    """Convert the nodes of the branch that the condition chooses; what is wrong, if the If itself is."""
     try:
         graph = _chosen(state, node)
+        made = inline(state, where, graph, {}, convert)
     except CompileError as error:
         return located(error, where)
-    problems: list[CompileError] = []
-    constants = {tensor.name: tensor for tensor in unique("constant", graph.initializer, problems)}
-    inside = [(Where(where.model, where.node, n.op_type, n.name), n) for n in graph.node]
-    steps = ordered(inside, {*state.values, *state.opaque, *constants}, problems)
-    state.problems.found += [located(problem, where) for problem in problems]
-    results = [info.name for info in graph.output]
-    read = {name for _, inner in steps for name in reads(inner)}
-    own: dict[str, Value] = {}
-    within = replace(
-        state,
-        values=ChainMap(own, state.values),
-        wanted=state.wanted | read | {*results},
-        depth=state.depth + 1,
-    )
-    add_constants(within, constants, read | {*results})
-    for place, inner in steps:
-        convert(within, place, inner)
-    state.probed = within.probed
-    for outer, inner in zip(node.output, results, strict=True):
-        if outer and inner in within.values:
-            state.values[outer] = within.values[inner]
-            if inner in own:  # not a value from around the branch
-                state.build.titles[within.values[inner].tensor] = outer
-    missing = [name for name in results if name not in within.values]
-    if missing and not state.problems.found and not state.problems.unknown:
-        what = f'output "{printable(missing[0])}" of the branch is not defined'
-        return located(bad_model("MM102", what), where)
+    around = {value.tensor for name, value in state.values.items() if name in {o.name for o in graph.output}}
+    for name, value in zip(node.output, made, strict=True):
+        if name and value is not None:
+            state.values[name] = value
+            if value.tensor not in around:
+                state.build.titles[value.tensor] = name
     return None
 
 
@@ -76,8 +44,6 @@ def _chosen(state: Import, node: NodeProto) -> GraphProto:
         raise _runtime_condition(state, node)
     if condition.size != 1:
         raise bad_model("MM104", f"the condition has {condition.size} elements, not 1")
-    if state.depth >= MAX_DEPTH:
-        raise bad_model("MM105", f"branches are nested more than {MAX_DEPTH} deep")
     wanted = "then_branch" if state.build.array(condition).any() else "else_branch"
     graph = attributes[wanted].g
     if len(graph.output) != len(node.output) or graph.input or graph.sparse_initializer:

@@ -21,6 +21,7 @@ from mmcc.frontend.convert import Import, add_constants, attempt
 from mmcc.frontend.converters import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.expansion import expand
 from mmcc.frontend.load import load
+from mmcc.frontend.loops import is_loop, unroll
 from mmcc.frontend.ports import (
     check_output_type,
     images,
@@ -122,8 +123,8 @@ def _convert(state: Import, where: Where, node: NodeProto) -> None:
     """Convert a node; if that is impossible, say why and find out what can be known of its outputs."""
     entry = REGISTRY.get((domain_of(node), node.op_type))
     known = all(name in state.values for name in node.input if name)
-    if is_branch(node) and known:
-        error = take_branch(state, where, node, _convert)
+    if known and (is_branch(node) or is_loop(node)):
+        error = (unroll if is_loop(node) else take_branch)(state, where, node, _convert)
         if error is None:
             return
         state.problems.add(error)

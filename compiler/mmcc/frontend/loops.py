@@ -1,0 +1,281 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ONNX Loop and Scan whose number of steps is known: the body stands in their place once for each step."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+import numpy as np
+from onnx import AttributeProto, GraphProto, NodeProto, helper
+
+from mmcc.errors import CompileError, Where
+from mmcc.frontend.convert import Import
+from mmcc.frontend.inlining import Convert, inline
+from mmcc.frontend.lifting import Rows, liftable, lifted
+from mmcc.frontend.order import ordered
+from mmcc.frontend.problems import bad_model, located, unsupported
+from mmcc.frontend.reads import reads
+from mmcc.frontend.schema import checked_node, domain_of
+from mmcc.frontend.value import Value
+
+MAX_NODES = 8192  # of the body, all steps together
+SINCE = 9  # a Scan of operator set 8 has a batch
+
+
+class _Stopped(Exception):
+    """A value that the loop needs could not be made; what is wrong is among the problems."""
+
+
+def is_loop(node: NodeProto) -> bool:
+    """True of a Loop or a Scan."""
+    return node.op_type in {"Loop", "Scan"} and not domain_of(node)
+
+
+def unroll(state: Import, where: Where, node: NodeProto, convert: Convert) -> CompileError | None:
+    """Convert the body once for each step; what is wrong, if the node itself is."""
+    try:
+        _, attributes = checked_node(node, state.source.opsets[""])
+        steps = _Steps(state, where, node, convert, attributes)
+        found = steps.loop() if node.op_type == "Loop" else steps.scan()
+    except _Stopped:
+        return None
+    except CompileError as error:
+        return located(error, where)
+    for name, value in zip(node.output, found, strict=True):
+        if name:
+            state.values[name] = value
+            state.build.titles.setdefault(value.tensor, name)
+    return None
+
+
+@dataclass(frozen=True, eq=False)
+class _Steps:
+    state: Import
+    where: Where
+    node: NodeProto
+    convert: Convert
+    attributes: dict[str, AttributeProto]
+
+    @property
+    def body(self) -> GraphProto:
+        return self.attributes["body"].g
+
+    def _run(self, graph: GraphProto, given: Mapping[str, Value]) -> Value:
+        """The result of a graph of one node."""
+        (value,) = inline(self.state, self.where, graph, given, self.convert)
+        if value is None:
+            raise _Stopped
+        return value
+
+    def loop(self) -> list[Value]:
+        """Inputs of the body: the step's number, a condition, what goes from step to step."""
+        body, given = self.body, [self._operand(name) for name in self.node.input]
+        carried, limit, go_on = given[2:], *given[:2]
+        each = len(carried)
+        wanted = (2 + each, 1 + each + (len(self.node.output) - each))
+        if (len(body.input), len(body.output)) != wanted or None in carried:
+            raise bad_model("MM103", "the body does not fit the Loop")
+        steps = None if limit is None else int(self._number(limit, "number of steps"))
+        names, rows = [info.name for info in body.input], [list[Value]() for _ in body.output[1 + each :]]
+        state = [value for value in carried if value is not None]
+        self._bounded(steps or 0)
+        sliced = {} if steps is None or not names else self._sliced(names[0], steps)
+        lift = self._lift(sliced, sliced)
+        for step in count():
+            done = go_on is not None and not self._number(go_on, "condition")
+            if done or (steps is not None and step >= steps):
+                break
+            self._bounded(1)
+            number = self.state.build.constant(np.array(step, np.int64), "step")
+            condition = go_on or self.state.build.constant(np.array(True), "condition")
+            own = dict(zip(names, (number, condition, *state), strict=True))
+            made = self._step(lift.body, own | self._seen(step, steps or 0, lift))
+            go_on, state = made[0], list(made[1 : 1 + each])
+            for values, value in zip(rows, made[1 + each :], strict=True):
+                values.append(value)
+        return [*state, *(self._stacked(values, 0) for values in rows)]
+
+    def _sliced(self, number: str, steps: int) -> dict[str, _Scanned]:
+        """Nodes of the body that take the slice of a step, from a value around the loop: by their result."""
+        found: dict[str, _Scanned] = {}
+        for node in self.body.node:
+            value = self.state.values.get(node.input[0]) if len(node.input) == 2 else None
+            if node.op_type != "Gather" or domain_of(node) or value is None or node.input[1] != number:
+                continue
+            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
+            if 0 <= axis < value.rank and steps <= value.shape[axis]:
+                found[node.output[0]] = _Scanned(value, axis, False)
+        return found
+
+    def scan(self) -> list[Value]:
+        """Inputs of the body: what goes from step to step, and the slices of a step."""
+        if self.state.source.opsets[""] < SINCE:
+            raise unsupported(f"Scan of operator set {self.state.source.opsets['']}")
+        body, given = self.body, [self._operand(name) for name in self.node.input]
+        scanned = self.attributes["num_scan_inputs"].i
+        each, makes = len(given) - scanned, len(body.output) - (len(given) - scanned)
+        if not 1 <= scanned <= len(given) or len(body.input) != len(given) or None in given or makes < 0:
+            raise bad_model("MM103", "the body does not fit the Scan")
+        state, sources = [value for value in given if value is not None][:each], self._sources(given[each:])
+        steps = {source.value.shape[source.axis] for source in sources}
+        if len(steps) != 1:
+            raise bad_model("MM104", f"inputs of {sorted(steps)} steps")
+        (total,) = steps
+        self._bounded(total)
+        rows = [list[Value]() for _ in range(makes)]
+        names = [info.name for info in body.input]
+        lift = self._lift(dict(zip(names[each:], sources, strict=True)))
+        for step in range(total):
+            own = dict(zip(names[:each], state, strict=True))
+            made = self._step(lift.body, own | self._seen(step, total, lift))
+            state = list(made[:each])
+            for values, value in zip(rows, made[each:], strict=True):
+                values.append(value)
+        axes, backward = (self._integers(f"scan_output_{what}", makes) for what in ("axes", "directions"))
+        return [
+            *state,
+            *(
+                self._stacked(values[::-1] if back else values, axis)
+                for values, axis, back in zip(rows, axes, backward, strict=True)
+            ),
+        ]
+
+    def _operand(self, name: str) -> Value | None:
+        return self.state.values[name] if name else None
+
+    def _integers(self, name: str, length: int) -> list[int]:
+        found = list(self.attributes[name].ints) if name in self.attributes else [0] * length
+        if len(found) != length:
+            raise bad_model("MM103", f"{name} has {len(found)} numbers, not {length}")
+        return found
+
+    def _sources(self, values: Sequence[Value | None]) -> list[_Scanned]:
+        axes = self._integers("scan_input_axes", len(values))
+        backward = self._integers("scan_input_directions", len(values))
+        found: list[_Scanned] = []
+        for value, axis, back in zip(values, axes, backward, strict=True):
+            assert value is not None
+            if not -value.rank <= axis < value.rank:
+                raise bad_model("MM103", f"axis {axis} of {list(value.shape)}")
+            found.append(_Scanned(value, axis % value.rank, bool(back)))
+        return found
+
+    def _number(self, value: Value, what: str) -> float:
+        build = self.state.build
+        if not build.is_constant(value.tensor):
+            raise unsupported(f"a {self.node.op_type} whose {what} is known only at run time")
+        if value.size != 1:
+            raise bad_model("MM104", f"the {what} has {value.size} elements, not 1")
+        return build.array(value).reshape(()).item()
+
+    def _bounded(self, steps: int) -> None:
+        nodes = steps * max(1, len(self.body.node))
+        if nodes + self.state.build.unrolled > MAX_NODES:
+            what = f"a {self.node.op_type} of {len(self.body.node)} nodes and so many steps"
+            raise unsupported(f"{what}: unrolled it is more than {MAX_NODES:,} nodes")
+
+    def _lift(self, sources: Mapping[str, _Scanned], skip: Collection[str] = ()) -> _Lifted:
+        """The body without what is computed for all steps at once; `skip` are outputs of nodes that slice."""
+        inside = [(self.where, node) for node in self.body.node if not set(node.output) & set(skip)]
+        own = {info.name for info in self.body.input} | {t.name for t in self.body.initializer} | set(skip)
+        problems: list[CompileError] = []
+        steps = ordered(inside, {*self.state.values, *self.state.opaque, *own}, problems)
+        if problems:
+            self.state.problems.found += [located(problem, self.where) for problem in problems]
+            raise _Stopped
+        slices = {
+            name: Rows(self._one_under_the_other(source), self._rows(source), source.back)
+            for name, source in sources.items()
+            if liftable(source.value)
+        }
+        made = {name for node in self.body.node for name in node.output} | own
+
+        def known(name: str) -> Value | None:
+            return None if name in made else self.state.values.get(name)
+
+        rows, remain = lifted([node for _, node in steps], slices, self.body, known, self._run)
+        read = {name for node in remain for name in reads(node)} | {info.name for info in self.body.output}
+        body = helper.make_graph(remain, "", [], list(self.body.output), list(self.body.initializer))
+        found = {name: each for name, each in rows.items() if name in read and name not in sources}
+        return _Lifted(body, found, {name: each for name, each in sources.items() if name in read})
+
+    def _rows(self, source: _Scanned) -> int:
+        """Rows of one slice."""
+        return source.value.shape[0 if source.axis else 1]
+
+    def _one_under_the_other(self, source: _Scanned) -> Value:
+        value, axis = source.value, source.axis
+        if axis:
+            perm = [axis, *(k for k in range(value.rank) if k != axis)]
+            value = self._one(
+                helper.make_node("Transpose", ["scanned"], ["turned"], perm=perm), {"scanned": value}
+            )
+        shape = self.state.build.constant(np.array([-1, value.shape[-1]], np.int64), "shape")
+        given = {"scanned": value, "shape": shape}
+        return self._one(helper.make_node("Reshape", ["scanned", "shape"], ["rows"]), given)
+
+    def _seen(self, step: int, total: int, body: _Lifted) -> dict[str, Value]:
+        """What a step sees of the inputs, and of what was made of them for all steps."""
+        found: dict[str, Value] = {}
+        for name, source in body.sources.items():
+            found[name] = self._slice(source, total - 1 - step if source.back else step)
+        for name, each in body.rows.items():
+            at = (total - 1 - step if each.back else step) * each.rows
+            index = self.state.build.constant(np.arange(at, at + each.rows), "step")
+            node = helper.make_node("Gather", ["all", "step"], ["rows"], axis=0)
+            found[name] = self._one(node, {"all": each.value, "step": index})
+        return found
+
+    def _step(self, body: GraphProto, given: Mapping[str, Value]) -> tuple[Value, ...]:
+        self.state.build.unrolled += max(1, len(body.node))
+        made = inline(self.state, self.where, body, given, self.convert)
+        if None in made:
+            raise _Stopped
+        return tuple(value for value in made if value is not None)
+
+    def _slice(self, source: _Scanned, step: int) -> Value:
+        """What a step sees of an input."""
+        index = self.state.build.constant(np.array(step, np.int64), "step")
+        node = helper.make_node("Gather", ["scanned", "step"], ["slice"], axis=source.axis)
+        return self._one(node, {"scanned": source.value, "step": index})
+
+    def _stacked(self, values: list[Value], axis: int) -> Value:
+        """What all steps made, along a new axis."""
+        if not values:
+            raise unsupported(f"a {self.node.op_type} of no steps, whose results have no elements")
+        rank = values[0].rank + 1
+        if not -rank <= axis < rank:
+            raise bad_model("MM103", f"axis {axis} of results of {rank} axes")
+        axis %= rank
+        made: dict[str, Value] = {}
+        for k, value in enumerate(values):
+            shape = np.array([*value.shape[:axis], 1, *value.shape[axis:]], np.int64)
+            given = {"result": value, "shape": self.state.build.constant(shape, "shape")}
+            made[f"row{k}"] = self._one(helper.make_node("Reshape", ["result", "shape"], ["row"]), given)
+        return self._one(helper.make_node("Concat", list(made), ["all"], axis=axis), made)
+
+    def _one(self, node: NodeProto, given: dict[str, Value]) -> Value:
+        """The result of one more node."""
+        (result,) = node.output
+        graph = helper.make_graph([node], "", [], [helper.make_empty_tensor_value_info(result)])
+        return self._run(graph, given)
+
+
+@dataclass(frozen=True, eq=False)
+class _Lifted:
+    """A body, and by name what it reads: rows of what was made for all steps, slices of inputs."""
+
+    body: GraphProto
+    rows: Mapping[str, Rows]
+    sources: Mapping[str, _Scanned]
+
+
+@dataclass(frozen=True, slots=True)
+class _Scanned:
+    """A value whose slices along an axis are seen step by step; from the last on where it goes back."""
+
+    value: Value
+    axis: int
+    back: bool
