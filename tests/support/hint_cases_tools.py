@@ -247,6 +247,17 @@ def expected_outputs(folder, monkeypatch):
     mmcc("verify", out, "--expected", outputs, "--data", inputs)
 
 
+@follows("verification/oracle.py: '--data inputs.npz, with inputs that the model takes'")
+def an_index_outside(folder, _):
+    """Made-up integers are of the whole range: ONNX Runtime refuses most of them as indices."""
+    gather = node("Gather", ["w", "i"], ["y"])
+    model = model_of([gather], {"i": np.array([1, 0])}, ["y"], {"w": FLOATS.reshape(-1)})
+    out = folder / "out"
+    mmcc("compile", save(model, folder), "-o", out)
+    assert "--data inputs.npz" in mmcc("verify", out, exit=8)
+    mmcc("verify", out, "--data", data(folder, input_0=np.array([[1, 0]])))
+
+
 @follows("verification/verify.py: f'{len(samples)} integers, -1 if unknown'")
 def labels(folder, _):
     out, _ = package_in(folder)

@@ -61,6 +61,15 @@ class Oracle:
             ) from error
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """The values for one sample."""
+        """The values for one sample; CompileError MM806 if the model does not take it, as an index may be."""
         given = {n: inputs[n].astype(to) if to else inputs[n] for n, to in self._inputs.items()}
-        return self._session.run(self._values, given)
+        try:
+            return self._session.run(self._values, given)
+        except Exception as error:  # its classes of errors are not public
+            reason = printable(" ".join(str(error).split()), 400)
+            raise CompileError(
+                "MM806",
+                f"ONNX Runtime cannot run the model on a sample: {reason}",
+                exit=Exit.TOOL_MISSING,
+                hint="--data inputs.npz, with inputs that the model takes",
+            ) from error
