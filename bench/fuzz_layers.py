@@ -181,7 +181,10 @@ class Layers:
             return self.one(self.draw("GlobalAveragePool", "GlobalMaxPool"), x)
         window = self._pads_within(window)
         if self.chance(0.5):
-            return self.one("MaxPool", x, **window, ceil_mode=self.draw(0, 0, 1))
+            up = self.draw(0, 0, 1)
+            if up and _starts_in_pads(x.shape[2:], window):
+                raise ValueError("ONNX's shape inference counts such a window, ONNX Runtime and mmcc do not")
+            return self.one("MaxPool", x, **window, ceil_mode=up)
         del window["dilations"]
         return self.one("AveragePool", x, **window, count_include_pad=self.draw(0, 1))
 
@@ -280,6 +283,8 @@ class Layers:
         )
 
     def split(self, x: Value) -> Value:
+        if not x.shape:
+            raise ValueError("a scalar cannot be split")
         axis = self.draw(1, 1, *range(1, len(x.shape))) if len(x.shape) > 1 else 0
         extent = x.shape[axis]
         first = self.between(1, max(1, extent - 1))
@@ -349,3 +354,14 @@ def joins(a: Value, b: Value, axis: int) -> bool:
     if len(a.shape) != len(b.shape):
         return False
     return all(m == n or k == axis for k, (m, n) in enumerate(zip(a.shape, b.shape, strict=True)))
+
+
+def _starts_in_pads(space: Sequence[int], window: dict[str, Any]) -> bool:
+    """True if, with sizes rounded up, the last window of some axis starts behind the last element."""
+    for k, extent in enumerate(space):
+        first, last = window["pads"][k], window["pads"][k + len(space)]
+        reach = (window["kernel_shape"][k] - 1) * window["dilations"][k] + 1
+        steps = -(-(extent + first + last - reach) // window["strides"][k])
+        if steps * window["strides"][k] >= extent + first:
+            return True
+    return False

@@ -21,6 +21,8 @@ from mmcc.planner.request import PlanRequest
 TRIALS = 400  # layouts tried at most
 FEW = 4  # operands of one node of which every subset is tried
 BOUND_STATES = 20_000  # of the search for an order when views cost nothing
+HARD_STATES = 500  # of the search for an order of further layouts, if 20,000 did not do for the first
+KERNELS_RUN = 400_000  # in searches for orders: then no further layouts are tried
 ALL_LAYOUTS = 6  # up to this many operands, every choice of what to copy is tried
 
 
@@ -117,6 +119,8 @@ class _Search:
         }
         self._tried: dict[frozenset[Operand], LayoutChoice] = {}  # by operands to copy
         self._made: dict[frozenset[Operand], LayoutChoice] = {}  # by operands that are in place
+        self._states = BOUND_STATES
+        self._kernels_left = KERNELS_RUN
         self._limit = max(8, min(TRIALS, 100_000 // (1 + len(graph.nodes))))
 
     def best(self) -> tuple[LayoutChoice, int]:
@@ -152,7 +156,8 @@ class _Search:
         while better:
             better, best = False, self._try(copied)
             for move in _moves(self._graph, best, copied, choices):
-                if best.ordering.peak <= floor or len(self._tried) >= self._limit:
+                used_up = len(self._tried) >= self._limit or self._kernels_left < 0
+                if best.ordering.peak <= floor or used_up:
                     return copied
                 if move not in self._tried and self._try(move).rank < best.rank:
                     better, copied = True, move
@@ -167,7 +172,10 @@ class _Search:
                 self._tried[copied] = same
                 return same
             model = make_model(self._graph, layout, self._request, self._safe_offset)
-            ordering = best_order(model)
+            ordering = best_order(model, self._states)
+            self._kernels_left -= ordering.looked_at
+            if ordering.bound < ordering.peak:
+                self._states = HARD_STATES
             self._request.say(f"layout {len(self._tried) + 1}: {ordering.peak} bytes alive")
             self._tried[copied] = self._made[layout.in_place] = LayoutChoice(layout, model, ordering)
         return self._tried[copied]

@@ -19,6 +19,7 @@ class Ordering:
     peak: int
     bound: int
     forced: bool  # there is no other order
+    looked_at: int = 0  # kernels run in the search, over all its states
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,8 @@ def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> 
     while len(closed) < max_states:
         peak, _, _, state = heappop(heap)
         if not state.ready:
-            return Ordering(_order(state), peak, peak, _is_forced(model, _order(state)))
+            order = _order(state)
+            return Ordering(order, peak, peak, _is_forced(model, order), search.looked_at)
         if state.done in closed:
             continue  # reached before, with no larger peak
         closed.add(state.done)
@@ -61,12 +63,12 @@ def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> 
                 heappush(heap, (after.peak, -after.done.bit_count(), next(tick), after))
     bound = heap[0][0]
     found = search.beam(start, beam)
-    return Ordering(_order(found), found.peak, bound, forced=False)
+    return Ordering(_order(found), found.peak, bound, forced=False, looked_at=search.looked_at)
 
 
 class _Search:
     def __init__(self, model: MemoryModel) -> None:
-        self._model = model
+        self._model, self.looked_at = model, 0
         self._after: list[list[int]] = [[] for _ in model.kernels]
         for k, kernel in enumerate(model.kernels):
             for b in bits(kernel.before):
@@ -109,6 +111,7 @@ class _Search:
         return level[0]
 
     def _run(self, state: _State, kernel: int) -> _State:
+        self.looked_at += 1
         during, alive = self._model.step(kernel, state.done, state.alive)
         done = state.done | 1 << kernel
         ready = state.ready & ~(1 << kernel)
