@@ -75,17 +75,10 @@ class Grower(Layers):
         space += [self.residual] * 2 + [self.dense_block, self.inception, self.gated, self.u_shape]
         space += [self.resize, self.up_conv, self.norm]
         space += [self.blocks] if len(x.shape) == 4 else []
-        anywhere = [
-            self.unary,
-            self.arithmetic,
-            self.arithmetic,
-            self.concat,
-            self.concat,
-            self.cut,
-            self.split,
-            self.top_k,
-        ]
-        anywhere += [self.pad, self.reshape, self.reduce, self.soft]
+        anywhere = [self.unary, self.arithmetic, self.arithmetic]
+        if x.shape:
+            anywhere += [self.concat, self.concat, self.cut, self.split, self.top_k, self.pad]
+            anywhere += [self.reshape, self.reduce, self.soft]
         anywhere += [self.transpose, self.gather, self.by_row, self.dense] if len(x.shape) > 1 else []
         layer = self.draw(*space) if x.spatial and self.chance(0.65) else self.draw(*anywhere)
         before = len(self.nodes), len(self.pool)

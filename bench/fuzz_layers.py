@@ -283,8 +283,6 @@ class Layers:
         )
 
     def split(self, x: Value) -> Value:
-        if not x.shape:
-            raise ValueError("a scalar cannot be split")
         axis = self.draw(1, 1, *range(1, len(x.shape))) if len(x.shape) > 1 else 0
         extent = x.shape[axis]
         first = self.between(1, max(1, extent - 1))
