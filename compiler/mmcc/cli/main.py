@@ -27,6 +27,11 @@ from mmcc.errors import CompileError, Exit
 from mmcc.resources import data_dir
 
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
+GROUPS = {  # of the commands, in the help
+    "From a model to C": ("compile", "build", "quantize", "train"),
+    "Before": ("check", "analyze", "targets", "ops"),
+    "Afterwards": ("verify", "bench", "report"),
+}
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -71,6 +76,18 @@ class Commands(click.Group):
             message = f"a bug in mmcc: {type(error).__name__}: {error}"
             hint = "report it with the model; -v shows where it happened"
             self._fail(ctx, CompileError("MM999", message, exit=Exit.INTERNAL, hint=hint))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands by what they are for; those of no group come last."""
+        grouped = {name for names in GROUPS.values() for name in names}
+        others = tuple(name for name in self.list_commands(ctx) if name not in grouped)
+        width = max(map(len, self.commands))
+        for title, names in {**GROUPS, "Other commands": others}.items():
+            known = [(name, self.commands[name]) for name in names if name in self.commands]
+            rows = [(name.ljust(width), command.get_short_help_str(80)) for name, command in known]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows)
 
     def _fail(self, ctx: click.Context, error: CompileError) -> NoReturn:
         click.echo(wrapped(str(error)), err=True)

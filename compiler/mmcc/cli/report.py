@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -17,10 +18,17 @@ from mmcc.cli.terminal import Progress
 @click.option(
     "--measured", is_flag=True, help="With the instructions of each node, counted in QEMU (mmcc bench)."
 )
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
 def report(
-    folder: Path, output: Path | None, frontier: bool, measured: bool, quiet: bool, verbose: bool
+    folder: Path,
+    output: Path | None,
+    frontier: bool,
+    measured: bool,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Write the report of the package in FOLDER as one page that can be read offline."""
     from mmcc.verification.page import write_page
@@ -28,5 +36,7 @@ def report(
     page = output or folder / "report.html"
     with Progress(quiet, verbose) as progress:
         write_page(folder, page, frontier=frontier, measured=measured, progress=progress)
-    if not quiet:
+    if as_json:
+        click.echo(json.dumps({"page": str(page)}, indent=1))
+    elif not quiet:
         click.echo(f"written to {page}")
