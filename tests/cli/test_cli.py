@@ -176,11 +176,11 @@ def test_data_that_does_not_fit(tmp_path):
     assert result.exit_code == 2
     assert "--limit 2" in told(result)
     assert run("verify", out, "--expected", tmp_path / "out.npz").exit_code == 2
-    for name in ("model.onnx", "one.npy"):
-        result = run("verify", out, "--data", tmp_path / name)
-        assert result.exit_code == 2
-        assert "is not an .npz file" in told(result)
-        assert "numpy.savez" in told(result)
+    assert run("verify", out, "--data", tmp_path / "one.npy").exit_code == 0
+    result = run("verify", out, "--data", tmp_path / "model.onnx")
+    assert result.exit_code == 2
+    assert "is not an .npz file" in told(result)
+    assert "numpy.savez" in told(result)
 
 
 @pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
