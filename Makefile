@@ -16,16 +16,19 @@ TIDY := clang-tidy --quiet --config-file=.clang-tidy --warnings-as-errors='*' --
 TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c mmcc_simd.h mmcc_floats.h mmcc_math.h mmcc_moves.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint bench fuzz clean
+.PHONY: help setup demo demo-train test check lint bench fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
 
 setup: ## .venv, Python packages, cross compilers and QEMU (apt, where that is allowed)
 	@scripts/setup.sh
 
 demo: setup ## compile a digit classifier for a Cortex-M4 under a RAM limit, verify it, run it in QEMU
 	@$(PY) examples/digits/demo.py
+
+demo-train: setup ## the digit classifier fine-tunes itself on an emulated Cortex-M4, in 40 KiB of RAM
+	@$(PY) examples/digits/learn.py
 
 test: setup ## all tests
 	@$(PY) -m pytest -n 2 tests

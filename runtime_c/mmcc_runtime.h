@@ -33,7 +33,8 @@ enum {
     MMCC_ERROR_STREAM = 5,          /* a callback for rows is missing, or returned something other than 0 */
     MMCC_ERROR_WEIGHTS = 6,         /* a callback for weights is missing, or returned something other than 0 */
     MMCC_ERROR_WEIGHTS_FILE = 7,    /* the file of weights is another model's, or is not whole */
-    MMCC_ERROR_MOVE = 8             /* a callback for moves is missing, or returned something other than 0 */
+    MMCC_ERROR_MOVE = 8,            /* a callback for moves is missing, or returned something other than 0 */
+    MMCC_ERROR_PARAMETERS = 9       /* no whole set of this model's parameters is kept, or a callback failed */
 };
 
 /* Small functions are inlined whatever the compiler thinks of it, so that they are in the section of their caller;
@@ -61,6 +62,7 @@ static inline const char *mmcc_status_text(mmcc_status status)
     case MMCC_ERROR_WEIGHTS: text = "a callback for weights is missing or failed"; break;
     case MMCC_ERROR_WEIGHTS_FILE: text = "the file of weights belongs to another model or is not whole"; break;
     case MMCC_ERROR_MOVE: text = "a callback for moves is missing or failed"; break;
+    case MMCC_ERROR_PARAMETERS: text = "no whole set of parameters is kept, or a callback failed"; break;
     default: break;
     }
     return text;

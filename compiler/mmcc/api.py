@@ -16,8 +16,10 @@ from mmcc.driver.estimate import Estimate, estimate
 from mmcc.driver.memories import Ram, parse_ram
 from mmcc.driver.options import CompileOptions as _Resolved
 from mmcc.driver.options import silent
+from mmcc.driver.train import compile_training as _compile_training
 from mmcc.errors import CompileError
 from mmcc.sizes import parse_size
+from mmcc.training.options import TrainOptions as _Training
 from mmcc.verification.verify import VerifyOptions as _Verify
 from mmcc.verification.verify import verify_package
 
@@ -26,9 +28,11 @@ __all__ = [
     "CompileOptions",
     "CompileResult",
     "Estimate",
+    "TrainOptions",
     "VerifyOptions",
     "check",
     "compile_model",
+    "compile_training",
     "estimate",
     "verify",
 ]
@@ -59,6 +63,19 @@ class CompileOptions(TypedDict, total=False):
     self_check: bool  # run the C on this machine before it is written; True if not given
 
 
+class TrainOptions(TypedDict, total=False):
+    """How `compile_training` is to train, with the names and meanings of `mmcc train`'s options."""
+
+    loss: Literal["softmax-cross-entropy", "mse"]
+    optimizer: Literal["sgd", "momentum", "adam"]
+    update: str  # "all", "last:K", "bias", or names of parameters between commas, with *
+    accumulate: int  # steps whose gradients are summed up for one change
+    momentum: float  # decay of the moment
+    betas: tuple[float, float]  # of adam
+    epsilon: float  # of adam
+    weight_decay: float  # share of a parameter that it loses in a step, times the rate
+
+
 class VerifyOptions(TypedDict, total=False):
     """Options of `verify`, with the names and meanings of `mmcc verify`'s."""
 
@@ -82,6 +99,19 @@ def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileO
     Raises CompileError for all that is the caller's to change: the model, a limit, an option, a missing tool.
     """
     return _compile(model, out, resolve(dict(options)))
+
+
+def compile_training(
+    model: str | Path,
+    out: str | Path,
+    train: TrainOptions | None = None,
+    **options: Unpack[CompileOptions],
+) -> CompileResult:
+    """Compile an ONNX file into a folder of C that runs it and trains it on the device, as `mmcc train` does.
+
+    Raises CompileError as `compile_model` does, and for a model that cannot be trained so.
+    """
+    return _compile_training(model, out, _Training(**(train or {})), resolve(dict(options)))
 
 
 def check(

@@ -14,6 +14,7 @@ import hint_cases_front  # noqa: F401
 import hint_cases_models  # noqa: F401
 import hint_cases_targets  # noqa: F401
 import hint_cases_tools  # noqa: F401
+import hint_cases_training  # noqa: F401
 import pytest
 from hints import CASES, hints
 from mmcc.frontend.not_onnx import FORMATS

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mmcc.cli.options import bound, common, dims_of, paired, sizes_and_inputs
+from mmcc.cli.options import bound, common, dims_of, paired, planned, sizes_and_inputs
 from mmcc.cli.terminal import Progress, show_warnings
 from mmcc.driver.piped import as_file
 from mmcc.errors import CompileError, Exit, did_you_mean, printable
@@ -38,33 +38,7 @@ STACK_FROM = {
 
 @click.command(name="compile", short_help="Compile an ONNX file into a folder of C.")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), help="Folder to write [default: MODEL's name + _c]."
-)
-@click.option(
-    "-t", "--target", default="host", show_default=True, help="A name (mmcc targets) or a TOML file."
-)
-@click.option(
-    "--chip",
-    help="A product by its name, STM32F411RE: its core as --target, its RAM and flash as --ram and --flash "
-    "where these are not given (mmcc targets list).",
-)
-@click.option(
-    "--ram",
-    help="Limit of RAM for all: arena, context, static data, stack. 256K; "
-    "or min: as little as can be without computing anything twice; or of each memory: dtcm=128K,sram=512K.",
-)
-@click.option(
-    "--recompute",
-    type=click.FloatRange(1.0, 10.0),
-    help="Work at most, in multiples of the model's, to save RAM [default: 2 with --ram N, 1 with min].",
-)
-@click.option("--flash", help="Limit of flash: weights, tables, code.")
-@click.option(
-    "--name",
-    default="",
-    help="Prefix of all C symbols [default: from the file's name]; each model in a firmware needs its own.",
-)
+@planned
 @click.option(
     "--io",
     type=click.Choice(["arena", "external", "rows", "rows-again"]),
@@ -100,21 +74,9 @@ STACK_FROM = {
     help="With --stream: what needs the whole sequence sees the newest so many rows.",
 )
 @click.option(
-    "--time-limit",
-    type=click.FloatRange(0.1, 3600),
-    default=20.0,
-    show_default=True,
-    help="Effort of the planner, in deterministic seconds.",
-)
-@click.option(
     "--background-moves",
     is_flag=True,
     help="Buffers may go from memory to memory while the model computes, through your callbacks.",
-)
-@click.option("--stack", help="Take this as the worst-case stack instead of measuring it with the toolchain.")
-@click.option("--dump", type=click.Path(path_type=Path), help="Write the intermediate forms to this folder.")
-@click.option(
-    "--no-self-check", is_flag=True, help="Do not run the generated C on this machine before it is written."
 )
 @common
 def compile_command(
@@ -123,23 +85,23 @@ def compile_command(
     """Compile MODEL (an ONNX file) into a folder of C."""
     from mmcc.driver.compile import compile_model
 
-    given |= _of_chip(given)
-    options = _options(given)
+    given |= of_chip(given)
+    options = compile_options(given)
     with Progress(quiet, verbose) as progress, as_file(model) as path:
         folder = output or Path(f"{model.stem if path is model else path.stem}_c")
         result = compile_model(path, folder, options, progress)
     if not quiet:
-        for note in (*_assumed(given), *_notes(given, model, result.report), *_smaller(model, result.graph)):
+        for note in (*_assumed(given), *notes(given, model, result.report), *_smaller(model, result.graph)):
             click.echo(f"note: {note}", err=True)
         show_warnings(result.report["warnings"], err=True)
     if as_json:
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
         title = given["name"] or result.report["model"]["name"]
-        _show_compiled(title, result.report, folder)
+        show_compiled(title, result.report, folder)
 
 
-def _of_chip(given: dict[str, Any]) -> dict[str, Any]:
+def of_chip(given: dict[str, Any]) -> dict[str, Any]:
     """What --chip says of target, RAM and flash; CompileError (MM001) for a chip that is not known."""
     from mmcc.chips import chips, find_chip
 
@@ -163,7 +125,7 @@ def _of_chip(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _options(given: dict[str, Any]) -> CompileOptions:
+def compile_options(given: dict[str, Any]) -> CompileOptions:
     """What the command line asks for; CompileError for sizes that are none, or that say nothing together."""
     from mmcc.driver.memories import parse_ram
     from mmcc.driver.options import CompileOptions
@@ -224,7 +186,7 @@ def _smaller(model: Path, graph: Graph) -> Iterator[str]:
     )
 
 
-def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterator[str]:
+def notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterator[str]:
     """What the user may not expect, one line each."""
     from mmcc.target import load_target
 
@@ -238,7 +200,8 @@ def _notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterat
         yield f"the generated C was not run before it was written: {checked['reason']}"
 
 
-def _show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
+def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
+    """Print what a package needs."""
     from mmcc.report.memories import cost_text, regions_text
     from mmcc.report.stream import stream_text
     from mmcc.report.text import (

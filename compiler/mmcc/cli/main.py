@@ -22,6 +22,7 @@ from mmcc.cli.quantize import quantize
 from mmcc.cli.report import report
 from mmcc.cli.targets import targets
 from mmcc.cli.terminal import wrapped
+from mmcc.cli.train import train
 from mmcc.cli.verify import verify
 from mmcc.errors import CompileError, Exit
 from mmcc.resources import data_dir
@@ -130,5 +131,8 @@ def main() -> None:
     """
 
 
-for command in (compile_command, build, quantize, check, analyze, verify, bench, report, targets, ops):
+for command in (
+    *(compile_command, train, build, quantize, check, analyze),
+    *(verify, bench, report, targets, ops),
+):
     main.add_command(command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -19,6 +20,67 @@ def common(function: _F) -> _F:
     function = click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")(function)
     function = click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")(function)
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
+
+
+PLANNED = (
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="Folder to write [default: MODEL's name + _c].",
+    ),
+    click.option(
+        "-t", "--target", default="host", show_default=True, help="A name (mmcc targets) or a TOML file."
+    ),
+    click.option(
+        "--chip",
+        help="A product by its name, STM32F411RE: its core as --target, its RAM and flash as --ram and "
+        "--flash where these are not given (mmcc targets list).",
+    ),
+    click.option(
+        "--ram",
+        help="Limit of RAM for all: arena, context, static data, stack. 256K; "
+        "or min: as little as can be without computing anything twice; or of each memory: "
+        "dtcm=128K,sram=512K.",
+    ),
+    click.option(
+        "--recompute",
+        type=click.FloatRange(1.0, 10.0),
+        help="Work at most, in multiples of the model's, to save RAM [default: 2 with --ram N, 1 with min].",
+    ),
+    click.option("--flash", help="Limit of flash: weights, tables, code."),
+    click.option(
+        "--name",
+        default="",
+        help="Prefix of all C symbols [default: from the file's name]; "
+        "each model in a firmware needs its own.",
+    ),
+    click.option(
+        "--time-limit",
+        type=click.FloatRange(0.1, 3600),
+        default=20.0,
+        show_default=True,
+        help="Effort of the planner, in deterministic seconds.",
+    ),
+    click.option(
+        "--stack", help="Take this as the worst-case stack instead of measuring it with the toolchain."
+    ),
+    click.option(
+        "--dump", type=click.Path(path_type=Path), help="Write the intermediate forms to this folder."
+    ),
+    click.option(
+        "--no-self-check",
+        is_flag=True,
+        help="Do not run the generated C on this machine before it is written.",
+    ),
+)
+
+
+def planned(function: _F) -> _F:
+    """What every command has that plans a model and writes a package."""
+    for option in reversed(PLANNED):
+        function = option(function)
+    return function
 
 
 def sizes_and_inputs(function: _F) -> _F:

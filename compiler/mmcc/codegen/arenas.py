@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mmcc.ir.program import Program
 from mmcc.ir.regions import STATE, Region
 
 
@@ -22,15 +22,21 @@ class ArenaText:
     attribute: str  # that it is declared with unless the project says otherwise
 
 
-def arena_texts(regions: Mapping[Region, int]) -> tuple[ArenaText, ...]:
-    """One text for each region, with its bytes. Regions are named only where there are several."""
+def arena_texts(program: Program) -> tuple[ArenaText, ...]:
+    """One text for each region, with its bytes. Regions are named only where there are several.
+
+    The states of a model that is trained are its parameters, and what belongs to them.
+    """
+    regions, trains = program.regions, program.saved is not None
     several = sum(region != STATE for region in regions) > 1
-    return tuple(_text(region, size, several) for region, size in regions.items())
+    return tuple(_text(region, size, several, trains) for region, size in regions.items())
 
 
-def _text(region: Region, size: int, several: bool) -> ArenaText:
+def _text(region: Region, size: int, several: bool, trains: bool) -> ArenaText:
     argument, words = "arena", "the arena"
-    if region == STATE:
+    if region == STATE and trains:
+        argument, words = "parameters", "memory for the parameters"
+    elif region == STATE:
         argument, words = "states", "memory for the states"
     elif several:
         argument, words = f"{region.name}_arena", f"the arena in {region.name}"

@@ -36,6 +36,7 @@ RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 # only where a kernel, or the header of the model, says that it needs them
 OPTIONAL_HEADERS = (
     "mmcc_moves.h",
+    "mmcc_parameters.h",
     "mmcc_math.h",
     "mmcc_normalize.h",
     "mmcc_mve.h",
@@ -107,7 +108,7 @@ def _common(
     program: Program, options: EmitOptions, weights: Weights, entries: Sequence[EntryText], stamp: bytes
 ) -> dict[str, Any]:
     """What every template of the package may print."""
-    arenas = arena_texts(program.regions)
+    arenas = arena_texts(program)
     sizes = {region.name: size for region, size in program.regions.items()}
     ports = [port for entry in entries for port in entry.ports]
     return {
@@ -123,6 +124,7 @@ def _common(
         "streams": [port for port in ports if port.streamed],
         "memories": _memories(program, ports),
         "states": state_texts(program.states),
+        "parameters": program.saved,
         "weights": weights,
         "staged": [node for node in program.nodes if node.blocks],
         "indices": 1 + max((e.first + n.index for e in program.entries for n in e.nodes), default=-1),

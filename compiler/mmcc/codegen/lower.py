@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,17 @@ from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import FILLED, MemoryPlan, Plan
-from mmcc.ir.program import EntryCode, InitialState, Moves, Program, ProgramNode, StagedBlocks, Step, View
+from mmcc.ir.program import (
+    EntryCode,
+    InitialState,
+    Moves,
+    Program,
+    ProgramNode,
+    SavedParameters,
+    StagedBlocks,
+    Step,
+    View,
+)
 from mmcc.ir.regions import STATE
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate
@@ -37,7 +48,19 @@ def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Progra
     if not regions.keys() - {STATE}:
         regions = {target.memory[0]: 0} | regions  # the context has one even if nothing lives in it
     states = tuple(InitialState(plan.states[state.begin], state.initial) for state in module.states)
-    return Program(name, regions, tuple(entries), states)
+    return Program(name, regions, tuple(entries), states, _saved(module, plan))
+
+
+def _saved(module: Module, plan: MemoryPlan) -> SavedParameters | None:
+    """The beginning of the memory of states, which has the parameters; its mark tells theirs from others."""
+    own = [state for state in module.states if state.begin in module.parameters]
+    if not own:
+        return None
+    end = max(plan.states[state.begin] + state.initial.nbytes for state in own)
+    others = [state for state in module.states if state not in own]
+    assert all(plan.states[state.begin] >= end for state in others), "parameters are not first"
+    lines = (f"{s.begin} {s.initial.dtype.str} {s.initial.shape} {plan.states[s.begin]}" for s in own)
+    return SavedParameters(end, zlib.crc32("\n".join(lines).encode()))
 
 
 def lower_entry(entry: Entry, plan: Plan, target: Target, first: int = 0, staged: int = 0) -> EntryCode:

@@ -35,6 +35,7 @@ class PortText:
     offset: int
     external: bool  # the caller gives its address to every run
     streamed: bool  # callbacks bring or take its rows
+    argument: bool  # a single number, which the function itself takes or gives
     order_of_calls: str  # what a callback may count on
     rows: int
     columns: int
@@ -61,7 +62,7 @@ def port_texts(entry: Entry, code: EntryCode, regions: Collection[str]) -> tuple
             texts.append(
                 replace(
                     text,
-                    symbol=port_symbol(entry.name, kind, index),
+                    symbol=port.called or port_symbol(entry.name, kind, index),
                     of="" if entry.name == RUN else f" of {entry.name}",
                     external=outside and not stream,
                     streamed=stream,
@@ -90,6 +91,7 @@ def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, off
         offset=offset,
         external=False,
         streamed=False,
+        argument=port.argument,
         order_of_calls="",
         rows=geometry(tensor.shape)[0],
         columns=geometry(tensor.shape)[1],

@@ -175,7 +175,9 @@ def _figures(
     shutil.rmtree(work, ignore_errors=True)
     sources = package_sources(made)
     names = [entry.name for entry in program.entries]
-    entries = [f"{prefix}_{name}" for name in ("init", *(("reset",) if program.states else ()), *names)]
+    besides = ["init", *(["reset"] if program.states else [])]
+    besides += ["parameters_save", "parameters_load"] if program.saved else []
+    entries = [f"{prefix}_{name}" for name in (*besides, *names)]
     objects = compile_objects(target, sources, work, include_dirs=[made])
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
     stack = max(bound.bytes for bound in footprint.stack.values())

@@ -153,7 +153,7 @@ def _facts(job: Job, built: Built) -> PackageFacts:
         sha256=report["model"]["sha256"],
         target=job.target.name,
         flags=package_build(job.target, measured=False).flags,
-        arenas=arena_texts(built.program.regions),
+        arenas=arena_texts(built.program),
         context_words=-(-report["ram"]["context"] // job.target.pointer_bytes),
         ports={kind: report[kind] for kind in ("inputs", "outputs")},
         plain=[entry.name for entry in job.module.entries] == ["run"]

@@ -39,6 +39,7 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         if not job.options.ram or ram["total"] <= job.options.ram:
             break
         arena = job.options.ram - (ram["total"] - ram["arena"])
+        arena -= arena % home_of(job.target).align  # of which an arena's size is a multiple
         requests = _limited(requests, max(0, arena))
         built = build(job, requests)
         if any(requests[name].peak(plan) > arena for name, plan in built.plan.entries.items()):

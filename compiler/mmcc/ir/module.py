@@ -22,7 +22,7 @@ RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
 # what other functions and types of every package are called behind its prefix
 RESERVED = re.compile(
     r"init|reset|stage_weights|move_with|selftest|context|weights|weights_layout|view|row|columns|constant"
-    r"|blocks|staging|streams|stamp|(begin|finish|take)_block|(before|after)_node|make_n\d+|made_for_n\d+"
+    r"|parameters_(save|load|layout)|label_\d+|blocks|staging|streams|stamp|(begin|finish|take)_block|(before|after)_node|make_n\d+|made_for_n\d+"
     r"|((stream|read|write|quantize|dequantize)_)?(input|output)_\d+"
 )
 
@@ -67,12 +67,20 @@ class Module:
 
     @cached_property
     def states(self) -> tuple[State, ...]:
-        """Each state once, as the first entry that has it says; states are known by `begin`."""
+        """Each state once, as the first entry that has it says, known by `begin`. Parameters come first."""
         found: dict[str, State] = {}
         for entry in self.entries:
             for state in entry.graph.states:
                 found.setdefault(state.begin, state)
-        return tuple(found.values())
+        return tuple(sorted(found.values(), key=lambda state: state.begin not in self.parameters))
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """States that the first entry only reads, and others change: what is learned."""
+        first, *others = self.entries
+        changed = {s.begin for entry in others for s in entry.graph.states if s.end != s.begin}
+        read = (state.begin for state in first.graph.states if state.end == state.begin)
+        return tuple(name for name in read if name in changed)
 
     def __str__(self) -> str:
         """The text that `mmcc.ir.parse.parse_module` reads."""

@@ -22,6 +22,8 @@ class Port:
     ONNX type is float32, the C type int8. `double` is set where the model says float64, which `onnx_dtype`
     cannot say: it is float32 then. `channels` is set where the tensor has only these of the last axis of the
     model's value, since nothing depends on the others; no input or output is such a tensor.
+    `called` is the name in C where that is none with a number. An `argument` is a single number that the
+    function takes, or writes to where its argument points.
     """
 
     tensor: str
@@ -32,6 +34,8 @@ class Port:
     quant: Quant | None = None
     double: bool = False
     channels: tuple[int, ...] | None = None
+    called: str = ""
+    argument: bool = False
 
     @property
     def model_dtype(self) -> np.dtype[Any]:

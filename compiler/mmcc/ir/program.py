@@ -322,6 +322,14 @@ class InitialState:
 
 
 @dataclass(frozen=True, slots=True)
+class SavedParameters:
+    """The first bytes of the memory of states: the model's parameters. `layout` tells which, and where."""
+
+    bytes: int
+    layout: int
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """One package: bytes of arena by region, its entries, and how its states begin."""
 
@@ -329,6 +337,7 @@ class Program:
     regions: dict[Region, int]
     entries: tuple[EntryCode, ...]
     states: tuple[InitialState, ...] = ()
+    saved: SavedParameters | None = None
 
     @property
     def nodes(self) -> tuple[ProgramNode, ...]:

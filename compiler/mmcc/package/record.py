@@ -239,6 +239,8 @@ def _port_out(port: Port) -> dict[str, Any]:
         "axes": list(port.axes),
         "quant": _quant_out(port.quant),
         "double": port.double,
+        "called": port.called,
+        "argument": port.argument,
     }
 
 
@@ -246,7 +248,17 @@ def _port_in(raw: Mapping[str, Any]) -> Port:
     shape: Shape = tuple(raw["onnx_shape"])
     axes = tuple(raw["axes"])
     dtype = ElementType.named(raw["onnx_dtype"])
-    return Port(raw["tensor"], raw["onnx_name"], shape, dtype, axes, _quant_in(raw["quant"]), raw["double"])
+    return Port(
+        raw["tensor"],
+        raw["onnx_name"],
+        shape,
+        dtype,
+        axes,
+        _quant_in(raw["quant"]),
+        raw["double"],
+        called=raw["called"],
+        argument=raw["argument"],
+    )
 
 
 def sha256(path: Path) -> str:

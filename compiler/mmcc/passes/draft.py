@@ -131,19 +131,27 @@ class Draft:
         """True if every input of the node is a constant by now."""
         return all(self.is_constant(name) for name in node.inputs)
 
-    def graph(self) -> Graph:
-        """The finished graph, without nodes, tensors and constants that nothing needs."""
-        outputs = tuple(replace(port, tensor=self.now(port.tensor)) for port in self.source.outputs)
-        states = tuple(replace(state, end=self.now(state.end)) for state in self.source.states)
+    def find(self, op: Op, inputs: tuple[str, ...]) -> str | None:
+        """The result of a node like this that was written before."""
+        return next((n.output for n in self.nodes if n.op == op and n.inputs == inputs), None)
+
+    def graph(self, source: Graph | None = None) -> Graph:
+        """The finished graph, without nodes, tensors and constants that nothing needs.
+
+        `source` is the graph whose ports and states it has, if not that with which the draft began.
+        """
+        source = source or self.source
+        outputs = tuple(replace(port, tensor=self.now(port.tensor)) for port in source.outputs)
+        states = tuple(replace(state, end=self.now(state.end)) for state in source.states)
         needed = {port.tensor for port in outputs} | {state.end for state in states}
         nodes: list[Node] = []
         for node in reversed(self.nodes):
             if not needed.isdisjoint(node.outputs):
                 nodes.append(node)
                 needed.update(node.inputs, node.outputs)
-        needed |= self.source.given
+        needed |= source.given
         return replace(
-            self.source,
+            source,
             tensors={name: t for name, t in self.tensors.items() if name in needed},
             constants={name: data for name, data in self.constants.items() if name in needed},
             nodes=tuple(reversed(nodes)),

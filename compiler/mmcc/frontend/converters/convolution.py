@@ -59,10 +59,13 @@ def _need_constant(build: Builder, w: Value, b: Value | None) -> None:
             raise unsupported(f"{what} (operand {k}) computed at run time")
 
 
+NO_BIAS = ".no_bias"  # in the name of one that the model does not have
+
+
 def bias_of(build: Builder, b: Value | None, channels: int) -> str:
     """The tensor of a bias; zeros if there is none."""
     if b is None:
-        return build.constant(np.zeros(channels, np.float32), f"{build.hint}.bias").tensor
+        return build.constant(np.zeros(channels, np.float32), f"{build.hint}{NO_BIAS}").tensor
     if b.shape != (channels,):
         raise bad_model("MM104", f"a bias of {list(b.shape)} for {channels} output channels")
     return plain(build, b)

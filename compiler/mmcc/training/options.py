@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a model is to be trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mmcc.errors import CompileError, Exit
+
+LOSSES = ("softmax-cross-entropy", "mse")
+OPTIMIZERS = ("sgd", "momentum", "adam")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """What `mmcc train` was asked for, besides what `mmcc compile` is.
+
+    `update` names the parameters that change: "all", "last:K" (of the last K layers), "bias", or names of
+    parameters between commas, in which * stands for anything. `accumulate` is the steps whose gradients are
+    averaged for one change. `momentum` and `betas` are decays of the moments; `weight_decay` shrinks each
+    parameter by so much, times the rate, at each change.
+    """
+
+    loss: str = "softmax-cross-entropy"
+    optimizer: str = "sgd"
+    update: str = "all"
+    accumulate: int = 1
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        """CompileError for values that the command line would not take either."""
+        for name, value, allowed in (
+            ("loss", self.loss, LOSSES),
+            ("optimizer", self.optimizer, OPTIMIZERS),
+        ):
+            if value not in allowed:
+                choice = ", ".join(repr(a) for a in allowed)
+                raise CompileError("MM000", f"{name}={value!r} is none of {choice}", exit=Exit.USAGE)
+        decays = (self.momentum, *self.betas)
+        sound = self.accumulate >= 1 and all(0 <= decay < 1 for decay in decays)
+        if not sound or self.epsilon <= 0 or self.weight_decay < 0:
+            raise CompileError("MM000", f"no numbers to train with: {self}", exit=Exit.USAGE)

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which constants of a graph are parameters, and which of them are to be trained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from mmcc.errors import CompileError, Exit, printable
+from mmcc.frontend.converters.convolution import NO_BIAS
+from mmcc.ir.graph import Graph, Node
+from mmcc.ops.elementwise import Binary
+from mmcc.ops.layers import FloatLayer
+
+SHOWN = 12  # parameters that an error lists
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A constant that training may change. `node` is the number of the first node that reads it."""
+
+    name: str
+    node: int
+    bias: bool
+
+
+def parameters(graph: Graph) -> tuple[Parameter, ...]:
+    """Weights and biases of float layers, and what is multiplied or added by element or channel, in order.
+
+    A bias that the model does not have is none, nor is a single number: it belongs to a formula.
+    """
+    found: dict[str, Parameter] = {}
+    for index, node in enumerate(graph.nodes):
+        for name, bias in _of_node(graph, node):
+            if graph.is_constant(name) and graph.tensors[name].dtype.is_float:
+                found.setdefault(name, Parameter(name, index, bias))
+    return tuple(found.values())
+
+
+def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
+    if isinstance(node.op, FloatLayer):
+        _, w, b = node.inputs
+        return [(w, False), *([] if NO_BIAS in b else [(b, True)])]
+    if isinstance(node.op, Binary) and node.op.function in ("add", "mul", "prelu"):
+        several = [name for name in node.inputs if graph.is_constant(name) and graph.constants[name].size > 1]
+        return [(name, node.op.function == "add") for name in several]
+    return []
+
+
+def chosen(graph: Graph, update: str) -> tuple[str, ...]:
+    """Names of the parameters that `update` says, in the order of the graph; CompileError MM117 if none."""
+    known = parameters(graph)
+    taken = _taken(known, update)
+    if not taken:
+        names = ", ".join(printable(p.name, 40) for p in known[:SHOWN])
+        more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+        hint = f"all, last:K, bias, or some of {names}{more}" if known else "a model with float layers"
+        what = f'--update "{printable(update, 80)}" names no parameter of the model'
+        raise CompileError("MM117", what, exit=Exit.USAGE, hint=hint)
+    return tuple(p.name for p in taken)
+
+
+def _taken(known: Sequence[Parameter], update: str) -> list[Parameter]:
+    if update == "all":
+        return list(known)
+    if update == "bias":
+        return [p for p in known if p.bias]
+    if update.startswith("last:"):
+        count = update.removeprefix("last:")
+        if not count.isdigit() or int(count) < 1:
+            return []
+        layers = sorted({p.node for p in known})[-int(count) :]
+        return [p for p in known if p.node in layers]
+    patterns = [part.strip() for part in update.split(",") if part.strip()]
+    if any(not any(fnmatchcase(p.name, pattern) for p in known) for pattern in patterns):
+        return []
+    return [p for p in known if any(fnmatchcase(p.name, pattern) for pattern in patterns)]

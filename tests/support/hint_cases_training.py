@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hints about training, followed: see test_hints.py."""
+
+from __future__ import annotations
+
+import mmcc as api
+import numpy as np
+import onnx
+import pytest
+from frontend_models import model_of, save
+from hint_runs import RELU, X, mmcc, node
+from hints import follows
+from mmcc.errors import CompileError
+
+WEIGHTS = {"w": np.linspace(-1, 1, 4 * 4).reshape(4, 4, 1, 1).astype(np.float32)}
+NODES = [node("Conv", ["x", "w"], ["a"]), node("Tanh", ["a"], ["y"])]
+FAST = ("--loss", "mse", "--stack", "1024", "--no-self-check")
+
+
+@follows(
+    "training/parameters.py: f'all, last:K, bias, or some of {names}{more}' if known "
+    "else 'a model with float layers'"
+)
+def no_such_parameter(folder, _):
+    model = save(model_of(NODES, X, ["y"], WEIGHTS), folder)
+    options = ("train", model, "-o", folder / "out", *FAST, "--update")
+    said = mmcc(*options, "v", exit=2)
+    assert "some of w" in said
+    for words in ("w", "all", "last:1"):
+        mmcc(*options, words)
+    nothing = ("train", save(RELU, folder), "-o", folder / "out2", *FAST)
+    assert "a model with float layers" in mmcc(*nothing, exit=2)
+
+
+@follows("training/losses.py: 'cutting off the model behind the output to be trained'")
+def several_outputs(folder, _):
+    model = model_of(NODES, X, ["a", "y"], WEIGHTS)
+    whole, part = save(onnx.shape_inference.infer_shapes(model), folder), folder / "part.onnx"
+    assert "cutting off" in mmcc("train", whole, "-o", folder / "out", *FAST, exit=2)
+    onnx.utils.extract_model(whole, part, ["x"], ["y"])
+    mmcc("train", part, "-o", folder / "out", *FAST)
+
+
+@follows("driver/train.py: 'leaving them out'")
+def only_for_inference(folder, _):
+    model, train = save(model_of(NODES, X, ["y"], WEIGHTS), folder), api.TrainOptions(loss="mse")
+    with pytest.raises(CompileError, match="MM119"):
+        api.compile_training(model, folder / "out", train, io="external", stack=1024)
+    api.compile_training(model, folder / "out", train, stack=1024)

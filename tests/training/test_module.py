@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modules that train: gradients of a whole network in float64, and what optimizers make of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph
+from mmcc.ir.interpret import Interpreter
+from mmcc.ir.module import check_module
+from mmcc.ops.conv_gradient import WeightGradient
+from mmcc.training.module import APPLY, STEP, training_module
+from mmcc.training.options import TrainOptions
+from mmcc.training.parameters import chosen, parameters
+
+pytestmark = pytest.mark.quick
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+Array = np.ndarray
+
+
+@cache
+def digits() -> Graph:
+    return load_graph(DIGITS / "digits_fp32.onnx", CompileOptions())
+
+
+def sample(seed: int) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    image = rng.random((8, 8, 1)).astype(np.float32)
+    return {"input": image, "label_0": np.array([seed % 10], np.int32)}
+
+
+def wide(graph: Graph, given: dict[str, Array]) -> dict[str, Array]:
+    """All tensors of a graph in float64."""
+    known = {state.begin: state.initial for state in graph.states} | graph.constants | given
+    known = {name: x.astype(np.float64) if x.dtype.kind == "f" else x for name, x in known.items()}
+    for node in graph.nodes:
+        known[node.output] = node.op.reference(*(known[name] for name in node.inputs))[0]
+    return known
+
+
+def step_of(options: TrainOptions) -> Graph:
+    return next(entry.graph for entry in training_module(digits(), options).entries if entry.name == STEP)
+
+
+@pytest.mark.parametrize("loss", ["softmax-cross-entropy", "mse"])
+def test_a_step_goes_down_the_gradient_of_the_loss(loss: str) -> None:
+    """Of every parameter some elements, against central differences in float64."""
+    step = step_of(TrainOptions(loss=loss))
+    given = sample(3) | {"rate": np.ones(1)}
+    if loss == "mse":
+        given["label_0"] = np.random.default_rng(4).standard_normal(10)
+    after, rng = wide(step, given), np.random.default_rng(0)
+    assert len(step.states) == 14
+    for state in step.states:
+        moved = state.initial.astype(np.float64) - after[state.end]
+        scale = np.abs(moved).max()
+        for _ in range(4):
+            place = tuple(rng.integers(0, n) for n in state.initial.shape)
+            ends: list[float] = []
+            for far in (1e-6, -1e-6):
+                near = state.initial.astype(np.float64)
+                near[place] += far
+                ends.append(float(wide(step, given | {state.begin: near})[step.outputs[0].tensor][0]))
+            assert (ends[0] - ends[1]) / 2e-6 == pytest.approx(moved[place], abs=1e-5 * scale), state.begin
+
+
+def trained(options: TrainOptions, samples: int, rate: float) -> dict[str, Array]:
+    """States after so many samples, by the references."""
+    machine = Interpreter(training_module(digits(), options))
+    rates = {"rate": np.array([rate], np.float32)}
+    for seed in range(samples):
+        if options.accumulate == 1:
+            machine.call(STEP, sample(seed) | rates)
+            continue
+        machine.call(STEP, sample(seed))
+        if (seed + 1) % options.accumulate == 0:
+            machine.call(APPLY, rates)
+    return machine.states
+
+
+def gradients(states: dict[str, Array], seed: int) -> dict[str, Array]:
+    """The gradients of a sample at these parameters: a step of rate 1 goes so far."""
+    step = step_of(TrainOptions(update="last:2"))
+    names = [state.begin for state in step.states]
+    after = wide(step, sample(seed) | {"rate": np.ones(1)} | {name: states[name] for name in names})
+    return {s.begin: states[s.begin] - after[s.end] for s in step.states}
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_optimizers_by_their_formulas(optimizer: str, accumulate: int) -> None:
+    """As PyTorch has them, weight decay apart from the gradient (AdamW)."""
+    options = TrainOptions(
+        optimizer=optimizer, update="last:2", accumulate=accumulate, weight_decay=0.01, betas=(0.8, 0.9)
+    )
+    rate, samples = 0.05, 6
+    got = trained(options, samples, rate)
+    names = chosen(digits(), "last:2")
+    w = {name: digits().constants[name].astype(np.float64) for name in names}
+    m, v = ({name: np.zeros(x.shape) for name, x in w.items()} for _ in range(2))
+    for t in range(samples // accumulate):
+        each = [gradients(w, seed) for seed in range(t * accumulate, (t + 1) * accumulate)]
+        for name in names:
+            g = np.mean([one[name] for one in each], 0)
+            step = g
+            if optimizer == "momentum":
+                step = m[name] = 0.9 * m[name] + g
+            elif optimizer == "adam":
+                m[name] = 0.8 * m[name] + 0.2 * g
+                v[name] = 0.9 * v[name] + 0.1 * g * g
+                step = m[name] / (1 - 0.8 ** (t + 1)) / (np.sqrt(v[name] / (1 - 0.9 ** (t + 1))) + 1e-8)
+            w[name] = w[name] - rate * (step + 0.01 * w[name])
+    for name in names:
+        # Adam divides by roots of squares that may be tiny: where a gradient is rounded, so is its direction
+        np.testing.assert_allclose(got[name], w[name], atol=1e-4 if optimizer == "adam" else 1e-6)
+    if accumulate > 1:
+        assert all(not got[f"{name}_sum"].any() for name in names)
+
+
+def test_gradients_of_weights_are_summed_in_place() -> None:
+    """Sums and moments take them as they come; so does a step where the gradient is large."""
+    for options, into in (
+        (TrainOptions(accumulate=4), "sum"),
+        (TrainOptions(optimizer="momentum"), "sum"),
+    ):
+        ops = [node.op for node in step_of(options).nodes]
+        assert {op.into for op in ops if isinstance(op, WeightGradient)} == {into}
+    forms = {
+        node.output: node.op.into
+        for node in step_of(TrainOptions()).nodes
+        if isinstance(node.op, WeightGradient)
+    }
+    assert forms["head.weight_next"] == "step"
+    assert set(forms.values()) == {"", "step"}
+
+
+@pytest.mark.parametrize(
+    ("update", "count"), [("all", 14), ("last:1", 2), ("last:2", 4), ("bias", 7), ("*_dw.weight, logits*", 4)]
+)
+def test_what_is_updated(update: str, count: int) -> None:
+    module = training_module(digits(), TrainOptions(update=update))
+    assert check_module(module) == []
+    assert module.parameters == chosen(digits(), update)
+    assert len(module.parameters) == count
+    frozen = {p.name for p in parameters(digits())} - set(module.parameters)
+    assert frozen <= module.constants.keys(), "the others stay in flash"
+
+
+@pytest.mark.parametrize("update", ["", "last:0", "last:x", "stem", "logits*,nobody"])
+def test_no_such_parameter(update: str) -> None:
+    with pytest.raises(CompileError, match="MM117"):
+        training_module(digits(), TrainOptions(update=update))
+
+
+def test_a_softmax_at_the_end_is_part_of_the_loss() -> None:
+    graph = load_graph(DIGITS / "digits_fp32.onnx", CompileOptions())
+    step = training_module(graph, TrainOptions()).entries[1].graph
+    assert [port.called for port in step.inputs] == ["", "label_0", "rate"]
+    assert step.tensors["label_0"].dtype == ElementType.I32
+    assert [port.called for port in step.outputs] == ["loss"]

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packages that train: the C learns what the references learn, by the same bits under every plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mmcc
+import numpy as np
+from mmcc.api import CompileResult, TrainOptions
+from mmcc.ir.interpret import Interpreter
+from mmcc.package.host import host_model, package_sources
+from mmcc.package.record import bench_files, load_package
+from mmcc.target import load_target
+from mmcc.toolchain.firmware import build_firmware
+from mmcc.toolchain.qemu import run_firmware
+from mmcc.verification.compare import sanitized_program
+from toolchains import ready
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits"
+RATE = np.array([0.05], np.float32)
+STEPS = 6
+Array = np.ndarray
+
+
+def compiled(folder: Path, train: TrainOptions, **given) -> CompileResult:
+    return mmcc.compile_training(DIGITS / "digits_fp32.onnx", folder / "net", train, name="net", **given)
+
+
+def samples() -> list[tuple[Array, Array]]:
+    data = np.load(DIGITS / "test_data.npz")
+    images = 16 - data["input_0"][:STEPS]
+    return [
+        (x.reshape(8, 8, 1), np.array([y], np.int32))
+        for x, y in zip(images, data["labels"][:STEPS], strict=True)
+    ]
+
+
+def learned(result: CompileResult) -> list[Array]:
+    """The loss of each step, and outputs before and after, from the C on this machine."""
+    model = host_model(result.folder, load_package(result.folder))
+    found = [model.run([samples()[0][0]])[0]]
+    for image, label in samples():
+        found += model.run([image, label, RATE], 1)
+        model.forget()
+    return [*found, model.run([samples()[0][0]])[0]]
+
+
+def expected(result: CompileResult) -> list[Array]:
+    machine, first = Interpreter(result.module), {"input": samples()[0][0]}
+    found = [machine.call("run", first)["logits"]]
+    for image, label in samples():
+        found.append(machine.call("train_step", {"input": image, "label_0": label, "rate": RATE})["loss"])
+    return [*found, machine.call("run", first)["logits"]]
+
+
+def test_every_plan_learns_the_same_bits_as_the_references_nearly(tmp_path: Path) -> None:
+    train = TrainOptions(update="block*,logits*")
+    plain = compiled(tmp_path / "plain", train)
+    want, got = expected(plain), learned(plain)
+    for mine, theirs in zip(got, want, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(got[0], got[-1], rtol=0.01)
+    least = compiled(tmp_path / "least", train, ram="min")
+    assert least.report["ram"]["arena"] < plain.report["ram"]["arena"]
+    for one, other in zip(got, learned(least), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sums_of_steps_are_applied_and_sanitizers_see_no_fault(tmp_path: Path) -> None:
+    """Two steps with Adam, two of each, then a run; all of it in one program."""
+    train = TrainOptions(optimizer="adam", accumulate=2, update="bias", weight_decay=0.01)
+    result = compiled(tmp_path, train, stack=2048)
+    text = (result.folder / "net.h").read_text()
+    assert "mmcc_status net_train_step(net_context *context, float *loss);" in text
+    assert "mmcc_status net_train_apply(net_context *context, float rate);" in text
+    program = sanitized_program(result.folder, load_package(result.folder))
+    called(result, [1, 1, 2, 0, 1, 1, 2, 0], program, "host", tmp_path / "run")
+
+
+def called(result: CompileResult, order: list[int], elf: Path, target: str, work: Path) -> None:
+    machine, (image, label) = Interpreter(result.module), samples()[0]
+    known = {"input": image, "label_0": label, "rate": RATE}
+    inputs, outputs = b"", list[Array]()
+    for entry in order:
+        graph = result.module.entries[entry].graph
+        names = [port.tensor for port in graph.inputs]
+        inputs += b"".join(known[name].tobytes() for name in names)
+        arrays = machine.call(result.module.entries[entry].name, {name: known[name] for name in names})
+        outputs += [arrays[port.tensor] for port in graph.outputs]
+    run = run_firmware(elf, load_target(target), inputs, 0, work, calls=bytes(order))
+    want = np.concatenate([x.reshape(-1) for x in outputs])
+    np.testing.assert_allclose(np.frombuffer(run.outputs, np.float32), want, rtol=1e-4, atol=1e-4)
+
+
+def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
+    """The linker holds all of it to 40 KiB."""
+    ready("cortex-m4")
+    result = compiled(tmp_path, TrainOptions(update="block*,logits*"), target="cortex-m4", ram="40K")
+    elf = build_firmware(
+        load_target("cortex-m4"),
+        [*package_sources(result.folder), bench_files(result.folder) / "adapter_firmware.c"],
+        [result.folder],
+        tmp_path / "firmware",
+        ram_limit=40 * 1024,
+        stack_bytes=load_package(result.folder).stack,
+    )
+    called(result, [0, 1, 1, 1, 0], elf, "cortex-m4", tmp_path / "run")
