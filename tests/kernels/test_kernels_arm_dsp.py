@@ -125,7 +125,9 @@ def packed_by_four() -> list[OpCase]:
     return cases
 
 
-@pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "reduce"])
+@pytest.mark.parametrize(
+    "family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "reduce", "matmul", "layer_norm"]
+)
 def test_every_int8_case(family):
     QemuBench(FAMILIES[family](), ready("cortex-m4")).check_all()
 

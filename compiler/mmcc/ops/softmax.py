@@ -16,6 +16,7 @@ from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
+from mmcc.ops.requantize import MAX_SHIFT, rounded, saturate
 
 
 def softmax_nest(x: Shape, tables: tuple[Shape, ...] = ()) -> Nest:
@@ -63,12 +64,22 @@ def exp_table(x_scale: float) -> NDArray[np.uint32]:
     return np.rint(np.exp(-np.arange(256) * float(x_scale)) * 2.0**23).astype(np.uint32)
 
 
+FACTOR_BITS = 30  # of what a row's exponentials are multiplied by, at most
+
+
+def factor_bits(y_inverse: int) -> int:
+    """Bits by which `y_inverse` is shifted before it is divided by a sum: no sum is below 2^23."""
+    return min(FACTOR_BITS + 23 - y_inverse.bit_length(), MAX_SHIFT - 16)
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class SoftmaxInt8:
-    """Softmax of int8 by a table of exponentials; y = clamp(round(e * y_inverse / sum e) + y_zero).
+    """Softmax of int8 by a table of exponentials e, and one division a row.
 
-    `y_inverse` is 1 / output scale in units of 2^-16. Operands: x int8, table int32 [256] (exp_table).
+    y = clamp(round(e * factor / 2^(16 + bits)) + y_zero), factor = round(y_inverse * 2^bits / sum e), where
+    `bits` is `factor_bits`. `y_inverse` is 1 / output scale in units of 2^-16. Operands: x int8, table int32
+    [256] (exp_table).
     """
 
     y_inverse: int
@@ -88,9 +99,9 @@ class SoftmaxInt8:
         wide = x.astype(np.int64)
         e = table.astype(np.int64)[wide.max(-1, keepdims=True) - wide]
         total = e.sum(-1, keepdims=True)
-        numerator = e * self.y_inverse  # below 2^23 * 2^24 * ...: fits 64 bits
-        rounded = (numerator + (total << 15)) // (total << 16)
-        return (np.clip(rounded + self.y_zero, -128, 127).astype(np.int8),)
+        bits = factor_bits(self.y_inverse)
+        factor = ((self.y_inverse << bits) + total // 2) // total
+        return (saturate(rounded(e * factor, 16 + bits), self.y_zero, -128, 127),)
 
     def __str__(self) -> str:
         return f"softmax_int8<->{self.y_zero}>"

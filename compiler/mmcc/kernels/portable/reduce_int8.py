@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import Field, KernelUse
 from mmcc.ir.types import Shape
-from mmcc.kernels.epilogue import Options, check_accumulator, epilogue
+from mmcc.kernels.epilogue import HIGH, RAISED, Options, check_accumulator, epilogue
 from mmcc.kernels.select import Operand, Site, layer
 from mmcc.kernels.window import views
 from mmcc.ops.reduce import ArgMax, MeanInt8
-from mmcc.ops.softmax import SoftmaxInt8
+from mmcc.ops.softmax import SoftmaxInt8, factor_bits
 
 SUM_LIMIT = 511  # exponentials of 23 bits that add up in 32
 
@@ -88,17 +88,20 @@ def _within_channels(
 def softmax_int8(op: SoftmaxInt8, site: Site) -> KernelUse:
     """Groups of the last axis, several a pixel if the channels fold more axes."""
     size = site.inputs[0].shape[-1]
+    bits = factor_bits(op.y_inverse)
+    numerator = op.y_inverse << bits
     return KernelUse(
         "softmax_int8",
         (("wide", size > SUM_LIMIT),),
         (
             *views(site),
             ("table", site.keep("table", site.inputs[1].constant())),
-            ("y_inverse_low", op.y_inverse & 0xFFFFFFFF),
-            ("y_inverse_high", op.y_inverse >> 32),
+            ("numerator_low", numerator & 0xFFFFFFFF),
+            ("numerator_high", numerator >> 32),
             ("channels", site.output.geometry[2]),
             ("size", size),
-            ("y_zero", op.y_zero),
+            ("right", 16 + bits - HIGH),
+            ("zero", 2 * (op.y_zero + RAISED) + 1),
         ),
     )
 
