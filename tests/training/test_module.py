@@ -19,6 +19,7 @@ from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.training.module import APPLY, STEP, training_module
 from mmcc.training.options import TrainOptions
 from mmcc.training.parameters import chosen, parameters
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 pytestmark = pytest.mark.quick
 
@@ -166,3 +167,35 @@ def test_a_softmax_at_the_end_is_part_of_the_loss() -> None:
     assert [port.called for port in step.inputs] == ["", "label_0", "rate"]
     assert step.tensors["label_0"].dtype == ElementType.I32
     assert [port.called for port in step.outputs] == ["loss"]
+
+
+class Images(CalibrationDataReader):
+    def __init__(self) -> None:
+        images = np.load(DIGITS / "test_data.npz")["input_0"][:20]
+        self._left = iter([{"input": image[None]} for image in images])
+
+    def get_next(self) -> dict[str, Array] | None:
+        return next(self._left, None)
+
+
+def test_int8_layers_before_the_float_ones_stay_in_int8(tmp_path: Path) -> None:
+    """Nothing is computed backward through them."""
+    head = tmp_path / "head.onnx"
+    quantize_static(
+        DIGITS / "digits_fp32.onnx",
+        head,
+        Images(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=["logits"],
+    )
+    graph = load_graph(head, CompileOptions())
+    step = training_module(graph, TrainOptions()).entries[1].graph
+    assert [state.begin for state in step.states] == ["logits.weight", "logits.bias"]
+    assert step.tensors["input"].dtype == ElementType.I8
+    kinds = [type(node.op).__name__ for node in step.nodes]
+    assert kinds.count("ConvInt8") == 6
+    assert set(kinds[kinds.index("CrossEntropyGradient") :]) <= {
+        *("CrossEntropyGradient", "CrossEntropy", "WeightGradient", "Descend"),
+    }
