@@ -111,3 +111,10 @@ def a_chip_that_is_not_known(folder, _):
     assert name in mmcc("targets", "list")
     assert "leave out" in mmcc(*args, "--chip", name, "--target", "host", exit=2)
     mmcc(*args, "--chip", name)
+
+
+@follows("cli/sweep.py: '--io arena,external'")
+def a_way_that_is_none(folder, _):
+    args = ("sweep", save(RELU, folder), "-o", folder / "out", "-j", 1, "--io")
+    assert "--io arena,external" in mmcc(*args, "arena,extern", exit=2)
+    mmcc(*args, "arena,external")

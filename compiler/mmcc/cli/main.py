@@ -20,6 +20,7 @@ from mmcc.cli.compile import compile_command
 from mmcc.cli.ops import ops
 from mmcc.cli.quantize import quantize
 from mmcc.cli.report import report
+from mmcc.cli.sweep import sweep
 from mmcc.cli.targets import targets
 from mmcc.cli.terminal import wrapped
 from mmcc.cli.train import train
@@ -30,7 +31,7 @@ from mmcc.resources import data_dir
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 GROUPS = {  # of the commands, in the help
     "From a model to C": ("compile", "build", "quantize", "train"),
-    "Before": ("check", "analyze", "targets", "ops"),
+    "Before": ("check", "analyze", "sweep", "targets", "ops"),
     "Afterwards": ("verify", "bench", "report"),
 }
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -133,6 +134,6 @@ def main() -> None:
 
 for command in (
     *(compile_command, train, build, quantize, check, analyze),
-    *(verify, bench, report, targets, ops),
+    *(verify, bench, report, sweep, targets, ops),
 ):
     main.add_command(command)

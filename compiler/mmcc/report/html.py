@@ -35,8 +35,7 @@ def render_html(
     """The page of a report; with the frontier of `mmcc analyze` and the counts of `mmcc bench`, if given."""
     entries = [_entry(report, entry, measured) for entry in (report, *report["entries"])]
     title = printable(report["model"]["name"] or report["prefix"], NAME_COLUMNS)
-    return render(
-        "report.html.j2",
+    return render_page(
         title=title,
         prefix=report["prefix"],
         target=report["target"],
@@ -44,18 +43,32 @@ def render_html(
         proved=_proved(report),
         warnings=[printable(warning, 500) for warning in report["warnings"]],
         entries=entries,
-        frontier=frontier_page(analysis, title) if analysis else None,
-        pictures=pictures_js(),
-        licences=(data_dir("templates") / "page" / "LICENSES.txt").read_text(),
+        parts=[frontier_part(analysis, title)] if analysis else [],
     )
 
 
-def frontier_page(analysis: Mapping[str, Any], title: str) -> dict[str, Any]:
+def render_page(*, title: str, target: str, parts: Sequence[Mapping[str, Any]], **more: Any) -> str:
+    """A page with parts, each a picture and a table; what a report has besides is in `more`."""
+    nothing: dict[str, Any] = {"prefix": "", "cards": [], "proved": [], "warnings": [], "entries": []}
+    return render(
+        "report.html.j2",
+        title=title,
+        target=target,
+        parts=parts,
+        pictures=pictures_js(),
+        licences=(data_dir("templates") / "page" / "LICENSES.txt").read_text(),
+        **(nothing | more),
+    )
+
+
+def frontier_part(analysis: Mapping[str, Any], title: str) -> dict[str, Any]:
     """What the page shows of `mmcc analyze`: a picture and the rows of its table."""
     rows = [("", p) for p in analysis["frontier"]] + [(p["options"], p) for p in analysis["other"]]
     named = f"{title}: RAM against work, {analysis['target']}"
     return {
         "title": printable(named),
+        "note": "The least work for each size of arena, and the least arena with other options.",
+        "head": ("options", "bytes of arena", "instructions", "MACs", "proved", "bound by, or what it means"),
         "spec": as_script(frontier_spec(analysis, "", width="container")),
         "rows": [
             (
@@ -73,19 +86,8 @@ def frontier_page(analysis: Mapping[str, Any], title: str) -> dict[str, Any]:
 
 def render_analysis(analysis: Mapping[str, Any], title: str) -> str:
     """A page with nothing but what `mmcc analyze` found."""
-    return render(
-        "report.html.j2",
-        title=printable(title, NAME_COLUMNS),
-        prefix="",
-        target=analysis["target"],
-        cards=[],
-        proved=[],
-        warnings=[],
-        entries=[],
-        frontier=frontier_page(analysis, title),
-        pictures=pictures_js(),
-        licences=(data_dir("templates") / "page" / "LICENSES.txt").read_text(),
-    )
+    title = printable(title, NAME_COLUMNS)
+    return render_page(title=title, target=analysis["target"], parts=[frontier_part(analysis, title)])
 
 
 @cache

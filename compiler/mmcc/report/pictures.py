@@ -177,6 +177,35 @@ def frontier_spec(analysis: Mapping[str, Any], title: str, *, width: int | str) 
     }
 
 
+def points_spec(points: Sequence[Row]) -> Spec:
+    """Bytes of RAM against instructions: a colour a model, a shape a target."""
+    fields = ("bytes of RAM", "instructions")
+    spread = [max(p[k] for p in points) / max(1e-9, min(p[k] for p in points)) for k in fields]
+    x, y = (
+        {
+            "field": field,
+            "type": "quantitative",
+            "axis": {"format": "~s", "tickCount": 8},
+            "scale": _axis([p[field] for p in points], log=wide > 4),
+        }
+        for field, wide in zip(fields, spread, strict=True)
+    )
+    return {
+        "$schema": SCHEMA,
+        "width": "container",
+        "height": 380,
+        "data": {"values": list(points)},
+        "mark": {"type": "point", "filled": True, "size": 70, "opacity": 0.8},
+        "encoding": {
+            "x": x,
+            "y": y,
+            "color": {"field": "model", "type": "nominal", "title": None, "legend": _LEGEND},
+            "shape": {"field": "target", "type": "nominal", "title": None, "legend": _LEGEND},
+            "tooltip": [_tip(name) for name in ("model", "target", "options", *fields)],
+        },
+    }
+
+
 _LEGEND: Spec = {"orient": "bottom", "columns": 2, "labelLimit": 300, "symbolLimit": 0}
 
 

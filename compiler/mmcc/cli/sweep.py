@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command `mmcc sweep`: many models for many targets under many limits."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from mmcc.cli.options import common
+from mmcc.cli.terminal import Progress
+from mmcc.errors import CompileError, Exit, printable
+from mmcc.sizes import parse_size
+
+WAYS = ("arena", "external", "rows", "rows-again")
+
+
+@click.command(short_help="Plan many models for many targets under many limits.")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--targets", default="cortex-m4", show_default=True, help="Targets or chips, with commas between."
+)
+@click.option("--ram", default="min", show_default=True, help="Limits: 32K,64K; 32K:512K doubles; min.")
+@click.option("--io", "ways", default="arena", show_default=True, help="Ways of --io, with commas between.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Processes [default: as many as processors].")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("sweep"), show_default=True)
+@common
+def sweep(
+    models: tuple[Path, ...],
+    targets: str,
+    ram: str,
+    ways: str,
+    jobs: int | None,
+    output: Path,
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Plan every combination of MODELS, targets, limits and ways of input; compiles nothing.
+
+    The folder has results.jsonl, table.csv and sweep.html. Run again, only what is missing is done.
+    """
+    from mmcc.driver import sweep as run
+    from mmcc.report.sweep_page import render_sweep
+
+    asked = [way.strip() for way in ways.split(",")]
+    if wrong := [way for way in asked if way not in WAYS]:
+        what = f'--io "{printable(wrong[0])}" is none of {", ".join(WAYS)}'
+        raise CompileError("MM003", what, exit=Exit.USAGE, hint="--io arena,external")
+    cases = run.cases_of(models, [name.strip() for name in targets.split(",")], asked, limits_of(ram))
+    with Progress(quiet, verbose) as progress:
+        rows = run.sweep(cases, output, progress, jobs=jobs or 0)
+    best = run.pareto(rows)
+    (output / run.TABLE).write_text(run.table(rows))
+    (output / run.PAGE).write_text(render_sweep(rows, best))
+    if as_json:
+        click.echo(json.dumps({"rows": rows, "pareto": best}, indent=1))
+    elif not quiet:
+        click.echo(
+            f"{len(rows)} cases, {sum(row['fits'] for row in rows)} fit; the best of each model and target:"
+        )
+        click.echo(f"  {'RAM':>10} {'instructions':>14} {'flash':>10}  {'io':<11}{'target':<15}model")
+        for row in best:
+            figures = f"{row['total']:>10,} {row['instructions']:>14,} {row['flash']:>10,}"
+            click.echo(f"  {figures}  {row['io']:<11}{row['target']:<15}{printable(row['model'], 60)}")
+        failed = [row for row in rows if row["error"]]
+        if failed:
+            click.echo(f"{len(failed)} could not be planned; {failed[0]['model']}: {failed[0]['error']}")
+        click.echo(f"written to {output}")
+
+
+def limits_of(text: str) -> list[int]:
+    """Bytes of each limit, 0 for min: a list, or a range that doubles. CompileError for what is no size."""
+    found: list[int] = []
+    for part in text.split(","):
+        low, colon, high = part.strip().partition(":")
+        if low == "min" and not colon:
+            found.append(0)
+            continue
+        size = parse_size(low, "--ram")
+        last = parse_size(high, "--ram") if colon else size
+        while size <= last:
+            found.append(size)
+            size = max(size * 2, 1)
+    return list(dict.fromkeys(found))

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Many models for many targets under many limits: planned and estimated in several processes, resumable."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mmcc import __version__
+from mmcc.driver.ask import plan_request
+from mmcc.driver.estimate import code_bytes
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions, Progress, silent
+from mmcc.errors import CompileError, printable
+from mmcc.package.record import sha256
+from mmcc.passes.separate_states import separate_states
+from mmcc.planner.api import best_plan
+from mmcc.planner.cost import plan_cost
+from mmcc.report.model import count_macs
+from mmcc.target import load_target
+
+RESULTS, TABLE, PAGE = "results.jsonl", "table.csv", "sweep.html"
+TRIES = 2  # of a case whose process ended without a word
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One combination; `ram` is a limit in bytes of all RAM, 0 for as little as possible."""
+
+    model: str
+    target: str
+    io: str
+    ram: int
+
+
+def cases_of(
+    models: Sequence[Path], targets: Sequence[str], ways: Sequence[str], limits: Sequence[int]
+) -> list[Case]:
+    """Every combination; CompileError for a target that is none."""
+    for name in targets:
+        load_target(name)
+    return [Case(str(m), t, way, ram) for m in models for t in targets for way in ways for ram in limits]
+
+
+def measure(case: Case) -> Row:
+    """Plan one case: what it takes, or why it cannot be had. Raises nothing for what is the model's fault."""
+    row: Row = {**asdict(case), "fits": False, "error": ""}
+    try:
+        target = load_target(case.target)
+        options = CompileOptions(target=case.target, io=case.io, ram=case.ram, least_ram=not case.ram)
+        graph = separate_states(load_graph(Path(case.model), options), outputs_outside=case.io == "external")
+        besides = target.stack_bytes + sum(state.initial.nbytes for state in graph.states)
+        request = plan_request(options, graph, target, silent)
+        request = replace(request, regions=target.memory[:1], by_region=False, least=(), effort=5.0)
+        limit = max(0, case.ram - besides) if case.ram else None
+        plan = best_plan(graph, replace(request, fuse=True, limit=limit))
+    except CompileError as error:
+        return row | {"error": f"{error.code}: {printable(error.message, 200)}"}
+    arena, weights = request.peak(plan), sum(array.nbytes for array in graph.constants.values())
+    return row | {
+        "fits": limit is None or arena <= limit,
+        "arena": arena,
+        "total": arena + besides,
+        "instructions": round(plan_cost(graph, plan, target.cost)),
+        "macs": count_macs(graph),
+        "flash": weights + code_bytes(graph),
+        "proved": plan.proved_optimal and plan.over_groups and not case.ram,
+    }
+
+
+def key_of(case: Case, digests: Mapping[str, str]) -> str:
+    """What a result is known by: a changed model or another version of mmcc is measured again."""
+    text = json.dumps([__version__, asdict(case), digests.get(case.model, "")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def sweep(
+    cases: Sequence[Case],
+    out: Path,
+    progress: Progress = silent,
+    *,
+    jobs: int = 0,
+    work: Callable[[Case], Row] = measure,
+) -> list[Row]:
+    """Measure all cases that `out` has no result of yet; the rows of all, in their order.
+
+    Each result is written as soon as it is there, so that whatever ends the sweep, what was done is kept and
+    not done again. A case whose process dies is tried once more, and then has that as its error.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    models = dict.fromkeys(case.model for case in cases)
+    digests = {model: sha256(Path(model)) for model in models if Path(model).is_file()}
+    keys = {key_of(case, digests): case for case in cases}
+    done = {key: row for key, row in _read(out / RESULTS) if key in keys}
+    with (out / RESULTS).open("ab") as stream:
+        for key, row in _measured(keys, done, jobs or os.cpu_count() or 1, work):
+            stream.write(json.dumps({"key": key, "row": row}).encode() + b"\n")
+            stream.flush()
+            done[key] = row
+            progress(f"{Path(row['model']).stem} for {row['target']}", len(done), len(keys))
+    return [done[key] for key in keys]
+
+
+def _measured(
+    keys: Mapping[str, Case], done: Mapping[str, Row], jobs: int, work: Callable[[Case], Row]
+) -> Iterator[tuple[str, Row]]:
+    """Results as they come. A process that dies takes the pool with it: what is open goes to another pool."""
+    open_keys = [key for key in keys if key not in done]
+    tries = dict.fromkeys(open_keys, 0)
+    together = True
+    while open_keys:
+        batch = open_keys if together else open_keys[:1]  # alone: whoever dies then was the one
+        finished: set[str] = set()
+        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+            futures: dict[Future[Row], str] = {pool.submit(work, keys[key]): key for key in batch}
+            for future in as_completed(futures):
+                key = futures[future]
+                try:
+                    yield key, future.result()
+                except BrokenProcessPool:
+                    if together:
+                        continue
+                    tries[key] += 1
+                    if tries[key] < TRIES:
+                        continue
+                    yield (
+                        key,
+                        {**asdict(keys[key]), "fits": False, "error": "its process ended without a word"},
+                    )
+                finished.add(key)
+        together = together and len(finished) == len(batch)
+        open_keys = [key for key in open_keys if key not in finished]
+
+
+def _read(path: Path) -> Iterator[tuple[str, Row]]:
+    """Results that were written; a line that was cut short is as if it were not there."""
+    if not path.is_file():
+        return
+    data = path.read_bytes()
+    if data and not data.endswith(b"\n"):  # a line was being written: the next must not be glued to it
+        path.write_bytes(data[: data.rfind(b"\n") + 1])
+    for line in data.splitlines():
+        try:
+            value = json.loads(line)
+            yield str(value["key"]), value["row"]
+        except (ValueError, KeyError, TypeError):
+            continue
+
+
+def pareto(rows: Sequence[Row]) -> list[Row]:
+    """Of each model, target and way of input, those that no other beats in RAM and instructions both."""
+    names = ("model", "target", "io", "total", "instructions")
+    fitting: dict[tuple[Any, ...], Row] = {}
+    for row in rows:
+        if row["fits"]:
+            fitting.setdefault(tuple(row[name] for name in names), row)  # the first of those that are equal
+    return [row for row in fitting.values() if not any(_beats(other, row) for other in fitting.values())]
+
+
+def _beats(a: Row, b: Row) -> bool:
+    same = all(a[key] == b[key] for key in ("model", "target", "io"))
+    values = [(a[key], b[key]) for key in ("total", "instructions")]
+    return same and all(x <= y for x, y in values) and any(x < y for x, y in values)
+
+
+COLUMNS = (
+    *("model", "target", "io", "ram", "fits", "arena", "total", "instructions"),
+    *("macs", "flash", "proved", "error"),
+)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """CSV of all rows."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
