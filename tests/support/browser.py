@@ -24,4 +24,4 @@ def page_in_browser(page, width=1200, *, dark=False):
         *scheme,
     ]
     command += ["--virtual-time-budget=10000", "--dump-dom", page.as_uri()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=True).stdout
