@@ -9,6 +9,7 @@ from frontend_models import assert_same, onnx_runtime, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.ir.interpret import evaluate
+from mmcc.verification.oracle import Oracle
 from onnx import ModelProto, TensorProto, helper
 from operator_models import array
 
@@ -190,3 +191,27 @@ def test_zip_map_is_dropped_and_strings_are_indices(tmp_path):
     np.testing.assert_array_equal(got["l"], got["z"].argmax(1))
     assert any("ZipMap is dropped" in text for text in graph.warnings)
     assert any("index of its class" in text for text in graph.warnings)
+
+
+@pytest.mark.parametrize("op", ["LinearClassifier", "TreeEnsembleClassifier"])
+def test_names_of_classes_are_compared_as_their_indices(tmp_path, op):
+    """As scikit-learn's exporter writes classifiers: labels that are strings, and a dictionary a row."""
+    names = ["left", "right", "straight"]
+    if op == "LinearClassifier":
+        given = {"coefficients": array(12).tolist(), "intercepts": array(3).tolist()}
+    else:
+        given = trees("BRANCH_LEQ", 4, "class", 3)
+    made = model(
+        op, outputs=2, kinds=[TensorProto.STRING, TensorProto.FLOAT], classlabels_strings=names, **given
+    )
+    made.graph.node.append(
+        helper.make_node("ZipMap", ["y1"], ["z"], domain="ai.onnx.ml", classlabels_strings=names)
+    )
+    key = helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, []))
+    made.graph.output[1].CopyFrom(helper.make_value_info("z", helper.make_sequence_type_proto(key)))
+    path = save(made, tmp_path)
+    wanted = dict(zip(("y0", "z"), Oracle(path, ["y0", "z"]).run({"x": X}), strict=True))
+    got = evaluate(import_model(path), {"x": X})
+    assert wanted["y0"].dtype == np.int64
+    for name, values in wanted.items():
+        assert_same(got[name], values, 1e-5)

@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 import onnx
 
+CLASS_NUMBERS = {  # operators with names of classes, and their attribute for numbers instead
+    "LinearClassifier": "classlabels_ints",
+    "SVMClassifier": "classlabels_ints",
+    "TreeEnsembleClassifier": "classlabels_int64s",
+}
+
 
 def with_outputs(
     path: Path, values: Sequence[str], bind: Mapping[str, Any] = MappingProxyType({})
@@ -22,9 +28,10 @@ def with_outputs(
     model = onnx.load(str(path), load_external_data=False)
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
-    if not missing and not bind:
+    if not missing and not bind and not _numbers_for_classes(model):
         return str(path)
     model = onnx.load(str(path))
+    _numbers_for_classes(model)
     for info in [info for info in model.graph.input if info.name in bind]:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
         array = np.asarray(bind[info.name], dtype)
@@ -36,6 +43,32 @@ def with_outputs(
     for name in missing:
         model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))
     return model.SerializeToString()
+
+
+def _numbers_for_classes(model: onnx.ModelProto) -> bool:
+    """Let a model's classifiers give what mmcc gives, where that is no tensor of numbers; True if one did not.
+
+    A class that is a string becomes its index, the dictionaries of a ZipMap the tensor that they are made of.
+    """
+    changed = False
+    for node in model.graph.node:
+        names = [a for a in node.attribute if a.name == "classlabels_strings" and a.strings]
+        if node.domain != "ai.onnx.ml" or not (names or node.op_type == "ZipMap"):
+            continue
+        changed = True
+        if node.op_type == "ZipMap":
+            node.op_type, node.domain = "Identity", ""
+            del node.attribute[:]
+        elif node.op_type in CLASS_NUMBERS:
+            node.attribute.remove(names[0])
+            indices = list(range(len(names[0].strings)))
+            node.attribute.append(onnx.helper.make_attribute(CLASS_NUMBERS[node.op_type], indices))
+    if changed:
+        del model.graph.value_info[:]
+        for info in model.graph.output:
+            if info.type.tensor_type.elem_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
+                info.ClearField("type")  # it is another now; ONNX Runtime finds it out
+    return changed
 
 
 def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
