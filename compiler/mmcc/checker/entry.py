@@ -31,6 +31,7 @@ from mmcc.ir.program import (
     View,
 )
 from mmcc.ir.types import geometry
+from mmcc.ops.conv_gradient import ConvInputGradient
 from mmcc.ops.elementwise import Where
 from mmcc.ops.indexing import TakeAlong
 from mmcc.ops.matmul import MatMul, MatMulInt8
@@ -116,7 +117,9 @@ class _Check:
         made = self._graph.nodes[node.index]
         tensor = made.outputs[_result(name)] if operand == OUTPUT else made.inputs[operand]
         if self._graph.is_constant(tensor):
-            allowed = self._seen(tensor, self._constant(tensor, view, node.index), node.index, operand)
+            lies = self._constant(tensor, view, node.index)
+            allowed = self._seen(tensor, lies, node.index, operand)
+            allowed += tuple(self._cut(tensor, view, node) if node.index in self._plan.staged else ())
         else:
             where = self._where(tensor, self._step[node.index])
             sliced = operand == OUTPUT and node.blocks is not None and node.blocks.count > 1
@@ -160,6 +163,15 @@ class _Check:
             rows, cols, channels = geometry(self._graph.tensors[name].shape)
         row = self._graph.tensors[name].dtype.bytes(cols * channels)
         return View("weights", view.offset, row, channels, rows)
+
+    def _cut(self, name: str, view: View, node: ProgramNode) -> Iterator[View]:
+        """A constant with the output channels of one block of it, where these are its last axis."""
+        shape, cut = self._graph.tensors[name].shape, self._plan.staged[node.index].blocks
+        if isinstance(self._graph.nodes[node.index].op, ConvInputGradient):
+            for some in (cut.channels, shape[-1] - (cut.count - 1) * cut.channels):
+                rows, cols, channels = geometry((*shape[:-1], some))
+                row = self._graph.tensors[name].dtype.bytes(cols * channels)
+                yield View("weights", view.offset, row, channels, rows)
 
     def _aligned(self, name: str, index: int) -> tuple[int, int, int]:
         """Rows, columns and channels of an operand whose last axes are those of the output."""

@@ -41,6 +41,7 @@ OPTIONAL_HEADERS = (
     "mmcc_normalize.h",
     "mmcc_mve.h",
     "mmcc_arm_dsp.h",
+    "mmcc_arm_dsp_lines.h",
     "mmcc_simd.h",
     "mmcc_floats.h",
 )

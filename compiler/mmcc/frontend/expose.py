@@ -46,7 +46,7 @@ def with_outputs(
 
 
 def _numbers_for_classes(model: onnx.ModelProto) -> bool:
-    """Let a model's classifiers give what mmcc gives, where that is no tensor of numbers; True if one did not.
+    """Let classifiers give what mmcc gives where that is no tensor of numbers; True if one did not.
 
     A class that is a string becomes its index, the dictionaries of a ZipMap the tensor that they are made of.
     """
