@@ -43,13 +43,6 @@ MMCC_INLINE uint32_t mmcc_dsp_add_odd(uint32_t sums, uint32_t word)
     return sums;
 }
 
-/* sum + the products of the low and of the high halves of two pairs. */
-MMCC_INLINE int32_t mmcc_dsp_products(uint32_t a, uint32_t b, int32_t sum)
-{
-    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
-    return sum;
-}
-
 /* sum + (a * the low or high half of pair) / 2^16. */
 MMCC_INLINE int32_t mmcc_dsp_scale_low(int32_t a, uint32_t pair, int32_t sum)
 {

@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mmcc: products of two int8 activations, line by line, for cores with Arm's DSP instructions. */
+/* mmcc: sums over lines of int8 activations, and over two of them, for cores with Arm's DSP instructions. */
 #ifndef MMCC_ARM_DSP_LINES_H
 #define MMCC_ARM_DSP_LINES_H
 
 #include "mmcc_arm_dsp.h"
 
 #include <stdint.h>
+
+/* sum + the products of the low and of the high halves of two pairs. */
+MMCC_INLINE int32_t mmcc_dsp_products(uint32_t a, uint32_t b, int32_t sum)
+{
+    __asm__("smlad %0, %1, %2, %0" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
 
 /* Four sums of products of an activation's line, less its zero point, and four lines or columns of another. The
  * assembly below knows where the members are. */
