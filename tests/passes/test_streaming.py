@@ -14,7 +14,7 @@ from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.verify import check_graph
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.movement import Reshape, Transpose
-from mmcc.ops.pool import AveragePool
+from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
 from mmcc.ops.window import Window
 from mmcc.passes.separate_states import separate_states
@@ -89,6 +89,27 @@ def test_a_window_is_what_needs_the_whole_sequence_sees() -> None:
     np.testing.assert_array_equal(values[ROWS - 1], whole[graph.outputs[0].tensor])
 
 
+@pytest.mark.parametrize("hop", [":5", ":7"])
+def test_a_window_that_never_is_the_whole_sequence_is_refused(hop: str) -> None:
+    """After as many rows as the model takes it must hold just these: no hop of 5 rows ends there."""
+    with pytest.raises(CompileError, match=f"of the {ROWS} that the model takes") as refused:
+        stream_graph(windowed(), f"x0:1{hop}", ROWS)
+    assert refused.value.code == "MM114"
+    assert stream_graph(windowed(), "x0:1:6", ROWS)
+
+
+def test_rows_before_the_first_mean_nothing_where_nothing_is_padded() -> None:
+    """A maximum that looks ahead: its kept rows begin with anything."""
+    b = Stream("maximum_ahead")
+    same_rows(b.graph(b.add(MaxPool(Window((3, 1))), b.x)))
+
+
+def cell_that_lags() -> Graph:
+    b = Stream("cell_that_lags", 4, 1)
+    x = b.add(Reshape((ROWS - 2, 4)), b.valid(b.x, 3))
+    return b.graph(b.add(Recurrent("rnn", (CellFunction("tanh"),)), x, b.whole(4, 4)))
+
+
 def backward() -> Graph:
     b = Stream("backward", 4, 1)
     x = b.add(Reshape((ROWS, 4)), b.x)
@@ -124,6 +145,7 @@ def same_padding() -> Graph:
         (short_means, "of fewer rows"),
         (table_of_rows, "differs from row to row"),
         (same_padding, "still to come"),
+        (cell_that_lags, "lags behind"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused_with_its_node(make, why: str) -> None:

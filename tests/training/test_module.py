@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from frontend_models import model_of, save
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
@@ -19,6 +20,7 @@ from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.training.module import APPLY, STEP, training_module
 from mmcc.training.options import TrainOptions
 from mmcc.training.parameters import chosen, parameters
+from onnx import helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 pytestmark = pytest.mark.quick
@@ -199,3 +201,48 @@ def test_int8_layers_before_the_float_ones_stay_in_int8(tmp_path: Path) -> None:
     assert set(kinds[kinds.index("CrossEntropyGradient") :]) <= {
         *("CrossEntropyGradient", "CrossEntropy", "WeightGradient", "Descend"),
     }
+
+
+def test_biases_that_exporters_write_apart_are_trained_by_their_names(tmp_path: Path) -> None:
+    """MatMul and Add, as Keras exports; a bias that two layers share is one parameter."""
+    rng = np.random.default_rng(1)
+    constants = {"w1": rng.random((4, 5), np.float32), "b1": rng.random(5, np.float32)}
+    constants |= {"w2": rng.random((5, 5), np.float32)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w1"], ["p"]),
+        helper.make_node("Add", ["p", "b1"], ["q"]),
+        helper.make_node("Relu", ["q"], ["r"]),
+        helper.make_node("MatMul", ["r", "w2"], ["s"]),
+        helper.make_node("Add", ["s", "b1"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": np.zeros((1, 4), np.float32)}, ["y"], constants)
+    graph = load_graph(save(model, tmp_path), CompileOptions())
+    assert {p.name: p.bias for p in parameters(graph)} == {"w1": False, "b1": True, "w2": False}
+
+
+def test_the_shift_of_a_normalization_is_trained(tmp_path: Path) -> None:
+    """Convolution without bias and BatchNormalization, as PyTorch exports."""
+    rng = np.random.default_rng(2)
+    constants = {"w": rng.random((3, 2, 3, 3), np.float32)}
+    constants |= {name: rng.random(3, np.float32) + 1 for name in ("scale", "shift", "mean", "var")}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], kernel_shape=[3, 3]),
+        helper.make_node("BatchNormalization", ["c", "scale", "shift", "mean", "var"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": np.zeros((1, 2, 5, 5), np.float32)}, ["y"], constants)
+    graph = load_graph(save(model, tmp_path), CompileOptions())
+    assert [p.bias for p in parameters(graph)] == [False, True]
+
+
+def test_transposed_convolutions_are_trained(tmp_path: Path) -> None:
+    rng = np.random.default_rng(3)
+    constants = {"w": rng.random((2, 3, 2, 2), np.float32)}
+    nodes = [
+        helper.make_node("ConvTranspose", ["x", "w"], ["c"], kernel_shape=[2, 2], strides=[2, 2]),
+        helper.make_node("GlobalAveragePool", ["c"], ["p"]),
+        helper.make_node("Flatten", ["p"], ["y"]),
+    ]
+    model = model_of(nodes, {"x": np.zeros((1, 2, 3, 3), np.float32)}, ["y"], constants)
+    graph = load_graph(save(model, tmp_path), CompileOptions())
+    module = training_module(graph, TrainOptions())
+    assert check_module(module) == []

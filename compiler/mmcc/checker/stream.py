@@ -176,11 +176,11 @@ class _Check:
                 self._wrong.append(f'the window of "{of_whole}" does not hold its newest {count} rows')
 
     def _other_padding(self, original: Node, node: Node, rows: Mapping[str, list[Row]]) -> Iterator[str]:
-        """Padding must hold what the whole node takes for rows before the first."""
-        value = _padding(self._whole, original)
+        """Padding must hold what the whole node takes for rows before the first, if it takes any."""
+        value, whole = _padding(self._whole, original), nest_of(self._whole, original)
         initial = {state.begin: state.initial for state in self._step.states}
-        for name in node.inputs:
-            if PADDING not in rows.get(name, ()):
+        for k, name in enumerate(node.inputs):
+            if PADDING not in rows.get(name, ()) or all(at >= 0 for at in _reads_of(whole, k, 0)):
                 continue
             for begin in self._sources(name) & set(initial):
                 if value is None or (initial[begin] != value).any():

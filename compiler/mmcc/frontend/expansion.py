@@ -37,6 +37,14 @@ Determinism = onnx.defs.OpSchema.NodeDeterminism
 Convert = Callable[[Import, Where, NodeProto], None]
 
 
+def _narrow_constants(state: Import, node: NodeProto) -> bool:
+    """True if a node reads constants only, some in 16-bit floats: float32 here, which rounds otherwise."""
+    build, operands = state.build, [state.values[name] for name in node.input if name]
+    narrow = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
+    known = all(build.is_constant(value.tensor) for value in operands)
+    return known and any(build.stored.get(value.tensor) in narrow for value in operands)
+
+
 def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> CompileError | None:
     """Convert the nodes that ONNX defines a node by, whose operands are all known.
 
@@ -52,6 +60,8 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
         return error
     described: Any = schema  # more than onnx says of its types
     if described.node_determinism is Determinism.NonDeterministic:  # another result every time
+        raise LookupError(node.op_type)
+    if _narrow_constants(state, node):
         raise LookupError(node.op_type)
     if state.depth >= MAX_DEPTH:
         return bad_model("MM105", f"functions are nested more than {MAX_DEPTH} deep")

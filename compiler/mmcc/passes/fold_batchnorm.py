@@ -8,6 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.frontend.converters.convolution import NO_BIAS
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Shape
 from mmcc.ops.dense_blocked import DenseBlocked
@@ -120,9 +121,19 @@ def _rescale(draft: Draft, layer: Node, node: Node, scale: Factor, shift: Factor
     weights = layer.inputs[1] if bool((scale == 1).all()) else _scaled(draft, layer, scale)
     if b is None or weights is None:
         return False
-    bias = draft.constant((b * scale + shift).astype(np.float32), f"{layer.inputs[2]}_folded")
+    bias = _shifted(draft, layer, node, (b * scale + shift).astype(np.float32))
     draft.write(layer.op, (layer.inputs[0], weights, bias), node.output, layer.where + node.where)
     return True
+
+
+def _shifted(draft: Draft, layer: Node, node: Node, values: NDArray[np.float32]) -> str:
+    """The new bias: the constant that was added, if it is just that, by the model's own name for it."""
+    for name in node.inputs:
+        if draft.is_constant(name):
+            own = draft.constants[name]
+            if own.dtype == values.dtype and own.shape == values.shape and np.array_equal(own, values):
+                return name
+    return draft.constant(values, f"{layer.inputs[2].replace(NO_BIAS, '.bias')}_folded")
 
 
 def _scaled(draft: Draft, layer: Node, scale: Factor) -> str | None:

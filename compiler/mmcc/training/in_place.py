@@ -41,7 +41,7 @@ def _joins_with(graph: Graph, name: str, reader: Node) -> bool:
     source = graph.producer.get(name)
     if source is None or not isinstance(source.op, WeightGradient) or source.op.into:
         return False
-    if sole_reader(graph, name) is not reader or reader.inputs[1] != name:
+    if sole_reader(graph, name) is not reader or reader.inputs[1:2] != (name,):
         return False
     match reader.op:
         case Binary("add"):

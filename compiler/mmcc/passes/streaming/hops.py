@@ -11,6 +11,7 @@ from math import ceil, lcm
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Hops, Rows
+from mmcc.ops.recurrent import Recurrent
 from mmcc.passes.streaming.padding import Padding, padding_of
 from mmcc.passes.streaming.reads import NeedsAll, RowReads, needs_whole, row_reads
 
@@ -38,6 +39,8 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
         if index not in reads:
             continue
         lag = max(_lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
+        if lag and isinstance(node.op, Recurrent):
+            raise _not_causal(node, "would begin with rows before the sequence, since its input lags behind")
         padding[index] = _padding(graph, node, reads[index], rows, lag)
         for name in node.outputs:
             rows[name] = Rows(int(rates[name] * least), lag)
@@ -89,10 +92,13 @@ def _padding(
         return None
     padding = padding_of(graph, node)
     if lag or any(rows[node.inputs[k]].lag for k in reads):
-        message = f"--stream: {node.op} needs rows that are still to come, and pads the sequence"
-        hint = "a causal model: all its padding before the first row"
-        raise CompileError("MM205", message, exit=Exit.UNSUPPORTED, at=node.where, hint=hint)
+        raise _not_causal(node, "needs rows that are still to come, and pads the sequence")
     return padding
+
+
+def _not_causal(node: Node, what: str) -> CompileError:
+    message, hint = f"--stream: {node.op} {what}", "a causal model: all its padding before the first row"
+    return CompileError("MM205", message, exit=Exit.UNSUPPORTED, at=node.where, hint=hint)
 
 
 def _pads_below(node: Node) -> bool:

@@ -43,8 +43,9 @@ def stream_graph(graph: Graph, asked: str, window: int = 0) -> tuple[Graph, Stre
         raise _cannot(
             f"a hop of {found.hops.rows[port.tensor].hop} of the model's {rows} rows", "a longer axis"
         )
-    step = Step(graph, found)
     hops = found.hops
+    _check_windows(graph, hops, port.tensor, rows)
+    step = Step(graph, found)
     outputs = tuple(_output(graph, out, hops) for out in graph.outputs)
     made = replace(
         step.graph(),
@@ -53,6 +54,17 @@ def stream_graph(graph: Graph, asked: str, window: int = 0) -> tuple[Graph, Stre
     )
     streaming = Streaming(port.onnx_name, axis, hops.rows[port.tensor].hop, rows, window, outputs)
     return made, streaming, hops
+
+
+def _check_windows(graph: Graph, hops: Hops, streamed: str, rows: int) -> None:
+    """After as many rows as the model takes, windows must hold just the rows that they have in the model."""
+    hop = hops.rows[streamed].hop
+    for name in sorted(hops.windows):
+        own, needed = hops.rows[name], graph.tensors[name].shape[0]
+        if rows % hop or rows // hop * own.hop != needed:
+            given = f"gets {own.hop} a hop of {hop}, of the {rows} that the model takes"
+            what = f'the window of {needed} rows of "{printable(name, 60)}" {given}'
+            raise _cannot(what, f"a hop that divides {rows}, or a model of other length or padding")
 
 
 def _asked(graph: Graph, asked: str) -> tuple[Port, int, int]:
