@@ -48,7 +48,7 @@ def line_of(path: Path, dims: dict[str, int], plan: dict[str, Any], samples: int
             folder = compile_model(path, Path(scratch) / "net", options).folder
             data = path.with_name("inputs.npz") if path.stem == "model" else path.with_suffix(".npz")
             given = VerifyOptions(data=data, limit=samples) if data.is_file() else VerifyOptions()
-            whole = verify_package(folder, given, lambda _: None)
+            whole = verify_package(folder, given, lambda *_: None)
             nodes = verify_package(
                 folder,
                 VerifyOptions(data=given.data, limit=given.limit, per_node=True),

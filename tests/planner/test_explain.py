@@ -40,7 +40,7 @@ def test_nine_tenths_of_the_least(name: str) -> None:
     figures hold."""
     options = CompileOptions(target="cortex-m4", least_ram=True)
     graph = load_graph(model_path(name), options)
-    request = plan_request(options, graph, load_target("cortex-m4"), lambda _: None)
+    request = plan_request(options, graph, load_target("cortex-m4"), lambda *_: None)
     plan = best_plan(graph, request)
     least = plan.peak(SRAM)
     assert least <= LEAST[name]

@@ -128,7 +128,7 @@ def test_a_network_of_branches_is_proved() -> None:
     """12 operands of 3 joins: 4,096 layouts. Two of them must be copied."""
     options = CompileOptions(least_ram=True)
     graph = load_graph(model_path("gen_inception_96"), options)
-    made = best_plan(graph, plan_request(options, graph, load_target("host"), lambda _: None))
+    made = best_plan(graph, plan_request(options, graph, load_target("host"), lambda *_: None))
     assert check_plan(graph, made) == []
     assert made.peak(SRAM) == 134_016
     assert made.proved_optimal

@@ -143,7 +143,7 @@ def test_more_ram_is_never_worse() -> None:
     target = load_target("cortex-m4")
     options = CompileOptions(target="cortex-m4")
     graph = load_graph(model_path("digits_cnn_int8_qdq"), options)
-    asked = replace(plan_request(options, graph, target, lambda _: None), fuse=True, recompute=2.0)
+    asked = replace(plan_request(options, graph, target, lambda *_: None), fuse=True, recompute=2.0)
     least = best_plan(graph, replace(asked, limit=1)).peak(SRAM)
     costs: list[float] = []
     for limit in range(least, 2 * least, least // 40):

@@ -270,6 +270,6 @@ def test_the_script_of_the_int8_page_leaves_nothing_in_float(tmp_path: Path) -> 
         [sys.executable, "quantize.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    found = check_model(tmp_path / "model_int8.onnx", {}, {}, lambda _: None)
+    found = check_model(tmp_path / "model_int8.onnx", {}, {}, lambda *_: None)
     assert found["warnings"] == []
     assert {"ConvInt8", "AddInt8", "DenseInt8"} <= set(found["operators"])

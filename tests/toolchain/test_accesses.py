@@ -43,7 +43,7 @@ def test_bytes_are_counted_as_predicted(model: str, target: str, ram: str, tmp_p
         target=target, least_ram=asked.least, regions=asked.regions, self_check=False, name="net"
     )
     made = compile_model(DIGITS / model, tmp_path / "net", options)
-    request = plan_request(options, made.graph, load_target(target), lambda _: None)
+    request = plan_request(options, made.graph, load_target(target), lambda *_: None)
     package = load_package(tmp_path / "net")
     _, run = run_qemu(tmp_path / "net", package, made_up(package.inputs, 1), profile=True)
     predicted = region_traffic(made.graph, made.plan, request.loads)
@@ -59,7 +59,7 @@ def test_what_a_kernel_holds_in_registers_is_told_by_its_contract(tmp_path: Path
     ready("cortex-m4")
     options = CompileOptions(target="cortex-m4", self_check=False, name="net")
     made = compile_model(DIGITS / "digits_int8.onnx", tmp_path / "net", options)
-    request = plan_request(options, made.graph, load_target("cortex-m4"), lambda _: None)
+    request = plan_request(options, made.graph, load_target("cortex-m4"), lambda *_: None)
     (known,) = region_traffic(made.graph, made.plan, request.loads).values()
     (unknown,) = region_traffic(made.graph, made.plan, replace(request, loads={}).loads).values()
     assert unknown.read > 2 * known.read

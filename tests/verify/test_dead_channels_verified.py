@@ -38,7 +38,7 @@ def dead_model(folder: Path) -> Path:
 def test_nodes_with_fewer_channels_are_compared_with_the_model(tmp_path: Path) -> None:
     """A value that has lost channels is still known by what ONNX Runtime has in the others."""
     path = dead_model(tmp_path)
-    graph = load_graph(path, CompileOptions(), lambda _: None)
+    graph = load_graph(path, CompileOptions(), lambda *_: None)
     assert sum(each.channels for each in graph.removed) > 0
     fewer = [port for port in graph.origins.values() if port.channels is not None]
     assert fewer
@@ -72,6 +72,6 @@ def test_the_report_says_what_was_left_out(tmp_path: Path) -> None:
     assert dead["weight_bytes"] > 0
     text = (tmp_path / "net" / "report.txt").read_text()
     assert f"left out     {dead['channels']} channels in {dead['nodes']} nodes" in text
-    found = verify_package(tmp_path / "net", VerifyOptions(per_node=True), lambda _: None)
+    found = verify_package(tmp_path / "net", VerifyOptions(per_node=True), lambda *_: None)
     assert found["ok"]
     assert found["max_abs"] == 0

@@ -249,7 +249,7 @@ def test_verify_finds_one_step_in_one_node(
         DIGITS / "digits_int8.onnx", tmp_path / "net", options(least_ram=True, self_check=False)
     )
     assert GROUP in [group.nodes for group in result.plan.groups]
-    found = verify_package(result.folder, VerifyOptions(per_node=True), lambda _: None)
+    found = verify_package(result.folder, VerifyOptions(per_node=True), lambda *_: None)
     assert not found["ok"]
     assert [row["index"] for row in found["per_node"] if not row["ok"]] == [node]
     assert f"node {node} " in found["per_node"][0]["fault"]
@@ -260,7 +260,7 @@ def test_verify_says_ok_to_right_packages(given: dict[str, Any], tmp_path: Path)
     result = compile_model(DIGITS / "digits_int8.onnx", tmp_path / "net", options(**given))
     for per_node in (False, True):
         wanted = VerifyOptions(data=DIGITS / "test_data.npz", limit=3, per_node=per_node)
-        assert verify_package(result.folder, wanted, lambda _: None)["ok"]
+        assert verify_package(result.folder, wanted, lambda *_: None)["ok"]
 
 
 def test_outputs_of_another_model_are_a_mismatch_where_every_node_is_right(tmp_path: Path) -> None:
@@ -271,4 +271,4 @@ def test_outputs_of_another_model_are_a_mismatch_where_every_node_is_right(tmp_p
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "out.npz", output_0=rng.standard_normal((4, 10)).astype(np.float32) * 9)
     given = VerifyOptions(data=tmp_path / "in.npz", expected=tmp_path / "out.npz")
-    assert not verify_package(result.folder, given, lambda _: None)["ok"]
+    assert not verify_package(result.folder, given, lambda *_: None)["ok"]
