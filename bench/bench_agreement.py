@@ -52,7 +52,7 @@ def line_of(path: Path, dims: dict[str, int], plan: dict[str, Any], samples: int
             nodes = verify_package(
                 folder,
                 VerifyOptions(data=given.data, limit=given.limit, per_node=True),
-                lambda _: None,
+                lambda *_: None,
             )
         except CompileError as error:
             return f"{error.code}: {' '.join(error.message.split())[:200]}"

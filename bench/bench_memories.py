@@ -137,8 +137,8 @@ def main(arguments: Sequence[str]) -> None:
     options = CompileOptions(
         target=given.target, regions=parse_ram(given.ram).regions, self_check=False, name="net"
     )
-    graph = load_graph(given.model, options, lambda _: None)
-    request = replace(plan_request(options, graph, target, lambda _: None), by_region=True)
+    graph = load_graph(given.model, options, lambda *_: None)
+    request = replace(plan_request(options, graph, target, lambda *_: None), by_region=True)
     found = plans(graph, request)
     for name, plan in found.items():
         show(name, plan, graph, request)

@@ -97,7 +97,8 @@ def _padding(
 
 
 def _not_causal(node: Node, what: str) -> CompileError:
-    message, hint = f"--stream: {node.op} {what}", "a causal model: all its padding before the first row"
+    message = f"--stream: {node.op} {what}"
+    hint = "a causal model: all its padding before the first row"
     return CompileError("MM205", message, exit=Exit.UNSUPPORTED, at=node.where, hint=hint)
 
 
