@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 from mmcc.driver.compile import compile_model
-from mmcc.driver.options import CompileOptions
+from mmcc.driver.options import CompileOptions, silent
 from mmcc.package.record import load_package
 from mmcc.verification.verify import VerifyOptions, verify_package
 from shared_models import (
@@ -52,10 +52,6 @@ LABELLED = {
     "vww_mbv1_fp32": 4,
     "vww_mbv1_int8_qdq": 4,
 }
-
-
-def silent(_):
-    pass
 
 
 @pytest.fixture(scope="module")
