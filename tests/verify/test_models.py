@@ -136,7 +136,8 @@ def test_the_report_has_what_users_rely_on(package_of):
     assert {"total", "weights", "code"} == set(report["flash"])
     buffer = report["plan"]["buffers"][0]
     assert set(buffer) == {"name", "kind", "region", "offset", "size", "first_step", "last_step"}
-    assert {"index", "op", "name", "from", "macs", "weights", "out_shape"} == set(report["nodes"][0])
+    figures = {"macs", "weights", "constant_bytes", "predicted"}
+    assert {"index", "op", "name", "from", "reads", "out_shape", *figures} == set(report["nodes"][0])
     assert report["weights"] is None, "weights that are at hand are not read"
     for port in (*report["inputs"], *report["outputs"]):
         assert {"name", "shape", "dtype", "scale", "zero_point", "offset"} <= set(port)
