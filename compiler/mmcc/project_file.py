@@ -9,7 +9,8 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mmcc import __version__
 from mmcc.api import CompileOptions, resolve
@@ -51,7 +52,12 @@ def read_project(path: Path) -> tuple[Model, ...]:
     if not isinstance(models, dict) or not models:
         raise _wrong(f"{path} names no model", _TABLES)
     defaults = _options(table.get("defaults", {}), f"{path}, defaults", ())
-    return tuple(_model(path, name, defaults, table["model"][name]) for name in table["model"])
+    found = tuple(_model(path, name, defaults, table["model"][name]) for name in table["model"])
+    for k, model in enumerate(found):
+        twin = next((m.name for m in found[:k] if m.output.resolve() == model.output.resolve()), None)
+        if twin is not None:
+            raise _wrong(f"{path}: model.{twin} and model.{model.name} have one output", "an output each")
+    return found
 
 
 _TABLES = 'tables [model.NAME] with file = "model.onnx" and options of mmcc compile; [defaults] for all'
@@ -73,18 +79,38 @@ def _model(path: Path, name: str, defaults: Mapping[str, Any], value: Any) -> Mo
 def _options(value: Any, where: str, more: Sequence[str]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(f"{where} is no table", _TABLES)
-    known = [name for name in get_type_hints(CompileOptions) if name not in LEFT_OUT] + list(more)
+    types: dict[str, Any] = {
+        **{name: kind for name, kind in get_type_hints(CompileOptions).items() if name not in LEFT_OUT},
+        **dict.fromkeys(more, str),
+    }
+    known = list(types)
     table: dict[str, Any] = dict(value)  # pyright: ignore[reportUnknownArgumentType]
     for key, given in table.items():
         if key not in known:
             raise _wrong(
                 f'{where}: unknown key "{key}"', f"{did_you_mean(key, known)}one of {', '.join(known)}"
             )
-        if not isinstance(given, (str, int, float, bool, list, dict)):
-            raise _wrong(f'{where}: "{key}" is a {type(given).__name__}', "text, a number, true or false")
-    if isinstance(table.get("packages"), list):
+        if not _suits(given, types[key]):
+            hint = "text, numbers, lists, true and false as docs/projects.md shows"
+            raise _wrong(f'{where}: "{key}" is not to be a {type(given).__name__}', hint)
+    if "packages" in table:
         table["packages"] = tuple(table["packages"])
     return table
+
+
+def _suits(value: Any, kind: Any) -> bool:
+    """True if a value of TOML, where arrays are lists and tables dictionaries, is of an option's type."""
+    if get_origin(kind) in (Union, UnionType):
+        return any(_suits(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) is tuple:
+        return isinstance(value, list)
+    if get_origin(kind) is Mapping:
+        return isinstance(value, dict)
+    if kind is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return type(value) is kind  # true and false are no integers
 
 
 def build(model: Model, progress: Progress = silent) -> tuple[dict[str, Any], bool]:

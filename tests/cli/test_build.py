@@ -78,7 +78,15 @@ def test_a_limit_that_cannot_be_met_ends_it_and_leaves_what_was_there(tmp_path):
         ("model = 3\n", "[model.NAME]"),
         ("[model]\na = 3\n", "[model.NAME]"),
         ("[model.a\n", "docs/projects.md"),
-        ("[model.a]\nfile = 'digits.onnx'\ntime_limit = 2020-01-01\n", "a number"),
+        ("[model.a]\nfile = 'digits.onnx'\ntime_limit = 2020-01-01\n", "numbers"),
+        ("[model.a]\nfile = 'digits.onnx'\nstream = 5\n", "numbers"),
+        ("[model.a]\nfile = 'digits.onnx'\nram = true\n", "numbers"),
+        ("[model.a]\nfile = 'digits.onnx'\npackages = 'zephyr'\n", "numbers"),
+        ("[model.a]\nfile = 'digits.onnx'\nio = 'all'\n", "numbers"),
+        (
+            "[model.a]\nfile = 'a.onnx'\noutput = 'c'\n[model.b]\nfile = 'b.onnx'\noutput = './c'\n",
+            "an output",
+        ),
     ],
 )
 def test_what_is_wrong_in_the_file_is_said(text, says, tmp_path):

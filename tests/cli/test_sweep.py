@@ -8,11 +8,13 @@ import json
 import os
 from pathlib import Path
 
+import onnx
 import pytest
 from cli_runs import MODEL, run
 from mmcc.cli.sweep import limits_of
 from mmcc.driver.estimate import estimate
 from mmcc.driver.sweep import RESULTS, Case, pareto, sweep
+from mmcc.errors import CompileError
 
 CASES = [Case("m", "t", "arena", ram) for ram in range(6)]
 
@@ -81,3 +83,37 @@ def test_limits_and_pareto():
         for ram, work, fits in ((1, 9, True), (2, 8, True), (3, 8, True), (1, 9, True), (0, 0, False))
     ]
     assert pareto(rows) == rows[:2]
+
+
+@pytest.mark.quick
+def test_a_range_of_limits_goes_up() -> None:
+    with pytest.raises(CompileError, match="from more to less"):
+        limits_of("4K:1K")
+
+
+def counted_by_model(case: Case) -> dict:
+    """Stands in for planning: says how large the target's file is now."""
+    row = {"model": case.model, "target": case.target, "io": "arena", "ram": 0, "fits": True, "error": ""}
+    return {**row, "total": len(Path(case.target).read_text()), "instructions": 1}
+
+
+def test_what_a_result_is_of_is_measured_again_when_it_has_changed(tmp_path, monkeypatch):
+    """A target's file, and the external data of a model, as well as the model."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    target, weights, model = (tmp_path / name for name in ("t.toml", "w.bin", "m.onnx"))
+    target.write_text("1")
+    weights.write_bytes(bytes(4))
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[1], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="w.bin")
+    onnx.save(onnx.ModelProto(ir_version=8, graph=onnx.GraphProto(name="g", initializer=[tensor])), model)
+    cases = [Case(str(model), str(target), "arena", 0)]
+
+    def measured() -> int:
+        sweep(cases, tmp_path / "out", jobs=1, work=counted_by_model)
+        return len((tmp_path / "out" / RESULTS).read_text().splitlines())
+
+    assert [measured(), measured()] == [1, 1]
+    target.write_text("22")
+    assert measured() == 2
+    weights.write_bytes(bytes(3) + b"x")
+    assert measured() == 3

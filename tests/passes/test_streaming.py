@@ -173,6 +173,7 @@ def test_an_average_of_weights_that_are_no_numbers_is_refused() -> None:
         ("x0:2", 0, "not the outermost"),
         ("x0:1:4", 0, "hops of 4 rows"),
         ("x0:1:96", 0, "a hop is 96 rows"),
+        ("x0:1:0", 0, "a hop of 0 rows"),
         ("x0:1", 48, "--window 48"),
     ],
 )

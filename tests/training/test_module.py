@@ -246,3 +246,19 @@ def test_transposed_convolutions_are_trained(tmp_path: Path) -> None:
     graph = load_graph(save(model, tmp_path), CompileOptions())
     module = training_module(graph, TrainOptions())
     assert check_module(module) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"weight_decay": np.nan},
+        {"weight_decay": np.inf},
+        {"momentum": 1.5},
+        {"epsilon": np.nan},
+        {"accumulate": 0},
+    ],
+    ids=str,
+)
+def test_numbers_that_nothing_learns_with(wrong: dict) -> None:
+    with pytest.raises(CompileError, match=next(iter(wrong))):
+        TrainOptions(**wrong)

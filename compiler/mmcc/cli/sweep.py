@@ -80,6 +80,10 @@ def limits_of(text: str) -> list[int]:
             continue
         size = parse_size(low, "--ram")
         last = parse_size(high, "--ram") if colon else size
+        if last < size:
+            raise CompileError(
+                "MM003", f"--ram {printable(part, 60)} goes from more to less", exit=Exit.USAGE
+            )
         while size <= last:
             found.append(size)
             size = max(size * 2, 1)

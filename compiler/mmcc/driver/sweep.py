@@ -22,6 +22,7 @@ from mmcc.driver.estimate import code_bytes
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.errors import CompileError, printable
+from mmcc.frontend.model_file import external_files
 from mmcc.package.record import sha256
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
@@ -80,9 +81,22 @@ def measure(case: Case) -> Row:
 
 
 def key_of(case: Case, digests: Mapping[str, str]) -> str:
-    """What a result is known by: a changed model or another version of mmcc is measured again."""
-    text = json.dumps([__version__, asdict(case), digests.get(case.model, "")], sort_keys=True)
+    """What a result is known by: what it is of, and the version of mmcc.
+
+    `digests` has those of models, their external data included, and of targets that are files.
+    """
+    own = [digests.get(name, "") for name in (case.model, case.target)]
+    text = json.dumps([__version__, asdict(case), own], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _digest(name: str) -> str:
+    """Of a file and those that it names as its external data; "" if it is none, or they cannot be read."""
+    path = Path(name)
+    try:
+        return " ".join(sha256(each) for each in (path, *external_files(path))) if path.is_file() else ""
+    except OSError:
+        return ""
 
 
 def sweep(
@@ -99,8 +113,7 @@ def sweep(
     not done again. A case whose process dies is tried once more, and then has that as its error.
     """
     out.mkdir(parents=True, exist_ok=True)
-    models = dict.fromkeys(case.model for case in cases)
-    digests = {model: sha256(Path(model)) for model in models if Path(model).is_file()}
+    digests = {name: _digest(name) for case in cases for name in (case.model, case.target)}
     keys = {key_of(case, digests): case for case in cases}
     done = {key: row for key, row in _read(out / RESULTS) if key in keys}
     with (out / RESULTS).open("ab") as stream:

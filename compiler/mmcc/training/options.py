@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 from mmcc.errors import CompileError, Exit
 
@@ -39,7 +40,13 @@ class TrainOptions:
             if value not in allowed:
                 choice = ", ".join(repr(a) for a in allowed)
                 raise CompileError("MM000", f"{name}={value!r} is none of {choice}", exit=Exit.USAGE)
-        decays = (self.momentum, *self.betas)
-        sound = self.accumulate >= 1 and all(0 <= decay < 1 for decay in decays)
-        if not sound or self.epsilon <= 0 or self.weight_decay < 0:
-            raise CompileError("MM000", f"no numbers to train with: {self}", exit=Exit.USAGE)
+        numbers = (
+            ("accumulate", self.accumulate, self.accumulate >= 1, "1 or more"),
+            ("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0 and below 1"),
+            ("betas", self.betas, all(0 <= beta < 1 for beta in self.betas), "at least 0 and below 1"),
+            ("epsilon", self.epsilon, 0 < self.epsilon < inf, "above 0"),
+            ("weight_decay", self.weight_decay, 0 <= self.weight_decay < inf, "0 or more"),
+        )
+        for name, value, sound, allowed in numbers:
+            if not sound:
+                raise CompileError("MM000", f"{name} is {value}, not {allowed}", exit=Exit.USAGE)

@@ -78,6 +78,8 @@ def _asked(graph: Graph, asked: str) -> tuple[Port, int, int]:
         guess = did_you_mean(name, inputs)
         shown = ", ".join(printable(known, 60) for known in list(inputs)[:20])
         raise _cannot(f'"{printable(asked)}" is not INPUT:AXIS', f"{guess}an axis of: {shown}")
+    if asked.count(":") > name.count(":") + 1 and rows == 0:
+        raise _cannot("a hop of 0 rows", "no number of rows for as few as can be")
     port, axis = inputs[name], int(rest)
     if axis >= len(port.onnx_shape) or port.onnx_shape[axis] == 1:
         shape = list(port.onnx_shape)
