@@ -152,6 +152,11 @@ def _check_memory(memory: tuple[Region, ...], where: str) -> None:
         if region.align < BLOCK_ALIGN or region.align & (region.align - 1):
             what = f"must be a power of two, {BLOCK_ALIGN} or more: {region.align}"
             raise _wrong(f'{where}, "align"', what)
+        line = region.cache_line
+        if line < 0 or line & (line - 1) or line > region.align:
+            raise _wrong(
+                f'{where}, "cache_line"', f"must be a power of two, {region.align} (align) or less: {line}"
+            )
         if region.read_cost < 0 or (region.write_cost or 0) < 0:
             raise _wrong(where, f'"{region.name}" has a cost below 0')
         if '"' in region.section or not region.section.isprintable():

@@ -150,6 +150,8 @@ def moves_that_cannot_be() -> Iterator[tuple[Plan, str]]:
     yield through(plan, Place(replace(SLOW, dma=False), 64)), "no DMA reaches psram"
     yield through(plan, Place(replace(SLOW, size=64 + b.size - 1), 64)), "is outside psram"
     yield through(plan, Place(SLOW, 62)), "not aligned to"
+    cached = replace(SLOW, cache_line=64)
+    yield through(plan, Place(cached, 32)), "shares lines of 64 bytes"
     state = tuple(replace(x, kind=BufferKind.STATE) if x.name == b.name else x for x in plan.buffers)
     yield replace(plan, buffers=state), "must be where it is"
 

@@ -14,9 +14,10 @@ from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
+from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
-from mmcc.ir.regions import SRAM
+from mmcc.ir.regions import SRAM, Region
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost
 from mmcc.target import load_target
@@ -33,10 +34,10 @@ def layers() -> Plan:
     return best_plan(GRAPH, replace(request(GRAPH), fuse=False))
 
 
-def header(plan: Plan) -> str:
-    host = load_target("host")
-    program = lower(MODULE, MemoryPlan.of(plan), NAME, host)
-    return emit(MODULE, program, EmitOptions(NAME), host).files[f"{NAME}.h"]
+def header(plan: Plan, graph: Graph = GRAPH, name: str = f"{NAME}.h") -> str:
+    host, module = load_target("host"), Module.of(graph)
+    program = lower(module, MemoryPlan.of(plan), NAME, host)
+    return emit(module, program, EmitOptions(NAME), host).files[name]
 
 
 def sound(plan: Plan) -> Plan:
@@ -121,6 +122,39 @@ def test_only_moves_in_the_background_need_callbacks() -> None:
     assert "net_move_with" not in header(blocking)
     assert "#define NET_MOVES 1u" in header(background)
     assert blocking.regions()[SRAM] > plan.peak(SRAM)
+
+
+# stands for a cache: what is not whole lines takes bytes of others with it, and what is dropped is lost
+LINES = """
+#include <stdint.h>
+#include <string.h>
+#define MMCC_CACHE_CLEAN(address, bytes) whole_lines((address), (bytes))
+#define MMCC_CACHE_INVALIDATE(address, bytes) whole_lines((address), (bytes))
+static inline void whole_lines(const void *address, uint32_t bytes)
+{
+    if ((uintptr_t)address % 32u != 0u || bytes % 32u != 0u) {
+        __builtin_trap();
+    }
+}
+"""
+
+
+def test_buffers_that_a_dma_copies_have_lines_of_the_cache_for_themselves(tmp_path: Path) -> None:
+    graph = filled(skipping(1), 1)
+    fast = Region("fast", 1550, align=32, cache_line=32)
+    slow = Region("slow", align=32, read_cost=2.0, write_cost=3.0, cache_line=32)
+    asked = replace(request(graph), fuse=False, by_region=True, background=True, cost={"call": 0.0})
+    plan = best_plan(graph, replace(asked, regions=(fast, slow)))
+    moves = [t.move for t in plan.transfers if t.move.asynchronous]
+    assert moves
+    assert check_plan(graph, plan) == []
+    text = header(plan, graph, f"{NAME}.c")
+    assert text.count("MMCC_CACHE_CLEAN(") == len(moves)
+    assert text.count("MMCC_CACHE_INVALIDATE(") == 2 * len(moves)
+    one = best_plan(graph, replace(request(graph), fuse=False))
+    assert run(graph, plan, tmp_path / "lines", LINES) == run(graph, one, tmp_path / "one")
+    tight = tuple(replace(b, size=b.size - 4) if b.name == moves[0].buffer else b for b in plan.buffers)
+    assert any("shares lines of 32 bytes" in text for text in check_plan(graph, replace(plan, buffers=tight)))
 
 
 @pytest.mark.quick

@@ -59,8 +59,8 @@ def add(b: Build, x: str, y: str, *, floats: bool) -> str:
     return b.add(Binary("add"), x, y) if floats else b.sum(x, y)
 
 
-def run(graph: Graph, plan: Plan, folder: Path) -> list[bytes]:
-    """Outputs of the generated C for a few inputs."""
+def run(graph: Graph, plan: Plan, folder: Path, port: str = "") -> list[bytes]:
+    """Outputs of the generated C for a few inputs; `port` is the text of a header of the firmware's."""
     target = load_target("host")
     package = folder / "package"
     package.mkdir(parents=True)
@@ -72,6 +72,7 @@ def run(graph: Graph, plan: Plan, folder: Path) -> list[bytes]:
     )
     for name, text in made.files.items():
         (package / name).write_text(text)
+    (package / "mmcc_moves.h").write_text(port + made.files.get("mmcc_moves.h", ""))
     adapter = render("adapter.c.j2", on_heap=True, **made.values)
     tensors = [graph.tensors[port.tensor] for port in graph.outputs]
     model = HostModel(build_shared(package, adapter, NAME, folder / "work"), [t.dtype.numpy for t in tensors])

@@ -101,6 +101,7 @@ def test_a_target_has_regions_of_memory(tmp_path: Path) -> None:
         ('same_as = "cortex-m4"\nkernels = [1]', r'"kernels": must be of type str'),
         (MEMORY + 'size = "64K"', r'"memory", table 1, "size": must be of type int, not str'),
         (MEMORY + "speed = 1", r'"memory", table 1: unknown key "speed"'),
+        (MEMORY + "cache_line = 24", r'"memory", "cache_line": must be a power of two, 16 \(align\) or less'),
         (MEMORY + "align = 8", r'"memory", "align": must be a power of two, 16 or more: 8'),
         (MEMORY + "write_cost = -1.0", r'"dtcm" has a cost below 0'),
         (MEMORY + "section = '.a\"b'", r'"section": is no name of a section'),

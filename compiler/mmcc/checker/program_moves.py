@@ -82,7 +82,10 @@ def _wanted(entry: Entry, plan: Plan, number: int) -> BufferMove:
     source, target = (
         Address(memory_name(entry, place), place.offset) for place in (move.source, move.target)
     )
-    return BufferMove(move.buffer, source, target, size, before if move.asynchronous else None)
+    own = before if move.asynchronous else None
+    cached = [isinstance(r, Region) and r.cache_line > 0 for r in (move.source.region, move.target.region)]
+    cleans, invalidates = (move.asynchronous and each for each in cached)
+    return BufferMove(move.buffer, source, target, size, own, cleans, invalidates)
 
 
 def _text(move: BufferMove) -> str:

@@ -20,6 +20,7 @@ def check_transfers(plan: Plan) -> Iterator[str]:
         earlier = [t for t in plan.transfers[:k] if t.move.buffer == move.buffer]
         yield from _impossible(plan, buffers[move.buffer], transfer, earlier)
         yield from _unreachable(move)
+        yield from _shared_lines(move, buffers[move.buffer].size)
     started = [transfer.start for transfer in plan.transfers]
     if started != sorted(started):
         yield f"moves are not in the order in which they start: before steps {started}"
@@ -53,3 +54,11 @@ def _unreachable(move: Move) -> Iterator[str]:
     for region in (move.source.region, target):
         if move.asynchronous and (isinstance(region, External) or not region.dma):
             yield f"the move of {move}, goes on while the model computes, but no DMA reaches {region}"
+
+
+def _shared_lines(move: Move, size: int) -> Iterator[str]:
+    """Ends of a move in the background that share lines of a cache with what the processor may change."""
+    for place in (move.source, move.target) if move.asynchronous else ():
+        line = place.region.cache_line if isinstance(place.region, Region) else 0
+        if line and (place.offset % line or size % line):
+            yield f"the move of {move}, of {size} bytes, shares lines of {line} bytes with others"

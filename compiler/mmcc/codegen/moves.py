@@ -7,6 +7,7 @@ from mmcc.codegen.places import address_of
 from mmcc.ir.module import Entry
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import BufferMove, Copy, Moves, Start, Wait
+from mmcc.ir.regions import Place, Region
 
 
 def buffer_moves(entry: Entry, plan: Plan) -> tuple[BufferMove, ...]:
@@ -19,8 +20,14 @@ def buffer_moves(entry: Entry, plan: Plan) -> tuple[BufferMove, ...]:
         number = numbers if move.asynchronous else None
         numbers += move.asynchronous
         source, target = (address_of(entry.graph, end, entry.name) for end in (move.source, move.target))
-        found.append(BufferMove(move.buffer, source, target, size[move.buffer], number))
+        cleans, invalidates = (move.asynchronous and _cached(end) for end in (move.source, move.target))
+        found.append(BufferMove(move.buffer, source, target, size[move.buffer], number, cleans, invalidates))
     return tuple(found)
+
+
+def _cached(place: Place) -> bool:
+    """True if a data cache is between a place and the processor."""
+    return isinstance(place.region, Region) and place.region.cache_line > 0
 
 
 def moves_before(plan: Plan, moves: tuple[BufferMove, ...], step: int) -> tuple[Moves, ...]:

@@ -161,7 +161,13 @@ class Body:
         call = f"start_move(context, {move.number}, {ends})"
         if isinstance(statement, Wait):
             call = f"wait_move(context, {move.number})"
-        return [about, f"if (!{self.prefix}_{call}) {{", "    return MMCC_ERROR_MOVE;", "}"]
+        failed = [f"if (!{self.prefix}_{call}) {{", "    return MMCC_ERROR_MOVE;", "}"]
+        stale = f"MMCC_CACHE_INVALIDATE({self._address(move.target)}, {move.bytes}u);"
+        after = [stale] if move.invalidates else []
+        if isinstance(statement, Wait):
+            return [about, *failed, *after]
+        clean = f"MMCC_CACHE_CLEAN({self._address(move.source)}, {move.bytes}u);"
+        return [about, *([clean] if move.cleans else []), *after, *failed]
 
     def _address(self, address: Address) -> str:
         return f"memory[{self.prefix.upper()}_MEMORY_{address.memory.upper()}] + {address.offset}"

@@ -109,13 +109,18 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class BufferMove:
-    """The move of a buffer. Those that go on while the model computes have numbers, from 0 on."""
+    """The move of a buffer. Those that go on while the model computes have numbers, from 0 on.
+
+    `cleans` and `invalidates` tell whether the source and the target of such a one are behind a data cache.
+    """
 
     buffer: str
     source: Address
     target: Address
     bytes: int
     number: int | None = None
+    cleans: bool = False
+    invalidates: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ class Region:
 
     `size` is the most bytes of that arena; None: as many as the model needs. `align` is that of its first
     byte. `section` is the linker's; "": that of any variable. Costs are cycles a byte. A region without
-    `write_cost` is only read. `dma` tells whether copies that go on while the model computes reach it.
+    `write_cost` is only read. `dma` tells whether copies that go on while the model computes reach it; where
+    a data cache is between it and the processor, `cache_line` is the bytes of a line, else 0.
     """
 
     name: str  # an identifier in C, in lower case
@@ -22,6 +23,7 @@ class Region:
     read_cost: float = 0.0
     write_cost: float | None = 0.0
     dma: bool = True
+    cache_line: int = 0
 
     def __str__(self) -> str:
         return self.name

@@ -12,7 +12,7 @@ from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.regions.routes import Route
-from mmcc.planner.regions.stays import Moved, Stays
+from mmcc.planner.regions.stays import Moved, Stays, in_lines
 from mmcc.planner.request import PlanRequest
 
 
@@ -33,7 +33,9 @@ def spread(space: Space, route: Route, request: PlanRequest, room: Sequence[floa
     """The plan of a route, within the room of each region if that can be done."""
     builder = Builder(space, route.path)
     buffers, overlaps = builder.buffers()
-    stays = Stays(buffers, _homes(space, builder, route, request.regions), [*_moves(space, route, request)])
+    first, moves = _homes(space, builder, route, request.regions), [*_moves(space, route, request)]
+    buffers = in_lines(buffers, first, moves)
+    stays = Stays(buffers, first, moves)
     same = stays.overlaps(overlaps)
     offsets: dict[str, int] = {}
     peaks: list[int] = []

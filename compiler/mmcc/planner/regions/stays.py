@@ -21,6 +21,23 @@ class Moved:
     wait: int
 
 
+def in_lines(
+    buffers: Sequence[Buffer], homes: Mapping[str, Region], moves: Sequence[Moved]
+) -> tuple[Buffer, ...]:
+    """The buffers; those that are moved in the background begin and end where lines of the caches do.
+
+    A line that a DMA writes and the processor has changed loses what one of them wrote.
+    """
+    found: list[Buffer] = []
+    for b in buffers:
+        own = [move for move in moves if move.buffer == b.name]
+        line = 0
+        if any(move.start < move.wait for move in own):
+            line = max(region.cache_line for region in (homes[b.name], *(move.target for move in own)))
+        found.append(replace(b, size=-(-b.size // line) * line, align=max(b.align, line)) if line else b)
+    return tuple(found)
+
+
 class Stays:
     """All buffers of a plan, each in one region from step to step, and what may share bytes."""
 
