@@ -16,7 +16,8 @@ from mmcc.ir.verify import check_graph
 from mmcc.ops import OPS
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
-from mmcc.passes.dead_channels import drop_dead_channels
+from mmcc.passes.dead_channels import drop_dead_channels, least_needed
+from mmcc.passes.dead_channels.equal import ValueNumbers
 from mmcc.passes.dead_channels.needs import Needs
 from mmcc.passes.dead_channels.ranges import channel_ranges
 from mmcc.passes.integer_layers import accumulator_bound
@@ -37,7 +38,7 @@ def values(graph: Graph, x: Array) -> dict[str, Array]:
 def same_bits(graph: Graph, inputs: list[Array]) -> Graph:
     """The graph without its dead channels: what is left is as before, and no value is outside its range."""
     ranges = channel_ranges(graph)
-    kept = Needs(graph, ranges).run()
+    kept = least_needed(graph, ranges)[1].kept
     after = drop_dead_channels(graph)
     assert check_graph(after) == []
     for x in inputs:
@@ -90,6 +91,17 @@ def test_random_graphs_have_what_is_looked_for() -> None:
     gone = [drop_dead_channels(int8_graph(seed)).removed for seed in range(150)]
     assert sum(bool(removed) for removed in gone) > 60
     assert sum(each.channels for removed in gone for each in removed) > 300
+
+
+def test_random_graphs_have_equal_channels() -> None:
+    """More is left out of many of them than what is constant or never read."""
+    fewer = 0
+    for graph in map(int8_graph, range(80)):
+        ranges = channel_ranges(graph)
+        needs = Needs(graph, ranges)
+        needs.run()
+        fewer += least_needed(graph, ranges)[1].count < needs.count
+    assert fewer > 30
 
 
 # ---- by hand
@@ -179,7 +191,7 @@ def test_whole_words_of_channels_stay(needed: int, kept: int) -> None:
     graph = read(f"""
         input %x: i8[2,2,1]
         constant %w: i8[8,1,1,1] = all 3
-        constant %b: i32[8] = {[9] * needed + [-99999] * (8 - needed)}
+        constant %b: i32[8] = {[*range(9, 9 + needed)] + [-99999] * (8 - needed)}
         constant %m: i32[8] = all 1073741824
         constant %s: i8[8] = all 37
         %t = ConvInt8({POINT}, x_zero=0, y_zero=-128)(%x, %w, %b, %m, %s)
@@ -191,6 +203,81 @@ def test_whole_words_of_channels_stay(needed: int, kept: int) -> None:
         output %y
     """)
     assert drop_dead_channels(graph).tensors["t"].shape == (2, 2, kept)
+
+
+EQUAL = """
+    input %x: i8[4,4,2]
+    constant %w: i8[3,1,1,2] = [3, 4, 5, -6, 3, 4]
+    constant %b: i32[3] = {b}
+    constant %m: i32[3] = {m}
+    constant %s: i8[3] = all 37
+    %t = ConvInt8(window=Window(kernel=[1, 1]), x_zero=0, y_zero=-128)(%x, %w, %b, %m, %s)
+    constant %table: i8[256] = random 1
+    %u = Lookup()(%t, %table)
+    constant %v: i8[1,3,3,3] = all {v}
+    constant %b1: i32[1] = [7]
+    constant %m1: i32[1] = all 1073741824
+    constant %s1: i8[1] = all 37
+    %y = ConvInt8(window=Window(kernel=[3, 3], pads=[1, 1, 1, 1]), x_zero=5, y_zero=0)(%u, %v, %b1, %m1, %s1)
+    output %y
+"""
+
+
+@pytest.mark.parametrize(
+    ("b", "m", "v", "kept"),
+    [
+        ("[9, 9, 9]", "all 1073741824", 2, [2, 4]),
+        ("[9, 9, 9]", "all 1073741824", 63, [63, 126]),
+        ("[9, 9, 9]", "all 1073741824", 64, None),  # the sum of both weights is no int8
+        ("[9, 9, 10]", "all 1073741824", 2, None),
+        ("[9, 9, 9]", "[1073741824, 1073741824, 1073741825]", 2, None),
+    ],
+)
+def test_of_equal_channels_one_is_read(b: str, m: str, v: int, kept: list[int] | None) -> None:
+    """The first and the third, through a table, before padding."""
+    graph = read(EQUAL.format(b=b, m=m, v=v))
+    after = same_bits(graph, some_inputs(graph, 20, np.random.default_rng(4)))
+    if kept is None:
+        assert after is graph
+    else:
+        weights = after.constants[after.nodes[-1].inputs[1]]
+        assert sorted(set(weights.ravel().tolist())) == kept
+        assert after.tensors["u"].shape == (4, 4, 2)
+
+
+def test_equal_constants_beside_padding_are_one() -> None:
+    """They cannot be in the bias, since a tap beside the image does not read them."""
+    graph = by_hand(PADDED, b="[9, 9, 99999, 99999, 9]", zero=-128)
+    after = same_bits(graph, some_inputs(graph, 10, np.random.default_rng(4)))
+    assert after.tensors["t"].shape == (2, 2, 4), "the third and the fourth are always 127"
+
+
+def test_one_channel_repeated_is_read_once() -> None:
+    """Grey images for a model of colours."""
+    graph = read(f"""
+        input %x: i8[3,3,1]
+        %rgb = Expand([3, 3, 3])(%x)
+        constant %v: i8[1,1,1,3] = [40, 40, 40]
+        constant %b1: i32[1] = [7]
+        constant %m1: i32[1] = all 1073741824
+        constant %s1: i8[1] = all 37
+        %y = ConvInt8({POINT}, x_zero=3, y_zero=0)(%rgb, %v, %b1, %m1, %s1)
+        output %y
+    """)
+    after = same_bits(graph, some_inputs(graph, 4, np.random.default_rng(0)))
+    assert after.constants[after.nodes[-1].inputs[1]].ravel().tolist() == [120]
+
+
+def test_a_wrong_number_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Channels that are said to be equal and are not: the bits differ."""
+
+    def same(known: ValueNumbers, made: object) -> int:
+        return 1
+
+    monkeypatch.setattr(ValueNumbers, "number", same)
+    graph = read(EQUAL.format(b="[9, 9, 999]", m="all 1073741824", v=2))
+    with pytest.raises(AssertionError):
+        same_bits(graph, some_inputs(graph, 10, np.random.default_rng(4)))
 
 
 def test_tensors_without_elements_have_no_channels() -> None:

@@ -12,7 +12,7 @@ from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
 from mmcc.ops.int8_to_float import DenseInt8ToFloat
-from mmcc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
+from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePoolInt8, MaxPool, window_counts
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
@@ -66,7 +66,9 @@ class Int8Grower:
         b = np.where(rng.random(outputs) < 0.4, rng.integers(-90_000, -20_000, outputs), b)
         scales = rng.uniform(0.2, 2.0, outputs) / (20 * np.sqrt(w[0].size))
         multiplier, shift = multipliers_and_shifts(scales)
-        return [self.b.const(a) for a in (w.astype(np.int8), b.astype(np.int32), multiplier, shift)]
+        like = np.where(rng.random(outputs) < 0.25, rng.integers(0, outputs, outputs), np.arange(outputs))
+        constants = w.astype(np.int8), b.astype(np.int32), multiplier, shift
+        return [self.b.const(a[like]) for a in constants]  # some channels are as others
 
     def _bounds(self) -> dict[str, int]:
         return {"low": int(self.rng.choice([-128, -128, -20])), "high": int(self.rng.choice([127, 127, 60]))}
@@ -147,6 +149,7 @@ class Int8Grower:
             Transpose((1, 0, 2)),
             ResizeNearest((0, *range(rows)), tuple(range(cols))),
             Reshape((cols, rows, channels)),
+            Expand((rows, cols, 4 if channels == 1 else channels)),
             Slice((0, 0, channels - 1), (1, 1, -1), (rows, cols, channels)),
         ]
         y = self.b.op(ops[self.rng.integers(len(ops))], x)

@@ -47,7 +47,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """Channels of a node's result, of how many, that are not computed since no output depends on them.
+    """Channels of a node's result, of how many, that are not computed since no output needs them.
 
     `macs` and `bytes` are what the node needs less: multiply-accumulates, and constants in flash.
     """

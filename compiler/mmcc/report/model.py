@@ -151,7 +151,7 @@ def _entry(
 
 
 def _dead_channels(graph: Graph) -> dict[str, Any]:
-    """Channels that no output depends on and are not there: in all, and of each tensor."""
+    """Channels that no output needs and are not there: in all, and of each tensor."""
     return {
         "channels": sum(r.channels for r in graph.removed),
         "nodes": len(graph.removed),

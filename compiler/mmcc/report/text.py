@@ -101,9 +101,9 @@ def flash_text(report: Report) -> str:
 
 
 def dead_text(dead: dict[str, Any]) -> str:
-    """What is not computed since no output depends on it."""
+    """What is not computed since no output needs it."""
     return (
-        f"{dead['channels']:,} channels in {dead['nodes']} nodes, on which no output depends: "
+        f"{dead['channels']:,} channels in {dead['nodes']} nodes, constant, equal to others or read by none: "
         f"{dead['macs']:,} multiply-accumulates and {dead['weight_bytes']:,} bytes of weights less"
     )
 

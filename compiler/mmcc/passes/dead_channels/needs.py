@@ -21,7 +21,7 @@ from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
-from mmcc.ops.movement import Concat, Pad, Reshape, Slice, Transpose
+from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.resize import ResizeInt8, ResizeNearest
@@ -30,6 +30,7 @@ from mmcc.passes.dead_channels.values import Range
 
 Mask = NDArray[np.bool_]
 PLAIN = (Lookup, AffineInt8, AveragePoolInt8, MaxPool, ResizeNearest, ResizeInt8)
+PAIRS = (AddInt8, MulInt8)
 WORD = 4  # channels of int8
 MOST_WEIGHTS = 1 << 26  # of a layer that is looked at
 
@@ -60,8 +61,8 @@ class Needs:
         self._graph, self._ranges = graph, ranges
         self.kept: dict[str, Mask] = {
             name: np.zeros(graph.tensors[name].shape[-1], bool)
-            for name in ranges
-            if graph.storage(name) is Storage.ACTIVATION
+            for name in graph.tensors
+            if name in ranges and graph.storage(name) is Storage.ACTIVATION
         }
         self._weights: dict[str, Mask] = {}  # by result of a layer [OC, IC]: some weight is not zero
         self._changed = False
@@ -73,6 +74,11 @@ class Needs:
             self._round_up(mask)
         self._settle()
         return self.kept
+
+    @property
+    def count(self) -> int:
+        """Channels that are kept, of all tensors."""
+        return sum(int(mask.sum()) for mask in self.kept.values())
 
     def _round_up(self, mask: Mask) -> None:
         """Keep one channel at least, and whole words where there were such: with parts of words, kernels are
@@ -206,6 +212,10 @@ class Needs:
         self._keep(node.inputs[0], more)
         return True
 
+    def expand(self, node: Node) -> bool:
+        """As `plain`; of one channel that is repeated, any number."""
+        return self._graph.tensors[node.inputs[0]].shape[-1] == 1 or self.plain(node)
+
     def reshape(self, node: Node) -> bool:
         """Where pixels are laid behind each other, a channel is one of each pixel."""
         x, y = (self.mask(name) for name in (node.inputs[0], node.output))
@@ -224,11 +234,12 @@ def _apart(_needs: Needs, _node: Node) -> bool:
 
 _TIES: dict[type[Any], Callable[[Needs, Node], bool]] = {
     **dict.fromkeys(PLAIN, Needs.plain),
-    **dict.fromkeys((AddInt8, MulInt8), Needs.pair),
+    **dict.fromkeys(PAIRS, Needs.pair),
     MeanInt8: Needs.mean,
     Pad: Needs.pad,
     Transpose: Needs.transpose,
     Concat: Needs.concat,
+    Expand: Needs.expand,
     Slice: Needs.part,
     Reshape: Needs.reshape,
 }

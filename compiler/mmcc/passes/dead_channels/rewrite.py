@@ -14,7 +14,7 @@ from mmcc.ir.graph import Graph, Node, Removed, nest_of
 from mmcc.ir.op import Op
 from mmcc.ops.affine import AffineInt8
 from mmcc.ops.elementwise_int8 import AddInt8, MulInt8
-from mmcc.ops.movement import Reshape, Slice
+from mmcc.ops.movement import Expand, Reshape, Slice
 from mmcc.passes.dead_channels.layers import centred
 from mmcc.passes.dead_channels.needs import Needs, is_depthwise, is_free
 from mmcc.passes.dead_channels.values import Range
@@ -94,9 +94,10 @@ class Rewriter:
         fewer = [d[..., mask] if d is not None and d.shape[-1:] == mask.shape else None for d in data]
         return node.op, fewer
 
-    def reshape(self, node: Node) -> Form:
+    def shaped(self, node: Node) -> Form:
+        """The shape of the result is in the op."""
         op: Any = node.op
-        return Reshape((*op.shape[:-1], int(self._needs.mask(node.output).sum()))), [None]
+        return replace(op, shape=(*op.shape[:-1], int(self._needs.mask(node.output).sum()))), [None]
 
     def slice(self, node: Node) -> Form:
         op: Any = node.op
@@ -130,6 +131,6 @@ def _work(graph: Graph, node: Node) -> tuple[int, int]:
 
 _FORMS: dict[type[Any], Callable[[Rewriter, Node], Form]] = {
     **dict.fromkeys((AffineInt8, AddInt8, MulInt8), Rewriter.each),
-    Reshape: Rewriter.reshape,
+    **dict.fromkeys((Expand, Reshape), Rewriter.shaped),
     Slice: Rewriter.slice,
 }
