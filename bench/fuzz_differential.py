@@ -337,7 +337,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         seconds += outcome.seconds
         total["plans"] += outcome.plans
         total["runs on boards"] += outcome.boards
-        total[f"refused {outcome.refused}" if outcome.refused else outcome.kind or "broken"] += 1
+        if outcome.kind or outcome.refused or not outcome.findings:  # else a finding says what ended it
+            total[f"refused {outcome.refused}" if outcome.refused else outcome.kind or "broken"] += 1
         for kind in dict.fromkeys(f.kind for f in outcome.findings):
             total[f"FOUND {kind}"] += 1
         if outcome.findings:

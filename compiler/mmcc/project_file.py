@@ -124,16 +124,21 @@ def build(model: Model, progress: Progress = silent) -> tuple[dict[str, Any], bo
         raise _wrong(f"model.{model.name}: {error}", "text and numbers as mmcc compile takes them") from error
     made_from = fingerprint(model.file, model.options)
     record = model.output / FOLDER / _BUILT
-    files = generated_files(model.output) or frozenset[str]()
     try:
-        whole = all((model.output / name).is_file() for name in files)
-        if made_from and whole and record.read_text() == made_from:
+        if made_from and record.read_text() == f"{made_from} {_written(model.output)}":
             return json.loads((model.output / "report.json").read_text()), False
     except (OSError, ValueError):
         pass  # not there, or not whole: it is compiled
     result = compile_model(model.file, model.output, options, progress)
-    record.write_text(fingerprint(model.file, model.options))
+    record.write_text(f"{fingerprint(model.file, model.options)} {_written(model.output)}")
     return result.report, True
+
+
+def _written(folder: Path) -> str:
+    """A digest of all files that mmcc wrote there; OSError if one is missing."""
+    files = sorted(generated_files(folder) or ())
+    text = json.dumps([[name, sha256(folder / name)] for name in files])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def dependencies(file: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:

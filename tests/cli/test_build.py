@@ -51,6 +51,13 @@ def test_models_are_compiled_when_something_changed(tmp_path):
     (tmp_path / "a_c" / "a.c").unlink()
     assert built(file, "--only", "a")["a"]["compiled"]
     assert (tmp_path / "a_c" / "a.c").is_file()
+    for name in ("a_weights.c", "report.json"):
+        changed = tmp_path / "a_c" / name
+        text = changed.read_bytes()
+        changed.write_bytes(text + b" ")
+        assert built(file, "--only", "a")["a"]["compiled"], name
+        assert changed.read_bytes() == text
+        assert not built(file, "--only", "a")["a"]["compiled"], name
     model = onnx.load(tmp_path / "digits.onnx")
     model.doc_string = "changed"
     onnx.save(model, tmp_path / "digits.onnx")

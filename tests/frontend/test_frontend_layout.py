@@ -7,9 +7,10 @@ from math import prod
 
 import numpy as np
 import pytest
-from frontend_models import check, kinds, model_of
+from frontend_models import check, kinds, model_of, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mmcc.frontend import import_model
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.layouts import innermost, one_axis_each, plain, reshaped, with_axis
 from mmcc.frontend.value import refinement, runs, whole
@@ -32,6 +33,21 @@ def network(tmp_path, nodes, x, constants=None, outputs=("y",), **more):
 
 
 W, B = random(4, 3, 3, 3, seed=1), random(4, seed=2)
+
+
+@pytest.mark.parametrize(
+    ("shape", "stream", "axes"),
+    [
+        ((1, 6, 16), "x:2", (None, 1, 0)),
+        ((1, 6, 16), "x:1:2", (None, 0, 1)),
+        ((1, 6, 16), "x:0", (None, 0, 1)),
+        ((1, 6, 16), "z:2", (None, 0, 1)),
+        ((4, 6, 16), "x:2", (1, 2, 0)),
+    ],
+)
+def test_the_axis_of_a_stream_is_the_outermost(shape, stream, axes, tmp_path):
+    model = model_of([node("Softmax", ["x"], ["y"])], {"x": np.ones(shape, np.float32)}, ["y"])
+    assert import_model(save(model, tmp_path), stream=stream).inputs[0].axes == axes
 
 
 def test_image_input_is_channels_last_and_so_is_the_output(tmp_path):

@@ -159,6 +159,30 @@ def test_a_float_compile_says_what_int8_would_save_and_what_was_assumed(tmp_path
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"labels": np.zeros(39, int)}, "labels are int64[39] for 40 samples"),
+        ({"labels": np.zeros(40)}, "labels are float64[40] for 40 samples"),
+        ({"at": (3, np.nan)}, 'sample 3 of x.npz has 1 of 64 values of "input" that are NaN or infinite'),
+        ({"at": (7, -np.inf)}, "sample 7 of x.npz"),
+    ],
+)
+def test_data_that_nothing_can_be_learned_from_is_refused(wrong, says, data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    arrays = dict(np.load(data))
+    found = {"input_0": arrays["input_0"][:40], "labels": arrays["labels"][:40]} | wrong
+    if at := found.pop("at", None):
+        found["input_0"][at[0]].flat[5] = at[1]
+    np.savez("x.npz", **found)
+    result = run("quantize", MODEL, "--data", "x.npz", "-o", "q.onnx")
+    assert result.exit_code == 2
+    assert "error[MM007]" in result.output
+    assert says in " ".join(result.output.split())
+    assert not (tmp_path / "q.onnx").exists()
+
+
+@pytest.mark.quick
 def test_a_model_that_the_quantizer_does_not_take_is_the_users_to_change(tmp_path, monkeypatch):
     model = uneven(np.random.default_rng(1))
     path = save(model, tmp_path)

@@ -38,6 +38,18 @@ def quantized_twice(folder, monkeypatch):
     mmcc("quantize", model, "--data", data, "-o", folder / "r.onnx")
 
 
+@follows("quantization/quantize.py: 'leaving such samples out'")
+def samples_that_are_no_numbers(folder, _):
+    model, path = save(CONV, folder), calibration(folder)
+    args = ("quantize", model, "--data", path, "-o", folder / "q.onnx", "--no-corrections")
+    array = np.load(path)["input_0"]
+    array[2, 0, 0, 0, 0] = np.nan
+    np.savez(path, input_0=array)
+    assert "leaving such samples out" in mmcc(*args, exit=2)
+    np.savez(path, input_0=np.delete(array, 2, axis=0))
+    mmcc(*args)
+
+
 @follows("quantization/quantize.py: '--mixed with a larger loss, or --method percentile'")
 def a_loss_that_no_model_keeps(folder, monkeypatch):
     model, data = save(CONV, folder), calibration(folder)

@@ -225,6 +225,17 @@ def streams(folder, _):
     with pytest.raises(CompileError, match="count_include_pad"):
         load(node("AveragePool", ["x"], ["y"], **pool))
     load(node("AveragePool", ["x"], ["y"], count_include_pad=1, **pool))
+    attention = (  # nothing says that the last axis is time but the option
+        node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
+        node("MatMul", ["t", "x"], ["s"]),
+        node("Softmax", ["s"], ["p"]),
+        node("MatMul", ["p", "t"], ["y"]),
+    )
+    for axis, rows in ((2, 8), (1, 4)):
+        with pytest.raises(CompileError, match="--window"):
+            load(*attention, stream=f"x:{axis}")
+        made = load(*attention, stream=f"x:{axis}", window=rows)
+        assert made.whole.inputs[0].axes[axis] == 0
 
 
 @follows("verification/compare.py: 'fewer --samples, or --limit of those in --data, or --on host'")

@@ -258,7 +258,7 @@ def an_index_outside(folder, _):
     mmcc("verify", out, "--data", data(folder, input_0=np.array([[1, 0]])))
 
 
-@follows("verification/verify.py: f'{len(samples)} integers, -1 if unknown'")
+@follows("verification/samples.py: f'{count} integers, -1 if unknown'")
 def labels(folder, _):
     out, _ = package_in(folder)
     assert "1 integers, -1 if unknown" in mmcc(

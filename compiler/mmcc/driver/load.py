@@ -49,7 +49,7 @@ def load_graph(model: Path, options: CompileOptions, progress: Progress = silent
 
 def _optimized(model: Path, options: CompileOptions, progress: Progress) -> Graph:
     progress("reading the model")
-    imported = import_model(model, dims=dict(options.dims), bind=options.bind)
+    imported = import_model(model, dims=dict(options.dims), bind=options.bind, stream=options.stream)
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))
     progress("simplifying and quantizing")

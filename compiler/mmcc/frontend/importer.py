@@ -42,6 +42,7 @@ from mmcc.frontend.value import whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
+from mmcc.ir.streaming import axis_asked
 
 FOLDING_BYTES = 256 * 2**20
 
@@ -52,11 +53,13 @@ def import_model(
     dims: Mapping[str, int] = MappingProxyType({}),
     bind: Mapping[str, ArrayLike] = MappingProxyType({}),
     name: str | None = None,
+    stream: str = "",
     max_bytes: int = FOLDING_BYTES,
 ) -> Graph:
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
 
-    `bind` gives values to inputs, by name, which are constants then.
+    `bind` gives values to inputs, by name, which are constants then. `stream`, INPUT:AXIS, names an axis that
+    is to be the outermost in memory.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
@@ -66,7 +69,7 @@ def import_model(
     bound = bound_inputs(source, bind)
     source = replace(source, inputs=tuple(info for info in source.inputs if info.name not in bound))
     state = Import(source, Builder(budget=max_bytes), problems=Problems(list(source.problems)))
-    ports = _inputs(state, dims)
+    ports = _inputs(state, dims, stream)
     for input_name, array in bound.items():
         state.values[input_name] = state.build.constant(array, input_name)
     read = {value for _, node in source.nodes for value in reads(node)}
@@ -93,10 +96,12 @@ def _origins(state: Import) -> dict[str, Port]:
     return found
 
 
-def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
+def _inputs(state: Import, dims: Mapping[str, int], stream: str) -> list[Port]:
     shapes, problems = input_shapes(state.source, dims)
     state.problems.found += problems
     held_last = images(state.source)
+    asked = axis_asked(stream, shapes)
+    rows = {asked[0]: asked[1]} if asked else {}
     ports: list[Port] = []
     for info in state.source.inputs:
         if info.name not in shapes:
@@ -111,7 +116,7 @@ def _inputs(state: Import, dims: Mapping[str, int]) -> list[Port]:
             state.values[info.name] = state.build.constant(empty, info.name)
             state.build.warn(f'input "{printable(info.name)}" has no elements; the package is without it')
             continue
-        shape, axes = input_port(shapes[info.name], info.name in held_last)
+        shape, axes = input_port(shapes[info.name], info.name in held_last, rows.get(info.name))
         tensor = state.build.tensor(shape, dtype, info.name)
         state.build.titles[tensor.name] = info.name
         state.values[info.name] = whole(tensor, axes)

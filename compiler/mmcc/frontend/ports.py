@@ -86,13 +86,15 @@ def _check_dims(dims: Mapping[str, int], symbols: set[str]) -> None:
             )
 
 
-def input_port(shape: Shape, image: bool) -> tuple[Shape, Axes]:
-    """Shape of the tensor of an input, and where its ONNX axes are."""
+def input_port(shape: Shape, image: bool, rows: int | None = None) -> tuple[Shape, Axes]:
+    """Shape of the tensor of an input, and where its ONNX axes are; `rows` is the one to be outermost."""
     if len(shape) in (3, 4) and image:
         last: list[int | None] = [2, 3, 1] if len(shape) == 4 else [2, None, 1]
         order = last if shape[0] == 1 else [0, *last]
     else:
         order = [*range(1 if len(shape) > 1 and shape[0] == 1 else 0, len(shape))]
+    if rows in order:
+        order = [rows, *(k for k in order if k != rows)]
     axes = tuple(order.index(k) if k in order else None for k in range(len(shape)))
     return tuple(1 if k is None else shape[k] for k in order), axes
 

@@ -3,8 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+
+
+def axis_asked(asked: str, inputs: Collection[str]) -> tuple[str, int, int | None] | None:
+    """The input, axis and rows of INPUT:AXIS or INPUT:AXIS:ROWS (None: not said); None if it is neither.
+
+    Names of inputs may have colons in them.
+    """
+    name, _, last = asked.rpartition(":")
+    if not last.isdigit():
+        return None
+    if name in inputs:
+        return name, int(last), None
+    name, _, axis = name.rpartition(":")
+    return (name, int(axis), int(last)) if name in inputs and axis.isdigit() else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from mmcc.ir.ports import Port
 from mmcc.quantization.corrections import corrected, equalized
 from mmcc.quantization.runs import Array, Feed, Quality, decibels, outputs_of, quality
 from mmcc.verification.data_files import Preprocessing, load_data
-from mmcc.verification.samples import samples_of
+from mmcc.verification.samples import labels_of, samples_of
 
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 WORST = 5  # layers that are shown
@@ -232,14 +232,25 @@ def _samples(ports: Sequence[Port], model: Any, options: QuantizeOptions) -> Sam
         found = samples_of(ports, arrays, "input", path)
         names = [port.onnx_name for port in ports]
         feeds: list[Feed] = [dict(zip(names, sample, strict=True)) for sample in found]
-        labels = arrays.get("labels")
-        return feeds, labels if labels is not None and len(labels) == len(feeds) else None
+        _check_finite(feeds, path)
+        return feeds, labels_of(arrays, len(feeds), path)
 
     feeds, labels = read(options.data)
     rng = np.random.default_rng(0)  # a folder of classes begins with one class
     chosen = sorted(rng.permutation(len(feeds))[: options.samples])
     judged, right = read(options.test) if options.test else (feeds, labels)
     return Samples([feeds[k] for k in chosen], judged, right, outputs_of(model, judged))
+
+
+def _check_finite(feeds: Sequence[Feed], path: Path) -> None:
+    """CompileError (MM007) with the first sample that has something else than numbers in it."""
+    for k, feed in enumerate(feeds):
+        for name, array in feed.items():
+            wrong = int((~np.isfinite(array)).sum()) if array.dtype.kind == "f" else 0
+            if wrong:
+                shown = f'sample {k} of {printable(str(path))} has {wrong} of {array.size} values of "{name}"'
+                what = f"{shown} that are NaN or infinite"
+                raise CompileError("MM007", what, exit=Exit.USAGE, hint="leaving such samples out")
 
 
 def _prepared(model: Path, folder: Path, options: QuantizeOptions) -> Any:

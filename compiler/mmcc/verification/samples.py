@@ -56,6 +56,15 @@ def samples_of(ports: Sequence[Port], arrays: Mapping[str, Array], kind: str, pa
     return [[np.asarray(array[k]) for array in stacked] for k in range(counts.pop() if counts else 1)]
 
 
+def labels_of(arrays: Mapping[str, Array], count: int, path: Path) -> Array | None:
+    """The labels of so many samples, if there are any: classes, -1 where unknown. CompileError (MM007)."""
+    labels = arrays.get("labels")
+    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (count,)):
+        message = f"{path}: labels are {labels.dtype}{list(labels.shape)} for {count} samples"
+        raise CompileError("MM007", message, exit=Exit.USAGE, hint=f"{count} integers, -1 if unknown")
+    return labels
+
+
 def _find(port: Port, index: int, arrays: Mapping[str, Array], kind: str, path: Path) -> Array:
     for name in (f"{kind}_{index}", port.onnx_name):
         if name in arrays:

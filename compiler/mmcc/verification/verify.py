@@ -23,7 +23,7 @@ from mmcc.verification.compare import (
     run_qemu,
 )
 from mmcc.verification.data_files import load_data
-from mmcc.verification.samples import Sample, made_up, samples_of
+from mmcc.verification.samples import Sample, labels_of, made_up, samples_of
 from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
 
 
@@ -149,10 +149,7 @@ def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], ND
     ports = whole_inputs(package)
     arrays = load_data(options.data, ports)
     samples = samples_of(ports, arrays, "input", options.data)
-    labels = arrays.get("labels")
-    if labels is not None and (labels.dtype.kind not in "iu" or labels.shape != (len(samples),)):
-        message = f"{options.data}: labels are {labels.dtype}{list(labels.shape)} for {len(samples)} samples"
-        raise CompileError("MM007", message, exit=Exit.USAGE, hint=f"{len(samples)} integers, -1 if unknown")
+    labels = labels_of(arrays, len(samples), options.data)
     return samples[: options.limit], None if labels is None else labels[: options.limit]
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from mmcc.errors import CompileError, Exit, did_you_mean, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
-from mmcc.ir.streaming import Hops, StreamedOutput, Streaming
+from mmcc.ir.streaming import Hops, StreamedOutput, Streaming, axis_asked
 from mmcc.passes.streaming.hops import find_hops
 from mmcc.passes.streaming.step import Step
 
@@ -70,28 +70,22 @@ def _check_windows(graph: Graph, hops: Hops, streamed: str, rows: int) -> None:
 def _asked(graph: Graph, asked: str) -> tuple[Port, int, int]:
     """The port, the axis of its ONNX shape, and rows of a hop (0: as few as can be)."""
     inputs = {port.onnx_name: port for port in graph.inputs}
-    name, _, rest = asked.rpartition(":")
-    rows = 0
-    if name not in inputs and rest.isdigit() and name.rpartition(":")[0] in inputs:
-        rows, (name, _, rest) = int(rest), name.rpartition(":")
-    if name not in inputs or not rest.isdigit():
-        guess = did_you_mean(name, inputs)
+    found = axis_asked(asked, inputs)
+    if found is None:
+        guess = did_you_mean(asked.partition(":")[0], inputs)
         shown = ", ".join(printable(known, 60) for known in list(inputs)[:20])
         raise _cannot(f'"{printable(asked)}" is not INPUT:AXIS', f"{guess}an axis of: {shown}")
-    if asked.count(":") > name.count(":") + 1 and rows == 0:
+    name, axis, rows = found
+    if rows == 0:
         raise _cannot("a hop of 0 rows", "no number of rows for as few as can be")
-    port, axis = inputs[name], int(rest)
+    port = inputs[name]
     if axis >= len(port.onnx_shape) or port.onnx_shape[axis] == 1:
         shape = list(port.onnx_shape)
         raise _cannot(
             f'input "{printable(name)}" of {shape} has no axis {axis} to stream', "its axis of time"
         )
-    if port.axes[axis] != 0:
-        raise _cannot(
-            f'axis {axis} of input "{printable(name)}" is not the outermost in memory',
-            f"axis {port.axes.index(0)}, or a model that has time there",
-        )
-    return port, axis, rows
+    assert port.axes[axis] == 0, "whoever imports a model to be streamed has time outermost"
+    return port, axis, rows or 0
 
 
 def _output(graph: Graph, port: Port, hops: Hops) -> StreamedOutput:
