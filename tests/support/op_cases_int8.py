@@ -27,6 +27,7 @@ from op_cases_int8_layers import (
     pointwise_cases,
     transposed_cases,
 )
+from op_cases_recurrent_int8 import recurrent_int8_cases
 
 
 def add(name: str, a: tuple[int, ...], b: tuple[int, ...], constant: int | None = None, **more) -> OpCase:
@@ -296,4 +297,5 @@ FAMILIES = {
     "softmax": softmax_cases,
     "matmul": matmul_cases,
     "layer_norm": layer_norm_cases,
+    "recurrent_int8": recurrent_int8_cases,
 }

@@ -39,6 +39,7 @@ OPTIONAL_HEADERS = (
     "mmcc_parameters.h",
     "mmcc_math.h",
     "mmcc_normalize.h",
+    "mmcc_recurrent.h",
     "mmcc_mve.h",
     "mmcc_arm_dsp.h",
     "mmcc_arm_dsp_lines.h",

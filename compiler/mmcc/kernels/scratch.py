@@ -3,17 +3,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.recurrent_int8 import RecurrentInt8
 
 
 def scratch_bytes(graph: Graph, node: Node) -> int:
     """Bytes of scratch that the node's kernel needs, on any target."""
-    if isinstance(node.op, Recurrent):
-        return 4 * vectors(node.op) * prod(graph.tensors[node.outputs[0]].shape[1:])
-    return 0
+    match node.op:
+        case Recurrent():
+            return 4 * vectors(node.op) * prod(graph.tensors[node.outputs[0]].shape[1:])
+        case RecurrentInt8():
+            x, y = graph.tensors[node.inputs[0]].shape, graph.tensors[node.outputs[0]].shape
+            return CellVectors(node.op, x[-1], y[-1]).bytes(prod(y[1:-1]))
+        case _:
+            return 0
 
 
 def vectors(op: Recurrent) -> int:
@@ -21,3 +28,37 @@ def vectors(op: Recurrent) -> int:
     if op.cell == "gru":
         return 1 if "bias" in op.operands else 2
     return 2 if op.cell == "lstm" else 1
+
+
+@dataclass(frozen=True, slots=True)
+class CellVectors:
+    """What the kernel of a cell in integers works in, in halfwords; vectors have whole words of weights.
+
+    First what all sequences share during a step: x; h after it; of a GRU that resets before its product, h as the
+    reset gate leaves it and gate z. Then, for each sequence, h and an LSTM's c.
+    """
+
+    op: RecurrentInt8
+    channels: int
+    units: int
+
+    @property
+    def features(self) -> int:
+        return self.channels + (-self.channels) % 4
+
+    @property
+    def inner(self) -> int:
+        return self.units + (-self.units) % 4
+
+    @property
+    def shared(self) -> int:
+        more = 3 if self.op.cell == "gru" and not self.op.after else 1
+        return self.features + more * self.inner
+
+    @property
+    def own(self) -> int:
+        return self.inner * (3 if self.op.cell == "lstm" else 1)
+
+    def bytes(self, sequences: int) -> int:
+        """Of all."""
+        return 2 * (self.shared + sequences * self.own)

@@ -29,6 +29,7 @@ from mmcc.ops import (  # noqa: F401
     pool_gradient,
     quantize,
     recurrent,
+    recurrent_int8,
     reduce,
     resize,
     shift,

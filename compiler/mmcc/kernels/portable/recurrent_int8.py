@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cells of recurrent layers, in integers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.program import Field, KernelUse
+from mmcc.kernels.epilogue import epilogue
+from mmcc.kernels.scratch import CellVectors
+from mmcc.kernels.select import Site, layer
+from mmcc.ops.recurrent import GATES
+from mmcc.ops.recurrent_int8 import STATES, RecurrentInt8, tanh_table
+
+Array = NDArray[Any]
+Fields = tuple[tuple[str, Field], ...]
+BLOCK = 4  # units whose rows of weights are summed together, and columns that are taken at once
+
+
+def sets(op: RecurrentInt8) -> tuple[tuple[int, ...], ...]:
+    """Gates whose sums are made side by side, over the same h."""
+    if op.cell == "gru" and not op.after:
+        return ((0, 1), (2,))
+    return (tuple(range(GATES[op.cell])),)
+
+
+@layer(RecurrentInt8)
+def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
+    """One kernel a cell; which operands there are is in the options, too."""
+    x, r = site.inputs[0], site.inputs[2].constant()
+    units, features, rows = r.shape[1], x.shape[-1], x.shape[0]
+    scale = np.array([op.multiplier], np.int32), np.array([op.shift], np.int8)
+    end = epilogue(1 << 30, *scale, op.y_zero, (op.low, op.high))
+    vectors = CellVectors(op, features, units)
+    given = tuple((name, op.position(name)) for name in STATES)
+    options = (
+        ("cell", op.cell),
+        ("sets", tuple(len(gates) for gates in sets(op))),
+        ("after", op.after),
+        ("backward", op.backward),
+        *((name, f"x{at}" if at is not None else "") for name, at in given),
+        *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in STATES),
+        *end.options,
+    )
+    fields: Fields = (
+        ("x", x.where()),
+        ("y", site.output.where()),
+        *((f"y{k}", site.outputs[k].where()) for k in range(1, len(site.outputs))),
+        ("work", site.work()),
+        *_constants(op, site),
+        *((f"x{at}", site.read(at, name)) for name, at in given if at is not None),
+        *end.fields,
+        ("multiplier", op.multiplier),
+        ("shift", int(end.tail[0])),
+        ("x_zero", op.x_zero),
+        ("left", 1 << op.left),
+        ("channels", features),
+        ("units", units),
+        ("features", vectors.features),
+        ("inner", vectors.inner),
+        ("shared", vectors.shared),
+        ("own", vectors.own),
+        ("first", rows - 1 if op.backward else 0),
+        ("final", 0 if op.backward else rows - 1),
+    )
+    return KernelUse("recurrent_int8", options, fields, origins=max(3, len(site.inputs)))
+
+
+def _constants(op: RecurrentInt8, site: Site) -> Fields:
+    """Of each set its weights, scales and biases in blocks of units; the bias within a reset gate; the table."""
+    w, r, numbers = (site.inputs[k].constant() for k in (1, 2, 3))
+    gates = GATES[op.cell]
+    parts = [
+        np.concatenate((_blocks(one), _blocks(other)), axis=1)
+        for one, other in zip(np.split(w, gates), np.split(r, gates), strict=True)
+    ]
+    by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)  # [block, gate, 4, 3]
+    found: list[tuple[str, Field]] = [("table", site.keep("table", tanh_table()))]
+    for k, group in enumerate(sets(op)):
+        weights = np.stack([parts[gate] for gate in group], axis=1)
+        mine = by_gate[:, list(group)]
+        found.append((f"weights{k}", site.keep(f"weights{k}", weights.view(np.int32))))
+        found.append((f"scale{k}", site.keep(f"scale{k}", np.ascontiguousarray(mine[..., :2]).astype(np.int32))))
+        found.append((f"bias{k}", site.keep(f"bias{k}", np.ascontiguousarray(mine[..., 2]))))
+    if op.after:
+        inner = by_gate[:, -1]
+        found.append(("inner_scale", site.keep("inner_scale", np.ascontiguousarray(inner[..., 1]).astype(np.int32))))
+        found.append(("inner_bias", site.keep("inner_bias", np.ascontiguousarray(inner[..., 2]))))
+    return tuple(found)
+
+
+def _units(rows: Array) -> Array:
+    """Numbers of each unit in blocks, with zeros at the end."""
+    padding = (-len(rows)) % BLOCK
+    padded = np.pad(rows, ((0, padding), *((0, 0) for _ in rows.shape[1:])))
+    return padded.reshape(-1, BLOCK, *rows.shape[1:])
+
+
+def _blocks(rows: Array) -> Array:
+    """Weights [units, columns] as [block of units][block of columns][unit][column], flat within a block of units."""
+    padded = np.pad(_units(rows), ((0, 0), (0, 0), (0, (-rows.shape[1]) % BLOCK)))
+    blocks, units, width = padded.shape
+    cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)
+    return np.ascontiguousarray(cut.transpose(0, 2, 1, 3)).reshape(blocks, -1)

@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of LSTM, GRU and RNN cells in integers: int8 input, weights and result, int16 gates and h, 32-bit c.
+
+Every rounding is here, and only here: kernels make the same bits. Values between are fixed point. Sums of gates
+have GATE_BITS bits of fraction, gates and h 15, c CELL_BITS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
+from mmcc.ir.op import Result, ShapeError
+from mmcc.ir.traits import OpTraits
+from mmcc.ir.types import Shape, Tensor
+from mmcc.ops import op
+from mmcc.ops.recurrent import GATES
+from mmcc.ops.requantize import requantize, saturate
+
+Array = NDArray[Any]
+GATE_BITS = 16  # of what the functions of gates are given
+ONE = 1 << 15  # 1.0 of a gate or h
+CELL_BITS = 20
+CELL_MOST = 1 << 30  # what c is kept within: 1,024
+TABLE_BITS = 6  # places of the table in 1.0
+TABLE_END = 8 << TABLE_BITS  # its last place: tanh(8) is 1 - 2^-22
+STATES = ("h", "c")
+
+
+def tanh_table() -> NDArray[np.uint16]:
+    """tanh(k / 64) in units of 2^-16, k = 0..512, for lines between neighbours: each is raised by half of what
+    the line's middle would otherwise be too low."""
+    at = np.arange(TABLE_END + 1) / 2.0**TABLE_BITS
+    value = np.tanh(at)
+    curve = 2 * value * (1 - value**2)  # less the second derivative
+    raised = value + curve / 16 / 4.0**TABLE_BITS
+    return np.minimum(np.rint(raised * 2.0**16), 2**16 - 1).astype(np.uint16)
+
+
+TABLE = tanh_table().astype(np.int64)
+
+
+def _between(value: Array, bits: int) -> Array:
+    """The table on a line between two places, with the sign of the value; `bits` of it are between places."""
+    size = np.minimum(np.abs(value), (TABLE_END << bits) - 1)
+    at, part = size >> bits, size & ((1 << bits) - 1)
+    found = (TABLE[at] << bits) + (TABLE[at + 1] - TABLE[at]) * part
+    return np.where(value < 0, -found, found)
+
+
+def tanh_gate(value: Array) -> Array:
+    """tanh of sums of gates, 1.0 is ONE."""
+    bits = GATE_BITS - TABLE_BITS
+    return (_between(value, bits) + (1 << bits)) >> (bits + 1)
+
+
+def sigmoid_gate(value: Array) -> Array:
+    """The logistic function, (1 + tanh(value / 2)) / 2, of sums of gates; 1.0 is ONE."""
+    bits = GATE_BITS + 1 - TABLE_BITS
+    return ((1 << (16 + bits)) + _between(value, bits) + (1 << (bits + 1))) >> (bits + 2)
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class RecurrentInt8:
+    """A layer of cells with its input's weights, in integers.
+
+    Operands: x int8 [T, (B,) K]; w int8 [gates * H, K]; r int8 [gates * H, H]; numbers int64 [3, gates * H], the
+    scales of sums over x and of sums over h, of 32 bits, and biases; then those that `operands` names, in the order
+    of its type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0. Gates are in ONNX's
+    order. A GRU that resets `after` its product has numbers of a fourth gate: what r makes of h alone.
+
+    The sum of a gate is floor(((sum (x - x_zero) w << left) * scale of x + sum h r * scale of h + bias) / 2^32);
+    one half for rounding is in the bias. h is rounded to 15 bits for the next step, and once from its exact 30
+    bits to the result: clamp(round(h * multiplier / 2^shift) + y_zero).
+
+    Results: int8 of all steps [T, (B,) H], then what `last` names, "h" int16 and "c" int32 [1, (B,) H] after
+    the last step.
+    """
+
+    cell: Literal["rnn", "gru", "lstm"]
+    x_zero: int
+    left: int
+    multiplier: int
+    shift: int
+    y_zero: int
+    low: int = -128
+    high: int = 127
+    operands: tuple[Literal["h", "c"], ...] = ()
+    last: tuple[Literal["h", "c"], ...] = ()
+    backward: bool = False
+    after: bool = False
+
+    kernel: ClassVar[str] = "recurrent_int8"
+    traits = OpTraits(saturates=True)
+
+    def position(self, operand: str) -> int | None:
+        """Which operand of the op one of `operands` is."""
+        return 4 + self.operands.index(operand) if operand in self.operands else None  # type: ignore[arg-type]
+
+    def state_type(self, name: str) -> ElementType:
+        """Of h or c."""
+        return ElementType.I16 if name == "h" else ElementType.I32
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        x, w, r, numbers, *others = (tensor.shape for tensor in inputs)
+        units, gates = r[-1] if r else 0, GATES[self.cell]
+        sums = gates * units
+        if len(x) not in (2, 3) or w != (sums, x[-1]) or r != (sums, units):
+            raise ShapeError(f"{gates} gates of a cell: weights {list(w)} and {list(r)} do not fit {list(x)}")
+        if numbers != (3, sums + self.after * units):
+            raise ShapeError(f"numbers of a cell: {list(numbers)} for {gates} gates of {units} units")
+        row = (1, *x[1:-1])
+        for name, shape in zip(self.operands, others, strict=True):
+            if shape != (*row, units):
+                raise ShapeError(f"{name} of a cell: {list(shape)} does not fit {list(x)}")
+        last = (((*row, units), self.state_type(name)) for name in self.last)
+        return (((*x[:-1], units), ElementType.I8), *last)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        x, _, r, _, *others = inputs
+        time = Loop("t", x[0], LoopKind.BACKWARD if self.backward else LoopKind.FORWARD)
+        batch = tuple(Loop("b", extent) for extent in x[1:-1])
+        unit = Loop("n", r[1])
+        products = Loop("k", GATES[self.cell] * (x[-1] + r[1]), LoopKind.REDUCE)
+        columns = tuple(loop.i for loop in batch)
+        only = time.i - (x[0] - 1 if self.backward else 0)  # the one row that only the first step reads
+        reads = [Access(0, x, (time.i, *columns, None))]
+        reads += [Access(k, shape, (None,) * len(shape)) for k, shape in enumerate(inputs[1:4], 1)]
+        reads += [Access(k, shape, (only, *columns, None)) for k, shape in enumerate(others, 4)]
+        y = (*x[:-1], r[1])
+        last = (1, *y[1:])
+        return Nest(
+            (time, *batch, unit, products),
+            tuple(reads),
+            (
+                Access(0, y, (time.i, *columns, unit.i)),
+                *(Access(k, last, (CONSTANT, *columns, unit.i)) for k in range(1, 1 + len(self.last))),
+            ),
+            multiplies=True,
+        )
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        x, w, r, numbers, *others = inputs
+        given = dict[str, Array](zip(self.operands, others, strict=True))
+        of_h = _OfH(r.astype(np.int64), numbers[1], numbers[2, len(r) :])
+        row = (*x.shape[1:-1], r.shape[1])
+        state = {
+            name: given[name][0].astype(np.int64) if name in given else np.zeros(row, np.int64)
+            for name in STATES
+        }
+        over_x = ((x.astype(np.int64) - self.x_zero) @ w.astype(np.int64).T) << self.left
+        parts = over_x * numbers[0, : len(r)] + numbers[2, : len(r)]
+        exact = np.zeros((len(x), *row), np.int64)
+        steps = range(len(x))
+        for t in reversed(steps) if self.backward else steps:
+            exact[t], state["c"] = of_h.step(self.cell, parts[t], state)
+            state["h"] = np.minimum((exact[t] + ONE // 2) >> 15, ONE - 1)
+        y = saturate(requantize(exact, self.multiplier, self.shift), self.y_zero, self.low, self.high)
+        ends = (state[name][np.newaxis].astype(self.state_type(name).numpy) for name in self.last)
+        return (y, *ends)
+
+    def __str__(self) -> str:
+        return f"{self.cell}_int8<z{self.x_zero}->{self.y_zero}{' backward' if self.backward else ''}>"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _OfH:
+    """What all steps share: recurrent weights, the scale of their sums, and the bias within a reset gate."""
+
+    r: Array
+    scale: Array
+    inner_bias: Array
+
+    def step(self, cell: str, part: Array, state: Mapping[str, Array]) -> tuple[Array, Array]:
+        """h with 30 bits of fraction, and c; `part` is what x and biases add to the sums, not yet divided."""
+        h, c = state["h"], state["c"]
+        match cell:
+            case "rnn":
+                return tanh_gate(self._sums(part, h, 0, 1)) << 15, c
+            case "gru":
+                return self._gru(part, h), c
+            case _:
+                return self._lstm(part, h, c)
+
+    def _sums(self, part: Array, h: Array, first: int, count: int) -> Array:
+        units = h.shape[-1]
+        rows = slice(first * units, (first + count) * units)
+        return (part[..., rows] + (h @ self.r[rows].T) * self.scale[rows]) >> 32
+
+    def _gru(self, part: Array, h: Array) -> Array:
+        z, reset = np.split(sigmoid_gate(self._sums(part, h, 0, 2)), 2, axis=-1)
+        if self.inner_bias.size == 0:
+            total = self._sums(part, (reset * h + ONE // 2) >> 15, 2, 1)
+        else:
+            units = h.shape[-1]
+            inner = (h @ self.r[2 * units :].T * self.scale[3 * units :] + self.inner_bias) >> 32
+            total = (part[..., 2 * units :] >> 32) + ((reset * inner + ONE // 2) >> 15)
+        return (ONE - z) * tanh_gate(total) + z * h
+
+    def _lstm(self, part: Array, h: Array, c: Array) -> tuple[Array, Array]:
+        sums = np.split(self._sums(part, h, 0, 4), 4, axis=-1)
+        enter, leave, forget = (sigmoid_gate(each) for each in sums[:3])
+        fresh = enter * tanh_gate(sums[3])
+        after = (forget * c + (fresh << (CELL_BITS - 15)) + ONE // 2) >> 15
+        after = np.clip(after, -CELL_MOST, CELL_MOST)
+        less = CELL_BITS - GATE_BITS
+        return leave * tanh_gate((after + (1 << (less - 1))) >> less), after
