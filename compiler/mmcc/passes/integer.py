@@ -22,6 +22,7 @@ from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.matmul import MatMul
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, window_counts
 from mmcc.ops.quantize import Quantize
+from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.reduce import MeanInt8, Reduce
 from mmcc.ops.requantize import MAX_SHIFT, MIN_SHIFT, multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.resize import LINEAR_TAPS, ROW_BITS, ResizeInt8, ResizeLinear
@@ -29,6 +30,7 @@ from mmcc.ops.softmax import Softmax, SoftmaxInt8, exp_table
 from mmcc.passes.draft import Draft
 from mmcc.passes.integer_attention import layer_norm_form, matmul_form
 from mmcc.passes.integer_layers import conv_form, conv_transpose_form, dense_form
+from mmcc.passes.integer_recurrent import recurrent_form
 from mmcc.passes.quantized import INT32, Form, StaysFloat, Target, real, source_of
 
 
@@ -161,6 +163,7 @@ FORMS: dict[type[Any], Callable[[Draft, Node, Target], Form]] = {
     Dense: dense_form,
     LayerNorm: layer_norm_form,
     MatMul: matmul_form,
+    Recurrent: recurrent_form,
     AveragePool: _average_pool,
     Reduce: _reduce,
     Binary: _binary,

@@ -49,7 +49,7 @@ class Products:
 
 def _products(draft: Draft, node: Node) -> Products:
     x = source_of(draft, node.inputs[0])
-    w, w_zero, w_scales = _weights(draft, node.inputs[1])
+    w, w_zero, w_scales = layer_weights(draft, node.inputs[1])
     return Products(x, w, w_zero, np.broadcast_to(real(x.quant.scale) * w_scales, (w.shape[0],)))
 
 
@@ -72,7 +72,7 @@ def _layer(draft: Draft, node: Node, target: Target) -> Layer:
     return Layer(products, bits, products.operands(draft, node, **numbers))
 
 
-def _weights(draft: Draft, name: str) -> tuple[NDArray[np.int8], int, NDArray[np.float64]]:
+def layer_weights(draft: Draft, name: str) -> tuple[NDArray[np.int8], int, NDArray[np.float64]]:
     """Weights as int8, their zero point, and their scales (one, or one an output channel)."""
     node = draft.producer.get(draft.now(name))
     if node is None or not isinstance(node.op, DequantizeConstant):

@@ -7,7 +7,7 @@ Each direction is a layer of its own; the results of both lie side by side in th
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from typing import Any, Literal
 
@@ -24,7 +24,8 @@ from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
-from mmcc.ops.movement import Concat, Slice
+from mmcc.ops.movement import Concat, Reshape, Slice
+from mmcc.ops.quantize import DequantizeConstant
 from mmcc.ops.recurrent import GATES, CellFunction, Recurrent
 from mmcc.ops.window import Window
 
@@ -98,12 +99,12 @@ def _layer(call: Call, cell: Cell) -> tuple[Value, ...]:
     direction = call.text("direction", "forward").lower()
     if direction not in DIRECTIONS:
         raise bad_model("MM103", f'direction "{direction}"')
-    sizes, constants = _sizes(call, cell, x, len(DIRECTIONS[direction]))
+    sizes, biases = _sizes(call, cell, x, len(DIRECTIONS[direction]))
     functions = _functions(call, cell, sizes.directions)
     options = _Options(call, cell, sizes)
     source = arranged(call.build, x, sizes.time_axes)
     made = [
-        options.direction(k, backward, functions[k], source, [array[k] for array in constants])
+        options.direction(k, backward, functions[k], source, biases[k])
         for k, backward in enumerate(DIRECTIONS[direction])
     ]
     y = _joined(call, sizes, [each[0] for each in made], sizes.steps)
@@ -116,8 +117,8 @@ def _layer(call: Call, cell: Cell) -> tuple[Value, ...]:
     return tuple(found)
 
 
-def _sizes(call: Call, cell: Cell, x: Value, directions: int) -> tuple[_Sizes, list[Array]]:
-    """The extents, and weights [D, gates * H, I], [D, gates * H, H] and biases [D, 2, gates * H]."""
+def _sizes(call: Call, cell: Cell, x: Value, directions: int) -> tuple[_Sizes, Array]:
+    """The extents, checked against weights [D, gates * H, I] and [D, gates * H, H]; biases [D, 2, gates * H]."""
     w, r = call.needed(1, "W"), call.needed(2, "R")
     gates = GATES[cell]
     batch_first = bool(call.integer("layout", 0)) if call.version >= 14 else False
@@ -135,7 +136,7 @@ def _sizes(call: Call, cell: Cell, x: Value, directions: int) -> tuple[_Sizes, l
     if b.shape != (directions, 2 * gates * units):
         raise bad_model("MM104", f"a bias of {list(b.shape)} for weights {list(w.shape)}")
     sizes = _Sizes(steps, batch, x.shape[2], units, directions, batch_first)
-    return sizes, [w, r, b.reshape(directions, 2, gates * units)]
+    return sizes, b.reshape(directions, 2, gates * units)
 
 
 def _functions(call: Call, cell: Cell, directions: int) -> list[tuple[CellFunction, ...]]:
@@ -174,11 +175,10 @@ class _Options:
         backward: bool,
         functions: tuple[CellFunction, ...],
         source: str,
-        constants: Sequence[Array],
+        b: Array,
     ) -> list[str]:
         """The tensors of Y, Y_h and Y_c of one direction; empty where nobody reads them."""
         call, build, sizes = self.call, self.call.build, self.sizes
-        w, r, b = constants
         operands: dict[str, str] = {}
         reset_after = self.cell == "gru" and call.integer("linear_before_reset", 0) != 0
         sums = b[0] + b[1]
@@ -186,13 +186,13 @@ class _Options:
             sums[-sizes.units :] = b[0][-sizes.units :]
             operands["bias"] = build.constant(b[1][-sizes.units :], f"{build.hint}.bias").tensor
         operands |= self._peepholes(k) | self._lengths() | self._initial(k)
-        product = self._product(source, w, sums)
+        product = self._product(source, k, sums)
         read = {name: call.is_read(number) for name, number in (("h", 1), ("c", 2))}
         last = tuple(name for name in ("h", "c") if read[name] and (name == "c" or "lengths" in operands))
         clip = call.finite("clip", 0.0) or inf
         coupled = self.cell == "lstm" and call.integer("input_forget", 0) != 0
         op = Recurrent(self.cell, functions, tuple(operands), last, backward, clip, coupled)  # type: ignore[arg-type]
-        recurrent = build.constant(np.ascontiguousarray(r), f"{build.hint}.recurrence").tensor
+        recurrent = direction_weights(call, 2, k, f"{build.hint}.recurrence")
         hints = (None, *(f"{build.hint}.{name}" for name in last))
         y, *others = (t.name for t in build.emit_all(op, product, recurrent, *operands.values(), hints=hints))
         found = dict(zip(last, others, strict=True))
@@ -200,14 +200,15 @@ class _Options:
             found["h"] = self._row(y, 0 if backward else sizes.steps - 1)
         return [y, found.get("h", ""), found.get("c", "")]
 
-    def _product(self, source: str, w: Array, b: Array) -> str:
+    def _product(self, source: str, k: int, b: Array) -> str:
         """The input times its weights, for all steps."""
         build = self.call.build
         op: Op = Dense()
-        if self.sizes.batch > 1:
-            op, w = Conv(Window((1, 1))), w[:, np.newaxis, np.newaxis]
         hint = f"{build.hint}.input"
-        weights = build.constant(np.ascontiguousarray(w), hint).tensor
+        weights = direction_weights(self.call, 1, k, hint)
+        if self.sizes.batch > 1:
+            op, (rows, features) = Conv(Window((1, 1))), build.tensors[weights].shape
+            weights = build.emit(Reshape((rows, 1, 1, features)), weights, hint=hint).name
         bias = build.constant(np.ascontiguousarray(b), f"{hint}.bias").tensor
         return build.emit(op, source, weights, bias, hint=hint).name
 
@@ -257,13 +258,33 @@ class _Options:
         return found
 
 
+def direction_weights(call: Call, index: int, k: int, hint: str) -> str:
+    """A direction's weights [rows, columns], of operand [D, rows, columns]: as integers, where the model has them."""
+    build, value = call.build, call.input(index)
+    quantized = build.quantized(value.tensor)
+    if quantized is not None:
+        op, integers = quantized
+        shape = [len(op.scales) if axis == op.axis else 1 for axis in range(len(build.tensors[integers].shape))]
+        numbers = (build.constants[integers], np.array(op.scales, np.float32), np.array(op.zero_points, np.int32))
+        full = [np.broadcast_to(each.reshape(shape), numbers[0].shape) for each in numbers[1:]]
+        stored, scales, zeros = (
+            build.array(replace(value, tensor=build.constant(np.ascontiguousarray(each)).tensor))[k]
+            for each in (numbers[0], *full)
+        )
+        if (scales == scales[:, :1]).all() and (zeros == zeros[:, :1]).all():
+            constant = build.constant(np.ascontiguousarray(stored), hint).tensor
+            of_rows = tuple(map(float, scales[:, 0])), tuple(map(int, zeros[:, 0]))
+            return build.emit(DequantizeConstant(*of_rows, 0), constant, hint=hint).name
+    return build.constant(np.ascontiguousarray(build.array(value)[k]), hint).tensor
+
+
 def _joined(call: Call, sizes: _Sizes, tensors: Sequence[str], steps: int) -> Value:
     """The directions side by side, with ONNX's axes: time, direction, sequence, unit; or sequence first."""
     build = call.build
-    rank = len(sizes.row) + 2
-    name = tensors[0] if len(tensors) == 1 else build.emit(Concat(rank - 1), *tensors).name
-    view = (steps, *sizes.row, len(tensors), sizes.units)
+    rank, several = len(sizes.row) + 2, len(tensors) > 1
+    name = build.emit(Concat(rank - 1), *tensors).name if several else tensors[0]
+    view = (steps, *sizes.row, *((len(tensors),) if several else ()), sizes.units)
     time, batch = (0,), (1,) if sizes.row else ()
-    direction, unit = (rank - 1,), (rank,)
+    direction, unit = (rank - 1,) if several else (), (len(view) - 1,)
     axes = (batch, time, direction, unit) if sizes.batch_first else (time, direction, batch, unit)
     return Value(name, ElementType.F32, view, axes)
