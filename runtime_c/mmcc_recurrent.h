@@ -9,16 +9,17 @@
 
 #include <stdint.h>
 
-/* The sum of a gate: what x and h add, each times its scale, and the bias, which has one half for rounding in it. */
-MMCC_INLINE int32_t mmcc_gate_sum(int32_t over_x, int32_t over_h, const int32_t *scale, int64_t bias)
+/* The sum of a gate: what x and h add, each times its scale, rounded; and the bias. */
+MMCC_INLINE int32_t mmcc_gate_sum(int32_t over_x, int32_t over_h, const int32_t *numbers)
 {
-    return (int32_t)(((int64_t)over_x * scale[0] + (int64_t)over_h * scale[1] + bias) >> 32);
+    const int64_t half = (int64_t)1 << 31;
+    return (int32_t)(((int64_t)over_x * numbers[0] + (int64_t)over_h * numbers[1] + half) >> 32) + numbers[2];
 }
 
 /* The same for one of the two. */
-MMCC_INLINE int32_t mmcc_gate_part(int32_t sum, int32_t scale, int64_t bias)
+MMCC_INLINE int32_t mmcc_gate_part(int32_t sum, int32_t scale, int32_t bias)
 {
-    return (int32_t)(((int64_t)sum * scale + bias) >> 32);
+    return (int32_t)(((int64_t)sum * scale + ((int64_t)1 << 31)) >> 32) + bias;
 }
 
 /* tanh by a table of 512 lines, `bits` of the size being places on a line. */
@@ -32,8 +33,8 @@ MMCC_INLINE int32_t mmcc_gate_line(const uint16_t *table, int32_t size, int32_t 
 
 MMCC_INLINE int32_t mmcc_gate_tanh(const uint16_t *table, int32_t value)
 {
-    const int32_t found = mmcc_gate_line(table, value < 0 ? -value : value, 10);
-    return mmcc_shift_right((value < 0 ? -found : found) + 1024, 11);
+    const int32_t found = (mmcc_gate_line(table, value < 0 ? -value : value, 10) + 1024) >> 11;
+    return value < 0 ? -found : found;
 }
 
 MMCC_INLINE int32_t mmcc_gate_sigmoid(const uint16_t *table, int32_t value)

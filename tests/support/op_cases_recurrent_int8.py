@@ -17,10 +17,14 @@ def cells(
     rng = rng_of(name)
     row = (sequences,) if sequences > 1 else ()
     sums = GATES[cell] * units
-    numbers = np.empty((3, sums + more.get("after", False) * units), np.int64)
-    numbers[0] = rng.integers(1 << 28, 1 << 31, numbers.shape[1]) // features
-    numbers[1] = rng.integers(1 << 27, 1 << 30, numbers.shape[1]) // units
-    numbers[2] = rng.integers(-(1 << 49), 1 << 49, numbers.shape[1])
+    count = sums + more.get("after", False) * units
+    numbers = np.stack(
+        (
+            rng.integers(1 << 28, (1 << 31) - 1, count) // features,
+            rng.integers(1 << 27, 1 << 30, count) // units,
+            rng.integers(-(1 << 17), 1 << 17, count),
+        )
+    ).astype(np.int32)
     states = {
         "h": rng.integers(-(1 << 15), 1 << 15, (1, *row, units)).astype(np.int16),
         "c": rng.integers(-(1 << 22), 1 << 22, (1, *row, units)).astype(np.int32),

@@ -95,3 +95,58 @@ def forms() -> dict[str, dict]:
         name = f"{op}_{direction}_{steps}x{sequences}_{'h' if initial else ''}{'g' if given else ''}"
         found[f"{name}{'l' if short else ''}"] = {"op": op, "steps": steps, "sequences": sequences, **form}
     return found
+
+
+def quantized_layer(
+    op: str,
+    seed: int,
+    steps: int = 40,
+    sequences: int = 1,
+    features: int = 12,
+    units: int = 16,
+    *,
+    both: bool = False,
+    initial: bool = False,
+    by_rows: bool = True,
+    results: tuple[str, ...] = ("Y",),
+    **attributes,
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """A layer between QuantizeLinear and DequantizeLinear, with int8 weights, and one sample of its input.
+
+    `by_rows`: weights have a scale for each row. Each of `results` is quantized; Y's scale is 1/128.
+    """
+    rng = np.random.default_rng(seed)
+    directions, sums = 1 + both, GATES[op] * units
+    constants: dict[str, np.ndarray] = {
+        "x_s": np.float32(0.021),
+        "x_z": np.int8(-9),
+        "B": rng.normal(0, 0.5, (directions, 2 * sums)).astype(np.float32),
+        "y_s": np.float32(1 / 128),
+        "y_z": np.int8(0),
+    }
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "x_s", "x_z"], ["x_q"]),
+        helper.make_node("DequantizeLinear", ["x_q", "x_s", "x_z"], ["x_f"]),
+    ]
+    for name, inner, spread in (("W", features, 1.5), ("R", units, 1.0)):
+        w = rng.normal(0, spread / inner**0.5, (directions, sums, inner))
+        scale = np.abs(w).max((0, 2) if by_rows else None) / 127
+        wide = scale.reshape(1, -1, 1) if by_rows else scale
+        constants[f"{name}_q"] = np.rint(w / wide).astype(np.int8)
+        constants[f"{name}_s"] = scale.astype(np.float32)
+        axis = {"axis": 1} if by_rows else {}
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_s"], [name], **axis))
+    names = ["x_f", "W", "R", "B"]
+    if initial:
+        for name in ("h", "c") if op == "LSTM" else ("h",):
+            constants[name] = rng.uniform(-0.9, 0.9, (directions, sequences, units)).astype(np.float32)
+        names += ["", *(name for name in ("h", "c") if name in constants)]
+    direction = "bidirectional" if both else attributes.pop("direction", "forward")
+    every = ("Y", "Y_h")[: 2 if "Y_h" in results else 1]
+    made = [name if name in results else "" for name in every]
+    nodes.append(helper.make_node(op, names, made, hidden_size=units, direction=direction, **attributes))
+    for name in results:
+        nodes.append(helper.make_node("QuantizeLinear", [name, "y_s", "y_z"], [f"{name}_q"]))
+        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", "y_s", "y_z"], [f"{name}_out"]))
+    feeds = {"x": rng.normal(0, 1, (steps, sequences, features)).astype(np.float32)}
+    return model_of(nodes, feeds, [f"{name}_out" for name in results], constants, opset=17), feeds

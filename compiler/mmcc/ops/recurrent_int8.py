@@ -47,23 +47,24 @@ TABLE = tanh_table().astype(np.int64)
 
 
 def _between(value: Array, bits: int) -> Array:
-    """The table on a line between two places, with the sign of the value; `bits` of it are between places."""
-    size = np.minimum(np.abs(value), (TABLE_END << bits) - 1)
+    """The table on a line between two places, for values from 0; `bits` of them are between places."""
+    size = np.minimum(value, (TABLE_END << bits) - 1)
     at, part = size >> bits, size & ((1 << bits) - 1)
-    found = (TABLE[at] << bits) + (TABLE[at + 1] - TABLE[at]) * part
-    return np.where(value < 0, -found, found)
+    return (TABLE[at] << bits) + (TABLE[at + 1] - TABLE[at]) * part
 
 
 def tanh_gate(value: Array) -> Array:
-    """tanh of sums of gates, 1.0 is ONE."""
+    """tanh of sums of gates, 1.0 is ONE; odd."""
     bits = GATE_BITS - TABLE_BITS
-    return (_between(value, bits) + (1 << bits)) >> (bits + 1)
+    found = (_between(np.abs(value), bits) + (1 << bits)) >> (bits + 1)
+    return np.where(value < 0, -found, found)
 
 
 def sigmoid_gate(value: Array) -> Array:
     """The logistic function, (1 + tanh(value / 2)) / 2, of sums of gates; 1.0 is ONE."""
     bits = GATE_BITS + 1 - TABLE_BITS
-    return ((1 << (16 + bits)) + _between(value, bits) + (1 << (bits + 1))) >> (bits + 2)
+    found = _between(np.abs(value), bits)
+    return ((1 << (16 + bits)) + np.where(value < 0, -found, found) + (1 << (bits + 1))) >> (bits + 2)
 
 
 @op
@@ -71,14 +72,14 @@ def sigmoid_gate(value: Array) -> Array:
 class RecurrentInt8:
     """A layer of cells with its input's weights, in integers.
 
-    Operands: x int8 [T, (B,) K]; w int8 [gates * H, K]; r int8 [gates * H, H]; numbers int64 [3, gates * H], the
-    scales of sums over x and of sums over h, of 32 bits, and biases; then those that `operands` names, in the order
-    of its type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0. Gates are in ONNX's
-    order. A GRU that resets `after` its product has numbers of a fourth gate: what r makes of h alone.
+    Operands: x int8 [T, (B,) K]; w int8 [gates * H, K]; r int8 [gates * H, H]; numbers int32 [3, gates * H], the
+    scales of sums over x and of sums over h, and biases; then those that `operands` names, in the order of its
+    type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0. Gates are in ONNX's order.
+    A GRU that resets `after` its product has numbers of a fourth gate: what r makes of h alone.
 
-    The sum of a gate is floor(((sum (x - x_zero) w << left) * scale of x + sum h r * scale of h + bias) / 2^32);
-    one half for rounding is in the bias. h is rounded to 15 bits for the next step, and once from its exact 30
-    bits to the result: clamp(round(h * multiplier / 2^shift) + y_zero).
+    The sum of a gate is bias + round(((sum (x - x_zero) w << left) * scale of x + sum h r * scale of h) / 2^32),
+    halves up. h is rounded to 15 bits for the next step, and once from its exact 30 bits to the result:
+    clamp(round(h * multiplier / 2^shift) + y_zero).
 
     Results: int8 of all steps [T, (B,) H], then what `last` names, "h" int16 and "c" int32 [1, (B,) H] after
     the last step.
@@ -147,7 +148,9 @@ class RecurrentInt8:
         )
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
-        x, w, r, numbers, *others = inputs
+        x, w, r, int32, *others = inputs
+        numbers = int32.astype(np.int64)
+        numbers[2] = (numbers[2] << 32) + (1 << 31)
         given = dict[str, Array](zip(self.operands, others, strict=True))
         of_h = _OfH(r.astype(np.int64), numbers[1], numbers[2, len(r) :])
         row = (*x.shape[1:-1], r.shape[1])

@@ -23,7 +23,7 @@ from mmcc.passes.quantized import INT32, Form, Source, StaysFloat, Target, real,
 
 Array = NDArray[Any]
 SUM_BITS = GATE_BITS + 32  # of a gate's sum before it is divided by 2^32
-MOST_SUM = 2.0**61  # each of what is added to a gate's sum
+MOST_SUM = 2.0**61  # of each of the three that are added to such a sum
 USUAL = {"rnn": ("tanh",), "gru": ("sigmoid", "tanh"), "lstm": ("sigmoid", "tanh", "tanh")}
 
 
@@ -101,13 +101,12 @@ def _numbers(x: Source, w: Array, r: Array, scales: tuple[Array, Array], bias: A
     rows = [np.rint(each).astype(np.float64) for each in (of_x / 2.0**left, of_h)]
     far = max(127 - x.quant.zero_point, x.quant.zero_point + 128)
     sums = [np.abs(w.astype(np.int64)).sum(1) * far << left, np.abs(r.astype(np.int64)).sum(1) * ONE]
-    start = np.rint(bias * 2.0**SUM_BITS) + 2.0**31
-    parts = [*(total * row for total, row in zip(sums, rows, strict=True)), np.abs(start)]
+    parts = [*(total * row for total, row in zip(sums, rows, strict=True)), np.abs(bias) * 2.0**SUM_BITS]
     if max(float(total.max()) for total in sums) > INT32:
         raise StaysFloat("its sums may not fit 32 bits")
     if max(float(row.max()) for row in rows) > INT32 or max(float(part.max()) for part in parts) > MOST_SUM:
         raise StaysFloat("its scales or biases are too large for its gates")
-    return left, np.stack([*rows, start]).astype(np.int64)
+    return left, np.stack([*rows, np.rint(bias * 2.0**GATE_BITS)]).astype(np.int32)
 
 
 def _with_inner(numbers: Array, units: int, bias: Array) -> Array:
@@ -115,7 +114,7 @@ def _with_inner(numbers: Array, units: int, bias: Array) -> Array:
     if np.abs(bias).max(initial=0) * 2.0**SUM_BITS > MOST_SUM:
         raise StaysFloat("its scales or biases are too large for its gates")
     inner = numbers[:, -units:].copy()
-    inner[0], inner[2] = 0, np.rint(bias * 2.0**SUM_BITS).astype(np.int64) + (1 << 31)
+    inner[0], inner[2] = 0, np.rint(bias * 2.0**GATE_BITS).astype(np.int32)
     return np.concatenate((numbers, inner), axis=1)
 
 

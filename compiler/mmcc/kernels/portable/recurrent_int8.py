@@ -70,7 +70,7 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
 
 
 def _constants(op: RecurrentInt8, site: Site) -> Fields:
-    """Of each set its weights, scales and biases in blocks of units; the bias within a reset gate; the table."""
+    """Of each set its weights, scales and biases in blocks of units; the same of what r makes of h alone; the table."""
     w, r, numbers = (site.inputs[k].constant() for k in (1, 2, 3))
     gates = GATES[op.cell]
     parts = [
@@ -83,12 +83,10 @@ def _constants(op: RecurrentInt8, site: Site) -> Fields:
         weights = np.stack([parts[gate] for gate in group], axis=1)
         mine = by_gate[:, list(group)]
         found.append((f"weights{k}", site.keep(f"weights{k}", weights.view(np.int32))))
-        found.append((f"scale{k}", site.keep(f"scale{k}", np.ascontiguousarray(mine[..., :2]).astype(np.int32))))
-        found.append((f"bias{k}", site.keep(f"bias{k}", np.ascontiguousarray(mine[..., 2]))))
+        found.append((f"numbers{k}", site.keep(f"numbers{k}", np.ascontiguousarray(mine))))
     if op.after:
-        inner = by_gate[:, -1]
-        found.append(("inner_scale", site.keep("inner_scale", np.ascontiguousarray(inner[..., 1]).astype(np.int32))))
-        found.append(("inner_bias", site.keep("inner_bias", np.ascontiguousarray(inner[..., 2]))))
+        inner = np.ascontiguousarray(by_gate[:, -1, :, 1:])
+        found.append(("inner_numbers", site.keep("inner_numbers", inner)))
     return tuple(found)
 
 
