@@ -23,7 +23,7 @@ from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
-from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.recurrent_int8 import CELLS, Cell
 
 Row = tuple[str, int]  # a row of a tensor of the whole graph
 PADDING = ("", -1)
@@ -64,7 +64,7 @@ class _Check:
         """By the result of a cell, the states that it hands on."""
         found: dict[str, list[str]] = {}
         for node in self._step.nodes:
-            if isinstance(node.op, Recurrent):
+            if isinstance(node.op, CELLS):
                 at = (node.op.position(name) for name in ("h", "c"))
                 found[node.outputs[0]] = [node.inputs[k] for k in at if k is not None]
         return found
@@ -128,11 +128,11 @@ class _Check:
     def _compute(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
         """A node of the whole graph on the rows of one hop."""
         if hop == 1:
-            if isinstance(original.op, Recurrent):
+            if isinstance(original.op, CELLS):
                 self._wrong += self._other_beginning(original, original.op, node)
             self._wrong += _differences(self._whole, original, self._step, node)
             self._wrong += self._other_padding(original, node, rows)
-        if isinstance(node.op, Recurrent):
+        if isinstance(node.op, CELLS):
             self._hand_on(node, rows, hop)
         nest, whole = nest_of(self._step, node), nest_of(self._whole, original)
         made = self._made(node.outputs[0], hop)
@@ -152,7 +152,7 @@ class _Check:
     def _hand_on(self, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
         """A cell must find what it left after the row before."""
         op = node.op
-        assert isinstance(op, Recurrent)
+        assert isinstance(op, CELLS)
         y = self._made(node.outputs[0], hop)
         for name in ("h", "c") if op.cell == "lstm" else ("h",):
             at = op.position(name)
@@ -186,9 +186,9 @@ class _Check:
                 if value is None or (initial[begin] != value).any():
                     yield f'state "{begin}" begins with something else than {value}, as {original.op} pads'
 
-    def _other_beginning(self, original: Node, whole: Recurrent, node: Node) -> Iterator[str]:
+    def _other_beginning(self, original: Node, whole: Cell, node: Node) -> Iterator[str]:
         """A cell must begin as in the whole graph."""
-        assert isinstance(node.op, Recurrent)
+        assert isinstance(node.op, CELLS)
         initial = {state.begin: state.initial for state in self._step.states}
         for name in ("h", "c") if whole.cell == "lstm" else ("h",):
             at, now = whole.position(name), node.op.position(name)
@@ -239,10 +239,10 @@ def _differences(whole: Graph, original: Node, step: Graph, node: Node) -> Itera
     one, other = nest_of(whole, original), nest_of(step, node)
     for read in one.reads:
         twin = next((r for r in other.reads if _inner(r) == _inner(read)), None)
-        if twin is None and not isinstance(node.op, Recurrent):
+        if twin is None and not isinstance(node.op, CELLS):
             yield f"{named} reads its operand {read.operand} otherwise within a row"
     for k, name in enumerate(original.inputs):
-        if whole.is_constant(name) and name not in node.inputs and not isinstance(node.op, Recurrent):
+        if whole.is_constant(name) and name not in node.inputs and not isinstance(node.op, CELLS):
             yield f"{named} does not read constant {k}, %{name}"
 
 

@@ -91,6 +91,10 @@ class Recurrent:
         """Which operand of the op one of `operands` is."""
         return 2 + self.operands.index(operand) if operand in self.operands else None  # type: ignore[arg-type]
 
+    def state_type(self, name: str) -> ElementType:  # noqa: ARG002
+        """Of h or c."""
+        return ElementType.F32
+
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, r, *others = (tensor.shape for tensor in inputs)
         units, gates = r[-1] if r else 0, GATES[self.cell]

@@ -20,7 +20,7 @@ from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
-from mmcc.ops.recurrent import GATES
+from mmcc.ops.recurrent import GATES, Recurrent
 from mmcc.ops.requantize import requantize, saturate
 
 Array = NDArray[Any]
@@ -215,3 +215,7 @@ class _OfH:
         after = np.clip(after, -CELL_MOST, CELL_MOST)
         less = CELL_BITS - GATE_BITS
         return leave * tanh_gate((after + (1 << (less - 1))) >> less), after
+
+
+CELLS = (Recurrent, RecurrentInt8)
+Cell = Recurrent | RecurrentInt8

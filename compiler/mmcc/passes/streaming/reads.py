@@ -11,7 +11,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import Access, Affine, LoopKind, Nest
 from mmcc.ops.movement import Reshape
-from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.recurrent_int8 import CELLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ def row_reads(graph: Graph, node: Node, moving: Collection[str]) -> dict[int, Ro
 
     NeedsAll if that is no few rows at a fixed distance.
     """
-    if isinstance(node.op, Recurrent):
+    if isinstance(node.op, CELLS):
         return _of_cell(graph, node, moving)
     if isinstance(node.op, Reshape):
         return _of_reshape(graph, node)
@@ -90,7 +90,7 @@ def _of_reshape(graph: Graph, node: Node) -> dict[int, RowReads]:
 
 def _of_cell(graph: Graph, node: Node, moving: Collection[str]) -> dict[int, RowReads]:
     op = node.op
-    assert isinstance(op, Recurrent)
+    assert isinstance(op, CELLS)
     if op.backward:
         raise NeedsAll("it goes from the last step to the first")
     if "lengths" in op.operands:

@@ -15,6 +15,7 @@ from mmcc.ir.state import State
 from mmcc.ir.types import Quant, Shape, Tensor
 from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.recurrent_int8 import CELLS, Cell
 from mmcc.ops.shift import Shift
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.padding import Padding
@@ -156,7 +157,7 @@ class Step:
         inputs = list(node.inputs)
         for operand, each in self._found.reads[index].items():
             inputs[operand] = self._read(index, operand, each)
-        if isinstance(node.op, Recurrent):
+        if isinstance(node.op, CELLS):
             self._write_cell(node, node.op, inputs)
         else:
             rows = self._rows[node.outputs[0]].hop
@@ -199,25 +200,29 @@ class Step:
         )
         return made
 
-    def _write_cell(self, node: Node, op: Recurrent, inputs: list[str]) -> None:
+    def _write_cell(self, node: Node, op: Cell, inputs: list[str]) -> None:
         """A cell, which finds what it left after the last hop."""
         y = node.outputs[0]
-        given = dict[str, str](zip(op.operands, inputs[2:], strict=True))
+        fixed = len(inputs) - len(op.operands)
+        given = dict[str, str](zip(op.operands, inputs[fixed:], strict=True))
         names = ("h", "c") if op.cell == "lstm" else ("h",)
         row = (1, *self._tensors[y].shape[1:])
+        like = {name: Tensor("", row, op.state_type(name)) for name in names}
         for name in names:
-            first = self._whole.constants[given[name]] if name in given else np.zeros(row, np.float32)
-            given[name] = self._named(f"{y}.{name}", row, self._tensors[y])
+            none = np.zeros(row, like[name].dtype.numpy)
+            first = self._whole.constants[given[name]] if name in given else none
+            given[name] = self._named(f"{y}.{name}", row, like[name])
             self._states.append(State(given[name], given[name], first))
         operands: Any = tuple(name for name in ORDER if name in given)
-        last: Any = names[1:]
-        ends = [self._named(f"{y}.{name}_last", row, self._tensors[y]) for name in last]
+        # h of a float cell is a row of its result
+        last: Any = names[1:] if isinstance(op, Recurrent) else names
+        ends = {name: self._named(f"{y}.{name}_last", row, like[name]) for name in last}
         op = replace(op, operands=operands, last=last)
-        inputs = [*inputs[:2], *(given[name] for name in operands)]
-        self._add(op, inputs, (y, *ends), node)
-        rows = self._tensors[y].shape[0]
-        ends = [self._rows_of(y, [rows - 1], 1), *ends]
-        by_begin = dict(zip((given[name] for name in names), ends, strict=True))
+        inputs = [*inputs[:fixed], *(given[name] for name in operands)]
+        self._add(op, inputs, (y, *ends.values()), node)
+        if "h" not in ends:
+            ends["h"] = self._rows_of(y, [self._tensors[y].shape[0] - 1], 1)
+        by_begin = {given[name]: ends[name] for name in names}
         self._states = [replace(s, end=by_begin.get(s.begin, s.end)) for s in self._states]
 
     def _add(self, op: Op, inputs: Iterable[str], outputs: tuple[str, ...], node: Node) -> None:
