@@ -40,6 +40,7 @@ OPTIONAL_HEADERS = (
     "mmcc_math.h",
     "mmcc_normalize.h",
     "mmcc_recurrent.h",
+    "mmcc_recurrent_dsp.h",
     "mmcc_mve.h",
     "mmcc_arm_dsp.h",
     "mmcc_arm_dsp_lines.h",

@@ -18,6 +18,7 @@ from mmcc.ops.recurrent_int8 import STATES, RecurrentInt8, tanh_table
 Array = NDArray[Any]
 Fields = tuple[tuple[str, Field], ...]
 BLOCK = 4  # units whose rows of weights are summed together, and columns that are taken at once
+COLUMNS = {"arm_dsp": (0, 2, 1, 3)}  # of a word of weights, in the order of bytes, where that is another
 
 
 def sets(op: RecurrentInt8) -> tuple[tuple[int, ...], ...]:
@@ -73,8 +74,9 @@ def _constants(op: RecurrentInt8, site: Site) -> Fields:
     """Of each set its weights, scales and biases in blocks of units; the same of what r makes of h alone; the table."""
     w, r, numbers = (site.inputs[k].constant() for k in (1, 2, 3))
     gates = GATES[op.cell]
+    order = COLUMNS.get(site.variant("recurrent_int8"), (0, 1, 2, 3))
     parts = [
-        np.concatenate((_blocks(one), _blocks(other)), axis=1)
+        np.concatenate((_blocks(one, order), _blocks(other, order)), axis=1)
         for one, other in zip(np.split(w, gates), np.split(r, gates), strict=True)
     ]
     by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)  # [block, gate, 4, 3]
@@ -97,9 +99,9 @@ def _units(rows: Array) -> Array:
     return padded.reshape(-1, BLOCK, *rows.shape[1:])
 
 
-def _blocks(rows: Array) -> Array:
+def _blocks(rows: Array, order: tuple[int, ...]) -> Array:
     """Weights [units, columns] as [block of units][block of columns][unit][column], flat within a block of units."""
     padded = np.pad(_units(rows), ((0, 0), (0, 0), (0, (-rows.shape[1]) % BLOCK)))
     blocks, units, width = padded.shape
-    cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)
+    cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)[..., list(order)]
     return np.ascontiguousarray(cut.transpose(0, 2, 1, 3)).reshape(blocks, -1)
