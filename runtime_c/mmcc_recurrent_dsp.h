@@ -23,8 +23,9 @@ MMCC_DSP_ASSEMBLY static const int8_t *mmcc_dsp_four_rows(__attribute__((unused)
                                                           __attribute__((unused)) int32_t *sums)
 {
     __asm__ volatile("push {r3-r11, lr}\n mov r9, #0\n mov r10, #0\n mov r11, #0\n mov r12, #0\n"
-                     " tst r2, #4\n add r2, r1, r2, lsl #1\n bne 2f\n"
-                     "1:" MMCC_DSP_FOUR_ROWS "2:" MMCC_DSP_FOUR_ROWS " cmp r1, r2\n bne 1b\n"
+                     " ands r3, r2, #12\n add r2, r1, r2, lsl #1\n beq 1f\n cmp r3, #8\n bhi 2f\n beq 3f\n b 4f\n"
+                     "1:" MMCC_DSP_FOUR_ROWS "2:" MMCC_DSP_FOUR_ROWS "3:" MMCC_DSP_FOUR_ROWS
+                     "4:" MMCC_DSP_FOUR_ROWS " cmp r1, r2\n bne 1b\n"
                      " pop {r3}\n stm r3, {r9-r12}\n pop {r4-r11, pc}\n" ::: "memory");
 }
 

@@ -43,6 +43,7 @@ def recurrent_int8_cases() -> list[OpCase]:
         cells("lstm_int8_sequences", 4, 9, "lstm", 11, 3, given="hc"),
         cells("lstm_int8_backward", 6, 8, "lstm", 4, backward=True, x_zero=127),
         cells("lstm_int8_wide", 3, 33, "lstm", 35, left=0),
+        cells("lstm_int8_shifted", 3, 6, "lstm", 6, left=9),
         cells("gru_int8", 7, 20, "gru", 12),
         cells("gru_int8_odd", 5, 3, "gru", 5, 2, given="h"),
         cells("gru_int8_backward", 5, 7, "gru", 9, backward=True),

@@ -27,44 +27,44 @@ Array = NDArray[Any]
 GATE_BITS = 16  # of what the functions of gates are given
 ONE = 1 << 15  # 1.0 of a gate or h
 CELL_BITS = 20
-CELL_MOST = 1 << 30  # what c is kept within: 1,024
-TABLE_BITS = 6  # places of the table in 1.0
-TABLE_END = 8 << TABLE_BITS  # its last place: tanh(8) is 1 - 2^-22
+CELL_MOST = 1 << 30  # what c is kept below: 1,024
+TABLE_BITS = 5  # places of the table in 1.0
+TABLE_END = 16 << TABLE_BITS  # the place of 0, and half the last one: 1 / (1 + e^-16) is 1 - 2^-23
+MOST_WIDE = 7  # bits by which inputs less their zero point can be shifted within 16
 STATES = ("h", "c")
 
 
-def tanh_table() -> NDArray[np.uint16]:
-    """tanh(k / 64) in units of 2^-16, k = 0..512, for lines between neighbours: each is raised by half of what
-    the line's middle would otherwise be too low."""
-    at = np.arange(TABLE_END + 1) / 2.0**TABLE_BITS
-    value = np.tanh(at)
-    curve = 2 * value * (1 - value**2)  # less the second derivative
-    raised = value + curve / 16 / 4.0**TABLE_BITS
-    return np.minimum(np.rint(raised * 2.0**16), 2**16 - 1).astype(np.uint16)
+def sigmoid_table() -> NDArray[np.uint16]:
+    """1 / (1 + e^-x) in units of 2^-16 for x = -16, -16 + 1/32, .. 16, for lines between neighbours.
+
+    Each is moved by half of what the middle of a line would otherwise be off.
+    """
+    value = 1 / (1 + np.exp(-np.arange(-TABLE_END, TABLE_END + 1) / 2.0**TABLE_BITS))
+    second = value * (1 - value) * (1 - 2 * value)
+    moved = value - second / 16 / 4.0**TABLE_BITS
+    return np.minimum(np.rint(moved * 2.0**16), 2**16 - 1).astype(np.uint16)
 
 
-TABLE = tanh_table().astype(np.int64)
+TABLE = sigmoid_table().astype(np.int64)
 
 
 def _between(value: Array, bits: int) -> Array:
-    """The table on a line between two places, for values from 0; `bits` of them are between places."""
-    size = np.minimum(value, (TABLE_END << bits) - 1)
-    at, part = size >> bits, size & ((1 << bits) - 1)
+    """The table on lines between its places, in units of 2^-(16 + bits); `bits` of a value are between places."""
+    place = np.clip(value + (TABLE_END << bits), 0, (2 * TABLE_END << bits) - 1)
+    at, part = place >> bits, place & ((1 << bits) - 1)
     return (TABLE[at] << bits) + (TABLE[at + 1] - TABLE[at]) * part
 
 
-def tanh_gate(value: Array) -> Array:
-    """tanh of sums of gates, 1.0 is ONE; odd."""
-    bits = GATE_BITS - TABLE_BITS
-    found = (_between(np.abs(value), bits) + (1 << bits)) >> (bits + 1)
-    return np.where(value < 0, -found, found)
-
-
 def sigmoid_gate(value: Array) -> Array:
-    """The logistic function, (1 + tanh(value / 2)) / 2, of sums of gates; 1.0 is ONE."""
-    bits = GATE_BITS + 1 - TABLE_BITS
-    found = _between(np.abs(value), bits)
-    return ((1 << (16 + bits)) + np.where(value < 0, -found, found) + (1 << (bits + 1))) >> (bits + 2)
+    """The logistic function of sums of gates; 1.0 is ONE."""
+    bits = GATE_BITS - TABLE_BITS
+    return (_between(value, bits) + (1 << bits)) >> (bits + 1)
+
+
+def tanh_gate(value: Array) -> Array:
+    """tanh of sums of gates, by 2 / (1 + e^-2x) - 1; 1.0 is ONE."""
+    bits = GATE_BITS - 1 - TABLE_BITS
+    return (_between(value, bits) - (1 << (15 + bits)) + (1 << (bits - 1))) >> bits
 
 
 @op
@@ -77,8 +77,8 @@ class RecurrentInt8:
     type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0. Gates are in ONNX's order.
     A GRU that resets `after` its product has numbers of a fourth gate: what r makes of h alone.
 
-    The sum of a gate is bias + round(((sum (x - x_zero) w << left) * scale of x + sum h r * scale of h) / 2^32),
-    halves up. h is rounded to 15 bits for the next step, and once from its exact 30 bits to the result:
+    The sum of a gate is bias + floor(((sum (x - x_zero) w << left) * scale of x + sum h r * scale of h) / 2^32);
+    biases are one half larger to make up for that. h is rounded to 15 bits for the next step, and once from its exact 30 bits to the result:
     clamp(round(h * multiplier / 2^shift) + y_zero).
 
     Results: int8 of all steps [T, (B,) H], then what `last` names, "h" int16 and "c" int32 [1, (B,) H] after
@@ -150,7 +150,7 @@ class RecurrentInt8:
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         x, w, r, int32, *others = inputs
         numbers = int32.astype(np.int64)
-        numbers[2] = (numbers[2] << 32) + (1 << 31)
+        numbers[2] <<= 32
         given = dict[str, Array](zip(self.operands, others, strict=True))
         of_h = _OfH(r.astype(np.int64), numbers[1], numbers[2, len(r) :])
         row = (*x.shape[1:-1], r.shape[1])
@@ -212,7 +212,7 @@ class _OfH:
         enter, leave, forget = (sigmoid_gate(each) for each in sums[:3])
         fresh = enter * tanh_gate(sums[3])
         after = (forget * c + (fresh << (CELL_BITS - 15)) + ONE // 2) >> 15
-        after = np.clip(after, -CELL_MOST, CELL_MOST)
+        after = np.clip(after, -CELL_MOST, CELL_MOST - 1)
         less = CELL_BITS - GATE_BITS
         return leave * tanh_gate((after + (1 << (less - 1))) >> less), after
 

@@ -23,7 +23,7 @@ from mmcc.passes.quantized import INT32, Form, Source, StaysFloat, Target, real,
 
 Array = NDArray[Any]
 SUM_BITS = GATE_BITS + 32  # of a gate's sum before it is divided by 2^32
-MOST_SUM = 2.0**61  # of each of the three that are added to such a sum
+MOST_SUM = 2.0**60  # of each of the three that are added to such a sum
 USUAL = {"rnn": ("tanh",), "gru": ("sigmoid", "tanh"), "lstm": ("sigmoid", "tanh", "tanh")}
 
 
@@ -106,7 +106,12 @@ def _numbers(x: Source, w: Array, r: Array, scales: tuple[Array, Array], bias: A
         raise StaysFloat("its sums may not fit 32 bits")
     if max(float(row.max()) for row in rows) > INT32 or max(float(part.max()) for part in parts) > MOST_SUM:
         raise StaysFloat("its scales or biases are too large for its gates")
-    return left, np.stack([*rows, np.rint(bias * 2.0**GATE_BITS)]).astype(np.int32)
+    return left, np.stack([*rows, _biases(bias)]).astype(np.int32)
+
+
+def _biases(bias: Array) -> Array:
+    """In units of gates' sums, one half larger, since the rest of a sum is rounded down."""
+    return np.rint(bias * 2.0**GATE_BITS + 0.5)
 
 
 def _with_inner(numbers: Array, units: int, bias: Array) -> Array:
@@ -114,7 +119,7 @@ def _with_inner(numbers: Array, units: int, bias: Array) -> Array:
     if np.abs(bias).max(initial=0) * 2.0**SUM_BITS > MOST_SUM:
         raise StaysFloat("its scales or biases are too large for its gates")
     inner = numbers[:, -units:].copy()
-    inner[0], inner[2] = 0, np.rint(bias * 2.0**GATE_BITS).astype(np.int32)
+    inner[0], inner[2] = 0, _biases(bias)
     return np.concatenate((numbers, inner), axis=1)
 
 
@@ -122,4 +127,4 @@ def _state(name: str, value: NDArray[np.float64]) -> Array:
     """h or c before the first step, as far as it has bits for it."""
     if name == "h":
         return np.clip(np.rint(value * ONE), -ONE, ONE - 1).astype(np.int16)
-    return np.clip(np.rint(value * 2.0**CELL_BITS), -CELL_MOST, CELL_MOST).astype(np.int32)
+    return np.clip(np.rint(value * 2.0**CELL_BITS), -CELL_MOST, CELL_MOST - 1).astype(np.int32)

@@ -13,7 +13,7 @@ from mmcc.kernels.epilogue import epilogue
 from mmcc.kernels.scratch import CellVectors
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.recurrent import GATES
-from mmcc.ops.recurrent_int8 import STATES, RecurrentInt8, tanh_table
+from mmcc.ops.recurrent_int8 import MOST_WIDE, STATES, RecurrentInt8, sigmoid_table
 
 Array = NDArray[Any]
 Fields = tuple[tuple[str, Field], ...]
@@ -42,6 +42,7 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
         ("sets", tuple(len(gates) for gates in sets(op))),
         ("after", op.after),
         ("backward", op.backward),
+        ("left", op.left > MOST_WIDE),
         *((name, f"x{at}" if at is not None else "") for name, at in given),
         *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in STATES),
         *end.options,
@@ -57,7 +58,8 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
         ("multiplier", op.multiplier),
         ("shift", int(end.tail[0])),
         ("x_zero", op.x_zero),
-        ("left", 1 << op.left),
+        ("wide", 1 << min(op.left, MOST_WIDE)),
+        *((("left", 1 << (op.left - MOST_WIDE)),) if op.left > MOST_WIDE else ()),
         ("channels", features),
         ("units", units),
         ("features", vectors.features),
@@ -80,14 +82,14 @@ def _constants(op: RecurrentInt8, site: Site) -> Fields:
         for one, other in zip(np.split(w, gates), np.split(r, gates), strict=True)
     ]
     by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)  # [block, gate, 4, 3]
-    found: list[tuple[str, Field]] = [("table", site.keep("table", tanh_table()))]
+    found: list[tuple[str, Field]] = [("table", site.keep("table", sigmoid_table()))]
     for k, group in enumerate(sets(op)):
         weights = np.stack([parts[gate] for gate in group], axis=1)
         mine = by_gate[:, list(group)]
         found.append((f"weights{k}", site.keep(f"weights{k}", weights.view(np.int32))))
         found.append((f"numbers{k}", site.keep(f"numbers{k}", np.ascontiguousarray(mine))))
     if op.after:
-        inner = np.ascontiguousarray(by_gate[:, -1, :, 1:])
+        inner = np.ascontiguousarray(by_gate[:, -1])
         found.append(("inner_numbers", site.keep("inner_numbers", inner)))
     return tuple(found)
 
