@@ -41,6 +41,7 @@ OPTIONAL_HEADERS = (
     "mmcc_normalize.h",
     "mmcc_recurrent.h",
     "mmcc_recurrent_dsp.h",
+    "mmcc_recurrent_mve.h",
     "mmcc_mve.h",
     "mmcc_arm_dsp.h",
     "mmcc_arm_dsp_lines.h",

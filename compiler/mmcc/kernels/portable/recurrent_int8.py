@@ -18,6 +18,7 @@ from mmcc.ops.recurrent_int8 import MOST_WIDE, STATES, RecurrentInt8, sigmoid_ta
 Array = NDArray[Any]
 Fields = tuple[tuple[str, Field], ...]
 BLOCK = 4  # units whose rows of weights are summed together, and columns that are taken at once
+NARROW = "arm_mve"  # takes x as it is
 COLUMNS = {"arm_dsp": (0, 2, 1, 3)}  # of a word of weights, in the order of bytes, where that is another
 
 
@@ -36,13 +37,16 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
     scale = np.array([op.multiplier], np.int32), np.array([op.shift], np.int8)
     end = epilogue(1 << 30, *scale, op.y_zero, (op.low, op.high))
     vectors = CellVectors(op, features, units)
+    narrow = site.variant("recurrent_int8") == NARROW
+    shifted = 0 if narrow else min(op.left, MOST_WIDE)
     given = tuple((name, op.position(name)) for name in STATES)
     options = (
         ("cell", op.cell),
         ("sets", tuple(len(gates) for gates in sets(op))),
         ("after", op.after),
         ("backward", op.backward),
-        ("left", op.left > MOST_WIDE),
+        ("left", op.left > shifted),
+        ("narrow", narrow),
         *((name, f"x{at}" if at is not None else "") for name, at in given),
         *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in STATES),
         *end.options,
@@ -58,8 +62,8 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
         ("multiplier", op.multiplier),
         ("shift", int(end.tail[0])),
         ("x_zero", op.x_zero),
-        ("wide", 1 << min(op.left, MOST_WIDE)),
-        *((("left", 1 << (op.left - MOST_WIDE)),) if op.left > MOST_WIDE else ()),
+        ("wide", 1 << shifted),
+        ("left", 1 << (op.left - shifted)),
         ("channels", features),
         ("units", units),
         ("features", vectors.features),
@@ -75,13 +79,16 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
 def _constants(op: RecurrentInt8, site: Site) -> Fields:
     """Of each set its weights, scales and biases in blocks of units; the same of what r makes of h alone; the table."""
     w, r, numbers = (site.inputs[k].constant() for k in (1, 2, 3))
-    gates = GATES[op.cell]
-    order = COLUMNS.get(site.variant("recurrent_int8"), (0, 1, 2, 3))
+    gates, variant = GATES[op.cell], site.variant("recurrent_int8")
+    if variant == NARROW:
+        start = -op.x_zero * w.astype(np.int64).sum(1)
+        start = np.pad(start, (0, numbers.shape[1] - len(start)))
+        numbers = np.concatenate((numbers, start[np.newaxis].astype(np.int32)))
     parts = [
-        np.concatenate((_blocks(one, order), _blocks(other, order)), axis=1)
-        for one, other in zip(np.split(w, gates), np.split(r, gates), strict=True)
+        np.concatenate([_blocks(rows, variant) for rows in both], axis=1)
+        for both in zip(np.split(w, gates), np.split(r, gates), strict=True)
     ]
-    by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)  # [block, gate, 4, 3]
+    by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)
     found: list[tuple[str, Field]] = [("table", site.keep("table", sigmoid_table()))]
     for k, group in enumerate(sets(op)):
         weights = np.stack([parts[gate] for gate in group], axis=1)
@@ -101,9 +108,16 @@ def _units(rows: Array) -> Array:
     return padded.reshape(-1, BLOCK, *rows.shape[1:])
 
 
-def _blocks(rows: Array, order: tuple[int, ...]) -> Array:
-    """Weights [units, columns] as [block of units][block of columns][unit][column], flat within a block of units."""
-    padded = np.pad(_units(rows), ((0, 0), (0, 0), (0, (-rows.shape[1]) % BLOCK)))
+def _blocks(rows: Array, variant: str) -> Array:
+    """Weights [units, columns] in blocks of units, as one line each: [column of columns][unit][column].
+
+    Where x is taken as it is, [unit][column].
+    """
+    padded = _units(rows)
+    if variant == NARROW:
+        return padded.reshape(len(padded), -1)
+    padded = np.pad(padded, ((0, 0), (0, 0), (0, (-rows.shape[1]) % BLOCK)))
     blocks, units, width = padded.shape
-    cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)[..., list(order)]
+    order = list(COLUMNS.get(variant, range(BLOCK)))
+    cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)[..., order]
     return np.ascontiguousarray(cut.transpose(0, 2, 1, 3)).reshape(blocks, -1)
