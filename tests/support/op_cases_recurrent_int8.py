@@ -29,7 +29,9 @@ def cells(
         "h": rng.integers(-(1 << 15), 1 << 15, (1, *row, units)).astype(np.int16),
         "c": rng.integers(-(1 << 22), 1 << 22, (1, *row, units)).astype(np.int32),
     }
-    op = RecurrentInt8(cell, more.pop("x_zero", 7), more.pop("left", 2), 1 << 30, 53, -3, operands=tuple(given), **more)
+    op = RecurrentInt8(
+        cell, more.pop("x_zero", 7), more.pop("left", 2), 1 << 30, 53, -3, operands=tuple(given), **more
+    )
     weights = int8(rng, sums, features), int8(rng, sums, units)
     operands = (int8(rng, steps, *row, features), *weights, numbers, *(states[each] for each in given))
     return OpCase(name, op, operands, (False, True, True, True))

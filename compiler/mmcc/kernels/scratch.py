@@ -34,8 +34,8 @@ def vectors(op: Recurrent) -> int:
 class CellVectors:
     """What the kernel of a cell in integers works in, in halfwords; vectors have whole words of weights.
 
-    First what all sequences share during a step: x; h after it; of a GRU that resets before its product, h as the
-    reset gate leaves it and gate z. Then, for each sequence, h and an LSTM's c.
+    First what all sequences share during a step: x; h after it; of a GRU that resets before its product, h as
+    the reset gate leaves it and gate z. Then, for each sequence, h and an LSTM's c.
     """
 
     op: RecurrentInt8

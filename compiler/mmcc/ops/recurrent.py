@@ -91,7 +91,7 @@ class Recurrent:
         """Which operand of the op one of `operands` is."""
         return 2 + self.operands.index(operand) if operand in self.operands else None  # type: ignore[arg-type]
 
-    def state_type(self, name: str) -> ElementType:  # noqa: ARG002
+    def state_type(self, name: str) -> ElementType:
         """Of h or c."""
         return ElementType.F32
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of LSTM, GRU and RNN cells in integers: int8 input, weights and result, int16 gates and h, 32-bit c.
+"""Layers of LSTM, GRU and RNN cells in integers: int8 input, weights and result, int16 h, 32-bit c.
 
-Every rounding is here, and only here: kernels make the same bits. Values between are fixed point. Sums of gates
-have GATE_BITS bits of fraction, gates and h 15, c CELL_BITS.
+Every rounding is here, and only here: kernels make the same bits. Values between are fixed point. Sums of
+gates have GATE_BITS bits of fraction, gates and h 15, c CELL_BITS.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TABLE = sigmoid_table().astype(np.int64)
 
 
 def _between(value: Array, bits: int) -> Array:
-    """The table on lines between its places, in units of 2^-(16 + bits); `bits` of a value are between places."""
+    """The table on lines between its places, in units of 2^-(16 + bits); `bits` of a value lie between."""
     place = np.clip(value + (TABLE_END << bits), 0, (2 * TABLE_END << bits) - 1)
     at, part = place >> bits, place & ((1 << bits) - 1)
     return (TABLE[at] << bits) + (TABLE[at + 1] - TABLE[at]) * part
@@ -72,14 +72,14 @@ def tanh_gate(value: Array) -> Array:
 class RecurrentInt8:
     """A layer of cells with its input's weights, in integers.
 
-    Operands: x int8 [T, (B,) K]; w int8 [gates * H, K]; r int8 [gates * H, H]; numbers int32 [3, gates * H], the
-    scales of sums over x and of sums over h, and biases; then those that `operands` names, in the order of its
-    type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0. Gates are in ONNX's order.
-    A GRU that resets `after` its product has numbers of a fourth gate: what r makes of h alone.
+    Operands: x int8 [T, (B,) K]; w int8 [gates * H, K]; r int8 [gates * H, H]; numbers int32 [3, gates * H],
+    the scales of sums over x and of sums over h, and biases; then those that `operands` names, in the order
+    of its type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0. Gates are in
+    ONNX's order. A GRU that resets `after` its product has numbers of a fourth gate: what r makes of h alone.
 
-    The sum of a gate is bias + floor(((sum (x - x_zero) w << left) * scale of x + sum h r * scale of h) / 2^32);
-    biases are one half larger to make up for that. h is rounded to 15 bits for the next step, and once from its exact 30 bits to the result:
-    clamp(round(h * multiplier / 2^shift) + y_zero).
+    The sum of a gate is bias + floor((X * scale of x + sum h r * scale of h) / 2^32), X = sum (x - x_zero) w
+    shifted by `left`; biases are one half larger to make up for that. h is rounded to 15 bits for the next
+    step, and once from its exact 30 bits to the result: clamp(round(h * multiplier / 2^shift) + y_zero).
 
     Results: int8 of all steps [T, (B,) H], then what `last` names, "h" int16 and "c" int32 [1, (B,) H] after
     the last step.

@@ -54,7 +54,10 @@ def recurrent_form(draft: Draft, node: Node, target: Target) -> Form:
     )
     constants = {"weights": w, "recurrence": r, "numbers": numbers}
     constants |= {name: _state(name, _known(draft, begin[name], f"initial {name}")) for name in begin}
-    return form, (x.name, *(draft.constant(data, f"{node.output}_{what}") for what, data in constants.items()))
+    return form, (
+        x.name,
+        *(draft.constant(data, f"{node.output}_{what}") for what, data in constants.items()),
+    )
 
 
 def _check(op: Recurrent) -> None:

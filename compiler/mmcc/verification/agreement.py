@@ -37,8 +37,8 @@ class Tally:
     """Of one node, over all samples. `ties` are mismatches where the exact value is half-way between steps;
     `roundings` are the others, those of one accumulator in one channel counted once: they are the same event.
 
-    `depth` is how many nodes lie between values that ONNX Runtime has: it rounds as often. `recurrent` where one
-    of these is a recurrent layer in int8.
+    `depth` is how many nodes lie between values that ONNX Runtime has: it rounds as often. `recurrent` where
+    one of these is a recurrent layer in int8.
     """
 
     outputs: int = 0

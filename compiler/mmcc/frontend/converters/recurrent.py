@@ -118,7 +118,7 @@ def _layer(call: Call, cell: Cell) -> tuple[Value, ...]:
 
 
 def _sizes(call: Call, cell: Cell, x: Value, directions: int) -> tuple[_Sizes, Array]:
-    """The extents, checked against weights [D, gates * H, I] and [D, gates * H, H]; biases [D, 2, gates * H]."""
+    """The extents, as weights [D, gates * H, I] and [D, gates * H, H] have them; biases [D, 2, gates * H]."""
     w, r = call.needed(1, "W"), call.needed(2, "R")
     gates = GATES[cell]
     batch_first = bool(call.integer("layout", 0)) if call.version >= 14 else False
@@ -259,13 +259,19 @@ class _Options:
 
 
 def direction_weights(call: Call, index: int, k: int, hint: str) -> str:
-    """A direction's weights [rows, columns], of operand [D, rows, columns]: as integers, where the model has them."""
+    """A direction's weights [rows, columns], of operand [D, rows, columns]: integers, if they are."""
     build, value = call.build, call.input(index)
     quantized = build.quantized(value.tensor)
     if quantized is not None:
         op, integers = quantized
-        shape = [len(op.scales) if axis == op.axis else 1 for axis in range(len(build.tensors[integers].shape))]
-        numbers = (build.constants[integers], np.array(op.scales, np.float32), np.array(op.zero_points, np.int32))
+        shape = [
+            len(op.scales) if axis == op.axis else 1 for axis in range(len(build.tensors[integers].shape))
+        ]
+        numbers = (
+            build.constants[integers],
+            np.array(op.scales, np.float32),
+            np.array(op.zero_points, np.int32),
+        )
         full = [np.broadcast_to(each.reshape(shape), numbers[0].shape) for each in numbers[1:]]
         stored, scales, zeros = (
             build.array(replace(value, tensor=build.constant(np.ascontiguousarray(each)).tensor))[k]

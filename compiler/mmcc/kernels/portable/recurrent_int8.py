@@ -77,7 +77,7 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
 
 
 def _constants(op: RecurrentInt8, site: Site) -> Fields:
-    """Of each set its weights, scales and biases in blocks of units; the same of what r makes of h alone; the table."""
+    """Of each set its weights, scales and biases in blocks of units; those of what r makes of h; table."""
     w, r, numbers = (site.inputs[k].constant() for k in (1, 2, 3))
     gates, variant = GATES[op.cell], site.variant("recurrent_int8")
     if variant == NARROW:
