@@ -20,7 +20,7 @@ PLANS = {
     "rows": {"ram": "min", "io": "rows"},
     "staged": {"weights": "staged"},
 }
-# instructions for each multiply-accumulate of one step, by inputs and units; a tenth of a percent above the counts
+# instructions for each multiply-accumulate of one step, by inputs and units; a little above the counts
 MOST = {
     "cortex-m4": {(64, 64): 1.53, (128, 128): 1.345, (28, 20): 2.24},
     "cortex-m55": {(64, 64): 0.63, (128, 128): 0.435, (28, 20): 1.36},
@@ -39,7 +39,8 @@ def test_every_plan_gives_the_references_values(plan, op, tmp_path):
     path = save(model, tmp_path)
     mmcc.compile_model(path, tmp_path / "m", **PLANS[plan])
     found = mmcc.verify(tmp_path / "m", data=sample(given, tmp_path), per_node=True)
-    assert found["ok"] and found["mismatch_rate"] <= 2 * RECURRENT_RATE
+    assert found["ok"]
+    assert found["mismatch_rate"] <= 2 * RECURRENT_RATE
 
 
 @pytest.mark.parametrize("op", ["LSTM", "GRU"])

@@ -53,6 +53,11 @@ def recurrent_layers() -> list[OpCase]:
         layers("lstm_peepholes", 5, "lstm", 11, lstm, ("peepholes", "lengths", "h", "c"), 2, clip=0.4),
         layers("lstm_backward", 6, "lstm", 9, lstm, ("peepholes", "c"), backward=True),
     ]
+    cases += [
+        layers("lstm_rounded", 7, "lstm", 12, lstm, rounded=True),
+        layers("lstm_rounded_begun", 4, "lstm", 5, lstm, ("h", "c"), 3, rounded=True),
+        layers("lstm_rounded_backward", 5, "lstm", 9, lstm, ("peepholes",), backward=True, rounded=True),
+    ]
     for function, (count, _) in CELL_FUNCTIONS.items():
         other = CellFunction(function, (0.25, 0.5)[:count])
         cases.append(layers(f"gru_{function}", 3, "gru", 6, (sigmoid, other)))

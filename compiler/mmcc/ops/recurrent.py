@@ -59,6 +59,14 @@ class CellFunction:
         return f"{self.name}{list(self.parameters) if self.parameters else ''}"
 
 
+def rounded_to_bytes(h: Array) -> Array:
+    """All of h in steps of 1/255 of its range, which includes 0: DynamicQuantizeLinear, and back; float32."""
+    low, high = (end(h, initial=np.float32(0)) for end in (np.min, np.max))
+    step = (high - low) / np.float32(255) if high > low else np.float32(1)
+    zero = np.clip(np.rint(np.float32(0) - low / step), 0, 255).astype(np.float32)
+    return ((np.clip(np.rint(h / step) + zero, 0, 255) - zero) * step).astype(np.float32)
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class Recurrent:
@@ -73,7 +81,8 @@ class Recurrent:
     after the last step [1, (B,) H].
 
     `clip` bounds what the functions of gates are given, but not that of c. `coupled`: the forget gate is 1
-    less the input gate.
+    less the input gate. `rounded`: h is `rounded_to_bytes`, that of all sequences together, before it is
+    multiplied by r; only of an LSTM.
     """
 
     cell: Literal["rnn", "gru", "lstm"]
@@ -83,6 +92,7 @@ class Recurrent:
     backward: bool = False
     clip: float = inf
     coupled: bool = False
+    rounded: bool = False
 
     kernel: ClassVar[str] = "recurrent"
     traits = COMPUTES
@@ -134,6 +144,13 @@ class Recurrent:
         )
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        return self.beside(None, *inputs)
+
+    def beside(self, made: Array | None, *inputs: Array) -> tuple[Array, ...]:
+        """The reference; if somebody else's first result is given, each step goes on from that one's h.
+
+        So one value that was rounded to another step counts once, not in all steps after it.
+        """
         x, r, *others = inputs
         given = dict[str, Array](zip(self.operands, others, strict=True))
         units = r.shape[1]
@@ -145,6 +162,7 @@ class Recurrent:
             after = self._step(x[t], r, state, given)
             alive = t < given["lengths"][0] if "lengths" in given else np.True_
             y[t] = np.where(alive, after["h"], 0)
+            after["h"] = after["h"] if made is None else made[t]
             state = {name: np.where(alive, after[name], state[name]) for name in state}
         return (y, *(state[name][np.newaxis].astype(np.float32) for name in self.last))
 
@@ -179,7 +197,8 @@ class Recurrent:
         f, g, o = self.functions
         h, c = state["h"], state["c"]
         peep = np.split(peepholes, 3) if peepholes is not None else [np.zeros((), np.float32)] * 3
-        sums = [gate + h @ w.T for gate, w in zip(gates, weights, strict=True)]
+        near = rounded_to_bytes(h) if self.rounded else h
+        sums = [gate + near @ w.T for gate, w in zip(gates, weights, strict=True)]
         enter = f(self._clipped(sums[0] + peep[0] * c))
         forget = 1 - enter if self.coupled else f(self._clipped(sums[2] + peep[2] * c))
         after = forget * c + enter * g(self._clipped(sums[3]))

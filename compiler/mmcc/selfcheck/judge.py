@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import geometry
+from mmcc.ops.recurrent import Recurrent
 from mmcc.selfcheck.trace import Trace, Written
 
 Array = NDArray[Any]
@@ -75,7 +76,7 @@ def judge(graph: Graph, trace: Trace, given: Mapping[str, Array], *, all_faults:
     for index, node in enumerate(graph.nodes):
         operands = [arrays[name] for name in node.inputs]
         with np.errstate(all="ignore"):
-            results = node.op.reference(*operands)
+            results = reference_beside(node, operands, _first_result(graph, trace, index))
         for result, (name, want) in enumerate(zip(node.outputs, results, strict=True)):
             whole = True
             if (index, result) in trace.records:
@@ -94,6 +95,22 @@ def judge(graph: Graph, trace: Trace, given: Mapping[str, Array], *, all_faults:
     if all_faults or not found:
         found += _outputs(graph, trace, outputs)
     return Judgement(found, {state.begin: arrays[state.end] for state in graph.states})
+
+
+def _first_result(graph: Graph, trace: Trace, index: int) -> Array | None:
+    """What the C wrote as a node's first result, if it is recorded whole."""
+    if (index, 0) not in trace.records:
+        return None
+    written = trace.of(graph, index, 0)
+    shape = graph.tensors[graph.nodes[index].outputs[0]].shape
+    return written.pixels.reshape(shape) if written.made.all() else None
+
+
+def reference_beside(node: Node, operands: Sequence[Array], made: Array | None) -> tuple[Array, ...]:
+    """What a node's reference makes, in a cell that rounds its h from step to step beside what was made."""
+    if made is not None and isinstance(node.op, Recurrent) and node.op.rounded:
+        return node.op.beside(made, *operands)
+    return node.op.reference(*operands)
 
 
 def _did_not_end(graph: Graph, trace: Trace) -> Fault:

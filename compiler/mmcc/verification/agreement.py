@@ -22,7 +22,7 @@ from mmcc.ir.types import Tensor
 from mmcc.ops.recurrent_int8 import RecurrentInt8
 from mmcc.ops.requantize import Rounding, watch_roundings
 from mmcc.package.record import KeptState
-from mmcc.selfcheck.judge import allowance, differs
+from mmcc.selfcheck.judge import allowance, differs, reference_beside
 from mmcc.verification.kept import Kept
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample
@@ -94,7 +94,7 @@ class Agreement:
         for index, node in enumerate(graph.nodes):
             operands = [arrays[name] for name in node.inputs]
             with np.errstate(all="ignore"), watch_roundings() as roundings:
-                results = node.op.reference(*operands)
+                results = reference_beside(node, operands, self._known(node.outputs[0], by_name))
             since = 1 + max((depth.get(name, 0) for name in node.inputs), default=0)
             of_cells = isinstance(node.op, RecurrentInt8) or not recurrent.isdisjoint(node.inputs)
             for result, (name, made) in enumerate(zip(node.outputs, results, strict=True)):
@@ -107,6 +107,11 @@ class Agreement:
                 self.tallies.setdefault(index, Tally(depth=since, recurrent=of_cells))
                 self._add(index, result, operands, made, want, roundings)
                 arrays[name] = want
+
+    def _known(self, name: str, by_name: Mapping[str, Array]) -> Array | None:
+        """ONNX Runtime's value of a tensor, if it has one."""
+        port = self.known.get(name)
+        return None if port is None else true_array(port, self.graph.tensors[name], by_name[port.onnx_name])
 
     def _add(
         self,

@@ -54,19 +54,19 @@ COMMON = "constant weights; an activation with parameters states them"
 @converts("RNN", notes=COMMON, ignored=("output_sequence",))
 def convert_rnn(call: Call) -> tuple[Value, ...]:
     """h' = f(W x + R h + b)."""
-    return _layer(call, "rnn")
+    return recurrent_layer(call, "rnn")
 
 
 @converts("GRU", notes=COMMON, ignored=("output_sequence",))
 def convert_gru(call: Call) -> tuple[Value, ...]:
     """Gates z and r, and a new value."""
-    return _layer(call, "gru")
+    return recurrent_layer(call, "gru")
 
 
 @converts("LSTM", notes=COMMON, ignored=("output_sequence",))
 def convert_lstm(call: Call) -> tuple[Value, ...]:
     """Gates i, o and f, a new value, and a cell beside h."""
-    return _layer(call, "lstm")
+    return recurrent_layer(call, "lstm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,8 @@ class _Sizes:
         return ((time,), (batch,), (2,)) if self.batch > 1 else ((time,), (batch, 2))
 
 
-def _layer(call: Call, cell: Cell) -> tuple[Value, ...]:
+def recurrent_layer(call: Call, cell: Cell, *, rounded: bool = False) -> tuple[Value, ...]:
+    """The results of a layer; `rounded`: h is rounded to bytes in each step."""
     x = call.float_input(0)
     if x.rank != 3:
         raise bad_model("MM104", f"{call.node.op_type} of {list(x.shape)}, which has not three axes")
@@ -101,7 +102,7 @@ def _layer(call: Call, cell: Cell) -> tuple[Value, ...]:
         raise bad_model("MM103", f'direction "{direction}"')
     sizes, biases = _sizes(call, cell, x, len(DIRECTIONS[direction]))
     functions = _functions(call, cell, sizes.directions)
-    options = _Options(call, cell, sizes)
+    options = _Options(call, cell, sizes, rounded)
     source = arranged(call.build, x, sizes.time_axes)
     made = [
         options.direction(k, backward, functions[k], source, biases[k])
@@ -168,6 +169,7 @@ class _Options:
     call: Call
     cell: Cell
     sizes: _Sizes
+    rounded: bool
 
     def direction(
         self,
@@ -191,7 +193,8 @@ class _Options:
         last = tuple(name for name in ("h", "c") if read[name] and (name == "c" or "lengths" in operands))
         clip = call.finite("clip", 0.0) or inf
         coupled = self.cell == "lstm" and call.integer("input_forget", 0) != 0
-        op = Recurrent(self.cell, functions, tuple(operands), last, backward, clip, coupled)  # type: ignore[arg-type]
+        options = backward, clip, coupled, self.rounded
+        op = Recurrent(self.cell, functions, tuple(operands), last, *options)  # type: ignore[arg-type]
         recurrent = direction_weights(call, 2, k, f"{build.hint}.recurrence")
         hints = (None, *(f"{build.hint}.{name}" for name in last))
         y, *others = (t.name for t in build.emit_all(op, product, recurrent, *operands.values(), hints=hints))
@@ -238,6 +241,8 @@ class _Options:
         build = self.call.build
         if build.is_constant(lengths.tensor) and (build.array(lengths) >= self.sizes.steps).all():
             return {}
+        if self.rounded:
+            raise unsupported("sequence_lens, since h of all sequences is rounded together")
         return {"lengths": arranged(build, lengths, [(), (0,), ()] if self.sizes.batch > 1 else [(0,), ()])}
 
     def _initial(self, k: int) -> dict[str, str]:

@@ -33,6 +33,7 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
         ("backward", op.backward),
         ("clipped", not isinf(op.clip)),
         ("coupled", op.coupled),
+        ("rounded", op.rounded),
         *((name, _field(op, name)) for name in ("bias", "peepholes", "lengths", "h", "c")),
         *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in ("h", "c")),
     )

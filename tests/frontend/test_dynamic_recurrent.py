@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""com.microsoft DynamicQuantizeLSTM against ONNX Runtime."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from frontend_models import check, model_of, save
+from mmcc.errors import CompileError
+from mmcc.frontend import import_model
+from onnx import helper
+
+pytestmark = pytest.mark.quick
+
+FORMS = {
+    "plain": {},
+    "uint8": {"unsigned": True},
+    "by_rows": {"by_rows": True},
+    "backward": {"direction": "reverse"},
+    "both": {"direction": "bidirectional"},
+    "begun": {"initial": True},
+    "sequences": {"sequences": 3, "initial": True},
+}
+
+
+def dynamic_layer(
+    seed: int,
+    steps: int = 9,
+    sequences: int = 1,
+    features: int = 7,
+    units: int = 6,
+    *,
+    direction: str = "forward",
+    initial: bool = False,
+    by_rows: bool = False,
+    unsigned: bool = False,
+    lengths: list[int] | None = None,
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray]]:
+    """The model and its input; weights as quantize_dynamic writes them, [directions, inputs, rows]."""
+    rng = np.random.default_rng(seed)
+    directions, rows = 1 + (direction == "bidirectional"), 4 * units
+    kind, shift = (np.uint8, 128) if unsigned else (np.int8, 0)
+    constants: dict[str, np.ndarray] = {"B": rng.normal(0, 0.4, (directions, 2 * rows)).astype(np.float32)}
+    for name, inner in (("W", features), ("R", units)):
+        constants[name] = (rng.integers(-127, 128, (directions, inner, rows)) + shift).astype(kind)
+        shape = (directions, rows) if by_rows else (directions,)
+        constants[f"{name}_s"] = rng.uniform(0.004, 0.012, shape).astype(np.float32)
+        constants[f"{name}_z"] = np.full(shape, shift, kind)
+    names = ["x", "W", "R", "B", "", "", "", "", "W_s", "W_z", "R_s", "R_z"]
+    if lengths is not None:
+        constants["lengths"], names[4] = np.array(lengths, np.int32), "lengths"
+    if initial:
+        for at, name in ((5, "h"), (6, "c")):
+            constants[name] = rng.uniform(-0.9, 0.9, (directions, sequences, units)).astype(np.float32)
+            names[at] = name
+    node = helper.make_node(
+        "DynamicQuantizeLSTM",
+        names,
+        ["Y", "Y_h", "Y_c"],
+        domain="com.microsoft",
+        hidden_size=units,
+        direction=direction,
+    )
+    feeds = {"x": rng.normal(0, 1.5, (steps, sequences, features)).astype(np.float32)}
+    return model_of([node], feeds, ["Y", "Y_h", "Y_c"], constants, microsoft=True), feeds
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_are_those_of_onnx_runtime(form, tmp_path):
+    check(*dynamic_layer(2, **FORMS[form]), tmp_path, 1e-5)
+
+
+def test_an_input_of_zeros(tmp_path):
+    model, feeds = dynamic_layer(3)
+    check(model, {"x": np.zeros_like(feeds["x"])}, tmp_path, 1e-5)
+
+
+def test_sequences_of_several_lengths_are_refused(tmp_path):
+    model, _ = dynamic_layer(4, sequences=2, lengths=[9, 4])
+    with pytest.raises(CompileError, match="rounded together"):
+        import_model(save(model, tmp_path))
