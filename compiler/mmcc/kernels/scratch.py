@@ -24,7 +24,7 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
 
 
 def vectors(op: Recurrent) -> int:
-    """Vectors of units that the kernel of a cell keeps: h; c; h rounded, or as a GRU's reset gate leaves it."""
+    """Vectors of units that a cell's kernel keeps: h; c; h rounded, or as a GRU's reset gate leaves it."""
     if op.cell == "gru":
         return 1 if "bias" in op.operands else 2
     return 2 + op.rounded if op.cell == "lstm" else 1

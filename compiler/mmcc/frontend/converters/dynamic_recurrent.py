@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """com.microsoft DynamicQuantizeLSTM: input and h are rounded to bytes as they come, weights are of 8 bits.
 
-As ONNX Runtime computes it: the input is rounded by the range of all its elements together, h by its own range
-in each step. What is rounded is multiplied as floats, which hold these sums but for their last bits.
+As ONNX Runtime computes it: the input is rounded by the range of all its elements together, h by its own
+range in each step. What is rounded is multiplied as floats, which hold these sums but for their last bits.
 """
 
 from __future__ import annotations
