@@ -3,8 +3,10 @@
 #ifndef MMCC_RECURRENT_MVE_H
 #define MMCC_RECURRENT_MVE_H
 
+#include "mmcc_recurrent.h"
 #include "mmcc_runtime.h"
 
+#include <arm_mve.h>
 #include <stdint.h>
 
 /* A function that is assembly as a whole: compilers must not change how it is called. */
@@ -42,6 +44,78 @@ MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_rows_of_bytes(__attribute__((unu
                                                               __attribute__((unused)) int32_t *sums)
 {
     MMCC_MVE_FOUR_ROWS("8", "vldrb.u8", "16", "vldrb.u8", "16", "s8");
+}
+
+/* What mmcc_recurrent.h has, of four units. `numbers` are four scales of x, four of h and four biases; then four
+ * numbers that sums over x begin with. */
+MMCC_INLINE int32x4_t mmcc_mve_sum_of_x(const int32_t *sums, const int32_t *numbers, int32_t left)
+{
+    return vmulq_n_s32(vaddq_s32(vldrwq_s32(sums), vldrwq_s32(numbers + 12)), left);
+}
+
+MMCC_INLINE int32x4_t mmcc_mve_gate_part(int32x4_t sum, const int32_t *scale, const int32_t *bias)
+{
+    return vaddq_s32(vmulhq_s32(sum, vldrwq_s32(scale)), vldrwq_s32(bias));
+}
+
+/* High words, and one where the low ones add up to more than a word. */
+MMCC_INLINE int32x4_t mmcc_mve_gate_sum(int32x4_t over_x, const int32_t *sums, const int32_t *numbers)
+{
+    const int32x4_t of_x = vldrwq_s32(numbers), of_h = vldrwq_s32(numbers + 4), over_h = vldrwq_s32(sums);
+    const uint32x4_t low = vreinterpretq_u32_s32(vmulq_s32(over_x, of_x));
+    const uint32x4_t both = vaddq_u32(low, vreinterpretq_u32_s32(vmulq_s32(over_h, of_h)));
+    const int32x4_t high = vaddq_s32(vmulhq_s32(over_x, of_x), vmulhq_s32(over_h, of_h));
+    const int32x4_t sum = vaddq_s32(high, vldrwq_s32(numbers + 8));
+    return vaddq_m_n_s32(sum, sum, 1, vcmphiq_u32(low, both));
+}
+
+MMCC_INLINE int32x4_t mmcc_mve_gate_line(const uint16_t *table, int32x4_t place, int32x4_t at, int32_t mask)
+{
+    const uint32x4_t where = vreinterpretq_u32_s32(at);
+    const int32x4_t from = vreinterpretq_s32_u32(vldrhq_gather_shifted_offset_u32(table, where));
+    const int32x4_t to = vreinterpretq_s32_u32(vldrhq_gather_shifted_offset_u32(table + 1, where));
+    const int32x4_t part = vandq_s32(place, vdupq_n_s32(mask));
+    return vaddq_s32(vmulq_n_s32(from, mask + 1), vmulq_s32(vsubq_s32(to, from), part));
+}
+
+MMCC_INLINE int32x4_t mmcc_mve_gate_sigmoid(const uint16_t *table, int32x4_t value)
+{
+    int32x4_t place = vaddq_n_s32(value, 1 << 20);
+    place = vminq_s32(vmaxq_s32(place, vdupq_n_s32(0)), vdupq_n_s32((1 << 21) - 1));
+    return vrshrq_n_s32(mmcc_mve_gate_line(table, place, vshrq_n_s32(place, 11), 2047), 12);
+}
+
+MMCC_INLINE int32x4_t mmcc_mve_gate_tanh(const uint16_t *table, int32x4_t value)
+{
+    int32x4_t place = vaddq_n_s32(value, 1 << 19);
+    place = vminq_s32(vmaxq_s32(place, vdupq_n_s32(0)), vdupq_n_s32((1 << 20) - 1));
+    const int32x4_t found = mmcc_mve_gate_line(table, place, vshrq_n_s32(place, 10), 1023);
+    return vrshrq_n_s32(vsubq_n_s32(found, 1 << 25), 10);
+}
+
+/* In two parts, of 15 bits of c and of 10 of fresh, and what is above these. */
+MMCC_INLINE int32x4_t mmcc_mve_gate_cell(int32x4_t forget, int32x4_t c, int32x4_t fresh)
+{
+    const int32x4_t below = vmulq_s32(forget, vandq_s32(c, vdupq_n_s32(32767)));
+    const int32x4_t rest = vshlq_n_s32(vandq_s32(fresh, vdupq_n_s32(1023)), 5);
+    int32x4_t after = vaddq_s32(vmulq_s32(forget, vshrq_n_s32(c, 15)), vshrq_n_s32(fresh, 10));
+    after = vaddq_s32(after, vrshrq_n_s32(vaddq_s32(below, rest), 15));
+    return vmaxq_s32(vminq_s32(after, vdupq_n_s32((1 << 30) - 1)), vdupq_n_s32(-(1 << 30)));
+}
+
+MMCC_INLINE int32x4_t mmcc_mve_gate_h(int32x4_t exact)
+{
+    return vminq_s32(vrshrq_n_s32(exact, 15), vdupq_n_s32(32767));
+}
+
+/* As mmcc_requantize_high and mmcc_narrow. */
+MMCC_INLINE int32x4_t mmcc_mve_gate_out(int32x4_t exact, int32_t multiplier, int32_t right, int32_t zero, int32_t low,
+                                        int32_t high)
+{
+    int32x4_t value = vshlq_r_s32(vmulhq_s32(exact, vdupq_n_s32(multiplier)), -right);
+    value = vshrq_n_s32(vaddq_n_s32(value, zero), 1);
+    value = vminq_s32(vmaxq_s32(value, vdupq_n_s32(low)), vdupq_n_s32(high));
+    return vsubq_n_s32(value, 128);
 }
 
 #endif

@@ -22,6 +22,7 @@ from mmcc.passes.integer_layers import layer_weights
 from mmcc.passes.quantized import INT32, Form, Source, StaysFloat, Target, real, source_of
 
 Array = NDArray[Any]
+HIGH = 33  # least shift of the result: only the high word of its product counts
 SUM_BITS = GATE_BITS + 32  # of a gate's sum before it is divided by 2^32
 MOST_SUM = 2.0**60  # of each of the three that are added to such a sum
 USUAL = {"rnn": ("tanh",), "gru": ("sigmoid", "tanh"), "lstm": ("sigmoid", "tanh", "tanh")}
@@ -48,6 +49,8 @@ def recurrent_form(draft: Draft, node: Node, target: Target) -> Form:
     begin = {name: node.inputs[at] for name in ("h", "c") if (at := op.position(name)) is not None}
     multiplier, shift = multiplier_and_shift(1 / (float(ONE) ** 2 * real(target.quant.scale)))
     names: tuple[Literal["h", "c"], ...] = tuple(begin)  # type: ignore[assignment]
+    if shift < HIGH:
+        raise StaysFloat("its output's scale is too small")
     form = RecurrentInt8(
         *(op.cell, x.quant.zero_point, left, multiplier, shift, target.quant.zero_point),
         *(target.low, target.high, names, (), op.backward, inner is not None),

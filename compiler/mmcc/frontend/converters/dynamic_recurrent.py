@@ -39,7 +39,7 @@ def _weights(call: Call, index: int, scale_at: int) -> Value:
     """The weights as floats [D, 4 * H, inputs]."""
     w, scale = call.needed(index, "weights"), call.needed(scale_at, "a scale")
     zero = call.constant(scale_at + 1, "a zero point")
-    if w.ndim != 3 or w.dtype not in (np.int8, np.uint8):
+    if w.ndim != 3 or w.dtype not in (np.dtype(np.int8), np.dtype(np.uint8)):
         raise bad_model("MM104", f"weights of {w.dtype} {list(w.shape)}")
     directions, _, rows = w.shape
     shape = (directions, 1, rows if scale.size == directions * rows else 1)

@@ -18,7 +18,7 @@ from mmcc.ops.recurrent_int8 import MOST_WIDE, STATES, RecurrentInt8, sigmoid_ta
 Array = NDArray[Any]
 Fields = tuple[tuple[str, Field], ...]
 BLOCK = 4  # units whose rows of weights are summed together, and columns that are taken at once
-NARROW = "arm_mve"  # takes x as it is
+NARROW = "arm_mve"  # the variant that takes x as it is, and four units at a time
 COLUMNS = {"arm_dsp": (0, 2, 1, 3)}  # of a word of weights, in the order of bytes, where that is another
 
 
@@ -46,7 +46,6 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
         ("after", op.after),
         ("backward", op.backward),
         ("left", op.left > shifted),
-        ("narrow", narrow),
         *((name, f"x{at}" if at is not None else "") for name, at in given),
         *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in STATES),
         *end.options,
@@ -61,9 +60,8 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
         *end.fields,
         ("multiplier", op.multiplier),
         ("shift", int(end.tail[0])),
-        ("x_zero", op.x_zero),
-        ("wide", 1 << shifted),
-        ("left", 1 << (op.left - shifted)),
+        *((("x_zero", op.x_zero), ("wide", 1 << shifted)) if not narrow else ()),
+        *((("left", 1 << (op.left - shifted)),) if narrow or op.left > shifted else ()),
         ("channels", features),
         ("units", units),
         ("features", vectors.features),
@@ -89,6 +87,8 @@ def _constants(op: RecurrentInt8, site: Site) -> Fields:
         for both in zip(np.split(w, gates), np.split(r, gates), strict=True)
     ]
     by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)
+    if variant == NARROW:
+        by_gate = by_gate.transpose(0, 1, 3, 2)  # of four units together
     found: list[tuple[str, Field]] = [("table", site.keep("table", sigmoid_table()))]
     for k, group in enumerate(sets(op)):
         weights = np.stack([parts[gate] for gate in group], axis=1)
