@@ -9,6 +9,7 @@ import pytest
 from frontend_models import check, model_of, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
+from mmcc.ops.recurrent import CellFunction, Recurrent, rounded_to_bytes
 from onnx import helper
 
 pytestmark = pytest.mark.quick
@@ -80,3 +81,31 @@ def test_sequences_of_several_lengths_are_refused(tmp_path):
     model, _ = dynamic_layer(4, sequences=2, lengths=[9, 4])
     with pytest.raises(CompileError, match="rounded together"):
         import_model(save(model, tmp_path))
+
+
+def test_beside_a_value_rounded_to_another_step_only_its_own_step_differs():
+    """What a judge compares with: each step goes on from the h that was made, not from the reference's."""
+    rng = np.random.default_rng(1)
+    functions = (CellFunction("sigmoid"), CellFunction("tanh"), CellFunction("tanh"))
+    cell = Recurrent("lstm", functions, rounded=True)
+    operands = [rng.normal(0, 1, shape).astype(np.float32) for shape in ((8, 24), (24, 6))]
+    (want,) = cell.reference(*operands)
+    made = want.copy()
+    made[3, 2] += np.float32(0.01)
+    (beside,) = cell.beside(made, *operands)
+    np.testing.assert_array_equal(beside[:4], want[:4])
+    assert (beside[4] != want[4]).any()
+    (again,) = cell.beside(beside, *operands)
+    np.testing.assert_array_equal(again[:4], want[:4])
+    np.testing.assert_array_equal(cell.beside(want, *operands)[0], want)
+
+
+def test_rounding_is_that_of_dynamic_quantize_linear():
+    """255 steps over a range with 0 in it; 0 stays 0."""
+    h = np.array([[0.0, -0.5, 0.2, 0.77], [0.1, 0.3, -0.25, 0.0]], np.float32)
+    step = np.float32(1.27) / np.float32(255)
+    near = rounded_to_bytes(h)
+    assert np.abs(near - h).max() <= step / 2 * 1.001
+    assert near[0, 0] == 0 == near[1, 3]
+    assert np.abs(near / step - np.rint(near / step)).max() < 1e-4
+    assert (rounded_to_bytes(np.zeros((2, 3), np.float32)) == 0).all()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate
 from mmcc.ops.recurrent_int8 import ONE, RecurrentInt8, sigmoid_gate, tanh_gate
 from mmcc.passes import optimize
-from mmcc.verification.agreement import RECURRENT_RATE, allowed
+from mmcc.verification.agreement import RECURRENT_RATE, Agreement, Tally, allowed
 from recurrent_models import quantized_layer
 
 pytestmark = pytest.mark.quick
@@ -74,6 +75,28 @@ def test_long_sequences_do_not_drift(op, tmp_path):
     _, off = compared(op, tmp_path, steps=400, units=24)
     assert off.max() <= 1.01
     assert np.mean(off > 0.5) <= RECURRENT_RATE
+
+
+def test_verify_judges_it_by_a_rate_of_its_own(tmp_path):
+    """0.5 % of one step; scales that are 2 % too large are found."""
+    model, feeds = quantized_layer("LSTM", 7, results=("Y",))
+    path = save(model, tmp_path)
+    graph = optimize(import_model(path))
+    right = agreed(graph, path, feeds)
+    assert right.recurrent
+    assert right.mismatches > 0
+    assert right.ok(integer=True)
+    (name,) = (name for name in graph.constants if "numbers" in name)
+    numbers = graph.constants[name] * np.array([[1.02], [1.02], [1]])
+    wrong = replace(graph, constants=graph.constants | {name: numbers.astype(np.int32)})
+    assert not agreed(wrong, path, feeds).ok(integer=True)
+
+
+def agreed(graph: Graph, path: Path, feeds: dict[str, np.ndarray]) -> Tally:
+    """The layer's outputs beside ONNX Runtime's."""
+    agreement = Agreement(graph, path, {})
+    agreement.run([*feeds.values()])
+    return next(each for each in agreement.tallies.values() if each.recurrent)
 
 
 @pytest.mark.parametrize(
