@@ -148,7 +148,16 @@ def output_port(build: Builder, value: Value) -> tuple[str, Axes]:
 
 
 def plain_axes(value: Value, shape: Shape) -> Axes | None:
-    """The tensor's axis that holds each ONNX axis; None where an axis is made of several."""
-    if value.view != shape or any(len(axis) > 1 for axis in value.axes):
+    """The tensor's axis that holds each ONNX axis; None where an axis is made of several.
+
+    Where view and tensor differ in axes of extent 1 only, no axis of the tensor holds these.
+    """
+    if any(len(axis) > 1 for axis in value.axes):
         return None
-    return tuple(axis[0] if axis else None for axis in value.axes)
+    if value.view == shape:
+        return tuple(axis[0] if axis else None for axis in value.axes)
+    long, held = ([k for k, extent in enumerate(each) if extent != 1] for each in (value.view, shape))
+    if [value.view[k] for k in long] != [shape[k] for k in held]:
+        return None
+    place = dict(zip(long, held, strict=True))
+    return tuple(place.get(axis[0]) if axis else None for axis in value.axes)

@@ -292,10 +292,10 @@ def direction_weights(call: Call, index: int, k: int, hint: str) -> str:
 def _joined(call: Call, sizes: _Sizes, tensors: Sequence[str], steps: int) -> Value:
     """The directions side by side, with ONNX's axes: time, direction, sequence, unit; or sequence first."""
     build = call.build
-    rank, several = len(sizes.row) + 2, len(tensors) > 1
-    name = build.emit(Concat(rank - 1), *tensors).name if several else tensors[0]
-    view = (steps, *sizes.row, *((len(tensors),) if several else ()), sizes.units)
+    rank = len(sizes.row) + 2
+    name = tensors[0] if len(tensors) == 1 else build.emit(Concat(rank - 1), *tensors).name
+    view = (steps, *sizes.row, len(tensors), sizes.units)
     time, batch = (0,), (1,) if sizes.row else ()
-    direction, unit = (rank - 1,) if several else (), (len(view) - 1,)
+    direction, unit = (rank - 1,), (rank,)
     axes = (batch, time, direction, unit) if sizes.batch_first else (time, direction, batch, unit)
     return Value(name, ElementType.F32, view, axes)
