@@ -69,53 +69,72 @@ MMCC_INLINE int32x4_t mmcc_mve_gate_sum(int32x4_t over_x, const int32_t *sums, c
     return vaddq_m_n_s32(sum, sum, 1, vcmphiq_u32(low, both));
 }
 
-MMCC_INLINE int32x4_t mmcc_mve_gate_line(const uint16_t *table, int32x4_t place, int32x4_t at, int32_t mask)
-{
-    const uint32x4_t where = vreinterpretq_u32_s32(at);
-    const int32x4_t from = vreinterpretq_s32_u32(vldrhq_gather_shifted_offset_u32(table, where));
-    const int32x4_t to = vreinterpretq_s32_u32(vldrhq_gather_shifted_offset_u32(table + 1, where));
-    const int32x4_t part = vandq_s32(place, vdupq_n_s32(mask));
-    return vaddq_s32(vmulq_n_s32(from, mask + 1), vmulq_s32(vsubq_s32(to, from), part));
-}
+/* Clamps are saturating shifts, and masks shifts, since constants in vectors would take registers. Here the upper ten
+ * bits of `place` are a line of the table, the others places on one, of which `bits` count. */
+#define MMCC_MVE_LINE(result, table, place, bits)                                                              \
+    do {                                                                                                       \
+        const uint32x4_t at = vshrq_n_u32(place, 22);                                                          \
+        const uint32x4_t part = vshrq_n_u32(vshlq_n_u32(place, 10), 32 - (bits));                              \
+        const uint32x4_t from = vldrhq_gather_shifted_offset_u32(table, at);                                   \
+        const uint32x4_t rise = vsubq_u32(vldrhq_gather_shifted_offset_u32((table) + 1, at), from);            \
+        (result) = vreinterpretq_s32_u32(vaddq_u32(vshlq_n_u32(from, bits), vmulq_u32(rise, part)));           \
+        __asm__ volatile("" ::: "memory"); /* or too much is held in registers at once */                      \
+    } while (0)
 
 MMCC_INLINE int32x4_t mmcc_mve_gate_sigmoid(const uint16_t *table, int32x4_t value)
 {
-    int32x4_t place = vaddq_n_s32(value, 1 << 20);
-    place = vminq_s32(vmaxq_s32(place, vdupq_n_s32(0)), vdupq_n_s32((1 << 21) - 1));
-    return vrshrq_n_s32(mmcc_mve_gate_line(table, place, vshrq_n_s32(place, 11), 2047), 12);
+    const uint32x4_t place = vqshluq_n_s32(vaddq_n_s32(value, 1 << 20), 11);
+    int32x4_t found;
+    MMCC_MVE_LINE(found, table, place, 11);
+    return vrshrq_n_s32(found, 12);
 }
 
 MMCC_INLINE int32x4_t mmcc_mve_gate_tanh(const uint16_t *table, int32x4_t value)
 {
-    int32x4_t place = vaddq_n_s32(value, 1 << 19);
-    place = vminq_s32(vmaxq_s32(place, vdupq_n_s32(0)), vdupq_n_s32((1 << 20) - 1));
-    const int32x4_t found = mmcc_mve_gate_line(table, place, vshrq_n_s32(place, 10), 1023);
+    const uint32x4_t place = vqshluq_n_s32(vaddq_n_s32(value, 1 << 19), 12);
+    int32x4_t found;
+    MMCC_MVE_LINE(found, table, place, 10);
     return vrshrq_n_s32(vsubq_n_s32(found, 1 << 25), 10);
 }
+
+/* The lower bits of each. */
+#define MMCC_MVE_LOW(value, bits)                                                                              \
+    vreinterpretq_s32_u32(vshrq_n_u32(vreinterpretq_u32_s32(vshlq_n_s32(value, 32 - (bits))), 32 - (bits)))
 
 /* In two parts, of 15 bits of c and of 10 of fresh, and what is above these. */
 MMCC_INLINE int32x4_t mmcc_mve_gate_cell(int32x4_t forget, int32x4_t c, int32x4_t fresh)
 {
-    const int32x4_t below = vmulq_s32(forget, vandq_s32(c, vdupq_n_s32(32767)));
-    const int32x4_t rest = vshlq_n_s32(vandq_s32(fresh, vdupq_n_s32(1023)), 5);
+    const int32x4_t below = vmulq_s32(forget, MMCC_MVE_LOW(c, 15));
+    const int32x4_t rest = vshlq_n_s32(MMCC_MVE_LOW(fresh, 10), 5);
     int32x4_t after = vaddq_s32(vmulq_s32(forget, vshrq_n_s32(c, 15)), vshrq_n_s32(fresh, 10));
     after = vaddq_s32(after, vrshrq_n_s32(vaddq_s32(below, rest), 15));
-    return vmaxq_s32(vminq_s32(after, vdupq_n_s32((1 << 30) - 1)), vdupq_n_s32(-(1 << 30)));
+    return vshrq_n_s32(vqshlq_n_s32(after, 1), 1);
+}
+
+/* r times what h alone makes, of any size, in two parts. */
+MMCC_INLINE int32x4_t mmcc_mve_gate_times(int32x4_t gate, int32x4_t value)
+{
+    const int32x4_t below = vrshrq_n_s32(vmulq_s32(gate, MMCC_MVE_LOW(value, 15)), 15);
+    return vaddq_s32(vmulq_s32(gate, vshrq_n_s32(value, 15)), below);
 }
 
 MMCC_INLINE int32x4_t mmcc_mve_gate_h(int32x4_t exact)
 {
-    return vminq_s32(vrshrq_n_s32(exact, 15), vdupq_n_s32(32767));
+    return vshrq_n_s32(vqshlq_n_s32(vrshrq_n_s32(exact, 15), 16), 16);
 }
 
-/* As mmcc_requantize_high and mmcc_narrow. */
-MMCC_INLINE int32x4_t mmcc_mve_gate_out(int32x4_t exact, int32_t multiplier, int32_t right, int32_t zero, int32_t low,
-                                        int32_t high)
+/* As mmcc_requantize_high; 128 too high. */
+MMCC_INLINE int32x4_t mmcc_mve_gate_out(int32x4_t exact, int32_t multiplier, int32_t right, int32_t zero)
 {
-    int32x4_t value = vshlq_r_s32(vmulhq_s32(exact, vdupq_n_s32(multiplier)), -right);
-    value = vshrq_n_s32(vaddq_n_s32(value, zero), 1);
-    value = vminq_s32(vmaxq_s32(value, vdupq_n_s32(low)), vdupq_n_s32(high));
-    return vsubq_n_s32(value, 128);
+    const int32x4_t value = vshlq_r_s32(vmulhq_s32(exact, vdupq_n_s32(multiplier)), -right);
+    return vshrq_n_s32(vaddq_n_s32(value, zero), 1);
+}
+
+/* From 0 to 255, as an int8 that is 128 less. */
+MMCC_INLINE int32x4_t mmcc_mve_gate_narrow(int32x4_t value)
+{
+    const uint32x4_t narrow = vshrq_n_u32(vqshluq_n_s32(value, 24), 24);
+    return vsubq_n_s32(vreinterpretq_s32_u32(narrow), 128);
 }
 
 #endif
