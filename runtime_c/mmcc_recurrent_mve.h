@@ -16,34 +16,38 @@
 #define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
 #endif
 
-/* Four rows at r0, one behind the other, times r2 values at r1; their sums to r3, and where the weights go on to r0. */
-#define MMCC_MVE_FOUR_ROWS(lanes, load_values, values_step, load_weights, weights_step, type)                  \
-    __asm__ volatile("push {r3-r11, lr}\n add r5, r0, r2\n add r7, r5, r2\n add r3, r7, r2\n add r11, r3, r2\n" \
-                     " mov r4, #0\n mov r6, #0\n mov r8, #0\n mov r10, #0\n"                                   \
-                     " wlstp." lanes " lr, r2, 2f\n"                                                           \
-                     "1: " load_values " q0, [r1], #" values_step "\n"                                         \
-                     " " load_weights " q1, [r0], #" weights_step "\n vmladava." type " r4, q0, q1\n"          \
-                     " " load_weights " q2, [r5], #" weights_step "\n vmladava." type " r6, q0, q2\n"          \
-                     " " load_weights " q1, [r7], #" weights_step "\n vmladava." type " r8, q0, q1\n"          \
-                     " " load_weights " q2, [r3], #" weights_step "\n vmladava." type " r10, q0, q2\n"         \
-                     " letp lr, 1b\n"                                                                          \
-                     "2: pop {r3}\n strd r4, r6, [r3]\n strd r8, r10, [r3, #8]\n mov r0, r11\n"                           \
-                     " pop {r4-r11, pc}\n" ::: "memory")
+/* What sums of a few gates are made of, each of four rows of weights for x and four for h. The assembly below knows where
+ * the members are. */
+typedef struct {
+    const int8_t *w;
+    const int8_t *x;
+    int32_t channels; /* of x */
+    const int16_t *h;
+    int32_t units;
+    int32_t *sums; /* of each gate four over x, then four over h */
+    int32_t gates;
+} mmcc_mve_gates;
 
-MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_rows_of_halves(__attribute__((unused)) const int8_t *w,
-                                                               __attribute__((unused)) const int16_t *values,
-                                                               __attribute__((unused)) int32_t count,
-                                                               __attribute__((unused)) int32_t *sums)
-{
-    MMCC_MVE_FOUR_ROWS("16", "vldrh.u16", "16", "vldrb.s16", "8", "s16");
-}
+/* Four rows at r0, one behind the other, times r2 values at r1. On the stack is where the weights go on. */
+#define MMCC_MVE_FOUR_ROWS(lanes, load_values, load_weights, weights_step, type, to, end)                      \
+    " add r5, r0, r2\n add r7, r5, r2\n add r3, r7, r2\n add r4, r3, r2\n str r4, [sp]\n"                        \
+    " mov r4, #0\n mov r6, #0\n mov r8, #0\n mov r10, #0\n wlstp." lanes " lr, r2, 2f\n"                       \
+    "1: " load_values " q0, [r1], #16\n"                                                                       \
+    " " load_weights " q1, [r0], #" weights_step "\n vmladava." type " r4, q0, q1\n"                          \
+    " " load_weights " q2, [r5], #" weights_step "\n vmladava." type " r6, q0, q2\n"                          \
+    " " load_weights " q1, [r7], #" weights_step "\n vmladava." type " r8, q0, q1\n"                          \
+    " " load_weights " q2, [r3], #" weights_step "\n vmladava." type " r10, q0, q2\n letp lr, 1b\n"           \
+    "2: ldr r0, [sp]\n strd r4, r6, [r11, #" to "]\n strd r8, r10, [r11, #" end "]\n"
 
-MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_rows_of_bytes(__attribute__((unused)) const int8_t *w,
-                                                              __attribute__((unused)) const int8_t *values,
-                                                              __attribute__((unused)) int32_t count,
-                                                              __attribute__((unused)) int32_t *sums)
+/* The sums of a block of four units; where the weights go on. */
+MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_sums(__attribute__((unused)) const mmcc_mve_gates *gates)
 {
-    MMCC_MVE_FOUR_ROWS("8", "vldrb.u8", "16", "vldrb.u8", "16", "s8");
+    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #4\n mov r12, r0\n ldr r0, [r12]\n ldrd r11, r9, [r12, #20]\n"
+                     "3: ldrd r1, r2, [r12, #4]\n"
+                     MMCC_MVE_FOUR_ROWS("8", "vldrb.u8", "vldrb.u8", "16", "s8", "0", "8")
+                     " ldrd r1, r2, [r12, #12]\n"
+                     MMCC_MVE_FOUR_ROWS("16", "vldrh.u16", "vldrb.s16", "8", "s16", "16", "24")
+                     " add r11, r11, #32\n subs r9, r9, #1\n bne 3b\n add sp, sp, #4\n pop {r4-r11, pc}\n" ::: "memory");
 }
 
 /* What mmcc_recurrent.h has, of four units. `numbers` are four scales of x, four of h and four biases; then four
