@@ -94,7 +94,9 @@ def test_code_generation_gets_the_kernel_that_was_promised(family: str) -> None:
             (node,) = lower(Module.of(graph), MemoryPlan.of(plan), "net", target).nodes
             assert node.use.template == promised.template, case.name
             if promised.accumulator:
-                sums = replace(plan, accumulators={0: plan.slots["y"].buffer})
+                (group,) = plan.groups
+                sums = replace(plan, groups=(replace(group, accumulating=(0,)),))
+                sums = replace(sums, accumulators={0: plan.slots["y"].buffer})
                 (node,) = lower(Module.of(graph), MemoryPlan.of(sums), "net", target).nodes
                 assert node.use.template.startswith("accumulate"), case.name
 

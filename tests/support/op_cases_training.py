@@ -7,6 +7,7 @@ import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ir.types import Shape
 from mmcc.ops.activation import Leaky
+from mmcc.ops.bias_gradient import BiasGradient
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_gradient import ConvInputGradient, WeightGradient
 from mmcc.ops.conv_transpose import ConvTranspose
@@ -89,6 +90,9 @@ def layer_gradients() -> list[OpCase]:
         x, g, w = exact(rng, *rows, 19), exact(rng, *rows, 7), exact(rng, 7, 19)
         cases.append(OpCase(f"dense_weights_{name}", WeightGradient(), (x, g)))
         cases += _into(f"dense_weights_{name}", None, 1, (x, g), w)
+    for name, shape in (("image", (5, 7, 9)), ("matrix", (6, 11))):
+        g, s = exact(rng, *shape), exact(rng, shape[-1])
+        cases.append(OpCase(f"bias_gradient_{name}", BiasGradient(0.5), (g, s)))
     return cases
 
 

@@ -106,3 +106,14 @@ def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
         stack_bytes=load_package(result.folder).stack,
     )
     called(result, [0, 1, 1, 1, 0], elf, "cortex-m4", tmp_path / "run")
+
+
+def test_sums_that_ride_along_have_the_same_bits(tmp_path: Path) -> None:
+    """Moments take in the rows of gradients in groups of backward nodes, or all at once."""
+    train = TrainOptions(optimizer="momentum", update="block*,head*")
+    plain, least = compiled(tmp_path / "plain", train), compiled(tmp_path / "least", train, ram="min")
+    for one, other in zip(learned(plain), learned(least), strict=True):
+        np.testing.assert_array_equal(one, other)
+    groups = least.memory.entries["train_step"].groups
+    assert any(group.riding for group in groups)
+    assert not any(group.riding for group in plain.memory.entries["train_step"].groups)

@@ -6,9 +6,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import DTypeLike, NDArray
 
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import Plan, Slot
 from mmcc.ir.regions import External, Move, Place, Region
 
 Numbers = NDArray[Any]  # int32 or int64, one for each grain
@@ -50,6 +51,12 @@ class Memory:
     def of(self, buffer: str) -> Numbers:
         """The bytes of a buffer."""
         return self.behind(buffer)[: self._size[buffer]]
+
+    def window(self, slot: Slot, begin: int, shape: tuple[int, int, int]) -> Numbers:
+        """Rows, columns and grains of a tensor in its slot, from so many bytes behind its first on."""
+        memory = self.behind(slot.buffer)[(slot.offset + begin) // self._unit :]
+        strides = (slot.row_stride, slot.col_stride, self._unit)
+        return as_strided(memory, shape, tuple(s // self._unit * memory.itemsize for s in strides))
 
     def bytes(self, buffer: str) -> int:
         """How long a buffer is."""

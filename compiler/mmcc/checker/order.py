@@ -46,7 +46,8 @@ class Order:
     def height(self, index: int, group: Group) -> int:
         """Rows that a node makes, or takes in."""
         node = self._graph.nodes[index]
-        name = node.inputs[0] if index in group.accumulating else node.outputs[0]
+        taken = index in group.accumulating
+        name = self._taken(index) if taken else node.outputs[0]
         return geometry(self._graph.tensors[name].shape)[0]
 
     def first_row(self, index: int) -> int:
@@ -166,10 +167,35 @@ class Order:
                 name = node.inputs[access.operand]
                 if self._graph.is_constant(name):
                     continue
-                span = rows if index in group.accumulating else self.rows_of(index, read, rows)
+                span = self.rows_read(index, read, rows, group)
                 _join(found, self._makers(name, span, group))
+            for rider, host in group.riding:
+                if host == index:
+                    _join(found, self._ridden(index, rider, rows, group))
             self._needed[key] = tuple(found.items())
         return self._needed[key]
+
+    def rows_read(self, index: int, read: int, rows: Span, group: Group) -> Span:
+        """Rows that one read of a node needs for some of its steps in a group."""
+        if index not in group.accumulating:
+            return self.rows_of(index, read, rows)
+        need = Span(0, 0)
+        for row in range(rows.lo, rows.hi):
+            need = need.join(self.nest(index).rows_taken(read, row))
+        return need
+
+    def _taken(self, index: int) -> str:
+        """What an accumulating node takes in row by row."""
+        nest = self.nest(index)
+        return self._graph.nodes[index].inputs[nest.reads[nest.taken].operand]
+
+    def _ridden(self, index: int, rider: int, rows: Span, group: Group) -> dict[int, int]:
+        """How far a node that rides has to be before some rows of its host: as far as that reads."""
+        nest, need, shared = self.nest(index), Span(0, 0), self._taken(rider)
+        for read, access in enumerate(nest.reads):
+            if self._graph.nodes[index].inputs[access.operand] == shared:
+                need = need.join(self.rows_read(index, read, rows, group))
+        return {rider: need.hi if len(need) else 0}
 
     def _makers(self, name: str, rows: Span, group: Group) -> dict[int, int]:
         """Nodes of the group that make some rows of a tensor, and how many of theirs that takes.

@@ -11,7 +11,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
 from mmcc.checker.grain import grain_of
 from mmcc.checker.known import Extent, Key, Known
@@ -185,7 +184,8 @@ class Replay:
             pixel = tensor.dtype.bytes(geometry(tensor.shape)[2])
             place = self._memory.place(slot.buffer)
             found[name, False] = Extent.of(place, slot, self._all_columns(name), pixel)
-        used = [of.get(index) for of in (plan.scratch or {}, plan.accumulators) for index in group.nodes]
+        used = [(plan.scratch or {}).get(index) for index in group.nodes]
+        used += [self._sums(index) for index in group.accumulating]
         used += [name for index in group.nodes if index in plan.staged for name in plan.staged[index].buffers]
         for name in (name for name in used if name):
             found[name, True] = Extent.buffer(self._memory.place(name), self._memory.bytes(name))
@@ -221,7 +221,7 @@ class Replay:
         index = event.node
         self._use_constants(index)
         if index in group.accumulating:
-            self._take(event, last=event.rows.hi == self._order.height(index, group))
+            self._take(event, group)
             return
         if len(self._graph.nodes[index].outputs) > 1:
             self._make_whole(index, event.rows, event.cols)
@@ -301,18 +301,32 @@ class Replay:
             target[...] = made
         self._known.written(name, rows.lo, cols)
 
-    def _take(self, event: Event, *, last: bool) -> None:
-        """One row of a sum: what was summed before must still be there, and so must the row."""
+    def _take(self, event: Event, group: Group) -> None:
+        """One row of a sum: what was summed before must still be there, and so must what is read.
+
+        Where the sums are the result itself, it begins as an operand that lies there: that is read once.
+        """
         index, here = event.node, f"{self._label[event.node]} takes it in"
-        sums, mark = self._plan.accumulators[index], SUM - index
-        row = event.rows.lo
-        if row and (self._memory.of(sums) != mark).any():
+        result = self._graph.nodes[index].output
+        name = self._sums(index)
+        sums, mark, row = self._memory.of(name), SUM - index, event.rows.lo
+        if row and (sums != mark).any():
             self.wrong.append(f"the sums of {label(self._graph, index)} are lost before row {row}")
-        self._fill(sums, mark)
-        if last:
-            self._write(index, Span(0, 1), event.cols)
-        for read in self._reads(index):
-            self._expect(here, read.tensor, event.rows)
+        own = index not in self._plan.accumulators
+        begins = [read for read in self._reads(index) if own and read.elementwise]
+        for read in begins if row == 0 else ():
+            self._expect_all(here, read.tensor)
+        self._fill(name, mark)
+        if event.rows.hi == self._order.height(index, group):
+            height = geometry(self._graph.tensors[result].shape)[0]
+            self._write(index, Span(0, height), self._all_columns(result))
+        for read in (read for read in self._reads(index) if read not in begins):
+            self._expect(here, read.tensor, self._order.rows_read(index, read.access, event.rows, group))
+
+    def _sums(self, index: int) -> str:
+        """The buffer in which an accumulating node keeps its sums."""
+        result = self._graph.nodes[index].output
+        return self._plan.accumulators.get(index, self._plan.slots[result].buffer)
 
     def _expect(self, why: str, name: str, rows: Span, cols: Span | None = None) -> bool:
         """True if memory holds these rows; says what it holds if not."""
@@ -382,11 +396,5 @@ class Replay:
         if first + len(rows) > slot.rows:
             return np.concatenate([self._rows(name, Span(r, r + 1), cols) for r in range(rows.lo, rows.hi)])
         skipped = (cols.lo - self._all_columns(name).lo) * slot.col_stride
-        at = (slot.offset + first * slot.row_stride + skipped) // self._unit
-        memory = self._memory.behind(slot.buffer)[at:]
-        strides = (slot.row_stride, slot.col_stride, self._unit)
-        return as_strided(
-            memory,
-            (len(rows), len(cols), tensor.dtype.bytes(channels) // self._unit),
-            tuple(s // self._unit * memory.itemsize for s in strides),
-        )
+        shape = len(rows), len(cols), tensor.dtype.bytes(channels) // self._unit
+        return self._memory.window(slot, first * slot.row_stride + skipped, shape)

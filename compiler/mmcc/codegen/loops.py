@@ -27,7 +27,7 @@ from mmcc.ir.program import (
     Wait,
 )
 from mmcc.ir.types import geometry
-from mmcc.planner.fusion.schedule import Need, Sources, needs, strip_columns, wanted
+from mmcc.planner.fusion.schedule import Need, needs, sources_of, strip_columns, wanted
 
 STRIP = "strip"
 
@@ -36,7 +36,7 @@ def group_code(graph: Graph, plan: Plan, step: int) -> GroupCode:
     """The code of the group that is step number `step`."""
     group = plan.groups[step]
     columns = {index: _columns(graph, plan, group, index) for index in group.nodes}
-    sources = Sources(graph, plan.aliases, group.accumulating)
+    sources = sources_of(graph, group, plan.aliases)
     steps = {index: sources.steps(index) for index in group.nodes}
     staging = _Staging(plan, step)
     if group.batched:

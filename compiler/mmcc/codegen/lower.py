@@ -115,7 +115,7 @@ class _Lowering:
         if index in plan.staged:
             return self._staged_node(index, site)
         use = kernel_use(node.op, site)
-        if index in plan.accumulators:
+        if index in plan.groups[step].accumulating:
             use = accumulate(node.op, site, self._sums(index))
         return ProgramNode(index, site.label, str(node.op), self._describe(node), node.where, use)
 
@@ -154,9 +154,10 @@ class _Lowering:
         scratch = None if buffer is None else self._buffer(buffer)
         return Site(f"n{self.first + index}", inputs, outputs, self.target, self.entry.name, scratch)
 
-    def _sums(self, index: int) -> View:
-        """Where an accumulating node keeps its sums."""
-        return self._buffer(self.plan.accumulators[index])
+    def _sums(self, index: int) -> View | None:
+        """Where an accumulating node keeps its sums; None if that is its result."""
+        name = self.plan.accumulators.get(index)
+        return None if name is None else self._buffer(name)
 
     def _buffer(self, name: str) -> View:
         at = address_of(self.graph, self.plan.places[name], self.entry.name)
@@ -174,7 +175,7 @@ class _Lowering:
             (use, *others), kinds = kernels_of(graph, index, sliced, blocks)
         else:
             use = kernel_use(node.op, site)
-        if index in plan.accumulators:
+        if any(index in group.accumulating for group in plan.groups):
             use = accumulate(node.op, site, self._sums(index))
         step = graph.tensors[node.outputs[0]].dtype.bytes(blocks.channels)
         moves = plan.block_moves(index)[0]

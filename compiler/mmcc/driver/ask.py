@@ -12,6 +12,7 @@ from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.graph import Graph
 from mmcc.kernels.contract import KernelContract, contracts
 from mmcc.planner.request import PlanRequest, Staging
+from mmcc.planner.riders import riders
 from mmcc.target import Target
 
 MOST_RECOMPUTE = 2.0  # with --ram N, and none is given: what is computed again costs, and is chosen last
@@ -25,8 +26,10 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     if options.dump:
         lines = (f"{index}: {each}" for index, each in enumerate(promised))
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
+    asked = request_from(promised, staged=options.weights == "staged")
     return replace(
-        request_from(promised, staged=options.weights == "staged"),
+        asked,
+        riders=riders(graph, asked.accumulators),
         regions=regions,
         background=options.background_moves,
         by_region=bool(options.regions) or len(regions) > 1,
@@ -44,11 +47,12 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
 def request_from(promised: Sequence[KernelContract], *, staged: bool = False) -> PlanRequest:
     """What kernels promise, node by node, as the planner is told."""
     tilings = {index: each.tilings for index, each in enumerate(promised) if each.tilings}
+    sums = {k: each.accumulator for k, each in enumerate(promised) if each.accumulator is not None}
     return PlanRequest(
         pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
         scratch={index: each.scratch for index, each in enumerate(promised) if each.scratch},
         ordered={index: each.ordered for index, each in enumerate(promised) if each.ordered},
-        accumulators={index: each.accumulator for index, each in enumerate(promised) if each.accumulator},
+        accumulators=sums,
         staging=Staging(tilings) if staged else None,
         loads={index: each.loads for index, each in enumerate(promised)},
     )

@@ -177,3 +177,9 @@ class Graph:
 def nest_of(graph: Graph, node: Node) -> Nest:
     """The loops of a node."""
     return node.op.nest(*(graph.tensors[name].shape for name in node.inputs))
+
+
+def taken_by(graph: Graph, node: Node) -> str:
+    """The operand whose rows a node that sums over rows can take in one by one (`Nest.taken`)."""
+    nest = nest_of(graph, node)
+    return node.inputs[nest.reads[nest.taken].operand]

@@ -207,6 +207,30 @@ class Nest:
             return Span(0, access.shape[0])
         return self.needed({loop: Span(row, row + 1)})[read][0].clamp(access.shape[0])
 
+    @property
+    def taken(self) -> int:
+        """The read whose rows an op that sums over rows can take in one by one: the last whose rows are one
+        loop that is summed away, or the first of all."""
+        summed = {loop.name for loop in self.loops if loop.kind is LoopKind.REDUCE}
+        return max((k for k in range(len(self.reads)) if self._row_loop(k) in summed), default=0)
+
+    def _row_loop(self, read: int) -> str | None:
+        """The loop that walks the rows of a read, if it is a single one."""
+        index = self.reads[read].index[:1]
+        return index[0].loop if index and index[0] is not None else None
+
+    def rows_taken(self, read: int, row: int) -> Span:
+        """Rows (axis 0, clamped) of read number `read` that go with row `row` of the one that is `taken`."""
+        access = self.reads[read]
+        if len(access.shape) < 2:
+            return Span(0, 1)
+        if read == self.taken:
+            return Span(row, row + 1)
+        loop = self._row_loop(self.taken)
+        if loop is None:
+            return Span(0, access.shape[0])
+        return self.needed({loop: Span(row, row + 1)})[read][0].clamp(access.shape[0])
+
     def cols_needed(self, read: int, cols: Span) -> Span:
         """Columns (axis 1, clamped) of read number `read` that output columns `cols` need."""
         access = self.reads[read]

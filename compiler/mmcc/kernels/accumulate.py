@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Means, sums and extremes over all rows that take the rows in one by one, with sums kept from call to call.
+"""Sums, means and extremes over all rows that take the rows in one by one, with sums kept from call to call.
 
 Bits are those of the kernels that see all rows at once: the same additions in the same order.
 """
@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph, Node, taken_by
 from mmcc.ir.program import Field, KernelUse, View
 from mmcc.ir.types import Tensor, geometry
 from mmcc.kernels.epilogue import Options, check_accumulator, epilogue
+from mmcc.kernels.portable.gradients import bias_gradient, weight_gradient
 from mmcc.kernels.select import Site
 from mmcc.kernels.window import views
+from mmcc.ops.bias_gradient import BiasGradient
+from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.ops.pool import AveragePool, AveragePoolInt8
 from mmcc.ops.reduce import MeanInt8, Reduce
 from mmcc.ops.window import Window
@@ -28,11 +31,27 @@ REDUCTIONS = {"sum": FLOAT_BLOCKS, "mean": FLOAT_BLOCKS, "max": 1, "min": 1}  # 
 Fields = tuple[tuple[str, Field], ...]
 
 
-def accumulator_bytes(graph: Graph, node: Node) -> int:
-    """Bytes of a node's sums, if it can take in rows one by one; else 0."""
-    if len(node.outputs) > 1 or geometry(graph.tensors[node.inputs[0]].shape)[0] == 1:
-        return 0
-    return 4 * _words(graph, node) * prod(graph.tensors[node.output].shape)
+def accumulator_bytes(graph: Graph, node: Node) -> int | None:
+    """Bytes of a node's sums, if it can take in rows one by one; 0 if they are its result, a state."""
+    if len(node.outputs) > 1 or not node.inputs:
+        return None
+    if geometry(graph.tensors[taken_by(graph, node)].shape)[0] == 1:
+        return None
+    if node.op.traits.rides:
+        return 0 if _goes_on_with_a_state(graph, node) else None
+    return 4 * _words(graph, node) * prod(graph.tensors[node.output].shape) or None
+
+
+def _goes_on_with_a_state(graph: Graph, node: Node) -> bool:
+    """True if a node adds to what a state holds, and leaves the sum there."""
+    match node.op:
+        case WeightGradient(into="sum"):
+            begin = node.inputs[2]
+        case BiasGradient():
+            begin = node.inputs[1]
+        case _:
+            return False
+    return any((state.begin, state.end) == (begin, node.output) for state in graph.states)
 
 
 def _words(graph: Graph, node: Node) -> int:
@@ -61,8 +80,11 @@ def _is_global(window: Window, x: Tensor) -> bool:
     return plain and window.kernel == tuple(x.shape[:2])
 
 
-def accumulate(op: Any, site: Site, sums: View) -> KernelUse:
-    """The kernel of a node that takes in its input row by row; `sums` is where it keeps what it has."""
+def accumulate(op: Any, site: Site, sums: View | None) -> KernelUse:
+    """The kernel of a node that takes in its input row by row; `sums` is where it keeps what it has, None if
+    in its result."""
+    if sums is None:
+        return _INTO_RESULTS[type(op)](op, site, by_rows=True)
     return _LAYERS[type(op)](op, site, sums)
 
 
@@ -133,4 +155,8 @@ _LAYERS: dict[type, Callable[[Any, Site, View], KernelUse]] = {
     AveragePoolInt8: _average_pool_int8,
     AveragePool: _average_pool,
     Reduce: _reduce,
+}
+_INTO_RESULTS: dict[type, Callable[..., KernelUse]] = {
+    WeightGradient: weight_gradient,
+    BiasGradient: bias_gradient,
 }

@@ -40,7 +40,8 @@ class KernelContract:
     may get another kernel, which keeps the same promises.
 
     `pixels` are made at a time, left to right, reading just their windows; 0 if rows are gone over again.
-    `accumulator` is the bytes of sums with which the input is taken in row by row; 0 if it must be whole.
+    `accumulator` is the bytes of sums with which the input is taken in row by row, 0 if these are the result;
+    None if it must be whole.
     `scratch` is the bytes that it works in. Where rows are `ordered`, it holds what a row hands on from call
     to call; a node with several results runs in one.
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
@@ -49,7 +50,7 @@ class KernelContract:
 
     template: str
     pixels: int
-    accumulator: int
+    accumulator: int | None
     scratch: int
     ordered: LoopKind | None
     tilings: tuple[Blocks, ...]
@@ -60,7 +61,7 @@ class KernelContract:
         parts = (
             self.template,
             f"{self.pixels} pixels at once" if self.pixels else "",
-            f"accumulator of {self.accumulator} bytes" if self.accumulator else "",
+            f"accumulator of {self.accumulator} bytes" if self.accumulator is not None else "",
             f"{self.scratch} bytes to work in" if self.scratch else "",
             f"rows {self.ordered.name.lower()} only" if self.ordered else "",
             f"constants in {cuts}" if cuts else "",

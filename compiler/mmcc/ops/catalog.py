@@ -8,6 +8,7 @@ from __future__ import annotations
 from mmcc.ops import (  # noqa: F401
     OPS,
     affine,
+    bias_gradient,
     conv,
     conv_gradient,
     conv_transpose,

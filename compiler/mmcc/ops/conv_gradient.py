@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.nest import CONSTANT, Access, Index, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.traits import COMPUTES
+from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.conv_transpose import scatter, transposed_shape
@@ -96,7 +96,10 @@ class WeightGradient:
     decay: float = 0.0
 
     kernel: ClassVar[str] = "weight_gradient"
-    traits = COMPUTES
+
+    @property
+    def traits(self) -> OpTraits:
+        return OpTraits(rides=self.into == "sum")
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, g, *more = inputs

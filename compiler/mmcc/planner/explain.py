@@ -175,5 +175,6 @@ def _by_rows(graph: Graph, request: PlanRequest, *, again: bool) -> tuple[Graph,
         ordered={node + shift: kind for node, kind in request.ordered.items()},
         pixels={node + shift: count for node, count in request.pixels.items()},
         accumulators={node + shift: size for node, size in request.accumulators.items()},
+        riders={node + shift: tuple(k + shift for k in some) for node, some in request.riders.items()},
         staging=staging and replace(staging, tilings={k + shift: w for k, w in staging.tilings.items()}),
     )

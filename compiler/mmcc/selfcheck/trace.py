@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.places import view_of
 from mmcc.codegen.render import render
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, taken_by
 from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import EntryCode, Program
@@ -100,8 +100,8 @@ def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> It
         if isinstance(made.op, WriteRows):
             continue  # goes to a callback: the output of the model is looked at instead
         steps = 0
-        if node.index in plan.accumulators:
-            steps = geometry(graph.tensors[made.inputs[0]].shape)[0]
+        if node.index in plan.groups[groups[node.index]].accumulating:
+            steps = geometry(graph.tensors[taken_by(graph, made)].shape)[0]
         elif len(made.outputs) > 1:
             steps = geometry(graph.tensors[made.outputs[0]].shape)[0]
         calls = node.blocks.count if node.blocks is not None else 1

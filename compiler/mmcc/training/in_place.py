@@ -1,66 +1,118 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of weights that are never whole: they are added to a sum, or make a step, as they come."""
+"""Gradients of parameters that are never whole: they are added to a sum, or make a step, as they come."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
+from mmcc.ops.bias_gradient import BiasGradient
 from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.ops.elementwise import Binary
+from mmcc.ops.movement import Reshape
 from mmcc.ops.optimizer import Descend, Moment
+from mmcc.ops.reduce import Reduce
 from mmcc.passes.draft import Draft, sole_reader
 
 
+@dataclass(frozen=True, slots=True)
+class _Joined:
+    """A node in place of some others, the last of which made `output`."""
+
+    op: Op
+    inputs: tuple[str, ...]
+    replaced: tuple[Node, ...]
+
+
 def in_place(graph: Graph) -> Graph:
-    """The graph in which a WeightGradient does what its one reader did.
+    """The graph in which the gradient of a parameter does what its one reader did; sums come early.
 
     A step is made in place only where the gradient would take as much as the layer's input: until then that
     input, and the gradient of the layer's result, have to be there.
     """
+    found = {node.output: joined for node in graph.nodes if (joined := _joined(graph, node)) is not None}
+    gone = {node.output for joined in found.values() for node in joined.replaced}
     draft = Draft(graph)
     for node in graph.nodes:
-        if _joins(graph, node):
-            continue
-        source = next((graph.producer[name] for name in node.inputs if _joins_with(graph, name, node)), None)
-        if source is None:
+        if len(node.outputs) == 1 and node.output in found:
+            joined = found[node.output]
+            draft.write(joined.op, joined.inputs, node.output, joined.replaced[0].where)
+        elif gone.isdisjoint(node.outputs):
             draft.keep(node)
-        else:
-            op, more = _joined(source, node)
-            draft.write(op, (*source.inputs, *more), node.output, source.where)
-    return draft.graph()
+    return sums_early(draft.graph())
 
 
-def _joins(graph: Graph, node: Node) -> bool:
-    reader = sole_reader(graph, node.outputs[0]) if isinstance(node.op, WeightGradient) else None
-    return reader is not None and _joins_with(graph, node.output, reader)
+def sums_early(graph: Graph) -> Graph:
+    """The graph in which nodes that only sum for after the run come as soon as what they read is there.
+
+    So they are before the others that read the same, and may ride along with these.
+    """
+    early = [node for node in graph.nodes if node.op.traits.rides]
+    made = {name for name in graph.tensors if name not in graph.producer}
+    nodes: list[Node] = []
+    for node in (None, *(node for node in graph.nodes if not node.op.traits.rides)):
+        if node is not None:
+            nodes.append(node)
+            made.update(node.outputs)
+        while ready := next((one for one in early if made.issuperset(one.inputs)), None):
+            early.remove(ready)
+            nodes.append(ready)
+            made.update(ready.outputs)
+    return replace(graph, nodes=tuple(nodes))
 
 
-def _joins_with(graph: Graph, name: str, reader: Node) -> bool:
-    """True if `name` is a gradient of weights that only `reader` reads, which can be part of that node."""
-    source = graph.producer.get(name)
-    if source is None or not isinstance(source.op, WeightGradient) or source.op.into:
-        return False
-    if sole_reader(graph, name) is not reader or reader.inputs[1:2] != (name,):
-        return False
+def _joined(graph: Graph, reader: Node) -> _Joined | None:
+    """What a node and the gradient that only it reads become together; None if they stay."""
+    source = graph.producer.get(reader.inputs[1]) if len(reader.inputs) > 1 else None
+    if source is None or sole_reader(graph, source.outputs[0]) is not reader:
+        return None
+    if isinstance(source.op, WeightGradient):
+        return _weights(graph, source, reader)
+    return _bias(graph, source, reader)
+
+
+def _weights(graph: Graph, source: Node, reader: Node) -> _Joined | None:
+    assert isinstance(source.op, WeightGradient)
+    if source.op.into:
+        return None
+    decay = _decay_of_sum(graph, reader)
+    if decay is not None:
+        op = replace(source.op, into="sum", decay=decay)
+        return _Joined(op, (*source.inputs, reader.inputs[0]), (source,))
+    if isinstance(reader.op, Descend):
+        if graph.tensors[source.output].bytes < graph.tensors[source.inputs[0]].bytes:
+            return None
+        op = replace(source.op, into="step", decay=reader.op.decay)
+        return _Joined(op, (*source.inputs, reader.inputs[0], reader.inputs[2]), (source,))
+    return None
+
+
+def _bias(graph: Graph, source: Node, reader: Node) -> _Joined | None:
+    """`source` gives the sum over all axes but the last its shape."""
+    decay = _decay_of_sum(graph, reader)
+    if decay is None or not isinstance(source.op, Reshape):
+        return None
+    total = graph.producer.get(source.inputs[0])
+    if total is None or sole_reader(graph, total.outputs[0]) is not source:
+        return None
+    shape = graph.tensors[total.inputs[0]].shape
+    over = tuple(k for k in range(len(shape) - 1) if shape[k] > 1)
+    vector = graph.tensors[source.output].shape == shape[-1:]
+    if not isinstance(total.op, Reduce) or total.op.function != "sum" or not vector or len(shape) > 3:
+        return None
+    if tuple(total.op.axes) != over:
+        return None
+    return _Joined(BiasGradient(decay), (total.inputs[0], reader.inputs[0]), (total, source))
+
+
+def _decay_of_sum(graph: Graph, reader: Node) -> float | None:
+    """What of its first operand a node adds its second to; None if it does something else."""
     match reader.op:
         case Binary("add"):
-            return graph.tensors[reader.inputs[0]].shape == graph.tensors[name].shape
-        case Moment(_, weight, squares):
-            return weight == 1 and not squares
-        case Descend():
-            return graph.tensors[name].bytes >= graph.tensors[source.inputs[0]].bytes
+            same = graph.tensors[reader.inputs[0]].shape == graph.tensors[reader.inputs[1]].shape
+            return 1.0 if same else None
+        case Moment(decay, 1, False):
+            return decay
         case _:
-            return False
-
-
-def _joined(source: Node, reader: Node) -> tuple[WeightGradient, tuple[str, ...]]:
-    """The op of both, and its operands behind those of the gradient."""
-    assert isinstance(source.op, WeightGradient)
-    match reader.op:
-        case Descend(decay):
-            return replace(source.op, into="step", decay=decay), (reader.inputs[0], reader.inputs[2])
-        case Moment(decay, _, _):
-            return replace(source.op, into="sum", decay=decay), reader.inputs[:1]
-        case _:
-            return replace(source.op, into="sum", decay=1.0), reader.inputs[:1]
+            return None

@@ -10,6 +10,7 @@ from mmcc.ir.types import geometry
 from mmcc.kernels.portable.float_fields import Fields, window_fields
 from mmcc.kernels.portable.plain_layers import plain_view
 from mmcc.kernels.select import Site, layer
+from mmcc.ops.bias_gradient import BiasGradient
 from mmcc.ops.conv_gradient import POINT, WeightGradient
 from mmcc.ops.elementwise_gradient import UnaryGradient
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
@@ -17,8 +18,11 @@ from mmcc.ops.pool_gradient import AveragePoolGradient, MaxPoolGradient
 
 
 @layer(WeightGradient)
-def weight_gradient(op: WeightGradient, site: Site) -> KernelUse:
-    """A row is a filter; a dense layer is a convolution of one tap over rows of one pixel."""
+def weight_gradient(op: WeightGradient, site: Site, *, by_rows: bool = False) -> KernelUse:
+    """A dense layer is a convolution of one tap over rows of one pixel.
+
+    A row is a filter; with `by_rows` it is one of the gradient, that is added to the sums.
+    """
     rows, cols, channels = site.inputs[0].geometry
     out_rows, out_cols, filters = site.inputs[1].geometry
     more = {"": 0, "sum": 1, "step": 2}[op.into]
@@ -34,7 +38,25 @@ def weight_gradient(op: WeightGradient, site: Site) -> KernelUse:
         ("out_channels", filters // op.groups),
         *((("decay", float(op.decay)),) if op.into else ()),
     )
-    return KernelUse("weight_gradient", (("into", op.into),), fields, origins=2 + more)
+    if by_rows:
+        fields = (*fields, ("filters", filters))
+    return KernelUse("weight_gradient", (("into", op.into), ("by_rows", by_rows)), fields, origins=2 + more)
+
+
+@layer(BiasGradient)
+def bias_gradient(op: BiasGradient, site: Site, *, by_rows: bool = False) -> KernelUse:
+    """All rows of the gradient in a call, or with `by_rows` those that are asked for."""
+    rows, cols, channels = site.inputs[0].geometry
+    fields: Fields = (
+        ("x", site.inputs[0].where()),
+        ("x1", plain_view(site, 1)),
+        ("y", site.output.where()),
+        ("cols", cols),
+        ("channels", channels),
+        ("decay", float(op.decay)),
+    )
+    fields = fields if by_rows else (*fields, ("rows", rows))
+    return KernelUse("bias_gradient", (("by_rows", by_rows),), fields, origins=2)
 
 
 @layer(UnaryGradient)

@@ -93,7 +93,7 @@ class Moments:
         own = self.rows.pieces[piece]
         at = self.line.of(own.maker)
         done = np.searchsorted(at, moments, side="right" if running else "left")
-        if self.rows.several >> own.maker & 1 or self.rows.accumulates(own.maker):
+        if self.rows.several >> own.maker & 1 or self.rows.takes(own.maker):
             return np.where(done >= max(1, self.rows.steps(own.maker)), own.height, 0)
         return np.minimum(done, own.height)
 
@@ -152,7 +152,7 @@ class ValueGroups:
             needed[:count] += np.maximum(rows, 0) * self.rows.pieces[read.piece].line
         if self._strips:  # of what only its group sees it may need some columns
             needed[:] = 0
-        line = 0 if self.rows.accumulates(node) else sum(piece.line for piece in kept)
+        line = 0 if self.rows.takes(node) else sum(piece.line for piece in kept)
         made = np.arange(steps) * line
         most = [int((needed + made).max(initial=0))]
         if self._may_run_backward(node):
@@ -169,7 +169,7 @@ class ValueGroups:
         left, made = np.zeros(steps + 1, np.int64), np.arange(steps + 1)
         for piece in self.rows.made[node]:
             own = self.rows.pieces[piece]
-            rows = np.where(made < steps, own.height, 0) if self.rows.accumulates(node) else own.height - made
+            rows = np.where(made < steps, own.height, 0) if self.rows.takes(node) else own.height - made
             left += rows * own.line
         dying = np.zeros(steps + 1, np.int64)
         for read in self.rows.reads[node]:
@@ -305,7 +305,7 @@ class ValueGroups:
         No rows can be made for others on the way, unless they are copied by a last node that moves them; and
         sums over rows are not kept for some columns.
         """
-        if any(self.rows.accumulates(node) and self.rows.steps(node) > 1 for node in bits(computing)):
+        if any(self.rows.takes(node) and self.rows.steps(node) > 1 for node in bits(computing)):
             return False
         return not computing >> last & 1 or not any(
             self._made[node] & defined for node in bits(computing & ~(1 << last))

@@ -66,7 +66,7 @@ class ValueRows:
         mask = 0
         for number, piece in enumerate(self.pieces):
             plain = piece.maker >= 0 and not self.several >> piece.maker & 1
-            plain = plain and not self.accumulates(piece.maker) and number not in written_over
+            plain = plain and not self.takes(piece.maker) and number not in written_over
             over = plain and any(read.elementwise for read in self.reads[piece.maker])
             if plain and not over and self.graph.nodes[piece.maker].output not in moved:
                 mask |= 1 << number
@@ -79,7 +79,11 @@ class ValueRows:
     def before(self) -> list[int]:
         """By node, the nodes that must have run, the nearest only."""
         maker = {name: 1 << k for k, node in enumerate(self.graph.nodes) for name in node.outputs}
-        return [sum({maker[name] for name in node.inputs if name in maker}) for node in self.graph.nodes]
+        found: list[int] = []
+        for index, node in enumerate(self.graph.nodes):
+            riders = {1 << rider for rider in self.request.riders.get(index, ())}
+            found.append(sum(riders | {maker[name] for name in node.inputs if name in maker}))
+        return found
 
     @cached_property
     def feeds(self) -> list[int]:
@@ -111,8 +115,12 @@ class ValueRows:
         return self._source(0).steps(node)
 
     def accumulates(self, node: int) -> int:
-        """Bytes of the sums that a node keeps if it takes its input in row by row; 0 if it does not."""
+        """Bytes of the sums that a node keeps if it takes its input in row by row, beside its result."""
         return self.request.accumulators.get(node, 0)
+
+    def takes(self, node: int) -> bool:
+        """True if a node takes its input in row by row."""
+        return node in self.request.accumulators
 
     def timeline(self, last: int, members: int, asking: int, drained: tuple[int, ...] = ()) -> Timeline:
         """The schedule of a group; movements in the mask `asking`, and the last node, have code."""
@@ -122,7 +130,7 @@ class ValueRows:
         while waiting:
             node = waiting.pop()
             needs = tuple(need for need in self._needs(node, asking) if members >> need[0] & 1)
-            kernels[node] = KernelRows(self.steps(node), needs, (), NO_ROWS, NO_ROWS, 0)
+            kernels[node] = KernelRows(self.steps(node), needs, (), NO_ROWS, NO_ROWS, None)
             more = {producer for producer, _ in needs} - known
             known |= more
             waiting += more
@@ -144,7 +152,8 @@ class ValueRows:
     def _source(self, asking: int) -> Sources:
         if asking not in self._sources:
             views = [k for k in self.moves if not asking >> k & 1]
-            self._sources[asking] = Sources(self.graph, views, self.request.accumulators, self._spans)
+            some = self.request.accumulators, self._spans, self.request.riders
+            self._sources[asking] = Sources(self.graph, views, *some)
         return self._sources[asking]
 
     def _reads(self, index: int) -> tuple[PieceRead, ...]:
@@ -162,9 +171,8 @@ class ValueRows:
     def _rows(self, index: int, operand: int) -> tuple[Ints, Ints]:
         """By step: the first row of an operand that it or a later one needs, and those up to it."""
         height = rows_of(self.graph, self.graph.nodes[index].inputs[operand])
-        if index in self.request.accumulators and operand == 0:
-            return np.arange(height + 1), np.arange(1, height + 1)
-        low, high = self._spans.rows(index, operand)
+        taken = index in self.request.accumulators
+        low, high = (self._spans.taken if taken else self._spans.rows)(index, operand)
         line = np.where(high > low, low, height)
         if self.several >> index & 1:
             return np.array([line.min(initial=height), height]), np.array([high.max(initial=0)])
@@ -184,7 +192,7 @@ def _may_be_view(graph: Graph, node: Node) -> bool:
     return not isinstance(index, Affine) or loop is None or any(name == loop for name, _ in index.terms)
 
 
-_NOTHING = KernelRows(0, (), (), NO_ROWS, NO_ROWS, 0)
+_NOTHING = KernelRows(0, (), (), NO_ROWS, NO_ROWS, None)
 
 
 def _read(seen: Seen, low: Ints, upto: Ints, height: int, *, elementwise: bool) -> PieceRead:

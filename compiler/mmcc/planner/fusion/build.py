@@ -163,8 +163,16 @@ class Builder:
                 self._space.request.runs_backward(nodes[0])
                 or any(o.step == step and o.backward is not None for o in overlaps)
             ),
-            accumulating=tuple(kernels[k].node for k, _ in group.keepers if group.rows[k].accumulates),
+            accumulating=tuple(
+                kernels[k].node for k in group.kernels if group.rows[k].accumulates is not None
+            ),
             drained=tuple(kernels[k].node for k in group.drained),
+            riding=tuple(
+                (rider, host)
+                for host, riders in self._space.request.riders.items()
+                for rider in riders
+                if host in nodes and rider in nodes
+            ),
             batched=tile > 0,
         )
 

@@ -41,7 +41,7 @@ class KernelRows:
     reads: tuple[Read, ...]
     start: Ints  # first byte of the allocation that the step writes
     end: Ints  # end of what this step and those before have written
-    accumulates: int  # bytes of the accumulator; 0 if the kernel has none
+    accumulates: int | None  # bytes of the accumulator, 0 if that is its result; None if it takes in no rows
     results: tuple[tuple[int, int, int], ...] = ()  # allocation, first byte, end: of each of several results
 
     def written(self, allocation: int) -> tuple[Ints, Ints]:
@@ -98,7 +98,7 @@ class _Maker:
         self._accumulators, self._pixels = request.accumulators, request.pixels
         self._number = {allocation.name: k for k, allocation in enumerate(model.allocations)}
         self._kernel_of = {kernel.node: k for k, kernel in enumerate(model.kernels)}
-        self._sources = Sources(graph, layout.aliases, request.accumulators, spans)
+        self._sources = Sources(graph, layout.aliases, request.accumulators, spans, request.riders)
         self._spans = spans
         self.slots: dict[str, Slot] = {}
         for name, view in layout.views.items():
@@ -116,7 +116,7 @@ class _Maker:
         height, cols, channels = geometry(tensor.shape)
         start = slot.offset + np.arange(height) * slot.row_stride
         end = start + (cols - 1) * slot.col_stride + tensor.dtype.bytes(channels)
-        return KernelRows(height, self._needs(kernel.node), self._reads(kernel.node), start, end, 0)
+        return KernelRows(height, self._needs(kernel.node), self._reads(kernel.node), start, end, None)
 
     def _at_once(self, index: int) -> KernelRows:
         """A kernel with several results, as one step."""
@@ -130,7 +130,7 @@ class _Maker:
             end = slot.offset + (slot.rows - 1) * slot.row_stride + self._end_of_row(name)
             results.append((self._number[slot.buffer], slot.offset, end))
         start, end = np.array([results[0][1]]), np.array([results[0][2]])
-        return KernelRows(1, needs, reads, start, end, 0, tuple(results))
+        return KernelRows(1, needs, reads, start, end, None, tuple(results))
 
     def _read_at_once(self, index: int, name: str) -> Read:
         slot = self.slots[name]
@@ -146,23 +146,30 @@ class _Maker:
         )
 
     def accumulating(self, index: int, alone: KernelRows) -> KernelRows:
-        """The rows of one kernel in a larger group. One that accumulates has a step for each row of its first
-        operand, in order; the last writes the one row of the output."""
-        room = self._accumulators.get(self._model.kernels[index].node, 0)
-        if not room:
+        """The rows of one kernel in a larger group. One that accumulates has a step for each row of what it
+        takes in, in order; the last writes the output."""
+        node = self._model.kernels[index].node
+        room = self._accumulators.get(node)
+        if room is None:
             return alone
-        (read,) = alone.reads
-        slot = self.slots[read.tensor]
-        steps = slot.rows
-        rows = np.arange(steps)
-        own = slot.offset + rows * slot.row_stride
-        size = self._model.allocations[read.allocation].bytes
-        taken = Read(
-            read.tensor, read.allocation, own, remaining(own, size), remaining(rows, steps), read.reach, False
-        )
+        steps = self._sources.steps(node)
         first = np.full(steps, alone.start[0])
-        written = np.append(np.full(steps - 1, alone.start[0]), alone.end[0])
-        return KernelRows(steps, alone.needs, (taken,), first, written, room)
+        written = np.append(np.full(steps - 1, alone.start[0]), alone.end[-1])
+        reads = tuple(self._taken(node, read, steps) for read in alone.reads)
+        return KernelRows(steps, alone.needs, reads, first, written, room)
+
+    def _taken(self, node: int, read: Read, steps: int) -> Read:
+        """What a kernel that accumulates reads of a tensor, by steps."""
+        slot, size = self.slots[read.tensor], self._model.allocations[read.allocation].bytes
+        line, some = np.full(steps, slot.rows, np.int64), np.zeros(steps, bool)
+        for operand, other in enumerate(self._graph.nodes[node].inputs):
+            if other == read.tensor:
+                low, high = self._spans.taken(node, operand)
+                line = np.where(high > low, np.minimum(line, low), line)
+                some |= high > low
+        own = np.where(some, slot.offset + line * slot.row_stride, size)
+        low, line = remaining(own, size), remaining(line, slot.rows)
+        return Read(read.tensor, read.allocation, own, low, line, read.reach, False)
 
     def allocation(self, index: int) -> AllocationRows:
         """Rows of an allocation; one that a view sees in other rows can be no ring."""

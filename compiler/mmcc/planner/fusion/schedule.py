@@ -6,11 +6,13 @@ that it reads make the rows it needs and has not got yet, one at a time, in the 
 Nests.
 
 A node that accumulates makes no rows but takes its input's in, one at a time; its output is there at the end.
+Nobody may ask for that: then the node rides along with another reader of its input, its host, and has taken
+in what that reads before it is read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +58,23 @@ class Spans:
             self._rows[index, operand] = operand_spans(self._graph, node, self.nest(index), operand)
         return self._rows[index, operand]
 
+    def takes(self, index: int) -> str:
+        """What a node that accumulates takes in row by row."""
+        nest = self.nest(index)
+        return self._graph.nodes[index].inputs[nest.reads[nest.taken].operand]
+
+    def taken(self, index: int, operand: int) -> tuple[Ints, Ints]:
+        """First row, and row behind the last, of an operand of a node that accumulates, for each step."""
+        node, nest = self._graph.nodes[index], self.nest(index)
+        steps, height = rows_of(self._graph, self.takes(index)), rows_of(self._graph, node.inputs[operand])
+        low, high = np.full(steps, height, np.int64), np.zeros(steps, np.int64)
+        for read in (k for k, access in enumerate(nest.reads) if access.operand == operand):
+            for row in range(steps):
+                span = nest.rows_taken(read, row)
+                if len(span):
+                    low[row], high[row] = min(low[row], span.lo), max(high[row], span.hi)
+        return np.where(high > 0, low, 0), high
+
     def reach(self, index: int, name: str, pixels: int) -> tuple[int, bool]:
         """How far a node may write before it has read a tensor (see `overlap.reach`), and whether it goes
         element by element; it makes `pixels` at a time."""
@@ -78,8 +97,9 @@ class Sources:
         aliases: Collection[int],
         accumulating: Collection[int] = (),
         spans: Spans | None = None,
+        riders: Mapping[int, tuple[int, ...]] | None = None,
     ) -> None:
-        self._graph, self._accumulating = graph, accumulating
+        self._graph, self._accumulating, self._riders = graph, accumulating, riders or {}
         self.spans = spans or Spans(graph)
         self._alias = {graph.nodes[index].output: index for index in aliases}
         self._maker = {
@@ -89,7 +109,8 @@ class Sources:
     def steps(self, index: int) -> int:
         """Calls that a node needs, one row each."""
         node = self._graph.nodes[index]
-        return rows_of(self._graph, node.inputs[0] if index in self._accumulating else node.outputs[0])
+        taken = index in self._accumulating
+        return rows_of(self._graph, self.spans.takes(index) if taken else node.outputs[0])
 
     def needs(self, index: int) -> tuple[Need, ...]:
         """Everything that a node needs, in the order of its operands."""
@@ -99,13 +120,20 @@ class Sources:
         for operand, name in enumerate(node.inputs):
             if self._graph.is_constant(name):
                 continue
-            if index in self._accumulating and operand == 0:
-                low = np.arange(self.steps(index))
-                high = low + 1
-            else:
-                low, high = self.spans.rows(index, operand)
+            low, high = self._rows(index, operand)
             _join(found, self._counts(name, low, high, known))
+        for rider in self._riders.get(index, ()):
+            _join(found, {rider: self._ridden(index, rider)})
         return tuple(Need(maker, tuple(counts.tolist())) for maker, counts in found.items())
+
+    def _rows(self, index: int, operand: int) -> tuple[Ints, Ints]:
+        return (self.spans.taken if index in self._accumulating else self.spans.rows)(index, operand)
+
+    def _ridden(self, index: int, rider: int) -> Ints:
+        """How many steps of a rider come before each of a node's: so that it has taken in what that reads."""
+        operand = self._graph.nodes[index].inputs.index(self.spans.takes(rider))
+        low, high = self._rows(index, operand)
+        return np.maximum.accumulate(np.where(high > low, high, 0))
 
     def _counts(self, name: str, low: Ints, high: Ints, known: Known) -> dict[int, Ints]:
         """For rows [low, high) of a tensor: its makers, and how many of their steps; never falls.
@@ -192,9 +220,17 @@ def col_span(graph: Graph, node: Node, operand: int, cols: Span) -> Span:
     return need.clamp(width)
 
 
+def sources_of(graph: Graph, group: Group, aliases: Collection[int]) -> Sources:
+    """Who needs what of whom as a group runs."""
+    riders: dict[int, tuple[int, ...]] = {}
+    for rider, host in group.riding:
+        riders[host] = (*riders.get(host, ()), rider)
+    return Sources(graph, aliases, group.accumulating, riders=riders)
+
+
 def needs(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[Need, ...]]:
     """For each node with code: the nodes of the group that it reads from."""
-    sources = Sources(graph, aliases, group.accumulating)
+    sources = sources_of(graph, group, aliases)
     members = [index for index in group.nodes if index not in aliases]
     return {
         index: tuple(need for need in sources.needs(index) if need.producer in members) for index in members
@@ -204,7 +240,7 @@ def needs(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tup
 def wanted(graph: Graph, group: Group, aliases: Collection[int]) -> dict[int, tuple[int, ...]]:
     """For each node of a group: how many of its steps are needed for each step of the last one."""
     table = needs(graph, group, aliases)
-    sources = Sources(graph, aliases, group.accumulating)
+    sources = sources_of(graph, group, aliases)
     last = [*table][-1]
     found: dict[int, Ints] = {last: np.arange(1, sources.steps(last) + 1)}
     for index in reversed(table):

@@ -65,7 +65,10 @@ class Strips:
             if (
                 once
                 or seen
-                or (self._rows.kernels[kernel].accumulates and self._rows.kernels[kernel].steps > 1)
+                or (
+                    self._rows.kernels[kernel].accumulates is not None
+                    and self._rows.kernels[kernel].steps > 1
+                )
             ):
                 return False
         return True

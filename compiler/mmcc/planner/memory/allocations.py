@@ -142,6 +142,8 @@ def make_model(
         before = 0
         for name in graph.activations(node):
             before |= made_by[name]
+        for rider in request.riders.get(index, ()):
+            before |= 1 << nodes.index(rider)
         over = _over(graph, layout, index, safe_offset[index], number, request)
         scratch = _round(request.scratch.get(index, 0), request.align)
         kernels.append(ScheduledKernel(index, outs, touched, over, scratch, before & ~(1 << k)))

@@ -57,7 +57,7 @@ class Traffic:
                 allocation = number[layout.views[name].allocation]
                 found[allocation] = found.get(allocation, Bytes()) + count
             self.kernels.append(found)
-            self.sums.append(sums_traffic(graph, kernel.node, space.rows.kernels[k].accumulates))
+            self.sums.append(sums_traffic(graph, kernel.node, space.rows.kernels[k].accumulates or 0))
             self.scratch.append(scratch_traffic(graph, kernel.node, kernel.scratch))
 
 

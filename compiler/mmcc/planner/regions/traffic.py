@@ -15,7 +15,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.graph import Graph, nest_of, taken_by
 from mmcc.ir.nest import Access, Affine, Index, Nest
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import External, Place, Region
@@ -114,7 +114,7 @@ def access_cost(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> float:
 
 def sums_traffic(graph: Graph, index: int, size: int) -> Bytes:
     """What a node reads and writes of sums that it keeps while rows come in: all of them for each pixel."""
-    rows, cols, _ = geometry(graph.tensors[graph.nodes[index].inputs[0]].shape)
+    rows, cols, _ = geometry(graph.tensors[taken_by(graph, graph.nodes[index])].shape)
     return Bytes(size * rows * cols, size * (rows * cols + 1))
 
 
