@@ -39,8 +39,8 @@ check: lint ## lint, format, types, and the tests that take seconds
 lint: setup ## lint, format, types; clang-format, cppcheck, clang-tidy
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
-	@.venv/bin/clang-format --dry-run -Werror $(wildcard runtime_c/*.h runtime_c/firmware/*.[ch] $(addprefix tests/firmware/,*.c */*.c))
-	@if command -v cppcheck >/dev/null; then $(CPPCHECK) $(wildcard runtime_c/*.h runtime_c/firmware/*.c); \
+	@.venv/bin/clang-format --dry-run -Werror $(wildcard runtime_c/*.h runtime_c/firmware/*.[ch] runtime_c/serial/*.[ch] $(addprefix tests/firmware/,*.c */*.c))
+	@if command -v cppcheck >/dev/null; then $(CPPCHECK) $(wildcard runtime_c/*.h runtime_c/firmware/*.c runtime_c/serial/*.c); \
 	else echo "lint: cppcheck is not installed"; test "$$CI" != true; fi
 	@if command -v clang-tidy >/dev/null; then \
 		$(TIDY) $(TIDIED) -- -std=gnu99 -x c -O2 -march=x86-64-v3 --target=x86_64-linux-gnu -I runtime_c -I runtime_c/firmware 2>/dev/null; \

@@ -79,7 +79,8 @@ class TrainOptions(TypedDict, total=False):
 class VerifyOptions(TypedDict, total=False):
     """Options of `verify`, with the names and meanings of `mmcc verify`'s."""
 
-    on: Literal["host", "qemu"]
+    on: str  # "host", "qemu", or "serial:PORT"
+    baud: int  # of the serial port
     data: Path | None  # .npz with input_0, input_1, ..., perhaps labels
     expected: Path | None  # .npz with output_0, ...; None: ONNX Runtime's
     per_node: bool

@@ -44,6 +44,12 @@ void mmcc_adapter_step(uint32_t node);
  * defined by a model whose hook is more than one call of mmcc_adapter_step a node. */
 void mmcc_adapter_rehearse(void);
 
+/* For the serial loop (serial/mmcc_serial.c): the name of the model and the digest of its file; how many nodes are
+ * counted, none if the adapter is built without the model's hooks, and a place for a number of each. */
+extern const char mmcc_adapter_model[];
+extern const uint32_t mmcc_adapter_nodes;
+extern uint32_t mmcc_adapter_spent[];
+
 #ifdef __cplusplus
 }
 #endif

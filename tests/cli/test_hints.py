@@ -12,6 +12,7 @@ from pathlib import Path
 import hint_cases_files  # noqa: F401
 import hint_cases_front  # noqa: F401
 import hint_cases_models  # noqa: F401
+import hint_cases_serial  # noqa: F401
 import hint_cases_targets  # noqa: F401
 import hint_cases_tools  # noqa: F401
 import hint_cases_training  # noqa: F401
@@ -48,6 +49,13 @@ ELSEWHERE = {
     ),
     "frontend/converters/constants.py: 'a Range of float32'": (
         "test_frontend_attributes.py::test_a_range_of_float32_is_what_a_hint_says"
+    ),
+    "verification/serial_line.py: "
+    "'the port of your board, which is not open elsewhere; socket://HOST:PORT works, too'": (
+        "hint_cases_serial.py::another_model_and_no_traces"
+    ),
+    "verification/board.py: f'a lower --baud, or serial/{name}_traced.c and {name}_records.c in the firmware'": (
+        "hint_cases_serial.py::another_model_and_no_traces"
     ),
     "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
 }

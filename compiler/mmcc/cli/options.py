@@ -22,6 +22,50 @@ def common(function: _F) -> _F:
     return click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")(function)
 
 
+def on_machine(function: _F) -> _F:
+    """Where a package is to run; a board gets its firmware first if so asked."""
+    options = (
+        click.option(
+            "--on",
+            default="host",
+            show_default=True,
+            metavar="host|qemu|serial:PORT",
+            help="serial: a board that runs the loop of --package serial.",
+        ),
+        click.option(
+            "--baud", type=click.IntRange(1), default=115200, show_default=True, help="Of the serial port."
+        ),
+        click.option(
+            "--flash-with",
+            metavar="TOOL",
+            help="First write --firmware onto the board, by openocd, probe-rs or pyocd with its options: "
+            "'openocd -f board.cfg'.",
+        ),
+        click.option("--firmware", type=click.Path(path_type=Path), help="The ELF file for --flash-with."),
+    )
+    for option in reversed(options):
+        function = option(function)
+    return function
+
+
+def machine(on: str, flash_with: str | None, firmware: Path | None) -> str:
+    """The value of --on, with firmware written onto the board. CompileError MM003 for what is no machine."""
+    from mmcc.toolchain.flash import flash
+
+    if on not in ("host", "qemu") and not (on.startswith("serial:") and on != "serial:"):
+        what = f'--on "{printable(on)}" is no machine'
+        raise CompileError("MM003", what, exit=Exit.USAGE, hint="--on host, qemu or serial:/dev/ttyACM0")
+    if (flash_with is None) != (firmware is None):
+        what = "--flash-with and --firmware go together"
+        raise CompileError("MM003", what, exit=Exit.USAGE, hint="--flash-with pyocd --firmware build/app.elf")
+    if flash_with is not None and firmware is not None:
+        if not firmware.is_file():
+            what = f"there is no file {printable(str(firmware))}"
+            raise CompileError("MM003", what, exit=Exit.USAGE, hint="the ELF file that your build made")
+        flash(flash_with, firmware)
+    return on
+
+
 PLANNED = (
     click.option(
         "-o",

@@ -9,14 +9,14 @@ from typing import Any
 
 import click
 
-from mmcc.cli.options import common
+from mmcc.cli.options import common, machine, on_machine
 from mmcc.cli.terminal import Progress
 from mmcc.errors import NAME_COLUMNS, Exit, printable
 
 
 @click.command(short_help="Check that the C computes what the model does.")
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--on", type=click.Choice(["host", "qemu"]), default="host", show_default=True)
+@on_machine
 @click.option(
     "--data",
     type=click.Path(path_type=Path),
@@ -42,6 +42,7 @@ def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any
     """Check that the package in FOLDER computes what its model computes."""
     from mmcc.verification.verify import VerifyOptions, verify_package
 
+    machine(given["on"], given.pop("flash_with"), given.pop("firmware"))
     with Progress(quiet, verbose) as progress:
         found = verify_package(folder, VerifyOptions(**given), progress)
     if as_json:
@@ -70,8 +71,11 @@ def _show_verified(found: dict[str, Any]) -> None:
         click.echo(f"  accuracy {right['correct']} of {right['total']}")
     if found["drift"] and found["ok"]:
         click.echo("  the outputs drift apart, but every node is right")
+    if found["first_divergence"] is not None:
+        first = found["first_divergence"]
+        click.echo(f"  the first wrong node is {first['index']}, {printable(first['name'], NAME_COLUMNS)}")
     if found["per_node"]:
-        click.echo("node by node on the host; worst first")
+        click.echo("node by node; worst first")
     for row in found["per_node"]:
         lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
         ties = f" ({row['ties']} exact ties)" if row["ties"] else ""

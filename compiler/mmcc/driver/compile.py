@@ -22,7 +22,7 @@ from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.driver.ram_fit import package_within
-from mmcc.driver.twin import write_bench
+from mmcc.driver.twin import write_bench, write_serial
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import STEP, Entry, Module, check_module
 from mmcc.ir.plan import MemoryPlan, Plan
@@ -117,6 +117,8 @@ def compile_module(
         write_bench(job, built, bench)
         built.report["self_check"] = _self_checked(job, built, bench, out).to_json()
         write_report(made, built.report)
+        if "serial" in options.packages:
+            write_serial(job, built, made / "serial")
         write_ecosystems(made, options.packages, _facts(job, built))
         _record(job, built, bench)
         shutil.rmtree(made / FOLDER / MEASURE, ignore_errors=True)
@@ -156,6 +158,7 @@ def _facts(job: Job, built: Built) -> PackageFacts:
         arenas=arena_texts(built.program),
         context_words=-(-report["ram"]["context"] // job.target.pointer_bytes),
         ports={kind: report[kind] for kind in ("inputs", "outputs")},
+        staged=built.program.staged,
         plain=[entry.name for entry in job.module.entries] == ["run"]
         and job.options.io == "arena"
         and not built.program.staged

@@ -4,6 +4,7 @@ the same plan for this machine."""
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.program import Program
 from mmcc.package.host import HOST_TWIN
 from mmcc.package.record import WEIGHTS_LINKED
-from mmcc.selfcheck.trace import write_trace
+from mmcc.resources import data_dir
+from mmcc.selfcheck.trace import trace_values, write_trace
 from mmcc.target import Target, load_target
 from mmcc.toolchain import package_build
 
@@ -30,10 +32,34 @@ def write_bench(job: Job, built: Built, bench: Path) -> None:
         plan, program, twin = _write_twin(job, built.plan, host, bench)
     write_trace(bench, job.module, plan, program, twin)
     for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, built.generated.values)):
-        text = render("adapter.c.j2", on_heap=on_heap, **values)
+        text = render("adapter.c.j2", on_heap=on_heap, serial=False, **values)
         (bench / f"adapter_{kind}.c").write_text(text)
     if built.program.staged:  # as flash of the emulated board
         (bench / WEIGHTS_LINKED).write_text(render("weights.S.j2", **built.generated.values))
+
+
+def write_serial(job: Job, built: Built, folder: Path) -> None:
+    """The loop that runs the package for a computer at a serial line (`--package serial`)."""
+    folder.mkdir(exist_ok=True)
+    prefix, values = job.prefix, built.generated.values | {"serial": True}
+    runtime = data_dir("runtime_c")
+    for path in (
+        runtime / "firmware/adapter.h",
+        runtime / "serial/mmcc_serial.h",
+        runtime / "serial/mmcc_serial.c",
+    ):
+        shutil.copyfile(path, folder / path.name)
+    values |= trace_values(job.module, built.plan, built.program, built.generated)
+    made = {
+        "adapter.c": render("adapter.c.j2", on_heap=False, **values),
+        "records.c": render("serial_records.c.j2", **values),
+        "trace.h": render("trace.h.j2", **values),
+        "traced.c": render("serial_traced.c.j2", **values),
+    }
+    if built.program.staged:
+        made["staged.S"] = render("weights.S.j2", **values)
+    for name, text in made.items():
+        (folder / f"{prefix}_{name}").write_text(text)
 
 
 def _write_twin(

@@ -29,6 +29,7 @@ class PackageFacts:
     arenas: Sequence[ArenaText]
     context_words: int
     ports: Mapping[str, Sequence[Mapping[str, Any]]]  # "inputs" and "outputs", as report.json has them
+    staged: bool  # weights are read from their file while it runs
     plain: bool  # all in arenas: init and run need nothing else of the caller's
 
 

@@ -42,6 +42,10 @@ FILES: Mapping[str, Mapping[str, str]] = {
         "examples/make/main.c": "main.c.j2",
     },
     "stm32cube": {"stm32cube/.extSettings": "extSettings.j2", "examples/stm32cube/app_{p}.c": "main.c.j2"},
+    "serial": {
+        "examples/serial/CMakeLists.txt": "serial.cmake.j2",
+        "examples/serial/main.c": "serial_main.c.j2",
+    },
     "rust": {
         "rust/Cargo.toml": "Cargo.toml.j2",
         "rust/build.rs": "build.rs.j2",

@@ -80,15 +80,20 @@ def write_trace(
     bench: Path, module: Module, plan: MemoryPlan, program: Program, generated: Generated
 ) -> None:
     """The files that recording takes, for the test bench; `program` is the C of this machine."""
+    values = generated.values | trace_values(module, plan, program, generated) | {"serial": False}
+    for name in TRACE:
+        (bench / name).write_text(render(f"{name}.j2", **values))
+
+
+def trace_values(module: Module, plan: MemoryPlan, program: Program, generated: Generated) -> dict[str, Any]:
+    """What the templates of recording need besides those of the C: where all results are, and the kernels."""
     memories = list(generated.values["memories"])
     views = [
         view
         for entry, code in zip(module.entries, program.entries, strict=True)
         for view in _views(entry, plan.entries[entry.name], code, memories)
     ]
-    values = generated.values | {"views": views, "kernels": generated.kernels}
-    for name in TRACE:
-        (bench / name).write_text(render(f"{name}.j2", **values))
+    return {"views": views, "kernels": generated.kernels}
 
 
 def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> Iterator[tuple[int, ...]]:
@@ -159,14 +164,14 @@ def run_traced(
     found: list[Trace] = []
     at = 0
     for _ in samples:
-        trace, at = _parse(raw, at, returned, graph, first)
+        trace, at = parse_run(raw, at, returned, graph, first)
         found.append(trace)
         if trace.status != 0:
             break
     return found
 
 
-def _parse(raw: NDArray[np.uint8], at: int, returned: int, graph: Graph, first: int) -> tuple[Trace, int]:
+def parse_run(raw: NDArray[np.uint8], at: int, returned: int, graph: Graph, first: int) -> tuple[Trace, int]:
     """The run whose records begin at byte `at`, and where the next one's do; nodes count from `first` on."""
     records: dict[tuple[int, int], list[tuple[int, tuple[int, int, int, int]]]] = {}
     pixel: dict[tuple[int, int], int] = {}

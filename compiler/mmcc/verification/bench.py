@@ -12,6 +12,7 @@ from typing import Any
 
 from mmcc.package.host import host_model
 from mmcc.package.record import Package
+from mmcc.verification.board import Board, run_board
 from mmcc.verification.compare import run_qemu
 from mmcc.verification.samples import made_up, to_c
 from mmcc.verification.streams import whole_inputs
@@ -67,6 +68,22 @@ def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict
             name: {"read": read, "written": written} for name, (read, written) in plain.accesses.items()
         }
     return result
+
+
+def bench_board(folder: Path, package: Package, port: str, baud: int) -> dict[str, Any]:
+    """Cycles of one inference on a board at a serial line, and the share of each node or group of nodes."""
+    with Board(package, port, baud) as board:
+        _, runs = run_board(board, made_up(whole_inputs(package), 1))
+    report = json.loads((folder / "report.json").read_text())
+    shares = runs[0].by_node
+    return {
+        "cycles": runs[0].cycles,
+        "per_node": [
+            {**row, "cycles": sum(shares.get(node, 0) for node in row["nodes"])}
+            for row in _counted(report).values()
+            if shares
+        ],
+    }
 
 
 def _counted(report: dict[str, Any]) -> dict[int, dict[str, Any]]:

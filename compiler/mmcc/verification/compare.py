@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,13 @@ from mmcc.package.host import host_adapter, host_model, host_sources, package_so
 from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
 from mmcc.passes.separate_states import separate_states
 from mmcc.selfcheck.judge import Fault, judge
-from mmcc.selfcheck.trace import run_traced, traced_program
+from mmcc.selfcheck.trace import Trace, run_traced, traced_program
 from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.host import HostModel
 from mmcc.toolchain.qemu import MOST_CALLS, RESET, FirmwareRun, run_firmware
 from mmcc.verification.agreement import Agreement, Tally
+from mmcc.verification.board import Board, traces_on
 from mmcc.verification.kept import Kept
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample, from_c, to_c
@@ -254,9 +255,14 @@ def accuracy(outputs: Sequence[Sample], labels: Array) -> dict[str, int]:
 
 
 def per_node(
-    folder: Path, package: Package, samples: Sequence[Sample], model: Path, progress: Progress
+    folder: Path,
+    package: Package,
+    samples: Sequence[Sample],
+    model: Path,
+    progress: Progress,
+    board: Board | None = None,
 ) -> list[dict[str, Any]]:
-    """Each node, worst first: our reference against ONNX Runtime, and the C here against the reference.
+    """Each node, worst first: our reference against ONNX Runtime, and the C, here or on a board, against it.
 
     The first is fed with ONNX Runtime's values, the second with the C's own. So neither errors nor
     differences add up, within a group either.
@@ -267,12 +273,17 @@ def per_node(
     agreement = Agreement(whole, model, package.bind, package.states)
     faults: dict[int, Fault] = {}
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
-        program = _traced(folder, package, Path(scratch))
+        program = _traced(folder, package, Path(scratch)) if board is None else None
         for number, sample in enumerate(samples):
             progress("comparing node by node", number, len(samples))
             agreement.run(sample)
         for sequence in _sequences(package, samples, together=bool(graph.states)):
-            _judge_runs(graph, program, sequence, faults)
+            if program is not None:
+                traces: Iterable[Trace] = run_traced(program, sequence, Module.of(graph))
+            else:
+                assert board is not None
+                traces = traces_on(board, sequence, graph)
+            _judge_runs(graph, traces, sequence, faults)
     if whole is graph:
         shared = {*agreement.tallies, *faults}
         rows = [_row(graph, k, agreement.tallies.get(k), faults.get(k)) for k in sorted(shared)]
@@ -292,10 +303,12 @@ def _sequences(package: Package, samples: Sequence[Sample], *, together: bool) -
     return [[to_c(package.inputs, package.tensors, each) for each in run] for run in runs]
 
 
-def _judge_runs(graph: Graph, program: Path, runs: Sequence[Sample], faults: dict[int, Fault]) -> None:
+def _judge_runs(
+    graph: Graph, traces: Iterable[Trace], runs: Sequence[Sample], faults: dict[int, Fault]
+) -> None:
     """Add the first fault of each node to `faults`."""
     states = {state.begin: state.initial for state in graph.states}
-    for inputs, trace in zip(runs, run_traced(program, runs, Module.of(graph)), strict=False):
+    for inputs, trace in zip(runs, traces, strict=False):
         named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
         judged = judge(graph, trace, states | named, all_faults=True)
         for fault in judged.faults:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from mmcc.driver.options import Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import Package, load_package
+from mmcc.verification.board import Board, run_board
 from mmcc.verification.compare import (
     accuracy,
     compare,
@@ -31,7 +33,8 @@ from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
 class VerifyOptions:
     """As on the command line."""
 
-    on: str = "host"
+    on: str = "host"  # or "qemu", or "serial:PORT"
+    baud: int = 115200
     data: Path | None = None
     expected: Path | None = None
     per_node: bool = False
@@ -51,18 +54,51 @@ def verify_package(folder: Path, options: VerifyOptions, progress: Progress) -> 
         message = f"{options.save_outputs}: there is no such folder"
         raise CompileError("MM006", message, exit=Exit.USAGE, hint="--save-outputs in a folder that exists")
     progress(f"running {len(samples)} samples on {options.on}")
+    with contextlib.ExitStack() as opened:
+        board = None
+        if port := serial_port(options.on):
+            board = opened.enter_context(Board(package, port, options.baud))
+        return _verified(folder, package, options, samples, labels, given, board, progress)
+
+
+def serial_port(on: str) -> str:
+    """The port of `serial:PORT`; "" for another place."""
+    return on.removeprefix("serial:") if on.startswith("serial:") else ""
+
+
+def _outputs(
+    folder: Path, package: Package, options: VerifyOptions, samples: list[Sample], board: Board | None
+) -> list[Sample]:
+    if board is not None:
+        return run_board(board, samples)[0]
     if options.on == "qemu":
-        outputs, _ = run_qemu(folder, package, samples)
-    else:
-        outputs = run_host(folder, package, samples, sanitize=options.sanitize)
+        return run_qemu(folder, package, samples)[0]
+    return run_host(folder, package, samples, sanitize=options.sanitize)
+
+
+def _verified(
+    folder: Path,
+    package: Package,
+    options: VerifyOptions,
+    samples: list[Sample],
+    labels: NDArray[Any] | None,
+    given: list[Sample] | None,
+    board: Board | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    outputs = _outputs(folder, package, options, samples, board)
     if given is None:
         progress("running ONNX Runtime")
         given = oracle_outputs(package, samples, find_model(package, options.model))
     difference = compare(package, outputs, given)
     rows: list[dict[str, Any]] = []
-    if options.per_node or (not difference.ok and _has_model(package, options)):
-        rows = per_node(folder, package, samples, find_model(package, options.model), progress)
-    ok = _agrees(folder, package, options, samples, outputs, given) if rows else difference.ok
+    elsewhere = board is not None and not _as_here(folder, package, samples, outputs)
+    if options.per_node or ((elsewhere or not difference.ok) and _has_model(package, options)):
+        rows = per_node(folder, package, samples, find_model(package, options.model), progress, board)
+    ok = difference.ok
+    if rows:
+        elsewhere |= options.on == "qemu" and not _as_here(folder, package, samples, outputs)
+        ok = not elsewhere and _expected(package, options, samples, given)
     if options.save_outputs:
         stacked: dict[str, Any] = {
             f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))
@@ -72,6 +108,7 @@ def verify_package(folder: Path, options: VerifyOptions, progress: Progress) -> 
         "ok": bool(ok and all(row["ok"] for row in rows)),
         "drift": not difference.ok,
         "on": options.on,
+        "first_divergence": _first_divergence(rows),
         "samples": len(samples),
         "made_up": options.data is None,
         "max_abs": float(difference.max_abs),
@@ -118,25 +155,27 @@ def _has_model(package: Package, options: VerifyOptions) -> bool:
     return True
 
 
-def _agrees(
-    folder: Path,
-    package: Package,
-    options: VerifyOptions,
-    samples: list[Sample],
-    outputs: list[Sample],
-    given: list[Sample],
-) -> bool:
-    """What node by node does not see: another machine's outputs, and outputs that the user expects.
+def _expected(package: Package, options: VerifyOptions, samples: list[Sample], given: list[Sample]) -> bool:
+    """What node by node does not see: outputs that the user expects.
 
     Where every node is right, outputs may still drift: a node that rounds one output the other way, as it
     may, changes what all others are fed with.
     """
-    if options.on == "qemu" and not compare(package, outputs, run_host(folder, package, samples)).same:
-        return False
     if options.expected is None:
         return True
     oracle = oracle_outputs(package, samples, find_model(package, options.model))
     return compare(package, oracle, given).ok
+
+
+def _as_here(folder: Path, package: Package, samples: list[Sample], outputs: list[Sample]) -> bool:
+    """Whether another machine's outputs are those of the same C on this one."""
+    return compare(package, outputs, run_host(folder, package, samples)).same
+
+
+def _first_divergence(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """The first node, in the order in which they run, of which the C wrote something else than it should."""
+    faults = [row for row in rows if row["fault"]]
+    return min(faults, key=lambda row: row["index"], default=None)
 
 
 def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], NDArray[Any] | None]:
