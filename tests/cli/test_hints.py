@@ -54,7 +54,8 @@ ELSEWHERE = {
     "'the port of your board, which is not open elsewhere; socket://HOST:PORT works, too'": (
         "hint_cases_serial.py::another_model_and_no_traces"
     ),
-    "verification/board.py: f'a lower --baud, or serial/{name}_traced.c and {name}_records.c in the firmware'": (
+    "verification/board.py: "
+    "f'a lower --baud, or serial/{name}_traced.c and {name}_records.c in the firmware'": (
         "hint_cases_serial.py::another_model_and_no_traces"
     ),
     "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",

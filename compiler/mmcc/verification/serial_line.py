@@ -50,7 +50,8 @@ class SerialLine:
         try:
             import serial
         except ImportError:
-            what, hint = "--on serial needs pyserial, which is not installed", "pip install 'mmcc[serial]'"
+            what = "--on serial needs pyserial, which is not installed"
+            hint = "pip install 'mmcc[serial]'"
             raise CompileError("MM801", what, exit=Exit.TOOL_MISSING, hint=hint) from None
         self._number, self._rest = 0, bytearray()
         self._name, self._byte = port, 10.0 / baud
