@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         compile_model,
         compile_training,
         estimate,
+        link_models,
         verify,
     )
 
@@ -38,6 +39,7 @@ __all__ = [
     "compile_model",
     "compile_training",
     "estimate",
+    "link_models",
     "verify",
 ]
 

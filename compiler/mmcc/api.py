@@ -13,6 +13,8 @@ from mmcc.driver.check import check_model
 from mmcc.driver.compile import CompileResult
 from mmcc.driver.compile import compile_model as _compile
 from mmcc.driver.estimate import Estimate, estimate
+from mmcc.driver.link import link_models as _link
+from mmcc.driver.link import named_models
 from mmcc.driver.memories import Ram, parse_ram
 from mmcc.driver.options import CompileOptions as _Resolved
 from mmcc.driver.options import silent
@@ -34,6 +36,7 @@ __all__ = [
     "compile_model",
     "compile_training",
     "estimate",
+    "link_models",
     "verify",
 ]
 
@@ -100,6 +103,17 @@ def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileO
     Raises CompileError for all that is the caller's to change: the model, a limit, an option, a missing tool.
     """
     return _compile(model, out, resolve(dict(options)))
+
+
+def link_models(
+    models: Mapping[str, str | Path], out: str | Path, **options: Unpack[CompileOptions]
+) -> CompileResult:
+    """Compile several ONNX files, by the names of their functions, into one folder of C, as `mmcc link` does.
+
+    Raises CompileError as `compile_model` does, and for names that no function can have.
+    """
+    named = named_models([f"{name}={path}" for name, path in models.items()])
+    return _link(named, out, resolve({"name": "models", **options}))
 
 
 def compile_training(

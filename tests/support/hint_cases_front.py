@@ -12,6 +12,7 @@ from hint_cases_tools import CONV
 from hint_runs import RELU, mmcc, node
 from hints import follows
 from mmcc.driver.compile import compile_model
+from mmcc.driver.link import link_models
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from PIL import Image
@@ -123,6 +124,15 @@ def a_chip_that_is_not_known(folder, _):
     assert name in mmcc("targets", "list")
     assert "leave out" in mmcc(*args, "--chip", name, "--target", "host", exit=2)
     mmcc(*args, "--chip", name)
+
+
+@follows("driver/link.py: 'mmcc compile for each model'")
+def what_only_one_model_can_have(folder, _):
+    model, options = save(RELU, folder), CompileOptions(io="rows", stack=1024, self_check=False)
+    with pytest.raises(CompileError, match="for one model"):
+        link_models({"a": model, "b": model}, folder / "out", options)
+    for name in ("a", "b"):
+        compile_model(model, folder / name, options)
 
 
 @follows("cli/sweep.py: '--io arena,external'")

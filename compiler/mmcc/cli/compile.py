@@ -200,6 +200,11 @@ def notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterato
         yield f"the generated C was not run before it was written: {checked['reason']}"
 
 
+def asked_by_nobody() -> dict[str, Any]:
+    """The options of `mmcc compile` as they are without any: what other commands do not have."""
+    return compile_command.make_context("compile", ["model"]).params
+
+
 def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     """Print what a package needs."""
     from mmcc.report.memories import cost_text, regions_text

@@ -17,6 +17,7 @@ from mmcc.cli.bench import bench
 from mmcc.cli.build import build
 from mmcc.cli.check import check
 from mmcc.cli.compile import compile_command
+from mmcc.cli.link import link
 from mmcc.cli.ops import ops
 from mmcc.cli.quantize import quantize
 from mmcc.cli.report import report
@@ -30,7 +31,7 @@ from mmcc.resources import data_dir
 
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 GROUPS = {  # of the commands, in the help
-    "From a model to C": ("compile", "build", "quantize", "train"),
+    "From a model to C": ("compile", "link", "build", "quantize", "train"),
     "Before": ("check", "analyze", "sweep", "targets", "ops"),
     "Afterwards": ("verify", "bench", "report"),
 }
@@ -133,7 +134,7 @@ def main() -> None:
 
 
 for command in (
-    *(compile_command, train, build, quantize, check, analyze),
+    *(compile_command, link, train, build, quantize, check, analyze),
     *(verify, bench, report, sweep, targets, ops),
 ):
     main.add_command(command)

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from mmcc.cli.compile import compile_command, compile_options, notes, of_chip, show_compiled
+from mmcc.cli.compile import asked_by_nobody, compile_options, notes, of_chip, show_compiled
 from mmcc.cli.options import common, planned, sizes_and_inputs
 from mmcc.cli.terminal import Progress, show_warnings
 from mmcc.driver.piped import as_file
@@ -62,7 +62,7 @@ def train(model: Path, output: Path | None, as_json: bool, quiet: bool, verbose:
     names = ("loss", "optimizer", "update", "accumulate", "momentum", "betas", "weight_decay")
     training = TrainOptions(**{name: given.pop(name) for name in names})
     given |= of_chip(given)
-    options = compile_options(_not_asked() | given)
+    options = compile_options(asked_by_nobody() | given)
     with Progress(quiet, verbose) as progress, as_file(model) as path:
         folder = output or Path(f"{model.stem if path is model else path.stem}_c")
         result = compile_training(path, folder, training, options, progress)
@@ -74,8 +74,3 @@ def train(model: Path, output: Path | None, as_json: bool, quiet: bool, verbose:
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
         show_compiled(given["name"] or result.report["model"]["name"], result.report, folder)
-
-
-def _not_asked() -> dict[str, Any]:
-    """What only `mmcc compile` asks for, as it is there if nobody asks."""
-    return compile_command.make_context("compile", ["model"]).params
