@@ -16,7 +16,7 @@ TIDY := clang-tidy --quiet --config-file=.clang-tidy --warnings-as-errors='*' --
 TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c mmcc_simd.h mmcc_floats.h mmcc_math.h mmcc_moves.h mmcc_parameters.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test check lint bench fuzz clean
+.PHONY: help setup demo demo-train test check lint docs bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -46,6 +46,9 @@ lint: setup ## lint, format, types; clang-format, cppcheck, clang-tidy
 		$(TIDY) $(TIDIED) -- -std=gnu99 -x c -O2 -march=x86-64-v3 --target=x86_64-linux-gnu -I runtime_c -I runtime_c/firmware 2>/dev/null; \
 	else echo "lint: clang-tidy is not installed"; test "$$CI" != true; fi
 	@$(PY) -m pyright --pythonpath $(PY)
+
+docs: setup ## the documentation as a site, in build/site; links that lead nowhere are errors
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
 
 bench: setup ## every bench/bench_*.py
 	@test -n "$(BENCHES)" || echo "bench/ has no bench_*.py"

@@ -28,7 +28,7 @@ PAGES = sorted(
         ROOT / "README.md",
         ROOT / "DESIGN.md",
         ROOT / "CONTRIBUTING.md",
-        *DOCS.glob("*.md"),
+        *DOCS.rglob("*.md"),
         DIGITS / "README.md",
     )
     if p.is_file()
