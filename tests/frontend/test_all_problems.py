@@ -121,9 +121,9 @@ def test_types_of_all_inputs_and_constants(tmp_path):
     inputs = {"x": np.zeros((1, 4), np.float32), "z": np.zeros((4, 5), np.float32)}
     nodes = [node("MatMul", ["x", "z"], ["a"]), node("Unique", ["a"], ["b"]), antialiased("x", "y")]
     model = model_of(nodes, inputs, ["y", "b"], {"w": np.zeros((1, 8, 4), np.float32), **HALF}, opset=18)
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT8E8M0
     model.graph.input[1].type.tensor_type.elem_type = TensorProto.COMPLEX64
-    error = problems(model, tmp_path, "FLOAT16", "COMPLEX64", "Unique (domain ai.onnx)", "Resize: scales")
+    error = problems(model, tmp_path, "FLOAT8E8M0", "COMPLEX64", "Unique (domain ai.onnx)", "Resize: scales")
     assert error.exit in (Exit.UNSUPPORTED, Exit.BAD_MODEL)
 
 

@@ -226,9 +226,9 @@ def declared(kind: int, nodes, constants=()):
 
 
 def test_an_output_of_another_type_is_no_float32_in_silence(tmp_path):
-    constants = [helper.make_tensor("a", TensorProto.FLOAT16, [2], [1, 2])]
-    model = declared(TensorProto.FLOAT16, [helper.make_node("Neg", ["a"], ["y"])], constants)
-    with pytest.raises(CompileError, match='output "y" is of type FLOAT16'):
+    constants = [helper.make_tensor("a", TensorProto.BFLOAT16, [2], [1, 2])]
+    model = declared(TensorProto.BFLOAT16, [helper.make_node("Neg", ["a"], ["y"])], constants)
+    with pytest.raises(CompileError, match='output "y" is of type BFLOAT16'):
         import_model(save(model, tmp_path))
 
 

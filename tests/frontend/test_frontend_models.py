@@ -21,7 +21,6 @@ pytestmark = needs_shared
 REFUSED = {  # quirks and models beyond the importer: code, exit, and what the message must say
     "dyn_hw": ("MM109", Exit.BAD_MODEL, "--dim H=N --dim W=N"),
     "unknown_op": ("MM201", Exit.UNSUPPORTED, "Frobnicate"),
-    "fp16_conv": ("MM203", Exit.UNSUPPORTED, "FLOAT16"),
 }
 
 

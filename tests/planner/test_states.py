@@ -175,11 +175,11 @@ def test_an_output_is_written_by_a_node_of_its_own() -> None:
 @pytest.mark.quick
 def test_a_state_without_kernels_is_named() -> None:
     b = StatefulBuild("half")
-    x = b.input(4, dtype=ElementType.F16)
+    x = b.input(4, dtype=ElementType.I4)
     b.becomes(b.state(4), x)
-    half = {name: replace(tensor, dtype=ElementType.F16) for name, tensor in b.tensors.items()}
-    states = tuple(replace(state, initial=state.initial.astype(np.float16)) for state in b.states)
-    graph = separate_states(replace(b.graph(), tensors=half, states=states))
+    packed = {name: replace(tensor, dtype=ElementType.I4) for name, tensor in b.tensors.items()}
+    states = tuple(replace(state, initial=state.initial.astype(ElementType.I4.numpy)) for state in b.states)
+    graph = separate_states(replace(b.graph(), tensors=packed, states=states))
     with pytest.raises(CompileError, match='expand<4> of state "s0" has') as caught:
         contracts(graph, load_target("host"))
     assert caught.value.code == "MM203"

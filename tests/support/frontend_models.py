@@ -21,6 +21,7 @@ needs_shared = pytest.mark.skipif(
 )
 KINDS = {
     np.dtype("float32"): TensorProto.FLOAT,
+    np.dtype("float16"): TensorProto.FLOAT16,
     np.dtype("int8"): TensorProto.INT8,
     np.dtype("uint8"): TensorProto.UINT8,
     np.dtype("int16"): TensorProto.INT16,
@@ -70,7 +71,9 @@ def assert_same(got, want, rtol=1e-4):
     """Equal shapes and types; floats within `rtol` of the largest element, others exactly."""
     assert got.shape == want.shape
     assert got.dtype == want.dtype
-    if want.dtype == np.float32:
+    if want.dtype.kind == "f":
+        rtol = rtol if want.dtype == np.float32 else 2.0**-9  # halves: two roundings, one of them at a tie
+        got, want = got.astype(np.float32), want.astype(np.float32)
         scale = np.abs(want[np.isfinite(want)]).max(initial=1e-6)
         np.testing.assert_allclose(got, want, rtol=rtol, atol=rtol * scale)
     else:

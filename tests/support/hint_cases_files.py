@@ -142,15 +142,13 @@ def data_missing(folder, _):
     accepted(model, folder)
 
 
-@follows(
-    "frontend/tensors.py: 'exporting the network in float32 (PyTorch: model.float() first)' "
-    "if data_type in WIDENED else ''"
-)
-def half_floats(folder, _):
-    model = model_of([node("Relu", ["x"], ["y"])], X, ["y"])
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT16
-    refused(model, folder, "float32")
-    accepted(RELU, folder)
+@follows("frontend/importer.py: 'a Cast of it to float32'")
+def brain_floats(folder, _):
+    narrow = node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16)
+    refused(model_of([narrow], X, ["y"]), folder, "a Cast of it to float32")
+    back = node("Cast", ["n"], ["y"], to=TensorProto.FLOAT)
+    narrow.output[0] = "n"
+    accepted(model_of([narrow, back], X, ["y"]), folder)
 
 
 @follows(

@@ -10,7 +10,7 @@ import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
-from mmcc.kernels.contract import TYPES
+from mmcc.kernels.contract import NARROW, TYPES
 from mmcc.ops.elementwise import BINARY, OF_BITS, UNARY, Binary, BitCast, Cast, Unary, Where
 from mmcc.ops.quantize import Dequantize, Quantize
 from op_case_values import SIGNED, UNSIGNED, integers, real, values
@@ -174,6 +174,32 @@ def conversions() -> list[OpCase]:
         cases.append(OpCase(f"cast_{source.name}_{target.name}", Cast(target), (x,)))
         if source.bits == target.bits and ElementType.BOOL not in (source, target):
             cases.append(OpCase(f"bits_{source.name}_{target.name}", BitCast(target), (x,)))
+    return cases
+
+
+def narrow_conversions() -> list[OpCase]:
+    """All codes of narrow floats to float32; values around all of theirs, and what they do not have, back."""
+    cases: list[OpCase] = []
+    for dtype in NARROW:
+        code = dtype.code
+        assert code is not None
+        count = 2 << code.sign
+        codes = np.arange(0, count, 1 if count < 1000 else 17).astype(dtype.unsigned.numpy).view(dtype.numpy)
+        cases.append(OpCase(f"of_{dtype}", Cast(ElementType.F32), (codes,)))
+        wide = codes.astype(np.float32)
+        wide = np.sort(wide[np.isfinite(wide)])
+        ties = ((wide[:-1].astype(np.float64) + wide[1:]) / 2).astype(np.float32)
+        above, below = (np.nextafter(ties, np.float32(end)) for end in (inf, -inf))
+        ends = np.array([1e-45, -1e-40, 1e38, -1e38], np.float32)
+        x = np.concatenate([SPECIAL, ends, wide, ties, above, below])
+        for saturates in (True, False):
+            cases.append(OpCase(f"to_{dtype}_{saturates}", Cast(dtype, saturates), (x,)))
+    half = np.linspace(-300, 300, 77).astype(np.float16)
+    for target in (ElementType.I8, ElementType.U16, ElementType.BOOL, ElementType.F8E5M2):
+        cases.append(OpCase(f"half_to_{target}", Cast(target), (half,)))
+    for source in (ElementType.I32, ElementType.BOOL):
+        x = values(rng_of("halves"), source, 3, 5, 3)
+        cases.append(OpCase(f"{source}_to_half", Cast(ElementType.F16), (x,)))
     return cases
 
 

@@ -7,6 +7,7 @@ from op_cases_elementwise import (
     conversions,
     functions_of_one,
     functions_of_two,
+    narrow_conversions,
     quantizations,
     selections,
 )
@@ -34,6 +35,7 @@ FAMILIES = {
     "functions_of_two": functions_of_two,
     "selections": selections,
     "conversions": conversions,
+    "narrow_conversions": narrow_conversions,
     "quantizations": quantizations,
     "reductions": reductions,
     "normalizations": normalizations,

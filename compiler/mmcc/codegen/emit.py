@@ -42,6 +42,7 @@ OPTIONAL_HEADERS = (
     "mmcc_recurrent.h",
     "mmcc_recurrent_dsp.h",
     "mmcc_recurrent_mve.h",
+    "mmcc_narrow.h",
     "mmcc_mve.h",
     "mmcc_arm_dsp.h",
     "mmcc_arm_dsp_lines.h",
@@ -102,7 +103,7 @@ def emit(module: Module, program: Program, options: EmitOptions, target: Target)
         files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
     elif not program.staged:  # those that are, the caller reads from a file
         files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
-    files |= _runtime_headers("".join(files.values()))
+    files |= runtime_headers("".join(files.values()))
     math = any("#include <math.h>" in text for text in files.values())
     files["CMakeLists.txt"] = render("package.cmake.j2", math=math, **common)
     return Package(files, weights, stamp, kernels, common)
@@ -203,7 +204,7 @@ def _with_code(
     return replace(text, body=tuple(body.lines(entry.body)), functions=tuple(body.functions(entry.body)))
 
 
-def _runtime_headers(code: str) -> dict[str, str]:
+def runtime_headers(code: str) -> dict[str, str]:
     """Headers that every package has, and those that its code includes."""
     needed = tuple(header for header in OPTIONAL_HEADERS if f'"{header}"' in code)
     texts = {header: (data_dir("runtime_c") / header).read_text() for header in RUNTIME_HEADERS + needed}

@@ -9,6 +9,7 @@ from math import prod
 
 from mmcc.codegen.names import escape
 from mmcc.codegen.weights import float_literal
+from mmcc.ir.element_type import FloatCode
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RUN, Entry, port_symbol
 from mmcc.ir.ports import Port
@@ -27,6 +28,7 @@ class PortText:
     of: str  # " of" the entry, where that must be said
     name: str
     ctype: str
+    code: FloatCode | None  # of a float that C does not have
     shape: tuple[int, ...]
     order: str  # which axis of the model each axis is
     elements: int
@@ -83,6 +85,7 @@ def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, off
         of="",
         name=escape(port.onnx_name),
         ctype=tensor.dtype.ctype,
+        code=tensor.dtype.code,
         shape=tensor.shape,
         order=", ".join(str(k) for _, k in kept),
         elements=prod(tensor.shape),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.codegen.emit import Package
+from mmcc.codegen.emit import Package, runtime_headers
 from mmcc.codegen.render import render_c
 from mmcc.codegen.weights import c_values, float_literal
 from mmcc.ir.element_type import ElementType
@@ -19,11 +19,13 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.program import Constant
 from mmcc.ir.types import Tensor
+from mmcc.kernels.portable.elementwise_float import decoding
 
 SEED = 0x2545F491
 MOST_VALUES = 256  # checked of an output
 MOST_MACS = 100_000_000  # of a model whose outputs numpy can compute while one waits
 FLOAT_TOLERANCE = 1e-4  # of the output's largest magnitude
+ROUNDINGS = 8  # of a 16-bit float: each node rounds, and one that rounds otherwise is seen behind it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class Vector:
     index: int
     symbol: str  # what C calls the output
     ctype: str
+    decoding: str | None  # of 16-bit floats: what `mmcc_of_narrow` is given beside a code
     step: int
     count: int
     rows: tuple[str, ...]
@@ -51,10 +54,11 @@ def self_test(graph: Graph, package: Package) -> dict[str, str]:
         for text, port in zip(values["outputs"], graph.outputs, strict=True)
     ]
     name = values["p"]
-    return {
+    files = {
         f"{name}_selftest.c": render_c("selftest.c.j2", vectors=vectors, seed=SEED, **values),
         f"{name}_selftest.h": render_c("selftest.h.j2", **values),
     }
+    return runtime_headers("".join(files.values())) | files
 
 
 def made_inputs(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
@@ -78,6 +82,13 @@ def _as(dtype: ElementType, numbers: NDArray[np.uint32]) -> NDArray[Any]:
         return (numbers >> 8).astype(np.float32) / np.float32(8388608) - np.float32(1)
     if dtype == ElementType.BOOL:
         return numbers >> 31 != 0
+    if dtype.code is not None and dtype.bits == 16:  # a sign, an exponent of -1 to 2, any fraction
+        code = dtype.code
+        exponents = code.bias - 1 + (numbers >> 29 & 3)
+        cells = numbers >> 31 << 15 | exponents << code.fraction | numbers >> 8 & (1 << code.fraction) - 1
+        return dtype.elements(cells.astype(np.uint16), cells.shape)
+    if dtype.code is not None:  # any code
+        return dtype.elements((numbers >> 24 & (2 << dtype.code.sign) - 1).astype(np.uint8), numbers.shape)
     if dtype == ElementType.U8:
         return (numbers >> 24).astype(np.uint8)
     return ((numbers >> 24).astype(np.int64) - 128).astype(dtype.numpy)
@@ -87,9 +98,12 @@ def _vector(index: int, symbol: str, output: NDArray[Any], external: bool) -> Ve
     flat = np.ascontiguousarray(output).reshape(-1)
     step = -(-flat.size // MOST_VALUES)
     picked = np.ascontiguousarray(flat[::step])
-    tolerance = FLOAT_TOLERANCE * float(np.abs(flat).max(initial=0)) + 1e-6 if flat.dtype.kind == "f" else 0.0
+    dtype = ElementType.of(flat)
+    halves = dtype.bits == 16 and dtype.code is not None
+    share = ROUNDINGS * 2.0**-dtype.code.fraction if halves and dtype.code else FLOAT_TOLERANCE
+    floats = dtype == ElementType.F32 or halves
+    tolerance = share * float(np.abs(flat).max(initial=0)) + 1e-6 if floats else 0.0
     rows = tuple(c_values(Constant("", picked)))
-    ctype = ElementType.of(flat).ctype
-    return Vector(
-        index, symbol, ctype, step, picked.size, rows, float_literal(float(np.float32(tolerance))), external
-    )
+    shown = float_literal(float(np.float32(tolerance)))
+    decoded = decoding(dtype) if halves else None
+    return Vector(index, symbol, dtype.ctype, decoded, step, picked.size, rows, shown, external)

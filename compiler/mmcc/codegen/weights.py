@@ -101,7 +101,7 @@ PER_LINE = {1: 16, 2: 14, 4: 6, 8: 3}  # values by their bytes: the longest of t
 
 def c_values(constant: Constant) -> Iterator[str]:
     """The array as lines of C initializers."""
-    flat = constant.data.reshape(-1)
+    flat = ElementType.of(constant.data).cells(constant.data).reshape(-1)
     per_line = PER_LINE[flat.itemsize]
     text = [float_literal(v) for v in flat.tolist()] if flat.dtype == np.float32 else _integers(flat)
     for start in range(0, len(text), per_line):

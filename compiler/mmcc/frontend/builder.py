@@ -46,6 +46,7 @@ class Builder:
     known: dict[tuple[Op, tuple[str, ...]], tuple[Tensor, ...]] = field(
         default_factory=dict[tuple[Op, tuple[str, ...]], tuple[Tensor, ...]]
     )
+    wide: dict[str, str] = field(default_factory=dict[str, str])  # tensor of narrow floats -> as float32
     blocked: dict[str, Blocked] = field(default_factory=dict[str, Blocked])  # constant -> as the file has it
     where: tuple[Where, ...] = ()
     hint: str = ""

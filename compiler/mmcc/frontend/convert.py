@@ -14,6 +14,7 @@ from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.builder import MAX_RANK, Builder
 from mmcc.frontend.call import make_call
 from mmcc.frontend.load import Source
+from mmcc.frontend.narrow import narrowed, widened
 from mmcc.frontend.problems import Problems, bad_model, located, unsupported
 from mmcc.frontend.registry import Entry
 from mmcc.frontend.sandbox import Sandbox
@@ -92,8 +93,11 @@ def converted(
     """The outputs of a node, for these operands; CompileError for whatever is wrong with it."""
     try:
         version = checked_version(state, node, entry)
-        call = make_call(state.build, node, version, inputs, state.source.folder, state.wanted)
+        wide = tuple(widened(state.build, node.op_type, value) for value in inputs)
+        call = make_call(state.build, node, version, wide, state.source.folder, state.wanted)
         made = entry.convert(call)
+        results = made if isinstance(made, tuple) else (made,)
+        results = tuple(narrowed(call, inputs, value, k) for k, value in enumerate(results))
         unread = [name for name in call.unread() if name not in entry.ignored]
         if unread:
             raise unsupported(f"attribute {', '.join(map(printable, unread))} of {node.op_type}")
@@ -102,7 +106,6 @@ def converted(
     except (ValueError, LookupError, ArithmeticError, TypeError, MemoryError) as error:
         # a hostile number that no check foresaw; still the model's fault, and never a traceback
         raise bad_model("MM103", f"the node makes no sense: {printable(str(error))}") from error
-    results = made if isinstance(made, tuple) else (made,)
     if any(value.rank > MAX_RANK for value in results):
         raise bad_model("MM105", f"a tensor has more than {MAX_RANK} axes")
     return results

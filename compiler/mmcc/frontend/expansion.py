@@ -7,7 +7,7 @@ the sandbox.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,9 +16,10 @@ from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProt
 
 from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import, number_of
+from mmcc.frontend.narrow import in_type, result_type, widened
 from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
-from mmcc.frontend.schema import checked_node, domain_of
+from mmcc.frontend.schema import Schema, checked_node, domain_of
 from mmcc.frontend.value import Value
 
 MAX_DEPTH = 16  # of functions within functions
@@ -65,14 +66,18 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
         raise LookupError(node.op_type)
     if state.depth >= MAX_DEPTH:
         return bad_model("MM105", f"functions are nested more than {MAX_DEPTH} deep")
-    body = _body(state, node, described, version)
+    given = tuple(state.values[name] if name else None for name in node.input)
+    try:  # the whole function is one node, whose result is rounded once
+        wide = [widened(state.build, node.op_type, value) for value in given]
+    except CompileError as error:
+        return error
+    body = _body(state, node, described, version, wide)
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in body.opset_import}
     source = replace(state.source, opsets={domain: version, **state.source.opsets, **opsets})
     own: dict[str, Value] = {}
-    for formal, name in zip(body.input, node.input, strict=False):
-        if name:
-            own[formal] = state.values[name]
-    outside = {value.tensor for value in own.values()}
+    for formal, value in zip(body.input, wide, strict=False):
+        if value is not None:
+            own[formal] = value
     wanted = {
         formal: outer
         for formal, outer in zip(body.output, node.output, strict=False)
@@ -92,12 +97,28 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
         convert(within, where, inner)
     if within.problems.found or within.problems.unknown:
         return _failed(node, within.problems)
-    for formal, outer in wanted.items():
-        if formal not in own:
+    return _take_results(state, node, body, schema, given, within)
+
+
+def _take_results(
+    state: Import,
+    node: NodeProto,
+    body: FunctionProto,
+    schema: Schema | None,
+    given: tuple[Value | None, ...],
+    within: Import,
+) -> CompileError | None:
+    """Give the results of a function to the node that it stands for, each in the type that it has there."""
+    outside = {value.tensor for value in given if value is not None} | set(state.build.wide.values())
+    for index, (formal, outer) in enumerate(zip(body.output, node.output, strict=False)):
+        if not outer or outer not in state.wanted:
+            continue
+        if formal not in within.values:
             return unsupported(f"output {formal} of {node.op_type}")
-        state.values.setdefault(outer, own[formal])
-        if own[formal].tensor not in outside:
-            state.build.titles[own[formal].tensor] = outer
+        made = in_type(state.build, result_type(state.build, schema, given, index), within.values[formal])
+        state.values.setdefault(outer, made)
+        if made.tensor not in outside:
+            state.build.titles[made.tensor] = outer
     return None
 
 
@@ -113,7 +134,9 @@ def _failed(node: NodeProto, problems: Problems) -> CompileError:
     return unsupported(f"{names} in {node.op_type}, as ONNX writes it out", code="MM201")
 
 
-def _body(state: Import, node: NodeProto, schema: Any, version: int) -> FunctionProto:
+def _body(
+    state: Import, node: NodeProto, schema: Any, version: int, given: Sequence[Value | None]
+) -> FunctionProto:
     """ONNX's function for a node; LookupError if there is none."""
     if schema.has_function:
         first = max((v for v in schema.function_opset_versions if v <= version), default=None)
@@ -129,7 +152,7 @@ def _body(state: Import, node: NodeProto, schema: Any, version: int) -> Function
     model.graph.node[0].name = ""
     for k, name in enumerate(node.input):  # names do not matter: equal nodes are written out once
         model.graph.node[0].input.append(f"x{k}" if name else "")
-        value = state.values[name] if name else None
+        value = given[k]
         info = model.graph.input.add(name=f"x{k}")
         if value is not None:
             kind = onnx.helper.make_tensor_type_proto(number_of(state, value), value.shape)

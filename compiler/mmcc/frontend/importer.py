@@ -15,6 +15,7 @@ from onnx import NodeProto
 from mmcc.errors import CompileError, Exit, Where, printable
 from mmcc.frontend.bindings import bound_inputs
 from mmcc.frontend.branches import is_branch, take_branch
+from mmcc.frontend.broadcasting import unary
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.constant_nodes import compute
 from mmcc.frontend.convert import Import, add_constants, attempt
@@ -31,18 +32,19 @@ from mmcc.frontend.ports import (
     output_port,
     plain_axes,
 )
-from mmcc.frontend.problems import Problems, bad_model
+from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.registry import REGISTRY
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.stored import stored_constants
-from mmcc.frontend.tensors import dtype_of
+from mmcc.frontend.tensors import FEW_BITS, NARROW, NUMBERS, dtype_of, port_type, type_name
 from mmcc.frontend.unknown import assume_outputs, look_at
-from mmcc.frontend.value import whole
+from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
 from mmcc.ir.streaming import axis_asked
+from mmcc.ops.elementwise import Cast
 
 FOLDING_BYTES = 256 * 2**20
 
@@ -111,6 +113,7 @@ def _inputs(state: Import, dims: Mapping[str, int], stream: str) -> list[Port]:
         except CompileError as error:
             state.problems.add(error)
             dtype = ElementType.F32  # what it would be in a model that can be compiled
+        number = info.type.tensor_type.elem_type
         if 0 in shapes[info.name]:  # then all of its elements are known
             empty = np.zeros(shapes[info.name], dtype.numpy)
             state.values[info.name] = state.build.constant(empty, info.name)
@@ -120,7 +123,10 @@ def _inputs(state: Import, dims: Mapping[str, int], stream: str) -> list[Port]:
         tensor = state.build.tensor(shape, dtype, info.name)
         state.build.titles[tensor.name] = info.name
         state.values[info.name] = whole(tensor, axes)
-        ports.append(Port(tensor.name, info.name, shapes[info.name], dtype, axes, double=is_double(info)))
+        if number in FEW_BITS:
+            state.build.stored[tensor.name] = number
+        seen = port_type(number, dtype)
+        ports.append(Port(tensor.name, info.name, shapes[info.name], seen, axes, double=is_double(info)))
     return ports
 
 
@@ -182,6 +188,10 @@ def _outputs(state: Import, inputs: list[Port]) -> list[Port]:
         build.where = made_by.where if made_by else build.where
         if value.size == 0 or value.size > MAX_ELEMENTS:
             raise bad_model("MM105", f'output "{printable(info.name)}" has shape {list(value.shape)}')
+        value = _in_its_type(build, value, info.type.tensor_type.elem_type)
+        if value.dtype.code is not None and value.dtype != ElementType.F16:
+            what = f'output "{printable(info.name)}" is of type {type_name(NUMBERS[value.dtype])}'
+            raise unsupported(what, "a Cast of it to float32", "MM203")
         check_output_type(info, value, build)
         double = is_double(info) and value.dtype == ElementType.F32
         tensor, axes = output_port(build, value)
@@ -189,5 +199,13 @@ def _outputs(state: Import, inputs: list[Port]) -> list[Port]:
             tensor = build.copied(tensor)
         build.titles.setdefault(tensor, info.name)
         taken.add(tensor)
-        ports.append(Port(tensor, info.name, value.shape, value.dtype, axes, double=double))
+        seen = port_type(build.stored.get(value.tensor, 0), value.dtype)
+        ports.append(Port(tensor, info.name, value.shape, seen, axes, double=double))
     return ports
+
+
+def _in_its_type(build: Builder, value: Value, declared: int) -> Value:
+    """An output of narrow floats, if it is a constant, or if only the model's own word says what it is."""
+    number = build.stored.get(value.tensor, declared)
+    narrow = number in NARROW and value.dtype == ElementType.F32
+    return unary(build, Cast(NARROW[number]), value) if narrow else value

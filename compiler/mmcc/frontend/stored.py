@@ -13,10 +13,10 @@ from onnx import AttributeProto, NodeProto, TensorProto
 
 from mmcc.errors import Where
 from mmcc.frontend.load import Source
-from mmcc.frontend.tensors import FOUR_BITS, STORED, type_name
+from mmcc.frontend.tensors import FEW_BITS, NARROW, STORED, elements_a_cell, type_name
 from mmcc.ir.graph import Stored
 
-NARROW = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.INT8, TensorProto.UINT8, *FOUR_BITS}
+BELOW_32_BITS = {TensorProto.INT8, TensorProto.UINT8, *NARROW, *FEW_BITS}
 
 
 def stored_constants(source: Source) -> dict[Where, Stored]:
@@ -38,10 +38,9 @@ def stored_constants(source: Source) -> dict[Where, Stored]:
 def _of(proto: TensorProto) -> Stored:
     size = prod(proto.dims)
     itemsize = int(STORED[proto.data_type][-1]) if proto.data_type in STORED else 4
-    count = (size + 1) // 2 if proto.data_type in FOUR_BITS else size * itemsize
-    return Stored(
-        count, frozenset({type_name(proto.data_type)} if proto.data_type in NARROW and size > 1 else ())
-    )
+    count = -(-size // elements_a_cell(proto.data_type)) * itemsize
+    below = proto.data_type in BELOW_32_BITS and size > 1
+    return Stored(count, frozenset({type_name(proto.data_type)} if below else ()))
 
 
 def _attributes(node: NodeProto) -> list[Stored]:

@@ -14,7 +14,7 @@ from onnx import TensorProto
 from mmcc.errors import printable
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.ir.element_type import ElementType
+from mmcc.ir.element_type import ElementType, Kind
 
 DTYPES: dict[int, ElementType] = {
     TensorProto.FLOAT: ElementType.F32,
@@ -28,8 +28,18 @@ DTYPES: dict[int, ElementType] = {
     TensorProto.INT64: ElementType.I64,
     TensorProto.BOOL: ElementType.BOOL,
 }
-NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
-# how the elements of each type are stored in raw_data; 4-bit types are two to a byte
+# floats that memory holds in fewer than 32 bits, and that nodes compute with in float32
+NARROW: dict[int, ElementType] = {
+    TensorProto.FLOAT16: ElementType.F16,
+    TensorProto.BFLOAT16: ElementType.BF16,
+    TensorProto.FLOAT8E4M3FN: ElementType.F8E4M3FN,
+    TensorProto.FLOAT8E4M3FNUZ: ElementType.F8E4M3FNUZ,
+    TensorProto.FLOAT8E5M2: ElementType.F8E5M2,
+    TensorProto.FLOAT8E5M2FNUZ: ElementType.F8E5M2FNUZ,
+    TensorProto.FLOAT4E2M1: ElementType.F4E2M1,
+}
+NUMBERS = {dtype: number for number, dtype in (DTYPES | NARROW).items()}
+# how the elements of each type are stored in raw_data; those of less than 8 bits share bytes
 STORED: dict[int, str] = {
     TensorProto.FLOAT: "<f4",
     TensorProto.DOUBLE: "<f8",
@@ -46,14 +56,26 @@ STORED: dict[int, str] = {
     TensorProto.BOOL: "|u1",
     TensorProto.INT4: "|u1",
     TensorProto.UINT4: "|u1",
+    TensorProto.INT2: "|u1",
+    TensorProto.UINT2: "|u1",
+    TensorProto.FLOAT8E4M3FN: "|u1",
+    TensorProto.FLOAT8E4M3FNUZ: "|u1",
+    TensorProto.FLOAT8E5M2: "|u1",
+    TensorProto.FLOAT8E5M2FNUZ: "|u1",
+    TensorProto.FLOAT4E2M1: "|u1",
 }
-FOUR_BITS: dict[int, ElementType] = {TensorProto.INT4: ElementType.I4, TensorProto.UINT4: ElementType.U4}
-# other float types are read as float32: exporters leave such constants in float32 models
-WIDENED = (TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-ROUNDED = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+# integers of less than 8 bits: tensors hold them one a byte, as the nearest wider type
+FEW_BITS: dict[int, ElementType] = {
+    TensorProto.INT2: ElementType.I2,
+    TensorProto.INT4: ElementType.I4,
+    TensorProto.UINT2: ElementType.U2,
+    TensorProto.UINT4: ElementType.U4,
+}
+# constants of these are read as float32: exporters leave them in float32 models
+WIDENED = (TensorProto.DOUBLE, *NARROW)
 
 
-BITS = (TensorProto.FLOAT16, TensorProto.BFLOAT16, *FOUR_BITS)
+BITS = (*NARROW, *FEW_BITS)
 
 
 KINDS = dict(TensorProto.DataType.items())  # ONNX's name -> number of every element type
@@ -70,23 +92,31 @@ def dtype_of(data_type: int, what: str, build: Builder) -> ElementType:
 
     float64 is narrowed to float32, with a warning: exporters leave it behind where nobody asked for it.
     """
-    if data_type in DTYPES:
-        return DTYPES[data_type]
+    if data_type in DTYPES or data_type in NARROW:
+        return (DTYPES | NARROW)[data_type]
+    if data_type in FEW_BITS:
+        return byte_of(FEW_BITS[data_type])
     if data_type == TensorProto.DOUBLE:
         build.warn(f"{what} is float64 in the model, and is computed as float32")
         return ElementType.F32
-    hint = "exporting the network in float32 (PyTorch: model.float() first)" if data_type in WIDENED else ""
-    raise unsupported(f"{what} is of type {type_name(data_type)}", hint, "MM203")
+    raise unsupported(f"{what} is of type {type_name(data_type)}", code="MM203")
 
 
-def rounded(array: NDArray[np.float32], data_type: int) -> NDArray[np.float32]:
-    """The nearest numbers that a narrower float type can hold, ties to even, as float32."""
-    if data_type == TensorProto.FLOAT16:
-        return array.astype(np.float16).astype(np.float32)
-    assert data_type == TensorProto.BFLOAT16
-    bits = array.view(np.uint32).astype(np.uint64)
-    up = ((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000).astype(np.uint32).view(np.float32)
-    return np.where(np.isnan(array), array, up)
+def byte_of(dtype: ElementType) -> ElementType:
+    """The type of a byte that holds an integer of less than 8 bits."""
+    return ElementType.I8 if dtype.kind is Kind.SIGNED else ElementType.U8
+
+
+def port_type(data_type: int, dtype: ElementType) -> ElementType:
+    """The model's own type of a tensor that mmcc holds as `dtype`."""
+    return FEW_BITS.get(data_type, dtype)
+
+
+def elements_a_cell(data_type: int) -> int:
+    """How many elements share a byte in raw_data."""
+    if data_type == TensorProto.FLOAT4E2M1:
+        return 2
+    return FEW_BITS[data_type].per_cell if data_type in FEW_BITS else 1
 
 
 def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:
@@ -103,7 +133,7 @@ def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:
     if proto.HasField("segment"):
         raise bad_model("MM108", f"{name} is stored in segments, which ONNX Runtime does not read either")
     stored = np.dtype(STORED[proto.data_type])
-    cells = (count + 1) // 2 if proto.data_type in FOUR_BITS else count
+    cells = -(-count // elements_a_cell(proto.data_type))
     if proto.data_location == TensorProto.EXTERNAL:
         raw = _external(proto, folder, cells * stored.itemsize, name)
         array: NDArray[Any] = np.frombuffer(raw, stored)
@@ -146,13 +176,14 @@ def _typed(proto: TensorProto, stored: np.dtype[Any], cells: int, name: str) -> 
 
 
 def _decoded(array: NDArray[Any], data_type: int, count: int) -> NDArray[Any]:
+    if data_type == TensorProto.FLOAT4E2M1:
+        array = ElementType.U4.elements(array, (count,)).astype(np.uint8)
     if data_type in WIDENED:
-        if data_type == TensorProto.BFLOAT16:
-            return (array.astype(np.uint32) << 16).view(np.float32)
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32)
-    if data_type in FOUR_BITS:  # kept as int8, which int8 kernels can use
-        return FOUR_BITS[data_type].elements(array, (count,)).astype(np.int8)
+        held = NARROW[data_type].elements(array, (count,)) if data_type in NARROW else array
+        with np.errstate(over="ignore", invalid="ignore"):
+            return held.astype(np.float32)
+    if data_type in FEW_BITS:  # kept as int8, which int8 kernels can use
+        return FEW_BITS[data_type].elements(array, (count,)).astype(np.int8)
     if data_type == TensorProto.BOOL:
         return array != 0
     return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -2,7 +2,8 @@
 """What one element of a tensor is: its kind and width, and how numpy, C and memory hold it.
 
 Memory is made of *cells*, each of the C type. C99 has neither half precision nor 4-bit integers: the cell of
-float16 is a `uint16_t` with its bits, that of 4-bit integers a `uint8_t` with two of them.
+float16 is a `uint16_t` with its bits, that of 4-bit integers a `uint8_t` with two of them. Floats of 8 bits
+and fewer have a byte each.
 """
 
 from __future__ import annotations
@@ -15,6 +16,24 @@ from typing import Any, ClassVar
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class FloatCode:
+    """How a float narrower than 32 bits is coded: a sign, an exponent of this bias, a fraction.
+
+    `most` is the code of the largest value, `over` that of what is larger (infinity, not a number, or the
+    largest itself); `nan` that of what is not a number, all without the sign. Where `one_zero`, the code of
+    a negative zero is the only one that is not a number.
+    """
+
+    fraction: int  # bits
+    bias: int
+    sign: int  # the sign's bit
+    most: int
+    over: int
+    nan: int
+    one_zero: bool = False
 
 
 class Kind(Enum):
@@ -35,14 +54,23 @@ class ElementType:
     numpy: np.dtype[Any] = field(compare=False)  # what references compute with: one element each
     header: str | None = field(default=None, compare=False)  # that declares the C type
     per_cell: int = field(default=1, compare=False)  # elements in a cell
+    code: FloatCode | None = field(default=None, compare=False)  # of a float narrower than 32 bits
 
+    BF16: ClassVar[ElementType]
+    F4E2M1: ClassVar[ElementType]
+    F8E4M3FN: ClassVar[ElementType]
+    F8E4M3FNUZ: ClassVar[ElementType]
+    F8E5M2: ClassVar[ElementType]
+    F8E5M2FNUZ: ClassVar[ElementType]
     F16: ClassVar[ElementType]
     F32: ClassVar[ElementType]
+    I2: ClassVar[ElementType]
     I4: ClassVar[ElementType]
     I8: ClassVar[ElementType]
     I16: ClassVar[ElementType]
     I32: ClassVar[ElementType]
     I64: ClassVar[ElementType]
+    U2: ClassVar[ElementType]
     U4: ClassVar[ElementType]
     U8: ClassVar[ElementType]
     U16: ClassVar[ElementType]
@@ -70,17 +98,20 @@ class ElementType:
         In its shape, or flat where elements share cells. What is left of the last cell is zero.
         """
         if self.per_cell == 1:
-            return array.view(np.uint16) if self == ElementType.F16 else array
+            return array.view(self.unsigned.numpy) if self.code is not None else array
         flat = np.zeros(-(-array.size // self.per_cell) * self.per_cell, np.uint8)
-        flat[: array.size] = array.reshape(-1).view(np.uint8) & 15
-        return flat[::2] | flat[1::2] << 4
+        flat[: array.size] = array.reshape(-1).view(np.uint8) & (1 << self.bits) - 1
+        places = np.arange(self.per_cell, dtype=np.uint8) * self.bits
+        return np.bitwise_or.reduce(flat.reshape(-1, self.per_cell) << places, axis=1, dtype=np.uint8)
 
     def elements(self, cells: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
         """The array of this shape whose elements are in `cells`."""
         if self.per_cell == 1:
             return cells.reshape(shape).view(self.numpy)
-        halves = np.stack((cells & 15, cells >> 4), -1).reshape(-1)[: prod(shape)].astype(np.int8)
-        signed = (halves ^ 8) - 8 if self.kind is Kind.SIGNED else halves
+        places = np.arange(self.per_cell, dtype=np.uint8) * self.bits
+        parts = (cells[:, None] >> places & (1 << self.bits) - 1).reshape(-1)[: prod(shape)].astype(np.int8)
+        sign = 1 << (self.bits - 1)
+        signed = (parts ^ sign) - sign if self.kind is Kind.SIGNED else parts
         return signed.reshape(shape).astype(self.numpy)
 
     @property
@@ -131,14 +162,37 @@ def _integer(kind: Kind, bits: int) -> ElementType:
     return ElementType(f"{name[0]}{bits}", kind, bits, f"{name}_t", np.dtype(name), "stdint.h")
 
 
-ElementType.F16 = ElementType("f16", Kind.FLOAT, 16, "uint16_t", np.dtype(np.float16), "stdint.h")
+def _packed(kind: Kind, bits: int) -> ElementType:
+    name = f"{'u' if kind is Kind.UNSIGNED else ''}int{bits}"
+    held = np.dtype(getattr(ml_dtypes, name))
+    return ElementType(f"{name[0]}{bits}", kind, bits, "uint8_t", held, "stdint.h", 8 // bits)
+
+
+def _narrow(name: str, numpy: Any, code: FloatCode) -> ElementType:
+    bits = 8 * np.dtype(numpy).itemsize
+    return ElementType(name, Kind.FLOAT, bits, f"uint{bits}_t", np.dtype(numpy), "stdint.h", code=code)
+
+
+ElementType.BF16 = _narrow("bf16", ml_dtypes.bfloat16, FloatCode(7, 127, 15, 0x7F7F, 0x7F80, 0x7FC0))
+ElementType.F16 = _narrow("f16", np.float16, FloatCode(10, 15, 15, 0x7BFF, 0x7C00, 0x7E00))
+ElementType.F4E2M1 = _narrow("f4e2m1", ml_dtypes.float4_e2m1fn, FloatCode(1, 1, 3, 7, 7, 0))
+ElementType.F8E4M3FN = _narrow("f8e4m3fn", ml_dtypes.float8_e4m3fn, FloatCode(3, 7, 7, 0x7E, 0x7F, 0x7F))
+ElementType.F8E4M3FNUZ = _narrow(
+    "f8e4m3fnuz", ml_dtypes.float8_e4m3fnuz, FloatCode(3, 8, 7, 0x7F, 0x80, 0x80, one_zero=True)
+)
+ElementType.F8E5M2 = _narrow("f8e5m2", ml_dtypes.float8_e5m2, FloatCode(2, 15, 7, 0x7B, 0x7C, 0x7E))
+ElementType.F8E5M2FNUZ = _narrow(
+    "f8e5m2fnuz", ml_dtypes.float8_e5m2fnuz, FloatCode(2, 16, 7, 0x7F, 0x80, 0x80, one_zero=True)
+)
 ElementType.F32 = ElementType("f32", Kind.FLOAT, 32, "float", np.dtype(np.float32))
-ElementType.I4 = ElementType("i4", Kind.SIGNED, 4, "uint8_t", np.dtype(ml_dtypes.int4), "stdint.h", 2)
+ElementType.I2 = _packed(Kind.SIGNED, 2)
+ElementType.I4 = _packed(Kind.SIGNED, 4)
 ElementType.I8 = _integer(Kind.SIGNED, 8)
 ElementType.I16 = _integer(Kind.SIGNED, 16)
 ElementType.I32 = _integer(Kind.SIGNED, 32)
 ElementType.I64 = _integer(Kind.SIGNED, 64)
-ElementType.U4 = ElementType("u4", Kind.UNSIGNED, 4, "uint8_t", np.dtype(ml_dtypes.uint4), "stdint.h", 2)
+ElementType.U2 = _packed(Kind.UNSIGNED, 2)
+ElementType.U4 = _packed(Kind.UNSIGNED, 4)
 ElementType.U8 = _integer(Kind.UNSIGNED, 8)
 ElementType.U16 = _integer(Kind.UNSIGNED, 16)
 ElementType.U32 = _integer(Kind.UNSIGNED, 32)

@@ -11,10 +11,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmcc.errors import CompileError, Exit
-from mmcc.ir.element_type import ElementType
+from mmcc.ir.element_type import ELEMENT_TYPES, ElementType
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind
+from mmcc.ir.op import Op
 from mmcc.ir.plan import Blocks
+from mmcc.ir.traits import Moves
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.kernels.loads import input_loads
@@ -22,13 +24,16 @@ from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
 from mmcc.kernels.tilings import planning_site, tilings
 from mmcc.ops.conv import ConvInt8
+from mmcc.ops.elementwise import Cast
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.movement import Pad
 from mmcc.target import Target
 
 TYPES = (
     *(ElementType.F32, ElementType.BOOL, ElementType.I8, ElementType.I16, ElementType.I32, ElementType.I64),
     *(ElementType.U8, ElementType.U16, ElementType.U32, ElementType.U64),
 )
+NARROW = tuple(dtype for dtype in ELEMENT_TYPES.values() if dtype.code is not None)
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 
 
@@ -100,7 +105,7 @@ def contracts(graph: Graph, target: Target, block_limit: int = 0) -> tuple[Kerne
 def _check_types(graph: Graph, node: Node) -> None:
     for name in (*node.inputs, *node.outputs):
         dtype = graph.tensors[name].dtype
-        if dtype not in TYPES:
+        if dtype not in TYPES and not (dtype in NARROW and takes_narrow(node.op)):
             raise CompileError(
                 "MM203",
                 f"{node.op}{_states(graph, node)} has an operand or result of type {dtype}, "
@@ -108,6 +113,11 @@ def _check_types(graph: Graph, node: Node) -> None:
                 exit=Exit.UNSUPPORTED,
                 at=node.where,
             )
+
+
+def takes_narrow(op: Op) -> bool:
+    """Whether kernels of an op take floats narrower than 32 bits: conversions, and what only moves codes."""
+    return isinstance(op, Cast) or (op.traits.moves is Moves.BY_PLACE and not isinstance(op, Pad))
 
 
 def _states(graph: Graph, node: Node) -> str:

@@ -225,12 +225,14 @@ class Where:
 class Cast:
     """Convert to another element type, as ONNX says.
 
-    Float to float rounds to nearest, ties to even; what is too large becomes infinity. Float to integer
-    truncates and saturates, NaN gives 0 (ONNX leaves that undefined). Integers keep their low bits. Bool is
-    x != 0.
+    Float to float rounds to nearest, ties to even; what is too large becomes infinity, or in floats of 8 bits
+    the largest value if the op `saturates`, else what is not a number where they have no infinity. Float to
+    integer truncates and saturates, NaN gives 0 (ONNX leaves that undefined). Integers keep their low bits.
+    Bool is x != 0.
     """
 
     dtype: ElementType
+    saturates: bool = True
 
     kernel: ClassVar[str] = "cast"
     traits = ELEMENTWISE
@@ -245,10 +247,25 @@ class Cast:
         (x,) = inputs
         if x.dtype.kind == "f" and self.dtype.is_integer:
             return (_saturated(np.trunc(np.nan_to_num(x.astype(np.float64))), self.dtype),)
-        if ElementType.of(x).per_cell > 1:  # numpy does not know the way from one of these types to another
+        source = ElementType.of(x)
+        if source.per_cell > 1:  # numpy does not know the way from one of these types to another
             x = x.astype(np.int8)
-        with np.errstate(over="ignore"):
-            return (x.astype(self.dtype.numpy),)
+        with np.errstate(over="ignore", invalid="ignore"):
+            if source.code is None and self.dtype.code is None:
+                return (x.astype(self.dtype.numpy),)
+            return (self._by_float(x.astype(np.float32)),)
+
+    def _by_float(self, x: Array) -> Array:
+        """Between narrow floats and all else there is float32."""
+        if self.dtype.code is None:
+            return self.reference(x)[0]
+        if self.dtype.bits == 8 and self.saturates:
+            most = float(np.array(self.dtype.code.most, np.uint8).view(self.dtype.numpy).astype(np.float32))
+            x = np.clip(x, -most, most)  # NaN stays
+        made = x.astype(self.dtype.numpy)
+        if self.dtype == ElementType.F4E2M1:  # which has no NaN
+            made = np.where(np.isnan(x), np.zeros(1, made.dtype), made)
+        return made
 
     def __str__(self) -> str:
         return f"cast<{self.dtype.name}>"

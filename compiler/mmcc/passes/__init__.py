@@ -21,6 +21,7 @@ from mmcc.passes.fuse_gate import fuse_gate
 from mmcc.passes.fuse_norm import fuse_norm
 from mmcc.passes.lookup import join_lookups
 from mmcc.passes.move_quantize import raise_quantize, sink_dequantize
+from mmcc.passes.narrow_floats import keep_narrow
 from mmcc.passes.quantize import quantize
 from mmcc.passes.signed import make_signed
 from mmcc.passes.simplify import simplify
@@ -30,6 +31,7 @@ Pass = Callable[[Graph], Graph]
 PASSES: tuple[Pass, ...] = (
     fold_constants,
     simplify,
+    keep_narrow,
     fuse_norm,
     make_signed,
     sink_transpose,  # before activations are fused: a transposition between a layer and its Relu

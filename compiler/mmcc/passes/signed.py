@@ -101,6 +101,9 @@ def _write_table(draft: Draft, twins: dict[str, str], node: Node, source: str) -
     ]
     values = np.broadcast_to(node.op.reference(*given)[0], (256,))
     table = draft.constant(flipped(values) if unsigned else values, f"{node.output}_table")
+    if unsigned and source not in twins:  # made by a node that has no int8 form, as a Cast
+        twins[source] = draft.add(FlipSign(), (source,), f"{source}_signed", node.where, THEMSELVES)
+        draft.stands_for(twins[source], source)
     x = twins.get(source, source)
     own = Quant(1.0, -128) if unsigned else draft.tensors[node.output].quant  # of integers of the caller's
     quant = draft.tensors[draft.now(x)].quant or own

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import geometry
 from mmcc.ops.recurrent import Recurrent
@@ -155,7 +156,7 @@ def _faults(
 def differs(got: Array, want: Array) -> NDArray[np.bool_]:
     """Where two arrays of one type are not the same value; NaN is the same as NaN."""
     wrong = got != want
-    return wrong & ~(np.isnan(got) & np.isnan(want)) if got.dtype.kind == "f" else wrong
+    return wrong & ~(np.isnan(got) & np.isnan(want)) if ElementType.of(got).is_float else wrong
 
 
 def _computes_in_float(graph: Graph, node: Node) -> bool:

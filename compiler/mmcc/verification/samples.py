@@ -91,7 +91,7 @@ def _stack(port: Port, array: Array, path: Path) -> Array:
             hint=f"samples stacked in front: [N, {', '.join(map(str, shape))}]",
         )
     wanted = port.onnx_dtype.numpy
-    if array.dtype != wanted and not (wanted.kind == "f" and array.dtype.kind == "f"):
+    if array.dtype != wanted and not (port.onnx_dtype.is_float and array.dtype.kind == "f"):
         message = f'{path}: "{port.onnx_name}" is {array.dtype}; the model takes {wanted}'
         raise CompileError("MM007", message, exit=Exit.USAGE)
     return array.astype(wanted, copy=False)
@@ -104,13 +104,12 @@ def made_up(ports: Sequence[Port], count: int) -> list[Sample]:
 
 
 def _random(port: Port, rng: np.random.Generator) -> Array:
-    dtype = port.onnx_dtype.numpy
-    if dtype.kind == "f":
+    kind, dtype = port.onnx_dtype, port.onnx_dtype.numpy
+    if kind.is_float:
         return rng.standard_normal(port.onnx_shape).astype(dtype)
     if dtype.kind == "b":
         return rng.integers(0, 2, port.onnx_shape).astype(dtype)
-    info = np.iinfo(dtype)
-    low, high = max(info.min, -(2**15)), min(info.max, 2**15)
+    low, high = max(int(kind.least), -(2**15)), min(int(kind.most), 2**15)
     return rng.integers(low, high, port.onnx_shape, endpoint=True).astype(dtype)
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from mmcc.frontend.converters import (
     attention,
     bits,
+    casts,
     classes,
     constants,
     convolution,
@@ -35,6 +36,7 @@ from mmcc.frontend.converters import (
 __all__ = [
     "attention",
     "bits",
+    "casts",
     "classes",
     "constants",
     "convolution",

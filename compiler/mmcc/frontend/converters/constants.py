@@ -11,7 +11,7 @@ from mmcc.frontend.builder import MAX_ELEMENTS
 from mmcc.frontend.call import Call
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import converts
-from mmcc.frontend.tensors import DTYPES, ROUNDED, type_name
+from mmcc.frontend.tensors import DTYPES, NARROW, type_name
 from mmcc.frontend.value import Value
 
 MAX_RANGE = 2**22
@@ -73,7 +73,7 @@ def convert_size(call: Call) -> Value:
 def convert_range(call: Call) -> Value:
     """Numbers from start to limit."""
     kind = call.build.stored.get(call.input(0).tensor)
-    if kind is not None and kind in ROUNDED:  # held as float32, whose sums are others
+    if kind is not None and kind in NARROW:  # held as float32, whose sums are others
         raise unsupported(f"Range of {type_name(kind)}", "a Range of float32", "MM203")
     names = ("start", "limit", "delta")
     start, limit, delta = (call.scalar(k, name) for k, name in enumerate(names))

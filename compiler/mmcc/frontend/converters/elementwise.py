@@ -12,7 +12,6 @@ from mmcc.frontend.call import Call
 from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Layout, converts
-from mmcc.frontend.tensors import KINDS, ROUNDED, dtype_of, rounded
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
@@ -263,27 +262,6 @@ def convert_where(call: Call) -> Value:
     if condition.dtype != ElementType.BOOL or a.dtype != b.dtype:
         raise bad_model("MM104", f"Where of {condition.dtype.name}, {a.dtype.name} and {b.dtype.name}")
     return elementwise(call.build, Where(), condition, a, b)
-
-
-@converts("Cast", notes="between the supported element types", layout=Layout.ANY)
-def convert_cast(call: Call) -> Value:
-    """Conversion to another element type."""
-    x = call.input(0)
-    to = call.integer("to") if call.version >= 6 else KINDS.get(call.text("to"), 0)
-    if to in ROUNDED and call.build.is_constant(x.tensor):  # float32 that holds what the type can hold
-        call.build.spend(4 * x.size, "Cast")
-        return call.build.constant(rounded(call.build.array(x).astype(np.float32), to))
-    return _cast(call, x, dtype_of(to, "the result of a Cast", call.build))
-
-
-@converts("CastLike", notes="between the supported element types", layout=Layout.ANY)
-def convert_cast_like(call: Call) -> Value:
-    """Conversion to the type of another operand."""
-    return _cast(call, call.input(0), call.input(1).dtype)
-
-
-def _cast(call: Call, x: Value, dtype: ElementType) -> Value:
-    return x if x.dtype == dtype else unary(call.build, Cast(dtype), x)
 
 
 @converts("Identity", notes="makes no code", layout=Layout.ANY)

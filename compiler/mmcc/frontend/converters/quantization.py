@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from mmcc.frontend.blocked import blocked
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call, normal_axis
 from mmcc.frontend.layouts import viewed, with_axis
+from mmcc.frontend.narrow import is_widened, type_of
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import MICROSOFT, Layout, converts
-from mmcc.frontend.tensors import dtype_of, type_name
+from mmcc.frontend.tensors import FEW_BITS, NARROW, byte_of, dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast, Unary
@@ -57,7 +59,10 @@ def _parameters(
     """Scales, zero points and their axis (None: one for all), before blocks are spread out."""
     scale = call.needed(1, "the scale")
     weights = call.node.op_type == "DequantizeLinear" and call.build.is_constant(x.tensor)
-    zeros = check_scales(scale, call.constant(2, "the zero point"), dtype, negative=weights)
+    zero = call.constant(2, "the zero point")
+    if zero is not None and type_of(call.build, call.inputs[2]) in FEW_BITS:
+        zero = zero.astype(dtype.numpy)  # constants of few bits are int8, whatever their sign
+    zeros = check_scales(scale, zero, dtype, negative=weights)
     if scale.size == 1:
         call.without_effect("axis", "block_size")
         return scale.reshape(-1), zeros.reshape(-1), None
@@ -84,10 +89,12 @@ def _parameters(
 def convert_dequantize(call: Call) -> Value:
     """(x - zero point) * scale."""
     x = call.input(0)
+    if is_widened(call.build, x):
+        return _dequantized_floats(call, x)
     if x.dtype not in (*QUANTIZED, ElementType.I32):
         raise bad_model("MM104", f"DequantizeLinear of {x.dtype.name}")
     wanted = call.integer("output_dtype", 0) if call.version >= 23 else 0
-    if wanted and dtype_of(wanted, "the result", call.build) != ElementType.F32:
+    if wanted and dtype_of(wanted, "the result", call.build) not in (ElementType.F32, ElementType.F16):
         raise bad_model("MM104", f"DequantizeLinear to {wanted}")
     scale, zeros, axis = _parameters(call, x, x.dtype)
     made = dequantized(call.build, x, scale, zeros, axis)
@@ -98,6 +105,22 @@ def convert_dequantize(call: Call) -> Value:
         if kept is not None:
             call.build.blocked[made.tensor] = kept
     return made
+
+
+def _dequantized_floats(call: Call, x: Value) -> Value:
+    """Of floats of 8 bits and fewer, whose zero point, if there is one, is 0: one scale, or one a channel."""
+    scale = call.needed(1, "the scale")
+    zero = call.constant(2, "the zero point")
+    if zero is not None and zero.any():
+        raise bad_model("MM107", "a zero point of floats that is not 0")
+    if scale.size == 1:
+        call.without_effect("axis")
+        return elementwise(call.build, Binary("mul"), x, call.build.constant(scale.reshape(())))
+    axis = normal_axis(call.integer("axis", 1), x.rank)
+    if scale.shape != (x.shape[axis],):
+        raise bad_model("MM107", f"{list(scale.shape)} scales for axis {axis} of {list(x.shape)}")
+    factor = call.build.constant(_along(scale, axis, x.rank))
+    return elementwise(call.build, Binary("mul"), x, factor)
 
 
 def dequantized(
@@ -159,30 +182,46 @@ def _along(array: NDArray[Any], axis: int | None, rank: int) -> NDArray[Any]:
 def convert_quantize(call: Call) -> Value:
     """Round to integers and saturate."""
     x = call.float_input(0)
-    dtype = ElementType.U8
+    number = TensorProto.UINT8
     if call.has(2):
-        zero = call.input(2)
-        dtype = zero.dtype
-        if zero.tensor in call.build.stored:
-            kind = type_name(call.build.stored[zero.tensor])
-            raise unsupported(f"QuantizeLinear to {kind}", code="MM203")
+        number = type_of(call.build, call.inputs[2])
     elif call.version >= 21 and call.integer("output_dtype", 0):
-        dtype = dtype_of(call.integer("output_dtype"), "the result", call.build)
-    if dtype not in QUANTIZED:
+        number = call.integer("output_dtype")
+    if number in NARROW:
+        return _quantized_floats(call, x, NARROW[number])
+    dtype = FEW_BITS.get(number) or dtype_of(number, "the result", call.build)
+    if dtype not in (*QUANTIZED, *FEW_BITS.values()):
         raise unsupported(f"QuantizeLinear to {dtype.name}", code="MM203")
+    if number in FEW_BITS and not call.build.is_constant(call.input(1).tensor):
+        raise unsupported("scales (operand 1) are computed at run time", code="MM202")
     if not all(call.build.is_constant(call.input(k).tensor) for k in (1, 2) if call.has(k)):
         return _quantized_by_computed(call, x, dtype)
-    scale, zeros, axis = _parameters(call, x, dtype)
-    if scale.size == 1:
-        return quantized(call.build, x, float(scale[0]), int(zeros[0]), dtype)
-    build = call.build
+    build, byte = call.build, byte_of(dtype) if number in FEW_BITS else dtype
+    scale, zeros, axis = _parameters(call, x, byte)
+    if scale.size == 1 and dtype == byte:
+        return quantized(build, x, float(scale[0]), int(zeros[0]), dtype)
     steps = elementwise(build, Binary("div"), x, build.constant(_along(scale, axis, x.rank)))
     steps = unary(build, Unary("round"), steps)
     if zeros.any():
         zero = build.constant(_along(zeros.astype(np.float32), axis, x.rank))
         steps = elementwise(build, Binary("add"), steps, zero)
     clamped = unary(build, Unary("clamp", (float(dtype.least), float(dtype.most))), steps)
-    return unary(build, Cast(dtype), clamped)
+    made = unary(build, Cast(byte), clamped)
+    if number in FEW_BITS:
+        build.stored[made.tensor] = number
+    return made
+
+
+def _quantized_floats(call: Call, x: Value, dtype: ElementType) -> Value:
+    """To floats of 8 bits and fewer: x / scale, rounded once."""
+    scale = call.needed(1, "the scale")
+    axis = normal_axis(call.integer("axis", 1), x.rank) if scale.size > 1 else None
+    if scale.ndim > 1 or (axis is not None and scale.size != x.shape[axis]):
+        raise unsupported(f"QuantizeLinear to {dtype.name} with scales of shape {list(scale.shape)}")
+    call.without_effect("axis", "block_size", "output_dtype")
+    factor = call.build.constant(_along(scale.reshape(-1), axis, x.rank))
+    steps = elementwise(call.build, Binary("div"), x, factor)
+    return unary(call.build, Cast(dtype, bool(call.integer("saturate", 1))), steps)
 
 
 def _quantized_by_computed(call: Call, x: Value, dtype: ElementType) -> Value:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
@@ -72,9 +73,31 @@ def where(op: Where, site: Site) -> KernelUse:
 @layer(Cast)
 def cast(op: Cast, site: Site) -> KernelUse:
     """One kernel a pair of types."""
-    types = (("source", site.inputs[0].dtype.ctype), ("type", op.dtype.ctype))
+    source = site.inputs[0].dtype
+    types = (("source", source.ctype), ("type", op.dtype.ctype))
+    codes = (("of", decoding(source)), ("to", _encoding(op)))
     return KernelUse(
         "cast",
-        types,
+        (*types, *codes),
         (("x", site.read(0)), ("y", site.output.where()), ("channels", site.output.geometry[2])),
     )
+
+
+def decoding(source: ElementType) -> str | None:
+    """What `mmcc_of_narrow` is given beside the code; None for types that C has."""
+    code = source.code
+    if code is None:
+        return None
+    infinity = int(code.over != code.most and not code.one_zero and code.over != code.nan)
+    last = code.over if infinity else code.most
+    return f"{code.fraction}, {code.bias}, {code.sign}, {last}u, {infinity}u, {int(code.one_zero)}u"
+
+
+def _encoding(op: Cast) -> str | None:
+    """What `mmcc_to_narrow` is given beside the value; None for types that C has."""
+    code = op.dtype.code
+    if code is None:
+        return None
+    over = code.most if op.saturates and op.dtype.bits == 8 else code.over
+    form = f"{code.fraction}, {code.bias}, {code.sign}"
+    return f"{form}, {code.most}u, {over}u, {code.nan}u, {int(code.one_zero)}u"
