@@ -35,7 +35,7 @@ def widened(build: Builder, operation: str, value: Value | None) -> Value | None
     if value is None:
         return None
     number = build.stored.get(value.tensor, ORDINARY)
-    few = number in FEW_BITS and value.tensor not in build.constants
+    few = number in FEW_BITS and not build.is_constant(value.tensor)
     code = value.dtype.code
     if (few or (code and value.dtype != ElementType.F16)) and operation not in CONVERTS | MOVES:
         name = type_name(number if few else NUMBERS[value.dtype])

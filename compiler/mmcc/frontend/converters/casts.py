@@ -27,8 +27,7 @@ def convert_cast(call: Call) -> Value:
     dtype = dtype_of(to, "the result of a Cast", call.build)
     if to in FEW_BITS:
         return _low_bits(call, x, to)
-    few = x.tensor in call.build.stored and not dtype.is_float  # which a wider type holds as it is
-    return x if x.dtype == dtype and not few else unary(call.build, Cast(dtype, saturates), x)
+    return _cast(call, x, dtype, saturates)
 
 
 @converts("CastLike", notes="between the supported element types", layout=Layout.ANY)
@@ -39,7 +38,14 @@ def convert_cast_like(call: Call) -> Value:
     number = call.build.stored.get(like.tensor, 0)
     if number in FEW_BITS:
         return _low_bits(call, x, number)
-    return x if x.dtype == like.dtype else unary(call.build, Cast(like.dtype), x)
+    return _cast(call, x, like.dtype, saturates=True)
+
+
+def _cast(call: Call, x: Value, dtype: ElementType, saturates: bool) -> Value:
+    """A value of its own where only the model's type changes: what is known of it goes with the tensor."""
+    if x.dtype != dtype or (x.tensor in call.build.stored and not call.build.is_constant(x.tensor)):
+        return unary(call.build, Cast(dtype, saturates), x)
+    return call.build.constant(call.build.array(x)) if x.tensor in call.build.stored else x
 
 
 def _low_bits(call: Call, x: Value, number: int) -> Value:
