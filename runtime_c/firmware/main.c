@@ -109,11 +109,11 @@ static void write_steps(void)
     mmcc_port_close(file);
 }
 
-/* A model without inputs is run once. */
+/* Of the first entry, which is run where nothing else is said; a model without inputs is run once. */
 static uint32_t sample_count(int32_t file)
 {
     uint32_t bytes = 0;
-    for (uint32_t k = 0; k < mmcc_adapter_inputs; ++k) {
+    for (uint32_t k = mmcc_adapter_first_input(0); k < mmcc_adapter_first_input(1); ++k) {
         bytes += mmcc_adapter_input_bytes[k];
     }
     if (bytes == 0) {

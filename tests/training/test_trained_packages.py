@@ -14,7 +14,7 @@ from mmcc.package.record import bench_files, load_package
 from mmcc.target import load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import run_firmware
-from mmcc.verification.compare import sanitized_program
+from mmcc.verification.compare import run_qemu, sanitized_program
 from toolchains import ready
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -106,6 +106,10 @@ def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
         stack_bytes=load_package(result.folder).stack,
     )
     called(result, [0, 1, 1, 1, 0], elf, "cortex-m4", tmp_path / "run")
+    image = samples()[0][0]
+    ((got,),), _ = run_qemu(result.folder, load_package(result.folder), [[image.transpose(2, 0, 1)[None]]])
+    want = Interpreter(result.module).call("run", {"input": image})["logits"]
+    np.testing.assert_allclose(got.reshape(-1), want.reshape(-1), rtol=1e-4, atol=1e-4)
 
 
 def test_sums_that_ride_along_have_the_same_bits(tmp_path: Path) -> None:

@@ -3,16 +3,32 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+from mmcc.driver.ask import MOST_RECOMPUTE, plan_request
 from mmcc.driver.compile import CompileResult, compile_module
 from mmcc.driver.load import dump, load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
+from mmcc.driver.ram_fit import BESIDES
+from mmcc.driver.recompute import KeptValues
 from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import Graph
+from mmcc.ir.made_again import MadeAgain
+from mmcc.ir.module import Module
+from mmcc.ir.plan import Plan
 from mmcc.package.folder import check_output
+from mmcc.passes.separate_states import separate_states
+from mmcc.planner.api import best_plan
+from mmcc.planner.states import state_bytes
 from mmcc.target import load_target
 from mmcc.training.module import training_module
 from mmcc.training.options import TrainOptions
+from mmcc.training.recompute import SavedValues
+
+LEAST_BESIDES = 1024  # bytes of RAM that stack and context are guessed to take at least
+EFFORT = 2.0  # for the placement of a choice's plan; that of the choice taken has all
+TRIES = 3  # at a step that fits with them
 
 
 def compile_training(
@@ -33,7 +49,64 @@ def compile_training(
     if options.io != "arena" or options.weights == "staged" or options.states or options.stream:
         what = "--io, --weights staged, --state and --stream are for inference"
         raise CompileError("MM119", what, exit=Exit.USAGE, hint="leaving them out")
-    module = training_module(load_graph(model, options, progress), train)
+    graph = load_graph(model, options, progress)
+    module = training_module(graph, train)
     if options.dump:
         dump(options.dump, "2-training.txt", str(module))
+    forward = frozenset(name for node in graph.nodes for name in node.outputs)
+    return _compiled(module, forward, model, out, options, progress)
+
+
+def _compiled(
+    module: Module,
+    forward: frozenset[str],
+    model: Path,
+    out: Path,
+    options: CompileOptions,
+    progress: Progress,
+) -> CompileResult:
+    """The package; where RAM is short, of a step that makes values of its forward pass again.
+
+    How much RAM is left for the arena is a guess until C is compiled, so there is more than one try.
+    """
+    step = module.entries[1]
+    share = options.recompute or (MOST_RECOMPUTE if options.ram else 1.0)
+    if share <= 1 or options.regions or not (options.ram or options.least_ram):
+        return compile_module(module, model, out, options, progress)
+    once = replace(options, recompute=1.0)
+    request = plan_request(once, separate_states(step.graph), load_target(options.target), progress)
+
+    def planned(graph: Graph) -> tuple[Plan, int]:
+        graph = separate_states(graph)
+        asked = plan_request(once, graph, load_target(options.target), progress)
+        asked = replace(asked, fuse=True, limit=None, effort=min(asked.effort, EFFORT))
+        plan = best_plan(graph, asked)
+        return plan, asked.peak(plan)
+
+    kept = KeptValues(SavedValues(step.graph, forward), planned, share)
+    if not options.ram:
+        return compile_module(_with(module, kept.least()), model, out, once, progress)
+    limit = options.ram - state_bytes(module.states) - max(options.ram // BESIDES, LEAST_BESIDES)
+    plan = best_plan(separate_states(step.graph), replace(request, fuse=True, limit=max(0, limit)))
+    if request.peak(plan) <= limit:
+        return compile_module(module, model, out, options, progress)
+    for tries_left in reversed(range(TRIES)):
+        found = kept.within(limit)
+        if found is None:
+            break
+        try:
+            return compile_module(_with(module, found), model, out, once, progress)
+        except CompileError as error:
+            if not tries_left or error.exit not in (Exit.DOES_NOT_FIT, Exit.NO_PLAN):
+                raise
+        limit = min(limit, found[1].arena) - LEAST_BESIDES
     return compile_module(module, model, out, options, progress)
+
+
+def _with(module: Module, found: tuple[Graph, MadeAgain] | None) -> Module:
+    """The module with another step."""
+    if found is None:
+        return module
+    run, step, *more = module.entries
+    graph, made_again = found
+    return Module(module.name, (run, replace(step, graph=graph, made_again=made_again), *more))

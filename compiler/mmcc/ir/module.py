@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.graph import Graph
+from mmcc.ir.made_again import MadeAgain
 from mmcc.ir.state import State
 from mmcc.ir.text import string_text
 from mmcc.ir.verify import check_graph
@@ -34,10 +35,14 @@ def port_symbol(entry: str, kind: str, index: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One function of the package, `PREFIX_name`, and what it computes. The name is lower-case C."""
+    """One function of the package, `PREFIX_name`, and what it computes. The name is lower-case C.
+
+    `made_again` is said of a training step that makes values of its forward pass again.
+    """
 
     name: str
     graph: Graph
+    made_again: MadeAgain | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,7 @@ class Module:
 
     def map(self, change: Callable[[Graph], Graph]) -> Module:
         """The module with each entry's graph changed."""
-        return Module(self.name, tuple(Entry(entry.name, change(entry.graph)) for entry in self.entries))
+        return Module(self.name, tuple(replace(entry, graph=change(entry.graph)) for entry in self.entries))
 
     @cached_property
     def constants(self) -> dict[str, NDArray[Any]]:

@@ -15,7 +15,7 @@ from mmcc.errors import NAME_COLUMNS, printable
 from mmcc.report.memories import cost_text
 from mmcc.report.model import Report
 from mmcc.report.pictures import arena_spec, bars_spec, frontier_spec
-from mmcc.report.text import dead_text, flash_text, proof_text, self_check_text, work_text
+from mmcc.report.text import dead_text, flash_text, proof_text, saved_text, self_check_text, work_text
 from mmcc.resources import data_dir
 from mmcc.sizes import readable
 
@@ -126,6 +126,8 @@ def _proved(report: Report) -> list[tuple[str, str]]:
         of = f" of {entry['entry']}" if report["entries"] else ""
         rows.append((f"arena{of}", proof_text(entry["plan"], ram)))
         rows.append((f"work{of}", work_text(entry["plan"])))
+        if entry["saved"]:
+            rows.append((f"saved{of}", saved_text(entry["saved"])))
         if entry["dead_channels"]["nodes"]:
             rows.append((f"left out{of}", dead_text(entry["dead_channels"])))
         if entry["plan"]["cost"]:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmcc.codegen.lower import describe
 from mmcc.ir.graph import Graph, nest_of
-from mmcc.ir.module import Module
+from mmcc.ir.made_again import MadeAgain
+from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import BufferKind, MemoryPlan, Place, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.program import EntryCode, Program
@@ -74,7 +75,7 @@ def make_report(
     arena = sum(program.regions.values()) - state
     footprint = figures.footprint
     first, *others = [
-        _entry(entry.graph, plan.entries[entry.name], code, program, figures.cost)
+        _entry(entry, plan.entries[entry.name], code, program, figures.cost)
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
     graph = module.entries[0].graph
@@ -118,10 +119,11 @@ def make_report(
 
 
 def _entry(
-    graph: Graph, plan: Plan, code: EntryCode, program: Program, cost: Mapping[str, float]
+    entry: Entry, plan: Plan, code: EntryCode, program: Program, cost: Mapping[str, float]
 ) -> dict[str, Any]:
     """What is said of one entry."""
-    macs, regions = count_macs(graph), {region.name for region in program.regions}
+    graph, regions = entry.graph, {region.name for region in program.regions}
+    macs = count_macs(graph) if entry.made_again is None else entry.made_again.macs
     return {
         "entry": code.name,
         "first_node": code.first,
@@ -142,6 +144,7 @@ def _entry(
             "buffers": _buffers(plan),
         },
         "dead_channels": _dead_channels(graph),
+        "saved": None if entry.made_again is None else _saved(entry.made_again),
         "moves": _moves(plan),
         "weights": _staged_weights(graph, plan),
         "nodes": _nodes(graph, code, node_costs(graph, plan, cost)),
@@ -213,6 +216,21 @@ def _buffers(plan: Plan) -> list[dict[str, Any]]:
         }
         for b, stay in ordered
     ]
+
+
+def _saved(found: MadeAgain) -> dict[str, Any]:
+    """What a training step keeps of its forward pass, and what it makes again."""
+    return {
+        "kept": [asdict(value) for value in found.kept],
+        "again": [asdict(value) for value in found.again],
+        "macs_again": found.macs_again,
+        "most_macs": found.most_macs,
+        "limit": found.limit,
+        "bound": found.bound,
+        "proved": found.proved,
+        "planned": found.planned,
+        "choices": found.choices,
+    }
 
 
 def _moves(plan: Plan) -> list[dict[str, Any]]:

@@ -61,6 +61,7 @@ def _entry_figures(report: Report, entry: dict[str, Any]) -> list[tuple[str, str
         ("work", f"{work_text(plan)}{parameters}"),
     ]
     figures += [("cost", cost_text(plan))] if plan["cost"] else []
+    figures += [("saved", saved_text(entry["saved"]))] if entry["saved"] else []
     if entry["dead_channels"]["nodes"]:
         figures.append(("left out", dead_text(entry["dead_channels"])))
     return figures + ([("weights", staged_text(entry["weights"]))] if entry["weights"] else [])
@@ -114,6 +115,22 @@ def staged_text(weights: dict[str, int]) -> str:
         f"{weights['file']:,} bytes in slow memory; an inference reads {weights['read']:,} in blocks of at "
         f"most {weights['largest_block']:,}; at most {weights['most_in_arena']:,} are in the arena at a time"
     )
+
+
+def saved_text(saved: dict[str, Any]) -> str:
+    """What a training step keeps of its forward pass, what it makes again, and what others would need."""
+    kept, again = (sum(value["bytes"] for value in saved[what]) for what in ("kept", "again"))
+    text = (
+        f"{kept:,} bytes in {len(saved['kept'])} values kept for backward layers, {again:,} in "
+        f"{len(saved['again'])} made again"
+    )
+    of = f"{saved['planned']} of {saved['choices']:,} choices planned"
+    if saved["proved"]:
+        least = "no other needs as little work" if saved["limit"] else "no other needs a smaller arena"
+        return f"{text}; {of}, {least} (proved)"
+    if saved["bound"] and not saved["limit"]:
+        return f"{text}; {of}, none needs less than {saved['bound']:,} bytes of arena"
+    return f"{text}; {of}, others may be better"
 
 
 def self_check_text(check: dict[str, Any]) -> str:

@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a training step's forward pass is kept for the backward pass, and what is made again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class SavedValue:
+    """A value of the forward pass that backward nodes read. `macs` are those of making it once more from what
+    it is computed from."""
+
+    name: str
+    bytes: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
+class MadeAgain:
+    """One choice of what to keep, and what is known of all others of its class.
+
+    The class: each saved value is kept, or made again once, from values that are kept; then a plan of
+    groups, rows and offsets. No choice with at most `most_macs` of work in all has an arena below `bound`; if
+    there is a `limit`, none with less work than this one has. It is 0 if choices were left out.
+    """
+
+    kept: tuple[SavedValue, ...]
+    again: tuple[SavedValue, ...]
+    macs: int  # of the step in which nothing is made again
+    macs_again: int
+    most_macs: int
+    limit: int | None
+    arena: int
+    bound: int
+    planned: int  # choices that were planned
+    choices: int  # that there are
+
+    @property
+    def proved(self) -> bool:
+        """True if no choice of the class needs a smaller arena, or less work within the limit."""
+        return 0 < self.arena <= self.bound if self.limit is None else self.bound > self.limit

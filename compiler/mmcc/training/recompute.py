@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A training step whose backward nodes read some values of the forward pass made again, instead of kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ir.made_again import SavedValue
+from mmcc.passes.draft import Draft
+from mmcc.training.in_place import sums_early
+
+
+class SavedValues:
+    """The values of a training step's forward pass that its backward pass reads.
+
+    `forward` are the results of the nodes of the forward pass.
+    """
+
+    def __init__(self, graph: Graph, forward: Collection[str]) -> None:
+        self.graph, self._forward = graph, frozenset(forward)
+        self._position = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
+        read = {name for node in graph.nodes if self._is_backward(node) for name in node.inputs}
+        sources = {self._source(name) for name in read if name in self._forward}
+        ordered = sorted(sources & self._forward, key=lambda name: self._position[name])
+        self.values = tuple(SavedValue(name, graph.tensors[name].bytes, self._macs(name)) for name in ordered)
+        self._read = [name for name in read if name in self._forward]
+
+    def _is_backward(self, node: Node) -> bool:
+        return node.outputs[0] not in self._forward
+
+    def _macs(self, name: str) -> int:
+        return nest_of(self.graph, self.graph.producer[name]).macs
+
+    def _source(self, name: str) -> str:
+        """What a tensor is a view of, as far as a view of one operand goes; itself if it is none."""
+        while name in self.graph.producer:
+            node = self.graph.producer[name]
+            operands = self.graph.activations(node)
+            if node.op.traits.alias is None or len(operands) != 1:
+                break
+            (name,) = operands
+        return name
+
+    def made_again(self, kept: Collection[str]) -> list[str]:
+        """What is made again, in order, if the values `kept` are there for the backward pass."""
+        found, waiting = set[str](), list(self._read)
+        while waiting:
+            name = waiting.pop()
+            if name in found or name not in self._forward or self._source(name) in kept:
+                continue
+            found.add(name)
+            waiting += self.graph.producer[name].inputs
+        return sorted(found, key=lambda name: self._position[name])
+
+    def work(self, kept: Collection[str]) -> int:
+        """Multiply-accumulates of what is made again."""
+        return sum(self._macs(name) for name in self.made_again(kept))
+
+    def recomputed(self, kept: Collection[str]) -> Graph:
+        """The step in which backward nodes read what is not kept made a second time, once for all of them."""
+        draft = Draft(self.graph)
+        twins: dict[str, str] = {}
+        again = self.made_again(kept)
+        late = [node for node in self.graph.nodes if self._is_backward(node)]
+        for node in (node for node in self.graph.nodes if not self._is_backward(node)):
+            draft.keep(node)
+        for name in again:
+            node = self.graph.producer[name]
+            inputs = (twins.get(other, other) for other in node.inputs)
+            twins[name] = draft.add(node.op, inputs, f"{name}_again", node.where)
+        for node in late:
+            draft.keep(replace(node, inputs=tuple(twins.get(name, name) for name in node.inputs)))
+        return sums_early(draft.graph())

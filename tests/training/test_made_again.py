@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Steps that make values of their forward pass again: what is chosen, and that it learns the same bits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mmcc
+import numpy as np
+import pytest
+from frontend_models import model_of, save
+from mmcc.api import CompileResult, TrainOptions
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
+from mmcc.driver.recompute import KeptValues
+from mmcc.ir.interpret import Interpreter
+from mmcc.ir.module import Module
+from mmcc.ir.plan import Plan
+from mmcc.package.host import host_model
+from mmcc.package.record import load_package
+from mmcc.training import options as training_options
+from mmcc.training.module import STEP, training_module
+from mmcc.training.recompute import SavedValues
+from onnx import helper
+
+RATE = np.array([0.05], np.float32)
+LAYERS = 4
+Array = np.ndarray
+
+
+def chain(folder: Path) -> Path:
+    """Convolutions of equal results, a mean, and a layer that tells three classes apart."""
+    rng = np.random.default_rng(5)
+    constants, nodes, name = dict[str, Array](), [], "x"
+    for k in range(LAYERS):
+        constants[f"w{k}"] = (0.4 * rng.standard_normal((8, 8 if k else 2, 3, 3))).astype(np.float32)
+        constants[f"b{k}"] = (0.1 * rng.standard_normal(8)).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [name, f"w{k}", f"b{k}"], [f"c{k}"], pads=[1, 1, 1, 1]))
+        nodes.append(helper.make_node("Relu", [f"c{k}"], [f"r{k}"]))
+        name = f"r{k}"
+    constants["w"], constants["b"] = rng.standard_normal((3, 8)).astype(np.float32), np.zeros(3, np.float32)
+    nodes += [
+        helper.make_node("GlobalAveragePool", [name], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["y"], transB=1),
+    ]
+    inputs = {"x": np.zeros((1, 2, 16, 6), np.float32)}
+    return save(model_of(nodes, inputs, ["y"], constants), folder)
+
+
+def samples(count: int) -> list[tuple[Array, Array]]:
+    rng = np.random.default_rng(7)
+    return [
+        (rng.standard_normal((16, 6, 2)).astype(np.float32), np.array([k % 3], np.int32))
+        for k in range(count)
+    ]
+
+
+def learned(result: CompileResult) -> list[Array]:
+    """The losses of six steps, two to each change, from the C on this machine."""
+    model = host_model(result.folder, load_package(result.folder))
+    found: list[Array] = []
+    for k, (image, label) in enumerate(samples(6)):
+        found += model.run([image, label], 1)
+        if k % 2:
+            model.run([RATE], 2)
+        model.forget()
+    return found
+
+
+def test_what_is_made_again_has_the_same_bits(tmp_path: Path) -> None:
+    """Sums ride along in groups that span what is made again of the forward pass and the backward pass."""
+    model, train = chain(tmp_path), TrainOptions(accumulate=2)
+    plain = mmcc.compile_training(model, tmp_path / "plain", train, name="net")
+    tight = mmcc.compile_training(model, tmp_path / "tight", train, name="net", ram="min", recompute=1.4)
+    step, small = plain.report["entries"][0], tight.report["entries"][0]
+    assert small["plan"]["arena"] < 0.6 * step["plan"]["arena"]
+    assert small["saved"]["again"]
+    assert small["saved"]["proved"]
+    assert small["plan"]["macs_recomputed"] == small["saved"]["macs_again"] <= 0.4 * step["plan"]["macs"]
+    assert "made again" in (tight.folder / "report.txt").read_text()
+    groups = tight.memory.entries[STEP].groups
+    assert sum(len(group.riding) for group in groups) > 5
+    for one, other in zip(learned(plain), learned(tight), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedValues:
+    graph = load_graph(chain(tmp_path_factory.mktemp("chain")), CompileOptions())
+    step = training_module(graph, training_options.TrainOptions(accumulate=2)).entries[1].graph
+    return SavedValues(step, {name for node in graph.nodes for name in node.outputs})
+
+
+@pytest.mark.quick
+def test_every_choice_computes_the_same(saved: SavedValues) -> None:
+    image, label = samples(1)[0]
+    known = {"x": image, "label_0": label}
+
+    def sums(graph) -> dict[str, Array]:
+        machine = Interpreter(Module.of(graph))
+        machine.call("run", known)
+        return machine.states
+
+    want = sums(saved.graph)
+    names = [value.name for value in saved.values]
+    for mask in range(2 ** len(names)):
+        got = sums(saved.recomputed({name for k, name in enumerate(names) if mask >> k & 1}))
+        for name, value in want.items():
+            np.testing.assert_array_equal(got[name], value)
+
+
+@pytest.mark.quick
+def test_work_is_that_of_what_is_made_again(saved: SavedValues) -> None:
+    names = [value.name for value in saved.values]
+    assert saved.work(names) == 0
+    assert len(saved.recomputed(names).nodes) == len(saved.graph.nodes)
+    first, *others = names
+    assert saved.made_again(others) == [first]
+    macs = {value.name: value.macs for value in saved.values}
+    assert saved.work(others) == macs[first] > 0
+    assert saved.work([]) == sum(macs.values())
+
+
+@pytest.mark.quick
+def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
+    """With arenas made up, 1,000 bytes above what is kept: the least, and the least work within a limit."""
+    graphs: dict[int, int] = {}
+
+    def planned(graph) -> tuple[Plan, int]:
+        again = {name.removesuffix("_again") for name in graph.producer if name.endswith("_again")}
+        arena = 1000 + sum(value.bytes for value in saved.values if value.name not in again)
+        graphs[id(graph)] = arena
+        return Plan((), frozenset(), (), {}, {}, bound=arena), arena
+
+    nothing = KeptValues(saved, planned, 1.0).least()
+    assert nothing is None
+    found = KeptValues(saved, planned, 2.0).least()
+    assert found is not None
+    assert found[1].arena == found[1].bound == min(graphs.values())
+    assert found[1].proved
+    all_kept = sum(value.bytes for value in saved.values)
+    some = KeptValues(saved, planned, 2.0).within(all_kept)
+    assert some is not None
+    large = [value for value in saved.values if value.macs and value.bytes > 1000]
+    assert some[1].macs_again == min(value.macs for value in large)
+    assert KeptValues(saved, planned, 2.0).within(900) is None
