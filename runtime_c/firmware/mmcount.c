@@ -13,11 +13,18 @@
  *
  * Arguments (addresses in hexadecimal):
  *   out=FILE                    where the lines go; standard error otherwise
- *   prof=FILE                   how often each translated block ran between begin and end: "address instructions bytes count"
+ *   prof=FILE                   how often each translated block ran between begin and end, and how often what ran next was
+ *                               not what follows it in memory: "address instructions bytes count taken"; the last needs flow=on
+ *   flow=on                     watch the way from block to block (slower)
  *   mem=on                      count loads and stores as well (slower), and heed the windows below
  *   lo=A hi=B                   report the lowest address in [A, B) that was stored to since the last begin
  *   clo=A chi=B                 count bytes loaded from and stored to [A, B) between begin and end; several times,
  *                               a line "range K loaded N stored M" for each at every end, counted from the first begin
+ *   flo=A fhi=B                 a window of flash memory; several times
+ *   code=S:W:L data=S:W:L       caches of S sets, W ways and lines of L bytes, least recently used first, for instructions and
+ *                               for what is loaded from flash; the latter S = 0: the same cache. Needs flow=on and mem=on. A line
+ *                               "cache code accesses A misses M in-a-row R data accesses A misses M in-a-row R" at every end,
+ *                               counted from the first begin; "in a row" are misses of the line behind the last that was touched
  *   glo=A ghi=B rlo=C rhi=D     report the first access in [A, B) that is not in [C, D), and count them
  */
 #include <stdbool.h>
@@ -47,10 +54,12 @@ enum { CB_NO_REGS = 0 };
 enum { MEM_READ_WRITE = 3 };
 enum { INLINE_ADD_U64 = 0 };
 typedef void (*insn_callback)(unsigned, void *);
+typedef void (*block_callback)(unsigned, void *);
 typedef void (*memory_callback)(unsigned, qemu_plugin_meminfo_t, uint64_t, void *);
 extern void qemu_plugin_register_vcpu_tb_trans_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, struct qemu_plugin_tb *));
 extern void qemu_plugin_register_atexit_cb(qemu_plugin_id_t, void (*)(qemu_plugin_id_t, void *), void *);
 extern void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *, int, void *, uint64_t);
+extern void qemu_plugin_register_vcpu_tb_exec_cb(struct qemu_plugin_tb *, block_callback, int, void *);
 extern void qemu_plugin_register_vcpu_insn_exec_cb(struct qemu_plugin_insn *, insn_callback, int, void *);
 extern void qemu_plugin_register_vcpu_mem_cb(struct qemu_plugin_insn *, memory_callback, int, int, void *);
 extern size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *);
@@ -64,7 +73,7 @@ extern bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
 EXPORT int qemu_plugin_version = 1;
 
 typedef struct {
-    uint64_t executed, at_begin, profiled, address;
+    uint64_t executed, at_begin, profiled, address, taken;
     uint32_t instructions, bytes;
 } block;
 
@@ -77,6 +86,20 @@ typedef struct {
 typedef struct {
     uint64_t lo, hi;
 } window;
+
+enum {
+    MOST_LINES = 4096,
+};
+
+typedef struct {
+    uint32_t sets, ways, line;
+    uint64_t held[MOST_LINES]; /* by set, the last used first: number of the line, plus 1 */
+} cache;
+
+typedef struct {
+    cache own, *used;
+    uint64_t accesses, misses, in_a_row, last;
+} reader;
 
 enum {
     MARK_BEGIN = 5,
@@ -103,7 +126,11 @@ static struct {
     uint64_t loaded, stored;
 } ranges[8];
 static size_t range_count;
-static bool count_memory, profiling;
+static window flash[4];
+static size_t flash_count;
+static reader code, data;
+static block *before; /* the block that ran last */
+static bool count_memory, watch_flow, profiling;
 static FILE *out;
 static const char *profile_name;
 
@@ -123,6 +150,68 @@ static void print_memory(void)
                 (unsigned long long)stores, (unsigned long long)bytes_loaded, (unsigned long long)bytes_stored,
                 (unsigned long long)lowest_store);
     }
+}
+
+static bool in_flash(uint64_t address)
+{
+    bool found = false;
+    for (size_t i = 0; i < flash_count; ++i) {
+        found = found || (address >= flash[i].lo && address < flash[i].hi);
+    }
+    return found;
+}
+
+/* Look for a line, which is then the one used last; false if it was not there. */
+static bool held(cache *c, uint64_t line)
+{
+    uint64_t *set = c->held + line % c->sets * c->ways;
+    uint32_t at = 0;
+    while (at + 1 < c->ways && set[at] != line + 1) {
+        ++at;
+    }
+    const bool hit = set[at] == line + 1;
+    for (; at > 0; --at) {
+        set[at] = set[at - 1];
+    }
+    set[0] = line + 1;
+    return hit;
+}
+
+static void read_flash(reader *r, uint64_t address, uint32_t bytes)
+{
+    const uint32_t size = r->used->line;
+    for (uint64_t line = address / size; line <= (address + bytes - 1) / size; ++line) {
+        ++r->accesses;
+        if (!held(r->used, line)) {
+            ++r->misses;
+            r->in_a_row += line == r->last + 1;
+        }
+        r->last = line;
+    }
+}
+
+static void print_caches(void)
+{
+    if (code.used != NULL) {
+        fprintf(out, "cache code accesses %llu misses %llu in-a-row %llu data accesses %llu misses %llu in-a-row %llu\n",
+                (unsigned long long)code.accesses, (unsigned long long)code.misses, (unsigned long long)code.in_a_row,
+                (unsigned long long)data.accesses, (unsigned long long)data.misses, (unsigned long long)data.in_a_row);
+    }
+}
+
+static void on_block(unsigned cpu, void *user)
+{
+    block *b = user;
+    (void)cpu;
+    if (profiling) {
+        if (before != NULL && before->address + before->bytes != b->address) {
+            ++before->taken;
+        }
+        if (code.used != NULL && in_flash(b->address)) {
+            read_flash(&code, b->address, b->bytes);
+        }
+    }
+    before = b;
 }
 
 static void begin_profile(void)
@@ -146,6 +235,7 @@ static void end_profile(void)
 {
     profiling = false;
     print_ranges();
+    print_caches();
     for (size_t i = 0; i < block_count; ++i) {
         blocks[i]->profiled += blocks[i]->executed - blocks[i]->at_begin;
         blocks[i]->at_begin = blocks[i]->executed;
@@ -182,6 +272,9 @@ static void on_memory(unsigned cpu, qemu_plugin_meminfo_t info, uint64_t address
     } else {
         ++loads;
         bytes_loaded += size;
+        if (profiling && data.used != NULL && in_flash(address)) {
+            read_flash(&data, address, size);
+        }
     }
     for (size_t i = 0; profiling && i < range_count; ++i) {
         if (address >= ranges[i].counted.lo && address < ranges[i].counted.hi) {
@@ -219,6 +312,16 @@ static int marker(const uint8_t *bytes, size_t size)
     return kind >= MARK_BEGIN && kind <= MARK_LAST ? kind : 0;
 }
 
+/* How long an instruction is. QEMU may have read more: where the next one is on another page, half of that, too. */
+static uint32_t length_of(const uint8_t *bytes)
+{
+    if (architecture == AARCH64) {
+        return 4;
+    }
+    const bool whole = architecture == THUMB ? bytes[1] >> 3 >= 0x1D : (bytes[0] & 3) == 3;
+    return whole ? 4 : 2;
+}
+
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
 {
     const size_t n = qemu_plugin_tb_n_insns(tb);
@@ -232,12 +335,15 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb)
     blocks[block_count++] = b;
     qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, &b->executed, 1);
     qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, &instructions, n);
+    if (watch_flow) {
+        qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, CB_NO_REGS, b);
+    }
     for (size_t i = 0; i < n; ++i) {
         struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
         const size_t size = qemu_plugin_insn_size(insn);
         const uint64_t pc = qemu_plugin_insn_vaddr(insn);
         const int kind = marker(qemu_plugin_insn_data(insn), size);
-        b->bytes += (uint32_t)size;
+        b->bytes += length_of(qemu_plugin_insn_data(insn));
         if (kind != 0) {
             mark *m = allocate(NULL, sizeof *m);
             *m = (mark){kind, (uint32_t)i, (uint32_t)n, pc};
@@ -259,8 +365,8 @@ static void write_profile(void)
     for (size_t i = 0; i < block_count; ++i) {
         const block *b = blocks[i];
         if (b->profiled != 0) {
-            fprintf(file, "%llx %u %u %llu\n", (unsigned long long)b->address, b->instructions, b->bytes,
-                    (unsigned long long)b->profiled);
+            fprintf(file, "%llx %u %u %llu %llu\n", (unsigned long long)b->address, b->instructions, b->bytes,
+                    (unsigned long long)b->profiled, (unsigned long long)b->taken);
         }
     }
     fclose(file);
@@ -282,6 +388,18 @@ static void on_exit_of_qemu(qemu_plugin_id_t id, void *user)
     }
 }
 
+static void take_cache(reader *r, const char *text)
+{
+    cache *c = &r->own;
+    if (sscanf(text, "%u:%u:%u", &c->sets, &c->ways, &c->line) != 3) {
+        abort();
+    }
+    r->used = c->sets == 0 ? code.used : c;
+    if (c->sets * c->ways > MOST_LINES) {
+        abort();
+    }
+}
+
 static void take_argument(const char *name, const char *value)
 {
     if (strcmp(name, "glo") == 0 && limit_count < sizeof limits / sizeof *limits) {
@@ -290,6 +408,10 @@ static void take_argument(const char *name, const char *value)
     if (strcmp(name, "clo") == 0 && range_count < sizeof ranges / sizeof *ranges) {
         ++range_count; /* "chi" that follows is of the same */
     }
+    if (strcmp(name, "flo") == 0 && flash_count < sizeof flash / sizeof *flash) {
+        ++flash_count; /* "fhi" that follows is of the same */
+    }
+    const size_t latest = flash_count == 0 ? 0 : flash_count - 1;
     const size_t last = limit_count == 0 ? 0 : limit_count - 1;
     const size_t newest = range_count == 0 ? 0 : range_count - 1;
     const struct {
@@ -300,6 +422,8 @@ static void take_argument(const char *name, const char *value)
         {"hi", &stack.hi},
         {"clo", &ranges[newest].counted.lo},
         {"chi", &ranges[newest].counted.hi},
+        {"flo", &flash[latest].lo},
+        {"fhi", &flash[latest].hi},
         {"glo", &limits[last].watched.lo},
         {"ghi", &limits[last].watched.hi},
         {"rlo", &limits[last].legal.lo},
@@ -310,6 +434,12 @@ static void take_argument(const char *name, const char *value)
         out = file == NULL ? stderr : file;
     } else if (strcmp(name, "mem") == 0) {
         count_memory = strcmp(value, "on") == 0;
+    } else if (strcmp(name, "flow") == 0) {
+        watch_flow = strcmp(value, "on") == 0;
+    } else if (strcmp(name, "code") == 0) {
+        take_cache(&code, value);
+    } else if (strcmp(name, "data") == 0) {
+        take_cache(&data, value);
     } else if (strcmp(name, "prof") == 0) {
         const size_t bytes = strlen(value) + 1;
         profile_name = memcpy(allocate(NULL, bytes), value, bytes);

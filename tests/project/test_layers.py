@@ -26,6 +26,7 @@ LAYERS = [
         "passes",
         "training",
         "target",
+        "board",
         "toolchain",
         "kernels",
     ),

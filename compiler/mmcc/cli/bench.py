@@ -1,22 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `mmcc bench`: time, or instructions."""
+"""The command `mmcc bench`: time, instructions, or modelled cycles."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mmcc.cli.options import common, machine, on_machine
 from mmcc.errors import CompileError, Exit
 
+if TYPE_CHECKING:
+    from mmcc.package.record import Package
 
-@click.command(short_help="Measure time, or instructions in QEMU.")
+
+@click.command(short_help="Measure time, instructions in QEMU, or cycles of a board.")
 @click.argument("folder", type=click.Path(path_type=Path))
 @on_machine
 @click.option("--profile", is_flag=True, help="Also by function, instruction and arena (QEMU).")
+@click.option("--cycles", is_flag=True, help="Model the cycles of a board (QEMU).")
+@click.option(
+    "--board", metavar="NAME", help="Board of --cycles, or a TOML file [default: the core's first]."
+)
 @common
 def bench(
     folder: Path,
@@ -25,16 +32,27 @@ def bench(
     flash_with: str | None,
     firmware: Path | None,
     profile: bool,
+    cycles: bool,
+    board: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Measure the package in FOLDER: time on this machine, exact instructions in QEMU, cycles on a board."""
+    """Measure the package in FOLDER: time on this machine, exact instructions in QEMU, cycles on a board.
+
+    With --cycles the instructions that QEMU executes are timed as the core's manual does, and flash and
+    caches of a board are simulated: a model, whose error is told.
+    """
     from mmcc.package.record import load_package
     from mmcc.verification.bench import bench_board, bench_host, bench_qemu
     from mmcc.verification.verify import serial_port
 
     package = load_package(folder)
+    if board and not cycles:
+        raise CompileError("MM003", "--board is for --cycles", exit=Exit.USAGE, hint="add --cycles")
+    if cycles:
+        _show_cycles(folder, package, board, as_json)
+        return
     if profile and on != "qemu":
         raise CompileError("MM003", "--profile counts in QEMU", exit=Exit.USAGE, hint="add --on qemu")
     if port := serial_port(machine(on, flash_with, firmware)):
@@ -52,9 +70,34 @@ def bench(
         click.echo(f"{found['instructions']:,} instructions, {found['stack']:,} bytes of stack")
         _show_bench(found, "instructions")
     else:
-        cycles = found["cycles"]
-        click.echo("the board has no counter of cycles" if cycles is None else f"{cycles:,} cycles")
+        spent = found["cycles"]
+        click.echo("the board has no counter of cycles" if spent is None else f"{spent:,} cycles")
         _show_bench(found, "cycles")
+
+
+def _show_cycles(folder: Path, package: Package, board: str | None, as_json: bool) -> None:
+    from mmcc.board import board_of, load_board
+    from mmcc.target import load_target
+    from mmcc.verification.cycles import bench_cycles
+
+    chosen = load_board(board) if board else board_of(load_target(package.target))
+    found = bench_cycles(folder, package, chosen)
+    if as_json:
+        click.echo(json.dumps(found, indent=1))
+        return
+    click.echo(
+        f"{found['milliseconds']:.3g} ms, {found['cycles']:,} cycles at {found['clock_mhz']:g} MHz: modelled"
+    )
+    click.echo(f"  {found['description']} ({found['board']})")
+    click.echo(f"  model         {found['error']}")
+    rate = found["core"] / max(1, found["instructions"])
+    click.echo(
+        f"  core          {found['core']:>14,}  {rate:.2f} each of {found['instructions']:,} instructions"
+    )
+    click.echo(f"  flash, code   {found['code_waits']:>14,}")
+    click.echo(f"  flash, data   {found['data_waits']:>14,}  constants that are in no cache")
+    for name, spent in list(found["functions"].items())[:10]:
+        click.echo(f"  {name:<40} {spent:>14,}")
 
 
 def _show_bench(found: dict[str, Any], unit: str) -> None:

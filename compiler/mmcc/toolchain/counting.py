@@ -42,6 +42,42 @@ class Profile:
     mnemonics: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Instructions that ran one after the other: how often, and how often not what follows them ran next."""
+
+    address: int
+    instructions: int
+    count: int
+    taken: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReads:
+    """Lines that were looked for in a cache, those not there, and of these the ones behind the last."""
+
+    accesses: int
+    misses: int
+    in_a_row: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reads:
+    """What was read from flash in the first sample, through the caches of a board."""
+
+    code: CacheReads
+    data: CacheReads
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The way through a program, and what it read from flash."""
+
+    elf: Path
+    blocks: tuple[Block, ...]
+    reads: Reads
+
+
 def counting_plugin() -> Path:
     """The counting plugin, compiled once for each version of its source."""
     source = data_dir("runtime_c") / "firmware" / "mmcount.c"
@@ -73,6 +109,20 @@ def read_ranges(log: Path, names: Sequence[str]) -> dict[str, tuple[int, int]]:
     for line in re.finditer(r"^range (\d+) loaded (\d+) stored (\d+)$", log.read_text(), re.MULTILINE):
         found.setdefault(names[int(line[1])], (int(line[2]), int(line[3])))
     return found
+
+
+def read_caches(log: Path) -> Reads:
+    """What was read through caches in the first sample."""
+    line = re.search(r"^cache code (.*) data (.*)$", log.read_text(), re.MULTILINE)
+    assert line is not None, "the plugin did not say what it read through caches"
+    code, data = (CacheReads(*map(int, re.findall(r"\d+", part))) for part in line.groups())
+    return Reads(code, data)
+
+
+def read_blocks(path: Path) -> list[Block]:
+    """The blocks that ran."""
+    rows = [line.split() for line in path.read_text().splitlines()]
+    return [Block(int(start, 16), int(n), int(times), int(taken)) for start, n, _, times, taken in rows]
 
 
 def count(marks: Sequence[tuple[int, int]], nodes: Sequence[int]) -> tuple[tuple[int, ...], tuple[Lap, ...]]:
@@ -115,11 +165,10 @@ def read_profile(elf: Path, target: Target, path: Path) -> Profile:
     place = {address: i for i, (address, _, _) in enumerate(code)}
     functions: Counter[str] = Counter()
     mnemonics: Counter[str] = Counter()
-    for line in path.read_text().splitlines():
-        start, count, _, times = line.split()
-        first = place.get(int(start, 16))
-        executed = code[first : first + int(count)] if first is not None else []
+    for block in read_blocks(path):
+        first = place.get(block.address)
+        executed = code[first : first + block.instructions] if first is not None else []
         for _, name, mnemonic in executed:
-            functions[name] += int(times)
-            mnemonics[mnemonic] += int(times)
+            functions[name] += block.count
+            mnemonics[mnemonic] += block.count
     return Profile(dict(functions.most_common()), dict(mnemonics.most_common()))

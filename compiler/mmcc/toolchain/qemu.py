@@ -11,10 +11,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from mmcc.board import Board
 from mmcc.errors import CompileError, Exit, printable
-from mmcc.target import Target
+from mmcc.target import Qemu, Target
 from mmcc.toolchain.build import find_tool
-from mmcc.toolchain.counting import Lap, Profile, count, counting_plugin, read_log, read_profile, read_ranges
+from mmcc.toolchain.counting import (
+    Executed,
+    Lap,
+    Profile,
+    count,
+    counting_plugin,
+    read_blocks,
+    read_caches,
+    read_log,
+    read_profile,
+    read_ranges,
+)
 from mmcc.toolchain.elf import arenas, function_at, symbols
 
 _STACK_EXIT = 97
@@ -35,6 +47,7 @@ class FirmwareRun:
     profile: Profile | None = None
     accesses: Mapping[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     # by arena, bytes that the first sample loads and stores; where they were counted
+    executed: Executed | None = None  # for a board
 
     def by_node(self) -> dict[int, int]:
         """Instructions of the first sample by node."""
@@ -54,6 +67,7 @@ def run_firmware(
     profile: bool = False,
     watch_memory: bool = False,
     count_accesses: bool = False,
+    board: Board | None = None,
     timeout: float = 120.0,
     calls: bytes = b"",
 ) -> FirmwareRun:
@@ -62,7 +76,8 @@ def run_firmware(
     `calls` says for each sample which entry of the model is called; RESET, which takes none, resets states.
     Instructions are exact and repeat exactly. `watch_memory` also checks each access to the board's RAM
     against the limit it was linked for (slower; needless where the core has a memory protection unit).
-    `count_accesses` counts what is loaded from and stored to each arena (slower, too).
+    `count_accesses` counts what is loaded from and stored to each arena (slower, too). With a board, its
+    caches are simulated for what is read from flash (slowest).
     """
     if sample_bytes and len(inputs) % sample_bytes:
         raise ValueError(f"{len(inputs)} bytes of input are no whole number of samples of {sample_bytes}")
@@ -81,6 +96,7 @@ def run_firmware(
         profile=profile,
         watch_memory=watch_memory,
         ranges=tuple(counted.values()),
+        board=board,
         timeout=timeout,
     )
     outputs = (workdir / "outputs.bin").read_bytes()
@@ -94,8 +110,17 @@ def run_firmware(
     instructions, laps = count(marks, struct.unpack(f"<{len(nodes) // 2}H", nodes))
     found = read_profile(elf, target, workdir / "mmcount.prof") if profile else None
     accesses = read_ranges(log, list(counted))
+    blocks = tuple(read_blocks(workdir / "mmcount.prof")) if board else ()
+    executed = Executed(elf, blocks, read_caches(log)) if board else None
     return FirmwareRun(
-        outputs, instructions, int(stack[1]), stdout, laps=laps, profile=found, accesses=accesses
+        outputs,
+        instructions,
+        int(stack[1]),
+        stdout,
+        laps=laps,
+        profile=found,
+        accesses=accesses,
+        executed=executed,
     )
 
 
@@ -107,10 +132,11 @@ def run_program(
     profile: bool = False,
     watch_memory: bool = False,
     ranges: Sequence[tuple[int, int]] = (),
+    board: Board | None = None,
     timeout: float = 120.0,
 ) -> str:
     """Run any firmware in `workdir` and return what it printed; a fault or a timeout is an error."""
-    command = _command(elf, target, workdir, profile, watch_memory, ranges)
+    command = _command(elf, target, workdir, profile, watch_memory, ranges, board)
     try:
         done = subprocess.run(
             command,
@@ -140,6 +166,7 @@ def _command(
     profile: bool,
     watch: bool,
     ranges: Sequence[tuple[int, int]],
+    board: Board | None,
 ) -> list[str]:
     elf = elf.resolve()
     qemu = target.qemu
@@ -147,16 +174,18 @@ def _command(
         return [str(elf)]
     program = str(find_tool(qemu.program, target))
     arguments = [str(counting_plugin()), f"out={workdir.resolve() / 'mmcount.log'}"]
-    if profile:
+    if profile or board:
         arguments.append(f"prof={workdir.resolve() / 'mmcount.prof'}")
-    if (watch and qemu.ram) or ranges:
+    if (watch and qemu.ram) or ranges or board:
         arguments.append("mem=on")
+    if board:
+        arguments += _caches(board, qemu)
     arguments += [f"clo={lo:x},chi={hi:x}" for lo, hi in ranges]
     if watch and qemu.ram:
-        for name, board in {"ram": qemu.ram, **qemu.memory}.items():
+        for name, area in {"ram": qemu.ram, **qemu.memory}.items():
             limit = symbols(elf, (f"__{name}_lo", f"__{name}_hi"))
             if limit:
-                window = {"glo": board.origin, "ghi": board.origin + board.length}
+                window = {"glo": area.origin, "ghi": area.origin + area.length}
                 window |= {"rlo": limit[f"__{name}_lo"], "rhi": limit[f"__{name}_hi"]}
                 arguments += (f"{key}={address:x}" for key, address in window.items())
     plugin = ["-plugin", ",".join(arguments)]
@@ -164,8 +193,18 @@ def _command(
         return [program, "-cpu", qemu.cpu, *qemu.options, *plugin, str(elf)]
     core = ["-cpu", qemu.cpu] if qemu.cpu else []
     quiet = ["-nographic", "-monitor", "none", "-serial", "none"]
-    board = ["-M", qemu.machine, *core, *qemu.options, *quiet]
-    return [program, *board, "-semihosting-config", "enable=on,target=native", "-kernel", str(elf), *plugin]
+    machine = ["-M", qemu.machine, *core, *qemu.options, *quiet]
+    return [program, *machine, "-semihosting-config", "enable=on,target=native", "-kernel", str(elf), *plugin]
+
+
+def _caches(board: Board, qemu: Qemu) -> list[str]:
+    """Arguments of the plugin for a board's caches before the windows that stand for its flash."""
+    windows = [window for window in (qemu.code, qemu.constants) if window]
+    arguments = [f"flo={w.origin:x},fhi={w.origin + w.length:x}" for w in windows]
+    caches = [
+        f"{name}={c.sets}:{c.ways}:{c.line}" for name, c in (("code", board.code), ("data", board.data))
+    ]
+    return ["flow=on", *arguments, *caches]
 
 
 def _raise_if_failed(elf: Path, target: Target, stdout: str, code: int) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.board import Board
 from mmcc.codegen.lower import describe
 from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions, Progress
@@ -142,19 +143,31 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
 
 
 def run_qemu(
-    folder: Path, package: Package, samples: Sequence[Sample], *, hooks: bool = False, profile: bool = False
+    folder: Path,
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    hooks: bool = False,
+    profile: bool = False,
+    board: Board | None = None,
 ) -> tuple[list[Sample], FirmwareRun]:
-    """The outputs of all samples as firmware in QEMU, and what the run measured."""
+    """The outputs of all samples as firmware in QEMU, and what the run measured; cycles need a board."""
     if load_target(package.target).qemu is None:
         message = f"target {package.target} has no board or program to emulate"
         raise CompileError("MM002", message, exit=Exit.USAGE, hint="--on host, or compile for another target")
     _calls(package, len(samples))
     elf = firmware_of(folder, package, hooks=hooks)
-    return _run_program(elf, load_target(package.target), package, samples, profile=profile)
+    return _run_program(elf, load_target(package.target), package, samples, profile=profile, board=board)
 
 
 def _run_program(
-    elf: Path, target: Target, package: Package, samples: Sequence[Sample], *, profile: bool = False
+    elf: Path,
+    target: Target,
+    package: Package,
+    samples: Sequence[Sample],
+    *,
+    profile: bool = False,
+    board: Board | None = None,
 ) -> tuple[list[Sample], FirmwareRun]:
     stream = package.stream
     fed = samples if stream is None else [hop for sample in samples for hop in hops(package, stream, sample)]
@@ -168,6 +181,7 @@ def _run_program(
         elf.parent / "run",
         profile=profile,
         count_accesses=profile,
+        board=board,
         timeout=1800.0,
         calls=_calls(package, len(samples)),
     )

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Modelled cycles of an inference on a board: instructions as QEMU executes them, and the board's flash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from mmcc.board import Board
+from mmcc.errors import CompileError, Exit
+from mmcc.package.record import Package
+from mmcc.target import load_target
+from mmcc.toolchain.cycles.model import core_of, cycles
+from mmcc.verification.compare import run_qemu
+from mmcc.verification.samples import made_up
+from mmcc.verification.streams import whole_inputs
+
+
+def bench_cycles(folder: Path, package: Package, board: Board) -> dict[str, Any]:
+    """Cycles and milliseconds of one inference on a board, and what they consist of.
+
+    CompileError where the package is for another core, or its core has no model.
+    """
+    target = load_target(package.target)
+    core_of(board)
+    if not board.runs(target):
+        what = f"{board.name} has a {board.core}; the package is for {package.target}"
+        raise CompileError("MM002", what, exit=Exit.USAGE, hint=f"compile with --target {board.core}")
+    _, run = run_qemu(folder, package, made_up(whole_inputs(package), 1), board=board)
+    assert run.executed is not None
+    found = cycles(run.executed, target, board)
+    return {
+        "board": board.name,
+        "description": board.description,
+        "error": board.error,
+        "clock_mhz": board.clock_mhz,
+        "instructions": run.instructions[0],
+        "cycles": round(found.total),
+        "milliseconds": found.total / (board.clock_mhz * 1e3),
+        "core": round(found.core),
+        "code_waits": round(found.code_waits),
+        "data_waits": round(found.data_waits),
+        "functions": {name: round(spent) for name, spent in found.functions.items()},
+        "kinds": dict(found.kinds),
+    }
