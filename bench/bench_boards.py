@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmcc.board import Board, list_boards, load_board
+from mmcc.boards import BoardModel, list_boards, load_board
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
@@ -34,14 +34,14 @@ NETWORKS = {
 REFERENCE = "ST Edge AI 9.0 (v1.2)"
 
 
-def measure(network: str, board: Board, folder: Path) -> dict[str, Any]:
+def measure(network: str, board: BoardModel, folder: Path) -> dict[str, Any]:
     """Cycles of a network on a board."""
     progress(f"{network} on {board.name}")
     compile_model(model_file(NETWORKS[network]), folder, CompileOptions(name="n", target=board.core))
     return bench_cycles(folder, load_package(folder), board)
 
 
-def published(board: Board, network: str, software: str = REFERENCE) -> float:
+def published(board: BoardModel, network: str, software: str = REFERENCE) -> float:
     """Millions of cycles; 0 if there are none."""
     return next((getattr(row, network) for row in board.published if row.software == software), 0.0)
 
@@ -54,7 +54,7 @@ def deviation(ours: Sequence[float], theirs: Sequence[float]) -> float:
 
 
 def report(
-    found: dict[tuple[str, str], dict[str, Any]], boards: Sequence[Board], names: Sequence[str]
+    found: dict[tuple[str, str], dict[str, Any]], boards: Sequence[BoardModel], names: Sequence[str]
 ) -> None:
     for board in boards:
         print(f"\n{board.description}, {board.clock_mhz:g} MHz; millions of cycles")

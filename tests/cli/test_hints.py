@@ -58,6 +58,22 @@ ELSEWHERE = {
     "f'a lower --baud, or serial/{name}_traced.c and {name}_records.c in the firmware'": (
         "hint_cases_serial.py::another_model_and_no_traces"
     ),
+    "cli/bench.py: 'add --cycles'": "test_cycles.py::test_cycles_are_those_that_were_worked_out_before",
+    "verification/cycles.py: f'compile with --target {board.core}'": (
+        "test_cycles.py::test_cycles_are_those_that_were_worked_out_before"
+    ),
+    "boards.py: f'--board FILE.toml with a board of your own; cycles are modelled for {cores}'": (
+        "test_cycles.py::test_a_core_without_a_model_is_told"
+    ),
+    "toolchain/cycles/model.py: f\"cycles are modelled for {', '.join(CORES)}\"": (
+        "test_cycles.py::test_a_core_without_a_model_is_told"
+    ),
+    "boards.py: f\"{did_you_mean(key, known)}known: {', '.join(known)}\"": (
+        "test_cycles.py::test_a_wrong_board_is_told"
+    ),
+    "boards.py: f\"{did_you_mean(path.stem, list_boards())}one of: {', '.join(list_boards())}\"": (
+        "test_cycles.py::test_an_unknown_board_is_told"
+    ),
     "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
 }
 

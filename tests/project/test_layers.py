@@ -26,7 +26,7 @@ LAYERS = [
         "passes",
         "training",
         "target",
-        "board",
+        "boards",
         "toolchain",
         "kernels",
     ),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from hint_runs import mmcc
-from mmcc.board import Board, board_of, list_boards, load_board
+from mmcc.boards import BoardModel, board_of, list_boards, load_board
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
@@ -152,17 +152,27 @@ def test_a_wrong_board_is_told(change: tuple[str, str], said: str, tmp_path: Pat
     assert said in str(error.value)
 
 
+@pytest.mark.quick
+def test_an_unknown_board_is_told() -> None:
+    with pytest.raises(CompileError, match='no board "nucleo-l4r5"') as error:
+        load_board("nucleo-l4r5")
+    assert "nucleo-l4r5zi" in error.value.hint
+    assert load_board("nucleo-l4r5zi").clock_mhz == 120
+    with pytest.raises(CompileError, match="there is no file"):
+        load_board("./mine.toml")
+
+
 # ---- whole networks
 
 
-def built(model: str, board: Board, folder: Path) -> Path:
+def built(model: str, board: BoardModel, folder: Path) -> Path:
     ready(board.core)
     options = CompileOptions(target=board.core, self_check=False, name="net")
     compile_model(MODELS / model / "model.onnx", folder, options)
     return folder
 
 
-def run(folder: Path, board: Board) -> tuple[Executed, int]:
+def run(folder: Path, board: BoardModel) -> tuple[Executed, int]:
     package = load_package(folder)
     _, found = run_qemu(folder, package, made_up(package.inputs, 1), board=board)
     assert found.executed is not None
@@ -255,5 +265,6 @@ def test_a_core_without_a_model_is_told(keywords: Path) -> None:
     with pytest.raises(CompileError, match="no cycle model of cortex-m55") as error:
         cycles(nothing, load_target("cortex-m55"), board)
     assert "cortex-m33" in error.value.hint
-    with pytest.raises(CompileError, match="no board has the core"):
+    with pytest.raises(CompileError, match="no board has the core") as error:
         board_of(load_target("cortex-m55"))
+    assert "cortex-m0plus" in error.value.hint

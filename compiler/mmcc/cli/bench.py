@@ -76,7 +76,7 @@ def bench(
 
 
 def _show_cycles(folder: Path, package: Package, board: str | None, as_json: bool) -> None:
-    from mmcc.board import board_of, load_board
+    from mmcc.boards import board_of, load_board
     from mmcc.target import load_target
     from mmcc.verification.cycles import bench_cycles
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmcc.board import Board
+from mmcc.boards import BoardModel
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.target import Qemu, Target
 from mmcc.toolchain.build import find_tool
@@ -67,7 +67,7 @@ def run_firmware(
     profile: bool = False,
     watch_memory: bool = False,
     count_accesses: bool = False,
-    board: Board | None = None,
+    board: BoardModel | None = None,
     timeout: float = 120.0,
     calls: bytes = b"",
 ) -> FirmwareRun:
@@ -132,7 +132,7 @@ def run_program(
     profile: bool = False,
     watch_memory: bool = False,
     ranges: Sequence[tuple[int, int]] = (),
-    board: Board | None = None,
+    board: BoardModel | None = None,
     timeout: float = 120.0,
 ) -> str:
     """Run any firmware in `workdir` and return what it printed; a fault or a timeout is an error."""
@@ -166,7 +166,7 @@ def _command(
     profile: bool,
     watch: bool,
     ranges: Sequence[tuple[int, int]],
-    board: Board | None,
+    board: BoardModel | None,
 ) -> list[str]:
     elf = elf.resolve()
     qemu = target.qemu
@@ -197,7 +197,7 @@ def _command(
     return [program, *machine, "-semihosting-config", "enable=on,target=native", "-kernel", str(elf), *plugin]
 
 
-def _caches(board: Board, qemu: Qemu) -> list[str]:
+def _caches(board: BoardModel, qemu: Qemu) -> list[str]:
     """Arguments of the plugin for a board's caches before the windows that stand for its flash."""
     windows = [window for window in (qemu.code, qemu.constants) if window]
     arguments = [f"flo={w.origin:x},fhi={w.origin + w.length:x}" for w in windows]

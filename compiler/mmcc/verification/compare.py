@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.board import Board
+from mmcc.boards import BoardModel
 from mmcc.codegen.lower import describe
 from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions, Progress
@@ -149,7 +149,7 @@ def run_qemu(
     *,
     hooks: bool = False,
     profile: bool = False,
-    board: Board | None = None,
+    board: BoardModel | None = None,
 ) -> tuple[list[Sample], FirmwareRun]:
     """The outputs of all samples as firmware in QEMU, and what the run measured; cycles need a board."""
     if load_target(package.target).qemu is None:
@@ -167,7 +167,7 @@ def _run_program(
     samples: Sequence[Sample],
     *,
     profile: bool = False,
-    board: Board | None = None,
+    board: BoardModel | None = None,
 ) -> tuple[list[Sample], FirmwareRun]:
     stream = package.stream
     fed = samples if stream is None else [hop for sample in samples for hop in hops(package, stream, sample)]

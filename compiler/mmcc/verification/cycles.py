@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from mmcc.board import Board
+from mmcc.boards import BoardModel
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import Package
 from mmcc.target import load_target
@@ -16,7 +16,7 @@ from mmcc.verification.samples import made_up
 from mmcc.verification.streams import whole_inputs
 
 
-def bench_cycles(folder: Path, package: Package, board: Board) -> dict[str, Any]:
+def bench_cycles(folder: Path, package: Package, board: BoardModel) -> dict[str, Any]:
     """Cycles and milliseconds of one inference on a board, and what they consist of.
 
     CompileError where the package is for another core, or its core has no model.

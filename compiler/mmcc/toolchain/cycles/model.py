@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from mmcc.board import Board
+from mmcc.boards import BoardModel
 from mmcc.errors import CompileError, Exit
 from mmcc.target import Target
 from mmcc.toolchain.counting import Block, Executed
@@ -90,7 +90,7 @@ class Cycles:
         return self.core + self.code_waits + self.data_waits
 
 
-def core_of(board: Board) -> SingleIssue | DualIssue:
+def core_of(board: BoardModel) -> SingleIssue | DualIssue:
     """The model of a board's core; a user error if there is none."""
     if board.core not in CORES:
         hint = f"cycles are modelled for {', '.join(CORES)}"
@@ -98,7 +98,7 @@ def core_of(board: Board) -> SingleIssue | DualIssue:
     return CORES[board.core]
 
 
-def cycles(executed: Executed, target: Target, board: Board) -> Cycles:
+def cycles(executed: Executed, target: Target, board: BoardModel) -> Cycles:
     """What a program took on a board; a user error if its core has no model."""
     core = core_of(board)
     walk = _Walk(read_listing(executed.elf, target), core)

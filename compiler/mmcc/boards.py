@@ -47,7 +47,7 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
-class Board:
+class BoardModel:
     """All that the cycle model knows of a board."""
 
     name: str
@@ -71,7 +71,7 @@ def list_boards() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in data_dir("boards").glob("*.toml")))
 
 
-def load_board(name_or_path: str) -> Board:
+def load_board(name_or_path: str) -> BoardModel:
     """Read a board by name, or a user's own TOML file by path. What is wrong in it is a user error."""
     named = "/" not in name_or_path and not name_or_path.endswith(".toml")
     path = data_dir("boards") / f"{name_or_path}.toml" if named else Path(name_or_path)
@@ -94,12 +94,12 @@ def load_board(name_or_path: str) -> Board:
             _record(Published, row, f"{path.name}, published") for row in table.get("published", ())
         ),
     }
-    board = _record(Board, {"name": path.stem} | table | parts, path.name)
+    board = _record(BoardModel, {"name": path.stem} | table | parts, path.name)
     _check(board, path.name)
     return board
 
 
-def board_of(target: Target) -> Board:
+def board_of(target: Target) -> BoardModel:
     """The first board with the target's core; a user error if there is none."""
     for board in map(load_board, list_boards()):
         if board.runs(target):
@@ -139,7 +139,7 @@ def _record(kind: type[_T], value: Any, where: str) -> _T:
 MOST_LINES = 4096  # as in mmcount.c
 
 
-def _check(board: Board, where: str) -> None:
+def _check(board: BoardModel, where: str) -> None:
     """What the types of the keys do not say."""
     for name, cache in (("code", board.code), ("data", board.data)):
         shared = name == "data" and cache.sets == 0
