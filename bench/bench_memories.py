@@ -27,6 +27,7 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.load import load_graph
 from mmcc.driver.memories import parse_ram
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.twin import in_place
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import MemoryPlan, Place, Plan
@@ -35,7 +36,7 @@ from mmcc.package.record import load_package
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost
 from mmcc.planner.memory.placement import place
-from mmcc.planner.regions.traffic import access_cost, region_traffic
+from mmcc.planner.regions.traffic import access_cost, constants_cost, region_traffic
 from mmcc.planner.request import PlanRequest
 from mmcc.target import Target, load_target
 from mmcc.verification.compare import run_qemu
@@ -44,6 +45,7 @@ from mmcc.verification.samples import made_up
 
 def by_size(graph: Graph, plan: Plan, request: PlanRequest, *, largest: bool) -> Plan | None:
     """The plan with each buffer in the fastest memory in which it still fits, one after the other by size."""
+    plan = in_place(plan)
     inside = [b for b in plan.buffers if isinstance(plan.places[b.name].region, Region)]
     homes: dict[Region, list[str]] = {region: [] for region in request.regions}
     places = dict(plan.places)
@@ -65,6 +67,7 @@ def by_size(graph: Graph, plan: Plan, request: PlanRequest, *, largest: bool) ->
     buffers = tuple(replace(b, regions=request.regions) if b in inside else b for b in plan.buffers)
     made = replace(plan, places=places, overlaps=same, groups=groups, buffers=buffers)
     cost = plan_cost(graph, made, request.cost) + access_cost(graph, made, request.loads)
+    cost += constants_cost(graph, made, request)
     return replace(made, cost=cost, least_cost=0.0)
 
 
@@ -114,11 +117,10 @@ def counted(model: Path, options: CompileOptions, plan: Plan) -> tuple[int, Mapp
 
 def show(name: str, plan: Plan, graph: Graph, request: PlanRequest) -> None:
     """One line of predictions."""
+    size = plan.regions()
     parts = [
-        f"{region} {size:,} (read {traffic.read:,.0f}, written {traffic.written:,.0f})"
-        for (region, size), traffic in zip(
-            plan.regions().items(), region_traffic(graph, plan, request.loads).values(), strict=True
-        )
+        f"{region} {size.get(region, 0):,} (read {traffic.read:,.0f}, written {traffic.written:,.0f})"
+        for region, traffic in region_traffic(graph, plan, request).items()
     ]
     bound = f", none below {plan.least_cost / 1e6:,.3f}" if plan.least_cost else ""
     proved = " (proved)" if plan.cheapest and plan.least_cost else bound

@@ -91,6 +91,7 @@ class Target:
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # figures for the planner
     qemu: Qemu | None = None
     memory: tuple[Region, ...] = (SRAM,)  # where arenas may be, best first
+    weights_cost: float = 0.0  # cycles for a byte of weights where the linker puts them; 0: not known
 
     @property
     def bare_metal(self) -> bool:

@@ -10,16 +10,20 @@ from pathlib import Path
 
 import pytest
 from fused_c import NAME, filled, request, run
+from mmcc.checker.entry import check_entry
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
-from mmcc.codegen.lower import lower
+from mmcc.codegen.lower import lower, lower_entry
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.program import Address, FetchedConstants
 from mmcc.ir.regions import SRAM, Region
+from mmcc.kernels.tilings import whole_size
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost
+from mmcc.planner.request import Constants
 from mmcc.target import load_target
 from moved_plans import SLOW, idle, in_second_region, skipping, spilled, wandering
 
@@ -155,6 +159,63 @@ def test_buffers_that_a_dma_copies_have_lines_of_the_cache_for_themselves(tmp_pa
     assert run(graph, plan, tmp_path / "lines", LINES) == run(graph, one, tmp_path / "one")
     tight = tuple(replace(b, size=b.size - 4) if b.name == moves[0].buffer else b for b in plan.buffers)
     assert any("shares lines of 32 bytes" in text for text in check_plan(graph, replace(plan, buffers=tight)))
+
+
+def fetching(regions: tuple[Region, ...]) -> Plan:
+    """Every node's constants may be copied; some have no room in the first region."""
+    host = load_target("host")
+    sizes = {index: whole_size(GRAPH, index, host) for index in range(len(GRAPH.nodes))}
+    asked = replace(
+        request(GRAPH),
+        by_region=True,
+        regions=regions,
+        constants={index: Constants(size, 50.0) for index, size in sizes.items() if size},
+        constants_cost=2.0,
+    )
+    return sound(best_plan(GRAPH, asked))
+
+
+def test_constants_are_found_where_they_were_copied_to(tmp_path: Path) -> None:
+    want = run(GRAPH, layers(), tmp_path / "one")
+    slow = replace(SLOW, read_cost=0.5, write_cost=0.5)
+    for k, size in enumerate((700, 1500, 4000)):
+        plan = fetching((Region("fast", size), slow))
+        assert {place.region for place in map(plan.place_at, plan.fetched.values(), steps_of(plan))} <= {
+            *plan.regions()
+        }
+        assert plan.fetched
+        assert run(GRAPH, plan, tmp_path / f"fetched{k}") == want
+
+
+def steps_of(plan: Plan) -> list[int]:
+    """The step of each node whose constants are copied."""
+    steps = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
+    return [steps[index] for index in plan.fetched]
+
+
+@pytest.mark.quick
+def test_constants_that_are_not_where_a_node_looks_are_convicted() -> None:
+    plan = fetching((Region("fast", 1500), replace(SLOW, read_cost=0.5, write_cost=0.5)))
+    (index, name), *_ = plan.fetched.items()
+    (number,) = (k for k, t in enumerate(plan.transfers) if t.move.buffer == name)
+    left_out = replace(plan, transfers=(*plan.transfers[:number], *plan.transfers[number + 1 :]))
+    assert any("not yet copied" in text for text in check_plan(GRAPH, left_out))
+    move = plan.transfers[number].move
+    moved = replace(move, source=replace(move.source, offset=move.source.offset + 16))
+    transfers = tuple(replace(t, move=moved) if t.move == move else t for t in plan.transfers)
+    elsewhere = replace(plan, transfers=transfers, places=plan.places | {name: moved.source})
+    others = [other for other in plan.fetched.values() if other != name]
+    assert not others or check_plan(GRAPH, elsewhere), "it is where another's constants are"
+    entry, host = MODULE.entries[0], load_target("host")
+    code = lower_entry(entry, plan, host)
+    assert check_entry(entry, plan, code) == []
+    for changed in (
+        None,
+        replace(code.nodes[0].fetched or FetchedConstants(0, Address("fast", 0), 0), bytes=8),
+    ):
+        nodes = tuple(replace(n, fetched=changed) if n.index == index else n for n in code.nodes)
+        wrong = check_entry(entry, plan, replace(code, nodes=nodes))
+        assert any("constants of" in text and "but the plan has" in text for text in wrong)
 
 
 @pytest.mark.quick

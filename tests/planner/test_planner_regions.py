@@ -14,7 +14,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.planner.api import best_plan
-from mmcc.planner.request import PlanRequest
+from mmcc.planner.request import Constants, PlanRequest
 from moved_plans import skipping
 from planner_graphs import Build
 from tiny_graphs import tiny_graph
@@ -72,6 +72,49 @@ def test_no_plan_of_a_tiny_graph_costs_less(seed: int) -> None:
     if len(plan.transfers) < 2:  # the brute force moves one buffer, once
         assert plan.cost >= least * (1 - 1e-9), "the brute force misses a plan"
         assert not plan.cheapest or plan.cost == pytest.approx(least)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_plan_with_constants_costs_less(seed: int) -> None:
+    """The constants of two nodes may be copied to a region, or read where they are."""
+    graph, draw = tiny_graph(seed), Random(seed)
+    whole = best_plan(graph, PlanRequest(fuse=False)).peak(PlanRequest().regions[0])
+    run = [k for k, node in enumerate(graph.nodes) if node.op.traits.alias is None]
+    nodes = draw.sample(run, min(2, len(run)))
+    constants = {k: Constants(16 * draw.randint(1, 6), draw.choice([0.5, 3.0, 20.0])) for k in nodes}
+    request = within(
+        (whole + draw.randint(0, 128)) // 4 * 4,
+        whole // 4 * 4,
+        cost={"call": draw.choice([0.0, 40.0]), "element_row": 5.0},
+        constants=constants,
+        constants_cost=draw.choice([1.0, 5.0]),
+    )
+    try:
+        least = cheapest_cost(graph, request)
+    except TooMany:
+        pytest.skip("too many plans to try all")
+    plan = best_plan(graph, request)
+    assert check_plan(graph, plan) == []
+    assert plan.fetched.keys() <= {*nodes}
+    assert plan.least_cost <= least * (1 + 1e-9), "a plan costs less than the bound"
+    if not any(t.move.buffer not in plan.fetched.values() for t in plan.transfers):
+        assert plan.cost >= least * (1 - 1e-9), "the brute force misses a plan"
+        assert not plan.cheapest or plan.cost == pytest.approx(least)
+
+
+@pytest.mark.quick
+def test_constants_that_are_read_often_are_copied_where_bytes_are_free() -> None:
+    graph = chain()
+    alone = best_plan(graph, PlanRequest(fuse=False, backward=False)).peak(PlanRequest().regions[0])
+    constants = {0: Constants(64, 40.0), 1: Constants(64, 30.0), 2: Constants(64, 0.5)}
+    request = within(alone + 64, None, constants=constants, constants_cost=1.0)
+    plan = best_plan(graph, request)
+    assert check_plan(graph, plan) == []
+    assert (plan.cheapest, {*plan.fetched}) == (True, {0, 1}), "the third would cost more than it saves"
+    homes = [t.move.target.region.name for t in plan.transfers]  # pyright: ignore[reportAttributeAccessIssue]
+    assert homes == ["fast", "fast"]
+    without = best_plan(graph, replace(request, constants={}))
+    assert plan.cost == without.cost + 64 * (1 + 1 + 0.5), "copied once, and the third read where it is"
 
 
 def test_most_tiny_graphs_are_proved() -> None:

@@ -15,7 +15,7 @@ from math import inf
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Buffer, Overlap
+from mmcc.ir.plan import BLOCK_ALIGN, Buffer, BufferKind, Overlap, Plan
 from mmcc.ir.regions import External, Region
 from mmcc.planner.cost import plan_cost
 from mmcc.planner.fusion.build import Builder, Placed
@@ -79,12 +79,36 @@ def _cheapest_on(
     plan = builder.plan(Placed(path, buffers, (), Placement({}, 0, 0)), 0)
     traffic = buffer_traffic(graph, plan, request.loads)
     work = plan_cost(graph, plan, request.cost)
-    best = _cheapest_homes(request, inside, overlaps, traffic, work, best)
+    for fetched, read, more in _constants(request, plan):
+        budget.take(len(request.regions) ** len(inside + fetched) if fetched else 0)
+        best = _cheapest_homes(request, inside + fetched, overlaps, traffic | read, work + more, best)
+    if request.constants:
+        return best
     for moved in whole:
         for step in range(moved.live.lo + 1, moved.live.hi):
             parts, own, counts = _split(moved, step, inside, overlaps, traffic)
             best = _cheapest_homes(request, parts, own, counts, work, best, copied=moved)
     return best
+
+
+def _constants(
+    request: PlanRequest, plan: Plan
+) -> Iterator[tuple[list[Buffer], dict[tuple[str, int], Bytes], float]]:
+    """Constants that are copied, or not: buffers, what is read of them there, and what the others cost."""
+    steps = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
+    for some in product((False, True), repeat=len(request.constants)):
+        buffers, read, more = list[Buffer](), dict[tuple[str, int], Bytes](), 0.0
+        for (index, own), copied in zip(request.constants.items(), some, strict=True):
+            step, name = steps[index], f"constants of {index}"
+            times = 1 if copied else own.passes
+            more += times * own.bytes * request.constants_cost
+            if copied:
+                live = Span(step, step + 1)
+                buffers.append(
+                    Buffer(name, BufferKind.FETCHED, own.bytes, live, request.regions, BLOCK_ALIGN)
+                )
+                read[name, step] = Bytes(own.bytes * own.passes, own.bytes)
+        yield buffers, read, more
 
 
 def _split(

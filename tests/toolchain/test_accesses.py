@@ -46,12 +46,31 @@ def test_bytes_are_counted_as_predicted(model: str, target: str, ram: str, tmp_p
     request = plan_request(options, made.graph, load_target(target), lambda *_: None)
     package = load_package(tmp_path / "net")
     _, run = run_qemu(tmp_path / "net", package, made_up(package.inputs, 1), profile=True)
-    predicted = region_traffic(made.graph, made.plan, request.loads)
+    predicted = region_traffic(made.graph, made.plan, request)
     assert len(predicted) == len(run.accesses) == (2 if asked.regions else 1)
     for region, count in predicted.items():
         read, written = run.accesses[region.name if asked.regions else "arena"]
         assert count.read == pytest.approx(read, rel=FACTOR - 1), region
         assert count.written == pytest.approx(written, rel=FACTOR - 1), region
+
+
+def test_reads_of_copied_constants_are_counted_as_predicted(tmp_path: Path) -> None:
+    """Arenas hold constants of all kinds of kernels, which read most of what is read there."""
+    ready("cortex-m4")
+    board = tmp_path / "board.toml"
+    board.write_text("weights_cost = 2.0\n" + Path(TWO).read_text())
+    regions = parse_ram("sram=24K,psram=32K").regions
+    options = CompileOptions(target=str(board), regions=regions, name="net")
+    made = compile_model(DIGITS / "digits_int8.onnx", tmp_path / "net", options)
+    assert len(made.plan.fetched) >= 5
+    request = plan_request(options, made.graph, load_target(str(board)), lambda *_: None)
+    package = load_package(tmp_path / "net")
+    _, run = run_qemu(tmp_path / "net", package, made_up(package.inputs, 1), profile=True)
+    predicted = region_traffic(made.graph, made.plan, request)
+    alone = region_traffic(made.graph, made.plan, replace(request, constants={}))
+    read = sum(predicted[region].read for region in made.plan.regions())
+    assert read > 1.5 * sum(alone[region].read for region in made.plan.regions())
+    assert read == pytest.approx(sum(read for read, _ in run.accesses.values()), rel=FACTOR - 1)
 
 
 def test_what_a_kernel_holds_in_registers_is_told_by_its_contract(tmp_path: Path) -> None:
@@ -60,7 +79,7 @@ def test_what_a_kernel_holds_in_registers_is_told_by_its_contract(tmp_path: Path
     options = CompileOptions(target="cortex-m4", self_check=False, name="net")
     made = compile_model(DIGITS / "digits_int8.onnx", tmp_path / "net", options)
     request = plan_request(options, made.graph, load_target("cortex-m4"), lambda *_: None)
-    (known,) = region_traffic(made.graph, made.plan, request.loads).values()
-    (unknown,) = region_traffic(made.graph, made.plan, replace(request, loads={}).loads).values()
+    (known,) = region_traffic(made.graph, made.plan, request).values()
+    (unknown,) = region_traffic(made.graph, made.plan, replace(request, loads={})).values()
     assert unknown.read > 2 * known.read
     assert unknown.written == known.written

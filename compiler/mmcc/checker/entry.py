@@ -22,8 +22,10 @@ from mmcc.ir.module import Entry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import FILLED, Plan
 from mmcc.ir.program import (
+    Address,
     Columns,
     EntryCode,
+    FetchedConstants,
     KernelUse,
     ProgramNode,
     StagedBlocks,
@@ -51,7 +53,8 @@ def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> l
     wrong = _missing(graph, plan, code)
     if not wrong:
         check = _Check(entry, plan, code, staged)
-        wrong = [*check.ports(), *check.views(), *check.streams(), *check.blocks(), *check.steps()]
+        wrong = [*check.ports(), *check.views(), *check.streams(), *check.blocks(), *check.fetched()]
+        wrong += check.steps()
         wrong += check_moves(entry, plan, code)
     return wrong[:MOST]
 
@@ -237,6 +240,19 @@ class _Check:
         for node in self._program.nodes:
             if node.blocks is not None and node.index not in self._plan.staged:
                 yield f"constants of {label(self._graph, node.index)} are staged, but not in the plan"
+
+    def fetched(self) -> Iterator[str]:
+        """Where nodes find constants that are copied out of the weights."""
+        size = {b.name: b.size for b in self._plan.buffers}
+        for node in self._program.nodes:
+            name, wanted = self._plan.fetched.get(node.index), None
+            if name is not None:
+                to = self._plan.place_at(name, self._step[node.index])
+                target = Address(memory_name(self._entry, to), to.offset)
+                wanted = FetchedConstants(self._plan.places[name].offset, target, size[name])
+            if node.fetched != wanted:
+                here = f"constants of {label(self._graph, node.index)}"
+                yield f"{here} are found as {node.fetched}, but the plan has {wanted}"
 
     # ---- calls
 

@@ -58,6 +58,7 @@ def _incomplete(graph: Graph, plan: Plan) -> list[str]:
         if name not in buffers:
             wrong.append(f'scratch buffer "{name}" does not exist')
     constants = [(index, name) for index, staged in plan.staged.items() for name in staged.buffers]
+    constants += plan.fetched.items()
     wrong += [
         f'{label(graph, index)} has constants in "{name}", which does not exist'
         for index, name in constants
@@ -192,7 +193,8 @@ def _outlived(graph: Graph, plan: Plan) -> Iterator[str]:
             scratch = (plan.scratch or {}).get(index)
             buffers = {name: plan.slots[name].buffer for name in names}
             constants = plan.staged[index].buffers if index in plan.staged else ()
-            own = {name: name for name in (scratch, *constants) if name}
+            fetched = plan.fetched.get(index)
+            own = {name: name for name in (scratch, *constants, fetched) if name}
             for name, buffer in (buffers | own).items():
                 if not live[buffer].lo <= step < live[buffer].hi:
                     yield (

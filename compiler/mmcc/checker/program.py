@@ -44,5 +44,7 @@ def _too_small(plan: Plan, program: Program) -> Iterator[str]:
     for buffer in plan.buffers:
         for place in (stay.place for stay in stays[buffer.name]):
             end, region = place.offset + buffer.size, place.region
-            if isinstance(region, Region) and end > program.regions.get(region, 0):
+            if not isinstance(region, Region) or region.write_cost is None:
+                continue  # no arena
+            if end > program.regions.get(region, 0):
                 yield f'buffer "{buffer.name}" ends beyond the arena in {region}'

@@ -22,7 +22,7 @@ from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Group, Plan
-from mmcc.ir.regions import External
+from mmcc.ir.regions import WEIGHTS, External
 from mmcc.ir.types import geometry
 
 SCRATCH, SUM = -2, -3  # what a node keeps, a sum or constants that stay, is SUM - node
@@ -98,6 +98,8 @@ class Replay:
         for name in (*(port.tensor for port in self._graph.inputs), *begins):
             for row in range(geometry(self._graph.tensors[name].shape)[0]):
                 self._rows(name, Span(row, row + 1))[...] = self._numbers.of(name, Span(row, row + 1))
+        for index, name in self._plan.fetched.items():
+            self._memory.of(name)[...] = SUM - index
         for step, group in enumerate(self._plan.groups):
             self._memory.move(step)
             self._stage(step)
@@ -148,7 +150,12 @@ class Replay:
 
     def _use_constants(self, index: int) -> None:
         """Constants must still be there, or come to slots in which nothing may be that is needed later."""
-        staged = self._plan.staged.get(index)
+        staged, fetched = self._plan.staged.get(index), self._plan.fetched.get(index)
+        if fetched is not None:
+            if (self._memory.of(fetched) != SUM - index).any():
+                self.wrong.append(f"constants of {self._label[index]} are not where it looks for them")
+            if str(self._memory.place(fetched).region) == str(WEIGHTS):
+                self.wrong.append(f"constants of {self._label[index]} are not yet copied to an arena")
         if staged is None:
             return
         if staged.resident:

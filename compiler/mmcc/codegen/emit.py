@@ -137,6 +137,7 @@ def _common(
         "arenas": arenas,
         "arena_of": {arena.memory: arena for arena in arenas},
         "moves": max(map(_moves, program.entries)),
+        "fetched": sorted({node.fetched.target.memory for node in program.nodes if node.fetched}),
         "staging": next((node.blocks.arena for node in program.nodes if node.blocks), ""),
     }
 

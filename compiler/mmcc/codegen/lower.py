@@ -18,6 +18,7 @@ from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import FILLED, MemoryPlan, Plan
 from mmcc.ir.program import (
     EntryCode,
+    FetchedConstants,
     InitialState,
     Moves,
     Program,
@@ -117,7 +118,10 @@ class _Lowering:
         use = kernel_use(node.op, site)
         if index in plan.groups[step].accumulating:
             use = accumulate(node.op, site, self._sums(index))
-        return ProgramNode(index, site.label, str(node.op), self._describe(node), node.where, use)
+        found = self._fetched(index, step)
+        return ProgramNode(
+            index, site.label, str(node.op), self._describe(node), node.where, use, fetched=found
+        )
 
     def step(self, number: int, members: list[int]) -> Step:
         """The statements of a group, and what its comment says."""
@@ -153,6 +157,15 @@ class _Lowering:
         buffer = (self.plan.scratch or {}).get(index)
         scratch = None if buffer is None else self._buffer(buffer)
         return Site(f"n{self.first + index}", inputs, outputs, self.target, self.entry.name, scratch)
+
+    def _fetched(self, index: int, step: int) -> FetchedConstants | None:
+        """Where a node finds constants that are copied out of the weights."""
+        name, plan = self.plan.fetched.get(index), self.plan
+        if name is None:
+            return None
+        size = next(b.size for b in plan.buffers if b.name == name)
+        target = address_of(self.graph, plan.place_at(name, step), self.entry.name)
+        return FetchedConstants(plan.places[name].offset, target, size)
 
     def _sums(self, index: int) -> View | None:
         """Where an accumulating node keeps its sums; None if that is its result."""

@@ -235,7 +235,13 @@ class Body:
         name = self.columns[call.columns]
         columns = f"&{name}[strip]" if len(call.columns) > 1 else name
         rows = f"{self._in_c(call.begin)}, {self._in_c(call.end)}"
-        return f"{self.kernel_of[label].name}(memory, &{label}, {columns}, {rows});"
+        fetched = self.nodes[call.node].fetched
+        memory = "memory" if fetched is None else f"memory + {self.fetched_macro(fetched.target.memory)}"
+        return f"{self.kernel_of[label].name}({memory}, &{label}, {columns}, {rows});"
+
+    def fetched_macro(self, memory: str) -> str:
+        """Where in the list of memories those begin with which constants are found in an arena."""
+        return f"{self.prefix.upper()}_WEIGHTS_IN_{memory.upper()}"
 
     def _for_head(self, loop: For) -> str:
         var, extent = self._in_c(loop.var), self._in_c(loop.extent)

@@ -8,8 +8,8 @@ a file. Equal arrays are stored once.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Constant, ProgramNode, View
+from mmcc.kernels.blocks import pack_block
 
 ALIGN = 16
 STAMP_BYTES = 16  # at the end of a file of weights
@@ -43,7 +44,7 @@ class Weights:
     """Where each constant is, and the size of the whole in bytes."""
 
     arrays: tuple[WeightArray, ...]
-    offsets: dict[str, int]  # by constant name, duplicates included
+    offsets: dict[str, int]  # by constant name, duplicates included; in the arena that it comes to, if any
     size: int
 
     def to_bytes(self) -> bytes:
@@ -64,22 +65,61 @@ def weights_stamp(blocks: Iterable[bytes]) -> bytes:
     return digest.digest()[:STAMP_BYTES]
 
 
-def lay_out(nodes: Iterable[ProgramNode]) -> Weights:
-    """Place the constants of all nodes one behind the other, in order of use; big alignment is kept."""
-    arrays: list[WeightArray] = []
-    offsets: dict[str, int] = {}
-    seen: dict[tuple[str, bytes], int] = {}
-    end = 0
-    for constant in _constants(nodes):
+def lay_out(nodes: Sequence[ProgramNode]) -> Weights:
+    """Place the constants of all nodes one behind the other, in order of use; big alignment is kept.
+
+    Those of nodes that fetch them are first, each node's as one block where the plan has it; these nodes find
+    them in an arena.
+    """
+    block = _Block()
+    found: dict[str, int] = {}
+    for node in nodes:
+        if node.fetched is not None:
+            packed = pack_block(node.use)
+            assert packed.size <= node.fetched.bytes, f"{node.label} has {packed.size} bytes of constants"
+            for constant in packed.constants:
+                at = packed.offsets[constant.name]
+                block.put(constant, node.fetched.source + at)
+                found[constant.name] = node.fetched.target.offset + at
+            block.fill(node.fetched.source + node.fetched.bytes)
+    for constant in _constants(node for node in nodes if node.fetched is None):
+        found[constant.name] = block.find(constant)
+    return Weights(tuple(block.arrays), found, -(-block.end // ALIGN) * ALIGN)
+
+
+@dataclass(slots=True)
+class _Block:
+    """What is in the structure so far."""
+
+    arrays: list[WeightArray] = field(default_factory=list[WeightArray])
+    end: int = 0
+    seen: dict[tuple[str, bytes], int] = field(default_factory=dict[tuple[str, bytes], int])
+
+    def put(self, constant: Constant, offset: int) -> None:
+        """A constant at an offset; C alone would leave less room before it than a block may need."""
+        size = constant.data.dtype.itemsize
+        if -(-self.end // size) * size != offset:
+            self.fill(offset)
+        self.arrays.append(WeightArray(constant, offset))
+        self.seen.setdefault((constant.data.dtype.str, constant.data.tobytes()), offset)
+        self.end = offset + constant.data.nbytes
+
+    def fill(self, offset: int) -> None:
+        """Nothing up to an offset."""
+        assert self.end <= offset, f"blocks of constants meet at byte {offset}"
+        if self.end < offset:
+            nothing = np.zeros(offset - self.end, np.uint8)
+            self.arrays.append(WeightArray(Constant(f"nothing_{self.end}", nothing, 1), self.end))
+        self.end = offset
+
+    def find(self, constant: Constant) -> int:
+        """Where an equal constant is, or where this one is now."""
         key = (constant.data.dtype.str, constant.data.tobytes())
-        if key in seen and seen[key] % constant.align == 0:
-            offsets[constant.name] = seen[key]
-            continue
-        offset = -(-end // constant.align) * constant.align
-        arrays.append(WeightArray(constant, offset))
-        offsets[constant.name] = seen[key] = offset
-        end = offset + constant.data.nbytes
-    return Weights(tuple(arrays), offsets, -(-end // ALIGN) * ALIGN)
+        if key not in self.seen or self.seen[key] % constant.align:
+            offset = -(-self.end // constant.align) * constant.align
+            self.put(constant, offset)
+            self.seen[key] = offset
+        return self.seen[key]
 
 
 def _constants(nodes: Iterable[ProgramNode]) -> Iterator[Constant]:

@@ -11,7 +11,7 @@ from mmcc.driver.memories import least_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.graph import Graph
 from mmcc.kernels.contract import KernelContract, contracts
-from mmcc.planner.request import PlanRequest, Staging
+from mmcc.planner.request import Constants, PlanRequest, Staging
 from mmcc.planner.riders import riders
 from mmcc.target import Target
 
@@ -22,7 +22,9 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     """What the options ask of the planner."""
     external = options.io != "arena"
     regions = regions_of(options, target)
-    promised = contracts(graph, target, _block_limit(options, graph))
+    by_region = bool(options.regions) or len(regions) > 1
+    fetch = by_region and target.weights_cost > 0 and options.weights != "staged"
+    promised = contracts(graph, target, _block_limit(options, graph), fetch=fetch)
     if options.dump:
         lines = (f"{index}: {each}" for index, each in enumerate(promised))
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
@@ -32,13 +34,14 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         riders=riders(graph, asked.accumulators),
         regions=regions,
         background=options.background_moves,
-        by_region=bool(options.regions) or len(regions) > 1,
+        by_region=by_region,
         least=least_of(options, target),
         external_inputs=external,
         external_outputs=external,
         fuse=options.least_ram,
         recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
         cost=target.cost,
+        constants_cost=target.weights_cost,
         effort=options.time_limit,
         progress=progress,
     )
@@ -55,6 +58,11 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
         accumulators=sums,
         staging=Staging(tilings) if staged else None,
         loads={index: each.loads for index, each in enumerate(promised)},
+        constants={
+            index: Constants(each.constants, each.passes)
+            for index, each in enumerate(promised)
+            if each.constants and each.passes
+        },
     )
 
 

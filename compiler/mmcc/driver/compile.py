@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,8 @@ def compile_module(
     outside = options.io == "external"
     module = module.map(lambda graph: separate_states(graph, outputs_outside=outside))
     requests = {e.name: plan_request(options, e.graph, target, progress) for e in module.entries}
+    if len(requests) > 1:  # the weights are laid out for one plan
+        requests = {name: replace(request, constants={}) for name, request in requests.items()}
     with scratch_beside(out) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()

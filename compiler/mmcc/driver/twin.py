@@ -14,7 +14,7 @@ from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.render import render
 from mmcc.codegen.staged import staged_for
 from mmcc.driver.build import Built, Job, lowered, write_files, write_weights
-from mmcc.ir.plan import MemoryPlan
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Program
 from mmcc.package.host import HOST_TWIN
 from mmcc.package.record import WEIGHTS_LINKED
@@ -67,7 +67,7 @@ def _write_twin(
 ) -> tuple[MemoryPlan, Program, Generated]:
     """Write the plan as C that this machine can run: kernels for a board may be in its own instructions.
 
-    Staged constants are staged here too, in the order and the blocks of the board's.
+    Staged constants are staged here too, in the order and the blocks of the board's. Fetched ones are not.
     """
     folder = bench / HOST_TWIN
     folder.mkdir(exist_ok=True)
@@ -81,7 +81,20 @@ def _write_twin(
         assert not faults, "the plan checker convicts the plan for this machine:\n" + "\n".join(faults)
         weights = folder / f"{job.prefix}_weights.bin"
         options = replace(options, stamp=write_weights(job.module, plan, host, weights))
+    plan = replace(plan, entries={name: in_place(own) for name, own in plan.entries.items()})
     program = lowered(job, plan, host)
     generated = emit(job.module, program, options, host)
     write_files(folder, generated, options)
     return plan, program, generated
+
+
+def in_place(plan: Plan) -> Plan:
+    """The plan with all constants read where they are: those of this machine's kernels have other sizes."""
+    fetched = {*plan.fetched.values()}
+    return replace(
+        plan,
+        buffers=tuple(b for b in plan.buffers if b.name not in fetched),
+        places={name: place for name, place in plan.places.items() if name not in fetched},
+        transfers=tuple(t for t in plan.transfers if t.move.buffer not in fetched),
+        fetched={},
+    )

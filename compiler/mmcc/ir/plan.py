@@ -22,6 +22,7 @@ class BufferKind(Enum):
     SCRATCH = "scratch"  # workspace of one kernel call
     STATE = "state"  # lives from run to run
     STAGED = "staged"  # constants copied in from a slower memory
+    FETCHED = "fetched"  # a node's constants, copied out of the weights for one step
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Plan:
     Reshape, or a Concat whose inputs were made in place) and are in no group. A Concat that is in a group
     copies only the operands `copied` names; the others were made in place. An external input or output
     is a buffer in the caller's memory for it. `places` is where each buffer is first; `transfers` take some
-    elsewhere, in the order in which they are started.
+    elsewhere, in the order in which they are started. Buffers that are `fetched` are first among the weights.
     `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
     With several regions `cost` is the predicted cost, accesses included, and no plan within their sizes costs
     less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below; `traffic`
@@ -188,6 +189,7 @@ class Plan:
     pixels: dict[int, int] = field(default_factory=dict[int, int])  # by node: made at a time, left to right
     copied: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])  # by Concat node
     staged: dict[int, Staged] = field(default_factory=dict[int, Staged])  # by node; empty: all in fast memory
+    fetched: dict[int, str] = field(default_factory=dict[int, str])  # by node: the buffer of its constants
     proved_optimal: bool = False
     bound: int = 0
     over_groups: bool = False  # `bound` is below plans with groups of several nodes too
@@ -216,7 +218,8 @@ class Plan:
         preferred = dict.fromkeys(region for b in self.buffers for region in b.regions)
         places = (*self.places.values(), *(transfer.move.target for transfer in self.transfers))
         used = {place.region for place in places}
-        return {r: self.peak(r) for r in preferred if isinstance(r, Region) and r in used}
+        arenas = (r for r in preferred if isinstance(r, Region) and r.write_cost is not None)
+        return {r: self.peak(r) for r in arenas if r in used}
 
     def stays(self) -> dict[str, tuple[Stay, ...]]:
         """Where each buffer is, one place after the other."""

@@ -279,6 +279,18 @@ class StagedBlocks:
 
 
 @dataclass(frozen=True, slots=True)
+class FetchedConstants:
+    """A node's constants: a block of `bytes` bytes from byte `source` of the weights on.
+
+    It is copied to an arena before the node runs, which finds it there.
+    """
+
+    source: int
+    target: Address
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ProgramNode:
     """What the C file says about one node: `index` in the graph, and the label its constants carry.
 
@@ -295,6 +307,7 @@ class ProgramNode:
     blocks: StagedBlocks | None = None
     others: tuple[KernelUse, ...] = ()
     kinds: tuple[int, ...] = ()
+    fetched: FetchedConstants | None = None
 
     @property
     def uses(self) -> tuple[tuple[str, KernelUse], ...]:

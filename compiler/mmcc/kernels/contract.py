@@ -19,10 +19,10 @@ from mmcc.ir.plan import Blocks
 from mmcc.ir.traits import Moves
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
-from mmcc.kernels.loads import input_loads
+from mmcc.kernels.loads import constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
-from mmcc.kernels.tilings import planning_site, tilings
+from mmcc.kernels.tilings import planning_site, tilings, whole_size
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.elementwise import Cast
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
@@ -51,6 +51,8 @@ class KernelContract:
     to call; a node with several results runs in one.
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
     `loads` says how often values of the input are loaded, over iterations of the node's loops.
+    `constants` are the bytes of its constants, and `passes` how often it reads all of them in a run; 0 where
+    that is not known.
     """
 
     template: str
@@ -60,6 +62,8 @@ class KernelContract:
     ordered: LoopKind | None
     tilings: tuple[Blocks, ...]
     loads: float = 1.0
+    constants: int = 0
+    passes: float = 0.0
 
     def __str__(self) -> str:
         cuts = ", ".join(f"{b.count} x {b.channels} channels in {b.bytes} bytes" for b in self.tilings)
@@ -71,21 +75,26 @@ class KernelContract:
             f"rows {self.ordered.name.lower()} only" if self.ordered else "",
             f"constants in {cuts}" if cuts else "",
             f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
+            f"{self.passes:.3g} passes over {self.constants} bytes of constants" if self.passes else "",
         )
         return "; ".join(part for part in parts if part)
 
 
-def contract(graph: Graph, index: int, target: Target, block_limit: int = 0) -> KernelContract:
+def contract(
+    graph: Graph, index: int, target: Target, block_limit: int = 0, *, fetch: bool = False
+) -> KernelContract:
     """What the kernel of node `index` promises on this target.
 
     With `block_limit`, weights are staged: tilings are found, in blocks of at most so many bytes. That packs
-    the constants for each tiling, so it is not done where weights are read in place.
+    the constants for each tiling, so it is not done where weights are read in place. With `fetch`, constants
+    may be copied to a memory of the target.
 
     CompileError MM203 if an operand or a result is of a type that no kernel knows.
     """
     node = graph.nodes[index]
     _check_types(graph, node)
     use = kernel_use(node.op, planning_site(graph, index, target))
+    passes = constant_passes(use, nest_of(graph, node)) if fetch else 0.0
     return KernelContract(
         use.template,
         _pixels_at_once(node),
@@ -94,12 +103,17 @@ def contract(graph: Graph, index: int, target: Target, block_limit: int = 0) -> 
         nest_of(graph, node).row_order if len(node.outputs) == 1 else None,
         tilings(graph, index, target, block_limit) if block_limit else (),
         input_loads(use, nest_of(graph, node)),
+        whole_size(graph, index, target) if passes else 0,
+        passes,
     )
 
 
-def contracts(graph: Graph, target: Target, block_limit: int = 0) -> tuple[KernelContract, ...]:
+def contracts(
+    graph: Graph, target: Target, block_limit: int = 0, *, fetch: bool = False
+) -> tuple[KernelContract, ...]:
     """The contract of every node, in the order of the nodes."""
-    return tuple(contract(graph, index, target, block_limit) for index in range(len(graph.nodes)))
+    nodes = range(len(graph.nodes))
+    return tuple(contract(graph, index, target, block_limit, fetch=fetch) for index in nodes)
 
 
 def _check_types(graph: Graph, node: Node) -> None:

@@ -18,6 +18,7 @@ from mmcc.kernels.arm_mve.filters import BLOCK as MVE_BLOCK
 from mmcc.kernels.portable.conv_float import BLOCK as FLOAT_BLOCK
 
 GATHERED = ("patch_dsp",)
+PIXEL_BY_PIXEL = ("pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp")  # all constants for each pixel
 BLOCKS = {
     "conv": FLOAT_BLOCK,
     "dense": FLOAT_BLOCK,
@@ -41,6 +42,11 @@ def input_loads(use: KernelUse, nest: Nest) -> float:
     usual: int = options.get("filters", BLOCKS.get(use.template, 1))
     block = DSP_BLOCK.get(options.get("form", ""), usual)
     return -(-filters // block) / filters
+
+
+def constant_passes(use: KernelUse, nest: Nest) -> float:
+    """How often a kernel reads all its constants in a run; 0 where that is not known."""
+    return float(prod(nest.write.shape[:-1])) if use.template in PIXEL_BY_PIXEL else 0.0
 
 
 def _filters(nest: Nest) -> int:

@@ -23,6 +23,14 @@ class Staging:
 
 
 @dataclass(frozen=True, slots=True)
+class Constants:
+    """A node's constants as its kernel has them: bytes, a multiple of 16, and how often a run reads all."""
+
+    bytes: int
+    passes: float
+
+
+@dataclass(frozen=True, slots=True)
 class PlanRequest:
     """How the arena is to be planned.
 
@@ -56,6 +64,9 @@ class PlanRequest:
     by_region: bool = False  # each region has a limit, its size, and of all plans the cheapest is asked for
     least: tuple[str, ...] = ()  # then regions to take as few bytes of as possible, the first before the next
     loads: Mapping[int, float] = field(default_factory=dict[int, float])  # by node: see regions/traffic.py
+    # by node, where it may be worth while to copy constants to a region, and what a byte costs where they are
+    constants: Mapping[int, Constants] = field(default_factory=dict[int, Constants])
+    constants_cost: float = 0.0
     states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     seed: int = 0

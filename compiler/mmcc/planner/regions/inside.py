@@ -4,26 +4,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from math import inf
 
 from mmcc.planner.regions.things import Things
 
 TRIES = 200  # choices looked at for one group, the cheapest first
+FEWER_TRIES = 40  # where each is one of constants, too
 
 
 @dataclass(frozen=True, slots=True)
 class Inside:
-    """Regions of a group's inner items, as far as they are known.
+    """Regions of a group's inner items and of its constants, as far as they are known.
 
-    No choice costs less than `bound`. `homes` is the one that costs `cost`; None, and infinite, if none was
-    found. Both infinite: there is none.
+    No choice costs less than `bound`. `homes` and `fetched` are the one that costs `cost`; None, and
+    infinite, if none was found. Both infinite: there is none.
     """
 
     bound: float
     cost: float
     homes: tuple[int, ...] | None
+    fetched: tuple[int, ...] = ()
 
 
 NOWHERE = Inside(inf, inf, None)
@@ -43,7 +45,15 @@ def least_inside(things: Things, outside: Sequence[int], room: Sequence[float]) 
         }
         some = [item for item, extra in dearer.items() if extra > 0]
         more += max((_moved(row, some, dearer, own, there) for row in things.held if some), default=0.0)
-    return things.cheapest_inside + more
+    return things.cheapest_inside + more + _least_of_constants(things, outside, room)
+
+
+def _least_of_constants(things: Things, outside: Sequence[int], room: Sequence[float]) -> float:
+    """What constants cost at least beyond the least of each, wherever inner items are."""
+    if not things.fetches:
+        return 0.0
+    needs = map(things.need, outside)
+    return things.least_of_constants([there - need for need, there in zip(needs, room, strict=True)])
 
 
 def _moved(
@@ -63,38 +73,72 @@ def _moved(
 
 
 def choose_inside(things: Things, outside: Sequence[int], room: Sequence[float]) -> Inside:
-    """The cheapest regions of a group's inner items; `outside` is for each region the set of other items that
-    are there, a mask, and `room` its bytes, less those of what lives through.
+    """The cheapest regions of a group's inner items and constants; `outside` is for each region the set of
+    other items that are there, a mask, and `room` its bytes, less those of what lives through.
 
-    Choices are looked at in the order of their costs, so the first that fits is the cheapest.
+    Choices of items are looked at in the order of their costs. So without constants the first that fits is
+    the cheapest; with some, the rest need not be looked at once it costs more than what was found.
     """
-    if any(not things.fits(own, there) for own, there in zip(outside, room, strict=True)):
-        return NOWHERE
     ranked: list[list[int]] = []
     for item, prices in zip(things.inner, things.inner_prices, strict=True):
         possible = (r for r in range(len(room)) if things.fits(outside[r] | 1 << item, room[r]))
         ranked.append(sorted(possible, key=lambda r, p=prices: p[r]))
-    if not all(ranked):
-        return NOWHERE
+    fit = all(things.fits(own, there) for own, there in zip(outside, room, strict=True))
+    return _chosen(things, outside, room, ranked) if fit and all(ranked) else NOWHERE
+
+
+def _chosen(
+    things: Things, outside: Sequence[int], room: Sequence[float], ranked: Sequence[Sequence[int]]
+) -> Inside:
+    """The cheapest choice of those regions for each item, the cheapest of which is first."""
     bound: float = sum(prices[order[0]] for prices, order in zip(things.inner_prices, ranked, strict=True))
     waiting: list[tuple[float, int, tuple[int, ...]]] = [(bound, 0, (0,) * len(ranked))]
-    for _ in range(TRIES):
-        if not waiting:
-            return NOWHERE
+    floor, best = _least_of_constants(things, outside, room), NOWHERE
+    for _ in range(TRIES if not things.fetches else FEWER_TRIES):
+        if not waiting or waiting[0][0] + floor >= best.bound:  # no choice from here on costs less
+            return best
         bound, first, ranks = heappop(waiting)
         homes = tuple(order[rank] for order, rank in zip(ranked, ranks, strict=True))
         if _all_fit(things, outside, room, homes):
-            return Inside(bound, bound, homes)
+            found = _with_constants(things, outside, room, homes, bound, best.cost)
+            if not things.fetches:
+                return found
+            lowest = min(found.bound, best.bound)
+            best = replace(found if found.cost < best.cost else best, bound=lowest)
         for k in range(first, len(ranked)):  # each choice is reached once: by ranks raised from left to right
             if ranks[k] + 1 < len(ranked[k]):
                 prices = things.inner_prices[k]
                 more = prices[ranked[k][ranks[k] + 1]] - prices[ranked[k][ranks[k]]]
                 heappush(waiting, (bound + more, k, (*ranks[:k], ranks[k] + 1, *ranks[k + 1 :])))
-    bound = max(bound, least_inside(things, outside, room))
+    bound = max(bound + floor, least_inside(things, outside, room))
+    if best.homes is not None:
+        return replace(best, bound=min(best.bound, bound))
     homes = _by_size(things, outside, room, ranked)
     if homes is None:
         return Inside(bound, inf, None)
-    return Inside(bound, sum(p[home] for p, home in zip(things.inner_prices, homes, strict=True)), homes)
+    cost = sum(p[home] for p, home in zip(things.inner_prices, homes, strict=True))
+    return replace(_with_constants(things, outside, room, homes, cost, inf), bound=bound)
+
+
+def _with_constants(
+    things: Things,
+    outside: Sequence[int],
+    room: Sequence[float],
+    homes: tuple[int, ...],
+    cost: float,
+    most: float,
+) -> Inside:
+    """A choice that fits and costs so much, with the cheapest of constants beside it; none is looked for that
+    costs more than `most` in all."""
+    if not things.fetches:
+        return Inside(cost, cost, homes)
+    masks = _masks(things, outside, homes)
+    left = [there - things.need(mask) for mask, there in zip(masks, room, strict=True)]
+    least = cost + things.least_of_constants(left)
+    if least >= most:
+        return Inside(least, inf, None)
+    found = things.fetched(left)
+    return Inside(cost + found.bound, cost + found.cost, homes, found.homes)
 
 
 def _by_size(
@@ -113,7 +157,13 @@ def _by_size(
 
 
 def _all_fit(things: Things, outside: Sequence[int], room: Sequence[float], homes: Sequence[int]) -> bool:
+    masks = _masks(things, outside, homes)
+    return all(things.fits(mask, there) for mask, there in zip(masks, room, strict=True))
+
+
+def _masks(things: Things, outside: Sequence[int], homes: Sequence[int]) -> list[int]:
+    """For each region the set of all items that are there."""
     masks = list(outside)
     for item, home in zip(things.inner, homes, strict=True):
         masks[home] |= 1 << item
-    return all(things.fits(mask, there) for mask, there in zip(masks, room, strict=True))
+    return masks

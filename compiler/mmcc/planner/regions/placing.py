@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mmcc.ir.plan import Buffer, Overlap, Plan
@@ -11,6 +11,7 @@ from mmcc.ir.regions import Region
 from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.memory.placement import Placement, place
+from mmcc.planner.regions.fetching import Fetching, beside, fetchings, offsets_in_weights, weights_of
 from mmcc.planner.regions.routes import Route
 from mmcc.planner.regions.stays import Moved, Stays, in_lines
 from mmcc.planner.request import PlanRequest
@@ -18,42 +19,88 @@ from mmcc.planner.request import PlanRequest
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """A route with its buffers placed; `peaks` are the bytes that it takes of each region."""
+    """A route with its buffers placed; `peaks` are the bytes that it takes of each region.
+
+    It costs more than the route where there was no place for constants that are to be copied: they are read
+    where they are.
+    """
 
     route: Route
     plan: Plan
     peaks: tuple[int, ...]
+    cost: float
 
     def within(self, room: Sequence[float]) -> bool:
         """True if each region has room for what is there."""
         return all(peak <= there for peak, there in zip(self.peaks, room, strict=True))
 
 
+@dataclass(frozen=True, slots=True)
+class _Things:
+    """Buffers of a route, where each is first, and how they are moved."""
+
+    buffers: tuple[Buffer, ...]
+    homes: dict[str, Region]
+    moves: tuple[Moved, ...]
+
+    def stays(self, some: Sequence[Fetching], weights: Region) -> Stays:
+        """All of these, and constants that are fetched."""
+        homes = self.homes | {f.buffer.name: weights for f in some}
+        moves = [*self.moves, *(f.move for f in some)]
+        return Stays((*self.buffers, *(f.buffer for f in some)), homes, moves)
+
+
 def spread(space: Space, route: Route, request: PlanRequest, room: Sequence[float], effort: float) -> Spread:
     """The plan of a route, within the room of each region if that can be done."""
     builder = Builder(space, route.path)
     buffers, overlaps = builder.buffers()
-    first, moves = _homes(space, builder, route, request.regions), [*_moves(space, route, request)]
-    buffers = in_lines(buffers, first, moves)
-    stays = Stays(buffers, first, moves)
-    same = stays.overlaps(overlaps)
-    offsets: dict[str, int] = {}
-    peaks: list[int] = []
-    for region, there in zip(request.regions, room, strict=True):
-        inside = [b for b in stays.buffers if stays.homes.get(b.name) == region]
-        placement = _placed(inside, same, region, there, request, effort)
-        offsets |= placement.offsets
-        peaks.append(placement.peak)
+    homes, moves = _homes(space, builder, route, request.regions), tuple(_moves(space, route, request))
+    things = _Things(in_lines(buffers, homes, moves), homes, moves)
+    fetched = fetchings(route.fetched, buffers, request)
+    stays = things.stays(fetched, weights_of(request))
+    offsets, same = _offsets(stays, overlaps, request, room, effort)
+    cost = route.cost
+    if fetched and any(p > there for p, there in zip(_peaks(stays, offsets, request), room, strict=True)):
+        bare = things.stays((), weights_of(request))
+        offsets, same = _offsets(bare, overlaps, request, room, effort)
+        places = beside(fetched, bare, offsets, room)
+        cost += sum(f.saved for f in fetched if f.buffer.name not in places)
+        fetched = [f for f in fetched if f.buffer.name in places]
+        stays = things.stays(fetched, weights_of(request))
+        offsets |= {stays.at(f.buffer.name, f.step): places[f.buffer.name] for f in fetched}
+    peaks = _peaks(stays, offsets, request)
+    offsets |= offsets_in_weights(fetched)
     used = stays.of_buffers(used_overlaps(same, stays.buffers, offsets))
-    homes = {b.name: stays.homes[b.name] for b in buffers if b.name in stays.homes}
-    plan = builder.plan(Placed(route.path, buffers, (), Placement(offsets, max(peaks), 0), homes), 0)
+    every = (*things.buffers, *(f.buffer for f in fetched))
+    homes = {b.name: stays.homes[b.name] for b in every if b.name in stays.homes}
+    plan = builder.plan(Placed(route.path, every, (), Placement(offsets, max(peaks), 0), homes), 0)
     backward = {o.step for o in used if o.backward is not None}
     groups = tuple(
         replace(group, backward=len(group.nodes) == 1 and step in backward)
         for step, group in enumerate(plan.groups)
     )
-    plan = replace(plan, groups=groups, overlaps=used, transfers=stays.transfers(offsets))
-    return Spread(route, plan, tuple(peaks))
+    own = {f.fetch.node: f.buffer.name for f in fetched}
+    plan = replace(plan, groups=groups, overlaps=used, transfers=stays.transfers(offsets), fetched=own)
+    return Spread(route, plan, peaks, cost)
+
+
+def _offsets(
+    stays: Stays, overlaps: Sequence[Overlap], request: PlanRequest, room: Sequence[float], effort: float
+) -> tuple[dict[str, int], list[Overlap]]:
+    """Offsets in each region of what is there, and the overlaps of things in one region."""
+    same = stays.overlaps(overlaps)
+    offsets: dict[str, int] = {}
+    for region, there in zip(request.regions, room, strict=True):
+        inside = [b for b in stays.buffers if stays.homes.get(b.name) == region]
+        offsets |= _placed(inside, same, region, there, request, effort).offsets
+    return offsets, same
+
+
+def _peaks(stays: Stays, offsets: Mapping[str, int], request: PlanRequest) -> tuple[int, ...]:
+    """Bytes that are taken of each region."""
+    size = {b.name: b.size for b in stays.buffers}
+    ends = [(stays.homes[name], at + size[name]) for name, at in offsets.items()]
+    return tuple(max((end for home, end in ends if home == region), default=0) for region in request.regions)
 
 
 def _placed(

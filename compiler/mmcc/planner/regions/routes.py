@@ -22,6 +22,7 @@ from math import inf
 from mmcc.ir.regions import Region
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.memory.allocations import bits
+from mmcc.planner.regions.fetches import Fetch
 from mmcc.planner.regions.inside import Inside, choose_inside, least_inside
 from mmcc.planner.regions.things import Things, Traffic
 
@@ -40,12 +41,14 @@ class Shift:
 @dataclass(frozen=True, slots=True)
 class Route:
     """A path, where its things are, and what it costs: for each group the regions of allocations that it
-    touches or that live through it, regions of its inner items, and what is moved before or meanwhile."""
+    touches or that live through it, regions of its inner items, and what is moved before or meanwhile;
+    and the regions to which constants are copied."""
 
     path: Path
     whole: tuple[dict[int, int], ...]
     inner: tuple[dict[int, int], ...]
     shifts: tuple[Shift | None, ...]
+    fetched: tuple[dict[Fetch, int], ...]
     cost: float
 
 
@@ -54,12 +57,14 @@ State = tuple[int, int]  # kernels done; the regions of allocations, `width` bit
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A group from one state to another; `cost` without what its inner things cost."""
+    """A group from one state to another; `cost` without what its inner things and constants cost, which is at
+    least `inside`."""
 
     things: Things
     homes: int  # of everything that it touches or that lives through
     after: State
     cost: float
+    inside: float
     shift: Shift | None = None
 
 
@@ -162,8 +167,8 @@ class Routes:
                 for things in self._from.get(done, ()):
                     for step in self._through(things, homes, room):
                         found.append(step)
-                        after, cost = reached.setdefault(step.after[0], {}), so_far + step.cost
-                        cost += things.cheapest_inside
+                        after = reached.setdefault(step.after[0], {})
+                        cost = so_far + step.cost + step.inside
                         after[step.after[1]] = min(after.get(step.after[1], inf), cost)
         return steps, every
 
@@ -186,7 +191,20 @@ class Routes:
                     there = now | chosen
                     priced = cost + sum(things.price(a)[self.home(there, a)] for a, _ in things.defined)
                     after = things.candidate.after, (then | chosen) & keep
-                    yield _Step(things, there, after, priced, shift)
+                    inside = things.cheapest_inside + self._constants(things, there, room)
+                    yield _Step(things, there, after, priced, inside, shift)
+
+    def _constants(self, things: Things, homes: int, room: Sequence[float]) -> float:
+        """What a group's constants cost at least, quickly known: others in a region take bytes."""
+        if not things.fetches:
+            return 0.0
+        left, largest = list(room), [0] * len(room)
+        for a, size in things.kept:
+            left[self.home(homes, a)] -= size
+        for a, item in (*things.given, *things.defined):
+            home = self.home(homes, a)
+            largest[home] = max(largest[home], things.size[item])
+        return things.least_of_constants([there - most for there, most in zip(left, largest, strict=True)])
 
     def _shifts(self, things: Things, homes: int) -> Iterator[tuple[Shift | None, float]]:
         """What could be moved before a group runs, or meanwhile: at most one tensor; and what that costs.
@@ -218,9 +236,7 @@ class Routes:
             if state[0] == self.end:
                 ahead[state] = 0.0
                 continue
-            costs = (
-                step.cost + step.things.cheapest_inside + ahead.get(step.after, inf) for step in steps[state]
-            )
+            costs = (step.cost + step.inside + ahead.get(step.after, inf) for step in steps[state])
             ahead[state] = min(costs, default=inf)
         return ahead
 
@@ -247,7 +263,12 @@ class Routes:
             inner.append({k: home for item, home in homes for k in things.together(item)})
         path = tuple(step.things.candidate for step, _ in steps)
         shifts = tuple(step.shift for step, _ in steps)
-        return Route(path, tuple(whole), tuple(inner), shifts, cost)
+        fetched = tuple(self._fetched(step.things, inside) for step, inside in steps)
+        return Route(path, tuple(whole), tuple(inner), shifts, fetched, cost)
+
+    def _fetched(self, things: Things, inside: Inside) -> dict[Fetch, int]:
+        homes = zip(things.fetches, inside.fetched, strict=True)
+        return {fetch: home for fetch, home in homes if home < len(self._regions)}
 
 
 Found = tuple[float, list[tuple[_Step, Inside]], bool]  # cost, steps, whether every group's cost is exact
@@ -291,11 +312,11 @@ class _Search:
             if state[0] == self._routes.end:
                 return self._found(came, state, so_far)
             for following in self._steps[state]:
-                cost = so_far + following.cost + following.things.cheapest_inside
+                cost = so_far + following.cost + following.inside
                 if id(following) in self._inside:
                     cost += self._more(following, exact=exact)
                 elif id(following) in self._quick:
-                    cost += self._quick[id(following)] - following.things.cheapest_inside
+                    cost += self._quick[id(following)] - following.inside
                 if cost + self._ahead[following.after] < inf and following.after not in came:
                     entry = (
                         cost + self._ahead[following.after],
@@ -312,7 +333,7 @@ class _Search:
     def _look(self, step: _Step, *, exact: bool) -> float:
         """Looks into a group: quickly first, then at its choices. How much more it costs than was known."""
         known = self._quick.get(id(step))
-        least = step.things.cheapest_inside
+        least = step.inside
         if known is None:
             self._quick[id(step)] = self._routes.least_inside(step, self._room)
             return self._quick[id(step)] - least
@@ -322,7 +343,7 @@ class _Search:
     def _more(self, step: _Step, *, exact: bool) -> float:
         """What a group costs beyond the least that its inner things could."""
         inside = self._inside[id(step)]
-        return (inside.cost if exact else inside.bound) - step.things.cheapest_inside
+        return (inside.cost if exact else inside.bound) - step.inside
 
     def _found(self, came: dict[State, tuple[State, _Step] | None], state: State, cost: float) -> Found:
         steps: list[tuple[_Step, Inside]] = []

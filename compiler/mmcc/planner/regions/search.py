@@ -16,9 +16,10 @@ from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import Layouts
 from mmcc.planner.memory.placement import place
 from mmcc.planner.regions.explain import no_plan
+from mmcc.planner.regions.fetches import fetch_of
 from mmcc.planner.regions.placing import Spread, spread
 from mmcc.planner.regions.routes import Route, Routes
-from mmcc.planner.regions.traffic import access_cost, node_traffic, region_traffic
+from mmcc.planner.regions.traffic import access_cost, constants_cost, node_traffic, region_traffic
 from mmcc.planner.request import PlanRequest
 
 SOME_LAYOUTS = 4  # layouts looked at
@@ -48,9 +49,10 @@ def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
     """The plan with what it costs and what it reads and writes."""
     traffic = {
         region.name: (round(count.read), round(count.written))
-        for region, count in region_traffic(graph, plan, request.loads).items()
+        for region, count in region_traffic(graph, plan, request).items()
     }
     cost = plan_cost(graph, plan, request.cost) + access_cost(graph, plan, request.loads)
+    cost += constants_cost(graph, plan, request)
     least = min(cost, plan.least_cost)
     return replace(plan, cost=cost, least_cost=least, traffic=traffic, cheapest=cost <= least * (1 + NEAR))
 
@@ -132,10 +134,10 @@ class _Search:
             bound = min(bound, floor_cost(self._graph, self._request))
         best: tuple[Routes, Spread] | None = None
         for _, k, route in sorted(found, key=lambda item: item[:2]):
-            if best is not None and best[1].route.cost <= route.cost:
+            if best is not None and best[1].cost <= route.cost:
                 break
             placed = self._placed(self._routes[k], route, room)
-            if placed is not None and (best is None or placed.route.cost < best[1].route.cost):
+            if placed is not None and (best is None or placed.cost < best[1].cost):
                 best = self._routes[k], placed
         return best, bound
 
@@ -209,4 +211,7 @@ def floor_cost(graph: Graph, request: PlanRequest) -> float:
             total += node_cost(graph, node, request.cost).total(rows.steps(index), 1, 1, 1.0)
             for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
                 total += min(count.cost(region) for region in request.regions)
+            if index in request.constants:
+                constants = request.constants[index]
+                total += fetch_of(index, constants, 1.0, request.regions, request.constants_cost).least
     return total

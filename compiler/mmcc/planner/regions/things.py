@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import bits
+from mmcc.planner.regions.fetches import Fetch, Fetched, choose_fetches, fetch_of, in_order, least_extra
 from mmcc.planner.regions.traffic import Bytes, node_traffic, scratch_traffic, sums_traffic
 
 Prices = tuple[float, ...]  # of one thing in each region
@@ -77,7 +78,8 @@ class Things:
         group = space.footprint(candidate).group
         self._group = group
         allocations = space.model.allocations
-        self.cost = table.cost(candidate)
+        self.fetches = in_order(self._fetches(space))
+        self.cost = table.cost(candidate) + sum(fetch.least for fetch in self.fetches)
         self.kept = [(a, allocations[a].size) for a in bits(group.live_through) if allocations[a].size]
         items = [item.allocation for item in group.items]
         self.given = [(a, k) for k, a in enumerate(items) if a >= 0 and group.last_used >> a & 1]
@@ -90,8 +92,20 @@ class Things:
         self.size = [item.size for item in group.items]
         for k in self._own[:1]:  # scratch and constants are in one region
             self.size[k] = sum(item.size for n, item in enumerate(group.items) if n in self._own)
+        self._constants: dict[tuple[float, ...], float] = {}  # what they cost at least, by room
+        self._fetched: dict[tuple[float, ...], Fetched] = {}  # where they are best, by room
         self._least: dict[int, int] = {}  # bounds by sets of items: quickly known, and all that is known
         self._needs: dict[int, int] = {}
+
+    def _fetches(self, space: Space) -> Iterator[Fetch]:
+        """The constants of the group's nodes that may be copied to a region."""
+        request, cut = space.request, space.cut(self.candidate)
+        for kernel in self._group.kernels:
+            node = space.model.kernels[kernel].node
+            if node in request.constants:
+                share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
+                constants = request.constants[node]
+                yield fetch_of(node, constants, share, self._regions, request.constants_cost)
 
     def _is_own(self, item: int) -> bool:
         found = self._group.items[item]
@@ -153,6 +167,28 @@ class Things:
             part.apart = self._pairs(members)
             self._needs[members] = part.tight - kept
         return self._needs[members] <= room
+
+    def need(self, members: int) -> int:
+        """Bytes that a region needs for a set of items, a mask, beside what lives through, by bounds."""
+        total = sum(size for k, size in enumerate(self.size) if members >> k & 1)
+        self.fits(members, total - 1)  # finds out where that is less than all of them
+        return min(total, self._needs.get(members, total))
+
+    def least_of_constants(self, room: Sequence[float]) -> float:
+        """What constants cost at least beyond the least of each, with so much room for them."""
+        if not self.fetches:
+            return 0.0
+        left = tuple(max(0.0, there) for there in room)
+        if left not in self._constants:
+            self._constants[left] = least_extra(self.fetches, left)
+        return self._constants[left]
+
+    def fetched(self, room: Sequence[float]) -> Fetched:
+        """Where constants are best, with so much room for them in each region."""
+        left = tuple(room)
+        if left not in self._fetched:
+            self._fetched[left] = choose_fetches(self.fetches, left)
+        return self._fetched[left]
 
     def _part(self, members: int) -> Footprint:
         """What a region needs for some items."""

@@ -7,8 +7,8 @@ kernel holds in registers from one iteration to others it reads less often; `Pla
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import reduce
 from math import prod
 
@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 from mmcc.ir.graph import Graph, nest_of, taken_by
 from mmcc.ir.nest import Access, Affine, Index, Nest
 from mmcc.ir.plan import Plan
-from mmcc.ir.regions import External, Place, Region
+from mmcc.ir.regions import WEIGHTS, External, Place, Region
 from mmcc.ir.traits import Alias
 from mmcc.ir.types import geometry
 from mmcc.planner.cost import shares
+from mmcc.planner.request import PlanRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +90,21 @@ def buffer_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict
     return found
 
 
-def region_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict[Region, Bytes]:
-    """What a run reads and writes in each region that the plan uses, moves included."""
+def region_traffic(graph: Graph, plan: Plan, request: PlanRequest) -> dict[Region, Bytes]:
+    """What a run reads and writes in each region that the plan uses, moves included.
+
+    Behind these: what it reads of the constants that may be copied to a region, where the linker puts them.
+    """
     found = {region: Bytes() for region in plan.regions()}
 
     def add(place: Place, count: Bytes) -> None:
         if isinstance(place.region, Region):
             found[place.region] = found.get(place.region, Bytes()) + count
 
-    for (buffer, step), count in buffer_traffic(graph, plan, loads).items():
+    for (buffer, step), count in buffer_traffic(graph, plan, request.loads).items():
         add(plan.place_at(buffer, step), count)
+    for place, read in constants_read(graph, plan, request):
+        add(place, Bytes(read))
     size = {b.name: b.size for b in plan.buffers}
     for move in (transfer.move for transfer in plan.transfers):
         add(move.source, Bytes(read=size[move.buffer]))
@@ -110,6 +116,22 @@ def access_cost(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> float:
     """Cycles that a plan's reads and writes of buffers take in their regions, moves apart."""
     traffic = buffer_traffic(graph, plan, loads).items()
     return sum(count.cost(plan.place_at(buffer, step).region) for (buffer, step), count in traffic)
+
+
+def constants_read(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[tuple[Place, float]]:
+    """Where nodes find constants that may be copied to a region, and the bytes that they read there."""
+    weights = Place(replace(WEIGHTS, read_cost=request.constants_cost), 0)
+    for step, group in enumerate(plan.groups):
+        for index, share in shares(graph, group).items():
+            if index in request.constants:
+                read = request.constants[index].bytes * request.constants[index].passes * share
+                name = plan.fetched.get(index)
+                yield weights if name is None else plan.place_at(name, step), read
+
+
+def constants_cost(graph: Graph, plan: Plan, request: PlanRequest) -> float:
+    """Cycles that reads of such constants take, copies apart."""
+    return sum(Bytes(read).cost(place.region) for place, read in constants_read(graph, plan, request))
 
 
 def sums_traffic(graph: Graph, index: int, size: int) -> Bytes:
