@@ -27,6 +27,18 @@ def memory_bytes(plan: Plan) -> dict[Region | External, int]:
     return ends
 
 
+def early_constants(plan: Plan) -> list[tuple[int, int, int]]:
+    """Nodes whose constants are on the way before their group runs: since which step, and the group's."""
+    live = {b.name: b.live for b in plan.buffers}
+    found: dict[str, tuple[int, int, int]] = {}
+    for step, group in enumerate(plan.groups):
+        for index in group.nodes:
+            name = plan.staged[index].buffers[0] if index in plan.staged else ""
+            if name and live[name].lo < step:
+                found.setdefault(name, (index, live[name].lo, step))
+    return list(found.values())
+
+
 class Memory:
     """All regions, at a grain of `unit` bytes; `wrong` is what went wrong with moves."""
 

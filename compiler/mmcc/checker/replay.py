@@ -14,7 +14,7 @@ import numpy as np
 
 from mmcc.checker.grain import grain_of
 from mmcc.checker.known import Extent, Key, Known
-from mmcc.checker.memory import MOVING, UNWRITTEN, Memory, Numbers, memory_bytes
+from mmcc.checker.memory import MOVING, UNWRITTEN, Memory, Numbers, early_constants, memory_bytes
 from mmcc.checker.numbering import Numbering
 from mmcc.checker.order import Event, Order
 from mmcc.checker.views import only_moves
@@ -70,7 +70,7 @@ class Replay:
         self._label = [label(graph, index) for index in range(len(graph.nodes))]
         self._check_room(sum(memory_bytes(plan).values()))
         self._memory = Memory(plan, self._unit, self._numbers.kind)
-        self._early = self._early_constants()
+        self._early = early_constants(plan)
         self.wrong = self._memory.wrong
 
     def _check_room(self, memory: int) -> None:
@@ -136,17 +136,6 @@ class Replay:
             staged = self._plan.staged.get(index)
             if staged is not None and staged.resident:
                 self._memory.of(staged.buffers[0])[...] = SUM - index
-
-    def _early_constants(self) -> list[tuple[int, int, int]]:
-        """Nodes whose constants are on the way before their group runs: since which step, and the group's."""
-        live = {b.name: b.live for b in self._plan.buffers}
-        found: dict[str, tuple[int, int, int]] = {}
-        for step, group in enumerate(self._plan.groups):
-            for index in group.nodes:
-                name = self._plan.staged[index].buffers[0] if index in self._plan.staged else ""
-                if name and live[name].lo < step:
-                    found.setdefault(name, (index, live[name].lo, step))
-        return list(found.values())
 
     def _use_constants(self, index: int) -> None:
         """Constants must still be there, or come to slots in which nothing may be that is needed later."""
