@@ -32,7 +32,7 @@ def write_bench(job: Job, built: Built, bench: Path) -> None:
         plan, program, twin = _write_twin(job, built.plan, host, bench)
     write_trace(bench, job.module, plan, program, twin)
     for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, built.generated.values)):
-        text = render("adapter.c.j2", on_heap=on_heap, serial=False, **values)
+        text = render("adapter.c.j2", on_heap=on_heap, **values)
         (bench / f"adapter_{kind}.c").write_text(text)
     if built.program.staged:  # as flash of the emulated board
         (bench / WEIGHTS_LINKED).write_text(render("weights.S.j2", **built.generated.values))
