@@ -169,7 +169,7 @@ def fetching(regions: tuple[Region, ...]) -> Plan:
         request(GRAPH),
         by_region=True,
         regions=regions,
-        constants={index: Constants(size, 50.0) for index, size in sizes.items() if size},
+        fetchable={index: Constants(size, 50.0) for index, size in sizes.items() if size},
         constants_cost=2.0,
     )
     return sound(best_plan(GRAPH, asked))

@@ -86,7 +86,7 @@ def test_no_plan_with_constants_costs_less(seed: int) -> None:
         (whole + draw.randint(0, 128)) // 4 * 4,
         whole // 4 * 4,
         cost={"call": draw.choice([0.0, 40.0]), "element_row": 5.0},
-        constants=constants,
+        fetchable=constants,
         constants_cost=draw.choice([1.0, 5.0]),
     )
     try:
@@ -107,13 +107,13 @@ def test_constants_that_are_read_often_are_copied_where_bytes_are_free() -> None
     graph = chain()
     alone = best_plan(graph, PlanRequest(fuse=False, backward=False)).peak(PlanRequest().regions[0])
     constants = {0: Constants(64, 40.0), 1: Constants(64, 30.0), 2: Constants(64, 0.5)}
-    request = within(alone + 64, None, constants=constants, constants_cost=1.0)
+    request = within(alone + 64, None, fetchable=constants, constants_cost=1.0)
     plan = best_plan(graph, request)
     assert check_plan(graph, plan) == []
     assert (plan.cheapest, {*plan.fetched}) == (True, {0, 1}), "the third would cost more than it saves"
     homes = [t.move.target.region.name for t in plan.transfers]  # pyright: ignore[reportAttributeAccessIssue]
     assert homes == ["fast", "fast"]
-    without = best_plan(graph, replace(request, constants={}))
+    without = best_plan(graph, replace(request, fetchable={}))
     assert plan.cost == without.cost + 64 * (1 + 1 + 0.5), "copied once, and the third read where it is"
 
 

@@ -82,7 +82,7 @@ def _cheapest_on(
     for fetched, read, more in _constants(request, plan):
         budget.take(len(request.regions) ** len(inside + fetched) if fetched else 0)
         best = _cheapest_homes(request, inside + fetched, overlaps, traffic | read, work + more, best)
-    if request.constants:
+    if request.fetchable:
         return best
     for moved in whole:
         for step in range(moved.live.lo + 1, moved.live.hi):
@@ -96,9 +96,9 @@ def _constants(
 ) -> Iterator[tuple[list[Buffer], dict[tuple[str, int], Bytes], float]]:
     """Constants that are copied, or not: buffers, what is read of them there, and what the others cost."""
     steps = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
-    for some in product((False, True), repeat=len(request.constants)):
+    for some in product((False, True), repeat=len(request.fetchable)):
         buffers, read, more = list[Buffer](), dict[tuple[str, int], Bytes](), 0.0
-        for (index, own), copied in zip(request.constants.items(), some, strict=True):
+        for (index, own), copied in zip(request.fetchable.items(), some, strict=True):
             step, name = steps[index], f"constants of {index}"
             times = 1 if copied else own.passes
             more += times * own.bytes * request.constants_cost

@@ -67,7 +67,7 @@ def test_reads_of_copied_constants_are_counted_as_predicted(tmp_path: Path) -> N
     package = load_package(tmp_path / "net")
     _, run = run_qemu(tmp_path / "net", package, made_up(package.inputs, 1), profile=True)
     predicted = region_traffic(made.graph, made.plan, request)
-    alone = region_traffic(made.graph, made.plan, replace(request, constants={}))
+    alone = region_traffic(made.graph, made.plan, replace(request, fetchable={}))
     read = sum(predicted[region].read for region in made.plan.regions())
     assert read > 1.5 * sum(alone[region].read for region in made.plan.regions())
     assert read == pytest.approx(sum(read for read, _ in run.accesses.values()), rel=FACTOR - 1)

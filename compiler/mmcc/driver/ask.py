@@ -58,7 +58,7 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
         accumulators=sums,
         staging=Staging(tilings) if staged else None,
         loads={index: each.loads for index, each in enumerate(promised)},
-        constants={
+        fetchable={
             index: Constants(each.constants, each.passes)
             for index, each in enumerate(promised)
             if each.constants and each.passes

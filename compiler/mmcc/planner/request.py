@@ -65,7 +65,7 @@ class PlanRequest:
     least: tuple[str, ...] = ()  # then regions to take as few bytes of as possible, the first before the next
     loads: Mapping[int, float] = field(default_factory=dict[int, float])  # by node: see regions/traffic.py
     # by node, where it may be worth while to copy constants to a region, and what a byte costs where they are
-    constants: Mapping[int, Constants] = field(default_factory=dict[int, Constants])
+    fetchable: Mapping[int, Constants] = field(default_factory=dict[int, Constants])
     constants_cost: float = 0.0
     states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce

@@ -211,7 +211,7 @@ def floor_cost(graph: Graph, request: PlanRequest) -> float:
             total += node_cost(graph, node, request.cost).total(rows.steps(index), 1, 1, 1.0)
             for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
                 total += min(count.cost(region) for region in request.regions)
-            if index in request.constants:
-                constants = request.constants[index]
+            if index in request.fetchable:
+                constants = request.fetchable[index]
                 total += fetch_of(index, constants, 1.0, request.regions, request.constants_cost).least
     return total

@@ -102,9 +102,9 @@ class Things:
         request, cut = space.request, space.cut(self.candidate)
         for kernel in self._group.kernels:
             node = space.model.kernels[kernel].node
-            if node in request.constants:
+            if node in request.fetchable:
                 share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
-                constants = request.constants[node]
+                constants = request.fetchable[node]
                 yield fetch_of(node, constants, share, self._regions, request.constants_cost)
 
     def _is_own(self, item: int) -> bool:

@@ -123,8 +123,8 @@ def constants_read(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[t
     weights = Place(replace(WEIGHTS, read_cost=request.constants_cost), 0)
     for step, group in enumerate(plan.groups):
         for index, share in shares(graph, group).items():
-            if index in request.constants:
-                read = request.constants[index].bytes * request.constants[index].passes * share
+            if index in request.fetchable:
+                read = request.fetchable[index].bytes * request.fetchable[index].passes * share
                 name = plan.fetched.get(index)
                 yield weights if name is None else plan.place_at(name, step), read
 
