@@ -12,15 +12,18 @@ from dataclasses import replace
 from typing import Any
 
 import onnx
+from numpy.typing import NDArray
 from onnx import AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto
 
 from mmcc.errors import CompileError, Where
+from mmcc.frontend.call import MAX_LIST
 from mmcc.frontend.convert import Import, number_of
 from mmcc.frontend.narrow import in_type, result_type, widened
 from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import Schema, checked_node, domain_of
 from mmcc.frontend.value import Value
+from mmcc.frontend.written_out import written_out
 
 MAX_DEPTH = 16  # of functions within functions
 _CHILD = """
@@ -144,7 +147,10 @@ def _body(
             raise LookupError(node.op_type)
         return FunctionProto.FromString(schema.get_function_with_opset_version(first))
     if not schema.has_context_dependent_function:
-        raise LookupError(node.op_type)
+        if domain_of(node):
+            raise LookupError(node.op_type)
+        known = [_known(state, value) for value in given]
+        return written_out(node, [None if value is None else value.shape for value in given], known)
     model = ModelProto(ir_version=8)
     model.opset_import.add(domain=domain_of(node), version=version)
     model.graph.node.add().CopyFrom(node)
@@ -163,6 +169,12 @@ def _body(
     if not made:  # nothing where the node is none that ONNX can write out
         raise LookupError(node.op_type)
     return FunctionProto.FromString(made)
+
+
+def _known(state: Import, value: Value | None) -> NDArray[Any] | None:
+    """The elements of a constant that is small, as shapes are."""
+    small = value is not None and value.size <= MAX_LIST and state.build.is_constant(value.tensor)
+    return state.build.array(value) if value is not None and small else None
 
 
 def _instance(

@@ -267,16 +267,18 @@ def convert_where(call: Call) -> Value:
 @converts("Identity", notes="makes no code", layout=Layout.ANY)
 @converts(
     "Dropout",
-    notes="inference: makes no code; not its mask",
+    notes="inference: makes no code",
     layout=Layout.ANY,
     ignored=("ratio", "seed", "is_test"),  # of training
 )
-def convert_identity(call: Call) -> Value:
+def convert_identity(call: Call) -> Value | tuple[Value, ...]:
     """Nothing to do, but for Dropout in training."""
     if call.node.op_type == "Dropout":
         training = call.scalar(2, "training_mode") if call.version >= 12 else 0
         if training:
             raise unsupported("Dropout in training mode", "exporting the model for inference")
         if call.is_read(1):
-            raise unsupported("the mask of Dropout is read")
+            x = call.input(0)
+            call.build.spend(x.size, "the mask of Dropout")
+            return x, call.build.constant(np.ones(x.shape, np.bool_))
     return call.input(0)

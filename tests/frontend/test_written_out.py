@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Operators that mmcc writes out in others, against ONNX's own reference."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from frontend_models import assert_same, model_of, save
+from mmcc.errors import CompileError
+from mmcc.frontend.importer import import_model
+from mmcc.ir.interpret import evaluate
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
+
+pytestmark = pytest.mark.quick
+RNG = np.random.default_rng(20)
+
+
+def real(*shape):
+    return RNG.normal(size=shape).astype(np.float32)
+
+
+def agrees(tmp_path, op, inputs, constants=None, outputs=1, **attributes):
+    constants = constants or {}
+    names = [f"y{k}" for k in range(outputs)]
+    node = helper.make_node(op, [*inputs, *constants], names, **attributes)
+    model = model_of([node], inputs, names, constants, opset=20, ir=9)
+    got = evaluate(import_model(save(model, tmp_path)), inputs)
+    with np.errstate(all="ignore"):
+        want = ReferenceEvaluator(model).run(None, inputs)
+    for name, array in zip(names, want, strict=True):
+        assert_same(got[name], array)
+
+
+@pytest.mark.parametrize(
+    ("mode", "padding", "aligned"),
+    [*product(("nearest", "linear", "cubic"), ("zeros", "border", "reflection"), (0, 1))],
+)
+def test_grid_sample(tmp_path, mode, padding, aligned):
+    """Places on the image, at its borders and far beside it."""
+    grid = RNG.uniform(-1.2, 1.2, (2, 3, 4, 2)).astype(np.float32)
+    grid[0, 0] = [[-1, 1], [1, -1], [-4.3, 0.2], [7.7, -3.1]]
+    inputs = {"x": real(2, 3, 5, 4), "grid": grid}
+    agrees(tmp_path, "GridSample", inputs, mode=mode, padding_mode=padding, align_corners=aligned)
+
+
+def test_grid_sample_of_volumes_and_of_one_column(tmp_path):
+    grid = RNG.uniform(-1.3, 1.3, (1, 2, 3, 2, 3)).astype(np.float32)
+    agrees(tmp_path, "GridSample", {"x": real(1, 2, 4, 3, 5), "grid": grid}, mode="linear")
+    flat = {"x": real(1, 2, 4, 1), "grid": grid[:, :, :, 0, :2]}
+    agrees(tmp_path, "GridSample", flat, padding_mode="reflection")
+
+
+def test_places_that_are_no_numbers_read_nothing_else(tmp_path):
+    """NaN and infinity are moved to a pixel, whichever."""
+    inputs = {"x": real(1, 1, 3, 3), "grid": np.full((1, 1, 2, 2), np.nan, np.float32)}
+    inputs["grid"][0, 0, 1] = np.inf
+    node = helper.make_node("GridSample", ["x", "grid"], ["y"], mode="nearest", padding_mode="border")
+    model = model_of([node], inputs, ["y"], opset=20, ir=9)
+    got = evaluate(import_model(save(model, tmp_path)), inputs)["y"]
+    assert np.isin(got, inputs["x"]).all()
+
+
+@pytest.mark.parametrize("axes", [(0, 1), (1, 0)])
+def test_reverse_sequence(tmp_path, axes):
+    inputs = {"x": real(4, 4, 3), "n": np.array([4, 0, 1, 3], np.int64)}
+    agrees(tmp_path, "ReverseSequence", inputs, time_axis=axes[0], batch_axis=axes[1])
+
+
+def test_max_unpool(tmp_path):
+    inputs = {"x": real(1, 2, 2, 2), "i": np.array([5, 7, 13, 15, 21, 22, 24, 31]).reshape(1, 2, 2, 2)}
+    agrees(tmp_path, "MaxUnpool", inputs, kernel_shape=[2, 2], strides=[2, 2])
+
+
+@pytest.mark.parametrize(
+    ("strides", "pads", "dilations"), [((1, 1), (0, 0, 0, 0), (1, 1)), ((2, 1), (1, 0, 0, 2), (1, 2))]
+)
+def test_col2im(tmp_path, strides, pads, dilations):
+    places = [
+        (n + pads[k] + pads[k + 2] - dilations[k] * (b - 1) - 1) // strides[k] + 1
+        for k, (n, b) in enumerate(((6, 2), (7, 3)))
+    ]
+    constants = {"image": np.array([6, 7]), "block": np.array([2, 3])}
+    columns = {"x": real(2, 3 * 6, places[0] * places[1])}
+    agrees(tmp_path, "Col2Im", columns, constants, strides=strides, pads=pads, dilations=dilations)
+
+
+def test_the_mask_of_a_dropout(tmp_path):
+    agrees(tmp_path, "Dropout", {"x": real(2, 3)}, outputs=2)
+
+
+@pytest.mark.parametrize(
+    ("op", "inputs", "attributes"),
+    [
+        ("GridSample", {"x": real(1, 1, 2, 2), "g": real(1, 1, 1, 2)}, {"mode": "nonsense"}),
+        ("GridSample", {"x": real(1, 1, *[2] * 8), "g": real(1, *[1] * 8, 8)}, {"mode": "linear"}),
+        ("MaxUnpool", {"x": real(1, 1, 2), "i": np.zeros((1, 1, 2), np.int64)}, {"kernel_shape": [2**40]}),
+        ("MaxUnpool", {"x": real(1, 1, 2), "i": np.zeros((1, 1, 2), np.int64)}, {"kernel_shape": [1, 1]}),
+    ],
+)
+def test_numbers_that_make_no_sense(tmp_path, op, inputs, attributes):
+    node = helper.make_node(op, [*inputs], ["y"], **attributes)
+    with pytest.raises(CompileError):
+        import_model(save(model_of([node], inputs, ["y"], opset=20, ir=9), tmp_path))
