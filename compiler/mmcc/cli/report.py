@@ -18,6 +18,7 @@ from mmcc.cli.terminal import Progress
 @click.option(
     "--measured", is_flag=True, help="With the instructions of each node, counted in QEMU (mmcc bench)."
 )
+@click.option("--board", metavar="NAME", help="With the modelled cycles of a board (mmcc bench --cycles).")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 @click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 @click.option("-v", "--verbose", is_flag=True, help="Say what is being done.")
@@ -26,6 +27,7 @@ def report(
     output: Path | None,
     frontier: bool,
     measured: bool,
+    board: str | None,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -35,7 +37,7 @@ def report(
 
     page = output or folder / "report.html"
     with Progress(quiet, verbose) as progress:
-        write_page(folder, page, frontier=frontier, measured=measured, progress=progress)
+        write_page(folder, page, frontier=frontier, measured=measured, board=board, progress=progress)
     if as_json:
         click.echo(json.dumps({"page": str(page)}, indent=1))
     elif not quiet:

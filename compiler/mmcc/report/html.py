@@ -114,6 +114,10 @@ def _cards(report: Report, measured: Mapping[str, Any] | None) -> list[tuple[str
     ]
     if measured and measured.get("instructions"):
         cards.append(("instructions", f"{measured['instructions']:,}", "an inference, counted in QEMU"))
+    if measured and "board" in measured:
+        found = measured["board"]
+        of = f"{found['cycles']:,} cycles on {found['description']} at {found['clock_mhz']:g} MHz, modelled"
+        cards.append(("time", f"{found['milliseconds']:.3g} ms", f"{of}: {found['error']}"))
     return cards
 
 
@@ -157,7 +161,7 @@ def _entry(report: Report, entry: Mapping[str, Any], measured: Mapping[str, Any]
 
 
 def _bar_rows(entry: Mapping[str, Any], measured: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    counted = {row["index"]: row for row in measured["per_node"]} if measured else {}
+    counted = {row["index"]: row for row in (measured or {}).get("per_node", ())}
     alive = _alive(entry["plan"])
     first, groups = entry["first_node"], entry["plan"]["groups"]
     step_of = {first + node: step for step, group in enumerate(groups) for node in group}

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from mmcc.boards import load_board
 from mmcc.driver.analyze import analyze
 from mmcc.driver.options import Progress
 from mmcc.errors import CompileError, Exit
@@ -13,9 +14,12 @@ from mmcc.package.record import load_package
 from mmcc.report.html import render_html
 from mmcc.verification.bench import bench_qemu
 from mmcc.verification.compare import find_model
+from mmcc.verification.cycles import bench_cycles
 
 
-def write_page(folder: Path, page: Path, *, frontier: bool, measured: bool, progress: Progress) -> None:
+def write_page(
+    folder: Path, page: Path, *, frontier: bool, measured: bool, board: str | None, progress: Progress
+) -> None:
     """Write the page of the package in `folder`; CompileError for what its parts cannot be had from."""
     package = load_package(folder)
     try:
@@ -27,8 +31,11 @@ def write_page(folder: Path, page: Path, *, frontier: bool, measured: bool, prog
             found = analyze(model, package.target, dict(package.dims), dict(package.bind), progress, states)
         if measured:
             progress("counting instructions in QEMU")
-        counts = bench_qemu(folder, package) if measured else None
-        text = render_html(report, found.to_json() if found else None, counts)
+        counts = bench_qemu(folder, package) if measured else {}
+        if board:
+            progress("modelling the cycles of a board")
+            counts |= {"board": bench_cycles(folder, package, load_board(board))}
+        text = render_html(report, found.to_json() if found else None, counts or None)
     except (OSError, ValueError, KeyError) as error:
         what = f"{folder / 'report.json'} is damaged or was written by another version of mmcc"
         raise CompileError("MM004", what, exit=Exit.USAGE, hint="compile the model again") from error
