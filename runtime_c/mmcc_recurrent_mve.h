@@ -42,12 +42,14 @@ typedef struct {
 /* The sums of a block of four units; where the weights go on. */
 MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_sums(__attribute__((unused)) const mmcc_mve_gates *gates)
 {
+    /* clang-format off */
     __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #4\n mov r12, r0\n ldr r0, [r12]\n ldrd r11, r9, [r12, #20]\n"
                      "3: ldrd r1, r2, [r12, #4]\n"
                      MMCC_MVE_FOUR_ROWS("8", "vldrb.u8", "vldrb.u8", "16", "s8", "0", "8")
                      " ldrd r1, r2, [r12, #12]\n"
                      MMCC_MVE_FOUR_ROWS("16", "vldrh.u16", "vldrb.s16", "8", "s16", "16", "24")
                      " add r11, r11, #32\n subs r9, r9, #1\n bne 3b\n add sp, sp, #4\n pop {r4-r11, pc}\n" ::: "memory");
+    /* clang-format on */
 }
 
 /* What mmcc_recurrent.h has, of four units. `numbers` are four scales of x, four of h and four biases; then four
