@@ -8,6 +8,7 @@ from kernel_bench import OpCase, rng_of
 from mmcc.ir.types import Shape
 from mmcc.ops.activation import Leaky
 from mmcc.ops.bias_gradient import BiasGradient
+from mmcc.ops.clamp_bits import BitsGradient, ClampBits
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_gradient import ConvInputGradient, WeightGradient
 from mmcc.ops.conv_transpose import ConvTranspose
@@ -129,6 +130,12 @@ def function_gradients() -> list[OpCase]:
         v = UNARY[function][1](x.astype(np.float64), *parameters) if function in AT_RESULT else x
         op = UnaryGradient(function, parameters)
         cases.append(OpCase(f"{function}_gradient", op, (real(rng, 3, 5, 9), v.astype(np.float32))))
+    for name, y in (("vector", (19,)), ("image", (3, 5, 9)), ("single", (4, 3, 1)), ("bytes", (2, 3, 16))):
+        v, g = np.clip(6 * real(rng_of(name), *y), 0, 6).astype(np.float32), real(rng_of(name), *y)
+        cases.append(OpCase(f"clamp_bits_{name}", ClampBits(0.0, 6.0), (v,)))
+        (bits,) = ClampBits(0.0, 6.0).reference(v)
+        cases.append(OpCase(f"bits_gradient_{name}", BitsGradient(y[-1]), (g, bits)))
+    cases.append(OpCase("bits_gradient_of_mean", BitsGradient(16), (real(rng_of("m"), 1, 1, 16), bits)))
     rng = rng_of("repeated")
     for name, g in (("channels", (1, 1, 9)), ("pixels", (3, 5, 1)), ("number", (1,)), ("vector", (9,))):
         op = UnaryGradient("clamp", (0.0, 6.0))

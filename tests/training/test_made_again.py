@@ -13,9 +13,13 @@ from mmcc.api import CompileResult, TrainOptions
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.driver.recompute import KeptValues
+from mmcc.ir.graph import nest_of
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
+from mmcc.ops.clamp_bits import ClampBits
+from mmcc.ops.conv import Conv
+from mmcc.ops.dense import Dense
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.training import options as training_options
@@ -119,7 +123,11 @@ def test_work_is_that_of_what_is_made_again(saved: SavedValues) -> None:
     assert saved.made_again(others) == [first]
     macs = {value.name: value.macs for value in saved.values}
     assert saved.work(others) == macs[first] > 0
-    assert saved.work([]) == sum(macs.values())
+    layers = [node for node in saved.graph.nodes if isinstance(node.op, (Conv, Dense))]  # forward only
+    assert saved.work([]) == sum(nest_of(saved.graph, node).macs for node in layers)
+    bits = [node.output for node in saved.graph.nodes if isinstance(node.op, ClampBits)]
+    assert [value.name for value in saved.values if value.name in bits] == bits, "the last one's are bits"
+    assert len(bits) == 1
 
 
 @pytest.mark.quick

@@ -35,7 +35,7 @@ class OpTraits:
     `saturates`: the result is integers between the op's `low` and `high`.
     `converts`: the op's work is to go between integers and floats, so floats are no sign of a model that
     computes in float: Quantize, Dequantize, integer sums that are scaled to float.
-    `rides`: what it sums is wanted after the run only, so it may take in rows beside others who read them.
+    `rides`: what it makes is for later, so it may take in rows beside others who read them.
     `tables`: its constants are made by the compiler, and are none of the model's.
     """
 

@@ -9,6 +9,7 @@ from mmcc.ops import (  # noqa: F401
     OPS,
     affine,
     bias_gradient,
+    clamp_bits,
     conv,
     conv_gradient,
     conv_transpose,

@@ -17,6 +17,7 @@ from mmcc.ops.elementwise import Binary
 from mmcc.ops.movement import Expand
 from mmcc.passes.draft import Draft
 from mmcc.training.differentiate import differentiate
+from mmcc.training.in_bits import in_bits
 from mmcc.training.in_place import in_place
 from mmcc.training.losses import LOSS, add_loss, input_tensor, plain_port
 from mmcc.training.optimizers import Optimizer
@@ -68,7 +69,8 @@ def _step(graph: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
         inputs.append(rate := _rate(draft))
         states = Optimizer(draft, options, rate.tensor).states(names, gradients)
     port = replace(plain_port(draft.tensors[loss.loss], LOSS, argument=True), onnx_name=LOSS)
-    return in_place(_finished(draft, inputs, [port], states))
+    forward = {name for node in graph.nodes for name in node.outputs}
+    return in_place(in_bits(_finished(draft, inputs, [port], states), forward))
 
 
 def _summed(draft: Draft, names: tuple[str, ...], gradients: dict[str, str]) -> tuple[State, ...]:

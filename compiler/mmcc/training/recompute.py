@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.made_again import SavedValue
+from mmcc.ops.clamp_bits import ClampBits
 from mmcc.passes.draft import Draft
 from mmcc.training.in_place import sums_early
 
@@ -19,7 +20,8 @@ class SavedValues:
     """
 
     def __init__(self, graph: Graph, forward: Collection[str]) -> None:
-        self.graph, self._forward = graph, frozenset(forward)
+        packed = {node.output for node in graph.nodes if isinstance(node.op, ClampBits)}
+        self.graph, self._forward = graph, packed.union(forward)
         self._position = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
         read = {name for node in graph.nodes if self._is_backward(node) for name in node.inputs}
         sources = {self._source(name) for name in read if name in self._forward}

@@ -11,6 +11,7 @@ from mmcc.kernels.portable.float_fields import Fields, window_fields
 from mmcc.kernels.portable.plain_layers import plain_view
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.bias_gradient import BiasGradient
+from mmcc.ops.clamp_bits import BitsGradient, ClampBits
 from mmcc.ops.conv_gradient import POINT, WeightGradient
 from mmcc.ops.elementwise_gradient import UnaryGradient
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
@@ -73,6 +74,31 @@ def unary_gradient(op: UnaryGradient, site: Site) -> KernelUse:
             *((f"p{k}", float(value)) for k, value in enumerate(op.parameters)),
         ),
     )
+
+
+@layer(ClampBits)
+def clamp_bits(op: ClampBits, site: Site) -> KernelUse:
+    """A pixel's elements are packed by themselves."""
+    fields: Fields = (
+        ("x", site.inputs[0].where()),
+        ("y", site.output.where()),
+        ("channels", site.inputs[0].geometry[2]),
+        ("low", float(op.low)),
+        ("high", float(op.high)),
+    )
+    return KernelUse("clamp_bits", (), fields)
+
+
+@layer(BitsGradient)
+def bits_gradient(op: BitsGradient, site: Site) -> KernelUse:
+    """One kernel a way of repeating the gradient's channels."""
+    fields: Fields = (
+        ("x", site.read(0)),
+        ("x1", site.inputs[1].where()),
+        ("y", site.output.where()),
+        ("channels", op.channels),
+    )
+    return KernelUse("bits_gradient", (("channel_stride", site.channel_stride(0)),), fields)
 
 
 @layer(MaxPoolGradient)
