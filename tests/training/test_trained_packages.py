@@ -110,14 +110,3 @@ def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
     ((got,),), _ = run_qemu(result.folder, load_package(result.folder), [[image.transpose(2, 0, 1)[None]]])
     want = Interpreter(result.module).call("run", {"input": image})["logits"]
     np.testing.assert_allclose(got.reshape(-1), want.reshape(-1), rtol=1e-4, atol=1e-4)
-
-
-def test_sums_that_ride_along_have_the_same_bits(tmp_path: Path) -> None:
-    """Moments take in the rows of gradients in groups of backward nodes, or all at once."""
-    train = TrainOptions(optimizer="momentum", update="block*,head*")
-    plain, least = compiled(tmp_path / "plain", train), compiled(tmp_path / "least", train, ram="min")
-    for one, other in zip(learned(plain), learned(least), strict=True):
-        np.testing.assert_array_equal(one, other)
-    groups = least.memory.entries["train_step"].groups
-    assert any(group.riding for group in groups)
-    assert not any(group.riding for group in plain.memory.entries["train_step"].groups)
