@@ -13,7 +13,8 @@ import pytest
 from cli_runs import MODEL, run
 from mmcc.cli.sweep import limits_of
 from mmcc.driver.estimate import estimate
-from mmcc.driver.sweep import RESULTS, Case, pareto, sweep
+from mmcc.driver.sweep import RESULTS, pareto, sweep
+from mmcc.driver.sweep_cases import Case
 from mmcc.errors import CompileError
 
 CASES = [Case("m", "t", "arena", ram) for ram in range(6)]
@@ -117,3 +118,50 @@ def test_what_a_result_is_of_is_measured_again_when_it_has_changed(tmp_path, mon
     assert measured() == 2
     weights.write_bytes(bytes(3) + b"x")
     assert measured() == 3
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two workers, processes of their own; a nanny each, which starts it again if it dies."""
+    if os.environ.get("CI") != "true":
+        pytest.importorskip("distributed")
+    import dask
+    from distributed import LocalCluster
+
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    settings = {"distributed.scheduler.allowed-failures": 2, "distributed.worker.memory.terminate": False}
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, silence_logs=50) as there,
+    ):
+        yield there.scheduler_address.replace("tcp://", "dask://")
+
+
+def test_workers_of_a_cluster_that_die_lose_nothing(cluster, tmp_path, monkeypatch):
+    """One dies in the middle, once; one case kills each that it comes to."""
+    (tmp_path / "marks").mkdir()
+    monkeypatch.setenv("SWEEP_MARKS", str(tmp_path / "marks"))
+    cases = [Case(str(tmp_path / "marks"), "t", "arena", ram) for ram in range(6)]
+    rows = sweep(cases, tmp_path / "out", executor=cluster, work=counted_there)
+    assert [row["fits"] for row in rows] == [True] * 5 + [False]
+    assert "ended without a word" in rows[5]["error"]
+    lines = (tmp_path / "out" / RESULTS).read_text().splitlines()
+    assert len(lines) == len({json.loads(line)["key"] for line in lines}) == 6
+    assert (tmp_path / "marks" / "2").read_text() == "xx"
+    before = {path.name: path.read_text() for path in (tmp_path / "marks").iterdir()}
+    assert sweep(cases, tmp_path / "out", executor=cluster, work=counted_there) == rows
+    assert {path.name: path.read_text() for path in (tmp_path / "marks").iterdir()} == before
+    # models and targets go there with the cases
+    own = tmp_path / "own.toml"
+    own.write_text('same_as = "cortex-m4"\n')
+    args = ("sweep", MODEL, "--targets", f"cortex-m4,{own}", "--json")
+    found = json.loads(run(*args, "--executor", cluster, "--parquet", "-o", tmp_path / "s").stdout)["rows"]
+    assert found == json.loads(run(*args, "-j", 1, "-o", tmp_path / "l").stdout)["rows"]
+    parquet = pytest.importorskip("pyarrow.parquet").read_table(tmp_path / "s" / "table.parquet")
+    assert parquet.column("arena").to_pylist() == [row["arena"] for row in found]
+
+
+def counted_there(case: Case) -> dict:
+    """As `counted`, on a worker that was started before the test knew its folder: the case has it."""
+    os.environ["SWEEP_MARKS"] = case.model
+    return counted(case)

@@ -140,3 +140,38 @@ def a_way_that_is_none(folder, _):
     args = ("sweep", save(RELU, folder), "-o", folder / "out", "-j", 1, "--io")
     assert "--io arena,external" in mmcc(*args, "arena,extern", exit=2)
     mmcc(*args, "arena,external")
+
+
+@follows(
+    "cli/sweep.py: '--executor local, or dask://HOST:PORT'",
+    "report/sweep_table.py: \"pip install 'mmcc[parquet]', or table.csv, which is written anyway\"",
+    "driver/sweep_cluster.py: \"pip install 'mmcc[dask]'\"",
+)
+def clusters_and_tables(folder, monkeypatch):
+    args = ("sweep", save(RELU, folder), "-o", folder / "out", "-j", 1)
+    assert "--executor local" in mmcc(*args, "--executor", "dusk://here:1", exit=2)
+    for module in ("pyarrow", "pyarrow.parquet", "distributed"):
+        monkeypatch.setitem(sys.modules, module, None)
+    assert "mmcc[parquet]" in mmcc(*args, "--parquet", exit=8)
+    assert "mmcc[dask]" in mmcc(*args, "--executor", "dask://127.0.0.1:1", exit=8)
+    monkeypatch.undo()
+    mmcc(*args, "--parquet", "--executor", "local")
+    assert (folder / "out" / "table.csv").is_file()
+
+
+@follows(
+    "driver/sweep_cluster.py: 'dask scheduler, dask worker HOST:PORT, and --executor dask://HOST:PORT'",
+    "driver/sweep_cluster.py: f'pip install mmcc=={__version__} for workers'",
+)
+def a_cluster_that_is_none(folder, monkeypatch):
+    from distributed import LocalCluster
+
+    args = ("sweep", save(RELU, folder), "-o", folder / "out", "--executor")
+    monkeypatch.setattr("mmcc.driver.sweep_cluster.SECONDS", 1.0)
+    assert "dask scheduler" in mmcc(*args, "dask://127.0.0.1:1", exit=8)
+    with LocalCluster(n_workers=1, processes=False, protocol="tcp", dashboard_address=None) as cluster:
+        address = cluster.scheduler_address.replace("tcp://", "dask://")
+        monkeypatch.setattr("mmcc.driver.sweep_cluster._version", lambda: "0.0.1")
+        assert "pip install mmcc==" in mmcc(*args, address, exit=2)
+        monkeypatch.undo()
+        mmcc(*args, address)

@@ -24,6 +24,14 @@ WAYS = ("arena", "external", "rows", "rows-again")
 @click.option("--ram", default="min", show_default=True, help="Limits: 32K,64K; 32K:512K doubles; min.")
 @click.option("--io", "ways", default="arena", show_default=True, help="Ways of --io, with commas between.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Processes [default: as many as processors].")
+@click.option(
+    "--executor",
+    default="local",
+    show_default=True,
+    metavar="local|dask://HOST:PORT",
+    help="Where cases are planned (mmcc[dask]).",
+)
+@click.option("--parquet", is_flag=True, help="Also write table.parquet (mmcc[parquet]).")
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=Path("sweep"), show_default=True)
 @common
 def sweep(
@@ -32,6 +40,8 @@ def sweep(
     ram: str,
     ways: str,
     jobs: int | None,
+    executor: str,
+    parquet: bool,
     output: Path,
     as_json: bool,
     quiet: bool,
@@ -42,17 +52,27 @@ def sweep(
     The folder has results.jsonl, table.csv and sweep.html. Run again, only what is missing is done.
     """
     from mmcc.driver import sweep as run
+    from mmcc.driver.sweep_cases import COLUMNS
+    from mmcc.driver.sweep_cluster import SCHEME
     from mmcc.report.sweep_page import render_sweep
+    from mmcc.report.sweep_table import csv_table, need_parquet, write_parquet
 
     asked = [way.strip() for way in ways.split(",")]
     if wrong := [way for way in asked if way not in WAYS]:
         what = f'--io "{printable(wrong[0])}" is none of {", ".join(WAYS)}'
         raise CompileError("MM003", what, exit=Exit.USAGE, hint="--io arena,external")
+    if executor != "local" and not executor.startswith(SCHEME):
+        what = f'--executor "{printable(executor)}" is no executor'
+        raise CompileError("MM003", what, exit=Exit.USAGE, hint="--executor local, or dask://HOST:PORT")
+    if parquet:
+        need_parquet()
     cases = run.cases_of(models, [name.strip() for name in targets.split(",")], asked, limits_of(ram))
     with Progress(quiet, verbose) as progress:
-        rows = run.sweep(cases, output, progress, jobs=jobs or 0)
+        rows = run.sweep(cases, output, progress, jobs=jobs or 0, executor=executor)
     best = run.pareto(rows)
-    (output / run.TABLE).write_text(run.table(rows))
+    (output / run.TABLE).write_text(csv_table(rows, COLUMNS))
+    if parquet:
+        write_parquet(output / run.PARQUET, rows, COLUMNS)
     (output / run.PAGE).write_text(render_sweep(rows, best))
     if as_json:
         click.echo(json.dumps({"rows": rows, "pareto": best}, indent=1))

@@ -3,16 +3,14 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,8 @@ from mmcc.driver.ask import plan_request
 from mmcc.driver.estimate import code_bytes
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
+from mmcc.driver.sweep_cases import DIED, Case, Row, failed
+from mmcc.driver.sweep_cluster import SCHEME, measured_by
 from mmcc.errors import CompileError, printable
 from mmcc.frontend.model_file import external_files
 from mmcc.package.record import sha256
@@ -30,19 +30,8 @@ from mmcc.planner.cost import plan_cost
 from mmcc.report.model import count_macs
 from mmcc.target import load_target
 
-RESULTS, TABLE, PAGE = "results.jsonl", "table.csv", "sweep.html"
+RESULTS, TABLE, PAGE, PARQUET = "results.jsonl", "table.csv", "sweep.html", "table.parquet"
 TRIES = 2  # of a case whose process ended without a word
-Row = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """One combination; `ram` is a limit in bytes of all RAM, 0 for as little as possible."""
-
-    model: str
-    target: str
-    io: str
-    ram: int
 
 
 def cases_of(
@@ -105,19 +94,23 @@ def sweep(
     progress: Progress = silent,
     *,
     jobs: int = 0,
+    executor: str = "local",
     work: Callable[[Case], Row] = measure,
 ) -> list[Row]:
     """Measure all cases that `out` has no result of yet; the rows of all, in their order.
 
     Each result is written as soon as it is there, so that whatever ends the sweep, what was done is kept and
     not done again. A case whose process dies is tried once more, and then has that as its error.
+    `executor` is "local", with `jobs` processes here, or dask://HOST:PORT; `measured_by` says what that
+    raises.
     """
     out.mkdir(parents=True, exist_ok=True)
     digests = {name: _digest(name) for case in cases for name in (case.model, case.target)}
     keys = {key_of(case, digests): case for case in cases}
     done = {key: row for key, row in _read(out / RESULTS) if key in keys}
+    todo = {key: case for key, case in keys.items() if key not in done}
     with (out / RESULTS).open("ab") as stream:
-        for key, row in _measured(keys, done, jobs or os.cpu_count() or 1, work):
+        for key, row in _measured(todo, jobs or os.cpu_count() or 1, executor, work):
             stream.write(json.dumps({"key": key, "row": row}).encode() + b"\n")
             stream.flush()
             done[key] = row
@@ -126,10 +119,18 @@ def sweep(
 
 
 def _measured(
-    keys: Mapping[str, Case], done: Mapping[str, Row], jobs: int, work: Callable[[Case], Row]
+    keys: Mapping[str, Case], jobs: int, executor: str, work: Callable[[Case], Row]
+) -> Iterator[tuple[str, Row]]:
+    if executor.startswith(SCHEME) and keys:
+        return measured_by(executor, keys, work)
+    return _measured_here(keys, jobs, work)
+
+
+def _measured_here(
+    keys: Mapping[str, Case], jobs: int, work: Callable[[Case], Row]
 ) -> Iterator[tuple[str, Row]]:
     """Results as they come. A process that dies takes the pool with it: what is open goes to another pool."""
-    open_keys = [key for key in keys if key not in done]
+    open_keys = list(keys)
     tries = dict.fromkeys(open_keys, 0)
     together = True
     while open_keys:
@@ -147,10 +148,7 @@ def _measured(
                     tries[key] += 1
                     if tries[key] < TRIES:
                         continue
-                    yield (
-                        key,
-                        {**asdict(keys[key]), "fits": False, "error": "its process ended without a word"},
-                    )
+                    yield key, failed(keys[key], DIED)
                 finished.add(key)
         together = together and len(finished) == len(batch)
         open_keys = [key for key in open_keys if key not in finished]
@@ -185,18 +183,3 @@ def _beats(a: Row, b: Row) -> bool:
     same = all(a[key] == b[key] for key in ("model", "target", "io"))
     values = [(a[key], b[key]) for key in ("total", "instructions")]
     return same and all(x <= y for x, y in values) and any(x < y for x, y in values)
-
-
-COLUMNS = (
-    *("model", "target", "io", "ram", "fits", "arena", "total", "instructions"),
-    *("macs", "flash", "proved", "error"),
-)
-
-
-def table(rows: Sequence[Row]) -> str:
-    """CSV of all rows."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
