@@ -205,7 +205,7 @@ def test_an_int8_input_that_is_only_moved_means_itself(op, tmp_path):
 
 
 @pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
-def test_quantizing_to_four_bits_is_refused(kind, tmp_path):
+def test_quantizing_to_four_bits_saturates_there(kind, tmp_path):
     graph = helper.make_graph(
         [helper.make_node("QuantizeLinear", ["x", "s", "z"], ["y"])],
         "g",
@@ -214,8 +214,10 @@ def test_quantizing_to_four_bits_is_refused(kind, tmp_path):
         [helper.make_tensor("s", TensorProto.FLOAT, [], [0.5]), helper.make_tensor("z", kind, [], [1])],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
-    with pytest.raises(CompileError, match=r"QuantizeLinear to U?INT4"):
-        import_model(save(model, tmp_path))
+    x = np.array([[-100, -0.8, 0.74, 100]], np.float32)
+    (got,) = run(import_model(save(model, tmp_path)), x)
+    ends = (-8, 7) if kind == TensorProto.INT4 else (0, 15)
+    assert got.astype(int).tolist() == [[ends[0], max(-1, ends[0]), 2, ends[1]]]
 
 
 def declared(kind: int, nodes, constants=()):

@@ -50,7 +50,8 @@ def widened(build: Builder, operation: str, value: Value | None) -> Value | None
 def narrowed(call: Call, given: tuple[Value | None, ...], made: Value, index: int) -> Value:
     """Result `index` of a node, made of wide operands, in the type that it has in the model."""
     saturates = bool(call.integer("saturate", 1)) if call.node.op_type in ("Cast", "CastLike") else True
-    return in_type(call.build, result_type(call.build, call.schema, given, index), made, saturates)
+    asked = call.integer("output_dtype", 0) if call.node.op_type == "DequantizeLinear" else ORDINARY
+    return in_type(call.build, asked or result_type(call.build, call.schema, given, index), made, saturates)
 
 
 def in_type(build: Builder, number: int, made: Value, saturates: bool = True) -> Value:
