@@ -10,7 +10,8 @@
 #include <string.h>
 
 /* A sign, `fraction` bits, an exponent of this bias: the code nearest to x, ties to even. `most` is that of the
- * largest value, `over` that of what is larger, `nan` that of what is not a number; the sign is bit `sign`. With `one_zero` there is no negative zero. */
+ * largest value, `over` that of what is larger, `nan` that of what is not a number; the sign is bit `sign`. With
+ * `one_zero` there is no negative zero. */
 MMCC_INLINE uint32_t mmcc_to_narrow(float x, int32_t fraction, int32_t bias, int32_t sign, uint32_t most,
                                     uint32_t over, uint32_t nan, uint32_t one_zero)
 {

@@ -16,8 +16,8 @@
 #define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
 #endif
 
-/* What sums of a few gates are made of, each of four rows of weights for x and four for h. The assembly below knows where
- * the members are. */
+/* What sums of a few gates are made of, each of four rows of weights for x and four for h. The assembly below knows
+ * where the members are. */
 typedef struct {
     const int8_t *w;
     const int8_t *x;
@@ -48,7 +48,8 @@ MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_sums(__attribute__((unused)) con
                      MMCC_MVE_FOUR_ROWS("8", "vldrb.u8", "vldrb.u8", "16", "s8", "0", "8")
                      " ldrd r1, r2, [r12, #12]\n"
                      MMCC_MVE_FOUR_ROWS("16", "vldrh.u16", "vldrb.s16", "8", "s16", "16", "24")
-                     " add r11, r11, #32\n subs r9, r9, #1\n bne 3b\n add sp, sp, #4\n pop {r4-r11, pc}\n" ::: "memory");
+                     " add r11, r11, #32\n subs r9, r9, #1\n bne 3b\n add sp, sp, #4\n"
+                     " pop {r4-r11, pc}\n" ::: "memory");
     /* clang-format on */
 }
 
