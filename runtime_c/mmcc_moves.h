@@ -15,8 +15,9 @@ extern "C" {
 
 /* Of bytes in memories whose [[memory]] has a cache_line; they begin and end where lines do. The first writes back what
  * the processor has changed in its cache: the source of a copy, before it starts. The second drops lines from the
- * cache, changed or not: those of the target, before the copy starts and again when it is complete. Without a definition the
- * cache is off, or the callbacks do that. CMSIS has SCB_CleanDCache_by_Addr and SCB_InvalidateDCache_by_Addr. */
+ * cache, changed or not: those of the target, before the copy starts and again when it is complete. Without a
+ * definition the cache is off, or the callbacks do that. CMSIS has SCB_CleanDCache_by_Addr and
+ * SCB_InvalidateDCache_by_Addr. */
 #ifndef MMCC_CACHE_CLEAN
 #define MMCC_CACHE_CLEAN(address, bytes) ((void)0)
 #endif
