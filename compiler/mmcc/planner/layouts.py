@@ -27,7 +27,8 @@ from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
 MOST_IN_STRIPS = 100  # kernels of a graph whose groups are listed with all their strips
-FOOTPRINTS_TRIED = 30_000  # other layouts are tried until so many groups were looked at
+FOOTPRINTS_TRIED = 30_000  # other layouts are tried until so many groups were looked at,
+SMALL_GRAPH = 100  # in a graph of up to so many kernels; in larger ones a group is more work
 
 
 class Layouts:
@@ -50,7 +51,8 @@ class Layouts:
         self._spans = Spans(graph)
         self.macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
-        self._footprints_left = FOOTPRINTS_TRIED
+        size = max(1.0, len(first.model.kernels) / SMALL_GRAPH)
+        self._footprints_left = FOOTPRINTS_TRIED / size**2
         self.every_group = True  # so far no groups were left out of what was looked at
 
     def of(self, paths: Paths) -> LayoutChoice:
@@ -63,7 +65,7 @@ class Layouts:
         many = len(choice.model.kernels) > MOST_IN_STRIPS
         if request.staging is None and (request.recompute <= 1 or many):
             self.every_group = self.every_group and request.recompute <= 1
-            return LazyPaths(self.space(choice, request), most)
+            return LazyPaths(self.space(choice, request), most, self.joined)
         return self.table(choice, most, request)
 
     def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
@@ -121,7 +123,8 @@ class Layouts:
     def bound_values(self, least: int) -> None:
         """A bound over all layouts and all groups; nothing is below it, `least` bytes are enough."""
         if least > self.joined:
-            self.joined = max(self.joined, value_bound(self._graph, self._request, least - 1, self._spans))
+            bound = value_bound(self._graph, self._request, least - 1, self._spans, self.joined)
+            self.joined = max(self.joined, bound)
 
     def _better(self, choice: LayoutChoice, best: tuple[Paths, int]) -> tuple[Paths, int]:
         """The paths of a layout with its bound, if that is less than the best; else the best."""

@@ -41,13 +41,17 @@ from mmcc.planner.bounds.value_rows import ValueRows
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.request import PlanRequest
 
-MOST_GROUPS = 30_000  # looked at
+MOST_GROUPS = 30_000  # looked at, of up to GROUP_OF nodes; one of more counts as several
+GROUP_OF = 40
 MOST_CHECKS = 4_000_000  # of a set of finished nodes with a node that a group might end with
 
 
-def value_bound(graph: Graph, request: PlanRequest, most: int, spans: Spans) -> int:
-    """Bytes that no plan is below, in any layout; `most + 1` if that is more than `most`."""
-    found = _Search(ValueRows(graph, request, spans), most).run()
+def value_bound(graph: Graph, request: PlanRequest, most: int, spans: Spans, floor: int = 0) -> int:
+    """Bytes that no plan is below, in any layout; `most + 1` if that is more than `most`.
+
+    That no plan is below `floor` is known already: all that needs less is as good as what needs that.
+    """
+    found = _Search(ValueRows(graph, request, spans), most).run(floor)
     return -(-found // request.align) * request.align
 
 
@@ -60,10 +64,10 @@ class _Search:
         self._alive: dict[int, int] = {}
         self._free_nodes = [k for k in range(self._count) if (rows.computing & ~rows.several) >> k & 1]
 
-    def run(self) -> int:
-        """The least that the largest group of a path needs, as far as is known."""
+    def run(self, floor: int) -> int:
+        """What the largest group of a path needs at least, as far as is known; `floor` if that is more."""
         start = self._closed(0)
-        first = max(self._groups.bytes(self._alive_after(start)), self._groups.floor)
+        first = max(self._groups.bytes(self._alive_after(start)), self._groups.floor, floor)
         heap, best, settled = [(first, 0, start)], {start: first}, set[int]()
         looked_at = checks = 0
         while heap:
@@ -77,7 +81,7 @@ class _Search:
             settled.add(done)
             checks += self._count - done.bit_count()
             for after, least in self._following(done, value):
-                looked_at += 1
+                looked_at += 1 + (after & ~done).bit_count() // GROUP_OF
                 if least < best.get(after, self._most + 1):
                     best[after] = least
                     heappush(heap, (least, -after.bit_count(), after))

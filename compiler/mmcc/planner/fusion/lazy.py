@@ -21,7 +21,11 @@ from mmcc.planner.fusion.space import WINDOW, Candidate, Space
 from mmcc.planner.memory.allocations import bits
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
+AT_A_LEVEL_AT_FIRST = 100  # the same until some path is known
+GROUPS_OF_KERNEL = 10  # looked at, for each kernel, until then
 MOST_GROUPS = 8_000  # looked at in one search
+MOST_KERNELS = 150  # of a graph in which a path found at first is improved
+MOMENTS_OF = 16  # all moments of a group are as much work as looking at so many: its kernels squared by this
 SPLIT = 1e-3  # instructions that one more group may cost
 MOST_LISTED = 4_000  # groups that are listed
 
@@ -61,15 +65,18 @@ class FoundPath:
 class _Search(ABC):
     """Best first over sets of finished kernels, within some bytes."""
 
-    def __init__(self, space: Space, limit: int, *, exact: bool, strips: bool = False) -> None:
-        """With `strips`, groups that need too much may be cut into column strips."""
+    def __init__(
+        self, space: Space, limit: int, *, exact: bool, strips: bool = False, floor: int = 0
+    ) -> None:
+        """With `strips`, groups that need too much may be cut into column strips. What is worth less than
+        `floor` is as good as what is worth that."""
         self._space, self._limit, self._exact, self._strips = space, limit, exact, strips
         self.ceiling = inf  # only paths that are worth less are looked for
         self._feeds = feeds_of(space)
         self._long: list[list[int]] = [[] for _ in self._feeds]
         self._tick = count()
         self._heap: list[tuple[float, int, int, _Step | _Choices]] = []
-        self._level, self._skipped = 0.0, False
+        self._level, self._skipped = float(floor), False
         self._came: dict[int, _Step] = {}
         self._inner: dict[tuple[int, int], int] = {}
 
@@ -81,12 +88,15 @@ class _Search(ABC):
     def ahead(self, done: int) -> float:
         """What is at least still to come after a set, if that is added to the worth."""
 
-    def run(self) -> FoundPath | None:
-        """The best path; None if there is none within the limit, or none was found."""
+    def run(self, most_groups: int = MOST_GROUPS, patience: int = AT_A_LEVEL) -> FoundPath | None:
+        """The best path; None if there is none within the limit, or none was found among `most_groups`.
+
+        A search that need not be exact looks at `patience` groups before it takes what is nearly as good.
+        """
         self._take_up(self.start(), 0)
         looked_at = level = 0
-        while self._heap and looked_at <= MOST_GROUPS:
-            if level > AT_A_LEVEL and not self._exact:
+        while self._heap and looked_at <= most_groups:
+            if level > patience and not self._exact:
                 self._raise()
                 level = 0
             _, _, _, item = heappop(self._heap)
@@ -198,6 +208,7 @@ class _Search(ABC):
 
     def _refine(self, step: _Step) -> None:
         """Look at all moments of a group."""
+        self._space.footprints += (step.group.after & ~step.group.before).bit_count() ** 2 // MOMENTS_OF
         group = replace(step.group, least=self._space.footprint(step.group).tight)
         if group.least <= self._limit:
             before = self._came[group.before].worth if group.before else self.start()
@@ -273,22 +284,23 @@ def feeds_of(space: Space) -> list[int]:
 class LazyPaths:
     """The best paths of a space, each found when it is asked for."""
 
-    def __init__(self, space: Space, most: int) -> None:
-        """Paths of groups that need at most `most` bytes."""
-        self.space, self._most = space, most
+    def __init__(self, space: Space, most: int, floor: int = 0) -> None:
+        """Paths of groups that need at most `most` bytes; no plan needs less than `floor`."""
+        self.space, self._most, self._floor = space, most, floor
         self.exact = True  # so far, all that was found is the best
         self._least: FoundPath | None = None
         self._tables: dict[int, Table | None] = {}
 
     def least(self, most_macs: float, *, exact: bool = True) -> int:
-        """The least bytes that the largest group of a path needs; one more than `most` if none was found.
+        """The least bytes that the largest group of a path needs, or what no plan is below if that is more;
+        one more than `most` if no path was found.
 
         Nothing is computed twice, so there is no more work than `most_macs`.
         """
         del most_macs
         if self._least is None:
-            self._least = self._run(LeastSearch, self._most, exact=exact)
-        return self._least.bytes if self._least is not None else self._most + 1
+            self._least = self._search_least(exact=exact)
+        return max(self._least.bytes, self._floor) if self._least is not None else self._most + 1
 
     def within(self, limit: int, most_macs: float) -> Path:
         """The least path, if it is within the limit."""
@@ -298,7 +310,7 @@ class LazyPaths:
     def cheapest(self, limit: int, most_macs: float) -> Path:
         """The path of least cost whose groups need at most `limit`; empty if there is none, or none is found,
         or it works too much."""
-        found = self._run(CheapestSearch, limit, exact=True)
+        found = self._run_cheapest(limit)
         path = found.path if found is not None else self.within(limit, most_macs)
         if self.space.request.recompute > 1:
             narrow = CheapestSearch(self.space, limit, exact=True, strips=True)
@@ -341,11 +353,31 @@ class LazyPaths:
             self._tables[most] = None if len(groups) == MOST_LISTED else Table(self.space, most, groups)
         return self._tables[most]
 
-    def _run(self, search: type[_Search], limit: int, *, exact: bool) -> FoundPath | None:
-        """By a search that is exact, if that is asked for and does not take too long."""
-        first = search(self.space, limit, exact=exact)
+    def _search_least(self, *, exact: bool) -> FoundPath | None:
+        """The least path; where the search for it takes too long, one that is nearly as good."""
+        if exact:
+            search = LeastSearch(self.space, self._most, exact=True, floor=self._floor)
+            found = search.run()
+            self.exact = self.exact and not (found is None and search.given_up)
+            if found is not None or not search.given_up:
+                return found
+        kernels = len(self.space.model.kernels)
+        quick = LeastSearch(self.space, self._most, exact=False, floor=self._floor)
+        first = quick.run(GROUPS_OF_KERNEL * kernels, AT_A_LEVEL_AT_FIRST)
+        if first is None or first.bytes <= self._floor or kernels > MOST_KERNELS:
+            self.exact = self.exact and (first.best if first is not None else not quick.given_up)
+            return first
+        search = LeastSearch(self.space, first.bytes - 1, exact=False, floor=self._floor)
+        better = search.run()
+        best = better if better is not None else replace(first, best=not search.given_up)
+        self.exact = self.exact and best.best
+        return best
+
+    def _run_cheapest(self, limit: int) -> FoundPath | None:
+        """By a search that is exact, if that does not take too long."""
+        first = CheapestSearch(self.space, limit, exact=True)
         found = first.run()
-        if found is None and exact and first.given_up:
-            found = search(self.space, limit, exact=False).run()
-        self.exact = self.exact and (found.best if found is not None else exact and not first.given_up)
+        if found is None and first.given_up:
+            found = CheapestSearch(self.space, limit, exact=False).run()
+        self.exact = self.exact and (found.best if found is not None else not first.given_up)
         return found

@@ -31,6 +31,7 @@ from mmcc.planner.streaming.blocks import Price, WeightStreaming, all_resident, 
 
 MOST_SETS = 1_500  # sets of finished kernels; above, only the beginnings of one order
 GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
+FOOTPRINT_OF = 8  # nodes of a group that take as much work as a small group does
 WINDOW = 16  # kernels of the shortest schedules; groups that end alike and are about as long share one
 LONGEST = 16  # kernels of a group at least, however many there are
 ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
@@ -90,7 +91,7 @@ class Space:
         self._position = {kernel: at for at, kernel in enumerate(order)}
         self._alone = [Timeline(k, {k: np.arange(kernel.steps)}) for k, kernel in enumerate(self.rows.alone)]
         self._nearest: dict[tuple[int, int], int] = {}
-        self.footprints = 0  # groups looked at so far
+        self.footprints = 0  # groups looked at so far; a long one counts as several
         self._lines: dict[tuple[object, ...], Timeline] = {}
 
     @cached_property
@@ -164,7 +165,7 @@ class Space:
         tile: int = 0,
         streaming: WeightStreaming | None = None,
     ) -> Footprint:
-        self.footprints += 1
+        self.footprints += 1 + (after & ~before).bit_count() // FOOTPRINT_OF
         line, drained = self._line(before, after, last, tile)
         alive, then = self.alive(before), self.alive(after)
         members = after & ~before
