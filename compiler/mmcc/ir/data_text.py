@@ -36,9 +36,9 @@ def data_text(data: NDArray[Any]) -> str:
 
 def _element(value: Any) -> str:
     """The shortest number that reads back as the same element."""
-    if value.dtype.kind != "f":
+    if not ElementType.of(value).is_float:
         return str(int(value))
-    text = str(value)
+    text = str(value if isinstance(value, np.floating) else float(value))  # others write -0 for -0.0
     return text if np.isnan(value) or value.dtype.type(float(text)) == value else repr(float(value))
 
 

@@ -29,13 +29,13 @@ def packed(shape: Shape) -> Shape:
 @op
 @dataclass(frozen=True, slots=True)
 class ClampBits:
-    """Whether each element of y [.., C] lies between `low` and `high`, and not on them: u8 [.., C / 8].
+    """Whether each element of y [.., C] lies between `above` and `below`, and not on them: u8 [.., C / 8].
 
     The lowest bit of an element is that of the first of its channels; bits that belong to none are 0.
     """
 
-    low: float
-    high: float
+    above: float
+    below: float
 
     kernel: ClassVar[str] = "clamp_bits"
     traits = OpTraits(rides=True)
@@ -54,11 +54,11 @@ class ClampBits:
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (y,) = inputs
-        inside = (y > np.float32(self.low)) & (y < np.float32(self.high))
+        inside = (y > np.float32(self.above)) & (y < np.float32(self.below))
         return (np.packbits(inside, axis=-1, bitorder="little"),)
 
     def __str__(self) -> str:
-        return f"clamp_bits[{self.low:g}, {self.high:g}]"
+        return f"clamp_bits[{self.above:g}, {self.below:g}]"
 
 
 @op

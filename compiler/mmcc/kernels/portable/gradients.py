@@ -83,8 +83,8 @@ def clamp_bits(op: ClampBits, site: Site) -> KernelUse:
         ("x", site.inputs[0].where()),
         ("y", site.output.where()),
         ("channels", site.inputs[0].geometry[2]),
-        ("low", float(op.low)),
-        ("high", float(op.high)),
+        ("low", float(op.above)),
+        ("high", float(op.below)),
     )
     return KernelUse("clamp_bits", (), fields)
 
