@@ -87,6 +87,33 @@ def test_col2im(tmp_path, strides, pads, dilations):
     agrees(tmp_path, "Col2Im", columns, constants, strides=strides, pads=pads, dilations=dilations)
 
 
+@pytest.mark.parametrize("aligned", [0, 1])
+@pytest.mark.parametrize("size", [(1, 3, 5, 6), (2, 1, 4, 3), (1, 1, 2, 5, 3), (2, 2, 3, 2, 4)])
+def test_affine_grid(tmp_path, size, aligned):
+    """Of images and volumes, of one sample too, for which ONNX's own function is wrong."""
+    rank = len(size) - 2
+    theta = {"theta": real(size[0], rank, rank + 1)}
+    agrees(tmp_path, "AffineGrid", theta, {"size": np.array(size)}, align_corners=aligned)
+
+
+def test_pixels_that_are_moved_by_a_matrix(tmp_path):
+    """AffineGrid and GridSample as a spatial transformer has them; the identity keeps the image."""
+    x = real(1, 2, 4, 5)
+    nodes = [
+        helper.make_node("AffineGrid", ["theta", "size"], ["grid"], align_corners=1),
+        helper.make_node("GridSample", ["x", "grid"], ["y"], align_corners=1),
+    ]
+    inputs = {"x": x, "theta": np.eye(2, 3, dtype=np.float32)[None]}
+    model = model_of(nodes, inputs, ["y"], {"size": np.array(x.shape)}, opset=20, ir=9)
+    got = evaluate(import_model(save(model, tmp_path)), inputs)["y"]
+    np.testing.assert_allclose(got, x, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 2), (3, 3), (5, 4, 4), (2, 3, 3, 3)])
+def test_determinants_of_small_matrices(tmp_path, shape):
+    agrees(tmp_path, "Det", {"x": real(*shape)})
+
+
 def test_the_mask_of_a_dropout(tmp_path):
     agrees(tmp_path, "Dropout", {"x": real(2, 3)}, outputs=2)
 
@@ -94,6 +121,8 @@ def test_the_mask_of_a_dropout(tmp_path):
 @pytest.mark.parametrize(
     ("op", "inputs", "attributes"),
     [
+        ("Det", {"x": real(5, 5)}, {}),
+        ("Det", {"x": real(2, 3)}, {}),
         ("GridSample", {"x": real(1, 1, 2, 2), "g": real(1, 1, 1, 2)}, {"mode": "nonsense"}),
         ("GridSample", {"x": real(1, 1, *[2] * 8), "g": real(1, *[1] * 8, 8)}, {"mode": "linear"}),
         ("MaxUnpool", {"x": real(1, 1, 2), "i": np.zeros((1, 1, 2), np.int64)}, {"kernel_shape": [2**40]}),
@@ -104,3 +133,11 @@ def test_numbers_that_make_no_sense(tmp_path, op, inputs, attributes):
     node = helper.make_node(op, [*inputs], ["y"], **attributes)
     with pytest.raises(CompileError):
         import_model(save(model_of([node], inputs, ["y"], opset=20, ir=9), tmp_path))
+
+
+def test_a_grid_of_one_pixel_between_corners_is_refused(tmp_path):
+    """Its corners are one: PyTorch says 0, ONNX's reference -1 and ONNX Runtime 1."""
+    node = helper.make_node("AffineGrid", ["theta", "size"], ["y"], align_corners=1)
+    inputs, size = {"theta": real(1, 2, 3)}, {"size": np.array([1, 1, 1, 4])}
+    with pytest.raises(CompileError):
+        import_model(save(model_of([node], inputs, ["y"], size, opset=20, ir=9), tmp_path))

@@ -23,7 +23,7 @@ from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import Schema, checked_node, domain_of
 from mmcc.frontend.value import Value
-from mmcc.frontend.written_out import written_out
+from mmcc.frontend.written_out import WRITERS, written_out
 
 MAX_DEPTH = 16  # of functions within functions
 _CHILD = """
@@ -63,8 +63,6 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
     except CompileError as error:
         return error
     described: Any = schema  # more than onnx says of its types
-    if described.node_determinism is Determinism.NonDeterministic:  # another result every time
-        raise LookupError(node.op_type)
     if _narrow_constants(state, node):
         raise LookupError(node.op_type)
     if state.depth >= MAX_DEPTH:
@@ -140,17 +138,19 @@ def _failed(node: NodeProto, problems: Problems) -> CompileError:
 def _body(
     state: Import, node: NodeProto, schema: Any, version: int, given: Sequence[Value | None]
 ) -> FunctionProto:
-    """ONNX's function for a node; LookupError if there is none."""
+    """mmcc's own function for a node, or ONNX's; LookupError if there is none."""
+    if not domain_of(node) and node.op_type in WRITERS:
+        known = [_known(state, value) for value in given]
+        return written_out(node, [None if value is None else value.shape for value in given], known)
+    if schema.node_determinism is Determinism.NonDeterministic:  # another result every time
+        raise LookupError(node.op_type)
     if schema.has_function:
         first = max((v for v in schema.function_opset_versions if v <= version), default=None)
         if first is None:
             raise LookupError(node.op_type)
         return FunctionProto.FromString(schema.get_function_with_opset_version(first))
     if not schema.has_context_dependent_function:
-        if domain_of(node):
-            raise LookupError(node.op_type)
-        known = [_known(state, value) for value in given]
-        return written_out(node, [None if value is None else value.shape for value in given], known)
+        raise LookupError(node.op_type)
     model = ModelProto(ir_version=8)
     model.opset_import.add(domain=domain_of(node), version=version)
     model.graph.node.add().CopyFrom(node)

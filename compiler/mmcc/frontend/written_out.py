@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Operators that ONNX defines by no others, written out in others here, for the shapes that a node has.
+"""Operators that ONNX defines by no others, or not well, written out in others here for a node's shapes.
 
 Indices that are computed at run time go through Gather and Scatter, which move what is outside to the nearest
 element, so nothing else is ever read or written.
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import permutations, product
 from math import prod
 from typing import Any
 
@@ -22,6 +22,7 @@ from mmcc.ir.types import Shape
 OPSET = 20  # of the functions
 MOST_TAPS = 64  # pixels that an output is made of
 MOST_CONSTANT = 2**22  # elements of an array that a function brings along
+MOST_ROWS = 4  # of a matrix whose determinant is a sum over all permutations
 CUBIC = -0.75  # Keys' parameter, in GridSample
 
 
@@ -285,3 +286,37 @@ def _col2im(body: Body) -> Sequence[str]:
         output_padding=spare,
     )
     return [made]
+
+
+@_writes("AffineGrid")
+def _affine_grid(body: Body) -> Sequence[str]:
+    """Constant places of all pixels, times each matrix. ONNX's own function is wrong for one sample."""
+    size, aligned = body.ints(1), bool(body.attributes.get("align_corners", 0))
+    count, dims = size[0], size[2:]
+    rank = len(dims)
+    if body.shape(0) != (count, rank, rank + 1) or min(dims) < 1 or (aligned and 1 in dims):
+        raise LookupError("no such grid")  # the ends of an axis of one pixel are at no one place
+    if prod(dims) * (rank + 1) > MOST_CONSTANT:
+        raise LookupError("too large")
+    steps = [(np.arange(n) * 2 / (n - 1) if aligned else (2 * np.arange(n) + 1) / n) - 1 for n in dims]
+    places = [*np.meshgrid(*steps, indexing="ij")][::-1]  # x first
+    base = np.stack([*places, np.ones(dims)], -1).reshape(-1, rank + 1).astype(np.float32)
+    turned = body.add("Transpose", "x0", perm=(0, 2, 1))
+    return [body.add("Reshape", body.add("MatMul", base, turned), _ints(count, *dims, rank))]
+
+
+@_writes("Det")
+def _determinant(body: Body) -> Sequence[str]:
+    """The sum over all permutations of columns: of small matrices only, as it grows with the factorial."""
+    shape = body.shape(0)
+    rows = shape[-1]
+    if not 1 <= rows == shape[-2] <= MOST_ROWS:
+        raise LookupError("too large")
+    columns = np.array([*permutations(range(rows))], np.int64)
+    signs = np.linalg.det(np.eye(rows)[columns]).round().astype(np.float32)
+    flat = body.add("Reshape", "x0", _ints(-1, rows * rows))
+    terms = body.constant(signs)
+    for row in range(rows):
+        terms = body.add("Mul", terms, body.add("Gather", flat, row * rows + columns[:, row], axis=1))
+    total = body.add("ReduceSum", terms, _ints(1), keepdims=0)
+    return [body.add("Reshape", total, _ints(*shape[:-2]))]
