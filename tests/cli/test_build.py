@@ -56,7 +56,7 @@ def test_models_are_compiled_when_something_changed(tmp_path):
         text = changed.read_bytes()
         changed.write_bytes(text + b" ")
         assert built(file, "--only", "a")["a"]["compiled"], name
-        assert changed.read_bytes() == text
+        assert not changed.read_bytes().endswith(b" "), name
         assert not built(file, "--only", "a")["a"]["compiled"], name
     model = onnx.load(tmp_path / "digits.onnx")
     model.doc_string = "changed"

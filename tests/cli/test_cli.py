@@ -141,8 +141,8 @@ def test_ops_and_targets_list_something():
     rows = {row["name"]: row for row in json.loads(run("ops", "--json").stdout)}
     assert rows["Where"]["versions"] == "9 and newer"  # ONNX has it since then
     assert "LpPool" not in rows["GlobalAveragePool"]["notes"]
-    assert "mask" in rows["Dropout"]["notes"]
-    assert "mask" not in rows["Identity"]["notes"]
+    assert "inference" in rows["Dropout"]["notes"]
+    assert "inference" not in rows["Identity"]["notes"]
     assert max(map(len, run("ops").output.splitlines())) <= 140
     assert "cortex-m55" in run("targets").output
     assert json.loads(run("targets", "--json").stdout)

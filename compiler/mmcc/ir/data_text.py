@@ -38,7 +38,8 @@ def _element(value: Any) -> str:
     """The shortest number that reads back as the same element."""
     if not ElementType.of(value).is_float:
         return str(int(value))
-    text = str(value if isinstance(value, np.floating) else float(value))  # others write -0 for -0.0
+    narrow = ElementType.of(value).code is not None and value.dtype != np.float16
+    text = str(float(value) if narrow else value)  # as narrow types write it, -0.0 is the integer -0
     return text if np.isnan(value) or value.dtype.type(float(text)) == value else repr(float(value))
 
 
