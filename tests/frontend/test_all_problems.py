@@ -15,7 +15,7 @@ pytestmark = pytest.mark.quick
 node = helper.make_node
 X = {"x": np.zeros((1, 4, 8, 8), np.float32)}
 W = np.zeros((4, 4, 3, 3), np.float32)
-HALF = {"s": np.array([1, 1, 0.5, 0.5], np.float32)}
+LESS = {"s": np.array([1, 1, 0.45, 0.45], np.float32)}
 
 
 def problems(model, folder, *says, never=()):
@@ -30,7 +30,7 @@ def problems(model, folder, *says, never=()):
 
 
 def antialiased(x, y):
-    return node("Resize", [x, "", "s"], [y], mode="linear", antialias=1)
+    return node("Resize", [x, "", "s"], [y], mode="cubic", antialias=1)
 
 
 def test_behind_an_operator_that_onnx_knows(tmp_path):
@@ -62,7 +62,7 @@ def test_behind_an_operator_that_nobody_knows(tmp_path):
         node("Sum", ["f", "e"], ["y"]),
     ]
     says = ["Frobnicate (domain mine)", "Nothing (domain ai.onnx)", "antialias", "computed at run time"]
-    problems(model_of(nodes, X, ["y"], HALF, opset=18), tmp_path, *says, '"surprise"', "p = 7")
+    problems(model_of(nodes, X, ["y"], LESS, opset=18), tmp_path, *says, '"surprise"', "p = 7")
 
 
 def test_nothing_is_said_that_depends_on_the_unknown_shape(tmp_path):
@@ -120,7 +120,7 @@ def test_types_of_all_inputs_and_constants(tmp_path):
     """MM203 of one input does not hide the next, nor what is behind them."""
     inputs = {"x": np.zeros((1, 4), np.float32), "z": np.zeros((4, 5), np.float32)}
     nodes = [node("MatMul", ["x", "z"], ["a"]), node("Unique", ["a"], ["b"]), antialiased("x", "y")]
-    model = model_of(nodes, inputs, ["y", "b"], {"w": np.zeros((1, 8, 4), np.float32), **HALF}, opset=18)
+    model = model_of(nodes, inputs, ["y", "b"], {"w": np.zeros((1, 8, 4), np.float32), **LESS}, opset=18)
     model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT8E8M0
     model.graph.input[1].type.tensor_type.elem_type = TensorProto.COMPLEX64
     error = problems(model, tmp_path, "FLOAT8E8M0", "COMPLEX64", "Unique (domain ai.onnx)", "Resize: scales")
@@ -154,8 +154,10 @@ def test_one_problem_is_told_as_itself(tmp_path):
 
 def test_problems_alike_are_counted(tmp_path):
     nodes = [antialiased("x", "a"), antialiased("a", "b"), antialiased("b", "y")]
-    model = model_of(nodes, X, ["y"], {"s": np.array([1, 1, 0.5, 0.5], np.float32)}, opset=18)
-    error = problems(model, tmp_path, "Resize: Resize with antialias, 3 times")
+    model = model_of(nodes, {"x": np.zeros((1, 4, 64, 64), np.float32)}, ["y"], LESS, opset=18)
+    error = problems(
+        model, tmp_path, "Resize: Resize with antialias of more than 8 elements along an axis, 3 times"
+    )
     assert error.code == "MM202"
 
 

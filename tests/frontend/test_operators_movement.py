@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from frontend_models import kinds
+from frontend_models import kinds, model_of, save
+from mmcc.frontend import import_model
+from mmcc.ir.interpret import evaluate
+from onnx import helper
 from operator_models import IMAGE, TABLE, array, floats, ints, run
 
 pytestmark = pytest.mark.quick
@@ -139,6 +142,49 @@ def test_resize_smooth(tmp_path, coordinates, mode, scales, by_sizes):
     constants = [None, None, sizes] if by_sizes else [None, floats(1, 1, *scales)]
     given = {"mode": mode, "coordinate_transformation_mode": coordinates}
     run(tmp_path, "Resize", [IMAGE], constants, opset=19, rtol=1e-4, **given)
+
+
+@pytest.mark.parametrize("exclude", [0, 1])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+@pytest.mark.parametrize("scales", [(0.5, 0.6), (0.75, 1.0), (0.7, 2.0)])
+def test_resize_with_antialias(tmp_path, mode, scales, exclude):
+    given = {"mode": mode, "antialias": 1, "exclude_outside": exclude}
+    run(tmp_path, "Resize", [IMAGE], [None, floats(1, 1, *scales)], opset=18, rtol=1e-4, **given)
+
+
+def test_antialias_has_as_many_taps_as_the_filter_is_wide(tmp_path):
+    graph = run(
+        tmp_path, "Resize", [IMAGE], [None, floats(1, 1, 0.5, 1)], opset=18, mode="linear", antialias=1
+    )
+    assert [node.op.taps for node in graph.nodes] == [4]
+    quarter = {"mode": "linear", "antialias": 1, "axes": [2, 3]}
+    run(tmp_path, "Resize", [array(1, 2, 32, 24)], [None, floats(0.25, 0.25)], opset=18, **quarter)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("region", [(0.41, 0.2, 0.83, 0.6), (-0.21, 0.3, 1.23, 0.7), (0.9, 0, 0.07, 1.3)])
+def test_resize_of_a_region(tmp_path, mode, region):
+    """Within the image, beyond it (where one value stands for all), and turned round."""
+    top, left, bottom, right = region
+    given = {"mode": mode, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 7.5}
+    constants = [floats(0, 0, top, left, 1, 1, bottom, right), None, ints(1, 6, 5, 4)]
+    run(tmp_path, "Resize", [IMAGE], constants, rtol=1e-4, **given)
+    constants = [floats(left, top, right, bottom), None, ints(1, 4)]
+    run(tmp_path, "Resize", [IMAGE], constants, opset=18, rtol=1e-4, axes=[3, 2], **given)
+
+
+def test_a_region_of_the_old_size_and_one_of_integers(tmp_path):
+    """ONNX Runtime copies the image where the size stays: against the formula."""
+    given = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+    node = helper.make_node("Resize", ["x", "r", "", "s"], ["y"], axes=[0], **given)
+    x, constants = floats(0, 1, 2, 3, 4), {"r": floats(0.5, 1), "s": ints(5)}
+    graph = import_model(save(model_of([node], {"x": x}, ["y"], constants, 18), tmp_path))
+    assert evaluate(graph, {"x": x})["y"].tolist() == [2, 2.5, 3, 3.5, 4]
+    given |= {"mode": "nearest", "extrapolation_value": -300.0}
+    node = helper.make_node("Resize", ["x", "r", "", "s"], ["y"], **given)
+    whole, constants = x.astype(np.int8), {"r": floats(-0.5, 1), "s": ints(4)}
+    graph = import_model(save(model_of([node], {"x": whole}, ["y"], constants, 18), tmp_path))
+    assert evaluate(graph, {"x": whole})["y"].tolist() == [-128, 0, 2, 4]
 
 
 def test_more_resizes(tmp_path):

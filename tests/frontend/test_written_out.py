@@ -116,6 +116,8 @@ def test_determinants_of_small_matrices(tmp_path, shape):
 
 def test_the_mask_of_a_dropout(tmp_path):
     agrees(tmp_path, "Dropout", {"x": real(2, 3)}, outputs=2)
+    nothing = {"ratio": np.array(0, np.float32), "training": np.array(True)}
+    agrees(tmp_path, "Dropout", {"x": real(2, 3)}, nothing, outputs=2)
 
 
 @pytest.mark.parametrize(

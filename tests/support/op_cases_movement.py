@@ -29,6 +29,8 @@ def resizes() -> list[OpCase]:
         op = ResizeNearest((0, 0, 1, 2, 2, 3, 3), (0, 1, 1, 2, 5, 5))
         cases.append(OpCase(f"nearest_{dtype.name}", op, (values(rng, dtype, 4, 6, 5),)))
     cases.append(OpCase("nearest_down", ResizeNearest((1, 3), (0, 3, 5)), (real(rng, 4, 6, 1),)))
+    antialiased, weights = ResizeLinear((-3, -1), (-2, 0, 1), 8), (exact(rng, 2, 8), exact(rng, 3, 8))
+    cases.append(OpCase("resize_8_taps", antialiased, (exact(rng, 4, 6, 5), *weights), LAYER))
     return cases
 
 

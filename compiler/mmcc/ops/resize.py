@@ -53,7 +53,7 @@ class ResizeNearest:
 @op
 @dataclass(frozen=True, slots=True)
 class ResizeLinear:
-    """Weighted sum of `taps` rows and columns from a first one: 2 taps is linear, 4 is cubic; float.
+    """Weighted sum of `taps` rows and columns from a first one: 2 is linear, 4 cubic, antialias more; float.
 
     y[oh, ow] = sum over i, j of row_weight[oh, i] * col_weight[ow, j] * x[clamp(row_first[oh] + i), ...].
     Operands: x [H,W,C], row_weight float [OH, taps], col_weight float [OW, taps]; first taps are attributes
@@ -85,9 +85,8 @@ class ResizeLinear:
         return (np.einsum("hojc,oj->hoc", wide[:, cols], col_weight).astype(x.dtype),)
 
     def __str__(self) -> str:
-        return (
-            f"resize_{'linear' if self.taps == 2 else 'cubic'}<{len(self.row_first)}x{len(self.col_first)}>"
-        )
+        kind = {2: "linear", 4: "cubic"}.get(self.taps, f"of_{self.taps}")
+        return f"resize_{kind}<{len(self.row_first)}x{len(self.col_first)}>"
 
 
 @op

@@ -140,7 +140,7 @@ def _resize(draft: Draft, node: Node, target: Target) -> Form:
     op = node.op
     assert isinstance(op, ResizeLinear)
     if op.taps != LINEAR_TAPS:
-        raise StaysFloat("cubic Resize has no integer form")
+        raise StaysFloat("a Resize of more than two elements along an axis has no integer form")
     x = source_of(draft, node.inputs[0])
     row_weight, col_weight = (draft.constants.get(draft.now(name)) for name in node.inputs[1:])
     if row_weight is None or col_weight is None:

@@ -269,13 +269,14 @@ def convert_where(call: Call) -> Value:
     "Dropout",
     notes="inference: makes no code",
     layout=Layout.ANY,
-    ignored=("ratio", "seed", "is_test"),  # of training
+    ignored=("ratio", "seed", "is_test"),  # of training, where ratio is an operand
 )
 def convert_identity(call: Call) -> Value | tuple[Value, ...]:
     """Nothing to do, but for Dropout in training."""
     if call.node.op_type == "Dropout":
         training = call.scalar(2, "training_mode") if call.version >= 12 else 0
-        if training:
+        ratio = call.scalar(1, "ratio") if training else None
+        if training and (ratio is None or ratio != 0):
             raise unsupported("Dropout in training mode", "exporting the model for inference")
         if call.is_read(1):
             x = call.input(0)

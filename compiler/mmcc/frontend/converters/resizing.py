@@ -3,24 +3,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import floor, prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.frontend.broadcasting import elementwise
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
 from mmcc.frontend.call import Call, normal_axes
 from mmcc.frontend.layouts import by_view
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
+from mmcc.ops.elementwise import Where
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 
 F = np.float32
 Floats = NDArray[np.float32]
 
 MAX_EXTENT = 65536
+CROP = "tf_crop_and_resize"  # the coordinates that take a region of the old elements
+MOST_TAPS = 8  # of an axis: the kernel has the addresses and weights of all pairs on the stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,21 +36,40 @@ class Rule:
     nearest: str
     cubic_a: float = -0.75
     exclude_outside: bool = False
+    antialias: bool = False
+    extrapolated: float = 0.0
+
+    def taps(self, scale: float) -> tuple[int, int]:
+        """Which elements an element is made of, from the one below it: the first, and how many."""
+        reach = 1 if self.mode == "linear" else 2
+        begin = floor(-reach / self.squeeze(scale)) + 1
+        return begin, 2 - 2 * begin
+
+    def squeeze(self, scale: float) -> float:
+        """What distances are multiplied with: antialias widens the filter as the axis gets shorter."""
+        return min(scale, 1.0) if self.antialias else 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis: its extent before and after, and the scale that the formulas use."""
+    """One axis: its extent before and after, the scale that the formulas use, and the part that is taken."""
 
     old: int
     new: int
     scale: float
+    begin: float = 0.0
+    end: float = 1.0
+
+    @property
+    def is_kept(self) -> bool:
+        """True if it stays as it is."""
+        return self.scale == 1 and self.old == self.new and (self.begin, self.end) == (0.0, 1.0)
 
 
 @converts(
     "Resize",
     since=10,
-    notes="nearest, linear and cubic on up to two axes; constant sizes; not antialias",
+    notes="nearest, linear and cubic on up to two axes; constant sizes",
     layout=Layout.CHANNELS_FIRST,
 )
 def convert_resize(call: Call) -> Value:
@@ -62,14 +85,18 @@ def convert_resize(call: Call) -> Value:
         call.text("nearest_mode"),
         call.finite("cubic_coeff_a"),
         bool(call.integer("exclude_outside")),
+        bool(call.integer("antialias", 0)) and call.text("mode") != "nearest",
+        call.finite("extrapolation_value"),
     )
     given = call.integers("axes")
     which = normal_axes(given, x.rank) if given is not None else list(range(x.rank))
     scales = call.floats_at(2, "the scales")
     sizes = call.ints_at(3, "the sizes")
     axes = _axes_by_sizes(call, x, sizes, which) if sizes else _axes_by_scales(x, scales, which)
-    if call.integer("antialias", 0) and any(axis.scale < 1 for axis in axes):
-        raise unsupported("Resize with antialias")
+    if rule.coordinates == CROP:
+        axes = _cropped(axes, which, call.floats_at(1, "the region"))
+    if rule.antialias and any(rule.taps(axis.scale)[1] > MOST_TAPS for axis in axes):
+        raise unsupported(f"Resize with antialias of more than {MOST_TAPS} elements along an axis")
     return _resized(call.build, x, axes, rule)
 
 
@@ -113,8 +140,20 @@ def _axes_by_sizes(call: Call, x: Value, sizes: list[int], which: list[int]) -> 
     ]
 
 
+def _cropped(axes: list[Axis], which: list[int], region: list[float]) -> list[Axis]:
+    """The axes with the part of each that is taken: all first places, then all last ones, 1 is the end."""
+    if len(region) != 2 * len(which) or not np.isfinite(region).all():
+        raise bad_model("MM104", f"a region of {len(region)} places for {len(which)} axes")
+    half = len(which)
+    parts = {k: (region[i], region[half + i]) for i, k in enumerate(which)}
+    return [
+        replace(axis, begin=parts[k][0], end=parts[k][1]) if k in parts else axis
+        for k, axis in enumerate(axes)
+    ]
+
+
 def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
-    changed = [k for k, axis in enumerate(axes) if axis.scale != 1 or axis.new != axis.old]
+    changed = [k for k, axis in enumerate(axes) if not axis.is_kept]
     if not changed:
         return x
     if (
@@ -138,7 +177,25 @@ def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
     of[rows] = (0,)
     if cols is not None:
         of[cols] = (1,)
-    return Value(made, x.dtype, view, tuple(of))
+    result = Value(made, x.dtype, view, tuple(of))
+    return _extrapolated(build, result, axes, rule) if rule.coordinates == CROP else result
+
+
+def _extrapolated(build: Builder, y: Value, axes: list[Axis], rule: Rule) -> Value:
+    """One value for all that lies beside the old elements."""
+    inside = np.ones((1,) * y.rank, bool)
+    for k, axis in enumerate(axes):
+        if not axis.is_kept:
+            at = source_coordinates(axis, rule.coordinates)
+            there = (at >= 0) & (at <= axis.old - 1)
+            inside = inside & there.reshape([-1 if i == k else 1 for i in range(y.rank)])
+    if inside.all():
+        return y
+    value = min(max(rule.extrapolated, y.dtype.least), y.dtype.most)
+    beside = build.constant(
+        np.array(value if y.dtype.is_float else int(value), y.dtype.numpy), f"{build.hint}.beside"
+    )
+    return elementwise(build, Where(), build.constant(inside, f"{build.hint}.inside"), y, beside)
 
 
 def _two_axes(changed: list[int], rank: int) -> tuple[int, int | None]:
@@ -159,7 +216,9 @@ def _emit(build: Builder, x: Value, tensor: str, pair: tuple[Axis, Axis], rule: 
     if not x.dtype.is_float:
         raise unsupported(f"{rule.mode} Resize of {x.dtype.name}", code="MM203")
     (row_first, row_weight), (col_first, col_weight) = (weights(axis, rule) for axis in pair)
-    op = ResizeLinear(row_first, col_first, row_weight.shape[1])
+    taps = max(row_weight.shape[1], col_weight.shape[1])
+    row_weight, col_weight = (np.pad(w, ((0, 0), (0, taps - w.shape[1]))) for w in (row_weight, col_weight))
+    op = ResizeLinear(row_first, col_first, taps)
     names = [
         build.constant(w, f"{build.hint}.{what}").tensor
         for w, what in ((row_weight, "row_weight"), (col_weight, "col_weight"))
@@ -174,12 +233,13 @@ def source_coordinates(axis: Axis, mode: str) -> Floats:
     if (mode == "pytorch_half_pixel" and axis.new == 1) or (mode == "align_corners" and axis.new == 1):
         return np.zeros(1, F)
     match mode:
+        case "tf_crop_and_resize":
+            return _region(axis)
         case "asymmetric":
             return at / scale
-        case "half_pixel" | "pytorch_half_pixel":
-            return (at + half) / scale - half
-        case "tf_half_pixel_for_nn":
-            return (at + half) / scale
+        case "half_pixel" | "pytorch_half_pixel" | "tf_half_pixel_for_nn":
+            center = (at + half) / scale
+            return center if mode.startswith("tf") else center - half
         case "align_corners":
             return at * F(axis.old - 1) / F(axis.new - 1)
         case "half_pixel_symmetric":
@@ -191,9 +251,17 @@ def source_coordinates(axis: Axis, mode: str) -> Floats:
             raise unsupported(f'Resize with coordinate_transformation_mode "{mode}"')
 
 
+def _region(axis: Axis) -> Floats:
+    """Places spread over a region from its first to its last one, or its middle."""
+    begin, end, last = F(axis.begin), F(axis.end), F(axis.old - 1)
+    if axis.new == 1:
+        return np.array([F(0.5) * (begin + end) * last], F)
+    return begin * last + np.arange(axis.new, dtype=F) * (end - begin) * last / F(axis.new - 1)
+
+
 def nearest_indices(axis: Axis, rule: Rule) -> tuple[int, ...]:
     """The old element that each new one copies."""
-    if axis.scale == 1 and axis.old == axis.new:
+    if axis.is_kept:
         return tuple(range(axis.new))
     at = source_coordinates(axis, rule.coordinates).astype(np.float64)
     match rule.nearest:
@@ -214,23 +282,28 @@ def nearest_indices(axis: Axis, rule: Rule) -> tuple[int, ...]:
 
 def weights(axis: Axis, rule: Rule) -> tuple[tuple[int, ...], Floats]:
     """For each new element the first old one it reads, and the weights of that and those behind it."""
-    if axis.scale == 1 and axis.old == axis.new:
+    if axis.is_kept:
         taps = 2 if rule.mode == "linear" else 4
         only = np.zeros((axis.new, taps), F)
         only[:, taps // 2 - 1] = 1
         return tuple(k - (taps // 2 - 1) for k in range(axis.new)), only
     at = source_coordinates(axis, rule.coordinates)
-    if rule.mode == "linear":
+    squeeze = rule.squeeze(axis.scale)
+    if rule.mode == "linear" and squeeze == 1:
         at = np.clip(at, F(0), F(axis.old - 1))
         first = np.floor(at)
         part = at - first
         return tuple(first.astype(int).tolist()), np.stack([F(1) - part, part], 1)
-    first = np.floor(at).astype(int) - 1
+    begin, taps = rule.taps(axis.scale)
+    first = np.floor(at).astype(int) + begin
     part = (at - np.floor(at)).astype(np.float64)
-    table = np.stack([_cubic(np.abs(part + 1 - tap), rule.cubic_a) for tap in range(4)], 1)
+    away = np.abs(part[:, None] - begin - np.arange(taps)) * squeeze
+    table = _cubic(away, rule.cubic_a) if rule.mode == "cubic" else np.maximum(1 - away, 0)
+    if squeeze < 1:
+        table = table / table.sum(1, keepdims=True)
     if rule.exclude_outside:
-        taps = first[:, None] + np.arange(4)
-        table = np.where((taps >= 0) & (taps < axis.old), table, 0)
+        places = first[:, None] + np.arange(taps)
+        table = np.where((places >= 0) & (places < axis.old), table, 0)
         table = table / table.sum(1, keepdims=True)
     return tuple(first.tolist()), table.astype(F)
 
