@@ -26,8 +26,8 @@ FORMS = {
     "backward": {"direction": "reverse"},
     "both": {"both": True},
     "sequences": {"sequences": 3},
-    "begun": {"initial": True},
-    "begun_both": {"initial": True, "both": True, "sequences": 2},
+    "begun": {"initial": 0.9},
+    "begun_both": {"initial": 0.9, "both": True, "sequences": 2},
     "last": {"results": ("Y_h",)},
 }
 
@@ -112,6 +112,16 @@ def test_what_has_no_integer_form_says_why(form, reason, tmp_path):
     graph = optimize(import_model(save(model, tmp_path)))
     assert computing(graph) == ["DenseInt8ToFloat", "Recurrent", "Quantize"]
     assert reason in graph.reasons.values()
+
+
+@pytest.mark.parametrize("op", ["LSTM", "GRU", "RNN"])
+def test_what_h_has_no_bits_for_stays_float(op, tmp_path):
+    """An initial h is any number; what a layer makes of it is between -1 and 1."""
+    graph, off = compared(op, tmp_path, initial=1.5, steps=4)
+    assert "Recurrent" in ops(graph)
+    assert "RecurrentInt8" not in ops(graph)
+    assert any("its initial h goes up to 1." in reason for reason in graph.reasons.values())
+    assert off.max() <= 1.01
 
 
 def test_functions_of_gates_are_within_a_step():

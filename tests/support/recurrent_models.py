@@ -106,7 +106,7 @@ def quantized_layer(
     units: int = 16,
     *,
     both: bool = False,
-    initial: bool = False,
+    initial: float = 0,
     by_rows: bool = True,
     results: tuple[str, ...] = ("Y",),
     **attributes,
@@ -114,6 +114,7 @@ def quantized_layer(
     """A layer between QuantizeLinear and DequantizeLinear, with int8 weights, and one sample of its input.
 
     `by_rows`: weights have a scale for each row. Each of `results` is quantized; Y's scale is 1/128.
+    h and c begin with constants up to `initial`, if that is not 0.
     """
     rng = np.random.default_rng(seed)
     directions, sums = 1 + both, GATES[op] * units
@@ -139,7 +140,9 @@ def quantized_layer(
     names = ["x_f", "W", "R", "B"]
     if initial:
         for name in ("h", "c") if op == "LSTM" else ("h",):
-            constants[name] = rng.uniform(-0.9, 0.9, (directions, sequences, units)).astype(np.float32)
+            constants[name] = rng.uniform(-initial, initial, (directions, sequences, units)).astype(
+                np.float32
+            )
         names += ["", *(name for name in ("h", "c") if name in constants)]
     direction = "bidirectional" if both else attributes.pop("direction", "forward")
     every = ("Y", "Y_h")[: 2 if "Y_h" in results else 1]

@@ -130,7 +130,9 @@ def _with_inner(numbers: Array, units: int, bias: Array) -> Array:
 
 
 def _state(name: str, value: NDArray[np.float64]) -> Array:
-    """h or c before the first step, as far as it has bits for it."""
-    if name == "h":
-        return np.clip(np.rint(value * ONE), -ONE, ONE - 1).astype(np.int16)
-    return np.clip(np.rint(value * 2.0**CELL_BITS), -CELL_MOST, CELL_MOST - 1).astype(np.int32)
+    """h or c before the first step; what is clipped is less than half a step off."""
+    one, most, dtype = (ONE, ONE, np.int16) if name == "h" else (2.0**CELL_BITS, CELL_MOST, np.int32)
+    exact = np.rint(value * one)
+    if not np.all(np.abs(exact) <= most):  # NaN is not within it, either
+        raise StaysFloat(f"its initial {name} goes up to {np.abs(value).max():g}, integers to {most / one:g}")
+    return np.minimum(exact, most - 1).astype(dtype)
