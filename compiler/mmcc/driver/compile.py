@@ -108,7 +108,7 @@ def compile_module(
     module = module.map(lambda graph: separate_states(graph, outputs_outside=outside))
     requests = {e.name: plan_request(options, e.graph, target, progress) for e in module.entries}
     if len(requests) > 1:  # the weights are laid out for one plan
-        requests = {name: replace(request, fetchable={}) for name, request in requests.items()}
+        requests = {name: replace(each, fetchable={}, one_of_several=True) for name, each in requests.items()}
     with scratch_beside(out) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()

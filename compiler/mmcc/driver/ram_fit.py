@@ -127,7 +127,8 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     """The planner's explanation of the arena, with what RAM holds besides it."""
     besides = ram["total"] - ram["arena"]
     limited = replace(request, limit=max(0, ram["limit"] - besides))
-    arena = does_not_fit(graph, plan, limited, best_plan, besides)
+    filled = ram["arena"] - request.peak(plan)  # a multiple of its alignment, where states follow it
+    arena = does_not_fit(graph, plan, limited, best_plan, besides + filled)
     states = f"states ({ram['state']:,}), " if ram["state"] else ""
     message = (
         f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for "

@@ -59,7 +59,7 @@ def does_not_fit(
         "\n".join(lines),
         exit=Exit.DOES_NOT_FIT if impossible else Exit.NO_PLAN,
         at=at,
-        hint="\n".join(_remedies(graph, request, peak, replan, besides)),
+        hint="\n".join(_remedies(graph, request, plan, replan, besides)),
     )
 
 
@@ -109,17 +109,19 @@ class _Remedy:
     instead_of: str = ""  # options of a remedy of less trouble: not worth a line unless it needs less
 
 
-def _remedies(graph: Graph, request: PlanRequest, peak: int, replan: Replan, besides: int) -> list[str]:
+def _remedies(graph: Graph, request: PlanRequest, plan: Plan, replan: Replan, besides: int) -> list[str]:
     """What the user could change, each with the RAM that is enough then; nothing that does not help."""
     assert request.limit is not None
-    found = [(f"--ram {peak + besides}", "the least of the model as it is" if besides else "")]
     region = request.regions[0]
+    peak = plan.peak(region)
+    least = f"the least {'' if plan.bound >= peak else 'found '}of the model as it is"
+    found = [(f"--ram {peak + besides}", least if besides else "")]
     if request.limit == region.size:
-        found = [(f"size = {peak}", f"of {region} in the target's file: the least of the model as it is")]
+        found = [(f"size = {peak}", f"of {region} in the target's file: {least}")]
     told = {"": peak + besides}
     for remedy in _options(graph, request):
         plan = replan(remedy.graph, remedy.request)
-        enough = plan.peak(request.regions[0]) + (besides + _margin(graph, plan) if besides else 0)
+        enough = plan.peak(region) + (besides + _margin(graph, plan) if besides else 0)
         if enough < min(told[""], told.get(remedy.instead_of, told[""])):
             told[remedy.options] = enough
             fits = ", fits" if enough <= request.limit + besides else ""
@@ -154,6 +156,8 @@ def _options(graph: Graph, request: PlanRequest) -> Iterator[_Remedy]:
     more = f" --recompute {MOST_WORK:g}" if request.fuse and again != base else ""
     if more:
         yield _Remedy(more.strip(), f"up to {MOST_WORK:g} times the work, in column strips", graph, again)
+    if request.one_of_several:
+        return
     everything = {"external_inputs": True, "external_outputs": True}
     if not (request.external_inputs and request.external_outputs):
         outside = replace(base, **everything)
