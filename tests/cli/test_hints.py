@@ -29,7 +29,7 @@ REPORTS = {
 }
 # followed by a test of their own
 ELSEWHERE = {
-    "planner/explain.py: '\\n'.join(_remedies(graph, request, peak, replan, besides))": (
+    "planner/explain.py: '\\n'.join(_remedies(graph, request, plan, replan, besides))": (
         "test_cli_limits.py::test_every_remedy_that_is_told_works"
     ),
     "driver/piped.py: 'giving the model as a file, with its data beside it'": (

@@ -163,7 +163,7 @@ def _two_memories(folder):
 
 @follows(
     "driver/memories.py: f\"{did_you_mean(name, known)}one of: {', '.join(known)}\"",
-    "driver/memories.py: 'NAME=SIZE for each, with commas between: --ram dtcm=128K,sram=512K'",
+    "driver/memories.py: 'NAME=SIZE for each (mmcc targets show), with commas: --ram dtcm=128K,axi=512K'",
 )
 def memories_by_name(folder, _):
     target = load_target(str(_two_memories(folder)))
@@ -177,7 +177,7 @@ def memories_by_name(folder, _):
         with pytest.raises(CompileError) as caught:
             parse_ram(wrong)
     like = caught.value.hint.partition("--ram ")[2]
-    assert parse_ram(like).regions == {"dtcm": 128 * 1024, "sram": 512 * 1024}
+    assert parse_ram(like).regions == {"dtcm": 128 * 1024, "axi": 512 * 1024}
 
 
 @follows("planner/regions/explain.py: '\\n'.join(hints)")

@@ -84,8 +84,8 @@ PLANNED = (
     click.option(
         "--ram",
         help="Limit of RAM for all: arena, context, static data, stack. 256K; "
-        "or min: as little as can be without computing anything twice; or of each memory: "
-        "dtcm=128K,sram=512K.",
+        "or min: as little as can be without computing anything twice; or of each memory of the target: "
+        "dtcm=128K,axi=512K.",
     ),
     click.option(
         "--recompute",

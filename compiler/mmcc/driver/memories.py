@@ -36,7 +36,7 @@ def parse_ram(text: str) -> Ram:
                 "MM003",
                 f'--ram: "{text}" does not give each memory one size',
                 exit=Exit.USAGE,
-                hint="NAME=SIZE for each, with commas between: --ram dtcm=128K,sram=512K",
+                hint="NAME=SIZE for each (mmcc targets show), with commas: --ram dtcm=128K,axi=512K",
             )
         regions[name] = 0 if size.lower() == "min" else parse_size(size, f"--ram {name}")
     return Ram(regions=regions)
