@@ -93,7 +93,7 @@ def input_port(shape: Shape, image: bool, rows: int | None = None) -> tuple[Shap
         order = last if shape[0] == 1 else [0, *last]
     else:
         order = [*range(1 if len(shape) > 1 and shape[0] == 1 else 0, len(shape))]
-    if rows in order:
+    if rows is not None and rows in order:
         order = [rows, *(k for k in order if k != rows)]
     axes = tuple(order.index(k) if k in order else None for k in range(len(shape)))
     return tuple(1 if k is None else shape[k] for k in order), axes
