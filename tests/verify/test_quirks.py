@@ -13,7 +13,7 @@ from shared_models import MODELS, needs_shared
 pytestmark = [needs_shared, pytest.mark.slow]
 QUIRKS = MODELS / "quirks"
 REFUSED = {  # operators of a later time, or no model at all
-    **dict.fromkeys(("fp16_conv", "unknown_op"), Exit.UNSUPPORTED),
+    "unknown_op": Exit.UNSUPPORTED,
     "dyn_hw": Exit.BAD_MODEL,
 }
 
@@ -43,6 +43,9 @@ def test_quirk(name, tmp_path):
             quantized = name.startswith("q") or "quant" in name
             atol = 0.02 * scale if quantized else 1e-6 + 1e-5 * scale
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=atol)
+        elif got.dtype == np.float16:  # ONNX Runtime rounds within a node, too
+            wide = [np.asarray(each, np.float32) for each in (got, want)]
+            np.testing.assert_allclose(*wide, rtol=2**-9, atol=2**-10)
         elif got.dtype in (np.int8, np.uint8):
             gap = np.abs(got.astype(int) - want.astype(int))
             assert gap.max(initial=0) <= 1
