@@ -20,8 +20,9 @@ FOUND = sorted((Path(__file__).resolve().parents[1] / "found").glob("*.onnx"))
 
 def problems(model: onnx.ModelProto, seed: tuple[int, int]) -> list[str]:
     outcome = check_model(model, seed)
-    # How long a graph took is the campaign's to judge: on a busy machine even CPU seconds are more.
-    return [f"seed {seed}: [{f.kind}] {f.words}: {f.text}" for f in outcome.findings if f.kind != "slow"]
+    # How long a graph that ended took is the campaign's to judge: on a busy machine even CPU seconds are more.
+    judged = [f for f in outcome.findings if not (f.kind == "slow" and f.text.endswith("s of CPU"))]
+    return [f"seed {seed}: [{f.kind}] {f.words}: {f.text}" for f in judged]
 
 
 @pytest.mark.parametrize("path", FOUND, ids=[path.stem for path in FOUND])
