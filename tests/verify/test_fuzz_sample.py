@@ -20,7 +20,7 @@ FOUND = sorted((Path(__file__).resolve().parents[1] / "found").glob("*.onnx"))
 
 def problems(model: onnx.ModelProto, seed: tuple[int, int]) -> list[str]:
     outcome = check_model(model, seed)
-    # How long a graph that ended took is the campaign's to judge: on a busy machine even CPU seconds are more.
+    # How long a graph took is the campaign's to judge: on a busy machine even CPU seconds are more.
     judged = [f for f in outcome.findings if not (f.kind == "slow" and f.text.endswith("s of CPU"))]
     return [f"seed {seed}: [{f.kind}] {f.words}: {f.text}" for f in judged]
 
