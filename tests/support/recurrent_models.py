@@ -131,12 +131,9 @@ def quantized_layer(
     ]
     for name, inner, spread in (("W", features, 1.5), ("R", units, 1.0)):
         w = rng.normal(0, spread / inner**0.5, (directions, sums, inner))
-        scale = np.abs(w).max((0, 2) if by_rows else None) / 127
-        wide = scale.reshape(1, -1, 1) if by_rows else scale
-        constants[f"{name}_q"] = np.rint(w / wide).astype(np.int8)
-        constants[f"{name}_s"] = scale.astype(np.float32)
-        axis = {"axis": 1} if by_rows else {}
-        nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", f"{name}_s"], [name], **axis))
+        node, stored = _dequantized(name, w, by_rows)
+        nodes.append(node)
+        constants |= stored
     names = ["x_f", "W", "R", "B"]
     if initial:
         for name in ("h", "c") if op == "LSTM" else ("h",):
@@ -153,3 +150,12 @@ def quantized_layer(
         nodes.append(helper.make_node("DequantizeLinear", [f"{name}_q", "y_s", "y_z"], [f"{name}_out"]))
     feeds = {"x": rng.normal(0, 1, (steps, sequences, features)).astype(np.float32)}
     return model_of(nodes, feeds, [f"{name}_out" for name in results], constants, opset=17), feeds
+
+
+def _dequantized(name: str, w: np.ndarray, by_rows: bool) -> tuple[onnx.NodeProto, dict[str, np.ndarray]]:
+    """The node that makes `name` from int8 weights [directions, rows, columns], and its constants."""
+    scale = np.abs(w).max((0, 2) if by_rows else None) / 127
+    wide = scale.reshape(1, -1, 1) if by_rows else scale
+    stored = {f"{name}_q": np.rint(w / wide).astype(np.int8), f"{name}_s": scale.astype(np.float32)}
+    axis = {"axis": 1} if by_rows else {}
+    return helper.make_node("DequantizeLinear", [*stored], [name], **axis), stored

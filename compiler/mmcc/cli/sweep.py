@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -77,17 +78,22 @@ def sweep(
     if as_json:
         click.echo(json.dumps({"rows": rows, "pareto": best}, indent=1))
     elif not quiet:
-        click.echo(
-            f"{len(rows)} cases, {sum(row['fits'] for row in rows)} fit; the best of each model and target:"
-        )
-        click.echo(f"  {'RAM':>10} {'instructions':>14} {'flash':>10}  {'io':<11}{'target':<15}model")
-        for row in best:
-            figures = f"{row['total']:>10,} {row['instructions']:>14,} {row['flash']:>10,}"
-            click.echo(f"  {figures}  {row['io']:<11}{row['target']:<15}{printable(row['model'], 60)}")
-        failed = [row for row in rows if row["error"]]
-        if failed:
-            click.echo(f"{len(failed)} could not be planned; {failed[0]['model']}: {failed[0]['error']}")
+        _tell(rows, best)
         click.echo(f"written to {output}")
+
+
+def _tell(rows: list[dict[str, Any]], best: list[dict[str, Any]]) -> None:
+    """The best of each model and target, and what could not be planned."""
+    click.echo(
+        f"{len(rows)} cases, {sum(row['fits'] for row in rows)} fit; the best of each model and target:"
+    )
+    click.echo(f"  {'RAM':>10} {'instructions':>14} {'flash':>10}  {'io':<11}{'target':<15}model")
+    for row in best:
+        figures = f"{row['total']:>10,} {row['instructions']:>14,} {row['flash']:>10,}"
+        click.echo(f"  {figures}  {row['io']:<11}{row['target']:<15}{printable(row['model'], 60)}")
+    failed = [row for row in rows if row["error"]]
+    if failed:
+        click.echo(f"{len(failed)} could not be planned; {failed[0]['model']}: {failed[0]['error']}")
 
 
 def limits_of(text: str) -> list[int]:

@@ -4,7 +4,7 @@ weights for all steps, which is an ordinary dense layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, ClassVar, Literal
@@ -39,6 +39,39 @@ CELL_FUNCTIONS: dict[str, tuple[int, Callable[..., Array]]] = {
     "affine": (2, _affine),
     "scaled_tanh": (2, _scaled_tanh),
 }
+
+
+Begin = Literal["first", "every"]  # which steps read the row of an operand that has one for each sequence
+
+
+def cell_nest(
+    x: Shape,
+    units: int,
+    products: int,
+    operands: Sequence[tuple[Shape, Begin | None]],
+    backward: bool,
+    last: int,
+) -> Nest:
+    """The loops of a layer of cells over x [T, (B,) K]: its steps in order, in each the products of a unit.
+
+    `operands` are those after x; None is what every step reads whole. After the result of all steps come
+    `last` results [1, (B,) H].
+    """
+    time = Loop("t", x[0], LoopKind.BACKWARD if backward else LoopKind.FORWARD)
+    batch = tuple(Loop("b", extent) for extent in x[1:-1])
+    unit = Loop("n", units)
+    columns = tuple(loop.i for loop in batch)
+    # only the first step reads these: their one row is that step's
+    rows = {"first": time.i - (x[0] - 1 if backward else 0), "every": CONSTANT}
+    reads = [Access(0, x, (time.i, *columns, None))]
+    for k, (shape, begin) in enumerate(operands, 1):
+        index = (None,) * len(shape) if begin is None else (rows[begin], *columns, None)
+        reads.append(Access(k, shape, index))
+    writes = [Access(0, (*x[:-1], units), (time.i, *columns, unit.i))]
+    end = (1, *x[1:-1], units)
+    writes += [Access(k, end, (CONSTANT, *columns, unit.i)) for k in range(1, 1 + last)]
+    loops = (time, *batch, unit, Loop("k", products, LoopKind.REDUCE))
+    return Nest(loops, tuple(reads), tuple(writes), multiplies=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +153,11 @@ class Recurrent:
 
     def nest(self, *inputs: Shape) -> Nest:
         x, r, *others = inputs
-        time = Loop("t", x[0], LoopKind.BACKWARD if self.backward else LoopKind.FORWARD)
-        batch = tuple(Loop("b", extent) for extent in x[1:-1])
-        unit = Loop("n", r[1])
-        products = Loop("k", r[0], LoopKind.REDUCE)
-        columns = tuple(loop.i for loop in batch)
-        # only the first step reads these: their one row is that step's
-        only = time.i - (x[0] - 1 if self.backward else 0)
-        reads = [Access(0, x, (time.i, *columns, None)), Access(1, r, (None, None))]
-        for k, (name, shape) in enumerate(zip(self.operands, others, strict=True), 2):
-            begin = {"h": only, "c": only, "lengths": CONSTANT}.get(name)
-            reads.append(Access(k, shape, (None,) if begin is None else (begin, *columns, None)))
-        y = (*x[:-1], r[1])
-        last = (1, *y[1:])
-        return Nest(
-            (time, *batch, unit, products),
-            tuple(reads),
-            (
-                Access(0, y, (time.i, *columns, unit.i)),
-                *(Access(k, last, (CONSTANT, *columns, unit.i)) for k in range(1, 1 + len(self.last))),
-            ),
-            multiplies=True,
-        )
+        begins: dict[str, Begin] = {"h": "first", "c": "first", "lengths": "every"}
+        operands: list[tuple[Shape, Begin | None]] = [(r, None)]
+        for name, shape in zip(self.operands, others, strict=True):
+            operands.append((shape, begins.get(name)))
+        return cell_nest(x, r[1], r[0], operands, self.backward, len(self.last))
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         return self.beside(None, *inputs)

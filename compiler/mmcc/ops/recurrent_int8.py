@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.nest import CONSTANT, Access, Loop, LoopKind, Nest
+from mmcc.ir.nest import Nest
 from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
-from mmcc.ops.recurrent import GATES, Recurrent
+from mmcc.ops.recurrent import GATES, Begin, Recurrent, cell_nest
 from mmcc.ops.requantize import requantize, saturate
 
 Array = NDArray[Any]
@@ -125,27 +125,12 @@ class RecurrentInt8:
         return (((*x[:-1], units), ElementType.I8), *last)
 
     def nest(self, *inputs: Shape) -> Nest:
-        x, _, r, _, *others = inputs
-        time = Loop("t", x[0], LoopKind.BACKWARD if self.backward else LoopKind.FORWARD)
-        batch = tuple(Loop("b", extent) for extent in x[1:-1])
-        unit = Loop("n", r[1])
-        products = Loop("k", GATES[self.cell] * (x[-1] + r[1]), LoopKind.REDUCE)
-        columns = tuple(loop.i for loop in batch)
-        only = time.i - (x[0] - 1 if self.backward else 0)  # the one row that only the first step reads
-        reads = [Access(0, x, (time.i, *columns, None))]
-        reads += [Access(k, shape, (None,) * len(shape)) for k, shape in enumerate(inputs[1:4], 1)]
-        reads += [Access(k, shape, (only, *columns, None)) for k, shape in enumerate(others, 4)]
-        y = (*x[:-1], r[1])
-        last = (1, *y[1:])
-        return Nest(
-            (time, *batch, unit, products),
-            tuple(reads),
-            (
-                Access(0, y, (time.i, *columns, unit.i)),
-                *(Access(k, last, (CONSTANT, *columns, unit.i)) for k in range(1, 1 + len(self.last))),
-            ),
-            multiplies=True,
-        )
+        x, w, r, numbers, *others = inputs
+        operands: list[tuple[Shape, Begin | None]] = [(shape, None) for shape in (w, r, numbers)]
+        for shape in others:
+            operands.append((shape, "first"))
+        products = GATES[self.cell] * (x[-1] + r[1])
+        return cell_nest(x, r[1], products, operands, self.backward, len(self.last))
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         x, w, r, int32, *others = inputs

@@ -81,13 +81,7 @@ def run_firmware(
     """
     if sample_bytes and len(inputs) % sample_bytes:
         raise ValueError(f"{len(inputs)} bytes of input are no whole number of samples of {sample_bytes}")
-    workdir.mkdir(parents=True, exist_ok=True)
-    for name in ("outputs.bin", "steps.bin", "mmcount.log", "mmcount.prof"):
-        (workdir / name).unlink(missing_ok=True)
-    (workdir / "inputs.bin").write_bytes(inputs)
-    (workdir / "calls.bin").unlink(missing_ok=True)
-    if calls:
-        (workdir / "calls.bin").write_bytes(calls)
+    _hand_over(workdir, inputs, calls)
     counted = arenas(elf) if count_accesses else {}
     stdout = run_program(
         elf,
@@ -122,6 +116,16 @@ def run_firmware(
         accesses=accesses,
         executed=executed,
     )
+
+
+def _hand_over(workdir: Path, inputs: bytes, calls: bytes) -> None:
+    """Files for a run; none that an earlier run wrote is left."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    for name in ("outputs.bin", "steps.bin", "mmcount.log", "mmcount.prof", "calls.bin"):
+        (workdir / name).unlink(missing_ok=True)
+    (workdir / "inputs.bin").write_bytes(inputs)
+    if calls:
+        (workdir / "calls.bin").write_bytes(calls)
 
 
 def run_program(
