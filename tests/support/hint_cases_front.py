@@ -51,6 +51,22 @@ def samples_that_are_no_numbers(folder, _):
     mmcc(*args)
 
 
+@follows("quantization/quantize.py: 'classes counted from 0, -1 if unknown'")
+def labels_that_are_no_classes(folder, _):
+    model, path = save(CONV, folder), calibration(folder)
+    args = ("quantize", model, "--data", path, "-o", folder / "q.onnx", "--no-corrections")
+    array = np.load(path)["input_0"]
+    labels = np.zeros(len(array), np.int64)
+    labels[1] = 10**6
+    np.savez(path, input_0=array, labels=labels)
+    said = mmcc(*args, exit=2)
+    assert "sample 1 has label 1000000" in said
+    assert "-1 if unknown" in said
+    labels[1] = -1
+    np.savez(path, input_0=array, labels=labels)
+    mmcc(*args)
+
+
 @follows("quantization/quantize.py: '--mixed with a larger loss, or --method percentile'")
 def a_loss_that_no_model_keeps(folder, monkeypatch):
     model, data = save(CONV, folder), calibration(folder)

@@ -72,6 +72,9 @@ def quantize_model(
         raise CompileError("MM115", what, exit=Exit.USAGE, hint="the float model it was made from")
     with tempfile.TemporaryDirectory(prefix="mmcc-") as folder, _refusals(model):
         prepared = _prepared(model, Path(folder), options)
+        if not _layers(prepared):
+            what = f"none of its layers is one that ONNX Runtime quantizes: {', '.join(sorted(WITH_WEIGHTS))}"
+            raise CompileError("MM115", what, exit=Exit.USAGE, hint="the float model it was made from")
         progress("calibrating")
         samples = _samples(graph.inputs, prepared, options)
         work = _Quantizer(prepared, samples, options, Path(folder))
@@ -198,7 +201,7 @@ def _bias_of(work: _Quantizer) -> Callable[[Any], Any]:
 
 def _sensitivity(work: _Quantizer, progress: Progress) -> list[tuple[str, float]]:
     """Layers with weights, worst first: signal over noise at the outputs if only this one is int8."""
-    layers = [node.name for node in work.model.graph.node if node.op_type in WITH_WEIGHTS and node.name]
+    layers = _layers(work.model)
     found: list[tuple[str, float]] = []
     feeds, true = work.samples.judged[:MOST_TESTED], work.samples.float_outputs[:MOST_TESTED]
     flat = [array for sample in true for array in sample]
@@ -207,6 +210,11 @@ def _sensitivity(work: _Quantizer, progress: Progress) -> list[tuple[str, float]
         outputs = outputs_of(work.quantized(only=[name]), feeds)
         found.append((name, min(decibels(flat, [a for sample in outputs for a in sample]), 200.0)))
     return sorted(found, key=lambda item: item[1])
+
+
+def _layers(model: Any) -> list[str]:
+    """Names of the nodes with weights that can be quantized."""
+    return [node.name for node in model.graph.node if node.op_type in WITH_WEIGHTS and node.name]
 
 
 def _kept_wide(work: _Quantizer, layers: Sequence[tuple[str, float]], progress: Progress) -> list[str]:
@@ -239,7 +247,19 @@ def _samples(ports: Sequence[Port], model: Any, options: QuantizeOptions) -> Sam
     rng = np.random.default_rng(0)  # a folder of classes begins with one class
     chosen = sorted(rng.permutation(len(feeds))[: options.samples])
     judged, right = read(options.test) if options.test else (feeds, labels)
-    return Samples([feeds[k] for k in chosen], judged, right, outputs_of(model, judged))
+    outputs = outputs_of(model, judged)
+    _check_classes(right, outputs, options.test or options.data)
+    return Samples([feeds[k] for k in chosen], judged, right, outputs)
+
+
+def _check_classes(labels: Array | None, outputs: Sequence[Sequence[Array]], path: Path) -> None:
+    """CompileError (MM007) with the first label that is none of the classes of the first output."""
+    classes = outputs[0][0].size
+    if labels is None:
+        return
+    for k in np.flatnonzero(labels >= classes):
+        what = f"{printable(str(path))}: sample {k} has label {labels[k]}; the model has {classes} classes"
+        raise CompileError("MM007", what, exit=Exit.USAGE, hint="classes counted from 0, -1 if unknown")
 
 
 def _check_finite(feeds: Sequence[Feed], path: Path) -> None:
