@@ -45,6 +45,20 @@ def test_they_are_as_good_as_those_of_a_list(first: int) -> None:
     assert compared
 
 
+@pytest.mark.parametrize("first", range(120, 180, 20))
+def test_what_is_known_already_changes_only_what_is_below_it(first: int) -> None:
+    """The least with a floor is the least, or the floor if that is more; exact or not, it is a path's."""
+    for seed in range(first, first + 20):
+        one, other = spaces(seed)
+        least = LazyPaths(one, ENOUGH).least(inf)
+        for floor in (least - 1, least, least + 5, 2 * least):
+            for exact in (True, False):
+                lazy = LazyPaths(other, ENOUGH, floor)
+                found = lazy.least(inf, exact=exact)
+                assert found == max(least, floor) if lazy.exact else found >= max(least, floor), (seed, floor)
+                assert lazy.within(found, inf) or not one.model.kernels
+
+
 @pytest.mark.quick
 def test_a_quick_search_finds_a_path_that_is_one() -> None:
     """Its groups follow each other, and each needs no more than it says."""

@@ -36,6 +36,15 @@ def test_no_plan_is_below_it(first: int) -> None:
     assert met
 
 
+@pytest.mark.parametrize("first", range(4_000, 4_060, 20))
+def test_what_is_known_already_changes_only_what_is_below_it(first: int) -> None:
+    for seed in range(first, first + 20):
+        graph = tiny_graph(seed)
+        request, spans, bound = PlanRequest(align=1), Spans(graph), bound_of(graph)
+        for floor in (bound // 2, bound - 1, bound, bound + 3):
+            assert value_bound(graph, request, ENOUGH, spans, floor) == max(bound, floor), (seed, floor)
+
+
 def branches(blocks: int, parts: int) -> Graph:
     """Blocks of branches that end in a Concat: a branch is so many convolutions as its number."""
     b = Build("branches")

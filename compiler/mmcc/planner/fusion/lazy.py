@@ -364,13 +364,17 @@ class LazyPaths:
         kernels = len(self.space.model.kernels)
         quick = LeastSearch(self.space, self._most, exact=False, floor=self._floor)
         first = quick.run(GROUPS_OF_KERNEL * kernels, AT_A_LEVEL_AT_FIRST)
-        if first is None or first.bytes <= self._floor or kernels > MOST_KERNELS:
-            self.exact = self.exact and (first.best if first is not None else not quick.given_up)
+        if first is None and not quick.given_up:
+            return None
+        if first is not None and (first.bytes <= self._floor or kernels > MOST_KERNELS):
+            self.exact = self.exact and first.best
             return first
-        search = LeastSearch(self.space, first.bytes - 1, exact=False, floor=self._floor)
-        better = search.run()
-        best = better if better is not None else replace(first, best=not search.given_up)
-        self.exact = self.exact and best.best
+        most = self._most if first is None else first.bytes - 1
+        search = LeastSearch(self.space, most, exact=False, floor=self._floor)
+        best = search.run()
+        if best is None and first is not None:
+            best = replace(first, best=not search.given_up)
+        self.exact = self.exact and (not search.given_up if best is None else best.best)
         return best
 
     def _run_cheapest(self, limit: int) -> FoundPath | None:
