@@ -44,6 +44,7 @@ def test_the_int8_model_is_as_it_says(data, tmp_path):
     assert found["int8"]["ram"] < 0.5 * found["float"]["ram"]
     checked = check_model(tmp_path / "q.onnx", {}, {}, silent)
     assert checked["warnings"] == []
+    onnx.checker.check_model(str(tmp_path / "q.onnx"), full_check=True)
     arrays = np.load(data)
     feeds = [{"input": image[None]} for image in arrays["input_0"]]
     outputs = outputs_of(onnx.load(tmp_path / "q.onnx"), feeds)

@@ -8,7 +8,8 @@ import sys
 from frontend_models import save
 from hint_runs import RELU, mmcc
 from hints import follows
-from serial_board import board, firmware
+from mmcc.verification import serial_line
+from serial_board import board, firmware, line_with
 from toolchains import ready
 
 
@@ -41,6 +42,29 @@ def another_model_and_no_traces(folder, _):
         assert "with this package" in mmcc("bench", out, "--on", port, exit=2)
     with board(firmware(out, folder / "fw2"), "cortex-m4") as port:
         mmcc("verify", out, "--on", port, "--per-node")
+
+
+@follows(
+    "verification/board.py: 'the port of the board itself, without an echo'",
+    "verification/serial_line.py: 'the cable, and whether another program has the port open'",
+    "verification/serial_line.py: 'the firmware of --package serial on the board, and its --baud'",
+    "verification/serial_line.py: '--limit 1, or a look at the board'",
+)
+def a_line_without_a_board(folder, monkeypatch):
+    out = package(folder)
+    with line_with(lambda asked: b"") as port:
+        monkeypatch.setattr(serial_line, "SECONDS", 0.05)
+        assert "its --baud" in mmcc("bench", out, "--on", port, exit=8)
+        monkeypatch.undo()
+    with line_with(lambda asked: asked) as port:
+        assert "without an echo" in mmcc("bench", out, "--on", port, exit=8)
+    with line_with(lambda asked: None) as port:
+        assert "the cable" in mmcc("bench", out, "--on", port, exit=8)
+    with board(firmware(out, folder / "fw"), "cortex-m4") as port:
+        monkeypatch.setattr(serial_line, "RUN_SECONDS", 0.0)
+        assert "--limit 1" in mmcc("verify", out, "--on", port, exit=8)
+        monkeypatch.undo()
+        mmcc("verify", out, "--on", port, "--limit", 1)
 
 
 @follows(

@@ -10,7 +10,7 @@ from pathlib import Path
 import mmcc
 
 ROOT = Path(mmcc.__file__).parent
-MAKERS = {"CompileError": None, "bad_model": 2, "unsupported": 1, "_wrong": 2, "_Format": 4}
+MAKERS = {"CompileError": None, "bad_model": 2, "unsupported": 1, "_wrong": 2, "_no_answer": 1, "_Format": 4}
 PASSED_ON = {"error.hint", "arena.hint", "named.hint"}  # of another error, which has its own case
 CASES: dict[str, Callable[..., None]] = {}
 

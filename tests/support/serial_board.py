@@ -4,9 +4,13 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import pty
 import re
 import subprocess
-from collections.abc import Iterator
+import threading
+import tty
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mmcc.package.host import package_sources
@@ -69,3 +73,27 @@ def board(elf: Path, target: str) -> Iterator[str]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def line_with(answer: Callable[[bytes], bytes | None]) -> Iterator[str]:
+    """A line with something else at its other end: what it sends for what it gets; None: it hangs up."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    name = os.ttyname(theirs)
+    os.close(theirs)
+
+    def talk() -> None:
+        with contextlib.suppress(OSError):
+            while (sent := answer(os.read(ours, 4096))) is not None:
+                os.write(ours, sent)
+        os.close(ours)
+
+    keep = os.open(name, os.O_RDWR | os.O_NOCTTY)  # or the line hangs up before it is opened
+    talker = threading.Thread(target=talk, daemon=True)
+    talker.start()
+    try:
+        yield f"serial:{name}"
+    finally:
+        os.close(keep)
+        talker.join(timeout=5)

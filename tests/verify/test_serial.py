@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,14 @@ from hypothesis import strategies as st
 from mmcc.errors import CompileError
 from mmcc.package.record import load_package
 from mmcc.toolchain.flash import commands, flash
+from mmcc.verification import serial_line
 from mmcc.verification.bench import bench_qemu
 from mmcc.verification.board import Board, run_board
 from mmcc.verification.compare import run_host
 from mmcc.verification.samples import made_up
-from mmcc.verification.serial_line import MOST, decoded, encoded
+from mmcc.verification.serial_line import MOST, SerialLine, decoded, encoded
 from onnx import helper
-from serial_board import COUNTER, board, firmware
+from serial_board import COUNTER, board, firmware, line_with
 from toolchains import ready
 
 TARGET = "cortex-m4"
@@ -124,6 +126,32 @@ def test_a_noisy_line_and_states(tmp_path: Path) -> None:
         outputs, _ = run_board(there, samples)
     np.testing.assert_array_equal(outputs, run_host(out, package, samples))
     np.testing.assert_allclose(outputs[2][0], -sum(sample[0] for sample in samples), rtol=1e-5)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("kind", ["H", "R"])
+def test_frames_of_somebody_else_do_not_keep_a_question_waiting(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serial_line, "SECONDS", 0.1)
+    monkeypatch.setattr(serial_line, "RUN_SECONDS", 0.5)
+    others = encoded(bytes([ord("T"), 99]) + bytes(20)) * 3000
+    with line_with(lambda asked: others) as port, SerialLine(port[7:], 115200) as line:
+        begun = time.monotonic()
+        with pytest.raises(CompileError, match=r"MM808|answers|end its run"):
+            line.ask(kind) if kind == "H" else line.run(0)
+        assert time.monotonic() - begun < 20
+
+
+@pytest.mark.quick
+def test_a_line_that_hangs_up_is_named() -> None:
+    with (
+        line_with(lambda asked: None) as port,
+        SerialLine(port[7:], 115200) as line,
+        pytest.raises(CompileError, match="is gone") as raised,
+    ):
+        line.ask("H")
+    assert port[7:] in raised.value.message
 
 
 @pytest.mark.quick

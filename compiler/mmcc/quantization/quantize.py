@@ -149,6 +149,7 @@ class _Quantizer:
             {"ActivationSymmetric": self.options.symmetric or wide, "WeightSymmetric": True},
         )
         quantizer.quantize_model()
+        quantizer.model.topological_sort()
         return quantizer.model.model
 
     def judge(self, model: Any, most: int | None = None) -> Quality:

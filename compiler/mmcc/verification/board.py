@@ -20,6 +20,8 @@ from mmcc.verification.samples import Sample, from_c, to_c
 from mmcc.verification.serial_line import MOST, PROTOCOL, SerialLine
 from mmcc.verification.streams import hops, joined
 
+HELLO = struct.Struct("<BBBIi")  # protocol, inputs, outputs, nodes, status of init; the name is behind it
+
 
 @dataclass(frozen=True, slots=True)
 class BoardRun:
@@ -51,8 +53,15 @@ class Board:
 
     def _hello(self) -> int:
         found = self._line.ask("H")
-        protocol, inputs, outputs, nodes, status = struct.unpack_from("<BBBIi", found)
-        named, ours = found[11:].decode("ascii", "replace"), f"{self.package.name} {self.package.sha256}"
+        if len(found) < HELLO.size:
+            what = (
+                "what answers is not mmcc's serial loop; a line that sends back what it gets looks like that"
+            )
+            hint = "the port of the board itself, without an echo"
+            raise CompileError("MM808", what, exit=Exit.TOOL_MISSING, hint=hint)
+        protocol, inputs, outputs, nodes, status = HELLO.unpack_from(found)
+        named = found[HELLO.size :].decode("ascii", "replace")
+        ours = f"{self.package.name} {self.package.sha256}"
         ports = [port for entry in self.package.entries for port in (*entry.inputs, *entry.outputs)]
         if protocol != PROTOCOL or named != ours or inputs + outputs != len(ports) or not self._sizes_match():
             what = f'the board runs "{printable(named, 100)}", and the package is "{printable(ours, 100)}"'

@@ -6,7 +6,8 @@ from __future__ import annotations
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -74,9 +75,9 @@ class SerialLine:
         """The answer, of about `size` bytes; a question that is lost, or whose answer is, is asked again."""
         asked = self._asked(kind, body)
         for _ in range(TRIES):
-            self._port.write(encoded(asked))
-            wait = SECONDS + 2 * self._byte * (len(body) + size)
-            for found in self._frames(wait):
+            self._write(asked)
+            until = time.monotonic() + SECONDS + 2 * self._byte * (len(body) + size)
+            while (found := self._frame(until)) is not None:
                 if found[:2] == asked[:2]:
                     return found[2:]
         what = f"nothing that runs mmcc's serial loop answers at {printable(self._name)}"
@@ -85,16 +86,19 @@ class SerialLine:
     def run(self, entry: int, *, traced: bool = False) -> tuple[bytes, bytes]:
         """The answer to one run, and what is traced of it."""
         asked = self._asked("R", bytes([entry, traced]))
-        trace, until = bytearray(), time.monotonic() + RUN_SECONDS
+        trace, wait = bytearray(), SECONDS + 2 * self._byte * MOST
+        until = time.monotonic() + RUN_SECONDS
         while time.monotonic() < until:
-            self._port.write(encoded(asked))  # again if the answer was lost: it is not run twice
-            for found in self._frames(SECONDS + 2 * self._byte * MOST):
+            self._write(asked)  # again if the answer was lost: it is not run twice
+            quiet = time.monotonic() + wait
+            while (found := self._frame(quiet)) is not None:
                 if found[:2] == asked[:2]:
                     return found[2:], bytes(trace)
                 if found[:1] == b"T" and found[1] == asked[1] and len(found) >= 6:
                     if struct.unpack("<I", found[2:6])[0] == len(trace):
                         trace += found[6:]
                     until = time.monotonic() + RUN_SECONDS
+                    quiet = time.monotonic() + wait
         what = f"the board at {printable(self._name)} did not end its run within {RUN_SECONDS:g} s"
         raise _no_answer(what, "--limit 1, or a look at the board")
 
@@ -102,17 +106,31 @@ class SerialLine:
         self._number = self._number % 255 + 1
         return kind.encode() + bytes([self._number]) + body
 
-    def _frames(self, seconds: float) -> Iterator[bytes]:
-        """Whole frames, until for so long none came."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            self._rest += self._port.read(max(1, self._port.in_waiting))
+    def _write(self, payload: bytes) -> None:
+        with self._connected():
+            self._port.write(encoded(payload))
+
+    def _frame(self, until: float) -> bytes | None:
+        """The next whole frame; None if none has come by then."""
+        while True:
             while (end := self._rest.find(0)) >= 0:
                 payload = decoded(bytes(self._rest[:end]))
                 del self._rest[: end + 1]
                 if payload is not None:
-                    until = time.monotonic() + seconds
-                    yield payload
+                    return payload
+            if time.monotonic() >= until:
+                return None
+            with self._connected():
+                self._rest += self._port.read(max(1, self._port.in_waiting))
+
+    @contextmanager
+    def _connected(self) -> Generator[None]:
+        try:
+            yield
+        except OSError as error:  # pyserial's own errors are some
+            what = f"{printable(self._name)} is gone: {printable(str(error))}"
+            hint = "the cable, and whether another program has the port open"
+            raise _no_answer(what, hint) from error
 
 
 def _no_answer(what: str, hint: str) -> CompileError:
