@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from frontend_models import check, model_of
 from mmcc.errors import CompileError
+from mmcc.ops.movement import Expand, Transpose
 from onnx import helper
-from operator_models import array, run
+from operator_models import array, ints, run
 
 pytestmark = pytest.mark.quick
 
@@ -88,3 +89,28 @@ def test_a_past_is_refused(tmp_path):
     inputs = dict.fromkeys("xkv", X) | {"p": past, "q": past}
     with pytest.raises(CompileError, match="a past"):
         check(model_of([node], inputs, ["y"], microsoft=True), inputs, tmp_path)
+
+
+@pytest.mark.parametrize("queries", [1, 3])
+def test_keys_that_heads_share_are_not_repeated(tmp_path, queries):
+    """As exporters repeat them: [heads, tokens, channels] is expanded, and joined with the heads."""
+    q, k, v = array(1, 6, queries, 4), array(1, 2, 5, 4, seed=1), array(1, 2, 5, 4, seed=2)
+    nodes = []
+    for name in "kv":
+        nodes += [
+            helper.make_node("Unsqueeze", [name, "two"], [f"{name}1"]),
+            helper.make_node("Expand", [f"{name}1", "all"], [f"{name}2"]),
+            helper.make_node("Reshape", [f"{name}2", "joined"], [f"{name}3"]),
+        ]
+    nodes += [
+        helper.make_node("Transpose", ["k3"], ["kt"], perm=[0, 1, 3, 2]),
+        helper.make_node("MatMul", ["q", "kt"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["weights"]),
+        helper.make_node("MatMul", ["weights", "v3"], ["y"]),
+    ]
+    shapes = {"two": ints(2), "all": ints(1, 2, 3, 5, 4), "joined": ints(1, 6, 5, 4)}
+    graph = check(
+        model_of(nodes, {"q": q, "k": k, "v": v}, ["y"], shapes), {"q": q, "k": k, "v": v}, tmp_path
+    )
+    read = {name for node in graph.nodes for name in node.inputs}
+    assert not any(isinstance(node.op, Expand | Transpose) and node.output in read for node in graph.nodes)

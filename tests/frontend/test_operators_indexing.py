@@ -126,3 +126,34 @@ def test_a_cache_is_written_from_an_index_on(tmp_path, mode):
     for sample, start in enumerate(first):
         want[sample][:, [(start + k) % 6 for k in range(2)]] = new[sample]
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("way", ["ScatterND", "ScatterElements", "TensorScatter"])
+def test_a_line_of_a_cache_is_written_without_turning_it_around(tmp_path, way):
+    """A cache [heads, places, channels], which ScatterND must have with its places in front."""
+    cache, new, place = array(1, 3, 6, 2), array(1, 3, 1, 2, seed=1), ints(4)
+    if way == "ScatterND":
+        nodes = [
+            helper.make_node("Transpose", ["x"], ["t"], perm=[2, 0, 1, 3]),
+            helper.make_node("Transpose", ["u"], ["v"], perm=[2, 0, 1, 3]),
+            helper.make_node("Reshape", ["i", "column"], ["j"]),
+            helper.make_node("ScatterND", ["t", "j", "v"], ["s"]),
+            helper.make_node("Transpose", ["s"], ["y"], perm=[1, 2, 0, 3]),
+        ]
+    elif way == "ScatterElements":
+        nodes = [
+            helper.make_node("Reshape", ["i", "line"], ["j"]),
+            helper.make_node("Expand", ["j", "all"], ["k"]),
+            helper.make_node("ScatterElements", ["x", "k", "u"], ["y"], axis=2),
+        ]
+    else:
+        nodes = [helper.make_node("TensorScatter", ["x", "u", "i"], ["y"])]
+    shapes = {"column": ints(1, 1), "line": ints(1, 1, 1, 1), "all": ints(*new.shape)}
+    given = {"x": cache, "u": new, "i": place}
+    opset = 24 if way == "TensorScatter" else 18
+    graph = import_model(save(model_of(nodes, given, ["y"], shapes, opset, ir=10), tmp_path))
+    want = cache.copy()
+    want[:, :, 4] = new[:, :, 0]
+    np.testing.assert_array_equal(evaluate(graph, given)["y"], want)
+    assert "Transpose" not in kinds(graph)
+    assert kinds(graph).count("ScatterAlong") == 1

@@ -61,7 +61,23 @@ def scatters() -> list[OpCase]:
     cases.append(OpCase("scatter_parts", ScatterLines((3, 4)), parts))
     cases.append(OpCase("scatter_to_a_constant", ScatterLines((3, 4), "add"), parts, (True,)))
     cases.append(OpCase("scatter_constants", ScatterLines((3, 4)), parts, (False, True, True)))
+    some = (exact(rng, 12, 3), indices(rng, 5, 4), exact(rng, 4, 3))
+    cases.append(OpCase("scatter_to_some_lines", ScatterLines((5,), first=4), some))
+    for dtype, index in product((ElementType.F32, ElementType.I8), INDICES):
+        for reduction, first, rows in (("none", 0, 4), ("none", 1, 2), ("add", 2, 2)):
+            lines = (
+                values(rng, dtype, 4, 7, 3),
+                indices(rng, 7, 5, dtype=index),
+                values(rng, dtype, rows, 5, 3),
+            )
+            name = f"scatter_lines_along_{reduction}_{first}_{dtype.name}_{index.__name__}"
+            cases.append(OpCase(name, ScatterAlong(reduction, first), lines))
+    cases.append(OpCase("scatter_elements_of_some_rows", ScatterAlong(first=1), _some_elements(rng)))
     return cases
+
+
+def _some_elements(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    return exact(rng, 4, 6, 3), indices(rng, 6, 2, 5, 3), exact(rng, 2, 5, 3)
 
 
 def cumulations() -> list[OpCase]:

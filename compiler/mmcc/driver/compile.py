@@ -105,6 +105,7 @@ def compile_module(
     faults = check_module(module)
     assert not faults, "a module that makes no sense:\n" + "\n".join(faults)
     outside = options.io == "external"
+    kept = _kept_states(module, options.states)
     module = module.map(lambda graph: separate_states(graph, outputs_outside=outside))
     requests = {e.name: plan_request(options, e.graph, target, progress) for e in module.entries}
     if len(requests) > 1:  # the weights are laid out for one plan
@@ -122,7 +123,7 @@ def compile_module(
         if "serial" in options.packages:
             write_serial(job, built, made / "serial")
         write_ecosystems(made, options.packages, _facts(job, built))
-        _record(job, built, bench)
+        _record(job, built, bench, kept)
         shutil.rmtree(made / FOLDER / MEASURE, ignore_errors=True)
         replace_folder(made, out)
     return CompileResult(out, built.report, module, built.plan)
@@ -168,7 +169,7 @@ def _facts(job: Job, built: Built) -> PackageFacts:
     )
 
 
-def _record(job: Job, built: Built, bench: Path) -> None:
+def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) -> None:
     options, made = job.options, job.made
     package = Package(
         name=job.prefix,
@@ -179,7 +180,7 @@ def _record(job: Job, built: Built, bench: Path) -> None:
         stack=built.report["ram"]["stack"],
         dims=options.dims,
         bind=options.bind,
-        states=_kept_states(job.module, options.states),
+        states=kept,
         keeps=bool(job.module.states),
         float_io=options.float_io,
         io=options.io,

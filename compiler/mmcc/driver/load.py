@@ -13,6 +13,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.streaming import Streaming
 from mmcc.ir.verify import check_final
 from mmcc.passes import optimize
+from mmcc.passes.chain_updates import chain_updates
 from mmcc.passes.pair_states import pair_states
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.passes.streaming.stream import stream_graph
@@ -60,6 +61,9 @@ def _optimized(model: Path, options: CompileOptions, progress: Progress) -> Grap
         graph = pair_states(graph, options.states, options.initial)
         faults = check_final(graph)
         assert not faults, "states made a graph that makes no sense:\n" + "\n".join(faults)
+    graph = chain_updates(graph)
+    faults = check_final(graph)
+    assert not faults, "chains made a graph that makes no sense:\n" + "\n".join(faults)
     return graph
 
 

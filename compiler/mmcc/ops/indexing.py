@@ -8,7 +8,7 @@ nothing is ever read or written elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, ClassVar
 
@@ -137,20 +137,23 @@ SCATTERS: dict[str, Callable[[Array, Array], Array]] = {
 @op
 @dataclass(frozen=True, slots=True)
 class ScatterLines:
-    """x, but line m names is updated by updates[m], one after the other.
+    """x, but the line after `first` that m names is updated by updates[m], one after the other.
 
-    x [N, B]; the index [M] or [M, K], as of TakeLines; updates [M, B]. See SCATTERS: `none` replaces.
+    x [N, B]; the index [M] or [M, K], as of TakeLines, over the lines from `first` on; updates [M, B]. See
+    SCATTERS: `none` replaces.
     """
 
     extents: tuple[int, ...]
     reduction: str = "none"
+    first: int = 0
 
     kernel: ClassVar[str] = "scatter_lines"
     traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, index, updates = inputs
-        _check_lines(x, index, self.extents)
+        _check_part(x, self.first, prod(self.extents))
+        _check_lines(replace(x, shape=(prod(self.extents), *x.shape[1:])), index, self.extents)
         if updates.shape != (index.shape[0], x.shape[1]) or updates.dtype != x.dtype:
             raise ShapeError(f"updates {list(updates.shape)} do not fit {list(x.shape)}")
         return ((x.shape, x.dtype),)
@@ -169,28 +172,35 @@ class ScatterLines:
         x, index, updates = inputs
         y = x.copy()
         with np.errstate(all="ignore"):
-            for line, update in zip(line_of(index, self.extents), updates, strict=True):
+            for line, update in zip(self.first + line_of(index, self.extents), updates, strict=True):
                 y[line] = SCATTERS[self.reduction](y[line], update)
         return (y,)
 
     def __str__(self) -> str:
-        return f"scatter_lines<{self.reduction} to {list(self.extents)}>"
+        return f"scatter_lines<{self.reduction} to {list(self.extents)}{_from(self.first)}>"
 
 
 @op
 @dataclass(frozen=True, slots=True)
 class ScatterAlong:
-    """x, but x[a, index[a, m, b], b] is updated by updates[a, m, b], by increasing m. x [A, N, B]."""
+    """x, but x[first + a, i, b] is updated by updates[a, m, b], by increasing m.
+
+    i is index[m] or index[a, m, b]. x [A, N, B]; the updates may be for some of its A only, from `first` on.
+    """
 
     reduction: str = "none"
+    first: int = 0
 
     kernel: ClassVar[str] = "scatter_along"
     traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, index, updates = inputs
-        _check_along(x, index)
-        if len(index.shape) != 3 or updates.shape != index.shape or updates.dtype != x.dtype:
+        count = updates.shape[0] if updates.shape else 0
+        _check_part(x, self.first, count)
+        _check_along(replace(x, shape=(count, *x.shape[1:])), index)
+        named = index.shape if len(index.shape) == 3 else (count, *index.shape, *x.shape[2:])
+        if len(index.shape) == 2 or updates.shape != named or updates.dtype != x.dtype:
             raise ShapeError(f"updates {list(updates.shape)} do not fit {list(index.shape)}")
         return ((x.shape, x.dtype),)
 
@@ -198,19 +208,32 @@ class ScatterAlong:
         x, index, updates = inputs
         a, n, b = Loop("a", x[0]), Loop("n", x[1]), Loop("b", x[2])
         here: tuple[Index, ...] = (a.i, n.i, b.i)
-        other: tuple[Index, ...] = (a.i, None, b.i)
-        reads = (Access(0, x, here), Access(1, index, other), Access(2, updates, other))
+        other: tuple[Index, ...] = (a.i - self.first, None, b.i)  # outside: none for this element
+        named: tuple[Index, ...] = other if len(index) == 3 else (None,)
+        reads = (Access(0, x, here), Access(1, index, named), Access(2, updates, other))
         return Nest((a, n, b), reads, (Access(0, x, here),))
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         x, index, updates = inputs
         y = x.copy()
-        rows, lanes = np.ix_(range(x.shape[0]), range(x.shape[2]))
+        part = y[self.first : self.first + len(updates)]
+        places = inside(index if index.ndim == 3 else index[None, :, None], x.shape[1])
+        places = np.broadcast_to(places, updates.shape)
+        rows, lanes = np.ix_(range(part.shape[0]), range(x.shape[2]))
         with np.errstate(all="ignore"):
-            for m, places in enumerate(np.moveaxis(inside(index, x.shape[1]), 1, 0)):
-                old = y[rows, places, lanes]
-                y[rows, places, lanes] = SCATTERS[self.reduction](old, updates[:, m])
+            for m in range(updates.shape[1]):
+                old = part[rows, places[:, m], lanes]
+                part[rows, places[:, m], lanes] = SCATTERS[self.reduction](old, updates[:, m])
         return (y,)
 
     def __str__(self) -> str:
-        return f"scatter_along<{self.reduction}>"
+        return f"scatter_along<{self.reduction}{_from(self.first)}>"
+
+
+def _check_part(x: Tensor, first: int, count: int) -> None:
+    if not x.shape or not 0 <= first <= first + count <= x.shape[0]:
+        raise ShapeError(f"{count} from {first} on are not in {list(x.shape)}")
+
+
+def _from(first: int) -> str:
+    return f" from {first}" if first else ""

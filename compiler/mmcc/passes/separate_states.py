@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copies where a state's new value cannot be written straight over the old one.
+"""Copies where a state's new value, or a piece of it, cannot be written straight over the old one.
 
 The planner writes the new value over the old, at the same address, by running all that read the old one
 first. Here that is made possible: each state ends in a tensor that a node of its own writes, there is an
@@ -18,6 +18,7 @@ from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.state import State
 from mmcc.ir.traits import Alias
 from mmcc.ops.movement import Expand
+from mmcc.passes.split_states import split_states
 
 
 def separate_states(graph: Graph, *, outputs_outside: bool = False) -> Graph:
@@ -27,7 +28,7 @@ def separate_states(graph: Graph, *, outputs_outside: bool = False) -> Graph:
     """
     if not graph.states:
         return graph
-    graph = _copy_outputs(graph)
+    graph = _copy_outputs(split_states(graph))
     taken = set(graph.output_names if outputs_outside else ())
     states: list[State] = []
     for state in graph.states:

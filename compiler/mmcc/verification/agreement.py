@@ -22,6 +22,7 @@ from mmcc.ir.types import Tensor
 from mmcc.ops.recurrent_int8 import RecurrentInt8
 from mmcc.ops.requantize import Rounding, watch_roundings
 from mmcc.package.record import KeptState
+from mmcc.passes.split_states import state_pieces
 from mmcc.selfcheck.judge import allowance, differs, reference_beside
 from mmcc.verification.kept import Kept
 from mmcc.verification.oracle import Oracle
@@ -67,9 +68,16 @@ class Agreement:
     """A model's graph, as it is compiled, beside the model in ONNX Runtime."""
 
     def __init__(
-        self, graph: Graph, model: Path, bind: Mapping[str, Any], states: Sequence[KeptState] = ()
+        self,
+        graph: Graph,
+        model: Path,
+        bind: Mapping[str, Any],
+        states: Sequence[KeptState] = (),
+        before: Graph | None = None,
     ) -> None:
-        self.graph = graph
+        """`before` is the graph with its states whole, where they have been split."""
+        self.graph, self.before = graph, before or graph
+        self.pieces = state_pieces(self.before)
         self.known = graph.origins
         self.kept, self.states = Kept(states), states
         self.names = list(dict.fromkeys(port.onnx_name for port in self.known.values()))
@@ -84,8 +92,7 @@ class Agreement:
         by_name = dict(zip(self.names, values, strict=False))
         arrays: dict[str, Array] = dict(graph.constants)
         for state in self.states:
-            tensor = graph.tensors[state.port.tensor]
-            arrays[tensor.name] = state.port.to_c(self.kept.values[state.port.onnx_name], tensor)
+            arrays |= self._old_value(state)
         self.kept.become(values[len(self.names) :])
         for port, array in zip(graph.inputs, sample, strict=True):
             arrays[port.tensor] = port.to_c(array, graph.tensors[port.tensor])
@@ -107,6 +114,14 @@ class Agreement:
                 self.tallies.setdefault(index, Tally(depth=since, recurrent=of_cells))
                 self._add(index, result, operands, made, want, roundings)
                 arrays[name] = want
+
+    def _old_value(self, state: KeptState) -> dict[str, Array]:
+        """What ONNX Runtime left of a state, as the graph has it: whole, or in pieces."""
+        name = state.port.tensor
+        array = state.port.to_c(self.kept.values[state.port.onnx_name], self.before.tensors[name])
+        pieces = self.pieces.get(name, ())
+        flat = array.reshape(-1)
+        return {p.begin: flat[p.first : p.last].reshape(p.shape) for p in pieces} or {name: array}
 
     def _known(self, name: str, by_name: Mapping[str, Array]) -> Array | None:
         """ONNX Runtime's value of a tensor, if it has one."""

@@ -284,7 +284,7 @@ def per_node(
     loaded = _loaded(package, model)
     graph = separate_states(loaded.graph, outputs_outside=package.io == "external")
     whole = graph if package.stream is None else loaded.whole
-    agreement = Agreement(whole, model, package.bind, package.states)
+    agreement = Agreement(whole, model, package.bind, package.states, loaded.graph)
     faults: dict[int, Fault] = {}
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
         program = _traced(folder, package, Path(scratch)) if board is None else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX operators that take elements from places, or put them there, which operands name."""
+"""ONNX operators that take elements from places which operands name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.broadcasting import unary
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
 from mmcc.frontend.converters.parts import concat, sliced
@@ -19,8 +19,8 @@ from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
-from mmcc.ops.elementwise import Binary, Cast
-from mmcc.ops.indexing import ScatterAlong, ScatterLines, TakeAlong, TakeLines
+from mmcc.ops.elementwise import Cast
+from mmcc.ops.indexing import TakeAlong, TakeLines
 from mmcc.ops.movement import Gather
 
 INDEX_TYPES = (ElementType.I32, ElementType.I64)
@@ -82,11 +82,11 @@ def _gather_computed(build: Builder, x: Value, axis: int, index: Value) -> Value
     shape = (*x.shape[:axis], index.size, *x.shape[axis + 1 :])
     if prod(x.shape[:axis]) == 1:
         table = arranged(build, x, [[*outer, axis], inner])
-        return _of_lines(build, TakeLines((x.shape[axis],)), [table, flat], shape)
-    return _of_lines(build, TakeAlong(), [arranged(build, x, [outer, (axis,), inner]), flat], shape)
+        return of_lines(build, TakeLines((x.shape[axis],)), [table, flat], shape)
+    return of_lines(build, TakeAlong(), [arranged(build, x, [outer, (axis,), inner]), flat], shape)
 
 
-def _of_lines(build: Builder, op: Op, names: list[str], shape: Shape) -> Value:
+def of_lines(build: Builder, op: Op, names: list[str], shape: Shape) -> Value:
     """The result of an op on two or three axes, as ONNX sees it."""
     made = build.emit(op, *names)
     return reshaped(build, whole(made, range(len(made.shape))), shape)
@@ -97,19 +97,20 @@ def convert_gather_elements(call: Call) -> Value:
     """Elements along one axis, each named by an index of its own."""
     x, index = call.input(0), index_input(call, 1)
     axis = call.axis(x.rank, 0)
-    _check_elements(x, index, axis)
+    check_elements(x, index, axis)
     check_inside(call.build, index, x.shape[axis], axis, x)
     cuts = {k: (0, 1, n) for k, n in enumerate(index.shape) if k != axis}
     x = sliced(call.build, x, cuts)
     names = [arranged(call.build, v, _around(v.rank, axis)) for v in (x, index)]
-    return _of_lines(call.build, TakeAlong(), names, index.shape)
+    return of_lines(call.build, TakeAlong(), names, index.shape)
 
 
 def _around(rank: int, axis: int) -> list[list[int]]:
     return [[*range(axis)], [axis], [*range(axis + 1, rank)]]
 
 
-def _check_elements(x: Value, index: Value, axis: int) -> None:
+def check_elements(x: Value, index: Value, axis: int) -> None:
+    """Raise for indices that are not for elements along an axis."""
     fits = x.rank == index.rank > 0
     fits = fits and all(
         n <= m for k, (n, m) in enumerate(zip(index.shape, x.shape, strict=True)) if k != axis
@@ -137,7 +138,7 @@ def convert_gather_nd(call: Call) -> Value:
         arranged(build, x, [range(held), range(held, x.rank)]),
         arranged(build, index, [range(index.rank - 1), (index.rank - 1,)]),
     ]
-    return _of_lines(build, TakeLines(named), names, shape)
+    return of_lines(build, TakeLines(named), names, shape)
 
 
 def _with_places(build: Builder, index: Value, batch: Shape) -> Value:
@@ -150,82 +151,6 @@ def _with_places(build: Builder, index: Value, batch: Shape) -> Value:
         missing = {j: n for j, n in enumerate(index.shape[:-1]) if j != k and n != 1}
         places.append(expanded(build, own, missing))
     return concat(build, [*places, index], index.rank - 1)
-
-
-@converts(
-    "ScatterND", since=11, notes="any indices, all reductions; those outside at run time are moved inside"
-)
-def convert_scatter_nd(call: Call) -> Value:
-    """Slices named by several indices each are replaced, or updated."""
-    build, x, index, updates = call.build, call.input(0), index_input(call, 1), call.input(2)
-    parts = index.shape[-1] if index.rank else 0
-    want = (*index.shape[:-1], *x.shape[parts:])
-    if not 0 < parts <= x.rank or updates.shape != want or index.size == 0 or updates.dtype != x.dtype:
-        raise bad_model(
-            "MM104", f"indices {list(index.shape)}, updates {list(updates.shape)}: {list(x.shape)}"
-        )
-    rows = range(index.rank - 1)
-    names = [
-        arranged(build, x, [range(parts), range(parts, x.rank)]),
-        arranged(build, index, [rows, (index.rank - 1,)]),
-        arranged(build, updates, [rows, range(index.rank - 1, updates.rank)]),
-    ]
-    return _of_lines(build, ScatterLines(x.shape[:parts], _reduction(call)), names, x.shape)
-
-
-def _reduction(call: Call) -> str:
-    reduction = call.text("reduction", "none")
-    if reduction not in ("none", "add", "mul", "max", "min"):
-        raise bad_model("MM103", f'reduction is "{reduction}"')
-    return reduction
-
-
-@converts("Scatter", since=9, notes="as ScatterElements")
-@converts("ScatterElements", since=11, notes="any indices, all reductions; those outside are moved inside")
-def convert_scatter_elements(call: Call) -> Value:
-    """Elements along one axis, each named by an index of its own, are replaced or updated."""
-    x, index, updates = call.input(0), index_input(call, 1), call.input(2)
-    axis = call.axis(x.rank, 0)
-    _check_elements(x, index, axis)
-    if updates.shape != index.shape or updates.dtype != x.dtype:
-        raise bad_model("MM104", f"updates {list(updates.shape)} do not fit indices {list(index.shape)}")
-    check_inside(call.build, index, x.shape[axis], axis, x)
-    return _scattered(call.build, x, index, updates, axis, _reduction(call))
-
-
-def _scattered(build: Builder, x: Value, index: Value, updates: Value, axis: int, reduction: str) -> Value:
-    """The part of `x` that indices are for is updated; what is beyond stays."""
-    for k, (n, m) in enumerate(zip(index.shape, x.shape, strict=True)):
-        if k != axis and n < m:
-            part, rest = (sliced(build, x, {k: cut}) for cut in ((0, 1, n), (n, 1, m - n)))
-            return concat(build, [_scattered(build, part, index, updates, axis, reduction), rest], k)
-    names = [arranged(build, v, _around(v.rank, axis)) for v in (x, index, updates)]
-    return _of_lines(build, ScatterAlong(reduction), names, x.shape)
-
-
-@converts("TensorScatter", since=24, notes="linear and circular")
-def convert_tensor_scatter(call: Call) -> Value:
-    """New rows are written into a cache, for each sample from an index on."""
-    build, x, updates = call.build, call.input(0), call.input(1)
-    axis = call.axis(x.rank, -2)
-    mode = call.text("mode", "linear")
-    fits = updates.rank == x.rank > 1 and axis > 0 and mode in ("linear", "circular")
-    if not fits or any(
-        n != m for k, (n, m) in enumerate(zip(x.shape, updates.shape, strict=True)) if k != axis
-    ):
-        raise bad_model("MM104", f"{list(updates.shape)} into axis {axis} of {list(x.shape)}, {mode}")
-    count, extent = updates.shape[axis], x.shape[axis]
-    steps = build.constant(np.arange(count).reshape(-1, *(1,) * (x.rank - axis - 1)))
-    places = steps
-    if call.has(2):
-        first = reshaped(build, index_input(call, 2), (x.shape[0], *(1,) * (x.rank - 1)))
-        first = first if first.dtype == ElementType.I64 else unary(build, Cast(ElementType.I64), first)
-        places = elementwise(build, Binary("add"), first, steps)
-    if mode == "circular":
-        places = elementwise(build, Binary("mod"), places, build.constant(np.array(extent)))
-    places = places.padded(x.rank)
-    missing = {k: n for k, n in enumerate(updates.shape) if places.shape[k] != n}
-    return _scattered(build, x, expanded(build, places, missing), updates, axis, "none")
 
 
 @converts("ArrayFeatureExtractor", domain=LEARNED, notes="of the last axis")

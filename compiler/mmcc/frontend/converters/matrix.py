@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import groupby
 from math import prod
 
@@ -64,6 +65,9 @@ def _product(build: Builder, a: Value, b: Value) -> Value:
         joined = [used]
     if _side_by_side(build, a, b, used):
         return _by_heads(build, a, b, used)
+    shared = _of_shared(build, a, b)
+    if shared is not None:
+        return shared
     transposed = _has_order(build, b, [*used, b.rank - 1, b.rank - 2])
     names: list[str] = []
     for x, last in ((a, (a.rank - 2, a.rank - 1)), (b, _matrix(b, transposed))):
@@ -112,6 +116,31 @@ def _by_heads(build: Builder, a: Value, b: Value, used: list[int]) -> Value:
     view = (made.shape[0], *(a.shape[k] for k in used), made.shape[2])
     axes = [(1 + used.index(k),) if k in used else () for k in range(a.rank - 2)]
     return Value(made.name, made.dtype, view, (*axes, (0,), (len(used) + 1,)))
+
+
+def _of_shared(build: Builder, a: Value, b: Value) -> Value | None:
+    """The product where the second operand repeats each matrix: the partners of one are one with more rows.
+
+    None where it repeats none, or where those of the first operand do not lie one behind the other.
+    """
+    node = build.producer.get(b.tensor)
+    if node is None or not isinstance(node.op, Expand) or node.op.shape != b.view:
+        return None
+    source = build.tensors[node.inputs[0]]
+    repeated = [v for v, extent in enumerate(source.shape) if extent != b.view[v]]
+    owners = [k for k in range(b.rank - 2) if b.atoms([k])[-1:] == repeated]
+    if len(repeated) != 1 or not owners:
+        return None
+    (k,), group = owners, b.view[repeated[0]]
+    heads = b.shape[k] // group
+    if a.shape[k] != b.shape[k] or any(n != 1 for n in a.shape[k + 1 : -2]):
+        return None
+    lead = (*a.shape[:k], heads, *a.shape[k + 1 : -2])
+    joined = a.reshaped((*lead, group * a.shape[-2], a.shape[-1]))
+    if joined is None:
+        return None
+    y = _product(build, joined, replace(b, tensor=source.name, view=source.shape))
+    return reshaped(build, y, (*y.shape[:k], a.shape[k], *y.shape[k + 1 : -2], a.shape[-2], y.shape[-1]))
 
 
 def _joined(a: Value, b: Value, used: list[int]) -> list[list[int]]:

@@ -65,14 +65,25 @@ def take_along(op: TakeAlong, site: Site) -> KernelUse:
 def scatter_lines(op: ScatterLines, site: Site) -> KernelUse:
     """One kernel a type where elements are computed."""
     options, fields = _lines(site, op.extents)
-    fields = [*_views(site), *fields, ("updates", site.inputs[1].shape[0])]
+    fields = [*_views(site), *fields, ("updates", site.inputs[1].shape[0]), ("first", op.first)]
     return KernelUse("scatter_lines", (*_update(site.output.dtype, op.reduction), *options), tuple(fields))
 
 
 @layer(ScatterAlong)
 def scatter_along(op: ScatterAlong, site: Site) -> KernelUse:
-    """One kernel a type where elements are computed."""
+    """One kernel a type where elements are computed, and by whether one index is for all rows."""
     index = site.inputs[1]
-    options = (*_update(site.output.dtype, op.reduction), ("index", index.dtype.ctype))
-    fields = (*_views(site), ("extent", site.output.shape[1]), ("updates", index.shape[1]))
+    options = (
+        *_update(site.output.dtype, op.reduction),
+        ("index", index.dtype.ctype),
+        ("rank", len(index.shape)),
+    )
+    rows, count, _ = site.inputs[2].shape
+    fields = (
+        *_views(site),
+        ("extent", site.output.shape[1]),
+        ("updates", count),
+        ("first", op.first),
+        ("last", op.first + rows),
+    )
     return KernelUse("scatter_along", options, fields)
