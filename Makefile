@@ -16,7 +16,7 @@ TIDY := clang-tidy --quiet --config-file=.clang-tidy --warnings-as-errors='*' --
 TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c mmcc_simd.h mmcc_floats.h mmcc_math.h mmcc_moves.h mmcc_parameters.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train test check lint docs bench fuzz clean
+.PHONY: help setup demo demo-train demo-llm test check lint docs bench fuzz clean
 
 help: ## this list
 	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
@@ -29,6 +29,9 @@ demo: setup ## compile a digit classifier for a Cortex-M4 under a RAM limit, ver
 
 demo-train: setup ## the digit classifier fine-tunes itself on an emulated Cortex-M4, in 40 KiB of RAM
 	@$(PY) examples/digits/learn.py
+
+demo-llm: setup ## a small language model writes stories on an emulated Cortex-M4, in 32 KiB of RAM
+	@$(PY) examples/tiny_llm/write.py
 
 test: setup ## all tests
 	@$(PY) -m pytest -n 2 tests

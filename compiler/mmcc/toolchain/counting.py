@@ -145,8 +145,10 @@ def count(marks: Sequence[tuple[int, int]], nodes: Sequence[int]) -> tuple[tuple
 
 
 def _hook_cost(marks: Sequence[tuple[int, int]]) -> int:
-    """Instructions from one marker of the hook to the next with nothing between two calls of it."""
-    at = next(i for i, (kind, _) in enumerate(marks) if kind == _CALIBRATE)
+    """Instructions from one marker of the hook to the next with nothing between two calls; 0 without one."""
+    at = next((i for i, (kind, _) in enumerate(marks) if kind == _CALIBRATE), None)
+    if at is None:
+        return 0
     (first, one), (second, two) = marks[at + 1 : at + 3]
     assert first == second == _LAP, "the calibration has no laps"
     return two - one
