@@ -1,101 +1,187 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Least arenas of networks, planned only: what groups, rings, strips and row-fed inputs save.
+"""What the planner proves, and how long it takes: a table of models, with growth by nodes fitted.
 
-    python bench/bench_plans.py FOLDER [NAME ...] [--recompute 1.3]
+    python bench/bench_plans.py [PATH ...] [--target cortex-m4] [--seconds 300]
 
-FOLDER has one folder a network, with its model.onnx. Columns: bytes of arena node by node, in groups (input
-and output in it); with strips, the input in memory that can be read again; with an input that arrives row by
-row. Each with the seconds it took, and * where it is proved that no plan needs less. Every plan is replayed.
+Each PATH is an ONNX file or a folder that is searched for some; without any, the models beside the project. A
+model is planned node by node, then for the least RAM, and within 80 % and 60 % of what it needs node by node,
+each in a process of its own with a limit of CPU seconds. Columns: kernels; bytes node by node; then for each:
+bytes, a star where it is proved that none needs less (or costs less, within a limit), else how far the bound
+is below, and CPU seconds of one worker. `none` means that no plan is within the limit, with a star where that
+is proved. Plans of least RAM are replayed by the checker, which is not in their seconds.
+
+The last lines: shares that are proved, the largest gap, seconds, memory, and the exponent of a line through
+the logarithms of seconds and kernels, over what took a tenth of a second or more.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import resource
+import subprocess
 import sys
 import time
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from mmcc.checker.plan import check_plan
-from mmcc.driver.ask import request_from
+from mmcc.driver.ask import MOST_RECOMPUTE, request_from
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
-from mmcc.ir.regions import SRAM
+from mmcc.ir.plan import Plan
 from mmcc.kernels.contract import contracts
+from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
-from mmcc.planner.cost import plan_macs
-from mmcc.report.model import count_macs
+from mmcc.planner.request import PlanRequest
+from mmcc.planner.riders import riders
 from mmcc.target import load_target
+from networks import SHARED
+
+PARTS = ("80", "60")  # per cent of what a model needs node by node
+FITTED = 0.1  # seconds: what took less says nothing about growth
+LONG, LONGEST = 10.0, 60.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
-    """One plan: its bytes, the work it does over what the model needs, seconds, and whether it is proved."""
+class Planned:
+    """One plan: its bytes, the limit (0: none), what no plan is below, whether it is proved, CPU seconds."""
 
     size: int
-    work: float
-    seconds: float
+    limit: int
+    bound: int
     proved: bool
+    seconds: float
+
+    @property
+    def gap(self) -> float:
+        """How far a plan of least RAM is above its bound; 0 if it is proved."""
+        return 0.0 if self.proved or self.limit else self.size / max(1, self.bound) - 1
 
     def __str__(self) -> str:
-        work = f" x{self.work:.3f}" if self.work > 1 else ""
-        return f"{self.size:,}{'*' if self.proved else ' '}{work} {self.seconds:.1f}s"
+        size = f"{self.size:,}" if not self.limit or self.size <= self.limit else "none"
+        said = "*" if self.proved else f" -{100 * self.gap:.1f}%" if self.gap else "?"
+        return f"{size}{said} {self.seconds:.1f}s"
 
 
-def measure(graph: Graph, *, external: bool, fuse: bool = True, recompute: float = 1.0) -> Figure:
-    """Plan for the least RAM; raise ValueError if the checker convicts the plan."""
-    request = replace(
-        request_from(contracts(graph, load_target("host"))),
-        external_inputs=external,
-        external_outputs=external,
-        fuse=fuse,
-        recompute=recompute,
-    )
-    start = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One model: kernels, bytes node by node, its plans by what was asked, MB of memory at most."""
+
+    nodes: int
+    alone: int
+    plans: dict[str, Planned]
+    megabytes: int
+
+
+def measure(graph: Graph, request: PlanRequest) -> tuple[Plan, Planned]:
+    """Plan, and what is to be said of it."""
+    start = time.process_time()
     plan = best_plan(graph, request)
-    seconds = time.perf_counter() - start
-    wrong = check_plan(graph, plan)
-    if wrong:
+    seconds = time.process_time() - start
+    size, limit = request.peak(plan), request.limit or 0
+    within = size <= limit
+    proved = plan.cheapest if limit and within else plan.bound > limit if limit else plan.proved_optimal
+    return plan, Planned(size, limit, plan.bound, proved, seconds)
+
+
+def row(model: Path, target: str) -> Row:
+    """The figures of one model; ValueError if the checker convicts a plan."""
+    graph = separate_states(load_graph(model, CompileOptions(target=target)), outputs_outside=False)
+    chip = load_target(target)
+    request = replace(request_from(contracts(graph, chip)), cost=chip.cost)
+    request = replace(request, riders=riders(graph, request.accumulators))
+    alone, _ = measure(graph, replace(request, fuse=False))
+    size = request.peak(alone)
+    plan, least = measure(graph, request)
+    if wrong := check_plan(graph, plan):
         raise ValueError("\n".join(wrong))
-    macs = count_macs(graph)
-    work = plan_macs(graph, plan) / macs if macs else 1.0
-    return Figure(plan.peak(SRAM), work, seconds, plan.proved_optimal)
+    plans = {"least": least}
+    for part in PARTS:
+        limit = size * int(part) // 100
+        _, plans[part] = measure(graph, replace(request, limit=limit, recompute=MOST_RECOMPUTE))
+    return Row(len(alone.groups), size, plans, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
-def row(name: str, model: Path, recompute: float) -> str:
-    """The figures of one network."""
-    whole = load_graph(model, CompileOptions())
-    fed = load_graph(model, CompileOptions(io="rows"))
-    figures = [
-        measure(whole, external=False, fuse=False),
-        measure(whole, external=False),
-        measure(whole, external=True, recompute=recompute),
-        measure(fed, external=True),
-    ]
-    return f"{name:36}" + "".join(f"{figure!s:>28}" for figure in figures)
+def in_process(model: Path, target: str, seconds: int) -> Row | str:
+    """The figures of one model, made in a process that may take so many CPU seconds; else what went wrong."""
+    command = [sys.executable, __file__, str(model), "--target", target, "--seconds", str(seconds), "--one"]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ran.returncode < 0:
+        return f"not within {seconds} CPU seconds"
+    if ran.returncode:
+        return (ran.stderr.strip().splitlines() or ["?"])[-1]
+    made: dict[str, Any] = json.loads(ran.stdout)
+    plans = {what: Planned(**plan) for what, plan in made["plans"].items()}
+    return Row(made["nodes"], made["alone"], plans, made["megabytes"])
+
+
+def only_one(model: Path, target: str, seconds: int) -> int:
+    """Print the figures of one model, as JSON."""
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds + 5))
+    try:
+        print(json.dumps(asdict(row(model, target))))
+    except CompileError as error:
+        print(error.message.splitlines()[0], file=sys.stderr)
+        return 1
+    return 0
+
+
+def models(paths: Sequence[Path]) -> Iterator[Path]:
+    """ONNX files, the smallest first: so that there is something to read early."""
+    found = {each for path in paths for each in ([path] if path.is_file() else path.rglob("*.onnx"))}
+    yield from sorted(found, key=lambda path: (path.stat().st_size, path))
+
+
+def summary(rows: Sequence[Row], failed: int) -> Iterator[str]:
+    """The last lines of the table."""
+    for what in ("least", *PARTS):
+        plans = [each.plans[what] for each in rows]
+        proved = sum(plan.proved for plan in plans)
+        gaps = sorted(plan.gap for plan in plans if plan.gap)
+        seconds = np.array([plan.seconds for plan in plans] or [0.0])
+        line = f"{what:>6}: proved {proved} of {len(plans)} ({100 * proved / max(1, len(plans)):.1f} %)"
+        line += f", largest gap {100 * gaps[-1]:.1f} %" if gaps else ""
+        line += f"; {100 * np.mean(seconds <= LONG):.1f} % within {LONG:.0f} s, longest {seconds.max():.1f} s"
+        yield f"{line}, {int(np.sum(seconds > LONGEST))} beyond {LONGEST:.0f} s"
+        told = [(r.nodes, r.plans[what].seconds) for r in rows if r.plans[what].seconds >= FITTED]
+        if len({nodes for nodes, _ in told}) > 1:
+            nodes, took = np.log(np.array(told, float)).T
+            slope, at = np.polyfit(nodes, took, 1)
+            yield f"        seconds = {np.exp(at):.2g} x kernels^{slope:.2f}, over {len(told)} models"
+    yield f"memory: at most {max((r.megabytes for r in rows), default=0)} MB; without figures: {failed}"
 
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--recompute", type=float, default=1.3)
+    parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--target", default="cortex-m4")
+    parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
-    heads = ("node by node", "groups", f"strips, work <= x{options.recompute}", "row-fed")
-    print(f"{'network':36}" + "".join(f"{head:>28}" for head in heads))
+    if options.one:
+        return only_one(options.paths[0], options.target, options.seconds)
+    columns = ("least RAM", *(f"within {part} %" for part in PARTS))
+    print(f"{'model':44}{'kernels':>8}{'alone':>12}" + "".join(f"{head:>24}" for head in columns))
+    rows: list[Row] = []
     failed = 0
-    for path in sorted(options.folder.glob("*/model.onnx")):
-        name = path.parent.name
-        if options.names and name not in options.names:
-            continue
-        try:
-            print(row(name, path, options.recompute), flush=True)
-        except CompileError as error:
+    for model in models(options.paths or [SHARED / "models", SHARED / "cases"]):
+        name = f"{model.parent.name}/{model.stem}".removesuffix("/model")[-43:]
+        made = in_process(model, options.target, options.seconds)
+        if isinstance(made, str):
             failed += 1
-            print(f"{name:36}{error.message}", flush=True)
-    return 1 if failed else 0
+            print(f"{name:44}{made[:100]}", flush=True)
+            continue
+        rows.append(made)
+        cells = "".join(f"{made.plans[what]!s:>24}" for what in ("least", *PARTS))
+        print(f"{name:44}{made.nodes:>8}{made.alone:>12,}{cells}", flush=True)
+    print(*summary(rows, failed), sep="\n")
+    return 0
 
 
 if __name__ == "__main__":

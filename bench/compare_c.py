@@ -4,7 +4,7 @@
     python bench/compare_c.py COMMIT FOLDER [NAME ...] [--rename OLD=NEW ...]
 
 FOLDER has one folder a network, with its model.onnx. Every network is compiled for every target, layer by
-layer and with the least RAM, and on the host in the ways of bench_plans.py besides (inputs and outputs
+layer and with the least RAM, and on the host in the ways of bench_least.py besides (inputs and outputs
 outside, row by row, staged), by the code of the commit and by the code here. Every file of the packages but
 the reports must be the same, after the renames given; the plan in report.json must be, too. Exit code 1 if
 something differs. The seconds that both took are printed at the end: a move of files must not slow the

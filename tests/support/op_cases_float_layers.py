@@ -29,6 +29,16 @@ def conv(name: str, x: Shape, filters: int, window: Window, groups: int = 1, act
     return OpCase(name, Conv(window, groups, activation), (exact(rng, *x), w, exact(rng, filters)), LAYER)
 
 
+def by_columns(
+    kernel: tuple[int, int],
+    strides: tuple[int, int] = (1, 1),
+    dilations: tuple[int, int] = (1, 1),
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Window:
+    """A window whose taps are added up column by column."""
+    return Window(kernel, strides, dilations, pads, columns_first=True)
+
+
 def convolutions() -> list[OpCase]:
     return [
         conv("conv_same", (7, 23, 5), 13, Window((3, 3), pads=(1, 1, 1, 1)), activation=RELU),
@@ -53,6 +63,11 @@ def convolutions() -> list[OpCase]:
         conv("conv_whole_image", (4, 5, 3), 6, Window((4, 5))),
         conv("conv_one_channel", (6, 21, 1), 1, Window((3, 3), pads=(1, 1, 1, 1))),
         conv("conv_groups", (7, 23, 6), 10, Window((3, 3), pads=(1, 1, 1, 1)), 2, RELU),
+        conv(
+            "conv_by_columns", (7, 23, 5), 13, by_columns((3, 3), (2, 1), pads=(1, 2, 1, 1)), activation=RELU
+        ),
+        conv("conv_groups_by_columns", (9, 11, 6), 40, by_columns((2, 3), (1, 2), (3, 2), (1, 2, 3, 1)), 2),
+        conv("depthwise_by_columns", (7, 23, 19), 19, by_columns((3, 2), (1, 2), (2, 1), (2, 1, 1, 1)), 19),
         conv("conv_groups_wide", (3, 12, 8), 36, Window((1, 3), pads=(0, 1, 0, 1)), 2),
         conv("conv_multiplier", (7, 13, 3), 6, Window((3, 3), pads=(1, 1, 1, 1)), 3),
         conv("depthwise", (7, 23, 11), 11, Window((3, 3), pads=(1, 1, 1, 1)), 11, RELU6),
@@ -175,6 +190,7 @@ def pools() -> list[OpCase]:
         average("average_plain", (8, 12, 11), Window((2, 2), (2, 2))),
         average("average_global", (7, 9, 20), Window((7, 9))),
         average("average_same", (7, 9, 3), Window((3, 3), pads=(1, 1, 1, 1))),
+        average("average_by_columns", (7, 9, 11), by_columns((3, 2), (1, 2), (1, 2), (1, 1, 1, 1))),
         average("average_counted", (7, 9, 8), Window((3, 3), pads=(1, 1, 1, 1)), (1, 1, 1, 1)),
         average("average_ceil", (8, 9, 3), Window((3, 3), (2, 2), pads=(1, 0, 2, 2)), (1, 0, 1, 1)),
         average("average_dilated", (9, 13, 11), Window((3, 2), (2, 1), (1, 2), (1, 1, 2, 1)), (1, 0, 0, 1)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmcc.codegen.lower import describe
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress
+from mmcc.driver.rows import best_rows
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.passes.separate_states import separate_states
@@ -92,17 +94,22 @@ def analyze(
     graph = separate_states(load_graph(model, options, progress))
     request = plan_request(CompileOptions(target=target_name), graph, target, progress)
     request = replace(request, regions=target.memory[:1])
+    ask = partial(plan_request, CompileOptions(target=target_name), target=target, progress=progress)
     free = best_plan(graph, replace(request, fuse=False))
     work = plan_cost(graph, free, target.cost)
 
     def point(plan: Plan, of: Graph) -> Point:
         return _point(of, plan, target, work)
 
+    def grouped(limit: int | None) -> Point:
+        laid = best_rows(graph, replace(request, fuse=True, limit=limit), ask)
+        return point(laid.plan, laid.graph)
+
     points = [point(free, graph)]
-    floor = point(best_plan(graph, replace(request, fuse=True)), graph)
+    floor = grouped(None)
     for number, limit in enumerate(_limits(points[0].arena, floor.arena), 1):
         progress(f"at most {limit:,} bytes, down to {floor.arena:,}", number, POINTS + len(OTHERS))
-        found = point(best_plan(graph, replace(request, fuse=True, limit=limit)), graph)
+        found = grouped(limit)
         if found.arena < points[-1].arena and found.arena > floor.arena:
             points.append(found)
     if floor.arena < points[-1].arena:
@@ -136,7 +143,8 @@ def _others(
         fed = stream_ports(graph, again=io == "rows-again") if io.startswith("rows") else graph
         request = plan_request(options, fed, target, progress)
         request = replace(request, fuse=True, regions=target.memory[:1])
-        yield Other(" ".join(told), meaning, point(best_plan(fed, request), fed))
+        laid = best_rows(fed, request, partial(plan_request, options, target=target, progress=progress))
+        yield Other(" ".join(told), meaning, point(laid.plan, laid.graph))
 
 
 def _point(graph: Graph, plan: Plan, target: Target, work: float) -> Point:

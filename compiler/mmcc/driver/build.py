@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from mmcc import __version__
@@ -18,16 +19,18 @@ from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
+from mmcc.driver.ask import plan_request
 from mmcc.driver.load import dump
 from mmcc.driver.memories import home_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
+from mmcc.driver.rows import Planned, plan_rows
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.program import Program
 from mmcc.ir.streaming import Streaming
 from mmcc.package.host import package_sources
 from mmcc.package.record import FOLDER, sha256
-from mmcc.planner.api import best_plan, plan_module
+from mmcc.planner.api import best_plan
 from mmcc.planner.explain import does_not_fit
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import Figures, Report, count_macs, make_report
@@ -57,20 +60,26 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A package as it was written for one plan."""
+    """A package as it was written for one plan, of a module whose rows may be other axes than the job's."""
 
-    plan: MemoryPlan
+    planned: Planned
     program: Program
     generated: Generated
     report: Report
+
+    @property
+    def plan(self) -> MemoryPlan:
+        return self.planned.memory
 
 
 def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     """Make the package of the best plan for what is asked of each entry; CompileError if there is none."""
     options = job.options
     job.progress("planning memory")
-    plan = plan_module(job.module, requests)
-    _check_regions(job.module, plan, requests)
+    ask = partial(plan_request, options, target=job.target, progress=job.progress)
+    planned = plan_rows(job.module, requests, ask)
+    job, plan = replace(job, module=planned.module), planned.memory
+    _check_regions(job.module, plan, planned.requests)
     start = time.perf_counter()
     faults = check_memory_plan(job.module, plan)
     seconds = time.perf_counter() - start
@@ -80,7 +89,8 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         dump(options.dump, "4-plan.txt", str(plan))
     generated, report = _write(job, plan, program)
     report["plan_check"] = {"seconds": round(seconds, 3)}
-    return Built(plan, program, generated, report)
+    report["other_rows"] = planned.turned
+    return Built(planned, program, generated, report)
 
 
 def _check_regions(module: Module, plan: MemoryPlan, requests: Mapping[str, PlanRequest]) -> None:

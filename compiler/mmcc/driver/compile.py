@@ -115,6 +115,7 @@ def compile_module(
         made.mkdir()
         job = Job(made, module, target, options, prefix, model, progress, streaming)
         built = package_within(job, requests)
+        job = replace(job, module=built.planned.module)
         bench = Path(scratch) / "bench"
         bench.mkdir()
         write_bench(job, built, bench)
@@ -126,7 +127,7 @@ def compile_module(
         _record(job, built, bench, kept)
         shutil.rmtree(made / FOLDER / MEASURE, ignore_errors=True)
         replace_folder(made, out)
-    return CompileResult(out, built.report, module, built.plan)
+    return CompileResult(out, built.report, job.module, built.plan)
 
 
 def _self_checked(job: Job, built: Built, bench: Path, out: Path) -> SelfCheck:
@@ -187,6 +188,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         stream=job.streaming,
         entries=tuple(_ports(entry) for entry in job.module.entries),
         staged=built.program.staged,
+        other_rows=built.planned.turned,
         files=files_in(made),
     )
     package.save(made)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import numpy as np
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
+from mmcc.driver.rows import best_rows
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.passes.separate_states import separate_states
@@ -90,7 +92,11 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
     request = plan_request(options, graph, target, silent)
     request = replace(request, regions=target.memory[:1], by_region=False, least=())
     alone = best_plan(graph, replace(request, fuse=False))
-    tight = best_plan(graph, replace(request, fuse=True, effort=2.0)) if least else alone
+    tight, of = alone, graph
+    if least:
+        ask = partial(plan_request, options, target=target, progress=silent)
+        laid = best_rows(graph, replace(request, fuse=True, effort=2.0), ask)
+        tight, of = laid.plan, laid.graph
     states = sum(state.initial.nbytes for state in graph.states)
     besides = target.stack_bytes + states
     arena, least_arena = request.peak(alone), request.peak(tight)
@@ -102,7 +108,7 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
         instructions=round(plan_cost(graph, alone, target.cost)),
         least_arena=least_arena,
         least_ram=least_arena + besides,
-        least_instructions=round(plan_cost(graph, tight, target.cost)),
+        least_instructions=round(plan_cost(of, tight, target.cost)),
         proved=tight.proved_optimal and tight.over_groups,
         weights=sum(array.nbytes for array in graph.constants.values()),
         code=code_bytes(graph),

@@ -44,7 +44,7 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         built = build(job, requests)
         if any(requests[name].peak(plan) > arena for name, plan in built.plan.entries.items()):
             break
-    _check_limits(job, built, requests)
+    _check_limits(job, built)
     return built
 
 
@@ -61,7 +61,7 @@ def _within_memories(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         job.progress(f"{here['besides']} bytes of {home} are no arena")
         requests = {name: _cut(request, home, arena) for name, request in requests.items()}
         built = build(job, requests)
-    _check_limits(job, built, requests)
+    _check_limits(job, built)
     return built
 
 
@@ -80,11 +80,11 @@ def _limited(requests: Mapping[str, PlanRequest], most: int | None) -> dict[str,
     return found
 
 
-def _check_limits(job: Job, built: Built, requests: Mapping[str, PlanRequest]) -> None:
-    options = job.options
+def _check_limits(job: Job, built: Built) -> None:
+    options, requests, module = job.options, built.planned.requests, built.planned.module
     ram, flash = built.report["ram"], built.report["flash"]
     plans = built.plan.entries
-    entry = max(job.module.entries, key=lambda entry: requests[entry.name].peak(plans[entry.name]))
+    entry = max(module.entries, key=lambda entry: requests[entry.name].peak(plans[entry.name]))
     plan, request = plans[entry.name], requests[entry.name]
     if options.ram and ram["total"] > options.ram:
         raise _ram_exceeded(entry.graph, plan, ram, request)
@@ -97,7 +97,7 @@ def _check_limits(job: Job, built: Built, requests: Mapping[str, PlanRequest]) -
             f"{flash['total']:,} bytes of flash are needed, {readable(options.flash)} are allowed: weights "
             f"{flash['weights']:,}, code and tables {flash['code']:,}",
             exit=Exit.DOES_NOT_FIT,
-            hint=_less_flash(job.module, flash["total"]),
+            hint=_less_flash(module, flash["total"]),
         )
 
 

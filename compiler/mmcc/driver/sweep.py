@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from mmcc.driver.ask import plan_request
 from mmcc.driver.estimate import code_bytes
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
+from mmcc.driver.rows import best_rows
 from mmcc.driver.sweep_cases import DIED, Case, Row, failed
 from mmcc.driver.sweep_cluster import SCHEME, measured_by
 from mmcc.errors import CompileError, printable
 from mmcc.frontend.model_file import external_files
 from mmcc.package.record import sha256
 from mmcc.passes.separate_states import separate_states
-from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_cost
 from mmcc.report.model import count_macs
 from mmcc.target import load_target
@@ -54,7 +55,9 @@ def measure(case: Case) -> Row:
         request = plan_request(options, graph, target, silent)
         request = replace(request, regions=target.memory[:1], by_region=False, least=(), effort=5.0)
         limit = max(0, case.ram - besides) if case.ram else None
-        plan = best_plan(graph, replace(request, fuse=True, limit=limit))
+        ask = partial(plan_request, options, target=target, progress=silent)
+        laid = best_rows(graph, replace(request, fuse=True, limit=limit), ask)
+        graph, plan = laid.graph, laid.plan
     except CompileError as error:
         return row | {"error": f"{error.code}: {printable(error.message, 200)}"}
     arena, weights = request.peak(plan), sum(array.nbytes for array in graph.constants.values())

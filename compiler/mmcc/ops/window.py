@@ -17,12 +17,16 @@ from mmcc.ir.types import Shape
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """Kernel size and how it moves: strides, dilations, and pads (top, left, bottom, right)."""
+    """Kernel size and how it moves: strides, dilations, and pads (top, left, bottom, right).
+
+    Sums of floats go over the taps row by row, or, if `columns_first`, column by column.
+    """
 
     kernel: tuple[int, int]
     strides: tuple[int, int] = (1, 1)
     dilations: tuple[int, int] = (1, 1)
     pads: tuple[int, int, int, int] = (0, 0, 0, 0)
+    columns_first: bool = False
 
     def output(self, x: Shape) -> tuple[int, int]:
         """Rows and columns of the output for input [H, W, C]."""
@@ -75,4 +79,4 @@ class Window:
             text += f" d{self.dilations[0]}x{self.dilations[1]}"
         if self.pads != (0, 0, 0, 0):
             text += f" p{','.join(map(str, self.pads))}"
-        return text
+        return f"{text} by columns" if self.columns_first else text

@@ -22,7 +22,7 @@ from mmcc.ir.ports import Port
 from mmcc.ir.streaming import StreamedOutput, Streaming
 from mmcc.ir.types import Quant, Shape, Tensor
 
-SCHEMA = 6
+SCHEMA = 7
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -72,6 +72,7 @@ class Package:
     stream: Streaming | None  # of a package that runs hop by hop
     entries: tuple[EntryPorts, ...]
     staged: bool  # weights are read from their file while the model runs
+    other_rows: bool  # columns of images are rows: see passes/other_rows
     files: tuple[str, ...]  # that were generated
 
     @property
@@ -110,6 +111,7 @@ class Package:
             "stream": None if self.stream is None else asdict(self.stream),
             "entries": [_entry_out(entry) for entry in self.entries],
             "staged": self.staged,
+            "other_rows": self.other_rows,
             "files": list(self.files),
         }
         (folder / FOLDER / "package.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -34,6 +34,10 @@ def render_text(report: Report) -> str:
     for entry in entries:
         named = f" of {entry['entry']}" if len(entries) > 1 else ""
         figures += [(what + named, text) for what, text in _entry_figures(report, entry)]
+    if report["other_rows"]:
+        figures.append(
+            ("rows", "columns of images are gone over as rows: that needs less; ports stay as they are")
+        )
     if len(ram["regions"]) > 1:
         figures.append(("regions", regions_text(report)))
     figures.append(("plan check", f"replayed row by row in {report['plan_check']['seconds']:.2f} s"))

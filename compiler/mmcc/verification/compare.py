@@ -22,6 +22,7 @@ from mmcc.ir.module import Module
 from mmcc.ir.streaming import Streaming
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
+from mmcc.passes.other_rows import other_rows
 from mmcc.passes.separate_states import separate_states
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import Trace, run_traced, traced_program
@@ -283,6 +284,8 @@ def per_node(
     """
     loaded = _loaded(package, model)
     graph = separate_states(loaded.graph, outputs_outside=package.io == "external")
+    if package.other_rows:
+        graph = other_rows(graph) or graph
     whole = graph if package.stream is None else loaded.whole
     agreement = Agreement(whole, model, package.bind, package.states, loaded.graph)
     faults: dict[int, Fault] = {}

@@ -17,8 +17,8 @@ TAP_LIMIT = 49  # taps whose places may be listed on the stack
 
 @variant_layer("arm_mve", Conv)
 def depthwise(op: Conv, site: Site) -> KernelUse | None:
-    """Channels innermost, in x, y and the weights [kh][kw][channels]."""
-    if not has_packed(site):
+    """Channels innermost, in x, y and the weights [kh][kw][channels]; no sums by columns."""
+    if not has_packed(site) or op.window.columns_first:
         return None
     w = site.inputs[1].constant()
     if op.groups == 1 or w.shape[3] != 1 or w.shape[0] != op.groups or w[0].size > TAP_LIMIT:

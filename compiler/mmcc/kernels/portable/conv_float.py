@@ -50,7 +50,8 @@ def conv(op: Conv, site: Site) -> KernelUse:
     option, limits = activation_fields(op.activation)
     x = site.inputs[0].where()
     rows, cols, _ = site.inputs[0].geometry
-    fused = op.window.dilations[1] == 1 and x.col_stride == w.shape[3]
+    order = op.window.columns_first
+    fused = op.window.dilations[1] == 1 and x.col_stride == w.shape[3] and not order
     begin, end = inner_columns(op.window, cols, site.output.geometry[1])
     fields: Fields = (
         ("x", x),
@@ -71,7 +72,7 @@ def conv(op: Conv, site: Site) -> KernelUse:
         ("inner_begin", begin),
         ("inner_end", end),
     )
-    return KernelUse("conv", (option,), fields)
+    return KernelUse("conv", (option, ("columns_first", order)), fields)
 
 
 def _depthwise(op: Conv, site: Site) -> KernelUse:
@@ -93,7 +94,7 @@ def _depthwise(op: Conv, site: Site) -> KernelUse:
         ("inner_begin", begin),
         ("inner_end", end),
     )
-    return KernelUse("conv_depthwise", (option,), fields)
+    return KernelUse("conv_depthwise", (option, ("columns_first", op.window.columns_first)), fields)
 
 
 @layer(ConvTranspose)

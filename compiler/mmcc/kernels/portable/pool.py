@@ -41,6 +41,7 @@ def max_pool(op: MaxPool, site: Site) -> KernelUse:
         ("least", least_of(dtype)),
         ("rows", row_bound(op.window.kernel[0])),
         ("words", dtype == ElementType.I8),
+        ("columns_first", op.window.columns_first),
     )
     return KernelUse("max_pool", options, pool_fields(site, op.window))
 

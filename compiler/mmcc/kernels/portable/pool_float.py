@@ -16,7 +16,7 @@ def average_pool(op: AveragePool, site: Site) -> KernelUse:
     top, left, bottom, right = op.counted
     return KernelUse(
         "average_pool",
-        (),
+        (("columns_first", op.window.columns_first),),
         (
             ("x", site.inputs[0].where()),
             ("y", site.output.where()),

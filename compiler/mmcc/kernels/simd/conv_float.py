@@ -36,8 +36,8 @@ def _pack(per_filter: NDArray[Any]) -> NDArray[np.float32]:
 
 @variant_layer(VARIANT, Conv)
 def conv(op: Conv, site: Site) -> KernelUse | None:
-    """Groups other than depthwise, and few filters, go the common way."""
-    if site.inputs[0].dtype != ElementType.F32 or not has_packed(site):
+    """Groups other than depthwise, few filters, and sums by columns go the common way."""
+    if site.inputs[0].dtype != ElementType.F32 or not has_packed(site) or op.window.columns_first:
         return None
     w, (kh, kw) = site.inputs[1].constant(), op.window.kernel
     if op.groups > 1:

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Least arenas of networks, planned only: what groups, rings, strips and row-fed inputs save.
+
+    python bench/bench_least.py FOLDER [NAME ...] [--recompute 1.3]
+
+FOLDER has one folder a network, with its model.onnx. Columns: bytes of arena node by node, in groups (input
+and output in it); with strips, the input in memory that can be read again; with an input that arrives row by
+row. Each with the seconds it took, and * where it is proved that no plan needs less. Every plan is replayed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from mmcc.checker.plan import check_plan
+from mmcc.driver.ask import request_from
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError
+from mmcc.ir.graph import Graph
+from mmcc.ir.regions import SRAM
+from mmcc.kernels.contract import contracts
+from mmcc.planner.api import best_plan
+from mmcc.planner.cost import plan_macs
+from mmcc.report.model import count_macs
+from mmcc.target import load_target
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One plan: its bytes, the work it does over what the model needs, seconds, and whether it is proved."""
+
+    size: int
+    work: float
+    seconds: float
+    proved: bool
+
+    def __str__(self) -> str:
+        work = f" x{self.work:.3f}" if self.work > 1 else ""
+        return f"{self.size:,}{'*' if self.proved else ' '}{work} {self.seconds:.1f}s"
+
+
+def measure(graph: Graph, *, external: bool, fuse: bool = True, recompute: float = 1.0) -> Figure:
+    """Plan for the least RAM; raise ValueError if the checker convicts the plan."""
+    request = replace(
+        request_from(contracts(graph, load_target("host"))),
+        external_inputs=external,
+        external_outputs=external,
+        fuse=fuse,
+        recompute=recompute,
+    )
+    start = time.perf_counter()
+    plan = best_plan(graph, request)
+    seconds = time.perf_counter() - start
+    wrong = check_plan(graph, plan)
+    if wrong:
+        raise ValueError("\n".join(wrong))
+    macs = count_macs(graph)
+    work = plan_macs(graph, plan) / macs if macs else 1.0
+    return Figure(plan.peak(SRAM), work, seconds, plan.proved_optimal)
+
+
+def row(name: str, model: Path, recompute: float) -> str:
+    """The figures of one network."""
+    whole = load_graph(model, CompileOptions())
+    fed = load_graph(model, CompileOptions(io="rows"))
+    figures = [
+        measure(whole, external=False, fuse=False),
+        measure(whole, external=False),
+        measure(whole, external=True, recompute=recompute),
+        measure(fed, external=True),
+    ]
+    return f"{name:36}" + "".join(f"{figure!s:>28}" for figure in figures)
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--recompute", type=float, default=1.3)
+    options = parser.parse_args(arguments)
+    heads = ("node by node", "groups", f"strips, work <= x{options.recompute}", "row-fed")
+    print(f"{'network':36}" + "".join(f"{head:>28}" for head in heads))
+    failed = 0
+    for path in sorted(options.folder.glob("*/model.onnx")):
+        name = path.parent.name
+        if options.names and name not in options.names:
+            continue
+        try:
+            print(row(name, path, options.recompute), flush=True)
+        except CompileError as error:
+            failed += 1
+            print(f"{name:36}{error.message}", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which axis of a net's tensors are its rows: a plan for either, and the better one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from mmcc.ir.graph import Graph
+from mmcc.ir.module import Entry, Module
+from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.passes.other_rows import other_rows
+from mmcc.planner.api import best_plan, plan_module
+from mmcc.planner.bounds.bound import trivial_bound
+from mmcc.planner.cost import plan_cost
+from mmcc.planner.request import PlanRequest
+
+Ask = Callable[[Graph], PlanRequest]
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A graph as it was planned, what was asked, and the plan. `turned`: it is that of `other_rows`."""
+
+    graph: Graph
+    request: PlanRequest
+    plan: Plan
+    turned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A module as it was planned, its plan, and what was asked of the planner for it."""
+
+    module: Module
+    memory: MemoryPlan
+    requests: Mapping[str, PlanRequest]
+    turned: bool = False
+
+
+def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
+    """`plan_module`, and where there is one entry with nothing that lives longer than a call, `best_rows`."""
+    entry, *others = module.entries
+    if others or module.states:
+        return Planned(module, plan_module(module, requests), requests)
+    laid = best_rows(entry.graph, requests[entry.name], ask)
+    if laid.turned:
+        module = replace(module, entries=(Entry(entry.name, laid.graph),))
+    memory = MemoryPlan({entry.name: laid.plan}, {}, 0)
+    return Planned(module, memory, {entry.name: laid.request}, laid.turned)
+
+
+def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
+    """The best plan of a graph, with the rows that it has or, where groups go over them, with others.
+
+    `ask` says what kernels promise of another graph; its limits are those of `request`. Rows stay where there
+    are states, staged constants or several memories.
+    """
+    found = Laid(graph, request, best_plan(graph, request))
+    other = _other(found)
+    if other is None:
+        return found
+    asked = _limited(ask(other), request)
+    return _better(found, Laid(other, asked, best_plan(other, asked), turned=True))
+
+
+def _other(found: Laid) -> Graph | None:
+    """The graph with other rows, if they may make a difference."""
+    plan, request = found.plan, found.request
+    alone = request.limit is not None and request.peak(plan) <= request.limit and not plan.over_groups
+    if not request.fuse or alone or request.by_region or request.staging is not None or found.graph.states:
+        return None
+    if request.peak(plan) <= trivial_bound(found.graph, request):
+        return None
+    return other_rows(found.graph)
+
+
+def _limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:
+    """What is asked of another graph, within the limits of a request."""
+    return replace(
+        asked,
+        limit=request.limit,
+        fuse=request.fuse,
+        recompute=request.recompute,
+        regions=request.regions,
+        by_region=request.by_region,
+        least=request.least,
+        effort=request.effort,
+    )
+
+
+def _better(first: Laid, second: Laid) -> Laid:
+    """The one of less cost where both are within the limit, else of fewer bytes; what is proved of both."""
+    both, request = (first, second), first.request
+    peaks = [request.peak(laid.plan) for laid in both]
+    within = [request.limit is not None and peak <= request.limit for peak in peaks]
+    if all(within):
+        costs = [plan_cost(laid.graph, laid.plan, request.cost) for laid in both]
+        best = int(costs[1] < costs[0])
+    else:
+        best = int(within[1] or (peaks[1] < peaks[0] and not within[0]))
+    chosen, other = both[best], both[1 - best].plan
+    bound = min(laid.plan.bound for laid in both)
+    ruled_out = other.cheapest or (request.limit is not None and other.bound > request.limit)
+    plan = replace(
+        chosen.plan,
+        bound=bound,
+        proved_optimal=chosen.plan.proved_optimal and peaks[best] == bound,
+        cheapest=chosen.plan.cheapest and ruled_out,
+        seconds=sum(laid.plan.seconds for laid in both),
+    )
+    return replace(chosen, plan=plan)
