@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -92,6 +92,7 @@ class VerifyOptions(TypedDict, total=False):
     limit: int | None  # of the samples in data
     save_outputs: Path | None
     sanitize: bool
+    entry: str  # of linked models, the one
 
 
 def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileOptions]) -> CompileResult:
@@ -106,14 +107,18 @@ def compile_model(model: str | Path, out: str | Path, **options: Unpack[CompileO
 
 
 def link_models(
-    models: Mapping[str, str | Path], out: str | Path, **options: Unpack[CompileOptions]
+    models: Mapping[str, str | Path],
+    out: str | Path,
+    concurrent: Sequence[Sequence[str]] = (),
+    **options: Unpack[CompileOptions],
 ) -> CompileResult:
     """Compile several ONNX files, by the names of their functions, into one folder of C, as `mmcc link` does.
 
-    Raises CompileError as `compile_model` does, and for names that no function can have.
+    Models that are named together in a set of `concurrent` may run at the same time. Raises CompileError as
+    `compile_model` does, and for names that no function can have, or no model has.
     """
     named = named_models([f"{name}={path}" for name, path in models.items()])
-    return _link(named, out, resolve({"name": "models", **options}))
+    return _link(named, out, resolve({"name": "models", **options}), silent, concurrent)
 
 
 def compile_training(

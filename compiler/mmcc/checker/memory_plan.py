@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from mmcc.checker.plan import check_plan
@@ -10,12 +11,12 @@ from mmcc.checker.replay import MOST
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
-from mmcc.ir.regions import STATE
+from mmcc.ir.regions import STATE, Region
 
 
 def check_memory_plan(module: Module, plan: MemoryPlan) -> list[str]:
     """Everything wrong with the plan of a module, as sentences; empty when it is sound."""
-    wrong = list(_crowded(module, plan))
+    wrong = [*_crowded(module, plan), *_in_the_way(module, plan)]
     for entry in module.entries:
         own = plan.entries[entry.name]
         faults = check_plan(entry.graph, own) or _strayed(entry.graph, own, plan)
@@ -32,6 +33,27 @@ def _crowded(module: Module, plan: MemoryPlan) -> Iterator[str]:
         end, last = plan.states[state.begin] + state.initial.nbytes, state.begin
     if end > plan.state_bytes:
         yield f'state "{last}" ends at byte {end} of {plan.state_bytes}'
+
+
+def _in_the_way(module: Module, plan: MemoryPlan) -> Iterator[str]:
+    """Buffers of entries that may run at the same time, and share bytes: both may be in use at any time."""
+    for one, other in itertools.combinations([entry.name for entry in module.entries], 2):
+        if not module.may_meet(one, other):
+            continue
+        for mine, theirs in itertools.product(_taken(plan.entries[one]), _taken(plan.entries[other])):
+            if mine[1] == theirs[1] and mine[2] < theirs[3] and theirs[2] < mine[3]:
+                yield f'buffer "{mine[0]}" of {one} and "{theirs[0]}" of {other} share bytes of {mine[1]}'
+
+
+def _taken(plan: Plan) -> list[tuple[str, Region, int, int]]:
+    """Each buffer in an arena, one place after the other: where it begins and ends."""
+    stays = plan.stays()
+    return [
+        (b.name, stay.place.region, stay.place.offset, stay.place.offset + b.size)
+        for b in plan.buffers
+        for stay in stays[b.name]
+        if isinstance(stay.place.region, Region) and stay.place.region.write_cost is not None and b.size
+    ]
 
 
 def _strayed(graph: Graph, plan: Plan, whole: MemoryPlan) -> list[str]:

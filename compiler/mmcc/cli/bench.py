@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option(
     "--board", metavar="NAME", help="Board of --cycles, or a TOML file [default: the core's first]."
 )
+@click.option("--entry", metavar="NAME", default="", help="Of linked models, just this one.")
 @common
 def bench(
     folder: Path,
@@ -34,6 +35,7 @@ def bench(
     profile: bool,
     cycles: bool,
     board: str | None,
+    entry: str,
     as_json: bool,
     quiet: bool,
     verbose: bool,
@@ -44,24 +46,44 @@ def bench(
     caches of a board are simulated: a model, whose error is told.
     """
     from mmcc.package.record import load_package
+
+    models = load_package(folder).looked_at(entry)
+    if board and not cycles:
+        raise CompileError("MM003", "--board is for --cycles", exit=Exit.USAGE, hint="add --cycles")
+    if profile and on != "qemu":
+        raise CompileError("MM003", "--profile counts in QEMU", exit=Exit.USAGE, hint="add --on qemu")
+    if not cycles:
+        machine(on, flash_with, firmware)
+    found: dict[str, Any] = {}
+    for name, package in models.items():
+        found[name] = (
+            _cycles(folder, package, board)
+            if cycles
+            else _measured(folder, package, on, baud, profile=profile)
+        )
+        if as_json:
+            continue
+        if len(models) > 1:
+            click.echo(name)
+        if cycles:
+            _show_cycles(found[name])
+        else:
+            _show_measured(found[name], on)
+    if as_json:
+        click.echo(json.dumps({"models": found} if len(found) > 1 else found.popitem()[1], indent=1))
+
+
+def _measured(folder: Path, package: Package, on: str, baud: int, *, profile: bool) -> dict[str, Any]:
     from mmcc.verification.bench import bench_board, bench_host, bench_qemu
     from mmcc.verification.verify import serial_port
 
-    package = load_package(folder)
-    if board and not cycles:
-        raise CompileError("MM003", "--board is for --cycles", exit=Exit.USAGE, hint="add --cycles")
-    if cycles:
-        _show_cycles(folder, package, board, as_json)
-        return
-    if profile and on != "qemu":
-        raise CompileError("MM003", "--profile counts in QEMU", exit=Exit.USAGE, hint="add --on qemu")
-    if port := serial_port(machine(on, flash_with, firmware)):
-        found = bench_board(folder, package, port, baud)
-    else:
-        found = bench_host(folder, package) if on == "host" else bench_qemu(folder, package, profile=profile)
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-    elif on == "host":
+    if port := serial_port(on):
+        return bench_board(folder, package, port, baud)
+    return bench_host(folder, package) if on == "host" else bench_qemu(folder, package, profile=profile)
+
+
+def _show_measured(found: dict[str, Any], on: str) -> None:
+    if on == "host":
         click.echo(
             f"{found['milliseconds']:.4f} ms, median of {found['runs']} "
             f"(quartiles {found['low']:.4f}, {found['high']:.4f})"
@@ -75,16 +97,16 @@ def bench(
         _show_bench(found, "cycles")
 
 
-def _show_cycles(folder: Path, package: Package, board: str | None, as_json: bool) -> None:
+def _cycles(folder: Path, package: Package, board: str | None) -> dict[str, Any]:
     from mmcc.boards import board_of, load_board
     from mmcc.target import load_target
     from mmcc.verification.cycles import bench_cycles
 
     chosen = load_board(board) if board else board_of(load_target(package.target))
-    found = bench_cycles(folder, package, chosen)
-    if as_json:
-        click.echo(json.dumps(found, indent=1))
-        return
+    return bench_cycles(folder, package, chosen)
+
+
+def _show_cycles(found: dict[str, Any]) -> None:
     click.echo(
         f"{found['milliseconds']:.3g} ms, {found['cycles']:,} cycles at {found['clock_mhz']:g} MHz: modelled"
     )

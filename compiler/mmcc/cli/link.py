@@ -24,13 +24,26 @@ from mmcc.sizes import readable
     "--package", "packages", multiple=True, type=click.Choice(KINDS), help="As of mmcc compile; repeatable."
 )
 @click.option("--float-io", is_flag=True, help="Keep float inputs and outputs of quantized models.")
+@click.option(
+    "--concurrent",
+    multiple=True,
+    metavar="NAME,NAME...",
+    help="Models that may run at the same time, or all; repeatable.",
+)
 @common
 def link(
-    models: tuple[str, ...], output: Path | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
+    models: tuple[str, ...],
+    output: Path | None,
+    concurrent: tuple[str, ...],
+    as_json: bool,
+    quiet: bool,
+    verbose: bool,
+    **given: Any,
 ) -> None:
     """Compile MODELS (ONNX files) into one folder of C: functions PREFIX_NAME over one arena.
 
-    They run one after the other: a run may overwrite the outputs of another model's.
+    They run one after the other: a run may overwrite the outputs of another model's. Those that are named
+    together with --concurrent have bytes of their own, and a stack each: one may interrupt another.
     """
     from mmcc.driver.link import link_models, named_models
 
@@ -40,7 +53,8 @@ def link(
     options = compile_options(asked_by_nobody() | given)
     folder = output or Path(f"{given['name']}_c")
     with Progress(quiet, verbose) as progress:
-        result = link_models(named, folder, options, progress)
+        sets = [tuple(named) if text == "all" else text.split(",") for text in concurrent]
+        result = link_models(named, folder, options, progress, sets)
     if not quiet:
         show_warnings(result.report["warnings"], err=True)
     if as_json:
@@ -51,19 +65,19 @@ def link(
 
 def _show(title: str, report: dict[str, Any], folder: Path) -> None:
     """What all need together, then what each has of it."""
-    from mmcc.report.text import flash_text, proof_text, self_check_text, work_text
+    from mmcc.report.text import arena_text, flash_text, proof_text, self_check_text, work_text
 
     ram, entries = report["ram"], (report, *report["entries"])
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
     click.echo(f"{len(entries)} models, {title}, for {report['target']}")
-    click.echo(
-        f"  RAM       {readable(ram['total'], ' bytes')}{limit}: arena {ram['arena']:,}, the largest of all"
-    )
-    click.echo(f"            context {ram['context']:,}, static {ram['static']:,}, stack {ram['stack']:,}")
+    click.echo(f"  RAM       {readable(ram['total'], ' bytes')}{limit}: {arena_text(ram)}")
+    stack = "stack" if not ram["stacks"] else "stacks"
+    click.echo(f"            context {ram['context']:,}, static {ram['static']:,}, {stack} {ram['stack']:,}")
     click.echo(f"  flash     {flash_text(report)}")
     for entry in entries:
         plan = entry["plan"]
         own = f"arena {plan['arena']:,} ({proof_text(plan, ram)}), {work_text(plan)}"
+        own = f"from {plan['begin']:,} on, {own}" if ram["concurrent"] else own
         click.echo(f"  {entry['entry']:<10}{own} in {len(entry['nodes'])} nodes")
     click.echo(f"  check     {self_check_text(report['self_check'])}")
     click.echo(f"  written to {folder}; see report.html there")

@@ -37,6 +37,7 @@ from mmcc.errors import NAME_COLUMNS, Exit, printable
 @click.option("--limit", type=click.IntRange(1), help="Use only the first samples of --data.")
 @click.option("--save-outputs", type=click.Path(path_type=Path), help="Write what the C gave (.npz).")
 @click.option("--sanitize", is_flag=True, help="On the host with address and undefined-behaviour sanitizers.")
+@click.option("--entry", metavar="NAME", default="", help="Of linked models, just this one.")
 @common
 def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any) -> None:
     """Check that the package in FOLDER computes what its model computes."""
@@ -48,17 +49,18 @@ def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any
     if as_json:
         click.echo(json.dumps(found, indent=1))
     elif not quiet:
-        _show_verified(found)
+        for name, each in found["models"].items() if "models" in found else [("", found)]:
+            _show_verified(each, f"{name}: " if name else "")
     if not found["ok"]:
         raise click.exceptions.Exit(int(Exit.MISMATCH))
 
 
-def _show_verified(found: dict[str, Any]) -> None:
+def _show_verified(found: dict[str, Any], of: str) -> None:
     steps = (
         f", at most {found['max_lsb']} steps of the output's scale" if found["max_lsb"] is not None else ""
     )
     click.echo(
-        f"{'ok' if found['ok'] else 'MISMATCH'}: {found['samples']} "
+        f"{of}{'ok' if found['ok'] else 'MISMATCH'}: {found['samples']} "
         f"{'made-up ' if found['made_up'] else ''}samples on {found['on']}"
     )
     click.echo(

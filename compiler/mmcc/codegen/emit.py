@@ -62,9 +62,15 @@ class EmitOptions:
     weights_in_c: bool = True
     version: str = ""
     ram: str = ""  # one line for the header: the proved figure
-    sha256: str = ""  # of the model's file
+    sha256: str = ""  # of the model's file, or of the hashes of all
+    hashes: Mapping[str, str] = field(
+        default_factory=dict[str, str]
+    )  # of the file of each entry that has one
     stamp: bytes = b""  # that the file of staged weights ends with; empty: it has none
     stack: int = 0  # worst case of init and run; 0: not known yet
+    stacks: Mapping[str, int] = field(
+        default_factory=dict[str, int]
+    )  # by entry, where some run beside others
     build: PackageBuild = field(default_factory=PackageBuild)
     streaming: Streaming | None = None  # of a model that is run hop by hop
 
@@ -124,8 +130,6 @@ def _common(
         "program": program,
         "entries": entries,
         "ports": ports,
-        "inputs": entries[0].inputs,  # of the entry that the self-test calls
-        "outputs": entries[0].outputs,
         "streams": [port for port in ports if port.streamed],
         "memories": _memories(program, ports),
         "states": state_texts(program.states),

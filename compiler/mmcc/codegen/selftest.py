@@ -12,11 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.codegen.emit import Package, runtime_headers
+from mmcc.codegen.entries import EntryText
+from mmcc.codegen.ports import PortText
 from mmcc.codegen.render import render_c
 from mmcc.codegen.weights import c_values, float_literal
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate_tensors
+from mmcc.ir.module import Entry, Module
 from mmcc.ir.program import Constant
 from mmcc.ir.types import Tensor
 from mmcc.kernels.portable.elementwise_float import decoding
@@ -32,6 +35,7 @@ ROUNDINGS = 8  # of a 16-bit float: each node rounds, and one that rounds otherw
 class Vector:
     """Some elements of one output, and how near they must be reached."""
 
+    name: str  # behind `expected_`
     index: int
     symbol: str  # what C calls the output
     ctype: str
@@ -43,22 +47,46 @@ class Vector:
     external: bool
 
 
-def self_test(graph: Graph, package: Package) -> dict[str, str]:
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """An entry that the self-test runs, and what its outputs must be."""
+
+    entry: EntryText
+    vectors: tuple[Vector, ...]
+
+
+def checked_entries(module: Module) -> tuple[Entry, ...]:
+    """Those that the self-test runs: the first, and others that no call before them changes."""
+    first, *others = module.entries
+    return (first, *(entry for entry in others if not entry.graph.states))
+
+
+def self_test(module: Module, package: Package) -> dict[str, str]:
     """The files of the self-test."""
-    inputs = made_inputs([graph.tensors[port.tensor] for port in graph.inputs])
-    named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
-    tensors = evaluate_tensors(graph, named)
     values: Mapping[str, Any] = package.values
-    vectors = [
-        _vector(text.index, text.symbol, tensors[port.tensor], text.external)
-        for text, port in zip(values["outputs"], graph.outputs, strict=True)
-    ]
+    texts = {text.name: text for text in values["entries"]}
+    entries = checked_entries(module)
+    checks = [_checked(entry.graph, texts[entry.name], len(entries) > 1) for entry in entries]
+    vectors = [vector for check in checks for vector in check.vectors]
     name = values["p"]
     files = {
-        f"{name}_selftest.c": render_c("selftest.c.j2", vectors=vectors, seed=SEED, **values),
+        f"{name}_selftest.c": render_c("selftest.c.j2", checks=checks, vectors=vectors, seed=SEED, **values),
         f"{name}_selftest.h": render_c("selftest.h.j2", **values),
     }
     return runtime_headers("".join(files.values())) | files
+
+
+def _checked(graph: Graph, text: EntryText, of_several: bool) -> Checked:
+    """What the references give for made-up inputs."""
+    inputs = made_inputs([graph.tensors[port.tensor] for port in graph.inputs])
+    named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
+    tensors = evaluate_tensors(graph, named)
+    begin = f"{text.name}_" if of_several else ""
+    vectors = (
+        _vector(f"{begin}{output.index}", output, tensors[port.tensor])
+        for output, port in zip(text.outputs, graph.outputs, strict=True)
+    )
+    return Checked(text, tuple(vectors))
 
 
 def made_inputs(tensors: Sequence[Tensor]) -> list[NDArray[Any]]:
@@ -94,7 +122,7 @@ def _as(dtype: ElementType, numbers: NDArray[np.uint32]) -> NDArray[Any]:
     return ((numbers >> 24).astype(np.int64) - 128).astype(dtype.numpy)
 
 
-def _vector(index: int, symbol: str, output: NDArray[Any], external: bool) -> Vector:
+def _vector(name: str, port: PortText, output: NDArray[Any]) -> Vector:
     flat = np.ascontiguousarray(output).reshape(-1)
     step = -(-flat.size // MOST_VALUES)
     picked = np.ascontiguousarray(flat[::step])
@@ -106,4 +134,15 @@ def _vector(index: int, symbol: str, output: NDArray[Any], external: bool) -> Ve
     rows = tuple(c_values(Constant("", picked)))
     shown = float_literal(float(np.float32(tolerance)))
     decoded = decoding(dtype) if halves else None
-    return Vector(index, symbol, dtype.ctype, decoded, step, picked.size, rows, shown, external)
+    return Vector(
+        name,
+        port.index,
+        port.symbol,
+        dtype.ctype,
+        decoded,
+        step,
+        picked.size,
+        rows,
+        shown,
+        port.external,
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,9 +29,9 @@ from mmcc.ir.plan import MemoryPlan
 from mmcc.ir.program import Program
 from mmcc.ir.streaming import Streaming
 from mmcc.package.host import package_sources
-from mmcc.package.record import FOLDER, sha256
+from mmcc.package.record import FOLDER, sha256, together
 from mmcc.planner.api import best_plan
-from mmcc.planner.explain import does_not_fit
+from mmcc.planner.explain import does_not_fit, parts_do_not_fit
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import Figures, Report, count_macs, make_report
 from mmcc.report.stream import stream_entry
@@ -55,7 +55,8 @@ class Job:
     prefix: str
     model: Path
     progress: Progress
-    streaming: Streaming | None = None  # of a model that is run hop by hop
+    streaming: Streaming | None  # of a model that is run hop by hop
+    sources: Mapping[str, Path]  # by entry: the file of each of linked models; else of the first entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,7 @@ class Built:
     program: Program
     generated: Generated
     report: Report
+    hashes: tuple[str, ...]  # of the files in `sources`
 
     @property
     def plan(self) -> MemoryPlan:
@@ -87,19 +89,24 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     program = lowered(job, plan, job.target)
     if options.dump:
         dump(options.dump, "4-plan.txt", str(plan))
-    generated, report = _write(job, plan, program)
+    hashes = tuple(sha256(path) for path in job.sources.values())
+    generated, report = _write(job, plan, program, hashes)
     report["plan_check"] = {"seconds": round(seconds, 3)}
     report["other_rows"] = planned.turned
-    return Built(planned, program, generated, report)
+    return Built(planned, program, generated, report, hashes)
 
 
 def _check_regions(module: Module, plan: MemoryPlan, requests: Mapping[str, PlanRequest]) -> None:
     """CompileError if a region of the target has fewer bytes than the plan takes there."""
     for region, size in plan.regions().items():
-        if region.size is not None and size > region.size:
-            entry = max(module.entries, key=lambda entry: plan.entries[entry.name].peak(region))
-            request = replace(requests[entry.name], limit=region.size)
-            raise does_not_fit(entry.graph, plan.entries[entry.name], request, best_plan)
+        if region.size is None or size <= region.size:
+            continue
+        if module.concurrent:
+            hint = "fewer models in --concurrent, or another target"
+            raise parts_do_not_fit(module, plan, region.size, hint)
+        entry = max(module.entries, key=lambda entry: plan.entries[entry.name].peak(region))
+        request = replace(requests[entry.name], limit=region.size)
+        raise does_not_fit(entry.graph, plan.entries[entry.name], request, best_plan)
 
 
 def lowered(job: Job, plan: MemoryPlan, target: Target) -> Program:
@@ -110,13 +117,14 @@ def lowered(job: Job, plan: MemoryPlan, target: Target) -> Program:
     return program
 
 
-def _write(job: Job, plan: MemoryPlan, program: Program) -> tuple[Generated, Report]:
+def _write(job: Job, plan: MemoryPlan, program: Program, hashes: Sequence[str]) -> tuple[Generated, Report]:
     made, module, target, options, prefix = job.made, job.module, job.target, job.options, job.prefix
     job.progress("generating C")
     emit_options = EmitOptions(
         prefix,
         version=__version__,
-        sha256=sha256(job.model),
+        sha256=together(hashes),
+        hashes=dict(zip(job.sources, hashes, strict=True)),
         build=package_build(target, measured=not options.stack),
         streaming=job.streaming,
     )
@@ -126,24 +134,32 @@ def _write(job: Job, plan: MemoryPlan, program: Program) -> tuple[Generated, Rep
         weights = made / f"{prefix}_weights.bin"
         emit_options = replace(emit_options, stamp=write_weights(module, plan, target, weights))
     generated = emit(module, program, emit_options, target)
-    graph = module.entries[0].graph
-    if count_macs(graph) <= MOST_MACS and not _calls_back(generated):
+    if count_macs(module.entries[0].graph) <= MOST_MACS and not _calls_back(generated):
         job.progress("computing the self-test's outputs")
-        for name, text in self_test(graph, generated).items():
+        for name, text in self_test(module, generated).items():
             (made / name).write_text(text)
     write_files(made, generated, emit_options)
     job.progress(f"compiling for {target.name} to measure code and stack")
-    figures = _figures(made, program, target, options, prefix, generated)
-    report = make_report(module, plan, program, target.name, emit_options.sha256, figures)
+    figures = _figures(made, module, program, target, options, prefix, generated)
+    report = make_report(
+        module, plan, program, target.name, emit_options.sha256, emit_options.hashes, figures
+    )
     if job.streaming is not None:
         report["stream"] = stream_entry(job.streaming, report)
     ram = report["ram"]
     states = f" + states {ram['state']}" if ram["state"] else ""
     figures_line = f"{ram['total']} bytes = arena {ram['arena']}{states} + context {ram['context']}"
     figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
-    known = generated.values | {"options": replace(emit_options, ram=figures_line, stack=ram["stack"])}
+    known = generated.values | {
+        "options": replace(emit_options, ram=figures_line, stack=_of_one(figures), stacks=figures.stacks)
+    }
     (made / f"{prefix}.h").write_text(render_c("network.h.j2", **known))  # only now it can say what is needed
     return generated, report
+
+
+def _of_one(figures: Figures) -> int:
+    """The stack of the function that needs most; the report's is of all that may run at the same time."""
+    return max(figures.stacks.values(), default=figures.stack)
 
 
 def _calls_back(generated: Generated) -> bool:
@@ -164,7 +180,13 @@ def write_files(folder: Path, generated: Generated, options: EmitOptions) -> Non
 
 
 def _figures(
-    made: Path, program: Program, target: Target, options: CompileOptions, prefix: str, generated: Generated
+    made: Path,
+    module: Module,
+    program: Program,
+    target: Target,
+    options: CompileOptions,
+    prefix: str,
+    generated: Generated,
 ) -> Figures:
     context = _context_bytes(generated, target)
     asked = Figures(
@@ -190,11 +212,25 @@ def _figures(
     entries = [f"{prefix}_{name}" for name in (*besides, *names)]
     objects = compile_objects(target, sources, work, include_dirs=[made])
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
-    stack = max(bound.bytes for bound in footprint.stack.values())
-    stack = -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
+    bounds = {name: bound.bytes for name, bound in footprint.stack.items()}
+    stacks = {name: _with_caller(bounds[f"{prefix}_{name}"]) for name in names}
+    together = (sum(stacks[name] for name in clique) for clique in module.cliques)
+    stack = max(_with_caller(max(bounds.values())), *together)
     assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
     source = "assumed" if assumed else "call graph"
-    return replace(asked, stack=stack, footprint=footprint, stack_from=source, stack_assumed=assumed)
+    return replace(
+        asked,
+        stack=stack,
+        stacks=stacks if module.concurrent else {},
+        footprint=footprint,
+        stack_from=source,
+        stack_assumed=assumed,
+    )
+
+
+def _with_caller(stack: int) -> int:
+    """A stack of so many bytes with what calls the function on it, as firmware rounds it up."""
+    return -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
 
 
 def _context_bytes(generated: Generated, target: Target) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,11 +27,12 @@ from mmcc.driver.twin import write_bench, write_serial
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import STEP, Entry, Module, check_module
 from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.program import EntryCode
 from mmcc.ir.streaming import Streaming
 from mmcc.package.ecosystems import PackageFacts, write_ecosystems
 from mmcc.package.folder import check_output, files_in, replace_folder, scratch_beside
 from mmcc.package.host import HOST_TWIN, adapter_text, package_sources, run_on_host
-from mmcc.package.record import FOLDER, EntryPorts, KeptState, Package, save_bench
+from mmcc.package.record import FOLDER, EntryPorts, KeptState, Package, Source, save_bench
 from mmcc.passes.separate_states import separate_states
 from mmcc.report.files import write_report
 from mmcc.report.model import Report
@@ -63,9 +65,14 @@ class CompileResult:
         """The generated files by name."""
         return {path.name: path for path in sorted(self.folder.iterdir()) if path.is_file()}
 
-    def run(self, arrays: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]) -> list[NDArray[Any]]:
-        """One inference on this machine: arrays as the ONNX model takes and returns them."""
-        return run_on_host(self.folder, arrays)
+    def run(
+        self, arrays: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]], entry: str = ""
+    ) -> list[NDArray[Any]]:
+        """One inference on this machine: arrays as the ONNX model takes and returns them.
+
+        Of linked models `entry` names the one; else it is the first.
+        """
+        return run_on_host(self.folder, arrays, entry)
 
 
 def compile_model(
@@ -94,10 +101,12 @@ def compile_module(
     options: CompileOptions,
     progress: Progress = silent,
     streaming: Streaming | None = None,
+    linked: Mapping[str, Path] = MappingProxyType({}),
 ) -> CompileResult:
     """Compile a module, made from the file `model`, into the folder `out`: all that follows the front end.
 
-    `streaming` is what is said of a module that runs hop by hop. Raises what `compile_model` does.
+    `streaming` is what is said of a module that runs hop by hop. `linked` has the file of each entry, where
+    entries are models. Raises what `compile_model` does.
     """
     target = load_target(options.target)
     prefix = prefix_of(options, model)
@@ -113,7 +122,8 @@ def compile_module(
     with scratch_beside(out) as scratch:
         made = Path(scratch) / "package"
         made.mkdir()
-        job = Job(made, module, target, options, prefix, model, progress, streaming)
+        sources = linked or {module.entries[0].name: model}
+        job = Job(made, module, target, options, prefix, model, progress, streaming, sources)
         built = package_within(job, requests)
         job = replace(job, module=built.planned.module)
         bench = Path(scratch) / "bench"
@@ -175,8 +185,10 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
     package = Package(
         name=job.prefix,
         target=_lasting(options.target),
-        model=str(job.model.resolve()),
-        sha256=built.report["model"]["sha256"],
+        sources=tuple(
+            Source(name, str(path.resolve()), digest)
+            for (name, path), digest in zip(job.sources.items(), built.hashes, strict=True)
+        ),
         ram=linked_limit(options, job.target),
         stack=built.report["ram"]["stack"],
         dims=options.dims,
@@ -186,7 +198,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         float_io=options.float_io,
         io=options.io,
         stream=job.streaming,
-        entries=tuple(_ports(entry) for entry in job.module.entries),
+        entries=tuple(map(_ports, job.module.entries, built.program.entries)),
         staged=built.program.staged,
         other_rows=built.planned.turned,
         files=files_in(made),
@@ -207,10 +219,12 @@ def _kept_states(module: Module, states: Mapping[str, str]) -> tuple[KeptState, 
     return tuple(found)
 
 
-def _ports(entry: Entry) -> EntryPorts:
+def _ports(entry: Entry, code: EntryCode) -> EntryPorts:
     graph = entry.graph
     names = (port.tensor for port in (*graph.inputs, *graph.outputs))
-    return EntryPorts(entry.name, {name: graph.tensors[name] for name in names}, graph.inputs, graph.outputs)
+    return EntryPorts(
+        entry.name, {name: graph.tensors[name] for name in names}, graph.inputs, graph.outputs, code.first
+    )
 
 
 def _lasting(target: str) -> str:

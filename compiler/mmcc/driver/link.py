@@ -9,8 +9,9 @@ from pathlib import Path
 from mmcc.codegen.names import identifier
 from mmcc.driver.compile import CompileResult, compile_module
 from mmcc.driver.load import load_graph
+from mmcc.driver.memories import regions_of
 from mmcc.driver.options import CompileOptions, Progress, silent
-from mmcc.errors import CompileError, Exit, printable
+from mmcc.errors import CompileError, Exit, did_you_mean, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RESERVED, Entry, Module
 from mmcc.package.folder import check_output
@@ -39,21 +40,49 @@ def named_models(given: Sequence[str]) -> dict[str, Path]:
 
 
 def link_models(
-    models: Mapping[str, Path], out: str | Path, options: CompileOptions, progress: Progress = silent
+    models: Mapping[str, Path],
+    out: str | Path,
+    options: CompileOptions,
+    progress: Progress = silent,
+    concurrent: Sequence[Sequence[str]] = (),
 ) -> CompileResult:
-    """Compile ONNX files into one folder of C, each the function of its name; they run one after the other.
+    """Compile ONNX files into one folder of C, each the function of its name.
 
-    Raises CompileError as `compile_model` does, and MM121 for what only a package of one model can have.
+    They run one after the other over the same bytes; models of a set in `concurrent` may run at the same
+    time, in threads or interrupts of their own, over bytes of their own. Raises CompileError as
+    `compile_model` does, MM120 for names in `concurrent` that no model has, and MM121 for what only a package
+    of one model can have.
     """
     out = Path(out)
-    load_target(options.target)
+    target = load_target(options.target)
     check_output(out)
+    sets = tuple(_set_of(names, models) for names in concurrent)
+    if sets and len(regions_of(options, target)) > 1:
+        what = "--concurrent plans one memory"
+        hint = f"--ram N, which is of {target.memory[0].name}"
+        raise CompileError("MM121", what, exit=Exit.USAGE, hint=hint)
     if options.io != "arena" or options.weights == "staged" or options.states or options.stream:
         what = "--io, --weights staged, --state and --stream are for one model"
         raise CompileError("MM121", what, exit=Exit.USAGE, hint="mmcc compile for each model")
     entries = [Entry(name, _loaded(name, path, options, progress)) for name, path in models.items()]
     first = next(iter(models.values()))
-    return compile_module(Module("linked", tuple(entries)), first, out, options, progress)
+    module = Module("linked", tuple(entries), sets)
+    return compile_module(module, first, out, options, progress, linked=models)
+
+
+def _set_of(names: Sequence[str], models: Mapping[str, Path]) -> tuple[str, ...]:
+    """Models that may run at the same time; CompileError MM120 for others."""
+    for name in names:
+        if name not in models:
+            raise _wrong(
+                f'--concurrent: no model is called "{printable(name)}"',
+                f"{did_you_mean(name, models)}names of models: {', '.join(models)}",
+            )
+    if len({*names}) != len(names) or len(names) < 2:
+        raise _wrong(
+            f"--concurrent {printable(','.join(names))}: these are no two models or more", ",".join(models)
+        )
+    return tuple(names)
 
 
 def _loaded(name: str, path: Path, options: CompileOptions, progress: Progress) -> Graph:

@@ -14,7 +14,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
 from mmcc.planner.api import best_plan
-from mmcc.planner.explain import does_not_fit
+from mmcc.planner.explain import does_not_fit, parts_do_not_fit
 from mmcc.planner.request import PlanRequest
 from mmcc.sizes import readable
 
@@ -86,6 +86,10 @@ def _check_limits(job: Job, built: Built) -> None:
     plans = built.plan.entries
     entry = max(module.entries, key=lambda entry: requests[entry.name].peak(plans[entry.name]))
     plan, request = plans[entry.name], requests[entry.name]
+    if options.ram and ram["total"] > options.ram and job.module.concurrent:
+        besides = ram["total"] - ram["arena"]
+        hint = f"--ram {ram['total']}, {besides:,} of it besides the arena, or fewer models in --concurrent"
+        raise parts_do_not_fit(job.module, built.plan, max(0, options.ram - besides), hint)
     if options.ram and ram["total"] > options.ram:
         raise _ram_exceeded(entry.graph, plan, ram, request)
     for region in ram["regions"]:

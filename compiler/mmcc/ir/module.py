@@ -50,11 +50,12 @@ class Module:
     """Entries in the order of the package. A name of a constant or of a state means the same in all of them.
 
     Each graph carries the constants and states that it uses, so that passes and the planner see one graph;
-    `check_module` holds them together.
+    `check_module` holds them together. `concurrent` has sets of entries that may run at the same time.
     """
 
     name: str
     entries: tuple[Entry, ...]
+    concurrent: tuple[tuple[str, ...], ...] = ()
 
     @staticmethod
     def of(graph: Graph) -> Module:
@@ -63,7 +64,30 @@ class Module:
 
     def map(self, change: Callable[[Graph], Graph]) -> Module:
         """The module with each entry's graph changed."""
-        return Module(self.name, tuple(replace(entry, graph=change(entry.graph)) for entry in self.entries))
+        entries = tuple(replace(entry, graph=change(entry.graph)) for entry in self.entries)
+        return replace(self, entries=entries)
+
+    def may_meet(self, one: str, other: str) -> bool:
+        """Whether two entries may run at the same time."""
+        return one != other and any(one in names and other in names for names in self.concurrent)
+
+    @cached_property
+    def cliques(self) -> tuple[tuple[str, ...], ...]:
+        """The largest sets of entries of which any two may run at the same time; each entry is in one."""
+        found: list[tuple[str, ...]] = []
+
+        def extend(clique: tuple[str, ...], more: tuple[str, ...], seen: tuple[str, ...]) -> None:
+            if not more and not seen:
+                found.append(clique)
+            for k, name in enumerate(more):
+                rest, before = more[k + 1 :], (*seen, *more[:k])
+                extend((*clique, name), self._met(name, rest), self._met(name, before))
+
+        extend((), tuple(entry.name for entry in self.entries), ())
+        return tuple(found)
+
+    def _met(self, name: str, among: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(other for other in among if self.may_meet(name, other))
 
     @cached_property
     def constants(self) -> dict[str, NDArray[Any]]:
@@ -90,7 +114,8 @@ class Module:
     def __str__(self) -> str:
         """The text that `mmcc.ir.parse.parse_module` reads."""
         entries = [f"entry {entry.name} {entry.graph}" for entry in self.entries]
-        return "\n\n".join([f"module {string_text(self.name)}", *entries])
+        together = [f"concurrent [{', '.join(names)}]" for names in self.concurrent]
+        return "\n\n".join([f"module {string_text(self.name)}", *together, *entries])
 
 
 def check_module(module: Module) -> list[str]:
@@ -106,6 +131,24 @@ def check_module(module: Module) -> list[str]:
             wrong.append(f'entry "{entry.name}" is there twice')
         wrong += [f"entry {entry.name}: {text}" for text in check_graph(entry.graph)]
         wrong += _disagreements(module, entry)
+    return wrong + _concurrent_faults(module)
+
+
+def _concurrent_faults(module: Module) -> list[str]:
+    """Sets of entries that are none, and states, which no two entries may change at the same time."""
+    known = {entry.name: entry.graph for entry in module.entries}
+    wrong: list[str] = []
+    for names in module.concurrent:
+        wrong += [
+            f'there is no entry "{name}" to run at the same time' for name in names if name not in known
+        ]
+        wrong += [
+            f'entry "{n}" has states, and may not run beside others'
+            for n in names
+            if n in known and known[n].states
+        ]
+        if len({*names}) != len(names) or len(names) < 2:
+            wrong.append(f"{', '.join(names)} are no two entries or more")
     return wrong
 
 

@@ -63,11 +63,15 @@ def parse_module(text: str, ops: Mapping[str, type[Any]], data: Data = NO_DATA) 
     at.expect("module")
     name = at.of("string", "a string").text
     entries: list[Entry] = []
+    concurrent: list[tuple[str, ...]] = []
+    while at.skip("concurrent"):
+        at.expect("[")
+        concurrent.append(tuple(at.of("word", "the name of an entry").text for _ in at.separated("]")))
     while at.skip("entry"):
         entry = at.of("word", "the name of an entry").text
         entries.append(Entry(entry, _GraphReader(at, ops, data).read()))
     at.of("end", '"entry" or the end')
-    return Module(name, tuple(entries))
+    return Module(name, tuple(entries), tuple(concurrent))
 
 
 class _GraphReader:

@@ -274,15 +274,19 @@ def _stays(first: Place, live: Span, moved: Sequence[Transfer]) -> tuple[Stay, .
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The plans of a module's entries, which use the same memory one after the other.
+    """The plans of a module's entries, which use the same memory one after the other, or parts of it.
 
     An arena holds nothing from one call to the next but what a call returned. `states` says where in their
-    memory the states begin, by `begin`; it has `state_bytes` bytes.
+    memory the states begin, by `begin`; it has `state_bytes` bytes. `begins` says where the parts of entries
+    begin of which some may run at the same time, and `parts_proved` that parts of their sizes, apart where
+    they must be, cannot take less together.
     """
 
     entries: dict[str, Plan]  # by name
     states: dict[str, int] = field(default_factory=dict[str, int])
     state_bytes: int = 0
+    begins: dict[str, int] = field(default_factory=dict[str, int])
+    parts_proved: bool = True
 
     @staticmethod
     def of(plan: Plan) -> MemoryPlan:

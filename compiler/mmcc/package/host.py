@@ -17,17 +17,20 @@ HOST_TWIN = "host_twin"
 
 
 def run_on_host(
-    folder: Path, arrays: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]]
+    folder: Path, arrays: Sequence[NDArray[Any]] | Mapping[str, NDArray[Any]], entry: str = ""
 ) -> list[NDArray[Any]]:
-    """Build the package in `folder` if needed, and run one sample in ONNX's shapes and types."""
-    package = load_package(folder)
+    """Build the package in `folder` if needed, and run one sample in ONNX's shapes and types.
+
+    `entry` is one of linked models, or the first.
+    """
+    package = next(iter(load_package(folder).looked_at(entry).values()))
     if isinstance(arrays, Mapping):
         ordered = [arrays[port.onnx_name] for port in package.inputs]
     else:
         ordered = list(arrays)
     model = host_model(folder, package)
     inputs = [p.to_c(a, package.tensors[p.tensor]) for p, a in zip(package.inputs, ordered, strict=True)]
-    outputs = model.run(inputs)
+    outputs = model.run(inputs, package.entry)
     return [p.from_c(a, package.tensors[p.tensor]) for p, a in zip(package.outputs, outputs, strict=True)]
 
 

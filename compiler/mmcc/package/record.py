@@ -9,14 +9,14 @@ import os
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.errors import CompileError, Exit
+from mmcc.errors import CompileError, Exit, did_you_mean, printable
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
 from mmcc.ir.streaming import StreamedOutput, Streaming
@@ -37,6 +37,16 @@ class EntryPorts:
     tensors: Mapping[str, Tensor]  # of inputs and outputs
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    first: int  # number of its first node in C
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The ONNX file that an entry was made from."""
+
+    entry: str
+    path: str
+    sha256: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +65,11 @@ class KeptState:
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A compiled model on disk."""
+    """A compiled model on disk, or several: then it is looked at as the package of one of them (`of`)."""
 
     name: str
     target: str
-    model: str  # path of the ONNX file it was made from
-    sha256: str
+    sources: tuple[Source, ...]  # a file each of linked models; else that of the first entry
     ram: int  # limit; 0: none
     stack: int  # proved bound
     dims: Mapping[str, int]
@@ -74,21 +83,57 @@ class Package:
     staged: bool  # weights are read from their file while the model runs
     other_rows: bool  # columns of images are rows: see passes/other_rows
     files: tuple[str, ...]  # that were generated
+    entry: int = 0  # the one that is looked at, by number
+
+    def of(self, entry: int) -> Package:
+        """The package looked at as that of another of its entries."""
+        return replace(self, entry=entry)
+
+    def looked_at(self, name: str = "") -> dict[str, Package]:
+        """The package as that of each of its models, or of the one of an entry, by the entry's name.
+
+        CompileError MM003 for a name that no model has.
+        """
+        numbers = {entry.name: k for k, entry in enumerate(self.entries[: len(self.sources)])}
+        if name and name not in numbers:
+            message = f'{self.name} has no model "{printable(name)}"'
+            hint = f"{did_you_mean(name, numbers)}one of: {', '.join(numbers)}"
+            raise CompileError("MM003", message, exit=Exit.USAGE, hint=hint)
+        return {entry: self.of(k) for entry, k in numbers.items() if name in ("", entry)}
+
+    @property
+    def _own(self) -> Source:
+        return self.sources[min(self.entry, len(self.sources) - 1)]
+
+    @property
+    def model(self) -> str:
+        """Path of the ONNX file of the entry that is looked at."""
+        return self._own.path
+
+    @property
+    def sha256(self) -> str:
+        """Of that file."""
+        return self._own.sha256
+
+    @property
+    def identity(self) -> str:
+        """What the C calls the SHA-256 of its model, or of all."""
+        return together([source.sha256 for source in self.sources])
 
     @property
     def tensors(self) -> Mapping[str, Tensor]:
-        """Of inputs and outputs of the first entry."""
-        return self.entries[0].tensors
+        """Of inputs and outputs of the entry that is looked at."""
+        return self.entries[self.entry].tensors
 
     @property
     def inputs(self) -> tuple[Port, ...]:
-        """Of the first entry."""
-        return self.entries[0].inputs
+        """Of the entry that is looked at."""
+        return self.entries[self.entry].inputs
 
     @property
     def outputs(self) -> tuple[Port, ...]:
-        """Of the first entry."""
-        return self.entries[0].outputs
+        """Of the entry that is looked at."""
+        return self.entries[self.entry].outputs
 
     def save(self, folder: Path) -> None:
         """Write the record below `folder`, hidden from version control."""
@@ -98,8 +143,7 @@ class Package:
             "schema": SCHEMA,
             "name": self.name,
             "target": self.target,
-            "model": self.model,
-            "sha256": self.sha256,
+            "sources": [asdict(source) for source in self.sources],
             "ram": self.ram,
             "stack": self.stack,
             "dims": dict(self.dims),
@@ -150,11 +194,12 @@ def _package_in(raw: dict[str, Any]) -> Package:
         KeptState(_port_in(state["port"]), str(state["output"]), state["initial"])
         for state in raw.pop("states")
     )
+    sources = tuple(Source(**each) for each in raw.pop("sources"))
     files, stream = tuple(raw.pop("files")), raw.pop("stream")
     if stream is not None:
         outputs = tuple(StreamedOutput(**each) for each in stream.pop("outputs"))
         stream = Streaming(**stream, outputs=outputs)
-    return Package(**raw, files=files, entries=entries, states=states, stream=stream)
+    return Package(**raw, sources=sources, files=files, entries=entries, states=states, stream=stream)
 
 
 def save_bench(folder: Path, sources: Path) -> None:
@@ -219,13 +264,14 @@ def _entry_out(entry: EntryPorts) -> dict[str, Any]:
         "tensors": {name: _tensor_out(tensor) for name, tensor in entry.tensors.items()},
         "inputs": [_port_out(port) for port in entry.inputs],
         "outputs": [_port_out(port) for port in entry.outputs],
+        "first": entry.first,
     }
 
 
 def _entry_in(raw: Mapping[str, Any]) -> EntryPorts:
     tensors = {name: _tensor_in(name, value) for name, value in raw["tensors"].items()}
     inputs, outputs = (tuple(_port_in(port) for port in raw[kind]) for kind in ("inputs", "outputs"))
-    return EntryPorts(str(raw["name"]), tensors, inputs, outputs)
+    return EntryPorts(str(raw["name"]), tensors, inputs, outputs, int(raw["first"]))
 
 
 def _state_out(state: KeptState) -> dict[str, Any]:
@@ -261,6 +307,11 @@ def _port_in(raw: Mapping[str, Any]) -> Port:
         called=raw["called"],
         argument=raw["argument"],
     )
+
+
+def together(digests: Sequence[str]) -> str:
+    """One digest for several: a single one itself, else the SHA-256 of their text, one behind the other."""
+    return digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

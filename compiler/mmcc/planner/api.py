@@ -11,6 +11,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
+from mmcc.planner.concurrent import moved_up, plan_concurrent
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
 from mmcc.planner.regions.search import best_in_regions
 from mmcc.planner.request import PlanRequest
@@ -32,13 +33,23 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
 
 
 def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPlan:
-    """The best plan of each entry for its request; states lie at the same place in all of them."""
+    """The best plan of each entry for its request; states lie at the same place in all of them.
+
+    Entries that may run at the same time have parts of the arena of their own; the limit of the requests is
+    for all together."""
     offsets = state_offsets(module.states)
-    plans = {
-        entry.name: best_plan(entry.graph, replace(requests[entry.name], states=offsets))
-        for entry in module.entries
-    }
-    return MemoryPlan(plans, offsets, state_bytes(module.states))
+    graphs = {entry.name: entry.graph for entry in module.entries}
+
+    def best(name: str, request: PlanRequest) -> Plan:
+        return best_plan(graphs[name], replace(request, states=offsets))
+
+    size = state_bytes(module.states)
+    if not module.concurrent:
+        return MemoryPlan({name: best(name, requests[name]) for name in graphs}, offsets, size)
+    plans, parts = plan_concurrent(module, requests, best)
+    begins = dict(parts.begins)
+    plans = {name: moved_up(plan, begins[name]) for name, plan in plans.items()}
+    return MemoryPlan(plans, offsets, size, begins, parts.proved)
 
 
 def _best(graph: Graph, request: PlanRequest) -> Plan:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from mmcc.errors import NAME_COLUMNS, CompileError, Exit, printable
 from mmcc.ir.graph import Graph
-from mmcc.ir.plan import Buffer, Plan
-from mmcc.ir.regions import Region
+from mmcc.ir.module import Module
+from mmcc.ir.plan import Buffer, MemoryPlan, Plan
+from mmcc.ir.regions import STATE, Region
 from mmcc.ops.stream import ReadRows
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.cost import plan_macs
@@ -61,6 +62,38 @@ def does_not_fit(
         at=at,
         hint="\n".join(_remedies(graph, request, plan, replan, besides)),
     )
+
+
+def parts_do_not_fit(module: Module, plan: MemoryPlan, limit: int, hint: str) -> CompileError:
+    """The error for entries that may run at the same time, and need more than `limit` bytes of arena.
+
+    As of one plan, proved too large is one exit code, and a search that ended before it knew another.
+    """
+    sizes = {name: peak - plan.begins[name] for name, peak in _ends(plan).items()}
+    bounds = {name: own.bound for name, own in plan.entries.items()}
+    worst = max(module.cliques, key=lambda clique: sum(sizes[name] for name in clique))
+    least = max(sum(bounds[name] for name in clique) for clique in module.cliques)
+    lines = [
+        f"models that may run at the same time do not fit in {limit:,} bytes of arena; these need, in bytes"
+    ]
+    lines += [
+        f"{sizes[name]:>11,}  {name}, "
+        + ("proved least" if own.bound >= sizes[name] else f"none below {own.bound:,}")
+        for name, own in plan.entries.items()
+        if name in worst
+    ]
+    code, status = ("MM040", Exit.DOES_NOT_FIT) if least > limit else ("MM041", Exit.NO_PLAN)
+    return CompileError(code, "\n".join(lines), exit=status, hint=hint)
+
+
+def _ends(plan: MemoryPlan) -> dict[str, int]:
+    """Where the part of each entry ends."""
+    return {
+        name: max(
+            (size for region, size in own.regions().items() if region != STATE), default=plan.begins[name]
+        )
+        for name, own in plan.entries.items()
+    }
 
 
 def peak_step(plan: Plan, region: Region) -> int:

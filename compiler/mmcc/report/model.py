@@ -37,6 +37,9 @@ class Figures:
     footprint: Footprint
     stack_from: str = "call graph"  # or "stated" with --stack, or "assumed"
     stack_assumed: str = ""  # what could not be read
+    stacks: Mapping[str, int] = field(
+        default_factory=dict[str, int]
+    )  # by entry, if some run at the same time
     memories: tuple[Region, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     home: str = ""  # the memory of variables
@@ -68,14 +71,23 @@ def _constant_bytes(graph: Graph, index: int) -> int:
 
 
 def make_report(
-    module: Module, plan: MemoryPlan, program: Program, target: str, sha256: str, figures: Figures
+    module: Module,
+    plan: MemoryPlan,
+    program: Program,
+    target: str,
+    sha256: str,
+    hashes: Mapping[str, str],
+    figures: Figures,
 ) -> Report:
-    """The report as plain values, ready for JSON: of the first entry at the top, of others in "entries"."""
+    """The report as plain values, ready for JSON: of the first entry at the top, of others in "entries".
+
+    `sha256` is of the model's file, or of all that `hashes` has by entry.
+    """
     state = program.regions.get(STATE, 0)
     arena = sum(program.regions.values()) - state
     footprint = figures.footprint
     first, *others = [
-        _entry(entry, plan.entries[entry.name], code, program, figures.cost)
+        _entry(entry, plan, code, program, figures.cost, hashes)
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
     graph = module.entries[0].graph
@@ -105,6 +117,9 @@ def make_report(
             "static": footprint.ram,
             "stack": figures.stack,
             "stack_from": figures.stack_from,
+            "stacks": dict(figures.stacks),
+            "concurrent": [list(names) for names in module.concurrent],
+            "parts_proved": plan.parts_proved,
         },
         "flash": {
             "total": footprint.flash,
@@ -119,13 +134,20 @@ def make_report(
 
 
 def _entry(
-    entry: Entry, plan: Plan, code: EntryCode, program: Program, cost: Mapping[str, float]
+    entry: Entry,
+    memory: MemoryPlan,
+    code: EntryCode,
+    program: Program,
+    cost: Mapping[str, float],
+    hashes: Mapping[str, str],
 ) -> dict[str, Any]:
     """What is said of one entry."""
+    plan, begin = memory.entries[entry.name], memory.begins.get(entry.name, 0)
     graph, regions = entry.graph, {region.name for region in program.regions}
     macs = count_macs(graph) if entry.made_again is None else entry.made_again.macs
     return {
         "entry": code.name,
+        "source": {"name": graph.name, "sha256": hashes.get(entry.name)},
         "first_node": code.first,
         "plan": {
             "proved_optimal": plan.proved_optimal,
@@ -140,7 +162,8 @@ def _entry(
             "groups": [list(group.nodes) for group in plan.groups],
             "macs": macs,
             "macs_recomputed": plan_macs(graph, plan) - macs,
-            "arena": sum(size for region, size in plan.regions().items() if region != STATE),
+            "arena": sum(size for region, size in plan.regions().items() if region != STATE) - begin,
+            "begin": begin,
             "buffers": _buffers(plan),
         },
         "dead_channels": _dead_channels(graph),

@@ -38,6 +38,14 @@ def render_text(report: Report) -> str:
         figures.append(
             ("rows", "columns of images are gone over as rows: that needs less; ports stay as they are")
         )
+    if ram["concurrent"]:
+        figures.append(("arena", arena_text(ram).removeprefix("arena ")))
+        stacks = ", ".join(f"{name} {size:,}" for name, size in ram["stacks"].items())
+        figures += (
+            [("stacks", f"{stacks}; {ram['stack']:,} for all that may run at the same time")]
+            if stacks
+            else []
+        )
     if len(ram["regions"]) > 1:
         figures.append(("regions", regions_text(report)))
     figures.append(("plan check", f"replayed row by row in {report['plan_check']['seconds']:.2f} s"))
@@ -96,6 +104,15 @@ def proof_text(plan: dict[str, Any], ram: dict[str, Any]) -> str:
         return f"fused to keep {kept}: {sure}; --ram min may need less"
     proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
     return proof if plan["over_groups"] else f"{proof} layer by layer; --ram min may need less"
+
+
+def arena_text(ram: dict[str, Any]) -> str:
+    """The arena of several entries, and how they share it."""
+    if not ram["concurrent"]:
+        return f"arena {ram['arena']:,}, the largest of all"
+    sets = "; ".join(" and ".join(names) for names in ram["concurrent"])
+    proof = "" if ram["parts_proved"] else ", not proved to be the shortest"
+    return f"arena {ram['arena']:,}, apart for what may run at the same time ({sets}){proof}"
 
 
 def flash_text(report: Report) -> str:

@@ -75,11 +75,13 @@ def self_check(
         if error.exit is not Exit.TOOL_MISSING:
             raise
         return SelfCheck(False, f"not done: {error.message}"), None
-    nodes = 0
+    nodes = first = 0
     wrong: WrongRun | None = None
     for number, entry in enumerate(module.entries):
         inputs = inputs_of(entry.graph)
-        traces = run_traced(program, [inputs] * (RUNS if entry.graph.states else 1), module, number)
+        runs = [inputs] * (RUNS if entry.graph.states else 1)
+        traces = run_traced(program, runs, entry.graph, number, first)
+        first += len(entry.graph.nodes)
         nodes += len(traces[0].records)
         fault = _first_fault(entry.graph, traces, inputs)
         if fault is not None:

@@ -144,9 +144,12 @@ def traced_program(
 
 
 def run_traced(
-    program: Path, samples: Sequence[Sequence[Array]], module: Module, entry: int = 0
+    program: Path, samples: Sequence[Sequence[Array]], graph: Graph, entry: int = 0, first: int = 0
 ) -> list[Trace]:
-    """Runs of an entry, one after the other, on samples in C's layout; the last that began is the last."""
+    """Runs of an entry, one after the other, on samples in C's layout; the last that began is the last.
+
+    `graph` is that of entry number `entry`, whose nodes C counts from `first` on.
+    """
     given, record = program.with_suffix(".in"), program.with_suffix(".out")
     given.write_bytes(
         b"".join(np.ascontiguousarray(array).tobytes() for arrays in samples for array in arrays)
@@ -159,8 +162,6 @@ def run_traced(
         returned = -1
     raw = np.fromfile(record, np.uint8) if record.is_file() else np.zeros(0, np.uint8)
     record.unlink(missing_ok=True)
-    graph = module.entries[entry].graph
-    first = sum(len(before.graph.nodes) for before in module.entries[:entry])
     found: list[Trace] = []
     at = 0
     for _ in samples:

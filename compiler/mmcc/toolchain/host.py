@@ -141,9 +141,12 @@ class HostModel:
         """Overwrite all that does not live from call to call; only of a package that has states."""
         self._lib.mmcc_adapter_forget()
 
-    def run_only(self) -> None:
+    def run_only(self, entry: int = 0) -> None:
         """One inference on whatever the inputs hold, for timing."""
-        self._lib.mmcc_adapter_run()
+        if entry:
+            self._lib.mmcc_adapter_call(entry)
+        else:
+            self._lib.mmcc_adapter_run()
 
     def weights_read(self) -> int:
         """Bytes of staged weights that all runs so far have read; only where weights are staged."""

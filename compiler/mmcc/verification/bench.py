@@ -24,15 +24,15 @@ LEAST_SECONDS = 0.002  # of one timing: shorter runs are repeated within it
 def bench_host(folder: Path, package: Package) -> dict[str, Any]:
     """Median processor time of one inference on this machine, in milliseconds."""
     model = host_model(folder, package)
-    model.run(to_c(package.inputs, package.tensors, made_up(package.inputs, 1)[0]))
+    model.run(to_c(package.inputs, package.tensors, made_up(package.inputs, 1)[0]), package.entry)
     began = time.process_time()
-    model.run_only()
+    model.run_only(package.entry)
     inner = max(1, round(LEAST_SECONDS / max(time.process_time() - began, 1e-7)))
     times: list[float] = []
     for _ in range(REPEATS):
         began = time.process_time()
         for _ in range(inner):
-            model.run_only()
+            model.run_only(package.entry)
         times.append((time.process_time() - began) / inner * 1e3)
         if sum(times) * inner > 20e3:
             break
@@ -51,7 +51,7 @@ def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict
     _, plain = run_qemu(folder, package, samples, profile=profile)
     _, hooked = run_qemu(folder, package, samples, hooks=True)
     shares = hooked.by_node()
-    report = json.loads((folder / "report.json").read_text())
+    report = _reported(folder, package)
     result: dict[str, Any] = {
         "instructions": plain.instructions[0] if plain.instructions else None,
         "stack": plain.stack_bytes,
@@ -74,7 +74,7 @@ def bench_board(folder: Path, package: Package, port: str, baud: int) -> dict[st
     """Cycles of one inference on a board at a serial line, and the share of each node or group of nodes."""
     with Board(package, port, baud) as board:
         _, runs = run_board(board, made_up(whole_inputs(package), 1))
-    report = json.loads((folder / "report.json").read_text())
+    report = _reported(folder, package)
     shares = runs[0].by_node
     return {
         "cycles": runs[0].cycles,
@@ -86,12 +86,19 @@ def bench_board(folder: Path, package: Package, port: str, baud: int) -> dict[st
     }
 
 
+def _reported(folder: Path, package: Package) -> dict[str, Any]:
+    """What the report says of the entry that is looked at."""
+    report = json.loads((folder / "report.json").read_text())
+    return (report, *report["entries"])[package.entry]
+
+
 def _counted(report: dict[str, Any]) -> dict[int, dict[str, Any]]:
     """What is counted together, by the node that it is counted as: the first of a group that has code."""
     names = {node["index"]: node["op"] for node in report["nodes"]}
     rows: dict[int, dict[str, Any]] = {}
     for group in report["plan"]["groups"]:
-        nodes = [index for index in group if index in names]
+        numbers = (report["first_node"] + index for index in group)
+        nodes = [index for index in numbers if index in names]
         if nodes:
             ops = [names[index] for index in (nodes[0], nodes[-1])]
             op = ops[0] if len(nodes) == 1 else " .. ".join(ops)

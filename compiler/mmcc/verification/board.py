@@ -61,7 +61,7 @@ class Board:
             raise CompileError("MM808", what, exit=Exit.TOOL_MISSING, hint=hint)
         protocol, inputs, outputs, nodes, status = HELLO.unpack_from(found)
         named = found[HELLO.size :].decode("ascii", "replace")
-        ours = f"{self.package.name} {self.package.sha256}"
+        ours = f"{self.package.name} {self.package.identity}"
         ports = [port for entry in self.package.entries for port in (*entry.inputs, *entry.outputs)]
         if protocol != PROTOCOL or named != ours or inputs + outputs != len(ports) or not self._sizes_match():
             what = f'the board runs "{printable(named, 100)}", and the package is "{printable(ours, 100)}"'
@@ -90,9 +90,9 @@ class Board:
             raise _returned("reset", status)
 
     def run(self, inputs: Sample) -> BoardRun:
-        """One run of the first entry; arrays are as C has them."""
+        """One run of the entry that is looked at; arrays are as C has them."""
         self._give(inputs)
-        answer, _ = self._line.run(0)
+        answer, _ = self._line.run(self.package.entry)
         status, cycles, _ = struct.unpack("<iII", answer)
         if status != 0:
             raise _returned("run", status)
@@ -103,7 +103,7 @@ class Board:
     def traced(self, inputs: Sample, graph: Graph) -> Trace:
         """One run of which each kernel's call has been recorded on the board."""
         self._give(inputs)
-        answer, raw = self._line.run(0, traced=True)
+        answer, raw = self._line.run(self.package.entry, traced=True)
         status, _, sent = struct.unpack("<iII", answer)
         if sent != len(raw) or (status == 0 and sent == 0 and graph.nodes):
             what = f"{len(raw):,} bytes of {sent:,} came over the line of what the kernels wrote"
@@ -113,10 +113,11 @@ class Board:
         outputs = [array.tobytes() for array in self._outputs()] if status == 0 else []
         end = np.array([(-1, status, 0, 0, 0, 0)], HEAD).tobytes()
         whole = np.frombuffer(b"".join((raw, end, *outputs)), np.uint8)
-        return parse_run(whole, 0, 0, graph, 0)[0]
+        return parse_run(whole, 0, 0, graph, self.package.entries[self.package.entry].first)[0]
 
     def _give(self, inputs: Sample) -> None:
-        for k, array in enumerate(inputs):
+        before = sum(len(entry.inputs) for entry in self.package.entries[: self.package.entry])
+        for k, array in enumerate(inputs, before):
             data = np.ascontiguousarray(array).tobytes()
             for at in range(0, len(data), MOST):
                 part = data[at : at + MOST]
@@ -125,7 +126,8 @@ class Board:
 
     def _outputs(self) -> list[NDArray[Any]]:
         found: list[NDArray[Any]] = []
-        for k, port in enumerate(self.package.outputs):
+        before = sum(len(entry.outputs) for entry in self.package.entries[: self.package.entry])
+        for k, port in enumerate(self.package.outputs, before):
             tensor, data = self.package.tensors[port.tensor], b""
             while len(data) < tensor.bytes:
                 size = min(MOST, tensor.bytes - len(data))

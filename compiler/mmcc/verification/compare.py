@@ -18,7 +18,6 @@ from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import Module
 from mmcc.ir.streaming import Streaming
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
@@ -100,7 +99,8 @@ def run_host(
     model = host_model(folder, package)
     if package.stream is not None:
         return [_streamed(model, package, package.stream, sample) for sample in samples]
-    outputs = [model.run(to_c(package.inputs, package.tensors, sample)) for sample in samples]
+    fed = (to_c(package.inputs, package.tensors, sample) for sample in samples)
+    outputs = [model.run(arrays, package.entry) for arrays in fed]
     return [from_c(package.outputs, package.tensors, sample) for sample in outputs]
 
 
@@ -203,9 +203,12 @@ def _run_program(
 
 def _calls(package: Package, samples: int) -> bytes:
     """What the test bench calls: of a stream the hops of each sample, with a reset between two."""
-    if package.stream is None:
+    if package.stream is None and not package.entry:
         return b""
-    calls = bytes([RESET]).join([bytes(hops_of(package.stream))] * samples)
+    if package.stream is None:
+        calls = bytes([package.entry]) * samples
+    else:
+        calls = bytes([RESET]).join([bytes(hops_of(package.stream))] * samples)
     if len(calls) > MOST_CALLS:
         message = f"{samples} samples are {len(calls):,} calls; the test bench takes {MOST_CALLS:,}"
         hint = "fewer --samples, or --limit of those in --data, or --on host"
@@ -289,6 +292,7 @@ def per_node(
     whole = graph if package.stream is None else loaded.whole
     agreement = Agreement(whole, model, package.bind, package.states, loaded.graph)
     faults: dict[int, Fault] = {}
+    first = package.entries[package.entry].first
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
         program = _traced(folder, package, Path(scratch)) if board is None else None
         for number, sample in enumerate(samples):
@@ -296,14 +300,14 @@ def per_node(
             agreement.run(sample)
         for sequence in _sequences(package, samples, together=bool(graph.states)):
             if program is not None:
-                traces: Iterable[Trace] = run_traced(program, sequence, Module.of(graph))
+                traces: Iterable[Trace] = run_traced(program, sequence, graph, package.entry, first)
             else:
                 assert board is not None
                 traces = traces_on(board, sequence, graph)
             _judge_runs(graph, traces, sequence, faults)
     if whole is graph:
         shared = {*agreement.tallies, *faults}
-        rows = [_row(graph, k, agreement.tallies.get(k), faults.get(k)) for k in sorted(shared)]
+        rows = [_row(graph, k, agreement.tallies.get(k), faults.get(k), first) for k in sorted(shared)]
     else:  # of a hop other nodes are numbered
         rows = [_row(whole, k, tally, None) for k, tally in sorted(agreement.tallies.items())]
         rows += [_row(graph, k, None, fault) for k, fault in sorted(faults.items())]
@@ -360,7 +364,10 @@ def _traced(folder: Path, package: Package, work: Path) -> Path:
     return traced_program(sources, layers, adapter, bench_files(folder), load_target("host"), work)
 
 
-def _row(graph: Graph, index: int, tally: Tally | None, fault: Fault | None) -> NodeDifference:
+def _row(
+    graph: Graph, index: int, tally: Tally | None, fault: Fault | None, first: int = 0
+) -> NodeDifference:
+    """What is said of a node; C counts nodes from `first` on."""
     what = fault.sentence(graph) if fault else ""
     if index < 0:
         return NodeDifference(index, "", "", 0, 0, 0, 0.0, None, what, False)
@@ -370,7 +377,7 @@ def _row(graph: Graph, index: int, tally: Tally | None, fault: Fault | None) -> 
     step = tensor.quant.scale if tensor.quant else 1.0
     worst = max(tally.max_abs, fault.worst if fault else 0.0)
     return NodeDifference(
-        index,
+        first + index,
         type(node.op).__name__,
         describe(node.where),
         max(tally.outputs, fault.count if fault else 0),

@@ -43,11 +43,30 @@ class VerifyOptions:
     limit: int | None = None
     save_outputs: Path | None = None
     sanitize: bool = False
+    entry: str = ""  # of linked models, the one
 
 
 def verify_package(folder: Path, options: VerifyOptions, progress: Progress) -> dict[str, Any]:
-    """Run the package on samples and compare; the result has the keys that users rely on."""
-    package = load_package(folder)
+    """Run the package on samples and compare; the result has the keys that users rely on.
+
+    Of linked models all are run, one after the other: what is found of each is in "models", by its name.
+    """
+    models = load_package(folder).looked_at(options.entry)
+    if len(models) == 1:
+        (package,) = models.values()
+        return _verify_one(folder, package, options, progress)
+    given = {"--data": options.data, "--expected": options.expected, "--model": options.model}
+    given["--save-outputs"] = options.save_outputs
+    for option, path in given.items():
+        if path is not None:
+            message = f"{option} is of one model, and this package has {len(models)}: {', '.join(models)}"
+            raise CompileError("MM003", message, exit=Exit.USAGE, hint=f"add --entry {next(iter(models))}")
+    found = {name: _verify_one(folder, package, options, progress) for name, package in models.items()}
+    return {"ok": all(each["ok"] for each in found.values()), "on": options.on, "models": found}
+
+
+def _verify_one(folder: Path, package: Package, options: VerifyOptions, progress: Progress) -> dict[str, Any]:
+    """What is found of one model."""
     samples, labels = _samples(package, options)
     given = _given(package, options, len(samples))
     if options.save_outputs and not options.save_outputs.absolute().parent.is_dir():
