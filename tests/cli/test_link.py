@@ -3,7 +3,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -16,6 +20,7 @@ from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
+from mmcc.target import load_target
 from mmcc.verification.samples import from_c, made_up, to_c
 from onnx import helper
 
@@ -86,3 +91,95 @@ def test_names_that_are_none(given, says):
 @pytest.mark.quick
 def test_names_come_from_files():
     assert list(named_models(["x/Kws.onnx", "wake=b.onnx"])) == ["kws", "wake"]
+
+
+@pytest.fixture(scope="module")
+def both(tmp_path_factory):
+    """A package of two models that may run at the same time, and their files."""
+    folder = tmp_path_factory.mktemp("link")
+    models = {"wake": INT8, "tiny": small(folder)}
+    args = [f"{name}={path}" for name, path in models.items()]
+    told = run("link", *args, "-t", "host", "-o", folder / "c", "--concurrent", "all", "--no-self-check")
+    assert told.exit_code == 0, told.output
+    assert "apart for what may run at the same time (wake and tiny)" in told.output
+    return folder / "c", models
+
+
+def test_all_models_are_verified_and_known_in_the_header(both):
+    out, models = both
+    found = json.loads(run("verify", out, "--json").stdout)
+    assert found["ok"]
+    assert {name: each["samples"] for name, each in found["models"].items()} == dict.fromkeys(models, 2)
+    own = json.loads(run("verify", out, "--entry", "tiny", "--per-node", "--json").stdout)
+    assert own["per_node"][0]["index"] == load_package(out).entries[1].first
+    assert run("verify", out, "--data", "x.npz").exit_code == 2
+    header = (out / "models.h").read_text()
+    for name, path in models.items():
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        assert re.search(rf'MODELS_{name.upper()}_MODEL_SHA256\s+"{digest}"', header)
+
+
+def test_two_run_at_the_same_time(both):
+    out, _ = both
+    package = load_package(out)
+    model = host_model(out, package)
+
+    def outputs(k):
+        own = package.of(k)
+        fed = made_up(own.inputs, 12) * (40, 4000)[k]
+        return [model.run(to_c(own.inputs, own.tensors, each), k)[0] for each in fed]
+
+    alone = [outputs(k) for k in (0, 1)]
+    with ThreadPoolExecutor(2) as threads:
+        together = list(threads.map(outputs, (0, 1)))
+    for k in (0, 1):
+        np.testing.assert_array_equal(together[k], alone[k])
+
+
+def test_the_self_test_runs_all_models(both, tmp_path):
+    """A wrong weight of the second is seen."""
+    out, _ = both
+    weights = tmp_path / "models_weights.c"
+
+    def returned():
+        program = tmp_path / "selftest"
+        sources = [path for path in sorted(out.glob("*.c")) if path.name != weights.name]
+        flags = ["-DMODELS_SELFTEST_MAIN", *load_target("host").flags, "-O1", f"-I{out}"]
+        subprocess.run(["cc", *flags, *sources, weights, "-lm", "-o", program], check=True)
+        return subprocess.run([program], check=False).returncode
+
+    text = (out / weights.name).read_text()
+    weights.write_text(text)
+    assert returned() == 0
+    assert "7.0f" in text
+    weights.write_text(text.replace("7.0f", "70.0f"))
+    assert returned() == 1
+
+
+@pytest.mark.quick
+def test_names_that_may_not_meet(tmp_path):
+    args = (f"a={INT8}", f"b={FLOAT}", "-o", tmp_path / "c")
+    for target, names, says in (
+        ("cortex-m4", "a,bb", 'no model is called "bb"'),
+        ("cortex-m4", "a", "these are no two models or more"),
+        ("stm32h743", "all", "--concurrent plans one memory"),
+    ):
+        told = run("link", *args, "-t", target, "--concurrent", names)
+        assert told.exit_code == 2
+        assert says in told.output
+
+
+@pytest.mark.quick
+def test_a_limit_is_for_those_that_meet_together(tmp_path):
+    args = (f"a={INT8}", f"b={FLOAT}", "-t", "cortex-m4", "--stack", "1K", "--no-self-check")
+    told = run("link", *args, "--concurrent", "all", "--ram", "8K", "-o", tmp_path / "c")
+    assert told.exit_code == 5
+    enough = re.search(r"--ram (\d+)", told.output)
+    assert enough is not None
+    assert run("link", *args, "--concurrent", "all", "--ram", enough[1], "-o", tmp_path / "c").exit_code == 0
+    assert (
+        run(
+            "link", *args, "--concurrent", "all", "--ram", int(enough[1]) - 64, "-o", tmp_path / "d"
+        ).exit_code
+        == 5
+    )
