@@ -77,7 +77,7 @@ def _show(title: str, report: dict[str, Any], folder: Path) -> None:
     for entry in entries:
         plan = entry["plan"]
         own = f"arena {plan['arena']:,} ({proof_text(plan, ram)}), {work_text(plan)}"
-        own = f"from {plan['begin']:,} on, {own}" if ram["concurrent"] else own
+        own = f"from {entry['begin']:,} on, {own}" if ram["concurrent"] else own
         click.echo(f"  {entry['entry']:<10}{own} in {len(entry['nodes'])} nodes")
     click.echo(f"  check     {self_check_text(report['self_check'])}")
     click.echo(f"  written to {folder}; see report.html there")

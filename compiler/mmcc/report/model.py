@@ -149,6 +149,7 @@ def _entry(
         "entry": code.name,
         "source": {"name": graph.name, "sha256": hashes.get(entry.name)},
         "first_node": code.first,
+        "begin": begin,
         "plan": {
             "proved_optimal": plan.proved_optimal,
             "bound": plan.bound,
@@ -163,7 +164,6 @@ def _entry(
             "macs": macs,
             "macs_recomputed": plan_macs(graph, plan) - macs,
             "arena": sum(size for region, size in plan.regions().items() if region != STATE) - begin,
-            "begin": begin,
             "buffers": _buffers(plan),
         },
         "dead_channels": _dead_channels(graph),
