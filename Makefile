@@ -16,10 +16,10 @@ TIDY := clang-tidy --quiet --config-file=.clang-tidy --warnings-as-errors='*' --
 TIDIED := $(addprefix runtime_c/,firmware/main.c firmware/mmcount.c firmware/port_posix.c mmcc_simd.h mmcc_floats.h mmcc_math.h mmcc_moves.h mmcc_parameters.h)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-train demo-llm test check lint docs bench fuzz clean
+.PHONY: help setup demo demo-train demo-llm demo-stream test check lint docs bench fuzz clean
 
 help: ## this list
-	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-10s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z%-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | awk -F '\t' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 setup: ## .venv, Python packages, cross compilers and QEMU (apt, where that is allowed)
 	@scripts/setup.sh
@@ -32,6 +32,9 @@ demo-train: setup ## the digit classifier fine-tunes itself on an emulated Corte
 
 demo-llm: setup ## a small language model writes stories on an emulated Cortex-M4, in 32 KiB of RAM
 	@$(PY) examples/tiny_llm/write.py
+
+demo-stream: setup ## a network listens to a WAV file on an emulated Cortex-M4, 16 ms a call
+	@$(PY) examples/keyword_stream/listen.py
 
 test: setup ## all tests
 	@$(PY) -m pytest -n 2 tests

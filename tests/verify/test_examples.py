@@ -1,16 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `make demo-llm` shows, and that what its model is trained by are gradients."""
+"""What `make demo-llm` and `make demo-stream` show, and that their models are trained by gradients."""
 
 from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import pytest
+from mmcc.verification.oracle import Oracle
 from toolchains import ready
+
+Weights = dict[str, np.ndarray]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -45,12 +49,51 @@ def test_the_language_model_is_trained_by_gradients(monkeypatch):
     tokens, counts = rng.integers(0, 20, (2, 7)), np.ones((2, 6))
     counts[1, 4:] = 0
     _, found = train.gradients(weights, tokens, counts)
+    found["embedding"] = found["embedding"][tokens[0, 2:3]]
+    rows = {"embedding": tokens[0, 2]}
+    _differ(lambda moved: train.gradients(moved, tokens, counts)[0], weights, found, rows)
+
+
+def _differ(loss: Callable[[Weights], float], weights: Weights, found: Weights, rows: dict[str, int]) -> None:
+    """Hold an element of each gradient to central differences; `rows` are those that `found` has of some."""
+    rng = np.random.default_rng(1)
     for name, w in weights.items():
-        at = tuple(rng.integers(extent) for extent in w.shape)
-        at = (tokens[0, 2], at[1]) if name == "embedding" else at
+        at = tuple(rng.integers(extent) for extent in found[name].shape)
+        place = (rows[name], *at[1:]) if name in rows else at
         losses = []
         for step in (1e-5, -1e-5):
             moved = {**weights, name: w.copy()}
-            moved[name][at] += step
-            losses.append(train.gradients(moved, tokens, counts)[0])
+            moved[name][place] += step
+            losses.append(loss(moved))
         assert found[name][at] == pytest.approx((losses[0] - losses[1]) / 2e-5, rel=1e-4, abs=1e-8), name
+
+
+def test_sounds_are_heard_in_a_stream(tmp_path, monkeypatch):
+    ready("cortex-m4")
+    listen = script(monkeypatch, "keyword_stream", "listen")
+    heard, said = listen.demonstrate(tmp_path, 12.0)
+    right, wrong = listen.matched(heard, said)
+    assert len(heard) >= 8
+    assert [sound for sound, _ in right] == heard
+    assert wrong == []
+    assert len(said.instructions) == 12 * listen.RATE // listen.HOP
+    assert max(said.instructions) < 95_000
+
+
+def test_the_listening_network_is_trained_by_gradients(monkeypatch):
+    train = script(monkeypatch, "keyword_stream", "train")
+    rng = np.random.default_rng(0)
+    weights = {name: w.astype(np.float64) for name, w in train.initial_weights(rng).items()}
+    x, classes = rng.normal(0, 1, (2, 24, train.BANDS)), rng.integers(0, 6, (2, 24))
+    counts = rng.choice([0.0, 0.3, 1.0], (2, 24))
+    _, found = train.gradients(weights, x, classes, counts)
+    _differ(lambda moved: train.gradients(moved, x, classes, counts)[0], weights, found, {})
+
+
+def test_the_listening_network_has_the_features_it_was_trained_with(monkeypatch):
+    """What training computes of samples is what the model does, up to the first trained layer."""
+    train = script(monkeypatch, "keyword_stream", "train")
+    audio, _ = train.recording(np.random.default_rng(7), 100 * train.HOP / train.RATE)
+    oracle = Oracle(EXAMPLES / "keyword_stream" / "keyword_stream.onnx", ["x"])
+    (got,) = oracle.run({"audio": audio.reshape(-1, train.HOP).T[None]})
+    np.testing.assert_allclose(got[0].T, train.features(audio), atol=1e-4)
