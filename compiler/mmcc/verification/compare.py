@@ -20,7 +20,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.streaming import Streaming
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
-from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files, sha256
+from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.separate_states import separate_states
 from mmcc.selfcheck.judge import Fault, judge
@@ -388,16 +388,3 @@ def _row(
         what,
         tally.ok(integer) and fault is None,
     )
-
-
-def find_model(package: Package, given: Path | None) -> Path:
-    """The ONNX file a package was made from; CompileError if it is gone or has changed."""
-    path = given or Path(package.model)
-    if not path.is_file():
-        raise CompileError(
-            "MM008", f"the model {path} is not there any more", exit=Exit.USAGE, hint="--model PATH"
-        )
-    if sha256(path) != package.sha256:
-        message = f"{path} is not the file that this package was compiled from"
-        raise CompileError("MM008", message, exit=Exit.USAGE, hint="compile it again, or give --model PATH")
-    return path

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.expose import with_outputs
+from mmcc.package.record import Package, sha256
 
 
 class Oracle:
@@ -73,3 +74,16 @@ class Oracle:
                 exit=Exit.TOOL_MISSING,
                 hint="--data inputs.npz, with inputs that the model takes",
             ) from error
+
+
+def find_model(package: Package, given: Path | None) -> Path:
+    """The ONNX file a package was made from; CompileError if it is gone or has changed."""
+    path = given or Path(package.model)
+    if not path.is_file():
+        raise CompileError(
+            "MM008", f"the model {path} is not there any more", exit=Exit.USAGE, hint="--model PATH"
+        )
+    if sha256(path) != package.sha256:
+        message = f"{path} is not the file that this package was compiled from"
+        raise CompileError("MM008", message, exit=Exit.USAGE, hint="compile it again, or give --model PATH")
+    return path

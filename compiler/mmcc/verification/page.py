@@ -13,8 +13,8 @@ from mmcc.errors import CompileError, Exit
 from mmcc.package.record import load_package
 from mmcc.report.html import render_html
 from mmcc.verification.bench import bench_qemu
-from mmcc.verification.compare import find_model
 from mmcc.verification.cycles import bench_cycles
+from mmcc.verification.oracle import find_model
 
 
 def write_page(

@@ -18,13 +18,13 @@ from mmcc.verification.board import Board, run_board
 from mmcc.verification.compare import (
     accuracy,
     compare,
-    find_model,
     oracle_outputs,
     per_node,
     run_host,
     run_qemu,
 )
 from mmcc.verification.data_files import load_data
+from mmcc.verification.oracle import find_model
 from mmcc.verification.samples import Sample, labels_of, made_up, samples_of
 from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
 
