@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
 from mmcc.resources import data_dir
 
 KIB = 1024
-STM32_PINS = 9  # where an STM32's name has the letter of its package: stm32f411[r]e
+# where names have the letters of the package, and how many: stm32f411[r]e, samd21[g]18, nrf52832[qf]aa
+PACKAGE = {"stm32": (9, 1), "sam": (6, 1), "nrf": (8, 2)}
+BRANDS = {"atsam": "sam", "mk": "k", "mimxrt": "imxrt"}  # what is printed in front of a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,8 @@ class Chip:
     core: str
     ram: int
     flash: int
-    source: str
+    source: str  # the document that decides
+    checked: str  # who else publishes the same sizes; "" where nobody was asked, or has others
 
 
 @cache
@@ -32,17 +36,32 @@ def chips() -> Mapping[str, Chip]:
     rows = csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
     return {
         row["name"]: Chip(
-            row["name"], row["core"], int(row["ram"]) * KIB, int(row["flash"]) * KIB, row["source"]
+            row["name"],
+            row["core"],
+            int(row["ram"]) * KIB,
+            int(row["flash"]) * KIB,
+            row["source"],
+            row["checked"],
         )
         for row in rows
     }
 
 
 def find_chip(name: str) -> Chip | None:
-    """A chip by the table's name, or by what is printed on it: STM32F411RET6 is stm32f411xe."""
-    asked = name.lower()
+    """A chip by the table's name, or by what is printed on it: STM32F411RET6, ATSAMD21G18A, nRF52832-QFAA."""
+    known = longest_beginning(name, chips())
+    return chips()[known] if known else None
+
+
+def longest_beginning(name: str, known: Iterable[str]) -> str | None:
+    """The longest of `known` that a name of a chip begins with, whatever its package is."""
+    asked = re.sub(r"[-_ ]", "", name.lower())
+    for printed, short in BRANDS.items():
+        asked = short + asked.removeprefix(printed) if asked.startswith(printed) else asked
     tries = [asked]
-    if asked.startswith("stm32") and len(asked) > STM32_PINS + 1:
-        tries.append(f"{asked[:STM32_PINS]}x{asked[STM32_PINS + 1]}")
-    tries += [other for other in chips() if not asked.startswith("stm32") and asked.startswith(other)]
-    return next((chips()[each] for each in tries if each in chips()), None)
+    for family, (at, letters) in PACKAGE.items():
+        if asked.startswith(family):
+            tries.append(asked[:at] + "x" * letters + asked[at + letters :])
+    return max(
+        (other for other in known if any(each.startswith(other) for each in tries)), key=len, default=None
+    )

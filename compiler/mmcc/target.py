@@ -11,7 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
 
-from mmcc.chips import Chip, chips, find_chip
+from mmcc.chips import Chip, chips, find_chip, longest_beginning
 from mmcc.errors import CompileError, Exit, did_you_mean
 from mmcc.ir.plan import BLOCK_ALIGN
 from mmcc.ir.regions import SRAM, Region
@@ -109,11 +109,18 @@ def list_chips() -> tuple[str, ...]:
     return tuple(sorted(p.stem for p in (data_dir("targets") / CHIPS).glob("*.toml")))
 
 
+def is_path(name_or_path: str) -> bool:
+    """Whether a target is a file of the user's own, not a name."""
+    return "/" in name_or_path or "\\" in name_or_path or name_or_path.endswith(".toml")
+
+
 def load_target(name_or_path: str) -> Target:
     """Read a target by name, or a user's own TOML file by path. What is wrong in it is a user error."""
-    named = "/" not in name_or_path and "\\" not in name_or_path and not name_or_path.endswith(".toml")
-    if named and name_or_path not in (*list_targets(), *list_chips()) and (chip := find_chip(name_or_path)):
-        return _of_chip(chip)
+    named = not is_path(name_or_path)
+    if named and name_or_path not in (*list_targets(), *list_chips()):
+        if chip := find_chip(name_or_path):
+            return _of_chip(chip)
+        name_or_path = longest_beginning(name_or_path, list_chips()) or name_or_path
     folder = CHIPS if named and name_or_path in list_chips() else ""
     path = data_dir("targets") / folder / f"{name_or_path}.toml" if named else Path(name_or_path)
     if not path.is_file():
@@ -137,7 +144,8 @@ def _of_chip(chip: Chip) -> Target:
     """The core of a chip, with its RAM as the only memory."""
     core = load_target(chip.core)
     flash = f", {readable(chip.flash)} of flash" if chip.flash else ""
-    described = f"{chip.core}, {readable(chip.ram)} of RAM{flash} ({chip.source})"
+    checked = f"; the same in {' and '.join(chip.checked.split())}" if chip.checked else "; check it"
+    described = f"{chip.core}, {readable(chip.ram)} of RAM{flash} ({chip.source}{checked})"
     return replace(core, name=chip.name, description=described, memory=(replace(SRAM, size=chip.ram),))
 
 

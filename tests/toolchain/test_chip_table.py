@@ -45,6 +45,11 @@ def test_a_line_of_stm32_has_more_of_both_or_the_same():
         ("stm32f411xe", "stm32f411xe"),
         ("nRF52840-QIAA", "nrf52840"),
         ("NRF52840", "nrf52840"),
+        ("nRF52832-QFAA", "nrf52832xxaa"),
+        ("nrf52832", None),  # two sizes
+        ("ATSAMD21G18A-AU", "samd21x18"),
+        ("ATSAME70Q21B", "same70x21"),
+        ("MK64FN1M0VLL12", "k64fn1m0"),
         ("stm32f4", None),
         ("stm32f411rz", None),
         ("", None),
@@ -63,6 +68,23 @@ def test_a_target_of_a_chip_has_its_memory():
     shown = json.loads(run("targets", "show", "STM32F411RE", "--json").stdout)
     assert shown["memory"][0]["size"] == 128 * 1024
     assert "stm32f411xe" in run("targets", "list", "F411").stdout
+
+
+def test_a_chip_with_a_file_of_its_own_is_known_by_what_is_printed_on_it():
+    for printed, name in (
+        ("STM32H743ZIT6", "stm32h743"),
+        ("MIMXRT1062DVL6", "imxrt1062"),
+        ("rp2350a", "rp2350"),
+    ):
+        assert load_target(printed).memory == load_target(name).memory
+    assert run("targets", "show", "STM32H743ZIT6").exit_code == 0
+
+
+def test_most_sizes_are_what_others_publish():
+    """Not in one document of one person only: scripts/check_chips.py says how it was found."""
+    checked = [chip for chip in chips().values() if chip.checked]
+    assert len(checked) > 200
+    assert all(set(chip.checked.split()) <= {"modm-devices", "pyocd", "zephyr"} for chip in checked)
 
 
 def test_a_chip_limits_ram_and_flash_unless_they_are_given(tmp_path):

@@ -103,19 +103,22 @@ def compile_command(
 
 def of_chip(given: dict[str, Any]) -> dict[str, Any]:
     """What --chip says of target, RAM and flash; CompileError (MM001) for a chip that is not known."""
-    from mmcc.chips import chips, find_chip
+    from mmcc.chips import chips, find_chip, longest_beginning
+    from mmcc.target import list_chips
 
     name = given.pop("chip")
     if name is None:
         return {}
-    chip = find_chip(name)
-    if chip is None:
+    chip, described = find_chip(name), longest_beginning(name, list_chips())
+    if chip is None and described is None:
         hint = f"{did_you_mean(name.lower(), chips())}mmcc targets list, or a target file with its memories"
         raise CompileError("MM001", f'no chip "{printable(name)}"', exit=Exit.USAGE, hint=hint)
     source = click.get_current_context().get_parameter_source("target")
     if source is not None and source.name != "DEFAULT":
         what = "--chip and --target are two ways to say for what"
         raise CompileError("MM003", what, exit=Exit.USAGE, hint="leave out --chip or --target")
+    if chip is None:  # its memories are in a file of its own
+        return {"target": described, "by_chip": True}
     flash = str(chip.flash) if chip.flash and not given["stack"] else None
     return {
         "target": chip.name,

@@ -15,7 +15,6 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mmcc import __version__
-from mmcc.chips import find_chip
 from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
@@ -37,7 +36,7 @@ from mmcc.passes.separate_states import separate_states
 from mmcc.report.files import write_report
 from mmcc.report.model import Report
 from mmcc.selfcheck.run import NOT_ASKED, SelfCheck, failure, self_check
-from mmcc.target import list_chips, list_targets, load_target
+from mmcc.target import is_path, load_target
 from mmcc.toolchain import package_build
 
 
@@ -229,5 +228,4 @@ def _ports(entry: Entry, code: EntryCode) -> EntryPorts:
 
 def _lasting(target: str) -> str:
     """A target's name, or the path of its file from wherever it is asked for later."""
-    known = target in (*list_targets(), *list_chips()) or find_chip(target)
-    return target if known else str(Path(target).resolve())
+    return str(Path(target).resolve()) if is_path(target) else target
