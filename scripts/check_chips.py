@@ -4,9 +4,10 @@
     pip install modm-devices==0.13.1 pyocd==0.46.0
     python scripts/check_chips.py [--write]
 
-modm-devices has STM32, SAM, nRF and RP chips, made from their makers' own data (ST's CubeMX, Microchip's packs),
-pyOCD the memory maps of its built-in targets, taken from CMSIS packs. Chips that neither has keep what the table
-says: "zephyr" is a device tree of Zephyr's (dts/), looked up by hand. With --write `checked` is made anew.
+modm-devices has STM32, SAM, nRF and RP chips, made from their makers' own data (ST's CubeMX, Microchip's
+packs), pyOCD the memory maps of its built-in targets, taken from CMSIS packs. Chips that neither has keep
+what the table says: "zephyr" is a device tree of Zephyr's (dts/), looked up by hand. With --write the column
+`checked` is made anew.
 """
 
 from __future__ import annotations
