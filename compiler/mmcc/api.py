@@ -60,6 +60,7 @@ class CompileOptions(TypedDict, total=False):
     window: int  # newest rows that are seen by what needs the whole sequence
     float_io: bool  # keep float inputs and outputs of a quantized model
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
+    handoff: Path | None  # TOML file of the nodes that functions of the caller's compute
     time_limit: float  # effort of the planner, in deterministic seconds
     packages: tuple[str, ...]  # as --package: "zephyr", "arduino", ...
     dump: Path | None  # folder for the intermediate forms

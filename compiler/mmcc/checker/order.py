@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import LoopKind, Nest, Span
 from mmcc.ir.plan import BufferKind, Group, Plan
 from mmcc.ir.types import geometry
@@ -40,7 +40,7 @@ class Order:
         """The loops of a node, made once."""
         if index not in self._nests:
             node = self._graph.nodes[index]
-            self._nests[index] = node.op.nest(*(t.shape for t in self._graph.operands(node)))
+            self._nests[index] = nest_of(self._graph, node)
         return self._nests[index]
 
     def height(self, index: int, group: Group) -> int:
@@ -64,7 +64,7 @@ class Order:
         last = group.nodes[-1]
         held = self.columns(group, strip)
         width = {k: self._held(held, k) for k in group.nodes}
-        if len(self._graph.nodes[last].outputs) > 1:  # alone, and in one call
+        if self._graph.nodes[last].at_once:  # alone, and in one call
             yield Event(last, Span(0, self.height(last, group)), width[last])
             return
         if group.backward:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from mmcc.checker.grain import used
+from mmcc.checker.handoff import check_handoffs
 from mmcc.checker.order import Order
 from mmcc.checker.replay import MOST, Replay, label
 from mmcc.checker.transfers import check_transfers
@@ -33,6 +34,7 @@ def check_plan(graph: Graph, plan: Plan) -> list[str]:
             wrong += _collisions(plan)
             wrong += _moved_states(graph, plan)
             wrong += _outlived(graph, plan)
+            wrong += check_handoffs(graph, plan)
             wrong += Replay(graph, plan).run()
     return wrong[:MOST]
 
@@ -73,9 +75,9 @@ def _impossible(graph: Graph, plan: Plan, group: Group) -> Iterator[str]:
     last = group.nodes[-1]
     if group.backward and len(group.nodes) > 1:
         yield f"{label(graph, last)} demands rows of others, but runs backward"
-    several = [k for k in group.nodes if len(graph.nodes[k].outputs) > 1]
-    if several and (len(group.nodes) > 1 or group.strips or group.backward or group.batched):
-        yield f"{label(graph, several[0])} has several results, but does not run alone and whole"
+    alone = [k for k in group.nodes if graph.nodes[k].alone]
+    if alone and (len(group.nodes) > 1 or group.strips or group.backward or group.batched):
+        yield f"{label(graph, alone[0])} runs in one call, but not alone and whole"
     if len(group.strips) > 1 and (group.drained or group.accumulating):
         yield f"{label(graph, last)} runs in strips, but not all its nodes can"
     for index in group.nodes:
@@ -88,13 +90,15 @@ def _out_of_order(graph: Graph, plan: Plan, group: Group, index: int) -> Iterato
     order, here = nest_of(graph, node).row_order, label(graph, index)
     if order is None:
         return
-    if index not in (plan.scratch or {}) and not only_moves(
-        graph, node, lambda name: graph.tensors[name].shape
+    if (
+        index not in (plan.scratch or {})
+        and node.handoff is None
+        and not only_moves(graph, node, lambda name: graph.tensors[name].shape)
     ):
         yield f"{here} hands something on from row to row, but has no scratch for it"
     if len(group.strips) > 1 or (index in plan.staged and plan.staged[index].blocks.count > 1):
         yield f"{here} makes each row once, but its group would make it again"
-    if len(node.outputs) == 1 and group.backward != (order is LoopKind.BACKWARD):
+    if not node.at_once and group.backward != (order is LoopKind.BACKWARD):
         yield f"{here} makes its rows {order.name.lower()}, but its group runs the other way"
 
 

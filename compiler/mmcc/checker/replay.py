@@ -219,7 +219,7 @@ class Replay:
         if index in group.accumulating:
             self._take(event, group)
             return
-        if len(self._graph.nodes[index].outputs) > 1:
+        if self._graph.nodes[index].at_once:
             self._make_whole(index, event.rows, event.cols)
             return
         left_to_right = not group.backward and not self._order.by_blocks(index)

@@ -78,6 +78,11 @@ STACK_FROM = {
     is_flag=True,
     help="Buffers may go from memory to memory while the model computes, through your callbacks.",
 )
+@click.option(
+    "--handoff",
+    type=click.Path(path_type=Path),
+    help="Nodes that C functions of yours compute, on an accelerator for instance; see docs/handoff.md.",
+)
 @common
 def compile_command(
     model: Path, output: Path | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
@@ -160,6 +165,7 @@ def compile_options(given: dict[str, Any]) -> CompileOptions:
         float_io=given["float_io"],
         dump=given["dump"],
         background_moves=given["background_moves"],
+        handoff=given["handoff"],
         self_check=not given["no_self_check"],
         **limits,
     )

@@ -10,6 +10,7 @@ from typing import Any
 
 from mmcc.codegen.arenas import arena_texts
 from mmcc.codegen.entries import EntryText
+from mmcc.codegen.handoffs import handoff_texts
 from mmcc.codegen.ports import PortText, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
@@ -35,6 +36,7 @@ STREAMS = "streams"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 # only where a kernel, or the header of the model, says that it needs them
 OPTIONAL_HEADERS = (
+    "mmcc_handoff.h",
     "mmcc_moves.h",
     "mmcc_parameters.h",
     "mmcc_math.h",
@@ -103,12 +105,15 @@ def emit(module: Module, program: Program, options: EmitOptions, target: Target)
         stamp = weights_stamp([weights.to_bytes()])
     kernels, kernel_of = package_kernels(program, options.name)
     common = _common(program, options, weights, entries, stamp)
+    common["handoffs"] = handoff_texts(module, program)
     files = _code(program, options, target, kernels, kernel_of, common)
     if options.weights_in_c and not program.staged:
         rows = {array.constant.name: c_values(array.constant) for array in weights.arrays}
         files[f"{options.name}_weights.c"] = render("weights.c.j2", rows=rows, **common)
     elif not program.staged:  # those that are, the caller reads from a file
         files[f"{options.name}_weights.S"] = render("weights.S.j2", **common)
+    if common["handoffs"]:
+        files[f"{options.name}_handoff.h"] = render_c("handoff.h.j2", **common)
     files |= runtime_headers("".join(files.values()))
     math = any("#include <math.h>" in text for text in files.values())
     files["CMakeLists.txt"] = render("package.cmake.j2", math=math, **common)

@@ -29,8 +29,10 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         lines = (f"{index}: {each}" for index, each in enumerate(promised))
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
     asked = request_from(promised, staged=options.weights == "staged")
+    aligned = (node.handoff.align for node in graph.nodes if node.handoff is not None)
     return replace(
         asked,
+        align=max(asked.align, *aligned, 1),
         riders=riders(graph, asked.accumulators),
         regions=regions,
         background=options.background_moves,

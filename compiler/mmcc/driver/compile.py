@@ -18,6 +18,7 @@ from mmcc import __version__
 from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
+from mmcc.driver.handoff_file import read_rules
 from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
@@ -148,7 +149,7 @@ def _self_checked(job: Job, built: Built, bench: Path, out: Path) -> SelfCheck:
     folder = bench / HOST_TWIN if (bench / HOST_TWIN).is_dir() else made
     layers = folder / f"{job.prefix}.c"
     sources = [path for path in package_sources(folder) if path.name != layers.name]
-    if job.target == host:  # as measured
+    if job.target == host and folder == made:  # as measured
         ready = {path.stem: path for path in (made / FOLDER / MEASURE).glob("*.o")}
         sources = [ready.get(path.stem, path) for path in sources]
     with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
@@ -200,6 +201,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         entries=tuple(map(_ports, job.module.entries, built.program.entries)),
         staged=built.program.staged,
         other_rows=built.planned.turned,
+        handoffs={r.handoff.function: [*map(str, r.sources)] for r in read_rules(options.handoff)},
         files=files_in(made),
     )
     package.save(made)

@@ -54,7 +54,7 @@ def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     """The best plan of a graph, with the rows that it has or, where groups go over them, with others.
 
     `ask` says what kernels promise of another graph; its limits are those of `request`. Rows stay where there
-    are states, staged constants or several memories.
+    are states, staged constants, several memories or functions of the user's.
     """
     found = Laid(graph, request, best_plan(graph, request))
     other = _other(found)
@@ -70,7 +70,9 @@ def _other(found: Laid) -> Graph | None:
     alone = request.limit is not None and request.peak(plan) <= request.limit and not plan.over_groups
     if not request.fuse or alone or request.by_region or request.staging is not None or found.graph.states:
         return None
-    if request.peak(plan) <= trivial_bound(found.graph, request):
+    if any(node.handoff for node in found.graph.nodes) or request.peak(plan) <= trivial_bound(
+        found.graph, request
+    ):
         return None
     return other_rows(found.graph)
 

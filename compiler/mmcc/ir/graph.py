@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import Where
 from mmcc.ir.data_text import data_text
+from mmcc.ir.handoff import Handoff
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
@@ -23,18 +24,32 @@ from mmcc.ir.types import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One application of an op; a tensor for each result. `where` grows when passes merge nodes."""
+    """One application of an op; a tensor for each result. `where` grows when passes merge nodes.
+
+    With a `handoff` a function of the user's computes it.
+    """
 
     op: Op
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     where: tuple[Where, ...] = ()
+    handoff: Handoff | None = None
 
     @property
     def output(self) -> str:
         """The result of a node that has one: an error where it has more, or none."""
         (name,) = self.outputs
         return name
+
+    @property
+    def alone(self) -> bool:
+        """True if it runs in one call, and so in no group with others."""
+        return len(self.outputs) > 1 or (self.handoff is not None and self.handoff.whole)
+
+    @property
+    def at_once(self) -> bool:
+        """True if it runs in one call that may write any of its results while it still reads."""
+        return self.alone and not (self.handoff is not None and self.handoff.in_place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +161,8 @@ class Graph:
             lines += [self._constant(name, unsaid.pop(name)) for name in node.inputs if name in unsaid]
             results = ", ".join(tensor_text(self.tensors[name]) for name in node.outputs)
             places = f" at {', '.join(map(value_text, node.where))}" if node.where else ""
-            lines.append(f"{results} = {value_text(node.op)}({names_text(node.inputs)}){places}")
+            given = f" handoff {value_text(node.handoff)}" if node.handoff else ""
+            lines.append(f"{results} = {value_text(node.op)}({names_text(node.inputs)}){given}{places}")
         lines += [self._constant(name, data) for name, data in unsaid.items()]
         for port in self.outputs:
             lines.append(f"output {name_text(port.tensor)}{port_text(port, self.tensors[port.tensor])}")
@@ -176,7 +192,8 @@ class Graph:
 
 def nest_of(graph: Graph, node: Node) -> Nest:
     """The loops of a node."""
-    return node.op.nest(*(graph.tensors[name].shape for name in node.inputs))
+    nest = node.op.nest(*(graph.tensors[name].shape for name in node.inputs))
+    return nest if node.handoff is None else nest.once_in_order(in_place=node.handoff.in_place)
 
 
 def taken_by(graph: Graph, node: Node) -> str:

@@ -7,7 +7,7 @@ derived from a `Nest`; no op answers such a question by hand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from math import prod
 
@@ -144,12 +144,14 @@ class Nest:
     """The loops of one op, its reads, and its writes, one a result. `multiplies`: one MAC an iteration.
 
     The op is walked by the rows of its first result. The others are there when all of these are.
+    Unless `in_place`, nothing that a row reads is written over in that row, not even the same element.
     """
 
     loops: tuple[Loop, ...]
     reads: tuple[Access, ...]
     writes: tuple[Access, ...]
     multiplies: bool = False
+    in_place: bool = True
 
     @property
     def write(self) -> Access:
@@ -207,6 +209,17 @@ class Nest:
             return Span(0, access.shape[0])
         return self.needed({loop: Span(row, row + 1)})[read][0].clamp(access.shape[0])
 
+    def once_in_order(self, *, in_place: bool) -> Nest:
+        """The same with rows that are made once each, from the first to the last."""
+        rows = self.axis_loop(0) if len(self.write.shape) >= 2 else None
+        loops = tuple(
+            replace(loop, kind=LoopKind.FORWARD)
+            if loop.name == rows and loop.kind is LoopKind.PARALLEL
+            else loop
+            for loop in self.loops
+        )
+        return replace(self, loops=loops, in_place=in_place)
+
     @property
     def taken(self) -> int:
         """The read whose rows an op that sums over rows can take in one by one: the last whose rows are one
@@ -242,6 +255,6 @@ class Nest:
         return self.needed({loop: cols})[read][1].clamp(access.shape[1])
 
     def is_elementwise_in(self, read: int) -> bool:
-        """True if each element written depends on just the same element of that read."""
+        """True if each element written depends on just the same element of that read, and may lie over it."""
         access = self.reads[read]
-        return access.shape == self.write.shape and access.index == self.write.index
+        return self.in_place and access.shape == self.write.shape and access.index == self.write.index

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from mmcc.errors import Where
 from mmcc.ir.data_text import digest, elements, made_up
 from mmcc.ir.graph import Graph, Node, Removed, Stored
+from mmcc.ir.handoff import Handoff
 from mmcc.ir.module import Entry, Module
 from mmcc.ir.op import Op, ShapeError
 from mmcc.ir.parse_values import parse_call, parse_element_type, parse_number
@@ -216,7 +217,7 @@ class _GraphReader:
         self._states.append(State(begin.name, end, self._numbers(begin)))
 
     def _node(self) -> None:
-        """Read `%y: type[shape], ... = Op(field=value, ...)(%x, ...) at Where(...), ...`."""
+        """Read `%y: type[shape], ... = Op(field=value, ...)(%x, ...) handoff Handoff(...) at Where(...)`."""
         at = self._at
         results = [self._result()]
         while at.skip(","):
@@ -226,13 +227,16 @@ class _GraphReader:
         op: Op = parse_call(at, self._ops)
         at.expect("(")
         inputs = tuple(self._known().name for _ in at.separated(")"))
+        handoff: Handoff | None = parse_call(at, {"Handoff": Handoff}) if at.skip("handoff") else None
         where: list[Where] = []
         if at.skip("at"):
             where.append(parse_call(at, {"Where": Where}))
             while at.skip(","):
                 where.append(parse_call(at, {"Where": Where}))
         self._define_results(head, op, inputs, results)
-        self._nodes.append(Node(op, inputs, tuple(token.text for token, *_ in results), tuple(where)))
+        self._nodes.append(
+            Node(op, inputs, tuple(token.text for token, *_ in results), tuple(where), handoff)
+        )
 
     def _result(self) -> tuple[Token, tuple[Any, Shape] | None, Quant | None]:
         token = self._at.of("tensor", "a tensor")

@@ -33,7 +33,7 @@ Fields = tuple[tuple[str, Field], ...]
 
 def accumulator_bytes(graph: Graph, node: Node) -> int | None:
     """Bytes of a node's sums, if it can take in rows one by one; 0 if they are its result, a state."""
-    if len(node.outputs) > 1 or not node.inputs:
+    if node.at_once or node.handoff is not None or not node.inputs:
         return None
     if geometry(graph.tensors[taken_by(graph, node)].shape)[0] == 1:
         return None

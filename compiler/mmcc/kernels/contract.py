@@ -100,7 +100,7 @@ def contract(
         _pixels_at_once(node),
         accumulator_bytes(graph, node),
         scratch_bytes(graph, node),
-        nest_of(graph, node).row_order if len(node.outputs) == 1 else None,
+        None if node.at_once else nest_of(graph, node).row_order,
         tilings(graph, index, target, block_limit) if block_limit else (),
         input_loads(use, nest_of(graph, node)),
         whole_size(graph, index, target) if passes else 0,
@@ -147,5 +147,5 @@ def _pixels_at_once(node: Node) -> int:
     A kernel for groups, or with its loop over blocks of channels outside that over pixels, cannot promise it:
     it goes over a row several times.
     """
-    conv = isinstance(node.op, (ConvInt8, ConvInt8ToFloat)) and node.op.groups == 1
+    conv = isinstance(node.op, (ConvInt8, ConvInt8ToFloat)) and node.op.groups == 1 and not node.handoff
     return PIXELS if conv else 0

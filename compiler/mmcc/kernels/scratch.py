@@ -12,7 +12,9 @@ from mmcc.ops.recurrent_int8 import RecurrentInt8
 
 
 def scratch_bytes(graph: Graph, node: Node) -> int:
-    """Bytes of scratch that the node's kernel needs, on any target."""
+    """Bytes of scratch that the node's kernel, or the user's function, needs on any target."""
+    if node.handoff is not None:
+        return node.handoff.scratch
     match node.op:
         case Recurrent():
             return 4 * vectors(node.op) * prod(graph.tensors[node.outputs[0]].shape[1:])

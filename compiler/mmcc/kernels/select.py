@@ -14,10 +14,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
+from mmcc.ir.handoff import Handoff
 from mmcc.ir.module import RUN
 from mmcc.ir.op import Op
 from mmcc.ir.program import Constant, KernelUse, View
 from mmcc.ir.types import Shape, Tensor, geometry
+from mmcc.kernels.handoff import handed_off
 from mmcc.kernels.variants import variant_of
 from mmcc.target import Target
 
@@ -64,6 +66,7 @@ class Site:
     target: Target
     entry: str = RUN  # of the module, that the node belongs to
     scratch: View | None = None  # where a kernel works that promised to need it
+    handoff: Handoff | None = None  # the user's function that computes the node
 
     @property
     def output(self) -> Operand:
@@ -138,6 +141,8 @@ def variant_layer(variant: str, *ops: type) -> Callable[[VariantLayer], VariantL
 
 def kernel_use(op: Op, site: Site) -> KernelUse:
     """The kernel, options and numbers for one node."""
+    if site.handoff is not None:
+        return handed_off(op, site, site.handoff)
     for variant in site.target.kernels:
         special = VARIANT_LAYERS.get((variant, type(op)))
         use = special(op, site) if special else None

@@ -70,7 +70,7 @@ def planning_site(graph: Graph, index: int, target: Target) -> Site:
     node = graph.nodes[index]
     inputs = tuple(_planning_operand(graph, name) for name in node.inputs)
     outputs = tuple(_planning_operand(graph, name) for name in node.outputs)
-    return Site(f"n{index}", inputs, outputs, target, scratch=View("sram", 0, 0, 0, 1))
+    return Site(f"n{index}", inputs, outputs, target, scratch=View("sram", 0, 0, 0, 1), handoff=node.handoff)
 
 
 def _planning_operand(graph: Graph, name: str) -> Operand:

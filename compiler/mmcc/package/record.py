@@ -82,6 +82,7 @@ class Package:
     entries: tuple[EntryPorts, ...]
     staged: bool  # weights are read from their file while the model runs
     other_rows: bool  # columns of images are rows: see passes/other_rows
+    handoffs: Mapping[str, Sequence[str]]  # sources of the functions that compute nodes
     files: tuple[str, ...]  # that were generated
     entry: int = 0  # the one that is looked at, by number
 
@@ -156,6 +157,7 @@ class Package:
             "entries": [_entry_out(entry) for entry in self.entries],
             "staged": self.staged,
             "other_rows": self.other_rows,
+            "handoffs": {name: list(sources) for name, sources in self.handoffs.items()},
             "files": list(self.files),
         }
         (folder / FOLDER / "package.json").write_text(json.dumps(record, indent=1) + "\n")

@@ -291,6 +291,7 @@ def _nodes(graph: Graph, code: EntryCode, predicted: Mapping[int, float]) -> lis
             "op": type(graph.nodes[node.index].op).__name__,
             "name": describe(node.where),
             "from": [{"node": w.node, "op": w.op, "name": w.name} for w in node.where],
+            "handoff": handoff.function if (handoff := graph.nodes[node.index].handoff) else None,
             "macs": nest_of(graph, graph.nodes[node.index]).macs,
             "weights": _weights_of(graph, node.index),
             "constant_bytes": _constant_bytes(graph, node.index),

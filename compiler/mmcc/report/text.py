@@ -197,7 +197,9 @@ def _node_lines(nodes: Sequence[dict[str, Any]]) -> list[str]:
     for node in nodes:
         shape = "x".join(map(str, node["out_shape"])) or "1"
         figures = f"{node['macs']:>13,} {node['weights']:>10,}"
-        lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {_origin(node['from'])}")
+        by = f", computed by {node['handoff']}" if node["handoff"] else ""
+        origin = _origin(node["from"]) + by
+        lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {origin}")
     return lines
 
 

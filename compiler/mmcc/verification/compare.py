@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from mmcc.boards import BoardModel
 from mmcc.codegen.lower import describe
+from mmcc.driver.handoff_objects import given_objects
 from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
@@ -129,18 +130,30 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
 
     With hooks, which cost stack and code of their own, it is not held to the limit.
     """
-    bench = bench_files(folder)
+    bench, target = bench_files(folder), load_target(package.target)
+    out = folder / FOLDER / ("firmware_hooks" if hooks else "firmware")
     linked = [bench / WEIGHTS_LINKED] if package.staged else []
+    given = given_objects(_function_sources(package), target, folder, out / "handoff")
     return build_firmware(
-        load_target(package.target),
-        [*package_sources(folder), bench / "adapter_firmware.c", *linked],
+        target,
+        [*package_sources(folder), bench / "adapter_firmware.c", *linked, *given],
         [folder],
-        folder / FOLDER / ("firmware_hooks" if hooks else "firmware"),
+        out,
         ram_limit=None if hooks else package.ram or None,
         stack_bytes=package.stack + (256 if hooks else 0),
         hooks=hooks,
         flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
     )
+
+
+def _function_sources(package: Package) -> list[Path]:
+    """Files of the functions that compute nodes; CompileError MM122 if there are none of some."""
+    unknown = [name for name, sources in package.handoffs.items() if not sources]
+    if unknown:
+        message = f"{unknown[0]} computes nodes, and the package's handoff file names no sources of it"
+        hint = "--on host, which takes mmcc's own kernels instead; or sources = [...] in that file"
+        raise CompileError("MM122", message, exit=Exit.USAGE, hint=hint)
+    return list(dict.fromkeys(Path(path) for paths in package.handoffs.values() for path in paths))
 
 
 def run_qemu(

@@ -40,7 +40,11 @@ def layout_bound(
         before = sum(1 << kernel_of[v] for v in _needs(graph, index, number_of) if v in kernel_of)
         over = _over(graph, index, holds, safe_offset[index], number, backward=request.backward)
         outs = tuple(number[name] for name in node.outputs)
-        kernels.append(ScheduledKernel(index, outs, allocations, over, request.scratch.get(index, 0), before))
+        kernels.append(
+            ScheduledKernel(
+                index, outs, allocations, over, request.scratch.get(index, 0), before, at_once=node.at_once
+            )
+        )
     kept = {v for port in graph.outputs for v in holds.get(port.tensor, ())}
     allocations = tuple(
         Allocation(
@@ -214,7 +218,7 @@ def _over(
 
     Rows backward are the same as forward seen from the other end, so one offset stands for both.
     """
-    if len(graph.nodes[index].outputs) > 1:
+    if graph.nodes[index].at_once:
         return ()
     out = graph.tensors[graph.nodes[index].output].bytes
     least: dict[int, int] = {}

@@ -62,7 +62,7 @@ class _Search:
         self._all = (1 << self._count) - 1
         self._long: list[list[int]] = [[] for _ in range(self._count)]  # by last node, groups too long
         self._alive: dict[int, int] = {}
-        self._free_nodes = [k for k in range(self._count) if (rows.computing & ~rows.several) >> k & 1]
+        self._free_nodes = [k for k in range(self._count) if (rows.computing & ~rows.alone) >> k & 1]
 
     def run(self, floor: int) -> int:
         """What the largest group of a path needs at least, as far as is known; `floor` if that is more."""
@@ -128,7 +128,7 @@ class _Search:
         if any(not long & ~members for long in self._long[last]):
             return True
         computing = members & self._rows.computing
-        if computing & self._rows.several and computing & (computing - 1):
+        if computing & self._rows.alone and computing & (computing - 1):
             return True
         long = self._groups.too_long(last, members, self._most)
         if long:

@@ -93,7 +93,7 @@ class Moments:
         own = self.rows.pieces[piece]
         at = self.line.of(own.maker)
         done = np.searchsorted(at, moments, side="right" if running else "left")
-        if self.rows.several >> own.maker & 1 or self.rows.takes(own.maker):
+        if self.rows.at_once >> own.maker & 1 or self.rows.takes(own.maker):
             return np.where(done >= max(1, self.rows.steps(own.maker)), own.height, 0)
         return np.minimum(done, own.height)
 
@@ -138,7 +138,7 @@ class ValueGroups:
     def _own(self, node: int) -> int:
         scratch = self._scratch.get(node, 0)
         kept = [self.rows.pieces[piece] for piece in self.rows.made[node] if self.rows.pieces[piece].to_end]
-        if self.rows.several >> node & 1:
+        if self.rows.at_once >> node & 1:
             inputs = sum(
                 max(0, int(r.upto[0] - r.low[0])) * self.rows.pieces[r.piece].line
                 for r in self.rows.reads[node]
@@ -287,7 +287,7 @@ class ValueGroups:
         ends = max(self.bytes(roles.last_used), self.bytes(roles.defined))
         if not computing:
             return ends
-        if computing & self.rows.several:
+        if computing & self.rows.at_once:
             return fixed + self.bytes(roles.last_used | roles.defined)
         schedules = self._schedules(last, members, self._drained(last, members, roles))
         most = min(self._most(moments, members, roles) for moments in schedules)

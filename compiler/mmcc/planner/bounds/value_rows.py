@@ -43,7 +43,8 @@ class ValueRows:
         self.pieces: tuple[Piece, ...] = found.pieces
         self._seen = found.seen
         count = len(graph.nodes)
-        self.several = sum(1 << k for k, node in enumerate(graph.nodes) if len(node.outputs) > 1)
+        self.alone = sum(1 << k for k, node in enumerate(graph.nodes) if node.alone)
+        self.at_once = sum(1 << k for k, node in enumerate(graph.nodes) if node.at_once)
         self.computing = sum(1 << k for k in range(count) if k not in self.moves)
         self._sources: dict[int, Sources] = {}
         self._asked: dict[tuple[int, int], tuple[tuple[int, tuple[int, ...]], ...]] = {}
@@ -65,7 +66,7 @@ class ValueRows:
         written_over = {read.piece for reads in self.reads for read in reads if read.elementwise}
         mask = 0
         for number, piece in enumerate(self.pieces):
-            plain = piece.maker >= 0 and not self.several >> piece.maker & 1
+            plain = piece.maker >= 0 and not self.at_once >> piece.maker & 1
             plain = plain and not self.takes(piece.maker) and number not in written_over
             over = plain and any(read.elementwise for read in self.reads[piece.maker])
             if plain and not over and self.graph.nodes[piece.maker].output not in moved:
@@ -110,7 +111,7 @@ class ValueRows:
 
     def steps(self, node: int) -> int:
         """Steps of a node that runs together with others."""
-        if self.several >> node & 1:
+        if self.at_once >> node & 1:
             return 1
         return self._source(0).steps(node)
 
@@ -146,8 +147,8 @@ class ValueRows:
 
     def _counts(self, node: int, need: Need) -> tuple[int, ...]:
         """How many steps of a producer each step of a node needs; a node with several results has one."""
-        rows = need.rows[-1:] if self.several >> node & 1 else need.rows
-        return tuple(min(count, 1) for count in rows) if self.several >> need.producer & 1 else rows
+        rows = need.rows[-1:] if self.at_once >> node & 1 else need.rows
+        return tuple(min(count, 1) for count in rows) if self.at_once >> need.producer & 1 else rows
 
     def _source(self, asking: int) -> Sources:
         if asking not in self._sources:
@@ -162,7 +163,7 @@ class ValueRows:
             if self.graph.is_constant(name):
                 continue
             low, upto = self._rows(index, operand)
-            elementwise = len(node.outputs) == 1 and self._spans.reach(index, name, 0)[1]
+            elementwise = not node.at_once and self._spans.reach(index, name, 0)[1]
             for seen in self._seen[name]:
                 read = _read(seen, low, upto, rows_of(self.graph, name), elementwise=elementwise)
                 found[seen.piece] = _both(found[seen.piece], read) if seen.piece in found else read
@@ -174,7 +175,7 @@ class ValueRows:
         taken = index in self.request.accumulators
         low, high = (self._spans.taken if taken else self._spans.rows)(index, operand)
         line = np.where(high > low, low, height)
-        if self.several >> index & 1:
+        if self.at_once >> index & 1:
             return np.array([line.min(initial=height), height]), np.array([high.max(initial=0)])
         return remaining(line, height), np.maximum.accumulate(np.where(high > low, high, 0))
 

@@ -35,7 +35,7 @@ def apart(group: GroupMemory) -> tuple[Apart, ...]:
 
     There are none where the group is a kernel with several results: it may write any of them while it reads.
     """
-    if len(group.shared.model.kernels[group.line.last].outputs) > 1:
+    if group.shared.model.kernels[group.line.last].at_once:
         return ()
     spans = list(group.spans)
     spans += [(group.line.begin(kernel), group.line.end(kernel)) for kernel, _ in group.keepers]

@@ -109,7 +109,7 @@ class Footprint:
         """
         model, line = self.group.shared.model, self.group.line
         stores = {k: item for k, item in enumerate(self.group.items) if item.allocation >= 0}
-        if len(model.kernels[line.last].outputs) > 1:
+        if model.kernels[line.last].at_once:
             return sum(item.size for item in stores.values())
         output = kernel_allocation(model, line.last)
         out = next((k for k, item in stores.items() if item.allocation == output), None)

@@ -109,7 +109,7 @@ class _Maker:
     def kernel(self, index: int) -> KernelRows:
         """The rows of one kernel alone."""
         kernel = self._model.kernels[index]
-        if len(self._graph.nodes[kernel.node].outputs) > 1:
+        if kernel.at_once:
             return self._at_once(kernel.node)
         name = self._graph.nodes[kernel.node].output
         slot, tensor = self.slots[name], self._graph.tensors[name]

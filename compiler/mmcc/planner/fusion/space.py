@@ -76,7 +76,7 @@ class Space:
         self._single = sum(  # kernels that run with no other
             1 << k
             for k, kernel in enumerate(self.model.kernels)
-            if len(kernel.outputs) > 1 or request.runs_backward(kernel.node)
+            if kernel.alone or request.runs_backward(kernel.node)
         )
         kernels = enumerate(self.model.kernels)
         self._ordered = sum(1 << k for k, kernel in kernels if kernel.node in request.ordered)

@@ -102,8 +102,8 @@ def make_store(
                 writers.append(Writer(kernel, start, end, bool(spread)))
             reads += [(kernel, read) for read in kernels[kernel].reads if read.allocation == allocation]
     depth, shape = 0, shared.rows.allocations[top]
-    several = any(len(model.kernels[writer.kernel].outputs) > 1 for writer in writers)
-    if inside and shape.ring and not several:
+    at_once = any(model.kernels[writer.kernel].at_once for writer in writers)
+    if inside and shape.ring and not at_once:
         depth = ring_depth(line, [writer.kernel for writer in writers], reads, shape.height)
         depth = 0 if depth == shape.height else depth
     size = depth * shape.line if depth else model.allocations[top].bytes

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Nest, Span
 from mmcc.ir.types import geometry
 from mmcc.ops.stream import ReadRows
@@ -125,7 +125,7 @@ class Strips:
 
     def _weight(self, kernel: int) -> int:
         """Bytes of a column of a kernel's output in a ring, roughly: as many rows as one row reads."""
-        if len(self._model.kernels[kernel].outputs) > 1:
+        if self._model.kernels[kernel].at_once:
             return 1  # never in strips
         output = self._model.kernels[kernel].output
         rows = 1
@@ -139,7 +139,7 @@ class Strips:
     def _nest(self, kernel: int) -> Nest:
         if kernel not in self._nests:
             node = self._graph.nodes[self._model.kernels[kernel].node]
-            self._nests[kernel] = node.op.nest(*(t.shape for t in self._graph.operands(node)))
+            self._nests[kernel] = nest_of(self._graph, node)
         return self._nests[kernel]
 
 

@@ -39,7 +39,7 @@ class Allocation:
 class ScheduledKernel:
     """One node that runs; `over` gives the safe offsets in bytes for each allocation it may be written over.
 
-    A kernel with several outputs is written over nothing.
+    A kernel that runs at once is written over nothing.
     """
 
     node: int
@@ -49,6 +49,8 @@ class ScheduledKernel:
     scratch: int
     before: int  # kernels that must have run, as a bit mask
     apart: int = 0  # kernels that may not run in one group with it, as a bit mask
+    at_once: bool = False  # see Node
+    alone: bool = False
 
     @property
     def output(self) -> int:
@@ -64,7 +66,7 @@ class MemoryModel:
 
     def floor(self, kernel: ScheduledKernel) -> int:
         """Bytes that the kernel's own operands need at least, in any order."""
-        if len(kernel.outputs) > 1:
+        if kernel.at_once:
             return sum(self.allocations[a].size for a in kernel.allocations) + kernel.scratch
         output = self.allocations[kernel.output]
         over = [(a, d, back) for a, d, back in kernel.over if not self.allocations[a].to_end]
@@ -146,7 +148,18 @@ def make_model(
             before |= 1 << nodes.index(rider)
         over = _over(graph, layout, index, safe_offset[index], number, request)
         scratch = _round(request.scratch.get(index, 0), request.align)
-        kernels.append(ScheduledKernel(index, outs, touched, over, scratch, before & ~(1 << k)))
+        kernels.append(
+            ScheduledKernel(
+                index,
+                outs,
+                touched,
+                over,
+                scratch,
+                before & ~(1 << k),
+                at_once=node.at_once,
+                alone=node.alone,
+            )
+        )
     allocations = tuple(
         _allocation(graph, request, name, tuple(inside[name]), writers[k], users[k])
         for k, name in enumerate(names)
@@ -269,7 +282,7 @@ def _over(
     """Allocations that the node's output may be written over; both must be whole tensors, back to back."""
     external = request.external(graph)
     node = graph.nodes[index]
-    if len(node.outputs) > 1:
+    if node.at_once:
         return ()
     if not _is_whole(graph, layout, node.output) or node.output in external:
         return ()

@@ -55,14 +55,17 @@ def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operan
     """Share as much as strides can express, but for the operands in `copied`.
 
     Tensors in `external` have a buffer of the caller's: each is an allocation. Concatenations choose
-    first. Nothing lies in a state's new value, since the old one is there until that is written.
+    first. Nothing lies in a state's new value, since the old one is there until that is written; and what is
+    promised to be dense is no part of another tensor.
     """
     parents: dict[str, Edge] = {}
+    rigid = _rigid(graph)
     closed = {state.end for state in graph.states if state.end != state.begin}
     for choice in (_join_edges, _same_edges, _part_edges):
         for edges in choice(graph):
             for edge in edges:
                 free = edge.child not in parents and edge.child not in external and edge.parent not in closed
+                free = free and not (choice is not _same_edges and edge.child in rigid)
                 if free and (edge.node, edge.operand) not in copied and not _below(edge, parents):
                     parents[edge.child] = edge
                     break
@@ -78,6 +81,27 @@ def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operan
             elif node.op.traits.alias is Alias.JOIN:
                 left[index] = code
     return Layout(views, frozenset(aliases), left, in_place)
+
+
+def _rigid(graph: Graph) -> frozenset[str]:
+    """Tensors that lie dense and aligned: what a user's function gets whole, and others of its bytes."""
+    found = {
+        name
+        for node in graph.nodes
+        if node.handoff is not None and node.handoff.whole
+        for name in (*graph.activations(node), *node.outputs)
+    }
+    same = [node for node in graph.nodes if node.op.traits.alias is Alias.SAME]
+    while True:
+        more = {
+            name
+            for node in same
+            for name in (node.inputs[0], node.output)
+            if not found.isdisjoint((node.inputs[0], node.output))
+        }
+        if more <= found:
+            return frozenset(found)
+        found |= more
 
 
 def slot_of(view: View, tensor: Tensor) -> Slot | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from math import prod
 
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind, Nest, Span
 from mmcc.ir.types import Shape, geometry
 
@@ -29,10 +29,10 @@ def safe_offsets(graph: Graph, node: Node) -> dict[str, SafeOffset]:
     An input read twice gets the larger offsets. A node with several results is written over nothing, and one
     whose rows come in an order is over nothing the other way.
     """
-    if len(node.outputs) > 1:
+    if node.at_once:
         most = max(graph.tensors[name].bytes for name in node.outputs)
         return {name: SafeOffset(most, graph.tensors[name].bytes) for name in graph.activations(node)}
-    nest = node.op.nest(*(t.shape for t in graph.operands(node)))
+    nest = nest_of(graph, node)
     out_size = graph.tensors[node.output].dtype.size
     found: dict[str, SafeOffset] = {}
     for read, access in enumerate(nest.reads):
