@@ -6,7 +6,7 @@
 #include "mmcc_runtime.h"
 
 /* A tensor, channels innermost: its first element, its size, bytes from row to row, elements from pixel to pixel.
- * Row r begins row_stride * (r modulo rows_held) bytes behind the first element: a tensor that is not whole is a ring. */
+ * Row r begins row_stride * (r modulo rows_held) bytes behind the first element: what is not whole is a ring. */
 typedef struct {
     void *data;
     int32_t rows, columns, channels;

@@ -74,6 +74,22 @@ ELSEWHERE = {
     "boards.py: f\"{did_you_mean(path.stem, list_boards())}one of: {', '.join(list_boards())}\"": (
         "test_cycles.py::test_an_unknown_board_is_told"
     ),
+    "driver/options.py: 'leave out --io external and --weights staged'": (
+        "test_handoff.py::test_functions_get_no_memory_that_is_not_ours"
+    ),
+    "verification/linked.py: "
+    '"--on host, which takes mmcc\'s own kernels instead; or sources = [...] in that file"': (
+        "test_handoff.py::test_a_function_in_place_of_which_only_the_stack_is_known"
+    ),
+    "driver/handoff.py: 'nodes = [...] in the table, with those that can be'": (
+        "test_handoff.py::test_advice_for_nodes_that_cannot_be_handed_off_works"
+    ),
+    "driver/handoff.py: 'a function, and a table, for each kind of node'": (
+        "test_handoff.py::test_advice_for_nodes_that_cannot_be_handed_off_works"
+    ),
+    "driver/handoff_objects.py: 'compiling the model again with the file where it is now'": (
+        "test_handoff.py::test_functions_run_in_firmware_and_a_wrong_one_is_seen"
+    ),
     "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
 }
 

@@ -127,8 +127,8 @@ def test_the_checker_sees_what_is_not_as_promised() -> None:
     moved = replace(good, places=good.places | {buffer: replace(place, offset=place.offset + 4)})
     assert convicted(aligned, moved, "not aligned to 16")
     slot = good.slots[y]
-    strided = replace(good, slots=good.slots | {y: replace(slot, row_stride=slot.row_stride + 4)})
-    assert convicted(aligned, strided, "not whole and dense")
+    ring = replace(good, slots=good.slots | {y: replace(slot, rows=slot.rows - 1)})
+    assert convicted(aligned, ring, "not whole and dense")
     working = replace(graph, nodes=(replace(first, handoff=Handoff("f", scratch=32)), second))
     assert convicted(working, good, "has no scratch")
 
@@ -160,8 +160,14 @@ def test_functions_run_in_firmware_and_a_wrong_one_is_seen(
     assert result.exit_code == 7
     assert not json.loads(result.stdout)["ok"]
     assert json.loads(run("verify", out, *data).stdout)["ok"]  # here mmcc's own kernels run
-    source.unlink()
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    for path in (source, file):
+        path.rename(moved / path.name)
     assert "is not there any more" in run("verify", out, "--on", "qemu").output
+    again = ("compile", model, "-t", TARGET, "--name", "m", "--handoff", moved / file.name, "-o", out)
+    assert run(*again).exit_code == 0
+    assert "is not there any more" not in run("verify", out, "--on", "qemu").output
 
 
 def test_a_function_in_place_of_which_only_the_stack_is_known(tmp_path: Path) -> None:
@@ -190,6 +196,7 @@ def test_a_function_in_place_of_which_only_the_stack_is_known(tmp_path: Path) ->
 
 
 RULE = '[[handoff]]\nfunction = "f"\n'
+OTHER = RULE.replace('"f"', '"g"')
 TWO = 'operators = ["Conv"]\nstack = 0\n' + RULE + 'operators = ["Add"]\nstack = 8\n'
 
 
@@ -230,6 +237,29 @@ def test_what_is_wrong_in_the_file_is_said(text: str, word: str, tmp_path: Path)
         load_graph(model, CompileOptions(handoff=file))
     assert raised.value.code in ("MM122", "MM210")
     assert re.search(word, f"{raised.value.message} {raised.value.hint}")
+
+
+@pytest.mark.quick
+def test_advice_for_nodes_that_cannot_be_handed_off_works(tmp_path: Path) -> None:
+    file, model = tmp_path / "f.toml", DIGITS / "digits_int8.onnx"
+    conv, gemm = 'operators = ["Conv"]\nstack = 0\n', 'operators = ["Gemm"]\nstack = 0\n'
+    both, some = 'operators = ["Conv", "Gemm"]\nstack = 0\n', 'weights = "HWIO"\nnodes = ["*dw"]\n'
+    for before, word, after in (
+        (RULE + both, "a table, for each kind", RULE + conv + OTHER + gemm),
+        (
+            RULE + both + 'weights = "HWIO"\n',
+            "nodes = [",
+            RULE + conv + some,
+        ),
+    ):
+        file.write_text(before)
+        with pytest.raises(CompileError) as raised:
+            load_graph(model, CompileOptions(handoff=file))
+        assert raised.value.code == "MM210"
+        assert word in raised.value.hint
+        file.write_text(after)
+        graph = load_graph(model, CompileOptions(handoff=file))
+        assert any(each.handoff for each in graph.nodes)
 
 
 @pytest.mark.quick

@@ -21,7 +21,7 @@ from mmcc.passes.stream_ports import stream_ports
 from mmcc.target import list_targets, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import RESET, run_firmware
-from mmcc.verification.compare import sanitized_program
+from mmcc.verification.linked import sanitized_program
 from stateful import BY_HAND, accumulator, learner, old_and_new, random_graph
 from toolchains import ready
 

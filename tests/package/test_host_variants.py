@@ -20,7 +20,8 @@ from mmcc.package.record import load_package
 from mmcc.target import load_target
 from mmcc.toolchain import compile_objects, measure
 from mmcc.toolchain.qemu import run_firmware
-from mmcc.verification.compare import firmware_of, run_host
+from mmcc.verification.compare import run_host
+from mmcc.verification.linked import firmware_of
 from mmcc.verification.samples import made_up, to_c
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"

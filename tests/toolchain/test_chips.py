@@ -14,7 +14,8 @@ from mmcc.errors import CompileError
 from mmcc.package.record import load_package
 from mmcc.target import list_chips, load_target
 from mmcc.toolchain.elf import symbols
-from mmcc.verification.compare import firmware_of, run_host, run_qemu
+from mmcc.verification.compare import run_host, run_qemu
+from mmcc.verification.linked import firmware_of
 from mmcc.verification.samples import made_up
 from toolchains import ready
 

@@ -14,7 +14,8 @@ from mmcc.package.record import bench_files, load_package
 from mmcc.target import load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import run_firmware
-from mmcc.verification.compare import run_qemu, sanitized_program
+from mmcc.verification.compare import run_qemu
+from mmcc.verification.linked import sanitized_program
 from toolchains import ready
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"

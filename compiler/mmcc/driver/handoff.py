@@ -75,11 +75,13 @@ def _obstacle(graph: Graph, index: int, handoff: Handoff) -> str:
         "its elements need others than those in their place": handoff.in_place
         and not node.op.traits.elementwise,
     }
+    found = next((reason for reason, holds in reasons.items() if holds), "")
     try:
-        handed_off(node.op, planning_site(graph, index, load_target("host")), handoff)
+        if not found:
+            handed_off(node.op, planning_site(graph, index, load_target("host")), handoff)
     except NoForm as field:
-        reasons[f"{field} has no form in C"] = True
-    return next((reason for reason, holds in reasons.items() if holds), "")
+        return f"{field} has no form in C"
+    return found
 
 
 def _check_forms(graph: Graph) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +14,24 @@ from numpy.typing import NDArray
 
 from mmcc.boards import BoardModel
 from mmcc.codegen.lower import describe
-from mmcc.driver.handoff_objects import given_objects
 from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.streaming import Streaming
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
-from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files
+from mmcc.package.record import Package, bench_files
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.separate_states import separate_states
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import Trace, run_traced, traced_program
 from mmcc.target import Target, load_target
-from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.host import HostModel
 from mmcc.toolchain.qemu import MOST_CALLS, RESET, FirmwareRun, run_firmware
 from mmcc.verification.agreement import Agreement, Tally
 from mmcc.verification.board import Board, traces_on
 from mmcc.verification.kept import Kept
+from mmcc.verification.linked import firmware_of, sanitized_program
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample, from_c, to_c
 from mmcc.verification.streams import as_far, hops, hops_of, joined
@@ -112,48 +111,6 @@ def _streamed(model: HostModel, package: Package, stream: Streaming, sample: Sam
     fed = (to_c(package.inputs, package.tensors, hop) for hop in hops(package, stream, sample))
     made = [from_c(package.outputs, package.tensors, model.run(inputs)) for inputs in fed]
     return joined(stream, made)
-
-
-def sanitized_program(folder: Path, package: Package) -> Path:
-    """The package and the test bench as a program of this machine, with sanitizers."""
-    adapter = bench_files(folder) / "adapter_sanitized.c"
-    adapter.write_text(host_adapter(folder, package))
-    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
-    host = load_target("host")
-    host = replace(host, flags=(*host.flags, *flags))
-    twin = host_sources(folder)
-    return build_firmware(host, [*package_sources(twin), adapter], [twin], folder / FOLDER / "sanitized")
-
-
-def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
-    """Firmware of the package and the test bench, linked within the RAM limit if there is one.
-
-    With hooks, which cost stack and code of their own, it is not held to the limit.
-    """
-    bench, target = bench_files(folder), load_target(package.target)
-    out = folder / FOLDER / ("firmware_hooks" if hooks else "firmware")
-    linked = [bench / WEIGHTS_LINKED] if package.staged else []
-    given = given_objects(_function_sources(package), target, folder, out / "handoff")
-    return build_firmware(
-        target,
-        [*package_sources(folder), bench / "adapter_firmware.c", *linked, *given],
-        [folder],
-        out,
-        ram_limit=None if hooks else package.ram or None,
-        stack_bytes=package.stack + (256 if hooks else 0),
-        hooks=hooks,
-        flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
-    )
-
-
-def _function_sources(package: Package) -> list[Path]:
-    """Files of the functions that compute nodes; CompileError MM122 if there are none of some."""
-    unknown = [name for name, sources in package.handoffs.items() if not sources]
-    if unknown:
-        message = f"{unknown[0]} computes nodes, and the package's handoff file names no sources of it"
-        hint = "--on host, which takes mmcc's own kernels instead; or sources = [...] in that file"
-        raise CompileError("MM122", message, exit=Exit.USAGE, hint=hint)
-    return list(dict.fromkeys(Path(path) for paths in package.handoffs.values() for path in paths))
 
 
 def run_qemu(

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A package linked with the test bench: firmware, or a program of this machine with sanitizers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from mmcc.driver.handoff_objects import given_objects
+from mmcc.errors import CompileError, Exit
+from mmcc.package.host import host_adapter, host_sources, package_sources
+from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files
+from mmcc.target import load_target
+from mmcc.toolchain.firmware import build_firmware
+
+
+def sanitized_program(folder: Path, package: Package) -> Path:
+    """The package and the test bench as a program of this machine, with sanitizers."""
+    adapter = bench_files(folder) / "adapter_sanitized.c"
+    adapter.write_text(host_adapter(folder, package))
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g", "-O1"]
+    host = load_target("host")
+    host = replace(host, flags=(*host.flags, *flags))
+    twin = host_sources(folder)
+    return build_firmware(host, [*package_sources(twin), adapter], [twin], folder / FOLDER / "sanitized")
+
+
+def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
+    """Firmware of the package and the test bench, linked within the RAM limit if there is one.
+
+    With hooks, which cost stack and code of their own, it is not held to the limit.
+    """
+    bench, target = bench_files(folder), load_target(package.target)
+    out = folder / FOLDER / ("firmware_hooks" if hooks else "firmware")
+    linked = [bench / WEIGHTS_LINKED] if package.staged else []
+    given = given_objects(_function_sources(package), target, folder, out / "handoff")
+    return build_firmware(
+        target,
+        [*package_sources(folder), bench / "adapter_firmware.c", *linked, *given],
+        [folder],
+        out,
+        ram_limit=None if hooks else package.ram or None,
+        stack_bytes=package.stack + (256 if hooks else 0),
+        hooks=hooks,
+        flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
+    )
+
+
+def _function_sources(package: Package) -> list[Path]:
+    """Files of the functions that compute nodes; CompileError MM122 if there are none of some."""
+    unknown = [name for name, sources in package.handoffs.items() if not sources]
+    if unknown:
+        message = f"{unknown[0]} computes nodes, and the package's handoff file names no sources of it"
+        hint = "--on host, which takes mmcc's own kernels instead; or sources = [...] in that file"
+        raise CompileError("MM122", message, exit=Exit.USAGE, hint=hint)
+    return list(dict.fromkeys(Path(path) for paths in package.handoffs.values() for path in paths))
