@@ -78,6 +78,8 @@ class TrainOptions(TypedDict, total=False):
     betas: tuple[float, float]  # of adam
     epsilon: float  # of adam
     weight_decay: float  # share of a parameter that it loses in a step, times the rate
+    slow_memory: int  # bytes that values of the forward pass may be paged to
+    slow_cycles: float  # that a byte takes there or back
 
 
 class VerifyOptions(TypedDict, total=False):

@@ -32,6 +32,7 @@ from random_float import convolutions, seeds, spread, windows
 # What the int8 cases cover, what has no kernel, and what calls the user's functions.
 ELSEWHERE = {
     *("Lookup", "FlipSign", "MaxPool", "ArgMax", "DequantizeConstant", "ReadRows", "WriteRows"),
+    *("PageOut", "PageIn"),
     *("TopK", "MaxPoolIndices"),  # test_several_results.py
 }
 

@@ -32,11 +32,11 @@ LAYERS = 4
 Array = np.ndarray
 
 
-def chain(folder: Path) -> Path:
+def chain(folder: Path, layers: int = LAYERS) -> Path:
     """Convolutions of equal results, a mean, and a layer that tells three classes apart."""
     rng = np.random.default_rng(5)
     constants, nodes, name = dict[str, Array](), [], "x"
-    for k in range(LAYERS):
+    for k in range(layers):
         constants[f"w{k}"] = (0.4 * rng.standard_normal((8, 8 if k else 2, 3, 3))).astype(np.float32)
         constants[f"b{k}"] = (0.1 * rng.standard_normal(8)).astype(np.float32)
         nodes.append(helper.make_node("Conv", [name, f"w{k}", f"b{k}"], [f"c{k}"], pads=[1, 1, 1, 1]))

@@ -15,6 +15,7 @@ from dataclasses import replace
 from mmcc.checker.order import Order
 from mmcc.checker.program_constants import Constants
 from mmcc.checker.program_moves import check_moves, memory_name
+from mmcc.checker.program_pages import check_pages
 from mmcc.checker.program_run import Made, Moved, run_step
 from mmcc.checker.replay import MOST, label
 from mmcc.ir.graph import Graph
@@ -56,6 +57,7 @@ def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> l
         wrong = [*check.ports(), *check.views(), *check.streams(), *check.blocks(), *check.fetched()]
         wrong += check.steps()
         wrong += check_moves(entry, plan, code)
+        wrong += check_pages(graph, plan, code)
     return wrong[:MOST]
 
 

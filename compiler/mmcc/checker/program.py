@@ -10,7 +10,7 @@ from mmcc.checker.replay import MOST
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Program
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import SLOW, Region
 
 
 def check_program(module: Module, plan: MemoryPlan, program: Program) -> list[str]:
@@ -46,5 +46,5 @@ def _too_small(plan: Plan, program: Program) -> Iterator[str]:
             end, region = place.offset + buffer.size, place.region
             if not isinstance(region, Region) or region.write_cost is None:
                 continue  # no arena
-            if end > program.regions.get(region, 0):
+            if end > (program.slow if region == SLOW else program.regions.get(region, 0)):
                 yield f'buffer "{buffer.name}" ends beyond the arena in {region}'

@@ -13,6 +13,7 @@ from mmcc.cli.compile import asked_by_nobody, compile_options, notes, of_chip, s
 from mmcc.cli.options import common, planned, sizes_and_inputs
 from mmcc.cli.terminal import Progress, show_warnings
 from mmcc.driver.piped import as_file
+from mmcc.sizes import parse_size
 
 
 @click.command(name="train", short_help="Compile an ONNX file into C that also trains it.")
@@ -50,6 +51,19 @@ from mmcc.driver.piped import as_file
 @click.option(
     "--weight-decay", type=float, default=0.0, show_default=True, help="Share lost in a step, by rate."
 )
+@click.option(
+    "--slow-memory",
+    metavar="SIZE",
+    help="Bytes, 8M, of slow memory behind callbacks of yours (mmcc_pages.h), where values may wait until "
+    "backward layers read them; with --ram.",
+)
+@click.option(
+    "--slow-cycles",
+    type=click.FloatRange(0),
+    default=4.0,
+    show_default=True,
+    help="That a byte takes to slow memory or back.",
+)
 @click.option("--weights", type=click.Choice(["c", "bin"]), help="Constants as C arrays or a file [by size].")
 @planned
 @sizes_and_inputs
@@ -59,8 +73,12 @@ def train(model: Path, output: Path | None, as_json: bool, quiet: bool, verbose:
     from mmcc.driver.train import compile_training
     from mmcc.training.options import TrainOptions
 
-    names = ("loss", "optimizer", "update", "accumulate", "momentum", "betas", "weight_decay")
-    training = TrainOptions(**{name: given.pop(name) for name in names})
+    names = ("loss", "optimizer", "update", "accumulate", "momentum", "betas", "weight_decay", "slow_cycles")
+    slow = given.pop("slow_memory")
+    training = TrainOptions(
+        **{name: given.pop(name) for name in names},
+        slow_memory=parse_size(slow, "--slow-memory") if slow else 0,
+    )
     given |= of_chip(given)
     options = compile_options(asked_by_nobody() | given)
     with Progress(quiet, verbose) as progress, as_file(model) as path:

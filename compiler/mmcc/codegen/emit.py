@@ -33,11 +33,13 @@ from mmcc.target import Target
 from mmcc.toolchain import PackageBuild
 
 STREAMS = "streams"
+PAGER = "pager"
 RUNTIME_HEADERS = ("mmcc_runtime.h", "mmcc_requantize.h")
 # only where a kernel, or the header of the model, says that it needs them
 OPTIONAL_HEADERS = (
     "mmcc_handoff.h",
     "mmcc_moves.h",
+    "mmcc_pages.h",
     "mmcc_parameters.h",
     "mmcc_math.h",
     "mmcc_normalize.h",
@@ -97,7 +99,7 @@ def emit(module: Module, program: Program, options: EmitOptions, target: Target)
     weights = _staged(program) if program.staged else lay_out(program.nodes)
     regions = [region.name for region in program.regions]
     entries = [
-        EntryText(entry.name, port_texts(entry, code, regions))
+        EntryText(entry.name, port_texts(entry, code, regions), pages=bool(entry.graph.paged))
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
     stamp = options.stamp
@@ -145,6 +147,8 @@ def _common(
         "ready": zlib.crc32(f"{options.name} {weights.size} {sizes}".encode()) | 1,
         "arenas": arenas,
         "arena_of": {arena.memory: arena for arena in arenas},
+        "pages": program.pages,
+        "slow": program.slow,
         "moves": max(map(_moves, program.entries)),
         "fetched": sorted({node.fetched.target.memory for node in program.nodes if node.fetched}),
         "staging": next((node.blocks.arena for node in program.nodes if node.blocks), ""),
@@ -243,6 +247,6 @@ def _memories(program: Program, ports: Sequence[PortText]) -> tuple[str, ...]:
     external = [port.memory for port in ports if port.external]
     streams = [STREAMS] if any(port.streamed for port in ports) else []
     slices = [SLICE] if program.staged else []
-    return tuple(
-        dict.fromkeys((*(region.name for region in program.regions), "weights", *external, *streams, *slices))
-    )
+    pager = [PAGER] if program.pages else []
+    regions = (region.name for region in program.regions)
+    return tuple(dict.fromkeys((*regions, "weights", *external, *streams, *slices, *pager)))

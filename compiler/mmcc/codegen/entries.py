@@ -28,6 +28,7 @@ class EntryText:
     ports: tuple[PortText, ...]
     body: tuple[str, ...] = ()
     functions: tuple[str, ...] = ()
+    pages: bool = False  # values go to slow memory and come back
 
     @property
     def heading(self) -> str:

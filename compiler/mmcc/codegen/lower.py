@@ -28,7 +28,7 @@ from mmcc.ir.program import (
     Step,
     View,
 )
-from mmcc.ir.regions import STATE
+from mmcc.ir.regions import SLOW, STATE
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block
@@ -49,7 +49,9 @@ def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Progra
     if not regions.keys() - {STATE}:
         regions = {target.memory[0]: 0} | regions  # the context has one even if nothing lives in it
     states = tuple(InitialState(plan.states[state.begin], state.initial) for state in module.states)
-    return Program(name, regions, tuple(entries), states, _saved(module, plan))
+    slow = max(own.peak(SLOW) for own in plan.entries.values())
+    pages = max(len(entry.graph.paged) for entry in module.entries)
+    return Program(name, regions, tuple(entries), states, _saved(module, plan), slow, pages)
 
 
 def _saved(module: Module, plan: MemoryPlan) -> SavedParameters | None:

@@ -36,6 +36,7 @@ from mmcc.ir.program import (
 )
 
 STREAM_KERNELS = ("read_rows", "write_rows")
+PAGE_KERNELS = ("page_out", "page_in")
 
 
 def columns_of(program: Program) -> dict[tuple[Columns, ...], str]:
@@ -224,8 +225,11 @@ class Body:
         before, after = f"{upper}_BEFORE({nodes[0]});", f"{upper}_AFTER({nodes[-1]});"
         within = replace(self, shared=self._shared(step)) if step.functions else self
         body = [before, *within.lines(step.body), after]
-        if any(self.kernel_of[self._label(call.node)].template in STREAM_KERNELS for call in _calls(step)):
+        templates = {self.kernel_of[self._label(call.node)].template for call in _calls(step)}
+        if not templates.isdisjoint(STREAM_KERNELS):
             body += ["if (context->streams.failed != 0) {", "    return MMCC_ERROR_STREAM;", "}"]
+        if not templates.isdisjoint(PAGE_KERNELS):
+            body += ["if (context->pager.failed != 0) {", "    return MMCC_ERROR_MOVE;", "}"]
         if any(isinstance(statement, Count | Counts | Table) for statement in step.body):
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]

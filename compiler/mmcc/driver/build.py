@@ -166,7 +166,7 @@ def _of_one(figures: Figures) -> int:
 
 def _calls_back(generated: Generated) -> bool:
     """True if the model needs functions of the caller's, which a self-test has not."""
-    return any(generated.values[what] for what in ("streams", "staged", "moves"))
+    return any(generated.values[what] for what in ("streams", "staged", "moves", "pages"))
 
 
 def _constant_bytes(module: Module) -> int:
@@ -243,6 +243,7 @@ def _context_bytes(generated: Generated, target: Target) -> int:
     words = len(generated.values["memories"]) + 1  # the mark is padded to an address
     words += 2 * streams + 1 if streams else 0
     words += 3 if generated.values["moves"] else 0  # two functions and their argument
+    words += 4 if generated.values["pages"] else 0  # these, and a mark
     if generated.values["staged"]:
         words += 3 + -(-3 * 4 // pointer)  # two functions and their argument; three numbers
     return words * pointer

@@ -1,105 +1,142 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a training step keeps of its forward pass, and what it makes again, so that it needs less RAM.
+"""What a training step keeps of its forward pass, what it makes again, and what it pages, to need less RAM.
 
-Each choice is a graph of its own, in which nodes of the forward pass are there twice; groups, rows and
-offsets of it are the planner's. Choices are planned in the order in which an estimate has them. No plan of a
-choice has fewer bytes than what it keeps, since all of that is there when the loss is known: so most need not
-be planned.
+Each choice is a graph of its own, in which nodes of the forward pass are there twice, or copies to slow
+memory and back stand between; groups, rows and offsets of it are the planner's. Choices are planned in the
+order in which an estimate has them. No plan of a choice has fewer bytes than what it keeps, since all of that
+is there when the loss is known: so most need not be planned.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain, SavedValue
 from mmcc.ir.plan import Plan
 from mmcc.ir.types import geometry
+from mmcc.planner.cost import node_cost
+from mmcc.planner.paging import slow_bytes
 from mmcc.report.model import count_macs
 from mmcc.training.recompute import SavedValues
 
-FEW = 12  # saved values of which every choice is looked at
-BEAM = 12  # else as many choices for each count of kept values
+FEW = 4096  # choices that are all looked at
+BEAM = 12  # else as many for each count of kept values
 SMALL = 64  # a value that is so many times smaller than the largest is kept
 MOST_PLANS = 8  # made
 ROWS = 6  # of a value that is made again: what a group is guessed to hold of it
+MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
 
 Planned = Callable[[Graph], tuple[Plan, int]]  # the plan with the smallest arena, and that
 
 
 @dataclass(frozen=True, slots=True)
+class SlowMemory:
+    """Memory that values may wait in: its bytes, and the cycles that a byte takes there or back."""
+
+    bytes: int = 0
+    cycles: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class _Choice:
     kept: frozenset[str]
+    paged: frozenset[str]
+    cut: bool  # gradients between layers are paged, too: no group ends with a whole one in the arena
     bytes: int  # of what is kept
     work: int  # multiply-accumulates of what is made again
+    cost: float  # of these, and a guess at what copies are waited for, in multiply-accumulates
     estimate: int  # of the arena
 
 
 class KeptValues:
-    """A search over choices for a step; `share` is the work allowed, in multiples of the step's."""
+    """A search over choices for a step.
 
-    def __init__(self, saved: SavedValues, planned: Planned, share: float) -> None:
-        self._saved, self._planned = saved, planned
+    `share` is the work allowed, in multiples of the step's; where there is slow memory, a step may also wait
+    for it, up to `MOST_WAITING` times its time in all, or `share` if that is more. `figures` are those of the
+    target's costs.
+    """
+
+    def __init__(
+        self,
+        saved: SavedValues,
+        planned: Planned,
+        share: float,
+        slow: SlowMemory | None = None,
+        figures: Mapping[str, float] | None = None,
+    ) -> None:
+        self._saved, self._planned, self._slow = saved, planned, slow or SlowMemory()
         self.macs = count_macs(saved.graph)
         self._most = int(self.macs * (share - 1))
+        waiting = max(share, MOST_WAITING) if self._slow.bytes else share
+        self._most_cost = self.macs * (waiting - 1)
+        cycles = {
+            node.outputs[0]: node_cost(saved.graph, node, figures or {}).work for node in saved.graph.nodes
+        }
+        self._cycles, self._cycles_of_mac = cycles, sum(cycles.values()) / max(1, self.macs)
         largest = max((value.bytes for value in saved.values), default=0)
         self._large = [value for value in saved.values if value.bytes * SMALL > largest]
         self._small = frozenset(value.name for value in saved.values if value not in self._large)
-        self._bytes = {value.name: value.bytes for value in saved.values}
+        self._gradients = [value for value in saved.gradients if value.bytes * SMALL > largest]
+        self._bytes = {value.name: value.bytes for value in (*saved.values, *self._gradients)}
 
     def least(self) -> tuple[Graph, MadeAgain] | None:
-        """The choice with the smallest arena; None if that makes nothing again."""
-        ranked = sorted(self._choices, key=lambda choice: (choice.estimate, choice.work))
+        """The choice with the smallest arena; None if that keeps everything."""
+        ranked = sorted(self._choices, key=lambda choice: (choice.estimate, choice.cost))
         best: tuple[int, _Choice, Graph] | None = None
         bounds: list[int] = []
         planned = 0
         for choice in ranked:
             if best is not None and choice.bytes >= best[0]:
                 continue  # no plan of it is better
-            if planned == MOST_PLANS:
+            if planned == MOST_PLANS or choice.cost > self._most_cost:
                 bounds.append(choice.bytes)
                 continue
-            graph = self._saved.recomputed(choice.kept)
+            graph = self._saved.recomputed(choice.kept, self._leaving(choice))
             plan, arena = self._planned(graph)
             planned += 1
             bounds.append(plan.bound)
-            if best is None or (arena, choice.work) < (best[0], best[1].work):
+            if best is None or (arena, choice.cost) < (best[0], best[1].cost):
                 best = arena, choice, graph
-        if best is None or not self._again(best[1]):
+        if best is None or not (self._again(best[1]) or best[1].paged):
             return None
         arena, choice, graph = best
         return graph, self._result(choice, arena, min([arena, *bounds]), planned, None)
 
     def within(self, limit: int) -> tuple[Graph, MadeAgain] | None:
-        """A choice of little work whose arena is within the limit; None if none was found."""
-        some = [choice for choice in self._choices if choice.bytes <= limit]
+        """A choice of little work and waiting whose arena is within the limit; None if none was found."""
+        usable = (choice for choice in self._choices if choice.cost <= self._most_cost)
+        some = [choice for choice in usable if choice.bytes <= limit]
         near = [choice for choice in some if choice.estimate <= limit]
         far = [choice for choice in some if choice.estimate > limit]
-        ranked = [*sorted(near, key=lambda c: c.work), *sorted(far, key=lambda c: c.estimate)]
-        planned, bounds = 0, dict[frozenset[str], int]()
+        ranked = [*sorted(near, key=lambda c: c.cost), *sorted(far, key=lambda c: c.estimate)]
+        planned, bounds = 0, dict[_Choice, int]()
         best: tuple[int, _Choice, Graph] | None = None
         for choice in ranked:
-            if planned == MOST_PLANS or (best is not None and choice.work >= best[1].work):
+            if planned == MOST_PLANS or (best is not None and choice.cost >= best[1].cost):
                 continue
-            graph = self._saved.recomputed(choice.kept)
+            graph = self._saved.recomputed(choice.kept, self._leaving(choice))
             plan, arena = self._planned(graph)
             planned += 1
-            bounds[choice.kept] = plan.bound
+            bounds[choice] = plan.bound
             if arena <= limit:
                 best = arena, choice, graph
         if best is None:
             return None
         arena, choice, graph = best
-        cheaper = [bounds.get(c.kept, c.bytes) for c in self._choices if c.work < choice.work]
-        return graph, self._result(choice, arena, min(cheaper, default=limit + 1), planned, limit)
+        cheaper = [bounds.get(c, c.bytes) for c in self._choices if c.cost < choice.cost]
+        bound = 0 if self._slow.bytes else min(cheaper, default=limit + 1)  # waiting is but predicted
+        return graph, self._result(choice, arena, bound, planned, limit)
 
     def _result(self, choice: _Choice, arena: int, bound: int, planned: int, limit: int | None) -> MadeAgain:
         values = self._saved.values
         return MadeAgain(
             kept=tuple(value for value in values if value.name in choice.kept),
             again=self._again(choice),
+            paged=tuple(v for v in (*values, *self._gradients) if v.name in self._leaving(choice)),
             macs=self.macs,
             macs_again=choice.work,
             most_macs=self.macs + self._most,
@@ -107,60 +144,115 @@ class KeptValues:
             arena=arena,
             bound=bound if self._every else 0,
             planned=planned,
-            choices=2 ** len(self._large),
+            choices=self._ways ** len(self._large) * (self._ways - 1),
+            slow_cycles=self._slow.cycles,
         )
 
     def _again(self, choice: _Choice) -> tuple[SavedValue, ...]:
-        return tuple(value for value in self._saved.values if value.name not in choice.kept)
+        there = choice.kept | choice.paged
+        return tuple(value for value in self._saved.values if value.name not in there)
+
+    @property
+    def _ways(self) -> int:
+        """A value is kept or made again, or paged."""
+        return 3 if self._slow.bytes else 2
 
     @property
     def _every(self) -> bool:
         """True if every choice is looked at."""
-        return len(self._large) <= FEW
+        return self._ways ** len(self._large) <= FEW
 
     @cached_property
     def _choices(self) -> list[_Choice]:
-        """The choices with no more work than is allowed."""
-        found = self._all() if self._every else self._some()
-        return [choice for choice in found if choice.work <= self._most]
+        """The choices within slow memory, with no more work than is allowed."""
+        whole = self._all() if self._every else self._some()
+        found = [choice for choice in whole if choice.work <= self._most]
+        cuts = (
+            [self._choice(choice.kept, choice.paged, cut=True) for choice in found] if self._ways > 2 else []
+        )
+        return [choice for choice in (*found, *cuts) if self._fits(choice)]
+
+    def _fits(self, choice: _Choice) -> bool:
+        return slow_bytes([self._bytes[name] for name in self._leaving(choice)]) <= self._slow.bytes
+
+    def _leaving(self, choice: _Choice) -> frozenset[str]:
+        """All that a choice pages."""
+        return choice.paged | {value.name for value in self._gradients} if choice.cut else choice.paged
 
     def _all(self) -> Iterable[_Choice]:
         names = [value.name for value in self._large]
-        for mask in range(2 ** len(names)):
-            yield self._choice(frozenset(name for k, name in enumerate(names) if mask >> k & 1))
+        for ways in product(range(self._ways), repeat=len(names)):
+            kept, paged = (
+                frozenset(name for name, way in zip(names, ways, strict=True) if way == wanted)
+                for wanted in (1, 2)
+            )
+            yield self._choice(kept, paged)
 
     def _some(self) -> Iterable[_Choice]:
         """From all values kept to none: of those with one fewer, the choices with the best estimates, and
-        those that save most bytes for their work."""
-        level = [self._choice(frozenset(value.name for value in self._large))]
+        those that save most bytes for what they cost."""
+        level = [self._choice(self._kept_large, frozenset())]
         while level:
             yield from level
-            fewer = {choice.kept - {name} for choice in level for name in choice.kept & self._kept_large}
-            following = [self._choice(kept) for kept in fewer]
-            by_bytes = sorted(following, key=lambda c: (c.estimate, c.work))[:BEAM]
-            by_work = sorted(following, key=lambda c: (c.work / max(1, level[0].bytes - c.bytes), c.estimate))
-            level = list({choice.kept: choice for choice in (*by_bytes, *by_work[:BEAM])}.values())
+            pairs = {
+                (choice.kept - {name} - self._small, choice.paged | more)
+                for choice in level
+                for name in choice.kept & self._kept_large
+                for more in (frozenset[str](), frozenset({name}))[: self._ways - 1]
+            }
+            tried = (self._choice(*pair) for pair in pairs)
+            following = [c for c in tried if c.work <= self._most and self._fits(c)]
+            by_bytes = sorted(following, key=lambda c: (c.estimate, c.cost))[:BEAM]
+            by_cost = sorted(following, key=lambda c: (c.cost / max(1, level[0].bytes - c.bytes), c.estimate))
+            level = list({(c.kept, c.paged): c for c in (*by_bytes, *by_cost[:BEAM])}.values())
 
     @cached_property
     def _kept_large(self) -> frozenset[str]:
         return frozenset(value.name for value in self._large)
 
-    def _choice(self, large: frozenset[str]) -> _Choice:
+    def _choice(self, large: frozenset[str], paged: frozenset[str], *, cut: bool = False) -> _Choice:
         kept = large | self._small
         size = sum(self._bytes[name] for name in kept)
-        again, work = self._saved.made_again(kept), self._saved.work(kept)
-        return _Choice(kept, size, work, size + self._rings(again, kept))
+        again, work = self._saved.made_again(kept, paged), self._saved.work(kept, paged)
+        leaving = paged.union(value.name for value in self._gradients if cut)
+        cost = work + sum(self._waiting[name] for name in leaving) / self._cycles_of_mac
+        held = self._rings(again, kept, paged)
+        if self._ways > 2:
+            held = max(held, self._between(cut=cut))
+        return _Choice(kept, paged, cut, size, work, cost, size + held)
 
-    def _rings(self, again: Sequence[str], kept: frozenset[str]) -> int:
+    def _between(self, *, cut: bool) -> int:
+        """A guess at what gradients take: a whole one between groups, or some rows of one."""
+        rows = [self._some_rows(value.name) for value in self._gradients]
+        if cut:
+            return max(rows, default=0)
+        return min(sum(rows), max((value.bytes for value in self._gradients), default=0))
+
+    def _some_rows(self, name: str) -> int:
+        rows, cols, channels = geometry(self._saved.graph.tensors[name].shape)
+        return min(rows, ROWS) * self._saved.graph.tensors[name].dtype.bytes(cols * channels)
+
+    @cached_property
+    def _waiting(self) -> dict[str, float]:
+        """By value, a guess at the cycles that its copies are waited for: beside the node that makes it, and
+        beside the nodes that read it backward."""
+        found: dict[str, float] = {}
+        for value in (*self._large, *self._gradients):
+            readers = [node.outputs[0] for node in self._saved.readers(value.name)]
+            beside = self._cycles[value.name], sum(self._cycles[name] for name in readers)
+            copy = value.bytes * self._slow.cycles
+            row = copy / geometry(self._saved.graph.tensors[value.name].shape)[0]
+            found[value.name] = sum(max(row, copy - cycles) for cycles in beside)
+        return found
+
+    def _rings(self, again: Sequence[str], kept: frozenset[str], paged: frozenset[str]) -> int:
         """A guess at what the largest group holds besides: some rows of each value between two kept ones."""
-        graph, most, total, forward = self._saved.graph, 0, 0, set(again)
+        graph, most, total, forward = self._saved.graph, 0, 0, {*again, *paged}
         for node in graph.nodes:
             for name in node.outputs:
-                if name in kept:
+                if name in kept or name in paged:
                     total = 0
-                elif name in forward and name in self._bytes:
-                    rows, cols, channels = geometry(graph.tensors[name].shape)
-                    line = graph.tensors[name].dtype.bytes(cols * channels)
-                    total += min(rows, ROWS) * line
+                if name in forward and name in self._bytes:
+                    total += self._some_rows(name)
                     most = max(most, total)
         return most

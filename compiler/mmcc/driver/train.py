@@ -11,7 +11,7 @@ from mmcc.driver.compile import CompileResult, compile_module
 from mmcc.driver.load import dump, load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.driver.ram_fit import BESIDES
-from mmcc.driver.recompute import KeptValues
+from mmcc.driver.recompute import KeptValues, SlowMemory
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain
@@ -54,36 +54,39 @@ def compile_training(
     if options.dump:
         dump(options.dump, "2-training.txt", str(module))
     forward = frozenset(name for node in graph.nodes for name in node.outputs)
-    return _compiled(module, forward, model, out, options, progress)
+    slow = SlowMemory(train.slow_memory, train.slow_cycles)
+    return _compiled(module, forward, slow, model, out, options, progress)
 
 
 def _compiled(
     module: Module,
     forward: frozenset[str],
+    slow: SlowMemory,
     model: Path,
     out: Path,
     options: CompileOptions,
     progress: Progress,
 ) -> CompileResult:
-    """The package; where RAM is short, of a step that makes values of its forward pass again.
+    """The package; where RAM is short, of a step that makes values of its forward pass again, or pages them.
 
     How much RAM is left for the arena is a guess until C is compiled, so there is more than one try.
     """
-    step = module.entries[1]
+    step, target = module.entries[1], load_target(options.target)
     share = options.recompute or (MOST_RECOMPUTE if options.ram else 1.0)
-    if share <= 1 or options.regions or not (options.ram or options.least_ram):
+    searched = share > 1 or slow.bytes > 0
+    if not searched or options.regions or not (options.ram or options.least_ram):
         return compile_module(module, model, out, options, progress)
     once = replace(options, recompute=1.0)
-    request = plan_request(once, separate_states(step.graph), load_target(options.target), progress)
+    request = plan_request(once, separate_states(step.graph), target, progress)
 
     def planned(graph: Graph) -> tuple[Plan, int]:
         graph = separate_states(graph)
-        asked = plan_request(once, graph, load_target(options.target), progress)
-        asked = replace(asked, fuse=True, limit=None, effort=min(asked.effort, EFFORT))
+        asked = plan_request(once, graph, target, progress)
+        asked = replace(asked, fuse=True, limit=None, effort=min(asked.effort, EFFORT), rough=slow.bytes > 0)
         plan = best_plan(graph, asked)
         return plan, asked.peak(plan)
 
-    kept = KeptValues(SavedValues(step.graph, forward), planned, share)
+    kept = KeptValues(SavedValues(step.graph, forward), planned, share, slow, target.cost)
     if not options.ram:
         return compile_module(_with(module, kept.least()), model, out, once, progress)
     limit = options.ram - state_bytes(module.states) - max(options.ram // BESIDES, LEAST_BESIDES)

@@ -121,12 +121,19 @@ class Graph:
     def _state_names(self) -> frozenset[str]:
         return frozenset(name for state in self.states for name in (state.begin, state.end))
 
+    @cached_property
+    def paged(self) -> frozenset[str]:
+        """Tensors in slow memory."""
+        return frozenset(name for node in self.nodes if node.op.traits.paged for name in node.outputs)
+
     def storage(self, name: str) -> Storage:
         """Where the bytes of tensor `name` are and how long they last."""
         if name in self.constants:
             return Storage.CONSTANT
         if name in self._state_names:
             return Storage.STATE
+        if name in self.paged:
+            return Storage.PAGED
         return Storage.PORT if name in self._port_names else Storage.ACTIVATION
 
     def is_constant(self, name: str) -> bool:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a training step's forward pass is kept for the backward pass, and what is made again."""
+"""What of a training step's forward pass is kept for the backward pass, made again, or paged."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ class SavedValue:
 
 @dataclass(frozen=True, slots=True)
 class MadeAgain:
-    """One choice of what to keep, and what is known of all others of its class.
+    """One choice of what to keep, make again and page, and what is known of all others of its class.
 
-    The class: each saved value is kept, or made again once, from values that are kept; then a plan of
-    groups, rows and offsets. No choice with at most `most_macs` of work in all has an arena below `bound`; if
-    there is a `limit`, none with less work than this one has. It is 0 if choices were left out.
+    The class: each saved value is kept, made again once, from values that are kept or paged, or (with slow
+    memory) taken there and brought back, once, and so are all gradients between layers, or none; then a plan
+    of groups, rows and offsets. No choice with at most `most_macs` of work in all has an arena below `bound`;
+    if there is a `limit`, none that costs less than this one has. It is 0 if choices were left out.
     """
 
     kept: tuple[SavedValue, ...]
     again: tuple[SavedValue, ...]
+    paged: tuple[SavedValue, ...]
     macs: int  # of the step in which nothing is made again
     macs_again: int
     most_macs: int
@@ -35,6 +37,7 @@ class MadeAgain:
     bound: int
     planned: int  # choices that were planned
     choices: int  # that there are
+    slow_cycles: float = 0.0  # that a byte takes to slow memory or back
 
     @property
     def proved(self) -> bool:

@@ -9,7 +9,7 @@ from enum import Enum
 
 from mmcc.ir.module import RUN
 from mmcc.ir.nest import Span
-from mmcc.ir.regions import FILE, STATE, External, Move, Place, Region
+from mmcc.ir.regions import FILE, SLOW, STATE, External, Move, Place, Region
 
 
 class BufferKind(Enum):
@@ -22,6 +22,7 @@ class BufferKind(Enum):
     SCRATCH = "scratch"  # workspace of one kernel call
     STATE = "state"  # lives from run to run
     STAGED = "staged"  # constants copied in from a slower memory
+    PAGED = "paged"  # in slow memory, until it is read back
     FETCHED = "fetched"  # a node's constants, copied out of the weights for one step
 
 
@@ -218,7 +219,7 @@ class Plan:
         preferred = dict.fromkeys(region for b in self.buffers for region in b.regions)
         places = (*self.places.values(), *(transfer.move.target for transfer in self.transfers))
         used = {place.region for place in places}
-        arenas = (r for r in preferred if isinstance(r, Region) and r.write_cost is not None)
+        arenas = (r for r in preferred if isinstance(r, Region) and r.write_cost is not None and r != SLOW)
         return {r: self.peak(r) for r in arenas if r in used}
 
     def stays(self) -> dict[str, tuple[Stay, ...]]:

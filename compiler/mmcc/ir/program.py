@@ -356,6 +356,8 @@ class Program:
     entries: tuple[EntryCode, ...]
     states: tuple[InitialState, ...] = ()
     saved: SavedParameters | None = None
+    slow: int = 0  # bytes of memory that values are paged to
+    pages: int = 0  # such values
 
     @property
     def nodes(self) -> tuple[ProgramNode, ...]:

@@ -41,6 +41,7 @@ class External:
 
 SRAM = Region("sram")  # of a target whose file names no memory
 STATE = Region("state")  # what lives from run to run
+SLOW = Region("slow")  # that the caller's functions copy to and from; no arena
 WEIGHTS = Region("weights", write_cost=None)  # the constants of a package, where the linker puts them
 FILE = Region("file", write_cost=None)  # that the caller's functions read constants from
 

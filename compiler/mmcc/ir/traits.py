@@ -37,6 +37,7 @@ class OpTraits:
     computes in float: Quantize, Dequantize, integer sums that are scaled to float.
     `rides`: what it makes is for later, so it may take in rows beside others who read them.
     `tables`: its constants are made by the compiler, and are none of the model's.
+    `paged`: what it makes is in slow memory, which callbacks of the caller's reach and nobody else.
     """
 
     moves: Moves | None = None
@@ -48,6 +49,7 @@ class OpTraits:
     converts: bool = False
     tables: bool = False
     rides: bool = False
+    paged: bool = False
 
 
 COMPUTES = OpTraits()

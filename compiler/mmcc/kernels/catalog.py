@@ -27,6 +27,7 @@ import mmcc.kernels.portable.matmul
 import mmcc.kernels.portable.movement
 import mmcc.kernels.portable.normalize
 import mmcc.kernels.portable.optimizer
+import mmcc.kernels.portable.paging
 import mmcc.kernels.portable.plain_layers
 import mmcc.kernels.portable.pool
 import mmcc.kernels.portable.pool_float

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from math import prod
 
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import geometry
+from mmcc.ops.paging import PageIn
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_int8 import RecurrentInt8
 
@@ -21,6 +23,10 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
         case RecurrentInt8():
             x, y = graph.tensors[node.inputs[0]].shape, graph.tensors[node.outputs[0]].shape
             return CellVectors(node.op, x[-1], y[-1]).bytes(prod(y[1:-1]))
+        case PageIn():
+            y = graph.tensors[node.output]
+            _, cols, channels = geometry(y.shape)
+            return y.dtype.bytes(cols * channels)
         case _:
             return 0
 

@@ -27,6 +27,7 @@ from mmcc.ops import (  # noqa: F401
     movement,
     normalize,
     optimizer,
+    paging,
     pool,
     pool_gradient,
     quantize,

@@ -13,6 +13,7 @@ from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.concurrent import moved_up, plan_concurrent
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
+from mmcc.planner.paging import place_paged
 from mmcc.planner.regions.search import best_in_regions
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.search import Search
@@ -29,6 +30,7 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     assert all(tensor.dtype.per_cell == 1 for tensor in in_ram), "a packed tensor is in RAM"
     start = time.perf_counter()
     found = place_states(graph, _best(graph, request), request.states or state_offsets(graph.states))
+    found = place_paged(graph, found)
     return replace(found, seconds=time.perf_counter() - start)
 
 

@@ -25,6 +25,8 @@ USUAL = {
     "_mac": 2.0,
     "_output": 10.0,
     "_input": 1.0,
+    "page_out_element": 0.0,
+    "page_in_element": 1.0,
     "_element": 15.0,
     "_row": 100.0,
     "call": 40.0,

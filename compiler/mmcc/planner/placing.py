@@ -46,6 +46,8 @@ class Placer:
         fewest = paths.fewest(bound) if best.placement.peak > bound else ()
         if fewest and sum(map(paths.macs, fewest)) <= self._macs:
             best = min(best, self._place(paths, fewest, bound), key=lambda p: p.placement.peak)
+        if self._request.rough:
+            return best, proved
         if best.placement.peak > bound:
             best, proved = self._together(paths, best, bound)
         low, high = proved, best.placement.peak

@@ -71,6 +71,9 @@ class PlanRequest:
     states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
     seed: int = 0
+    rough: bool = (
+        False  # the first paths that are placed are good enough: other graphs are compared with this
+    )
     progress: Callable[[str], None] | None = None
 
     def external(self, graph: Graph) -> frozenset[str]:
@@ -78,7 +81,8 @@ class PlanRequest:
         inputs = graph.input_names if self.external_inputs else frozenset[str]()
         outputs = graph.output_names if self.external_outputs else frozenset[str]()
         states = {name for state in graph.states for name in (state.begin, state.end)}
-        return frozenset(name for name in inputs | outputs | states if not graph.is_constant(name))
+        elsewhere = inputs | outputs | states | graph.paged
+        return frozenset(name for name in elsewhere if not graph.is_constant(name))
 
     def runs_backward(self, node: int) -> bool:
         """True of a node whose rows can only be made from the last to the first."""

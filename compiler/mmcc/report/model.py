@@ -14,8 +14,9 @@ from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import BufferKind, MemoryPlan, Place, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.program import EntryCode, Program
-from mmcc.ir.regions import STATE, Region
-from mmcc.planner.cost import node_costs, plan_macs, read_of
+from mmcc.ir.regions import SLOW, STATE, Region
+from mmcc.planner.cost import node_costs, plan_cost, plan_macs, read_of
+from mmcc.planner.paging import traffic
 from mmcc.report.memories import region_entries
 from mmcc.toolchain import Footprint
 
@@ -167,7 +168,7 @@ def _entry(
             "buffers": _buffers(plan),
         },
         "dead_channels": _dead_channels(graph),
-        "saved": None if entry.made_again is None else _saved(entry.made_again),
+        "saved": None if entry.made_again is None else _saved(entry.made_again, graph, plan, cost),
         "moves": _moves(plan),
         "weights": _staged_weights(graph, plan),
         "nodes": _nodes(graph, code, node_costs(graph, plan, cost)),
@@ -241,11 +242,18 @@ def _buffers(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _saved(found: MadeAgain) -> dict[str, Any]:
-    """What a training step keeps of its forward pass, and what it makes again."""
+def _saved(found: MadeAgain, graph: Graph, plan: Plan, cost: Mapping[str, float]) -> dict[str, Any]:
+    """What a training step keeps of its forward pass, what it makes again, and what it pages."""
+    moved = traffic(graph, plan, cost, found.slow_cycles)
     return {
         "kept": [asdict(value) for value in found.kept],
         "again": [asdict(value) for value in found.again],
+        "paged": [asdict(value) for value in found.paged],
+        "slow_bytes": plan.peak(SLOW),
+        "bytes_moved": moved.bytes,
+        "copies_predicted": round(moved.cycles),
+        "stalls_predicted": round(moved.stalls),
+        "predicted": round(plan_cost(graph, plan, cost)),
         "macs_again": found.macs_again,
         "most_macs": found.most_macs,
         "limit": found.limit,

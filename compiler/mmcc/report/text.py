@@ -145,6 +145,14 @@ def saved_text(saved: dict[str, Any]) -> str:
         f"{kept:,} bytes in {len(saved['kept'])} values kept for backward layers, {again:,} in "
         f"{len(saved['again'])} made again"
     )
+    if saved["paged"]:
+        paged = sum(value["bytes"] for value in saved["paged"])
+        share = 100 * saved["stalls_predicted"] / max(1, saved["predicted"])
+        text += (
+            f", {paged:,} in {len(saved['paged'])} paged to {saved['slow_bytes']:,} bytes of slow memory: "
+            f"{saved['bytes_moved']:,} bytes are copied in a step, of whose time {share:.1f} % is waiting "
+            "for them, as predicted"
+        )
     of = f"{saved['planned']} of {saved['choices']:,} choices planned"
     if saved["proved"]:
         least = "no other needs as little work" if saved["limit"] else "no other needs a smaller arena"

@@ -25,6 +25,7 @@ from mmcc.ir.module import Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import EntryCode, Program
 from mmcc.ir.types import geometry
+from mmcc.ops.paging import PageOut
 from mmcc.ops.stream import WriteRows
 from mmcc.resources import data_dir
 from mmcc.target import Target
@@ -102,8 +103,8 @@ def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> It
     groups = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
     for node in code.nodes:
         made = graph.nodes[node.index]
-        if isinstance(made.op, WriteRows):
-            continue  # goes to a callback: the output of the model is looked at instead
+        if isinstance(made.op, WriteRows | PageOut):
+            continue  # goes to a callback: the output of the model, or what comes back, is looked at instead
         steps = 0
         if node.index in plan.groups[groups[node.index]].accumulating:
             steps = geometry(graph.tensors[taken_by(graph, made)].shape)[0]

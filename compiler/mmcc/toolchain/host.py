@@ -33,6 +33,7 @@ int32_t mmcc_adapter_call(uint32_t entry);
 int32_t mmcc_adapter_reset(void);
 void mmcc_adapter_forget(void);
 uint64_t mmcc_adapter_weights_read(void);
+uint64_t mmcc_adapter_paged(void);
 """
 
 
@@ -151,6 +152,10 @@ class HostModel:
     def weights_read(self) -> int:
         """Bytes of staged weights that all runs so far have read; only where weights are staged."""
         return int(self._lib.mmcc_adapter_weights_read())
+
+    def bytes_paged(self) -> int:
+        """Bytes that all calls so far have copied to slow memory and back; only where values are paged."""
+        return int(self._lib.mmcc_adapter_paged())
 
     def _output(self, k: int, dtype: np.dtype[Any]) -> NDArray[Any]:
         size = self._lib.mmcc_adapter_output_bytes[k]

@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A training step whose backward nodes read some values of the forward pass made again, instead of kept."""
+"""A training step whose backward nodes read some values of the forward pass made again, or brought back from
+slow memory, instead of kept."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
 
+from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.made_again import SavedValue
 from mmcc.ops.clamp_bits import ClampBits
+from mmcc.ops.conv_gradient import WeightGradient
+from mmcc.ops.paging import PageIn, PageOut
 from mmcc.passes.draft import Draft
 from mmcc.training.in_place import sums_early
 
 
 class SavedValues:
-    """The values of a training step's forward pass that its backward pass reads.
+    """The values of a training step's forward pass that its backward pass reads, and the `gradients` between
+    layers.
 
     `forward` are the results of the nodes of the forward pass.
     """
@@ -27,10 +32,20 @@ class SavedValues:
         sources = {self._source(name) for name in read if name in self._forward}
         ordered = sorted(sources & self._forward, key=lambda name: self._position[name])
         self.values = tuple(SavedValue(name, graph.tensors[name].bytes, self._macs(name)) for name in ordered)
+        sums = [node.inputs[1] for node in graph.nodes if isinstance(node.op, WeightGradient)]
+        between = [
+            name for name in dict.fromkeys(sums) if name in self._position and name not in self._forward
+        ]
+        self.gradients = tuple(SavedValue(name, graph.tensors[name].bytes, 0) for name in between)
         self._read = [name for name in read if name in self._forward]
 
     def _is_backward(self, node: Node) -> bool:
         return node.outputs[0] not in self._forward
+
+    def readers(self, name: str) -> list[Node]:
+        """The backward nodes that read a saved value."""
+        late = [node for node in self.graph.nodes if self._is_backward(node)]
+        return [node for node in late if any(self._source(other) == name for other in node.inputs)]
 
     def _macs(self, name: str) -> int:
         return nest_of(self.graph, self.graph.producer[name]).macs
@@ -45,33 +60,52 @@ class SavedValues:
             (name,) = operands
         return name
 
-    def made_again(self, kept: Collection[str]) -> list[str]:
-        """What is made again, in order, if the values `kept` are there for the backward pass."""
+    def made_again(self, kept: Collection[str], paged: Collection[str] = ()) -> list[str]:
+        """What is made again, in order, if the values `kept` are there for the backward pass, and those
+        `paged` are brought back."""
         found, waiting = set[str](), list(self._read)
         while waiting:
             name = waiting.pop()
-            if name in found or name not in self._forward or self._source(name) in kept:
+            if name in found or name not in self._forward or self._source(name) in kept or name in paged:
                 continue
             found.add(name)
             waiting += self.graph.producer[name].inputs
         return sorted(found, key=lambda name: self._position[name])
 
-    def work(self, kept: Collection[str]) -> int:
+    def work(self, kept: Collection[str], paged: Collection[str] = ()) -> int:
         """Multiply-accumulates of what is made again."""
-        return sum(self._macs(name) for name in self.made_again(kept))
+        return sum(self._macs(name) for name in self.made_again(kept, paged))
 
-    def recomputed(self, kept: Collection[str]) -> Graph:
-        """The step in which backward nodes read what is not kept made a second time, once for all of them."""
+    def recomputed(self, kept: Collection[str], paged: Collection[str] = ()) -> Graph:
+        """The step in which backward nodes read what is not kept made a second time, once for all of them, or
+        brought back from slow memory. `paged` may name gradients between layers, too."""
         draft = Draft(self.graph)
-        twins: dict[str, str] = {}
-        again = self.made_again(kept)
+        twins, there = dict[str, str](), dict[str, tuple[int, str]]()
+        again = self.made_again(kept, paged)
         late = [node for node in self.graph.nodes if self._is_backward(node)]
+
+        def leave(node: Node) -> None:
+            for name in (name for name in node.outputs if name in paged):
+                page = len(there)
+                there[name] = page, draft.add(PageOut(page), (name,), f"{name}_slow", node.where)
+
+        def now(name: str) -> str:
+            if name in there and name not in twins:
+                page, slow = there[name]
+                twins[name] = draft.add(PageIn(page), (slow,), f"{name}_back", self._where(name))
+            return twins.get(name, name)
+
         for node in (node for node in self.graph.nodes if not self._is_backward(node)):
             draft.keep(node)
+            leave(node)
         for name in again:
             node = self.graph.producer[name]
-            inputs = (twins.get(other, other) for other in node.inputs)
+            inputs = tuple(map(now, node.inputs))
             twins[name] = draft.add(node.op, inputs, f"{name}_again", node.where)
         for node in late:
-            draft.keep(replace(node, inputs=tuple(twins.get(name, name) for name in node.inputs)))
+            draft.keep(replace(node, inputs=tuple(map(now, node.inputs))))
+            leave(node)
         return sums_early(draft.graph())
+
+    def _where(self, name: str) -> tuple[Where, ...]:
+        return self.graph.producer[name].where

@@ -134,9 +134,19 @@ class Space:
         """True if kernels that all feed `last` may run as one group."""
         if members == 1 << last:
             return True
-        if members & self._single or not self.request.fuse:
+        if members & self._single or not self.request.fuse or members & ~self._feeding[last]:
             return False
         return not any(self.model.kernels[k].apart & members for k in bits(members))
+
+    @cached_property
+    def _feeding(self) -> list[int]:
+        """For each kernel, it and all whose rows it needs: fewer than must have run before it, where
+        something waits for others that it does not read."""
+        found = [1 << k for k in range(len(self.model.kernels))]
+        for k in self.order:
+            for maker in bits(self._makers[k]):
+                found[k] |= found[maker]
+        return found
 
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds, and the bytes that it needs at least."""

@@ -10,6 +10,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ir.regions import External
+from mmcc.ops.paging import PageIn
 from mmcc.planner.memory.layout import Layout, dense
 from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.overlap import SafeOffset
@@ -164,7 +165,21 @@ def make_model(
         _allocation(graph, request, name, tuple(inside[name]), writers[k], users[k])
         for k, name in enumerate(names)
     )
-    return MemoryModel(allocations, _after_old_states(graph, layout, number, users, writers, kernels))
+    ordered = _after_old_states(graph, layout, number, users, writers, _late(graph, kernels))
+    return MemoryModel(allocations, ordered)
+
+
+def _late(graph: Graph, kernels: Sequence[ScheduledKernel]) -> tuple[ScheduledKernel, ...]:
+    """The kernels; those that bring something back from slow memory do so only when what else their first
+    reader needs is there. Before that it would only take bytes, and there would be many orders to look at."""
+    found = list(kernels)
+    pages = [k for k, kernel in enumerate(kernels) if isinstance(graph.nodes[kernel.node].op, PageIn)]
+    others = ~sum(1 << k for k in pages)
+    for k in pages:
+        first = next((kernel for kernel in kernels if kernel.before >> k & 1), None)
+        if first is not None:
+            found[k] = replace(found[k], before=found[k].before | first.before & others)
+    return tuple(found)
 
 
 def _after_old_states(
