@@ -26,7 +26,7 @@ from mmcc.training.recompute import SavedValues
 FEW = 4096  # choices that are all looked at
 BEAM = 12  # else as many for each count of kept values
 SMALL = 64  # a value that is so many times smaller than the largest is kept
-MOST_PLANS = 8  # made
+MOST_PLANS = 8  # made; half of it with slow memory, where there is more to choose of
 ROWS = 6  # of a value that is made again: what a group is guessed to hold of it
 MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
 
@@ -77,6 +77,7 @@ class KeptValues:
             node.outputs[0]: node_cost(saved.graph, node, figures or {}).work for node in saved.graph.nodes
         }
         self._cycles, self._cycles_of_mac = cycles, sum(cycles.values()) / max(1, self.macs)
+        self._most_plans = MOST_PLANS // 2 if self._slow.bytes else MOST_PLANS
         largest = max((value.bytes for value in saved.values), default=0)
         self._large = [value for value in saved.values if value.bytes * SMALL > largest]
         self._small = frozenset(value.name for value in saved.values if value not in self._large)
@@ -92,7 +93,7 @@ class KeptValues:
         for choice in ranked:
             if best is not None and choice.bytes >= best[0]:
                 continue  # no plan of it is better
-            if planned == MOST_PLANS or choice.cost > self._most_cost:
+            if planned == self._most_plans or choice.cost > self._most_cost:
                 bounds.append(choice.bytes)
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice))
@@ -116,7 +117,7 @@ class KeptValues:
         planned, bounds = 0, dict[_Choice, int]()
         best: tuple[int, _Choice, Graph] | None = None
         for choice in ranked:
-            if planned == MOST_PLANS or (best is not None and choice.cost >= best[1].cost):
+            if planned == self._most_plans or (best is not None and choice.cost >= best[1].cost):
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice))
             plan, arena = self._planned(graph)
