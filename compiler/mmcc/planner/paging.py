@@ -14,7 +14,6 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.plan import BufferKind, Place, Plan
 from mmcc.ir.regions import SLOW
 from mmcc.ir.types import geometry
-from mmcc.ops.paging import PageIn, PageOut
 from mmcc.planner.cost import node_costs
 
 ALIGN = 16  # of each value in slow memory
@@ -58,17 +57,18 @@ def traffic(graph: Graph, plan: Plan, figures: Mapping[str, float], cycles_per_b
     moved, stalls = 0, 0.0
     for group in plan.groups:
         nodes = [graph.nodes[index] for index in group.nodes]
-        sizes = [graph.tensors[node.output].bytes for node in nodes if is_paging(node)]
-        alone = sum(_row_bytes(graph, node) for node in nodes if is_paging(node)) * cycles_per_byte
+        copies = [node for node in nodes if _is_paging(graph, node)]
+        sizes = [graph.tensors[node.output].bytes for node in copies]
+        alone = sum(_row_bytes(graph, node) for node in copies) * cycles_per_byte
         beside = sum(costs[index] for index in group.nodes)
         moved += sum(sizes)
         stalls += alone + max(0.0, sum(sizes) * cycles_per_byte - alone - beside)
     return Traffic(moved, moved * cycles_per_byte, stalls)
 
 
-def is_paging(node: Node) -> bool:
+def _is_paging(graph: Graph, node: Node) -> bool:
     """True of a copy to slow memory or back."""
-    return isinstance(node.op, PageOut | PageIn)
+    return not graph.paged.isdisjoint((*node.inputs, *node.outputs))
 
 
 def _row_bytes(graph: Graph, node: Node) -> int:

@@ -10,7 +10,6 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ir.regions import External
-from mmcc.ops.paging import PageIn
 from mmcc.planner.memory.layout import Layout, dense
 from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.overlap import SafeOffset
@@ -173,7 +172,8 @@ def _late(graph: Graph, kernels: Sequence[ScheduledKernel]) -> tuple[ScheduledKe
     """The kernels; those that bring something back from slow memory do so only when what else their first
     reader needs is there. Before that it would only take bytes, and there would be many orders to look at."""
     found = list(kernels)
-    pages = [k for k, kernel in enumerate(kernels) if isinstance(graph.nodes[kernel.node].op, PageIn)]
+    inputs = [graph.nodes[kernel.node].inputs for kernel in kernels]
+    pages = [k for k, names in enumerate(inputs) if not graph.paged.isdisjoint(names)]
     others = ~sum(1 << k for k in pages)
     for k in pages:
         first = next((kernel for kernel in kernels if kernel.before >> k & 1), None)
