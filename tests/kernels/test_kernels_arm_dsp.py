@@ -19,6 +19,7 @@ from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
 from op_cases_int8 import FAMILIES, add, mean, mul
 from op_cases_int8_layers import CONSTANTS, conv, dense, int8, pads, per_filter
+from op_cases_int16 import conv16, dense16, int16_elementwise_cases, int16_layer_cases
 from qemu_bench import QemuBench
 from random_int8 import averages, convolutions, sums
 from toolchains import ready
@@ -130,6 +131,16 @@ def packed_by_four() -> list[OpCase]:
 )
 def test_every_int8_case(family):
     QemuBench(FAMILIES[family](), ready("cortex-m4")).check_all()
+
+
+def test_every_case_of_16_bits():
+    """And how many instructions a product takes: with 48 channels, and with 256."""
+    short, long = conv16("dsp16_48", (8, 1, 48), 48, Window((1, 1))), dense16("dsp16_256", (256,), 64)
+    cases = [*int16_layer_cases(), *int16_elementwise_cases(), short, long]
+    bench = QemuBench(cases, ready("cortex-m4"))
+    bench.check_all()
+    for case, most in ((short, 1.35), (long, 1.1)):
+        assert bench.instructions(case.name) / case.nest.macs <= most, case.name
 
 
 @cache

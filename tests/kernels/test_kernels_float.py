@@ -50,7 +50,7 @@ def test_kernels_equal_the_reference(family):
 @pytest.mark.quick
 def test_every_operator_has_cases():
     tested = {type(case.op).__name__ for family in FAMILIES.values() for case in family()}
-    assert tested == {name for name in OPS if "Int8" not in name} - ELSEWHERE
+    assert tested == {name for name in OPS if "Int8" not in name and "Int16" not in name} - ELSEWHERE
 
 
 @pytest.mark.quick

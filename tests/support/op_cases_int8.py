@@ -27,6 +27,7 @@ from op_cases_int8_layers import (
     pointwise_cases,
     transposed_cases,
 )
+from op_cases_int16 import int16_elementwise_cases, int16_layer_cases
 from op_cases_recurrent_int8 import recurrent_int8_cases
 
 
@@ -298,4 +299,6 @@ FAMILIES = {
     "matmul": matmul_cases,
     "layer_norm": layer_norm_cases,
     "recurrent_int8": recurrent_int8_cases,
+    "int16_layers": int16_layer_cases,
+    "int16_elementwise": int16_elementwise_cases,
 }

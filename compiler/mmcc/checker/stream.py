@@ -21,6 +21,7 @@ from mmcc.ir.nest import Access, Affine, Nest
 from mmcc.ir.streaming import Hops
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.recurrent_int8 import CELLS, Cell
@@ -257,7 +258,7 @@ def _padding(graph: Graph, node: Node) -> float | None:
     match node.op:
         case ConvInt8() | ConvInt8ToFloat() | AveragePoolInt8():
             return node.op.x_zero
-        case Conv():
+        case Conv() | ConvInt16():
             return 0.0
         case AveragePool():
             return 0.0 if node.op.counted[0] >= node.op.window.pads[0] else None

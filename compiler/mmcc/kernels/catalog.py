@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmcc.kernels.arm_dsp.conv
 import mmcc.kernels.arm_dsp.elements
+import mmcc.kernels.arm_dsp.int16
 import mmcc.kernels.arm_mve.conv
 import mmcc.kernels.arm_mve.dense_float
 import mmcc.kernels.arm_mve.elementwise
@@ -22,6 +23,7 @@ import mmcc.kernels.portable.elementwise_float
 import mmcc.kernels.portable.elementwise_int8
 import mmcc.kernels.portable.gradients
 import mmcc.kernels.portable.indexing
+import mmcc.kernels.portable.int16
 import mmcc.kernels.portable.layer_norm
 import mmcc.kernels.portable.matmul
 import mmcc.kernels.portable.movement

@@ -21,6 +21,7 @@ from mmcc.ops import (  # noqa: F401
     elementwise_int8,
     indexing,
     int8_to_float,
+    int16,
     layer_norm,
     loss,
     matmul,

@@ -19,6 +19,7 @@ from mmcc.passes.fold_pad import fold_pad
 from mmcc.passes.fuse_activation import fuse_activation
 from mmcc.passes.fuse_gate import fuse_gate
 from mmcc.passes.fuse_norm import fuse_norm
+from mmcc.passes.integer16 import quantize_16
 from mmcc.passes.lookup import join_lookups
 from mmcc.passes.move_quantize import raise_quantize, sink_dequantize
 from mmcc.passes.narrow_floats import keep_narrow
@@ -43,6 +44,7 @@ PASSES: tuple[Pass, ...] = (
     simplify,  # two equal Quantize of one tensor are one
     fold_pad,  # before quantizing: a float Pad by 0 between Dequantize and a layer
     quantize,
+    quantize_16,
     give_float_results,
     quantize_ports,
     fold_dequantized,  # what no integer op took

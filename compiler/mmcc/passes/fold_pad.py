@@ -16,6 +16,7 @@ from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool, window_counts
 from mmcc.ops.window import Window
@@ -47,7 +48,7 @@ def _padded(draft: Draft, op: Op, node: Node) -> Op | None:
         return None
     more: Pads = (pad.before[0], pad.before[1], pad.after[0], pad.after[1])
     match op:
-        case Conv() | ConvInt8() | ConvInt8ToFloat() if pad.value == _outside(op):
+        case Conv() | ConvInt8() | ConvInt8ToFloat() | ConvInt16() if pad.value == _outside(op):
             return replace(op, window=grown(op.window, more))
         case AveragePool() | AveragePoolInt8() if pad.value == _outside(op):
             return replace(op, window=grown(op.window, more), counted=_sum(op.counted, more))
@@ -57,7 +58,7 @@ def _padded(draft: Draft, op: Op, node: Node) -> Op | None:
             return None
 
 
-def _outside(op: Conv | ConvInt8 | ConvInt8ToFloat | AveragePool | AveragePoolInt8) -> int:
+def _outside(op: Conv | ConvInt8 | ConvInt8ToFloat | ConvInt16 | AveragePool | AveragePoolInt8) -> int:
     """The value of samples outside the input."""
     return op.x_zero if isinstance(op, (ConvInt8, ConvInt8ToFloat, AveragePoolInt8)) else 0
 

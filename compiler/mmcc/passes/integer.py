@@ -52,7 +52,7 @@ def integer_form(draft: Draft, node: Node, quantize: Quantize, clamps: list[Clam
 
 def clamp_range(quantize: Quantize, clamps: list[Clamp]) -> tuple[int, int]:
     """What the clamps' bounds become when quantized; exact, since quantizing never changes an order."""
-    low, high = -128, 127
+    low, high = int(quantize.dtype.least), int(quantize.dtype.most)
     for clamp in clamps:
         (ends,) = quantize.reference(np.array([clamp.low, clamp.high], np.float32))
         low, high = (min(max(bound, int(ends[0])), int(ends[1])) for bound in (low, high))

@@ -65,7 +65,7 @@ class Layer:
 def _layer(draft: Draft, node: Node, target: Target) -> Layer:
     products = _products(draft, node)
     scales = products.unit / real(target.quant.scale)
-    exact = _bias(draft, node.inputs[2], products.unit)
+    exact = bias_in_products(draft, node.inputs[2], products.unit)
     b, bits = _rounded(products, exact, scales)
     multiplier, shift = multipliers_and_shifts(scales / 2.0**bits)
     numbers = {"bias": b.astype(np.int32), "multiplier": multiplier, "shift": shift}
@@ -90,7 +90,7 @@ def layer_weights(draft: Draft, name: str) -> tuple[NDArray[np.int8], int, NDArr
     return stored.astype(np.int8), int(zeros[0]), scales
 
 
-def _bias(draft: Draft, name: str, unit: NDArray[np.float64]) -> NDArray[np.float64]:
+def bias_in_products(draft: Draft, name: str, unit: NDArray[np.float64]) -> NDArray[np.float64]:
     """The bias in units of products, one an output channel; not rounded."""
     name = draft.now(name)
     if draft.is_constant(name):

@@ -73,6 +73,8 @@ def _write_clamp(draft: Draft, node: Node, source: str, quant: Quant) -> bool:
     """
     if not (isinstance(node.op, Unary) and node.op.function == "clamp") or draft.is_constant(source):
         return False
+    if draft.tensors[source].dtype != ElementType.I8:
+        return False
     meaning = Dequantize(quant.scale, quant.zero_point)
     (values,) = node.op.reference(*meaning.reference(EVERY))
     (table,) = Quantize(quant.scale, quant.zero_point).reference(values)
@@ -86,11 +88,16 @@ def _write_clamp(draft: Draft, node: Node, source: str, quant: Quant) -> bool:
 
 
 def _dequantized(draft: Draft, name: str) -> tuple[str, Quant] | None:
-    """The int8 tensor that a float tensor is made of, if it is."""
+    """The tensor of int8, or of int16 with zero point 0, that a float tensor is made of, if it is."""
     node = draft.producer.get(draft.now(name))
-    if node is None or draft.tensors[node.inputs[0]].dtype != ElementType.I8:
+    dtype = draft.tensors[node.inputs[0]].dtype if node is not None else None
+    if node is None or dtype not in (ElementType.I8, ElementType.I16):
         return None
     match node.op:
+        case Dequantize(scale, zero) if dtype == ElementType.I16:
+            return (node.inputs[0], Quant(scale, zero)) if zero == 0 else None
+        case _ if dtype == ElementType.I16:
+            return None
         case Dequantize(scale, zero):
             return node.inputs[0], Quant(scale, zero)
         case DequantizeConstant((scale,), (zero,)):
@@ -137,7 +144,8 @@ def _wanted(graph: Graph) -> dict[str, Quantize]:
             else:
                 forms.add(wanted.get(reader.output) if only_moves(reader) else None)
         form = forms.pop() if len(forms) == 1 and node.output not in graph.kept else None
-        if form is not None and form.dtype == ElementType.I8:
+        symmetric = form is not None and form.dtype == ElementType.I16 and form.zero_point == 0
+        if form is not None and (form.dtype == ElementType.I8 or symmetric):
             wanted[node.output] = form
     return wanted
 
@@ -145,7 +153,7 @@ def _wanted(graph: Graph) -> dict[str, Quantize]:
 def _quantized(
     draft: Draft, stored: dict[tuple[str, Quantize], str], name: str, quantize: Quantize, node: Node
 ) -> str:
-    """The int8 form of a tensor, made here if it is not there yet."""
+    """The quantized form of a tensor, made here if it is not there yet."""
     key = (name, quantize)
     if key not in stored:
         quant = Quant(quantize.scale, quantize.zero_point)

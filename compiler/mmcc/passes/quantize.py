@@ -16,7 +16,7 @@ from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fuse_activation import as_activation
 from mmcc.passes.integer import integer_form
 from mmcc.passes.lookup import write_lookup
-from mmcc.passes.quantized import StaysFloat, source_of
+from mmcc.passes.quantized import StaysFloat, computed_by, source_of
 
 
 def quantize(graph: Graph) -> Graph:
@@ -74,7 +74,7 @@ def _find_in_integers(draft: Draft, node: Node) -> None:
 
 def _write_integer(draft: Draft, node: Node, op: Quantize, reasons: dict[str, str]) -> bool:
     graph = draft.source
-    compute, clamps = _computed_by(graph, node.inputs[0])
+    compute, clamps = computed_by(graph, node.inputs[0])
     if compute is None:
         return False
     if len(compute.outputs) > 1:
@@ -91,13 +91,3 @@ def _write_integer(draft: Draft, node: Node, op: Quantize, reasons: dict[str, st
     where = (*compute.where, *(w for clamp in clamps for w in clamp.where), *node.where)
     draft.write(form, inputs, node.output, where, Quant(op.scale, op.zero_point))
     return True
-
-
-def _computed_by(graph: Graph, name: str) -> tuple[Node | None, list[Node]]:
-    """The node that makes a tensor, not counting clamps after it, and those clamps, first one first."""
-    clamps: list[Node] = []
-    node = graph.producer.get(name)
-    while node is not None and isinstance(as_activation(node), Clamp):
-        clamps.insert(0, node)
-        node = graph.producer.get(node.inputs[0])
-    return node, clamps

@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import Quant
+from mmcc.ops.activation import Clamp
 from mmcc.ops.quantize import Dequantize, DequantizeConstant
 from mmcc.passes.draft import Draft
+from mmcc.passes.fuse_activation import as_activation
 
 INT32 = 2**31 - 1  # what a sum must not be above
 
@@ -57,3 +60,13 @@ def source_of(draft: Draft, name: str) -> Source:
 def real(scale: float) -> float:
     """A scale as the float32 it is in the model."""
     return float(np.float32(scale))
+
+
+def computed_by(graph: Graph, name: str) -> tuple[Node | None, list[Node]]:
+    """The node that makes a tensor, not counting clamps after it, and those clamps, first one first."""
+    clamps: list[Node] = []
+    node = graph.producer.get(name)
+    while node is not None and isinstance(as_activation(node), Clamp):
+        clamps.insert(0, node)
+        node = graph.producer.get(node.inputs[0])
+    return node, clamps

@@ -30,6 +30,9 @@ from mmcc.verification.samples import Sample
 
 Array = NDArray[Any]
 INT8_RATE = 1e-5  # of a node's outputs that may be off by one step
+INT16_RATE = (
+    2e-3  # of 16 bits: a float32 of 24 bits, in which ONNX Runtime computes, is that near to a step of them
+)
 RECURRENT_RATE = 5e-3  # of a recurrent layer's in int8: gates and h between steps are fixed point there
 
 
@@ -39,7 +42,7 @@ class Tally:
     `roundings` are the others, those of one accumulator in one channel counted once: they are the same event.
 
     `depth` is how many nodes lie between values that ONNX Runtime has: it rounds as often. `recurrent` where
-    one of these is a recurrent layer in int8.
+    one of these is a recurrent layer in int8, `wide` where the result has 16 bits.
     """
 
     outputs: int = 0
@@ -49,12 +52,14 @@ class Tally:
     max_abs: float = 0.0
     depth: int = 1
     recurrent: bool = False
+    wide: bool = False
 
     def ok(self, integer: bool) -> bool:
         """Equal, or one step off: in ties, and in as few outputs as rounding of floats makes."""
         if self.mismatches == 0 or not integer:
             return self.mismatches == 0
-        rate = RECURRENT_RATE if self.recurrent else INT8_RATE * self.depth
+        rate = (INT16_RATE if self.wide else INT8_RATE) * self.depth
+        rate = RECURRENT_RATE if self.recurrent else rate
         return self.max_abs <= 1 and self.roundings <= allowed(self.outputs, rate)
 
 
@@ -111,7 +116,9 @@ class Agreement:
                     recurrent.update([name] if of_cells else [])
                     continue
                 want = true_array(port, graph.tensors[name], by_name[port.onnx_name])
-                self.tallies.setdefault(index, Tally(depth=since, recurrent=of_cells))
+                self.tallies.setdefault(
+                    index, Tally(depth=since, recurrent=of_cells, wide=made.dtype == np.int16)
+                )
                 self._add(index, result, operands, made, want, roundings)
                 arrays[name] = want
 

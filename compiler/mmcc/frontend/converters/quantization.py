@@ -134,7 +134,7 @@ def dequantized(
         scale, zeros = (_along(a, axis, x.rank) for a in (scale, zeros))
         integers = build.array(x).astype(np.int64)
         return build.constant((integers - zeros).astype(np.float32) * scale)
-    _warn_of_width(build, x.dtype)
+    _warn_of_width(build, x.dtype, plain=scale.size == 1 and not zeros.any())
     if scale.size == 1:
         return unary(build, Dequantize(float(scale[0]), int(zeros[0])), x)
     y = unary(build, Cast(ElementType.F32), x)
@@ -144,12 +144,13 @@ def dequantized(
     return y
 
 
-def _warn_of_width(build: Builder, dtype: ElementType) -> None:
-    if dtype in (ElementType.I16, ElementType.U16):
-        kind = "int16" if dtype == ElementType.I16 else "uint16"
+def _warn_of_width(build: Builder, dtype: ElementType, *, plain: bool) -> None:
+    """Say that an activation has no integer kernels; `plain` is one scale and a zero point of 0."""
+    if dtype == ElementType.U16 or (dtype == ElementType.I16 and not plain):
+        kind = "int16 with zero points or several scales" if dtype == ElementType.I16 else "uint16"
         build.warn(
-            f"an activation is quantized to {kind}, and integer kernels take 8 bits: what reads or makes it "
-            "is computed in float, 4 bytes an element; quantize activations to int8"
+            f"an activation is quantized to {kind}, and integer kernels take int8, or int16 with a zero "
+            "point of 0: what reads or makes it is computed in float, 4 bytes an element"
         )
 
 

@@ -13,6 +13,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 
@@ -25,6 +26,8 @@ def padding_of(graph: Graph, node: Node) -> Padding:
     match op:
         case ConvInt8() | ConvInt8ToFloat():
             return op.x_zero
+        case ConvInt16():
+            return 0
         case Conv():
             if not np.isfinite(graph.constants[node.inputs[1]]).all():
                 raise _refused(node, "a weight is no finite number, and would meet a padded row")

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""16x8: what stands between Dequantize and Quantize of int16 with zero point 0 is computed in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.types import Quant
+from mmcc.ops.activation import Clamp
+from mmcc.ops.conv import Conv
+from mmcc.ops.dense import Dense
+from mmcc.ops.elementwise import Binary
+from mmcc.ops.int16 import LEAST, MOST, AddInt16, ConvInt16, DenseInt16, MulInt16, RescaleInt16
+from mmcc.ops.movement import Pad
+from mmcc.ops.pool import MaxPool, window_counts
+from mmcc.ops.quantize import Dequantize, Quantize
+from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
+from mmcc.passes.draft import Draft, sole_reader
+from mmcc.passes.fuse_activation import as_activation
+from mmcc.passes.integer import clamp_range, common_shift
+from mmcc.passes.integer_layers import bias_in_products, layer_weights
+from mmcc.passes.quantized import INT32, Form, Source, StaysFloat, Target, computed_by, real
+
+SAME = (2**30, 30)  # multiplier and shift that change nothing
+
+
+def quantize_16(graph: Graph) -> Graph:
+    """Replace float islands between integers of 16 bits; what must stay float stays, with a reason."""
+    draft = Draft(graph)
+    reasons: dict[str, str] = {}
+    for node in graph.nodes:
+        if not _write(draft, node, reasons):
+            draft.keep(node)
+    return _join_bounds(replace(draft.graph(), reasons=graph.reasons | reasons))
+
+
+def _write(draft: Draft, node: Node, reasons: dict[str, str]) -> bool:
+    """Write what a Quantize and the nodes before it are in integers; False if that is not so."""
+    op = node.op
+    if not isinstance(op, Quantize) or op.dtype != ElementType.I16 or op.zero_point:
+        return False
+    compute, clamps = computed_by(draft.source, node.inputs[0])
+    if compute is None or len(compute.outputs) > 1:
+        return False
+    bounds = [each for each in map(as_activation, clamps) if isinstance(each, Clamp)]
+    activation = getattr(compute.op, "activation", None)
+    try:
+        if activation is not None and not isinstance(activation, Clamp):
+            raise StaysFloat(f"the model does not quantize between it and its {activation}")
+        once = all(sole_reader(draft.source, each.output) is not None for each in (compute, *clamps))
+        if not once and not isinstance(compute.op, Dequantize):
+            raise StaysFloat("its output is needed in float, or quantized in two ways")
+        inner = [activation] if activation is not None else []
+        target = Target(Quant(op.scale, 0), *clamp_range(op, [*inner, *bounds]))
+        form, names = _form(draft, compute, target)
+    except (StaysFloat, ValueError) as reason:  # the latter from multiplier_and_shift
+        reasons[compute.output] = str(reason)
+        return False
+    where = (*compute.where, *(w for clamp in clamps for w in clamp.where), *node.where)
+    draft.write(form, names, node.output, where, target.quant)
+    return True
+
+
+def _form(draft: Draft, node: Node, target: Target) -> Form:
+    if isinstance(node.op, Dequantize):
+        x = _source(draft, node.output)
+        scale = _times(x.quant, target.quant)
+        return RescaleInt16(*scale, target.low, target.high), (x.name,)
+    if node.op.traits.moves is not None:
+        return _moved(draft, node, target)
+    convert = FORMS.get(type(node.op))
+    if convert is None:
+        raise StaysFloat(f"there is no form of {node.op} for int16")
+    return convert(draft, node, target)
+
+
+def _source(draft: Draft, name: str) -> Source:
+    """The int16 tensor behind a float one."""
+    node = draft.producer.get(draft.now(name))
+    if node is None or not isinstance(node.op, Dequantize) or node.op.zero_point:
+        raise StaysFloat(f"%{name} is not quantized to int16 with zero point 0")
+    if draft.tensors[node.inputs[0]].dtype != ElementType.I16:
+        raise StaysFloat(f"%{name} is quantized to another type than the result")
+    return Source(node.inputs[0], Quant(node.op.scale, 0))
+
+
+def _times(x: Quant, y: Quant) -> tuple[int, int]:
+    return SAME if x == y else multiplier_and_shift(real(x.scale) / real(y.scale))
+
+
+def _moved(draft: Draft, node: Node, target: Target) -> Form:
+    """What only moves elements moves integers, if their scale is that of the result."""
+    sources = [_source(draft, name) for name in node.inputs]
+    if any(source.quant != target.quant for source in sources) or (target.low, target.high) != (LEAST, MOST):
+        raise StaysFloat("its result has another scale than what it moves")
+    op = node.op
+    if isinstance(op, Pad) and op.mode == "constant" and op.value:
+        raise StaysFloat("it pads with another number than 0")
+    if isinstance(op, MaxPool):
+        shape = draft.tensors[sources[0].name].shape
+        if not window_counts(op.window, (0, 0, 0, 0), shape).min():
+            raise StaysFloat("one of its windows lies in the padding")
+    return op, tuple(source.name for source in sources)
+
+
+def _layer(draft: Draft, node: Node, target: Target) -> tuple[str, ...]:
+    """The operands of a layer in integers, whose sums fit 32 bits."""
+    x = _source(draft, node.inputs[0])
+    w, w_zero, w_scales = layer_weights(draft, node.inputs[1])
+    if w_zero:
+        raise StaysFloat("its weights have a zero point")
+    unit = np.broadcast_to(real(x.quant.scale) * w_scales, (w.shape[0],))
+    exact = bias_in_products(draft, node.inputs[2], unit)
+    if not np.isfinite(exact).all() or np.abs(exact).max(initial=0) > INT32:
+        raise StaysFloat("its bias does not fit 32 bits at the scale of its products")
+    b = np.rint(exact).astype(np.int64)
+    sums = np.abs(w.astype(np.int64)).reshape(len(w), -1).sum(1) * -LEAST + np.abs(b)
+    if int(sums.max(initial=0)) > INT32:
+        raise StaysFloat(f"its sums may reach {int(sums.max())}, which does not fit 32 bits")
+    multiplier, shift = multipliers_and_shifts(unit / real(target.quant.scale))
+    numbers: dict[str, NDArray[Any]] = {"bias": b.astype(np.int32), "multiplier": multiplier, "shift": shift}
+    stored = draft.producer[draft.now(node.inputs[1])].inputs[0]
+    same = draft.constants[stored].dtype == np.int8 and np.array_equal(draft.constants[stored], w)
+    kept = stored if same else draft.constant(w, f"{node.inputs[1]}_int8")
+    return (x.name, kept, *(draft.constant(a, f"{node.output}_{what}") for what, a in numbers.items()))
+
+
+def _conv(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, Conv)
+    return ConvInt16(op.window, op.groups, target.low, target.high), _layer(draft, node, target)
+
+
+def _dense(draft: Draft, node: Node, target: Target) -> Form:
+    return DenseInt16(target.low, target.high), _layer(draft, node, target)
+
+
+def _binary(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, Binary)
+    if op.function not in ("add", "sub", "mul"):
+        raise StaysFloat(f"there is no form of {op} for int16")
+    a, b = (_source(draft, name) for name in node.inputs)
+    limits, y_scale = (target.low, target.high), real(target.quant.scale)
+    if op.function == "mul":
+        scale = multiplier_and_shift(real(a.quant.scale) * real(b.quant.scale) / y_scale)
+        return MulInt16(*scale, *limits), (a.name, b.name)
+    sign = -1 if op.function == "sub" else 1
+    scales = real(a.quant.scale) / y_scale, sign * real(b.quant.scale) / y_scale
+    return AddInt16(*common_shift(*scales), *limits), (a.name, b.name)
+
+
+FORMS: dict[type, Callable[[Draft, Node, Target], Form]] = {Conv: _conv, Dense: _dense, Binary: _binary}
+
+
+def _join_bounds(graph: Graph) -> Graph:
+    """What only clamps is done by the integer op before it; what changes nothing is left out."""
+    draft = Draft(graph)
+    for node in graph.nodes:
+        op = node.op
+        if not isinstance(op, RescaleInt16) or (op.multiplier, op.shift) != SAME:
+            draft.keep(node)
+            continue
+        before = draft.producer.get(draft.now(node.inputs[0]))
+        joined: Any = before.op if before is not None and before.op.traits.saturates else None
+        if (op.low, op.high) == (LEAST, MOST):
+            draft.replace(node.output, node.inputs[0], node.where)
+        elif before is None or joined is None or sole_reader(graph, node.inputs[0]) is None:
+            draft.keep(node)
+        else:
+            joined = replace(joined, low=max(joined.low, op.low), high=min(joined.high, op.high))
+            quant = draft.tensors[node.output].quant
+            draft.write(joined, before.inputs, node.output, before.where + node.where, quant)
+    return draft.graph()

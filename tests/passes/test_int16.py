@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""16x8 models as quantizers write them: computed in integers, as ONNX Runtime computes them in float."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from frontend_models import model_of, save
+from mmcc.frontend import import_model
+from mmcc.ir.graph import Graph
+from mmcc.passes import optimize
+from mmcc.verification.agreement import Agreement
+from onnx import helper
+from operator_models import array
+
+pytestmark = pytest.mark.quick
+
+
+class Quantized:
+    """A model that is written node by node, each result quantized to int16."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.x, self.nodes, self.fixed = x, [], {}
+        self.scales = {"x": 2.0**-12 * 1.1}
+        self.last = self.quantized("x")
+
+    def quantized(self, name: str, dtype: type = np.int16, zero: int = 0) -> str:
+        scale = self.fixed[f"{name}.s"] = np.float32(self.scales[name])
+        assert scale > 0
+        self.fixed[f"{name}.z"] = np.array(zero, dtype)
+        pair = [f"{name}.s", f"{name}.z"]
+        self.nodes.append(helper.make_node("QuantizeLinear", [name, *pair], [f"{name}.q"]))
+        self.nodes.append(helper.make_node("DequantizeLinear", [f"{name}.q", *pair], [f"{name}.d"]))
+        return f"{name}.d"
+
+    def add(self, op: str, inputs: list[str], y: str, scale: float, **attributes) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [y], **attributes))
+        self.scales[y] = scale
+        return self.quantized(y)
+
+    def weights(self, name: str, *shape: int, most: int = 127) -> str:
+        rng = np.random.default_rng(len(self.fixed))
+        self.fixed[name] = rng.integers(-most, most + 1, shape).astype(np.int8)
+        self.fixed[f"{name}.s"] = (rng.random(shape[0]) * 0.002 + 0.001).astype(np.float32)
+        self.fixed[f"{name}.z"] = np.zeros(shape[0], np.int8)
+        inputs = [name, f"{name}.s", f"{name}.z"]
+        self.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.d"], axis=0))
+        return f"{name}.d"
+
+    def checked(self, y: str) -> Graph:
+        """The graph, each node of which gives what ONNX Runtime does of the same operands."""
+        path = save(model_of(self.nodes, {"x": self.x}, [y], self.fixed, opset=21, ir=10), self.folder)
+        graph = optimize(import_model(path))
+        agreement = Agreement(graph, path, {})
+        agreement.run([self.x])
+        for index, tally in agreement.tallies.items():
+            integer = not graph.tensors[graph.nodes[index].output].dtype.is_float
+            assert tally.ok(integer), (str(graph.nodes[index].op), tally)
+        return graph
+
+
+@pytest.fixture
+def model(tmp_path) -> Quantized:
+    made = Quantized(array(1, 8, 12, 9))
+    made.folder = tmp_path
+    return made
+
+
+def kinds(graph: Graph) -> Counter[str]:
+    return Counter(type(node.op).__name__ for node in graph.nodes)
+
+
+def test_layers_sums_and_products_are_integers(model):
+    a = model.add("Conv", ["x.d", model.weights("w", 8, 8, 3, 3)], "a", 3.137e-4, pads=[1] * 4)
+    r = model.add("Relu", [a], "r", 3.137e-4)
+    d = model.add("Conv", [r, model.weights("v", 8, 1, 3, 3)], "d", 1.931e-4, pads=[1] * 4, group=8)
+    model.fixed["bias"] = np.linspace(-1, 1, 8).astype(np.float32)
+    p = model.add("Conv", [d, model.weights("u", 8, 8, 1, 1), "bias"], "p", 1.0457e-4)
+    s = model.add("Add", [r, p], "s", 3.917e-4)
+    m = model.add("Mul", [s, d], "m", 6.871e-4)
+    t = model.add("Sub", [m, s], "t", 6.133e-4)
+    q = model.add("MaxPool", [t], "q", 6.133e-4, kernel_shape=[2, 2], strides=[2, 2])
+    found = kinds(model.checked(q))
+    assert found == {
+        "Quantize": 1,
+        "Dequantize": 1,
+        "ConvInt16": 3,
+        "AddInt16": 2,
+        "MulInt16": 1,
+        "MaxPool": 1,
+    }, found
+
+
+def test_a_dense_layer_and_another_scale(model):
+    model.nodes.append(helper.make_node("Reshape", ["x.d", "flat"], ["f"]))
+    model.fixed["flat"] = np.array([8, 108])
+    model.nodes.append(helper.make_node("Transpose", [model.weights("w", 6, 108)], ["wt"], perm=[1, 0]))
+    a = model.add("MatMul", ["f", "wt"], "a", 1e-4)
+    b = model.add("Clip", [a, "low", "high"], "b", 5e-5)
+    model.fixed |= {"low": np.float32(-0.5), "high": np.float32(1.25)}
+    found = kinds(model.checked(b))
+    assert found["DenseInt16"] == found["RescaleInt16"] == 1, found
+    assert not {"Dense", "Unary", "Binary"} & set(found)
+
+
+def test_what_has_no_form_stays_float_and_says_so(model):
+    s = model.add("Sigmoid", ["x.d"], "s", 2.0**-15)
+    graph = model.checked(s)
+    assert kinds(graph)["Unary"] == 1
+    (warning,) = graph.warnings
+    assert "there is no form of sigmoid for int16" in warning
+
+
+def test_sums_beyond_32_bits_stay_float(model):
+    """600 products of the largest values do not fit; 500 do."""
+    model.fixed["w"] = np.full((2, 8, 9, 9), 127, np.int8)
+    model.fixed |= {"w.s": np.full(2, 0.001, np.float32), "w.z": np.zeros(2, np.int8)}
+    model.nodes.append(helper.make_node("DequantizeLinear", ["w", "w.s", "w.z"], ["w.d"], axis=0))
+    graph = model.checked(model.add("Conv", ["x.d", "w.d"], "a", 0.02))
+    assert kinds(graph)["Conv"] == 1
+    assert any("does not fit 32 bits" in warning for warning in graph.warnings)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Cases of 16x8: integers of 16 bits, weights of 8."""
+
+from __future__ import annotations
+
+import numpy as np
+from kernel_bench import OpCase, rng_of
+from mmcc.ops.int16 import AddInt16, ConvInt16, DenseInt16, MulInt16, RescaleInt16
+from mmcc.ops.requantize import multipliers_and_shifts
+from mmcc.ops.window import Window
+
+CONSTANTS = (False, True, True, True, True)
+SCALES = {"high": (1e-6, 0.2), "left": (1e-3, 1.9), "wide": (1e2, 1e6), "tiny": (1e-12, 1e-6)}
+
+
+def int16(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Random values, the extremes more often than chance has them."""
+    values, ends = rng.integers(-(2**15), 2**15, shape), rng.choice([-(2**15), 2**15 - 1], shape)
+    return np.where(rng.random(shape) < 0.15, ends, values).astype(np.int16)
+
+
+def _filters(rng: np.random.Generator, shape: tuple[int, ...], form: str) -> tuple[np.ndarray, ...]:
+    low, high = SCALES[form]
+    most = 127 if form != "left" else 2
+    w = rng.integers(-most, most + 1, shape).astype(np.int8)
+    scale = np.exp(rng.uniform(np.log(low), np.log(high), shape[0]))
+    scale[rng.random(shape[0]) < 0.05] = 0
+    return w, rng.integers(-(10**6), 10**6, shape[0]).astype(np.int32), *multipliers_and_shifts(scale)
+
+
+def conv16(
+    name: str, x: tuple[int, int, int], filters: int, window: Window, form: str = "high", **more
+) -> OpCase:
+    rng = rng_of(name)
+    op = ConvInt16(window, **more)
+    constants = _filters(rng, (filters, *window.kernel, x[2] // op.groups), form)
+    return OpCase(name, op, (int16(rng, *x), *constants), CONSTANTS)
+
+
+def dense16(name: str, x: tuple[int, ...], filters: int, form: str = "high", **more) -> OpCase:
+    rng = rng_of(name)
+    return OpCase(
+        name, DenseInt16(**more), (int16(rng, *x), *_filters(rng, (filters, x[-1]), form)), CONSTANTS
+    )
+
+
+def int16_layer_cases() -> list[OpCase]:
+    same, one = Window((3, 3), pads=(1, 1, 1, 1)), Window((1, 1))
+    cases = [dense16(f"dense16_{n}_{f}", (n,), f) for n, f in ((1, 1), (7, 3), (8, 4), (12, 9), (512, 6))]
+    cases += [dense16(f"dense16_{form}", (5, 20), 7, form) for form in SCALES]
+    cases += [conv16(f"point16_{c}_{f}", (3, 5, c), f, one) for c, f in ((4, 8), (6, 3), (20, 12), (5, 5))]
+    cases += [conv16(f"conv16_{c}_{f}", (5, 6, c), f, same) for c, f in ((2, 4), (3, 5), (24, 11))]
+    cases += [conv16(f"conv16_{form}", (4, 5, 6), 6, same, form) for form in SCALES]
+    cases += [conv16(f"depthwise16_{c}", (6, 5, c), c, same, groups=c) for c in (2, 5, 12)]
+    cases += [
+        conv16("conv16_bounds", (5, 6, 8), 9, same, low=0, high=20000),
+        conv16("conv16_stride", (9, 8, 4), 6, Window((3, 2), (2, 3), (1, 1), (1, 0, 0, 1))),
+        conv16("conv16_dilated", (9, 12, 8), 6, Window((3, 3), (1, 1), (2, 3), (2, 3, 2, 3))),
+        conv16("conv16_groups", (5, 6, 8), 6, same, groups=2),
+        conv16("conv16_time", (12, 1, 10), 8, Window((5, 1), (1, 1), (2, 1), (8, 0, 0, 0))),
+        conv16("depthwise16_time", (12, 1, 10), 10, Window((5, 1), (1, 1), (2, 1), (8, 0, 0, 0)), groups=10),
+        conv16("depthwise16_large", (9, 9, 4), 4, Window((6, 6)), groups=4),
+        conv16("depthwise16_twice", (5, 6, 4), 8, same, groups=4),
+    ]
+    return cases
+
+
+def int16_elementwise_cases() -> list[OpCase]:
+    rng = rng_of("int16_elementwise")
+    cases: list[OpCase] = []
+    for k, (a, b) in enumerate(
+        (((3, 4, 5), (3, 4, 5)), ((3, 4, 5), (5,)), ((3, 4, 5), (3, 1, 1)), ((7,), (1,)))
+    ):
+        pair = int16(rng, *a), int16(rng, *b)
+        cases += [
+            OpCase(f"add16_{k}", AddInt16((1 << 30, (1 << 29) + 12345), 31), pair),
+            OpCase(f"mul16_{k}", MulInt16((1 << 30) + 777, 46, -30000, 29999), pair),
+        ]
+    x = int16(rng, 4, 3, 6)
+    ends = (np.full((2, 3), 2**15 - 1, np.int16), np.full((2, 3), -(2**15), np.int16))
+    cases += [
+        OpCase("sub16", AddInt16((2**31 - 1, -(2**31) + 1), 30), ends),
+        OpCase("add16_constant", AddInt16((1 << 30, 1 << 30), 30, 0), (x, int16(rng, 6)), (False, True)),
+        OpCase("mul16_large", MulInt16(2**31 - 1, 1), ends),
+        OpCase("clamp16", RescaleInt16(2**30, 30, 0, 9999), (x,)),
+        OpCase("rescale16", RescaleInt16((1 << 30) + 3, 31, -20000), (x,)),
+        OpCase("add16_far", AddInt16((1 << 30, -(1 << 29)), 17, -32768, 32767), (x // 1024, x // 777)),
+        OpCase("rescale16_down", RescaleInt16((1 << 30) + 99, 45), (x,)),
+        OpCase("rescale16_up", RescaleInt16(2**31 - 1, 28), (x,)),
+    ]
+    return cases
