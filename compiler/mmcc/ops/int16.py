@@ -161,7 +161,7 @@ class RescaleInt16:
     high: int = MOST
 
     kernel: ClassVar[str] = "elementwise_int16"
-    traits = OpTraits(elementwise=True, saturates=True)
+    traits = OpTraits(elementwise=True, broadcasts=True, saturates=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((inputs[0].shape, ElementType.I16),)
