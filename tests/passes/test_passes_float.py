@@ -19,7 +19,7 @@ from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Unary
-from mmcc.ops.movement import Expand, Pad, Reshape, Transpose
+from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.window import Window
@@ -200,6 +200,23 @@ def test_a_transposition_of_extents_one_is_a_reshape() -> None:
     b = Builder()
     y = b.op(Transpose((1, 2, 0)), b.input("x", 1, 6, 5))
     assert ops(simplify(b.graph(y))) == ["Reshape"]
+
+
+def test_a_slice_of_what_was_joined_is_one_of_a_part() -> None:
+    b = Builder()
+    parts = [b.op(Unary(name), b.input(f"x{k}", 2, 3, 4)) for k, name in enumerate(("tanh", "sigmoid"))]
+    joined = b.op(Concat(0), *parts)
+    whole = b.op(Slice((2, 0, 0), (1, 1, 1), (2, 3, 4)), joined)
+    back = b.op(Slice((3, 0, 1), (-1, 1, 2), (2, 3, 2)), joined)
+    across = b.op(Slice((1, 0, 0), (1, 1, 1), (2, 3, 4)), joined)
+    before = b.graph(b.op(Unary("exp"), whole), back, across)
+    after = simplify(before)
+    assert ops(after).count("Slice") == 2
+    readers = {node.op: node.inputs for node in after.nodes}
+    assert readers[Unary("exp")] == (parts[1],)
+    assert readers[Slice((1, 0, 1), (-1, 1, 2), (2, 3, 2))] == (parts[1],)
+    assert readers[Slice((1, 0, 0), (1, 1, 1), (2, 3, 4))] == (joined,)
+    agree(before, after)
 
 
 def test_nothing_is_computed_twice() -> None:

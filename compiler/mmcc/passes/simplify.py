@@ -60,12 +60,36 @@ def _rewritten(draft: Draft, node: Node) -> Node:
             node = replace(node, op=joined, inputs=before.inputs, where=before.where + node.where)
             return _rewritten(draft, node)
         case (Reshape(), Transpose()) | (Transpose(), Reshape()):
-            return _as_reshape(draft, node)
+            node = _as_reshape(draft, node)
+        case Concat(), Slice():
+            part = _of_one_part(draft, before, node)
+            return node if part is node else _rewritten(draft, part)
         case Unary("clamp", (low, high)), Unary("clamp", (low2, high2)) if low <= high2 and low2 <= high:
             op = Unary("clamp", (max(low, low2), min(high, high2)))
-            return replace(node, op=op, inputs=before.inputs, where=before.where + node.where)
+            node = replace(node, op=op, inputs=before.inputs, where=before.where + node.where)
         case _:
-            return node
+            pass
+    return node
+
+
+def _of_one_part(draft: Draft, joined: Node, node: Node) -> Node:
+    """A Slice of a Concat that lies in one of its operands is a slice of that one; else the node as it is.
+
+    A batch that is taken apart and put together at every layer becomes as many nets of one sample.
+    """
+    assert isinstance(joined.op, Concat)
+    assert isinstance(node.op, Slice)
+    op, axis, start = node.op, joined.op.axis, 0
+    first = op.starts[axis]
+    last = first + (op.shape[axis] - 1) * op.steps[axis]
+    for name in joined.inputs:
+        end = start + draft.tensors[name].shape[axis]
+        if start <= min(first, last) and max(first, last) < end:
+            starts = (*op.starts[:axis], first - start, *op.starts[axis + 1 :])
+            where = joined.where + node.where
+            return replace(node, op=replace(op, starts=starts), inputs=(name,), where=where)
+        start = end
+    return node
 
 
 def _as_clamp(draft: Draft, node: Node) -> Node:

@@ -27,6 +27,7 @@ from mmcc.planner.request import PlanRequest
 
 FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to copy is tried
 MOST_IN_STRIPS = 100  # kernels of a graph whose groups are listed with all their strips
+BRIEF = 150  # kernels of a graph in which other layouts are searched as far as a path is found soon
 FOOTPRINTS_TRIED = 30_000  # other layouts are tried until so many groups were looked at,
 SMALL_GRAPH = 100  # in a graph of up to so many kernels; in larger ones a group is more work
 
@@ -59,13 +60,15 @@ class Layouts:
         """The layout that groups are in."""
         return self._choices[paths.space.layout.in_place]
 
-    def paths(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Paths:
-        """The paths of a layout whose groups need at most `most` bytes."""
+    def paths(
+        self, choice: LayoutChoice, most: int, request: PlanRequest | None = None, *, brief: bool = False
+    ) -> Paths:
+        """The paths of a layout whose groups need at most `most` bytes; `brief` if others are known."""
         request = request or self._unlimited
         many = len(choice.model.kernels) > MOST_IN_STRIPS
         if request.staging is None and (request.recompute <= 1 or many):
             self.every_group = self.every_group and request.recompute <= 1
-            return LazyPaths(self.space(choice, request), most, self.joined)
+            return LazyPaths(self.space(choice, request), most, self.joined, brief=brief)
         return self.table(choice, most, request)
 
     def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
@@ -128,7 +131,7 @@ class Layouts:
 
     def _better(self, choice: LayoutChoice, best: tuple[Paths, int]) -> tuple[Paths, int]:
         """The paths of a layout with its bound, if that is less than the best; else the best."""
-        paths = self.paths(choice, best[1] - 1)
+        paths = self.paths(choice, best[1] - 1, brief=len(choice.model.kernels) > BRIEF)
         bound = paths.least(self.macs, exact=self.every_layout)
         self._footprints_left -= paths.space.footprints
         self.every_group = self.every_group and paths.exact

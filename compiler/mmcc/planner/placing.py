@@ -10,7 +10,8 @@ from mmcc.planner.fusion.paths import Path, Paths
 from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.request import PlanRequest
 
-TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it
+TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it,
+LARGE, TRIES_OF_LARGE = 150, 2  # and in graphs of more than so many kernels
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
@@ -51,7 +52,10 @@ class Placer:
         if best.placement.peak > bound:
             best, proved = self._together(paths, best, bound)
         low, high = proved, best.placement.peak
-        for _ in range(TRIES):  # where the solver gave up: larger groups' bounds, so that placing is easier
+        large = len(paths.space.model.kernels) > LARGE
+        for _ in range(
+            TRIES_OF_LARGE if large else TRIES
+        ):  # where the solver gave up: larger groups' bounds, so that placing is easier
             level = (low + high) // 2
             if level <= low:
                 break

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Overlap, Place, Plan, Slot, Staged, Strip
 from mmcc.ir.regions import External, Region
+from mmcc.planner.fusion.distances import Apart
 from mmcc.planner.fusion.group import GroupMemory, Item
 from mmcc.planner.fusion.paths import Path
 from mmcc.planner.fusion.space import Space
@@ -57,12 +58,15 @@ class Builder:
                     buffers.append(
                         Buffer(name, kind, item.size, live, self._space.request.regions, item.align)
                     )
+            first: dict[tuple[int, int], Apart] = {}
+            for pair in apart:
+                first.setdefault((pair.lower, pair.upper), pair)
             seen: set[tuple[int, int]] = set()
             for pair in apart:
                 if (pair.upper, pair.lower) in seen:
                     continue
                 seen.add((pair.lower, pair.upper))
-                other = next((p for p in apart if (p.lower, p.upper) == (pair.upper, pair.lower)), None)
+                other = first.get((pair.upper, pair.lower))
                 back = other.distance if other else pair.backward
                 overlaps.append(Overlap(step, names[pair.lower], names[pair.upper], pair.distance, back))
         return tuple(buffers), tuple(overlaps)

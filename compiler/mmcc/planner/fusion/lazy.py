@@ -284,9 +284,12 @@ def feeds_of(space: Space) -> list[int]:
 class LazyPaths:
     """The best paths of a space, each found when it is asked for."""
 
-    def __init__(self, space: Space, most: int, floor: int = 0) -> None:
-        """Paths of groups that need at most `most` bytes; no plan needs less than `floor`."""
-        self.space, self._most, self._floor = space, most, floor
+    def __init__(self, space: Space, most: int, floor: int = 0, *, brief: bool = False) -> None:
+        """Paths of groups that need at most `most` bytes; no plan needs less than `floor`.
+
+        A search that is to be `brief` is given up where no path is found soon.
+        """
+        self.space, self._most, self._floor, self._brief = space, most, floor, brief
         self.exact = True  # so far, all that was found is the best
         self._least: FoundPath | None = None
         self._tables: dict[int, Table | None] = {}
@@ -364,7 +367,8 @@ class LazyPaths:
         kernels = len(self.space.model.kernels)
         quick = LeastSearch(self.space, self._most, exact=False, floor=self._floor)
         first = quick.run(GROUPS_OF_KERNEL * kernels, AT_A_LEVEL_AT_FIRST)
-        if first is None and not quick.given_up:
+        if first is None and (self._brief or not quick.given_up):
+            self.exact = self.exact and not quick.given_up
             return None
         if first is not None and (first.bytes <= self._floor or kernels > MOST_KERNELS):
             self.exact = self.exact and first.best
