@@ -25,6 +25,7 @@ from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import ArgMax, MeanInt8, Reduce
 from mmcc.ops.resize import ResizeInt8, ResizeNearest
 from mmcc.ops.softmax import Softmax, SoftmaxInt8
+from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.ops.window import Window
 
 Perm = tuple[int, ...]
@@ -57,10 +58,10 @@ def turned(op: Op, inputs: Sequence[Tensor], leads: Leads, output: Tensor) -> Tu
     """The op where its operands are led by other axes; None if it cannot be had so.
 
     `leads` has each operand's axis, None for one that is as it was, and for all of them where a window is
-    asked whether its columns may be its rows.
+    asked whether its columns may be its rows. Callers bring and take the rows that the model has.
     """
     rule = RULES.get(type(op))
-    if rule is None and op.traits.elementwise:
+    if rule is None and op.traits.elementwise and not isinstance(op, (ReadRows, WriteRows)):
         rule = _elementwise
     return rule(op, inputs, leads, output) if rule is not None else None
 
