@@ -123,6 +123,28 @@ def test_loops_that_are_too_long_or_make_nothing(tmp_path):
     refused(loop(constants={"trip": np.int64(0)})[0], tmp_path, "of no steps")
 
 
+def test_a_loop_of_no_steps_hands_on_what_it_began_with(tmp_path):
+    """And what its steps would have made is an array of no rows."""
+    rows = helper.make_tensor_value_info("row", TensorProto.FLOAT, [3])
+    nodes = [
+        node("Add", ["v", "x"], ["v_next"]),
+        node("Identity", ["c"], ["c_next"]),
+        node("Neg", ["v_next"], ["row"]),
+    ]
+    into = [*names("i", kind=TensorProto.INT64), *names("c", kind=TensorProto.BOOL), *names("v")]
+    out = [*names("c_next", kind=TensorProto.BOOL), *names("v_next"), rows]
+    body = helper.make_graph(nodes, "body", into, out)
+    whole = [
+        node("Loop", ["trip", "", "h"], ["last", "all"], body=body),
+        node("Relu", ["last"], ["y"]),
+        node("Concat", ["all", "x2"], ["z"], axis=0),
+        node("Neg", ["z"], ["w"]),
+    ]
+    given = {"h": some(3), "x": some(3), "x2": some(2, 3)}
+    graph = check(model_of(whole, given, ["y", "w"], {"trip": np.int64(0)}), given, tmp_path)
+    assert kinds(graph) == ["Unary", "Unary"]
+
+
 def test_loops_within_loops_are_bounded_together(tmp_path):
     inner = helper.make_graph(
         [node("Relu", ["v"], ["v_next"]), node("Identity", ["c2"], ["c2_next"])],

@@ -93,6 +93,17 @@ def test_streamed_is_whole_to_the_bit(tmp_path: Path) -> None:
     assert 0 <= stream["state_bytes"] - 4 * (2 * 4 + 4 * 6 + 1 * 6 + 5) < 16
 
 
+def test_a_stream_that_keeps_nothing_has_nothing_to_reset(tmp_path: Path) -> None:
+    """Its header speaks of no function that is not there."""
+    given = {"x": np.zeros((1, 4, STEPS), np.float32)}
+    model = save(model_of([helper.make_node("Relu", ["x"], ["y"])], given, ["y"], {}), tmp_path, "net.onnx")
+    mmcc.compile_model(model, tmp_path / "out", name="net", stream="x:2", self_check=False)
+    header = (tmp_path / "out" / "net.h").read_text()
+    assert "#define NET_STATE_BYTES 0u" in header
+    assert "net_init" in header
+    assert "net_reset" not in header
+
+
 def test_verify_and_bench_know_streams(tmp_path: Path) -> None:
     ready("cortex-m4")
     model = network(tmp_path)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, helper
+from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 
 from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import
@@ -18,6 +18,7 @@ from mmcc.frontend.order import ordered
 from mmcc.frontend.problems import bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
+from mmcc.frontend.tensors import DTYPES
 from mmcc.frontend.value import Value
 
 MAX_NODES = 8192  # of the body, all steps together
@@ -95,7 +96,8 @@ class _Steps:
             go_on, state = made[0], list(made[1 : 1 + each])
             for values, value in zip(rows, made[1 + each :], strict=True):
                 values.append(value)
-        return [*state, *(self._stacked(values, 0) for values in rows)]
+        made_of = zip(rows, body.output[1 + each :], strict=True)
+        return [*state, *(self._stacked(v, 0) if v else self._none(info) for v, info in made_of)]
 
     def _sliced(self, number: str, steps: int) -> dict[str, _Scanned]:
         """Nodes of the body that take the slice of a step, from a value around the loop: by their result."""
@@ -244,7 +246,7 @@ class _Steps:
     def _stacked(self, values: list[Value], axis: int) -> Value:
         """What all steps made, along a new axis."""
         if not values:
-            raise unsupported(f"a {self.node.op_type} of no steps, whose results have no elements")
+            raise self._made_nothing()
         rank = values[0].rank + 1
         if not -rank <= axis < rank:
             raise bad_model("MM103", f"axis {axis} of results of {rank} axes")
@@ -255,6 +257,17 @@ class _Steps:
             given = {"result": value, "shape": self.state.build.constant(shape, "shape")}
             made[f"row{k}"] = self._one(helper.make_node("Reshape", ["result", "shape"], ["row"]), given)
         return self._one(helper.make_node("Concat", list(made), ["all"], axis=axis), made)
+
+    def _none(self, info: ValueInfoProto) -> Value:
+        """What no step makes: an array without elements, of the shape that the body declares."""
+        declared = info.type.tensor_type
+        shape = [dim.dim_value for dim in declared.shape.dim]
+        if not declared.HasField("shape") or 0 in shape or declared.elem_type not in DTYPES:
+            raise self._made_nothing()
+        return self.state.build.constant(np.zeros((0, *shape), DTYPES[declared.elem_type].numpy))
+
+    def _made_nothing(self) -> CompileError:
+        return unsupported(f"a {self.node.op_type} of no steps, whose results have no elements")
 
     def _one(self, node: NodeProto, given: dict[str, Value]) -> Value:
         """The result of one more node."""
