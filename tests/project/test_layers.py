@@ -18,6 +18,7 @@ LAYERS = [
     *(
         "errors",
         "sizes",
+        "output_file",
         "resources",
         "chips",
         "ir",

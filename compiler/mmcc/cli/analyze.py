@@ -13,6 +13,7 @@ from mmcc.cli.options import bound, common, dims_of, paired, sizes_and_inputs
 from mmcc.cli.terminal import Progress
 from mmcc.driver.piped import as_file
 from mmcc.errors import NAME_COLUMNS, printable
+from mmcc.output_file import check_file, write_file
 
 if TYPE_CHECKING:
     from mmcc.driver.analyze import Analysis, Point
@@ -42,12 +43,15 @@ def analyze(
     """Show how much RAM MODEL needs at least, and what needing less costs. Compiles nothing."""
     from mmcc.driver.analyze import analyze as run
 
+    for path, option in ((svg, "--svg"), (html, "--html")):
+        if path:
+            check_file(path, option)
     with Progress(quiet, verbose) as progress, as_file(model) as path:
         found = run(path, target, dims_of(dims), bound(bind), progress, paired(states)[0])
         if svg:
-            svg.write_text(found.to_svg(printable(model.stem)))
+            write_file(svg, found.to_svg(printable(model.stem)), "--svg")
         if html:
-            html.write_text(found.to_html(printable(model.stem)))
+            write_file(html, found.to_html(printable(model.stem)), "--html")
     if as_json:
         click.echo(json.dumps(found.to_json(), indent=1))
     elif not quiet:

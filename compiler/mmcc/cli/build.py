@@ -12,6 +12,7 @@ import click
 from mmcc.cli.options import common
 from mmcc.cli.terminal import Progress
 from mmcc.errors import CompileError, Exit, did_you_mean
+from mmcc.output_file import write_file
 from mmcc.sizes import readable
 
 
@@ -38,7 +39,7 @@ def build(
     chosen = [model for model in models if not only or model.name in only]
     if depends:  # also of those that fail: they are tried again when one of their files changes
         files = [path for model in chosen for path in dependencies(model.file, model.options)]
-        depends.write_text("".join(f"{path.resolve()}\n" for path in (file, *files)))
+        write_file(depends, "".join(f"{path.resolve()}\n" for path in (file, *files)), "--depends")
     found: dict[str, dict[str, Any]] = {}
     for number, model in enumerate(chosen):
         with Progress(quiet, verbose) as progress:

@@ -183,9 +183,9 @@ def _assumed(given: dict[str, Any]) -> Iterator[str]:
 
 def _smaller(model: Path, graph: Graph) -> Iterator[str]:
     """What int8 would save of a float model, and how to get there."""
-    from mmcc.driver.estimate import int8_saving, is_float
+    from mmcc.driver.estimate import can_be_quantized, int8_saving
 
-    if not is_float(graph) or len(graph.nodes) > MOST_ESTIMATED:
+    if not can_be_quantized(graph) or len(graph.nodes) > MOST_ESTIMATED:
         return
     saving = int8_saving(graph)
     yield (

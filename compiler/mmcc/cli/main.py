@@ -35,6 +35,9 @@ GROUPS = {  # of the commands, in the help
     "Before": ("check", "analyze", "sweep", "targets", "ops"),
     "Afterwards": ("verify", "bench", "report"),
 }
+STOPPED = (
+    "stopped by {}: files and folders are as they were; a sweep keeps what it has and goes on from there"
+)
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -56,7 +59,10 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except CompileError as error:
             self._fail(ctx, error)
-        except (KeyboardInterrupt, BrokenPipeError):
+        except KeyboardInterrupt:
+            click.echo(STOPPED.format("SIGINT"), err=True)
+            ctx.exit(130)
+        except BrokenPipeError:  # whoever read has enough
             ctx.exit(130)
         except (click.exceptions.Exit, click.Abort):
             raise
@@ -101,6 +107,7 @@ class Commands(click.Group):
 
 def _end(number: int, _: object) -> NoReturn:
     """Leave as an error does: what was begun is taken away."""
+    click.echo(STOPPED.format(signal.Signals(number).name), err=True)
     raise SystemExit(128 + number)
 
 

@@ -12,6 +12,7 @@ import click
 from mmcc.cli.options import common
 from mmcc.cli.terminal import Progress
 from mmcc.errors import CompileError, Exit, printable
+from mmcc.output_file import whole_file, write_file
 from mmcc.sizes import parse_size
 
 WAYS = ("arena", "external", "rows", "rows-again")
@@ -71,10 +72,11 @@ def sweep(
     with Progress(quiet, verbose) as progress:
         rows = run.sweep(cases, output, progress, jobs=jobs or 0, executor=executor)
     best = run.pareto(rows)
-    (output / run.TABLE).write_text(csv_table(rows, COLUMNS))
+    write_file(output / run.TABLE, csv_table(rows, COLUMNS), "-o")
     if parquet:
-        write_parquet(output / run.PARQUET, rows, COLUMNS)
-    (output / run.PAGE).write_text(render_sweep(rows, best))
+        with whole_file(output / run.PARQUET, "-o") as made:
+            write_parquet(made, rows, COLUMNS)
+    write_file(output / run.PAGE, render_sweep(rows, best), "-o")
     if as_json:
         click.echo(json.dumps({"rows": rows, "pareto": best}, indent=1))
     elif not quiet:
@@ -83,10 +85,12 @@ def sweep(
 
 
 def _tell(rows: list[dict[str, Any]], best: list[dict[str, Any]]) -> None:
-    """The best of each model and target, and what could not be planned."""
-    click.echo(
-        f"{len(rows)} cases, {sum(row['fits'] for row in rows)} fit; the best of each model and target:"
-    )
+    """What nothing beats, and what could not be planned."""
+    click.echo(f"{len(rows)} cases, {sum(row['fits'] for row in rows)} fit")
+    if best:
+        click.echo(
+            "  what no other of its model, target and way of input beats in RAM and instructions both:"
+        )
     click.echo(f"  {'RAM':>10} {'instructions':>14} {'flash':>10}  {'io':<11}{'target':<15}model")
     for row in best:
         figures = f"{row['total']:>10,} {row['instructions']:>14,} {row['flash']:>10,}"

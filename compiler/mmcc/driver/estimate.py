@@ -38,6 +38,9 @@ class Serialized(Protocol):
     def SerializeToString(self) -> bytes: ...
 
 
+QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # layers that ONNX Runtime's quantizer takes
+
+
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a model takes on a target; bytes and predicted instructions of one inference.
@@ -129,6 +132,13 @@ def is_float(graph: Graph) -> bool:
     """True if what multiplies computes in float32, all of it."""
     kinds = [graph.tensors[node.inputs[0]].dtype for node in graph.nodes if nest_of(graph, node).macs]
     return bool(kinds) and all(dtype is ElementType.F32 for dtype in kinds)
+
+
+def can_be_quantized(graph: Graph) -> bool:
+    """True if `mmcc quantize` takes the model: float32 throughout, with layers that its quantizer knows."""
+    narrow = any(tensor.dtype.code is not None for tensor in graph.tensors.values())
+    layers = {place.op for node in graph.nodes for place in node.where if nest_of(graph, node).macs}
+    return is_float(graph) and not narrow and not layers.isdisjoint(QUANTIZED)
 
 
 @dataclass(frozen=True, slots=True)

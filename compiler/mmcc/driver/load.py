@@ -14,6 +14,7 @@ from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.streaming import Streaming
 from mmcc.ir.verify import check_final
+from mmcc.output_file import told
 from mmcc.passes import optimize
 from mmcc.passes.chain_updates import chain_updates
 from mmcc.passes.pair_states import pair_states
@@ -72,5 +73,6 @@ def _optimized(model: Path, options: CompileOptions, progress: Progress) -> Grap
 
 def dump(folder: Path, name: str, text: str) -> None:
     """Keep an intermediate form for whoever asked for it with --dump."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(text + "\n")
+    with told(folder / name, "--dump"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text + "\n")

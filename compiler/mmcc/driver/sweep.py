@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import multiprocessing
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import signal
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
@@ -25,6 +27,7 @@ from mmcc.driver.sweep_cases import DIED, Case, Row, failed
 from mmcc.driver.sweep_cluster import SCHEME, measured_by
 from mmcc.errors import CompileError, printable
 from mmcc.frontend.model_file import external_files
+from mmcc.output_file import told
 from mmcc.package.record import sha256
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.cost import plan_cost
@@ -107,7 +110,9 @@ def sweep(
     `executor` is "local", with `jobs` processes here, or dask://HOST:PORT; `measured_by` says what that
     raises.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    with told(out, "-o"):
+        out.mkdir(parents=True, exist_ok=True)
+        (out / RESULTS).open("ab").close()
     digests = {name: _digest(name) for case in cases for name in (case.model, case.target)}
     keys = {key_of(case, digests): case for case in cases}
     done = {key: row for key, row in _read(out / RESULTS) if key in keys}
@@ -139,7 +144,7 @@ def _measured_here(
     while open_keys:
         batch = open_keys if together else open_keys[:1]  # alone: whoever dies then was the one
         finished: set[str] = set()
-        with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        with _pool(jobs) as pool:
             futures: dict[Future[Row], str] = {pool.submit(work, keys[key]): key for key in batch}
             for future in as_completed(futures):
                 key = futures[future]
@@ -155,6 +160,20 @@ def _measured_here(
                 finished.add(key)
         together = together and len(finished) == len(batch)
         open_keys = [key for key in open_keys if key not in finished]
+
+
+@contextlib.contextmanager
+def _pool(jobs: int) -> Generator[ProcessPoolExecutor]:
+    """Processes that end at once where the sweep does: what they were at is done when it goes on."""
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, spawn, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+        try:
+            yield pool
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
 
 
 def _read(path: Path) -> Iterator[tuple[str, Row]]:

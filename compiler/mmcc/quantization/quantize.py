@@ -13,17 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from mmcc.driver.estimate import estimate, is_float
+from mmcc.driver.estimate import QUANTIZED, estimate, is_float
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.ports import Port
+from mmcc.output_file import check_file, told, write_file
 from mmcc.quantization.corrections import corrected, equalized
 from mmcc.quantization.runs import Array, Feed, Quality, decibels, outputs_of, quality
 from mmcc.verification.data_files import Preprocessing, load_data
 from mmcc.verification.samples import labels_of, samples_of
 
-WITH_WEIGHTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 WORST = 5  # layers that are shown
 MOST_TESTED = 64  # samples on which each layer is tried alone
 
@@ -65,6 +65,9 @@ def quantize_model(
     that cannot be quantized (MM115).
     """
     _need_onnxruntime()
+    with told(out, "-o"):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    check_file(out, "-o")
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer's advice is for another use
     graph = load_graph(model, CompileOptions(dims=options.dims), progress)
     if not is_float(graph):
@@ -73,7 +76,7 @@ def quantize_model(
     with tempfile.TemporaryDirectory(prefix="mmcc-") as folder, _refusals(model):
         prepared = _prepared(model, Path(folder), options)
         if not _layers(prepared):
-            what = f"none of its layers is one that ONNX Runtime quantizes: {', '.join(sorted(WITH_WEIGHTS))}"
+            what = f"none of its layers is one that ONNX Runtime quantizes: {', '.join(sorted(QUANTIZED))}"
             raise CompileError("MM115", what, exit=Exit.USAGE, hint="the float model it was made from")
         progress("calibrating")
         samples = _samples(graph.inputs, prepared, options)
@@ -83,11 +86,8 @@ def quantize_model(
         kept = _kept_wide(work, layers, progress) if options.mixed is not None else []
         if kept:
             best = work.quantized(kept)
-        out.parent.mkdir(parents=True, exist_ok=True)
         text = best.SerializeToString()
-    scratch = out.with_name(out.name + ".new")
-    scratch.write_bytes(text)
-    scratch.replace(out)
+    write_file(out, text, "-o")
     before = quality(samples.float_outputs, samples.float_outputs, samples.labels)
     return {
         "model": str(out),
@@ -215,7 +215,7 @@ def _sensitivity(work: _Quantizer, progress: Progress) -> list[tuple[str, float]
 
 def _layers(model: Any) -> list[str]:
     """Names of the nodes with weights that can be quantized."""
-    return [node.name for node in model.graph.node if node.op_type in WITH_WEIGHTS and node.name]
+    return [node.name for node in model.graph.node if node.op_type in QUANTIZED and node.name]
 
 
 def _kept_wide(work: _Quantizer, layers: Sequence[tuple[str, float]], progress: Progress) -> list[str]:

@@ -10,6 +10,7 @@ from mmcc.boards import load_board
 from mmcc.driver.analyze import analyze
 from mmcc.driver.options import Progress
 from mmcc.errors import CompileError, Exit
+from mmcc.output_file import check_file, write_file
 from mmcc.package.record import load_package
 from mmcc.report.html import render_html
 from mmcc.verification.bench import bench_qemu
@@ -22,6 +23,7 @@ def write_page(
 ) -> None:
     """Write the page of the package in `folder`; CompileError for what its parts cannot be had from."""
     package = load_package(folder)
+    check_file(page, "-o")
     try:
         report = json.loads((folder / "report.json").read_text())
         found = None
@@ -39,4 +41,4 @@ def write_page(
     except (OSError, ValueError, KeyError) as error:
         what = f"{folder / 'report.json'} is damaged or was written by another version of mmcc"
         raise CompileError("MM004", what, exit=Exit.USAGE, hint="compile the model again") from error
-    page.write_text(text)
+    write_file(page, text, "-o")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from mmcc.driver.options import Progress
 from mmcc.errors import CompileError, Exit
+from mmcc.output_file import check_file, whole_file
 from mmcc.package.record import Package, load_package
 from mmcc.verification.board import Board, run_board
 from mmcc.verification.compare import (
@@ -69,9 +70,8 @@ def _verify_one(folder: Path, package: Package, options: VerifyOptions, progress
     """What is found of one model."""
     samples, labels = _samples(package, options)
     given = _given(package, options, len(samples))
-    if options.save_outputs and not options.save_outputs.absolute().parent.is_dir():
-        message = f"{options.save_outputs}: there is no such folder"
-        raise CompileError("MM006", message, exit=Exit.USAGE, hint="--save-outputs in a folder that exists")
+    if options.save_outputs:
+        check_file(options.save_outputs, "--save-outputs")
     progress(f"running {len(samples)} samples on {options.on}")
     with contextlib.ExitStack() as opened:
         board = None
@@ -122,7 +122,8 @@ def _verified(
         stacked: dict[str, Any] = {
             f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))
         }
-        np.savez_compressed(options.save_outputs, **stacked)
+        with whole_file(options.save_outputs, "--save-outputs") as made, made.open("wb") as stream:
+            np.savez_compressed(stream, **stacked)
     found: dict[str, Any] = {
         "ok": bool(ok and all(row["ok"] for row in rows)),
         "drift": not difference.ok,
