@@ -72,12 +72,14 @@ class TrainOptions(TypedDict, total=False):
 
     loss: Literal["softmax-cross-entropy", "mse"]
     optimizer: Literal["sgd", "momentum", "adam"]
-    update: str  # "all", "last:K", "bias", or names of parameters between commas, with *
+    update: str  # "all", "last:K", "bias", "auto", or names of parameters between commas, with *
     accumulate: int  # steps whose gradients are summed up for one change
     momentum: float  # decay of the moment
     betas: tuple[float, float]  # of adam
     epsilon: float  # of adam
     weight_decay: float  # share of a parameter that it loses in a step, times the rate
+    clip_value: float  # bound of each gradient; 0: none
+    clip_norm: float  # bound of the norm of all gradients; 0: none
     slow_memory: int  # bytes that values of the forward pass may be paged to
     slow_cycles: float  # that a byte takes there or back
 

@@ -25,9 +25,10 @@ from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
 from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.reduce import ArgMax, Reduce
-from mmcc.ops.resize import ResizeLinear
+from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.ops.softmax import Softmax
 from mmcc.ops.window import Window
 from mmcc.passes.draft import Draft
@@ -145,6 +146,11 @@ def movements() -> list[Case]:
         Case("gather", Gather(1, (3, 3, 0, 6, 3)), (x,)),
         Case("gather_double", Gather(0, (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)), (x,)),
         Case("resize", resize, (x, *weights)),
+        Case("resize_nearest", ResizeNearest((0, 0, 1, 1, 2, 2, 5, 5), (0, 0, 0, 3, 6, 6)), (x,)),
+        Case("sums", Cumulative("sum"), (x,)),
+        Case("sums_behind", Cumulative("sum", exclusive=True, reverse=True), (x,)),
+        Case("local_response_norm", LocalResponseNorm(3, 0.3, 0.75, 1.5), (x,)),
+        Case("local_response_norm_even", LocalResponseNorm(4, 0.5, 0.5, 1.0), (real("lrn", 2, 3, 6),)),
     ]
 
 
@@ -247,6 +253,6 @@ def test_a_tensor_that_is_read_twice_gets_both_gradients() -> None:
 
 
 def test_what_has_no_gradient_is_named() -> None:
-    case = Case("sums", Cumulative("sum"), (real("x", 3, 4),))
+    case = Case("products", Cumulative("prod"), (real("x", 3, 4),))
     with pytest.raises(CompileError, match=r"MM208.*has no gradient"):
         gradients_of(case, real("g", 3, 4))

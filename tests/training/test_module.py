@@ -128,6 +128,28 @@ def test_optimizers_by_their_formulas(optimizer: str, accumulate: int) -> None:
         assert all(not got[f"{name}_sum"].any() for name in names)
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_gradients_are_clipped(accumulate: int) -> None:
+    """Each by a value, then all by their norm, as the mean over samples."""
+    value, norm, rate = 0.02, 0.05, 0.5
+    options = TrainOptions(update="last:2", accumulate=accumulate, clip_value=value, clip_norm=norm)
+    got = trained(options, accumulate, rate)
+    w = {name: digits().constants[name].astype(np.float64) for name in chosen(digits(), "last:2")}
+    each = [gradients(w, seed) for seed in range(accumulate)]
+    mean = {name: np.mean([one[name] for one in each], 0) for name in w}
+    bounded = {name: np.clip(g, -value, value) for name, g in mean.items()}
+    length = np.sqrt(sum(np.sum(g * g) for g in bounded.values()))
+    assert length > norm
+    assert any(np.abs(g).max() > value for g in mean.values())
+    for name, g in bounded.items():
+        np.testing.assert_allclose(got[name], w[name] - rate * g * norm / length, atol=1e-6)
+    far = TrainOptions(update="last:2", accumulate=accumulate, clip_norm=1e6)
+    plain = trained(TrainOptions(update="last:2", accumulate=accumulate), accumulate, rate)
+    loose = trained(far, accumulate, rate)
+    for name in w:
+        np.testing.assert_allclose(loose[name], plain[name], atol=1e-7)
+
+
 def test_gradients_of_weights_are_summed_in_place() -> None:
     """Sums and moments take them as they come; so does a step where the gradient is large."""
     for options, into in (

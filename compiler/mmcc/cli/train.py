@@ -37,7 +37,8 @@ from mmcc.sizes import parse_size
     default="all",
     show_default=True,
     metavar="WHAT",
-    help="Parameters that change: all, last:K (of the last K layers), bias, or names between commas, with *.",
+    help="Parameters that change: all, last:K (of the last K layers), bias, auto (of as many of the last "
+    "layers as fit the limits), or names between commas, with *.",
 )
 @click.option(
     "--accumulate",
@@ -50,6 +51,13 @@ from mmcc.sizes import parse_size
 @click.option("--betas", type=(float, float), default=(0.9, 0.999), show_default=True, help="Those of adam.")
 @click.option(
     "--weight-decay", type=float, default=0.0, show_default=True, help="Share lost in a step, by rate."
+)
+@click.option("--clip-value", type=click.FloatRange(0), default=0.0, help="Bound of each gradient [none].")
+@click.option(
+    "--clip-norm",
+    type=click.FloatRange(0),
+    default=0.0,
+    help="Bound of the norm of all gradients together, which are scaled down to it [none].",
 )
 @click.option(
     "--slow-memory",
@@ -73,7 +81,8 @@ def train(model: Path, output: Path | None, as_json: bool, quiet: bool, verbose:
     from mmcc.driver.train import compile_training
     from mmcc.training.options import TrainOptions
 
-    names = ("loss", "optimizer", "update", "accumulate", "momentum", "betas", "weight_decay", "slow_cycles")
+    names = ("loss", "optimizer", "update", "accumulate", "momentum", "betas")
+    names += ("weight_decay", "clip_value", "clip_norm", "slow_cycles")
     slow = given.pop("slow_memory")
     training = TrainOptions(
         **{name: given.pop(name) for name in names},

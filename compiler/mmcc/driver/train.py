@@ -24,6 +24,7 @@ from mmcc.planner.states import state_bytes
 from mmcc.target import load_target
 from mmcc.training.module import training_module
 from mmcc.training.options import TrainOptions
+from mmcc.training.parameters import AUTO, layers_of
 from mmcc.training.recompute import SavedValues
 
 LEAST_BESIDES = 1024  # bytes of RAM that stack and context are guessed to take at least
@@ -50,6 +51,41 @@ def compile_training(
         what = "--io, --weights staged, --state and --stream are for inference"
         raise CompileError("MM119", what, exit=Exit.USAGE, hint="leaving them out")
     graph = load_graph(model, options, progress)
+    if train.update == AUTO:
+        return _most_layers(graph, model, out, train, options, progress)
+    return _trained(graph, model, out, train, options, progress)
+
+
+def _most_layers(
+    graph: Graph, model: Path, out: Path, train: TrainOptions, options: CompileOptions, progress: Progress
+) -> CompileResult:
+    """The package that trains as many of the last layers as fit, found by halving.
+
+    The more layers are trained the more RAM is needed, as far as plans are the best: so where K fit and
+    K + 1 do not, K is the answer.
+    """
+    if not (options.ram or options.flash):
+        what = "--update auto trains as much as fits a limit, and there is none"
+        raise CompileError("MM117", what, exit=Exit.USAGE, hint="--ram N, or --flash N")
+    fits, most, best = 0, layers_of(graph), None
+    trying = most
+    while trying > fits:
+        progress(f"do the last {trying} of {layers_of(graph)} layers fit?")
+        try:
+            best = _trained(graph, model, out, replace(train, update=f"last:{trying}"), options, progress)
+            fits = trying
+        except CompileError as error:
+            if error.exit not in (Exit.DOES_NOT_FIT, Exit.NO_PLAN) or (fits == 0 and trying == 1):
+                raise
+            most = trying - 1
+        trying = -(-(fits + most) // 2)
+    assert best is not None, "nothing to train is an error of its own"
+    return best
+
+
+def _trained(
+    graph: Graph, model: Path, out: Path, train: TrainOptions, options: CompileOptions, progress: Progress
+) -> CompileResult:
     module = training_module(graph, train)
     if options.dump:
         dump(options.dump, "2-training.txt", str(module))

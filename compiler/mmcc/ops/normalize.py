@@ -49,7 +49,7 @@ class LocalResponseNorm:
         width = [(0, 0)] * (x.ndim - 1) + [(before, self.size - 1 - before)]
         squares = np.pad(x * x, width)
         total = sum(squares[..., k : k + x.shape[-1]] for k in range(self.size))
-        return ((x / (self.bias + self.alpha / self.size * total) ** self.beta).astype(np.float32),)
+        return ((x / (self.bias + self.alpha / self.size * total) ** self.beta).astype(inputs[0].dtype),)
 
     def __str__(self) -> str:
         return f"local_response_norm<{self.size}>"

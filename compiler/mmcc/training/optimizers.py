@@ -12,6 +12,7 @@ from mmcc.ir.types import Tensor
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.optimizer import AdamStep, Descend, Moment
 from mmcc.passes.draft import Draft
+from mmcc.training.clipping import clipped
 from mmcc.training.options import TrainOptions
 
 
@@ -25,6 +26,7 @@ class Optimizer:
 
     def states(self, names: tuple[str, ...], gradients: dict[str, str]) -> tuple[State, ...]:
         """The states that change when the parameters `names` make a step, themselves first."""
+        gradients = clipped(self.draft, self.options, {name: gradients[name] for name in names})
         shared, powers = self._powers() if self.options.optimizer == "adam" else ((), ())
         changed: list[State] = []
         kept: list[State] = []

@@ -16,12 +16,13 @@ OPTIMIZERS = ("sgd", "momentum", "adam")
 class TrainOptions:
     """What `mmcc train` was asked for, besides what `mmcc compile` is.
 
-    `update` names the parameters that change: "all", "last:K" (of the last K layers), "bias", or names of
-    parameters between commas, in which * stands for anything. `accumulate` is the steps whose gradients are
-    averaged for one change. `momentum` and `betas` are decays of the moments; `weight_decay` shrinks each
-    parameter by so much, times the rate, at each change.
-    `slow_memory` is the bytes that values may be paged to, where RAM is short, until they are read backward;
-    `slow_cycles`, what a byte takes there or back.
+    `update` names the parameters that change: "all", "last:K" (of the last K layers), "bias", "auto" (of as
+    many of the last layers as fit), or names of parameters between commas, in which * stands for anything.
+    `accumulate` is the steps whose gradients are averaged for one change. `momentum` and `betas` are decays of
+    the moments; `weight_decay` shrinks each parameter by so much, times the rate, at each change. Gradients
+    are bounded, unless these are 0: each by `clip_value`, then the root of the sum of the squares of all by
+    `clip_norm`. `slow_memory` is the bytes that values may be paged to, where RAM is short, until they are
+    read backward; `slow_cycles`, what a byte takes there or back.
     """
 
     loss: str = "softmax-cross-entropy"
@@ -32,6 +33,8 @@ class TrainOptions:
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     weight_decay: float = 0.0
+    clip_value: float = 0.0
+    clip_norm: float = 0.0
     slow_memory: int = 0
     slow_cycles: float = 4.0
 
@@ -49,6 +52,8 @@ class TrainOptions:
             ("momentum", self.momentum, 0 <= self.momentum < 1, "at least 0 and below 1"),
             ("betas", self.betas, all(0 <= beta < 1 for beta in self.betas), "at least 0 and below 1"),
             ("epsilon", self.epsilon, 0 < self.epsilon < inf, "above 0"),
+            ("clip_value", self.clip_value, 0 <= self.clip_value < inf, "0 or more"),
+            ("clip_norm", self.clip_norm, 0 <= self.clip_norm < inf, "0 or more"),
             ("slow_memory", self.slow_memory, self.slow_memory >= 0, "0 or more"),
             ("slow_cycles", self.slow_cycles, 0 <= self.slow_cycles < inf, "0 or more"),
             ("weight_decay", self.weight_decay, 0 <= self.weight_decay < inf, "0 or more"),

@@ -13,6 +13,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.layers import FloatLayer
 
+AUTO = "auto"  # as many of the last layers as fit
 SHOWN = 12  # parameters that an error lists
 
 
@@ -46,6 +47,11 @@ def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
         several = [name for name in node.inputs if graph.is_constant(name) and graph.constants[name].size > 1]
         return [(name, node.op.function == "add") for name in several]
     return []
+
+
+def layers_of(graph: Graph) -> int:
+    """Layers that have parameters: the largest K of "last:K"."""
+    return len({p.node for p in parameters(graph)})
 
 
 def chosen(graph: Graph, update: str) -> tuple[str, ...]:

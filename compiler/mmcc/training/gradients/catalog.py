@@ -10,4 +10,5 @@ import mmcc.training.gradients.attention
 import mmcc.training.gradients.elementwise
 import mmcc.training.gradients.layers
 import mmcc.training.gradients.movement
+import mmcc.training.gradients.normalize
 import mmcc.training.gradients.pooling

@@ -4,13 +4,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from mmcc.ops.cumulative import Cumulative
 from mmcc.ops.elementwise import Cast
 from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
-from mmcc.ops.resize import ResizeLinear
+from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.training.gradients.registry import Backward, gradient
 from mmcc.training.gradients.unknown import no_gradient
 
@@ -116,22 +121,47 @@ def gather(op: Gather, call: Backward) -> dict[int, str]:
 def resize(op: ResizeLinear, call: Backward) -> dict[int, str]:
     """The transposed products: rows by a matrix [H, OH], columns by one [W, OW]."""
     x, rows, cols = call.node.inputs
-    height, width, channels = call.shape(x)
-    down = _matrix(call, rows, op.row_first, height)
-    across = _matrix(call, cols, op.col_first, width)
-    g = call.reshaped(call.whole, (len(op.row_first), len(op.col_first) * channels))
-    g = call.reshaped(call.add(MatMul(), down, g), (height, len(op.col_first), channels))
-    return {0: call.add(MatMul(), across, g)}
+    height, width, _ = call.shape(x)
+    tables = (call.draft.constants[call.draft.now(table)] for table in (rows, cols))
+    down, across = map(_shares, tables, (op.row_first, op.col_first), (height, width))
+    return {0: _resized_back(call, down, across)}
 
 
-def _matrix(call: Backward, table: str, first: tuple[int, ...], extent: int) -> str:
-    """A constant [extent, outputs]: the share that each output has of each input."""
-    weights = call.draft.constants[call.draft.now(table)]
+@gradient(ResizeNearest)
+def resize_nearest(op: ResizeNearest, call: Backward) -> dict[int, str]:
+    """The same where each output has all of one input."""
+    height, width, _ = call.shape(call.node.inputs[0])
+    down, across = (
+        _shares(np.ones((len(taken), 1)), taken, extent)
+        for taken, extent in ((op.rows, height), (op.cols, width))
+    )
+    return {0: _resized_back(call, down, across)}
+
+
+def _resized_back(call: Backward, down: NDArray[np.float32], across: NDArray[np.float32]) -> str:
+    """Both products of the gradient with constants [H, OH] and [W, OW]."""
+    out_height, out_width, channels = call.shape(call.node.output)
+    rows, cols = (call.draft.constant(matrix, "shares") for matrix in (down, across))
+    g = call.reshaped(call.whole, (out_height, out_width * channels))
+    g = call.reshaped(call.add(MatMul(), rows, g), (len(down), out_width, channels))
+    return call.add(MatMul(), cols, g)
+
+
+def _shares(weights: NDArray[Any], first: Sequence[int], extent: int) -> NDArray[np.float32]:
+    """[extent, outputs]: the share that each output has of each input, beginning at its first one."""
     matrix = np.zeros((extent, len(first)), np.float32)
     for out, begin in enumerate(first):
         for tap, weight in enumerate(weights[out]):
             matrix[min(max(begin + tap, 0), extent - 1), out] += weight
-    return call.draft.constant(matrix, "shares")
+    return matrix
+
+
+@gradient(Cumulative)
+def cumulative(op: Cumulative, call: Backward) -> dict[int, str]:
+    """An element is in the sums of all behind it: their gradients are summed from the other end."""
+    if op.function != "sum":
+        raise no_gradient(call.node)
+    return {0: call.add(replace(op, reverse=not op.reverse), call.whole)}
 
 
 @gradient(Cast)
