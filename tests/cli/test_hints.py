@@ -90,6 +90,9 @@ ELSEWHERE = {
     "driver/handoff_objects.py: 'compiling the model again with the file where it is now'": (
         "test_handoff.py::test_functions_run_in_firmware_and_a_wrong_one_is_seen"
     ),
+    "driver/train.py: '--ram N, or --flash N'": (
+        "test_auto.py::test_auto_trains_as_many_of_the_last_layers_as_fit"
+    ),
     "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
 }
 

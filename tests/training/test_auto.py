@@ -30,5 +30,5 @@ def test_auto_trains_as_many_of_the_last_layers_as_fit(tmp_path: Path) -> None:
     assert auto.report["ram"]["total"] <= limit
     with pytest.raises(CompileError):
         compiled(model, tmp_path / "little", "auto", ram=256)
-    with pytest.raises(CompileError, match=r"MM117.*fits a limit"):
+    with pytest.raises(CompileError, match=r"MM117.*fits a limit"):  # with --ram N, see above
         compiled(model, tmp_path / "none", "auto")

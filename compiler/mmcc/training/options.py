@@ -18,11 +18,11 @@ class TrainOptions:
 
     `update` names the parameters that change: "all", "last:K" (of the last K layers), "bias", "auto" (of as
     many of the last layers as fit), or names of parameters between commas, in which * stands for anything.
-    `accumulate` is the steps whose gradients are averaged for one change. `momentum` and `betas` are decays of
-    the moments; `weight_decay` shrinks each parameter by so much, times the rate, at each change. Gradients
-    are bounded, unless these are 0: each by `clip_value`, then the root of the sum of the squares of all by
-    `clip_norm`. `slow_memory` is the bytes that values may be paged to, where RAM is short, until they are
-    read backward; `slow_cycles`, what a byte takes there or back.
+    `accumulate` is the steps whose gradients are averaged for one change. `momentum` and `betas` are decays
+    of the moments; `weight_decay` shrinks each parameter by so much, times the rate, at each change.
+    Gradients are bounded, unless these are 0: each by `clip_value`, then the root of the sum of the squares
+    of all by `clip_norm`. `slow_memory` is the bytes that values may be paged to, where RAM is short, until
+    they are read backward; `slow_cycles`, what a byte takes there or back.
     """
 
     loss: str = "softmax-cross-entropy"
