@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Three papers' experiments on the networks beside the project, each with what the paper claims.
+"""Papers' experiments on the networks beside the project, each with what the paper claims.
 
-    python bench/bench_papers.py [--only mafat,mmcnn,sekiyama] [--seconds N] [--networks NAMES] [--json FILE]
+    python bench/bench_papers.py [--only mafat,mmcnn,sekiyama,review] [--seconds N] [--networks NAMES]
+        [--json FILE]
 
-`papers_mafat.py`, `papers_mmcnn.py` and `papers_sekiyama.py` say what is measured. --seconds are for mafat's
+`papers_mafat.py` and its neighbours say what is measured. --seconds are for mafat's
 sweep, the longest part; --networks are sekiyama's (all, or names with commas).
 """
 
@@ -20,11 +21,12 @@ from typing import Any
 
 import papers_mafat
 import papers_mmcnn
+import papers_review
 import papers_sekiyama
 from bench_placement import chosen
 from networks import MODELS, progress
 
-Row = papers_mafat.AtLimit | papers_mmcnn.Row | papers_sekiyama.Row
+Row = papers_mafat.AtLimit | papers_mmcnn.Row | papers_sekiyama.Row | papers_review.Row
 
 
 def show(header: str, rows: Iterable[Row]) -> list[Row]:
@@ -58,10 +60,15 @@ def sekiyama(options: argparse.Namespace) -> list[Row]:
     return rows
 
 
+def review(_: argparse.Namespace) -> list[Row]:
+    return show(papers_review.HEADER, papers_review.run())
+
+
 PAPERS: dict[str, tuple[str, Callable[[argparse.Namespace], list[Row]]]] = {
     "mafat": (papers_mafat.CLAIM, mafat),
     "mmcnn": (papers_mmcnn.CLAIM, mmcnn),
     "sekiyama": (papers_sekiyama.CLAIM, sekiyama),
+    "review": (papers_review.CLAIM, review),
 }
 
 
