@@ -19,6 +19,7 @@ from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat
+from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
@@ -226,6 +227,7 @@ _CONVOLUTIONS = (
     Conv,
     ConvInt8,
     ConvInt8ToFloat,
+    ConvInt16,
     ConvTranspose,
     ConvTransposeInt8,
     ConvTransposeInt8ToFloat,
