@@ -252,6 +252,17 @@ def test_float64_is_narrowed_and_said(tmp_path):
     assert (result, result.dtype) == (2.5, np.float64)
 
 
+def test_float64_weights_of_a_recurrent_layer_are_narrowed_and_said(tmp_path):
+    """ONNX wants them as the input is; exporters that do not are taken, but not without a word."""
+    weights = {"w": np.ones((1, 16, 3)), "r": np.ones((1, 16, 4))}
+    node = helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4)
+    made = import_model(
+        save(model_of([node], {"x": np.zeros((5, 1, 3), np.float32)}, ["y"], weights), tmp_path)
+    )
+    said = [line for line in made.warnings if "is float64 in the model, and is computed as float32" in line]
+    assert [line.partition("): ")[2][:13] for line in said] == ["W (operand 1)", "R (operand 2)"]
+
+
 def test_a_constant_cast_to_a_narrow_float_is_rounded(tmp_path):
     """1 + 2^-12 is no float16, and 1 + 2^-9 no bfloat16."""
     for kind, near in ((TensorProto.FLOAT16, 1 + 2.0**-12), (TensorProto.BFLOAT16, 1 + 2.0**-9)):

@@ -160,6 +160,21 @@ def test_a_float_compile_says_what_int8_would_save_and_what_was_assumed(tmp_path
 
 
 @pytest.mark.quick
+def test_what_int8_would_save_is_said_only_where_it_can_be_had(tmp_path):
+    """A recurrent layer alone is none that the quantizer takes: advice to quantize would lead nowhere."""
+    rng = np.random.default_rng(0)
+    weights = {"w": rng.standard_normal((1, 16, 3)), "r": rng.standard_normal((1, 16, 4))}
+    weights = {name: array.astype(np.float32) for name, array in weights.items()}
+    lstm = helper.make_node("LSTM", ["x", "w", "r"], ["y"], hidden_size=4)
+    path = save(model_of([lstm], {"x": np.zeros((5, 1, 3), np.float32)}, ["y"], weights), tmp_path)
+    args = ("--stack", "1K", "--no-self-check", "-t", "cortex-m4", "-o", tmp_path / "c")
+    assert "mmcc quantize" not in run("compile", path, *args).output
+    np.savez(tmp_path / "x.npz", input_0=np.zeros((2, 5, 1, 3), np.float32))
+    assert "MM115" in run("quantize", path, "--data", tmp_path / "x.npz", "-o", tmp_path / "q.onnx").output
+    assert "mmcc quantize" in run("compile", MODEL, *args).output
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     ("wrong", "says"),
     [
@@ -167,6 +182,7 @@ def test_a_float_compile_says_what_int8_would_save_and_what_was_assumed(tmp_path
         ({"labels": np.zeros(40)}, "labels are float64[40] for 40 samples"),
         ({"at": (3, np.nan)}, 'sample 3 of x.npz has 1 of 64 values of "input" that are NaN or infinite'),
         ({"at": (7, -np.inf)}, "sample 7 of x.npz"),
+        ({"at": (7, 1e38)}, "more than an int8 scale in float32 can cover"),
     ],
 )
 def test_data_that_nothing_can_be_learned_from_is_refused(wrong, says, data, tmp_path, monkeypatch):

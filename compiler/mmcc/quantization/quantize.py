@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import tempfile
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,9 +121,11 @@ class _Quantizer:
         calibrator: Any = calibrate.create_calibrator(
             source, None, augmented_model_path=augmented, calibrate_method=method[self.options.method]
         )
-        with contextlib.redirect_stdout(None):
+        with contextlib.redirect_stdout(None), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of numbers that are looked at below
             calibrator.collect_data(_Reader(self.samples.calibration))
             self.model, self.ranges = model, calibrator.compute_data()
+        _check_ranges(self.ranges)
 
     def quantized(self, without: Sequence[str] = (), only: Sequence[str] | None = None) -> Any:
         """The model with these nodes left in float, or with only these quantized."""
@@ -272,6 +275,17 @@ def _check_finite(feeds: Sequence[Feed], path: Path) -> None:
                 shown = f'sample {k} of {printable(str(path))} has {wrong} of {array.size} values of "{name}"'
                 what = f"{shown} that are NaN or infinite"
                 raise CompileError("MM007", what, exit=Exit.USAGE, hint="leaving such samples out")
+
+
+def _check_ranges(ranges: Any) -> None:
+    """CompileError (MM007) with the first tensor whose values no scale of float32 covers."""
+    for name, found in ranges.items():
+        low, high = (float(np.asarray(end).reshape(-1)[0]) for end in found.range_value)
+        if not np.isfinite(low) or not np.isfinite(high) or high - low > np.finfo(np.float32).max:
+            what = f'with these samples "{printable(str(name))}" is between {low:g} and {high:g}'
+            hint = "--data with samples as the model takes them; --mean and --std scale images"
+            message = f"{what}: more than an int8 scale in float32 can cover"
+            raise CompileError("MM007", message, exit=Exit.USAGE, hint=hint)
 
 
 def _prepared(model: Path, folder: Path, options: QuantizeOptions) -> Any:

@@ -13,11 +13,13 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from mmcc.frontend.call import Call
 from mmcc.frontend.layouts import arranged
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import converts
+from mmcc.frontend.tensors import dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import Op
@@ -121,6 +123,11 @@ def recurrent_layer(call: Call, cell: Cell, *, rounded: bool = False) -> tuple[V
 def _sizes(call: Call, cell: Cell, x: Value, directions: int) -> tuple[_Sizes, Array]:
     """The extents, as weights [D, gates * H, I] and [D, gates * H, H] have them; biases [D, 2, gates * H]."""
     w, r = call.needed(1, "W"), call.needed(2, "R")
+    for index, name in enumerate("WRB", 1):
+        if call.has(index) and call.build.stored.get(call.input(index).tensor) == TensorProto.DOUBLE:
+            dtype_of(
+                TensorProto.DOUBLE, f"{name} (operand {index})", call.build
+            )  # which says that it narrows
     gates = GATES[cell]
     batch_first = bool(call.integer("layout", 0)) if call.version >= 14 else False
     units = r.shape[-1] if r.ndim == 3 else 0
