@@ -125,9 +125,7 @@ def _sizes(call: Call, cell: Cell, x: Value, directions: int) -> tuple[_Sizes, A
     w, r = call.needed(1, "W"), call.needed(2, "R")
     for index, name in enumerate("WRB", 1):
         if call.has(index) and call.build.stored.get(call.input(index).tensor) == TensorProto.DOUBLE:
-            dtype_of(
-                TensorProto.DOUBLE, f"{name} (operand {index})", call.build
-            )  # which says that it narrows
+            dtype_of(TensorProto.DOUBLE, f"{name} (operand {index})", call.build)  # says that it narrows
     gates = GATES[cell]
     batch_first = bool(call.integer("layout", 0)) if call.version >= 14 else False
     units = r.shape[-1] if r.ndim == 3 else 0
