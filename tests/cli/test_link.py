@@ -113,6 +113,9 @@ def test_all_models_are_verified_and_known_in_the_header(both):
     own = json.loads(run("verify", out, "--entry", "tiny", "--per-node", "--json").stdout)
     assert own["per_node"][0]["index"] == load_package(out).entries[1].first
     assert run("verify", out, "--data", "x.npz").exit_code == 2
+    report = json.loads((out / "report.json").read_text())
+    works = [entry["plan"]["macs"] for entry in (report, *report["entries"])]
+    assert (report["model"]["name"], report["model"]["macs"]) == ("models", sum(works))
     header = (out / "models.h").read_text()
     for name, path in models.items():
         digest = hashlib.sha256(path.read_bytes()).hexdigest()

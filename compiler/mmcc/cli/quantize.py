@@ -16,7 +16,7 @@ from mmcc.errors import CompileError, Exit, printable
 
 @click.command(short_help="Turn a float model into an int8 one (mmcc[quantize]).")
 @click.argument("model", type=click.Path(path_type=Path))
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Samples: see below.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Samples: see above.")
 @click.option("--test", type=click.Path(path_type=Path), help="Other samples to judge by [default: --data].")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: MODEL's name + _int8.onnx].")
 @click.option(

@@ -15,7 +15,15 @@ from mmcc.errors import NAME_COLUMNS, printable
 from mmcc.report.memories import cost_text
 from mmcc.report.model import Report
 from mmcc.report.pictures import arena_spec, bars_spec, frontier_spec
-from mmcc.report.text import dead_text, flash_text, proof_text, saved_text, self_check_text, work_text
+from mmcc.report.text import (
+    arena_text,
+    dead_text,
+    flash_text,
+    proof_text,
+    saved_text,
+    self_check_text,
+    work_text,
+)
 from mmcc.resources import data_dir
 from mmcc.sizes import readable
 
@@ -105,12 +113,14 @@ def as_script(value: Any) -> str:
 def _cards(report: Report, measured: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
     ram, flash = report["ram"], report["flash"]
     limit = f"of {readable(ram['limit'])}" if ram["limit"] else "everything included"
+    linked = any(entry["source"]["sha256"] for entry in report["entries"])
+    of_all = ", of all models" if linked else ""
     cards = [
         ("RAM", f"{ram['total']:,}", f"bytes, {limit}"),
         ("arena", f"{ram['arena']:,}", "bytes of tensors and scratch"),
         ("stack", f"{ram['stack']:,}", "bytes at most"),
         ("flash", f"{flash['total']:,}", f"bytes, weights {flash['weights']:,}"),
-        ("work", f"{report['model']['macs']:,}", "multiply-accumulates"),
+        ("work", f"{report['model']['macs']:,}", f"multiply-accumulates{of_all}"),
     ]
     if measured and measured.get("instructions"):
         cards.append(("instructions", f"{measured['instructions']:,}", "an inference, counted in QEMU"))
@@ -126,6 +136,8 @@ def _proved(report: Report) -> list[tuple[str, str]]:
     ram = report["ram"]
     names = ("arena", *(("state",) if ram["state"] else ()), "context", "static", "stack")
     rows = [("RAM", " + ".join(f"{name} {ram[name]:,}" for name in names) + f" = {ram['total']:,} bytes")]
+    if ram["concurrent"]:
+        rows.append(("arena", arena_text(ram).removeprefix("arena ")))
     for entry in (report, *report["entries"]):
         of = f" of {entry['entry']}" if report["entries"] else ""
         rows.append((f"arena{of}", proof_text(entry["plan"], ram)))

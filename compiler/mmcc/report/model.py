@@ -82,7 +82,7 @@ def make_report(
 ) -> Report:
     """The report as plain values, ready for JSON: of the first entry at the top, of others in "entries".
 
-    `sha256` is of the model's file, or of all that `hashes` has by entry.
+    `sha256` is of the model's file, or of all that `hashes` has by entry; then "model" is all of them.
     """
     state = program.regions.get(STATE, 0)
     arena = sum(program.regions.values()) - state
@@ -91,16 +91,17 @@ def make_report(
         _entry(entry, plan, code, program, figures.cost, hashes)
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
-    graph = module.entries[0].graph
+    linked = len(hashes) > 1
+    graphs = [entry.graph for entry in (module.entries if linked else module.entries[:1])]
     besides = state + figures.context + footprint.ram + figures.stack
     warnings = [line for entry in module.entries for line in entry.graph.warnings]
     return {
         "schema": SCHEMA,
         "model": {
-            "name": graph.name,
+            "name": program.name if linked else graphs[0].name,
             "sha256": sha256,
-            "macs": count_macs(graph),
-            "params": count_params(graph),
+            "macs": sum(map(count_macs, graphs)),
+            "params": sum(map(count_params, graphs)),
         },
         "prefix": program.name,
         "target": target,
