@@ -5,8 +5,8 @@
 
 Both are compiled for this machine with --ram min and run once, with the callbacks of the test bench: they
 copy when they are waited for, so nothing goes on beside the computation, and they look at each byte several
-times to see whether an end of the copy was touched. Where a step takes milliseconds, that is most of the time.
-The self-check is left out: of a large network the references take long, and the bits are compared here.
+times to see whether an end of the copy was touched. Where a step takes milliseconds, that is most of its
+time. The self-check is left out: of a large network the references take long, and the bits are compared here.
 """
 
 from __future__ import annotations
