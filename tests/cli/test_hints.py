@@ -93,6 +93,19 @@ ELSEWHERE = {
     "driver/train.py: '--ram N, or --flash N'": (
         "test_auto.py::test_auto_trains_as_many_of_the_last_layers_as_fit"
     ),
+    "driver/link.py: f'--ram N, which is of {target.memory[0].name}'": (
+        "test_link.py::test_names_that_may_not_meet"
+    ),
+    "package/record.py: f\"{did_you_mean(name, numbers)}one of: {', '.join(numbers)}\"": (
+        "test_link.py::test_all_models_are_verified_and_known_in_the_header"
+    ),
+    "verification/verify.py: f'add --entry {next(iter(models))}'": (
+        "test_link.py::test_all_models_are_verified_and_known_in_the_header"
+    ),
+    "quantization/quantize.py: "
+    "'--data with samples as the model takes them; --mean and --std scale images'": (
+        "test_quantize.py::test_data_that_nothing_can_be_learned_from_is_refused"
+    ),
     "cli/bench.py: 'add --on qemu'": "test_hints_of_boards.py::test_a_profile_is_made_in_qemu",
 }
 

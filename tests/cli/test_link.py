@@ -112,7 +112,10 @@ def test_all_models_are_verified_and_known_in_the_header(both):
     assert {name: each["samples"] for name, each in found["models"].items()} == dict.fromkeys(models, 2)
     own = json.loads(run("verify", out, "--entry", "tiny", "--per-node", "--json").stdout)
     assert own["per_node"][0]["index"] == load_package(out).entries[1].first
-    assert run("verify", out, "--data", "x.npz").exit_code == 2
+    asked = run("verify", out, "--data", "x.npz")
+    assert asked.exit_code == 2
+    assert "add --entry wake" in asked.output
+    assert "did you mean tiny? one of: wake, tiny" in run("verify", out, "--entry", "tin").output
     report = json.loads((out / "report.json").read_text())
     works = [entry["plan"]["macs"] for entry in (report, *report["entries"])]
     assert (report["model"]["name"], report["model"]["macs"]) == ("models", sum(works))
@@ -170,6 +173,8 @@ def test_names_that_may_not_meet(tmp_path):
         told = run("link", *args, "-t", target, "--concurrent", names)
         assert told.exit_code == 2
         assert says in told.output
+    enough = ("--target", "stm32h743", "--ram", "64K", "--stack", "1K", "--no-self-check")
+    assert run("link", *args, *enough, "--concurrent", "all").exit_code == 0
 
 
 @pytest.mark.quick

@@ -71,7 +71,7 @@ def prefix(folder, _):
     mmcc(*options, "a_1")
 
 
-@follows("driver/ram_fit.py: _less_flash(job.module, flash['total'])")
+@follows("driver/ram_fit.py: _less_flash(module, flash['total'])")
 def flash(folder, _):
     """What is told is enough; quantizing is told where there are floats to quantize."""
     options = ("compile", save(CONV, folder), "-o", folder / "out", "--flash")
@@ -173,8 +173,8 @@ def record_that_cannot_be_read(folder, _):
 
 
 @follows(
-    "verification/compare.py: '--model PATH'",
-    "verification/compare.py: 'compile it again, or give --model PATH'",
+    "verification/oracle.py: '--model PATH'",
+    "verification/oracle.py: 'compile it again, or give --model PATH'",
 )
 def model_moved(folder, _):
     out, path = package_in(folder)
@@ -220,10 +220,11 @@ def other_shape(folder, _):
     )
 
 
-@follows("verification/verify.py: '--save-outputs in a folder that exists'")
+@follows("output_file.py: f'{option} with a path where files of yours can be'")
 def outputs_nowhere(folder, _):
     out, _ = package_in(folder)
-    assert "in a folder that exists" in mmcc("verify", out, "--save-outputs", folder / "no" / "y.npz", exit=2)
+    told = mmcc("verify", out, "--save-outputs", folder / "no" / "y.npz", exit=2)
+    assert "--save-outputs with a path" in told
     mmcc("verify", out, "--save-outputs", folder / "y.npz")
 
 
