@@ -27,7 +27,8 @@ typedef struct {
 } mmcc_pager;
 
 /* Begins a copy, unless one has failed. */
-MMCC_INLINE void mmcc_begin_page(mmcc_pager *pager, uint32_t page, int32_t out, void *fast, uint32_t slow, uint32_t bytes)
+MMCC_INLINE void mmcc_begin_page(mmcc_pager *pager, uint32_t page, int32_t out, void *fast, uint32_t slow,
+                                 uint32_t bytes)
 {
     if (pager->failed == 0) {
         pager->failed = pager->start(pager->user, page, out, fast, slow, bytes);
