@@ -25,6 +25,7 @@ from random_int8 import averages, convolutions, sums
 from toolchains import ready
 
 TARGETS = ("cortex-m4", "cortex-m7", "cortex-m33")
+LENT = {"pointwise_four", "conv_four", "patch_four", "depthwise_chunks"}  # with memory to work in
 
 
 def gentle(case: OpCase) -> OpCase:
@@ -91,7 +92,7 @@ def depthwise_cases() -> list[OpCase]:
         for kw in (1, 3, 6, 7)
     ]
     for stride in (1, 2, 3):
-        for width in (1, 2, 5, 13, 31, 44):
+        for width in (1, 2, 3, 4, 5, 13, 31, 44):
             window = Window((3, 3), (stride, stride), (1, 1), pads(1, 1, 1, 1))
             cases.append(conv(f"dsp_depthwise_s{stride}_{width}", (4, width, 4), 4, window, groups=4))
     tall = Window((3, 3), (1, 1), (2, 1), pads(2, 1, 2, 1))
@@ -144,9 +145,9 @@ def test_every_case_of_16_bits():
 
 
 @cache
-def own_bench(target: str) -> QemuBench:
+def own_bench(target: str, lent: bool = False) -> QemuBench:
     """Shared: building it takes longer than what tests do with it."""
-    return QemuBench(own_cases(), ready(target))
+    return QemuBench(own_cases(), ready(target), lent=lent)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -155,8 +156,24 @@ def test_shapes_of_their_own(target):
     bench.check_all()
     used = {kernel.template for kernel in bench.package.kernels}
     assert used >= {"pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp"}
+    assert not used & LENT
     forms = {kernel.options.get("form") for kernel in bench.package.kernels}
     assert forms >= {"scaled", "plain"}
+
+
+def test_shapes_of_their_own_with_memory_to_work_in():
+    """Windows of every form, rows of any width: pixels and outputs that are left over."""
+    bench = own_bench("cortex-m4", lent=True)
+    bench.check_all()
+    used = {kernel.template for kernel in bench.package.kernels}
+    assert used >= LENT
+    chunks = {
+        (kernel.options["stride"], kernel.options["chunk"])
+        for kernel in bench.package.kernels
+        if "chunk" in kernel.options
+    }
+    assert {stride for stride, _ in chunks} == {1, 2}
+    assert {chunk for _, chunk in chunks} >= {2, 3, 4, 5}
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O2", "-Os"])
@@ -166,7 +183,7 @@ def test_other_compilers_and_levels(compiler, level, tmp_path):
     target = ready("cortex-m4")
     if shutil.which(compiler) is None:
         pytest.skip(f"needs {compiler}")
-    for name, text in own_bench("cortex-m4").package.files.items():
+    for name, text in own_bench("cortex-m4", lent=True).package.files.items():
         (tmp_path / name).write_text(text)
     flags = [flag for flag in target.flags if not flag.startswith("-O")]
     if compiler == "clang":

@@ -31,6 +31,7 @@ from mmcc.ir.nest import LoopKind, Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, MemoryPlan, Place, Plan, Slot
 from mmcc.ir.regions import SRAM
 from mmcc.ir.types import Tensor, geometry
+from mmcc.kernels.contract import useful_bytes
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.target import Target, load_target
 
@@ -119,7 +120,14 @@ WAYS = ("whole", "ring", "strided", "strip", "in_place")
 class Bench:
     """Compiles the kernels of several cases into one library and runs them."""
 
-    def __init__(self, cases: list[OpCase], target: Target | None = None, sanitize: bool = True) -> None:
+    def __init__(
+        self,
+        cases: list[OpCase],
+        target: Target | None = None,
+        sanitize: bool = True,
+        lent: bool = False,
+    ) -> None:
+        """With `lent`, kernels have memory to work in that only makes them faster."""
         self.cases = {case.name: case for case in cases}
         self.target = target or replace(load_target("host"), kernels=("portable",))
         self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
@@ -153,6 +161,7 @@ class Bench:
         self.graph = Graph("bench", tensors, constants, tuple(nodes), (), ())
         for key, index in self.index.items():
             size = scratch_bytes(self.graph, nodes[index])
+            size = size or (useful_bytes(self.graph, index, self.target) if lent else 0)
             if size:
                 start = -(-self.end // 16) * 16
                 self.scratch[key] = Span(start, start + size)

@@ -49,6 +49,8 @@ OPTIONAL_HEADERS = (
     "mmcc_narrow.h",
     "mmcc_mve.h",
     "mmcc_arm_dsp.h",
+    "mmcc_arm_dsp_four.h",
+    "mmcc_arm_dsp_chunks.h",
     "mmcc_arm_dsp_lines.h",
     "mmcc_simd.h",
     "mmcc_floats.h",

@@ -35,6 +35,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         align=max(asked.align, *aligned, 1),
         riders=riders(graph, asked.accumulators),
         regions=regions,
+        useful={} if by_region or options.least_ram else asked.useful,
         background=options.background_moves,
         by_region=by_region,
         least=least_of(options, target),
@@ -56,6 +57,7 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
     return PlanRequest(
         pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
         scratch={index: each.scratch for index, each in enumerate(promised) if each.scratch},
+        useful={index: each.useful for index, each in enumerate(promised) if each.useful},
         ordered={index: each.ordered for index, each in enumerate(promised) if each.ordered},
         accumulators=sums,
         staging=Staging(tilings) if staged else None,

@@ -24,6 +24,7 @@ from mmcc.ir.graph import Graph, nest_of
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import mac_kind, plan_cost
+from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
 from mmcc.target import load_target
@@ -94,7 +95,8 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
     graph = separate_states(load_graph(model, options))
     request = plan_request(options, graph, target, silent)
     request = replace(request, regions=target.memory[:1], by_region=False, least=())
-    alone = best_plan(graph, replace(request, fuse=False))
+    single = replace(request, fuse=False)
+    alone = lend(best_plan(graph, single), single)
     tight, of = alone, graph
     if least:
         ask = partial(plan_request, options, target=target, progress=silent)

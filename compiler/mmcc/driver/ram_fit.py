@@ -19,6 +19,7 @@ from mmcc.planner.request import PlanRequest
 from mmcc.sizes import readable
 
 ROUNDS = 3  # plans made at most until arena, context, static data and stack are within the limit together
+LENDING = 1  # the same, where kernels are lent what the limit leaves
 BESIDES = (
     32  # part of RAM, one of so many, that stack and context are guessed to take, where a guess is needed
 )
@@ -33,10 +34,26 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         requests = _limited(requests, job.options.ram - job.options.ram // BESIDES)
     elif not job.options.least_ram:
         requests = _limited(requests, None)
+    built = _within(job, requests, LENDING)
+    if not _fits(job, built) and any(request.useful for request in requests.values()):
+        # where kernels that are lent memory change the stack from round to round, or are what is too much
+        built = _within(job, {name: replace(r, useful={}) for name, r in requests.items()}, ROUNDS)
+    _check_limits(job, built)
+    return built
+
+
+def _fits(job: Job, built: Built) -> bool:
+    return not job.options.ram or built.report["ram"]["total"] <= job.options.ram
+
+
+def _within(job: Job, requests: Mapping[str, PlanRequest], rounds: int) -> Built:
+    """The package, with so many rounds at most to keep the limit."""
+    if not any(request.useful for request in requests.values()):
+        rounds = ROUNDS
     built = build(job, requests)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         ram = built.report["ram"]
-        if not job.options.ram or ram["total"] <= job.options.ram:
+        if _fits(job, built):
             break
         arena = job.options.ram - (ram["total"] - ram["arena"])
         arena -= arena % home_of(job.target).align  # of which an arena's size is a multiple
@@ -44,7 +61,6 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         built = build(job, requests)
         if any(requests[name].peak(plan) > arena for name, plan in built.plan.entries.items()):
             break
-    _check_limits(job, built)
     return built
 
 

@@ -172,7 +172,7 @@ class Plan:
     copies only the operands `copied` names; the others were made in place. An external input or output
     is a buffer in the caller's memory for it. `places` is where each buffer is first; `transfers` take some
     elsewhere, in the order in which they are started. Buffers that are `fetched` are first among the weights.
-    `bound` is the least peak that the solver could not rule out (equal to the peak if proved).
+    `bound` is the least peak that the solver could not rule out (if proved, the peak without what is `lent`).
     With several regions `cost` is the predicted cost, accesses included, and no plan within their sizes costs
     less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below; `traffic`
     has the bytes that a run is predicted to read and to write in each.
@@ -199,6 +199,7 @@ class Plan:
     least_cost: float = 0.0
     bounds: dict[str, int] = field(default_factory=dict[str, int])
     traffic: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    lent: int = 0  # bytes by which the peak is larger only because kernels are faster with them
     seconds: float = 0.0
 
     @property

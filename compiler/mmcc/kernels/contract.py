@@ -19,11 +19,14 @@ from mmcc.ir.plan import Blocks
 from mmcc.ir.traits import Moves
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
+from mmcc.kernels.arm_dsp import chunks, four
+from mmcc.kernels.arm_dsp import conv as arm_dsp
 from mmcc.kernels.loads import constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
 from mmcc.kernels.tilings import planning_site, tilings, whole_size
 from mmcc.ops.conv import ConvInt8
+from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import Cast
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.movement import Pad
@@ -47,6 +50,7 @@ class KernelContract:
     `pixels` are made at a time, left to right, reading just their windows; 0 if rows are gone over again.
     `accumulator` is the bytes of sums with which the input is taken in row by row, 0 if these are the result;
     None if it must be whole.
+    `useful` are bytes with which another kernel, which keeps the same promises, would be faster.
     `scratch` is the bytes that it works in. Where rows are `ordered`, it holds what a row hands on from call
     to call; a node with several results runs in one.
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
@@ -64,6 +68,7 @@ class KernelContract:
     loads: float = 1.0
     constants: int = 0
     passes: float = 0.0
+    useful: int = 0
 
     def __str__(self) -> str:
         cuts = ", ".join(f"{b.count} x {b.channels} channels in {b.bytes} bytes" for b in self.tilings)
@@ -72,6 +77,7 @@ class KernelContract:
             f"{self.pixels} pixels at once" if self.pixels else "",
             f"accumulator of {self.accumulator} bytes" if self.accumulator is not None else "",
             f"{self.scratch} bytes to work in" if self.scratch else "",
+            f"faster with {self.useful} bytes to work in" if self.useful else "",
             f"rows {self.ordered.name.lower()} only" if self.ordered else "",
             f"constants in {cuts}" if cuts else "",
             f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
@@ -105,7 +111,19 @@ def contract(
         input_loads(use, nest_of(graph, node)),
         whole_size(graph, index, target) if passes else 0,
         passes,
+        0 if block_limit or fetch else useful_bytes(graph, index, target),
     )
+
+
+def useful_bytes(graph: Graph, index: int, target: Target) -> int:
+    """Bytes to work in with which the node has a faster kernel; 0 if there is none."""
+    node = graph.nodes[index]
+    if node.handoff is not None or not isinstance(node.op, (ConvInt8, DenseInt8)):
+        return 0
+    if arm_dsp.VARIANT not in target.kernels:
+        return 0
+    use = kernel_use(node.op, planning_site(graph, index, target, lent=True))
+    return four.work_bytes(use) or chunks.work_bytes(use)
 
 
 def contracts(

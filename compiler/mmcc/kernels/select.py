@@ -65,8 +65,9 @@ class Site:
     outputs: tuple[Operand, ...]
     target: Target
     entry: str = RUN  # of the module, that the node belongs to
-    scratch: View | None = None  # where a kernel works that promised to need it
+    scratch: View | None = None  # where a kernel works that promised to need it, or was lent some
     handoff: Handoff | None = None  # the user's function that computes the node
+    alone: bool = False  # no other node writes there from this one's first row to its last
 
     @property
     def output(self) -> Operand:

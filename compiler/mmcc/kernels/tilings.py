@@ -14,6 +14,7 @@ from mmcc.ir.plan import Blocks
 from mmcc.ir.program import View
 from mmcc.ir.types import Tensor, geometry
 from mmcc.kernels.blocks import block_uses, blocks_to_pack, channel_axes, pack_block
+from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.target import Target
 
@@ -64,13 +65,15 @@ def whole_size(graph: Graph, index: int, target: Target) -> int:
     return max(pack_block(kernel_use(op, where)).size for where in (site, replace(site, inputs=inputs)))
 
 
-def planning_site(graph: Graph, index: int, target: Target) -> Site:
+def planning_site(graph: Graph, index: int, target: Target, *, lent: bool = False) -> Site:
     """A node as if all its tensors were whole and dense: no kernel packs more for a block of some channels
-    where they are not."""
+    where they are not. With `lent`, its kernel has memory to work in, even if it needs none."""
     node = graph.nodes[index]
+    works = lent or scratch_bytes(graph, node) > 0
     inputs = tuple(_planning_operand(graph, name) for name in node.inputs)
     outputs = tuple(_planning_operand(graph, name) for name in node.outputs)
-    return Site(f"n{index}", inputs, outputs, target, scratch=View("sram", 0, 0, 0, 1), handoff=node.handoff)
+    scratch = View("sram", 0, 0, 0, 1) if works else None
+    return Site(f"n{index}", inputs, outputs, target, scratch=scratch, handoff=node.handoff)
 
 
 def _planning_operand(graph: Graph, name: str) -> Operand:

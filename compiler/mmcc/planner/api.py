@@ -13,6 +13,7 @@ from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.concurrent import moved_up, plan_concurrent
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
+from mmcc.planner.lend import lend
 from mmcc.planner.paging import place_paged
 from mmcc.planner.regions.search import best_in_regions
 from mmcc.planner.request import PlanRequest
@@ -35,10 +36,11 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
 
 
 def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPlan:
-    """The best plan of each entry for its request; states lie at the same place in all of them.
+    """The best plan of each entry for its request; what it leaves is lent to kernels. States lie at the same
+    place in all of them.
 
-    Entries that may run at the same time have parts of the arena of their own; the limit of the requests is
-    for all together."""
+    Entries that may run at the same time have parts of the arena of their own, of which nothing is lent; the
+    limit of the requests is for all together."""
     offsets = state_offsets(module.states)
     graphs = {entry.name: entry.graph for entry in module.entries}
 
@@ -47,7 +49,8 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
 
     size = state_bytes(module.states)
     if not module.concurrent:
-        return MemoryPlan({name: best(name, requests[name]) for name in graphs}, offsets, size)
+        plans = {name: lend(best(name, requests[name]), requests[name]) for name in graphs}
+        return MemoryPlan(plans, offsets, size)
     plans, parts = plan_concurrent(module, requests, best)
     begins = dict(parts.begins)
     plans = {name: moved_up(plan, begins[name]) for name, plan in plans.items()}

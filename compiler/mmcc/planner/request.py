@@ -46,6 +46,8 @@ class PlanRequest:
     external_outputs: bool = False
     align: int = 4  # of every buffer; elements larger than this align to themselves
     scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node: bytes its kernel works in
+    # by node: bytes with which its kernel is faster, where they happen to be free
+    useful: Mapping[int, int] = field(default_factory=dict[int, int])
     # by node whose rows come in an order: its scratch holds what one row hands on to the next
     ordered: Mapping[int, LoopKind] = field(default_factory=dict[int, LoopKind])
     pixels: Mapping[int, int] = field(

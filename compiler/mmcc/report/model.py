@@ -155,6 +155,7 @@ def _entry(
         "plan": {
             "proved_optimal": plan.proved_optimal,
             "bound": plan.bound,
+            "lent": plan.lent,
             "over_groups": plan.over_groups,
             "cheapest": plan.cheapest,
             "cost": round(plan.cost),

@@ -103,7 +103,10 @@ def proof_text(plan: dict[str, Any], ram: dict[str, Any]) -> str:
         kept = "the limit" if ram["limit"] else f"{ram['regions'][0]['name']}'s size"
         return f"fused to keep {kept}: {sure}; --ram min may need less"
     proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
-    return proof if plan["over_groups"] else f"{proof} layer by layer; --ram min may need less"
+    proof += "" if plan["over_groups"] else " layer by layer"
+    if plan["lent"]:
+        proof += f", but for {plan['lent']:,} lent to kernels, which are faster with them"
+    return proof if plan["over_groups"] else f"{proof}; --ram min may need less"
 
 
 def arena_text(ram: dict[str, Any]) -> str:

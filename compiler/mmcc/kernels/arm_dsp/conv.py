@@ -7,7 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.program import KernelUse
+from mmcc.kernels.arm_dsp import chunks
 from mmcc.kernels.arm_dsp.filters import constants, pack
+from mmcc.kernels.arm_dsp.four import follow, four
+from mmcc.kernels.epilogue import Fields, Options
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.window import columns_join, window_fields
 from mmcc.ops.conv import ConvInt8
@@ -30,6 +33,13 @@ def pointwise(op: ConvInt8 | DenseInt8, site: Site, strides: tuple[int, int]) ->
     packed = pack(op, site, length) if length % 4 == 0 else None
     if packed is None:
         return None
+    rows, cols, _ = site.output.geometry
+    flat = strides == (1, 1) and follow(site)
+    steps: Fields = (("stride_rows", strides[0]), ("stride_cols", strides[1]))
+    together = four(site, packed, rows * cols if flat else cols)
+    if together is not None:
+        options = (*packed.scales.options, ("flat", flat))
+        return KernelUse("pointwise_four", options, (*together, *steps, ("width", cols)))
     return KernelUse(
         "pointwise_dsp",
         (("form", packed.form), *packed.scales.options),
@@ -37,8 +47,7 @@ def pointwise(op: ConvInt8 | DenseInt8, site: Site, strides: tuple[int, int]) ->
             ("x", site.inputs[0].where()),
             ("y", site.output.where()),
             *constants(site, packed),
-            ("stride_rows", strides[0]),
-            ("stride_cols", strides[1]),
+            *steps,
         ),
     )
 
@@ -72,25 +81,31 @@ def _by_runs(op: ConvInt8, site: Site) -> KernelUse | None:
     if packed is None:
         return None
     run = kw * depth if columns_join(site, op.window) else 0
-    pad = site.keep("pad", np.full(max(run, depth), op.x_zero, np.int8).view(np.int32))
+    rows = ("rows", _bound(kh, ROW_BOUNDS))
+    image: Fields = (
+        ("pad", site.keep("pad", np.full(max(run, depth), op.x_zero, np.int8).view(np.int32))),
+        *window_fields(site, op.window),
+        ("kernel_rows", kh),
+        ("kernel_cols", kw),
+        ("depth", depth),
+        ("joined", run),
+    )
+    together = four(site, packed, site.output.shape[1])
+    if together is not None:
+        return KernelUse("conv_four", (*packed.scales.options, rows), (*together, *image))
     return KernelUse(
         "conv_dsp",
         (
             ("form", packed.form),
             *packed.scales.options,
-            ("rows", _bound(kh, ROW_BOUNDS)),
+            rows,
             ("taps", _bound(kh * kw, TAP_BOUNDS)),
         ),
         (
             ("x", site.inputs[0].where()),
             ("y", site.output.where()),
             *constants(site, packed),
-            ("pad", pad),
-            *window_fields(site, op.window),
-            ("kernel_rows", kh),
-            ("kernel_cols", kw),
-            ("depth", depth),
-            ("joined", run),
+            *image,
         ),
     )
 
@@ -101,22 +116,25 @@ def _gathered(op: ConvInt8, site: Site) -> KernelUse | None:
     packed = pack(op, site, length)
     if packed is None:
         return None
+    options: Options = (
+        *packed.scales.options,
+        ("patch", length),
+        ("kernel", (kh, kw)),
+        ("depth", depth),
+        ("dense", columns_join(site, op.window)),
+    )
+    image: Fields = (*window_fields(site, op.window), ("x_zero", op.x_zero))
+    together = four(site, packed, site.output.shape[1])
+    if together is not None:
+        return KernelUse("patch_four", options, (*together, *image))
     return KernelUse(
         "patch_dsp",
-        (
-            ("form", packed.form),
-            *packed.scales.options,
-            ("patch", length),
-            ("kernel", (kh, kw)),
-            ("depth", depth),
-            ("dense", columns_join(site, op.window)),
-        ),
+        (("form", packed.form), *options),
         (
             ("x", site.inputs[0].where()),
             ("y", site.output.where()),
             *constants(site, packed),
-            *window_fields(site, op.window),
-            ("x_zero", op.x_zero),
+            *image,
         ),
     )
 
@@ -137,26 +155,22 @@ def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
     scales = packed.scales
     weights = quads(packed.weights.reshape(channels, kh, kw))
     scale = np.stack((scales.bias, scales.multiplier), 0).reshape(2, -1, 4).transpose(1, 0, 2)
-    return KernelUse(
-        "depthwise_dsp",
-        (
-            *scales.options,
-            ("rows", kh),
-            ("cols", kw),
-            ("columns", columns_of(site, op.window)),
-        ),
-        (
-            ("x", site.inputs[0].where()),
-            ("y", site.output.where()),
-            ("weights", site.keep("weights", weights)),
-            ("scale", site.keep("scale", scale.astype(np.int32))),
-            ("shift", site.keep("shift", scales.right)),
-            *scales.fields,
-            *window_fields(site, op.window),
-            ("channels", channels),
-            ("x_zero", op.x_zero),
-        ),
+    layer: Fields = (
+        ("x", site.inputs[0].where()),
+        ("y", site.output.where()),
+        ("weights", site.keep("weights", weights)),
+        ("scale", site.keep("scale", scale.astype(np.int32))),
+        ("shift", site.keep("shift", scales.right)),
+        *scales.fields,
+        *window_fields(site, op.window),
+        ("channels", channels),
+        ("x_zero", op.x_zero),
     )
+    if chunks.fits(site, op.window):
+        options = (*scales.options, *chunks.options(site, op.window))
+        return KernelUse(chunks.TEMPLATE, options, (*layer, *chunks.fields(site, op.window)))
+    columns = ("columns", columns_of(site, op.window))
+    return KernelUse("depthwise_dsp", (*scales.options, ("rows", kh), ("cols", kw), columns), layer)
 
 
 def columns_of(site: Site, window: Window) -> int:

@@ -23,7 +23,8 @@ from mmcc.ops.requantize import requantize
 HIGH = 33  # least shift for which the high word of the product is all that counts
 SCALE_BITS = 8  # of scaled weights
 FIXED_SHIFT = 14  # of the bias of a filter whose output is always the same
-BLOCK = {"scaled": 8, "plain": 4}  # filters made together
+BLOCK = {"scaled": 8, "plain": 4}  # filters made together of one pixel
+PAIR = 2  # filters made together of four pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,14 +138,13 @@ def pack(op: ConvInt8 | DenseInt8, site: Site, length: int, *, plain: bool = Fal
     return None if found is None else Packed("plain", flat, found)
 
 
-def interleaved(packed: Packed) -> dict[str, NDArray[Any]]:
-    """Block after block: a word of each filter in turn; biases, then multipliers; shifts."""
+def interleaved(packed: Packed, size: int) -> dict[str, NDArray[Any]]:
+    """Block after block of `size` filters: a word of each in turn; biases, then multipliers; shifts."""
     words = packed.weights.view("<i4")
     scales = packed.scales
     weights: list[NDArray[np.int32]] = []
     scale: list[NDArray[np.int32]] = []
     right: list[NDArray[np.uint8]] = []
-    size = BLOCK[packed.form]
     for at in range(0, len(words), size):
         some = slice(at, at + size)
         short = size - len(words[some])
@@ -159,9 +159,9 @@ def interleaved(packed: Packed) -> dict[str, NDArray[Any]]:
     }
 
 
-def constants(site: Site, packed: Packed) -> Fields:
-    """The arrays of a layer, and numbers that all kernels of this family have."""
-    arrays = interleaved(packed)
+def constants(site: Site, packed: Packed, size: int = 0) -> Fields:
+    """The arrays of a layer, in blocks of `size` filters, and numbers that all these kernels have."""
+    arrays = interleaved(packed, size or BLOCK[packed.form])
     kept = tuple((name, site.keep(name, data)) for name, data in arrays.items())
     filters, length = packed.weights.shape
     return (*kept, *packed.scales.fields, ("filters", filters), ("taps", length))

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bytes of the arena that nothing needs during a step, lent to kernels that are faster with some to work in.
+
+Nothing is moved for it, so what was proved of the plan holds. Where there is no limit, the arena may grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import Buffer, BufferKind, Group, Plan
+from mmcc.ir.regions import Place, Region
+from mmcc.planner.request import PlanRequest
+
+
+def lend(plan: Plan, request: PlanRequest) -> Plan:
+    """The plan with buffers for kernels that may use some: in each step as large as there is room for."""
+    if not request.useful or plan.transfers:
+        return plan
+    region = request.regions[0]
+    peak = plan.peak(region)
+    most = request.limit if request.limit is not None else peak if request.fuse else None
+    buffers, places, scratch = list(plan.buffers), dict(plan.places), dict(plan.scratch or {})
+    for step, group in enumerate(plan.groups):
+        wanted = _wanted(group, request.useful, scratch)
+        found = _largest(wanted, _taken(plan, step, region), most, region.align)
+        if found is not None:
+            place, size = found
+            name = _free_name(f"work{step}", places)
+            buffers.append(
+                Buffer(name, BufferKind.SCRATCH, size, Span(step, step + 1), (region,), region.align)
+            )
+            places[name] = Place(region, place)
+            scratch |= {node: name for node, bytes_ in wanted.items() if bytes_ <= size}
+    lent = replace(plan, buffers=tuple(buffers), places=places, scratch=scratch or None)
+    return replace(lent, lent=lent.peak(region) - peak)
+
+
+def _wanted(group: Group, useful: Mapping[int, int], scratch: Mapping[int, str]) -> dict[int, int]:
+    return {node: useful[node] for node in group.nodes if node in useful and node not in scratch}
+
+
+def _taken(plan: Plan, step: int, region: Region) -> list[Span]:
+    """Bytes that buffers take during a step, lowest first."""
+    there = ((b, plan.places[b.name]) for b in plan.buffers if b.live.lo <= step < b.live.hi)
+    spans = (Span(place.offset, place.offset + b.size) for b, place in there if place.region == region)
+    return sorted(spans, key=lambda span: (span.lo, span.hi))
+
+
+def _largest(
+    wanted: Mapping[int, int], taken: Iterable[Span], most: int | None, align: int
+) -> tuple[int, int] | None:
+    """Offset and bytes of the largest of the wanted pieces that there is room for below `most`."""
+    taken = list(taken)
+    for size in sorted(set(wanted.values()), reverse=True):
+        at = 0
+        for span in taken:
+            if at + size <= span.lo:
+                break
+            at = max(at, -(-span.hi // align) * align)
+        if most is None or at + size <= most:
+            return at, size
+    return None
+
+
+def _free_name(name: str, names: Iterable[str]) -> str:
+    taken = set(names)
+    while name in taken:
+        name += "_"
+    return name
