@@ -13,6 +13,7 @@ from mmcc.passes.other_rows import other_rows
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.cost import plan_cost
+from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
 
 Ask = Callable[[Graph], PlanRequest]
@@ -39,14 +40,17 @@ class Planned:
 
 
 def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
-    """`plan_module`, and where there is one entry with nothing that lives longer than a call, `best_rows`."""
+    """`plan_module`, and where there is one entry with nothing that lives longer than a call, `best_rows`.
+
+    What plans leave is lent to kernels.
+    """
     entry, *others = module.entries
     if others or module.states:
         return Planned(module, plan_module(module, requests), requests)
     laid = best_rows(entry.graph, requests[entry.name], ask)
     if laid.turned:
         module = replace(module, entries=(Entry(entry.name, laid.graph),))
-    memory = MemoryPlan({entry.name: laid.plan}, {}, 0)
+    memory = MemoryPlan({entry.name: lend(laid.plan, laid.request)}, {}, 0)
     return Planned(module, memory, {entry.name: laid.request}, laid.turned)
 
 
@@ -84,6 +88,7 @@ def _limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:
         limit=request.limit,
         fuse=request.fuse,
         recompute=request.recompute,
+        useful=asked.useful if request.useful else {},
         regions=request.regions,
         by_region=request.by_region,
         least=request.least,
