@@ -28,6 +28,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     if options.dump:
         lines = (f"{index}: {each}" for index, each in enumerate(promised))
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
+    limited = bool(options.ram) or regions[0].size is not None
     asked = request_from(promised, staged=options.weights == "staged")
     aligned = (node.handoff.align for node in graph.nodes if node.handoff is not None)
     return replace(
@@ -35,7 +36,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         align=max(asked.align, *aligned, 1),
         riders=riders(graph, asked.accumulators),
         regions=regions,
-        useful={} if by_region or options.least_ram else asked.useful,
+        useful=asked.useful if limited and not by_region and not options.least_ram else {},
         background=options.background_moves,
         by_region=by_region,
         least=least_of(options, target),
