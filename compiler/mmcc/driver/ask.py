@@ -28,7 +28,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     if options.dump:
         lines = (f"{index}: {each}" for index, each in enumerate(promised))
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
-    limited = bool(options.ram) or regions[0].size is not None
+    limited = bool(options.ram) or any(region.size is not None for region in regions)
     asked = request_from(promised, staged=options.weights == "staged")
     aligned = (node.handoff.align for node in graph.nodes if node.handoff is not None)
     return replace(
