@@ -60,7 +60,7 @@ class CompileOptions(TypedDict, total=False):
     window: int  # newest rows that are seen by what needs the whole sequence
     float_io: bool  # keep float inputs and outputs of a quantized model
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
-    handoff: Path | None  # TOML file of the nodes that functions of the caller's compute
+    handoff: Path | str | None  # TOML file of the nodes that functions of the caller's compute
     time_limit: float  # effort of the planner, in deterministic seconds
     packages: tuple[str, ...]  # as --package: "zephyr", "arduino", ...
     dump: Path | None  # folder for the intermediate forms
@@ -161,6 +161,8 @@ def resolve(options: Mapping[str, Any]) -> _Resolved:
     asked = parse_ram(ram) if isinstance(ram, str) else Ram(ram)
     for size in ("flash", "stack"):
         given[size] = _bytes(given.get(size, 0), size)
+    for name in ("handoff", "dump"):
+        given[name] = Path(given[name]) if given.get(name) is not None else None
     return _Resolved(ram=asked.total, least_ram=asked.least, regions=asked.regions, **given)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from mmcc import __version__
 from mmcc.api import CompileOptions, resolve
 from mmcc.driver.compile import compile_model
+from mmcc.driver.handoff_file import read_rules
 from mmcc.driver.options import Progress, silent
 from mmcc.errors import CompileError, Exit, did_you_mean
 from mmcc.frontend.model_file import external_files
@@ -73,6 +74,8 @@ def _model(path: Path, name: str, defaults: Mapping[str, Any], value: Any) -> Mo
     options = {"name": name, **defaults, **{k: v for k, v in own.items() if k not in OWN_KEYS}}
     if "/" in options.get("target", "") or options.get("target", "").endswith(".toml"):
         options["target"] = str(folder / options["target"])
+    if options.get("handoff"):
+        options["handoff"] = str(folder / options["handoff"])
     return Model(name, folder / own["file"], output, options)
 
 
@@ -142,9 +145,12 @@ def _written(folder: Path) -> str:
 
 
 def dependencies(file: Path, options: Mapping[str, Any]) -> tuple[Path, ...]:
-    """The files that a package is made from: the model, its external data, a target file."""
-    target = Path(str(options.get("target", "")))
-    return (file, *external_files(file), *([target] if target.suffix == ".toml" else []))
+    """The files that a package is made from: the model, its external data, a target file, those of functions
+    that compute nodes. CompileError MM122 if these are not there."""
+    target, handoff = Path(str(options.get("target", ""))), options.get("handoff")
+    rules = read_rules(Path(handoff)) if handoff else ()
+    given = [Path(handoff), *(source for rule in rules for source in rule.sources)] if handoff else []
+    return (file, *external_files(file), *([target] if target.suffix == ".toml" else []), *given)
 
 
 def fingerprint(file: Path, options: Mapping[str, Any]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +35,7 @@ from mmcc.kernels.contract import contracts
 from mmcc.ops import OPS
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
+from mmcc.project_file import build, read_project
 from onnx import helper
 from planner_graphs import Build
 from tiny_graphs import tiny_graph
@@ -159,6 +161,7 @@ def test_functions_run_in_firmware_and_a_wrong_one_is_seen(
     result = run("verify", out, "--on", "qemu", *data)
     assert result.exit_code == 7
     assert not json.loads(result.stdout)["ok"]
+    assert json.loads(result.stdout)["functions"] == ["npu_conv"]
     assert json.loads(run("verify", out, *data).stdout)["ok"]  # here mmcc's own kernels run
     moved = tmp_path / "moved"
     moved.mkdir()
@@ -196,6 +199,7 @@ def test_a_function_in_place_of_which_only_the_stack_is_known(tmp_path: Path) ->
 
 
 RULE = '[[handoff]]\nfunction = "f"\n'
+ADD = 'operators = ["Add"]\nstack = 0\n'
 OTHER = RULE.replace('"f"', '"g"')
 TWO = 'operators = ["Conv"]\nstack = 0\n' + RULE + 'operators = ["Add"]\nstack = 8\n'
 
@@ -227,6 +231,10 @@ TWO = 'operators = ["Conv"]\nstack = 0\n' + RULE + 'operators = ["Add"]\nstack =
         (RULE + 'operators = ["Add"]\nstack = 0\nweights = "OI"\n', "axes of its weights"),
         (RULE + 'operators = ["Gemm"]\nstack = 0\nin_place = true\n', "in their place"),
         (RULE + TWO, "of one function"),
+        (RULE + 'operators = ["Conv"]\nstack = 0\n' + RULE.replace('"f"', '"F"') + ADD, "in capitals only"),
+        (RULE.replace('"f"', '"int8_t"') + ADD, "no name of a function"),
+        (RULE.replace('"f"', '"mmcc_tensor"') + ADD, "no name of a function"),
+        (RULE.replace('"f"', '"digits_int8_run"') + ADD, "another prefix by --name"),
     ],
 )
 def test_what_is_wrong_in_the_file_is_said(text: str, word: str, tmp_path: Path) -> None:
@@ -260,6 +268,32 @@ def test_advice_for_nodes_that_cannot_be_handed_off_works(tmp_path: Path) -> Non
         file.write_text(after)
         graph = load_graph(model, CompileOptions(handoff=file))
         assert any(each.handoff for each in graph.nodes)
+
+
+@pytest.mark.quick
+def test_a_convolution_is_one_with_its_pad_folded_in(tmp_path: Path) -> None:
+    pads = np.array([0, 0, 1, 1, 0, 0, 1, 1])
+    weights = {"p": pads, "w": np.ones((3, 2, 3, 3), np.float32)}
+    nodes = [node("Pad", ["x", "p"], ["a"]), node("Conv", ["a", "w"], ["y"])]
+    model = save(model_of(nodes, {"x": np.ones((1, 2, 5, 6), np.float32)}, ["y"], weights), tmp_path)
+    file = tmp_path / "f.toml"
+    file.write_text(RULE + 'operators = ["Conv"]\nstack = 0\n')
+    graph = load_graph(model, CompileOptions(handoff=file))
+    assert [each.handoff is not None for each in graph.nodes] == [True]
+
+
+def test_a_project_builds_again_when_a_function_changes(tmp_path: Path) -> None:
+    ready(TARGET)
+    handed_to_npu(tmp_path, "m")
+    shutil.copy(DIGITS / "digits_int8.onnx", tmp_path)
+    text = '[model.m]\nfile = "digits_int8.onnx"\ntarget = "cortex-m4"\nhandoff = "npu.toml"\n'
+    (tmp_path / "mmcc.toml").write_text(text + "self_check = false\n")
+    (model,) = read_project(tmp_path / "mmcc.toml")
+    assert build(model)[1]
+    assert not build(model)[1]
+    source = tmp_path / "npu.c"
+    source.write_text(source.read_text() + "\n")
+    assert build(model)[1]
 
 
 @pytest.mark.quick

@@ -16,12 +16,16 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.driver.rows import plan_rows
 from mmcc.frontend import import_model
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import Module
+from mmcc.ir.module import Entry, Module
 from mmcc.ir.regions import SRAM
 from mmcc.ir.verify import check_final, check_graph
+from mmcc.ops.elementwise import Unary
 from mmcc.ops.movement import Transpose
+from mmcc.ops.pool import MaxPool
 from mmcc.ops.stream import ReadRows, WriteRows
+from mmcc.ops.window import Window
 from mmcc.passes import optimize
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.other_rows.rules import RULES, WINDOWS, front, turned
@@ -189,3 +193,19 @@ def test_what_is_proved_is_proved_of_both(tmp_path: Path) -> None:
         planned = plan_rows(module, asked, lambda _: PlanRequest())
         assert planned.memory.entries["run"].peak(SRAM) <= limit
         assert planned.memory.entries["run"].bound <= size
+
+
+@pytest.mark.quick
+def test_nothing_is_claimed_where_other_rows_were_not_tried() -> None:
+    """As in `mmcc link`, or with functions of the user's."""
+    b = Builder()
+    x = b.input("x", 6, 40, 2, dtype=ElementType.F32)
+    graph = b.graph(b.op(Unary("abs"), b.op(MaxPool(Window((5, 1), pads=(2, 0, 2, 0))), x)))
+    assert other_rows(graph) is not None
+    asked = PlanRequest()
+    alone = plan_rows(Module.of(graph), {"run": asked}, lambda _: asked)
+    assert alone.memory.entries["run"].proved_optimal
+    module = Module("two", (Entry("a", graph), Entry("b", graph)))
+    linked = plan_rows(module, {"a": asked, "b": asked}, lambda _: asked).memory.entries["a"]
+    assert linked.proved_optimal == (linked.peak(SRAM) == linked.bound)
+    assert linked.bound <= alone.memory.entries["run"].peak(SRAM)

@@ -73,11 +73,14 @@ def _show_verified(found: dict[str, Any], of: str) -> None:
         click.echo(f"  accuracy {right['correct']} of {right['total']}")
     if found["drift"] and found["ok"]:
         click.echo("  the outputs drift apart, but every node is right")
+    if found["functions"]:
+        click.echo(f"  other results than with mmcc's own kernels: {', '.join(found['functions'])}")
     if found["first_divergence"] is not None:
         first = found["first_divergence"]
         click.echo(f"  the first wrong node is {first['index']}, {printable(first['name'], NAME_COLUMNS)}")
     if found["per_node"]:
-        click.echo("node by node; worst first")
+        where = ", by mmcc's own kernels on this machine" if found["functions"] else ""
+        click.echo(f"node by node{where}; worst first")
     for row in found["per_node"]:
         lsb = f", at most {row['max_lsb']} LSB" if row["max_lsb"] is not None else ""
         ties = f" ({row['ties']} exact ties)" if row["ties"] else ""

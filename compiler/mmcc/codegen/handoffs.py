@@ -21,10 +21,11 @@ class HandoffText:
     members: tuple[str, ...]
     nodes: tuple[str, ...]
     promise: str
+    order: str  # of the axes of weights; "" as the op has them
 
     @property
     def form(self) -> int:
-        return zlib.crc32("; ".join((self.op, *self.members)).encode())
+        return zlib.crc32("; ".join((self.op, *self.members, self.order, self.promise)).encode())
 
 
 def handoff_texts(module: Module, program: Program) -> tuple[HandoffText, ...]:
@@ -40,7 +41,7 @@ def handoff_texts(module: Module, program: Program) -> tuple[HandoffText, ...]:
             before = found[handoff.function].nodes if handoff.function in found else ()
             nodes = (*before, node.label)
             found[handoff.function] = HandoffText(
-                handoff.function, options["op"], members, nodes, _promise(handoff)
+                handoff.function, options["op"], members, nodes, _promise(handoff), handoff.weights
             )
     return tuple(found.values())
 

@@ -17,11 +17,17 @@ from mmcc.kernels.tilings import planning_site
 from mmcc.target import load_target
 
 
-def hand_off(graph: Graph, rules: Sequence[Rule]) -> Graph:
+def hand_off(graph: Graph, rules: Sequence[Rule], prefix: str) -> Graph:
     """The graph with a function for each node that a rule takes, the first that does.
 
+    `prefix` is that of the package's symbols, which no function may have.
     CompileError MM122 for a rule that takes none, MM210 for a node that cannot be handed off.
     """
+    for rule in rules:
+        name = rule.handoff.function
+        if name.lower().startswith(f"{prefix}_".lower()):
+            what = f"{name} has the prefix of the model's own symbols, {prefix}_"
+            raise wrong_file(what, "another name, or another prefix by --name")
     taken: dict[int, Rule] = {}
     for index, node in enumerate(graph.nodes):
         rule = next((rule for rule in rules if rule.takes(node)), None)
@@ -78,7 +84,7 @@ def _obstacle(graph: Graph, index: int, handoff: Handoff) -> str:
     found = next((reason for reason, holds in reasons.items() if holds), "")
     try:
         if not found:
-            handed_off(node.op, planning_site(graph, index, load_target("host")), handoff)
+            handed_off(node.op, planning_site(graph, index, load_target("host"), lent=True), handoff)
     except NoForm as field:
         return f"{field} has no form in C"
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -18,6 +18,11 @@ from mmcc.kernels.handoff import WEIGHT_AXES
 
 MOST_ALIGN = 16  # of arenas and weights
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")  # of a node of the graph, never what it is named for
+FOLDED = ("Pad", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")  # nor these
+TAKEN = frozenset(  # what C headers that a package includes may have
+    ("NULL", "bool", "true", "false", "size_t", "ptrdiff_t", "offsetof", "memcpy", "memmove", "memset")
+    + tuple(f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64))
+)
 KEYS: dict[str, Any] = {
     "function": str,
     "operators": list[str],
@@ -48,7 +53,8 @@ class Rule:
         if node.op.traits.alias is not None:
             return False
         own = [w for w in node.where if w.op not in CONVERSIONS] or list(node.where)
-        ops, names = {w.op for w in own[:1]}, {w.name for w in own}
+        main = [w for w in own if w.op not in FOLDED] or own
+        ops, names = {w.op for w in main[:1]}, {w.name for w in own}
         named = any(fnmatchcase(name, pattern) for name in names for pattern in self.nodes)
         return (not self.operators or not ops.isdisjoint(self.operators)) and (not self.nodes or named)
 
@@ -69,9 +75,16 @@ def read_rules(path: Path | None) -> tuple[Rule, ...]:
     rules = tuple(_rule(path, k, each) for k, each in enumerate(cast(list[Any], given)))
     for rule in rules:
         twins = [each for each in rules if each.handoff.function == rule.handoff.function]
-        if any(twin.sources != rule.sources or twin.stack != rule.stack for twin in twins):
-            what = f"{path}: {rule.handoff.function} has several tables with other sources or stack"
-            raise wrong_file(what, "the same sources and stack in each table of one function")
+        if any(
+            replace(twin, operators=(), nodes=()) != replace(rule, operators=(), nodes=()) for twin in twins
+        ):
+            what = f"{path}: {rule.handoff.function} has several tables that ask for different things"
+            raise wrong_file(what, "tables of one function differ in operators and nodes only")
+    seen: dict[str, str] = {}
+    for name in (rule.handoff.function for rule in rules):
+        if seen.setdefault(name.upper(), name) != name:
+            what = f"{path}: {name} and {seen[name.upper()]} differ in capitals only"
+            raise wrong_file(what, "names that differ in more")
     return rules
 
 
@@ -123,7 +136,8 @@ _FORMS = {
 
 def _faults(table: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """What is wrong in a table whose values are of the right types: key, sentence."""
-    if not is_identifier(table.get("function", "")):
+    name = table.get("function", "")
+    if not is_identifier(name) or name.lower().startswith("mmcc_") or name in TAKEN:
         yield "function", f'"{table.get("function", "")}" is no name of a function'
     if not table.get("operators") and not table.get("nodes"):
         yield "operators", "it is for no operator and no node"

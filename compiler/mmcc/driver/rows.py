@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import Entry, Module
+from mmcc.ir.module import STEP, Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.passes.other_rows import other_rows
 from mmcc.planner.api import best_plan, plan_module
@@ -46,7 +46,14 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
     """
     entry, *others = module.entries
     if others or module.states:
-        return Planned(module, plan_module(module, requests), requests)
+        memory = plan_module(module, requests)
+        plans = {
+            each.name: memory.entries[each.name]
+            if each.name == STEP  # whose rows are time
+            else _of_one_axis(each.graph, requests[each.name], memory.entries[each.name])
+            for each in module.entries
+        }
+        return Planned(module, replace(memory, entries=plans), requests)
     laid = best_rows(entry.graph, requests[entry.name], ask)
     if laid.turned:
         module = replace(module, entries=(Entry(entry.name, laid.graph),))
@@ -63,7 +70,7 @@ def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     found = Laid(graph, request, best_plan(graph, request))
     other = _other(found)
     if other is None:
-        return found
+        return replace(found, plan=_of_one_axis(graph, request, found.plan)) if _rows_stay(found) else found
     asked = _limited(ask(other), request)
     return _better(found, Laid(other, asked, best_plan(other, asked), turned=True))
 
@@ -72,13 +79,25 @@ def _other(found: Laid) -> Graph | None:
     """The graph with other rows, if they may make a difference."""
     plan, request = found.plan, found.request
     alone = request.limit is not None and request.peak(plan) <= request.limit and not plan.over_groups
-    if not request.fuse or alone or request.by_region or request.staging is not None or found.graph.states:
+    if not request.fuse or alone or request.by_region or found.graph.states or _rows_stay(found):
         return None
-    if any(node.handoff for node in found.graph.nodes) or request.peak(plan) <= trivial_bound(
-        found.graph, request
-    ):
+    if request.peak(plan) <= trivial_bound(found.graph, request):
         return None
     return other_rows(found.graph)
+
+
+def _rows_stay(found: Laid) -> bool:
+    """Whether a graph is only planned with the rows that it has: constants are staged, or functions of the
+    user's get its tensors."""
+    return found.request.staging is not None or any(node.handoff for node in found.graph.nodes)
+
+
+def _of_one_axis(graph: Graph, request: PlanRequest, plan: Plan) -> Plan:
+    """The plan with what is known of it where columns might be rows, and were not tried."""
+    if not request.fuse or request.by_region or not plan.over_groups or other_rows(graph) is None:
+        return plan
+    bound = min(plan.bound, trivial_bound(graph, request))
+    return replace(plan, bound=bound, proved_optimal=request.peak(plan) == bound, cheapest=False)
 
 
 def _limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:

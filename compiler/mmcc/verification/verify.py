@@ -139,6 +139,7 @@ def _verified(
         "mismatch_rate": difference.mismatch_rate,
         "top1_agreement": difference.top1_agreement,
         "per_node": rows,
+        "functions": _differing(folder, package, options, samples, outputs),
     }
     if labels is not None:
         found["accuracy"] = accuracy(outputs, labels)
@@ -190,6 +191,14 @@ def _expected(package: Package, options: VerifyOptions, samples: list[Sample], g
 def _as_here(folder: Path, package: Package, samples: list[Sample], outputs: list[Sample]) -> bool:
     """Whether another machine's outputs are those of the same C on this one."""
     return compare(package, outputs, run_host(folder, package, samples)).same
+
+
+def _differing(
+    folder: Path, package: Package, options: VerifyOptions, samples: list[Sample], outputs: list[Sample]
+) -> list[str]:
+    """The user's functions that compute nodes in QEMU, if results are others than with mmcc's own kernels."""
+    there = options.on == "qemu" and package.handoffs
+    return sorted(package.handoffs) if there and not _as_here(folder, package, samples, outputs) else []
 
 
 def _first_divergence(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
