@@ -20,8 +20,26 @@ MOST_ALIGN = 16  # of arenas and weights
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")  # of a node of the graph, never what it is named for
 FOLDED = ("Pad", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")  # nor these
 TAKEN = frozenset(  # what C headers that a package includes may have
-    ("NULL", "bool", "true", "false", "size_t", "ptrdiff_t", "offsetof", "memcpy", "memmove", "memset")
-    + tuple(f"{sign}int{bits}_t" for sign in ("", "u") for bits in (8, 16, 32, 64))
+    [
+        "NULL",
+        "bool",
+        "true",
+        "false",
+        "size_t",
+        "ptrdiff_t",
+        "offsetof",
+        "memcpy",
+        "memmove",
+        "memset",
+        "int8_t",
+        "int16_t",
+        "int32_t",
+        "int64_t",
+        "uint8_t",
+        "uint16_t",
+        "uint32_t",
+        "uint64_t",
+    ]
 )
 KEYS: dict[str, Any] = {
     "function": str,
@@ -75,9 +93,7 @@ def read_rules(path: Path | None) -> tuple[Rule, ...]:
     rules = tuple(_rule(path, k, each) for k, each in enumerate(cast(list[Any], given)))
     for rule in rules:
         twins = [each for each in rules if each.handoff.function == rule.handoff.function]
-        if any(
-            replace(twin, operators=(), nodes=()) != replace(rule, operators=(), nodes=()) for twin in twins
-        ):
+        if len({replace(twin, operators=(), nodes=()) for twin in twins}) > 1:
             what = f"{path}: {rule.handoff.function} has several tables that ask for different things"
             raise wrong_file(what, "tables of one function differ in operators and nodes only")
     seen: dict[str, str] = {}
