@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
 from mmcc.ops.movement import Reshape, Transpose
+from mmcc.ops.window import Window
 from mmcc.passes.draft import Draft
 from mmcc.passes.expand_broadcasts import expand_broadcasts
 from mmcc.passes.other_rows.rules import Perm, Turned, is_window, turned
@@ -93,7 +96,7 @@ class _Turning:
             name = draft.write(found.op, inputs, node.output, node.where, old.quant)
         if port is not None:
             draft.origins[name] = _moved_port(port, found.result)
-        self.differs |= found.op != node.op or draft.tensors[name].shape != old.shape
+        self.differs |= _any_order(found.op) != _any_order(node.op) or draft.tensors[name].shape != old.shape
         self._orders[node.output] = found.result
         self._had[node.output, found.result] = name
         if node.output in self._graph.kept:
@@ -145,6 +148,14 @@ class _Turning:
                     draft.origins[made] = _moved_port(port, order)
                 self._had[key] = made
         return self._had[key]
+
+
+def _any_order(op: Op) -> Op:
+    """The op whatever the order in which it goes over its taps: that of square windows is no difference."""
+    window: Window | None = getattr(op, "window", None)
+    if window is None:
+        return op
+    return cast(Op, replace(cast(Any, op), window=replace(window, columns_first=False)))
 
 
 def _without_repeats(draft: Draft, inputs: list[str]) -> list[str]:
