@@ -18,8 +18,9 @@ from cmake_projects import DIGITS as EXAMPLE
 from mmcc.driver import build
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.rows import Planned
 from mmcc.errors import CompileError, Exit
-from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.ir.plan import Plan
 from mmcc.package.record import load_package
 from mmcc.target import load_target
 from mmcc.verification.compare import run_host, run_qemu
@@ -40,13 +41,14 @@ def moved(plan: Plan) -> Plan:
 
 @pytest.fixture
 def with_moves(monkeypatch: pytest.MonkeyPatch) -> None:
-    plan_module = build.plan_module
+    plan_rows = build.plan_rows
 
-    def planned(*asked: Any) -> MemoryPlan:
-        found = plan_module(*asked)
-        return replace(found, entries={name: moved(plan) for name, plan in found.entries.items()})
+    def planned(*asked: Any) -> Planned:
+        found = plan_rows(*asked)
+        entries = {name: moved(plan) for name, plan in found.memory.entries.items()}
+        return replace(found, memory=replace(found.memory, entries=entries))
 
-    monkeypatch.setattr(build, "plan_module", planned)
+    monkeypatch.setattr(build, "plan_rows", planned)
 
 
 def test_a_package_with_moves(with_moves: None, tmp_path: Path) -> None:
