@@ -93,9 +93,14 @@ def cheapest(
     """
     best: tuple[float, WeightStreaming] | None = None
     sizes = sorted({aligned(blocks.bytes) for some in tilings.values() for blocks in some} | {0})
-    for buffer_bytes, buffers in product(sizes, (2, 1)):
-        for wanted in _orders(tilings, calls):
-            streaming = _with_buffers(tilings, calls, room, buffer_bytes, buffers, wanted)
+    orders = tuple(_orders(tilings, calls))
+    for buffer_bytes in sizes:
+        if buffer_bytes > room:
+            break  # smaller blocks than that would be found with their own size, which leaves more to stay
+        fitting = {u: _largest(some, buffer_bytes) for u, some in tilings.items()}
+        for buffers, wanted in product((2, 1), orders):
+            left = room - buffers * buffer_bytes
+            streaming = _with_buffers(tilings, calls, left, fitting, buffers, wanted) if left >= 0 else None
             if streaming is not None and streaming.bytes <= room:
                 cost = price.byte * streaming.read * (2 if streaming.streamed and buffers == 1 else 1)
                 cost += sum((blocks.count - 1) * price.block[kernel] for kernel, blocks in streaming.streamed)
@@ -114,26 +119,30 @@ def _orders(tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int])
             yield from combinations(ordered, count)
 
 
+def _largest(some: Sequence[Blocks], buffer_bytes: int) -> Blocks | None:
+    """The largest blocks of which a buffer holds one; None if there are none."""
+    return next((blocks for blocks in reversed(some) if aligned(blocks.bytes) <= buffer_bytes), None)
+
+
 def _with_buffers(
     tilings: Mapping[int, tuple[Blocks, ...]],
     calls: Mapping[int, int],
-    room: int,
-    buffer_bytes: int,
+    left: int,
+    fitting: Mapping[int, Blocks | None],
     buffers: int,
     wanted: Sequence[int],
 ) -> WeightStreaming | None:
-    """Streaming whose buffers have at most so many bytes; 0: no buffers, all stays."""
-    left = room - buffers * buffer_bytes
+    """Streaming of blocks that fit their buffers, which leave so many bytes for what stays."""
     resident: list[tuple[int, Blocks]] = []
     streamed: list[tuple[int, Blocks]] = []
     for kernel in (*wanted, *(u for u in tilings if u not in wanted)):
-        whole, small = tilings[kernel][-1], [b for b in tilings[kernel] if aligned(b.bytes) <= buffer_bytes]
-        stays = kernel in wanted and aligned(whole.bytes) <= left and (calls[kernel] > 1 or not small)
-        if stays:
+        whole, small = tilings[kernel][-1], fitting[kernel]
+        stays = kernel in wanted and (calls[kernel] > 1 or small is None)
+        if stays and aligned(whole.bytes) <= left:
             left -= aligned(whole.bytes)
             resident.append((kernel, whole))
-        elif small:
-            streamed.append((kernel, small[-1]))
+        elif small is not None:
+            streamed.append((kernel, small))
         else:
             return None
     if len(streamed) == 1 and streamed[0][1].count == 1:  # it would be the only one to come to its buffer
