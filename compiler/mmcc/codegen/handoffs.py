@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mmcc.ir.handoff import Handoff
@@ -60,7 +60,7 @@ def _promise(handoff: Handoff) -> str:
     return f"{parts} {over}"
 
 
-def stand_in(prefix: str, functions: Mapping[str, object]) -> str:
+def stand_in(prefix: str, functions: Iterable[str]) -> str:
     """C of functions that do nothing, so that a package can be linked and measured without the user's."""
     lines = [f'#include "{prefix}_handoff.h"']
     for function in functions:

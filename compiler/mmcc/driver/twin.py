@@ -29,7 +29,7 @@ def write_bench(job: Job, built: Built, bench: Path) -> None:
     """What `verify`, `bench` and the check of this compile need besides the package itself."""
     host = load_target("host")
     plan, program, twin = built.plan, built.program, built.generated
-    ours = replace(job, module=job.module.map(without_handoffs))
+    ours = replace(job, module=job.module.map(without_handoffs)) if job.options.handoff else job
     if job.target.kernels != host.kernels or job.options.handoff:
         plan, program, twin = _write_twin(ours, built.plan, host, bench)
     write_trace(bench, job.module, plan, program, twin)

@@ -84,8 +84,6 @@ def make_report(
 
     `sha256` is of the model's file, or of all that `hashes` has by entry; then "model" is all of them.
     """
-    state = program.regions.get(STATE, 0)
-    arena = sum(program.regions.values()) - state
     footprint = figures.footprint
     first, *others = [
         _entry(entry, plan, code, program, figures.cost, hashes)
@@ -93,7 +91,6 @@ def make_report(
     ]
     linked = len(hashes) > 1
     graphs = [entry.graph for entry in (module.entries if linked else module.entries[:1])]
-    besides = state + figures.context + footprint.ram + figures.stack
     warnings = [line for entry in module.entries for line in entry.graph.warnings]
     return {
         "schema": SCHEMA,
@@ -105,24 +102,7 @@ def make_report(
         },
         "prefix": program.name,
         "target": target,
-        "ram": {
-            "limit": figures.limit or None,
-            "least": figures.least,
-            "total": arena + besides,
-            "arena": arena,
-            "regions": region_entries(
-                program.regions, figures.memories, figures.limits, figures.home, besides
-            ),
-            "state": state,
-            "states": _states(module, plan),
-            "context": figures.context,
-            "static": footprint.ram,
-            "stack": figures.stack,
-            "stack_from": figures.stack_from,
-            "stacks": dict(figures.stacks),
-            "concurrent": [list(names) for names in module.concurrent],
-            "parts_proved": plan.parts_proved,
-        },
+        "ram": _ram(module, plan, program, figures),
         "flash": {
             "total": footprint.flash,
             "weights": footprint.weights,
@@ -132,6 +112,30 @@ def make_report(
         "stream": None,
         "entries": others,
         "warnings": [*dict.fromkeys(warnings), *_stack_warning(figures)],
+    }
+
+
+def _ram(module: Module, plan: MemoryPlan, program: Program, figures: Figures) -> dict[str, Any]:
+    """All RAM that the package takes, in bytes, part by part."""
+    state = program.regions.get(STATE, 0)
+    arena = sum(program.regions.values()) - state
+    static = figures.footprint.ram
+    besides = state + figures.context + static + figures.stack
+    return {
+        "limit": figures.limit or None,
+        "least": figures.least,
+        "total": arena + besides,
+        "arena": arena,
+        "regions": region_entries(program.regions, figures.memories, figures.limits, figures.home, besides),
+        "state": state,
+        "states": _states(module, plan),
+        "context": figures.context,
+        "static": static,
+        "stack": figures.stack,
+        "stack_from": figures.stack_from,
+        "stacks": dict(figures.stacks),
+        "concurrent": [list(names) for names in module.concurrent],
+        "parts_proved": plan.parts_proved,
     }
 
 
