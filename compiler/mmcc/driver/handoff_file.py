@@ -81,10 +81,10 @@ def read_rules(path: Path | None) -> tuple[Rule, ...]:
     """The rules of a file, paths in it from its folder on. CompileError MM122 if it is wrong."""
     if path is None:
         return ()
+    if not path.is_file():  # nor a pipe: a project looks at it again to see whether it has changed
+        raise wrong_file(f"there is no file {path}", EXAMPLE)
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise wrong_file(f"there is no file {path}", EXAMPLE) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise wrong_file(f"{path}: {error}", EXAMPLE) from error
     given = table.get("handoff")
