@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command `mmcc quantize`: a float model to int8."""
+"""The command `mmcc quantize`: a float model to int8 or 16x8."""
 
 from __future__ import annotations
 
@@ -14,11 +14,16 @@ from mmcc.cli.terminal import Progress
 from mmcc.errors import CompileError, Exit, printable
 
 
-@click.command(short_help="Turn a float model into an int8 one (mmcc[quantize]).")
+@click.command(short_help="Turn a float model into an int8 or 16x8 one (mmcc[quantize]).")
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Samples: see above.")
 @click.option("--test", type=click.Path(path_type=Path), help="Other samples to judge by [default: --data].")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="[default: MODEL's name + _int8.onnx].")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="[default: MODEL's name + _int8.onnx or _16x8.onnx].",
+)
 @click.option(
     "-t", "--target", default="cortex-m4", show_default=True, help="For the costs that are printed."
 )
@@ -30,7 +35,7 @@ from mmcc.errors import CompileError, Exit, printable
     type=click.Choice(["int8", "int16"]),
     default="int8",
     show_default=True,
-    help="int16: 16x8.",
+    help="int16: 16x8, nearer to the float model for more RAM, flash and time.",
 )
 @click.option(
     "--method", type=click.Choice(["minmax", "entropy", "percentile"]), default="minmax", show_default=True
@@ -54,7 +59,7 @@ from mmcc.errors import CompileError, Exit, printable
 def quantize(
     model: Path, output: Path | None, as_json: bool, quiet: bool, verbose: bool, **given: Any
 ) -> None:
-    """Turn the float MODEL into an int8 one, by onnxruntime.quantization (pip install 'mmcc[quantize]').
+    """Turn the float MODEL into an int8 or 16x8 one, by ONNX Runtime (pip install 'mmcc[quantize]').
 
     \b
     --data is  .npz           input_0, input_1, ...; labels, if it has them
@@ -62,7 +67,7 @@ def quantize(
                .csv           a line a sample, its label behind
                a folder       of images or WAV files; folders in it are classes
     """
-    from mmcc.quantization.quantize import QuantizeOptions, quantize_model
+    from mmcc.quantization.quantize import FORMS, QuantizeOptions, quantize_model
     from mmcc.verification.data_files import Preprocessing
 
     preprocessing = Preprocessing(_numbers(given["mean"], "--mean"), _numbers(given["std"], "--std"))
@@ -80,7 +85,7 @@ def quantize(
         preprocessing=preprocessing,
         dims=dims_of(given["dims"]),
     )
-    out = output or model.with_name(f"{model.stem}_int8.onnx")
+    out = output or model.with_name(f"{model.stem}_{FORMS[options.activations]}.onnx")
     with Progress(quiet, verbose) as progress:
         found = quantize_model(model, out, options, progress)
     if as_json:
@@ -106,17 +111,16 @@ def _show(found: dict[str, Any]) -> None:
     counts = found["samples"]
     click.echo(f"calibrated with {counts['calibration']} samples, judged by {counts['judged']}")
     click.echo(f"  {'':<10}{'accuracy':>10} {'SNR':>9} {'RAM':>12} {'flash':>12} {'instructions':>14}")
-    for kind in ("float", "int8"):
-        row = found[kind]
+    for kind, row in (("float", found["float"]), (found["form"], found["quantized"])):
         accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         snr = "-" if row["snr_db"] is None else f"{row['snr_db']:.1f} dB"
         costs = f"{row['ram']:>12,} {row['flash']:>12,} {row['instructions']:>14,}"
         click.echo(f"  {kind:<10}{accuracy:>10} {snr:>9} {costs}")
-    click.echo(f"  same top-1 as the float model in {found['int8']['same_top1']:.2%}; RAM, flash and")
+    click.echo(f"  same top-1 as the float model in {found['quantized']['same_top1']:.2%}; RAM, flash and")
     click.echo("  instructions are estimates, layer by layer: mmcc compile and mmcc bench measure")
     if found["applied"]:
         click.echo(f"  better with {' and '.join(found['applied'])}: kept")
-    click.echo("worst layers: signal over noise at the outputs if only this one is int8")
+    click.echo(f"worst layers: signal over noise at the outputs if only this one is {found['form']}")
     for row in found["worst_layers"]:
         kept = "  kept in float" if row["node"] in found["kept_in_float"] else ""
         click.echo(f"  {row['snr_db']:>6.1f} dB  {printable(row['node'], 60)}{kept}")

@@ -15,12 +15,15 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from mmcc.codegen.lower import lower_entry
+from mmcc.codegen.weights import lay_out
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
 from mmcc.driver.rows import best_rows
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.module import RUN, Entry
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import mac_kind, plan_cost
@@ -48,7 +51,7 @@ class Estimate:
 
     `arena` is planned layer by layer, `least_arena` is the least with layers that run together; `proved` says
     that nothing below it is possible. `ram` and `least_ram` add the stack that the target reserves; `code` is
-    taken from the kinds of kernels, everything else is counted.
+    taken from the kinds of kernels, everything else is counted: `weights` as the target's kernels have them.
     """
 
     target: str
@@ -115,7 +118,7 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
         least_ram=least_arena + besides,
         least_instructions=round(plan_cost(of, tight, target.cost)),
         proved=tight.proved_optimal and tight.over_groups,
-        weights=sum(array.nbytes for array in graph.constants.values()),
+        weights=lay_out(lower_entry(Entry(RUN, graph), alone, target).nodes).size,
         code=code_bytes(graph),
     )
 

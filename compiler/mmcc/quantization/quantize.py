@@ -27,6 +27,7 @@ from mmcc.verification.samples import labels_of, samples_of
 
 WORST = 5  # layers that are shown
 MOST_TESTED = 64  # samples on which each layer is tried alone
+FORMS = {"int8": "int8", "int16": "16x8"}  # how people call it, by the activations
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class Samples:
 def quantize_model(
     model: Path, out: Path, options: QuantizeOptions, progress: Progress = silent
 ) -> dict[str, Any]:
-    """Write the int8 form of the float model into the file `out`; what was gained and lost.
+    """Write the int8 or 16x8 form of the float model into the file `out`; what was gained and lost.
 
     Raises CompileError if onnxruntime is missing (MM801), the data does not fit (MM007), or the model is one
     that cannot be quantized (MM115).
@@ -94,7 +95,8 @@ def quantize_model(
         "model": str(out),
         "samples": {"calibration": len(samples.calibration), "judged": len(samples.judged)},
         "float": before.to_json() | _costs(model, options),
-        "int8": work.judge(best).to_json() | _costs(out, options),
+        "form": FORMS[options.activations],
+        "quantized": work.judge(best).to_json() | _costs(out, options),
         "applied": applied,
         "worst_layers": [{"node": name, "snr_db": round(db, 1)} for name, db in layers[:WORST]],
         "kept_in_float": kept,
@@ -176,7 +178,7 @@ class _Reader:
 
 
 def _best_form(work: _Quantizer, progress: Progress) -> tuple[Any, list[str]]:
-    """The int8 model, with those corrections that make it better; which they are."""
+    """The quantized model, with those corrections that make it better; which they are."""
     best, applied = work.quantized(), list[str]()
     if not work.options.corrections:
         return best, applied
@@ -204,7 +206,7 @@ def _bias_of(work: _Quantizer) -> Callable[[Any], Any]:
 
 
 def _sensitivity(work: _Quantizer, progress: Progress) -> list[tuple[str, float]]:
-    """Layers with weights, worst first: signal over noise at the outputs if only this one is int8."""
+    """Layers with weights, worst first: signal over noise at the outputs if only this one is quantized."""
     layers = _layers(work.model)
     found: list[tuple[str, float]] = []
     feeds, true = work.samples.judged[:MOST_TESTED], work.samples.float_outputs[:MOST_TESTED]
@@ -279,12 +281,13 @@ def _check_finite(feeds: Sequence[Feed], path: Path) -> None:
 
 def _check_ranges(ranges: Any) -> None:
     """CompileError (MM007) with the first tensor whose values no scale of float32 covers."""
+    most = float(np.finfo(np.float32).max)
     for name, found in ranges.items():
         low, high = (float(np.asarray(end).reshape(-1)[0]) for end in found.range_value)
-        if not np.isfinite(low) or not np.isfinite(high) or high - low > np.finfo(np.float32).max:
+        if not np.isfinite(low) or not np.isfinite(high) or high - low > most:
             what = f'with these samples "{printable(str(name))}" is between {low:g} and {high:g}'
             hint = "--data with samples as the model takes them; --mean and --std scale images"
-            message = f"{what}: more than an int8 scale in float32 can cover"
+            message = f"{what}: more than a scale in float32 can cover"
             raise CompileError("MM007", message, exit=Exit.USAGE, hint=hint)
 
 
