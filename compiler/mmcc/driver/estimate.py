@@ -24,13 +24,14 @@ from mmcc.driver.rows import best_rows
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.module import RUN, Entry
+from mmcc.ir.plan import Plan
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import mac_kind, plan_cost
 from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
-from mmcc.target import load_target
+from mmcc.target import Target, load_target
 
 # bytes of code, fitted to what gcc -O2 made for the Cortex-M4 of eight networks: within a fifth of each
 KIND_BYTES, NODE_BYTES = 900, 70
@@ -118,9 +119,14 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
         least_ram=least_arena + besides,
         least_instructions=round(plan_cost(of, tight, target.cost)),
         proved=tight.proved_optimal and tight.over_groups,
-        weights=lay_out(lower_entry(Entry(RUN, graph), alone, target).nodes).size,
+        weights=weights_bytes(graph, alone, target),
         code=code_bytes(graph),
     )
+
+
+def weights_bytes(graph: Graph, plan: Plan, target: Target) -> int:
+    """Bytes of flash that constants take, packed for the kernels that the plan gives the target."""
+    return lay_out(lower_entry(Entry(RUN, graph), plan, target).nodes).size
 
 
 def code_bytes(graph: Graph) -> int:

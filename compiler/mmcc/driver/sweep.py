@@ -19,7 +19,7 @@ from typing import Any
 
 from mmcc import __version__
 from mmcc.driver.ask import plan_request
-from mmcc.driver.estimate import code_bytes
+from mmcc.driver.estimate import code_bytes, weights_bytes
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.driver.rows import best_rows
@@ -63,14 +63,14 @@ def measure(case: Case) -> Row:
         graph, plan = laid.graph, laid.plan
     except CompileError as error:
         return row | {"error": f"{error.code}: {printable(error.message, 200)}"}
-    arena, weights = request.peak(plan), sum(array.nbytes for array in graph.constants.values())
+    arena = request.peak(plan)
     return row | {
         "fits": limit is None or arena <= limit,
         "arena": arena,
         "total": arena + besides,
         "instructions": round(plan_cost(graph, plan, target.cost)),
         "macs": count_macs(graph),
-        "flash": weights + code_bytes(graph),
+        "flash": weights_bytes(graph, plan, target) + code_bytes(graph),
         "proved": plan.proved_optimal and plan.over_groups and not case.ram,
     }
 
