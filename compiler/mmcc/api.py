@@ -13,6 +13,7 @@ from mmcc.driver.check import check_model
 from mmcc.driver.compile import CompileResult
 from mmcc.driver.compile import compile_model as _compile
 from mmcc.driver.estimate import Estimate, estimate
+from mmcc.driver.handoff_file import read_rules
 from mmcc.driver.link import link_models as _link
 from mmcc.driver.link import named_models
 from mmcc.driver.memories import Ram, parse_ram
@@ -63,7 +64,7 @@ class CompileOptions(TypedDict, total=False):
     handoff: Path | str | None  # TOML file of the nodes that functions of the caller's compute
     time_limit: float  # effort of the planner, in deterministic seconds
     packages: tuple[str, ...]  # as --package: "zephyr", "arduino", ...
-    dump: Path | None  # folder for the intermediate forms
+    dump: Path | str | None  # folder for the intermediate forms
     self_check: bool  # run the C on this machine before it is written; True if not given
 
 
@@ -89,13 +90,13 @@ class VerifyOptions(TypedDict, total=False):
 
     on: str  # "host", "qemu", or "serial:PORT"
     baud: int  # of the serial port
-    data: Path | None  # .npz with input_0, input_1, ..., perhaps labels
-    expected: Path | None  # .npz with output_0, ...; None: ONNX Runtime's
+    data: Path | str | None  # .npz with input_0, input_1, ..., perhaps labels
+    expected: Path | str | None  # .npz with output_0, ...; None: ONNX Runtime's
     per_node: bool
-    model: Path | None  # the ONNX file, if it has moved
+    model: Path | str | None  # the ONNX file, if it has moved
     samples: int  # made-up ones, where there is no data
     limit: int | None  # of the samples in data
-    save_outputs: Path | None
+    save_outputs: Path | str | None
     sanitize: bool
     entry: str  # of linked models, the one
 
@@ -151,7 +152,10 @@ def check(
 
 def verify(folder: str | Path, **options: Unpack[VerifyOptions]) -> dict[str, Any]:
     """What `mmcc verify --json` prints. Raises CompileError if there is nothing to compare."""
-    return verify_package(Path(folder), _Verify(**options), silent)
+    given = dict[str, Any](options)
+    for name in ("data", "expected", "model", "save_outputs"):
+        given[name] = _path(given.get(name))
+    return verify_package(Path(folder), _Verify(**given), silent)
 
 
 def resolve(options: Mapping[str, Any]) -> _Resolved:
@@ -161,9 +165,15 @@ def resolve(options: Mapping[str, Any]) -> _Resolved:
     asked = parse_ram(ram) if isinstance(ram, str) else Ram(ram)
     for size in ("flash", "stack"):
         given[size] = _bytes(given.get(size, 0), size)
-    for name in ("handoff", "dump"):
-        given[name] = Path(given[name]) if given.get(name) is not None else None
-    return _Resolved(ram=asked.total, least_ram=asked.least, regions=asked.regions, **given)
+    dump, handoff = _path(given.pop("dump", None)), _path(given.pop("handoff", None))
+    rules, least = read_rules(handoff), asked.least
+    return _Resolved(
+        ram=asked.total, least_ram=least, regions=asked.regions, dump=dump, handoff=rules, **given
+    )
+
+
+def _path(given: str | Path | None) -> Path | None:
+    return None if given is None else Path(given)
 
 
 def _bytes(size: int | str, what: str) -> int:

@@ -38,8 +38,11 @@ def test_a_result_has_a_report_files_and_runs(result):
     np.testing.assert_array_equal(outputs[0], by_name[0])
 
 
-def test_verify_and_check(result):
+def test_verify_and_check(result, tmp_path):
     assert mmcc.verify(result.folder, samples=3)["ok"]
+    data, outputs = str(DIGITS / "test_data.npz"), str(tmp_path / "y.npz")
+    assert mmcc.verify(str(result.folder), data=data, limit=2, save_outputs=outputs)["ok"]
+    assert mmcc.verify(result.folder, data=data, limit=2, expected=outputs)["ok"]
     assert mmcc.check(DIGITS / "digits_fp32.onnx")["params"] == 16_602
 
 

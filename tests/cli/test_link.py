@@ -80,6 +80,7 @@ def test_a_limit_is_one_for_all(tmp_path):
         (["a.onnx", "x/a.onnx"], 'two models are called "a"'),
         (["init=a.onnx", "b.onnx"], "cannot be the name of a function"),
         (["A-b=a.onnx", "b.onnx"], "cannot be the name of a function"),
+        (["all=a.onnx", "b.onnx"], 'no model can be called "all"'),
     ],
 )
 def test_names_that_are_none(given, says):
@@ -99,7 +100,7 @@ def both(tmp_path_factory):
     folder = tmp_path_factory.mktemp("link")
     models = {"wake": INT8, "tiny": small(folder)}
     args = [f"{name}={path}" for name, path in models.items()]
-    told = run("link", *args, "-t", "host", "-o", folder / "c", "--concurrent", "all", "--no-self-check")
+    told = run("link", *args, "-t", "host", "-o", folder / "c", "--concurrent", " all", "--no-self-check")
     assert told.exit_code == 0, told.output
     assert "apart for what may run at the same time (wake and tiny)" in told.output
     return folder / "c", models

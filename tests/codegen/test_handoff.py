@@ -22,6 +22,7 @@ from mmcc.checker.plan import check_plan
 from mmcc.codegen.lower import lower_entry
 from mmcc.driver.ask import request_from
 from mmcc.driver.handoff import without_handoffs
+from mmcc.driver.handoff_file import Rule, read_rules
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
@@ -242,7 +243,7 @@ def test_what_is_wrong_in_the_file_is_said(text: str, word: str, tmp_path: Path)
     file.write_text(text)
     model = DIGITS / "digits_int8.onnx"
     with pytest.raises(CompileError) as raised:
-        load_graph(model, CompileOptions(handoff=file))
+        load_graph(model, CompileOptions(handoff=read_rules(file)))
     assert raised.value.code in ("MM122", "MM210")
     assert re.search(word, f"{raised.value.message} {raised.value.hint}")
 
@@ -262,11 +263,11 @@ def test_advice_for_nodes_that_cannot_be_handed_off_works(tmp_path: Path) -> Non
     ):
         file.write_text(before)
         with pytest.raises(CompileError) as raised:
-            load_graph(model, CompileOptions(handoff=file))
+            load_graph(model, CompileOptions(handoff=read_rules(file)))
         assert raised.value.code == "MM210"
         assert word in raised.value.hint
         file.write_text(after)
-        graph = load_graph(model, CompileOptions(handoff=file))
+        graph = load_graph(model, CompileOptions(handoff=read_rules(file)))
         assert any(each.handoff for each in graph.nodes)
 
 
@@ -278,7 +279,7 @@ def test_a_convolution_is_one_with_its_pad_folded_in(tmp_path: Path) -> None:
     model = save(model_of(nodes, {"x": np.ones((1, 2, 5, 6), np.float32)}, ["y"], weights), tmp_path)
     file = tmp_path / "f.toml"
     file.write_text(RULE + 'operators = ["Conv"]\nstack = 0\n')
-    graph = load_graph(model, CompileOptions(handoff=file))
+    graph = load_graph(model, CompileOptions(handoff=read_rules(file)))
     assert [each.handoff is not None for each in graph.nodes] == [True]
 
 
@@ -298,8 +299,9 @@ def test_a_project_builds_again_when_a_function_changes(tmp_path: Path) -> None:
 
 @pytest.mark.quick
 def test_functions_get_no_memory_that_is_not_ours() -> None:
+    rules = (Rule(Handoff("f"), ("Conv",), (), (), 0),)
     for options in ({"io": "external"}, {"weights": "staged"}):
         with pytest.raises(CompileError, match="in the arena"):
-            CompileOptions(handoff=Path("f.toml"), **options)
+            CompileOptions(handoff=rules, **options)
     with pytest.raises(CompileError, match="there is no file"):
-        load_graph(DIGITS / "digits_int8.onnx", CompileOptions(handoff=Path("none.toml")))
+        read_rules(Path("none.toml"))

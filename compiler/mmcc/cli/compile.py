@@ -135,6 +135,7 @@ def of_chip(given: dict[str, Any]) -> dict[str, Any]:
 
 def compile_options(given: dict[str, Any]) -> CompileOptions:
     """What the command line asks for; CompileError for sizes that are none, or that say nothing together."""
+    from mmcc.driver.handoff_file import read_rules
     from mmcc.driver.memories import parse_ram
     from mmcc.driver.options import CompileOptions
 
@@ -165,7 +166,7 @@ def compile_options(given: dict[str, Any]) -> CompileOptions:
         float_io=given["float_io"],
         dump=given["dump"],
         background_moves=given["background_moves"],
-        handoff=given["handoff"],
+        handoff=read_rules(given["handoff"]),
         self_check=not given["no_self_check"],
         **limits,
     )

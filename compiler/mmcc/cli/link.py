@@ -45,7 +45,7 @@ def link(
     They run one after the other: a run may overwrite the outputs of another model's. Those that are named
     together with --concurrent have bytes of their own, and a stack each: one may interrupt another.
     """
-    from mmcc.driver.link import link_models, named_models
+    from mmcc.driver.link import ALL, link_models, named_models
 
     named = named_models(models)
     given |= of_chip(given)
@@ -53,7 +53,7 @@ def link(
     options = compile_options(asked_by_nobody() | given)
     folder = output or Path(f"{given['name']}_c")
     with Progress(quiet, verbose) as progress:
-        sets = [tuple(named) if text == "all" else text.split(",") for text in concurrent]
+        sets = [tuple(named) if text.strip() == ALL else _names(text) for text in concurrent]
         result = link_models(named, folder, options, progress, sets)
     if not quiet:
         show_warnings(result.report["warnings"], err=True)
@@ -61,6 +61,10 @@ def link(
         click.echo(json.dumps(result.report, indent=1))
     elif not quiet:
         _show(given["name"], result.report, folder)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",")]
 
 
 def _show(title: str, report: dict[str, Any], folder: Path) -> None:

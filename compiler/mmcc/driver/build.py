@@ -20,7 +20,6 @@ from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
 from mmcc.driver.ask import plan_request
-from mmcc.driver.handoff_file import read_rules
 from mmcc.driver.handoff_objects import function_objects
 from mmcc.driver.load import dump
 from mmcc.driver.memories import home_of, regions_of
@@ -212,7 +211,7 @@ def _figures(
     besides = ["init", *(["reset"] if program.states else [])]
     besides += ["parameters_save", "parameters_load"] if program.saved else []
     entries = [f"{prefix}_{name}" for name in (*besides, *names)]
-    given, stated = function_objects(read_rules(options.handoff), prefix, target, made, work)
+    given, stated = function_objects(options.handoff, prefix, target, made, work)
     objects = (*compile_objects(target, sources, work, include_dirs=[made]), *given)
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
     bounds = {name: bound.bytes + stated for name, bound in footprint.stack.items()}

@@ -18,7 +18,6 @@ from mmcc import __version__
 from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
-from mmcc.driver.handoff_file import read_rules
 from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
@@ -201,7 +200,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         entries=tuple(map(_ports, job.module.entries, built.program.entries)),
         staged=built.program.staged,
         other_rows=built.planned.turned,
-        handoffs={r.handoff.function: [*map(str, r.sources)] for r in read_rules(options.handoff)},
+        handoffs={rule.handoff.function: [*map(str, rule.sources)] for rule in options.handoff},
         files=files_in(made),
     )
     package.save(made)

@@ -18,6 +18,8 @@ from mmcc.package.folder import check_output
 from mmcc.passes.rename import renamed
 from mmcc.target import load_target
 
+ALL = "all"  # what --concurrent calls all models
+
 
 def named_models(given: Sequence[str]) -> dict[str, Path]:
     """Files by the names of their functions: NAME=FILE, or FILE, by whose name it is called then.
@@ -31,6 +33,10 @@ def named_models(given: Sequence[str]) -> dict[str, Path]:
         name = name if equals else identifier(path.stem).lower()
         if name != identifier(name).lower() or RESERVED.fullmatch(name):
             raise _wrong(f'"{printable(name)}" cannot be the name of a function', "wake=model.onnx")
+        if name == ALL:
+            raise _wrong(
+                f'no model can be called "{ALL}": --concurrent means any two by it', "wake=model.onnx"
+            )
         if name in found:
             raise _wrong(f'two models are called "{name}"', f"{name}=A.onnx {name}2=B.onnx")
         found[name] = path
@@ -61,8 +67,9 @@ def link_models(
         what = "--concurrent plans one memory"
         hint = f"--ram N, which is of {target.memory[0].name}"
         raise CompileError("MM121", what, exit=Exit.USAGE, hint=hint)
-    if options.io != "arena" or options.weights == "staged" or options.states or options.stream:
-        what = "--io, --weights staged, --state and --stream are for one model"
+    staged, handed = options.weights == "staged", bool(options.handoff)
+    if options.io != "arena" or staged or options.states or options.stream or handed:
+        what = "--io, --weights staged, --state, --stream and --handoff are for one model"
         raise CompileError("MM121", what, exit=Exit.USAGE, hint="mmcc compile for each model")
     entries = [Entry(name, _loaded(name, path, options, progress)) for name, path in models.items()]
     first = next(iter(models.values()))

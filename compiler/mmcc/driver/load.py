@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mmcc.checker.stream import check_stream
 from mmcc.driver.handoff import hand_off
-from mmcc.driver.handoff_file import read_rules
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
@@ -41,7 +40,7 @@ def load_model(model: Path, options: CompileOptions, progress: Progress = silent
         assert not faults, "a hop computes something else than the model:\n" + "\n".join(faults)
     if options.io in ("rows", "rows-again"):
         graph = stream_ports(graph, again=options.io == "rows-again")
-    graph = hand_off(graph, read_rules(options.handoff), prefix_of(options, model))
+    graph = hand_off(graph, options.handoff, prefix_of(options, model))
     if options.dump:
         dump(options.dump, "2-optimized.txt", str(graph))
     return Loaded(graph, whole, streaming)

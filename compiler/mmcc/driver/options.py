@@ -11,6 +11,7 @@ from typing import Protocol
 from numpy.typing import ArrayLike
 
 from mmcc.codegen.names import identifier, is_identifier
+from mmcc.driver.handoff_file import Rule
 from mmcc.errors import CompileError, Exit, did_you_mean
 from mmcc.package.kinds import KINDS
 
@@ -52,7 +53,7 @@ class CompileOptions:
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
     packages: tuple[str, ...] = ()  # ecosystems that the package is to be at home in, besides CMake
-    handoff: Path | None = None  # which nodes functions of the user's compute
+    handoff: tuple[Rule, ...] = ()  # which nodes functions of the user's compute
     dump: Path | None = None
     self_check: bool = True  # run what was made, before it is written
 
@@ -65,7 +66,7 @@ class CompileOptions:
         if self.window and not self.stream:
             message = f"a window of {self.window} rows without a stream"
             raise CompileError("MM114", message, exit=Exit.USAGE, hint="--stream INPUT:AXIS --window ROWS")
-        if self.handoff is not None and (self.io == "external" or self.weights == "staged"):
+        if self.handoff and (self.io == "external" or self.weights == "staged"):
             message = "functions of yours get tensors in the arena and weights in flash"
             hint = "leave out --io external and --weights staged"
             raise CompileError("MM003", message, exit=Exit.USAGE, hint=hint)
