@@ -23,6 +23,7 @@ from mmcc.package.record import load_package
 from mmcc.target import load_target
 from mmcc.verification.samples import from_c, made_up, to_c
 from onnx import helper
+from toolchains import ready
 
 INT8, FLOAT = DIGITS / "digits_int8.onnx", DIGITS / "digits_fp32.onnx"
 
@@ -104,6 +105,19 @@ def both(tmp_path_factory):
     assert told.exit_code == 0, told.output
     assert "apart for what may run at the same time (wake and tiny)" in told.output
     return folder / "c", models
+
+
+def test_a_page_has_frontier_and_counts_of_each_model(tmp_path):
+    ready("cortex-m4")
+    args = (f"wake={INT8}", f"tiny={small(tmp_path)}", "-t", "cortex-m4", "--no-self-check")
+    assert run("link", *args, "-o", tmp_path / "c").exit_code == 0
+    told = run("report", tmp_path / "c", "--frontier", "--measured", "-o", tmp_path / "p.html")
+    assert told.exit_code == 0, told.output
+    page = (tmp_path / "p.html").read_text()
+    for name in ("wake", "tiny"):
+        assert f"models, {name}: RAM against work" in page
+        counted = json.loads(run("bench", tmp_path / "c", "--on", "qemu", "--entry", name, "--json").stdout)
+        assert f"{counted['instructions']:,}" in page
 
 
 def test_all_models_are_verified_and_known_in_the_header(both):

@@ -116,7 +116,7 @@ def test_a_page_with_frontier_and_counts(package, tmp_path):
         run("analyze", MODEL, "-t", "cortex-m4", "--json", "--html", tmp_path / "a.html").stdout
     )
     counts = {"instructions": 7, "per_node": [{"index": report["nodes"][0]["index"], "instructions": 7}]}
-    (tmp_path / "r.html").write_text(render_html(report, found, counts))
+    (tmp_path / "r.html").write_text(render_html(report, {"run": found}, {"run": counts}))
     assert 'data-drawn="1"' in page_in_browser(tmp_path / "a.html")
     page = page_in_browser(tmp_path / "r.html")
     assert f'data-drawn="{len(data_in((tmp_path / "r.html").read_text()))}"' in page

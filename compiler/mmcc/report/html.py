@@ -37,11 +37,14 @@ BARS = ("bytes alive", "multiply-accumulates", "predicted instructions", "instru
 
 def render_html(
     report: Report,
-    analysis: Mapping[str, Any] | None = None,
-    measured: Mapping[str, Any] | None = None,
+    analyses: Mapping[str, Mapping[str, Any]] | None = None,
+    measured: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """The page of a report; with the frontier of `mmcc analyze` and the counts of `mmcc bench`, if given."""
-    entries = [_entry(report, entry, measured) for entry in (report, *report["entries"])]
+    """The page of a report; with frontiers of `mmcc analyze` and counts of `mmcc bench` by entry, if given."""
+    analyses, measured = analyses or {}, measured or {}
+    entries = [
+        _entry(report, entry, measured.get(entry["entry"], {})) for entry in (report, *report["entries"])
+    ]
     title = printable(report["model"]["name"] or report["prefix"], NAME_COLUMNS)
     return render_page(
         title=title,
@@ -51,7 +54,10 @@ def render_html(
         proved=_proved(report),
         warnings=[printable(warning, 500) for warning in report["warnings"]],
         entries=entries,
-        parts=[frontier_part(analysis, title)] if analysis else [],
+        parts=[
+            frontier_part(found, f"{title}, {name}" if len(analyses) > 1 else title)
+            for name, found in analyses.items()
+        ],
     )
 
 
@@ -110,7 +116,7 @@ def as_script(value: Any) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def _cards(report: Report, measured: Mapping[str, Any] | None) -> list[tuple[str, str, str]]:
+def _cards(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
     ram, flash = report["ram"], report["flash"]
     limit = f"of {readable(ram['limit'])}" if ram["limit"] else "everything included"
     linked = any(entry["source"]["sha256"] for entry in report["entries"])
@@ -122,12 +128,17 @@ def _cards(report: Report, measured: Mapping[str, Any] | None) -> list[tuple[str
         ("flash", f"{flash['total']:,}", f"bytes, weights {flash['weights']:,}"),
         ("work", f"{report['model']['macs']:,}", f"multiply-accumulates{of_all}"),
     ]
-    if measured and measured.get("instructions"):
-        cards.append(("instructions", f"{measured['instructions']:,}", "an inference, counted in QEMU"))
-    if measured and "board" in measured:
-        found = measured["board"]
-        of = f"{found['cycles']:,} cycles on {found['description']} at {found['clock_mhz']:g} MHz, modelled"
-        cards.append(("time", f"{found['milliseconds']:.3g} ms", f"{of}: {found['error']}"))
+    for name, counts in measured.items():
+        of = f" of {name}" if len(measured) > 1 else ""
+        if counts.get("instructions"):
+            cards.append(
+                (f"instructions{of}", f"{counts['instructions']:,}", "an inference, counted in QEMU")
+            )
+        if "board" in counts:
+            found = counts["board"]
+            told = f"{found['cycles']:,} cycles on {found['description']} at {found['clock_mhz']:g} MHz"
+            time = f"{found['milliseconds']:.3g} ms"
+            cards.append((f"time{of}", time, f"{told}, modelled: {found['error']}"))
     return cards
 
 
@@ -157,11 +168,11 @@ def _proved(report: Report) -> list[tuple[str, str]]:
     return rows
 
 
-def _entry(report: Report, entry: Mapping[str, Any], measured: Mapping[str, Any] | None) -> dict[str, Any]:
+def _entry(report: Report, entry: Mapping[str, Any], measured: Mapping[str, Any]) -> dict[str, Any]:
     """Pictures and tables of one entry."""
     regions = [r["name"] for r in report["ram"]["regions"] if r["bytes"]]
     used = {b["region"] for b in entry["plan"]["buffers"]}
-    rows = _bar_rows(entry, measured if entry is report else None)
+    rows = _bar_rows(entry, measured)
     drawn = [field for field in BARS if any(row.get(field) for row in rows)]
     return {
         "name": entry["entry"],
@@ -172,8 +183,8 @@ def _entry(report: Report, entry: Mapping[str, Any], measured: Mapping[str, Any]
     }
 
 
-def _bar_rows(entry: Mapping[str, Any], measured: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    counted = {row["index"]: row for row in (measured or {}).get("per_node", ())}
+def _bar_rows(entry: Mapping[str, Any], measured: Mapping[str, Any]) -> list[dict[str, Any]]:
+    counted = {row["index"]: row for row in measured.get("per_node", ())}
     alive = _alive(entry["plan"])
     first, groups = entry["first_node"], entry["plan"]["groups"]
     step_of = {first + node: step for step, group in enumerate(groups) for node in group}
