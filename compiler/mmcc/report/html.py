@@ -40,7 +40,7 @@ def render_html(
     analyses: Mapping[str, Mapping[str, Any]] | None = None,
     measured: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:
-    """The page of a report; with frontiers of `mmcc analyze` and counts of `mmcc bench` by entry, if given."""
+    """The page of a report; with frontiers of `mmcc analyze` and counts of `mmcc bench`, by entry."""
     analyses, measured = analyses or {}, measured or {}
     entries = [
         _entry(report, entry, measured.get(entry["entry"], {})) for entry in (report, *report["entries"])
