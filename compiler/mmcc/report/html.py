@@ -51,7 +51,7 @@ def render_html(
         prefix=report["prefix"],
         target=report["target"],
         cards=_cards(report, measured),
-        proved=_proved(report),
+        proved=_proved(report, measured),
         warnings=[printable(warning, 500) for warning in report["warnings"]],
         entries=entries,
         parts=[
@@ -136,13 +136,12 @@ def _cards(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[tu
             )
         if "board" in counts:
             found = counts["board"]
-            told = f"{found['cycles']:,} cycles on {found['description']} at {found['clock_mhz']:g} MHz"
-            time = f"{found['milliseconds']:.3g} ms"
-            cards.append((f"time{of}", time, f"{told}, modelled: {found['error']}"))
+            time, cycles = f"{found['milliseconds']:.3g} ms", f"{found['cycles']:,}"
+            cards.append((f"time{of}", time, f"{cycles} cycles at {found['clock_mhz']:g} MHz, modelled"))
     return cards
 
 
-def _proved(report: Report) -> list[tuple[str, str]]:
+def _proved(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """What is known, and how: claim and reason."""
     ram = report["ram"]
     names = ("arena", *(("state",) if ram["state"] else ()), "context", "static", "stack")
@@ -165,6 +164,9 @@ def _proved(report: Report) -> list[tuple[str, str]]:
         ("plan", f"replayed row by row by a checker of its own in {report['plan_check']['seconds']:.2f} s"),
         ("results", self_check_text(report["self_check"])),
     ]
+    board = next((counts["board"] for counts in measured.values() if "board" in counts), None)
+    if board:
+        rows.append(("time", f"a model of {board['description']}: {board['error']}"))
     return rows
 
 
