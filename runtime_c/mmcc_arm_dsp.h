@@ -281,12 +281,19 @@ typedef struct {
     uint32_t outside; /* a widened pair of values outside the image */
 } mmcc_dsp_span;
 
+/* Windows begin at column `first`, `width` is the image's: first <= from <= to <= behind, whatever of it is outside. */
 MMCC_INLINE void mmcc_dsp_set_span(mmcc_dsp_span *span, int32_t first, int32_t window, int32_t width)
 {
     span->first = first;
     span->behind = first + (span->count - 1) * span->stride + window;
     span->from = first < 0 ? 0 : first;
+    if (span->from > span->behind) {
+        span->from = span->behind; /* all columns are before the image */
+    }
     span->to = span->behind < width ? span->behind : width;
+    if (span->to < span->from) {
+        span->to = span->from; /* none of them is in the image */
+    }
 }
 
 /* The next `count` rows of a window. */

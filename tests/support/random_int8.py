@@ -22,7 +22,8 @@ def spread(low: int, high: int):
 def windows(draw, shape: tuple[int, int, int]) -> Window:
     """A window that fits the padded image."""
     kernel, strides, dilations = draw(spread(1, 4)), draw(spread(1, 3)), draw(spread(1, 2))
-    pads = (*draw(spread(0, 4)), *draw(spread(0, 4)))
+    far = st.tuples(st.integers(0, 4), st.integers(0, 40))  # columns that see nothing of the image
+    pads = (*draw(spread(0, 4) | far), *draw(spread(0, 4) | far))
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     lacking = [max(0, reach[a] - shape[a] - pads[a] - pads[a + 2]) for a in (0, 1)]
     return Window(kernel, strides, dilations, (*pads[:2], pads[2] + lacking[0], pads[3] + lacking[1]))
