@@ -150,6 +150,14 @@ def test_gradients_are_clipped(accumulate: int) -> None:
         np.testing.assert_allclose(loose[name], plain[name], atol=1e-7)
 
 
+@pytest.mark.parametrize("loss", ["softmax-cross-entropy", "mse"])
+@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "adam"])
+def test_entries_agree_on_every_name(loss: str, optimizer: str) -> None:
+    """Gradients of a step and what `train_apply` clips them by are constants that neither knows of."""
+    options = TrainOptions(loss=loss, optimizer=optimizer, accumulate=3, clip_value=2, clip_norm=1)
+    assert check_module(training_module(digits(), options)) == []
+
+
 def test_gradients_of_weights_are_summed_in_place() -> None:
     """Sums and moments take them as they come; so does a step where the gradient is large."""
     for options, into in (

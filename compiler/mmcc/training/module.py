@@ -38,7 +38,7 @@ def training_module(graph: Graph, options: TrainOptions) -> Module:
     trained = tuple(name for name in names if name in {state.begin for state in step.states})
     entries = [Entry(RUN, _reading(graph, trained)), Entry(STEP, step)]
     if options.accumulate > 1:
-        entries.append(Entry(APPLY, _apply(graph, trained, options)))
+        entries.append(Entry(APPLY, _apply(graph, step, trained, options)))
     return Module(graph.name, tuple(entries))
 
 
@@ -91,9 +91,11 @@ def _sum_of(draft: Draft, name: str) -> str:
     return begin
 
 
-def _apply(graph: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
-    """A step by the sums of gradients, which are 0 afterwards."""
-    draft = Draft(replace(graph, nodes=(), outputs=(), inputs=(), origins={}, states=()))
+def _apply(graph: Graph, step: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
+    """A step by the sums of gradients, which are 0 afterwards. New constants get names that `step` has not."""
+    tensors, constants = step.tensors | graph.tensors, step.constants | graph.constants
+    nothing = replace(graph, nodes=(), outputs=(), inputs=(), origins={}, states=())
+    draft = Draft(replace(nothing, tensors=tensors, constants=constants))
     rate = _rate(draft)
     sums = {name: _sum_of(draft, name) for name in names}
     states = list(Optimizer(draft, options, rate.tensor).states(names, sums))
