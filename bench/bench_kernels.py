@@ -41,6 +41,7 @@ from mmcc.ir.types import Tensor, geometry
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise_int8 import Lookup
+from mmcc.ops.matmul import Operands
 from mmcc.ops.pool import AveragePoolInt8, MaxPool
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.softmax import SoftmaxInt8, exp_table
@@ -49,7 +50,7 @@ from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import FirmwareRun, run_firmware
 from op_cases_float_layers import conv as float_conv
-from op_cases_int8 import add, mean, mul
+from op_cases_int8 import add, matmul, mean, mul, normalized
 from op_cases_int8_layers import CONSTANTS, conv, dense, int8, transposed
 
 NAME = "k"
@@ -102,6 +103,11 @@ def _softmax() -> OpCase:
     table = exp_table(0.1).astype(np.int32)
     op = SoftmaxInt8(1 << 24, -128)
     return OpCase("softmax 1000", op, (int8(rng_of("softmax"), 1000), table), (False, True))
+
+
+def _matmul(a: tuple[int, ...], b: tuple[int, ...], operands: Operands, zeros: tuple[int, int] = (3, -5)):
+    name = f"matmul {'transposed' if operands.transposed else 'plain'}{'' if zeros[1] else ', zero point 0'}"
+    return lambda: matmul(name, a, b, operands, 0.005, zeros=zeros)
 
 
 def _lookup() -> OpCase:
@@ -166,6 +172,13 @@ CASES: tuple[Callable[[], OpCase], ...] = (
     _average(8, 8, 0.9, (8, 8, 64)),
     lambda: mean("mean", (7, 7, 160), (0, 1)),
     _softmax,
+    _matmul((65, 4, 16), (65, 4, 16), Operands(transposed=True, heads=True)),
+    _matmul((65, 4, 65), (65, 4, 16), Operands(heads=True)),
+    _matmul((64, 64), (64, 64), Operands(transposed=True)),
+    _matmul((64, 64), (64, 64), Operands()),
+    _matmul((64, 64), (64, 64), Operands(transposed=True), (3, 0)),
+    lambda: normalized("layer norm", (65, 64)),
+    lambda: normalized("layer norm", (16, 192)),
 )
 
 
