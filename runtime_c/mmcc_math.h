@@ -217,6 +217,22 @@ MMCC_INLINE mmcc_float4 mmcc_leaky4(mmcc_float4 a, mmcc_float4 slope)
     return _mm_or_ps(_mm_and_ps(keep, a), _mm_andnot_ps(keep, _mm_mul_ps(a, slope)));
 }
 
+#elif defined(__wasm_simd128__)
+
+#include <wasm_simd128.h>
+#define MMCC_PIXELS 4
+typedef v128_t mmcc_float4;
+#define MMCC_SET4(value) wasm_f32x4_splat(value)
+#define MMCC_LOAD4(from) wasm_v128_load(from)
+#define MMCC_STORE4(to, a) wasm_v128_store(to, a)
+#define MMCC_ADD4(a, b) wasm_f32x4_add(a, b)
+#define MMCC_FMA4(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
+#define MMCC_SCALE4(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_splat(a), b), c)
+#define MMCC_LOW4(a, low) wasm_f32x4_pmax(a, low)
+#define MMCC_HIGH4(a, high) wasm_f32x4_pmin(a, high)
+#define MMCC_LEAKY4(a, slope) \
+    wasm_v128_bitselect(a, wasm_f32x4_mul(a, slope), wasm_f32x4_ge(a, wasm_f32x4_const_splat(0.0f)))
+
 #else
 
 #define MMCC_PIXELS 2

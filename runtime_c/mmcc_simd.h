@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: int8 kernels on vectors. Sixteen sums of 32 bits lie side by side; one step adds to each the products of
  * four values and four weights, which is one instruction on AVX-512 VNNI and four on Arm's dot product. The same
- * bits come from AVX-VNNI, AVX2, plain NEON and plain C: what the compiler is told of the processor decides.
+ * bits come from AVX-VNNI, AVX2, plain NEON, WebAssembly's vectors and plain C: what the compiler is told of the
+ * processor decides.
  *
  * x86 multiplies unsigned by signed bytes: there, values are raised by 128, and sums begin with a bias from which
  * 128 times the weights was taken. A block of 16 outputs has 64 numbers: 16 biases, 16 such biases, 16
@@ -493,6 +494,219 @@ MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
     const int8x8_t low = mmcc_added8(vget_low_s8(a), vget_low_s8(b), add);
     const int8x16_t bytes = vcombine_s8(low, mmcc_added8(vget_high_s8(a), vget_high_s8(b), add));
     return vminq_s8(vmaxq_s8(bytes, vdupq_n_s8((int8_t)add.low)), vdupq_n_s8((int8_t)add.high));
+}
+
+#elif defined(__wasm_simd128__)
+
+#include <wasm_simd128.h>
+#define MMCC_SIMD_PIXELS 4
+#define MMCC_SIMD_BLOCKS 1
+typedef struct {
+    v128_t v0, v1, v2, v3;
+} mmcc_sums;
+typedef mmcc_sums mmcc_quads;
+typedef const int8_t *mmcc_run;
+typedef v128_t mmcc_bytes;
+typedef struct {
+    mmcc_sums multiplier, power, whole;
+} mmcc_scale;
+typedef struct {
+    v128_t twice, low, high;
+} mmcc_end;
+#define MMCC_LOAD_RUN(from) (from)
+#define MMCC_LOAD_QUAD(from) (from)
+#define MMCC_DOT(sums, run, quad, weights) mmcc_dot_spread(sums, wasm_v128_load32_splat((run) + 4 * (quad)), weights)
+
+MMCC_INLINE mmcc_sums mmcc_four(v128_t v0, v128_t v1, v128_t v2, v128_t v3)
+{
+    const mmcc_sums four = {v0, v1, v2, v3};
+    return four;
+}
+
+MMCC_INLINE v128_t mmcc_even(v128_t bytes)
+{
+    return wasm_i16x8_shr(wasm_i16x8_shl(bytes, 8), 8);
+}
+
+MMCC_INLINE v128_t mmcc_odd(v128_t bytes)
+{
+    return wasm_i16x8_shr(bytes, 8);
+}
+
+/* Bytes as halfwords, even ones and odd ones: products of two are added in one instruction. */
+MMCC_INLINE v128_t mmcc_dot4(v128_t sums, v128_t even, v128_t odd, v128_t weights)
+{
+    sums = wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(even, mmcc_even(weights)));
+    return wasm_i32x4_add(sums, wasm_i32x4_dot_i16x8(odd, mmcc_odd(weights)));
+}
+
+MMCC_INLINE mmcc_sums mmcc_dot_spread(mmcc_sums sums, v128_t values, mmcc_quads weights)
+{
+    const v128_t even = mmcc_even(values), odd = mmcc_odd(values);
+    return mmcc_four(mmcc_dot4(sums.v0, even, odd, weights.v0), mmcc_dot4(sums.v1, even, odd, weights.v1),
+                     mmcc_dot4(sums.v2, even, odd, weights.v2), mmcc_dot4(sums.v3, even, odd, weights.v3));
+}
+
+MMCC_INLINE mmcc_sums mmcc_load_words(const int32_t *from)
+{
+    return mmcc_four(wasm_v128_load(from), wasm_v128_load(from + 4), wasm_v128_load(from + 8),
+                     wasm_v128_load(from + 12));
+}
+
+MMCC_INLINE mmcc_sums mmcc_load_sums(const int32_t *block)
+{
+    return mmcc_load_words(block);
+}
+
+MMCC_INLINE mmcc_quads mmcc_load_quads(const int8_t *from)
+{
+    return mmcc_four(wasm_v128_load(from), wasm_v128_load(from + 16), wasm_v128_load(from + 32),
+                     wasm_v128_load(from + 48));
+}
+
+MMCC_INLINE v128_t mmcc_dot_both(v128_t sums, v128_t values, v128_t weights)
+{
+    return mmcc_dot4(sums, mmcc_even(values), mmcc_odd(values), weights);
+}
+
+MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
+{
+    return mmcc_four(mmcc_dot_both(sums.v0, values.v0, weights.v0), mmcc_dot_both(sums.v1, values.v1, weights.v1),
+                     mmcc_dot_both(sums.v2, values.v2, weights.v2), mmcc_dot_both(sums.v3, values.v3, weights.v3));
+}
+
+MMCC_INLINE v128_t mmcc_zip_low(v128_t a, v128_t b)
+{
+    return wasm_i8x16_shuffle(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+}
+
+MMCC_INLINE v128_t mmcc_zip_high(v128_t a, v128_t b)
+{
+    return wasm_i8x16_shuffle(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+}
+
+MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
+{
+    const v128_t low = mmcc_zip_low(a, b), high = mmcc_zip_high(a, b);
+    const v128_t low2 = mmcc_zip_low(c, d), high2 = mmcc_zip_high(c, d);
+    return mmcc_four(wasm_i16x8_shuffle(low, low2, 0, 8, 1, 9, 2, 10, 3, 11),
+                     wasm_i16x8_shuffle(low, low2, 4, 12, 5, 13, 6, 14, 7, 15),
+                     wasm_i16x8_shuffle(high, high2, 0, 8, 1, 9, 2, 10, 3, 11),
+                     wasm_i16x8_shuffle(high, high2, 4, 12, 5, 13, 6, 14, 7, 15));
+}
+
+MMCC_INLINE mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
+{
+    return mmcc_weave4(a, b, c, c);
+}
+
+MMCC_INLINE mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
+{
+    const uint32_t count = (uint32_t)left;
+    return mmcc_four(wasm_i32x4_shl(sums.v0, count), wasm_i32x4_shl(sums.v1, count), wasm_i32x4_shl(sums.v2, count),
+                     wasm_i32x4_shl(sums.v3, count));
+}
+
+/* 2^(32 - right) for a negative shift of -2 - right, by the exponent of a float; 0 where right is 0. */
+MMCC_INLINE v128_t mmcc_power(v128_t shifts)
+{
+    const v128_t exponent = wasm_i32x4_add(shifts, wasm_i32x4_const_splat(127 + 32 + 2));
+    const v128_t power = wasm_u32x4_trunc_sat_f32x4(wasm_i32x4_shl(exponent, 23));
+    return wasm_v128_and(power, wasm_i32x4_lt(shifts, wasm_i32x4_const_splat(-2)));
+}
+
+/* All bits where right is 0 or 1. */
+MMCC_INLINE v128_t mmcc_whole(v128_t shifts)
+{
+    return wasm_i32x4_gt(shifts, wasm_i32x4_const_splat(-4));
+}
+
+MMCC_INLINE mmcc_scale mmcc_load_scale(const int32_t *block)
+{
+    const mmcc_sums shifts = mmcc_load_words(block + 48);
+    const mmcc_scale scale = {
+        mmcc_load_words(block + 32),
+        mmcc_four(mmcc_power(shifts.v0), mmcc_power(shifts.v1), mmcc_power(shifts.v2), mmcc_power(shifts.v3)),
+        mmcc_four(mmcc_whole(shifts.v0), mmcc_whole(shifts.v1), mmcc_whole(shifts.v2), mmcc_whole(shifts.v3)),
+    };
+    return scale;
+}
+
+MMCC_INLINE mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
+{
+    const mmcc_end end = {wasm_i32x4_splat(2 * zero + 1), wasm_i8x16_splat((int8_t)low), wasm_i8x16_splat((int8_t)high)};
+    return end;
+}
+
+/* The high words of products. */
+MMCC_INLINE v128_t mmcc_high4(v128_t a, v128_t b)
+{
+    const v128_t low = wasm_i64x2_extmul_low_i32x4(a, b), high = wasm_i64x2_extmul_high_i32x4(a, b);
+    return wasm_i32x4_shuffle(low, high, 1, 3, 5, 7);
+}
+
+/* There is no shift by another count in each lane: the high word of a product with 2^(32 - right) is one. As a signed
+ * number that power is 2^32 too low where right is 1, and where right is 0 it is not there: the value itself is added. */
+MMCC_INLINE v128_t mmcc_scaled4(v128_t sums, v128_t multiplier, v128_t power, v128_t whole, v128_t twice)
+{
+    const v128_t high = mmcc_high4(sums, multiplier);
+    const v128_t shifted = wasm_i32x4_add(mmcc_high4(high, power), wasm_v128_and(high, whole));
+    return wasm_i32x4_shr(wasm_i32x4_add(shifted, twice), 1);
+}
+
+MMCC_INLINE mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
+{
+    const v128_t v0 = mmcc_scaled4(sums.v0, scale.multiplier.v0, scale.power.v0, scale.whole.v0, end.twice);
+    const v128_t v1 = mmcc_scaled4(sums.v1, scale.multiplier.v1, scale.power.v1, scale.whole.v1, end.twice);
+    const v128_t v2 = mmcc_scaled4(sums.v2, scale.multiplier.v2, scale.power.v2, scale.whole.v2, end.twice);
+    const v128_t v3 = mmcc_scaled4(sums.v3, scale.multiplier.v3, scale.power.v3, scale.whole.v3, end.twice);
+    const v128_t bytes = wasm_i8x16_narrow_i16x8(wasm_i16x8_narrow_i32x4(v0, v1), wasm_i16x8_narrow_i32x4(v2, v3));
+    return wasm_i8x16_min(wasm_i8x16_max(bytes, end.low), end.high);
+}
+
+MMCC_INLINE void mmcc_get_sums(int32_t *to, mmcc_sums sums)
+{
+    wasm_v128_store(to, sums.v0);
+    wasm_v128_store(to + 4, sums.v1);
+    wasm_v128_store(to + 8, sums.v2);
+    wasm_v128_store(to + 12, sums.v3);
+}
+
+MMCC_INLINE mmcc_sums mmcc_set_sums(int32_t value)
+{
+    const v128_t all = wasm_i32x4_splat(value);
+    return mmcc_four(all, all, all, all);
+}
+
+/* Sixteen bytes as words. */
+MMCC_INLINE mmcc_sums mmcc_widened(mmcc_bytes bytes)
+{
+    const v128_t low = wasm_i16x8_extend_low_i8x16(bytes), high = wasm_i16x8_extend_high_i8x16(bytes);
+    return mmcc_four(wasm_i32x4_extend_low_i16x8(low), wasm_i32x4_extend_high_i16x8(low),
+                     wasm_i32x4_extend_low_i16x8(high), wasm_i32x4_extend_high_i16x8(high));
+}
+
+MMCC_INLINE mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
+{
+    const mmcc_sums more = mmcc_widened(bytes);
+    return mmcc_four(wasm_i32x4_add(sums.v0, more.v0), wasm_i32x4_add(sums.v1, more.v1),
+                     wasm_i32x4_add(sums.v2, more.v2), wasm_i32x4_add(sums.v3, more.v3));
+}
+
+MMCC_INLINE v128_t mmcc_added4(v128_t a, v128_t b, mmcc_adder add)
+{
+    const v128_t x = wasm_i32x4_mul(a, wasm_i32x4_splat(add.a_multiplier));
+    const v128_t y = wasm_i32x4_mul(b, wasm_i32x4_splat(add.b_multiplier));
+    return wasm_i32x4_shr(wasm_i32x4_add(wasm_i32x4_add(x, y), wasm_i32x4_splat(add.offset)), (uint32_t)add.bits);
+}
+
+MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
+{
+    const mmcc_sums x = mmcc_widened(a), y = mmcc_widened(b);
+    const v128_t low = wasm_i16x8_narrow_i32x4(mmcc_added4(x.v0, y.v0, add), mmcc_added4(x.v1, y.v1, add));
+    const v128_t high = wasm_i16x8_narrow_i32x4(mmcc_added4(x.v2, y.v2, add), mmcc_added4(x.v3, y.v3, add));
+    const v128_t bytes = wasm_i8x16_narrow_i16x8(low, high);
+    return wasm_i8x16_min(wasm_i8x16_max(bytes, wasm_i8x16_splat((int8_t)add.low)), wasm_i8x16_splat((int8_t)add.high));
 }
 
 #else

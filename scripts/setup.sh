@@ -66,6 +66,11 @@ finds() {
     command -v "$1" >/dev/null && [ -e "$("$1" -print-file-name="$2")" ]
 }
 
+# The same of clang for WebAssembly.
+finds_for_wasm() {
+    command -v clang >/dev/null && [ -e "$(clang --target=wasm32-wasi -print-file-name="lib/wasi/$1")" ]
+}
+
 # One line each: the Debian package, then how to see that what it brings is there.
 missing_packages() {
     local package probe
@@ -90,6 +95,11 @@ missing_packages() {
 		gcc-riscv64-unknown-elf       command -v riscv64-unknown-elf-gcc
 		picolibc-riscv64-unknown-elf  finds riscv64-unknown-elf-gcc picolibc.specs
 		qemu-system-misc              command -v qemu-system-riscv32
+		lld                           command -v wasm-ld
+		wabt                          command -v wasm-objdump
+		wasi-libc                     test -e /usr/lib/wasm32-wasi/libc.a
+		libclang-rt-dev-wasm32        finds_for_wasm libclang_rt.builtins-wasm32.a
+		nodejs                        command -v node
 	TABLE
 }
 

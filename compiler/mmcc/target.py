@@ -77,7 +77,7 @@ class Target:
 
     name: str
     description: str
-    firmware: str  # start-up code in runtime_c/firmware: "cortex_m", "riscv" or "posix" (a libc starts main)
+    firmware: str  # start-up code in runtime_c/firmware: "cortex_m", "riscv"; a libc's: "posix", "wasi"
     kernels: tuple[str, ...]  # folders under templates/kernels, best first; missing ones are skipped
     compiler: str
     flags: tuple[str, ...]
@@ -90,13 +90,21 @@ class Target:
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # figures for the planner
     qemu: Qemu | None = None
+    engine: str = (
+        ""  # the program that runs WebAssembly modules, as runtime_c/firmware/run_wasi.mjs asks for it
+    )
     memory: tuple[Region, ...] = (SRAM,)  # where arenas may be, best first
     weights_cost: float = 0.0  # cycles for a byte of weights where the linker puts them; 0: not known
 
     @property
     def bare_metal(self) -> bool:
         """True where the linker script, not an operating system, decides what is where."""
-        return self.firmware != "posix"
+        return self.firmware not in ("posix", "wasi")
+
+    @property
+    def webassembly(self) -> bool:
+        """True where programs are modules of WebAssembly, which are no ELF files."""
+        return self.firmware == "wasi"
 
 
 def list_targets() -> tuple[str, ...]:

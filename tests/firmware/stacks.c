@@ -138,6 +138,7 @@ static APART int32_t shape(int32_t x)
 {
     volatile uint8_t frame[20000];
     memset((void *)(uintptr_t)frame, x, sizeof frame);
+    __asm__ volatile("" ::"r"(frame) : "memory"); /* all of it is needed */
     return frame[3];
 }
 #elif CASE == 11

@@ -68,7 +68,7 @@ def a_line_without_a_board(folder, monkeypatch):
 
 
 @follows(
-    "cli/options.py: '--on host, qemu or serial:/dev/ttyACM0'",
+    "cli/options.py: '--on host, qemu, wasm or serial:/dev/ttyACM0'",
     "cli/options.py: '--flash-with pyocd --firmware build/app.elf'",
     "cli/options.py: 'the ELF file that your build made'",
     "toolchain/flash.py: f\"{did_you_mean(tool, TOOLS)}one of {', '.join(TOOLS)}\"",

@@ -22,6 +22,7 @@ from mmcc.target import load_target
 from mmcc.toolchain.build import WINDOW, RegionOverflow, find_tool, firmware_sources
 from mmcc.toolchain.build import _raise_if_library_missing as raise_if_library_missing
 from mmcc.toolchain.firmware import does_not_fit
+from toolchains import ready
 
 
 def _target(folder, text):
@@ -154,6 +155,19 @@ def a_target_without_emulation(folder, _):
     out, _ = package_in(folder)
     assert "--on host" in mmcc("verify", out, "--on", "qemu", exit=2)
     mmcc("verify", out, "--on", "host")
+
+
+@follows(
+    "verification/compare.py: '--on host, or compile with -t wasm32'", "verification/compare.py: '--on wasm'"
+)
+def a_place_for_modules(folder, _):
+    ready("wasm32")
+    out, model = package_in(folder)
+    assert "-t wasm32" in mmcc("verify", out, "--on", "wasm", exit=2)
+    mmcc("compile", model, "-t", "wasm32", "-o", out)
+    assert "--on wasm" in mmcc("verify", out, "--on", "qemu", exit=2)
+    mmcc("verify", out, "--on", "wasm")
+    mmcc("bench", out, "--on", "wasm")
 
 
 def _two_memories(folder):

@@ -32,6 +32,7 @@ NAMES = [
     "cortex-m7",
     "host",
     "rv32imac",
+    "wasm32",
 ]
 
 
@@ -50,6 +51,7 @@ def test_every_target_is_complete(name):
     if target.qemu:
         assert target.qemu.program in target.packages
         assert target.bare_metal == (target.qemu.ram is not None)
+    assert target.webassembly == bool(target.engine)
 
 
 def test_cortex_m_is_the_m4_and_says_so():
@@ -164,6 +166,7 @@ def test_every_key_of_a_target_file_is_read(name: str) -> None:
     assert set(table) - {"same_as"} <= {field.name for field in fields(Target)}
     assert set(table.get("qemu", {})) <= {field.name for field in fields(Qemu)}
     tools = {target.compiler, target.objdump, "libc"} | ({target.qemu.program} if target.qemu else set())
+    tools |= {target.engine, "wasm-ld"} if target.engine else set()
     assert set(target.packages) == tools
     assert set(target.cost) <= COST_KEYS
 

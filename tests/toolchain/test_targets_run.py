@@ -10,7 +10,7 @@ from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
 from mmcc.target import list_targets
 from mmcc.verification.bench import bench_qemu
-from mmcc.verification.compare import run_host, run_qemu
+from mmcc.verification.compare import run_host, run_qemu, run_wasm
 from mmcc.verification.samples import load_npz, samples_of
 from shared_models import ROOT, inputs_path, model_path, needs_shared, outputs_path
 from toolchains import ready
@@ -31,7 +31,7 @@ def on_board(model, data, target, folder, ram=0):
     package = load_package(folder)
     samples = samples_of(package.inputs, load_npz(data), "input", data)[:SAMPLES]
     here = run_host(folder, package, samples)
-    there, run = run_qemu(folder, package, samples)
+    there, run = (run_wasm if target == "wasm32" else run_qemu)(folder, package, samples)
     return result.report, here, there, run
 
 

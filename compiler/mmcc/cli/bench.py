@@ -40,7 +40,7 @@ def bench(
     quiet: bool,
     verbose: bool,
 ) -> None:
-    """Measure the package in FOLDER: time on this machine, exact instructions in QEMU, cycles on a board.
+    """Measure the package in FOLDER: time here or in Node, exact instructions in QEMU, cycles on a board.
 
     With --cycles the instructions that QEMU executes are timed as the core's manual does, and flash and
     caches of a board are simulated: a model, whose error is told.
@@ -74,16 +74,18 @@ def bench(
 
 
 def _measured(folder: Path, package: Package, on: str, baud: int, *, profile: bool) -> dict[str, Any]:
-    from mmcc.verification.bench import bench_board, bench_host, bench_qemu
+    from mmcc.verification.bench import bench_board, bench_host, bench_qemu, bench_wasm
     from mmcc.verification.verify import serial_port
 
     if port := serial_port(on):
         return bench_board(folder, package, port, baud)
-    return bench_host(folder, package) if on == "host" else bench_qemu(folder, package, profile=profile)
+    if on == "qemu":
+        return bench_qemu(folder, package, profile=profile)
+    return bench_host(folder, package) if on == "host" else bench_wasm(folder, package)
 
 
 def _show_measured(found: dict[str, Any], on: str) -> None:
-    if on == "host":
+    if on in ("host", "wasm"):
         click.echo(
             f"{found['milliseconds']:.4f} ms, median of {found['runs']} "
             f"(quartiles {found['low']:.4f}, {found['high']:.4f})"

@@ -29,8 +29,8 @@ def on_machine(function: _F) -> _F:
             "--on",
             default="host",
             show_default=True,
-            metavar="host|qemu|serial:PORT",
-            help="serial: a board that runs the loop of --package serial.",
+            metavar="host|qemu|wasm|serial:PORT",
+            help="wasm: Node; serial: a board that runs the loop of --package serial.",
         ),
         click.option(
             "--baud", type=click.IntRange(1), default=115200, show_default=True, help="Of the serial port."
@@ -52,9 +52,11 @@ def machine(on: str, flash_with: str | None, firmware: Path | None) -> str:
     """The value of --on, with firmware written onto the board. CompileError MM003 for what is no machine."""
     from mmcc.toolchain.flash import flash
 
-    if on not in ("host", "qemu") and not (on.startswith("serial:") and on != "serial:"):
+    if on not in ("host", "qemu", "wasm") and not (on.startswith("serial:") and on != "serial:"):
         what = f'--on "{printable(on)}" is no machine'
-        raise CompileError("MM003", what, exit=Exit.USAGE, hint="--on host, qemu or serial:/dev/ttyACM0")
+        raise CompileError(
+            "MM003", what, exit=Exit.USAGE, hint="--on host, qemu, wasm or serial:/dev/ttyACM0"
+        )
     if (flash_with is None) != (firmware is None):
         what = "--flash-with and --firmware go together"
         raise CompileError("MM003", what, exit=Exit.USAGE, hint="--flash-with pyocd --firmware build/app.elf")

@@ -16,6 +16,7 @@ from string import Template
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.resources import data_dir
 from mmcc.target import Target, Window
+from mmcc.toolchain.link_map import map_of
 
 STRICT_FLAGS = (
     "-std=c99",
@@ -128,6 +129,9 @@ def link(target: Target, objects: Sequence[Path], elf: Path, *, flags: Sequence[
     compiler = find_tool(target.compiler, target)
     start = ["-nostdlib"] if target.bare_metal else []
     libraries = ["-Wl,--start-group", *target.libraries, "-Wl,--end-group"]
+    if target.webassembly:
+        libraries = [*target.libraries, f"-Wl,-Map={map_of(elf)}"]  # its linker needs no groups
+        find_tool("wasm-ld", target)
     command = [compiler, *target.flags, *start, "-Wl,--gc-sections", *flags, *objects, *libraries, "-o", elf]
     _run(command, target, f"{elf.name} does not link")
     return elf
@@ -180,7 +184,8 @@ def firmware_sources(target: Target) -> tuple[Path, ...]:
     names = {
         "cortex_m": ("semihost.c", "startup_cortex_m.c", "libc_cortex_m.c"),
         "riscv": ("semihost.c", "startup_riscv.c"),
-        "posix": ("port_posix.c",),
+        "posix": ("port_stdio.c", "port_posix.c"),
+        "wasi": ("port_stdio.c", "port_wasi.c"),
     }
     if target.firmware not in names:
         known = ", ".join(names)
@@ -232,9 +237,12 @@ def raise_if_disk_full(output: str) -> None:
 
 def _raise_if_library_missing(output: str, target: Target) -> None:
     """A cross compiler comes without its C library."""
-    header = r"(\w+\.h): No such file|no include path in which to search for (\w+\.h)"
-    missing = re.search(rf"{header}|cannot find -l\w+|cannot read spec file|'[\w.]+specs'", output)
-    if missing and (missing[1] or missing[2] or "string.h") in _LIBC_HEADERS:
+    header = (
+        r"(\w+\.h): No such file|no include path in which to search for (\w+\.h)|'(\w+\.h)' file not found"
+    )
+    library = r"cannot find -l\w+|cannot read spec file|'[\w.]+specs'|cannot open \S+\.[ao]: No such file"
+    missing = re.search(rf"{header}|{library}", output)
+    if missing and (missing[1] or missing[2] or missing[3] or "string.h") in _LIBC_HEADERS:
         raise CompileError(
             "MM801",
             f"the C library of {target.compiler} is not installed; target {target.name} needs it",

@@ -18,6 +18,9 @@ from mmcc.toolchain.build import (
     write_linker_script,
 )
 from mmcc.toolchain.elf import symbols, writable_bytes
+from mmcc.toolchain.link_map import map_of, read_map, variable_bytes
+
+_GUARD_BYTES = 1 << 16  # below the stack of a module: painted, so that an overflow shows
 
 
 def build_firmware(
@@ -47,6 +50,8 @@ def build_firmware(
     own = [*firmware_sources(target), main or folder / "main.c"]
     own_flags = [f"-DMMCC_STACK_BYTES={stack}"]
     bench = compile_objects(target, own, out_dir / "firmware", include_dirs=includes, flags=own_flags)
+    if target.webassembly:
+        return _link_module(target, bench, objects, out_dir / "firmware.wasm", ram_limit, stack)
     elf = out_dir / "firmware.elf"
     if not target.bare_metal:
         if ram_limit is not None:
@@ -54,6 +59,19 @@ def build_firmware(
         loading = ["-static"] if target.qemu else ["-Wl,-z,now"]  # resolving a name late takes stack
         return link(target, [*bench, *objects], elf, flags=loading)
     return _link_board(target, [*bench, *objects], elf, ram_limit, stack)
+
+
+def _link_module(
+    target: Target, bench: Sequence[Path], model: Sequence[Path], module: Path, limit: int | None, stack: int
+) -> Path:
+    """A program for WASI. Its stack comes first in memory, behind bytes that only an overflow reaches."""
+    first = ["-Wl,--stack-first", f"-Wl,-z,stack-size={_GUARD_BYTES + stack}"]
+    link(target, [*bench, *model], module, flags=first)
+    if limit is not None:
+        needed = stack + variable_bytes(read_map(map_of(module)), frozenset(map(str, model)))
+        if needed > limit:
+            raise does_not_fit(RegionOverflow("RAM", needed - limit), target, limit, stack)
+    return module
 
 
 def _link_board(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Run firmware on a target's emulated board, or a program of an operating system as it is."""
+"""Run firmware on a target's emulated board, in an engine of WebAssembly, or as a program of this machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from mmcc.boards import BoardModel
 from mmcc.errors import CompileError, Exit, printable
+from mmcc.resources import data_dir
 from mmcc.target import Qemu, Target
 from mmcc.toolchain.build import find_tool
 from mmcc.toolchain.counting import (
@@ -174,6 +175,9 @@ def _command(
 ) -> list[str]:
     elf = elf.resolve()
     qemu = target.qemu
+    if target.engine:
+        runner = data_dir("runtime_c") / "firmware" / "run_wasi.mjs"
+        return [str(find_tool(target.engine, target)), "--no-warnings", str(runner), str(elf)]
     if qemu is None:
         return [str(elf)]
     program = str(find_tool(qemu.program, target))

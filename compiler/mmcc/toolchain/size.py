@@ -13,6 +13,7 @@ from elftools.elf.sections import SymbolTableSection
 
 from mmcc.target import Target, Window
 from mmcc.toolchain.build import compile_objects, firmware_sources, link, write_linker_script
+from mmcc.toolchain.link_map import map_of, read_map, section_bytes
 from mmcc.toolchain.stack import StackBound, stack_bounds
 
 # Wide enough for any model: this program is only measured, never run.
@@ -57,6 +58,8 @@ def measure(
     Constants whose symbol begins with one of `weight_prefixes` count as weights.
     """
     workdir.mkdir(parents=True, exist_ok=True)
+    if target.webassembly:
+        return _measure_module(target, objects, entries, workdir, tuple(weight_prefixes), stack=stack)
     keep = [f"-Wl,--undefined={entry}" for entry in entries]
     flags = [*keep, f"-Wl,--entry={entries[0]}"]
     if target.bare_metal:
@@ -71,6 +74,26 @@ def measure(
     probe = link(target, [*objects, *extra], workdir / "probe.elf", flags=flags)
     bounds = stack_bounds(probe, objects, entries, target) if stack else {}
     return _sizes(probe, tuple(weight_prefixes), bounds)
+
+
+def _measure_module(
+    target: Target,
+    objects: Sequence[Path],
+    entries: Sequence[str],
+    workdir: Path,
+    weight_prefixes: tuple[str, ...],
+    *,
+    stack: bool,
+) -> Footprint:
+    """The same of a module that exports `entries`: a library for the engine, with its initialization."""
+    exported = [f"-Wl,--export={entry}" for entry in entries]
+    module = link(target, objects, workdir / "probe.wasm", flags=["-mexec-model=reactor", *exported])
+    rows = read_map(map_of(module))
+    symbols = [row for row in rows if row.level == 2 and row.section.startswith(".rodata")]
+    weights = sum(row.bytes for row in symbols if weight_prefixes and row.name.startswith(weight_prefixes))
+    code = section_bytes(rows, "CODE") + section_bytes(rows, ".rodata") - weights
+    bounds = stack_bounds(module, objects, entries, target) if stack else {}
+    return Footprint(code, weights, section_bytes(rows, ".data"), section_bytes(rows, ".bss"), bounds)
 
 
 def _sizes(elf: Path, weight_prefixes: tuple[str, ...], bounds: Mapping[str, StackBound]) -> Footprint:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much an inference costs: time on this machine, exact instructions in QEMU, by node and by function."""
+"""How much an inference costs: time here or in Node, exact instructions in QEMU, by node and by function."""
 
 from __future__ import annotations
 
 import json
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -12,8 +13,11 @@ from typing import Any
 
 from mmcc.package.host import host_model
 from mmcc.package.record import Package
+from mmcc.target import Target
+from mmcc.toolchain.qemu import run_program
 from mmcc.verification.board import Board, run_board
-from mmcc.verification.compare import run_qemu
+from mmcc.verification.compare import engine_target, run_qemu
+from mmcc.verification.linked import timed_program
 from mmcc.verification.samples import made_up, to_c
 from mmcc.verification.streams import whole_inputs
 
@@ -43,6 +47,20 @@ def bench_host(folder: Path, package: Package) -> dict[str, Any]:
         "high": quartiles[2],
         "runs": len(times),
     }
+
+
+def bench_wasm(folder: Path, package: Package) -> dict[str, Any]:
+    """Median processor time of one inference in an engine of WebAssembly that is warm, in milliseconds."""
+    target = engine_target(package)
+    return times_of(timed_program(folder, package), target)
+
+
+def times_of(program: Path, target: Target) -> dict[str, Any]:
+    """What `timed_program` says of a run: median and quartiles, in milliseconds."""
+    said = run_program(program, target, program.parent, timeout=1800.0)
+    times = [int(found) / 1e6 for found in re.findall(r"^time (\d+)$", said, re.MULTILINE)]
+    low, middle, high = statistics.quantiles(times, n=4)
+    return {"milliseconds": middle, "low": low, "high": high, "runs": len(times)}
 
 
 def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict[str, Any]:

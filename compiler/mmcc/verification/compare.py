@@ -123,12 +123,30 @@ def run_qemu(
     board: BoardModel | None = None,
 ) -> tuple[list[Sample], FirmwareRun]:
     """The outputs of all samples as firmware in QEMU, and what the run measured; cycles need a board."""
-    if load_target(package.target).qemu is None:
+    target = load_target(package.target)
+    if target.qemu is None:
         message = f"target {package.target} has no board or program to emulate"
-        raise CompileError("MM002", message, exit=Exit.USAGE, hint="--on host, or compile for another target")
+        hint = "--on wasm" if target.engine else "--on host, or compile for another target"
+        raise CompileError("MM002", message, exit=Exit.USAGE, hint=hint)
     _calls(package, len(samples))
     elf = firmware_of(folder, package, hooks=hooks)
-    return _run_program(elf, load_target(package.target), package, samples, profile=profile, board=board)
+    return _run_program(elf, target, package, samples, profile=profile, board=board)
+
+
+def engine_target(package: Package) -> Target:
+    """The target of a package for WebAssembly; CompileError for another."""
+    target = load_target(package.target)
+    if not target.engine:
+        message = f"target {package.target} makes no modules of WebAssembly"
+        raise CompileError("MM002", message, exit=Exit.USAGE, hint="--on host, or compile with -t wasm32")
+    return target
+
+
+def run_wasm(folder: Path, package: Package, samples: Sequence[Sample]) -> tuple[list[Sample], FirmwareRun]:
+    """The outputs of all samples as a module of WebAssembly in the target's engine, and the stack it used."""
+    target = engine_target(package)
+    _calls(package, len(samples))
+    return _run_program(firmware_of(folder, package), target, package, samples)
 
 
 def _run_program(

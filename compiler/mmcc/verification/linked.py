@@ -10,6 +10,7 @@ from mmcc.driver.handoff_objects import given_objects
 from mmcc.errors import CompileError, Exit
 from mmcc.package.host import host_adapter, host_sources, package_sources
 from mmcc.package.record import FOLDER, WEIGHTS_LINKED, Package, bench_files
+from mmcc.resources import data_dir
 from mmcc.target import load_target
 from mmcc.toolchain.firmware import build_firmware
 
@@ -25,13 +26,19 @@ def sanitized_program(folder: Path, package: Package) -> Path:
     return build_firmware(host, [*package_sources(twin), adapter], [twin], folder / FOLDER / "sanitized")
 
 
-def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
-    """Firmware of the package and the test bench, linked within the RAM limit if there is one.
+def timed_program(folder: Path, package: Package) -> Path:
+    """The package in a program that runs it over and over and prints the time each run took."""
+    main = data_dir("runtime_c") / "firmware" / "time_runs.c"
+    return firmware_of(folder, package, main=main)
+
+
+def firmware_of(folder: Path, package: Package, *, hooks: bool = False, main: Path | None = None) -> Path:
+    """Firmware of the package and the test bench, or another main, within the RAM limit if there is one.
 
     With hooks, which cost stack and code of their own, it is not held to the limit.
     """
     bench, target = bench_files(folder), load_target(package.target)
-    out = folder / FOLDER / ("firmware_hooks" if hooks else "firmware")
+    out = folder / FOLDER / (main.stem if main else "firmware_hooks" if hooks else "firmware")
     linked = [bench / WEIGHTS_LINKED] if package.staged else []
     given = given_objects(_function_sources(package), target, folder, out / "handoff")
     return build_firmware(
@@ -42,6 +49,7 @@ def firmware_of(folder: Path, package: Package, *, hooks: bool = False) -> Path:
         ram_limit=None if hooks else package.ram or None,
         stack_bytes=package.stack + (256 if hooks else 0),
         hooks=hooks,
+        main=main,
         flags=[f"-D{package.name.upper()}_HOOKS=1"] if hooks else [],
     )
 

@@ -23,6 +23,7 @@ from mmcc.verification.compare import (
     per_node,
     run_host,
     run_qemu,
+    run_wasm,
 )
 from mmcc.verification.data_files import load_data
 from mmcc.verification.oracle import find_model
@@ -34,7 +35,7 @@ from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
 class VerifyOptions:
     """As on the command line."""
 
-    on: str = "host"  # or "qemu", or "serial:PORT"
+    on: str = "host"  # or "qemu", "wasm", or "serial:PORT"
     baud: int = 115200
     data: Path | None = None
     expected: Path | None = None
@@ -92,6 +93,8 @@ def _outputs(
         return run_board(board, samples)[0]
     if options.on == "qemu":
         return run_qemu(folder, package, samples)[0]
+    if options.on == "wasm":
+        return run_wasm(folder, package, samples)[0]
     return run_host(folder, package, samples, sanitize=options.sanitize)
 
 
@@ -116,7 +119,7 @@ def _verified(
         rows = per_node(folder, package, samples, find_model(package, options.model), progress, board)
     ok = difference.ok
     if rows:
-        elsewhere |= options.on == "qemu" and not _as_here(folder, package, samples, outputs)
+        elsewhere |= options.on in ("qemu", "wasm") and not _as_here(folder, package, samples, outputs)
         ok = not elsewhere and _expected(package, options, samples, given)
     if options.save_outputs:
         stacked: dict[str, Any] = {
@@ -196,8 +199,8 @@ def _as_here(folder: Path, package: Package, samples: list[Sample], outputs: lis
 def _differing(
     folder: Path, package: Package, options: VerifyOptions, samples: list[Sample], outputs: list[Sample]
 ) -> list[str]:
-    """The user's functions that compute nodes in QEMU, if results are others than with mmcc's own kernels."""
-    there = options.on == "qemu" and package.handoffs
+    """The user's functions that compute nodes there, if results are others than with mmcc's own kernels."""
+    there = options.on in ("qemu", "wasm") and package.handoffs
     return sorted(package.handoffs) if there and not _as_here(folder, package, samples, outputs) else []
 
 

@@ -17,7 +17,7 @@ from types import ModuleType
 from mmcc.errors import CompileError, Exit
 from mmcc.target import Target
 from mmcc.toolchain.build import find_tool, run_tool
-from mmcc.toolchain.stack import aarch64, arm, riscv, x86
+from mmcc.toolchain.stack import aarch64, arm, riscv, webassembly, x86
 from mmcc.toolchain.stack.listing import ENDS, Flow, Line, Listing, Step
 
 _MANY_DEPTHS = 64  # an instruction reached at more depths than this: the walk has lost its way
@@ -67,8 +67,31 @@ def stack_bounds(
     Raises CompileError MM804 for recursion and frames of a size known only at run time, and on bare metal for
     what cannot be read.
     """
+    if target.webassembly:
+        return _module_bounds(elf, entries, target)
     walk = Walk(read_listing(elf, target), recorded_frames(objects), target)
     return {entry: _bound_or_margin(walk, entry, target) for entry in entries}
+
+
+def _module_bounds(module: Path, entries: Sequence[str], target: Target) -> dict[str, StackBound]:
+    """Bounds of the stack that is in a module's memory."""
+    listing = run_tool([find_tool(target.objdump, target), "-d", module], target)
+    functions = webassembly.functions_in(listing)
+    numbers = {function.name: index for index, function in functions.items()}
+    found: dict[str, StackBound] = {}
+    for entry in entries:
+        if entry not in numbers:
+            raise CompileError("MM804", f"{entry} is not in the program", exit=Exit.INTERNAL)
+        try:
+            bytes_, chain, indirect = webassembly.bound_of(functions, numbers[entry])
+        except webassembly.Recursion as cycle:
+            raise _unbounded(f"recursion: {cycle}") from cycle
+        except webassembly.NotConstant as function:
+            raise _unbounded(
+                f"{function} takes stack in amounts that are no constants in its code"
+            ) from function
+        found[entry] = StackBound(bytes_, chain, tuple(sorted(indirect)))
+    return found
 
 
 def _bound_or_margin(walk: Walk, entry: str, target: Target) -> StackBound:
