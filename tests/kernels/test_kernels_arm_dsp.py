@@ -115,7 +115,7 @@ def depthwise_cases() -> list[OpCase]:
 
 
 def beyond() -> list[OpCase]:
-    """Padding so wide that whole stretches of a row's outputs see nothing of the image, before it or behind."""
+    """Padding so wide that whole stretches of outputs see nothing of the image, before it or behind."""
     cases: list[OpCase] = []
     for stride in (1, 2, 3):
         for left, right in ((0, 50), (50, 0), (40, 61)):

@@ -92,7 +92,7 @@ def _sum_of(draft: Draft, name: str) -> str:
 
 
 def _apply(graph: Graph, step: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
-    """A step by the sums of gradients, which are 0 afterwards. New constants get names that `step` has not."""
+    """A step by the sums of gradients, which are 0 afterwards; its constants have names that no step has."""
     tensors, constants = step.tensors | graph.tensors, step.constants | graph.constants
     nothing = replace(graph, nodes=(), outputs=(), inputs=(), origins={}, states=())
     draft = Draft(replace(nothing, tensors=tensors, constants=constants))
