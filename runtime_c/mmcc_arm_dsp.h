@@ -179,9 +179,10 @@ MMCC_INLINE void mmcc_dsp_advance(mmcc_dsp_pixels *pixels, int32_t filters, int3
     pixels->y += filters;
 }
 
-/* The last filters, fewer than a block: the block is made beside and copied. */
+/* The last filters, fewer than a block: the block is made beside and copied. No pointer to the function that makes it:
+ * a stack of what is called so would not be in the bound. */
 MMCC_CODE_ATTRIBUTE __attribute__((unused)) static void
-mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmcc_dsp_pixels *), int32_t filters)
+mmcc_dsp_rest(mmcc_dsp_pixels *pixels, bool scaled, int32_t filters)
 {
     int8_t spare[8];
     int8_t *y = pixels->y;
@@ -190,7 +191,11 @@ mmcc_dsp_rest(mmcc_dsp_pixels *pixels, void (*make)(const mmcc_dsp_pixels *), in
     pixels->blocks = 1;
     pixels->pixels = 1;
     for (; count > 0; --count) {
-        make(pixels);
+        if (scaled) {
+            mmcc_dsp_scaled8(pixels);
+        } else {
+            mmcc_dsp_plain4(pixels);
+        }
         memcpy(y, spare, (size_t)filters);
         y += pixels->y_step;
         pixels->x += pixels->x_step;
@@ -208,7 +213,7 @@ mmcc_dsp_scaled(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
         mmcc_dsp_advance(pixels, filters - rest, taps);
     }
     if (rest > 0) {
-        mmcc_dsp_rest(pixels, mmcc_dsp_scaled8, rest);
+        mmcc_dsp_rest(pixels, true, rest);
     }
 }
 
@@ -223,7 +228,7 @@ mmcc_dsp_plain(mmcc_dsp_pixels *pixels, int32_t filters, int32_t taps)
         mmcc_dsp_advance(pixels, filters - rest, taps);
     }
     if (rest > 0) {
-        mmcc_dsp_rest(pixels, mmcc_dsp_plain4, rest);
+        mmcc_dsp_rest(pixels, false, rest);
     }
 }
 

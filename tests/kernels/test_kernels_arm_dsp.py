@@ -161,7 +161,7 @@ def test_every_case_of_16_bits():
 
 
 @cache
-def own_bench(target: str, lent: bool = False) -> QemuBench:
+def own_bench(target: str, lent: str = "") -> QemuBench:
     """Shared: building it takes longer than what tests do with it."""
     return QemuBench(own_cases(), ready(target), lent=lent)
 
@@ -179,7 +179,7 @@ def test_shapes_of_their_own(target):
 
 def test_shapes_of_their_own_with_memory_to_work_in():
     """Windows of every form, rows of any width: pixels and outputs that are left over."""
-    bench = own_bench("cortex-m4", lent=True)
+    bench = own_bench("cortex-m4", lent="least")
     bench.check_all()
     used = {kernel.template for kernel in bench.package.kernels}
     assert used >= LENT
@@ -199,7 +199,7 @@ def test_other_compilers_and_levels(compiler, level, tmp_path):
     target = ready("cortex-m4")
     if shutil.which(compiler) is None:
         pytest.skip(f"needs {compiler}")
-    for name, text in own_bench("cortex-m4", lent=True).package.files.items():
+    for name, text in own_bench("cortex-m4", lent="least").package.files.items():
         (tmp_path / name).write_text(text)
     flags = [flag for flag in target.flags if not flag.startswith("-O")]
     if compiler == "clang":

@@ -33,7 +33,13 @@ X86 = {
 }
 ARM = {
     "cortex-m0plus": [],
-    "cortex-m4": ["mmcc_arm_dsp.h", "mmcc_arm_dsp_four.h", "mmcc_arm_dsp_chunks.h", "mmcc_arm_dsp_lines.h"],
+    "cortex-m4": [
+        "mmcc_arm_dsp.h",
+        "mmcc_arm_dsp_four.h",
+        "mmcc_arm_dsp_chunks.h",
+        "mmcc_arm_dsp_winograd.h",
+        "mmcc_arm_dsp_lines.h",
+    ],
     "cortex-m55": [
         "mmcc_arm_dsp.h",
         "mmcc_arm_dsp_four.h",

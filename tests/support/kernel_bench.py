@@ -31,8 +31,11 @@ from mmcc.ir.nest import LoopKind, Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, MemoryPlan, Place, Plan, Slot
 from mmcc.ir.regions import SRAM
 from mmcc.ir.types import Tensor, geometry
-from mmcc.kernels.contract import useful_bytes
+from mmcc.kernels.arm_dsp import winograd
+from mmcc.kernels.contract import useful
 from mmcc.kernels.scratch import scratch_bytes
+from mmcc.kernels.select import kernel_use
+from mmcc.kernels.tilings import planning_site
 from mmcc.target import Target, load_target
 
 WARNINGS = (
@@ -125,9 +128,12 @@ class Bench:
         cases: list[OpCase],
         target: Target | None = None,
         sanitize: bool = True,
-        lent: bool = False,
+        lent: str = "",
+        backward: bool = False,
     ) -> None:
-        """With `lent`, kernels have memory to work in that only makes them faster."""
+        """With `lent`, kernels have memory to work in that only makes them faster: the "least" that does, or
+        the "most". With `backward`, all rows are made from the last to the first, one a call."""
+        self.backward = backward
         self.cases = {case.name: case for case in cases}
         self.target = target or replace(load_target("host"), kernels=("portable",))
         self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
@@ -161,16 +167,25 @@ class Bench:
         self.graph = Graph("bench", tensors, constants, tuple(nodes), (), ())
         for key, index in self.index.items():
             size = scratch_bytes(self.graph, nodes[index])
-            size = size or (useful_bytes(self.graph, index, self.target) if lent else 0)
+            if not size and lent:
+                size = self._lent(index, lent)
             if size:
                 start = -(-self.end // 16) * 16
                 self.scratch[key] = Span(start, start + size)
                 self.end = start + size + RED
         self._build(sanitize)
 
-    @staticmethod
-    def ways(case: OpCase) -> tuple[str, ...]:
+    def _lent(self, index: int, kind: str) -> int:
+        """Bytes for a kernel that needs none; the "most" also where it would not pay."""
+        site = planning_site(self.graph, index, self.target, lent=True, room=2**31 - 1)
+        if kind == "most" and kernel_use(self.graph.nodes[index].op, site).template == winograd.TEMPLATE:
+            return winograd.work_bytes(site)
+        return min((each.bytes for each in useful(self.graph, index, self.target)), default=0)
+
+    def ways(self, case: OpCase) -> tuple[str, ...]:
         """Strips need a third axis that the op walks by one loop. Rows in an order are made once."""
+        if self.backward:
+            return "whole", "strided"
         order = case.nest.row_order
         by_rows = case.by_rows and order is not LoopKind.BACKWARD
         by_cols = len(case.want.shape) >= 3 and case.nest.axis_loop(1) is not None and order is None
@@ -227,8 +242,12 @@ class Bench:
         slots = {name: slot for layout in self.layouts.values() for name, (_, slot) in layout.items()}
         starts = {name: start for layout in self.layouts.values() for name, (start, _) in layout.items()}
         buffers = tuple(Buffer(name, BufferKind.TENSOR, 1, Span(0, 1), (SRAM,)) for name in slots)
+        rooms = {"/".join((*key, "work")): span for key, span in self.scratch.items()}
+        buffers += tuple(
+            Buffer(name, BufferKind.SCRATCH, len(span), Span(0, 1), (SRAM,)) for name, span in rooms.items()
+        )
         places = {name: Place(SRAM, start) for name, start in starts.items()}
-        groups = tuple(Group((k,)) for k in range(len(self.graph.nodes)))
+        groups = tuple(Group((k,), backward=self.backward) for k in range(len(self.graph.nodes)))
         work = {self.index[key]: "/".join((*key, "work")) for key in self.scratch}
         places |= {work[self.index[key]]: Place(SRAM, span.lo) for key, span in self.scratch.items()}
         plan = Plan(groups, frozenset(), buffers, slots, places, scratch=work)
@@ -307,7 +326,7 @@ class Bench:
         for way in self.ways(case):
             height = geometry(case.want.shape)[0]
             heights = sorted({1, 2, 3, height}) if way == "whole" and case.by_rows else [height]
-            for tile in [1] if way == "ring" else heights:
+            for tile in [1] if way == "ring" or self.backward else heights:
                 got = self._run_strips(case) if way == "strip" else self._run_rows(case, way, tile)
                 what = f"{name}, {way}, {tile} rows a call"
                 self._compare(case, got, what, tolerance)
@@ -335,7 +354,8 @@ class Bench:
         height, width, _ = geometry(case.want.shape)
         loaded = dict.fromkeys(case.activations, 0)
         calls = [Span(top, min(height, top + tile)) for top in range(0, height, tile)]
-        for rows in reversed(calls) if case.nest.row_order is LoopKind.BACKWARD else calls:
+        backward = self.backward or case.nest.row_order is LoopKind.BACKWARD
+        for rows in reversed(calls) if backward else calls:
             for k in case.activations:
                 whole = geometry(case.inputs[k].shape)[0]
                 last = max(case.rows(k, r).hi for r in range(rows.lo, rows.hi)) if way == "ring" else whole

@@ -53,14 +53,14 @@ class Count:
 class QemuBench(Bench):
     """A bench whose calls are made by firmware; `check` works when `run` was called."""
 
-    def __init__(self, cases: list[OpCase], target: Target, *, lent: bool = False) -> None:
+    def __init__(self, cases: list[OpCase], target: Target, **more: object) -> None:
         self.tape = bytearray()
         self.calls: list[tuple[str, str, Span]] = []  # case, way, rows
         self.counts: list[Count] = []
         self.replies: bytes = b""
         self.recording, self.reply = True, 0
         self.known: np.ndarray | None = None  # the region of the last call, where that was of the same arena
-        super().__init__(cases, target, sanitize=False, lent=lent)
+        super().__init__(cases, target, sanitize=False, **more)
         self.ways_of = {node: key for key, node in self.index.items()}
 
     def run(self) -> None:

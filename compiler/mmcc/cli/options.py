@@ -94,7 +94,11 @@ PLANNED = (
         type=click.FloatRange(1.0, 10.0),
         help="Work at most, in multiples of the model's, to save RAM [default: 2 with --ram N, 1 with min].",
     ),
-    click.option("--flash", help="Limit of flash: weights, tables, code."),
+    click.option(
+        "--flash",
+        help="Limit of flash: weights, tables, code. What it leaves makes some kernels faster, with larger "
+        "weights.",
+    ),
     click.option(
         "--name",
         default="",

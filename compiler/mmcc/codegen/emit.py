@@ -51,6 +51,7 @@ OPTIONAL_HEADERS = (
     "mmcc_arm_dsp.h",
     "mmcc_arm_dsp_four.h",
     "mmcc_arm_dsp_chunks.h",
+    "mmcc_arm_dsp_winograd.h",
     "mmcc_arm_dsp_lines.h",
     "mmcc_simd.h",
     "mmcc_floats.h",

@@ -158,10 +158,15 @@ class _Lowering:
         outputs = tuple(self._operand(name, step) for name in node.outputs)
         buffer = (self.plan.scratch or {}).get(index)
         scratch = None if buffer is None else self._buffer(buffer)
+        room = next((b.size for b in self.plan.buffers if b.name == buffer), 0)
         group = self.plan.groups[step]
         alone = len(group.nodes) == 1 and not group.strips
         label = f"n{self.first + index}"
-        return Site(label, inputs, outputs, self.target, self.entry.name, scratch, node.handoff, alone=alone)
+        return Site(
+            *(label, inputs, outputs, self.target, self.entry.name, scratch, room, node.handoff),
+            alone=alone,
+            backward=group.backward,
+        )
 
     def _fetched(self, index: int, step: int) -> FetchedConstants | None:
         """Where a node finds constants that are copied out of the weights."""

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmcc.driver.build import Built, Job, build
+from mmcc.driver.estimate import code_bytes
 from mmcc.driver.memories import home_of
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
@@ -26,7 +27,37 @@ BESIDES = (
 
 
 def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
-    """The package within its limits: what RAM holds besides the arena is known once it is compiled."""
+    """The package within its limits, with what flash has room for made larger for faster kernels.
+
+    How much code there is beside the weights is guessed; where that was too little, less is made larger.
+    """
+    built = _package(job, _with_growth(requests, _growth(job)))
+    for last in (False, True):
+        over = built.report["flash"]["total"] - job.options.flash
+        grown = sum(plan.grown for plan in built.plan.entries.values())
+        if over <= 0 or not grown:
+            break
+        built = _package(job, _with_growth(requests, 0 if last else max(0, grown - over)))
+    _check_limits(job, built)
+    return built
+
+
+def _growth(job: Job) -> int:
+    """Bytes by which constants may grow: what a limit of flash leaves beside them and the code."""
+    graphs = [entry.graph for entry in job.module.entries]
+    if not job.options.flash or job.options.stack or len(graphs) > 1:
+        return 0
+    taken = sum(array.nbytes for array in graphs[0].constants.values()) + code_bytes(graphs[0])
+    return max(0, job.options.flash - taken)
+
+
+def _with_growth(requests: Mapping[str, PlanRequest], growth: int) -> dict[str, PlanRequest]:
+    return {name: replace(request, growth=growth) for name, request in requests.items()}
+
+
+def _package(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
+    """The package in as much RAM as there may be: what it holds besides the arena is known once it is
+    compiled."""
     if any(request.by_region for request in requests.values()):
         return _within_memories(job, requests)
     staged = any(request.staging is not None for request in requests.values())
@@ -38,7 +69,6 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     if not _fits(job, built) and any(request.useful for request in requests.values()):
         # where kernels that are lent memory change the stack from round to round, or are what is too much
         built = _within(job, {name: replace(r, useful={}) for name, r in requests.items()}, ROUNDS)
-    _check_limits(job, built)
     return built
 
 
@@ -77,7 +107,6 @@ def _within_memories(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         job.progress(f"{here['besides']} bytes of {home} are no arena")
         requests = {name: _cut(request, home, arena) for name, request in requests.items()}
         built = build(job, requests)
-    _check_limits(job, built)
     return built
 
 

@@ -108,6 +108,7 @@ def _limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:
         fuse=request.fuse,
         recompute=request.recompute,
         useful=asked.useful if request.useful else {},
+        growth=request.growth,
         regions=request.regions,
         by_region=request.by_region,
         least=request.least,

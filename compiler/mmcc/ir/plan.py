@@ -149,6 +149,20 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True)
+class Useful:
+    """Bytes to work in with which a node has a faster kernel, where they happen to be free.
+
+    `grows` are bytes by which its constants are then larger. With `alone`, the kernel is for a node that
+    makes all its rows before another makes any. `cycles` are what it saves over the next kernel, about.
+    """
+
+    bytes: int
+    grows: int = 0
+    alone: bool = False
+    cycles: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Overlap:
     """At `step`, `output` may be written over `input`, which is read for the last time then: its offset is at
     most that of `input` minus `distance` (or they are apart). Both are buffer names.
@@ -200,6 +214,7 @@ class Plan:
     bounds: dict[str, int] = field(default_factory=dict[str, int])
     traffic: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
     lent: int = 0  # bytes by which the peak is larger only because kernels are faster with them
+    grown: int = 0  # bytes by which constants are larger only for such kernels
     seconds: float = 0.0
 
     @property

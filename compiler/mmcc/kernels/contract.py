@@ -15,12 +15,13 @@ from mmcc.ir.element_type import ELEMENT_TYPES, ElementType
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind
 from mmcc.ir.op import Op
-from mmcc.ir.plan import Blocks
+from mmcc.ir.plan import Blocks, Useful
 from mmcc.ir.traits import Moves
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
-from mmcc.kernels.arm_dsp import chunks, four
+from mmcc.kernels.arm_dsp import chunks, four, winograd
 from mmcc.kernels.arm_dsp import conv as arm_dsp
+from mmcc.kernels.blocks import pack_block
 from mmcc.kernels.loads import constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
@@ -37,6 +38,7 @@ TYPES = (
     *(ElementType.U8, ElementType.U16, ElementType.U32, ElementType.U64),
 )
 NARROW = tuple(dtype for dtype in ELEMENT_TYPES.values() if dtype.code is not None)
+MOST_ROOM = 2**31 - 1  # bytes
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 
 
@@ -50,7 +52,8 @@ class KernelContract:
     `pixels` are made at a time, left to right, reading just their windows; 0 if rows are gone over again.
     `accumulator` is the bytes of sums with which the input is taken in row by row, 0 if these are the result;
     None if it must be whole.
-    `useful` are bytes with which another kernel, which keeps the same promises, would be faster.
+    `useful` are bytes with which other kernels, which keep the same promises, would be faster; those of the
+    fastest first.
     `scratch` is the bytes that it works in. Where rows are `ordered`, it holds what a row hands on from call
     to call; a node with several results runs in one.
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
@@ -68,7 +71,7 @@ class KernelContract:
     loads: float = 1.0
     constants: int = 0
     passes: float = 0.0
-    useful: int = 0
+    useful: tuple[Useful, ...] = ()
 
     def __str__(self) -> str:
         cuts = ", ".join(f"{b.count} x {b.channels} channels in {b.bytes} bytes" for b in self.tilings)
@@ -77,7 +80,7 @@ class KernelContract:
             f"{self.pixels} pixels at once" if self.pixels else "",
             f"accumulator of {self.accumulator} bytes" if self.accumulator is not None else "",
             f"{self.scratch} bytes to work in" if self.scratch else "",
-            f"faster with {self.useful} bytes to work in" if self.useful else "",
+            *(f"faster with {each.bytes} bytes to work in" for each in self.useful),
             f"rows {self.ordered.name.lower()} only" if self.ordered else "",
             f"constants in {cuts}" if cuts else "",
             f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
@@ -111,19 +114,26 @@ def contract(
         input_loads(use, nest_of(graph, node)),
         whole_size(graph, index, target) if passes else 0,
         passes,
-        0 if block_limit or fetch else useful_bytes(graph, index, target),
+        () if block_limit or fetch else useful(graph, index, target),
     )
 
 
-def useful_bytes(graph: Graph, index: int, target: Target) -> int:
-    """Bytes to work in with which the node has a faster kernel; 0 if there is none."""
+def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:
+    """Bytes to work in with which the node has faster kernels, those of the fastest first."""
     node = graph.nodes[index]
     if node.handoff is not None or not isinstance(node.op, (ConvInt8, DenseInt8)):
-        return 0
+        return ()
     if arm_dsp.VARIANT not in target.kernels:
-        return 0
+        return ()
     use = kernel_use(node.op, planning_site(graph, index, target, lent=True))
-    return four.work_bytes(use) or chunks.work_bytes(use)
+    plain = four.work_bytes(use) or chunks.work_bytes(use)
+    found = (Useful(plain),) if plain else ()
+    site = planning_site(graph, index, target, lent=True, room=MOST_ROOM)
+    large = kernel_use(node.op, site)
+    if large.template == winograd.TEMPLATE and winograd.saves(site) > 0:
+        constants = pack_block(large).size - pack_block(use).size
+        found = (Useful(winograd.work_bytes(site), constants, True, winograd.saves(site)), *found)
+    return found
 
 
 def contracts(

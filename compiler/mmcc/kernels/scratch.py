@@ -16,7 +16,7 @@ from mmcc.ops.recurrent_int8 import RecurrentInt8
 def scratch_bytes(graph: Graph, node: Node) -> int:
     """Bytes of scratch that the node's kernel, or the user's function, needs on any target.
 
-    Other kernels work in registers, and may be faster with some bytes (`contract.useful_bytes`).
+    Other kernels work in registers, and may be faster with some bytes (`contract.useful`).
     """
     if node.handoff is not None:
         return node.handoff.scratch

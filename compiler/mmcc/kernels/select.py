@@ -66,8 +66,10 @@ class Site:
     target: Target
     entry: str = RUN  # of the module, that the node belongs to
     scratch: View | None = None  # where a kernel works that promised to need it, or was lent some
+    room: int = 0  # bytes there
     handoff: Handoff | None = None  # the user's function that computes the node
     alone: bool = False  # no other node writes there from this one's first row to its last
+    backward: bool = False  # it makes its rows from the last to the first, one a call
 
     @property
     def output(self) -> Operand:

@@ -65,15 +65,18 @@ def whole_size(graph: Graph, index: int, target: Target) -> int:
     return max(pack_block(kernel_use(op, where)).size for where in (site, replace(site, inputs=inputs)))
 
 
-def planning_site(graph: Graph, index: int, target: Target, *, lent: bool = False) -> Site:
+def planning_site(graph: Graph, index: int, target: Target, *, lent: bool = False, room: int = 0) -> Site:
     """A node as if all its tensors were whole and dense: no kernel packs more for a block of some channels
-    where they are not. With `lent`, its kernel has memory to work in, even if it needs none."""
+    where they are not. With `lent`, its kernel has memory to work in, even if it needs none; with `room`, so
+    many bytes, and it runs alone."""
     node = graph.nodes[index]
     works = lent or scratch_bytes(graph, node) > 0
     inputs = tuple(_planning_operand(graph, name) for name in node.inputs)
     outputs = tuple(_planning_operand(graph, name) for name in node.outputs)
     scratch = View("sram", 0, 0, 0, 1) if works else None
-    return Site(f"n{index}", inputs, outputs, target, scratch=scratch, handoff=node.handoff)
+    return Site(
+        f"n{index}", inputs, outputs, target, scratch=scratch, room=room, handoff=node.handoff, alone=room > 0
+    )
 
 
 def _planning_operand(graph: Graph, name: str) -> Operand:

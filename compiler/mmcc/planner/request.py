@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import LoopKind
-from mmcc.ir.plan import Blocks, Plan
+from mmcc.ir.plan import Blocks, Plan, Useful
 from mmcc.ir.regions import SRAM, Region
 
 
@@ -46,8 +46,9 @@ class PlanRequest:
     external_outputs: bool = False
     align: int = 4  # of every buffer; elements larger than this align to themselves
     scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node: bytes its kernel works in
-    # by node: bytes with which its kernel is faster, where they happen to be free
-    useful: Mapping[int, int] = field(default_factory=dict[int, int])
+    # by node: what makes it faster; if several, first that of the fastest kernel
+    useful: Mapping[int, tuple[Useful, ...]] = field(default_factory=dict[int, tuple[Useful, ...]])
+    growth: int = 0  # bytes by which constants may become larger for faster kernels
     # by node whose rows come in an order: its scratch holds what one row hands on to the next
     ordered: Mapping[int, LoopKind] = field(default_factory=dict[int, LoopKind])
     pixels: Mapping[int, int] = field(

@@ -160,6 +160,7 @@ def _entry(
             "proved_optimal": plan.proved_optimal,
             "bound": plan.bound,
             "lent": plan.lent,
+            "grown": plan.grown,
             "over_groups": plan.over_groups,
             "cheapest": plan.cheapest,
             "cost": round(plan.cost),

@@ -122,7 +122,9 @@ def flash_text(report: Report) -> str:
     """What lies in flash, in bytes."""
     flash = report["flash"]
     total = readable(flash["total"], " bytes")
-    return f"{total}: weights {flash['weights']:,}, code {flash['code']:,}"
+    grown = report["plan"]["grown"]
+    more = f", {grown:,} of them so that kernels multiply less" if grown else ""
+    return f"{total}: weights {flash['weights']:,}{more}, code {flash['code']:,}"
 
 
 def dead_text(dead: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from mmcc.ir.program import KernelUse
 from mmcc.kernels.arm_dsp import chunks
 from mmcc.kernels.arm_dsp.filters import constants, pack
 from mmcc.kernels.arm_dsp.four import follow, four
+from mmcc.kernels.arm_dsp.winograd import winograd
 from mmcc.kernels.epilogue import Fields, Options
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.window import columns_join, window_fields
@@ -67,7 +68,7 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
     if (kh, kw) == (1, 1) and not any(op.window.pads) and depth % 4 == 0:
         return pointwise(op, site, op.window.strides)
     if depth % 4 == 0 and kh * kw <= TAPS_LIMIT:
-        return _by_runs(op, site)
+        return winograd(op, site) or _by_runs(op, site)
     return _gathered(op, site) if kh * kw * depth <= PATCH_LIMIT else None
 
 
