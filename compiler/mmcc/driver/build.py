@@ -24,6 +24,7 @@ from mmcc.driver.handoff_objects import function_objects
 from mmcc.driver.load import dump
 from mmcc.driver.memories import home_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
+from mmcc.driver.pointers import check_pointers
 from mmcc.driver.rows import Planned, plan_rows
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
@@ -214,6 +215,8 @@ def _figures(
     given, stated = function_objects(options.handoff, prefix, target, made, work)
     objects = (*compile_objects(target, sources, work, include_dirs=[made]), *given)
     footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
+    if target.bare_metal:
+        check_pointers(footprint, generated)
     bounds = {name: bound.bytes + stated for name, bound in footprint.stack.items()}
     stacks = {name: _with_caller(bounds[f"{prefix}_{name}"]) for name in names}
     together = (sum(stacks[name] for name in clique) for clique in module.cliques)
