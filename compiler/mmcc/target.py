@@ -95,6 +95,7 @@ class Target:
     )
     memory: tuple[Region, ...] = (SRAM,)  # where arenas may be, best first
     weights_cost: float = 0.0  # cycles for a byte of weights where the linker puts them; 0: not known
+    small_frames: bool = False  # kernels take less stack, and are slower: so with --ram min
 
     @property
     def bare_metal(self) -> bool:

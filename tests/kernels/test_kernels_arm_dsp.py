@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_bench import WARNINGS, OpCase, rng_of
-from mmcc.kernels.arm_dsp.conv import VARIANT, quads
+from mmcc.kernels.arm_dsp.conv import LEAST, VARIANT, quads
 from mmcc.kernels.arm_dsp.filters import scalable, scaled
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
@@ -190,6 +191,14 @@ def test_shapes_of_their_own_with_memory_to_work_in():
     }
     assert {stride for stride, _ in chunks} == {1, 2}
     assert {chunk for _, chunk in chunks} >= {2, 3, 4, 5}
+
+
+def test_depthwise_kernels_that_take_little_stack():
+    """Every window, rows of any width: fewer columns are widened at a time."""
+    bench = QemuBench(depthwise_cases(), replace(ready("cortex-m4"), small_frames=True))
+    bench.check_all()
+    made = [kernel.options for kernel in bench.package.kernels if kernel.template == "depthwise_dsp"]
+    assert {options["columns"] - options["cols"] for options in made} == {LEAST}
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O2", "-Os"])

@@ -108,6 +108,8 @@ def compile_module(
     entries are models. Raises what `compile_model` does.
     """
     target = load_target(options.target)
+    if options.least_ram and target.bare_metal:
+        target = replace(target, small_frames=True)
     prefix = prefix_of(options, model)
     check_output(out)
     faults = check_module(module)

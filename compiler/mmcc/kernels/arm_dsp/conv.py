@@ -24,6 +24,7 @@ PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAPS_LIMIT = 64  # runs of a pixel: words on the stack
 WINDOW_LIMIT = 7  # rows and columns of a depthwise window
 STRETCHES = (7, 16)  # columns a depthwise kernel may widen at a time: 8 bytes a row each, on the stack
+LEAST = 4  # columns beyond the window's, where stack counts: each is widened 1.4 times for windows of 3
 ROW_BOUNDS = (3, 7)  # rows of a window that kernels are made for; above these, for the exact number
 TAP_BOUNDS = (9, 25, 49)
 
@@ -176,6 +177,8 @@ def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
 
 def columns_of(site: Site, window: Window) -> int:
     """Columns that a depthwise kernel widens at a time: few numbers, so that layers share kernels."""
+    if site.target.small_frames:
+        return window.kernel[1] + LEAST
     need = (site.output.shape[1] - 1) * window.strides[1] + window.kernel[1]
     return next((columns for columns in STRETCHES if need <= columns), STRETCHES[-1])
 

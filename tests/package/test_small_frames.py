@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where RAM is asked to be least, stack counts: kernels with smaller frames, and the same arena."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from int8_models import FloatModel
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions, silent
+from mmcc.verification.verify import VerifyOptions, verify_package
+from toolchains import ready
+
+DEPTH = 8
+
+
+@pytest.mark.parametrize("window", [3, 5, 7])
+def test_stack_falls_with_the_least_ram(window: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A depthwise layer of each window, rows longer than what is widened at a time."""
+    ready("cortex-m4")
+    m = FloatModel(np.random.default_rng(window))
+    q, scale = m.float_input(1, DEPTH, 6, 40)
+    pads = [window // 2] * 4
+    y = m.conv(m.real(q, float(scale)), scale, (DEPTH, 1, window, window), pads=pads, group=DEPTH)
+    m.save(m.requantized(y, 0.1), tmp_path / "depthwise.onnx")
+    options = CompileOptions(name="n", target="cortex-m4", least_ram=True)
+    least = compile_model(tmp_path / "depthwise.onnx", tmp_path / "least", options).report["ram"]
+    rows = verify_package(tmp_path / "least", VerifyOptions(on="qemu", per_node=True), silent)["per_node"]
+    assert [row for row in rows if not row["ok"]] == []
+    monkeypatch.setattr("mmcc.kernels.arm_dsp.conv.LEAST", 16 - window)  # as many columns as without
+    before = compile_model(tmp_path / "depthwise.onnx", tmp_path / "before", options).report["ram"]
+    column = 8 * window  # bytes of four channels, widened
+    assert least["arena"] == before["arena"]
+    assert least["stack"] <= before["stack"] - 0.9 * (12 - window) * column
+    assert least["total"] < before["total"]
