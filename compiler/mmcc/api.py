@@ -81,6 +81,7 @@ class TrainOptions(TypedDict, total=False):
     weight_decay: float  # share of a parameter that it loses in a step, times the rate
     clip_value: float  # bound of each gradient; 0: none
     clip_norm: float  # bound of the norm of all gradients; 0: none
+    batch_norm: Literal["frozen", "own"]  # statistics: the model's, or in a step the sample's own
     slow_memory: int  # bytes that values of the forward pass may be paged to
     slow_cycles: float  # that a byte takes there or back
 

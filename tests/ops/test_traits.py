@@ -16,10 +16,12 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Indexed, Nest
 from mmcc.ir.traits import Alias, Moves
 from mmcc.ops import OPS, op
+from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.movement import Pad
 from mmcc.ops.paging import PageIn, PageOut
 from mmcc.ops.pool import MaxPool, MaxPoolIndices
 from mmcc.ops.quantize import DequantizeConstant
+from mmcc.ops.recurrent_gradient import RecurrentGradient
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.ops.topk import TopK
 from mmcc.ops.window import Window
@@ -41,6 +43,8 @@ def other_cases() -> list[OpCase]:
         OpCase("write", WriteRows(0), (x,)),
         OpCase("page_out", PageOut(0), (x,)),
         OpCase("page_in", PageIn(0), (x,)),
+        OpCase("begun", RecurrentGradient("rnn", begun=True), (x[0], x.reshape(20, 6)[:6], x[1])),
+        OpCase("batch_norm", BatchNorm(1e-3, 0.9), (x, *x.reshape(20, 6)[:4])),
     ]
 
 

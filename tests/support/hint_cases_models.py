@@ -80,14 +80,6 @@ def dropout(folder, _):
     )
 
 
-@follows("frontend/converters/normalization.py: 'exporting the model for inference'")
-def batch_normalization(folder, _):
-    fixed, names = {"s": np.ones(4, np.float32)}, ["x", *"ssss"]
-    training = node("BatchNormalization", names, ["y", "m", "v"], training_mode=1)
-    refused(model_of([training], X, ["y"], fixed), folder, "for inference")
-    check(model_of([node("BatchNormalization", names, ["y"])], X, ["y"], fixed), X, folder)
-
-
 @follows("frontend/converters/windows.py: 'exporting with explicit pads'")
 def explicit_pads(folder, _):
     window = {"kernel_shape": [1, 1], "strides": [4, 4]}

@@ -47,3 +47,18 @@ def only_for_inference(folder, _):
     with pytest.raises(CompileError, match="MM119"):
         api.compile_training(model, folder / "out", train, io="external", stack=1024)
     api.compile_training(model, folder / "out", train, stack=1024)
+
+
+@follows(
+    "frontend/converters/normalization.py: "
+    "'exporting the model for inference, or mmcc train --batch-norm own'"
+)
+def batch_normalization(folder, _):
+    fixed, names = {"s": np.ones(4, np.float32)}, ["x", *"ssss"]
+    training = node("BatchNormalization", names, ["y", "m", "v"], training_mode=1)
+    model = save(model_of([training], X, ["y"], fixed), folder)
+    said = mmcc("compile", model, "-o", folder / "out", exit=4)
+    assert "--batch-norm own" in said
+    mmcc("train", model, "-o", folder / "out", *FAST, "--batch-norm", "own")
+    inference = model_of([node("BatchNormalization", names, ["y"])], X, ["y"], fixed)
+    mmcc("compile", save(inference, folder), "-o", folder / "out", "--no-self-check")

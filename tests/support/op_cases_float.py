@@ -14,7 +14,7 @@ from op_cases_elementwise import (
 from op_cases_float_layers import convolutions, matrices, pools, transposed_convolutions
 from op_cases_indexing import cumulations, scatters, takes
 from op_cases_movement import concatenations, look_ups, movements, resizes, shifts
-from op_cases_recurrent import recurrent_layers
+from op_cases_recurrent import recurrent_layers, trained_layers
 from op_cases_reduce import normalizations, reductions
 from op_cases_training import (
     function_gradients,
@@ -40,6 +40,7 @@ FAMILIES = {
     "reductions": reductions,
     "normalizations": normalizations,
     "recurrent_layers": recurrent_layers,
+    "trained_layers": trained_layers,
     "resizes": resizes,
     "movements": movements,
     "look_ups": look_ups,

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf
 
 import numpy as np
 from kernel_bench import OpCase, rng_of
 from mmcc.ops.recurrent import CELL_FUNCTIONS, GATES, CellFunction, Recurrent
+from mmcc.ops.recurrent_gradient import SLOPES, STATES, RecurrentGradient
 from op_case_values import real
 
 
@@ -62,4 +64,32 @@ def recurrent_layers() -> list[OpCase]:
         other = CellFunction(function, (0.25, 0.5)[:count])
         cases.append(layers(f"gru_{function}", 3, "gru", 6, (sigmoid, other)))
         cases.append(layers(f"lstm_{function}", 3, "lstm", 6, (sigmoid, tanh, other), clip=0.9))
+    return cases
+
+
+def trained_layers() -> list[OpCase]:
+    """Layers whose weights are no constants; LSTMs that show c; and steps backward."""
+    sigmoid, tanh = CellFunction("sigmoid"), CellFunction("tanh")
+    gru, lstm = (sigmoid, tanh), (sigmoid, tanh, tanh)
+    known = [
+        layers("rnn_trained", 5, "rnn", 19, (tanh,), ("h",), 2),
+        layers("gru_trained", 5, "gru", 11, gru),
+        layers("gru_reset_after_trained", 4, "gru", 9, gru, ("bias",), backward=True),
+        layers("lstm_trained", 4, "lstm", 10, lstm, ("peepholes", "h", "c"), 2, cells=True),
+    ]
+    cases = [replace(case, constant=()) for case in known]
+    cases.append(layers("lstm_cells", 5, "lstm", 12, lstm, cells=True))
+    for name, units, sequences, op in (
+        ("rnn", 9, 1, RecurrentGradient("rnn")),
+        ("gru", 6, 2, RecurrentGradient("gru")),
+        ("gru_after", 7, 1, RecurrentGradient("gru", after=True)),
+        ("lstm", 8, 1, RecurrentGradient("lstm")),
+        ("lstm_wide", 5, 3, RecurrentGradient("lstm")),
+    ):
+        rng, row = rng_of(f"{name} back"), (sequences,) if sequences > 1 else ()
+        slopes, g = (
+            real(rng, 6, *row, count * units) / np.float32(2) for count in (SLOPES[op.cell], STATES[op.cell])
+        )
+        r = real(rng, GATES[op.cell] * units, units) / np.float32(units)
+        cases.append(OpCase(f"{name}_backward_steps", op, (slopes, r, g), (False, name == "gru", False)))
     return cases

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ from mmcc.passes.draft import Draft
 from mmcc.training.differentiate import differentiate
 from mmcc.training.gradients.elementwise import FLAT, PAIRS
 from mmcc.training.gradients.registry import RULES
-from op_cases_elementwise import PARAMETERS, POSITIVE
+from op_cases_elementwise import INSIDE, PARAMETERS, POSITIVE
+from op_cases_recurrent import recurrent_layers
 from op_cases_training import POOLS, WINDOWS
 
 pytestmark = pytest.mark.quick
@@ -97,6 +98,9 @@ def functions() -> list[Case]:
         if function == "not":
             continue
         x = 2 * real(function, 3, 4, 5)
+        if function in INSIDE:
+            low, high = INSIDE[function]
+            x = low + (high - low) * (0.05 + 0.9 * rng_of(function).random(x.shape))
         x = np.abs(x) + 0.1 if function in (*POSITIVE, "reciprocal") else x
         parameters = tuple(float(np.float32(p)) for p in PARAMETERS.get(function, ()))
         cases.append(Case(function, Unary(function, parameters), (x,)))
@@ -154,7 +158,20 @@ def movements() -> list[Case]:
     ]
 
 
-CASES = [*layers(), *functions(), *pools(), *movements()]
+def cells() -> list[Case]:
+    """Of every kind of layer that a step backward goes through; an LSTM shows c, too."""
+    cases: list[Case] = []
+    for known in recurrent_layers():
+        op = known.op
+        if "lengths" in op.operands or op.rounded:
+            continue
+        op = replace(op, cells=op.cell == "lstm")
+        operands = tuple(x.astype(np.float64) for x in known.inputs)
+        cases.append(Case(known.name, op, operands, tuple(range(len(operands)))))
+    return cases
+
+
+CASES = [*layers(), *functions(), *pools(), *movements(), *cells()]
 
 
 def graph_of(case: Case) -> Graph:
@@ -168,7 +185,7 @@ def graph_of(case: Case) -> Graph:
         for k, x in enumerate(case.inputs)
         if k not in case.of and x.dtype != bool
     }
-    ((shape, dtype),) = case.op.results(*tensors.values())
+    ((shape, dtype), *_) = case.op.results(*tensors.values())
     tensors |= {"y": Tensor("y", shape, dtype), "g": Tensor("g", shape)}
     return Graph("one", tensors, constants, (Node(case.op, tuple(names), ("y",)),), (), ())
 
@@ -177,7 +194,7 @@ def evaluated(nodes: Sequence[Node], values: Mapping[str, Array]) -> dict[str, A
     """All tensors, in float64."""
     known = dict(values)
     for node in nodes:
-        known[node.output] = node.op.reference(*(known[name] for name in node.inputs))[0]
+        known |= zip(node.outputs, node.op.reference(*(known[name] for name in node.inputs)), strict=True)
     return known
 
 

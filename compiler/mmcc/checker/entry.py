@@ -38,6 +38,8 @@ from mmcc.ops.conv_gradient import ConvInputGradient
 from mmcc.ops.elementwise import Where
 from mmcc.ops.indexing import TakeAlong
 from mmcc.ops.matmul import MatMul, MatMulInt8
+from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.recurrent_gradient import RecurrentGradient
 from mmcc.ops.stream import ReadRows, WriteRows
 
 OUTPUT = -1  # stands for the output where operands are numbers from 0
@@ -179,8 +181,10 @@ class _Check:
                 yield View("weights", view.offset, row, channels, rows)
 
     def _aligned(self, name: str, index: int) -> tuple[int, int, int]:
-        """Rows, columns and channels of an operand whose last axes are those of the output."""
+        """Rows, columns, channels of an operand whose last axes are the output's; in a cell, its own."""
         shape, out = (self._graph.tensors[n].shape for n in (name, self._graph.nodes[index].outputs[0]))
+        if isinstance(self._graph.nodes[index].op, Recurrent | RecurrentGradient):
+            return geometry(shape)
         return geometry((1,) * (len(out) - len(shape)) + tuple(shape))
 
     def _seen(self, name: str, view: View, index: int, operand: int) -> tuple[View, ...]:

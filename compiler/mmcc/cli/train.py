@@ -60,6 +60,14 @@ from mmcc.sizes import parse_size
     help="Bound of the norm of all gradients together, which are scaled down to it [none].",
 )
 @click.option(
+    "--batch-norm",
+    type=click.Choice(["frozen", "own"]),
+    default="frozen",
+    show_default=True,
+    help="Statistics of BatchNormalization: those of the model, or in a step those of its own sample, which "
+    "the running ones follow.",
+)
+@click.option(
     "--slow-memory",
     metavar="SIZE",
     help="Bytes, 8M, of slow memory behind callbacks of yours (mmcc_pages.h), where values may wait until "
@@ -82,7 +90,7 @@ def train(model: Path, output: Path | None, as_json: bool, quiet: bool, verbose:
     from mmcc.training.options import TrainOptions
 
     names = ("loss", "optimizer", "update", "accumulate", "momentum", "betas")
-    names += ("weight_decay", "clip_value", "clip_norm", "slow_cycles")
+    names += ("weight_decay", "clip_value", "clip_norm", "slow_cycles", "batch_norm")
     slow = given.pop("slow_memory")
     training = TrainOptions(
         **{name: given.pop(name) for name in names},

@@ -15,7 +15,7 @@ from mmcc.codegen.ports import PortText, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
 from mmcc.codegen.statements import Body, column_type, columns_of
-from mmcc.codegen.states import state_texts
+from mmcc.codegen.states import state_constants, state_texts
 from mmcc.codegen.structs import node_text, package_kernels, view_types
 from mmcc.codegen.weights import Weights, c_values, lay_out, weights_stamp
 from mmcc.ir.module import Module
@@ -99,7 +99,7 @@ class Package:
 
 def emit(module: Module, program: Program, options: EmitOptions, target: Target) -> Package:
     """All files of the package but the reports and the self-test."""
-    weights = _staged(program) if program.staged else lay_out(program.nodes)
+    weights = _staged(program) if program.staged else lay_out(program.nodes, state_constants(program.states))
     regions = [region.name for region in program.regions]
     entries = [
         EntryText(entry.name, port_texts(entry, code, regions), pages=bool(entry.graph.paged))
@@ -142,7 +142,7 @@ def _common(
         "ports": ports,
         "streams": [port for port in ports if port.streamed],
         "memories": _memories(program, ports),
-        "states": state_texts(program.states),
+        "states": state_texts(program.states, weights),
         "parameters": program.saved,
         "weights": weights,
         "staged": [node for node in program.nodes if node.blocks],

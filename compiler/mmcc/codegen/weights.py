@@ -65,8 +65,9 @@ def weights_stamp(blocks: Iterable[bytes]) -> bytes:
     return digest.digest()[:STAMP_BYTES]
 
 
-def lay_out(nodes: Sequence[ProgramNode]) -> Weights:
-    """Place the constants of all nodes one behind the other, in order of use; big alignment is kept.
+def lay_out(nodes: Sequence[ProgramNode], states: Iterable[Constant] = ()) -> Weights:
+    """Place the constants of all nodes one behind the other, in order of use, then what states begin with;
+    big alignment is kept.
 
     Those of nodes that fetch them are first, each node's as one block where the plan has it; these nodes find
     them in an arena.
@@ -82,7 +83,7 @@ def lay_out(nodes: Sequence[ProgramNode]) -> Weights:
                 block.put(constant, node.fetched.source + at)
                 found[constant.name] = node.fetched.target.offset + at
             block.fill(node.fetched.source + node.fetched.bytes)
-    for constant in _constants(node for node in nodes if node.fetched is None):
+    for constant in (*_constants(node for node in nodes if node.fetched is None), *states):
         found[constant.name] = block.find(constant)
     return Weights(tuple(block.arrays), found, -(-block.end // ALIGN) * ALIGN)
 
@@ -93,7 +94,7 @@ class _Block:
 
     arrays: list[WeightArray] = field(default_factory=list[WeightArray])
     end: int = 0
-    seen: dict[tuple[str, bytes], int] = field(default_factory=dict[tuple[str, bytes], int])
+    seen: dict[bytes, int] = field(default_factory=dict[bytes, int])
 
     def put(self, constant: Constant, offset: int) -> None:
         """A constant at an offset; C alone would leave less room before it than a block may need."""
@@ -101,7 +102,7 @@ class _Block:
         if -(-self.end // size) * size != offset:
             self.fill(offset)
         self.arrays.append(WeightArray(constant, offset))
-        self.seen.setdefault((constant.data.dtype.str, constant.data.tobytes()), offset)
+        self.seen.setdefault(_digest(constant.data), offset)
         self.end = offset + constant.data.nbytes
 
     def fill(self, offset: int) -> None:
@@ -114,12 +115,19 @@ class _Block:
 
     def find(self, constant: Constant) -> int:
         """Where an equal constant is, or where this one is now."""
-        key = (constant.data.dtype.str, constant.data.tobytes())
+        key = _digest(constant.data)
         if key not in self.seen or self.seen[key] % constant.align:
             offset = -(-self.end // constant.align) * constant.align
             self.put(constant, offset)
             self.seen[key] = offset
         return self.seen[key]
+
+
+def _digest(data: NDArray[Any]) -> bytes:
+    """The same for equal elements of one type, and no copy of them."""
+    digest = hashlib.sha256(data.dtype.str.encode())
+    digest.update(np.ascontiguousarray(data).reshape(-1).view(np.uint8).data)
+    return digest.digest()
 
 
 def _constants(nodes: Iterable[ProgramNode]) -> Iterator[Constant]:

@@ -30,9 +30,11 @@ class Loaded:
     streaming: Streaming | None
 
 
-def load_model(model: Path, options: CompileOptions, progress: Progress = silent) -> Loaded:
+def load_model(
+    model: Path, options: CompileOptions, progress: Progress = silent, *, keep_batch_norm: bool = False
+) -> Loaded:
     """Import and optimize a model, and make it one of a hop if so asked."""
-    graph = whole = _optimized(model, options, progress)
+    graph = whole = _optimized(model, options, progress, keep_batch_norm=keep_batch_norm)
     streaming = None
     if options.stream:
         graph, streaming, hops = stream_graph(whole, options.stream, options.window)
@@ -46,14 +48,22 @@ def load_model(model: Path, options: CompileOptions, progress: Progress = silent
     return Loaded(graph, whole, streaming)
 
 
-def load_graph(model: Path, options: CompileOptions, progress: Progress = silent) -> Graph:
-    """The graph of a model that is planned."""
-    return load_model(model, options, progress).graph
+def load_graph(
+    model: Path, options: CompileOptions, progress: Progress = silent, *, keep_batch_norm: bool = False
+) -> Graph:
+    """The graph of a model that is planned; `keep_batch_norm` is for training."""
+    return load_model(model, options, progress, keep_batch_norm=keep_batch_norm).graph
 
 
-def _optimized(model: Path, options: CompileOptions, progress: Progress) -> Graph:
+def _optimized(model: Path, options: CompileOptions, progress: Progress, *, keep_batch_norm: bool) -> Graph:
     progress("reading the model")
-    imported = import_model(model, dims=dict(options.dims), bind=options.bind, stream=options.stream)
+    imported = import_model(
+        model,
+        dims=dict(options.dims),
+        bind=options.bind,
+        stream=options.stream,
+        keep_batch_norm=keep_batch_norm,
+    )
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))
     progress("simplifying and quantizing")

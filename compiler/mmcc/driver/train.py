@@ -22,7 +22,7 @@ from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.states import state_bytes
 from mmcc.target import load_target
-from mmcc.training.module import training_module
+from mmcc.training.module import forward_pass, training_module
 from mmcc.training.options import TrainOptions
 from mmcc.training.parameters import AUTO, layers_of
 from mmcc.training.recompute import SavedValues
@@ -50,7 +50,7 @@ def compile_training(
     if options.io != "arena" or options.weights == "staged" or options.states or options.stream:
         what = "--io, --weights staged, --state and --stream are for inference"
         raise CompileError("MM119", what, exit=Exit.USAGE, hint="leaving them out")
-    graph = load_graph(model, options, progress)
+    graph = load_graph(model, options, progress, keep_batch_norm=train.batch_norm != "frozen")
     if train.update == AUTO:
         return _most_layers(graph, model, out, train, options, progress)
     return _trained(graph, model, out, train, options, progress)
@@ -89,7 +89,7 @@ def _trained(
     module = training_module(graph, train)
     if options.dump:
         dump(options.dump, "2-training.txt", str(module))
-    forward = frozenset(name for node in graph.nodes for name in node.outputs)
+    forward = frozenset(name for node in forward_pass(graph, train).nodes for name in node.outputs)
     slow = SlowMemory(train.slow_memory, train.slow_cycles)
     return _compiled(module, forward, slow, model, out, options, progress)
 

@@ -35,6 +35,7 @@ class Builder:
     """The graph so far. `where` is the ONNX node being converted, `hint` the name its results get."""
 
     budget: int  # bytes that folding may still produce
+    keep_batch_norm: bool = False  # as a node of its own
     unrolled: int = 0  # nodes that loops have become so far
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])

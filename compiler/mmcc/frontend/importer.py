@@ -57,11 +57,13 @@ def import_model(
     name: str | None = None,
     stream: str = "",
     max_bytes: int = FOLDING_BYTES,
+    keep_batch_norm: bool = False,
 ) -> Graph:
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
 
     `bind` gives values to inputs, by name, which are constants then. `stream`, INPUT:AXIS, names an axis that
-    is to be the outermost in memory.
+    is to be the outermost in memory. With `keep_batch_norm` a BatchNormalization is a node of its own, for
+    training, in training mode, too.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
@@ -70,7 +72,11 @@ def import_model(
     source = load(path)
     bound = bound_inputs(source, bind)
     source = replace(source, inputs=tuple(info for info in source.inputs if info.name not in bound))
-    state = Import(source, Builder(budget=max_bytes), problems=Problems(list(source.problems)))
+    state = Import(
+        source,
+        Builder(budget=max_bytes, keep_batch_norm=keep_batch_norm),
+        problems=Problems(list(source.problems)),
+    )
     ports = _inputs(state, dims, stream)
     for input_name, array in bound.items():
         state.values[input_name] = state.build.constant(array, input_name)

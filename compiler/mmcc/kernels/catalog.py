@@ -35,6 +35,7 @@ import mmcc.kernels.portable.pool
 import mmcc.kernels.portable.pool_float
 import mmcc.kernels.portable.quantize
 import mmcc.kernels.portable.recurrent
+import mmcc.kernels.portable.recurrent_gradient
 import mmcc.kernels.portable.recurrent_int8
 import mmcc.kernels.portable.reduce
 import mmcc.kernels.portable.reduce_int8

@@ -10,6 +10,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import geometry
 from mmcc.ops.paging import PageIn
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.recurrent_gradient import RecurrentGradient
 from mmcc.ops.recurrent_int8 import RecurrentInt8
 
 
@@ -22,7 +23,9 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
         return node.handoff.scratch
     match node.op:
         case Recurrent():
-            return 4 * vectors(node.op) * prod(graph.tensors[node.outputs[0]].shape[1:])
+            return 4 * vectors(node.op) * _units_of_row(graph, node)
+        case RecurrentGradient():
+            return 4 * node.op.vectors * _units_of_row(graph, node)
         case RecurrentInt8():
             x, y = graph.tensors[node.inputs[0]].shape, graph.tensors[node.outputs[0]].shape
             return CellVectors(node.op, x[-1], y[-1]).bytes(prod(y[1:-1]))
@@ -32,6 +35,12 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
             return y.dtype.bytes(cols * channels)
         case _:
             return 0
+
+
+def _units_of_row(graph: Graph, node: Node) -> int:
+    """Units of a float cell, in all sequences together."""
+    sums, r = (graph.tensors[name].shape for name in node.inputs[:2])
+    return prod(sums[1:-1]) * r[-1]
 
 
 def vectors(op: Recurrent) -> int:

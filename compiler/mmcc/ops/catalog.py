@@ -8,6 +8,7 @@ from __future__ import annotations
 from mmcc.ops import (  # noqa: F401
     OPS,
     affine,
+    batch_norm,
     bias_gradient,
     clamp_bits,
     conv,
@@ -33,6 +34,7 @@ from mmcc.ops import (  # noqa: F401
     pool_gradient,
     quantize,
     recurrent,
+    recurrent_gradient,
     recurrent_int8,
     reduce,
     resize,

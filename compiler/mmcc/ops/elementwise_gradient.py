@@ -53,6 +53,15 @@ _RESULT_TWO: dict[str, Callable[[Array, float, float], Array]] = {
 }
 _PLAIN: dict[str, Callable[[Array], Array]] = {
     "abs": np.sign,
+    "tan": lambda x: 1 / np.cos(x) ** 2,
+    "atan": lambda x: 1 / (1 + x * x),
+    "asin": lambda x: 1 / np.sqrt((1 - x) * (1 + x)),
+    "acos": lambda x: -1 / np.sqrt((1 - x) * (1 + x)),
+    "sinh": np.cosh,
+    "cosh": np.sinh,
+    "asinh": lambda x: 1 / np.sqrt(x * x + 1),
+    "acosh": lambda x: 1 / np.sqrt((x - 1) * (x + 1)),
+    "atanh": lambda x: 1 / ((1 - x) * (1 + x)),
     "log": np.reciprocal,
     "erf": lambda x: 2 / sqrt(pi) * np.exp(-x * x),
     "sin": np.cos,
@@ -67,10 +76,12 @@ _PLAIN: dict[str, Callable[[Array], Array]] = {
 }
 _WITH_ONE: dict[str, Callable[[Array, float], Array]] = {
     "leaky_relu": lambda x, slope: np.where(x >= 0, 1.0, slope),
+    "thresholded_relu": lambda x, a: np.where(x > a, 1.0, 0.0),
     "elu": lambda x, a: np.where(x >= 0, 1.0, a * np.exp(np.minimum(x, 0))),
     "celu": lambda x, a: np.where(x >= 0, 1.0, np.exp(np.minimum(x, 0) / a)),
 }
 _WITH_TWO: dict[str, Callable[[Array, float, float], Array]] = {
+    "shrink": lambda x, _bias, width: np.where(np.abs(x) > width, 1.0, 0.0),
     "hard_sigmoid": lambda x, a, b: np.where((a * x + b > 0) & (a * x + b < 1), a, 0.0),
     "selu": lambda x, a, gamma: gamma * np.where(x > 0, 1.0, a * np.exp(np.minimum(x, 0))),
 }

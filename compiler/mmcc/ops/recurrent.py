@@ -82,11 +82,11 @@ class CellFunction:
     parameters: tuple[float, ...] = ()
 
     def __call__(self, x: Array) -> Array:
-        """The function of float32 values, rounded once."""
+        """The function in float64, rounded once to the type of x."""
         count, function = CELL_FUNCTIONS[self.name]
         assert len(self.parameters) == count
         with np.errstate(all="ignore"):
-            return function(x.astype(np.float64), *self.parameters).astype(np.float32)
+            return function(x.astype(np.float64), *self.parameters).astype(x.dtype)
 
     def __str__(self) -> str:
         return f"{self.name}{list(self.parameters) if self.parameters else ''}"
@@ -115,7 +115,8 @@ class Recurrent:
 
     `clip` bounds what the functions of gates are given, but not that of c. `coupled`: the forget gate is 1
     less the input gate. `rounded`: h is `rounded_to_bytes`, that of all sequences together, before it is
-    multiplied by r; only of an LSTM.
+    multiplied by r; only of an LSTM. `cells`: a row of the first result [T, (B,) 2 * H] is h, then c, which
+    is what steps backward read; only of an LSTM without lengths and `last`.
     """
 
     cell: Literal["rnn", "gru", "lstm"]
@@ -126,6 +127,7 @@ class Recurrent:
     clip: float = inf
     coupled: bool = False
     rounded: bool = False
+    cells: bool = False
 
     kernel: ClassVar[str] = "recurrent"
     traits = COMPUTES
@@ -148,8 +150,10 @@ class Recurrent:
         for name, shape in zip(self.operands, others, strict=True):
             if shape != wanted.get(name, (*row, units)):
                 raise ShapeError(f"{name} of a cell: {list(shape)} does not fit {list(x)}")
+        if self.cells and (self.cell != "lstm" or "lengths" in self.operands or self.last):
+            raise ShapeError(f"h and c of every step are those of an LSTM over all steps, not of {self}")
         last = ((*row, units), ElementType.F32)
-        return (((*x[:-1], units), ElementType.F32), *(last for _ in self.last))
+        return (((*x[:-1], units * (1 + self.cells)), ElementType.F32), *(last for _ in self.last))
 
     def nest(self, *inputs: Shape) -> Nest:
         x, r, *others = inputs
@@ -157,7 +161,7 @@ class Recurrent:
         operands: list[tuple[Shape, Begin | None]] = [(r, None)]
         for name, shape in zip(self.operands, others, strict=True):
             operands.append((shape, begins.get(name)))
-        return cell_nest(x, r[1], r[0], operands, self.backward, len(self.last))
+        return cell_nest(x, r[1] * (1 + self.cells), r[0], operands, self.backward, len(self.last))
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         return self.beside(None, *inputs)
@@ -170,17 +174,18 @@ class Recurrent:
         x, r, *others = inputs
         given = dict[str, Array](zip(self.operands, others, strict=True))
         units = r.shape[1]
-        y = np.zeros((*x.shape[:-1], units), np.float32)
-        zeros = np.zeros(y.shape[1:], np.float32)
+        y = np.zeros((*x.shape[:-1], units * (1 + self.cells)), x.dtype)
+        zeros = np.zeros((*x.shape[1:-1], units), x.dtype)
         state = {name: given[name][0] if name in given else zeros for name in ("h", "c")}
         steps = range(len(x))
         for t in reversed(steps) if self.backward else steps:
             after = self._step(x[t], r, state, given)
             alive = t < given["lengths"][0] if "lengths" in given else np.True_
-            y[t] = np.where(alive, after["h"], 0)
-            after["h"] = after["h"] if made is None else made[t]
+            shown = np.concatenate([after["h"], after["c"]], -1) if self.cells else after["h"]
+            y[t] = np.where(alive, shown, 0)
+            after["h"] = after["h"] if made is None else made[t][..., :units]
             state = {name: np.where(alive, after[name], state[name]) for name in state}
-        return (y, *(state[name][np.newaxis].astype(np.float32) for name in self.last))
+        return (y, *(state[name][np.newaxis].astype(x.dtype) for name in self.last))
 
     def _step(
         self, x: Array, r: Array, state: Mapping[str, Array], given: Mapping[str, Array]
@@ -212,7 +217,7 @@ class Recurrent:
     ) -> dict[str, Array]:
         f, g, o = self.functions
         h, c = state["h"], state["c"]
-        peep = np.split(peepholes, 3) if peepholes is not None else [np.zeros((), np.float32)] * 3
+        peep = np.split(peepholes, 3) if peepholes is not None else [np.zeros((), h.dtype)] * 3
         near = rounded_to_bytes(h) if self.rounded else h
         sums = [gate + near @ w.T for gate, w in zip(gates, weights, strict=True)]
         enter = f(self._clipped(sums[0] + peep[0] * c))
@@ -223,4 +228,5 @@ class Recurrent:
 
     def __str__(self) -> str:
         names = ", ".join(map(str, self.functions))
-        return f"{self.cell}<{names}{' backward' if self.backward else ''}>"
+        more = f"{' backward' if self.backward else ''}{' with cells' if self.cells else ''}"
+        return f"{self.cell}<{names}{more}>"

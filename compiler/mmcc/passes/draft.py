@@ -67,6 +67,17 @@ class Draft:
         """A new node of an op with one result, which gets a new name like `hint`."""
         return self.write(op, inputs, self._fresh(hint), where, quant)
 
+    def add_all(self, op: Op, inputs: Iterable[str], hint: str, where: tuple[Where, ...]) -> tuple[str, ...]:
+        """A new node of an op with any number of results, which get new names like `hint`."""
+        names = tuple(self.now(name) for name in inputs)
+        count = len(op.results(*(self.tensors[name] for name in names)))
+        outputs: list[str] = []
+        for _ in range(count):
+            outputs.append(self._fresh(hint))
+            self.tensors[outputs[-1]] = self.tensors[names[0]]  # the name is taken; the shape follows
+        self._write(op, names, tuple(outputs), where, (None,) * count)
+        return tuple(outputs)
+
     def write(
         self, op: Op, inputs: Iterable[str], output: str, where: tuple[Where, ...], quant: Quant | None = None
     ) -> str:

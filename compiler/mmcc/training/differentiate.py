@@ -21,7 +21,7 @@ def differentiate(draft: Draft, seeds: Mapping[str, str], wanted: Iterable[str])
     looked at; CompileError MM208 if a node there has no gradient.
     """
     graph, wanted = draft.source, tuple(wanted)
-    moving = _depending(graph, wanted)
+    moving = depending(graph, wanted)
     known = dict(seeds)
     for node in reversed(graph.nodes):
         if moving.isdisjoint(node.outputs) or known.keys().isdisjoint(node.outputs):
@@ -34,7 +34,7 @@ def differentiate(draft: Draft, seeds: Mapping[str, str], wanted: Iterable[str])
     return {name: repeated(draft, g, shapes[name], where[name]) for name, g in found.items()}
 
 
-def _depending(graph: Graph, wanted: Iterable[str]) -> frozenset[str]:
+def depending(graph: Graph, wanted: Iterable[str]) -> frozenset[str]:
     """The tensors wanted and all that is computed from them."""
     moving = set(wanted)
     for node in graph.nodes:

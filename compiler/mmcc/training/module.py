@@ -16,6 +16,8 @@ from mmcc.ir.types import Tensor
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.movement import Expand
 from mmcc.passes.draft import Draft
+from mmcc.training.batch_norm import by_own_statistics, by_running_statistics
+from mmcc.training.cells import with_cells
 from mmcc.training.differentiate import differentiate
 from mmcc.training.in_bits import in_bits
 from mmcc.training.in_place import in_place
@@ -34,12 +36,19 @@ def training_module(graph: Graph, options: TrainOptions) -> Module:
     be trained as the options say.
     """
     names = chosen(graph, options.update)
-    step = _step(graph, names, options)
+    running = by_running_statistics(graph)
+    step = _step(forward_pass(graph, options), names, options)
     trained = tuple(name for name in names if name in {state.begin for state in step.states})
-    entries = [Entry(RUN, _reading(graph, trained)), Entry(STEP, step)]
+    entries = [Entry(RUN, _reading(running, trained)), Entry(STEP, step)]
     if options.accumulate > 1:
         entries.append(Entry(APPLY, _apply(graph, step, trained, options)))
     return Module(graph.name, tuple(entries))
+
+
+def forward_pass(graph: Graph, options: TrainOptions) -> Graph:
+    """The graph as a step computes it: LSTMs show what steps backward read, and BatchNormalization takes the
+    statistics of what it normalizes."""
+    return by_own_statistics(with_cells(graph, chosen(graph, options.update)))
 
 
 def _reading(graph: Graph, names: Iterable[str]) -> Graph:
@@ -70,7 +79,7 @@ def _step(graph: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
         states = Optimizer(draft, options, rate.tensor).states(names, gradients)
     port = replace(plain_port(draft.tensors[loss.loss], LOSS, argument=True), onnx_name=LOSS)
     forward = {name for node in graph.nodes for name in node.outputs}
-    return in_place(in_bits(_finished(draft, inputs, [port], states), forward))
+    return in_place(in_bits(_finished(draft, inputs, [port], (*states, *graph.states)), forward))
 
 
 def _summed(draft: Draft, names: tuple[str, ...], gradients: dict[str, str]) -> tuple[State, ...]:

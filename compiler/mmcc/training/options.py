@@ -10,6 +10,7 @@ from mmcc.errors import CompileError, Exit
 
 LOSSES = ("softmax-cross-entropy", "mse")
 OPTIMIZERS = ("sgd", "momentum", "adam")
+BATCH_NORMS = ("frozen", "own")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +22,10 @@ class TrainOptions:
     `accumulate` is the steps whose gradients are averaged for one change. `momentum` and `betas` are decays
     of the moments; `weight_decay` shrinks each parameter by so much, times the rate, at each change.
     Gradients are bounded, unless these are 0: each by `clip_value`, then the root of the sum of the squares
-    of all by `clip_norm`. `slow_memory` is the bytes that values may be paged to, where RAM is short, until
-    they are read backward; `slow_cycles`, what a byte takes there or back.
+    of all by `clip_norm`. `batch_norm` "own": a step normalizes by the statistics of its own sample, which
+    the running ones follow; "frozen": each BatchNormalization is a product and a sum. `slow_memory` is the
+    bytes that values may be paged to, where RAM is short, until they are read backward; `slow_cycles`, what
+    a byte takes there or back.
     """
 
     loss: str = "softmax-cross-entropy"
@@ -35,6 +38,7 @@ class TrainOptions:
     weight_decay: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0
+    batch_norm: str = "frozen"
     slow_memory: int = 0
     slow_cycles: float = 4.0
 
@@ -43,6 +47,7 @@ class TrainOptions:
         for name, value, allowed in (
             ("loss", self.loss, LOSSES),
             ("optimizer", self.optimizer, OPTIMIZERS),
+            ("batch_norm", self.batch_norm, BATCH_NORMS),
         ):
             if value not in allowed:
                 choice = ", ".join(repr(a) for a in allowed)

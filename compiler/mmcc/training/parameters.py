@@ -10,8 +10,11 @@ from fnmatch import fnmatchcase
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.converters.convolution import NO_BIAS
 from mmcc.ir.graph import Graph, Node
+from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.elementwise import Binary
+from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.layers import FloatLayer
+from mmcc.ops.recurrent import Recurrent
 
 AUTO = "auto"  # as many of the last layers as fit
 SHOWN = 12  # parameters that an error lists
@@ -43,6 +46,14 @@ def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
     if isinstance(node.op, FloatLayer):
         _, w, b = node.inputs
         return [(w, False), *([] if NO_BIAS in b else [(b, True)])]
+    if isinstance(node.op, BatchNorm | LayerNorm):
+        return [(name, k > 0) for k, name in enumerate(node.inputs[1:3])]
+    if isinstance(node.op, Recurrent):
+        found = [(node.inputs[1], False)]
+        for operand in ("bias", "peepholes"):
+            if (at := node.op.position(operand)) is not None:
+                found.append((node.inputs[at], operand == "bias"))
+        return found
     if isinstance(node.op, Binary) and node.op.function in ("add", "mul", "prelu"):
         several = [name for name in node.inputs if graph.is_constant(name) and graph.constants[name].size > 1]
         return [(name, node.op.function == "add") for name in several]

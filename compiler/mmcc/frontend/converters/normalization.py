@@ -18,6 +18,7 @@ from mmcc.frontend.layouts import innermost, permuted, reshaped, shaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
+from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.broadcasting import broadcast_shape
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.layer_norm import LayerNorm
@@ -27,18 +28,17 @@ from mmcc.ops.softmax import Softmax
 MAX_LRN = 65536
 
 
-@converts(
-    "BatchNormalization",
-    notes="inference; a product and a sum",
-    layout=Layout.ANY,
-    ignored=("momentum",),  # of training
-)
+@converts("BatchNormalization", notes="a product and a sum; trained with --batch-norm own", layout=Layout.ANY)
 def convert_batch_normalization(call: Call) -> Value:
     """x * scale / sqrt(variance + epsilon) + (bias - mean * ...), with constants a channel."""
     x = call.float_input(0)
     training = call.integer("training_mode", 0) if call.version >= 14 else 0
-    if training or (call.version < 7 and not call.integer("is_test", 0)):
-        raise unsupported("BatchNormalization in training mode", "exporting the model for inference")
+    momentum, keep = call.number("momentum", 0.9), call.build.keep_batch_norm
+    if not keep and (training or (call.version < 7 and not call.integer("is_test", 0))):
+        raise unsupported(
+            "BatchNormalization in training mode",
+            "exporting the model for inference, or mmcc train --batch-norm own",
+        )
     if any(call.is_read(k) for k in range(1, len(call.node.output))):
         raise unsupported("the statistics of BatchNormalization are read")
     if call.version < 9 and not call.integer("spatial", 1):
@@ -47,15 +47,24 @@ def convert_batch_normalization(call: Call) -> Value:
     scale, bias, mean, variance = (
         call.needed(k + 1, name).astype(np.float64) for k, name in enumerate(names)
     )
-    channels = x.shape[1] if x.rank > 1 else 1
+    channels, epsilon = x.shape[1] if x.rank > 1 else 1, call.finite("epsilon")
     if any(p.shape != (channels,) for p in (scale, bias, mean, variance)):
         raise bad_model("MM104", f"parameters do not fit {channels} channels of {list(x.shape)}")
     with np.errstate(all="ignore"):
-        factor = scale / np.sqrt(variance + call.finite("epsilon"))
+        factor = scale / np.sqrt(variance + epsilon)
         offset = bias - mean * factor
     if not (np.isfinite(factor).all() and np.isfinite(offset).all()):
         raise bad_model("MM107", "the parameters of BatchNormalization give numbers that are not finite")
-    return _affine(call.build, x, factor, offset)
+    if not keep:
+        return _affine(call.build, x, factor, offset)
+    if x.rank < 2 or not 0 <= momentum <= 1:
+        raise bad_model("MM104", f"BatchNormalization of {list(x.shape)} with a momentum of {momentum:g}")
+    parameters = zip(("scale", "bias", "mean", "variance"), (scale, bias, mean, variance), strict=True)
+    operands = [
+        call.build.constant(array.astype(np.float32), f"{call.build.hint}.{what}").tensor
+        for what, array in parameters
+    ]
+    return along_last_axis(call.build, BatchNorm(epsilon, momentum), x, [1], *operands)
 
 
 def _affine(build: Builder, x: Value, factor: NDArray[Any], offset: NDArray[Any]) -> Value:
@@ -181,7 +190,11 @@ def convert_softmax(call: Call) -> Value:
 
 
 def along_last_axis(
-    build: Builder, op: Softmax | LocalResponseNorm | LayerNorm, x: Value, axes: list[int], *more: str
+    build: Builder,
+    op: Softmax | LocalResponseNorm | LayerNorm | BatchNorm,
+    x: Value,
+    axes: list[int],
+    *more: str,
 ) -> Value:
     """Bring `axes` to the end, in any order that the op allows, and apply an op along the last axis.
 

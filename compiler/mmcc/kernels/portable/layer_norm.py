@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Normalization along the last axis, in float and in integers; its parameters are constant."""
+"""Normalization along the last axis, in float and in integers, where its parameters are constant."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import numpy as np
 
 from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.epilogue import RAISED
+from mmcc.kernels.portable.plain_layers import plain_view
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8, normal_bits
 
@@ -14,15 +15,15 @@ from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8, normal_bits
 @layer(LayerNorm)
 def layer_norm(op: LayerNorm, site: Site) -> KernelUse:
     """A pixel holds one line, or several where the tensor has more than three axes."""
-    names = ("scale", "bias")[: len(site.inputs) - 1]
     return KernelUse(
         "layer_norm",
-        (("centred", op.centred), ("bias", len(names) > 1)),
+        (("centred", op.centred), ("bias", len(site.inputs) > 2)),
         (
             *_lines(site),
-            *((name, site.keep(name, site.inputs[1 + k].constant())) for k, name in enumerate(names)),
+            *((f"x{k}", plain_view(site, k)) for k in range(1, len(site.inputs))),
             ("epsilon", float(op.epsilon)),
         ),
+        origins=len(site.inputs),
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import Constant, Field, KernelUse
 from mmcc.kernels.portable.conv_float import pack
+from mmcc.kernels.portable.plain_layers import plain_view
 from mmcc.kernels.scratch import vectors
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.recurrent import GATES, Recurrent
@@ -17,14 +18,16 @@ from mmcc.ops.recurrent import GATES, Recurrent
 # gates whose sums are made side by side, over the same h
 SETS = {"rnn": ((0,),), "gru": ((0, 1), (2,)), "lstm": ((0, 1), (2, 3))}
 FUNCTIONS = {"rnn": "f", "gru": "fg", "lstm": "fgo"}
+OF_WEIGHTS = ("bias", "peepholes")  # operands that are parameters, as the recurrent weights are
 Fields = tuple[tuple[str, Field], ...]
 
 
 @layer(Recurrent)
 def recurrent(op: Recurrent, site: Site) -> KernelUse:
     """One kernel a cell with its functions; which operands there are is in the options, too."""
-    x, r = site.inputs[0], site.inputs[1].constant()
+    x, r = site.inputs[0], site.inputs[1]
     units, rows = r.shape[1], x.shape[0]
+    plain = _is_plain(op, site)
     functions = zip(FUNCTIONS[op.cell], op.functions, strict=True)
     options = (
         ("cell", op.cell),
@@ -34,7 +37,9 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
         ("clipped", not isinf(op.clip)),
         ("coupled", op.coupled),
         ("rounded", op.rounded),
-        *((name, _field(op, name)) for name in ("bias", "peepholes", "lengths", "h", "c")),
+        ("cells", op.cells),
+        ("plain", plain),
+        *((name, _field(op, name, plain=plain)) for name in ("bias", "peepholes", "lengths", "h", "c")),
         *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in ("h", "c")),
     )
     fields: Fields = (
@@ -42,8 +47,8 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
         ("y", site.output.where()),
         *((f"y{k}", site.outputs[k].where()) for k in range(1, len(site.outputs))),
         ("work", site.work()),
-        *_weights(op, site, r),
-        *_given(op, site),
+        *((("x1", plain_view(site, 1)),) if plain else _weights(op, site, r.constant())),
+        *_given(op, site, plain=plain),
         *_parameters(op),
         ("units", units),
         ("vectors", vectors(op)),
@@ -53,21 +58,29 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
     return KernelUse("recurrent", options, fields, origins=max(3, len(site.inputs)))
 
 
-def _field(op: Recurrent, operand: str) -> str:
+def _is_plain(op: Recurrent, site: Site) -> bool:
+    """True if training changes some of the weights."""
+    read = (op.position(name) for name in OF_WEIGHTS)
+    return any(site.inputs[at].data is None for at in (1, *read) if at is not None)
+
+
+def _field(op: Recurrent, operand: str, *, plain: bool) -> str:
     """The field of an operand: constants have their name, others a number, by which they are checked."""
     at = op.position(operand)
-    if at is None or operand in ("bias", "peepholes"):
+    if at is None or (operand in OF_WEIGHTS and not plain):
         return "" if at is None else operand
     return f"x{at}"
 
 
-def _given(op: Recurrent, site: Site) -> Fields:
+def _given(op: Recurrent, site: Site, *, plain: bool) -> Fields:
     """What there is besides x and the recurrent weights."""
     found: list[tuple[str, Field]] = []
     for operand in op.operands:
         at = op.position(operand)
         assert at is not None
-        if operand in ("bias", "peepholes"):
+        if operand in OF_WEIGHTS and plain:
+            found.append((f"x{at}", plain_view(site, at)))
+        elif operand in OF_WEIGHTS:
             found.append((operand, site.keep(operand, site.inputs[at].constant())))
         else:
             found.append((f"x{at}", site.read(at, operand)))

@@ -12,3 +12,4 @@ import mmcc.training.gradients.layers
 import mmcc.training.gradients.movement
 import mmcc.training.gradients.normalize
 import mmcc.training.gradients.pooling
+import mmcc.training.gradients.recurrent

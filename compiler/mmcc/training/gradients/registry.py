@@ -52,6 +52,10 @@ class Backward:
         """A new node; the name of its result."""
         return self.draft.add(op, inputs, f"{self.node.output}_gradient", self.node.where)
 
+    def add_all(self, op: Op, *inputs: str) -> tuple[str, ...]:
+        """A new node of an op with any number of results; their names."""
+        return self.draft.add_all(op, inputs, f"{self.node.output}_gradient", self.node.where)
+
     def shape(self, name: str) -> Shape:
         """Of a tensor of the forward pass or of a gradient."""
         return self.draft.tensors[self.draft.now(name)].shape
@@ -64,9 +68,13 @@ class Backward:
         """A function of two tensors, element by element, with broadcasting."""
         return self.add(Binary(function), a, b)
 
-    def unary(self, function: str, a: str) -> str:
+    def unary(self, function: str, a: str, parameters: tuple[float, ...] = ()) -> str:
         """A function of one tensor, element by element."""
-        return self.add(Unary(function), a)
+        return self.add(Unary(function, parameters), a)
+
+    def clamped(self, a: str, low: float, high: float) -> str:
+        """A tensor within limits."""
+        return self.unary("clamp", a, (low, high))
 
     def scaled(self, a: str, factor: float) -> str:
         """A tensor times a number."""
