@@ -180,7 +180,7 @@ def _read_by(nest: Nest, read: Access, x: np.ndarray) -> np.ndarray:
 
 ELEMENTWISE = {name for name, cases in CASES.items() if all(c.op.traits.elementwise for c in cases)}
 COPIES_GOING_ON = {"PageOut", "PageIn"}  # they also read what must stay until a copy is complete
-OF_CHANNELS = {"AffineInt8"}  # its function is another in each channel, and its numbers are one for each
+OF_CHANNELS = {"AffineInt8", "BatchNorm"}  # another function in each channel, with numbers for each
 
 
 @pytest.mark.parametrize("name", CASES)
