@@ -19,7 +19,7 @@ from mmcc.ir.regions import SRAM
 from mmcc.ops.elementwise import Unary
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.bound import layout_bound, trivial_bound, value_floor
-from mmcc.planner.fusion import space
+from mmcc.planner.fusion import sets
 from mmcc.planner.memory.lower_bound import cover
 from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.memory.placement import place
@@ -142,10 +142,10 @@ def test_beginnings_of_one_order_prove_nothing_themselves(monkeypatch: pytest.Mo
     y = b.sum(b.conv(b.conv(x, 4, 1), 2, 3), b.conv(b.conv(x, 8, 3), 2, 1))
     graph = b.graph(b.conv(y, 2, 3))
     whole = best_plan(graph, PlanRequest(align=1))
-    monkeypatch.setattr(space, "MOST_SETS", 1)
-    space.every_set.cache_clear()
+    monkeypatch.setattr(sets, "MOST_SETS", 1)
+    sets.every_set.cache_clear()
     made = best_plan(graph, PlanRequest(align=1))
-    space.every_set.cache_clear()
+    sets.every_set.cache_clear()
     assert trivial_bound(graph, PlanRequest(align=1)) <= made.bound <= whole.bound
 
 

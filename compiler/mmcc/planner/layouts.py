@@ -77,8 +77,9 @@ class Layouts:
 
     def listed(self, space: Space, most: int) -> Table:
         """All groups of a space that need at most `most` bytes."""
+        table = Table(space, most)
         self.every_group = self.every_group and space.complete
-        return Table(space, most)
+        return table
 
     def space(self, choice: LayoutChoice, request: PlanRequest) -> Space:
         """All groups of a layout."""

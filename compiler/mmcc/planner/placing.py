@@ -44,15 +44,17 @@ class Placer:
     def least(self, paths: Paths, bound: int) -> tuple[Placed, int]:
         """A path with the least peak, and what no path is below."""
         best, proved = self._place(paths, paths.cheapest(bound, self._macs), bound), bound
-        fewest = paths.fewest(bound) if best.placement.peak > bound else ()
+        large = len(paths.space.model.kernels) > LARGE
+        if large and best.placement.peak > bound and not self._request.rough:
+            best, proved = self._together(paths, best, bound)
+        fewest = paths.fewest(bound) if best.placement.peak > proved else ()
         if fewest and sum(map(paths.macs, fewest)) <= self._macs:
             best = min(best, self._place(paths, fewest, bound), key=lambda p: p.placement.peak)
         if self._request.rough:
             return best, proved
-        if best.placement.peak > bound:
+        if not large and best.placement.peak > bound:
             best, proved = self._together(paths, best, bound)
         low, high = proved, best.placement.peak
-        large = len(paths.space.model.kernels) > LARGE
         for _ in range(
             TRIES_OF_LARGE if large else TRIES
         ):  # where the solver gave up: larger groups' bounds, so that placing is easier
@@ -73,9 +75,9 @@ class Placer:
 
         cost = sum(map(paths.cost, placed.path))
         found = cheapest(paths.space, paths, limit, cost, self._request)
-        if found is None or sum(map(paths.macs, found[0])) > self._macs:
+        if found is None or sum(map(paths.macs, found.path)) > self._macs:
             return placed
-        return self._placed(paths, *found)
+        return self._placed(paths, found.path, found.offsets)
 
     def _placed(self, paths: Paths, path: Path, offsets: dict[str, int]) -> Placed:
         buffers, overlaps = Builder(paths.space, path).buffers()
@@ -99,5 +101,5 @@ class Placer:
         found, proved = choose(paths.space, paths, goal, placed.placement.peak, self._request)
         if found is None:
             return placed, max(bound, min(proved, placed.placement.peak))
-        made = self._placed(paths, *found)
+        made = self._placed(paths, found.path, found.offsets)
         return made, max(bound, min(proved, made.placement.peak))

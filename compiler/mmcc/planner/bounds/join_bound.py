@@ -77,6 +77,8 @@ def join_bound(
     if space is None or not space.complete:
         return None
     table = Table(space, most)
+    if not space.complete:  # some groups turned out to be too long to be listed
+        return None
     bound = -(-table.least(inf) // request.align) * request.align  # as any peak is
     if bound > most:
         return JoinBound(most + 1, None)

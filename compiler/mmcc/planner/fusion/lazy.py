@@ -15,7 +15,6 @@ from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from math import inf
 
-from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.fusion.space import WINDOW, Candidate, Space
 from mmcc.planner.memory.allocations import bits
@@ -25,7 +24,6 @@ AT_A_LEVEL_AT_FIRST = 100  # the same until some path is known
 GROUPS_OF_KERNEL = 10  # looked at, for each kernel, until then
 MOST_GROUPS = 8_000  # looked at in one search
 MOST_KERNELS = 150  # of a graph in which a path found at first is improved
-MOMENTS_OF = 16  # all moments of a group are as much work as looking at so many: its kernels squared by this
 SPLIT = 1e-3  # instructions that one more group may cost
 MOST_LISTED = 4_000  # groups that are listed
 
@@ -78,7 +76,6 @@ class _Search(ABC):
         self._heap: list[tuple[float, int, int, _Step | _Choices]] = []
         self._level, self._skipped = float(floor), False
         self._came: dict[int, _Step] = {}
-        self._inner: dict[tuple[int, int], int] = {}
 
     @abstractmethod
     def worth(self, before: float, group: Candidate) -> float:
@@ -153,7 +150,7 @@ class _Search(ABC):
             after = done | 1 << last
             if after == done or kernel.before & ~done or space.shared.bytes(space.alive(after)) > alive:
                 continue
-            group = Candidate(done, after, last, self._footprint(done, after, last).tight)
+            group = Candidate(done, after, last, space.tight(done, after, last))
             step = _Step(self.worth(worth, group), group, exact=True)
             same = step.worth + self.ahead(after) <= (worth + self.ahead(done)) * (1 + 1e-9)
             if group.least <= self._limit and same:
@@ -172,12 +169,12 @@ class _Search(ABC):
         if not self._strips and (long := self._too_long(after, members, last)):
             self._long[last].append(long)
             return True
-        footprint = self._footprint(choices.done, after, last)
-        group = Candidate(choices.done, after, last, footprint.least, 1, footprint.least)
-        if footprint.least <= self._limit:
+        least = space.least(choices.done, after, last)
+        group = Candidate(choices.done, after, last, least, 1, least)
+        if least <= self._limit:
             self._offer(choices, group)
         elif self._strips and self._worth_cutting(choices, group):
-            wide = replace(group, floor=space.floor(footprint, choices.done, after, last))
+            wide = replace(group, floor=space.floor(space.footprint(group), choices.done, after, last))
             narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
             if narrow is not None:
                 self._offer(choices, narrow)
@@ -188,9 +185,7 @@ class _Search(ABC):
         size = WINDOW
         while True:
             near = self._space.nearest(last, members, size)
-            if (last, near) not in self._inner:
-                self._inner[last, near] = self._footprint(after & ~near, after, last).inner
-            if self._inner[last, near] > self._limit:
+            if self._space.inner(near, after, last) > self._limit:
                 return near
             if near == members:
                 return 0
@@ -208,15 +203,16 @@ class _Search(ABC):
 
     def _refine(self, step: _Step) -> None:
         """Look at all moments of a group."""
-        self._space.footprints += (step.group.after & ~step.group.before).bit_count() ** 2 // MOMENTS_OF
-        group = replace(step.group, least=self._space.footprint(step.group).tight)
+        group = step.group
+        if group.strips > 1:
+            tight = self._space.footprint(group).tight
+        else:
+            tight = self._space.tight(group.before, group.after, group.last)
+        group = replace(group, least=tight)
         if group.least <= self._limit:
             before = self._came[group.before].worth if group.before else self.start()
             exact = _Step(self.worth(before, group), group, exact=True)
             self._push(exact.worth, group.after, exact)
-
-    def _footprint(self, before: int, after: int, last: int) -> Footprint:
-        return self._space.footprint(Candidate(before, after, last, 0))
 
     def _push(self, worth: float, done: int, item: _Step | _Choices) -> None:
         key = max(worth + self.ahead(done), self._level)
@@ -349,11 +345,10 @@ class LazyPaths:
 
     def _listed(self, most: int) -> Table | None:
         """The groups that need at most `most` bytes in a table, if they are not too many."""
-        if not self.space.complete:
-            return None
         if most not in self._tables:
-            groups = list(islice(self.space.candidates(most), MOST_LISTED))
-            self._tables[most] = None if len(groups) == MOST_LISTED else Table(self.space, most, groups)
+            groups = list(islice(self.space.candidates(most), MOST_LISTED)) if self.space.complete else []
+            every = self.space.complete and len(groups) < MOST_LISTED
+            self._tables[most] = Table(self.space, most, groups) if every else None
         return self._tables[most]
 
     def _search_least(self, *, exact: bool) -> FoundPath | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 from heapq import heappop, heappush
 
 import numpy as np
@@ -21,6 +21,7 @@ from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.rows import Rows, make_rows
 from mmcc.planner.fusion.schedule import Spans
+from mmcc.planner.fusion.sets import sets_of
 from mmcc.planner.fusion.shared import Shared, mergeable
 from mmcc.planner.fusion.strips import COUNTS, Cut, Strips
 from mmcc.planner.fusion.timeline import Timeline, batch, demand
@@ -29,9 +30,9 @@ from mmcc.planner.memory.layout import Layout
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.streaming.blocks import Price, WeightStreaming, all_resident, streaming_choices
 
-MOST_SETS = 1_500  # sets of finished kernels; above, only the beginnings of one order
 GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
 FOOTPRINT_OF = 8  # nodes of a group that take as much work as a small group does
+MOMENTS_OF = 16  # all moments of a group are as much work as looking at so many: its kernels squared by this
 WINDOW = 16  # kernels of the shortest schedules; groups that end alike and are about as long share one
 LONGEST = 16  # kernels of a group at least, however many there are
 ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
@@ -78,13 +79,14 @@ class Space:
             for k, kernel in enumerate(self.model.kernels)
             if kernel.alone or request.runs_backward(kernel.node)
         )
+        self._apart = sum(1 << k for k, kernel in enumerate(self.model.kernels) if kernel.apart)
         kernels = enumerate(self.model.kernels)
         self._ordered = sum(1 << k for k, kernel in kernels if kernel.node in request.ordered)
         self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._tilings = self._constants()
-        every, self.sets = self._sets()
+        every, self.sets = sets_of(self.model, order)
         self._all_sets = frozenset(self.sets)
-        self.complete = every and self._longest >= len(self.model.kernels)
+        self._every_set, self._shortened = every, False
         self.all = (1 << len(self.model.kernels)) - 1
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
         self._makers = [sum(1 << maker for maker, _ in kernel.needs) for kernel in self.rows.kernels]
@@ -92,7 +94,15 @@ class Space:
         self._alone = [Timeline(k, {k: np.arange(kernel.steps)}) for k, kernel in enumerate(self.rows.alone)]
         self._nearest: dict[tuple[int, int], int] = {}
         self.footprints = 0  # groups looked at so far; a long one counts as several
+        self._least: dict[tuple[int, int, int], int] = {}  # what all searches ask for again
+        self._tight: dict[tuple[int, int, int], int] = {}
+        self._inner: dict[tuple[int, int], int] = {}
         self._lines: dict[tuple[object, ...], Timeline] = {}
+
+    @property
+    def complete(self) -> bool:
+        """True if all sets are known, and none of the groups listed so far was too long to grow further."""
+        return self._every_set and not self._shortened
 
     @cached_property
     def costs(self) -> list[NodeCost]:
@@ -136,7 +146,7 @@ class Space:
             return True
         if members & self._single or not self.request.fuse or members & ~self._feeding[last]:
             return False
-        return not any(self.model.kernels[k].apart & members for k in bits(members))
+        return not any(self.model.kernels[k].apart & members for k in bits(members & self._apart))
 
     @cached_property
     def _feeding(self) -> list[int]:
@@ -181,6 +191,28 @@ class Space:
         members = after & ~before
         return Footprint(GroupMemory(self.shared, line, members, alive, then, drained, cut, streaming))
 
+    def least(self, before: int, after: int, last: int) -> int:
+        """Bytes that a group needs at least, as far as is quickly known (`Footprint.least`)."""
+        key = before, after, last
+        if key not in self._least:
+            self._least[key] = self._footprint(before, after, last).least
+        return self._least[key]
+
+    def tight(self, before: int, after: int, last: int) -> int:
+        """The same, looking at all moments (`Footprint.tight`)."""
+        key = before, after, last
+        if key not in self._tight:
+            self.footprints += (after & ~before).bit_count() ** 2 // MOMENTS_OF
+            self._tight[key] = self._footprint(before, after, last).tight
+        return self._tight[key]
+
+    def inner(self, near: int, after: int, last: int) -> int:
+        """Bytes of rings that kernels `near` the last one of a group hold, in all groups that have these."""
+        key = last, near
+        if key not in self._inner:
+            self._inner[key] = self._footprint(after & ~near, after, last).inner
+        return self._inner[key]
+
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
         small = {done for done in self.sets if self.shared.bytes(self.alive(done)) <= most}
@@ -208,8 +240,12 @@ class Space:
                         floor = self.floor(footprint, before, after, last)
                         if floor <= most:
                             yield Candidate(before, after, last, footprint.least, 1, floor)
-            if members.bit_count() < self._longest and not members & self._single:
-                for kernel in bits(makers & before & ~self._single):
+            if not members & self._single:
+                more = makers & before & ~self._single
+                if members.bit_count() >= self._longest:
+                    self._shortened = self._shortened or bool(more)
+                    continue
+                for kernel in bits(more):
                     longer = members | 1 << kernel
                     if self.model.kernels[kernel].apart & members or longer in seen:
                         continue
@@ -352,33 +388,3 @@ class Space:
             and outside >> self.model.kernels[kernel].output & 1
             and len(line.times.get(kernel, ())) < self.rows.kernels[kernel].steps
         )
-
-    def _sets(self) -> tuple[bool, tuple[int, ...]]:
-        """Sets of kernels that can be done when others are not, smallest first; True if these are all."""
-        every = every_set(tuple(kernel.before for kernel in self.model.kernels))
-        if every is not None:
-            return True, every
-        prefixes = [0]
-        for kernel in self.order:
-            prefixes.append(prefixes[-1] | 1 << kernel)
-        return False, tuple(prefixes)
-
-
-@lru_cache(maxsize=256)  # many layouts of a graph have these sets in common
-def every_set(before: tuple[int, ...]) -> tuple[int, ...] | None:
-    """Sets of kernels that can be done when others are not, smallest first; None if they are too many.
-
-    `before` is for each kernel the set of those that must have run.
-    """
-    found, level = [0], [0]
-    while level:
-        following = dict[int, None]()
-        for done in level:
-            for k, needed in enumerate(before):
-                if not done >> k & 1 and not needed & ~done:
-                    following[done | 1 << k] = None
-        level = list(following)
-        found += level
-        if len(found) > MOST_SETS:
-            return None
-    return tuple(found)

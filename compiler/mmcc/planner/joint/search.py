@@ -3,32 +3,50 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from mmcc.planner.fusion.build import Builder
 from mmcc.planner.fusion.group import GroupMemory
-from mmcc.planner.fusion.paths import Paths
+from mmcc.planner.fusion.paths import Path, Paths
 from mmcc.planner.fusion.space import Candidate, Space
-from mmcc.planner.joint.cpsat import Choice, select
+from mmcc.planner.joint.cpsat import Choice, Selection, select
+from mmcc.planner.joint.dynamic import seated
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.memory.problem import Item
 from mmcc.planner.request import PlanRequest
 
 MOST_CHOICES = 600  # more make a model that is not solved in the time there is
+LEVELS = 16, 8, 4, 1  # seatings are looked for within these parts of what lies between the bound and a plan
+MOST_KERNELS = 200  # of a graph whose groups are listed for the solver, and for the last of these levels
 
 
-Found = tuple[tuple[Candidate, ...], dict[str, int]]
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A path, the offsets of its buffers by name, and the bytes of both."""
+
+    path: Path
+    offsets: dict[str, int]
+    peak: int
 
 
 def choose(
     space: Space, paths: Paths, goal: int, high: int, request: PlanRequest
 ) -> tuple[Found | None, int]:
     """A path and offsets with a peak below `high`, and a bound; no better than `goal` is asked for."""
-    candidates = paths.below(high)
+    best, goal = _by_seatings(space, paths, goal, high, request)
+    if best is not None:
+        high = best.peak
+    if goal >= high:
+        return best, goal
+    large = len(space.model.kernels) > MOST_KERNELS
+    candidates = None if large else paths.below(high)
     if candidates is None or len(candidates) > MOST_CHOICES:
-        return None, goal
+        return best, goal
     if not candidates:
-        return None, high
+        return best, high
     request.say(f"{len(candidates)} groups and offsets together: {goal} <= peak < {high}")
-    return _solve(space, paths, candidates, goal, high, request, by_cost=False)
+    found, bound = _solve(space, paths, candidates, goal, high, request, by_cost=False)
+    return found or best, bound
 
 
 def cheapest(space: Space, paths: Paths, limit: int, most_cost: float, request: PlanRequest) -> Found | None:
@@ -38,6 +56,36 @@ def cheapest(space: Space, paths: Paths, limit: int, most_cost: float, request: 
         return None
     request.say(f"{len(candidates)} groups and offsets together: least cost within {limit}")
     return _solve(space, paths, candidates, 0, limit + 1, request, by_cost=True)[0]
+
+
+def _by_seatings(
+    space: Space, paths: Paths, goal: int, high: int, request: PlanRequest
+) -> tuple[Found | None, int]:
+    """The same by seatings, as far as that goes: few groups need little, so small levels are tried first."""
+    large = len(space.model.kernels) > MOST_KERNELS
+    for part in LEVELS[:-1] if large else LEVELS:
+        level = goal + -(-(high - goal) // part)
+        candidates = paths.below(level)
+        if candidates is None:
+            break
+        if candidates:
+            request.say(f"{len(candidates)} groups with offsets between them: {goal} <= peak < {level}")
+            found, bound = _seated(space, paths, candidates, goal, level)
+            if found is not None or bound < level:
+                return found, bound
+        goal = level
+    return None, goal
+
+
+def _seated(
+    space: Space, paths: Paths, candidates: list[Candidate], low: int, high: int
+) -> tuple[Found | None, int]:
+    """The same among some groups."""
+    whole, choices = _model(space, paths, candidates)
+    sizes = [allocation.size for allocation in space.model.allocations]
+    alive = [tuple(a for a in bits(space.alive(done)) if sizes[a]) for done in space.sets]
+    found, bound = seated(whole, choices, alive, low, high)
+    return (None if found is None else _found(space, candidates, found)), bound
 
 
 def _solve(
@@ -50,15 +98,22 @@ def _solve(
     *,
     by_cost: bool,
 ) -> tuple[Found | None, int]:
+    whole, choices = _model(space, paths, candidates)
+    found, bound = select(whole, choices, goal, high, request.effort, request.seed, by_cost=by_cost)
+    return (None if found is None else _found(space, candidates, found)), bound
+
+
+def _model(space: Space, paths: Paths, candidates: list[Candidate]) -> tuple[list[Item], list[Choice]]:
+    """Whole tensors and groups as both searches know them."""
     state = {done: k for k, done in enumerate(space.sets)}
     whole = [Item(allocation.size, allocation.align, 0, 1) for allocation in space.model.allocations]
-    choices = [_choice(space, paths, candidate, state) for candidate in candidates]
-    found, bound = select(whole, choices, goal, high, request.effort, request.seed, by_cost=by_cost)
-    if found is None:
-        return None, bound
+    return whole, [_choice(space, paths, candidate, state) for candidate in candidates]
+
+
+def _found(space: Space, candidates: list[Candidate], found: Selection) -> Found:
     path = tuple(candidates[k] for k in found.chosen)
     offsets = {a.name: found.whole[k] for k, a in enumerate(space.model.allocations) if a.size}
-    return (path, offsets | _local(space, path, found.local)), bound
+    return Found(path, offsets | _local(space, path, found.local), found.peak)
 
 
 def _choice(space: Space, paths: Paths, candidate: Candidate, state: dict[int, int]) -> Choice:
