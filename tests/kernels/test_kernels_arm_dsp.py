@@ -54,7 +54,22 @@ def own_cases() -> list[OpCase]:
         conv("dsp_patch_fraction", (7, 9, 3), 13, same, bias_bits=5),
         conv("dsp_patch_column", (9, 4, 5), 6, Window((4, 1), (2, 1), (1, 1), pads(1, 0, 2, 0))),
     ]
-    return [*cases, *map(gentle, cases), *fixed_cases(), *depthwise_cases(), *packed_by_four()]
+    return [*cases, *map(gentle, cases), *fixed_cases(), *depthwise_cases(), *alone(), *packed_by_four()]
+
+
+def alone() -> list[OpCase]:
+    """Depthwise windows inside images one column wide, as streams have them."""
+    windows = {
+        "column": ((9, 1, 12), Window((5, 1))),
+        "dilated": ((11, 1, 4), Window((3, 1), (2, 1), (4, 1))),
+        "row": ((3, 4, 8), Window((1, 4))),
+        "square": ((4, 3, 20), Window((3, 3))),
+        "many": ((16, 1, 8), Window((13, 1))),
+        "one": ((3, 1, 4), Window((1, 1))),
+    }
+    cases = [conv(f"alone_{k}", x, x[2], w, groups=x[2]) for k, (x, w) in windows.items()]
+    x, w = windows["column"]
+    return [*cases, conv("alone_ends", x, 12, w, groups=12, zeros=(-128, 127), low=-100, high=40)]
 
 
 def fixed_cases() -> list[OpCase]:
@@ -172,7 +187,7 @@ def test_shapes_of_their_own(target):
     bench = own_bench(target)
     bench.check_all()
     used = {kernel.template for kernel in bench.package.kernels}
-    assert used >= {"pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp"}
+    assert used >= {"pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp", "depthwise_pixel"}
     assert not used & LENT
     forms = {kernel.options.get("form") for kernel in bench.package.kernels}
     assert forms >= {"scaled", "plain"}

@@ -18,7 +18,8 @@ from mmcc.kernels.arm_mve.filters import BLOCK as MVE_BLOCK
 from mmcc.kernels.portable.conv_float import BLOCK as FLOAT_BLOCK
 
 GATHERED = ("patch_dsp",)
-PIXEL_BY_PIXEL = ("pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp")  # all constants for each pixel
+# All constants for each pixel.
+PIXEL_BY_PIXEL = ("pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp", "depthwise_pixel")
 BLOCKS = {
     "conv": FLOAT_BLOCK,
     "dense": FLOAT_BLOCK,

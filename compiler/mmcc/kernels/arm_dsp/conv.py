@@ -13,7 +13,7 @@ from mmcc.kernels.arm_dsp.four import follow, four
 from mmcc.kernels.arm_dsp.winograd import winograd
 from mmcc.kernels.epilogue import Fields, Options
 from mmcc.kernels.select import Site, variant_layer
-from mmcc.kernels.window import columns_join, window_fields
+from mmcc.kernels.window import columns_join, reaches_outside, window_fields
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.window import Window
@@ -151,16 +151,17 @@ def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
         or op.window.dilations[1] > 1
     ):
         return None
-    packed = pack(op, site, kh * kw, plain=True) if max(kh, kw) <= WINDOW_LIMIT else None
+    alone = site.output.shape[1] == 1 and not reaches_outside(site, op.window) and kh * kw <= TAPS_LIMIT
+    packed = pack(op, site, kh * kw, plain=True) if alone or max(kh, kw) <= WINDOW_LIMIT else None
     if packed is None or packed.scales.right.max(initial=0) > MOST_RIGHT:
         return None
     scales = packed.scales
-    weights = quads(packed.weights.reshape(channels, kh, kw))
+    weights = packed.weights.T if alone else quads(packed.weights.reshape(channels, kh, kw))
     scale = np.stack((scales.bias, scales.multiplier), 0).reshape(2, -1, 4).transpose(1, 0, 2)
     layer: Fields = (
         ("x", site.inputs[0].where()),
         ("y", site.output.where()),
-        ("weights", site.keep("weights", weights)),
+        ("weights", site.keep("weights", np.ascontiguousarray(weights), 4)),
         ("scale", site.keep("scale", scale.astype(np.int32))),
         ("shift", site.keep("shift", scales.right)),
         *scales.fields,
@@ -168,6 +169,9 @@ def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
         ("channels", channels),
         ("x_zero", op.x_zero),
     )
+    if alone:
+        options = (*scales.options, ("taps", _bound(kh * kw, TAP_BOUNDS)))
+        return KernelUse("depthwise_pixel", options, (*layer, ("kernel_rows", kh), ("kernel_cols", kw)))
     if chunks.fits(site, op.window):
         options = (*scales.options, *chunks.options(site, op.window))
         return KernelUse(chunks.TEMPLATE, options, (*layer, *chunks.fields(site, op.window)))
