@@ -7,6 +7,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mmcc.errors import CompileError, Exit, Where, printable
+from mmcc.frontend.training_steps import HINT as TRAIN
+from mmcc.frontend.training_steps import writer_of
 
 MAX_LISTED = 20
 
@@ -71,9 +73,10 @@ class Problems:
         lines: list[str] = []
         first = [places[0] for _, places in sorted(self.unknown.items())]
         for (domain, op), places in sorted(self.unknown.items()):
-            lines.append(
-                f"{printable(op, 60)} (domain {printable(domain, 60) or 'ai.onnx'}), {_times(len(places))}"
-            )
+            writer = writer_of(domain, op)
+            step = f", of a step of training as {writer} has it" if writer else ""
+            known = printable(domain, 60) or "ai.onnx"
+            lines.append(f"{printable(op, 60)} (domain {known}), {_times(len(places))}{step}")
         alike = Counter((error.at[0].op if error.at else "", error.message) for error in self.found)
         at = {(e.at[0].op if e.at else "", e.message): e.at for e in reversed(self.found)}
         for (op, message), count in alike.items():
@@ -112,7 +115,8 @@ class Problems:
         return f"{what}:\n" + "\n".join(lines[:MAX_LISTED] + more)
 
     def _hints(self) -> list[str]:
-        known = [CUT_OFF] if self.unknown else []
+        trains = [bool(writer_of(domain, op)) for domain, op in self.unknown]
+        known = [TRAIN] * any(trains) + [CUT_OFF] * (not all(trains))
         return list(dict.fromkeys([*known, *(error.hint for error in self.found if error.hint)]))
 
 
