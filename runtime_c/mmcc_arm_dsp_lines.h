@@ -185,40 +185,4 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_normalize(__attribute__((unused)) const m
                      " add sp, sp, #4\n pop {r4-r11, pc}\n" ::: "memory");
 }
 
-/* A tap of a depthwise window: a pixel's channels and their weights. */
-typedef struct {
-    const int8_t *x, *w;
-} mmcc_dsp_tap;
-
-/* One pixel of a depthwise layer, channels by fours. */
-typedef struct {
-    const mmcc_dsp_tap *taps; /*  0 */
-    const mmcc_dsp_tap *end;  /*  4: of the taps, of which there is one at least */
-    const int32_t *scale;     /*  8: of each four channels the biases, then the multipliers */
-    const uint8_t *shift;     /* 12 */
-    int8_t *y;                /* 16 */
-    int32_t channels;         /* 20: a multiple of 4 */
-    int32_t zero2;            /* 24: 2 * zero point of the output + 1 */
-} mmcc_dsp_depthwise;
-
-#define MMCC_DSP_FINISHED(sum, multiplier)                                                                      \
-    " smmul " sum ", " sum ", " multiplier "\n ldrb " multiplier ", [r0], #1\n asr " sum ", " sum ", " multiplier \
-    "\n add " sum ", " sum ", lr\n ssat " sum ", #8, " sum ", asr #1\n"
-
-/* r12 is the argument, r2 the channel, r3 at the scale; r4 to r7 are the sums. */
-MMCC_DSP_ASSEMBLY static void mmcc_dsp_channels(__attribute__((unused)) const mmcc_dsp_depthwise *pixel)
-{
-    __asm__ volatile("push {r4-r11, lr}\n mov r12, r0\n ldr r0, [r12, #12]\n push {r0}\n"
-                     " ldr r1, [r12, #4]\n ldr r3, [r12, #8]\n mov r2, #0\n"
-                     "1: ldr r0, [r12]\n ldm r3!, {r4-r7}\n"
-                     "2: ldrd r8, r9, [r0], #8\n ldr r8, [r8, r2]\n ldr r9, [r9, r2]\n sxtb16 r10, r8\n"
-                     " sxtb16 r11, r9\n sxtb16 r8, r8, ror #8\n sxtb16 r9, r9, ror #8\n"
-                     " smlabb r4, r10, r11, r4\n smlatt r6, r10, r11, r6\n smlabb r5, r8, r9, r5\n"
-                     " smlatt r7, r8, r9, r7\n cmp r0, r1\n bne 2b\n"
-                     " ldm r3!, {r8-r11}\n ldr r0, [sp]\n ldr lr, [r12, #24]\n" MMCC_DSP_FINISHED("r4", "r8")
-                         MMCC_DSP_FINISHED("r5", "r9") MMCC_DSP_FINISHED("r6", "r10") MMCC_DSP_FINISHED("r7", "r11") " str r0, [sp]\n ldr r0, [r12, #16]\n ldr r8, [r12, #20]\n add r0, r0, r2\n"
-                                                                                                                     " strb r4, [r0]\n strb r5, [r0, #1]\n strb r6, [r0, #2]\n strb r7, [r0, #3]\n"
-                                                                                                                     " add r2, r2, #4\n cmp r2, r8\n bne 1b\n add sp, sp, #4\n pop {r4-r11, pc}\n" ::: "memory");
-}
-
 #endif

@@ -60,6 +60,10 @@ def int16_layer_cases() -> list[OpCase]:
         conv16("conv16_time", (12, 1, 10), 8, Window((5, 1), (1, 1), (2, 1), (8, 0, 0, 0))),
         conv16("depthwise16_time", (12, 1, 10), 10, Window((5, 1), (1, 1), (2, 1), (8, 0, 0, 0)), groups=10),
         conv16("depthwise16_large", (9, 9, 4), 4, Window((6, 6)), groups=4),
+        *(conv16(f"depthwise16_{form}", (4, 5, 8), 8, same, form, groups=8) for form in SCALES),
+        conv16("depthwise16_positive", (4, 5, 8), 8, same, groups=8, low=0),
+        conv16("depthwise16_bounds", (4, 5, 8), 8, same, groups=8, low=-900, high=1000),
+        conv16("depthwise16_outside", (3, 2, 8), 8, Window((2, 1), (1, 1), (7, 1), (4, 0, 4, 0)), groups=8),
         conv16("depthwise16_twice", (5, 6, 4), 8, same, groups=4),
     ]
     return cases

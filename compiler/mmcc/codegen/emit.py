@@ -53,6 +53,7 @@ OPTIONAL_HEADERS = (
     "mmcc_arm_dsp_chunks.h",
     "mmcc_arm_dsp_winograd.h",
     "mmcc_arm_dsp_lines.h",
+    "mmcc_arm_dsp_taps.h",
     "mmcc_simd.h",
     "mmcc_floats.h",
 )
