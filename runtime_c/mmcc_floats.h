@@ -112,6 +112,8 @@ typedef const float *mmcc_float_run;
 #define MMCC_FLOAT_TIMES(run, k, weights, sums) mmcc_scale16((run)[k], weights, sums)
 #if !defined(MMCC_FLOAT_PIXELS) && defined(__AVX__) && defined(__FMA__)
 #define MMCC_FLOAT_PIXELS 6
+#elif !defined(MMCC_FLOAT_PIXELS) && defined(__riscv_vector) && defined(__clang__)
+#define MMCC_FLOAT_PIXELS 2
 #elif !defined(MMCC_FLOAT_PIXELS)
 #define MMCC_FLOAT_PIXELS 2
 #endif

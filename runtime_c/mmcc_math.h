@@ -164,6 +164,63 @@ MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
     return _mm256_blendv_ps(scaled, a, _mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_GE_OQ));
 }
 
+#elif defined(__riscv_vector) && defined(__clang__)
+
+#define MMCC_PIXELS 8
+typedef float mmcc_float8 __attribute__((vector_size(32)));
+typedef int32_t mmcc_mask8 __attribute__((vector_size(32)));
+
+MMCC_INLINE mmcc_float8 mmcc_set8(float value)
+{
+    const mmcc_float8 all = {value, value, value, value, value, value, value, value};
+    return all;
+}
+
+MMCC_INLINE mmcc_float8 mmcc_load8(const float *from)
+{
+    mmcc_float8 all;
+    __builtin_memcpy(&all, from, sizeof all);
+    return all;
+}
+
+MMCC_INLINE void mmcc_store8(float *to, mmcc_float8 a)
+{
+    __builtin_memcpy(to, &a, sizeof a);
+}
+
+MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
+{
+    return a + b;
+}
+
+MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
+{
+    return __builtin_elementwise_fma(a, b, c);
+}
+
+MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
+{
+    return __builtin_elementwise_fma(mmcc_set8(a), b, c);
+}
+
+/* Where the mask has all bits a, else b. */
+MMCC_INLINE mmcc_float8 mmcc_either8(mmcc_mask8 mask, mmcc_float8 a, mmcc_float8 b)
+{
+    return (mmcc_float8)((mask & (mmcc_mask8)a) | (~mask & (mmcc_mask8)b));
+}
+
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    const mmcc_float8 least = mmcc_set8(low), most = mmcc_set8(high);
+    a = mmcc_either8(least > a, least, a);
+    return mmcc_either8(most < a, most, a);
+}
+
+MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
+{
+    return mmcc_either8(a >= mmcc_set8(0.0f), a, a * mmcc_set8(slope));
+}
+
 #else
 
 #if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)

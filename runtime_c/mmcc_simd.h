@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: int8 kernels on vectors. Sixteen sums of 32 bits lie side by side; one step adds to each the products of
  * four values and four weights, which is one instruction on AVX-512 VNNI and four on Arm's dot product. The same
- * bits come from AVX-VNNI, AVX2, plain NEON, WebAssembly's vectors and plain C: what the compiler is told of the
- * processor decides.
+ * bits come from AVX-VNNI, AVX2, plain NEON, RISC-V's and WebAssembly's vectors and plain C: what the compiler is
+ * told of the processor decides.
  *
  * x86 multiplies unsigned by signed bytes: there, values are raised by 128, and sums begin with a bias from which
  * 128 times the weights was taken. A block of 16 outputs has 64 numbers: 16 biases, 16 such biases, 16
@@ -707,6 +707,140 @@ MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
     const v128_t high = wasm_i16x8_narrow_i32x4(mmcc_added4(x.v2, y.v2, add), mmcc_added4(x.v3, y.v3, add));
     const v128_t bytes = wasm_i8x16_narrow_i16x8(low, high);
     return wasm_i8x16_min(wasm_i8x16_max(bytes, wasm_i8x16_splat((int8_t)add.low)), wasm_i8x16_splat((int8_t)add.high));
+}
+
+#elif defined(__riscv_vector) && defined(__clang__)
+
+/* Vectors of a fixed length: clang makes code of them for processors with 128 bits a register and more, groups of
+ * registers and loads of interleaved fields included. Four values of a pixel are multiplied one by one. */
+#define MMCC_SIMD_PIXELS 2
+#define MMCC_SIMD_BLOCKS 1
+typedef int32_t mmcc_sums __attribute__((vector_size(64)));
+typedef int64_t mmcc_wide __attribute__((vector_size(128)));
+typedef int16_t mmcc_halves __attribute__((vector_size(32)));
+typedef int8_t mmcc_bytes __attribute__((vector_size(16)));
+typedef int8_t mmcc_bytes64 __attribute__((vector_size(64)));
+typedef struct {
+    mmcc_halves v0, v1, v2, v3; /* the first of four for sixteen sums, the second, ... */
+} mmcc_quads;
+typedef const int8_t *mmcc_run;
+typedef struct {
+    mmcc_sums multiplier, right;
+} mmcc_scale;
+typedef struct {
+    int32_t twice, low, high;
+} mmcc_end;
+#define MMCC_SIMD_FENCE() __asm__ volatile("" ::: "memory") /* loads far ahead would be spilled */
+#define MMCC_LOAD_RUN(from) (from)
+#define MMCC_LOAD_QUAD(from) (from)
+#define MMCC_DOT(sums, run, quad, weights) mmcc_dot_quad(sums, (run) + 4 * (quad), weights)
+#define MMCC_WORDS(some) __builtin_convertvector(some, mmcc_sums)
+#define MMCC_EACH_FOURTH(all, k)                                                                     \
+    __builtin_convertvector(__builtin_shufflevector(all, all, k, (k) + 4, (k) + 8, (k) + 12, (k) + 16, (k) + 20, (k) + 24, \
+                                                    (k) + 28, (k) + 32, (k) + 36, (k) + 40, (k) + 44, (k) + 48,    \
+                                                    (k) + 52, (k) + 56, (k) + 60),                                 \
+                            mmcc_halves)
+
+MMCC_INLINE mmcc_sums mmcc_dot_quad(mmcc_sums sums, const int8_t *x, mmcc_quads weights)
+{
+    sums += MMCC_WORDS(weights.v0) * x[0];
+    sums += MMCC_WORDS(weights.v1) * x[1];
+    sums += MMCC_WORDS(weights.v2) * x[2];
+    sums += MMCC_WORDS(weights.v3) * x[3];
+    return sums;
+}
+
+MMCC_INLINE mmcc_sums mmcc_load_sums(const int32_t *block)
+{
+    mmcc_sums sums;
+    memcpy(&sums, block, sizeof sums);
+    return sums;
+}
+
+MMCC_INLINE mmcc_quads mmcc_load_quads(const int8_t *from)
+{
+    mmcc_bytes64 all;
+    memcpy(&all, from, sizeof all);
+    const mmcc_quads quads = {MMCC_EACH_FOURTH(all, 0), MMCC_EACH_FOURTH(all, 1), MMCC_EACH_FOURTH(all, 2),
+                              MMCC_EACH_FOURTH(all, 3)};
+    return quads;
+}
+
+MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_quads weights)
+{
+    sums += MMCC_WORDS(values.v0) * MMCC_WORDS(weights.v0);
+    sums += MMCC_WORDS(values.v1) * MMCC_WORDS(weights.v1);
+    sums += MMCC_WORDS(values.v2) * MMCC_WORDS(weights.v2);
+    sums += MMCC_WORDS(values.v3) * MMCC_WORDS(weights.v3);
+    return sums;
+}
+
+MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
+{
+    const mmcc_quads quads = {
+        __builtin_convertvector(a, mmcc_halves),
+        __builtin_convertvector(b, mmcc_halves),
+        __builtin_convertvector(c, mmcc_halves),
+        __builtin_convertvector(d, mmcc_halves),
+    };
+    return quads;
+}
+
+MMCC_INLINE mmcc_quads mmcc_weave3(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c)
+{
+    return mmcc_weave4(a, b, c, c);
+}
+
+MMCC_INLINE mmcc_sums mmcc_shift_left(mmcc_sums sums, int32_t left)
+{
+    return sums << left;
+}
+
+MMCC_INLINE mmcc_sums mmcc_set_sums(int32_t value)
+{
+    const mmcc_sums none = {0};
+    return none + value;
+}
+
+MMCC_INLINE mmcc_scale mmcc_load_scale(const int32_t *block)
+{
+    const mmcc_scale scale = {mmcc_load_sums(block + 32), -2 - mmcc_load_sums(block + 48)};
+    return scale;
+}
+
+MMCC_INLINE mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
+{
+    const mmcc_end end = {2 * zero + 1, low, high};
+    return end;
+}
+
+MMCC_INLINE mmcc_bytes mmcc_between(mmcc_sums sums, int32_t low, int32_t high)
+{
+    sums = __builtin_elementwise_max(sums, mmcc_set_sums(low));
+    return __builtin_convertvector(__builtin_elementwise_min(sums, mmcc_set_sums(high)), mmcc_bytes);
+}
+
+MMCC_INLINE mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
+{
+    const mmcc_wide product = __builtin_convertvector(sums, mmcc_wide) * __builtin_convertvector(scale.multiplier, mmcc_wide);
+    const mmcc_sums high = MMCC_WORDS(product >> 32);
+    return mmcc_between(((high >> scale.right) + end.twice) >> 1, end.low, end.high);
+}
+
+MMCC_INLINE void mmcc_get_sums(int32_t *to, mmcc_sums sums)
+{
+    memcpy(to, &sums, sizeof sums);
+}
+
+MMCC_INLINE mmcc_sums mmcc_add_bytes(mmcc_sums sums, mmcc_bytes bytes)
+{
+    return sums + MMCC_WORDS(bytes);
+}
+
+MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
+{
+    const mmcc_sums sums = MMCC_WORDS(a) * add.a_multiplier + MMCC_WORDS(b) * add.b_multiplier + add.offset;
+    return mmcc_between(sums >> add.bits, add.low, add.high);
 }
 
 #else

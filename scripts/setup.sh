@@ -95,6 +95,9 @@ missing_packages() {
 		gcc-riscv64-unknown-elf       command -v riscv64-unknown-elf-gcc
 		picolibc-riscv64-unknown-elf  finds riscv64-unknown-elf-gcc picolibc.specs
 		qemu-system-misc              command -v qemu-system-riscv32
+		clang-19                      command -v clang-19
+		gcc-riscv64-linux-gnu         command -v riscv64-linux-gnu-gcc
+		libc6-dev-riscv64-cross       finds riscv64-linux-gnu-gcc crt1.o
 		lld                           command -v wasm-ld
 		wabt                          command -v wasm-objdump
 		wasi-libc                     test -e /usr/lib/wasm32-wasi/libc.a

@@ -37,6 +37,20 @@ int32_t mmcc_posix_run_on(int32_t (*function)(void), void *top);
     "    mov sp, x29\n"                                       \
     "    ldp x29, x30, [sp], #16\n"                           \
     "    ret\n"
+#elif defined(__riscv) && __riscv_xlen == 64
+#define CALL_ON(name, before, after)                          \
+    ".global " name "\n.type " name ", @function\n" name ":\n" \
+    "    addi sp, sp, -16\n"                                  \
+    "    sd ra, 8(sp)\n"                                      \
+    "    sd s0, 0(sp)\n"                                      \
+    "    mv s0, sp\n"                                         \
+    "    mv sp, a1\n" before                                  \
+    "    jalr a0\n" after                                     \
+    "    mv sp, s0\n"                                         \
+    "    ld ra, 8(sp)\n"                                      \
+    "    ld s0, 0(sp)\n"                                      \
+    "    addi sp, sp, 16\n"                                   \
+    "    ret\n"
 #elif defined(__x86_64__)
 #define CALL_ON(name, before, after)                          \
     ".global " name "\n.type " name ", @function\n" name ":\n" \

@@ -51,8 +51,14 @@ ARM = {
     ],
     "aarch64": [],
     "rv32imac": [],
+    "rv64gcv": [],
+    "wasm32": [],
 }
-MORE = {"aarch64": [["-march=armv8-a"], ["-march=armv8.2-a+dotprod"]]}
+MORE = {
+    "aarch64": [["-march=armv8-a"], ["-march=armv8.2-a+dotprod"]],
+    "rv64gcv": [[], ["-march=rv64gc"]],
+    "wasm32": [[], ["-mno-simd128"]],
+}
 
 
 def compile_together(command, headers, folder):

@@ -20,7 +20,7 @@ BOARDS = (
     "cortex-m55",
     "rv32imac",
 )
-ALL = (*BOARDS, "aarch64", "wasm32", "host")
+ALL = (*BOARDS, "aarch64", "rv64gcv", "wasm32", "host")
 
 
 def ready(name: str) -> Target:

@@ -125,7 +125,7 @@ def test_ram_is_limited_by_the_linker(name, tmp_path):
     assert (caught.value.code, caught.value.exit) == ("MM803", Exit.DOES_NOT_FIT)
 
 
-@pytest.mark.parametrize("name", ["aarch64", "wasm32", "host"])
+@pytest.mark.parametrize("name", ["aarch64", "rv64gcv", "wasm32", "host"])
 def test_ram_is_limited_where_there_is_an_operating_system(name, tmp_path):
     target = ready(name)
     build(target, tmp_path, stack_bytes=4096, ram_limit=4096 + 1100)
@@ -143,7 +143,7 @@ def test_the_stack_stays_within_its_bound(name, case, tmp_path):
         assert limit <= used + 96
 
 
-@pytest.mark.parametrize("name", ["aarch64", "wasm32", "host"])
+@pytest.mark.parametrize("name", ["aarch64", "rv64gcv", "wasm32", "host"])
 @pytest.mark.parametrize("case", [1, 2, 3, 4, 5])
 def test_the_stack_stays_within_its_bound_under_an_operating_system(name, case, tmp_path):
     limit = static_bound(name, case, tmp_path / "static")

@@ -32,6 +32,7 @@ NAMES = [
     "cortex-m7",
     "host",
     "rv32imac",
+    "rv64gcv",
     "wasm32",
 ]
 

@@ -103,12 +103,12 @@ def _sizes(elf: Path, weight_prefixes: tuple[str, ...], bounds: Mapping[str, Sta
         file = ELFFile(stream)
         for index, section in enumerate(file.iter_sections()):
             name, size = section.name, int(cast(Any, section)["sh_size"])
-            if name.startswith((".text", ".rodata", ".ARM", ".eh_frame", ".data.rel.ro")):
+            if name.startswith((".text", ".rodata", ".srodata", ".ARM", ".eh_frame", ".data.rel.ro")):
                 code += size
-                constants |= {index} if name.startswith((".rodata", ".data.rel.ro")) else set()
-            elif name in (".data", ".tdata"):
+                constants |= {index} if name.startswith((".rodata", ".srodata", ".data.rel.ro")) else set()
+            elif name in (".data", ".sdata", ".tdata"):  # with an s: RISC-V's small ones
                 data += size
-            elif name in (".bss", ".tbss", ".arena"):
+            elif name in (".bss", ".sbss", ".tbss", ".arena"):
                 bss += size
         table = file.get_section_by_name(".symtab")
         symbols = table.iter_symbols() if isinstance(table, SymbolTableSection) else ()

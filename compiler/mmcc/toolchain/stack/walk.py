@@ -258,7 +258,16 @@ class Walk:
         frame = self._frame(line.function)
         if frame is None:
             raise Unreadable(f"{line.function}: {line.mnemonic} {line.operands}")
+        if self._by_vectors(line.function):  # the record leaves out what is a multiple of a register's size
+            raise Unreadable(
+                f"{line.function} keeps vector registers on the stack, whose size is the processor's"
+            )
         return max(depth, frame.bytes)
+
+    def _by_vectors(self, function: str) -> bool:
+        """Whether a function asks how long a vector register is (RISC-V), as frames that hold some do."""
+        code = self._listing.code_of(function)
+        return any("vlenb" in self._listing.lines[address].operands for address in code)
 
     def _frame(self, function: str) -> Frame | None:
         """What is recorded of a function; the numbers of copies are not recorded."""
