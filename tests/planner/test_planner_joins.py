@@ -13,6 +13,7 @@ from mmcc.checker.plan import check_plan
 from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.regions import SRAM
 from mmcc.ops.elementwise import Unary
@@ -132,3 +133,16 @@ def test_a_network_of_branches_is_proved() -> None:
     assert check_plan(graph, made) == []
     assert made.peak(SRAM) == 134_016
     assert made.proved_optimal
+
+
+@pytest.mark.quick
+def test_the_layout_with_the_least_bound_may_need_more_than_another() -> None:
+    """Two parts of a tensor change places. As long as only the layout with the least bound was placed, 1,280
+    bytes were found, and nothing was known of the layouts that have as small a bound."""
+    b = Build("turned")
+    x = b.input(3, 8, 8, dtype=ElementType.F32)
+    first, second = b.slice(x, (0, 0, 0), (1, 8, 8)), b.slice(x, (1, 0, 0), (2, 8, 8))
+    graph = b.graph(b.concat(0, second, first))
+    made = best_plan(graph, PlanRequest(align=4))
+    assert check_plan(graph, made) == []
+    assert (made.peak(SRAM), made.bound, made.proved_optimal) == (1024, 1024, True)

@@ -24,6 +24,7 @@ from mmcc.planner.layouts import FOOTPRINTS_TRIED, MOST_IN_STRIPS, Layouts
 from mmcc.planner.placing import Placer
 from mmcc.planner.request import PlanRequest
 
+MOST_PLACED = 8  # layouts that are placed where the one with the least bound needs more than that
 SOME_LAYOUTS = 4  # that many are looked at where it takes many levels to know what one needs
 CLOSE = 64  # a level that can be met is searched for up to one part in so many
 
@@ -53,11 +54,40 @@ class Search:
                 return found
         placed, proved = self._placer.least(paths, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
-        bound = self._layouts.known(least if self._layouts.operands else proved)
+        paths, placed, proved = self._other_layouts(paths, placed, least, proved)
+        bound = self._layouts.known(proved)
         peak = self._most()
         if self._alone is not None and placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
         return Builder(paths.space, placed.path).plan(placed, bound)
+
+    def _other_layouts(
+        self, paths: Paths, placed: Placed, least: int, proved: int
+    ) -> tuple[Paths, Placed, int]:
+        """The best of all layouts, and what none of them is below. `paths` has the least path of all; where
+        that is not placed as its bound has it, one of a larger bound may be placed within less."""
+        known = self._layouts
+        if not known.operands:
+            return paths, placed, proved
+        if proved == least or not (known.every_layout and known.every_group) or self._request.rough:
+            return paths, placed, least
+        best, first = (paths, placed), known.of(paths)
+        tried = 0
+        for choice in known.first:  # a layout whose path needs as much as a plan is no better
+            peak = best[1].placement.peak
+            if choice is first:
+                continue
+            others = known.paths(choice, peak - 1)
+            low = others.least(self._macs)
+            if not others.exact or tried == MOST_PLACED:
+                return *best, least
+            if low >= peak:
+                continue
+            tried += 1
+            found, bound = self._placer.least(others, low)
+            proved = min(proved, max(low, bound))
+            best = min(best, (others, found), key=lambda pair: pair[1].placement.peak)
+        return *best, proved
 
     def _cheapest(self, layouts: Sequence[LayoutChoice], limit: int) -> Plan | None:
         """The plan of least cost within the limit, if one is found.
