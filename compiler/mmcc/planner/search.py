@@ -71,8 +71,8 @@ class Search:
             return paths, placed, proved
         if proved == least or not (known.every_layout and known.every_group) or self._request.rough:
             return paths, placed, least
-        best, first = (paths, placed), known.of(paths)
-        tried = 0
+        best, first, tried = (paths, placed), known.of(paths), 0
+        placer = Placer(replace(self._request, effort=self._request.effort / MOST_PLACED), self._macs)
         for choice in known.first:  # a layout whose path needs as much as a plan is no better
             peak = best[1].placement.peak
             if choice is first:
@@ -84,7 +84,7 @@ class Search:
             if low >= peak:
                 continue
             tried += 1
-            found, bound = self._placer.least(others, low)
+            found, bound = placer.least(others, low)
             proved = min(proved, max(low, bound))
             best = min(best, (others, found), key=lambda pair: pair[1].placement.peak)
         return *best, proved
