@@ -47,5 +47,7 @@ def test_every_shift_to_the_right():
     x, w, bias, *_ = case.inputs
     multiplier, shift = multipliers_and_shifts(np.exp2(-np.arange(36.0)) * 0.9)
     assert set(range(34, 63)) <= set(shift.tolist())
-    inputs = (x, w, bias * 1000, multiplier, shift)
+    w[:6], w[:6, ..., 0], bias[:6] = 0, 1, 0  # few are clamped where the shift is small
+    bias[6:] *= 1000
+    inputs = (x, w, bias, multiplier, shift)
     QemuBench([OpCase("shifts", case.op, inputs, case.constant)], target()).check_all()
