@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from kernel_bench import WARNINGS, OpCase, rng_of
 from mmcc.kernels.arm_dsp.conv import LEAST, VARIANT, quads
 from mmcc.kernels.arm_dsp.filters import scalable, scaled
+from mmcc.kernels.contract import LESS_STACK
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
+from mmcc.toolchain.stack.walk import Walk, read_listing
 from op_cases_int8 import FAMILIES, add, mean, mul
 from op_cases_int8_layers import CONSTANTS, conv, dense, int8, pads, per_filter
 from op_cases_int16 import conv16, dense16, int16_elementwise_cases, int16_layer_cases
@@ -215,6 +217,20 @@ def test_depthwise_kernels_that_take_little_stack():
     bench.check_all()
     made = [kernel.options for kernel in bench.package.kernels if kernel.template == "depthwise_dsp"]
     assert {options["columns"] - options["cols"] for options in made} == {LEAST}
+
+
+def test_kernels_that_are_said_to_take_less_stack_do():
+    """Of every case whose kernel works in memory lent: the bound of its function and all that it calls."""
+    target = replace(ready("cortex-m4"), small_frames=True)
+    bounds: list[dict[str, tuple[str, int]]] = []
+    for lent in ("", "least"):
+        bench = QemuBench(own_cases(), target, lent=lent)
+        walk = Walk(read_listing(bench.elf, target), {}, target)
+        kernels = bench.package.kernels
+        bounds.append({u: (k.template, walk.bound(k.name).bytes) for k in kernels for u in k.users})
+    pairs = [(bounds[0][user], found) for user, found in bounds[1].items() if found[0] in LESS_STACK]
+    assert {template for _, (template, _) in pairs} == set(LESS_STACK)
+    assert [pair for pair in pairs if pair[1][1] > pair[0][1]] == []
 
 
 @pytest.mark.parametrize("level", ["-O0", "-O2", "-Os"])

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from mmcc.driver.load import dump
 from mmcc.driver.memories import least_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Useful
 from mmcc.kernels.contract import KernelContract, contracts
 from mmcc.planner.request import Constants, PlanRequest, Staging
 from mmcc.planner.riders import riders
@@ -36,7 +37,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         align=max(asked.align, *aligned, 1),
         riders=riders(graph, asked.accumulators),
         regions=regions,
-        useful=asked.useful if limited and not by_region and not options.least_ram else {},
+        useful=_useful(asked, options, limited=limited) if not by_region else {},
         background=options.background_moves,
         by_region=by_region,
         least=least_of(options, target),
@@ -49,6 +50,17 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         effort=options.time_limit,
         progress=progress,
     )
+
+
+def _useful(
+    asked: PlanRequest, options: CompileOptions, *, limited: bool
+) -> Mapping[int, tuple[Useful, ...]]:
+    """Memory that may be lent to kernels. Where RAM is asked to be least, the arena does not grow for it, and
+    only kernels that then take less stack get some."""
+    if not options.least_ram:
+        return asked.useful if limited else {}
+    offers = {node: tuple(each for each in some if each.less_stack) for node, some in asked.useful.items()}
+    return {node: some for node, some in offers.items() if some}
 
 
 def request_from(promised: Sequence[KernelContract], *, staged: bool = False) -> PlanRequest:

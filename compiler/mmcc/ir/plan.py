@@ -154,12 +154,14 @@ class Useful:
 
     `grows` are bytes by which its constants are then larger. With `alone`, the kernel is for a node that
     makes all its rows before another makes any. `cycles` are what it saves over the next kernel, about.
+    `less_stack` says that it takes less stack than the kernel that works in none.
     """
 
     bytes: int
     grows: int = 0
     alone: bool = False
     cycles: int = 0
+    less_stack: bool = False
 
 
 @dataclass(frozen=True, slots=True)

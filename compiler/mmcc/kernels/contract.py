@@ -39,6 +39,7 @@ TYPES = (
 )
 NARROW = tuple(dtype for dtype in ELEMENT_TYPES.values() if dtype.code is not None)
 MOST_ROOM = 2**31 - 1  # bytes
+LESS_STACK = (chunks.TEMPLATE, "conv_four")  # what others widen on the stack, these do in memory lent
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 
 
@@ -127,7 +128,7 @@ def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:
         return ()
     use = kernel_use(node.op, planning_site(graph, index, target, lent=True))
     plain = four.work_bytes(use) or chunks.work_bytes(use)
-    found = (Useful(plain),) if plain else ()
+    found = (Useful(plain, less_stack=use.template in LESS_STACK),) if plain else ()
     site = planning_site(graph, index, target, lent=True, room=MOST_ROOM)
     large = kernel_use(node.op, site)
     if large.template == winograd.TEMPLATE and winograd.saves(site) > 0:
