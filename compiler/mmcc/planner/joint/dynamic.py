@@ -25,7 +25,7 @@ from mmcc.planner.joint.cpsat import Choice, Selection
 from mmcc.planner.joint.packing import GaveUp, Group, Offsets, Work, packed, results
 from mmcc.planner.memory.problem import Item
 
-MOST_PACKINGS = 40_000  # of what one group holds beside fixed offsets, in all capacities together
+MOST_PACKINGS = 20_000  # of what one group holds beside fixed offsets, in all capacities together
 FEW, MANY = 16, 256  # units in the bytes there are
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 MOST_TRIES = 2_000  # things placed in one packing
 
@@ -15,7 +16,7 @@ class GaveUp(Exception):
     """The work allowed was used up."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Group:
     """What a group holds, in units: first what is alive before it, then its results, then its own things.
 
@@ -27,6 +28,18 @@ class Group:
     before: int
     results: int
     barred: tuple[tuple[tuple[int, int], ...], ...]
+
+    @cached_property
+    def alike(self) -> tuple[tuple[object, ...], ...]:
+        """For each thing of the group's own the same, if one may be taken for the other."""
+        first = self.before + self.results
+        return tuple(self._kind(k, first) for k in range(first, len(self.sizes)))
+
+    def _kind(self, k: int, first: int) -> tuple[object, ...]:
+        apart = ((j, (-self.sizes[j], self.sizes[k])) for j in range(first, len(self.sizes)) if j != k)
+        special = frozenset((j, self.barred[k][j]) for j, usual in apart if self.barred[k][j] != usual)
+        fixed = tuple(self.barred[a][k] for a in range(first))
+        return self.sizes[k], self.steps[k], fixed, special
 
 
 @dataclass(slots=True)
@@ -48,9 +61,11 @@ def results(group: Group, offsets: Offsets, capacity: int) -> Iterator[Offsets]:
     if k == group.before + group.results:
         yield offsets
         return
-    for at in range(0, capacity - group.sizes[k] + 1, group.steps[k]):
-        if not any(_meets(group, a, offsets[a], k, at) for a in range(k)):
-            yield from results(group, (*offsets, at), capacity)
+    barred, step = _barred(group, offsets, k), group.steps[k]
+    at = _lowest(barred, step)
+    while at + group.sizes[k] <= capacity:
+        yield from results(group, (*offsets, at), capacity)
+        at = _lowest(barred, step, at + step)
 
 
 def packed(group: Group, offsets: Offsets, capacity: int) -> Offsets | None:
@@ -61,7 +76,7 @@ def packed(group: Group, offsets: Offsets, capacity: int) -> Offsets | None:
     """
     first, count = len(offsets), len(group.sizes)
     at = [*offsets, *([-1] * (count - first))]
-    alike = {k: _alike(group, k, first) for k in range(first, count)}
+    alike = group.alike
     tries = 0
 
     def rest(waiting: tuple[int, ...]) -> bool:
@@ -71,12 +86,12 @@ def packed(group: Group, offsets: Offsets, capacity: int) -> Offsets | None:
             tries += 1
             if tries > MOST_TRIES:
                 raise GaveUp
-            start = _lowest(group, at, k)
+            start = _lowest(_barred(group, at, k), group.steps[k])
             if start + group.sizes[k] > capacity:
                 return False  # nor is there room beside more
-            if alike[k] in tried:
+            if alike[k - first] in tried:
                 continue
-            tried.add(alike[k])
+            tried.add(alike[k - first])
             at[k] = start
             if len(waiting) == 1 or rest(tuple(j for j in waiting if j != k)):
                 return True
@@ -87,29 +102,18 @@ def packed(group: Group, offsets: Offsets, capacity: int) -> Offsets | None:
     return tuple(at) if rest(tuple(waiting)) else None
 
 
-def _meets(group: Group, a: int, at: int, b: int, start: int) -> bool:
-    """True if thing b may not start at `start` with thing a at `at`."""
-    low, high = group.barred[a][b]
-    return low < start - at < high
-
-
-def _lowest(group: Group, at: Sequence[int], k: int) -> int:
-    """The lowest start of a thing beside those that have one."""
-    barred = sorted(
+def _barred(group: Group, at: Sequence[int], k: int) -> list[tuple[int, int]]:
+    """Between what a thing may not start, beside those that have a start."""
+    return sorted(
         (start + group.barred[a][k][0], start + group.barred[a][k][1])
         for a, start in enumerate(at)
         if start >= 0 and a != k
     )
-    lowest, step = 0, group.steps[k]
+
+
+def _lowest(barred: Sequence[tuple[int, int]], step: int, start: int = 0) -> int:
+    """The lowest start of a thing, from some start on."""
     for low, high in barred:
-        if low < lowest < high:
-            lowest = -(-high // step) * step
-    return lowest
-
-
-def _alike(group: Group, k: int, first: int) -> tuple[object, ...]:
-    """The same for things of a group's own of which one may be taken for the other."""
-    apart = ((j, (-group.sizes[j], group.sizes[k])) for j in range(first, len(group.sizes)) if j != k)
-    special = frozenset((j, group.barred[k][j]) for j, usual in apart if group.barred[k][j] != usual)
-    fixed = tuple(group.barred[a][k] for a in range(first))
-    return group.sizes[k], group.steps[k], fixed, special
+        if low < start < high:
+            start = -(-high // step) * step
+    return start
