@@ -13,6 +13,8 @@ from mmcc.errors import CompileError, Exit
 from mmcc.toolchain import Footprint
 
 CALLERS = ("read_rows", "write_rows", "page_in", "page_out")  # kernels that call functions of the caller's
+# functions of mmcc_parameters.h that do, where the C compiler does not put them into NAME_parameters_save
+HELPERS = tuple(f"mmcc_{what}_parameters" for what in ("whole", "newest", "save", "load"))
 
 
 def check_pointers(footprint: Footprint, generated: Package) -> None:
@@ -39,6 +41,6 @@ def unexpected(
 
     def expected(name: str) -> bool:
         own = name.startswith(f"{prefix}_") and kernels.get(name, CALLERS[0]) in CALLERS
-        return calls_back and own
+        return calls_back and (own or name in HELPERS)
 
     return tuple(sorted(name for name in found if not expected(name)))
