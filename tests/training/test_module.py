@@ -139,6 +139,32 @@ def test_entries_agree_on_every_name(loss: str, optimizer: str) -> None:
     assert check_module(training_module(digits(), options)) == []
 
 
+@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("optimizer", ["momentum", "adam"])
+def test_a_model_may_have_the_names_of_what_training_keeps(optimizer: str, accumulate: int, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    made = (
+        "w_moment",
+        "w_squares",
+        "w_sum",
+        "w_sum_next",
+        "decay_0",
+        "decay",
+        "factor",
+        "rate",
+        "none",
+        "loss",
+    )
+    weights = {"w": np.float32(rng.standard_normal((4, 3)))}
+    weights |= {name: np.float32(rng.standard_normal(3)) for name in made}
+    nodes, last = [helper.make_node("MatMul", ["x", "w"], ["h0"])], "h0"
+    for k, name in enumerate(made):
+        nodes.append(helper.make_node("Add", [last, name], [last := f"h{k + 1}"]))
+    path = save(model_of(nodes, {"x": np.float32(rng.standard_normal((1, 4)))}, [last], weights), tmp_path)
+    options = TrainOptions(optimizer=optimizer, accumulate=accumulate, clip_norm=1)
+    assert check_module(training_module(load_graph(path, CompileOptions()), options)) == []
+
+
 def test_gradients_of_weights_are_summed_in_place() -> None:
     """Sums and moments take them as they come; so does a step where the gradient is large."""
     for options, into in (

@@ -48,6 +48,12 @@ class Draft:
             self._renamed[name], name = last, self._renamed[name]
         return last
 
+    def given(self, tensor: Tensor) -> str:
+        """The name of a new tensor that no node writes, an input or what a state begins with."""
+        name = self._fresh(tensor.name)
+        self.tensors[name] = replace(tensor, name=name)
+        return name
+
     def constant(self, data: NDArray[Any], hint: str) -> str:
         """A constant with this data, shared if the same (small) one was made before."""
         data = np.asarray(data, order="C")  # ascontiguousarray would make a vector of a scalar

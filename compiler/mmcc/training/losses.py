@@ -52,11 +52,7 @@ def add_loss(draft: Draft, kind: str) -> Loss:
 
 def input_tensor(draft: Draft, tensor: Tensor, port: Port) -> Port:
     """A new input of a draft, as C calls it; its tensor gets a name that nobody has."""
-    name = tensor.name
-    while name in draft.tensors:
-        name += "_"
-    draft.tensors[name] = replace(tensor, name=name)
-    return replace(port, tensor=name)
+    return replace(port, tensor=draft.given(tensor))
 
 
 def plain_port(tensor: Tensor, called: str, *, argument: bool = False) -> Port:

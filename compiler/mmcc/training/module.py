@@ -41,7 +41,9 @@ def training_module(graph: Graph, options: TrainOptions) -> Module:
     trained = tuple(name for name in names if name in {state.begin for state in step.states})
     entries = [Entry(RUN, _reading(running, trained)), Entry(STEP, step)]
     if options.accumulate > 1:
-        entries.append(Entry(APPLY, _apply(graph, step, trained, options)))
+        begins = [state.begin for state in step.states if state.begin not in trained]
+        sums = dict(zip(trained, begins, strict=True))
+        entries.append(Entry(APPLY, _apply(graph, step, sums, options)))
     return Module(graph.name, tuple(entries))
 
 
@@ -87,27 +89,19 @@ def _summed(draft: Draft, names: tuple[str, ...], gradients: dict[str, str]) -> 
     read = tuple(State(name, name, draft.source.constants[name]) for name in names)
     sums: list[State] = []
     for name in names:
-        begin = _sum_of(draft, name)
+        begin = draft.given(replace(draft.source.tensors[name], name=f"{name}_sum"))
         end = draft.add(Binary("add"), (begin, gradients[name]), f"{begin}_next", ())
         sums.append(State(begin, end, np.zeros_like(draft.source.constants[name])))
     return (*read, *sums)
 
 
-def _sum_of(draft: Draft, name: str) -> str:
-    """The tensor of a parameter's sum of gradients when an entry begins."""
-    begin = f"{name}_sum"
-    draft.tensors[begin] = replace(draft.source.tensors[name], name=begin)
-    return begin
-
-
-def _apply(graph: Graph, step: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
+def _apply(graph: Graph, step: Graph, sums: dict[str, str], options: TrainOptions) -> Graph:
     """A step by the sums of gradients, which are 0 afterwards; its constants have names that no step has."""
     tensors, constants = step.tensors | graph.tensors, step.constants | graph.constants
     nothing = replace(graph, nodes=(), outputs=(), inputs=(), origins={}, states=())
     draft = Draft(replace(nothing, tensors=tensors, constants=constants))
     rate = _rate(draft)
-    sums = {name: _sum_of(draft, name) for name in names}
-    states = list(Optimizer(draft, options, rate.tensor).states(names, sums))
+    states = list(Optimizer(draft, options, rate.tensor).states(tuple(sums), sums))
     for name, begin in sums.items():
         shape = draft.tensors[begin].shape
         none = draft.constant(np.zeros((1,) * len(shape), np.float32), "none")

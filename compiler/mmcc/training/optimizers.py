@@ -38,9 +38,7 @@ class Optimizer:
 
     def kept(self, name: str, like: str, value: float = 0.0) -> str:
         """The old value of a state of an optimizer's, shaped as a parameter; "" as a number."""
-        shape = self.draft.source.tensors[like].shape if like else (1,)
-        self.draft.tensors[name] = Tensor(name, shape)
-        return name
+        return self.draft.given(Tensor(name, self.draft.source.tensors[like].shape if like else (1,)))
 
     def _step(self, name: str, g: str, powers: tuple[str, ...]) -> tuple[str, list[State]]:
         options, decay = self.options, self.options.weight_decay

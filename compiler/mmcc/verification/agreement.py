@@ -146,7 +146,8 @@ class Agreement:
     ) -> None:
         node, total = self.graph.nodes[index], self.tallies[index]
         wrong = differs(made, want)
-        gap = np.abs(made.astype(np.float64) - want.astype(np.float64))
+        with np.errstate(invalid="ignore"):  # an infinity less itself, which attention masks have
+            gap = np.abs(made.astype(np.float64) - want.astype(np.float64))
         if made.dtype.kind == "f" and wrong.any():
             wrong &= ~allowance(node, result, operands, want, made).reshape(wrong.shape)
         total.outputs += made.size

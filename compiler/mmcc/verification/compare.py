@@ -37,37 +37,6 @@ from mmcc.verification.samples import Sample, from_c, to_c
 from mmcc.verification.streams import as_far, hops, hops_of, joined
 
 Array = NDArray[Any]
-FLOAT_RELATIVE = 1e-4  # of the largest output, end to end; per operator it is 1e-5
-INT8_RELATIVE = 0.2  # of the largest output, end to end, if the decision is the same
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """How far outputs are from what they should be. `lsb` counts quantization steps; None for floats."""
-
-    max_abs: float
-    max_lsb: int | None
-    mean_lsb: float
-    mismatch_rate: float
-    top1_agreement: float
-    relative: float  # max_abs over the largest expected magnitude
-
-    @property
-    def ok(self) -> bool:
-        """End to end: floats within rounding; int8 as near as ONNX Runtime is to itself.
-
-        One step more or less in a pool, where the exact mean lies between two steps, may become several at
-        the output; the true test of int8 is node by node.
-        """
-        if self.max_lsb is None:
-            return self.relative <= FLOAT_RELATIVE
-        near = self.top1_agreement >= 0.99 and self.relative <= INT8_RELATIVE
-        return self.mean_lsb <= 1.0 or near
-
-    @property
-    def same(self) -> bool:
-        """One program on two machines: integers are equal, floats as near as their last bits."""
-        return self.max_lsb == 0 or (self.max_lsb is None and self.relative <= FLOAT_RELATIVE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,45 +185,6 @@ def oracle_outputs(package: Package, samples: Sequence[Sample], model: Path) -> 
         kept.become(values[len(outputs) :])
         found.append(values[: len(outputs)])
     return [as_far(package, whole) for whole in found]
-
-
-def compare(package: Package, got: Sequence[Sample], want: Sequence[Sample]) -> Difference:
-    """All outputs of all samples at once."""
-    worst, lsb, total_lsb, wrong, count, agree, rows, largest = 0.0, 0, 0.0, 0, 0, 0, 0, 0.0
-    integers = False
-    for mine, theirs in zip(got, want, strict=True):
-        for port, a, b in zip(package.outputs, mine, theirs, strict=True):
-            quant = port.quant or package.tensors[port.tensor].quant
-            step = quant.scale if quant and port.onnx_dtype.is_float else 1.0
-            gap = np.abs(a.astype(np.float64) - b.astype(np.float64).reshape(a.shape))
-            gap = np.where(np.isnan(a) & np.isnan(b.reshape(a.shape)), 0, gap) if a.dtype.kind == "f" else gap
-            worst, largest = max(worst, gap.max(initial=0)), max(largest, float(np.abs(b).max(initial=0)))
-            count += gap.size
-            if quant or a.dtype.kind != "f":
-                integers = True
-                steps = np.rint(gap / step)
-                lsb = max(lsb, int(steps.max(initial=0)))
-                total_lsb += float(steps.sum())
-                wrong += int((steps > 0).sum())
-            else:
-                wrong += int((gap > FLOAT_RELATIVE * max(largest, 1e-12)).sum())
-            agree += int(a.reshape(-1).argmax() == b.reshape(-1).argmax()) if a.size else 1
-            rows += 1
-    return Difference(
-        max_abs=worst,
-        max_lsb=lsb if integers else None,
-        mean_lsb=total_lsb / max(1, count),
-        mismatch_rate=wrong / max(1, count),
-        top1_agreement=agree / max(1, rows),
-        relative=worst / largest if largest else worst,
-    )
-
-
-def accuracy(outputs: Sequence[Sample], labels: Array) -> dict[str, int]:
-    """How many samples have their largest first output at the label; a label below 0 is not known."""
-    guesses = [int(sample[0].reshape(-1).argmax()) for sample in outputs]
-    known = [(guess, int(label)) for guess, label in zip(guesses, labels, strict=True) if label >= 0]
-    return {"correct": sum(guess == label for guess, label in known), "total": len(known)}
 
 
 # ---- node by node

@@ -16,16 +16,10 @@ from mmcc.errors import CompileError, Exit
 from mmcc.output_file import check_file, whole_file
 from mmcc.package.record import Package, load_package
 from mmcc.verification.board import Board, run_board
-from mmcc.verification.compare import (
-    accuracy,
-    compare,
-    oracle_outputs,
-    per_node,
-    run_host,
-    run_qemu,
-    run_wasm,
-)
+from mmcc.verification.compare import oracle_outputs, per_node, run_host, run_qemu, run_wasm
 from mmcc.verification.data_files import load_data
+from mmcc.verification.difference import accuracy, compare, cosine, rmse
+from mmcc.verification.indices import index_extents, picked_inside
 from mmcc.verification.oracle import find_model
 from mmcc.verification.samples import Sample, labels_of, made_up, samples_of
 from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
@@ -137,8 +131,8 @@ def _verified(
         "max_abs": float(difference.max_abs),
         "max_lsb": difference.max_lsb,
         "mean_lsb": difference.mean_lsb,
-        "rmse": _rmse(outputs, given),
-        "cosine": _cosine(outputs, given),
+        "rmse": rmse(outputs, given),
+        "cosine": cosine(outputs, given),
         "mismatch_rate": difference.mismatch_rate,
         "top1_agreement": difference.top1_agreement,
         "per_node": rows,
@@ -147,27 +141,6 @@ def _verified(
     if labels is not None:
         found["accuracy"] = accuracy(outputs, labels)
     return found
-
-
-def _flat(samples: list[Sample]) -> NDArray[np.float64]:
-    """A row a sample, all its outputs behind each other."""
-    rows = [np.concatenate([array.astype(np.float64).ravel() for array in sample]) for sample in samples]
-    return np.stack(rows)
-
-
-def _rmse(outputs: list[Sample], given: list[Sample]) -> float:
-    """Root of the mean square of all differences."""
-    return float(np.sqrt(np.mean((_flat(outputs) - _flat(given)) ** 2)))
-
-
-def _cosine(outputs: list[Sample], given: list[Sample]) -> float:
-    """The least cosine of the angle between what a sample gave and what it should; 1 where both are 0."""
-    a, b = _flat(outputs), _flat(given)
-    lengths = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    along = (a * b).sum(axis=1) / np.where(lengths > 0, lengths, 1)
-    return min(
-        float(along[k]) if lengths[k] > 0 else float(np.array_equal(a[k], b[k])) for k in range(len(a))
-    )
 
 
 def _has_model(package: Package, options: VerifyOptions) -> bool:
@@ -212,12 +185,15 @@ def _first_divergence(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
 
 def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], NDArray[Any] | None]:
     """What to run, and the labels if there are any."""
+    ports = whole_inputs(package)
     if options.data is None:
         if options.expected:
             message = f"--expected {options.expected} without --data: outputs of which inputs?"
             raise CompileError("MM003", message, exit=Exit.USAGE, hint="--data with the inputs")
-        return made_up(whole_inputs(package), options.samples), None
-    ports = whole_inputs(package)
+        samples = made_up(ports, options.samples)
+        if not any(port.onnx_dtype.is_integer for port in ports):
+            return samples, None
+        return picked_inside(ports, index_extents(find_model(package, options.model)), samples), None
     arrays = load_data(options.data, ports)
     samples = samples_of(ports, arrays, "input", options.data)
     labels = labels_of(arrays, len(samples), options.data)

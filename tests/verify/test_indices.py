@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""verify without data on models whose inputs are indices, or masks that make infinities."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_runs import run
+from frontend_models import model_of, save
+from mmcc.verification.indices import index_extents
+from onnx import helper
+
+node = helper.make_node
+
+
+def verified(path: Path, tmp_path: Path, *options: str) -> dict[str, object]:
+    out = tmp_path / "c"
+    assert run("compile", path, "-t", "host", "--no-self-check", "-o", out).exit_code == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        told = run("verify", out, "--json", *options)
+    assert told.exit_code == 0, told.output
+    return json.loads(told.stdout)
+
+
+def picking(tmp_path: Path) -> Path:
+    """Token numbers as 32 bits with an axis more, two tables, places along the second axis of another."""
+    rng = np.random.default_rng(0)
+    tables = {
+        "words": np.float32(rng.standard_normal((9, 4))),
+        "few": np.float32(rng.standard_normal((5, 4))),
+    }
+    grid = np.float32(rng.standard_normal((1, 3)))
+    nodes = [
+        node("Unsqueeze", ["i", "axes"], ["i1"]),
+        node("Cast", ["i1"], ["i2"], to=7),
+        node("Gather", ["words", "i2"], ["a"]),
+        node("Gather", ["few", "i"], ["b"]),
+        node("GatherElements", ["grid", "at"], ["c"], axis=1),
+        node("ReduceSum", ["c"], ["s"]),
+        node("Add", ["a", "b"], ["ab"]),
+        node("Add", ["ab", "s"], ["y"]),
+    ]
+    inputs = {"i": np.array([1, 2, 3, 4], np.int32), "at": np.array([[0, 1]], np.int64)}
+    return save(model_of(nodes, inputs, ["y"], {**tables, "grid": grid, "axes": np.array([0])}), tmp_path)
+
+
+@pytest.mark.quick
+def test_made_up_indices_are_within_what_they_pick_from(tmp_path: Path) -> None:
+    path = picking(tmp_path)
+    assert index_extents(path) == {"i": 5, "at": 3}
+    assert verified(path, tmp_path)["ok"]
+
+
+@pytest.mark.quick
+def test_infinities_of_a_mask_are_equal_to_themselves(tmp_path: Path) -> None:
+    given = {"mask": np.array([True, False, False, True]), "x": np.ones(4, np.float32)}
+    nodes = [
+        node("Where", ["mask", "low", "x"], ["m"]),
+        node("Relu", ["m"], ["r"]),
+        node("Neg", ["m"], ["n"]),
+    ]
+    model = model_of(
+        [*nodes, node("Mul", ["r", "n"], ["y"])], given, ["y", "m"], {"low": np.float32([-np.inf])}
+    )
+    assert verified(save(model, tmp_path), tmp_path, "--per-node")["ok"]
