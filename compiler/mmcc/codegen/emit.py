@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -185,6 +186,8 @@ def _code(
         _with_code(text, entry, options.name, kernel_of, columns, common["staging"])
         for text, entry in zip(common["entries"], program.entries, strict=True)
     ]
+    lines = [line for entry in entries for line in (*entry.functions, *entry.body)]
+    called = set(re.findall(r"&(\w+)", "\n".join(lines)))
     return {
         f"{options.name}.h": render_c("network.h.j2", **common),
         f"{options.name}_internal.h": render_c(
@@ -200,9 +203,9 @@ def _code(
         ),
         f"{options.name}.c": render_c(
             "network.c.j2",
-            nodes=nodes,
+            nodes=[node for node in nodes if node.label in called],  # of others all that is read is padding
             columns=columns,
-            uses_min=any("MIN(" in line for entry in entries for line in (*entry.functions, *entry.body)),
+            uses_min=any("MIN(" in line for line in lines),
             **{**common, "entries": entries},
         ),
     }
