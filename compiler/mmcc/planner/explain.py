@@ -147,7 +147,7 @@ def _remedies(graph: Graph, request: PlanRequest, plan: Plan, replan: Replan, be
     assert request.limit is not None
     region = request.regions[0]
     peak = plan.peak(region)
-    least = f"the least {'' if plan.bound >= peak else 'found '}of the model as it is"
+    least = f"the model as it is, in the least arena{'' if plan.bound >= peak else ' found'}"
     found = [(f"--ram {peak + besides}", least if besides else "")]
     if request.limit == region.size:
         found = [(f"size = {peak}", f"of {region} in the target's file: {least}")]
