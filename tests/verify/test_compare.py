@@ -73,3 +73,16 @@ def test_each_output_has_its_own_measure(tmp_path: Path) -> None:
             "verify", package, "--data", tmp_path / "x.npz", "--expected", tmp_path / "y.npz", "--json"
         )
         assert json.loads(told.stdout)["ok"] == ok, told.stdout
+
+
+def test_the_logarithm_of_a_sum_of_exponentials_has_infinities(tmp_path: Path) -> None:
+    """As ONNX Runtime has them: of rows that a mask leaves nothing of, and of what is too large."""
+    node = helper.make_node("ReduceLogSumExp", ["x"], ["y"], axes=[1], keepdims=0)
+    path = save(model_of([node], {"x": np.ones((5, 4), np.float32)}, ["y"], {}), tmp_path)
+    assert run("compile", path, "-t", "host", "-o", tmp_path / "c").exit_code == 0
+    inf, top = np.inf, 3e38
+    rows = [[-inf] * 4, [inf, 1, 2, 3], [top, top, 0, -top], [-top, -top, -top, -inf], [inf, -inf, 0, 1]]
+    np.savez(tmp_path / "x.npz", input_0=np.float32([rows]))
+    told = run("verify", tmp_path / "c", "--data", tmp_path / "x.npz", "--per-node", "--json")
+    assert told.exit_code == 0, told.output
+    assert json.loads(told.stdout)["max_abs"] == 0

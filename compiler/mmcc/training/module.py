@@ -97,9 +97,8 @@ def _summed(draft: Draft, names: tuple[str, ...], gradients: dict[str, str]) -> 
 
 def _apply(graph: Graph, step: Graph, sums: dict[str, str], options: TrainOptions) -> Graph:
     """A step by the sums of gradients, which are 0 afterwards; its constants have names that no step has."""
-    tensors, constants = step.tensors | graph.tensors, step.constants | graph.constants
     nothing = replace(graph, nodes=(), outputs=(), inputs=(), origins={}, states=())
-    draft = Draft(replace(nothing, tensors=tensors, constants=constants))
+    draft = Draft(replace(nothing, tensors=step.tensors | graph.tensors))
     rate = _rate(draft)
     states = list(Optimizer(draft, options, rate.tensor).states(tuple(sums), sums))
     for name, begin in sums.items():
