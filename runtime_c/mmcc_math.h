@@ -11,6 +11,18 @@
 #include <stdint.h>
 #include <string.h>
 
+#if defined(__AVX__) && defined(__FMA__)
+#include <immintrin.h>
+#elif defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
+#include <arm_neon.h>
+#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+#include <arm_mve.h>
+#elif defined(__SSE2__) && !defined(__FMA__)
+#include <emmintrin.h>
+#elif defined(__wasm_simd128__)
+#include <wasm_simd128.h>
+#endif
+
 #if defined(__FMA__) || defined(__ARM_FEATURE_FMA) || defined(__riscv_flen) || defined(FP_FAST_FMAF)
 MMCC_INLINE float mmcc_fma(float a, float b, float c)
 {
@@ -119,7 +131,6 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static float mmcc_modf(float a, floa
  * target's registers busy. */
 #if defined(__AVX__) && defined(__FMA__)
 
-#include <immintrin.h>
 #define MMCC_PIXELS 8
 typedef __m256 mmcc_float8;
 
@@ -225,7 +236,6 @@ MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 
 #if defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
 
-#include <arm_neon.h>
 #define MMCC_PIXELS 8
 typedef float32x4_t mmcc_float4;
 #define MMCC_SET4(value) vdupq_n_f32(value)
@@ -240,7 +250,6 @@ typedef float32x4_t mmcc_float4;
 
 #elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
 
-#include <arm_mve.h>
 #define MMCC_PIXELS 2
 typedef float32x4_t mmcc_float4;
 #define MMCC_SET4(value) vdupq_n_f32(value)
@@ -255,7 +264,6 @@ typedef float32x4_t mmcc_float4;
 
 #elif defined(__SSE2__) && !defined(__FMA__)
 
-#include <emmintrin.h>
 #define MMCC_PIXELS 4
 typedef __m128 mmcc_float4;
 #define MMCC_SET4(value) _mm_set1_ps(value)
@@ -276,7 +284,6 @@ MMCC_INLINE mmcc_float4 mmcc_leaky4(mmcc_float4 a, mmcc_float4 slope)
 
 #elif defined(__wasm_simd128__)
 
-#include <wasm_simd128.h>
 #define MMCC_PIXELS 4
 typedef v128_t mmcc_float4;
 #define MMCC_SET4(value) wasm_f32x4_splat(value)
