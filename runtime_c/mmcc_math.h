@@ -71,11 +71,9 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static uint32_t mmcc_exp_bits(uint32
     }
     const uint64_t product = (uint64_t)mantissa * 3098164009u; /* 2^31 / ln 2 */
     const uint32_t shift = 157u - exponent;
-    uint64_t power = product >> shift;
-    if (negative) {
-        power = 0u - power; /* in two's complement */
-    }
-    const uint32_t whole = (uint32_t)(power >> 32) + 256u;
+    const uint64_t middle = (uint64_t)256u << 32, size = product >> shift; /* less than 185 * 2^32 */
+    const uint64_t power = negative ? middle - size : middle + size;
+    const uint32_t whole = (uint32_t)(power >> 32);
     const uint32_t f = (uint32_t)power;
     uint32_t p = 0x27A1724u + mmcc_high(0x51B593u + mmcc_high(0xE2A0Cu, f), f);
     p = 0x3D7FAAF3u + mmcc_high(0xE34488Au + mmcc_high(p, f), f);

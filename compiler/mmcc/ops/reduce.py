@@ -53,8 +53,8 @@ REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
 
 
 def _log_sum_exp(x: Array, axes: tuple[int, ...]) -> Array:
-    top = x.max(axes, keepdims=True)
-    top = np.where(np.isfinite(top), top, np.zeros_like(top))  # an infinity less itself is no number
+    most: Array = x.max(axes, keepdims=True)
+    top: Array = np.where(np.isfinite(most), most, np.zeros_like(most))  # an infinity less itself is no number
     return top + np.log(np.exp(x - top).sum(axes, keepdims=True))
 
 
