@@ -54,7 +54,7 @@ REDUCTIONS: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {
 
 def _log_sum_exp(x: Array, axes: tuple[int, ...]) -> Array:
     most: Array = x.max(axes, keepdims=True)
-    top: Array = np.where(np.isfinite(most), most, np.zeros_like(most))  # an infinity less itself is no number
+    top: Array = np.where(np.isfinite(most), most, np.zeros_like(most))  # inf - inf is none
     return top + np.log(np.exp(x - top).sum(axes, keepdims=True))
 
 
