@@ -103,6 +103,14 @@ def test_with_an_operating_system_an_unreadable_frame_is_a_margin(tmp_path):
     assert found.assumed == "f: sub %rdi,%rsp"
 
 
+def test_a_function_is_read_again_after_a_caller_could_not_be(tmp_path):
+    """What cannot be read is no recursion when it is asked for alone."""
+    source, target = tmp_path / "f.S", ready("host")
+    source.write_text(GROWS_OUT_OF_SIGHT["host"] + ".globl g\ng:\n\tcall f\n\tret\n")
+    found = measure(target, compile_objects(target, [source], tmp_path), ["g", "f"], tmp_path).stack
+    assert [found[name].assumed for name in "gf"] == ["f: sub %rdi,%rsp"] * 2
+
+
 def test_on_bare_metal_an_unreadable_frame_is_an_error(tmp_path):
     with pytest.raises(CompileError, match="f: mov sp, r3") as caught:
         frame_without_a_record("cortex-m4", tmp_path)

@@ -155,8 +155,10 @@ class Walk:
         if frame is not None and not frame.bounded:
             raise _unbounded(f"{name} takes stack in amounts known only when it runs")
         self._open.append(start)
-        found = self._follow(start, name)
-        self._open.pop()
+        try:
+            found = self._follow(start, name)
+        finally:  # of a function that cannot be read, callers may be asked for one by one
+            self._open.pop()
         self._known[start] = found
         return found
 
