@@ -59,7 +59,7 @@ def labels_that_are_no_classes(folder, _):
     labels = np.zeros(len(array), np.int64)
     labels[1] = 10**6
     np.savez(path, input_0=array, labels=labels)
-    said = mmcc(*args, exit=2)
+    said = " ".join(mmcc(*args, exit=2).split())  # where lines end depends on the path
     assert "sample 1 has label 1000000" in said
     assert "-1 if unknown" in said
     labels[1] = -1
