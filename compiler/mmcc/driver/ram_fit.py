@@ -180,7 +180,8 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     arena = does_not_fit(graph, plan, limited, best_plan, besides + filled)
     states = f"states ({ram['state']:,}), " if ram["state"] else ""
     message = (
-        f"{ram['total']:,} bytes of RAM are needed, {ram['limit']:,} are allowed; {besides:,} are for "
+        f"{ram['total']:,} bytes of RAM are needed for the least arena, {ram['limit']:,} are allowed; "
+        f"{besides:,} are for "
         f"{states}context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "
         f"({ram['stack']:,}), and of the arena: {arena.message}"
     )
