@@ -250,9 +250,10 @@ def expected_outputs(folder, monkeypatch):
 
 @follows("verification/oracle.py: '--data inputs.npz, with inputs that the model takes'")
 def an_index_outside(folder, _):
-    """Made-up integers are of the whole range: ONNX Runtime refuses most of them as indices."""
-    gather = node("Gather", ["w", "i"], ["y"])
-    model = model_of([gather], {"i": np.array([1, 0])}, ["y"], {"w": FLOATS.reshape(-1)})
+    """Made-up integers that are computed with are of the whole range: most of them are none as indices."""
+    nodes = [node("Add", ["i", "one"], ["j"]), node("Gather", ["w", "j"], ["y"])]
+    weights = {"w": FLOATS.reshape(-1), "one": np.array([1])}
+    model = model_of(nodes, {"i": np.array([1, 0])}, ["y"], weights)
     out = folder / "out"
     mmcc("compile", save(model, folder), "-o", out)
     assert "--data inputs.npz" in mmcc("verify", out, exit=8)
