@@ -62,7 +62,7 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_line_by_columns(__attribute__((unused)) m
 }
 
 /* Outputs of a line, four at a time, with their requantization: ((high word of sum * multiplier) + rounding) >> right,
- * then >> 1, where `rounding` is the epilogue's number shifted left by `right`. The assembly knows where members are. */
+ * then >> 1, where `rounding` is the epilogue's number shifted left by `right`. Assembly knows where members are. */
 typedef struct {
     int8_t *y;          /*  0 */
     int32_t next;       /*  4: from the end of four outputs' values in b to the next four's */
@@ -84,8 +84,8 @@ typedef struct {
     " strb " sum ", [r0], #1\n"
 
 /* `four` takes in a word of a, of `bytes` as it lies in memory, `one` a value behind them. An odd word begins in the
- * middle of the loop. r7 to r10 are the sums, r1 is at b, r4 and r5 one and three of its rows, r6 is `less`; on the stack
- * are the argument, its member a, the end of y, and `rest`. */
+ * middle of the loop. r7 to r10 are the sums, r1 is at b, r4 and r5 one and three of its rows, r6 is `less`; on the
+ * stack are the argument, its member a, the end of y, and `rest`. */
 #define MMCC_DSP_OUTPUTS(bytes, four, one)                                                                     \
     __asm__ volatile("push {r4-r11, lr}\n ldr r12, [r0, #56]\n ldr lr, [r0, #60]\n add r11, r0, #20\n"         \
                      " push {r0, r11, r12, lr}\n add r0, r0, #44\n ldm r0, {r1, r4, r6}\n"                     \
@@ -145,15 +145,21 @@ MMCC_DSP_ASSEMBLY static void mmcc_dsp_outputs_by_rows(__attribute__((unused)) m
                          MMCC_DSP_VALUE(", r5]", "r10") MMCC_DSP_VALUE("], #1", "r7"));
 }
 
+/* clang-format off */
+
 /* Outputs are neighbouring columns of b; a is as it is. */
 MMCC_DSP_ASSEMBLY static void mmcc_dsp_outputs_by_columns(__attribute__((unused)) mmcc_dsp_outputs *outputs)
 {
     MMCC_DSP_OUTPUTS("4",
-                     " ldr r11, [r0]\n sxtab16 r11, r6, r11\n" MMCC_DSP_COLUMNS("", ", r4, lsl #1") " ldr r11, [r0], #4\n sxtab16 r11, r6, r11, ror #8\n" MMCC_DSP_COLUMNS(", r4", ", r5") " add r1, r1, r4, lsl #2\n",
+                     " ldr r11, [r0]\n sxtab16 r11, r6, r11\n" MMCC_DSP_COLUMNS("", ", r4, lsl #1")
+                     " ldr r11, [r0], #4\n sxtab16 r11, r6, r11, ror #8\n" MMCC_DSP_COLUMNS(", r4", ", r5")
+                     " add r1, r1, r4, lsl #2\n",
                      " ldrsb r12, [r0], #1\n ldr lr, [r1]\n sxtah r12, r12, r6\n add r1, r1, r4\n"
                      " sxtb16 r2, lr\n sxtb16 lr, lr, ror #8\n smlabb r7, r12, r2, r7\n"
                      " smlabb r8, r12, lr, r8\n smlabt r9, r12, r2, r9\n smlabt r10, r12, lr, r10\n");
 }
+
+/* clang-format on */
 
 /* A line of a normalization in integers; see kernels/portable/layer_norm_int8.c.j2 for what the numbers are. */
 typedef struct {

@@ -54,9 +54,9 @@ MMCC_INLINE uint32_t mmcc_high(uint32_t a, uint32_t b)
 }
 
 /* e^value in integers, from bits of a float to bits of a float: the same on every core and with every C library, and
- * quick where there is no unit for floats. Less than 0.75 units in the last place from the exact value, denormal results
- * included. Of value / ln 2, with 32 bits of fraction, the fraction f gives 2^f = 1 + f * p(f), with the polynomial of
- * the fifth degree whose largest relative error is least on [0, 1). Rounding up carries into the exponent. */
+ * quick where there is no unit for floats. Less than 0.75 units in the last place from the exact value, also where that
+ * is denormal. Of value / ln 2, with 32 bits of fraction, the fraction f gives 2^f = 1 + f * p(f), with the polynomial
+ * of the fifth degree whose largest relative error is least on [0, 1). Rounding up carries into the exponent. */
 MMCC_CODE_ATTRIBUTE __attribute__((unused)) static uint32_t mmcc_exp_bits(uint32_t value)
 {
     const uint32_t infinity = 0x7F800000u;
@@ -71,7 +71,8 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static uint32_t mmcc_exp_bits(uint32
     }
     const uint64_t product = (uint64_t)mantissa * 3098164009u; /* 2^31 / ln 2 */
     const uint32_t shift = 157u - exponent;
-    const uint64_t middle = (uint64_t)256u << 32, size = product >> shift; /* less than 185 * 2^32 */
+    const uint64_t middle = 0x10000000000u; /* 256 * 2^32 */
+    const uint64_t size = product >> shift; /* less than 185 * 2^32 */
     const uint64_t power = negative ? middle - size : middle + size;
     const uint32_t whole = (uint32_t)(power >> 32);
     const uint32_t f = (uint32_t)power;

@@ -634,7 +634,11 @@ MMCC_INLINE mmcc_scale mmcc_load_scale(const int32_t *block)
 
 MMCC_INLINE mmcc_end mmcc_end_of(int32_t zero, int32_t low, int32_t high)
 {
-    const mmcc_end end = {wasm_i32x4_splat(2 * zero + 1), wasm_i8x16_splat((int8_t)low), wasm_i8x16_splat((int8_t)high)};
+    const mmcc_end end = {
+        wasm_i32x4_splat(2 * zero + 1),
+        wasm_i8x16_splat((int8_t)low),
+        wasm_i8x16_splat((int8_t)high),
+    };
     return end;
 }
 
@@ -646,7 +650,7 @@ MMCC_INLINE v128_t mmcc_high4(v128_t a, v128_t b)
 }
 
 /* There is no shift by another count in each lane: the high word of a product with 2^(32 - right) is one. As a signed
- * number that power is 2^32 too low where right is 1, and where right is 0 it is not there: the value itself is added. */
+ * number that power is 2^32 too low where right is 1; where right is 0 it is not there: the value itself is added. */
 MMCC_INLINE v128_t mmcc_scaled4(v128_t sums, v128_t multiplier, v128_t power, v128_t whole, v128_t twice)
 {
     const v128_t high = mmcc_high4(sums, multiplier);
@@ -735,10 +739,10 @@ typedef struct {
 #define MMCC_LOAD_QUAD(from) (from)
 #define MMCC_DOT(sums, run, quad, weights) mmcc_dot_quad(sums, (run) + 4 * (quad), weights)
 #define MMCC_WORDS(some) __builtin_convertvector(some, mmcc_sums)
-#define MMCC_EACH_FOURTH(all, k)                                                                     \
-    __builtin_convertvector(__builtin_shufflevector(all, all, k, (k) + 4, (k) + 8, (k) + 12, (k) + 16, (k) + 20, (k) + 24, \
-                                                    (k) + 28, (k) + 32, (k) + 36, (k) + 40, (k) + 44, (k) + 48,    \
-                                                    (k) + 52, (k) + 56, (k) + 60),                                 \
+#define MMCC_EACH_FOURTH(all, k)                                                                                     \
+    __builtin_convertvector(__builtin_shufflevector(all, all, k, (k) + 4, (k) + 8, (k) + 12, (k) + 16, (k) + 20,     \
+                                                    (k) + 24, (k) + 28, (k) + 32, (k) + 36, (k) + 40,                \
+                                                    (k) + 44, (k) + 48, (k) + 52, (k) + 56, (k) + 60),               \
                             mmcc_halves)
 
 MMCC_INLINE mmcc_sums mmcc_dot_quad(mmcc_sums sums, const int8_t *x, mmcc_quads weights)
@@ -822,7 +826,8 @@ MMCC_INLINE mmcc_bytes mmcc_between(mmcc_sums sums, int32_t low, int32_t high)
 
 MMCC_INLINE mmcc_bytes mmcc_scaled(mmcc_sums sums, mmcc_scale scale, mmcc_end end)
 {
-    const mmcc_wide product = __builtin_convertvector(sums, mmcc_wide) * __builtin_convertvector(scale.multiplier, mmcc_wide);
+    const mmcc_wide multiplier = __builtin_convertvector(scale.multiplier, mmcc_wide);
+    const mmcc_wide product = __builtin_convertvector(sums, mmcc_wide) * multiplier;
     const mmcc_sums high = MMCC_WORDS(product >> 32);
     return mmcc_between(((high >> scale.right) + end.twice) >> 1, end.low, end.high);
 }
