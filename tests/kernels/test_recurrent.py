@@ -28,7 +28,7 @@ from op_cases_recurrent import recurrent_layers
 from planner_graphs import Build
 from qemu_bench import QemuBench
 from recurrent_models import forms, layer
-from toolchains import ready
+from toolchains import emulated_on, ready
 
 GRU = (CellFunction("sigmoid"), CellFunction("tanh"))
 LSTM = (*GRU, CellFunction("tanh"))
@@ -75,11 +75,11 @@ def test_every_kind_of_form_in_c(name, tmp_path):
 
 @pytest.mark.parametrize("target", BOARDS)
 def test_on_every_target(target, tmp_path):
-    ready(target)
+    on = emulated_on(ready(target))
     model, _ = layer("LSTM", direction="bidirectional", initial=True, given=True)
     onnx.save(model, tmp_path / "m.onnx")
     mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "m", target=target, ram="min")
-    assert mmcc.verify(tmp_path / "m", on="qemu")["ok"]
+    assert mmcc.verify(tmp_path / "m", on=on)["ok"]
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])

@@ -26,7 +26,7 @@ from mmcc.verification.oracle import Oracle
 from onnx import TensorProto, helper
 from planner_graphs import Build
 from several_results import RnnCell, Split, kernels
-from toolchains import ready
+from toolchains import emulated_on, ready
 
 RELU = Unary("clamp", (0.0, float("inf")))
 PLANS = {
@@ -123,11 +123,11 @@ def test_models_against_onnx_runtime(name, plan, tmp_path):
 
 @pytest.mark.parametrize("target", BOARDS)
 def test_on_every_target(target, tmp_path):
-    ready(target)
+    on = emulated_on(ready(target))
     for name in ("channels", "pool"):
         onnx.save(MODELS[name], tmp_path / f"{name}.onnx")
         mmcc.compile_model(tmp_path / f"{name}.onnx", tmp_path / name, target=target)
-        assert mmcc.verify(tmp_path / name, on="qemu")["ok"]
+        assert mmcc.verify(tmp_path / name, on=on)["ok"]
 
 
 @pytest.mark.quick

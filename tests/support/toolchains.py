@@ -23,6 +23,11 @@ BOARDS = (
 ALL = (*BOARDS, "aarch64", "rv64gcv", "wasm32", "host")
 
 
+def emulated_on(target: Target) -> str:
+    """What --on calls the machine that its code runs on here."""
+    return "wasm" if target.engine else "qemu"
+
+
 def ready(name: str) -> Target:
     """The target, if its tools are installed; else the test is skipped, or fails when CI=true."""
     target = load_target(name)
