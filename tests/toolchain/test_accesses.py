@@ -43,7 +43,8 @@ def test_bytes_are_counted_as_predicted(model: str, target: str, ram: str, tmp_p
         target=target, least_ram=asked.least, regions=asked.regions, self_check=False, name="net"
     )
     made = compile_model(DIGITS / model, tmp_path / "net", options)
-    request = plan_request(options, made.graph, load_target(target), lambda *_: None)
+    described = replace(load_target(target), small_frames=asked.least)
+    request = plan_request(options, made.graph, described, lambda *_: None)
     package = load_package(tmp_path / "net")
     _, run = run_qemu(tmp_path / "net", package, made_up(package.inputs, 1), profile=True)
     predicted = region_traffic(made.graph, made.plan, request)

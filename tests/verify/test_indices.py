@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from cli_runs import run
 from frontend_models import model_of, save
-from mmcc.verification.indices import index_extents
+from mmcc.frontend.indices import index_extents
 from onnx import helper
 
 node = helper.make_node

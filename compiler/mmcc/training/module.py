@@ -41,8 +41,8 @@ def training_module(graph: Graph, options: TrainOptions) -> Module:
     trained = tuple(name for name in names if name in {state.begin for state in step.states})
     entries = [Entry(RUN, _reading(running, trained)), Entry(STEP, step)]
     if options.accumulate > 1:
-        begins = [state.begin for state in step.states if state.begin not in trained]
-        sums = dict(zip(trained, begins, strict=True))
+        begins = (state.begin for state in step.states[len(trained) :])  # as `_summed` has them
+        sums = dict(zip(trained, begins, strict=False))
         entries.append(Entry(APPLY, _apply(graph, step, sums, options)))
     return Module(graph.name, tuple(entries))
 

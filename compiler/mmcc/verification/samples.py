@@ -113,6 +113,16 @@ def _random(port: Port, rng: np.random.Generator) -> Array:
     return rng.integers(low, high, port.onnx_shape, endpoint=True).astype(dtype)
 
 
+def picked_inside(ports: Sequence[Port], extents: Mapping[str, int], samples: list[Sample]) -> list[Sample]:
+    """The samples with indices counted from 0 within what they pick from."""
+
+    def inside(port: Port, array: Any) -> Any:
+        extent = extents.get(port.onnx_name)
+        return array if extent is None else np.mod(array, extent).astype(array.dtype)
+
+    return [[inside(port, array) for port, array in zip(ports, sample, strict=True)] for sample in samples]
+
+
 def to_c(ports: Sequence[Port], tensors: Mapping[str, Tensor], sample: Sample) -> Sample:
     """One sample as the C code takes it."""
     return [port.to_c(array, tensors[port.tensor]) for port, array in zip(ports, sample, strict=True)]

@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 
 from mmcc.driver.options import Progress
 from mmcc.errors import CompileError, Exit
+from mmcc.frontend.indices import index_extents
 from mmcc.output_file import check_file, whole_file
 from mmcc.package.record import Package, load_package
 from mmcc.verification.board import Board, run_board
 from mmcc.verification.compare import oracle_outputs, per_node, run_host, run_qemu, run_wasm
 from mmcc.verification.data_files import load_data
 from mmcc.verification.difference import accuracy, compare, cosine, rmse
-from mmcc.verification.indices import index_extents, picked_inside
 from mmcc.verification.oracle import find_model
-from mmcc.verification.samples import Sample, labels_of, made_up, samples_of
+from mmcc.verification.samples import Sample, labels_of, made_up, picked_inside, samples_of
 from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
 
 

@@ -1,17 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Integer inputs that are indices: made-up ones are to be inside, since ONNX Runtime takes no others."""
+"""Integer inputs of a model that are indices, and among how many things they pick one."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import onnx
-
-from mmcc.ir.ports import Port
-from mmcc.verification.samples import Sample
 
 PASSING = ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand")
 PICKING = ("Gather", "GatherElements")  # with indices of one axis
@@ -34,13 +28,3 @@ def index_extents(model: Path) -> dict[str, int]:
             if extent > 0:
                 found[name] = min(extent, found.get(name, extent))
     return found
-
-
-def picked_inside(ports: Sequence[Port], extents: Mapping[str, int], samples: list[Sample]) -> list[Sample]:
-    """The samples with indices counted from 0 within what they pick from."""
-
-    def inside(port: Port, array: Any) -> Any:
-        extent = extents.get(port.onnx_name)
-        return array if extent is None else np.mod(array, extent).astype(array.dtype)
-
-    return [[inside(port, array) for port, array in zip(ports, sample, strict=True)] for sample in samples]
