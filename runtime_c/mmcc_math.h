@@ -73,7 +73,10 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static uint32_t mmcc_exp_bits(uint32
     const uint32_t shift = 157u - exponent;
     const uint64_t middle = 0x10000000000u; /* 256 * 2^32 */
     const uint64_t size = product >> shift; /* less than 185 * 2^32 */
-    const uint64_t power = negative ? (middle - size) : (middle + size);
+    uint64_t power = middle + size;
+    if (negative) {
+        power = middle - size;
+    }
     const uint32_t whole = (uint32_t)(power >> 32);
     const uint32_t f = (uint32_t)power;
     uint32_t p = 0x27A1724u + mmcc_high(0x51B593u + mmcc_high(0xE2A0Cu, f), f);
