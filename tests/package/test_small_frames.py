@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,11 @@ def test_stack_falls_with_the_least_ram(window: int, tmp_path: Path, monkeypatch
     least = compile_model(tmp_path / "depthwise.onnx", tmp_path / "least", options).report["ram"]
     rows = verify_package(tmp_path / "least", VerifyOptions(on="qemu", per_node=True), silent)["per_node"]
     assert [row for row in rows if not row["ok"]] == []
+    enough = replace(options, least_ram=False, ram=least["total"], self_check=False, recompute=1.0)
+    assert (
+        compile_model(tmp_path / "depthwise.onnx", tmp_path / "same", enough).report["ram"]["total"]
+        <= enough.ram
+    )
     monkeypatch.setattr("mmcc.kernels.arm_dsp.conv.LEAST", 16 - window)  # as many columns as without
     before = compile_model(tmp_path / "depthwise.onnx", tmp_path / "before", options).report["ram"]
     column = 8 * window  # bytes of four channels, widened

@@ -68,7 +68,12 @@ def _package(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     built = _within(job, requests, LENDING)
     if not _fits(job, built) and any(request.useful for request in requests.values()):
         # where kernels that are lent memory change the stack from round to round, or are what is too much
-        built = _within(job, {name: replace(r, useful={}) for name, r in requests.items()}, ROUNDS)
+        requests = {name: replace(r, useful={}) for name, r in requests.items()}
+        built = _within(job, requests, ROUNDS)
+    if not _fits(job, built) and job.target.bare_metal and not job.target.small_frames:
+        # as --ram min has them; what is refused is told by what these need
+        target = replace(job.target, small_frames=True)
+        built = _within(replace(job, target=target), requests, ROUNDS)
     return built
 
 
