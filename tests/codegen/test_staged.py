@@ -32,7 +32,7 @@ from mmcc.ops.dense import Dense
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import read_of
 from mmcc.planner.request import Staging
-from mmcc.planner.streaming.blocks import Price, cheapest
+from mmcc.planner.streaming.blocks import Price, StreamingChoices
 from mmcc.target import load_target
 from mmcc.toolchain.host import HostModel, build_shared
 from op_cases_float_layers import convolutions, matrices, transposed_convolutions
@@ -242,7 +242,7 @@ def test_the_weight_streaming_is_the_cheapest() -> None:
         }
         calls, room = {kernel: rng.randint(1, 5) for kernel in tilings}, 16 * rng.randint(4, 120)
         price = Price(1.0, dict.fromkeys(tilings, 0.0))
-        found = cheapest(tilings, calls, room, price)
+        found = StreamingChoices(tilings, calls, price).cheapest(room)
         costs = []
         for stays in range(1 << len(tilings)):
             inside = sum(tilings[u][-1].bytes for u in tilings if stays >> u & 1)

@@ -29,6 +29,7 @@ FEW_OPERANDS = 6  # up to this many operands of joins, every choice of which to 
 MOST_IN_STRIPS = 100  # kernels of a graph whose groups are listed with all their strips
 BRIEF = 150  # kernels of a graph in which other layouts are searched as far as a path is found soon
 FOOTPRINTS_TRIED = 30_000  # other layouts are tried until so many groups were looked at,
+KEPT = 1_000  # kernels of all layouts together whose groups are looked at once for all searches
 SMALL_GRAPH = 100  # in a graph of up to so many kernels; in larger ones a group is more work
 
 
@@ -49,6 +50,7 @@ class Layouts:
         for copied in copies:
             self._choice(copied)
         self.first = tuple(self._choices.values())
+        self._spaces: dict[tuple[object, int | None, bool], Space] = {}
         self._spans = Spans(graph)
         self.macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
@@ -60,16 +62,18 @@ class Layouts:
         """The layout that groups are in."""
         return self._choices[paths.space.layout.in_place]
 
-    def paths(
-        self, choice: LayoutChoice, most: int, request: PlanRequest | None = None, *, brief: bool = False
-    ) -> Paths:
-        """The paths of a layout whose groups need at most `most` bytes; `brief` if others are known."""
-        request = request or self._unlimited
-        many = len(choice.model.kernels) > MOST_IN_STRIPS
+    def paths(self, choice: LayoutChoice, most: int) -> Paths:
+        """The paths of a layout whose groups need at most `most` bytes."""
+        return self._paths(self.space(choice, self._unlimited), most)
+
+    def _paths(self, space: Space, most: int, *, brief: bool = False) -> Paths:
+        """`brief` if those of another layout are known."""
+        request = self._unlimited
+        many = len(space.model.kernels) > MOST_IN_STRIPS
         if request.staging is None and (request.recompute <= 1 or many):
             self.every_group = self.every_group and request.recompute <= 1
-            return LazyPaths(self.space(choice, request), most, self.joined, brief=brief)
-        return self.table(choice, most, request)
+            return LazyPaths(space, most, self.joined, brief=brief)
+        return self.listed(space, most)
 
     def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
         """The same with all groups listed."""
@@ -82,9 +86,14 @@ class Layouts:
         return table
 
     def space(self, choice: LayoutChoice, request: PlanRequest) -> Space:
-        """All groups of a layout."""
-        order = choice.ordering.order
-        return Space(self._graph, choice.layout, choice.model, order, request, self._spans)
+        """All groups of a layout; where they are few, with what is known of them from earlier searches."""
+        key = choice.layout.in_place, request.limit, request.fuse
+        if key in self._spaces:
+            return self._spaces[key]
+        made = Space(self._graph, choice.layout, choice.model, choice.ordering.order, request, self._spans)
+        if len(self.first) * len(choice.model.kernels) <= KEPT and any(choice is c for c in self.first):
+            self._spaces[key] = made
+        return made
 
     def known(self, bound: int) -> int:
         """What the least of the tables looked at says of all plans: joins may copy any operands, and other
@@ -132,9 +141,11 @@ class Layouts:
 
     def _better(self, choice: LayoutChoice, best: tuple[Paths, int]) -> tuple[Paths, int]:
         """The paths of a layout with its bound, if that is less than the best; else the best."""
-        paths = self.paths(choice, best[1] - 1, brief=len(choice.model.kernels) > BRIEF)
+        space = self.space(choice, self._unlimited)
+        looked_at = space.footprints
+        paths = self._paths(space, best[1] - 1, brief=len(choice.model.kernels) > BRIEF)
         bound = paths.least(self.macs, exact=self.every_layout)
-        self._footprints_left -= paths.space.footprints
+        self._footprints_left -= space.footprints - looked_at
         self.every_group = self.every_group and paths.exact
         return (paths, bound) if bound < best[1] else best
 

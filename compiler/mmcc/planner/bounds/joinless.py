@@ -130,7 +130,8 @@ class Joinless(Space):
             space = self._walks[asking] = copy(self)
             space.rows = self._joins.scheduled(asking)
             merges = mergeable(self.model, space.rows)
-            space.shared, space._lines = Shared(self.model, space.rows, self.request, merges), {}
+            space.shared = Shared(self.model, space.rows, self.request, merges)
+            space.timelines = space._timelines()
         return self._walks[asking]
 
     def _footprint(
@@ -156,8 +157,8 @@ class Joinless(Space):
         found: list[Relaxed] = []
         for asking in masks:
             space = self._scheduled(asking)
-            line, drained = space._line(before, after, last)
             alive, then = self.alive(before), self.alive(after)
+            line, drained = space.timelines.line(before, members, last, then)
             schedule = Relaxed(
                 GroupMemory(space.shared, line, members, alive, then, drained),
                 self._parts,

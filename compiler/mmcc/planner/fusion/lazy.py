@@ -15,8 +15,9 @@ from heapq import heapify, heappop, heappush
 from itertools import count, islice
 from math import inf
 
+from mmcc.planner.fusion.group_timelines import WINDOW
 from mmcc.planner.fusion.paths import Path, Table
-from mmcc.planner.fusion.space import WINDOW, Candidate, Space
+from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import bits
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
@@ -184,7 +185,7 @@ class _Search(ABC):
         """The nearest kernels of a group whose rings need too much, if any: a longer one holds these too."""
         size = WINDOW
         while True:
-            near = self._space.nearest(last, members, size)
+            near = self._space.timelines.nearest(last, members, size)
             if self._space.inner(near, after, last) > self._limit:
                 return near
             if near == members:

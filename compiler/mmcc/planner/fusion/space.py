@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from heapq import heappop, heappush
 
 import numpy as np
 
@@ -19,24 +18,33 @@ from mmcc.ir.plan import Blocks
 from mmcc.planner.cost import NodeCost, figure, node_cost
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
+from mmcc.planner.fusion.group_timelines import GroupTimelines
 from mmcc.planner.fusion.rows import Rows, make_rows
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.sets import sets_of
 from mmcc.planner.fusion.shared import Shared, mergeable
 from mmcc.planner.fusion.strips import COUNTS, Cut, Strips
-from mmcc.planner.fusion.timeline import Timeline, batch, demand
 from mmcc.planner.memory.allocations import MemoryModel, bits
 from mmcc.planner.memory.layout import Layout
 from mmcc.planner.request import PlanRequest
-from mmcc.planner.streaming.blocks import Price, WeightStreaming, all_resident, streaming_choices
+from mmcc.planner.streaming.blocks import Price, StreamingChoices, WeightStreaming, all_resident
 
 GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
 FOOTPRINT_OF = 8  # nodes of a group that take as much work as a small group does
 MOMENTS_OF = 16  # all moments of a group are as much work as looking at so many: its kernels squared by this
-WINDOW = 16  # kernels of the shortest schedules; groups that end alike and are about as long share one
 LONGEST = 16  # kernels of a group at least, however many there are
 ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
 FITTING = 3  # numbers of tile iterations that are looked at from the first on with which a group fits
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What is known of the kernels of a group as one, before its constants and strips are chosen."""
+
+    kernels: tuple[int, ...]
+    least: int  # bytes (`Footprint.least`)
+    floor: int  # bytes (`Space.floor`)
+    drained: bool  # some of them make the rest of their rows at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +98,19 @@ class Space:
         self.all = (1 << len(self.model.kernels)) - 1
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
         self._makers = [sum(1 << maker for maker, _ in kernel.needs) for kernel in self.rows.kernels]
-        self._position = {kernel: at for at, kernel in enumerate(order)}
-        self._alone = [Timeline(k, {k: np.arange(kernel.steps)}) for k, kernel in enumerate(self.rows.alone)]
-        self._nearest: dict[tuple[int, int], int] = {}
+        self.timelines = self._timelines()
         self.footprints = 0  # groups looked at so far; a long one counts as several
         self._least: dict[tuple[int, int, int], int] = {}  # what all searches ask for again
         self._tight: dict[tuple[int, int, int], int] = {}
         self._inner: dict[tuple[int, int], int] = {}
-        self._lines: dict[tuple[object, ...], Timeline] = {}
+        self._rings: dict[tuple[int, int, int], int] = {}
+        self._looked: dict[tuple[int, int, int], _Looked] = {}
+        self._streaming: dict[tuple[tuple[int, int], ...], StreamingChoices] = {}
+        self._tiled: dict[tuple[int, int, int, int], tuple[int, StreamingChoices]] = {}
+
+    def _timelines(self) -> GroupTimelines:
+        cut = (k for k, tilings in self._tilings.items() if tilings[0].count > 1)
+        return GroupTimelines(self.model, self.rows, self.order, self._single, cut)
 
     @property
     def complete(self) -> bool:
@@ -186,9 +199,12 @@ class Space:
         streaming: WeightStreaming | None = None,
     ) -> Footprint:
         self.footprints += 1 + (after & ~before).bit_count() // FOOTPRINT_OF
-        line, drained = self._line(before, after, last, tile)
         alive, then = self.alive(before), self.alive(after)
         members = after & ~before
+        if tile:
+            line, drained = self.timelines.tiled(members, last, tile), ()
+        else:
+            line, drained = self.timelines.line(before, members, last, then)
         return Footprint(GroupMemory(self.shared, line, members, alive, then, drained, cut, streaming))
 
     def least(self, before: int, after: int, last: int) -> int:
@@ -230,16 +246,14 @@ class Space:
             members, makers = waiting.pop()
             before = after & ~members
             if before in sets:
-                footprint = self._footprint(before, after, last)
-                if footprint.inner > most and self.request.recompute <= 1:
+                if self.request.recompute <= 1 and self._ring_bytes(before, after, last) > most:
                     continue  # a longer one holds these rings too
                 if before in small:
+                    looked = self._look(before, after, last)
                     if self._tilings:
-                        yield from self._staged(footprint, before, after, last, most)
-                    else:
-                        floor = self.floor(footprint, before, after, last)
-                        if floor <= most:
-                            yield Candidate(before, after, last, footprint.least, 1, floor)
+                        yield from self._staged(looked, before, after, last, most)
+                    elif looked.floor <= most:
+                        yield Candidate(before, after, last, looked.least, 1, looked.floor)
             if not members & self._single:
                 more = makers & before & ~self._single
                 if members.bit_count() >= self._longest:
@@ -253,6 +267,22 @@ class Space:
                         seen.add(longer)
                         waiting.append((longer, makers | self._makers[kernel]))
 
+    def _ring_bytes(self, before: int, after: int, last: int) -> int:
+        """Bytes of the rings of a group (`Footprint.inner`)."""
+        key = before, after, last
+        if key not in self._rings:
+            self._rings[key] = self._footprint(before, after, last).inner
+        return self._rings[key]
+
+    def _look(self, before: int, after: int, last: int) -> _Looked:
+        key = before, after, last
+        if key not in self._looked:
+            footprint = self._footprint(before, after, last)
+            group, least = footprint.group, footprint.least
+            floor = self.floor(footprint, before, after, last)
+            self._looked[key] = _Looked(tuple(group.kernels), least, floor, bool(group.drained))
+        return self._looked[key]
+
     def _constants(self) -> dict[int, tuple[Blocks, ...]]:
         """By kernel, how its constants can be cut, if they lie in slow memory."""
         if self.request.staging is None:
@@ -261,23 +291,21 @@ class Space:
         kernels = enumerate(self.model.kernels)
         return {k: tilings[kernel.node] for k, kernel in kernels if kernel.node in tilings}
 
-    def _staged(
-        self, footprint: Footprint, before: int, after: int, last: int, most: int
-    ) -> Iterator[Candidate]:
+    def _staged(self, looked: _Looked, before: int, after: int, last: int, most: int) -> Iterator[Candidate]:
         """A group by where its constants are; without a limit, each is read once."""
-        tilings = {k: self._tilings[k] for k in footprint.group.kernels if k in self._tilings}
-        if footprint.least > most:
+        tilings = {k: self._tilings[k] for k in looked.kernels if k in self._tilings}
+        if looked.least > most:
             return
-        room = most - footprint.least
+        room = most - looked.least
         whole = all_resident(tilings)
         if whole is not None and whole.bytes <= room:
-            least = footprint.least + whole.bytes
+            least = looked.least + whole.bytes
             yield Candidate(before, after, last, least, 1, least, 0, whole if tilings else None)
-        alone = len(footprint.group.kernels) == 1
+        alone = len(looked.kernels) == 1
         again = self.request.limit is not None
         if (
             not tilings
-            or footprint.group.drained
+            or looked.drained
             or not (alone or (again and (whole is None or whole.bytes > room)))
             or 1 << last & self._single  # in one call, or row by row: never batched
         ):
@@ -288,11 +316,10 @@ class Space:
         for tile in tiles:
             if len(fitting) == FITTING or (tile == steps and not alone):
                 continue
-            base = self._footprint(before, after, last, None, tile).least
+            base, choices = self._in_tiles(before, after, last, tile)
             if base > most:
                 continue
-            calls = self.calls(last, tile, footprint.group.kernels)
-            for streaming in streaming_choices(tilings, calls, most - base, self._price(calls)):
+            for streaming in choices.within(most - base):
                 if streaming.streamed:
                     fitting.add(tile)
                     least = base + streaming.bytes
@@ -300,8 +327,21 @@ class Space:
 
     def calls(self, last: int, tile: int, kernels: Sequence[int]) -> dict[int, int]:
         """How often the kernels of a group are called, with `tile` steps of its last one in an iteration."""
-        line = self._line(0, sum(1 << k for k in kernels), last, tile)[0] if tile else None
+        line = self.timelines.tiled(sum(1 << k for k in kernels), last, tile) if tile else None
         return {k: len(np.unique(line.times[k])) if line else 1 for k in kernels}
+
+    def _in_tiles(self, before: int, after: int, last: int, tile: int) -> tuple[int, StreamingChoices]:
+        """Bytes of a group in tiles but for its constants, and how it may get these."""
+        key = before, after, last, tile
+        if key not in self._tiled:
+            footprint = self._footprint(before, after, last, None, tile)
+            tilings = {k: self._tilings[k] for k in footprint.group.kernels if k in self._tilings}
+            calls = self.calls(last, tile, footprint.group.kernels)
+            same = tuple(calls.items())  # what differs of groups with the same calls is where ports are
+            if same not in self._streaming:
+                self._streaming[same] = StreamingChoices(tilings, calls, self._price(calls))
+            self._tiled[key] = footprint.least, self._streaming[same]
+        return self._tiled[key]
 
     def _price(self, calls: Mapping[int, int]) -> Price:
         cost = self.costs
@@ -331,60 +371,3 @@ class Space:
             if narrow.least < least:
                 least = narrow.least
                 yield narrow
-
-    def _line(self, before: int, after: int, last: int, tile: int = 0) -> tuple[Timeline, tuple[int, ...]]:
-        """The schedule of a group, and the kernels that make the rest of their rows at its end."""
-        members = after & ~before
-        near = self._window(last, members)
-        if tile:
-            if (last, near, tile) not in self._lines:
-                atomic = sum(1 << k for k, tilings in self._tilings.items() if tilings[0].count > 1)
-                self._lines[last, near, tile] = batch(self.rows, last, near, tile, atomic)
-            return self._lines[last, near, tile], ()
-        if members == 1 << last:
-            return self._alone[last], ()
-        if (last, near) not in self._lines:
-            self._lines[last, near] = demand(self.rows, last, near)
-        line = self._lines[last, near]
-        kept = self._unfinished(line, before, after, last)
-        if kept and (last, kept, before) not in self._lines:
-            self._lines[last, kept, before] = demand(self.rows, last, members, kept)
-        return (self._lines[last, kept, before] if kept else line), kept
-
-    def _window(self, last: int, members: int) -> int:
-        """The kernels of the schedule in which a group is looked at: the group, and more that feed it."""
-        size = WINDOW
-        while members & ~self._near(last, size):
-            size *= 2
-        return self._near(last, size)
-
-    def nearest(self, last: int, members: int, size: int) -> int:
-        """Of a group, so many kernels that are nearest to its last one."""
-        while members.bit_count() > (members & self._near(last, size)).bit_count() < size // 2:
-            size *= 2  # many kernels between do not belong to it
-        return members & self._near(last, size)
-
-    def _near(self, last: int, size: int) -> int:
-        """So many kernels that feed one, the nearest in the order, and it."""
-        if (last, size) not in self._nearest:
-            found, edge, seen = 1 << last, [-self._position[last]], {last}
-            while edge and found.bit_count() < size:
-                nearest = self.order[-heappop(edge)]
-                found |= 1 << nearest
-                for kernel, _ in self.rows.kernels[nearest].needs:
-                    if kernel not in seen and not self._single >> kernel & 1:
-                        seen.add(kernel)
-                        heappush(edge, -self._position[kernel])
-            self._nearest[last, size] = found
-        return self._nearest[last, size]
-
-    def _unfinished(self, line: Timeline, before: int, after: int, last: int) -> tuple[int, ...]:
-        """Kernels whose output is read outside the group, but of which it does not demand all rows."""
-        outside = self.alive(after)
-        return tuple(
-            kernel
-            for kernel in bits(after & ~before)
-            if kernel != last
-            and outside >> self.model.kernels[kernel].output & 1
-            and len(line.times.get(kernel, ())) < self.rows.kernels[kernel].steps
-        )

@@ -8,9 +8,12 @@ single buffer takes less RAM, and nothing is read while the node computes.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations, product
+from math import inf
 
 from mmcc.ir.plan import Blocks, aligned
 
@@ -58,55 +61,73 @@ def all_resident(tilings: Mapping[int, tuple[Blocks, ...]]) -> WeightStreaming |
     return WeightStreaming(whole, (), sum(blocks.total for _, blocks in whole))
 
 
-def streaming_choices(
-    tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
-) -> Iterator[WeightStreaming]:
-    """The cheapest forms of weight streaming for a group, with all of `room` and with less."""
-    seen: set[WeightStreaming] = set()
-    least = None
-    for share in SHARES:
-        found = cheapest(tilings, calls, room // share, price)
-        if found is None:
-            break
-        if found not in seen:
-            seen.add(found)
-            yield found
-        least = found
-    if least is not None:
-        smallest = cheapest(tilings, calls, _smallest(tilings), price)
-        if smallest is not None and smallest not in seen and smallest.bytes < least.bytes:
-            yield smallest
+class StreamingChoices:
+    """The ways in which a group whose kernels are called so often may get its constants."""
+
+    def __init__(
+        self, tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], price: Price
+    ) -> None:
+        self._tilings, self._calls, self._price = tilings, calls, price
+        self._orders = tuple(_orders(tilings, calls))
+        self._few = sum(some[-1].count == 1 for some in tilings.values()) <= FEW
+
+    def within(self, room: int) -> Iterator[WeightStreaming]:
+        """The cheapest with all of `room` bytes and with less."""
+        seen: set[WeightStreaming] = set()
+        least = None
+        for share in SHARES:
+            found = self.cheapest(room // share)
+            if found is None:
+                break
+            if found not in seen:
+                seen.add(found)
+                yield found
+            least = found
+        if least is not None:
+            smallest = self.cheapest(_smallest(self._tilings))
+            if smallest is not None and smallest not in seen and smallest.bytes < least.bytes:
+                yield smallest
+
+    def cheapest(self, room: int) -> WeightStreaming | None:
+        """The cheapest within `room` bytes; None if there is none.
+
+        Every size that a buffer may have is tried. What it leaves goes to the constants that save most when
+        they stay: all choices are tried if they are few, else a byte goes where it saves most.
+        """
+        if self._few:
+            at = bisect_right(self._listed, room, key=lambda one: one[0].bytes)
+            return self._listed[at - 1][0] if at else None
+        return min(self._ways(room), key=lambda one: one[1], default=(None, 0.0))[0]
+
+    @cached_property
+    def _listed(self) -> list[tuple[WeightStreaming, float]]:
+        """Of all ways those of which none in as few bytes is cheaper, the fewest bytes first."""
+        found: list[tuple[WeightStreaming, float]] = []
+        for way, cost in sorted(self._ways(inf), key=lambda one: (one[0].bytes, one[1])):
+            if not found or cost < found[-1][1]:
+                found.append((way, cost))
+        return found
+
+    def _ways(self, room: float) -> Iterator[tuple[WeightStreaming, float]]:
+        """Ways within `room` bytes, with what they cost."""
+        tilings, price = self._tilings, self._price
+        for buffer in sorted({0} | {aligned(blocks.bytes) for some in tilings.values() for blocks in some}):
+            if buffer > room:
+                return  # smaller blocks than that are found with their own size, which leaves more to stay
+            fitting = {u: _largest(some, buffer) for u, some in tilings.items()}
+            for buffers, wanted in product((2, 1), self._orders):
+                left = room - buffers * buffer
+                way = (
+                    _with_buffers(tilings, self._calls, left, fitting, buffers, wanted) if left >= 0 else None
+                )
+                if way is not None and way.bytes <= room:
+                    cost = price.byte * way.read * (2 if way.streamed and buffers == 1 else 1)
+                    yield way, cost + sum((some.count - 1) * price.block[k] for k, some in way.streamed)
 
 
 def _smallest(tilings: Mapping[int, tuple[Blocks, ...]]) -> int:
     """Bytes of the smallest buffer that serves all kernels."""
     return max(aligned(blocks[0].bytes) for blocks in tilings.values())
-
-
-def cheapest(
-    tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int], room: int, price: Price
-) -> WeightStreaming | None:
-    """The cheapest streaming within `room` bytes whose kernels are called so often; None if there is none.
-
-    Every size that a buffer may have is tried. What it leaves goes to the constants that save most when they
-    stay: all choices are tried if they are few, else a byte goes where it saves most.
-    """
-    best: tuple[float, WeightStreaming] | None = None
-    sizes = sorted({aligned(blocks.bytes) for some in tilings.values() for blocks in some} | {0})
-    orders = tuple(_orders(tilings, calls))
-    for buffer_bytes in sizes:
-        if buffer_bytes > room:
-            break  # smaller blocks than that would be found with their own size, which leaves more to stay
-        fitting = {u: _largest(some, buffer_bytes) for u, some in tilings.items()}
-        for buffers, wanted in product((2, 1), orders):
-            left = room - buffers * buffer_bytes
-            streaming = _with_buffers(tilings, calls, left, fitting, buffers, wanted) if left >= 0 else None
-            if streaming is not None and streaming.bytes <= room:
-                cost = price.byte * streaming.read * (2 if streaming.streamed and buffers == 1 else 1)
-                cost += sum((blocks.count - 1) * price.block[kernel] for kernel, blocks in streaming.streamed)
-                if best is None or cost < best[0]:
-                    best = cost, streaming
-    return best[1] if best else None
 
 
 def _orders(tilings: Mapping[int, tuple[Blocks, ...]], calls: Mapping[int, int]) -> Iterator[tuple[int, ...]]:
@@ -127,7 +148,7 @@ def _largest(some: Sequence[Blocks], buffer_bytes: int) -> Blocks | None:
 def _with_buffers(
     tilings: Mapping[int, tuple[Blocks, ...]],
     calls: Mapping[int, int],
-    left: int,
+    left: float,
     fitting: Mapping[int, Blocks | None],
     buffers: int,
     wanted: Sequence[int],
