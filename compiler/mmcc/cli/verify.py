@@ -50,12 +50,12 @@ def verify(folder: Path, as_json: bool, quiet: bool, verbose: bool, **given: Any
         click.echo(json.dumps(found, indent=1))
     elif not quiet:
         for name, each in found["models"].items() if "models" in found else [("", found)]:
-            _show_verified(each, f"{name}: " if name else "")
+            _show_verified(each, f"{name}: " if name else "", every_node=given["per_node"])
     if not found["ok"]:
         raise click.exceptions.Exit(int(Exit.MISMATCH))
 
 
-def _show_verified(found: dict[str, Any], of: str) -> None:
+def _show_verified(found: dict[str, Any], of: str, *, every_node: bool) -> None:
     steps = (
         f", at most {found['max_lsb']} steps of the output's scale" if found["max_lsb"] is not None else ""
     )
@@ -73,11 +73,17 @@ def _show_verified(found: dict[str, Any], of: str) -> None:
         click.echo(f"  accuracy {right['correct']} of {right['total']}")
     if found["drift"] and found["ok"]:
         click.echo("  the outputs drift apart, but every node is right")
+    elif found["per_node"] and found["ok"] and not every_node:
+        click.echo(f"  every node is right: {len(found['per_node'])} of them compared one by one")
+    if not found["as_here"]:
+        click.echo(f"  on {found['on']} the outputs are others than the same plan's C gives on this machine")
     if found["functions"]:
         click.echo(f"  other results than with mmcc's own kernels: {', '.join(found['functions'])}")
     if found["first_divergence"] is not None:
         first = found["first_divergence"]
         click.echo(f"  the first wrong node is {first['index']}, {printable(first['name'], NAME_COLUMNS)}")
+    if not every_node and found["ok"]:
+        return
     if found["per_node"]:
         where = ", by mmcc's own kernels on this machine" if found["functions"] else ""
         click.echo(f"node by node{where}; worst first")

@@ -273,6 +273,16 @@ def _loaded(package: Package, model: Path) -> Loaded:
     return load_model(model, options)
 
 
+def rounds_floats(package: Package, model: Path) -> bool:
+    """Whether some node makes integers of floats that another node has computed."""
+    graph = _loaded(package, model).graph
+    return any(
+        not graph.tensors[node.output].dtype.is_float
+        and any(graph.tensors[x].dtype.is_float and x in graph.producer for x in graph.activations(node))
+        for node in graph.nodes
+    )
+
+
 def _traced(folder: Path, package: Package, work: Path) -> Path:
     """The program of this machine that records what each node writes."""
     layers = host_sources(folder) / f"{package.name}.c"

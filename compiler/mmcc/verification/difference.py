@@ -64,6 +64,12 @@ class Difference:
         """Whether every output is what one program gives on two machines."""
         return all(output.same for output in self.outputs)
 
+    def worst(self, count: int) -> list[int]:
+        """Up to so many samples, in their order: those that differ most, by the sum over outputs of their
+        share of the gaps."""
+        shares = [o.gaps.sum(axis=1) / max(float(o.gaps.sum()), np.finfo(float).tiny) for o in self.outputs]
+        return sorted(np.argsort(-np.sum(shares, axis=0), kind="stable")[:count].tolist())
+
     @property
     def max_abs(self) -> float:
         """The largest gap."""

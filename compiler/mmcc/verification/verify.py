@@ -17,12 +17,21 @@ from mmcc.frontend.indices import index_extents
 from mmcc.output_file import check_file, whole_file
 from mmcc.package.record import Package, load_package
 from mmcc.verification.board import Board, run_board
-from mmcc.verification.compare import oracle_outputs, per_node, run_host, run_qemu, run_wasm
+from mmcc.verification.compare import (
+    oracle_outputs,
+    per_node,
+    rounds_floats,
+    run_host,
+    run_qemu,
+    run_wasm,
+)
 from mmcc.verification.data_files import load_data
-from mmcc.verification.difference import accuracy, compare, cosine, rmse
+from mmcc.verification.difference import Difference, accuracy, compare, cosine, rmse
 from mmcc.verification.oracle import find_model
 from mmcc.verification.samples import Sample, labels_of, made_up, picked_inside, samples_of
 from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
+
+NODE_BY_NODE = 8  # samples of which nodes are compared where outputs are not equal; all with --per-node
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +117,15 @@ def _verified(
         given = oracle_outputs(package, samples, find_model(package, options.model))
     difference = compare(package, outputs, given)
     rows: list[dict[str, Any]] = []
-    elsewhere = board is not None and not _as_here(folder, package, samples, outputs)
-    if options.per_node or ((elsewhere or not difference.ok) and _has_model(package, options)):
-        rows = per_node(folder, package, samples, find_model(package, options.model), progress, board)
+    here = Difference(()) if options.on == "host" else _to_here(folder, package, samples, outputs)
+    # integers that are not equal may still be right, and a step off may still be a fault: nodes tell which
+    if options.per_node or (not (here.same and difference.same) and _has_model(package, options)):
+        some = samples if options.per_node else _looked_at(package, samples, difference, here)
+        rows = per_node(folder, package, some, find_model(package, options.model), progress, board)
     ok = difference.ok
     if rows:
-        elsewhere |= options.on in ("qemu", "wasm") and not _as_here(folder, package, samples, outputs)
-        ok = not elsewhere and _expected(package, options, samples, given)
+        ok = _expected(package, options, samples, given)
+    ok = ok and (here.same or (here.ok and _may_differ(package, options)))
     if options.save_outputs:
         stacked: dict[str, Any] = {
             f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))
@@ -124,6 +135,7 @@ def _verified(
     found: dict[str, Any] = {
         "ok": bool(ok and all(row["ok"] for row in rows)),
         "drift": not difference.ok,
+        "as_here": here.same,
         "on": options.on,
         "first_divergence": _first_divergence(rows),
         "samples": len(samples),
@@ -136,7 +148,8 @@ def _verified(
         "mismatch_rate": difference.mismatch_rate,
         "top1_agreement": difference.top1_agreement,
         "per_node": rows,
-        "functions": _differing(folder, package, options, samples, outputs),
+        # of the user's that compute nodes, if results are others than with mmcc's own kernels
+        "functions": [] if here.same else sorted(package.handoffs),
     }
     if labels is not None:
         found["accuracy"] = accuracy(outputs, labels)
@@ -152,6 +165,16 @@ def _has_model(package: Package, options: VerifyOptions) -> bool:
     return True
 
 
+def _looked_at(
+    package: Package, samples: list[Sample], difference: Difference, here: Difference
+) -> list[Sample]:
+    """The samples of which nodes tell why outputs differ; the first, where a call follows on another."""
+    if package.keeps:
+        return samples[:NODE_BY_NODE]
+    worst = (difference if difference.outputs and not difference.same else here).worst(NODE_BY_NODE)
+    return [samples[k] for k in worst]
+
+
 def _expected(package: Package, options: VerifyOptions, samples: list[Sample], given: list[Sample]) -> bool:
     """What node by node does not see: outputs that the user expects.
 
@@ -164,17 +187,17 @@ def _expected(package: Package, options: VerifyOptions, samples: list[Sample], g
     return compare(package, oracle, given).ok
 
 
-def _as_here(folder: Path, package: Package, samples: list[Sample], outputs: list[Sample]) -> bool:
-    """Whether another machine's outputs are those of the same C on this one."""
-    return compare(package, outputs, run_host(folder, package, samples)).same
+def _to_here(folder: Path, package: Package, samples: list[Sample], outputs: list[Sample]) -> Difference:
+    """Of another machine's outputs to those of the same plan's C on this one."""
+    return compare(package, outputs, run_host(folder, package, samples))
 
 
-def _differing(
-    folder: Path, package: Package, options: VerifyOptions, samples: list[Sample], outputs: list[Sample]
-) -> list[str]:
-    """The user's functions that compute nodes there, if results are others than with mmcc's own kernels."""
-    there = options.on in ("qemu", "wasm") and package.handoffs
-    return sorted(package.handoffs) if there and not _as_here(folder, package, samples, outputs) else []
+def _may_differ(package: Package, options: VerifyOptions) -> bool:
+    """Whether integers on another machine may be others than here: where functions of the user's compute
+    nodes, and where floats, of which machines have other last bits, are rounded to integers."""
+    if package.handoffs:
+        return True
+    return _has_model(package, options) and rounds_floats(package, find_model(package, options.model))
 
 
 def _first_divergence(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
