@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from mmcc.checker.chunks import check_chunk_calls
 from mmcc.checker.order import Order
 from mmcc.checker.program_constants import Constants
 from mmcc.checker.program_moves import check_moves, memory_name
@@ -270,7 +271,11 @@ class _Check:
             except ValueError as error:
                 yield f"step {step.group} cannot run: {error}"
             else:
-                yield from self._calls(step.group, happenings)
+                index = self._plan.groups[step.group].nodes[0]
+                if index in self._plan.chunks:
+                    yield from check_chunk_calls(self._graph, self._plan, index, happenings)
+                else:
+                    yield from self._calls(step.group, happenings)
 
     def _calls(self, number: int, happenings: Iterable[Made | Moved]) -> list[str]:
         """Faults of the calls of one step, up to the first."""
@@ -290,6 +295,9 @@ class _Check:
                 continue
             if happens.node not in group.nodes:
                 return [*wrong, f"step {number} runs node {happens.node}, which is not in its group"]
+            if happens.chunk is not None:
+                here = label(self._graph, happens.node)
+                return [*wrong, f"{here} is made in chunks, but not in the plan"]
             wrong += constants.use(happens)
             key = (happens.node, id(happens.columns))
             if key not in seen:

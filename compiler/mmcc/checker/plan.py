@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from mmcc.checker.chunks import check_chunks
 from mmcc.checker.grain import used
 from mmcc.checker.handoff import check_handoffs
 from mmcc.checker.order import Order
@@ -35,6 +36,7 @@ def check_plan(graph: Graph, plan: Plan) -> list[str]:
             wrong += _moved_states(graph, plan)
             wrong += _outlived(graph, plan)
             wrong += check_handoffs(graph, plan)
+            wrong += check_chunks(graph, plan)
             wrong += Replay(graph, plan).run()
     return wrong[:MOST]
 

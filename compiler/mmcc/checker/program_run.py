@@ -26,6 +26,7 @@ from mmcc.ir.program import (
     Counts,
     Following,
     For,
+    InChunks,
     MakeRows,
     Moves,
     Start,
@@ -50,6 +51,7 @@ class Made:
     columns: tuple[Columns, ...]
     by_blocks: bool = False
     restores: bool = False  # constants that stay can be found again afterwards
+    chunk: int | None = None  # which of several that need not come in this order
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class _Assembly:
                         self._set(var, "0")
                 case Table():
                     self.program.append(_Set(statement.name, statement.values))
-                case Call() | ByBlocks() | Start() | Wait() | Copy():
+                case Call() | InChunks() | ByBlocks() | Start() | Wait() | Copy():
                     self.program.append(_happening(statement))
                 case For():
                     self._loop(statement)
@@ -231,8 +233,10 @@ class _Assembly:
         leave.target = len(self.program)
 
 
-def _happening(statement: Call | ByBlocks | Start | Wait | Copy) -> _Happens:
+def _happening(statement: Call | InChunks | ByBlocks | Start | Wait | Copy) -> _Happens:
     match statement:
+        case InChunks():
+            return _called_in_chunks(statement)
         case Call():
             return _called(statement)
         case ByBlocks():
@@ -247,6 +251,22 @@ def _called(call: Call) -> _Happens:
     def made(values: Values) -> Sequence[Made]:
         strip = _number(values, "strip") if len(call.columns) > 1 else 0
         return (Made(call.node, range(_value(begin, values), _value(end, values)), strip, call.columns),)
+
+    return _Happens(made)
+
+
+def _called_in_chunks(statement: InChunks) -> _Happens:
+    call = statement.call
+    begin, end = _compiled(call.begin), _compiled(call.end)
+
+    def made(values: Values) -> Sequence[Made]:
+        found: list[Made] = []
+        for chunk in range(statement.count):
+            inside = values | {"chunk": chunk}
+            columns = call.columns[chunk : chunk + 1] if len(call.columns) > 1 else call.columns
+            rows = range(_value(begin, inside), _value(end, inside))
+            found.append(Made(call.node, rows, 0, columns, chunk=chunk))
+        return found
 
     return _Happens(made)
 

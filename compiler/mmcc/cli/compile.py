@@ -79,6 +79,13 @@ STACK_FROM = {
     help="Buffers may go from memory to memory while the model computes, through your callbacks.",
 )
 @click.option(
+    "--threads",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Kernels are made in chunks that so many threads of yours may run, through a callback.",
+)
+@click.option(
     "--handoff",
     type=click.Path(path_type=Path),
     help="Nodes that C functions of yours compute, on an accelerator for instance; see docs/handoff.md.",
@@ -166,6 +173,7 @@ def compile_options(given: dict[str, Any]) -> CompileOptions:
         float_io=given["float_io"],
         dump=given["dump"],
         background_moves=given["background_moves"],
+        threads=given["threads"],
         handoff=read_rules(given["handoff"]),
         self_check=not given["no_self_check"],
         **limits,
@@ -237,6 +245,7 @@ def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
         ("  context", f"{ram['context']:,}"),
         ("  static", f"{ram['static']:,}"),
         ("  stack", f"{ram['stack']:,}  ({STACK_FROM[ram['stack_from']]})"),
+        *([("  workers", f"{ram['workers']:,}  (stacks of other threads)")] if ram["workers"] else []),
         ("flash", flash_text(report)),
         ("work", f"{work_text(report['plan'])} in {len(report['nodes'])} nodes"),
     ]

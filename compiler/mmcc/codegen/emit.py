@@ -15,7 +15,7 @@ from mmcc.codegen.handoffs import handoff_texts
 from mmcc.codegen.ports import PortText, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
-from mmcc.codegen.statements import Body, column_type, columns_of
+from mmcc.codegen.statements import Body, column_type, columns_of, tasks_of
 from mmcc.codegen.states import state_constants, state_texts
 from mmcc.codegen.structs import node_text, package_kernels, view_types
 from mmcc.codegen.weights import Weights, c_values, lay_out, weights_stamp
@@ -42,6 +42,7 @@ OPTIONAL_HEADERS = (
     "mmcc_moves.h",
     "mmcc_pages.h",
     "mmcc_parameters.h",
+    "mmcc_threads.h",
     "mmcc_math.h",
     "mmcc_normalize.h",
     "mmcc_recurrent.h",
@@ -80,6 +81,7 @@ class EmitOptions:
     stacks: Mapping[str, int] = field(
         default_factory=dict[str, int]
     )  # by entry, where some run beside others
+    worker_stack: int = 0  # of each thread besides that of the caller; 0: not known yet, or there are none
     build: PackageBuild = field(default_factory=PackageBuild)
     streaming: Streaming | None = None  # of a model that is run hop by hop
 
@@ -153,6 +155,7 @@ def _common(
         "arenas": arenas,
         "arena_of": {arena.memory: arena for arena in arenas},
         "pages": program.pages,
+        "tasks": tasks_of(program, options.name),
         "slow": program.slow,
         "moves": max(map(_moves, program.entries)),
         "fetched": sorted({node.fetched.target.memory for node in program.nodes if node.fetched}),

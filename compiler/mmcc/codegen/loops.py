@@ -22,6 +22,7 @@ from mmcc.ir.program import (
     Count,
     Following,
     For,
+    InChunks,
     Start,
     Stmt,
     Wait,
@@ -30,6 +31,7 @@ from mmcc.ir.types import geometry
 from mmcc.planner.fusion.schedule import Need, needs, sources_of, strip_columns, wanted
 
 STRIP = "strip"
+CHUNK = "chunk"
 
 
 def group_code(graph: Graph, plan: Plan, step: int) -> GroupCode:
@@ -42,7 +44,9 @@ def group_code(graph: Graph, plan: Plan, step: int) -> GroupCode:
     if group.batched:
         code = GroupCode(_batched(graph, plan, group, columns, staging))
     elif len(group.nodes) == 1:
-        code = GroupCode(_single(group.nodes[0], columns[group.nodes[0]], steps[group.nodes[0]], group))
+        index = group.nodes[0]
+        body = _single(index, columns[index], steps[index], group)
+        code = GroupCode(body if index not in plan.chunks else _in_chunks(index, steps[index], plan, columns))
     else:
         code = demand_driven(needs(graph, group, plan.aliases), columns, steps, group)
     body = code.body
@@ -121,6 +125,19 @@ def _single(index: int, columns: tuple[Columns, ...], height: int, group: Group)
     if group.backward and height > 1:
         return (For("row", str(height), (Call(index, columns, "row", "row + 1"),), backward=True),)
     return (Call(index, columns, "0", str(height)),)
+
+
+def _in_chunks(
+    index: int, height: int, plan: Plan, columns: dict[int, tuple[Columns, ...]]
+) -> tuple[Stmt, ...]:
+    """A node in chunks of rows or of columns, which are equal but for one."""
+    chunks = plan.chunks[index]
+    count = len(chunks.spans)
+    if chunks.by_columns:
+        parts = tuple(Columns(span.lo, span.hi) for span in chunks.spans)
+        return (InChunks(Call(index, parts, "0", str(height)), count),)
+    begin, end = (f"{chunk} * {height} / {count}" for chunk in (CHUNK, f"({CHUNK} + 1)"))
+    return (InChunks(Call(index, columns[index], begin, end), count),)
 
 
 def _columns(graph: Graph, plan: Plan, group: Group, index: int) -> tuple[Columns, ...]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from mmcc.codegen.loops import CHUNK, STRIP
 from mmcc.codegen.names import escape
 from mmcc.codegen.render import Kernel
 from mmcc.codegen.shared_counts import MADE, SharedCounts
@@ -24,6 +25,7 @@ from mmcc.ir.program import (
     Following,
     For,
     Function,
+    InChunks,
     MakeRows,
     Moves,
     Program,
@@ -37,6 +39,22 @@ from mmcc.ir.program import (
 
 STREAM_KERNELS = ("read_rows", "write_rows")
 PAGE_KERNELS = ("page_out", "page_in")
+
+
+def task_name(prefix: str, node: int) -> str:
+    """The function that makes a chunk of a node, as C numbers it."""
+    return f"{prefix}_chunk_of_n{node}"
+
+
+def tasks_of(program: Program, prefix: str) -> list[str]:
+    """The functions that make chunks."""
+    return [
+        task_name(prefix, entry.first + statement.call.node)
+        for entry in program.entries
+        for step in entry.body
+        for statement in step.body
+        if isinstance(statement, InChunks)
+    ]
 
 
 def columns_of(program: Program) -> dict[tuple[Columns, ...], str]:
@@ -56,7 +74,7 @@ def _calls(statement: Stmt) -> list[Call]:
     match statement:
         case Call():
             return [statement]
-        case ByBlocks():
+        case ByBlocks() | InChunks():
             return [statement.call]
         case Count() | Counts() | Table() | MakeRows() | Moves() | Start() | Wait() | Copy():
             return []
@@ -82,8 +100,11 @@ class Body:
     def functions(self, body: Sequence[Stmt]) -> list[str]:
         """The functions of all steps, and the types of the counts that they go on with."""
         lines: list[str] = []
-        for step in body:
-            if isinstance(step, Step) and step.functions:
+        for step in (step for step in body if isinstance(step, Step)):
+            for statement in step.body:
+                if isinstance(statement, InChunks):
+                    lines += self._task(statement)
+            if step.functions:
                 last, shared = self._label(step.nodes[-1]), self._shared(step)
                 lines += ["", f"/* Rows made so far of what {last} and others ask for. */", *shared.declared]
                 for function in step.functions:
@@ -102,16 +123,28 @@ class Body:
             "}",
         ]
 
+    def _task(self, statement: InChunks) -> list[str]:
+        """What makes one chunk of a node's output."""
+        return [
+            "",
+            f"/* Makes chunk `chunk` of {self._label(statement.call.node)}, of {statement.count}. */",
+            f"{self.prefix.upper()}_CODE_ATTRIBUTE",
+            f"static void {task_name(self.prefix, self.first + statement.call.node)}"
+            "(void *work, int32_t chunk)",
+            "{",
+            f"    uint8_t *const *const memory = ((const {self.prefix}_work *)work)->memory;",
+            f"    {self._call(statement.call, index=CHUNK)}",
+            "}",
+        ]
+
     def lines(self, body: Sequence[Stmt]) -> list[str]:
         lines: list[str] = []
         for statement in body:
             match statement:
                 case Step():
                     lines += self._step(statement)
-                case Count():
-                    lines.append(f"int32_t {statement.var} = 0;")
-                case Counts():
-                    lines.append(f"{self._struct().struct} {MADE} = {{0}};")
+                case Count() | Counts():
+                    lines.append(self._counts(statement))
                 case MakeRows():
                     arguments = f"{self._struct().arguments}, {self._in_c(statement.until)}"
                     lines.append(f"{self._maker(statement.node)}({arguments});")
@@ -125,6 +158,10 @@ class Body:
                     lines.append("}")
                 case Call():
                     lines.append(self._call(statement))
+                case InChunks():
+                    task = task_name(self.prefix, self.first + statement.call.node)
+                    fetched = self._memory(statement.call)
+                    lines.append(f"{self.prefix}_in_chunks(context, {fetched}, {task}, {statement.count});")
                 case Start() | Wait() | Copy():
                     lines += self._move(statement)
                 case Moves():
@@ -144,6 +181,11 @@ class Body:
                         "}",
                     ]
         return lines
+
+    def _counts(self, statement: Count | Counts) -> str:
+        if isinstance(statement, Count):
+            return f"int32_t {statement.var} = 0;"
+        return f"{self._struct().struct} {MADE} = {{0}};"
 
     def _move(self, statement: Start | Wait | Copy) -> list[str]:
         move = statement.move
@@ -234,14 +276,18 @@ class Body:
             body = ["{", *(f"    {line}" for line in body), "}"]
         return ["", *_comment(step.comment), *body]
 
-    def _call(self, call: Call, label: str = "") -> str:
+    def _call(self, call: Call, label: str = "", index: str = STRIP) -> str:
         label = label or self._label(call.node)
         name = self.columns[call.columns]
-        columns = f"&{name}[strip]" if len(call.columns) > 1 else name
+        columns = f"&{name}[{index}]" if len(call.columns) > 1 else name
         rows = f"{self._in_c(call.begin)}, {self._in_c(call.end)}"
-        fetched = self.nodes[call.node].fetched
-        memory = "memory" if fetched is None else f"memory + {self.fetched_macro(fetched.target.memory)}"
+        memory = "memory" if index == CHUNK else self._memory(call)
         return f"{self.kernel_of[label].name}({memory}, &{label}, {columns}, {rows});"
+
+    def _memory(self, call: Call) -> str:
+        """The list of memories that a node's kernel looks into."""
+        fetched = self.nodes[call.node].fetched
+        return "memory" if fetched is None else f"memory + {self.fetched_macro(fetched.target.memory)}"
 
     def fetched_macro(self, memory: str) -> str:
         """Where in the list of memories those begin with which constants are found in an arena."""

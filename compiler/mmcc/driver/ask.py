@@ -46,6 +46,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         fuse=options.least_ram,
         recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
         cost=target.cost,
+        threads=options.threads,
         constants_cost=target.weights_cost,
         effort=options.time_limit,
         progress=progress,

@@ -151,9 +151,17 @@ def _write(job: Job, plan: MemoryPlan, program: Program, hashes: Sequence[str]) 
     ram = report["ram"]
     states = f" + states {ram['state']}" if ram["state"] else ""
     figures_line = f"{ram['total']} bytes = arena {ram['arena']}{states} + context {ram['context']}"
-    figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}, on {target.name}"
+    figures_line += f" + static {ram['static']} + worst-case stack {ram['stack']}"
+    figures_line += f" + {ram['workers']} of other threads" if ram["workers"] else ""
+    figures_line += f", on {target.name}"
     known = generated.values | {
-        "options": replace(emit_options, ram=figures_line, stack=_of_one(figures), stacks=figures.stacks)
+        "options": replace(
+            emit_options,
+            ram=figures_line,
+            stack=_of_one(figures),
+            stacks=figures.stacks,
+            worker_stack=figures.worker_stack,
+        )
     }
     (made / f"{prefix}.h").write_text(render_c("network.h.j2", **known))  # only now it can say what is needed
     return generated, report
@@ -214,12 +222,16 @@ def _figures(
     entries = [f"{prefix}_{name}" for name in (*besides, *names)]
     given, stated = function_objects(options.handoff, prefix, target, made, work)
     objects = (*compile_objects(target, sources, work, include_dirs=[made]), *given)
-    footprint = measure(target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"])
+    tasks = generated.values["tasks"]
+    footprint = measure(
+        target, objects, entries, work, weight_prefixes=[f"{prefix}_weights"], called_back=tasks
+    )
     if target.bare_metal:
         check_pointers(footprint, generated)
     bounds = {name: bound.bytes + stated for name, bound in footprint.stack.items()}
     stacks = {name: _with_caller(bounds[f"{prefix}_{name}"]) for name in names}
     together = (sum(stacks[name] for name in clique) for clique in module.cliques)
+    worker = max((_with_caller(bounds[name]) for name in tasks), default=0)
     stack = max(_with_caller(max(bounds.values())), *together)
     assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
     source = "assumed" if assumed else "call graph"
@@ -227,6 +239,8 @@ def _figures(
         asked,
         stack=stack,
         stacks=stacks if module.concurrent else {},
+        worker_stack=worker,
+        workers=options.threads - 1 if tasks else 0,
         footprint=footprint,
         stack_from=source,
         stack_assumed=assumed,
@@ -244,6 +258,7 @@ def _context_bytes(generated: Generated, target: Target) -> int:
     streams = len(generated.values["streams"])
     words = len(generated.values["memories"]) + 1  # the mark is padded to an address
     words += 2 * streams + 1 if streams else 0
+    words += 2 if generated.values["tasks"] else 0  # a function and its argument
     words += 3 if generated.values["moves"] else 0  # two functions and their argument
     words += 4 if generated.values["pages"] else 0  # these, and a mark
     if generated.values["staged"]:

@@ -49,6 +49,7 @@ class CompileOptions:
     stream: str = ""  # INPUT:AXIS, or INPUT:AXIS:ROWS: hop by hop along time
     window: int = 0  # newest rows that are seen by what needs the whole sequence; 0: nothing may
     time_limit: float = 20.0
+    threads: int = 1  # of the caller's, that kernels are cut for
     float_io: bool = False
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed

@@ -29,7 +29,7 @@ def check_pointers(footprint: Footprint, generated: Package) -> None:
 
 def _calls_back(generated: Package) -> bool:
     """True if the model is given functions of the caller's as pointers."""
-    what = ("streams", "staged", "moves", "pages", "parameters")
+    what = ("streams", "staged", "moves", "pages", "parameters", "tasks")
     return any(generated.values[name] for name in what)
 
 

@@ -184,10 +184,11 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
     filled = ram["arena"] - request.peak(plan)  # a multiple of its alignment, where states follow it
     arena = does_not_fit(graph, plan, limited, best_plan, besides + filled)
     states = f"states ({ram['state']:,}), " if ram["state"] else ""
+    workers = f" and those of other threads ({ram['workers']:,})" if ram["workers"] else ""
     message = (
         f"{ram['total']:,} bytes of RAM are needed for the least arena, {ram['limit']:,} are allowed; "
         f"{besides:,} are for "
         f"{states}context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "
-        f"({ram['stack']:,}), and of the arena: {arena.message}"
+        f"({ram['stack']:,}){workers}, and of the arena: {arena.message}"
     )
     return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)

@@ -12,6 +12,7 @@ from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.passes.other_rows import other_rows
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.bounds.bound import trivial_bound
+from mmcc.planner.chunks import in_chunks
 from mmcc.planner.cost import plan_cost
 from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
@@ -42,8 +43,16 @@ class Planned:
 def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
     """`plan_module`, and where there is one entry with nothing that lives longer than a call, `best_rows`.
 
-    What plans leave is lent to kernels.
+    What plans leave is lent to kernels. Then kernels are cut into chunks for threads.
     """
+    found = _planned(module, requests, ask)
+    plans = found.memory.entries
+    graphs = {entry.name: entry.graph for entry in found.module.entries}
+    cut = {name: in_chunks(graphs[name], plans[name], found.requests[name]) for name in plans}
+    return replace(found, memory=replace(found.memory, entries=cut))
+
+
+def _planned(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
     entry, *others = module.entries
     if others or module.states:
         memory = plan_module(module, requests)

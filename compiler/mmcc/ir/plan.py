@@ -165,6 +165,19 @@ class Useful:
 
 
 @dataclass(frozen=True, slots=True)
+class Chunks:
+    """Parts of a kernel's output that may be made in any order, or at the same time: chunk k is rows (or
+    columns) [cuts[k], cuts[k + 1])."""
+
+    cuts: tuple[int, ...]
+    by_columns: bool = False
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        return tuple(map(Span, self.cuts, self.cuts[1:]))
+
+
+@dataclass(frozen=True, slots=True)
 class Overlap:
     """At `step`, `output` may be written over `input`, which is read for the last time then: its offset is at
     most that of `input` minus `distance` (or they are apart). Both are buffer names.
@@ -207,6 +220,7 @@ class Plan:
     copied: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])  # by Concat node
     staged: dict[int, Staged] = field(default_factory=dict[int, Staged])  # by node; empty: all in fast memory
     fetched: dict[int, str] = field(default_factory=dict[int, str])  # by node: the buffer of its constants
+    chunks: dict[int, Chunks] = field(default_factory=dict[int, Chunks])  # by node that runs in several
     proved_optimal: bool = False
     bound: int = 0
     over_groups: bool = False  # `bound` is below plans with groups of several nodes too

@@ -93,6 +93,17 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class InChunks:
+    """A call for each value of the variable `chunk` below `count`, in any order or at the same time.
+
+    Either the rows depend on it, or `call` has columns for each value.
+    """
+
+    call: Call
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class Constants:
     """The moves of a node's constants out of their file: of one block after the other."""
 
@@ -253,7 +264,8 @@ class Moves:
     body: tuple[Start | Wait | Copy, ...]
 
 
-Stmt = Call | For | Count | Counts | Table | MakeRows | Step | Moves | Start | Wait | Copy | ByBlocks | Batch
+MoveStmt = Start | Wait | Copy
+Stmt = Call | InChunks | For | Count | Counts | Table | MakeRows | Step | Moves | MoveStmt | ByBlocks | Batch
 
 
 @dataclass(frozen=True, slots=True)

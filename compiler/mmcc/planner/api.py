@@ -11,6 +11,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
+from mmcc.planner.chunks import apart
 from mmcc.planner.concurrent import moved_up, plan_concurrent
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
 from mmcc.planner.lend import lend
@@ -58,7 +59,19 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
 
 
 def _best(graph: Graph, request: PlanRequest) -> Plan:
-    """The best plan of the arena."""
+    """The best plan of the arena. For threads, kernels that can be made in chunks are apart from what they
+    read, unless that needs more than there is."""
+    spread = apart(graph, request)
+    if spread and (request.limit is not None or not request.fuse):
+        wide = replace(request, apart=spread)
+        found = plan_alone(graph, wide, best_layout(graph, wide))
+        if request.limit is None or request.peak(found) <= request.limit:
+            return found
+    return _least(graph, request)
+
+
+def _least(graph: Graph, request: PlanRequest) -> Plan:
+    """The best plan of the arena for one thread."""
     chosen = best_layout(graph, request)
     if request.staging is not None and request.staging.tilings:
         found = _grouped(graph, request, chosen.choice, None)

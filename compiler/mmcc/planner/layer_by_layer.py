@@ -14,7 +14,7 @@ from mmcc.planner.bounds.bound import layout_bound, value_floor
 from mmcc.planner.memory.allocations import MemoryModel, make_buffers, make_model
 from mmcc.planner.memory.layout import Layout, Operand, make_layout, slot_of
 from mmcc.planner.memory.order import Ordering, best_order
-from mmcc.planner.memory.overlap import SafeOffset, safe_offsets
+from mmcc.planner.memory.overlap import SafeOffset, all_safe_offsets
 from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest
 
@@ -114,9 +114,7 @@ class _Search:
     def __init__(self, graph: Graph, request: PlanRequest) -> None:
         self._graph, self._request = graph, request
         self._external = request.external(graph)
-        self._safe_offset: Mapping[int, Mapping[str, SafeOffset]] = {
-            k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)
-        }
+        self._safe_offset: Mapping[int, Mapping[str, SafeOffset]] = all_safe_offsets(graph, request.apart)
         self._tried: dict[frozenset[Operand], LayoutChoice] = {}  # by operands to copy
         self._made: dict[frozenset[Operand], LayoutChoice] = {}  # by operands that are in place
         self._states = BOUND_STATES

@@ -66,6 +66,8 @@ class PlanRequest:
     regions: tuple[Region, ...] = (SRAM,)  # where buffers may be, best first
     background: bool = False  # buffers may be moved while the model computes, by functions of the caller's
     by_region: bool = False  # each region has a limit, its size, and of all plans the cheapest is asked for
+    threads: int = 1  # that kernels in chunks are for
+    apart: frozenset[int] = frozenset()  # nodes whose output is to be apart from what they read
     least: tuple[str, ...] = ()  # then regions to take as few bytes of as possible, the first before the next
     loads: Mapping[int, float] = field(default_factory=dict[int, float])  # by node: see regions/traffic.py
     # by node, where it may be worth while to copy constants to a region, and what a byte costs where they are

@@ -19,6 +19,7 @@ from mmcc.report.text import (
     arena_text,
     dead_text,
     flash_text,
+    parts_of,
     proof_text,
     saved_text,
     self_check_text,
@@ -144,7 +145,7 @@ def _cards(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[tu
 def _proved(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
     """What is known, and how: claim and reason."""
     ram = report["ram"]
-    names = ("arena", *(("state",) if ram["state"] else ()), "context", "static", "stack")
+    names = parts_of(ram)
     rows = [("RAM", " + ".join(f"{name} {ram[name]:,}" for name in names) + f" = {ram['total']:,} bytes")]
     if ram["concurrent"]:
         rows.append(("arena", arena_text(ram).removeprefix("arena ")))

@@ -41,6 +41,8 @@ class Figures:
     stacks: Mapping[str, int] = field(
         default_factory=dict[str, int]
     )  # by entry, if some run at the same time
+    workers: int = 0  # threads besides the caller's that make chunks
+    worker_stack: int = 0  # of each of them
     memories: tuple[Region, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     home: str = ""  # the memory of variables
@@ -120,7 +122,8 @@ def _ram(module: Module, plan: MemoryPlan, program: Program, figures: Figures) -
     state = program.regions.get(STATE, 0)
     arena = sum(program.regions.values()) - state
     static = figures.footprint.ram
-    besides = state + figures.context + static + figures.stack
+    workers = figures.workers * figures.worker_stack
+    besides = state + figures.context + static + figures.stack + workers
     return {
         "limit": figures.limit or None,
         "least": figures.least,
@@ -134,6 +137,8 @@ def _ram(module: Module, plan: MemoryPlan, program: Program, figures: Figures) -
         "stack": figures.stack,
         "stack_from": figures.stack_from,
         "stacks": dict(figures.stacks),
+        "workers": workers,
+        "worker_stack": figures.worker_stack,
         "concurrent": [list(names) for names in module.concurrent],
         "parts_proved": plan.parts_proved,
     }

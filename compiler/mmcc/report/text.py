@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmcc.codegen.names import escape
@@ -19,11 +19,17 @@ from mmcc.sizes import readable
 PICTURE_COLUMNS = 64
 
 
+def parts_of(ram: Mapping[str, Any]) -> tuple[str, ...]:
+    """What RAM is taken by, of which the total is the sum."""
+    states, workers = (("state",) if ram["state"] else ()), (("workers",) if ram["workers"] else ())
+    return ("arena", *states, "context", "static", "stack", *workers)
+
+
 def render_text(report: Report) -> str:
     """The report for people. What belongs to one entry is said of each, if there are several."""
     ram, entries = report["ram"], [report, *report["entries"]]
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
-    names = ("arena", *(("state",) if ram["state"] else ()), "context", "static", "stack")
+    names = parts_of(ram)
     parts = ", ".join(f"{part} {ram[part]:,}" for part in names)
     figures = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}: {parts}"),

@@ -51,15 +51,18 @@ def measure(
     workdir: Path,
     *,
     weight_prefixes: Sequence[str] = (),
+    called_back: Sequence[str] = (),
     stack: bool = True,
 ) -> Footprint:
     """Link objects without start-up code, keeping what `entries` reach, and take its measure.
 
+    Functions `called_back` are those that the caller's may call meanwhile, with a stack bound of their own.
     Constants whose symbol begins with one of `weight_prefixes` count as weights.
     """
     workdir.mkdir(parents=True, exist_ok=True)
     if target.webassembly:
-        return _measure_module(target, objects, entries, workdir, tuple(weight_prefixes), stack=stack)
+        prefixes = tuple(weight_prefixes)
+        return _measure_module(target, objects, entries, workdir, prefixes, called_back, stack=stack)
     keep = [f"-Wl,--undefined={entry}" for entry in entries]
     flags = [*keep, f"-Wl,--entry={entries[0]}"]
     if target.bare_metal:
@@ -72,7 +75,7 @@ def measure(
     libc = [source for source in firmware_sources(target) if source.stem.startswith("libc_")]
     extra = compile_objects(target, libc, workdir)
     probe = link(target, [*objects, *extra], workdir / "probe.elf", flags=flags)
-    bounds = stack_bounds(probe, objects, entries, target) if stack else {}
+    bounds = stack_bounds(probe, objects, entries, target, called_back) if stack else {}
     return _sizes(probe, tuple(weight_prefixes), bounds)
 
 
@@ -82,6 +85,7 @@ def _measure_module(
     entries: Sequence[str],
     workdir: Path,
     weight_prefixes: tuple[str, ...],
+    called_back: Sequence[str],
     *,
     stack: bool,
 ) -> Footprint:
@@ -92,7 +96,7 @@ def _measure_module(
     symbols = [row for row in rows if row.level == 2 and row.section.startswith(".rodata")]
     weights = sum(row.bytes for row in symbols if weight_prefixes and row.name.startswith(weight_prefixes))
     code = section_bytes(rows, "CODE") + section_bytes(rows, ".rodata") - weights
-    bounds = stack_bounds(module, objects, entries, target) if stack else {}
+    bounds = stack_bounds(module, objects, entries, target, called_back) if stack else {}
     return Footprint(code, weights, section_bytes(rows, ".data"), section_bytes(rows, ".bss"), bounds)
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -21,6 +22,18 @@ class SafeOffset:
     def join(self, other: SafeOffset) -> SafeOffset:
         """What holds both."""
         return SafeOffset(max(self.forward, other.forward), max(self.backward, other.backward))
+
+
+def all_safe_offsets(graph: Graph, apart: Collection[int]) -> dict[int, dict[str, SafeOffset]]:
+    """The safe offsets of every node. The output of those that are to be `apart` is not over what they read,
+    but for an operand that they read element by element."""
+    found = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
+    for k in apart:
+        node = graph.nodes[k]
+        nest, out = nest_of(graph, node), graph.tensors[node.output].bytes
+        over = {node.inputs[a.operand] for r, a in enumerate(nest.reads) if nest.is_elementwise_in(r)}
+        found[k] |= {n: SafeOffset(out, graph.tensors[n].bytes) for n in found[k] if n not in over}
+    return found
 
 
 def safe_offsets(graph: Graph, node: Node) -> dict[str, SafeOffset]:

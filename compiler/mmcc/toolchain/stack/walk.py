@@ -59,31 +59,46 @@ class _Found:
 
 
 def stack_bounds(
-    elf: Path, objects: Sequence[Path], entries: Sequence[str], target: Target
+    elf: Path,
+    objects: Sequence[Path],
+    entries: Sequence[str],
+    target: Target,
+    called_back: Sequence[str] = (),
 ) -> dict[str, StackBound]:
     """Bound the stack of each entry function of a linked ELF made of `objects` and libraries.
 
+    Functions `called_back` are handed to functions of the caller's: whatever is called through a pointer may
+    call each of them, and their own bounds are found, too.
     What cannot be read is a margin on targets with an operating system, which gives stack as it is needed.
     Raises CompileError MM804 for recursion and frames of a size known only at run time, and on bare metal for
     what cannot be read.
     """
     if target.webassembly:
-        return _module_bounds(elf, entries, target)
-    walk = Walk(read_listing(elf, target), recorded_frames(objects), target)
-    return {entry: _bound_or_margin(walk, entry, target) for entry in entries}
+        return _module_bounds(elf, entries, target, called_back)
+    listing = read_listing(elf, target)
+    for name in called_back:
+        if name not in listing.starts:
+            raise CompileError("MM804", f"{name} is not in the program", exit=Exit.INTERNAL)
+    walk = Walk(listing, recorded_frames(objects), target, called_back)
+    return {entry: _bound_or_margin(walk, entry, target) for entry in (*entries, *called_back)}
 
 
-def _module_bounds(module: Path, entries: Sequence[str], target: Target) -> dict[str, StackBound]:
+def _module_bounds(
+    module: Path, entries: Sequence[str], target: Target, called_back: Sequence[str]
+) -> dict[str, StackBound]:
     """Bounds of the stack that is in a module's memory."""
     listing = run_tool([find_tool(target.objdump, target), "-d", module], target)
     functions = webassembly.functions_in(listing)
     numbers = {function.name: index for index, function in functions.items()}
     found: dict[str, StackBound] = {}
-    for entry in entries:
-        if entry not in numbers:
-            raise CompileError("MM804", f"{entry} is not in the program", exit=Exit.INTERNAL)
+    missing = [name for name in (*entries, *called_back) if name not in numbers]
+    if missing:
+        raise CompileError("MM804", f"{missing[0]} is not in the program", exit=Exit.INTERNAL)
+    for entry in (*entries, *called_back):
         try:
-            bytes_, chain, indirect = webassembly.bound_of(functions, numbers[entry])
+            bytes_, chain, indirect = webassembly.bound_of(
+                functions, numbers[entry], [numbers[name] for name in called_back]
+            )
         except webassembly.Recursion as cycle:
             raise _unbounded(f"recursion: {cycle}") from cycle
         except webassembly.NotConstant as function:
@@ -125,8 +140,16 @@ def recorded_frames(objects: Sequence[Path]) -> dict[str, Frame]:
 class Walk:
     """The walk over one listing, with what it has found so far."""
 
-    def __init__(self, listing: Listing, frames: Mapping[str, Frame], target: Target) -> None:
+    def __init__(
+        self,
+        listing: Listing,
+        frames: Mapping[str, Frame],
+        target: Target,
+        called_back: Sequence[str] = (),
+    ) -> None:
+        """Any call through a pointer may come to one of the functions `called_back`."""
         self._listing, self._frames, self._target = listing, frames, target
+        self._called_back = called_back
         reader = _reader(target)
         self._read: Callable[[Line], Step] = reader.read
         self._pushed_by_call = 8 if reader is x86 else 0
@@ -182,7 +205,7 @@ class Walk:
                 jump, depth = found.tables.pop()
                 targets = self._table_targets(self._listing.lines[jump].function, certain)
                 if not targets:  # no table: a tail call through a pointer
-                    found.indirect.add(self._listing.lines[jump].function)
+                    self._call_pointer(self._listing.lines[jump].function, depth, found)
                 self._explore([(target, depth) for target in targets], found)
         except _Lost as lost:
             return self._whole(lost.function, name)
@@ -198,7 +221,7 @@ class Walk:
         for address in self._listing.code_of(name):
             step = self._read(self._listing.lines[address])
             if step.flow is Flow.CALL_POINTER:
-                found.indirect.add(name)
+                self._call_pointer(name, depth, found)
             if step.target is not None and self._name(step.target) != name:
                 callee = self._function(step.target)
                 found.reach(depth + self._pushed_by_call + callee.bytes, (name, *callee.chain))
@@ -237,8 +260,16 @@ class Walk:
             if step.flow is Flow.TABLE:
                 found.tables.add((address, grown))
             if step.flow in (Flow.CALL_POINTER, Flow.JUMP_POINTER):
-                found.indirect.add(line.function)
+                self._call_pointer(line.function, grown, found)
             work += [(a, grown) for a in self._next(line, step)]
+
+    def _call_pointer(self, function: str, depth: int, found: _Found) -> None:
+        """Take note of a call through a pointer at a depth, and of what the caller's function calls then."""
+        found.indirect.add(function)
+        for name in self._called_back:
+            callee = self._function(self._listing.starts[name])
+            found.reach(depth + self._pushed_by_call + callee.bytes, (found.chain[0], *callee.chain))
+            found.indirect.update(callee.indirect)
 
     def _next(self, line: Line, step: Step) -> list[int]:
         on = [line.following] if line.following is not None else []

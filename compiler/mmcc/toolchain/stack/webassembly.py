@@ -138,8 +138,11 @@ def _restored(code: Sequence[str]) -> set[str]:
     return {name for name in kept if written.count(name) == 1}
 
 
-def bound_of(functions: Mapping[int, Function], entry: int) -> tuple[int, tuple[str, ...], frozenset[str]]:
-    """Bytes, the chain of calls that needs them, and the functions on the way that call through pointers.
+def bound_of(
+    functions: Mapping[int, Function], entry: int, called_back: Sequence[int] = ()
+) -> tuple[int, tuple[str, ...], frozenset[str]]:
+    """Bytes, the chain of calls that needs them, and the functions on the way that call through pointers: any
+    of these may come to one that is `called_back`.
 
     Raises NotConstant and Recursion.
     """
@@ -156,7 +159,8 @@ def bound_of(functions: Mapping[int, Function], entry: int) -> tuple[int, tuple[
             return 0, (f"import {index}",), frozenset()  # the engine's own, on no stack of the module's
         if function.frame is None:
             raise NotConstant(function.name)
-        below = [visit(callee, (*way, index)) for callee in dict.fromkeys(function.callees)]
+        callees = (*function.callees, *(called_back if function.indirect else ()))
+        below = [visit(callee, (*way, index)) for callee in dict.fromkeys(callees)]
         deepest, chain, _ = max(below, key=lambda found: found[0], default=(0, (), frozenset[str]()))
         indirect = frozenset([function.name] if function.indirect else []).union(
             *(found[2] for found in below)

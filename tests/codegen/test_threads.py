@@ -1,0 +1,186 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--threads: chunks are made in any order and at the same time, with the same bits; faults are convicted."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from doc_pages import DIGITS, DOCS, blocks
+from lowered_programs import HOST, check, groups
+from mmcc.checker.chunks import check_chunks
+from mmcc.checker.plan import check_plan
+from mmcc.codegen.lower import lower_entry
+from mmcc.driver.compile import compile_model
+from mmcc.driver.options import CompileOptions
+from mmcc.ir.graph import Graph
+from mmcc.ir.module import RUN, Entry
+from mmcc.ir.plan import Chunks, Plan
+from mmcc.ir.program import EntryCode, InChunks, Step
+from mmcc.ir.regions import SRAM
+from mmcc.planner import chunks
+from mmcc.planner.api import best_plan
+from mmcc.planner.chunks import in_chunks
+from mmcc.planner.request import PlanRequest
+from planned_alone import planned_alone
+from planner_graphs import Build, kws
+from tiny_graphs import tiny_graph
+
+FIRMWARE = Path(__file__).resolve().parents[1] / "firmware"
+SANITIZED = ("-std=gnu11", "-fsanitize=thread", "-O1", "-march=native", "-pthread")
+THREADS = PlanRequest(fuse=False, threads=3)
+
+
+@pytest.fixture(autouse=True)
+def _all_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Kernels of tests are small: cut them all the same."""
+    monkeypatch.setattr(chunks, "LEAST_WORK", 1)
+
+
+def planned(graph: Graph, request: PlanRequest = THREADS) -> Plan:
+    return in_chunks(graph, best_plan(graph, request), request)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits network, every kernel of several rows in chunks."""
+    folder = tmp_path_factory.mktemp("threads") / "digits_c"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(chunks, "LEAST_WORK", 1)
+        options = CompileOptions(name="digits", threads=3, self_check=False)
+        made = compile_model(DIGITS / "digits_int8.onnx", folder, options)
+    assert len(made.plan.chunks) >= 8
+    ram = made.report["ram"]
+    assert ram["workers"] == 2 * ram["worker_stack"] > 0
+    assert ram["total"] == sum(ram[part] for part in ("arena", "context", "static", "stack", "workers"))
+    assert f"DIGITS_WORKER_STACK_SIZE {ram['worker_stack']}u" in (folder / "digits.h").read_text()
+    sources = sorted(path.name for path in folder.glob("*.c"))
+    subprocess.run([_gcc(), *SANITIZED, "-c", *sources], cwd=folder, check=True)
+    return folder
+
+
+def _gcc() -> str:
+    return shutil.which("gcc") or pytest.skip("gcc is not installed")
+
+
+@pytest.mark.parametrize("what", ["POSIX", "DISPATCH", "FREERTOS"])
+def test_what_the_page_shows_gives_the_same_bits_without_a_race(
+    package: Path, tmp_path: Path, what: str
+) -> None:
+    """Built with the thread sanitizer; the other systems' functions are stood in for by POSIX threads."""
+    shown = [text for language, text in blocks(DOCS / "threads.md") if language == "c"]
+    (code,) = (text for text in shown if _marks(what) in text)
+    (tmp_path / "shown.h").write_text(code)
+    program = tmp_path / "program"
+    files = [FIRMWARE / "threads.c", *sorted(package.glob("*.o"))]
+    include = [f"-I{package}", f"-I{tmp_path}", f"-I{FIRMWARE / 'threads'}"]
+    subprocess.run([_gcc(), *SANITIZED, f"-D{what}", *include, *files, "-o", program], check=True)
+    done = subprocess.run([program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _marks(what: str) -> str:
+    return {"POSIX": "<pthread.h>", "DISPATCH": "dispatch.h", "FREERTOS": "FreeRTOS.h"}[what]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_chunks_of_small_graphs_are_sound_and_are_what_is_lowered(seed: int) -> None:
+    graph = tiny_graph(seed)
+    for request in (THREADS, replace(THREADS, fuse=True)):
+        plan = planned(graph, request)
+        assert check_plan(graph, plan) == []
+        assert check(graph, plan, lower_entry(Entry(RUN, graph), plan, HOST)) == []
+
+
+def test_columns_are_cut_where_rows_are_few() -> None:
+    b = Build("long")
+    graph = b.graph(b.conv(b.conv(b.input(1, 40, 4), 8, (1, 3)), 4, (1, 3)))
+    plan = planned(graph)
+    assert [found.by_columns for found in plan.chunks.values()] == [True, True]
+    assert check_plan(graph, plan) == []
+    assert check(graph, plan, lower_entry(Entry(RUN, graph), plan, HOST)) == []
+
+
+def test_a_limit_without_room_for_chunks_is_kept() -> None:
+    graph = kws()
+    least, wide = planned_alone(graph), planned(graph)
+    assert wide.peak(SRAM) > least.peak(SRAM)
+    assert len(wide.chunks) > len(planned(graph, replace(THREADS, fuse=True)).chunks)
+    limited = planned(graph, replace(THREADS, fuse=True, limit=least.peak(SRAM)))
+    assert limited.peak(SRAM) <= least.peak(SRAM)
+    assert check_plan(graph, limited) == []
+
+
+def test_chunks_that_meet_are_convicted() -> None:
+    """Every kernel of a plan for one thread in chunks: where rows overlap, one reads what another wrote."""
+    graph = kws()
+    plan = planned_alone(graph)
+    convicted = 0
+    for (index,) in (group.nodes for group in plan.groups):
+        rows = graph.tensors[graph.nodes[index].output].shape[0]
+        meets = replace(plan, chunks={index: Chunks((0, rows // 2, rows))}) if rows > 1 else plan
+        free = in_chunks(graph, replace(plan, chunks={}), THREADS).chunks
+        found = check_chunks(graph, meets)
+        assert not (found and index in free), found
+        convicted += any("may have written by then" in text for text in found)
+    assert convicted >= 4
+
+
+@pytest.mark.parametrize(
+    ("cuts", "told"),
+    [((0, 5, 8), "are not all"), ((0, 5, 5, 20), "are not all"), ((3, 20), "are not all")],
+)
+def test_cuts_that_leave_rows_out_are_convicted(cuts: tuple[int, ...], told: str) -> None:
+    b = Build("one")
+    graph = b.graph(b.conv(b.input(20, 8, 4), 8, 3))
+    plan = planned(graph)
+    assert any(told in text for text in check_plan(graph, replace(plan, chunks={0: Chunks(cuts)})))
+
+
+def test_chunks_of_groups_and_of_rows_in_an_order_are_convicted() -> None:
+    graph, fused, _ = groups()
+    inside = next(group.nodes[0] for group in fused.groups if len(group.nodes) > 1)
+    rows = graph.tensors[graph.nodes[inside].output].shape[0]
+    told = check_plan(graph, replace(fused, chunks={inside: Chunks((0, 1, rows))}))
+    assert any("not made by one call" in text for text in told)
+    plan = planned(graph)
+    (first, *_) = plan.chunks
+    worked = replace(plan, scratch={first: plan.buffers[0].name})
+    assert any("same bytes" in text for text in check_chunks(graph, worked))
+
+
+def test_a_program_with_other_chunks_than_the_plan_is_convicted() -> None:
+    graph = kws()
+    plan = planned(graph)
+    code = lower_entry(Entry(RUN, graph), plan, HOST)
+    for change in (_other_rows, _one_less):
+        assert any("is made " in text for text in check(graph, plan, change(code)))
+    (first, *_) = plan.chunks
+    fewer = replace(plan, chunks={k: v for k, v in plan.chunks.items() if k != first})
+    assert any("in chunks, but not in the plan" in text for text in check(graph, fewer, code))
+
+
+def _other_rows(code: EntryCode) -> EntryCode:
+    return _changed(code, lambda s: replace(s, call=replace(s.call, end=f"{s.call.end} + 1")))
+
+
+def _one_less(code: EntryCode) -> EntryCode:
+    return _changed(code, lambda s: replace(s, count=s.count - 1))
+
+
+def _changed(code: EntryCode, change: Callable[[InChunks], InChunks]) -> EntryCode:
+    """The code with its first chunks changed."""
+    body = list(code.body)
+    at = next(k for k, step in enumerate(body) if isinstance(step, Step) and _chunks_in(step))
+    step = body[at]
+    assert isinstance(step, Step)
+    body[at] = replace(step, body=tuple(change(s) if isinstance(s, InChunks) else s for s in step.body))
+    return replace(code, body=tuple(body))
+
+
+def _chunks_in(step: Step) -> bool:
+    return any(isinstance(statement, InChunks) for statement in step.body)
