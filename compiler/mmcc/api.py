@@ -60,6 +60,7 @@ class CompileOptions(TypedDict, total=False):
     stream: str  # "INPUT:AXIS", or "INPUT:AXIS:ROWS": hop by hop along this axis
     window: int  # newest rows that are seen by what needs the whole sequence
     float_io: bool  # keep float inputs and outputs of a quantized model
+    threads: int  # that kernels are cut for, in chunks that a function of the caller's has made
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
     handoff: Path | str | None  # TOML file of the nodes that functions of the caller's compute
     time_limit: float  # effort of the planner, in deterministic seconds
