@@ -17,6 +17,7 @@ from mmcc.checker.plan import check_plan
 from mmcc.codegen.lower import lower_entry
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Chunks, Plan
@@ -184,3 +185,8 @@ def _changed(code: EntryCode, change: Callable[[InChunks], InChunks]) -> EntryCo
 
 def _chunks_in(step: Step) -> bool:
     return any(isinstance(statement, InChunks) for statement in step.body)
+
+
+def test_a_number_of_threads_below_0_is_refused() -> None:
+    with pytest.raises(CompileError, match="threads=-1 is below 0"):
+        CompileOptions(threads=-1)

@@ -75,7 +75,7 @@ class CompileOptions:
             if kind not in KINDS:
                 hint = did_you_mean(kind, KINDS) + f"one of {', '.join(KINDS)}"
                 raise CompileError("MM000", f"{kind!r} is no kind of package", exit=Exit.USAGE, hint=hint)
-        sizes = {"ram": self.ram, "flash": self.flash, "stack": self.stack}
+        sizes = {"ram": self.ram, "flash": self.flash, "stack": self.stack, "threads": self.threads}
         for name, size in (
             *sizes.items(),
             *((f"ram of {name}", size) for name, size in self.regions.items()),
