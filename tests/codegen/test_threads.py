@@ -30,6 +30,7 @@ from mmcc.planner.request import PlanRequest
 from planned_alone import planned_alone
 from planner_graphs import Build, kws
 from tiny_graphs import tiny_graph
+from toolchains import ready
 
 FIRMWARE = Path(__file__).resolve().parents[1] / "firmware"
 SANITIZED = ("-std=gnu11", "-fsanitize=thread", "-O1", "-march=native", "-pthread")
@@ -190,3 +191,12 @@ def _chunks_in(step: Step) -> bool:
 def test_a_number_of_threads_below_0_is_refused() -> None:
     with pytest.raises(CompileError, match="threads=-1 is below 0"):
         CompileOptions(threads=-1)
+
+
+def test_kernels_in_chunks_are_lent_nothing(tmp_path: Path) -> None:
+    """On cores where kernels of one thread would work in what the limit leaves."""
+    ready("cortex-m4")
+    options = CompileOptions(target="cortex-m4", name="d", ram=32768, threads=2, self_check=False)
+    plan = compile_model(DIGITS / "digits_int8.onnx", tmp_path / "c", options).plan
+    assert len(plan.chunks) >= 8
+    assert plan.chunks.keys().isdisjoint(plan.scratch or {})

@@ -43,16 +43,8 @@ class Planned:
 def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
     """`plan_module`, and where there is one entry with nothing that lives longer than a call, `best_rows`.
 
-    What plans leave is lent to kernels. Then kernels are cut into chunks for threads.
+    Kernels are cut into chunks for threads; what plans leave is lent to the others.
     """
-    found = _planned(module, requests, ask)
-    plans = found.memory.entries
-    graphs = {entry.name: entry.graph for entry in found.module.entries}
-    cut = {name: in_chunks(graphs[name], plans[name], found.requests[name]) for name in plans}
-    return replace(found, memory=replace(found.memory, entries=cut))
-
-
-def _planned(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
     entry, *others = module.entries
     if others or module.states:
         memory = plan_module(module, requests)
@@ -66,7 +58,8 @@ def _planned(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> P
     laid = best_rows(entry.graph, requests[entry.name], ask)
     if laid.turned:
         module = replace(module, entries=(Entry(entry.name, laid.graph),))
-    memory = MemoryPlan({entry.name: lend(laid.plan, laid.request)}, {}, 0)
+    cut = in_chunks(laid.graph, laid.plan, laid.request)
+    memory = MemoryPlan({entry.name: lend(cut, laid.request)}, {}, 0)
     return Planned(module, memory, {entry.name: laid.request}, laid.turned)
 
 

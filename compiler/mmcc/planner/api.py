@@ -11,7 +11,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
-from mmcc.planner.chunks import apart
+from mmcc.planner.chunks import apart, in_chunks
 from mmcc.planner.concurrent import moved_up, plan_concurrent
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
 from mmcc.planner.lend import lend
@@ -48,13 +48,16 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
     def best(name: str, request: PlanRequest) -> Plan:
         return best_plan(graphs[name], replace(request, states=offsets))
 
+    def cut(name: str, plan: Plan) -> Plan:
+        return in_chunks(graphs[name], plan, requests[name])
+
     size = state_bytes(module.states)
     if not module.concurrent:
-        plans = {name: lend(best(name, requests[name]), requests[name]) for name in graphs}
+        plans = {name: lend(cut(name, best(name, requests[name])), requests[name]) for name in graphs}
         return MemoryPlan(plans, offsets, size)
     plans, parts = plan_concurrent(module, requests, best)
     begins = dict(parts.begins)
-    plans = {name: moved_up(plan, begins[name]) for name, plan in plans.items()}
+    plans = {name: cut(name, moved_up(plan, begins[name])) for name, plan in plans.items()}
     return MemoryPlan(plans, offsets, size, begins, parts.proved)
 
 

@@ -16,7 +16,8 @@ from mmcc.planner.request import PlanRequest
 
 
 def lend(plan: Plan, request: PlanRequest) -> Plan:
-    """The plan with buffers for kernels that may use some: in each step as large as there is room for.
+    """The plan with buffers for kernels that may use some: in each step as large as there is room for. Those
+    that are cut into chunks for threads get none.
 
     First come kernels whose constants are larger, the ones that save most cycles a byte, as long as all
     together grow by no more than `request.growth`.
@@ -59,7 +60,7 @@ def _offers(plan: Plan, request: PlanRequest) -> Iterator[tuple[int, dict[int, i
 
 def _useful(plan: Plan, request: PlanRequest) -> Iterator[tuple[int, int, Useful]]:
     for step, group in enumerate(plan.groups):
-        for node in group.nodes:
+        for node in (k for k in group.nodes if k not in plan.chunks):
             for each in request.useful.get(node, ()):
                 yield step, node, each
 
