@@ -23,6 +23,7 @@ from mmcc.ops.pool import MaxPool, MaxPoolIndices
 from mmcc.ops.quantize import DequantizeConstant
 from mmcc.ops.recurrent_gradient import RecurrentGradient
 from mmcc.ops.stream import ReadRows, WriteRows
+from mmcc.ops.suppression import NonMaxSuppression
 from mmcc.ops.topk import TopK
 from mmcc.ops.window import Window
 
@@ -37,6 +38,7 @@ def other_cases() -> list[OpCase]:
     return [
         OpCase("top_3", TopK(3), (x,)),
         OpCase("least_2", TopK(2, smallest=True), (x,)),
+        OpCase("boxes", NonMaxSuppression(3, 6, 0.5), (x[:, :, :4][:1], x[:1, :2, :5])),
         OpCase("max_pool_indices", MaxPoolIndices(Window((2, 2))), (x,)),
         OpCase("per_channel", DequantizeConstant((0.5, 0.25, 2.0, 1.0), (0, 1, 2, 3), 0), (w,), (True,)),
         OpCase("read", ReadRows(0), (x,)),

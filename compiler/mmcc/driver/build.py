@@ -15,6 +15,7 @@ from mmcc.checker.memory_plan import check_memory_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.emit import Package as Generated
+from mmcc.codegen.entries import EntryText
 from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
@@ -42,7 +43,8 @@ from mmcc.toolchain import Footprint, compile_objects, measure, package_build
 
 WEIGHTS_IN_C = 4 * 2**20  # more than this is slow to compile as text: a file that the assembler includes
 MEASURE = "measure"  # objects of the package as they were measured; gone when it is finished
-CALLER_BYTES = 16  # of a function that does nothing but call the model, as the test bench's
+CALLER_BYTES = 16  # of a function that only calls the model, as the test bench's; arguments besides
+IN_REGISTERS = 4  # words of arguments that every ABI has registers for; some have more
 STACK_ALIGN = 16  # of the ABIs; firmware rounds its stack up to it
 
 
@@ -229,10 +231,11 @@ def _figures(
     if target.bare_metal:
         check_pointers(footprint, generated)
     bounds = {name: bound.bytes + stated for name, bound in footprint.stack.items()}
-    stacks = {name: _with_caller(bounds[f"{prefix}_{name}"]) for name in names}
+    passed = {entry.name: _argument_bytes(entry, target) for entry in generated.values["entries"]}
+    stacks = {name: _with_caller(bounds[f"{prefix}_{name}"] + passed[name]) for name in names}
     together = (sum(stacks[name] for name in clique) for clique in module.cliques)
     worker = max((_with_caller(bounds[name]) for name in tasks), default=0)
-    stack = max(_with_caller(max(bounds.values())), *together)
+    stack = max(_with_caller(max(bounds.values())), *stacks.values(), *together)
     assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
     source = "assumed" if assumed else "call graph"
     return replace(
@@ -250,6 +253,19 @@ def _figures(
 def _with_caller(stack: int) -> int:
     """A stack of so many bytes with what calls the function on it, as firmware rounds it up."""
     return -(-(stack + CALLER_BYTES) // STACK_ALIGN) * STACK_ALIGN
+
+
+def _argument_bytes(entry: EntryText, target: Target) -> int:
+    """Bytes of the caller's frame in which it passes arguments that no registers are left for. A number may
+    be larger than a word, and then begin at an even one."""
+    words = 1  # the context
+    for port in entry.ports:
+        if port.argument and port.kind == "input":
+            size = -(-port.bytes // target.pointer_bytes)
+            words += words % size + size if size > 1 else 1
+        elif port.argument or port.external:
+            words += 1
+    return max(0, words - IN_REGISTERS) * target.pointer_bytes
 
 
 def _context_bytes(generated: Generated, target: Target) -> int:

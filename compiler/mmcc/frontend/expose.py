@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from mmcc.frontend.fixed_rows import with_fixed_rows
+
 CLASS_NUMBERS = {  # operators with names of classes, and their attribute for numbers instead
     "LinearClassifier": "classlabels_ints",
     "SVMClassifier": "classlabels_ints",
@@ -28,10 +30,10 @@ def with_outputs(
     model = onnx.load(str(path), load_external_data=False)
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
-    if not missing and not bind and not _numbers_for_classes(model):
+    if not missing and not bind and not _as_in_c(model):
         return str(path)
     model = onnx.load(str(path))
-    _numbers_for_classes(model)
+    _as_in_c(model)
     for info in [info for info in model.graph.input if info.name in bind]:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
         array = np.asarray(bind[info.name], dtype)
@@ -43,6 +45,12 @@ def with_outputs(
     for name in missing:
         model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))
     return model.SerializeToString()
+
+
+def _as_in_c(model: onnx.ModelProto) -> bool:
+    """Let the model give what the C gives where ONNX has something else; True if there is such a thing."""
+    changed = _numbers_for_classes(model)
+    return with_fixed_rows(model) or changed
 
 
 def _numbers_for_classes(model: onnx.ModelProto) -> bool:

@@ -43,6 +43,7 @@ import mmcc.kernels.portable.resize
 import mmcc.kernels.portable.shift
 import mmcc.kernels.portable.softmax
 import mmcc.kernels.portable.stream
+import mmcc.kernels.portable.suppression
 import mmcc.kernels.portable.topk
 import mmcc.kernels.portable.trees
 import mmcc.kernels.simd.conv_float

@@ -41,6 +41,7 @@ from mmcc.ops import (  # noqa: F401
     shift,
     softmax,
     stream,
+    suppression,
     topk,
     trees,
 )

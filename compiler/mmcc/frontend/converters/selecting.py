@@ -11,13 +11,14 @@ from mmcc.frontend.call import Call, normal_axis
 from mmcc.frontend.converters.indexing import index_input
 from mmcc.frontend.converters.parts import sliced
 from mmcc.frontend.converters.reduction import arg_max
-from mmcc.frontend.layouts import reshaped
-from mmcc.frontend.problems import bad_model
+from mmcc.frontend.layouts import plain, reshaped
+from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.tensors import dtype_of
-from mmcc.frontend.value import Value
+from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
+from mmcc.ops.suppression import NonMaxSuppression
 
 
 @converts("Trilu", since=14, notes="a constant k; the other triangle is zeros")
@@ -109,3 +110,33 @@ def convert_is_inf(call: Call) -> Value:
     magnitude = unary(build, Unary("abs"), x) if above and below else x
     limit = np.array(np.inf if above else -np.inf, np.float32)
     return elementwise(build, Binary("equal"), magnitude, build.constant(limit))
+
+
+@converts(
+    "NonMaxSuppression",
+    since=10,
+    notes="constant numbers; as many rows as there may be boxes, those behind the last one -1",
+)
+def convert_non_max_suppression(call: Call) -> Value:
+    """The best boxes of each class. How many there are is known at run time only: the others are -1."""
+    build = call.build
+    boxes, scores = call.float_input(0), call.float_input(1)
+    if boxes.rank != 3 or scores.rank != 3 or boxes.shape != (scores.shape[0], scores.shape[2], 4):
+        raise bad_model("MM104", f"boxes {list(boxes.shape)} do not fit scores {list(scores.shape)}")
+    count = min(int(call.scalar(2, "the number of boxes of a class") or 0), scores.shape[2])
+    if count <= 0:
+        raise unsupported("max_output_boxes_per_class (operand 2) is 0: the result is empty")
+    overlap = call.scalar(3, "the threshold of the overlap") or 0.0
+    if not 0 <= overlap <= 1:
+        raise bad_model("MM104", f"iou_threshold (operand 3) is {overlap:g}, which is not between 0 and 1")
+    rows = scores.shape[0] * scores.shape[1] * count
+    op = NonMaxSuppression(
+        count,
+        rows,
+        overlap,
+        call.scalar(4, "the threshold of the scores"),
+        call.integer("center_point_box", 0) == 1,
+    )
+    build.warn(f"the result has {rows} rows, as many as there may be boxes; those behind the last one are -1")
+    made = build.emit(op, plain(build, boxes), plain(build, scores))
+    return reshaped(build, whole(made, [0]), (rows, 3))
