@@ -6,6 +6,7 @@ from __future__ import annotations
 import tracemalloc
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from mmcc.checker.plan import check_plan
 from mmcc.errors import CompileError
@@ -13,6 +14,8 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
 from mmcc.ir.regions import SRAM, Region
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.window import Window
 from mmcc.planner.request import PlanRequest
 from planned_alone import planned_alone
 from planner_graphs import Build, kws
@@ -52,6 +55,19 @@ def test_sound_plans_pass(chain: tuple[Graph, Plan], joined: tuple[Graph, Plan])
     assert check_plan(*chain) == []
     assert check_plan(*joined) == []
     assert joined[1].aliases == {2}
+
+
+def test_columns_that_only_lie_between_padding_and_the_first_one_read() -> None:
+    """Columns -2, 1, 4, 7, 10, 13 are read, all at once: the first is padding, and column 0 is free."""
+    b = Build("gap")
+    x = b.input(2, 13, 8)
+    weights = b.constant(np.zeros((8, 1, 1, 8), np.int8))
+    y = b.add(ConvInt8(Window((1, 1), (2, 3), (1, 1), (0, 2, 0, 2)), 0, 0), x, weights, *b._scales(8))
+    graph = b.graph(y)
+    made = replace(planned_alone(graph), pixels={0: 8})
+    room = 48
+    for gap, right in ((room, True), (room - 8, True), (room - 16, False)):
+        assert (check_plan(graph, moved(moved(made, y, 0), x, gap)) == []) == right, gap
 
 
 def test_live_range_one_step_short(chain: tuple[Graph, Plan]) -> None:

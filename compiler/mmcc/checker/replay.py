@@ -9,6 +9,7 @@ they do not.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -249,7 +250,9 @@ class Replay:
         for read in self._reads(index):
             key = index, read.access, cols
             if key not in self._columns:
-                self._columns[key] = self._order.nest(index).cols_needed(read.access, cols)
+                nest, each = self._order.nest(index), (Span(k, k + 1) for k in range(cols.lo, cols.hi))
+                every = (nest.cols_needed(read.access, col) for col in each)  # of some none: of padding only
+                self._columns[key] = reduce(Span.join, every, Span(0, 0))
             found.append(_Need(read, self._order.rows_of(index, read.access, rows), self._columns[key]))
         return found
 
