@@ -70,9 +70,22 @@ def test_frames_that_are_aligned_or_kept() -> None:
 
 
 @pytest.mark.quick
+def test_a_pointer_that_is_used_further_on() -> None:
+    read = [f"global.get {POINTER}", "local.set 5", "local.get 1", "i32.load 2 24", "local.set 7"]
+    frame = ["local.get 5", "i32.const 32", "i32.sub", "local.tee 11"]
+    assert bound([*read, *frame, "i32.const 8", "i32.add"]) == 32
+    assert bound([*read, *frame, f"global.set {POINTER}", "local.get 5", f"global.set {POINTER}"]) == 32
+    another = ["local.get 5", "i32.const -48", "i32.add", "local.set 12"]
+    assert bound([*read, *frame, *another]) == 48
+    assert bound([*read, *frame, "local.get 2", "local.tee 5", "i32.const 8", "i32.lt_u"]) == 32
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(
     "code",
     [
+        [f"global.get {POINTER}", "local.set 5", "local.get 5", "local.get 1", "i32.sub", "local.set 6"],
+        [f"global.get {POINTER}", "local.set 5", "nop", "local.get 5", "local.set 6", "nop"],
         [*begin(16), "local.get 3", "local.get 0", "i32.sub", "local.tee 4", f"global.set {POINTER}"],
         [f"global.get {POINTER}", "local.get 0", "i32.sub", "local.tee 4", f"global.set {POINTER}"],
         [f"global.get {POINTER}", "i32.const -16", "i32.sub", "local.tee 4", f"global.set {POINTER}"],

@@ -73,11 +73,11 @@ def _frame(code: Sequence[str]) -> int | None:
     for at, line in enumerate(code):
         if line.startswith("global.get") and line.endswith(_POINTER):
             taken = _taken(code[at + 1 : at + 6])
-            if taken is None:
+            frames = _taken_later(code, at + 1) if taken is None else [(taken[0], at + taken[1])]
+            if frames is None:
                 return None
-            bytes_, length = taken
-            frame = max(frame, bytes_)
-            begun.add(at + length)
+            frame = max([frame, *(bytes_ for bytes_, _ in frames)])
+            begun.update(begins for _, begins in frames)
     for at, line in enumerate(code):
         if line.startswith("global.set") and line.endswith(_POINTER) and not _is_known(code, at, begun):
             return None
@@ -110,6 +110,30 @@ def _kept(words: Sequence[Sequence[str]]) -> tuple[int, int] | None:
     if len(rest) >= 2 and rest[0][0] == "i32.const" and rest[1][0] == "i32.sub" and int(rest[0][1]) >= 0:
         return int(rest[0][1]), len(words) - len(rest) + 2
     return None
+
+
+def _taken_later(code: Sequence[str], at: int) -> list[tuple[int, int]] | None:
+    """Of a pointer that is put into a local, and used further on: bytes of each frame that may be made of it,
+    and after which instruction. None if it is copied, or an amount is subtracted that is not in the code.
+
+    The local may hold other things later: what is subtracted from these counts, too: too much at worst.
+    """
+    words = [line.split() for line in code]
+    if at >= len(words) or words[at][0] != "local.set":
+        return None
+    found: list[tuple[int, int]] = []
+    for k, word in enumerate(words[:-2]):
+        if word != ["local.get", words[at][1]]:
+            continue
+        first, second = words[k + 1], words[k + 2][0]
+        if first[0] == "i32.const" and second in ("i32.sub", "i32.add"):
+            less = int(first[1]) * (1 if second == "i32.sub" else -1)
+            taken = _taken([f"i32.const {less}", "i32.sub", *code[k + 3 : k + 5]]) if less >= 0 else None
+            if taken is not None:
+                found.append((taken[0], k + taken[1]))
+        elif first[0] in ("local.set", "local.tee") or second == "i32.sub":
+            return None
+    return found
 
 
 def _is_known(code: Sequence[str], at: int, begun: set[int]) -> bool:
