@@ -77,7 +77,7 @@ def test_what_ends_at_steps_that_only_a_run_knows_is_refused(tmp_path: Path) -> 
         training_module(load_graph(tmp_path / "m.onnx", CompileOptions()), MSE)
 
 
-@pytest.mark.parametrize("name", ["GRU_both", "LSTM_three"])
+@pytest.mark.parametrize("name", ["GRU_both", "LSTM_three", "LSTM_one_step"])
 def test_every_plan_learns_the_same_bits(name: str, tmp_path: Path) -> None:
     """compile runs each step of the C against the references by itself."""
     graph_of(name, tmp_path)

@@ -35,7 +35,7 @@ from mmcc.ir.program import (
     View,
 )
 from mmcc.ir.types import geometry
-from mmcc.ops.conv_gradient import ConvInputGradient
+from mmcc.ops.conv_gradient import ConvInputGradient, WeightGradient
 from mmcc.ops.elementwise import Where
 from mmcc.ops.indexing import TakeAlong
 from mmcc.ops.matmul import MatMul, MatMulInt8
@@ -182,9 +182,9 @@ class _Check:
                 yield View("weights", view.offset, row, channels, rows)
 
     def _aligned(self, name: str, index: int) -> tuple[int, int, int]:
-        """Rows, columns, channels of an operand whose last axes are the output's; in a cell, its own."""
+        """Rows, columns, channels of an operand whose last axes are the output's; in cells and gradients, its own."""
         shape, out = (self._graph.tensors[n].shape for n in (name, self._graph.nodes[index].outputs[0]))
-        if isinstance(self._graph.nodes[index].op, Recurrent | RecurrentGradient):
+        if isinstance(self._graph.nodes[index].op, Recurrent | RecurrentGradient | WeightGradient):
             return geometry(shape)
         return geometry((1,) * (len(out) - len(shape)) + tuple(shape))
 

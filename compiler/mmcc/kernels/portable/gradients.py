@@ -28,7 +28,7 @@ def weight_gradient(op: WeightGradient, site: Site, *, by_rows: bool = False) ->
     out_rows, out_cols, filters = site.inputs[1].geometry
     more = {"": 0, "sum": 1, "step": 2}[op.into]
     fields: Fields = (
-        ("x", site.inputs[0].where()),
+        ("x", plain_view(site, 0)),
         ("x1", plain_view(site, 1)),
         *((f"x{k}", plain_view(site, k)) for k in range(2, 2 + more)),
         ("y", site.output.where()),

@@ -66,7 +66,7 @@ def _plain(
     filter_step = weights.row_stride // site.inputs[1].dtype.size
     bias: Fields = tuple(("x2", plain_view(site, k)) for k in range(2, len(site.inputs)))
     fields: Fields = (
-        ("x", site.inputs[0].where()),
+        ("x", plain_view(site, 0)),
         ("x1", weights),
         *bias,
         ("y", site.output.where()),
