@@ -104,6 +104,26 @@ def test_a_stream_that_keeps_nothing_has_nothing_to_reset(tmp_path: Path) -> Non
     assert "net_reset" not in header
 
 
+def test_a_sum_of_negative_zeros_is_the_same_beside_padding(tmp_path: Path) -> None:
+    """A stream adds the zeros of rows before the first, which the whole run leaves out."""
+    given = {"x": np.full((1, 1, 8), -0.0, np.float32)}
+    constants = {"w": np.ones((1, 1, 2), np.float32), "b": np.array([-0.0], np.float32)}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[1, 0]),
+        helper.make_node("Reciprocal", ["c"], ["y"]),
+    ]
+    model = save(model_of(nodes, given, ["y"], constants), tmp_path)
+    np.savez(tmp_path / "data.npz", input_0=given["x"])
+    found: list[np.ndarray] = []
+    for name, more in (("whole", ()), ("hops", ("--stream", "x:2"))):
+        command("compile", model, "-o", tmp_path / name, *more)
+        made = tmp_path / f"{name}.npz"
+        run("verify", tmp_path / name, "--data", tmp_path / "data.npz", "--save-outputs", made)
+        found.append(np.load(made)["output_0"].reshape(-1))
+    np.testing.assert_array_equal(*found)
+    assert np.isinf(found[0]).all()
+
+
 def test_verify_and_bench_know_streams(tmp_path: Path) -> None:
     ready("cortex-m4")
     model = network(tmp_path)

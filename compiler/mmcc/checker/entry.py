@@ -182,7 +182,7 @@ class _Check:
                 yield View("weights", view.offset, row, channels, rows)
 
     def _aligned(self, name: str, index: int) -> tuple[int, int, int]:
-        """Rows, columns, channels of an operand whose last axes are the output's; in cells and gradients, its own."""
+        """Rows, columns, channels of an operand whose last axes are the output's, or are its own."""
         shape, out = (self._graph.tensors[n].shape for n in (name, self._graph.nodes[index].outputs[0]))
         if isinstance(self._graph.nodes[index].op, Recurrent | RecurrentGradient | WeightGradient):
             return geometry(shape)

@@ -23,6 +23,7 @@ from mmcc.passes.integer16 import quantize_16
 from mmcc.passes.lookup import join_lookups
 from mmcc.passes.move_quantize import raise_quantize, sink_dequantize
 from mmcc.passes.narrow_floats import keep_narrow
+from mmcc.passes.positive_zeros import positive_zeros
 from mmcc.passes.quantize import quantize
 from mmcc.passes.signed import make_signed
 from mmcc.passes.simplify import simplify
@@ -56,6 +57,7 @@ PASSES: tuple[Pass, ...] = (
     fuse_activation,
     sink_transpose,
     absorb_into_dense,
+    positive_zeros,  # behind all that changes biases
     expand_broadcasts,  # late: what is expanded is no longer seen to be a scalar or per channel
     simplify,
     drop_dead_channels,  # last: it knows the final operators only

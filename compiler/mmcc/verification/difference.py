@@ -67,7 +67,8 @@ class Difference:
     def worst(self, count: int) -> list[int]:
         """Up to so many samples, in their order: those that differ most, by the sum over outputs of their
         share of the gaps."""
-        shares = [o.gaps.sum(axis=1) / max(float(o.gaps.sum()), np.finfo(float).tiny) for o in self.outputs]
+        gaps = [np.minimum(output.gaps, MOST / 2**64) for output in self.outputs]  # whose sums are finite
+        shares = [each.sum(axis=1) / max(float(each.sum()), np.finfo(float).tiny) for each in gaps]
         return sorted(np.argsort(-np.sum(shares, axis=0), kind="stable")[:count].tolist())
 
     @property

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, printable
@@ -42,11 +43,11 @@ class Oracle:
         source = with_outputs(model, values, bind)
         self._session: Any = self._load(ort, source, options)
         self._values = list(values)
+        inputs = self._session.get_inputs()
+        # a package is without these
+        self._empty = {value.name: _nothing(value.type, value.shape) for value in inputs if 0 in value.shape}
         # float64 that mmcc computes as float32 is still float64 there
-        self._inputs = {
-            value.name: "float64" if value.type == "tensor(double)" else None
-            for value in self._session.get_inputs()
-        }
+        self._inputs = {value.name: "float64" if value.type == "tensor(double)" else None for value in inputs}
 
     @staticmethod
     def _load(ort: Any, source: Any, options: Any) -> Any:
@@ -63,6 +64,7 @@ class Oracle:
 
     def run(self, inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
         """The values for one sample; CompileError MM806 if the model does not take it, as an index may be."""
+        inputs = self._empty | inputs
         given = {n: inputs[n].astype(to) if to else inputs[n] for n, to in self._inputs.items()}
         try:
             return self._session.run(self._values, given)
@@ -74,6 +76,15 @@ class Oracle:
                 exit=Exit.TOOL_MISSING,
                 hint="--data inputs.npz, with inputs that the model takes",
             ) from error
+
+
+def _nothing(kind: str, shape: Sequence[int | str]) -> NDArray[Any]:
+    """An array without elements, of a type as ONNX Runtime names it; what numpy does not know is float32."""
+    name = {"float": "float32", "double": "float64"}.get(kind[7:-1], kind[7:-1])
+    known = name in np.sctypeDict
+    return np.zeros(
+        [extent if isinstance(extent, int) else 1 for extent in shape], name if known else "float32"
+    )
 
 
 def find_model(package: Package, given: Path | None) -> Path:
