@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from mmcc.errors import NAME_COLUMNS, printable
-from mmcc.ir.streaming import Streaming
+from mmcc.ir.streaming import StreamedOutput, Streaming
 from mmcc.report.model import Report
 
 
@@ -21,17 +21,28 @@ def stream_entry(streaming: Streaming, report: Report) -> dict[str, Any]:
         "state_bytes": report["ram"]["state"],
         "macs": report["plan"]["macs"],
         "outputs": [
-            {"name": each.name, "axis": each.axis, "hop": each.hop, "latency": each.lag}
+            {
+                "name": each.name,
+                "axis": each.axis,
+                "hop": each.hop,
+                "latency": each.lag,
+                "rows_at_end": _rows_at_end(streaming, each),
+            }
             for each in streaming.outputs
         ],
     }
 
 
+def _rows_at_end(streaming: Streaming, output: StreamedOutput) -> int:
+    """Rows that the whole model gives of its own sequence, and its hops do not: they see where it ends."""
+    given = streaming.rows // streaming.hop * output.hop - output.lag
+    return max(0, output.rows - given) if output.hop else 0
+
+
 def stream_text(stream: dict[str, Any]) -> str:
     """The same in one line."""
     outputs = [
-        f"{_rows(each['hop'])} of {printable(each['name'], NAME_COLUMNS)}"
-        + (f" ({_rows(each['latency'])} late)" if each["latency"] else "")
+        f"{_rows(each['hop'])} of {printable(each['name'], NAME_COLUMNS)}" + _remarks(each)
         for each in stream["outputs"]
         if each["hop"]
     ]
@@ -41,6 +52,13 @@ def stream_text(stream: dict[str, Any]) -> str:
         f"a hop of {_rows(stream['hop'])} gives {', '.join(outputs)}; "
         f"{stream['state_bytes']:,} bytes of states, {stream['macs']:,} multiply-accumulates a hop"
     )
+
+
+def _remarks(output: dict[str, Any]) -> str:
+    late, at_end = output["latency"], output["rows_at_end"]
+    remarks = [f"{_rows(late)} late"] if late else []
+    remarks += [f"not the last {_rows(at_end)} of the model's own sequence"] if at_end else []
+    return f" ({', '.join(remarks)})" if remarks else ""
 
 
 def _rows(count: int) -> str:
