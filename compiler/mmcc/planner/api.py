@@ -69,7 +69,9 @@ def _best(graph: Graph, request: PlanRequest) -> Plan:
         wide = replace(request, apart=spread)
         found = plan_alone(graph, wide, best_layout(graph, wide))
         if request.limit is None or request.peak(found) <= request.limit:
-            return found
+            together = plan_alone(graph, request, best_layout(graph, request))
+            bound = min(found.bound, together.bound)
+            return replace(found, bound=bound, proved_optimal=request.peak(found) <= bound)
     return _least(graph, request)
 
 
