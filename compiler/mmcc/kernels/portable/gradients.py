@@ -8,7 +8,7 @@ import numpy as np
 from mmcc.ir.program import KernelUse
 from mmcc.ir.types import geometry
 from mmcc.kernels.portable.float_fields import Fields, window_fields
-from mmcc.kernels.portable.plain_layers import plain_view
+from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.bias_gradient import BiasGradient
 from mmcc.ops.clamp_bits import BitsGradient, ClampBits
@@ -28,9 +28,9 @@ def weight_gradient(op: WeightGradient, site: Site, *, by_rows: bool = False) ->
     out_rows, out_cols, filters = site.inputs[1].geometry
     more = {"": 0, "sum": 1, "step": 2}[op.into]
     fields: Fields = (
-        ("x", plain_view(site, 0)),
-        ("x1", plain_view(site, 1)),
-        *((f"x{k}", plain_view(site, k)) for k in range(2, 2 + more)),
+        ("x", source_view(site, 0)),
+        ("x1", source_view(site, 1)),
+        *((f"x{k}", source_view(site, k)) for k in range(2, 2 + more)),
         ("y", site.output.where()),
         *window_fields(op.window or POINT, rows, cols),
         ("out_rows", out_rows),
@@ -50,7 +50,7 @@ def bias_gradient(op: BiasGradient, site: Site, *, by_rows: bool = False) -> Ker
     rows, cols, channels = site.inputs[0].geometry
     fields: Fields = (
         ("x", site.inputs[0].where()),
-        ("x1", plain_view(site, 1)),
+        ("x1", source_view(site, 1)),
         ("y", site.output.where()),
         ("cols", cols),
         ("channels", channels),

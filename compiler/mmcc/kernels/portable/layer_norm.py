@@ -7,7 +7,7 @@ import numpy as np
 
 from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.epilogue import RAISED
-from mmcc.kernels.portable.plain_layers import plain_view
+from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8, normal_bits
 
@@ -20,7 +20,7 @@ def layer_norm(op: LayerNorm, site: Site) -> KernelUse:
         (("centred", op.centred), ("bias", len(site.inputs) > 2)),
         (
             *_lines(site),
-            *((f"x{k}", plain_view(site, k)) for k in range(1, len(site.inputs))),
+            *((f"x{k}", source_view(site, k)) for k in range(1, len(site.inputs))),
             ("epsilon", float(op.epsilon)),
         ),
         origins=len(site.inputs),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.portable.float_fields import Fields
-from mmcc.kernels.portable.plain_layers import plain_view
+from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.optimizer import AdamStep, Descend, Moment
 
@@ -33,7 +33,7 @@ def adam_step(op: AdamStep, site: Site) -> KernelUse:
 def _operands(site: Site) -> Fields:
     names = ("x", *(f"x{k}" for k in range(1, len(site.inputs))))
     return (
-        *((name, plain_view(site, k)) for k, name in enumerate(names)),
+        *((name, source_view(site, k)) for k, name in enumerate(names)),
         ("y", site.output.where()),
         ("channels", site.output.geometry[2]),
     )

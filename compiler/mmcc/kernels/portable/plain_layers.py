@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from math import gcd
 
-from mmcc.ir.program import KernelUse, View
+from mmcc.ir.program import KernelUse
 from mmcc.kernels.portable.float_fields import Fields, activation_fields, window_fields
+from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.activation import Activation
 from mmcc.ops.conv import Conv
@@ -22,16 +23,6 @@ from mmcc.ops.window import Window
 def has_packed(site: Site) -> bool:
     """True if weights and bias are known when the model is compiled, so that they can be packed."""
     return all(operand.data is not None for operand in site.inputs[1:3])
-
-
-def plain_view(site: Site, k: int) -> View:
-    """Operand k where it lies: an activation, a state, or a constant as the model has it."""
-    operand = site.inputs[k]
-    if operand.view is not None:
-        return operand.view
-    rows, cols, channels = operand.geometry
-    constant = site.keep(f"operand{k}", operand.constant())
-    return View("weights", constant, operand.dtype.bytes(cols * channels), channels, rows)
 
 
 def plain_conv(op: Conv, site: Site) -> KernelUse:
@@ -60,13 +51,13 @@ def _plain(
 ) -> KernelUse:
     """`across`: outputs gather from windows that cover them. `turned`: the weights' filters are summed up."""
     option, limits = activation_fields(activation)
-    weights = plain_view(site, 1)
+    weights = source_view(site, 1)
     rows, cols, _ = site.inputs[0].geometry
     filters, depth = site.inputs[1].geometry[0] // groups, site.inputs[1].shape[-1]
     filter_step = weights.row_stride // site.inputs[1].dtype.size
-    bias: Fields = tuple(("x2", plain_view(site, k)) for k in range(2, len(site.inputs)))
+    bias: Fields = tuple(("x2", source_view(site, k)) for k in range(2, len(site.inputs)))
     fields: Fields = (
-        ("x", plain_view(site, 0)),
+        ("x", source_view(site, 0)),
         ("x1", weights),
         *bias,
         ("y", site.output.where()),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import Constant, Field, KernelUse
 from mmcc.kernels.portable.conv_float import pack
-from mmcc.kernels.portable.plain_layers import plain_view
+from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.scratch import vectors
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.recurrent import GATES, Recurrent
@@ -47,7 +47,7 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
         ("y", site.output.where()),
         *((f"y{k}", site.outputs[k].where()) for k in range(1, len(site.outputs))),
         ("work", site.work()),
-        *((("x1", plain_view(site, 1)),) if plain else _weights(op, site, r.constant())),
+        *((("x1", source_view(site, 1)),) if plain else _weights(op, site, r.constant())),
         *_given(op, site, plain=plain),
         *_parameters(op),
         ("units", units),
@@ -79,7 +79,7 @@ def _given(op: Recurrent, site: Site, *, plain: bool) -> Fields:
         at = op.position(operand)
         assert at is not None
         if operand in OF_WEIGHTS and plain:
-            found.append((f"x{at}", plain_view(site, at)))
+            found.append((f"x{at}", source_view(site, at)))
         elif operand in OF_WEIGHTS:
             found.append((operand, site.keep(operand, site.inputs[at].constant())))
         else:

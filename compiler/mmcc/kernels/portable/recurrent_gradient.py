@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.portable.float_fields import Fields
-from mmcc.kernels.portable.plain_layers import plain_view
+from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.recurrent_gradient import RecurrentGradient
 
@@ -16,8 +16,8 @@ def recurrent_gradient(op: RecurrentGradient, site: Site) -> KernelUse:
     more = range(1, len(site.outputs))
     fields: Fields = (
         ("x", site.inputs[0].where()),
-        ("x1", plain_view(site, 1)),
-        ("x2", plain_view(site, 2)),
+        ("x1", source_view(site, 1)),
+        ("x2", source_view(site, 2)),
         ("y", site.output.where()),
         *((f"y{k}", site.outputs[k].where()) for k in more),
         ("work", site.work()),
