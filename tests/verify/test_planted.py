@@ -10,8 +10,11 @@ from typing import Any
 import mmcc
 import numpy as np
 import pytest
+from cli_runs import run
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError, Exit
+from mmcc.verification import verify
 from onnx import TensorProto, helper, numpy_helper, save
 from toolchains import ready
 
@@ -78,3 +81,18 @@ def test_a_fault_that_is_small_at_the_output(
     found = mmcc.verify(tmp_path / "out", on=on)
     assert not found["ok"]
     assert found["as_here"] == (on == "host")
+
+
+def test_without_a_compiler_for_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outputs of a board are compared with ONNX Runtime's only, and that is said."""
+    compile_model(two_convolutions(tmp_path / "m.onnx"), tmp_path / "out", CompileOptions(name="m"))
+    made = verify.run_host
+
+    def missing(*_: object) -> None:
+        raise CompileError("MM801", "cc is not installed", exit=Exit.TOOL_MISSING)
+
+    monkeypatch.setattr(verify, "run_qemu", lambda *given: (made(*given), None))
+    monkeypatch.setattr(verify, "run_host", missing)
+    result = run("verify", tmp_path / "out", "--on", "qemu")
+    assert result.exit_code == 0, result.output
+    assert "which has no C compiler" in result.stdout

@@ -75,7 +75,9 @@ def _show_verified(found: dict[str, Any], of: str, *, every_node: bool) -> None:
         click.echo("  the outputs drift apart, but every node is right")
     elif found["per_node"] and found["ok"] and not every_node:
         click.echo(f"  every node is right: {len(found['per_node'])} of them compared one by one")
-    if not found["as_here"]:
+    if found["as_here"] is None:
+        click.echo("  not compared with the same plan's C on this machine, which has no C compiler")
+    elif not found["as_here"]:
         click.echo(f"  on {found['on']} the outputs are others than the same plan's C gives on this machine")
     if found["functions"]:
         click.echo(f"  other results than with mmcc's own kernels: {', '.join(found['functions'])}")

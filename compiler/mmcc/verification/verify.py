@@ -119,13 +119,14 @@ def _verified(
     rows: list[dict[str, Any]] = []
     here = Difference(()) if options.on == "host" else _to_here(folder, package, samples, outputs)
     # integers that are not equal may still be right, and a step off may still be a fault: nodes tell which
-    if options.per_node or (not (here.same and difference.same) and _has_model(package, options)):
-        some = samples if options.per_node else _looked_at(package, samples, difference, here)
+    unsure = here is not None and not (here.same and difference.same)
+    if options.per_node or (unsure and _has_model(package, options)):
+        some = samples if options.per_node or here is None else _looked_at(package, samples, difference, here)
         rows = per_node(folder, package, some, find_model(package, options.model), progress, board)
     ok = difference.ok
     if rows:
         ok = _expected(package, options, samples, given)
-    ok = ok and (here.same or (here.ok and _may_differ(package, options)))
+    ok = ok and (here is None or here.same or (here.ok and _may_differ(package, options)))
     if options.save_outputs:
         stacked: dict[str, Any] = {
             f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))
@@ -135,7 +136,7 @@ def _verified(
     found: dict[str, Any] = {
         "ok": bool(ok and all(row["ok"] for row in rows)),
         "drift": not difference.ok,
-        "as_here": here.same,
+        "as_here": None if here is None else here.same,
         "on": options.on,
         "first_divergence": _first_divergence(rows),
         "samples": len(samples),
@@ -149,7 +150,7 @@ def _verified(
         "top1_agreement": difference.top1_agreement,
         "per_node": rows,
         # of the user's that compute nodes, if results are others than with mmcc's own kernels
-        "functions": [] if here.same else sorted(package.handoffs),
+        "functions": [] if here is None or here.same else sorted(package.handoffs),
     }
     if labels is not None:
         found["accuracy"] = accuracy(outputs, labels)
@@ -187,9 +188,16 @@ def _expected(package: Package, options: VerifyOptions, samples: list[Sample], g
     return compare(package, oracle, given).ok
 
 
-def _to_here(folder: Path, package: Package, samples: list[Sample], outputs: list[Sample]) -> Difference:
-    """Of another machine's outputs to those of the same plan's C on this one."""
-    return compare(package, outputs, run_host(folder, package, samples))
+def _to_here(
+    folder: Path, package: Package, samples: list[Sample], outputs: list[Sample]
+) -> Difference | None:
+    """Of another machine's outputs to those of the same plan's C here; None without a compiler for that."""
+    try:
+        return compare(package, outputs, run_host(folder, package, samples))
+    except CompileError as error:
+        if error.exit is not Exit.TOOL_MISSING:
+            raise
+        return None
 
 
 def _may_differ(package: Package, options: VerifyOptions) -> bool:
