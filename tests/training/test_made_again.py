@@ -12,7 +12,7 @@ from frontend_models import model_of, save
 from mmcc.api import CompileResult, TrainOptions
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
-from mmcc.driver.recompute import KeptValues
+from mmcc.driver.recompute import KeptValues, SlowMemory
 from mmcc.ir.graph import nest_of
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module
@@ -151,3 +151,14 @@ def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
     large = [value for value in saved.values if value.macs and value.bytes > 1000]
     assert some[1].macs_again == min(value.macs for value in large)
     assert KeptValues(saved, planned, 2.0).within(900) is None
+
+
+@pytest.mark.quick
+def test_what_saves_nothing_is_not_done(saved: SavedValues) -> None:
+    """Where all choices need as much, none is made: to keep everything is among those that are planned."""
+
+    def planned(graph) -> tuple[Plan, int]:
+        return Plan((), frozenset(), (), {}, {}, bound=0), 5_000_000
+
+    assert KeptValues(saved, planned, 2.0).least() is None
+    assert KeptValues(saved, planned, 2.0, SlowMemory(1 << 20, 0.1)).least() is None

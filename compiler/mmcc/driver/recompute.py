@@ -85,15 +85,16 @@ class KeptValues:
         self._bytes = {value.name: value.bytes for value in (*saved.values, *self._gradients)}
 
     def least(self) -> tuple[Graph, MadeAgain] | None:
-        """The choice with the smallest arena; None if that keeps everything."""
+        """The choice with the smallest arena; None if that keeps everything, which is planned in any case."""
+        everything = min(self._choices, key=lambda choice: (choice.cost, choice.estimate))
         ranked = sorted(self._choices, key=lambda choice: (choice.estimate, choice.cost))
         best: tuple[int, _Choice, Graph] | None = None
         bounds: list[int] = []
         planned = 0
-        for choice in ranked:
+        for choice in (everything, *(choice for choice in ranked if choice is not everything)):
             if best is not None and choice.bytes >= best[0]:
                 continue  # no plan of it is better
-            if planned == self._most_plans or choice.cost > self._most_cost:
+            if planned > self._most_plans or choice.cost > self._most_cost:
                 bounds.append(choice.bytes)
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice))
@@ -102,7 +103,7 @@ class KeptValues:
             bounds.append(plan.bound)
             if best is None or (arena, choice.cost) < (best[0], best[1].cost):
                 best = arena, choice, graph
-        if best is None or not (self._again(best[1]) or best[1].paged):
+        if best is None or not (self._again(best[1]) or self._leaving(best[1])):
             return None
         arena, choice, graph = best
         return graph, self._result(choice, arena, min([arena, *bounds]), planned, None)
