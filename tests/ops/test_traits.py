@@ -248,6 +248,7 @@ MIXED = {
     "Cast",
     "BitCast",
     "ArgMax",
+    "NonMaxSuppression",
     "ClampBits",
     "Where",
     "TakeLines",
