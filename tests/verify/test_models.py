@@ -127,8 +127,8 @@ def test_the_report_has_what_users_rely_on(package_of):
     assert report["schema"] == 2
     assert report["model"]["macs"] == 2_656_768
     assert report["model"]["params"] == 22_604
-    parts = {"arena", "state", "context", "static", "stack"}
-    linked = {"concurrent", "parts_proved", "stacks"}
+    parts = {"arena", "state", "context", "static", "stack", "workers"}
+    linked = {"concurrent", "parts_proved", "stacks", "worker_stack"}
     assert {"limit", "least", "total", "regions", "states", "stack_from", *parts, *linked} == set(
         report["ram"]
     )

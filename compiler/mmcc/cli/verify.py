@@ -74,7 +74,7 @@ def _show_verified(found: dict[str, Any], of: str, *, every_node: bool) -> None:
     if found["drift"] and found["ok"]:
         click.echo("  the outputs drift apart, but every node is right")
     elif found["per_node"] and found["ok"] and not every_node:
-        click.echo(f"  every node is right: {len(found['per_node'])} of them compared one by one")
+        click.echo(f"  the C of every node is right: {len(found['per_node'])} of them compared one by one")
     if found["as_here"] is None:
         click.echo("  not compared with the same plan's C on this machine, which has no C compiler")
     elif not found["as_here"]:

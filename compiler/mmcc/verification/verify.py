@@ -119,12 +119,13 @@ def _verified(
     rows: list[dict[str, Any]] = []
     here = Difference(()) if options.on == "host" else _to_here(folder, package, samples, outputs)
     # integers that are not equal may still be right, and a step off may still be a fault: nodes tell which
+    every = options.per_node or not difference.ok
     unsure = here is not None and not (here.same and difference.same)
     if options.per_node or (unsure and _has_model(package, options)):
-        some = samples if options.per_node or here is None else _looked_at(package, samples, difference, here)
+        some = samples if every or here is None else _looked_at(package, samples, difference, here)
         rows = per_node(folder, package, some, find_model(package, options.model), progress, board)
     ok = difference.ok
-    if rows:
+    if rows and every:
         ok = _expected(package, options, samples, given)
     ok = ok and (here is None or here.same or (here.ok and _may_differ(package, options)))
     if options.save_outputs:
@@ -134,7 +135,8 @@ def _verified(
         with whole_file(options.save_outputs, "--save-outputs") as made, made.open("wb") as stream:
             np.savez_compressed(stream, **stacked)
     found: dict[str, Any] = {
-        "ok": bool(ok and all(row["ok"] for row in rows)),
+        # samples that differ most have more roundings than others: of these the C alone is judged
+        "ok": bool(ok and all(row["ok"] if every else not row["fault"] for row in rows)),
         "drift": not difference.ok,
         "as_here": None if here is None else here.same,
         "on": options.on,
