@@ -31,7 +31,7 @@ from mmcc.verification.oracle import find_model
 from mmcc.verification.samples import Sample, labels_of, made_up, picked_inside, samples_of
 from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
 
-NODE_BY_NODE = 8  # samples of which nodes are compared where outputs are not equal; all with --per-node
+NODE_BY_NODE = 3  # samples of which nodes are compared where outputs are not equal; all with --per-node
 
 
 @dataclass(frozen=True, slots=True)
