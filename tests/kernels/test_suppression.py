@@ -6,7 +6,9 @@ from __future__ import annotations
 import mmcc
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
+from frontend_models import model_of, save
 from mmcc.errors import CompileError
 from mmcc.verification.oracle import Oracle
 from onnx import TensorProto, helper, numpy_helper
@@ -87,8 +89,6 @@ def test_the_boxes_of_onnx_runtime(name, tmp_path):
 
 def test_the_rows_of_onnx_runtime_itself_come_first(tmp_path):
     """The oracle is the model with more nodes; this one is as it is in the file."""
-    import onnxruntime
-
     model = detector(1, 2, 30, 8, overlap=0.3, threshold=0.2)
     onnx.save(model, tmp_path / "m.onnx")
     made = mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "m")
@@ -110,6 +110,40 @@ def test_what_reads_the_boxes_found(tmp_path):
     found = mmcc.verify(tmp_path / "m", data=tmp_path / "data.npz", per_node=True)
     assert found["ok"]
     assert found["max_abs"] == 0
+
+
+def test_boxes_and_scores_that_are_constants(tmp_path):
+    """How many boxes there are is known: there are no rows of -1, and what sums them up is right."""
+    rng = np.random.default_rng(0)
+    constants = {
+        "boxes": rng.random((1, 6, 4)).astype(np.float32),
+        "scores": rng.random((1, 1, 6)).astype(np.float32),
+        "count": np.array([4]),
+        "overlap": np.array([0.1], np.float32),
+    }
+    nodes = [
+        helper.make_node("NonMaxSuppression", ["boxes", "scores", "count", "overlap"], ["found"]),
+        helper.make_node("Cast", ["found"], ["numbers"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceSum", ["numbers"], ["sum"], keepdims=0),
+        helper.make_node("Add", ["x", "sum"], ["y"]),
+    ]
+    x = np.zeros(2, np.float32)
+    path = save(model_of(nodes, {"x": x}, ["y"], constants), tmp_path)
+    (got,) = mmcc.compile_model(path, tmp_path / "m").run([x])
+    np.testing.assert_array_equal(got, onnxruntime.InferenceSession(path).run(None, {"x": x})[0])
+    assert mmcc.verify(tmp_path / "m")["ok"]
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "Shape"])
+def test_what_goes_from_row_to_row_is_refused(op, tmp_path):
+    """It would take rows that are not there for others."""
+    model = detector(1, 1, 20, 7, picks=True)
+    model.graph.node.append(helper.make_node(op, ["picked"], ["mixed"]))
+    model.graph.output.append(helper.make_empty_tensor_value_info("mixed"))
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(CompileError, match=f"{op}|may mix rows") as caught:
+        mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "m")
+    assert caught.value.code == "MM202"
 
 
 def test_scores_that_are_no_numbers_never_count(tmp_path):

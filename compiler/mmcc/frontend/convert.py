@@ -36,6 +36,7 @@ class Import:
     values: MutableMapping[str, Value] = field(default_factory=dict[str, Value])
     opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
     wanted: frozenset[str] = frozenset()  # values that something reads
+    uncertain: set[str] = field(default_factory=set[str])  # values of rows that may not be there
     inferred: dict[str, TypeProto] | None = None  # by ONNX, once it was asked
     probed: int = 0  # nodes that were tried out with made-up operands
     depth: int = 0  # branches and functions around the node being converted

@@ -33,7 +33,6 @@ def with_outputs(
     if not missing and not bind and not _as_in_c(model):
         return str(path)
     model = onnx.load(str(path))
-    _as_in_c(model)
     for info in [info for info in model.graph.input if info.name in bind]:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
         array = np.asarray(bind[info.name], dtype)
@@ -41,6 +40,7 @@ def with_outputs(
         array = array.reshape((1,) * len(shape.dim)) if array.size == 1 else array
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
         model.graph.input.remove(info)
+    _as_in_c(model)
     inferred = _inferred(model)
     for name in missing:
         model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))

@@ -7,6 +7,7 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
+from mmcc.frontend.reads import reads
 from mmcc.ops.suppression import NONE
 
 
@@ -16,9 +17,12 @@ def with_fixed_rows(model: onnx.ModelProto) -> bool:
     What comes after it then computes what the C computes. True if there is one.
     """
     nodes: list[NodeProto] = []
+    constant = {tensor.name for tensor in model.graph.initializer}
     for number, node in enumerate(model.graph.node):
         nodes.append(node)
-        if node.op_type == "NonMaxSuppression" and node.domain in ("", "ai.onnx") and node.output[0]:
+        if constant.issuperset(filter(None, reads(node))):
+            constant.update(node.output)  # computed in the compiler, with the rows that it has
+        elif node.op_type == "NonMaxSuppression" and not constant.issuperset(node.input[:2]):
             nodes += _filled_up(model.graph, node, f"fixed_rows_{number}")
     if len(nodes) == len(model.graph.node):
         return False

@@ -38,6 +38,7 @@ from mmcc.frontend.registry import REGISTRY
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.stored import stored_constants
 from mmcc.frontend.tensors import FEW_BITS, NARROW, NUMBERS, dtype_of, port_type, type_name
+from mmcc.frontend.uncertain_rows import follow_rows
 from mmcc.frontend.unknown import assume_outputs, look_at
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
@@ -86,6 +87,7 @@ def import_model(
     with np.errstate(all="ignore"):  # constants that overflow are the model's affair
         for where, node in source.nodes:
             _convert(state, where, node)
+            follow_rows(state, where, node)
     state.problems.report()
     outputs = _outputs(state, ports)
     graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))

@@ -137,6 +137,8 @@ def convert_non_max_suppression(call: Call) -> Value:
         call.scalar(4, "the threshold of the scores"),
         call.integer("center_point_box", 0) == 1,
     )
+    if build.is_constant(boxes.tensor) and build.is_constant(scores.tensor):
+        raise unsupported("of constants: how many boxes are found is known")  # ONNX's reference finds them
     build.warn(f"the result has {rows} rows, as many as there may be boxes; those behind the last one are -1")
     made = build.emit(op, plain(build, boxes), plain(build, scores))
     return reshaped(build, whole(made, [0]), (rows, 3))
