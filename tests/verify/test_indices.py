@@ -12,7 +12,7 @@ import pytest
 from cli_runs import run
 from frontend_models import model_of, save
 from mmcc.frontend.indices import index_extents
-from onnx import helper
+from onnx import TensorProto, helper
 
 node = helper.make_node
 
@@ -68,3 +68,11 @@ def test_infinities_of_a_mask_are_equal_to_themselves(tmp_path: Path) -> None:
         [*nodes, node("Mul", ["r", "n"], ["y"])], given, ["y", "m"], {"low": np.float32([-np.inf])}
     )
     assert verified(save(model, tmp_path), tmp_path, "--per-node")["ok"]
+
+
+def test_a_model_whose_types_contradict_each_other(tmp_path: Path) -> None:
+    """ONNX cannot infer its shapes; it has an input of integers, which might be indices."""
+    x = np.zeros((2, 3), np.int8)
+    model = model_of([node("Identity", ["x"], ["m"]), node("Identity", ["m"], ["y"])], {"x": x}, ["y"])
+    model.graph.value_info.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [2, 3]))
+    assert index_extents(Path(save(model, tmp_path))) == {}

@@ -96,3 +96,15 @@ def test_without_a_compiler_for_this_machine(tmp_path: Path, monkeypatch: pytest
     result = run("verify", tmp_path / "out", "--on", "qemu")
     assert result.exit_code == 0, result.output
     assert "which has no C compiler" in result.stdout
+
+
+def test_without_the_model_it_is_said_that_nodes_are_not_compared(tmp_path: Path) -> None:
+    model, out = two_convolutions(tmp_path / "m.onnx"), tmp_path / "out"
+    compile_model(model, out, CompileOptions(name="m"))
+    data, expected = tmp_path / "data.npz", tmp_path / "expected.npz"
+    np.savez(data, input_0=np.random.default_rng(1).integers(-128, 128, (1, 4, 12, 12)).astype(np.int8))
+    assert run("verify", out, "--data", data, "--save-outputs", expected).exit_code == 0
+    planted(out, ONE_STEP)
+    model.unlink()
+    result = run("verify", out, "--data", data, "--expected", expected)
+    assert "not looked at node by node, without the model's file" in result.stdout

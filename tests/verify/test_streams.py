@@ -124,6 +124,14 @@ def test_a_sum_of_negative_zeros_is_the_same_beside_padding(tmp_path: Path) -> N
     assert np.isinf(found[0]).all()
 
 
+def test_rows_that_only_the_whole_sequence_has(tmp_path: Path) -> None:
+    given = {"x": np.zeros((1, 1, 8), np.float32)}
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1])]
+    model = save(model_of(nodes, given, ["y"], {"w": np.ones((1, 1, 2), np.float32)}), tmp_path)
+    text = command("compile", model, "-o", tmp_path / "out", "--stream", "x:2")
+    assert "1 row of y (not the last 1 row of the model's own sequence)" in text
+
+
 def test_verify_and_bench_know_streams(tmp_path: Path) -> None:
     ready("cortex-m4")
     model = network(tmp_path)

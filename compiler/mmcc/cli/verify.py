@@ -75,6 +75,8 @@ def _show_verified(found: dict[str, Any], of: str, *, every_node: bool) -> None:
         click.echo("  the outputs drift apart, but every node is right")
     elif found["per_node"] and found["ok"] and not every_node:
         click.echo(f"  the C of every node is right: {len(found['per_node'])} of them compared one by one")
+    if found["unexplained"]:
+        click.echo("  what differs is not looked at node by node, without the model's file: see --model")
     if found["as_here"] is None:
         click.echo("  not compared with the same plan's C on this machine, which has no C compiler")
     elif not found["as_here"]:

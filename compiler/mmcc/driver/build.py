@@ -231,21 +231,34 @@ def _figures(
     if target.bare_metal:
         check_pointers(footprint, generated)
     bounds = {name: bound.bytes + stated for name, bound in footprint.stack.items()}
-    passed = {entry.name: _argument_bytes(entry, target) for entry in generated.values["entries"]}
-    stacks = {name: _with_caller(bounds[f"{prefix}_{name}"] + passed[name]) for name in names}
+    figures = _with_stacks(replace(asked, footprint=footprint), module, target, prefix, generated, bounds)
+    return replace(figures, workers=options.threads - 1 if tasks else 0)
+
+
+def _with_stacks(
+    figures: Figures,
+    module: Module,
+    target: Target,
+    prefix: str,
+    generated: Generated,
+    bounds: Mapping[str, int],
+) -> Figures:
+    """The figures with the stacks of threads, of functions whose own stacks are at most `bounds` bytes."""
+    entries, tasks = generated.values["entries"], generated.values["tasks"]
+    stacks = {
+        entry.name: _with_caller(bounds[f"{prefix}_{entry.name}"] + _argument_bytes(entry, target))
+        for entry in entries
+    }
+    init = bounds[f"{prefix}_init"] + _in_memory(1 + 2 * len(generated.values["arenas"]), target)
     together = (sum(stacks[name] for name in clique) for clique in module.cliques)
-    worker = max((_with_caller(bounds[name]) for name in tasks), default=0)
-    stack = max(_with_caller(max(bounds.values())), *stacks.values(), *together)
-    assumed = next((bound.assumed for bound in footprint.stack.values() if bound.assumed), "")
-    source = "assumed" if assumed else "call graph"
+    stack = max(_with_caller(max(init, *bounds.values())), *stacks.values(), *together)
+    assumed = next((bound.assumed for bound in figures.footprint.stack.values() if bound.assumed), "")
     return replace(
-        asked,
+        figures,
         stack=stack,
         stacks=stacks if module.concurrent else {},
-        worker_stack=worker,
-        workers=options.threads - 1 if tasks else 0,
-        footprint=footprint,
-        stack_from=source,
+        worker_stack=max((_with_caller(bounds[name]) for name in tasks), default=0),
+        stack_from="assumed" if assumed else "call graph",
         stack_assumed=assumed,
     )
 
@@ -265,6 +278,11 @@ def _argument_bytes(entry: EntryText, target: Target) -> int:
             words += words % size + size if size > 1 else 1
         elif port.argument or port.external:
             words += 1
+    return _in_memory(words, target)
+
+
+def _in_memory(words: int, target: Target) -> int:
+    """Bytes of arguments that so many words have beside those in registers."""
     return max(0, words - IN_REGISTERS) * target.pointer_bytes
 
 

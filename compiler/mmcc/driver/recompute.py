@@ -26,7 +26,7 @@ from mmcc.training.recompute import SavedValues
 FEW = 4096  # choices that are all looked at
 BEAM = 12  # else as many for each count of kept values
 SMALL = 64  # a value that is so many times smaller than the largest is kept
-MOST_PLANS = 8  # made; half of it with slow memory, where there is more to choose of
+MOST_PLANS = 8  # besides that which keeps everything; half of it with slow memory, where each is more work
 ROWS = 6  # of a value that is made again: what a group is guessed to hold of it
 MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
 

@@ -41,7 +41,7 @@ def with_outputs(
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
         model.graph.input.remove(info)
     _as_in_c(model)
-    inferred = _inferred(model)
+    inferred = inferred_values(model)
     for name in missing:
         model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))
     return model.SerializeToString()
@@ -79,7 +79,7 @@ def _numbers_for_classes(model: onnx.ModelProto) -> bool:
     return changed
 
 
-def _inferred(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
+def inferred_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:
     """What ONNX infers of the values inside; nothing where that contradicts what the file states."""
     try:
         found = onnx.shape_inference.infer_shapes(model)

@@ -7,15 +7,18 @@ from pathlib import Path
 
 import onnx
 
+from mmcc.frontend.expose import inferred_values
+
 PASSING = ("Cast", "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand")
 PICKING = ("Gather", "GatherElements")  # with indices of one axis
 
 
 def index_extents(model: Path) -> dict[str, int]:
     """By input of the model, among how many its values pick one, if they do."""
-    graph = onnx.shape_inference.infer_shapes(onnx.load(model, load_external_data=False)).graph
+    loaded = onnx.load(model, load_external_data=False)
+    graph = loaded.graph
     known = {t.name: tuple(t.dims) for t in graph.initializer}
-    for value in (*graph.input, *graph.value_info):
+    for value in (*graph.input, *inferred_values(loaded).values()):
         known.setdefault(value.name, tuple(d.dim_value for d in value.type.tensor_type.shape.dim))
     of = {value.name: value.name for value in graph.input}  # which input a tensor has the values of
     found: dict[str, int] = {}

@@ -115,6 +115,42 @@ def _verified(
     if given is None:
         progress("running ONNX Runtime")
         given = oracle_outputs(package, samples, find_model(package, options.model))
+    judged = _judge(folder, package, options, samples, outputs, given, board, progress)
+    if options.save_outputs:
+        _save(options.save_outputs, outputs)
+    found: dict[str, Any] = {
+        **judged,
+        "on": options.on,
+        "samples": len(samples),
+        "made_up": options.data is None,
+        "rmse": rmse(outputs, given),
+        "cosine": cosine(outputs, given),
+    }
+    if labels is not None:
+        found["accuracy"] = accuracy(outputs, labels)
+    return found
+
+
+def _save(path: Path, outputs: list[Sample]) -> None:
+    """Write all outputs, one array each."""
+    stacked: dict[str, Any] = {
+        f"output_{k}": np.stack(arrays) for k, arrays in enumerate(zip(*outputs, strict=True))
+    }
+    with whole_file(path, "--save-outputs") as made, made.open("wb") as stream:
+        np.savez_compressed(stream, **stacked)
+
+
+def _judge(
+    folder: Path,
+    package: Package,
+    options: VerifyOptions,
+    samples: list[Sample],
+    outputs: list[Sample],
+    given: list[Sample],
+    board: Board | None,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Whether outputs are right: against those given, those of this machine, and node by node."""
     difference = compare(package, outputs, given)
     rows: list[dict[str, Any]] = []
     here = Difference(()) if options.on == "host" else _to_here(folder, package, samples, outputs)
@@ -124,39 +160,24 @@ def _verified(
     if options.per_node or (unsure and _has_model(package, options)):
         some = samples if every or here is None else _looked_at(package, samples, difference, here)
         rows = per_node(folder, package, some, find_model(package, options.model), progress, board)
-    ok = difference.ok
-    if rows and every:
-        ok = _expected(package, options, samples, given)
+    ok = _expected(package, options, samples, given) if rows and every else difference.ok
     ok = ok and (here is None or here.same or (here.ok and _may_differ(package, options)))
-    if options.save_outputs:
-        stacked: dict[str, Any] = {
-            f"output_{k}": np.stack([s[k] for s in outputs]) for k in range(len(package.outputs))
-        }
-        with whole_file(options.save_outputs, "--save-outputs") as made, made.open("wb") as stream:
-            np.savez_compressed(stream, **stacked)
-    found: dict[str, Any] = {
+    return {
         # samples that differ most have more roundings than others: of these the C alone is judged
         "ok": bool(ok and all(row["ok"] if every else not row["fault"] for row in rows)),
         "drift": not difference.ok,
         "as_here": None if here is None else here.same,
-        "on": options.on,
+        "unexplained": unsure and not rows,
         "first_divergence": _first_divergence(rows),
-        "samples": len(samples),
-        "made_up": options.data is None,
         "max_abs": float(difference.max_abs),
         "max_lsb": difference.max_lsb,
         "mean_lsb": difference.mean_lsb,
-        "rmse": rmse(outputs, given),
-        "cosine": cosine(outputs, given),
         "mismatch_rate": difference.mismatch_rate,
         "top1_agreement": difference.top1_agreement,
         "per_node": rows,
         # of the user's that compute nodes, if results are others than with mmcc's own kernels
         "functions": [] if here is None or here.same else sorted(package.handoffs),
     }
-    if labels is not None:
-        found["accuracy"] = accuracy(outputs, labels)
-    return found
 
 
 def _has_model(package: Package, options: VerifyOptions) -> bool:

@@ -133,7 +133,7 @@ def _taken_later(code: Sequence[str], at: int) -> list[tuple[int, int]] | None:
                 found.append((taken[0], k + taken[1]))
         elif first[0] in ("local.set", "local.tee") or second == "i32.sub":
             return None
-    return found
+    return found or None  # a pointer that is read makes a frame
 
 
 def _is_known(code: Sequence[str], at: int, begun: set[int]) -> bool:
