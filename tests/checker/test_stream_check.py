@@ -12,18 +12,19 @@ from mmcc.checker.stream import check_stream
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv
-from mmcc.ops.movement import Slice
+from mmcc.ops.movement import Concat, Slice
+from mmcc.ops.pool import AveragePool
 from mmcc.ops.recurrent import Recurrent
 from mmcc.passes.streaming.stream import stream_graph
-from streams import ROWS, cells, dilated, windowed
+from streams import ROWS, cells, centred, centred_and_strided, dilated, padded_behind, windowed
 
 pytestmark = pytest.mark.quick
 
 
 def convicted(graph: Graph, change: Callable[[Graph], Graph], window: int = 0) -> str:
-    step, _, hops = stream_graph(graph, "x0:1", window)
-    assert check_stream(graph, step, hops) == []
-    return "\n".join(check_stream(graph, change(step), hops))
+    streamed = stream_graph(graph, "x0:1", window)
+    assert check_stream(graph, streamed) == []
+    return "\n".join(check_stream(graph, replace(streamed, step=change(streamed.step))))
 
 
 def with_node(kind: type, change: Callable[[Node], Node]) -> Callable[[Graph], Graph]:
@@ -87,6 +88,57 @@ def test_a_cell_that_forgets_or_begins_otherwise() -> None:
     assert "begins otherwise" in convicted(cells(), with_node(Recurrent, forgets))
     kept = with_states(lambda s: replace(s, end=s.begin))
     assert "instead of its row before" in convicted(cells(), kept)
+    assert "instead of its row before" in convicted(padded_behind(), with_node(Recurrent, forgets))
+
+
+def convicted_at_the_end(graph: Graph, change: Callable[[Graph], Graph]) -> str:
+    streamed = stream_graph(graph, "x0:1")
+    assert streamed.flush is not None
+    return "\n".join(check_stream(graph, replace(streamed, flush=change(streamed.flush))))
+
+
+def test_an_end_of_other_rows() -> None:
+    """New rows before the old ones."""
+
+    def turned(node: Node) -> Node:
+        return replace(node, inputs=node.inputs[::-1])
+
+    assert "at the end is made of" in convicted_at_the_end(centred(), with_node(Concat, turned))
+
+
+def test_an_end_that_is_padded_otherwise() -> None:
+    """One row more behind the last moves all, and means of other counts of rows are others."""
+
+    def counts(node: Node) -> Node:
+        assert isinstance(node.op, AveragePool)
+        return replace(node, op=replace(node.op, counted=(0, 0, 2, 0)))
+
+    found = convicted_at_the_end(centred_and_strided(), with_node(AveragePool, counts))
+    assert "counts other rows behind the last" in found
+
+
+def test_an_end_without_an_output_or_with_states_of_its_own() -> None:
+    found = convicted_at_the_end(centred(), lambda g: replace(g, outputs=g.outputs[:1]))
+    assert "rows at the end" in found
+    other = with_states(lambda s: replace(s, end=""))
+    assert "is changed at the end" in convicted_at_the_end(centred(), other)
+    found = convicted_at_the_end(
+        centred(), lambda g: replace(g, constants={n: d.copy() for n, d in g.constants.items()})
+    )
+    assert "is no constant of the whole" in found
+
+
+def test_a_cell_that_ends_with_something_else() -> None:
+    def forgets(node: Node) -> Node:
+        assert isinstance(node.op, Recurrent)
+        h, c = (node.op.position(name) for name in ("h", "c"))
+        inputs = list(node.inputs)
+        assert h is not None
+        assert c is not None
+        inputs[h], inputs[c] = inputs[c], inputs[h]
+        return replace(node, inputs=tuple(inputs))
+
+    assert "instead of its row before" in convicted_at_the_end(padded_behind(), with_node(Recurrent, forgets))
 
 
 def test_a_window_that_does_not_move() -> None:

@@ -7,35 +7,59 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import streams
 from mmcc.checker.stream import check_stream
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate_tensors
+from mmcc.ir.streaming import Streamed
 from mmcc.ir.verify import check_graph
 from mmcc.ops.elementwise import Binary
-from mmcc.ops.movement import Reshape, Transpose
+from mmcc.ops.movement import Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
 from mmcc.ops.window import Window
 from mmcc.passes.separate_states import separate_states
 from mmcc.passes.streaming.stream import stream_graph
-from streams import BY_HAND, ROWS, Stream, dilated, fed, pools, random_stream, sequence, strided, windowed
+from streams import (
+    BY_HAND,
+    ROWS,
+    Stream,
+    centred,
+    dilated,
+    fed,
+    pools,
+    random_stream,
+    sequence,
+    strided,
+    windowed,
+)
 
 pytestmark = pytest.mark.quick
 
 
 def same_rows(graph: Graph, asked: str = "x0:1") -> None:
     """Stepped, the graph gives the same bits; and the checker proves it of all rows to come."""
-    step, streaming, hops = stream_graph(graph, asked)
-    step = separate_states(step)
-    assert check_graph(step) == []
-    assert check_stream(graph, step, hops) == []
+    streamed = checked(graph, asked)
+    streaming = streamed.streaming
     x = sequence(graph)
     whole = evaluate_tensors(graph, {graph.inputs[0].tensor: x})
-    for name, rows in fed(step, streaming, x).items():
+    assert len(x) % streaming.hop or not streaming.no_flush
+    for name, rows in fed(streamed, x).items():
         (output,) = (each for each in streaming.outputs if each.name == name)
-        assert len(rows) == len(x) // streaming.hop * output.hop - output.lag
+        assert len(rows) == len(x) // streaming.hop * output.hop - output.lag + output.tail
+        assert len(rows) == len(whole[name]) or streaming.no_flush
         np.testing.assert_array_equal(rows, whole[name][: len(rows)])
+
+
+def checked(graph: Graph, asked: str, window: int = 0) -> Streamed:
+    streamed = stream_graph(graph, asked, window)
+    flush = streamed.flush and separate_states(streamed.flush)
+    streamed = replace(streamed, step=separate_states(streamed.step), flush=flush)
+    assert check_graph(streamed.step) == []
+    assert flush is None or check_graph(flush) == []
+    assert check_stream(graph, streamed) == []
+    return streamed
 
 
 @pytest.mark.parametrize("name", BY_HAND)
@@ -51,8 +75,35 @@ def test_random_graphs(seed: int) -> None:
     same_rows(graph, f"x0:1:{18 if seed % 2 else 36}")
 
 
+@pytest.mark.parametrize("name", ["centred", "centred_and_strided", "padded_behind"])
+def test_a_flush_ends_sequences_of_any_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    streamed = checked(BY_HAND[name](), "x0:1")
+    for rows in (6, 12, 30):
+        monkeypatch.setattr(streams, "ROWS", rows)
+        short = BY_HAND[name]()
+        x = sequence(short, rows)
+        whole = evaluate_tensors(short, {"x0": x})
+        for output, values in fed(streamed, x).items():
+            np.testing.assert_array_equal(values, whole[output])
+
+
+def test_no_flush_says_why() -> None:
+    def why(graph: Graph, asked: str = "x0:1", given: str = "") -> str:
+        streamed = stream_graph(graph, asked, no_flush=given)
+        assert streamed.flush is None
+        return streamed.streaming.no_flush
+
+    b = Stream("alone")
+    assert "nothing but padding" in why(b.graph(b.add(Pad((0, 0, 0), (2, 0, 0)), b.clamped(b.x))))
+    assert "do not end" in why(centred(), "x0:1:5")
+    assert why(centred(), given="--io rows") == "--io rows"
+    assert why(dilated()) == ""
+    b = Stream("shorter")
+    assert "none of the model's own" in why(b.graph(b.add(Slice((0, 0, 0), (1, 1, 1), (40, 2, 3)), b.x)))
+
+
 def kept(graph: Graph, asked: str = "x0:1") -> dict[str, int]:
-    step, _, _ = stream_graph(graph, asked)
+    step = stream_graph(graph, asked).step
     return {state.begin: len(state.initial) for state in step.states}
 
 
@@ -64,7 +115,7 @@ def test_only_rows_that_are_needed_again_are_kept() -> None:
 
 
 def test_a_dilated_node_gets_its_taps_only() -> None:
-    step, _, _ = stream_graph(dilated(), "x0:1")
+    step = stream_graph(dilated(), "x0:1").step
     assert [step.tensors[node.inputs[0]].shape[0] for node in step.nodes if node.op.kernel == "conv"] == [
         3,
         4,
@@ -77,13 +128,10 @@ def test_a_window_is_what_needs_the_whole_sequence_sees() -> None:
         stream_graph(graph, "x0:1")
     assert refused.value.exit is Exit.UNSUPPORTED
     assert refused.value.at[0].op == "Reduce"
-    step, streaming, hops = stream_graph(graph, "x0:1", ROWS)
-    step = separate_states(step)
-    assert check_graph(step) == []
-    assert check_stream(graph, step, hops) == []
+    streamed = checked(graph, "x0:1", ROWS)
     x = sequence(graph)
     twice = np.concatenate([x, sequence(graph, 1)])
-    (values,) = fed(step, streaming, twice).values()
+    (values,) = fed(streamed, twice).values()
     assert len(values) == 2 * ROWS
     whole = evaluate_tensors(graph, {"x0": x})
     np.testing.assert_array_equal(values[ROWS - 1], whole[graph.outputs[0].tensor])
@@ -144,7 +192,7 @@ def same_padding() -> Graph:
         (turned, "time becomes another axis|rows one by one|near and far"),
         (short_means, "of fewer rows"),
         (table_of_rows, "differs from row to row"),
-        (same_padding, "still to come"),
+        (same_padding, "pads the sequence"),
         (cell_that_lags, "lags behind"),
     ],
 )

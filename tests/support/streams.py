@@ -14,7 +14,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Entry, Module
-from mmcc.ir.streaming import Streaming
+from mmcc.ir.streaming import Streamed
 from mmcc.ops.conv import Conv
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.movement import Concat, Pad, Reshape, Slice
@@ -43,6 +43,14 @@ class Stream(Build):
         window = Window((taps, 1), (stride, 1), (dilation, 1), ((taps - 1) * dilation, 0, 0, 0))
         weights = self.whole(channels, taps, 1, self.shape(x)[2])
         return self.clamped(self.add(Conv(window), x, weights, self.whole(channels)))
+
+    def centred(
+        self, x: str, taps: int, *, stride: int = 1, dilation: int = 1, pads: tuple[int, int] | None = None
+    ) -> str:
+        above, below = pads or ((taps - 1) * dilation // 2, taps * dilation // 2)
+        window = Window((taps, 1), (stride, 1), (dilation, 1), (above, 0, below, 0))
+        weights = self.whole(self.shape(x)[2], taps, 1, self.shape(x)[2])
+        return self.clamped(self.add(Conv(window), x, weights, self.whole(self.shape(x)[2])))
 
     def valid(self, x: str, taps: int) -> str:
         weights = self.whole(self.shape(x)[2], taps, 1, self.shape(x)[2])
@@ -101,6 +109,31 @@ def look_ahead() -> Graph:
     return b.graph(b.add(Reshape((b.shape(y)[0], 6)), y))
 
 
+def centred() -> Graph:
+    """A convolution with padding before and behind, and others that come to see its rows late."""
+    b = Stream("centred")
+    y = b.centred(b.x, 5)
+    return b.graph(b.valid(b.add(Binary("add"), y, b.clamped(b.x)), 2), y)
+
+
+def centred_and_strided() -> Graph:
+    """Rows at half the rate, of which the last sees padding; a mean over fewer rows at the end."""
+    b = Stream("centred_and_strided")
+    y = b.centred(b.x, 4, stride=2, pads=(1, 1))
+    mean = b.add(AveragePool(Window((3, 1), pads=(0, 0, 2, 0)), (0, 0, 0, 0)), y)
+    largest = b.add(MaxPool(Window((3, 1), (3, 1), (1, 1), (0, 0, 2, 0))), mean)
+    return b.graph(largest, y)
+
+
+def padded_behind() -> Graph:
+    """More rows than the input has, which a cell goes on with."""
+    b = Stream("padded_behind", 8, 1)
+    x = b.centred(b.x, 4, pads=(3, 3))
+    flat = b.add(Reshape((ROWS + 3, 8)), x)
+    functions = (CellFunction("clamp", (-1.0, 1.0)),) * 3
+    return b.graph(b.add(Recurrent("lstm", functions), flat, b.whole(8, 2)))
+
+
 def cells() -> Graph:
     b = Stream("cells", 8, 1)
     x = b.add(Reshape((ROWS, 8)), b.x)
@@ -117,7 +150,13 @@ def windowed() -> Graph:
     return b.graph(b.add(Unary("abs"), mean))
 
 
-BY_HAND = {f.__name__: f for f in (dilated, strided, pools, shared_rows, look_ahead, cells)}
+BY_HAND = {
+    f.__name__: f
+    for f in (
+        *(dilated, strided, pools, shared_rows, look_ahead, cells),
+        *(centred, centred_and_strided, padded_behind),
+    )
+}
 
 
 def random_stream(seed: int) -> Graph:
@@ -147,15 +186,19 @@ def sequence(graph: Graph, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(-4, 5, shape).astype(np.float32)
 
 
-def fed(graph: Graph, streaming: Streaming, x: np.ndarray) -> dict[str, np.ndarray]:
-    """All rows that the hops of a sequence give, by output, from row 0 on; else what each hop gives."""
-    machine = Interpreter(Module(graph.name, (Entry("step", graph),)))
+def fed(streamed: Streamed, x: np.ndarray) -> dict[str, np.ndarray]:
+    """All rows that a sequence gives, by output, from row 0 on; of a window what each hop gives."""
+    graph, streaming = streamed.step, streamed.streaming
+    ends = () if streamed.flush is None else (Entry("flush", streamed.flush),)
+    machine = Interpreter(Module(graph.name, (Entry("step", graph), *ends)))
     calls: list[Mapping[str, np.ndarray]] = [
         machine.call("step", {graph.inputs[0].tensor: x[at : at + streaming.hop]})
         for at in range(0, len(x) - streaming.hop + 1, streaming.hop)
     ]
+    last = {} if streamed.flush is None else machine.call("flush", {})
     found: dict[str, np.ndarray] = {}
     for output, port in zip(streaming.outputs, graph.outputs, strict=True):
         arrays = [call[port.tensor] for call in calls]
+        arrays += [last[port.tensor]] if output.tail else []
         found[output.name] = np.concatenate(arrays)[output.lag :] if output.hop else np.stack(arrays)
     return found

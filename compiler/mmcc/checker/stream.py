@@ -5,20 +5,18 @@ In memory are not values but which row of which tensor of the whole graph each r
 must find in its operands just the rows, in the order, that the whole node reads for the same row of its
 result; before the first row it must find padding. As soon as no state holds padding any more, what one
 further hop leaves must be what the one before left, moved on by a hop. Then every hop after it is the same
-again, moved on: the stream is right for ever.
+again, moved on: the stream is right for ever. And so is what is made of the same states where a sequence
+ends, which is looked at after each of these hops.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
-from itertools import product
-from typing import Any
 
-from mmcc.checker.views import only_moves
+from mmcc.checker.stream_end import End
+from mmcc.checker.stream_rows import PADDING, Carrier, Row, differences, found_row, held_by_cells, reads_of
 from mmcc.ir.graph import Graph, Node, nest_of
-from mmcc.ir.nest import Access, Affine, Nest
-from mmcc.ir.streaming import Hops
+from mmcc.ir.streaming import Hops, Streamed
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.int16 import ConvInt16
@@ -26,28 +24,33 @@ from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.recurrent_int8 import CELLS, Cell
 
-Row = tuple[str, int]  # a row of a tensor of the whole graph
-PADDING = ("", -1)
 MOST_HOPS = 1 << 16
-# of an operator, what a hop has otherwise: it sees other rows
-OF_ROWS = ("window", "counted", "before", "after", "starts", "shape", "operands", "last")
 
 
-def check_stream(whole: Graph, step: Graph, hops: Hops) -> list[str]:
-    """What is wrong with the graph of a hop, one sentence each; empty for a right one."""
-    return _Check(whole, step, hops).run()
+def check_stream(whole: Graph, streamed: Streamed) -> list[str]:
+    """What is wrong with the graph of a hop or of the end, one sentence each; empty for right ones."""
+    (time,) = (port.tensor for port in whole.inputs if port.onnx_name == streamed.streaming.input)
+    end = (
+        None
+        if streamed.flush is None
+        else End(whole, streamed.flush, streamed.hops, time, held_by_cells(streamed.step))
+    )
+    return _Check(whole, streamed.step, streamed.hops, end).run()
 
 
 class _Check:
-    def __init__(self, whole: Graph, step: Graph, hops: Hops) -> None:
-        self._whole, self._step, self._hops = whole, step, hops
+    def __init__(self, whole: Graph, step: Graph, hops: Hops, end: End | None) -> None:
+        self._whole, self._step, self._hops, self._end = whole, step, hops, end
         self._states: dict[str, list[Row]] = {}
+        self._held = held_by_cells(step)
+        self._hop = {name: rows.hop for name, rows in hops.rows.items()}
+        self._hop |= {held: hops.rows[y].hop for (y, _), held in self._held.items()}
         self._wrong: list[str] = []
-        self._movers: dict[Node, bool] = {}
+        self._carry = Carrier(step)
 
     def run(self) -> list[str]:
         self._wrong += _other_constants(self._whole, self._step)
-        cells = {name: y for y, names in self._cells().items() for name in names}
+        cells = self._cells()
         for state in self._step.states:
             first = (cells[state.begin], -1) if state.begin in cells else PADDING
             self._states[state.begin] = [first] * len(state.initial)
@@ -55,19 +58,23 @@ class _Check:
             full = not any(PADDING in rows for rows in self._states.values())
             before = self._states
             self._run(hop)
+            if self._end is not None and not self._wrong:
+                self._wrong += self._end.after(hop, self._states)
             if self._wrong:
                 return self._wrong[:8]
             if full and hop > 1 + self._most_lag():
                 return self._moved_on(before)
         return [f"the states still hold padding after {MOST_HOPS} hops"]
 
-    def _cells(self) -> dict[str, list[str]]:
-        """By the result of a cell, the states that it hands on."""
-        found: dict[str, list[str]] = {}
-        for node in self._step.nodes:
-            if isinstance(node.op, CELLS):
-                at = (node.op.position(name) for name in ("h", "c"))
-                found[node.outputs[0]] = [node.inputs[k] for k in at if k is not None]
+    def _cells(self) -> dict[str, str]:
+        """What stands for each state of a cell, where the cell reads it."""
+        found: dict[str, str] = {}
+        for (y, name), held in self._held.items():
+            node = self._step.producer[y]
+            assert isinstance(node.op, CELLS)
+            at = node.op.position(name)
+            if at is not None:
+                found[node.inputs[at]] = held
         return found
 
     def _most_lag(self) -> int:
@@ -82,7 +89,7 @@ class _Check:
         ]
 
     def _next(self, row: Row) -> Row:
-        return row[0], row[1] + self._hops.rows[row[0]].hop
+        return row[0], row[1] + self._hop[row[0]]
 
     # ---- one hop
 
@@ -108,30 +115,18 @@ class _Check:
 
     def _carried(self, node: Node, rows: Mapping[str, list[Row]]) -> list[Row]:
         """The rows of a node that only moves them."""
-        nest, found = nest_of(self._step, node), list[Row]()
-        if node not in self._movers:
-            within = all(_inner(read) == _inner(nest.write) for read in nest.reads)
-            shapes = self._step.tensors
-            self._movers[node] = within and only_moves(self._step, node, lambda name: shapes[name].shape)
-        if not self._movers[node]:
+        carried = self._carry(node, rows)
+        if carried is None:
             self._wrong.append(f"{node.op} of a hop does not only carry rows")
-            return [PADDING] * nest.write.shape[0]
-        for row in range(nest.write.shape[0]):
-            sources = [
-                rows[node.inputs[read.operand]][at]
-                for read in nest.reads
-                for at in _taps(nest, read, row)
-                if 0 <= at < read.shape[0]
-            ]
-            found.append(sources[0] if len(sources) == 1 else PADDING)
-        return found
+            return [PADDING] * nest_of(self._step, node).write.shape[0]
+        return carried
 
     def _compute(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
         """A node of the whole graph on the rows of one hop."""
         if hop == 1:
             if isinstance(original.op, CELLS):
                 self._wrong += self._other_beginning(original, original.op, node)
-            self._wrong += _differences(self._whole, original, self._step, node)
+            self._wrong += differences(self._whole, original, self._step, node)
             self._wrong += self._other_padding(original, node, rows)
         if isinstance(node.op, CELLS):
             self._hand_on(node, rows, hop)
@@ -142,13 +137,10 @@ class _Check:
             if name not in self._hops.rows:
                 continue
             for j, (_, row) in enumerate(made):
-                want = [(name, at) if at >= 0 else PADDING for at in _reads_of(whole, k, row)]
-                have = [self._row(rows[node.inputs[k]], at) for at in _reads_of(nest, k, j)]
+                want = [(name, at) if at >= 0 else PADDING for at in reads_of(whole, k, row)]
+                have = [found_row(rows[node.inputs[k]], at) for at in reads_of(nest, k, j)]
                 if row >= 0 and want != have and len(self._wrong) < 8:
                     self._wrong.append(f'row {row} of "{made[0][0]}" is made of {have}, not of {want}')
-
-    def _row(self, rows: list[Row], at: int) -> Row:
-        return rows[at] if 0 <= at < len(rows) else ("beside the operand", at)
 
     def _hand_on(self, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
         """A cell must find what it left after the row before."""
@@ -158,9 +150,10 @@ class _Check:
         for name in ("h", "c") if op.cell == "lstm" else ("h",):
             at = op.position(name)
             found = rows.get(node.inputs[at]) if at is not None else None
-            if found != [(y[0][0], y[0][1] - 1)]:
+            if found != [(self._held[y[0][0], name], y[0][1] - 1)]:
                 self._wrong.append(f'"{y[0][0]}" goes on with {found} instead of its row before')
-        rows |= {name: [y[-1]] for name in node.outputs[1:]}
+        handed = zip(node.op.last, node.outputs[1:], strict=True)
+        rows |= {out: [(self._held[y[-1][0], name], y[-1][1])] for name, out in handed}
 
     def _compute_all(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
         """A node that sees a window must find in it the newest rows."""
@@ -181,7 +174,7 @@ class _Check:
         value, whole = _padding(self._whole, original), nest_of(self._whole, original)
         initial = {state.begin: state.initial for state in self._step.states}
         for k, name in enumerate(node.inputs):
-            if PADDING not in rows.get(name, ()) or all(at >= 0 for at in _reads_of(whole, k, 0)):
+            if PADDING not in rows.get(name, ()) or all(at >= 0 for at in reads_of(whole, k, 0)):
                 continue
             for begin in self._sources(name) & set(initial):
                 if value is None or (initial[begin] != value).any():
@@ -204,47 +197,6 @@ class _Check:
         if node is None or name in self._whole.producer:
             return {name}
         return {source for each in node.inputs for source in self._sources(each)}
-
-
-def _inner(access: Access) -> tuple[Any, ...]:
-    """The index of an access within a row."""
-    ours = zip(access.index[1:], access.shape[1:], strict=True)
-    return tuple(axis if extent > 1 else None for axis, extent in ours)
-
-
-def _taps(nest: Nest, read: Access, row: int) -> list[int]:
-    """The rows of an operand that a row of the result reads, in the order of the loops."""
-    axis = read.index[0]
-    if not isinstance(axis, Affine):  # a reshape that keeps its rows
-        return [row]
-    by_row = nest.axis_loop(0)
-    extents = {loop.name: loop.extent for loop in nest.loops}
-    ranges = [[c * i for i in range(extents[name])] for name, c in axis.terms if name != by_row]
-    begin = axis.offset + sum(c * row for name, c in axis.terms if name == by_row)
-    return [(begin + sum(each)) // axis.divisor for each in product(*ranges)]
-
-
-def _reads_of(nest: Nest, operand: int, row: int) -> list[int]:
-    return [at for read in nest.reads if read.operand == operand for at in _taps(nest, read, row)]
-
-
-def _differences(whole: Graph, original: Node, step: Graph, node: Node) -> Iterator[str]:
-    """Where a node of a hop is another than that of the whole, besides its rows."""
-    named = f'"{node.outputs[0]}"'
-    if type(original.op) is not type(node.op):
-        yield f"{named} is made by {node.op}, not by {original.op}"
-        return
-    for each in fields(original.op):  # type: ignore[arg-type]  # every op is a dataclass
-        if each.name not in OF_ROWS and getattr(original.op, each.name) != getattr(node.op, each.name):
-            yield f"{each.name} of {named} is another"
-    one, other = nest_of(whole, original), nest_of(step, node)
-    for read in one.reads:
-        twin = next((r for r in other.reads if _inner(r) == _inner(read)), None)
-        if twin is None and not isinstance(node.op, CELLS):
-            yield f"{named} reads its operand {read.operand} otherwise within a row"
-    for k, name in enumerate(original.inputs):
-        if whole.is_constant(name) and name not in node.inputs and not isinstance(node.op, CELLS):
-            yield f"{named} does not read constant {k}, %{name}"
 
 
 def _other_constants(whole: Graph, step: Graph) -> Iterator[str]:

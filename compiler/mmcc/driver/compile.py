@@ -24,7 +24,7 @@ from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.driver.ram_fit import package_within
 from mmcc.driver.twin import write_bench, write_serial
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import STEP, Entry, Module, check_module
+from mmcc.ir.module import Entry, Module, check_module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import EntryCode
 from mmcc.ir.streaming import Streaming
@@ -87,10 +87,7 @@ def compile_model(
     load_target(options.target)
     check_output(out)
     loaded = load_model(model, options, progress)
-    module = Module.of(loaded.graph)
-    if loaded.streaming is not None:
-        module = Module(module.name, (Entry(STEP, loaded.graph),))
-    return compile_module(module, model, out, options, progress, loaded.streaming)
+    return compile_module(loaded.module, model, out, options, progress, loaded.streaming)
 
 
 def compile_module(

@@ -11,6 +11,7 @@ from mmcc.driver.handoff import hand_off
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.streaming import Streaming
 from mmcc.ir.verify import check_final
 from mmcc.output_file import told
@@ -23,11 +24,23 @@ from mmcc.passes.streaming.stream import stream_graph
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A model as it is planned; `whole` is the same of a model that is not run hop by hop."""
+    """A model as it is planned; `whole` is the same of a model that is not run hop by hop.
+
+    `flush` makes the rows of a stream that see its end, if there are any.
+    """
 
     graph: Graph
     whole: Graph
     streaming: Streaming | None
+    flush: Graph | None = None
+
+    @property
+    def module(self) -> Module:
+        """Its functions as those of a package."""
+        if self.streaming is None:
+            return Module.of(self.graph)
+        ends = () if self.flush is None else (Entry(FLUSH, self.flush),)
+        return Module(self.graph.name, (Entry(STEP, self.graph), *ends))
 
 
 def load_model(
@@ -35,17 +48,30 @@ def load_model(
 ) -> Loaded:
     """Import and optimize a model, and make it one of a hop if so asked."""
     graph = whole = _optimized(model, options, progress, keep_batch_norm=keep_batch_norm)
-    streaming = None
+    streaming = flush = None
     if options.stream:
-        graph, streaming, hops = stream_graph(whole, options.stream, options.window)
-        faults = check_final(graph) or check_stream(whole, graph, hops)
-        assert not faults, "a hop computes something else than the model:\n" + "\n".join(faults)
+        streamed = stream_graph(whole, options.stream, options.window, _no_flush(options))
+        graph, flush, streaming = streamed.step, streamed.flush, streamed.streaming
+        faults = [text for each in (graph, flush) if each is not None for text in check_final(each)]
+        faults = faults or check_stream(whole, streamed)
+        assert not faults, "a stream computes something else than the model:\n" + "\n".join(faults)
     if options.io in ("rows", "rows-again"):
         graph = stream_ports(graph, again=options.io == "rows-again")
     graph = hand_off(graph, options.handoff, prefix_of(options, model))
     if options.dump:
         dump(options.dump, "2-optimized.txt", str(graph))
-    return Loaded(graph, whole, streaming)
+        if flush is not None:
+            dump(options.dump, "2-optimized-flush.txt", str(flush))
+    return Loaded(graph, whole, streaming, flush)
+
+
+def _no_flush(options: CompileOptions) -> str:
+    """Why the rows at the end of a stream are not given, as options have it; "" if they are."""
+    if options.io != "arena":
+        return f"--io {options.io}"
+    if options.weights == "staged":
+        return "--weights staged"
+    return "--handoff" if options.handoff else ""
 
 
 def load_graph(

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import STEP, Entry, Module
+from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.passes.other_rows import other_rows
 from mmcc.planner.api import best_plan, plan_module
@@ -50,7 +50,7 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
         memory = plan_module(module, requests)
         plans = {
             each.name: memory.entries[each.name]
-            if each.name == STEP  # whose rows are time
+            if each.name in (STEP, FLUSH)  # whose rows are time
             else _of_one_axis(each.graph, requests[each.name], memory.entries[each.name])
             for each in module.entries
         }

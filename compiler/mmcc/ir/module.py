@@ -19,6 +19,7 @@ from mmcc.ir.text import string_text
 from mmcc.ir.verify import check_graph
 
 STEP = "step"  # the entry that takes one hop of a stream
+FLUSH = "flush"  # the entry that gives the rows of a stream that see its end
 RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
 # what other functions and types of every package are called behind its prefix
 RESERVED = re.compile(

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from mmcc.ir.graph import Graph
+
 
 def axis_asked(asked: str, inputs: Collection[str]) -> tuple[str, int, int | None] | None:
     """The input, axis and rows of INPUT:AXIS or INPUT:AXIS:ROWS (None: not said); None if it is neither.
@@ -35,7 +37,7 @@ class StreamedOutput:
 
     A hop makes `hop` rows along `axis` of the model's shape, of which its own sequence has `rows`; the first
     `lag` rows of a stream come before row 0 of the output and mean nothing. `hop` 0: the output has no such
-    axis, and is that of the newest window.
+    axis, and is that of the newest window. `tail` rows follow the last hop where the sequence ends.
     """
 
     name: str
@@ -43,6 +45,7 @@ class StreamedOutput:
     rows: int
     hop: int
     lag: int
+    tail: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Streaming:
     """What is said of a streamed model: `hop` rows along `axis` of its input `input` come in a hop.
 
     `rows` is the length of that axis in the model's file. `window` rows of the input is what an output
-    depends on that needs the whole sequence; 0: there is none.
+    depends on that needs the whole sequence; 0: there is none. `no_flush` says why rows at the end of a
+    sequence are not given.
     """
 
     input: str
@@ -59,6 +63,12 @@ class Streaming:
     rows: int
     window: int
     outputs: tuple[StreamedOutput, ...]
+    no_flush: str = ""
+
+    @property
+    def flushes(self) -> bool:
+        """Whether the package has a function for the rows at the end of a sequence."""
+        return any(output.tail for output in self.outputs)
 
     @property
     def latency(self) -> int:
@@ -72,3 +82,13 @@ class Hops:
 
     rows: Mapping[str, Rows]
     windows: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """A model as a stream: the graph of a hop, and that of the rows at the end, if there are any."""
+
+    step: Graph
+    flush: Graph | None
+    streaming: Streaming
+    hops: Hops

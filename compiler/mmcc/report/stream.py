@@ -27,9 +27,11 @@ def stream_entry(streaming: Streaming, report: Report) -> dict[str, Any]:
                 "hop": each.hop,
                 "latency": each.lag,
                 "rows_at_end": _rows_at_end(streaming, each),
+                "rows_by_flush": each.tail,
             }
             for each in streaming.outputs
         ],
+        "no_flush": streaming.no_flush,
     }
 
 
@@ -42,7 +44,8 @@ def _rows_at_end(streaming: Streaming, output: StreamedOutput) -> int:
 def stream_text(stream: dict[str, Any]) -> str:
     """The same in one line."""
     outputs = [
-        f"{_rows(each['hop'])} of {printable(each['name'], NAME_COLUMNS)}" + _remarks(each)
+        f"{_rows(each['hop'])} of {printable(each['name'], NAME_COLUMNS)}"
+        + _remarks(each, stream["no_flush"])
         for each in stream["outputs"]
         if each["hop"]
     ]
@@ -54,10 +57,14 @@ def stream_text(stream: dict[str, Any]) -> str:
     )
 
 
-def _remarks(output: dict[str, Any]) -> str:
-    late, at_end = output["latency"], output["rows_at_end"]
+def _remarks(output: dict[str, Any], no_flush: str) -> str:
+    late, at_end, flushed = output["latency"], output["rows_at_end"], output["rows_by_flush"]
     remarks = [f"{_rows(late)} late"] if late else []
-    remarks += [f"not the last {_rows(at_end)} of the model's own sequence"] if at_end else []
+    if flushed:
+        remarks.append(f"the last {_rows(flushed)} by flush")
+    elif at_end:
+        why = f": {printable(no_flush, 120)}" if no_flush else ""
+        remarks.append(f"not the last {_rows(at_end)} of the model's own sequence{why}")
     return f" ({', '.join(remarks)})" if remarks else ""
 
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.ir.graph import Graph
+from mmcc.ir.streaming import Streaming
 from mmcc.package.record import Package
 from mmcc.selfcheck.trace import HEAD, Trace, parse_run
 from mmcc.verification.samples import Sample, from_c, to_c
 from mmcc.verification.serial_line import MOST, PROTOCOL, SerialLine
-from mmcc.verification.streams import hops, joined
+from mmcc.verification.streams import flush_of, hops, joined
 
 HELLO = struct.Struct("<BBBIi")  # protocol, inputs, outputs, nodes, status of init; the name is behind it
 
@@ -89,20 +90,21 @@ class Board:
         if status != 0:
             raise _returned("reset", status)
 
-    def run(self, inputs: Sample) -> BoardRun:
-        """One run of the entry that is looked at; arrays are as C has them."""
-        self._give(inputs)
-        answer, _ = self._line.run(self.package.entry)
+    def run(self, inputs: Sample, package: Package | None = None) -> BoardRun:
+        """One run of the entry that is looked at, or of that of another look; arrays are as C has them."""
+        package = package or self.package
+        self._give(inputs, package)
+        answer, _ = self._line.run(package.entry)
         status, cycles, _ = struct.unpack("<iII", answer)
         if status != 0:
             raise _returned("run", status)
         spent = self._cycles()
         by_node = dict(enumerate(spent)) if any(spent) else {}
-        return BoardRun(self._outputs(), cycles or None, by_node)
+        return BoardRun(self._outputs(package), cycles or None, by_node)
 
     def traced(self, inputs: Sample, graph: Graph) -> Trace:
         """One run of which each kernel's call has been recorded on the board."""
-        self._give(inputs)
+        self._give(inputs, self.package)
         answer, raw = self._line.run(self.package.entry, traced=True)
         status, _, sent = struct.unpack("<iII", answer)
         if sent != len(raw) or (status == 0 and sent == 0 and graph.nodes):
@@ -110,13 +112,13 @@ class Board:
             name = self.package.name
             hint = f"a lower --baud, or serial/{name}_traced.c and {name}_records.c in the firmware"
             raise CompileError("MM808", what, exit=Exit.TOOL_MISSING, hint=hint)
-        outputs = [array.tobytes() for array in self._outputs()] if status == 0 else []
+        outputs = [array.tobytes() for array in self._outputs(self.package)] if status == 0 else []
         end = np.array([(-1, status, 0, 0, 0, 0)], HEAD).tobytes()
         whole = np.frombuffer(b"".join((raw, end, *outputs)), np.uint8)
         return parse_run(whole, 0, 0, graph, self.package.entries[self.package.entry].first)[0]
 
-    def _give(self, inputs: Sample) -> None:
-        before = sum(len(entry.inputs) for entry in self.package.entries[: self.package.entry])
+    def _give(self, inputs: Sample, package: Package) -> None:
+        before = sum(len(entry.inputs) for entry in package.entries[: package.entry])
         for k, array in enumerate(inputs, before):
             data = np.ascontiguousarray(array).tobytes()
             for at in range(0, len(data), MOST):
@@ -124,11 +126,11 @@ class Board:
                 answer = self._line.ask("W", struct.pack("<BI", k, at) + part, size=4)
                 assert answer == bytes(4), f"the board does not take input {k} at {at}"
 
-    def _outputs(self) -> list[NDArray[Any]]:
+    def _outputs(self, package: Package) -> list[NDArray[Any]]:
         found: list[NDArray[Any]] = []
-        before = sum(len(entry.outputs) for entry in self.package.entries[: self.package.entry])
-        for k, port in enumerate(self.package.outputs, before):
-            tensor, data = self.package.tensors[port.tensor], b""
+        before = sum(len(entry.outputs) for entry in package.entries[: package.entry])
+        for k, port in enumerate(package.outputs, before):
+            tensor, data = package.tensors[port.tensor], b""
             while len(data) < tensor.bytes:
                 size = min(MOST, tensor.bytes - len(data))
                 part = self._line.ask("O", struct.pack("<BIB", k, len(data), size), size=size)
@@ -158,9 +160,15 @@ def run_board(board: Board, samples: Sequence[Sample]) -> tuple[list[Sample], li
         fed = [sample] if stream is None else hops(package, stream, sample)
         made = [board.run(to_c(package.inputs, package.tensors, each)) for each in fed]
         found = [from_c(package.outputs, package.tensors, run.outputs) for run in made]
-        outputs.append(found[0] if stream is None else joined(stream, found))
+        outputs.append(found[0] if stream is None else joined(stream, found, _flushed(board, stream)))
         runs += made
     return outputs, runs
+
+
+def _flushed(board: Board, stream: Streaming) -> Sample:
+    """The rows at the end of the sequence that the board had."""
+    end = flush_of(board.package, stream)
+    return [] if end is None else from_c(end.outputs, end.tensors, board.run([], end).outputs)
 
 
 def traces_on(board: Board, runs: Sequence[Sample], graph: Graph) -> Iterator[Trace]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from mmcc.verification.kept import Kept
 from mmcc.verification.linked import firmware_of, sanitized_program
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample, from_c, to_c
-from mmcc.verification.streams import as_far, hops, hops_of, joined
+from mmcc.verification.streams import as_far, flush_of, hops, hops_of, joined
 
 Array = NDArray[Any]
 
@@ -79,7 +80,13 @@ def _streamed(model: HostModel, package: Package, stream: Streaming, sample: Sam
         model.reset()
     fed = (to_c(package.inputs, package.tensors, hop) for hop in hops(package, stream, sample))
     made = [from_c(package.outputs, package.tensors, model.run(inputs)) for inputs in fed]
-    return joined(stream, made)
+    return joined(stream, made, _flushed(model, package, stream))
+
+
+def _flushed(model: HostModel, package: Package, stream: Streaming) -> Sample:
+    """The rows at the end of the sequence that the model had."""
+    end = flush_of(package, stream)
+    return [] if end is None else from_c(end.outputs, end.tensors, model.run([], end.entry))
 
 
 def run_qemu(
@@ -143,29 +150,34 @@ def _run_program(
         timeout=1800.0,
         calls=_calls(package, len(samples)),
     )
+    raw_outputs = BytesIO(run.outputs)
+    if stream is None:
+        return [_taken(raw_outputs, package) for _ in fed], run
+    end = flush_of(package, stream)
     outputs: list[Sample] = []
-    at = 0
-    for _ in fed:
-        arrays: Sample = []
-        for port in package.outputs:
-            tensor = package.tensors[port.tensor]
-            arrays.append(np.frombuffer(run.outputs[at : at + tensor.bytes], tensor.dtype.numpy))
-            at += tensor.bytes
-        outputs.append(from_c(package.outputs, package.tensors, arrays))
-    if stream is not None:
-        each = hops_of(stream)
-        outputs = [joined(stream, outputs[k * each : (k + 1) * each]) for k in range(len(samples))]
+    for _ in samples:
+        made = [_taken(raw_outputs, package) for _ in range(hops_of(stream))]
+        outputs.append(joined(stream, made, [] if end is None else _taken(raw_outputs, end)))
     return outputs, run
 
 
+def _taken(raw: BytesIO, package: Package) -> Sample:
+    """The outputs of one call, which follow in what a program wrote."""
+    tensors = [package.tensors[port.tensor] for port in package.outputs]
+    arrays = [np.frombuffer(raw.read(tensor.bytes), tensor.dtype.numpy) for tensor in tensors]
+    return from_c(package.outputs, package.tensors, arrays)
+
+
 def _calls(package: Package, samples: int) -> bytes:
-    """What the test bench calls: of a stream the hops of each sample, with a reset between two."""
+    """What the test bench calls: of a stream the hops and the flush of each sample, a reset between two."""
     if package.stream is None and not package.entry:
         return b""
     if package.stream is None:
         calls = bytes([package.entry]) * samples
     else:
-        calls = bytes([RESET]).join([bytes(hops_of(package.stream))] * samples)
+        end = flush_of(package, package.stream)
+        calls = bytes(hops_of(package.stream)) + (b"" if end is None else bytes([end.entry]))
+        calls = bytes([RESET]).join([calls] * samples)
     if len(calls) > MOST_CALLS:
         message = f"{samples} samples are {len(calls):,} calls; the test bench takes {MOST_CALLS:,}"
         hint = "fewer --samples, or --limit of those in --data, or --on host"

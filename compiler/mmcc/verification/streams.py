@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.ir.module import FLUSH
 from mmcc.ir.ports import Port
 from mmcc.ir.streaming import Streaming
 from mmcc.package.record import Package
@@ -59,12 +60,19 @@ def hops(package: Package, stream: Streaming, sample: Sample) -> list[Sample]:
     ]
 
 
-def joined(stream: Streaming, outputs: Sequence[Sample]) -> Sample:
-    """What all hops gave as one sequence, from row 0 on; of outputs without rows the last."""
+def flush_of(package: Package, stream: Streaming) -> Package | None:
+    """The package looked at as what gives the rows at the end of a sequence, if it has that."""
+    return package.of([entry.name for entry in package.entries].index(FLUSH)) if stream.flushes else None
+
+
+def joined(stream: Streaming, outputs: Sequence[Sample], last: Sample) -> Sample:
+    """What all hops gave as one sequence, from row 0 on, with what a flush gave; of outputs without rows the
+    last."""
     found: Sample = []
+    ends = iter(last)
     for output, arrays in zip(stream.outputs, zip(*outputs, strict=True), strict=True):
         if output.hop:
-            every = np.concatenate(arrays, output.axis)
+            every = np.concatenate([*arrays, *([next(ends)] if output.tail else [])], output.axis)
             found.append(_cut(every, output.axis, output.lag, every.shape[output.axis] - output.lag))
         else:
             found.append(arrays[-1])
@@ -72,13 +80,13 @@ def joined(stream: Streaming, outputs: Sequence[Sample]) -> Sample:
 
 
 def as_far(package: Package, whole: Sample) -> Sample:
-    """Of the outputs of a whole sequence the rows that its hops give."""
+    """Of the outputs of a whole sequence the rows that its hops and a flush give."""
     stream = package.stream
     if stream is None:
         return whole
     count = hops_of(stream)
     return [
-        _cut(array, output.axis, 0, count * output.hop - output.lag) if output.hop else array
+        _cut(array, output.axis, 0, count * output.hop - output.lag + output.tail) if output.hop else array
         for output, array in zip(stream.outputs, whole, strict=True)
     ]
 

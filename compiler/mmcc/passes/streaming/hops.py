@@ -29,7 +29,7 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
     """The rows of all tensors that depend on `streamed`, of which a hop has `times` the least possible rows.
 
     With `window`, what needs the whole sequence, and all that follows, sees a window of it; else CompileError
-    MM205 names the node. Also for a node that has to look ahead while it pads.
+    MM205 names the node. Also for a node that pads before rows that lag behind.
     """
     rates, reads, windows = _rates(graph, streamed, window=window)
     least = lcm(*(rate.denominator for rate in rates.values())) * times
@@ -41,7 +41,7 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
         lag = max(_lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
         if lag and isinstance(node.op, Recurrent):
             raise _not_causal(node, "would begin with rows before the sequence, since its input lags behind")
-        padding[index] = _padding(graph, node, reads[index], rows, lag)
+        padding[index] = _padding(graph, node, reads[index], rows)
         for name in node.outputs:
             rows[name] = Rows(int(rates[name] * least), lag)
     late = next((name for name in windows if rows[name].lag), None)
@@ -85,14 +85,14 @@ def _lag(reads: RowReads, lag: int) -> int:
 
 
 def _padding(
-    graph: Graph, node: Node, reads: Mapping[int, RowReads], rows: Mapping[str, Rows], lag: int
+    graph: Graph, node: Node, reads: Mapping[int, RowReads], rows: Mapping[str, Rows]
 ) -> Padding | None:
-    """What a node finds before the first row; CompileError if it pads, too, where rows are still to come."""
-    if all(min(each.taps) >= 0 for each in reads.values()) and not _pads_below(node):
+    """What a node finds before the first row; CompileError if rows before the first are others by then."""
+    if all(min(each.taps) >= 0 for each in reads.values()):
         return None
     padding = padding_of(graph, node)
-    if lag or any(rows[node.inputs[k]].lag for k in reads):
-        raise _not_causal(node, "needs rows that are still to come, and pads the sequence")
+    if any(rows[node.inputs[k]].lag for k in reads):
+        raise _not_causal(node, "pads the sequence of an operand that lags behind")
     return padding
 
 
@@ -100,8 +100,3 @@ def _not_causal(node: Node, what: str) -> CompileError:
     message = f"--stream: {node.op} {what}"
     hint = "a causal model: all its padding before the first row"
     return CompileError("MM205", message, exit=Exit.UNSUPPORTED, at=node.where, hint=hint)
-
-
-def _pads_below(node: Node) -> bool:
-    window = getattr(node.op, "window", None)
-    return window is not None and window.pads[2] > 0

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,12 +11,13 @@ import numpy as np
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.state import State
-from mmcc.ir.types import Quant, Shape, Tensor
-from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice
+from mmcc.ir.types import Tensor
+from mmcc.ops.movement import Slice
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_int8 import CELLS, Cell
 from mmcc.ops.shift import Shift
 from mmcc.passes.streaming.hops import Found
+from mmcc.passes.streaming.nodes import Nodes, on_rows
 from mmcc.passes.streaming.padding import Padding
 from mmcc.passes.streaming.reads import RowReads
 
@@ -38,19 +38,22 @@ class Step:
 
     def __init__(self, graph: Graph, found: Found) -> None:
         self._whole, self._found, self._rows = graph, found, found.hops.rows
-        self._tensors = {
-            name: self._of_hop(tensor) if name in self._rows else tensor
-            for name, tensor in graph.tensors.items()
-        }
-        self._nodes: list[Node] = []
+        self._made = Nodes(
+            {
+                name: self._of_hop(tensor) if name in self._rows else tensor
+                for name, tensor in graph.tensors.items()
+            }
+        )
+        self._tensors = self._made.tensors
         self._states: list[State] = []
         self._kept: dict[tuple[str, Padding | None], str] = {}  # the old rows of a tensor, by what began them
         self._last: list[Node] = []  # that write states
+        self._cells: dict[str, dict[str, str]] = {}  # by the result of a cell, its states
         self._make()
 
     def graph(self) -> Graph:
         """The graph of one hop, whose ports are still those of the whole."""
-        nodes = (*self._nodes, *self._last)
+        nodes = (*self._made.nodes, *self._last)
         used = {name for node in nodes for name in (*node.inputs, *node.outputs)}
         used |= self._whole.input_names | self._whole.output_names
         used |= {name for state in self._states for name in (state.begin, state.end)}
@@ -62,6 +65,24 @@ class Step:
             origins={},
             states=tuple(self._states),
         )
+
+    def old_rows(self, index: int, operand: int) -> str:
+        """The state of the rows of an operand that were there before a hop, for node `index`."""
+        name = self._whole.nodes[index].inputs[operand]
+        return self._kept[name, self._padding(name, index)]
+
+    def cell_states(self, result: str) -> dict[str, str]:
+        """By "h" and "c" the states of the cell that makes `result`."""
+        return self._cells[result]
+
+    @property
+    def states(self) -> dict[str, State]:
+        """What is kept from hop to hop, by its name."""
+        return {state.begin: state for state in self._states}
+
+    def tensor(self, name: str) -> Tensor:
+        """A tensor of the graph of a hop."""
+        return self._tensors[name]
 
     def _of_hop(self, tensor: Tensor) -> Tensor:
         return replace(tensor, shape=(self._rows[tensor.name].hop, *tensor.shape[1:]))
@@ -77,7 +98,7 @@ class Step:
             else:
                 windows = self._found.hops.windows
                 inputs = [self._window_of(name) if name in windows else name for name in node.inputs]
-                self._nodes.append(replace(node, inputs=tuple(inputs)))
+                self._made.nodes.append(replace(node, inputs=tuple(inputs)))
 
     # ---- which rows are kept
 
@@ -131,12 +152,12 @@ class Step:
         """The window of a tensor with this hop's rows in it."""
         made = f"{name}.newest"
         if made not in self._tensors:
-            self._nodes.append(self._pushed(f"{name}.window", name, made))
+            self._made.nodes.append(self._pushed(f"{name}.window", name, made))
         return made
 
     def _state(self, name: str, kind: str, rows: int, initial: Padding) -> str:
         tensor = self._whole.tensors[name]
-        begin = self._named(f"{name}.{kind}", (rows, *tensor.shape[1:]), tensor)
+        begin = self._made.named(f"{name}.{kind}", (rows, *tensor.shape[1:]), tensor)
         data = np.full((rows, *tensor.shape[1:]), initial, tensor.dtype.numpy)
         self._states.append(State(begin, begin, data))
         return begin
@@ -144,7 +165,7 @@ class Step:
     def _pushed(self, old: str, new: str, hint: str) -> Node:
         """The node that takes a hop's rows into a state."""
         shape, rows = self._tensors[old].shape, self._tensors[new].shape[0]
-        end = self._named(hint, shape, self._tensors[old])
+        end = self._made.named(hint, shape, self._tensors[old])
         self._states = [replace(s, end=end) if s.begin == old else s for s in self._states]
         if rows < shape[0]:
             return Node(Shift(), (old, new), (end,))
@@ -161,7 +182,7 @@ class Step:
             self._write_cell(node, node.op, inputs)
         else:
             rows = self._rows[node.outputs[0]].hop
-            self._add(_of_hop(node.op, rows), inputs, node.outputs, node)
+            self._made.add(on_rows(node.op, rows), inputs, node.outputs, node)
 
     def _read(self, index: int, operand: int, reads: RowReads) -> str:
         """The tensor of just the rows that a hop of a node reads."""
@@ -174,31 +195,13 @@ class Step:
         old = [place for place in places if place > new]
         recent = [place for place in places if place <= new]
         if old:
-            kept = self._kept[name, self._padding(name, index)]
+            kept = self.old_rows(index, operand)
             parts.append(
-                self._rows_of(kept, [self._tensors[kept].shape[0] + new - k for k in old], want.step)
+                self._made.rows_of(kept, [self._tensors[kept].shape[0] + new - k for k in old], want.step)
             )
         if recent:
-            parts.append(self._rows_of(name, [new - place for place in recent], want.step))
-        if len(parts) == 1:
-            return parts[0]
-        tensor = self._tensors[name]
-        joined = self._named(f"{name}.rows", (len(places), *tensor.shape[1:]), tensor)
-        self._nodes.append(Node(Concat(0), tuple(parts), (joined,)))
-        return joined
-
-    def _rows_of(self, name: str, rows: list[int], step: int) -> str:
-        """Some rows of a tensor."""
-        tensor = self._tensors[name]
-        if rows == list(range(tensor.shape[0])):
-            return name
-        shape, rank = (len(rows), *tensor.shape[1:]), len(tensor.shape)
-        steps = (step if len(rows) > 1 else 1, *(1 for _ in range(rank - 1)))
-        made = self._named(f"{name}.taps", shape, tensor)
-        self._nodes.append(
-            Node(Slice((rows[0], *(0 for _ in range(rank - 1))), steps, shape), (name,), (made,))
-        )
-        return made
+            parts.append(self._made.rows_of(name, [new - place for place in recent], want.step))
+        return self._made.joined(name, parts)
 
     def _write_cell(self, node: Node, op: Cell, inputs: list[str]) -> None:
         """A cell, which finds what it left after the last hop."""
@@ -211,59 +214,22 @@ class Step:
         for name in names:
             none = np.zeros(row, like[name].dtype.numpy)
             first = self._whole.constants[given[name]] if name in given else none
-            given[name] = self._named(f"{y}.{name}", row, like[name])
+            given[name] = self._made.named(f"{y}.{name}", row, like[name])
             self._states.append(State(given[name], given[name], first))
+        self._cells[y] = {name: given[name] for name in names}
         operands: Any = tuple(name for name in ORDER if name in given)
         # h of a float cell is a row of its result
         last: Any = names[1:] if isinstance(op, Recurrent) else names
-        ends = {name: self._named(f"{y}.{name}_last", row, like[name]) for name in last}
+        ends = {name: self._made.named(f"{y}.{name}_last", row, like[name]) for name in last}
         op = replace(op, operands=operands, last=last)
         inputs = [*inputs[:fixed], *(given[name] for name in operands)]
-        self._add(op, inputs, (y, *ends.values()), node)
+        self._made.add(op, inputs, (y, *ends.values()), node)
         if "h" not in ends:
-            ends["h"] = self._rows_of(y, [self._tensors[y].shape[0] - 1], 1)
+            ends["h"] = self._made.rows_of(y, [self._tensors[y].shape[0] - 1], 1)
         by_begin = {given[name]: ends[name] for name in names}
         self._states = [replace(s, end=by_begin.get(s.begin, s.end)) for s in self._states]
-
-    def _add(self, op: Op, inputs: Iterable[str], outputs: tuple[str, ...], node: Node) -> None:
-        names = tuple(inputs)
-        results = op.results(*(self._tensors[name] for name in names))
-        for name, (shape, dtype) in zip(outputs, results, strict=True):
-            known = self._tensors[name]
-            assert (known.shape, known.dtype) == (shape, dtype), f"{op} of a hop makes {shape}, not {known}"
-        self._nodes.append(Node(op, names, outputs, node.where))
-
-    def _named(self, hint: str, shape: Shape, like: Tensor) -> str:
-        """A new tensor with the type and quantization of another."""
-        while hint in self._tensors:
-            hint += "_"
-        quant: Quant | None = like.quant
-        self._tensors[hint] = Tensor(hint, shape, like.dtype, quant)
-        return hint
 
 
 def _dilation(op: Op) -> int:
     window = getattr(op, "window", None)
     return window.dilations[0] if window is not None else 1
-
-
-def _of_hop(op: Op, rows: int) -> Op:
-    """The operator on just the rows that a hop needs: nothing is padded or skipped along time."""
-    changed: Any = op
-    window = getattr(changed, "window", None)
-    if window is not None:
-        _, left, _, right = window.pads
-        dilation = 1 if rows == 1 else window.dilations[0]
-        pads, dilations = (0, left, 0, right), (dilation, window.dilations[1])
-        changed = replace(changed, window=replace(window, pads=pads, dilations=dilations))
-    if (counted := getattr(changed, "counted", None)) is not None:
-        changed = replace(changed, counted=(0, counted[1], 0, counted[3]))
-    match op:
-        case Pad():
-            return replace(op, before=(0, *op.before[1:]), after=(0, *op.after[1:]))
-        case Slice():
-            return replace(op, starts=(0, *op.starts[1:]), shape=(rows, *op.shape[1:]))
-        case Reshape() | Expand():
-            return replace(op, shape=(rows, *op.shape[1:]))
-        case _:
-            return changed

@@ -9,18 +9,22 @@ same operator in the same order as in the whole model, which the checker proves 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from mmcc.errors import CompileError, Exit, did_you_mean, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
-from mmcc.ir.streaming import Hops, StreamedOutput, Streaming, axis_asked
+from mmcc.ir.streaming import Hops, Streamed, StreamedOutput, Streaming, axis_asked
+from mmcc.passes.streaming.flush import NoFlush, flush_graph
 from mmcc.passes.streaming.hops import find_hops
 from mmcc.passes.streaming.step import Step
 
 
-def stream_graph(graph: Graph, asked: str, window: int = 0) -> tuple[Graph, Streaming, Hops]:
+def stream_graph(graph: Graph, asked: str, window: int = 0, no_flush: str = "") -> Streamed:
     """The graph of one hop; `asked` is INPUT:AXIS, or INPUT:AXIS:ROWS for hops of so many rows.
+
+    `no_flush` says why the rows at the end of a sequence are not asked for; "" if they are.
 
     CompileError MM114 for what is no input or axis of the model, MM205 with the node that cannot be streamed.
     """
@@ -46,14 +50,18 @@ def stream_graph(graph: Graph, asked: str, window: int = 0) -> tuple[Graph, Stre
     hops = found.hops
     _check_windows(graph, hops, port.tensor, rows)
     step = Step(graph, found)
-    outputs = tuple(_output(graph, out, hops) for out in graph.outputs)
-    made = replace(
-        step.graph(),
-        inputs=tuple(_port(each, hops) for each in graph.inputs),
-        outputs=tuple(_port(each, hops) for each in graph.outputs),
-    )
-    streaming = Streaming(port.onnx_name, axis, hops.rows[port.tensor].hop, rows, window, outputs)
-    return made, streaming, hops
+    made = _with_ports(step.graph(), graph.inputs, graph.outputs, hops)
+    flush = None
+    if not no_flush:
+        try:
+            flush = flush_graph(graph, found, port.tensor, step)
+        except NoFlush as why:
+            no_flush = str(why)
+    if flush is not None:
+        flush = _with_ports(flush, (), flush.outputs, hops)
+    outputs = tuple(_output(graph, out, hops, flush) for out in graph.outputs)
+    streaming = Streaming(port.onnx_name, axis, hops.rows[port.tensor].hop, rows, window, outputs, no_flush)
+    return Streamed(made, flush, streaming, hops)
 
 
 def _check_windows(graph: Graph, hops: Hops, streamed: str, rows: int) -> None:
@@ -88,25 +96,35 @@ def _asked(graph: Graph, asked: str) -> tuple[Port, int, int]:
     return port, axis, rows or 0
 
 
-def _output(graph: Graph, port: Port, hops: Hops) -> StreamedOutput:
+def _output(graph: Graph, port: Port, hops: Hops, flush: Graph | None) -> StreamedOutput:
     rows = hops.rows.get(port.tensor)
     if rows is None:
         return StreamedOutput(port.onnx_name, 0, 0, 0, 0)
     axis = _time_axis(port)
-    return StreamedOutput(port.onnx_name, axis, port.onnx_shape[axis], rows.hop, rows.lag)
+    ends = flush is not None and port.tensor in flush.output_names
+    tail = flush.tensors[port.tensor].shape[0] if flush is not None and ends else 0
+    return StreamedOutput(port.onnx_name, axis, port.onnx_shape[axis], rows.hop, rows.lag, tail)
 
 
 def _time_axis(port: Port) -> int:
     return port.axes.index(0) if 0 in port.axes else 0
 
 
-def _port(port: Port, hops: Hops) -> Port:
-    """The port with the rows of one hop."""
-    rows = hops.rows.get(port.tensor)
-    if rows is None:
+def _with_ports(made: Graph, inputs: Iterable[Port], outputs: Iterable[Port], hops: Hops) -> Graph:
+    """A graph with ports of the whole, of which those of time have the rows of the graph's tensors."""
+    return replace(
+        made,
+        inputs=tuple(_port(port, made, hops) for port in inputs),
+        outputs=tuple(_port(port, made, hops) for port in outputs),
+    )
+
+
+def _port(port: Port, made: Graph, hops: Hops) -> Port:
+    if port.tensor not in hops.rows:
         return port
+    rows = made.tensors[port.tensor].shape[0]
     axis = _time_axis(port)
-    shape = tuple(rows.hop if k == axis else extent for k, extent in enumerate(port.onnx_shape))
+    shape = tuple(rows if k == axis else extent for k, extent in enumerate(port.onnx_shape))
     axes = tuple(0 if k == axis else at for k, at in enumerate(port.axes))
     return replace(port, onnx_shape=shape, axes=axes)
 
