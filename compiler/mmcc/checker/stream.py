@@ -152,7 +152,7 @@ class _Check:
             found = rows.get(node.inputs[at]) if at is not None else None
             if found != [(self._held[y[0][0], name], y[0][1] - 1)]:
                 self._wrong.append(f'"{y[0][0]}" goes on with {found} instead of its row before')
-        handed = zip(node.op.last, node.outputs[1:], strict=True)
+        handed = zip(op.last, node.outputs[1:], strict=True)
         rows |= {out: [(self._held[y[-1][0], name], y[-1][1])] for name, out in handed}
 
     def _compute_all(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
