@@ -221,6 +221,23 @@ def test_quantizing_to_four_bits_saturates_there(kind, tmp_path):
     assert got.astype(int).tolist() == [[ends[0], max(-1, ends[0]), 2, ends[1]]]
 
 
+@pytest.mark.parametrize("elements", [0, 1])
+@pytest.mark.parametrize("kind", [TensorProto.INT4, TensorProto.UINT4])
+def test_an_input_without_elements_still_has_a_type(kind, elements, tmp_path):
+    """What becomes like it keeps its low bits; as the byte that holds it, negatives would become 0."""
+    info = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        [helper.make_node("CastLike", ["x", "like"], ["y"])],
+        "g",
+        [info("x", TensorProto.FLOAT, [1, 4]), info("like", kind, [elements])],
+        [onnx.ValueInfoProto(name="y")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=10)
+    inputs = [np.array([[-9, -1, 7, 17]], np.float32)] + [np.zeros(1, np.uint8)] * elements
+    (got,) = run(import_model(save(model, tmp_path)), *inputs)
+    assert got.astype(int).tolist() == [[7, -1, 7, 1] if kind == TensorProto.INT4 else [7, 15, 7, 1]]
+
+
 def declared(kind: int, nodes, constants=()):
     graph = helper.make_graph(
         nodes, "g", [], [helper.make_tensor_value_info("y", kind, None)], list(constants)

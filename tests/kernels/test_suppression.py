@@ -92,6 +92,8 @@ def test_the_rows_of_onnx_runtime_itself_come_first(tmp_path):
     model = detector(1, 2, 30, 8, overlap=0.3, threshold=0.2)
     onnx.save(model, tmp_path / "m.onnx")
     made = mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "m")
+    header = (tmp_path / "m" / "m.h").read_text()
+    assert [line for line in header.splitlines() if "-1 behind the last box" in line and '"found"' in line]
     session = onnxruntime.InferenceSession(model.SerializeToString())
     for seed in range(9):
         b, s = made_up(np.random.default_rng(seed), 1, 2, 30, centred=False)

@@ -15,7 +15,10 @@ from mmcc.ir.module import RUN, Entry, port_symbol
 from mmcc.ir.ports import Port
 from mmcc.ir.program import EntryCode, ProgramNode
 from mmcc.ir.types import geometry
+from mmcc.ops.elementwise import Cast
+from mmcc.ops.movement import Reshape, Slice, Transpose
 from mmcc.ops.stream import ReadRows, WriteRows
+from mmcc.ops.suppression import NonMaxSuppression
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class PortText:
     shifted: str  # what the scale is multiplied with
     model_shape: tuple[int, ...]
     converts: bool  # the model's own tensor is float, the caller converts
+    filled: bool  # rows behind the last box that was found are -1
 
 
 def port_texts(entry: Entry, code: EntryCode, regions: Collection[str]) -> tuple[PortText, ...]:
@@ -104,7 +108,16 @@ def _port_text(graph: Graph, port: Port, index: int, kind: str, memory: str, off
         shifted=shifted(quant.zero_point) if quant else "",
         model_shape=port.onnx_shape,
         converts=port.quant is not None,
+        filled=_is_of_boxes(graph, port.tensor),
     )
+
+
+def _is_of_boxes(graph: Graph, name: str) -> bool:
+    """Whether a tensor has what NonMaxSuppression gives, moved or in another type."""
+    node = graph.producer.get(name)
+    while node is not None and isinstance(node.op, (Reshape, Slice, Transpose, Cast)):
+        node = graph.producer.get(node.inputs[0])
+    return node is not None and isinstance(node.op, NonMaxSuppression)
 
 
 def shifted(zero_point: int) -> str:

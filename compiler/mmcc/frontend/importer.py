@@ -124,7 +124,9 @@ def _inputs(state: Import, dims: Mapping[str, int], stream: str) -> list[Port]:
         number = info.type.tensor_type.elem_type
         if 0 in shapes[info.name]:  # then all of its elements are known
             empty = np.zeros(shapes[info.name], dtype.numpy)
-            state.values[info.name] = state.build.constant(empty, info.name)
+            value = state.values[info.name] = state.build.constant(empty, info.name)
+            if number in FEW_BITS:  # which its type still says
+                state.build.stored[value.tensor] = number
             state.build.warn(f'input "{printable(info.name)}" has no elements; the package is without it')
             continue
         shape, axes = input_port(shapes[info.name], info.name in held_last, rows.get(info.name))
