@@ -211,8 +211,8 @@ def streams(folder, _):
     with pytest.raises(CompileError, match="INPUT:AXIS"):
         load(mean, window=8, stream="")
     with pytest.raises(CompileError, match="a causal model"):
-        load(node("Conv", ["x", "w"], ["y"], pads=[1, 1]))
-    load(node("Conv", ["x", "w"], ["y"], pads=[2, 0]))
+        load(*(node("Conv", [x, "w"], [y], pads=[1, 1]) for x, y in ("xt", "ty")))
+    load(*(node("Conv", [x, "w"], [y], pads=[2, 0]) for x, y in ("xt", "ty")))
     pool = {"kernel_shape": [3], "pads": [2, 0]}
     with pytest.raises(CompileError, match="count_include_pad"):
         load(node("AveragePool", ["x"], ["y"], **pool))
