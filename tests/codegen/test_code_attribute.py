@@ -48,6 +48,7 @@ class Compiled(Bench):
         sources = [folder / "bench_kernels.c"]
         flags = [attribute("BENCH", "section"), "-O1"]
         self.objects = compile_objects(self.target, sources, folder, include_dirs=[folder], flags=flags)
+        return []
 
     @staticmethod
     def ways(case):

@@ -51,7 +51,8 @@ def test_vector_kernels_equal_the_reference(family, processor, monkeypatch):
     skip_if_this_machine_cannot_run(processor)
     monkeypatch.setenv("MMCC_BENCH_FLAGS", f"{PROCESSORS[processor]} -ffp-contract=off")
     cases = FAMILY_CASES[family]()
-    bench = Bench(cases, load_target("host"))
+    # Where a processor has AVX-512, its own code is the same and is looked at for undefined behaviour.
+    bench = Bench(cases, load_target("host"), sanitize=processor != "avx512")
     for case in cases:
         bench.check(case.name)
 

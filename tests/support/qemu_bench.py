@@ -99,7 +99,7 @@ class QemuBench(Bench):
 
     # ---- what differs from the host
 
-    def _compile(self, files: dict[str, str], runner: str, sanitize: bool):
+    def _compile(self, files: dict[str, str], runner: str, sanitize: bool) -> list[object]:
         self.folder = tempfile.TemporaryDirectory()
         folder = Path(self.folder.name)
         for name, text in files.items():
@@ -115,6 +115,7 @@ class QemuBench(Bench):
         self.elf = build_firmware(
             self.target, [*objects, arena], [folder], folder / "build", main=MAIN, stack_bytes=STACK
         )
+        return [self.elf]
 
     def call(self, arena: np.ndarray, node: int, rows: Span, cols: Span, ins: list[int], out: int) -> None:
         low, high = self._region(node)
