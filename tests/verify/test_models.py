@@ -112,7 +112,7 @@ def test_the_largest_can_at_least_be_checked(name):
     assert check_model(model_path(name), {}, {}, silent)["macs"] > 10**10
 
 
-@pytest.mark.parametrize("name", ["kws_dscnn_int8_qdq", "vww_mbv1_fp32", "digits_mb32_int8_qdq"])
+@pytest.mark.parametrize("name", ["kws_dscnn_int8_qdq", "kws_dscnn_fp32", "digits_mb32_int8_qdq"])
 @pytest.mark.parametrize("options", [{"io": "external"}, {"weights": "bin"}, {"float_io": True}], ids=str)
 def test_options_change_no_output(name, options, package_of):
     plain, other = package_of(name), package_of(name, **options)
