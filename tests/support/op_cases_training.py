@@ -93,7 +93,8 @@ def layer_gradients() -> list[OpCase]:
         cases += _into(f"dense_weights_{name}", None, 1, (x, g), w)
     for name, shape in (("image", (5, 7, 9)), ("matrix", (6, 11))):
         g, s = exact(rng, *shape), exact(rng, shape[-1])
-        cases.append(OpCase(f"bias_gradient_{name}", BiasGradient(0.5), (g, s)))
+        cases.append(OpCase(f"bias_gradient_{name}", BiasGradient(), (g,)))
+        cases.append(OpCase(f"bias_gradient_{name}_summed", BiasGradient("sum", 0.5), (g, s)))
     return cases
 
 

@@ -17,8 +17,10 @@ from mmcc.ir.graph import nest_of
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
+from mmcc.ops.bias_gradient import BiasGradient
 from mmcc.ops.clamp_bits import ClampBits
 from mmcc.ops.conv import Conv
+from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.ops.dense import Dense
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
@@ -83,6 +85,21 @@ def test_what_is_made_again_has_the_same_bits(tmp_path: Path) -> None:
     assert "made again" in (tight.folder / "report.txt").read_text()
     groups = tight.memory.entries[STEP].groups
     assert sum(len(group.riding) for group in groups) > 5
+    for one, other in zip(learned(plain), learned(tight), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_gradients_without_a_sum_of_their_own_are_summed_row_by_row(tmp_path: Path) -> None:
+    """Of plain SGD they lie in the arena, from the first row of a group of layers to the step."""
+    model = chain(tmp_path, 2)
+    plain = mmcc.compile_training(model, tmp_path / "plain", name="net")
+    tight = mmcc.compile_training(model, tmp_path / "tight", name="net", ram="min", recompute=1.0)
+    step = tight.memory.entries[STEP]
+    (summed,) = (entry.graph for entry in tight.module.entries if entry.name == STEP)
+    riders = {rider for group in step.groups for rider, _ in group.riding}
+    kinds = {type(summed.nodes[rider].op) for rider in riders}
+    assert kinds >= {WeightGradient, BiasGradient}
+    assert not {state.end for state in summed.states} & {summed.nodes[k].output for k in riders}
     for one, other in zip(learned(plain), learned(tight), strict=True):
         np.testing.assert_array_equal(one, other)
 

@@ -38,10 +38,10 @@ class Group:
     """Nodes (indices into the graph's nodes) that run as one loop over rows of the last one's output.
 
     Nodes that are `accumulating` take in the rows of their input one by one, in a buffer of their own
-    (`Plan.accumulators`), or in their result, where that is a state. `riding` are some of these that nobody
-    in the group reads, each with its host: the node before whose rows they take in the rows that it reads.
-    Nodes that are `drained` are read outside the group, and rows of theirs that it did not demand are made at
-    its end, as an epilogue.
+    (`Plan.accumulators`), or in their result, where nothing else lies while they sum. `riding` are some of
+    these that nobody in the group reads, each with its host: the node before whose rows they take in the rows
+    that it reads. Nodes that are `drained` are read outside the group, and rows of theirs that it did not
+    demand are made at its end, as an epilogue.
 
     Where it is `batched`, each node makes in one call all rows that a tile iteration needs of it, instead of
     one row just before it is needed: rings are deeper, but constants that are staged are read once an

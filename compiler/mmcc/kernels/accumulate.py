@@ -14,6 +14,7 @@ import numpy as np
 
 from mmcc.ir.graph import Graph, Node, taken_by
 from mmcc.ir.program import Field, KernelUse, View
+from mmcc.ir.traits import Alias
 from mmcc.ir.types import Tensor, geometry
 from mmcc.kernels.epilogue import Options, check_accumulator, epilogue
 from mmcc.kernels.portable.gradients import bias_gradient, weight_gradient
@@ -32,22 +33,28 @@ Fields = tuple[tuple[str, Field], ...]
 
 
 def accumulator_bytes(graph: Graph, node: Node) -> int | None:
-    """Bytes of a node's sums, if it can take in rows one by one; 0 if they are its result, a state."""
+    """Bytes of a node's sums, if it can take in rows one by one; 0 if they are its result."""
     if node.at_once or node.handoff is not None or not node.inputs:
         return None
     if geometry(graph.tensors[taken_by(graph, node)].shape)[0] == 1:
         return None
     if node.op.traits.rides:
-        return 0 if _goes_on_with_a_state(graph, node) else None
+        return 0 if _sums_in_its_result(graph, node) else None
     return 4 * _words(graph, node) * prod(graph.tensors[node.output].shape) or None
 
 
-def _goes_on_with_a_state(graph: Graph, node: Node) -> bool:
-    """True if a node adds to what a state holds, and leaves the sum there."""
+def _sums_in_its_result(graph: Graph, node: Node) -> bool:
+    """True if a node adds to what a state holds and leaves the sum there, or begins with 0 in bytes that
+    are the result's alone while it sums."""
     match node.op:
+        case WeightGradient(into="") | BiasGradient(into=""):
+            readers = graph.consumers[node.output]
+            changed = {state.end for state in graph.states} | graph.output_names
+            joined = any(reader.op.traits.alias is Alias.JOIN for reader in readers)
+            return node.output not in changed and not joined
         case WeightGradient(into="sum"):
             begin = node.inputs[2]
-        case BiasGradient():
+        case BiasGradient(into="sum"):
             begin = node.inputs[1]
         case _:
             return False

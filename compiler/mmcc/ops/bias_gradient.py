@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,34 +19,38 @@ from mmcc.ops import op
 @op
 @dataclass(frozen=True, slots=True)
 class BiasGradient:
-    """`decay` * s + sum of g over all its axes but the last, float.
+    """The sum of g over all its axes but the last, float.
 
-    Operands: g [M,C] or [H,W,C], the gradient of a layer's result, and s [C], a sum that the result goes on
-    with. The columns of a row are summed, then the sums of rows, from the first on.
+    Operand: g [M,C] or [H,W,C], the gradient of a layer's result; the result is [C]. The columns of a row are
+    summed, then the sums of rows, from the first on. With `into` "sum" there is a second operand s [C], and
+    the result is `decay` * s + that, a sum that begins with s.
     """
 
+    into: Literal["", "sum"] = ""
     decay: float = 1.0
 
     kernel: ClassVar[str] = "bias_gradient"
     traits = OpTraits(rides=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        g, s = inputs
-        if len(g.shape) not in (2, 3) or s.shape != g.shape[-1:]:
-            raise ShapeError(f"sums {list(s.shape)} of a gradient {list(g.shape)}")
-        return ((s.shape, s.dtype),)
+        g, *sums = inputs
+        shape = g.shape[-1:]
+        if len(g.shape) not in (2, 3) or [s.shape for s in sums] != [shape] * (self.into == "sum"):
+            raise ShapeError(f"{self}: sums {[list(s.shape) for s in sums]} of a gradient {list(g.shape)}")
+        return ((shape, g.dtype),)
 
     def nest(self, *inputs: Shape) -> Nest:
-        g, s = inputs
+        g, *sums = inputs
         c = Loop("c", g[-1])
         over = tuple(Loop(f"i{k}", extent, LoopKind.REDUCE) for k, extent in enumerate(g[:-1]))
-        reads = Access(0, g, (*(loop.i for loop in over), c.i)), Access(1, s, (c.i,))
-        return Nest((c, *over), reads, (Access(0, s, (c.i,)),))
+        begins = tuple(Access(1, s, (c.i,)) for s in sums)
+        reads = (Access(0, g, (*(loop.i for loop in over), c.i)), *begins)
+        return Nest((c, *over), reads, (Access(0, g[-1:], (c.i,)),))
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
-        g, s = (x.astype(np.float64) for x in inputs)
+        g, *sums = (x.astype(np.float64) for x in inputs)
         total = g.sum(tuple(range(g.ndim - 1)))
-        return ((self.decay * s + total).astype(inputs[0].dtype),)
+        return (sum((self.decay * s for s in sums), total).astype(inputs[0].dtype),)
 
     def __str__(self) -> str:
-        return "bias_gradient"
+        return f"bias_gradient{'<into sum>' if self.into else ''}"

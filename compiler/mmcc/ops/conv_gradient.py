@@ -99,7 +99,7 @@ class WeightGradient:
 
     @property
     def traits(self) -> OpTraits:
-        return OpTraits(rides=self.into == "sum")
+        return OpTraits(rides=self.into != "step")
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, g, *more = inputs

@@ -57,7 +57,8 @@ def _cut(graph: Graph, index: int, request: PlanRequest) -> Chunks:
     traits = node.op.traits
     whole = Chunks((0, rows))
     # functions of the caller's need not bear several calls at once; only moving elements is not worth it
-    if nest is None or nest.row_order or node.handoff or traits.paged or traits.rides:
+    summed = traits.rides and any(state.end == node.outputs[0] for state in graph.states)
+    if nest is None or nest.row_order or node.handoff or traits.paged or summed:
         return whole
     if (
         traits.moves is Moves.BY_PLACE

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gradients of parameters that are never whole: they are added to a sum, or make a step, as they come."""
+"""Gradients of parameters that are summed as rows come, or never whole: added to a sum, or a step."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph, Node
@@ -25,13 +26,20 @@ class _Joined:
     replaced: tuple[Node, ...]
 
 
-def in_place(graph: Graph) -> Graph:
-    """The graph in which the gradient of a parameter does what its one reader did; sums come early.
+def in_place(graph: Graph, gradients: Collection[str]) -> Graph:
+    """The graph in which `gradients`, those of parameters, are made by nodes that can take in rows one by
+    one, and do what their one reader did; sums come early.
 
     A step is made in place only where the gradient would take as much as the layer's input: until then that
     input, and the gradient of the layer's result, have to be there.
     """
-    found = {node.output: joined for node in graph.nodes if (joined := _joined(graph, node)) is not None}
+    graph = _replaced(graph, lambda node: _bias(graph, node) if node.outputs[0] in gradients else None)
+    return sums_early(_replaced(graph, lambda node: _joined(graph, node)))
+
+
+def _replaced(graph: Graph, joined_at: Callable[[Node], _Joined | None]) -> Graph:
+    """The graph with other nodes in place of some."""
+    found = {node.output: joined for node in graph.nodes if (joined := joined_at(node)) is not None}
     gone = {node.output for joined in found.values() for node in joined.replaced}
     draft = Draft(graph)
     for node in graph.nodes:
@@ -40,7 +48,7 @@ def in_place(graph: Graph) -> Graph:
             draft.write(joined.op, joined.inputs, node.output, joined.replaced[0].where)
         elif gone.isdisjoint(node.outputs):
             draft.keep(node)
-    return sums_early(draft.graph())
+    return draft.graph()
 
 
 def sums_early(graph: Graph) -> Graph:
@@ -69,7 +77,14 @@ def _joined(graph: Graph, reader: Node) -> _Joined | None:
         return None
     if isinstance(source.op, WeightGradient):
         return _weights(graph, source, reader)
-    return _bias(graph, source, reader)
+    return _bias_sum(graph, source, reader) if isinstance(source.op, BiasGradient) else None
+
+
+def _bias_sum(graph: Graph, source: Node, reader: Node) -> _Joined | None:
+    decay = _decay_of_sum(graph, reader)
+    if decay is None or source.inputs[1:]:  # goes on with a sum by now
+        return None
+    return _Joined(BiasGradient("sum", decay), (*source.inputs, reader.inputs[0]), (source,))
 
 
 def _weights(graph: Graph, source: Node, reader: Node) -> _Joined | None:
@@ -88,12 +103,9 @@ def _weights(graph: Graph, source: Node, reader: Node) -> _Joined | None:
     return None
 
 
-def _bias(graph: Graph, source: Node, reader: Node) -> _Joined | None:
-    """`source` gives the sum over all axes but the last its shape."""
-    decay = _decay_of_sum(graph, reader)
-    if decay is None or not isinstance(source.op, Reshape):
-        return None
-    total = graph.producer.get(source.inputs[0])
+def _bias(graph: Graph, source: Node) -> _Joined | None:
+    """What becomes of a `source` that gives the sum over all axes but the last its shape."""
+    total = graph.producer.get(source.inputs[0]) if isinstance(source.op, Reshape) else None
     if total is None or sole_reader(graph, total.outputs[0]) is not source:
         return None
     shape = graph.tensors[total.inputs[0]].shape
@@ -103,7 +115,7 @@ def _bias(graph: Graph, source: Node, reader: Node) -> _Joined | None:
         return None
     if tuple(total.op.axes) != over:
         return None
-    return _Joined(BiasGradient(decay), (total.inputs[0], reader.inputs[0]), (total, source))
+    return _Joined(BiasGradient(), total.inputs, (total, source))
 
 
 def _decay_of_sum(graph: Graph, reader: Node) -> float | None:

@@ -81,7 +81,8 @@ def _step(graph: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
         states = Optimizer(draft, options, rate.tensor).states(names, gradients)
     port = replace(plain_port(draft.tensors[loss.loss], LOSS, argument=True), onnx_name=LOSS)
     forward = {name for node in graph.nodes for name in node.outputs}
-    return in_place(in_bits(_finished(draft, inputs, [port], (*states, *graph.states)), forward))
+    step = in_bits(_finished(draft, inputs, [port], (*states, *graph.states)), forward)
+    return in_place(step, frozenset(gradients.values()))
 
 
 def _summed(draft: Draft, names: tuple[str, ...], gradients: dict[str, str]) -> tuple[State, ...]:

@@ -50,14 +50,15 @@ def bias_gradient(op: BiasGradient, site: Site, *, by_rows: bool = False) -> Ker
     rows, cols, channels = site.inputs[0].geometry
     fields: Fields = (
         ("x", site.inputs[0].where()),
-        ("x1", source_view(site, 1)),
+        *((("x1", source_view(site, 1)),) if op.into else ()),
         ("y", site.output.where()),
         ("cols", cols),
         ("channels", channels),
-        ("decay", float(op.decay)),
+        *((("decay", float(op.decay)),) if op.into else ()),
     )
     fields = fields if by_rows else (*fields, ("rows", rows))
-    return KernelUse("bias_gradient", (("by_rows", by_rows),), fields, origins=2)
+    options = (("into", op.into), ("by_rows", by_rows))
+    return KernelUse("bias_gradient", options, fields, origins=2 if op.into else 1)
 
 
 @layer(UnaryGradient)

@@ -154,7 +154,8 @@ class _Maker:
             return alone
         steps = self._sources.steps(node)
         first = np.full(steps, alone.start[0])
-        written = np.append(np.full(steps - 1, alone.start[0]), alone.end[-1])
+        before_last = alone.start[0] if room else alone.end[-1]  # sums in the result hold all of it at once
+        written = np.append(np.full(steps - 1, before_last), alone.end[-1])
         reads = tuple(self._taken(node, read, steps) for read in alone.reads)
         return KernelRows(steps, alone.needs, reads, first, written, room)
 
