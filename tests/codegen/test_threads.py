@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from doc_pages import DIGITS, DOCS, blocks
 from lowered_programs import HOST, check, groups
@@ -20,13 +21,16 @@ from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import RUN, Entry
-from mmcc.ir.plan import Chunks, Plan
-from mmcc.ir.program import EntryCode, InChunks, Step
+from mmcc.ir.plan import Along, Chunks, Plan
+from mmcc.ir.program import EntryCode, InChunks, KernelUse, Step
 from mmcc.ir.regions import SRAM
+from mmcc.package.host import run_on_host
 from mmcc.planner import chunks
 from mmcc.planner.api import best_plan
 from mmcc.planner.chunks import in_chunks
 from mmcc.planner.request import PlanRequest
+from onnx import TensorProto, helper, save
+from onnx.numpy_helper import from_array
 from planned_alone import planned_alone
 from planner_graphs import Build, kws
 from tiny_graphs import tiny_graph
@@ -102,9 +106,77 @@ def test_columns_are_cut_where_rows_are_few() -> None:
     b = Build("long")
     graph = b.graph(b.conv(b.conv(b.input(1, 40, 4), 8, (1, 3)), 4, (1, 3)))
     plan = planned(graph)
-    assert [found.by_columns for found in plan.chunks.values()] == [True, True]
+    assert [found.along for found in plan.chunks.values()] == [Along.COLUMNS] * 2
     assert check_plan(graph, plan) == []
     assert check(graph, plan, lower_entry(Entry(RUN, graph), plan, HOST)) == []
+
+
+def in_parts(channels: int = 40) -> tuple[Graph, Plan, EntryCode]:
+    """A dense layer of which three threads make channels: two get a block, the third what is left."""
+    b = Build("parts")
+    graph = b.graph(b.dense(b.input(64), channels))
+    plan = planned(graph, replace(THREADS, parts=frozenset(range(len(graph.nodes)))))
+    return graph, plan, lower_entry(Entry(RUN, graph), plan, HOST)
+
+
+def test_channels_are_cut_where_there_is_nothing_else() -> None:
+    graph, plan, code = in_parts()
+    (found,) = plan.chunks.values()
+    assert (found.along, found.cuts) == (Along.CHANNELS, (0, 16, 32, 40))
+    assert check_plan(graph, plan) == []
+    assert check(graph, plan, code) == []
+
+
+def test_faults_of_channels_in_chunks_are_convicted() -> None:
+    graph, plan, code = in_parts()
+    (index,) = plan.chunks
+    met = replace(plan, chunks={index: Chunks((0, 24, 16, 40), Along.CHANNELS)})
+    assert any("are not all of its 40 channels" in text for text in check_plan(graph, met))
+    for change, told in (
+        (lambda n: replace(n, others=n.others[::-1]), "finds its output"),
+        (lambda n: replace(n, others=n.others[:1]), "2 kernels for 3 chunks"),
+        (lambda n: replace(n, others=(*n.others[:1], _wider(n.others[1]))), "makes 48 channels"),
+    ):
+        wrong = replace(code, nodes=tuple(change(n) if n.index == index else n for n in code.nodes))
+        assert any(told in text for text in check(graph, plan, wrong)), told
+    whole = _changed(code, lambda s: replace(s, by_channels=False))
+    assert any("is made as" in text for text in check(graph, plan, whole))
+
+
+def _wider(use: KernelUse) -> KernelUse:
+    """A kernel that goes on behind its channels."""
+    fields = tuple(
+        (name, value + 40 if name in ("outputs", "filters") and isinstance(value, int) else value)
+        for name, value in use.fields
+    )
+    return replace(use, fields=fields)
+
+
+def test_channels_in_chunks_give_the_same_bits(tmp_path: Path) -> None:
+    """A float convolution with 7 rows and a dense layer, whose channels fill no block at the end."""
+    rng = np.random.default_rng(3)
+    shapes = {"w": (63, 3, 3, 3), "v": (63 * 49, 35), "b": (35,)}
+    constants = [from_array(rng.standard_normal(s).astype(np.float32), n) for n, s in shapes.items()]
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+        helper.make_node("Flatten", ["c"], ["f"]),
+        helper.make_node("Gemm", ["f", "v", "b"], ["y"]),
+    ]
+    ports = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", [1, 3, 7, 7]), ("y", [1, 35]))
+    ]
+    graph = helper.make_graph(nodes, "parts", ports[:1], ports[1:], constants)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "parts.onnx")
+    x, found = rng.standard_normal((1, 3, 7, 7)).astype(np.float32), []
+    for threads in (1, 2):
+        folder = tmp_path / f"c{threads}"
+        options = CompileOptions(name="parts", threads=threads, self_check=False)
+        chunks_of = compile_model(tmp_path / "parts.onnx", folder, options).plan.chunks
+        found.append((run_on_host(folder, [x])[0], [c.along for c in chunks_of.values()]))
+    (alone, none), (parts, cut) = found
+    assert (none, cut) == ([], [Along.CHANNELS] * 2)
+    assert alone.tobytes() == parts.tobytes()
 
 
 def test_a_limit_without_room_for_chunks_is_kept() -> None:

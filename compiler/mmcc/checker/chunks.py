@@ -9,6 +9,7 @@ writes, it neither reads nor writes. What a node reads is asked of its Nest, whe
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from mmcc.checker.program_run import Made, Moved
 from mmcc.errors import printable
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import Plan
+from mmcc.ir.plan import Along, Plan
 from mmcc.ir.program import Columns
 from mmcc.ir.regions import External, Region
 from mmcc.ir.types import geometry
@@ -62,11 +63,13 @@ def _never(graph: Graph, plan: Plan, index: int, step: int) -> Iterator[str]:
         yield f"{here} has chunks, which would work in the same bytes at the same time"
     if nest_of(graph, node).row_order is not None:
         yield f"rows of {here} come in an order, and cannot be in chunks"
-    rows, cols, _ = geometry(graph.tensors[node.output].shape)
-    extent = cols if chunks.by_columns else rows
+    rows, cols, channels = geometry(graph.tensors[node.output].shape)
+    extent = {Along.ROWS: rows, Along.COLUMNS: cols, Along.CHANNELS: channels}[chunks.along]
     if chunks.cuts[:1] != (0,) or chunks.cuts[-1:] != (extent,) or any(not len(s) for s in chunks.spans):
-        what = "columns" if chunks.by_columns else "rows"
-        yield f"chunks of {here} end at {list(chunks.cuts)}, and are not all of its {extent} {what}"
+        what = f"all of its {extent} {chunks.along.value}"
+        yield f"chunks of {here} end at {list(chunks.cuts)}, and are not {what}"
+    if chunks.along is Along.CHANNELS and index in plan.fetched:
+        yield f"{here} has chunks of channels, and constants that are copied as one"
 
 
 class _Painting:
@@ -75,28 +78,28 @@ class _Painting:
     def __init__(self, graph: Graph, plan: Plan, index: int, step: int) -> None:
         self._graph, self._plan, self._index, self._step = graph, plan, index, step
         self._nest, self._node = nest_of(graph, graph.nodes[index]), graph.nodes[index]
-        rows, cols, _ = geometry(graph.tensors[self._node.output].shape)
-        chunks = plan.chunks[index]
-        whole = Span(0, rows), Span(0, cols)
-        self._made = [(whole[0], s) if chunks.by_columns else (s, whole[1]) for s in chunks.spans]
+        whole = [Span(0, extent) for extent in geometry(graph.tensors[self._node.output].shape)]
+        cut = list(Along).index(plan.chunks[index].along)
+        self._made = [(*whole[:cut], span, *whole[cut + 1 :]) for span in plan.chunks[index].spans]
         self._painted: Painted = {r: np.zeros(n, np.int32) for r, n in memory_bytes(plan).items()}
 
     def collisions(self) -> list[str]:
         """The first byte that a chunk reads or writes and another writes."""
         here, output = _label(self._graph, self._index), self._node.output
-        for chunk, (rows, cols) in enumerate(self._made, 1):
-            for part in self._bytes(output, rows, cols):
+        for chunk, made in enumerate(self._made, 1):
+            for part in self._bytes(output, *made):
                 if part[part != NOBODY].any():
                     other = int(part[part != NOBODY][0]) - 1
                     return [f"chunks {other} and {chunk - 1} of {here} write the same bytes"]
                 part[...] = chunk
-        for chunk, (rows, cols) in enumerate(self._made, 1):
+        for chunk, (rows, cols, _) in enumerate(self._made, 1):
             for read, access in enumerate(self._nest.reads):
                 name = self._node.inputs[access.operand]
                 if self._graph.is_constant(name):
                     continue
                 needed = self._rows(read, rows), self._nest.cols_needed(read, cols)
-                for part in self._bytes(name, *needed):
+                channels = Span(0, geometry(self._graph.tensors[name].shape)[2])
+                for part in self._bytes(name, *needed, channels):
                     others = part[(part != NOBODY) & (part != chunk)]
                     if len(others):
                         what = f'chunk {chunk - 1} of {here} reads of tensor "{name}"'
@@ -110,14 +113,16 @@ class _Painting:
             found = found.join(self._nest.rows_needed(read, row))
         return found
 
-    def _bytes(self, name: str, rows: Span, cols: Span) -> Iterator[NDArray[np.int32]]:
-        """Who writes the bytes of some rows and columns of a tensor: pixel by pixel, dense ones at once."""
+    def _bytes(self, name: str, rows: Span, cols: Span, channels: Span) -> Iterator[NDArray[np.int32]]:
+        """Who writes the bytes of some rows, columns and channels of a tensor: pixel by pixel, dense ones at
+        once."""
         slot, tensor = self._plan.slots[name], self._graph.tensors[name]
-        pixel = tensor.dtype.bytes(geometry(tensor.shape)[2])
+        pixel = tensor.dtype.bytes(len(channels))
         place = self._plan.place_at(slot.buffer, self._step)
         memory = self._painted[place.region]
         for row in range(rows.lo, rows.hi):
             begin = place.offset + slot.offset + row % slot.rows * slot.row_stride
+            begin += tensor.dtype.bytes(channels.lo)
             step = max(1, len(cols)) if slot.col_stride == pixel else 1
             for col in range(cols.lo, cols.hi, step):
                 at = begin + col * slot.col_stride
@@ -130,10 +135,13 @@ def check_chunk_calls(
     """A node that has chunks in the plan must have just these in the program."""
     here, chunks = _label(graph, index), plan.chunks[index]
     rows, cols, _ = geometry(graph.tensors[graph.nodes[index].output].shape)
+    whole = Made(index, range(rows), 0, (Columns(0, cols),))
     wanted = [
-        Made(index, range(rows), 0, (Columns(span.lo, span.hi),), chunk=number)
-        if chunks.by_columns
-        else Made(index, range(span.lo, span.hi), 0, (Columns(0, cols),), chunk=number)
+        {
+            Along.ROWS: replace(whole, rows=range(span.lo, span.hi), chunk=number),
+            Along.COLUMNS: replace(whole, columns=(Columns(span.lo, span.hi),), chunk=number),
+            Along.CHANNELS: replace(whole, chunk=number, kernel=number),
+        }[chunks.along]
         for number, span in enumerate(chunks.spans)
     ]
     found = list(happenings)

@@ -22,7 +22,7 @@ from mmcc.checker.replay import MOST, label
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import FILLED, Plan
+from mmcc.ir.plan import FILLED, Along, Chunks, Plan
 from mmcc.ir.program import (
     Address,
     Columns,
@@ -107,12 +107,29 @@ class _Check:
     def views(self) -> Iterator[str]:
         """The views of every kernel, operand by operand."""
         for node in self._program.nodes:
-            for _, use in node.uses:
+            chunks = self._plan.chunks.get(node.index, Chunks(()))
+            parts = chunks.spans if chunks.along is Along.CHANNELS else ()
+            if node.blocks is None and len(node.uses) != max(1, len(parts)):
+                here = label(self._graph, node.index)
+                yield f"{here} has {len(node.uses)} kernels for {len(parts)} chunks of channels"
+                continue
+            for number, (_, use) in enumerate(node.uses):
+                channels = parts[number] if parts else None
                 for name, view in use.fields:
                     if isinstance(view, View):
-                        yield from self._view(node, use, name, view)
+                        yield from self._view(node, use, name, view, channels)
+                if channels is not None:
+                    yield from self._made(node, use, channels)
 
-    def _view(self, node: ProgramNode, use: KernelUse, name: str, view: View) -> Iterator[str]:
+    def _made(self, node: ProgramNode, use: KernelUse, channels: Span) -> Iterator[str]:
+        """A kernel that makes a chunk's channels must make no others."""
+        if use.channels != len(channels):
+            here = f"a kernel of {label(self._graph, node.index)}"
+            yield f"{here} makes {use.channels} channels, not [{channels.lo}, {channels.hi})"
+
+    def _view(
+        self, node: ProgramNode, use: KernelUse, name: str, view: View, channels: Span | None
+    ) -> Iterator[str]:
         here, operand = label(self._graph, node.index), self._operand(node.index, use, name)
         if operand in (SUMS, WORK):
             own = self._plan.accumulators if operand == SUMS else self._plan.scratch or {}
@@ -132,6 +149,11 @@ class _Check:
             where = self._where(tensor, self._step[node.index])
             sliced = operand == OUTPUT and node.blocks is not None and node.blocks.count > 1
             where = View(SLICE, where.offset, *_shape(where)) if sliced else where
+            if operand == OUTPUT and channels is not None:
+                first = self._graph.tensors[tensor].dtype.bytes(channels.lo)
+                slot = self._plan.slots[tensor]
+                begin = self._plan.place_at(slot.buffer, self._step[node.index]).offset + slot.offset
+                where = replace(where, offset=begin + first)
             allowed = self._seen(tensor, where, node.index, operand)
         if isinstance(self._graph.nodes[node.index].op, MatMul | MatMulInt8) and operand != OUTPUT:
             view = replace(view, col_stride=allowed[0].col_stride, rows=allowed[0].rows)  # its own steps

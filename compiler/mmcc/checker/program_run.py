@@ -52,6 +52,7 @@ class Made:
     by_blocks: bool = False
     restores: bool = False  # constants that stay can be found again afterwards
     chunk: int | None = None  # which of several that need not come in this order
+    kernel: int = 0  # which of the node's, where chunks have kernels of their own
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,7 +266,8 @@ def _called_in_chunks(statement: InChunks) -> _Happens:
             inside = values | {"chunk": chunk}
             columns = call.columns[chunk : chunk + 1] if len(call.columns) > 1 else call.columns
             rows = range(_value(begin, inside), _value(end, inside))
-            found.append(Made(call.node, rows, 0, columns, chunk=chunk))
+            kernel = chunk if statement.by_channels else 0
+            found.append(Made(call.node, rows, 0, columns, chunk=chunk, kernel=kernel))
         return found
 
     return _Happens(made)

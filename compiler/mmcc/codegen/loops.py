@@ -12,7 +12,7 @@ from mmcc.codegen.demand_driven import GroupCode, demand_driven
 from mmcc.codegen.row_counts import Demand, tables
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
-from mmcc.ir.plan import BufferKind, Group, Plan
+from mmcc.ir.plan import Along, BufferKind, Group, Plan
 from mmcc.ir.program import (
     Batch,
     ByBlocks,
@@ -130,10 +130,12 @@ def _single(index: int, columns: tuple[Columns, ...], height: int, group: Group)
 def _in_chunks(
     index: int, height: int, plan: Plan, columns: dict[int, tuple[Columns, ...]]
 ) -> tuple[Stmt, ...]:
-    """A node in chunks of rows or of columns, which are equal but for one."""
+    """A node in chunks of rows or of columns, which are equal but for one, or of channels."""
     chunks = plan.chunks[index]
     count = len(chunks.spans)
-    if chunks.by_columns:
+    if chunks.along is Along.CHANNELS:
+        return (InChunks(Call(index, columns[index], "0", str(height)), count, by_channels=True),)
+    if chunks.along is Along.COLUMNS:
         parts = tuple(Columns(span.lo, span.hi) for span in chunks.spans)
         return (InChunks(Call(index, parts, "0", str(height)), count),)
     begin, end = (f"{chunk} * {height} / {count}" for chunk in (CHUNK, f"({CHUNK} + 1)"))

@@ -15,7 +15,7 @@ from mmcc.codegen.staged import SLICE
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import Entry, Module
-from mmcc.ir.plan import FILLED, MemoryPlan, Plan
+from mmcc.ir.plan import FILLED, Along, MemoryPlan, Plan
 from mmcc.ir.program import (
     EntryCode,
     FetchedConstants,
@@ -31,7 +31,7 @@ from mmcc.ir.program import (
 from mmcc.ir.regions import SLOW, STATE
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulate
-from mmcc.kernels.blocks import block_uses, kernels_of, pack_block
+from mmcc.kernels.blocks import block_uses, kernels_of, pack_block, part_of
 from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.target import Target
 
@@ -117,12 +117,19 @@ class _Lowering:
         node, plan, site = self.graph.nodes[index], self.plan, self._site(index, step)
         if index in plan.staged:
             return self._staged_node(index, site)
-        use = kernel_use(node.op, site)
+        chunks = plan.chunks.get(index)
+        if chunks is not None and chunks.along is Along.CHANNELS:
+            parts = (part_of(self.graph, index, site, span) for span in chunks.spans)
+            use, *others = (kernel_use(node.op, each) for each in parts)
+        else:
+            use, others = kernel_use(node.op, site), []
         if index in plan.groups[step].accumulating:
             use = accumulate(node.op, site, self._sums(index))
         found = self._fetched(index, step)
         return ProgramNode(
-            index, site.label, str(node.op), self._describe(node), node.where, use, fetched=found
+            *(index, site.label, str(node.op), self._describe(node), node.where, use),
+            others=tuple(others),
+            fetched=found,
         )
 
     def step(self, number: int, members: list[int]) -> Step:

@@ -133,9 +133,22 @@ class Body:
             "(void *work, int32_t chunk)",
             "{",
             f"    uint8_t *const *const memory = ((const {self.prefix}_work *)work)->memory;",
-            f"    {self._call(statement.call, index=CHUNK)}",
+            *(f"    {line}" for line in self._chunk(statement)),
             "}",
         ]
+
+    def _chunk(self, statement: InChunks) -> list[str]:
+        """The call for a chunk; where each has a kernel, that one's."""
+        call = statement.call
+        if not statement.by_channels:
+            return [self._call(call, index=CHUNK)]
+        *first, last = (self._call(call, label, CHUNK) for label, _ in self.nodes[call.node].uses)
+        cases = [
+            line
+            for chunk, text in enumerate(first)
+            for line in (f"case {chunk}:", f"    {text}", "    break;")
+        ]
+        return ["switch (chunk) {", *cases, "default:", f"    {last}", "    break;", "}"]
 
     def lines(self, body: Sequence[Stmt]) -> list[str]:
         lines: list[str] = []

@@ -89,6 +89,7 @@ def node_text(
     values = dict(use.fields)
     members = tuple((name, _initializer(values[name], weights, prefix)) for _, name in kernel.fields)
     which = ", some blocks of its weights" if use is not node.use else ""
+    which = ", some of its channels" if node.others and node.blocks is None else which
     return NodeText(label, kernel.struct, f"{first + node.index}: {node.op}: {node.comment}{which}", members)
 
 

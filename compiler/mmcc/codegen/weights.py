@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.program import Constant, ProgramNode, View
-from mmcc.kernels.blocks import pack_block
+from mmcc.ir.program import Constant, ProgramNode
+from mmcc.kernels.blocks import constants_of, pack_block
 
 ALIGN = 16
 STAMP_BYTES = 16  # at the end of a file of weights
@@ -132,11 +132,8 @@ def _digest(data: NDArray[Any]) -> bytes:
 
 def _constants(nodes: Iterable[ProgramNode]) -> Iterator[Constant]:
     for node in nodes:
-        for _, value in node.use.fields:
-            if isinstance(value, Constant):
-                yield value
-            elif isinstance(value, View) and isinstance(value.offset, Constant):
-                yield value.offset
+        for _, use in node.uses:
+            yield from constants_of(use)
 
 
 def ctype_of(data: NDArray[Any]) -> str:

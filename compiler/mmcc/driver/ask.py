@@ -75,6 +75,7 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
         ordered={index: each.ordered for index, each in enumerate(promised) if each.ordered},
         accumulators=sums,
         staging=Staging(tilings) if staged else None,
+        parts=frozenset(index for index, each in enumerate(promised) if each.parts),
         loads={index: each.loads for index, each in enumerate(promised)},
         fetchable={
             index: Constants(each.constants, each.passes)

@@ -164,13 +164,24 @@ class Useful:
     less_stack: bool = False
 
 
+class Along(Enum):
+    """The axis of a kernel's output that is cut."""
+
+    ROWS = "rows"
+    COLUMNS = "columns"
+    CHANNELS = "channels"
+
+
+PART = 16  # chunks of channels begin at a multiple: kernels pack weights in blocks of so many, or of fewer
+
+
 @dataclass(frozen=True, slots=True)
 class Chunks:
     """Parts of a kernel's output that may be made in any order, or at the same time: chunk k is rows (or
-    columns) [cuts[k], cuts[k + 1])."""
+    columns, or channels, which have kernels of their own) [cuts[k], cuts[k + 1])."""
 
     cuts: tuple[int, ...]
-    by_columns: bool = False
+    along: Along = Along.ROWS
 
     @property
     def spans(self) -> tuple[Span, ...]:

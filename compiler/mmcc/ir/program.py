@@ -55,6 +55,15 @@ class KernelUse:
     fields: tuple[tuple[str, Field], ...]
     origins: int = 3  # no kernel with a fixed number of operands has more
 
+    @property
+    def channels(self) -> int | None:
+        """Output channels that the kernel makes, if a field says so."""
+        fields = dict(self.fields)
+        found = next(
+            (fields[name] for name in ("out_channels", "outputs", "filters") if name in fields), None
+        )
+        return found if isinstance(found, int) else None
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -96,11 +105,13 @@ class Call:
 class InChunks:
     """A call for each value of the variable `chunk` below `count`, in any order or at the same time.
 
-    Either the rows depend on it, or `call` has columns for each value.
+    Either the rows depend on it, or `call` has columns for each value, or each value has a kernel: that of
+    some output channels.
     """
 
     call: Call
     count: int
+    by_channels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,6 +319,7 @@ class ProgramNode:
 
     Where constants come in blocks, `kinds` says for each which kernel it is packed for: 0 is `use`, then come
     the `others` (the last block may have fewer channels; what form is exact may depend on the constants).
+    Where output channels are made in chunks, `use` is the kernel of the first, and `others` are the others'.
     """
 
     index: int

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.nest import Span
 from mmcc.ir.plan import Blocks, aligned
 from mmcc.ir.program import Constant, Field, KernelUse, View
 from mmcc.kernels.select import Operand, Site, kernel_use
@@ -91,6 +92,16 @@ def part(graph: Graph, index: int, site: Site, begin: int, end: int) -> Site:
     shape = (*site.output.shape[:-1], end - begin)
     output = replace(site.output, tensor=replace(site.output.tensor, shape=shape))
     return replace(site, inputs=inputs, outputs=(output,))
+
+
+def part_of(graph: Graph, index: int, site: Site, channels: Span) -> Site:
+    """The site of a node for some output channels, and these where they are in the whole output."""
+    found, dtype = part(graph, index, site, channels.lo, channels.hi), site.output.tensor.dtype
+    where = site.output.where()
+    assert isinstance(where.offset, int), "an output is not a constant"
+    view = replace(where, offset=where.offset + dtype.bytes(channels.lo))
+    label = f"{site.label}_from_{channels.lo}" if channels.lo else site.label  # constants' names begin so
+    return replace(found, label=label, outputs=(replace(found.output, view=view),))
 
 
 def _take(operand: Operand, axis: int, begin: int, end: int) -> Operand:

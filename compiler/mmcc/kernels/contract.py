@@ -15,13 +15,13 @@ from mmcc.ir.element_type import ELEMENT_TYPES, ElementType
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind
 from mmcc.ir.op import Op
-from mmcc.ir.plan import Blocks, Useful
+from mmcc.ir.plan import PART, Blocks, Useful
 from mmcc.ir.traits import Moves
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.kernels.arm_dsp import chunks, four, winograd
 from mmcc.kernels.arm_dsp import conv as arm_dsp
-from mmcc.kernels.blocks import pack_block
+from mmcc.kernels.blocks import channel_axes, pack_block, part
 from mmcc.kernels.loads import constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
@@ -60,7 +60,8 @@ class KernelContract:
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
     `loads` says how often values of the input are loaded, over iterations of the node's loops.
     `constants` are the bytes of its constants, and `passes` how often it reads all of them in a run; 0 where
-    that is not known.
+    that is not known. `parts` says that there are kernels for any output channels that begin at a multiple
+    of PART, which say how many they make.
     """
 
     template: str
@@ -73,6 +74,7 @@ class KernelContract:
     constants: int = 0
     passes: float = 0.0
     useful: tuple[Useful, ...] = ()
+    parts: bool = False
 
     def __str__(self) -> str:
         cuts = ", ".join(f"{b.count} x {b.channels} channels in {b.bytes} bytes" for b in self.tilings)
@@ -84,6 +86,7 @@ class KernelContract:
             *(f"faster with {each.bytes} bytes to work in" for each in self.useful),
             f"rows {self.ordered.name.lower()} only" if self.ordered else "",
             f"constants in {cuts}" if cuts else "",
+            "channels in parts" if self.parts else "",
             f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
             f"{self.passes:.3g} passes over {self.constants} bytes of constants" if self.passes else "",
         )
@@ -116,7 +119,20 @@ def contract(
         whole_size(graph, index, target) if passes else 0,
         passes,
         () if block_limit or fetch else useful(graph, index, target),
+        not (block_limit or fetch) and _in_parts(graph, index, target),
     )
+
+
+def _in_parts(graph: Graph, index: int, target: Target) -> bool:
+    """True if a node's kernels can make some of its channels, in the same way, and say how many."""
+    node, site = graph.nodes[index], planning_site(graph, index, target)
+    if node.handoff is not None or channel_axes(graph, index) is None:
+        return False
+    channels = site.output.geometry[2]
+    last = (channels - 1) // PART * PART
+    some = {(0, channels), (0, min(PART, channels)), (last, channels)}
+    uses = [(hi - lo, kernel_use(node.op, part(graph, index, site, lo, hi))) for lo, hi in some]
+    return len({use.template for _, use in uses}) == 1 and all(use.channels == size for size, use in uses)
 
 
 def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Kernels in chunks that several threads may make at the same time, once it is known where everything is.
 
-A kernel is cut by rows of its output, or by columns where rows are few; a sum is never cut, so bits are the
+A kernel is cut by rows of its output; by columns where rows are few; or by channels, in parts that have
+constants of their own, where threads would not get as much of the others. A sum is never cut, so bits are the
 same for any number of chunks and any order. What one chunk writes no other may read or write: the output is
 apart from all that is read, or lies over it element by element.
 """
@@ -12,13 +13,14 @@ from dataclasses import replace
 
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Nest
-from mmcc.ir.plan import Chunks, Group, Plan
+from mmcc.ir.plan import PART, Along, Chunks, Group, Plan
 from mmcc.ir.traits import Moves
 from mmcc.ir.types import geometry
 from mmcc.planner.cost import node_cost
 from mmcc.planner.request import PlanRequest
 
 LEAST_WORK = 10_000  # predicted instructions of a chunk: to hand one to another thread takes some thousands
+LEAST_GAIN = 0.04  # of all threads' time, for which channels are cut: the input is then read more than once
 MOST_EACH = 4  # chunks a thread: those that are slower, or begin later, then make fewer
 
 
@@ -70,10 +72,32 @@ def _cut(graph: Graph, index: int, request: PlanRequest) -> Chunks:
     work = node_cost(graph, node, request.cost).total(rows, 1, 1, 1.0)
     most = min(request.threads * MOST_EACH, int(work // LEAST_WORK))
     by_columns = rows < request.threads and cols > rows and _by_columns(nest)
-    extent = cols if by_columns else rows
+    along, extent = (Along.COLUMNS, cols) if by_columns else (Along.ROWS, rows)
     each = max(1, min(MOST_EACH, extent // (MOST_EACH * request.threads)))
-    count = min(each * request.threads, most, extent)
-    return Chunks(_even(extent, count), by_columns) if count > 1 else whole
+    count = max(1, min(each * request.threads, most, extent))
+    found = Chunks(_even(extent, count), along)
+    parts = _parts(graph, index, request, most)
+    if len(parts.spans) > 1 and _balance(parts, request) > _balance(found, request) + LEAST_GAIN:
+        found = parts
+    return found if len(found.spans) > 1 else whole
+
+
+def _parts(graph: Graph, index: int, request: PlanRequest, most: int) -> Chunks:
+    """A node's channels in a chunk for each thread: each chunk reads all of the input."""
+    channels = geometry(graph.tensors[graph.nodes[index].output].shape)[2]
+    blocks = -(-channels // PART)
+    count = min(request.threads, most, blocks)
+    if index not in request.parts or index in request.useful or count < 2:
+        return Chunks((0, channels), Along.CHANNELS)
+    return Chunks(tuple(min(cut * PART, channels) for cut in _even(blocks, count)), Along.CHANNELS)
+
+
+def _balance(chunks: Chunks, request: PlanRequest) -> float:
+    """The part of their time that threads work, where each takes a chunk as it is free."""
+    busy = [0] * request.threads
+    for span in chunks.spans:
+        busy[busy.index(min(busy))] += len(span)
+    return sum(busy) / (max(busy) * request.threads)
 
 
 def _by_columns(nest: Nest) -> bool:

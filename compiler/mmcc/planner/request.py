@@ -67,6 +67,7 @@ class PlanRequest:
     background: bool = False  # buffers may be moved while the model computes, by functions of the caller's
     by_region: bool = False  # each region has a limit, its size, and of all plans the cheapest is asked for
     threads: int = 1  # that kernels in chunks are for
+    parts: frozenset[int] = frozenset()  # nodes that kernels can make some output channels of
     apart: frozenset[int] = frozenset()  # nodes whose output is to be apart from what they read
     least: tuple[str, ...] = ()  # then regions to take as few bytes of as possible, the first before the next
     loads: Mapping[int, float] = field(default_factory=dict[int, float])  # by node: see regions/traffic.py
