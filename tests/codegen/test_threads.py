@@ -179,6 +179,13 @@ def test_channels_in_chunks_give_the_same_bits(tmp_path: Path) -> None:
     assert alone.tobytes() == parts.tobytes()
 
 
+def test_the_self_check_looks_when_all_channels_are_made(tmp_path: Path) -> None:
+    """Integers that a first chunk leaves open are not a value that is made again."""
+    model = DIGITS / "digits_int8.onnx"
+    plan = compile_model(model, tmp_path / "c", CompileOptions(threads=3)).plan
+    assert Along.CHANNELS in {chunks.along for chunks in plan.chunks.values()}
+
+
 def test_a_limit_without_room_for_chunks_is_kept() -> None:
     graph = kws()
     least, wide = planned_alone(graph), planned(graph)

@@ -110,7 +110,7 @@ def _views(entry: Entry, plan: Plan, code: EntryCode, memories: list[str]) -> It
             steps = geometry(graph.tensors[taken_by(graph, made)].shape)[0]
         elif len(made.outputs) > 1:
             steps = geometry(graph.tensors[made.outputs[0]].shape)[0]
-        calls = node.blocks.count if node.blocks is not None else 1
+        calls = node.blocks.count if node.blocks is not None else len(node.uses)  # for all channels
         for result, name in enumerate(made.outputs):
             if not graph.consumers[name] and name not in graph.kept:
                 continue  # nobody reads it, so its rows may be gone as soon as they are made
