@@ -129,6 +129,8 @@ def _in_parts(graph: Graph, index: int, target: Target) -> bool:
     if node.handoff is not None or channel_axes(graph, index) is None:
         return False
     channels = site.output.geometry[2]
+    if channels != site.output.shape[-1]:  # of more than three axes, the last ones together
+        return False
     last = (channels - 1) // PART * PART
     some = {(0, channels), (0, min(PART, channels)), (last, channels)}
     uses = [(hi - lo, kernel_use(node.op, part(graph, index, site, lo, hi))) for lo, hi in some]
