@@ -25,7 +25,8 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
     regions = regions_of(options, target)
     by_region = bool(options.regions) or len(regions) > 1
     fetch = by_region and target.weights_cost > 0 and options.weights != "staged"
-    promised = contracts(graph, target, _block_limit(options, graph), fetch=fetch)
+    parts = options.threads > 1
+    promised = contracts(graph, target, _block_limit(options, graph), fetch=fetch, parts=parts)
     if options.dump:
         lines = (f"{index}: {each}" for index, each in enumerate(promised))
         dump(options.dump, "3-contracts.txt", "\n".join(lines))

@@ -16,6 +16,7 @@ from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind
 from mmcc.ir.op import Op
 from mmcc.ir.plan import PART, Blocks, Useful
+from mmcc.ir.program import KernelUse
 from mmcc.ir.traits import Moves
 from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.kernels.accumulate import accumulator_bytes
@@ -94,13 +95,20 @@ class KernelContract:
 
 
 def contract(
-    graph: Graph, index: int, target: Target, block_limit: int = 0, *, fetch: bool = False
+    graph: Graph,
+    index: int,
+    target: Target,
+    block_limit: int = 0,
+    *,
+    fetch: bool = False,
+    parts: bool = False,
 ) -> KernelContract:
     """What the kernel of node `index` promises on this target.
 
     With `block_limit`, weights are staged: tilings are found, in blocks of at most so many bytes. That packs
     the constants for each tiling, so it is not done where weights are read in place. With `fetch`, constants
-    may be copied to a memory of the target.
+    may be copied to a memory of the target. With `parts`, threads may make channels apart, if neither of the
+    two is asked for: that packs constants, too.
 
     CompileError MM203 if an operand or a result is of a type that no kernel knows.
     """
@@ -119,11 +127,11 @@ def contract(
         whole_size(graph, index, target) if passes else 0,
         passes,
         () if block_limit or fetch else useful(graph, index, target),
-        not (block_limit or fetch) and _in_parts(graph, index, target),
+        parts and not (block_limit or fetch) and _in_parts(graph, index, target, use),
     )
 
 
-def _in_parts(graph: Graph, index: int, target: Target) -> bool:
+def _in_parts(graph: Graph, index: int, target: Target, whole: KernelUse) -> bool:
     """True if a node's kernels can make some of its channels, in the same way, and say how many."""
     node, site = graph.nodes[index], planning_site(graph, index, target)
     if node.handoff is not None or channel_axes(graph, index) is None:
@@ -132,9 +140,9 @@ def _in_parts(graph: Graph, index: int, target: Target) -> bool:
     if channels != site.output.shape[-1]:  # of more than three axes, the last ones together
         return False
     last = (channels - 1) // PART * PART
-    some = {(0, channels), (0, min(PART, channels)), (last, channels)}
+    some = {(0, min(PART, channels)), (last, channels)}
     uses = [(hi - lo, kernel_use(node.op, part(graph, index, site, lo, hi))) for lo, hi in some]
-    return len({use.template for _, use in uses}) == 1 and all(use.channels == size for size, use in uses)
+    return all((use.template, use.channels) == (whole.template, size) for size, use in uses)
 
 
 def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:
@@ -156,11 +164,11 @@ def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:
 
 
 def contracts(
-    graph: Graph, target: Target, block_limit: int = 0, *, fetch: bool = False
+    graph: Graph, target: Target, block_limit: int = 0, *, fetch: bool = False, parts: bool = False
 ) -> tuple[KernelContract, ...]:
     """The contract of every node, in the order of the nodes."""
     nodes = range(len(graph.nodes))
-    return tuple(contract(graph, index, target, block_limit, fetch=fetch) for index in nodes)
+    return tuple(contract(graph, index, target, block_limit, fetch=fetch, parts=parts) for index in nodes)
 
 
 def _check_types(graph: Graph, node: Node) -> None:
