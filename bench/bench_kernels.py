@@ -26,7 +26,6 @@ from elftools.elf.elffile import ELFFile
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"))
 
-from kernel_bench import OpCase, rng_of
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
@@ -49,6 +48,7 @@ from mmcc.ops.window import Window
 from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import FirmwareRun, run_firmware
+from op_case import OpCase, rng_of
 from op_cases_float_layers import conv as float_conv
 from op_cases_int8 import add, matmul, mean, mul, normalized
 from op_cases_int8_layers import CONSTANTS, conv, dense, int8, transposed

@@ -73,16 +73,18 @@ def test_another_operator_or_constant() -> None:
     assert "is no constant of the whole" in found
 
 
-def test_a_cell_that_forgets_or_begins_otherwise() -> None:
-    def forgets(node: Node) -> Node:
-        assert isinstance(node.op, Recurrent)
-        h, c = (node.op.position(name) for name in ("h", "c"))
-        inputs = list(node.inputs)
-        assert h is not None
-        assert c is not None
-        inputs[h], inputs[c] = inputs[c], inputs[h]
-        return replace(node, inputs=tuple(inputs))
+def forgets(node: Node) -> Node:
+    """A cell that begins with its h and c exchanged."""
+    assert isinstance(node.op, Recurrent)
+    h, c = (node.op.position(name) for name in ("h", "c"))
+    inputs = list(node.inputs)
+    assert h is not None
+    assert c is not None
+    inputs[h], inputs[c] = inputs[c], inputs[h]
+    return replace(node, inputs=tuple(inputs))
 
+
+def test_a_cell_that_forgets_or_begins_otherwise() -> None:
     other = with_states(lambda s: replace(s, initial=s.initial + np.float32(1)))
     assert "begins otherwise" in convicted(cells(), other)
     assert "begins otherwise" in convicted(cells(), with_node(Recurrent, forgets))
@@ -129,15 +131,6 @@ def test_an_end_without_an_output_or_with_states_of_its_own() -> None:
 
 
 def test_a_cell_that_ends_with_something_else() -> None:
-    def forgets(node: Node) -> Node:
-        assert isinstance(node.op, Recurrent)
-        h, c = (node.op.position(name) for name in ("h", "c"))
-        inputs = list(node.inputs)
-        assert h is not None
-        assert c is not None
-        inputs[h], inputs[c] = inputs[c], inputs[h]
-        return replace(node, inputs=tuple(inputs))
-
     assert "instead of its row before" in convicted_at_the_end(padded_behind(), with_node(Recurrent, forgets))
 
 

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.checker.views import only_moves
 from mmcc.ir.element_type import ElementType
@@ -21,6 +20,7 @@ from mmcc.ops.pool import MaxPool
 from mmcc.ops.quantize import FlipSign, Quantize
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.window import Window
+from op_case import OpCase
 from op_cases_float import FAMILIES
 from planned_alone import planned_alone
 from planner_graphs import Build

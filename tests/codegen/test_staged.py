@@ -14,7 +14,6 @@ import mmcc
 import numpy as np
 import pytest
 from fused_c import NAME, add, conv, filled, request, run, staging
-from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, weights_file
@@ -35,6 +34,7 @@ from mmcc.planner.request import Staging
 from mmcc.planner.streaming.blocks import Price, StreamingChoices
 from mmcc.target import load_target
 from mmcc.toolchain.host import HostModel, build_shared
+from op_case import OpCase
 from op_cases_float_layers import convolutions, matrices, transposed_convolutions
 from op_cases_int8_layers import conv_cases, depthwise_cases, pointwise_cases, transposed_cases
 from planner_graphs import Build

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.matmul import MatMul, Operands
+from op_case import OpCase, rng_of
 from op_case_values import real
 from op_cases_float import FAMILIES
 from op_cases_int8 import matmul, normalized

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.conv import Conv
 from mmcc.ops.window import Window
 from mmcc.target import Target, load_target
+from op_case import OpCase, rng_of
 from op_case_values import LAYER, exact
 from op_cases_int8 import FAMILIES
 from op_cases_int8_layers import conv, dense

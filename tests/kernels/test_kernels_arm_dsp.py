@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import WARNINGS, OpCase, rng_of
+from kernel_bench import WARNINGS
 from mmcc.kernels.arm_dsp.conv import LEAST, VARIANT, quads
 from mmcc.kernels.arm_dsp.filters import scalable, scaled
 from mmcc.kernels.contract import LESS_STACK
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
 from mmcc.toolchain.stack.walk import Walk, read_listing
+from op_case import OpCase, rng_of
 from op_cases_int8 import FAMILIES, add, mean, mul
 from op_cases_int8_layers import CONSTANTS, conv, dense, int8, pads, per_filter
 from op_cases_int16 import conv16, dense16, int16_elementwise_cases, int16_layer_cases

@@ -8,7 +8,6 @@ from itertools import product
 import numpy as np
 import pytest
 from fused_c import NAME, filled, request
-from kernel_bench import OpCase
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
@@ -26,6 +25,7 @@ from mmcc.ops.window import Window
 from mmcc.planner.api import best_plan
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import run_firmware
+from op_case import OpCase
 from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import FAMILIES
 from op_cases_int8_layers import CONSTANTS, int8, per_filter

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import WARNINGS, Bench, OpCase, rng_of
+from kernel_bench import WARNINGS, Bench
 from mmcc.ir.element_type import ElementType
 from mmcc.kernels import catalog  # noqa: F401
 from mmcc.kernels.select import LAYERS
@@ -24,6 +24,7 @@ from mmcc.ops.pool import AveragePool
 from mmcc.ops.reduce import REDUCTIONS, Reduce
 from mmcc.ops.window import Window
 from onnx import TensorProto, helper
+from op_case import OpCase, rng_of
 from op_case_values import LAYER, UNSIGNED, exact, integers, real, values
 from op_cases_elementwise import LOGICAL, PARAMETERS, POSITIVE, pair, unary
 from op_cases_float import FAMILIES

@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import Bench, OpCase
+from kernel_bench import Bench
 from mmcc.target import load_target
+from op_case import OpCase
 from op_cases_int8 import FAMILIES
 from op_cases_int8_layers import conv, dense
 from random_float import convolutions as float_convolutions

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import Bench, OpCase, rng_of
+from kernel_bench import Bench
 from mmcc.kernels.portable.elementwise_int8 import short_sum
 from mmcc.ops import OPS
 from mmcc.ops.elementwise_int8 import AddInt8
 from mmcc.ops.pool import MaxPool
 from mmcc.target import load_target
+from op_case import OpCase, rng_of
 from op_cases_int8 import FAMILIES
 from op_cases_int8_layers import int8
 from random_int8 import averages, convolutions, sums, windows

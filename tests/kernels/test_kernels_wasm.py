@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from kernel_bench import OpCase
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.window import Window
 from mmcc.target import Target
+from op_case import OpCase
 from op_cases_int8 import FAMILIES
 from op_cases_int8_layers import conv
 from qemu_bench import QemuBench

@@ -15,7 +15,6 @@ import op_cases_float
 import op_cases_int8
 import pytest
 from fused_c import request, staging
-from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
@@ -33,6 +32,7 @@ from mmcc.package.record import load_package
 from mmcc.planner.api import best_plan
 from mmcc.target import Target, load_target
 from onnx import TensorProto, helper
+from op_case import OpCase
 from toolchains import ready
 
 TARGETS = ("cortex-m4", "cortex-m55")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import OpCase
 from mmcc.kernels.arm_dsp.winograd import FILTER, POSITIONS, TEMPLATE, transformed
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
+from op_case import OpCase
 from op_cases_int8_layers import CONSTANTS, conv, int8, pads, per_filter
 from qemu_bench import QemuBench
 from toolchains import ready

@@ -11,7 +11,6 @@ import numpy as np
 import op_cases_float
 import op_cases_int8
 import pytest
-from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Indexed, Nest
 from mmcc.ir.traits import Alias, Moves
@@ -26,6 +25,7 @@ from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.ops.suppression import NonMaxSuppression
 from mmcc.ops.topk import TopK
 from mmcc.ops.window import Window
+from op_case import OpCase, rng_of
 
 pytestmark = [pytest.mark.quick, pytest.mark.filterwarnings("ignore:invalid value")]
 

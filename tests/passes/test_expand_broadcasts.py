@@ -8,12 +8,13 @@ import pytest
 from graphs import Builder, ops, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from kernel_bench import Bench, OpCase
+from kernel_bench import Bench
 from mmcc.ir.graph import Graph
 from mmcc.ir.verify import check_graph
 from mmcc.ops.elementwise import Binary, Where
 from mmcc.ops.movement import Expand, Reshape
 from mmcc.passes.expand_broadcasts import expand_broadcasts, expressible
+from op_case import OpCase
 
 pytestmark = pytest.mark.quick
 

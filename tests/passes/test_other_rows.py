@@ -11,7 +11,6 @@ import onnx
 import onnxruntime as ort
 import pytest
 from graphs import Builder, run
-from kernel_bench import OpCase
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.driver.rows import plan_rows
@@ -33,6 +32,7 @@ from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
 from onnx import TensorProto, helper
+from op_case import OpCase
 from op_cases_float import FAMILIES as FLOAT
 from op_cases_int8 import FAMILIES as INT8
 from test_passes_random import Grower

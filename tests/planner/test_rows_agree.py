@@ -7,7 +7,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from kernel_bench import OpCase
 from mmcc.checker.plan import check_plan
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Tensor, geometry
@@ -15,6 +14,7 @@ from mmcc.ops.movement import Reshape, Transpose
 from mmcc.planner.api import best_plan
 from mmcc.planner.fusion.schedule import operand_spans
 from mmcc.planner.request import PlanRequest
+from op_case import OpCase
 from op_cases_float import FAMILIES as FLOAT
 from op_cases_int8 import FAMILIES as INT8
 from planner_graphs import Build

@@ -7,12 +7,12 @@ from itertools import product
 from math import inf
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.kernels.contract import NARROW, TYPES
 from mmcc.ops.elementwise import BINARY, OF_BITS, UNARY, Binary, BitCast, Cast, Unary, Where
 from mmcc.ops.quantize import Dequantize, Quantize
+from op_case import OpCase, rng_of
 from op_case_values import SIGNED, UNSIGNED, integers, real, values
 
 PARAMETERS: dict[str, tuple[float, ...]] = {

@@ -10,7 +10,6 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ir.types import Shape
 from mmcc.ops.activation import Leaky
 from mmcc.ops.conv import Conv
@@ -20,6 +19,7 @@ from mmcc.ops.dense_blocked import DenseBlocked, packed
 from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.window import Window
+from op_case import OpCase, rng_of
 from op_case_values import LAYER, RELU, RELU6, exact
 
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ops.cumulative import Cumulative
 from mmcc.ops.indexing import SCATTERS, ScatterAlong, ScatterLines, TakeAlong, TakeLines
+from op_case import OpCase, rng_of
 from op_case_values import SIGNED, UNSIGNED, exact, integers, values
 
 INDICES = (np.int32, np.int64)

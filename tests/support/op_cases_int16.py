@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.int16 import AddInt16, ConvInt16, DenseInt16, MulInt16, RescaleInt16
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.window import Window
+from op_case import OpCase, rng_of
 
 CONSTANTS = (False, True, True, True, True)
 SCALES = {"high": (1e-6, 0.2), "left": (1e-3, 1.9), "wide": (1e2, 1e6), "tiny": (1e-12, 1e-6)}

@@ -6,7 +6,6 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.affine import AffineInt8
 from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
 from mmcc.ops.layer_norm import LayerNormInt8, normal_bits
@@ -18,6 +17,7 @@ from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.resize import ResizeInt8
 from mmcc.ops.softmax import SoftmaxInt8, exp_table
 from mmcc.ops.window import Window
+from op_case import OpCase, rng_of
 from op_cases_int8_layers import (
     CONSTANTS,
     conv_cases,

@@ -6,7 +6,6 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.activation import Clamp, Leaky
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.conv_transpose import ConvTransposeInt8
@@ -14,6 +13,7 @@ from mmcc.ops.dense import DenseInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.window import Window
+from op_case import OpCase, rng_of
 
 CONSTANTS = (False, True, True, True, True)
 

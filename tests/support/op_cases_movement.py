@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from itertools import product
 
-from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.ops.shift import Shift
+from op_case import OpCase, rng_of
 from op_case_values import LAYER, exact, integers, real, values
 
 

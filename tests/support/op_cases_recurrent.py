@@ -7,9 +7,9 @@ from dataclasses import replace
 from math import inf
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.recurrent import CELL_FUNCTIONS, GATES, CellFunction, Recurrent
 from mmcc.ops.recurrent_gradient import SLOPES, STATES, RecurrentGradient
+from op_case import OpCase, rng_of
 from op_case_values import real
 
 

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.recurrent import GATES
 from mmcc.ops.recurrent_int8 import RecurrentInt8
+from op_case import OpCase, rng_of
 from op_cases_int8_layers import int8
 
 

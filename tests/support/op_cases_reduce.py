@@ -11,13 +11,13 @@ from itertools import product
 from math import inf
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.reduce import REDUCTIONS, Reduce
 from mmcc.ops.softmax import Softmax
+from op_case import OpCase, rng_of
 from op_case_values import SIGNED, UNSIGNED, exact, integers, real
 
 REDUCED: tuple[tuple[Shape, tuple[int, ...]], ...] = (

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ir.types import Shape
 from mmcc.ops.activation import Leaky
 from mmcc.ops.bias_gradient import BiasGradient
@@ -19,6 +18,7 @@ from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient, label_shape
 from mmcc.ops.optimizer import AdamStep, Descend, Moment
 from mmcc.ops.pool_gradient import AveragePoolGradient, MaxPoolGradient
 from mmcc.ops.window import Window
+from op_case import OpCase, rng_of
 from op_case_values import RELU, exact, real
 from op_cases_elementwise import PARAMETERS, POSITIVE
 

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import numpy as np
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.trees import AGGREGATES, LEAF, TreeEnsemble
+from op_case import OpCase, rng_of
 
 
 def forest(rng: np.random.Generator, trees: int, depth: int, features: int, targets: int) -> list[np.ndarray]:

@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kernel_bench import POISON, RED, Bench, OpCase
+from kernel_bench import POISON, RED, Bench
 from mmcc.ir.nest import Span
 from mmcc.resources import data_dir
 from mmcc.target import Target
 from mmcc.toolchain import compile_objects
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import run_program
+from op_case import OpCase
 from toolchains import FIRMWARE
 
 MAIN = FIRMWARE / "kernel_bench.c"

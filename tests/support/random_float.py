@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
-from kernel_bench import OpCase
 from mmcc.ops.conv import Conv
 from mmcc.ops.window import Window
+from op_case import OpCase
 from op_case_values import LAYER, RELU, exact
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import numpy as np
 from hypothesis import strategies as st
-from kernel_bench import OpCase, rng_of
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.elementwise_int8 import AddInt8
 from mmcc.ops.pool import AveragePoolInt8
 from mmcc.ops.requantize import multipliers_and_shifts
 from mmcc.ops.window import Window
+from op_case import OpCase, rng_of
 from op_cases_int8_layers import CONSTANTS, SCALES, int8, per_filter
 
 

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from kernel_bench import OpCase
 from mmcc.ops.activation import Leaky
 from mmcc.ops.window import Window
+from op_case import OpCase
 from op_case_values import RELU
 from op_cases_float_layers import conv as float_conv
 from op_cases_int8_layers import conv, dense

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from kernel_bench import rng_of
 from mmcc.errors import CompileError
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
@@ -35,6 +34,7 @@ from mmcc.passes.draft import Draft
 from mmcc.training.differentiate import differentiate
 from mmcc.training.gradients.elementwise import FLAT, PAIRS
 from mmcc.training.gradients.registry import RULES
+from op_case import rng_of
 from op_cases_elementwise import INSIDE, PARAMETERS, POSITIVE
 from op_cases_recurrent import recurrent_layers
 from op_cases_training import POOLS, WINDOWS
