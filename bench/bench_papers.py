@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Papers' experiments on the networks beside the project, each with what the paper claims.
 
-    python bench/bench_papers.py [--only mafat,mmcnn,sekiyama,review] [--seconds N] [--networks NAMES]
-        [--json FILE]
+    python bench/bench_papers.py [--only mafat,mmcnn,sekiyama,review,hascoet,monet,poet,resnet50]
+        [--seconds N] [--networks NAMES] [--json FILE]
 
 `papers_mafat.py` and its neighbours say what is measured. --seconds are for mafat's
 sweep, the longest part; --networks are sekiyama's (all, or names with commas).
@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ import papers_mafat
 import papers_mmcnn
 import papers_review
 import papers_sekiyama
+import papers_training
 from bench_placement import chosen
 from networks import MODELS, progress
 
-Row = papers_mafat.AtLimit | papers_mmcnn.Row | papers_sekiyama.Row | papers_review.Row
+Row = papers_mafat.AtLimit | papers_mmcnn.Row | papers_sekiyama.Row | papers_review.Row | papers_training.Row
 
 
 def show(header: str, rows: Iterable[Row]) -> list[Row]:
@@ -64,11 +66,16 @@ def review(_: argparse.Namespace) -> list[Row]:
     return show(papers_review.HEADER, papers_review.run())
 
 
+def training(name: str, _: argparse.Namespace) -> list[Row]:
+    return show(papers_training.HEADER, papers_training.run(papers_training.SETTINGS[name]))
+
+
 PAPERS: dict[str, tuple[str, Callable[[argparse.Namespace], list[Row]]]] = {
     "mafat": (papers_mafat.CLAIM, mafat),
     "mmcnn": (papers_mmcnn.CLAIM, mmcnn),
     "sekiyama": (papers_sekiyama.CLAIM, sekiyama),
     "review": (papers_review.CLAIM, review),
+    **{name: (claim, partial(training, name)) for name, claim in papers_training.CLAIMS.items()},
 }
 
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
 
 import pytest
 from mmcc.checker.plan import check_plan
+from mmcc.driver import recompute
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.planner.request import PlanRequest
@@ -18,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import bench_papers
 import papers_mafat
 import papers_mmcnn
+import papers_training
 from forced_plans import Chain, Part, heads, parts_of, spelled, two_groups
 
 YOLO = "gen_yolov2_first8_160"
@@ -89,6 +92,24 @@ def test_placements_beside_a_pool(tmp_path: Path, capsys: pytest.CaptureFixture[
     for row in rows:
         assert row["ours"] <= row["best_fit"] <= row["no_reuse"]
         assert row["ours"] <= row["pool"] <= row["no_reuse"]
+
+
+@pytest.mark.slow
+def test_steps_of_training_in_less_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is made again saves memory for the time that is allowed; no less is possible than is said."""
+    monkeypatch.setattr(recompute, "MOST_PLANS", 1)
+    kept = papers_training.Setting(
+        "kept", "resnet18 8", 3, papers_training.M4_SD, papers_training.SUMS, 2, rows=False
+    )
+    again = dataclasses.replace(kept, share=1.2, goal=1e6)
+    first, second = papers_training.run((kept, again))
+    assert first.more_time == pytest.approx(0, abs=1e-3)
+    assert first.bound == first.arena > second.arena >= second.bound > 0
+    assert 0 < second.more_time <= 0.2
+    assert first.total - second.total == 3 * (first.arena - second.arena)
+    assert second.again
+    assert not second.paged
+    assert not second.reached
 
 
 @pytest.mark.quick

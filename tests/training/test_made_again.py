@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from pathlib import Path
 
 import mmcc
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from frontend_models import model_of, save
 from mmcc.api import CompileResult, TrainOptions
+from mmcc.driver import recompute
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.driver.recompute import KeptValues, SlowMemory
@@ -168,6 +170,33 @@ def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
     large = [value for value in saved.values if value.macs and value.bytes > 1000]
     assert some[1].macs_again == min(value.macs for value in large)
     assert KeptValues(saved, planned, 2.0).within(900) is None
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("share", [1.01, 1.1, 1.2, 1.3, 2.0])
+def test_what_is_known_where_choices_are_left_out(
+    saved: SavedValues, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    """No choice with so much work keeps less than the bound, by all choices; and that is no empty word."""
+
+    def planned(graph) -> tuple[Plan, int]:
+        return Plan((), frozenset(), (), {}, {}, bound=0), sum(graph.tensors[n].bytes for n in graph.producer)
+
+    names = [value.name for value in saved.values]
+    sizes = {value.name: value.bytes for value in saved.values}
+    most = nodes_macs(saved) * (share - 1)
+    kept = [set(some) for count in range(len(names) + 1) for some in combinations(names, count)]
+    least = min(sum(sizes[name] for name in some) for some in kept if saved.work(some) <= most)
+    monkeypatch.setattr(recompute, "FEW", 0)
+    search = KeptValues(saved, planned, share)
+    bound = search._least_kept(int(most))
+    assert bound <= least
+    assert bound >= least - max(sizes.values())  # the part of one value
+    assert search._least_kept(10 * nodes_macs(saved)) == 0
+
+
+def nodes_macs(saved: SavedValues) -> int:
+    return sum(nest_of(saved.graph, node).macs for node in saved.graph.nodes)
 
 
 @pytest.mark.quick

@@ -9,10 +9,13 @@ is there when the loss is known: so most need not be planned.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from itertools import product
+from math import ceil
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain, SavedValue
@@ -56,7 +59,7 @@ class KeptValues:
     """A search over choices for a step.
 
     `share` is the work allowed, in multiples of the step's; where there is slow memory, a step may also wait
-    for it, up to `MOST_WAITING` times its time in all, or `share` if that is more. `figures` are those of the
+    for it, as long as its time in all is at most `waiting` times that of the step. `figures` are those of the
     target's costs.
     """
 
@@ -67,12 +70,12 @@ class KeptValues:
         share: float,
         slow: SlowMemory | None = None,
         figures: Mapping[str, float] | None = None,
+        waiting: float = MOST_WAITING,
     ) -> None:
         self._saved, self._planned, self._slow = saved, planned, slow or SlowMemory()
         self.macs = count_macs(saved.graph)
         self._most = int(self.macs * (share - 1))
-        waiting = max(share, MOST_WAITING) if self._slow.bytes else share
-        self._most_cost = self.macs * (waiting - 1)
+        self._most_cost = self.macs * ((waiting if self._slow.bytes else share) - 1)
         cycles = {
             node.outputs[0]: node_cost(saved.graph, node, figures or {}).work for node in saved.graph.nodes
         }
@@ -106,7 +109,8 @@ class KeptValues:
         if best is None or not (self._again(best[1]) or self._leaving(best[1])):
             return None
         arena, choice, graph = best
-        return graph, self._result(choice, arena, min([arena, *bounds]), planned, None)
+        bound = min([arena, *bounds]) if self._every else self._least_kept(self._most)
+        return graph, self._result(choice, arena, bound, planned, None)
 
     def within(self, limit: int) -> tuple[Graph, MadeAgain] | None:
         """A choice of little work and waiting whose arena is within the limit; None if none was found."""
@@ -130,7 +134,11 @@ class KeptValues:
             return None
         arena, choice, graph = best
         cheaper = [bounds.get(c, c.bytes) for c in self._choices if c.cost < choice.cost]
-        bound = 0 if self._slow.bytes else min(cheaper, default=limit + 1)  # waiting is but predicted
+        bound = min(cheaper, default=limit + 1)
+        if self._slow.bytes:
+            bound = 0  # waiting is but predicted
+        elif not self._every and choice.work:
+            bound = self._least_kept(choice.work - 1)
         return graph, self._result(choice, arena, bound, planned, limit)
 
     def _result(self, choice: _Choice, arena: int, bound: int, planned: int, limit: int | None) -> MadeAgain:
@@ -144,7 +152,7 @@ class KeptValues:
             most_macs=self.macs + self._most,
             limit=limit,
             arena=arena,
-            bound=bound if self._every else 0,
+            bound=bound,
             planned=planned,
             choices=self._ways ** len(self._large) * (self._ways - 1),
             slow_cycles=self._slow.cycles,
@@ -153,6 +161,31 @@ class KeptValues:
     def _again(self, choice: _Choice) -> tuple[SavedValue, ...]:
         there = choice.kept | choice.paged
         return tuple(value for value in self._saved.values if value.name not in there)
+
+    def _least_kept(self, work: int) -> int:
+        """Bytes that every choice keeps, also of those that were left out, with at most so much work.
+
+        Each value that is not kept is made again, so what a choice does not keep fits a knapsack of that
+        work. The bound is that of its relaxation, which takes a part of one value: those first that save most
+        bytes for their work. With slow memory a value may also leave, at no work.
+        """
+        if self._slow.bytes:
+            return 0
+        left, kept, own = Fraction(work), Fraction(0), self._own_work
+        for value in sorted(self._saved.values, key=lambda v: Fraction(own[v.name], max(1, v.bytes))):
+            dropped = min(Fraction(1), left / own[value.name]) if own[value.name] else Fraction(1)
+            left -= dropped * own[value.name]
+            kept += (1 - dropped) * value.bytes
+        return ceil(kept)
+
+    @cached_property
+    def _own_work(self) -> dict[str, int]:
+        """By value, multiply-accumulates of what is made again for it alone, if it is not kept."""
+        names = frozenset(value.name for value in self._saved.values)
+        again = {name: self._saved.made_again(names - {name}) for name in names}
+        times = Counter(name for some in again.values() for name in some)
+        macs = self._saved.macs
+        return {name: sum(macs(each) for each in some if times[each] == 1) for name, some in again.items()}
 
     @property
     def _ways(self) -> int:

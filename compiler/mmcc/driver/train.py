@@ -11,7 +11,7 @@ from mmcc.driver.compile import CompileResult, compile_module
 from mmcc.driver.load import dump, load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.driver.ram_fit import BESIDES
-from mmcc.driver.recompute import KeptValues, SlowMemory
+from mmcc.driver.recompute import MOST_WAITING, KeptValues, SlowMemory
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain
@@ -122,7 +122,8 @@ def _compiled(
         plan = best_plan(graph, asked)
         return plan, asked.peak(plan)
 
-    kept = KeptValues(SavedValues(step.graph, forward), planned, share, slow, target.cost)
+    waiting = options.recompute or MOST_WAITING
+    kept = KeptValues(SavedValues(step.graph, forward), planned, share, slow, target.cost, waiting)
     if not options.ram:
         return compile_module(_with(module, kept.least()), model, out, once, progress)
     limit = options.ram - state_bytes(module.states) - max(options.ram // BESIDES, LEAST_BESIDES)

@@ -23,7 +23,8 @@ class MadeAgain:
     The class: each saved value is kept, made again once, from values that are kept or paged, or (with slow
     memory) taken there and brought back, once, and so are all gradients between layers, or none; then a plan
     of groups, rows and offsets. No choice with at most `most_macs` of work in all has an arena below `bound`;
-    if there is a `limit`, none that costs less than this one has. It is 0 if choices were left out.
+    if there is a `limit`, none that costs less than this one has. Where choices were left out, that is what
+    each of them keeps, too; with slow memory, 0.
     """
 
     kept: tuple[SavedValue, ...]

@@ -31,7 +31,7 @@ class SavedValues:
         read = {name for node in graph.nodes if self._is_backward(node) for name in node.inputs}
         sources = {self._source(name) for name in read if name in self._forward}
         ordered = sorted(sources & self._forward, key=lambda name: self._position[name])
-        self.values = tuple(SavedValue(name, graph.tensors[name].bytes, self._macs(name)) for name in ordered)
+        self.values = tuple(SavedValue(name, graph.tensors[name].bytes, self.macs(name)) for name in ordered)
         sums = [node.inputs[1] for node in graph.nodes if isinstance(node.op, WeightGradient)]
         between = [
             name for name in dict.fromkeys(sums) if name in self._position and name not in self._forward
@@ -47,7 +47,8 @@ class SavedValues:
         late = [node for node in self.graph.nodes if self._is_backward(node)]
         return [node for node in late if any(self._source(other) == name for other in node.inputs)]
 
-    def _macs(self, name: str) -> int:
+    def macs(self, name: str) -> int:
+        """Multiply-accumulates of the node that makes a value of the forward pass."""
         return nest_of(self.graph, self.graph.producer[name]).macs
 
     def _source(self, name: str) -> str:
@@ -74,7 +75,7 @@ class SavedValues:
 
     def work(self, kept: Collection[str], paged: Collection[str] = ()) -> int:
         """Multiply-accumulates of what is made again."""
-        return sum(self._macs(name) for name in self.made_again(kept, paged))
+        return sum(self.macs(name) for name in self.made_again(kept, paged))
 
     def recomputed(self, kept: Collection[str], paged: Collection[str] = ()) -> Graph:
         """The step in which backward nodes read what is not kept made a second time, once for all of them, or
