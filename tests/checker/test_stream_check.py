@@ -12,11 +12,13 @@ from mmcc.checker.stream import check_stream
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv
+from mmcc.ops.elementwise import Unary
 from mmcc.ops.movement import Concat, Slice
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
 from mmcc.passes.streaming.stream import stream_graph
-from streams import ROWS, cells, centred, centred_and_strided, dilated, padded_behind, windowed
+from streams import ROWS, cells, centred, centred_and_strided, dilated, padded_behind, stacked, windowed
 
 pytestmark = pytest.mark.quick
 
@@ -43,7 +45,35 @@ def with_states(change: Callable) -> Callable[[Graph], Graph]:
 
 def test_a_state_that_begins_with_something_else() -> None:
     found = convicted(dilated(), with_states(lambda s: replace(s, initial=s.initial + np.float32(1))))
-    assert "begins with something else than 0.0" in found
+    assert "('padding', '1.0'), ('x0', 0)], not of [('padding', '0.0'), ('padding', '0.0'), ('x0'" in found
+
+
+def changed(**fields: float) -> Callable[[Node], Node]:
+    return lambda node: replace(node, op=replace(node.op, **fields))
+
+
+def test_rows_before_the_first_that_are_masked_otherwise() -> None:
+    """One too few and one too many, at another rate, and with a value that its reader does not pad with."""
+    for lag in (1, 3):
+        assert "is made of" in convicted(stacked(), with_node(MaskBeforeStart, changed(lag=lag)))
+    assert "is made of" in convicted(stacked(), with_node(MaskBeforeStart, changed(hop=2)))
+    assert "('padding', '-0.0')" in convicted(stacked(), with_node(MaskBeforeStart, changed(value=-0.0)))
+    unmasked = with_node(
+        MaskBeforeStart, lambda node: replace(node, op=Unary("clamp", (-8.0, 8.0)), inputs=node.inputs[:1])
+    )
+    assert "does not only carry rows" in convicted(stacked(), unmasked)
+
+
+def test_a_count_of_hops_that_stops_early_or_never() -> None:
+    assert "is made of" in convicted(stacked(), with_node(CountHops, changed(most=1)))
+    assert 'state "hops" is not what it was' in convicted(stacked(), with_node(CountHops, changed(most=99)))
+    ahead = with_states(lambda s: replace(s, initial=s.initial + 1) if s.begin == "hops" else s)
+    assert "is made of" in convicted(stacked(), ahead)
+
+
+def test_an_end_of_short_sequences_that_is_not_masked() -> None:
+    found = convicted_at_the_end(stacked(), with_node(MaskBeforeStart, changed(lag=0)))
+    assert "at the end is made of" in found
 
 
 def test_a_state_that_is_never_pushed() -> None:

@@ -204,6 +204,11 @@ def streams(folder, _):
         return load_model(model, CompileOptions(stream=stream, window=window))
 
     constants = {"w": np.ones((4, 4, 3), np.float32)}
+    constants |= {"W": np.ones((1, 9, 4), np.float32), "R": np.ones((1, 9, 3), np.float32)}
+    gru = (
+        node("Transpose", ["c"], ["t"], perm=[2, 0, 1]),
+        node("GRU", ["t", "W", "R"], ["y"], hidden_size=3),
+    )
     mean = node("GlobalAveragePool", ["x"], ["y"])
     with pytest.raises(CompileError, match="--window"):
         load(mean)
@@ -211,8 +216,8 @@ def streams(folder, _):
     with pytest.raises(CompileError, match="INPUT:AXIS"):
         load(mean, window=8, stream="")
     with pytest.raises(CompileError, match="a causal model"):
-        load(*(node("Conv", [x, "w"], [y], pads=[1, 1]) for x, y in ("xt", "ty")))
-    load(*(node("Conv", [x, "w"], [y], pads=[2, 0]) for x, y in ("xt", "ty")))
+        load(node("Conv", ["x", "w"], ["c"], pads=[1, 1]), *gru)
+    load(node("Conv", ["x", "w"], ["c"], pads=[2, 0]), *gru)
     pool = {"kernel_shape": [3], "pads": [2, 0]}
     with pytest.raises(CompileError, match="count_include_pad"):
         load(node("AveragePool", ["x"], ["y"], **pool))

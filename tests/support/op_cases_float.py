@@ -13,7 +13,7 @@ from op_cases_elementwise import (
 )
 from op_cases_float_layers import convolutions, matrices, pools, transposed_convolutions
 from op_cases_indexing import cumulations, scatters, takes
-from op_cases_movement import concatenations, look_ups, movements, resizes, shifts
+from op_cases_movement import concatenations, look_ups, movements, resizes, sequence_starts, shifts
 from op_cases_recurrent import recurrent_layers, trained_layers
 from op_cases_reduce import normalizations, reductions
 from op_cases_training import (
@@ -46,6 +46,7 @@ FAMILIES = {
     "look_ups": look_ups,
     "concatenations": concatenations,
     "shifts": shifts,
+    "sequence_starts": sequence_starts,
     "takes": takes,
     "scatters": scatters,
     "cumulations": cumulations,

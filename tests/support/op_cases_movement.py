@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from itertools import product
 
+import numpy as np
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
 from mmcc.ops.shift import Shift
 from op_case import OpCase, rng_of
 from op_case_values import LAYER, exact, integers, real, values
@@ -123,6 +125,27 @@ def shifts() -> list[OpCase]:
         OpCase(f"shift{k}", Shift(), (values(rng, dtype, *shape), values(rng, dtype, new, *shape[1:])))
         for k, (shape, new, dtype) in enumerate(every)
     ]
+
+
+def sequence_starts() -> list[OpCase]:
+    """No row, some and all rows come before row 0; the last count is as large as one can be."""
+    rng = rng_of("sequence_start")
+    cases = [
+        OpCase(f"count_hops{k}", CountHops(most), (np.array([count], np.int32),))
+        for k, (most, count) in enumerate(((5, 0), (5, 4), (5, 5), (2**31 - 1, 2**31 - 1)))
+    ]
+    shapes = ((4, 5, 3), (3, 7), (2, 3, 2, 5))
+    types = (
+        (ElementType.F32, -np.inf),
+        (ElementType.I8, -77),
+        (ElementType.I16, 0),
+        (ElementType.F32, -0.0),
+    )
+    for k, (shape, (dtype, value)) in enumerate(product(shapes, types)):
+        hop = (1, shape[0])[k % 2]
+        op, hops = MaskBeforeStart(hop, 3 * hop + 2, value), np.array([k % 5], np.int32)
+        cases.append(OpCase(f"mask_before_start{k}", op, (values(rng, dtype, *shape), hops)))
+    return cases
 
 
 def concatenations() -> list[OpCase]:

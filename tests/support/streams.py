@@ -143,6 +143,25 @@ def cells() -> Graph:
     return b.graph(b.add(Binary("mul"), h, h))
 
 
+def stacked() -> Graph:
+    """Centred convolutions on top of each other, one with the distance of taps, and what passes by them."""
+    b = Stream("stacked")
+    y = b.centred(b.centred(b.x, 3), 5)
+    z = b.add(Binary("add"), b.centred(y, 3, dilation=2, pads=(2, 2)), b.clamped(b.x))
+    return b.graph(b.centred(z, 3), y)
+
+
+def stacked_and_strided() -> Graph:
+    """Readers of late rows with paddings of their own: a maximum, zeros, a Pad of twos; other rates."""
+    b = Stream("stacked_and_strided")
+    y = b.centred(b.centred(b.x, 5), 4, stride=2, pads=(1, 1))
+    largest = b.add(MaxPool(Window((3, 1), pads=(1, 0, 1, 0))), y)
+    padded = b.add(Pad((1, 0, 0), (0, 0, 0), value=2.0), y)
+    late = b.add(Slice((0, 0, 0), (1, 1, 1), b.shape(y)), padded)
+    joined = b.add(Concat(2), largest, b.centred(y, 3), late)
+    return b.graph(b.centred(joined, 6, stride=3, pads=(2, 1)))
+
+
 def windowed() -> Graph:
     """A mean over the sequence, and what follows it."""
     b = Stream("windowed")
@@ -155,6 +174,7 @@ BY_HAND = {
     for f in (
         *(dilated, strided, pools, shared_rows, look_ahead, cells),
         *(centred, centred_and_strided, padded_behind),
+        *(stacked, stacked_and_strided),
     )
 }
 
@@ -177,6 +197,30 @@ def random_stream(seed: int) -> Graph:
             made = b.add(Binary("max"), x, others[rng.integers(0, len(others))])
         else:
             made = b.causal(x, taps, dilation=int(rng.integers(1, 4)))
+        pool.append(made)
+    return b.graph(*dict.fromkeys((pool[-1], pool[rng.integers(1, len(pool))])))
+
+
+def random_stack(seed: int) -> Graph:
+    """Layers on top of each other, most of which look ahead and pad on both sides."""
+    rng = np.random.default_rng(seed)
+    b = Stream(f"stack{seed}" + "x" * (seed % 7), columns=1)
+    pool = [b.x]
+    for _ in range(rng.integers(2, 7)):
+        x = pool[-1 - int(rng.integers(0, len(pool)) * rng.integers(0, 2))]
+        kind, taps = rng.integers(0, 6), int(rng.integers(2, 6))
+        ahead = int(rng.integers(0, taps))
+        pads = (taps - 1 - ahead, ahead)
+        if kind == 0 and b.shape(x)[0] % 4 == 0:
+            made = b.centred(x, taps, stride=2, pads=(pads[0], max(0, pads[1] - 1)))
+        elif kind == 1:
+            made = b.add(MaxPool(Window((taps, 1), pads=(pads[0], 0, pads[1], 0))), x)
+        elif kind == 2:
+            others = [y for y in pool if b.shape(y) == b.shape(x)]
+            made = b.add(Binary("add"), x, others[rng.integers(0, len(others))])
+        else:
+            dilation = int(rng.integers(1, 4))
+            made = b.centred(x, taps, dilation=dilation, pads=(pads[0] * dilation, pads[1] * dilation))
         pool.append(made)
     return b.graph(*dict.fromkeys((pool[-1], pool[rng.integers(1, len(pool))])))
 

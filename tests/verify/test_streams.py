@@ -10,6 +10,7 @@ import mmcc
 import numpy as np
 from cli_runs import run, told
 from frontend_models import model_of, save
+from int8_models import FloatModel
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.verification.streams import hops, joined
@@ -148,6 +149,35 @@ def test_a_flush_gives_the_rows_that_see_the_end(tmp_path: Path) -> None:
             rows[-1] += machine.run([row])
             machine.run([], 1)
         assert np.array_equal(rows[0], rows[-1]), again
+
+
+def centred_stack(folder: Path) -> Path:
+    """An int8 network of three centred convolutions on top of each other, the last over every second row."""
+    model = FloatModel(np.random.default_rng(8))
+    x, scale = model.float_input(1, 3, STEPS, 1)
+    x = model.real(x, float(scale))
+    layers = (
+        ((4, 3, 5, 1), {"pads": [2, 0, 2, 0]}),
+        ((4, 4, 3, 1), {"pads": [2, 0, 2, 0], "dilations": [2, 1]}),
+        ((2, 4, 4, 1), {"pads": [1, 0, 1, 0], "strides": [2, 1]}),
+    )
+    for shape, attributes in layers:
+        x, scale = model.requantized(model.conv(x, scale, shape, **attributes), 0.1), np.float32(0.1)
+    model.save(x, folder / "net.onnx")
+    return folder / "net.onnx"
+
+
+def test_a_stack_of_centred_layers_is_whole_to_the_bit(tmp_path: Path) -> None:
+    """Steps and a flush of two sequences, with a reset between them."""
+    model = centred_stack(tmp_path)
+    x = np.random.default_rng(9).normal(0, 3, (2, 1, 3, STEPS, 1)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", input_0=x)
+    for name, more in (("whole", ()), ("hops", ("--stream", "x0:2"))):
+        out, made = tmp_path / name, tmp_path / f"{name}.npz"
+        text = command("compile", model, "-o", out, *more, "--no-self-check")
+        command("verify", out, "--data", tmp_path / "data.npz", "--save-outputs", made)
+    assert "(3 rows late, the last 3 rows by flush)" in text
+    np.testing.assert_array_equal(*(np.load(tmp_path / f"{k}.npz")["output_0"] for k in ("whole", "hops")))
 
 
 def test_rows_at_the_end_that_are_not_given(tmp_path: Path) -> None:

@@ -14,15 +14,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mmcc.checker.stream_end import End
-from mmcc.checker.stream_rows import PADDING, Carrier, Row, differences, found_row, held_by_cells, reads_of
+from mmcc.checker.stream_rows import (
+    HOPS,
+    PADDING,
+    Carrier,
+    Row,
+    differences,
+    first_rows,
+    found_row,
+    held_by_cells,
+    padding_of,
+    padding_row,
+    reads_of,
+)
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.streaming import Hops, Streamed
-from mmcc.ops.conv import Conv, ConvInt8
-from mmcc.ops.int8_to_float import ConvInt8ToFloat
-from mmcc.ops.int16 import ConvInt16
-from mmcc.ops.movement import Pad
-from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.recurrent_int8 import CELLS, Cell
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
 
 MOST_HOPS = 1 << 16
 
@@ -50,12 +58,16 @@ class _Check:
 
     def run(self) -> list[str]:
         self._wrong += _other_constants(self._whole, self._step)
-        cells = self._cells()
+        cells, counts = self._cells(), self._counts()
         for state in self._step.states:
-            first = (cells[state.begin], -1) if state.begin in cells else PADDING
-            self._states[state.begin] = [first] * len(state.initial)
+            if state.begin in cells:
+                self._states[state.begin] = [(cells[state.begin], -1)] * len(state.initial)
+            elif state.begin in counts:
+                self._states[state.begin] = [(HOPS, int(state.initial[0]))]
+            else:
+                self._states[state.begin] = first_rows(state)
         for hop in range(1, MOST_HOPS):
-            full = not any(PADDING in rows for rows in self._states.values())
+            full = not any(name == PADDING for rows in self._states.values() for name, _ in rows)
             before = self._states
             self._run(hop)
             if self._end is not None and not self._wrong:
@@ -77,6 +89,12 @@ class _Check:
                 found[node.inputs[at]] = held
         return found
 
+    def _counts(self) -> set[str]:
+        """What is read as a count of hops."""
+        return {
+            node.inputs[-1] for node in self._step.nodes if isinstance(node.op, CountHops | MaskBeforeStart)
+        }
+
     def _most_lag(self) -> int:
         return max((-(-rows.lag // rows.hop) for rows in self._hops.rows.values()), default=0)
 
@@ -89,7 +107,9 @@ class _Check:
         ]
 
     def _next(self, row: Row) -> Row:
-        return row[0], row[1] + self._hop[row[0]]
+        """What a row is a hop later. A count must stay, so masks do."""
+        name, at = row
+        return row if isinstance(at, str) or name == HOPS else (name, at + self._hop[name])
 
     # ---- one hop
 
@@ -97,7 +117,7 @@ class _Check:
         rows: dict[str, list[Row]] = {name: list(kept) for name, kept in self._states.items()}
         for port in self._step.inputs:
             if port.tensor in self._hops.rows:
-                rows[port.tensor] = self._made(port.tensor, hop)
+                rows[port.tensor] = [*self._made(port.tensor, hop)]
         for node in self._step.nodes:
             original = self._whole.producer.get(node.outputs[0])
             if original is None:
@@ -108,7 +128,7 @@ class _Check:
                 self._compute_all(original, node, rows, hop)
         self._states = {state.begin: rows[state.end] for state in self._step.states}
 
-    def _made(self, name: str, hop: int) -> list[Row]:
+    def _made(self, name: str, hop: int) -> list[tuple[str, int]]:
         """The rows of a tensor that are new in a hop; of another tensor of the whole graph there are none."""
         of = self._hops.rows[name]
         return [(name, row) for row in range((hop - 1) * of.hop - of.lag, hop * of.hop - of.lag)]
@@ -118,7 +138,7 @@ class _Check:
         carried = self._carry(node, rows)
         if carried is None:
             self._wrong.append(f"{node.op} of a hop does not only carry rows")
-            return [PADDING] * nest_of(self._step, node).write.shape[0]
+            return [padding_row(None)] * nest_of(self._step, node).write.shape[0]
         return carried
 
     def _compute(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
@@ -127,17 +147,17 @@ class _Check:
             if isinstance(original.op, CELLS):
                 self._wrong += self._other_beginning(original, original.op, node)
             self._wrong += differences(self._whole, original, self._step, node)
-            self._wrong += self._other_padding(original, node, rows)
         if isinstance(node.op, CELLS):
             self._hand_on(node, rows, hop)
         nest, whole = nest_of(self._step, node), nest_of(self._whole, original)
         made = self._made(node.outputs[0], hop)
-        rows[node.outputs[0]] = made
+        rows[node.outputs[0]] = [*made]
+        padding = padding_row(padding_of(self._whole, original))
         for k, name in enumerate(original.inputs):
             if name not in self._hops.rows:
                 continue
             for j, (_, row) in enumerate(made):
-                want = [(name, at) if at >= 0 else PADDING for at in reads_of(whole, k, row)]
+                want = [(name, at) if at >= 0 else padding for at in reads_of(whole, k, row)]
                 have = [found_row(rows[node.inputs[k]], at) for at in reads_of(nest, k, j)]
                 if row >= 0 and want != have and len(self._wrong) < 8:
                     self._wrong.append(f'row {row} of "{made[0][0]}" is made of {have}, not of {want}')
@@ -166,19 +186,9 @@ class _Check:
             of, count = self._hops.rows[of_whole], self._whole.tensors[of_whole].shape[0]
             end = hop * of.hop - of.lag
             want = [(of_whole, at) if at >= 0 else PADDING for at in range(end - count, end)]
-            if rows.get(name) != want:
+            found = [PADDING if row[0] == PADDING else row for row in rows.get(name, [])]
+            if found != want:
                 self._wrong.append(f'the window of "{of_whole}" does not hold its newest {count} rows')
-
-    def _other_padding(self, original: Node, node: Node, rows: Mapping[str, list[Row]]) -> Iterator[str]:
-        """Padding must hold what the whole node takes for rows before the first, if it takes any."""
-        value, whole = _padding(self._whole, original), nest_of(self._whole, original)
-        initial = {state.begin: state.initial for state in self._step.states}
-        for k, name in enumerate(node.inputs):
-            if PADDING not in rows.get(name, ()) or all(at >= 0 for at in reads_of(whole, k, 0)):
-                continue
-            for begin in self._sources(name) & set(initial):
-                if value is None or (initial[begin] != value).any():
-                    yield f'state "{begin}" begins with something else than {value}, as {original.op} pads'
 
     def _other_beginning(self, original: Node, whole: Cell, node: Node) -> Iterator[str]:
         """A cell must begin as in the whole graph."""
@@ -191,32 +201,8 @@ class _Check:
             if want is None or have is None or (have != want).any():
                 yield f'{name} of "{original.outputs[0]}" begins otherwise'
 
-    def _sources(self, name: str) -> set[str]:
-        """The tensors that a tensor was carried from."""
-        node = self._step.producer.get(name)
-        if node is None or name in self._whole.producer:
-            return {name}
-        return {source for each in node.inputs for source in self._sources(each)}
-
 
 def _other_constants(whole: Graph, step: Graph) -> Iterator[str]:
     for name, data in step.constants.items():
         if not whole.is_constant(name) or whole.constants[name] is not data:
             yield f"%{name} is no constant of the whole"
-
-
-def _padding(graph: Graph, node: Node) -> float | None:
-    """What a node takes for rows beside its operand."""
-    match node.op:
-        case ConvInt8() | ConvInt8ToFloat() | AveragePoolInt8():
-            return node.op.x_zero
-        case Conv() | ConvInt16():
-            return 0.0
-        case AveragePool():
-            return 0.0 if node.op.counted[0] >= node.op.window.pads[0] else None
-        case MaxPool():
-            return graph.tensors[node.inputs[0]].dtype.least
-        case Pad():
-            return node.op.value
-        case _:
-            return None

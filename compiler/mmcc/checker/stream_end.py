@@ -11,7 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mmcc.checker.stream_rows import PADDING, Carrier, Row, differences, found_row, reads_of
+from mmcc.checker.stream_rows import (
+    Carrier,
+    Row,
+    differences,
+    found_row,
+    padding_of,
+    padding_row,
+    reads_of,
+)
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.streaming import Hops
 from mmcc.ops.movement import Pad
@@ -44,7 +52,9 @@ class End:
             if original is None:
                 carried = self._carry(node, rows)
                 self._wrong += [] if carried is not None else [f"{node.op} does not only carry rows"]
-                rows[node.outputs[0]] = carried or [PADDING] * self._flush.tensors[node.outputs[0]].shape[0]
+                rows[node.outputs[0]] = (
+                    carried or [padding_row(None)] * self._flush.tensors[node.outputs[0]].shape[0]
+                )
                 continue
             if hop == 1:
                 self._wrong += self._otherwise(original, node)
@@ -61,19 +71,21 @@ class End:
     def _compute(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> Iterator[str]:
         y = node.outputs[0]
         first, end = self._made(y, hop)
-        rows[y] = [(y, row) for row in range(first, end)]
+        made = [(y, row) for row in range(first, end)]
+        rows[y] = [*made]
         if len(rows[y]) != self._flush.tensors[y].shape[0]:
             yield f'"{y}" has {self._flush.tensors[y].shape[0]} rows at the end, not {len(rows[y])}'
         nest, whole = nest_of(self._flush, node), nest_of(self._whole, original)
+        padding = padding_row(padding_of(self._whole, original))
         back = (hop - self._own) * self._hops.rows[y].hop  # from a row to its like in the whole graph
         for k, name in enumerate(original.inputs):
             if name not in self._hops.rows:
                 continue
             moved, last = (hop - self._own) * self._hops.rows[name].hop, self._made(name, hop)[1]
             have_rows = rows.get(node.inputs[k], [])
-            for j, (_, row) in enumerate(rows[y]):
+            for j, (_, row) in enumerate(made):
                 reads = [at + moved for at in reads_of(whole, k, row - back)]
-                want = [PADDING if at < 0 else BEHIND if at >= last else (name, at) for at in reads]
+                want = [padding if at < 0 else BEHIND if at >= last else (name, at) for at in reads]
                 have = [
                     BEHIND if at >= len(have_rows) else found_row(have_rows, at)
                     for at in reads_of(nest, k, j)

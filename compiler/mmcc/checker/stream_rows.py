@@ -11,12 +11,48 @@ from typing import Any
 from mmcc.checker.views import only_moves
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import Access, Affine, Nest
+from mmcc.ir.state import State
+from mmcc.ops.conv import Conv, ConvInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.int16 import ConvInt16
+from mmcc.ops.movement import Pad
+from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.recurrent_int8 import CELLS
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
 
-Row = tuple[str, int]  # a row of a tensor of the whole graph
-PADDING = ("", -1)
+Row = tuple[str, int | str]  # a row of a tensor of the whole graph, a value that stands for one, or a count
+PADDING = "padding"
+HOPS = "hops since the reset"
 # of an operator, what a hop has otherwise: it sees other rows
 OF_ROWS = ("window", "counted", "before", "after", "starts", "shape", "operands", "last")
+
+
+def padding_row(value: float | None) -> Row:
+    """A row of nothing but a value; zeros of both signs are two."""
+    return PADDING, "of different values" if value is None else repr(float(value))
+
+
+def first_rows(state: State) -> list[Row]:
+    """What a state holds before the first hop, where it holds rows."""
+    same = (row.tobytes() == row.flat[0].tobytes() * row.size for row in state.initial)
+    return [padding_row(row.flat[0] if one else None) for row, one in zip(state.initial, same, strict=True)]
+
+
+def padding_of(graph: Graph, node: Node) -> float | None:
+    """What a node takes for rows beside its operand."""
+    match node.op:
+        case ConvInt8() | ConvInt8ToFloat() | AveragePoolInt8():
+            return node.op.x_zero
+        case Conv() | ConvInt16():
+            return 0.0
+        case AveragePool():
+            return 0.0 if node.op.counted[0] >= node.op.window.pads[0] else None
+        case MaxPool():
+            return graph.tensors[node.inputs[0]].dtype.least
+        case Pad():
+            return node.op.value
+        case _:
+            return None
 
 
 def held_by_cells(step: Graph) -> dict[tuple[str, str], str]:
@@ -33,13 +69,15 @@ def held_by_cells(step: Graph) -> dict[tuple[str, str], str]:
 
 
 class Carrier:
-    """Which rows a node of a graph moves where; None of a node that does more than that."""
+    """Which rows a node of a graph moves where, counts or masks; None of a node that does more than that."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self._movers: dict[Node, bool] = {}
 
     def __call__(self, node: Node, rows: Mapping[str, list[Row]]) -> list[Row] | None:
+        if isinstance(node.op, CountHops | MaskBeforeStart):
+            return _counted(node.op, node, rows)
         nest, found = nest_of(self._graph, node), list[Row]()
         if node not in self._movers:
             within = all(_inner(read) == _inner(nest.write) for read in nest.reads)
@@ -54,8 +92,21 @@ class Carrier:
                 for at in _taps(nest, read, row)
                 if 0 <= at < read.shape[0]
             ]
-            found.append(sources[0] if len(sources) == 1 else PADDING)
+            found.append(sources[0] if len(sources) == 1 else padding_row(None))
         return found
+
+
+def _counted(op: CountHops | MaskBeforeStart, node: Node, rows: Mapping[str, list[Row]]) -> list[Row] | None:
+    """What becomes of a count of hops, or of rows by it."""
+    match rows.get(node.inputs[-1]):
+        case [(str(name), int(hops))] if name == HOPS:
+            if isinstance(op, CountHops):
+                return [(HOPS, min(hops + 1, op.most))]
+            found = rows[node.inputs[0]]
+            masked = min(len(found), max(0, op.lag - hops * op.hop))
+            return [padding_row(op.value)] * masked + found[masked:]
+        case _:
+            return None
 
 
 def found_row(rows: list[Row], at: int) -> Row:

@@ -40,6 +40,7 @@ import mmcc.kernels.portable.recurrent_int8
 import mmcc.kernels.portable.reduce
 import mmcc.kernels.portable.reduce_int8
 import mmcc.kernels.portable.resize
+import mmcc.kernels.portable.sequence_start
 import mmcc.kernels.portable.shift
 import mmcc.kernels.portable.softmax
 import mmcc.kernels.portable.stream

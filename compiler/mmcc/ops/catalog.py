@@ -38,6 +38,7 @@ from mmcc.ops import (  # noqa: F401
     recurrent_int8,
     reduce,
     resize,
+    sequence_start,
     shift,
     softmax,
     stream,

@@ -19,6 +19,7 @@ from mmcc.ir.state import State
 from mmcc.ops.recurrent_int8 import CELLS, Cell
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.nodes import Nodes, on_rows
+from mmcc.passes.streaming.start import Key, Twins
 from mmcc.passes.streaming.step import ORDER, Step
 
 
@@ -61,9 +62,13 @@ class _Flush:
         }
         self._made = Nodes(shapes)
         needed = self._needed()
+        masked = self._masked(needed)
+        count = self._kept(step.states[step.count]) if masked else ""
+        self._twins = Twins(step.start, self._made, masked, count)
         for index, node in enumerate(whole.nodes):
             if index in needed:
                 self._write(index, node)
+                self._twins.follow(node)
 
     def graph(self) -> Graph:
         nodes = self._made.nodes
@@ -94,6 +99,19 @@ class _Flush:
             names |= {name for name in node.inputs if self._tail.get(name)}
         return found
 
+    def _masked(self, needed: set[int]) -> list[Key]:
+        """What is masked of the rows of the tail that a node reads: a short sequence may begin in them."""
+        read = (
+            self._step.start.key(self._whole.nodes[index].inputs[operand], index)
+            for index in sorted(needed)
+            for operand in self._found.reads[index]
+        )
+        return [
+            key
+            for key in dict.fromkeys(read)
+            if self._tail[key[0]] and key in self._step.start.masked(key[0])
+        ]
+
     def _known(self) -> set[str]:
         return {*self._found.hops.rows, *self._whole.constants}
 
@@ -113,6 +131,7 @@ class _Flush:
         x, y = self._found.hops.rows[name], self._found.hops.rows[node.outputs[0]]
         back = reads.stride * y.lag - x.lag - min(reads.taps)  # from the first row to the end of the hops'
         newer = list(range(max(0, -back), self._tail[name]))
+        name = self._twins.seen(self._step.start.key(name, index))
         parts: list[str] = []
         if back > 0:
             kept = self._kept(self._step.states[self._step.old_rows(index, operand)])

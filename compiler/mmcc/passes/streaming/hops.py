@@ -11,7 +11,7 @@ from math import ceil, lcm
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Hops, Rows
-from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.recurrent_int8 import CELLS
 from mmcc.passes.streaming.padding import Padding, padding_of
 from mmcc.passes.streaming.reads import NeedsAll, RowReads, needs_whole, row_reads
 
@@ -29,7 +29,7 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
     """The rows of all tensors that depend on `streamed`, of which a hop has `times` the least possible rows.
 
     With `window`, what needs the whole sequence, and all that follows, sees a window of it; else CompileError
-    MM205 names the node. Also for a node that pads before rows that lag behind.
+    MM205 names the node. Also for a cell whose input lags behind.
     """
     rates, reads, windows = _rates(graph, streamed, window=window)
     least = lcm(*(rate.denominator for rate in rates.values())) * times
@@ -39,7 +39,7 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
         if index not in reads:
             continue
         lag = max(_lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
-        if lag and isinstance(node.op, Recurrent):
+        if lag and isinstance(node.op, CELLS):
             raise _not_causal(node, "would begin with rows before the sequence, since its input lags behind")
         padding[index] = _padding(graph, node, reads[index], rows)
         for name in node.outputs:
@@ -87,13 +87,13 @@ def _lag(reads: RowReads, lag: int) -> int:
 def _padding(
     graph: Graph, node: Node, reads: Mapping[int, RowReads], rows: Mapping[str, Rows]
 ) -> Padding | None:
-    """What a node finds before the first row; CompileError if rows before the first are others by then."""
+    """What a node finds before the first row of its operands; None if it reads nothing there."""
     if all(min(each.taps) >= 0 for each in reads.values()):
         return None
-    padding = padding_of(graph, node)
-    if any(rows[node.inputs[k]].lag for k in reads):
-        raise _not_causal(node, "pads the sequence of an operand that lags behind")
-    return padding
+    vectors = (node.inputs[k] for k in reads if len(graph.tensors[node.inputs[k]].shape) < 2)
+    if any(rows[name].lag for name in vectors):
+        raise _not_causal(node, "pads numbers that lag behind, and are no rows")
+    return padding_of(graph, node)
 
 
 def _not_causal(node: Node, what: str) -> CompileError:

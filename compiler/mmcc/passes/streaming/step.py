@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.state import State
@@ -15,11 +16,13 @@ from mmcc.ir.types import Tensor
 from mmcc.ops.movement import Slice
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_int8 import CELLS, Cell
+from mmcc.ops.sequence_start import CountHops
 from mmcc.ops.shift import Shift
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.nodes import Nodes, on_rows
 from mmcc.passes.streaming.padding import Padding
 from mmcc.passes.streaming.reads import RowReads
+from mmcc.passes.streaming.start import Key, Start, Twins
 
 ORDER = ("bias", "peepholes", "lengths", "h", "c")  # of a cell's operands
 
@@ -46,7 +49,9 @@ class Step:
         )
         self._tensors = self._made.tensors
         self._states: list[State] = []
-        self._kept: dict[tuple[str, Padding | None], str] = {}  # the old rows of a tensor, by what began them
+        self.start = Start(graph, found)
+        self.count = ""  # the state that counts hops, where something is masked by it
+        self._kept: dict[Key, str] = {}  # the old rows of a tensor
         self._last: list[Node] = []  # that write states
         self._cells: dict[str, dict[str, str]] = {}  # by the result of a cell, its states
         self._make()
@@ -69,7 +74,7 @@ class Step:
     def old_rows(self, index: int, operand: int) -> str:
         """The state of the rows of an operand that were there before a hop, for node `index`."""
         name = self._whole.nodes[index].inputs[operand]
-        return self._kept[name, self._padding(name, index)]
+        return self._kept[self.start.key(name, index)]
 
     def cell_states(self, result: str) -> dict[str, str]:
         """By "h" and "c" the states of the cell that makes `result`."""
@@ -88,13 +93,17 @@ class Step:
         return replace(tensor, shape=(self._rows[tensor.name].hop, *tensor.shape[1:]))
 
     def _make(self) -> None:
-        for (name, padding), depth in self._depths().items():
-            self._keep(name, padding, depth)
+        if self.start.most_hops:
+            self._count_hops(self.start.most_hops)
+        self._twins = Twins(self.start, self._made, self.start.all_masked, self.count)
+        for key, depth in self._depths().items():
+            self._keep(key, depth)
         for name in sorted(self._found.hops.windows):
             self._keep_window(name)
         for index, node in enumerate(self._whole.nodes):
             if index in self._found.reads:
                 self._write(index, node)
+                self._twins.follow(node)
             else:
                 windows = self._found.hops.windows
                 inputs = [self._window_of(name) if name in windows else name for name in node.inputs]
@@ -112,35 +121,31 @@ class Step:
         dilation = _dilation(node.op) if y.hop == 1 else 1
         return _Range(back, (count - 1) // dilation + 1, dilation)
 
-    def _padding(self, name: str, index: int) -> Padding | None:
-        """What begins the rows that node `index` reads; None stands with any other of the same tensor."""
-        own = self._found.padding[index]
-        if own is not None:
-            return own
-        others = (
-            self._found.padding[k]
-            for k in self._found.reads
-            if name in self._whole.nodes[k].inputs and self._found.padding[k] is not None
-        )
-        return next(others, None)
-
-    def _depths(self) -> dict[tuple[str, Padding | None], int]:
+    def _depths(self) -> dict[Key, int]:
         """How many rows before a hop are kept of each tensor, by what they begin with."""
-        depths: dict[tuple[str, Padding | None], int] = {}
+        depths: dict[Key, int] = {}
         for index, reads in self._found.reads.items():
             for operand, each in reads.items():
                 name = self._whole.nodes[index].inputs[operand]
                 old = self._range(index, operand, each).back - self._rows[name].hop
                 if old > 0:
-                    key = name, self._padding(name, index)
+                    key = self.start.key(name, index)
                     depths[key] = max(depths.get(key, 0), old)
         return depths
 
-    def _keep(self, name: str, padding: Padding | None, depth: int) -> None:
+    def _keep(self, key: Key, depth: int) -> None:
         """A state of the newest `depth` rows of a tensor before this hop."""
+        name, padding = key[0], self.start.value(key)
         old = self._state(name, "kept", depth, 0 if padding is None else padding)
-        self._kept[name, padding] = old
-        self._last.append(self._pushed(old, name, f"{name}.keep"))
+        self._kept[key] = old
+        self._last.append(self._pushed(old, self._twins.seen(key), f"{name}.keep"))
+
+    def _count_hops(self, most: int) -> None:
+        """A state of the hops since the reset, as far as rows before row 0 come."""
+        like = Tensor("", (1,), ElementType.I32)
+        self.count, end = self._made.named("hops", (1,), like), self._made.named("hops.next", (1,), like)
+        self._states.append(State(self.count, end, np.zeros(1, np.int32)))
+        self._last.append(Node(CountHops(most), (self.count,), (end,)))
 
     def _keep_window(self, name: str) -> None:
         """A state of as many of the newest rows as the whole model has."""
@@ -188,6 +193,7 @@ class Step:
         """The tensor of just the rows that a hop of a node reads."""
         name = self._whole.nodes[index].inputs[operand]
         new, want = self._rows[name].hop, self._range(index, operand, reads)
+        name = self._twins.seen(self.start.key(name, index))
         if (want.back, want.count, want.step) == (new, new, 1):
             return name
         parts: list[str] = []
