@@ -12,13 +12,26 @@ from mmcc.checker.stream import check_stream
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv
+from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.movement import Concat, Slice
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
 from mmcc.passes.streaming.stream import stream_graph
-from streams import ROWS, cells, centred, centred_and_strided, dilated, padded_behind, stacked, windowed
+from streams import (
+    ROWS,
+    Stream,
+    cells,
+    centred,
+    centred_and_strided,
+    dilated,
+    padded_behind,
+    stacked,
+    upsampled,
+    windowed,
+)
 
 pytestmark = pytest.mark.quick
 
@@ -69,6 +82,33 @@ def test_a_count_of_hops_that_stops_early_or_never() -> None:
     assert 'state "hops" is not what it was' in convicted(stacked(), with_node(CountHops, changed(most=99)))
     ahead = with_states(lambda s: replace(s, initial=s.initial + 1) if s.begin == "hops" else s)
     assert "is made of" in convicted(stacked(), ahead)
+
+
+def test_several_rows_of_one_in_another_order_or_by_other_weights() -> None:
+    """Windows moved by a row meet the same rows with other taps; rows may be taken from the one before."""
+
+    def moved(node: Node) -> Node:
+        assert isinstance(node.op, ConvTranspose)
+        top, *others = node.op.window.pads
+        window = replace(node.op.window, pads=(top + 1, *others))
+        return replace(node, op=replace(node.op, window=window))
+
+    def twice(node: Node) -> Node:
+        assert isinstance(node.op, ResizeNearest)
+        return replace(node, op=replace(node.op, rows=(node.op.rows[0], *node.op.rows[:-1])))
+
+    for graph in (upsampled(), doubled()):
+        assert "is made of" in convicted(graph, with_node(ConvTranspose, moved))
+        assert "is made of" in convicted_at_the_end(upsampled(), with_node(ConvTranspose, moved))
+    assert "is made of" in convicted(upsampled(), with_node(ResizeNearest, twice))
+    columns = with_node(ResizeNearest, changed(cols=(1, 0)))
+    assert "cols of" in convicted(upsampled(), columns)
+
+
+def doubled() -> Graph:
+    """Windows that do not overlap: each row of the result is one row times one tap."""
+    b = Stream("doubled")
+    return b.graph(b.transposed(b.x, 2, 2))
 
 
 def test_an_end_of_short_sequences_that_is_not_masked() -> None:

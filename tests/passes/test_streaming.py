@@ -18,7 +18,9 @@ from mmcc.ops.elementwise import Binary
 from mmcc.ops.movement import Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
+from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.window import Window
+from mmcc.passes.positive_zeros import positive_zeros
 from mmcc.passes.separate_states import separate_states
 from mmcc.passes.streaming.stream import stream_graph
 from streams import (
@@ -67,7 +69,7 @@ def checked(graph: Graph, asked: str, window: int = 0) -> Streamed:
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-@pytest.mark.parametrize("hops", ["", ":6", ":24"])
+@pytest.mark.parametrize("hops", ["", ":12", ":24"])
 def test_hops_of_any_size_give_the_rows_of_the_whole(name: str, hops: str) -> None:
     same_rows(BY_HAND[name](), f"x0:1{hops}")
 
@@ -87,17 +89,52 @@ def test_random_stacks_of_layers_that_look_ahead(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["centred", "centred_and_strided", "padded_behind", "stacked", "stacked_and_strided"]
+    "name",
+    [
+        *("centred", "centred_and_strided", "padded_behind", "stacked", "stacked_and_strided"),
+        *("upsampled", "encoder_and_decoder"),
+    ],
 )
 def test_a_flush_ends_sequences_of_any_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     streamed = checked(BY_HAND[name](), "x0:1")
-    for rows in (6, 12, 30):
+    for rows in (12, 24, 36):
         monkeypatch.setattr(streams, "ROWS", rows)
         short = BY_HAND[name]()
         x = sequence(short, rows)
         whole = evaluate_tensors(short, {"x0": x})
         for output, values in fed(streamed, x).items():
             np.testing.assert_array_equal(values, whole[output])
+
+
+def test_hops_are_as_short_as_rates_allow() -> None:
+    """Doubled after it was halved, or tripled and quartered, a sequence needs no longer hops than before."""
+    b = Stream("rates")
+    doubled = b.nearest(b.causal(b.x, 2, stride=2), 2)
+    quartered = b.causal(b.nearest(b.x, 3), 4, stride=4)
+    streaming = checked(b.graph(doubled, quartered), "x0:1").streaming
+    assert (streaming.hop, [each.hop for each in streaming.outputs]) == (4, [4, 3])
+
+
+def resized(*rows: int) -> Graph:
+    b = Stream("resized")
+    return b.graph(b.add(ResizeNearest(rows, (0, 1)), b.x))
+
+
+def test_a_resize_by_no_whole_factor_is_refused() -> None:
+    with pytest.raises(CompileError, match="the same number of rows of each"):
+        stream_graph(resized(*(int(r * 0.37) for r in range(100))), "x0:1")
+    same_rows(resized(*(r * 2 // 3 for r in range(72))))  # three rows of two
+
+
+@pytest.mark.parametrize("layer", ["causal", "transposed"])
+def test_sums_begin_with_no_negative_zero(layer: str) -> None:
+    """From -0 on a sum would tell whether rows of padding were added, or left out."""
+    b = Stream(layer)
+    graph = b.graph(b.causal(b.x, 3) if layer == "causal" else b.transposed(b.x, 4, 2, pad=1))
+    biases = {name: -0.0 * np.abs(data) for name, data in graph.constants.items() if data.ndim == 1}
+    mended = positive_zeros(replace(graph, constants=graph.constants | biases))
+    (used,) = (mended.constants[node.inputs[2]] for node in mended.nodes if len(node.inputs) == 3)
+    assert not np.signbit(used).any()
 
 
 def test_no_flush_says_why() -> None:

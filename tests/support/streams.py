@@ -16,11 +16,13 @@ from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Entry, Module
 from mmcc.ir.streaming import Streamed
 from mmcc.ops.conv import Conv
+from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.movement import Concat, Pad, Reshape, Slice
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
 from mmcc.ops.reduce import Reduce
+from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.window import Window
 from planner_graphs import Build
 
@@ -52,9 +54,28 @@ class Stream(Build):
         weights = self.whole(self.shape(x)[2], taps, 1, self.shape(x)[2])
         return self.clamped(self.add(Conv(window), x, weights, self.whole(self.shape(x)[2])))
 
+    def transposed(
+        self, x: str, taps: int, stride: int, *, pad: int = 0, rows: int = 0, dilation: int = 1
+    ) -> str:
+        """`rows` of the result; 0: as many as ONNX says where it pads alike on both sides."""
+        rows = rows or (self.shape(x)[0] - 1) * stride + taps - 2 * pad
+        window = Window((taps, 1), (stride, 1), pads=(pad, 0, 0, 0))
+        channels = self.shape(x)[2]
+        weights, bias = self.whole(channels, taps, 1, channels), self.whole(channels)
+        return self.clamped(self.add(ConvTranspose(window, (rows, self.shape(x)[1])), x, weights, bias))
+
+    def nearest(self, x: str, times: int) -> str:
+        rows, cols, _ = self.shape(x)
+        taken = tuple(r // times for r in range(rows * times))
+        return self.add(ResizeNearest(taken, tuple(range(cols))), x)
+
     def valid(self, x: str, taps: int) -> str:
         weights = self.whole(self.shape(x)[2], taps, 1, self.shape(x)[2])
         return self.clamped(self.add(Conv(Window((taps, 1))), x, weights, self.whole(self.shape(x)[2])))
+
+    def narrowed(self, x: str, channels: int) -> str:
+        rows, cols, _ = self.shape(x)
+        return self.add(Slice((0, 0, 0), (1, 1, 1), (rows, cols, channels)), x)
 
     def clamped(self, x: str) -> str:
         return self.add(Unary("clamp", (-8.0, 8.0)), x)
@@ -162,6 +183,24 @@ def stacked_and_strided() -> Graph:
     return b.graph(b.centred(joined, 6, stride=3, pads=(2, 1)))
 
 
+def upsampled() -> Graph:
+    """Several rows of each, by windows that overlap and that do not, and between layers that look ahead."""
+    b = Stream("upsampled")
+    y = b.transposed(b.centred(b.x, 3), 4, 2, pad=1)
+    z = b.centred(b.transposed(b.nearest(y, 3), 2, 2), 5)
+    return b.graph(b.centred(z, 12, stride=12, pads=(0, 0)), b.transposed(b.x, 3, 1, pad=1), y)
+
+
+def encoder_and_decoder() -> Graph:
+    """What is halved twice is doubled twice, with rows that pass by: a U-Net."""
+    b = Stream("encoder_and_decoder")
+    fine = b.centred(b.x, 3)
+    half = b.centred(fine, 4, stride=2, pads=(1, 1))
+    quarter = b.centred(half, 4, stride=2, pads=(1, 1))
+    up = b.add(Concat(2), b.nearest(quarter, 2), half)
+    return b.graph(b.add(Binary("add"), b.clamped(fine), b.narrowed(b.transposed(up, 4, 2, pad=1), 3)))
+
+
 def windowed() -> Graph:
     """A mean over the sequence, and what follows it."""
     b = Stream("windowed")
@@ -174,7 +213,7 @@ BY_HAND = {
     for f in (
         *(dilated, strided, pools, shared_rows, look_ahead, cells),
         *(centred, centred_and_strided, padded_behind),
-        *(stacked, stacked_and_strided),
+        *(stacked, stacked_and_strided, upsampled, encoder_and_decoder),
     )
 }
 
@@ -208,13 +247,19 @@ def random_stack(seed: int) -> Graph:
     pool = [b.x]
     for _ in range(rng.integers(2, 7)):
         x = pool[-1 - int(rng.integers(0, len(pool)) * rng.integers(0, 2))]
-        kind, taps = rng.integers(0, 6), int(rng.integers(2, 6))
+        kind, taps = rng.integers(0, 8), int(rng.integers(1, 6))
         ahead = int(rng.integers(0, taps))
         pads = (taps - 1 - ahead, ahead)
         if kind == 0 and b.shape(x)[0] % 4 == 0:
             made = b.centred(x, taps, stride=2, pads=(pads[0], max(0, pads[1] - 1)))
         elif kind == 1:
             made = b.add(MaxPool(Window((taps, 1), pads=(pads[0], 0, pads[1], 0))), x)
+        elif kind == 6 and b.shape(x)[0] < 200:
+            stride = int(rng.integers(1, 4))
+            pad = int(rng.integers(0, taps))
+            made = b.transposed(x, taps, stride, pad=pad, rows=b.shape(x)[0] * stride)
+        elif kind == 7 and b.shape(x)[0] < 200:
+            made = b.nearest(x, int(rng.integers(2, 4)))
         elif kind == 2:
             others = [y for y in pool if b.shape(y) == b.shape(x)]
             made = b.add(Binary("add"), x, others[rng.integers(0, len(others))])

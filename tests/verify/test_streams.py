@@ -152,7 +152,8 @@ def test_a_flush_gives_the_rows_that_see_the_end(tmp_path: Path) -> None:
 
 
 def centred_stack(folder: Path) -> Path:
-    """An int8 network of three centred convolutions on top of each other, the last over every second row."""
+    """Three centred int8 convolutions, the last of which halves the rows, and a transposed one, which doubles
+    them."""
     model = FloatModel(np.random.default_rng(8))
     x, scale = model.float_input(1, 3, STEPS, 1)
     x = model.real(x, float(scale))
@@ -163,7 +164,9 @@ def centred_stack(folder: Path) -> Path:
     )
     for shape, attributes in layers:
         x, scale = model.requantized(model.conv(x, scale, shape, **attributes), 0.1), np.float32(0.1)
-    model.save(x, folder / "net.onnx")
+    w, b = model.weights((2, 3, 4, 1), scale, 1)
+    x = model.op("ConvTranspose", x, w, b, strides=[2, 1], pads=[1, 0, 1, 0])
+    model.save(model.requantized(x, 0.1), folder / "net.onnx")
     return folder / "net.onnx"
 
 
@@ -176,7 +179,8 @@ def test_a_stack_of_centred_layers_is_whole_to_the_bit(tmp_path: Path) -> None:
         out, made = tmp_path / name, tmp_path / f"{name}.npz"
         text = command("compile", model, "-o", out, *more, "--no-self-check")
         command("verify", out, "--data", tmp_path / "data.npz", "--save-outputs", made)
-    assert "(3 rows late, the last 3 rows by flush)" in text
+    assert "(8 rows late, the last 8 rows by flush)" in text
+    assert '"op": "ConvTransposeInt8"' in (out / "report.json").read_text()
     np.testing.assert_array_equal(*(np.load(tmp_path / f"{k}.npz")["output_0"] for k in ("whole", "hops")))
 
 

@@ -21,8 +21,9 @@ from mmcc.checker.stream_rows import (
     Row,
     differences,
     first_rows,
-    found_row,
+    found_rows,
     held_by_cells,
+    meant,
     padding_of,
     padding_row,
     reads_of,
@@ -157,8 +158,8 @@ class _Check:
             if name not in self._hops.rows:
                 continue
             for j, (_, row) in enumerate(made):
-                want = [(name, at) if at >= 0 else padding for at in reads_of(whole, k, row)]
-                have = [found_row(rows[node.inputs[k]], at) for at in reads_of(nest, k, j)]
+                want = meant(name, reads_of(whole, k, row), padding)
+                have = found_rows(rows[node.inputs[k]], reads_of(nest, k, j))
                 if row >= 0 and want != have and len(self._wrong) < 8:
                     self._wrong.append(f'row {row} of "{made[0][0]}" is made of {have}, not of {want}')
 

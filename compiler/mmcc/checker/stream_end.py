@@ -15,7 +15,8 @@ from mmcc.checker.stream_rows import (
     Carrier,
     Row,
     differences,
-    found_row,
+    found_rows,
+    meant,
     padding_of,
     padding_row,
     reads_of,
@@ -24,8 +25,6 @@ from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.streaming import Hops
 from mmcc.ops.movement import Pad
 from mmcc.ops.recurrent_int8 import CELLS
-
-BEHIND = ("behind the last row", 0)
 
 
 class End:
@@ -84,12 +83,9 @@ class End:
             moved, last = (hop - self._own) * self._hops.rows[name].hop, self._made(name, hop)[1]
             have_rows = rows.get(node.inputs[k], [])
             for j, (_, row) in enumerate(made):
-                reads = [at + moved for at in reads_of(whole, k, row - back)]
-                want = [padding if at < 0 else BEHIND if at >= last else (name, at) for at in reads]
-                have = [
-                    BEHIND if at >= len(have_rows) else found_row(have_rows, at)
-                    for at in reads_of(nest, k, j)
-                ]
+                reads = [None if at is None else at + moved for at in reads_of(whole, k, row - back)]
+                want = meant(name, reads, padding, last)
+                have = found_rows(have_rows, reads_of(nest, k, j), ends=True)
                 if row >= 0 and want != have:
                     yield f'row {row} of "{y}" at the end is made of {have}, not of {want}'
         if isinstance(node.op, CELLS):

@@ -3,28 +3,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import product
 from typing import Any
 
 from mmcc.checker.views import only_moves
 from mmcc.ir.graph import Graph, Node, nest_of
-from mmcc.ir.nest import Access, Affine, Nest
+from mmcc.ir.nest import Access, Affine, Indexed, Nest
 from mmcc.ir.state import State
 from mmcc.ops.conv import Conv, ConvInt8
-from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat
 from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.recurrent_int8 import CELLS
+from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
 
 Row = tuple[str, int | str]  # a row of a tensor of the whole graph, a value that stands for one, or a count
 PADDING = "padding"
 HOPS = "hops since the reset"
+NOTHING: Row = "nothing", 0  # read in a turn of a kernel's loops
+BEHIND: Row = "behind the last row", 0
 # of an operator, what a hop has otherwise: it sees other rows
 OF_ROWS = ("window", "counted", "before", "after", "starts", "shape", "operands", "last")
+UPSAMPLED: Mapping[type, str] = {  # of those that make several rows of one, besides
+    ConvTranspose: "size",
+    ConvTransposeInt8: "size",
+    ConvTransposeInt8ToFloat: "size",
+    ResizeNearest: "rows",
+}
 
 
 def padding_row(value: float | None) -> Row:
@@ -41,9 +51,15 @@ def first_rows(state: State) -> list[Row]:
 def padding_of(graph: Graph, node: Node) -> float | None:
     """What a node takes for rows beside its operand."""
     match node.op:
-        case ConvInt8() | ConvInt8ToFloat() | AveragePoolInt8():
+        case (
+            ConvInt8()
+            | ConvInt8ToFloat()
+            | ConvTransposeInt8()
+            | ConvTransposeInt8ToFloat()
+            | AveragePoolInt8()
+        ):
             return node.op.x_zero
-        case Conv() | ConvInt16():
+        case Conv() | ConvTranspose() | ConvInt16():
             return 0.0
         case AveragePool():
             return 0.0 if node.op.counted[0] >= node.op.window.pads[0] else None
@@ -90,7 +106,7 @@ class Carrier:
                 rows[node.inputs[read.operand]][at]
                 for read in nest.reads
                 for at in _taps(nest, read, row)
-                if 0 <= at < read.shape[0]
+                if at is not None and 0 <= at < read.shape[0]
             ]
             found.append(sources[0] if len(sources) == 1 else padding_row(None))
         return found
@@ -109,32 +125,68 @@ def _counted(op: CountHops | MaskBeforeStart, node: Node, rows: Mapping[str, lis
             return None
 
 
-def found_row(rows: list[Row], at: int) -> Row:
-    """The row at a place of an operand, or what is said of a place beside it."""
-    return rows[at] if 0 <= at < len(rows) else ("beside the operand", at)
-
-
 def _inner(access: Access) -> tuple[Any, ...]:
     """The index of an access within a row."""
     ours = zip(access.index[1:], access.shape[1:], strict=True)
     return tuple(axis if extent > 1 else None for axis, extent in ours)
 
 
-def _taps(nest: Nest, read: Access, row: int) -> list[int]:
-    """The rows of an operand that a row of the result reads, in the order of the loops."""
+def _taps(nest: Nest, read: Access, row: int) -> list[int | None]:
+    """The rows of an operand that a row of the result reads, turn by turn of the loops; None: no row."""
     axis = read.index[0]
+    if isinstance(axis, Indexed):
+        return [_by_table(axis, row)]
     if not isinstance(axis, Affine):  # a reshape that keeps its rows
         return [row]
     by_row = nest.axis_loop(0)
     extents = {loop.name: loop.extent for loop in nest.loops}
     ranges = [[c * i for i in range(extents[name])] for name, c in axis.terms if name != by_row]
     begin = axis.offset + sum(c * row for name, c in axis.terms if name == by_row)
-    return [(begin + sum(each)) // axis.divisor for each in product(*ranges)]
+    places = [begin + sum(each) for each in product(*ranges)]
+    return [at // axis.divisor if at % axis.divisor == 0 else None for at in places]
 
 
-def reads_of(nest: Nest, operand: int, row: int) -> list[int]:
+def _by_table(axis: Indexed, row: int) -> int | None:
+    """The row that a table gives; behind its end it goes on as it was, if all of it repeats at a distance."""
+    values = axis.values
+    if 0 <= row < len(values):
+        return values[row]
+    for period in range(1, len(values) // 2 + 1):
+        steps = {late - early for early, late in zip(values, values[period:], strict=False)}
+        if len(steps) == 1:
+            return values[row % period] + row // period * steps.pop()
+    return None
+
+
+def reads_of(nest: Nest, operand: int, row: int) -> list[int | None]:
     """The rows of an operand that a row of the result reads, in the order of its accesses."""
     return [at for read in nest.reads if read.operand == operand for at in _taps(nest, read, row)]
+
+
+def meant(name: str, reads: Sequence[int | None], padding: Row, end: int | None = None) -> list[Row]:
+    """What stands for rows of a tensor of the whole: before the first padding, from `end` on nothing."""
+    rows: list[Row] = []
+    for at in reads:
+        if at is None:
+            rows.append(NOTHING)
+        elif at < 0:
+            rows.append(padding)
+        else:
+            rows.append(BEHIND if end is not None and at >= end else (name, at))
+    return rows
+
+
+def found_rows(rows: Sequence[Row], reads: Sequence[int | None], *, ends: bool = False) -> list[Row]:
+    """The rows at places of an operand; beside it what is said of the place, or nothing where it `ends`."""
+    found: list[Row] = []
+    for at in reads:
+        if at is None:
+            found.append(NOTHING)
+        elif 0 <= at < len(rows):
+            found.append(rows[at])
+        else:
+            found.append(BEHIND if ends and at >= 0 else ("beside the operand", at))
+    return found
 
 
 def differences(whole: Graph, original: Node, step: Graph, node: Node) -> Iterator[str]:
@@ -143,10 +195,13 @@ def differences(whole: Graph, original: Node, step: Graph, node: Node) -> Iterat
     if type(original.op) is not type(node.op):
         yield f"{named} is made by {node.op}, not by {original.op}"
         return
+    others = {*OF_ROWS, UPSAMPLED.get(type(node.op), "")}
     for each in fields(original.op):  # type: ignore[arg-type]  # every op is a dataclass
-        if each.name not in OF_ROWS and getattr(original.op, each.name) != getattr(node.op, each.name):
+        if each.name not in others and getattr(original.op, each.name) != getattr(node.op, each.name):
             yield f"{each.name} of {named} is another"
     one, other = nest_of(whole, original), nest_of(step, node)
+    if one.write.shape[1:] != other.write.shape[1:]:
+        yield f"{named} has rows of another shape"
     for read in one.reads:
         twin = next((r for r in other.reads if _inner(r) == _inner(read)), None)
         if twin is None and not isinstance(node.op, CELLS):

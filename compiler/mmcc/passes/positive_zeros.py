@@ -7,6 +7,7 @@ import numpy as np
 
 from mmcc.ir.graph import Graph
 from mmcc.ops.conv import Conv
+from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.passes.draft import Draft
 
 
@@ -18,7 +19,7 @@ def positive_zeros(graph: Graph) -> Graph:
     """
     draft = Draft(graph)
     for node in graph.nodes:
-        bias = graph.constants.get(node.inputs[2]) if isinstance(node.op, Conv) else None
+        bias = graph.constants.get(node.inputs[2]) if isinstance(node.op, Conv | ConvTranspose) else None
         if bias is None or not ((bias == 0) & np.signbit(bias)).any():
             draft.keep(node)
             continue

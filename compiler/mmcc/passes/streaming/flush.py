@@ -122,14 +122,17 @@ class _Flush:
         if isinstance(node.op, CELLS):
             self._write_cell(node, node.op, inputs)
             return
-        self._made.add(on_rows(node.op, self._tail[node.outputs[0]], ends=True), inputs, node.outputs, node)
+        op = on_rows(node.op, self._tail[node.outputs[0]], self._found.reads[index], ends=True)
+        self._made.add(op, inputs, node.outputs, node)
 
     def _read(self, index: int, operand: int) -> str:
         """All rows of an operand from the first that the node's tail reads, to the last of the sequence."""
         node = self._whole.nodes[index]
         name, reads = node.inputs[operand], self._found.reads[index][operand]
         x, y = self._found.hops.rows[name], self._found.hops.rows[node.outputs[0]]
-        back = reads.stride * y.lag - x.lag - min(reads.taps)  # from the first row to the end of the hops'
+        back = (
+            reads.stride * y.lag // reads.up - x.lag - min(reads.taps)
+        )  # from the first row to the end of the hops'
         newer = list(range(max(0, -back), self._tail[name]))
         name = self._twins.seen(self._step.start.key(name, index))
         parts: list[str] = []

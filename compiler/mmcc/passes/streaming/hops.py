@@ -38,7 +38,7 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
     for index, node in enumerate(graph.nodes):
         if index not in reads:
             continue
-        lag = max(_lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
+        lag = max(each.up * _lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
         if lag and isinstance(node.op, CELLS):
             raise _not_causal(node, "would begin with rows before the sequence, since its input lags behind")
         padding[index] = _padding(graph, node, reads[index], rows)
@@ -65,9 +65,11 @@ def _rates(
             if not after.isdisjoint(node.inputs):
                 raise NeedsAll("it reads what does")
             found = row_reads(graph, node, moving)
-            of = {rates[node.inputs[k]] / each.stride for k, each in found.items()}
+            of = {rates[node.inputs[k]] * each.up / each.stride for k, each in found.items()}
             if len(of) != 1:
                 raise NeedsAll("its operands have rows at different rates")
+            if len(found) > 1 and any(each.up > 1 for each in found.values()):
+                raise NeedsAll("it makes several rows of one of several operands")
         except NeedsAll as error:
             if not window:
                 raise needs_whole(node, str(error)) from error
@@ -80,7 +82,7 @@ def _rates(
 
 
 def _lag(reads: RowReads, lag: int) -> int:
-    """By how many rows a result lags behind for the sake of one operand that does by `lag`."""
+    """By how many rows, or times `up` rows, a result lags behind for one operand that does by `lag`."""
     return max(0, ceil(Fraction(max(reads.taps) + lag + 1, reads.stride)) - 1)
 
 

@@ -10,7 +10,13 @@ from typing import Any
 from mmcc.ir.graph import Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import Quant, Shape, Tensor
+from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
+from mmcc.ops.int8_to_float import ConvTransposeInt8ToFloat
 from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice
+from mmcc.ops.resize import ResizeNearest
+from mmcc.passes.streaming.reads import RowReads
+
+TRANSPOSED = ConvTranspose | ConvTransposeInt8 | ConvTransposeInt8ToFloat
 
 
 class Nodes:
@@ -60,12 +66,22 @@ class Nodes:
         return hint
 
 
-def on_rows(op: Op, rows: int, *, ends: bool = False) -> Op:
+def on_rows(op: Op, rows: int, reads: Mapping[int, RowReads], *, ends: bool = False) -> Op:
     """The operator that makes `rows` rows of just those that it needs: none is padded or skipped.
 
-    With `ends` the rows are the last of the sequence, and what the operator pads behind them it pads here.
+    `reads` is which rows it reads of its operands. With `ends` the rows are the last of the sequence, and
+    what the operator pads behind them it pads here.
     """
     changed: Any = op
+    if isinstance(op, TRANSPOSED):
+        (top, *others), (each,) = op.window.pads, reads.values()
+        window = replace(op.window, pads=(top - each.up * min(each.taps), *others))
+        return replace(op, window=window, size=(rows, op.size[1]))
+    if isinstance(op, ResizeNearest):
+        (each,) = reads.values()
+        first = min(each.taps)
+        taken = (each.stride * (r // each.up) + op.rows[r % each.up] - first for r in range(rows))
+        return replace(op, rows=tuple(taken))
     window = getattr(changed, "window", None)
     if window is not None:
         _, left, below, right = window.pads

@@ -12,7 +12,8 @@ import numpy as np
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.conv import Conv, ConvInt8
-from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat
 from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
@@ -24,11 +25,11 @@ def padding_of(graph: Graph, node: Node) -> Padding:
     """The value of rows before the first; CompileError MM205 if none is the same as leaving them out."""
     op = node.op
     match op:
-        case ConvInt8() | ConvInt8ToFloat():
+        case ConvInt8() | ConvInt8ToFloat() | ConvTransposeInt8() | ConvTransposeInt8ToFloat():
             return op.x_zero
         case ConvInt16():
             return 0
-        case Conv():
+        case Conv() | ConvTranspose():
             if not np.isfinite(graph.constants[node.inputs[1]]).all():
                 raise _refused(node, "a weight is no finite number, and would meet a padded row")
             return 0.0

@@ -3,23 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node, nest_of
-from mmcc.ir.nest import Access, Affine, LoopKind, Nest
+from mmcc.ir.nest import Access, Affine, Indexed, LoopKind, Nest
 from mmcc.ops.movement import Reshape
 from mmcc.ops.recurrent_int8 import CELLS
 
 
 @dataclass(frozen=True, slots=True)
 class RowReads:
-    """Output row r reads rows `stride * r + tap`, in the order of `taps`; beside them is padding."""
+    """Output rows [up * r, up * r + up) read rows `stride * r + tap`; beside them is padding."""
 
     stride: int
     taps: tuple[int, ...]
+    up: int = 1
 
 
 class NeedsAll(Exception):
@@ -70,7 +71,11 @@ def _same_in_all_rows(read: Access, row: str) -> bool:
 
 def _reads(nest: Nest, read: Access, row: str) -> RowReads:
     axis = read.index[0] if read.index else None
-    if not isinstance(axis, Affine) or axis.divisor != 1 or not _has(axis, row):
+    if isinstance(axis, Indexed) and axis.name == row:
+        if axis.extent > 1:
+            raise NeedsAll("it goes between rows, of which it repeats the first and the last")
+        return _of_table(axis.values)
+    if not isinstance(axis, Affine) or not _has(axis, row):
         raise NeedsAll("each of its rows depends on rows near and far")
     loops = {loop.name: loop for loop in nest.loops}
     stride = sum(factor for name, factor in axis.terms if name == row)
@@ -78,7 +83,26 @@ def _reads(nest: Nest, read: Access, row: str) -> RowReads:
     if stride < 1 or any(loops[n].kind is not LoopKind.REDUCE for n, _ in axis.terms if n != row):
         raise NeedsAll("it reads its rows backward, or makes another axis of them")
     offsets = [[factor * i for i in range(extent)] for extent, factor in others]
-    return RowReads(stride, tuple(axis.offset + sum(each) for each in product(*offsets)))
+    places = [axis.offset + sum(each) for each in product(*offsets)]
+    return RowReads(stride, tuple(places)) if axis.divisor == 1 else _of_parts(places, stride, axis.divisor)
+
+
+def _of_parts(places: Sequence[int], factor: int, up: int) -> RowReads:
+    """Row r reads the rows (r + place) / up that are whole: a transposed convolution."""
+    if factor != 1:
+        raise NeedsAll("it makes rows of parts of rows")
+    taps = {(r + at) // up for r, at in product(range(up), places) if (r + at) % up == 0}
+    # the first window must begin at the first row read, or before it
+    return RowReads(1, tuple(sorted(taps | {min(*taps, max(places) // up)})), up)
+
+
+def _of_table(rows: Sequence[int]) -> RowReads:
+    """Row r reads row `rows[r]`: those of a nearest resize repeat at a distance."""
+    for up in range(1, len(rows) // 2 + 1):
+        stride = rows[up] - rows[0]
+        if stride > 0 and all(rows[r + up] - rows[r] == stride for r in range(len(rows) - up)):
+            return RowReads(stride, tuple(sorted(set(rows[:up]))), up)
+    raise NeedsAll("it does not make the same number of rows of each")
 
 
 def _of_reshape(graph: Graph, node: Node) -> dict[int, RowReads]:

@@ -19,7 +19,7 @@ from mmcc.ops.recurrent_int8 import CELLS, Cell
 from mmcc.ops.sequence_start import CountHops
 from mmcc.ops.shift import Shift
 from mmcc.passes.streaming.hops import Found
-from mmcc.passes.streaming.nodes import Nodes, on_rows
+from mmcc.passes.streaming.nodes import TRANSPOSED, Nodes, on_rows
 from mmcc.passes.streaming.padding import Padding
 from mmcc.passes.streaming.reads import RowReads
 from mmcc.passes.streaming.start import Key, Start, Twins
@@ -116,8 +116,8 @@ class Step:
         node = self._whole.nodes[index]
         x, y = self._rows[node.inputs[operand]], self._rows[node.outputs[0]]
         first, last = min(reads.taps), max(reads.taps)
-        back = reads.stride * (y.lag + y.hop) - x.lag - first
-        count = reads.stride * (y.hop - 1) + last - first + 1
+        back = reads.stride * (y.lag + y.hop) // reads.up - x.lag - first
+        count = reads.stride * (y.hop // reads.up - 1) + last - first + 1
         dilation = _dilation(node.op) if y.hop == 1 else 1
         return _Range(back, (count - 1) // dilation + 1, dilation)
 
@@ -186,8 +186,8 @@ class Step:
         if isinstance(node.op, CELLS):
             self._write_cell(node, node.op, inputs)
         else:
-            rows = self._rows[node.outputs[0]].hop
-            self._made.add(on_rows(node.op, rows), inputs, node.outputs, node)
+            rows, each = self._rows[node.outputs[0]].hop, self._found.reads[index]
+            self._made.add(on_rows(node.op, rows, each), inputs, node.outputs, node)
 
     def _read(self, index: int, operand: int, reads: RowReads) -> str:
         """The tensor of just the rows that a hop of a node reads."""
@@ -238,4 +238,4 @@ class Step:
 
 def _dilation(op: Op) -> int:
     window = getattr(op, "window", None)
-    return window.dilations[0] if window is not None else 1
+    return window.dilations[0] if window is not None and not isinstance(op, TRANSPOSED) else 1
