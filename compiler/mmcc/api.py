@@ -79,6 +79,7 @@ class TrainOptions(TypedDict, total=False):
     momentum: float  # decay of the moment
     betas: tuple[float, float]  # of adam
     epsilon: float  # of adam
+    early_epsilon: bool  # added before the second moment is corrected, as in ONNX's Adam
     weight_decay: float  # share of a parameter that it loses in a step, times the rate
     clip_value: float  # bound of each gradient; 0: none
     clip_norm: float  # bound of the norm of all gradients; 0: none

@@ -62,3 +62,16 @@ def batch_normalization(folder, _):
     mmcc("train", model, "-o", folder / "out", *FAST, "--batch-norm", "own")
     inference = model_of([node("BatchNormalization", names, ["y"])], X, ["y"], fixed)
     mmcc("compile", save(inference, folder), "-o", folder / "out", "--no-self-check")
+
+
+@follows("driver/imported_step.py: f'--bind {unset[0]}=FILE.npy, and so for each'")
+def parameters_without_values(folder, _):
+    nodes = [*NODES, node("Sub", ["y", "t"], ["d"]), node("Mul", ["d", "d"], ["q"])]
+    nodes.append(node("ReduceMean", ["q"], ["loss"], keepdims=0))
+    nodes.append(node("Gradient", ["w"], ["g"], domain="ai.onnx.preview.training", xs=["w"], y="loss"))
+    model = model_of(nodes, X | WEIGHTS | {"t": X["x"]}, ["loss", "g"])
+    model.opset_import.append(onnx.helper.make_opsetid("ai.onnx.preview.training", 1))
+    options = ("train", save(model, folder), "-o", folder / "out", "--stack", "1024", "--no-self-check")
+    assert "--bind w=FILE.npy" in mmcc(*options, exit=2)
+    np.save(folder / "w.npy", WEIGHTS["w"])
+    mmcc(*options, "--bind", f"w={folder / 'w.npy'}")

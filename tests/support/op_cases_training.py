@@ -168,4 +168,5 @@ def optimizer_steps() -> list[OpCase]:
         cases.append(OpCase(f"moment_{name}", Moment(0.9), (w, g)))
         cases.append(OpCase(f"squares_{name}", Moment(0.999, 0.001, squares=True), (np.abs(w), g)))
         cases.append(OpCase(f"adam_{name}", AdamStep(1e-8, 0.01), (w, g, np.abs(w), *one)))
+        cases.append(OpCase(f"adam_early_{name}", AdamStep(0.5, early=True), (w, g, np.abs(w), *one)))
     return cases

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmcc.checker.stream import check_stream
 from mmcc.driver.handoff import hand_off
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
-from mmcc.frontend import import_model
+from mmcc.frontend import TrainingStep, import_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.streaming import Streaming
@@ -44,10 +44,15 @@ class Loaded:
 
 
 def load_model(
-    model: Path, options: CompileOptions, progress: Progress = silent, *, keep_batch_norm: bool = False
+    model: Path,
+    options: CompileOptions,
+    progress: Progress = silent,
+    *,
+    keep_batch_norm: bool = False,
+    step: TrainingStep | None = None,
 ) -> Loaded:
     """Import and optimize a model, and make it one of a hop if so asked."""
-    graph = whole = _optimized(model, options, progress, keep_batch_norm=keep_batch_norm)
+    graph = whole = _optimized(model, options, progress, keep_batch_norm=keep_batch_norm, step=step)
     streaming = flush = None
     if options.stream:
         streamed = stream_graph(whole, options.stream, options.window, _no_flush(options))
@@ -75,13 +80,25 @@ def _no_flush(options: CompileOptions) -> str:
 
 
 def load_graph(
-    model: Path, options: CompileOptions, progress: Progress = silent, *, keep_batch_norm: bool = False
+    model: Path,
+    options: CompileOptions,
+    progress: Progress = silent,
+    *,
+    keep_batch_norm: bool = False,
+    step: TrainingStep | None = None,
 ) -> Graph:
-    """The graph of a model that is planned; `keep_batch_norm` is for training."""
-    return load_model(model, options, progress, keep_batch_norm=keep_batch_norm).graph
+    """The graph of a model that is planned; `keep_batch_norm` and `step` are for training."""
+    return load_model(model, options, progress, keep_batch_norm=keep_batch_norm, step=step).graph
 
 
-def _optimized(model: Path, options: CompileOptions, progress: Progress, *, keep_batch_norm: bool) -> Graph:
+def _optimized(
+    model: Path,
+    options: CompileOptions,
+    progress: Progress,
+    *,
+    keep_batch_norm: bool,
+    step: TrainingStep | None,
+) -> Graph:
     progress("reading the model")
     imported = import_model(
         model,
@@ -89,6 +106,7 @@ def _optimized(model: Path, options: CompileOptions, progress: Progress, *, keep
         bind=options.bind,
         stream=options.stream,
         keep_batch_norm=keep_batch_norm,
+        step=step,
     )
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))

@@ -8,11 +8,13 @@ from pathlib import Path
 
 from mmcc.driver.ask import MOST_RECOMPUTE, plan_request
 from mmcc.driver.compile import CompileResult, compile_module
+from mmcc.driver.imported_step import as_imported, taken_over
 from mmcc.driver.load import dump, load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
 from mmcc.driver.ram_fit import BESIDES
 from mmcc.driver.recompute import MOST_WAITING, KeptValues, SlowMemory
 from mmcc.errors import CompileError, Exit
+from mmcc.frontend import load, training_step
 from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain
 from mmcc.ir.module import Module
@@ -50,7 +52,13 @@ def compile_training(
     if options.io != "arena" or options.weights == "staged" or options.states or options.stream:
         what = "--io, --weights staged, --state and --stream are for inference"
         raise CompileError("MM119", what, exit=Exit.USAGE, hint="leaving them out")
-    graph = load_graph(model, options, progress, keep_batch_norm=train.batch_norm != "frozen")
+    step = training_step(load(model))
+    if step is not None:
+        train = taken_over(step, train, options)
+    keep_batch_norm = train.batch_norm != "frozen"
+    graph = load_graph(model, options, progress, keep_batch_norm=keep_batch_norm, step=step)
+    if step is not None:
+        graph = as_imported(graph, step, model, train, options)
     if train.update == AUTO:
         return _most_layers(graph, model, out, train, options, progress)
     return _trained(graph, model, out, train, options, progress)

@@ -5,7 +5,10 @@
 each other module converts a family of operators and registers itself in `registry`.
 """
 
+from mmcc.frontend.imported_step import TrainingStep, training_step
 from mmcc.frontend.importer import import_model
+from mmcc.frontend.load import load
 from mmcc.frontend.registry import supported_operators
+from mmcc.frontend.step_values import step_gradients
 
-__all__ = ["import_model", "supported_operators"]
+__all__ = ["TrainingStep", "import_model", "load", "step_gradients", "supported_operators", "training_step"]

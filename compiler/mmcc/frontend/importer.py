@@ -21,6 +21,7 @@ from mmcc.frontend.constant_nodes import compute
 from mmcc.frontend.convert import Import, add_constants, attempt
 from mmcc.frontend.converters import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.expansion import expand
+from mmcc.frontend.imported_step import TrainingStep, inference_part
 from mmcc.frontend.load import load
 from mmcc.frontend.loops import is_loop, unroll
 from mmcc.frontend.ports import (
@@ -59,18 +60,22 @@ def import_model(
     stream: str = "",
     max_bytes: int = FOLDING_BYTES,
     keep_batch_norm: bool = False,
+    step: TrainingStep | None = None,
 ) -> Graph:
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
 
     `bind` gives values to inputs, by name, which are constants then. `stream`, INPUT:AXIS, names an axis that
     is to be the outermost in memory. With `keep_batch_norm` a BatchNormalization is a node of its own, for
-    training, in training mode, too.
+    training, in training mode, too. With `step` the file is that step of training, and the graph its model
+    for inference.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
     """
     path = Path(path)
     source = load(path)
+    if step is not None:
+        source = inference_part(source, step)
     bound = bound_inputs(source, bind)
     source = replace(source, inputs=tuple(info for info in source.inputs if info.name not in bound))
     state = Import(
@@ -78,6 +83,8 @@ def import_model(
         Builder(budget=max_bytes, keep_batch_norm=keep_batch_norm),
         problems=Problems(list(source.problems)),
     )
+    for note in source.notes:
+        state.build.warn(note)
     ports = _inputs(state, dims, stream)
     for input_name, array in bound.items():
         state.values[input_name] = state.build.constant(array, input_name)

@@ -15,6 +15,8 @@ from mmcc.frontend.model_file import check_text, parsed
 from mmcc.frontend.order import live, ordered, unique
 from mmcc.frontend.problems import bad_model, unsupported
 
+TRAINING_INFO = "training_info of the model is left out: mmcc train makes steps of its own from its weights"
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -33,6 +35,7 @@ class Source:
     nodes: tuple[tuple[Where, NodeProto], ...]  # without dead ones
     stated: dict[str, ValueInfoProto]  # what the file says of values that nodes make
     problems: tuple[CompileError, ...] = ()
+    notes: tuple[str, ...] = ()  # what of the file is left out
 
 
 def load(path: Path) -> Source:
@@ -64,7 +67,16 @@ def load(path: Path) -> Source:
     stated = {info.name: info for info in (*graph.value_info, *outputs)}
     needed = live(in_order, graph)
     return Source(
-        path.name, path.parent, opsets, inputs, outputs, initializers, needed, stated, tuple(problems)
+        path.name,
+        path.parent,
+        opsets,
+        inputs,
+        outputs,
+        initializers,
+        needed,
+        stated,
+        tuple(problems),
+        (TRAINING_INFO,) if model.training_info else (),
     )
 
 

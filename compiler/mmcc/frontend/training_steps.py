@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 
+PREVIEW = "ai.onnx.preview.training"
 # domain: who writes such graphs, and the names of operators that only these have
 _WRITERS = {
-    "ai.onnx.preview.training": (
+    PREVIEW: (
         "ONNX's preview of training",
         re.compile(r"Gradient|GraphCall|Adagrad|Adam|Momentum"),
     ),

@@ -91,11 +91,13 @@ class AdamStep:
     """w - rate * (m / (1 - p) / (sqrt(v / (1 - q)) + epsilon) + decay * w). Float.
 
     Operands: w, its first and second moment m and v, all of one shape; rate, p and q [1]. p and q are the
-    decays of the moments to the power of the steps so far, this one included.
+    decays of the moments to the power of the steps so far, this one included. With `early` epsilon is added
+    before the moment is corrected, as ONNX's Adam has it: (sqrt(v) + epsilon) / sqrt(1 - q).
     """
 
     epsilon: float
     decay: float = 0.0
+    early: bool = False
 
     kernel: ClassVar[str] = "adam_step"
     traits = ELEMENTWISE
@@ -109,7 +111,9 @@ class AdamStep:
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         w, m, v, rate, p, q = (x.astype(np.float64) for x in inputs)
         with np.errstate(all="ignore"):
-            step = m / (1 - p[0]) / (np.sqrt(v / (1 - q[0])) + self.epsilon)
+            root = np.sqrt(1 - q[0])
+            early, late = (self.epsilon, 0.0) if self.early else (0.0, self.epsilon)
+            step = m / (1 - p[0]) / ((np.sqrt(v) + early) / root + late)
             return ((w - rate[0] * (step + self.decay * w)).astype(inputs[0].dtype),)
 
     def __str__(self) -> str:

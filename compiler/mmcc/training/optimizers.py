@@ -58,7 +58,7 @@ class Optimizer:
         squares = Moment(two, (1 - two) * share * share, squares=True)
         spread = add(squares, (second, g), f"{second}_next", ())
         operands = (name, moved, spread, self.rate, *powers)
-        end = add(AdamStep(options.epsilon, decay), operands, f"{name}_next", ())
+        end = add(AdamStep(options.epsilon, decay, options.early_epsilon), operands, f"{name}_next", ())
         return end, [State(first, moved, zeros), State(second, spread, zeros)]
 
     def _shared_rate(self, share: float) -> str:

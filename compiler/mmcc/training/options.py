@@ -20,7 +20,9 @@ class TrainOptions:
     `update` names the parameters that change: "all", "last:K" (of the last K layers), "bias", "auto" (of as
     many of the last layers as fit), or names of parameters between commas, in which * stands for anything.
     `accumulate` is the steps whose gradients are averaged for one change. `momentum` and `betas` are decays
-    of the moments; `weight_decay` shrinks each parameter by so much, times the rate, at each change.
+    of the moments, and `epsilon` keeps adam from dividing by 0: with `early_epsilon` it is added before the
+    second moment is corrected, as ONNX's Adam has it. `weight_decay` shrinks each parameter by so much, times
+    the rate, at each change.
     Gradients are bounded, unless these are 0: each by `clip_value`, then the root of the sum of the squares
     of all by `clip_norm`. `batch_norm` "own": a step normalizes by the statistics of its own sample, which
     the running ones follow; "frozen": each BatchNormalization is a product and a sum. `slow_memory` is the
@@ -35,6 +37,7 @@ class TrainOptions:
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
+    early_epsilon: bool = False
     weight_decay: float = 0.0
     clip_value: float = 0.0
     clip_norm: float = 0.0

@@ -27,7 +27,9 @@ def moment(op: Moment, site: Site) -> KernelUse:
 def adam_step(op: AdamStep, site: Site) -> KernelUse:
     """What all elements share is computed once a call."""
     numbers: Fields = (("epsilon", float(op.epsilon)), ("decay", float(op.decay)))
-    return KernelUse("adam_step", (), (*_operands(site), *numbers), origins=len(site.inputs))
+    return KernelUse(
+        "adam_step", (("early", op.early),), (*_operands(site), *numbers), origins=len(site.inputs)
+    )
 
 
 def _operands(site: Site) -> Fields:

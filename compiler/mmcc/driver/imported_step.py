@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A file that is a step of training: its options are taken over, and its gradients are held to ours."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError, Exit, printable
+from mmcc.frontend import TrainingStep, load, step_gradients
+from mmcc.ir.graph import Graph
+from mmcc.ir.interpret import Interpreter
+from mmcc.training.losses import LABEL
+from mmcc.training.module import STEP, training_module
+from mmcc.training.options import TrainOptions
+from mmcc.training.parameters import parameters
+
+Array = NDArray[Any]
+CLOSE = 1e-4  # of the largest element of a gradient: two orders of summing in float32
+HINT = "mmcc train on the model for inference that the step was made from"
+
+
+def taken_over(step: TrainingStep, train: TrainOptions, options: CompileOptions) -> TrainOptions:
+    """The options, with the loss of the step, its optimizer if it has one, and its parameters unless others
+    are named.
+
+    CompileError MM120 where parameters have no values.
+    """
+    unset = [printable(name, 60) for name in step.inputs if name not in options.bind]
+    if unset:
+        what = f"parameters of the step of training have no values in the file: {', '.join(unset)}"
+        hint = f"--bind {unset[0]}=FILE.npy, and so for each"
+        raise CompileError("MM120", what, exit=Exit.USAGE, hint=hint)
+    update = ",".join(step.gradients) if train.update == "all" else train.update
+    optimizer = {"optimizer": step.optimizer} if step.optimizer else {}
+    return replace(train, loss=step.loss, update=update, **optimizer, **step.settings)
+
+
+def as_imported(
+    graph: Graph, step: TrainingStep, model: Path, train: TrainOptions, options: CompileOptions
+) -> Graph:
+    """The step's model for inference with a warning that says what was taken of the step.
+
+    CompileError MM120 where parameters are no layer's, or the file computes other gradients than those of its
+    loss.
+    """
+    known = {parameter.name for parameter in parameters(graph)}
+    missing = [printable(name, 60) for name in step.gradients if name not in known]
+    if missing:
+        what = f"parameters of the step of training are no weights of layers: {', '.join(missing)}"
+        raise CompileError("MM120", what, exit=Exit.UNSUPPORTED, hint=HINT)
+    if not step.symbolic:
+        _hold(graph, step, model, train, options)
+    rate = f"; its rate, {step.rate:g}, is an argument of train_step" if step.rate is not None else ""
+    optimizer = f", optimizer {train.optimizer}" if step.optimizer else ""
+    text = (
+        f"the file is a step of training ({step.writer}): loss {step.loss}{optimizer} and "
+        f"{len(step.gradients)} parameters are taken from it, gradients are mmcc's own{rate}"
+    )
+    return replace(graph, warnings=(*graph.warnings, text))
+
+
+def _hold(
+    graph: Graph, step: TrainingStep, model: Path, train: TrainOptions, options: CompileOptions
+) -> None:
+    """Compare gradients of one sample; as layouts differ, elements in the order of their size."""
+    source, rng = load(model), np.random.default_rng(1)
+    summed = replace(
+        train, update=",".join(step.gradients), optimizer="sgd", accumulate=2, clip_value=0.0, clip_norm=0.0
+    )
+    module = training_module(graph, summed)
+    entry = next(entry.graph for entry in module.entries if entry.name == STEP)
+    ours, theirs = dict[str, Array](), dict[str, Array]()
+    for port in entry.inputs:
+        shape, dtype = port.onnx_shape, entry.tensors[port.tensor].dtype.numpy
+        if port.called == LABEL and step.loss == "softmax-cross-entropy":
+            array: Array = np.zeros(shape, dtype)
+            theirs[step.label] = array.reshape(-1).astype(np.int64)
+        else:
+            array = rng.standard_normal(shape).astype(dtype)
+            theirs[step.label if port.called == LABEL else port.onnx_name] = array
+        ours[port.tensor] = port.to_c(array, entry.tensors[port.tensor])
+    theirs |= {name: np.asarray(value, np.float32) for name, value in options.bind.items()}
+    theirs |= {info: np.ones(1, np.bool_) for info in ("lazy_reset_grad",)}
+    given = step_gradients(source, step, theirs)
+    machine = Interpreter(module)
+    machine.call(STEP, ours)
+    for name, array in given.items():
+        mine = machine.states[f"{name}_sum"]
+        if prod(mine.shape) != array.size or not _alike(mine, array):
+            what = f'the file computes another gradient of "{printable(name, 60)}" than that of its loss'
+            raise CompileError("MM120", what, exit=Exit.UNSUPPORTED, hint=HINT)
+
+
+def _alike(mine: Array, other: Array) -> bool:
+    a, b = np.sort(mine, axis=None), np.sort(other, axis=None)
+    return bool(np.abs(a - b).max() <= CLOSE * max(np.abs(b).max(), 1e-6))
