@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
-from onnx.reference import ReferenceEvaluator
 
 from mmcc.errors import Where, printable
 from mmcc.frontend.imported_step import CROSS_ENTROPY, TrainingStep
@@ -54,6 +53,8 @@ def step_gradients(source: Source, step: TrainingStep, given: Mapping[str, Array
 
 
 def _results(source: Source, where: Where, node: NodeProto, inputs: list[Array]) -> tuple[Array, ...]:
+    from onnx.reference import ReferenceEvaluator  # takes 0.1 s, which only such files are to cost
+
     known = MEANINGS.get(node.op_type)
     if known is not None:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
