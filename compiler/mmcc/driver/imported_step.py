@@ -30,13 +30,13 @@ def taken_over(step: TrainingStep, train: TrainOptions, options: CompileOptions)
     """The options, with the loss of the step, its optimizer if it has one, and its parameters unless others
     are named.
 
-    CompileError MM120 where parameters have no values.
+    CompileError MM123 where parameters have no values.
     """
     unset = [printable(name, 60) for name in step.inputs if name not in options.bind]
     if unset:
         what = f"parameters of the step of training have no values in the file: {', '.join(unset)}"
         hint = f"--bind {unset[0]}=FILE.npy, and so for each"
-        raise CompileError("MM120", what, exit=Exit.USAGE, hint=hint)
+        raise CompileError("MM123", what, exit=Exit.USAGE, hint=hint)
     update = ",".join(step.gradients) if train.update == "all" else train.update
     optimizer = {"optimizer": step.optimizer} if step.optimizer else {}
     return replace(train, loss=step.loss, update=update, **optimizer, **step.settings)
@@ -47,14 +47,14 @@ def as_imported(
 ) -> Graph:
     """The step's model for inference with a warning that says what was taken of the step.
 
-    CompileError MM120 where parameters are no layer's, or the file computes other gradients than those of its
+    CompileError MM202 where parameters are no layer's, or the file computes other gradients than those of its
     loss.
     """
     known = {parameter.name for parameter in parameters(graph)}
     missing = [printable(name, 60) for name in step.gradients if name not in known]
     if missing:
         what = f"parameters of the step of training are no weights of layers: {', '.join(missing)}"
-        raise CompileError("MM120", what, exit=Exit.UNSUPPORTED, hint=HINT)
+        raise CompileError("MM202", what, exit=Exit.UNSUPPORTED, hint=HINT)
     if not step.symbolic:
         _hold(graph, step, model, train, options)
     rate = f"; its rate, {step.rate:g}, is an argument of train_step" if step.rate is not None else ""
@@ -95,7 +95,7 @@ def _hold(
         mine = machine.states[f"{name}_sum"]
         if prod(mine.shape) != array.size or not _alike(mine, array):
             what = f'the file computes another gradient of "{printable(name, 60)}" than that of its loss'
-            raise CompileError("MM120", what, exit=Exit.UNSUPPORTED, hint=HINT)
+            raise CompileError("MM202", what, exit=Exit.UNSUPPORTED, hint=HINT)
 
 
 def _alike(mine: Array, other: Array) -> bool:
