@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_type_hints
 from mmcc.chips import Chip, chips, find_chip, longest_beginning
 from mmcc.errors import CompileError, Exit, did_you_mean
 from mmcc.ir.plan import BLOCK_ALIGN
-from mmcc.ir.regions import SRAM, Region
+from mmcc.ir.regions import SRAM, Cache, Region
 from mmcc.ops import (
     OPS,
     catalog,  # noqa: F401  # pyright: ignore[reportUnusedImport]
@@ -94,6 +94,7 @@ class Target:
         ""  # the program that runs WebAssembly modules, as runtime_c/firmware/run_wasi.mjs asks for it
     )
     memory: tuple[Region, ...] = (SRAM,)  # where arenas may be, best first
+    cache: tuple[Cache, ...] = ()  # before all memory, the smallest first; that plans are chosen by
     weights_cost: float = 0.0  # cycles for a byte of weights where the linker puts them; 0: not known
     small_frames: bool = False  # kernels take less stack, and are slower: so with --ram min
 
@@ -140,6 +141,7 @@ def load_target(name_or_path: str) -> Target:
     table.setdefault("name", path.stem)
     target = _record(Target, table, path.name)
     _check_memory(target.memory, f'{path.name}, "memory"')
+    _check_caches(target.cache, f'{path.name}, "cache"')
     if target.qemu is not None:
         _check_windows(target.memory, target.qemu, f'{path.name}, "qemu", "memory"')
     for key in target.cost:
@@ -179,6 +181,14 @@ def _check_memory(memory: tuple[Region, ...], where: str) -> None:
             raise _wrong(where, f'"{region.name}" has a cost below 0')
         if '"' in region.section or not region.section.isprintable():
             raise _wrong(f'{where}, "section"', f"is no name of a section: {region.section!r}")
+
+
+def _check_caches(caches: tuple[Cache, ...], where: str) -> None:
+    sizes = [cache.size for cache in caches]
+    if sizes != sorted(set(sizes)) or 0 in sizes:
+        raise _wrong(where, f"must be caches of growing sizes, not {sizes}")
+    if any(cache.beyond < 0 for cache in caches):
+        raise _wrong(where, "has a cost below 0")
 
 
 def _check_windows(memory: tuple[Region, ...], qemu: Qemu, where: str) -> None:
@@ -245,8 +255,10 @@ def _typed(kind: object, value: Any, where: str) -> object:
         if kind == Mapping[str, of]:
             items = _table(value, where).items()
             return MappingProxyType({k: _typed(of, v, f"{where}, {k}") for k, v in items})
-    if kind == tuple[Region, ...]:
-        return tuple(_record(Region, v, f"{where}, table {k + 1}") for k, v in enumerate(_list(value, where)))
+    for each in (Region, Cache):
+        if kind == tuple[each, ...]:
+            tables = enumerate(_list(value, where))
+            return tuple(_record(each, v, f"{where}, table {k + 1}") for k, v in tables)
     for record in (Qemu, Window):
         if kind in (record, record | None):
             return _record(record, value, where)

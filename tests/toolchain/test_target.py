@@ -13,7 +13,7 @@ from pathlib import Path
 import mmcc
 import pytest
 from mmcc.errors import CompileError, Exit
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import Cache, Region
 from mmcc.ops import OPS
 from mmcc.planner.cost import USUAL
 from mmcc.resources import data_dir
@@ -78,6 +78,7 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
     assert mine.qemu.code == m7.qemu.code
 
 
+CACHES = 'same_as = "cortex-m4"\n[[cache]]\nsize = 64\n'
 MEMORY = 'same_as = "cortex-m4"\n[[memory]]\nname = "dtcm"\n'
 
 
@@ -91,6 +92,14 @@ def test_a_target_has_regions_of_memory(tmp_path: Path) -> None:
     psram = Region("psram", align=64, section=".psram", read_cost=3.0, write_cost=2.5)
     assert load_target(str(path)).memory == (dtcm, psram)
     assert load_target("cortex-m4").memory == (Region("sram"),)
+
+
+def test_a_target_has_caches(tmp_path: Path) -> None:
+    """Those of microcontrollers are in the model of cycles: no plan of theirs is chosen by these."""
+    path = tmp_path / "caches.toml"
+    path.write_text(CACHES + "beyond = 0.5\n[[cache]]\nsize = 4096\nbeyond = 2\n")
+    assert load_target(str(path)).cache == (Cache(64, 0.5), Cache(4096, 2.0))
+    assert {name for name in list_targets() if load_target(name).cache} == {"host", "aarch64"}
 
 
 @pytest.mark.parametrize(
@@ -110,6 +119,12 @@ def test_a_target_has_regions_of_memory(tmp_path: Path) -> None:
         (MEMORY + "section = '.a\"b'", r'"section": is no name of a section'),
         (MEMORY + '[[memory]]\nname = "dtcm"', r"must be regions of different names"),
         (MEMORY + '[[memory]]\nname = "input_0"', r'"input_0" cannot be the name of a region'),
+        (CACHES + "beyond = -0.5", r'"cache": has a cost below 0'),
+        (CACHES, r'"cache", table 1: "beyond" is missing'),
+        (
+            CACHES + "beyond = 1\n[[cache]]\nsize = 64\nbeyond = 1",
+            r"must be caches of growing sizes, not \[64, 64\]",
+        ),
         ('same_as = "cortex-m4"\nmemory = []', r"must be regions of different names"),
         ('same_as = "cortex-m4"\n[qemu]\nram = {origin = 0}', r'"ram": "length" is missing'),
         ('same_as = "cortex-m4"\ncost = {a = "b"}', r'"cost", a: must be of type float'),

@@ -63,6 +63,7 @@ def show(name: str, as_json: bool) -> None:
         "flags": list(target.flags),
         "kernels": list(target.kernels),
         "memory": [asdict(region) for region in target.memory],
+        "cache": [asdict(cache) for cache in target.cache],
         "emulated": f"{target.qemu.program} {target.qemu.machine}".strip() if target.qemu else None,
         "stack_bytes": target.stack_bytes,
         "packages": dict(target.packages),
@@ -86,3 +87,5 @@ def show(name: str, as_json: bool) -> None:
     for region in target.memory:
         size = readable(region.size) if region.size else "as much as it needs"
         click.echo(f"  {'memory':<12}{region.name} {size}")
+    for cache in target.cache:
+        click.echo(f"  {'cache':<12}{readable(cache.size)}, {cache.beyond:g} for a byte beyond it")

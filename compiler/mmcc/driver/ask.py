@@ -47,6 +47,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         fuse=options.least_ram,
         recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
         cost=target.cost,
+        caches=target.cache,
         threads=options.threads,
         constants_cost=target.weights_cost,
         effort=options.time_limit,

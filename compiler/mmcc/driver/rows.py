@@ -12,8 +12,8 @@ from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.passes.other_rows import other_rows
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.bounds.bound import trivial_bound
+from mmcc.planner.caches import predicted
 from mmcc.planner.chunks import in_chunks
-from mmcc.planner.cost import plan_cost
 from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
 
@@ -81,7 +81,14 @@ def _other(found: Laid) -> Graph | None:
     """The graph with other rows, if they may make a difference."""
     plan, request = found.plan, found.request
     alone = request.limit is not None and request.peak(plan) <= request.limit and not plan.over_groups
-    if not request.fuse or alone or request.by_region or found.graph.states or _rows_stay(found):
+    if (
+        not request.fuse
+        or alone
+        or plan.for_caches
+        or request.by_region
+        or found.graph.states
+        or _rows_stay(found)
+    ):
         return None
     if request.peak(plan) <= trivial_bound(found.graph, request):
         return None
@@ -124,7 +131,7 @@ def _better(first: Laid, second: Laid) -> Laid:
     peaks = [request.peak(laid.plan) for laid in both]
     within = [request.limit is not None and peak <= request.limit for peak in peaks]
     if all(within):
-        costs = [plan_cost(laid.graph, laid.plan, request.cost) for laid in both]
+        costs = [predicted(laid.graph, laid.plan, request) for laid in both]
         best = int(costs[1] < costs[0])
     else:
         best = int(within[1] or (peaks[1] < peaks[0] and not within[0]))

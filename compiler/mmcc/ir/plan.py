@@ -236,6 +236,7 @@ class Plan:
     bound: int = 0
     over_groups: bool = False  # `bound` is below plans with groups of several nodes too
     cheapest: bool = False  # no plan within the limit has a lower predicted cost
+    for_caches: bool = False  # every node alone would keep the limit; groups cost less in caches
     cost: float = 0.0
     least_cost: float = 0.0
     bounds: dict[str, int] = field(default_factory=dict[str, int])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Memories that buffers lie in, regions of the target and what the caller brings, and moves between them."""
+"""Memories that buffers lie in, caches before them, what the caller brings, and moves between them."""
 
 from __future__ import annotations
 
@@ -27,6 +27,17 @@ class Region:
 
     def __str__(self) -> str:
         return self.name
+
+
+@dataclass(frozen=True, slots=True)
+class Cache:
+    """A data cache of the processor: of so many bytes that were used last, it has those that fit.
+
+    `beyond` is what a byte costs more that is read from beyond it, or written there, in the unit of `[cost]`.
+    """
+
+    size: int
+    beyond: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
+from mmcc.planner.cached import in_caches
 from mmcc.planner.chunks import apart, in_chunks
 from mmcc.planner.concurrent import moved_up, plan_concurrent
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
@@ -88,7 +89,13 @@ def _least(graph: Graph, request: PlanRequest) -> Plan:
     least = request.peak(alone) <= trivial_bound(graph, request)
     if least:  # no plan of any kind needs less
         alone = replace(alone, proved_optimal=True, bound=request.peak(alone), over_groups=True)
-    if not request.fuse or fits or least or not alone.groups:
+    if not alone.groups:
+        return alone
+    if fits or request.limit is None:
+        grouped = in_caches(graph, request, chosen.choice, alone)
+        if grouped is not None:
+            return grouped
+    if not request.fuse or fits or least:
         return alone
     found = _grouped(graph, request, chosen.choice, alone)
     return replace(found, over_groups=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import LoopKind
 from mmcc.ir.plan import Blocks, Plan, Useful
-from mmcc.ir.regions import SRAM, Region
+from mmcc.ir.regions import SRAM, Cache, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +61,7 @@ class PlanRequest:
     fuse: bool = True  # nodes may run together, row by row
     recompute: float = 1.0  # work at most, in multiples of the model's; above 1 groups may use strips
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # instructions; see cost.py
+    caches: tuple[Cache, ...] = ()  # that bytes beyond cost more; see caches.py
     backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
     staging: Staging | None = None  # constants are copied into the arena before use
     regions: tuple[Region, ...] = (SRAM,)  # where buffers may be, best first

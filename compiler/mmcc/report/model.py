@@ -168,6 +168,7 @@ def _entry(
             "grown": plan.grown,
             "over_groups": plan.over_groups,
             "cheapest": plan.cheapest,
+            "for_caches": plan.for_caches,
             "cost": round(plan.cost),
             "least_cost": round(plan.least_cost),
             "bounds": plan.bounds,

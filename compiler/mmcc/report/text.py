@@ -104,6 +104,8 @@ def proof_text(plan: dict[str, Any], ram: dict[str, Any]) -> str:
     if plan["cost"]:
         return "in several memories: see cost"
     fused = any(len(group) > 1 for group in plan["groups"])
+    if plan["for_caches"]:
+        return "fused so that caches hold what is read next; --ram min may need less"
     if fused and not ram["least"]:
         sure = "nothing cheaper keeps it" if plan["cheapest"] else "something cheaper may keep it"
         kept = "the limit" if ram["limit"] else f"{ram['regions'][0]['name']}'s size"

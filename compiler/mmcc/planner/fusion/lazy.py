@@ -256,14 +256,15 @@ class CheapestSearch(_Search):
     def __init__(self, space: Space, limit: int, *, exact: bool, strips: bool = False) -> None:
         super().__init__(space, limit, exact=exact, strips=strips)
         kernels, rows = range(len(space.model.kernels)), space.rows.alone
-        self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) - SPLIT for k in kernels]
+        beyond = [space.caches.least(kernel.node) for kernel in space.model.kernels]
+        self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) + beyond[k] - SPLIT for k in kernels]
         self._ahead: dict[int, float] = {}
 
     def worth(self, before: float, group: Candidate) -> float:
         return before + self._space.cost(group) - SPLIT
 
     def ahead(self, done: int) -> float:
-        """A kernel costs least in a group of its own."""
+        """A kernel's work costs least in a group of its own; in caches it costs what it does in any."""
         if done not in self._ahead:
             self._ahead[done] = sum(cost for k, cost in enumerate(self._alone) if not done >> k & 1)
         return self._ahead[done]

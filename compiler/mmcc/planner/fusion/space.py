@@ -15,6 +15,7 @@ import numpy as np
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks
+from mmcc.planner.caches import Caches
 from mmcc.planner.cost import NodeCost, figure, node_cost
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
@@ -73,7 +74,7 @@ class Space:
         request: PlanRequest,
         spans: Spans | None = None,
     ) -> None:
-        self.graph, self.layout, self.request = graph, layout, request
+        self.graph, self.layout, self.request, self._spans = graph, layout, request, spans
         self.model, self.order = model, order
         self.rows: Rows = make_rows(graph, layout, self.model, request, spans)
         self.shared = Shared(self.model, self.rows, request, mergeable(self.model, self.rows))
@@ -123,6 +124,11 @@ class Space:
         nodes = [self.graph.nodes[kernel.node] for kernel in self.model.kernels]
         return [node_cost(self.graph, node, self.request.cost) for node in nodes]
 
+    @cached_property
+    def caches(self) -> Caches:
+        """What groups cost in caches beside that."""
+        return Caches(self.graph, self.layout.aliases, self.request.caches, self._spans)
+
     @property
     def least_cost(self) -> float:
         """Predicted instructions that no path is below: every kernel in one call, nothing computed twice."""
@@ -130,7 +136,7 @@ class Space:
         return sum(cost.total(count, 1, 1, 1.0) for cost, count in zip(self.costs, steps, strict=True))
 
     def cost(self, candidate: Candidate) -> float:
-        """Predicted instructions of a group."""
+        """Predicted instructions of a group, and what it costs in caches."""
         kernels = bits(candidate.after & ~candidate.before)
         rows, strips = self.rows.kernels, candidate.strips
         cut, costs = self.cut(candidate), self.costs
@@ -143,7 +149,19 @@ class Space:
             calls = iterations.get(k, 1 if len(kernels) == 1 else rows[k].steps)
             blocks = streaming.blocks(k) if streaming else 1
             total += costs[k].total(rows[k].steps, calls, strips, share, blocks)
-        return total
+        return total + self._beyond_caches(kernels, cut, strips)
+
+    def avoidable(self, candidate: Candidate) -> float:
+        """The part of a group's cost that it has in caches, and its kernels need not have in others."""
+        nodes = [self.model.kernels[k].node for k in bits(candidate.after & ~candidate.before)]
+        return self.caches.cost(nodes) - sum(map(self.caches.least, nodes))
+
+    def _beyond_caches(self, kernels: Sequence[int], cut: Cut | None, strips: int) -> float:
+        if not self.request.caches:
+            return 0.0
+        node, widths = self.model.kernels, self.strips.widths
+        shares = {node[k].node: cut.share(k, widths[k]) for k in kernels} if cut else None
+        return self.caches.cost([node[k].node for k in kernels], shares, strips)
 
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of a group, those at seams counted again."""
