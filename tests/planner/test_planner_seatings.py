@@ -146,3 +146,11 @@ def test_a_deep_net_needs_no_more_than_a_short_one(windows: tuple[int, ...], lea
         made = best_plan(graph, PlanRequest())
         assert check_plan(graph, made) == []
         assert (made.peak(SRAM), made.proved_optimal) == (least, True), blocks
+
+
+def test_a_net_of_a_thousand_kernels() -> None:
+    """Its groups are like those of a short one, and only these are looked at."""
+    graph = residuals(334, (3, 1))
+    made = best_plan(graph, PlanRequest())
+    assert len(graph.nodes) == 1_002
+    assert (made.peak(SRAM), made.proved_optimal) == (18_944, True)

@@ -64,13 +64,14 @@ class Table:
     """Candidates by the set they lead to; their bounds get better where that matters."""
 
     def __init__(self, space: Space, most: int, groups: Iterable[Candidate] | None = None) -> None:
-        """`groups` are all that need at most `most` bytes, if they are known."""
+        """`groups` are all that need at most `most` bytes, or all of these on paths, if they are known."""
         self._space, self._most = space, most
         self.space = space
         self._into: dict[int, list[Candidate]] = {}
         self._exact: set[Candidate] = set()
         for candidate in space.candidates(most) if groups is None else groups:
             self._into.setdefault(candidate.after, []).append(candidate)
+        self._sets = sorted(self._into, key=lambda done: (done.bit_count(), done))
         self._enough: float = inf  # bytes; only groups that need more are cut into strips
         if space.request.recompute > 1:
             self._cut_to_strips()
@@ -95,7 +96,7 @@ class Table:
 
     def below(self, most: int) -> list[Candidate]:
         """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
-        found = [c for k in self._space.sets for c in self._into.get(k, ()) if c.least < most]
+        found = [c for k in self._sets for c in self._into[k] if c.least < most]
         reached = {0}
         for c in found:
             if c.before in reached:
@@ -188,8 +189,8 @@ class Table:
     def _path(self, worth_of: Callable[[float, Candidate], float], limit: int | None) -> Path:
         """The path of least worth, of groups within the limit; empty if there is none."""
         best: dict[int, tuple[float, Candidate | None]] = {0: (0.0, None)}
-        for after in self._space.sets[1:]:
-            for candidate in self._into.get(after, ()):
+        for after in self._sets:
+            for candidate in self._into[after]:
                 if candidate.before not in best or (limit is not None and candidate.least > limit):
                     continue
                 so_far = best[candidate.before][0]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mmcc.planner.fusion.build import Builder
@@ -83,7 +84,7 @@ def _seated(
     """The same among some groups."""
     whole, choices = _model(space, paths, candidates)
     sizes = [allocation.size for allocation in space.model.allocations]
-    alive = [tuple(a for a in bits(space.alive(done)) if sizes[a]) for done in space.sets]
+    alive = [tuple(a for a in bits(space.alive(done)) if sizes[a]) for done in _states(candidates)]
     found, bound = seated(whole, choices, alive, low, high)
     return (None if found is None else _found(space, candidates, found)), bound
 
@@ -105,9 +106,14 @@ def _solve(
 
 def _model(space: Space, paths: Paths, candidates: list[Candidate]) -> tuple[list[Item], list[Choice]]:
     """Whole tensors and groups as both searches know them."""
-    state = {done: k for k, done in enumerate(space.sets)}
+    state = {done: k for k, done in enumerate(_states(candidates))}
     whole = [Item(allocation.size, allocation.align, 0, 1) for allocation in space.model.allocations]
     return whole, [_choice(space, paths, candidate, state) for candidate in candidates]
+
+
+def _states(candidates: Sequence[Candidate]) -> list[int]:
+    """The sets of finished kernels between groups, smallest first."""
+    return sorted({0, *(c.after for c in candidates)}, key=lambda done: (done.bit_count(), done))
 
 
 def _found(space: Space, candidates: list[Candidate], found: Selection) -> Found:

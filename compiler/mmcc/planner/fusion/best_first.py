@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Best-first searches for one path of groups.
+
+Sets of finished kernels are taken up best first, those that are furthest along before others as good, and
+from each the smallest groups first. Where kernels may run alone, hardly anything else is looked at.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
+
+from mmcc.planner.fusion.equal import EqualGroups
+from mmcc.planner.fusion.listed import EQUAL, Growth
+from mmcc.planner.fusion.space import Candidate
+
+AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
+MOST_GROUPS = 8_000  # looked at in one search
+SPLIT = 1e-3  # instructions that one more group may cost
+
+
+@dataclass(slots=True)
+class _Step:
+    """A group that may be taken: `exact` if all its moments were looked at."""
+
+    worth: float  # of the path up to its end
+    group: Candidate
+    exact: bool
+
+
+@dataclass(slots=True)
+class _Choices:
+    """A set of finished kernels, and what may run next, the smallest groups first."""
+
+    worth: float
+    done: int
+    lasts: list[int]  # last kernels; the next is at the end
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPath:
+    """Groups with the bytes that each needs; `best` if no path is better."""
+
+    path: tuple[Candidate, ...]
+    best: bool
+
+    @property
+    def bytes(self) -> int:
+        """Of the largest group."""
+        return max((c.least for c in self.path), default=0)
+
+
+class _Search(ABC):
+    """Best first over sets of finished kernels, within some bytes."""
+
+    def __init__(
+        self, groups: EqualGroups, limit: int, *, exact: bool, strips: bool = False, floor: int = 0
+    ) -> None:
+        """With `strips`, groups that need too much may be cut into column strips. What is worth less than
+        `floor` is as good as what is worth that."""
+        self._groups, self._space = groups, groups.space
+        self._limit, self._exact, self._strips = limit, exact, strips
+        self.ceiling = inf  # only paths that are worth less are looked for
+        self._growth = Growth(groups, limit)
+        self._tick = count()
+        self._heap: list[tuple[float, int, int, _Step | _Choices]] = []
+        self._level, self._skipped = float(floor), False
+        self._came: dict[int, _Step] = {}
+
+    @abstractmethod
+    def worth(self, before: float, group: Candidate) -> float:
+        """What a path is worth with one more group; less is better."""
+
+    @abstractmethod
+    def ahead(self, done: int) -> float:
+        """What is at least still to come after a set, if that is added to the worth."""
+
+    def run(self, most_groups: int = MOST_GROUPS, patience: int = AT_A_LEVEL) -> FoundPath | None:
+        """The best path; None if there is none within the limit, or none was found among `most_groups`.
+
+        A search that need not be exact looks at `patience` groups before it takes what is nearly as good.
+        """
+        self._take_up(self.start(), 0)
+        looked_at = level = 0.0
+        while self._heap and looked_at <= most_groups:
+            if level > patience and not self._exact:
+                self._raise()
+                level = 0
+            _, _, _, item = heappop(self._heap)
+            if isinstance(item, _Choices):
+                took = self._advance(item)
+                looked_at, level = looked_at + took, level + took
+                if item.lasts:
+                    self._push(item.worth, item.done, item)
+            elif item.group.after not in self._came:
+                if not item.exact:
+                    self._refine(item)
+                else:
+                    self._came[item.group.after] = item
+                    if item.group.after == self._space.all:
+                        return FoundPath(self._path(item), not self._skipped)
+                    self._take_up(item.worth, item.group.after)
+        return None
+
+    @property
+    def given_up(self) -> bool:
+        """True if what was not looked at may be better."""
+        return bool(self._heap) or self._skipped
+
+    def start(self) -> float:
+        """The worth before the first group."""
+        return 0.0
+
+    def _raise(self) -> None:
+        """Go on as if what is worst by so little were as good as the best."""
+        worse = [key for key, _, _, _ in self._heap if key > self._level]
+        if worse:
+            self._level, self._skipped = min(worse), True
+            self._heap = [(max(key, self._level), depth, tick, item) for key, depth, tick, item in self._heap]
+            heapify(self._heap)
+
+    def order(self, size: int, last: int) -> tuple[int, int]:
+        """Of groups of so many kernels that may run next, the largest is looked at first."""
+        return -size, last
+
+    def _take_up(self, worth: float, done: int) -> None:
+        if not self._exact and (free := self._free(worth, done)) is not None:
+            self._push(free.worth, free.group.after, free)
+            return
+        following = self._growth.following(done)
+        following.sort(key=lambda pair: self.order(*pair))
+        if following:
+            self._push(worth, done, _Choices(worth, done, [last for _, last in following]))
+
+    def _free(self, worth: float, done: int) -> _Step | None:
+        """A kernel that can run alone, makes nothing worse, and leaves no more bytes alive."""
+        space = self._space
+        alive = space.shared.bytes(space.alive(done))
+        for last, kernel in enumerate(space.model.kernels):
+            after = done | 1 << last
+            if after == done or kernel.before & ~done or space.shared.bytes(space.alive(after)) > alive:
+                continue
+            group = Candidate(done, after, last, self._groups.tight(done, after, last))
+            step = _Step(self.worth(worth, group), group, exact=True)
+            same = step.worth + self.ahead(after) <= (worth + self.ahead(done)) * (1 + 1e-9)
+            if group.least <= self._limit and same:
+                self._skipped = True
+                return step
+        return None
+
+    def _advance(self, choices: _Choices) -> float:
+        """Look at the next group from a set; the work that took, in groups that are like no other."""
+        space, last = self._space, choices.lasts.pop()
+        members = self._growth.members(choices.done, last)
+        after, known = choices.done | members, self._groups.looked_at
+        if after in self._came or self._growth.known_too_long(members, last):
+            return 0.0
+        if not space.allowed(members, last) or space.shared.bytes(space.alive(after)) > self._limit:
+            return 0.0
+        if self._strips or not self._growth.too_long(after, members, last):
+            self._look(choices, Candidate(choices.done, after, last, 0))
+        return 1.0 if self._strips or self._groups.looked_at > known else EQUAL
+
+    def _look(self, choices: _Choices, group: Candidate) -> None:
+        """Offer a group within the limit, or the widest strips of it that are."""
+        space, ends = self._space, (group.before, group.after, group.last)
+        least = self._groups.least(*ends)
+        group = replace(group, least=least, floor=least)
+        if least <= self._limit:
+            self._offer(choices, group)
+        elif self._strips and self._worth_cutting(choices, group):
+            wide = replace(group, floor=space.floor(space.footprint(group), *ends))
+            narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
+            if narrow is not None:
+                self._offer(choices, narrow)
+
+    def _worth_cutting(self, choices: _Choices, group: Candidate) -> bool:
+        """False if a group costs too much even where nothing is computed twice."""
+        worth = self.worth(choices.worth, group)
+        return worth + self.ahead(group.after) < self.ceiling
+
+    def _offer(self, choices: _Choices, group: Candidate) -> None:
+        step = _Step(0.0, group, exact=False)
+        step.worth = self.worth(choices.worth, group)
+        self._push(step.worth, group.after, step)
+
+    def _refine(self, step: _Step) -> None:
+        """Look at all moments of a group."""
+        group = step.group
+        if group.strips > 1:
+            tight = self._space.footprint(group).tight
+        else:
+            tight = self._groups.tight(group.before, group.after, group.last)
+        group = replace(group, least=tight)
+        if group.least <= self._limit:
+            before = self._came[group.before].worth if group.before else self.start()
+            exact = _Step(self.worth(before, group), group, exact=True)
+            self._push(exact.worth, group.after, exact)
+
+    def _push(self, worth: float, done: int, item: _Step | _Choices) -> None:
+        key = max(worth + self.ahead(done), self._level)
+        if key >= self.ceiling:
+            return
+        heappush(self._heap, (key, -done.bit_count(), next(self._tick), item))
+
+    def _path(self, step: _Step) -> tuple[Candidate, ...]:
+        found: list[Candidate] = []
+        while True:
+            found.append(step.group)
+            if not step.group.before:
+                return tuple(reversed(found))
+            step = self._came[step.group.before]
+
+
+class LeastSearch(_Search):
+    """The path whose largest group needs the fewest bytes."""
+
+    def worth(self, before: float, group: Candidate) -> float:
+        return max(before, group.least)
+
+    def ahead(self, done: int) -> float:
+        return 0.0
+
+    def start(self) -> float:
+        return self._space.shared.bytes(self._space.alive(0))
+
+
+class FewestSearch(LeastSearch):
+    """The same with the largest groups first: fewer tensors are whole, and these are easily placed."""
+
+    def order(self, size: int, last: int) -> tuple[int, int]:
+        return size, -last
+
+
+class CheapestSearch(_Search):
+    """The path of least predicted cost; of several one of many small groups, as these are easily placed."""
+
+    def __init__(self, groups: EqualGroups, limit: int, *, exact: bool, strips: bool = False) -> None:
+        super().__init__(groups, limit, exact=exact, strips=strips)
+        space = groups.space
+        kernels, rows = range(len(space.model.kernels)), space.rows.alone
+        beyond = [space.caches.least(kernel.node) for kernel in space.model.kernels]
+        self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) + beyond[k] - SPLIT for k in kernels]
+        self._ahead: dict[int, float] = {}
+
+    def worth(self, before: float, group: Candidate) -> float:
+        return before + self._space.cost(group) - SPLIT
+
+    def ahead(self, done: int) -> float:
+        """A kernel's work costs least in a group of its own; in caches it costs what it does in any."""
+        if done not in self._ahead:
+            self._ahead[done] = sum(cost for k, cost in enumerate(self._alone) if not done >> k & 1)
+        return self._ahead[done]

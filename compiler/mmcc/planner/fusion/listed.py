@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Groups within some bytes, from the empty set of finished kernels on.
+
+A graph falls apart where few tensors are alive: from a set of finished kernels only some groups are small
+enough, and these lead to few sets. Others are not looked at, so there may be any number of them.
+"""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+
+from mmcc.planner.fusion.equal import EqualGroups
+from mmcc.planner.fusion.group_timelines import WINDOW
+from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.memory.allocations import bits
+
+MOST_LISTED = 4_000  # groups that are listed, but for those that are equal to others
+EQUAL = 1 / 16  # of the work that a group takes which is equal to none
+
+
+class Growth:
+    """What may run next after a set of kernels, as far as rings are within a limit."""
+
+    def __init__(self, groups: EqualGroups, limit: int) -> None:
+        self._groups, self._limit = groups, limit
+        self._all = groups.space.all
+        self._feeds = _feeds_of(groups.space)
+        self._long: list[list[int]] = [[] for _ in self._feeds]
+
+    def following(self, done: int) -> list[tuple[int, int]]:
+        """Groups that are not known to be too long: how many kernels, and the last one."""
+        left, long = self._all & ~done, self._long
+        found: list[tuple[int, int]] = []
+        for last, feeds in enumerate(self._feeds):
+            if long[last] and not long[last][0] & done:
+                continue  # the set has none of the kernels of which the group must not have all
+            members = feeds & left
+            if members:
+                found.append((members.bit_count(), last))
+        return found
+
+    def members(self, done: int, last: int) -> int:
+        """The kernels of the group after a set that ends in kernel `last`: all that must run before it."""
+        return self._feeds[last] & ~done
+
+    def known_too_long(self, members: int, last: int) -> bool:
+        """True if a group holds one that is too long."""
+        return any(not long & ~members for long in self._long[last])
+
+    def too_long(self, after: int, members: int, last: int) -> bool:
+        """True if the rings of a group need too much: a longer one that ends there holds these too."""
+        size = WINDOW
+        while True:
+            near = self._groups.space.timelines.nearest(last, members, size)
+            if self._groups.inner(near, after, last) > self._limit:
+                self._long[last].append(near)
+                return True
+            if near == members:
+                return False
+            size *= 2
+
+
+def list_groups(groups: EqualGroups, limit: int) -> list[Candidate] | None:
+    """The groups within a limit after sets that such groups lead to, smallest sets first; None if they are
+    too many.
+
+    A group that may be cut into column strips is one of them if what strips cannot make smaller is within.
+    """
+    space, growth = groups.space, Growth(groups, limit)
+    strips = space.request.recompute > 1
+    found: list[Candidate] = []
+    waiting, seen, work = [(0, 0)], {0}, 0.0
+    while waiting:
+        _, done = heappop(waiting)
+        for _, last in growth.following(done):
+            members, known = growth.members(done, last), groups.looked_at
+            after = done | members
+            if growth.known_too_long(members, last) or not space.allowed(members, last):
+                continue
+            if space.shared.bytes(space.alive(after)) > limit:
+                continue
+            if strips or not growth.too_long(after, members, last):
+                group = _group(groups, done, after, last)
+                if group.floor <= limit:
+                    found.append(group)
+                    if after not in seen:
+                        seen.add(after)
+                        heappush(waiting, (after.bit_count(), after))
+            work += 1.0 if strips or groups.looked_at > known else EQUAL
+            if work > MOST_LISTED:
+                return None
+    return found
+
+
+def _group(groups: EqualGroups, before: int, after: int, last: int) -> Candidate:
+    space, least = groups.space, groups.least(before, after, last)
+    group = Candidate(before, after, last, least, 1, least)
+    if space.request.recompute <= 1:
+        return group
+    return Candidate(before, after, last, least, 1, space.floor(space.footprint(group), before, after, last))
+
+
+def _feeds_of(space: Space) -> list[int]:
+    """For each kernel, it and all that must have run before it."""
+    found = [1 << k for k in range(len(space.model.kernels))]
+    for k in space.order:
+        for maker in bits(space.model.kernels[k].before):
+            found[k] |= found[maker]
+    return found
