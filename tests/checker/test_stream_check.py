@@ -17,8 +17,8 @@ from mmcc.ops.elementwise import Unary
 from mmcc.ops.movement import Concat, Slice
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.recurrent import Recurrent
-from mmcc.ops.resize import ResizeNearest
-from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
+from mmcc.ops.resize import ResizeLinear, ResizeNearest
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart, RepeatFirstRow
 from mmcc.passes.streaming.stream import stream_graph
 from streams import (
     ROWS,
@@ -27,6 +27,7 @@ from streams import (
     centred,
     centred_and_strided,
     dilated,
+    interpolated,
     padded_behind,
     stacked,
     upsampled,
@@ -103,6 +104,27 @@ def test_several_rows_of_one_in_another_order_or_by_other_weights() -> None:
     assert "is made of" in convicted(upsampled(), with_node(ResizeNearest, twice))
     columns = with_node(ResizeNearest, changed(cols=(1, 0)))
     assert "cols of" in convicted(upsampled(), columns)
+
+
+def test_rows_between_others_that_are_found_otherwise() -> None:
+    """The first row not repeated, or once too often; another row, or other weights for it."""
+    assert "is made of" in convicted(interpolated(), with_node(RepeatFirstRow, changed(lag=0)))
+    often = with_node(RepeatFirstRow, changed(lag=4))
+    assert "is made of" in convicted(interpolated(), often)
+    assert "at the end is made of" in convicted_at_the_end(interpolated(), often)
+
+    def later(node: Node) -> Node:
+        assert isinstance(node.op, ResizeLinear)
+        return replace(node, op=replace(node.op, row_first=tuple(row + 1 for row in node.op.row_first)))
+
+    def turned(graph: Graph) -> Graph:
+        weights = {node.inputs[1] for node in graph.nodes if isinstance(node.op, ResizeLinear)}
+        changed = {name: data[::-1] if name in weights else data for name, data in graph.constants.items()}
+        return replace(graph, constants=changed)
+
+    assert "is made of" in convicted(interpolated(), with_node(ResizeLinear, later))
+    assert "weighs rows otherwise" in convicted(interpolated(), turned)
+    assert "weighs rows otherwise at the end" in convicted_at_the_end(interpolated(), turned)
 
 
 def doubled() -> Graph:

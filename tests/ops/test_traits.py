@@ -131,7 +131,7 @@ def _depends_on_order(case: OpCase) -> bool:
     return not np.array_equal(case.op.reference(-x)[0], -case.op.reference(x)[0])
 
 
-CHOOSES = {"Where", "TakeLines", "TakeAlong"}  # elements of an operand, by another
+CHOOSES = {"Where", "TakeLines", "TakeAlong", "RepeatFirstRow"}  # elements of an operand, by another
 
 
 @pytest.mark.parametrize("name", CASES)

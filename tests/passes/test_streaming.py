@@ -30,6 +30,7 @@ from streams import (
     centred,
     dilated,
     fed,
+    interpolated,
     pools,
     random_stack,
     random_stream,
@@ -92,7 +93,7 @@ def test_random_stacks_of_layers_that_look_ahead(seed: int) -> None:
     "name",
     [
         *("centred", "centred_and_strided", "padded_behind", "stacked", "stacked_and_strided"),
-        *("upsampled", "encoder_and_decoder"),
+        *("upsampled", "interpolated", "encoder_and_decoder"),
     ],
 )
 def test_a_flush_ends_sequences_of_any_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +125,11 @@ def test_a_resize_by_no_whole_factor_is_refused() -> None:
     with pytest.raises(CompileError, match="the same number of rows of each"):
         stream_graph(resized(*(int(r * 0.37) for r in range(100))), "x0:1")
     same_rows(resized(*(r * 2 // 3 for r in range(72))))  # three rows of two
+    graph = interpolated()
+    weights = {name: data for name, data in graph.constants.items() if data.shape == (2 * ROWS, 2)}
+    uneven = {name: data + np.eye(2 * ROWS, 2, dtype=np.float32) for name, data in weights.items()}
+    with pytest.raises(CompileError, match="weighs the rows of each otherwise"):
+        stream_graph(replace(graph, constants=graph.constants | uneven), "x0:1")
 
 
 @pytest.mark.parametrize("layer", ["causal", "transposed"])

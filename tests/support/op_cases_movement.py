@@ -10,7 +10,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
-from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart, RepeatFirstRow
 from mmcc.ops.shift import Shift
 from op_case import OpCase, rng_of
 from op_case_values import LAYER, exact, integers, real, values
@@ -145,6 +145,8 @@ def sequence_starts() -> list[OpCase]:
         hop = (1, shape[0])[k % 2]
         op, hops = MaskBeforeStart(hop, 3 * hop + 2, value), np.array([k % 5], np.int32)
         cases.append(OpCase(f"mask_before_start{k}", op, (values(rng, dtype, *shape), hops)))
+        op = RepeatFirstRow(1, 4)
+        cases.append(OpCase(f"repeat_first_row{k}", op, (values(rng, dtype, *shape), hops)))
     return cases
 
 

@@ -22,7 +22,7 @@ from mmcc.ops.movement import Concat, Pad, Reshape, Slice
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
 from mmcc.ops.reduce import Reduce
-from mmcc.ops.resize import ResizeNearest
+from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.ops.window import Window
 from planner_graphs import Build
 
@@ -68,6 +68,17 @@ class Stream(Build):
         rows, cols, _ = self.shape(x)
         taken = tuple(r // times for r in range(rows * times))
         return self.add(ResizeNearest(taken, tuple(range(cols))), x)
+
+    def linear(self, x: str, times: int) -> str:
+        """Between rows, as ONNX's half_pixel has it: the first and the last row count beside them."""
+        rows, cols, _ = self.shape(x)
+        places = [(2 * r + 1 - times) / (2 * times) for r in range(rows * times)]
+        first = tuple(int(np.floor(place)) for place in places)
+        weights = np.array([[8 - int(8 * (p % 1)), int(8 * (p % 1))] for p in places], np.float32)
+        one = self.constant(np.array([[1, 0]] * cols, np.float32))
+        return self.clamped(
+            self.add(ResizeLinear(first, tuple(range(cols)), 2), x, self.constant(weights), one)
+        )
 
     def valid(self, x: str, taps: int) -> str:
         weights = self.whole(self.shape(x)[2], taps, 1, self.shape(x)[2])
@@ -191,6 +202,14 @@ def upsampled() -> Graph:
     return b.graph(b.centred(z, 12, stride=12, pads=(0, 0)), b.transposed(b.x, 3, 1, pad=1), y)
 
 
+def interpolated() -> Graph:
+    """Between rows of the input, of rows that come late, and of rows of a lower rate."""
+    b = Stream("interpolated")
+    late = b.linear(b.centred(b.x, 5), 2)
+    slow = b.linear(b.centred(b.x, 4, stride=2, pads=(1, 1)), 4)
+    return b.graph(b.add(Binary("add"), late, b.centred(slow, 3)), b.linear(b.x, 3))
+
+
 def encoder_and_decoder() -> Graph:
     """What is halved twice is doubled twice, with rows that pass by: a U-Net."""
     b = Stream("encoder_and_decoder")
@@ -213,7 +232,7 @@ BY_HAND = {
     for f in (
         *(dilated, strided, pools, shared_rows, look_ahead, cells),
         *(centred, centred_and_strided, padded_behind),
-        *(stacked, stacked_and_strided, upsampled, encoder_and_decoder),
+        *(stacked, stacked_and_strided, upsampled, interpolated, encoder_and_decoder),
     )
 }
 
@@ -259,7 +278,7 @@ def random_stack(seed: int) -> Graph:
             pad = int(rng.integers(0, taps))
             made = b.transposed(x, taps, stride, pad=pad, rows=b.shape(x)[0] * stride)
         elif kind == 7 and b.shape(x)[0] < 200:
-            made = b.nearest(x, int(rng.integers(2, 4)))
+            made = (b.nearest, b.linear)[rng.integers(0, 2)](x, int(rng.integers(2, 4)))
         elif kind == 2:
             others = [y for y in pool if b.shape(y) == b.shape(x)]
             made = b.add(Binary("add"), x, others[rng.integers(0, len(others))])

@@ -152,8 +152,7 @@ def test_a_flush_gives_the_rows_that_see_the_end(tmp_path: Path) -> None:
 
 
 def centred_stack(folder: Path) -> Path:
-    """Three centred int8 convolutions, the last of which halves the rows, and a transposed one, which doubles
-    them."""
+    """Three centred int8 layers, the last of which halves the rows; then two layers that double them."""
     model = FloatModel(np.random.default_rng(8))
     x, scale = model.float_input(1, 3, STEPS, 1)
     x = model.real(x, float(scale))
@@ -166,6 +165,8 @@ def centred_stack(folder: Path) -> Path:
         x, scale = model.requantized(model.conv(x, scale, shape, **attributes), 0.1), np.float32(0.1)
     w, b = model.weights((2, 3, 4, 1), scale, 1)
     x = model.op("ConvTranspose", x, w, b, strides=[2, 1], pads=[1, 0, 1, 0])
+    x, twice = model.requantized(x, 0.1), model.constant(np.array([1, 1, 2, 1], np.float32))
+    x = model.op("Resize", x, "", twice, mode="linear")
     model.save(model.requantized(x, 0.1), folder / "net.onnx")
     return folder / "net.onnx"
 
@@ -179,8 +180,10 @@ def test_a_stack_of_centred_layers_is_whole_to_the_bit(tmp_path: Path) -> None:
         out, made = tmp_path / name, tmp_path / f"{name}.npz"
         text = command("compile", model, "-o", out, *more, "--no-self-check")
         command("verify", out, "--data", tmp_path / "data.npz", "--save-outputs", made)
-    assert "(8 rows late, the last 8 rows by flush)" in text
-    assert '"op": "ConvTransposeInt8"' in (out / "report.json").read_text()
+    assert "a hop of 2 rows gives 4 rows of" in text
+    assert "(18 rows late, the last 18 rows by flush)" in text
+    for op in ("ConvTransposeInt8", "ResizeInt8", "RepeatFirstRow"):
+        assert f'"op": "{op}"' in (out / "report.json").read_text()
     np.testing.assert_array_equal(*(np.load(tmp_path / f"{k}.npz")["output_0"] for k in ("whole", "hops")))
 
 

@@ -15,7 +15,9 @@ from collections.abc import Iterator, Mapping
 
 from mmcc.checker.stream_end import End
 from mmcc.checker.stream_rows import (
+    COUNTED,
     HOPS,
+    INTERPOLATES,
     PADDING,
     Carrier,
     Row,
@@ -24,6 +26,8 @@ from mmcc.checker.stream_rows import (
     found_rows,
     held_by_cells,
     meant,
+    other_constants,
+    other_row_weights,
     padding_of,
     padding_row,
     reads_of,
@@ -31,7 +35,6 @@ from mmcc.checker.stream_rows import (
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.streaming import Hops, Streamed
 from mmcc.ops.recurrent_int8 import CELLS, Cell
-from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
 
 MOST_HOPS = 1 << 16
 
@@ -58,7 +61,7 @@ class _Check:
         self._carry = Carrier(step)
 
     def run(self) -> list[str]:
-        self._wrong += _other_constants(self._whole, self._step)
+        self._wrong += other_constants(self._whole, self._step)
         cells, counts = self._cells(), self._counts()
         for state in self._step.states:
             if state.begin in cells:
@@ -92,9 +95,7 @@ class _Check:
 
     def _counts(self) -> set[str]:
         """What is read as a count of hops."""
-        return {
-            node.inputs[-1] for node in self._step.nodes if isinstance(node.op, CountHops | MaskBeforeStart)
-        }
+        return {node.inputs[-1] for node in self._step.nodes if isinstance(node.op, COUNTED)}
 
     def _most_lag(self) -> int:
         return max((-(-rows.lag // rows.hop) for rows in self._hops.rows.values()), default=0)
@@ -150,16 +151,19 @@ class _Check:
             self._wrong += differences(self._whole, original, self._step, node)
         if isinstance(node.op, CELLS):
             self._hand_on(node, rows, hop)
-        nest, whole = nest_of(self._step, node), nest_of(self._whole, original)
         made = self._made(node.outputs[0], hop)
+        if isinstance(original.op, INTERPOLATES) and other_row_weights(
+            self._whole, original, self._step, node, made[0][1]
+        ):
+            self._wrong.append(f'"{made[0][0]}" weighs rows otherwise')
         rows[node.outputs[0]] = [*made]
         padding = padding_row(padding_of(self._whole, original))
         for k, name in enumerate(original.inputs):
             if name not in self._hops.rows:
                 continue
             for j, (_, row) in enumerate(made):
-                want = meant(name, reads_of(whole, k, row), padding)
-                have = found_rows(rows[node.inputs[k]], reads_of(nest, k, j))
+                want = meant(original, name, reads_of(self._whole, original, k, row), padding)
+                have = found_rows(node, rows[node.inputs[k]], reads_of(self._step, node, k, j))
                 if row >= 0 and want != have and len(self._wrong) < 8:
                     self._wrong.append(f'row {row} of "{made[0][0]}" is made of {have}, not of {want}')
 
@@ -201,9 +205,3 @@ class _Check:
             have = initial.get(node.inputs[now]) if now is not None else None
             if want is None or have is None or (have != want).any():
                 yield f'{name} of "{original.outputs[0]}" begins otherwise'
-
-
-def _other_constants(whole: Graph, step: Graph) -> Iterator[str]:
-    for name, data in step.constants.items():
-        if not whole.is_constant(name) or whole.constants[name] is not data:
-            yield f"%{name} is no constant of the whole"

@@ -12,16 +12,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from mmcc.checker.stream_rows import (
+    INTERPOLATES,
     Carrier,
     Row,
     differences,
     found_rows,
     meant,
+    other_constants,
+    other_row_weights,
     padding_of,
     padding_row,
     reads_of,
 )
-from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Hops
 from mmcc.ops.movement import Pad
 from mmcc.ops.recurrent_int8 import CELLS
@@ -74,7 +77,10 @@ class End:
         rows[y] = [*made]
         if len(rows[y]) != self._flush.tensors[y].shape[0]:
             yield f'"{y}" has {self._flush.tensors[y].shape[0]} rows at the end, not {len(rows[y])}'
-        nest, whole = nest_of(self._flush, node), nest_of(self._whole, original)
+        if isinstance(original.op, INTERPOLATES) and other_row_weights(
+            self._whole, original, self._flush, node, first
+        ):
+            yield f'"{y}" weighs rows otherwise at the end'
         padding = padding_row(padding_of(self._whole, original))
         back = (hop - self._own) * self._hops.rows[y].hop  # from a row to its like in the whole graph
         for k, name in enumerate(original.inputs):
@@ -83,9 +89,10 @@ class End:
             moved, last = (hop - self._own) * self._hops.rows[name].hop, self._made(name, hop)[1]
             have_rows = rows.get(node.inputs[k], [])
             for j, (_, row) in enumerate(made):
-                reads = [None if at is None else at + moved for at in reads_of(whole, k, row - back)]
-                want = meant(name, reads, padding, last)
-                have = found_rows(have_rows, reads_of(nest, k, j), ends=True)
+                of_whole = reads_of(self._whole, original, k, row - back)
+                reads = [None if at is None else at + moved for at in of_whole]
+                want = meant(original, name, reads, padding, last)
+                have = found_rows(node, have_rows, reads_of(self._flush, node, k, j), ends=True)
                 if row >= 0 and want != have:
                     yield f'row {row} of "{y}" at the end is made of {have}, not of {want}'
         if isinstance(node.op, CELLS):
@@ -115,9 +122,8 @@ class End:
             first, end = self._made(port.tensor, 1) if port.tensor in self._hops.rows else (0, 0)
             if (end > first) != (port.tensor in self._flush.output_names):
                 yield f'output "{port.onnx_name}" has {end - first} rows at the end'
-        for name, data in self._flush.constants.items():
-            if not self._whole.is_constant(name) or self._whole.constants[name] is not data:
-                yield f"%{name} at the end is no constant of the whole"
+        for wrong in other_constants(self._whole, self._flush):
+            yield f"{wrong}, at the end"
         for state in self._flush.states:
             if state.end != state.begin:
                 yield f'state "{state.begin}" is changed at the end'

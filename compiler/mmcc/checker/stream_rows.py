@@ -19,8 +19,10 @@ from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.recurrent_int8 import CELLS
-from mmcc.ops.resize import ResizeNearest
-from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
+from mmcc.ops.resize import ResizeInt8, ResizeLinear, ResizeNearest
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart, RepeatFirstRow
+
+COUNTED = CountHops | MaskBeforeStart | RepeatFirstRow  # their last operand is a count of hops
 
 Row = tuple[str, int | str]  # a row of a tensor of the whole graph, a value that stands for one, or a count
 PADDING = "padding"
@@ -34,7 +36,18 @@ UPSAMPLED: Mapping[type, str] = {  # of those that make several rows of one, bes
     ConvTransposeInt8: "size",
     ConvTransposeInt8ToFloat: "size",
     ResizeNearest: "rows",
+    ResizeLinear: "row_first",
+    ResizeInt8: "row_first",
 }
+INTERPOLATES = ResizeLinear | ResizeInt8  # beside their operand they read its first or last row
+
+
+def other_constants(whole: Graph, part: Graph) -> Iterator[str]:
+    """Constants that are none of the whole's, but for row weights of interpolations."""
+    weights = {node.inputs[1] for node in part.nodes if isinstance(node.op, INTERPOLATES)}
+    for name, data in part.constants.items():
+        if name not in weights and (not whole.is_constant(name) or whole.constants[name] is not data):
+            yield f"%{name} is no constant of the whole"
 
 
 def padding_row(value: float | None) -> Row:
@@ -92,7 +105,7 @@ class Carrier:
         self._movers: dict[Node, bool] = {}
 
     def __call__(self, node: Node, rows: Mapping[str, list[Row]]) -> list[Row] | None:
-        if isinstance(node.op, CountHops | MaskBeforeStart):
+        if isinstance(node.op, COUNTED):
             return _counted(node.op, node, rows)
         nest, found = nest_of(self._graph, node), list[Row]()
         if node not in self._movers:
@@ -112,13 +125,18 @@ class Carrier:
         return found
 
 
-def _counted(op: CountHops | MaskBeforeStart, node: Node, rows: Mapping[str, list[Row]]) -> list[Row] | None:
+def _counted(
+    op: CountHops | MaskBeforeStart | RepeatFirstRow, node: Node, rows: Mapping[str, list[Row]]
+) -> list[Row] | None:
     """What becomes of a count of hops, or of rows by it."""
     match rows.get(node.inputs[-1]):
         case [(str(name), int(hops))] if name == HOPS:
             if isinstance(op, CountHops):
                 return [(HOPS, min(hops + 1, op.most))]
             found = rows[node.inputs[0]]
+            if isinstance(op, RepeatFirstRow):
+                first = min(len(found) - 1, op.lag - hops * op.hop)
+                return [found[max(at, first)] for at in range(len(found))]
             masked = min(len(found), max(0, op.lag - hops * op.hop))
             return [padding_row(op.value)] * masked + found[masked:]
         case _:
@@ -158,17 +176,26 @@ def _by_table(axis: Indexed, row: int) -> int | None:
     return None
 
 
-def reads_of(nest: Nest, operand: int, row: int) -> list[int | None]:
-    """The rows of an operand that a row of the result reads, in the order of its accesses."""
+def reads_of(graph: Graph, node: Node, operand: int, row: int) -> list[int | None]:
+    """The rows of an operand that a row of a node's result reads, in the order of its accesses."""
+    if isinstance(node.op, INTERPOLATES):
+        first = _by_table(Indexed("", node.op.row_first), row)
+        taps = graph.constants[node.inputs[1]].shape[1]
+        return [None if first is None else first + tap for tap in range(taps)]
+    nest = nest_of(graph, node)
     return [at for read in nest.reads if read.operand == operand for at in _taps(nest, read, row)]
 
 
-def meant(name: str, reads: Sequence[int | None], padding: Row, end: int | None = None) -> list[Row]:
-    """What stands for rows of a tensor of the whole: before the first padding, from `end` on nothing."""
+def meant(
+    original: Node, name: str, reads: Sequence[int | None], padding: Row, end: int | None = None
+) -> list[Row]:
+    """What stands for rows of a tensor that a node of the whole reads; its rows end at `end`, if they do."""
     rows: list[Row] = []
     for at in reads:
         if at is None:
             rows.append(NOTHING)
+        elif isinstance(original.op, INTERPOLATES):
+            rows.append((name, max(0, at if end is None else min(at, end - 1))))
         elif at < 0:
             rows.append(padding)
         else:
@@ -176,7 +203,9 @@ def meant(name: str, reads: Sequence[int | None], padding: Row, end: int | None 
     return rows
 
 
-def found_rows(rows: Sequence[Row], reads: Sequence[int | None], *, ends: bool = False) -> list[Row]:
+def found_rows(
+    node: Node, rows: Sequence[Row], reads: Sequence[int | None], *, ends: bool = False
+) -> list[Row]:
     """The rows at places of an operand; beside it what is said of the place, or nothing where it `ends`."""
     found: list[Row] = []
     for at in reads:
@@ -184,9 +213,23 @@ def found_rows(rows: Sequence[Row], reads: Sequence[int | None], *, ends: bool =
             found.append(NOTHING)
         elif 0 <= at < len(rows):
             found.append(rows[at])
+        elif isinstance(node.op, INTERPOLATES) and ends and at >= 0:
+            found.append(rows[-1])
         else:
             found.append(BEHIND if ends and at >= 0 else ("beside the operand", at))
     return found
+
+
+def other_row_weights(whole: Graph, original: Node, part: Graph, node: Node, first: int) -> bool:
+    """True if an interpolation weighs rows otherwise than the whole does from row `first` on."""
+    assert isinstance(original.op, INTERPOLATES)
+    theirs, mine = whole.constants[original.inputs[1]], part.constants[node.inputs[1]]
+    table, rows = original.op.row_first, len(theirs)
+    for period in range(1, rows // 2 + 1):
+        steps = {late - early for early, late in zip(table, table[period:], strict=False)}
+        if len(steps) == 1 and all((theirs[r] == theirs[r % period]).all() for r in range(rows)):
+            return any(row.tobytes() != theirs[(first + r) % period].tobytes() for r, row in enumerate(mine))
+    return True
 
 
 def differences(whole: Graph, original: Node, step: Graph, node: Node) -> Iterator[str]:
@@ -207,5 +250,6 @@ def differences(whole: Graph, original: Node, step: Graph, node: Node) -> Iterat
         if twin is None and not isinstance(node.op, CELLS):
             yield f"{named} reads its operand {read.operand} otherwise within a row"
     for k, name in enumerate(original.inputs):
-        if whole.is_constant(name) and name not in node.inputs and not isinstance(node.op, CELLS):
+        weighs = k == 1 and isinstance(node.op, INTERPOLATES)  # see other_row_weights
+        if whole.is_constant(name) and name not in node.inputs and not (weighs or isinstance(node.op, CELLS)):
             yield f"{named} does not read constant {k}, %{name}"

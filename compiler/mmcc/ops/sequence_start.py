@@ -61,6 +61,42 @@ class MaskBeforeStart:
 
 @op
 @dataclass(frozen=True, slots=True)
+class RepeatFirstRow:
+    """Rows before row 0 of a tensor as that row, as an interpolation finds them.
+
+    Operands: rows [R, ...], the first of which is row `hops * hop - lag` of its tensor, and `hops`, an int32
+    [1]. Result: the same rows, of which those before row 0 are row 0; the last one, if that has not come.
+    """
+
+    hop: int
+    lag: int
+
+    kernel: ClassVar[str] = "repeat_first_row"
+    traits = COMPUTES
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        x, hops = inputs
+        if len(x.shape) < 2 or hops.shape != (1,) or hops.dtype is not ElementType.I32:
+            raise ShapeError(f"{list(x.shape)} are no rows, or {list(hops.shape)} no count of hops")
+        return ((x.shape, x.dtype),)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        loops = tuple(Loop(f"i{axis}", extent) for axis, extent in enumerate(inputs[0]))
+        index = tuple(loop.i for loop in loops)
+        reads = (Access(0, inputs[0], (None, *index[1:])), Access(1, inputs[1], (CONSTANT,)))
+        return Nest(loops, reads, (Access(0, inputs[0], index),))
+
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        x, hops = inputs
+        first = min(len(x) - 1, self.lag - int(hops[0]) * self.hop)
+        return (x[np.maximum(np.arange(len(x)), first)],)
+
+    def __str__(self) -> str:
+        return f"repeat_first_row<lag {self.lag} hop {self.hop}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
 class CountHops:
     """One more than an int32 count, but never more than `most`."""
 

@@ -215,7 +215,8 @@ def _emit(build: Builder, x: Value, tensor: str, pair: tuple[Axis, Axis], rule: 
         raise unsupported(f'Resize with mode "{rule.mode}"')
     if not x.dtype.is_float:
         raise unsupported(f"{rule.mode} Resize of {x.dtype.name}", code="MM203")
-    (row_first, row_weight), (col_first, col_weight) = (weights(axis, rule) for axis in pair)
+    alone = pair[0].is_kept or pair[1].is_kept
+    (row_first, row_weight), (col_first, col_weight) = (weights(axis, rule, beside=alone) for axis in pair)
     taps = max(row_weight.shape[1], col_weight.shape[1])
     row_weight, col_weight = (np.pad(w, ((0, 0), (0, taps - w.shape[1]))) for w in (row_weight, col_weight))
     op = ResizeLinear(row_first, col_first, taps)
@@ -280,8 +281,12 @@ def nearest_indices(axis: Axis, rule: Rule) -> tuple[int, ...]:
     return tuple(np.clip(found, 0, axis.old - 1).astype(int).tolist())
 
 
-def weights(axis: Axis, rule: Rule) -> tuple[tuple[int, ...], Floats]:
-    """For each new element the first old one it reads, and the weights of that and those behind it."""
+def weights(axis: Axis, rule: Rule, *, beside: bool = False) -> tuple[tuple[int, ...], Floats]:
+    """For each new element the first old one it reads, and the weights of that and those behind it.
+
+    Linear: what lies beside the old elements is the first or the last alone, or with `beside` by weights as
+    all others have, which meet that element twice: so all rows are made alike, as a stream makes them.
+    """
     if axis.is_kept:
         taps = 2 if rule.mode == "linear" else 4
         only = np.zeros((axis.new, taps), F)
@@ -290,7 +295,7 @@ def weights(axis: Axis, rule: Rule) -> tuple[tuple[int, ...], Floats]:
     at = source_coordinates(axis, rule.coordinates)
     squeeze = rule.squeeze(axis.scale)
     if rule.mode == "linear" and squeeze == 1:
-        at = np.clip(at, F(0), F(axis.old - 1))
+        at = np.clip(at, F(0), F(axis.old - 1)) if not beside else at
         first = np.floor(at)
         part = at - first
         return tuple(first.astype(int).tolist()), np.stack([F(1) - part, part], 1)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.select import Site, layer
-from mmcc.ops.sequence_start import CountHops, MaskBeforeStart
+from mmcc.ops.sequence_start import CountHops, MaskBeforeStart, RepeatFirstRow
 
 
 @layer(MaskBeforeStart)
@@ -25,6 +25,22 @@ def mask_before_start(op: MaskBeforeStart, site: Site) -> KernelUse:
         ("hop", op.hop),
     )
     return KernelUse("mask_before_start", (("type", dtype.unsigned.ctype),), fields)
+
+
+@layer(RepeatFirstRow)
+def repeat_first_row(op: RepeatFirstRow, site: Site) -> KernelUse:
+    """Rows are moved as unsigned integers of their size."""
+    rows, _, channels = site.output.geometry
+    fields = (
+        ("x0", site.read(0)),
+        ("x1", site.read(1)),
+        ("y", site.output.where()),
+        ("channels", channels),
+        ("last_row", rows - 1),
+        ("lag", op.lag),
+        ("hop", op.hop),
+    )
+    return KernelUse("repeat_first_row", (("type", site.output.dtype.unsigned.ctype),), fields)
 
 
 @layer(CountHops)

@@ -19,6 +19,7 @@ from mmcc.ir.state import State
 from mmcc.ops.recurrent_int8 import CELLS, Cell
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.nodes import Nodes, on_rows
+from mmcc.passes.streaming.reads import INTERPOLATES
 from mmcc.passes.streaming.start import Key, Twins
 from mmcc.passes.streaming.step import ORDER, Step
 
@@ -63,7 +64,8 @@ class _Flush:
         self._made = Nodes(shapes)
         needed = self._needed()
         masked = self._masked(needed)
-        count = self._kept(step.states[step.count]) if masked else ""
+        counts = masked or any(step.start.repeat(index) for index in needed)
+        count = self._kept(step.states[step.count]) if counts else ""
         self._twins = Twins(step.start, self._made, masked, count)
         for index, node in enumerate(whole.nodes):
             if index in needed:
@@ -77,7 +79,11 @@ class _Flush:
         return replace(
             self._whole,
             tensors={name: tensor for name, tensor in tensors.items() if name in used},
-            constants={name: data for name, data in self._whole.constants.items() if name in used},
+            constants={
+                name: data
+                for name, data in (self._whole.constants | self._made.constants).items()
+                if name in used
+            },
             nodes=tuple(nodes),
             origins={},
             inputs=(),
@@ -118,7 +124,10 @@ class _Flush:
     def _write(self, index: int, node: Node) -> None:
         inputs = list(node.inputs)
         for operand in self._found.reads[index]:
-            inputs[operand] = self._read(index, operand)
+            inputs[operand] = self._twins.repeated(self._read(index, operand), index, node)
+        if isinstance(node.op, INTERPOLATES):
+            up = self._found.reads[index][0].up
+            inputs[1] = self._made.repeated(self._whole, inputs[1], up, self._tail[node.outputs[0]])
         if isinstance(node.op, CELLS):
             self._write_cell(node, node.op, inputs)
             return

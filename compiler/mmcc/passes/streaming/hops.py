@@ -13,7 +13,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Hops, Rows
 from mmcc.ops.recurrent_int8 import CELLS
 from mmcc.passes.streaming.padding import Padding, padding_of
-from mmcc.passes.streaming.reads import NeedsAll, RowReads, needs_whole, row_reads
+from mmcc.passes.streaming.reads import INTERPOLATES, NeedsAll, RowReads, needs_whole, row_reads
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ def _padding(
     graph: Graph, node: Node, reads: Mapping[int, RowReads], rows: Mapping[str, Rows]
 ) -> Padding | None:
     """What a node finds before the first row of its operands; None if it reads nothing there."""
-    if all(min(each.taps) >= 0 for each in reads.values()):
+    if isinstance(node.op, INTERPOLATES) or all(min(each.taps) >= 0 for each in reads.values()):
         return None
     vectors = (node.inputs[k] for k in reads if len(graph.tensors[node.inputs[k]].shape) < 2)
     if any(rows[name].lag for name in vectors):

@@ -7,13 +7,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from mmcc.ir.graph import Node
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import Quant, Shape, Tensor
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
 from mmcc.ops.int8_to_float import ConvTransposeInt8ToFloat
 from mmcc.ops.movement import Concat, Expand, Pad, Reshape, Slice
-from mmcc.ops.resize import ResizeNearest
+from mmcc.ops.resize import ResizeInt8, ResizeLinear, ResizeNearest
 from mmcc.passes.streaming.reads import RowReads
 
 TRANSPOSED = ConvTranspose | ConvTransposeInt8 | ConvTransposeInt8ToFloat
@@ -25,6 +28,7 @@ class Nodes:
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self.tensors = dict(tensors)
         self.nodes: list[Node] = []
+        self.constants: dict[str, NDArray[Any]] = {}  # that the whole has otherwise
 
     def rows_of(self, name: str, rows: list[int], step: int = 1) -> str:
         """A tensor of some rows of another, `step` apart."""
@@ -46,6 +50,15 @@ class Nodes:
         rows = sum(self.tensors[part].shape[0] for part in parts)
         made = self.named(f"{name}.rows", (rows, *tensor.shape[1:]), tensor)
         self.nodes.append(Node(Concat(0), tuple(parts), (made,)))
+        return made
+
+    def repeated(self, whole: Graph, name: str, period: int, rows: int) -> str:
+        """As many rows as asked for of a constant whose rows repeat; the same in all graphs of a stream."""
+        data, made = whole.constants[name], f"{name}.{rows}_rows_of_{period}"
+        if len(data) == rows:
+            return name
+        self.constants[made] = data[np.arange(rows) % period]
+        self.tensors[made] = replace(self.tensors[name], name=made, shape=self.constants[made].shape)
         return made
 
     def add(self, op: Op, inputs: Iterable[str], outputs: tuple[str, ...], node: Node) -> None:
@@ -77,11 +90,11 @@ def on_rows(op: Op, rows: int, reads: Mapping[int, RowReads], *, ends: bool = Fa
         (top, *others), (each,) = op.window.pads, reads.values()
         window = replace(op.window, pads=(top - each.up * min(each.taps), *others))
         return replace(op, window=window, size=(rows, op.size[1]))
-    if isinstance(op, ResizeNearest):
+    if isinstance(op, ResizeNearest | ResizeLinear | ResizeInt8):
         (each,) = reads.values()
-        first = min(each.taps)
-        taken = (each.stride * (r // each.up) + op.rows[r % each.up] - first for r in range(rows))
-        return replace(op, rows=tuple(taken))
+        table, first = op.rows if isinstance(op, ResizeNearest) else op.row_first, min(each.taps)
+        taken = tuple(each.stride * (r // each.up) + table[r % each.up] - first for r in range(rows))
+        return replace(op, rows=taken) if isinstance(op, ResizeNearest) else replace(op, row_first=taken)
     window = getattr(changed, "window", None)
     if window is not None:
         _, left, below, right = window.pads

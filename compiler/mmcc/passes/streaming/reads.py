@@ -12,6 +12,9 @@ from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import Access, Affine, Indexed, LoopKind, Nest
 from mmcc.ops.movement import Reshape
 from mmcc.ops.recurrent_int8 import CELLS
+from mmcc.ops.resize import ResizeInt8, ResizeLinear
+
+INTERPOLATES = ResizeLinear | ResizeInt8
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ def row_reads(graph: Graph, node: Node, moving: Collection[str]) -> dict[int, Ro
         return _of_cell(graph, node, moving)
     if isinstance(node.op, Reshape):
         return _of_reshape(graph, node)
+    if isinstance(node.op, INTERPOLATES):
+        return _of_interpolation(graph, node, node.op)
     nest = nest_of(graph, node)
     if len(node.outputs) > 1:
         raise NeedsAll("it has several results")
@@ -71,9 +76,7 @@ def _same_in_all_rows(read: Access, row: str) -> bool:
 
 def _reads(nest: Nest, read: Access, row: str) -> RowReads:
     axis = read.index[0] if read.index else None
-    if isinstance(axis, Indexed) and axis.name == row:
-        if axis.extent > 1:
-            raise NeedsAll("it goes between rows, of which it repeats the first and the last")
+    if isinstance(axis, Indexed) and axis.name == row and axis.extent == 1:
         return _of_table(axis.values)
     if not isinstance(axis, Affine) or not _has(axis, row):
         raise NeedsAll("each of its rows depends on rows near and far")
@@ -103,6 +106,16 @@ def _of_table(rows: Sequence[int]) -> RowReads:
         if stride > 0 and all(rows[r + up] - rows[r] == stride for r in range(len(rows) - up)):
             return RowReads(stride, tuple(sorted(set(rows[:up]))), up)
     raise NeedsAll("it does not make the same number of rows of each")
+
+
+def _of_interpolation(graph: Graph, node: Node, op: ResizeLinear | ResizeInt8) -> dict[int, RowReads]:
+    """Rows before the first are the first, and behind the last the last; weights must repeat as rows do."""
+    first = _of_table(op.row_first)
+    weights = graph.constants[node.inputs[1]]
+    if any((weights[r] != weights[r % first.up]).any() for r in range(len(weights))):
+        raise NeedsAll("it weighs the rows of each otherwise")
+    taps = {row + tap for row in first.taps for tap in range(weights.shape[1])}
+    return {0: RowReads(first.stride, tuple(sorted(taps)), first.up)}
 
 
 def _of_reshape(graph: Graph, node: Node) -> dict[int, RowReads]:

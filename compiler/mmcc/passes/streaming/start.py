@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mmcc.ir.graph import Graph, Node
-from mmcc.ops.sequence_start import MaskBeforeStart
+from mmcc.ops.sequence_start import MaskBeforeStart, RepeatFirstRow
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.nodes import Nodes
 from mmcc.passes.streaming.padding import Padding
+from mmcc.passes.streaming.reads import INTERPOLATES
 
 Key = tuple[str, str]  # a tensor of the whole, and what it begins with; zeros of both signs are two
 
@@ -26,6 +27,11 @@ class Start:
         self._whole, self._found = graph, found
         self._values: dict[Key, Padding | None] = {}
         self._masked: dict[str, list[Key]] = {}  # by the tensor
+        self._repeats = {
+            index: self._repeat(index)
+            for index, reads in found.reads.items()
+            if isinstance(graph.nodes[index].op, INTERPOLATES) and min(reads[0].taps) < 0
+        }
         for index, reads in found.reads.items():
             for operand in reads:
                 name = graph.nodes[index].inputs[operand]
@@ -58,7 +64,21 @@ class Start:
     def most_hops(self) -> int:
         """After so many hops no row that comes is before row 0; 0 if nothing is masked."""
         rows = (self._found.hops.rows[name] for name in self._masked)
-        return max((-(-of.lag // of.hop) for of in rows), default=0)
+        waits = [
+            *(-(-of.lag // of.hop) for of in rows),
+            *(-(-op.lag // op.hop) for op in self._repeats.values()),
+        ]
+        return max(waits, default=0)
+
+    def repeat(self, index: int) -> RepeatFirstRow | None:
+        """Through what an interpolation sees its operand, from the first row on that it reads; in a hop as in
+        the rows at the end. None if it reads no row before row 0."""
+        return self._repeats.get(index)
+
+    def _repeat(self, index: int) -> RepeatFirstRow:
+        node, reads = self._whole.nodes[index], self._found.reads[index][0]
+        x, y = (self._found.hops.rows[name] for name in (node.inputs[0], node.outputs[0]))
+        return RepeatFirstRow(x.hop, reads.stride * y.lag // reads.up - min(reads.taps))
 
     def mask(self, key: Key) -> MaskBeforeStart:
         """The operator that makes the twin of a tensor."""
@@ -80,7 +100,10 @@ class Start:
 
 
 class Twins:
-    """The masked twins of tensors in a graph that is being made; `count` is its tensor of hops so far."""
+    """Rows before row 0 in a graph that is being made; `count` is its tensor of hops so far.
+
+    They are masked in twins of their tensors, or where an interpolation reads them.
+    """
 
     def __init__(self, start: Start, made: Nodes, keys: Iterable[Key], count: str) -> None:
         self._start, self._made, self._count = start, made, count
@@ -102,3 +125,12 @@ class Twins:
                     self._made.nodes.append(
                         Node(self._start.mask(key), (name, self._count), made, node.where)
                     )
+
+    def repeated(self, name: str, index: int, node: Node) -> str:
+        """Rows that node `index` reads, as an interpolation finds them where it repeats the first."""
+        op = self._start.repeat(index)
+        if op is None:
+            return name
+        made = self._made.named(f"{name}.repeated", self._made.tensors[name].shape, self._made.tensors[name])
+        self._made.nodes.append(Node(op, (name, self._count), (made,), node.where))
+        return made

@@ -21,7 +21,7 @@ from mmcc.ops.shift import Shift
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.nodes import TRANSPOSED, Nodes, on_rows
 from mmcc.passes.streaming.padding import Padding
-from mmcc.passes.streaming.reads import RowReads
+from mmcc.passes.streaming.reads import INTERPOLATES, RowReads
 from mmcc.passes.streaming.start import Key, Start, Twins
 
 ORDER = ("bias", "peepholes", "lengths", "h", "c")  # of a cell's operands
@@ -65,7 +65,11 @@ class Step:
         return replace(
             self._whole,
             tensors={name: tensor for name, tensor in self._tensors.items() if name in used},
-            constants={name: data for name, data in self._whole.constants.items() if name in used},
+            constants={
+                name: data
+                for name, data in (self._whole.constants | self._made.constants).items()
+                if name in used
+            },
             nodes=nodes,
             origins={},
             states=tuple(self._states),
@@ -182,7 +186,10 @@ class Step:
     def _write(self, index: int, node: Node) -> None:
         inputs = list(node.inputs)
         for operand, each in self._found.reads[index].items():
-            inputs[operand] = self._read(index, operand, each)
+            inputs[operand] = self._twins.repeated(self._read(index, operand, each), index, node)
+        if isinstance(node.op, INTERPOLATES):
+            up, rows = self._found.reads[index][0].up, self._rows[node.outputs[0]].hop
+            inputs[1] = self._made.repeated(self._whole, inputs[1], up, rows)
         if isinstance(node.op, CELLS):
             self._write_cell(node, node.op, inputs)
         else:
