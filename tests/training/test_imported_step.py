@@ -110,7 +110,7 @@ def written(folder: Path, nodes: list[onnx.NodeProto], *, bound: bool = False) -
     inputs = {name: array for name, array in GIVEN.items() if name in read}
     for name in sorted(read - {made for each in nodes for made in each.output} - {"one", "two", "axis", ""}):
         if name.endswith("_sum") or "_kept" in name or (bound and name in WEIGHTS):
-            inputs[name] = WEIGHTS[name[:2]]
+            inputs[name] = WEIGHTS.get(name[:2], WEIGHTS["b1"])
     inputs |= {name: np.zeros(1, np.float32) for name in {"rate"} & read}
     inputs |= {name: np.zeros((), np.int64) for name in {"count"} & read}
     inputs |= {name: np.zeros(1, bool) for name in {"reset"} & read}
@@ -231,8 +231,19 @@ REFUSED = {
     "nothing updated": ([*loss_of(""), *backward()], "no parameter is updated"),
     "Adagrad": ([loss_of("")[0], *differentiated(), *optimized("Adagrad", 1)], "Adagrad as ONNX"),
     "Nesterov": ([loss_of("")[0], *differentiated(), *optimized("Momentum", 1, **NESTEROV)], "not standard"),
+    "no number": ([loss_of("")[0], *differentiated(), *optimized("Adam", 2, alpha="much")], "operands and"),
     "other rates": ([*loss_of(""), *backward(), *descended()[:3],
                      node("SGD", ["b2", "b2_grad"], ["b2_out"], lr=0.3)], "different steps"),
+    "a loss of nothing": ([node("SoftmaxCrossEntropyLoss", ["y"], ["loss"]), *differentiated()],
+                          "operands and attributes"),
+    "unequal shapes": ([*loss_of(""), *backward()[:-2], node("ReluGrad", ["dy", "c"], ["dc"], domain=ORT),
+                        backward()[-1], *descended()], "cannot be computed"),
+    "another input": ([*loss_of(""), *backward()[:-1], node("Add", ["dc", "noise_kept"], ["dn"]),
+                       node("ConvGrad", ["dn", "x", "w1"], ["", "w1_grad", "b1_grad"], domain=ORT),
+                       *descended()], "cannot be computed"),
+    "a gradient from outside": ([*loss_of(""), *backward(),
+                                 node("SGD", ["w1", "noise_kept"], ["w1_out"], lr=0.1)],
+                                "nothing computes"),
 }  # fmt: skip
 
 

@@ -100,4 +100,4 @@ def _hold(
 
 def _alike(mine: Array, other: Array) -> bool:
     a, b = np.sort(mine, axis=None), np.sort(other, axis=None)
-    return bool(np.abs(a - b).max() <= CLOSE * max(np.abs(b).max(), 1e-6))
+    return bool(np.abs(a - b).max(initial=0) <= CLOSE * max(np.abs(b).max(initial=0), 1e-6))

@@ -59,10 +59,20 @@ class _Update:
 
 
 def training_step(source: Source) -> TrainingStep | None:
-    """What the graph is a step of; None if it has no operator of such graphs.
+    """What the graph is a step of; None if it has no operator of such graphs, or is not well formed.
 
     CompileError MM202 for a form that is not known.
     """
+    if source.problems:
+        return None
+    try:
+        return _recognized(source)
+    except (IndexError, KeyError, TypeError, ValueError, AttributeError) as error:
+        what = "a step of training whose operators have not the operands and attributes that they need"
+        raise unsupported(what, HINT) from error
+
+
+def _recognized(source: Source) -> TrainingStep | None:
     whose = [writer_of(domain_of(node), node.op_type) for _, node in source.nodes]
     writers = list(dict.fromkeys(filter(None, whose)))
     if not writers:
@@ -226,12 +236,12 @@ class _Form:
         if node.op_type == "Momentum":
             if attributes["mode"] != b"standard" or attributes["beta"] != 1:
                 raise unsupported("Momentum that is not standard, or dampened (beta)", HINT)
-            settings = (("momentum", attributes["alpha"]),)
+            settings: tuple[tuple[str, Any], ...] = (("momentum", float(attributes["alpha"])),)
         else:
-            betas = attributes.get("alpha", 0.9), attributes.get("beta", 0.999)
+            betas = float(attributes.get("alpha", 0.9)), float(attributes.get("beta", 0.999))
             settings = (
                 ("betas", betas),
-                ("epsilon", attributes.get("epsilon", 1e-6)),
+                ("epsilon", float(attributes.get("epsilon", 1e-6))),
                 ("early_epsilon", True),
             )
         count = len(inputs) // each

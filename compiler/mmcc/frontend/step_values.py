@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
-from mmcc.errors import Where, printable
+from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.imported_step import CROSS_ENTROPY, TrainingStep
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import located, unsupported
@@ -42,13 +42,23 @@ def step_gradients(source: Source, step: TrainingStep, given: Mapping[str, Array
             wanted.update(filter(None, node.input))
     pooled: Values = {}  # by mask: what the pool read
     for where, node in reversed(needed):
-        inputs = [values[name] if name else np.zeros(0) for name in node.input]
-        if node.op_type == "MaxPool" and len(node.output) > 1:
-            pooled[node.output[1]] = inputs[0]
-        if node.op_type == "MaxPoolGrad":
-            inputs.append(pooled[node.input[1]])
-        made = _results(source, where, node, inputs)
+        try:
+            inputs = [values[name] if name else np.zeros(0) for name in node.input]
+            if node.op_type == "MaxPool" and len(node.output) > 1:
+                pooled[node.output[1]] = inputs[0]
+            if node.op_type == "MaxPoolGrad":
+                inputs.append(pooled[node.input[1]])
+            with np.errstate(all="ignore"):
+                made = _results(source, where, node, inputs)
+        except CompileError:
+            raise
+        except Exception as error:  # of numpy's or the reference evaluator's: whatever the file provokes
+            what = f"{printable(node.op_type)} in a step of training cannot be computed for one sample"
+            raise located(unsupported(what, HINT), where) from error
         values |= {name: array for name, array in zip(node.output, made, strict=False) if name}
+    missing = [gradient for gradient in step.gradients.values() if gradient not in values]
+    if missing:
+        raise unsupported(f'the gradient "{printable(missing[0], 60)}", which nothing computes,', HINT)
     return {name: values[gradient] for name, gradient in step.gradients.items()}
 
 
