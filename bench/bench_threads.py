@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,48 +21,18 @@ from pathlib import Path
 from bench_host import SHARED, model_file
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
-from mmcc.package.host import package_sources
-from mmcc.resources import data_dir
-from mmcc.target import load_target
+from mmcc.package.record import load_package
+from mmcc.verification.threads import Dealt, deal, dealing_program
 
 MODELS = ("gen_mobilenetv2_100_224", "mbv2_100_224_xt_int8_qdq", "gen_resnet50_224", "gen_squeezenet11_224")
 HEADER = f"{'model':26} {'threads':>7} {'ms':>9} {'dealt':>6} {'cut':>5} {'wall':>6} {'one thread':>10}"
 
 
 def program(path: Path, folder: Path, threads: int) -> Path:
-    """The network with bench/dealt.c around it, as a program of this machine."""
-    name = f"network{threads}"
-    package = folder / f"{name}_c"
-    compile_model(path, package, CompileOptions(name=name, threads=threads, self_check=False, time_limit=5.0))
-    given = [
-        f'-DNETWORK_HEADER="{name}.h"',
-        f"-DNETWORK(what)={name.upper()}_##what",
-        *(f"-Dnetwork_{what}={name}_{what}" for what in ("context", "init", "run", "parallel_with")),
-        f"-DSERIAL={int(threads < 2)}",
-    ]
-    sources = [str(Path(__file__).with_name("dealt.c")), *map(str, package_sources(package))]
-    built = folder / name
-    flags = load_target("host").flags
-    command = [
-        "cc",
-        "-std=gnu11",
-        *flags,
-        *given,
-        *(f"-I{package}", f"-I{data_dir('runtime_c')}"),
-        *sources,
-        "-o",
-        str(built),
-        "-pthread",
-        "-lm",
-    ]
-    subprocess.run(command, check=True)
-    return built
-
-
-def runs(built: Path, threads: int, rounds: int) -> list[tuple[float, ...]]:
-    """What bench/dealt.c prints, by run."""
-    done = subprocess.run([built, str(threads), str(rounds)], check=True, stdout=subprocess.PIPE, text=True)
-    return [tuple(map(float, line.split())) for line in done.stdout.splitlines()]
+    """The network in a program that deals its chunks; for one thread, one that is only timed."""
+    package = folder / f"network{threads}_c"
+    compile_model(path, package, CompileOptions(threads=threads, self_check=False, time_limit=5.0))
+    return dealing_program(package, load_package(package), serial=threads < 2)
 
 
 def measure(name: str, threads: int, rounds: int) -> str:
@@ -72,14 +41,15 @@ def measure(name: str, threads: int, rounds: int) -> str:
         folder = Path(temporary)
         path = model_file(name, folder)
         plain, cut = program(path, folder, 1), program(path, folder, threads)
-        alone, rows = [], []
+        alone, rows = list[float](), list[Dealt]()
         for _ in range(rounds):  # in turns: what else the machine does meets both
-            alone += [row[0] for row in runs(plain, 1, 1)]
-            rows += runs(cut, threads, 1)
-    serial, dealt, share, one, together = zip(*rows, strict=True)
+            alone += [run.serial for run in deal(plain, 1, 1)]
+            rows += deal(cut, threads, 1)
     figures = (
-        f"{statistics.median(alone) * 1e3:9.3f} {_ratio(alone, dealt):6.2f} {statistics.median(share):5.2f} "
-        f"{_ratio(one, together):6.2f} {_ratio(alone, serial):10.2f}"
+        f"{statistics.median(alone) * 1e3:9.3f} {_ratio(alone, [r.dealt for r in rows]):6.2f} "
+        f"{statistics.median(r.cut for r in rows):5.2f} "
+        f"{_ratio([r.wall_alone for r in rows], [r.wall for r in rows]):6.2f} "
+        f"{_ratio(alone, [r.serial for r in rows]):10.2f}"
     )
     return f"{name:26} {threads:7} {figures}"
 

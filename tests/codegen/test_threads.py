@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from doc_pages import DIGITS, DOCS, blocks
 from lowered_programs import HOST, check, groups
 from mmcc.checker.chunks import check_chunks
 from mmcc.checker.plan import check_plan
+from mmcc.cli import main
 from mmcc.codegen.lower import lower_entry
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
@@ -28,6 +31,7 @@ from mmcc.package.host import run_on_host
 from mmcc.planner import chunks
 from mmcc.planner.api import best_plan
 from mmcc.planner.chunks import in_chunks
+from mmcc.planner.cost import node_cost
 from mmcc.planner.request import PlanRequest
 from onnx import TensorProto, helper, save
 from onnx.numpy_helper import from_array
@@ -69,6 +73,18 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_mmcc_bench_deals_chunks_to_threads(package: Path) -> None:
+    """What it says of three threads is possible."""
+    done = CliRunner().invoke(main, ["bench", str(package), "--threads", "3", "--json"])
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.output)
+    assert (found["threads"], found["runs"]) == (3, 15)
+    assert found["milliseconds"] > 0
+    assert 0 < found["cut"] < 1
+    assert 0 < found["dealt"] < 4  # of its own time and another run's
+    assert found["wall"] > 0
+
+
 def _gcc() -> str:
     return shutil.which("gcc") or pytest.skip("gcc is not installed")
 
@@ -100,6 +116,19 @@ def test_chunks_of_small_graphs_are_sound_and_are_what_is_lowered(seed: int) -> 
         plan = planned(graph, request)
         assert check_plan(graph, plan) == []
         assert check(graph, plan, lower_entry(Entry(RUN, graph), plan, HOST)) == []
+
+
+@pytest.mark.parametrize(("chunks_worth", "cut"), [(1, 0), (2, 2), (3, 3), (5, 3), (8, 6), (40, 12)])
+def test_every_thread_gets_as_many_chunks(
+    chunks_worth: int, cut: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of work that is worth five chunks three threads get one each: two more would be waited for."""
+    b = Build("even")
+    graph = b.graph(b.conv(b.input(60, 8, 4), 8, 3))
+    work = node_cost(graph, graph.nodes[0], THREADS.cost).total(60, 1, 1, 1.0)
+    monkeypatch.setattr(chunks, "LEAST_WORK", int(work / (chunks_worth + 0.5)))
+    plan = planned(graph)
+    assert sum(len(found.spans) for found in plan.chunks.values()) == cut
 
 
 def test_columns_are_cut_where_rows_are_few() -> None:

@@ -297,3 +297,22 @@ def a_damaged_report(folder, _):
     assert "compile the model again" in mmcc("report", out, exit=2)
     mmcc("compile", model, "-o", out)
     mmcc("report", out)
+
+
+@follows("cli/bench.py: '--on host'")
+def threads_are_of_this_machine(folder, _):
+    out, _ = package_in(folder)
+    assert "--on host" in mmcc("bench", out, "--threads", "2", "--on", "qemu", exit=2)
+    assert "MM003" in mmcc("bench", out, "--threads", "2", "--on", "host", exit=2)  # the next hint's
+
+
+@follows("verification/threads.py: 'mmcc compile --threads N; small kernels are not cut'")
+def chunks_for_threads(folder, _):
+    rng = np.random.default_rng(1)
+    weights = rng.standard_normal((16, 8, 3, 3)).astype(np.float32)
+    large = {"x": rng.standard_normal((1, 8, 64, 64)).astype(np.float32)}
+    model = save(model_of([node("Conv", ["x", "w"], ["y"])], large, ["y"], {"w": weights}), folder)
+    mmcc("compile", model, "-o", folder / "out")
+    assert "mmcc compile --threads N" in mmcc("bench", folder / "out", "--threads", "2", exit=2)
+    mmcc("compile", model, "-o", folder / "out", "--threads", "2")
+    assert "in chunks" in mmcc("bench", folder / "out", "--threads", "2")

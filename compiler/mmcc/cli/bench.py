@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 @click.argument("folder", type=click.Path(path_type=Path))
 @on_machine
 @click.option("--profile", is_flag=True, help="Also by function, instruction and arena (QEMU).")
+@click.option(
+    "--threads",
+    type=click.IntRange(2, 64),
+    metavar="N",
+    help="How many times as fast N threads are (host; compiled with --threads).",
+)
 @click.option("--cycles", is_flag=True, help="Model the cycles of a board (QEMU).")
 @click.option(
     "--board", metavar="NAME", help="Board of --cycles, or a TOML file [default: the core's first]."
@@ -33,6 +39,7 @@ def bench(
     flash_with: str | None,
     firmware: Path | None,
     profile: bool,
+    threads: int | None,
     cycles: bool,
     board: str | None,
     entry: str,
@@ -52,6 +59,8 @@ def bench(
         raise CompileError("MM003", "--board is for --cycles", exit=Exit.USAGE, hint="add --cycles")
     if profile and on != "qemu":
         raise CompileError("MM003", "--profile counts in QEMU", exit=Exit.USAGE, hint="add --on qemu")
+    if threads and (on != "host" or cycles):
+        raise CompileError("MM003", "--threads is for this machine", exit=Exit.USAGE, hint="--on host")
     if not cycles:
         machine(on, flash_with, firmware)
     found: dict[str, Any] = {}
@@ -59,6 +68,8 @@ def bench(
         found[name] = (
             _cycles(folder, package, board)
             if cycles
+            else _threads(folder, package, threads)
+            if threads
             else _measured(folder, package, on, baud, profile=profile)
         )
         if as_json:
@@ -67,6 +78,8 @@ def bench(
             click.echo(name)
         if cycles:
             _show_cycles(found[name])
+        elif threads:
+            _show_threads(found[name])
         else:
             _show_measured(found[name], on)
     if as_json:
@@ -97,6 +110,22 @@ def _show_measured(found: dict[str, Any], on: str) -> None:
         spent = found["cycles"]
         click.echo("the board has no counter of cycles" if spent is None else f"{spent:,} cycles")
         _show_bench(found, "cycles")
+
+
+def _threads(folder: Path, package: Package, threads: int) -> dict[str, Any]:
+    from mmcc.verification.threads import bench_threads
+
+    return bench_threads(folder, package, threads)
+
+
+def _show_threads(found: dict[str, Any]) -> None:
+    click.echo(f"{found['milliseconds']:.4f} ms of one thread, medians of {found['runs']} runs")
+    click.echo(
+        f"  dealt {found['dealt']:>6.2f}  times as fast by processor time, {found['cut']:.0%} of it in chunks"
+    )
+    click.echo(
+        f"  wall  {found['wall']:>6.2f}  times as fast by the clock: on a machine that does nothing else"
+    )
 
 
 def _cycles(folder: Path, package: Package, board: str | None) -> dict[str, Any]:

@@ -75,6 +75,8 @@ def _cut(graph: Graph, index: int, request: PlanRequest) -> Chunks:
     along, extent = (Along.COLUMNS, cols) if by_columns else (Along.ROWS, rows)
     each = max(1, min(MOST_EACH, extent // (MOST_EACH * request.threads)))
     count = max(1, min(each * request.threads, most, extent))
+    if count > request.threads:
+        count -= count % request.threads  # or some threads would make a chunk less, and wait
     found = Chunks(_even(extent, count), along)
     parts = _parts(graph, index, request, most)
     if len(parts.spans) > 1 and _balance(parts, request) > _balance(found, request) + LEAST_GAIN:
