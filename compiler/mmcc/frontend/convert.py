@@ -17,6 +17,7 @@ from mmcc.frontend.load import Source
 from mmcc.frontend.narrow import narrowed, widened
 from mmcc.frontend.problems import Problems, bad_model, located, unsupported
 from mmcc.frontend.registry import Entry
+from mmcc.frontend.row_rules import Rows
 from mmcc.frontend.sandbox import Sandbox
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.tensors import DTYPES, NUMBERS, to_array
@@ -36,7 +37,7 @@ class Import:
     values: MutableMapping[str, Value] = field(default_factory=dict[str, Value])
     opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
     wanted: frozenset[str] = frozenset()  # values that something reads
-    uncertain: set[str] = field(default_factory=set[str])  # values of rows that may not be there
+    uncertain: dict[Value, Rows] = field(default_factory=dict[Value, Rows])  # may not all be there
     inferred: dict[str, TypeProto] | None = None  # by ONNX, once it was asked
     probed: int = 0  # nodes that were tried out with made-up operands
     depth: int = 0  # branches and functions around the node being converted

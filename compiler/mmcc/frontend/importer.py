@@ -94,7 +94,6 @@ def import_model(
     with np.errstate(all="ignore"):  # constants that overflow are the model's affair
         for where, node in source.nodes:
             _convert(state, where, node)
-            follow_rows(state, where, node)
     state.problems.report()
     outputs = _outputs(state, ports)
     graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
@@ -148,6 +147,14 @@ def _inputs(state: Import, dims: Mapping[str, int], stream: str) -> list[Port]:
 
 
 def _convert(state: Import, where: Where, node: NodeProto) -> None:
+    """Convert a node of the graph, or of a subgraph, and follow rows that may not be there through it."""
+    problems = len(state.problems.found)
+    _attempt(state, where, node)
+    if len(state.problems.found) == problems:
+        follow_rows(state, where, node)
+
+
+def _attempt(state: Import, where: Where, node: NodeProto) -> None:
     """Convert a node; if that is impossible, say why and find out what can be known of its outputs."""
     entry = REGISTRY.get((domain_of(node), node.op_type))
     known = all(name in state.values for name in node.input if name)
