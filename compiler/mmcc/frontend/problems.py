@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from mmcc.errors import CompileError, Exit, Where, printable
-from mmcc.frontend.training_steps import HINT as TRAIN
+from mmcc.frontend.training_steps import COMPILE_HINT as TRAIN
 from mmcc.frontend.training_steps import writer_of
 
 MAX_LISTED = 20

@@ -23,6 +23,8 @@ _WRITERS = {
 }
 HINT = "mmcc train on the model for inference that it was made from; mmcc makes loss, gradients and optimizer"
 
+COMPILE_HINT = f"{HINT}; it also takes this file, if the step has a form that it knows"
+
 
 def writer_of(domain: str, op: str) -> str:
     """Who writes steps of training with this operator; "" if it is of none."""
