@@ -10,6 +10,7 @@ import onnxruntime
 import pytest
 from frontend_models import model_of, save
 from mmcc.errors import CompileError
+from mmcc.frontend.row_rules import RULES
 from mmcc.verification.oracle import Oracle
 from onnx import TensorProto, helper, numpy_helper
 
@@ -112,6 +113,53 @@ def test_what_reads_the_boxes_found(tmp_path):
     found = mmcc.verify(tmp_path / "m", data=tmp_path / "data.npz", per_node=True)
     assert found["ok"]
     assert found["max_abs"] == 0
+
+
+def found_in(place):
+    """The detector with its NonMaxSuppression in a function of the model's own, or a branch that is taken."""
+    model = detector(1, 1, 6, 4, overlap=0.3, threshold=0.4)
+    *halves, node = model.graph.node
+    opsets = [helper.make_opsetid("", 13), helper.make_opsetid("own", 1)]
+    if place == "function":
+        names = [*node.input]
+        model.functions.append(helper.make_function("own", "Detect", names, ["found"], [node], opsets[:1]))
+        call = helper.make_node("Detect", names, ["found"], domain="own")
+    else:
+        results = [helper.make_tensor_value_info("inside", TensorProto.INT64, [None, 3])]
+        node.output[0] = "inside"
+        inside = helper.make_graph([node], "taken", [], results)
+        call = helper.make_node("If", ["yes"], ["found"], then_branch=inside, else_branch=inside)
+        model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
+    del model.graph.node[:], model.opset_import[:]
+    model.graph.node.extend([*halves, call])
+    model.opset_import.extend(opsets)
+    return model
+
+
+@pytest.mark.parametrize("place", ["function", "branch", "untyped"])
+def test_verified_wherever_it_is_and_whatever_its_output_says(place, tmp_path):
+    model = detector(1, 1, 6, 4, overlap=0.3, threshold=0.4) if place == "untyped" else found_in(place)
+    if place == "untyped":
+        model.graph.output[0].ClearField("type")
+    onnx.save(model, tmp_path / "m.onnx")
+    mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "m")
+    assert mmcc.verify(tmp_path / "m", per_node=True)["ok"]
+
+
+def test_rows_are_compared_with_those_that_onnx_runtime_has_itself(tmp_path, monkeypatch):
+    """A compiler takes the last of all rows for the last found, as the model with all rows does."""
+    model = detector(1, 1, 20, 7, threshold=0.3)
+    model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "last"))
+    model.graph.node.append(helper.make_node("Gather", ["found", "last"], ["row"]))
+    model.graph.node.append(helper.make_node("Sub", ["found", "row"], ["y"]))
+    model.graph.output[0].name = "y"
+    onnx.save(model, tmp_path / "m.onnx")
+    monkeypatch.setitem(RULES, "Gather", lambda step: None)
+    mmcc.compile_model(tmp_path / "m.onnx", tmp_path / "m")
+    boxes, scores = made_up(np.random.default_rng(0), 1, 1, 20, centred=False)
+    scores[:] = np.arange(20) / 25  # 5 of them above the threshold
+    np.savez(tmp_path / "data.npz", input_0=boxes[None], input_1=scores[None])
+    assert not mmcc.verify(tmp_path / "m", data=tmp_path / "data.npz")["ok"]
 
 
 def test_boxes_and_scores_that_are_constants(tmp_path):

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from mmcc.frontend.fixed_rows import with_fixed_rows
+from mmcc.frontend.fixed_rows import finds_rows, with_fixed_rows
+from mmcc.frontend.functions import inlined
 
 CLASS_NUMBERS = {  # operators with names of classes, and their attribute for numbers instead
     "LinearClassifier": "classlabels_ints",
@@ -22,17 +23,19 @@ CLASS_NUMBERS = {  # operators with names of classes, and their attribute for nu
 
 def with_outputs(
     path: Path, values: Sequence[str], bind: Mapping[str, Any] = MappingProxyType({})
-) -> str | bytes:
+) -> tuple[str | bytes, bytes | None]:
     """The model as ONNX Runtime takes it: its path, or bytes where it is not as in the file.
 
-    That is where `values` are not all outputs already, or where inputs are bound to constants.
+    That is where `values` are not all outputs already, where inputs are bound to constants, or where the C
+    gives something else than ONNX has. Where it gives as many rows as there may be boxes, the second is the
+    model with those rows only that a NonMaxSuppression finds.
     """
-    model = onnx.load(str(path), load_external_data=False)
+    model = _without_functions(onnx.load(str(path), load_external_data=False))
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
-    if not missing and not bind and not _as_in_c(model):
-        return str(path)
-    model = onnx.load(str(path))
+    if not missing and not bind and not finds_rows(model) and not _numbers_for_classes(model):
+        return str(path), None
+    model = _without_functions(onnx.load(str(path)))
     for info in [info for info in model.graph.input if info.name in bind]:
         dtype = onnx.helper.tensor_dtype_to_np_dtype(info.type.tensor_type.elem_type)
         array = np.asarray(bind[info.name], dtype)
@@ -40,17 +43,26 @@ def with_outputs(
         array = array.reshape((1,) * len(shape.dim)) if array.size == 1 else array
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
         model.graph.input.remove(info)
-    _as_in_c(model)
+    _numbers_for_classes(model)
+    if not finds_rows(model):
+        return _giving(model, missing), None
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    fixed = with_fixed_rows(model)
+    return _giving(model, missing), _giving(found, missing) if fixed else None
+
+
+def _without_functions(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With the names of values that the compiler has."""
+    return inlined(model) if model.functions else model
+
+
+def _giving(model: onnx.ModelProto, missing: Sequence[str]) -> bytes:
+    """With more values as outputs."""
     inferred = inferred_values(model)
     for name in missing:
         model.graph.output.append(inferred.get(name) or onnx.ValueInfoProto(name=name))
     return model.SerializeToString()
-
-
-def _as_in_c(model: onnx.ModelProto) -> bool:
-    """Let the model give what the C gives where ONNX has something else; True if there is such a thing."""
-    changed = _numbers_for_classes(model)
-    return with_fixed_rows(model) or changed
 
 
 def _numbers_for_classes(model: onnx.ModelProto) -> bool:

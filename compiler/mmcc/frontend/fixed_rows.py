@@ -7,31 +7,48 @@ import numpy as np
 import onnx
 from onnx import NodeProto, helper, numpy_helper
 
-from mmcc.frontend.reads import reads
+from mmcc.frontend.reads import nodes_below, reads, subgraphs
 from mmcc.ops.suppression import NONE
+
+OPERATOR = "NonMaxSuppression"
+
+
+def finds_rows(model: onnx.ModelProto) -> bool:
+    """Whether there is a NonMaxSuppression in a model without functions."""
+    return any(node.op_type == OPERATOR for node in nodes_below(model.graph.node))
 
 
 def with_fixed_rows(model: onnx.ModelProto) -> bool:
-    """Let each NonMaxSuppression of the graph be followed by rows of -1, up to as many as there may be boxes.
+    """Let each NonMaxSuppression of the model be followed by rows of -1, up to as many as there may be boxes.
 
-    What comes after it then computes what the C computes. True if there is one.
+    What comes after it then computes what the C computes. The model has no functions. True if there is one.
     """
+    return _fill_up(model.graph, set(), "fixed_rows")
+
+
+def _fill_up(graph: onnx.GraphProto, around: set[str], name: str) -> bool:
+    """Of a graph and its subgraphs; `around` are constants of the graphs around it."""
     nodes: list[NodeProto] = []
-    constant = {tensor.name for tensor in model.graph.initializer}
-    for number, node in enumerate(model.graph.node):
+    constant = around | {tensor.name for tensor in graph.initializer}
+    changed = False
+    for number, node in enumerate(graph.node):
         nodes.append(node)
         if constant.issuperset(filter(None, reads(node))):
             constant.update(node.output)  # computed in the compiler, with the rows that it has
-        elif node.op_type == "NonMaxSuppression" and not constant.issuperset(node.input[:2]):
-            nodes += _filled_up(model.graph, node, f"fixed_rows_{number}")
-    if len(nodes) == len(model.graph.node):
-        return False
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    del model.graph.value_info[:]
-    for info in model.graph.output:  # whose shapes may be of fewer rows
-        info.type.tensor_type.ClearField("shape")
-    return True
+            continue
+        for k, inner in enumerate(subgraphs(node)):
+            changed = _fill_up(inner, constant, f"{name}_{number}_{k}") or changed
+        if node.op_type == OPERATOR and not constant.issuperset(node.input[:2]):
+            nodes += _filled_up(graph, node, f"{name}_{number}")
+            changed = True
+    if changed:
+        del graph.node[:]
+        graph.node.extend(nodes)
+        del graph.value_info[:]
+        for info in graph.output:  # whose shapes may be of fewer rows
+            if info.type.HasField("tensor_type"):
+                info.type.tensor_type.ClearField("shape")
+    return changed
 
 
 def _filled_up(graph: onnx.GraphProto, node: NodeProto, name: str) -> list[NodeProto]:

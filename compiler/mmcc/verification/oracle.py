@@ -40,8 +40,9 @@ class Oracle:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 4
-        source = with_outputs(model, values, bind)
+        source, found = with_outputs(model, values, bind)
         self._session: Any = self._load(ort, source, options)
+        self._found: Any = None if found is None else self._load(ort, found, options)
         self._values = list(values)
         inputs = self._session.get_inputs()
         # a package is without these
@@ -67,7 +68,7 @@ class Oracle:
         inputs = self._empty | inputs
         given = {n: inputs[n].astype(to) if to else inputs[n] for n, to in self._inputs.items()}
         try:
-            return self._session.run(self._values, given)
+            values = self._session.run(self._values, given)
         except Exception as error:  # its classes of errors are not public
             reason = printable(" ".join(str(error).split()), 400)
             raise CompileError(
@@ -76,6 +77,32 @@ class Oracle:
                 exit=Exit.TOOL_MISSING,
                 hint="--data inputs.npz, with inputs that the model takes",
             ) from error
+        return values if self._found is None else self._with_rows_found(values, given)
+
+    def _with_rows_found(
+        self, values: list[NDArray[Any]], given: dict[str, NDArray[Any]]
+    ) -> list[NDArray[Any]]:
+        """Values of as many rows as there may be, the first of them as the model itself makes them.
+
+        The model with other rows may be wrong where the C is. Where the model itself fails, as a Gather of a
+        row that was not found does, there is nothing else to compare with.
+        """
+        try:
+            found = self._found.run(self._values, given)
+        except Exception:  # its classes of errors are not public
+            return values
+        return [_beginning_with(a, b) for a, b in zip(values, found, strict=True)]
+
+
+def _beginning_with(whole: NDArray[Any], first: NDArray[Any]) -> NDArray[Any]:
+    """An array whose first rows are those of another; CompileError MM806 if it has no such rows."""
+    fits = whole.ndim == first.ndim and all(n <= m for n, m in zip(first.shape, whole.shape, strict=True))
+    if not fits:
+        what = f"a value of shape {list(first.shape)}, which are no rows of {list(whole.shape)}"
+        raise CompileError("MM806", f"ONNX Runtime gives {what}", exit=Exit.TOOL_MISSING)
+    made = np.array(whole)
+    made[tuple(map(slice, first.shape))] = first
+    return made
 
 
 def _nothing(kind: str, shape: Sequence[int | str]) -> NDArray[Any]:
