@@ -81,7 +81,7 @@ class _Flush:
             tensors={name: tensor for name, tensor in tensors.items() if name in used},
             constants={
                 name: data
-                for name, data in (self._whole.constants | self._made.constants).items()
+                for name, data in {**self._whole.constants, **self._made.constants}.items()
                 if name in used
             },
             nodes=tuple(nodes),

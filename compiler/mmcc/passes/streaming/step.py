@@ -67,7 +67,7 @@ class Step:
             tensors={name: tensor for name, tensor in self._tensors.items() if name in used},
             constants={
                 name: data
-                for name, data in (self._whole.constants | self._made.constants).items()
+                for name, data in {**self._whole.constants, **self._made.constants}.items()
                 if name in used
             },
             nodes=nodes,
