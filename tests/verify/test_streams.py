@@ -187,6 +187,24 @@ def test_a_stack_of_centred_layers_is_whole_to_the_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*(np.load(tmp_path / f"{k}.npz")["output_0"] for k in ("whole", "hops")))
 
 
+def test_right_hops_do_not_excuse_wrong_rows_of_a_flush(tmp_path: Path) -> None:
+    """A flush that pads one row where it should pad two; nodes of hops, which alone are traced, are right."""
+    rng = np.random.default_rng(5)
+    node = helper.make_node("Conv", ["x", "w"], ["y"], pads=[2, 2])
+    constants = {"w": rng.uniform(-1, 1, (3, 4, 5)).astype(np.float32)}
+    given = {"x": np.zeros((1, 4, 12), np.float32)}
+    model, out = save(model_of([node], given, ["y"], constants), tmp_path, "cen.onnx"), tmp_path / "cen"
+    command("compile", model, "-o", out, "--stream", "x:2")
+    assert json.loads(command("verify", out, "--per-node", "--json"))["ok"]
+    code = out / "cen.c"
+    right = code.read_text()
+    wrong = right.replace("cen_conv(memory, &n3, columns_0, 0, 2)", "cen_conv(memory, &n3, columns_0, 0, 1)")
+    assert wrong != right
+    code.write_text(wrong)
+    for asked in ((), ("--per-node",)):
+        command("verify", out, *asked, exit=7)
+
+
 def test_rows_at_the_end_that_are_not_given(tmp_path: Path) -> None:
     given = {"x": np.zeros((1, 1, 8), np.float32)}
     nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1])]

@@ -215,7 +215,7 @@ def per_node(
     The first is fed with ONNX Runtime's values, the second with the C's own. So neither errors nor
     differences add up, within a group either.
     """
-    loaded = _loaded(package, model)
+    loaded = loaded_as_planned(package, model)
     graph = separate_states(loaded.graph, outputs_outside=package.io == "external")
     if package.other_rows:
         graph = other_rows(graph) or graph
@@ -269,7 +269,7 @@ def _judge_runs(
         states = judged.states
 
 
-def _loaded(package: Package, model: Path) -> Loaded:
+def loaded_as_planned(package: Package, model: Path) -> Loaded:
     """What the package was planned from."""
     stream = package.stream
     options = CompileOptions(
@@ -287,7 +287,7 @@ def _loaded(package: Package, model: Path) -> Loaded:
 
 def rounds_floats(package: Package, model: Path) -> bool:
     """Whether some node makes integers of floats that another node has computed."""
-    graph = _loaded(package, model).graph
+    graph = loaded_as_planned(package, model).graph
     return any(
         not graph.tensors[node.output].dtype.is_float
         and any(graph.tensors[x].dtype.is_float and x in graph.producer for x in graph.activations(node))

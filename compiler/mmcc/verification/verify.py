@@ -18,6 +18,7 @@ from mmcc.output_file import check_file, whole_file
 from mmcc.package.record import Package, load_package
 from mmcc.verification.board import Board, run_board
 from mmcc.verification.compare import (
+    loaded_as_planned,
     oracle_outputs,
     per_node,
     rounds_floats,
@@ -27,6 +28,7 @@ from mmcc.verification.compare import (
 )
 from mmcc.verification.data_files import load_data
 from mmcc.verification.difference import Difference, accuracy, compare, cosine, rmse
+from mmcc.verification.flushed import flushed_difference
 from mmcc.verification.oracle import find_model
 from mmcc.verification.samples import Sample, labels_of, made_up, picked_inside, samples_of
 from mmcc.verification.streams import as_far, whole_inputs, whole_outputs
@@ -161,6 +163,8 @@ def _judge(
         some = samples if every or here is None else _looked_at(package, samples, difference, here)
         rows = per_node(folder, package, some, find_model(package, options.model), progress, board)
     ok = _expected(package, options, samples, given) if rows and every else difference.ok
+    if rows and package.stream is not None and package.stream.flushes:
+        ok = ok and _flushes_right(package, options, samples, outputs)
     ok = ok and (here is None or here.same or (here.ok and _may_differ(package, options)))
     return {
         # samples that differ most have more roundings than others: of these the C alone is judged
@@ -209,6 +213,15 @@ def _expected(package: Package, options: VerifyOptions, samples: list[Sample], g
         return True
     oracle = oracle_outputs(package, samples, find_model(package, options.model))
     return compare(package, oracle, given).ok
+
+
+def _flushes_right(
+    package: Package, options: VerifyOptions, samples: list[Sample], outputs: list[Sample]
+) -> bool:
+    """Rows of a flush, whose nodes are not traced: right nodes of hops excuse no difference of theirs."""
+    loaded = loaded_as_planned(package, find_model(package, options.model))
+    difference = flushed_difference(package, loaded, samples, outputs)
+    return difference.same or (difference.ok and _may_differ(package, options))
 
 
 def _to_here(
