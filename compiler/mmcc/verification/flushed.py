@@ -29,9 +29,7 @@ def flushed_difference(
         interpreter.reset()
         for hop in hops(package, stream, sample):
             fed = to_c(package.inputs, package.tensors, hop)
-            interpreter.call(
-                STEP, {port.tensor: array for port, array in zip(step.inputs, fed, strict=True)}
-            )
+            interpreter.call(STEP, {port.tensor: array for port, array in zip(step.inputs, fed, strict=True)})
         arrays = interpreter.call(FLUSH, {})
         assert loaded.flush is not None
         want.append(from_c(end.outputs, end.tensors, [arrays[port.tensor] for port in loaded.flush.outputs]))
