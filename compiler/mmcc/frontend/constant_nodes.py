@@ -25,11 +25,11 @@ import onnx, onnx.numpy_helper, onnx.reference
 model = onnx.ModelProto.FromString(given)
 results = onnx.reference.ReferenceEvaluator(model).run(None, {})
 if sum(result.nbytes for result in results) > int(model.doc_string):
-    sys.exit(1)
+    raise MemoryError
 graph = onnx.GraphProto()
 for k, result in enumerate(results):
     graph.initializer.append(onnx.numpy_helper.from_array(result, str(k)))
-sys.stdout.buffer.write(graph.SerializeToString())
+answer = graph.SerializeToString()
 """
 
 

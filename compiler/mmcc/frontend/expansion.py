@@ -34,7 +34,7 @@ schema = onnx.defs.get_schema(node.op_type, opset.version, opset.domain)
 types = [info.type.SerializeToString() for info in model.graph.input]
 written = max(v for v in schema.context_dependent_function_opset_versions if v <= opset.version)
 given = written, node.SerializeToString(), types  # as it was written first: its own operator set says which
-sys.stdout.buffer.write(schema.get_context_dependent_function_with_opset_version(*given))
+answer = schema.get_context_dependent_function_with_opset_version(*given)
 """
 
 Determinism = onnx.defs.OpSchema.NodeDeterminism

@@ -19,7 +19,7 @@ import onnx
 model = onnx.ModelProto.FromString(given)
 made = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
 del made.node[:], made.initializer[:]
-sys.stdout.buffer.write(made.SerializeToString())
+answer = made.SerializeToString()
 """
 
 
