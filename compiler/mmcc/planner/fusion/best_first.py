@@ -172,7 +172,7 @@ class _Search(ABC):
         if least <= self._limit:
             self._offer(choices, group)
         elif self._strips and self._worth_cutting(choices, group):
-            wide = replace(group, floor=space.floor(space.footprint(group), *ends))
+            wide = replace(group, floor=space.floor(*ends))
             narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
             if narrow is not None:
                 self._offer(choices, narrow)

@@ -107,18 +107,18 @@ class GroupMemory:
         return tuple(self._store(top, some) for top, some in members.items() if allocations[top].size > 0)
 
     def _store(self, top: int, allocations: list[int]) -> Store:
-        """The store of some allocations. If nobody outside sees it, groups with this timeline share it."""
+        """The store of some allocations, which groups with this timeline share if as many of them use it."""
         ordered = (top, *(allocation for allocation in allocations if allocation != top))
-        if not self.inside >> top & 1:
-            return self._make_store(ordered, inside=False)
-        found = self.line.stores.get(ordered)
+        inside, users = bool(self.inside >> top & 1), 0
+        for allocation in ordered:
+            users |= self.shared.model.allocations[allocation].users
+        key = ordered, inside, users & self._members
+        found = self.line.stores.get(key)
         if found is None:
-            found = self.line.stores[ordered] = self._make_store(ordered, inside=True)
+            found = make_store(self.shared, self.line, self.rows, self._members, ordered, inside=inside)
+            self.line.stores[key] = found
         assert isinstance(found, Store)
-        return found if self.cut is None else in_strips(self.shared, found, self.cut)
-
-    def _make_store(self, allocations: tuple[int, ...], *, inside: bool) -> Store:
-        return make_store(self.shared, self.line, self.rows, self._members, allocations, inside=inside)
+        return in_strips(self.shared, found, self.cut) if inside and self.cut is not None else found
 
     @cached_property
     def spans(self) -> tuple[tuple[int, int], ...]:

@@ -97,7 +97,7 @@ def _group(groups: EqualGroups, before: int, after: int, last: int) -> Candidate
     group = Candidate(before, after, last, least, 1, least)
     if space.request.recompute <= 1:
         return group
-    return Candidate(before, after, last, least, 1, space.floor(space.footprint(group), before, after, last))
+    return Candidate(before, after, last, least, 1, space.floor(before, after, last))
 
 
 def _feeds_of(space: Space) -> list[int]:

@@ -52,7 +52,7 @@ class KernelRows:
         return np.array([min(start for start, _ in own)]), np.array([max(end for _, end in own)])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class AllocationRows:
     """An allocation as rows; a ring is possible if all that lies in it has the same rows."""
 

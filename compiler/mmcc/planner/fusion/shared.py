@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from mmcc.planner.fusion.rows import Rows
 from mmcc.planner.memory.allocations import MemoryModel, bits
+from mmcc.planner.memory.mask_sums import MaskSums
 from mmcc.planner.request import PlanRequest
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Shared:
     """The allocations and kernels, the rows that kernels read and write, and what was asked for."""
 
@@ -21,7 +23,11 @@ class Shared:
 
     def bytes(self, mask: int) -> int:
         """Bytes of a set of allocations."""
-        return sum(self.model.allocations[allocation].size for allocation in bits(mask))
+        return self._bytes(mask)
+
+    @cached_property
+    def _bytes(self) -> MaskSums:
+        return MaskSums([allocation.size for allocation in self.model.allocations])
 
     def alive(self, done: int) -> int:
         """Allocations that hold something after the kernels in `done`."""

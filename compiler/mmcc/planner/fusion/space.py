@@ -20,6 +20,7 @@ from mmcc.planner.cost import NodeCost, figure, node_cost
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.group_timelines import GroupTimelines
+from mmcc.planner.fusion.known_groups import Figures, GroupKeys, known_groups
 from mmcc.planner.fusion.rows import Rows, make_rows
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.sets import sets_of
@@ -36,16 +37,6 @@ MOMENTS_OF = 16  # all moments of a group are as much work as looking at so many
 LONGEST = 16  # kernels of a group at least, however many there are
 ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
 FITTING = 3  # numbers of tile iterations that are looked at from the first on with which a group fits
-
-
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """What is known of the kernels of a group as one, before its constants and strips are chosen."""
-
-    kernels: tuple[int, ...]
-    least: int  # bytes (`Footprint.least`)
-    floor: int  # bytes (`Space.floor`)
-    drained: bool  # some of them make the rest of their rows at its end
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +92,10 @@ class Space:
         self._makers = [sum(1 << maker for maker, _ in kernel.needs) for kernel in self.rows.kernels]
         self.timelines = self._timelines()
         self.footprints = 0  # groups looked at so far; a long one counts as several
-        self._least: dict[tuple[int, int, int], int] = {}  # what all searches ask for again
-        self._tight: dict[tuple[int, int, int], int] = {}
-        self._inner: dict[tuple[int, int], int] = {}
-        self._rings: dict[tuple[int, int, int], int] = {}
-        self._looked: dict[tuple[int, int, int], _Looked] = {}
+        self._known = known_groups(graph, request)
+        self._keys = GroupKeys(self.shared, self._known)
+        self._figures: dict[tuple[int, int, int], tuple[Figures, int]] = {}  # what searches ask for again
+        self._newest: tuple[tuple[int, int, int], Footprint] | None = None
         self._streaming: dict[tuple[tuple[int, int], ...], StreamingChoices] = {}
         self._tiled: dict[tuple[int, int, int, int], tuple[int, StreamingChoices]] = {}
 
@@ -192,8 +182,11 @@ class Space:
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds, and the bytes that it needs at least."""
         before, after, last = candidate.before, candidate.after, candidate.last
-        cut = self.cut(candidate)
-        return self._footprint(before, after, last, cut, candidate.tile, candidate.streaming)
+        self._looked_at(after & ~before)
+        return self._footprint(before, after, last, self.cut(candidate), candidate.tile, candidate.streaming)
+
+    def _looked_at(self, members: int) -> None:
+        self.footprints += 1 + members.bit_count() // FOOTPRINT_OF
 
     def cut(self, candidate: Candidate) -> Cut | None:
         """The strips of a group."""
@@ -216,7 +209,6 @@ class Space:
         tile: int = 0,
         streaming: WeightStreaming | None = None,
     ) -> Footprint:
-        self.footprints += 1 + (after & ~before).bit_count() // FOOTPRINT_OF
         alive, then = self.alive(before), self.alive(after)
         members = after & ~before
         if tile:
@@ -227,25 +219,46 @@ class Space:
 
     def least(self, before: int, after: int, last: int) -> int:
         """Bytes that a group needs at least, as far as is quickly known (`Footprint.least`)."""
-        key = before, after, last
-        if key not in self._least:
-            self._least[key] = self._footprint(before, after, last).least
-        return self._least[key]
+        figures, beside = self._figures_of(before, after, last)
+        if figures.least is None:
+            figures.least = self._plain(before, after, last).least - beside
+        return figures.least + beside
+
+    def _plain(self, before: int, after: int, last: int) -> Footprint:
+        """The footprint of a group not in strips or tiles; several things are asked of one in turn."""
+        group = before, after, last
+        if self._newest is None or self._newest[0] != group:
+            self._newest = group, self._footprint(before, after, last)
+        return self._newest[1]
+
+    def _figures_of(self, before: int, after: int, last: int) -> tuple[Figures, int]:
+        """What is known of a group, and bytes that it does not touch, which all its figures are without."""
+        group = before, after, last
+        if group not in self._figures:
+            members = after & ~before
+            self._looked_at(members)
+            key, beside = self._keys.key(self.alive(before), members, last, self.alive(after))
+            self._figures[group] = self._known.figures(key), beside
+        return self._figures[group]
 
     def tight(self, before: int, after: int, last: int) -> int:
         """The same, looking at all moments (`Footprint.tight`)."""
-        key = before, after, last
-        if key not in self._tight:
-            self.footprints += (after & ~before).bit_count() ** 2 // MOMENTS_OF
-            self._tight[key] = self._footprint(before, after, last).tight
-        return self._tight[key]
+        figures, beside = self._figures_of(before, after, last)
+        self.footprints += (after & ~before).bit_count() ** 2 // MOMENTS_OF
+        if figures.tight is None:
+            figures.tight = self._plain(before, after, last).tight - beside
+        return figures.tight + beside
 
     def inner(self, near: int, after: int, last: int) -> int:
         """Bytes of rings that kernels `near` the last one of a group hold, in all groups that have these."""
-        key = last, near
-        if key not in self._inner:
-            self._inner[key] = self._footprint(after & ~near, after, last).inner
-        return self._inner[key]
+        return self._inner(after & ~near, after, last)
+
+    def _inner(self, before: int, after: int, last: int) -> int:
+        """Bytes of the rings of a group (`Footprint.inner`)."""
+        figures, _ = self._figures_of(before, after, last)
+        if figures.inner is None:
+            figures.inner = self._plain(before, after, last).inner
+        return figures.inner
 
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
@@ -264,14 +277,13 @@ class Space:
             members, makers = waiting.pop()
             before = after & ~members
             if before in sets:
-                if self.request.recompute <= 1 and self._ring_bytes(before, after, last) > most:
+                if self.request.recompute <= 1 and self._inner(before, after, last) > most:
                     continue  # a longer one holds these rings too
                 if before in small:
-                    looked = self._look(before, after, last)
                     if self._tilings:
-                        yield from self._staged(looked, before, after, last, most)
-                    elif looked.floor <= most:
-                        yield Candidate(before, after, last, looked.least, 1, looked.floor)
+                        yield from self._staged(before, after, last, most)
+                    elif (floor := self.floor(before, after, last)) <= most:
+                        yield Candidate(before, after, last, self.least(before, after, last), 1, floor)
             if not members & self._single:
                 more = makers & before & ~self._single
                 if members.bit_count() >= self._longest:
@@ -285,22 +297,6 @@ class Space:
                         seen.add(longer)
                         waiting.append((longer, makers | self._makers[kernel]))
 
-    def _ring_bytes(self, before: int, after: int, last: int) -> int:
-        """Bytes of the rings of a group (`Footprint.inner`)."""
-        key = before, after, last
-        if key not in self._rings:
-            self._rings[key] = self._footprint(before, after, last).inner
-        return self._rings[key]
-
-    def _look(self, before: int, after: int, last: int) -> _Looked:
-        key = before, after, last
-        if key not in self._looked:
-            footprint = self._footprint(before, after, last)
-            group, least = footprint.group, footprint.least
-            floor = self.floor(footprint, before, after, last)
-            self._looked[key] = _Looked(tuple(group.kernels), least, floor, bool(group.drained))
-        return self._looked[key]
-
     def _constants(self) -> dict[int, tuple[Blocks, ...]]:
         """By kernel, how its constants can be cut, if they lie in slow memory."""
         if self.request.staging is None:
@@ -309,21 +305,22 @@ class Space:
         kernels = enumerate(self.model.kernels)
         return {k: tilings[kernel.node] for k, kernel in kernels if kernel.node in tilings}
 
-    def _staged(self, looked: _Looked, before: int, after: int, last: int, most: int) -> Iterator[Candidate]:
+    def _staged(self, before: int, after: int, last: int, most: int) -> Iterator[Candidate]:
         """A group by where its constants are; without a limit, each is read once."""
-        tilings = {k: self._tilings[k] for k in looked.kernels if k in self._tilings}
-        if looked.least > most:
+        kernels, alone_least = bits(after & ~before), self.least(before, after, last)
+        tilings = {k: self._tilings[k] for k in kernels if k in self._tilings}
+        if alone_least > most:
             return
-        room = most - looked.least
+        room = most - alone_least
         whole = all_resident(tilings)
         if whole is not None and whole.bytes <= room:
-            least = looked.least + whole.bytes
+            least = alone_least + whole.bytes
             yield Candidate(before, after, last, least, 1, least, 0, whole if tilings else None)
-        alone = len(looked.kernels) == 1
+        alone = len(kernels) == 1
         again = self.request.limit is not None
         if (
             not tilings
-            or looked.drained
+            or self._drained(before, after, last)
             or not (alone or (again and (whole is None or whole.bytes > room)))
             or 1 << last & self._single  # in one call, or row by row: never batched
         ):
@@ -352,6 +349,7 @@ class Space:
         """Bytes of a group in tiles but for its constants, and how it may get these."""
         key = before, after, last, tile
         if key not in self._tiled:
+            self._looked_at(after & ~before)
             footprint = self._footprint(before, after, last, None, tile)
             tilings = {k: self._tilings[k] for k in footprint.group.kernels if k in self._tilings}
             calls = self.calls(last, tile, footprint.group.kernels)
@@ -369,14 +367,30 @@ class Space:
         }
         return Price(figure(self.request.cost, "staged_byte"), block)
 
-    def floor(self, footprint: Footprint, before: int, after: int, last: int) -> int:
+    def floor(self, before: int, after: int, last: int) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
-        defined = self.alive(after) & ~self.alive(before)
-        if self.request.recompute <= 1 or footprint.group.drained or after & ~before & self._ordered:
-            return footprint.least
-        if not self.strips.allowed(after & ~before, last, footprint.group.inside, defined):
-            return footprint.least
-        return min(footprint.least, footprint.outside)
+        if self.request.recompute <= 1:
+            return self.least(before, after, last)
+        figures, beside = self._figures_of(before, after, last)
+        if figures.floor is None:
+            figures.floor = self._floor(before, after, last) - beside
+        return figures.floor + beside
+
+    def _floor(self, before: int, after: int, last: int) -> int:
+        least, members = self.least(before, after, last), after & ~before
+        if self._drained(before, after, last) or members & self._ordered:
+            return least
+        footprint = self._plain(before, after, last)
+        if not self.strips.allowed(members, last, footprint.group.inside, footprint.group.defined):
+            return least
+        return min(least, footprint.outside)
+
+    def _drained(self, before: int, after: int, last: int) -> bool:
+        """True if kernels of a group make the rest of their rows at its end."""
+        figures, _ = self._figures_of(before, after, last)
+        if figures.drained is None:
+            figures.drained = bool(self._plain(before, after, last).group.drained)
+        return figures.drained
 
     def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
         """A group's candidates in strips; in more of them as long as that saves bytes."""

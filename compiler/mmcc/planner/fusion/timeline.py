@@ -26,7 +26,7 @@ class Timeline:
     last: int
     times: dict[int, Ints]
     atomic: int = 0  # kernels (a mask) whose calls read until their last row is written; a call has one time
-    stores: dict[tuple[int, ...], object] = field(default_factory=dict[tuple[int, ...], object])
+    stores: dict[tuple[object, ...], object] = field(default_factory=dict[tuple[object, ...], object])
 
     def of(self, kernel: int) -> Ints:
         """The times of a kernel's steps; none if it did not run."""
