@@ -60,7 +60,7 @@ def _fitting(space: Space, order: Sequence[int], most: int) -> Path:
     too_large: set[Candidate] = set()
     while True:
         path = cheapest_cut(space, order, too_large)
-        found = {c for c in path if _several(c) and space.tight(c.before, c.after, c.last) > most}
+        found = {c for c in path if _several(c) and space.figures.tight(c.before, c.after, c.last) > most}
         if not found:
             return path
         too_large |= found

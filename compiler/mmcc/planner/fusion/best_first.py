@@ -13,9 +13,8 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
-from mmcc.planner.fusion.equal import EqualGroups
 from mmcc.planner.fusion.listed import EQUAL, Growth
-from mmcc.planner.fusion.space import Candidate
+from mmcc.planner.fusion.space import Candidate, Space
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
 MOST_GROUPS = 8_000  # looked at in one search
@@ -57,14 +56,14 @@ class _Search(ABC):
     """Best first over sets of finished kernels, within some bytes."""
 
     def __init__(
-        self, groups: EqualGroups, limit: int, *, exact: bool, strips: bool = False, floor: int = 0
+        self, space: Space, limit: int, *, exact: bool, strips: bool = False, floor: int = 0
     ) -> None:
         """With `strips`, groups that need too much may be cut into column strips. What is worth less than
         `floor` is as good as what is worth that."""
-        self._groups, self._space = groups, groups.space
+        self._space, self._figures = space, space.figures
         self._limit, self._exact, self._strips = limit, exact, strips
         self.ceiling = inf  # only paths that are worth less are looked for
-        self._growth = Growth(groups, limit)
+        self._growth = Growth(space, limit)
         self._tick = count()
         self._heap: list[tuple[float, int, int, _Step | _Choices]] = []
         self._level, self._skipped = float(floor), False
@@ -143,7 +142,7 @@ class _Search(ABC):
             after = done | 1 << last
             if after == done or kernel.before & ~done or space.shared.bytes(space.alive(after)) > alive:
                 continue
-            group = Candidate(done, after, last, self._groups.tight(done, after, last))
+            group = Candidate(done, after, last, self._figures.tight(done, after, last))
             step = _Step(self.worth(worth, group), group, exact=True)
             same = step.worth + self.ahead(after) <= (worth + self.ahead(done)) * (1 + 1e-9)
             if group.least <= self._limit and same:
@@ -155,24 +154,24 @@ class _Search(ABC):
         """Look at the next group from a set; the work that took, in groups that are like no other."""
         space, last = self._space, choices.lasts.pop()
         members = self._growth.members(choices.done, last)
-        after, known = choices.done | members, self._groups.looked_at
+        after, known = choices.done | members, self._figures.looked_at
         if after in self._came or self._growth.known_too_long(members, last):
             return 0.0
         if not space.allowed(members, last) or space.shared.bytes(space.alive(after)) > self._limit:
             return 0.0
         if self._strips or not self._growth.too_long(after, members, last):
             self._look(choices, Candidate(choices.done, after, last, 0))
-        return 1.0 if self._strips or self._groups.looked_at > known else EQUAL
+        return 1.0 if self._strips or self._figures.looked_at > known else EQUAL
 
     def _look(self, choices: _Choices, group: Candidate) -> None:
         """Offer a group within the limit, or the widest strips of it that are."""
         space, ends = self._space, (group.before, group.after, group.last)
-        least = self._groups.least(*ends)
+        least = self._figures.least(*ends)
         group = replace(group, least=least, floor=least)
         if least <= self._limit:
             self._offer(choices, group)
         elif self._strips and self._worth_cutting(choices, group):
-            wide = replace(group, floor=space.floor(*ends))
+            wide = replace(group, floor=self._figures.floor(*ends))
             narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
             if narrow is not None:
                 self._offer(choices, narrow)
@@ -193,7 +192,7 @@ class _Search(ABC):
         if group.strips > 1:
             tight = self._space.footprint(group).tight
         else:
-            tight = self._groups.tight(group.before, group.after, group.last)
+            tight = self._figures.tight(group.before, group.after, group.last)
         group = replace(group, least=tight)
         if group.least <= self._limit:
             before = self._came[group.before].worth if group.before else self.start()
@@ -238,9 +237,8 @@ class FewestSearch(LeastSearch):
 class CheapestSearch(_Search):
     """The path of least predicted cost; of several one of many small groups, as these are easily placed."""
 
-    def __init__(self, groups: EqualGroups, limit: int, *, exact: bool, strips: bool = False) -> None:
-        super().__init__(groups, limit, exact=exact, strips=strips)
-        space = groups.space
+    def __init__(self, space: Space, limit: int, *, exact: bool, strips: bool = False) -> None:
+        super().__init__(space, limit, exact=exact, strips=strips)
         kernels, rows = range(len(space.model.kernels)), space.rows.alone
         beyond = [space.caches.least(kernel.node) for kernel in space.model.kernels]
         self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) + beyond[k] - SPLIT for k in kernels]

@@ -10,7 +10,6 @@ from dataclasses import replace
 from math import inf
 
 from mmcc.planner.fusion.best_first import SPLIT, CheapestSearch, FewestSearch, FoundPath, LeastSearch
-from mmcc.planner.fusion.equal import EqualGroups
 from mmcc.planner.fusion.listed import list_groups
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.fusion.space import Candidate, Space
@@ -29,7 +28,6 @@ class LazyPaths:
         A search that is to be `brief` is given up where no path is found soon.
         """
         self.space, self._most, self._floor, self._brief = space, most, floor, brief
-        self._groups = EqualGroups(space)
         self.exact = True  # so far, all that was found is the best
         self._least: FoundPath | None = None
         self._tables: dict[int, Table | None] = {}
@@ -56,7 +54,7 @@ class LazyPaths:
         found = self._run_cheapest(limit)
         path = found.path if found is not None else self.within(limit, most_macs)
         if self.space.request.recompute > 1:
-            narrow = CheapestSearch(self._groups, limit, exact=True, strips=True)
+            narrow = CheapestSearch(self.space, limit, exact=True, strips=True)
             narrow.ceiling = sum(map(self.cost, path)) - SPLIT * len(path) if path else inf
             cut = narrow.run()
             works = 0.0 if cut is None else sum(map(self.macs, cut.path))
@@ -66,7 +64,7 @@ class LazyPaths:
 
     def fewest(self, limit: int) -> Path:
         """A path of few groups that need at most `limit`; empty if none is found."""
-        found = FewestSearch(self._groups, limit, exact=True).run()
+        found = FewestSearch(self.space, limit, exact=True).run()
         return found.path if found is not None else ()
 
     def below(self, most: int) -> list[Candidate] | None:
@@ -90,20 +88,20 @@ class LazyPaths:
     def _listed(self, most: int) -> Table | None:
         """The groups that need at most `most` bytes in a table, if they are not too many."""
         if most not in self._tables:
-            groups = list_groups(self._groups, most)
+            groups = list_groups(self.space, most)
             self._tables[most] = None if groups is None else Table(self.space, most, groups)
         return self._tables[most]
 
     def _search_least(self, *, exact: bool) -> FoundPath | None:
         """The least path; where the search for it takes too long, one that is nearly as good."""
         if exact:
-            search = LeastSearch(self._groups, self._most, exact=True, floor=self._floor)
+            search = LeastSearch(self.space, self._most, exact=True, floor=self._floor)
             found = search.run()
             self.exact = self.exact and not (found is None and search.given_up)
             if found is not None or not search.given_up:
                 return found
         kernels = len(self.space.model.kernels)
-        quick = LeastSearch(self._groups, self._most, exact=False, floor=self._floor)
+        quick = LeastSearch(self.space, self._most, exact=False, floor=self._floor)
         first = quick.run(GROUPS_OF_KERNEL * kernels, AT_A_LEVEL_AT_FIRST)
         if first is None and (self._brief or not quick.given_up):
             self.exact = self.exact and not quick.given_up
@@ -112,7 +110,7 @@ class LazyPaths:
             self.exact = self.exact and first.best
             return first
         most = self._most if first is None else first.bytes - 1
-        search = LeastSearch(self._groups, most, exact=False, floor=self._floor)
+        search = LeastSearch(self.space, most, exact=False, floor=self._floor)
         best = search.run()
         if best is None and first is not None:
             best = replace(first, best=not search.given_up)
@@ -121,9 +119,9 @@ class LazyPaths:
 
     def _run_cheapest(self, limit: int) -> FoundPath | None:
         """By a search that is exact, if that does not take too long."""
-        first = CheapestSearch(self._groups, limit, exact=True)
+        first = CheapestSearch(self.space, limit, exact=True)
         found = first.run()
         if found is None and first.given_up:
-            found = CheapestSearch(self._groups, limit, exact=False).run()
+            found = CheapestSearch(self.space, limit, exact=False).run()
         self.exact = self.exact and (found.best if found is not None else not first.given_up)
         return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
-from mmcc.planner.fusion.equal import EqualGroups
 from mmcc.planner.fusion.group_timelines import WINDOW
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import bits
@@ -21,10 +20,10 @@ EQUAL = 1 / 16  # of the work that a group takes which is equal to none
 class Growth:
     """What may run next after a set of kernels, as far as rings are within a limit."""
 
-    def __init__(self, groups: EqualGroups, limit: int) -> None:
-        self._groups, self._limit = groups, limit
-        self._all = groups.space.all
-        self._feeds = _feeds_of(groups.space)
+    def __init__(self, space: Space, limit: int) -> None:
+        self._space, self._limit = space, limit
+        self._all = space.all
+        self._feeds = _feeds_of(space)
         self._long: list[list[int]] = [[] for _ in self._feeds]
 
     def following(self, done: int) -> list[tuple[int, int]]:
@@ -51,8 +50,8 @@ class Growth:
         """True if the rings of a group need too much: a longer one that ends there holds these too."""
         size = WINDOW
         while True:
-            near = self._groups.space.timelines.nearest(last, members, size)
-            if self._groups.inner(near, after, last) > self._limit:
+            near = self._space.timelines.nearest(last, members, size)
+            if self._space.figures.inner(near, after, last) > self._limit:
                 self._long[last].append(near)
                 return True
             if near == members:
@@ -60,44 +59,41 @@ class Growth:
             size *= 2
 
 
-def list_groups(groups: EqualGroups, limit: int) -> list[Candidate] | None:
+def list_groups(space: Space, limit: int) -> list[Candidate] | None:
     """The groups within a limit after sets that such groups lead to, smallest sets first; None if they are
     too many.
 
     A group that may be cut into column strips is one of them if what strips cannot make smaller is within.
     """
-    space, growth = groups.space, Growth(groups, limit)
+    figures, growth = space.figures, Growth(space, limit)
     strips = space.request.recompute > 1
     found: list[Candidate] = []
     waiting, seen, work = [(0, 0)], {0}, 0.0
     while waiting:
         _, done = heappop(waiting)
         for _, last in growth.following(done):
-            members, known = growth.members(done, last), groups.looked_at
+            members, known = growth.members(done, last), figures.looked_at
             after = done | members
             if growth.known_too_long(members, last) or not space.allowed(members, last):
                 continue
             if space.shared.bytes(space.alive(after)) > limit:
                 continue
             if strips or not growth.too_long(after, members, last):
-                group = _group(groups, done, after, last)
+                group = _group(space, done, after, last)
                 if group.floor <= limit:
                     found.append(group)
                     if after not in seen:
                         seen.add(after)
                         heappush(waiting, (after.bit_count(), after))
-            work += 1.0 if strips or groups.looked_at > known else EQUAL
+            work += 1.0 if strips or figures.looked_at > known else EQUAL
             if work > MOST_LISTED:
                 return None
     return found
 
 
-def _group(groups: EqualGroups, before: int, after: int, last: int) -> Candidate:
-    space, least = groups.space, groups.least(before, after, last)
-    group = Candidate(before, after, last, least, 1, least)
-    if space.request.recompute <= 1:
-        return group
-    return Candidate(before, after, last, least, 1, space.floor(before, after, last))
+def _group(space: Space, before: int, after: int, last: int) -> Candidate:
+    least, floor = space.figures.least(before, after, last), space.figures.floor(before, after, last)
+    return Candidate(before, after, last, least, 1, floor)
 
 
 def _feeds_of(space: Space) -> list[int]:

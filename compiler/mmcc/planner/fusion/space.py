@@ -17,10 +17,10 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks
 from mmcc.planner.caches import Caches
 from mmcc.planner.cost import NodeCost, figure, node_cost
+from mmcc.planner.fusion.figures import FOOTPRINT_OF, GroupFigures
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.group_timelines import GroupTimelines
-from mmcc.planner.fusion.known_groups import Figures, GroupKeys, known_groups
 from mmcc.planner.fusion.rows import Rows, make_rows
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.sets import sets_of
@@ -32,8 +32,6 @@ from mmcc.planner.request import PlanRequest
 from mmcc.planner.streaming.blocks import Price, StreamingChoices, WeightStreaming, all_resident
 
 GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its square root, groups are shorter
-FOOTPRINT_OF = 8  # nodes of a group that take as much work as a small group does
-MOMENTS_OF = 16  # all moments of a group are as much work as looking at so many: its kernels squared by this
 LONGEST = 16  # kernels of a group at least, however many there are
 ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
 FITTING = 3  # numbers of tile iterations that are looked at from the first on with which a group fits
@@ -91,11 +89,8 @@ class Space:
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
         self._makers = [sum(1 << maker for maker, _ in kernel.needs) for kernel in self.rows.kernels]
         self.timelines = self._timelines()
-        self.footprints = 0  # groups looked at so far; a long one counts as several
-        self._known = known_groups(graph, request)
-        self._keys = GroupKeys(self.shared, self._known)
-        self._figures: dict[tuple[int, int, int], tuple[Figures, int]] = {}  # what searches ask for again
-        self._newest: tuple[tuple[int, int, int], Footprint] | None = None
+        self._seen = 0  # groups looked at so far in strips or tiles
+        self.figures = GroupFigures(graph, self.shared, order, self.alive, self._footprint, self._floor)
         self._streaming: dict[tuple[tuple[int, int], ...], StreamingChoices] = {}
         self._tiled: dict[tuple[int, int, int, int], tuple[int, StreamingChoices]] = {}
 
@@ -182,11 +177,16 @@ class Space:
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds, and the bytes that it needs at least."""
         before, after, last = candidate.before, candidate.after, candidate.last
-        self._looked_at(after & ~before)
+        self._look_at(after & ~before)
         return self._footprint(before, after, last, self.cut(candidate), candidate.tile, candidate.streaming)
 
-    def _looked_at(self, members: int) -> None:
-        self.footprints += 1 + members.bit_count() // FOOTPRINT_OF
+    @property
+    def footprints(self) -> int:
+        """Groups looked at so far; a long one counts as several."""
+        return self._seen + self.figures.work
+
+    def _look_at(self, members: int) -> None:
+        self._seen += 1 + members.bit_count() // FOOTPRINT_OF
 
     def cut(self, candidate: Candidate) -> Cut | None:
         """The strips of a group."""
@@ -217,49 +217,6 @@ class Space:
             line, drained = self.timelines.line(before, members, last, then)
         return Footprint(GroupMemory(self.shared, line, members, alive, then, drained, cut, streaming))
 
-    def least(self, before: int, after: int, last: int) -> int:
-        """Bytes that a group needs at least, as far as is quickly known (`Footprint.least`)."""
-        figures, beside = self._figures_of(before, after, last)
-        if figures.least is None:
-            figures.least = self._plain(before, after, last).least - beside
-        return figures.least + beside
-
-    def _plain(self, before: int, after: int, last: int) -> Footprint:
-        """The footprint of a group not in strips or tiles; several things are asked of one in turn."""
-        group = before, after, last
-        if self._newest is None or self._newest[0] != group:
-            self._newest = group, self._footprint(before, after, last)
-        return self._newest[1]
-
-    def _figures_of(self, before: int, after: int, last: int) -> tuple[Figures, int]:
-        """What is known of a group, and bytes that it does not touch, which all its figures are without."""
-        group = before, after, last
-        if group not in self._figures:
-            members = after & ~before
-            self._looked_at(members)
-            key, beside = self._keys.key(self.alive(before), members, last, self.alive(after))
-            self._figures[group] = self._known.figures(key), beside
-        return self._figures[group]
-
-    def tight(self, before: int, after: int, last: int) -> int:
-        """The same, looking at all moments (`Footprint.tight`)."""
-        figures, beside = self._figures_of(before, after, last)
-        self.footprints += (after & ~before).bit_count() ** 2 // MOMENTS_OF
-        if figures.tight is None:
-            figures.tight = self._plain(before, after, last).tight - beside
-        return figures.tight + beside
-
-    def inner(self, near: int, after: int, last: int) -> int:
-        """Bytes of rings that kernels `near` the last one of a group hold, in all groups that have these."""
-        return self._inner(after & ~near, after, last)
-
-    def _inner(self, before: int, after: int, last: int) -> int:
-        """Bytes of the rings of a group (`Footprint.inner`)."""
-        figures, _ = self._figures_of(before, after, last)
-        if figures.inner is None:
-            figures.inner = self._plain(before, after, last).inner
-        return figures.inner
-
     def candidates(self, most: int) -> Iterator[Candidate]:
         """Groups that need at most `most` bytes, as far as a bound can tell."""
         small = {done for done in self.sets if self.shared.bytes(self.alive(done)) <= most}
@@ -277,13 +234,14 @@ class Space:
             members, makers = waiting.pop()
             before = after & ~members
             if before in sets:
-                if self.request.recompute <= 1 and self._inner(before, after, last) > most:
+                if self.request.recompute <= 1 and self.figures.inner(members, after, last) > most:
                     continue  # a longer one holds these rings too
                 if before in small:
                     if self._tilings:
                         yield from self._staged(before, after, last, most)
-                    elif (floor := self.floor(before, after, last)) <= most:
-                        yield Candidate(before, after, last, self.least(before, after, last), 1, floor)
+                    elif (floor := self.figures.floor(before, after, last)) <= most:
+                        least = self.figures.least(before, after, last)
+                        yield Candidate(before, after, last, least, 1, floor)
             if not members & self._single:
                 more = makers & before & ~self._single
                 if members.bit_count() >= self._longest:
@@ -307,7 +265,7 @@ class Space:
 
     def _staged(self, before: int, after: int, last: int, most: int) -> Iterator[Candidate]:
         """A group by where its constants are; without a limit, each is read once."""
-        kernels, alone_least = bits(after & ~before), self.least(before, after, last)
+        kernels, alone_least = bits(after & ~before), self.figures.least(before, after, last)
         tilings = {k: self._tilings[k] for k in kernels if k in self._tilings}
         if alone_least > most:
             return
@@ -320,7 +278,7 @@ class Space:
         again = self.request.limit is not None
         if (
             not tilings
-            or self._drained(before, after, last)
+            or self.figures.drained(before, after, last)
             or not (alone or (again and (whole is None or whole.bytes > room)))
             or 1 << last & self._single  # in one call, or row by row: never batched
         ):
@@ -349,7 +307,7 @@ class Space:
         """Bytes of a group in tiles but for its constants, and how it may get these."""
         key = before, after, last, tile
         if key not in self._tiled:
-            self._looked_at(after & ~before)
+            self._look_at(after & ~before)
             footprint = self._footprint(before, after, last, None, tile)
             tilings = {k: self._tilings[k] for k in footprint.group.kernels if k in self._tilings}
             calls = self.calls(last, tile, footprint.group.kernels)
@@ -367,30 +325,15 @@ class Space:
         }
         return Price(figure(self.request.cost, "staged_byte"), block)
 
-    def floor(self, before: int, after: int, last: int) -> int:
+    def _floor(self, footprint: Footprint) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
-        if self.request.recompute <= 1:
-            return self.least(before, after, last)
-        figures, beside = self._figures_of(before, after, last)
-        if figures.floor is None:
-            figures.floor = self._floor(before, after, last) - beside
-        return figures.floor + beside
-
-    def _floor(self, before: int, after: int, last: int) -> int:
-        least, members = self.least(before, after, last), after & ~before
-        if self._drained(before, after, last) or members & self._ordered:
-            return least
-        footprint = self._plain(before, after, last)
-        if not self.strips.allowed(members, last, footprint.group.inside, footprint.group.defined):
-            return least
-        return min(least, footprint.outside)
-
-    def _drained(self, before: int, after: int, last: int) -> bool:
-        """True if kernels of a group make the rest of their rows at its end."""
-        figures, _ = self._figures_of(before, after, last)
-        if figures.drained is None:
-            figures.drained = bool(self._plain(before, after, last).group.drained)
-        return figures.drained
+        group, last = footprint.group, footprint.group.line.last
+        members = sum(1 << k for k in group.kernels)
+        if self.request.recompute <= 1 or group.drained or members & self._ordered:
+            return footprint.least
+        if not self.strips.allowed(members, last, group.inside, group.defined):
+            return footprint.least
+        return min(footprint.least, footprint.outside)
 
     def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
         """A group's candidates in strips; in more of them as long as that saves bytes."""
