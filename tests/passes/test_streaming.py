@@ -22,6 +22,7 @@ from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.window import Window
 from mmcc.passes.positive_zeros import positive_zeros
 from mmcc.passes.separate_states import separate_states
+from mmcc.passes.streaming import stream
 from mmcc.passes.streaming.stream import stream_graph
 from streams import (
     BY_HAND,
@@ -154,8 +155,8 @@ def test_no_flush_says_why() -> None:
     assert "do not end" in why(centred(), "x0:1:5")
     assert why(centred(), given="--io rows") == "--io rows"
     assert why(dilated()) == ""
-    b = Stream("shorter")
-    assert "none of the model's own" in why(b.graph(b.add(Slice((0, 0, 0), (1, 1, 1), (40, 2, 3)), b.x)))
+    b = Stream("two_apart_and_centred")
+    assert "none of the model's own" in why(b.graph(b.centred(two_rows_apart(b), 3)))
 
 
 def kept(graph: Graph, asked: str = "x0:1") -> dict[str, int]:
@@ -230,6 +231,40 @@ def short_means() -> Graph:
     return b.graph(b.add(AveragePool(Window((3, 1), pads=(2, 0, 0, 0))), b.x))
 
 
+def shorter(b: Stream, rows: int) -> str:
+    """All but the last rows."""
+    return b.add(Slice((0, 0, 0), (1, 1, 1), (ROWS - rows, 2, 3)), b.x)
+
+
+def two_rows_apart(b: Stream) -> str:
+    """Each row and the one two before it: the last two are dropped, but nothing is read beyond them."""
+    newer = b.add(Slice((2, 0, 0), (1, 1, 1), (ROWS - 2, 2, 3)), b.x)
+    return b.add(Binary("sub"), newer, shorter(b, 2))
+
+
+def without_the_last() -> Graph:
+    b = Stream("without_the_last")
+    return b.graph(b.clamped(shorter(b, 8)))
+
+
+def padded_for_the_last() -> Graph:
+    """Where the last row was there is padding: a hop would find the row."""
+    b = Stream("padded_for_the_last")
+    return b.graph(b.centred(shorter(b, 1), 3, pads=(0, 2)))
+
+
+def test_rows_that_are_dropped_may_be_so_where_nothing_reads_beyond() -> None:
+    b = Stream("two_apart")
+    same_rows(b.graph(two_rows_apart(b)))
+
+
+@pytest.mark.parametrize("make", [without_the_last, padded_for_the_last])
+def test_the_checker_knows_where_the_whole_ends(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "check_ends", lambda *_: None)
+    faults = "\n".join(check_stream(make(), stream_graph(make(), "x0:1")))
+    assert "a dropped one" in faults or "rows after" in faults
+
+
 def table_of_rows() -> Graph:
     b = Stream("table_of_rows")
     return b.graph(b.add(Binary("add"), b.x, b.whole(ROWS, 1, 3)))
@@ -243,6 +278,8 @@ def table_of_rows() -> Graph:
         (short_means, "of fewer rows"),
         (table_of_rows, "differs from row to row"),
         (cell_that_lags, "lags behind"),
+        (without_the_last, "drops the last 8 rows"),
+        (padded_for_the_last, "drops the last 1 row,"),
     ],
 )
 def test_what_cannot_be_streamed_is_refused_with_its_node(make, why: str) -> None:

@@ -196,6 +196,8 @@ def conditions(folder, _):
     "passes/streaming/reads.py: '--window W, which runs it and what follows over the newest W rows'",
     "passes/streaming/hops.py: 'a causal model: all its padding before the first row'",
     "passes/streaming/padding.py: 'count_include_pad=1 for means, or a model without this padding'",
+    "passes/streaming/ends.py: "
+    "'a model that drops no rows at the end of its sequence (a Slice, or a Pad by less than none)'",
     "driver/options.py: '--stream INPUT:AXIS --window ROWS'",
 )
 def streams(folder, _):
@@ -204,6 +206,7 @@ def streams(folder, _):
         return load_model(model, CompileOptions(stream=stream, window=window))
 
     constants = {"w": np.ones((4, 4, 3), np.float32)}
+    constants |= {name: np.array([k]) for name, k in (("zero", 0), ("seven", 7), ("two", 2))}
     constants |= {"W": np.ones((1, 9, 4), np.float32), "R": np.ones((1, 9, 3), np.float32)}
     gru = (
         node("Transpose", ["c"], ["t"], perm=[2, 0, 1]),
@@ -222,6 +225,10 @@ def streams(folder, _):
     with pytest.raises(CompileError, match="count_include_pad"):
         load(node("AveragePool", ["x"], ["y"], **pool))
     load(node("AveragePool", ["x"], ["y"], count_include_pad=1, **pool))
+    cut = node("Slice", ["x", "zero", "seven", "two"], ["c"])
+    with pytest.raises(CompileError, match="drops no rows"):
+        load(cut, node("Conv", ["c", "w"], ["y"], pads=[0, 2]))
+    load(node("Conv", ["x", "w"], ["y"], pads=[0, 2]))
     attention = (  # nothing says that the last axis is time but the option
         node("Transpose", ["x"], ["t"], perm=[0, 2, 1]),
         node("MatMul", ["t", "x"], ["s"]),

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from mmcc.checker.stream_end import End
+from mmcc.checker.stream_end import End, dropped_rows
 from mmcc.checker.stream_rows import (
     COUNTED,
     HOPS,
@@ -42,6 +42,9 @@ MOST_HOPS = 1 << 16
 def check_stream(whole: Graph, streamed: Streamed) -> list[str]:
     """What is wrong with the graph of a hop or of the end, one sentence each; empty for right ones."""
     (time,) = (port.tensor for port in whole.inputs if port.onnx_name == streamed.streaming.input)
+    dropped = dropped_rows(whole, streamed.hops, time)
+    if dropped:
+        return dropped[:8]
     end = (
         None
         if streamed.flush is None

@@ -127,3 +127,28 @@ class End:
         for state in self._flush.states:
             if state.end != state.begin:
                 yield f'state "{state.begin}" is changed at the end'
+
+
+def dropped_rows(whole: Graph, hops: Hops, time: str) -> list[str]:
+    """Where hops over the whole's own sequence use, or give, rows that the whole has dropped at its end.
+
+    Rows that a later row reads lie no further ahead than those of the last one: that is looked at.
+    """
+    count = whole.tensors[time].shape[0] // hops.rows[time].hop
+    made = {name: count * of.hop - of.lag for name, of in hops.rows.items()}
+    rows = {name: whole.tensors[name].shape[0] for name in made}
+    wrong: list[str] = []
+    for node in whole.nodes:
+        result = node.outputs[0]
+        last = min(made.get(result, 0), rows.get(result, 0)) - 1
+        for k, name in enumerate(node.inputs):
+            if last < 0 or name not in made:
+                continue
+            ahead = [at for at in reads_of(whole, node, k, last) if at is not None and at >= rows[name]]
+            wrong += [f'row {last} of "{result}" reads row {at} of "{name}", a dropped one' for at in ahead]
+    wrong += [
+        f'"{name}" has {made[name]} rows after {count} hops, {rows[name]} in the whole'
+        for name in whole.output_names
+        if name in made and made[name] > rows[name]
+    ]
+    return wrong

@@ -29,17 +29,17 @@ class NoFlush(Exception):
 
 
 def tails(graph: Graph, found: Found, streamed: str) -> dict[str, int]:
-    """How many rows of each tensor no hop makes; NoFlush where hops do not end as the sequence does."""
+    """How many rows of each tensor no hop makes; below 0 where hops make some that the whole has not.
+
+    NoFlush where hops do not end as the sequence does.
+    """
     rows = found.hops.rows
     hops, rest = divmod(graph.tensors[streamed].shape[0], rows[streamed].hop)
     if found.hops.windows:
         raise NoFlush("a window is never at its end")
     if rest:
         raise NoFlush(f"hops of {rows[streamed].hop} rows do not end where the model's own sequence does")
-    own = {name: graph.tensors[name].shape[0] - hops * of.hop + of.lag for name, of in rows.items()}
-    if any(count < 0 for count in own.values()):
-        raise NoFlush("hops make rows that are none of the model's own sequence")
-    return own
+    return {name: graph.tensors[name].shape[0] - hops * of.hop + of.lag for name, of in rows.items()}
 
 
 def flush_graph(graph: Graph, found: Found, streamed: str, step: Step) -> Graph | None:
@@ -50,6 +50,8 @@ def flush_graph(graph: Graph, found: Found, streamed: str, step: Step) -> Graph 
     tail = tails(graph, found, streamed)
     if not any(tail.get(port.tensor) for port in graph.outputs):
         return None
+    if any(count < 0 for count in tail.values()):
+        raise NoFlush("hops make rows that are none of the model's own sequence")
     return _Flush(graph, found, step, tail).graph()
 
 

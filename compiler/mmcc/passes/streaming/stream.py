@@ -16,6 +16,7 @@ from mmcc.errors import CompileError, Exit, did_you_mean, printable
 from mmcc.ir.graph import Graph
 from mmcc.ir.ports import Port
 from mmcc.ir.streaming import Hops, Streamed, StreamedOutput, Streaming, axis_asked
+from mmcc.passes.streaming.ends import check_ends
 from mmcc.passes.streaming.flush import NoFlush, flush_graph
 from mmcc.passes.streaming.hops import find_hops
 from mmcc.passes.streaming.step import Step
@@ -49,6 +50,7 @@ def stream_graph(graph: Graph, asked: str, window: int = 0, no_flush: str = "") 
         )
     hops = found.hops
     _check_windows(graph, hops, port.tensor, rows)
+    check_ends(graph, found, port.tensor)
     step = Step(graph, found)
     made = _with_ports(step.graph(), graph.inputs, graph.outputs, hops)
     flush = None
