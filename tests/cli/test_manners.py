@@ -49,6 +49,18 @@ def test_what_a_pipe_gets_has_no_escapes():
     assert json.loads(run("targets", "list", "nrf", "--json").stdout)
 
 
+@pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
+def test_a_closed_standard_file_is_as_good_as_none(closed, tmp_path):
+    """Also for a compiler, which would find a file of ours open in its place."""
+    program = Path(sys.executable).with_name("mmcc")
+    model = ROOT / "examples" / "digits" / "digits_int8.onnx"
+    command = f"exec {program} compile {model} -t host -o {tmp_path / 'out'} {closed}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert ("written to" in done.stdout) == (">&-" not in closed.replace("2>&-", ""))
+    assert done.stderr == ""
+
+
 def test_automation_runs_what_ci_does():
     assert "run: bash .ci/run" in (ROOT / ".github" / "workflows" / "ci.yml").read_text()
     hooks = (ROOT / ".pre-commit-config.yaml").read_text()

@@ -23,7 +23,7 @@ from mmcc.cli.quantize import quantize
 from mmcc.cli.report import report
 from mmcc.cli.sweep import sweep
 from mmcc.cli.targets import targets
-from mmcc.cli.terminal import wrapped
+from mmcc.cli.terminal import open_standard_files, wrapped
 from mmcc.cli.train import train
 from mmcc.cli.verify import verify
 from mmcc.errors import CompileError, Exit
@@ -47,6 +47,10 @@ class Commands(click.Group):
     The message is for people and goes to stderr. With --json, stdout gets it as an object, too: who reads
     results there finds either a result or an "error".
     """
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        open_standard_files()
+        return super().main(*args, **extra)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[_JSON] = "--json" in args  # known even if the rest of the command line is wrong

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from textwrap import wrap
@@ -17,6 +18,20 @@ if TYPE_CHECKING:
 
 LINE = 110  # of an error's text
 WARNINGS = 12  # shown
+
+
+def open_standard_files() -> None:
+    """Open what a shell's `2>&-` has closed: the next file that is opened would be taken for it."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+            setattr(sys, name, os.fdopen(number, mode))
 
 
 def wrapped(text: str) -> str:
