@@ -130,6 +130,21 @@ def test_groups_of_other_layouts_and_requests_need_as_much(options) -> None:
                 assert wrong == [], (graph.name, more)
 
 
+def test_groups_in_tiles_do_not_depend_on_those_looked_at_before() -> None:
+    """They share schedules, and what lies in these: a sum alone has other rows than one in a larger group."""
+    b = Build("sum")
+    mean = b.mean(b.conv(b.input(6, 5, 4), 4, 3))
+    graph = b.graph(b.conv(mean, 3, 1))
+    summed = next(k for k, node in enumerate(graph.nodes) if node.outputs[0] == mean)
+    request = PlanRequest(accumulators={summed: 64})
+    shared = space_of(graph, request)
+    groups = [(c.before, c.after, c.last) for c in shared.candidates(ENOUGH)]
+    for group in (*groups, *reversed(groups)):
+        for tile in (1, 2):
+            alone = space_of(graph, request)._footprint(*group, None, tile)
+            assert shared._footprint(*group, None, tile).least == alone.least, (group, tile)
+
+
 def test_what_is_known_goes_with_its_graph() -> None:
     graph = joined(0)
     gone = weakref.ref(graph)

@@ -112,7 +112,8 @@ class GroupMemory:
         inside, users = bool(self.inside >> top & 1), 0
         for allocation in ordered:
             users |= self.shared.model.allocations[allocation].users
-        key = ordered, inside, users & self._members
+        alone = len(self.kernels) == 1  # the rows of its kernel are others then
+        key = ordered, inside, alone, users & self._members
         found = self.line.stores.get(key)
         if found is None:
             found = make_store(self.shared, self.line, self.rows, self._members, ordered, inside=inside)
