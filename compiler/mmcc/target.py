@@ -88,7 +88,7 @@ class Target:
     library_stack_bytes: int = 0  # margin for a call into a shared library, whose code is not in the ELF
     note: str = ""  # shown when the target is chosen
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
-    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # figures for the planner
+    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work: instructions, or cycles
     qemu: Qemu | None = None
     engine: str = (
         ""  # the program that runs WebAssembly modules, as runtime_c/firmware/run_wasi.mjs asks for it

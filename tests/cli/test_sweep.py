@@ -28,7 +28,7 @@ def counted(case: Case) -> dict:
     if case.ram == 5 or (case.ram == 2 and (marks / "2").read_text() == "x"):
         os._exit(9)
     row = {"model": "m", "target": "t", "io": "arena", "ram": case.ram}
-    return {**row, "fits": True, "error": "", "total": case.ram, "instructions": 9 - case.ram}
+    return {**row, "fits": True, "error": "", "total": case.ram, "predicted": 9 - case.ram}
 
 
 def test_a_process_that_dies_loses_nothing_and_nothing_is_done_twice(tmp_path, monkeypatch):
@@ -80,7 +80,7 @@ def test_models_that_cannot_be_planned_are_rows_too(tmp_path):
 def test_limits_and_pareto():
     assert limits_of("min,8K:32K,8K,100") == [0, 8192, 16384, 32768, 100]
     rows = [
-        {"model": "m", "target": "t", "io": "arena", "fits": fits, "total": ram, "instructions": work}
+        {"model": "m", "target": "t", "io": "arena", "fits": fits, "total": ram, "predicted": work}
         for ram, work, fits in ((1, 9, True), (2, 8, True), (3, 8, True), (1, 9, True), (0, 0, False))
     ]
     assert pareto(rows) == rows[:2]
@@ -95,7 +95,7 @@ def test_a_range_of_limits_goes_up() -> None:
 def counted_by_model(case: Case) -> dict:
     """Stands in for planning: says how large the target's file is now."""
     row = {"model": case.model, "target": case.target, "io": "arena", "ram": 0, "fits": True, "error": ""}
-    return {**row, "total": len(Path(case.target).read_text()), "instructions": 1}
+    return {**row, "total": len(Path(case.target).read_text()), "predicted": 1}
 
 
 def test_what_a_result_is_of_is_measured_again_when_it_has_changed(tmp_path, monkeypatch):

@@ -127,25 +127,36 @@ def dense_blocked(
     return OpCase(name, op, (exact(rng, *x), held, *scales, *more), constant)
 
 
+MATMULS: list[tuple[Shape, Shape]] = [
+    ((5, 7), (7, 45)),
+    ((1, 1), (1, 1)),
+    ((9, 3), (3, 8)),
+    ((3, 5, 7), (3, 7, 45)),
+    ((3, 5, 7), (1, 7, 9)),
+    ((1, 5, 7), (3, 7, 9)),
+    ((5, 7), (3, 7, 9)),
+    ((3, 5, 7), (7, 9)),
+    ((2, 3, 5, 7), (2, 3, 7, 34)),
+    ((1, 3, 5, 7), (2, 1, 7, 4)),
+    ((2, 1, 5, 7), (1, 3, 7, 4)),
+    ((2, 3, 5, 7), (3, 7, 4)),
+    ((3, 5, 7), (2, 3, 7, 4)),
+    ((2, 3, 5, 7), (7, 4)),
+    ((5, 7), (2, 3, 7, 4)),
+    ((2, 3, 1, 7), (2, 3, 7, 1)),
+]
+MATMUL_FORMS = [
+    ((5, 7), (9, 7), Operands(transposed=True)),
+    ((3, 5, 7), (3, 6, 7), Operands(transposed=True)),
+    ((2, 3, 5, 8), (2, 1, 9, 8), Operands(transposed=True)),
+    ((5, 4, 7), (9, 4, 7), Operands(transposed=True, heads=True)),
+    ((5, 4, 7), (9, 2, 7), Operands(transposed=True, heads=True)),
+    ((5, 4, 9), (9, 4, 7), Operands(heads=True)),
+    ((5, 6, 9), (9, 2, 34), Operands(heads=True)),
+]
+
+
 def matrices() -> list[OpCase]:
-    shapes: list[tuple[Shape, Shape]] = [
-        ((5, 7), (7, 45)),
-        ((1, 1), (1, 1)),
-        ((9, 3), (3, 8)),
-        ((3, 5, 7), (3, 7, 45)),
-        ((3, 5, 7), (1, 7, 9)),
-        ((1, 5, 7), (3, 7, 9)),
-        ((5, 7), (3, 7, 9)),
-        ((3, 5, 7), (7, 9)),
-        ((2, 3, 5, 7), (2, 3, 7, 34)),
-        ((1, 3, 5, 7), (2, 1, 7, 4)),
-        ((2, 1, 5, 7), (1, 3, 7, 4)),
-        ((2, 3, 5, 7), (3, 7, 4)),
-        ((3, 5, 7), (2, 3, 7, 4)),
-        ((2, 3, 5, 7), (7, 4)),
-        ((5, 7), (2, 3, 7, 4)),
-        ((2, 3, 1, 7), (2, 3, 7, 1)),
-    ]
     cases = [
         dense("dense_vector", (37,), 45),
         dense("dense_one", (1,), 1, RELU),
@@ -158,23 +169,14 @@ def matrices() -> list[OpCase]:
     for (k, size), form in product(enumerate(sizes), forms):
         cases.append(dense_blocked(f"blocked{k}_{form[0]}_{form[1]:d}", *size, *form))
     rng = rng_of("matmul")
-    for k, (a, b) in enumerate(shapes):
+    for k, (a, b) in enumerate(MATMULS):
         cases.append(OpCase(f"matmul{k}", MatMul(), (exact(rng, *a), exact(rng, *b))))
     for k, constant in ((3, (True, False)), (7, (False, True)), (6, (True, False)), (13, (False, True))):
-        a, b = shapes[k]
+        a, b = MATMULS[k]
         cases.append(OpCase(f"matmul{k}_constant", MatMul(), (exact(rng, *a), exact(rng, *b)), constant))
-    forms = [
-        ((5, 7), (9, 7), Operands(transposed=True)),
-        ((3, 5, 7), (3, 6, 7), Operands(transposed=True)),
-        ((2, 3, 5, 8), (2, 1, 9, 8), Operands(transposed=True)),
-        ((5, 4, 7), (9, 4, 7), Operands(transposed=True, heads=True)),
-        ((5, 4, 7), (9, 2, 7), Operands(transposed=True, heads=True)),
-        ((5, 4, 9), (9, 4, 7), Operands(heads=True)),
-        ((5, 6, 9), (9, 2, 34), Operands(heads=True)),
-    ]
-    for k, (a, b, form) in enumerate(forms):
+    for k, (a, b, form) in enumerate(MATMUL_FORMS):
         cases.append(OpCase(f"matmul_form{k}", MatMul(form), (exact(rng, *a), exact(rng, *b))))
-    a, b, form = forms[4]
+    a, b, form = MATMUL_FORMS[4]
     cases.append(
         OpCase("matmul_form4_constant", MatMul(form), (exact(rng, *a), exact(rng, *b)), (False, True))
     )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,25 +64,17 @@ def bench(
         raise CompileError("MM003", "--threads is for this machine", exit=Exit.USAGE, hint="--on host")
     if not cycles:
         machine(on, flash_with, firmware)
+    measure, show = partial(_measured, on=on, baud=baud, profile=profile), partial(_show_measured, on=on)
+    if cycles:
+        measure, show = partial(_cycles, board=board), _show_cycles
+    elif threads:
+        measure, show = partial(_threads, threads=threads), _show_threads
     found: dict[str, Any] = {}
     for name, package in models.items():
-        found[name] = (
-            _cycles(folder, package, board)
-            if cycles
-            else _threads(folder, package, threads)
-            if threads
-            else _measured(folder, package, on, baud, profile=profile)
-        )
-        if as_json:
-            continue
-        if len(models) > 1:
-            click.echo(name)
-        if cycles:
-            _show_cycles(found[name])
-        elif threads:
-            _show_threads(found[name])
-        else:
-            _show_measured(found[name], on)
+        found[name] = measure(folder, package)
+        if not as_json:
+            click.echo(name + "\n" if len(models) > 1 else "", nl=False)
+            show(found[name])
     if as_json:
         click.echo(json.dumps({"models": found} if len(found) > 1 else found.popitem()[1], indent=1))
 

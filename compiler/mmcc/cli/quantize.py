@@ -110,14 +110,14 @@ def _numbers(text: str, option: str) -> tuple[float, ...]:
 def _show(found: dict[str, Any]) -> None:
     counts = found["samples"]
     click.echo(f"calibrated with {counts['calibration']} samples, judged by {counts['judged']}")
-    click.echo(f"  {'':<10}{'accuracy':>10} {'SNR':>9} {'RAM':>12} {'flash':>12} {'instructions':>14}")
+    click.echo(f"  {'':<10}{'accuracy':>10} {'SNR':>9} {'RAM':>12} {'flash':>12} {'predicted':>14}")
     for kind, row in (("float", found["float"]), (found["form"], found["quantized"])):
         accuracy = "-" if row["accuracy"] is None else f"{row['accuracy']:.2%}"
         snr = "-" if row["snr_db"] is None else f"{row['snr_db']:.1f} dB"
-        costs = f"{row['ram']:>12,} {row['flash']:>12,} {row['instructions']:>14,}"
+        costs = f"{row['ram']:>12,} {row['flash']:>12,} {row['predicted']:>14,}"
         click.echo(f"  {kind:<10}{accuracy:>10} {snr:>9} {costs}")
     click.echo(f"  same top-1 as the float model in {found['quantized']['same_top1']:.2%}; RAM, flash and")
-    click.echo("  instructions are estimates, layer by layer: mmcc compile and mmcc bench measure")
+    click.echo("  work is predicted, layer by layer: mmcc compile and mmcc bench measure")
     if found["applied"]:
         click.echo(f"  better with {' and '.join(found['applied'])}: kept")
     click.echo(f"worst layers: signal over noise at the outputs if only this one is {found['form']}")

@@ -89,11 +89,11 @@ def _tell(rows: list[dict[str, Any]], best: list[dict[str, Any]]) -> None:
     click.echo(f"{len(rows)} cases, {sum(row['fits'] for row in rows)} fit")
     if best:
         click.echo(
-            "  what no other of its model, target and way of input beats in RAM and instructions both:"
+            "  what no other of its model, target and way of input beats in RAM and predicted work both:"
         )
-    click.echo(f"  {'RAM':>10} {'instructions':>14} {'flash':>10}  {'io':<11}{'target':<15}model")
+    click.echo(f"  {'RAM':>10} {'predicted':>14} {'flash':>10}  {'io':<11}{'target':<15}model")
     for row in best:
-        figures = f"{row['total']:>10,} {row['instructions']:>14,} {row['flash']:>10,}"
+        figures = f"{row['total']:>10,} {row['predicted']:>14,} {row['flash']:>10,}"
         click.echo(f"  {figures}  {row['io']:<11}{row['target']:<15}{printable(row['model'], 60)}")
     failed = [row for row in rows if row["error"]]
     if failed:

@@ -33,7 +33,7 @@ RECOMPUTE = 2.0  # of the work, at most, where columns may be computed again: as
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One plan: bytes of arena, predicted instructions, and the step that needs the most."""
+    """One plan: bytes of arena, predicted work, and the step that needs the most."""
 
     arena: int
     bound: int
@@ -68,7 +68,7 @@ class Analysis:
         return {"target": self.target, "frontier": [asdict(p) for p in self.frontier], "other": other}
 
     def to_svg(self, title: str) -> str:
-        """A picture of the frontier: RAM to the right, predicted instructions upwards.
+        """A picture of the frontier: RAM to the right, predicted work upwards.
 
         Raises CompileError if the library that draws is not installed.
         """

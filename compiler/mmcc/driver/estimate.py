@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a model would take, without a compiler: RAM planned, instructions predicted, flash counted.
+"""What a model would take, without a compiler: RAM planned, work predicted, flash counted.
 
 For architecture search, and before a quantization: networks for microcontrollers take a fraction of a second.
 """
@@ -48,7 +48,8 @@ QUANTIZED = ("Conv", "ConvTranspose", "Gemm", "MatMul")  # layers that ONNX Runt
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a model takes on a target; bytes and predicted instructions of one inference.
+    """What a model takes on a target; bytes, and `predicted` work of one inference in the unit
+    of the target's cost figures (see `Target.cost`).
 
     `arena` is planned layer by layer, `least_arena` is the least with layers that run together; `proved` says
     that nothing below it is possible. `ram` and `least_ram` add the stack that the target reserves; `code` is
@@ -59,10 +60,10 @@ class Estimate:
     macs: int
     arena: int
     ram: int
-    instructions: int
+    predicted: int
     least_arena: int
     least_ram: int
-    least_instructions: int
+    least_predicted: int
     proved: bool
     weights: int
     code: int
@@ -114,10 +115,10 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
         macs=count_macs(graph),
         arena=arena,
         ram=arena + besides,
-        instructions=round(plan_cost(graph, alone, target.cost)),
+        predicted=round(plan_cost(graph, alone, target.cost)),
         least_arena=least_arena,
         least_ram=least_arena + besides,
-        least_instructions=round(plan_cost(of, tight, target.cost)),
+        least_predicted=round(plan_cost(of, tight, target.cost)),
         proved=tight.proved_optimal and tight.over_groups,
         weights=weights_bytes(graph, alone, target),
         code=code_bytes(graph),

@@ -68,7 +68,7 @@ def measure(case: Case) -> Row:
         "fits": limit is None or arena <= limit,
         "arena": arena,
         "total": arena + besides,
-        "instructions": round(plan_cost(graph, plan, target.cost)),
+        "predicted": round(plan_cost(graph, plan, target.cost)),
         "macs": count_macs(graph),
         "flash": weights_bytes(graph, plan, target) + code_bytes(graph),
         "proved": plan.proved_optimal and plan.over_groups and not case.ram,
@@ -192,8 +192,8 @@ def _read(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def pareto(rows: Sequence[Row]) -> list[Row]:
-    """Of each model, target and way of input, those that no other beats in RAM and instructions both."""
-    names = ("model", "target", "io", "total", "instructions")
+    """Of each model, target and way of input, those that no other beats in RAM and predicted work both."""
+    names = ("model", "target", "io", "total", "predicted")
     fitting: dict[tuple[Any, ...], Row] = {}
     for row in rows:
         if row["fits"]:
@@ -203,5 +203,5 @@ def pareto(rows: Sequence[Row]) -> list[Row]:
 
 def _beats(a: Row, b: Row) -> bool:
     same = all(a[key] == b[key] for key in ("model", "target", "io"))
-    values = [(a[key], b[key]) for key in ("total", "instructions")]
+    values = [(a[key], b[key]) for key in ("total", "predicted")]
     return same and all(x <= y for x, y in values) and any(x < y for x, y in values)

@@ -26,6 +26,6 @@ def failed(case: Case, error: str) -> Row:
 
 
 COLUMNS = (
-    *("model", "target", "io", "ram", "fits", "arena", "total", "instructions"),
+    *("model", "target", "io", "ram", "fits", "arena", "total", "predicted"),
     *("macs", "flash", "proved", "error"),
 )

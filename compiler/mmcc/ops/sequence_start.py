@@ -17,6 +17,20 @@ from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 
 
+def _rows_of(x: Tensor, hops: Tensor) -> tuple[Result]:
+    if len(x.shape) < 2 or hops.shape != (1,) or hops.dtype is not ElementType.I32:
+        raise ShapeError(f"{list(x.shape)} are no rows, or {list(hops.shape)} no count of hops")
+    return ((x.shape, x.dtype),)
+
+
+def _nest(x: Shape, hops: Shape, *, any_row: bool) -> Nest:
+    """Each element is made of the one at its place, or in its row's place of `any_row`."""
+    loops = tuple(Loop(f"i{axis}", extent) for axis, extent in enumerate(x))
+    index = tuple(loop.i for loop in loops)
+    read = (None, *index[1:]) if any_row else index
+    return Nest(loops, (Access(0, x, read), Access(1, hops, (CONSTANT,))), (Access(0, x, index),))
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class MaskBeforeStart:
@@ -34,16 +48,10 @@ class MaskBeforeStart:
     traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        x, hops = inputs
-        if len(x.shape) < 2 or hops.shape != (1,) or hops.dtype is not ElementType.I32:
-            raise ShapeError(f"{list(x.shape)} are no rows, or {list(hops.shape)} no count of hops")
-        return ((x.shape, x.dtype),)
+        return _rows_of(*inputs)
 
     def nest(self, *inputs: Shape) -> Nest:
-        loops = tuple(Loop(f"i{axis}", extent) for axis, extent in enumerate(inputs[0]))
-        index = tuple(loop.i for loop in loops)
-        reads = (Access(0, inputs[0], index), Access(1, inputs[1], (CONSTANT,)))
-        return Nest(loops, reads, (Access(0, inputs[0], index),))
+        return _nest(*inputs, any_row=False)
 
     def masked(self, hops: int, rows: int) -> int:
         """How many of `rows` rows come before row 0."""
@@ -75,16 +83,10 @@ class RepeatFirstRow:
     traits = COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
-        x, hops = inputs
-        if len(x.shape) < 2 or hops.shape != (1,) or hops.dtype is not ElementType.I32:
-            raise ShapeError(f"{list(x.shape)} are no rows, or {list(hops.shape)} no count of hops")
-        return ((x.shape, x.dtype),)
+        return _rows_of(*inputs)
 
     def nest(self, *inputs: Shape) -> Nest:
-        loops = tuple(Loop(f"i{axis}", extent) for axis, extent in enumerate(inputs[0]))
-        index = tuple(loop.i for loop in loops)
-        reads = (Access(0, inputs[0], (None, *index[1:])), Access(1, inputs[1], (CONSTANT,)))
-        return Nest(loops, reads, (Access(0, inputs[0], index),))
+        return _nest(*inputs, any_row=True)
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, hops = inputs

@@ -307,7 +307,7 @@ def _prepared(model: Path, folder: Path, options: QuantizeOptions) -> Any:
 
 def _costs(model: Path, options: QuantizeOptions) -> dict[str, Any]:
     found = estimate(model, options.target, dims=options.dims, least=False)
-    return {"ram": found.ram, "flash": found.flash, "instructions": found.instructions}
+    return {"ram": found.ram, "flash": found.flash, "predicted": found.predicted}
 
 
 def _need_onnxruntime() -> None:

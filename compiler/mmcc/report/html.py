@@ -33,7 +33,7 @@ STACK_FROM = {
     "stated": "as stated with --stack: not measured",
     "assumed": "assumed: not all of the code could be read",
 }
-BARS = ("bytes alive", "multiply-accumulates", "predicted instructions", "instructions", "bytes of constants")
+BARS = ("bytes alive", "multiply-accumulates", "predicted work", "instructions", "bytes of constants")
 
 
 def render_html(
@@ -83,7 +83,14 @@ def frontier_part(analysis: Mapping[str, Any], title: str) -> dict[str, Any]:
     return {
         "title": printable(named),
         "note": "The least work for each size of arena, and the least arena with other options.",
-        "head": ("options", "bytes of arena", "instructions", "MACs", "proved", "bound by, or what it means"),
+        "head": (
+            "options",
+            "bytes of arena",
+            "predicted work",
+            "MACs",
+            "proved",
+            "bound by, or what it means",
+        ),
         "spec": as_script(frontier_spec(analysis, "", width="container")),
         "rows": [
             (
@@ -198,7 +205,7 @@ def _bar_rows(entry: Mapping[str, Any], measured: Mapping[str, Any]) -> list[dic
             "of the model": printable(node["name"], NAME_COLUMNS),
             "bytes alive": alive[step_of[node["index"]]],
             "multiply-accumulates": node["macs"],
-            "predicted instructions": node["predicted"],
+            "predicted work": node["predicted"],
             "instructions": counted[node["index"]]["instructions"] if node["index"] in counted else 0,
             "bytes of constants": node["constant_bytes"],
         }

@@ -141,10 +141,10 @@ def frontier_spec(analysis: Mapping[str, Any], title: str, *, width: int | str) 
     y: Spec = {
         "field": "work",
         "type": "quantitative",
-        "title": "predicted instructions, relative",
+        "title": "predicted work, relative",
     }
     y |= {"scale": _axis([p["work"] for p in points], log=spread[1] > 4), "axis": {"format": "~g"}}
-    tips = ["options", "bytes", "instructions", "work", "proved", "bound by"]
+    tips = ["options", "bytes", "predicted work", "work", "proved", "bound by"]
     dot: Spec = {
         "mark": {"type": "point", "filled": True, "size": 70, "opacity": 1},
         "encoding": {
@@ -178,8 +178,8 @@ def frontier_spec(analysis: Mapping[str, Any], title: str, *, width: int | str) 
 
 
 def points_spec(points: Sequence[Row]) -> Spec:
-    """Bytes of RAM against instructions: a colour a model, a shape a target."""
-    fields = ("bytes of RAM", "instructions")
+    """Bytes of RAM against predicted work: a colour a model, a shape a target."""
+    fields = ("bytes of RAM", "predicted work")
     spread = [max(p[k] for p in points) / max(1e-9, min(p[k] for p in points)) for k in fields]
     x, y = (
         {
@@ -224,7 +224,7 @@ def _point(point: Mapping[str, Any], options: str) -> Row:
         "work": point["cost_ratio"],
         "options": options,
         "bytes": f"{point['arena']:,}",
-        "instructions": f"{point['cost']:,.0f}",
+        "predicted work": f"{point['cost']:,.0f}",
         "proved": "least" if point["proved"] else f"none below {point['bound']:,}",
         "bound by": printable(point["binding"], NAME_COLUMNS),
     }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A sweep as a page: RAM against instructions of every case that fits, and the table of the best."""
+"""A sweep as a page: RAM against predicted work of every case that fits, and the table of the best."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from mmcc.report.html import as_script, render_page
 from mmcc.report.pictures import points_spec
 
 Row = Mapping[str, Any]
-HEAD = ("model", "target", "io", "bytes of RAM", "instructions", "bytes of flash", "proved")
+HEAD = ("model", "target", "io", "bytes of RAM", "predicted work", "bytes of flash", "proved")
 
 
 def render_sweep(rows: Sequence[Row], best: Sequence[Row]) -> str:
@@ -23,7 +23,7 @@ def render_sweep(rows: Sequence[Row], best: Sequence[Row]) -> str:
             "target": row["target"],
             "options": f"{row['io']}, {row['ram'] or 'min'}",
             "bytes of RAM": row["total"],
-            "instructions": row["instructions"],
+            "predicted work": row["predicted"],
         }
         for row in rows
         if row["fits"]
@@ -34,14 +34,14 @@ def render_sweep(rows: Sequence[Row], best: Sequence[Row]) -> str:
             row["target"],
             row["io"],
             f"{row['total']:,}",
-            f"{row['instructions']:,}",
+            f"{row['predicted']:,}",
             f"{row['flash']:,}",
             "least" if row["proved"] else "",
         )
         for row in best
     ]
     part = {
-        "title": "RAM against instructions",
+        "title": "RAM against predicted work",
         "note": f"{len(rows)} cases, {len(points)} fit. The table has those that no other beats in both.",
         "spec": as_script(points_spec(points)) if points else "",
         "head": HEAD,
