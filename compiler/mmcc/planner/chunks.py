@@ -19,7 +19,7 @@ from mmcc.ir.types import geometry
 from mmcc.planner.cost import node_cost
 from mmcc.planner.request import PlanRequest
 
-LEAST_WORK = 10_000  # predicted instructions of a chunk: to hand one to another thread takes some thousands
+LEAST_WORK = 10_000  # predicted for a chunk: to hand one to another thread takes some thousands
 LEAST_GAIN = 0.04  # of all threads' time, for which channels are cut: the input is then read more than once
 MOST_EACH = 4  # chunks a thread: those that are slower, or begin later, then make fewer
 
