@@ -12,7 +12,9 @@ from pathlib import Path
 
 import mmcc
 import numpy as np
+import onnx
 import pytest
+from frontend_models import model_of
 from fused_c import NAME, add, conv, filled, request, run, staging
 from mmcc.checker.plan import check_plan
 from mmcc.codegen.emit import EmitOptions, emit
@@ -34,6 +36,7 @@ from mmcc.planner.request import Staging
 from mmcc.planner.streaming.blocks import Price, StreamingChoices
 from mmcc.target import load_target
 from mmcc.toolchain.host import HostModel, build_shared
+from onnx import helper
 from op_case import OpCase
 from op_cases_float_layers import convolutions, matrices, transposed_convolutions
 from op_cases_int8_layers import conv_cases, depthwise_cases, pointwise_cases, transposed_cases
@@ -199,6 +202,19 @@ def test_blocks_that_are_packed_for_different_kernels(tmp_path: Path) -> None:
     assert node.kinds[0] != node.kinds[1]
     expected = run(graph, replace(plan, staged={}), tmp_path / "whole")
     assert run_staged(graph, plan, tmp_path / "blocks") == (expected, tiling.total)
+
+
+def test_a_node_with_two_results_that_has_constants_on_this_machine_only(tmp_path: Path) -> None:
+    """The self-check runs the host's kernels, which may stage what the board's have not."""
+    constants = {"w": np.ones((8, 6), np.float32), "k": np.array([2])}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+        helper.make_node("TopK", ["y", "k"], ["values", "places"]),
+    ]
+    model = model_of(nodes, {"x": np.zeros((3, 8), np.float32)}, ["values", "places"], constants)
+    onnx.save(model, tmp_path / "top.onnx")
+    options = CompileOptions(target="cortex-m4", weights="staged", stack=1000)
+    compile_model(tmp_path / "top.onnx", tmp_path / "c", options)
 
 
 @pytest.mark.quick

@@ -54,5 +54,5 @@ def _blocks_for(graph: Graph, index: int, target: Target, known: Staged | None) 
     size = whole_size(graph, index, target)
     if known is not None:
         return replace(known.blocks, bytes=size, last=size) if size else known.blocks
-    shape = graph.tensors[graph.nodes[index].output].shape
+    shape = graph.tensors[graph.nodes[index].outputs[0]].shape
     return Blocks(shape[-1] if shape else 1, 1, size, size) if size else None
