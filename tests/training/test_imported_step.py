@@ -36,6 +36,8 @@ WEIGHTS = {
 }
 GIVEN = {"x": RNG.standard_normal((1, 2, 8, 8)).astype(np.float32), "labels": np.array([3])}
 GIVEN["target"] = RNG.standard_normal((1, 5)).astype(np.float32)
+NUMBERS = {"one": np.float32(1), "two": np.float32(2), "axis": np.array([0]), "minus": np.float32(-1)}
+NUMBERS |= {"small": np.float32(1e-5), "order": np.arange(63, -1, -1)}
 node = helper.make_node
 
 
@@ -108,16 +110,16 @@ def written(folder: Path, nodes: list[onnx.NodeProto], *, bound: bool = False) -
     """A step of training in a file; with `bound` its parameters are inputs, as ONNX Runtime has them."""
     read = {name for each in nodes for name in each.input}
     inputs = {name: array for name, array in GIVEN.items() if name in read}
-    for name in sorted(read - {made for each in nodes for made in each.output} - {"one", "two", "axis", ""}):
+    for name in sorted(read - {made for each in nodes for made in each.output} - {*NUMBERS, ""}):
         if name.endswith("_sum") or "_kept" in name or (bound and name in WEIGHTS):
             inputs[name] = WEIGHTS.get(name[:2], WEIGHTS["b1"])
-    inputs |= {name: np.zeros(1, np.float32) for name in {"rate"} & read}
+    inputs |= {name: np.zeros(1, np.float32) for name in {"rate", "pace"} & read}
     inputs |= {name: np.zeros((), np.int64) for name in {"count"} & read}
     inputs |= {name: np.zeros(1, bool) for name in {"reset"} & read}
-    numbers = {"one": np.float32(1), "two": np.float32(2), "axis": np.array([0])}
-    constants = {**({} if bound else WEIGHTS), **numbers}
-    outputs = ["loss", *(f"{w}_out" for w in WEIGHTS if any(f"{w}_out" in each.output for each in nodes))]
-    outputs = outputs if len(outputs) > 1 else ["loss", *(f"{w}_grad" for w in WEIGHTS)]
+    constants = {**({} if bound else WEIGHTS), **NUMBERS}
+    made = [name for each in nodes for name in each.output]
+    outputs = ["loss", *(name for name in made if name.endswith(("_out", "_new")))]
+    outputs += [f"{w}_grad" for w in WEIGHTS if f"{w}_grad" in made and len(outputs) == 1]
     model = model_of(nodes, inputs, outputs, constants, opset=14, microsoft=True)
     model.opset_import.append(helper.make_opsetid(PREVIEW, 1))
     for info in model.graph.output:
@@ -223,6 +225,33 @@ def unknown() -> list[onnx.NodeProto]:
     ]
 
 
+def stepped_by(op: str, *operands: str) -> list[onnx.NodeProto]:
+    """A step by what an operator makes of the gradient of w1."""
+    return [node(op, ["w1_grad", *operands], ["g"]), node("SGD", ["w1", "g"], ["w1_out"], lr=float(RATE))]
+
+
+def ours() -> list[onnx.NodeProto]:
+    return [*loss_of(""), *backward()]
+
+
+def theirs() -> list[onnx.NodeProto]:
+    return [loss_of("")[0], *differentiated()]
+
+
+def renamed(nodes: list[onnx.NodeProto], old: str, new: str) -> list[onnx.NodeProto]:
+    for each in nodes:
+        for names in (each.input, each.output):
+            names[:] = [new if name == old else name for name in names]
+    return nodes
+
+
+def moved(rate: str) -> list[onnx.NodeProto]:
+    """X - rate * G of all parameters."""
+    way = [node("Mul", [rate or f"{w}_grad", f"{w}_grad"], [f"{w}_way"]) for w in WEIGHTS]
+    step = [node("Sub", [w, f"{w}_way"], [f"{w}_out"]) for w in WEIGHTS]
+    return [each for pair in zip(way, step, strict=True) for each in pair]
+
+
 NESTEROV = MOMENTUM | {"mode": "nesterov"}
 REFUSED = {
     "another gradient": ([*loss_of(""), *without_relu(), *descended()], "MM202.*another gradient"),
@@ -240,10 +269,52 @@ REFUSED = {
                         backward()[-1], *descended()], "cannot be computed"),
     "another input": ([*loss_of(""), *backward()[:-1], node("Add", ["dc", "noise_kept"], ["dn"]),
                        node("ConvGrad", ["dn", "x", "w1"], ["", "w1_grad", "b1_grad"], domain=ORT),
-                       *descended()], "cannot be computed"),
+                       *descended()], "Add that adds \"noise_kept\""),
     "a gradient from outside": ([*loss_of(""), *backward(),
                                  node("SGD", ["w1", "noise_kept"], ["w1_out"], lr=0.1)],
-                                "nothing computes"),
+                                "w1.*does not come from the loss"),
+    "two steps": ([*ours(), *descended(), node("SGD", ["w1", "w1_grad"], ["w1_new"], lr=float(RATE))],
+                  "two steps of the parameter"),
+    "SGD with more": ([*ours(), node("SGD", ["w1", "w1_grad"], ["w1_out"], lr=0.1, nesterov=1)],
+                      "SGD with nesterov"),
+    "an ascent": ([*ours(), node("SGD", ["w1", "w1_grad"], ["w1_out"], lr=-0.1)], "rate of -0.1"),
+    "an optimizer of ONNX Runtime's": (
+        [*ours(), *accumulated(), node("AdamWOptimizer", ["w1_out"], ["w1_new"], domain=ORT)],
+        "AdamWOptimizer"),
+    "a label that is computed": ([node("Mul", ["labels", "labels"], ["label"]),
+                                  node("SoftmaxCrossEntropyLoss", ["y", "label"], ["loss"]),
+                                  *differentiated()], "label, \"label\", is no input"),
+    "bounds": ([*ours(), *stepped_by("Clip", "lo_kept", "hi_kept")], "Clip between the gradient"),
+    "decay": ([*ours(), node("Mul", ["w1", "small"], ["share"]), *stepped_by("Add", "share")],
+              "adds \"share\""),
+    "a bound behind the step": ([*ours(), node("SGD", ["w1", "w1_grad"], ["n"], lr=0.1),
+                                 node("Clip", ["n", "lo_kept", "hi_kept"], ["w1_out"])],
+                                "Clip behind \"n\""),
+    "weights of classes": ([*loss_of(""), node("Gather", ["scale_kept", "labels"], ["weight"]),
+                            node("Mul", ["dy", "weight"], ["dz"]), *renamed(backward(), "dy", "dz"),
+                            *descended()], "Mul by what the label"),
+    "a seed that is no constant": ([*renamed(ours(), "one", "rate"), *descended()], "begins with something"),
+    "order": ([*renamed(ours(), "w2_grad", "g"), node("Gather", ["g", "order"], ["w2_grad"], axis=1),
+               *descended()], "another gradient of \"w2\""),
+    "a mask": ([*theirs(), *moved("mask_kept")], "\"mask_kept\", that is neither"),
+    "the loss as rate": ([*theirs(), *moved("loss")], "\"loss\", that is neither"),
+    "a negative rate": ([*theirs(), *moved("minus")], "a rate of -1"),
+    "its own gradient as rate": ([*theirs(), *moved("")], "what is made of"),
+    "other inputs as rates": ([*theirs(), *moved("rate")[:2], *moved("pace")[2:]], "different steps"),
+    "the loss as rate of Adam": ([*theirs(), *renamed(optimized("Adam", 2), "rate", "loss")],
+                                 "\"loss\", that is neither"),
+    "a count that stands": ([*theirs(), *renamed(optimized("Adam", 2), "count", "one")], "count of steps"),
+    "a moment for two": ([*theirs(), *renamed(optimized("Adam", 2), "w1_kept0", "w2_kept0")],
+                         "share a moment"),
+    "a moment that is there": ([*theirs(), *renamed(optimized("Momentum", 1, **MOMENTUM), "b1_kept0", "two")],
+                               "no input and not 0"),
+    "a moment that grows": ([*theirs(), *optimized("Momentum", 1, **MOMENTUM | {"alpha": 1.5})],
+                            "MM202.*optimizer of the step"),
+    "a gradient elsewhere": ([loss_of("")[0], node("Gradient", ["b1", "w1"], ["w1_grad", "b1_grad"],
+                                                   domain=PREVIEW, xs=["w1", "b1"], y="loss")],
+                             "at other values"),
+    "a value that is held": ([loss_of("")[0], node("Gradient", ["w1", "r"], ["w1_grad"], domain=PREVIEW,
+                                                   xs=["w1"], zs=["r"], y="loss")], "at other values"),
 }  # fmt: skip
 
 

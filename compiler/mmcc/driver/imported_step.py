@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit, printable
-from mmcc.frontend import TrainingStep, load, step_gradients
+from mmcc.frontend import TrainingStep, initial_values, load, step_gradients
 from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import Interpreter
 from mmcc.training.losses import LABEL
@@ -39,7 +38,11 @@ def taken_over(step: TrainingStep, train: TrainOptions, options: CompileOptions)
         raise CompileError("MM123", what, exit=Exit.USAGE, hint=hint)
     update = ",".join(step.gradients) if train.update == "all" else train.update
     optimizer = {"optimizer": step.optimizer} if step.optimizer else {}
-    return replace(train, loss=step.loss, update=update, **optimizer, **step.settings)
+    try:
+        return replace(train, loss=step.loss, update=update, **optimizer, **step.settings)
+    except CompileError as error:
+        what = f"the optimizer of the step of training: {error.message}"
+        raise CompileError("MM202", what, exit=Exit.UNSUPPORTED, hint=HINT) from None
 
 
 def as_imported(
@@ -69,7 +72,7 @@ def as_imported(
 def _hold(
     graph: Graph, step: TrainingStep, model: Path, train: TrainOptions, options: CompileOptions
 ) -> None:
-    """Compare gradients of one sample; as layouts differ, elements in the order of their size."""
+    """Compare gradients of one sample, element by element."""
     source, rng = load(model), np.random.default_rng(1)
     summed = replace(
         train, update=",".join(step.gradients), optimizer="sgd", accumulate=2, clip_value=0.0, clip_norm=0.0
@@ -89,15 +92,36 @@ def _hold(
     theirs |= {name: np.asarray(value, np.float32) for name, value in options.bind.items()}
     theirs |= {info: np.ones(1, np.bool_) for info in ("lazy_reset_grad",)}
     given = step_gradients(source, step, theirs)
+    constants = initial_values(source, step)
     machine = Interpreter(module)
     machine.call(STEP, ours)
     for name, array in given.items():
         mine = machine.states[f"{name}_sum"]
-        if prod(mine.shape) != array.size or not _alike(mine, array):
+        file = options.bind[name] if name in options.bind else constants[name]
+        if not _alike(graph.constants[name], mine, np.asarray(file, np.float32), array):
             what = f'the file computes another gradient of "{printable(name, 60)}" than that of its loss'
             raise CompileError("MM202", what, exit=Exit.UNSUPPORTED, hint=HINT)
 
 
-def _alike(mine: Array, other: Array) -> bool:
-    a, b = np.sort(mine, axis=None), np.sort(other, axis=None)
+def _alike(values: Array, mine: Array, file_values: Array, theirs: Array) -> bool:
+    """Are gradients equal where parameters are, each in a layout of its own?
+
+    The values of the parameter tell which element is which. Of equal values a vector keeps the order;
+    elsewhere gradients of equal values are compared in the order of their size.
+    """
+    if values.size != file_values.size or mine.size != theirs.size or mine.size != values.size:
+        return False
+    if values.shape == file_values.shape and values.ndim == 1 and np.array_equal(values, file_values):
+        a, b = mine.reshape(-1), theirs.reshape(-1)
+    else:
+        first, second = _in_order(values, mine), _in_order(file_values, theirs)
+        if not np.array_equal(first[0], second[0]):
+            return False
+        a, b = first[1], second[1]
     return bool(np.abs(a - b).max(initial=0) <= CLOSE * max(np.abs(b).max(initial=0), 1e-6))
+
+
+def _in_order(values: Array, gradients: Array) -> tuple[Array, Array]:
+    flat, beside = values.reshape(-1), gradients.reshape(-1)
+    order = np.lexsort((beside, flat))
+    return flat[order], beside[order]

@@ -9,6 +9,14 @@ from mmcc.frontend.imported_step import TrainingStep, training_step
 from mmcc.frontend.importer import import_model
 from mmcc.frontend.load import load
 from mmcc.frontend.registry import supported_operators
-from mmcc.frontend.step_values import step_gradients
+from mmcc.frontend.step_values import initial_values, step_gradients
 
-__all__ = ["TrainingStep", "import_model", "load", "step_gradients", "supported_operators", "training_step"]
+__all__ = [
+    "TrainingStep",
+    "import_model",
+    "initial_values",
+    "load",
+    "step_gradients",
+    "supported_operators",
+    "training_step",
+]

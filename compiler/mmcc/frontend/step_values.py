@@ -62,6 +62,12 @@ def step_gradients(source: Source, step: TrainingStep, given: Mapping[str, Array
     return {name: values[gradient] for name, gradient in step.gradients.items()}
 
 
+def initial_values(source: Source, step: TrainingStep) -> Values:
+    """The parameters whose values are in the file, by name."""
+    stored = {name: source.initializers[name] for name in step.gradients if name in source.initializers}
+    return {name: to_array(tensor, source.folder) for name, tensor in stored.items()}
+
+
 def _results(source: Source, where: Where, node: NodeProto, inputs: list[Array]) -> tuple[Array, ...]:
     from onnx.reference import ReferenceEvaluator  # takes 0.1 s, which only such files are to cost
 

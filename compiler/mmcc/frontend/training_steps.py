@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 
 PREVIEW = "ai.onnx.preview.training"
+_OPTIMIZERS = re.compile(r"(SGD|Adam|AdamW|Lamb)Optimizer(V\d+)?")
 # domain: who writes such graphs, and the names of operators that only these have
 _WRITERS = {
     PREVIEW: (
@@ -15,8 +16,9 @@ _WRITERS = {
     "com.microsoft": (
         "ONNX Runtime's training artifacts",
         re.compile(
-            r".+Grad(_\d+)?|.+Gradient|(SGD|Adam|AdamW|Lamb)Optimizer(V\d+)?|InPlaceAccumulator(V\d+)?"
-            r"|YieldOp|BatchNormInternal|SoftmaxCrossEntropyLossInternal|ConcatTraining|PassThrough"
+            r".+Grad(_\d+)?|.+Gradient|InPlaceAccumulator(V\d+)?|"
+            + _OPTIMIZERS.pattern
+            + r"|YieldOp|BatchNormInternal|SoftmaxCrossEntropyLossInternal|ConcatTraining|PassThrough"
         ),
     ),
     "": ("Deeploy", re.compile(r"SGD|.+Grad")),
@@ -30,3 +32,8 @@ def writer_of(domain: str, op: str) -> str:
     """Who writes steps of training with this operator; "" if it is of none."""
     who, names = _WRITERS.get("" if domain == "ai.onnx" else domain, ("", re.compile(r"(?!)")))
     return who if names.fullmatch(op) else ""
+
+
+def is_optimizer(op: str) -> bool:
+    """Is an operator of such graphs one of ONNX Runtime's optimizers?"""
+    return _OPTIMIZERS.fullmatch(op) is not None
