@@ -94,7 +94,7 @@ def test_random_stacks_of_layers_that_look_ahead(seed: int) -> None:
     "name",
     [
         *("centred", "centred_and_strided", "padded_behind", "stacked", "stacked_and_strided"),
-        *("upsampled", "interpolated", "encoder_and_decoder"),
+        *("upsampled", "interpolated", "interpolated_far", "encoder_and_decoder", "padded_points"),
     ],
 )
 def test_a_flush_ends_sequences_of_any_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:

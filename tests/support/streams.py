@@ -58,8 +58,8 @@ class Stream(Build):
         self, x: str, taps: int, stride: int, *, pad: int = 0, rows: int = 0, dilation: int = 1
     ) -> str:
         """`rows` of the result; 0: as many as ONNX says where it pads alike on both sides."""
-        rows = rows or (self.shape(x)[0] - 1) * stride + taps - 2 * pad
-        window = Window((taps, 1), (stride, 1), pads=(pad, 0, 0, 0))
+        rows = rows or (self.shape(x)[0] - 1) * stride + (taps - 1) * dilation + 1 - 2 * pad
+        window = Window((taps, 1), (stride, 1), (dilation, 1), (pad, 0, 0, 0))
         channels = self.shape(x)[2]
         weights, bias = self.whole(channels, taps, 1, channels), self.whole(channels)
         return self.clamped(self.add(ConvTranspose(window, (rows, self.shape(x)[1])), x, weights, bias))
@@ -69,16 +69,21 @@ class Stream(Build):
         taken = tuple(r // times for r in range(rows * times))
         return self.add(ResizeNearest(taken, tuple(range(cols))), x)
 
-    def linear(self, x: str, times: int) -> str:
-        """Between rows, as ONNX's half_pixel has it: the first and the last row count beside them."""
+    def linear(self, x: str, times: int, beside: int = 0) -> str:
+        """Between rows, as ONNX's half_pixel has it: the first and the last row count beside them.
+
+        With rows `beside` the two it is like a cubic one.
+        """
         rows, cols, _ = self.shape(x)
         places = [(2 * r + 1 - times) / (2 * times) for r in range(rows * times)]
-        first = tuple(int(np.floor(place)) for place in places)
-        weights = np.array([[8 - int(8 * (p % 1)), int(8 * (p % 1))] for p in places], np.float32)
-        one = self.constant(np.array([[1, 0]] * cols, np.float32))
-        return self.clamped(
-            self.add(ResizeLinear(first, tuple(range(cols)), 2), x, self.constant(weights), one)
+        first = tuple(int(np.floor(place)) - beside for place in places)
+        outer = [-1] * beside
+        weights = np.array(
+            [[*outer, 8 - int(8 * (p % 1)), int(8 * (p % 1)), *outer] for p in places], np.float32
         )
+        one = self.constant(np.array([[1] + [0] * (1 + 2 * beside)] * cols, np.float32))
+        op = ResizeLinear(first, tuple(range(cols)), 2 + 2 * beside)
+        return self.clamped(self.add(op, x, self.constant(weights), one))
 
     def valid(self, x: str, taps: int) -> str:
         weights = self.whole(self.shape(x)[2], taps, 1, self.shape(x)[2])
@@ -210,6 +215,22 @@ def interpolated() -> Graph:
     return b.graph(b.add(Binary("add"), late, b.centred(slow, 3)), b.linear(b.x, 3))
 
 
+def interpolated_far() -> Graph:
+    """A cubic Resize sees the first row longer than anything comes late."""
+    b = Stream("interpolated_far")
+    return b.graph(b.linear(b.centred(b.x, 3), 2, beside=1))
+
+
+def padded_points() -> Graph:
+    """Padding that a window of one row sees; the shortest sequences have no rows that it could see."""
+    b = Stream("padded_points")
+    y = b.centred(b.centred(b.x, 5, dilation=3, pads=(2, 7)), 4, pads=(1, 2))
+    z = b.transposed(y, 4, 2, pad=1, dilation=2)
+    padded = b.centred(z, 1, pads=(1, 1))
+    shape = (b.shape(padded)[0] - 1, *b.shape(padded)[1:])
+    return b.graph(b.add(Slice((0, 0, 0), (1, 1, 1), shape), padded))
+
+
 def encoder_and_decoder() -> Graph:
     """What is halved twice is doubled twice, with rows that pass by: a U-Net."""
     b = Stream("encoder_and_decoder")
@@ -232,7 +253,8 @@ BY_HAND = {
     for f in (
         *(dilated, strided, pools, shared_rows, look_ahead, cells),
         *(centred, centred_and_strided, padded_behind),
-        *(stacked, stacked_and_strided, upsampled, interpolated, encoder_and_decoder),
+        *(stacked, stacked_and_strided, upsampled, interpolated, interpolated_far, encoder_and_decoder),
+        padded_points,
     )
 }
 

@@ -35,6 +35,7 @@ from mmcc.checker.stream_rows import (
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.streaming import Hops, Streamed
 from mmcc.ops.recurrent_int8 import CELLS, Cell
+from mmcc.ops.sequence_start import MaskBeforeStart, RepeatFirstRow
 
 MOST_HOPS = 1 << 16
 
@@ -101,7 +102,12 @@ class _Check:
         return {node.inputs[-1] for node in self._step.nodes if isinstance(node.op, COUNTED)}
 
     def _most_lag(self) -> int:
-        return max((-(-rows.lag // rows.hop) for rows in self._hops.rows.values()), default=0)
+        """After so many hops every row comes as late as it ever does, and all repeat or mask what they do then."""
+        late = [*self._hops.rows.values()]
+        late += [
+            node.op for node in self._step.nodes if isinstance(node.op, MaskBeforeStart | RepeatFirstRow)
+        ]
+        return max((-(-rows.lag // rows.hop) for rows in late), default=0)
 
     def _moved_on(self, before: Mapping[str, list[Row]]) -> list[str]:
         return [

@@ -93,7 +93,7 @@ class End:
                 reads = [None if at is None else at + moved for at in of_whole]
                 want = meant(original, name, reads, padding, last)
                 have = found_rows(node, have_rows, reads_of(self._flush, node, k, j), ends=True)
-                if row >= 0 and want != have:
+                if row >= 0 and last > 0 and want != have:  # no model computes of a sequence without rows
                     yield f'row {row} of "{y}" at the end is made of {have}, not of {want}'
         if isinstance(node.op, CELLS):
             yield from self._other_beginning(node, rows, first - 1)
