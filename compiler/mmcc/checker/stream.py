@@ -102,7 +102,7 @@ class _Check:
         return {node.inputs[-1] for node in self._step.nodes if isinstance(node.op, COUNTED)}
 
     def _most_lag(self) -> int:
-        """After so many hops every row comes as late as it ever does, and all repeat or mask what they do then."""
+        """After so many hops every row comes as late as it ever does, and masks stay as they are."""
         late = [*self._hops.rows.values()]
         late += [
             node.op for node in self._step.nodes if isinstance(node.op, MaskBeforeStart | RepeatFirstRow)
