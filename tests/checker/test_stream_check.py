@@ -28,6 +28,7 @@ from streams import (
     centred_and_strided,
     dilated,
     interpolated,
+    late_cells,
     padded_behind,
     stacked,
     upsampled,
@@ -183,6 +184,26 @@ def test_a_cell_that_forgets_or_begins_otherwise() -> None:
     kept = with_states(lambda s: replace(s, end=s.begin))
     assert "instead of its row before" in convicted(cells(), kept)
     assert "instead of its row before" in convicted(padded_behind(), with_node(Recurrent, forgets))
+
+
+def test_a_late_cell_that_begins_early_or_late_or_by_another_count() -> None:
+    """Its state moves on rows before the sequence, or stays on the first ones of it; also in a flush."""
+    for fields in ({"lag": 1}, {"lag": 99}, {"hop": 3}):
+        assert "waits for" in convicted(late_cells(), with_node(Recurrent, changed(**fields)))
+        assert "waits for" in convicted_at_the_end(late_cells(), with_node(Recurrent, changed(**fields)))
+
+    def counts_nothing(node: Node) -> Node:
+        assert isinstance(node.op, Recurrent)
+        operands = tuple(name for name in node.op.operands if name != "hops")
+        return replace(node, op=replace(node.op, operands=operands), inputs=node.inputs[:-1])
+
+    assert "waits for 0 of its rows" in convicted(late_cells(), with_node(Recurrent, counts_nothing))
+    other = with_node(Recurrent, lambda node: replace(node, inputs=(*node.inputs[:-1], node.inputs[1])))
+    assert "waits for None of its rows" in convicted(late_cells(), other)
+    ahead = with_states(lambda s: replace(s, initial=s.initial + 1) if s.begin == "hops" else s)
+    assert "waits for" in convicted(late_cells(), ahead)
+    moved = with_states(lambda s: replace(s, initial=s.initial * 2) if len(s.initial.shape) == 2 else s)
+    assert "begins otherwise" in convicted(late_cells(), moved)
 
 
 def convicted_at_the_end(graph: Graph, change: Callable[[Graph], Graph]) -> str:

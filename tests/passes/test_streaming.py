@@ -94,7 +94,8 @@ def test_random_stacks_of_layers_that_look_ahead(seed: int) -> None:
     "name",
     [
         *("centred", "centred_and_strided", "padded_behind", "stacked", "stacked_and_strided"),
-        *("upsampled", "interpolated", "interpolated_far", "encoder_and_decoder", "padded_points"),
+        *("late_cells", "upsampled", "interpolated", "interpolated_far"),
+        *("encoder_and_decoder", "padded_points"),
     ],
 )
 def test_a_flush_ends_sequences_of_any_length(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,12 +210,6 @@ def test_rows_before_the_first_mean_nothing_where_nothing_is_padded() -> None:
     same_rows(b.graph(b.add(MaxPool(Window((3, 1))), b.x)))
 
 
-def cell_that_lags() -> Graph:
-    b = Stream("cell_that_lags", 4, 1)
-    x = b.add(Reshape((ROWS - 2, 4)), b.valid(b.x, 3))
-    return b.graph(b.add(Recurrent("rnn", (CellFunction("tanh"),)), x, b.whole(4, 4)))
-
-
 def backward() -> Graph:
     b = Stream("backward", 4, 1)
     x = b.add(Reshape((ROWS, 4)), b.x)
@@ -277,7 +272,6 @@ def table_of_rows() -> Graph:
         (turned, "time becomes another axis|rows one by one|near and far"),
         (short_means, "of fewer rows"),
         (table_of_rows, "differs from row to row"),
-        (cell_that_lags, "lags behind"),
         (without_the_last, "drops the last 8 rows"),
         (padded_for_the_last, "drops the last 1 row,"),
     ],

@@ -18,8 +18,11 @@ from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.not_onnx import FORMATS
 from mmcc.kernels.epilogue import check_accumulator
+from mmcc.ops.movement import Pad, Reshape, Slice
+from mmcc.passes.streaming.stream import stream_graph
 from onnx import TensorProto, helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+from streams import ROWS, Stream
 from toolchains import ready
 
 
@@ -194,7 +197,6 @@ def conditions(folder, _):
 
 @follows(
     "passes/streaming/reads.py: '--window W, which runs it and what follows over the newest W rows'",
-    "passes/streaming/hops.py: 'a causal model: all its padding before the first row'",
     "passes/streaming/padding.py: 'count_include_pad=1 for means, or a model without this padding'",
     "passes/streaming/ends.py: "
     "'a model that drops no rows at the end of its sequence (a Slice, or a Pad by less than none)'",
@@ -207,20 +209,12 @@ def streams(folder, _):
 
     constants = {"w": np.ones((4, 4, 3), np.float32)}
     constants |= {name: np.array([k]) for name, k in (("zero", 0), ("seven", 7), ("two", 2))}
-    constants |= {"W": np.ones((1, 9, 4), np.float32), "R": np.ones((1, 9, 3), np.float32)}
-    gru = (
-        node("Transpose", ["c"], ["t"], perm=[2, 0, 1]),
-        node("GRU", ["t", "W", "R"], ["y"], hidden_size=3),
-    )
     mean = node("GlobalAveragePool", ["x"], ["y"])
     with pytest.raises(CompileError, match="--window"):
         load(mean)
     load(mean, window=8)
     with pytest.raises(CompileError, match="INPUT:AXIS"):
         load(mean, window=8, stream="")
-    with pytest.raises(CompileError, match="a causal model"):
-        load(node("Conv", ["x", "w"], ["c"], pads=[1, 1]), *gru)
-    load(node("Conv", ["x", "w"], ["c"], pads=[2, 0]), *gru)
     pool = {"kernel_shape": [3], "pads": [2, 0]}
     with pytest.raises(CompileError, match="count_include_pad"):
         load(node("AveragePool", ["x"], ["y"], **pool))
@@ -240,6 +234,18 @@ def streams(folder, _):
             load(*attention, stream=f"x:{axis}")
         made = load(*attention, stream=f"x:{axis}", window=rows)
         assert made.whole.inputs[0].axes[axis] == 0
+
+
+@follows("passes/streaming/hops.py: 'a causal model: all its padding before the first row'")
+def streams_of_numbers(folder, _):
+    def model(pads):
+        b = Stream("numbers", 1, 1)
+        x = b.add(Reshape((ROWS,)), b.centred(b.x, 3, pads=pads))
+        return b.graph(b.add(Slice((0,), (1,), (ROWS,)), b.add(Pad((1,), (0,)), x)))
+
+    with pytest.raises(CompileError, match="a causal model"):
+        stream_graph(model((1, 1)), "x0:1")
+    stream_graph(model((2, 0)), "x0:1")
 
 
 @follows("verification/compare.py: 'fewer --samples, or --limit of those in --data, or --on host'")

@@ -28,9 +28,11 @@ def layers(
     row = (sequences,) if sequences > 1 else ()
     sums = GATES[cell] * units
     shapes = {"bias": (units,), "peepholes": (3 * units,)}
-    lengths = rng.integers(0, steps + 1, (1, *row, 1)).astype(np.int32)
+    numbers = {"lengths": rng.integers(0, steps + 1, (1, *row, 1)), "hops": np.ones(1)}
     given = [
-        lengths if operand == "lengths" else real(rng, *shapes.get(operand, (1, *row, units)))
+        numbers[operand].astype(np.int32)
+        if operand in numbers
+        else real(rng, *shapes.get(operand, (1, *row, units)))
         for operand in operands
     ]
     x, r = real(rng, steps, *row, sums), real(rng, sums, units) / np.float32(units**0.5)
@@ -53,6 +55,8 @@ def recurrent_layers() -> list[OpCase]:
         layers("lstm_one_step", 1, "lstm", 8, lstm, ("h", "c")),
         layers("lstm_begun", 6, "lstm", 3, lstm, ("h", "c"), 4, coupled=True),
         layers("lstm_peepholes", 5, "lstm", 11, lstm, ("peepholes", "lengths", "h", "c"), 2, clip=0.4),
+        layers("gru_late", 5, "gru", 9, gru, ("bias", "h", "hops"), 2, lag=5, hop=3),
+        layers("lstm_later", 4, "lstm", 8, lstm, ("h", "c", "hops"), lag=9, hop=4),
         layers("lstm_backward", 6, "lstm", 9, lstm, ("peepholes", "c"), backward=True),
     ]
     cases += [

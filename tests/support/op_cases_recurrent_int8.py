@@ -13,7 +13,7 @@ from op_cases_int8_layers import int8
 def cells(
     name: str, steps: int, features: int, cell: str, units: int, sequences: int = 1, given: str = "", **more
 ) -> OpCase:
-    """Gates of both signs that reach their ends; `given` has h and c where they are operands."""
+    """Gates of both signs that reach their ends; `given` has h, c and n, hops, where they are operands."""
     rng = rng_of(name)
     row = (sequences,) if sequences > 1 else ()
     sums = GATES[cell] * units
@@ -29,8 +29,10 @@ def cells(
         "h": rng.integers(-(1 << 15), 1 << 15, (1, *row, units)).astype(np.int16),
         "c": rng.integers(-(1 << 22), 1 << 22, (1, *row, units)).astype(np.int32),
     }
+    states["n"] = np.ones(1, np.int32)
+    names = tuple(each if each != "n" else "hops" for each in given)
     op = RecurrentInt8(
-        cell, more.pop("x_zero", 7), more.pop("left", 2), 1 << 30, 53, -3, operands=tuple(given), **more
+        cell, more.pop("x_zero", 7), more.pop("left", 2), 1 << 30, 53, -3, operands=names, **more
     )
     weights = int8(rng, sums, features), int8(rng, sums, units)
     operands = (int8(rng, steps, *row, features), *weights, numbers, *(states[each] for each in given))
@@ -46,6 +48,8 @@ def recurrent_int8_cases() -> list[OpCase]:
         cells("lstm_int8_backward", 6, 8, "lstm", 4, backward=True, x_zero=127),
         cells("lstm_int8_wide", 3, 33, "lstm", 35, left=0),
         cells("lstm_int8_shifted", 3, 6, "lstm", 6, left=9),
+        cells("lstm_int8_late", 5, 6, "lstm", 8, given="hcn", lag=5, hop=3),
+        cells("gru_int8_later", 4, 9, "gru", 5, 2, given="hn", lag=8, hop=4),
         cells("gru_int8", 7, 20, "gru", 12),
         cells("gru_int8_odd", 5, 3, "gru", 5, 2, given="h"),
         cells("gru_int8_backward", 5, 7, "gru", 9, backward=True),

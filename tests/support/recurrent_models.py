@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import onnx
 from frontend_models import model_of
-from onnx import helper
+from onnx import helper, numpy_helper
 
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 FUNCTIONS = {"RNN": 1, "GRU": 2, "LSTM": 3}
@@ -159,3 +159,29 @@ def _dequantized(name: str, w: np.ndarray, by_rows: bool) -> tuple[onnx.NodeProt
     stored = {f"{name}_q": np.rint(w / wide).astype(np.int8), f"{name}_s": scale.astype(np.float32)}
     axis = {"axis": 1} if by_rows else {}
     return helper.make_node("DequantizeLinear", [*stored], [name], **axis), stored
+
+
+def behind_convolution(model: onnx.ModelProto, taps: int) -> onnx.ModelProto:
+    """A `quantized_layer` whose x is what a quantized convolution over time makes, which looks ahead."""
+    found = onnx.ModelProto()
+    found.CopyFrom(model)
+    quantize, dequantize = found.graph.node[0], found.graph.node[1]
+    features = found.graph.input[0].type.tensor_type.shape.dim[2].dim_value
+    weights = np.random.default_rng(taps).normal(0, taps**-0.5, (features, 1, taps))
+    node, stored = _dequantized("ahead", weights, False)
+    scale = list(quantize.input[1:])
+    front = [
+        helper.make_node("QuantizeLinear", ["x", *scale], ["given_q"]),
+        helper.make_node("DequantizeLinear", ["given_q", *scale], ["given_f"]),
+        helper.make_node("Transpose", ["given_f"], ["given_t"], perm=[1, 2, 0]),
+        node,
+        helper.make_node("Conv", ["given_t", "ahead"], ["seen_t"], pads=[taps // 2] * 2, group=features),
+        helper.make_node("QuantizeLinear", ["seen_t", *scale], [quantize.output[0]]),
+        helper.make_node("DequantizeLinear", [quantize.output[0], *scale], ["seen_f"]),
+        helper.make_node("Transpose", ["seen_f"], list(dequantize.output), perm=[2, 0, 1]),
+    ]
+    nodes = [*front, *found.graph.node[2:]]
+    del found.graph.node[:]
+    found.graph.node.extend(nodes)
+    found.graph.initializer.extend(numpy_helper.from_array(data, name) for name, data in stored.items())
+    return found

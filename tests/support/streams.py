@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any, Literal
 
 import numpy as np
 from mmcc.ir.element_type import ElementType
@@ -92,6 +93,17 @@ class Stream(Build):
     def narrowed(self, x: str, channels: int) -> str:
         rows, cols, _ = self.shape(x)
         return self.add(Slice((0, 0, 0), (1, 1, 1), (rows, cols, channels)), x)
+
+    def cell(self, kind: Literal["rnn", "gru", "lstm"], x: str, units: int, **begin: str) -> str:
+        """Over one column; gates are small whole numbers."""
+        rows, _, channels = self.shape(x)
+        count = {"rnn": 1, "gru": 3, "lstm": 4}[kind] * units
+        weights = self.whole(count, 1, 1, channels), self.whole(count)
+        sums = self.add(Reshape((rows, count)), self.add(Conv(Window((1, 1))), x, *weights))
+        functions = (CellFunction("clamp", (-1.0, 2.0)),) * {"rnn": 1, "gru": 2, "lstm": 3}[kind]
+        operands: Any = tuple(begin)
+        h = self.add(Recurrent(kind, functions, operands), sums, self.whole(count, units), *begin.values())
+        return self.clamped(self.add(Reshape((rows, 1, units)), h))
 
     def clamped(self, x: str) -> str:
         return self.add(Unary("clamp", (-8.0, 8.0)), x)
@@ -180,6 +192,16 @@ def cells() -> Graph:
     return b.graph(b.add(Binary("mul"), h, h))
 
 
+def late_cells() -> Graph:
+    """Cells behind layers that look ahead, at two rates, which begin with what is given; then others."""
+    b = Stream("late_cells", 4, 1)
+    x = b.centred(b.x, 5)
+    first = b.constant(np.array([[2.0, -1.0, 1.0, 3.0]], np.float32))
+    y = b.cell("gru", x, 4, h=first)
+    slow = b.cell("lstm", b.centred(x, 4, stride=2, pads=(1, 1)), 4, c=first, h=first)
+    return b.graph(b.centred(b.cell("rnn", b.centred(y, 3), 4), 3), b.centred(slow, 3), y)
+
+
 def stacked() -> Graph:
     """Centred convolutions on top of each other, one with the distance of taps, and what passes by them."""
     b = Stream("stacked")
@@ -252,7 +274,7 @@ BY_HAND = {
     f.__name__: f
     for f in (
         *(dilated, strided, pools, shared_rows, look_ahead, cells),
-        *(centred, centred_and_strided, padded_behind),
+        *(centred, centred_and_strided, padded_behind, late_cells),
         *(stacked, stacked_and_strided, upsampled, interpolated, interpolated_far, encoder_and_decoder),
         padded_points,
     )
@@ -288,7 +310,7 @@ def random_stack(seed: int) -> Graph:
     pool = [b.x]
     for _ in range(rng.integers(2, 7)):
         x = pool[-1 - int(rng.integers(0, len(pool)) * rng.integers(0, 2))]
-        kind, taps = rng.integers(0, 8), int(rng.integers(1, 6))
+        kind, taps = rng.integers(0, 9), int(rng.integers(1, 6))
         ahead = int(rng.integers(0, taps))
         pads = (taps - 1 - ahead, ahead)
         if kind == 0 and b.shape(x)[0] % 4 == 0:
@@ -301,6 +323,9 @@ def random_stack(seed: int) -> Graph:
             made = b.transposed(x, taps, stride, pad=pad, rows=b.shape(x)[0] * stride)
         elif kind == 7 and b.shape(x)[0] < 200:
             made = (b.nearest, b.linear)[rng.integers(0, 2)](x, int(rng.integers(2, 4)))
+        elif kind == 8:
+            cells: tuple[Literal["rnn", "gru", "lstm"], ...] = ("rnn", "gru", "lstm")
+            made = b.cell(cells[rng.integers(0, 3)], x, 3, h=b.whole(1, 3))
         elif kind == 2:
             others = [y for y in pool if b.shape(y) == b.shape(x)]
             made = b.add(Binary("add"), x, others[rng.integers(0, len(others))])

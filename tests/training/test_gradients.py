@@ -163,7 +163,7 @@ def cells() -> list[Case]:
     cases: list[Case] = []
     for known in recurrent_layers():
         op = known.op
-        if "lengths" in op.operands or op.rounded:
+        if {"lengths", "hops"} & set(op.operands) or op.rounded:
             continue
         op = replace(op, cells=op.cell == "lstm")
         operands = tuple(x.astype(np.float64) for x in known.inputs)

@@ -187,6 +187,36 @@ def test_a_stack_of_centred_layers_is_whole_to_the_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(*(np.load(tmp_path / f"{k}.npz")["output_0"] for k in ("whole", "hops")))
 
 
+def test_cells_behind_layers_that_look_ahead_begin_with_row_0(tmp_path: Path) -> None:
+    """As in networks that spot words: steps and a flush of two sequences are ONNX Runtime's, node by node."""
+    rng = np.random.default_rng(3)
+
+    def some(*shape: int) -> np.ndarray:
+        return rng.uniform(-0.7, 0.7, shape).astype(np.float32)
+
+    constants = {"w": some(6, 4, 5), "b": some(6), "v": some(6, 6, 4)}
+    constants |= {"W": some(1, 15, 6), "R": some(1, 15, 5), "B": some(1, 30), "h": some(1, 1, 5)}
+    constants |= {"W2": some(1, 12, 5), "R2": some(1, 12, 3), "B2": some(1, 24), "one": np.array([1])}
+    nodes = [
+        helper.make_node("Conv", ["x", "w", "b"], ["c"], pads=[2, 2]),
+        helper.make_node("Conv", ["c", "v"], ["half"], pads=[1, 1], strides=[2]),
+        helper.make_node("Transpose", ["half"], ["t"], perm=[2, 0, 1]),
+        helper.make_node("GRU", ["t", "W", "R", "B", "", "h"], ["g"], hidden_size=5),
+        helper.make_node("Squeeze", ["g", "one"], ["s"]),
+        helper.make_node("LSTM", ["s", "W2", "R2", "B2"], ["l"], hidden_size=3),
+        helper.make_node("Squeeze", ["l", "one"], ["y"]),
+    ]
+    given = {"x": np.zeros((1, 4, STEPS), np.float32)}
+    model, out = save(model_of(nodes, given, ["y"], constants), tmp_path, "crnn.onnx"), tmp_path / "crnn"
+    text = command("compile", model, "-o", out, "--stream", "x:2")
+    assert "a hop of 2 rows gives 1 row of y (2 rows late, the last 2 rows by flush)" in text
+    x = rng.standard_normal((2, 1, 4, STEPS)).astype(np.float32)
+    np.savez(tmp_path / "data.npz", input_0=x)
+    found = json.loads(command("verify", out, "--data", tmp_path / "data.npz", "--per-node", "--json"))
+    assert found["ok"]
+    assert any("GRU" in str(node) or "Recurrent" in str(node) for node in found["per_node"])
+
+
 def test_right_hops_do_not_excuse_wrong_rows_of_a_flush(tmp_path: Path) -> None:
     """A flush that pads one row where it should pad two; nodes of hops, which alone are traced, are right."""
     rng = np.random.default_rng(5)

@@ -21,7 +21,10 @@ from mmcc.checker.stream_rows import (
     PADDING,
     Carrier,
     Row,
+    before_start,
+    cell_rows,
     differences,
+    early_steps,
     first_rows,
     found_rows,
     held_by_cells,
@@ -99,7 +102,10 @@ class _Check:
 
     def _counts(self) -> set[str]:
         """What is read as a count of hops."""
-        return {node.inputs[-1] for node in self._step.nodes if isinstance(node.op, COUNTED)}
+        nodes = self._step.nodes
+        counts = {node.inputs[-1] for node in nodes if isinstance(node.op, COUNTED)}
+        cells = ((node, node.op.position("hops")) for node in nodes if isinstance(node.op, CELLS))
+        return counts | {node.inputs[at] for node, at in cells if at is not None}
 
     def _most_lag(self) -> int:
         """After so many hops every row comes as late as it ever does, and masks stay as they are."""
@@ -165,7 +171,7 @@ class _Check:
             self._whole, original, self._step, node, made[0][1]
         ):
             self._wrong.append(f'"{made[0][0]}" weighs rows otherwise')
-        rows[node.outputs[0]] = [*made]
+        rows[node.outputs[0]] = cell_rows(made) if isinstance(node.op, CELLS) else [*made]
         padding = padding_row(padding_of(self._whole, original))
         for k, name in enumerate(original.inputs):
             if name not in self._hops.rows:
@@ -177,17 +183,20 @@ class _Check:
                     self._wrong.append(f'row {row} of "{made[0][0]}" is made of {have}, not of {want}')
 
     def _hand_on(self, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
-        """A cell must find what it left after the row before."""
+        """A cell must find what it left after the row before, and what it began with until row 0."""
         op = node.op
         assert isinstance(op, CELLS)
         y = self._made(node.outputs[0], hop)
+        early = early_steps(node, rows, len(y))
+        if early != before_start(y):
+            self._wrong.append(f'"{y[0][0]}" waits for {early} of its rows from {y[0][1]} on')
         for name in ("h", "c") if op.cell == "lstm" else ("h",):
             at = op.position(name)
             found = rows.get(node.inputs[at]) if at is not None else None
-            if found != [(self._held[y[0][0], name], y[0][1] - 1)]:
+            if found != [(self._held[y[0][0], name], max(-1, y[0][1] - 1))]:
                 self._wrong.append(f'"{y[0][0]}" goes on with {found} instead of its row before')
         handed = zip(op.last, node.outputs[1:], strict=True)
-        rows |= {out: [(self._held[y[-1][0], name], y[-1][1])] for name, out in handed}
+        rows |= {out: [(self._held[y[-1][0], name], max(-1, y[-1][1]))] for name, out in handed}
 
     def _compute_all(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
         """A node that sees a window must find in it the newest rows."""

@@ -15,7 +15,10 @@ from mmcc.checker.stream_rows import (
     INTERPOLATES,
     Carrier,
     Row,
+    before_start,
+    cell_rows,
     differences,
+    early_steps,
     found_rows,
     meant,
     other_constants,
@@ -74,7 +77,7 @@ class End:
         y = node.outputs[0]
         first, end = self._made(y, hop)
         made = [(y, row) for row in range(first, end)]
-        rows[y] = [*made]
+        rows[y] = cell_rows(made) if isinstance(node.op, CELLS) else [*made]
         if len(rows[y]) != self._flush.tensors[y].shape[0]:
             yield f'"{y}" has {self._flush.tensors[y].shape[0]} rows at the end, not {len(rows[y])}'
         if isinstance(original.op, INTERPOLATES) and other_row_weights(
@@ -96,11 +99,16 @@ class End:
                 if row >= 0 and last > 0 and want != have:  # no model computes of a sequence without rows
                     yield f'row {row} of "{y}" at the end is made of {have}, not of {want}'
         if isinstance(node.op, CELLS):
-            yield from self._other_beginning(node, rows, first - 1)
+            yield from self._other_beginning(node, rows, made)
 
-    def _other_beginning(self, node: Node, rows: Mapping[str, list[Row]], before: int) -> Iterator[str]:
-        """A cell must find what it left after the last hop."""
+    def _other_beginning(
+        self, node: Node, rows: Mapping[str, list[Row]], made: list[tuple[str, int]]
+    ) -> Iterator[str]:
+        """A cell must find what it left after the last hop, and wait for row 0 if that has not come yet."""
         assert isinstance(node.op, CELLS)
+        before, early = max(-1, made[0][1] - 1), early_steps(node, rows, len(made))
+        if early != before_start(made):
+            yield f'"{node.outputs[0]}" waits for {early} of its rows from {made[0][1]} on, at the end'
         for name in ("h", "c") if node.op.cell == "lstm" else ("h",):
             at = node.op.position(name)
             found = rows.get(node.inputs[at]) if at is not None else None

@@ -30,7 +30,7 @@ HOPS = "hops since the reset"
 NOTHING: Row = "nothing", 0  # read in a turn of a kernel's loops
 BEHIND: Row = "behind the last row", 0
 # of an operator, what a hop has otherwise: it sees other rows
-OF_ROWS = ("window", "counted", "before", "after", "starts", "shape", "operands", "last")
+OF_ROWS = ("window", "counted", "before", "after", "starts", "shape", "operands", "last", "lag", "hop")
 UPSAMPLED: Mapping[type, str] = {  # of those that make several rows of one, besides
     ConvTranspose: "size",
     ConvTransposeInt8: "size",
@@ -95,6 +95,30 @@ def held_by_cells(step: Graph) -> dict[tuple[str, str], str]:
         if isinstance(node.op, CELLS)
         for name in (("h", "c") if node.op.cell == "lstm" else ("h",))
     }
+
+
+def before_start(rows: Sequence[Row]) -> int:
+    """How many rows come before row 0 of their tensor."""
+    return sum(isinstance(at, int) and at < 0 for _, at in rows)
+
+
+def cell_rows(made: Sequence[Row]) -> list[Row]:
+    """What stands for the rows of a cell's result: row -1 for all before row 0, which hold its beginning."""
+    return [(name, max(-1, at)) if isinstance(at, int) else (name, at) for name, at in made]
+
+
+def early_steps(node: Node, rows: Mapping[str, list[Row]], steps: int) -> int | None:
+    """How many steps of a cell leave its state as it is; None if what it counts by is no count of hops."""
+    op = node.op
+    assert isinstance(op, CELLS)
+    at = op.position("hops")
+    if at is None:
+        return 0
+    match rows.get(node.inputs[at]):
+        case [(str(name), int(hops))] if name == HOPS:
+            return min(steps, max(0, op.lag - hops * op.hop))
+        case _:
+            return None
 
 
 class Carrier:

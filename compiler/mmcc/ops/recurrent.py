@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,6 +100,23 @@ def rounded_to_bytes(h: Array) -> Array:
     return ((np.clip(np.rint(h / step) + zero, 0, 255) - zero) * step).astype(np.float32)
 
 
+class Late(Protocol):
+    """A cell of a stream whose rows lag behind."""
+
+    @property
+    def lag(self) -> int: ...
+    @property
+    def hop(self) -> int: ...
+
+
+def steps_before_start(op: Late, hops: Array | None, steps: int) -> int:
+    """How many of a hop's steps come before row 0 of the sequence: they leave h and c as they are.
+
+    `hops` is how many there were before this one; None if the cell is no late one of a stream.
+    """
+    return 0 if hops is None else min(steps, max(0, op.lag - int(hops[0]) * op.hop))
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class Recurrent:
@@ -108,10 +125,11 @@ class Recurrent:
     Operands: x [T, (B,) gates * H], the input times its weights, with all biases that can be added there;
     r [gates * H, H]; then those that `operands` names, in the order of its type's values: "bias" [H] of a GRU
     that resets after its product, "peepholes" [3 * H] of an LSTM (i, o, f), "lengths" [1, (B,) 1] in int32,
-    how many steps count of each sequence, and "h", "c" [1, (B,) H] before the first step, or else 0.
+    how many steps count of each sequence, "h", "c" [1, (B,) H] before the first step, or else 0, and "hops"
+    [1] in int32: x begins with row `hops * hop - lag` of a sequence, see `steps_before_start`.
 
-    Results: h of all steps [T, (B,) H], 0 where a sequence has ended; then what `last` names, "h" and "c"
-    after the last step [1, (B,) H].
+    Results: h of all steps [T, (B,) H], 0 where a sequence has ended, and h as it was where it has not begun;
+    then what `last` names, "h" and "c" after the last step [1, (B,) H].
 
     `clip` bounds what the functions of gates are given, but not that of c. `coupled`: the forget gate is 1
     less the input gate. `rounded`: h is `rounded_to_bytes`, that of all sequences together, before it is
@@ -121,13 +139,15 @@ class Recurrent:
 
     cell: Literal["rnn", "gru", "lstm"]
     functions: tuple[CellFunction, ...]
-    operands: tuple[Literal["bias", "peepholes", "lengths", "h", "c"], ...] = ()
+    operands: tuple[Literal["bias", "peepholes", "lengths", "h", "c", "hops"], ...] = ()
     last: tuple[Literal["h", "c"], ...] = ()
     backward: bool = False
     clip: float = inf
     coupled: bool = False
     rounded: bool = False
     cells: bool = False
+    lag: int = 0
+    hop: int = 0
 
     kernel: ClassVar[str] = "recurrent"
     traits = COMPUTES
@@ -146,10 +166,12 @@ class Recurrent:
         if len(x) not in (2, 3) or x[-1] != gates * units or r != (gates * units, units):
             raise ShapeError(f"{gates} gates of a cell: recurrent weights {list(r)} do not fit {list(x)}")
         row = (1, *x[1:-1])
-        wanted = {"bias": (units,), "peepholes": (3 * units,), "lengths": (*row, 1)}
+        wanted = {"bias": (units,), "peepholes": (3 * units,), "lengths": (*row, 1), "hops": (1,)}
         for name, shape in zip(self.operands, others, strict=True):
             if shape != wanted.get(name, (*row, units)):
                 raise ShapeError(f"{name} of a cell: {list(shape)} does not fit {list(x)}")
+        if "hops" in self.operands and (self.backward or "lengths" in self.operands or self.cells):
+            raise ShapeError(f"a stream's cell goes forward, over one sequence that has no end: not {self}")
         if self.cells and (self.cell != "lstm" or "lengths" in self.operands or self.last):
             raise ShapeError(f"h and c of every step are those of an LSTM over all steps, not of {self}")
         last = ((*row, units), ElementType.F32)
@@ -177,7 +199,9 @@ class Recurrent:
         y = np.zeros((*x.shape[:-1], units * (1 + self.cells)), x.dtype)
         zeros = np.zeros((*x.shape[1:-1], units), x.dtype)
         state = {name: given[name][0] if name in given else zeros for name in ("h", "c")}
-        steps = range(len(x))
+        early = steps_before_start(self, given.get("hops"), len(x))
+        y[:early] = state["h"] if early else 0
+        steps = range(early, len(x))
         for t in reversed(steps) if self.backward else steps:
             after = self._step(x[t], r, state, given)
             alive = t < given["lengths"][0] if "lengths" in given else np.True_

@@ -20,7 +20,7 @@ from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
-from mmcc.ops.recurrent import GATES, Begin, Recurrent, cell_nest
+from mmcc.ops.recurrent import GATES, Begin, Recurrent, cell_nest, steps_before_start
 from mmcc.ops.requantize import requantize, saturate
 
 Array = NDArray[Any]
@@ -74,15 +74,16 @@ class RecurrentInt8:
 
     Operands: x int8 [T, (B,) K]; w int8 [gates * H, K]; r int8 [gates * H, H]; numbers int32 [3, gates * H],
     the scales of sums over x and of sums over h, and biases; then those that `operands` names, in the order
-    of its type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0. Gates are in
+    of its type's values: "h" int16 and "c" int32 [1, (B,) H] before the first step, or else 0, and "hops" [1]
+    in int32: x begins with row `hops * hop - lag` of a sequence, see `steps_before_start`. Gates are in
     ONNX's order. A GRU that resets `after` its product has numbers of a fourth gate: what r makes of h alone.
 
     The sum of a gate is bias + floor((X * scale of x + sum h r * scale of h) / 2^32), X = sum (x - x_zero) w
     shifted by `left`; biases are one half larger to make up for that. h is rounded to 15 bits for the next
     step, and once from its exact 30 bits to the result: clamp(round(h * multiplier / 2^shift) + y_zero).
 
-    Results: int8 of all steps [T, (B,) H], then what `last` names, "h" int16 and "c" int32 [1, (B,) H] after
-    the last step.
+    Results: int8 of all steps [T, (B,) H], 0 before the sequence begins; then what `last` names, "h" int16
+    and "c" int32 [1, (B,) H] after the last step.
     """
 
     cell: Literal["rnn", "gru", "lstm"]
@@ -93,10 +94,12 @@ class RecurrentInt8:
     y_zero: int
     low: int = -128
     high: int = 127
-    operands: tuple[Literal["h", "c"], ...] = ()
+    operands: tuple[Literal["h", "c", "hops"], ...] = ()
     last: tuple[Literal["h", "c"], ...] = ()
     backward: bool = False
     after: bool = False
+    lag: int = 0
+    hop: int = 0
 
     kernel: ClassVar[str] = "recurrent_int8"
     traits = OpTraits(saturates=True)
@@ -119,16 +122,18 @@ class RecurrentInt8:
             raise ShapeError(f"numbers of a cell: {list(numbers)} for {gates} gates of {units} units")
         row = (1, *x[1:-1])
         for name, shape in zip(self.operands, others, strict=True):
-            if shape != (*row, units):
+            if shape != ((1,) if name == "hops" else (*row, units)):
                 raise ShapeError(f"{name} of a cell: {list(shape)} does not fit {list(x)}")
+        if "hops" in self.operands and self.backward:
+            raise ShapeError(f"a stream's cell goes forward, not {self}")
         last = (((*row, units), self.state_type(name)) for name in self.last)
         return (((*x[:-1], units), ElementType.I8), *last)
 
     def nest(self, *inputs: Shape) -> Nest:
         x, w, r, numbers, *others = inputs
         operands: list[tuple[Shape, Begin | None]] = [(shape, None) for shape in (w, r, numbers)]
-        for shape in others:
-            operands.append((shape, "first"))
+        for name, shape in zip(self.operands, others, strict=True):
+            operands.append((shape, None if name == "hops" else "first"))
         products = GATES[self.cell] * (x[-1] + r[1])
         return cell_nest(x, r[1], products, operands, self.backward, len(self.last))
 
@@ -146,11 +151,13 @@ class RecurrentInt8:
         over_x = ((x.astype(np.int64) - self.x_zero) @ w.astype(np.int64).T) << self.left
         parts = over_x * numbers[0, : len(r)] + numbers[2, : len(r)]
         exact = np.zeros((len(x), *row), np.int64)
-        steps = range(len(x))
+        early = steps_before_start(self, given.get("hops"), len(x))
+        steps = range(early, len(x))
         for t in reversed(steps) if self.backward else steps:
             exact[t], state["c"] = of_h.step(self.cell, parts[t], state)
             state["h"] = np.minimum((exact[t] + ONE // 2) >> 15, ONE - 1)
         y = saturate(requantize(exact, self.multiplier, self.shift), self.y_zero, self.low, self.high)
+        y[:early] = 0
         ends = (state[name][np.newaxis].astype(self.state_type(name).numpy) for name in self.last)
         return (y, *ends)
 

@@ -19,6 +19,7 @@ from mmcc.ops.recurrent import GATES, Recurrent
 SETS = {"rnn": ((0,),), "gru": ((0, 1), (2,)), "lstm": ((0, 1), (2, 3))}
 FUNCTIONS = {"rnn": "f", "gru": "fg", "lstm": "fgo"}
 OF_WEIGHTS = ("bias", "peepholes")  # operands that are parameters, as the recurrent weights are
+OPERANDS = (*OF_WEIGHTS, "lengths", "h", "c", "hops")
 Fields = tuple[tuple[str, Field], ...]
 
 
@@ -39,7 +40,7 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
         ("rounded", op.rounded),
         ("cells", op.cells),
         ("plain", plain),
-        *((name, _field(op, name, plain=plain)) for name in ("bias", "peepholes", "lengths", "h", "c")),
+        *((name, _field(op, name, plain=plain)) for name in OPERANDS),
         *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in ("h", "c")),
     )
     fields: Fields = (
@@ -54,6 +55,7 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
         ("vectors", vectors(op)),
         ("first", rows - 1 if op.backward else 0),
         ("final", 0 if op.backward else rows - 1),
+        *((("lag", op.lag), ("hop", op.hop)) if "hops" in op.operands else ()),
     )
     return KernelUse("recurrent", options, fields, origins=max(3, len(site.inputs)))
 

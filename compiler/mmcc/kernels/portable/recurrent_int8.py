@@ -39,7 +39,7 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
     vectors = CellVectors(op, features, units)
     narrow = site.variant("recurrent_int8") == NARROW
     shifted = 0 if narrow else min(op.left, MOST_WIDE)
-    given = tuple((name, op.position(name)) for name in STATES)
+    given = tuple((name, op.position(name)) for name in (*STATES, "hops"))
     options = (
         ("cell", op.cell),
         ("sets", tuple(len(gates) for gates in sets(op))),
@@ -70,6 +70,7 @@ def recurrent_int8(op: RecurrentInt8, site: Site) -> KernelUse:
         ("own", vectors.own),
         ("first", rows - 1 if op.backward else 0),
         ("final", 0 if op.backward else rows - 1),
+        *((("lag", op.lag), ("hop", op.hop)) if "hops" in op.operands else ()),
     )
     return KernelUse("recurrent_int8", options, fields, origins=max(3, len(site.inputs)))
 

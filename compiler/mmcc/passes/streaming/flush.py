@@ -66,9 +66,9 @@ class _Flush:
         self._made = Nodes(shapes)
         needed = self._needed()
         masked = self._masked(needed)
-        counts = masked or any(step.start.repeat(index) for index in needed)
-        count = self._kept(step.states[step.count]) if counts else ""
-        self._twins = Twins(step.start, self._made, masked, count)
+        counts = masked or any(step.start.counts(index) for index in needed)
+        self._count = self._kept(step.states[step.count]) if counts else ""
+        self._twins = Twins(step.start, self._made, masked, self._count)
         for index, node in enumerate(whole.nodes):
             if index in needed:
                 self._write(index, node)
@@ -168,6 +168,8 @@ class _Flush:
         given = dict[str, str](zip(op.operands, inputs[fixed:], strict=True))
         states = self._step.cell_states(node.outputs[0])
         given |= {name: self._kept(self._step.states[begin]) for name, begin in states.items()}
+        op = self._step.start.cell(op, node.outputs[0])
+        given |= {"hops": self._count} if op.lag else {}
         operands: Any = tuple(name for name in ORDER if name in given)
         op = replace(op, operands=operands, last=())
         self._made.add(op, [*inputs[:fixed], *(given[name] for name in operands)], node.outputs[:1], node)

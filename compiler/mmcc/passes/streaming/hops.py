@@ -11,7 +11,6 @@ from math import ceil, lcm
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Hops, Rows
-from mmcc.ops.recurrent_int8 import CELLS
 from mmcc.passes.streaming.padding import Padding, padding_of
 from mmcc.passes.streaming.reads import INTERPOLATES, NeedsAll, RowReads, needs_whole, row_reads
 
@@ -29,7 +28,7 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
     """The rows of all tensors that depend on `streamed`, of which a hop has `times` the least possible rows.
 
     With `window`, what needs the whole sequence, and all that follows, sees a window of it; else CompileError
-    MM205 names the node. Also for a cell whose input lags behind.
+    MM205 names the node.
     """
     rates, reads, windows = _rates(graph, streamed, window=window)
     least = lcm(*(rate.denominator for rate in rates.values())) * times
@@ -39,8 +38,6 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
         if index not in reads:
             continue
         lag = max(each.up * _lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
-        if lag and isinstance(node.op, CELLS):
-            raise _not_causal(node, "would begin with rows before the sequence, since its input lags behind")
         padding[index] = _padding(graph, node, reads[index], rows)
         for name in node.outputs:
             rows[name] = Rows(int(rates[name] * least), lag)

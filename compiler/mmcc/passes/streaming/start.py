@@ -3,14 +3,17 @@
 
 A tensor that lags behind has rows before its row 0 in the first hops. They are computed of what stands
 before the sequence, so they are not what a reader pads with. Each reader that pads gets a twin of the tensor,
-in which these rows are masked; a count of the hops since the reset says which rows they are.
+in which these rows are masked; a count of the hops since the reset says which rows they are. A cell is given
+the count, and leaves its state as it is in these rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from mmcc.ir.graph import Graph, Node
+from mmcc.ops.recurrent_int8 import CELLS, Cell
 from mmcc.ops.sequence_start import MaskBeforeStart, RepeatFirstRow
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.nodes import Nodes
@@ -27,6 +30,11 @@ class Start:
         self._whole, self._found = graph, found
         self._values: dict[Key, Padding | None] = {}
         self._masked: dict[str, list[Key]] = {}  # by the tensor
+        self._cells = frozenset(
+            index
+            for index in found.reads
+            if isinstance(graph.nodes[index].op, CELLS) and found.hops.rows[graph.nodes[index].outputs[0]].lag
+        )
         self._repeats = {
             index: self._repeat(index)
             for index, reads in found.reads.items()
@@ -62,13 +70,24 @@ class Start:
 
     @property
     def most_hops(self) -> int:
-        """After so many hops no row that comes is before row 0; 0 if nothing is masked."""
+        """After so many hops no row that comes is before row 0; 0 if nobody asks."""
         rows = (self._found.hops.rows[name] for name in self._masked)
+        cells = (self._found.hops.rows[self._whole.nodes[index].outputs[0]] for index in self._cells)
         waits = [
-            *(-(-of.lag // of.hop) for of in rows),
+            *(-(-of.lag // of.hop) for of in (*rows, *cells)),
             *(-(-op.lag // op.hop) for op in self._repeats.values()),
         ]
         return max(waits, default=0)
+
+    def counts(self, index: int) -> bool:
+        """True if node `index` itself must know how many hops there were: it repeats its first row, or is a
+        cell that has rows before the sequence, in which its state stays."""
+        return index in self._cells or index in self._repeats
+
+    def cell(self, op: Cell, y: str) -> Cell:
+        """The cell that makes rows of `y`, in a hop as at the end: it waits for row 0."""
+        rows = self._found.hops.rows[y]
+        return replace(op, lag=rows.lag, hop=rows.hop) if rows.lag else op
 
     def repeat(self, index: int) -> RepeatFirstRow | None:
         """Through what an interpolation sees its operand, from the first row on that it reads; in a hop as in

@@ -24,7 +24,7 @@ from mmcc.passes.streaming.padding import Padding
 from mmcc.passes.streaming.reads import INTERPOLATES, RowReads
 from mmcc.passes.streaming.start import Key, Start, Twins
 
-ORDER = ("bias", "peepholes", "lengths", "h", "c")  # of a cell's operands
+ORDER = ("bias", "peepholes", "lengths", "h", "c", "hops")  # of a cell's operands
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +230,8 @@ class Step:
             given[name] = self._made.named(f"{y}.{name}", row, like[name])
             self._states.append(State(given[name], given[name], first))
         self._cells[y] = {name: given[name] for name in names}
+        op = self.start.cell(op, y)
+        given |= {"hops": self.count} if op.lag else {}
         operands: Any = tuple(name for name in ORDER if name in given)
         # h of a float cell is a row of its result
         last: Any = names[1:] if isinstance(op, Recurrent) else names
