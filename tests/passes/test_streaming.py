@@ -18,6 +18,7 @@ from mmcc.ops.elementwise import Binary
 from mmcc.ops.movement import Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
+from mmcc.ops.reduce import Reduce
 from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.window import Window
 from mmcc.passes.positive_zeros import positive_zeros
@@ -193,6 +194,21 @@ def test_a_window_is_what_needs_the_whole_sequence_sees() -> None:
     assert len(values) == 2 * ROWS
     whole = evaluate_tensors(graph, {"x0": x})
     np.testing.assert_array_equal(values[ROWS - 1], whole[graph.outputs[0].tensor])
+
+
+def test_an_output_beside_a_window_is_flushed_and_a_window_of_late_rows_refused() -> None:
+    b = Stream("beside_a_window")
+    mean = b.add(Reduce("max", (0, 1)), b.causal(b.x, 3))
+    graph = b.graph(mean, b.centred(b.x, 5))
+    streamed, x = checked(graph, "x0:1", ROWS), sequence(graph)
+    assert streamed.flush is not None
+    (late,) = streamed.flush.outputs
+    whole, found = evaluate_tensors(graph, {"x0": x}), fed(streamed, x)
+    np.testing.assert_array_equal(found[late.onnx_name], whole[late.tensor])
+    np.testing.assert_array_equal(found[graph.outputs[0].onnx_name][-1], whole[mean])
+    b = Stream("late_window")
+    with pytest.raises(CompileError, match="rows that come late"):
+        stream_graph(b.graph(b.add(Reduce("max", (0, 1)), b.centred(b.x, 3))), "x0:1", ROWS)
 
 
 @pytest.mark.parametrize("hop", [":5", ":7"])

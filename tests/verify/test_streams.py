@@ -8,6 +8,7 @@ from pathlib import Path
 
 import mmcc
 import numpy as np
+import pytest
 from cli_runs import run, told
 from frontend_models import model_of, save
 from int8_models import FloatModel
@@ -235,12 +236,21 @@ def test_right_hops_do_not_excuse_wrong_rows_of_a_flush(tmp_path: Path) -> None:
         command("verify", out, *asked, exit=7)
 
 
-def test_rows_at_the_end_that_are_not_given(tmp_path: Path) -> None:
+@pytest.mark.parametrize("option", ["--io external", "--io rows", "--weights staged"])
+def test_a_flush_with_ports_and_weights_elsewhere(option: str, tmp_path: Path) -> None:
+    """Two sequences, with a reset between them; staged weights of both functions are in one file."""
+    rng = np.random.default_rng(6)
+    constants = {"w": rng.uniform(-1, 1, (2, 1, 4)).astype(np.float32)}
     given = {"x": np.zeros((1, 1, 8), np.float32)}
-    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1])]
-    model = save(model_of(nodes, given, ["y"], {"w": np.ones((1, 1, 2), np.float32)}), tmp_path)
-    text = command("compile", model, "-o", tmp_path / "out", "--stream", "x:2", "--io", "rows")
-    assert "1 row of y (not the last 1 row of the model's own sequence: --io rows)" in text
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 2])]
+    model, out = save(model_of(nodes, given, ["y"], constants), tmp_path), tmp_path / "out"
+    text = command("compile", model, "-o", out, "--stream", "x:2", "--name", "net", *option.split())
+    assert "1 row of y (2 rows late, the last 2 rows by flush)" in text
+    np.savez(tmp_path / "data.npz", input_0=rng.standard_normal((2, 1, 1, 8)).astype(np.float32))
+    command("verify", out, "--data", tmp_path / "data.npz")
+    if "staged" in option:
+        weights = json.loads((out / "report.json").read_text())["weights"]
+        assert weights["file"] + 16 == (out / "net_weights.bin").stat().st_size  # and what it is known by
 
 
 def test_verify_and_bench_know_streams(tmp_path: Path) -> None:

@@ -55,28 +55,21 @@ def load_model(
     graph = whole = _optimized(model, options, progress, keep_batch_norm=keep_batch_norm, step=step)
     streaming = flush = None
     if options.stream:
-        streamed = stream_graph(whole, options.stream, options.window, _no_flush(options))
+        no_flush = "--handoff" if options.handoff else ""
+        streamed = stream_graph(whole, options.stream, options.window, no_flush)
         graph, flush, streaming = streamed.step, streamed.flush, streamed.streaming
         faults = [text for each in (graph, flush) if each is not None for text in check_final(each)]
         faults = faults or check_stream(whole, streamed)
         assert not faults, "a stream computes something else than the model:\n" + "\n".join(faults)
     if options.io in ("rows", "rows-again"):
-        graph = stream_ports(graph, again=options.io == "rows-again")
+        again = options.io == "rows-again"
+        graph, flush = stream_ports(graph, again=again), flush and stream_ports(flush, again=again)
     graph = hand_off(graph, options.handoff, prefix_of(options, model))
     if options.dump:
         dump(options.dump, "2-optimized.txt", str(graph))
         if flush is not None:
             dump(options.dump, "2-optimized-flush.txt", str(flush))
     return Loaded(graph, whole, streaming, flush)
-
-
-def _no_flush(options: CompileOptions) -> str:
-    """Why the rows at the end of a stream are not given, as options have it; "" if they are."""
-    if options.io != "arena":
-        return f"--io {options.io}"
-    if options.weights == "staged":
-        return "--weights staged"
-    return "--handoff" if options.handoff else ""
 
 
 def load_graph(

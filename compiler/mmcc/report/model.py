@@ -183,7 +183,7 @@ def _entry(
         "dead_channels": _dead_channels(graph),
         "saved": None if entry.made_again is None else _saved(entry.made_again, graph, plan, cost),
         "moves": _moves(plan),
-        "weights": _staged_weights(graph, plan),
+        "weights": _staged_weights(graph, plan, sum(each.staged_bytes for each in memory.entries.values())),
         "nodes": _nodes(graph, code, node_costs(graph, plan, cost)),
         "inputs": [_port(graph, code, regions, port) for port in graph.inputs],
         "outputs": [_port(graph, code, regions, port) for port in graph.outputs],
@@ -210,14 +210,14 @@ def _stack_warning(figures: Figures) -> list[str]:
     ]
 
 
-def _staged_weights(graph: Graph, plan: Plan) -> dict[str, int] | None:
-    """How constants in slow memory are read; None where they are in fast memory."""
+def _staged_weights(graph: Graph, plan: Plan, file: int) -> dict[str, int] | None:
+    """How constants in slow memory are read, in all `file` bytes; None where they are in fast memory."""
     if not plan.staged:
         return None
     staged = plan.staged.values()
     buffers = {b.name: b for b in plan.buffers if b.kind is BufferKind.STAGED}
     return {
-        "file": sum(s.blocks.total for s in staged),
+        "file": file,
         "read": sum(read_of(graph, plan).values()),
         "largest_block": max(s.blocks.bytes for s in staged),
         "most_in_arena": max(

@@ -35,8 +35,6 @@ def tails(graph: Graph, found: Found, streamed: str) -> dict[str, int]:
     """
     rows = found.hops.rows
     hops, rest = divmod(graph.tensors[streamed].shape[0], rows[streamed].hop)
-    if found.hops.windows:
-        raise NoFlush("a window is never at its end")
     if rest:
         raise NoFlush(f"hops of {rows[streamed].hop} rows do not end where the model's own sequence does")
     return {name: graph.tensors[name].shape[0] - hops * of.hop + of.lag for name, of in rows.items()}
@@ -102,7 +100,7 @@ class _Flush:
             if node.outputs[0] not in names:
                 continue
             if index not in self._found.reads or not set(node.inputs) <= self._known():
-                raise NoFlush("it would take another input of the model")
+                raise NoFlush("it would take another input of the model, or a window")
             found.add(index)
             names |= {name for name in node.inputs if self._tail.get(name)}
         return found

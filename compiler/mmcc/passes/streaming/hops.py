@@ -43,7 +43,8 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
             rows[name] = Rows(int(rates[name] * least), lag)
     late = next((name for name in windows if rows[name].lag), None)
     if late is not None:
-        raise needs_whole(graph.consumers[late][0], "and the rows before it lag behind")
+        what = "sees a window of rows that come late, since a layer before it looks ahead"
+        raise _not_causal(graph.consumers[late][0], what)
     return Found(Hops(rows, windows), reads, padding)
 
 
