@@ -196,6 +196,18 @@ def test_a_window_is_what_needs_the_whole_sequence_sees() -> None:
     np.testing.assert_array_equal(values[ROWS - 1], whole[graph.outputs[0].tensor])
 
 
+def test_a_cell_over_a_window_begins_anew_in_each_hop() -> None:
+    """It runs backward, so the whole window is needed; the one before it goes on from hop to hop."""
+    b = Stream("backward", 8, 1)
+    functions = (CellFunction("clamp", (-1.0, 1.0)),) * 3
+    h = b.add(Reshape((ROWS, 8)), b.cell("lstm", b.x, 8))
+    last = b.add(Recurrent("lstm", functions, backward=True), h, b.whole(8, 2))
+    graph = b.graph(last)
+    x = sequence(graph)
+    (values,) = fed(checked(graph, "x0:1", ROWS), x).values()
+    np.testing.assert_array_equal(values[-1], evaluate_tensors(graph, {"x0": x})[graph.outputs[0].tensor])
+
+
 def test_an_output_beside_a_window_is_flushed_and_a_window_of_late_rows_refused() -> None:
     b = Stream("beside_a_window")
     mean = b.add(Reduce("max", (0, 1)), b.causal(b.x, 3))

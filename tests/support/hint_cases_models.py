@@ -199,7 +199,7 @@ def conditions(folder, _):
     "passes/streaming/reads.py: '--window W, which runs it and what follows over the newest W rows'",
     "passes/streaming/padding.py: 'count_include_pad=1 for means, or a model without this padding'",
     "passes/streaming/ends.py: "
-    "'a model that drops no rows at the end of its sequence (a Slice, or a Pad by less than none)'",
+    "'a model that drops no rows at the end of its sequence (by a Slice or a ConvTranspose)'",
     "driver/options.py: '--stream INPUT:AXIS --window ROWS'",
 )
 def streams(folder, _):

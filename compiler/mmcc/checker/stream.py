@@ -52,7 +52,7 @@ def check_stream(whole: Graph, streamed: Streamed) -> list[str]:
     end = (
         None
         if streamed.flush is None
-        else End(whole, streamed.flush, streamed.hops, time, held_by_cells(streamed.step))
+        else End(whole, streamed.flush, streamed.hops, time, held_by_cells(streamed.step, streamed.hops))
     )
     return _Check(whole, streamed.step, streamed.hops, end).run()
 
@@ -61,7 +61,7 @@ class _Check:
     def __init__(self, whole: Graph, step: Graph, hops: Hops, end: End | None) -> None:
         self._whole, self._step, self._hops, self._end = whole, step, hops, end
         self._states: dict[str, list[Row]] = {}
-        self._held = held_by_cells(step)
+        self._held = held_by_cells(step, hops)
         self._hop = {name: rows.hop for name, rows in hops.rows.items()}
         self._hop |= {held: hops.rows[y].hop for (y, _), held in self._held.items()}
         self._wrong: list[str] = []

@@ -12,6 +12,7 @@ from mmcc.checker.views import only_moves
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import Access, Affine, Indexed, Nest
 from mmcc.ir.state import State
+from mmcc.ir.streaming import Hops
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat
@@ -84,15 +85,16 @@ def padding_of(graph: Graph, node: Node) -> float | None:
             return None
 
 
-def held_by_cells(step: Graph) -> dict[tuple[str, str], str]:
-    """What stands for h and c of each cell of a hop, by its result and "h" or "c".
+def held_by_cells(step: Graph, hops: Hops) -> dict[tuple[str, str], str]:
+    """What stands for h and c of each cell that goes on from hop to hop, by its result and "h" or "c".
 
-    h is a row of the result where the cell does not hand it on apart from that; c never is one.
+    A cell over a window begins anew in each hop. h is a row of the result where the cell does not hand it on
+    apart from that; c never is one.
     """
     return {
         (node.outputs[0], name): f"{name} of {node.outputs[0]}" if name in node.op.last else node.outputs[0]
         for node in step.nodes
-        if isinstance(node.op, CELLS)
+        if isinstance(node.op, CELLS) and node.outputs[0] in hops.rows
         for name in (("h", "c") if node.op.cell == "lstm" else ("h",))
     }
 

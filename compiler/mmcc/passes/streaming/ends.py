@@ -40,5 +40,5 @@ def check_ends(graph: Graph, found: Found, streamed: str) -> None:
 def _drops(node: Node, name: str, rows: int) -> CompileError:
     what = f'of "{printable(name, 60)}" the model drops the last {rows} row{"s" if rows > 1 else ""}'
     message = f"--stream: {node.op}: {what}, which a stream cannot know to be the last"
-    hint = "a model that drops no rows at the end of its sequence (a Slice, or a Pad by less than none)"
+    hint = "a model that drops no rows at the end of its sequence (by a Slice or a ConvTranspose)"
     return CompileError("MM205", message, exit=Exit.UNSUPPORTED, at=node.where, hint=hint)

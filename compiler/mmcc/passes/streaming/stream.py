@@ -42,8 +42,9 @@ def stream_graph(graph: Graph, asked: str, window: int = 0, no_flush: str = "") 
     found = find_hops(graph, port.tensor, max(1, wanted // hop), window=bool(window))
     rows = port.onnx_shape[axis]
     if bool(found.hops.windows) != bool(window) or window not in (0, rows):
-        takes = f"--window {rows}, as the model takes {rows} rows" if found.hops.windows else "no --window"
-        raise _cannot(f"--window {window}", takes)
+        if not found.hops.windows:
+            raise _cannot(f"--window {window}, though no layer needs the whole sequence", "no --window")
+        raise _cannot(f"--window {window}", f"--window {rows}, as the model takes {rows} rows")
     if found.hops.rows[port.tensor].hop > rows:
         raise _cannot(
             f"a hop of {found.hops.rows[port.tensor].hop} of the model's {rows} rows", "a longer axis"
