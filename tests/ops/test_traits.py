@@ -131,7 +131,13 @@ def _depends_on_order(case: OpCase) -> bool:
     return not np.array_equal(case.op.reference(-x)[0], -case.op.reference(x)[0])
 
 
-CHOOSES = {"Where", "TakeLines", "TakeAlong", "RepeatFirstRow"}  # elements of an operand, by another
+CHOOSES = {
+    "Where",
+    "TakeLines",
+    "TakeAlong",
+    "RepeatFirstRow",
+    "PoolByArgMax",
+}  # elements of an operand, by another
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -250,6 +256,7 @@ MIXED = {
     "ArgMax",
     "NonMaxSuppression",
     "ClampBits",
+    "PoolArgMax",
     "Where",
     "TakeLines",
 }  # which go between types, but not by a scale

@@ -16,6 +16,7 @@ from mmcc.ops.elementwise import UNARY
 from mmcc.ops.elementwise_gradient import AT_RESULT, DERIVATIVES, UnaryGradient
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient, label_shape
 from mmcc.ops.optimizer import AdamStep, Descend, Moment
+from mmcc.ops.pool_arg_max import PoolArgMax, PoolByArgMax, PoolByArgMaxGradient
 from mmcc.ops.pool_gradient import AveragePoolGradient, MaxPoolGradient
 from mmcc.ops.window import Window
 from op_case import OpCase, rng_of
@@ -41,6 +42,7 @@ POOLS: dict[str, tuple[Shape, Window]] = {
     "rest": ((8, 9, 3), Window((2, 3), (3, 4))),
     "dilated": ((9, 8, 2), Window((2, 2), (1, 2), (3, 2), (1, 0, 1, 2))),
     "whole": ((4, 5, 6), Window((4, 5))),
+    "pairs": ((3, 6, 11), Window((1, 2), (1, 2))),
 }
 
 
@@ -115,6 +117,11 @@ def pool_gradients() -> list[OpCase]:
         g = exact(rng, *window.output(shape), shape[2])
         ties = np.rint(2 * real(rng, *shape)).astype(np.float32)
         cases.append(OpCase(f"max_pool_gradient_{name}", MaxPoolGradient(window), (g, ties)))
+        (taps,) = PoolArgMax(window).reference(ties)
+        cases.append(OpCase(f"pool_arg_max_{name}", PoolArgMax(window), (ties,)))
+        cases.append(OpCase(f"pool_by_arg_max_{name}", PoolByArgMax(window), (ties, taps)))
+        op = PoolByArgMaxGradient(window, shape[:2])
+        cases.append(OpCase(f"pool_by_arg_max_gradient_{name}", op, (g, taps)))
         for counted in ((0, 0, 0, 0), window.pads):
             op = AveragePoolGradient(window, shape[:2], counted)
             cases.append(OpCase(f"average_pool_gradient_{name}_{sum(counted)}", op, (g,)))

@@ -36,8 +36,9 @@ LAYERS = 4
 Array = np.ndarray
 
 
-def chain(folder: Path, layers: int = LAYERS) -> Path:
-    """Convolutions of equal results, a mean, and a layer that tells three classes apart."""
+def chain(folder: Path, layers: int = LAYERS, pooled: int = -1) -> Path:
+    """Convolutions of equal results, a mean, and a layer that tells three classes apart; a max pool behind
+    the convolution of number `pooled`."""
     rng = np.random.default_rng(5)
     constants, nodes, name = dict[str, Array](), [], "x"
     for k in range(layers):
@@ -46,6 +47,9 @@ def chain(folder: Path, layers: int = LAYERS) -> Path:
         nodes.append(helper.make_node("Conv", [name, f"w{k}", f"b{k}"], [f"c{k}"], pads=[1, 1, 1, 1]))
         nodes.append(helper.make_node("Relu", [f"c{k}"], [f"r{k}"]))
         name = f"r{k}"
+        if k == pooled:
+            nodes.append(helper.make_node("MaxPool", [name], ["p"], kernel_shape=[2, 2], strides=[2, 2]))
+            name = "p"
     constants["w"], constants["b"] = rng.standard_normal((3, 8)).astype(np.float32), np.zeros(3, np.float32)
     nodes += [
         helper.make_node("GlobalAveragePool", [name], ["mean"]),
@@ -76,7 +80,7 @@ def learned(result: CompileResult) -> list[Array]:
 
 def test_what_is_made_again_has_the_same_bits(tmp_path: Path) -> None:
     """Moments ride along in groups that span what is made again of the forward pass and the backward pass."""
-    model, train = chain(tmp_path), TrainOptions(optimizer="momentum")
+    model, train = chain(tmp_path, pooled=1), TrainOptions(optimizer="momentum")
     plain = mmcc.compile_training(model, tmp_path / "plain", train, name="net")
     tight = mmcc.compile_training(model, tmp_path / "tight", train, name="net", ram="min", recompute=1.4)
     step, small = plain.report["entries"][0], tight.report["entries"][0]
@@ -108,13 +112,19 @@ def test_gradients_without_a_sum_of_their_own_are_summed_row_by_row(tmp_path: Pa
 
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> SavedValues:
-    graph = load_graph(chain(tmp_path_factory.mktemp("chain")), CompileOptions())
+    return saved_values(tmp_path_factory.mktemp("chain"))
+
+
+def saved_values(folder: Path, pooled: int = -1) -> SavedValues:
+    graph = load_graph(chain(folder, pooled=pooled), CompileOptions())
     step = training_module(graph, training_options.TrainOptions(accumulate=2)).entries[1].graph
     return SavedValues(step, {name for node in graph.nodes for name in node.outputs})
 
 
 @pytest.mark.quick
-def test_every_choice_computes_the_same(saved: SavedValues) -> None:
+@pytest.mark.parametrize("pooled", [-1, 0, LAYERS - 1])
+def test_every_choice_computes_the_same(pooled: int, tmp_path: Path) -> None:
+    saved = saved_values(tmp_path, pooled)
     image, label = samples(1)[0]
     known = {"x": image, "label_0": label}
 

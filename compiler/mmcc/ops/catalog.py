@@ -31,6 +31,7 @@ from mmcc.ops import (  # noqa: F401
     optimizer,
     paging,
     pool,
+    pool_arg_max,
     pool_gradient,
     quantize,
     recurrent,

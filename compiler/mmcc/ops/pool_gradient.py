@@ -21,7 +21,7 @@ from mmcc.ops.window import Window
 Array = NDArray[Any]
 
 
-def _gather_nest(window: Window, x: Shape, g: Shape) -> Nest:
+def gather_nest(window: Window, x: Shape, g: Shape) -> Nest:
     """Loops ih, iw, c, kh, kw: the windows of g that row ih and column iw of x are in."""
     ih, iw, c = Loop("ih", x[0]), Loop("iw", x[1]), Loop("c", x[2])
     kh, kw = window.loops()
@@ -30,7 +30,7 @@ def _gather_nest(window: Window, x: Shape, g: Shape) -> Nest:
     return Nest((ih, iw, c, kh, kw), (Access(0, g, (row, col, c.i)),), (Access(0, x, (ih.i, iw.i, c.i)),))
 
 
-def _spread(window: Window, x: Shape, parts: Array) -> Array:
+def spread(window: Window, x: Shape, parts: Array) -> Array:
     """The sum of `parts` [OH, OW, KH, KW, C] at the elements of x that they are for."""
     top, left, bottom, right = window.pads
     full = np.zeros((x[0] + top + bottom, x[1] + left + right, x[2]), parts.dtype)
@@ -64,7 +64,7 @@ class MaxPoolGradient:
     def nest(self, *inputs: Shape) -> Nest:
         """Of x any element is read that shares a window."""
         g, x = inputs
-        nest = _gather_nest(self.window, x, g)
+        nest = gather_nest(self.window, x, g)
         reach = [d * (k - 1) for k, d in zip(self.window.kernel, self.window.dilations, strict=True)]
         near = tuple(
             Loop(name, 2 * far + 1, LoopKind.REDUCE) for name, far in zip(("nh", "nw"), reach, strict=True)
@@ -79,7 +79,7 @@ class MaxPoolGradient:
         flat = taps.reshape(*taps.shape[:2], -1, x.shape[2])
         first = np.equal(flat.argmax(2)[:, :, None], np.arange(int(flat.shape[2]))[:, None])
         parts = np.where(first, g[:, :, None], 0).reshape(taps.shape)
-        return (_spread(self.window, x.shape, parts).astype(x.dtype),)
+        return (spread(self.window, x.shape, parts).astype(x.dtype),)
 
     def __str__(self) -> str:
         return f"max_pool_gradient<{self.window}>"
@@ -115,13 +115,13 @@ class AveragePoolGradient:
         return window_counts(self.window, self.counted, (*self.size, channels))
 
     def nest(self, *inputs: Shape) -> Nest:
-        return _gather_nest(self.window, self._shape(inputs[0]), inputs[0])
+        return gather_nest(self.window, self._shape(inputs[0]), inputs[0])
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         (g,) = inputs
         share = g / self.counts(g.shape[2])[..., None]
         parts = np.broadcast_to(share[:, :, None, None], (*g.shape[:2], *self.window.kernel, g.shape[2]))
-        return (_spread(self.window, self._shape(g.shape), parts).astype(g.dtype),)
+        return (spread(self.window, self._shape(g.shape), parts).astype(g.dtype),)
 
     def __str__(self) -> str:
         return f"average_pool_gradient<{self.window}>"

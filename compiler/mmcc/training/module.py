@@ -17,6 +17,7 @@ from mmcc.ops.elementwise import Binary
 from mmcc.ops.movement import Expand
 from mmcc.passes.draft import Draft
 from mmcc.training.batch_norm import by_own_statistics, by_running_statistics
+from mmcc.training.by_arg_max import by_arg_max
 from mmcc.training.cells import with_cells
 from mmcc.training.differentiate import differentiate
 from mmcc.training.in_bits import in_bits
@@ -81,8 +82,8 @@ def _step(graph: Graph, names: tuple[str, ...], options: TrainOptions) -> Graph:
         states = Optimizer(draft, options, rate.tensor).states(names, gradients)
     port = replace(plain_port(draft.tensors[loss.loss], LOSS, argument=True), onnx_name=LOSS)
     forward = {name for node in graph.nodes for name in node.outputs}
-    step = in_bits(_finished(draft, inputs, [port], (*states, *graph.states)), forward)
-    return in_place(step, frozenset(gradients.values()))
+    step = by_arg_max(_finished(draft, inputs, [port], (*states, *graph.states)), forward)
+    return in_place(in_bits(step, forward), frozenset(gradients.values()))
 
 
 def _summed(draft: Draft, names: tuple[str, ...], gradients: dict[str, str]) -> tuple[State, ...]:

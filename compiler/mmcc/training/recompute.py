@@ -13,6 +13,7 @@ from mmcc.ir.made_again import SavedValue
 from mmcc.ops.clamp_bits import ClampBits
 from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.ops.paging import PageIn, PageOut
+from mmcc.ops.pool_arg_max import PoolArgMax
 from mmcc.passes.draft import Draft
 from mmcc.training.in_place import sums_early
 
@@ -25,7 +26,7 @@ class SavedValues:
     """
 
     def __init__(self, graph: Graph, forward: Collection[str]) -> None:
-        packed = {node.output for node in graph.nodes if isinstance(node.op, ClampBits)}
+        packed = {node.output for node in graph.nodes if isinstance(node.op, ClampBits | PoolArgMax)}
         self.graph, self._forward = graph, packed.union(forward)
         self._position = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
         read = {name for node in graph.nodes if self._is_backward(node) for name in node.inputs}

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from math import gcd, prod
+
 import numpy as np
 
 from mmcc.ir.program import KernelUse
@@ -10,12 +12,15 @@ from mmcc.ir.types import geometry
 from mmcc.kernels.portable.float_fields import Fields, window_fields
 from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.select import Site, layer
+from mmcc.kernels.window import row_bound
 from mmcc.ops.bias_gradient import BiasGradient
 from mmcc.ops.clamp_bits import BitsGradient, ClampBits
 from mmcc.ops.conv_gradient import POINT, WeightGradient
 from mmcc.ops.elementwise_gradient import UnaryGradient
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
+from mmcc.ops.pool_arg_max import BYTE, PoolArgMax, PoolByArgMax, PoolByArgMaxGradient, bits_of
 from mmcc.ops.pool_gradient import AveragePoolGradient, MaxPoolGradient
+from mmcc.ops.window import Window
 
 
 @layer(WeightGradient)
@@ -119,6 +124,63 @@ def max_pool_gradient(op: MaxPoolGradient, site: Site) -> KernelUse:
             ("channels", channels),
         ),
     )
+
+
+def _tap_options(window: Window) -> tuple[tuple[str, int], ...]:
+    bits = bits_of(window)
+    return ("bits", bits), ("fields", BYTE // bits)
+
+
+@layer(PoolArgMax)
+def pool_arg_max(op: PoolArgMax, site: Site) -> KernelUse:
+    """One kernel a count of bits, and of rows of a window."""
+    rows, cols, channels = site.inputs[0].geometry
+    fields: Fields = (
+        ("x", site.inputs[0].where()),
+        ("y", site.output.where()),
+        *window_fields(op.window, rows, cols),
+        ("channels", channels),
+    )
+    options = (*_tap_options(op.window), ("rows", row_bound(op.window.kernel[0])))
+    return KernelUse("pool_arg_max", options, fields)
+
+
+@layer(PoolByArgMax)
+def pool_by_arg_max(op: PoolByArgMax, site: Site) -> KernelUse:
+    """One kernel a count of bits."""
+    rows, cols, channels = site.inputs[0].geometry
+    fields: Fields = (
+        ("x", site.inputs[0].where()),
+        ("x1", site.inputs[1].where()),
+        ("y", site.output.where()),
+        *window_fields(op.window, rows, cols),
+        ("channels", channels),
+    )
+    return KernelUse("pool_by_arg_max", _tap_options(op.window), fields)
+
+
+@layer(PoolByArgMaxGradient)
+def pool_by_arg_max_gradient(op: PoolByArgMaxGradient, site: Site) -> KernelUse:
+    """One kernel a count of bits, and of windows that an element may be in."""
+    rows, cols, channels = site.output.geometry
+    out_rows, out_cols, _ = site.inputs[0].geometry
+    fields: Fields = (
+        ("x", site.inputs[0].where()),
+        ("x1", site.inputs[1].where()),
+        ("y", site.output.where()),
+        *window_fields(op.window, rows, cols),
+        ("out_rows", out_rows),
+        ("out_cols", out_cols),
+        ("channels", channels),
+    )
+    options = (*_tap_options(op.window), ("windows", _windows_of_an_element(op.window)))
+    return KernelUse("pool_by_arg_max_gradient", options, fields)
+
+
+def _windows_of_an_element(window: Window) -> int:
+    """The most windows that any element is in: along an axis every few taps begin one."""
+    apart = zip(window.kernel, window.strides, window.dilations, strict=True)
+    return prod(-(-kernel // (stride // gcd(stride, dilation))) for kernel, stride, dilation in apart)
 
 
 @layer(AveragePoolGradient)
