@@ -174,6 +174,44 @@ def test_functions_run_in_firmware_and_a_wrong_one_is_seen(
     assert "is not there any more" not in run("verify", out, "--on", "qemu").output
 
 
+LAYER = """#include "m_handoff.h"
+void own_conv(const own_conv_call *c)
+{
+    for (int32_t at = 0; at < c->y.rows * c->y.channels; ++at) {
+        float sum = c->bias[at % c->y.channels];
+        for (int32_t k = 0; k < c->kernel[0]; ++k) {
+            const int32_t row = at / c->y.channels * c->strides[0] + k * c->dilations[0] - c->pads[0];
+            for (int32_t i = 0; row >= 0 && row < c->x.rows && i < c->x.channels; ++i) {
+                const float *w = c->weights + ((at % c->y.channels) * c->kernel[0] + k) * c->x.channels;
+                sum += ((const float *)c->x.data)[row * c->x.channels + i] * w[i];
+            }
+        }
+        ((float *)c->y.data)[at] = sum;
+    }
+}
+"""
+
+
+def test_functions_compute_steps_and_flush_of_a_stream(tmp_path: Path) -> None:
+    """Of layers on top of each other: what masks the first rows between them is none of the functions'."""
+    ready(TARGET)
+    random = np.random.default_rng(2)
+    constants = {"w": random.uniform(-1, 1, (3, 2, 5)), "v": random.uniform(-1, 1, (2, 3, 3))}
+    nodes = [node("Conv", ["x", "w"], ["c"], pads=[2, 2]), node("Conv", ["c", "v"], ["y"], pads=[1, 1])]
+    floats = {name: data.astype(np.float32) for name, data in constants.items()}
+    model = save(model_of(nodes, {"x": np.ones((1, 2, 8), np.float32)}, ["y"], floats), tmp_path)
+    file, source, out = tmp_path / "f.toml", tmp_path / "layer.c", tmp_path / "out"
+    file.write_text('[[handoff]]\noperators = ["Conv"]\nfunction = "own_conv"\nsources = ["layer.c"]\n')
+    source.write_text(LAYER)
+    stream = ("compile", model, "-t", TARGET, "--name", "m", "--stream", "x:2", "--handoff", file, "-o", out)
+    result = run(*stream, "--no-self-check")
+    assert result.exit_code == 0, result.output
+    assert "3 rows late, the last 3 rows by flush" in result.output
+    assert json.loads(run("verify", out, "--on", "qemu", "--json").stdout)["ok"]
+    source.write_text(LAYER.replace("= sum;", "= c->y.rows > 1 ? 9.0f : sum;"))  # in a flush alone
+    assert run("verify", out, "--on", "qemu").exit_code == 7
+
+
 def test_a_function_in_place_of_which_only_the_stack_is_known(tmp_path: Path) -> None:
     ready(TARGET)
     nodes = [node("MaxPool", ["x"], ["m"], kernel_shape=[2, 2]), node("Abs", ["m"], ["y"], name="last")]
@@ -216,6 +254,7 @@ TWO = 'operators = ["Conv"]\nstack = 0\n' + RULE + 'operators = ["Add"]\nstack =
         ('[[handoff]]\nfunctions = "f"\n', "did you mean function?"),
         ("[[handoff]]\nfunction = 4\n", "is not to be 4"),
         ('[[handoff]]\nfunction = "int"\noperators = ["Conv"]\n', "no name of a function"),
+        ('[[handoff]]\nfunction = "layer"\noperators = ["Conv"]\n', "no name of a function"),
         (RULE + "stack = 0\n", "no operator and no node"),
         (RULE + 'operators = ["Conv"]\n', "stack = 256"),
         (RULE + 'operators = ["Conv"]\nstack = -1\n', "no number of bytes"),

@@ -147,15 +147,14 @@ def test_sums_begin_with_no_negative_zero(layer: str) -> None:
 
 
 def test_no_flush_says_why() -> None:
-    def why(graph: Graph, asked: str = "x0:1", given: str = "") -> str:
-        streamed = stream_graph(graph, asked, no_flush=given)
+    def why(graph: Graph, asked: str = "x0:1") -> str:
+        streamed = stream_graph(graph, asked)
         assert streamed.flush is None
         return streamed.streaming.no_flush
 
     b = Stream("alone")
     assert "nothing but padding" in why(b.graph(b.add(Pad((0, 0, 0), (2, 0, 0)), b.clamped(b.x))))
     assert "do not end" in why(centred(), "x0:1:5")
-    assert why(centred(), given="--io rows") == "--io rows"
     assert why(dilated()) == ""
     b = Stream("two_apart_and_centred")
     assert "none of the model's own" in why(b.graph(b.centred(two_rows_apart(b), 3)))

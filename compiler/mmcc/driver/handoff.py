@@ -17,8 +17,8 @@ from mmcc.kernels.tilings import planning_site
 from mmcc.target import load_target
 
 
-def hand_off(graph: Graph, rules: Sequence[Rule], prefix: str) -> Graph:
-    """The graph with a function for each node that a rule takes, the first that does.
+def hand_off(graphs: Sequence[Graph], rules: Sequence[Rule], prefix: str) -> list[Graph]:
+    """The graphs of a package with a function for each node that a rule takes, the first that does.
 
     `prefix` is that of the package's symbols, which no function may have.
     CompileError MM122 for a rule that takes none, MM210 for a node that cannot be handed off.
@@ -28,20 +28,22 @@ def hand_off(graph: Graph, rules: Sequence[Rule], prefix: str) -> Graph:
         if name.lower().startswith(f"{prefix}_".lower()):
             what = f"{name} has the prefix of the model's own symbols, {prefix}_"
             raise wrong_file(what, "another name, or another prefix by --name")
-    taken: dict[int, Rule] = {}
-    for index, node in enumerate(graph.nodes):
-        rule = next((rule for rule in rules if rule.takes(node)), None)
-        if rule is not None:
-            _check(graph, index, rule.handoff)
-            taken[index] = rule
+    used: list[Rule] = []
+    found: list[Graph] = []
+    for graph in graphs:
+        nodes: list[Node] = []
+        for index, node in enumerate(graph.nodes):
+            rule = next((rule for rule in rules if rule.takes(node)), None)
+            if rule is not None:
+                _check(graph, index, rule.handoff)
+                used.append(rule)
+            nodes.append(node if rule is None else replace(node, handoff=rule.handoff))
+        found.append(replace(graph, nodes=tuple(nodes)))
     for k, rule in enumerate(rules):
-        if all(found is not rule for found in taken.values()):
-            raise wrong_file(f"handoff {k + 1}, {rule.handoff.function}, is for no node", _known(graph, rule))
-    nodes = (
-        replace(node, handoff=taken[index].handoff) if index in taken else node
-        for index, node in enumerate(graph.nodes)
-    )
-    found = replace(graph, nodes=tuple(nodes))
+        if all(one is not rule for one in used):
+            raise wrong_file(
+                f"handoff {k + 1}, {rule.handoff.function}, is for no node", _known(graphs[0], rule)
+            )
     _check_forms(found)
     return found
 
@@ -90,10 +92,12 @@ def _obstacle(graph: Graph, index: int, handoff: Handoff) -> str:
     return found
 
 
-def _check_forms(graph: Graph) -> None:
+def _check_forms(graphs: Sequence[Graph]) -> None:
     """A function gets one struct: its nodes are alike, but for their numbers."""
     forms: dict[str, tuple[Any, Node]] = {}
-    for index, node in enumerate(graph.nodes):
+    every = ((each, index) for each in graphs for index in range(len(each.nodes)))
+    for graph, index in every:
+        node = graph.nodes[index]
         if node.handoff is None:
             continue
         use = handed_off(node.op, planning_site(graph, index, load_target("host")), node.handoff)

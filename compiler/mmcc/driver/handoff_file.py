@@ -19,8 +19,9 @@ from mmcc.kernels.handoff import WEIGHT_AXES
 MOST_ALIGN = 16  # of arenas and weights
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")  # of a node of the graph, never what it is named for
 FOLDED = ("Pad", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast")  # nor these
-TAKEN = frozenset(  # what C headers that a package includes may have
+TAKEN = frozenset(  # what headers that a package includes may have, and the code around a call
     [
+        *("memory", "layer", "columns", "row_begin", "row_end", "call"),
         "NULL",
         "bool",
         "true",

@@ -55,8 +55,7 @@ def load_model(
     graph = whole = _optimized(model, options, progress, keep_batch_norm=keep_batch_norm, step=step)
     streaming = flush = None
     if options.stream:
-        no_flush = "--handoff" if options.handoff else ""
-        streamed = stream_graph(whole, options.stream, options.window, no_flush)
+        streamed = stream_graph(whole, options.stream, options.window)
         graph, flush, streaming = streamed.step, streamed.flush, streamed.streaming
         faults = [text for each in (graph, flush) if each is not None for text in check_final(each)]
         faults = faults or check_stream(whole, streamed)
@@ -64,7 +63,9 @@ def load_model(
     if options.io in ("rows", "rows-again"):
         again = options.io == "rows-again"
         graph, flush = stream_ports(graph, again=again), flush and stream_ports(flush, again=again)
-    graph = hand_off(graph, options.handoff, prefix_of(options, model))
+    prefix = prefix_of(options, model)
+    graph, *ends = hand_off([graph] if flush is None else [graph, flush], options.handoff, prefix)
+    flush = ends[0] if ends else None
     if options.dump:
         dump(options.dump, "2-optimized.txt", str(graph))
         if flush is not None:

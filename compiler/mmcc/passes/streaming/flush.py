@@ -124,7 +124,7 @@ class _Flush:
     def _write(self, index: int, node: Node) -> None:
         inputs = list(node.inputs)
         for operand in self._found.reads[index]:
-            inputs[operand] = self._twins.repeated(self._read(index, operand), index, node)
+            inputs[operand] = self._twins.repeated(self._read(index, operand), index)
         if isinstance(node.op, INTERPOLATES):
             up = self._found.reads[index][0].up
             inputs[1] = self._made.repeated(self._whole, inputs[1], up, self._tail[node.outputs[0]])

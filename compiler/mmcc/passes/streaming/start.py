@@ -141,15 +141,13 @@ class Twins:
             for key in self._start.masked(name):
                 if key in self._names:
                     made = (self._names[key],)
-                    self._made.nodes.append(
-                        Node(self._start.mask(key), (name, self._count), made, node.where)
-                    )
+                    self._made.nodes.append(Node(self._start.mask(key), (name, self._count), made))
 
-    def repeated(self, name: str, index: int, node: Node) -> str:
+    def repeated(self, name: str, index: int) -> str:
         """Rows that node `index` reads, as an interpolation finds them where it repeats the first."""
         op = self._start.repeat(index)
         if op is None:
             return name
         made = self._made.named(f"{name}.repeated", self._made.tensors[name].shape, self._made.tensors[name])
-        self._made.nodes.append(Node(op, (name, self._count), (made,), node.where))
+        self._made.nodes.append(Node(op, (name, self._count), (made,)))
         return made

@@ -186,7 +186,7 @@ class Step:
     def _write(self, index: int, node: Node) -> None:
         inputs = list(node.inputs)
         for operand, each in self._found.reads[index].items():
-            inputs[operand] = self._twins.repeated(self._read(index, operand, each), index, node)
+            inputs[operand] = self._twins.repeated(self._read(index, operand, each), index)
         if isinstance(node.op, INTERPOLATES):
             up, rows = self._found.reads[index][0].up, self._rows[node.outputs[0]].hop
             inputs[1] = self._made.repeated(self._whole, inputs[1], up, rows)

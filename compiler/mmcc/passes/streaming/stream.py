@@ -22,10 +22,8 @@ from mmcc.passes.streaming.hops import find_hops
 from mmcc.passes.streaming.step import Step
 
 
-def stream_graph(graph: Graph, asked: str, window: int = 0, no_flush: str = "") -> Streamed:
+def stream_graph(graph: Graph, asked: str, window: int = 0) -> Streamed:
     """The graph of one hop; `asked` is INPUT:AXIS, or INPUT:AXIS:ROWS for hops of so many rows.
-
-    `no_flush` says why the rows at the end of a sequence are not asked for; "" if they are.
 
     CompileError MM114 for what is no input or axis of the model, MM205 with the node that cannot be streamed.
     """
@@ -54,12 +52,11 @@ def stream_graph(graph: Graph, asked: str, window: int = 0, no_flush: str = "") 
     check_ends(graph, found, port.tensor)
     step = Step(graph, found)
     made = _with_ports(step.graph(), graph.inputs, graph.outputs, hops)
-    flush = None
-    if not no_flush:
-        try:
-            flush = flush_graph(graph, found, port.tensor, step)
-        except NoFlush as why:
-            no_flush = str(why)
+    flush, no_flush = None, ""
+    try:
+        flush = flush_graph(graph, found, port.tensor, step)
+    except NoFlush as why:
+        no_flush = str(why)
     if flush is not None:
         flush = _with_ports(flush, (), flush.outputs, hops)
     outputs = tuple(_output(graph, out, hops, flush) for out in graph.outputs)
