@@ -185,7 +185,7 @@ class Builder:
         space = self._space
         slots = dict(space.rows.slots)
         for group in self._groups:
-            for store in group.stores:
+            for store in (*group.stores, *group.through):
                 for allocation in store.allocations:
                     for name, view in space.layout.views.items():
                         if view.allocation == space.model.allocations[allocation].name:

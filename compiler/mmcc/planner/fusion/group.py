@@ -97,12 +97,22 @@ class GroupMemory:
     @cached_property
     def stores(self) -> tuple[Store, ...]:
         """Everything but what lives through: what is last used, defined or inside."""
+        return self._stores(~self.live_through)
+
+    @cached_property
+    def through(self) -> tuple[Store, ...]:
+        """What lives through and has allocations inside lie in it, which need no bytes of their own."""
+        return self._stores(self.live_through)
+
+    def _stores(self, tops: int) -> tuple[Store, ...]:
+        """The stores in some allocations."""
         members: dict[int, list[int]] = {}
         for allocation in bits(self.last_used | self.defined | self.inside):
             top = allocation
             while top in self.merged:
                 top = self.merged[top]
-            members.setdefault(top, []).append(allocation)
+            if tops >> top & 1:
+                members.setdefault(top, []).append(allocation)
         allocations = self.shared.model.allocations
         return tuple(self._store(top, some) for top, some in members.items() if allocations[top].size > 0)
 

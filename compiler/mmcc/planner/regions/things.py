@@ -123,6 +123,8 @@ class Things:
             share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
             for allocation, count in traffic.kernels[kernel].items():
                 found[allocation] = found.get(allocation, Bytes()) + count * share
+        for store in self._group.through:
+            found[store.allocation] = sum((found.get(a, Bytes()) for a in store.allocations), Bytes())
         self._scratch = {kernel: traffic.scratch[kernel] for kernel in self._group.kernels}
         self._kept = {
             kernel: self._scratch.pop(kernel) + traffic.sums[kernel] for kernel, _ in self._group.keepers
