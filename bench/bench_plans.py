@@ -38,6 +38,7 @@ from mmcc.ir.plan import Plan
 from mmcc.kernels.contract import contracts
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
+from mmcc.planner.caches import predicted
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.riders import riders
 from mmcc.target import load_target
@@ -50,22 +51,21 @@ LONG, LONGEST = 10.0, 60.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """One plan: its bytes, the limit (0: none), what no plan is below, whether it is proved, CPU seconds."""
+    """One plan: its bytes, the limit (0: none), whether it is proved, CPU seconds.
+
+    `gap` is how far it is above what no plan is below: its bytes, or within a limit its cost; 0 if it is
+    proved, or nothing is known of that.
+    """
 
     size: int
     limit: int
-    bound: int
+    gap: float
     proved: bool
     seconds: float
 
-    @property
-    def gap(self) -> float:
-        """How far a plan of least RAM is above its bound; 0 if it is proved."""
-        return 0.0 if self.proved or self.limit else self.size / max(1, self.bound) - 1
-
     def __str__(self) -> str:
         size = f"{self.size:,}" if not self.limit or self.size <= self.limit else "none"
-        said = "*" if self.proved else f" -{100 * self.gap:.1f}%" if self.gap else "?"
+        said = "*" if self.proved else f" -{100 * self.gap:.2g}%" if self.gap else "?"
         return f"{size}{said} {self.seconds:.1f}s"
 
 
@@ -87,7 +87,12 @@ def measure(graph: Graph, request: PlanRequest) -> tuple[Plan, Planned]:
     size, limit = request.peak(plan), request.limit or 0
     within = size <= limit
     proved = plan.cheapest if limit and within else plan.bound > limit if limit else plan.proved_optimal
-    return plan, Planned(size, limit, plan.bound, proved, seconds)
+    gap = 0.0
+    if not proved and not limit:
+        gap = size / max(1, plan.bound) - 1
+    elif not proved and within and plan.least_cost:
+        gap = predicted(graph, plan, request) / plan.least_cost - 1
+    return plan, Planned(size, limit, gap, proved, seconds)
 
 
 def row(model: Path, target: str) -> Row:

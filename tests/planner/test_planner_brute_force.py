@@ -35,10 +35,11 @@ FOUND = (
     *(214, 322, 424),  # all nodes are views
     218,  # computed in place of a tensor with gaps between its pixels
     742,  # rows of an input that only steps read which never run
+    30182,  # made in a part of a Concat that is there before and after the group
 )
 
 
-@pytest.mark.parametrize("first", range(0, 120, 20))
+@pytest.mark.parametrize("first", range(0, 80, 20))
 def test_no_bound_is_exceeded_and_nothing_proved_is_beaten(first: int) -> None:
     """A sample of `bench/fuzz_planner.py`."""
     tally = Tally()

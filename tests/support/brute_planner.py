@@ -3,19 +3,23 @@
 
 Shares no code with the planner: views are arrays of element addresses from the ops' own references, rows come
 from Nests, distances from the calls of a group one by one, and placements from branching on which of two
-things is lower. `plan_within` says whether a plan exists that needs no more than so many bytes.
+things is lower. `plan_within` says whether a plan exists that needs no more than so many bytes, and costs
+less than so much.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from math import inf
 from typing import Any
 
 from brute_group import FREE, Group, Thing, group_of
-from brute_laid import Known, Laid
+from brute_laid import Known, Laid, bits
 from brute_layouts import Rules, TooMany, layouts
 from mmcc.ir.graph import Graph
+
+Costs = Mapping[int, tuple[float, float]]  # by node, what it costs alone and in a group of several
 
 MOST_TRIED = 20_000  # branches of one graph's placements; beyond it gives up
 
@@ -76,22 +80,27 @@ class Placer:
 class _Search:
     """Every path of groups of one layout, with every placement."""
 
-    def __init__(self, laid: Laid, placer: Placer) -> None:
-        self._laid, self._placer = laid, placer
+    def __init__(self, laid: Laid, placer: Placer, costs: Costs) -> None:
+        self._laid, self._placer, self._costs = laid, placer, costs
         self._local: dict[tuple[int, int, int, int], Group | None] = {}
 
-    def within(self, capacity: int) -> bool:
-        """True if some plan of this layout needs no more."""
-        return self._from(0, [], capacity)
+    def within(self, capacity: int, most_cost: float) -> bool:
+        """True if some plan of this layout needs no more, and costs less."""
+        return self._from(0, [], capacity, most_cost)
 
-    def _from(self, done: int, path: list[Group], capacity: int) -> bool:
+    def _from(self, done: int, path: list[Group], capacity: int, most_cost: float) -> bool:
         if done == self._laid.all:
             return self._placed(path, capacity)
         for mask, last in self._laid.groups(done):
-            group = self._possible(done, mask, last, capacity)
-            if group is not None and self._from(done | mask, [*path, group], capacity):
+            left = most_cost - self._cost(mask)
+            group = self._possible(done, mask, last, capacity) if left > 0 else None
+            if group is not None and self._from(done | mask, [*path, group], capacity, left):
                 return True
         return False
+
+    def _cost(self, mask: int) -> float:
+        nodes = [self._laid.kernels[k].node for k in bits(mask)] if self._costs else []
+        return sum(self._costs[node][len(nodes) > 1] for node in nodes)
 
     def _possible(self, done: int, mask: int, last: int, capacity: int) -> Group | None:
         """A group, if it can be placed alone."""
@@ -125,12 +134,16 @@ class _Search:
         return self._placer.fits(list(things.values()), pairs, capacity)
 
 
-def plan_within(graph: Graph, rules: Rules, capacity: int) -> bool:
-    """True if some plan needs no more than `capacity` bytes. Raises TooMany where that takes too long."""
+def plan_within(
+    graph: Graph, rules: Rules, capacity: int, costs: Costs | None = None, most_cost: float = inf
+) -> bool:
+    """True if some plan needs no more than `capacity` bytes, and costs less than `most_cost`. Raises TooMany
+    where that takes too long."""
     placer = Placer()
     if capacity < 0:
         return False
     known: Known = {}, {}
     return any(
-        _Search(Laid(graph, lies, rules, known), placer).within(capacity) for lies in layouts(graph, rules)
+        _Search(Laid(graph, lies, rules, known), placer, costs or {}).within(capacity, most_cost)
+        for lies in layouts(graph, rules)
     )

@@ -14,10 +14,21 @@ from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import SRAM
+from mmcc.ir.types import geometry
 from mmcc.planner import layer_by_layer, layouts
 from mmcc.planner.api import best_plan
+from mmcc.planner.caches import predicted
+from mmcc.planner.cost import node_cost
 from mmcc.planner.request import PlanRequest
 from tiny_graphs import tiny_graph
+
+# Calls cost about as much as copies, so that neither is always better.
+COSTS = {
+    "call": 40.0,
+    "element_row": 5.0,
+    **dict.fromkeys(("concat_element", "strided_copy_element"), 1.0),
+}
+ROUNDING = 1e-6  # of a cost
 
 
 @dataclass
@@ -56,6 +67,46 @@ def try_seed(seed: int, tally: Tally) -> Iterator[str]:
             tally.proved += made.proved_optimal
             for text in _wrong(graph, asked, made, beaten, tally):
                 yield f"{asked}: {text}"
+    yield from _try_limit(graph, replace(request, cost=COSTS), random, tally)
+
+
+def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally) -> Iterator[str]:
+    """What is wrong with what is said of the cost of plans within a limit that needs groups."""
+    alone = best_plan(graph, replace(request, fuse=False)).peak(SRAM)
+    least = best_plan(graph, request).peak(SRAM)
+    limit = random.randint(least, max(least, alone - 1))
+    asked = replace(request, limit=limit)
+    for few in (False, True):
+        tally.plans += 1
+        try:
+            made = _planned(graph, asked, few=few)
+        except Exception as error:  # whatever it is, it is ours
+            yield f"{asked}: {type(error).__name__}: {error}"
+            continue
+        yield from (f"{asked}: {text}" for text in check_plan(graph, made))
+        if made.peak(SRAM) > limit or not made.least_cost:
+            continue
+        tally.proved += made.cheapest
+        cost = predicted(graph, made, asked)
+        if made.cheapest and cost > made.least_cost * (1 + ROUNDING) + ROUNDING:
+            yield f"{asked}: called cheapest, costs {cost}, nothing less than {made.least_cost}"
+        rules = Rules(asked.align, asked.external(graph), asked.backward)
+        try:
+            if plan_within(graph, rules, limit, _costs(graph), made.least_cost * (1 - ROUNDING)):
+                yield f"{asked}: said to cost {made.least_cost} at least, but a plan costs less"
+        except TooMany:
+            tally.given_up += 1
+
+
+def _costs(graph: Graph) -> dict[int, tuple[float, float]]:
+    """What each node costs alone, in one call, and in a group, in a call for each row."""
+    found: dict[int, tuple[float, float]] = {}
+    for index, node in enumerate(graph.nodes):
+        rows = geometry(graph.tensors[node.output].shape)[0]
+        cost = node_cost(graph, node, COSTS)
+        alone = cost.work + cost.row * rows + cost.call
+        found[index] = alone, alone + cost.call * (rows - 1)
+    return found
 
 
 def _planned(graph: Graph, request: PlanRequest, *, few: bool) -> Plan:

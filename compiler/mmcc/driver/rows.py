@@ -106,7 +106,9 @@ def _of_one_axis(graph: Graph, request: PlanRequest, plan: Plan) -> Plan:
     if not request.fuse or request.by_region or not plan.over_groups or other_rows(graph) is None:
         return plan
     bound = min(plan.bound, trivial_bound(graph, request))
-    return replace(plan, bound=bound, proved_optimal=request.peak(plan) == bound, cheapest=False)
+    return replace(
+        plan, bound=bound, proved_optimal=request.peak(plan) == bound, cheapest=False, least_cost=0.0
+    )
 
 
 def _limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:
@@ -137,12 +139,13 @@ def _better(first: Laid, second: Laid) -> Laid:
         best = int(within[1] or (peaks[1] < peaks[0] and not within[0]))
     chosen, other = both[best], both[1 - best].plan
     bound = min(laid.plan.bound for laid in both)
-    ruled_out = other.cheapest or (request.limit is not None and other.bound > request.limit)
+    beyond = request.limit is not None and other.bound > request.limit
     plan = replace(
         chosen.plan,
         bound=bound,
         proved_optimal=chosen.plan.proved_optimal and peaks[best] == bound,
-        cheapest=chosen.plan.cheapest and ruled_out,
+        cheapest=chosen.plan.cheapest and (other.cheapest or beyond),
+        least_cost=chosen.plan.least_cost if beyond else min(laid.plan.least_cost for laid in both),
         seconds=sum(laid.plan.seconds for laid in both),
     )
     return replace(chosen, plan=plan)

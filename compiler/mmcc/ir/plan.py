@@ -213,9 +213,10 @@ class Plan:
     is a buffer in the caller's memory for it. `places` is where each buffer is first; `transfers` take some
     elsewhere, in the order in which they are started. Buffers that are `fetched` are first among the weights.
     `bound` is the least peak that the solver could not rule out (if proved, the peak without what is `lent`).
-    With several regions `cost` is the predicted cost, accesses included, and no plan within their sizes costs
-    less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is below; `traffic`
-    has the bytes that a run is predicted to read and to write in each.
+    No plan with groups within the limit costs less than `least_cost`, whether this is `cheapest` or not; 0 if
+    nothing is known. With several regions `cost` is the predicted cost, accesses included, and no plan within
+    their sizes costs less than `least_cost`; `bounds` has, for regions that were to be least, what no plan is
+    below; `traffic` has the bytes that a run is predicted to read and to write in each.
     """
 
     groups: tuple[Group, ...]

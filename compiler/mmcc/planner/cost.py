@@ -17,7 +17,7 @@ from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.regions import Place, Region
-from mmcc.planner.fusion.schedule import Sources, batches, strip_columns
+from mmcc.planner.fusion.schedule import Sources, Spans, batches, strip_columns
 
 # figures a target does not state, by the end of their name
 USUAL = {
@@ -115,9 +115,9 @@ def plan_cost(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> float:
 
 def node_costs(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> dict[int, float]:
     """Predicted instructions of each node that runs, as often as the plan runs it."""
-    sources = Sources(graph, plan.aliases)
-    found: dict[int, float] = {}
+    spans, found = Spans(graph), dict[int, float]()
     for group in plan.groups:
+        sources = Sources(graph, plan.aliases, group.accumulating, spans)
         alone = len(group.nodes) == 1 and not group.strips and not group.backward
         calls = batches(graph, group, plan.aliases) if group.batched else {}
         for index, share in shares(graph, group).items():

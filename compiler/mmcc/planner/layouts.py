@@ -51,8 +51,8 @@ class Layouts:
             self._choice(copied)
         self.first = tuple(self._choices.values())
         self._spaces: dict[tuple[object, int | None, bool], Space] = {}
-        self._spans = Spans(graph)
-        self.macs = request.recompute * sum(self._spans.nest(k).macs for k in range(len(graph.nodes)))
+        self.spans = Spans(graph)
+        self.macs = request.recompute * sum(self.spans.nest(k).macs for k in range(len(graph.nodes)))
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
         size = max(1.0, len(first.model.kernels) / SMALL_GRAPH)
         self._footprints_left = FOOTPRINTS_TRIED / size**2
@@ -90,10 +90,16 @@ class Layouts:
         key = choice.layout.in_place, request.limit, request.fuse
         if key in self._spaces:
             return self._spaces[key]
-        made = Space(self._graph, choice.layout, choice.model, choice.ordering.order, request, self._spans)
+        made = Space(self._graph, choice.layout, choice.model, choice.ordering.order, request, self.spans)
         if len(self.first) * len(choice.model.kernels) <= KEPT and any(choice is c for c in self.first):
             self._spaces[key] = made
         return made
+
+    def bare(self, copied: frozenset[Operand], request: PlanRequest) -> Space:
+        """The groups of the layout that copies those operands, no order of single nodes being known."""
+        layout = make_layout(self._graph, request.external(self._graph), copied)
+        model = make_model(self._graph, layout, request, self._safe_offset)
+        return Space(self._graph, layout, model, tuple(range(len(model.kernels))), request, self.spans)
 
     def known(self, bound: int) -> int:
         """What the least of the tables looked at says of all plans: joins may copy any operands, and other
@@ -136,7 +142,7 @@ class Layouts:
     def bound_values(self, least: int) -> None:
         """A bound over all layouts and all groups; nothing is below it, `least` bytes are enough."""
         if least > self.joined:
-            bound = value_bound(self._graph, self._request, least - 1, self._spans, self.joined)
+            bound = value_bound(self._graph, self._request, least - 1, self.spans, self.joined)
             self.joined = max(self.joined, bound)
 
     def _better(self, choice: LayoutChoice, best: tuple[Paths, int]) -> tuple[Paths, int]:

@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
-from mmcc.planner.fusion.build import Builder, Placed
+from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.paths import Path, Paths
 from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.request import PlanRequest
 
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it,
 LARGE, TRIES_OF_LARGE = 150, 2  # and in graphs of more than so many kernels
+FORWARD = 0.01  # of the effort for placing a path again, without rows backward
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
@@ -26,20 +28,32 @@ class Placer:
 
         `path` is the cheapest of all, and no path is below `least()`.
         """
-        placed = self._place(paths, path, limit)
-        if placed.placement.peak <= limit:
-            return placed
+        exactly = self.exactly(paths, path, limit)
+        if exactly is not None:
+            return exactly
         low, level = least(), limit
         for _ in range(TRIES):  # paths of smaller groups are easier to place
             level = max(low, level - max(1, (limit - low) // TRIES))
             smaller = paths.cheapest(level, self._macs)
             if not smaller:
                 break
-            placed = self._place(paths, smaller, limit)
-            if placed.placement.peak <= limit:
-                return self._cheaper(paths, placed, limit)
-        together, _ = self._together(paths, placed, low)
+            exactly = self.exactly(paths, smaller, limit)
+            if exactly is not None:
+                return self._cheaper(paths, exactly, limit)
+        together, _ = self._together(paths, self._place(paths, path, limit), low)
         return together if together.placement.peak <= limit else None
+
+    def exactly(self, paths: Paths, path: Path, limit: int) -> Placed | None:
+        """A path within the limit, if it can be placed so. Rows are made backward, which takes a call for
+        each, only if need be."""
+        placed = self._place(paths, path, limit)
+        if placed.placement.peak > limit:
+            return None
+        used = used_overlaps(placed.overlaps, placed.buffers, placed.placement.offsets)
+        if any(overlap.backward is not None for overlap in used):
+            forward = self._place(paths, path, limit, backward=False)
+            return forward if forward.placement.peak <= limit else placed
+        return placed
 
     def least(self, paths: Paths, bound: int) -> tuple[Placed, int]:
         """A path with the least peak, and what no path is below."""
@@ -84,12 +98,14 @@ class Placer:
         peak = max(offsets[b.name] + b.size for b in buffers if b.regions == self._request.regions)
         return Placed(path, buffers, overlaps, Placement(offsets, peak, 0))
 
-    def _place(self, paths: Paths, path: Path, goal: int) -> Placed:
+    def _place(self, paths: Paths, path: Path, goal: int, *, backward: bool = True) -> Placed:
         request = self._request
         buffers, overlaps = Builder(paths.space, path).buffers()
+        if not backward:
+            overlaps = tuple(replace(overlap, backward=None) for overlap in overlaps)
         inside = [b for b in buffers if b.regions == request.regions]
         request.say(f"{len(path)} groups within {goal} bytes; placing {len(inside)} buffers")
-        effort = request.effort * PLACING
+        effort = request.effort * (PLACING if backward else FORWARD)
         placement = place(inside, overlaps, goal, effort=effort, seed=request.seed, progress=request.progress)
         return Placed(path, buffers, overlaps, placement)
 

@@ -15,6 +15,7 @@ from heapq import heapify, heappop, heappush
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan, aligned
+from mmcc.planner.cheaper import Cheaper, Priced
 from mmcc.planner.fusion.build import Builder, Placed
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Path, Paths, Table
@@ -90,7 +91,21 @@ class Search:
         return *best, proved
 
     def _cheapest(self, layouts: Sequence[LayoutChoice], limit: int) -> Plan | None:
-        """The plan of least cost within the limit, if one is found.
+        """The plan of least cost within the limit, if one is found; in these layouts first."""
+        found = self._priced(layouts, limit)
+        if found is None:
+            return None
+        if self._request.staging is None and not (found.cheapest and self._layouts.every_layout):
+            found = Cheaper(self._graph, self._request, self._layouts, self._placer).search(found, limit)
+        paths, placed = found.paths, found.placed
+        made = Builder(paths.space, placed.path).plan(placed, self._bound(paths, placed))
+        # rows that are made backward to save bytes take calls that no path has
+        backward = (group.nodes[0] for group in made.groups if group.backward)
+        cheapest = found.cheapest and all(map(self._request.runs_backward, backward))
+        return replace(made, cheapest=cheapest, least_cost=found.least)
+
+    def _priced(self, layouts: Sequence[LayoutChoice], limit: int) -> Priced | None:
+        """A plan within the limit, and what is below the cost of all plans in these layouts.
 
         What the nodes of a layout cost in the largest calls is a bound for the cost of its cheapest path, and
         that for its plans: layouts are looked at, and placed, best first. If the first path of all can be
@@ -111,9 +126,8 @@ class Search:
                 paths, path = ways.pop(k)
                 placed = self._placer.within(paths, path, partial(self._low, paths, limit), limit)
                 if placed is not None:
-                    made = Builder(paths.space, placed.path).plan(placed, self._bound(paths, placed))
-                    every = every and known.every_layout and known.every_group
-                    return replace(made, cheapest=every and sum(map(paths.cost, placed.path)) <= least)
+                    every = every and known.every_group
+                    return Priced(paths, placed, sum(map(paths.cost, placed.path)), least if every else 0.0)
             elif looked_at > FOOTPRINTS_TRIED:
                 every = False
             else:

@@ -36,8 +36,9 @@ from collections.abc import Iterator
 from heapq import heappop, heappush
 
 from mmcc.ir.graph import Graph
-from mmcc.planner.bounds.value_groups import Roles, ValueGroups
+from mmcc.planner.bounds.value_groups import ValueGroups
 from mmcc.planner.bounds.value_rows import ValueRows
+from mmcc.planner.bounds.value_sets import ValueSets
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.request import PlanRequest
 
@@ -58,21 +59,18 @@ def value_bound(graph: Graph, request: PlanRequest, most: int, spans: Spans, flo
 class _Search:
     def __init__(self, rows: ValueRows, most: int) -> None:
         self._rows, self._groups, self._most = rows, ValueGroups(rows), most
+        self._sets = ValueSets(self._groups)
         self._count = len(rows.reads)
-        self._all = (1 << self._count) - 1
-        self._long: list[list[int]] = [[] for _ in range(self._count)]  # by last node, groups too long
-        self._alive: dict[int, int] = {}
-        self._free_nodes = [k for k in range(self._count) if (rows.computing & ~rows.alone) >> k & 1]
 
     def run(self, floor: int) -> int:
         """What the largest group of a path needs at least, as far as is known; `floor` if that is more."""
-        start = self._closed(0)
-        first = max(self._groups.bytes(self._alive_after(start)), self._groups.floor, floor)
+        start = self._sets.closed(0)
+        first = max(self._groups.bytes(self._sets.alive(start)), self._groups.floor, floor)
         heap, best, settled = [(first, 0, start)], {start: first}, set[int]()
         looked_at = checks = 0
         while heap:
             value, _, done = heappop(heap)
-            if done == self._all or value > self._most:
+            if done == self._sets.all or value > self._most:
                 return min(value, self._most + 1)
             if looked_at > MOST_GROUPS or checks > MOST_CHECKS:
                 return value
@@ -89,60 +87,14 @@ class _Search:
 
     def _following(self, done: int, value: int) -> Iterator[tuple[int, int]]:
         """The sets of finished nodes one group on, and the largest group until then."""
-        free = self._free(done, value)
+        free = self._sets.free(done, value)
         if free is not None:
-            yield free, value
+            yield free.after, value
             return
-        alive = self._alive_after(done)
-        for last in range(self._count):
-            if done >> last & 1:
-                continue
-            members = self._rows.feeds[last] & ~done
-            if self._is_long(last, members):
-                continue
-            after = self._closed(done | members)
-            then = self._alive_after(after)
-            through = self._groups.bytes(alive & then)
-            if through > self._most:
-                continue
-            roles = Roles(alive & then & self._groups.touched(members), alive & ~then, then & ~alive)
-            yield after, max(value, through + self._groups.least(last, members, roles))
+        for step in self._sets.steps(done, self._short):
+            if self._sets.through(done, step) <= self._most:
+                yield step.after, max(value, self._sets.least(done, step))
 
-    def _free(self, done: int, value: int) -> int | None:
-        """The set after a node that is free after some others."""
-        alive = self._alive_after(done)
-        for node in self._free_nodes:
-            if done >> node & 1 or self._rows.before[node] & ~done:
-                continue
-            after = self._closed(done | 1 << node)
-            then = self._alive_after(after)
-            roles = Roles(alive & then & self._groups.touched(1 << node), alive & ~then, then & ~alive)
-            if self._groups.shrinks(node, roles):
-                through = self._groups.bytes(alive & then)
-                if through + self._groups.least(node, 1 << node, roles) <= value:
-                    return after
-        return None
-
-    def _is_long(self, last: int, members: int) -> bool:
-        """True if what is inside a group needs too much, or it has a node that runs alone with others."""
-        if any(not long & ~members for long in self._long[last]):
-            return True
-        computing = members & self._rows.computing
-        if computing & self._rows.alone and computing & (computing - 1):
-            return True
-        long = self._groups.too_long(last, members, self._most)
-        if long:
-            self._long[last].append(long)
-        return bool(long)
-
-    def _closed(self, done: int) -> int:
-        """A set with all movements of what it has made."""
-        for node in sorted(self._rows.moves):
-            if not done >> node & 1 and not self._rows.before[node] & ~done:
-                done |= 1 << node
-        return done
-
-    def _alive_after(self, done: int) -> int:
-        if done not in self._alive:
-            self._alive[done] = self._groups.alive(done)
-        return self._alive[done]
+    def _short(self, last: int, members: int) -> bool:
+        """False if what is inside a group needs too much."""
+        return not self._groups.too_long(last, members, self._most)

@@ -9,12 +9,11 @@ from functools import cached_property
 
 import numpy as np
 
+from mmcc.planner.bounds.value_moments import Moments
 from mmcc.planner.bounds.value_rows import PieceRead, ValueRows
 from mmcc.planner.fusion.schedule import Ints
-from mmcc.planner.fusion.timeline import Timeline
 from mmcc.planner.memory.allocations import bits
 
-SAMPLES = 96  # moments of a group that are looked at, besides those where a node begins or ends
 MOST_JOINS = 3  # in one group, of which both schedules are looked at
 WINDOW = 8  # nodes of the shortest schedules
 
@@ -28,99 +27,20 @@ class Roles:
     defined: int
 
 
-class Moments:
-    """One schedule: how many rows of each piece are made and needed at some moments of it.
-
-    With `by_last` these are the steps of the last node. What is made by then is what it asks for, so it does
-    not matter in which order that is made.
-    """
-
-    def __init__(self, rows: ValueRows, line: Timeline, *, by_last: bool = False) -> None:
-        self.rows, self.line, self._by_last = rows, line, by_last
-        if by_last:
-            self.at = line.of(line.last)
-            self._held: dict[tuple[str, int, int], Ints] = {}
-            return
-        times = [at for at in line.times.values() if len(at)]
-        every = np.unique(np.concatenate(times))
-        ends = [at[[0, -1]] for at in times]
-        self.at = np.unique(np.concatenate([every[:: max(1, len(every) // SAMPLES)], *ends]))
-        self._held = {}
-
-    def inside(self, piece: int) -> Ints:
-        """Bytes of a piece of which nobody outside sees anything: rows made, and not yet done with."""
-        mask = self.rows.readers[piece]
-        key = ("inside", piece, mask)
-        if key not in self._held:
-            newest, oldest = self._made(piece, self.at, running=True), self._needed(piece, mask, self.at)
-            held = np.maximum(newest - oldest, 0)
-            if self.rows.rings >> piece & 1 and not self._by_last:
-                held = self._ring(piece, mask, held)
-            self._held[key] = held * self.rows.pieces[piece].line
-        return self._held[key]
-
-    def _ring(self, piece: int, readers: int, held: Ints) -> Ints:
-        """Rows of the ring that a piece is in while anybody uses it; of one row only while it holds that."""
-        own = self.line.of(self.rows.pieces[piece].maker)
-        depth = int((self._made(piece, own, running=True) - self._needed(piece, readers, own)).max(initial=1))
-        if depth <= 1:
-            return held
-        end = max(self.line.end(node) for node in (*bits(readers), self.rows.pieces[piece].maker))
-        return np.where((self.at >= own[0]) & (self.at <= end), depth, 0)
-
-    def last_used(self, piece: int, members: int) -> Ints:
-        """Bytes of a piece from the first row that the group still reads."""
-        mask = self.rows.readers[piece] & members
-        key = ("last", piece, mask)
-        if key not in self._held:
-            own = self.rows.pieces[piece]
-            self._held[key] = (own.height - self._needed(piece, mask, self.at)) * own.line
-        return self._held[key]
-
-    def defined(self, piece: int, *, running: bool) -> Ints:
-        """Bytes made of a piece so far; those of the row being made only where it lies over nothing."""
-        key = ("defined", piece, int(running))
-        if key not in self._held:
-            self._held[key] = self._made(piece, self.at, running=running) * self.rows.pieces[piece].line
-        return self._held[key]
-
-    def sums(self, node: int) -> Ints:
-        """Bytes in which a node keeps sums."""
-        begin, end = self.line.begin(node), self.line.end(node)
-        return ((self.at >= begin) & (self.at <= end)) * self.rows.accumulates(node)
-
-    def _made(self, piece: int, moments: Ints, *, running: bool) -> Ints:
-        own = self.rows.pieces[piece]
-        at = self.line.of(own.maker)
-        done = np.searchsorted(at, moments, side="right" if running else "left")
-        if self.rows.at_once >> own.maker & 1 or self.rows.takes(own.maker):
-            return np.where(done >= max(1, self.rows.steps(own.maker)), own.height, 0)
-        return np.minimum(done, own.height)
-
-    def _needed(self, piece: int, readers: int, moments: Ints) -> Ints:
-        """The first row that some of the readers still need at each moment."""
-        oldest = np.full(len(moments), self.rows.pieces[piece].height, np.int64)
-        for node in bits(readers):
-            read = next(read for read in self.rows.reads[node] if read.piece == piece)
-            at = self.line.of(node)
-            # what goes element by element may be written over the row that it reads
-            done = np.searchsorted(at, moments, side="right" if read.elementwise else "left")
-            oldest = np.minimum(oldest, np.where(done < len(at), read.low[done], read.low[-1]))
-        return oldest
-
-
 class ValueGroups:
     """The groups of a graph of values, each between sets of nodes that have run."""
 
-    def __init__(self, rows: ValueRows) -> None:
+    def __init__(self, rows: ValueRows, *, strips: bool | None = None) -> None:
+        """With `strips` groups may run in column strips; if that is not said, where the request allows it."""
         self.rows = rows
-        self._strips = rows.request.recompute > 1
+        self._strips = rows.request.recompute > 1 if strips is None else strips
         self.size = [piece.height * piece.line for piece in rows.pieces]
         align = rows.request.align
         self._scratch = {k: -(-size // align) * align for k, size in rows.request.scratch.items()}
         self._moments: dict[tuple[int, int, int, tuple[int, ...], bool], Moments] = {}
         self._least: dict[tuple[int, int, Roles], int] = {}
         self._inner: dict[tuple[int, int], int] = {}
+        self._long: dict[tuple[int, int], list[int]] = {}  # by last node and limit, nodes that are too much
         self._made, self._read = [0] * len(rows.reads), [0] * len(rows.reads)
         for node, reads in enumerate(rows.reads):
             self._made[node] = sum(1 << piece for piece in rows.made[node])
@@ -199,13 +119,22 @@ class ValueGroups:
             mask |= self._made[node] | self._read[node]
         return mask
 
-    def too_long(self, last: int, members: int, most: int) -> int:
-        """The nearest members to `last` of which what is inside needs more than `most`; 0 if there are none.
+    def too_long(self, last: int, members: int, most: int) -> bool:
+        """True if what is inside of members near to `last` needs more than `most`.
 
         A group with more nodes before these holds that, too. In strips what is inside may need any little.
         """
         if self._strips:
-            return 0
+            return False
+        known = self._long.setdefault((last, most), [])
+        if any(not long & ~members for long in known):
+            return True
+        long = self._too_long(last, members, most)
+        known += [long] if long else []
+        return bool(long)
+
+    def _too_long(self, last: int, members: int, most: int) -> int:
+        """The nearest members to `last` of which what is inside needs too much; 0 if there are none."""
         nodes, size = bits(members), WINDOW
         while True:
             near = sum(1 << k for k in nodes[-size:])

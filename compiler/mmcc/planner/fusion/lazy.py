@@ -48,14 +48,14 @@ class LazyPaths:
         del most_macs
         return self._least.path if self._least is not None and self._least.bytes <= limit else ()
 
-    def cheapest(self, limit: int, most_macs: float) -> Path:
-        """The path of least cost whose groups need at most `limit`; empty if there is none, or none is found,
-        or it works too much."""
-        found = self._run_cheapest(limit)
+    def cheapest(self, limit: int, most_macs: float, most_cost: float = inf) -> Path:
+        """The path of least cost, less than `most_cost`, whose groups need at most `limit`; empty if there is
+        none, or none is found, or it works too much."""
+        found = self._run_cheapest(limit, most_cost)
         path = found.path if found is not None else self.within(limit, most_macs)
         if self.space.request.recompute > 1:
             narrow = CheapestSearch(self.space, limit, exact=True, strips=True)
-            narrow.ceiling = sum(map(self.cost, path)) - SPLIT * len(path) if path else inf
+            narrow.ceiling = sum(map(self.cost, path)) - SPLIT * len(path) if path else most_cost
             cut = narrow.run()
             works = 0.0 if cut is None else sum(map(self.macs, cut.path))
             self.exact = works <= most_macs and (cut is not None or not narrow.given_up)
@@ -117,11 +117,14 @@ class LazyPaths:
         self.exact = self.exact and (not search.given_up if best is None else best.best)
         return best
 
-    def _run_cheapest(self, limit: int) -> FoundPath | None:
+    def _run_cheapest(self, limit: int, most_cost: float) -> FoundPath | None:
         """By a search that is exact, if that does not take too long."""
         first = CheapestSearch(self.space, limit, exact=True)
+        first.ceiling = most_cost
         found = first.run()
         if found is None and first.given_up:
-            found = CheapestSearch(self.space, limit, exact=False).run()
+            second = CheapestSearch(self.space, limit, exact=False)
+            second.ceiling = most_cost
+            found = second.run()
         self.exact = self.exact and (found.best if found is not None else not first.given_up)
         return found

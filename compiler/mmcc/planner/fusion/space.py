@@ -117,14 +117,14 @@ class Space:
     @property
     def least_cost(self) -> float:
         """Predicted instructions that no path is below: every kernel in one call, nothing computed twice."""
-        steps = (kernel.steps for kernel in self.rows.kernels)
+        steps = (kernel.steps for kernel in self.rows.alone)
         return sum(cost.total(count, 1, 1, 1.0) for cost, count in zip(self.costs, steps, strict=True))
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted instructions of a group, and what it costs in caches."""
         kernels = bits(candidate.after & ~candidate.before)
-        rows, strips = self.rows.kernels, candidate.strips
-        cut, costs = self.cut(candidate), self.costs
+        rows = self.rows.kernels if len(kernels) > 1 or candidate.tile else self.rows.alone
+        strips, cut, costs = candidate.strips, self.cut(candidate), self.costs
         streaming, iterations = candidate.streaming, dict[int, int]()
         total = figure(self.request.cost, "staged_byte") * streaming.read if streaming else 0.0
         if candidate.tile:
