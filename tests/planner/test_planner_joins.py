@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from math import inf
 
@@ -17,10 +18,13 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.regions import SRAM
 from mmcc.ops.elementwise import Unary
+from mmcc.ops.movement import Concat
 from mmcc.ops.pool import MaxPool
 from mmcc.ops.window import Window
 from mmcc.planner.api import best_plan
+from mmcc.planner.bounds.copies import least_copies
 from mmcc.planner.bounds.join_bound import JoinBound, join_bound
+from mmcc.planner.caches import predicted
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import choices_of
@@ -146,3 +150,30 @@ def test_the_layout_with_the_least_bound_may_need_more_than_another() -> None:
     made = best_plan(graph, PlanRequest(align=4))
     assert check_plan(graph, made) == []
     assert (made.peak(SRAM), made.bound, made.proved_optimal) == (1024, 1024, True)
+
+
+@pytest.mark.quick
+def test_nothing_cheaper_keeps_a_limit_in_any_of_many_layouts() -> None:
+    """Eight operands of Concats: too many to try all layouts."""
+    b = Build("blocks")
+    x = b.conv(b.input(12, 12, 4), 8, 3)
+    for _ in range(2):
+        x = b.concat(2, *(b.conv(x, 4, size) for size in (1, 3, 1, 3)))
+    graph = b.graph(b.max_pool(x, 2, 2))
+    request = PlanRequest(align=1)
+    limit = best_plan(graph, replace(request, fuse=False)).peak(SRAM) * 7 // 10
+    made = best_plan(graph, replace(request, limit=limit))
+    assert made.peak(SRAM) <= limit
+    assert made.cheapest
+    assert made.least_cost == pytest.approx(predicted(graph, made, request), rel=1e-9)
+    assert check_plan(graph, made) == []
+
+
+def test_what_no_layout_leaves_without_code() -> None:
+    """Two Concats of the same tensor: it lies in one of them. One with itself always has code."""
+    b = Build("claims")
+    x, y = b.add(Unary("abs"), b.input(4, 4, 2)), b.add(Unary("abs"), b.input(4, 4, 2))
+    one, two, three = b.concat(2, x, y), b.concat(2, y, x), b.concat(2, x, x)
+    graph = b.graph(one, two, three)
+    costs = {k: 10.0 * (k + 1) for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat)}
+    assert least_copies(graph, costs, ()) == min(costs[2], costs[3]) + costs[4]
