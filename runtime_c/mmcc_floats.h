@@ -9,7 +9,7 @@
 #if defined(__AVX512F__) && defined(__FMA__)
 
 #define MMCC_FLOAT_PIXELS 6 /* of a tile */
-#define MMCC_FLOAT_BLOCKS 4 /* of 16 filters, of a tile, at most: a power of two */
+#define MMCC_FLOAT_BLOCKS 4 /* of 16 filters, of a tile, at most */
 typedef __m512 mmcc_float16;
 
 MMCC_INLINE mmcc_float16 mmcc_load16(const float *from)

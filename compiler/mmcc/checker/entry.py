@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from mmcc.checker.bands import check_bands
 from mmcc.checker.chunks import check_chunk_calls
 from mmcc.checker.order import Order
 from mmcc.checker.program_constants import Constants
@@ -61,6 +62,7 @@ def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> l
         wrong += check.steps()
         wrong += check_moves(entry, plan, code)
         wrong += check_pages(graph, plan, code)
+        wrong += check_bands(graph, plan, code)
     return wrong[:MOST]
 
 

@@ -199,9 +199,8 @@ class _Lowering:
         node, blocks = graph.nodes[index], plan.staged[index].blocks
         others, kinds = (), (0,)
         if blocks.count > 1:
-            sliced = replace(
-                site, outputs=(replace(site.output, view=replace(site.output.where(), memory=SLICE)),)
-            )
+            slice_ = replace(site.output, view=replace(site.output.where(), memory=SLICE))
+            sliced = replace(site, outputs=(slice_,), alone=False)  # its rows come once a block
             (use, *others), kinds = kernels_of(graph, index, sliced, blocks)
         else:
             use = kernel_use(node.op, site)

@@ -78,6 +78,7 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
         accumulators=sums,
         staging=Staging(tilings) if staged else None,
         parts=frozenset(index for index, each in enumerate(promised) if each.parts),
+        spread=frozenset(index for index, each in enumerate(promised) if each.apart),
         loads={index: each.loads for index, each in enumerate(promised)},
         fetchable={
             index: Constants(each.constants, each.passes)

@@ -16,6 +16,7 @@ from mmcc.planner.caches import predicted
 from mmcc.planner.chunks import in_chunks
 from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
+from mmcc.planner.spread import spread
 
 Ask = Callable[[Graph], PlanRequest]
 
@@ -58,7 +59,8 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
     laid = best_rows(entry.graph, requests[entry.name], ask)
     if laid.turned:
         module = replace(module, entries=(Entry(entry.name, laid.graph),))
-    cut = in_chunks(laid.graph, laid.plan, laid.request)
+    wide = spread(laid.graph, laid.plan, laid.request)
+    cut = in_chunks(laid.graph, wide, laid.request)
     memory = MemoryPlan({entry.name: lend(cut, laid.request)}, {}, 0)
     return Planned(module, memory, {entry.name: laid.request}, laid.turned)
 

@@ -26,6 +26,7 @@ from mmcc.kernels.blocks import channel_axes, pack_block, part
 from mmcc.kernels.loads import constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
+from mmcc.kernels.simd.bands import faster_apart
 from mmcc.kernels.tilings import planning_site, tilings, whole_size
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
@@ -62,7 +63,8 @@ class KernelContract:
     `loads` says how often values of the input are loaded, over iterations of the node's loops.
     `constants` are the bytes of its constants, and `passes` how often it reads all of them in a run; 0 where
     that is not known. `parts` says that there are kernels for any output channels that begin at a multiple
-    of PART, which say how many they make.
+    of PART, which say how many they make. `apart` says that it is faster where its output
+    lies apart from what it reads.
     """
 
     template: str
@@ -76,6 +78,7 @@ class KernelContract:
     passes: float = 0.0
     useful: tuple[Useful, ...] = ()
     parts: bool = False
+    apart: bool = False
 
     def __str__(self) -> str:
         cuts = ", ".join(f"{b.count} x {b.channels} channels in {b.bytes} bytes" for b in self.tilings)
@@ -88,6 +91,7 @@ class KernelContract:
             f"rows {self.ordered.name.lower()} only" if self.ordered else "",
             f"constants in {cuts}" if cuts else "",
             "channels in parts" if self.parts else "",
+            "faster apart from its input" if self.apart else "",
             f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
             f"{self.passes:.3g} passes over {self.constants} bytes of constants" if self.passes else "",
         )
@@ -128,6 +132,7 @@ def contract(
         passes,
         () if block_limit or fetch else useful(graph, index, target),
         parts and not (block_limit or fetch) and _in_parts(graph, index, target, use),
+        faster_apart(use, graph.tensors[node.outputs[0]].shape),
     )
 
 

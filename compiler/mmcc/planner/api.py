@@ -20,6 +20,7 @@ from mmcc.planner.paging import place_paged
 from mmcc.planner.regions.search import best_in_regions
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.search import Search
+from mmcc.planner.spread import spread
 from mmcc.planner.states import place_states, state_bytes, state_offsets
 
 
@@ -50,7 +51,8 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
         return best_plan(graphs[name], replace(request, states=offsets))
 
     def cut(name: str, plan: Plan) -> Plan:
-        return in_chunks(graphs[name], plan, requests[name])
+        wide = spread(graphs[name], plan, requests[name])
+        return in_chunks(graphs[name], wide, requests[name])
 
     size = state_bytes(module.states)
     if not module.concurrent:

@@ -39,7 +39,7 @@ def in_chunks(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
     for step, group in enumerate(plan.groups):
         index = group.nodes[0]
         chunks = _cut(graph, index, request) if _alone(plan, group) else Chunks(())
-        if len(chunks.spans) > 1 and _free_of_itself(graph, plan, index, step):
+        if len(chunks.spans) > 1 and free_of_itself(graph, plan, index, step):
             found[index] = chunks
     return replace(plan, chunks=found)
 
@@ -111,7 +111,7 @@ def _even(extent: int, count: int) -> tuple[int, ...]:
     return tuple(k * extent // count for k in range(count + 1))
 
 
-def _free_of_itself(graph: Graph, plan: Plan, index: int, step: int) -> bool:
+def free_of_itself(graph: Graph, plan: Plan, index: int, step: int) -> bool:
     """True if no chunk of a node writes what another reads or writes."""
     node = graph.nodes[index]
     nest, name = nest_of(graph, node), node.output

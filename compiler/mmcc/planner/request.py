@@ -70,6 +70,7 @@ class PlanRequest:
     threads: int = 1  # that kernels in chunks are for
     parts: frozenset[int] = frozenset()  # nodes that kernels can make some output channels of
     apart: frozenset[int] = frozenset()  # nodes whose output is to be apart from what they read
+    spread: frozenset[int] = frozenset()  # nodes that are faster so, but not worth a larger arena
     least: tuple[str, ...] = ()  # then regions to take as few bytes of as possible, the first before the next
     loads: Mapping[int, float] = field(default_factory=dict[int, float])  # by node: see regions/traffic.py
     # by node, where it may be worth while to copy constants to a region, and what a byte costs where they are

@@ -13,6 +13,7 @@ from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.portable.float_fields import activation_fields, window_fields
 from mmcc.kernels.portable.plain_layers import has_packed
 from mmcc.kernels.select import Site, variant_layer
+from mmcc.kernels.simd.bands import band
 from mmcc.kernels.simd.conv_int8 import BLOCK, SPAN_LIMIT, TAP_LIMIT, VARIANT
 from mmcc.kernels.window import row_bound
 from mmcc.ops.conv import Conv
@@ -55,6 +56,7 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
     fields: Fields = (
         ("x", x),
         ("y", site.output.where()),
+        *(() if patch else (("band", band(site, w.nbytes)),)),
         ("weights", site.keep("weights", _pack(w))),
         ("bias", site.keep("bias", _pack(site.inputs[2].constant()))),
         *(() if point or patch else (("pad", pad),)),
@@ -67,7 +69,11 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
         ("joined", joined),
     )
     bounds = (("rows", kh if patch else row_bound(kh)), ("taps", row_bound(kh) * row_bound(kw)))
-    return KernelUse("simd_conv_float", (option, ("point", point), ("patch", patch), *bounds), fields)
+    return KernelUse(
+        "simd_conv_float",
+        (option, ("point", point), ("patch", patch), *bounds),
+        fields,
+    )
 
 
 def _outputs(site: Site, window: Window) -> tuple[int, ...]:
