@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import platform
+
 import numpy as np
 import pytest
 from frontend_models import model_of, onnx_runtime, save
@@ -18,6 +20,8 @@ pytestmark = pytest.mark.quick
 def test_quantize(tmp_path, dtype):
     zero = np.array(3, dtype)
     x = np.concatenate([array(50, low=-9, high=9), np.arange(-40, 40, dtype=np.float32) / 4])
+    if platform.machine() == "x86_64":  # elsewhere ONNX Runtime makes something else of NaN
+        x = np.concatenate([x, np.array([np.nan, np.inf, -np.inf], np.float32)])
     run(tmp_path, "QuantizeLinear", [x], [np.array(0.05, np.float32), zero])
     run(tmp_path, "QuantizeLinear", [x], [np.array(0.5, np.float32), zero])
     run(tmp_path, "DequantizeLinear", [array(9, dtype=dtype, low=0, high=99)], [floats(0.1), zero.reshape(1)])

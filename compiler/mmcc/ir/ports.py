@@ -55,8 +55,9 @@ class Port:
             order + [k for k in range(array.ndim) if k not in kept]
         )
         if self.quant is not None:
-            scaled = np.rint(array.astype(np.float32) / np.float32(self.quant.scale))
-            array = np.clip(scaled + self.quant.zero_point, tensor.dtype.least, tensor.dtype.most)
+            scaled = np.rint(array.astype(np.float32) / np.float32(self.quant.scale)) + self.quant.zero_point
+            least, most = tensor.dtype.least, tensor.dtype.most
+            array = np.clip(np.nan_to_num(scaled, nan=least), least, most)  # NaN as in mmcc_quantize_int8
         if self.channels is not None:
             array = array.reshape(*tensor.shape[:-1], -1)[..., list(self.channels)]
         return np.array(array.reshape(tensor.shape), tensor.dtype.numpy, order="C")

@@ -21,7 +21,10 @@ from mmcc.ops.broadcasting import broadcast_nest
 @op
 @dataclass(frozen=True, slots=True)
 class Quantize:
-    """y = saturate(round_half_even(x / scale) + zero_point), float32 arithmetic."""
+    """y = saturate(round_half_even(x / scale) + zero_point), float32 arithmetic.
+
+    NaN becomes the least value; ONNX leaves it open, ONNX Runtime does so on x86.
+    """
 
     scale: float
     zero_point: int
@@ -38,7 +41,8 @@ class Quantize:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         steps = np.rint(inputs[0] / np.float32(self.scale)).astype(np.float64) + self.zero_point
-        return (np.clip(np.nan_to_num(steps), self.dtype.least, self.dtype.most).astype(self.dtype.numpy),)
+        least, most = self.dtype.least, self.dtype.most
+        return (np.clip(np.nan_to_num(steps, nan=least), least, most).astype(self.dtype.numpy),)
 
     def __str__(self) -> str:
         return f"quantize<{self.scale:g}, {self.zero_point}>"
