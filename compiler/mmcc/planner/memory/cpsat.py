@@ -137,17 +137,33 @@ def _unit(problem: Problem) -> int:
 def cliques(things: Iterable[int], free: Collection[frozenset[int]]) -> list[list[int]]:
     """Sets of things that may not share bytes with each other, so that every two not in `free` are in one."""
     left = list(things)
+    place = {thing: k for k, thing in enumerate(left)}
+    others: dict[int, set[int]] = {}  # with which a thing may share bytes
+    for one, other in (sorted(pair) for pair in free):
+        if one in place and other in place:
+            others.setdefault(one, set()).add(other)
+            others.setdefault(other, set()).add(one)
+    some = sorted(others, key=lambda thing: place[thing])
+    common = [thing for thing in left if thing not in others]  # they are in every set
     found: list[list[int]] = []
-    covered = set(free)
+    seated, covered = set[int](), set[frozenset[int]]()  # of the others, and of pairs of them
+
+    def missing(a: int, b: int) -> bool:
+        if a in others and b in others:
+            return b not in others[a] and frozenset((a, b)) not in covered
+        return not found or any(thing in others and thing not in seated for thing in (a, b))
+
     for k, a in enumerate(left):
-        for b in left[k + 1 :]:
-            if frozenset((a, b)) not in covered:
-                clique = [a, b]
-                for c in left:
-                    if c not in clique and all(frozenset((c, d)) not in free for d in clique):
-                        clique.append(c)
-                covered |= {frozenset(pair) for pair in combinations(clique, 2)}
-                found.append(sorted(clique))
+        later = left[k + 1 :] if a in others or not found else [b for b in some if place[b] > k]
+        for b in later:
+            if missing(a, b):
+                mine = [thing for thing in (a, b) if thing in others]
+                for c in some:
+                    if c not in mine and others[c].isdisjoint(mine):
+                        mine.append(c)
+                seated.update(mine)
+                covered.update(frozenset(pair) for pair in combinations(mine, 2))
+                found.append(sorted([*common, *mine]))
     return found
 
 
@@ -171,8 +187,11 @@ def _build(problem: Problem, capacity: int) -> _Model | None:
     if crowded:
         lives = [model.new_fixed_size_interval_var(item.lo, item.hi - item.lo, "") for item in problem.items]
         model.add_no_overlap_2d(lives, intervals)
+    partners: dict[int, list[frozenset[int]]] = {}
+    for pair in problem.pairs:
+        partners.setdefault(pair.output, []).append(frozenset((pair.output, pair.input)))
     for section in [] if crowded else groups:
-        free = {frozenset((p.output, p.input)) for p in problem.pairs if {p.output, p.input} <= section}
+        free = {pair for k in section for pair in partners.get(k, ()) if pair <= section}
         for clique in [sorted(section)] if not free else cliques(sorted(section), free):
             model.add_no_overlap([intervals[k] for k in clique])
     for pair in problem.pairs:
