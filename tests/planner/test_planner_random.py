@@ -16,6 +16,7 @@ from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ir.regions import SRAM
 from mmcc.planner.bounds.bound import layout_bound, value_floor
 from mmcc.planner.memory.allocations import make_model
+from mmcc.planner.memory.cpsat import cliques
 from mmcc.planner.memory.layout import make_layout
 from mmcc.planner.memory.lower_bound import lower_bound
 from mmcc.planner.memory.order import best_order
@@ -39,6 +40,15 @@ def test_plans_of_random_graphs_are_sound(graph: Graph, request: PlanRequest) ->
     assert check_plan(graph, made) == [], f"{graph}\n{made}\n{made.slots}"
     assert made.peak(SRAM) >= made.bound
     assert made.proved_optimal == (made.peak(SRAM) == made.bound)
+
+
+@pytest.mark.quick
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(free=st.sets(st.frozensets(st.integers(0, 9), min_size=2, max_size=2)), count=st.integers(0, 9))
+def test_every_two_that_share_no_bytes_are_in_a_set(free: set[frozenset[int]], count: int) -> None:
+    found = cliques(range(count), free)
+    apart = {frozenset(pair) for pair in combinations(range(count), 2)} - free
+    assert {frozenset(pair) for some in found for pair in combinations(some, 2)} == apart
 
 
 @pytest.mark.quick
