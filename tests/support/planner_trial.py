@@ -58,11 +58,9 @@ def try_seed(seed: int, tally: Tally) -> Iterator[str]:
         asked = replace(request, fuse=groups)
         beaten: dict[int, bool] = {}  # by bytes: some plan needs less
         for few in (False, True):
-            tally.plans += 1
-            try:
-                made = _planned(graph, asked, few=few)
-            except Exception as error:  # whatever it is, it is ours
-                yield f"{asked}: {type(error).__name__}: {error}"
+            made = _planned(graph, asked, tally, few=few)
+            if isinstance(made, str):
+                yield made
                 continue
             tally.proved += made.proved_optimal
             for text in _wrong(graph, asked, made, beaten, tally):
@@ -77,11 +75,9 @@ def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally)
     limit = random.randint(least, max(least, alone - 1))
     asked = replace(request, limit=limit)
     for few in (False, True):
-        tally.plans += 1
-        try:
-            made = _planned(graph, asked, few=few)
-        except Exception as error:  # whatever it is, it is ours
-            yield f"{asked}: {type(error).__name__}: {error}"
+        made = _planned(graph, asked, tally, few=few)
+        if isinstance(made, str):
+            yield made
             continue
         yield from (f"{asked}: {text}" for text in check_plan(graph, made))
         if made.peak(SRAM) > limit or not made.least_cost:
@@ -109,9 +105,14 @@ def _costs(graph: Graph) -> dict[int, tuple[float, float]]:
     return found
 
 
-def _planned(graph: Graph, request: PlanRequest, *, few: bool) -> Plan:
-    with _few_layouts() if few else _as_it_is():
-        return best_plan(graph, request)
+def _planned(graph: Graph, request: PlanRequest, tally: Tally, *, few: bool) -> Plan | str:
+    """The plan, or how the planner failed."""
+    tally.plans += 1
+    try:
+        with _few_layouts() if few else _as_it_is():
+            return best_plan(graph, request)
+    except Exception as error:  # whatever it is, it is ours
+        return f"{request}: {type(error).__name__}: {error}"
 
 
 @contextmanager

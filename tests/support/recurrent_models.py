@@ -136,11 +136,9 @@ def quantized_layer(
         constants |= stored
     names = ["x_f", "W", "R", "B"]
     if initial:
-        for name in ("h", "c") if op == "LSTM" else ("h",):
-            constants[name] = rng.uniform(-initial, initial, (directions, sequences, units)).astype(
-                np.float32
-            )
-        names += ["", *(name for name in ("h", "c") if name in constants)]
+        shape, begin = (directions, sequences, units), ("h", "c") if op == "LSTM" else ("h",)
+        constants |= {name: rng.uniform(-initial, initial, shape).astype(np.float32) for name in begin}
+        names += ["", *begin]
     direction = "bidirectional" if both else attributes.pop("direction", "forward")
     every = ("Y", "Y_h")[: 2 if "Y_h" in results else 1]
     made = [name if name in results else "" for name in every]

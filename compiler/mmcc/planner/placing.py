@@ -28,30 +28,31 @@ class Placer:
 
         `path` is the cheapest of all, and no path is below `least()`.
         """
-        exactly = self.exactly(paths, path, limit)
-        if exactly is not None:
-            return exactly
+        placed = self._place(paths, path, limit)
+        if placed.placement.peak <= limit:
+            return self._forward(paths, placed, limit)
         low, level = least(), limit
         for _ in range(TRIES):  # paths of smaller groups are easier to place
             level = max(low, level - max(1, (limit - low) // TRIES))
             smaller = paths.cheapest(level, self._macs)
             if not smaller:
                 break
-            exactly = self.exactly(paths, smaller, limit)
-            if exactly is not None:
-                return self._cheaper(paths, exactly, limit)
-        together, _ = self._together(paths, self._place(paths, path, limit), low)
+            easier = self.exactly(paths, smaller, limit)
+            if easier is not None:
+                return self._cheaper(paths, easier, limit)
+        together, _ = self._together(paths, placed, low)
         return together if together.placement.peak <= limit else None
 
     def exactly(self, paths: Paths, path: Path, limit: int) -> Placed | None:
-        """A path within the limit, if it can be placed so. Rows are made backward, which takes a call for
-        each, only if need be."""
+        """A path within the limit, if it can be placed so."""
         placed = self._place(paths, path, limit)
-        if placed.placement.peak > limit:
-            return None
+        return self._forward(paths, placed, limit) if placed.placement.peak <= limit else None
+
+    def _forward(self, paths: Paths, placed: Placed, limit: int) -> Placed:
+        """The same path, of which rows are made backward, which takes a call for each, only if need be."""
         used = used_overlaps(placed.overlaps, placed.buffers, placed.placement.offsets)
         if any(overlap.backward is not None for overlap in used):
-            forward = self._place(paths, path, limit, backward=False)
+            forward = self._place(paths, placed.path, limit, backward=False)
             return forward if forward.placement.peak <= limit else placed
         return placed
 
