@@ -140,8 +140,7 @@ def quantized_layer(
         constants |= {name: rng.uniform(-initial, initial, shape).astype(np.float32) for name in begin}
         names += ["", *begin]
     direction = "bidirectional" if both else attributes.pop("direction", "forward")
-    every = ("Y", "Y_h")[: 2 if "Y_h" in results else 1]
-    made = [name if name in results else "" for name in every]
+    made = [name if name in results else "" for name in ("Y", "Y_h")[: 1 + ("Y_h" in results)]]
     nodes.append(helper.make_node(op, names, made, hidden_size=units, direction=direction, **attributes))
     for name in results:
         nodes.append(helper.make_node("QuantizeLinear", [name, "y_s", "y_z"], [f"{name}_q"]))

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import mmcc
@@ -252,6 +253,12 @@ def moved(rate: str) -> list[onnx.NodeProto]:
     return [each for pair in zip(way, step, strict=True) for each in pair]
 
 
+def differences() -> list[onnx.NodeProto]:
+    """Each reads the one before twice: looked at once for each reader, they would take years."""
+    names = ["one", *(f"less{k}" for k in range(60))]
+    return [node("Sub", [a, a], [b]) for a, b in pairwise(names)]
+
+
 NESTEROV = MOMENTUM | {"mode": "nesterov"}
 REFUSED = {
     "another gradient": ([*loss_of(""), *without_relu(), *descended()], "MM202.*another gradient"),
@@ -298,6 +305,7 @@ REFUSED = {
                *descended()], "another gradient of \"w2\""),
     "a mask": ([*theirs(), *moved("mask_kept")], "\"mask_kept\", that is neither"),
     "the loss as rate": ([*theirs(), *moved("loss")], "\"loss\", that is neither"),
+    "a rate of many differences": ([*theirs(), *differences(), *moved("less59")], "a rate of 0"),
     "a negative rate": ([*theirs(), *moved("minus")], "a rate of -1"),
     "its own gradient as rate": ([*theirs(), *moved("")], "what is made of"),
     "other inputs as rates": ([*theirs(), *moved("rate")[:2], *moved("pace")[2:]], "different steps"),

@@ -76,7 +76,7 @@ class _Part:
         self, graph: StepGraph, kind: str, loss: NodeProto, pair: tuple[str, str], parameters: Collection[str]
     ) -> None:
         self._graph, self._kind, self._loss, self._pair = graph, kind, loss, pair
-        self._fixed = graph.source.initializers.keys() - set(parameters)
+        self._fixed = dict.fromkeys(graph.source.initializers.keys() - set(parameters), True)
         self.linear = set[str]()
         self._labelled = {pair[1], loss.output[0]}
 
@@ -116,12 +116,11 @@ class _Part:
 
     def _is_fixed(self, name: str) -> bool:
         """Does a value depend on nothing but constants and shapes?"""
-        if name in self._fixed or not name:
-            return True
-        _, node = self._graph.made.get(name, (None, None))
-        if node is None:
-            return False
-        return node.op_type in OF_A_SHAPE or all(map(self._is_fixed, node.input))
+        if name and name not in self._fixed:
+            _, node = self._graph.made.get(name, (None, None))
+            shape = node is not None and node.op_type in OF_A_SHAPE
+            self._fixed[name] = shape or (node is not None and all(map(self._is_fixed, node.input)))
+        return not name or self._fixed[name]
 
     def _check(self, node: NodeProto) -> None:
         """An operator is linear in those operands that come from the loss."""

@@ -29,6 +29,7 @@ class StepGraph:
         self.made = {name: (where, node) for where, node in source.nodes for name in node.output if name}
         self.inputs = {info.name: info for info in source.inputs}
         self.given = self.inputs.keys() | source.initializers.keys()
+        self._constants: dict[str, NDArray[Any] | None] = {}
         self._readers: dict[str, list[NodeProto]] = {}
         for _, node in source.nodes:
             for name in node.input:
@@ -40,13 +41,18 @@ class StepGraph:
 
     def constant(self, name: str) -> NDArray[Any] | None:
         """Elements that are in the file, or a difference of such; None for what is computed or an input."""
+        if name not in self._constants:
+            self._constants[name] = self._constant(name)
+        return self._constants[name]
+
+    def _constant(self, name: str) -> NDArray[Any] | None:
         if name in self.source.initializers:
             return to_array(self.source.initializers[name], self.source.folder)
         _, node = self.made.get(name, (None, None))
         if node is None:
             return None
         if node.op_type == "Constant":
-            return _constant(node, self.source)
+            return _of_node(node, self.source)
         if node.op_type in SAME:
             return self.constant(node.input[0])
         if node.op_type == "Sub":
@@ -78,7 +84,7 @@ class StepGraph:
         return name if all(dim.dim_value == 1 for dim in info.type.tensor_type.shape.dim) else ""
 
 
-def _constant(node: NodeProto, source: Source) -> NDArray[Any] | None:
+def _of_node(node: NodeProto, source: Source) -> NDArray[Any] | None:
     attributes = attributes_of(node)
     if "value" in attributes:
         return to_array(attributes["value"], source.folder)

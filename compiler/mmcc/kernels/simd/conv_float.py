@@ -69,11 +69,7 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
         ("joined", joined),
     )
     bounds = (("rows", kh if patch else row_bound(kh)), ("taps", row_bound(kh) * row_bound(kw)))
-    return KernelUse(
-        "simd_conv_float",
-        (option, ("point", point), ("patch", patch), *bounds),
-        fields,
-    )
+    return KernelUse("simd_conv_float", (option, ("point", point), ("patch", patch), *bounds), fields)
 
 
 def _outputs(site: Site, window: Window) -> tuple[int, ...]:
