@@ -43,6 +43,12 @@ MMCC_INLINE mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
     return _mm512_mask_mul_ps(a, negative, a, _mm512_set1_ps(slope));
 }
 
+/* The first `count` of 16. */
+MMCC_INLINE void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
+{
+    _mm512_mask_storeu_ps(to, (__mmask16)(count >= 16 ? 0xffffU : (1U << count) - 1U), a);
+}
+
 #else
 
 #define MMCC_FLOAT_BLOCKS 1
@@ -86,6 +92,20 @@ MMCC_INLINE mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
     return leaky;
 }
 
+/* The first `count` of 16. */
+MMCC_INLINE void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
+{
+    if (count >= 16) {
+        mmcc_store16(to, a);
+    } else {
+        float all[16];
+        mmcc_store16(all, a);
+        for (int32_t k = 0; k < count; ++k) {
+            to[k] = all[k];
+        }
+    }
+}
+
 #endif
 
 #if defined(__aarch64__) && defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
@@ -119,19 +139,5 @@ typedef const float *mmcc_float_run;
 #endif
 
 #endif
-
-/* The first `count` of 16. */
-MMCC_INLINE void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
-{
-    if (count >= 16) {
-        mmcc_store16(to, a);
-    } else {
-        float all[16];
-        mmcc_store16(all, a);
-        for (int32_t k = 0; k < count; ++k) {
-            to[k] = all[k];
-        }
-    }
-}
 
 #endif
