@@ -24,14 +24,12 @@ static void run(void)
 static void start(int32_t workers);
 
 #ifdef POSIX
-static pool threads;
+static pool threads = { .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER };
 static void *const user = &threads;
 
 static void start(int32_t workers)
 {
     pthread_t thread;
-    pthread_barrier_init(&threads.begin, NULL, (unsigned)workers + 1u);
-    pthread_barrier_init(&threads.end, NULL, (unsigned)workers + 1u);
     for (int32_t k = 0; k < workers; ++k) {
         pthread_create(&thread, NULL, worker, &threads);
     }

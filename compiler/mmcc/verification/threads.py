@@ -73,7 +73,7 @@ def dealing_program(folder: Path, package: Package, *, serial: bool = False) -> 
         target,
         [*package_sources(twin), adapter, main],
         out,
-        include_dirs=[twin, main.parent],
+        include_dirs=[twin, main.parent, data_dir("runtime_c")],  # of packages without chunks, too
         flags=[f"-DMMCC_SERIAL={int(serial)}"],
     )
     return link(target, objects, out / "dealing.elf", flags=["-pthread"])
