@@ -76,3 +76,18 @@ def test_a_quick_search_finds_a_path_that_is_one() -> None:
     assert path[-1].after == space.all
     assert max(space.footprint(c).tight for c in path) == bound
     assert lazy.fewest(bound)
+
+
+def test_groups_that_cost_too_much_for_the_cheapest_path_are_not_looked_at() -> None:
+    """Where every kernel may run alone, hardly a group of several has its bytes found out."""
+    b = Build("chain")
+    x = b.input(12, 12, 8)
+    for _ in range(30):
+        x = b.conv(x, 8, 3)
+    graph = b.graph(x)
+    request = PlanRequest(align=1)
+    choice = best_layout(graph, request).choice
+    space = Space(graph, choice.layout, choice.model, choice.ordering.order, request)
+    path = LazyPaths(space, ENOUGH).cheapest(ENOUGH, inf)
+    assert len(path) == len(space.model.kernels)
+    assert space.figures.work < 2 * len(path)  # of 465 groups

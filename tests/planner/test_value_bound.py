@@ -12,6 +12,7 @@ from mmcc.ops.movement import Transpose
 from mmcc.ops.topk import TopK
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.value_bound import value_bound
+from mmcc.planner.bounds.value_groups import Roles, ValueGroups
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build
@@ -126,3 +127,22 @@ def test_more_than_enough_is_told_as_one_more() -> None:
     b = Build("small")
     graph = b.graph(b.conv(b.input(8, 8, 8, dtype=ElementType.I8), 8, 3))
     assert bound_of(graph, most=100) == 101
+
+
+def test_where_a_group_fits_those_that_are_longer_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of a deep graph takes as many looks as it has nodes, not as it has groups."""
+    looks: list[int] = []
+    look = ValueGroups.least
+
+    def counted(self: ValueGroups, last: int, members: int, roles: Roles) -> int:
+        looks.append(last)
+        return look(self, last, members, roles)
+
+    monkeypatch.setattr(ValueGroups, "least", counted)
+    b = Build("deep")
+    x = b.input(8, 8, 4)
+    for _ in range(40):
+        x = b.sum(b.conv(x, 4, 3), x)
+    bound = bound_of(b.graph(x))
+    assert bound
+    assert len(looks) < 400, len(looks)  # of 3,240 groups

@@ -128,7 +128,7 @@ class _Search:
         if free is not None:
             self._push(_Path(cost + self._costs[free.last].alone, done, free, cut=False))
             return
-        for step in self._sets.steps(done, lambda last, members: True):
+        for step in self._sets.steps(done):
             if step.after not in self._settled:
                 self._push(_Path(cost + self._of(step.members), done, step, cut=False))
 

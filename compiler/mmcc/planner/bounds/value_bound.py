@@ -33,16 +33,19 @@ group in strips had all that was read for all its time.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from heapq import heappop, heappush
+from itertools import count
 
 from mmcc.ir.graph import Graph
 from mmcc.planner.bounds.value_groups import ValueGroups
 from mmcc.planner.bounds.value_rows import ValueRows
-from mmcc.planner.bounds.value_sets import ValueSets
+from mmcc.planner.bounds.value_sets import ValueSets, ValueStep
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.request import PlanRequest
 
-MOST_GROUPS = 30_000  # looked at, of up to GROUP_OF nodes; one of more counts as several
+MOST_GROUPS = 30_000  # looked at, of up to GROUP_OF nodes; one of more counts as several,
+UNSEEN = 1 / 16  # and as so many one of which only what is seen outside was looked at
 GROUP_OF = 40
 MOST_CHECKS = 4_000_000  # of a set of finished nodes with a node that a group might end with
 
@@ -56,45 +59,89 @@ def value_bound(graph: Graph, request: PlanRequest, most: int, spans: Spans, flo
     return -(-found // request.align) * request.align
 
 
+@dataclass(slots=True)
+class _Set:
+    """A set of finished nodes, and the groups that may run next which are still to be looked at."""
+
+    done: int
+    steps: Iterator[ValueStep] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A group after a set of finished nodes, of which only what is seen outside was looked at."""
+
+    done: int
+    step: ValueStep
+
+
 class _Search:
+    """Sets and groups, least bytes first. What may follow a set is looked at until there is a path on that
+    needs no more, and the rest when that has led nowhere; what is inside a group only when what is seen of
+    it outside is not too much."""
+
     def __init__(self, rows: ValueRows, most: int) -> None:
         self._rows, self._groups, self._most = rows, ValueGroups(rows), most
         self._sets = ValueSets(self._groups)
         self._count = len(rows.reads)
+        self._heap: list[tuple[int, int, int, _Set | _Group]] = []
+        self._best: dict[int, int] = {}  # by set, the largest group until then
+        self._settled: set[int] = set()
+        self._tick = count()
+        self._looked_at, self._checks = 0.0, 0
 
     def run(self, floor: int) -> int:
         """What the largest group of a path needs at least, as far as is known; `floor` if that is more."""
         start = self._sets.closed(0)
         first = max(self._groups.bytes(self._sets.alive(start)), self._groups.floor, floor)
-        heap, best, settled = [(first, 0, start)], {start: first}, set[int]()
-        looked_at = checks = 0
-        while heap:
-            value, _, done = heappop(heap)
-            if done == self._sets.all or value > self._most:
+        self._push(first, start, _Set(start))
+        while self._heap:
+            value, _, _, item = heappop(self._heap)
+            if value > self._most or (isinstance(item, _Set) and item.done == self._sets.all):
                 return min(value, self._most + 1)
-            if looked_at > MOST_GROUPS or checks > MOST_CHECKS:
+            if self._looked_at > MOST_GROUPS or self._checks > MOST_CHECKS:
                 return value
-            if done in settled:
-                continue
-            settled.add(done)
-            checks += self._count - done.bit_count()
-            for after, least in self._following(done, value):
-                looked_at += 1 + (after & ~done).bit_count() // GROUP_OF
-                if least < best.get(after, self._most + 1):
-                    best[after] = least
-                    heappush(heap, (least, -after.bit_count(), after))
+            if isinstance(item, _Group):
+                self._look(value, item.done, item.step)
+            else:
+                self._advance(value, item)
         return self._most + 1
 
-    def _following(self, done: int, value: int) -> Iterator[tuple[int, int]]:
-        """The sets of finished nodes one group on, and the largest group until then."""
-        free = self._sets.free(done, value)
-        if free is not None:
-            yield free.after, value
-            return
-        for step in self._sets.steps(done, self._short):
-            if self._sets.through(done, step) <= self._most:
-                yield step.after, max(value, self._sets.least(done, step))
+    def _push(self, value: int, done: int, item: _Set | _Group) -> None:
+        heappush(self._heap, (value, -done.bit_count(), next(self._tick), item))
 
-    def _short(self, last: int, members: int) -> bool:
-        """False if what is inside a group needs too much."""
-        return not self._groups.too_long(last, members, self._most)
+    def _advance(self, value: int, item: _Set) -> None:
+        """Go on with what may follow a set."""
+        if item.steps is None:
+            if item.done in self._settled:
+                return
+            self._settled.add(item.done)
+            free = self._sets.free(item.done, value)
+            if free is not None:
+                self._reach(value, free.after)
+                return
+            self._checks += self._count - item.done.bit_count()
+            item.steps = self._sets.steps(item.done)
+        for step in item.steps:
+            outside = self._sets.outside(item.done, step)
+            if outside > value:
+                self._looked_at += UNSEEN
+                if outside < self._best.get(step.after, self._most + 1):
+                    self._push(outside, step.after, _Group(item.done, step))
+            elif self._look(value, item.done, step):
+                self._push(value, item.done, item)
+                return
+
+    def _look(self, value: int, done: int, step: ValueStep) -> bool:
+        """Reach what comes after a group; true if that needs no more."""
+        if step.after in self._settled or self._groups.too_long(step.last, step.members, self._most):
+            return False
+        self._looked_at += 1 + step.members.bit_count() // GROUP_OF
+        return self._reach(max(value, self._sets.least(done, step)), step.after) <= value
+
+    def _reach(self, value: int, after: int) -> int:
+        """Take up a set, if it has not been reached with less; what it was reached with."""
+        if value < self._best.get(after, self._most + 1):
+            self._best[after] = value
+            self._push(value, after, _Set(after))
+        return value

@@ -40,7 +40,8 @@ class ValueGroups:
         self._moments: dict[tuple[int, int, int, tuple[int, ...], bool], Moments] = {}
         self._least: dict[tuple[int, int, Roles], int] = {}
         self._inner: dict[tuple[int, int], int] = {}
-        self._long: dict[tuple[int, int], list[int]] = {}  # by last node and limit, nodes that are too much
+        self._long: dict[tuple[int, int], list[int]] = {}  # by last node and limit, nodes that are too much,
+        self._short: dict[tuple[int, int], list[int]] = {}  # and nodes of which no few are
         self._made, self._read = [0] * len(rows.reads), [0] * len(rows.reads)
         for node, reads in enumerate(rows.reads):
             self._made[node] = sum(1 << piece for piece in rows.made[node])
@@ -126,9 +127,15 @@ class ValueGroups:
         """
         if self._strips:
             return False
-        known = self._long.setdefault((last, most), [])
+        known, short = self._long.setdefault((last, most), []), self._short.setdefault((last, most), [])
         if any(not long & ~members for long in known):
             return True
+        if any(not members & ~more for more in short):
+            return False
+        # of some of the nodes there are no more schedules than of all, but where these have too many joins
+        if not self._many(last, members) and self._inside_at_most(last, members) <= most:
+            short.append(members)
+            return False
         long = self._too_long(last, members, most)
         known += [long] if long else []
         return bool(long)
@@ -138,9 +145,7 @@ class ValueGroups:
         nodes, size = bits(members), WINDOW
         while True:
             near = sum(1 << k for k in nodes[-size:])
-            if (last, near) not in self._inner:
-                self._inner[last, near] = self._inside_at_most(last, near)
-            if self._inner[last, near] > most:
+            if self._inside_at_most(last, near) > most:
                 return near
             if size >= len(nodes):
                 return 0
@@ -148,6 +153,11 @@ class ValueGroups:
 
     def _inside_at_most(self, last: int, members: int) -> int:
         """Most bytes at one time of pieces that only some nodes that feed `last` see."""
+        if (last, members) not in self._inner:
+            self._inner[last, members] = self._inside_of(last, members)
+        return self._inner[last, members]
+
+    def _inside_of(self, last: int, members: int) -> int:
         inside = bits(self._inside(members))
         if not inside:
             return 0

@@ -98,6 +98,17 @@ class ValueRows:
         return found
 
     @cached_property
+    def _seen_through(self) -> list[int]:
+        """By node, movements that it may read, or that those pass on to it."""
+        found: list[int] = []
+        for before in self.before:
+            through = moves = before & ~self.computing
+            for move in bits(moves):
+                through |= found[move]
+            found.append(through)
+        return found
+
+    @cached_property
     def uneven(self) -> int:
         """Joins that are asked for more than one new row at a time. As code they then make row by row what a
         view passes on at once, so both schedules are to be looked at."""
@@ -138,7 +149,7 @@ class ValueRows:
         return demand(Rows(tuple(kernels), (), (), {}), last, members, drained)
 
     def _needs(self, node: int, asking: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
-        asking &= ~self.computing
+        asking &= self._seen_through[node]
         if (node, asking) not in self._asked:
             self._asked[node, asking] = tuple(
                 (need.producer, self._counts(node, need)) for need in self._source(asking).needs(node)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mmcc.planner.bounds.value_groups import Roles, ValueGroups
@@ -30,12 +30,12 @@ class ValueSets:
         alone = self._rows.alone
         self._free_nodes = [k for k in range(count) if (self._rows.computing & ~alone) >> k & 1]
 
-    def steps(self, done: int, allowed: Callable[[int, int], bool]) -> Iterator[ValueStep]:
-        """What may run next after a set; `allowed` is asked of each last node with all nodes of its group."""
+    def steps(self, done: int) -> Iterator[ValueStep]:
+        """What may run next after a set."""
         for last in range(len(self._rows.reads)):
             if not done >> last & 1:
                 members = self._rows.feeds[last] & ~done
-                if not self._lonely(members) and allowed(last, members):
+                if not self._lonely(members):
                     yield ValueStep(last, members, self.closed(done | members))
 
     def _lonely(self, members: int) -> bool:
@@ -61,6 +61,11 @@ class ValueSets:
     def through(self, done: int, step: ValueStep) -> int:
         """Bytes that are there before, in and after a group."""
         return self._groups.bytes(self.alive(done) & self.alive(step.after))
+
+    def outside(self, done: int, step: ValueStep) -> int:
+        """Bytes that are there before a group, or after it: it needs no less."""
+        before, after = self.alive(done), self.alive(step.after)
+        return max(self._groups.bytes(before), self._groups.bytes(after))
 
     def least(self, done: int, step: ValueStep) -> int:
         """Bytes that a group needs at least."""

@@ -18,16 +18,18 @@ from mmcc.planner.fusion.space import Candidate, Space
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
 MOST_GROUPS = 8_000  # looked at in one search
+UNSEEN = 1 / 64  # of that work: a group of which only the cost was looked at
 SPLIT = 1e-3  # instructions that one more group may cost
 
 
 @dataclass(slots=True)
 class _Step:
-    """A group that may be taken: `exact` if all its moments were looked at."""
+    """A group that may be taken: `exact` if all its moments were looked at, `blind` if none was."""
 
     worth: float  # of the path up to its end
     group: Candidate
     exact: bool
+    blind: bool = False
 
 
 @dataclass(slots=True)
@@ -54,6 +56,8 @@ class FoundPath:
 
 class _Search(ABC):
     """Best first over sets of finished kernels, within some bytes."""
+
+    blind = False  # True if a group's worth is known, or what it is not below, before its bytes are looked at
 
     def __init__(
         self, space: Space, limit: int, *, exact: bool, strips: bool = False, floor: int = 0
@@ -95,7 +99,10 @@ class _Search(ABC):
                 if item.lasts:
                     self._push(item.worth, item.done, item)
             elif item.group.after not in self._came:
-                if not item.exact:
+                if item.blind:
+                    took = self._work(item.group)
+                    looked_at, level = looked_at + took, level + took
+                elif not item.exact:
                     self._refine(item)
                 else:
                     self._came[item.group.after] = item
@@ -151,40 +158,49 @@ class _Search(ABC):
         return None
 
     def _advance(self, choices: _Choices) -> float:
-        """Look at the next group from a set; the work that took, in groups that are like no other."""
+        """Take the next group from a set; the work that took, in groups that are like no other."""
         space, last = self._space, choices.lasts.pop()
         members = self._growth.members(choices.done, last)
-        after, known = choices.done | members, self._figures.looked_at
+        after = choices.done | members
         if after in self._came or self._growth.known_too_long(members, last):
             return 0.0
         if not space.allowed(members, last) or space.shared.bytes(space.alive(after)) > self._limit:
             return 0.0
-        if self._strips or not self._growth.too_long(after, members, last):
-            self._look(choices, Candidate(choices.done, after, last, 0))
+        group = Candidate(choices.done, after, last, 0)
+        if not self.blind:
+            return self._work(group)
+        self._offer(group, blind=True)
+        return UNSEEN
+
+    def _work(self, group: Candidate) -> float:
+        """Look at a group; the work that took."""
+        known, members = self._figures.looked_at, group.after & ~group.before
+        if self._growth.known_too_long(members, group.last):
+            return 0.0
+        if self._strips or not self._growth.too_long(group.after, members, group.last):
+            self._look(group)
         return 1.0 if self._strips or self._figures.looked_at > known else EQUAL
 
-    def _look(self, choices: _Choices, group: Candidate) -> None:
+    def _look(self, group: Candidate) -> None:
         """Offer a group within the limit, or the widest strips of it that are."""
         space, ends = self._space, (group.before, group.after, group.last)
         least = self._figures.least(*ends)
         group = replace(group, least=least, floor=least)
         if least <= self._limit:
-            self._offer(choices, group)
-        elif self._strips and self._worth_cutting(choices, group):
+            self._offer(group)
+        elif self._strips:
             wide = replace(group, floor=self._figures.floor(*ends))
             narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
             if narrow is not None:
-                self._offer(choices, narrow)
+                self._offer(narrow)
 
-    def _worth_cutting(self, choices: _Choices, group: Candidate) -> bool:
-        """False if a group costs too much even where nothing is computed twice."""
-        worth = self.worth(choices.worth, group)
-        return worth + self.ahead(group.after) < self.ceiling
+    def _offer(self, group: Candidate, *, blind: bool = False) -> None:
+        worth = self.worth(self._before(group), group)
+        self._push(worth, group.after, _Step(worth, group, exact=False, blind=blind))
 
-    def _offer(self, choices: _Choices, group: Candidate) -> None:
-        step = _Step(0.0, group, exact=False)
-        step.worth = self.worth(choices.worth, group)
-        self._push(step.worth, group.after, step)
+    def _before(self, group: Candidate) -> float:
+        """What the path is worth that a group goes on."""
+        return self._came[group.before].worth if group.before else self.start()
 
     def _refine(self, step: _Step) -> None:
         """Look at all moments of a group."""
@@ -195,8 +211,7 @@ class _Search(ABC):
             tight = self._figures.tight(group.before, group.after, group.last)
         group = replace(group, least=tight)
         if group.least <= self._limit:
-            before = self._came[group.before].worth if group.before else self.start()
-            exact = _Step(self.worth(before, group), group, exact=True)
+            exact = _Step(self.worth(self._before(group), group), group, exact=True)
             self._push(exact.worth, group.after, exact)
 
     def _push(self, worth: float, done: int, item: _Step | _Choices) -> None:
@@ -236,6 +251,8 @@ class FewestSearch(LeastSearch):
 
 class CheapestSearch(_Search):
     """The path of least predicted cost; of several one of many small groups, as these are easily placed."""
+
+    blind = True
 
     def __init__(self, space: Space, limit: int, *, exact: bool, strips: bool = False) -> None:
         super().__init__(space, limit, exact=exact, strips=strips)

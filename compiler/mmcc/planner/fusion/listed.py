@@ -25,6 +25,7 @@ class Growth:
         self._all = space.all
         self._feeds = _feeds_of(space)
         self._long: list[list[int]] = [[] for _ in self._feeds]
+        self._short: list[list[int]] = [[] for _ in self._feeds]
 
     def following(self, done: int) -> list[tuple[int, int]]:
         """Groups that are not known to be too long: how many kernels, and the last one."""
@@ -48,6 +49,8 @@ class Growth:
 
     def too_long(self, after: int, members: int, last: int) -> bool:
         """True if the rings of a group need too much: a longer one that ends there holds these too."""
+        if any(not members & ~longer for longer in self._short[last]):
+            return False
         size = WINDOW
         while True:
             near = self._space.timelines.nearest(last, members, size)
@@ -55,6 +58,7 @@ class Growth:
                 self._long[last].append(near)
                 return True
             if near == members:
+                self._short[last].append(members)
                 return False
             size *= 2
 
