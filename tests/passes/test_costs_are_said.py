@@ -103,12 +103,49 @@ def test_weights_of_few_bits(kind: int, scales: str, layer: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("layer", ["Gemm", "MatMul", "Conv"])
-@pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.BFLOAT16], ids=["float16", "bfloat16"])
-def test_weights_of_sixteen_bits(kind: int, layer: str, tmp_path: Path) -> None:
-    graph = keep_and_check(weight_only(kind, layer, "none"), tmp_path)
+def test_bfloat16_weights_become_float32(layer: str, tmp_path: Path) -> None:
+    graph = keep_and_check(weight_only(TensorProto.BFLOAT16, layer, "none"), tmp_path)
     (line,) = graph.warnings
     assert "16-bit floats are kept as float32" in line
     assert '"layer"' in line
+
+
+@pytest.mark.parametrize("layer", ["Gemm", "MatMul", "Conv"])
+def test_float16_weights_stay(layer: str, tmp_path: Path) -> None:
+    model = weight_only(TensorProto.FLOAT16, layer, "none")
+    graph = keep_and_check(model, tmp_path)
+    (node,) = [node for node in graph.nodes if len(node.inputs) > 1]
+    assert graph.tensors[node.inputs[1]].dtype == ElementType.F16
+    assert graph.constants[node.inputs[1]].nbytes == file_bytes(model)
+    assert not graph.warnings
+
+
+def test_float16_weights_that_folding_changes_become_float32(tmp_path: Path) -> None:
+    """What BatchNormalization's factors make of them is no float16; the line says what it costs."""
+    model = weight_only(TensorProto.FLOAT16, "Conv", "none")
+    scales = [numpy_helper.from_array(RNG.uniform(0.5, 2, 8).astype(np.float32), name) for name in "abcd"]
+    model.graph.node[-1].output[0] = "sum"
+    model.graph.node.append(helper.make_node("BatchNormalization", ["sum", *"abcd"], ["y"], name="norm"))
+    model.graph.initializer.extend(scales)
+    graph = keep_and_check(model, tmp_path)
+    assert ElementType.F16 not in {tensor.dtype for tensor in graph.tensors.values()}
+    (line,) = graph.warnings
+    assert "FLOAT16" in line
+    assert "16-bit floats are kept as float32" in line
+
+
+def test_a_table_in_float16_stays(tmp_path: Path) -> None:
+    """Lines that Gather takes are widened behind, or not at all where the model wants them in float16."""
+    table = numpy_helper.from_array(RNG.normal(size=(9, 6)).astype(np.float16), "table")
+    for wanted in (TensorProto.FLOAT, TensorProto.FLOAT16):
+        nodes = [helper.make_node("Gather", ["table", "x"], ["taken"], name="taken")]
+        nodes.append(helper.make_node("Cast", ["taken"], ["y"], to=wanted))
+        model = made(nodes, [table], (4,))
+        model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
+        model.graph.output[0].type.tensor_type.elem_type = wanted
+        graph = keep_and_check(model, tmp_path)
+        assert [data.nbytes for data in graph.constants.values()] == [9 * 6 * 2]
+        assert len(graph.nodes) == (2 if wanted == TensorProto.FLOAT else 1)
 
 
 def keep_and_check(model: onnx.ModelProto, folder: Path) -> Graph:

@@ -58,6 +58,7 @@ OPTIONAL_HEADERS = (
     "mmcc_arm_dsp_taps.h",
     "mmcc_simd.h",
     "mmcc_floats.h",
+    "mmcc_halves.h",
 )
 
 

@@ -50,9 +50,12 @@ def load_model(
     *,
     keep_batch_norm: bool = False,
     step: TrainingStep | None = None,
+    training: bool = False,
 ) -> Loaded:
     """Import and optimize a model, and make it one of a hop if so asked."""
-    graph = whole = _optimized(model, options, progress, keep_batch_norm=keep_batch_norm, step=step)
+    graph = whole = _optimized(
+        model, options, progress, keep_batch_norm=keep_batch_norm, step=step, training=training
+    )
     streaming = flush = None
     if options.stream:
         streamed = stream_graph(whole, options.stream, options.window)
@@ -80,9 +83,13 @@ def load_graph(
     *,
     keep_batch_norm: bool = False,
     step: TrainingStep | None = None,
+    training: bool = False,
 ) -> Graph:
-    """The graph of a model that is planned; `keep_batch_norm` and `step` are for training."""
-    return load_model(model, options, progress, keep_batch_norm=keep_batch_norm, step=step).graph
+    """The graph of a model that is planned; `keep_batch_norm` and `step` are for `training`."""
+    loaded = load_model(
+        model, options, progress, keep_batch_norm=keep_batch_norm, step=step, training=training
+    )
+    return loaded.graph
 
 
 def _optimized(
@@ -92,6 +99,7 @@ def _optimized(
     *,
     keep_batch_norm: bool,
     step: TrainingStep | None,
+    training: bool,
 ) -> Graph:
     progress("reading the model")
     imported = import_model(
@@ -105,7 +113,7 @@ def _optimized(
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))
     progress("simplifying and quantizing")
-    graph = optimize(imported, float_io=options.float_io)
+    graph = optimize(imported, float_io=options.float_io, halves=not training)
     faults = check_final(graph)
     assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
     if options.states or options.initial:

@@ -56,7 +56,7 @@ def compile_training(
     if step is not None:
         train = taken_over(step, train, options)
     keep_batch_norm = train.batch_norm != "frozen"
-    graph = load_graph(model, options, progress, keep_batch_norm=keep_batch_norm, step=step)
+    graph = load_graph(model, options, progress, keep_batch_norm=keep_batch_norm, step=step, training=True)
     if step is not None:
         graph = as_imported(graph, step, model, train, options)
     if train.update == AUTO:

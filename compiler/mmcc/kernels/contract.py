@@ -31,7 +31,9 @@ from mmcc.kernels.tilings import planning_site, tilings, whole_size
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise import Cast
+from mmcc.ops.indexing import TakeLines
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
+from mmcc.ops.layers import HALVES, WithHalves
 from mmcc.ops.movement import Pad
 from mmcc.target import Target
 
@@ -177,9 +179,11 @@ def contracts(
 
 
 def _check_types(graph: Graph, node: Node) -> None:
-    for name in (*node.inputs, *node.outputs):
+    for k, name in enumerate((*node.inputs, *node.outputs)):
         dtype = graph.tensors[name].dtype
-        if dtype not in TYPES and not (dtype in NARROW and takes_narrow(node.op)):
+        half = k == HALVES and isinstance(node.op, WithHalves) and graph.is_constant(name)
+        known = dtype in TYPES or (dtype in NARROW and takes_narrow(node.op))
+        if not known and not (half and dtype == ElementType.F16):
             raise CompileError(
                 "MM203",
                 f"{node.op}{_states(graph, node)} has an operand or result of type {dtype}, "
@@ -191,7 +195,7 @@ def _check_types(graph: Graph, node: Node) -> None:
 
 def takes_narrow(op: Op) -> bool:
     """Whether kernels of an op take floats narrower than 32 bits: conversions, and what only moves codes."""
-    return isinstance(op, Cast) or (op.traits.moves is Moves.BY_PLACE and not isinstance(op, Pad))
+    return isinstance(op, Cast | TakeLines) or (op.traits.moves is Moves.BY_PLACE and not isinstance(op, Pad))
 
 
 def _states(graph: Graph, node: Node) -> str:

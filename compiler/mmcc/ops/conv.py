@@ -19,6 +19,7 @@ from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
+from mmcc.ops.halves import widened
 from mmcc.ops.requantize import requantize, saturate
 from mmcc.ops.window import Window
 
@@ -78,6 +79,7 @@ class Conv:
     """y[oh,ow,oc] = act(b[oc] + sum over kh,kw,ic of x[ih,iw,ic] * w[oc,kh,kw,ic]), float.
 
     Operands: x [H,W,IC], w [OC,KH,KW,IC/groups], b [OC]. Samples outside x count as 0.
+    Constant w may be float16, whose values count as they are.
     """
 
     window: Window
@@ -97,7 +99,7 @@ class Conv:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
-        return (activate(correlate(self.window.taps(x, 0), w, self.groups) + b, self.activation),)
+        return (activate(correlate(self.window.taps(x, 0), widened(w), self.groups) + b, self.activation),)
 
     def __str__(self) -> str:
         groups = f" g{self.groups}" if self.groups > 1 else ""

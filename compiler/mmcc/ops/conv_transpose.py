@@ -16,6 +16,7 @@ from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
+from mmcc.ops.halves import widened
 from mmcc.ops.requantize import requantize, saturate
 from mmcc.ops.window import Window
 
@@ -73,7 +74,10 @@ def scatter(
 @op
 @dataclass(frozen=True, slots=True)
 class ConvTranspose:
-    """Float. Operands: x [H,W,IC], w [OC,KH,KW,IC/groups], b [OC]; only top and left pads matter."""
+    """Float. Operands: x [H,W,IC], w [OC,KH,KW,IC/groups], b [OC]; only top and left pads matter.
+
+    Constant w may be float16, whose values count as they are.
+    """
 
     window: Window
     size: tuple[int, int]
@@ -92,7 +96,7 @@ class ConvTranspose:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
-        return (activate(scatter(self.window, self.size, self.groups, x, w) + b, self.activation),)
+        return (activate(scatter(self.window, self.size, self.groups, x, widened(w)) + b, self.activation),)
 
     def __str__(self) -> str:
         return f"conv_transpose<{self.window} to {self.size[0]}x{self.size[1]} g{self.groups}>"

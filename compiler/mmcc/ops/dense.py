@@ -16,6 +16,7 @@ from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.activation import Activation, activate
+from mmcc.ops.halves import widened
 from mmcc.ops.requantize import requantize, saturate
 
 
@@ -48,7 +49,7 @@ def dense_nest(x: Shape, w: Shape, per_channel: int) -> Nest:
 class Dense:
     """y[.., n] = act(b[n] + sum over k of x[.., k] * w[n, k]), float.
 
-    Operands: x [K] or [M,K], w [N,K], b [N].
+    Operands: x [K] or [M,K], w [N,K], b [N]. Constant w may be float16, whose values count as they are.
     """
 
     activation: Activation | None = None
@@ -65,6 +66,7 @@ class Dense:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, w, b = inputs
+        w = widened(w)
         return (activate((x @ w.T + b).astype(x.dtype), self.activation),)
 
     def __str__(self) -> str:

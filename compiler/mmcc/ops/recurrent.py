@@ -19,6 +19,7 @@ from mmcc.ir.traits import COMPUTES
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.elementwise import UNARY
+from mmcc.ops.halves import widened
 
 Array = NDArray[Any]
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # in ONNX's order: (h); z, r, h; i, o, f, c
@@ -123,7 +124,8 @@ class Recurrent:
     """A layer of RNN, GRU or LSTM cells: row t of the result is h after step t; float.
 
     Operands: x [T, (B,) gates * H], the input times its weights, with all biases that can be added there;
-    r [gates * H, H]; then those that `operands` names, in the order of its type's values: "bias" [H] of a GRU
+    r [gates * H, H], which may be float16 if it is constant; then those that `operands` names, in the order
+    of its type's values: "bias" [H] of a GRU
     that resets after its product, "peepholes" [3 * H] of an LSTM (i, o, f), "lengths" [1, (B,) 1] in int32,
     how many steps count of each sequence, "h", "c" [1, (B,) H] before the first step, or else 0, and "hops"
     [1] in int32: x begins with row `hops * hop - lag` of a sequence, see `steps_before_start`.
@@ -194,6 +196,7 @@ class Recurrent:
         So one value that was rounded to another step counts once, not in all steps after it.
         """
         x, r, *others = inputs
+        r = widened(r)
         given = dict[str, Array](zip(self.operands, others, strict=True))
         units = r.shape[1]
         y = np.zeros((*x.shape[:-1], units * (1 + self.cells)), x.dtype)

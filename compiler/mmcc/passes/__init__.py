@@ -20,6 +20,7 @@ from mmcc.passes.fuse_activation import fuse_activation
 from mmcc.passes.fuse_gate import fuse_gate
 from mmcc.passes.fuse_norm import fuse_norm
 from mmcc.passes.integer16 import quantize_16
+from mmcc.passes.keep_halves import keep_halves
 from mmcc.passes.lookup import join_lookups
 from mmcc.passes.move_quantize import raise_quantize, sink_dequantize
 from mmcc.passes.narrow_floats import keep_narrow
@@ -64,13 +65,15 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def optimize(graph: Graph, *, float_io: bool = False) -> Graph:
+def optimize(graph: Graph, *, float_io: bool = False, halves: bool = True) -> Graph:
     """Run all passes, to the form that the planner takes; `float_io` keeps float inputs and outputs float.
 
+    Without `halves` all weights are float32, as training changes them.
     Its warnings say what became float or larger.
     """
     done = graph
     for step in PASSES:
         if not (float_io and step is quantize_ports):
             done = step(done)
+    done = keep_halves(done) if halves else done  # behind all that reads weights
     return replace(done, warnings=done.warnings + costs(graph, done))

@@ -51,8 +51,9 @@ def _larger_constants(done: Graph) -> list[str]:
         integers = any(constant.dtype == np.int8 for constant in constants)
         channels = prod(done.tensors[node.outputs[0]].shape[-1:])
         kinds = sorted({kind for part in parts for kind in part.kinds})
-        narrow = any("16" in kind or "INT4" in kind for kind in kinds)  # which never stay as they are
-        usual = 0 if narrow else channels * (EACH_IN_INTEGERS if integers else EACH_IN_FLOAT)
+        wide = any("16" in kind or "INT4" in kind for kind in kinds)
+        wide = wide and not any(constant.dtype == np.float16 for constant in constants)
+        usual = 0 if wide else channels * (EACH_IN_INTEGERS if integers else EACH_IN_FLOAT)
         if held and size > held + usual and not node.op.traits.tables:
             of = f" of {' and '.join(kinds)}" if kinds else ""
             text = f"its constants{of} take {held:,} bytes in the file and {size:,} in flash"

@@ -24,7 +24,7 @@ def keep_narrow(graph: Graph) -> Graph:
     """Move narrow floats as they are, and clamp before rounding."""
     draft = Draft(graph)
     for node in graph.nodes:
-        if _joins(draft, node):
+        if joins(draft, node):
             draft.replace(node.output, draft.producer[draft.now(node.inputs[0])].inputs[0], node.where)
         elif (source := _clamped(graph, draft, node)) is not None:
             draft.write(node.op, (source,), node.output, node.where)
@@ -37,7 +37,7 @@ def keep_narrow(graph: Graph) -> Graph:
     return draft.graph()
 
 
-def _joins(draft: Draft, node: Node) -> bool:
+def joins(draft: Draft, node: Node) -> bool:
     """True of a rounding of what was narrow all along."""
     if not isinstance(node.op, Cast) or node.op.dtype.code is None:
         return False
@@ -63,12 +63,12 @@ def _moved(draft: Draft, node: Node) -> ElementType | None:
     if dtype is None:
         return None
     for name in node.inputs:
-        if draft.is_constant(name) and not _has(dtype, draft.constants[draft.now(name)]):
+        if draft.is_constant(name) and not has_values(dtype, draft.constants[draft.now(name)]):
             return None
     return dtype
 
 
-def _has(dtype: ElementType, values: np.ndarray) -> bool:
+def has_values(dtype: ElementType, values: np.ndarray) -> bool:
     """Whether a narrow type has all of these values."""
     if values.dtype != np.float32:
         return False
@@ -98,4 +98,4 @@ def _clamped(graph: Graph, draft: Draft, node: Node) -> str | None:
     alone = len(readers) == 1 and rounded not in graph.kept and len(graph.consumers[node.inputs[0]]) == 1
     again = [reader.op for reader in graph.consumers[node.output]]
     rounds = bool(again) and all(isinstance(op, Cast) and op.dtype == dtype for op in again)
-    return maker.inputs[0] if alone and rounds and _has(dtype, bounds) else None
+    return maker.inputs[0] if alone and rounds and has_values(dtype, bounds) else None

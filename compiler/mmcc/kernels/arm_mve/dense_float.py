@@ -7,7 +7,7 @@ import numpy as np
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.portable.conv_float import inner_columns
-from mmcc.kernels.portable.float_fields import Fields, activation_fields, window_fields
+from mmcc.kernels.portable.float_fields import Fields, activation_fields, half_option, window_fields
 from mmcc.kernels.portable.plain_layers import has_packed
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.ops.conv import Conv
@@ -37,4 +37,4 @@ def depthwise(op: Conv, site: Site) -> KernelUse | None:
         ("inner_begin", begin),
         ("inner_end", end),
     )
-    return KernelUse("mve_depthwise", (option, ("taps", w[0].size)), fields)
+    return KernelUse("mve_depthwise", (option, half_option(site), ("taps", w[0].size)), fields)

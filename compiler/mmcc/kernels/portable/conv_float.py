@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.program import KernelUse
-from mmcc.kernels.portable.float_fields import Fields, activation_fields, window_fields
+from mmcc.kernels.portable.float_fields import Fields, activation_fields, half_option, window_fields
 from mmcc.kernels.portable.plain_layers import has_packed, plain_conv, plain_conv_transpose
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.conv import Conv
@@ -18,6 +18,7 @@ from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.window import Window
 
 BLOCK = 8  # output channels that lie side by side in packed weights
+ALIGN = 4  # of these, in float16 too: Cortex-M cores load two at a time
 
 
 def pack(w: NDArray[Any], groups: int) -> NDArray[Any]:
@@ -56,7 +57,7 @@ def conv(op: Conv, site: Site) -> KernelUse:
     fields: Fields = (
         ("x", x),
         ("y", site.output.where()),
-        ("weights", site.keep("weights", pack(w, op.groups))),
+        ("weights", site.keep("weights", pack(w, op.groups), ALIGN)),
         ("bias", site.keep("bias", pack(site.inputs[2].constant(), op.groups))),
         *limits,
         *window_fields(op.window, rows, cols),
@@ -72,7 +73,7 @@ def conv(op: Conv, site: Site) -> KernelUse:
         ("inner_begin", begin),
         ("inner_end", end),
     )
-    return KernelUse("conv", (option, ("columns_first", order)), fields)
+    return KernelUse("conv", (option, half_option(site), ("columns_first", order)), fields)
 
 
 def _depthwise(op: Conv, site: Site) -> KernelUse:
@@ -94,7 +95,8 @@ def _depthwise(op: Conv, site: Site) -> KernelUse:
         ("inner_begin", begin),
         ("inner_end", end),
     )
-    return KernelUse("conv_depthwise", (option, ("columns_first", op.window.columns_first)), fields)
+    options = (option, half_option(site), ("columns_first", op.window.columns_first))
+    return KernelUse("conv_depthwise", options, fields)
 
 
 @layer(ConvTranspose)
@@ -111,7 +113,7 @@ def conv_transpose(op: ConvTranspose, site: Site) -> KernelUse:
     fields: Fields = (
         ("x", site.inputs[0].where()),
         ("y", site.output.where()),
-        ("weights", site.keep("weights", pack(w, op.groups))),
+        ("weights", site.keep("weights", pack(w, op.groups), ALIGN)),
         ("bias", site.keep("bias", pack(site.inputs[2].constant(), op.groups))),
         *limits,
         *window_fields(op.window, rows, cols),
@@ -125,4 +127,4 @@ def conv_transpose(op: ConvTranspose, site: Site) -> KernelUse:
         ("row_back", row_taps * row_dilation // row_stride),
         ("col_back", col_taps * col_dilation // col_stride),
     )
-    return KernelUse("conv_transpose", (option,), fields)
+    return KernelUse("conv_transpose", (option, half_option(site)), fields)

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from mmcc.ir.program import KernelUse
-from mmcc.kernels.portable.conv_float import pack
-from mmcc.kernels.portable.float_fields import activation_fields
+from mmcc.kernels.portable.conv_float import ALIGN, pack
+from mmcc.kernels.portable.float_fields import activation_fields, half_option
 from mmcc.kernels.portable.plain_layers import has_packed, plain_dense
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.dense import Dense
@@ -20,11 +20,11 @@ def dense(op: Dense, site: Site) -> KernelUse:
     w = site.inputs[1].constant()
     return KernelUse(
         "dense",
-        (option,),
+        (option, half_option(site)),
         (
             ("x", site.inputs[0].where()),
             ("y", site.output.where()),
-            ("weights", site.keep("weights", pack(w, 1))),
+            ("weights", site.keep("weights", pack(w, 1), ALIGN)),
             ("bias", site.keep("bias", pack(site.inputs[2].constant(), 1))),
             *limits,
             ("inputs", w.shape[1]),

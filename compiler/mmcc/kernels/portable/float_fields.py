@@ -6,7 +6,9 @@ from __future__ import annotations
 from math import inf
 from typing import Any
 
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field
+from mmcc.kernels.select import Site
 from mmcc.ops.activation import Activation, Clamp, Leaky
 from mmcc.ops.window import Window
 
@@ -25,6 +27,11 @@ def activation_fields(activation: Activation | None) -> tuple[tuple[str, Any], F
             return ("activation", "leaky"), (("slope", float(slope)),)
         case None:
             return ("activation", "clamp"), (("low", -inf), ("high", inf))
+
+
+def half_option(site: Site) -> tuple[str, bool]:
+    """Option of a layer whose weights are float16, and widened as they are read."""
+    return "half", site.inputs[1].dtype == ElementType.F16
 
 
 def window_fields(window: Window, rows: int, cols: int) -> Fields:

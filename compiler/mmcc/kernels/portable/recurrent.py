@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from math import isinf
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.program import Constant, Field, KernelUse
-from mmcc.kernels.portable.conv_float import pack
+from mmcc.kernels.portable.conv_float import ALIGN, pack
+from mmcc.kernels.portable.float_fields import half_option
 from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.scratch import vectors
 from mmcc.kernels.select import Site, layer
@@ -39,6 +41,7 @@ def recurrent(op: Recurrent, site: Site) -> KernelUse:
         ("coupled", op.coupled),
         ("rounded", op.rounded),
         ("cells", op.cells),
+        half_option(site),
         ("plain", plain),
         *((name, _field(op, name, plain=plain)) for name in OPERANDS),
         *((f"last_{name}", f"y{1 + op.last.index(name)}" if name in op.last else "") for name in ("h", "c")),
@@ -89,11 +92,11 @@ def _given(op: Recurrent, site: Site, *, plain: bool) -> Fields:
     return tuple(found)
 
 
-def _weights(op: Recurrent, site: Site, r: NDArray[np.float32]) -> tuple[tuple[str, Constant], ...]:
+def _weights(op: Recurrent, site: Site, r: NDArray[Any]) -> tuple[tuple[str, Constant], ...]:
     """For each set of gates [block of 8 units][h][gate][8]."""
     each = [pack(part, 1) for part in np.split(r, GATES[op.cell])]  # [1, block, h, 8]
     sets = [np.stack([each[gate][0] for gate in gates], axis=2) for gates in SETS[op.cell]]
-    return tuple((f"weights{k}", site.keep(f"weights{k}", array)) for k, array in enumerate(sets))
+    return tuple((f"weights{k}", site.keep(f"weights{k}", array, ALIGN)) for k, array in enumerate(sets))
 
 
 def _parameters(op: Recurrent) -> tuple[tuple[str, Field], ...]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
-from mmcc.kernels.portable.float_fields import activation_fields, window_fields
+from mmcc.kernels.portable.float_fields import activation_fields, half_option, window_fields
 from mmcc.kernels.portable.plain_layers import has_packed
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.simd.bands import band
@@ -27,10 +27,10 @@ PATCH_LIMIT = 128  # values of a window that may be gathered on the stack
 NEIGHBOURS = 5  # outputs of a depthwise tile
 
 
-def _pack(per_filter: NDArray[Any]) -> NDArray[np.float32]:
+def _pack(per_filter: NDArray[Any]) -> NDArray[Any]:
     """[OC, ...] as [block][...][16], the last block filled up with zeros."""
     blocks = -(-per_filter.shape[0] // BLOCK)
-    padded = np.zeros((blocks * BLOCK, *per_filter.shape[1:]), np.float32)
+    padded = np.zeros((blocks * BLOCK, *per_filter.shape[1:]), per_filter.dtype)
     padded[: per_filter.shape[0]] = per_filter
     return np.ascontiguousarray(np.moveaxis(padded.reshape(blocks, BLOCK, *per_filter.shape[1:]), 1, -1))
 
@@ -69,7 +69,8 @@ def conv(op: Conv, site: Site) -> KernelUse | None:
         ("joined", joined),
     )
     bounds = (("rows", kh if patch else row_bound(kh)), ("taps", row_bound(kh) * row_bound(kw)))
-    return KernelUse("simd_conv_float", (option, ("point", point), ("patch", patch), *bounds), fields)
+    options = (option, half_option(site), ("point", point), ("patch", patch), *bounds)
+    return KernelUse("simd_conv_float", options, fields)
 
 
 def _outputs(site: Site, window: Window) -> tuple[int, ...]:
@@ -96,6 +97,7 @@ def _depthwise(op: Conv, site: Site) -> KernelUse:
     )
     options = (
         option,
+        half_option(site),
         ("rows", window.kernel[0]),
         ("cols", window.kernel[1]),
         ("stride", window.strides[1]),

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keep weights in float16 where the model's file has them so: half the flash, and the same results.
+
+The importer makes float32 of what float32 nodes read. Weights that are still values of float16 behind all
+other passes go back, if their layer's kernels widen what they read. Others have a line that says what they
+cost.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph, Node
+from mmcc.ops.elementwise import Cast
+from mmcc.ops.indexing import TakeLines
+from mmcc.ops.layers import HALVES, WithHalves
+from mmcc.passes.draft import Draft
+from mmcc.passes.narrow_floats import has_values, joins
+
+STORED = "FLOAT16"  # ONNX's name of the type
+
+
+def keep_halves(graph: Graph) -> Graph:
+    """Weights of layers, and tables of which lines are taken: those lines are widened behind."""
+    draft = Draft(graph)
+    for node in graph.nodes:
+        if joins(draft, node):
+            draft.replace(node.output, draft.producer[draft.now(node.inputs[0])].inputs[0], node.where)
+        elif isinstance(node.op, WithHalves) and (halves := _halves(graph, node, HALVES)) is not None:
+            name = draft.constant(halves, f"{node.inputs[HALVES]}_f16")
+            inputs = (*node.inputs[:HALVES], name, *node.inputs[HALVES + 1 :])
+            draft.keep(replace(node, inputs=inputs))
+        elif isinstance(node.op, TakeLines) and (halves := _halves(graph, node, 0)) is not None:
+            table = draft.constant(halves, f"{node.inputs[0]}_f16")
+            taken = draft.add(node.op, (table, *node.inputs[1:]), f"{node.output}_f16", node.where)
+            draft.write(Cast(ElementType.F32), (taken,), node.output, node.where)
+        else:
+            draft.keep(node)
+    return draft.graph()
+
+
+def without_halves(graph: Graph, node: Node) -> tuple[Node, dict[str, NDArray[np.float32]]]:
+    """A node for a reader that knows float32 only, and the constant that it needs for that, by its name."""
+    name = node.inputs[HALVES] if isinstance(node.op, WithHalves) else ""
+    if not graph.is_constant(name) or graph.tensors[name].dtype != ElementType.F16:
+        return node, {}
+    wide = f"{name}_f32"
+    inputs = (*node.inputs[:HALVES], wide, *node.inputs[HALVES + 1 :])
+    return replace(node, inputs=inputs), {wide: graph.constants[name].astype(np.float32)}
+
+
+def _halves(graph: Graph, node: Node, operand: int) -> NDArray[np.float16] | None:
+    """A float32 constant in float16, if the file has float16 for this node, and if nothing is lost."""
+    weights = graph.constants.get(node.inputs[operand])
+    stored = any(STORED in graph.stored[where].kinds for where in node.where if where in graph.stored)
+    if weights is None or not stored or not has_values(ElementType.F16, weights):
+        return None
+    return weights.astype(np.float16) if not np.isnan(weights).any() else None
