@@ -17,6 +17,7 @@ from op_case_values import SIGNED, UNSIGNED, integers, real, values
 
 PARAMETERS: dict[str, tuple[float, ...]] = {
     "clamp": (-0.5, 1.2),
+    "saturate": (-0.5, 1.2),
     "leaky_relu": (0.1,),
     "hard_sigmoid": (0.2, 0.5),
     "elu": (1.1,),

@@ -76,6 +76,8 @@ _WITH_ONE: dict[str, Callable[[Array, float], Array]] = {
 }
 _WITH_TWO: dict[str, Callable[[Array, float, float], Array]] = {
     "clamp": lambda x, low, high: np.minimum(np.maximum(x, low), high),
+    # of what is not a number the lower bound, as QuantizeLinear has it
+    "saturate": lambda x, low, high: np.where(x > low, np.minimum(x, high), low),
     "hard_sigmoid": lambda x, alpha, beta: np.clip(alpha * x + beta, 0, 1),
     "selu": lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0))),
     "shrink": lambda x, bias, lambd: np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)),

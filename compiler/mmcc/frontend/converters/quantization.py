@@ -206,8 +206,7 @@ def convert_quantize(call: Call) -> Value:
     if zeros.any():
         zero = build.constant(_along(zeros.astype(np.float32), axis, x.rank))
         steps = elementwise(build, Binary("add"), steps, zero)
-    clamped = unary(build, Unary("clamp", (float(dtype.least), float(dtype.most))), steps)
-    made = unary(build, Cast(byte), clamped)
+    made = _saturated(build, steps, dtype, byte)
     if number in FEW_BITS:
         build.stored[made.tensor] = number
     return made
@@ -236,8 +235,13 @@ def _quantized_by_computed(call: Call, x: Value, dtype: ElementType) -> Value:
     if call.has(2):
         zero = unary(build, Cast(ElementType.F32), call.input(2))
         steps = elementwise(build, Binary("add"), steps, zero.without(range(zero.rank)))
-    clamped = unary(build, Unary("clamp", (float(dtype.least), float(dtype.most))), steps)
-    return unary(build, Cast(dtype), clamped)
+    return _saturated(build, steps, dtype, dtype)
+
+
+def _saturated(build: Builder, steps: Value, dtype: ElementType, held: ElementType) -> Value:
+    """Whole steps as integers of a type, which `held` holds; NaN as Quantize has it."""
+    bounded = unary(build, Unary("saturate", (float(dtype.least), float(dtype.most))), steps)
+    return unary(build, Cast(held), bounded)
 
 
 def quantized(build: Builder, x: Value, scale: float, zero: int, dtype: ElementType) -> Value:
