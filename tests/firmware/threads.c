@@ -24,7 +24,7 @@ static void run(void)
 static void start(int32_t workers);
 
 #ifdef POSIX
-static pool threads = { .lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER };
+static pool threads = {.lock = PTHREAD_MUTEX_INITIALIZER, .more = PTHREAD_COND_INITIALIZER};
 static void *const user = &threads;
 
 static void start(int32_t workers)
