@@ -86,6 +86,9 @@ class Target:
     stack_bytes: int  # reserved for the stack until the real bound is known
     libraries: tuple[str, ...] = ()  # given to the linker after the objects
     library_stack_bytes: int = 0  # margin for a call into a shared library, whose code is not in the ELF
+    vector_bits: int = (
+        0  # longest vector registers that frames are measured for, if the processor says how long
+    )
     note: str = ""  # shown when the target is chosen
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work: instructions, or cycles

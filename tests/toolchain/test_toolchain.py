@@ -128,19 +128,3 @@ def test_a_missing_c_library_names_its_package(tmp_path):
     with pytest.raises(CompileError, match="apt-get install libnewlib-arm-none-eabi") as caught:
         compile_objects(bare, [source], tmp_path)
     assert caught.value.exit == Exit.TOOL_MISSING
-
-
-def test_frames_with_vector_registers_are_no_bound_of_a_number(tmp_path):
-    """RISC-V: their size is the processor's, and the compiler's record leaves them out."""
-    target = ready("rv64gcv")
-    source = tmp_path / "kept.c"
-    source.write_text(
-        "typedef int words __attribute__((vector_size(64)));\n"
-        "void other(void);\n"
-        '__attribute__((noinline)) void other(void) { __asm__ volatile("" ::: "memory"); }\n'
-        "void f(words *a, const words *b);\n"
-        "void f(words *a, const words *b) { words kept = *a + *b; other(); *a = kept; }\n"
-    )
-    found = measure(target, compile_objects(target, [source], tmp_path), ["f"], tmp_path).stack["f"]
-    assert "keeps vector registers on the stack" in found.assumed
-    assert found.bytes == target.stack_bytes

@@ -66,6 +66,7 @@ def show(name: str, as_json: bool) -> None:
         "cache": [asdict(cache) for cache in target.cache],
         "emulated": f"{target.qemu.program} {target.qemu.machine}".strip() if target.qemu else None,
         "stack_bytes": target.stack_bytes,
+        "vector_bits": target.vector_bits or None,
         "packages": dict(target.packages),
         "cost": dict(target.cost),
     }
@@ -82,6 +83,8 @@ def show(name: str, as_json: bool) -> None:
         "emulated": found["emulated"] or "no",
         "stack": f"{target.stack_bytes:,} bytes are reserved at first",
     }
+    if target.vector_bits:
+        shown["vectors"] = f"of up to {target.vector_bits:,} bits: stacks are measured for these"
     for key, value in shown.items():
         click.echo(f"  {key:<12}{value}")
     for region in target.memory:

@@ -70,6 +70,7 @@ class PackageBuild:
     cpu: tuple[str, ...] = ()  # the project's part, for people
     compiler: str = ""  # as CMake names its kind: "GNU" or "Clang"; "" if nothing was measured
     version: str = ""  # major.minor
+    vector_bits: int = 0  # the longest vector registers that the stack holds for, where code is for any
 
 
 def package_build(target: Target, *, measured: bool = True) -> PackageBuild:
@@ -83,7 +84,8 @@ def package_build(target: Target, *, measured: bool = True) -> PackageBuild:
     clang = "__clang_major__" in values
     numbers = ("__clang_major__", "__clang_minor__") if clang else ("__GNUC__", "__GNUC_MINOR__")
     version = ".".join(values.get(name, "0") for name in numbers)
-    return PackageBuild((*ours, *CODE_FLAGS), cpu, "Clang" if clang else "GNU", version)
+    kind = "Clang" if clang else "GNU"
+    return PackageBuild((*ours, *CODE_FLAGS), cpu, kind, version, target.vector_bits)
 
 
 def compile_objects(

@@ -17,7 +17,7 @@ from types import ModuleType
 from mmcc.errors import CompileError, Exit
 from mmcc.target import Target
 from mmcc.toolchain.build import find_tool, run_tool
-from mmcc.toolchain.stack import aarch64, arm, riscv, webassembly, x86
+from mmcc.toolchain.stack import aarch64, arm, riscv, vector_frames, webassembly, x86
 from mmcc.toolchain.stack.listing import ENDS, Flow, Line, Listing, Step
 
 _MANY_DEPTHS = 64  # an instruction reached at more depths than this: the walk has lost its way
@@ -214,7 +214,7 @@ class Walk:
     def _whole(self, function: str, name: str) -> StackBound:
         """Bound a function that the walk cannot follow: every instruction with the whole recorded frame."""
         frame = self._frame(function)
-        if frame is None or function != name:
+        if frame is None or function != name or self._by_vectors(name):
             raise Unreadable(f"{function} grows its stack in a loop")
         depth = frame.bytes + _UNRECORDED
         found = _Found(deepest=depth, chain=(name,))
@@ -250,7 +250,7 @@ class Walk:
             if len(depths) > _MANY_DEPTHS:
                 raise _Lost(line.function)
             step = self._read(line)
-            grown = depth + step.grows if step.grows is not None else self._adjusted(line, depth)
+            grown = depth + step.grows if step.grows is not None else self._adjusted(address, depth)
             name = found.chain[0]
             found.reach(max(grown, depth + step.peak), (name,))
             if step.flow in (Flow.CALL, Flow.TABLE) and step.target is not None:
@@ -286,15 +286,19 @@ class Walk:
             case _:
                 return []
 
-    def _adjusted(self, line: Line, depth: int) -> int:
+    def _adjusted(self, address: int, depth: int) -> int:
         """The depth after an instruction that does not tell how far it moves the stack pointer."""
+        line = self._listing.lines[address]
+        if self._by_vectors(line.function):  # the record leaves out what is a multiple of a register's size
+            grown = vector_frames.grows_by(self._listing, address, self._target.vector_bits // 8)
+            if grown is None or not self._target.vector_bits:
+                raise Unreadable(
+                    f"{line.function} keeps vector registers on the stack, whose size is the processor's"
+                )
+            return depth + grown
         frame = self._frame(line.function)
         if frame is None:
             raise Unreadable(f"{line.function}: {line.mnemonic} {line.operands}")
-        if self._by_vectors(line.function):  # the record leaves out what is a multiple of a register's size
-            raise Unreadable(
-                f"{line.function} keeps vector registers on the stack, whose size is the processor's"
-            )
         return max(depth, frame.bytes)
 
     def _by_vectors(self, function: str) -> bool:
