@@ -41,6 +41,14 @@ def several_outputs(folder, _):
     mmcc("train", part, "-o", folder / "out", *FAST)
 
 
+@follows("training/losses.py: 'the model in float32 that it was converted from'")
+def output_in_float16(folder, _):
+    narrow = {"w": WEIGHTS["w"].astype(np.float16)}
+    half = save(model_of(NODES, {"x": X["x"].astype(np.float16)}, ["y"], narrow), folder)
+    assert "that it was converted from" in mmcc("train", half, "-o", folder / "out", *FAST, exit=2)
+    mmcc("train", save(model_of(NODES, X, ["y"], WEIGHTS), folder), "-o", folder / "out", *FAST)
+
+
 @follows("driver/train.py: 'leaving them out'")
 def only_for_inference(folder, _):
     model, train = save(model_of(NODES, X, ["y"], WEIGHTS), folder), api.TrainOptions(loss="mse")

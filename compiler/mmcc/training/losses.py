@@ -36,7 +36,7 @@ class Loss:
 def add_loss(draft: Draft, kind: str) -> Loss:
     """Write a loss of the graph's one output, and its gradient, into a draft.
 
-    CompileError MM118 if the graph has several outputs, or one of integers.
+    CompileError MM118 if the graph has several outputs, or one that is not float32.
     """
     outputs = draft.source.outputs
     if len(outputs) != 1 or not draft.source.tensors[outputs[0].tensor].dtype.is_float:
@@ -46,6 +46,14 @@ def add_loss(draft: Draft, kind: str) -> Loss:
             f"a loss is computed from one output of floats, and the model has {what}",
             exit=Exit.USAGE,
             hint="cutting off the model behind the output to be trained",
+        )
+    dtype = draft.source.tensors[outputs[0].tensor].dtype
+    if dtype != ElementType.F32:
+        raise CompileError(
+            "MM118",
+            f"a loss is computed from an output in f32, and the model's is in {dtype}",
+            exit=Exit.USAGE,
+            hint="the model in float32 that it was converted from",
         )
     return _cross_entropy(draft) if kind == "softmax-cross-entropy" else _squares(draft)
 
