@@ -25,12 +25,13 @@ from mmcc.planner.cost import node_cost
 from mmcc.planner.paging import slow_bytes
 from mmcc.report.model import count_macs
 from mmcc.training.recompute import SavedValues
+from mmcc.training.stretches import Stretches
 
 FEW = 4096  # choices that are all looked at
 BEAM = 12  # else as many for each count of kept values
 SMALL = 64  # a value that is so many times smaller than the largest is kept
 MOST_PLANS = 8  # besides that which keeps everything; half of it with slow memory, where each is more work
-ROWS = 6  # of a value that is made again: what a group is guessed to hold of it
+ROWS = 6  # of a value that is paged, or a gradient: what a group is guessed to hold of it
 MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
 
 Planned = Callable[[Graph], tuple[Plan, int]]  # the plan with the smallest arena, and that
@@ -85,6 +86,8 @@ class KeptValues:
         self._large = [value for value in saved.values if value.bytes * SMALL > largest]
         self._small = frozenset(value.name for value in saved.values if value not in self._large)
         self._gradients = [value for value in saved.gradients if value.bytes * SMALL > largest]
+        self._parts = Stretches(saved.graph)
+        self._position = {name: k for k, node in enumerate(saved.graph.nodes) for name in node.outputs}
         self._bytes = {value.name: value.bytes for value in (*saved.values, *self._gradients)}
 
     def least(self) -> tuple[Graph, MadeAgain] | None:
@@ -251,10 +254,10 @@ class KeptValues:
         again, work = self._saved.made_again(kept, paged), self._saved.work(kept, paged)
         leaving = paged.union(value.name for value in self._gradients if cut)
         cost = work + sum(self._waiting[name] for name in leaving) / self._cycles_of_mac
-        held = self._rings(again, kept, paged)
+        estimate = self._arena(again, kept, paged)
         if self._ways > 2:
-            held = max(held, self._between(cut=cut))
-        return _Choice(kept, paged, cut, size, work, cost, size + held)
+            estimate = max(estimate, size + self._between(cut=cut))
+        return _Choice(kept, paged, cut, size, work, cost, estimate)
 
     def _between(self, *, cut: bool) -> int:
         """A guess at what gradients take: a whole one between groups, or some rows of one."""
@@ -280,14 +283,14 @@ class KeptValues:
             found[value.name] = sum(max(row, copy - cycles) for cycles in beside)
         return found
 
-    def _rings(self, again: Sequence[str], kept: frozenset[str], paged: frozenset[str]) -> int:
-        """A guess at what the largest group holds besides: some rows of each value between two kept ones."""
-        graph, most, total, forward = self._saved.graph, 0, 0, {*again, *paged}
-        for node in graph.nodes:
-            for name in node.outputs:
-                if name in kept or name in paged:
-                    total = 0
-                if name in forward and name in self._bytes:
-                    total += self._some_rows(name)
-                    most = max(most, total)
-        return most
+    def _arena(self, again: Sequence[str], kept: frozenset[str], paged: frozenset[str]) -> int:
+        """A guess at the arena: of what is kept until a stretch between kept values is gone through backward,
+        and of the rows that it holds of what it makes again; or of all that is kept, at the loss."""
+        total = sum(self._bytes[name] for name in kept)
+        most = total
+        for stretch in self._parts.of(again):
+            last = max(self._position[name] for name in stretch)
+            there = sum(self._bytes[name] for name in kept if self._position[name] <= last)
+            most = max(most, there + self._parts.bytes_held(stretch))
+        pages = sum(self._some_rows(name) for name in paged)
+        return most + pages

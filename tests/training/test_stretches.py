@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which values of residual networks are made again: the estimate ranks choices, so few need be planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from frontend_models import model_of, save
+from mmcc.driver import recompute
+from mmcc.driver.ask import plan_request
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions, silent
+from mmcc.driver.recompute import KeptValues
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import Plan
+from mmcc.passes.separate_states import separate_states
+from mmcc.planner.api import best_plan
+from mmcc.target import load_target
+from mmcc.training.module import training_module
+from mmcc.training.options import TrainOptions
+from mmcc.training.recompute import SavedValues
+from mmcc.training.stretches import LEAST_ROWS, Stretches
+from onnx import helper
+
+CHANNELS, ROWS, COLS = 4, 24, 5
+
+
+def residual(folder: Path, blocks: int) -> SavedValues:
+    """Blocks of two convolutions 3x3 and a sum with what goes in; behind them a layer for three classes."""
+    rng = np.random.default_rng(2)
+    constants, nodes, name = dict[str, np.ndarray](), [], "x"
+    for k in range(blocks):
+        for part in "ab":
+            constants[f"w{part}{k}"] = rng.standard_normal((CHANNELS, CHANNELS, 3, 3)).astype(np.float32)
+        nodes += [
+            helper.make_node("Conv", [name, f"wa{k}"], [f"c{k}"], pads=[1, 1, 1, 1]),
+            helper.make_node("Relu", [f"c{k}"], [f"inner{k}"]),
+            helper.make_node("Conv", [f"inner{k}", f"wb{k}"], [f"d{k}"], pads=[1, 1, 1, 1]),
+            helper.make_node("Add", [f"d{k}", name], [f"s{k}"]),
+            helper.make_node("Relu", [f"s{k}"], [f"end{k}"]),
+        ]
+        name = f"end{k}"
+    constants["w"] = rng.standard_normal((3, CHANNELS)).astype(np.float32)
+    nodes += [
+        helper.make_node("GlobalAveragePool", [name], ["mean"]),
+        helper.make_node("Flatten", ["mean"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1),
+    ]
+    inputs = {"x": np.zeros((1, CHANNELS, ROWS, COLS), np.float32)}
+    graph = load_graph(save(model_of(nodes, inputs, ["y"], constants), folder), CompileOptions())
+    step = training_module(graph, TrainOptions(accumulate=2)).entries[1].graph
+    return SavedValues(step, {name for node in graph.nodes for name in node.outputs})
+
+
+def planned(graph: Graph) -> tuple[Plan, int]:
+    separate = separate_states(graph)
+    asked = plan_request(CompileOptions("host", recompute=1.0), separate, load_target("host"), silent)
+    asked = replace(asked, effort=0.1)
+    plan = best_plan(separate, asked)
+    return plan, asked.peak(plan)
+
+
+def test_the_search_is_no_worse_than_block_ends_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if it may plan but two choices besides that which keeps everything."""
+    saved = residual(tmp_path, 3)
+    names = {value.name for value in saved.values}
+    ends = {name for name in names if not name.startswith("inner")}
+    assert len(ends) < len(names)
+    _, by_hand = planned(saved.recomputed(ends))
+    monkeypatch.setattr(recompute, "MOST_PLANS", 2)
+    found = KeptValues(saved, planned, 1.3).least()
+    assert found is not None
+    assert found[1].arena <= by_hand
+
+
+@pytest.mark.quick
+def test_halos_add_up_along_a_stretch_and_back(tmp_path: Path) -> None:
+    """The first value waits for all halos behind it twice; values that do not read each other are apart."""
+    saved = residual(tmp_path, 3)
+    parts = Stretches(saved.graph)
+    row = 4 * COLS * CHANNELS
+    assert parts.bytes_held(["end0"]) == LEAST_ROWS * row
+    one_block = ["end0", "inner1"]
+    assert parts.bytes_held(one_block) == ((LEAST_ROWS + 2) + LEAST_ROWS) * row
+    assert parts.of(["inner0", "inner1"]) == [["inner0"], ["inner1"]]
+    assert parts.of(one_block) == [one_block]
+    names = [name for node in saved.graph.nodes for name in node.outputs]
+    whole = [name for name in names if name[:-1] in {"c", "inner", "d", "s", "end"}]
+    assert parts.bytes_held(whole) <= len(whole) * ROWS * row
+    lags = [parts.bytes_held(whole[:count]) for count in range(1, len(whole) + 1)]
+    assert lags == sorted(lags)
