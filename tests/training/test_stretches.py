@@ -76,6 +76,27 @@ def test_the_search_is_no_worse_than_block_ends_kept(tmp_path: Path, monkeypatch
     assert found[1].arena <= by_hand
 
 
+def test_ends_of_blocks_alone_are_always_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even if the search comes by no other choice; from which end on is for the estimate to say."""
+    monkeypatch.setattr(recompute, "FEW", 0)
+    monkeypatch.setattr(recompute, "BEAM", 0)
+    monkeypatch.setattr(recompute, "MOST_PLANS", 0)
+    saved = residual(tmp_path, 3)
+    assert saved.ends == ("inner0", "end0", "end1", "mean", "y")  # the input is there in any case
+    tried = list[Graph]()
+
+    def seen(graph: Graph) -> tuple[Plan, int]:
+        tried.append(graph)
+        return planned(graph)
+
+    found = KeptValues(saved, seen, 1.6).least()
+    assert found is not None
+    assert len(tried) == 2
+    again = {name.removesuffix("_again") for name in tried[1].producer if name.endswith("_again")}
+    assert {"inner1", "inner2"} <= again
+    assert found[1].arena < planned(saved.graph)[1]
+
+
 @pytest.mark.quick
 def test_halos_add_up_along_a_stretch_and_back(tmp_path: Path) -> None:
     """The first value waits for all halos behind it twice; values that do not read each other are apart."""

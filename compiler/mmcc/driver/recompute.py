@@ -97,10 +97,10 @@ class KeptValues:
         best: tuple[int, _Choice, Graph] | None = None
         bounds: list[int] = []
         planned = 0
-        for choice in (everything, *(choice for choice in ranked if choice is not everything)):
+        for choice in dict.fromkeys((everything, *self._least_of_blocks, *ranked)):
             if best is not None and choice.bytes >= best[0]:
                 continue  # no plan of it is better
-            if planned > self._most_plans or choice.cost > self._most_cost:
+            if planned > self._most_plans + len(self._least_of_blocks) or choice.cost > self._most_cost:
                 bounds.append(choice.bytes)
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice))
@@ -229,6 +229,7 @@ class KeptValues:
     def _some(self) -> Iterable[_Choice]:
         """From all values kept to none: of those with one fewer, the choices with the best estimates, and
         those that save most bytes for what they cost."""
+        yield from self._blocks
         level = [self._choice(self._kept_large, frozenset())]
         while level:
             yield from level
@@ -243,6 +244,21 @@ class KeptValues:
             by_bytes = sorted(following, key=lambda c: (c.estimate, c.cost))[:BEAM]
             by_cost = sorted(following, key=lambda c: (c.cost / max(1, level[0].bytes - c.bytes), c.estimate))
             level = list({(c.kept, c.paged): c for c in (*by_bytes, *by_cost[:BEAM])}.values())
+
+    @cached_property
+    def _blocks(self) -> list[_Choice]:
+        """Of a network of blocks, choices that keep but the ends of blocks, from each end on. A beam, which
+        drops a value at a time, does not come by these where inner values of one block alone save little."""
+        ends = [name for name in self._saved.ends if name in self._kept_large]
+        if self._every or len(ends) == len(self._large):
+            return []
+        return [self._choice(frozenset(ends[k:]), frozenset()) for k in range(len(ends) + 1)]
+
+    @cached_property
+    def _least_of_blocks(self) -> list[_Choice]:
+        """That of them with the least estimate, which is always planned; none if there are no blocks."""
+        usable = [choice for choice in self._blocks if choice.work <= self._most]
+        return sorted(usable, key=lambda choice: (choice.estimate, choice.cost))[:1]
 
     @cached_property
     def _kept_large(self) -> frozenset[str]:

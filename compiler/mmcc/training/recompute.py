@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
+from functools import cached_property
 
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node, nest_of
@@ -47,6 +48,20 @@ class SavedValues:
         """The backward nodes that read a saved value."""
         late = [node for node in self.graph.nodes if self._is_backward(node)]
         return [node for node in late if any(self._source(other) == name for other in node.inputs)]
+
+    @cached_property
+    def ends(self) -> tuple[str, ...]:
+        """The saved values that all of the forward pass goes through, in order: articulation points of its
+        graph, such as the ends of residual blocks."""
+        last = {name: k for k, node in enumerate(self.graph.nodes) if not self._is_backward(node)
+                for name in node.inputs}  # fmt: skip
+        found, reach = list[str](), -1
+        for k, node in enumerate(self.graph.nodes):
+            if reach <= k:
+                found += node.outputs
+            reach = max([reach, *(last.get(name, -1) for name in node.outputs)])
+        through = {self._source(name) for name in found}
+        return tuple(value.name for value in self.values if value.name in through)
 
     def macs(self, name: str) -> int:
         """Multiply-accumulates of the node that makes a value of the forward pass."""
