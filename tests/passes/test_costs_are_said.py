@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from mmcc.driver.handoff import hand_off
+from mmcc.driver.handoff_file import Rule
 from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
+from mmcc.ir.handoff import Handoff
 from mmcc.passes import optimize
 from onnx import TensorProto, helper, numpy_helper
 from ort_models import LAYERS, Model
@@ -132,6 +135,20 @@ def test_float16_weights_that_folding_changes_become_float32(tmp_path: Path) -> 
     (line,) = graph.warnings
     assert "FLOAT16" in line
     assert "16-bit floats are kept as float32" in line
+
+
+def test_float16_weights_that_others_read_become_float32(tmp_path: Path) -> None:
+    """Functions of the user's, of which a line says it, and training."""
+    model = weight_only(TensorProto.FLOAT16, "Gemm", "none")
+    graph = keep_and_check(model, tmp_path)
+    rule = Rule(Handoff("theirs"), ("Gemm",), (), (), 256)
+    (handed,) = hand_off([graph], [rule], "p")
+    assert {data.dtype for data in handed.constants.values()} == {np.dtype(np.float32)}
+    assert handed.tensors.keys() >= handed.constants.keys()
+    (line,) = handed.warnings
+    assert f"take {2 * file_bytes(model):,} bytes in flash" in line
+    trained = optimize(import_model(tmp_path / "m.onnx"), halves=False)
+    assert {data.dtype for data in trained.constants.values()} == {np.dtype(np.float32)}
 
 
 def test_a_table_in_float16_stays(tmp_path: Path) -> None:

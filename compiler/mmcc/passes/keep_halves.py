@@ -26,17 +26,19 @@ STORED = "FLOAT16"  # ONNX's name of the type
 
 def keep_halves(graph: Graph) -> Graph:
     """Weights of layers, and tables of which lines are taken: those lines are widened behind."""
-    draft = Draft(graph)
+    draft, made = Draft(graph), dict[str, str]()
     for node in graph.nodes:
         if joins(draft, node):
             draft.replace(node.output, draft.producer[draft.now(node.inputs[0])].inputs[0], node.where)
         elif isinstance(node.op, WithHalves) and (halves := _halves(graph, node, HALVES)) is not None:
-            name = draft.constant(halves, f"{node.inputs[HALVES]}_f16")
-            inputs = (*node.inputs[:HALVES], name, *node.inputs[HALVES + 1 :])
+            name = node.inputs[HALVES]
+            made[name] = made.get(name) or draft.constant(halves, f"{name}_f16")
+            inputs = (*node.inputs[:HALVES], made[name], *node.inputs[HALVES + 1 :])
             draft.keep(replace(node, inputs=inputs))
         elif isinstance(node.op, TakeLines) and (halves := _halves(graph, node, 0)) is not None:
-            table = draft.constant(halves, f"{node.inputs[0]}_f16")
-            taken = draft.add(node.op, (table, *node.inputs[1:]), f"{node.output}_f16", node.where)
+            table = node.inputs[0]
+            made[table] = made.get(table) or draft.constant(halves, f"{table}_f16")
+            taken = draft.add(node.op, (made[table], *node.inputs[1:]), f"{node.output}_f16", node.where)
             draft.write(Cast(ElementType.F32), (taken,), node.output, node.where)
         else:
             draft.keep(node)
