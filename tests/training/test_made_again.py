@@ -205,6 +205,28 @@ def test_what_is_known_where_choices_are_left_out(
     assert search._least_kept(10 * nodes_macs(saved)) == 0
 
 
+@pytest.mark.quick
+def test_what_must_be_kept_for_so_much_work(saved: SavedValues) -> None:
+    """The bound holds for each choice, with the work of that; a value that takes more work alone is kept,
+    also where other values share that work."""
+
+    def planned(graph) -> tuple[Plan, int]:
+        return Plan((), frozenset(), (), {}, {}, bound=0), sum(graph.tensors[n].bytes for n in graph.producer)
+
+    search = KeptValues(saved, planned, 2.0)
+    sizes = {value.name: value.bytes for value in saved.values}
+    least = dict[int, int]()
+    for count in range(len(sizes) + 1):
+        for some in combinations(sizes, count):
+            work, kept = saved.work(some), sum(sizes[name] for name in some)
+            least[work] = min(least.get(work, kept), kept)
+    assert all(search._least_kept(work) <= kept for work, kept in least.items())
+    alone = {name: saved.work(sizes.keys() - {name}) for name in sizes}
+    for work in (work for work in alone.values() if work):
+        needed = sum(size for name, size in sizes.items() if alone[name] >= work)
+        assert search._least_kept(work - 1) >= needed
+
+
 def nodes_macs(saved: SavedValues) -> int:
     return sum(nest_of(saved.graph, node).macs for node in saved.graph.nodes)
 

@@ -168,27 +168,42 @@ class KeptValues:
     def _least_kept(self, work: int) -> int:
         """Bytes that every choice keeps, also of those that were left out, with at most so much work.
 
-        Each value that is not kept is made again, so what a choice does not keep fits a knapsack of that
-        work. The bound is that of its relaxation, which takes a part of one value: those first that save most
-        bytes for their work. With slow memory a value may also leave, at no work.
+        A value is kept if it alone takes more work. Each other that is not kept takes its own part of the
+        work, so what a choice does not keep fits a knapsack. The bound is that of its relaxation, which takes
+        a part of one value: those first that save most bytes for their work. With slow memory a value may
+        also leave, at no work.
         """
         if self._slow.bytes:
             return 0
         left, kept, own = Fraction(work), Fraction(0), self._own_work
-        for value in sorted(self._saved.values, key=lambda v: Fraction(own[v.name], max(1, v.bytes))):
+        for value in sorted(self._saved.values, key=lambda v: own[v.name] / max(1, v.bytes)):
             dropped = min(Fraction(1), left / own[value.name]) if own[value.name] else Fraction(1)
+            if sum(map(self._saved.macs, self._again_at_least[value.name])) > work:
+                dropped = Fraction(0)
             left -= dropped * own[value.name]
             kept += (1 - dropped) * value.bytes
         return ceil(kept)
 
     @cached_property
-    def _own_work(self) -> dict[str, int]:
-        """By value, multiply-accumulates of what is made again for it alone, if it is not kept."""
+    def _again_at_least(self) -> dict[str, list[str]]:
+        """By value, what every choice that does not keep it makes again: as if it kept all others."""
         names = frozenset(value.name for value in self._saved.values)
-        again = {name: self._saved.made_again(names - {name}) for name in names}
-        times = Counter(name for some in again.values() for name in some)
+        return {name: self._saved.made_again(names - {name}) for name in names}
+
+    @cached_property
+    def _own_work(self) -> dict[str, Fraction]:
+        """By value, a part of the multiply-accumulates of what is made again if it is not kept: a node that
+        is made again for several values counts for each by its bytes. So whichever are not kept, their parts
+        are no more than what is made again."""
+        size = {value.name: max(1, value.bytes) for value in self._saved.values}
+        shared = Counter[str]()
+        for name, some in self._again_at_least.items():
+            shared.update(dict.fromkeys(some, size[name]))
         macs = self._saved.macs
-        return {name: sum(macs(each) for each in some if times[each] == 1) for name, some in again.items()}
+        return {
+            name: sum((Fraction(macs(each) * size[name], shared[each]) for each in some), Fraction(0))
+            for name, some in self._again_at_least.items()
+        }
 
     @property
     def _ways(self) -> int:
