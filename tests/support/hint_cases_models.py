@@ -8,10 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import onnx
 import pytest
+from cli_runs import MODEL
 from frontend_models import check, model_of, save
 from hint_runs import FLOATS, RELU, X, accepted, mmcc, node, refused
 from hints import follows
 from mmcc.checker import replay
+from mmcc.driver.compile import compile_model
 from mmcc.driver.load import load_model
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError
@@ -136,6 +138,21 @@ def too_large_to_check(folder, monkeypatch):
     path, out = save(_symbolic(), folder), folder / "out"
     assert "smaller sizes through --dim" in mmcc("compile", path, "-o", out, "--dim", "height=4000", exit=3)
     mmcc("compile", path, "-o", out, "--dim", "height=4")
+
+
+@follows("driver/options.py: 'leave it out, or --ram min, limits of several memories, --weights staged'")
+def weights_in_ram_with_least_ram(folder, _):
+    with pytest.raises(CompileError, match="takes RAM that nothing else needs"):
+        CompileOptions(weights_in_ram=True, least_ram=True)
+    CompileOptions(weights_in_ram=True)
+
+
+@follows("driver/weights_in_ram.py: 'leave out --weights-in-ram'")
+def weights_in_ram_of_several_memories(folder, _):
+    options = {"target": "stm32h743", "name": "net"}
+    with pytest.raises(CompileError, match="has several memories"):
+        compile_model(MODEL, folder / "a", CompileOptions(**options, weights_in_ram=True))
+    compile_model(MODEL, folder / "b", CompileOptions(**options))
 
 
 @follows("cli/options.py: '--dim height=96'")

@@ -129,16 +129,15 @@ def test_the_report_has_what_users_rely_on(package_of):
     assert report["model"]["params"] == 22_604
     parts = {"arena", "state", "context", "static", "stack", "workers"}
     linked = {"concurrent", "parts_proved", "stacks", "worker_stack"}
-    assert {"limit", "least", "total", "regions", "states", "stack_from", *parts, *linked} == set(
-        report["ram"]
-    )
+    others = {"limit", "least", "total", "regions", "states", "stack_from", "weights"}
+    assert {*others, *parts, *linked} == set(report["ram"])
     assert report["ram"]["total"] == sum(report["ram"][part] for part in parts)
     (region,) = report["ram"]["regions"]
     assert (region["name"], region["bytes"], region["size"]) == ("sram", report["ram"]["arena"], None)
     assert {"total", "weights", "code"} == set(report["flash"])
     buffer = report["plan"]["buffers"][0]
     assert set(buffer) == {"name", "kind", "region", "offset", "size", "first_step", "last_step"}
-    figures = {"macs", "weights", "constant_bytes", "predicted", "handoff"}
+    figures = {"macs", "weights", "constant_bytes", "in_ram", "predicted", "handoff"}
     assert {"index", "op", "name", "from", "reads", "out_shape", *figures} == set(report["nodes"][0])
     assert report["weights"] is None, "weights that are at hand are not read"
     for port in (*report["inputs"], *report["outputs"]):

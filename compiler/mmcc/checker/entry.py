@@ -281,8 +281,10 @@ class _Check:
                 to = self._plan.place_at(name, self._step[node.index])
                 target = Address(memory_name(self._entry, to), to.offset)
                 wanted = FetchedConstants(self._plan.places[name].offset, target, size[name])
+            here = f"constants of {label(self._graph, node.index)}"
+            if node.in_ram != (node.index in self._plan.in_ram):
+                yield f"{here} are {'' if node.in_ram else 'not '}read in RAM, other than in the plan"
             if node.fetched != wanted:
-                here = f"constants of {label(self._graph, node.index)}"
                 yield f"{here} are found as {node.fetched}, but the plan has {wanted}"
 
     # ---- calls

@@ -79,6 +79,12 @@ STACK_FROM = {
     help="Buffers may go from memory to memory while the model computes, through your callbacks.",
 )
 @click.option(
+    "--weights-in-ram",
+    is_flag=True,
+    help="Init copies weights to RAM, where a core reads them faster than in flash: those that are read most "
+    "often, as many as --ram leaves room for [all].",
+)
+@click.option(
     "--threads",
     type=click.IntRange(1, 64),
     default=1,
@@ -174,6 +180,7 @@ def compile_options(given: dict[str, Any]) -> CompileOptions:
         dump=given["dump"],
         background_moves=given["background_moves"],
         threads=given["threads"],
+        weights_in_ram=given["weights_in_ram"],
         handoff=read_rules(given["handoff"]),
         self_check=not given["no_self_check"],
         **limits,
@@ -233,6 +240,7 @@ def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
         proof_text,
         self_check_text,
         staged_text,
+        static_text,
         work_text,
     )
 
@@ -243,7 +251,7 @@ def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
         ("  arena", f"{ram['arena']:,}  ({proof_text(report['plan'], ram)})"),
         *([("  states", f"{ram['state']:,}")] if ram["state"] else []),
         ("  context", f"{ram['context']:,}"),
-        ("  static", f"{ram['static']:,}"),
+        ("  static", static_text(ram)),
         ("  stack", f"{ram['stack']:,}  ({STACK_FROM[ram['stack_from']]})"),
         *([("  workers", f"{ram['workers']:,}  (stacks of other threads)")] if ram["workers"] else []),
         ("flash", flash_text(report)),

@@ -130,6 +130,7 @@ class _Lowering:
             *(index, site.label, str(node.op), self._describe(node), node.where, use),
             others=tuple(others),
             fetched=found,
+            in_ram=index in self.plan.in_ram,
         )
 
     def step(self, number: int, members: list[int]) -> Step:

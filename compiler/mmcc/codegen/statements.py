@@ -300,6 +300,8 @@ class Body:
     def _memory(self, call: Call) -> str:
         """The list of memories that a node's kernel looks into."""
         fetched = self.nodes[call.node].fetched
+        if self.nodes[call.node].in_ram:
+            return f"memory + {self.prefix.upper()}_WEIGHTS_IN_RAM"
         return "memory" if fetched is None else f"memory + {self.fetched_macro(fetched.target.memory)}"
 
     def fetched_macro(self, memory: str) -> str:

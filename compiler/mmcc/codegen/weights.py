@@ -46,6 +46,7 @@ class Weights:
     arrays: tuple[WeightArray, ...]
     offsets: dict[str, int]  # by constant name, duplicates included; in the arena that it comes to, if any
     size: int
+    in_ram: int = 0  # the first so many bytes, which init copies
 
     def to_bytes(self) -> bytes:
         """The block as it lies in a little-endian memory."""
@@ -70,7 +71,7 @@ def lay_out(nodes: Sequence[ProgramNode], states: Iterable[Constant] = ()) -> We
     big alignment is kept.
 
     Those of nodes that fetch them are first, each node's as one block where the plan has it; these nodes find
-    them in an arena.
+    them in an arena. Or those come first that init copies to RAM, where they have the same offsets.
     """
     block = _Block()
     found: dict[str, int] = {}
@@ -83,9 +84,14 @@ def lay_out(nodes: Sequence[ProgramNode], states: Iterable[Constant] = ()) -> We
                 block.put(constant, node.fetched.source + at)
                 found[constant.name] = node.fetched.target.offset + at
             block.fill(node.fetched.source + node.fetched.bytes)
-    for constant in (*_constants(node for node in nodes if node.fetched is None), *states):
+    for constant in _constants(node for node in nodes if node.in_ram):
         found[constant.name] = block.find(constant)
-    return Weights(tuple(block.arrays), found, -(-block.end // ALIGN) * ALIGN)
+    in_ram = -(-block.end // ALIGN) * ALIGN if any(node.in_ram for node in nodes) else 0
+    block.fill(max(block.end, in_ram))
+    others = (node for node in nodes if node.fetched is None and not node.in_ram)
+    for constant in (*_constants(others), *states):
+        found[constant.name] = block.find(constant)
+    return Weights(tuple(block.arrays), found, -(-block.end // ALIGN) * ALIGN, in_ram)
 
 
 @dataclass(slots=True)

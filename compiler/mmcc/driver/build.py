@@ -28,7 +28,7 @@ from mmcc.driver.options import CompileOptions, Progress
 from mmcc.driver.pointers import check_pointers
 from mmcc.driver.rows import Planned, plan_rows
 from mmcc.ir.module import Module
-from mmcc.ir.plan import MemoryPlan
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Program
 from mmcc.ir.streaming import Streaming
 from mmcc.package.host import package_sources
@@ -90,12 +90,24 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     faults = check_memory_plan(job.module, plan)
     seconds = time.perf_counter() - start
     assert not faults, "the plan checker convicts the plan:\n" + "\n".join(faults)
-    program = lowered(job, plan, job.target)
     if options.dump:
         dump(options.dump, "4-plan.txt", str(plan))
+    return _package(job, planned, {"seconds": round(seconds, 3)})
+
+
+def package_of(job: Job, built: Built, entries: Mapping[str, Plan]) -> Built:
+    """The package again, with plans that place nothing in another way."""
+    memory = replace(built.plan, entries=entries)
+    job = replace(job, module=built.planned.module)
+    return _package(job, replace(built.planned, memory=memory), built.report["plan_check"])
+
+
+def _package(job: Job, planned: Planned, plan_check: Mapping[str, float]) -> Built:
+    """The package of a plan that was checked."""
+    program = lowered(job, planned.memory, job.target)
     hashes = tuple(sha256(path) for path in job.sources.values())
-    generated, report = _write(job, plan, program, hashes)
-    report["plan_check"] = {"seconds": round(seconds, 3)}
+    generated, report = _write(job, planned.memory, program, hashes)
+    report["plan_check"] = dict(plan_check)
     report["other_rows"] = planned.turned
     return Built(planned, program, generated, report, hashes)
 
@@ -210,6 +222,7 @@ def _figures(
         memories=regions_of(options, target),
         limits=options.regions,
         home=home_of(target).name,
+        weights_in_ram=generated.weights.in_ram,
         least=options.least_ram,
         cost=target.cost,
     )

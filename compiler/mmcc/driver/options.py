@@ -52,6 +52,7 @@ class CompileOptions:
     threads: int = 1  # of the caller's, that kernels are cut for
     float_io: bool = False
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
+    weights_in_ram: bool = False  # init copies weights to RAM, as many as --ram leaves room for
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
     packages: tuple[str, ...] = ()  # ecosystems that the package is to be at home in, besides CMake
     handoff: tuple[Rule, ...] = ()  # which nodes functions of the user's compute
@@ -70,6 +71,10 @@ class CompileOptions:
         if self.handoff and (self.io == "external" or self.weights == "staged"):
             message = "functions of yours get tensors in the arena and weights in flash"
             hint = "leave out --io external and --weights staged"
+            raise CompileError("MM003", message, exit=Exit.USAGE, hint=hint)
+        if self.weights_in_ram and (self.least_ram or self.regions or self.weights == "staged"):
+            message = "--weights-in-ram takes RAM that nothing else needs"
+            hint = "leave it out, or --ram min, limits of several memories, --weights staged"
             raise CompileError("MM003", message, exit=Exit.USAGE, hint=hint)
         for kind in self.packages:
             if kind not in KINDS:

@@ -233,6 +233,7 @@ class Plan:
     staged: dict[int, Staged] = field(default_factory=dict[int, Staged])  # by node; empty: all in fast memory
     fetched: dict[int, str] = field(default_factory=dict[int, str])  # by node: the buffer of its constants
     chunks: dict[int, Chunks] = field(default_factory=dict[int, Chunks])  # by node that runs in several
+    in_ram: frozenset[int] = frozenset()  # nodes whose constants are copied to RAM once, by init
     proved_optimal: bool = False
     bound: int = 0
     over_groups: bool = False  # `bound` is below plans with groups of several nodes too

@@ -332,6 +332,7 @@ class ProgramNode:
     others: tuple[KernelUse, ...] = ()
     kinds: tuple[int, ...] = ()
     fetched: FetchedConstants | None = None
+    in_ram: bool = False  # its constants are read where init copied them
 
     @property
     def uses(self) -> tuple[tuple[str, KernelUse], ...]:

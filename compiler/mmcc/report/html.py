@@ -23,6 +23,7 @@ from mmcc.report.text import (
     proof_text,
     saved_text,
     self_check_text,
+    static_text,
     work_text,
 )
 from mmcc.resources import data_dir
@@ -166,6 +167,8 @@ def _proved(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[t
             rows.append((f"left out{of}", dead_text(entry["dead_channels"])))
         if entry["plan"]["cost"]:
             rows.append((f"cost{of}", cost_text(entry["plan"])))
+    if ram["weights"]:
+        rows.append(("static", static_text(ram)))
     rows += [
         ("stack", STACK_FROM[ram["stack_from"]]),
         ("flash", flash_text(report)),

@@ -46,6 +46,7 @@ class Figures:
     memories: tuple[Region, ...] = ()
     limits: Mapping[str, int] = field(default_factory=dict[str, int])
     home: str = ""  # the memory of variables
+    weights_in_ram: int = 0  # of the static data: weights that init copies
     least: bool = False  # --ram min: no limit but that of a memory's size
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # the target's, for predictions
 
@@ -134,6 +135,7 @@ def _ram(module: Module, plan: MemoryPlan, program: Program, figures: Figures) -
         "states": _states(module, plan),
         "context": figures.context,
         "static": static,
+        "weights": figures.weights_in_ram,
         "stack": figures.stack,
         "stack_from": figures.stack_from,
         "stacks": dict(figures.stacks),
@@ -316,6 +318,7 @@ def _nodes(graph: Graph, code: EntryCode, predicted: Mapping[int, float]) -> lis
             "macs": nest_of(graph, graph.nodes[node.index]).macs,
             "weights": _weights_of(graph, node.index),
             "constant_bytes": _constant_bytes(graph, node.index),
+            "in_ram": node.in_ram,
             "predicted": round(predicted.get(node.index, 0)),
             "reads": sorted(code.first + maker for maker in makers(node.index)),
             "out_shape": list(graph.tensors[graph.nodes[node.index].outputs[0]].shape),

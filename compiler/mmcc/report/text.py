@@ -25,6 +25,12 @@ def parts_of(ram: Mapping[str, Any]) -> tuple[str, ...]:
     return ("arena", *states, "context", "static", "stack", *workers)
 
 
+def static_text(ram: Mapping[str, Any]) -> str:
+    """Bytes of static data, and what is in them."""
+    weights = f"  ({ram['weights']:,} of them weights that init copies)" if ram["weights"] else ""
+    return f"{ram['static']:,}{weights}"
+
+
 def render_text(report: Report) -> str:
     """The report for people. What belongs to one entry is said of each, if there are several."""
     ram, entries = report["ram"], [report, *report["entries"]]
@@ -35,6 +41,9 @@ def render_text(report: Report) -> str:
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}: {parts}"),
         ("flash", flash_text(report)),
     ]
+    if ram["weights"]:
+        nodes = sum(node["in_ram"] for entry in entries for node in entry["nodes"])
+        figures.append(("in RAM", f"weights of {nodes} nodes, {ram['weights']:,} bytes, which init copies"))
     if report["stream"]:
         figures.append(("stream", stream_text(report["stream"])))
     for entry in entries:
@@ -219,7 +228,8 @@ def _node_lines(nodes: Sequence[dict[str, Any]]) -> list[str]:
         shape = "x".join(map(str, node["out_shape"])) or "1"
         figures = f"{node['macs']:>13,} {node['weights']:>10,}"
         by = f", computed by {node['handoff']}" if node["handoff"] else ""
-        origin = _origin(node["from"]) + by
+        copied = ", weights in RAM" if node["in_ram"] else ""
+        origin = _origin(node["from"]) + by + copied
         lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {origin}")
     return lines
 

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that init copies to RAM: which nodes' fit into what a limit leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+from mmcc.codegen.weights import ALIGN
+from mmcc.driver.build import Built, Job, package_of
+from mmcc.driver.memories import regions_of
+from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import nest_of
+from mmcc.ir.nest import Nest
+from mmcc.ir.program import KernelUse, ProgramNode
+from mmcc.kernels.blocks import constants_of
+from mmcc.kernels.loads import constant_passes
+
+OUTPUTS = 4  # next to each other, for which a kernel reads a weight once, where it is not known better
+ROUNDS = 3  # times at most that what does not fit after all is made less
+
+
+@dataclass(frozen=True, slots=True)
+class _Constants:
+    """Of a node: their bytes, and how often a run reads all of them."""
+
+    entry: str
+    node: int
+    bytes: int
+    passes: float
+
+
+def with_weights_in_ram(job: Job, built: Built) -> Built:
+    """The package with the weights in RAM that are read most often; as it is if there is room for none.
+
+    Raises CompileError (MM003) where the target has several memories: the planner copies there what pays.
+    """
+    if len(regions_of(job.options, job.target)) > 1:
+        message = f"{job.target.name} has several memories: weights are copied to them where that pays"
+        raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out --weights-in-ram")
+    taken, limit = built.report["ram"]["total"], job.options.ram
+    room = limit - taken if limit else None
+    found = built
+    for _ in range(ROUNDS):
+        chosen = _chosen(job, built, room)
+        if not any(chosen.values()):
+            return built
+        entries = {name: replace(built.plan.entries[name], in_ram=nodes) for name, nodes in chosen.items()}
+        found = package_of(job, built, entries)
+        over = found.report["ram"]["total"] - limit
+        if not limit or over <= 0:
+            return found
+        assert room is not None
+        room -= over
+    return package_of(job, built, dict(built.plan.entries))
+
+
+def _bytes(node: ProgramNode) -> int:
+    """Of all its constants, each as it is aligned."""
+    constants = (constant for _, use in node.uses for constant in constants_of(use))
+    return sum(-(-constant.data.nbytes // ALIGN) * ALIGN for constant in constants)
+
+
+def _passes(use: KernelUse, nest: Nest) -> float:
+    """How often a run reads all constants of a node."""
+    return constant_passes(use, nest) or max(1.0, prod(nest.write.shape[:-1]) / OUTPUTS)
+
+
+def _chosen(job: Job, built: Built, room: int | None) -> Mapping[str, frozenset[int]]:
+    """Nodes of each entry, those first whose constants are read most often; of equal ones the larger."""
+    module = built.planned.module
+    everything = [
+        _Constants(entry.name, node.index, size, _passes(node.use, nest))
+        for entry, code in zip(module.entries, built.program.entries, strict=True)
+        for node in code.nodes
+        for nest in (nest_of(entry.graph, entry.graph.nodes[node.index]),)
+        if (size := _bytes(node))
+    ]
+    chosen: dict[str, set[int]] = {entry.name: set() for entry in module.entries}
+    for each in sorted(everything, key=lambda c: (-c.passes, -c.bytes, c.entry, c.node)):
+        if room is None or each.bytes <= room:
+            chosen[each.entry].add(each.node)
+            room = None if room is None else room - each.bytes
+    return {name: frozenset(nodes) for name, nodes in chosen.items()}

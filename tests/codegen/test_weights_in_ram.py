@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""--weights-in-ram: init copies the weights that are read most often, and kernels read the copy."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from doc_pages import DIGITS
+from lowered_programs import HOST
+from mmcc.api import compile_model
+from mmcc.checker.program import check_program
+from mmcc.codegen.lower import lower
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan
+from mmcc.package.host import run_on_host
+from planned_alone import planned_alone
+from planner_graphs import kws
+from toolchains import ready
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"
+)
+MODEL = DIGITS / "digits_int8.onnx"
+IMAGES = np.load(DIGITS / "test_data.npz")["input_0"][:3]
+
+
+def outputs(folder: Path) -> list[np.ndarray]:
+    return [run_on_host(folder, [image[None]])[0] for image in IMAGES]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plain") / "c"
+    compile_model(MODEL, folder, name="net", stack=1024, self_check=False)
+    return folder
+
+
+@pytest.mark.parametrize("options", [{}, {"threads": 2, "weights": "bin"}])
+def test_all_weights(plain: Path, tmp_path: Path, options: dict[str, object]) -> None:
+    folder = tmp_path / "c"
+    made = compile_model(MODEL, folder, name="net", stack=1024, weights_in_ram=True, **options)
+    flash = made.report["flash"]["weights"]
+    assert flash - 64 <= made.report["ram"]["weights"] <= flash, "but for padding all of them"
+    np.testing.assert_array_equal(outputs(folder), outputs(plain))
+    wrong = shutil.copytree(folder, tmp_path / "wrong")
+    code = (wrong / "net.c").read_text()
+    copied = "memcpy(net_in_ram, (const void *)(uintptr_t)WEIGHTS, sizeof net_in_ram);"
+    assert code.count(copied) == 1
+    (wrong / "net.c").write_text(code.replace(copied, "memset(net_in_ram, 0, sizeof net_in_ram);"))
+    assert (np.array(outputs(wrong)) != np.array(outputs(plain))).any(), "the copy is what is read"
+
+
+@pytest.mark.skipif(not ready("cortex-m4"), reason="needs the M4 toolchain")
+def test_a_limit_is_kept_and_what_is_read_most_often_comes_first(tmp_path: Path) -> None:
+    options = {"target": "cortex-m4", "name": "net", "self_check": False}
+    taken = compile_model(MODEL, tmp_path / "a", **options, ram="512K").report["ram"]["total"]
+    found = []
+    for more in (0, 1500, 8000):
+        made = compile_model(MODEL, tmp_path / str(more), **options, ram=taken + more, weights_in_ram=True)
+        ram, nodes = made.report["ram"], made.report["nodes"]
+        assert ram["total"] <= taken + more
+        assert ram["weights"] == 0 or ram["static"] >= ram["weights"]
+        assert bool(ram["weights"]) == any(node["in_ram"] for node in nodes)
+        found.append({node["index"] for node in nodes if node["in_ram"]})
+    once = {node["index"] for node in nodes if node["macs"] == node["weights"] - node["out_shape"][-1]}
+    assert once, "the classifier at the end, whose biases are counted with its weights"
+    assert not once & found[1]
+    assert [len(nodes) > 0 for nodes in found] == [False, True, True]
+    assert len(found[1]) < len(found[2])
+
+
+def test_a_program_that_is_not_the_plans_is_convicted() -> None:
+    graph = kws()
+    plan = planned_alone(graph)
+    module, nodes = Module.of(graph), frozenset({0, 1})
+    memory = MemoryPlan.of(replace(plan, in_ram=nodes))
+    program = lower(module, memory, "net", HOST)
+    assert not check_program(module, memory, program)
+    faults = check_program(module, MemoryPlan.of(plan), program)
+    assert any("are read in RAM, other than in the plan" in fault for fault in faults)
