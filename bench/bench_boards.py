@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Modelled cycles of the networks of MLPerf Tiny on boards, beside what is published for these.
 
-    python bench/bench_boards.py [--boards nucleo-l4r5zi ...] [--ram BYTES] [--flash BYTES] [NAME ...]
+    python bench/bench_boards.py [--boards nucleo-l4r5zi ...] [--ram BYTES] [--flash BYTES]
+                                 [--weights-in-ram] [NAME ...]
 
 With --ram kernels are lent what the limit leaves, which makes them faster; with --flash, too, weights may be
-stored in a larger form that takes fewer products.
+stored in a larger form that takes fewer products. With --weights-in-ram init copies weights to RAM.
 
 Published software cannot be run here, so the model is held to how boards relate: one factor a network
 between mmcc and ST Edge AI 9.0, the same on all boards that it was published for; the rest is the error. It
@@ -37,10 +38,10 @@ NETWORKS = {
 REFERENCE = "ST Edge AI 9.0 (v1.2)"
 
 
-def measure(network: str, board: BoardModel, folder: Path, ram: int = 0, flash: int = 0) -> dict[str, Any]:
-    """Cycles of a network on a board, compiled for `ram` and `flash` bytes (0: no limit)."""
+def measure(network: str, board: BoardModel, folder: Path, **limits: Any) -> dict[str, Any]:
+    """Cycles of a network on a board, compiled within `limits`, options of CompileOptions."""
     progress(f"{network} on {board.name}")
-    options = CompileOptions(name="n", target=board.core, ram=ram, flash=flash)
+    options = CompileOptions(name="n", target=board.core, **limits)
     compile_model(model_file(NETWORKS[network]), folder, options)
     return bench_cycles(folder, load_package(folder), board)
 
@@ -86,14 +87,16 @@ def main() -> None:
     parser.add_argument("--boards", nargs="+", default=list_boards())
     parser.add_argument("--ram", type=int, default=0)
     parser.add_argument("--flash", type=int, default=0)
+    parser.add_argument("--weights-in-ram", action="store_true")
     asked = parser.parse_args()
+    limits = {"ram": asked.ram, "flash": asked.flash, "weights_in_ram": asked.weights_in_ram}
     boards = [load_board(name) for name in asked.boards]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="mmcc-bench-") as scratch:
         for name in asked.names:
             for board in boards:
                 folder = Path(scratch) / f"{name}-{board.core}"
-                found[name, board.name] = measure(name, board, folder, asked.ram, asked.flash)
+                found[name, board.name] = measure(name, board, folder, **limits)
     progress("")
     report(found, boards, asked.names)
 
