@@ -6,6 +6,8 @@ from __future__ import annotations
 from math import inf, isclose
 
 import pytest
+from mmcc.ir.graph import Graph
+from mmcc.planner.fusion.best_first import CheapestSearch
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Space
@@ -78,16 +80,46 @@ def test_a_quick_search_finds_a_path_that_is_one() -> None:
     assert lazy.fewest(bound)
 
 
-def test_groups_that_cost_too_much_for_the_cheapest_path_are_not_looked_at() -> None:
+def counted(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """What a method of searches for the cheapest path is called with."""
+    calls: list[object] = []
+    method = getattr(CheapestSearch, name)
+
+    def called(self: CheapestSearch, *what: object, **how: object) -> None:
+        calls.append(what)
+        method(self, *what, **how)
+
+    monkeypatch.setattr(CheapestSearch, name, called)
+    return calls
+
+
+def space_of(graph: Graph) -> Space:
+    request = PlanRequest(align=1)
+    choice = best_layout(graph, request).choice
+    return Space(graph, choice.layout, choice.model, choice.ordering.order, request)
+
+
+def test_groups_that_cost_too_much_for_the_cheapest_path_are_not_looked_at(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """Where every kernel may run alone, hardly a group of several has its bytes found out."""
+    looks = counted(monkeypatch, "_look")
     b = Build("chain")
     x = b.input(12, 12, 8)
     for _ in range(30):
         x = b.conv(x, 8, 3)
-    graph = b.graph(x)
-    request = PlanRequest(align=1)
-    choice = best_layout(graph, request).choice
-    space = Space(graph, choice.layout, choice.model, choice.ordering.order, request)
-    path = LazyPaths(space, ENOUGH).cheapest(ENOUGH, inf)
-    assert len(path) == len(space.model.kernels)
-    assert space.figures.work < 2 * len(path)  # of 465 groups
+    path = LazyPaths(space_of(b.graph(x)), ENOUGH).cheapest(ENOUGH, inf)
+    assert len(path) == 30
+    assert len(looks) < 2 * 30  # of 465 groups
+
+
+def test_groups_whose_rings_are_too_much_are_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a deep graph within few bytes only short groups come up, not one for every pair of kernels."""
+    offers = counted(monkeypatch, "_offer")
+    b = Build("deep")
+    x = b.input(12, 12, 8)
+    for _ in range(40):
+        x = b.sum(b.conv(x, 8, 3), x)
+    paths = LazyPaths(space_of(b.graph(x)), ENOUGH)
+    assert paths.cheapest(paths.least(inf), inf)
+    assert len(offers) < 6 * 80, len(offers)

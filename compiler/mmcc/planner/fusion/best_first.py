@@ -18,7 +18,7 @@ from mmcc.planner.fusion.space import Candidate, Space
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
 MOST_GROUPS = 8_000  # looked at in one search
-UNSEEN = 1 / 64  # of that work: a group of which only the cost was looked at
+UNSEEN = 1 / 32  # of that work: a group of which only the cost and the rings were looked at
 SPLIT = 1e-3  # instructions that one more group may cost
 
 
@@ -161,24 +161,24 @@ class _Search(ABC):
         """Take the next group from a set; the work that took, in groups that are like no other."""
         space, last = self._space, choices.lasts.pop()
         members = self._growth.members(choices.done, last)
-        after = choices.done | members
+        after, known = choices.done | members, self._figures.looked_at
         if after in self._came or self._growth.known_too_long(members, last):
             return 0.0
         if not space.allowed(members, last) or space.shared.bytes(space.alive(after)) > self._limit:
             return 0.0
-        group = Candidate(choices.done, after, last, 0)
-        if not self.blind:
-            return self._work(group)
-        self._offer(group, blind=True)
-        return UNSEEN
+        if self._strips or not self._growth.too_long(after, members, last):
+            group = Candidate(choices.done, after, last, 0)
+            if not self.blind:
+                self._look(group)
+            else:
+                self._offer(group, blind=True)
+        looked = self._figures.looked_at > known or (self._strips and not self.blind)
+        return 1.0 if looked else UNSEEN if self.blind else EQUAL
 
     def _work(self, group: Candidate) -> float:
-        """Look at a group; the work that took."""
-        known, members = self._figures.looked_at, group.after & ~group.before
-        if self._growth.known_too_long(members, group.last):
-            return 0.0
-        if self._strips or not self._growth.too_long(group.after, members, group.last):
-            self._look(group)
+        """Look at a group that was offered blind; the work that took."""
+        known = self._figures.looked_at
+        self._look(group)
         return 1.0 if self._strips or self._figures.looked_at > known else EQUAL
 
     def _look(self, group: Candidate) -> None:
