@@ -217,7 +217,7 @@ def _figures(
         options.ram,
         context,
         options.stack,
-        Footprint(0, generated.weights.size, 0, 0, {}),
+        Footprint(0, generated.weights.size, 0, generated.weights.in_ram, {}),
         "stated",
         memories=regions_of(options, target),
         limits=options.regions,

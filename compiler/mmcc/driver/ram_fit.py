@@ -40,7 +40,10 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
             break
         built = _package(job, _with_growth(requests, 0 if last else max(0, grown - over)))
     _check_limits(job, built)
-    return with_weights_in_ram(job, built) if job.options.weights_in_ram else built
+    if job.options.weights_in_ram:
+        built = with_weights_in_ram(job, built)
+        _check_limits(job, built)
+    return built
 
 
 def _growth(job: Job) -> int:
