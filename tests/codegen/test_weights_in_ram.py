@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from doc_pages import DIGITS
+from frontend_models import model_of, save
 from lowered_programs import HOST
 from mmcc.api import compile_model
 from mmcc.checker.program import check_program
@@ -17,6 +18,7 @@ from mmcc.codegen.lower import lower
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
 from mmcc.package.host import run_on_host
+from onnx import helper
 from planned_alone import planned_alone
 from planner_graphs import kws
 from toolchains import ready
@@ -72,6 +74,33 @@ def test_a_limit_is_kept_and_what_is_read_most_often_comes_first(tmp_path: Path)
     assert not once & found[1]
     assert [len(nodes) > 0 for nodes in found] == [False, True, True]
     assert len(found[1]) < len(found[2])
+
+
+@pytest.mark.skipif(not ready("cortex-m4"), reason="needs the M4 toolchain")
+def test_what_turns_out_to_be_too_much_is_not_left_in_the_folder(tmp_path: Path) -> None:
+    """The constants alone would fit, with the larger stack they do not: the C is that of the report."""
+    rng = np.random.default_rng(5)
+    weights = {"w": rng.random((8, 8), np.float32), "b": rng.random(8, np.float32)}
+    node = helper.make_node("Gemm", ["x", "w", "b"], ["y"])
+    path = save(model_of([node], {"x": weights["w"][:1]}, ["y"], weights), tmp_path)
+    options = {"target": "cortex-m4", "name": "net", "self_check": False}
+    taken = compile_model(path, tmp_path / "a", **options).report["ram"]["total"]
+    options |= {"weights_in_ram": True}
+    whole = compile_model(path, tmp_path / "b", **options).report["ram"]
+    assert whole["total"] > taken + whole["weights"] > 0, "else nothing is tried here"
+    folder, limit = tmp_path / "c", taken + whole["weights"]
+    ram = compile_model(path, folder, **options, ram=limit).report["ram"]
+    assert (ram["total"], ram["weights"]) == (taken, 0)
+    assert "net_in_ram" not in (folder / "net.c").read_text()
+    assert f"{taken} bytes = arena" in (folder / "net.h").read_text()
+
+
+def test_a_memory_is_not_filled_over_its_size(tmp_path: Path) -> None:
+    """STM32F030F4 has 4 KiB, the weights are more."""
+    options = {"target": "STM32F030F4", "name": "net", "stack": 512, "self_check": False}
+    ram = compile_model(MODEL, tmp_path / "a", **options, weights_in_ram=True).report["ram"]
+    assert ram["total"] <= 4096
+    assert ram["weights"] > 0
 
 
 def test_a_program_that_is_not_the_plans_is_convicted() -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -16,7 +17,9 @@ from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.handoff import Handoff
+from mmcc.ir.types import Tensor
 from mmcc.passes import optimize
+from mmcc.passes.keep_halves import without_halves
 from onnx import TensorProto, helper, numpy_helper
 from ort_models import LAYERS, Model
 
@@ -149,6 +152,22 @@ def test_float16_weights_that_others_read_become_float32(tmp_path: Path) -> None
     assert f"take {2 * file_bytes(model):,} bytes in flash" in line
     trained = optimize(import_model(tmp_path / "m.onnx"), halves=False)
     assert {data.dtype for data in trained.constants.values()} == {np.dtype(np.float32)}
+
+
+def test_float32_copies_get_names_that_are_free(tmp_path: Path) -> None:
+    """The model has a constant of its own with the name that such a copy would have."""
+    model = weight_only(TensorProto.FLOAT16, "Gemm", "none")
+    graph = keep_and_check(model, tmp_path)
+    (halves,) = (name for name, data in graph.constants.items() if data.dtype == np.float16)
+    theirs = Tensor(f"{halves}_f32", (3,), ElementType.F32)
+    constants = graph.constants | {theirs.name: np.arange(3, dtype=np.float32)}
+    taken = replace(graph, constants=constants, tensors=graph.tensors | {theirs.name: theirs})
+    node = next(node for node in graph.nodes if halves in node.inputs)
+    wide, made_now = without_halves(taken, node)
+    assert not made_now.keys() & taken.tensors.keys()
+    assert made_now.keys() <= set(wide.inputs)
+    (handed,) = hand_off([taken], [Rule(Handoff("theirs"), ("Gemm",), (), (), 256)], "p")
+    assert all(handed.tensors[name].dtype == ElementType.F32 for name in handed.constants)
 
 
 def test_a_table_in_float16_stays(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def _with_floats(graph: Graph, rules: Sequence[Rule]) -> Graph:
             text = f"its weights in float16 take {data.nbytes:,} bytes in flash"
             warnings.append(f"{node.where[0]}: {text}, since functions of the user's read float32")
         nodes.append(wide)
-    if len(constants) == len(graph.constants):
+    if len(warnings) == len(graph.warnings):
         return graph
     read = {name for node in nodes for name in node.inputs}
     unread = {name for name in graph.constants if name not in read}

@@ -9,7 +9,7 @@ from math import prod
 
 from mmcc.codegen.weights import ALIGN
 from mmcc.driver.build import Built, Job, package_of
-from mmcc.driver.memories import regions_of
+from mmcc.driver.memories import home_of
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import nest_of
 from mmcc.ir.nest import Nest
@@ -36,24 +36,23 @@ def with_weights_in_ram(job: Job, built: Built) -> Built:
 
     Raises CompileError (MM003) where the target has several memories: the planner copies there what pays.
     """
-    if len(regions_of(job.options, job.target)) > 1:
+    if len(job.target.memory) > 1:
         message = f"{job.target.name} has several memories: weights are copied to them where that pays"
         raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out --weights-in-ram")
-    taken, limit = built.report["ram"]["total"], job.options.ram
-    room = limit - taken if limit else None
+    limit = min((size for size in (job.options.ram, home_of(job.target).size) if size), default=0)
+    room = limit - built.report["ram"]["total"] if limit else None
     found = built
     for _ in range(ROUNDS):
         chosen = _chosen(job, built, room)
         if not any(chosen.values()):
-            return built
+            break
         entries = {name: replace(built.plan.entries[name], in_ram=nodes) for name, nodes in chosen.items()}
         found = package_of(job, built, entries)
         over = found.report["ram"]["total"] - limit
-        if not limit or over <= 0:
+        if room is None or over <= 0:
             return found
-        assert room is not None
         room -= over
-    return package_of(job, built, dict(built.plan.entries))
+    return built if found is built else package_of(job, built, dict(built.plan.entries))
 
 
 def _bytes(node: ProgramNode) -> int:

@@ -51,6 +51,8 @@ def without_halves(graph: Graph, node: Node) -> tuple[Node, dict[str, NDArray[np
     if not graph.is_constant(name) or graph.tensors[name].dtype != ElementType.F16:
         return node, {}
     wide = f"{name}_f32"
+    while wide in graph.tensors:
+        wide += "_"
     inputs = (*node.inputs[:HALVES], wide, *node.inputs[HALVES + 1 :])
     return replace(node, inputs=inputs), {wide: graph.constants[name].astype(np.float32)}
 
