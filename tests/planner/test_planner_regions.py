@@ -4,18 +4,27 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 from brute_regions import TooMany, cheapest_cost
+from frontend_models import model_of, save
 from mmcc.checker.plan import check_plan
+from mmcc.driver.ask import plan_request
+from mmcc.driver.options import CompileOptions, silent
 from mmcc.errors import CompileError
+from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
+from mmcc.passes import optimize
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import Constants, PlanRequest
+from mmcc.target import load_target
 from moved_plans import skipping
+from onnx import helper
 from planner_graphs import Build
 from tiny_graphs import tiny_graph
 
@@ -215,3 +224,24 @@ def test_a_buffer_in_the_wrong_region_is_convicted() -> None:
         if check_plan(graph, replace(plan, places=plan.places | {name: Place(fast, 0)}))
     ]
     assert len(wrong) == len(inside), "each is too large for the fast region, or in the way of what is there"
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("limits", [{}, {"dtcm": 300, "axi": 4096}, {"dtcm": 0, "axi": 0}])
+def test_a_layer_that_runs_backward_does_so_in_any_region(limits: dict[str, int], tmp_path: Path) -> None:
+    """A reverse RNN behind a Relu: its rows can be made in no other order."""
+    draw = np.random.default_rng(3)
+    arrays = {"w": draw.random((1, 4, 4)), "r": draw.random((1, 4, 4)), "b": draw.random((1, 8))}
+    nodes = [
+        helper.make_node("Relu", ["x"], ["p"]),
+        helper.make_node("RNN", ["p", "w", "r", "b"], ["y"], hidden_size=4, direction="reverse"),
+    ]
+    constants = {name: array.astype(np.float32) for name, array in arrays.items()}
+    model = model_of(nodes, {"x": np.ones((5, 1, 4), np.float32)}, ["y"], constants)
+    graph = optimize(import_model(save(model, tmp_path)))
+    options = CompileOptions(target="stm32h743", regions=limits)
+    request = plan_request(options, graph, load_target("stm32h743"), silent)
+    plan = best_plan(graph, request)
+    assert request.by_region
+    assert any(group.backward for group in plan.groups)
+    assert check_plan(graph, plan) == []

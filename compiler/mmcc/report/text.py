@@ -228,7 +228,7 @@ def _node_lines(nodes: Sequence[dict[str, Any]]) -> list[str]:
         shape = "x".join(map(str, node["out_shape"])) or "1"
         figures = f"{node['macs']:>13,} {node['weights']:>10,}"
         by = f", computed by {node['handoff']}" if node["handoff"] else ""
-        copied = ", weights in RAM" if node["in_ram"] else ""
+        copied = ", constants in RAM" if node["in_ram"] else ""
         origin = _origin(node["from"]) + by + copied
         lines.append(f"{node['index']:>5} {node['op']:<18} {shape:<18} {figures}  {origin}")
     return lines

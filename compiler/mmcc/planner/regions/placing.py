@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from mmcc.ir.plan import Buffer, Overlap, Plan
+from mmcc.ir.plan import Buffer, Group, Overlap, Plan
 from mmcc.ir.regions import Region
 from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.space import Space
@@ -76,12 +76,17 @@ def spread(space: Space, route: Route, request: PlanRequest, room: Sequence[floa
     plan = builder.plan(Placed(route.path, every, (), Placement(offsets, max(peaks), 0), homes), 0)
     backward = {o.step for o in used if o.backward is not None}
     groups = tuple(
-        replace(group, backward=len(group.nodes) == 1 and step in backward)
+        replace(group, backward=_backward(group, request, chosen=step in backward))
         for step, group in enumerate(plan.groups)
     )
     own = {f.fetch.node: f.buffer.name for f in fetched}
     plan = replace(plan, groups=groups, overlaps=used, transfers=stays.transfers(offsets), fetched=own)
     return Spread(route, plan, peaks, cost)
+
+
+def _backward(group: Group, request: PlanRequest, *, chosen: bool) -> bool:
+    """Whether the rows of a group are made backward: that saves bytes, or its node knows no other way."""
+    return len(group.nodes) == 1 and (chosen or request.runs_backward(group.nodes[0]))
 
 
 def _offsets(

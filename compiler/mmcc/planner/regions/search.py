@@ -65,8 +65,8 @@ def _fastest(regions: Sequence[Region]) -> int | None:
 
 
 def _all_in(plan: Plan, request: PlanRequest, home: int) -> Plan | None:
-    """A plan with every node alone, all that is in the first region in another, and no rows made backward;
-    None if there is not the room."""
+    """A plan with every node alone, all that is in the first region in another, and no rows made backward
+    to save bytes; None if there is not the room."""
     first, region = request.regions[0], request.regions[home]
     inside = [b for b in plan.buffers if plan.places[b.name].region == first]
     overlaps = [replace(o, backward=None) for o in plan.overlaps]
@@ -75,7 +75,7 @@ def _all_in(plan: Plan, request: PlanRequest, home: int) -> Plan | None:
         return None
     return replace(
         plan,
-        groups=tuple(replace(group, backward=False) for group in plan.groups),
+        groups=tuple(replace(g, backward=any(map(request.runs_backward, g.nodes))) for g in plan.groups),
         overlaps=tuple(overlaps),
         places=plan.places | {name: Place(region, at) for name, at in placement.offsets.items()},
         over_groups=True,
