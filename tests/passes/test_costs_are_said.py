@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -17,9 +16,7 @@ from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.handoff import Handoff
-from mmcc.ir.types import Tensor
 from mmcc.passes import optimize
-from mmcc.passes.keep_halves import without_halves
 from onnx import TensorProto, helper, numpy_helper
 from ort_models import LAYERS, Model
 
@@ -141,33 +138,31 @@ def test_float16_weights_that_folding_changes_become_float32(tmp_path: Path) -> 
 
 
 def test_float16_weights_that_others_read_become_float32(tmp_path: Path) -> None:
-    """Functions of the user's, of which a line says it, and training."""
+    """Functions of the user's, and training; a line says what it costs."""
     model = weight_only(TensorProto.FLOAT16, "Gemm", "none")
-    graph = keep_and_check(model, tmp_path)
+    onnx.save(model, tmp_path / "m.onnx")
     rule = Rule(Handoff("theirs"), ("Gemm",), (), (), 256)
-    (handed,) = hand_off([graph], [rule], "p")
-    assert {data.dtype for data in handed.constants.values()} == {np.dtype(np.float32)}
-    assert handed.tensors.keys() >= handed.constants.keys()
-    (line,) = handed.warnings
-    assert f"take {2 * file_bytes(model):,} bytes in flash" in line
-    trained = optimize(import_model(tmp_path / "m.onnx"), halves=False)
-    assert {data.dtype for data in trained.constants.values()} == {np.dtype(np.float32)}
+    for wide in (rule.takes, lambda _: True):
+        graph = optimize(import_model(tmp_path / "m.onnx"), wide=wide)
+        assert {data.dtype for data in graph.constants.values()} == {np.dtype(np.float32)}
+        (line,) = graph.warnings
+        assert "16-bit floats are kept as float32" in line
+    (handed,) = hand_off([optimize(import_model(tmp_path / "m.onnx"), wide=rule.takes)], [rule], "p")
+    assert handed.nodes[-1].handoff is not None
 
 
-def test_float32_copies_get_names_that_are_free(tmp_path: Path) -> None:
-    """The model has a constant of its own with the name that such a copy would have."""
-    model = weight_only(TensorProto.FLOAT16, "Gemm", "none")
-    graph = keep_and_check(model, tmp_path)
-    (halves,) = (name for name, data in graph.constants.items() if data.dtype == np.float16)
-    theirs = Tensor(f"{halves}_f32", (3,), ElementType.F32)
-    constants = graph.constants | {theirs.name: np.arange(3, dtype=np.float32)}
-    taken = replace(graph, constants=constants, tensors=graph.tensors | {theirs.name: theirs})
-    node = next(node for node in graph.nodes if halves in node.inputs)
-    wide, made_now = without_halves(taken, node)
-    assert not made_now.keys() & taken.tensors.keys()
-    assert made_now.keys() <= set(wide.inputs)
-    (handed,) = hand_off([taken], [Rule(Handoff("theirs"), ("Gemm",), (), (), 256)], "p")
-    assert all(handed.tensors[name].dtype == ElementType.F32 for name in handed.constants)
+def test_a_table_that_a_function_of_the_users_reads_is_float32(tmp_path: Path) -> None:
+    table = numpy_helper.from_array(RNG.normal(size=(9, 6)).astype(np.float16), "table")
+    nodes = [helper.make_node("Cast", ["table"], ["wide"], to=TensorProto.FLOAT)]
+    nodes.append(helper.make_node("Gather", ["wide", "x"], ["y"], name="taken"))
+    model = made(nodes, [table], (4,))
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT32
+    onnx.save(model, tmp_path / "m.onnx")
+    rule = Rule(Handoff("theirs"), ("Gather",), (), (), 256)
+    (graph,) = hand_off([optimize(import_model(tmp_path / "m.onnx"), wide=rule.takes)], [rule], "p")
+    (node,) = graph.nodes
+    assert node.handoff is not None
+    assert {data.dtype for data in graph.constants.values()} == {np.dtype(np.float32)}
 
 
 def test_a_table_in_float16_stays(tmp_path: Path) -> None:

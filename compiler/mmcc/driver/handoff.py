@@ -9,14 +9,11 @@ from typing import Any
 
 from mmcc.driver.handoff_file import CONVERSIONS, Rule, wrong_file
 from mmcc.errors import CompileError, Exit, Where, printable
-from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.handoff import Handoff
-from mmcc.ir.types import Tensor
 from mmcc.kernels.handoff import WEIGHT_AXES, NoForm, handed_off
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.tilings import planning_site
-from mmcc.passes.keep_halves import without_halves
 from mmcc.target import load_target
 
 
@@ -35,7 +32,6 @@ def hand_off(graphs: Sequence[Graph], rules: Sequence[Rule], prefix: str) -> lis
     found: list[Graph] = []
     for graph in graphs:
         nodes: list[Node] = []
-        graph = _with_floats(graph, rules)
         for index, node in enumerate(graph.nodes):
             rule = next((rule for rule in rules if rule.takes(node)), None)
             if rule is not None:
@@ -55,30 +51,6 @@ def hand_off(graphs: Sequence[Graph], rules: Sequence[Rule], prefix: str) -> lis
 def without_handoffs(graph: Graph) -> Graph:
     """The same computed by mmcc's own kernels."""
     return replace(graph, nodes=tuple(replace(node, handoff=None) for node in graph.nodes))
-
-
-def _with_floats(graph: Graph, rules: Sequence[Rule]) -> Graph:
-    """The graph with weights in float32 for nodes that a rule takes: functions are given no float16."""
-    constants, tensors, warnings = dict(graph.constants), dict(graph.tensors), list(graph.warnings)
-    nodes: list[Node] = []
-    for node in graph.nodes:
-        wide, made = without_halves(graph, node) if any(rule.takes(node) for rule in rules) else (node, {})
-        for name, data in made.items():
-            constants[name], tensors[name] = data, Tensor(name, data.shape, ElementType.F32)
-            text = f"its weights in float16 take {data.nbytes:,} bytes in flash"
-            warnings.append(f"{node.where[0]}: {text}, since functions of the user's read float32")
-        nodes.append(wide)
-    if len(warnings) == len(graph.warnings):
-        return graph
-    read = {name for node in nodes for name in node.inputs}
-    unread = {name for name in graph.constants if name not in read}
-    return replace(
-        graph,
-        nodes=tuple(nodes),
-        constants={name: data for name, data in constants.items() if name not in unread},
-        tensors={name: tensor for name, tensor in tensors.items() if name not in unread},
-        warnings=tuple(warnings),
-    )
 
 
 def _known(graph: Graph, rule: Rule) -> str:

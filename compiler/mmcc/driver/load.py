@@ -10,7 +10,7 @@ from mmcc.checker.stream import check_stream
 from mmcc.driver.handoff import hand_off
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.frontend import TrainingStep, import_model
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.streaming import Streaming
 from mmcc.ir.verify import check_final
@@ -113,7 +113,12 @@ def _optimized(
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))
     progress("simplifying and quantizing")
-    graph = optimize(imported, float_io=options.float_io, halves=not training)
+
+    def wide(node: Node) -> bool:
+        """Weights that training changes, or that functions of the user's read."""
+        return training or any(rule.takes(node) for rule in options.handoff)
+
+    graph = optimize(imported, float_io=options.float_io, wide=wide)
     faults = check_final(graph)
     assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
     if options.states or options.initial:

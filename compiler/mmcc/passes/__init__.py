@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, Node
 from mmcc.passes.absorb_transpose import absorb_into_dense, sink_transpose
 from mmcc.passes.border import quantize_ports
 from mmcc.passes.costs import costs
@@ -65,15 +65,19 @@ PASSES: tuple[Pass, ...] = (
 )
 
 
-def optimize(graph: Graph, *, float_io: bool = False, halves: bool = True) -> Graph:
+def _no_node(_: Node) -> bool:
+    return False
+
+
+def optimize(graph: Graph, *, float_io: bool = False, wide: Callable[[Node], bool] = _no_node) -> Graph:
     """Run all passes, to the form that the planner takes; `float_io` keeps float inputs and outputs float.
 
-    Without `halves` all weights are float32, as training changes them.
+    Weights of nodes that are to be `wide` are float32, also where the file has them in float16.
     Its warnings say what became float or larger.
     """
     done = graph
     for step in PASSES:
         if not (float_io and step is quantize_ports):
             done = step(done)
-    done = keep_halves(done) if halves else done  # behind all that reads weights
+    done = keep_halves(done, wide)  # behind all that reads weights
     return replace(done, warnings=done.warnings + costs(graph, done))

@@ -8,6 +8,7 @@ cost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -24,12 +25,17 @@ from mmcc.passes.narrow_floats import has_values, joins
 STORED = "FLOAT16"  # ONNX's name of the type
 
 
-def keep_halves(graph: Graph) -> Graph:
-    """Weights of layers, and tables of which lines are taken: those lines are widened behind."""
+def keep_halves(graph: Graph, wide: Callable[[Node], bool]) -> Graph:
+    """Weights of layers, and tables of which lines are taken: those lines are widened behind.
+
+    Nodes that are to be `wide` keep float32.
+    """
     draft, made = Draft(graph), dict[str, str]()
     for node in graph.nodes:
         if joins(draft, node):
             draft.replace(node.output, draft.producer[draft.now(node.inputs[0])].inputs[0], node.where)
+        elif wide(node):
+            draft.keep(node)
         elif isinstance(node.op, WithHalves) and (halves := _halves(graph, node, HALVES)) is not None:
             name = node.inputs[HALVES]
             made[name] = made.get(name) or draft.constant(halves, f"{name}_f16")
@@ -43,18 +49,6 @@ def keep_halves(graph: Graph) -> Graph:
         else:
             draft.keep(node)
     return draft.graph()
-
-
-def without_halves(graph: Graph, node: Node) -> tuple[Node, dict[str, NDArray[np.float32]]]:
-    """A node for a reader that knows float32 only, and the constant that it needs for that, by its name."""
-    name = node.inputs[HALVES] if isinstance(node.op, WithHalves) else ""
-    if not graph.is_constant(name) or graph.tensors[name].dtype != ElementType.F16:
-        return node, {}
-    wide = f"{name}_f32"
-    while wide in graph.tensors:
-        wide += "_"
-    inputs = (*node.inputs[:HALVES], wide, *node.inputs[HALVES + 1 :])
-    return replace(node, inputs=inputs), {wide: graph.constants[name].astype(np.float32)}
 
 
 def _halves(graph: Graph, node: Node, operand: int) -> NDArray[np.float16] | None:
