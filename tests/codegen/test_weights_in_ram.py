@@ -91,7 +91,9 @@ def test_what_turns_out_to_be_too_much_is_not_left_in_the_folder(tmp_path: Path)
     whole = compile_model(path, tmp_path / "b", **options).report["ram"]
     assert whole["total"] > taken + whole["weights"] > 0, "else nothing is tried here"
     folder, limit = tmp_path / "c", taken + whole["weights"]
-    ram = compile_model(path, folder, **options, ram=limit).report["ram"]
+    made = compile_model(path, folder, **options, ram=limit)
+    ram, (warning,) = made.report["ram"], made.report["warnings"]
+    assert f"no weights are in RAM: {whole['weights']} bytes of {limit} are left" in warning
     assert (ram["total"], ram["weights"]) == (taken, 0)
     assert "net_in_ram" not in (folder / "net.c").read_text()
     assert f"{taken} bytes = arena" in (folder / "net.h").read_text()

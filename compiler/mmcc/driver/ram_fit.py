@@ -10,7 +10,7 @@ from typing import Any
 from mmcc.driver.build import Built, Job, build
 from mmcc.driver.estimate import code_bytes
 from mmcc.driver.memories import home_of
-from mmcc.driver.weights_in_ram import with_weights_in_ram
+from mmcc.driver.weights_in_ram import check_one_memory, with_weights_in_ram
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
@@ -32,6 +32,8 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
 
     How much code there is beside the weights is guessed; where that was too little, less is made larger.
     """
+    if job.options.weights_in_ram:
+        check_one_memory(job.target)
     built = _package(job, _with_growth(requests, _growth(job)))
     for last in (False, True):
         over = built.report["flash"]["total"] - job.options.flash

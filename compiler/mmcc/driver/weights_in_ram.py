@@ -16,6 +16,7 @@ from mmcc.ir.nest import Nest
 from mmcc.ir.program import KernelUse, ProgramNode
 from mmcc.kernels.blocks import constants_of
 from mmcc.kernels.loads import constant_passes
+from mmcc.target import Target
 
 OUTPUTS = 4  # next to each other, for which a kernel reads a weight once, where it is not known better
 ROUNDS = 3  # times at most that what does not fit after all is made less
@@ -31,19 +32,21 @@ class _Constants:
     passes: float
 
 
-def with_weights_in_ram(job: Job, built: Built) -> Built:
-    """The package with the weights in RAM that are read most often; as it is if there is room for none.
-
-    Raises CompileError (MM003) where the target has several memories: the planner copies there what pays.
-    """
-    if len(job.target.memory) > 1:
-        message = f"{job.target.name} has several memories: weights are copied to them where that pays"
+def check_one_memory(target: Target) -> None:
+    """CompileError (MM003) where the target has several memories: the planner copies there what pays."""
+    if len(target.memory) > 1:
+        message = f"{target.name} has several memories: weights are copied to them where that pays"
         raise CompileError("MM003", message, exit=Exit.USAGE, hint="leave out --weights-in-ram")
+
+
+def with_weights_in_ram(job: Job, built: Built) -> Built:
+    """The package with the weights in RAM that are read most often; as it is if there is room for none, with
+    a warning."""
     limit = min((size for size in (job.options.ram, home_of(job.target).size) if size), default=0)
     room = limit - built.report["ram"]["total"] if limit else None
     found = built
     for _ in range(ROUNDS):
-        chosen = _chosen(job, built, room)
+        chosen = _chosen(built, room)
         if not any(chosen.values()):
             break
         entries = {name: replace(built.plan.entries[name], in_ram=nodes) for name, nodes in chosen.items()}
@@ -52,7 +55,14 @@ def with_weights_in_ram(job: Job, built: Built) -> Built:
         if room is None or over <= 0:
             return found
         room = found.report["ram"]["weights"] - over  # less than these: equal constants are in them once
-    return built if found is built else package_of(job, built, dict(built.plan.entries))
+    bare = built if found is built else package_of(job, built, dict(built.plan.entries))
+    least = min((each.bytes for each in _constants(built)), default=0)
+    if least:
+        left = f"{limit - bare.report['ram']['total']:,} bytes of {limit:,} are left"
+        bare.report["warnings"].append(
+            f"no weights are in RAM: {left}, and the smallest take {least:,} and some stack"
+        )
+    return bare
 
 
 def _bytes(node: ProgramNode) -> int:
@@ -66,18 +76,21 @@ def _passes(use: KernelUse, nest: Nest) -> float:
     return constant_passes(use, nest) or max(1.0, prod(nest.write.shape[:-1]) / OUTPUTS)
 
 
-def _chosen(job: Job, built: Built, room: int | None) -> Mapping[str, frozenset[int]]:
-    """Nodes of each entry, those first whose constants are read most often; of equal ones the larger."""
+def _constants(built: Built) -> list[_Constants]:
+    """Of all nodes of all entries that have any."""
     module = built.planned.module
-    everything = [
-        _Constants(entry.name, node.index, size, _passes(node.use, nest))
-        for entry, code in zip(module.entries, built.program.entries, strict=True)
-        for node in code.nodes
-        for nest in (nest_of(entry.graph, entry.graph.nodes[node.index]),)
-        if (size := _bytes(node))
-    ]
-    chosen: dict[str, set[int]] = {entry.name: set() for entry in module.entries}
-    for each in sorted(everything, key=lambda c: (-c.passes, -c.bytes, c.entry, c.node)):
+    found: list[_Constants] = []
+    for entry, code in zip(module.entries, built.program.entries, strict=True):
+        for node in code.nodes:
+            nest = nest_of(entry.graph, entry.graph.nodes[node.index])
+            found.append(_Constants(entry.name, node.index, _bytes(node), _passes(node.use, nest)))
+    return [each for each in found if each.bytes]
+
+
+def _chosen(built: Built, room: int | None) -> Mapping[str, frozenset[int]]:
+    """Nodes of each entry, those first whose constants are read most often; of equal ones the larger."""
+    chosen: dict[str, set[int]] = {entry.name: set() for entry in built.planned.module.entries}
+    for each in sorted(_constants(built), key=lambda c: (-c.passes, -c.bytes, c.entry, c.node)):
         if room is None or each.bytes <= room:
             chosen[each.entry].add(each.node)
             room = None if room is None else room - each.bytes
