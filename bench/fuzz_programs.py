@@ -33,7 +33,10 @@ SANITIZED = (
     "-fsanitize=address,undefined",
     "-fno-sanitize-recover=all",
 )  # -O1 takes 7 times as long
-OPTIMIZED = (("gcc", "-O2"), ("gcc", "-O3"), ("clang", "-O2"), ("gcc", "-Os"))
+# Here a package is one unit of C, so layers' constants are known where channels are left over; gcc 12 at -O3
+# warns of iterations that such a loop never has.
+QUIET = "-Wno-aggressive-loop-optimizations"
+OPTIMIZED = (("gcc", "-O2"), ("gcc", "-O3", QUIET), ("clang", "-O2"), ("gcc", "-Os"))
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
 NAMES = ("inputs", "outputs", "input_bytes", "output_bytes", "init", "input", "output", "run", "weights_read")
 
