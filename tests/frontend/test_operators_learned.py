@@ -154,6 +154,85 @@ def test_support_vectors(tmp_path, kernel):
     compared(tmp_path, model("SVMRegressor", **attributes), rtol=2e-5)
 
 
+POSTS = ("NONE", "LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO", "PROBIT")
+
+
+def classifier(classes: int, kernel: str, post: str, probabilities: bool) -> dict[str, object]:
+    """Some support vectors for each class, as scikit-learn's exporter writes them."""
+    sizes = [2 + k % 3 for k in range(classes)]
+    pairs = classes * (classes - 1) // 2
+    scale = 0.2 if post == "PROBIT" else 1.0  # of a probability, which scores are not
+    made = {
+        "kernel_type": kernel,
+        "kernel_params": [0.25, 0.5, 2.0],
+        "support_vectors": array(sum(sizes), 4, seed=9).ravel().tolist(),
+        "vectors_per_class": sizes,
+        "coefficients": (array((classes - 1) * sum(sizes), seed=10) * scale / sum(sizes)).tolist(),
+        "rho": (0.5 + array(pairs, seed=11) / 8).tolist(),
+        "classlabels_ints": [7 - 2 * k for k in range(classes)],
+        "post_transform": post,
+    }
+    if probabilities:
+        made |= {
+            "prob_a": (-1 - array(pairs, seed=12) ** 2).tolist(),
+            "prob_b": array(pairs, seed=13).tolist(),
+        }
+    return made
+
+
+@pytest.mark.parametrize("post", ["SOFTMAX", "SOFTMAX_ZERO"])
+def test_scores_of_zero(tmp_path, post):
+    """SOFTMAX_ZERO leaves them, and what is hardly more, out of the sum."""
+    x = np.array([[1, 0, 2], [-3, 0, -1], [0, 0, 5], [1, 1e-8, -2], [1, 2e-7, 2]], np.float32)
+    given = {
+        "coefficients": np.eye(3).ravel().tolist(),
+        "intercepts": [0.0] * 3,
+        "classlabels_ints": [0, 1, 2],
+    }
+    made = model("LinearClassifier", x, outputs=2, kinds=LABELS, post_transform=post, **given)
+    compared(tmp_path, made, x)
+
+
+@pytest.mark.parametrize("probabilities", [False, True])
+@pytest.mark.parametrize("post", POSTS)
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_support_vector_classifiers(tmp_path, classes, post, probabilities):
+    given = classifier(classes, "RBF" if classes == 3 else "LINEAR", post, probabilities)
+    made = model("SVMClassifier", outputs=2, kinds=LABELS, **given)
+    if (classes, post, probabilities) == (
+        2,
+        "PROBIT",
+        False,
+    ):  # whose second score is not defined
+        with pytest.raises(CompileError, match="PROBIT of one score for two classes"):
+            import_model(save(made, tmp_path))
+    else:
+        compared(tmp_path, made, rtol=1e-4)
+
+
+@pytest.mark.parametrize("kernel", ["POLY", "SIGMOID"])
+def test_support_vector_classifiers_of_other_kernels(tmp_path, kernel):
+    given = classifier(4, kernel, "NONE", True)
+    compared(tmp_path, model("SVMClassifier", outputs=2, kinds=LABELS, **given), rtol=1e-4)
+
+
+@pytest.mark.parametrize("post", POSTS)
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_planes_of_classes(tmp_path, classes, positive, post):
+    """Without support vectors; of two classes the second is preferred."""
+    coefficients = array(classes * 4, seed=14) / 16
+    given = {
+        "kernel_type": "LINEAR",
+        "kernel_params": [0.0, 0.0, 3.0],
+        "coefficients": (abs(coefficients) if positive else coefficients).tolist(),
+        "rho": [0.5],
+        "classlabels_ints": [4, 5, -6][:classes],
+        "post_transform": post,
+    }
+    compared(tmp_path, model("SVMClassifier", outputs=2, kinds=LABELS, **given), rtol=1e-4)
+
+
 @pytest.mark.parametrize("values", ["ints", "floats"])
 def test_labels_of_numbers(tmp_path, values):
     x = np.array([[4, 7], [-1, 5]])

@@ -13,6 +13,7 @@ from math import inf
 import numpy as np
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
+from mmcc.ops.coupling import PairwiseCoupling
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.normalize import LocalResponseNorm
 from mmcc.ops.reduce import REDUCTIONS, Reduce
@@ -82,4 +83,7 @@ def normalizations() -> list[OpCase]:
         cases.append(OpCase(f"layer_norm{k}", LayerNorm(1e-5), (x, scale, bias), given))
         cases.append(OpCase(f"layer_norm_scale{k}", LayerNorm(0.1), (x, scale), given[:2]))
         cases.append(OpCase(f"rms_norm{k}", LayerNorm(1e-5, centred=False), (x, scale), given[:2]))
+    for classes, shape in ((2, (1,)), (3, (4, 3)), (5, (3, 2, 10)), (4, (2, 2, 2, 6))):
+        pairs = rng.uniform(1e-7, 1 - 1e-7, shape).astype(np.float32)
+        cases.append(OpCase(f"pairwise_coupling{classes}", PairwiseCoupling(classes), (pairs,)))
     return cases

@@ -16,6 +16,7 @@ import mmcc.kernels.arm_mve.pool
 import mmcc.kernels.portable.affine
 import mmcc.kernels.portable.conv_float
 import mmcc.kernels.portable.conv_int8
+import mmcc.kernels.portable.coupling
 import mmcc.kernels.portable.cumulative
 import mmcc.kernels.portable.dense_blocked
 import mmcc.kernels.portable.dense_float

@@ -14,6 +14,7 @@ from mmcc.ops import (  # noqa: F401
     conv,
     conv_gradient,
     conv_transpose,
+    coupling,
     cumulative,
     dense,
     dense_blocked,

@@ -31,6 +31,7 @@ from mmcc.frontend.converters import (
     scattering,
     selecting,
     spectral,
+    support_vectors,
     trees,
 )
 
@@ -62,5 +63,6 @@ __all__ = [
     "scattering",
     "selecting",
     "spectral",
+    "support_vectors",
     "trees",
 ]

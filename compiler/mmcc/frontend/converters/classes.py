@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,7 @@ from mmcc.frontend.converters.normalization import along_last_axis
 from mmcc.frontend.converters.parts import concat
 from mmcc.frontend.converters.reduction import arg_max
 from mmcc.frontend.layouts import arranged, reshaped
-from mmcc.frontend.problems import bad_model, unsupported
+from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import LEARNED, converts
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
@@ -23,6 +24,9 @@ from mmcc.ops.indexing import TakeLines
 from mmcc.ops.softmax import Softmax
 
 Labels = Sequence[int] | Sequence[str]
+
+WINITZKI = 0.147  # of the approximation of erf
+ZERO = 1e-7  # what SOFTMAX_ZERO takes for 0
 
 
 def transformed(call: Call, scores: Value, kind: str | None = None) -> Value:
@@ -36,15 +40,41 @@ def transformed(call: Call, scores: Value, kind: str | None = None) -> Value:
             return unary(build, Unary("sigmoid"), scores)
         case "SOFTMAX":
             return along_last_axis(build, Softmax(), scores, [scores.rank - 1])
-        case "SOFTMAX_ZERO":
-            zero = build.constant(np.zeros((), np.float32))
-            soft = along_last_axis(build, Softmax(), scores, [scores.rank - 1])
-            return elementwise(build, Where(), elementwise(build, Binary("equal"), scores, zero), zero, soft)
+        case "SOFTMAX_ZERO":  # scores of 0 stay, and the others' softmax is without them
+            size = unary(build, Unary("abs"), scores)
+            is_zero = elementwise(build, Binary("less_equal"), size, _number(build, ZERO))
+            others = elementwise(build, Where(), is_zero, _number(build, -math.inf), scores)
+            return along_last_axis(build, Softmax(), others, [scores.rank - 1])
+        case "PROBIT":
+            return _probit(build, scores)
         case _:
-            raise unsupported(f"post_transform {kind}")
+            raise bad_model("MM103", f'post_transform is "{kind}"')
 
 
-def _label_of(build: Builder, index: Value, labels: Labels) -> Value:
+def _number(build: Builder, value: float) -> Value:
+    return build.constant(np.array(value, np.float32))
+
+
+def _probit(build: Builder, p: Value) -> Value:
+    """Where the normal distribution reaches p, with Winitzki's inverse of erf, as ONNX Runtime has it."""
+
+    def number(value: float) -> Value:
+        return _number(build, value)
+
+    def of(op: str, a: Value, b: Value) -> Value:
+        return elementwise(build, Binary(op), a, b)
+
+    x = of("sub", of("mul", p, number(2)), number(1))
+    log = unary(build, Unary("log"), of("mul", of("sub", number(1), x), of("add", number(1), x)))
+    half = of("add", of("mul", log, number(0.5)), number(2 / (3.14159 * WINITZKI)))
+    inner = of("sub", of("mul", half, half), of("mul", log, number(1 / WINITZKI)))
+    square = of("sub", unary(build, Unary("sqrt"), inner), half)
+    size = of("mul", unary(build, Unary("sqrt"), square), number(math.sqrt(2)))
+    below = of("less", x, number(0))
+    return elementwise(build, Where(), below, unary(build, Unary("neg"), size), size)
+
+
+def label_of(build: Builder, index: Value, labels: Labels) -> Value:
     """The labels for indices [rows]; strings stay indices, with a warning."""
     if isinstance(labels[0], str):
         build.warn("labels are strings in the model; in C each is the index of its class")
@@ -62,7 +92,7 @@ def labelled(call: Call, scores: Value, labels: Labels) -> tuple[Value, ...]:
     if scores.rank != 2 or scores.shape[1] != len(labels) or not labels:
         raise bad_model("MM104", f"{len(labels)} labels for scores {list(scores.shape)}")
     index = arg_max(call.build, scores, 1).without([1])
-    return _label_of(call.build, index, labels), transformed(call, scores)
+    return label_of(call.build, index, labels), transformed(call, scores)
 
 
 def of_two(call: Call, other: Value, score: Value, labels: Labels, limit: float) -> tuple[Value, ...]:
@@ -71,7 +101,7 @@ def of_two(call: Call, other: Value, score: Value, labels: Labels, limit: float)
     wins = elementwise(build, Binary("greater"), score, build.constant(np.array(limit, np.float32)))
     index = unary(build, Cast(ElementType.I64), wins).without([1])
     scores = concat(build, [other, score], 1)
-    return _label_of(build, index, labels), transformed(call, scores)
+    return label_of(build, index, labels), transformed(call, scores)
 
 
 def opposite(build: Builder, score: Value, *, probability: bool) -> Value:

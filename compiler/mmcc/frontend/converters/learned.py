@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Linear models, support vectors and preprocessing of ai.onnx.ml, as scikit-learn's are exported."""
+"""Linear models and preprocessing of ai.onnx.ml, as scikit-learn's are exported."""
 
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import MAX_ELEMENTS, Builder
@@ -13,7 +12,7 @@ from mmcc.frontend.converters.classes import labelled, of_two, opposite, transfo
 from mmcc.frontend.converters.matrix import dense
 from mmcc.frontend.converters.parts import concat
 from mmcc.frontend.converters.reduction import arg_max, reduced
-from mmcc.frontend.layouts import arranged, expanded, reshaped
+from mmcc.frontend.layouts import arranged, reshaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import LEARNED, converts
 from mmcc.frontend.value import Value, whole
@@ -22,7 +21,8 @@ from mmcc.ops.elementwise import Binary, Cast, Unary, Where
 from mmcc.ops.indexing import TakeLines
 
 
-def _floats(call: Call, k: int = 0) -> Value:
+def floats(call: Call, k: int = 0) -> Value:
+    """An operand as float32, whatever numbers it has."""
     x = call.number_input(k)
     return x if x.dtype == ElementType.F32 else unary(call.build, Cast(ElementType.F32), x)
 
@@ -34,7 +34,7 @@ def _vector(build: Builder, values: list[float]) -> Value:
 @converts("Scaler", domain=LEARNED)
 def convert_scaler(call: Call) -> Value:
     """(x - offset) * scale, a number for each feature or one for all."""
-    x, build = _floats(call), call.build
+    x, build = floats(call), call.build
     offset, scale = call.numbers("offset", MAX_ELEMENTS), call.numbers("scale", MAX_ELEMENTS)
     for values in (offset, scale):
         if values is not None and len(values) not in (1, x.shape[-1] if x.rank else 1):
@@ -47,7 +47,7 @@ def convert_scaler(call: Call) -> Value:
 @converts("Normalizer", domain=LEARNED)
 def convert_normalizer(call: Call) -> Value:
     """Each row divided by its norm; a row of zeros stays."""
-    x, build = _floats(call), call.build
+    x, build = floats(call), call.build
     norm = call.text("norm", "MAX")
     if norm not in ("MAX", "L1", "L2") or x.rank == 0:
         raise bad_model("MM103", f'norm is "{norm}"')
@@ -83,7 +83,7 @@ def convert_imputer(call: Call) -> Value:
 def convert_feature_vectorizer(call: Call) -> Value:
     """Columns of several operands, side by side."""
     call.without_effect("inputdimensions")
-    values = [_floats(call, k) for k in range(len(call.inputs))]
+    values = [floats(call, k) for k in range(len(call.inputs))]
     values = [reshaped(call.build, x, (1, x.size)) if x.rank < 2 else x for x in values]
     return concat(call.build, values, 1)
 
@@ -142,13 +142,13 @@ def _linear(call: Call, x: Value, targets: int) -> Value:
 @converts("LinearRegressor", domain=LEARNED)
 def convert_linear_regressor(call: Call) -> Value:
     """A dense layer."""
-    return transformed(call, _linear(call, _floats(call), call.integer("targets", 1)))
+    return transformed(call, _linear(call, floats(call), call.integer("targets", 1)))
 
 
 @converts("LinearClassifier", domain=LEARNED, notes="labels are numbers, or indices of strings")
 def convert_linear_classifier(call: Call) -> tuple[Value, ...]:
     """A dense layer, and the label of the largest score."""
-    x = _floats(call)
+    x = floats(call)
     call.without_effect("multi_class")
     labels = call.texts("classlabels_strings", MAX_ELEMENTS) or call.integers(
         "classlabels_ints", MAX_ELEMENTS
@@ -161,59 +161,3 @@ def convert_linear_classifier(call: Call) -> tuple[Value, ...]:
         probability = call.text("post_transform", "NONE") == "NONE"
         return of_two(call, opposite(call.build, scores, probability=probability), scores, labels, 0.0)
     return labelled(call, scores, labels)
-
-
-@converts("SVMRegressor", domain=LEARNED, notes="LINEAR, POLY, RBF, SIGMOID; one class, too")
-def convert_svm_regressor(call: Call) -> Value:
-    """A sum of kernels of the row and each support vector."""
-    x, build = _floats(call), call.build
-    if x.rank == 1:
-        x = reshaped(build, x, (1, x.size))
-    count = call.integer("n_supports", 0)
-    vectors = call.numbers("support_vectors", MAX_ELEMENTS) or []
-    coefficients = call.numbers("coefficients", MAX_ELEMENTS) or []
-    rho = call.numbers("rho") or [0.0]
-    kind = call.text("kernel_type", "LINEAR")
-    parameters = call.numbers("kernel_params") or [0.0, 0.0, 0.0]
-    lines = count or 1
-    given = vectors if count else coefficients
-    fits = x.rank == 2 and len(given) == lines * x.shape[1] and len(parameters) == 3
-    if not fits or (count and len(coefficients) != count):
-        raise bad_model("MM104", f"{count} support vectors of {len(given)} numbers for {list(x.shape)}")
-    support = np.array(given, np.float32).reshape(lines, -1)
-    if not count:
-        y = dense(build, x, 1, build.constant(support), _vector(build, rho[:1]))
-    else:
-        similar = _kernel(build, x, support, kind, parameters)
-        y = dense(build, similar, 1, _vector(build, coefficients).padded(2), _vector(build, rho[:1]))
-    if call.integer("one_class", 0):
-        zero = build.constant(np.zeros((), np.float32))
-        one, other = (build.constant(np.array(v, np.float32)) for v in (1, -1))
-        return elementwise(build, Where(), elementwise(build, Binary("greater"), y, zero), one, other)
-    return transformed(call, y)
-
-
-def _kernel(
-    build: Builder, x: Value, support: NDArray[np.float32], kind: str, parameters: list[float]
-) -> Value:
-    """How alike each row and each support vector are: [rows, vectors]."""
-    gamma, coefficient, degree = parameters
-    if kind == "RBF":  # the sum of squares itself: a difference of products would lose digits
-        rows = expanded(build, reshaped(build, x, (x.shape[0], 1, x.shape[1])), {1: len(support)})
-        gap = elementwise(build, Binary("sub"), rows, build.constant(support))
-        square = reduced(build, gap, "sum_square", [2]).without([2])
-        return unary(build, Unary("exp"), elementwise(build, Binary("mul"), square, _number(build, -gamma)))
-    product = dense(build, x, 1, build.constant(support), None)
-    if kind == "LINEAR":
-        return product
-    scaled = elementwise(build, Binary("mul"), product, _number(build, gamma))
-    moved = elementwise(build, Binary("add"), scaled, _number(build, coefficient))
-    if kind == "SIGMOID":
-        return unary(build, Unary("tanh"), moved)
-    if kind != "POLY":
-        raise bad_model("MM103", f'kernel_type is "{kind}"')
-    return elementwise(build, Binary("pow"), moved, _number(build, degree))
-
-
-def _number(build: Builder, value: float) -> Value:
-    return build.constant(np.array(value, np.float32))
