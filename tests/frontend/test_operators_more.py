@@ -163,6 +163,25 @@ def test_convolutions_of_volumes(tmp_path, attributes):
 @pytest.mark.parametrize(
     "attributes",
     [
+        {},
+        {"strides": [2, 2, 2]},
+        {
+            "strides": [4, 1, 2],
+            "pads": [1, 0, 1, 0, 1, 0],
+            "output_padding": [1, 0, 1],
+        },  # layers of bias alone
+        {"strides": [3, 2, 1], "dilations": [2, 1, 1], "pads": [2, 0, 0, 1, 0, 0]},
+        {"group": 2, "strides": [2, 1, 1], "output_shape": [9, 7, 8]},
+    ],
+)
+def test_transposed_convolutions_of_volumes(tmp_path, attributes):
+    w = array(4, 6 // attributes.get("group", 1), 3, 2, 3, seed=1)
+    run(tmp_path, "ConvTranspose", [VOLUME], [w, array(6)], rtol=2e-5, **attributes)
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
         {"kernel_shape": [2, 3, 1]},
         {"kernel_shape": [3, 2, 2], "strides": [2, 2, 2], "pads": [1, 0, 1, 1, 1, 0]},
         {"kernel_shape": [2, 2, 2], "strides": [2, 2, 2], "ceil_mode": 1},

@@ -187,6 +187,14 @@ def test_a_region_of_the_old_size_and_one_of_integers(tmp_path):
     assert evaluate(graph, {"x": whole})["y"].tolist() == [-128, 0, 2, 4]
 
 
+@pytest.mark.parametrize("coordinates", MODES)
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_resize_of_volumes(tmp_path, mode, coordinates):
+    """Two axes and then the third."""
+    given = {"mode": mode, "coordinate_transformation_mode": coordinates}
+    run(tmp_path, "Resize", [array(1, 2, 3, 4, 5)], [None, floats(1, 1, 2, 1.5, 0.6)], opset=19, **given)
+
+
 def test_more_resizes(tmp_path):
     cubic = {"mode": "cubic", "cubic_coeff_a": -0.5, "exclude_outside": 1}
     run(tmp_path, "Resize", [IMAGE], [None, floats(1, 1, 2, 1.5)], rtol=1e-4, **cubic)

@@ -7,7 +7,7 @@ import numpy as np
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
-from mmcc.frontend.converters.volumes import volume_conv
+from mmcc.frontend.converters.volumes import Unfolding, flat_transposed, volume_conv, volume_transposed
 from mmcc.frontend.converters.windows import (
     Sliding,
     each_sample,
@@ -16,19 +16,18 @@ from mmcc.frontend.converters.windows import (
     sliding,
     spatial,
 )
-from mmcc.frontend.layouts import arranged, plain, reshaped
+from mmcc.frontend.layouts import arranged, plain
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ops.conv import Conv
-from mmcc.ops.conv_transpose import ConvTranspose
 
 
 @converts(
     "Conv", notes="1-D to 3-D, constant weights; auto_pad, groups, dilations", layout=Layout.CHANNELS_FIRST
 )
 def convert_conv(call: Call) -> Value:
-    """A convolution over one or two axes of space."""
+    """A convolution over one to three axes of space."""
     return conv(call, call.float_input(0), call.float_input(1), call.float_input(2) if call.has(2) else None)
 
 
@@ -73,11 +72,11 @@ def bias_of(build: Builder, b: Value | None, channels: int) -> str:
 
 @converts(
     "ConvTranspose",
-    notes="1-D and 2-D, constant weights; output_padding, output_shape, groups",
+    notes="1-D to 3-D, constant weights; output_padding, output_shape, groups",
     layout=Layout.CHANNELS_FIRST,
 )
 def convert_conv_transpose(call: Call) -> Value:
-    """A transposed convolution over one or two axes of space."""
+    """A transposed convolution over one to three axes of space."""
     build = call.build
     x, w = call.float_input(0), call.float_input(1)
     b = call.float_input(2) if call.has(2) else None
@@ -86,20 +85,15 @@ def convert_conv_transpose(call: Call) -> Value:
         raise bad_model(
             "MM104", f"weights {list(w.shape)} in {groups} groups do not fit input {list(x.shape)}"
         )
-    slide = sliding(call, x, w.shape[2:])
+    slide = sliding(call, x, w.shape[2:], axes=3)
     _need_constant(build, w, b)
     size, begins = _transposed_size(call, slide, x)
     if min(begins) < 0:
         raise unsupported(f"negative pads {begins}")
-    window = slide.window([*begins, *(0 for _ in begins)])
-    channels = w.shape[1] * groups
-    cut = reshaped(build, w, (groups, w.shape[0] // groups, *w.shape[1:]))
-    weights = arranged(build, cut, [(0, 2), (3,), (4,) if cut.rank == 5 else (), (1,)])
-    bias = bias_of(build, b, channels)
-    op = ConvTranspose(window, (size[0], size[1] if len(size) == 2 else 1), groups)
-    return each_sample(
-        build, x, lambda one: from_spatial(build.emit(op, spatial(build, one), weights, bias), x.rank)
-    )
+    bias = bias_of(build, b, w.shape[1] * groups)
+    if x.rank == 5:
+        return volume_transposed(build, x, w, bias, groups, Unfolding(slide, size, begins))
+    return flat_transposed(build, x, w, bias, groups, Unfolding(slide, size, begins))
 
 
 def _transposed_size(call: Call, slide: Sliding, x: Value) -> tuple[list[int], list[int]]:

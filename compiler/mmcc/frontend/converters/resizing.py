@@ -69,7 +69,7 @@ class Axis:
 @converts(
     "Resize",
     since=10,
-    notes="nearest, linear and cubic on up to two axes; constant sizes",
+    notes="nearest, linear and cubic; constant sizes",
     layout=Layout.CHANNELS_FIRST,
 )
 def convert_resize(call: Call) -> Value:
@@ -161,8 +161,14 @@ def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
         or prod(a.new for a in axes) > MAX_ELEMENTS
     ):
         raise bad_model("MM105", f"{list(x.shape)} is resized to {[axis.new for axis in axes]}")
-    if len(changed) > 2:
-        raise unsupported(f"Resize of {len(changed)} axes; up to two are supported")
+    y = x
+    for k in range(0, len(changed), 2):  # the weights of an element are products of those of its axes
+        y = _resized_pair(build, y, axes, changed[k : k + 2], rule)
+    return _extrapolated(build, y, axes, rule) if rule.coordinates == CROP else y
+
+
+def _resized_pair(build: Builder, x: Value, axes: list[Axis], changed: list[int], rule: Rule) -> Value:
+    """One axis or two, which the kernel takes as rows and columns."""
     rows, cols = _two_axes(changed, x.rank)
     others = [k for k in range(x.rank) if k not in (rows, cols)]
     # channels innermost: the order that images have anyway
@@ -177,8 +183,7 @@ def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
     of[rows] = (0,)
     if cols is not None:
         of[cols] = (1,)
-    result = Value(made, x.dtype, view, tuple(of))
-    return _extrapolated(build, result, axes, rule) if rule.coordinates == CROP else result
+    return Value(made, x.dtype, view, tuple(of))
 
 
 def _extrapolated(build: Builder, y: Value, axes: list[Axis], rule: Rule) -> Value:
