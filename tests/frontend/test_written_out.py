@@ -7,7 +7,7 @@ from itertools import product
 
 import numpy as np
 import pytest
-from frontend_models import assert_same, model_of, save
+from frontend_models import assert_same, model_of, onnx_runtime, save
 from mmcc.errors import CompileError
 from mmcc.frontend.importer import import_model
 from mmcc.ir.interpret import evaluate
@@ -22,11 +22,11 @@ def real(*shape):
     return RNG.normal(size=shape).astype(np.float32)
 
 
-def agrees(tmp_path, op, inputs, constants=None, outputs=1, **attributes):
+def agrees(tmp_path, op, inputs, constants=None, outputs=1, opset=20, **attributes):
     constants = constants or {}
     names = [f"y{k}" for k in range(outputs)]
     node = helper.make_node(op, [*inputs, *constants], names, **attributes)
-    model = model_of([node], inputs, names, constants, opset=20, ir=9)
+    model = model_of([node], inputs, names, constants, opset=opset, ir=9)
     got = evaluate(import_model(save(model, tmp_path)), inputs)
     with np.errstate(all="ignore"):
         want = ReferenceEvaluator(model).run(None, inputs)
@@ -143,3 +143,71 @@ def test_a_grid_of_one_pixel_between_corners_is_refused(tmp_path):
     inputs, size = {"theta": real(1, 2, 3)}, {"size": np.array([1, 1, 1, 4])}
     with pytest.raises(CompileError):
         import_model(save(model_of([node], inputs, ["y"], size, opset=20, ir=9), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("groups", "parts", "attributes"),
+    [
+        (1, 1, {}),
+        (2, 2, {"pads": [1, 0, 1, 0], "strides": [2, 1]}),
+        (1, 4, {"dilations": [1, 2], "pads": [0, 1, 1, 1]}),
+    ],
+)
+def test_deformable_convolutions(tmp_path, groups, parts, attributes):
+    """With a bias and a mask, and with neither; some places are far beside the image."""
+    weights, biases = {"w": real(6, 4 // groups, 3, 2)}, {"b": real(6)}
+    strides, dilations = attributes.get("strides", [1, 1]), attributes.get("dilations", [1, 1])
+    pads = attributes.get("pads", [0] * 4)
+    out = [
+        (n + pads[k] + pads[k + 2] - dilations[k] * (size - 1) - 1) // strides[k] + 1
+        for k, (n, size) in enumerate(((6, 3), (7, 2)))
+    ]
+    x, offsets = real(2, 4, 6, 7), 2 * real(2, parts * 12, *out)
+    node = helper.make_node(
+        "DeformConv", ["x", "w", "o", "b", "m"], ["y"], offset_group=parts, group=groups, **attributes
+    )
+    inputs = {"x": x, "o": offsets, "m": real(2, parts * 6, *out)}
+    for bare in (False, True):
+        if bare:
+            del node.input[3:], inputs["m"]
+        constants = weights if bare else weights | biases
+        model = model_of([node], inputs, ["y"], constants, opset=20, ir=9)
+        got = evaluate(import_model(save(model, tmp_path)), inputs)
+        assert_same(got["y"], ReferenceEvaluator(model).run(None, inputs)[0], 2e-5)
+
+
+@pytest.mark.parametrize("opset", [10, 16])
+@pytest.mark.parametrize("samples", [1, 2, 3])
+@pytest.mark.parametrize("mode", ["avg", "max"])
+def test_regions_of_an_image(tmp_path, mode, opset, samples):
+    """Against ONNX Runtime: regions within the image, beyond it, and smaller than a pixel."""
+    regions = [[1, 2, 9, 7], [-3, -2, 5, 20], [4, 4, 4.2, 4.1], [0, 0, 10, 8], [30, 2, 40, 6]]
+    inputs = {"x": real(2, 3, 8, 10), "r": np.array(regions, np.float32), "i": np.array([0, 1, 1, 0, 0])}
+    given = {"output_height": 3, "output_width": 2, "sampling_ratio": samples, "spatial_scale": 0.75}
+    kinds = ("half_pixel", "output_half_pixel") if opset == 16 else (None,)
+    for kind in kinds:
+        more = {"mode": mode} | ({"coordinate_transformation_mode": kind} if kind else {})
+        node = helper.make_node("RoiAlign", ["x", "r", "i"], ["y"], **given, **more)
+        model = model_of([node], inputs, ["y"], opset=opset, ir=9)
+        got = evaluate(import_model(save(model, tmp_path)), inputs)
+        assert_same(got["y"], onnx_runtime(model, inputs)["y"], 2e-5)
+
+
+@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+@pytest.mark.parametrize(("least", "most", "skips"), [(1, 1, 0), (1, 2, 0), (2, 2, 5), (1, 3, 1)])
+def test_sequences_are_counted(tmp_path, mode, least, most, skips):
+    """Against ONNX Runtime."""
+    given = {
+        "min_gram_length": least,
+        "max_gram_length": most,
+        "max_skip_count": skips,
+        "ngram_counts": [0, 4, 10],
+        "ngram_indexes": [0, 1, 2, 3, 6, 5, 4, 7],
+        "pool_int64s": [2, 3, 5, 4, 5, 6, 7, 8, 6, 7, 5, 6, 7],
+        "weights": [0.5, 1.0, 2.0, 1.5, 0.25, 3.0, 1.25, 0.75],
+    }
+    for x in (np.array([1, 1, 3, 3, 3, 7, 8, 6, 7, 5, 6, 8]), RNG.integers(2, 9, (3, 9))):
+        node = helper.make_node("TfIdfVectorizer", ["x"], ["y"], mode=mode, **given)
+        model = model_of([node], {"x": x}, ["y"], opset=20, ir=9)
+        got = evaluate(import_model(save(model, tmp_path)), {"x": x})
+        assert_same(got["y"], onnx_runtime(model, {"x": x})["y"])

@@ -23,7 +23,7 @@ from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import Schema, checked_node, domain_of
 from mmcc.frontend.value import Value
-from mmcc.frontend.written_out import WRITERS, written_out
+from mmcc.frontend.written_out.catalog import WRITERS, written_out
 
 MAX_DEPTH = 16  # of functions within functions
 _CHILD = """
@@ -141,7 +141,8 @@ def _body(
     """mmcc's own function for a node, or ONNX's; LookupError if there is none."""
     if not domain_of(node) and node.op_type in WRITERS:
         known = [_known(state, value) for value in given]
-        return written_out(node, [None if value is None else value.shape for value in given], known)
+        shapes = [None if value is None else value.shape for value in given]
+        return written_out(node, version, shapes, known)
     if schema.node_determinism is Determinism.NonDeterministic:  # another result every time
         raise LookupError(node.op_type)
     if schema.has_function:
