@@ -178,3 +178,12 @@ def test_more_pools(tmp_path):
         run(tmp_path, "GlobalLpPool", [IMAGE], p=p)
     run(tmp_path, "GlobalMaxPool", [IMAGE])
     assert kinds(run(tmp_path, "GlobalAveragePool", [array(1, 6, 20)])) == ["Reduce"]
+
+
+@pytest.mark.parametrize("order", [0, 1])
+@pytest.mark.parametrize("shape", [(1, 2, 5, 6), (3, 2, 5, 6), (2, 3, 7)])
+def test_where_the_largest_elements_are(tmp_path, shape, order):
+    """Row by row or column by column; of all samples together."""
+    x = np.random.default_rng(5).permutation(np.prod(shape)).reshape(shape).astype(np.float32)
+    given = {"kernel_shape": [3, 2][: len(shape) - 2], "strides": [2] * (len(shape) - 2)}
+    run(tmp_path, "MaxPool", [x], outputs=2, storage_order=order, **given)

@@ -8,10 +8,13 @@ from math import prod
 import numpy as np
 
 from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
+from mmcc.frontend.converters.parts import concat, sliced
 from mmcc.frontend.converters.reduction import reduced
 from mmcc.frontend.converters.volumes import volume_pool
 from mmcc.frontend.converters.windows import (
+    MAX_BATCH,
     Sliding,
     each_sample,
     from_spatial,
@@ -61,7 +64,7 @@ def _ceil_pads(slide: Sliding, space: Shape, pads: list[int]) -> list[int]:
 
 @converts(
     "MaxPool",
-    notes="1-D to 3-D; ceil_mode, dilations; Indices of one sample",
+    notes="1-D to 3-D; ceil_mode, dilations; Indices of 1-D and 2-D",
     layout=Layout.CHANNELS_FIRST,
 )
 def convert_max_pool(call: Call) -> Value | tuple[Value, ...]:
@@ -81,13 +84,41 @@ def convert_max_pool(call: Call) -> Value | tuple[Value, ...]:
 
 
 def _with_indices(call: Call, x: Value, window: Window) -> tuple[Value, ...]:
-    if x.shape[0] != 1:
-        raise unsupported(f"Indices of MaxPool for {x.shape[0]} samples; 1 is supported")
-    if call.integer("storage_order", 0) != 0:
-        raise unsupported("storage_order 1; 0 is supported")
-    build = call.build
-    made = build.emit_all(MaxPoolIndices(window), spatial(build, x), hints=(None, None))
-    return tuple(from_spatial(tensor, x.rank) for tensor in made)
+    """Both results; an index counts the elements of all samples in the order of ONNX's layout."""
+    build, count = call.build, x.shape[0]
+    if count > MAX_BATCH:
+        raise unsupported(f"Indices of MaxPool for {count} samples; up to {MAX_BATCH} are unrolled")
+    order = call.integer("storage_order", 0)
+    if order not in (0, 1):
+        raise bad_model("MM104", f"storage_order is {order}")
+    largest: list[Value] = []
+    places: list[Value] = []
+    for sample in range(count):
+        one = sliced(build, x, {0: (sample, 1, 1)})
+        made = build.emit_all(MaxPoolIndices(window), spatial(build, one), hints=(None, None))
+        value, place = (from_spatial(tensor, x.rank) for tensor in made)
+        place = _by_columns(build, place, x.shape) if order == 1 and x.rank == 4 else place
+        before = sample * (x.size // count)
+        largest.append(value)
+        places.append(elementwise(build, Binary("add"), place, _whole(build, before)) if before else place)
+    return concat(build, largest, 0), concat(build, places, 0)
+
+
+def _by_columns(build: Builder, place: Value, shape: Shape) -> Value:
+    """Indices that count an image's elements column by column."""
+    height, width = shape[2:]
+
+    def of(op: str, value: Value, number: int) -> Value:
+        return elementwise(build, Binary(op), value, _whole(build, number))
+
+    row, col = of("mod", of("div", place, width), height), of("mod", place, width)
+    image = elementwise(build, Binary("sub"), place, of("mod", place, height * width))
+    within = elementwise(build, Binary("add"), of("mul", col, height), row)
+    return elementwise(build, Binary("add"), image, within)
+
+
+def _whole(build: Builder, value: int) -> Value:
+    return build.constant(np.array(value, np.int64))
 
 
 @converts(
