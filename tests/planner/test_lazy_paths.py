@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from math import inf, isclose
+from math import inf, isclose, nextafter
 
 import pytest
 from mmcc.ir.graph import Graph
@@ -123,3 +123,19 @@ def test_groups_whose_rings_are_too_much_are_not_offered(monkeypatch: pytest.Mon
     paths = LazyPaths(space_of(b.graph(x)), ENOUGH)
     assert paths.cheapest(paths.least(inf), inf)
     assert len(offers) < 6 * 80, len(offers)
+
+
+@pytest.mark.parametrize("first", range(0, 120, 40))
+def test_groups_on_cheaper_paths_are_on_whole_ones(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a path costs what is asked for but for a rounding error, which differs along it."""
+    whole = Table.cost
+    monkeypatch.setattr(Table, "cost", lambda table, group: whole(table, group) * 0.1)  # no sum is exact
+    for seed in range(first, first + 40):
+        space, _ = spaces(seed)
+        table = Table(space, ENOUGH)
+        for path in (table.cheapest(ENOUGH, inf), table.fewest(ENOUGH)):
+            cost = sum(map(table.cost, path))
+            for most in (nextafter(cost, 0), cost, nextafter(cost, inf)):
+                groups = table.cheaper(ENOUGH, most)
+                ends, begins = {0, *(c.after for c in groups)}, {space.all, *(c.before for c in groups)}
+                assert all(c.before in ends and c.after in begins for c in groups), (seed, most)

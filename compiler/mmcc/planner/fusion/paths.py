@@ -96,16 +96,19 @@ class Table:
 
     def below(self, most: int) -> list[Candidate]:
         """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
-        found = [c for k in self._sets for c in self._into[k] if c.least < most]
+        return self._on_paths([c for k in self._sets for c in self._into[k] if c.least < most])
+
+    def _on_paths(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Those of them that are on paths of them, from no kernel to all; smallest sets come first."""
         reached = {0}
-        for c in found:
+        for c in candidates:
             if c.before in reached:
                 reached.add(c.after)
         left = {self._space.all}
-        for c in reversed(found):
+        for c in reversed(candidates):
             if c.after in left:
                 left.add(c.before)
-        return [c for c in found if c.before in reached and c.after in left]
+        return [c for c in candidates if c.before in reached and c.after in left]
 
     def cheaper(self, limit: int, most_cost: float) -> list[Candidate]:
         """Candidates within the limit on paths that cost less than `most_cost`, smallest sets first."""
@@ -118,7 +121,10 @@ class Table:
         for c in reversed(found):
             cost = behind[c.after] + self.cost(c)
             behind[c.before] = min(behind.get(c.before, cost), cost)
-        return [c for c in found if ahead[c.before] + self.cost(c) + behind[c.after] < most_cost]
+        # the same path costs more or less by a rounding error, seen from one of its groups or from another
+        return self._on_paths(
+            [c for c in found if ahead[c.before] + self.cost(c) + behind[c.after] < most_cost]
+        )
 
     @property
     def exact(self) -> bool:
