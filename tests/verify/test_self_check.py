@@ -18,7 +18,10 @@ from mmcc.cli import main
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
+from mmcc.ir.graph import Node
 from mmcc.ir.program import Call, Columns, Constant, For, KernelUse, Program, View
+from mmcc.ops.dense import Dense
+from mmcc.selfcheck.judge import allowance
 from mmcc.verification.verify import VerifyOptions, verify_package
 from onnx import TensorProto, helper, numpy_helper, save
 
@@ -272,3 +275,19 @@ def test_outputs_of_another_model_are_a_mismatch_where_every_node_is_right(tmp_p
     np.savez(tmp_path / "out.npz", output_0=rng.standard_normal((4, 10)).astype(np.float32) * 9)
     given = VerifyOptions(data=tmp_path / "in.npz", expected=tmp_path / "out.npz")
     assert not verify_package(result.folder, given, lambda *_: None)["ok"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("size", "allowed"), [(1e20, True), (1e3, False)])
+def test_an_infinity_is_a_fault_unless_numbers_are_so_large_that_sums_overflow(
+    size: float, allowed: bool
+) -> None:
+    """In another order, the sum of products may stay below what a float holds."""
+    rng = np.random.default_rng(3)
+    x, w = (rng.uniform(-size, size, shape).astype(np.float32) for shape in ((1, 64), (2, 64)))
+    node = Node(Dense(), ("x", "w", "b"), ("y",))
+    want = np.array([[-2e38, 1.0]], np.float32)
+    got = np.array([[-np.inf, 1.0]], np.float32)
+    with np.errstate(all="ignore"):
+        near = allowance(node, 0, [x, w, np.zeros(2, np.float32)], want, got)
+    assert near.tolist() == [allowed, True]

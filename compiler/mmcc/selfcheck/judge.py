@@ -29,6 +29,7 @@ ABSOLUTE = 1e-6
 LAST_BITS = 2.0**-20  # of an input: what rounding within a sum of a few hundred terms may amount to
 MOVES = 4  # times that inputs are moved by their last bits
 SPREAD = 4.0  # times what that makes
+FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +169,8 @@ def allowance(
 ) -> NDArray[np.bool_]:
     """Where floats are as near as they need be: within rounding, or what the inputs' last bits decide.
 
-    Where an input or the result is no number, which one comes out is not promised.
+    Where an input or the result is no number, which one comes out is not promised; nor is it where numbers
+    are so large that products or sums of them, in whatever order, may be more than floats hold.
     """
     flat, mine = want.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
     floats = [array for array in operands if array.dtype.kind == "f"]
@@ -177,9 +179,10 @@ def allowance(
         if not all(np.isfinite(array).all() for array in floats):
             return np.ones(flat.shape, np.bool_)
     else:
-        fine = np.zeros(flat.shape, np.bool_)
+        fine = ~np.isfinite(mine) & _may_overflow(floats)
     largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0))
-    gap = np.abs(mine - flat)
+    with np.errstate(invalid="ignore"):  # an infinity less itself
+        gap = np.abs(mine - flat)
     is_float = want.dtype.kind == "f"
     near = fine | (gap <= ABSOLUTE + RELATIVE * largest if is_float else gap == 0)
     if near.all():
@@ -193,6 +196,12 @@ def allowance(
         spread = np.maximum(spread, np.abs(other - flat))
     room = ABSOLUTE + RELATIVE * largest + SPREAD * spread if is_float else spread
     return near | (gap <= room)
+
+
+def _may_overflow(operands: Sequence[Array]) -> bool:
+    """True if the square of the largest number, added up over all elements, is not sure to be a float32."""
+    largest = max((float(np.abs(array).max(initial=0)) for array in operands), default=0.0)
+    return largest * largest * max((array.size for array in operands), default=1) > FLOAT_MAX
 
 
 def _moved(array: Array, rng: np.random.Generator) -> Array:
