@@ -52,7 +52,7 @@ def convert_svm_regressor(call: Call) -> Value:
 @converts(
     "SVMClassifier",
     domain=LEARNED,
-    notes="LINEAR, POLY, RBF, SIGMOID, with probabilities, too; labels are numbers, or indices of strings",
+    notes="as SVMRegressor; probabilities; labels are numbers, or indices of strings",
 )
 def convert_svm_classifier(call: Call) -> tuple[Value, ...]:
     """A score for each pair of classes; the class that wins most pairs, the first of equals, is the label."""
