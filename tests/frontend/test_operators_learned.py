@@ -210,6 +210,23 @@ def test_support_vector_classifiers(tmp_path, classes, post, probabilities):
         compared(tmp_path, made, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"vectors_per_class": [5, 0, 4]},
+        {"vectors_per_class": [-1, 6, 4]},
+        {"rho": [0.5]},
+        {"classlabels_ints": [*range(4000)]},
+        {"support_vectors": [1.0]},
+        {"prob_a": [1.0]},
+    ],
+)
+def test_support_vectors_that_do_not_fit_are_refused(tmp_path, change):
+    given = classifier(3, "RBF", "NONE", False) | change
+    with pytest.raises(CompileError):
+        import_model(save(model("SVMClassifier", outputs=2, kinds=LABELS, **given), tmp_path))
+
+
 @pytest.mark.parametrize("kernel", ["POLY", "SIGMOID"])
 def test_support_vector_classifiers_of_other_kernels(tmp_path, kernel):
     given = classifier(4, kernel, "NONE", True)

@@ -211,3 +211,40 @@ def test_sequences_are_counted(tmp_path, mode, least, most, skips):
         model = model_of([node], {"x": x}, ["y"], opset=20, ir=9)
         got = evaluate(import_model(save(model, tmp_path)), {"x": x})
         assert_same(got["y"], onnx_runtime(model, {"x": x})["y"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"max_skip_count": 2**40},
+        {"ngram_indexes": [2**40]},
+        {"ngram_indexes": [0, 0]},
+        {"ngram_indexes": [0, 1]},
+        {"ngram_counts": [0, 3]},
+        {"max_gram_length": 2**40, "ngram_counts": [0] * 3000},
+    ],
+)
+def test_what_is_to_be_counted_is_bounded(tmp_path, change):
+    """Numbers that make no sense end in an error, soon; a distance beyond the row is no occurrence."""
+    given = {"min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 0, "mode": "TF"}
+    given |= {"ngram_counts": [0, 2], "ngram_indexes": [0, 1, 2], "pool_int64s": [2, 3, 5, 4]} | change
+    inputs = {"x": np.array([2, 3, 5, 4, 5])}
+    model = model_of(
+        [helper.make_node("TfIdfVectorizer", ["x"], ["y"], **given)], inputs, ["y"], opset=20, ir=9
+    )
+    if "max_skip_count" in change:
+        assert evaluate(import_model(save(model, tmp_path)), inputs)["y"].tolist() == [1, 1, 1]
+    else:
+        with pytest.raises(CompileError):
+            import_model(save(model, tmp_path))
+
+
+@pytest.mark.parametrize(
+    "change", [{"output_height": 2**40}, {"output_width": -1}, {"sampling_ratio": 2**30}]
+)
+def test_samples_of_regions_are_bounded(tmp_path, change):
+    given = {"output_height": 2, "output_width": 2, "sampling_ratio": 1} | change
+    inputs = {"x": real(1, 2, 4, 4), "r": real(3, 4), "i": np.zeros(3, np.int64)}
+    model = model_of([helper.make_node("RoiAlign", [*inputs], ["y"], **given)], inputs, ["y"], opset=16, ir=9)
+    with pytest.raises(CompileError):
+        import_model(save(model, tmp_path))

@@ -26,6 +26,7 @@ from mmcc.ops.coupling import PairwiseCoupling
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
 
 LEAST_CLASSES = 2
+MOST_CLASSES = 64  # whose pairs are counted by a matrix
 SURE = 1e-7  # how near to 0 and 1 the probability of a pair may be
 
 
@@ -65,8 +66,12 @@ def convert_svm_classifier(call: Call) -> tuple[Value, ...]:
     classes = len(labels)
     if classes < LEAST_CLASSES:
         raise bad_model("MM104", f"{classes} classes")
-    if not sum(sizes):
+    if not any(sizes):
         return _of_planes(call, x, coefficients, rho[0], labels)
+    if classes > MOST_CLASSES or min(sizes) < 1:
+        raise unsupported(
+            f"{classes} classes of {min(sizes)} support vectors or more; up to {MOST_CLASSES} of 1"
+        )
     similar = _similarities(call, x, sum(sizes))
     pairs = [*combinations(range(classes), 2)]
     if len(sizes) != classes or coefficients.size != (classes - 1) * sum(sizes) or len(rho) != len(pairs):

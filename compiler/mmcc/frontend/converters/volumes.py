@@ -94,7 +94,7 @@ def flat_transposed(build: Builder, x: Value, w: Value, bias: str, groups: int, 
 def volume_transposed(build: Builder, x: Value, w: Value, bias: str, groups: int, to: Unfolding) -> Value:
     """Layer by layer of the result: the layers that reach one are channels of an image."""
     step, apart, layers = to.slide.strides[0], to.slide.dilations[0], to.size[0]
-    if layers > MAX_DEPTH:
+    if max(layers, x.shape[2]) > MAX_DEPTH:
         raise unsupported(f"a transposed convolution with {layers} layers; up to {MAX_DEPTH} are unrolled")
     made: list[Value] = []
     for layer in range(layers):

@@ -10,6 +10,8 @@ import numpy as np
 
 from mmcc.frontend.written_out.body import MOST_CONSTANT, Body, ints, writes
 
+MOST_COMPARED = 1000  # elements of an n-gram, times the distances that they may have
+
 
 @writes("TfIdfVectorizer")
 def _tf_idf(body: Body) -> Sequence[str]:
@@ -25,14 +27,18 @@ def _tf_idf(body: Body) -> Sequence[str]:
         if len(grams) * rows * length > MOST_CONSTANT:
             raise LookupError("too large")
         counted = given["min_gram_length"] <= size <= given["max_gram_length"]
-        apart = range(1, (given["max_skip_count"] if size > 1 else 0) + 2)
-        found = [_occurrences(body, x, length, grams, k) for k in apart if (size - 1) * k < length]
-        if not found or not counted:
+        most = min(given["max_skip_count"] + 1, (length - 1) // (size - 1)) if size > 1 else 1
+        if size * most > MOST_COMPARED:
+            raise LookupError("too many elements to compare")
+        found = [_occurrences(body, x, length, grams, k) for k in range(1, most + 1)] if counted else []
+        if not found:
             parts.append(body.constant(np.zeros((rows, len(grams)), np.float32)))
         elif len(grams):
             parts.append(body.add("Sum", *found))
-    if len(columns) != len({*columns.tolist()}) or columns.min() < 0:
+    if len(columns) != len({*columns.tolist()}) or columns.min() < 0 or columns.max() > MOST_CONSTANT:
         raise LookupError("two n-grams are counted together")
+    if sum(len(pool[a:b]) // size for size, (a, b) in enumerate(pairwise(begins), 1)) != len(columns):
+        raise LookupError("n-grams without a column")
     counts = body.add("Concat", *parts, axis=1)
     mode, weights = body.text("mode", "TF"), np.array(given.get("weights", []), np.float32)
     counts = body.add("Min", counts, 1.0) if mode == "IDF" else counts

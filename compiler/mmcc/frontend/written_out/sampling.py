@@ -168,6 +168,8 @@ def _deform_conv(body: Body) -> Sequence[str]:
     strides = body.attributes.get("strides", [1, 1])
     dilations = body.attributes.get("dilations", [1, 1])
     pads = body.attributes.get("pads", [0] * 4)
+    if tuple(body.attributes.get("kernel_shape", kernel)) != kernel:
+        raise LookupError("another kernel than the weights have")
     if offset[:2] != (samples, parts * taps * 2) or channels % parts or prod(offset) > MOST_CONSTANT:
         raise LookupError("offsets that do not fit")
     moved = body.add("Reshape", "x2", ints(samples, parts, taps, 2, *out))
@@ -224,8 +226,10 @@ def _roi_align(body: Body) -> Sequence[str]:
     x, rois = body.shape(0), body.shape(1)
     count = int(body.attributes.get("sampling_ratio", 0))
     out = [int(body.attributes.get(f"output_{name}", 1)) for name in ("height", "width")]
-    if count < 1:
+    if count < 1 or min(out) < 1:
         raise LookupError("as many samples as a region has pixels")
+    if rois[0] * prod(out) * count * count * x[1] > MOST_CONSTANT:
+        raise LookupError("too many samples")
     default = "half_pixel" if body.version >= 16 else "output_half_pixel"
     half = body.text("coordinate_transformation_mode", default) == "half_pixel"
     scaled = body.add("Mul", "x1", float(body.attributes.get("spatial_scale", 1.0)))
