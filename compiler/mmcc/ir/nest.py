@@ -174,19 +174,17 @@ class Nest:
         """Multiply-accumulates, padding counted as everybody counts it."""
         return self.iterations if self.multiplies else 0
 
-    def needed(self, tile: dict[str, Span]) -> tuple[tuple[Span, ...], ...]:
-        """For each read, the region (before clamping, so padding shows) that `tile` touches.
+    def needed(self, read: int, axis: int, tile: dict[str, Span]) -> Span:
+        """The part of an axis of read number `read` that `tile` touches, clamped.
 
         Loops that `tile` does not name run in full.
         """
+        access = self.reads[read]
+        index, extent = access.index[axis], access.shape[axis]
+        if index is None:
+            return Span(0, extent)
         box = {loop.name: tile.get(loop.name, Span(0, loop.extent)) for loop in self.loops}
-        return tuple(
-            tuple(
-                Span(0, extent) if axis is None else axis.span(box)
-                for axis, extent in zip(read.index, read.shape, strict=True)
-            )
-            for read in self.reads
-        )
+        return index.span(box).clamp(extent)
 
     def axis_loop(self, axis: int) -> str | None:
         """The loop that walks `axis` of the first result, or None if no single loop does."""
@@ -207,7 +205,7 @@ class Nest:
         loop = self.axis_loop(0) if len(self.write.shape) >= 2 else None
         if loop is None:
             return Span(0, access.shape[0])
-        return self.needed({loop: Span(row, row + 1)})[read][0].clamp(access.shape[0])
+        return self.needed(read, 0, {loop: Span(row, row + 1)})
 
     def once_in_order(self, *, in_place: bool) -> Nest:
         """The same with rows that are made once each, from the first to the last."""
@@ -242,7 +240,7 @@ class Nest:
         loop = self._row_loop(self.taken)
         if loop is None:
             return Span(0, access.shape[0])
-        return self.needed({loop: Span(row, row + 1)})[read][0].clamp(access.shape[0])
+        return self.needed(read, 0, {loop: Span(row, row + 1)})
 
     def cols_needed(self, read: int, cols: Span) -> Span:
         """Columns (axis 1, clamped) of read number `read` that output columns `cols` need."""
@@ -252,7 +250,7 @@ class Nest:
         loop = self.axis_loop(1) if len(self.write.shape) >= 3 else None
         if loop is None:
             return Span(0, access.shape[1])
-        return self.needed({loop: cols})[read][1].clamp(access.shape[1])
+        return self.needed(read, 1, {loop: cols})
 
     def is_elementwise_in(self, read: int) -> bool:
         """True if each element written depends on just the same element of that read, and may lie over it."""
