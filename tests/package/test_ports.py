@@ -46,6 +46,19 @@ def test_inputs_and_outputs_that_are_parts_of_a_concat(axis, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+def test_arrays_that_do_not_fit_the_inputs_are_told(tmp_path):
+    """An input without elements is a constant: the package takes no array for it."""
+    nothing = np.zeros((0, 3), np.float32)
+    nodes = [N("Relu", ["x"], ["r"]), N("Concat", ["r", "e"], ["c"], axis=0), N("Neg", ["c"], ["y"])]
+    x = np.ones((2, 3), np.float32)
+    path = save(model_of(nodes, {"x": x, "e": nothing}, ["y"]), tmp_path)
+    result = mmcc.compile_model(path, tmp_path / "net", name="net", stack=1024)
+    np.testing.assert_array_equal(result.run([x])[0], -x)
+    for arrays in ([x, nothing], [], {"e": nothing}):
+        with pytest.raises(ValueError, match="arrays for the inputs of the package: x"):
+            result.run(arrays)
+
+
 def test_an_input_that_is_an_output(tmp_path):
     model = model_of([N("Identity", ["x"], ["y"]), N("Neg", ["x"], ["z"])], {"x": X}, ["y", "z"])
     got, want = run(model, tmp_path, {"x": X})

@@ -21,13 +21,18 @@ def run_on_host(
 ) -> list[NDArray[Any]]:
     """Build the package in `folder` if needed, and run one sample in ONNX's shapes and types.
 
-    `entry` is one of linked models, or the first.
+    `arrays` are those of the package's inputs, by name or in their order: inputs without elements, or bound
+    to a value, are none of these. `entry` is one of linked models, or the first. ValueError if arrays are
+    missing, or too many.
     """
     package = next(iter(load_package(folder).looked_at(entry).values()))
+    names = [port.onnx_name for port in package.inputs]
     if isinstance(arrays, Mapping):
-        ordered = [arrays[port.onnx_name] for port in package.inputs]
+        ordered = [arrays[name] for name in names if name in arrays]
     else:
         ordered = list(arrays)
+    if len(ordered) != len(names):
+        raise ValueError(f"{len(arrays)} arrays for the inputs of the package: {', '.join(names)}")
     model = host_model(folder, package)
     inputs = [p.to_c(a, package.tensors[p.tensor]) for p, a in zip(package.inputs, ordered, strict=True)]
     outputs = model.run(inputs, package.entry)
