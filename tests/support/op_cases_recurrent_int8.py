@@ -48,6 +48,8 @@ def recurrent_int8_cases() -> list[OpCase]:
         cells("lstm_int8_backward", 6, 8, "lstm", 4, backward=True, x_zero=127),
         cells("lstm_int8_wide", 3, 33, "lstm", 35, left=0),
         cells("lstm_int8_shifted", 3, 6, "lstm", 6, left=9),
+        # 128 times the sum of x exceeds 32 bits
+        cells("lstm_int8_long", 1, 1200, "lstm", 4, x_zero=-128, left=7),
         cells("lstm_int8_late", 5, 6, "lstm", 8, given="hcn", lag=5, hop=3),
         cells("gru_int8_later", 4, 9, "gru", 5, 2, given="hn", lag=8, hop=4),
         cells("gru_int8", 7, 20, "gru", 12),

@@ -19,7 +19,7 @@ Array = NDArray[Any]
 Fields = tuple[tuple[str, Field], ...]
 BLOCK = 4  # units whose rows of weights are summed together, and columns that are taken at once
 NARROW = "arm_mve"  # the variant that takes x as it is, and four units at a time
-COLUMNS = {"arm_dsp": (0, 2, 1, 3)}  # of a word of weights, in the order of bytes, where that is another
+PAIRED = "arm_dsp"  # the variant that takes two units for two columns in a word of weights
 
 
 def sets(op: RecurrentInt8) -> tuple[tuple[int, ...], ...]:
@@ -118,7 +118,20 @@ def _blocks(rows: Array, variant: str) -> Array:
     if variant == NARROW:
         return padded.reshape(len(padded), -1)
     padded = np.pad(padded, ((0, 0), (0, 0), (0, (-rows.shape[1]) % BLOCK)))
+    if variant == PAIRED:
+        return _paired(padded)
     blocks, units, width = padded.shape
-    order = list(COLUMNS.get(variant, range(BLOCK)))
-    cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)[..., order]
+    cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)
     return np.ascontiguousarray(cut.transpose(0, 2, 1, 3)).reshape(blocks, -1)
+
+
+def _paired(weights: Array) -> Array:
+    """Weights [blocks, units, columns] as one line a block: [pair of columns][pair of units][column][unit].
+
+    A pair's second unit comes first, plus 128: the low byte of a halfword, see mmcc_recurrent_dsp.h.
+    """
+    blocks, units, width = weights.shape
+    pairs = weights.reshape(blocks, units // 2, 2, width // 2, 2)[:, :, ::-1].transpose(0, 3, 1, 4, 2)
+    halves = np.ascontiguousarray(pairs)
+    halves[..., 0] ^= np.int8(-128)
+    return halves.reshape(blocks, -1)
