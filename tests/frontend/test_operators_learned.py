@@ -104,6 +104,73 @@ def test_one_score_for_two_classes(tmp_path, positive, post, named):
     compared(tmp_path, model("TreeEnsembleClassifier", outputs=2, kinds=LABELS, **attributes))
 
 
+def refused(tmp_path, said: str, made: ModelProto) -> None:
+    path = save(made, tmp_path)
+    with pytest.raises(CompileError, match=said):
+        import_model(path)
+
+
+@pytest.mark.parametrize("base", [None, [0.5, -0.25, 0.75]])
+@pytest.mark.parametrize("how", ["SUM", "AVERAGE", "MIN", "MAX"])
+def test_targets_that_no_leaf_names(tmp_path, how, base):
+    """ONNX Runtime gives 0 for such a target, without its base value; such a class is no label."""
+    lists = trees("BRANCH_LEQ", 3, "target", 3)
+    lists["target_ids"] = [0 if target == 1 else target for target in lists["target_ids"]]
+    options = {"aggregate_function": how, "base_values": base}
+    compared(tmp_path, model("TreeEnsembleRegressor", n_targets=3, **options, **lists))
+    lists = trees("BRANCH_LT", 4, "class", 3)
+    lists["class_weights"] = [-1 - abs(weight) for weight in lists["class_weights"]]
+    first = lists["class_treeids"].count(0)  # of three trees, two say nothing
+    for name in ("treeids", "nodeids", "ids", "weights"):
+        del lists[f"class_{name}"][first:]
+    attributes = {"classlabels_int64s": [7, -2, 40], "base_values": base, **lists}
+    compared(tmp_path, model("TreeEnsembleClassifier", outputs=2, kinds=LABELS, **attributes))
+
+
+@pytest.mark.parametrize("post", ["NONE", "SOFTMAX"])
+def test_two_classes_with_leaves_of_both(tmp_path, post):
+    """ONNX Runtime's label is whether the second score is above 0: refused where that is no label."""
+    lists = trees("BRANCH_LEQ", 4, "class", 1)
+    leaves = [*zip(lists["class_treeids"], lists["class_nodeids"], strict=True)]
+    lists["class_treeids"], lists["class_nodeids"] = (
+        [leaf[k] for leaf in leaves for _ in "01"] for k in (0, 1)
+    )
+    lists["class_ids"] = [0, 1] * len(leaves)
+    weights = [0.8, 0.2, -0.5, -0.25, 0.5, 0.5, 0.25, -0.5]
+    lists["class_weights"] = [weights[k % len(weights)] for k in range(2 * len(leaves))]
+    options = {"outputs": 2, "kinds": LABELS, "post_transform": post, **lists}
+    compared(tmp_path, model("TreeEnsembleClassifier", classlabels_int64s=[0, 1], **options))
+    for more in ({"classlabels_int64s": [5, 7]}, {"classlabels_int64s": [0, 1], "base_values": [0.5, 0.5]}):
+        refused(tmp_path, "leaves of both", model("TreeEnsembleClassifier", **options, **more))
+
+
+@pytest.mark.parametrize("post", ["LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
+def test_a_transform_that_onnx_runtime_passes_over_is_refused(tmp_path, post):
+    lists = trees("BRANCH_LEQ", 2, "target", 1)
+    made = model("TreeEnsembleRegressor", n_targets=1, post_transform=post, **lists)
+    refused(tmp_path, "one target, which ONNX Runtime passes over", made)
+
+
+@pytest.mark.parametrize(
+    ("labels", "base", "said"), [([4], None, "1 class label"), ([0, 1], [0.5, 0.5], "base values")]
+)
+def test_a_class_alone_and_two_base_values_of_one_score_are_refused(tmp_path, labels, base, said):
+    lists = trees("BRANCH_LEQ", 2, "class", 1)
+    options = {"classlabels_int64s": labels, "base_values": base, "outputs": 2, "kinds": LABELS}
+    refused(tmp_path, said, model("TreeEnsembleClassifier", **options, **lists))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_comparison_with_what_is_below_all_numbers(tmp_path, mode):
+    x = X.copy()
+    x[0], x[1], x[2] = -np.inf, np.inf, np.nan
+    lists = trees(mode, 1, "target", 1, missing=1)
+    lists["nodes_values"] = [-np.inf] * len(lists["nodes_values"])
+    compared(tmp_path, model("TreeEnsembleRegressor", n_targets=1, **lists), x)
+    lists["nodes_values"] = [np.nan] * len(lists["nodes_values"])
+    refused(tmp_path, "no number", model("TreeEnsembleRegressor", n_targets=1, **lists))
+
+
 def test_a_tree_that_leads_back_is_refused(tmp_path):
     lists = trees("BRANCH_LEQ", 6, "target", 1)
     lists["nodes_truenodeids"][2] = 2

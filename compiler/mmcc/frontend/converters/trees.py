@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +14,22 @@ from numpy.typing import NDArray
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
-from mmcc.frontend.converters.classes import Labels, labelled, of_two, opposite, transformed
+from mmcc.frontend.converters.classes import (
+    Labels,
+    label_of,
+    labelled,
+    of_two,
+    opposite,
+    transformed,
+)
+from mmcc.frontend.converters.parts import sliced
+from mmcc.frontend.converters.reduction import arg_max
 from mmcc.frontend.layouts import plain
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import LEARNED, converts
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
-from mmcc.ops.elementwise import Binary, Cast
+from mmcc.ops.elementwise import Binary, Cast, Where
 from mmcc.ops.trees import LEAF, TreeEnsemble
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
@@ -53,7 +63,10 @@ class Forest:
     ) -> None:
         """Make `node` a branch on (feature, value) to ways (true, false), whatever the comparison is."""
         (feature, value), (yes, no) = at, ways
-        less = float(np.nextafter(np.float32(value), np.float32(-np.inf)))
+        if math.isnan(value):
+            raise unsupported("a tree's node that compares with what is no number")
+        # Nothing is below -inf, and nothing is NaN or less.
+        less = math.nan if value == -math.inf else float(np.nextafter(np.float32(value), np.float32(-np.inf)))
         limit = less if mode in ("BRANCH_LT", "BRANCH_GTE") else value
         if mode in ("BRANCH_GT", "BRANCH_GTE", "BRANCH_NEQ"):
             yes, no, missing = no, yes, not missing and mode != "BRANCH_NEQ"  # NaN equals nothing
@@ -61,6 +74,24 @@ class Forest:
             yes = self.add(2 * feature + (not missing), less, no, yes)
         self.feature[node], self.threshold[node] = 2 * feature + missing, limit
         self.yes[node], self.no[node] = yes, no
+
+    def always_named(self) -> set[int]:
+        """Targets that have a score whatever the row is: each leaf of some tree names them."""
+        found: set[int] = set()
+        for root in self.roots:
+            left, seen = [root], {root}
+            named: set[int] | None = None
+            while left and named != set():
+                node = left.pop()
+                if self.feature[node] == LEAF:
+                    here = {*self.targets[self.yes[node] : self.no[node]]}
+                    named = here if named is None else named & here
+                    continue
+                ways = {self.yes[node], self.no[node]} - seen
+                seen |= ways
+                left += ways
+            found |= named or set()
+        return found
 
     def ordered(self) -> tuple[NDArray[Any], ...]:
         """The tables of `TreeEnsemble`, each node before those that it leads to."""
@@ -163,6 +194,44 @@ def _check_targets(forest: Forest, count: int) -> None:
         raise bad_model("MM104", f"a leaf names a target that is none of {count}")
 
 
+def _result(call: Call, forest: Forest, targets: int, how: str, kind: str) -> Value:
+    """Scores [rows, targets] of a regressor, after base values and the post_transform `kind`."""
+    if targets == 1 and kind in ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+        raise unsupported(f"post_transform {kind} of one target, which ONNX Runtime passes over")
+    y = ensemble(call.build, call.input(0), forest, targets, how)
+    some = any(call.numbers("base_values") or []) and len(forest.always_named()) < targets
+    named = _is_named(call, forest, targets) if some else None  # ONNX Runtime adds no base value to others
+    return transformed(call, _based(call, y, named), kind)
+
+
+def _based(call: Call, y: Value, named: Value | None) -> Value:
+    """Scores [rows, targets] and base values, just those of targets that are `named` [rows, targets]."""
+    base, targets, build = call.numbers("base_values") or [], y.shape[1], call.build
+    if base and len(base) != targets:
+        raise bad_model("MM104", f"{len(base)} base values for {targets} targets")
+    if not any(base):
+        return y
+    added = build.constant(np.array(base, np.float32))
+    if named is not None:
+        added = elementwise(build, Where(), named, added, _zero(build))
+    return elementwise(build, Binary("add"), y, added)
+
+
+def _is_named(call: Call, forest: Forest, targets: int) -> Value:
+    """Whether a leaf that the row reaches names a target: [rows, targets]."""
+    ones = replace(forest, weights=[1.0] * len(forest.weights))
+    return elementwise(
+        call.build,
+        Binary("greater"),
+        ensemble(call.build, call.input(0), ones, targets, "max"),
+        _zero(call.build),
+    )
+
+
+def _zero(build: Builder) -> Value:
+    return build.constant(np.zeros((), np.float32))
+
+
 @converts(
     "TreeEnsembleRegressor", domain=LEARNED, ignored=HINTS, notes="SUM, AVERAGE, MIN, MAX; missing values"
 )
@@ -177,13 +246,7 @@ def convert_tree_regressor(call: Call) -> Value:
         raise bad_model("MM103", f'aggregate_function is "{how}"')
     if how == "AVERAGE":
         forest.weights = [weight / len(forest.roots) for weight in forest.weights]
-    y = ensemble(call.build, call.input(0), forest, targets, AGGREGATES[how])
-    base = call.numbers("base_values") or []
-    if base and len(base) != targets:
-        raise bad_model("MM104", f"{len(base)} base values for {targets} targets")
-    if any(base):
-        y = elementwise(call.build, Binary("add"), y, call.build.constant(np.array(base, np.float32)))
-    return transformed(call, y)
+    return _result(call, forest, targets, AGGREGATES[how], call.text("post_transform", "NONE"))
 
 
 @converts(
@@ -198,19 +261,45 @@ def convert_tree_classifier(call: Call) -> tuple[Value, ...]:
     count = len(labels)
     _check_targets(forest, max(count, 1))
     base = call.numbers("base_values") or []
+    if count < 2:
+        raise unsupported(f"{count} class labels; it takes 2 to choose")
     if count == 2 and len({*forest.targets}) == 1:  # the score of one class stands for both
         return _of_one_score(call, forest, labels, base)
+    if count == 2:
+        return _of_two_scores(call, forest, labels, base)
     y = ensemble(build, call.input(0), forest, count, "sum")
-    if base and len(base) != count:
-        raise bad_model("MM104", f"{len(base)} base values for {count} classes")
-    if any(base):
-        y = elementwise(build, Binary("add"), y, build.constant(np.array(base, np.float32)))
-    return labelled(call, y, labels)
+    if base or len(forest.always_named()) == count or min(forest.weights, default=0) > 0:
+        return labelled(call, _based(call, y, None), labels)
+    # A class that no leaf names has a score of 0, and is no label.
+    least = build.constant(np.array(-math.inf, np.float32))
+    scores = elementwise(build, Where(), _is_named(call, forest, count), y, least)
+    return label_of(build, arg_max(build, scores, 1).without([1]), labels), transformed(call, y)
+
+
+def _of_two_scores(call: Call, forest: Forest, labels: Labels, base: list[float]) -> tuple[Value, ...]:
+    """Two classes, and leaves that speak of both: ONNX Runtime's label is 1 where the second is above 0, or
+    where it has no score the first, whatever the other's score and the labels are."""
+    if any(base) or len(forest.always_named()) < 2 or not (isinstance(labels[0], str) or [*labels] == [0, 1]):
+        raise unsupported(
+            "two classes with leaves of both, and base values, labels other than 0 and 1, or"
+            " leaves that do not name both; ONNX Runtime's label is none of the model's then"
+        )
+    y = ensemble(call.build, call.input(0), forest, 2, "sum")
+    wins = elementwise(
+        call.build,
+        Binary("greater"),
+        sliced(call.build, y, {1: (1, 1, 1)}),
+        _zero(call.build),
+    )
+    index = unary(call.build, Cast(ElementType.I64), wins).without([1])
+    return label_of(call.build, index, labels), transformed(call, y)
 
 
 def _of_one_score(call: Call, forest: Forest, labels: Labels, base: list[float]) -> tuple[Value, ...]:
     """Two classes, and leaves that speak of one: as ONNX Runtime takes it."""
     build, own = call.build, forest.targets[0]
+    if len(base) > 1 or (any(base) and not forest.always_named()):
+        raise unsupported("base values where leaves name one of two classes, other than one for the first")
     positive = all(weight >= 0 for weight in forest.weights)
     limit = 0.5 if positive else 0.0
     forest.targets = [0] * len(forest.targets)
@@ -271,9 +360,8 @@ def convert_tree_ensemble(call: Call) -> Value:
     how = ("AVERAGE", "SUM", "MIN", "MAX")[call.integer("aggregate_function", 1)]
     if how == "AVERAGE":
         forest.weights = [weight / len(forest.roots) for weight in forest.weights]
-    y = ensemble(call.build, call.input(0), forest, targets, AGGREGATES[how])
     kinds = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
-    return transformed(call, y, kinds[call.integer("post_transform", 0)])
+    return _result(call, forest, targets, AGGREGATES[how], kinds[call.integer("post_transform", 0)])
 
 
 def _sets(values: list[float]) -> list[list[float]]:
