@@ -28,6 +28,9 @@ def board_trials(most: int, least: int, rng: np.random.Generator) -> Iterator[Tr
         ("--io rows", {"io": "rows"}),
         ("--io rows-again --ram min", {"io": "rows-again", "least_ram": True}),
         ("--weights staged", {"weights": "staged"}),
+        ("--weights-in-ram", {"weights_in_ram": True}),
+        (f"--weights-in-ram --ram {2 * n}", {"weights_in_ram": True, "ram": 2 * n}),
+        ("--threads 3", {"threads": 3}),
     ]
     for number, target in enumerate(BOARDS):
         words, chosen = ways[int(rng.integers(len(ways)))]

@@ -115,6 +115,29 @@ def other_trials(most: int, least: int, rng: np.random.Generator) -> Iterator[Tr
     else:
         n = int(least * rng.uniform(0.9, 1.5))
         yield trial(f"--weights staged --ram {n}", no_fit, weights="staged", ram=n)
+    for words, may_fail, options in _copied_or_in_chunks(least, rng):
+        yield trial(words, may_fail, **options)
+
+
+def _copied_or_in_chunks(
+    least: int, rng: np.random.Generator
+) -> Iterator[tuple[str, frozenset[int], dict[str, object]]]:
+    """Words, exit codes that are no finding, and options, of weights in RAM and of threads."""
+    none = frozenset[int]()
+    n = int(least * rng.uniform(1.0, 1.5))
+    if rng.random() < 0.5:
+        yield "--weights-in-ram --io rows", none, {"weights_in_ram": True, "io": "rows"}
+    else:
+        no_fit = frozenset({int(Exit.DOES_NOT_FIT), int(Exit.NO_PLAN)})
+        yield f"--weights-in-ram --ram {n}", no_fit, {"weights_in_ram": True, "ram": n}
+    threads = int(rng.integers(2, 9))
+    ways: tuple[tuple[str, dict[str, object]], ...] = (
+        ("--weights-in-ram", {"weights_in_ram": True}),
+        ("--io external", {"io": "external"}),
+        ("--weights staged", {"weights": "staged"}),
+    )
+    words, options = ways[int(rng.integers(len(ways)))]
+    yield f"--threads {threads} {words}", none, {"threads": threads, **options}
 
 
 def compile_trial(model: Path, folder: Path, trial: Trial) -> Built:
