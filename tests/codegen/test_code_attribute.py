@@ -59,12 +59,13 @@ class Compiled(Bench):
 @pytest.mark.parametrize(
     ("name", "families"),
     [
+        ("cortex-m0plus", op_cases_int8),
         ("cortex-m3", op_cases_int8),
         ("cortex-m4", op_cases_int8),
         ("cortex-m55", op_cases_int8),
         ("cortex-m55", op_cases_float),
     ],
-    ids=["portable", "arm_dsp", "arm_mve", "float"],
+    ids=["armv6m", "portable", "arm_dsp", "arm_mve", "float"],
 )
 def test_every_kernel_is_where_the_attribute_says(name, families, tmp_path):
     cases = [case for make in families.FAMILIES.values() for case in make()]

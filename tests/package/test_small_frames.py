@@ -41,3 +41,19 @@ def test_stack_falls_with_the_least_ram(window: int, tmp_path: Path, monkeypatch
     assert least["arena"] == before["arena"]
     assert least["stack"] <= before["stack"] - 0.9 * (12 - window) * column
     assert least["total"] < before["total"]
+
+
+def test_a_limit_below_the_stack_of_pairs_of_pixels_is_kept(tmp_path: Path) -> None:
+    """On Armv6-M values of two windows lie on the stack, unless a limit leaves no room for them."""
+    ready("cortex-m0plus")
+    m = FloatModel(np.random.default_rng(3))
+    q, scale = m.float_input(1, DEPTH, 6, 12)
+    y = m.conv(m.real(q, float(scale)), scale, (DEPTH, DEPTH, 3, 3), pads=[1, 1, 1, 1])
+    m.save(m.requantized(y, 0.1), tmp_path / "conv.onnx")
+    options = CompileOptions(name="n", target="cortex-m0plus")
+    free = compile_model(tmp_path / "conv.onnx", tmp_path / "free", options).report["ram"]
+    least = compile_model(tmp_path / "conv.onnx", tmp_path / "least", replace(options, least_ram=True))
+    limit = least.report["ram"]["total"]
+    kept = compile_model(tmp_path / "conv.onnx", tmp_path / "kept", replace(options, ram=limit)).report["ram"]
+    assert kept["total"] <= limit < free["total"]
+    assert kept["stack"] <= free["stack"] - 4 * 9 * DEPTH

@@ -56,6 +56,7 @@ OPTIONAL_HEADERS = (
     "mmcc_arm_dsp_winograd.h",
     "mmcc_arm_dsp_lines.h",
     "mmcc_arm_dsp_taps.h",
+    "mmcc_armv6m.h",
     "mmcc_simd.h",
     "mmcc_floats.h",
     "mmcc_halves.h",

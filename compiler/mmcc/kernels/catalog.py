@@ -13,6 +13,7 @@ import mmcc.kernels.arm_mve.conv
 import mmcc.kernels.arm_mve.dense_float
 import mmcc.kernels.arm_mve.elementwise
 import mmcc.kernels.arm_mve.pool
+import mmcc.kernels.armv6m.conv
 import mmcc.kernels.portable.affine
 import mmcc.kernels.portable.conv_float
 import mmcc.kernels.portable.conv_int8

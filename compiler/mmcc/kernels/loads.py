@@ -17,7 +17,7 @@ from mmcc.kernels.arm_dsp.filters import BLOCK as DSP_BLOCK
 from mmcc.kernels.arm_mve.filters import BLOCK as MVE_BLOCK
 from mmcc.kernels.portable.conv_float import BLOCK as FLOAT_BLOCK
 
-GATHERED = ("patch_dsp",)
+GATHERED = ("patch_dsp", "pointwise_pairs", "conv_pairs")
 # All constants for each pixel.
 PIXEL_BY_PIXEL = ("pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp", "depthwise_pixel")
 BLOCKS = {

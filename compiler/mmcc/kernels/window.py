@@ -49,3 +49,12 @@ def columns_join(site: Site, window: Window) -> bool:
     """True if the columns of a window follow each other in memory."""
     channels = site.inputs[0].shape[2]
     return window.dilations[1] == 1 and site.inputs[0].where().col_stride == channels
+
+
+def rows_follow(site: Site) -> bool:
+    """True if the pixels of input and output follow each other from row to row."""
+    return all(
+        operand.where().rows >= operand.geometry[0]
+        and operand.where().row_stride == operand.geometry[1] * operand.where().col_stride
+        for operand in (site.inputs[0], site.output)
+    )

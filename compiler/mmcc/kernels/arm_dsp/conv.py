@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.arm_dsp import chunks
 from mmcc.kernels.arm_dsp.filters import constants, pack
-from mmcc.kernels.arm_dsp.four import follow, four
+from mmcc.kernels.arm_dsp.four import four
 from mmcc.kernels.arm_dsp.winograd import winograd
 from mmcc.kernels.epilogue import Fields, Options
 from mmcc.kernels.select import Site, variant_layer
-from mmcc.kernels.window import columns_join, reaches_outside, window_fields
+from mmcc.kernels.window import columns_join, reaches_outside, rows_follow, window_fields
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.window import Window
@@ -36,7 +36,7 @@ def pointwise(op: ConvInt8 | DenseInt8, site: Site, strides: tuple[int, int]) ->
     if packed is None:
         return None
     rows, cols, _ = site.output.geometry
-    flat = strides == (1, 1) and follow(site)
+    flat = strides == (1, 1) and rows_follow(site)
     steps: Fields = (("stride_rows", strides[0]), ("stride_cols", strides[1]))
     together = four(site, packed, rows * cols if flat else cols)
     if together is not None:

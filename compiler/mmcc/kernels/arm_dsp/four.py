@@ -34,12 +34,3 @@ def work_bytes(use: KernelUse) -> int:
     fields: dict[str, Any] = dict(use.fields)
     gathered = use.template == "patch_four"
     return int(fields["taps"]) * TOGETHER * (WIDE + gathered)
-
-
-def follow(site: Site) -> bool:
-    """True if the pixels of input and output follow each other from row to row."""
-    return all(
-        operand.where().rows >= operand.geometry[0]
-        and operand.where().row_stride == operand.geometry[1] * operand.where().col_stride
-        for operand in (site.inputs[0], site.output)
-    )

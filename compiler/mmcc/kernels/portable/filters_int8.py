@@ -106,8 +106,13 @@ def interleave(per_filter: NDArray[Any], groups: int, block: int) -> NDArray[Any
 
 def packed(site: Site, filters: Filters, groups: int, block: int) -> Fields:
     """Weights in blocks of filters, and what each filter's sum ends with, padded to whole blocks."""
+    weights = site.keep("weights", np.ascontiguousarray(interleave(filters.w, groups, block)))
+    return (("weights", weights), *ends(site, filters, groups, block))
+
+
+def ends(site: Site, filters: Filters, groups: int, block: int) -> Fields:
+    """What each filter's sum ends with, padded to whole blocks."""
     arrays = {
-        "weights": interleave(filters.w, groups, block),
         "scale": np.moveaxis(interleave(filters.scale.astype(np.int32), groups, block), -1, 2),
         "tail": _beside(interleave(filters.epilogue.tail, groups, block)),
     }
