@@ -91,11 +91,15 @@ def convert_dequantize(call: Call) -> Value:
     x = call.input(0)
     if is_widened(call.build, x):
         return _dequantized_floats(call, x)
+    if x.dtype == ElementType.I64 and call.build.is_constant(x.tensor):
+        return _dequantized_wide(call, x)
     if x.dtype not in (*QUANTIZED, ElementType.I32):
         raise bad_model("MM104", f"DequantizeLinear of {x.dtype.name}")
     wanted = call.integer("output_dtype", 0) if call.version >= 23 else 0
     if wanted and dtype_of(wanted, "the result", call.build) not in (ElementType.F32, ElementType.F16):
         raise bad_model("MM104", f"DequantizeLinear to {wanted}")
+    if not all(call.build.is_constant(call.input(k).tensor) for k in (1, 2) if call.has(k)):
+        return _dequantized_by_computed(call, x)
     scale, zeros, axis = _parameters(call, x, x.dtype)
     made = dequantized(call.build, x, scale, zeros, axis)
     block = call.integer("block_size", 0) if scale.ndim == 2 else 0
@@ -105,6 +109,38 @@ def convert_dequantize(call: Call) -> Value:
         if kept is not None:
             call.build.blocked[made.tensor] = kept
     return made
+
+
+def _dequantized_wide(call: Call, x: Value) -> Value:
+    """Constants of int64, which ONNX does not have here: tf2onnx writes the biases of 16x8 models so."""
+    call.build.warn(
+        "DequantizeLinear takes no int64 in ONNX, so ONNX Runtime refuses the file as it is; "
+        "a constant is read as int32 where it fits, and verify compares with the file so changed"
+    )
+    scale, zeros, axis = _parameters(call, x, ElementType.I64)
+    if scale.ndim > 1:
+        raise bad_model("MM104", "DequantizeLinear of int64 in blocks")
+    integers = call.build.array(x)
+    call.build.spend(integers.nbytes, "DequantizeLinear")
+    least, most = ElementType.I32.least, ElementType.I32.most
+    if all(((least <= a) & (a <= most)).all() for a in (integers, zeros)):
+        narrow = call.build.constant(integers.astype(np.int32))
+        return dequantized(call.build, narrow, scale, zeros, axis)
+    steps = integers - _along(zeros, axis, x.rank)
+    return call.build.constant(steps.astype(np.float32) * _along(scale, axis, x.rank))
+
+
+def _dequantized_by_computed(call: Call, x: Value) -> Value:
+    """With a scale or a zero point that is computed at run time, one for all elements: in float."""
+    build, scale = call.build, call.float_input(1)
+    if scale.size != 1 or call.integer("block_size", 0):
+        raise unsupported("scales (operand 1) are computed at run time, one for each channel")
+    call.without_effect("axis", "block_size")
+    steps = unary(build, Cast(ElementType.F32), x)
+    if call.has(2):
+        zero = unary(build, Cast(ElementType.F32), call.input(2))
+        steps = elementwise(build, Binary("sub"), steps, zero.without(range(zero.rank)))
+    return elementwise(build, Binary("mul"), steps, scale.without(range(scale.rank)))
 
 
 def _dequantized_floats(call: Call, x: Value) -> Value:
