@@ -176,6 +176,8 @@ CASES: tuple[Callable[[], OpCase], ...] = (
     _matmul((65, 4, 65), (65, 4, 16), Operands(heads=True)),
     _matmul((64, 64), (64, 64), Operands(transposed=True)),
     _matmul((64, 64), (64, 64), Operands()),
+    _matmul((64, 32), (64, 32), Operands(transposed=True)),
+    _matmul((64, 64), (64, 32), Operands()),
     _matmul((64, 64), (64, 64), Operands(transposed=True), (3, 0)),
     lambda: normalized("layer norm", (65, 64)),
     lambda: normalized("layer norm", (16, 192)),

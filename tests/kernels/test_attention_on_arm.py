@@ -43,6 +43,37 @@ def products() -> list[OpCase]:
     return [*cases, OpCase("ends", ends.op, low)]
 
 
+def tiles() -> list[OpCase]:
+    """Several lines for each matrix, along every axis that they may lie on; then too few of them, or columns;
+    sums as large as they get. Of 131 values a tile is too large."""
+    plain, turned = Operands(), Operands(transposed=True)
+    heads, queries = Operands(heads=True), Operands(transposed=True, heads=True)
+    cases: list[OpCase] = []
+    for k, inner in enumerate((*LENGTHS, 32, 33, 127, 128, 131)):
+        outer, count = 4 + k % 6, 4 + k % 3
+        more = {"zeros": ((-128, 127), (127, -128), (3, 0), (0, -7))[k % 4]}
+        more |= {} if k % 2 else {"low": -77, "high": 50}
+        shapes = {
+            "rows": ((count, inner), (inner, outer), plain),
+            "rows_turned": ((count, inner), (outer, inner), turned),
+            "columns": ((2, count, inner), (2, inner, outer), plain),
+            "columns_turned": ((2, count, inner), (1, outer, inner), turned),
+            "lines": ((2, 3, count, inner), (2, 1, inner, outer), plain),
+            "lines_turned": ((2, 1, count, inner), (1, 3, outer, inner), turned),
+            "heads": ((count, 4, inner), (inner, 2, outer), heads),
+            "queries": ((count, 3, inner), (outer, 3, inner), queries),
+        }
+        cases += [matmul(f"{k}_{inner}_{outer}", *v, 0.003, **more) for k, v in shapes.items()]
+    cases += [matmul(f"few_{n}", (n, 16), (16, m), plain, 0.01) for n, m in ((1, 9), (3, 9), (5, 3), (5, 1))]
+    wide = Operands(transposed=True)
+    for zero, value in ((127, -128), (-128, 127)):
+        op = matmul("x", (4, 128), (5, 128), wide, 1e-5, zeros=(zero, zero)).op
+        cases.append(
+            OpCase(f"ends_{zero}", op, (np.full((4, 128), value, np.int8), np.full((5, 128), value, np.int8)))
+        )
+    return cases
+
+
 def lines() -> list[OpCase]:
     cases = [
         normalized(f"line_{n}", (3, n), **({"low": -50, "high": 60} if n % 3 else {}))
@@ -65,6 +96,24 @@ def float_products() -> list[OpCase]:
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
 def test_integers(target):
     QemuBench([*products(), *lines()], ready(target)).check_all()
+
+
+# instructions a product, of queries times keys and scores times values; a little above the counts
+MOST = {"cortex-m4": (1.2, 1.06), "cortex-m55": (0.41, 0.375)}
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m7", "cortex-m55"])
+def test_several_lines_meet_one_matrix(target):
+    scores = matmul("scores", (64, 32), (64, 32), Operands(transposed=True), 0.005)
+    values = matmul("values", (64, 64), (64, 32), Operands(), 0.005)
+    bench = QemuBench([*tiles(), scores, values], ready(target))
+    bench.check_all()
+    tiled = [kernel.options for kernel in bench.package.kernels if kernel.template == "matmul_tiles"]
+    assert {(each["along"], each["transposed"]) for each in tiled} == {
+        (along, transposed) for along in ("rows", "columns", "lines") for transposed in (False, True)
+    }
+    for case, most in zip((scores, values), MOST.get(target, ()), strict=False):
+        assert bench.instructions(case.name) / case.nest.macs <= most, case.name
 
 
 @pytest.mark.parametrize("target", ["cortex-m4", "cortex-m33"])

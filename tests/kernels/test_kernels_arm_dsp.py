@@ -163,7 +163,11 @@ def packed_by_four() -> list[OpCase]:
 
 
 @pytest.mark.parametrize(
-    "family", ["pointwise", "conv", "depthwise", "elementwise", "pool", "reduce", "matmul", "layer_norm"]
+    "family",
+    [
+        *("pointwise", "conv", "depthwise", "elementwise", "pool", "reduce", "matmul", "layer_norm"),
+        "recurrent_int8",
+    ],
 )
 def test_every_int8_case(family):
     QemuBench(FAMILIES[family](), ready("cortex-m4")).check_all()

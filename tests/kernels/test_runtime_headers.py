@@ -40,6 +40,7 @@ ARM = {
         "mmcc_arm_dsp_chunks.h",
         "mmcc_arm_dsp_winograd.h",
         "mmcc_arm_dsp_lines.h",
+        "mmcc_arm_dsp_tiles.h",
         "mmcc_arm_dsp_taps.h",
     ],
     "cortex-m55": [
@@ -47,6 +48,7 @@ ARM = {
         "mmcc_arm_dsp_four.h",
         "mmcc_arm_dsp_chunks.h",
         "mmcc_arm_dsp_lines.h",
+        "mmcc_arm_dsp_tiles.h",
         "mmcc_arm_dsp_taps.h",
         "mmcc_mve.h",
     ],

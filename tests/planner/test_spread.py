@@ -17,7 +17,11 @@ from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import EntryCode
 from mmcc.ir.regions import SRAM
+from mmcc.kernels.contract import contract
 from mmcc.ops.conv import Conv
+from mmcc.ops.matmul import MatMulInt8, Operands
+from mmcc.ops.movement import Reshape
+from mmcc.ops.pool import MaxPool
 from mmcc.ops.window import Window
 from mmcc.planner.api import best_plan
 from mmcc.planner.chunks import free_of_itself
@@ -107,3 +111,29 @@ def test_rows_together_of_a_backward_node_are_convicted() -> None:
     groups = tuple(replace(g, backward=True) if k == step else g for k, g in enumerate(plan.groups))
     wrong = check(graph, replace(plan, groups=groups), code)
     assert any("rows together, but is not made by one call" in text for text in wrong), wrong
+
+
+@pytest.mark.parametrize("target", ["cortex-m4", "cortex-m55"])
+@pytest.mark.parametrize(("image", "template"), [(False, "matmul_int8"), (True, "matmul_tiles")])
+def test_rows_of_a_product_are_made_together_only_where_it_lies_apart(image, template, target) -> None:
+    """The second of two products: laid over its operand, or in what an image before them leaves."""
+    core = load_target(target)
+    graph, op = _products(image), MatMulInt8(Operands(), (0, 0), 1 << 30, 40, 0)
+    product = next(k for k, node in enumerate(graph.nodes) if node.op == op)
+    assert contract(graph, product, core).apart
+    assert not contract(graph, product, load_target("cortex-m3")).apart
+    plan = best_plan(graph, PlanRequest(fuse=False, effort=1.0, spread=frozenset({product})))
+    step = next(k for k, group in enumerate(plan.groups) if product in group.nodes)
+    assert free_of_itself(graph, plan, product, step) == image
+    code = lower_entry(Entry(RUN, graph), plan, core)
+    assert [node.use.template for node in code.nodes if node.index == product] == [template]
+    assert check(graph, plan, code) == []
+
+
+def _products(image: bool) -> Graph:
+    b = Build("products")
+    x = b.input(*((32, 32, 16) if image else (64, 16)))
+    if image:
+        x = b.add(Reshape((64, 16)), b.add(MaxPool(Window((4, 4), (4, 4))), x))
+    y = b.add(MatMulInt8(Operands(transposed=True), (0, 0), 1 << 30, 40, 0), x, x)
+    return b.graph(b.add(MatMulInt8(Operands(), (0, 0), 1 << 30, 40, 0), y, x))

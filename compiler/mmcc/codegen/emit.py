@@ -55,6 +55,7 @@ OPTIONAL_HEADERS = (
     "mmcc_arm_dsp_chunks.h",
     "mmcc_arm_dsp_winograd.h",
     "mmcc_arm_dsp_lines.h",
+    "mmcc_arm_dsp_tiles.h",
     "mmcc_arm_dsp_taps.h",
     "mmcc_armv6m.h",
     "mmcc_simd.h",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import mmcc.kernels.arm_dsp.conv
 import mmcc.kernels.arm_dsp.elements
 import mmcc.kernels.arm_dsp.int16
+import mmcc.kernels.arm_dsp.matmul
 import mmcc.kernels.arm_mve.conv
 import mmcc.kernels.arm_mve.dense_float
 import mmcc.kernels.arm_mve.elementwise

@@ -22,11 +22,12 @@ from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedIm
 from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.kernels.arm_dsp import chunks, four, winograd
 from mmcc.kernels.arm_dsp import conv as arm_dsp
+from mmcc.kernels.arm_dsp import matmul as arm_dsp_matmul
+from mmcc.kernels.bands import faster_apart
 from mmcc.kernels.blocks import channel_axes, pack_block, part
 from mmcc.kernels.loads import constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
-from mmcc.kernels.simd.bands import faster_apart
 from mmcc.kernels.tilings import planning_site, tilings, whole_size
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
@@ -34,6 +35,7 @@ from mmcc.ops.elementwise import Cast
 from mmcc.ops.indexing import TakeLines
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.layers import HALVES, WithHalves
+from mmcc.ops.matmul import MatMulInt8
 from mmcc.ops.movement import Pad
 from mmcc.target import Target
 
@@ -134,8 +136,15 @@ def contract(
         passes,
         () if block_limit or fetch else useful(graph, index, target),
         parts and not (block_limit or fetch) and _in_parts(graph, index, target, use),
-        faster_apart(use, graph.tensors[node.outputs[0]].shape),
+        _faster_apart(graph, index, target, use),
     )
+
+
+def _faster_apart(graph: Graph, index: int, target: Target, use: KernelUse) -> bool:
+    node = graph.nodes[index]
+    if isinstance(node.op, MatMulInt8) and node.handoff is None:
+        return arm_dsp_matmul.faster_apart(node.op, planning_site(graph, index, target))
+    return faster_apart(use, graph.tensors[node.outputs[0]].shape)
 
 
 def _in_parts(graph: Graph, index: int, target: Target, whole: KernelUse) -> bool:

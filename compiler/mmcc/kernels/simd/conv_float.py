@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.program import Field, KernelUse
+from mmcc.kernels.bands import band
 from mmcc.kernels.portable.float_fields import activation_fields, half_option, window_fields
 from mmcc.kernels.portable.plain_layers import has_packed
 from mmcc.kernels.select import Site, variant_layer
-from mmcc.kernels.simd.bands import band
 from mmcc.kernels.simd.conv_int8 import BLOCK, SPAN_LIMIT, TAP_LIMIT, VARIANT
 from mmcc.kernels.window import row_bound
 from mmcc.ops.conv import Conv

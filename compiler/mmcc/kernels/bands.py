@@ -26,7 +26,7 @@ def band(site: Site, weights: int) -> int:
     """
     x, y = site.inputs[0], site.output
     rows = y.geometry[0]
-    if not site.alone or site.backward or not _apart(x, y):
+    if not in_no_order(site):
         return 1
     cache = min((each.size for each in site.target.cache), default=CACHE)
     some = max(1, min(rows, cache * rows // (PART * (x.tensor.bytes + y.tensor.bytes))))
@@ -38,6 +38,13 @@ def faster_apart(use: KernelUse, y: Shape) -> bool:
     """True of a kernel that makes bands of rows which fill no tile by themselves."""
     rows, cols, _ = geometry(y)
     return "band" in dict(use.fields) and rows > 1 and cols < NARROW
+
+
+def in_no_order(site: Site) -> bool:
+    """True if a node may make its rows in any order: no other does anything meanwhile, and it writes over
+    nothing that it reads."""
+    reads = (each for each in site.inputs if each.view is not None)
+    return site.alone and not site.backward and all(_apart(each, site.output) for each in reads)
 
 
 def _apart(x: Operand, y: Operand) -> bool:
