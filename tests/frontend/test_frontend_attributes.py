@@ -47,6 +47,10 @@ WITHOUT_EFFECT = {
     ("Cast", "saturate"): "of float8 only",
     ("CastLike", "saturate"): "of float8 only",
     **{(f"TreeEnsemble{kind}", "nodes_hitrates"): "of training" for kind in ("", "Regressor", "Classifier")},
+    **{
+        (f"TreeEnsemble{kind}", "nodes_hitrates_as_tensor"): "of training"
+        for kind in ("Regressor", "Classifier")
+    },
     ("TreeEnsemble", "aggregate_function"): "ONNX's cases have one tree, whose mean is its sum",
     ("LpPool", "ceil_mode"): "ONNX's cases divide evenly; AveragePool's do not, and the code is one",
     ("MaxPool", "storage_order"): "of Indices only",

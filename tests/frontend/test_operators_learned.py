@@ -8,7 +8,9 @@ import pytest
 from frontend_models import assert_same, onnx_runtime, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
+from mmcc.frontend.converters.trees import Forest
 from mmcc.ir.interpret import evaluate
+from mmcc.ops.trees import LEAF
 from mmcc.verification.oracle import Oracle
 from onnx import ModelProto, TensorProto, helper
 from operator_models import array
@@ -74,6 +76,88 @@ def test_every_comparison(tmp_path, mode, missing):
     x[1, :2] = x[3, 2:] = np.nan
     lists = trees(mode, 1, "target", 1, missing=missing)
     compared(tmp_path, model("TreeEnsembleRegressor", n_targets=1, **lists), x)
+
+
+# beside, between and beyond what float32 has
+DOUBLES = [0.1, 0.3, -0.7, 0.25, 1e300, -1e300, 1e-60, float(np.float32(0.1)), 1 + 2.0**-30]
+
+
+def around(values: list[float]) -> np.ndarray:
+    """Rows of four float32, among them those next to each value."""
+    near = np.array([np.clip(v, -3e38, 3e38) for v in values], np.float32)
+    found = np.concatenate([near, np.nextafter(near, np.float32(9)), np.nextafter(near, np.float32(-9)), [0]])
+    return np.random.default_rng(3).choice(found.astype(np.float32), (200, 4))
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_thresholds_of_double_are_met_exactly(tmp_path, mode):
+    """As scikit-learn's converter writes trees of a float64 input; every value is a float32."""
+    lists = trees(mode, 7, "target", 1)
+    splits = np.random.default_rng(8).choice(DOUBLES, len(lists["nodes_values"]))
+    del lists["nodes_values"]
+    weights = helper.make_tensor("w", TensorProto.DOUBLE, [len(lists["target_ids"])], lists["target_weights"])
+    del lists["target_weights"]
+    x = around(DOUBLES)
+    made = model(
+        "TreeEnsembleRegressor",
+        x.astype(np.float64),
+        n_targets=1,
+        nodes_values_as_tensor=helper.make_tensor("v", TensorProto.DOUBLE, [len(splits)], splits),
+        target_weights_as_tensor=weights,
+        base_values_as_tensor=helper.make_tensor("b", TensorProto.DOUBLE, [1], [0.1]),
+        **lists,
+    )
+    (want,) = onnx_runtime(made, {"x": x.astype(np.float64)}).values()
+    (got,) = evaluate(import_model(save(made, tmp_path)), {"x": x}).values()
+    assert_same(got, want, 1e-5)
+
+
+@pytest.mark.parametrize("mode", range(6))
+def test_splits_of_double_are_met_exactly(mode):
+    """Of one node, with what its comparison says in float64."""
+    x = around(DOUBLES)[:, 0]
+    for value in DOUBLES:
+        forest = Forest()
+        node, yes, no = (forest.add(LEAF, 0.0, 0, 0) for _ in range(3))
+        forest.branch(node, MODES[mode], (0, value), (yes, no), missing=False)
+        wide = x.astype(np.float64)
+        want = (wide <= value, wide < value, wide >= value, wide > value, wide == value, wide != value)[mode]
+        got = []
+        for each in x:
+            at = node
+            while forest.feature[at] != LEAF:
+                at = (forest.yes if each <= np.float32(forest.threshold[at]) else forest.no)[at]
+            got.append(at == yes)
+        np.testing.assert_array_equal(got, want, err_msg=str(value))
+
+
+def test_splits_of_double_are_read_as_they_are(tmp_path):
+    """Of a tree as version 5 writes them: float32's 0.1 is above 0.1, and so to the leaf of 1."""
+    x = np.array([[0.1], [0.0999]], np.float32)
+    made = model(
+        "TreeEnsemble",
+        x.astype(np.float64),
+        kinds=[TensorProto.DOUBLE],
+        nodes_splits=helper.make_tensor("s", TensorProto.DOUBLE, [1], [0.1]),
+        nodes_modes=helper.make_tensor("m", TensorProto.UINT8, [1], [0]),
+        leaf_weights=helper.make_tensor("w", TensorProto.DOUBLE, [2], [2.0, 1.0]),
+        **{name: [0] for name in ("nodes_featureids", "nodes_truenodeids", "tree_roots")},
+        **{name: [1] for name in ("nodes_falsenodeids", "nodes_trueleafs", "nodes_falseleafs")},
+        leaf_targetids=[0, 0],
+        n_targets=1,
+    )
+    made.opset_import[1].version = 5
+    (got,) = evaluate(import_model(save(made, tmp_path)), {"x": x}).values()
+    np.testing.assert_array_equal(got, [[1], [2]])
+
+
+def test_a_list_given_as_floats_and_as_a_tensor_is_refused(tmp_path):
+    lists = trees("BRANCH_LEQ", 1, "target", 1)
+    tensor = helper.make_tensor("v", TensorProto.DOUBLE, [21], lists["nodes_values"])
+    made = model("TreeEnsembleRegressor", n_targets=1, nodes_values_as_tensor=tensor, **lists)
+    with pytest.raises(CompileError, match=r"a tensor of float64 \[21\] and 21 floats") as caught:
+        import_model(save(made, tmp_path))
+    assert caught.value.code == "MM103"
 
 
 @pytest.mark.parametrize("how", ["SUM", "AVERAGE", "MIN", "MAX"])

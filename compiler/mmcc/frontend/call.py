@@ -188,9 +188,10 @@ class Call:
         some = _short(found.strings, f"attribute {name}", most)
         return [printable(s[:MAX_LIST].decode("utf-8", "replace"), NAME_COLUMNS) for s in some]
 
-    def tensor(self, name: str) -> NDArray[Any] | None:
+    def tensor(self, name: str, *, double: bool = False) -> NDArray[Any] | None:
+        """A tensor attribute; float64 becomes float32, unless `double`."""
         found = self._attribute(name, AttributeProto.TENSOR)
-        return None if found is None else to_array(found.t, self.folder)
+        return None if found is None else to_array(found.t, self.folder, double=double)
 
     def _default(self, name: str, default: Any) -> Any:
         if default is None:

@@ -119,8 +119,9 @@ def elements_a_cell(data_type: int) -> int:
     return FEW_BITS[data_type].per_cell if data_type in FEW_BITS else 1
 
 
-def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:
-    """The elements of a constant; `folder` is where its external data must lie."""
+def to_array(proto: TensorProto, folder: Path, *, double: bool = False) -> NDArray[Any]:
+    """The elements of a constant; `folder` is where its external data must lie. With `double`, float64 stays
+    what it is."""
     name = f'constant "{printable(proto.name)}"'
     if proto.data_type not in STORED:
         raise unsupported(f"{name} is of type {type_name(proto.data_type)}", code="MM203")
@@ -147,6 +148,8 @@ def to_array(proto: TensorProto, folder: Path) -> NDArray[Any]:
         array = np.frombuffer(raw, stored)
     else:
         array = _typed(proto, stored, cells, name)
+    if double and proto.data_type == TensorProto.DOUBLE:
+        return array.astype(np.float64).reshape(shape)
     return _decoded(array, proto.data_type, count).reshape(shape)
 
 

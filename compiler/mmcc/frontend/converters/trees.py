@@ -33,9 +33,20 @@ from mmcc.ops.elementwise import Binary, Cast, Where
 from mmcc.ops.trees import LEAF, TreeEnsemble
 
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
-HINTS = ("nodes_hitrates",)  # how often a branch was taken in training
+HINTS = ("nodes_hitrates", "nodes_hitrates_as_tensor")  # how often a branch was taken in training
 MAX_NODES = 2**22
 AGGREGATES = {"SUM": "sum", "AVERAGE": "sum", "MIN": "min", "MAX": "max"}
+
+
+def highest(value: float, *, below: bool = False) -> float:
+    """The highest float32 that is not above a float64, or that is below it; NaN below -inf."""
+    if below and value == -math.inf:
+        return math.nan  # which nothing is, or is below
+    with np.errstate(over="ignore"):
+        near = np.float32(value)
+    if float(near) > value or (below and float(near) == value):
+        near = np.nextafter(near, np.float32(-np.inf))
+    return float(near)
 
 
 @dataclass(slots=True)
@@ -61,13 +72,15 @@ class Forest:
     def branch(
         self, node: int, mode: str, at: tuple[int, float], ways: tuple[int, int], missing: bool
     ) -> None:
-        """Make `node` a branch on (feature, value) to ways (true, false), whatever the comparison is."""
+        """Make `node` a branch on (feature, value) to ways (true, false), whatever the comparison is.
+
+        The value may be a float64: of a float32, each comparison with it is one with a float32 beside it.
+        """
         (feature, value), (yes, no) = at, ways
         if math.isnan(value):
             raise unsupported("a tree's node that compares with what is no number")
-        # Nothing is below -inf, and nothing is NaN or less.
-        less = math.nan if value == -math.inf else float(np.nextafter(np.float32(value), np.float32(-np.inf)))
-        limit = less if mode in ("BRANCH_LT", "BRANCH_GTE") else value
+        less = highest(value, below=True)
+        limit = less if mode in ("BRANCH_LT", "BRANCH_GTE") else highest(value)
         if mode in ("BRANCH_GT", "BRANCH_GTE", "BRANCH_NEQ"):
             yes, no, missing = no, yes, not missing and mode != "BRANCH_NEQ"  # NaN equals nothing
         if mode in ("BRANCH_EQ", "BRANCH_NEQ"):  # not above, and then not below
@@ -155,14 +168,14 @@ def _numbered(call: Call, forest: Forest, kind: str) -> None:
     trees, ids = integers("nodes_treeids"), integers("nodes_nodeids")
     features, modes = integers("nodes_featureids"), call.texts("nodes_modes", MAX_NODES) or []
     yes, no = integers("nodes_truenodeids"), integers("nodes_falsenodeids")
-    values = call.numbers("nodes_values", MAX_NODES) or []
+    values = _numbers(call, "nodes_values")
     missing = integers("nodes_missing_value_tracks_true") or [0] * len(ids)
     if len({*map(len, (trees, ids, features, modes, yes, no, values, missing))}) > 1 or not ids:
         raise bad_model("MM103", "the lists of a tree's nodes have different lengths")
     place = {key: forest.add(LEAF, 0.0, 0, 0) for key in zip(trees, ids, strict=True)}
     said: dict[tuple[int, int], list[tuple[int, float]]] = {}
     lists = (integers(f"{kind}_{name}") for name in ("treeids", "nodeids", "ids"))
-    weights = call.numbers(f"{kind}_weights", MAX_NODES) or []
+    weights = _numbers(call, f"{kind}_weights")
     for tree, node, target, weight in zip(*lists, weights, strict=True):
         said.setdefault((tree, node), []).append((target, weight))
     for k, key in enumerate(zip(trees, ids, strict=True)):
@@ -182,6 +195,17 @@ def _numbered(call: Call, forest: Forest, kind: str) -> None:
     forest.roots = [*first.values()]
 
 
+def _numbers(call: Call, name: str) -> list[float]:
+    """A list of numbers: floats, or a tensor where the input is float64."""
+    floats, tensor = call.numbers(name, MAX_NODES) or [], call.tensor(f"{name}_as_tensor", double=True)
+    if tensor is None:
+        return floats
+    if floats or tensor.dtype.kind != "f" or tensor.ndim > 1 or tensor.size > MAX_NODES:
+        given = f"a tensor of {tensor.dtype} {list(tensor.shape)} and {len(floats)} floats"
+        raise bad_model("MM103", f"{name} is {given}, where a list of at most {MAX_NODES} is wanted")
+    return tensor.reshape(-1).tolist()
+
+
 def _leaf(forest: Forest, node: int, said: Sequence[tuple[int, float]]) -> None:
     start = len(forest.targets)
     forest.targets += [target for target, _ in said]
@@ -199,14 +223,14 @@ def _result(call: Call, forest: Forest, targets: int, how: str, kind: str) -> Va
     if targets == 1 and kind in ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
         raise unsupported(f"post_transform {kind} of one target, which ONNX Runtime passes over")
     y = ensemble(call.build, call.input(0), forest, targets, how)
-    some = any(call.numbers("base_values") or []) and len(forest.always_named()) < targets
+    some = any(_numbers(call, "base_values")) and len(forest.always_named()) < targets
     named = _is_named(call, forest, targets) if some else None  # ONNX Runtime adds no base value to others
     return transformed(call, _based(call, y, named), kind)
 
 
 def _based(call: Call, y: Value, named: Value | None) -> Value:
     """Scores [rows, targets] and base values, just those of targets that are `named` [rows, targets]."""
-    base, targets, build = call.numbers("base_values") or [], y.shape[1], call.build
+    base, targets, build = _numbers(call, "base_values"), y.shape[1], call.build
     if base and len(base) != targets:
         raise bad_model("MM104", f"{len(base)} base values for {targets} targets")
     if not any(base):
@@ -260,7 +284,7 @@ def convert_tree_classifier(call: Call) -> tuple[Value, ...]:
     labels = names or call.integers("classlabels_int64s", MAX_NODES) or []
     count = len(labels)
     _check_targets(forest, max(count, 1))
-    base = call.numbers("base_values") or []
+    base = _numbers(call, "base_values")
     if count < 2:
         raise unsupported(f"{count} class labels; it takes 2 to choose")
     if count == 2 and len({*forest.targets}) == 1:  # the score of one class stands for both
@@ -316,7 +340,9 @@ def _of_one_score(call: Call, forest: Forest, labels: Labels, base: list[float])
     return of_two(call, opposite(build, y, probability=positive and not logistic), y, labels, limit)
 
 
-@converts("TreeEnsemble", domain=LEARNED, since=5, ignored=HINTS, notes="all modes; SUM, AVERAGE, MIN, MAX")
+@converts(
+    "TreeEnsemble", domain=LEARNED, since=5, ignored=HINTS[:1], notes="all modes; SUM, AVERAGE, MIN, MAX"
+)
 def convert_tree_ensemble(call: Call) -> Value:
     """Trees whose nodes and leaves are numbered through."""
     forest = Forest()
@@ -324,7 +350,7 @@ def convert_tree_ensemble(call: Call) -> Value:
     def integers(name: str) -> list[int]:
         return call.integers(name, MAX_NODES) or []
 
-    splits, modes = call.tensor("nodes_splits"), call.tensor("nodes_modes")
+    splits, modes = call.tensor("nodes_splits", double=True), call.tensor("nodes_modes")
     leaves, said = integers("leaf_targetids"), call.tensor("leaf_weights")
     features = integers("nodes_featureids")
     missing = integers("nodes_missing_value_tracks_true") or [0] * len(features)
@@ -339,7 +365,7 @@ def convert_tree_ensemble(call: Call) -> Value:
     for target, weight in zip(leaves, said.tolist(), strict=True):
         ends.append(forest.add(LEAF, 0.0, 0, 0))
         _leaf(forest, ends[-1], [(target, weight)])
-    members = call.tensor("membership_values")
+    members = call.tensor("membership_values", double=True)
     sets = _sets(members.tolist() if members is not None else [])
     for k in range(count):
         yes, no = ((ends if leaf[k] else nodes)[way[k]] for way, leaf in zip(ways[:2], ways[2:], strict=True))
