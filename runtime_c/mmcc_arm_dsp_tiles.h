@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mmcc: products of two int8 activations on cores with Arm's DSP instructions, where several lines of the first meet the
- * same matrix: four of its columns are widened once, a tile. */
+/* mmcc: products of two int8 activations on cores with Arm's DSP instructions, where several lines of the first meet
+ * the same matrix: four of its columns are widened once, a tile. */
 #ifndef MMCC_ARM_DSP_TILES_H
 #define MMCC_ARM_DSP_TILES_H
 
@@ -58,8 +58,8 @@ MMCC_INLINE void mmcc_dsp_tile_of_columns(const int8_t *b, int32_t step, int32_t
 }
 
 /* Lines of the first operand times a tile: four outputs of each, requantized: ((high word of sum * multiplier) +
- * rounding) >> right, then >> 1, where `rounding` is the epilogue's number shifted left by `right`. Assembly knows where
- * members are, and counts in y. */
+ * rounding) >> right, then >> 1, where `rounding` is the epilogue's number shifted left by `right`. Assembly knows
+ * where members are, and counts in y. */
 typedef struct {
     int8_t *y;            /*  0 */
     int32_t y_step;       /*  4: from line to line, in bytes */

@@ -8,7 +8,7 @@ import pytest
 from frontend_models import assert_same, onnx_runtime, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
-from mmcc.frontend.converters.trees import Forest
+from mmcc.frontend.forest import Forest
 from mmcc.ir.interpret import evaluate
 from mmcc.ops.trees import LEAF
 from mmcc.verification.oracle import Oracle
