@@ -2,7 +2,8 @@
 /* mmcc: int8 convolutions for Armv6-M, which multiplies 32x32->32 and has no other help: two pixels in one
  * multiplication. A word holds the values of both, x0 + 65536 * x1, so its product with a weight holds both products.
  * Two such words are added up, p = s0 + 65536 * s1, and as no two weights side by side are both -128, s0 and s1 fit 16
- * bits: s1 is (p + 32768) >> 16. What is left of the sum of all p is the sum of all s0, however much wraps on the way. */
+ * bits: s1 is (p + 32768) >> 16. What is left of the sum of all p is the sum of all s0, however much
+ * wraps on the way. */
 #ifndef MMCC_ARMV6M_H
 #define MMCC_ARMV6M_H
 
