@@ -231,8 +231,21 @@ def test_two_classes_with_leaves_of_both(tmp_path, post):
 @pytest.mark.parametrize("post", ["LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"])
 def test_a_transform_that_onnx_runtime_passes_over_is_refused(tmp_path, post):
     lists = trees("BRANCH_LEQ", 2, "target", 1)
-    made = model("TreeEnsembleRegressor", n_targets=1, post_transform=post, **lists)
-    refused(tmp_path, "one target, which ONNX Runtime passes over", made)
+    said = "one score, which ONNX Runtime passes over"
+    refused(tmp_path, said, model("TreeEnsembleRegressor", n_targets=1, post_transform=post, **lists))
+    plane = {"coefficients": [0.5, -1.0, 0.25, 2.0], "post_transform": post}
+    refused(tmp_path, said, model("LinearRegressor", targets=1, **plane))
+    refused(tmp_path, said, model("SVMRegressor", kernel_type="LINEAR", **plane))
+
+
+def test_of_other_operators_too(tmp_path):
+    plane = {"coefficients": [0.5, -1.0, 0.25, 2.0]}
+    refused(tmp_path, "PROBIT", model("SVMRegressor", post_transform="PROBIT", **plane))
+    both = {"outputs": 2, "kinds": LABELS, "classlabels_ints": [3, 4], "intercepts": [0.5], **plane}
+    for post in ("SOFTMAX", "SOFTMAX_ZERO", "PROBIT"):
+        refused(tmp_path, "one score for two", model("LinearClassifier", post_transform=post, **both))
+    for post in ("NONE", "LOGISTIC"):
+        compared(tmp_path, model("LinearClassifier", post_transform=post, **both))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 import pytest
 from frontend_models import kinds, model_of, save
@@ -142,6 +144,15 @@ def test_resize_smooth(tmp_path, coordinates, mode, scales, by_sizes):
     constants = [None, None, sizes] if by_sizes else [None, floats(1, 1, *scales)]
     given = {"mode": mode, "coordinate_transformation_mode": coordinates}
     run(tmp_path, "Resize", [IMAGE], constants, opset=19, rtol=1e-4, **given)
+
+
+@pytest.mark.parametrize("rank", [3, 4, 5])
+def test_resize_of_every_choice_of_axes(tmp_path, rank):
+    """Each axis once, however many of them change: an image's rows and columns are one step, others two."""
+    old, new = (2, 3, 4, 5, 3)[:rank], (3, 4, 6, 7, 2)[:rank]
+    for chosen in product((False, True), repeat=rank):
+        sizes = [after if change else before for change, before, after in zip(chosen, old, new, strict=True)]
+        run(tmp_path, "Resize", [array(*old)], [None, None, ints(*sizes)], mode="nearest")
 
 
 @pytest.mark.parametrize("exclude", [0, 1])

@@ -187,3 +187,20 @@ def test_where_the_largest_elements_are(tmp_path, shape, order):
     x = np.random.default_rng(5).permutation(np.prod(shape)).reshape(shape).astype(np.float32)
     given = {"kernel_shape": [3, 2][: len(shape) - 2], "strides": [2] * (len(shape) - 2)}
     run(tmp_path, "MaxPool", [x], outputs=2, storage_order=order, **given)
+
+
+@pytest.mark.parametrize(
+    ("op", "attributes", "said"),
+    [
+        ("MaxPool", {"auto_pad": "SAME_UPPER", "dilations": [2, 1]}, "dilations"),
+        ("AveragePool", {"auto_pad": "SAME_LOWER", "dilations": [1, 2]}, "dilations"),
+        ("MaxPool", {"auto_pad": "VALID", "ceil_mode": 1, "strides": [2, 2]}, "ceil_mode"),
+        ("ConvTranspose", {"auto_pad": "SAME_UPPER", "strides": [4, 4]}, "ONNX Runtime makes"),
+    ],
+)
+def test_pads_that_onnx_runtime_takes_otherwise_are_refused(tmp_path, op, attributes, said):
+    x, w = array(1, 2, 6, 7), {"w": array(2, 3, 3, 3)} if op == "ConvTranspose" else {}
+    node = helper.make_node(op, ["x", *w], ["y"], kernel_shape=[3, 3], **attributes)
+    path = save(model_of([node], {"x": x}, ["y"], w, 19), tmp_path)
+    with pytest.raises(CompileError, match=said):
+        import_model(path)

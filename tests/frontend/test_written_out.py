@@ -193,6 +193,16 @@ def test_regions_of_an_image(tmp_path, mode, opset, samples):
         assert_same(got["y"], onnx_runtime(model, inputs)["y"], 2e-5)
 
 
+def test_places_on_the_line_beside_an_image(tmp_path):
+    """Samples a pixel beside the image count, further ones do not: the last bit of a place decides."""
+    inputs = {"x": real(1, 1, 6, 3), "r": np.array([[-2, 2, 0, 10]], np.float32), "i": np.array([0])}
+    given = {"output_height": 3, "output_width": 4, "sampling_ratio": 3}
+    node = helper.make_node("RoiAlign", ["x", "r", "i"], ["y"], **given)
+    model = model_of([node], inputs, ["y"], opset=10, ir=9)
+    got = evaluate(import_model(save(model, tmp_path)), inputs)
+    assert_same(got["y"], onnx_runtime(model, inputs)["y"], 2e-5)
+
+
 @pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
 @pytest.mark.parametrize(("least", "most", "skips"), [(1, 1, 0), (1, 2, 0), (2, 2, 5), (1, 3, 1)])
 def test_sequences_are_counted(tmp_path, mode, least, most, skips):

@@ -93,6 +93,26 @@ def explicit_pads(folder, _):
     check(model_of([node("MaxPool", ["x"], ["y"], pads=[0, 0, 0, 0], **window)], X, ["y"]), X, folder)
 
 
+@follows(
+    "frontend/converters/classes.py: 'leaving it out, and a Sigmoid behind the node where that is meant'"
+)
+def transform_of_one_score(folder, _):
+    line = {"x": np.zeros((1, 2), np.float32)}
+
+    def regressor(y, **more):
+        return helper.make_node(
+            "LinearRegressor", ["x"], [y], domain="ai.onnx.ml", coefficients=[1.0, 2.0], **more
+        )
+
+    def model(*nodes):
+        made = model_of([*nodes], line, ["y"])
+        made.opset_import.append(helper.make_opsetid("ai.onnx.ml", 1))
+        return made
+
+    refused(model(regressor("y", post_transform="LOGISTIC")), folder, "a Sigmoid")
+    check(model(regressor("s"), node("Sigmoid", ["s"], ["y"])), line, folder)
+
+
 @follows("frontend/converters/windows.py: 'exporting with a batch of 1'")
 def large_batch(folder, _):
     many = {"x": np.zeros((1000, 4, 4, 4), np.float32)}

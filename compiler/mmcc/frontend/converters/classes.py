@@ -15,7 +15,7 @@ from mmcc.frontend.converters.normalization import along_last_axis
 from mmcc.frontend.converters.parts import concat
 from mmcc.frontend.converters.reduction import arg_max
 from mmcc.frontend.layouts import arranged, reshaped
-from mmcc.frontend.problems import bad_model
+from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import LEARNED, converts
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
@@ -30,9 +30,15 @@ ZERO = 1e-7  # what SOFTMAX_ZERO takes for 0
 
 
 def transformed(call: Call, scores: Value, kind: str | None = None) -> Value:
-    """Scores [rows, classes] after the operator's post_transform."""
+    """Scores [rows, classes] after the operator's post_transform; refused of one score, which ONNX Runtime
+    passes over but for PROBIT."""
     build = call.build
     kind = call.text("post_transform", "NONE") if kind is None else kind
+    if scores.shape[-1] == 1 and kind in ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
+        raise unsupported(
+            f"post_transform {kind} of one score, which ONNX Runtime passes over",
+            "leaving it out, and a Sigmoid behind the node where that is meant",
+        )
     match kind:
         case "NONE":
             return scores

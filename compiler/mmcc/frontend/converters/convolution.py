@@ -12,6 +12,7 @@ from mmcc.frontend.converters.windows import (
     Sliding,
     each_sample,
     from_spatial,
+    pads_unclear,
     resolved_pads,
     sliding,
     spatial,
@@ -114,6 +115,11 @@ def _transposed_size(call: Call, slide: Sliding, x: Value) -> tuple[list[int], l
             begin, end = (slide.pads[k], slide.pads[k + axes]) if slide.auto_pad == "NOTSET" else (0, 0)
             size = full - begin - end
         else:
+            if same and not wanted and full < size:
+                raise pads_unclear(
+                    f"auto_pad {slide.auto_pad}, a window of {slide.reach[k]}, stride {slide.strides[k]}: "
+                    f"ONNX Runtime makes {full} elements, ONNX has {size}"
+                )
             total = max(0, full - size)
             begin = total // 2 if slide.auto_pad == "SAME_UPPER" else total - total // 2
         if size < 1:

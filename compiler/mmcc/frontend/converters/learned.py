@@ -158,6 +158,9 @@ def convert_linear_classifier(call: Call) -> tuple[Value, ...]:
     count = len(call.numbers("intercepts", MAX_ELEMENTS) or labels)
     scores = _linear(call, x, count)
     if count == 1 and len(labels) == 2:
-        probability = call.text("post_transform", "NONE") == "NONE"
+        kind = call.text("post_transform", "NONE")
+        if kind not in ("NONE", "LOGISTIC"):  # which ONNX Runtime passes over here
+            raise unsupported(f"post_transform {kind} of one score for two classes")
+        probability = kind == "NONE"
         return of_two(call, opposite(call.build, scores, probability=probability), scores, labels, 0.0)
     return labelled(call, scores, labels)

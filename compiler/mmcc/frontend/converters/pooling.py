@@ -18,6 +18,7 @@ from mmcc.frontend.converters.windows import (
     Sliding,
     each_sample,
     from_spatial,
+    pads_unclear,
     resolved_pads,
     sliding,
     spatial,
@@ -40,13 +41,21 @@ def pool_window(call: Call, x: Value) -> tuple[Window, Pads]:
 def _pool_pads(call: Call, x: Value, axes: int = 0) -> tuple[Sliding, list[int], list[int]]:
     slide = sliding(call, x, None, axes)
     space = x.shape[2:]
+    if slide.auto_pad.startswith("SAME") and max(slide.dilations) > 1:
+        raise pads_unclear(
+            f"a pool with auto_pad {slide.auto_pad} and dilations {slide.dilations}: "
+            "ONNX Runtime pads as for a window without dilations"
+        )
     pads = resolved_pads(slide, space)
     if any(p >= r for p, r in zip(pads, slide.reach * 2, strict=True)):
         raise bad_model("MM104", f"pads {pads} are not smaller than the window {slide.reach}")
     grown = list(pads)
-    if call.integer("ceil_mode", 0) == 1 and slide.auto_pad == "NOTSET":
-        for k, needed in enumerate(_ceil_pads(slide, space, pads)):
-            grown[k + len(space)] = needed
+    if call.integer("ceil_mode", 0) == 1:
+        ends = _ceil_pads(slide, space, pads)
+        if slide.auto_pad == "VALID" and any(ends):
+            raise pads_unclear("a pool with auto_pad VALID and ceil_mode: ONNX Runtime pads, ONNX does not")
+        if slide.auto_pad == "NOTSET":
+            grown[len(space) :] = ends
     return slide, grown, pads
 
 

@@ -162,9 +162,16 @@ def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
     ):
         raise bad_model("MM105", f"{list(x.shape)} is resized to {[axis.new for axis in axes]}")
     y = x
-    for k in range(0, len(changed), 2):  # the weights of an element are products of those of its axes
-        y = _resized_pair(build, y, axes, changed[k : k + 2], rule)
+    for pair in _pairs(changed, x.rank):  # the weights of an element are products of those of its axes
+        y = _resized_pair(build, y, axes, pair, rule)
     return _extrapolated(build, y, axes, rule) if rule.coordinates == CROP else y
+
+
+def _pairs(changed: list[int], rank: int) -> list[list[int]]:
+    """The axes by twos, each in one of them; an image's rows and columns together."""
+    image = [2, 3] if rank == 4 and {2, 3} <= {*changed} else []
+    others = [k for k in changed if k not in image]
+    return [pair for pair in (image, *(others[k : k + 2] for k in range(0, len(others), 2))) if pair]
 
 
 def _resized_pair(build: Builder, x: Value, axes: list[Axis], changed: list[int], rule: Rule) -> Value:

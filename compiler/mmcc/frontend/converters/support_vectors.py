@@ -47,6 +47,8 @@ def convert_svm_regressor(call: Call) -> Value:
     if call.integer("one_class", 0):
         above = elementwise(build, Binary("greater"), y, _constant(build, 0.0))
         return elementwise(build, Where(), above, _constant(build, 1.0), _constant(build, -1.0))
+    if call.text("post_transform", "NONE") == "PROBIT":
+        raise unsupported("post_transform PROBIT of SVMRegressor, which ONNX Runtime passes over")
     return transformed(call, y)
 
 

@@ -109,8 +109,6 @@ def _check_targets(forest: Forest, count: int) -> None:
 
 def _result(call: Call, forest: Forest, targets: int, how: str, kind: str) -> Value:
     """Scores [rows, targets] of a regressor, after base values and the post_transform `kind`."""
-    if targets == 1 and kind in ("LOGISTIC", "SOFTMAX", "SOFTMAX_ZERO"):
-        raise unsupported(f"post_transform {kind} of one target, which ONNX Runtime passes over")
     y = ensemble(call.build, call.input(0), forest, targets, how)
     some = any(_numbers(call, "base_values")) and len(forest.always_named()) < targets
     named = _is_named(call, forest, targets) if some else None  # ONNX Runtime adds no base value to others

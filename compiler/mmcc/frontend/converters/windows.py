@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from mmcc.errors import CompileError
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
 from mmcc.frontend.converters.parts import concat, sliced
@@ -72,6 +73,11 @@ def sliding(call: Call, x: Value, kernel: Sequence[int] | None, axes: int = 0) -
     return Sliding(size, strides, dilations, pads, auto_pad)
 
 
+def pads_unclear(message: str) -> CompileError:
+    """An error for an auto_pad that ONNX and its runtimes take differently."""
+    return unsupported(message, "exporting with explicit pads")
+
+
 def resolved_pads(slide: Sliding, space: Shape) -> list[int]:
     """The pads once auto_pad is taken into account."""
     if slide.auto_pad == "NOTSET":
@@ -83,10 +89,9 @@ def resolved_pads(slide: Sliding, space: Shape) -> list[int]:
     for extent, stride, reach in zip(space, slide.strides, slide.reach, strict=True):
         total = (-(-extent // stride) - 1) * stride + reach - extent
         if total < -2:  # up to here everybody begins at the first element
-            raise unsupported(
+            raise pads_unclear(
                 f"auto_pad {slide.auto_pad} with stride {stride} over windows of {reach}: "
-                "runtimes disagree on which elements are left out",
-                "exporting with explicit pads",
+                "runtimes disagree on which elements are left out"
             )
         less, more = max(0, total) // 2, max(0, total) - max(0, total) // 2
         upper = slide.auto_pad == "SAME_UPPER"

@@ -239,8 +239,13 @@ def _roi_align(body: Body) -> Sequence[str]:
         begin, end = (body.add("Gather", scaled, ints(k + 1 - axis), axis=1) for k in (0, 2))
         size = body.add("Sub", end, begin)
         size = size if half else body.add("Max", size, 1.0)
-        steps = (np.arange(out[axis] * count, dtype=np.float32) + 0.5) / (out[axis] * count)
-        place = body.add("Add", begin, body.add("Mul", size, steps[None]))
+        # In ONNX Runtime's order of roundings: whether a place is beside the image, the last bit may decide.
+        part, sample = np.divmod(np.arange(out[axis] * count, dtype=np.float32)[None], np.float32(count))
+        step = body.add("Div", size, float(out[axis]))
+        place = body.add("Add", begin, body.add("Mul", step, part))
+        place = body.add(
+            "Add", place, body.add("Div", body.add("Mul", step, sample + np.float32(0.5)), float(count))
+        )
         beside = body.add("Or", body.add("Less", place, -1.0), body.add("Greater", place, float(extent)))
         place = body.add("Clip", place, 0.0, extent - 1.0)
         first = body.add("Floor", place)
