@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from dataclasses import fields, replace
 from typing import Any
@@ -27,7 +28,7 @@ from mmcc.ops.topk import TopK
 from mmcc.ops.window import Window
 from op_case import OpCase, rng_of
 
-pytestmark = [pytest.mark.quick, pytest.mark.filterwarnings("ignore:invalid value")]
+pytestmark = pytest.mark.quick
 
 
 def other_cases() -> list[OpCase]:
@@ -278,3 +279,15 @@ def test_what_converts_goes_between_integers_and_floats(name: str) -> None:
 def test_tables_are_constants(name: str) -> None:
     for case in CASES[name]:
         assert not case.op.traits.tables or len(case.activations) < len(case.inputs), case.name
+
+
+@pytest.mark.parametrize("size", [0.0, 1e30])
+@pytest.mark.parametrize("name", sorted(OPS))
+def test_no_reference_warns_however_large_numbers_are(name: str, size: float) -> None:
+    """Users of a compile see the warnings of numpy otherwise."""
+    for case in cases_by_op()[name]:
+        with np.errstate(all="ignore"):
+            inputs = [x * x.dtype.type(size) if x.dtype == np.float32 else x for x in case.inputs]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            case.op.reference(*inputs)

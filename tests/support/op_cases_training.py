@@ -175,5 +175,10 @@ def optimizer_steps() -> list[OpCase]:
         cases.append(OpCase(f"moment_{name}", Moment(0.9), (w, g)))
         cases.append(OpCase(f"squares_{name}", Moment(0.999, 0.001, squares=True), (np.abs(w), g)))
         cases.append(OpCase(f"adam_{name}", AdamStep(1e-8, 0.01), (w, g, np.abs(w), *one)))
+        soon = [
+            np.array([value], np.float32) for value in (0.5, 0.9, 0.999)
+        ]  # of a first step, which divides v
+        large = w, g * np.float32(1e18), np.abs(w) * np.float32(1e36) + np.float32(1e36)
+        cases.append(OpCase(f"adam_large_{name}", AdamStep(1e-8), (*large, *soon)))
         cases.append(OpCase(f"adam_early_{name}", AdamStep(0.5, early=True), (w, g, np.abs(w), *one)))
     return cases

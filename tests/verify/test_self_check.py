@@ -20,7 +20,9 @@ from mmcc.driver.options import CompileOptions
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Node
 from mmcc.ir.program import Call, Columns, Constant, For, KernelUse, Program, View
+from mmcc.ops.activation import Clamp
 from mmcc.ops.dense import Dense
+from mmcc.ops.layer_norm import LayerNorm
 from mmcc.selfcheck.judge import allowance
 from mmcc.verification.verify import VerifyOptions, verify_package
 from onnx import TensorProto, helper, numpy_helper, save
@@ -291,3 +293,27 @@ def test_an_infinity_is_a_fault_unless_numbers_are_so_large_that_sums_overflow(
     with np.errstate(all="ignore"):
         near = allowance(node, 0, [x, w, np.zeros(2, np.float32)], want, got)
     assert near.tolist() == [allowed, True]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("size", "allowed"), [(1e19, True), (1e3, False)])
+def test_a_sum_that_overflows_unseen_is_no_fault(size: float, allowed: bool) -> None:
+    """Divided by the root of such a sum, numbers are 0; behind a clamp an infinity is its bound."""
+    rng = np.random.default_rng(4)
+    x, w = (rng.uniform(size / 2, size, shape).astype(np.float32) for shape in ((1, 64), (2, 64)))
+    ones, zeros = np.ones(64, np.float32), np.zeros(64, np.float32)
+    norm = LayerNorm(1e-5)
+    (want,) = norm.reference(x, ones, zeros)
+    node = Node(norm, ("x", "scale", "bias"), ("y",))
+    assert allowance(node, 0, [x, ones, zeros], want, np.zeros_like(want)).all() == allowed
+    node = Node(Dense(Clamp(0.0, 6.0)), ("x", "w", "b"), ("y",))
+    bounds = np.array([[6.0, 0.0]], np.float32)
+    assert allowance(node, 0, [x, w, zeros[:2]], bounds, bounds[:, ::-1]).all() == allowed
+
+
+@pytest.mark.quick
+def test_an_infinity_beside_another_is_judged_by_its_own_sums() -> None:
+    x, w = np.full((1, 4), 1e20, np.float32), np.full((2, 4), 1e20, np.float32)
+    node = Node(Dense(), ("x", "w", "b"), ("y",))
+    want, got = np.array([[np.inf, -1e38]], np.float32), np.array([[np.inf, np.nan]], np.float32)
+    assert allowance(node, 0, [x, w, np.zeros(2, np.float32)], want, got).all()

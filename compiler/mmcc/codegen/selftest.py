@@ -43,7 +43,7 @@ class Vector:
     step: int
     count: int
     rows: tuple[str, ...]
-    tolerance: str
+    tolerance: str  # "" for integers
     external: bool
 
 
@@ -130,9 +130,10 @@ def _vector(name: str, port: PortText, output: NDArray[Any]) -> Vector:
     halves = dtype.bits == 16 and dtype.code is not None
     share = ROUNDINGS * 2.0**-dtype.code.fraction if halves and dtype.code else FLOAT_TOLERANCE
     floats = dtype == ElementType.F32 or halves
-    tolerance = share * float(np.abs(flat).max(initial=0)) + 1e-6 if floats else 0.0
+    largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0)) if floats else 0.0
+    tolerance = share * largest + 1e-6
     rows = tuple(c_values(Constant("", picked)))
-    shown = float_literal(float(np.float32(tolerance)))
+    shown = float_literal(float(np.float32(tolerance))) if floats else ""
     decoded = decoding(dtype) if halves else None
     return Vector(
         name,

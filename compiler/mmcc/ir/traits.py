@@ -35,6 +35,8 @@ class OpTraits:
     `saturates`: the result is integers between the op's `low` and `high`.
     `converts`: the op's work is to go between integers and floats, so floats are no sign of a model that
     computes in float: Quantize, Dequantize, integer sums that are scaled to float.
+    `normalizes`: the result is its first operand's lines (its last axis) over a power of sums of their
+    squares: a sum that is too large for a float does not show in it.
     `rides`: what it makes is for later, so it may take in rows beside others who read them.
     `tables`: its constants are made by the compiler, and are none of the model's.
     `paged`: what it makes is in slow memory, which callbacks of the caller's reach and nobody else.
@@ -48,6 +50,7 @@ class OpTraits:
     saturates: bool = False
     converts: bool = False
     tables: bool = False
+    normalizes: bool = False
     rides: bool = False
     paged: bool = False
 

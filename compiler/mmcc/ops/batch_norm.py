@@ -47,8 +47,7 @@ class BatchNorm:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, scale, bias, mean, variance = (array.astype(np.float64) for array in inputs)
-        with np.errstate(all="ignore"):
-            y = (x - mean) / np.sqrt(variance + self.epsilon) * scale + bias
+        y = (x - mean) / np.sqrt(variance + self.epsilon) * scale + bias
         return (y.astype(inputs[0].dtype),)
 
     def __str__(self) -> str:

@@ -44,8 +44,7 @@ class Cumulative:
         (x,) = inputs
         x = x[..., ::-1] if self.reverse else x
         accumulate = np.add.accumulate if self.function == "sum" else np.multiply.accumulate
-        with np.errstate(all="ignore"):
-            y = accumulate(x, -1, dtype=x.dtype)
+        y = accumulate(x, -1, dtype=x.dtype)
         if self.exclusive:
             first = np.full_like(y[..., :1], self.function == "prod")
             y = np.concatenate([first, y[..., :-1]], -1)

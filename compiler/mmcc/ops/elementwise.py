@@ -115,8 +115,7 @@ class Unary:
         count, function = UNARY[self.function]
         assert len(self.parameters) == count
         wide = x.astype(np.float64) if x.dtype.kind == "f" else x
-        with np.errstate(all="ignore"):
-            return (function(wide, *(float(np.float32(p)) for p in self.parameters)).astype(x.dtype),)
+        return (function(wide, *(float(np.float32(p)) for p in self.parameters)).astype(x.dtype),)
 
     def __str__(self) -> str:
         return f"{self.function}{list(self.parameters) if self.parameters else ''}"
@@ -194,8 +193,7 @@ class Binary:
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         a, b = inputs
         y = bool if self.function in COMPARISONS else a.dtype
-        with np.errstate(all="ignore"):
-            return (BINARY[self.function](a, b).astype(y),)
+        return (BINARY[self.function](a, b).astype(y),)
 
     def __str__(self) -> str:
         return self.function
@@ -252,10 +250,9 @@ class Cast:
         source = ElementType.of(x)
         if source.per_cell > 1:  # numpy does not know the way from one of these types to another
             x = x.astype(np.int8)
-        with np.errstate(over="ignore", invalid="ignore"):
-            if source.code is None and self.dtype.code is None:
-                return (x.astype(self.dtype.numpy),)
-            return (self._by_float(x.astype(np.float32)),)
+        if source.code is None and self.dtype.code is None:
+            return (x.astype(self.dtype.numpy),)
+        return (self._by_float(x.astype(np.float32)),)
 
     def _by_float(self, x: Array) -> Array:
         """Between narrow floats and all else there is float32."""

@@ -171,9 +171,8 @@ class ScatterLines:
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         x, index, updates = inputs
         y = x.copy()
-        with np.errstate(all="ignore"):
-            for line, update in zip(self.first + line_of(index, self.extents), updates, strict=True):
-                y[line] = SCATTERS[self.reduction](y[line], update)
+        for line, update in zip(self.first + line_of(index, self.extents), updates, strict=True):
+            y[line] = SCATTERS[self.reduction](y[line], update)
         return (y,)
 
     def __str__(self) -> str:
@@ -220,10 +219,9 @@ class ScatterAlong:
         places = inside(index if index.ndim == 3 else index[None, :, None], x.shape[1])
         places = np.broadcast_to(places, updates.shape)
         rows, lanes = np.ix_(range(part.shape[0]), range(x.shape[2]))
-        with np.errstate(all="ignore"):
-            for m in range(updates.shape[1]):
-                old = part[rows, places[:, m], lanes]
-                part[rows, places[:, m], lanes] = SCATTERS[self.reduction](old, updates[:, m])
+        for m in range(updates.shape[1]):
+            old = part[rows, places[:, m], lanes]
+            part[rows, places[:, m], lanes] = SCATTERS[self.reduction](old, updates[:, m])
         return (y,)
 
     def __str__(self) -> str:

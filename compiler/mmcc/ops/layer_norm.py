@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.traits import COMPUTES, OpTraits
+from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -58,7 +58,7 @@ class LayerNorm:
     centred: bool = True
 
     kernel: ClassVar[str] = "layer_norm"
-    traits = COMPUTES
+    traits = OpTraits(normalizes=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         _check(inputs)
@@ -71,8 +71,7 @@ class LayerNorm:
         x, scale, *bias = (each.astype(np.float64) for each in inputs)
         if self.centred:
             x = x - x.mean(-1, keepdims=True)
-        with np.errstate(all="ignore"):  # without epsilon, equal elements are divided by zero, as in C
-            y = x / np.sqrt((x * x).mean(-1, keepdims=True) + self.epsilon) * scale
+        y = x / np.sqrt((x * x).mean(-1, keepdims=True) + self.epsilon) * scale
         return ((y + bias[0] if bias else y).astype(inputs[0].dtype),)
 
     def __str__(self) -> str:

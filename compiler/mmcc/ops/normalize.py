@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Loop, LoopKind, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.traits import COMPUTES
+from mmcc.ir.traits import OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.movement import output_loops
@@ -28,7 +28,7 @@ class LocalResponseNorm:
     bias: float
 
     kernel: ClassVar[str] = "local_response_norm"
-    traits = COMPUTES
+    traits = OpTraits(normalizes=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         if not inputs[0].shape:

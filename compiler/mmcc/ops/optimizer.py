@@ -110,11 +110,10 @@ class AdamStep:
 
     def reference(self, *inputs: Array) -> tuple[Array, ...]:
         w, m, v, rate, p, q = (x.astype(np.float64) for x in inputs)
-        with np.errstate(all="ignore"):
-            root = np.sqrt(1 - q[0])
-            early, late = (self.epsilon, 0.0) if self.early else (0.0, self.epsilon)
-            step = m / (1 - p[0]) / ((np.sqrt(v) + early) / root + late)
-            return ((w - rate[0] * (step + self.decay * w)).astype(inputs[0].dtype),)
+        root = np.sqrt(1 - q[0])
+        early, late = (self.epsilon, 0.0) if self.early else (0.0, self.epsilon)
+        step = m / (1 - p[0]) / ((np.sqrt(v) + early) / root + late)
+        return ((w - rate[0] * (step + self.decay * w)).astype(inputs[0].dtype),)
 
     def __str__(self) -> str:
         return "adam_step"

@@ -10,9 +10,9 @@ the node that reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,7 @@ class Judgement:
     states: dict[str, Array] = field(default_factory=dict[str, Array])
 
 
+@np.errstate(all="ignore")  # arithmetic as in C, which warns of nothing
 def judge(graph: Graph, trace: Trace, given: Mapping[str, Array], *, all_faults: bool = False) -> Judgement:
     """Judge a run; `given` are its inputs, and the states as it found them, by tensor."""
     if trace.status != 0:
@@ -77,8 +78,7 @@ def judge(graph: Graph, trace: Trace, given: Mapping[str, Array], *, all_faults:
     }
     for index, node in enumerate(graph.nodes):
         operands = [arrays[name] for name in node.inputs]
-        with np.errstate(all="ignore"):
-            results = reference_beside(node, operands, _first_result(graph, trace, index))
+        results = reference_beside(node, operands, _first_result(graph, trace, index))
         for result, (name, want) in enumerate(zip(node.outputs, results, strict=True)):
             whole = True
             if (index, result) in trace.records:
@@ -164,35 +164,34 @@ def _computes_in_float(graph: Graph, node: Node) -> bool:
     return any(graph.tensors[name].dtype.is_float for name in (*graph.activations(node), *node.outputs))
 
 
+@np.errstate(all="ignore")
 def allowance(
     node: Node, result: int, operands: Sequence[Array], want: Array, got: Array
 ) -> NDArray[np.bool_]:
     """Where floats are as near as they need be: within rounding, or what the inputs' last bits decide.
 
     Where an input or the result is no number, which one comes out is not promised; nor is it where numbers
-    are so large that products or sums of them, in whatever order, may be more than floats hold.
+    are so large that products or sums of them, in whatever order, may be more than floats hold. Where such a
+    sum ends in a number again, that one is not promised either.
     """
     flat, mine = want.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
     floats = [array for array in operands if array.dtype.kind == "f"]
-    if not all(np.isfinite(array).all() for array in floats) or not np.isfinite(flat).all():
-        fine = ~np.isfinite(flat)
-        if not all(np.isfinite(array).all() for array in floats):
-            return np.ones(flat.shape, np.bool_)
-    else:
-        fine = ~np.isfinite(mine) & _may_overflow(floats)
+    if not all(np.isfinite(array).all() for array in floats):
+        return np.ones(flat.shape, np.bool_)
+    fine = ~np.isfinite(flat) | (~np.isfinite(mine) & _may_overflow(floats))
     largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0))
-    with np.errstate(invalid="ignore"):  # an infinity less itself
-        gap = np.abs(mine - flat)
+    gap = np.abs(mine - flat)
     is_float = want.dtype.kind == "f"
     near = fine | (gap <= ABSOLUTE + RELATIVE * largest if is_float else gap == 0)
+    if not near.all():
+        near |= _overflows_unseen(node, operands, flat.size)
     if near.all():
         return near
     rng = np.random.default_rng(0)
     spread = np.zeros(flat.shape)
     for _ in range(MOVES):
         moved = [_moved(array, rng) for array in operands]
-        with np.errstate(all="ignore"):
-            other = node.op.reference(*moved)[result].reshape(-1).astype(np.float64)
+        other = node.op.reference(*moved)[result].reshape(-1).astype(np.float64)
         spread = np.maximum(spread, np.abs(other - flat))
     room = ABSOLUTE + RELATIVE * largest + SPREAD * spread if is_float else spread
     return near | (gap <= room)
@@ -202,6 +201,24 @@ def _may_overflow(operands: Sequence[Array]) -> bool:
     """True if the square of the largest number, added up over all elements, is not sure to be a float32."""
     largest = max((float(np.abs(array).max(initial=0)) for array in operands), default=0.0)
     return largest * largest * max((array.size for array in operands), default=1) > FLOAT_MAX
+
+
+def _overflows_unseen(node: Node, operands: Sequence[Array], count: int) -> NDArray[np.bool_]:
+    """Of `count` elements of a result those that a sum within the op which is more than a float may change.
+
+    A sum that is infinite does not show where a line is divided by its root, nor behind a clamp.
+    """
+    wide = [array.astype(np.float64) for array in operands]
+    if node.op.traits.normalizes:
+        x = wide[0]
+        squares = 4 * (x * x).sum(-1, keepdims=True)  # less its mean, an element is twice as large at most
+        return np.broadcast_to(squares > FLOAT_MAX, x.shape).reshape(-1)
+    integers = any(array.dtype.kind != "f" for array in operands)
+    if integers or getattr(node.op, "activation", None) is None:
+        return np.zeros(count, np.bool_)
+    bare: Any = replace(cast(Any, node.op), activation=None)
+    (sums,) = bare.reference(*(np.abs(array) for array in wide))  # no sum of some of the products is larger
+    return (sums > FLOAT_MAX).reshape(-1)
 
 
 def _moved(array: Array, rng: np.random.Generator) -> Array:

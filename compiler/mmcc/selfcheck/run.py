@@ -19,9 +19,10 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.element_type import Kind
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry, Module
+from mmcc.ops.loss import CrossEntropy
 from mmcc.ops.quantize import Quantize
 from mmcc.selfcheck.judge import Fault, judge
-from mmcc.selfcheck.trace import Trace, run_traced, traced_program
+from mmcc.selfcheck.trace import Run, Trace, run_traced, traced_program
 from mmcc.target import Target
 
 Array = NDArray[Any]
@@ -63,7 +64,8 @@ def self_check(
 ) -> tuple[SelfCheck, WrongRun | None]:
     """Build and run the C of a package for this machine; the first run that is wrong.
 
-    Each entry is run from initial states on, twice where it has some.
+    Entries are run in their order, each from the states that the one before it left, twice where it has some:
+    so what applies sums of gradients finds some.
 
     `sources` are files or objects of the package besides `layers`, its file with the order of the layers.
     Without a compiler for this machine nothing is checked, and the result says so.
@@ -75,37 +77,42 @@ def self_check(
         if error.exit is not Exit.TOOL_MISSING:
             raise
         return SelfCheck(False, f"not done: {error.message}"), None
-    nodes = first = 0
-    wrong: WrongRun | None = None
+    runs = _runs(module)
+    traces = run_traced(program, runs)
+    seen = {(run.entry, *key) for run, trace in zip(runs, traces, strict=False) for key in trace.records}
+    wrong = _first_wrong(module, runs, traces)
+    return SelfCheck(True, nodes=len(seen), seconds=time.perf_counter() - begun), wrong
+
+
+def _runs(module: Module) -> list[Run]:
+    """All entries one after the other."""
+    runs: list[Run] = []
+    first = 0
     for number, entry in enumerate(module.entries):
-        inputs = inputs_of(entry.graph)
-        runs = [inputs] * (RUNS if entry.graph.states else 1)
-        traces = run_traced(program, runs, entry.graph, number, first)
+        run = Run(entry.graph, inputs_of(entry.graph), number, first)
+        runs += [run] * (RUNS if entry.graph.states else 1)
         first += len(entry.graph.nodes)
-        nodes += len(traces[0].records)
-        fault = _first_fault(entry.graph, traces, inputs)
-        if fault is not None:
-            wrong = WrongRun(entry, fault, inputs)
-            break
-    return SelfCheck(True, nodes=nodes, seconds=time.perf_counter() - begun), wrong
+    return runs
 
 
-def _first_fault(graph: Graph, traces: Sequence[Trace], inputs: Sequence[Array]) -> Fault | None:
-    """The first fault of runs on the same inputs, of which each finds the states that the one before left."""
-    states = {state.begin: state.initial for state in graph.states}
-    for trace in traces:
-        named = {port.tensor: array for port, array in zip(graph.inputs, inputs, strict=True)}
+def _first_wrong(module: Module, runs: Sequence[Run], traces: Sequence[Trace]) -> WrongRun | None:
+    """The first fault of runs of which each finds the states that those before it left."""
+    states = {state.begin: state.initial for state in module.states}
+    for run, trace in zip(runs, traces, strict=False):
+        graph = run.graph
+        named = {port.tensor: array for port, array in zip(graph.inputs, run.inputs, strict=True)}
         judged = judge(graph, trace, states | named)
         if judged.faults:
-            return judged.faults[0]
-        states = judged.states
+            return WrongRun(module.entries[run.entry], judged.faults[0], list(run.inputs))
+        states |= judged.states
     return None
 
 
 def inputs_of(graph: Graph) -> list[Array]:
     """Made-up inputs: 8-bit integers over their whole range, floats between -1 and 1.
 
-    A float that the model quantizes goes over the whole range of what it becomes.
+    A float that the model quantizes goes over the whole range of what it becomes. A label is a class: one
+    that is none has no gradient, and all that is computed backward would be 0.
     """
     inputs = made_inputs([graph.tensors[port.tensor] for port in graph.inputs])
     for k, port in enumerate(graph.inputs):
@@ -115,6 +122,9 @@ def inputs_of(graph: Graph) -> list[Array]:
                 inputs[k] = ((inputs[k] * 130 + middle - node.op.zero_point) * node.op.scale).astype(
                     np.float32
                 )
+                break
+            if isinstance(node.op, CrossEntropy) and port.tensor == node.inputs[1]:
+                inputs[k] %= graph.tensors[node.inputs[0]].shape[-1]
                 break
     return inputs
 

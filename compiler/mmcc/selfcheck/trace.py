@@ -11,6 +11,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -144,18 +145,25 @@ def traced_program(
     return link(quick, objects, work / "traced")
 
 
-def run_traced(
-    program: Path, samples: Sequence[Sequence[Array]], graph: Graph, entry: int = 0, first: int = 0
-) -> list[Trace]:
-    """Runs of an entry, one after the other, on samples in C's layout; the last that began is the last.
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A run of entry number `entry`, whose graph is `graph` and whose nodes C counts from `first` on.
 
-    `graph` is that of entry number `entry`, whose nodes C counts from `first` on.
+    `inputs` are in C's layout.
     """
+
+    graph: Graph
+    inputs: Sequence[Array]
+    entry: int = 0
+    first: int = 0
+
+
+def run_traced(program: Path, runs: Sequence[Run]) -> list[Trace]:
+    """Runs from initial states on, each of which finds what the one before left; as far as they came."""
     given, record = program.with_suffix(".in"), program.with_suffix(".out")
-    given.write_bytes(
-        b"".join(np.ascontiguousarray(array).tobytes() for arrays in samples for array in arrays)
-    )
-    command = [program, given, record, str(entry), str(len(samples))]
+    given.write_bytes(b"".join(np.ascontiguousarray(array).tobytes() for run in runs for array in run.inputs))
+    calls = [(entry, len(list(same))) for entry, same in groupby(run.entry for run in runs)]
+    command = [program, given, record, *(str(number) for call in calls for number in call)]
     try:
         done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
         returned = done.returncode
@@ -165,8 +173,8 @@ def run_traced(
     record.unlink(missing_ok=True)
     found: list[Trace] = []
     at = 0
-    for _ in samples:
-        trace, at = parse_run(raw, at, returned, graph, first)
+    for run in runs:
+        trace, at = parse_run(raw, at, returned, run.graph, run.first)
         found.append(trace)
         if trace.status != 0:
             break

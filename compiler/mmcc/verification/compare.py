@@ -25,7 +25,7 @@ from mmcc.package.record import Package, bench_files
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.separate_states import separate_states
 from mmcc.selfcheck.judge import Fault, judge
-from mmcc.selfcheck.trace import Trace, run_traced, traced_program
+from mmcc.selfcheck.trace import Run, Trace, run_traced, traced_program
 from mmcc.target import Target, load_target
 from mmcc.toolchain.host import HostModel
 from mmcc.toolchain.qemu import MOST_CALLS, RESET, FirmwareRun, run_firmware
@@ -230,7 +230,8 @@ def per_node(
             agreement.run(sample)
         for sequence in _sequences(package, samples, together=bool(graph.states)):
             if program is not None:
-                traces: Iterable[Trace] = run_traced(program, sequence, graph, package.entry, first)
+                runs = [Run(graph, inputs, package.entry, first) for inputs in sequence]
+                traces: Iterable[Trace] = run_traced(program, runs)
             else:
                 assert board is not None
                 traces = traces_on(board, sequence, graph)
