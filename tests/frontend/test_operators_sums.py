@@ -38,6 +38,18 @@ def test_reductions_without_axes(tmp_path):
     run(tmp_path, "ReduceMax", [TABLE.astype(np.int32)], axes=[1])
 
 
+REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "L1", "L2", "SumSquare", "LogSum", "LogSumExp")
+
+
+@pytest.mark.parametrize("op", REDUCTIONS)
+def test_reductions_of_no_axes(tmp_path, op):
+    """Norms and sums of squares or logarithms are still those of each element."""
+    x = np.abs(TABLE) + 0.1 if "Log" in op else TABLE
+    for axes in ([], [ints()], [ints(1)]):
+        for keepdims in (0, 1):
+            run(tmp_path, f"Reduce{op}", [x], axes, opset=18, noop_with_empty_axes=1, keepdims=keepdims)
+
+
 @pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
 def test_arg(tmp_path, op):
     x = array(1, 4, 5, 6, low=0, high=4).round()

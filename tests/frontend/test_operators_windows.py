@@ -194,12 +194,14 @@ def test_where_the_largest_elements_are(tmp_path, shape, order):
     [
         ("MaxPool", {"auto_pad": "SAME_UPPER", "dilations": [2, 1]}, "dilations"),
         ("AveragePool", {"auto_pad": "SAME_LOWER", "dilations": [1, 2]}, "dilations"),
-        ("MaxPool", {"auto_pad": "VALID", "ceil_mode": 1, "strides": [2, 2]}, "ceil_mode"),
+        ("MaxPool", {"auto_pad": "VALID", "ceil_mode": 1, "strides": [3, 3]}, "ceil_mode"),
         ("ConvTranspose", {"auto_pad": "SAME_UPPER", "strides": [4, 4]}, "ONNX Runtime makes"),
+        ("AveragePool", {"auto_pad": "SAME_UPPER", "strides": [5, 1]}, "pass over elements"),
+        ("LpPool", {"auto_pad": "SAME_UPPER", "strides": [5, 1]}, "pass over elements"),
     ],
 )
 def test_pads_that_onnx_runtime_takes_otherwise_are_refused(tmp_path, op, attributes, said):
-    x, w = array(1, 2, 6, 7), {"w": array(2, 3, 3, 3)} if op == "ConvTranspose" else {}
+    x, w = array(1, 2, 5, 7), {"w": array(2, 3, 3, 3)} if op == "ConvTranspose" else {}
     node = helper.make_node(op, ["x", *w], ["y"], kernel_shape=[3, 3], **attributes)
     path = save(model_of([node], {"x": x}, ["y"], w, 19), tmp_path)
     with pytest.raises(CompileError, match=said):

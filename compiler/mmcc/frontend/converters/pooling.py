@@ -41,12 +41,17 @@ def pool_window(call: Call, x: Value) -> tuple[Window, Pads]:
 def _pool_pads(call: Call, x: Value, axes: int = 0) -> tuple[Sliding, list[int], list[int]]:
     slide = sliding(call, x, None, axes)
     space = x.shape[2:]
-    if slide.auto_pad.startswith("SAME") and max(slide.dilations) > 1:
+    if slide.auto_pad.startswith("SAME") and slide.reach != slide.kernel:
         raise pads_unclear(
             f"a pool with auto_pad {slide.auto_pad} and dilations {slide.dilations}: "
             "ONNX Runtime pads as for a window without dilations"
         )
     pads = resolved_pads(slide, space)
+    newer = call.node.op_type == "LpPool" or (call.node.op_type == "AveragePool" and call.version >= 19)
+    if newer and slide.auto_pad == "SAME_UPPER" and any(lacking <= -2 for lacking in slide.lacking(space)):
+        raise pads_unclear(
+            "auto_pad SAME_UPPER of strides that pass over elements, which ONNX Runtime halves"
+        )
     if any(p >= r for p, r in zip(pads, slide.reach * 2, strict=True)):
         raise bad_model("MM104", f"pads {pads} are not smaller than the window {slide.reach}")
     grown = list(pads)

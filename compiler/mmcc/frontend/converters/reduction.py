@@ -45,8 +45,10 @@ def convert_reduce(call: Call) -> Value:
     if not x.dtype.is_float and function not in OF_INTEGERS:
         raise unsupported(f"{call.node.op_type} of {x.dtype.name}", code="MM203")
     given = axes_operand(call, since)
-    if not given and call.version >= since and call.integer("noop_with_empty_axes", 0) == 1:
-        return call.input(0)
+    none = call.version >= since and call.integer("noop_with_empty_axes", 0) == 1
+    if none and not given:  # each element is a sum, a norm, of its own, as ONNX Runtime has it
+        call.without_effect("keepdims")
+        return call.input(0) if bools else reduced(call.build, x, function, [])
     axes = normal_axes(given, x.rank) if given else list(range(x.rank))
     y = reduced(call.build, x, function, axes)
     y = unary(call.build, Cast(ElementType.BOOL), y) if bools else y

@@ -35,6 +35,13 @@ class Sliding:
         """How far the window extends on each axis."""
         return [(k - 1) * d + 1 for k, d in zip(self.kernel, self.dilations, strict=True)]
 
+    def lacking(self, space: Shape) -> list[int]:
+        """The elements that SAME_* adds to each axis; below 0, those that no window reads."""
+        return [
+            (-(-extent // stride) - 1) * stride + reach - extent
+            for extent, stride, reach in zip(space, self.strides, self.reach, strict=True)
+        ]
+
     def window(self, pads: Sequence[int]) -> Window:
         """As mmcc's two-dimensional window: one axis is rows of one column."""
         if min(pads) < 0:
@@ -86,8 +93,7 @@ def resolved_pads(slide: Sliding, space: Shape) -> list[int]:
         return [0] * len(slide.pads)
     begins: list[int] = []
     ends: list[int] = []
-    for extent, stride, reach in zip(space, slide.strides, slide.reach, strict=True):
-        total = (-(-extent // stride) - 1) * stride + reach - extent
+    for total, stride, reach in zip(slide.lacking(space), slide.strides, slide.reach, strict=True):
         if total < -2:  # up to here everybody begins at the first element
             raise pads_unclear(
                 f"auto_pad {slide.auto_pad} with stride {stride} over windows of {reach}: "
