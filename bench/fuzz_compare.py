@@ -18,8 +18,9 @@ import onnxruntime as ort
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.frontend import import_model
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.interpret import evaluate_tensors
+from mmcc.ops.elementwise import Unary
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.report.model import count_macs
@@ -84,7 +85,7 @@ def oracle(path: Path) -> Oracle | None:
 def fault_of(path: Path, wanted: Oracle, *, compiled: bool) -> str:
     """What differs, or ""."""
     given = wanted.given
-    steps = sum("Quantize" in type(node.op).__name__ for node in wanted.imported.nodes)
+    steps = sum(map(_rounds, wanted.imported.nodes))
     if steps > DEEP:
         return _fault_of_c(path, given, {}, quantized=True) if compiled else ""
     quantized = steps > 0
@@ -94,6 +95,13 @@ def fault_of(path: Path, wanted: Oracle, *, compiled: bool) -> str:
         if fault and not _is_shaky(wanted, ours, name, quantized):
             return f'output "{name[:40]}" differs from ONNX Runtime: {fault}'
     return _fault_of_c(path, given, ours if tame else {}, quantized) if compiled else ""
+
+
+def _rounds(node: Node) -> bool:
+    """True of what makes steps of floats; with a scale that is computed it is no Quantize."""
+    return "Quantize" in type(node.op).__name__ or (
+        isinstance(node.op, Unary) and node.op.function == "round"
+    )
 
 
 def _evaluated(graph: Graph, given: dict[str, Array]) -> tuple[dict[str, Array], bool]:

@@ -93,6 +93,7 @@ def loop(limit="trip", condition="yes", going="go", constants=None, before=()):
         ({"condition": ""}, STEPS),
         ({"going": "stop"}, 1),
         ({"limit": "", "going": "stop"}, 1),
+        ({"constants": {"trip": np.int64(2**63 - 1)}, "going": "stop"}, 1),
         ({"constants": {"trip": np.int64(3)}}, 3),
     ],
 )

@@ -7,12 +7,13 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import model_of, onnx_runtime, save
+from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.expose import with_outputs
 from mmcc.ir.interpret import evaluate, evaluate_tensors
 from mmcc.passes import optimize
 from mmcc.verification.oracle import Oracle
-from onnx import helper
+from onnx import TensorProto, helper
 
 ort = pytest.importorskip("onnxruntime")
 pytestmark = pytest.mark.quick
@@ -85,3 +86,26 @@ def test_dequantize_with_the_scale_of_a_dynamic_range(tmp_path, opset):
     (want,) = onnx_runtime(model, x).values()
     (got,) = evaluate(import_model(save(model, tmp_path)), x).values()
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    ("operation", "zeros", "to", "told"),
+    [
+        ("QuantizeLinear", 3, TensorProto.INT8, "1 scale and 3 zero points"),
+        ("DequantizeLinear", 3, TensorProto.INT8, "1 scale and 3 zero points"),
+        ("DequantizeLinear", 1, TensorProto.INT16, "the zero point is i16, and the integers are i8"),
+    ],
+)
+def test_a_zero_point_that_is_computed_fits_its_integers(tmp_path, operation, zeros, to, told):
+    x = {
+        "x": np.zeros((2, 3), np.float32 if operation == "QuantizeLinear" else np.int8),
+        "z": np.zeros(zeros, np.int8),
+        "s": np.ones((), np.float32),
+    }
+    nodes = [
+        helper.make_node("Cast", ["z"], ["zero"], to=to),
+        helper.make_node(operation, ["x", "s", "zero"], ["y"]),
+    ]
+    model = model_of(nodes, x, ["y"], {}, opset=21, ir=10)
+    with pytest.raises(CompileError, match=told):
+        import_model(save(model, tmp_path))

@@ -81,7 +81,7 @@ class _Steps:
         steps = None if limit is None else int(self._number(limit, "number of steps"))
         names, rows = [info.name for info in body.input], [list[Value]() for _ in body.output[1 + each :]]
         state = [value for value in carried if value is not None]
-        self._bounded(steps or 0)
+        self._bounded(0 if steps is None or self._may_end_early() else steps)
         sliced = {} if steps is None or not names else self._sliced(names[0], steps)
         lift = self._lift(sliced, sliced)
         for step in count():
@@ -98,6 +98,14 @@ class _Steps:
                 values.append(value)
         made_of = zip(rows, body.output[1 + each :], strict=True)
         return [*state, *(self._stacked(v, 0) if v else self._none(info) for v, info in made_of)]
+
+    def _may_end_early(self) -> bool:
+        """False where the condition that a step makes is no more than the one it was given."""
+        copies = {n.output[0]: n.input[0] for n in self.body.node if n.op_type == "Identity"}
+        name = self.body.output[0].name
+        for _ in copies:  # names may lead in a circle: nobody has looked at the body yet
+            name = copies.get(name, name)
+        return name in {result for node in self.body.node for result in node.output}
 
     def _sliced(self, number: str, steps: int) -> dict[str, _Scanned]:
         """Nodes of the body that take the slice of a step, from a value around the loop: by their result."""

@@ -132,15 +132,28 @@ def _dequantized_wide(call: Call, x: Value) -> Value:
 
 def _dequantized_by_computed(call: Call, x: Value) -> Value:
     """With a scale or a zero point that is computed at run time, one for all elements: in float."""
-    build, scale = call.build, call.float_input(1)
+    build, (scale, zero) = call.build, _computed(call, x.dtype)
+    steps = unary(build, Cast(ElementType.F32), x)
+    if zero is not None:
+        steps = elementwise(build, Binary("sub"), steps, zero)
+    return elementwise(build, Binary("mul"), steps, scale)
+
+
+def _computed(call: Call, dtype: ElementType) -> tuple[Value, Value | None]:
+    """The scale and the zero point of integers of that type where one is computed, as scalars of float."""
+    scale = call.float_input(1)
     if scale.size != 1 or call.integer("block_size", 0):
         raise unsupported("scales (operand 1) are computed at run time, one for each channel")
     call.without_effect("axis", "block_size")
-    steps = unary(build, Cast(ElementType.F32), x)
-    if call.has(2):
-        zero = unary(build, Cast(ElementType.F32), call.input(2))
-        steps = elementwise(build, Binary("sub"), steps, zero.without(range(zero.rank)))
-    return elementwise(build, Binary("mul"), steps, scale.without(range(scale.rank)))
+    scale = scale.without(range(scale.rank))
+    if not call.has(2):
+        return scale, None
+    zero = call.input(2)
+    if zero.size != 1:
+        raise bad_model("MM107", f"1 scale and {zero.size} zero points")
+    if zero.dtype != dtype:
+        raise bad_model("MM107", f"the zero point is {zero.dtype.name}, and the integers are {dtype.name}")
+    return scale, unary(call.build, Cast(ElementType.F32), zero.without(range(zero.rank)))
 
 
 def _dequantized_floats(call: Call, x: Value) -> Value:
@@ -262,15 +275,11 @@ def _quantized_floats(call: Call, x: Value, dtype: ElementType) -> Value:
 
 def _quantized_by_computed(call: Call, x: Value, dtype: ElementType) -> Value:
     """With a scale or a zero point that is computed at run time, one for all elements: in float."""
-    build, scale = call.build, call.float_input(1)
-    if scale.size != 1 or call.integer("block_size", 0):
-        raise unsupported("scales (operand 1) are computed at run time, one for each channel")
-    call.without_effect("axis")
-    steps = elementwise(build, Binary("div"), x, scale.without(range(scale.rank)))
+    build, (scale, zero) = call.build, _computed(call, dtype)
+    steps = elementwise(build, Binary("div"), x, scale)
     steps = unary(build, Unary("round"), steps)
-    if call.has(2):
-        zero = unary(build, Cast(ElementType.F32), call.input(2))
-        steps = elementwise(build, Binary("add"), steps, zero.without(range(zero.rank)))
+    if zero is not None:
+        steps = elementwise(build, Binary("add"), steps, zero)
     return _saturated(build, steps, dtype, dtype)
 
 
