@@ -57,6 +57,30 @@ def test_made_up_indices_are_within_what_they_pick_from(tmp_path: Path) -> None:
 
 
 @pytest.mark.quick
+def test_indices_that_may_be_counted_from_the_end(tmp_path: Path) -> None:
+    """As Keras and tf2onnx write an embedding: x + 5 where x is below 0."""
+    nodes = [
+        node("Add", ["i", "five"], ["up"]),
+        node("Less", ["i", "none"], ["below"]),
+        node("Cast", ["below"], ["yes"], to=6),
+        node("Mul", ["up", "yes"], ["a"]),
+        node("Not", ["below"], ["not"]),
+        node("Cast", ["not"], ["no"], to=6),
+        node("Mul", ["i", "no"], ["b"]),
+        node("Add", ["a", "b"], ["at"]),
+        node("Gather", ["words", "at"], ["y"]),
+    ]
+    tables = {
+        "words": np.arange(10, dtype=np.float32).reshape(5, 2),
+        "five": np.int32([5]),
+        "none": np.int32([0]),
+    }
+    path = save(model_of(nodes, {"i": np.array([1, -2, 3], np.int32)}, ["y"], tables), tmp_path)
+    assert index_extents(path) == {"i": 5}
+    assert verified(path, tmp_path, "--per-node")["ok"]
+
+
+@pytest.mark.quick
 def test_infinities_of_a_mask_are_equal_to_themselves(tmp_path: Path) -> None:
     given = {"mask": np.array([True, False, False, True]), "x": np.ones(4, np.float32)}
     nodes = [
