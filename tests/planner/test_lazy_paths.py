@@ -136,6 +136,6 @@ def test_groups_on_cheaper_paths_are_on_whole_ones(first: int, monkeypatch: pyte
         for path in (table.cheapest(ENOUGH, inf), table.fewest(ENOUGH)):
             cost = sum(map(table.cost, path))
             for most in (nextafter(cost, 0), cost, nextafter(cost, inf)):
-                groups = table.cheaper(ENOUGH, most)
+                groups = table.cheaper(ENOUGH, most, ENOUGH)
                 ends, begins = {0, *(c.after for c in groups)}, {space.all, *(c.before for c in groups)}
                 assert all(c.before in ends and c.after in begins for c in groups), (seed, most)

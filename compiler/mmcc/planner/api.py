@@ -12,6 +12,7 @@ from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.cached import in_caches
+from mmcc.planner.caches import predicted
 from mmcc.planner.chunks import apart, in_chunks
 from mmcc.planner.concurrent import moved_up, plan_concurrent
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
@@ -82,8 +83,7 @@ def _least(graph: Graph, request: PlanRequest) -> Plan:
     """The best plan of the arena for one thread."""
     chosen = best_layout(graph, request)
     if request.staging is not None and request.staging.tilings:
-        found = _grouped(graph, request, chosen.choice, None)
-        return replace(found, over_groups=True)
+        return _grouped(graph, request, chosen.choice, None)
     alone = plan_alone(graph, request, chosen)
     if request.by_region:
         return best_in_regions(graph, request, chosen.choice, alone) if alone.groups else alone
@@ -97,10 +97,24 @@ def _least(graph: Graph, request: PlanRequest) -> Plan:
         grouped = in_caches(graph, request, chosen.choice, alone)
         if grouped is not None:
             return grouped
-    if not request.fuse or fits or least:
+    if not request.fuse or (least and not fits) or (fits and request.rough):
         return alone
-    found = _grouped(graph, request, chosen.choice, alone)
-    return replace(found, over_groups=True)
+    return (_cheapest if fits else _grouped)(graph, request, chosen.choice, alone)
+
+
+def _cheapest(graph: Graph, request: PlanRequest, choice: LayoutChoice, alone: Plan) -> Plan:
+    """The cheapest plan within a limit that every node alone keeps."""
+    if _costs_least(graph, request, alone):
+        return replace(alone, cheapest=True, least_cost=predicted(graph, alone, request))
+    return Search(graph, request, choice, alone).run_within(choice.ordering.order)
+
+
+def _costs_least(graph: Graph, request: PlanRequest, alone: Plan) -> bool:
+    """True if every node is made in one call, nothing is copied, and caches, which groups may help, are none:
+    then no plan costs less."""
+    nodes = [group.nodes[0] for group in alone.groups]
+    turned = any(g.backward and not request.runs_backward(g.nodes[0]) for g in alone.groups)
+    return not turned and not request.caches and all(graph.nodes[k].op.traits.alias is None for k in nodes)
 
 
 def _grouped(graph: Graph, request: PlanRequest, first: LayoutChoice, alone: Plan | None) -> Plan:
@@ -109,9 +123,9 @@ def _grouped(graph: Graph, request: PlanRequest, first: LayoutChoice, alone: Pla
     found = Search(graph, request, first, alone).run()
     limit, peak = request.limit, request.peak(found)
     if limit is None or peak <= limit or found.proved_optimal or request.recompute <= 1:
-        return found
+        return replace(found, over_groups=True)
     once = Search(graph, replace(request, recompute=1.0), first, alone).run()
     if request.peak(once) >= peak:
-        return found
+        return replace(found, over_groups=True)
     bound = min(found.bound, request.peak(once))  # of plans with strips, too
-    return replace(once, bound=bound, proved_optimal=bound == request.peak(once))
+    return replace(once, bound=bound, proved_optimal=bound == request.peak(once), over_groups=True)

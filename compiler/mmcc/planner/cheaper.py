@@ -24,7 +24,7 @@ from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Paths
 from mmcc.planner.layouts import Layouts
 from mmcc.planner.memory.layout import Operand
-from mmcc.planner.placing import Placer
+from mmcc.planner.placing import Placer, cost_of
 from mmcc.planner.request import PlanRequest
 
 MOST_LAYOUTS = 64  # looked at
@@ -33,7 +33,7 @@ MOST_FOOTPRINTS = 15_000  # groups looked at in them
 
 @dataclass(frozen=True, slots=True)
 class Priced:
-    """Groups in their places, the cost of their path, and what no plan within the limit is below."""
+    """Groups in their places, what they cost, and what no plan within the limit costs less than."""
 
     paths: Paths
     placed: Placed
@@ -92,7 +92,8 @@ class Cheaper:
         placed = self._placer.exactly(paths, path, limit)
         if placed is None:
             return replace(best, least=cost if paths.exact else least)
-        return Priced(paths, placed, cost, inf if paths.exact else least)
+        made = Priced(paths, placed, cost_of(paths, placed), least)
+        return made if not paths.exact else replace(made, least=inf if made.cost <= cost else cost)
 
 
 def _copied(

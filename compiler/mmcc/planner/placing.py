@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import inf
 
 from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.paths import Path, Paths
@@ -17,31 +18,47 @@ FORWARD = 0.01  # of the effort for placing a path again, without rows backward
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
+def cost_of(paths: Paths, placed: Placed) -> float:
+    """Predicted instructions of groups in their places: of the path, and of calls for the rows of those that
+    are placed so that rows must be made backward."""
+    model, rows, costs = paths.space.model, paths.space.rows.alone, paths.space.costs
+    used = used_overlaps(placed.overlaps, placed.buffers, placed.placement.offsets)
+    turned = {placed.path[overlap.step].last for overlap in used if overlap.backward is not None}
+    turned = {k for k in turned if not paths.space.request.runs_backward(model.kernels[k].node)}
+    return sum(map(paths.cost, placed.path)) + sum(costs[k].call * (rows[k].steps - 1) for k in turned)
+
+
 class Placer:
     """Places paths whose work is `macs` multiplications at most."""
 
     def __init__(self, request: PlanRequest, macs: float) -> None:
         self._request, self._macs = request, macs
 
-    def within(self, paths: Paths, path: Path, least: Callable[[], int], limit: int) -> Placed | None:
-        """The cheapest path that can be placed within the limit.
+    def within(
+        self, paths: Paths, path: Path, least: Callable[[], int], limit: int
+    ) -> tuple[Placed | None, float]:
+        """The cheapest path that can be placed within the limit; and what none that can costs less than,
+        infinite if none can.
 
         `path` is the cheapest of all, and no path is below `least()`.
         """
-        placed = self._place(paths, path, limit)
+        placed, cost = self._place(paths, path, limit), sum(map(paths.cost, path))
         if placed.placement.peak <= limit:
-            return self._forward(paths, placed, limit)
-        low, level = least(), limit
+            return self._forward(paths, placed, limit), cost
+        low, level, smaller = least(), limit, path
         for _ in range(TRIES):  # paths of smaller groups are easier to place
-            level = max(low, level - max(1, (limit - low) // TRIES))
-            smaller = paths.cheapest(level, self._macs)
+            largest = max(group.least for group in smaller)
+            level = max(low, min(level - max(1, (limit - low) // TRIES), largest - 1))
+            smaller = paths.cheapest(level, self._macs) if low < largest else ()
             if not smaller:
                 break
             easier = self.exactly(paths, smaller, limit)
             if easier is not None:
-                return self._cheaper(paths, easier, limit)
-        together, _ = self._together(paths, placed, low)
-        return together if together.placement.peak <= limit else None
+                return self._cheaper(paths, easier, limit, cost)
+        together, proved = self._together(paths, placed, low)
+        if together.placement.peak <= limit:
+            return self._cheaper(paths, together, limit, cost)
+        return None, inf if proved > limit else cost
 
     def exactly(self, paths: Paths, path: Path, limit: int) -> Placed | None:
         """A path within the limit, if it can be placed so."""
@@ -84,15 +101,16 @@ class Placer:
             low, high = (level, high) if placed.placement.peak > level else (low, placed.placement.peak)
         return best, proved
 
-    def _cheaper(self, paths: Paths, placed: Placed, limit: int) -> Placed:
-        """A path that costs less than `placed`, if the solver finds one."""
+    def _cheaper(self, paths: Paths, placed: Placed, limit: int, least: float) -> tuple[Placed, float]:
+        """A path that costs less than `placed`, if the solver finds one; and what none costs less than, which
+        is `least` or more."""
         from mmcc.planner.joint.search import cheapest  # imports the solver
 
         cost = sum(map(paths.cost, placed.path))
-        found = cheapest(paths.space, paths, limit, cost, self._request)
+        found, low = cheapest(paths.space, paths, limit, cost, self._request)
         if found is None or sum(map(paths.macs, found.path)) > self._macs:
-            return placed
-        return self._placed(paths, found.path, found.offsets)
+            return placed, max(least, low)
+        return self._placed(paths, found.path, found.offsets), max(least, low)
 
     def _placed(self, paths: Paths, path: Path, offsets: dict[str, int]) -> Placed:
         buffers, overlaps = Builder(paths.space, path).buffers()

@@ -12,17 +12,19 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from heapq import heapify, heappop, heappush
+from math import inf
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan, aligned
+from mmcc.planner.caches import predicted
 from mmcc.planner.cheaper import Cheaper, Priced
 from mmcc.planner.fusion.build import Builder, Placed
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Path, Paths, Table
-from mmcc.planner.fusion.space import Space
+from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import FOOTPRINTS_TRIED, MOST_IN_STRIPS, Layouts
-from mmcc.planner.placing import Placer
+from mmcc.planner.placing import Placer, cost_of
 from mmcc.planner.request import PlanRequest
 
 MOST_PLACED = 8  # layouts that are placed where the one with the least bound needs more than that
@@ -39,6 +41,7 @@ class Search:
         self._layouts = Layouts(graph, request, first)
         self._macs = self._layouts.macs
         self._placer = Placer(request, self._macs)
+        self._quick_placer = Placer(replace(request, effort=request.effort / MOST_PLACED), self._macs)
 
     def run(self) -> Plan:
         """The cheapest plan within the limit; the least if there is no limit or none is within it."""
@@ -73,7 +76,6 @@ class Search:
         if proved == least or not (known.every_layout and known.every_group) or self._request.rough:
             return paths, placed, least
         best, first, tried = (paths, placed), known.of(paths), 0
-        placer = Placer(replace(self._request, effort=self._request.effort / MOST_PLACED), self._macs)
         for choice in known.first:  # a layout whose path needs as much as a plan is no better
             peak = best[1].placement.peak
             if choice is first:
@@ -85,31 +87,59 @@ class Search:
             if low >= peak:
                 continue
             tried += 1
-            found, bound = placer.least(others, low)
+            found, bound = self._quick_placer.least(others, low)
             proved = min(proved, max(low, bound))
             best = min(best, (others, found), key=lambda pair: pair[1].placement.peak)
         return *best, proved
 
+    def run_within(self, order: Sequence[int]) -> Plan:
+        """The cheapest plan within a limit that every node alone keeps, in this order,the first layout."""
+        limit, alone, request = self._request.limit, self._alone, self._request
+        assert limit is not None
+        assert alone is not None
+        space = self._layouts.space(self._layouts.first[0], request)
+        paths, path = LazyPaths(space, limit), _single(space, order)
+        placed = self._placer.exactly(paths, path, limit)
+        # what is placed by rows may not be by steps, which are all that groups know
+        first = None if placed is None else Priced(paths, placed, cost_of(paths, placed), 0.0)
+        found = self._cheapest_of(first, self._layouts.first, limit)
+        cost = predicted(self._graph, alone, request)
+        if found is None:
+            return alone
+        if found.cost >= cost:
+            return replace(alone, cheapest=found.cheapest, least_cost=min(cost, found.least))
+        made = self._made(found, self._layouts.joined)
+        if any(len(group.nodes) > 1 for group in made.groups):
+            return replace(made, over_groups=True)
+        bound = min(alone.bound, request.peak(made))
+        return replace(made, bound=bound, proved_optimal=bound == request.peak(made))
+
     def _cheapest(self, layouts: Sequence[LayoutChoice], limit: int) -> Plan | None:
         """The plan of least cost within the limit, if one is found; in these layouts first."""
-        found = self._priced(layouts, limit)
-        if found is None:
-            return None
-        if self._request.staging is None and not (found.cheapest and self._layouts.every_layout):
-            found = Cheaper(self._graph, self._request, self._layouts, self._placer).search(found, limit)
-        paths, placed = found.paths, found.placed
-        made = Builder(paths.space, placed.path).plan(placed, self._bound(paths, placed))
-        # rows that are made backward to save bytes take calls that no path has
-        backward = (group.nodes[0] for group in made.groups if group.backward)
-        cheapest = found.cheapest and all(map(self._request.runs_backward, backward))
-        return replace(made, cheapest=cheapest, least_cost=found.least)
+        found = self._cheapest_of(None, layouts, limit)
+        return None if found is None else self._made(found, self._bound(found.paths, found.placed))
 
-    def _priced(self, layouts: Sequence[LayoutChoice], limit: int) -> Priced | None:
-        """A plan within the limit, and what is below the cost of all plans in these layouts.
+    def _cheapest_of(self, best: Priced | None, layouts: Sequence[LayoutChoice], limit: int) -> Priced | None:
+        """The same as a path in its place; one that costs less than `best`, if that is known, or that."""
+        found = self._priced(best, layouts, limit)
+        if found is None or self._request.staging is not None:
+            return found
+        if found.cheapest and self._layouts.every_layout:
+            return found
+        return Cheaper(self._graph, self._request, self._layouts, self._placer).search(found, limit)
+
+    def _made(self, found: Priced, bound: int) -> Plan:
+        """The plan of what was found within a limit; no plan needs less than `bound`."""
+        made = Builder(found.paths.space, found.placed.path).plan(found.placed, bound)
+        return replace(made, cheapest=found.cheapest, least_cost=found.least)
+
+    def _priced(self, best: Priced | None, layouts: Sequence[LayoutChoice], limit: int) -> Priced | None:
+        """A plan within the limit that costs less than `best`, if one is found, else that; and what is below
+        the cost of all plans in these layouts.
 
         What the nodes of a layout cost in the largest calls is a bound for the cost of its cheapest path, and
-        that for its plans: layouts are looked at, and placed, best first. If the first path of all can be
-        placed, nothing is cheaper.
+        that for its plans: layouts are looked at, and placed, best first, until the next cannot cost less
+        than what was found.
         """
         known, every = self._layouts, self._request.staging is None
         spaces = [known.space(choice, self._request) for choice in layouts]
@@ -118,16 +148,20 @@ class Search:
         ]
         heapify(waiting)
         ways: dict[int, tuple[Paths, Path]] = {}
-        least, looked_at = 0.0, 0
+        least, looked_at, tried = inf, 0, 0
         while waiting:
             cost, k, searched = heappop(waiting)
+            if best is not None and (cost >= best.cost or tried == MOST_PLACED):
+                least = min(least, cost)
+                break
             if searched:
-                least = least or cost
                 paths, path = ways.pop(k)
-                placed = self._placer.within(paths, path, partial(self._low, paths, limit), limit)
+                placer = self._placer if best is None else self._quick_placer
+                placed, low = placer.within(paths, path, partial(self._low, paths, limit), limit)
+                least, tried = min(least, low), tried + (best is not None)
                 if placed is not None:
-                    every = every and known.every_group
-                    return Priced(paths, placed, sum(map(paths.cost, placed.path)), least if every else 0.0)
+                    made = Priced(paths, placed, cost_of(paths, placed), 0.0)
+                    best = made if best is None or made.cost < best.cost else best
             elif looked_at > FOOTPRINTS_TRIED:
                 every = False
             else:
@@ -136,7 +170,9 @@ class Search:
                 if path:
                     ways[k] = paths, path
                     heappush(waiting, (sum(map(paths.cost, path)), k, True))
-        return None
+        if best is None:
+            return None
+        return replace(best, least=min(least, best.cost) if every and known.every_group else 0.0)
 
     def _within(self, space: Space, limit: int) -> tuple[Paths, Path]:
         """Paths of a layout, and the cheapest within the limit."""
@@ -217,7 +253,18 @@ class Search:
         """A path that is placed within a level."""
         for _, table in self._allowed(layouts, level):
             path = table.cheapest(level, self._macs)
-            placed = self._placer.within(table, path, partial(table.least, self._macs), level)
+            placed, _ = self._placer.within(table, path, partial(table.least, self._macs), level)
             if placed is not None:
                 return table, placed
         return None
+
+
+def _single(space: Space, order: Sequence[int]) -> Path:
+    """The path on which every kernel is a group, in an order."""
+    path: list[Candidate] = []
+    done = 0
+    for k in order:
+        after = done | 1 << k
+        path.append(Candidate(done, after, k, space.figures.tight(done, after, k)))
+        done = after
+    return tuple(path)

@@ -72,10 +72,11 @@ class LazyPaths:
         table = self._listed(most - 1)
         return None if table is None else table.below(most)
 
-    def cheaper(self, limit: int, most_cost: float) -> list[Candidate] | None:
-        """Groups within the limit on paths that cost less than `most_cost`; None if they are too many."""
+    def cheaper(self, limit: int, most_cost: float, most: int) -> list[Candidate] | None:
+        """Groups within the limit on paths that cost less than `most_cost`, with all their strips; None if
+        they are more than `most`, or too many to list."""
         table = self._listed(limit)
-        return None if table is None else table.cheaper(limit, most_cost)
+        return None if table is None else table.cheaper(limit, most_cost, most)
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted instructions of a group."""

@@ -47,8 +47,9 @@ class Paths(Protocol):
         """Groups that need less than `most`, on paths of such groups; None if they are too many to list."""
         ...
 
-    def cheaper(self, limit: int, most_cost: float) -> list[Candidate] | None:
-        """Groups within the limit on paths that cost less than `most_cost`; None if they are too many."""
+    def cheaper(self, limit: int, most_cost: float, most: int) -> list[Candidate] | None:
+        """Groups within the limit on paths that cost less than `most_cost`, with all their strips; None if
+        they are more than `most`."""
         ...
 
     def cost(self, candidate: Candidate) -> float:
@@ -110,8 +111,9 @@ class Table:
                 left.add(c.before)
         return [c for c in candidates if c.before in reached and c.after in left]
 
-    def cheaper(self, limit: int, most_cost: float) -> list[Candidate]:
-        """Candidates within the limit on paths that cost less than `most_cost`, smallest sets first."""
+    def cheaper(self, limit: int, most_cost: float, most: int) -> list[Candidate] | None:
+        """Candidates within the limit on paths that cost less than `most_cost`, smallest sets first, with
+        those in strips that have no need of them; None if they are more than `most`."""
         found = self.below(limit + 1)
         ahead: dict[int, float] = {0: 0.0}
         for c in found:
@@ -121,10 +123,18 @@ class Table:
         for c in reversed(found):
             cost = behind[c.after] + self.cost(c)
             behind[c.before] = min(behind.get(c.before, cost), cost)
+
+        def worth(c: Candidate) -> bool:
+            return ahead[c.before] + self.cost(c) + behind[c.after] < most_cost
+
+        found = list(filter(worth, found))
+        if self._space.request.recompute > 1 and len(found) <= most:
+            whole = [c for c in found if c.strips == 1 and c.least <= self._enough]
+            found += [n for c in whole for n in self._narrow(c) if n.least <= limit and worth(n)]
+            found.sort(key=lambda c: (c.after.bit_count(), c.after))
         # the same path costs more or less by a rounding error, seen from one of its groups or from another
-        return self._on_paths(
-            [c for c in found if ahead[c.before] + self.cost(c) + behind[c.after] < most_cost]
-        )
+        found = self._on_paths(found)
+        return found if len(found) <= most else None
 
     @property
     def exact(self) -> bool:

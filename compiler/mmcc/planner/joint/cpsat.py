@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import gcd
+from math import gcd, inf
 
 from ortools.sat.python import cp_model
 
@@ -50,24 +50,25 @@ def select(
     high: int,
     effort: float,
     seed: int,
-    *,
-    by_cost: bool = False,
 ) -> tuple[Selection | None, int]:
     """The path from state 0 to the last with the least peak in [low, high), and a bound on all of them.
 
-    None with a bound of `high` means that there is none; with a lower bound, that the effort ran out. With
-    `by_cost` it is the cheapest path with a peak below `high`, and the bound is `low`.
+    None with a bound of `high` means that there is none; with a lower bound, that the effort ran out.
     """
     joint = _Joint(whole, choices, low, high)
-    solver = reproducible_solver(effort * PACE, seed)
-    joint.model.minimize(joint.cost if by_cost else joint.peak)
-    status = solver.solve(joint.model)
-    if status == cp_model.INFEASIBLE:
-        return None, high
-    bound = low if by_cost else max(low, joint.unit * -int(-solver.best_objective_bound // 1))
-    if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
-        return None, bound
-    return joint.read(solver), bound
+    joint.model.minimize(joint.peak)
+    found, bound = joint.solve(effort, seed)
+    return found, high if bound == inf else max(low, joint.unit * -int(-bound // 1))
+
+
+def select_by_cost(
+    whole: Sequence[Item], choices: Sequence[Choice], limit: int, effort: float, seed: int
+) -> tuple[Selection | None, float]:
+    """The path of least cost from state 0 to the last with a peak of at most `limit`, and a bound on the cost
+    of all of them, infinite if there is none. None with a finite bound means that the effort ran out."""
+    joint = _Joint(whole, choices, 0, limit + 1)
+    joint.model.minimize(joint.cost)
+    return joint.solve(effort, seed)
 
 
 class _Joint:
@@ -93,7 +94,16 @@ class _Joint:
         """Of all groups taken."""
         return sum(choice.cost * taken for taken, choice in zip(self._taken, self._choices, strict=True))
 
-    def read(self, solver: cp_model.CpSolver) -> Selection:
+    def solve(self, effort: float, seed: int) -> tuple[Selection | None, float]:
+        """The best path that is found, and what none is below: infinite if there is none."""
+        solver = reproducible_solver(effort * PACE, seed)
+        status = solver.solve(self.model)
+        if status == cp_model.INFEASIBLE:
+            return None, inf
+        found = self._read(solver) if status in (cp_model.OPTIMAL, cp_model.FEASIBLE) else None
+        return found, solver.best_objective_bound
+
+    def _read(self, solver: cp_model.CpSolver) -> Selection:
         """The solver's answer."""
         order = sorted((k for k, taken in enumerate(self._taken) if solver.value(taken)), key=self._place)
         whole = tuple(self._offset(solver, s, i) for s, i in zip(self._starts, self._whole, strict=True))

@@ -6,17 +6,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mmcc.planner.fusion.best_first import SPLIT
 from mmcc.planner.fusion.build import Builder
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Path, Paths
 from mmcc.planner.fusion.space import Candidate, Space
-from mmcc.planner.joint.cpsat import Choice, Selection, select
+from mmcc.planner.joint.cpsat import Choice, Selection, select, select_by_cost
 from mmcc.planner.joint.dynamic import seated
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.memory.problem import Item
 from mmcc.planner.request import PlanRequest
 
 MOST_CHOICES = 600  # more make a model that is not solved in the time there is
+COST_UNIT = SPLIT  # the solver's costs are whole numbers of these
 LEVELS = 16, 8, 4, 1  # seatings are looked for within these parts of what lies between the bound and a plan
 MOST_KERNELS = 200  # of a graph whose groups are listed for the solver, and for the last of these levels
 
@@ -46,17 +48,28 @@ def choose(
     if not candidates:
         return best, high
     request.say(f"{len(candidates)} groups and offsets together: {goal} <= peak < {high}")
-    found, bound = _solve(space, paths, candidates, goal, high, request, by_cost=False)
-    return found or best, bound
+    whole, choices = _model(space, paths, candidates)
+    found, bound = select(whole, choices, goal, high, request.effort, request.seed)
+    return best if found is None else _found(space, candidates, found), bound
 
 
-def cheapest(space: Space, paths: Paths, limit: int, most_cost: float, request: PlanRequest) -> Found | None:
-    """The cheapest path that can be placed within the limit, if one costs less than `most_cost`."""
-    candidates = paths.cheaper(limit, most_cost)
-    if not candidates or len(candidates) > MOST_CHOICES:
-        return None
-    request.say(f"{len(candidates)} groups and offsets together: least cost within {limit}")
-    return _solve(space, paths, candidates, 0, limit + 1, request, by_cost=True)[0]
+def cheapest(
+    space: Space, paths: Paths, limit: int, most_cost: float, request: PlanRequest
+) -> tuple[Found | None, float]:
+    """The cheapest path that can be placed within the limit, if one costs less than `most_cost`; and what
+    none that can costs less than, 0 if that is not known."""
+    candidates = paths.cheaper(limit, most_cost, MOST_CHOICES)
+    if candidates is None:
+        return None, 0.0
+    least = most_cost
+    found: Found | None = None
+    if candidates:
+        request.say(f"{len(candidates)} groups and offsets together: least cost within {limit}")
+        whole, choices = _model(space, paths, candidates)
+        selection, units = select_by_cost(whole, choices, limit, request.effort, request.seed)
+        least = min(least, units * COST_UNIT)
+        found = None if selection is None else _found(space, candidates, selection)
+    return found, least if paths.exact else 0.0
 
 
 def _by_seatings(
@@ -86,21 +99,6 @@ def _seated(
     sizes = [allocation.size for allocation in space.model.allocations]
     alive = [tuple(a for a in bits(space.alive(done)) if sizes[a]) for done in _states(candidates)]
     found, bound = seated(whole, choices, alive, low, high)
-    return (None if found is None else _found(space, candidates, found)), bound
-
-
-def _solve(
-    space: Space,
-    paths: Paths,
-    candidates: list[Candidate],
-    goal: int,
-    high: int,
-    request: PlanRequest,
-    *,
-    by_cost: bool,
-) -> tuple[Found | None, int]:
-    whole, choices = _model(space, paths, candidates)
-    found, bound = select(whole, choices, goal, high, request.effort, request.seed, by_cost=by_cost)
     return (None if found is None else _found(space, candidates, found)), bound
 
 
@@ -140,7 +138,7 @@ def _choice(space: Space, paths: Paths, candidate: Candidate, state: dict[int, i
         state[candidate.before],
         state[candidate.after],
         candidate.least,
-        round(paths.cost(candidate)),
+        int(paths.cost(candidate) / COST_UNIT),
         (*stay, *(items[k].allocation for k in rest)),
         tuple(Item(items[k].size, items[k].align, 0, 1) for k in inside),
         distances,
