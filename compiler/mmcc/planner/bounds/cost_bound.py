@@ -105,6 +105,8 @@ class _Search:
         start = self._sets.closed(0)
         if self._whole.bytes(self._sets.alive(start)) > self._limit:
             return self._most
+        if start == self._sets.all:  # nothing computes
+            return 0.0
         self._take_up(start, 0.0)
         while self._heap:
             key, _, _, path = heappop(self._heap)
