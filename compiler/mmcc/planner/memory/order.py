@@ -10,6 +10,8 @@ from itertools import count, pairwise
 
 from mmcc.planner.memory.allocations import MemoryModel, bits
 
+STEPS_OF_STATE = 10  # kernels run for each state that a search may have, at most
+
 
 @dataclass(frozen=True, slots=True)
 class Ordering:
@@ -40,7 +42,8 @@ class _Trail:
 
 
 def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> Ordering:
-    """The least peak; where that takes more than `max_states` states, the best of a beam and a bound.
+    """The least peak; where that takes more than `max_states` states, the best of a beam and a bound. So it
+    is, too, where many kernels can run after each of these: a state takes a step for each.
 
     Best first on the largest peak so far, so the first complete order is optimal, and the peak of
     every state taken up is a bound. Ties go to the state that is furthest along.
@@ -50,7 +53,8 @@ def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> 
     start = search.start()
     heap = [(start.peak, 0, next(tick), start)]
     closed: set[int] = set()
-    while len(closed) < max_states:
+    most_steps = STEPS_OF_STATE * max_states
+    while len(closed) < max_states and search.looked_at < most_steps:
         peak, _, _, state = heappop(heap)
         if not state.ready:
             order = _order(state)
@@ -62,7 +66,7 @@ def best_order(model: MemoryModel, max_states: int = 20_000, beam: int = 32) -> 
             if after.done not in closed:
                 heappush(heap, (after.peak, -after.done.bit_count(), next(tick), after))
     bound = heap[0][0]
-    found = search.beam(start, beam)
+    found = search.beam(start, beam, most_steps // max(1, len(model.kernels)))
     return Ordering(_order(found), found.peak, bound, forced=False, looked_at=search.looked_at)
 
 
@@ -97,12 +101,16 @@ class _Search:
             found.append(after)
         yield from found
 
-    def beam(self, start: _State, width: int) -> _State:
-        """A complete state from the `width` best of every number of finished kernels."""
+    def beam(self, start: _State, width: int, steps: int) -> _State:
+        """A complete state from the `width` best of every number of finished kernels, or from fewer where
+        these have more than so many successors."""
         level = [start]
         while level[0].ready:
             after: dict[int, _State] = {}
+            until = self.looked_at + steps
             for state in level:
+                if after and self.looked_at > until:
+                    break
                 for new in self.successors(state):
                     old = after.get(new.done)
                     if old is None or new.peak < old.peak:
