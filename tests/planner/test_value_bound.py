@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from mmcc.checker.plan import check_plan
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.regions import SRAM
@@ -146,3 +147,62 @@ def test_where_a_group_fits_those_that_are_longer_are_not_looked_at(monkeypatch:
     bound = bound_of(b.graph(x))
     assert bound
     assert len(looks) < 400, len(looks)  # of 3,240 groups
+
+
+def batch(images: int, channels: int, made: int, kept: int) -> Graph:
+    """Two convolutions of each image of a batch, and a function of what they make together."""
+    b, ends = Build("batch"), list[str]()
+    x = b.input(images, 6, 6, channels)
+    for k in range(images):
+        y = b.reshape(b.slice(x, (k, 0, 0, 0), (1, 6, 6, channels)), 6, 6, channels)
+        y = b.conv(b.conv(y, made, 3), kept, 3)
+        ends.append(b.reshape(y, 1, *b.shape(y)))
+    return b.graph(b.add(Unary("abs"), b.concat(0, *ends)))
+
+
+def rows_joined() -> Graph:
+    """A Concat of rows: the first operand is given up before the last rows are made."""
+    b = Build("rows")
+    x, y = b.conv(b.input(8, 4, 8), 8, 1), b.conv(b.input(4, 4, 8), 8, 1)
+    return b.graph(b.conv(b.concat(0, b.conv(x, 8, 3), b.conv(y, 8, 3)), 8, 1))
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    ("graph", "least"),
+    [
+        (batch(4, 2, 8, 1), 432),  # the last image is worked on while the first ones' results wait
+        (batch(4, 1, 8, 4), 720),
+        (rows_joined(), 448),
+    ],
+)
+def test_rows_of_a_value_are_given_up_when_nobody_needs_them(graph: Graph, least: int) -> None:
+    """A ring when its last row was read, and not with its reader's last step; an operand of a Concat when its
+    rows were copied; an image of a batch when it was worked on. Plans and the bound agree on that."""
+    plan = best_plan(graph, PlanRequest(align=1))
+    assert check_plan(graph, plan) == []
+    assert plan.peak(SRAM) == least
+    assert plan.proved_optimal
+    assert bound_of(graph) == least
+
+
+@pytest.mark.quick
+def test_steps_of_a_sequence_count_until_they_are_read() -> None:
+    """Half of what is computed at once is read at the end, the rest while something else is large."""
+    b = Build("steps")
+    x = b.conv(b.input(8, 8, 1), 8, 3)
+    first, last = (b.slice(x, (row, 0, 0), (4, 8, 8)) for row in (0, 4))
+    y = b.conv(b.conv(first, 32, 3), 8, 3)
+    graph = b.graph(b.conv(b.sum(y, last), 1, 1))
+    asked = PlanRequest(align=1, fuse=False)
+    assert bound_of(graph) == 1_072
+    assert best_plan(graph, asked).peak(SRAM) == 1_408
+
+
+@pytest.mark.quick
+def test_a_row_is_not_made_over_what_it_is_made_of() -> None:
+    """Pooling 4x4 needs 4 rows of its input until the last pixel of one of its own is made."""
+    b = Build("pool")
+    graph = b.graph(b.conv(b.max_pool(b.input(16, 8, 8), 4, 4), 40, 1))
+    plan = best_plan(graph, PlanRequest(align=1))
+    assert bound_of(graph) == plan.peak(SRAM) == 16 * 8 * 8 + 2 * 8

@@ -56,9 +56,6 @@ class Group:
                 found.append(Thing(("ring", allocation), self._ring(allocation)[0], laid.align(allocation)))
         return found
 
-    def _lying(self, allocation: str) -> set[str]:
-        return {r for r in self.laid.allocations if self.top(r) == allocation}
-
     @cached_property
     def writes(self) -> dict[str, list[tuple[int, int, int, int]]]:
         """By allocation: time, row, first byte and end of what each call writes."""
@@ -154,9 +151,8 @@ class Group:
 
     def _span(self, allocation: str) -> tuple[int, int]:
         """Times from and to which a thing matters, as a whole."""
-        laid, lying = self.laid, self._lying(allocation)
-        times = [t for t, (k, _) in enumerate(self.events) if any(laid.users[r] >> k & 1 for r in lying)]
         written = [w[0] for w in self.writes[allocation]]
+        times = [*written, *(r[0] for r in self.reads[allocation])]
         first = -1 if allocation in self.last_used else min(written, default=-1)
         return first, (2**40 if allocation in self.defined else max(times, default=first))
 
@@ -181,8 +177,8 @@ class Group:
             return size if b in self.defined else max(ends, default=0)
         most = FREE
         for time, _, start, stop in self.writes[a]:
-            later = min([r[3] for r in self.reads[b] if r[0] > time], default=end)
-            most = max(most, stop - later)
+            later = [r[3] for r in self.reads[b] if r[0] > time]
+            most = max(most, stop - min(later)) if later else most
             for at, _, _, low in self.reads[b]:
                 if at == time:
                     most = max(most, (start if self._at_once(time, b, stop - start) else stop) - low)

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What of a graph's values must exist until when, whatever is a view and whatever is a copy.
 
-A *value* is what an input holds or a node computes. A *piece* is some of its channels in all its rows, such
-that whoever surely needs one of them needs all of them. Nodes that move elements have no pieces of their own:
-who reads what they make needs pieces of the values that it is made of.
+A *value* is what an input holds or a node computes. A *piece* is some of its rows, of each the same places
+(columns and channels), such that whoever surely needs one of them needs all of them: the channels that a
+Concat has of it, an image of a batch, a step of a sequence. Nodes that move elements have no pieces of their
+own: who reads what they make needs pieces of the values that it is made of.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -21,16 +22,26 @@ from mmcc.ir.types import geometry
 from mmcc.planner.fusion.schedule import Ints
 
 MOST_ELEMENTS = 1 << 22  # of a tensor that nodes make by moving; of larger ones nothing is known
+MOST_PIECES = 256  # of a value, if some have not all its rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """Channels of a value that are needed together."""
+    """Elements of a value that are needed together."""
 
     maker: int  # the node that computes it; -1 if it is given
-    height: int  # rows
-    line: int  # bytes of its channels in one row
+    rows: Ints  # of the value, in their order
+    line: int  # bytes in one row
     to_end: bool  # read after the last node
+
+    @property
+    def height(self) -> int:
+        """How many rows it has."""
+        return len(self.rows)
+
+    def among(self, count: Ints) -> Ints:
+        """How many of its rows are among the first ones of the value."""
+        return np.searchsorted(self.rows, count)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -47,11 +58,20 @@ class Seen:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Part:
-    """Channels of a value that are all in a tensor, and where their rows are (see `Seen`)."""
+    """Elements of a value that are all in a tensor, and where."""
 
     value: str
-    channels: NDArray[np.bool_]
-    rows: Ints
+    rows: NDArray[np.bool_]  # by row of the value: has it some of them
+    places: NDArray[np.bool_]  # by place in any such row
+    first: Ints  # by row of the value: the first row of the tensor that has elements of it
+
+    def holds(self, rows: Ints, places: Ints) -> bool:
+        """True if it has such elements; it has all or none of them."""
+        return bool(self.rows[rows[0]] and self.places[places[0]])
+
+    def first_of(self, rows: Ints) -> Ints:
+        """By row of some: the first row of the tensor that has elements of it, or of one behind it."""
+        return np.minimum.accumulate(self.first[rows][::-1])[::-1]
 
 
 @dataclass(frozen=True)
@@ -69,36 +89,44 @@ def make_pieces(graph: Graph, moves: Collection[int], outside: Collection[str]) 
     read = {name for k, node in enumerate(graph.nodes) if k not in moves for name in graph.activations(node)}
     kept = {name for name in graph.kept if not graph.is_constant(name)}
     parts = {name: elements.parts(name) for name in sorted(read | kept)}
-    sets: dict[str, list[NDArray[np.bool_]]] = {}
-    for found in parts.values():
+    of_value: dict[str, list[tuple[str, _Part]]] = {}
+    for name, found in parts.items():
         for part in found:
-            sets.setdefault(part.value, []).append(part.channels)
+            of_value.setdefault(part.value, []).append((name, part))
     pieces: list[Piece] = []
-    atoms: dict[str, list[tuple[int, int]]] = {}  # by value: a piece, and one channel of it
-    for value, some in sets.items():
+    seen: dict[str, list[Seen]] = {name: [] for name in parts}
+    for value, some in of_value.items():
         if value in outside:
             continue
-        tensor = graph.tensors[value]
-        height, cols, _ = geometry(tensor.shape)
-        columns, first, counts = np.unique(np.stack(some), axis=1, return_index=True, return_counts=True)
-        ends = [p.channels for name in sorted(kept) for p in parts[name] if p.value == value]
-        for k in range(columns.shape[1]):
-            if columns[:, k].any():
-                channel = int(first[k])
-                kept_to_end = any(channels[channel] for channels in ends)
-                line = cols * tensor.dtype.bytes(int(counts[k]))
-                atoms.setdefault(value, []).append((len(pieces), channel))
-                pieces.append(Piece(elements.maker.get(value, -1), height, line, kept_to_end))
-    seen = {
-        name: tuple(
-            Seen(piece, part.rows)
-            for part in found
-            for piece, channel in atoms.get(part.value, ())
-            if part.channels[channel]
-        )
-        for name, found in parts.items()
-    }
-    return Pieces(tuple(pieces), seen)
+        maker, dtype = elements.maker.get(value, -1), graph.tensors[value].dtype
+        for rows, places in _atoms([part for _, part in some]):
+            holding = [(name, part) for name, part in some if part.holds(rows, places)]
+            if holding:
+                to_end = any(name in kept for name, _ in holding)
+                for name, part in holding:
+                    seen[name].append(Seen(len(pieces), part.first_of(rows)))
+                pieces.append(Piece(maker, rows, dtype.bytes(len(places)), to_end))
+    return Pieces(tuple(pieces), {name: tuple(found) for name, found in seen.items()})
+
+
+def _atoms(parts: Sequence[_Part]) -> list[tuple[Ints, Ints]]:
+    """Rows and places of a value such that each part has all of them or none. Where these are too many, of
+    the parts only those that have all rows count."""
+    rows, places = _equal([p.rows for p in parts]), _equal([p.places for p in parts])
+    if len(rows) * len(places) > MOST_PIECES:
+        parts = [part for part in parts if part.rows.all()]
+        rows, places = _equal([p.rows for p in parts]), _equal([p.places for p in parts])
+    return [(some, at) for some in rows for at in places]
+
+
+def _equal(masks: Sequence[NDArray[np.bool_]]) -> list[Ints]:
+    """The numbers that are in some masks, those together that are in the same ones."""
+    different = list({mask.tobytes(): mask for mask in masks}.values())
+    if not different:
+        return []
+    columns, kind = np.unique(np.stack(different), axis=1, return_inverse=True)
+    kinds = [k for k in range(columns.shape[1]) if columns[:, k].any()]
+    return [np.flatnonzero(kind.reshape(-1) == k) for k in kinds]
 
 
 class _Elements:
@@ -116,10 +144,11 @@ class _Elements:
         self._numbers: dict[str, NDArray[Any] | None] = {}
 
     def parts(self, name: str) -> tuple[_Part, ...]:
-        """The values of which a tensor surely has some channels whole."""
+        """What a tensor has of values, as far as that is the same places of some rows."""
         if name not in self._moved:
-            height, _, channels = geometry(self._graph.tensors[name].shape)
-            return (_Part(name, np.ones(channels, np.bool_), np.arange(height)),)
+            height, cols, channels = geometry(self._graph.tensors[name].shape)
+            rows, places = np.ones(height, np.bool_), np.ones(cols * channels, np.bool_)
+            return (_Part(name, rows, places, np.arange(height)),)
         numbers = self._of(name)
         if numbers is None:
             return ()
@@ -137,15 +166,14 @@ class _Elements:
 
     def _part(self, value: str, elements: Ints, rows: Ints) -> _Part | None:
         height, cols, channels = geometry(self._graph.tensors[value].shape)
-        own = np.unique(elements)
-        some = np.unique(own % channels)
-        if len(own) != height * cols * len(some):
-            return None  # whoever reads it may need less than whole channels
+        own, width = np.unique(elements), cols * channels
+        some, at = np.zeros(height, np.bool_), np.zeros(width, np.bool_)
+        some[own // width], at[own % width] = True, True
+        if len(own) != some.sum() * at.sum():
+            return None  # of some rows it has more than of others
         first = np.full(height, np.iinfo(np.int64).max)
-        np.minimum.at(first, elements // (cols * channels), rows)
-        mask = np.zeros(channels, np.bool_)
-        mask[some] = True
-        return _Part(value, mask, np.minimum.accumulate(first[::-1])[::-1])
+        np.minimum.at(first, elements // width, rows)
+        return _Part(value, some, at, first)
 
     def _of(self, name: str) -> NDArray[Any] | None:
         """A number for each element of a tensor: which element of which value it is, -1 of a constant."""

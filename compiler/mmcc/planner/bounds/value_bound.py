@@ -14,7 +14,8 @@ that makes a difference both schedules are looked at, and the smaller figure cou
 
 *No more bytes.* At every moment the rows of a piece from the oldest that somebody surely needs to the newest
 made are somewhere: in a buffer of their own, in a Concat's, copied, or some in each. No two hold the same
-byte, but for the row being made: it may lie over what its step reads for the last time.
+byte, but for the row being made: it may lie over what its step reads for the last time, as far as that is
+read before it is written (`overlap.reach`); and with rows from the last to the first only element by element.
 
 Where columns may be computed twice, a group of several nodes may run in column strips instead. Then it holds
 all that is seen outside, and of what only its nodes see as little as one likes.

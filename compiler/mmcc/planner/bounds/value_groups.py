@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
+from mmcc.planner.bounds.pieces import Piece
 from mmcc.planner.bounds.value_moments import Moments
 from mmcc.planner.bounds.value_rows import PieceRead, ValueRows
 from mmcc.planner.fusion.schedule import Ints
@@ -73,11 +74,13 @@ class ValueGroups:
             needed[:count] += np.maximum(rows, 0) * self.rows.pieces[read.piece].line
         if self._strips:  # of what only its group sees it may need some columns
             needed[:] = 0
-        line = 0 if self.rows.takes(node) else sum(piece.line for piece in kept)
-        made = np.arange(steps) * line
+        made = back = np.zeros(steps, np.int64)
+        for piece in () if self.rows.takes(node) else kept:
+            made = made + piece.among(np.arange(steps)) * piece.line
+            back = back + _made_backward(piece, steps, running=False) * piece.line
         most = [int((needed + made).max(initial=0))]
         if self._may_run_backward(node):
-            most.append(int((needed + made[::-1]).max(initial=0)))
+            most.append(int((needed + back).max(initial=0)))
         return scratch + min(most)
 
     def _may_run_backward(self, node: int) -> bool:
@@ -90,7 +93,8 @@ class ValueGroups:
         left, made = np.zeros(steps + 1, np.int64), np.arange(steps + 1)
         for piece in self.rows.made[node]:
             own = self.rows.pieces[piece]
-            rows = np.where(made < steps, own.height, 0) if self.rows.takes(node) else own.height - made
+            rows = np.where(made < steps, own.height, 0)
+            rows = rows if self.rows.takes(node) else own.height - own.among(made)
             left += rows * own.line
         dying = np.zeros(steps + 1, np.int64)
         for read in self.rows.reads[node]:
@@ -286,7 +290,7 @@ class ValueGroups:
             over = self._read[node] & roles.last_used != 0
             for piece in self.rows.made[node]:
                 if roles.defined >> piece & 1:
-                    total = total + moments.defined(piece, running=not over)
+                    total = total + moments.defined(piece, over=over)
             if not alone and self.rows.accumulates(node):
                 total = total + moments.sums(node)
         for piece in bits(roles.last_used):
@@ -300,15 +304,22 @@ class ValueGroups:
     def _backward(self, node: int, roles: Roles) -> int:
         """The same for one node that makes its rows from the last to the first."""
         steps = self.rows.steps(node)
-        made = np.arange(steps)[::-1]  # rows before each step, the first row's step first
         total = np.zeros(steps, np.int64)
+        in_place = any(r.elementwise and roles.last_used >> r.piece & 1 for r in self.rows.reads[node])
         for piece in self.rows.made[node]:
             if roles.defined >> piece & 1:
-                total = total + made * self.rows.pieces[piece].line
+                own = self.rows.pieces[piece]
+                total = total + _made_backward(own, steps, running=not in_place) * own.line
         for read in self.rows.reads[node]:
             if roles.last_used >> read.piece & 1:
                 total = total + _needed_backward(read, steps) * self.rows.pieces[read.piece].line
         return int(total.max())
+
+
+def _made_backward(piece: Piece, steps: int, *, running: bool) -> Ints:
+    """Rows of a piece that are made before each row of the value, if that is made from the last row on; with
+    the row itself if it lies over nothing."""
+    return piece.height - piece.among(np.arange(steps) + (not running))
 
 
 def _needed_backward(read: PieceRead, steps: int) -> Ints:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmcc.planner.bounds.value_rows import ValueRows
+from mmcc.planner.bounds.value_rows import PieceRead, ValueRows
 from mmcc.planner.fusion.schedule import Ints
 from mmcc.planner.fusion.timeline import Timeline
 from mmcc.planner.memory.allocations import bits
@@ -50,8 +50,8 @@ class Moments:
         depth = int((self._made(piece, own, running=True) - self._needed(piece, readers, own)).max(initial=1))
         if depth <= 1:
             return held
-        end = max(self.line.end(node) for node in (*bits(readers), self.rows.pieces[piece].maker))
-        return np.where((self.at >= own[0]) & (self.at <= end), depth, 0)
+        end = max(self.line.last_need(node, self._read(node, piece).low) for node in bits(readers))
+        return np.where((self.at >= own[0]) & (self.at <= max(end, own[-1])), depth, 0)
 
     def last_used(self, piece: int, members: int) -> Ints:
         """Bytes of a piece from the first row that the group still reads."""
@@ -62,11 +62,15 @@ class Moments:
             self._held[key] = (own.height - self._needed(piece, mask, self.at)) * own.line
         return self._held[key]
 
-    def defined(self, piece: int, *, running: bool) -> Ints:
-        """Bytes made of a piece so far; those of the row being made only where it lies over nothing."""
-        key = ("defined", piece, int(running))
+    def defined(self, piece: int, *, over: bool) -> Ints:
+        """Bytes made of a piece so far; of the row being made only those that lie over nothing, if its maker
+        reads something for the last time that it may lie `over`."""
+        key = ("defined", piece, int(over))
         if key not in self._held:
-            self._held[key] = self._made(piece, self.at, running=running) * self.rows.pieces[piece].line
+            own = self.rows.pieces[piece]
+            before, made = (self._made(piece, self.at, running=running) for running in (False, True))
+            apart = self.rows.apart(own) if over else own.line
+            self._held[key] = before * own.line + (made - before) * apart
         return self._held[key]
 
     def sums(self, node: int) -> Ints:
@@ -80,14 +84,16 @@ class Moments:
         done = np.searchsorted(at, moments, side="right" if running else "left")
         if self.rows.at_once >> own.maker & 1 or self.rows.takes(own.maker):
             return np.where(done >= max(1, self.rows.steps(own.maker)), own.height, 0)
-        return np.minimum(done, own.height)
+        return own.among(done)
+
+    def _read(self, node: int, piece: int) -> PieceRead:
+        return next(read for read in self.rows.reads[node] if read.piece == piece)
 
     def _needed(self, piece: int, readers: int, moments: Ints) -> Ints:
         """The first row that some of the readers still need at each moment."""
         oldest = np.full(len(moments), self.rows.pieces[piece].height, np.int64)
         for node in bits(readers):
-            read = next(read for read in self.rows.reads[node] if read.piece == piece)
-            at = self.line.of(node)
+            read, at = self._read(node, piece), self.line.of(node)
             # what goes element by element may be written over the row that it reads
             done = np.searchsorted(at, moments, side="right" if read.elementwise else "left")
             oldest = np.minimum(oldest, np.where(done < len(at), read.low[done], read.low[-1]))

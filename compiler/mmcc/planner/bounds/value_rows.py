@@ -17,6 +17,7 @@ from mmcc.planner.fusion.rows import KernelRows, Rows, remaining
 from mmcc.planner.fusion.schedule import Ints, Need, Sources, Spans, rows_of
 from mmcc.planner.fusion.timeline import Timeline, demand
 from mmcc.planner.memory.allocations import bits
+from mmcc.planner.memory.overlap import row_bytes
 from mmcc.planner.request import PlanRequest
 
 NO_ROWS = np.zeros(0, np.int64)
@@ -47,6 +48,7 @@ class ValueRows:
         self.at_once = sum(1 << k for k, node in enumerate(graph.nodes) if node.at_once)
         self.computing = sum(1 << k for k in range(count) if k not in self.moves)
         self._sources: dict[int, Sources] = {}
+        self._apart: dict[int, tuple[int, int]] = {}  # by node: see `apart`; after the bytes of a row
         self._asked: dict[tuple[int, int], tuple[tuple[int, tuple[int, ...]], ...]] = {}
         self.reads = [() if k in self.moves else self._reads(k) for k in range(count)]
         self.made: list[tuple[int, ...]] = [() for _ in range(count)]  # pieces, by the node that makes them
@@ -129,6 +131,19 @@ class ValueRows:
     def accumulates(self, node: int) -> int:
         """Bytes of the sums that a node keeps if it takes its input in row by row, beside its result."""
         return self.request.accumulators.get(node, 0)
+
+    def apart(self, piece: Piece) -> int:
+        """Bytes of a row of a piece that its maker writes while it still reads all that the row is made of,
+        in any layout."""
+        if piece.maker not in self._apart:
+            node = self.graph.nodes[piece.maker]
+            pixels = self.request.pixels.get(piece.maker, 0)
+            reads = [self._spans.reach(piece.maker, name, pixels)[0] for name in self.graph.activations(node)]
+            least = 0 if node.at_once or self.takes(piece.maker) else min(reads, default=0)
+            made = self.graph.tensors[node.outputs[0]]
+            self._apart[piece.maker] = row_bytes(made.shape, made.dtype.size), least
+        row, apart = self._apart[piece.maker]
+        return max(0, apart - (row - piece.line))
 
     def takes(self, node: int) -> bool:
         """True if a node takes its input in row by row."""

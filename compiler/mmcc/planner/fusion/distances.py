@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmcc.planner.fusion.group import NEVER, GroupMemory
+from mmcc.planner.fusion.rows import Read
+from mmcc.planner.fusion.schedule import Ints
 from mmcc.planner.fusion.stores import Store
 from mmcc.planner.fusion.timeline import Timeline, first_needed
 
@@ -101,27 +103,37 @@ def _grown(line: Timeline, store: Store, until: int) -> int:
 
 
 def _over(line: Timeline, out: Store, into: Store) -> int:
-    """The distance of an output from an input at its last use, row by row."""
+    """The distance of an output from an input at its last use, row by row.
+
+    Rows that are written when nothing of the input is still to be read may be anywhere in it.
+    """
     most = -NEVER
     for writer in out.writers:
         at = line.of(writer.kernel)
         steps = len(at)
         own = [read for kernel, read in into.reads if kernel == writer.kernel]
-        rest = [(kernel, read) for kernel, read in into.reads if kernel != writer.kernel]
-        after = first_needed(line, rest, at, into.size)
+        after = np.full(steps, NEVER, np.int64)
+        for kernel, read in into.reads:
+            if kernel != writer.kernel:
+                after = np.minimum(after, line.needed(kernel, _until_free(read.low, read), at))
         if line.atomic >> writer.kernel & 1:
             for read in own:
-                after = np.minimum(after, read.low[np.searchsorted(at, at)])
+                after = np.minimum(after, _until_free(read.low, read)[np.searchsorted(at, at)])
             whole = writer.end[np.searchsorted(at, at, side="right") - 1]
             most = max(most, int((whole - after).max()))
             continue
         for read in own:
             count = min(steps, len(read.own))  # a batched kernel may be called more often than it has rows
-            after = np.minimum(after, np.append(read.low[1:count], into.size))
+            after = np.minimum(after, np.append(_until_free(read.low, read)[1:count], NEVER))
             reached = writer.reached(slice(steps), read.reach)
-            most = max(most, int((reached - read.own[:steps]).max()))
+            most = max(most, int((reached - _until_free(read.own, read)[:steps]).max()))
         most = max(most, int((writer.end[:steps] - after).max()))
-    return most
+    return max(most, -NEVER)
+
+
+def _until_free(first: Ints, read: Read) -> Ints:
+    """First bytes of an input that steps read; NEVER where they read nothing of it."""
+    return np.where(first < read.low[-1], first, NEVER)
 
 
 def _backward(group: GroupMemory, lower: int, upper: int) -> int | None:

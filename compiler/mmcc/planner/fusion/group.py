@@ -143,8 +143,9 @@ class GroupMemory:
             first = min((self.line.begin(w.kernel) for w in store.writers), default=-1)
         if self.defined >> store.allocation & 1:
             return first, NEVER
-        users = [kernel for kernel, _ in store.reads] + [writer.kernel for writer in store.writers]
-        return first, max(map(self.line.end, users), default=first)
+        until = [self.line.last_need(kernel, read.line) for kernel, read in store.reads]
+        until += [self.line.end(writer.kernel) for writer in store.writers]
+        return first, max(until, default=first)
 
     @cached_property
     def scratch(self) -> int:

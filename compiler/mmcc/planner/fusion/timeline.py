@@ -42,6 +42,13 @@ class Timeline:
         times = self.of(kernel)
         return int(times[-1]) if len(times) else -1
 
+    def last_need(self, kernel: int, of_steps: Ints) -> int:
+        """The time of the last step of a kernel that still reads something of what `needed` is asked about,
+        -1 if none does."""
+        times = self.of(kernel)
+        count = min(len(times), int(np.count_nonzero(of_steps < of_steps[-1])))
+        return int(times[count - 1]) if count else -1
+
     def done(self, kernel: int, at: Ints) -> Ints:
         """How many steps of a kernel come before each of some times."""
         return np.searchsorted(self.of(kernel), at)
