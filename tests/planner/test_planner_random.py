@@ -19,7 +19,7 @@ from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.cpsat import cliques
 from mmcc.planner.memory.layout import make_layout
 from mmcc.planner.memory.lower_bound import lower_bound
-from mmcc.planner.memory.order import best_order
+from mmcc.planner.memory.order import STEPS_OF_STATE, best_order
 from mmcc.planner.memory.overlap import safe_offsets
 from mmcc.planner.memory.placement import place
 from mmcc.planner.memory.problem import Item, Problem
@@ -67,6 +67,21 @@ def test_the_order_found_is_the_best_of_all(graph: Graph) -> None:
     assert found.peak == max(found.bound, max(model.profile(found.order), default=found.peak))
     assert found.peak == min(max(model.profile(order), default=found.peak) for order in orders)
     assert best_order(model, max_states=1).bound <= found.peak <= best_order(model, max_states=1).peak
+
+
+@pytest.mark.quick
+def test_wide_graphs_are_searched_in_as_many_steps_as_others() -> None:
+    """After each of few states 60 kernels can run; states alone would be 60 times as many steps."""
+    b = Build("wide")
+    x = b.input(4, 4, 8)
+    graph = b.graph(b.concat(2, *(b.conv(x, 2, 1) for _ in range(60))))
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
+    model = make_model(graph, make_layout(graph, frozenset(), frozenset()), PlanRequest(), table)
+    states, kernels = 200, len(model.kernels)
+    found = best_order(model, max_states=states)
+    assert sorted(found.order) == list(range(kernels))
+    assert found.bound <= found.peak == max(model.profile(found.order))
+    assert found.looked_at <= 2 * STEPS_OF_STATE * states + kernels**2
 
 
 @st.composite

@@ -67,7 +67,7 @@ def test_the_sweep_times_plans_and_compares_their_outputs(
     assert unlimited.fitting >= 4  # the three, and what was chosen
     assert within.fitting < unlimited.fitting
     assert all(row.ms >= row.best_ms > 0 for row in (unlimited, within, least))
-    assert least.best == least.groups == "8"
+    assert least.best == least.groups == "4 2x2"
 
 
 @needs_shared
