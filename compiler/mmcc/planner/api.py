@@ -11,10 +11,11 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.bounds.bound import trivial_bound
-from mmcc.planner.cached import in_caches
+from mmcc.planner.cached import WORTH, in_caches
 from mmcc.planner.caches import predicted
 from mmcc.planner.chunks import apart, in_chunks
 from mmcc.planner.concurrent import moved_up, plan_concurrent
+from mmcc.planner.cost import node_costs
 from mmcc.planner.layer_by_layer import LayoutChoice, best_layout, plan_alone
 from mmcc.planner.lend import lend
 from mmcc.planner.paging import place_paged
@@ -23,6 +24,8 @@ from mmcc.planner.request import PlanRequest
 from mmcc.planner.search import Search
 from mmcc.planner.spread import spread
 from mmcc.planner.states import place_states, state_bytes, state_offsets
+
+ROUNDING = 1e-9  # of a cost
 
 
 def best_plan(graph: Graph, request: PlanRequest) -> Plan:
@@ -103,18 +106,30 @@ def _least(graph: Graph, request: PlanRequest) -> Plan:
 
 
 def _cheapest(graph: Graph, request: PlanRequest, choice: LayoutChoice, alone: Plan) -> Plan:
-    """The cheapest plan within a limit that every node alone keeps."""
-    if _costs_least(graph, request, alone):
-        return replace(alone, cheapest=True, least_cost=predicted(graph, alone, request))
-    return Search(graph, request, choice, alone).run_within(choice.ordering.order)
+    """The cheapest plan within a limit that every node alone keeps. It has more bytes than that only where it
+    saves WORTH with them: predictions are no better."""
+    cost, avoidable = predicted(graph, alone, request), _avoidable(graph, request, alone)
+    if avoidable <= ROUNDING * cost:
+        return replace(alone, cheapest=True, least_cost=cost)
+    order, peak = choice.ordering.order, request.peak(alone)
+    found = Search(graph, replace(request, limit=peak), choice, alone).run_within(order)
+    if request.limit == peak:
+        return found
+    found = replace(found, cheapest=False, least_cost=0.0)  # of all with so many bytes: others may have more
+    if avoidable <= WORTH * cost:
+        return found
+    wide = Search(graph, request, choice, alone).run_within(order)
+    worth = predicted(graph, wide, request) <= (1 - WORTH) * predicted(graph, found, request)
+    return wide if worth else found
 
 
-def _costs_least(graph: Graph, request: PlanRequest, alone: Plan) -> bool:
-    """True if every node is made in one call, nothing is copied, and caches, which groups may help, are none:
-    then no plan costs less."""
-    nodes = [group.nodes[0] for group in alone.groups]
-    turned = any(g.backward and not request.runs_backward(g.nodes[0]) for g in alone.groups)
-    return not turned and not request.caches and all(graph.nodes[k].op.traits.alias is None for k in nodes)
+def _avoidable(graph: Graph, request: PlanRequest, alone: Plan) -> float:
+    """What of the cost of every node alone other plans may not have: copies, calls for rows that are made
+    backward, and bytes beyond caches."""
+    forward = replace(alone, groups=tuple(replace(group, backward=False) for group in alone.groups))
+    costs = node_costs(graph, forward, request.cost)
+    least = sum(cost for k, cost in costs.items() if graph.nodes[k].op.traits.alias is None)
+    return predicted(graph, alone, request) - least
 
 
 def _grouped(graph: Graph, request: PlanRequest, first: LayoutChoice, alone: Plan | None) -> Plan:
