@@ -226,6 +226,14 @@ def test_dynamic_quantization(tmp_path):
     check(model_of(nodes, {"x": TABLE}, ["y"], {"w": w}), {"x": TABLE}, tmp_path, 1e-4)
 
 
+@pytest.mark.parametrize("value", [0.0, 5.0, -5.0])
+def test_dynamic_quantization_of_one_value(tmp_path, value):
+    """Silence has steps of 1: none of 0, by which nothing can be divided."""
+    node = helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"])
+    x = np.full((2, 3), value, np.float32)
+    check(model_of([node], {"x": x}, ["q", "s", "z"]), {"x": x}, tmp_path, 1e-6)
+
+
 @pytest.mark.parametrize(("op", "attributes"), [("Relu", {}), ("LeakyRelu", {"activation_params": [0.25]})])
 def test_fused_convolutions(tmp_path, op, attributes):
     w, b = array(4, 6, 3, 3, seed=4), array(4, seed=5)

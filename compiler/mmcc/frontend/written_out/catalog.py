@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from mmcc.frontend.written_out import counting, moves, sampling, sums  # noqa: F401
+from mmcc.frontend.written_out import counting, moves, rounding, sampling, sums  # noqa: F401
 from mmcc.frontend.written_out.body import WRITERS, written_out
 
 __all__ = ["WRITERS", "written_out"]
