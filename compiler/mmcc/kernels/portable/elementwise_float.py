@@ -12,6 +12,13 @@ from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
 
+BLOCK = 16  # floats made at a time where the processor has vectors
+# What compilers make of vectors: no calls, and no more than a few comparisons.
+IN_VECTORS = {
+    *("abs", "neg", "reciprocal", "clamp", "saturate", "leaky_relu", "hard_sigmoid", "hard_swish", "affine"),
+    *("thresholded_relu", "add", "sub", "mul", "div", "min", "max", "prelu"),
+}
+
 
 def broadcast_fields(
     site: Site, names: str
@@ -27,7 +34,7 @@ def unary(op: Unary, site: Site) -> KernelUse:
     """One kernel a function and type; parameters are fields."""
     return KernelUse(
         "unary",
-        (("function", op.function), ("type", site.inputs[0].dtype.ctype)),
+        (("function", op.function), ("type", site.inputs[0].dtype.ctype), ("block", _block(op, site))),
         (
             ("x", site.read(0)),
             ("y", site.output.where()),
@@ -35,6 +42,12 @@ def unary(op: Unary, site: Site) -> KernelUse:
             *_parameters(op, site),
         ),
     )
+
+
+def _block(op: Unary | Binary, site: Site) -> int:
+    """Elements made at a time; 0 where they are made one by one."""
+    vectors = "simd" in site.target.kernels and site.inputs[0].dtype == ElementType.F32
+    return BLOCK if vectors and op.function in IN_VECTORS else 0
 
 
 def _parameters(op: Unary, site: Site) -> tuple[tuple[str, Field], ...]:
@@ -59,6 +72,7 @@ def binary(op: Binary, site: Site) -> KernelUse:
         ("type", dtype.ctype),
         ("unsigned", dtype.unsigned.ctype),
         ("result", site.output.dtype.ctype),
+        ("block", _block(op, site)),
     )
     return KernelUse("binary", (*options, *strides), fields)
 
