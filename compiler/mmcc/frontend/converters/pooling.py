@@ -47,8 +47,8 @@ def _pool_pads(call: Call, x: Value, axes: int = 0) -> tuple[Sliding, list[int],
             "ONNX Runtime pads as for a window without dilations"
         )
     pads = resolved_pads(slide, space)
-    newer = call.node.op_type == "LpPool" or (call.node.op_type == "AveragePool" and call.version >= 19)
-    if newer and slide.auto_pad == "SAME_UPPER" and any(lacking <= -2 for lacking in slide.lacking(space)):
+    halved = slide.auto_pad == "SAME_UPPER" and call.node.op_type in ("AveragePool", "LpPool")
+    if halved and any(lacking <= -2 for lacking in slide.lacking(space)):
         raise pads_unclear(
             "auto_pad SAME_UPPER of strides that pass over elements, which ONNX Runtime halves"
         )
