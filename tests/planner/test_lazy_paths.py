@@ -7,6 +7,7 @@ from math import inf, isclose, nextafter
 
 import pytest
 from mmcc.ir.graph import Graph
+from mmcc.planner.fusion import sets
 from mmcc.planner.fusion.best_first import CheapestSearch
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
@@ -45,6 +46,28 @@ def test_they_are_as_good_as_those_of_a_list(first: int) -> None:
             compared += 1
         assert least == given or not lazy.cheapest(least - 1, inf)
     assert compared
+
+
+def test_between_beginnings_of_an_order_lie_the_same_groups(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where sets are too many to know all, groups are found as where all are known."""
+    compared = 0
+    for seed in range(400, 520):
+        space, _ = spaces(seed)
+        if not space.model.kernels:
+            continue
+        most = space.shared.bytes(space.alive(0)) + 2 * seed % 97
+        with monkeypatch.context() as few:
+            few.setattr(sets, "MOST_SETS", 1)
+            sets.every_set.cache_clear()
+            beginnings, _ = spaces(seed)
+        sets.every_set.cache_clear()
+        known = {*beginnings.sets}
+        for limit in (most, ENOUGH):
+            want = {c for c in space.candidates(limit) if {c.before, c.after} <= known}
+            assert {*beginnings.candidates(limit)} == want, (seed, limit)
+            compared += len(want)
+        assert not beginnings.complete
+    assert compared > 500
 
 
 @pytest.mark.parametrize("first", range(120, 180, 20))

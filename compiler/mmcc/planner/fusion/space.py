@@ -227,33 +227,66 @@ class Space:
 
     def _ending(self, after: int, last: int, most: int, small: set[int]) -> Iterator[Candidate]:
         """Groups that end in kernel `last` and with the set `after`, each longer one from a shorter one."""
+        grown = self._grown if self._every_set else self._grown_in_order
+        for members in grown(after, last, most):
+            before = after & ~members
+            if before not in small:
+                continue
+            if self._tilings:
+                yield from self._staged(before, after, last, most)
+            elif (floor := self.figures.floor(before, after, last)) <= most:
+                least = self.figures.least(before, after, last)
+                yield Candidate(before, after, last, least, 1, floor)
+
+    def _grown(self, after: int, last: int, most: int) -> Iterator[int]:
+        """Members of groups, where all sets are known."""
         seen: set[int] = set()
         waiting = [(1 << last, self._makers[last])]
-        sets = self._all_sets
         while waiting:
             members, makers = waiting.pop()
-            before = after & ~members
-            if before in sets:
-                if self.request.recompute <= 1 and self.figures.inner(members, after, last) > most:
-                    continue  # a longer one holds these rings too
-                if before in small:
-                    if self._tilings:
-                        yield from self._staged(before, after, last, most)
-                    elif (floor := self.figures.floor(before, after, last)) <= most:
-                        least = self.figures.least(before, after, last)
-                        yield Candidate(before, after, last, least, 1, floor)
-            if not members & self._single:
-                more = makers & before & ~self._single
-                if members.bit_count() >= self._longest:
-                    self._shortened = self._shortened or bool(more)
+            if self._holds_too_much(members, after, last, most):
+                continue
+            yield members
+            more = makers & after & ~members & ~self._single
+            if members & self._single or self._is_longest(members, more):
+                continue
+            for kernel in bits(more):
+                longer = members | 1 << kernel
+                if self.model.kernels[kernel].apart & members or longer in seen:
                     continue
-                for kernel in bits(more):
-                    longer = members | 1 << kernel
-                    if self.model.kernels[kernel].apart & members or longer in seen:
-                        continue
-                    if not self._after[kernel] & after & ~members:
-                        seen.add(longer)
-                        waiting.append((longer, makers | self._makers[kernel]))
+                if not self._after[kernel] & after & ~members:
+                    seen.add(longer)
+                    waiting.append((longer, makers | self._makers[kernel]))
+
+    def _grown_in_order(self, after: int, last: int, most: int) -> Iterator[int]:
+        """Members of groups where the sets are the beginnings of the order: what comes last of it. A kernel
+        that feeds none of those behind it feeds no longer group either."""
+        at = after.bit_count() - 1
+        if self.order[at] != last:
+            return
+        members, makers = 1 << last, self._makers[last]
+        while not self._holds_too_much(members, after, last, most):
+            yield members
+            at -= 1
+            kernel = self.order[at] if at >= 0 else last
+            more = makers & 1 << kernel & ~members & ~self._single
+            if not more or members & self._single or self._is_longest(members, more):
+                return
+            if self.model.kernels[kernel].apart & members:
+                return
+            members |= more
+            makers |= self._makers[kernel]
+
+    def _holds_too_much(self, members: int, after: int, last: int, most: int) -> bool:
+        """True if a group and all longer ones hold rings of more than `most` bytes."""
+        return self.request.recompute <= 1 and self.figures.inner(members, after, last) > most
+
+    def _is_longest(self, members: int, more: int) -> bool:
+        """True of a group that is not made longer; `more` are kernels that it might have, too."""
+        if members.bit_count() < self._longest:
+            return False
+        self._shortened = self._shortened or bool(more)
+        return True
 
     def _constants(self) -> dict[int, tuple[Blocks, ...]]:
         """By kernel, how its constants can be cut, if they lie in slow memory."""
