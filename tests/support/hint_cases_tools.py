@@ -250,14 +250,14 @@ def expected_outputs(folder, monkeypatch):
 
 @follows("verification/oracle.py: '--data inputs.npz, with inputs that the model takes'")
 def an_index_outside(folder, _):
-    """Made-up integers that are computed with are of the whole range: most of them are none as indices."""
-    nodes = [node("Add", ["i", "one"], ["j"]), node("Gather", ["w", "j"], ["y"])]
-    weights = {"w": FLOATS.reshape(-1), "one": np.array([1])}
-    model = model_of(nodes, {"i": np.array([1, 0])}, ["y"], weights)
+    """Made-up indices are within what they pick from; what is computed of them need not be."""
+    nodes = [node("Add", ["i", "all"], ["j"]), node("Gather", ["w", "j"], ["y"])]
+    weights = {"w": FLOATS.reshape(-1), "all": np.array([FLOATS.size])}
+    model = model_of(nodes, {"i": np.array([-1, -2])}, ["y"], weights)
     out = folder / "out"
     mmcc("compile", save(model, folder), "-o", out)
     assert "--data inputs.npz" in mmcc("verify", out, exit=8)
-    mmcc("verify", out, "--data", data(folder, input_0=np.array([[1, 0]])))
+    mmcc("verify", out, "--data", data(folder, input_0=np.array([[-1, -2]])))
 
 
 @follows("verification/samples.py: f'{count} integers, -1 if unknown'")
