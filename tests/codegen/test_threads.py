@@ -81,7 +81,7 @@ def test_mmcc_bench_deals_chunks_to_threads(package: Path) -> None:
     assert (found["threads"], found["runs"]) == (3, 15)
     assert found["milliseconds"] > 0
     assert 0 < found["cut"] < 1
-    assert 0 < found["dealt"] < 4  # of its own time and another run's
+    assert found["dealt"] > 0  # times of different runs: how large it is depends on what else runs here
     assert found["wall"] > 0
 
 
