@@ -193,7 +193,8 @@ int main(int argc, char **argv)
         longest = 0;
         clock_reads = 0;
         const double dealt = timed(CLOCK_THREAD_CPUTIME_ID, deal);
-        const double whole = dealt - clock_read * clock_reads;
+        const double unread = dealt - clock_read * clock_reads; /* by what a read took before: it may differ */
+        const double whole = unread > in_chunks ? unread : in_chunks;
         const double alone = timed(CLOCK_MONOTONIC, NULL);
         const double all = timed(CLOCK_MONOTONIC, together);
         (void)printf("%.9f %.9f %.9f %.9f %.9f\n", serial, whole - in_chunks + longest, in_chunks / whole, alone,

@@ -80,7 +80,7 @@ def test_mmcc_bench_deals_chunks_to_threads(package: Path) -> None:
     found = json.loads(done.output)
     assert (found["threads"], found["runs"]) == (3, 15)
     assert found["milliseconds"] > 0
-    assert 0 < found["cut"] < 1
+    assert 0 < found["cut"] <= 1
     assert found["dealt"] > 0  # times of different runs: how large it is depends on what else runs here
     assert found["wall"] > 0
 
