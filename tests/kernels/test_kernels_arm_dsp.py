@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import WARNINGS
+from kernel_bench import compile_kernels
 from mmcc.kernels.arm_dsp.conv import LEAST, VARIANT, quads
 from mmcc.kernels.arm_dsp.filters import scalable, scaled
 from mmcc.kernels.contract import LESS_STACK
@@ -242,20 +239,7 @@ def test_kernels_that_are_said_to_take_less_stack_do():
 @pytest.mark.parametrize("compiler", ["arm-none-eabi-gcc", "clang"])
 def test_other_compilers_and_levels(compiler, level, tmp_path):
     """The assembly needs every register, which must not depend on what a compiler keeps for itself."""
-    target = ready("cortex-m4")
-    if shutil.which(compiler) is None:
-        pytest.skip(f"needs {compiler}")
-    for name, text in own_bench("cortex-m4", lent="least").package.files.items():
-        (tmp_path / name).write_text(text)
-    flags = [flag for flag in target.flags if not flag.startswith("-O")]
-    if compiler == "clang":
-        asked = [target.compiler, "-xc", "-E", "-v", "/dev/null"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=True).stderr
-        folders = said.partition("<...> search starts here:")[2].partition("End of search list")[0].split()
-        newlib = [folder for folder in folders if (Path(folder) / "string.h").is_file()]
-        flags += ["--target=arm-none-eabi", *(f"-isystem{folder}" for folder in newlib)]
-    command = [compiler, *WARNINGS, *flags, level, "-c", "bench_kernels.c", "-o", "kernels.o"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    compile_kernels(own_bench("cortex-m4", lent="least"), ready("cortex-m4"), compiler, level, tmp_path)
 
 
 @pytest.mark.parametrize("target", ["cortex-m0plus", "cortex-m3", "cortex-m4", "cortex-m55", "rv32imac"])

@@ -3,17 +3,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from kernel_bench import WARNINGS
+from kernel_bench import compile_kernels
 from mmcc.kernels.armv6m.conv import VARIANT, fits
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
@@ -126,20 +123,7 @@ def test_generated_shapes(cases):
 @pytest.mark.parametrize("compiler", ["arm-none-eabi-gcc", "clang"])
 def test_other_compilers_and_levels(compiler, level, tmp_path):
     """The assembly needs every register, which must not depend on what a compiler keeps for itself."""
-    target = ready(TARGET)
-    if shutil.which(compiler) is None:
-        pytest.skip(f"needs {compiler}")
-    for name, text in own_bench().package.files.items():
-        (tmp_path / name).write_text(text)
-    flags = [flag for flag in target.flags if not flag.startswith("-O")]
-    if compiler == "clang":
-        asked = [target.compiler, "-xc", "-E", "-v", "/dev/null"]
-        said = subprocess.run(asked, capture_output=True, text=True, check=True).stderr
-        folders = said.partition("<...> search starts here:")[2].partition("End of search list")[0].split()
-        newlib = [folder for folder in folders if (Path(folder) / "string.h").is_file()]
-        flags += ["--target=arm-none-eabi", *(f"-isystem{folder}" for folder in newlib)]
-    command = [compiler, *WARNINGS, *flags, level, "-c", "bench_kernels.c", "-o", "kernels.o"]
-    subprocess.run(command, cwd=tmp_path, check=True)
+    compile_kernels(own_bench(), ready(TARGET), compiler, level, tmp_path)
 
 
 @pytest.mark.quick

@@ -10,6 +10,7 @@ poison, and everything around what may be written is checked to be as it was.
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from cffi import FFI
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
@@ -360,3 +362,20 @@ class Bench:
         kept[work.lo : work.hi] = arena[work.lo : work.hi]
         wrong = np.flatnonzero(kept != arena)
         assert not len(wrong), f"{case.name}, {way}: wrote outside its output, at arena bytes {wrong[:8]}"
+
+
+def compile_kernels(bench: Bench, target: Target, compiler: str, level: str, folder: Path) -> None:
+    """Compile a bench's kernels by another compiler, or at another level of optimization."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"needs {compiler}")
+    for name, text in bench.package.files.items():
+        (folder / name).write_text(text)
+    flags = [flag for flag in target.flags if not flag.startswith("-O")]
+    if compiler == "clang":
+        asked = [target.compiler, "-xc", "-E", "-v", "/dev/null"]
+        said = subprocess.run(asked, capture_output=True, text=True, check=True).stderr
+        folders = said.partition("<...> search starts here:")[2].partition("End of search list")[0].split()
+        newlib = [each for each in folders if (Path(each) / "string.h").is_file()]
+        flags += ["--target=arm-none-eabi", *(f"-isystem{each}" for each in newlib)]
+    command = [compiler, *WARNINGS, *flags, level, "-c", "bench_kernels.c", "-o", "kernels.o"]
+    subprocess.run(command, cwd=folder, check=True)

@@ -83,7 +83,6 @@ class Space:
         self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._tilings = self._constants()
         every, self.sets = sets_of(self.model, order)
-        self._all_sets = frozenset(self.sets)
         self._every_set, self._shortened = every, False
         self.all = (1 << len(self.model.kernels)) - 1
         self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
