@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Generator
 from pathlib import Path
 
 from mmcc.errors import CompileError, Exit, printable
+from mmcc.scratch import ScratchFolder
 
 
 def check_file(path: Path, option: str) -> None:
@@ -34,7 +34,7 @@ def whole_file(path: Path, option: str) -> Generator[Path]:
             yield path
         return
     place = Path(os.path.realpath(path))  # a link stays one
-    with told(path, option), tempfile.TemporaryDirectory(prefix=".mmcc-", dir=place.parent) as scratch:
+    with told(path, option), ScratchFolder(".mmcc-", place.parent) as scratch:
         made = Path(scratch) / place.name
         yield made
         if place.exists():

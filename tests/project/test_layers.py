@@ -18,6 +18,7 @@ LAYERS = [
     *(
         "errors",
         "sizes",
+        "scratch",
         "output_file",
         "resources",
         "chips",

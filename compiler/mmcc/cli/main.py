@@ -28,6 +28,7 @@ from mmcc.cli.train import train
 from mmcc.cli.verify import verify
 from mmcc.errors import CompileError, Exit
 from mmcc.resources import data_dir
+from mmcc.scratch import end_by
 
 _JSON = "mmcc.json"  # key in click's context: errors are printed as JSON, too
 GROUPS = {  # of the commands, in the help
@@ -58,7 +59,8 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, _end)
+            end_by(signal.SIGTERM, _end)
+            end_by(signal.SIGINT, _interrupt)
         try:
             return super().invoke(ctx)
         except CompileError as error:
@@ -109,7 +111,11 @@ class Commands(click.Group):
         ctx.exit(int(error.exit))
 
 
-def _end(number: int, _: object) -> NoReturn:
+def _interrupt(_: int) -> NoReturn:
+    raise KeyboardInterrupt
+
+
+def _end(number: int) -> NoReturn:
     """Leave as an error does: what was begun is taken away."""
     click.echo(STOPPED.format(signal.Signals(number).name), err=True)
     raise SystemExit(128 + number)

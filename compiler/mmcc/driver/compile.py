@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -35,6 +34,7 @@ from mmcc.package.record import FOLDER, EntryPorts, KeptState, Package, Source, 
 from mmcc.passes.separate_states import separate_states
 from mmcc.report.files import write_report
 from mmcc.report.model import Report
+from mmcc.scratch import ScratchFolder
 from mmcc.selfcheck.run import NOT_ASKED, SelfCheck, failure, self_check
 from mmcc.target import is_path, load_target
 from mmcc.toolchain import package_build
@@ -150,7 +150,7 @@ def _self_checked(job: Job, built: Built, bench: Path, out: Path) -> SelfCheck:
     if job.target == host and folder == made:  # as measured
         ready = {path.stem: path for path in (made / FOLDER / MEASURE).glob("*.o")}
         sources = [ready.get(path.stem, path) for path in sources]
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+    with ScratchFolder("mmcc-") as scratch:
         adapter = Path(scratch) / "adapter_host.c"
         adapter.write_text(adapter_text(bench, folder, job.prefix, staged=built.program.staged))
         found, wrong = self_check(job.module, sources, layers, adapter, bench, host, Path(scratch))

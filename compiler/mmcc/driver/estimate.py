@@ -6,7 +6,6 @@ For architecture search, and before a quantization: networks for microcontroller
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -31,6 +30,7 @@ from mmcc.planner.cost import mac_kind, plan_cost
 from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
+from mmcc.scratch import ScratchFolder
 from mmcc.target import Target, load_target
 
 # bytes of code, fitted to what gcc -O2 made for the Cortex-M4 of eight networks: within a fifth of each
@@ -88,7 +88,7 @@ def estimate(
     """
     if isinstance(model, (str, Path)):
         return _estimate(Path(model), target, dims or {}, least=least)
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as folder:
+    with ScratchFolder("mmcc-") as folder:
         path = Path(folder) / "model.onnx"
         path.write_bytes(model.SerializeToString())
         return _estimate(path, target, dims or {}, least=least)

@@ -6,13 +6,13 @@ from __future__ import annotations
 import shutil
 import stat
 import sys
-import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from mmcc.errors import CompileError, Exit
+from mmcc.scratch import ScratchFolder
 
 STDIN = Path("-")
 
@@ -27,7 +27,7 @@ def as_file(model: Path) -> Generator[Path]:
     if model != STDIN and not _is_pipe(model):
         yield model
         return
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as folder:
+    with ScratchFolder("mmcc-") as folder:
         kept = Path(folder) / "model.onnx"
         if model == STDIN:
             if is_terminal():

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from mmcc import __version__
 from mmcc.driver.sweep_cases import DIED, Case, Row, failed
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.model_file import external_files
+from mmcc.scratch import ScratchFolder
 
 SCHEME = "dask://"
 SECONDS = 30.0  # to reach the scheduler
@@ -121,7 +121,7 @@ def _there(work: Callable[[Case], Row], case: Case, files: Mapping[str, bytes], 
 
 def _measured(work: Callable[[Case], Row], case: Case, files: Mapping[str, bytes]) -> Row:
     """The case, measured in a folder of its own; the row has the names that were asked for."""
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as folder:
+    with ScratchFolder("mmcc-") as folder:
         for name, data in files.items():
             path = Path(folder) / name
             path.parent.mkdir(parents=True, exist_ok=True)

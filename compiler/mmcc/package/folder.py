@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import filecmp
 import os
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import FOLDER, generated_files, is_package
+from mmcc.scratch import ScratchFolder, held
 
 
 def check_output(out: Path) -> None:
@@ -32,10 +32,10 @@ def check_output(out: Path) -> None:
         raise CompileError("MM006", f"{parent} cannot be written", exit=Exit.USAGE, hint="-o another folder")
 
 
-def scratch_beside(out: Path) -> tempfile.TemporaryDirectory[str]:
+def scratch_beside(out: Path) -> ScratchFolder:
     """A folder on the same file system, to be renamed; it vanishes if anything fails."""
     try:
-        return tempfile.TemporaryDirectory(prefix=".mmcc-", dir=_existing_parent(out))
+        return ScratchFolder(".mmcc-", _existing_parent(out))
     except OSError as error:
         message = f"{out} cannot be written: {error.strerror}"
         raise CompileError("MM006", message, exit=Exit.USAGE, hint="-o another folder") from error
@@ -72,7 +72,8 @@ def replace_folder(made: Path, out: Path) -> None:
         made.chmod(0o755)
         if place.exists():
             _keep_times(place, made)
-            _swap(made, place, others)
+            with held():
+                _swap(made, place, others)
         else:
             made.rename(place)
     except OSError as error:
@@ -117,18 +118,19 @@ def _keep_times(old: Path, new: Path) -> None:
 def _swap(made: Path, place: Path, others: list[Path]) -> None:
     """Rename both folders and move `others` over; whatever interrupts it, nothing of theirs is lost."""
     old = made.with_name("old")
-    place.rename(old)
     moved: list[Path] = []
     try:
+        place.rename(old)
         made.rename(place)
         for path in others:
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             (old / path).rename(place / path)
             moved.append(path)
     except BaseException:
-        if place.exists():
-            for path in moved:
-                (place / path).rename(old / path)
-            place.rename(made)
-        old.rename(place)
+        if old.exists():
+            if place.exists():
+                for path in moved:
+                    (place / path).rename(old / path)
+                place.rename(made)
+            old.rename(place)
         raise

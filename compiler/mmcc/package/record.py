@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
 from mmcc.ir.streaming import StreamedOutput, Streaming
 from mmcc.ir.types import Quant, Shape, Tensor
+from mmcc.scratch import ScratchFolder
 
 SCHEMA = 7
 FOLDER = ".mmcc"
@@ -212,7 +212,7 @@ def save_bench(folder: Path, sources: Path) -> None:
             archive.writestr(entry, path.read_bytes())
 
 
-_unpacked: dict[tuple[Path, int], tempfile.TemporaryDirectory[str]] = {}
+_unpacked: dict[tuple[Path, int], ScratchFolder] = {}
 
 
 def bench_files(folder: Path) -> Path:
@@ -221,7 +221,7 @@ def bench_files(folder: Path) -> Path:
     try:
         key = path, path.stat().st_mtime_ns
         if key not in _unpacked:
-            scratch = tempfile.TemporaryDirectory(prefix="mmcc-")
+            scratch = ScratchFolder("mmcc-")
             with zipfile.ZipFile(path) as archive:
                 archive.extractall(scratch.name)
             _unpacked[key] = scratch

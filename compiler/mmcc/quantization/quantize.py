@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 import warnings
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from mmcc.ir.ports import Port
 from mmcc.output_file import check_file, told, write_file
 from mmcc.quantization.corrections import corrected, equalized
 from mmcc.quantization.runs import Array, Feed, Quality, decibels, outputs_of, quality
+from mmcc.scratch import ScratchFolder
 from mmcc.verification.data_files import Preprocessing, load_data
 from mmcc.verification.samples import labels_of, samples_of
 
@@ -75,7 +75,7 @@ def quantize_model(
     if not is_float(graph):
         what = "the model is quantized already, or nothing in it multiplies floats"
         raise CompileError("MM115", what, exit=Exit.USAGE, hint="the float model it was made from")
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as folder, _refusals(model):
+    with ScratchFolder("mmcc-") as folder, _refusals(model):
         prepared = _prepared(model, Path(folder), options)
         if not _layers(prepared):
             what = f"none of its layers is one that ONNX Runtime quantizes: {', '.join(sorted(QUANTIZED))}"

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,6 +20,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry, Module
 from mmcc.ops.loss import CrossEntropy
 from mmcc.ops.quantize import Quantize
+from mmcc.scratch import ScratchFolder
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import Run, Trace, run_traced, traced_program
 from mmcc.target import Target
@@ -136,7 +136,7 @@ def failure(wrong: WrongRun, made: Path, model: Path, out: Path, options: str) -
     """
     graph, fault = wrong.entry.graph, wrong.fault
     sentence = fault.sentence(graph)
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+    with ScratchFolder("mmcc-") as scratch:
         folder = Path(scratch) / "difference"
         shutil.copytree(made, folder / "package")
         (folder / "difference.txt").write_text(f"{sentence}\n\n{options}\n")

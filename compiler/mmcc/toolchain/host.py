@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.resources import data_dir
+from mmcc.scratch import ScratchFolder
 from mmcc.target import load_target
 from mmcc.toolchain.build import raise_if_disk_full
 
@@ -53,7 +53,7 @@ def build_shared(package: Path, adapter: str, name: str, work: Path) -> Path:
     if library.is_file() and known.is_file() and known.read_text() == key:
         return library
     work.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+    with ScratchFolder("mmcc-") as scratch:
         build = Path(scratch) / "build"
         build.mkdir()
         (build / f"{name}_adapter.c").write_text(adapter)
@@ -109,7 +109,7 @@ class HostModel:
 
         self._ffi = FFI()
         self._ffi.cdef(CDEF)
-        with tempfile.TemporaryDirectory(prefix="mmcc-") as folder:
+        with ScratchFolder("mmcc-") as folder:
             # under a name of its own: what was loaded from the same path before would be taken for this
             own = shutil.copy(library, folder)
             self._lib: Any = self._ffi.dlopen(str(own))

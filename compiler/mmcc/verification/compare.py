@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -24,6 +23,7 @@ from mmcc.package.host import host_adapter, host_model, host_sources, package_so
 from mmcc.package.record import Package, bench_files
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.separate_states import separate_states
+from mmcc.scratch import ScratchFolder
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import Run, Trace, run_traced, traced_program
 from mmcc.target import Target, load_target
@@ -223,7 +223,7 @@ def per_node(
     agreement = Agreement(whole, model, package.bind, package.states, loaded.graph)
     faults: dict[int, Fault] = {}
     first = package.entries[package.entry].first
-    with tempfile.TemporaryDirectory(prefix="mmcc-") as scratch:
+    with ScratchFolder("mmcc-") as scratch:
         program = _traced(folder, package, Path(scratch)) if board is None else None
         for number, sample in enumerate(samples):
             progress("comparing node by node", number, len(samples))
