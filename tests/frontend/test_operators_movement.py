@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 from frontend_models import kinds, model_of, save
+from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.ir.interpret import evaluate
 from onnx import helper
@@ -172,30 +173,65 @@ def test_antialias_has_as_many_taps_as_the_filter_is_wide(tmp_path):
     run(tmp_path, "Resize", [array(1, 2, 32, 24)], [None, floats(0.25, 0.25)], opset=18, **quarter)
 
 
+CROP = "tf_crop_and_resize"
+
+
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
 @pytest.mark.parametrize("region", [(0.41, 0.2, 0.83, 0.6), (-0.21, 0.3, 1.23, 0.7), (0.9, 0, 0.07, 1.3)])
 def test_resize_of_a_region(tmp_path, mode, region):
     """Within the image, beyond it (where one value stands for all), and turned round."""
     top, left, bottom, right = region
-    given = {"mode": mode, "coordinate_transformation_mode": "tf_crop_and_resize", "extrapolation_value": 7.5}
+    given = {"mode": mode, "coordinate_transformation_mode": CROP, "extrapolation_value": 7.5}
     constants = [floats(0, 0, top, left, 1, 1, bottom, right), None, ints(1, 6, 5, 4)]
     run(tmp_path, "Resize", [IMAGE], constants, rtol=1e-4, **given)
     constants = [floats(left, top, right, bottom), None, ints(1, 4)]
     run(tmp_path, "Resize", [IMAGE], constants, opset=18, rtol=1e-4, axes=[3, 2], **given)
 
 
-def test_a_region_of_the_old_size_and_one_of_integers(tmp_path):
-    """ONNX Runtime copies the image where the size stays: against the formula."""
-    given = {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"}
+def test_a_region_of_integers(tmp_path):
+    """What stands for all that lies beside is of the input's type: against the formula."""
+    given = {"mode": "nearest", "coordinate_transformation_mode": CROP, "extrapolation_value": -300.0}
     node = helper.make_node("Resize", ["x", "r", "", "s"], ["y"], axes=[0], **given)
-    x, constants = floats(0, 1, 2, 3, 4), {"r": floats(0.5, 1), "s": ints(5)}
+    x, constants = np.arange(5, dtype=np.int8), {"r": floats(-0.5, 1), "s": ints(4)}
     graph = import_model(save(model_of([node], {"x": x}, ["y"], constants, 18), tmp_path))
-    assert evaluate(graph, {"x": x})["y"].tolist() == [2, 2.5, 3, 3.5, 4]
-    given |= {"mode": "nearest", "extrapolation_value": -300.0}
-    node = helper.make_node("Resize", ["x", "r", "", "s"], ["y"], **given)
-    whole, constants = x.astype(np.int8), {"r": floats(-0.5, 1), "s": ints(4)}
-    graph = import_model(save(model_of([node], {"x": whole}, ["y"], constants, 18), tmp_path))
-    assert evaluate(graph, {"x": whole})["y"].tolist() == [-128, 0, 2, 4]
+    assert evaluate(graph, {"x": x})["y"].tolist() == [-128, 0, 2, 4]
+
+
+@pytest.mark.parametrize(
+    ("constants", "given"),
+    [
+        ([floats(0.5, 1), None, ints(7)], {"axes": [2], "coordinate_transformation_mode": CROP}),
+        (  # of the other axis ONNX Runtime takes the region
+            [floats(0, 0.1, 0.5, 0.9), None, ints(7, 5)],
+            {"axes": [2, 3], "coordinate_transformation_mode": CROP},
+        ),
+        ([None, floats(1, 1, 1.1, 1)], {}),
+        ([None, floats(1, 1, 1.1, 1)], {"mode": "nearest"}),
+        ([None, floats(1, 1, 1.1, 2)], {"antialias": 1}),
+    ],
+)
+def test_elements_that_onnx_moves_and_onnx_runtime_copies(tmp_path, constants, given):
+    with pytest.raises(CompileError, match="ONNX Runtime copies them, by ONNX they move by up to"):
+        run(tmp_path, "Resize", [IMAGE], constants, opset=18, **{"mode": "linear"} | given)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("coordinates", MODES)
+def test_a_scale_that_an_exporter_rounded_copies(tmp_path, mode, coordinates):
+    """Elements at 0.9999 are not those at 0 for `nearest_mode="floor"`, since ONNX Runtime copies."""
+    given = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": "floor"}
+    graph = run(tmp_path, "Resize", [IMAGE], [None, floats(1, 1, 1.00001, 1)], opset=19, **given)
+    assert kinds(graph) == ["Expand"]  # to the output
+
+
+def test_antialias_of_what_lies_beside(tmp_path):
+    given = {"mode": "linear", "coordinate_transformation_mode": CROP, "axes": [2, 3]}
+    inside = [floats(0.1, 0.2, 0.9, 0.8), None, ints(5, 6)]
+    run(tmp_path, "Resize", [IMAGE], inside, opset=18, rtol=1e-4, antialias=1, **given)
+    beyond = [floats(-0.1, 0.2, 0.9, 0.8), None, ints(5, 6)]
+    run(tmp_path, "Resize", [IMAGE], beyond, opset=18, rtol=1e-4, **given)
+    with pytest.raises(CompileError, match="a region beyond the input"):
+        run(tmp_path, "Resize", [IMAGE], beyond, opset=18, antialias=1, **given)
 
 
 @pytest.mark.parametrize("coordinates", MODES)

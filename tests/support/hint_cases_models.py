@@ -93,6 +93,17 @@ def explicit_pads(folder, _):
     check(model_of([node("MaxPool", ["x"], ["y"], pads=[0, 0, 0, 0], **window)], X, ["y"]), X, folder)
 
 
+@follows("frontend/converters/resizing.py: 'stating `axes` by numbers of 0 and more'")
+def axes_from_the_last_one(folder, _):
+    def model(*axes):
+        given = {"mode": "nearest", "keep_aspect_ratio_policy": "not_larger", "axes": axes}
+        nodes = [node("Resize", ["x", "", "", "s"], ["y"], **given)]
+        return model_of(nodes, X, ["y"], {"s": np.array([2, 9], np.int64)}, 18)
+
+    refused(model(2, -1), folder, "0 and more")
+    check(model(2, 3), X, folder)
+
+
 @follows(
     "frontend/converters/classes.py: 'leaving it out, and a Sigmoid behind the node where that is meant'"
 )

@@ -24,6 +24,7 @@ Floats = NDArray[np.float32]
 
 MAX_EXTENT = 65536
 CROP = "tf_crop_and_resize"  # the coordinates that take a region of the old elements
+NEAR = 1e-3  # places of elements: nearer than that, an exporter's rounding of scales is taken for a copy
 MOST_TAPS = 8  # of an axis: the kernel has the addresses and weights of all pairs on the stack
 
 
@@ -93,6 +94,11 @@ def convert_resize(call: Call) -> Value:
     scales = call.floats_at(2, "the scales")
     sizes = call.ints_at(3, "the sizes")
     axes = _axes_by_sizes(call, x, sizes, which) if sizes else _axes_by_scales(x, scales, which)
+    if sizes and call.text("keep_aspect_ratio_policy", "stretch") != "stretch" and min(given or [0]) < 0:
+        raise unsupported(
+            f"keep_aspect_ratio_policy with axes {given}: ONNX Runtime leaves those below 0 as they are",
+            "stating `axes` by numbers of 0 and more",
+        )
     if rule.coordinates == CROP:
         axes = _cropped(axes, which, call.floats_at(1, "the region"))
     if rule.antialias and any(rule.taps(axis.scale)[1] > MOST_TAPS for axis in axes):
@@ -153,6 +159,7 @@ def _cropped(axes: list[Axis], which: list[int], region: list[float]) -> list[Ax
 
 
 def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
+    axes = _with_copied(axes, rule)
     changed = [k for k, axis in enumerate(axes) if not axis.is_kept]
     if not changed:
         return x
@@ -165,6 +172,33 @@ def _resized(build: Builder, x: Value, axes: list[Axis], rule: Rule) -> Value:
     for pair in _pairs(changed, x.rank):  # the weights of an element are products of those of its axes
         y = _resized_pair(build, y, axes, pair, rule)
     return _extrapolated(build, y, axes, rule) if rule.coordinates == CROP else y
+
+
+def _with_copied(axes: list[Axis], rule: Rule) -> list[Axis]:
+    """The axes, those that ONNX Runtime copies kept as they are.
+
+    It copies the tensor where no extent changes, an axis that keeps its extent where antialias is asked for,
+    and one of scale 1, whatever region is to be taken of it. By ONNX's formulas new elements may lie
+    elsewhere even so: that is refused.
+    """
+    unchanged = all(axis.old == axis.new for axis in axes)
+    found: list[Axis] = []
+    for k, axis in enumerate(axes):
+        copied = axis.old == axis.new and (unchanged or rule.antialias or axis.scale == 1)
+        if copied and not axis.is_kept:
+            away = np.abs(source_coordinates(axis, rule.coordinates) - np.arange(axis.new)).max(initial=0)
+            if away > NEAR:
+                how = (
+                    f"to a region from {axis.begin:g} to {axis.end:g}"
+                    if rule.coordinates == CROP
+                    else f"with scale {axis.scale:g}"
+                )
+                raise unsupported(
+                    f"Resize of axis {k}, {how}, which keeps its {axis.old} elements: ONNX Runtime copies "
+                    f"them, by ONNX they move by up to {away:g} of one"
+                )
+        found.append(Axis(axis.old, axis.new, 1.0) if copied else axis)
+    return found
 
 
 def _pairs(changed: list[int], rank: int) -> list[list[int]]:
@@ -203,6 +237,11 @@ def _extrapolated(build: Builder, y: Value, axes: list[Axis], rule: Rule) -> Val
             inside = inside & there.reshape([-1 if i == k else 1 for i in range(y.rank)])
     if inside.all():
         return y
+    if rule.antialias:
+        raise unsupported(
+            f"Resize with antialias of a region beyond the input: ONNX has {rule.extrapolated:g} there, "
+            "ONNX Runtime has not"
+        )
     value = min(max(rule.extrapolated, y.dtype.least), y.dtype.most)
     beside = build.constant(
         np.array(value if y.dtype.is_float else int(value), y.dtype.numpy), f"{build.hint}.beside"
