@@ -271,6 +271,36 @@ def test_the_shift_of_a_normalization_is_trained(tmp_path: Path) -> None:
     assert [p.bias for p in parameters(graph)] == [False, True]
 
 
+def test_a_class_token_is_trained_and_a_mask_of_scores_is_not(tmp_path: Path) -> None:
+    """What is joined to the rows of an activation learns its gradient; padding, coordinates and a causal mask
+    stay, in whatever form exporters write the mask."""
+    rng = np.random.default_rng(4)
+    hidden = np.triu(np.ones((3, 3), np.float32), 1)
+    constants = {"token": rng.random((1, 1, 3), np.float32), "padding": np.zeros((1, 1, 3), np.float32)}
+    constants |= {"coordinates": np.arange(3, dtype=np.float32).reshape(1, 3, 1), "shift": -hidden}
+    constants |= {"least": hidden * np.finfo(np.float32).min, "far": hidden * np.float32(-100)}
+    constants["infinite"] = np.where(hidden > 0, np.float32(-np.inf), np.float32(0))
+    nodes = [
+        helper.make_node("Concat", ["x", "token", "padding"], ["t"], axis=1),
+        helper.make_node("Add", ["t", "shift"], ["s"]),
+        helper.make_node("Add", ["s", "least"], ["s1"]),
+        helper.make_node("Add", ["s1", "far"], ["s2"]),
+        helper.make_node("Add", ["s2", "infinite"], ["s3"]),
+        helper.make_node("Softmax", ["s3"], ["p"], axis=-1),
+        helper.make_node("Concat", ["p", "coordinates"], ["y"], axis=2),
+    ]
+    model = model_of(nodes, {"x": np.zeros((1, 1, 3), np.float32)}, ["y"], constants)
+    module = training_module(load_graph(save(model, tmp_path), CompileOptions()), TrainOptions(loss="mse"))
+    assert set(module.parameters) == {"token", "shift"}
+    assert check_module(module) == []
+    step = next(entry.graph for entry in module.entries if entry.name == STEP)
+    given = {
+        port.tensor: rng.standard_normal(step.tensors[port.tensor].shape).astype(np.float32)
+        for port in step.inputs
+    }
+    check_step(step, given)
+
+
 def test_transposed_convolutions_are_trained(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     constants = {"w": rng.random((2, 3, 2, 2), np.float32)}

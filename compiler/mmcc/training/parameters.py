@@ -6,6 +6,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Any
+
+from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.converters.convolution import NO_BIAS
@@ -14,10 +17,14 @@ from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.layers import FloatLayer
+from mmcc.ops.movement import Concat
 from mmcc.ops.recurrent import Recurrent
 
 AUTO = "auto"  # as many of the last layers as fit
 SHOWN = 12  # parameters that an error lists
+MASK = (
+    -100.0
+)  # what is added to scores so that a Softmax makes 0 of them: from Swin's, this, down to -infinity
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +37,11 @@ class Parameter:
 
 
 def parameters(graph: Graph) -> tuple[Parameter, ...]:
-    """Weights and biases of float layers, and what is multiplied or added by element or channel, in order.
+    """Weights and biases of float layers, what is multiplied or added by element or channel, and tokens that
+    are joined to others, in order.
 
-    A bias that the model does not have is none, nor is a single number: it belongs to a formula.
+    A bias that the model does not have is none. Nor is a single number, which belongs to a formula, a mask of
+    scores, or what is joined as padding (of one value) or as channels (coordinates).
     """
     found: dict[str, Parameter] = {}
     for index, node in enumerate(graph.nodes):
@@ -54,10 +63,25 @@ def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
             if (at := node.op.position(operand)) is not None:
                 found.append((node.inputs[at], operand == "bias"))
         return found
+    read = {name: graph.constants[name] for name in node.inputs if graph.is_constant(name)}
     if isinstance(node.op, Binary) and node.op.function in ("add", "mul", "prelu"):
-        several = [name for name in node.inputs if graph.is_constant(name) and graph.constants[name].size > 1]
-        return [(name, node.op.function == "add") for name in several]
+        adds = node.op.function == "add"
+        several = {name: array for name, array in read.items() if array.size > 1}
+        return [(name, adds) for name, array in several.items() if not (adds and _masks(array))]
+    if isinstance(node.op, Concat):
+        axis = node.op.axis
+        return [(name, False) for name, array in read.items() if _is_token(array, axis)]
     return []
+
+
+def _masks(array: NDArray[Any]) -> bool:
+    """Whether what is added hides some scores, and leaves others as they are."""
+    return bool((array <= MASK).any() and (array == 0).any())
+
+
+def _is_token(array: NDArray[Any], axis: int) -> bool:
+    """Whether a constant that is joined along an axis is rows or columns of its own, as a class token."""
+    return axis < array.ndim - 1 and bool((array != array.flat[0]).any())
 
 
 def layers_of(graph: Graph) -> int:
