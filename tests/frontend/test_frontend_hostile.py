@@ -61,7 +61,7 @@ def test_names(tmp_path):
     fails(small(node("Relu", ["x"], ["x"]), outputs=["x"]), tmp_path, "MM102", "defined twice")
     fails(small(node("Relu", ["nobody"], ["y"])), tmp_path, "MM102", '"nobody" is read but nothing')
     fails(small(relu, outputs=["z"]), tmp_path, "MM102", '"z" is not defined')
-    fails(small(relu, outputs=["y", "y"]), tmp_path, "MM102", "defined twice")
+    fails(small(relu, outputs=["y", "", ""]), tmp_path, "MM102", "2 outputs have no name")
     fails(small(outputs=[]), tmp_path, "MM101")
     model = small(node("Conv", ["x", "w"], ["y"]), constants={"w": W})
     model.graph.initializer.append(model.graph.initializer[0])

@@ -46,6 +46,16 @@ def test_inputs_and_outputs_that_are_parts_of_a_concat(axis, tmp_path):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("io", ["arena", "external", "rows"])
+def test_an_output_that_is_listed_twice_is_there_twice(io, tmp_path):
+    """ONNX and ONNX Runtime take it: each has a buffer of its own, and `verify` compares all."""
+    nodes = [N("Neg", ["x"], ["a"]), N("Relu", ["a"], ["y"])]
+    got, want = run(model_of(nodes, {"x": X}, ["y", "a", "y"]), tmp_path, {"x": X}, io=io)
+    for a, b in zip(got, want, strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert mmcc.verify(tmp_path / "net")["ok"]
+
+
 def test_arrays_that_do_not_fit_the_inputs_are_told(tmp_path):
     """An input without elements is a constant: the package takes no array for it."""
     nothing = np.zeros((0, 3), np.float32)

@@ -55,7 +55,9 @@ def load(path: Path) -> Source:
         problems.append(unsupported(what, "storing them dense, as initializers"))
     initializers = {tensor.name: tensor for tensor in unique("constant", graph.initializer, problems)}
     inputs = tuple(t for t in unique("input", graph.input, problems) if t.name not in initializers)
-    outputs = tuple(unique("output", graph.output, problems))
+    outputs = tuple(info for info in graph.output if info.name)  # one that is listed twice has two buffers
+    if len(outputs) < len(graph.output):
+        problems.append(bad_model("MM102", f"{len(graph.output) - len(outputs)} outputs have no name"))
     nodes = [(Where(path.name, k, node.op_type, node.name), node) for k, node in enumerate(graph.node)]
     given = {info.name for info in inputs} | initializers.keys()
     sparse = {tensor.values.name for tensor in graph.sparse_initializer}
