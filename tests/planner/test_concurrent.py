@@ -94,6 +94,19 @@ def test_a_limit_is_shared() -> None:
     assert plan_module(of, requests(of, limit=100)).regions() == plan_module(of, requests(of)).regions()
 
 
+def test_entries_after_one_that_does_not_fit_may_have_as_much() -> None:
+    """No search for less is in vain: the arena is as large as the largest."""
+    of = module(rows=(12, 6))
+    entries = plan_module(of, requests(of, limit=1)).entries
+    assert entries["a"].over_groups, "the least there is"
+    largest = entries["a"].peak(SRAM)
+    alone = plan_module(of, requests(of, limit=largest)).entries["b"]
+    assert entries["b"].groups == alone.groups
+    assert len(alone.groups) > len(
+        plan_module(module(rows=(6,)), {"a": PlanRequest(limit=1)}).entries["a"].groups
+    )
+
+
 def test_bytes_that_two_would_use_are_found() -> None:
     of = module(("a", "c"))
     plan = plan_module(of, requests(of))

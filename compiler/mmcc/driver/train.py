@@ -79,16 +79,25 @@ def _most_layers(
     trying = most
     while trying > fits:
         progress(f"do the last {trying} of {layers_of(graph)} layers fit?")
+        some = replace(train, update=f"last:{trying}")
         try:
-            best = _trained(graph, model, out, replace(train, update=f"last:{trying}"), options, progress)
-            fits = trying
+            if trying > 1 and _too_much_kept(graph, some, options.ram):
+                most = trying - 1
+            else:
+                best = _trained(graph, model, out, some, options, progress)
+                fits = trying
         except CompileError as error:
-            if error.exit not in (Exit.DOES_NOT_FIT, Exit.NO_PLAN) or (fits == 0 and trying == 1):
+            if error.exit not in (Exit.DOES_NOT_FIT, Exit.NO_PLAN) or trying == 1:
                 raise
             most = trying - 1
         trying = -(-(fits + most) // 2)
     assert best is not None, "nothing to train is an error of its own"
     return best
+
+
+def _too_much_kept(graph: Graph, train: TrainOptions, ram: int) -> bool:
+    """Whether parameters, and what is kept of them from call to call, are more than all RAM."""
+    return 0 < ram < state_bytes(training_module(graph, train).states)
 
 
 def _trained(

@@ -44,7 +44,8 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
 
 def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPlan:
     """The best plan of each entry for its request; what it leaves is lent to kernels. States lie at the same
-    place in all of them.
+    place in all of them. Where an entry does not keep its limit, those after it may have as much as it takes:
+    they share the arena, and to search for less would be in vain.
 
     Entries that may run at the same time have parts of the arena of their own, of which nothing is lent; the
     limit of the requests is for all together."""
@@ -60,8 +61,15 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
 
     size = state_bytes(module.states)
     if not module.concurrent:
-        plans = {name: lend(cut(name, best(name, requests[name])), requests[name]) for name in graphs}
-        return MemoryPlan(plans, offsets, size)
+        plans, largest = dict[str, Plan](), 0
+        for name, request in requests.items():
+            if request.limit is not None and not request.by_region:
+                request = replace(request, limit=max(request.limit, largest))
+            plans[name] = best(name, request)
+            largest = max(largest, request.peak(plans[name]))
+        return MemoryPlan(
+            {name: lend(cut(name, plans[name]), requests[name]) for name in graphs}, offsets, size
+        )
     plans, parts = plan_concurrent(module, requests, best)
     begins = dict(parts.begins)
     plans = {name: cut(name, moved_up(plan, begins[name])) for name, plan in plans.items()}
