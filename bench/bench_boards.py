@@ -2,10 +2,11 @@
 """Modelled cycles of the networks of MLPerf Tiny on boards, beside what is published for these.
 
     python bench/bench_boards.py [--boards nucleo-l4r5zi ...] [--ram BYTES] [--flash BYTES]
-                                 [--weights-in-ram] [NAME ...]
+                                 [--no-weights-in-ram] [NAME ...]
 
-With --ram kernels are lent what the limit leaves, which makes them faster; with --flash, too, weights may be
-stored in a larger form that takes fewer products. With --weights-in-ram init copies weights to RAM.
+With --ram networks are compiled for the board's chip: kernels are lent what the limit leaves, which makes
+them faster, and init copies weights to what is left then. With --flash, too, weights may be stored in a
+larger form that takes fewer products. Without --ram they are compiled for the board's core.
 
 Published software cannot be run here, so the model is held to how boards relate: one factor a network
 between mmcc and ST Edge AI 9.0, the same on all boards that it was published for; the rest is the error. It
@@ -41,7 +42,8 @@ REFERENCE = "ST Edge AI 9.0 (v1.2)"
 def measure(network: str, board: BoardModel, folder: Path, **limits: Any) -> dict[str, Any]:
     """Cycles of a network on a board, compiled within `limits`, options of CompileOptions."""
     progress(f"{network} on {board.name}")
-    options = CompileOptions(name="n", target=board.core, **limits)
+    target = board.chip if limits["ram"] else board.core
+    options = CompileOptions(name="n", target=target, **limits)
     compile_model(model_file(NETWORKS[network]), folder, options)
     return bench_cycles(folder, load_package(folder), board)
 
@@ -87,9 +89,10 @@ def main() -> None:
     parser.add_argument("--boards", nargs="+", default=list_boards())
     parser.add_argument("--ram", type=int, default=0)
     parser.add_argument("--flash", type=int, default=0)
-    parser.add_argument("--weights-in-ram", action="store_true")
+    parser.add_argument("--no-weights-in-ram", action="store_true")
     asked = parser.parse_args()
-    limits = {"ram": asked.ram, "flash": asked.flash, "weights_in_ram": asked.weights_in_ram}
+    in_ram = False if asked.no_weights_in_ram else None
+    limits = {"ram": asked.ram, "flash": asked.flash, "weights_in_ram": in_ram}
     boards = [load_board(name) for name in asked.boards]
     found: dict[tuple[str, str], dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="mmcc-bench-") as scratch:

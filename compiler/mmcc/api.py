@@ -62,7 +62,7 @@ class CompileOptions(TypedDict, total=False):
     float_io: bool  # keep float inputs and outputs of a quantized model
     threads: int  # that kernels are cut for, in chunks that a function of the caller's has made
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
-    weights_in_ram: bool  # init copies weights to RAM: all, or as many as `ram` leaves room for
+    weights_in_ram: bool  # init copies weights to what `ram` leaves; if not given, where flash is slower
     handoff: Path | str | None  # TOML file of the nodes that functions of the caller's compute
     time_limit: float  # effort of the planner, in deterministic seconds
     packages: tuple[str, ...]  # as --package: "zephyr", "arduino", ...

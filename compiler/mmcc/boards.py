@@ -60,6 +60,7 @@ class BoardModel:
     data: Cache
     memory: Mapping[str, Window]
     published: tuple[Published, ...]
+    chip: str = ""  # its name in the table of chips
 
     def runs(self, target: Target) -> bool:
         """True if code for the target is code for the board's core."""

@@ -19,7 +19,10 @@ BRANDS = {"atsam": "sam", "mk": "k", "mimxrt": "imxrt"}  # what is printed in fr
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A product: the target that is its core, bytes of the RAM for variables, bytes of flash (0: outside)."""
+    """A product: the target that is its core, bytes of the RAM for variables, bytes of flash (0: outside).
+
+    `weights_cost` is that of a target: cycles for a byte of weights in flash; 0: not known.
+    """
 
     name: str
     core: str
@@ -27,6 +30,7 @@ class Chip:
     flash: int
     source: str  # the document that decides
     checked: str  # who else publishes the same sizes; "" where nobody was asked, or has others
+    weights_cost: float
 
 
 @cache
@@ -42,6 +46,7 @@ def chips() -> Mapping[str, Chip]:
             int(row["flash"]) * KIB,
             row["source"],
             row["checked"],
+            float(row["weights_cost"] or 0),
         )
         for row in rows
     }

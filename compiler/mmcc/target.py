@@ -160,7 +160,8 @@ def _of_chip(chip: Chip) -> Target:
     flash = f", {readable(chip.flash)} of flash" if chip.flash else ""
     checked = f"; the same in {' and '.join(chip.checked.split())}" if chip.checked else "; check it"
     described = f"{chip.core}, {readable(chip.ram)} of RAM{flash} ({chip.source}{checked})"
-    return replace(core, name=chip.name, description=described, memory=(replace(SRAM, size=chip.ram),))
+    memory = (replace(SRAM, size=chip.ram),)
+    return replace(core, name=chip.name, description=described, memory=memory, weights_cost=chip.weights_cost)
 
 
 def _check_memory(memory: tuple[Region, ...], where: str) -> None:

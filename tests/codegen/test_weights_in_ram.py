@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""--weights-in-ram: init copies the weights that are read most often, and kernels read the copy."""
+"""Weights in RAM: init copies those that are read most often, and kernels read the copy."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_runs import run
 from doc_pages import DIGITS
 from frontend_models import model_of, save
 from lowered_programs import HOST
@@ -116,3 +117,48 @@ def test_a_program_that_is_not_the_plans_is_convicted() -> None:
     assert not check_program(module, memory, program)
     faults = check_program(module, MemoryPlan.of(plan), program)
     assert any("are read in RAM, other than in the plan" in fault for fault in faults)
+
+
+@pytest.mark.skipif(not ready("cortex-m4"), reason="needs the M4 toolchain")
+def test_with_a_limit_they_are_copied_where_flash_is_known_to_be_slower(tmp_path: Path) -> None:
+    """Without a limit, or where nobody knows what flash costs, they stay, unless that is asked for."""
+
+    def compiled(target: str, **options: object) -> dict[str, int]:
+        made = compile_model(MODEL, tmp_path / "c", target=target, name="net", self_check=False, **options)
+        assert not made.report["warnings"]
+        return made.report["ram"]
+
+    def weights(target: str, **options: object) -> int:
+        ram = compiled(target, **options)
+        assert ram["total"] <= (ram["limit"] or ram["total"])
+        return ram["weights"]
+
+    slower = tmp_path / "slower.toml"
+    slower.write_text('same_as = "cortex-m4"\nweights_cost = 0.5\n')
+    whole = weights("cortex-m4", ram="512K", weights_in_ram=True)
+    assert weights("STM32L4R5ZI", ram="512K") == weights(str(slower), ram="512K") == whole > 0
+    assert 0 < weights("STM32L4R5ZI", ram="20K") < whole
+    taken = compiled("STM32L4R5ZI", ram="512K", weights_in_ram=False)["total"]
+    assert weights("STM32L4R5ZI", ram=taken) == 0, "with no room left, and no warning"
+    assert weights("STM32L4R5ZI", ram="min") == 0
+    assert weights("STM32L4R5ZI") == 0
+    assert weights("cortex-m4", ram="512K") == 0
+
+
+@pytest.mark.skipif(not ready("cortex-m4"), reason="needs the M4 toolchain")
+def test_a_line_says_what_init_copies_or_could(tmp_path: Path) -> None:
+    def told(*args: str) -> str:
+        result = run("compile", MODEL, "--no-self-check", "-o", tmp_path / "c", *args)
+        assert result.exit_code == 0
+        return " ".join(line for line in result.output.splitlines() if line.startswith("note:"))
+
+    chip = ("--chip", "STM32L4R5ZI")
+    assert "note: init copies 18,576 bytes of weights to RAM that --ram leaves" in told(*chip, "--ram", "64K")
+    assert "weights" not in told(*chip, "--ram", "64K", "--no-weights-in-ram")
+    assert "weights" not in told(*chip), "all of a chip's RAM is not given away"
+    assert "init copies" not in told(*chip, "--weights-in-ram"), "as asked"
+    core = told("-t", "cortex-m4", "--ram", "64K")
+    assert "with --weights-in-ram init copies all 18,576 bytes of weights there" in core
+    assert "weights" not in told("-t", "cortex-m4", "--ram", "8K"), "where there is no room for all"
+    assert "weights" not in told("-t", "cortex-m4", "--ram", "min")
+    assert "weights" not in told("-t", "cortex-m4")

@@ -21,6 +21,7 @@ def test_the_table():
         assert re.fullmatch(r"[a-z0-9]+", chip.name)
         assert chip.core in list_targets()
         assert 4 <= chip.ram / 1024 <= 2048, chip
+        assert 0 <= chip.weights_cost < 8
         assert chip.flash == 0 or 16 <= chip.flash / 1024 <= 2560, chip
         assert chip.source.startswith(("ST ", "Nordic", "NXP")) or chip.source.endswith(" datasheet"), chip
     assert not set(chips()) & {*list_targets(), *list_chips()}

@@ -129,6 +129,10 @@ def test_boards_are_complete() -> None:
         assert {"flash", "sram"} <= set(board.memory)
         assert board.runs(load_target(board.core))
         assert board_of(load_target(board.core)).core == board.core
+        chip = load_target(board.chip)
+        assert board.runs(chip)
+        cache = board.data if board.data.sets else board.code
+        assert chip.weights_cost == pytest.approx(cache.miss / cache.line, abs=0.005), "as is modelled"
 
 
 @pytest.mark.quick

@@ -79,10 +79,11 @@ STACK_FROM = {
     help="Buffers may go from memory to memory while the model computes, through your callbacks.",
 )
 @click.option(
-    "--weights-in-ram",
-    is_flag=True,
+    "--weights-in-ram/--no-weights-in-ram",
+    default=None,
     help="Init copies weights to RAM, where a core reads them faster than in flash: those that are read most "
-    "often, as many as --ram leaves room for [all].",
+    "often, as many as --ram leaves room for [all]. Unless said, so it is with --ram where the target has a "
+    "weights_cost.",
 )
 @click.option(
     "--threads",
@@ -138,12 +139,10 @@ def of_chip(given: dict[str, Any]) -> dict[str, Any]:
     if chip is None:  # its memories are in a file of its own
         return {"target": described, "by_chip": True}
     flash = str(chip.flash) if chip.flash and not given["stack"] else None
-    return {
-        "target": chip.name,
-        "ram": given["ram"] or str(chip.ram),
-        "flash": given["flash"] or flash,
-        "by_chip": True,
-    }
+    told = {"target": chip.name, "flash": given["flash"] or flash, "by_chip": True}
+    if not given["ram"]:  # all of the chip's is no word of what weights may take
+        told |= {"ram": str(chip.ram), "weights_in_ram": given.get("weights_in_ram") or False}
+    return told
 
 
 def compile_options(given: dict[str, Any]) -> CompileOptions:
@@ -220,9 +219,32 @@ def notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterato
     if not given["name"] and model.stem.lower() in COMMON_NAMES:
         clash = "--name gives each model of a firmware its own"
         yield f"symbols begin with {model.stem}_, after the file; {clash}"
+    yield from _weights_in_ram(given, report)
     checked = report["self_check"]
     if not checked["done"] and not given["no_self_check"]:
         yield f"the generated C was not run before it was written: {checked['reason']}"
+
+
+def _weights_in_ram(given: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:
+    """What init copies that nobody asked for, or what it could copy to the bytes that --ram leaves."""
+    from mmcc.target import load_target
+
+    ram, target = report["ram"], load_target(given["target"])
+    if given.get("weights_in_ram", False) is not None:
+        return
+    if ram["weights"]:
+        yield (
+            f"init copies {ram['weights']:,} bytes of weights to RAM that --ram leaves, since {target.name} "
+            "reads them faster there; --no-weights-in-ram leaves them in flash"
+        )
+        return
+    left, weights = (ram["limit"] or 0) - ram["total"], report["flash"]["weights"]
+    alone = len(target.memory) == 1 and not target.weights_cost and given["weights"] != "staged"
+    if target.bare_metal and alone and left >= weights > 0:
+        yield (
+            f"--ram leaves {left:,} bytes: with --weights-in-ram init copies all {weights:,} bytes of "
+            "weights there, which is faster where flash has wait states"
+        )
 
 
 def asked_by_nobody() -> dict[str, Any]:

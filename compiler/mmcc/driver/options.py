@@ -52,7 +52,7 @@ class CompileOptions:
     threads: int = 1  # of the caller's, that kernels are cut for
     float_io: bool = False
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
-    weights_in_ram: bool = False  # init copies weights to RAM, as many as --ram leaves room for
+    weights_in_ram: bool | None = None  # init copies weights to RAM; None: to what --ram leaves, if that pays
     stack: int = 0  # a bound the user vouches for; the toolchain is then not needed
     packages: tuple[str, ...] = ()  # ecosystems that the package is to be at home in, besides CMake
     handoff: tuple[Rule, ...] = ()  # which nodes functions of the user's compute

@@ -10,7 +10,7 @@ from typing import Any
 from mmcc.driver.build import Built, Job, build
 from mmcc.driver.estimate import code_bytes
 from mmcc.driver.memories import home_of
-from mmcc.driver.weights_in_ram import check_one_memory, with_weights_in_ram
+from mmcc.driver.weights_in_ram import check_one_memory, copies_weights, with_weights_in_ram
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
@@ -42,7 +42,7 @@ def package_within(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
             break
         built = _package(job, _with_growth(requests, 0 if last else max(0, grown - over)))
     _check_limits(job, built)
-    if job.options.weights_in_ram:
+    if copies_weights(job):
         built = with_weights_in_ram(job, built)
         _check_limits(job, built)
     return built

@@ -32,6 +32,16 @@ class _Constants:
     passes: float
 
 
+def copies_weights(job: Job) -> bool:
+    """Whether init is to copy weights: as asked; where nothing was said, if a limit may leave room for those
+    of the one entry, and the target says what a byte costs more in flash."""
+    options, target = job.options, job.target
+    if options.weights_in_ram is not None:
+        return options.weights_in_ram
+    limited = bool(options.ram) and options.weights != "staged" and len(target.memory) == 1
+    return limited and target.weights_cost > 0 and len(job.module.entries) == 1
+
+
 def check_one_memory(target: Target) -> None:
     """CompileError (MM003) where the target has several memories: the planner copies there what pays."""
     if len(target.memory) > 1:
@@ -41,7 +51,7 @@ def check_one_memory(target: Target) -> None:
 
 def with_weights_in_ram(job: Job, built: Built) -> Built:
     """The package with the weights in RAM that are read most often; as it is if there is room for none, with
-    a warning."""
+    a warning where they were asked for."""
     limit = min((size for size in (job.options.ram, home_of(job.target).size) if size), default=0)
     room = limit - built.report["ram"]["total"] if limit else None
     found = built
@@ -57,7 +67,7 @@ def with_weights_in_ram(job: Job, built: Built) -> Built:
         room = found.report["ram"]["weights"] - over  # less than these: equal constants are in them once
     bare = built if found is built else package_of(job, built, dict(built.plan.entries))
     least = min((each.bytes for each in _constants(built)), default=0)
-    if least:
+    if least and job.options.weights_in_ram:
         left = f"{limit - bare.report['ram']['total']:,} bytes of {limit:,} are left"
         bare.report["warnings"].append(
             f"no weights are in RAM: {left}, and the smallest take {least:,} and some stack"
