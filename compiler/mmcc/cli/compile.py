@@ -259,8 +259,9 @@ def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     from mmcc.report.text import (
         dead_text,
         flash_text,
-        proof_text,
+        saved_text,
         self_check_text,
+        shared_proof_text,
         staged_text,
         static_text,
         work_text,
@@ -270,15 +271,19 @@ def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     limit = f" of {readable(ram['limit'])}" if ram["limit"] else ""
     rows = [
         ("RAM", f"{readable(ram['total'], ' bytes')}{limit}"),
-        ("  arena", f"{ram['arena']:,}  ({proof_text(report['plan'], ram)})"),
+        ("  arena", f"{ram['arena']:,}  ({shared_proof_text(report)})"),
         *([("  states", f"{ram['state']:,}")] if ram["state"] else []),
         ("  context", f"{ram['context']:,}"),
         ("  static", static_text(ram)),
         ("  stack", f"{ram['stack']:,}  ({STACK_FROM[ram['stack_from']]})"),
         *([("  workers", f"{ram['workers']:,}  (stacks of other threads)")] if ram["workers"] else []),
         ("flash", flash_text(report)),
-        ("work", f"{work_text(report['plan'])} in {len(report['nodes'])} nodes"),
     ]
+    entries = [report, *report["entries"]]
+    for entry in entries:
+        of = f"{entry['entry']}: " if len(entries) > 1 else ""
+        rows.append(("work", f"{of}{work_text(entry['plan'])} in {len(entry['nodes'])} nodes"))
+        rows += [("saved", f"{of}{saved_text(entry['saved'])}")] if entry["saved"] else []
     if len(ram["regions"]) > 1:
         rows.insert(2, ("  regions", regions_text(report)))
     if report["stream"]:

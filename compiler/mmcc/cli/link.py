@@ -80,7 +80,7 @@ def _show(title: str, report: dict[str, Any], folder: Path) -> None:
     click.echo(f"  flash     {flash_text(report)}")
     for entry in entries:
         plan = entry["plan"]
-        own = f"arena {plan['arena']:,} ({proof_text(plan, ram)}), {work_text(plan)}"
+        own = f"arena {plan['arena']:,} ({proof_text(entry, ram)}), {work_text(plan)}"
         own = f"from {entry['begin']:,} on, {own}" if ram["concurrent"] else own
         click.echo(f"  {entry['entry']:<10}{own} in {len(entry['nodes'])} nodes")
     click.echo(f"  check     {self_check_text(report['self_check'])}")

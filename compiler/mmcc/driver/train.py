@@ -144,9 +144,11 @@ def _compiled(
     if not options.ram:
         return compile_module(_with(module, kept.least()), model, out, once, progress)
     limit = options.ram - state_bytes(module.states) - max(options.ram // BESIDES, LEAST_BESIDES)
-    plan = best_plan(separate_states(step.graph), replace(request, fuse=True, limit=max(0, limit)))
-    if request.peak(plan) <= limit:
-        return compile_module(module, model, out, options, progress)
+    graph = separate_states(step.graph)
+    for fuse in (False, True):  # where nodes fit alone, nothing is to be searched for
+        plan = best_plan(graph, replace(request, fuse=fuse, limit=max(0, limit)))
+        if request.peak(plan) <= limit:
+            return compile_module(module, model, out, options, progress)
     for tries_left in reversed(range(TRIES)):
         found = kept.within(limit)
         if found is None:

@@ -159,7 +159,7 @@ def _proved(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[t
         rows.append(("arena", arena_text(ram).removeprefix("arena ")))
     for entry in (report, *report["entries"]):
         of = f" of {entry['entry']}" if report["entries"] else ""
-        rows.append((f"arena{of}", proof_text(entry["plan"], ram)))
+        rows.append((f"arena{of}", proof_text(entry, ram)))
         rows.append((f"work{of}", work_text(entry["plan"])))
         if entry["saved"]:
             rows.append((f"saved{of}", saved_text(entry["saved"])))

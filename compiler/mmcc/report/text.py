@@ -82,7 +82,7 @@ def _entry_figures(report: Report, entry: dict[str, Any]) -> list[tuple[str, str
     plan, several = entry["plan"], bool(report["entries"])
     bytes_of = f"{plan['arena']:,} bytes, " if several else ""
     parameters = "" if several else f", {report['model']['params']:,} parameters"
-    proof = proof_text(plan, report["ram"])
+    proof = proof_text(entry, report["ram"])
     figures = [
         ("arena", f"{bytes_of}{proof}; planned in {plan['seconds']:.2f} s"),
         ("work", f"{work_text(plan)}{parameters}"),
@@ -106,8 +106,10 @@ def _entry_parts(entry: dict[str, Any], named: bool) -> dict[str, Any]:
     }
 
 
-def proof_text(plan: dict[str, Any], ram: dict[str, Any]) -> str:
-    """What is known of the arena's size: over plans with groups too, or over those layer by layer only."""
+def proof_text(entry: dict[str, Any], ram: dict[str, Any]) -> str:
+    """What is known of the arena's size: over plans with groups too, or over those layer by layer only; of a
+    step of training that makes some values again, for the choice of these."""
+    plan, saved = entry["plan"], entry.get("saved")
     if plan["bounds"]:
         return least_text(plan)
     if plan["cost"]:
@@ -121,9 +123,19 @@ def proof_text(plan: dict[str, Any], ram: dict[str, Any]) -> str:
         return f"fused to keep {kept}: {sure}; --ram min may need less"
     proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
     proof += "" if plan["over_groups"] else " layer by layer"
+    proof += " with these values kept" if saved and (saved["limit"] or not saved["proved"]) else ""
     if plan["lent"]:
         proof += f", but for {plan['lent']:,} lent to kernels, which are faster with them"
     return proof if plan["over_groups"] else f"{proof}; --ram min may need less"
+
+
+def shared_proof_text(report: Report) -> str:
+    """What is known of the size of an arena that entries use one after the other: that of the one which needs
+    most."""
+    entries = [report, *report["entries"]]
+    largest = max(entries, key=lambda entry: entry["plan"]["arena"])
+    of = f"{largest['entry']}: " if len(entries) > 1 else ""
+    return of + proof_text(largest, report["ram"])
 
 
 def arena_text(ram: dict[str, Any]) -> str:
