@@ -132,20 +132,37 @@ def _depends_on_order(case: OpCase) -> bool:
     return not np.array_equal(case.op.reference(-x)[0], -case.op.reference(x)[0])
 
 
-CHOOSES = {
-    "Where",
-    "TakeLines",
-    "TakeAlong",
-    "RepeatFirstRow",
-    "PoolByArgMax",
-}  # elements of an operand, by another
+CHOOSING = [case for case in EVERY if case.op.traits.chooser is not None]
+
+
+@pytest.mark.parametrize("case", CHOOSING, ids=lambda case: case.name)
+def test_chosen_elements_are_those_of_the_other_operands(case: OpCase) -> None:
+    """Numbers in place of elements, all different: any function may be applied before or after."""
+    chooser = case.op.traits.chooser
+    assert case.op.traits.moves is None
+    ends = np.cumsum([0 if k == chooser else a.size for k, a in enumerate(case.inputs)])
+    rng = rng_of(case.name)
+    parts = np.split(rng.permutation(ends[-1]).astype(np.int64), ends[:-1])
+    operands = [
+        a if k == chooser else part.reshape(a.shape)
+        for k, (part, a) in enumerate(zip(parts, case.inputs, strict=True))
+    ]
+    (found,) = case.op.reference(*operands)
+    assert found.shape == case.want.shape
+    assert set(found.flat) <= {*range(ends[-1])}
+    table = rng.permutation(ends[-1])
+    after = case.op.reference(*(a if k == chooser else table[a] for k, a in enumerate(operands)))[0]
+    assert np.array_equal(after, table[found])
+
+
+OR_THE_LEAST = {"PoolByArgMax"}  # chooses elements of an operand, and has a number of its own beside them
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_only_moves_says_so(name: str) -> None:
     """Others give, in some case, elements that none of their operands has."""
-    others = [case for case in CASES[name] if case.op.traits.moves is None]
-    assert not others or name in CHOOSES or any(_changes(case) for case in others)
+    others = [case for case in CASES[name] if case.op.traits.moves is None and case.op.traits.chooser is None]
+    assert not others or name in OR_THE_LEAST or any(_changes(case) for case in others)
 
 
 def _changes(case: OpCase) -> bool:

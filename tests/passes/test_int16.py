@@ -105,6 +105,55 @@ def test_a_dense_layer_and_another_scale(model):
     assert not {"Dense", "Unary", "Binary"} & set(found)
 
 
+def test_constants_beside_integers_are_integers(model):
+    """Numbers, and tensors that quantizers write in 8 or in 16 bits."""
+    model.fixed |= {"half": np.float32(0.4931), "one": np.array([[[-0.73]]], np.float32)}
+    for name, dtype, zero in (("few", np.uint8, 131), ("many", np.int16, 0)):
+        info = np.iinfo(dtype)
+        model.fixed |= {name: np.linspace(info.min, info.max, 9).astype(dtype), f"{name}.z": dtype(zero)}
+        model.fixed[f"{name}.s"] = np.float32(0.011 if dtype == np.uint8 else 4.1e-5)
+        inputs = [name, f"{name}.s", f"{name}.z"]
+        model.nodes.append(helper.make_node("DequantizeLinear", inputs, [f"{name}.d"]))
+    a = model.add("Mul", ["x.d", "half"], "a", 1.31e-4)
+    b = model.add("Add", [a, "one"], "b", 1.72e-4)
+    c = model.add("Mul", [b, "few.d"], "c", 1.93e-4)
+    d = model.add("Sub", ["many.d", c], "d", 2.17e-4)
+    graph = model.checked(d)
+    assert kinds(graph) == {"Quantize": 1, "Dequantize": 1, "MulInt16": 2, "AddInt16": 2}
+    assert graph.warnings == ()
+
+
+def test_a_constant_that_float32_loses_stays_one_of_floats(model):
+    """With steps twice as large half of all sums are half-way: exact ones go up, those of float32 do not."""
+    model.fixed["epsilon"] = np.float32(1e-9)
+    graph = model.checked(model.add("Add", ["x.d", "epsilon"], "a", 2 * model.scales["x"]))
+    assert kinds(graph)["Binary"] == 1
+    assert any("so small beside a step" in warning for warning in graph.warnings)
+
+
+def test_a_constant_beyond_float32_stays_one_of_floats(model):
+    """As quantizers write the mask of an attention: -32767 steps are no float32, and the result is -32768."""
+    model.fixed |= {"mask": np.where(np.tri(12, 9) > 0, 0, -32767).astype(np.int16), "mask.z": np.int16(0)}
+    model.fixed["mask.s"] = np.float32(1.0384911e34)
+    model.nodes.append(helper.make_node("DequantizeLinear", ["mask", "mask.s", "mask.z"], ["mask.d"]))
+    graph = model.checked(model.add("Add", ["x.d", "mask.d"], "a", 1.0384911e34))
+    assert kinds(graph)["Binary"] == 1
+    assert any("beyond what float32 has" in warning for warning in graph.warnings)
+
+
+def test_choices_are_of_integers(model):
+    """Of what has the scale of the result, of another, and of a number."""
+    model.fixed |= {"mask": np.tri(12, 9) > 0, "none": np.float32(-1e9), "index": np.array([4, 0, 4, 11])}
+    a = model.add("Relu", ["x.d"], "a", 1.1e-4)
+    b = model.add("Where", ["mask", a, "none"], "b", 1.7e-4)
+    c = model.add("Where", ["mask", "x.d", b], "c", 2.1e-4)
+    d = model.add("Gather", [c, "index"], "d", 2.1e-4, axis=2)
+    found = kinds(model.checked(d))
+    assert found["Where"] == 2, found
+    assert found["Quantize"] == found["Dequantize"] == 1, found
+    assert not {"Unary", "Binary"} & set(found)
+
+
 def test_what_has_no_form_stays_float_and_says_so(model):
     s = model.add("Sigmoid", ["x.d"], "s", 2.0**-15)
     graph = model.checked(s)

@@ -22,7 +22,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op, Result
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Shape, Tensor
-from mmcc.ops.movement import Expand, Reshape, Transpose
+from mmcc.ops.movement import Expand, Reshape, Slice, Transpose
 from mmcc.ops.quantize import DequantizeConstant
 
 MAX_ELEMENTS = 2**31 - 1  # sizes and indices in the generated C are 32 bits wide
@@ -111,7 +111,7 @@ class Builder:
         names = [hint or (self._name_of(inputs[0]) if permutes else self.hint) for hint in hints]
         if (op, inputs) in self.known:
             return self.known[op, inputs]
-        quantized = self.quantized(inputs[0]) if permutes else None
+        quantized = self.quantized(inputs[0]) if permutes or isinstance(op, Slice) else None
         moved = self._move_quantized(op, results[0][0], names[0], *quantized) if quantized else None
         made = (moved,) if moved else None
         if made is None and all(map(self.is_constant, inputs)) and not isinstance(op, DequantizeConstant):
@@ -161,12 +161,16 @@ class Builder:
     def _move_quantized(
         self, op: Op, shape: Shape, hint: str, old: DequantizeConstant, integers: str
     ) -> Tensor | None:
-        """Reshape or Transpose the integers instead of the floats; None if the scales' axis is lost.
+        """Reshape, Transpose or Slice the integers instead of the floats; None if the scales' axis is lost.
 
         Where a Reshape joins their axis with those before it (the groups of a ConvTranspose), scales repeat.
         """
         axis, copies = old.axis, 1
-        if axis is not None and isinstance(op, Transpose):
+        if axis is not None and isinstance(op, Slice):
+            left = op.starts[axis] + op.steps[axis] * np.arange(op.shape[axis])
+            scales, zeros = (tuple(of[k] for k in left) for of in (old.scales, old.zero_points))
+            old = replace(old, scales=scales, zero_points=zeros)
+        elif axis is not None and isinstance(op, Transpose):
             axis = op.perm.index(axis)
         elif axis is not None:
             before, extent = prod(self.tensors[integers].shape[:axis]), len(old.scales)

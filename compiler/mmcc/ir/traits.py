@@ -28,6 +28,7 @@ class OpTraits:
 
     `moves`: elements are moved and not changed. A Pad has a value of its own besides, and a MaxPool the least
     one where a window lies in the padding.
+    `chooser`: elements of the other operands are moved, unchanged; the values of this one say which.
     `permutes`: the result has every element of the op's operand, once.
     `alias`: the planner may make the op a view.
     `elementwise`: an element depends on the elements at its own place, by the same function everywhere.
@@ -43,6 +44,7 @@ class OpTraits:
     """
 
     moves: Moves | None = None
+    chooser: int | None = None
     permutes: bool = False
     alias: Alias | None = None
     elementwise: bool = False

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.traits import ELEMENTWISE
+from mmcc.ir.traits import ELEMENTWISE, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 from mmcc.ops.broadcasting import broadcast_nest, broadcast_shape
@@ -205,7 +205,7 @@ class Where:
     """y = a where condition, else b; the condition is bool."""
 
     kernel: ClassVar[str] = "where"
-    traits = ELEMENTWISE
+    traits = OpTraits(chooser=0, elementwise=True, broadcasts=True)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return ((broadcast_shape(*(x.shape for x in inputs)), inputs[1].dtype),)

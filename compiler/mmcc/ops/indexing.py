@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.nest import Access, Index, Loop, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.traits import COMPUTES
+from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 
@@ -68,7 +68,7 @@ class TakeLines:
     extents: tuple[int, ...]
 
     kernel: ClassVar[str] = "take_lines"
-    traits = COMPUTES
+    traits = OpTraits(chooser=1)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, index = inputs
@@ -96,7 +96,7 @@ class TakeAlong:
     """y[a, m, b] = x[a, i, b], where i is index[m], index[a, m] or index[a, m, b]. x [A, N, B]."""
 
     kernel: ClassVar[str] = "take_along"
-    traits = COMPUTES
+    traits = OpTraits(chooser=1)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, index = inputs
@@ -148,7 +148,11 @@ class ScatterLines:
     first: int = 0
 
     kernel: ClassVar[str] = "scatter_lines"
-    traits = COMPUTES
+
+    @property
+    def traits(self) -> OpTraits:
+        """Where updates replace what was there, elements are only moved."""
+        return OpTraits(chooser=1) if self.reduction == "none" else COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, index, updates = inputs
@@ -191,7 +195,11 @@ class ScatterAlong:
     first: int = 0
 
     kernel: ClassVar[str] = "scatter_along"
-    traits = COMPUTES
+
+    @property
+    def traits(self) -> OpTraits:
+        """Where updates replace what was there, elements are only moved."""
+        return OpTraits(chooser=1) if self.reduction == "none" else COMPUTES
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         x, index, updates = inputs

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Loop, Nest
 from mmcc.ir.op import Result, ShapeError
-from mmcc.ir.traits import COMPUTES, ELEMENTWISE
+from mmcc.ir.traits import COMPUTES, ELEMENTWISE, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
 
@@ -80,7 +80,7 @@ class RepeatFirstRow:
     lag: int
 
     kernel: ClassVar[str] = "repeat_first_row"
-    traits = COMPUTES
+    traits = OpTraits(chooser=1)
 
     def results(self, *inputs: Tensor) -> tuple[Result, ...]:
         return _rows_of(*inputs)

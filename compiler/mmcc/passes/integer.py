@@ -8,6 +8,7 @@ from math import frexp, prod
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from mmcc.ir.graph import Node
 from mmcc.ir.op import Op
@@ -16,18 +17,19 @@ from mmcc.ops.activation import Activation, Clamp
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.dense import Dense
-from mmcc.ops.elementwise import Binary
-from mmcc.ops.elementwise_int8 import AddInt8, MulInt8
+from mmcc.ops.elementwise import Binary, Where
+from mmcc.ops.elementwise_int8 import EVERY, AddInt8, Lookup, MulInt8
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.matmul import MatMul
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, window_counts
-from mmcc.ops.quantize import Quantize
+from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.reduce import MeanInt8, Reduce
 from mmcc.ops.requantize import MAX_SHIFT, MIN_SHIFT, multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.resize import LINEAR_TAPS, ROW_BITS, ResizeInt8, ResizeLinear
 from mmcc.ops.softmax import Softmax, SoftmaxInt8, exp_table
 from mmcc.passes.draft import Draft
+from mmcc.passes.fold import constant_value
 from mmcc.passes.integer_attention import layer_norm_form, matmul_form
 from mmcc.passes.integer_layers import conv_form, conv_transpose_form, dense_form
 from mmcc.passes.integer_recurrent import recurrent_form
@@ -157,6 +159,31 @@ def _resize(draft: Draft, node: Node, target: Target) -> Form:
     return form, (x.name, *names)
 
 
+def _where(draft: Draft, node: Node, target: Target) -> Form:
+    """A choice of integers that mean the same: to choose and to round each element are one in any order."""
+    quant = target.quant
+    rounded = Quantize(quant.scale, quant.zero_point)
+
+    def stored(real_values: NDArray[Any]) -> NDArray[Any]:
+        return np.clip(rounded.reference(real_values)[0], target.low, target.high).astype(np.int8)
+
+    condition, *choices = node.inputs
+    names = [condition]
+    for name in choices:
+        value = constant_value(draft, draft.now(name))
+        if value is not None:
+            names.append(draft.constant(stored(value), f"{name}_q"))
+            continue
+        x = source_of(draft, name)
+        table = stored(Dequantize(x.quant.scale, x.quant.zero_point).reference(EVERY)[0])
+        if np.array_equal(table, EVERY):
+            names.append(x.name)
+        else:
+            listed = draft.constant(table, f"{name}_table")
+            names.append(draft.add(Lookup(), (x.name, listed), f"{name}_q", node.where, quant))
+    return Where(), tuple(names)
+
+
 FORMS: dict[type[Any], Callable[[Draft, Node, Target], Form]] = {
     Conv: conv_form,
     ConvTranspose: conv_transpose_form,
@@ -169,4 +196,5 @@ FORMS: dict[type[Any], Callable[[Draft, Node, Target], Form]] = {
     Binary: _binary,
     ResizeLinear: _resize,
     Softmax: _softmax,
+    Where: _where,
 }

@@ -16,18 +16,30 @@ from mmcc.ir.types import Quant
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
-from mmcc.ops.elementwise import Binary
+from mmcc.ops.elementwise import Binary, Where
 from mmcc.ops.int16 import LEAST, MOST, AddInt16, ConvInt16, DenseInt16, MulInt16, RescaleInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import MaxPool, window_counts
-from mmcc.ops.quantize import Dequantize, Quantize
+from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.passes.draft import Draft, sole_reader
+from mmcc.passes.fold import constant_value
 from mmcc.passes.fuse_activation import as_activation
 from mmcc.passes.integer import clamp_range, common_shift
 from mmcc.passes.integer_layers import bias_in_products, layer_weights
-from mmcc.passes.quantized import INT32, Form, Source, StaysFloat, Target, computed_by, real
+from mmcc.passes.move_quantize import moved_operands
+from mmcc.passes.quantized import (
+    INT32,
+    Form,
+    Source,
+    StaysFloat,
+    Target,
+    check_finite,
+    computed_by,
+    real,
+)
 
+LOST = 2.0**-8  # of a step: float32 has no more bits behind a sum of 2^15 steps
 SAME = (2**30, 30)  # multiplier and shift that change nothing
 
 
@@ -73,7 +85,7 @@ def _form(draft: Draft, node: Node, target: Target) -> Form:
         x = _source(draft, node.output)
         scale = _times(x.quant, target.quant)
         return RescaleInt16(*scale, target.low, target.high), (x.name,)
-    if node.op.traits.moves is not None:
+    if moved_operands(node):
         return _moved(draft, node, target)
     convert = FORMS.get(type(node.op))
     if convert is None:
@@ -91,23 +103,41 @@ def _source(draft: Draft, name: str) -> Source:
     return Source(node.inputs[0], Quant(node.op.scale, 0))
 
 
+def _number(draft: Draft, name: str) -> Source | None:
+    """A constant as int16 with zero point 0, exactly: of one value, or integers with one scale."""
+    value = constant_value(draft, draft.now(name))
+    if value is not None and value.size == 1 and np.isfinite(value).all() and value.any():
+        sign = np.sign(value).astype(np.int16)
+        return Source(draft.constant(sign, f"{name}_sign"), Quant(float(np.abs(value).max()), 0))
+    node = draft.producer.get(draft.now(name))
+    if node is None or not isinstance(node.op, DequantizeConstant) or len(node.op.scales) != 1:
+        return None
+    check_finite(draft, node)
+    centred = draft.constants[node.inputs[0]].astype(np.int64) - node.op.zero_points[0]
+    if centred.min() < LEAST or centred.max() > MOST:
+        return None
+    return Source(draft.constant(centred.astype(np.int16), f"{name}_int16"), Quant(node.op.scales[0], 0))
+
+
 def _times(x: Quant, y: Quant) -> tuple[int, int]:
     return SAME if x == y else multiplier_and_shift(real(x.scale) / real(y.scale))
 
 
 def _moved(draft: Draft, node: Node, target: Target) -> Form:
     """What only moves elements moves integers, if their scale is that of the result."""
-    sources = [_source(draft, name) for name in node.inputs]
-    if any(source.quant != target.quant for source in sources) or (target.low, target.high) != (LEAST, MOST):
+    moved = moved_operands(node)
+    sources = {k: _source(draft, node.inputs[k]) for k in moved}
+    same = all(source.quant == target.quant for source in sources.values())
+    if not same or (target.low, target.high) != (LEAST, MOST):
         raise StaysFloat("its result has another scale than what it moves")
     op = node.op
     if isinstance(op, Pad) and op.mode == "constant" and op.value:
         raise StaysFloat("it pads with another number than 0")
     if isinstance(op, MaxPool):
-        shape = draft.tensors[sources[0].name].shape
+        shape = draft.tensors[sources[moved[0]].name].shape
         if not window_counts(op.window, (0, 0, 0, 0), shape).min():
             raise StaysFloat("one of its windows lies in the padding")
-    return op, tuple(source.name for source in sources)
+    return op, tuple(sources[k].name if k in sources else name for k, name in enumerate(node.inputs))
 
 
 def _layer(draft: Draft, node: Node, target: Target) -> tuple[str, ...]:
@@ -142,22 +172,54 @@ def _dense(draft: Draft, node: Node, target: Target) -> Form:
     return DenseInt16(target.low, target.high), _layer(draft, node, target)
 
 
+def _is_lost(draft: Draft, x: Source, step: float) -> bool:
+    """Whether elements of a constant decide, in exact sums alone, how halves of a step are rounded."""
+    constant = draft.constants.get(x.name)
+    if constant is None:
+        return False
+    sizes = np.abs(constant.astype(np.int64)) * (real(x.quant.scale) / step)
+    return bool(((sizes > 0) & (sizes < LOST)).any())
+
+
 def _binary(draft: Draft, node: Node, target: Target) -> Form:
     op = node.op
     assert isinstance(op, Binary)
     if op.function not in ("add", "sub", "mul"):
         raise StaysFloat(f"there is no form of {op} for int16")
-    a, b = (_source(draft, name) for name in node.inputs)
+    a, b = (_number(draft, name) or _source(draft, name) for name in node.inputs)
     limits, y_scale = (target.low, target.high), real(target.quant.scale)
     if op.function == "mul":
         scale = multiplier_and_shift(real(a.quant.scale) * real(b.quant.scale) / y_scale)
         return MulInt16(*scale, *limits), (a.name, b.name)
+    if any(_is_lost(draft, x, y_scale) for x in (a, b)):
+        raise StaysFloat("its constant is so small beside a step of the result that float32 loses it")
     sign = -1 if op.function == "sub" else 1
     scales = real(a.quant.scale) / y_scale, sign * real(b.quant.scale) / y_scale
     return AddInt16(*common_shift(*scales), *limits), (a.name, b.name)
 
 
-FORMS: dict[type, Callable[[Draft, Node, Target], Form]] = {Conv: _conv, Dense: _dense, Binary: _binary}
+def _where(draft: Draft, node: Node, target: Target) -> Form:
+    """A choice of integers that mean the same: to choose and to round each element are one in any order."""
+    condition, *choices = node.inputs
+    names = [condition]
+    for name in choices:
+        value = constant_value(draft, draft.now(name))
+        if value is not None:
+            (stored,) = Quantize(target.quant.scale, 0, ElementType.I16).reference(value)
+            names.append(draft.constant(np.clip(stored, target.low, target.high), f"{name}_q"))
+            continue
+        x = _source(draft, name)
+        form = RescaleInt16(*_times(x.quant, target.quant), target.low, target.high)
+        names.append(draft.add(form, (x.name,), f"{name}_q", node.where, target.quant))
+    return Where(), tuple(names)
+
+
+FORMS: dict[type, Callable[[Draft, Node, Target], Form]] = {
+    Conv: _conv,
+    Dense: _dense,
+    Binary: _binary,
+    Where: _where,
+}
 
 
 def _join_bounds(graph: Graph) -> Graph:

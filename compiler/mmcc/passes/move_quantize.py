@@ -19,12 +19,18 @@ from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
 from mmcc.passes.draft import Draft
 
 
-def only_moves(node: Node) -> bool:
-    """True if every output element is one of the input elements, found by place or by order.
+def moved_operands(node: Node) -> tuple[int, ...]:
+    """The operands whose elements the result has, and no others; none of a node that does not only move.
 
-    Scaling is increasing, so a maximum is found at the same place before and after.
+    They are found by place, by order, or as another operand says. Scaling is increasing, so a maximum is
+    found at the same place before and after. A choice element by element may be part of a function of one
+    value, which is a table as long as all of it is float; of two values it has a form of its own.
     """
-    return node.op.traits.moves is not None and len(node.outputs) == 1
+    traits = node.op.traits
+    picks = traits.chooser is not None and not traits.elementwise
+    if len(node.outputs) > 1 or not (picks or traits.moves is not None):
+        return ()
+    return tuple(k for k in range(len(node.inputs)) if k != traits.chooser)
 
 
 def quantized_move(op: Op, quant: Quant, x: Shape) -> Op | None:
@@ -48,21 +54,24 @@ def sink_dequantize(graph: Graph) -> Graph:
     """Dequantize after moving rather than before: a quarter of the bytes to move."""
     draft = Draft(graph)
     for node in graph.nodes:
-        sources = [_dequantized(draft, name) for name in node.inputs]
+        moved = moved_operands(node)
+        sources = [_dequantized(draft, node.inputs[k]) for k in moved or range(len(node.inputs))]
         known = [source for source in sources if source is not None]
         quants = {quant for _, quant in known}
         quant = quants.pop() if len(quants) == 1 and len(known) == len(sources) else None
         if quant is not None and _write_clamp(draft, node, known[0][0], quant):
             continue
         op = None
-        if quant is not None and only_moves(node):
+        if quant is not None and moved:
             op = quantized_move(node.op, quant, graph.tensors[node.inputs[0]].shape)
         if op is None or quant is None:
             draft.keep(node)
             continue
-        moved = draft.add(op, (name for name, _ in known), f"{node.output}_q", node.where, quant)
-        draft.stands_for(moved, node.output)
-        draft.write(Dequantize(quant.scale, quant.zero_point), (moved,), node.output, node.where)
+        names = dict(zip(moved, (name for name, _ in known), strict=True))
+        operands = [names.get(k, name) for k, name in enumerate(node.inputs)]
+        integers = draft.add(op, operands, f"{node.output}_q", node.where, quant)
+        draft.stands_for(integers, node.output)
+        draft.write(Dequantize(quant.scale, quant.zero_point), (integers,), node.output, node.where)
     return draft.graph()
 
 
@@ -112,16 +121,20 @@ def raise_quantize(graph: Graph) -> Graph:
     draft = Draft(graph)
     stored: dict[tuple[str, Quantize], str] = {}
     for node in graph.nodes:
-        quantize = wanted.get(node.output) if only_moves(node) else None
+        moved = moved_operands(node)
+        quantize = wanted.get(node.output) if moved else None
         if quantize is not None:
-            names = [_quantized(draft, stored, name, quantize, node) for name in node.inputs]
+            names = [
+                _quantized(draft, stored, name, quantize, node) if k in moved else name
+                for k, name in enumerate(node.inputs)
+            ]
             quant = Quant(quantize.scale, quantize.zero_point)
             op = node.op
             if isinstance(op, Pad):
                 op = replace(op, value=float(quantize.reference(np.array(op.value, np.float32))[0]))
-            moved = draft.add(op, names, f"{node.output}_q", node.where, quant)
-            draft.stands_for(moved, node.output)
-            stored[node.output, quantize] = moved
+            integers = draft.add(op, names, f"{node.output}_q", node.where, quant)
+            draft.stands_for(integers, node.output)
+            stored[node.output, quantize] = integers
         elif isinstance(node.op, Quantize) and (node.inputs[0], node.op) in stored:
             draft.replace(node.output, stored[node.inputs[0], node.op], node.where)
         else:
@@ -142,7 +155,8 @@ def _wanted(graph: Graph) -> dict[str, Quantize]:
             if isinstance(reader.op, Quantize):
                 forms.add(reader.op)
             else:
-                forms.add(wanted.get(reader.output) if only_moves(reader) else None)
+                moved = (reader.inputs[k] for k in moved_operands(reader))
+                forms.add(wanted.get(reader.output) if node.output in moved else None)
         form = forms.pop() if len(forms) == 1 and node.output not in graph.kept else None
         symmetric = form is not None and form.dtype == ElementType.I16 and form.zero_point == 0
         if form is not None and (form.dtype == ElementType.I8 or symmetric):

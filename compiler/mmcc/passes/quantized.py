@@ -54,7 +54,16 @@ def source_of(draft: Draft, name: str) -> Source:
         return Source(node.inputs[0], Quant(node.op.scale, node.op.zero_point))
     if len(node.op.scales) != 1 or len(node.op.zero_points) != 1 or dtype != ElementType.I8:
         raise StaysFloat(f"the constant %{name} is not quantized to int8 with one scale")
+    check_finite(draft, node)
     return Source(node.inputs[0], Quant(node.op.scales[0], node.op.zero_points[0]))
+
+
+def check_finite(draft: Draft, node: Node) -> None:
+    """StaysFloat if a quantized constant has elements that are infinite as float32, as masks may have."""
+    with np.errstate(over="ignore"):
+        (values,) = node.op.reference(draft.constants[node.inputs[0]])
+    if not np.isfinite(values).all():
+        raise StaysFloat(f"the constant %{node.output} is beyond what float32 has")
 
 
 def real(scale: float) -> float:

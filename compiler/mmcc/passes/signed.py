@@ -18,7 +18,7 @@ from mmcc.ops.movement import Pad
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, FlipSign, Quantize
 from mmcc.ops.reduce import ArgMax
 from mmcc.passes.draft import Draft
-from mmcc.passes.move_quantize import only_moves
+from mmcc.passes.move_quantize import moved_operands
 
 THEMSELVES = Quant(1.0, -128)  # what uint8 means less 128, as long as no Dequantize says another thing
 
@@ -53,6 +53,7 @@ def flipped(data: NDArray[Any]) -> NDArray[Any]:
 def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
     unsigned = tuple(name for name in node.inputs if name in twins)
     inputs = tuple(twins.get(name, name) for name in node.inputs)
+    moved = moved_operands(node)
     match node.op:
         case Quantize(scale, zero, ElementType.U8):
             op = Quantize(scale, zero - 128, ElementType.I8)
@@ -70,7 +71,7 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
             _write_table(draft, twins, node, source)
         case ArgMax() if unsigned:
             draft.write(node.op, inputs, node.output, node.where)
-        case _ if unsigned and len(unsigned) == len(node.inputs) and only_moves(node):
+        case _ if moved and all(node.inputs[k] in twins for k in moved):
             op = replace(node.op, value=node.op.value - 128) if isinstance(node.op, Pad) else node.op
             _write_twin(draft, twins, node, op, inputs, draft.tensors[inputs[0]].quant)
         case _:

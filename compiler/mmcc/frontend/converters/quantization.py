@@ -27,6 +27,7 @@ QUANTIZED = (ElementType.I8, ElementType.U8, ElementType.I16, ElementType.U16)
 USED_AS_INTEGERS = (
     ElementType.I8,
     ElementType.U8,
+    ElementType.I16,
     ElementType.I32,
 )  # constants that integer operators can take
 
