@@ -150,14 +150,26 @@ def output_port(build: Builder, value: Value) -> tuple[str, Axes]:
 def plain_axes(value: Value, shape: Shape) -> Axes | None:
     """The tensor's axis that holds each ONNX axis; None where an axis is made of several.
 
-    Where view and tensor differ in axes of extent 1 only, no axis of the tensor holds these.
+    Several ONNX axes may lie in one of the tensor's, in ONNX's order. Where view and tensor differ in axes of
+    extent 1 only, no axis of the tensor holds these.
     """
     if any(len(axis) > 1 for axis in value.axes):
         return None
     if value.view == shape:
         return tuple(axis[0] if axis else None for axis in value.axes)
-    long, held = ([k for k, extent in enumerate(each) if extent != 1] for each in (value.view, shape))
-    if [value.view[k] for k in long] != [shape[k] for k in held]:
-        return None
-    place = dict(zip(long, held, strict=True))
-    return tuple(place.get(axis[0]) if axis else None for axis in value.axes)
+    left = [k for k, extent in enumerate(value.view) if extent != 1]
+    holder: dict[int, int] = {}  # axis of the view -> the tensor's
+    for axis, extent in enumerate(shape):
+        filled = 1
+        while filled < extent and left:
+            filled *= value.view[left[0]]
+            holder[left.pop(0)] = axis
+        if filled != extent:
+            return None
+    held = [axis[0] for axis in value.axes if axis and axis[0] in holder]
+    in_memory = sorted(held, key=lambda k: holder[k])  # by ONNX's order within one axis
+    return (
+        tuple(holder.get(axis[0]) if axis else None for axis in value.axes)
+        if in_memory == sorted(held)
+        else None
+    )

@@ -18,10 +18,11 @@ class Port:
     """How one input or output of the model is seen in ONNX and in C.
 
     `axes[k]` is the axis of the C array that holds ONNX axis k, or None where an axis of extent 1 was
-    dropped. `quant` is set where the model's own float <-> int8 conversion was left to the caller: the
-    ONNX type is float32, the C type int8. `double` is set where the model says float64, which `onnx_dtype`
-    cannot say: it is float32 then. `channels` is set where the tensor has only these of the last axis of the
-    model's value, since nothing depends on the others; no input or output is such a tensor.
+    dropped. Of a tensor that is no input or output, one axis may hold several, in ONNX's order.
+    `quant` is set where the model's own float <-> int8 conversion was left to the caller: the ONNX type is
+    float32, the C type int8. `double` is set where the model says float64, which `onnx_dtype` cannot say: it
+    is float32 then. `channels` is set where the tensor has only these of the last axis of the model's value,
+    since nothing depends on the others; no input or output is such a tensor.
     `called` is the name in C where that is none with a number. An `argument` is a single number that the
     function takes, or writes to where its argument points.
     """
