@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The self-test of a package where a model's right outputs are infinite or no numbers."""
+"""The self-test of a package where a model's right outputs are infinite or no numbers, or hang on the order
+in which sums are made."""
 
 from __future__ import annotations
 
@@ -8,11 +9,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.toolchain import STRICT_FLAGS
-from onnx import TensorProto, helper, save
+from onnx import TensorProto, helper, numpy_helper, save
 
 pytestmark = pytest.mark.skipif(not shutil.which("gcc"), reason="needs gcc")
 
@@ -71,3 +73,33 @@ def test_what_comes_unexpected_is_wrong(
 ) -> None:
     text = (package / "net_selftest.c").read_text()
     assert wrong(package, changed(text, output, old, new), tmp_path)
+
+
+@pytest.mark.parametrize(("size", "compared"), [(1e19, False), (1e17, True)])
+def test_outputs_behind_a_sum_that_overflows_are_not_compared(
+    size: float, compared: bool, tmp_path: Path
+) -> None:
+    """The sum of the squares of a line may be infinite, or may not. What does not read it is compared."""
+    constants = {"k": np.full(8, size), "s": np.arange(8) + 1.0, "b": np.ones(8)}
+    nodes = [
+        helper.make_node("Mul", ["x", "k"], ["large"]),
+        helper.make_node("LayerNormalization", ["large", "s", "b"], ["normal"]),
+        helper.make_node("Neg", ["normal"], ["behind"]),
+        helper.make_node("Neg", ["x"], ["beside"]),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [3, 8])
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [3, 8]) for name in ("behind", "beside")
+    ]
+    weights = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "large", [x], outputs, weights)
+    save(
+        helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)]),
+        tmp_path / "m.onnx",
+    )
+    compile_model(tmp_path / "m.onnx", tmp_path / "net", CompileOptions(name="net", stack=1024))
+    text = (tmp_path / "net" / "net_selftest.c").read_text()
+    assert ("expected_0[" in text) == compared
+    assert ("output_0 is not compared" in text) != compared
+    assert not wrong(tmp_path / "net", text, tmp_path)
+    assert wrong(tmp_path / "net", changed(text, 1, "{\n", "{\n    1.0f +"), tmp_path)

@@ -22,7 +22,10 @@ from mmcc.ir.graph import Node
 from mmcc.ir.program import Call, Columns, Constant, For, KernelUse, Program, View
 from mmcc.ops.activation import Clamp
 from mmcc.ops.dense import Dense
+from mmcc.ops.elementwise import Binary
 from mmcc.ops.layer_norm import LayerNorm
+from mmcc.ops.recurrent import CellFunction, Recurrent
+from mmcc.ops.softmax import Softmax
 from mmcc.selfcheck.judge import allowance
 from mmcc.verification.verify import VerifyOptions, verify_package
 from onnx import TensorProto, helper, numpy_helper, save
@@ -317,3 +320,28 @@ def test_an_infinity_beside_another_is_judged_by_its_own_sums() -> None:
     node = Node(Dense(), ("x", "w", "b"), ("y",))
     want, got = np.array([[np.inf, -1e38]], np.float32), np.array([[np.inf, np.nan]], np.float32)
     assert allowance(node, 0, [x, w, np.zeros(2, np.float32)], want, got).all()
+
+
+@pytest.mark.quick
+def test_what_is_made_beside_an_infinity_is_judged() -> None:
+    """A mask of minus infinities decides some scores, and no others."""
+    scores, mask = np.array([[1.0, 2.0, 3.0]], np.float32), np.array([[0.0, 0.0, -np.inf]], np.float32)
+    node = Node(Binary("add"), ("scores", "mask"), ("y",))
+    got = np.array([[1.0, 2.5, 7.0]], np.float32)
+    assert allowance(node, 0, [scores, mask], scores + mask, got).tolist() == [True, False, True]
+    node, unknown = Node(Softmax(), ("x",), ("y",)), np.array([[np.nan, 2.0, 3.0]], np.float32)
+    (want,) = node.op.reference(scores + mask)
+    assert allowance(node, 0, [scores + mask], want, want[:, ::-1]).tolist() == [False, True, False]
+    assert allowance(node, 0, [unknown], want, want[:, ::-1]).all()
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("size", "allowed"), [(1e37, True), (1.0, False)])
+def test_sums_of_a_cell_may_overflow_unseen(size: float, allowed: bool) -> None:
+    """In the order of another machine, a sum is infinite and its tanh 1, or no number."""
+    rng = np.random.default_rng(5)
+    cell = Recurrent("rnn", (CellFunction("tanh"),))
+    x, r = (rng.uniform(-size, size, shape).astype(np.float32) for shape in ((3, 4), (4, 4)))
+    (want,) = cell.reference(x, r)
+    node = Node(cell, ("x", "r"), ("y",))
+    assert allowance(node, 0, [x, r], want, -want).all() == allowed

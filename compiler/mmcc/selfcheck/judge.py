@@ -10,9 +10,9 @@ the node that reads it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import geometry
+from mmcc.ops.overflow import may_overflow, overflows_unseen
 from mmcc.ops.recurrent import Recurrent
 from mmcc.selfcheck.trace import Trace, Written
 
@@ -29,7 +30,6 @@ ABSOLUTE = 1e-6
 LAST_BITS = 2.0**-20  # of an input: what rounding within a sum of a few hundred terms may amount to
 MOVES = 4  # times that inputs are moved by their last bits
 SPREAD = 4.0  # times what that makes
-FLOAT_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,21 +170,22 @@ def allowance(
 ) -> NDArray[np.bool_]:
     """Where floats are as near as they need be: within rounding, or what the inputs' last bits decide.
 
-    Where an input or the result is no number, which one comes out is not promised; nor is it where numbers
-    are so large that products or sums of them, in whatever order, may be more than floats hold. Where such a
-    sum ends in a number again, that one is not promised either.
+    Where an input is no number, or the result is none, which one comes out is not promised; nor is it where
+    numbers are so large that products or sums of them, in whatever order, may be more than floats hold. Where
+    such a sum ends in a number again, that one is not promised either. What is made beside an infinity, as in
+    scores with a mask, is judged where both are finite; integers are not.
     """
     flat, mine = want.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
-    floats = [array for array in operands if array.dtype.kind == "f"]
-    if not all(np.isfinite(array).all() for array in floats):
+    floats, is_float = [array for array in operands if array.dtype.kind == "f"], want.dtype.kind == "f"
+    unknown = np.isnan if is_float else _not_finite
+    if any(unknown(array).any() for array in floats):
         return np.ones(flat.shape, np.bool_)
-    fine = ~np.isfinite(flat) | (~np.isfinite(mine) & _may_overflow(floats))
+    fine = ~np.isfinite(flat) | (~np.isfinite(mine) & may_overflow(floats))
     largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0))
     gap = np.abs(mine - flat)
-    is_float = want.dtype.kind == "f"
     near = fine | (gap <= ABSOLUTE + RELATIVE * largest if is_float else gap == 0)
     if not near.all():
-        near |= _overflows_unseen(node, operands, flat.size)
+        near |= overflows_unseen(node.op, operands, flat.size)
     if near.all():
         return near
     rng = np.random.default_rng(0)
@@ -197,28 +198,8 @@ def allowance(
     return near | (gap <= room)
 
 
-def _may_overflow(operands: Sequence[Array]) -> bool:
-    """True if the square of the largest number, added up over all elements, is not sure to be a float32."""
-    largest = max((float(np.abs(array).max(initial=0)) for array in operands), default=0.0)
-    return largest * largest * max((array.size for array in operands), default=1) > FLOAT_MAX
-
-
-def _overflows_unseen(node: Node, operands: Sequence[Array], count: int) -> NDArray[np.bool_]:
-    """Of `count` elements of a result those that a sum within the op which is more than a float may change.
-
-    A sum that is infinite does not show where a line is divided by its root, nor behind a clamp.
-    """
-    wide = [array.astype(np.float64) for array in operands]
-    if node.op.traits.normalizes:
-        x = wide[0]
-        squares = 4 * (x * x).sum(-1, keepdims=True)  # less its mean, an element is twice as large at most
-        return np.broadcast_to(squares > FLOAT_MAX, x.shape).reshape(-1)
-    integers = any(array.dtype.kind != "f" for array in operands)
-    if integers or getattr(node.op, "activation", None) is None:
-        return np.zeros(count, np.bool_)
-    bare: Any = replace(cast(Any, node.op), activation=None)
-    (sums,) = bare.reference(*(np.abs(array) for array in wide))  # no sum of some of the products is larger
-    return (sums > FLOAT_MAX).reshape(-1)
+def _not_finite(array: Array) -> NDArray[np.bool_]:
+    return ~np.isfinite(array)
 
 
 def _moved(array: Array, rng: np.random.Generator) -> Array:
