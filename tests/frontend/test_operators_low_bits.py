@@ -76,34 +76,3 @@ def test_negative_scales_in_blocks(tmp_path) -> None:
     assert [type(n.op) for n in done.nodes] == [DenseBlocked]
     want = X @ (values * scale.repeat(8, 0))
     np.testing.assert_allclose(evaluate(done), want, rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("signed", [0, 1])
-@pytest.mark.parametrize("bits", [3, 8])
-def test_quant_of_qonnx(tmp_path, signed: int, bits: int) -> None:
-    """By its definition: round to even, clamp to the integers of so many bits, scale back."""
-    w = RNG.normal(size=(40, 9)).astype(np.float32)
-    low, high = (-(1 << (bits - 1)), (1 << (bits - 1)) - 1) if signed else (0, (1 << bits) - 1)
-    scales = {"xs": np.float32(0.07), "ws": RNG.uniform(0.02, 0.2, (1, 9)).astype(np.float32)}
-    zero, width = np.float32(0 if signed else 2), np.float32(bits)
-    constants = {"w": w, "z": np.array(zero), "n": np.array(width)}
-    constants |= {name: np.array(scale) for name, scale in scales.items()}
-    domain = "qonnx.custom_op.general"
-    more = {"domain": domain, "signed": signed, "narrow": 0, "rounding_mode": "ROUND"}
-    nodes = [
-        helper.make_node("Quant", ["x", "xs", "z", "n"], ["a"], **more),
-        helper.make_node("Quant", ["w", "ws", "z", "n"], ["b"], **more),
-        helper.make_node("MatMul", ["a", "b"], ["y"]),
-    ]
-    graph = write(tmp_path / "model.onnx", nodes, constants, domain)
-
-    def meant(values: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        return (np.clip(np.rint(values / scale + zero), low, high) - zero) * scale
-
-    want = meant(X, scales["xs"]) @ meant(w, scales["ws"])
-    port = graph.inputs[0]
-    given = graph.tensors[port.tensor].quant
-    x = X if given is None else np.clip(np.rint(X / np.float32(given.scale)) + given.zero_point, -128, 127)
-    dtype = graph.tensors[port.tensor].dtype.numpy
-    values = evaluate_tensors(graph, {port.tensor: x.astype(dtype)})
-    np.testing.assert_allclose(values[graph.outputs[0].tensor], want, rtol=1e-4, atol=1e-4)

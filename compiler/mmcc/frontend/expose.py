@@ -13,6 +13,7 @@ import onnx
 
 from mmcc.frontend.fixed_rows import finds_rows, with_fixed_rows
 from mmcc.frontend.functions import inlined
+from mmcc.frontend.qonnx_nodes import has_qonnx, write_qonnx_out
 from mmcc.frontend.refused_quantization import refused_quantization, take_refused_quantization
 
 CLASS_NUMBERS = {  # operators with names of classes, and their attribute for numbers instead
@@ -34,8 +35,8 @@ def with_outputs(
     model = _without_functions(onnx.load(str(path), load_external_data=False))
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
-    changed = bind or finds_rows(model) or refused_quantization(model) or _numbers_for_classes(model)
-    if not missing and not changed:
+    changed = bind or finds_rows(model) or _numbers_for_classes(model)
+    if not missing and not changed and not refused_quantization(model) and not has_qonnx(model):
         return str(path), None
     model = _without_functions(onnx.load(str(path)))
     for info in [info for info in model.graph.input if info.name in bind]:
@@ -47,6 +48,7 @@ def with_outputs(
         model.graph.input.remove(info)
     _numbers_for_classes(model)
     take_refused_quantization(model)
+    write_qonnx_out(model)
     if not finds_rows(model):
         return _giving(model, missing), None
     found = onnx.ModelProto()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Weights of few bits: ONNX Runtime's MatMulNBits and GatherBlockQuantized, and QONNX's Quant."""
+"""Weights of few bits: ONNX Runtime's MatMulNBits and GatherBlockQuantized."""
 
 from __future__ import annotations
 
@@ -9,20 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.frontend.blocked import blocked
-from mmcc.frontend.broadcasting import elementwise, unary
+from mmcc.frontend.broadcasting import elementwise
 from mmcc.frontend.call import Call, normal_axis
 from mmcc.frontend.converters.indexing import gathered, index_input
 from mmcc.frontend.converters.matrix import dense
-from mmcc.frontend.converters.quantization import dequantized, quantized
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.registry import MICROSOFT, Layout, converts
+from mmcc.frontend.registry import MICROSOFT, converts
 from mmcc.frontend.value import Value
-from mmcc.ir.element_type import ElementType
-from mmcc.ops.elementwise import Binary, Unary
-from mmcc.ops.quantize import Dequantize
-
-QONNX = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
-MOST_BITS = 8  # of an integer that has kernels
+from mmcc.ops.elementwise import Binary
 
 
 def unpacked(data: NDArray[Any], bits: int) -> NDArray[np.int64]:
@@ -113,63 +107,3 @@ def convert_gather_block_quantized(call: Call) -> Value:
     table = build.constant(real.astype(np.float32))
     axis = normal_axis(call.integer("gather_axis", 0), data.ndim)
     return gathered(build, table, axis, index_input(call, 1))
-
-
-@converts("Quant", domain=QONNX[0], notes="up to 8 bits, rounded to even", layout=Layout.ANY)
-@converts("Quant", domain=QONNX[1], notes="as QONNX's", layout=Layout.ANY)
-@converts("Quant", domain=QONNX[2], notes="as QONNX's", layout=Layout.ANY)
-def convert_quant(call: Call) -> Value:
-    """Round to integers, clamp to their range, and scale back: a quantized tensor and what it means."""
-    build, x = call.build, call.float_input(0)
-    if call.text("rounding_mode", "ROUND").upper() not in ("ROUND", "HALF_EVEN"):
-        raise unsupported("Quant that does not round to the nearest integer")
-    scale = call.needed(1, "the scale").astype(np.float32)
-    zero = np.rint(call.needed(2, "the zero point").astype(np.float64)).astype(np.int64)
-    width = call.needed(3, "the number of bits")
-    bits = int(width.reshape(-1)[0]) if width.size and (width == width.reshape(-1)[0]).all() else 0
-    if not 1 <= bits <= MOST_BITS or width.reshape(-1)[0] != bits:
-        raise unsupported(f"Quant to {width.reshape(-1)[:1]} bits")
-    if not (np.isfinite(scale).all() and (scale > 0).all()):
-        raise bad_model("MM107", "the scales of Quant are positive and finite")
-    signed, narrow = call.integer("signed", 1), call.integer("narrow", 0)
-    low = -(1 << (bits - 1)) + bool(narrow) if signed else 0
-    high = (1 << (bits - 1)) - 1 if signed else (1 << bits) - 1 - bool(narrow)
-    dtype = ElementType.I8 if signed else ElementType.U8
-    if build.is_constant(x.tensor):
-        return _quantized_constant(call, x, scale, zero, (low, high), dtype)
-    if scale.size != 1 or zero.size != 1:
-        raise unsupported("Quant of an activation with several scales")
-    step, shift = float(scale.reshape(())), int(zero.reshape(()))
-    if not low <= shift <= high:
-        raise bad_model("MM107", f"the zero point {shift} is outside [{low}, {high}]")
-    if (low, high) != (dtype.least, dtype.most):
-        x = unary(build, Unary("clamp", (step * (low - shift), step * (high - shift))), x)
-    y = quantized(build, x, step, shift, dtype)
-    return unary(build, Dequantize(step, shift), y)
-
-
-def _quantized_constant(
-    call: Call,
-    x: Value,
-    scale: NDArray[np.float32],
-    zero: NDArray[np.int64],
-    ends: tuple[int, int],
-    dtype: ElementType,
-) -> Value:
-    """Weights: their integers, with scales for the whole or along one axis."""
-    build = call.build
-    build.spend(8 * x.size, "Quant")
-    real = build.array(x)
-    try:
-        steps = np.rint(real / np.broadcast_to(scale, real.shape)) + np.broadcast_to(zero, real.shape)
-    except ValueError:
-        raise bad_model("MM104", f"{list(scale.shape)} scales for {list(real.shape)}") from None
-    integers = np.clip(steps, *ends).astype(dtype.numpy)
-    if scale.size == 1 and zero.size == 1:
-        return dequantized(build, build.constant(integers), scale.reshape(1), zero.reshape(1), None)
-    shape = (1,) * (real.ndim - scale.ndim) + scale.shape
-    axes = [k for k, extent in enumerate(shape) if extent != 1]
-    if len(axes) != 1 or zero.size not in (1, scale.size):
-        raise unsupported("Quant with scales along several axes")
-    zeros = np.broadcast_to(zero.reshape(-1), (scale.size,))
-    return dequantized(build, build.constant(integers), scale.reshape(-1), zeros, axes[0])
