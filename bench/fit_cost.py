@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Fit the figures of a target's [cost] table to exact instruction counts, and say how well they predict.
 
-    python bench/fit_cost.py --target cortex-m4 [--models DIR] [--json FILE]
+    python bench/fit_cost.py --target cortex-m4 [--small-frames] [--models DIR] [--json FILE]
 
 Compiles networks without fusion, counts each layer in QEMU, and solves for the figures by least squares, none
-of them negative. Then compares predicted and counted instructions of whole networks, without a limit and at
-the least RAM.
+of them negative. Then compares predicted and counted instructions of whole networks, without a limit and, by
+the target's figures for small frames, at the least RAM. With --small-frames it is these that are fitted.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from mmcc.driver.compile import CompileResult, compile_model
+from mmcc.driver.cost import cost_of
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.package.record import load_package
@@ -70,36 +72,49 @@ def main(arguments: list[str]) -> int:
     """Print the fitted table, and predicted against counted for each network."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--target", default="cortex-m4")
+    parser.add_argument("--small-frames", action="store_true")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     target = load_target(options.target)
+    of_small = cost_of(replace(target, small_frames=True))
     networks = [name for name in NETWORKS if (options.models / name / "model.onnx").is_file()]
     if not networks:
         print(f"no models below {options.models}", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
+        fitted = Path(folder) / "fitted.toml"
+        fitted.write_text(
+            f'same_as = "{options.target}"\nsmall_frames = {str(options.small_frames).lower()}\n'
+        )
         plain, rows = {}, []
         for name in networks:
             path = options.models / name / "model.onnx"
-            given = CompileOptions(target=options.target, name="net")
+            given = CompileOptions(target=str(fitted), name="net")
             plain[name] = compile_model(path, Path(folder) / name, given)
             rows += layers(plain[name])
         figures = fit(rows)
-        print(f"# {options.target}, fitted to {len(rows)} layers\n[cost]")
-        print("\n".join(f"{name} = {value}" for name, value in figures.items()))
+        print(f"# {options.target}, fitted to {len(rows)} layers")
+        print("[cost_of_small_frames]" if options.small_frames else "[cost]")
+        known = target.cost if options.small_frames else {}  # what does not differ is not said twice
+        print("\n".join(f"{name} = {value}" for name, value in figures.items() if known.get(name) != value))
         report = []
         for name in networks:
             path = options.models / name / "model.onnx"
             least = CompileOptions(target=options.target, name="net", least_ram=True)
             fused = compile_model(path, Path(folder) / f"{name}_min", least)
-            for what, result in (("no limit", plain[name]), ("least RAM", fused)):
-                predicted = plan_cost(result.graph, result.plan, figures)
+            of_least = figures if options.small_frames else {**figures, **target.cost_of_small_frames}
+            table = of_small if options.small_frames else target.cost
+            ways = (
+                ("layers", plain[name], figures, table),
+                ("least RAM", fused, of_least, of_small),
+            )
+            for what, result, by, before in ways:
                 counted = bench_qemu(result.folder, load_package(result.folder))["instructions"]
-                old = plan_cost(result.graph, result.plan, target.cost)
-                report.append([name, what, counted, predicted / counted, old / counted])
-                ratio, before = predicted / counted, old / counted
-                print(f"{name:<36}{what:<10}{counted:>13,}  {ratio:.3f}  (table: {before:.3f})")
+                ratio = plan_cost(result.graph, result.plan, by) / counted
+                old = plan_cost(result.graph, result.plan, before) / counted
+                report.append([name, what, counted, ratio, old])
+                print(f"{name:<36}{what:<10}{counted:>13,}  {ratio:.3f}  (table: {old:.3f})", flush=True)
     if options.json:
         options.json.write_text(json.dumps({"figures": figures, "networks": report}, indent=1) + "\n")
     return 0

@@ -92,6 +92,7 @@ class Target:
     note: str = ""  # shown when the target is chosen
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work: instructions, or cycles
+    cost_of_small_frames: Mapping[str, float] = field(default_factory=dict[str, float])  # where that differs
     qemu: Qemu | None = None
     engine: str = (
         ""  # the program that runs WebAssembly modules, as runtime_c/firmware/run_wasi.mjs asks for it
@@ -147,10 +148,11 @@ def load_target(name_or_path: str) -> Target:
     _check_caches(target.cache, f'{path.name}, "cache"')
     if target.qemu is not None:
         _check_windows(target.memory, target.qemu, f'{path.name}, "qemu", "memory"')
-    for key in target.cost:
-        if key not in COST_KEYS:
-            hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
-            raise _wrong(path.name, f'"cost": unknown key "{key}"', hint)
+    for name, figures in (("cost", target.cost), ("cost_of_small_frames", target.cost_of_small_frames)):
+        for key in figures:
+            if key not in COST_KEYS:
+                hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
+                raise _wrong(path.name, f'"{name}": unknown key "{key}"', hint)
     return target
 
 
@@ -229,7 +231,12 @@ def _read(path: Path) -> dict[str, Any]:
         hint = f"{did_you_mean(str(base), list_targets())}one of: {', '.join(list_targets())}"
         raise _wrong(path.name, f'same_as = "{base}" is no known target', hint)
     under = _read(base_path)
-    for key in ("packages", "cost", "qemu"):  # these are added to; everything else is replaced
+    for key in (
+        "packages",
+        "cost",
+        "cost_of_small_frames",
+        "qemu",
+    ):  # added to; all else is replaced
         if isinstance(under.get(key), dict) and isinstance(table.get(key), dict):
             table[key] = under[key] | table[key]
     return under | table

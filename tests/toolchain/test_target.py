@@ -184,7 +184,7 @@ def test_every_key_of_a_target_file_is_read(name: str) -> None:
     tools = {target.compiler, target.objdump, "libc"} | ({target.qemu.program} if target.qemu else set())
     tools |= {target.engine, "wasm-ld"} if target.engine else set()
     assert set(target.packages) == tools
-    assert set(target.cost) <= COST_KEYS
+    assert {*target.cost, *target.cost_of_small_frames} <= COST_KEYS
 
 
 def test_every_figure_that_the_planner_asks_for_may_be_stated():

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from mmcc.driver.cost import cost_of
 from mmcc.driver.load import dump
 from mmcc.driver.memories import least_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
@@ -46,7 +47,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         external_outputs=external,
         fuse=options.least_ram,
         recompute=options.recompute or (MOST_RECOMPUTE if options.ram else 1.0),
-        cost=target.cost,
+        cost=cost_of(target),
         caches=target.cache,
         threads=options.threads,
         constants_cost=target.weights_cost,

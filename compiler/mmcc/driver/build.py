@@ -21,6 +21,7 @@ from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
 from mmcc.driver.ask import plan_request
+from mmcc.driver.cost import cost_of
 from mmcc.driver.handoff_objects import function_objects
 from mmcc.driver.load import dump
 from mmcc.driver.memories import home_of, regions_of
@@ -224,7 +225,7 @@ def _figures(
         home=home_of(target).name,
         weights_in_ram=generated.weights.in_ram,
         least=options.least_ram,
-        cost=target.cost,
+        cost=cost_of(target),
     )
     if options.stack:
         return asked

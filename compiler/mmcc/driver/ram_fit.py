@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from mmcc.driver.build import Built, Job, build
+from mmcc.driver.cost import cost_of
 from mmcc.driver.estimate import code_bytes
 from mmcc.driver.memories import home_of
 from mmcc.driver.weights_in_ram import check_one_memory, copies_weights, with_weights_in_ram
@@ -79,6 +80,7 @@ def _package(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     if not _fits(job, built) and job.target.bare_metal and not job.target.small_frames:
         # as --ram min has them; what is refused is told by what these need
         target = replace(job.target, small_frames=True)
+        requests = {name: replace(r, cost=cost_of(target)) for name, r in requests.items()}
         built = _within(replace(job, target=target), requests, ROUNDS)
     return built
 

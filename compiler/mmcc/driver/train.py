@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mmcc.driver.ask import MOST_RECOMPUTE, plan_request
 from mmcc.driver.compile import CompileResult, compile_module
+from mmcc.driver.cost import cost_of
 from mmcc.driver.imported_step import as_imported, taken_over
 from mmcc.driver.load import dump, load_graph
 from mmcc.driver.options import CompileOptions, Progress, silent
@@ -140,7 +141,7 @@ def _compiled(
         return plan, asked.peak(plan)
 
     waiting = options.recompute or MOST_WAITING
-    kept = KeptValues(SavedValues(step.graph, forward), planned, share, slow, target.cost, waiting)
+    kept = KeptValues(SavedValues(step.graph, forward), planned, share, slow, cost_of(target), waiting)
     if not options.ram:
         return compile_module(_with(module, kept.least()), model, out, once, progress)
     limit = options.ram - state_bytes(module.states) - max(options.ram // BESIDES, LEAST_BESIDES)
