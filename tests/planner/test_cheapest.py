@@ -85,3 +85,16 @@ def test_more_bytes_are_not_taken_for_next_to_nothing() -> None:
     room = best_plan(graph, replace(request, limit=2 * alone.peak(SRAM)))
     assert room.peak(SRAM) == alone.peak(SRAM)
     assert not room.cheapest
+
+
+@pytest.mark.quick
+def test_rows_backward_are_priced_with_groups_and_offsets() -> None:
+    """No cheapest path knows of the calls that rows backward take: which kernels make them so is chosen with
+    offsets, and the plan is proved."""
+    graph = kws()
+    alone = best_plan(graph, PlanRequest(fuse=False)).peak(SRAM)
+    made = best_plan(graph, PlanRequest(limit=alone))
+    assert sum(group.backward for group in made.groups) == 4
+    assert made.cheapest
+    assert made.least_cost == pytest.approx(predicted(graph, made, PlanRequest()))
+    assert check_plan(graph, made) == []

@@ -85,9 +85,10 @@ def test_a_limit_is_met_with_the_least_cost(make) -> None:
         assert check_plan(graph, made) == []
         assert made.peak(SRAM) <= limit
         costs.append(plan_cost(graph, made, {}))
-    for tight, loose in pairwise(costs):  # rows made backward are calls more, which only placing decides
-        assert loose <= 1.001 * tight
-    assert all(len(group.nodes) == 1 for group in best_plan(graph, replace(free, limit=most)).groups)
+    for tight, loose in pairwise(costs):
+        assert loose <= tight * (1 + 1e-9)
+    alone = best_plan(graph, replace(free, fuse=False))
+    assert costs[-1] <= plan_cost(graph, alone, {})  # a group of two may save calls for rows made backward
 
 
 @pytest.mark.quick

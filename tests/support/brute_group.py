@@ -34,7 +34,11 @@ class Group:
         after: set[str],
         inside: set[str],
         merged: Mapping[str, str],
+        *,
+        backward: bool = True,
     ) -> None:
+        """With `backward` one kernel alone may make its rows from the last to the first."""
+        self.backward = backward and laid.rules.backward and mask.bit_count() == 1
         self.laid, self.events, self.mask = laid, events, mask
         self.before, self.after, self.inside, self.merged = before, after, inside, merged
         self.last_used = before - after
@@ -138,7 +142,7 @@ class Group:
     def _or_backward(self, lower: Any, upper: Any, distance: int) -> int:
         """The lesser of a distance and that of rows backward: `upper` is then what one kernel makes."""
         laid = self.laid
-        if not laid.rules.backward or self.mask.bit_count() > 1:
+        if not self.backward:
             return distance
         (k,) = bits(self.mask)
         out, over = laid.allocation_of(laid.kernels[k]), self._backward_over(laid.over(k))
@@ -218,8 +222,8 @@ class Single(Group):
         return min(size, self.laid.over(k).get(upper, (size, 0))[0])
 
 
-def group_of(laid: Laid, done: int, mask: int, last: int) -> Group:
-    """What a group holds."""
+def group_of(laid: Laid, done: int, mask: int, last: int, *, backward: bool = True) -> Group:
+    """What a group holds; without `backward` all rows are made from the first to the last."""
     before, after = laid.alive(done), laid.alive(done | mask)
     touched = {
         laid.views[n].allocation
@@ -239,7 +243,7 @@ def group_of(laid: Laid, done: int, mask: int, last: int) -> Group:
         allocation: laid.allocation_of(laid.kernels[reader]) for reader, (allocation, _) in taken.items()
     }
     kind = Group if laid.rules.groups else Single
-    return kind(laid, events, mask, before, after, inside, merged)
+    return kind(laid, events, mask, before, after, inside, merged, backward=backward)
 
 
 def allocation_name(key: Any) -> str:

@@ -19,7 +19,8 @@ from brute_laid import Known, Laid, bits
 from brute_layouts import Rules, TooMany, layouts
 from mmcc.ir.graph import Graph
 
-Costs = Mapping[int, tuple[float, float]]  # by node, what it costs alone and in a group of several
+# by node, what it costs in one call, and in a call for each row: in a group of several, or with rows backward
+Costs = Mapping[int, tuple[float, float]]
 
 MOST_TRIED = 20_000  # branches of one graph's placements; beyond it gives up
 
@@ -82,7 +83,7 @@ class _Search:
 
     def __init__(self, laid: Laid, placer: Placer, costs: Costs) -> None:
         self._laid, self._placer, self._costs = laid, placer, costs
-        self._local: dict[tuple[int, int, int, int], Group | None] = {}
+        self._local: dict[tuple[int, int, int, int, bool], Group | None] = {}
 
     def within(self, capacity: int, most_cost: float) -> bool:
         """True if some plan of this layout needs no more, and costs less."""
@@ -92,21 +93,26 @@ class _Search:
         if done == self._laid.all:
             return self._placed(path, capacity)
         for mask, last in self._laid.groups(done):
-            left = most_cost - self._cost(mask)
-            group = self._possible(done, mask, last, capacity) if left > 0 else None
-            if group is not None and self._from(done | mask, [*path, group], capacity, left):
-                return True
+            for backward in self._directions(mask):
+                left = most_cost - self._cost(mask, backward=backward)
+                group = self._possible(done, mask, last, capacity, backward=backward) if left > 0 else None
+                if group is not None and self._from(done | mask, [*path, group], capacity, left):
+                    return True
         return False
 
-    def _cost(self, mask: int) -> float:
-        nodes = [self._laid.kernels[k].node for k in bits(mask)] if self._costs else []
-        return sum(self._costs[node][len(nodes) > 1] for node in nodes)
+    def _directions(self, mask: int) -> tuple[bool, ...]:
+        """Whether a kernel alone may make its rows backward: where that costs more, without it, too."""
+        return (False, True) if self._costs and mask.bit_count() == 1 else (True,)
 
-    def _possible(self, done: int, mask: int, last: int, capacity: int) -> Group | None:
+    def _cost(self, mask: int, *, backward: bool) -> float:
+        nodes = [self._laid.kernels[k].node for k in bits(mask)] if self._costs else []
+        return sum(self._costs[node][backward or len(nodes) > 1] for node in nodes)
+
+    def _possible(self, done: int, mask: int, last: int, capacity: int, *, backward: bool) -> Group | None:
         """A group, if it can be placed alone."""
-        key = (done, mask, last, capacity)
+        key = (done, mask, last, capacity, backward)
         if key not in self._local:
-            group = group_of(self._laid, done, mask, last)
+            group = group_of(self._laid, done, mask, last, backward=backward)
             self._local[key] = group if self._placed([group], capacity) else None
         return self._local[key]
 

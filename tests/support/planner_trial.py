@@ -95,7 +95,7 @@ def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally)
 
 
 def _costs(graph: Graph) -> dict[int, tuple[float, float]]:
-    """What each node costs alone, in one call, and in a group, in a call for each row."""
+    """What each node costs in one call, and in a call for each row."""
     found: dict[int, tuple[float, float]] = {}
     for index, node in enumerate(graph.nodes):
         rows = geometry(graph.tensors[node.output].shape)[0]

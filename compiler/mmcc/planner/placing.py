@@ -21,11 +21,9 @@ PLACING = 0.1  # of the effort for placing one path; the rest is for groups and 
 def cost_of(paths: Paths, placed: Placed) -> float:
     """Predicted instructions of groups in their places: of the path, and of calls for the rows of those that
     are placed so that rows must be made backward."""
-    model, rows, costs = paths.space.model, paths.space.rows.alone, paths.space.costs
     used = used_overlaps(placed.overlaps, placed.buffers, placed.placement.offsets)
     turned = {placed.path[overlap.step].last for overlap in used if overlap.backward is not None}
-    turned = {k for k in turned if not paths.space.request.runs_backward(model.kernels[k].node)}
-    return sum(map(paths.cost, placed.path)) + sum(costs[k].call * (rows[k].steps - 1) for k in turned)
+    return sum(map(paths.cost, placed.path)) + sum(map(paths.space.backward_cost, turned))
 
 
 class Placer:
@@ -44,7 +42,10 @@ class Placer:
         """
         placed, cost = self._place(paths, path, limit), sum(map(paths.cost, path))
         if placed.placement.peak <= limit:
-            return self._forward(paths, placed, limit), cost
+            forward = self._forward(paths, placed, limit)
+            if cost_of(paths, forward) > cost:  # rows backward take calls that the path does not count
+                return self._cheaper(paths, forward, limit, cost)
+            return forward, cost
         low, level, smaller = least(), limit, path
         for _ in range(TRIES):  # paths of smaller groups are easier to place
             largest = max(group.least for group in smaller)
@@ -106,11 +107,12 @@ class Placer:
         is `least` or more."""
         from mmcc.planner.joint.search import cheapest  # imports the solver
 
-        cost = sum(map(paths.cost, placed.path))
+        cost = cost_of(paths, placed)
         found, low = cheapest(paths.space, paths, limit, cost, self._request)
         if found is None or sum(map(paths.macs, found.path)) > self._macs:
             return placed, max(least, low)
-        return self._placed(paths, found.path, found.offsets), max(least, low)
+        made = self._placed(paths, found.path, found.offsets)
+        return made if cost_of(paths, made) < cost else placed, max(least, low)
 
     def _placed(self, paths: Paths, path: Path, offsets: dict[str, int]) -> Placed:
         buffers, overlaps = Builder(paths.space, path).buffers()

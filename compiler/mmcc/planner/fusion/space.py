@@ -135,6 +135,13 @@ class Space:
             total += costs[k].total(rows[k].steps, calls, strips, share, blocks)
         return total + self._beyond_caches(kernels, cut, strips)
 
+    def backward_cost(self, kernel: int) -> float:
+        """What a kernel costs more that runs alone and makes its rows from the last to the first: a call for
+        each. Nothing, if it can make them in no other way."""
+        if self.request.runs_backward(self.model.kernels[kernel].node):
+            return 0.0
+        return self.costs[kernel].call * (self.rows.alone[kernel].steps - 1)
+
     def avoidable(self, candidate: Candidate) -> float:
         """The part of a group's cost that it has in caches, and its kernels need not have in others."""
         nodes = [self.model.kernels[k].node for k in bits(candidate.after & ~candidate.before)]

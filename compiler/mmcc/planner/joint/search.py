@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmcc.planner.fusion.best_first import SPLIT
 from mmcc.planner.fusion.build import Builder
@@ -65,7 +65,7 @@ def cheapest(
     found: Found | None = None
     if candidates:
         request.say(f"{len(candidates)} groups and offsets together: least cost within {limit}")
-        whole, choices = _model(space, paths, candidates)
+        candidates, whole, choices = _priced_model(space, paths, candidates)
         selection, units = select_by_cost(whole, choices, limit, request.effort, request.seed)
         least = min(least, units * COST_UNIT)
         found = None if selection is None else _found(space, candidates, selection)
@@ -109,6 +109,26 @@ def _model(space: Space, paths: Paths, candidates: list[Candidate]) -> tuple[lis
     return whole, [_choice(space, paths, candidate, state) for candidate in candidates]
 
 
+def _priced_model(
+    space: Space, paths: Paths, candidates: list[Candidate]
+) -> tuple[list[Candidate], list[Item], list[Choice]]:
+    """The same where cost counts, with the group of each choice: a kernel that may make its rows backward is
+    there once for each direction, since backward it costs more."""
+    state = {done: k for k, done in enumerate(_states(candidates))}
+    whole, choices = _model(space, paths, candidates)
+    groups: list[Candidate] = []
+    found: list[Choice] = []
+    for candidate, choice in zip(candidates, choices, strict=True):
+        forward = _choice(space, paths, candidate, state, backward=False)
+        groups.append(candidate)
+        found.append(forward)
+        if forward.apart != choice.apart:
+            more = int(space.backward_cost(candidate.last) / COST_UNIT)
+            groups.append(candidate)
+            found.append(replace(choice, cost=choice.cost + more))
+    return groups, whole, found
+
+
 def _states(candidates: Sequence[Candidate]) -> list[int]:
     """The sets of finished kernels between groups, smallest first."""
     return sorted({0, *(c.after for c in candidates)}, key=lambda done: (done.bit_count(), done))
@@ -120,7 +140,10 @@ def _found(space: Space, candidates: list[Candidate], found: Selection) -> Found
     return Found(path, offsets | _local(space, path, found.local), found.peak)
 
 
-def _choice(space: Space, paths: Paths, candidate: Candidate, state: dict[int, int]) -> Choice:
+def _choice(
+    space: Space, paths: Paths, candidate: Candidate, state: dict[int, int], *, backward: bool = True
+) -> Choice:
+    """A group as both searches know it; without `backward`, its rows are made from the first to the last."""
     footprint = space.footprint(candidate)
     items = footprint.group.items
     model = space.model
@@ -132,7 +155,7 @@ def _choice(space: Space, paths: Paths, candidate: Candidate, state: dict[int, i
     distances: dict[tuple[int, int], int] = {}
     for pair in footprint.apart:
         distances[shift + place[pair.lower], shift + place[pair.upper]] = pair.distance
-        if pair.backward is not None:
+        if backward and pair.backward is not None:
             distances[shift + place[pair.upper], shift + place[pair.lower]] = pair.backward
     return Choice(
         state[candidate.before],
