@@ -22,7 +22,7 @@ from mmcc.ops.movement import Concat
 from mmcc.ops.pool import MaxPool
 from mmcc.ops.window import Window
 from mmcc.planner.api import best_plan
-from mmcc.planner.bounds.copies import least_copies
+from mmcc.planner.bounds.copies import is_too_large, least_copies
 from mmcc.planner.bounds.join_bound import JoinBound, join_bound
 from mmcc.planner.caches import predicted
 from mmcc.planner.fusion.paths import Table
@@ -176,4 +176,21 @@ def test_what_no_layout_leaves_without_code() -> None:
     one, two, three = b.concat(2, x, y), b.concat(2, y, x), b.concat(2, x, x)
     graph = b.graph(one, two, three)
     costs = {k: 10.0 * (k + 1) for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat)}
-    assert least_copies(graph, costs, ()) == min(costs[2], costs[3]) + costs[4]
+    assert least_copies(graph, costs, (), ENOUGH, ()) == min(costs[2], costs[3]) + costs[4]
+
+
+@pytest.mark.quick
+def test_a_concat_of_images_has_code_where_it_is_larger_than_the_limit() -> None:
+    """In place it is there whole. One of channels may be a ring of a few rows, with its operands in it."""
+    b = Build("images")
+    x, y = b.add(Unary("abs"), b.input(4, 4, 2)), b.add(Unary("abs"), b.input(4, 4, 2))
+    graph = b.graph(b.concat(0, x, y), b.concat(2, x, y))
+    costs = {k: 10.0 for k, node in enumerate(graph.nodes) if isinstance(node.op, Concat)}
+    whole = graph.tensors[graph.nodes[2].output].bytes
+    images, channels = costs
+    assert is_too_large(graph, images, whole - 1, ())
+    assert not is_too_large(graph, images, whole, ())
+    assert not is_too_large(graph, images, whole - 1, (graph.nodes[images].output,))
+    assert not is_too_large(graph, channels, whole - 1, ())
+    assert least_copies(graph, {images: 10.0}, (), whole, ()) == 0.0
+    assert least_copies(graph, {images: 10.0}, (), whole - 1, ()) == 10.0

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import pytest
+from brute_layouts import Rules, TooMany
+from brute_planner import plan_within
 from mmcc.checker.plan import check_plan
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
@@ -17,7 +19,7 @@ from mmcc.planner.bounds.value_groups import Roles, ValueGroups
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build
-from tiny_graphs import tiny_graph
+from tiny_graphs import parts_graph, tiny_graph
 
 ENOUGH = 1 << 40
 
@@ -45,6 +47,39 @@ def test_what_is_known_already_changes_only_what_is_below_it(first: int) -> None
         request, spans, bound = PlanRequest(align=1), Spans(graph), bound_of(graph)
         for floor in (bound // 2, bound - 1, bound, bound + 3):
             assert value_bound(graph, request, ENOUGH, spans, floor) == max(bound, floor), (seed, floor)
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_values_that_are_read_in_parts(first: int) -> None:
+    """Their tensors stay whole until the last part was read or copied: no plan of any layout needs less."""
+    for seed in range(first, first + 20):
+        graph = parts_graph(seed)
+        for backward in (False, True):
+            rules = Rules(groups=True, backward=backward)
+            bound = value_bound(graph, PlanRequest(align=1, backward=backward), ENOUGH, Spans(graph))
+            try:
+                assert not plan_within(graph, rules, bound - 1), (seed, backward)
+            except TooMany:
+                continue
+
+
+def steps(count: int, size: int) -> Graph:
+    """A sequence of which a step is read at a time, each with what was made of the one before."""
+    b = Build("steps")
+    x = b.conv(b.input(count, 1, 2), size, 1)
+    h = b.conv(b.slice(x, (0, 0, 0), (1, 1, size)), size, 1)
+    for k in range(1, count):
+        h = b.conv(b.sum(b.slice(x, (k, 0, 0), (1, 1, size)), h), size, 1)
+    return b.graph(h)
+
+
+@pytest.mark.quick
+def test_a_sequence_is_whole_until_its_last_step_is_read() -> None:
+    """A step is asked for before what it is added to: so all are made first, and all stay until the last."""
+    graph = steps(8, 16)
+    bound = bound_of(graph)
+    assert bound >= 8 * 16
+    assert best_plan(graph, PlanRequest(align=1)).peak(SRAM) <= 1.25 * bound
 
 
 def branches(blocks: int, parts: int) -> Graph:

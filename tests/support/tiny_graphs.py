@@ -54,6 +54,30 @@ def _batch(b: Build, random: Random) -> Graph:
     return b.graph(x)
 
 
+def parts_graph(seed: int) -> Graph:
+    """A tensor of which nodes read parts: rows or channels, some in several parts, in any order of axes."""
+    random = Random(seed)
+    b = Build(f"parts {seed}")
+    x = b.input(random.randint(2, 5), random.randint(1, 3), random.randint(2, 4))
+    if random.random() < 0.5:
+        x = b.conv(x, random.randint(2, 4), 1)
+    axis, ends = random.choice([0, 0, 1, 2]), list[str]()
+    extent = b.shape(x)[axis]
+    for n in range(random.randint(2, 3)):
+        begin = random.randint(0, max(0, extent - 2)) if random.random() < 0.5 else min(n, extent - 1)
+        end = random.randint(begin + 1, min(extent, begin + 2))
+        starts = tuple(begin if k == axis else 0 for k in range(3))
+        y = b.slice(x, starts, tuple(end - begin if k == axis else s for k, s in enumerate(b.shape(x))))
+        if random.random() < 0.4:
+            y = b.add(Transpose((1, 0, 2)), y)
+        for _ in range(random.randint(1, 2)):
+            y = b.conv(y, random.randint(1, 3), random.choice([1, 3]))
+        ends.append(y)
+    if random.random() < 0.3:  # somebody reads it whole, too
+        ends.append(b.conv(x, 1, 1))
+    return b.graph(*ends)
+
+
 def _image(b: Build, x: str, kind: str, channels: int) -> str:
     h, w, _ = b.shape(x)
     if kind == "pool" and min(h, w) >= 2:

@@ -57,23 +57,27 @@ class Cheaper:
 
         `found.least` is that of its own layout; 0 if that is not known.
         """
-        bound = CostBound(self._graph, self._request, self._layouts.spans)
-        free = bound.least(limit, found.cost - bound.copies)
+        bound = CostBound(self._graph, self._request, self._layouts.spans, limit)
+        free = bound.least(found.cost - bound.copies)
         best = replace(found, least=free + bound.copies)
         if best.cheapest:
             return best
         # what no plan is below that is not known to cost as much as the best
         least = inf if found.cheapest else max(found.least, best.least)
         looked_at, seen = 0, {found.paths.space.layout.in_place}
-        sets = islice(_copied(bound.moves, self._layouts.operands, found.cost - free), MOST_LAYOUTS + 1)
+        forced = frozenset(o for o in self._layouts.operands if o[0] in bound.forced)
+        others = {k: cost for k, cost in bound.moves.items() if k not in bound.forced}
+        given = sum(bound.moves[k] for k in bound.forced)
+        sets = islice(_copied(others, self._layouts.operands, found.cost - free - given), MOST_LAYOUTS + 1)
         for tried, (copies, copied) in enumerate(sets):
-            this = free + max(copies, bound.copies)
-            if this >= min(best.cost, least):
+            this = free + max(copies + given, bound.copies)
+            # the first has only what all layouts copy: it may cost less even if nothing more is known of all
+            if this >= best.cost or (tried and this >= least):
                 break
             if tried == MOST_LAYOUTS or looked_at > MOST_FOOTPRINTS:
                 least = this
                 break
-            space = self._layouts.bare(copied, self._request)
+            space = self._layouts.bare(copied | forced, self._request)
             if space.layout.in_place not in seen:
                 seen.add(space.layout.in_place)
                 cheaper = self._within(LazyPaths(space, limit), limit, best, this)

@@ -24,7 +24,8 @@ from heapq import heappop, heappush
 from itertools import count
 
 from mmcc.ir.graph import Graph
-from mmcc.planner.bounds.copies import least_copies
+from mmcc.planner.bounds.bound import may_be_outside
+from mmcc.planner.bounds.copies import is_too_large, least_copies
 from mmcc.planner.bounds.value_groups import ValueGroups
 from mmcc.planner.bounds.value_rows import ValueRows
 from mmcc.planner.bounds.value_sets import ValueSets, ValueStep
@@ -58,20 +59,22 @@ class _Path:
 
 
 class CostBound:
-    """What no plan of groups costs less than, in any layout."""
+    """What no plan of groups within `limit` bytes costs less than, in any layout."""
 
-    def __init__(self, graph: Graph, request: PlanRequest, spans: Spans) -> None:
+    def __init__(self, graph: Graph, request: PlanRequest, spans: Spans, limit: int) -> None:
         rows = ValueRows(graph, request, spans)
         caches = Caches(graph, (), request.caches, spans)
-        self._rows = rows
+        self._rows, self._limit = rows, limit
         self._costs = [self._cost(k, caches) for k in range(len(rows.reads))]
         self.moves = {k: self._costs[k].alone for k in rows.moves}  # where they have code
-        self.copies = least_copies(graph, self.moves, request.external(graph))
+        external, outside = request.external(graph), may_be_outside(graph, request)
+        self.copies = least_copies(graph, self.moves, external, limit, outside)
+        # joins that have code in any layout, since in place they need more bytes than there are
+        self.forced = frozenset(k for k in self.moves if is_too_large(graph, k, limit, outside))
 
-    def least(self, limit: int, most: float) -> float:
-        """The same but for `copies`: of nodes that compute, in groups within `limit` bytes; `most` if it is
-        no less."""
-        return min(most, _Search(self._rows, self._costs, limit, most).run())
+    def least(self, most: float) -> float:
+        """The same but for `copies`: of nodes that compute; `most` if it is no less."""
+        return min(most, _Search(self._rows, self._costs, self._limit, most).run())
 
     def _cost(self, node: int, caches: Caches) -> _Costs:
         rows = self._rows

@@ -29,6 +29,7 @@ MOST_PIECES = 256  # of a value, if some have not all its rows
 class Piece:
     """Elements of a value that are needed together."""
 
+    value: str
     maker: int  # the node that computes it; -1 if it is given
     rows: Ints  # of the value, in their order
     line: int  # bytes in one row
@@ -105,7 +106,7 @@ def make_pieces(graph: Graph, moves: Collection[int], outside: Collection[str]) 
                 to_end = any(name in kept for name, _ in holding)
                 for name, part in holding:
                     seen[name].append(Seen(len(pieces), part.first_of(rows)))
-                pieces.append(Piece(maker, rows, dtype.bytes(len(places)), to_end))
+                pieces.append(Piece(value, maker, rows, dtype.bytes(len(places)), to_end))
     return Pieces(tuple(pieces), {name: tuple(found) for name, found in seen.items()})
 
 

@@ -39,6 +39,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from mmcc.ir.graph import Graph
+from mmcc.planner.bounds.splits import largest_split
 from mmcc.planner.bounds.value_groups import ValueGroups
 from mmcc.planner.bounds.value_rows import ValueRows
 from mmcc.planner.bounds.value_sets import ValueSets, ValueStep
@@ -83,7 +84,7 @@ class _Search:
 
     def __init__(self, rows: ValueRows, most: int) -> None:
         self._rows, self._groups, self._most = rows, ValueGroups(rows), most
-        self._sets = ValueSets(self._groups)
+        self._sets = ValueSets(self._groups, largest_split(rows))
         self._count = len(rows.reads)
         self._heap: list[tuple[int, int, int, _Set | _Group]] = []
         self._best: dict[int, int] = {}  # by set, the largest group until then
@@ -94,7 +95,7 @@ class _Search:
     def run(self, floor: int) -> int:
         """What the largest group of a path needs at least, as far as is known; `floor` if that is more."""
         start = self._sets.closed(0)
-        first = max(self._groups.bytes(self._sets.alive(start)), self._groups.floor, floor)
+        first = max(self._sets.bytes(start), self._groups.floor, floor)
         self._push(first, start, _Set(start))
         while self._heap:
             value, _, _, item = heappop(self._heap)
@@ -135,7 +136,9 @@ class _Search:
 
     def _look(self, value: int, done: int, step: ValueStep) -> bool:
         """Reach what comes after a group; true if that needs no more."""
-        if step.after in self._settled or self._groups.too_long(step.last, step.members, self._most):
+        if step.after in self._settled:
+            return False
+        if step.members and self._groups.too_long(step.last, step.members, self._most):
             return False
         self._looked_at += 1 + step.members.bit_count() // GROUP_OF
         return self._reach(max(value, self._sets.least(done, step)), step.after) <= value

@@ -60,6 +60,11 @@ class ValueRows:
             for read in reads:
                 self.readers[read.piece] |= 1 << node
 
+    @property
+    def values(self) -> list[str]:
+        """By piece, the value that it is a piece of."""
+        return [piece.value for piece in self.pieces]
+
     @cached_property
     def rings(self) -> int:
         """Pieces that are in a ring of their own inside a group, whatever the layout: whole tensors that no

@@ -1,17 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sets of finished nodes where moving elements costs nothing, and the groups that lead from one to others."""
+"""Sets of finished nodes where moving elements costs nothing, and the groups that lead from one to others.
+
+Of one value that is read in parts (`splits`) a set also has whether its tensor is still there, or copies of
+the parts that are still to be read. Then there is a step without nodes: from the tensor to the copies.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from mmcc.planner.bounds.splits import Split
 from mmcc.planner.bounds.value_groups import Roles, ValueGroups
 
 
 @dataclass(frozen=True, slots=True)
 class ValueStep:
-    """A group: its nodes (a mask), the last of them, and the set after it."""
+    """A group: its nodes (a mask), the last of them, and the set after it. Without nodes, a tensor that is
+    read in parts gives way to copies of these."""
 
     last: int
     members: int
@@ -21,10 +27,12 @@ class ValueStep:
 class ValueSets:
     """The sets, each with all movements of what it has made, and what is alive after each."""
 
-    def __init__(self, groups: ValueGroups) -> None:
-        self._groups, self._rows = groups, groups.rows
+    def __init__(self, groups: ValueGroups, split: Split | None = None) -> None:
+        """`split`: a value of which parts are read."""
+        self._groups, self._rows, self._split = groups, groups.rows, split
         count = len(self._rows.reads)
         self.all = (1 << count) - 1
+        self._copied = 1 << count  # in a set: parts of the value have copies, its tensor is gone
         self._moves = sorted(self._rows.moves)
         self._alive: dict[int, int] = {}
         alone = self._rows.alone
@@ -36,7 +44,66 @@ class ValueSets:
             if not done >> last & 1:
                 members = self._rows.feeds[last] & ~done
                 if not self._lonely(members):
-                    yield ValueStep(last, members, self.closed(done | members))
+                    yield from self._ways(done, ValueStep(last, members, self._closed(done | members)))
+        split = self._split
+        if split is None or done & self._copied or not self._exists(done):
+            return
+        if split.left(done) and not split.whole & ~done:
+            yield ValueStep(-1, 0, done | self._copied)
+
+    def _ways(self, done: int, step: ValueStep) -> Iterator[ValueStep]:
+        """A group, and the same as the last that has the tensor of which parts are read."""
+        yield step
+        split = self._split
+        if split is None or step.after & self._copied or split.whole & ~step.after:
+            return
+        left, made = split.left(step.after), step.members >> split.maker & 1 if split.maker >= 0 else 0
+        # parts have no node in common, so of a value that a group makes it has a copy of one at most
+        if len(left) == 1 if made else left and self._exists(done):
+            yield replace(step, after=step.after | self._copied)
+
+    def _exists(self, done: int) -> bool:
+        """True if the value of which parts are read is made."""
+        split = self._split
+        return split is not None and (split.maker < 0 or bool(done >> split.maker & 1))
+
+    def _closed(self, done: int) -> int:
+        """A set with all movements; where no part is left to be read, there are no copies either."""
+        after = self.closed(done)
+        if self._split is not None and not self._split.left(after):
+            after &= ~self._copied
+        return after
+
+    def bytes(self, done: int) -> int:
+        """Bytes that must be there after a set."""
+        return self._groups.bytes(self.alive(done)) + self._more(done)
+
+    def _more(self, done: int) -> int:
+        """Bytes of a tensor of which parts are read, or of their copies, beside the pieces alive."""
+        split = self._split
+        if split is None or not self._exists(done):
+            return 0
+        left = split.left(done)
+        if not left and not split.whole & ~done:
+            return 0
+        held = self._groups.bytes(self.alive(done) & split.pieces)
+        return max(0, (sum(left) if done & self._copied else split.size) - held)
+
+    def _stays(self, step: ValueStep) -> bool:
+        """True if the tensor of which parts are read is there after a group."""
+        split = self._split
+        if split is None or step.after & self._copied or not self._exists(step.after):
+            return False
+        return bool(split.left(step.after) or split.whole & ~step.after)
+
+    def _copying(self, done: int, after: int) -> int:
+        """Bytes of a tensor of which parts are read, of copies of those left after a set, and of all else
+        that is alive. Of a step without nodes one copy may lie where the tensor was."""
+        assert self._split is not None
+        left = self._split.left(after)
+        beside = sum(left) - (max(left) if after & self.all == done & self.all else 0)
+        others = self._groups.bytes(self.alive(done) & ~self._split.pieces)
+        return others + self._split.size + beside
 
     def _lonely(self, members: int) -> bool:
         """True if some nodes cannot be one group: one that runs alone is with others."""
@@ -48,7 +115,9 @@ class ValueSets:
         for node in self._free_nodes:
             if done >> node & 1 or self._rows.before[node] & ~done:
                 continue
-            step = ValueStep(node, 1 << node, self.closed(done | 1 << node))
+            if self._split is not None and node == self._split.maker:
+                continue  # alone it makes all of its tensor, of which a group may need a few rows
+            step = ValueStep(node, 1 << node, self._closed(done | 1 << node))
             if self._groups.shrinks(node, self.roles(done, step)) and self.least(done, step) <= most:
                 return step
         return None
@@ -56,19 +125,31 @@ class ValueSets:
     def roles(self, done: int, step: ValueStep) -> Roles:
         """What pieces are to a group."""
         alive, then = self.alive(done), self.alive(step.after)
-        return Roles(alive & then & self._groups.touched(step.members), alive & ~then, then & ~alive)
+        through, used = alive & then & self._groups.touched(step.members), alive & ~then
+        defined, split = then & ~alive, self._split
+        if split is not None and self._stays(step):
+            if self._exists(done):
+                through, used = through | used & split.pieces, used & ~split.pieces
+            else:
+                defined |= split.pieces
+        return Roles(through, used, defined)
 
     def through(self, done: int, step: ValueStep) -> int:
         """Bytes that are there before, in and after a group."""
-        return self._groups.bytes(self.alive(done) & self.alive(step.after))
+        through = self._groups.bytes(self.alive(done) & self.alive(step.after))
+        return through + (self._more(step.after) if self._exists(done) else 0)
 
     def outside(self, done: int, step: ValueStep) -> int:
         """Bytes that are there before a group, or after it: it needs no less."""
-        before, after = self.alive(done), self.alive(step.after)
-        return max(self._groups.bytes(before), self._groups.bytes(after))
+        most = max(self.bytes(done), self.bytes(step.after))
+        if step.after & ~done & self._copied and self._exists(done):
+            most = max(most, self._copying(done, step.after))
+        return most
 
     def least(self, done: int, step: ValueStep) -> int:
         """Bytes that a group needs at least."""
+        if not step.members:
+            return self.outside(done, step)
         return self.through(done, step) + self._groups.least(step.last, step.members, self.roles(done, step))
 
     def closed(self, done: int) -> int:
