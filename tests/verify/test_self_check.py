@@ -25,6 +25,7 @@ from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.recurrent import CellFunction, Recurrent
+from mmcc.ops.reduce import Reduce
 from mmcc.ops.softmax import Softmax
 from mmcc.selfcheck.judge import allowance
 from mmcc.verification.verify import VerifyOptions, verify_package
@@ -312,6 +313,18 @@ def test_a_sum_that_overflows_unseen_is_no_fault(size: float, allowed: bool) -> 
     node = Node(Dense(Clamp(0.0, 6.0)), ("x", "w", "b"), ("y",))
     bounds = np.array([[6.0, 0.0]], np.float32)
     assert allowance(node, 0, [x, w, zeros[:2]], bounds, bounds[:, ::-1]).all() == allowed
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("size", "allowed"), [(1e3, True), (10.0, False)])
+def test_a_product_that_overflows_in_one_order_is_no_fault(size: float, allowed: bool) -> None:
+    """Of factors of which some are large, some small, and one is 0: NaN, an infinity or a number."""
+    x = np.repeat(np.array([[size], [1 / size], [0]], np.float32), [20, 20, 1], axis=0)
+    node = Node(Reduce("prod", (0,)), ("x",), ("y",))
+    for factors in (x, x[:-1]):
+        (want,) = node.op.reference(factors)
+        for got in (np.nan, np.inf):
+            assert allowance(node, 0, [factors], want, np.full_like(want, got)).all() == allowed
 
 
 @pytest.mark.quick

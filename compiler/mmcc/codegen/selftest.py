@@ -23,7 +23,7 @@ from mmcc.ir.module import Entry, Module
 from mmcc.ir.program import Constant
 from mmcc.ir.types import Tensor
 from mmcc.kernels.portable.elementwise_float import decoding
-from mmcc.ops.overflow import may_overflow, overflows_unseen
+from mmcc.ops.overflow import has_factors, may_overflow, overflows_unseen
 
 SEED = 0x2545F491
 MOST_VALUES = 256  # checked of an output
@@ -107,10 +107,10 @@ def _undecided(graph: Graph, tensors: Mapping[str, NDArray[Any]]) -> set[str]:
 
 
 def _overflows(node: Node, operands: Sequence[NDArray[Any]], results: Sequence[NDArray[Any]]) -> bool:
-    """Whether a sum within a node overflows, seen or unseen. Infinities among its operands are no sums."""
+    """Whether a sum or product within a node overflows, seen or unseen. Infinities it reads are no sums."""
     floats = [array for array in (*operands, *results) if array.dtype.kind == "f"]
     finite = [array for array in floats if np.isfinite(array).all()]
-    if not may_overflow(finite):
+    if not (may_overflow(finite) or has_factors(node.op, operands)):
         return False
     seen = len(finite) < len(floats)
     return seen or bool(overflows_unseen(node.op, operands, results[0].size).any())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.op import Op
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.reduce import Reduce
 
 Array = NDArray[Any]
 FLOAT_MAX = float(np.finfo(np.float32).max)
@@ -25,13 +26,22 @@ def may_overflow(operands: Sequence[Array]) -> bool:
     return not 4 * largest * largest * max((array.size for array in floats), default=1) <= FLOAT_MAX
 
 
+def has_factors(op: Op, operands: Sequence[Array]) -> bool:
+    """True for a product of floats along some axes: of many small ones, it may be more than a float."""
+    return isinstance(op, Reduce) and op.function == "prod" and operands[0].dtype.kind == "f"
+
+
 @np.errstate(all="ignore")  # arithmetic as in C, which warns of nothing
 def overflows_unseen(op: Op, operands: Sequence[Array], count: int) -> NDArray[np.bool_]:
-    """Of `count` elements of a result those that a sum within the op which is more than a float may change.
+    """Of `count` elements of a result those that a sum or product within the op, beyond floats, may change.
 
     A sum that is infinite does not show where a line is divided by its root, behind a clamp, or in a cell,
-    whose functions are bounded and whose h goes from step to step.
+    whose functions are bounded and whose h goes from step to step. A product of some of the factors may be
+    infinite though that of all is small, or 0.
     """
+    if has_factors(op, operands):
+        (largest,) = op.reference(np.maximum(np.abs(operands[0].astype(np.float64)), 1))
+        return ~(largest <= FLOAT_MAX).reshape(-1)  # no product of some of the factors is larger
     if not may_overflow(operands):
         return np.zeros(count, np.bool_)
     if isinstance(op, Recurrent):
