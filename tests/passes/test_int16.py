@@ -123,6 +123,23 @@ def test_constants_beside_integers_are_integers(model):
     assert graph.warnings == ()
 
 
+@pytest.mark.parametrize("number", [1.0, -1.0, 0.03, 7.9])
+def test_a_number_beside_integers_of_all_sizes(number, tmp_path):
+    """One shift for both: the number must not take the bits of what it is added to."""
+    model = Quantized(np.linspace(-8.9, 8.9, 65536, dtype=np.float32).reshape(1, 1, 256, 256))
+    model.folder = tmp_path
+    model.fixed["number"] = np.float32(number)
+    graph = model.checked(model.add("Add", ["x.d", "number"], "y", 5.4321e-4))
+    assert kinds(graph)["AddInt16"] == 1
+
+
+def test_scales_too_different_for_one_shift_stay_float(model):
+    a = model.add("Mul", ["x.d", "x.d"], "a", 0.9)
+    graph = model.checked(model.add("Add", ["x.d", a], "y", 3e-4))
+    assert kinds(graph)["Binary"] == 1
+    assert any("too different for one shift" in warning for warning in graph.warnings)
+
+
 def test_a_constant_that_float32_loses_stays_one_of_floats(model):
     """With steps twice as large half of all sums are half-way: exact ones go up, those of float32 do not."""
     model.fixed["epsilon"] = np.float32(1e-9)

@@ -364,10 +364,10 @@ def test_accumulator_bound_covers_partial_sums() -> None:
 
 
 def test_common_shift_uses_the_bits_of_the_larger() -> None:
-    (a, c), shift = common_shift(0.5, -0.001)
+    (a, c), shift = common_shift(0.5, -0.001, 255)
     assert 2**30 <= a < 2**31
     assert abs(c / 2**shift + 0.001) < 1e-9
-    assert common_shift(1e-30, 1e-31) == ((0, 0), 1)
+    assert common_shift(1e-30, 1e-31, 255) == ((0, 0), 1)
 
 
 def test_no_pass_changes_its_input() -> None:

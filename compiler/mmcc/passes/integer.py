@@ -35,6 +35,9 @@ from mmcc.passes.integer_layers import conv_form, conv_transpose_form, dense_for
 from mmcc.passes.integer_recurrent import recurrent_form
 from mmcc.passes.quantized import INT32, Form, StaysFloat, Target, real, source_of
 
+LARGEST = 255  # integer of 8 bits, less its zero point
+UNSURE = 2.0**-7  # of a step, by which a sum may be off: with more, too many are rounded to the other side
+
 
 def integer_form(draft: Draft, node: Node, quantize: Quantize, clamps: list[Clamp]) -> Form:
     """The op and operands that compute node, clamps and quantize at once; raises StaysFloat."""
@@ -111,16 +114,23 @@ def _binary(draft: Draft, node: Node, target: Target) -> Form:
         return form, (a.name, b.name)
     sign = -1 if op.function == "sub" else 1
     scales = real(a.quant.scale) / y_scale, sign * real(b.quant.scale) / y_scale
-    multipliers, shift = common_shift(*scales)
+    multipliers, shift = common_shift(*scales, LARGEST)
     form = AddInt8(zeros, multipliers, shift, target.quant.zero_point, target.low, target.high)
     return form, (a.name, b.name)
 
 
-def common_shift(first: float, second: float) -> tuple[tuple[int, int], int]:
-    """Two multipliers over one power of two: as many bits as int32 has for the larger one."""
+def common_shift(first: float, second: float, largest: int) -> tuple[tuple[int, int], int]:
+    """Two multipliers over one power of two: as many bits as int32 has for the larger one.
+
+    ValueError if those of the smaller are too few for integers up to `largest`.
+    """
     _, shift = multiplier_and_shift(max(abs(first), abs(second)))
     shift = min(max(shift, MIN_SHIFT), MAX_SHIFT)
-    return (round(first * 2.0**shift), round(second * 2.0**shift)), shift
+    multipliers = round(first * 2.0**shift), round(second * 2.0**shift)
+    for multiplier, factor in zip(multipliers, (first, second), strict=True):
+        if abs(multiplier * 2.0**-shift - factor) * largest > UNSURE:
+            raise ValueError(f"factors of {first:.3g} and {second:.3g} are too different for one shift")
+    return multipliers, shift
 
 
 def _softmax(draft: Draft, node: Node, target: Target) -> Form:

@@ -40,6 +40,7 @@ from mmcc.passes.quantized import (
 )
 
 LOST = 2.0**-8  # of a step: float32 has no more bits behind a sum of 2^15 steps
+ONE = 2**14  # steps of a number: as many as integers beside it have, so that one shift suits both in a sum
 SAME = (2**30, 30)  # multiplier and shift that change nothing
 
 
@@ -107,8 +108,8 @@ def _number(draft: Draft, name: str) -> Source | None:
     """A constant as int16 with zero point 0, exactly: of one value, or integers with one scale."""
     value = constant_value(draft, draft.now(name))
     if value is not None and value.size == 1 and np.isfinite(value).all() and value.any():
-        sign = np.sign(value).astype(np.int16)
-        return Source(draft.constant(sign, f"{name}_sign"), Quant(float(np.abs(value).max()), 0))
+        steps = (np.sign(value) * ONE).astype(np.int16)
+        return Source(draft.constant(steps, f"{name}_steps"), Quant(float(np.abs(value).max()) / ONE, 0))
     node = draft.producer.get(draft.now(name))
     if node is None or not isinstance(node.op, DequantizeConstant) or len(node.op.scales) != 1:
         return None
@@ -195,7 +196,7 @@ def _binary(draft: Draft, node: Node, target: Target) -> Form:
         raise StaysFloat("its constant is so small beside a step of the result that float32 loses it")
     sign = -1 if op.function == "sub" else 1
     scales = real(a.quant.scale) / y_scale, sign * real(b.quant.scale) / y_scale
-    return AddInt16(*common_shift(*scales), *limits), (a.name, b.name)
+    return AddInt16(*common_shift(*scales, -LEAST), *limits), (a.name, b.name)
 
 
 def _where(draft: Draft, node: Node, target: Target) -> Form:
