@@ -81,6 +81,29 @@ def test_indices_that_may_be_counted_from_the_end(tmp_path: Path) -> None:
 
 
 @pytest.mark.quick
+def test_places_that_are_written(tmp_path: Path) -> None:
+    """As PyTorch writes index_copy of a cache at a position that is one of several inputs' numbers."""
+    nodes = [
+        node("Gather", ["places", "second"], ["place"]),
+        node("Unsqueeze", ["place", "axis"], ["at"]),
+        node("Concat", ["at", "third"], ["pair"], axis=0),
+        node("Unsqueeze", ["pair", "axis"], ["pairs"]),
+        node("ScatterND", ["cache", "pairs", "line"], ["kept"]),
+        node("ScatterElements", ["kept", "along", "one"], ["y"], axis=-1),
+    ]
+    given = {
+        "places": np.array([3, 4], np.int64),
+        "cache": np.zeros((5, 6, 2), np.float32),
+        "line": np.ones((1, 2), np.float32),
+        "along": np.zeros((1, 1, 1), np.int64),
+    }
+    fixed = {"second": np.array(1), "axis": np.array([0]), "third": np.array([2])}
+    path = save(model_of(nodes, given, ["y"], {**fixed, "one": np.ones((1, 1, 1), np.float32)}), tmp_path)
+    assert index_extents(path) == {"places": 5, "along": 2}
+    assert verified(path, tmp_path, "--per-node")["ok"]
+
+
+@pytest.mark.quick
 def test_infinities_of_a_mask_are_equal_to_themselves(tmp_path: Path) -> None:
     given = {"mask": np.array([True, False, False, True]), "x": np.ones(4, np.float32)}
     nodes = [
