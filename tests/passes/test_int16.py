@@ -158,6 +158,28 @@ def test_a_constant_beyond_float32_stays_one_of_floats(model):
     assert any("beyond what float32 has" in warning for warning in graph.warnings)
 
 
+def test_means_and_sums_are_integers(model):
+    a = model.add("GlobalAveragePool", ["x.d"], "a", 0.7e-4)
+    model.fixed |= {"axes": np.array([2]), "both": np.array([1, 3])}
+    b = model.add("ReduceMean", ["x.d", "axes"], "b", 1.03e-4, keepdims=1)
+    c = model.add("Sub", [b, a], "c", 1.13e-4)
+    d = model.add("AveragePool", [c], "d", 1.07e-4, kernel_shape=[1, 3], strides=[1, 2])
+    e = model.add("ReduceSum", [d, "both"], "e", 1.9e-3, keepdims=1)
+    graph = model.checked(e)
+    found = kinds(graph)
+    assert found["MeanInt16"] == 3, found
+    assert found["ConvInt16"] == found["AddInt16"] == 1, found
+    assert found["Quantize"] == found["Dequantize"] == 1, found
+    assert graph.warnings == ()
+
+
+def test_windows_of_several_sizes_stay_float(model):
+    a = model.add("AveragePool", ["x.d"], "a", 1.1e-4, kernel_shape=[3, 3], pads=[1] * 4)
+    graph = model.checked(a)
+    assert kinds(graph)["AveragePool"] == 1
+    assert any("fewer elements than others" in warning for warning in graph.warnings)
+
+
 def test_choices_are_of_integers(model):
     """Of what has the scale of the result, of another, and of a number."""
     model.fixed |= {"mask": np.tri(12, 9) > 0, "none": np.float32(-1e9), "index": np.array([4, 0, 4, 11])}

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
-from mmcc.ops.int16 import AddInt16, ConvInt16, DenseInt16, MulInt16, RescaleInt16
-from mmcc.ops.requantize import multipliers_and_shifts
+from mmcc.ops.int16 import AddInt16, ConvInt16, DenseInt16, MeanInt16, MulInt16, RescaleInt16
+from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.window import Window
 from op_case import OpCase, rng_of
 
@@ -92,4 +94,23 @@ def int16_elementwise_cases() -> list[OpCase]:
         OpCase("rescale16_down", RescaleInt16((1 << 30) + 99, 45), (x,)),
         OpCase("rescale16_up", RescaleInt16(2**31 - 1, 28), (x,)),
     ]
+    return cases
+
+
+def int16_mean_cases() -> list[OpCase]:
+    cases: list[OpCase] = []
+    for shape in ((6,), (5, 7), (4, 5, 11), (3, 4, 2, 5), (3, 2, 3, 4, 2)):
+        for on in product((False, True), repeat=len(shape)):
+            axes = tuple(k for k, summed in enumerate(on) if summed)
+            if axes:
+                name = f"mean16_{len(shape)}_{''.join(map(str, axes))}"
+                scale = 0.8 / np.prod([shape[axis] for axis in axes])
+                op = MeanInt16(axes, *multiplier_and_shift(scale))
+                cases.append(OpCase(name, op, (int16(rng_of(name), *shape),)))
+    x = int16(rng_of("mean16"), 4, 4, 9)
+    for scale in (16.0, 1e5, 1e-7):
+        cases.append(OpCase(f"mean16_scale_{scale:g}", MeanInt16((0, 1), *multiplier_and_shift(scale)), (x,)))
+    cases.append(OpCase("mean16_low", MeanInt16((0, 1), *multiplier_and_shift(0.06), -900, 2000), (x,)))
+    least = np.full((255, 257, 1), -(2**15), np.int16)
+    cases.append(OpCase("mean16_most", MeanInt16((0, 1), *multiplier_and_shift(1 / least.size)), (least,)))
     return cases

@@ -27,7 +27,7 @@ from op_cases_int8_layers import (
     pointwise_cases,
     transposed_cases,
 )
-from op_cases_int16 import int16_elementwise_cases, int16_layer_cases
+from op_cases_int16 import int16_elementwise_cases, int16_layer_cases, int16_mean_cases
 from op_cases_recurrent_int8 import recurrent_int8_cases
 
 
@@ -301,4 +301,5 @@ FAMILIES = {
     "recurrent_int8": recurrent_int8_cases,
     "int16_layers": int16_layer_cases,
     "int16_elementwise": int16_elementwise_cases,
+    "int16_means": int16_mean_cases,
 }

@@ -21,12 +21,14 @@ from mmcc.ops import op
 from mmcc.ops.broadcasting import broadcast_nest, broadcast_shape
 from mmcc.ops.conv import conv_nest, conv_products, conv_shape
 from mmcc.ops.dense import dense_nest, dense_products, dense_shape
+from mmcc.ops.reduce import reduce_nest, reduced_shape
 from mmcc.ops.requantize import requantize, rounded
 from mmcc.ops.window import Window
 
 Array = NDArray[Any]
 
 LEAST, MOST = -(2**15), 2**15 - 1
+SUMMED = 2**16 - 1  # elements of 16 bits whose sum has 32
 
 
 def _clamped(values: NDArray[np.int64], low: int, high: int) -> NDArray[np.int16]:
@@ -174,3 +176,34 @@ class RescaleInt16:
 
     def __str__(self) -> str:
         return f"rescale_int16<[{self.low},{self.high}]>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class MeanInt16:
+    """Mean or sum over axes, which stay with extent 1: y = clamp(requantize(sum x)).
+
+    1/N is in the multiplier. At most SUMMED elements, whose sum has 32 bits.
+    """
+
+    axes: tuple[int, ...]
+    multiplier: int
+    shift: int
+    low: int = LEAST
+    high: int = MOST
+
+    kernel: ClassVar[str] = "mean_int16"
+    traits = OpTraits(saturates=True)
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((reduced_shape(inputs[0].shape, self.axes), ElementType.I16),)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return reduce_nest(inputs[0], self.axes)
+
+    def reference(self, *inputs: Array) -> tuple[Array, ...]:
+        total = inputs[0].astype(np.int64).sum(self.axes, keepdims=True)
+        return (_clamped(requantize(total, self.multiplier, self.shift), self.low, self.high),)
+
+    def __str__(self) -> str:
+        return f"mean_int16<axes {list(self.axes)} [{self.low},{self.high}]>"

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -17,10 +18,21 @@ from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary, Where
-from mmcc.ops.int16 import LEAST, MOST, AddInt16, ConvInt16, DenseInt16, MulInt16, RescaleInt16
+from mmcc.ops.int16 import (
+    LEAST,
+    MOST,
+    SUMMED,
+    AddInt16,
+    ConvInt16,
+    DenseInt16,
+    MeanInt16,
+    MulInt16,
+    RescaleInt16,
+)
 from mmcc.ops.movement import Pad
-from mmcc.ops.pool import MaxPool, window_counts
+from mmcc.ops.pool import AveragePool, MaxPool, window_counts
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
+from mmcc.ops.reduce import Reduce
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value
@@ -215,10 +227,49 @@ def _where(draft: Draft, node: Node, target: Target) -> Form:
     return Where(), tuple(names)
 
 
+def _reduce(draft: Draft, node: Node, target: Target) -> Form:
+    op = node.op
+    assert isinstance(op, Reduce)
+    if op.function not in ("mean", "sum"):
+        raise StaysFloat(f"there is no form of {op} for int16")
+    x = _source(draft, node.inputs[0])
+    count = prod(draft.tensors[x.name].shape[axis] for axis in op.axes)
+    if count > SUMMED:
+        raise StaysFloat(f"the sum of {count} elements may not fit 32 bits")
+    ratio = real(x.quant.scale) / real(target.quant.scale)
+    scale = multiplier_and_shift(ratio / count if op.function == "mean" else ratio)
+    return MeanInt16(op.axes, *scale, target.low, target.high), (x.name,)
+
+
+def _average_pool(draft: Draft, node: Node, target: Target) -> Form:
+    """A depthwise layer whose weights are 1, where all windows count as many elements."""
+    op = node.op
+    assert isinstance(op, AveragePool)
+    x = _source(draft, node.inputs[0])
+    shape = draft.tensors[x.name].shape
+    counts = window_counts(op.window, op.counted, shape)
+    if not 0 < counts.min() == counts.max() <= SUMMED:
+        raise StaysFloat("its windows at the border have fewer elements than others")
+    channels = shape[-1]
+    multiplier, shift = multipliers_and_shifts(
+        np.full(channels, real(x.quant.scale) / real(target.quant.scale) / counts.min())
+    )
+    numbers = {
+        "ones": np.ones((channels, *op.window.kernel, 1), np.int8),
+        "bias": np.zeros(channels, np.int32),
+        "multiplier": multiplier,
+        "shift": shift,
+    }
+    names = (draft.constant(a, f"{node.output}_{what}") for what, a in numbers.items())
+    return ConvInt16(op.window, channels, target.low, target.high), (x.name, *names)
+
+
 FORMS: dict[type, Callable[[Draft, Node, Target], Form]] = {
     Conv: _conv,
     Dense: _dense,
     Binary: _binary,
+    Reduce: _reduce,
+    AveragePool: _average_pool,
     Where: _where,
 }
 

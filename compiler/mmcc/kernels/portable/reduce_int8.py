@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mean over any axes and softmax of int8; the index of the largest element of any type."""
+"""Mean over any axes of int8 and int16, softmax of int8; the index of the largest element of any type."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from mmcc.ir.types import Shape
 from mmcc.kernels.epilogue import HIGH, RAISED, Options, check_accumulator, epilogue
 from mmcc.kernels.select import Operand, Site, layer
 from mmcc.kernels.window import views
+from mmcc.ops.int16 import MeanInt16
 from mmcc.ops.reduce import ArgMax, MeanInt8
 from mmcc.ops.softmax import SoftmaxInt8, factor_bits
 
@@ -44,8 +45,8 @@ def mean_int8(op: MeanInt8, site: Site) -> KernelUse:
     start = -count * op.x_zero
     options, fields = _within_channels(site, shape, op.axes)
     return KernelUse(
-        "mean_int8",
-        (*end.options, *options),
+        "mean_integers",
+        (("bits", 8), *end.options, *options),
         (
             *views(site),
             *fields,
@@ -56,6 +57,29 @@ def mean_int8(op: MeanInt8, site: Site) -> KernelUse:
             ("rows", rows),
             ("cols", cols),
             ("shift", int(end.tail[0])),
+        ),
+    )
+
+
+@layer(MeanInt16)
+def mean_int16(op: MeanInt16, site: Site) -> KernelUse:
+    """As of int8; one product of 64 bits for each mean."""
+    shape = site.inputs[0].shape
+    rows, cols = pixel_axes(shape, op.axes)
+    options, fields = _within_channels(site, shape, op.axes)
+    return KernelUse(
+        "mean_integers",
+        (("bits", 16), *options),
+        (
+            *views(site),
+            *fields,
+            ("multiplier", op.multiplier),
+            ("low", op.low),
+            ("high", op.high),
+            ("channels", site.output.geometry[2]),
+            ("rows", rows),
+            ("cols", cols),
+            ("shift", op.shift),
         ),
     )
 

@@ -19,7 +19,7 @@ from mmcc.ops.affine import AffineInt8
 from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat
-from mmcc.ops.int16 import ConvInt16
+from mmcc.ops.int16 import ConvInt16, MeanInt16
 from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
@@ -240,7 +240,7 @@ RULES: dict[type[Op], Rule] = {
     ResizeNearest: _nearest,
     ResizeInt8: _linear,
     **dict.fromkeys((Softmax, SoftmaxInt8, LayerNorm, LayerNormInt8, AffineInt8), _last_axis),
-    **dict.fromkeys((Reduce, MeanInt8, ArgMax), _reduce),
+    **dict.fromkeys((Reduce, MeanInt8, MeanInt16, ArgMax), _reduce),
     Concat: _concat,
     **dict.fromkeys((Slice, Expand, Pad, Gather), _by_axis),
     Transpose: _transpose,
