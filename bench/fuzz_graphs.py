@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
-from fuzz_layers import IR, Layers, Value, joins
+from fuzz_layers import IR, Value, joins
+from fuzz_operators import Operators
 from onnx import TensorProto, helper, numpy_helper
 
 
-class Grower(Layers):
+class Grower(Operators):
     """A model that grows by layers and blocks."""
 
     # ---- blocks of networks
@@ -80,7 +81,16 @@ class Grower(Layers):
             anywhere += [self.concat, self.concat, self.cut, self.split, self.top_k, self.pad]
             anywhere += [self.reshape, self.reduce, self.soft]
         anywhere += [self.transpose, self.gather, self.by_row, self.dense] if len(x.shape) > 1 else []
-        layer = self.draw(*space) if x.spatial and self.chance(0.65) else self.draw(*anywhere)
+        seldom = [self.function, self.positive, self.several, self.divided, self.prelu, self.where]
+        seldom += [self.attention, self.attention, self.computed_product, self.gemm, self.einsum]
+        seldom += [self.recurrent, self.recurrent, self.volume, self.auto_padded, self.transposed_conv]
+        seldom += [self.any_resize, self.any_resize, self.channel_norm]
+        if x.shape:
+            seldom += [self.reduction, self.extremum, self.running_sum, self.layer_norm, self.any_pad]
+            seldom += [self.uneven_split, self.backward_slice, self.repeated, self.triangle]
+            seldom += [self.gathered, self.scattered]
+        usual = space if x.spatial and self.chance(0.65) else anywhere
+        layer = self.draw(*(seldom if self.chance(0.3) else usual))
         before = len(self.nodes), len(self.pool)
         try:
             y = layer(x)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnx.shape_inference import infer_node_outputs
 
-OPSET, IR = 17, 8
+OPSET, IR = 21, 10
 MOST_ELEMENTS = 3000  # of a tensor
 UNARY = (
     ("Relu", {}),
@@ -58,6 +58,7 @@ class Layers:
         self.inputs: list[Value] = []
         self.pool: list[Value] = []
         self.asked: list[Value] = []  # values within the model that are to be outputs
+        self.types: dict[str, int] = {}  # ONNX's numbers of those of nodes
         self.opset = helper.make_opsetid("", OPSET)
 
     # ---- drawing
@@ -96,7 +97,12 @@ class Layers:
         node = helper.make_node(kind, [o.name if o else "" for o in operands], names, **attributes)
         kept = {k: v for k, v in self.constants.items() if k in node.input}
         types = {
-            o.name: helper.make_tensor_type_proto(_kind(kept[o.name]) if o.name in kept else 1, o.shape)
+            o.name: helper.make_tensor_type_proto(
+                helper.np_dtype_to_tensor_dtype(kept[o.name].dtype)
+                if o.name in kept
+                else self.types.get(o.name, TensorProto.FLOAT),
+                o.shape,
+            )
             for o in operands
             if o
         }
@@ -112,6 +118,7 @@ class Layers:
         if any(not 0 < prod(v.shape) <= MOST_ELEMENTS for v in values):
             raise ValueError(f"{kind}: {[v.shape for v in values]}")
         self.nodes.append(node)
+        self.types |= {n: made[n].tensor_type.elem_type for n in names}
         return values
 
     def one(self, kind: str, *operands: Value | None, **attributes: Any) -> Value:
@@ -242,10 +249,7 @@ class Layers:
             else [0]
         )
         kind = self.draw("ReduceMean", "ReduceMean", "ReduceMax", "ReduceSum")
-        keep = self.draw(0, 1)
-        if kind == "ReduceSum":
-            return self.one(kind, x, self.constant(np.array(axes, np.int64)), keepdims=keep)
-        return self.one(kind, x, axes=axes, keepdims=keep)
+        return self.one(kind, x, self.constant(np.array(axes, np.int64)), keepdims=self.draw(0, 1))
 
     # ---- two operands
 
@@ -336,10 +340,6 @@ class Layers:
         if kind == "DepthToSpace":
             return self.one(kind, x, blocksize=2, mode=self.draw("DCR", "CRD"))
         return self.one(kind, x, blocksize=2)
-
-
-def _kind(array: NDArray[Any]) -> int:
-    return TensorProto.INT64 if array.dtype == np.int64 else TensorProto.FLOAT
 
 
 def broadcasts(a: Value, b: Value) -> bool:

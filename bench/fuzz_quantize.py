@@ -48,6 +48,7 @@ class _Quantizer:
     def __init__(self, model: onnx.ModelProto, values: Mapping[str, NDArray[Any]], seed: Any) -> None:
         self.rng = np.random.default_rng(seed)
         self.graph, self.values = model.graph, values
+        self.opsets, self.ir = list(model.opset_import), model.ir_version
         self.constants = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
         self.readers: dict[str, list[onnx.NodeProto]] = {}
         for node in model.graph.node:
@@ -120,8 +121,10 @@ class _Quantizer:
     def weights(self, node: onnx.NodeProto) -> tuple[str, Any]:
         """Name of the dequantized weights, and their steps."""
         name, array = node.input[1], self.constants[node.input[1]]
-        group = next((a.i for a in node.attribute if a.name == "group"), 1)
-        axis = {"Conv": 0, "Gemm": 0, "MatMul": array.ndim - 1, "ConvTranspose": 1}[node.op_type]
+        given = {a.name: a.i for a in node.attribute}
+        group = given.get("group", 1)
+        of_gemm = 0 if given.get("transB") else 1
+        axis = {"Conv": 0, "Gemm": of_gemm, "MatMul": array.ndim - 1, "ConvTranspose": 1}[node.op_type]
         channels = self.per_channel and not (node.op_type == "ConvTranspose" and group > 1)
         others = tuple(k for k in range(array.ndim) if k != axis)
         most = np.abs(array).max(axis=others) if channels else np.abs(array).max()
@@ -174,7 +177,8 @@ class _Quantizer:
         names = [self.operand(node, k) for k in range(len(node.input))]
         if node.op_type in LAYERS and node.input[1] in self.constants and node.input[0] in self.scales:
             names[1], step = self.weights(node)
-            if len(names) > 2:
+            bias = self.constants.get(node.input[2]) if len(names) > 2 else None
+            if bias is not None and bias.shape == (self.values[node.output[0]].shape[1],):
                 names[2] = self.bias(node, step)
         del copy.input[:]
         copy.input.extend(names)
@@ -202,7 +206,7 @@ class _Quantizer:
         constants = {k: v for k, v in {**self.constants, **self.made}.items() if k in kept}
         initializers = [numpy_helper.from_array(np.asarray(a), n) for n, a in constants.items()]
         graph = helper.make_graph(self.nodes, "fuzz", inputs, outputs, initializers)
-        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        return helper.make_model(graph, opset_imports=self.opsets, ir_version=self.ir)
 
     def output(self, name: str) -> onnx.ValueInfoProto:
         shape = self.values[name].shape
