@@ -112,7 +112,10 @@ class Operators(Layers):
         rank = len(x.shape)
         chosen = sorted({self.axis(x) for _ in range(self.between(1, 3))})
         axes = [a - rank if self.chance(0.3) else a for a in chosen]
-        return self.one(self.draw(*REDUCTIONS), x, self.integers(*axes), keepdims=self.draw(0, 1))
+        kind = self.draw(*REDUCTIONS)
+        if kind == "ReduceProd" and prod(x.shape[a] for a in chosen) > 32:
+            raise ValueError("a product of that many is more than a float in one order, and 0 in another")
+        return self.one(kind, x, self.integers(*axes), keepdims=self.draw(0, 1))
 
     def extremum(self, x: Value) -> Value:
         """Where the largest or least is, as floats."""
