@@ -83,10 +83,10 @@ class Outcome:
         self.findings.append(Finding(kind, trial.words if trial else "", text))
 
 
-def make_model(seed: Sequence[int], most: int = LAYERS) -> onnx.ModelProto:
-    """The model of a seed: of floats, or in int8."""
+def make_model(seed: Sequence[int], most: int = LAYERS, usual: bool = False) -> onnx.ModelProto:
+    """The model of a seed: of floats, or in int8; `usual`: of layers of networks for images alone."""
     rng = np.random.default_rng([*seed, 1])
-    model = float_model([*seed, 0], most)
+    model = float_model([*seed, 0], most, usual)
     if rng.random() >= INT8:
         return model
     names = [o for node in model.graph.node for o in node.output]
@@ -326,6 +326,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of all of them; model K has the seed [S, K]")
     parser.add_argument("--first", type=int, default=0, help="number of the first model")
     parser.add_argument("--qemu", type=int, default=0, help="models that run on emulated boards, too")
+    parser.add_argument("--usual", action="store_true", help="only layers of networks for images")
     parser.add_argument("--no-shrink", action="store_true", help="keep models as they were found")
     options = parser.parse_args(arguments)
     if shutil.which("gcc") is None:
@@ -335,7 +336,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = 0.0
     for number in range(options.first, options.first + options.graphs):
         seed, boards = (options.seed, number), number - options.first < options.qemu
-        model = make_model(seed)
+        model = make_model(seed, usual=options.usual)
         outcome = check_model(model, seed, boards)
         seconds += outcome.seconds
         total["plans"] += outcome.plans

@@ -17,7 +17,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 class Grower(Operators):
-    """A model that grows by layers and blocks."""
+    """A model that grows by layers and blocks; `usual`: of those of networks for images alone."""
+
+    def __init__(self, seed: int | Sequence[int], usual: bool) -> None:
+        super().__init__(seed)
+        self.usual = usual
 
     # ---- blocks of networks
 
@@ -90,7 +94,7 @@ class Grower(Operators):
             seldom += [self.uneven_split, self.backward_slice, self.repeated, self.triangle]
             seldom += [self.gathered, self.scattered]
         usual = space if x.spatial and self.chance(0.65) else anywhere
-        layer = self.draw(*(seldom if self.chance(0.3) else usual))
+        layer = self.draw(*(seldom if not self.usual and self.chance(0.3) else usual))
         before = len(self.nodes), len(self.pool)
         try:
             y = layer(x)
@@ -131,9 +135,9 @@ class Grower(Operators):
         return helper.make_model(graph, opset_imports=[self.opset], ir_version=IR)
 
 
-def float_model(seed: int | Sequence[int], most: int) -> onnx.ModelProto:
+def float_model(seed: int | Sequence[int], most: int, usual: bool) -> onnx.ModelProto:
     """A random model of floats with one to three inputs and about so many layers at most."""
-    grower = Grower(seed)
+    grower = Grower(seed, usual)
     batch = grower.draw(1, 1, 1, 1, 2, 3)
     for _ in range(grower.draw(1, 1, 2, 3)):
         channels = grower.draw(1, 2, 3, 4, 8)
