@@ -135,8 +135,18 @@ def test_every_choice_computes_the_same(pooled: int, tmp_path: Path) -> None:
 
     want = sums(saved.graph)
     names = [value.name for value in saved.values]
-    for mask in range(2 ** len(names)):
-        got = sums(saved.recomputed({name for k, name in enumerate(names) if mask >> k & 1}))
+    graphs = [
+        saved.recomputed({name for k, name in enumerate(names) if mask >> k & 1})
+        for mask in range(2 ** len(names))
+    ]
+    twice = [saved.recomputed((), twice=end) for end in saved.ends]
+    again = saved.made_again(())
+    for end, graph in zip(saved.ends, twice, strict=True):  # what nobody reads any more is left out
+        later = {name for name in graph.producer if name.endswith("_later")}
+        assert later == {f"{name}_again_later" for name in saved.made_twice(again, end)}
+    assert len(twice[-1].nodes) > len(graphs[0].nodes)
+    for graph in (*graphs, *twice):
+        got = sums(graph)
         for name, value in want.items():
             np.testing.assert_array_equal(got[name], value)
 

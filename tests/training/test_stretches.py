@@ -77,7 +77,8 @@ def test_the_search_is_no_worse_than_block_ends_kept(tmp_path: Path, monkeypatch
 
 
 def test_ends_of_blocks_alone_are_always_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Even if the search comes by no other choice; from which end on is for the estimate to say."""
+    """Even if the search comes by no other choice; from which end on is for the estimate to say, and behind
+    which end all before it is made once more."""
     monkeypatch.setattr(recompute, "FEW", 0)
     monkeypatch.setattr(recompute, "BEAM", 0)
     monkeypatch.setattr(recompute, "MOST_PLANS", 0)
@@ -91,9 +92,13 @@ def test_ends_of_blocks_alone_are_always_planned(tmp_path: Path, monkeypatch: py
 
     found = KeptValues(saved, seen, 1.6).least()
     assert found is not None
-    assert len(tried) == 2
-    again = {name.removesuffix("_again") for name in tried[1].producer if name.endswith("_again")}
+    _, once, twice = tried
+    again = {name.removesuffix("_again") for name in once.producer if name.endswith("_again")}
     assert {"inner1", "inner2"} <= again
+    assert not any(name.endswith("_later") for name in once.producer)
+    later = {name.removesuffix("_again_later") for name in twice.producer if name.endswith("_later")}
+    assert "inner0" in later
+    assert later < {name.removesuffix("_again") for name in twice.producer if name.endswith("_again")}
     assert found[1].arena < planned(saved.graph)[1]
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import product
@@ -54,6 +54,7 @@ class _Choice:
     work: int  # multiply-accumulates of what is made again
     cost: float  # of these, and a guess at what copies are waited for, in multiply-accumulates
     estimate: int  # of the arena
+    twice: str = ""  # an end of a block: what is before it and made again is made once more behind it
 
 
 class KeptValues:
@@ -103,7 +104,7 @@ class KeptValues:
             if planned > self._most_plans + len(self._least_of_blocks) or choice.cost > self._most_cost:
                 bounds.append(choice.bytes)
                 continue
-            graph = self._saved.recomputed(choice.kept, self._leaving(choice))
+            graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
             plan, arena = self._planned(graph)
             planned += 1
             bounds.append(plan.bound)
@@ -127,7 +128,7 @@ class KeptValues:
         for choice in ranked:
             if planned == self._most_plans or (best is not None and choice.cost >= best[1].cost):
                 continue
-            graph = self._saved.recomputed(choice.kept, self._leaving(choice))
+            graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
             plan, arena = self._planned(graph)
             planned += 1
             bounds[choice] = plan.bound
@@ -221,7 +222,7 @@ class KeptValues:
         whole = self._all() if self._every else self._some()
         found = [choice for choice in whole if choice.work <= self._most]
         cuts = (
-            [self._choice(choice.kept, choice.paged, cut=True) for choice in found] if self._ways > 2 else []
+            [self._choice(c.kept, c.paged, cut=True) for c in found if not c.twice] if self._ways > 2 else []
         )
         return [choice for choice in (*found, *cuts) if self._fits(choice)]
 
@@ -267,13 +268,31 @@ class KeptValues:
         ends = [name for name in self._saved.ends if name in self._kept_large]
         if self._every or len(ends) == len(self._large):
             return []
-        return [self._choice(frozenset(ends[k:]), frozenset()) for k in range(len(ends) + 1)]
+        once = [self._choice(frozenset(ends[k:]), frozenset()) for k in range(len(ends) + 1)]
+        return once + [self._twice(choice, end) for k, choice in enumerate(once) for end in ends[:k]]
+
+    def _twice(self, choice: _Choice, end: str) -> _Choice:
+        """The choice with what is before an end made twice, so that two groups go backward in its place, with
+        the whole gradient of the end between them."""
+        again = self._saved.made_again(choice.kept)
+        more = self._saved.made_twice(again, end)
+        late = [name for name in again if name not in more]
+        held = max(
+            (self._parts.bytes_held(part) for some in (more, late) for part in self._parts.of(some)),
+            default=0,
+        )
+        work = sum(map(self._saved.macs, more))
+        estimate = max(choice.bytes, self._bytes[end] + held)
+        return replace(choice, work=choice.work + work, cost=choice.cost + work, estimate=estimate, twice=end)
 
     @cached_property
     def _least_of_blocks(self) -> list[_Choice]:
-        """That of them with the least estimate, which is always planned; none if there are no blocks."""
+        """Those of them with the least estimates, one in which nothing is made twice and one in which
+        something is: they are always planned. None if there are no blocks."""
         usable = [choice for choice in self._blocks if choice.work <= self._most]
-        return sorted(usable, key=lambda choice: (choice.estimate, choice.cost))[:1]
+        ranked = sorted(usable, key=lambda choice: (choice.estimate, choice.cost))
+        parts = ([c for c in ranked if not c.twice], [c for c in ranked if c.twice])
+        return [choice for part in parts for choice in part[:1]]
 
     @cached_property
     def _kept_large(self) -> frozenset[str]:

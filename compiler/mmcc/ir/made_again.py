@@ -20,11 +20,12 @@ class SavedValue:
 class MadeAgain:
     """One choice of what to keep, make again and page, and what is known of all others of its class.
 
-    The class: each saved value is kept, made again once, from values that are kept or paged, or (with slow
-    memory) taken there and brought back, once, and so are all gradients between layers, or none; then a plan
-    of groups, rows and offsets. No choice with at most `most_macs` of work in all has an arena below `bound`;
-    if there is a `limit`, none that costs less than this one has. Where choices were left out, that is what
-    each of them keeps, too; with slow memory, 0.
+    The class: each saved value is kept, made again once, from values that are kept or paged, or (with
+    slow memory) taken there and brought back, once, and so are all gradients between layers, or none;
+    then a plan of groups, rows and offsets. Where blocks end in one value, what is before an end may be
+    made twice. No choice with at most `most_macs` of work in all has an arena below `bound`; if there is
+    a `limit`, none that costs less than this one has. Where choices were left out, that is what each of
+    them keeps, too; with slow memory, 0.
     """
 
     kept: tuple[SavedValue, ...]

@@ -93,9 +93,22 @@ class SavedValues:
         """Multiply-accumulates of what is made again."""
         return sum(self.macs(name) for name in self.made_again(kept, paged))
 
-    def recomputed(self, kept: Collection[str], paged: Collection[str] = ()) -> Graph:
+    def made_twice(self, again: Collection[str], end: str) -> list[str]:
+        """Of what is made again, what is made once more, in order, for the backward nodes that read values
+        before `end`, one of `ends`: they wait for its gradient. Nothing, if `end` is ""."""
+        before = {name for name in again if end and self._position[name] < self._position[end]}
+        found, waiting = set[str](), [name for name in self._read if name in before]
+        while waiting:
+            name = waiting.pop()
+            if name in before and name not in found:
+                found.add(name)
+                waiting += self.graph.producer[name].inputs
+        return sorted(found, key=lambda name: self._position[name])
+
+    def recomputed(self, kept: Collection[str], paged: Collection[str] = (), twice: str = "") -> Graph:
         """The step in which backward nodes read what is not kept made a second time, once for all of them, or
-        brought back from slow memory. `paged` may name gradients between layers, too."""
+        brought back from slow memory; what is before `twice`, once more, as `made_twice` says. `paged` may
+        name gradients between layers, too."""
         draft = Draft(self.graph)
         twins, there = dict[str, str](), dict[str, tuple[int, str]]()
         again = self.made_again(kept, paged)
@@ -119,6 +132,11 @@ class SavedValues:
             node = self.graph.producer[name]
             inputs = tuple(map(now, node.inputs))
             twins[name] = draft.add(node.op, inputs, f"{name}_again", node.where)
+        first = dict(twins)
+        for name in self.made_twice(again, twice):
+            node = self.graph.producer[name]
+            inputs = tuple(map(now, node.inputs))
+            twins[name] = draft.add(node.op, inputs, f"{first[name]}_later", node.where)
         for node in late:
             draft.keep(replace(node, inputs=tuple(map(now, node.inputs))))
             leave(node)
