@@ -452,6 +452,25 @@ MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 #endif
 #endif
 
+/* Eight integers as floats. */
+MMCC_INLINE mmcc_float8 mmcc_load8_int8(const int8_t *from)
+{
+#if defined(__AVX2__) && defined(__FMA__)
+    return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(const void *)from)));
+#elif defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
+    const int16x8_t wide = vmovl_s8(vld1_s8(from));
+    const mmcc_float8 a = {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), vcvtq_f32_s32(vmovl_s16(vget_high_s16(wide)))};
+    return a;
+#elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
+    const mmcc_float8 a = {vcvtq_f32_s32(vldrbq_s32(from)), vcvtq_f32_s32(vldrbq_s32(from + 4))};
+    return a;
+#else
+    const float all[8] = {(float)from[0], (float)from[1], (float)from[2], (float)from[3],
+                          (float)from[4], (float)from[5], (float)from[6], (float)from[7]};
+    return mmcc_load8(all);
+#endif
+}
+
 /* The first `count` of eight. */
 MMCC_INLINE void mmcc_store_first(float *to, mmcc_float8 a, int32_t count)
 {

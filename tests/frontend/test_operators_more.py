@@ -8,6 +8,8 @@ import pytest
 from frontend_models import check, model_of, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
+from mmcc.ops.dense_blocked import DenseBlocked
+from mmcc.passes import optimize
 from onnx import helper
 from operator_models import IMAGE, TABLE, array, floats, ints, run
 
@@ -213,6 +215,24 @@ def test_sums_of_integers(tmp_path, inner):
     run(tmp_path, "MatMulInteger", [a], [b, *zeros])
     x, w = bytes_of(1, inner // 3, 5, 5), bytes_of(2, inner // 3, 3, 3, seed=2)
     run(tmp_path, "ConvInteger", [x], [w, *zeros], pads=[1, 1, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "zero"), [(np.int8, [0]), (np.uint8, [131]), (np.int8, [3, -128, 0, 5, 127])]
+)
+@pytest.mark.parametrize("inner", [40, 600])
+def test_weights_of_integer_products_stay_integers(tmp_path, inner, dtype, zero):
+    """In flash they take the bytes that the file has, with two floats for each output of a part."""
+    fixed = {"w": bytes_of(inner, 5, seed=1).astype(dtype), "z": np.array(131, np.uint8)}
+    fixed["v"] = np.array(zero[0] if len(zero) == 1 else zero, dtype)
+    a = bytes_of(3, inner)
+    model = model_of([helper.make_node("MatMulInteger", ["a", "w", "z", "v"], ["y"])], {"a": a}, ["y"], fixed)
+    check(model, {"a": a}, tmp_path)
+    graph = optimize(import_model(save(model, tmp_path)))
+    parts = -(-inner // 258)
+    assert sum(isinstance(node.op, DenseBlocked) for node in graph.nodes) == parts
+    read = {name for node in graph.nodes for name in node.inputs if graph.is_constant(name)}
+    assert sum(graph.constants[name].nbytes for name in read) <= 5 * inner + parts * 5 * 8 + 8
 
 
 def test_dynamic_quantization(tmp_path):

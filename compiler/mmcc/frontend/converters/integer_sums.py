@@ -7,6 +7,9 @@ integers.
 
 from __future__ import annotations
 
+import numpy as np
+
+from mmcc.frontend.blocked import blocked
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
@@ -47,7 +50,7 @@ def _added(build: Builder, parts: list[Value]) -> Value:
     return total
 
 
-@converts("MatMulInteger", since=10, notes="exact, in parts of 258 products")
+@converts("MatMulInteger", since=10, notes="exact, in parts of 258 products; weights stay of 8 bits")
 def convert_matmul_integer(call: Call) -> Value:
     """The product of two matrices of 8-bit integers, as int32."""
     build = call.build
@@ -60,8 +63,27 @@ def convert_matmul_integer(call: Call) -> Value:
     parts: list[Value] = []
     for first in range(0, inner, TERMS):
         cut = first, 1, min(TERMS, inner - first)
-        parts.append(matmul(build, sliced(build, a, {a.rank - 1: cut}), sliced(build, b, {down: cut})))
+        w = sliced(build, b, {down: cut})
+        _keep_integers(call, w, first)
+        parts.append(matmul(build, sliced(build, a, {a.rank - 1: cut}), w))
     return _added(build, parts)
+
+
+def _keep_integers(call: Call, w: Value, first: int) -> None:
+    """Note of weights in float, the rows from `first` on of operand 1, that they are integers of 8 bits."""
+    build, given = call.build, call.input(1)
+    zero = call.input(3) if call.has(3) else None
+    known = [given] if zero is None else [given, zero]
+    if given.rank != 2 or not all(build.is_constant(x.tensor) for x in (*known, w)):
+        return
+    integers = build.array(given)[first : first + w.shape[0]]
+    zeros = np.zeros(1) if zero is None else build.array(zero).reshape(-1)
+    shape = 1, integers.shape[1]
+    if zeros.size not in (1, shape[1]):
+        return
+    kept = blocked(integers, np.ones(shape), np.broadcast_to(zeros, shape), len(integers), 0)
+    if kept is not None:
+        build.blocked[w.tensor] = kept
 
 
 @converts("ConvInteger", since=10, notes="constant weights; exact", layout=Layout.CHANNELS_FIRST)
