@@ -10,17 +10,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kernel_calls import KernelCall, kernel_calls
 from mmcc.checker.plan import check_plan
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan
 from mmcc.ir.regions import SRAM
+from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.resize import ResizeNearest
+from mmcc.ops.window import Window
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.schedule import fit
-from mmcc.planner.fusion.space import Space
+from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.layer_by_layer import best_layout
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build, kws, mobilenetv2, vww
@@ -243,6 +246,24 @@ def test_sums_that_another_buffer_overwrites() -> None:
     moved = replace(made, places=made.places | {sums: made.places[ring.name]})
     wrong = check_plan(graph, moved)
     assert any("sums" in text for text in wrong)
+
+
+@pytest.mark.parametrize("image", [3, 6, 14])
+def test_a_sum_of_more_rows_than_it_takes_in_is_whole(image: int) -> None:
+    """The gradient of 12 filters, which is added up over an image's rows, and read row by row."""
+    b = Build("gradient")
+    x, g = (b.input(image, 5, channels, dtype=ElementType.F32) for channels in (2, 12))
+    made = b.add(WeightGradient(Window((3, 3), pads=(1, 1, 1, 1))), b.add(Unary("abs"), x), g)
+    graph = b.graph(b.add(Unary("abs"), b.add(Unary("neg"), made)))
+    (node,) = (k for k, each in enumerate(graph.nodes) if isinstance(each.op, WeightGradient))
+    space = space_of(graph, PlanRequest(accumulators={node: 0}))
+    of_sums = [k for k, kernel in enumerate(space.model.kernels) if kernel.node >= node]
+    members = sum(1 << k for k in of_sums)
+    before = space.all & ~members
+    memory = space.footprint(Candidate(before, space.all, of_sums[-1], 0)).group
+    depths = {space.model.allocations[store.allocation].name: store.depth for store in memory.stores}
+    assert depths[made] == 0
+    assert check_plan(graph, best_plan(graph, PlanRequest(accumulators={node: 0}, fuse=True))) == []
 
 
 def test_a_group_of_several_cannot_run_backward() -> None:

@@ -156,11 +156,12 @@ class _Maker:
         first = np.full(steps, alone.start[0])
         before_last = alone.start[0] if room else alone.end[-1]  # sums in the result hold all of it at once
         written = np.append(np.full(steps - 1, before_last), alone.end[-1])
-        reads = tuple(self._taken(node, read, steps) for read in alone.reads)
+        size = int(alone.end[-1] - alone.start[0])
+        reads = tuple(self._taken(node, read, steps, read.reach if room else size) for read in alone.reads)
         return KernelRows(steps, alone.needs, reads, first, written, room)
 
-    def _taken(self, node: int, read: Read, steps: int) -> Read:
-        """What a kernel that accumulates reads of a tensor, by steps."""
+    def _taken(self, node: int, read: Read, steps: int, reach: int) -> Read:
+        """What a kernel that accumulates reads of a tensor, by steps; each may write `reach` bytes first."""
         slot, size = self.slots[read.tensor], self._model.allocations[read.allocation].bytes
         line, some = np.full(steps, slot.rows, np.int64), np.zeros(steps, bool)
         for operand, other in enumerate(self._graph.nodes[node].inputs):
@@ -170,7 +171,7 @@ class _Maker:
                 some |= high > low
         own = np.where(some, slot.offset + line * slot.row_stride, size)
         low, line = remaining(own, size), remaining(line, slot.rows)
-        return Read(read.tensor, read.allocation, own, low, line, read.reach, False)
+        return Read(read.tensor, read.allocation, own, low, line, reach, False)
 
     def allocation(self, index: int) -> AllocationRows:
         """Rows of an allocation; one that a view sees in other rows can be no ring."""

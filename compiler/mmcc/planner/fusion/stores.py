@@ -88,7 +88,8 @@ def make_store(
 ) -> Store:
     """The store of some allocations in a group of kernels, `members`; a ring only if nobody outside sees it.
 
-    A kernel with several results makes all rows at once, so what nobody reads of them is no ring either.
+    A kernel with several results makes all rows at once, so what nobody reads of them is no ring. Nor is
+    a sum over rows: all of it is there with the last of its steps.
     """
     model, top = shared.model, allocations[0]
     writers: list[Writer] = []
@@ -102,7 +103,8 @@ def make_store(
                 writers.append(Writer(kernel, start, end, bool(spread)))
             reads += [(kernel, read) for read in kernels[kernel].reads if read.allocation == allocation]
     depth, shape = 0, shared.rows.allocations[top]
-    at_once = any(model.kernels[writer.kernel].at_once for writer in writers)
+    makers = {writer.kernel for writer in writers}
+    at_once = any(model.kernels[k].at_once or kernels[k].accumulates is not None for k in makers)
     if inside and shape.ring and not at_once:
         depth = ring_depth(line, [writer.kernel for writer in writers], reads, shape.height)
         depth = 0 if depth == shape.height else depth
