@@ -32,14 +32,10 @@ class ScratchFolder(tempfile.TemporaryDirectory[str]):
 
 
 def end_by(number: int, leave: Callable[[int], None]) -> None:
-    """Have signal `number` call `leave` with its number: at once, or at the end of `held`.
-
-    It is called once: a second signal does not disturb what the first one made the program do.
-    """
+    """Have signal `number` call `leave` with its number: at once, or at the end of `held`."""
 
     def told(number: int, _: FrameType | None) -> None:
         global _waiting
-        signal.signal(number, signal.SIG_IGN)
         if _holders:
             _waiting = leave, number
         else:

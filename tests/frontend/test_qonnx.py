@@ -160,6 +160,45 @@ def test_trunc(tmp_path, mode, zero) -> None:
     check(tmp_path, "Trunc", operands, want, X, **more)
 
 
+def test_within_a_branch(tmp_path) -> None:
+    """ONNX Runtime gets it in ONNX's own nodes there, too."""
+    node = helper.make_node("BipolarQuant", ["x", "s"], ["b"], domain=DOMAINS[0])
+    shape = helper.make_tensor_value_info("b", TensorProto.FLOAT, X.shape)
+    branch = helper.make_graph([node], "branch", [], [shape])
+    taken = numpy_helper.from_array(np.array(True))
+    nodes = [
+        helper.make_node("Constant", [], ["taken"], value=taken),
+        helper.make_node("If", ["taken"], ["y"], then_branch=branch, else_branch=branch),
+    ]
+    for result in made(write(tmp_path / "model.onnx", nodes, {"s": 0.3}, X.shape), X):
+        np.testing.assert_allclose(result, np.where(X >= 0, 0.3, -0.3), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("op", "operands", "said"),
+    [
+        ("BipolarQuant", {"s": np.inf}, "positive"),
+        ("BipolarQuant", {"s": [0, 0]}, "positive"),
+        ("Trunc", {"s": 0.1, "z": 0, "m": 8, "t": -1, "n": 4}, "positive"),
+        ("Quant", {"s": np.ones(7), "z": 0, "n": 8}, "scales"),
+        ("Quant", {"s": 0.1, "z": np.zeros(7), "n": 8}, "scales"),
+        ("BipolarQuant", {"s": np.ones(7)}, "do not broadcast"),
+        ("Trunc", {"s": np.ones(7), "z": 0, "m": 8, "n": 4}, "do not broadcast"),
+        ("Trunc", {"s": np.ones(40), "z": 0, "m": 8, "t": np.ones(7), "n": 4}, "broadcast"),
+        ("Quant", {"s": 0.1}, "zero point"),
+    ],
+)
+def test_operands_that_do_not_fit_are_refused(tmp_path, op, operands, said) -> None:
+    with pytest.raises(CompileError, match=said):
+        check(tmp_path, op, operands, X, X)
+    nodes = [
+        helper.make_node(op, ["c", *operands], ["b"], domain=DOMAINS[0]),
+        helper.make_node("Add", ["x", "b"], ["y"]),
+    ]
+    with pytest.raises(CompileError):
+        import_model(write(tmp_path / "model.onnx", nodes, {"c": X, **operands}, X.shape))
+
+
 @pytest.mark.parametrize(
     ("operands", "attributes", "said"),
     [

@@ -173,6 +173,11 @@ def test_means_and_sums_are_integers(model):
     assert graph.warnings == ()
 
 
+def test_a_window_as_large_as_the_image_has_no_weights(model):
+    graph = model.checked(model.add("AveragePool", ["x.d"], "a", 0.7e-4, kernel_shape=[12, 9]))
+    assert kinds(graph) == {"Quantize": 1, "MeanInt16": 1, "Dequantize": 1}
+
+
 def test_windows_of_several_sizes_stay_float(model):
     a = model.add("AveragePool", ["x.d"], "a", 1.1e-4, kernel_shape=[3, 3], pads=[1] * 4)
     graph = model.checked(a)

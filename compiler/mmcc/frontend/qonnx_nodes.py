@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+
+from mmcc.frontend.reads import nodes_below, subgraphs
 
 DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 NEAREST = ("ROUND", "HALF_EVEN")
@@ -112,18 +114,24 @@ FORMS = {"Quant": _quant, "IntQuant": _quant, "BipolarQuant": _bipolar_quant, "T
 
 def has_qonnx(model: ModelProto) -> bool:
     """True if a node is one of QONNX's."""
-    return any(node.domain in DOMAINS and node.op_type in FORMS for node in model.graph.node)
+    return any(node.domain in DOMAINS and node.op_type in FORMS for node in nodes_below(model.graph.node))
 
 
 def write_qonnx_out(model: ModelProto) -> None:
     """Put nodes of ONNX's in place of QONNX's, which give the same values by the same names."""
+    _write_out(model.graph)
+
+
+def _write_out(graph: GraphProto) -> None:
     made: list[NodeProto] = []
-    for node in model.graph.node:
+    for node in graph.node:
+        for inner in subgraphs(node):
+            _write_out(inner)
         if node.domain not in DOMAINS or node.op_type not in FORMS:
             made.append(node)
             continue
         nodes = _Nodes(node)
         result = FORMS[node.op_type](nodes)
         made += [*nodes.made, helper.make_node("Identity", [result], [node.output[0]])]
-    del model.graph.node[:]
-    model.graph.node.extend(made)
+    del graph.node[:]
+    graph.node.extend(made)

@@ -33,7 +33,7 @@ from mmcc.passes.fold import constant_value
 from mmcc.passes.integer_attention import layer_norm_form, matmul_form
 from mmcc.passes.integer_layers import conv_form, conv_transpose_form, dense_form
 from mmcc.passes.integer_recurrent import recurrent_form
-from mmcc.passes.quantized import INT32, Form, StaysFloat, Target, real, source_of
+from mmcc.passes.quantized import INT32, Form, Source, StaysFloat, Target, real, source_of
 
 LARGEST = 255  # integer of 8 bits, less its zero point
 UNSURE = 2.0**-7  # of a step, by which a sum may be off: with more, too many are rounded to the other side
@@ -88,16 +88,22 @@ def _average_pool(draft: Draft, node: Node, target: Target) -> Form:
 def _reduce(draft: Draft, node: Node, target: Target) -> Form:
     op = node.op
     assert isinstance(op, Reduce)
+    x = source_of(draft, node.inputs[0])
+    scale = mean_scale(draft, op, x, target, INT32 // LARGEST)
+    zeros = x.quant.zero_point, target.quant.zero_point
+    return MeanInt8(op.axes, *zeros, *scale, target.low, target.high), (x.name,)
+
+
+def mean_scale(draft: Draft, op: Reduce, x: Source, target: Target, most: int) -> tuple[int, int]:
+    """Multiplier and shift that make a mean or a sum of one; StaysFloat for other functions, and if `most`
+    elements are fewer than it takes, since their sum may not fit 32 bits."""
     if op.function not in ("mean", "sum"):
         raise StaysFloat(f"there is no integer form of {op}")
-    x = source_of(draft, node.inputs[0])
     count = prod(draft.tensors[x.name].shape[axis] for axis in op.axes)
-    if count * 255 > INT32:
+    if count > most:
         raise StaysFloat(f"the sum of {count} elements may not fit 32 bits")
     ratio = real(x.quant.scale) / real(target.quant.scale)
-    multiplier, shift = multiplier_and_shift(ratio / count if op.function == "mean" else ratio)
-    zeros = x.quant.zero_point, target.quant.zero_point
-    return MeanInt8(op.axes, *zeros, multiplier, shift, target.low, target.high), (x.name,)
+    return multiplier_and_shift(ratio / count if op.function == "mean" else ratio)
 
 
 def _binary(draft: Draft, node: Node, target: Target) -> Form:

@@ -37,7 +37,7 @@ from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value
 from mmcc.passes.fuse_activation import as_activation
-from mmcc.passes.integer import clamp_range, common_shift
+from mmcc.passes.integer import clamp_range, common_shift, mean_scale
 from mmcc.passes.integer_layers import bias_in_products, layer_weights
 from mmcc.passes.move_quantize import moved_operands
 from mmcc.passes.quantized import (
@@ -230,19 +230,14 @@ def _where(draft: Draft, node: Node, target: Target) -> Form:
 def _reduce(draft: Draft, node: Node, target: Target) -> Form:
     op = node.op
     assert isinstance(op, Reduce)
-    if op.function not in ("mean", "sum"):
-        raise StaysFloat(f"there is no form of {op} for int16")
     x = _source(draft, node.inputs[0])
-    count = prod(draft.tensors[x.name].shape[axis] for axis in op.axes)
-    if count > SUMMED:
-        raise StaysFloat(f"the sum of {count} elements may not fit 32 bits")
-    ratio = real(x.quant.scale) / real(target.quant.scale)
-    scale = multiplier_and_shift(ratio / count if op.function == "mean" else ratio)
+    scale = mean_scale(draft, op, x, target, SUMMED)
     return MeanInt16(op.axes, *scale, target.low, target.high), (x.name,)
 
 
 def _average_pool(draft: Draft, node: Node, target: Target) -> Form:
-    """A depthwise layer whose weights are 1, where all windows count as many elements."""
+    """A mean where there is one window; else a depthwise layer of weights of 1, where all windows count as
+    many elements."""
     op = node.op
     assert isinstance(op, AveragePool)
     x = _source(draft, node.inputs[0])
@@ -250,6 +245,10 @@ def _average_pool(draft: Draft, node: Node, target: Target) -> Form:
     counts = window_counts(op.window, op.counted, shape)
     if not 0 < counts.min() == counts.max() <= SUMMED:
         raise StaysFloat("its windows at the border have fewer elements than others")
+    if counts.size == 1 and counts.min() == prod(shape[:2]):
+        mean = Reduce("mean", (0, 1))
+        scale = mean_scale(draft, mean, x, target, SUMMED)
+        return MeanInt16(mean.axes, *scale, target.low, target.high), (x.name,)
     channels = shape[-1]
     multiplier, shift = multipliers_and_shifts(
         np.full(channels, real(x.quant.scale) / real(target.quant.scale) / counts.min())

@@ -93,9 +93,10 @@ def convert_quant(call: Call) -> Value:
 @_of_qonnx("BipolarQuant", "computed in float")
 def convert_bipolar_quant(call: Call) -> Value:
     """The scale where an element is not negative, its opposite where it is."""
-    x, scale = call.float_input(0), call.needed(1, "the scale").astype(np.float32)
+    x, scale = call.float_input(0), _scale(call, 1)
     if call.build.is_constant(x.tensor):
         real = call.build.array(x)
+        _check_shapes(real, scale)
         call.build.spend(x.dtype.bytes(x.size), "BipolarQuant")
         return _kept(call, np.where(real >= 0, 1, -1), scale, np.zeros(1, np.float32), ElementType.I8)
     return elementwise(call.build, Binary("mul"), _sign(call, x), call.build.constant(scale))
@@ -112,7 +113,7 @@ def convert_trunc(call: Call) -> Value:
     if first:
         dropped, shift, step = 2.0 ** (_bits(call, 3) - width), zero, scale
     else:
-        step = call.needed(4, "the scale of the result").astype(np.float32)
+        step = _scale(call, 4)
         dropped = 2.0 ** np.rint(np.log2(step / scale))
         shift = (zero / dropped).astype(np.float32)
     y = unary(build, Unary("round"), _steps(call, x, scale, zero))
@@ -132,13 +133,18 @@ def _integers(call: Call) -> Integers:
 
 
 def _parameters(call: Call) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    scale = call.needed(1, "the scale").astype(np.float32)
-    if not (np.isfinite(scale).all() and (scale > 0).all()):
-        raise bad_model("MM107", f"the scales of {call.node.op_type} are positive and finite")
+    scale = _scale(call, 1)
     zero = call.needed(2, "the zero point").astype(np.float32)
     if not np.isfinite(zero).all():
         raise bad_model("MM107", f"the zero points of {call.node.op_type} are finite")
     return scale, zero
+
+
+def _scale(call: Call, index: int) -> NDArray[np.float32]:
+    scale = call.needed(index, "the scale").astype(np.float32)
+    if not (np.isfinite(scale).all() and (scale > 0).all()):
+        raise bad_model("MM107", f"the scales of {call.node.op_type} are positive and finite")
+    return scale
 
 
 def _bits(call: Call, index: int) -> int:
@@ -170,12 +176,8 @@ def _constant(call: Call, x: Value, to: Integers) -> Value:
     """Weights: their integers, with scales for the whole or along one axis, or the floats that they mean."""
     call.build.spend(8 * x.size, call.node.op_type)
     real = call.build.array(x).astype(np.float64)
-    try:
-        steps = real / to.scale + to.zero
-    except ValueError:
-        raise bad_model("MM104", f"{list(to.scale.shape)} scales for {list(real.shape)}") from None
-    if steps.shape != real.shape:
-        raise bad_model("MM104", f"{list(to.scale.shape)} scales for {list(real.shape)}")
+    _check_shapes(real, to.scale, to.zero)
+    steps = real / to.scale + to.zero
     if to.bipolar:
         steps = np.where(steps >= 0, 1.0, -1.0)
     else:
@@ -184,6 +186,14 @@ def _constant(call: Call, x: Value, to: Integers) -> Value:
     if to.bits <= BYTE_BITS and dtype is not None and (to.zero == np.rint(to.zero)).all():
         return _kept(call, steps, to.scale, to.zero, dtype)
     return call.build.constant(((steps - to.zero) * to.scale).astype(np.float32))
+
+
+def _check_shapes(real: NDArray[Any], *parameters: NDArray[Any]) -> None:
+    """CompileError (MM104) if scales or zero points do not broadcast to the shape of a constant."""
+    for each in parameters:
+        last = real.shape[real.ndim - each.ndim :] if each.ndim <= real.ndim else ()
+        if len(last) < each.ndim or any(n not in (1, m) for n, m in zip(each.shape, last, strict=True)):
+            raise bad_model("MM104", f"{list(each.shape)} scales or zero points for {list(real.shape)}")
 
 
 def _kept(
