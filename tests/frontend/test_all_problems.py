@@ -167,3 +167,34 @@ def test_subgraphs_are_no_harm(tmp_path):
     inputs = {**X, "c": np.array(True)}
     says = ("If: an If whose condition", "Nothing (domain ai.onnx)")
     problems(model_of(nodes, inputs, ["y"]), tmp_path, *says)
+
+
+def test_what_a_missing_dimension_may_decide_is_not_a_problem(tmp_path):
+    """Computed shapes, branches on them, operators that ONNX defines by others: --dim may mend them."""
+    then = helper.make_graph(
+        [node("Relu", ["a"], ["r"])], "then", [], [helper.make_empty_tensor_value_info("r")]
+    )
+    other = helper.make_graph(
+        [node("Neg", ["a"], ["n"])], "else", [], [helper.make_empty_tensor_value_info("n")]
+    )
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Gather", ["s", "two"], ["width"]),
+        node("Range", ["zero", "width", "one"], ["count"]),
+        node("ConstantOfShape", ["s"], ["zeros"]),
+        node("DynamicQuantizeLinear", ["x"], ["q", "scale", "z"]),
+        node("DequantizeLinear", ["q", "scale", "z"], ["a"]),
+        node("Less", ["two", "width"], ["wide"]),
+        node("If", ["wide"], ["b"], then_branch=then, else_branch=other),
+        node("Add", ["b", "zeros"], ["c"]),
+        node("Expand", ["c", "s"], ["y"]),
+        node("Softmax", ["count"], ["t"], surprise=1),
+    ]
+    fixed = {"zero": np.array(0, np.int64), "one": np.array(1, np.int64), "two": np.array(2, np.int64)}
+    model = model_of(nodes, X, ["y"], fixed)
+    model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "rows"
+    error = problems(model, tmp_path, '"rows" (axis 2 of input "x")', never=["DynamicQuantize", "run time"])
+    assert (error.code, len(error.message.splitlines())) == ("MM109", 1)
+
+    model.graph.output.append(helper.make_tensor_value_info("t", TensorProto.FLOAT, None))
+    problems(model, tmp_path, "rows", '"surprise"', never=["run time", "If"])

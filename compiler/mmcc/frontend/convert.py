@@ -36,6 +36,7 @@ class Import:
     problems: Problems
     values: MutableMapping[str, Value] = field(default_factory=dict[str, Value])
     opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
+    lost: set[str] = field(default_factory=set[str])  # values of which nothing is known
     wanted: frozenset[str] = frozenset()  # values that something reads
     uncertain: dict[Value, Rows] = field(default_factory=dict[Value, Rows])  # may not all be there
     inferred: dict[str, TypeProto] | None = None  # by ONNX, once it was asked

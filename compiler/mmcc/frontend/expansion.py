@@ -101,6 +101,16 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
     return _take_results(state, node, body, schema, given, within)
 
 
+def has_function(state: Import, node: NodeProto) -> bool:
+    """True if ONNX, or mmcc, defines a node's operator by others."""
+    domain = domain_of(node)
+    schema: Any = onnx.defs.get_schema(node.op_type, state.source.opsets.get(domain, 1), domain)
+    if schema.node_determinism is Determinism.NonDeterministic:
+        return False
+    written = not domain and node.op_type in WRITERS
+    return written or schema.has_function or schema.has_context_dependent_function
+
+
 def _take_results(
     state: Import,
     node: NodeProto,

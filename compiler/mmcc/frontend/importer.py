@@ -35,12 +35,12 @@ from mmcc.frontend.ports import (
 )
 from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
-from mmcc.frontend.registry import REGISTRY
+from mmcc.frontend.registry import REGISTRY, Entry
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.stored import stored_constants
 from mmcc.frontend.tensors import FEW_BITS, NARROW, NUMBERS, dtype_of, port_type, type_name
 from mmcc.frontend.uncertain_rows import follow_rows
-from mmcc.frontend.unknown import assume_outputs, look_at
+from mmcc.frontend.unknown import assume_outputs, look_at, may_be_replaced
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
@@ -121,6 +121,7 @@ def _inputs(state: Import, dims: Mapping[str, int], stream: str) -> list[Port]:
     ports: list[Port] = []
     for info in state.source.inputs:
         if info.name not in shapes:
+            state.lost.add(info.name)
             continue
         try:
             dtype = dtype_of(info.type.tensor_type.elem_type, f'input "{printable(info.name)}"', state.build)
@@ -163,15 +164,21 @@ def _attempt(state: Import, where: Where, node: NodeProto) -> None:
         if error is None:
             return
         state.problems.add(error)
-    elif not known and entry is not None:
-        look_at(state, where, node, entry)
     elif not known:
-        _add_unknown(state, where, node)
+        _look_at(state, where, node, entry)
     else:
         error = attempt(state, where, node, entry) if entry is not None else None
         if (entry is not None and error is None) or _stand_in(state, where, node, error):
             return
     assume_outputs(state, node)
+
+
+def _look_at(state: Import, where: Where, node: NodeProto, entry: Entry | None) -> None:
+    """Say what is wrong with a node whose operands are not all known."""
+    if entry is not None:
+        look_at(state, where, node, entry)
+    elif not (is_branch(node) or is_loop(node) or may_be_replaced(state, node)):
+        _add_unknown(state, where, node)
 
 
 def _stand_in(state: Import, where: Where, node: NodeProto, error: CompileError | None) -> bool:

@@ -34,7 +34,7 @@ def inline(
     problems: list[CompileError] = []
     constants = {tensor.name: tensor for tensor in unique("constant", graph.initializer, problems)}
     inside = [(Where(where.model, where.node, n.op_type, n.name), n) for n in graph.node]
-    steps = ordered(inside, {*state.values, *state.opaque, *constants, *given}, problems)
+    steps = ordered(inside, {*state.values, *state.opaque, *constants, *given}, problems, state.lost)
     state.problems.found += [located(problem, where) for problem in problems]
     results = [info.name for info in graph.output]
     read = {name for _, inner in steps for name in reads(inner)}

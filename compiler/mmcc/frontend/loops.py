@@ -191,7 +191,7 @@ class _Steps:
         inside = [(self.where, node) for node in self.body.node if not set(node.output) & set(skip)]
         own = {info.name for info in self.body.input} | {t.name for t in self.body.initializer} | set(skip)
         problems: list[CompileError] = []
-        steps = ordered(inside, {*self.state.values, *self.state.opaque, *own}, problems)
+        steps = ordered(inside, {*self.state.values, *self.state.opaque, *own}, problems, self.state.lost)
         if problems:
             self.state.problems.found += [located(problem, self.where) for problem in problems]
             raise _Stopped

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
@@ -29,8 +29,13 @@ def unique(what: str, found: Iterable[Named], problems: list[CompileError]) -> I
         yield one
 
 
-def ordered(nodes: Nodes, given: set[str], problems: list[CompileError]) -> list[tuple[Where, NodeProto]]:
-    """The nodes in an order in which values are written before they are read, if there is one; stable."""
+def ordered(
+    nodes: Nodes, given: set[str], problems: list[CompileError], lost: Collection[str] = ()
+) -> list[tuple[Where, NodeProto]]:
+    """The nodes in an order in which values are written before they are read, if there is one; stable.
+
+    `given` are values from outside; `lost`, too, but nothing is known of them, for a reason already told.
+    """
     writer: dict[str, int] = {}
     for k, (where, node) in enumerate(nodes):
         for name in filter(None, node.output):
@@ -47,7 +52,7 @@ def ordered(nodes: Nodes, given: set[str], problems: list[CompileError]) -> list
             if name in writer and name not in given:
                 readers[writer[name]].append(k)
                 waiting[k] += 1
-            elif name not in given and name not in undefined:
+            elif name not in given and name not in undefined and name not in lost:
                 undefined.add(name)
                 what = f'value "{printable(name)}" is read but nothing defines it'
                 problems.append(located(bad_model("MM102", what), where))

@@ -18,22 +18,25 @@ from mmcc.errors import CompileError, Exit, Where
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK
 from mmcc.frontend.call import make_call
 from mmcc.frontend.convert import Import, checked_version, converted
+from mmcc.frontend.expansion import has_function
 from mmcc.frontend.inference import inferred_types
 from mmcc.frontend.problems import located
 from mmcc.frontend.registry import Entry
+from mmcc.frontend.schema import domain_of
 from mmcc.frontend.tensors import DTYPES, NUMBERS, WIDENED
 from mmcc.frontend.value import whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 
 MAX_PROBED = 200  # nodes; what is wrong with so many is told by the first ones
+SHAPE_ONLY = ("Shape", "Size")  # their results are constants, whatever they read
 CHANNELS = (8, 12)  # of made-up operands, beside those that the node's constants suggest
 
 
 def assume_outputs(state: Import, node: NodeProto) -> None:
     """Find out shapes and types of what a node makes that was not converted."""
     names = [name for name in node.output if name and name not in state.values]
-    if node.input and all(_is_constant(state, name) for name in node.input if name):
+    if _constant_for_constants(state, node) or (not domain_of(node) and node.op_type in SHAPE_ONLY):
         state.opaque.update(names)  # would be constants: a tensor is no stand-in
         return
     for name in names:
@@ -46,6 +49,18 @@ def assume_outputs(state: Import, node: NodeProto) -> None:
             tensor = state.build.tensor(*found, name)
             state.build.titles[tensor.name] = name
             state.values[name] = whole(tensor, range(len(found[0])))
+        else:
+            state.lost.add(name)
+
+
+def may_be_replaced(state: Import, node: NodeProto) -> bool:
+    """True if other nodes, or a constant, might stand for a node, were its operands known."""
+    known = onnx.defs.has(node.op_type, state.source.opsets.get(domain_of(node), 1), domain_of(node))
+    return known and (_constant_for_constants(state, node) or has_function(state, node))
+
+
+def _constant_for_constants(state: Import, node: NodeProto) -> bool:
+    return bool(node.input) and all(_is_constant(state, name) for name in node.input if name)
 
 
 def _is_constant(state: Import, name: str) -> bool:
