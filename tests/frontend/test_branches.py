@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""If whose condition is known, by the model or by --bind: the branch that is taken stands in its place."""
+"""If whose condition is known, by the model or by --bind, is the branch that is taken; else both are."""
 
 from __future__ import annotations
 
@@ -87,10 +87,75 @@ def by_input(tmp_path):
 @pytest.mark.parametrize("holds", [True, False])
 def test_binding_an_input_makes_the_condition_constant(holds, tmp_path):
     path, rate = by_input(tmp_path), 16000 if holds else 8000
-    with pytest.raises(CompileError, match="known only at run time") as caught:
-        import_model(path)
-    assert caught.value.hint.startswith("--bind rate=VALUE")
+    (warning,) = import_model(path).warnings
+    assert "both branches of the If, 3 nodes," in warning
+    assert "--bind rate=VALUE" in warning
     np.testing.assert_array_equal(result(path, bind={"rate": rate}), RESULTS[holds])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (1, 1, 1)])
+def test_a_condition_that_is_an_input_chooses_at_run_time(shape, tmp_path):
+    """By the values of the branch that is not taken nothing changes, be they infinite or no numbers."""
+    condition = helper.make_tensor_value_info("k", TensorProto.BOOL, shape)
+    other = branch("b", [helper.make_node("Log", ["x"], ["inner"])], "inner")
+    model = chosen("k", [condition])
+    else_branch(model).CopyFrom(other)
+    out = tmp_path / "out"
+    made = mmcc.compile_model(save(model, tmp_path), out)
+    with np.errstate(all="ignore"):
+        for holds, want in ((True, 2 * X), (False, np.log(X))):
+            np.testing.assert_allclose(made.run([X, np.full(shape, holds)])[0], want, 1e-6)
+    assert mmcc.verify(out, per_node=True)["ok"]
+
+
+def test_branches_with_branches_and_several_results_that_are_chosen_at_run_time(tmp_path):
+    inner = helper.make_node(
+        "If",
+        ["j"],
+        ["v"],
+        then_branch=branch("p", [helper.make_node("Exp", ["x"], ["e"])], "e"),
+        else_branch=branch("q", [helper.make_node("Abs", ["x"], ["e"])], "e"),
+    )
+    first = branch("a", [inner, helper.make_node("ReduceMax", ["x"], ["w"], keepdims=0)], "v")
+    other = branch(
+        "b",
+        [helper.make_node("Neg", ["x"], ["v"]), helper.make_node("ReduceMin", ["x"], ["w"], keepdims=0)],
+        "v",
+    )
+    for graph in (first, other):
+        graph.output.append(helper.make_tensor_value_info("w", TensorProto.FLOAT, None))
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4])
+    switches = [helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in "kj"]
+    outputs = [
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 4]),
+        helper.make_tensor_value_info("m", TensorProto.FLOAT, []),
+    ]
+    node = helper.make_node("If", ["k"], ["y", "m"], then_branch=first, else_branch=other)
+    graph = helper.make_graph([node], "g", [x, *switches], outputs)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    made = mmcc.compile_model(save(model, tmp_path), tmp_path / "out")
+    want = {(True, True): np.exp(X), (True, False): np.abs(X), (False, True): -X, (False, False): -X}
+    for (k, j), y in want.items():
+        got, most = made.run([X, np.array(k), np.array(j)])
+        np.testing.assert_allclose(got, y, 1e-6)
+        assert most == (X.max() if k else X.min())
+
+
+@pytest.mark.parametrize("why", ["of shapes", "cannot compute both"])
+def test_a_choice_at_run_time_that_cannot_be_made_says_why_and_how(why, tmp_path):
+    """What is wrong with a branch does not matter once --bind takes the other."""
+    other = (
+        helper.make_node("ReduceSum", ["x"], ["inner"])
+        if why == "of shapes"
+        else helper.make_node("Bernoulli", ["x"], ["inner"])
+    )
+    model = chosen("k", [helper.make_tensor_value_info("k", TensorProto.BOOL, [])])
+    else_branch(model).CopyFrom(branch("b", [other], "inner"))
+    path = save(model, tmp_path)
+    with pytest.raises(CompileError, match=why) as caught:
+        import_model(path)
+    assert caught.value.hint.startswith("--bind k=VALUE")
+    np.testing.assert_array_equal(result(path, bind={"k": True}), RESULTS[True])
 
 
 def test_a_bound_package_is_verified_with_what_was_bound(tmp_path):
@@ -112,6 +177,10 @@ def test_bind_on_the_command_line(tmp_path):
         done = CliRunner().invoke(main, ["check", path, "--bind", wrong])
         assert done.exit_code == 2, (wrong, done.output)
         assert "MM112" in done.output
+
+
+def else_branch(model: onnx.ModelProto) -> onnx.GraphProto:
+    return next(a.g for a in model.graph.node[-1].attribute if a.name == "else_branch")
 
 
 def nested(depth: int) -> onnx.GraphProto:

@@ -1,16 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX If whose condition is known: the branch that is taken stands in its place."""
+"""ONNX If: the branch that is taken stands in its place, or both do, with a choice of their results."""
 
 from __future__ import annotations
 
-from onnx import GraphProto, NodeProto
+from dataclasses import replace
+
+import numpy as np
+from onnx import GraphProto, NodeProto, helper
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
-from mmcc.frontend.problems import bad_model, located, unsupported
+from mmcc.frontend.problems import Problems, bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
+from mmcc.frontend.value import Value
+
+# A condition of one element, of any rank, chooses results of any rank.
+CHOICE = helper.make_graph(
+    [
+        helper.make_node("Reshape", ["condition", "scalar"], ["one"]),
+        helper.make_node("Where", ["one", "then", "else"], ["chosen"]),
+    ],
+    "choice",
+    [],
+    [helper.make_empty_tensor_value_info("chosen")],
+)
 
 
 def is_branch(node: NodeProto) -> bool:
@@ -19,13 +34,21 @@ def is_branch(node: NodeProto) -> bool:
 
 
 def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) -> CompileError | None:
-    """Convert the nodes of the branch that the condition chooses; what is wrong, if the If itself is."""
+    """Convert the nodes of the branch that the condition chooses; what is wrong, if the If itself is.
+
+    Where the condition is known only at run time both branches are computed, and the result is chosen.
+    """
     try:
-        graph = _chosen(state, node)
-        made = inline(state, where, graph, {}, convert)
+        condition, branches = _parts(state, node)
+        if state.build.is_constant(condition.tensor):
+            taken = branches[not state.build.array(condition).any()]
+            made = inline(state, where, taken, {}, convert)
+            results = {info.name for info in taken.output}
+        else:
+            made, results = _both(state, where, node, (condition, branches), convert), set[str]()
     except CompileError as error:
         return located(error, where)
-    around = {value.tensor for name, value in state.values.items() if name in {o.name for o in graph.output}}
+    around = {value.tensor for name, value in state.values.items() if name in results}
     for name, value in zip(node.output, made, strict=True):
         if name and value is not None:
             state.values[name] = value
@@ -34,24 +57,66 @@ def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) 
     return None
 
 
-def _chosen(state: Import, node: NodeProto) -> GraphProto:
-    """The branch for the condition's value; an error if that is not known, or if there is no such branch."""
+def _parts(state: Import, node: NodeProto) -> tuple[Value, tuple[GraphProto, GraphProto]]:
+    """The condition, and the branches for True and False; an error if one of them fits no If."""
     _, attributes = checked_node(node, state.source.opsets[""])
     condition = state.values[node.input[0]] if node.input and node.input[0] else None
     if condition is None:
         raise bad_model("MM103", "operand 0, the condition, is missing")
-    if not state.build.is_constant(condition.tensor):
-        raise _runtime_condition(state, node)
     if condition.size != 1:
         raise bad_model("MM104", f"the condition has {condition.size} elements, not 1")
-    wanted = "then_branch" if state.build.array(condition).any() else "else_branch"
-    graph = attributes[wanted].g
-    if len(graph.output) != len(node.output) or graph.input or graph.sparse_initializer:
-        raise bad_model("MM103", f"{wanted} does not fit the If")
-    return graph
+    branches = attributes["then_branch"].g, attributes["else_branch"].g
+    known = state.build.is_constant(condition.tensor)
+    for name, graph in zip(("then_branch", "else_branch"), branches, strict=True):
+        taken = not known or graph is branches[not state.build.array(condition).any()]
+        if taken and (len(graph.output) != len(node.output) or graph.input or graph.sparse_initializer):
+            raise bad_model("MM103", f"{name} does not fit the If")
+    return condition, branches
 
 
-def _runtime_condition(state: Import, node: NodeProto) -> CompileError:
+def _both(
+    state: Import,
+    where: Where,
+    node: NodeProto,
+    parts: tuple[Value, tuple[GraphProto, GraphProto]],
+    convert: Convert,
+) -> list[Value | None]:
+    """Convert both branches, and choose each result by the condition, elements of which there is one."""
+    condition, branches = parts
+    trial = replace(state, problems=Problems())
+    before = len(state.build.nodes)
+    made = [inline(trial, where, graph, {}, convert) for graph in branches]
+    if trial.problems.found or trial.problems.unknown:
+        raise _runtime_condition(state, node, "mmcc cannot compute both of its branches")
+    counts = len(state.build.nodes) - before
+    scalar = state.build.constant(np.zeros(0, np.int64), "scalar")
+    results: list[Value | None] = []
+    for name, one, other in zip(node.output, *made, strict=True):
+        if not name or name not in state.wanted or one is None or other is None:
+            results.append(None)
+            continue
+        if (one.shape, one.dtype) != (other.shape, other.dtype):
+            shapes = f"{list(one.shape)} and {list(other.shape)}"
+            raise _runtime_condition(state, node, f'its branches make "{printable(name)}" of shapes {shapes}')
+        given = {"condition": condition, "scalar": scalar, "then": one, "else": other}
+        (chosen,) = inline(trial, where, CHOICE, given, convert)
+        if trial.problems.found or trial.problems.unknown:
+            raise _runtime_condition(state, node, f'"{printable(name)}" is of a type that cannot be chosen')
+        results.append(chosen)
+    hint = _bindings(state, node)
+    state.build.where = (where,)
+    what = f"both branches of the If, {counts} nodes, are computed in every run"
+    way_out = f"; {hint}, leaves one of them" if hint else ""
+    state.build.warn(f"{what}, since its condition is known only at run time{way_out}")
+    return results
+
+
+def _runtime_condition(state: Import, node: NodeProto, why: str) -> CompileError:
+    """The error of an If that cannot be converted unless its condition is known."""
+    return unsupported(f"an If whose condition is known only at run time: {why}", _bindings(state, node))
+
+
+def _bindings(state: Import, node: NodeProto) -> str:
     """Which inputs the condition depends on: binding them makes it constant."""
     makers = {name: inner for _, inner in state.source.nodes for name in inner.output}
     inputs = {info.name for info in state.source.inputs}
@@ -62,5 +127,4 @@ def _runtime_condition(state: Import, node: NodeProto) -> CompileError:
         queue += fresh
     decides = [name for name in queue if name in inputs]
     options = " ".join(f"--bind {printable(name)}=VALUE" for name in decides)
-    hint = f"{options}, which makes the input a constant" if decides else ""
-    return unsupported("an If whose condition is known only at run time", hint)
+    return f"{options}, which makes the input a constant" if decides else ""
