@@ -52,7 +52,7 @@ def picking(tmp_path: Path) -> Path:
 @pytest.mark.quick
 def test_made_up_indices_are_within_what_they_pick_from(tmp_path: Path) -> None:
     path = picking(tmp_path)
-    assert index_extents(path) == {"i": 5, "at": 3}
+    assert index_extents(path, {}) == {"i": 5, "at": 3}
     assert verified(path, tmp_path)["ok"]
 
 
@@ -76,7 +76,7 @@ def test_indices_that_may_be_counted_from_the_end(tmp_path: Path) -> None:
         "none": np.int32([0]),
     }
     path = save(model_of(nodes, {"i": np.array([1, -2, 3], np.int32)}, ["y"], tables), tmp_path)
-    assert index_extents(path) == {"i": 5}
+    assert index_extents(path, {}) == {"i": 5}
     assert verified(path, tmp_path, "--per-node")["ok"]
 
 
@@ -99,7 +99,7 @@ def test_places_that_are_written(tmp_path: Path) -> None:
     }
     fixed = {"second": np.array(1), "axis": np.array([0]), "third": np.array([2])}
     path = save(model_of(nodes, given, ["y"], {**fixed, "one": np.ones((1, 1, 1), np.float32)}), tmp_path)
-    assert index_extents(path) == {"places": 5, "along": 2}
+    assert index_extents(path, {}) == {"places": 5, "along": 2}
     assert verified(path, tmp_path, "--per-node")["ok"]
 
 
@@ -122,4 +122,26 @@ def test_a_model_whose_types_contradict_each_other(tmp_path: Path) -> None:
     x = np.zeros((2, 3), np.int8)
     model = model_of([node("Identity", ["x"], ["m"]), node("Identity", ["m"], ["y"])], {"x": x}, ["y"])
     model.graph.value_info.append(helper.make_tensor_value_info("m", TensorProto.FLOAT, [2, 3]))
-    assert index_extents(Path(save(model, tmp_path))) == {}
+    assert index_extents(Path(save(model, tmp_path)), {}) == {}
+
+
+@pytest.mark.quick
+def test_lengths_of_sequences_whose_number_of_steps_is_given_by_dim(tmp_path: Path) -> None:
+    """ONNX Runtime refuses lengths above the number of steps, which is that of another input's axis."""
+    rng = np.random.default_rng(1)
+    weights = {name: np.float32(rng.standard_normal((1, 12, k))) for name, k in (("w", 3), ("r", 4))}
+    weights["one"] = np.array([1], np.int64)
+    given = {"x": np.zeros((6, 1, 3), np.float32), "n": np.array([4], np.int64)}
+    nodes = [
+        node("TopK", ["n", "one"], ["longest", "which"]),
+        node("Cast", ["longest"], ["lengths"], to=TensorProto.INT32),
+        node("GRU", ["x", "w", "r", "", "lengths"], ["y"], hidden_size=4),
+    ]
+    model = model_of(nodes, given, ["y"], weights)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "steps"
+    path = save(model, tmp_path)
+    assert index_extents(path, {}) == {}
+    assert index_extents(path, {"x": (6, 1, 3)}) == {"n": 7}
+    out = tmp_path / "c"
+    assert run("compile", path, "--dim", "steps=6", "--no-self-check", "-o", out).exit_code == 0
+    assert run("verify", out, "--per-node").exit_code == 0

@@ -260,7 +260,9 @@ def _samples(package: Package, options: VerifyOptions) -> tuple[list[Sample], ND
         samples = made_up(ports, options.samples)
         if not any(port.onnx_dtype.is_integer for port in ports):
             return samples, None
-        return picked_inside(ports, index_extents(find_model(package, options.model)), samples), None
+        shapes = {port.onnx_name: port.onnx_shape for port in ports}
+        extents = index_extents(find_model(package, options.model), shapes)
+        return picked_inside(ports, extents, samples), None
     arrays = load_data(options.data, ports)
     samples = samples_of(ports, arrays, "input", options.data)
     labels = labels_of(arrays, len(samples), options.data)
