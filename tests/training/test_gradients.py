@@ -20,19 +20,22 @@ from mmcc.ops.cumulative import Cumulative
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import UNARY, Binary, Cast, Unary, Where
 from mmcc.ops.elementwise_gradient import DERIVATIVES
+from mmcc.ops.indexing import ScatterAlong, ScatterLines, TakeAlong, TakeLines
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
 from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.normalize import LocalResponseNorm
-from mmcc.ops.pool import AveragePool, MaxPool
+from mmcc.ops.pool import AveragePool, MaxPool, MaxPoolIndices
 from mmcc.ops.reduce import ArgMax, Reduce
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.ops.softmax import Softmax
+from mmcc.ops.topk import TopK
 from mmcc.ops.window import Window
 from mmcc.passes.draft import Draft
 from mmcc.training.differentiate import differentiate
 from mmcc.training.gradients.elementwise import FLAT, PAIRS
+from mmcc.training.gradients.pooling import REDUCTIONS
 from mmcc.training.gradients.registry import RULES
 from op_case import rng_of
 from op_cases_elementwise import INSIDE, PARAMETERS, POSITIVE
@@ -76,6 +79,11 @@ def layers() -> list[Case]:
         x, w, b = real(name, 4, 5, 3), real(f"{name} w", 6, *window.kernel, 3), real("b", 6)
         op = ConvTranspose(window, size, 1, Leaky(0.3))
         cases.append(Case(f"conv_transpose_{name}", op, (x, w, b), (0, 1, 2)))
+    for groups, filters in ((2, 6), (4, 4)):  # 4: depthwise
+        window, w = Window((3, 2), (2, 2)), real("grouped", filters, 3, 2, 4 // groups)
+        op = ConvTranspose(window, (9, 10), groups)
+        operands = real("x", 4, 5, 4), w, real("b", filters)
+        cases.append(Case(f"conv_transpose_{groups}_groups", op, operands, (0, 1, 2)))
     for name, rows in (("vector", ()), ("rows", (4,))):
         operands = real(name, *rows, 6), real("w", 5, 6), real("b", 5)
         cases.append(Case(f"dense_{name}", Dense(Clamp(0.0)), operands, (0, 1, 2)))
@@ -85,6 +93,9 @@ def layers() -> list[Case]:
         b = (5, 2, 4) if turned and heads else (4, 2, 5) if heads else (2, 5, 4)
         a, op = (3, 2, 4) if heads else (2, 3, 4), MatMul(Operands(turned, heads))
         cases.append(Case(f"matmul_{turned}_{heads}", op, (real("a", *a), real("b", *b)), (0, 1)))
+    for turned in (False, True):  # each head of the second operand meets three of the first
+        a, b = real("a", 3, 6, 4), real("b", *((5, 2, 4) if turned else (4, 2, 5)))
+        cases.append(Case(f"matmul_shared_{turned}", MatMul(Operands(turned, True)), (a, b), (0, 1)))
     for centred in (True, False):
         operands = real("x", 3, 4, 7), real("scale", 7), *([real("bias", 7)] if centred else [])
         of = tuple(range(len(operands)))
@@ -111,7 +122,7 @@ def functions() -> list[Case]:
             ("_vector", (3, 4, 5), (5,)),
         ):
             x, y = real(f"{function} a", *a), real(f"{function} b", *b)
-            if function in ("pow", "div"):
+            if function in ("pow", "div", "mod", "fmod"):
                 x, y = np.abs(x) + 0.2, np.abs(y) + 0.5
             cases.append(Case(f"{function}{name}", Binary(function), (x, y), (0, 1)))
     taken = rng_of("where").random((3, 4, 5)) < 0.5
@@ -126,9 +137,11 @@ def pools() -> list[Case]:
         cases.append(Case(f"max_pool_{name}", MaxPool(window), (x,)))
         for counted in {(0, 0, 0, 0), window.pads}:
             cases.append(Case(f"average_pool_{name}_{counted}", AveragePool(window, counted), (x,)))
-    for function in ("sum", "mean", "sum_square", "l1", "l2", "log_sum", "log_sum_exp", "max", "min"):
+        cases.append(Case(f"max_pool_indices_{name}", MaxPoolIndices(window), (x,)))
+    for function in REDUCTIONS:
         x = np.abs(real(function, 4, 5, 6)) + 0.1
-        for axes in ((0, 1), (2,), (0, 1, 2)):
+        x[0, 1, 2] = 0 if function == "prod" else x[0, 1, 2]
+        for axes in ((0, 1), (2,), (0, 2), (0, 1, 2)):
             cases.append(Case(f"{function}_{axes}", Reduce(function, axes), (x,)))
     cases += [Case(f"softmax_{log}", Softmax(log), (real("softmax", 3, 7),)) for log in (False, True)]
     return cases
@@ -149,6 +162,9 @@ def movements() -> list[Case]:
         Case("slice_backward", Slice((5, 6, 3), (-1, -2, -3), (5, 4, 2)), (x,)),
         Case("gather", Gather(1, (3, 3, 0, 6, 3)), (x,)),
         Case("gather_double", Gather(0, (0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5)), (x,)),
+        Case("gather_many", Gather(1, (3,) * 17 + (0,)), (x,)),
+        *(Case(f"pad_{mode}", Pad((2, 0, 3), (1, 3, 0), mode), (x,)) for mode in ("reflect", "edge", "wrap")),
+        Case("pad_edge_far", Pad((0, 20, 0), (0, 0, 0), "edge"), (x,)),
         Case("resize", resize, (x, *weights)),
         Case("resize_nearest", ResizeNearest((0, 0, 1, 1, 2, 2, 5, 5), (0, 0, 0, 3, 6, 6)), (x,)),
         Case("sums", Cumulative("sum"), (x,)),
@@ -156,6 +172,32 @@ def movements() -> list[Case]:
         Case("local_response_norm", LocalResponseNorm(3, 0.3, 0.75, 1.5), (x,)),
         Case("local_response_norm_even", LocalResponseNorm(4, 0.5, 0.5, 1.0), (real("lrn", 2, 3, 6),)),
     ]
+
+
+def places() -> list[Case]:
+    """Some of the lines, or elements, that are named are so twice, and some are outside."""
+    x, lines = real("x", 3, 5, 4), real("lines", 6, 4)
+    named = np.array([4, 1, -2, 9, 1], np.int32)
+    pairs = np.array([[0, 2], [1, 1], [0, -1]], np.int64)
+    each = rng_of("each").integers(-7, 7, (3, 3, 4)).astype(np.int32)
+    cases = [
+        Case("take_lines", TakeLines((6,)), (lines, named)),
+        Case("take_lines_by_two", TakeLines((2, 3)), (lines, pairs)),
+        Case("take_along", TakeAlong(), (x, named)),
+        Case("take_along_by_rows", TakeAlong(), (x, each[:, :, 0].copy())),
+        Case("take_along_by_elements", TakeAlong(), (x, each)),
+    ]
+    for how in ("none", "add"):
+        some = ScatterLines((2, 2), how, 1), (lines, pairs % 2, real("three", 3, 4))
+        along = ScatterAlong(how, 1), (x, each[:2], real("two", 2, 3, 4))
+        cases += [
+            Case(f"scatter_lines_{how}", ScatterLines((6,), how), (lines, named, real("new", 5, 4)), (0, 2)),
+            Case(f"scatter_lines_{how}_to_some", *some, (0, 2)),
+            Case(f"scatter_along_{how}", ScatterAlong(how), (x, named, real("new", 3, 5, 4)), (0, 2)),
+            Case(f"scatter_along_{how}_to_some", *along, (0, 2)),
+        ]
+    cases += [Case(f"top_k_{way}", TopK(3, way), (real("top", 2, 3, 7),)) for way in (False, True)]
+    return cases
 
 
 def cells() -> list[Case]:
@@ -171,7 +213,7 @@ def cells() -> list[Case]:
     return cases
 
 
-CASES = [*layers(), *functions(), *pools(), *movements(), *cells()]
+CASES = [*layers(), *functions(), *pools(), *movements(), *places(), *cells()]
 
 
 def graph_of(case: Case) -> Graph:
@@ -179,15 +221,16 @@ def graph_of(case: Case) -> Graph:
     names = [f"x{k}" for k in range(len(case.inputs))]
     tensors: dict[str, Tensor] = {}
     for name, x in zip(names, case.inputs, strict=True):
-        tensors[name] = Tensor(name, x.shape, ElementType.BOOL if x.dtype == bool else ElementType.F32)
+        tensors[name] = Tensor(name, x.shape, ElementType.F32 if x.dtype.kind == "f" else ElementType.of(x))
     constants = {
         names[k]: x.astype(np.float32)
         for k, x in enumerate(case.inputs)
-        if k not in case.of and x.dtype != bool
+        if k not in case.of and x.dtype.kind == "f"
     }
-    ((shape, dtype), *_) = case.op.results(*tensors.values())
-    tensors |= {"y": Tensor("y", shape, dtype), "g": Tensor("g", shape)}
-    return Graph("one", tensors, constants, (Node(case.op, tuple(names), ("y",)),), (), ())
+    made = [Tensor("y" * (k + 1), *t) for k, t in enumerate(case.op.results(*tensors.values()))]
+    tensors |= {t.name: t for t in made} | {"g": Tensor("g", made[0].shape)}
+    node = Node(case.op, tuple(names), tuple(t.name for t in made))
+    return Graph("one", tensors, constants, (node,), (), ())
 
 
 def evaluated(nodes: Sequence[Node], values: Mapping[str, Array]) -> dict[str, Array]:
@@ -267,6 +310,29 @@ def test_a_tensor_that_is_read_twice_gets_both_gradients() -> None:
         draft.nodes, {"x0": x, "g": g} | {k: v.astype(np.float64) for k, v in draft.constants.items()}
     )
     np.testing.assert_allclose(values[made["x0"]], g * (np.tanh(x) + x * (1 - np.tanh(x) ** 2)), atol=1e-12)
+
+
+def test_a_line_of_zeros_has_no_slope_of_its_length() -> None:
+    """As PyTorch has it: 0, of the slopes there, and never 0 / 0."""
+    x = real("x", 3, 4)
+    x[1] = 0
+    made = gradients_of(Case("l2", Reduce("l2", (1,)), (x,)), np.ones((3, 1)))[0]
+    np.testing.assert_allclose(made[1], 0)
+    for k in (0, 2):
+        np.testing.assert_allclose(made[k], x[k] / np.linalg.norm(x[k]))
+
+
+@pytest.mark.parametrize("reduction", ["mul", "max", "min"])
+def test_scattered_products_have_no_gradient(reduction: str) -> None:
+    operands = real("x", 6, 4), np.array([4, 1], np.int32), real("new", 2, 4)
+    with pytest.raises(CompileError, match=r"MM208.*has no gradient"):
+        gradients_of(Case("scatter", ScatterLines((6,), reduction), operands), real("g", 6, 4))
+
+
+def test_what_is_made_of_integers_has_no_slope() -> None:
+    assert (
+        gradients_of(Case("cast", Cast(ElementType.F32), (np.arange(4, dtype=np.int32),)), real("g", 4)) == {}
+    )
 
 
 def test_what_has_no_gradient_is_named() -> None:

@@ -301,6 +301,28 @@ def test_a_class_token_is_trained_and_a_mask_of_scores_is_not(tmp_path: Path) ->
     check_step(step, given)
 
 
+def test_what_an_operator_is_computed_by_is_no_parameter(tmp_path: Path) -> None:
+    """A Fourier transform's matrix, a mask with numbers beside its infinities."""
+    rng = np.random.default_rng(5)
+    mask = rng.standard_normal((3, 5)).astype(np.float32)
+    mask[0, 2] = -np.inf
+    constants = {"length": np.array(8, np.int64), "axis": np.array(1, np.int64), "mask": mask}
+    constants["w"] = rng.standard_normal((5, 5)).astype(np.float32)
+    constants["real"] = np.array([0], np.int64)
+    nodes = [
+        helper.make_node("DFT", ["x", "length", "axis"], ["f"], onesided=1),
+        helper.make_node("Gather", ["f", "real"], ["r"], axis=2),
+        helper.make_node("Squeeze", ["r", "two"], ["t"]),
+        helper.make_node("MatMul", ["t", "w"], ["m"]),
+        helper.make_node("Add", ["m", "mask"], ["s"]),
+        helper.make_node("Softmax", ["s"], ["y"], axis=-1),
+    ]
+    constants["two"] = np.array([2], np.int64)
+    model = model_of(nodes, {"x": np.zeros((3, 8, 1), np.float32)}, ["y"], constants, opset=20)
+    graph = load_graph(save(model, tmp_path), CompileOptions())
+    assert [parameter.name for parameter in parameters(graph)] == ["w"]
+
+
 def test_transposed_convolutions_are_trained(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     constants = {"w": rng.random((2, 3, 2, 2), np.float32)}

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mmcc
 import numpy as np
+from frontend_models import model_of, save
 from mmcc.api import CompileResult, TrainOptions
 from mmcc.ir.interpret import Interpreter
 from mmcc.package.host import host_model, package_sources
@@ -16,6 +17,7 @@ from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import run_firmware
 from mmcc.verification.compare import run_qemu
 from mmcc.verification.linked import sanitized_program
+from onnx import helper
 from toolchains import ready
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -118,3 +120,44 @@ def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
     ((got,),), _ = run_qemu(result.folder, load_package(result.folder), [[image.transpose(2, 0, 1)[None]]])
     want = Interpreter(result.module).call("run", {"input": image})["logits"]
     np.testing.assert_allclose(got.reshape(-1), want.reshape(-1), rtol=1e-4, atol=1e-4)
+
+
+def test_gradients_go_back_to_places_known_at_run_time(tmp_path: Path) -> None:
+    """The C of a step that picks elements, puts some elsewhere, mirrors its edges, and enlarges each channel
+    by itself: the self-check holds every node to its reference, and three steps have its losses."""
+    rng = np.random.default_rng(6)
+    constants = {
+        "w": rng.standard_normal((4, 2, 3, 3)).astype(np.float32),
+        "up": rng.standard_normal((4, 1, 2, 2)).astype(np.float32),
+        "pads": np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64),
+        "best": np.array([3], np.int64),
+        "rest": np.array([-1], np.int64),
+        "dense": rng.standard_normal((12, 3)).astype(np.float32),
+    }
+    nodes = [
+        helper.make_node("Pad", ["x", "pads"], ["padded"], mode="reflect"),
+        helper.make_node("Conv", ["padded", "w"], ["c"]),
+        helper.make_node("ConvTranspose", ["c", "up"], ["u"], group=4, strides=[2, 2]),
+        helper.make_node("GatherElements", ["u", "at"], ["g"], axis=3),
+        helper.make_node("ScatterElements", ["u", "at", "g"], ["s"], axis=2),
+        helper.make_node("ReduceMax", ["s"], ["m"], axes=[2], keepdims=0),
+        helper.make_node("TopK", ["m", "best"], ["k", "places"]),
+        helper.make_node("Reshape", ["k", "flat"], ["f"]),
+        helper.make_node("MatMul", ["f", "dense"], ["y"]),
+    ]
+    constants["flat"] = np.array([1, 12], np.int64)
+    inputs = {"x": np.zeros((1, 2, 3, 3), np.float32), "at": np.zeros((1, 4, 6, 2), np.int64)}
+    model = save(model_of(nodes, inputs, ["y"], constants, opset=13), tmp_path)
+    result = mmcc.compile_training(model, tmp_path / "net", TrainOptions(loss="mse"), name="net")
+    step = result.module.entries[1].graph
+    given = dict[str, Array]()
+    for port in step.inputs:
+        t = step.tensors[port.tensor]
+        noise = np.random.default_rng(7).standard_normal(t.shape)
+        given[port.tensor] = (noise if t.dtype.is_float else np.abs(2 * noise)).astype(t.dtype.numpy)
+    given["rate"][...] = 0.001
+    host, want = host_model(result.folder, load_package(result.folder)), Interpreter(result.module)
+    losses = [host.run(list(given.values()), 1)[0] for _ in range(3)]
+    assert losses[0] > losses[1] > losses[2]
+    for loss in losses:
+        np.testing.assert_allclose(loss, want.call("train_step", given)[step.outputs[0].tensor], rtol=1e-4)

@@ -96,7 +96,7 @@ class MaxPoolIndices:
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         (x,) = inputs
         rows, cols, channels = x.shape
-        least = ElementType.of(x).least
+        least = -np.inf if x.dtype.kind == "f" else ElementType.of(x).least
         per_channel: NDArray[np.int64] = np.arange(rows * cols, dtype=np.int64).reshape(rows, cols, 1)
         places = per_channel + rows * cols * np.arange(channels, dtype=np.int64)
         taps, at = self.window.taps(x, least), self.window.taps(places, -1)

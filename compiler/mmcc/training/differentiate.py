@@ -47,10 +47,12 @@ def _backward(
     draft: Draft, node: Node, known: Mapping[str, str], moving: frozenset[str]
 ) -> Iterable[tuple[str, str]]:
     """The operands of a node whose gradient is asked for, each with what this node adds to it."""
-    if len(node.outputs) > 1 or type(node.op) not in RULES:
+    if type(node.op) not in RULES:
         raise no_gradient(node)
+    if node.outputs[0] not in known:
+        return []  # only of a result that has no gradient is something made
     mine = frozenset(k for k, name in enumerate(node.inputs) if name in moving)
-    found = RULES[type(node.op)](node.op, Backward(draft, node, known[node.output], mine))
+    found = RULES[type(node.op)](node.op, Backward(draft, node, known[node.outputs[0]], mine))
     return [(node.inputs[k], g) for k, g in found.items() if k in mine]
 
 

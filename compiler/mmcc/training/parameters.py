@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, printable
@@ -26,6 +27,9 @@ MASK = (
     -100.0
 )  # what is added to scores so that a Softmax makes 0 of them: from Swin's, this, down to -infinity
 
+# ONNX's operators whose constants are a formula's, and none of the model's
+FORMULAS = frozenset(("AffineGrid", "Col2Im", "DFT", "Det", "RoiAlign", "STFT"))
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -41,10 +45,13 @@ def parameters(graph: Graph) -> tuple[Parameter, ...]:
     are joined to others, in order.
 
     A bias that the model does not have is none. Nor is a single number, which belongs to a formula, a mask of
-    scores, or what is joined as padding (of one value) or as channels (coordinates).
+    scores, what else has infinities, what an operator is computed by (FORMULAS), or what is joined as
+    padding (of one value) or as channels (coordinates).
     """
     found: dict[str, Parameter] = {}
     for index, node in enumerate(graph.nodes):
+        if node.where and FORMULAS.issuperset(each.op for each in node.where):
+            continue
         for name, bias in _of_node(graph, node):
             if graph.is_constant(name) and graph.tensors[name].dtype.is_float:
                 found.setdefault(name, Parameter(name, index, bias))
@@ -66,7 +73,7 @@ def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
     read = {name: graph.constants[name] for name in node.inputs if graph.is_constant(name)}
     if isinstance(node.op, Binary) and node.op.function in ("add", "mul", "prelu"):
         adds = node.op.function == "add"
-        several = {name: array for name, array in read.items() if array.size > 1}
+        several = {name: x for name, x in read.items() if x.size > 1 and np.isfinite(x).all()}
         return [(name, adds) for name, array in several.items() if not (adds and _masks(array))]
     if isinstance(node.op, Concat):
         axis = node.op.axis

@@ -8,7 +8,6 @@ from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.movement import Transpose
 from mmcc.ops.reduce import Reduce
 from mmcc.training.gradients.registry import Backward, gradient
-from mmcc.training.gradients.unknown import no_gradient
 
 
 @gradient(MatMul)
@@ -16,12 +15,16 @@ def matmul(op: MatMul, call: Backward) -> dict[int, str]:
     """da = g b', db = a' g, summed over leading axes that were repeated."""
     a, b = call.node.inputs
     heads, turned = op.operands.heads, op.operands.transposed
-    if heads and call.shape(a)[1] != call.shape(b)[1]:
-        raise no_gradient(call.node, "several heads share one operand")
     first, second, g = (_matrices(call, name, heads) for name in (a, b, call.whole))
+    own = call.shape(first)
+    if heads:  # neighbours that meet one matrix are one matrix with the rows of all
+        count = call.shape(second)[0]
+        rows = own[0] // count * own[1]
+        first, g = (call.reshaped(name, (count, rows, call.shape(name)[-1])) for name in (first, g))
     found: dict[int, str] = {}
     if 0 in call.wanted:
         made = call.add(MatMul(Operands(transposed=not turned)), g, second)
+        made = call.reshaped(made, own) if heads else made
         found[0] = call.summed(_matrices(call, made, heads), call.shape(a))
     if 1 in call.wanted:
         left, right = (_turned(call, g), first) if turned else (_turned(call, first), g)

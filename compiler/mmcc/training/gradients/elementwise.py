@@ -51,7 +51,7 @@ def _chosen(comparison: str, k: int) -> Callable[[Backward], str]:
         a, b = call.node.inputs
         first = call.binary(comparison, a, b)
         none, g = call.number(0.0), call.g
-        return call.add(Where(), first, *((g, none) if k == 0 else (none, g)))
+        return call.chosen(first, *((g, none) if k == 0 else (none, g)))
 
     return rule
 
@@ -69,12 +69,26 @@ def _power_exponent(call: Backward) -> str:
     return call.binary("mul", call.g, call.binary("mul", call.node.output, log))
 
 
+def _modulus(quotient: Callable[[Backward, str], str]) -> Callable[[Backward], str]:
+    """-g times the whole number of times that b was taken from a."""
+
+    def rule(call: Backward) -> str:
+        times = quotient(call, call.binary("div", *call.node.inputs))
+        return call.unary("neg", call.binary("mul", call.g, times))
+
+    return rule
+
+
+def _towards_zero(call: Backward, a: str) -> str:
+    return call.binary("mul", call.unary("sign", a), call.unary("floor", call.unary("abs", a)))
+
+
 def _prelu(k: int) -> Callable[[Backward], str]:
     def rule(call: Backward) -> str:
         x, slope = call.node.inputs
         positive = call.binary("greater_equal", x, call.number(0.0))
         below = call.binary("mul", call.g, (slope, x)[k])
-        return call.add(Where(), positive, call.g if k == 0 else call.number(0.0), below)
+        return call.chosen(positive, call.g if k == 0 else call.number(0.0), below)
 
     return rule
 
@@ -87,6 +101,8 @@ PAIRS: dict[str, Pair] = {
     "max": (_chosen("greater_equal", 0), _chosen("greater_equal", 1)),
     "min": (_chosen("less_equal", 0), _chosen("less_equal", 1)),
     "pow": (_power_base, _power_exponent),
+    "mod": (lambda call: call.g, _modulus(lambda call, a: call.unary("floor", a))),
+    "fmod": (lambda call: call.g, _modulus(_towards_zero)),
     "prelu": (_prelu(0), _prelu(1)),
 }
 

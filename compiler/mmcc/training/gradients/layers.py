@@ -65,18 +65,25 @@ def conv_transpose(op: ConvTranspose, call: Backward) -> dict[int, str]:
     x, w, _ = call.node.inputs
     g = before_activation(call, op.activation)
     found: dict[int, str] = {}
-    if not {0, 1}.isdisjoint(call.wanted) and op.groups > 1:
-        raise no_gradient(call.node, f"its weights are in {op.groups} groups")
     window = _reaching(op.window, call.shape(x), op.size)
     if 0 in call.wanted:
-        turned = call.add(Transpose((3, 1, 2, 0)), w)
         none = call.draft.constant(np.zeros(call.shape(x)[2], np.float32), "no_bias")
-        found[0] = call.add(Conv(window), g, turned, none)
+        found[0] = call.add(Conv(window, op.groups), g, _exchanged(call, w, op.groups), none)
     if 1 in call.wanted:  # of the convolution whose input is g and whose gradient is x
-        found[1] = call.add(Transpose((3, 1, 2, 0)), call.add(WeightGradient(window), g, x))
+        found[1] = _exchanged(call, call.add(WeightGradient(window, op.groups), g, x), op.groups)
     if 2 in call.wanted:
         found[2] = bias_gradient(call, g)
     return found
+
+
+def _exchanged(call: Backward, w: str, groups: int) -> str:
+    """Weights [OC, KH, KW, IC / groups] with filters and channels exchanged: [IC, KH, KW, OC / groups]."""
+    filters, rows, cols, depth = call.shape(w)
+    if groups == 1:
+        return call.add(Transpose((3, 1, 2, 0)), w)
+    apart = call.reshaped(w, (groups, filters // groups, rows, cols, depth))
+    turned = call.add(Transpose((0, 4, 2, 3, 1)), apart)
+    return call.reshaped(turned, (groups * depth, rows, cols, filters // groups))
 
 
 def _reaching(window: Window, x: Shape, size: tuple[int, int]) -> Window:

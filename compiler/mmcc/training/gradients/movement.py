@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from mmcc.ops.elementwise import Cast
 from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
+from mmcc.training.gradients.indexing import added_along
 from mmcc.training.gradients.registry import Backward, gradient
 from mmcc.training.gradients.unknown import no_gradient
 
@@ -57,11 +58,15 @@ def concat(op: Concat, call: Backward) -> dict[int, str]:
 
 @gradient(Pad)
 def pad(op: Pad, call: Backward) -> dict[int, str]:
-    """What was added is a constant's."""
-    if op.mode != "constant":
-        raise no_gradient(call.node)
-    shape = call.shape(call.node.inputs[0])
-    return {0: call.add(Slice(op.before, (1,) * len(shape), shape), call.whole)}
+    """What was added is a constant's, or that of the elements that it repeats."""
+    shape, g = call.shape(call.node.inputs[0]), call.whole
+    if op.mode == "constant":
+        return {0: call.add(Slice(op.before, (1,) * len(shape), shape), g)}
+    for axis, (before, extent, after) in enumerate(zip(op.before, shape, op.after, strict=True)):
+        if before or after:
+            taken = np.pad(np.arange(extent), (before, after), mode=op.mode)
+            g = _taken_back(call, g, axis, taken.tolist(), extent)
+    return {0: g}
 
 
 @gradient(Slice)
@@ -97,24 +102,34 @@ def _spread(call: Backward, g: str, axis: int, far: int) -> str:
 
 @gradient(Gather)
 def gather(op: Gather, call: Backward) -> dict[int, str]:
-    """The sum of the first copies of all elements, the second ones, ..., zero where there is none."""
-    shape, count = call.shape(call.node.inputs[0]), len(op.indices)
-    copies: dict[int, list[int]] = {k: [] for k in range(shape[op.axis])}
-    for place, k in enumerate(op.indices):
+    """Each element's copies are added up."""
+    extent = call.shape(call.node.inputs[0])[op.axis]
+    return {0: _taken_back(call, call.whole, op.axis, op.indices, extent)}
+
+
+def _taken_back(call: Backward, g: str, axis: int, indices: Sequence[int], extent: int) -> str:
+    """Of what was taken from an axis of so many elements: the sum of the first copies of all elements, the
+    second ones, ..., zero where there is none. Where they are many, each is added to where it came from."""
+    shape, count = call.shape(g), len(indices)
+    copies: dict[int, list[int]] = {k: [] for k in range(extent)}
+    for place, k in enumerate(indices):
         copies[k].append(place)
-    most = max(Counter(op.indices).values(), default=0)
-    if not 0 < most <= MOST_COPIES:
-        raise no_gradient(call.node)
-    g = call.whole
+    most = max(map(len, copies.values()))
+    if most > MOST_COPIES:
+        before, behind = shape[:axis], shape[axis + 1 :]
+        lines = call.reshaped(g, (prod(before), count, prod(behind)))
+        index = call.draft.constant(np.array(indices, np.int32), "places")
+        total = added_along(call, lines, index, (prod(before), extent, prod(behind)))
+        return call.reshaped(total, (*before, extent, *behind))
     if any(len(places) < most for places in copies.values()):
-        after = tuple(int(axis == op.axis) for axis in range(len(shape)))
+        after = tuple(int(k == axis) for k in range(len(shape)))
         g = call.add(Pad((0,) * len(shape), after), g)
     total = ""
     for k in range(most):
         back = tuple(places[k] if k < len(places) else count for places in copies.values())
-        part = call.add(Gather(op.axis, back), g)
+        part = call.add(Gather(axis, back), g)
         total = call.binary("add", total, part) if total else part
-    return {0: total}
+    return total
 
 
 @gradient(ResizeLinear)
@@ -166,7 +181,7 @@ def cumulative(op: Cumulative, call: Backward) -> dict[int, str]:
 
 @gradient(Cast)
 def cast(op: Cast, call: Backward) -> dict[int, str]:
-    """Between floats of one type it is nothing; integers do not change but in steps."""
-    if not op.dtype.is_float:
-        return {}
-    raise no_gradient(call.node)
+    """Integers do not change but in steps, nor does what is made of them."""
+    if op.dtype.is_float and call.draft.tensors[call.draft.now(call.node.inputs[0])].dtype.is_float:
+        raise no_gradient(call.node)
+    return {}

@@ -222,7 +222,7 @@ def _lstm(steps: _Steps) -> dict[int, str]:
     new, shown = steps.gate(sums[3], fresh), steps.gate(c, out, clip=False)
     enters = call.binary("sub", new.value, past) if op.coupled else new.value
     keeps = call.binary("sub", call.number(1.0), enter.value) if op.coupled else forget.value
-    none = call.full(call.number(0.0), call.shape(past))
+    none = call.zeros(call.shape(past))
     slopes = [
         steps.through(enters, enter),
         steps.through(shown.value, leave),

@@ -9,23 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from mmcc.errors import Where
+from mmcc.errors import Where as Origin
 from mmcc.ir.graph import Node
 from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
-from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.elementwise import Binary, Unary, Where
 from mmcc.ops.movement import Expand, Reshape
 from mmcc.ops.reduce import Reduce
 from mmcc.passes.draft import Draft
 
 
-def reshaped(draft: Draft, name: str, shape: Shape, where: tuple[Where, ...]) -> str:
+def reshaped(draft: Draft, name: str, shape: Shape, where: tuple[Origin, ...]) -> str:
     """The same elements in another shape."""
     same = draft.tensors[name].shape == shape
     return name if same else draft.add(Reshape(shape), (name,), f"{name}_reshaped", where)
 
 
-def repeated(draft: Draft, g: str, shape: Shape, where: tuple[Where, ...]) -> str:
+def repeated(draft: Draft, g: str, shape: Shape, where: tuple[Origin, ...]) -> str:
     """A gradient repeated to the shape of what it is the gradient of."""
     own = draft.tensors[g].shape
     if own == shape:
@@ -39,6 +39,7 @@ def repeated(draft: Draft, g: str, shape: Shape, where: tuple[Where, ...]) -> st
 class Backward:
     """A node whose result's gradient `g` is known, and the draft into which its operands' are written.
 
+    Of a node of several results that is the first one's; the others are indices, which have none.
     `g` may have fewer axes or axes of extent 1 where the gradient is the same along them: `full` repeats it.
     `wanted` are the operands whose gradient somebody needs.
     """
@@ -50,11 +51,11 @@ class Backward:
 
     def add(self, op: Op, *inputs: str) -> str:
         """A new node; the name of its result."""
-        return self.draft.add(op, inputs, f"{self.node.output}_gradient", self.node.where)
+        return self.draft.add(op, inputs, f"{self.node.outputs[0]}_gradient", self.node.where)
 
     def add_all(self, op: Op, *inputs: str) -> tuple[str, ...]:
         """A new node of an op with any number of results; their names."""
-        return self.draft.add_all(op, inputs, f"{self.node.output}_gradient", self.node.where)
+        return self.draft.add_all(op, inputs, f"{self.node.outputs[0]}_gradient", self.node.where)
 
     def shape(self, name: str) -> Shape:
         """Of a tensor of the forward pass or of a gradient."""
@@ -76,6 +77,14 @@ class Backward:
         """A tensor within limits."""
         return self.unary("clamp", a, (low, high))
 
+    def zeros(self, shape: Shape) -> str:
+        """A tensor of this shape, all 0."""
+        return self.full(self.number(0.0), shape)
+
+    def chosen(self, condition: str, a: str, b: str) -> str:
+        """a where the condition is true, else b."""
+        return self.add(Where(), condition, a, b)
+
     def scaled(self, a: str, factor: float) -> str:
         """A tensor times a number."""
         return a if factor == 1 else self.binary("mul", a, self.number(factor))
@@ -91,7 +100,7 @@ class Backward:
     @property
     def whole(self) -> str:
         """The gradient of the node's result in its shape."""
-        return self.full(self.g, self.shape(self.node.output))
+        return self.full(self.g, self.shape(self.node.outputs[0]))
 
     def summed(self, g: str, shape: Shape) -> str:
         """The gradient of an operand of this shape, which was repeated to the shape of `g`."""
