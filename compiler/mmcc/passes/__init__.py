@@ -28,6 +28,7 @@ from mmcc.passes.positive_zeros import positive_zeros
 from mmcc.passes.quantize import quantize
 from mmcc.passes.signed import make_signed
 from mmcc.passes.simplify import simplify
+from mmcc.passes.whole_numbers import keep_whole
 
 Pass = Callable[[Graph], Graph]
 
@@ -35,6 +36,7 @@ PASSES: tuple[Pass, ...] = (
     fold_constants,
     simplify,
     keep_narrow,
+    keep_whole,
     fuse_norm,
     make_signed,
     sink_transpose,  # before activations are fused: a transposition between a layer and its Relu

@@ -56,6 +56,7 @@ class Layouts:
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
         size = max(1.0, len(first.model.kernels) / SMALL_GRAPH)
         self._footprints_left = FOOTPRINTS_TRIED / size**2
+        self.slack = 0  # bytes by which some path may need less than the least that was found (`Paths.slack`)
         self.every_group = True  # so far no groups were left out of what was looked at
 
     def of(self, paths: Paths) -> LayoutChoice:
@@ -104,7 +105,14 @@ class Layouts:
     def known(self, bound: int) -> int:
         """What the least of the tables looked at says of all plans: joins may copy any operands, and other
         orders and longer groups may need less."""
-        return bound if self.every_layout and self.every_group else min(bound, self.joined)
+        if self.every_layout and self.every_group:
+            return max(bound - self.slack, min(bound, self.joined))
+        return min(bound, self.joined)
+
+    def looked_at(self, paths: Paths) -> None:
+        """Note what the least of some paths leaves open."""
+        self.every_group = self.every_group and paths.exact
+        self.slack = max(self.slack, paths.slack)
 
     def least(self, most: int) -> tuple[Paths, int]:
         """The paths of the layout with the least bound, and that bound; `most` bytes are enough."""
@@ -133,7 +141,7 @@ class Layouts:
         if bound > most:  # the search was given up; every node alone is among the groups of a table
             paths = self.table(choices[0], most)
             bound = paths.least(self.macs)
-        self.every_group = self.every_group and paths.exact
+        self.looked_at(paths)
         best = paths, bound
         for choice in choices[1:]:
             best = self._better(choice, best)
@@ -152,7 +160,7 @@ class Layouts:
         paths = self._paths(space, best[1] - 1, brief=len(choice.model.kernels) > BRIEF)
         bound = paths.least(self.macs, exact=self.every_layout)
         self._footprints_left -= space.footprints - looked_at
-        self.every_group = self.every_group and paths.exact
+        self.looked_at(paths)
         return (paths, bound) if bound < best[1] else best
 
     def _changed(self, paths: Paths, bound: int) -> tuple[Paths, int]:

@@ -15,6 +15,7 @@ from mmcc.planner.request import PlanRequest
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it,
 LARGE, TRIES_OF_LARGE = 150, 2  # and in graphs of more than so many kernels
 FORWARD = 0.01  # of the effort for placing a path again, without rows backward
+NEAR = 0.01  # above the bound, where scalars keep that from being exact: so small a gap is left as it is
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 
@@ -59,7 +60,7 @@ class Placer:
         together, proved = self._together(paths, placed, low)
         if together.placement.peak <= limit:
             return self._cheaper(paths, together, limit, cost)
-        return None, inf if proved > limit else cost
+        return None, inf if proved > limit + paths.slack else cost
 
     def exactly(self, paths: Paths, path: Path, limit: int) -> Placed | None:
         """A path within the limit, if it can be placed so."""
@@ -77,6 +78,8 @@ class Placer:
     def least(self, paths: Paths, bound: int) -> tuple[Placed, int]:
         """A path with the least peak, and what no path is below."""
         best, proved = self._place(paths, paths.cheapest(bound, self._macs), bound), bound
+        if paths.slack and best.placement.peak <= (1 + NEAR) * bound:
+            return best, proved
         large = len(paths.space.model.kernels) > LARGE
         if large and best.placement.peak > bound and not self._request.rough:
             best, proved = self._together(paths, best, bound)

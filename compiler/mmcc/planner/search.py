@@ -82,6 +82,7 @@ class Search:
                 continue
             others = known.paths(choice, peak - 1)
             low = others.least(self._macs)
+            known.slack = max(known.slack, others.slack)
             if not others.exact or tried == MOST_PLACED:
                 return *best, least
             if low >= peak:
@@ -189,7 +190,7 @@ class Search:
     def _low(self, paths: Paths, limit: int) -> int:
         """What no path within the limit is below."""
         if isinstance(paths, Table) or self._request.recompute <= 1:
-            return paths.least(self._macs)
+            return paths.least(self._macs) - paths.slack
         return min(limit, self._layouts.joined)
 
     def _bound(self, paths: Paths, placed: Placed) -> int:

@@ -60,12 +60,20 @@ class _Search(ABC):
     blind = False  # True if a group's worth is known, or what it is not below, before its bytes are looked at
 
     def __init__(
-        self, space: Space, limit: int, *, exact: bool, strips: bool = False, floor: int = 0
+        self,
+        space: Space,
+        limit: int,
+        *,
+        exact: bool,
+        strips: bool = False,
+        floor: int = 0,
+        strict: bool = False,
     ) -> None:
         """With `strips`, groups that need too much may be cut into column strips. What is worth less than
-        `floor` is as good as what is worth that."""
+        `floor` is as good as what is worth that. Bytes of scalars (`Scalars`) count only if it is `strict`:
+        then what is not looked at may be within the limit, too."""
         self._space, self._figures = space, space.figures
-        self._limit, self._exact, self._strips = limit, exact, strips
+        self._limit, self._exact, self._strips, self._strict = limit, exact, strips, strict
         self.ceiling = inf  # only paths that are worth less are looked for
         self._growth = Growth(space, limit)
         self._tick = count()
@@ -133,13 +141,28 @@ class _Search(ABC):
         return -size, last
 
     def _take_up(self, worth: float, done: int) -> None:
-        if not self._exact and (free := self._free(worth, done)) is not None:
+        free = self._scalar(worth, done)
+        if free is None and not self._exact:
+            free = self._free(worth, done)
+        if free is not None:
             self._push(free.worth, free.group.after, free)
             return
         following = self._growth.following(done)
         following.sort(key=lambda pair: self.order(*pair))
         if following:
             self._push(worth, done, _Choices(worth, done, [last for _, last in following]))
+
+    def _scalar(self, worth: float, done: int) -> _Step | None:
+        """A scalar that can run alone (`Scalars`)."""
+        last = self._space.scalars.ready(done)
+        if last is None:
+            return None
+        after = done | 1 << last
+        group = Candidate(done, after, last, self._figures.tight(done, after, last))
+        return _Step(self.worth(worth, group), group, exact=True) if self._fits(group) else None
+
+    def _fits(self, group: Candidate) -> bool:
+        return (group.least if self._strict else self._space.counted(group)) <= self._limit
 
     def _free(self, worth: float, done: int) -> _Step | None:
         """A kernel that can run alone, makes nothing worse, and leaves no more bytes alive."""
@@ -152,7 +175,7 @@ class _Search(ABC):
             group = Candidate(done, after, last, self._figures.tight(done, after, last))
             step = _Step(self.worth(worth, group), group, exact=True)
             same = step.worth + self.ahead(after) <= (worth + self.ahead(done)) * (1 + 1e-9)
-            if group.least <= self._limit and same:
+            if self._fits(group) and same:
                 self._skipped = True
                 return step
         return None
@@ -164,7 +187,7 @@ class _Search(ABC):
         after, known = choices.done | members, self._figures.looked_at
         if after in self._came or self._growth.known_too_long(members, last):
             return 0.0
-        if not space.allowed(members, last) or space.shared.bytes(space.alive(after)) > self._limit:
+        if not space.allowed(members, last) or space.counted_alive(after) > self._limit:
             return 0.0
         if self._strips or not self._growth.too_long(after, members, last):
             group = Candidate(choices.done, after, last, 0)
@@ -186,11 +209,11 @@ class _Search(ABC):
         space, ends = self._space, (group.before, group.after, group.last)
         least = self._figures.least(*ends)
         group = replace(group, least=least, floor=least)
-        if least <= self._limit:
+        if self._fits(group):
             self._offer(group)
         elif self._strips:
             wide = replace(group, floor=self._figures.floor(*ends))
-            narrow = next((c for c in space.narrow(wide) if c.least <= self._limit), None)
+            narrow = next((c for c in space.narrow(wide) if self._fits(c)), None)
             if narrow is not None:
                 self._offer(narrow)
 
@@ -210,7 +233,7 @@ class _Search(ABC):
         else:
             tight = self._figures.tight(group.before, group.after, group.last)
         group = replace(group, least=tight)
-        if group.least <= self._limit:
+        if self._fits(group):
             exact = _Step(self.worth(self._before(group), group), group, exact=True)
             self._push(exact.worth, group.after, exact)
 
@@ -233,13 +256,13 @@ class LeastSearch(_Search):
     """The path whose largest group needs the fewest bytes."""
 
     def worth(self, before: float, group: Candidate) -> float:
-        return max(before, group.least)
+        return max(before, self._space.counted(group))
 
     def ahead(self, done: int) -> float:
         return 0.0
 
     def start(self) -> float:
-        return self._space.shared.bytes(self._space.alive(0))
+        return self._space.counted_alive(0)
 
 
 class FewestSearch(LeastSearch):
@@ -254,8 +277,10 @@ class CheapestSearch(_Search):
 
     blind = True
 
-    def __init__(self, space: Space, limit: int, *, exact: bool, strips: bool = False) -> None:
-        super().__init__(space, limit, exact=exact, strips=strips)
+    def __init__(
+        self, space: Space, limit: int, *, exact: bool, strips: bool = False, strict: bool = False
+    ) -> None:
+        super().__init__(space, limit, exact=exact, strips=strips, strict=strict)
         kernels, rows = range(len(space.model.kernels)), space.rows.alone
         beyond = [space.caches.least(kernel.node) for kernel in space.model.kernels]
         self._alone = [space.costs[k].total(rows[k].steps, 1, 1, 1.0) + beyond[k] - SPLIT for k in kernels]

@@ -122,6 +122,10 @@ class GroupFigures:
             figures.floor = self._floor(self._footprint(before, after, last)) - beside
         return figures.floor + beside
 
+    def touched(self, members: int, last: int) -> int:
+        """The allocations, as a mask, that the kernels of a group have to do with."""
+        return self._kind(members, last)[2]
+
     def drained(self, before: int, after: int, last: int) -> bool:
         """True if kernels of a group make the rest of their rows at its end."""
         figures, _ = self._of(before, after, last)

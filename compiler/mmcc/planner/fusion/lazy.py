@@ -43,6 +43,13 @@ class LazyPaths:
             self._least = self._search_least(exact=exact)
         return max(self._least.bytes, self._floor) if self._least is not None else self._most + 1
 
+    @property
+    def slack(self) -> int:
+        """Bytes of scalars (`Scalars`) in what `least` found: other paths are compared without those."""
+        if self._least is None:
+            return 0
+        return self._least.bytes - max(map(self.space.counted, self._least.path), default=0)
+
     def within(self, limit: int, most_macs: float) -> Path:
         """The least path, if it is within the limit."""
         del most_macs
@@ -74,8 +81,8 @@ class LazyPaths:
 
     def cheaper(self, limit: int, most_cost: float, most: int) -> list[Candidate] | None:
         """Groups within the limit on paths that cost less than `most_cost`, with all their strips; None if
-        they are more than `most`, or too many to list."""
-        table = self._listed(limit)
+        they are more than `most`, too many to list, or not all are looked at since there are scalars."""
+        table = self._listed(limit) if not self.space.scalars.kernels else None
         return None if table is None else table.cheaper(limit, most_cost, most)
 
     def cost(self, candidate: Candidate) -> float:
@@ -119,6 +126,19 @@ class LazyPaths:
         return best
 
     def _run_cheapest(self, limit: int, most_cost: float) -> FoundPath | None:
+        """The path of least cost, with all bytes of scalars counted in the limit."""
+        found = self._search_cheapest(limit, most_cost)
+        scalars = self.space.scalars.kernels != 0
+        if scalars and self.space.request.caches:
+            self.exact = False  # in caches a group of its own may be dearer
+        if scalars and found is not None and found.bytes > limit:  # within it but for scalars
+            self.exact = False
+            strict = CheapestSearch(self.space, limit, exact=False, strict=True)
+            strict.ceiling = most_cost
+            found = strict.run()
+        return found
+
+    def _search_cheapest(self, limit: int, most_cost: float) -> FoundPath | None:
         """By a search that is exact, if that does not take too long."""
         first = CheapestSearch(self.space, limit, exact=True)
         first.ceiling = most_cost

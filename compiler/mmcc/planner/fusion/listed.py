@@ -54,7 +54,8 @@ class Growth:
         size = WINDOW
         while True:
             near = self._space.timelines.nearest(last, members, size)
-            if self._space.figures.inner(near, after, last) > self._limit:
+            inner = self._space.figures.inner(near, after, last)
+            if inner > self._limit + self._space.scalars.bytes:
                 self._long[last].append(near)
                 return True
             if near == members:
@@ -68,6 +69,7 @@ def list_groups(space: Space, limit: int) -> list[Candidate] | None:
     too many.
 
     A group that may be cut into column strips is one of them if what strips cannot make smaller is within.
+    Scalars run as soon as they can (`Scalars`).
     """
     figures, growth = space.figures, Growth(space, limit)
     strips = space.request.recompute > 1
@@ -75,12 +77,19 @@ def list_groups(space: Space, limit: int) -> list[Candidate] | None:
     waiting, seen, work = [(0, 0)], {0}, 0.0
     while waiting:
         _, done = heappop(waiting)
+        if (scalar := space.scalars.ready(done)) is not None:
+            after = done | 1 << scalar
+            found.append(_group(space, done, after, scalar))
+            if after not in seen:
+                seen.add(after)
+                heappush(waiting, (after.bit_count(), after))
+            continue
         for _, last in growth.following(done):
             members, known = growth.members(done, last), figures.looked_at
             after = done | members
             if growth.known_too_long(members, last) or not space.allowed(members, last):
                 continue
-            if space.shared.bytes(space.alive(after)) > limit:
+            if space.counted_alive(after) > limit:
                 continue
             if strips or not growth.too_long(after, members, last):
                 group = _group(space, done, after, last)

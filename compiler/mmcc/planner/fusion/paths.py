@@ -24,6 +24,11 @@ class Paths(Protocol):
         """True if what was found so far is the best of all paths of the space."""
         ...
 
+    @property
+    def slack(self) -> int:
+        """By so many bytes a path that was not looked at may need less than what `least` found."""
+        ...
+
     def least(self, most_macs: float, *, exact: bool = True) -> int:
         """The least bytes that the largest group of a path needs, with so much work at most.
 
@@ -140,6 +145,11 @@ class Table:
     def exact(self) -> bool:
         """True if all groups of the space are listed."""
         return self._space.complete
+
+    @property
+    def slack(self) -> int:
+        """None: all groups are listed."""
+        return 0
 
     def within(self, limit: int, most_macs: float) -> Path:
         """A path whose groups need at most `limit`."""

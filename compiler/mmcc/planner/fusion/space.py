@@ -22,6 +22,7 @@ from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.group_timelines import GroupTimelines
 from mmcc.planner.fusion.rows import Rows, make_rows
+from mmcc.planner.fusion.scalars import Scalars
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.sets import sets_of
 from mmcc.planner.fusion.shared import Shared, mergeable
@@ -90,6 +91,7 @@ class Space:
         self.timelines = self._timelines()
         self._seen = 0  # groups looked at so far in strips or tiles
         self.figures = GroupFigures(graph, self.shared, order, self.alive, self._footprint, self._floor)
+        self.scalars = Scalars(self.model, self.figures.touched)
         self._streaming: dict[tuple[tuple[int, int], ...], StreamingChoices] = {}
         self._tiled: dict[tuple[int, int, int, int], tuple[int, StreamingChoices]] = {}
 
@@ -199,6 +201,18 @@ class Space:
         if candidate.strips == 1:
             return None
         return self.strips.cut(candidate.last, candidate.after & ~candidate.before, candidate.strips)
+
+    def counted(self, candidate: Candidate) -> int:
+        """What a group needs, less the bytes of scalars that are not counted in comparisons."""
+        before, after = candidate.before, candidate.after
+        if not self.scalars.kernels:
+            return candidate.least
+        alive = self.alive(before) | self.alive(after)
+        return candidate.least - self.scalars.beside(after & ~before, candidate.last, alive)
+
+    def counted_alive(self, done: int) -> int:
+        """Bytes of what is alive after a set of kernels, less those of scalars that are not counted."""
+        return self.shared.bytes(self.alive(done) & ~self.scalars.allocations)
 
     def alive(self, done: int) -> int:
         """Allocations that hold something after a set of kernels has run."""

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Floats that are whole numbers need no conversion to integers and back.
+
+MatMulInteger makes its sums in float, where they are exact, and its result is int32; what a dynamically
+quantized model does next is to convert that to float again, to scale it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.traits import Moves
+from mmcc.ops.dense_blocked import DenseBlocked
+from mmcc.ops.elementwise import Binary, Cast
+from mmcc.ops.movement import Pad
+from mmcc.passes.draft import Draft
+
+MOST = 2.0**30  # all that are whole up to here are int32, too
+
+
+def keep_whole(graph: Graph) -> Graph:
+    """Leave out conversions of whole floats to int32 and back to float32."""
+    draft = Draft(graph)
+    for node in graph.nodes:
+        source = _converted(draft, node)
+        if source is None:
+            draft.keep(node)
+        else:
+            draft.replace(node.output, source, node.where)
+    return draft.graph()
+
+
+def _converted(draft: Draft, node: Node) -> str | None:
+    """The whole float that a node makes of an int32 that is made of it."""
+    if node.op != Cast(ElementType.F32):
+        return None
+    before = draft.producer.get(draft.now(node.inputs[0]))
+    if before is None or before.op != Cast(ElementType.I32):
+        return None
+    source = before.inputs[0]
+    maker = draft.producer.get(source)
+    # other layers may make a zero with a sign, which an integer has not
+    if maker is None or not isinstance(maker.op, DenseBlocked):
+        return None
+    return source if _most(draft, source) <= MOST else None
+
+
+def _most(draft: Draft, name: str) -> float:
+    """No element of a float tensor is further from 0, and all are whole; infinite if that is not known."""
+    values, node = draft.constants.get(draft.now(name)), draft.producer.get(draft.now(name))
+    if values is not None and np.array_equal(values, np.round(values)):
+        return float(np.abs(values).max(initial=0.0))
+    return np.inf if node is None else _most_made(draft, node)
+
+
+def _most_made(draft: Draft, node: Node) -> float:
+    """The same of what a node makes."""
+    operands, op = node.inputs, node.op
+    if op == Cast(ElementType.F32):
+        dtype = draft.tensors[operands[0]].dtype
+        return 2.0**dtype.bits if dtype.is_integer and dtype.bits <= 16 else np.inf
+    if isinstance(op, Binary) and op.function in ("add", "sub"):
+        return sum(_most(draft, operand) for operand in operands)
+    if op.traits.moves is Moves.BY_PLACE and not isinstance(op, Pad) and len(operands) == 1:
+        return _most(draft, operands[0])
+    return _most_of_sums(draft, node, op) if isinstance(op, DenseBlocked) else np.inf
+
+
+def _most_of_sums(draft: Draft, node: Node, op: DenseBlocked) -> float:
+    """The same of sums by weights that are whole, none of which is scaled."""
+    x, w, scale, *more = node.inputs
+    length, held = draft.tensors[x].shape[-1], [draft.constants.get(name) for name in (w, scale, *more)]
+    weights, scales, *rest = held
+    if weights is None or scales is None or len(rest) > op.offsets or not np.all(scales == 1.0):
+        return np.inf
+    real = op.weights(weights, length).astype(np.float64)
+    for offset in rest:  # the zero points of blocks
+        if offset is None or not np.array_equal(offset, np.round(offset)):
+            return np.inf
+        real += offset.astype(np.float64)[:, np.arange(length) // op.block]
+    return _most(draft, x) * float(np.abs(real).sum(axis=1).max(initial=0.0))

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels that have to do with a few bytes only, which a search runs as soon as they can run.
+
+A model that finds its scales while it runs (DynamicQuantizeLinear) has chains of ten and more such kernels
+beside each of its layers, and which of them run in which group is of no use but for these few bytes.
+
+Take any plan, and a kernel of these that could have run earlier, alone. If the few bytes are not counted,
+that is no worse: all that the kernel reads is there, so it demands no rows of others. These are made in the
+same order as before, what is held meanwhile is the same, and each group needs as much or less. So of all sets
+of finished kernels only those are looked at in which no such kernel waits; and what is compared, and is a
+bound, is what a group needs less these bytes. A kernel is no dearer in a group of its own, but for caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from mmcc.planner.memory.allocations import MemoryModel, bits
+from mmcc.planner.memory.mask_sums import MaskSums
+
+FEW_BYTES = 16  # of each tensor that such a kernel reads or writes
+MANY = 12  # such kernels: where they are fewer, all groups are looked at, and bounds are exact
+
+
+class Scalars:
+    """Those kernels of a graph under one layout; none where they are not many."""
+
+    def __init__(self, model: MemoryModel, touched: Callable[[int, int], int]) -> None:
+        """`touched`: the allocations, as a mask, that a group of kernels with a last one has to do with."""
+        self._model, self._touched = model, touched
+        some = [k for k in range(len(model.kernels)) if _is_scalar(model, k)]
+        self.kernels = sum(1 << k for k in some) if len(some) >= MANY else 0
+        self.allocations = 0  # as a mask
+        for k in bits(self.kernels):
+            for allocation in model.kernels[k].allocations:
+                self.allocations |= 1 << allocation
+        self._sums = MaskSums([allocation.size for allocation in model.allocations])
+        self.bytes = self._sums(self.allocations)
+
+    def ready(self, done: int) -> int | None:
+        """One that can run after a set of kernels, if there is one."""
+        for k in bits(self.kernels & ~done):
+            if not self._model.kernels[k].before & ~done:
+                return k
+        return None
+
+    def among(self, alive: int) -> int:
+        """The bytes that are not counted among some allocations."""
+        return self._sums(alive & self.allocations)
+
+    def beside(self, members: int, last: int, alive: int) -> int:
+        """The bytes that are not counted of a group, with what is `alive` before or after it."""
+        if not self.kernels:
+            return 0
+        return self.among(alive | self._touched(members, last))
+
+
+def _is_scalar(model: MemoryModel, index: int) -> bool:
+    kernel = model.kernels[index]
+    return not kernel.scratch and all(model.allocations[a].bytes <= FEW_BYTES for a in kernel.allocations)

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels of a few bytes run as soon as they can, and what is called a bound leaves these bytes out."""
+
+from __future__ import annotations
+
+from math import inf, isclose
+from random import Random
+
+import pytest
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.reduce import Reduce
+from mmcc.planner.api import best_plan
+from mmcc.planner.fusion import scalars
+from mmcc.planner.fusion.lazy import LazyPaths
+from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.space import Space
+from mmcc.planner.layer_by_layer import best_layout
+from mmcc.planner.request import PlanRequest
+from planner_graphs import Build
+from planner_trial import Tally, try_seed
+
+ENOUGH = 1 << 40
+
+
+def scaled(seed: int) -> Graph:
+    """Large tensors, each of which is scaled by what is found out of it: chains of scalars that branch."""
+    random, b = Random(seed), Build(f"scaled {seed}")
+    x = b.input(random.randint(2, 4), random.randint(3, 6), dtype=ElementType.F32)
+    for _ in range(random.randint(1, 2)):
+        few = [b.add(Reduce("max", (0, 1)), x)]
+        for _ in range(random.randint(1, 3)):
+            other = random.choice([None, *few])
+            y = random.choice(few)
+            few.append(b.add(Unary("abs"), y) if other is None else b.add(Binary("add"), y, other))
+        kept = x
+        for _ in range(random.randint(1, 2)):
+            x = b.add(Binary(random.choice(["add", "mul"])), x, random.choice(few))
+        if random.random() < 0.4:
+            x = b.add(Binary("add"), x, kept)
+    return b.graph(x)
+
+
+def space_of(graph: Graph) -> Space:
+    request = PlanRequest(align=1)
+    choice = best_layout(graph, request).choice
+    return Space(graph, choice.layout, choice.model, choice.ordering.order, request)
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_what_is_found_is_a_path_and_what_is_a_bound_is_one(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All groups of the same graph are listed, with all sets between them."""
+    open_by = 0
+    for seed in range(first, first + 20):
+        every = Table(space_of(scaled(seed)), ENOUGH)
+        least = every.least(inf)
+        monkeypatch.setattr(scalars, "MANY", 1)
+        space = space_of(scaled(seed))
+        monkeypatch.undo()
+        assert space.scalars.kernels, seed
+        lazy = LazyPaths(space, ENOUGH)
+        found = lazy.least(inf)
+        assert lazy.exact, seed
+        assert found - lazy.slack <= least <= found, seed
+        open_by += found - lazy.slack < least
+        path = lazy.within(found, inf)
+        assert max(space.footprint(c).tight for c in path) <= found, seed
+        costs = [sum(map(paths.cost, paths.cheapest(ENOUGH, inf))) for paths in (lazy, every)]
+        assert isclose(*costs), seed
+    assert open_by  # or leaving out these bytes could not be seen
+
+
+@pytest.mark.parametrize("first", range(1000, 1080, 20))
+def test_brute_force_beats_no_bound(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where most tensors of a graph are of so few bytes."""
+    monkeypatch.setattr(scalars, "MANY", 1)
+    monkeypatch.setattr(scalars, "FEW_BYTES", 12)
+    for seed in range(first, first + 20):
+        assert list(try_seed(seed, Tally())) == [], seed
+
+
+def quantized(layers: int) -> Graph:
+    """Layers that find their scales while they run: twelve scalars each, of which several are used later."""
+    b = Build("dynamic")
+    x = b.input(16, 32, dtype=ElementType.F32)
+    for _ in range(layers):
+        low, high = b.add(Reduce("min", (0, 1)), x), b.add(Reduce("max", (0, 1)), x)
+        step = b.add(Binary("sub"), b.add(Unary("abs"), high), b.add(Unary("abs"), low))
+        zero = b.add(Binary("div"), low, step)
+        for _ in range(3):
+            zero = b.add(Unary("abs"), zero)
+        scales = [b.add(Binary("mul"), step, zero) for _ in range(3)]
+        q = b.add(Binary("add"), b.add(Binary("div"), x, step), zero)
+        parts = [b.add(Binary("mul"), b.add(Unary("sqrt"), q), scale) for scale in scales]
+        x = b.add(Binary("add"), b.add(Binary("add"), parts[0], parts[1]), parts[2])
+    return b.graph(x)
+
+
+def test_few_groups_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And no plan needs more for it."""
+    graph = quantized(2)
+    looked_at, peaks = list[int](), list[int]()
+    for many in (scalars.MANY, 1000):
+        monkeypatch.setattr(scalars, "MANY", many)
+        space = space_of(graph)
+        LazyPaths(space, ENOUGH).least(inf)
+        looked_at.append(space.figures.looked_at)
+        made = best_plan(graph, PlanRequest())
+        assert made.bound <= PlanRequest().peak(made)
+        peaks.append(PlanRequest().peak(made))
+    assert peaks[0] <= 1.01 * peaks[1]
+    assert 4 * looked_at[0] < looked_at[1], looked_at
