@@ -8,6 +8,7 @@ BENCHES := $(sort $(wildcard bench/bench_*.py))
 FUZZ_FRONTEND ?= --mutants 100000
 FUZZ_PLANNER ?=
 FUZZ_DIFFERENTIAL ?= --graphs 5000 --qemu 100
+FUZZ_OPTIONS ?= --graphs 2000
 
 CPPCHECK := cppcheck --std=c99 --quiet --error-exitcode=1 --enable=warning,performance,portability,style \
 	--suppressions-list=scripts/cppcheck.txt -I runtime_c -I runtime_c/firmware
@@ -65,11 +66,12 @@ bench-%: setup ## one of them: bench-kernels, bench-networks, bench-boards, benc
 
 fuzz: setup ## random files, plans and models against what they must give; findings go to build/
 	@failed=0; \
-	for what in 'frontend $(FUZZ_FRONTEND)' 'planner $(FUZZ_PLANNER)' 'differential $(FUZZ_DIFFERENTIAL)'; do \
+	for what in 'frontend $(FUZZ_FRONTEND)' 'planner $(FUZZ_PLANNER)' 'differential $(FUZZ_DIFFERENTIAL)' \
+		'options $(FUZZ_OPTIONS)'; do \
 		echo "== fuzz_$$what"; $(PY) bench/fuzz_$${what%% *}.py $${what#* } || failed=1; \
 	done; exit $$failed
 
-fuzz-%: setup ## one of them: fuzz-frontend, fuzz-planner, fuzz-differential, with ARGS="..."
+fuzz-%: setup ## one of them: fuzz-frontend, fuzz-planner, fuzz-differential, fuzz-options, with ARGS="..."
 	@$(PY) bench/fuzz_$*.py $(ARGS)
 
 clean: ## what was built; .venv stays

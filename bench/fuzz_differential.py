@@ -93,12 +93,12 @@ def make_model(seed: Sequence[int], most: int = LAYERS, usual: bool = False) -> 
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "float.onnx"
         onnx.save(model, path)
-        inputs = {i.name: a for i, a in zip(model.graph.input, _samples(model, 1, rng)[0], strict=True)}
+        inputs = {i.name: a for i, a in zip(model.graph.input, made_up(model, 1, rng)[0], strict=True)}
         values = dict(zip(names, Oracle(path, names).run(inputs), strict=True)) | inputs
     return quantized(model, values, [*seed, 2])
 
 
-def _samples(model: onnx.ModelProto, count: int, rng: np.random.Generator) -> list[Sample]:
+def made_up(model: onnx.ModelProto, count: int, rng: np.random.Generator) -> list[Sample]:
     """Standard normal floats, integers over their whole range."""
     made: list[Sample] = []
     for _ in range(count):
@@ -134,7 +134,7 @@ def instruction_set(rng: np.random.Generator) -> str:
 def check(model: Path, seed: Sequence[int], folder: Path, boards: bool = False) -> Outcome:
     """Compile, run and judge one model."""
     outcome, rng = Outcome(), np.random.default_rng([*seed, 3])
-    samples = _samples(onnx.load(model), SAMPLES, rng)
+    samples = made_up(onnx.load(model), SAMPLES, rng)
     builts = _compiled(model, first_trials(), folder, outcome)
     if len(builts) < 2:
         return outcome

@@ -2,9 +2,9 @@
 """Makes a model of floats int8 as quantizers do: QuantizeLinear and DequantizeLinear around what is computed.
 
 Scales come from one run of the float model, so that most values are far from saturation. What quantizers
-differ in is drawn: int8 or uint8, symmetric or not, per tensor or per channel, ports of floats or of
+differ in is drawn: signed or not, symmetric or not, per tensor or per channel, ports of floats or of
 integers, tensors that share their input's scale, activations that stay between a layer and its quantization,
-and a few tensors that nobody quantized.
+and a few tensors that nobody quantized. Activations of 8 or 16 bits, weights of 8 or 4, those also in blocks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import onnx
 from numpy.typing import NDArray
@@ -44,8 +45,20 @@ class Scale:
     dtype: np.dtype[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Widths:
+    """Bits of activations (8 or 16) and weights (8 or 4); rows of a block of MatMul's weights, or 0."""
+
+    activations: int = 8
+    weights: int = 8
+    block: int = 0
+
+
 class _Quantizer:
-    def __init__(self, model: onnx.ModelProto, values: Mapping[str, NDArray[Any]], seed: Any) -> None:
+    def __init__(
+        self, model: onnx.ModelProto, values: Mapping[str, NDArray[Any]], seed: Any, widths: Widths
+    ) -> None:
+        self.widths = widths
         self.rng = np.random.default_rng(seed)
         self.graph, self.values = model.graph, values
         self.opsets, self.ir = list(model.opset_import), model.ir_version
@@ -94,12 +107,14 @@ class _Quantizer:
         array = self.values[name]
         low, high = min(0.0, float(array.min())), max(0.0, float(array.max()))
         width = max(high - low, 1e-3) * float(self.rng.choice([1.0, 1.0, 1.0, 0.7, 1.4]))
-        dtype = np.dtype(np.uint8 if self.unsigned else np.int8)
+        bits = self.widths.activations
+        half = 2 ** (bits - 1)
+        dtype = np.dtype(f"{'u' if self.unsigned else ''}int{bits}")
         if self.symmetric and not self.unsigned:
-            return Scale(float(np.float32(max(-low, high, 1e-3) / 127)), 0, dtype)
-        step = float(np.float32(width / 255))
-        zero = int(np.clip(round(-128 - low / step), -128, 127))
-        return Scale(step, zero + (128 if self.unsigned else 0), dtype)
+            return Scale(float(np.float32(max(-low, high, 1e-3) / (half - 1))), 0, dtype)
+        step = float(np.float32(width / (2 * half - 1)))
+        zero = int(np.clip(round(-half - low / step), -half, half - 1))
+        return Scale(step, zero + (half if self.unsigned else 0), dtype)
 
     # ---- nodes
 
@@ -126,15 +141,22 @@ class _Quantizer:
         of_gemm = 0 if given.get("transB") else 1
         axis = {"Conv": 0, "Gemm": of_gemm, "MatMul": array.ndim - 1, "ConvTranspose": 1}[node.op_type]
         channels = self.per_channel and not (node.op_type == "ConvTranspose" and group > 1)
+        dtype, top = (np.dtype(ml_dtypes.int4), 7) if self.widths.weights == 4 else (np.dtype(np.int8), 127)
         others = tuple(k for k in range(array.ndim) if k != axis)
         most = np.abs(array).max(axis=others) if channels else np.abs(array).max()
-        step = np.maximum(most, 1e-4).astype(np.float32) / np.float32(127)
-        shape = [-1 if k == axis else 1 for k in range(array.ndim)]
-        spread = step.reshape(shape) if channels else step
-        held = np.clip(np.rint(array / spread), -127, 127).astype(np.int8)
+        more: dict[str, Any] = {"axis": axis} if channels else {}
+        block = self.widths.block
+        if block and node.op_type == "MatMul" and array.ndim == 2 and array.shape[0] % block == 0:
+            most = np.abs(array).reshape(-1, block, array.shape[1]).max(axis=1)
+            more = {"axis": 0, "block_size": block}
+        step = np.maximum(most, 1e-4).astype(np.float32) / np.float32(top)
+        if "block_size" in more:
+            spread = step.repeat(block, axis=0)
+        else:
+            spread = step.reshape([-1 if k == axis else 1 for k in range(array.ndim)]) if channels else step
+        held = np.clip(np.rint(array / spread), -top, top).astype(dtype)
         new = f"{name}_w{len(self.nodes)}"
-        numbers = self.numbers(new, step, 0, np.int8)
-        more = {"axis": axis} if channels else {}
+        numbers = self.numbers(new, step, 0, dtype)
         self.nodes.append(
             helper.make_node("DequantizeLinear", [self.constant(f"{new}_q", held), *numbers], [new], **more)
         )
@@ -178,7 +200,11 @@ class _Quantizer:
         if node.op_type in LAYERS and node.input[1] in self.constants and node.input[0] in self.scales:
             names[1], step = self.weights(node)
             bias = self.constants.get(node.input[2]) if len(names) > 2 else None
-            if bias is not None and bias.shape == (self.values[node.output[0]].shape[1],):
+            if (
+                np.ndim(step) < 2
+                and bias is not None
+                and bias.shape == (self.values[node.output[0]].shape[1],)
+            ):
                 names[2] = self.bias(node, step)
         del copy.input[:]
         copy.input.extend(names)
@@ -218,6 +244,8 @@ class _Quantizer:
         return helper.make_tensor_value_info(f"{name}_q", kind, shape)
 
 
-def quantized(model: onnx.ModelProto, values: Mapping[str, NDArray[Any]], seed: Any) -> onnx.ModelProto:
-    """`model` in int8; `values` are all its tensors for one sample."""
-    return _Quantizer(model, values, seed).model()
+def quantized(
+    model: onnx.ModelProto, values: Mapping[str, NDArray[Any]], seed: Any, widths: Widths = Widths()
+) -> onnx.ModelProto:
+    """`model` in integers; `values` are all its tensors for one sample."""
+    return _Quantizer(model, values, seed, widths).model()

@@ -66,11 +66,24 @@ def quantized(folder: Path, scale: float = 0.02) -> Path:
     return save(model_of(nodes, given, ["y", "new"], constants), folder, "buffer.onnx")
 
 
+def generator(folder: Path) -> Path:
+    """Nothing but a state goes in: each run gives what the last one's value leads to."""
+    nodes = [
+        helper.make_node("Mul", ["old", "factor"], ["less"]),
+        helper.make_node("Add", ["less", "step"], ["new"]),
+        helper.make_node("Sin", ["new"], ["y"]),
+    ]
+    given = {"old": np.zeros((1, 3), np.float32)}
+    constants = {"factor": np.float32(0.7), "step": np.float32(0.4)}
+    return save(model_of(nodes, given, ["y", "new"], constants), folder, "generator.onnx")
+
+
 MODELS = {
     "gru": (gru, {"h": "Y_h"}),
     "lstm": (lstm, {"h": "Y_h", "c": "Y_c"}),
     "buffer": (quantized, {"old": "new"}),
     "scaled": (lambda folder: quantized(folder, 0.03), {"old": "new"}),
+    "generator": (generator, {"old": "new"}),
 }
 
 
@@ -80,6 +93,7 @@ def test_runs_one_after_the_other(name, options, tmp_path):
     make, states = MODELS[name]
     mmcc.compile_model(make(tmp_path), tmp_path / "m", states=states, **options)
     assert mmcc.verify(tmp_path / "m", per_node=True, samples=STEPS)["ok"]
+    assert mmcc.verify(tmp_path / "m", samples=STEPS, sanitize=not options)["ok"]
     assert not {port.onnx_name for port in load_package(tmp_path / "m").inputs} & set(states)
 
 

@@ -12,6 +12,8 @@ from toolchains import ready
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 from fuzz_differential import check_model, make_model
+from fuzz_forms import FORMS
+from fuzz_options import check_drawn, drawn_model
 
 SEED, GRAPHS, PARTS = 20, 50, 10  # 160 s of CPU; the campaign has thousands
 LAYERS = 1  # drawn for a model: smaller than in the campaign
@@ -36,3 +38,12 @@ def test_random_models_agree_under_all_plans(part: int) -> None:
     ready("host")
     for number in range(part, GRAPHS, PARTS):
         assert problems(make_model((SEED, number), LAYERS), (SEED, number)) == []
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_other_forms_of_models_with_other_options(form: str) -> None:
+    """A sample of `bench/fuzz_options.py`, a model of each form."""
+    ready("host")
+    drawn, seed = next((m, s) for k in range(100) if (m := drawn_model(s := (SEED, k), 1)).form == form)
+    outcome = check_drawn(drawn, seed)
+    assert [f for f in outcome.findings if f.kind != "slow"] == []
