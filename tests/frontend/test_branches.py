@@ -158,6 +158,28 @@ def test_a_choice_at_run_time_that_cannot_be_made_says_why_and_how(why, tmp_path
     np.testing.assert_array_equal(result(path, bind={"k": True}), RESULTS[True])
 
 
+def test_a_condition_on_data_is_not_to_be_bound(tmp_path):
+    """As a network whose result decides whether another looks again."""
+    before = [
+        helper.make_node("ReduceMax", ["x"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "half"], ["k"]),
+    ]
+    half = numpy_helper.from_array(np.float32(0.5), "half")
+    model = chosen("k", constants=[half], before=before)
+    (warning,) = import_model(save(model, tmp_path)).warnings
+    assert "--bind" not in warning
+    for scale in (1, -1 / 8):
+        graph = import_model(save(model, tmp_path))
+        (port,) = graph.inputs
+        x = (X * scale).astype(np.float32)
+        (y,) = evaluate(graph, {port.tensor: port.to_c(x, graph.tensors[port.tensor])}).values()
+        np.testing.assert_array_equal(y.reshape(1, 4), 2 * x if scale == 1 else np.maximum(x, 0) - 1)
+    else_branch(model).CopyFrom(branch("b", [helper.make_node("Bernoulli", ["x"], ["inner"])], "inner"))
+    with pytest.raises(CompileError) as caught:
+        import_model(save(model, tmp_path))
+    assert caught.value.hint.startswith("ending the model before it")
+
+
 def test_a_bound_package_is_verified_with_what_was_bound(tmp_path):
     for value in (16000, 8000):
         out = tmp_path / f"out{value}"

@@ -11,7 +11,7 @@ from onnx import GraphProto, NodeProto, helper
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
-from mmcc.frontend.problems import Problems, bad_model, located, unsupported
+from mmcc.frontend.problems import CUT_OFF, Problems, bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
 from mmcc.frontend.value import Value
@@ -113,11 +113,12 @@ def _both(
 
 def _runtime_condition(state: Import, node: NodeProto, why: str) -> CompileError:
     """The error of an If that cannot be converted unless its condition is known."""
-    return unsupported(f"an If whose condition is known only at run time: {why}", _bindings(state, node))
+    what = f"an If whose condition is known only at run time: {why}"
+    return unsupported(what, _bindings(state, node) or CUT_OFF)
 
 
 def _bindings(state: Import, node: NodeProto) -> str:
-    """Which inputs the condition depends on: binding them makes it constant."""
+    """How to make the condition constant, if it depends only on inputs of one number, as rates are."""
     makers = {name: inner for _, inner in state.source.nodes for name in inner.output}
     inputs = {info.name for info in state.source.inputs}
     queue, seen = [node.input[0]], {node.input[0]}
@@ -126,5 +127,7 @@ def _bindings(state: Import, node: NodeProto) -> str:
         seen.update(fresh)
         queue += fresh
     decides = [name for name in queue if name in inputs]
+    if not decides or any(state.values[name].size != 1 for name in decides):
+        return ""  # of data no value is the one
     options = " ".join(f"--bind {printable(name)}=VALUE" for name in decides)
-    return f"{options}, which makes the input a constant" if decides else ""
+    return f"{options}, which makes the input a constant"
