@@ -58,6 +58,20 @@ MMCC_INLINE int32_t mmcc_requantize_high(int32_t acc, int32_t multiplier, int32_
     return ((mmcc_product_high(acc, multiplier) >> right) + twice) >> 1;
 }
 
+/* The same of sums of up to 62 bits, halves up, for shift = 33 + right: their products have more than 64 bits, of which
+ * rounding leaves the low word alone. */
+MMCC_INLINE int64_t mmcc_requantize_wide(int64_t acc, int32_t multiplier, int32_t right)
+{
+    const int64_t low = (int64_t)(((uint64_t)(uint32_t)acc * (uint32_t)multiplier) >> 32);
+    return (((int64_t)(int32_t)(acc >> 32) * multiplier + low + ((int64_t)1 << right)) >> right) >> 1;
+}
+
+/* value, if it lies between the bounds, or the nearest one. */
+MMCC_INLINE int32_t mmcc_clamp_wide(int64_t value, int32_t low, int32_t high)
+{
+    return value < low ? low : (value > high ? high : (int32_t)value);
+}
+
 /* The int8 nearest to value - 128. Limits of 0 and 255 become one instruction (USAT) where those of int8 do not,
  * which is why kernels carry values 128 too high. */
 MMCC_INLINE int8_t mmcc_narrow(int32_t value)

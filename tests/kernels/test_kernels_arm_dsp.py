@@ -163,7 +163,7 @@ def packed_by_four() -> list[OpCase]:
     "family",
     [
         *("pointwise", "conv", "depthwise", "elementwise", "pool", "reduce", "matmul", "layer_norm"),
-        "recurrent_int8",
+        *("recurrent_int8", "int16_piecewise", "int16_softmax", "int16_layer_norm", "int16_matmul"),
     ],
 )
 def test_every_int8_case(family):

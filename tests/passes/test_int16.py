@@ -25,6 +25,7 @@ class Quantized:
         self.x, self.nodes, self.fixed = x, [], {}
         self.scales = {"x": 2.0**-12 * 1.1}
         self.last = self.quantized("x")
+        self.opset = 21
 
     def quantized(self, name: str, dtype: type = np.int16, zero: int = 0) -> str:
         scale = self.fixed[f"{name}.s"] = np.float32(self.scales[name])
@@ -51,7 +52,12 @@ class Quantized:
 
     def checked(self, y: str) -> Graph:
         """The graph, each node of which gives what ONNX Runtime does of the same operands."""
-        path = save(model_of(self.nodes, {"x": self.x}, [y], self.fixed, opset=21, ir=10), self.folder)
+        path = save(
+            model_of(
+                self.nodes, {"x": self.x}, [y], self.fixed, opset=self.opset, ir=10 if self.opset < 23 else 11
+            ),
+            self.folder,
+        )
         graph = optimize(import_model(path))
         agreement = Agreement(graph, path, {})
         agreement.run([self.x])
@@ -142,8 +148,10 @@ def test_scales_too_different_for_one_shift_stay_float(model):
 
 def test_a_constant_that_float32_loses_stays_one_of_floats(model):
     """With steps twice as large half of all sums are half-way: exact ones go up, those of float32 do not."""
-    model.fixed["epsilon"] = np.float32(1e-9)
-    graph = model.checked(model.add("Add", ["x.d", "epsilon"], "a", 2 * model.scales["x"]))
+    model.fixed |= {"epsilon": np.arange(1, 10).astype(np.int16), "epsilon.z": np.int16(0)}
+    model.fixed["epsilon.s"] = np.float32(1e-9)
+    model.nodes.append(helper.make_node("DequantizeLinear", ["epsilon", "epsilon.s", "epsilon.z"], ["e.d"]))
+    graph = model.checked(model.add("Add", ["x.d", "e.d"], "a", 2 * model.scales["x"]))
     assert kinds(graph)["Binary"] == 1
     assert any("so small beside a step" in warning for warning in graph.warnings)
 
@@ -198,12 +206,103 @@ def test_choices_are_of_integers(model):
     assert not {"Unary", "Binary"} & set(found)
 
 
-def test_what_has_no_form_stays_float_and_says_so(model):
-    s = model.add("Sigmoid", ["x.d"], "s", 2.0**-15)
-    graph = model.checked(s)
+FUNCTIONS = {
+    "Sigmoid": 2.0**-15,
+    "Tanh": 2.0**-15,
+    "Erf": 2.0**-15,
+    "Softsign": 2.0**-15,
+    "Gelu": 2.1e-4,
+    "HardSwish": 2.2e-4,
+    "Elu": 2.3e-4,
+    "Softplus": 2.4e-4,
+    "LeakyRelu": 2.6e-4,
+    "Sqrt": 1.1e-4,
+    "Exp": 5e-3,
+    "Floor": 3.1e-4,
+    "Reciprocal": 1e-2,
+}
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_functions_are_polynomials_on_pieces(function, tmp_path):
+    """Of all integers, roots of negative ones and bends included; then a clamp, which is joined."""
+    model = Quantized((np.arange(-(2**15), 2**15) * 2.69e-4).astype(np.float32).reshape(1, 1, 256, 256))
+    model.folder = tmp_path
+    a = model.add(function, ["x.d"], "a", FUNCTIONS[function])
+    graph = model.checked(model.add("Relu", [a], "r", FUNCTIONS[function]))
+    assert kinds(graph) == {"Quantize": 1, "PiecewiseInt16": 1, "Dequantize": 1}
+    assert graph.warnings == ()
+
+
+def test_a_chain_of_functions_is_one_table(model):
+    model.fixed |= {"root": np.float32(1.414), "one": np.float32(1), "half": np.float32(0.5)}
+    model.nodes += [
+        helper.make_node("Div", ["x.d", "root"], ["d"]),
+        helper.make_node("Erf", ["d"], ["e"]),
+        helper.make_node("Add", ["e", "one"], ["p"]),
+        helper.make_node("Mul", ["x.d", "p"], ["m"]),
+    ]
+    graph = model.checked(model.add("Mul", ["m", "half"], "y", 2.1e-4))
+    assert kinds(graph) == {"Quantize": 1, "PiecewiseInt16": 1, "Dequantize": 1}
+
+
+def test_a_function_of_integers_with_zero_points(model):
+    model.nodes.append(helper.make_node("Sin", ["x.d"], ["s"]))
+    model.scales |= {"s": 2.1e-5, "y": 2.0**-16}
+    model.nodes.append(helper.make_node("Sigmoid", [model.quantized("s", zero=-77)], ["y"]))
+    found = kinds(model.checked(model.quantized("y", zero=-(2**15))))
+    assert found == {"Quantize": 1, "PiecewiseInt16": 2, "Dequantize": 1}
+
+
+def test_a_function_of_too_many_pieces_stays_float_and_says_so(model):
+    model.fixed["many"] = np.float32(300)
+    model.nodes.append(helper.make_node("Mul", ["x.d", "many"], ["m"]))
+    graph = model.checked(model.add("Sin", ["m"], "s", 2.0**-15))
     assert kinds(graph)["Unary"] == 1
+    assert any("more than 256 pieces" in warning for warning in graph.warnings)
+
+
+@pytest.mark.parametrize("axis", [1, 3])
+def test_softmax_is_of_integers(model, axis):
+    graph = model.checked(model.add("Softmax", ["x.d"], "s", 2.0**-15, axis=axis))
+    assert kinds(graph)["SoftmaxInt16"] == 1
+    assert graph.warnings == ()
+
+
+@pytest.mark.parametrize("op", ["LayerNormalization", "RMSNormalization"])
+@pytest.mark.parametrize("epsilon", [1e-12, 1e-5, 1.0])
+def test_lines_are_normalized_in_integers(model, op, epsilon):
+    model.opset = 23
+    model.fixed |= {
+        "g": np.linspace(-0.5, 2, 9).astype(np.float32),
+        "b": np.linspace(-1, 1, 9).astype(np.float32),
+    }
+    inputs = ["x.d", "g", "b"] if op == "LayerNormalization" else ["x.d", "g"]
+    graph = model.checked(model.add(op, inputs, "y", 1.1e-4, epsilon=epsilon))
+    assert kinds(graph) == {"Quantize": 1, "LayerNormInt16": 1, "Dequantize": 1}
+
+
+def test_attention_is_of_integers(model):
+    model.nodes.append(helper.make_node("Reshape", ["x.d", "flat"], ["f"]))
+    model.fixed |= {"flat": np.array([1, 8, 108]), "d": np.sqrt(np.float32(108))}
+    k = model.add("Transpose", ["f"], "k", model.scales["x"], perm=[0, 2, 1])
+    s = model.add("MatMul", ["f", k], "s", 1.03e-2)
+    m = model.add("Div", [s, "d"], "m", 1.07e-3)
+    p = model.add("Softmax", [m], "p", 2.0**-15)
+    graph = model.checked(model.add("MatMul", [p, "f"], "o", 1.3e-4))
+    found = kinds(graph)
+    assert found["MatMulInt16"] == 2, found
+    assert found["SoftmaxInt16"] == found["PiecewiseInt16"] == 1, found
+    assert not {"Unary", "Binary", "MatMul", "Softmax"} & set(found)
+    assert graph.warnings == ()
+
+
+def test_what_has_no_form_stays_float_and_says_so(model):
+    s = model.add("LogSoftmax", ["x.d"], "s", 1e-3)
+    graph = model.checked(s)
+    assert kinds(graph)["Softmax"] == 1
     (warning,) = graph.warnings
-    assert "there is no form of sigmoid for int16" in warning
+    assert "there is no form of log_softmax for int16" in warning
 
 
 def test_sums_beyond_32_bits_stay_float(model):

@@ -6,9 +6,16 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+from mmcc.ir.element_type import ElementType
 from mmcc.ops.int16 import AddInt16, ConvInt16, DenseInt16, MeanInt16, MulInt16, RescaleInt16
+from mmcc.ops.layer_norm import LayerNormInt16, normal_bits
+from mmcc.ops.matmul import MatMulInt16, Operands
+from mmcc.ops.piecewise import EVERY_16, PiecewiseInt16
+from mmcc.ops.quantize import Quantize
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
+from mmcc.ops.softmax import SoftmaxInt16, power_rate
 from mmcc.ops.window import Window
+from mmcc.passes.piecewise import pieces_of
 from op_case import OpCase, rng_of
 
 CONSTANTS = (False, True, True, True, True)
@@ -114,3 +121,105 @@ def int16_mean_cases() -> list[OpCase]:
     least = np.full((255, 257, 1), -(2**15), np.int16)
     cases.append(OpCase("mean16_most", MeanInt16((0, 1), *multiplier_and_shift(1 / least.size)), (least,)))
     return cases
+
+
+def pieces16(name: str, x: np.ndarray, values: np.ndarray, scale: float, **more) -> OpCase:
+    """A function that has these values for each of the 65,536 inputs."""
+    table = pieces_of(
+        Quantize(scale, 0, ElementType.I16), values.astype(np.float32), values, -(2**15), 2**15 - 1
+    )
+    return OpCase(name, PiecewiseInt16(**more), (x, *table), CONSTANTS)
+
+
+def int16_piecewise_cases() -> list[OpCase]:
+    rng = rng_of("piecewise16")
+    x = EVERY_16 * 2.0**-12
+    every = EVERY_16.reshape(64, 16, 64)
+    return [
+        pieces16("pieces16_sigmoid", every, 1 / (1 + np.exp(-x)), 2.0**-15),
+        pieces16("pieces16_gelu", int16(rng, 5, 7), np.maximum(x, 0) + np.sin(x) / 9, 2.0**-12, low=-900),
+        pieces16("pieces16_one", int16(rng, 9), x, 2.0**-12, low=-20000, high=20000),
+        pieces16("pieces16_steps", int16(rng, 2, 3, 4, 5), np.floor(x), 2.0**-12),
+        pieces16("pieces16_far", int16(rng, 1), np.exp(5 * x), 1.0),
+    ]
+
+
+def softmax16(name: str, x: np.ndarray, step: float, scale: float = 2.0**-15, **more) -> OpCase:
+    inverse, shift = multiplier_and_shift(1 / scale)
+    return OpCase(name, SoftmaxInt16(power_rate(step), inverse, 30 + shift, **more), (x,))
+
+
+def int16_softmax_cases() -> list[OpCase]:
+    """Steps of every size, lines of one, lines of equal values, several a pixel, many."""
+    rng = rng_of("softmax16")
+    least = np.full((3, 5), -(2**15), np.int16)
+    return [
+        softmax16("softmax16_rows", int16(rng, 5, 9), 3e-4),
+        softmax16("softmax16_one", int16(rng, 4, 1), 3e-4),
+        softmax16("softmax16_line", int16(rng, 33), 1e-3, high=20000),
+        softmax16("softmax16_lines", int16(rng, 2, 3, 2, 5), 1e-4, low=100),
+        softmax16("softmax16_equal", least, 1e-2),
+        softmax16("softmax16_long", int16(rng, 2, 1500), 1e-5, 1e-7),
+        softmax16("softmax16_steep", int16(rng, 6, 8) // 4096, 0.6),
+        softmax16("softmax16_flat", int16(rng, 6, 8), 1e-12),
+        softmax16("softmax16_far", int16(rng, 6, 8), 2e-3, 0.3),
+    ]
+
+
+def normalized16(name: str, shape: tuple[int, ...], spread: float = 9000, **more) -> OpCase:
+    rng = rng_of(name)
+    centred, epsilon, fraction = more.pop("centred", True), more.pop("epsilon", 0), more.pop("fraction", 8)
+    x = np.clip(rng.normal(900, spread, shape), -(2**15), 2**15 - 1).astype(np.int16)
+    shift = normal_bits(shape[-1], centred) + more.pop("bits", 14)
+    scale, bias = rng.integers(-(2**29), 2**29, shape[-1]), rng.integers(-(2**29), 2**29, shape[-1])
+    op = LayerNormInt16(centred, epsilon, fraction, shift - 13, shift, **more)
+    return OpCase(name, op, (x, scale.astype(np.int32), bias.astype(np.int32)), (False, True, True))
+
+
+def int16_layer_norm_cases() -> list[OpCase]:
+    """Short and long lines, lines that hardly differ or not at all, epsilons of every size."""
+    return [
+        normalized16("norm16_row", (64,)),
+        normalized16("norm16_rows", (5, 7), epsilon=12345678),
+        normalized16("norm16_columns", (3, 4, 33), low=-9000, high=12000),
+        normalized16("norm16_lines", (2, 3, 2, 5)),
+        normalized16("norm16_one", (4, 1)),
+        normalized16("norm16_long", (2, 1027), bits=20),
+        normalized16("norm16_longest", (1, 16384), spread=40000, fraction=4),
+        normalized16("norm16_equal", (6, 16), spread=0),
+        normalized16("norm16_near", (20, 3), spread=2, fraction=24),
+        normalized16("norm16_epsilon", (5, 8), epsilon=1 << 61),
+        normalized16("norm16_rms", (5, 24), centred=False, epsilon=999),
+        normalized16("norm16_rms_small", (9, 3), centred=False, spread=1, fraction=24),
+        normalized16("norm16_rms_far", (9, 3), centred=False, spread=90000, bits=2),
+    ]
+
+
+def matmul16(name: str, a: tuple[int, ...], b: tuple[int, ...], scale: float, **more) -> OpCase:
+    rng = rng_of(name)
+    operands = Operands(more.pop("transposed", False), more.pop("heads", False))
+    op = MatMulInt16(operands, *multiplier_and_shift(scale), **more)
+    return OpCase(name, op, (int16(rng, *a), int16(rng, *b)), (False, more.pop("constant", False)))
+
+
+def int16_matmul_cases() -> list[OpCase]:
+    """Both layouts, heads side by side, lines of which four outputs or two values at once leave some over."""
+    cases = [
+        matmul16(f"matmul16_{k}_{n}", (3, k), (k, n), 2e-5) for k, n in ((1, 1), (2, 4), (7, 5), (64, 9))
+    ]
+    cases += [
+        matmul16(f"matmul16_turned_{k}_{n}", (3, k), (n, k), 2e-5, transposed=True)
+        for k, n in ((1, 1), (2, 4), (7, 5), (8, 3), (64, 9))
+    ]
+    cases += [
+        matmul16("matmul16_batch", (2, 3, 9), (2, 9, 5), 1e-5, low=-1000, high=900),
+        matmul16("matmul16_shared", (2, 2, 3, 6), (6, 4), 1e-5),
+        matmul16("matmul16_four", (2, 2, 3, 6), (2, 2, 5, 6), 1e-5, transposed=True),
+        matmul16("matmul16_keys", (5, 4, 12), (9, 2, 12), 1e-5, transposed=True, heads=True),
+        matmul16("matmul16_values", (5, 4, 9), (9, 4, 12), 1e-5, heads=True),
+        matmul16("matmul16_large", (2, 700), (700, 3), 0.24),
+        matmul16("matmul16_small", (2, 700), (700, 3), 1e-9),
+    ]
+    ends = np.full((2, 40), -(2**15), np.int16)
+    op = MatMulInt16(Operands(True), *multiplier_and_shift(1e-6))
+    return [*cases, OpCase("matmul16_ends", op, (ends, ends))]

@@ -27,7 +27,15 @@ from op_cases_int8_layers import (
     pointwise_cases,
     transposed_cases,
 )
-from op_cases_int16 import int16_elementwise_cases, int16_layer_cases, int16_mean_cases
+from op_cases_int16 import (
+    int16_elementwise_cases,
+    int16_layer_cases,
+    int16_layer_norm_cases,
+    int16_matmul_cases,
+    int16_mean_cases,
+    int16_piecewise_cases,
+    int16_softmax_cases,
+)
 from op_cases_recurrent_int8 import recurrent_int8_cases
 
 
@@ -302,4 +310,8 @@ FAMILIES = {
     "int16_layers": int16_layer_cases,
     "int16_elementwise": int16_elementwise_cases,
     "int16_means": int16_mean_cases,
+    "int16_piecewise": int16_piecewise_cases,
+    "int16_softmax": int16_softmax_cases,
+    "int16_layer_norm": int16_layer_norm_cases,
+    "int16_matmul": int16_matmul_cases,
 }

@@ -39,7 +39,7 @@ from mmcc.ir.types import geometry
 from mmcc.ops.conv_gradient import ConvInputGradient, WeightGradient
 from mmcc.ops.elementwise import Where
 from mmcc.ops.indexing import TakeAlong
-from mmcc.ops.matmul import MatMul, MatMulInt8
+from mmcc.ops.matmul import MatMul, MatMulInt8, MatMulInt16
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_gradient import RecurrentGradient
 from mmcc.ops.stream import ReadRows, WriteRows
@@ -157,7 +157,10 @@ class _Check:
                 begin = self._plan.place_at(slot.buffer, self._step[node.index]).offset + slot.offset
                 where = replace(where, offset=begin + first)
             allowed = self._seen(tensor, where, node.index, operand)
-        if isinstance(self._graph.nodes[node.index].op, MatMul | MatMulInt8) and operand != OUTPUT:
+        if (
+            isinstance(self._graph.nodes[node.index].op, MatMul | MatMulInt8 | MatMulInt16)
+            and operand != OUTPUT
+        ):
             view = replace(view, col_stride=allowed[0].col_stride, rows=allowed[0].rows)  # its own steps
         if view not in allowed:
             what = "its output" if operand == OUTPUT else f"operand {operand}"
@@ -190,7 +193,7 @@ class _Check:
         """A constant as it lies in the weights: dense."""
         rows, cols, channels = self._aligned(name, index)
         if isinstance(
-            self._graph.nodes[index].op, MatMul | MatMulInt8 | TakeAlong
+            self._graph.nodes[index].op, MatMul | MatMulInt8 | MatMulInt16 | TakeAlong
         ):  # whose first axes go together
             rows, cols, channels = geometry(self._graph.tensors[name].shape)
         row = self._graph.tensors[name].dtype.bytes(cols * channels)

@@ -31,6 +31,7 @@ from mmcc.ops import (  # noqa: F401
     normalize,
     optimizer,
     paging,
+    piecewise,
     pool,
     pool_arg_max,
     pool_gradient,

@@ -96,15 +96,38 @@ def reciprocal_roots(t: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return np.minimum(y, np.uint64(2**31 - 1))
 
 
+def normalized(
+    x: NDArray[np.int64], centred: bool, x_zero: int, epsilon: int, fraction: int
+) -> NDArray[np.int64]:
+    """Lines of integers over their deviation, with `normal_bits` behind the point.
+
+    With N values x of a line, c = N x - sum x and V = N sum x^2 - (sum x)^2 (without `centred`:
+    c = x - x_zero and V = sum c^2): c / sqrt(V + epsilon), with `epsilon` in units of 2^-fraction.
+    """
+    length = x.shape[-1]
+    if centred:
+        c = length * x - x.sum(-1, keepdims=True)
+        v = length * (x * x).sum(-1, keepdims=True) - x.sum(-1, keepdims=True) ** 2
+    else:
+        c = x - x_zero
+        v = (c * c).sum(-1, keepdims=True)
+    w = np.maximum((v.astype(np.uint64) << np.uint64(fraction)) + np.uint64(epsilon), 1)
+    up = np.array([(64 - int(each).bit_length()) & ~1 for each in w.reshape(-1)], np.uint64)
+    up = up.reshape(w.shape)
+    root = reciprocal_roots((w << up) >> np.uint64(32)).astype(np.int64)
+    down = 62 - (fraction + up.astype(np.int64)) // 2 - normal_bits(length, centred)
+    root >>= np.minimum(np.maximum(down - 32, 0), 63)
+    down = np.clip(down, 1, 32)  # below 1 only where all values of a row are 0
+    return (c << (32 - down)) * root >> 32
+
+
 @op
 @dataclass(frozen=True, slots=True)
 class LayerNormInt8:
     """LayerNorm in integers: exact sums of x and x^2, one reciprocal root a row, one rounding.
 
-    With N values x of a row, c = N x - sum x and V = N sum x^2 - (sum x)^2 (without `centred`: c = x - x_zero
-    and V = sum c^2), the normalized value c / sqrt(V + epsilon) is kept with `normal_bits`. `epsilon` is in
-    units of 2^-fraction. y = clamp(((normalized * scale >> 32) + bias) >> shift). Operands: x int8 [.., C],
-    scale and bias int32 [C]; the bias has the zero point of the output in it, and one half.
+    y = clamp(((`normalized` * scale >> 32) + bias) >> shift). Operands: x int8 [.., C], scale and bias int32
+    [C]; the bias has the zero point of the output in it, and one half.
     """
 
     centred: bool
@@ -127,27 +150,46 @@ class LayerNormInt8:
 
     def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         x, scale, bias = (each.astype(np.int64) for each in inputs)
-        normalized = self._normalized(x)
+        normal = normalized(x, self.centred, self.x_zero, self.epsilon, self.fraction)
         half = np.int64(1) << (self.shift - 1)
-        exact = (normalized * scale >> 32) + bias - half
+        exact = (normal * scale >> 32) + bias - half
         return (saturate(rounded(exact, self.shift), 0, self.low, self.high),)
-
-    def _normalized(self, x: NDArray[np.int64]) -> NDArray[np.int64]:
-        length = x.shape[-1]
-        if self.centred:
-            c = length * x - x.sum(-1, keepdims=True)
-            v = length * (x * x).sum(-1, keepdims=True) - x.sum(-1, keepdims=True) ** 2
-        else:
-            c = x - self.x_zero
-            v = (c * c).sum(-1, keepdims=True)
-        w = np.maximum((v.astype(np.uint64) << np.uint64(self.fraction)) + np.uint64(self.epsilon), 1)
-        up = np.array([(64 - int(each).bit_length()) & ~1 for each in w.reshape(-1)], np.uint64)
-        up = up.reshape(w.shape)
-        root = reciprocal_roots((w << up) >> np.uint64(32)).astype(np.int64)
-        down = 62 - (self.fraction + up.astype(np.int64)) // 2 - normal_bits(length, self.centred)
-        root >>= np.maximum(down - 32, 0)
-        down = np.clip(down, 1, 32)  # below 1 only where all values of a row are 0
-        return (c << (32 - down)) * root >> 32
 
     def __str__(self) -> str:
         return f"{'layer' if self.centred else 'rms'}_norm_int8"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class LayerNormInt16:
+    """As LayerNormInt8, of int16 with a zero point of 0, in 64 bits.
+
+    y = clamp((normalized * scale + bias * 2^up + half) >> shift).
+    """
+
+    centred: bool
+    epsilon: int
+    fraction: int
+    up: int
+    shift: int
+    low: int = -(2**15)
+    high: int = 2**15 - 1
+
+    kernel: ClassVar[str] = "layer_norm_int16"
+    traits = OpTraits(saturates=True)
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        _check(inputs)
+        return ((inputs[0].shape, ElementType.I16),)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return _nest(inputs[0], inputs[1:])
+
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        x, scale, bias = (each.astype(np.int64) for each in inputs)
+        normal = normalized(x, self.centred, 0, self.epsilon, self.fraction)
+        value = rounded(normal * scale + (bias << self.up), self.shift)
+        return (np.clip(value, self.low, self.high).astype(np.int16),)
+
+    def __str__(self) -> str:
+        return f"{'layer' if self.centred else 'rms'}_norm_int16"

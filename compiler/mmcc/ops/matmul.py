@@ -15,7 +15,7 @@ from mmcc.ir.op import Result, ShapeError
 from mmcc.ir.traits import COMPUTES, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
-from mmcc.ops.requantize import requantize, saturate
+from mmcc.ops.requantize import requantize, requantize_wide, saturate
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +157,33 @@ class MatMulInt8:
     def __str__(self) -> str:
         words = (str(self.operands), f"z{self.zeros[0]},{self.zeros[1]}->{self.y_zero}")
         return f"matmul_int8<{' '.join(word for word in words if word)}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class MatMulInt16:
+    """As MatMulInt8, of int16 with zero points of 0: y = clamp(requantize(sum of a * b)), sums in 64 bits."""
+
+    operands: Operands
+    multiplier: int
+    shift: int
+    low: int = -(2**15)
+    high: int = 2**15 - 1
+
+    kernel: ClassVar[str] = "matmul_int16"
+    traits = OpTraits(saturates=True)
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((self.operands.result(inputs[0].shape, inputs[1].shape), ElementType.I16),)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return self.operands.nest(*inputs)
+
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        a, b = (x.astype(np.float64) for x in inputs)
+        acc = self.operands.product(a, b).astype(np.int64)  # exact below 2^53
+        value = requantize_wide(acc, self.multiplier, self.shift)
+        return (np.clip(value, self.low, self.high).astype(np.int16),)
+
+    def __str__(self) -> str:
+        return f"matmul_int16<{self.operands}>" if str(self.operands) else "matmul_int16"

@@ -83,6 +83,16 @@ def requantize(
     return rounded(acc.astype(np.int64) * m, s)
 
 
+def requantize_wide(acc: NDArray[np.int64], multiplier: int, shift: int) -> NDArray[np.int64]:
+    """As `requantize`, of sums of up to 62 bits, for a shift of 33 and more.
+
+    Rounding then leaves the low word of the product alone, which has more than 64 bits.
+    """
+    m, word = np.int64(multiplier), np.int64(32)
+    high = (acc >> word) * m + ((acc & np.int64(0xFFFFFFFF)) * m >> word)
+    return rounded(high, shift - 32)
+
+
 def saturate(values: NDArray[Any], zero: int, low: int, high: int) -> NDArray[np.int8]:
     """Add the output's zero point and clamp to [low, high], which lies within int8."""
     return np.clip(values + zero, low, high).astype(np.int8)

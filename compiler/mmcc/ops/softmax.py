@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 from typing import Any, ClassVar
 
 import numpy as np
@@ -105,3 +106,70 @@ class SoftmaxInt8:
 
     def __str__(self) -> str:
         return f"softmax_int8<->{self.y_zero}>"
+
+
+EXP_BITS = 30  # behind the point of an exponential of 16 bits
+POWER = (0xE2A0C, 0x51B593, 0x27A1724, 0xE34488A, 0x3D7FAAF3, 0xB17215AF)  # 2^f = 1 + f p(f), highest first
+
+
+RATE_BITS = 48  # behind the point of the power of two that a step of the input is
+
+
+def power_rate(step: float) -> int:
+    """`rate` with e^-step = 2^(-rate / 2^RATE_BITS)."""
+    return round(step / log(2) * 2.0**RATE_BITS)
+
+
+def exponentials(d: NDArray[np.uint64], rate: int) -> NDArray[np.int64]:
+    """2^(-d * rate / 2^RATE_BITS) in units of 2^-EXP_BITS, of 0 <= d < 2^16 and rate < 2^RATE_BITS.
+
+    Integers all the way, with the polynomial of `mmcc_exp_bits` in runtime_c/mmcc_math.h.
+    """
+    half, low = np.uint64(32), np.uint64(0xFFFFFFFF)
+    size = d * np.uint64(rate) >> np.uint64(RATE_BITS - 32)
+    power = np.uint64(1 << 48) - size
+    f = power & low
+    p = np.zeros_like(f)
+    for term in POWER:
+        p = np.uint64(term) + (p * f >> half)
+    p = p * f >> half
+    down = np.minimum(np.uint64(1 << 16) - (power >> half), np.uint64(40))
+    return (((np.uint64(1 << 32) | p) >> (down + np.uint64(1))) + np.uint64(1) >> np.uint64(1)).astype(
+        np.int64
+    )
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class SoftmaxInt16:
+    """Softmax of int16: exponentials e by a polynomial, and one division a row.
+
+    y = clamp(round(e * factor / 2^shift)), factor = round(y_inverse * 2^30 / sum e), e = `exponentials` of
+    the distance from the largest element. y_inverse / 2^(shift - 30) is 1 / output scale.
+    """
+
+    rate: int
+    y_inverse: int
+    shift: int
+    low: int = -(2**15)
+    high: int = 2**15 - 1
+
+    kernel: ClassVar[str] = "softmax_int16"
+    traits = OpTraits(saturates=True)
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((inputs[0].shape, ElementType.I16),)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return softmax_nest(inputs[0])
+
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        wide = inputs[0].astype(np.int64)
+        d = (wide.max(-1, keepdims=True) - wide).astype(np.uint64)
+        e = exponentials(d, self.rate)
+        total = e.sum(-1, keepdims=True)
+        factor = ((self.y_inverse << EXP_BITS) + total // 2) // total
+        return (np.clip(rounded(e * factor, self.shift), self.low, self.high).astype(np.int16),)
+
+    def __str__(self) -> str:
+        return f"softmax_int16<[{self.low},{self.high}]>"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from mmcc.errors import Where as Place
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Quant
@@ -29,17 +30,24 @@ from mmcc.ops.int16 import (
     MulInt16,
     RescaleInt16,
 )
+from mmcc.ops.layer_norm import LayerNorm
+from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Pad
+from mmcc.ops.piecewise import EVERY_16, PiecewiseInt16
 from mmcc.ops.pool import AveragePool, MaxPool, window_counts
 from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
 from mmcc.ops.reduce import Reduce
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
+from mmcc.ops.softmax import Softmax
 from mmcc.passes.draft import Draft, sole_reader
 from mmcc.passes.fold import constant_value
 from mmcc.passes.fuse_activation import as_activation
 from mmcc.passes.integer import clamp_range, common_shift, mean_scale
+from mmcc.passes.integer16_lines import layer_norm_form_16, matmul_form_16, softmax_form_16
 from mmcc.passes.integer_layers import bias_in_products, layer_weights
+from mmcc.passes.lookup import evaluate, nearest_source
 from mmcc.passes.move_quantize import moved_operands
+from mmcc.passes.piecewise import pieces_of
 from mmcc.passes.quantized import (
     INT32,
     Form,
@@ -49,6 +57,7 @@ from mmcc.passes.quantized import (
     check_finite,
     computed_by,
     real,
+    source_of_16,
 )
 
 LOST = 2.0**-8  # of a step: float32 has no more bits behind a sum of 2^15 steps
@@ -69,33 +78,66 @@ def quantize_16(graph: Graph) -> Graph:
 def _write(draft: Draft, node: Node, reasons: dict[str, str]) -> bool:
     """Write what a Quantize and the nodes before it are in integers; False if that is not so."""
     op = node.op
-    if not isinstance(op, Quantize) or op.dtype != ElementType.I16 or op.zero_point:
+    if not isinstance(op, Quantize) or op.dtype != ElementType.I16:
         return False
     compute, clamps = computed_by(draft.source, node.inputs[0])
     if compute is None or len(compute.outputs) > 1:
         return False
-    bounds = [each for each in map(as_activation, clamps) if isinstance(each, Clamp)]
-    activation = getattr(compute.op, "activation", None)
     try:
-        if activation is not None and not isinstance(activation, Clamp):
-            raise StaysFloat(f"the model does not quantize between it and its {activation}")
-        once = all(sole_reader(draft.source, each.output) is not None for each in (compute, *clamps))
-        if not once and not isinstance(compute.op, Dequantize):
-            raise StaysFloat("its output is needed in float, or quantized in two ways")
-        inner = [activation] if activation is not None else []
-        target = Target(Quant(op.scale, 0), *clamp_range(op, [*inner, *bounds]))
-        form, names = _form(draft, compute, target)
-    except (StaysFloat, ValueError) as reason:  # the latter from multiplier_and_shift
-        reasons[compute.output] = str(reason)
+        form, names = _form(draft, compute, _target(draft, op, compute, clamps))
+    except (StaysFloat, ValueError) as error:  # the latter from multiplier_and_shift
+        why = str(error)
+        try:
+            if _write_pieces(draft, node, op):
+                return True
+        except StaysFloat as too_many:
+            why = str(too_many)
+        if not op.zero_point:
+            reasons[compute.output] = why
         return False
     where = (*compute.where, *(w for clamp in clamps for w in clamp.where), *node.where)
-    draft.write(form, names, node.output, where, target.quant)
+    draft.write(form, names, node.output, where, Quant(op.scale, 0))
+    return True
+
+
+def _target(draft: Draft, op: Quantize, compute: Node, clamps: list[Node]) -> Target:
+    """What the integer form of a node must give; StaysFloat if that is not so simple."""
+    bounds = [each for each in map(as_activation, clamps) if isinstance(each, Clamp)]
+    activation = getattr(compute.op, "activation", None)
+    if op.zero_point:
+        raise StaysFloat("its result has a zero point")
+    if activation is not None and not isinstance(activation, Clamp):
+        raise StaysFloat(f"the model does not quantize between it and its {activation}")
+    once = all(sole_reader(draft.source, each.output) is not None for each in (compute, *clamps))
+    if not once and not isinstance(compute.op, Dequantize):
+        raise StaysFloat("its output is needed in float, or quantized in two ways")
+    inner = [activation] if activation is not None else []
+    return Target(Quant(op.scale, 0), *clamp_range(op, [*inner, *bounds]))
+
+
+def _write_pieces(draft: Draft, node: Node, op: Quantize) -> bool:
+    """Write a Quantize as polynomials if its input is a function of one int16 tensor, element by element;
+    StaysFloat if these would be too many."""
+    made = draft.now(node.inputs[0])
+    source = nearest_source(draft, made, dtype=ElementType.I16)
+    if source is None:
+        return False
+    places: list[Place] = []
+    with np.errstate(all="ignore"):
+        values = evaluate(draft, made, {source: EVERY_16}, places)
+        exact = evaluate(draft, made, {source: EVERY_16}, [], wide=True)
+    shape = EVERY_16.shape
+    table = pieces_of(op, np.broadcast_to(values, shape), np.broadcast_to(exact, shape), LEAST, MOST)
+    names = ("first", "last", "bits", "coefficients")
+    tables = (draft.constant(a, f"{node.output}_{what}") for what, a in zip(names, table, strict=True))
+    quant = Quant(op.scale, op.zero_point)
+    draft.write(PiecewiseInt16(), (source, *tables), node.output, (*places, *node.where), quant)
     return True
 
 
 def _form(draft: Draft, node: Node, target: Target) -> Form:
     if isinstance(node.op, Dequantize):
-        x = _source(draft, node.output)
+        x = source_of_16(draft, node.output)
         scale = _times(x.quant, target.quant)
         return RescaleInt16(*scale, target.low, target.high), (x.name,)
     if moved_operands(node):
@@ -104,16 +146,6 @@ def _form(draft: Draft, node: Node, target: Target) -> Form:
     if convert is None:
         raise StaysFloat(f"there is no form of {node.op} for int16")
     return convert(draft, node, target)
-
-
-def _source(draft: Draft, name: str) -> Source:
-    """The int16 tensor behind a float one."""
-    node = draft.producer.get(draft.now(name))
-    if node is None or not isinstance(node.op, Dequantize) or node.op.zero_point:
-        raise StaysFloat(f"%{name} is not quantized to int16 with zero point 0")
-    if draft.tensors[node.inputs[0]].dtype != ElementType.I16:
-        raise StaysFloat(f"%{name} is quantized to another type than the result")
-    return Source(node.inputs[0], Quant(node.op.scale, 0))
 
 
 def _number(draft: Draft, name: str) -> Source | None:
@@ -139,7 +171,7 @@ def _times(x: Quant, y: Quant) -> tuple[int, int]:
 def _moved(draft: Draft, node: Node, target: Target) -> Form:
     """What only moves elements moves integers, if their scale is that of the result."""
     moved = moved_operands(node)
-    sources = {k: _source(draft, node.inputs[k]) for k in moved}
+    sources = {k: source_of_16(draft, node.inputs[k]) for k in moved}
     same = all(source.quant == target.quant for source in sources.values())
     if not same or (target.low, target.high) != (LEAST, MOST):
         raise StaysFloat("its result has another scale than what it moves")
@@ -155,7 +187,7 @@ def _moved(draft: Draft, node: Node, target: Target) -> Form:
 
 def _layer(draft: Draft, node: Node, target: Target) -> tuple[str, ...]:
     """The operands of a layer in integers, whose sums fit 32 bits."""
-    x = _source(draft, node.inputs[0])
+    x = source_of_16(draft, node.inputs[0])
     w, w_zero, w_scales = layer_weights(draft, node.inputs[1])
     if w_zero:
         raise StaysFloat("its weights have a zero point")
@@ -199,7 +231,7 @@ def _binary(draft: Draft, node: Node, target: Target) -> Form:
     assert isinstance(op, Binary)
     if op.function not in ("add", "sub", "mul"):
         raise StaysFloat(f"there is no form of {op} for int16")
-    a, b = (_number(draft, name) or _source(draft, name) for name in node.inputs)
+    a, b = (_number(draft, name) or source_of_16(draft, name) for name in node.inputs)
     limits, y_scale = (target.low, target.high), real(target.quant.scale)
     if op.function == "mul":
         scale = multiplier_and_shift(real(a.quant.scale) * real(b.quant.scale) / y_scale)
@@ -221,7 +253,7 @@ def _where(draft: Draft, node: Node, target: Target) -> Form:
             (stored,) = Quantize(target.quant.scale, 0, ElementType.I16).reference(value)
             names.append(draft.constant(np.clip(stored, target.low, target.high), f"{name}_q"))
             continue
-        x = _source(draft, name)
+        x = source_of_16(draft, name)
         form = RescaleInt16(*_times(x.quant, target.quant), target.low, target.high)
         names.append(draft.add(form, (x.name,), f"{name}_q", node.where, target.quant))
     return Where(), tuple(names)
@@ -230,7 +262,7 @@ def _where(draft: Draft, node: Node, target: Target) -> Form:
 def _reduce(draft: Draft, node: Node, target: Target) -> Form:
     op = node.op
     assert isinstance(op, Reduce)
-    x = _source(draft, node.inputs[0])
+    x = source_of_16(draft, node.inputs[0])
     scale = mean_scale(draft, op, x, target, SUMMED)
     return MeanInt16(op.axes, *scale, target.low, target.high), (x.name,)
 
@@ -240,7 +272,7 @@ def _average_pool(draft: Draft, node: Node, target: Target) -> Form:
     many elements."""
     op = node.op
     assert isinstance(op, AveragePool)
-    x = _source(draft, node.inputs[0])
+    x = source_of_16(draft, node.inputs[0])
     shape = draft.tensors[x.name].shape
     counts = window_counts(op.window, op.counted, shape)
     if not 0 < counts.min() == counts.max() <= SUMMED:
@@ -270,6 +302,9 @@ FORMS: dict[type, Callable[[Draft, Node, Target], Form]] = {
     Reduce: _reduce,
     AveragePool: _average_pool,
     Where: _where,
+    LayerNorm: layer_norm_form_16,
+    MatMul: matmul_form_16,
+    Softmax: softmax_form_16,
 }
 
 

@@ -49,7 +49,7 @@ def layer_norm_form(draft: Draft, node: Node, target: Target) -> Form:
         raise StaysFloat(f"its parameters are not constant, or its rows longer than {LONGEST}")
     scale = known[0] if op.centred else known[0] * np.sqrt(length)
     bias = known[1] if len(known) > 1 else np.zeros(length)
-    fraction, epsilon = _epsilon(op, length, real(x.quant.scale))
+    fraction, epsilon = variance_units(op, length, real(x.quant.scale), 128.0 if op.centred else 255.0)
     bits, shift = _shift(scale, bias, normal_bits(length, op.centred))
     half = 1 << (shift - 1)
     start = np.rint(bias * 2.0**shift).astype(np.int64) + (target.quant.zero_point << shift) + half
@@ -61,11 +61,12 @@ def layer_norm_form(draft: Draft, node: Node, target: Target) -> Form:
     return form, (x.name, *names)
 
 
-def _epsilon(op: LayerNorm, length: int, step: float) -> tuple[int, int]:
-    """Bits of fraction of a row's variance, in units of squares of the input's step, and epsilon in these."""
+def variance_units(op: LayerNorm, length: int, step: float, most: float) -> tuple[int, int]:
+    """Bits of fraction of a row's variance, in units of squares of the input's step, and epsilon in these;
+    no value is further than `most` from the middle of all, or from the zero point where that counts."""
     units = length * length if op.centred else length
     epsilon = op.epsilon * units / step**2
-    largest = units * (128.0**2 if op.centred else 255.0**2) + epsilon
+    largest = units * most**2 + epsilon
     if not 0 <= epsilon < 2.0**VARIANCE_BITS:
         raise StaysFloat("its epsilon is out of all proportion to its input's scale")
     fraction = min(FRACTION, VARIANCE_BITS - 1 - floor(log2(largest))) & ~1

@@ -38,12 +38,14 @@ def write_lookup(draft: Draft, node: Node) -> bool:
     return True
 
 
-def nearest_source(draft: Draft, name: str, channels: int = 1) -> str | None:
-    """The nearest int8 tensor that alone decides the float tensor `name`.
+def nearest_source(
+    draft: Draft, name: str, channels: int = 1, dtype: ElementType = ElementType.I8
+) -> str | None:
+    """The nearest tensor of int8, or of another type, that alone decides the float tensor `name`.
 
     With `channels` above 1 together with constants that have so many elements, along the last axis.
     """
-    sources = _nearest(draft, name, channels)
+    sources = _nearest(draft, name, channels, dtype)
     while sources is not None and len(sources) > 1:
         tables = [s for s in sources if s in draft.producer and isinstance(draft.producer[s].op, Lookup)]
         if not tables:
@@ -53,8 +55,8 @@ def nearest_source(draft: Draft, name: str, channels: int = 1) -> str | None:
     return sources.pop() if sources else None
 
 
-def _nearest(draft: Draft, name: str, channels: int) -> set[str] | None:
-    """The int8 tensors that `name` is computed from; None if not element by element."""
+def _nearest(draft: Draft, name: str, channels: int, dtype: ElementType) -> set[str] | None:
+    """The tensors of a type that `name` is computed from; None if not element by element."""
     shape = draft.tensors[name].shape
     found: set[str] = set()
     seen: set[str] = set()
@@ -71,7 +73,7 @@ def _nearest(draft: Draft, name: str, channels: int) -> set[str] | None:
                 return None
         elif tensor.shape != shape:
             return None
-        elif tensor.dtype == ElementType.I8:
+        elif tensor.dtype == dtype:
             found.add(current)
         elif current in draft.producer and draft.producer[current].op.traits.elementwise:
             waiting += draft.producer[current].inputs
@@ -80,10 +82,13 @@ def _nearest(draft: Draft, name: str, channels: int) -> set[str] | None:
     return found
 
 
-def evaluate(draft: Draft, name: str, known: dict[str, NDArray[Any]], places: list[Place]) -> NDArray[Any]:
-    """The values of a tensor for each of the 256 values of its source.
+def evaluate(
+    draft: Draft, name: str, known: dict[str, NDArray[Any]], places: list[Place], *, wide: bool = False
+) -> NDArray[Any]:
+    """The values of a tensor for each value of its source.
 
-    `known` has the source's values, [256], or [256, 1] if there are constants for each channel.
+    `known` has the source's values, [256], or [256, 1] if there are constants for each channel. `wide`:
+    floats have 64 bits from the source on, so that none of the model's roundings is in the result.
     """
     if name not in known:
         constant = constant_value(draft, name)
@@ -94,8 +99,12 @@ def evaluate(draft: Draft, name: str, known: dict[str, NDArray[Any]], places: li
             if isinstance(node.op, Lookup):
                 values = [evaluate(draft, node.inputs[0], known, places), draft.constants[node.inputs[1]]]
             else:
-                values = [evaluate(draft, name, known, places) for name in node.inputs]
-            (known[name],) = node.op.reference(*values)
+                values = [evaluate(draft, name, known, places, wide=wide) for name in node.inputs]
+            if wide and isinstance(node.op, Dequantize):
+                op = node.op
+                known[name] = (values[0] - np.float64(op.zero_point)) * np.float64(np.float32(op.scale))
+            else:
+                (known[name],) = node.op.reference(*values)
             if not isinstance(node.op, (Quantize, Dequantize)):
                 places += node.where
     return known[name]

@@ -58,6 +58,16 @@ def source_of(draft: Draft, name: str) -> Source:
     return Source(node.inputs[0], Quant(node.op.scales[0], node.op.zero_points[0]))
 
 
+def source_of_16(draft: Draft, name: str) -> Source:
+    """The int16 tensor behind a float one, with a zero point of 0."""
+    node = draft.producer.get(draft.now(name))
+    if node is None or not isinstance(node.op, Dequantize) or node.op.zero_point:
+        raise StaysFloat(f"%{name} is not quantized to int16 with zero point 0")
+    if draft.tensors[node.inputs[0]].dtype != ElementType.I16:
+        raise StaysFloat(f"%{name} is quantized to another type than the result")
+    return Source(node.inputs[0], Quant(node.op.scale, 0))
+
+
 def check_finite(draft: Draft, node: Node) -> None:
     """StaysFloat if a quantized constant has elements that are infinite as float32, as masks may have."""
     with np.errstate(over="ignore"):

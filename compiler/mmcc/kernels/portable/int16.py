@@ -11,6 +11,7 @@ from mmcc.kernels.epilogue import Fields, Options
 from mmcc.kernels.select import Site, layer
 from mmcc.kernels.window import row_bound, views, window_fields
 from mmcc.ops.int16 import LEAST, MOST, AddInt16, ConvInt16, DenseInt16, MulInt16, RescaleInt16
+from mmcc.ops.piecewise import PiecewiseInt16
 
 HIGH = 33  # a shift of so many and more takes only the high word of the product
 MOST_LEFT = 15  # bits that an integer of 16 may be shifted left
@@ -105,6 +106,27 @@ def elementwise_int16(op: AddInt16 | MulInt16 | RescaleInt16, site: Site) -> Ker
             *((f"multiplier{k}", m) for k, m in enumerate(() if same else multipliers)),
             *(() if same else (("shift", op.shift + left - HIGH if high else op.shift),)),
             *((("left", left),) if high and left and not same else ()),
+            ("low", op.low),
+            ("high", op.high),
+        ),
+    )
+
+
+@layer(PiecewiseInt16)
+def piecewise_int16(op: PiecewiseInt16, site: Site) -> KernelUse:
+    """The piece by the high byte, then one after the other; three products an element."""
+    first, last, bits, coefficients = (operand.constant() for operand in site.inputs[1:])
+    return KernelUse(
+        "piecewise_int16",
+        (),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            ("coefficients", site.keep("coefficients", coefficients)),
+            ("last", site.keep("last", last)),
+            ("first", site.keep("first", first)),
+            ("shifts", site.keep("shifts", (32 - bits).astype(np.uint8))),
+            ("channels", site.output.geometry[2]),
             ("low", op.low),
             ("high", op.high),
         ),

@@ -9,7 +9,7 @@ from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.epilogue import RAISED
 from mmcc.kernels.portable.movement import source_view
 from mmcc.kernels.select import Site, layer
-from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8, normal_bits
+from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8, LayerNormInt16, normal_bits
 
 
 @layer(LayerNorm)
@@ -40,14 +40,41 @@ def layer_norm_int8(op: LayerNormInt8, site: Site) -> KernelUse:
             *_lines(site),
             ("scale", site.keep("scale", scale)),
             ("bias", site.keep("bias", raised)),
-            ("epsilon_low", op.epsilon & 0xFFFFFFFF),
-            ("epsilon_high", op.epsilon >> 32),
-            ("fraction", op.fraction),
-            ("down", 62 - op.fraction // 2 - normal_bits(site.output.shape[-1], op.centred)),
+            *_variance(op, site),
             ("shift", op.shift),
             *((("x_zero", op.x_zero),) if not op.centred else ()),
             *((("low", op.low + RAISED), ("high", op.high + RAISED)) if not full else ()),
         ),
+    )
+
+
+@layer(LayerNormInt16)
+def layer_norm_int16(op: LayerNormInt16, site: Site) -> KernelUse:
+    """Sums of squares, and results before they are rounded, have 64 bits."""
+    scale, bias = (operand.constant() for operand in site.inputs[1:])
+    return KernelUse(
+        "layer_norm_int16",
+        (("centred", op.centred),),
+        (
+            *_lines(site),
+            ("scale", site.keep("scale", scale)),
+            ("bias", site.keep("bias", bias)),
+            *_variance(op, site),
+            ("up", op.up),
+            ("shift", op.shift),
+            ("low", op.low),
+            ("high", op.high),
+        ),
+    )
+
+
+def _variance(op: LayerNormInt8 | LayerNormInt16, site: Site) -> tuple[tuple[str, Field], ...]:
+    """What is added to a line's variance, and how far its root is shifted."""
+    return (
+        ("epsilon_low", op.epsilon & 0xFFFFFFFF),
+        ("epsilon_high", op.epsilon >> 32),
+        ("fraction", op.fraction),
+        ("down", 62 - op.fraction // 2 - normal_bits(site.output.shape[-1], op.centred)),
     )
 
 

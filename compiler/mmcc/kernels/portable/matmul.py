@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Products of two activations, in float and in int8."""
+"""Products of two activations, in float, int8 and int16."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from mmcc.ir.program import Field, KernelUse, View
 from mmcc.kernels.epilogue import check_accumulator, epilogue
 from mmcc.kernels.select import Operand, Site, layer
-from mmcc.ops.matmul import MatMul, MatMulInt8, Operands
+from mmcc.ops.matmul import MatMul, MatMulInt8, MatMulInt16, Operands
 
 
 @layer(MatMul)
@@ -38,6 +38,22 @@ def matmul_int8(op: MatMulInt8, site: Site) -> KernelUse:
             ("shift", int(end.tail[0])),
             ("a_zero", op.zeros[0]),
             ("b_zero", op.zeros[1]),
+        ),
+    )
+
+
+@layer(MatMulInt16)
+def matmul_int16(op: MatMulInt16, site: Site) -> KernelUse:
+    """The same; sums have 64 bits."""
+    return KernelUse(
+        "matmul_int16",
+        _options(op.operands),
+        (
+            *_fields(op.operands, site),
+            ("multiplier", op.multiplier),
+            ("right", op.shift - 33),
+            ("low", op.low),
+            ("high", op.high),
         ),
     )
 

@@ -20,12 +20,12 @@ from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.conv_transpose import ConvTranspose, ConvTransposeInt8
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, ConvTransposeInt8ToFloat
 from mmcc.ops.int16 import ConvInt16, MeanInt16
-from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8
+from mmcc.ops.layer_norm import LayerNorm, LayerNormInt8, LayerNormInt16
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.reduce import ArgMax, MeanInt8, Reduce
 from mmcc.ops.resize import ResizeInt8, ResizeNearest
-from mmcc.ops.softmax import Softmax, SoftmaxInt8
+from mmcc.ops.softmax import Softmax, SoftmaxInt8, SoftmaxInt16
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.ops.window import Window
 
@@ -239,7 +239,9 @@ RULES: dict[type[Op], Rule] = {
     **dict.fromkeys(_POOLS, _pool),
     ResizeNearest: _nearest,
     ResizeInt8: _linear,
-    **dict.fromkeys((Softmax, SoftmaxInt8, LayerNorm, LayerNormInt8, AffineInt8), _last_axis),
+    **dict.fromkeys(
+        (Softmax, SoftmaxInt8, SoftmaxInt16, LayerNorm, LayerNormInt8, LayerNormInt16, AffineInt8), _last_axis
+    ),
     **dict.fromkeys((Reduce, MeanInt8, MeanInt16, ArgMax), _reduce),
     Concat: _concat,
     **dict.fromkeys((Slice, Expand, Pad, Gather), _by_axis),
