@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 
@@ -103,6 +104,16 @@ def test_external_data(tmp_path):
         fails(external(location), home, "MM106", "outside the model's folder")
     for location in ("missing.bin", "sub", "loop", "pipe", "", "w.bin\0"):
         fails(external(location), home, "MM106")
+    digest = hashlib.sha1((home / "w.bin").read_bytes()).hexdigest()
+    graph = import_model(save(external("w.bin", offset=8, checksum=digest.upper()), home))
+    assert graph.constants["w"].sum() == np.arange(108).sum()
+    other = hashlib.sha1(data).hexdigest()  # of another file
+    fails(
+        external("w.bin", offset=8, checksum=other),
+        home,
+        "MM106",
+        f"SHA-1 is {digest}, the model says {other}",
+    )
     for more in ({"offset": -1}, {"offset": 9}, {"length": 2**60}, {"offset": "x"}, {"offset": 2**70}):
         fails(external("w.bin", **more), home, "MM106")
 

@@ -28,50 +28,47 @@ def test_every_comparison(tmp_path, mode, missing):
     compared(tmp_path, model("TreeEnsembleRegressor", n_targets=1, **lists), x)
 
 
-# beside, between and beyond what float32 has
-DOUBLES = [0.1, 0.3, -0.7, 0.25, 1e300, -1e300, 1e-60, float(np.float32(0.1)), 1 + 2.0**-30]
-
-
-def around(values: list[float]) -> np.ndarray:
-    """Rows of four float32, among them those next to each value."""
-    near = np.array([np.clip(v, -3e38, 3e38) for v in values], np.float32)
-    found = np.concatenate([near, np.nextafter(near, np.float32(9)), np.nextafter(near, np.float32(-9)), [0]])
-    return np.random.default_rng(3).choice(found.astype(np.float32), (200, 4))
+DOUBLES = [0.1, 0.3, -0.7, 0.25, 1.2, 1e300, -1e300]  # most between float32, some beyond all
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_thresholds_of_double_are_met_exactly(tmp_path, mode):
-    """As scikit-learn's converter writes trees of a float64 input; every value is a float32."""
+def test_what_equals_a_threshold_of_double_still_does(tmp_path, mode):
+    """As scikit-learn's converter writes trees of a float64 input, which is a float32 in C."""
     lists = trees(mode, 7, "target", 1)
     splits = np.random.default_rng(8).choice(DOUBLES, len(lists["nodes_values"]))
     del lists["nodes_values"]
     weights = helper.make_tensor("w", TensorProto.DOUBLE, [len(lists["target_ids"])], lists["target_weights"])
     del lists["target_weights"]
-    x = around(DOUBLES)
+    x = np.random.default_rng(3).choice([*DOUBLES, 0, 2.7], (200, 4))
     made = model(
         "TreeEnsembleRegressor",
-        x.astype(np.float64),
+        x,
         n_targets=1,
         nodes_values_as_tensor=helper.make_tensor("v", TensorProto.DOUBLE, [len(splits)], splits),
         target_weights_as_tensor=weights,
         base_values_as_tensor=helper.make_tensor("b", TensorProto.DOUBLE, [1], [0.1]),
         **lists,
     )
-    (want,) = onnx_runtime(made, {"x": x.astype(np.float64)}).values()
-    (got,) = evaluate(import_model(save(made, tmp_path)), {"x": x}).values()
+    (want,) = onnx_runtime(made, {"x": x}).values()
+    with np.errstate(over="ignore"):
+        narrow = x.astype(np.float32)
+    (got,) = evaluate(import_model(save(made, tmp_path)), {"x": narrow}).values()
     assert_same(got, want, 1e-5)
 
 
 @pytest.mark.parametrize("mode", range(6))
-def test_splits_of_double_are_met_exactly(mode):
-    """Of one node, with what its comparison says in float64."""
-    x = around(DOUBLES)[:, 0]
-    for value in DOUBLES:
+def test_splits_of_double_are_compared_as_float32(mode):
+    """Of one node, with what float32 next to it say, and what is rounded to the same one."""
+    values = [*DOUBLES, 1e-60, float(np.float32(0.1)), 1 + 2.0**-30, np.inf, -np.inf]
+    with np.errstate(over="ignore"):
+        near = np.array(values, np.float32)
+        x = np.concatenate([near, np.nextafter(near, np.float32(9)), np.nextafter(near, np.float32(-9)), [0]])
+    x = x.astype(np.float32)
+    for value, split in zip(values, near, strict=True):
         forest = Forest()
         node, yes, no = (forest.add(LEAF, 0.0, 0, 0) for _ in range(3))
         forest.branch(node, MODES[mode], (0, value), (yes, no), missing=False)
-        wide = x.astype(np.float64)
-        want = (wide <= value, wide < value, wide >= value, wide > value, wide == value, wide != value)[mode]
+        want = (x <= split, x < split, x >= split, x > split, x == split, x != split)[mode]
         got = []
         for each in x:
             at = node
@@ -81,12 +78,12 @@ def test_splits_of_double_are_met_exactly(mode):
         np.testing.assert_array_equal(got, want, err_msg=str(value))
 
 
-def test_splits_of_double_are_read_as_they_are(tmp_path):
-    """Of a tree as version 5 writes them: float32's 0.1 is above 0.1, and so to the leaf of 1."""
-    x = np.array([[0.1], [0.0999]], np.float32)
+def test_splits_of_version_5_are_rounded_as_the_input_is(tmp_path):
+    """ONNX Runtime says so of the same numbers in float64."""
+    x = np.array([[0.1], [0.0999], [0.1001]])
     made = model(
         "TreeEnsemble",
-        x.astype(np.float64),
+        x,
         kinds=[TensorProto.DOUBLE],
         nodes_splits=helper.make_tensor("s", TensorProto.DOUBLE, [1], [0.1]),
         nodes_modes=helper.make_tensor("m", TensorProto.UINT8, [1], [0]),
@@ -97,8 +94,10 @@ def test_splits_of_double_are_read_as_they_are(tmp_path):
         n_targets=1,
     )
     made.opset_import[1].version = 5
-    (got,) = evaluate(import_model(save(made, tmp_path)), {"x": x}).values()
-    np.testing.assert_array_equal(got, [[1], [2]])
+    (want,) = onnx_runtime(made, {"x": x}).values()
+    (got,) = evaluate(import_model(save(made, tmp_path)), {"x": x.astype(np.float32)}).values()
+    np.testing.assert_array_equal(got, want)
+    np.testing.assert_array_equal(got, [[2], [2], [1]])
 
 
 def test_a_list_given_as_floats_and_as_a_tensor_is_refused(tmp_path):

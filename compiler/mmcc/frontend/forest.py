@@ -16,15 +16,11 @@ from mmcc.ops.trees import LEAF
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ")
 
 
-def highest(value: float, *, below: bool = False) -> float:
-    """The highest float32 that is not above a float64, or that is below it; NaN below -inf."""
-    if below and value == -math.inf:
-        return math.nan  # which nothing is, or is below
-    with np.errstate(over="ignore"):
-        near = np.float32(value)
-    if float(near) > value or (below and float(near) == value):
-        near = np.nextafter(near, np.float32(-np.inf))
-    return float(near)
+def below(limit: float) -> float:
+    """The highest float32 below one; NaN below -inf, which nothing is."""
+    if limit == -math.inf:
+        return math.nan
+    return float(np.nextafter(np.float32(limit), np.float32(-np.inf)))
 
 
 @dataclass(slots=True)
@@ -52,13 +48,15 @@ class Forest:
     ) -> None:
         """Make `node` a branch on (feature, value) to ways (true, false), whatever the comparison is.
 
-        The value may be a float64: of a float32, each comparison with it is one with a float32 beside it.
+        A float64 is rounded to float32, as an input of float64 is: so an input that equals it still does.
         """
         (feature, value), (yes, no) = at, ways
         if math.isnan(value):
             raise unsupported("a tree's node that compares with what is no number")
-        less = highest(value, below=True)
-        limit = less if mode in ("BRANCH_LT", "BRANCH_GTE") else highest(value)
+        with np.errstate(over="ignore"):
+            value = float(np.float32(value))
+        less = below(value)
+        limit = less if mode in ("BRANCH_LT", "BRANCH_GTE") else value
         if mode in ("BRANCH_GT", "BRANCH_GTE", "BRANCH_NEQ"):
             yes, no, missing = no, yes, not missing and mode != "BRANCH_NEQ"  # NaN equals nothing
         if mode in ("BRANCH_EQ", "BRANCH_NEQ"):  # not above, and then not below

@@ -18,7 +18,7 @@ CODES = {
     "MM103": "a node does not follow its operator's schema: operands or attributes",
     "MM104": "the operands of a node do not fit together",
     "MM105": "a tensor is empty or too large",
-    "MM106": "external data is missing, too short, or outside the model's folder",
+    "MM106": "external data is missing, too short, outside the model's folder, or has another checksum",
     "MM107": "a quantization parameter is not usable",
     "MM108": "a constant's data is not what its header says",
     "MM109": "a symbolic dimension needs a value",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -192,6 +194,16 @@ def _decoded(array: NDArray[Any], data_type: int, count: int) -> NDArray[Any]:
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
+@lru_cache(maxsize=16)
+def _sha1(path: Path, _changed: int) -> str:
+    """What ONNX has as the `checksum` of external data: of the whole file, which many tensors share.
+
+    One that has changed is read again.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.sha1(usedforsecurity=False)).hexdigest()
+
+
 def _external(proto: TensorProto, folder: Path, size: int, name: str) -> bytes:
     """Read external data, from below the model's folder only."""
     entries = {entry.key: entry.value for entry in proto.external_data}
@@ -226,6 +238,14 @@ def _external(proto: TensorProto, folder: Path, size: int, name: str) -> bytes:
         raise bad_model(
             "MM106",
             f"{name} needs {size} bytes; the external data is {length} bytes at {offset} of {held}",
+        )
+    said = entries.get("checksum", "").strip().lower()
+    if said and said != (found := _sha1(path, path.stat().st_mtime_ns)):
+        raise bad_model(
+            "MM106",
+            f'{name}: "{printable(location)}" is not the file that the model was saved with: its SHA-1 is '
+            f"{found}, the model says {printable(said)}",
+            "the file that was saved with the model; or saving it again with onnx.save_model",
         )
     with path.open("rb") as file:
         file.seek(offset)
