@@ -14,6 +14,21 @@ MMCC_INLINE int32_t mmcc_dsp_products(uint32_t a, uint32_t b, int32_t sum)
     return sum;
 }
 
+/* Two values of 16 bits. */
+MMCC_INLINE uint32_t mmcc_dsp_pair(const int16_t *from)
+{
+    uint32_t pair;
+    memcpy(&pair, from, 4);
+    return pair;
+}
+
+/* The sum of a pair's products with another, added to one of 64 bits. */
+MMCC_INLINE int64_t mmcc_dsp_products_wide(uint32_t a, uint32_t b, int64_t sum)
+{
+    __asm__("smlald %Q0, %R0, %1, %2" : "+r"(sum) : "r"(a), "r"(b));
+    return sum;
+}
+
 /* Four sums of products of an activation's line, less its zero point, and four lines or columns of another. The
  * assembly below knows where the members are. */
 typedef struct {
