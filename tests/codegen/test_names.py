@@ -4,16 +4,24 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 
+import mmcc
+import numpy as np
 import pytest
+from frontend_models import model_of, save
 from hypothesis import given
 from hypothesis import strategies as st
-from mmcc.codegen.names import escape, identifier, is_identifier
+from mmcc.codegen.names import escape, identifier, is_identifier, is_prefix, prefix
 from mmcc.errors import printable
+from mmcc.resources import data_dir
+from onnx import helper
+from toolchains import ready
 
 pytestmark = pytest.mark.quick
 
-NAMES = ["int", "a/b", "a.b", "a_b", "9x", "", "_", "__a", "main"]
+NAMES = ["int", "math", "Math", "mmcc", "MMCC_math", "a/b", "a.b", "a_b", "9x", "", "_", "__a", "main"]
 TEXTS = st.one_of(st.text(max_size=80), st.sampled_from(NAMES))
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -36,6 +44,45 @@ def test_an_identifier_is_ascii_and_no_keyword(text):
 @given(st.lists(TEXTS, unique=True, max_size=20))
 def test_different_texts_have_different_identifiers(texts):
     assert len({identifier(text) for text in texts}) == len(texts)
+    assert len({prefix(text) for text in texts}) == len(texts)
+
+
+@given(TEXTS)
+def test_a_package_may_be_called_as_a_model_is(text):
+    assert is_prefix(prefix(text)), prefix(text)
+
+
+@pytest.mark.parametrize("compiler", ["gcc", "clang", "arm-none-eabi-gcc", "riscv64-unknown-elf-gcc", "g++"])
+def test_no_package_hides_a_header_that_its_c_includes(compiler, tmp_path):
+    """A package's folder comes before the system's, and <math.h> is looked for in both."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    runtime = data_dir("runtime_c")
+    texts = [path.read_text() for path in (*runtime.glob("*.h"), *data_dir("templates").glob("*.j2"))]
+    asked = {name for text in texts for name in re.findall(r"#\s*include <([\w/]+\.h)>", text)}
+    assert {"math.h", "string.h"} < asked
+    found = set(asked)
+    for name in asked:
+        source = tmp_path / "all.c"
+        source.write_text(f"#include <{name}>\n")
+        made = subprocess.run([compiler, "-M", source], capture_output=True, text=True, check=False)
+        found |= {word.rpartition("/include/")[2] for word in made.stdout.split() if "/include/" in word}
+    names = {name.removesuffix(".h") for name in found if "/" not in name}
+    names |= {path.stem for path in runtime.glob("*.h")}
+    hidden = {name for name in names if is_prefix(name) or is_prefix(name.upper())}
+    assert hidden == set()
+
+
+@pytest.mark.parametrize("name", ["math", "stdint", "string", "mmcc", "mmcc_runtime", "MMCC"])
+def test_models_called_as_headers_are(name, tmp_path):
+    """Their packages are built, run and included from C++."""
+    ready("host")
+    model = model_of([helper.make_node("Sigmoid", ["x"], ["y"])], {"x": np.ones((1, 4), np.float32)}, ["y"])
+    path = save(model, tmp_path, f"{name}.onnx")
+    built = mmcc.compile_model(path, tmp_path / "m")
+    (tmp_path / "main.cpp").write_text(f'#include "{built.report["prefix"]}.h"\n#include <math.h>\n')
+    command = ["g++", "-fsyntax-only", "-Wall", "-Werror", f"-I{tmp_path / 'm'}", tmp_path / "main.cpp"]
+    subprocess.run(command, check=True)
 
 
 def test_an_identifier_stays_as_it_is():

@@ -64,7 +64,10 @@ def sizes(folder, _):
     mmcc(*options, "256K")
 
 
-@follows("driver/options.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++'")
+@follows(
+    "driver/options.py: 'a letter, then letters, digits and single underscores; no keyword of C or C++, "
+    "no header of the C library (math), nothing that begins with mmcc'"
+)
 def prefix(folder, _):
     options = ("compile", save(RELU, folder), "-o", folder / "out", "--name")
     assert "a letter, then letters" in mmcc(*options, "1__a", exit=2)

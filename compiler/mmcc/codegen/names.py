@@ -22,6 +22,40 @@ _KEYWORDS = frozenset(
     """.split()  # noqa: SIM905
 )
 
+# A package's folder is where compilers look for headers first: a NAME.h called as one of the C library, or of
+# the compiler, would take its place, also in that library's own headers. Those of glibc, musl and newlib.
+_HEADERS = frozenset(
+    """
+    aio alloca ar argp argz assert byteswap complex cpio crypt ctype devctl dirent dlfcn elf endian envlock
+    envz err errno error execinfo fastmath fcntl features fenv float fmtmsg fnmatch fstab fts ftw gconv
+    getopt glob grp gshadow iconv ieeefp ifaddrs inttypes iso646 langinfo lastlog libgen libintl limits link
+    locale malloc math mcheck memory mntent monetary mqueue ndbm netdb newlib nl_types nss obstack paths
+    picolibc poll printf pthread pty pwd re_comp reent regdef regex regexp resolv sched search semaphore
+    setjmp sgtty shadow signal spawn stab stdalign stdarg stdatomic stdbit stdbool stdckdint stddef stdint
+    stdio stdio_ext stdlib stdnoreturn string strings syscall sysexits syslog tar termio termios tgmath
+    threads time ttyent uchar ucontext ulimit unctrl unistd unwind utime utmp utmpx values varargs wait
+    wchar wctype wordexp arm_acle arm_bf16 arm_cde arm_cmse arm_fp16 arm_mve arm_mve_types arm_neon arm_sve
+    arm_vector_types cpuid mm_malloc riscv_vector wasm_simd128
+    """.split()  # noqa: SIM905
+)
+
+
+def prefix(text: str) -> str:
+    """The prefix of all symbols and files of a model called `text`: `text` itself where `is_prefix` holds."""
+    name = identifier(text)
+    return name if is_prefix(name) else f"m_{_hashed(name, text)}"
+
+
+def is_prefix(text: str) -> bool:
+    """True if symbols and files of a package may begin with `text`.
+
+    It is an identifier, and neither a header of the C library or the compiler (capitals or not: some file
+    systems do not tell them apart) nor the beginning of names in `runtime_c/`.
+    """
+    low = text.lower()
+    header = low in _HEADERS or low.endswith("intrin")  # as compilers for x86 call theirs
+    return is_identifier(text) and not header and not f"{low}_".startswith("mmcc_")
+
 
 def identifier(text: str) -> str:
     """A C identifier for `text`: ASCII, no keyword, and different for different texts.
@@ -33,12 +67,16 @@ def identifier(text: str) -> str:
         clean = f"m{clean}"
     if clean == text and clean not in _KEYWORDS and "__" not in clean:
         return clean
+    return _hashed(clean, text)
+
+
+def _hashed(clean: str, text: str) -> str:
     clean = re.sub(r"__+", "_", clean)
     return f"{clean}_{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()[:8]}"
 
 
 def is_identifier(text: str) -> bool:
-    """True if the user may use `text` as the prefix of every symbol."""
+    """True if C and C++ take `text` as a name, whatever is put behind it."""
     return (
         re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,62}", text) is not None
         and text not in _KEYWORDS

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from numpy.typing import ArrayLike
 
-from mmcc.codegen.names import identifier, is_identifier
+from mmcc.codegen.names import is_prefix, prefix
 from mmcc.driver.handoff_file import Rule
 from mmcc.errors import CompileError, Exit, did_you_mean
 from mmcc.package.kinds import KINDS
@@ -92,12 +92,13 @@ class CompileOptions:
 def prefix_of(options: CompileOptions, model: Path) -> str:
     """Prefix of every symbol: --name, or an identifier made of the file's name."""
     if not options.name:
-        return identifier(model.stem)
-    if not is_identifier(options.name):
+        return prefix(model.stem)
+    if not is_prefix(options.name):
         raise CompileError(
             "MM005",
             f'--name "{options.name}" cannot be a prefix in C',
             exit=Exit.USAGE,
-            hint="a letter, then letters, digits and single underscores; no keyword of C or C++",
+            hint="a letter, then letters, digits and single underscores; no keyword of C or C++, no header "
+            "of the C library (math), nothing that begins with mmcc",
         )
     return options.name
