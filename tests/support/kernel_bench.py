@@ -3,8 +3,9 @@
 
 The ways: all rows at once; any number of rows a call from rings that hold only the rows still needed; columns
 in strips that hold only the columns needed; tensors that are strided slots of larger ones; an elementwise
-output exactly over its input. All share one C function; everything around and outside what may be read is
-poison, and everything around what may be written is checked to be as it was.
+output exactly over its input; any output over each of its inputs, as near as the planner ever puts it, rows
+made from the first to the last and the other way. All share one C function; all around and outside of what
+may be read is poison, and everything around what may be written is checked to be as it was.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
 from mmcc.kernels.tilings import planning_site
 from mmcc.target import Target, load_target
+from nearest_places import nearest_places
 from op_case import OpCase
 
 WARNINGS = (
@@ -48,7 +50,7 @@ RED = 64  # bytes between any two buffers
 POISON = 0xA5
 SPARE = 3  # channels more, before and behind, of a strided slot
 MOST_OPERANDS = 6  # the test bench's firmware knows it too
-WAYS = ("whole", "ring", "strided", "strip", "in_place")
+OVER, BACKWARD = "over", "_backward"  # the output lies over the operand whose number follows
 
 
 class Bench:
@@ -61,16 +63,19 @@ class Bench:
         sanitize: bool = True,
         lent: str = "",
         backward: bool = False,
+        places: str = "all",
     ) -> None:
         """With `lent`, kernels have memory to work in that only makes them faster: the "least" that does, or
-        the "most". With `backward`, all rows are made from the last to the first, one a call."""
-        self.backward = backward
+        the "most". With `backward`, all rows are made from the last to the first, one a call. If `places` are
+        "near", outputs lie over inputs, and nothing else is tried."""
+        self.backward, self.places = backward, places
         self.library = 0  # of those compiled, the one that runs
         self.cases = {case.name: case for case in cases}
         self.target = target or replace(load_target("host"), kernels=("portable",))
+        self.over = {case.name: self._over(case) for case in cases}
         self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
         self.scratch: dict[tuple[str, str], Span] = {}  # bytes that a kernel works in
-        self.end = RED
+        self.end = RED  # of the largest: each case and way has all of the arena
         nodes: list[Node] = []
         tensors: dict[str, Tensor] = {}
         constants: dict[str, np.ndarray] = {}
@@ -106,9 +111,9 @@ class Bench:
             if not size and lent:
                 size = self._lent(index, lent)
             if size:
-                start = -(-self.end // 16) * 16
+                start = -(-self._end(self.layouts[key]) // 16) * 16
                 self.scratch[key] = Span(start, start + size)
-                self.end = start + size + RED
+                self.end = max(self.end, start + size + RED)
 
     def _lent(self, index: int, kind: str) -> int:
         """Bytes for a kernel that needs none; the "most" also where it would not pay."""
@@ -117,10 +122,26 @@ class Bench:
             return winograd.work_bytes(site)
         return min((each.bytes for each in useful(self.graph, index, self.target)), default=0)
 
+    def _over(self, case: OpCase) -> dict[str, tuple[int, int]]:
+        """By way: an operand that the output may lie over, and how many bytes the operand starts above it."""
+        found: dict[str, tuple[int, int]] = {}
+        for k, near in nearest_places(case, self.target).items():
+            if near.forward is not None and not self.backward:
+                found[f"{OVER}{k}"] = k, near.forward
+            if near.backward is not None:
+                found[f"{OVER}{k}{BACKWARD}"] = k, -near.backward
+        return found
+
+    def goes_backward(self, way: str) -> bool:
+        """True if rows are made from the last to the first, one a call."""
+        return self.backward or way.endswith(BACKWARD)
+
     def ways(self, case: OpCase) -> tuple[str, ...]:
         """Strips need a third axis that the op walks by one loop. Rows in an order are made once."""
+        if self.places == "near":
+            return tuple(self.over[case.name])
         if self.backward:
-            return "whole", "strided"
+            return "whole", "strided", *self.over[case.name]
         order = case.nest.row_order
         by_rows = case.by_rows and order is not LoopKind.BACKWARD
         by_cols = len(case.want.shape) >= 3 and case.nest.axis_loop(1) is not None and order is None
@@ -131,13 +152,18 @@ class Bench:
             "strided",
             *(["strip"] if by_cols and same_rank else []),
             *(["in_place"] if case.overwritten is not None else []),
+            *self.over[case.name],
         )
 
     def _place(self, case: OpCase, way: str, tensors: dict[str, Tensor]) -> None:
         layout: dict[str, tuple[int, Slot]] = {}
+        end = RED
+        under, above = self.over[case.name].get(way, (None, 0))
         for k in (*case.activations, "y"):
             name = f"{case.name}/{way}/{k}"
             tensor = tensors[name]
+            if under is not None and k in (under, "y"):
+                continue
             if way == "in_place" and k == "y":
                 start, slot = layout[f"{case.name}/{way}/{case.overwritten}"]
                 layout[name] = (start, replace(slot, buffer=name))
@@ -151,10 +177,33 @@ class Bench:
             spare = SPARE * tensor.dtype.size if way == "strided" else 0
             col_stride = pixel + 2 * spare
             size = rows * cols * col_stride
-            start = -(-self.end // 16) * 16
+            start = -(-end // 16) * 16
             layout[name] = (start, Slot(name, spare, cols * col_stride, col_stride, rows))
-            self.end = start + size + RED
+            end = start + size + RED
+        if under is not None:
+            names = [f"{case.name}/{way}/{k}" for k in (under, "y")]
+            layout |= self._place_over(tensors[names[0]], tensors[names[1]], above, end)
         self.layouts[case.name, way] = layout
+        self.end = max(self.end, self._end(layout))
+
+    @staticmethod
+    def _end(layout: dict[str, tuple[int, Slot]]) -> int:
+        return max(start + slot.rows * slot.row_stride for start, slot in layout.values()) + RED
+
+    @classmethod
+    def _place_over(cls, x: Tensor, y: Tensor, above: int, end: int) -> dict[str, tuple[int, Slot]]:
+        """The input `above` bytes above the output, or as little more as both addresses allow."""
+        start, align = -(-end // 16) * 16, max(4, x.dtype.size, y.dtype.size)
+        begins = ((start + at + max(above, 0), start + at + max(-above, 0)) for at in range(0, align, 4))
+        both = [(a, b) for a, b in begins if a % max(4, x.dtype.size) == b % max(4, y.dtype.size) == 0]
+        if not both:
+            return cls._place_over(x, y, above + 4 if above >= 0 else above - 4, end)
+        found: dict[str, tuple[int, Slot]] = {}
+        for tensor, at in zip((x, y), both[0], strict=True):
+            rows, cols, channels = geometry(tensor.shape)
+            pixel = channels * tensor.dtype.size
+            found[tensor.name] = at, Slot(tensor.name, 0, cols * pixel, pixel, rows)
+        return found
 
     def strips(self, case: OpCase) -> list[Span]:
         width = geometry(case.want.shape)[1]
@@ -182,7 +231,7 @@ class Bench:
             Buffer(name, BufferKind.SCRATCH, len(span), Span(0, 1), (SRAM,)) for name, span in rooms.items()
         )
         places = {name: Place(SRAM, start) for name, start in starts.items()}
-        groups = tuple(Group((k,), backward=self.backward) for k in range(len(self.graph.nodes)))
+        groups = tuple(Group((k,), backward=self.goes_backward(way)) for (_, way), k in self.index.items())
         work = {self.index[key]: "/".join((*key, "work")) for key in self.scratch}
         places |= {work[self.index[key]]: Place(SRAM, span.lo) for key, span in self.scratch.items()}
         plan = Plan(groups, frozenset(), buffers, slots, places, scratch=work)
@@ -268,8 +317,9 @@ class Bench:
         for library, way in product(range(len(self.libraries)), self.ways(case)):
             self.library = library
             height = geometry(case.want.shape)[0]
-            heights = sorted({1, 2, 3, height}) if way == "whole" and case.by_rows else [height]
-            for tile in [1] if way == "ring" or self.backward else heights:
+            rows = {"whole": {1, 2, 3, height}, OVER: {1, height}}.get(way.rstrip("0123456789"), {height})
+            heights = sorted(rows) if case.by_rows else [height]
+            for tile in [1] if way == "ring" or self.goes_backward(way) else heights:
                 got = self._run_strips(case) if way == "strip" else self._run_rows(case, way, tile)
                 what = f"{name}, {way}, {tile} rows a call"
                 self._compare(case, got, what, tolerance)
@@ -297,7 +347,7 @@ class Bench:
         height, width, _ = geometry(case.want.shape)
         loaded = dict.fromkeys(case.activations, 0)
         calls = [Span(top, min(height, top + tile)) for top in range(0, height, tile)]
-        backward = self.backward or case.nest.row_order is LoopKind.BACKWARD
+        backward = self.goes_backward(way) or case.nest.row_order is LoopKind.BACKWARD
         for rows in reversed(calls) if backward else calls:
             for k in case.activations:
                 whole = geometry(case.inputs[k].shape)[0]
