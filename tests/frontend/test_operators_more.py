@@ -8,7 +8,12 @@ import pytest
 from frontend_models import check, model_of, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
+from mmcc.ir.element_type import ElementType
+from mmcc.ops.dense import Dense
 from mmcc.ops.dense_blocked import DenseBlocked
+from mmcc.ops.elementwise import Cast
+from mmcc.ops.int8_to_float import DenseInt8ToFloat
+from mmcc.ops.matmul import MatMul
 from mmcc.passes import optimize
 from onnx import helper
 from operator_models import IMAGE, TABLE, array, floats, ints, run
@@ -222,17 +227,47 @@ def test_sums_of_integers(tmp_path, inner):
 )
 @pytest.mark.parametrize("inner", [40, 600])
 def test_weights_of_integer_products_stay_integers(tmp_path, inner, dtype, zero):
-    """In flash they take the bytes that the file has, with two floats for each output of a part."""
+    """In flash they take the bytes that the file has, with four numbers for each output of a part; and a row
+    of ones, where columns have zero points of their own that int8 cannot take off."""
     fixed = {"w": bytes_of(inner, 5, seed=1).astype(dtype), "z": np.array(131, np.uint8)}
     fixed["v"] = np.array(zero[0] if len(zero) == 1 else zero, dtype)
     a = bytes_of(3, inner)
     model = model_of([helper.make_node("MatMulInteger", ["a", "w", "z", "v"], ["y"])], {"a": a}, ["y"], fixed)
     check(model, {"a": a}, tmp_path)
     graph = optimize(import_model(save(model, tmp_path)))
-    parts = -(-inner // 258)
-    assert sum(isinstance(node.op, DenseBlocked) for node in graph.nodes) == parts
+    layers = [node for node in graph.nodes if isinstance(node.op, DenseInt8ToFloat)]
+    parts = sum(graph.tensors[node.output].shape == (3, 5) for node in layers)
+    assert 1 <= parts <= -(-inner // 258)
+    assert not any(isinstance(node.op, Dense | DenseBlocked | MatMul) for node in graph.nodes)
     read = {name for node in graph.nodes for name in node.inputs if graph.is_constant(name)}
-    assert sum(graph.constants[name].nbytes for name in read) <= 5 * inner + parts * 5 * 8 + 8
+    ones = inner + parts * 12 + 5 * 4 if len(zero) > 1 else 0
+    assert sum(graph.constants[name].nbytes for name in read) <= 5 * inner + parts * 5 * 16 + ones + 8
+
+
+@pytest.mark.parametrize("of", ["computed", "known"])
+@pytest.mark.parametrize(
+    ("dtype", "zero"),
+    [(np.int8, [0]), (np.uint8, [131]), (np.int8, [3, -128, 0, 5, 127]), (np.uint8, [7] * 5)],
+)
+@pytest.mark.parametrize(
+    ("x_dtype", "x_zero"), [(np.uint8, 0), (np.uint8, 255), (np.int8, -128), (np.int8, 127)]
+)
+def test_sums_of_integers_at_their_ends(tmp_path, x_dtype, x_zero, dtype, zero, of):
+    """Values and weights at the ends of their types, all of one sign: sums are as large as any."""
+    x = np.stack(
+        [np.full(600, np.iinfo(x_dtype).min), np.full(600, np.iinfo(x_dtype).max), np.arange(600) % 128]
+    )
+    w = np.stack([np.full(600, end) for end in (np.iinfo(dtype).min, np.iinfo(dtype).max, 0, 1, 77)], 1)
+    fixed = {"w": w.astype(dtype), "v": np.array(zero[0] if len(zero) == 1 else zero, dtype)}
+    given = {"a": x.astype(x_dtype), "z": np.array(x_zero, x_dtype)}
+    if of == "known":
+        fixed["z"] = given.pop("z")
+    nodes = [
+        helper.make_node("MatMulInteger", ["a", "w", "z", "v"], ["y"]),
+        helper.make_node("Cast", ["y"], ["f"], to=1),
+    ]
+    model = model_of(nodes, given, ["y", "f"], fixed)
+    check(model, given, tmp_path)
 
 
 def test_dynamic_quantization(tmp_path):
@@ -243,7 +278,12 @@ def test_dynamic_quantization(tmp_path):
         helper.make_node("Mul", ["f", "s"], ["y"]),
     ]
     w = bytes_of(5, 4, seed=3).astype(np.int8)
-    check(model_of(nodes, {"x": TABLE}, ["y"], {"w": w}), {"x": TABLE}, tmp_path, 1e-4)
+    model = model_of(nodes, {"x": TABLE}, ["y"], {"w": w})
+    check(model, {"x": TABLE}, tmp_path, 1e-4)
+    graph = import_model(save(model, tmp_path))
+    assert Cast(ElementType.I32) not in [
+        node.op for node in graph.nodes
+    ]  # sums stay float where they are exact
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -5.0])

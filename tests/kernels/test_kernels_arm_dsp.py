@@ -14,12 +14,22 @@ from kernel_bench import compile_kernels
 from mmcc.kernels.arm_dsp.conv import LEAST, VARIANT, quads
 from mmcc.kernels.arm_dsp.filters import scalable, scaled
 from mmcc.kernels.contract import LESS_STACK
+from mmcc.ops.activation import Clamp, Leaky
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
 from mmcc.toolchain.stack.walk import Walk, read_listing
 from op_case import OpCase, rng_of
 from op_cases_int8 import FAMILIES, add, mean, mul
-from op_cases_int8_layers import CONSTANTS, conv, dense, int8, pads, per_filter
+from op_cases_int8_layers import (
+    CONSTANTS,
+    conv,
+    conv_to_float,
+    dense,
+    dense_to_float,
+    int8,
+    pads,
+    per_filter,
+)
 from op_cases_int16 import conv16, dense16, int16_elementwise_cases, int16_layer_cases
 from qemu_bench import QemuBench
 from random_int8 import averages, convolutions, sums
@@ -40,6 +50,7 @@ def own_cases() -> list[OpCase]:
     one = Window((1, 1))
     cases = [dense(f"dsp_dense_{n}_{f}", (n,), f) for n, f in ((4, 1), (8, 4), (12, 9), (36, 13), (256, 24))]
     cases += [conv(f"dsp_point_{c}_{f}", (3, 5, c), f, one) for c, f in ((4, 8), (8, 3), (20, 12), (64, 23))]
+    cases += [dense_to_float(f"dsp_sums_{n}_{f}", (n,), f) for n, f in ((4, 1), (8, 8), (36, 13), (256, 24))]
     cases += [conv(f"dsp_conv_{c}_{f}", (5, 7, c), f, same) for c, f in ((4, 8), (8, 5), (24, 11))]
     cases += [
         conv("dsp_point_stride", (7, 8, 8), 9, Window((1, 1), (2, 3))),
@@ -52,6 +63,12 @@ def own_cases() -> list[OpCase]:
         dense("dsp_dense_fraction_fine", (36,), 13, bias_bits=9),
         conv("dsp_conv_fraction", (5, 7, 8), 9, same, bias_bits=3),
         conv("dsp_patch_fraction", (7, 9, 3), 13, same, bias_bits=5),
+        dense_to_float("dsp_sums_rows", (5, 12), 11, x_zero=-128, activation=Leaky(0.125)),
+        dense_to_float("dsp_sums_long", (1040,), 5, x_zero=127),  # 256 times the sum does not fit 32 bits
+        dense_to_float(
+            "dsp_sums_zero", (5, 12), 6, w_zero=-100
+        ),  # nor do weights less their zero point fit 8
+        conv_to_float("dsp_sums_stride", (7, 8, 8), 9, Window((1, 1), (2, 3)), activation=Clamp(0.0, 6.0)),
         conv("dsp_patch_column", (9, 4, 5), 6, Window((4, 1), (2, 1), (1, 1), pads(1, 0, 2, 0))),
     ]
     return [*cases, *map(gentle, cases), *fixed_cases(), *depthwise_cases(), *alone(), *packed_by_four()]
@@ -192,7 +209,14 @@ def test_shapes_of_their_own(target):
     bench = own_bench(target)
     bench.check_all()
     used = {kernel.template for kernel in bench.package.kernels}
-    assert used >= {"pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp", "depthwise_pixel"}
+    assert used >= {
+        "pointwise_dsp",
+        "pointwise_sums",
+        "conv_dsp",
+        "patch_dsp",
+        "depthwise_dsp",
+        "depthwise_pixel",
+    }
     assert not used & LENT
     forms = {kernel.options.get("form") for kernel in bench.package.kernels}
     assert forms >= {"scaled", "plain"}

@@ -57,6 +57,7 @@ OPTIONAL_HEADERS = (
     "mmcc_arm_dsp_lines.h",
     "mmcc_arm_dsp_tiles.h",
     "mmcc_arm_dsp_taps.h",
+    "mmcc_arm_dsp_sums.h",
     "mmcc_armv6m.h",
     "mmcc_simd.h",
     "mmcc_floats.h",

@@ -2,19 +2,20 @@
 """ONNX MatMulInteger and ConvInteger: sums of integers, in float where these are exact, then int32.
 
 A sum of whole numbers in float32 is exact below 2^24: longer ones are made in parts, which are added as
-integers.
+integers. Weights that are constant stay integers: a layer of int8 makes the sums. What the zero point of the
+other operand adds to them is taken off behind it where that is known at run time only.
 """
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from mmcc.frontend.blocked import blocked
 from mmcc.frontend.broadcasting import elementwise, unary
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
 from mmcc.frontend.converters.convolution import conv
-from mmcc.frontend.converters.matrix import matmul
+from mmcc.frontend.converters.matrix import dense_sums, matmul
 from mmcc.frontend.converters.parts import sliced
 from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.problems import bad_model, unsupported
@@ -22,6 +23,7 @@ from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast
+from mmcc.ops.quantize import FlipSign
 
 TERMS = 2**24 // 255**2  # products of 8-bit numbers less their zero points, the sum of which is exact
 
@@ -45,45 +47,125 @@ def _centred(call: Call, k: int, zero_at: int, axis: int) -> Value:
 def _added(build: Builder, parts: list[Value]) -> Value:
     """The sum of the parts as integers."""
     total = unary(build, Cast(ElementType.I32), parts[0])
+    if len(parts) == 1:
+        build.whole[total.tensor] = parts[0].tensor
     for part in parts[1:]:
         total = elementwise(build, Binary("add"), total, unary(build, Cast(ElementType.I32), part))
     return total
 
 
-@converts("MatMulInteger", since=10, notes="exact, in parts of 258 products; weights stay of 8 bits")
+@converts(
+    "MatMulInteger", since=10, notes="exact; constant weights stay integers, else in parts of 258 products"
+)
 def convert_matmul_integer(call: Call) -> Value:
     """The product of two matrices of 8-bit integers, as int32."""
     build = call.build
-    a, b = _centred(call, 0, 2, -2), _centred(call, 1, 3, -1)
-    if a.rank == 0 or b.rank == 0:
+    left, right = call.input(0), call.input(1)
+    if left.rank == 0 or right.rank == 0:
         raise bad_model("MM104", "MatMulInteger of a scalar")
-    inner, down = a.shape[-1], max(b.rank - 2, 0)
-    if b.shape[down] != inner:
-        raise bad_model("MM104", f"cannot multiply {list(a.shape)} by {list(b.shape)}")
+    inner, down = left.shape[-1], max(right.rank - 2, 0)
+    if right.shape[down] != inner:
+        raise bad_model("MM104", f"cannot multiply {list(left.shape)} by {list(right.shape)}")
+    made = _of_integers(call)
+    if made is not None:
+        return made
+    a, b = _centred(call, 0, 2, -2), _centred(call, 1, 3, -1)
     parts: list[Value] = []
     for first in range(0, inner, TERMS):
         cut = first, 1, min(TERMS, inner - first)
         w = sliced(build, b, {down: cut})
-        _keep_integers(call, w, first)
         parts.append(matmul(build, sliced(build, a, {a.rank - 1: cut}), w))
     return _added(build, parts)
 
 
-def _keep_integers(call: Call, w: Value, first: int) -> None:
-    """Note of weights in float, the rows from `first` on of operand 1, that they are integers of 8 bits."""
+def _of_integers(call: Call) -> Value | None:
+    """The product by layers of int8, if the second operand is a constant matrix; None if not, or if the first
+    has several zero points."""
+    build, x = call.build, _signed(call.build, call.input(0))
+    weights = _weights(call)
+    if weights is None or x is None or build.is_constant(call.input(0).tensor):
+        return None
+    w, zeros = weights
+    zero = call.input(2) if call.has(2) else None
+    if zero is not None and (zero.size != 1 or zero.dtype != call.input(0).dtype):
+        return None
+    moved = 128 if call.input(0).dtype == ElementType.U8 else 0
+    x_zero, computed = -moved, None
+    if zero is not None and build.is_constant(zero.tensor):
+        x_zero = int(build.array(zero).reshape(())) - moved
+    elif zero is not None:
+        x_zero, computed = 0, _number(build, zero, moved)
+    one = int(zeros[0]) if np.unique(zeros).size == 1 else 0
+    several = zeros - one  # of columns that have zero points of their own
+    whole = w.astype(np.int64) - one
+    parts: list[Value] = []
+    for first, last in _exact_parts(np.abs(whole) + np.abs(several).reshape(-1, 1)):
+        some = sliced(build, x, {x.rank - 1: (first, 1, last - first)})
+
+        def sums(columns: NDArray[np.int8], less: int, some: Value = some) -> Value:
+            y = dense_sums(build, some, x.rank - 1, build.constant(columns), (x_zero, less))
+            if computed is None:
+                return y
+            totals = (columns.astype(np.int64) - less).sum(1).astype(np.float32)
+            off = elementwise(build, Binary("mul"), computed, build.constant(totals))
+            return elementwise(build, Binary("sub"), y, off)
+
+        y = sums(np.ascontiguousarray(w[:, first:last]), one)
+        if several.any():
+            inputs = sums(np.ones((1, last - first), np.int8), 0)
+            more = elementwise(build, Binary("mul"), inputs, build.constant(several.astype(np.float32)))
+            y = elementwise(build, Binary("sub"), y, more)
+        parts.append(y)
+    return _added(build, parts)
+
+
+def _signed(build: Builder, x: Value) -> Value | None:
+    """A value of 8 bits as int8, of uint8 less 128."""
+    if x.dtype == ElementType.U8:
+        return unary(build, FlipSign(), x)
+    return x if x.dtype == ElementType.I8 else None
+
+
+def _number(build: Builder, zero: Value, moved: int) -> Value:
+    """A zero point as a float number, less what its tensor was moved by."""
+    wide = unary(build, Cast(ElementType.F32), zero.without(range(zero.rank)))
+    return (
+        elementwise(build, Binary("sub"), wide, build.constant(np.array(moved, np.float32)))
+        if moved
+        else wide
+    )
+
+
+def _weights(call: Call) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
+    """The second operand [N, K] as int8, and its zero points [N]; none where those can be taken off."""
     build, given = call.build, call.input(1)
     zero = call.input(3) if call.has(3) else None
     known = [given] if zero is None else [given, zero]
-    if given.rank != 2 or not all(build.is_constant(x.tensor) for x in (*known, w)):
-        return
-    integers = build.array(given)[first : first + w.shape[0]]
-    zeros = np.zeros(1) if zero is None else build.array(zero).reshape(-1)
-    shape = 1, integers.shape[1]
-    if zeros.size not in (1, shape[1]):
-        return
-    kept = blocked(integers, np.ones(shape), np.broadcast_to(zeros, shape), len(integers), 0)
-    if kept is not None:
-        build.blocked[w.tensor] = kept
+    if given.rank != 2 or given.dtype not in (ElementType.I8, ElementType.U8) or not given.size:
+        return None
+    if not all(build.is_constant(x.tensor) for x in known):
+        return None
+    w = build.array(given).T.astype(np.int64)
+    zeros = np.zeros(1, np.int64) if zero is None else build.array(zero).reshape(-1).astype(np.int64)
+    if zeros.size not in (1, len(w)):
+        return None
+    centred = w - zeros.reshape(-1, 1)
+    if centred.min() >= -128 and centred.max() <= 127:
+        return centred.astype(np.int8), np.zeros(len(w), np.int64)
+    moved = 128 if given.dtype == ElementType.U8 else 0
+    return (w - moved).astype(np.int8), np.broadcast_to(zeros - moved, len(w))
+
+
+def _exact_parts(w: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Where to cut so that no sum passes 2^24: of 8-bit values, less a zero point, times w [N, K] at most."""
+    cuts, first = list[tuple[int, int]](), 0
+    sums = np.concatenate((np.zeros((len(w), 1), np.int64), w.cumsum(1)), 1) * 255
+    while first < w.shape[1]:
+        fits = (sums - sums[:, first : first + 1]).max(0) <= 2**24
+        last = max(first + 1, int(np.flatnonzero(fits)[-1]))
+        cuts.append((first, last))
+        first = last
+    return cuts
 
 
 @converts("ConvInteger", since=10, notes="constant weights; exact", layout=Layout.CHANNELS_FIRST)

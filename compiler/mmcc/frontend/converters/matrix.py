@@ -18,9 +18,11 @@ from mmcc.frontend.layouts import arranged, expanded, innermost, reshaped, shape
 from mmcc.frontend.problems import bad_model
 from mmcc.frontend.registry import converts
 from mmcc.frontend.value import Value
+from mmcc.ir.op import Op
 from mmcc.ops.broadcasting import broadcast_shape
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Binary
+from mmcc.ops.int8_to_float import DenseInt8ToFloat
 from mmcc.ops.matmul import MatMul, Operands
 from mmcc.ops.movement import Expand, Reshape
 
@@ -175,19 +177,32 @@ def dense(build: Builder, x: Value, axis: int, w: Value, bias: Value | None) -> 
     """
     kept = _blocked(build, w) if x.atoms([axis]) == sorted(x.atoms([axis])) else None
     x = innermost(build, x, [axis])
-    inner = set(x.atoms([axis]))
-    rows = [v for v in x.solid if v not in inner]
-    left = shaped(build, x, (*([prod(x.view[v] for v in rows)] if rows else []), x.shape[axis]))
     if kept is not None:
         op, constants = kept.layer()
         names = [build.constant(array).tensor for array in constants]
         more = [bias_of(build, bias, w.shape[0])] if bias is not None else []
-        made = build.emit(op, left, *names, *more)
-    else:
-        made = build.emit(Dense(), left, _weights(build, x, axis, w), bias_of(build, bias, w.shape[0]))
+        return _layer(build, op, x, axis, *names, *more)
+    return _layer(build, Dense(), x, axis, _weights(build, x, axis, w), bias_of(build, bias, w.shape[0]))
+
+
+def dense_sums(build: Builder, x: Value, axis: int, w: Value, zeros: tuple[int, int]) -> Value:
+    """As `dense`, of int8 with constant zero points of x and w: sums of whole numbers, rounded to float."""
+    x = innermost(build, x, [axis])
+    none = np.zeros(w.shape[0])
+    arrays = none.astype(np.int32), np.ones(w.shape[0], np.float32), none.astype(np.float32)
+    per_filter = (build.constant(array).tensor for array in arrays)
+    return _layer(build, DenseInt8ToFloat(*zeros), x, axis, _weights(build, x, axis, w), *per_filter)
+
+
+def _layer(build: Builder, op: Op, x: Value, axis: int, *constants: str) -> Value:
+    """A layer over an axis that is innermost."""
+    inner = set(x.atoms([axis]))
+    rows = [v for v in x.solid if v not in inner]
+    left = shaped(build, x, (*([prod(x.view[v] for v in rows)] if rows else []), x.shape[axis]))
+    made = build.emit(op, left, *constants)
     axes = [tuple(rows.index(v) for v in old if v in rows) for old in x.axes]
     axes[axis] = (len(rows),)
-    return Value(made.name, made.dtype, (*(x.view[v] for v in rows), w.shape[0]), tuple(axes))
+    return Value(made.name, made.dtype, (*(x.view[v] for v in rows), made.shape[-1]), tuple(axes))
 
 
 def _weights(build: Builder, x: Value, axis: int, w: Value) -> str:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.arm_dsp import chunks
-from mmcc.kernels.arm_dsp.filters import constants, pack
+from mmcc.kernels.arm_dsp.filters import BLOCK, blocks_of, constants, pack, pack_sums
 from mmcc.kernels.arm_dsp.four import four
 from mmcc.kernels.arm_dsp.winograd import winograd
 from mmcc.kernels.epilogue import Fields, Options
@@ -16,6 +16,7 @@ from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.window import columns_join, reaches_outside, rows_follow, window_fields
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.window import Window
 
 VARIANT = "arm_dsp"
@@ -52,6 +53,45 @@ def pointwise(op: ConvInt8 | DenseInt8, site: Site, strides: tuple[int, int]) ->
             *steps,
         ),
     )
+
+
+def sums(op: ConvInt8ToFloat | DenseInt8ToFloat, site: Site, strides: tuple[int, int]) -> KernelUse | None:
+    """The same with an output in float."""
+    length = site.inputs[0].geometry[2]
+    packed = pack_sums(op, site, length) if length % 4 == 0 else None
+    if packed is None:
+        return None
+    size = BLOCK[packed.form]
+    options = tuple(option for option in packed.epilogue.options if option[0] == "activation")
+    return KernelUse(
+        "pointwise_sums",
+        (("form", packed.form), *options),
+        (
+            ("x", site.inputs[0].where()),
+            ("y", site.output.where()),
+            ("weights", site.keep("weights", blocks_of(packed.weights, size))),
+            ("bias", site.keep("bias", np.pad(packed.bias, (0, -len(packed.bias) % size)))),
+            ("tail", site.keep("tail", packed.epilogue.tail)),
+            *packed.epilogue.fields,
+            ("stride_rows", strides[0]),
+            ("stride_cols", strides[1]),
+            ("filters", len(packed.bias)),
+            ("taps", length),
+        ),
+    )
+
+
+@variant_layer(VARIANT, DenseInt8ToFloat)
+def dense_to_float(op: DenseInt8ToFloat, site: Site) -> KernelUse | None:
+    """A pointwise convolution of images one pixel wide."""
+    return sums(op, site, (1, 1))
+
+
+@variant_layer(VARIANT, ConvInt8ToFloat)
+def conv_to_float(op: ConvInt8ToFloat, site: Site) -> KernelUse | None:
+    """Pointwise convolutions; others are portable."""
+    point = op.window.kernel == (1, 1) and not any(op.window.pads) and op.groups == 1
+    return sums(op, site, op.window.strides) if point else None
 
 
 @variant_layer(VARIANT, DenseInt8)

@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.kernels.epilogue import Fields, Options
+from mmcc.kernels.epilogue import Epilogue, Fields, Options, float_epilogue
 from mmcc.kernels.select import Site
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.requantize import requantize
 
 HIGH = 33  # least shift for which the high word of the product is all that counts
@@ -138,22 +139,65 @@ def pack(op: ConvInt8 | DenseInt8, site: Site, length: int, *, plain: bool = Fal
     return None if found is None else Packed("plain", flat, found)
 
 
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Filters of a layer with an output in float: as `Packed`, with what scales sums, [OC, 2]."""
+
+    form: str
+    weights: NDArray[np.int8]
+    bias: NDArray[np.int32]
+    epilogue: Epilogue
+
+
+def pack_sums(op: ConvInt8ToFloat | DenseInt8ToFloat, site: Site, length: int) -> Sums | None:
+    """Weights [OC, length], padded with zeros; None if, less their zero point, int8 does not hold them.
+
+    Scaled weights make sums 256 times as large. A power of two changes no rounding, so factors are made as
+    much smaller, unless they would lose bits so.
+    """
+    w, b, factor, offset = (operand.constant() for operand in site.inputs[1:])
+    wide = w.reshape(len(w), -1).astype(np.int64) - op.w_zero
+    if wide.min(initial=0) < -128 or wide.max(initial=0) > 127:
+        return None
+    ends = wide * (-128 - op.x_zero), wide * (127 - op.x_zero)
+    most = max(
+        abs(b + np.minimum(*ends).sum(1)).max(initial=0), abs(b + np.maximum(*ends).sum(1)).max(initial=0)
+    )
+    if most >= 2**31:
+        return None
+    flat = np.zeros((len(wide), length), np.int8)
+    flat[:, : wide.shape[1]] = wide
+    bias, form = b - op.x_zero * wide.sum(1), "plain"
+    normal = (factor == 0) | (abs(factor) >= np.finfo(np.float32).tiny * 2**SCALE_BITS)
+    if most << SCALE_BITS < 2**31 and scalable(flat) and normal.all():
+        bias = (bias << SCALE_BITS) - 127 * flat[:, 1::2].astype(np.int64).sum(1)
+        form, flat, factor = "scaled", scaled(flat), (factor / 2**SCALE_BITS).astype(np.float32)
+    wrapped = (bias & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
+    return Sums(form, flat, wrapped, float_epilogue(factor, offset, op.activation))
+
+
+def blocks_of(weights: NDArray[np.int8], size: int) -> NDArray[np.int32]:
+    """Weights [OC, taps] in blocks of `size` filters: a word of each in turn."""
+    words = weights.view("<i4")
+    short = -len(words) % size
+    return (
+        np.pad(words, ((0, short), (0, 0))).reshape(-1, size, words.shape[1]).transpose(0, 2, 1).reshape(-1)
+    )
+
+
 def interleaved(packed: Packed, size: int) -> dict[str, NDArray[Any]]:
     """Block after block of `size` filters: a word of each in turn; biases, then multipliers; shifts."""
-    words = packed.weights.view("<i4")
     scales = packed.scales
-    weights: list[NDArray[np.int32]] = []
     scale: list[NDArray[np.int32]] = []
     right: list[NDArray[np.uint8]] = []
-    for at in range(0, len(words), size):
+    for at in range(0, len(packed.weights), size):
         some = slice(at, at + size)
-        short = size - len(words[some])
-        weights.append(np.pad(words[some], ((0, short), (0, 0))).T.reshape(-1))
+        short = size - len(packed.weights[some])
         bias = (scales.bias[some] & 0xFFFFFFFF).astype(np.uint32).view(np.int32)
         scale += [np.pad(bias, (0, short)), np.pad(scales.multiplier[some], (0, short))]
         right.append(np.pad(scales.right[some], (0, short)))
     return {
-        "weights": np.concatenate(weights),  # as words, which align
+        "weights": blocks_of(packed.weights, size),  # as words, which align
         "scale": np.concatenate(scale),
         "shift": np.concatenate(right),
     }
