@@ -15,22 +15,33 @@ from mmcc.ops.elementwise import Cast
 from mmcc.passes.whole_numbers import keep_whole
 
 SUMS = """
-    input %x: {dtype}[3,4]
-    constant %zero: f32[1] = [{zero}]
+    input %x: i8[3,4]
+    input %zero: {dtype}[1]
     constant %w: i8[5,4] = random 1
-    constant %scale: f32[5,1] = all {scale}
-    constant %shift: f32[5,1] = all {shift}
-    %f = Cast(f32)(%x)
-    %centred = Binary("sub")(%f, %zero)
-    %sums = DenseBlocked(bits=8, block=4, offsets=True)(%centred, %w, %scale, %shift)
+    constant %bias: i32[5] = all {bias}
+    constant %factor: f32[5] = all {factor}
+    constant %offset: f32[5] = all {offset}
+    constant %column: f32[5] = all {column}
+    %products = DenseInt8ToFloat(x_zero=0)(%x, %w, %bias, %factor, %offset)
+    %wide = Cast(f32)(%zero)
+    %off = Binary("mul")(%wide, %column)
+    %sums = Binary("{function}")(%products, %off)
     %whole = Cast(i32)(%sums)
     %y = Cast(f32)(%whole)
     output %y
 """
 
 
-def sums(dtype: str = "u8", zero: float = 7, scale: float = 1, shift: float = -3) -> Graph:
-    return read(SUMS.format(dtype=dtype, zero=zero, scale=scale, shift=shift))
+def sums(
+    dtype: str = "u8",
+    factor: float = 1,
+    offset: float = 0,
+    column: float = -3,
+    function: str = "sub",
+    bias: int = 0,
+) -> Graph:
+    values = {"dtype": dtype, "factor": factor, "offset": offset, "column": column, "bias": bias}
+    return read(SUMS.format(function=function, **values))
 
 
 def casts(graph: Graph) -> int:
@@ -39,7 +50,10 @@ def casts(graph: Graph) -> int:
 
 def given(graph: Graph) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    return {"x": random.integers(0, 200, (3, 4)).astype(graph.tensors["x"].dtype.numpy)}
+    return {
+        "x": random.integers(-128, 128, (3, 4)).astype(np.int8),
+        "zero": random.integers(0, 200, 1).astype(graph.tensors["zero"].dtype.numpy),
+    }
 
 
 @pytest.mark.parametrize("dtype", ["u8", "i16"])
@@ -55,9 +69,18 @@ def test_whole_sums_stay_float(dtype: str) -> None:
 
 @pytest.mark.parametrize(
     "what",
-    [{"scale": 0.5}, {"shift": 0.25}, {"zero": 0.5}, {"dtype": "i32"}, {"dtype": "f16"}, {"shift": 2.0**23}],
+    [
+        {"factor": 0.5},
+        {"offset": 0.25},
+        {"column": 0.5},
+        {"dtype": "i32"},
+        {"dtype": "f16"},
+        {"column": 2.0**23},
+        {"bias": 2**30},
+        {"function": "mul"},
+    ],
     ids=str,
 )
 def test_what_may_change_stays(what: dict[str, Any]) -> None:
-    """Numbers that are not whole, or not known to be, and more than int32 has."""
+    """Numbers that are not whole, or not known to be, more than int32 has, or a zero that may have a sign."""
     assert casts(keep_whole(sums(**what))) == 1

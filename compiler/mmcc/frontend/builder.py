@@ -48,9 +48,6 @@ class Builder:
         default_factory=dict[tuple[Op, tuple[str, ...]], tuple[Tensor, ...]]
     )
     wide: dict[str, str] = field(default_factory=dict[str, str])  # tensor of narrow floats -> as float32
-    whole: dict[str, str] = field(
-        default_factory=dict[str, str]
-    )  # int32 -> as float32, which holds it exactly
     blocked: dict[str, Blocked] = field(default_factory=dict[str, Blocked])  # constant -> as the file has it
     where: tuple[Where, ...] = ()
     hint: str = ""

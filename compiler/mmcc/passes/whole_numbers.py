@@ -12,8 +12,8 @@ import numpy as np
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.traits import Moves
-from mmcc.ops.dense_blocked import DenseBlocked
 from mmcc.ops.elementwise import Binary, Cast
+from mmcc.ops.int8_to_float import DenseInt8ToFloat
 from mmcc.ops.movement import Pad
 from mmcc.passes.draft import Draft
 
@@ -40,11 +40,15 @@ def _converted(draft: Draft, node: Node) -> str | None:
     if before is None or before.op != Cast(ElementType.I32):
         return None
     source = before.inputs[0]
-    maker = draft.producer.get(source)
-    # other layers may make a zero with a sign, which an integer has not
-    if maker is None or not isinstance(maker.op, DenseBlocked):
-        return None
-    return source if _most(draft, source) <= MOST else None
+    return source if _never_minus_zero(draft, source) and _most(draft, source) <= MOST else None
+
+
+def _never_minus_zero(draft: Draft, name: str) -> bool:
+    """True of sums less something: other nodes may make a zero with a sign, which no integer has."""
+    node = draft.producer.get(draft.now(name))
+    if node is not None and node.op == Binary("sub"):
+        return _never_minus_zero(draft, node.inputs[0])
+    return node is not None and isinstance(node.op, DenseInt8ToFloat)
 
 
 def _most(draft: Draft, name: str) -> float:
@@ -63,21 +67,19 @@ def _most_made(draft: Draft, node: Node) -> float:
         return 2.0**dtype.bits if dtype.is_integer and dtype.bits <= 16 else np.inf
     if isinstance(op, Binary) and op.function in ("add", "sub"):
         return sum(_most(draft, operand) for operand in operands)
+    if op == Binary("mul"):
+        return float(np.prod([_most(draft, operand) for operand in operands]))
     if op.traits.moves is Moves.BY_PLACE and not isinstance(op, Pad) and len(operands) == 1:
         return _most(draft, operands[0])
-    return _most_of_sums(draft, node, op) if isinstance(op, DenseBlocked) else np.inf
+    return _most_of_sums(draft, node, op) if isinstance(op, DenseInt8ToFloat) else np.inf
 
 
-def _most_of_sums(draft: Draft, node: Node, op: DenseBlocked) -> float:
-    """The same of sums by weights that are whole, none of which is scaled."""
-    x, w, scale, *more = node.inputs
-    length, held = draft.tensors[x].shape[-1], [draft.constants.get(name) for name in (w, scale, *more)]
-    weights, scales, *rest = held
-    if weights is None or scales is None or len(rest) > op.offsets or not np.all(scales == 1.0):
+def _most_of_sums(draft: Draft, node: Node, op: DenseInt8ToFloat) -> float:
+    """The same of sums that are not scaled."""
+    w, b, factor, offset = (draft.constants.get(draft.now(name)) for name in node.inputs[1:])
+    if w is None or b is None or factor is None or offset is None or op.activation is not None:
         return np.inf
-    real = op.weights(weights, length).astype(np.float64)
-    for offset in rest:  # the zero points of blocks
-        if offset is None or not np.array_equal(offset, np.round(offset)):
-            return np.inf
-        real += offset.astype(np.float64)[:, np.arange(length) // op.block]
-    return _most(draft, x) * float(np.abs(real).sum(axis=1).max(initial=0.0))
+    if not np.all(factor == 1.0) or offset.any():
+        return np.inf
+    sums = np.abs(w.astype(np.int64) - op.w_zero).sum(axis=1) * max(128 + op.x_zero, 127 - op.x_zero)
+    return float((sums + np.abs(b.astype(np.int64))).max(initial=0))

@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from mmcc.frontend.broadcasting import elementwise, unary
@@ -45,8 +43,6 @@ def convert_cast_like(call: Call) -> Value:
 
 def _cast(call: Call, x: Value, dtype: ElementType, saturates: bool) -> Value:
     """A value of its own where only the model's type changes: what is known of it goes with the tensor."""
-    if dtype == ElementType.F32 and x.tensor in call.build.whole:
-        return replace(x, tensor=call.build.whole[x.tensor], dtype=dtype)
     if x.dtype != dtype or (x.tensor in call.build.stored and not call.build.is_constant(x.tensor)):
         return unary(call.build, Cast(dtype, saturates), x)
     return call.build.constant(call.build.array(x)) if x.tensor in call.build.stored else x

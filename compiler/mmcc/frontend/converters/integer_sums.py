@@ -47,8 +47,6 @@ def _centred(call: Call, k: int, zero_at: int, axis: int) -> Value:
 def _added(build: Builder, parts: list[Value]) -> Value:
     """The sum of the parts as integers."""
     total = unary(build, Cast(ElementType.I32), parts[0])
-    if len(parts) == 1:
-        build.whole[total.tensor] = parts[0].tensor
     for part in parts[1:]:
         total = elementwise(build, Binary("add"), total, unary(build, Cast(ElementType.I32), part))
     return total
