@@ -170,6 +170,8 @@ def allowance(
 ) -> NDArray[np.bool_]:
     """Where floats are as near as they need be: within rounding, or what the inputs' last bits decide.
 
+    `want` is what the node's reference makes of `operands`, `got` what is judged by it.
+
     Where an input is no number, or the result is none, which one comes out is not promised; nor is it where
     numbers are so large that products or sums of them, in whatever order, may be more than floats hold. Where
     such a sum ends in a number again, that one is not promised either. What is made beside an infinity, as in
