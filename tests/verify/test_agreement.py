@@ -48,8 +48,8 @@ def test_a_region_that_rounds_in_another_way_is_no_fault() -> None:
 @pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), (1.01, False)])
 @pytest.mark.parametrize("floats", [np.float32, np.float16])
 def test_references_of_floats_are_held_to_onnx_runtime(floats, factor, agrees, tmp_path) -> None:
-    """A constant that is a hundredth off is found. A step of float16 is not: ONNX Runtime takes out the Cast to
-    float16 and back between two operators, and sums up what it has not rounded."""
+    """A constant that is a hundredth off is found. A step of float16 is not: ONNX Runtime takes out the Cast
+    to float16 and back between two operators, and sums up what it has not rounded."""
 
     def model(by: float) -> Path:
         nodes = [
