@@ -15,6 +15,7 @@ from mmcc.frontend.fixed_rows import finds_rows, with_fixed_rows
 from mmcc.frontend.functions import inlined
 from mmcc.frontend.qonnx_nodes import has_qonnx, write_qonnx_out
 from mmcc.frontend.refused_quantization import refused_quantization, take_refused_quantization
+from mmcc.frontend.tensorflow_nodes import has_tensorflow, write_tensorflow_out
 
 CLASS_NUMBERS = {  # operators with names of classes, and their attribute for numbers instead
     "LinearClassifier": "classlabels_ints",
@@ -36,7 +37,8 @@ def with_outputs(
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
     changed = bind or finds_rows(model) or _numbers_for_classes(model)
-    if not missing and not changed and not refused_quantization(model) and not has_qonnx(model):
+    others = refused_quantization(model) or has_qonnx(model) or has_tensorflow(model)
+    if not missing and not changed and not others:
         return str(path), None
     model = _without_functions(onnx.load(str(path)))
     for info in [info for info in model.graph.input if info.name in bind]:
@@ -49,6 +51,7 @@ def with_outputs(
     _numbers_for_classes(model)
     take_refused_quantization(model)
     write_qonnx_out(model)
+    write_tensorflow_out(model)
     if not finds_rows(model):
         return _giving(model, missing), None
     found = onnx.ModelProto()

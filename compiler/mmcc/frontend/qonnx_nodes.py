@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import GraphProto, ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto
 
-from mmcc.frontend.reads import nodes_below, subgraphs
+from mmcc.frontend.reads import nodes_below
+from mmcc.frontend.stand_ins import StandIn, write_out
 
 DOMAINS = ("qonnx.custom_op.general", "onnx.brevitas", "finn.custom_op.general")
 NEAREST = ("ROUND", "HALF_EVEN")
@@ -28,29 +29,8 @@ ROUNDINGS: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 }
 
 
-class _Nodes:
+class _Nodes(StandIn):
     """What stands for one node."""
-
-    def __init__(self, node: NodeProto) -> None:
-        self.node = node
-        self.made: list[NodeProto] = []
-
-    def add(self, op: str, *operands: str | float) -> str:
-        """A node more; a number is a constant. The name of its result."""
-        names = [name if isinstance(name, str) else self._constant(name) for name in operands]
-        return self._append(helper.make_node(op, names, [""]))
-
-    def _constant(self, number: float) -> str:
-        value = numpy_helper.from_array(np.array(number, np.float32))
-        return self._append(helper.make_node("Constant", [], [""], value=value))
-
-    def _append(self, node: NodeProto) -> str:
-        node.output[0] = f"{self.node.output[0]}/{len(self.made)}"
-        self.made.append(node)
-        return node.output[0]
-
-    def number(self, name: str, default: int) -> int:
-        return next((a.i for a in self.node.attribute if a.name == name), default)
 
     def rounded(self, x: str, default: str) -> str:
         """An element as a whole number, by the node's rounding mode."""
@@ -114,24 +94,13 @@ FORMS = {"Quant": _quant, "IntQuant": _quant, "BipolarQuant": _bipolar_quant, "T
 
 def has_qonnx(model: ModelProto) -> bool:
     """True if a node is one of QONNX's."""
-    return any(node.domain in DOMAINS and node.op_type in FORMS for node in nodes_below(model.graph.node))
+    return any(_form(node) is not None for node in nodes_below(model.graph.node))
 
 
 def write_qonnx_out(model: ModelProto) -> None:
     """Put nodes of ONNX's in place of QONNX's, which give the same values by the same names."""
-    _write_out(model.graph)
+    write_out(model.graph, _Nodes, _form)
 
 
-def _write_out(graph: GraphProto) -> None:
-    made: list[NodeProto] = []
-    for node in graph.node:
-        for inner in subgraphs(node):
-            _write_out(inner)
-        if node.domain not in DOMAINS or node.op_type not in FORMS:
-            made.append(node)
-            continue
-        nodes = _Nodes(node)
-        result = FORMS[node.op_type](nodes)
-        made += [*nodes.made, helper.make_node("Identity", [result], [node.output[0]])]
-    del graph.node[:]
-    graph.node.extend(made)
+def _form(node: NodeProto) -> Callable[[_Nodes], str] | None:
+    return FORMS.get(node.op_type) if node.domain in DOMAINS else None

@@ -8,6 +8,7 @@ from onnx import AttributeProto, NodeProto
 
 from mmcc.errors import printable
 from mmcc.frontend.problems import bad_model
+from mmcc.frontend.tensorflow_nodes import FORMS as LEFT_OVER
 
 Schema = onnx.defs.OpSchema
 
@@ -28,7 +29,7 @@ def checked_node(node: NodeProto, version: int) -> tuple[Schema | None, dict[str
     try:
         schema = onnx.defs.get_schema(node.op_type, version, domain)
     except onnx.defs.SchemaError:
-        if domain:  # operators of others have no schema here
+        if domain or node.op_type in LEFT_OVER:  # operators of others have no schema here
             return None, attributes
         raise bad_model("MM103", f"operator set {version} has no {node.op_type}") from None
     if not schema.min_input <= len(node.input) <= schema.max_input:

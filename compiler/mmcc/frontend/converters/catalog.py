@@ -33,6 +33,7 @@ from mmcc.frontend.converters import (
     selecting,
     spectral,
     support_vectors,
+    tensorflow,
     trees,
 )
 
@@ -66,5 +67,6 @@ __all__ = [
     "selecting",
     "spectral",
     "support_vectors",
+    "tensorflow",
     "trees",
 ]
