@@ -22,12 +22,12 @@ from mmcc.codegen.lower import lower, weights_file
 from mmcc.codegen.render import render
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
+from mmcc.ir.channels import channel_axes
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Blocks, MemoryPlan, Plan
 from mmcc.ir.regions import SRAM
-from mmcc.kernels.blocks import channel_axes
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
 from mmcc.planner.api import best_plan
@@ -242,17 +242,13 @@ def test_which_outputs_can_be_made_in_parts() -> None:
     y = conv(b, x, 16, 3, floats=True)
     int8 = b.depthwise(b.input(6, 6, 8), 3)
     graph = b.graph(y, int8)
-    of = {type(node.op): channel_axes(graph, k) for k, node in enumerate(graph.nodes)}
+    of = {type(node.op): channel_axes(graph, node) for node in graph.nodes}
     assert of[Conv] == {1: 0, 2: 0}
     assert [axes for op, axes in of.items() if op is not Conv] == [None] * (len(of) - 1)
     dense = Build("dense")
     constants = [dense.constant(np.ones(s, np.float32)) for s in ((12, 5), (12,))]
-    assert channel_axes(
-        dense.graph(dense.add(Dense(), dense.input(5, dtype=ElementType.F32), *constants)), 0
-    ) == {
-        1: 0,
-        2: 0,
-    }
+    flat = dense.graph(dense.add(Dense(), dense.input(5, dtype=ElementType.F32), *constants))
+    assert channel_axes(flat, flat.nodes[0]) == {1: 0, 2: 0}
 
 
 @pytest.mark.quick

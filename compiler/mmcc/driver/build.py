@@ -109,7 +109,7 @@ def _package(job: Job, planned: Planned, plan_check: Mapping[str, float]) -> Bui
     hashes = tuple(sha256(path) for path in job.sources.values())
     generated, report = _write(job, planned.memory, program, hashes)
     report["plan_check"] = dict(plan_check)
-    report["other_rows"] = planned.turned
+    report["other_rows"], report["apart"] = planned.turned, planned.apart
     return Built(planned, program, generated, report, hashes)
 
 

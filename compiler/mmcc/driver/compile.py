@@ -199,6 +199,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         entries=tuple(map(_ports, job.module.entries, built.program.entries)),
         staged=built.program.staged,
         other_rows=built.planned.turned,
+        apart=built.planned.apart,
         handoffs={rule.handoff.function: [*map(str, rule.sources)] for rule in options.handoff},
         files=files_in(made),
     )

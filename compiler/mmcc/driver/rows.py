@@ -3,32 +3,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from mmcc.driver.apart import with_readers_apart
+from mmcc.driver.laid import Ask, Laid, better, limited
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.passes.other_rows import other_rows
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.bounds.bound import trivial_bound
-from mmcc.planner.caches import predicted
 from mmcc.planner.chunks import in_chunks
 from mmcc.planner.lend import lend
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.spread import spread
-
-Ask = Callable[[Graph], PlanRequest]
-
-
-@dataclass(frozen=True, slots=True)
-class Laid:
-    """A graph as it was planned, what was asked, and the plan. `turned`: it is that of `other_rows`."""
-
-    graph: Graph
-    request: PlanRequest
-    plan: Plan
-    turned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +28,7 @@ class Planned:
     memory: MemoryPlan
     requests: Mapping[str, PlanRequest]
     turned: bool = False
+    apart: str = ""
 
 
 def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
@@ -57,12 +47,12 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
         }
         return Planned(module, replace(memory, entries=plans), requests)
     laid = best_rows(entry.graph, requests[entry.name], ask)
-    if laid.turned:
+    if laid.graph is not entry.graph:
         module = replace(module, entries=(Entry(entry.name, laid.graph),))
     wide = spread(laid.graph, laid.plan, laid.request)
     cut = in_chunks(laid.graph, wide, laid.request)
     memory = MemoryPlan({entry.name: lend(cut, laid.request)}, {}, 0)
-    return Planned(module, memory, {entry.name: laid.request}, laid.turned)
+    return Planned(module, memory, {entry.name: laid.request}, laid.turned, laid.apart)
 
 
 def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
@@ -71,12 +61,13 @@ def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     `ask` says what kernels promise of another graph; its limits are those of `request`. Rows stay where there
     are states, staged constants, several memories or functions of the user's.
     """
-    found = Laid(graph, request, best_plan(graph, request))
+    found = with_readers_apart(Laid(graph, request, best_plan(graph, request)), ask)
     other = _other(found)
     if other is None:
-        return replace(found, plan=_of_one_axis(graph, request, found.plan)) if _rows_stay(found) else found
-    asked = _limited(ask(other), request)
-    return _better(found, Laid(other, asked, best_plan(other, asked), turned=True))
+        plan = _of_one_axis(found.graph, found.request, found.plan)
+        return replace(found, plan=plan) if _rows_stay(found) else found
+    asked = limited(ask(other), request)
+    return better(found, Laid(other, asked, best_plan(other, asked), turned=True, apart=found.apart))
 
 
 def _other(found: Laid) -> Graph | None:
@@ -111,43 +102,3 @@ def _of_one_axis(graph: Graph, request: PlanRequest, plan: Plan) -> Plan:
     return replace(
         plan, bound=bound, proved_optimal=request.peak(plan) == bound, cheapest=False, least_cost=0.0
     )
-
-
-def _limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:
-    """What is asked of another graph, within the limits of a request."""
-    return replace(
-        asked,
-        limit=request.limit,
-        fuse=request.fuse,
-        recompute=request.recompute,
-        useful=asked.useful if request.useful else {},
-        growth=request.growth,
-        regions=request.regions,
-        by_region=request.by_region,
-        least=request.least,
-        effort=request.effort,
-    )
-
-
-def _better(first: Laid, second: Laid) -> Laid:
-    """The one of less cost where both are within the limit, else of fewer bytes; what is proved of both."""
-    both, request = (first, second), first.request
-    peaks = [request.peak(laid.plan) for laid in both]
-    within = [request.limit is not None and peak <= request.limit for peak in peaks]
-    if all(within):
-        costs = [predicted(laid.graph, laid.plan, request) for laid in both]
-        best = int(costs[1] < costs[0])
-    else:
-        best = int(within[1] or (peaks[1] < peaks[0] and not within[0]))
-    chosen, other = both[best], both[1 - best].plan
-    bound = min(laid.plan.bound for laid in both)
-    beyond = request.limit is not None and other.bound > request.limit
-    plan = replace(
-        chosen.plan,
-        bound=bound,
-        proved_optimal=chosen.plan.proved_optimal and peaks[best] == bound,
-        cheapest=chosen.plan.cheapest and (other.cheapest or beyond),
-        least_cost=chosen.plan.least_cost if beyond else min(laid.plan.least_cost for laid in both),
-        seconds=sum(laid.plan.seconds for laid in both),
-    )
-    return replace(chosen, plan=plan)

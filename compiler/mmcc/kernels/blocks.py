@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from mmcc.ir.graph import Graph, nest_of
+from mmcc.ir.channels import channel_axes
+from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Blocks, aligned
 from mmcc.ir.program import Constant, Field, KernelUse, View
@@ -59,33 +60,9 @@ def pack_block(use: KernelUse) -> PackedBlock:
     return PackedBlock(offsets, constants, aligned(end))
 
 
-def channel_axes(graph: Graph, index: int) -> dict[int, int] | None:
-    """By constant operand, its axis of output channels; None if a node's output cannot be made in parts."""
-    node = graph.nodes[index]
-    nest = nest_of(graph, node)
-    last = nest.write.index[-1] if nest.write.index else None
-    loop = last.loop if last is not None else None
-    if loop is None or not nest.multiplies or len(nest.writes) > 1 or nest.row_order is not None:
-        return None
-    axes: dict[int, int] = {}
-    for access in nest.reads:
-        walked = [k for k, axis in enumerate(access.index) if axis is not None and _uses(axis, loop)]
-        exact = [k for k in walked if (axis := access.index[k]) is not None and axis.loop == loop]
-        if walked and (not graph.is_constant(node.inputs[access.operand]) or exact != walked):
-            return None
-        if walked:
-            axes[access.operand] = walked[0]
-    return axes
-
-
-def _uses(axis: object, loop: str) -> bool:
-    terms = getattr(axis, "terms", None)
-    return any(name == loop for name, _ in terms) if terms is not None else getattr(axis, "name", "") == loop
-
-
 def part(graph: Graph, index: int, site: Site, begin: int, end: int) -> Site:
     """The site of a node for output channels [begin, end); where its output is, is not changed."""
-    axes = channel_axes(graph, index) or {}
+    axes = channel_axes(graph, graph.nodes[index]) or {}
     inputs = tuple(
         _take(operand, axes[k], begin, end) if k in axes else operand for k, operand in enumerate(site.inputs)
     )

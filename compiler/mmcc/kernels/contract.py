@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mmcc.errors import CompileError, Exit
+from mmcc.ir.channels import channel_axes
 from mmcc.ir.element_type import ELEMENT_TYPES, ElementType
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind
@@ -24,7 +25,7 @@ from mmcc.kernels.arm_dsp import chunks, four, winograd
 from mmcc.kernels.arm_dsp import conv as arm_dsp
 from mmcc.kernels.arm_dsp import matmul as arm_dsp_matmul
 from mmcc.kernels.bands import faster_apart
-from mmcc.kernels.blocks import channel_axes, pack_block, part
+from mmcc.kernels.blocks import pack_block, part
 from mmcc.kernels.loads import constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
@@ -150,7 +151,7 @@ def _faster_apart(graph: Graph, index: int, target: Target, use: KernelUse) -> b
 def _in_parts(graph: Graph, index: int, target: Target, whole: KernelUse) -> bool:
     """True if a node's kernels can make some of its channels, in the same way, and say how many."""
     node, site = graph.nodes[index], planning_site(graph, index, target)
-    if node.handoff is not None or channel_axes(graph, index) is None:
+    if node.handoff is not None or channel_axes(graph, node) is None:
         return False
     channels = site.output.geometry[2]
     if channels != site.output.shape[-1]:  # of more than three axes, the last ones together

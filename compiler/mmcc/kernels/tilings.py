@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from mmcc.ir.channels import channel_axes
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks
 from mmcc.ir.program import View
 from mmcc.ir.types import Tensor, geometry
-from mmcc.kernels.blocks import block_uses, blocks_to_pack, channel_axes, pack_block
+from mmcc.kernels.blocks import block_uses, blocks_to_pack, pack_block
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import Operand, Site, kernel_use
 from mmcc.target import Target
@@ -39,7 +40,7 @@ def _cuts(graph: Graph, index: int, target: Target, most: int) -> Iterator[Block
     shape = graph.tensors[node.outputs[0]].shape
     channels = shape[-1] if shape else 1
     raw = sum(graph.constants[name].nbytes for name in node.inputs if graph.is_constant(name))
-    some, parts = FEWEST, channel_axes(graph, index) is not None
+    some, parts = FEWEST, channel_axes(graph, graph.nodes[index]) is not None
     while parts and some < channels:
         ends = blocks_to_pack(graph, index, some)
         sizes = [pack_block(use).size for use in block_uses(graph, index, site, some, ends)]

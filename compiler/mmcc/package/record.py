@@ -22,7 +22,7 @@ from mmcc.ir.streaming import StreamedOutput, Streaming
 from mmcc.ir.types import Quant, Shape, Tensor
 from mmcc.scratch import ScratchFolder
 
-SCHEMA = 7
+SCHEMA = 8
 FOLDER = ".mmcc"
 # what verify and bench compile besides the package: in one file, since build systems collect *.c everywhere
 BENCH = "bench.zip"
@@ -82,6 +82,7 @@ class Package:
     entries: tuple[EntryPorts, ...]
     staged: bool  # weights are read from their file while the model runs
     other_rows: bool  # columns of images are rows: see passes/other_rows
+    apart: str  # layers are in parts, "once", or what feeds them is computed "again": see passes/read_apart
     handoffs: Mapping[str, Sequence[str]]  # sources of the functions that compute nodes
     files: tuple[str, ...]  # that were generated
     entry: int = 0  # the one that is looked at, by number
@@ -157,6 +158,7 @@ class Package:
             "entries": [_entry_out(entry) for entry in self.entries],
             "staged": self.staged,
             "other_rows": self.other_rows,
+            "apart": self.apart,
             "handoffs": {name: list(sources) for name, sources in self.handoffs.items()},
             "files": list(self.files),
         }

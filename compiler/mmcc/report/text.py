@@ -11,6 +11,7 @@ from mmcc.codegen.names import escape
 from mmcc.codegen.ports import shifted
 from mmcc.codegen.render import render
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
+from mmcc.passes.read_apart import AGAIN
 from mmcc.report.memories import cost_text, least_text, regions_text
 from mmcc.report.model import Report
 from mmcc.report.stream import stream_text
@@ -53,6 +54,10 @@ def render_text(report: Report) -> str:
         figures.append(
             ("rows", "columns of images are gone over as rows: that needs less; ports stay as they are")
         )
+    if report["apart"]:
+        text = "layers make what is read row by row apart from what is read as a whole: that needs less"
+        again = "; norms before them are computed twice" if report["apart"] == AGAIN else ""
+        figures.append(("layers", text + again))
     if ram["concurrent"]:
         figures.append(("arena", arena_text(ram).removeprefix("arena ")))
         stacks = ", ".join(f"{name} {size:,}" for name, size in ram["stacks"].items())

@@ -22,6 +22,7 @@ from mmcc.ir.streaming import Streaming
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import Package, bench_files
 from mmcc.passes.other_rows import other_rows
+from mmcc.passes.read_apart import read_apart
 from mmcc.passes.separate_states import separate_states
 from mmcc.scratch import ScratchFolder
 from mmcc.selfcheck.judge import Fault, judge
@@ -220,6 +221,8 @@ def per_node(
     """
     loaded = loaded_as_planned(package, model)
     graph = separate_states(loaded.graph, outputs_outside=package.io == "external")
+    if package.apart:
+        graph = read_apart(graph, package.apart) or graph
     if package.other_rows:
         graph = other_rows(graph) or graph
     whole = graph if package.stream is None else loaded.whole
