@@ -25,9 +25,12 @@ MANY = 12  # such kernels: where they are fewer, all groups are looked at, and b
 class Scalars:
     """Those kernels of a graph under one layout; none where they are not many."""
 
-    def __init__(self, model: MemoryModel, touched: Callable[[int, int], int]) -> None:
-        """`touched`: the allocations, as a mask, that a group of kernels with a last one has to do with."""
-        self._model, self._touched = model, touched
+    def __init__(
+        self, model: MemoryModel, touched: Callable[[int, int], int], alive: Callable[[int], int]
+    ) -> None:
+        """Allocations as masks: those `touched` by a group of kernels with a last one, and those `alive` after
+        some kernels."""
+        self._model, self._touched, self._alive = model, touched, alive
         some = [k for k in range(len(model.kernels)) if _is_scalar(model, k)]
         self.kernels = sum(1 << k for k in some) if len(some) >= MANY else 0
         self.allocations = 0  # as a mask
@@ -44,15 +47,10 @@ class Scalars:
                 return k
         return None
 
-    def among(self, alive: int) -> int:
-        """The bytes that are not counted among some allocations."""
-        return self._sums(alive & self.allocations)
-
-    def beside(self, members: int, last: int, alive: int) -> int:
-        """The bytes that are not counted of a group, with what is `alive` before or after it."""
-        if not self.kernels:
-            return 0
-        return self.among(alive | self._touched(members, last))
+    def beside(self, before: int, after: int, last: int) -> int:
+        """The bytes that are not counted of a group, between the kernels done before it and after it."""
+        held = self._alive(before) | self._alive(after) | self._touched(after & ~before, last)
+        return self._sums(held & self.allocations)
 
 
 def _is_scalar(model: MemoryModel, index: int) -> bool:

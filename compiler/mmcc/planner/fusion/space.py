@@ -91,7 +91,7 @@ class Space:
         self.timelines = self._timelines()
         self._seen = 0  # groups looked at so far in strips or tiles
         self.figures = GroupFigures(graph, self.shared, order, self.alive, self._footprint, self._floor)
-        self.scalars = Scalars(self.model, self.figures.touched)
+        self.scalars = Scalars(self.model, self.figures.touched, self.alive)
         self._streaming: dict[tuple[tuple[int, int], ...], StreamingChoices] = {}
         self._tiled: dict[tuple[int, int, int, int], tuple[int, StreamingChoices]] = {}
 
@@ -204,11 +204,9 @@ class Space:
 
     def counted(self, candidate: Candidate) -> int:
         """What a group needs, less the bytes of scalars that are not counted in comparisons."""
-        before, after = candidate.before, candidate.after
         if not self.scalars.kernels:
             return candidate.least
-        alive = self.alive(before) | self.alive(after)
-        return candidate.least - self.scalars.beside(after & ~before, candidate.last, alive)
+        return candidate.least - self.scalars.beside(candidate.before, candidate.after, candidate.last)
 
     def counted_alive(self, done: int) -> int:
         """Bytes of what is alive after a set of kernels, less those of scalars that are not counted."""
