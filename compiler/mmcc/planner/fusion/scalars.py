@@ -28,8 +28,8 @@ class Scalars:
     def __init__(
         self, model: MemoryModel, touched: Callable[[int, int], int], alive: Callable[[int], int]
     ) -> None:
-        """Allocations as masks: those `touched` by a group of kernels with a last one, and those `alive` after
-        some kernels."""
+        """Allocations as masks: those `touched` by a group of kernels with a last one, and those `alive` when
+        some kernels have run."""
         self._model, self._touched, self._alive = model, touched, alive
         some = [k for k in range(len(model.kernels)) if _is_scalar(model, k)]
         self.kernels = sum(1 << k for k in some) if len(some) >= MANY else 0
