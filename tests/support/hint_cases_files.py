@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -140,6 +142,25 @@ def data_missing(folder, _):
     refused(model, folder, "copying it into the model's folder")
     (folder / "model.onnx.data").write_bytes(FLOATS.tobytes())
     accepted(model, folder)
+
+
+@follows(
+    "frontend/tensors.py: 'the file that was saved with the model; or saving it again with onnx.save_model'"
+)
+def data_of_another_model(folder, _):
+    model = _with_external("w.bin")
+    digest = hashlib.sha1(FLOATS.tobytes()).hexdigest()
+    model.graph.initializer[0].external_data.add(key="checksum", value=digest)
+    (folder / "w.bin").write_bytes((FLOATS + 1).tobytes())
+    refused(model, folder, "the file that was saved with the model")
+    (folder / "w.bin").write_bytes(FLOATS.tobytes())
+    accepted(model, folder)
+    (folder / "w.bin").write_bytes((FLOATS + 1).tobytes())
+    inside = folder / "again"
+    inside.mkdir()
+    again = onnx.load(save(model, folder))
+    onnx.save_model(again, inside / "model.onnx", save_as_external_data=True, size_threshold=0)
+    import_model(inside / "model.onnx")
 
 
 @follows("frontend/importer.py: 'a Cast of it to float32'")

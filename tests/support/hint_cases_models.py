@@ -217,17 +217,21 @@ def accumulator(folder, _):
 
 
 def _with_branches():
-    """An If whose condition is the input `flag`."""
+    """An If whose condition is the input `flag`, and whose branches make shapes of their own."""
+    sides = {
+        "then_branch": node("Relu", ["x"], ["r"]),
+        "else_branch": node("Concat", ["x", "x"], ["r"], axis=0),
+    }
     branches = {
-        side: helper.make_graph([node(op, ["x"], ["r"])], side, [], [onnx.ValueInfoProto(name="r")])
-        for side, op in (("then_branch", "Relu"), ("else_branch", "Neg"))
+        side: helper.make_graph([made], side, [], [onnx.ValueInfoProto(name="r")])
+        for side, made in sides.items()
     }
     given = {**X, "flag": np.array(True)}
     return model_of([node("If", ["flag"], ["y"], **branches)], given, ["y"])
 
 
 @follows(
-    "frontend/branches.py: f'{options}, which makes the input a constant' if decides else ''",
+    "frontend/branches.py: _bindings(state, node) or CUT_OFF",
     "frontend/bindings.py: f'{guess}one of: {known}'",
     "frontend/bindings.py: '--bind NAME=NUMBER, NAME=[list, of, numbers] or NAME=array.npy'",
     "cli/options.py: '--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy'",
