@@ -12,6 +12,7 @@ import pytest
 from frontend_models import model_of, save
 from mmcc.api import CompileResult, TrainOptions
 from mmcc.driver import recompute
+from mmcc.driver.least_kept import least_kept
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.driver.recompute import KeptValues, SlowMemory
@@ -174,7 +175,7 @@ def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
 
     def planned(graph) -> tuple[Plan, int]:
         again = {name.removesuffix("_again") for name in graph.producer if name.endswith("_again")}
-        arena = 1000 + sum(value.bytes for value in saved.values if value.name not in again)
+        arena = 1000 + saved.given + sum(v.bytes for v in saved.values if v.name not in again)
         graphs[id(graph)] = arena
         return Plan((), frozenset(), (), {}, {}, bound=arena), arena
 
@@ -184,7 +185,7 @@ def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
     assert found is not None
     assert found[1].arena == found[1].bound == min(graphs.values())
     assert found[1].proved
-    all_kept = sum(value.bytes for value in saved.values)
+    all_kept = saved.given + sum(value.bytes for value in saved.values)
     some = KeptValues(saved, planned, 2.0).within(all_kept)
     assert some is not None
     large = [value for value in saved.values if value.macs and value.bytes > 1000]
@@ -193,48 +194,33 @@ def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
 
 
 @pytest.mark.quick
-@pytest.mark.parametrize("share", [1.01, 1.1, 1.2, 1.3, 2.0])
-def test_what_is_known_where_choices_are_left_out(
-    saved: SavedValues, monkeypatch: pytest.MonkeyPatch, share: float
-) -> None:
-    """No choice with so much work keeps less than the bound, by all choices; and that is no empty word."""
-
-    def planned(graph) -> tuple[Plan, int]:
-        return Plan((), frozenset(), (), {}, {}, bound=0), sum(graph.tensors[n].bytes for n in graph.producer)
-
-    names = [value.name for value in saved.values]
+def test_what_must_be_kept_for_so_much_work(saved: SavedValues) -> None:
+    """The fewest bytes for every amount of work, by all choices; also where values share that work."""
     sizes = {value.name: value.bytes for value in saved.values}
-    most = nodes_macs(saved) * (share - 1)
-    kept = [set(some) for count in range(len(names) + 1) for some in combinations(names, count)]
-    least = min(sum(sizes[name] for name in some) for some in kept if saved.work(some) <= most)
-    monkeypatch.setattr(recompute, "FEW", 0)
-    search = KeptValues(saved, planned, share)
-    bound = search._least_kept(int(most))
-    assert bound <= least
-    assert bound >= least - max(sizes.values())  # the part of one value
-    assert search._least_kept(10 * nodes_macs(saved)) == 0
+    some = [set(some) for count in range(len(sizes) + 1) for some in combinations(sizes, count)]
+    choices = [(saved.work(kept), sum(sizes[name] for name in kept)) for kept in some]
+    assert len({work for work, _ in choices}) > 8
+    for work in {work for work, _ in choices}:
+        for allowed in {max(0, work - 1), work, work + 1}:
+            found = least_kept(saved, allowed)
+            assert found.bytes == min(kept for needed, kept in choices if needed <= allowed)
+            assert sum(sizes[name] for name in found.kept) == found.bytes
+            assert saved.work(found.kept) <= allowed
 
 
 @pytest.mark.quick
-def test_what_must_be_kept_for_so_much_work(saved: SavedValues) -> None:
-    """The bound holds for each choice, with the work of that; a value that takes more work alone is kept,
-    also where other values share that work."""
+def test_what_no_choice_has_less_than(saved: SavedValues, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where choices are left out: what each keeps for so much work, and the inputs that are read backward."""
 
     def planned(graph) -> tuple[Plan, int]:
-        return Plan((), frozenset(), (), {}, {}, bound=0), sum(graph.tensors[n].bytes for n in graph.producer)
+        return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.nodes)
 
-    search = KeptValues(saved, planned, 2.0)
-    sizes = {value.name: value.bytes for value in saved.values}
-    least = dict[int, int]()
-    for count in range(len(sizes) + 1):
-        for some in combinations(sizes, count):
-            work, kept = saved.work(some), sum(sizes[name] for name in some)
-            least[work] = min(least.get(work, kept), kept)
-    assert all(search._least_kept(work) <= kept for work, kept in least.items())
-    alone = {name: saved.work(sizes.keys() - {name}) for name in sizes}
-    for work in (work for work in alone.values() if work):
-        needed = sum(size for name, size in sizes.items() if alone[name] >= work)
-        assert search._least_kept(work - 1) >= needed
+    monkeypatch.setattr(recompute, "FEW", 0)
+    image, label = (saved.graph.tensors[port.tensor] for port in saved.graph.inputs)
+    assert saved.given == image.bytes + label.bytes
+    found = KeptValues(saved, planned, 1.2).least()
+    assert found is not None
+    assert found[1].bound == saved.given + least_kept(saved, int(0.2 * nodes_macs(saved))).bytes
 
 
 def nodes_macs(saved: SavedValues) -> int:

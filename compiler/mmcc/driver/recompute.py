@@ -9,14 +9,12 @@ is there when the loss is known: so most need not be planned.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import cached_property
 from itertools import product
-from math import ceil
 
+from mmcc.driver.least_kept import least_kept
 from mmcc.ir.graph import Graph
 from mmcc.ir.made_again import MadeAgain, SavedValue
 from mmcc.ir.plan import Plan
@@ -50,7 +48,7 @@ class _Choice:
     kept: frozenset[str]
     paged: frozenset[str]
     cut: bool  # gradients between layers are paged, too: no group ends with a whole one in the arena
-    bytes: int  # of what is kept
+    bytes: int  # of what is there when the loss is known: what is kept, and inputs that are read backward
     work: int  # multiply-accumulates of what is made again
     cost: float  # of these, and a guess at what copies are waited for, in multiply-accumulates
     estimate: int  # of the arena
@@ -113,7 +111,7 @@ class KeptValues:
         if best is None or not (self._again(best[1]) or self._leaving(best[1])):
             return None
         arena, choice, graph = best
-        bound = min([arena, *bounds]) if self._every else self._least_kept(self._most)
+        bound = min([arena, *bounds]) if self._every else self._bound(self._most)
         return graph, self._result(choice, arena, bound, planned, None)
 
     def within(self, limit: int) -> tuple[Graph, MadeAgain] | None:
@@ -142,7 +140,7 @@ class KeptValues:
         if self._slow.bytes:
             bound = 0  # waiting is but predicted
         elif not self._every and choice.work:
-            bound = self._least_kept(choice.work - 1)
+            bound = self._bound(choice.work - 1)
         return graph, self._result(choice, arena, bound, planned, limit)
 
     def _result(self, choice: _Choice, arena: int, bound: int, planned: int, limit: int | None) -> MadeAgain:
@@ -166,45 +164,11 @@ class KeptValues:
         there = choice.kept | choice.paged
         return tuple(value for value in self._saved.values if value.name not in there)
 
-    def _least_kept(self, work: int) -> int:
-        """Bytes that every choice keeps, also of those that were left out, with at most so much work.
-
-        A value is kept if it alone takes more work. Each other that is not kept takes its own part of the
-        work, so what a choice does not keep fits a knapsack. The bound is that of its relaxation, which takes
-        a part of one value: those first that save most bytes for their work. With slow memory a value may
-        also leave, at no work.
-        """
-        if self._slow.bytes:
-            return 0
-        left, kept, own = Fraction(work), Fraction(0), self._own_work
-        for value in sorted(self._saved.values, key=lambda v: own[v.name] / max(1, v.bytes)):
-            dropped = min(Fraction(1), left / own[value.name]) if own[value.name] else Fraction(1)
-            if sum(map(self._saved.macs, self._again_at_least[value.name])) > work:
-                dropped = Fraction(0)
-            left -= dropped * own[value.name]
-            kept += (1 - dropped) * value.bytes
-        return ceil(kept)
-
-    @cached_property
-    def _again_at_least(self) -> dict[str, list[str]]:
-        """By value, what every choice that does not keep it makes again: as if it kept all others."""
-        names = frozenset(value.name for value in self._saved.values)
-        return {name: self._saved.made_again(names - {name}) for name in names}
-
-    @cached_property
-    def _own_work(self) -> dict[str, Fraction]:
-        """By value, a part of the multiply-accumulates of what is made again if it is not kept: a node that
-        is made again for several values counts for each by its bytes. So whichever are not kept, their parts
-        are no more than what is made again."""
-        size = {value.name: max(1, value.bytes) for value in self._saved.values}
-        shared = Counter[str]()
-        for name, some in self._again_at_least.items():
-            shared.update(dict.fromkeys(some, size[name]))
-        macs = self._saved.macs
-        return {
-            name: sum((Fraction(macs(each) * size[name], shared[each]) for each in some), Fraction(0))
-            for name, some in self._again_at_least.items()
-        }
+    def _bound(self, work: int) -> int:
+        """What no choice has an arena below, also of those that were left out, with at most so much work.
+        With slow memory every value may leave, at no work."""
+        given = self._saved.given
+        return given if self._slow.bytes else given + least_kept(self._saved, work).bytes
 
     @property
     def _ways(self) -> int:
@@ -221,10 +185,13 @@ class KeptValues:
         """The choices within slow memory, with no more work than is allowed."""
         whole = self._all() if self._every else self._some()
         found = [choice for choice in whole if choice.work <= self._most]
-        cuts = (
-            [self._choice(c.kept, c.paged, cut=True) for c in found if not c.twice] if self._ways > 2 else []
-        )
+        cuts = [self._cut(choice) for choice in found if self._ways > 2 and not choice.twice]
         return [choice for choice in (*found, *cuts) if self._fits(choice)]
+
+    def _cut(self, choice: _Choice) -> _Choice:
+        """The choice with gradients between layers paged, too."""
+        small = choice.kept & self._small
+        return self._choice(choice.kept - small, choice.paged, cut=True, small=small)
 
     def _fits(self, choice: _Choice) -> bool:
         return slow_bytes([self._bytes[name] for name in self._leaving(choice)]) <= self._slow.bytes
@@ -243,9 +210,11 @@ class KeptValues:
             yield self._choice(kept, paged)
 
     def _some(self) -> Iterable[_Choice]:
-        """From all values kept to none: of those with one fewer, the choices with the best estimates, and
-        those that save most bytes for what they cost."""
+        """That which keeps the fewest bytes, those of blocks, and from all values kept to none: of those with
+        one fewer, the choices with the best estimates, and those that save most bytes for what they cost."""
         yield from self._blocks
+        least = least_kept(self._saved, self._most).kept
+        yield self._choice(least & self._kept_large, frozenset(), small=least & self._small)
         level = [self._choice(self._kept_large, frozenset())]
         while level:
             yield from level
@@ -298,9 +267,17 @@ class KeptValues:
     def _kept_large(self) -> frozenset[str]:
         return frozenset(value.name for value in self._large)
 
-    def _choice(self, large: frozenset[str], paged: frozenset[str], *, cut: bool = False) -> _Choice:
-        kept = large | self._small
-        size = sum(self._bytes[name] for name in kept)
+    def _choice(
+        self,
+        large: frozenset[str],
+        paged: frozenset[str],
+        *,
+        cut: bool = False,
+        small: frozenset[str] | None = None,
+    ) -> _Choice:
+        """What is known of a choice, which keeps all small values unless `small` says which."""
+        kept = large | (self._small if small is None else small)
+        size = self._saved.given + sum(self._bytes[name] for name in kept)
         again, work = self._saved.made_again(kept, paged), self._saved.work(kept, paged)
         leaving = paged.union(value.name for value in self._gradients if cut)
         cost = work + sum(self._waiting[name] for name in leaving) / self._cycles_of_mac
@@ -336,11 +313,12 @@ class KeptValues:
     def _arena(self, again: Sequence[str], kept: frozenset[str], paged: frozenset[str]) -> int:
         """A guess at the arena: of what is kept until a stretch between kept values is gone through backward,
         and of the rows that it holds of what it makes again; or of all that is kept, at the loss."""
-        total = sum(self._bytes[name] for name in kept)
+        total = self._saved.given + sum(self._bytes[name] for name in kept)
         most = total
         for stretch in self._parts.of(again):
             last = max(self._position[name] for name in stretch)
             there = sum(self._bytes[name] for name in kept if self._position[name] <= last)
+            there += self._saved.given
             most = max(most, there + self._parts.bytes_held(stretch))
         pages = sum(self._some_rows(name) for name in paged)
         return most + pages

@@ -23,7 +23,8 @@ class SavedValues:
     """The values of a training step's forward pass that its backward pass reads, and the `gradients` between
     layers.
 
-    `forward` are the results of the nodes of the forward pass.
+    `forward` are the results of the nodes of the forward pass, and `read` those that backward nodes read.
+    `given` are the bytes of the inputs that the backward pass reads: they stay whatever is chosen.
     """
 
     def __init__(self, graph: Graph, forward: Collection[str]) -> None:
@@ -31,23 +32,29 @@ class SavedValues:
         self.graph, self._forward = graph, packed.union(forward)
         self._position = {name: k for k, node in enumerate(graph.nodes) for name in node.outputs}
         read = {name for node in graph.nodes if self._is_backward(node) for name in node.inputs}
-        sources = {self._source(name) for name in read if name in self._forward}
+        sources = {self.source(name) for name in read if name in self._forward}
         ordered = sorted(sources & self._forward, key=lambda name: self._position[name])
         self.values = tuple(SavedValue(name, graph.tensors[name].bytes, self.macs(name)) for name in ordered)
         sums = [node.inputs[1] for node in graph.nodes if isinstance(node.op, WeightGradient)]
         between = [
             name for name in dict.fromkeys(sums) if name in self._position and name not in self._forward
         ]
+        inputs = {port.tensor for port in graph.inputs if not port.argument}
+        self.given = sum(graph.tensors[name].bytes for name in inputs.intersection(map(self.source, read)))
         self.gradients = tuple(SavedValue(name, graph.tensors[name].bytes, 0) for name in between)
-        self._read = [name for name in read if name in self._forward]
+        self.read = [name for name in read if name in self._forward]
 
     def _is_backward(self, node: Node) -> bool:
         return node.outputs[0] not in self._forward
 
+    def is_forward(self, name: str) -> bool:
+        """Whether a tensor is a result of the forward pass."""
+        return name in self._forward
+
     def readers(self, name: str) -> list[Node]:
         """The backward nodes that read a saved value."""
         late = [node for node in self.graph.nodes if self._is_backward(node)]
-        return [node for node in late if any(self._source(other) == name for other in node.inputs)]
+        return [node for node in late if any(self.source(other) == name for other in node.inputs)]
 
     @cached_property
     def ends(self) -> tuple[str, ...]:
@@ -60,14 +67,14 @@ class SavedValues:
             if reach <= k:
                 found += node.outputs
             reach = max([reach, *(last.get(name, -1) for name in node.outputs)])
-        through = {self._source(name) for name in found}
+        through = {self.source(name) for name in found}
         return tuple(value.name for value in self.values if value.name in through)
 
     def macs(self, name: str) -> int:
         """Multiply-accumulates of the node that makes a value of the forward pass."""
         return nest_of(self.graph, self.graph.producer[name]).macs
 
-    def _source(self, name: str) -> str:
+    def source(self, name: str) -> str:
         """What a tensor is a view of, as far as a view of one operand goes; itself if it is none."""
         while name in self.graph.producer:
             node = self.graph.producer[name]
@@ -80,10 +87,10 @@ class SavedValues:
     def made_again(self, kept: Collection[str], paged: Collection[str] = ()) -> list[str]:
         """What is made again, in order, if the values `kept` are there for the backward pass, and those
         `paged` are brought back."""
-        found, waiting = set[str](), list(self._read)
+        found, waiting = set[str](), list(self.read)
         while waiting:
             name = waiting.pop()
-            if name in found or name not in self._forward or self._source(name) in kept or name in paged:
+            if name in found or name not in self._forward or self.source(name) in kept or name in paged:
                 continue
             found.add(name)
             waiting += self.graph.producer[name].inputs
@@ -97,7 +104,7 @@ class SavedValues:
         """Of what is made again, what is made once more, in order, for the backward nodes that read values
         before `end`, one of `ends`: they wait for its gradient. Nothing, if `end` is ""."""
         before = {name for name in again if end and self._position[name] < self._position[end]}
-        found, waiting = set[str](), [name for name in self._read if name in before]
+        found, waiting = set[str](), [name for name in self.read if name in before]
         while waiting:
             name = waiting.pop()
             if name in before and name not in found:

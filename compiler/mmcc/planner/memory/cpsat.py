@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Exact placement with CP-SAT; one of three files that import ortools.
+"""Exact placement with CP-SAT; one of four files that import ortools.
 
 Is there a placement within a capacity? One no-overlap of offsets for each set of buffers alive together (or
 one of rectangles, where these sets are many and large), and a fixed search in short slices, one branching
