@@ -37,7 +37,10 @@ LAYERS = [
     *("api", "project_file", "cli", "__main__"),
 ]
 ONLY_IN = {
-    "ortools": ("planner/cpsat.py", "planner/memory/cpsat.py", "planner/joint/cpsat.py"),
+    "ortools": (
+        *("planner/cpsat.py", "planner/memory/cpsat.py"),
+        *("planner/joint/cpsat.py", "planner/retention/cpsat.py"),
+    ),
     "jinja2": ("codegen/render.py",),
     "onnx": ("frontend/", "quantization/"),
     "onnxruntime": ("verification/oracle.py", "quantization/"),
