@@ -16,6 +16,7 @@ from mmcc.frontend import import_model
 from mmcc.ir.interpret import evaluate
 from mmcc.verification.bench import numbers
 from onnx import TensorProto, helper, numpy_helper
+from toolchains import ready
 
 
 @pytest.mark.quick
@@ -358,3 +359,20 @@ def test_a_target_file_is_found_from_anywhere(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     result = run("verify", tmp_path / "out", "--on", "qemu", "--json", "--samples", "1")
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.skipif(not ready("cortex-m7"), reason="needs the M7 toolchain")
+@pytest.mark.parametrize(
+    ("ram", "said"),
+    [("64K", True), ("dtcm=64K", False), ("min", False)],
+    ids=["one size", "by memory", "min"],
+)
+def test_one_size_is_for_one_of_several_memories(ram, said, tmp_path):
+    result = run(
+        "compile", MODEL, "--chip", "stm32h743", "--ram", ram, "--no-self-check", "-o", tmp_path / "c"
+    )
+    assert result.exit_code == 0
+    what = (
+        "note: the arena is in dtcm only, which one size for --ram is about: stm32h743 has axi and ahb, too, "
+    )
+    assert (what + "which plans use with --ram dtcm=SIZE,axi=SIZE,ahb=SIZE" in told(result)) == said

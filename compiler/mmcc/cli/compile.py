@@ -219,10 +219,26 @@ def notes(given: dict[str, Any], model: Path, report: dict[str, Any]) -> Iterato
     if not given["name"] and model.stem.lower() in COMMON_NAMES:
         clash = "--name gives each model of a firmware its own"
         yield f"symbols begin with {model.stem}_, after the file; {clash}"
+    yield from _other_memories(given)
     yield from _weights_in_ram(given, report)
     checked = report["self_check"]
     if not checked["done"] and not given["no_self_check"]:
         yield f"the generated C was not run before it was written: {checked['reason']}"
+
+
+def _other_memories(given: dict[str, Any]) -> Iterator[str]:
+    """That one size is for the first of several memories."""
+    from mmcc.driver.memories import parse_ram
+    from mmcc.target import load_target
+
+    target = load_target(given["target"])
+    first, *others = (region.name for region in target.memory)
+    if others and parse_ram(given["ram"] or "").total:
+        sizes = ",".join(f"{name}=SIZE" for name in (first, *others))
+        yield (
+            f"the arena is in {first} only, which one size for --ram is about: {target.name} has "
+            f"{' and '.join(others)}, too, which plans use with --ram {sizes}"
+        )
 
 
 def _weights_in_ram(given: dict[str, Any], report: dict[str, Any]) -> Iterator[str]:

@@ -112,9 +112,9 @@ def _within_memories(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     home = home_of(job.target).name
     most = job.options.regions.get(home, 0)
     built = build(job, requests)
-    for _ in range(ROUNDS):
+    for _ in range(ROUNDS if most else 0):  # a memory that --ram does not name is not in the report
         (here,) = (r for r in built.report["ram"]["regions"] if r["name"] == home)
-        if not most or here["bytes"] + here["besides"] <= most:
+        if here["bytes"] + here["besides"] <= most:
             break
         arena = max(0, most - here["besides"])
         job.progress(f"{here['besides']} bytes of {home} are no arena")
