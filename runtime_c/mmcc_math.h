@@ -35,6 +35,18 @@ MMCC_INLINE float mmcc_fma(float a, float b, float c)
 }
 #endif
 
+/* The nearest whole number, ties to the even one. A Cortex-M4 has no instruction for it: 2^23 added to what is smaller
+ * leaves no bits behind the point. A zero keeps its sign, and NaN stays. */
+MMCC_INLINE float mmcc_rintf(float value)
+{
+#if defined(__ARM_FP) && !defined(__ARM_FEATURE_DIRECTED_ROUNDING)
+    const float size = fabsf(value);
+    return size < 8388608.0f ? copysignf((size + 8388608.0f) - 8388608.0f, value) : value;
+#else
+    return rintf(value);
+#endif
+}
+
 /* min(max(value, low), high); NaN stays. */
 MMCC_INLINE float mmcc_clampf(float value, float low, float high)
 {
