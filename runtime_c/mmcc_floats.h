@@ -9,7 +9,7 @@
 #if defined(__AVX512F__) && defined(__FMA__)
 
 #define MMCC_FLOAT_PIXELS 6 /* of a tile */
-#define MMCC_FLOAT_BLOCKS 4 /* of 16 filters, of a tile, at most */
+#define MMCC_FLOAT_WIDTH 4  /* of a tile: blocks of 16 filters whose sums registers hold at once, at most */
 typedef __m512 mmcc_float16;
 
 MMCC_INLINE mmcc_float16 mmcc_load16(const float *from)
@@ -32,9 +32,14 @@ MMCC_INLINE mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
     return _mm512_fmadd_ps(_mm512_set1_ps(a), b, c);
 }
 
-MMCC_INLINE mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
+MMCC_INLINE mmcc_float16 mmcc_at_least16(mmcc_float16 a, float low)
 {
-    return _mm512_min_ps(_mm512_set1_ps(high), _mm512_max_ps(_mm512_set1_ps(low), a));
+    return _mm512_max_ps(_mm512_set1_ps(low), a);
+}
+
+MMCC_INLINE mmcc_float16 mmcc_at_most16(mmcc_float16 a, float high)
+{
+    return _mm512_min_ps(_mm512_set1_ps(high), a);
 }
 
 MMCC_INLINE mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
@@ -51,14 +56,19 @@ MMCC_INLINE void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
 
 #else
 
-#define MMCC_FLOAT_BLOCKS 1
+#define MMCC_FLOAT_WIDTH 1
 typedef struct {
     mmcc_float8 low, high;
 } mmcc_float16;
 
 MMCC_INLINE mmcc_float16 mmcc_load16(const float *from)
 {
+#if defined(__aarch64__) && defined(__ARM_NEON) && defined(MMCC_SET4)
+    const float32x4x4_t all = vld1q_f32_x4(from); /* one instruction */
+    const mmcc_float16 a = {{all.val[0], all.val[1]}, {all.val[2], all.val[3]}};
+#else
     const mmcc_float16 a = {mmcc_load8(from), mmcc_load8(from + 8)};
+#endif
     return a;
 }
 
@@ -80,10 +90,16 @@ MMCC_INLINE mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
     return sum;
 }
 
-MMCC_INLINE mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
+MMCC_INLINE mmcc_float16 mmcc_at_least16(mmcc_float16 a, float low)
 {
-    const mmcc_float16 clamped = {mmcc_clamp8(a.low, low, high), mmcc_clamp8(a.high, low, high)};
-    return clamped;
+    const mmcc_float16 limited = {mmcc_at_least8(a.low, low), mmcc_at_least8(a.high, low)};
+    return limited;
+}
+
+MMCC_INLINE mmcc_float16 mmcc_at_most16(mmcc_float16 a, float high)
+{
+    const mmcc_float16 limited = {mmcc_at_most8(a.low, high), mmcc_at_most8(a.high, high)};
+    return limited;
 }
 
 MMCC_INLINE mmcc_float16 mmcc_leaky16(mmcc_float16 a, float slope)
@@ -108,9 +124,39 @@ MMCC_INLINE void mmcc_store_some16(float *to, mmcc_float16 a, int32_t count)
 
 #endif
 
+/* min(max(a, low), high); NaN stays. */
+MMCC_INLINE mmcc_float16 mmcc_clamp16(mmcc_float16 a, float low, float high)
+{
+    return mmcc_at_most16(mmcc_at_least16(a, low), high);
+}
+
+#define MMCC_FLOAT_BLOCKS 4 /* of 16 filters that a list of pixels is made for, at most */
+
+/* Channels of a depthwise tile: sums of five pixels, and the weights of a row, fit in registers. */
+#if defined(__AVX512F__) && defined(__FMA__)
+#define MMCC_LANES 16
+typedef mmcc_float16 mmcc_float_lanes;
+#define MMCC_LANES_LOAD mmcc_load16
+#define MMCC_LANES_LOAD_HALF mmcc_load16_half
+#define MMCC_LANES_STORE mmcc_store16
+#define MMCC_LANES_FMA mmcc_fma16
+#define MMCC_LANES_CLAMP mmcc_clamp16
+#define MMCC_LANES_LEAKY mmcc_leaky16
+#else
+#define MMCC_LANES 8
+typedef mmcc_float8 mmcc_float_lanes;
+#define MMCC_LANES_LOAD mmcc_load8
+#define MMCC_LANES_LOAD_HALF mmcc_load8_half
+#define MMCC_LANES_STORE mmcc_store8
+#define MMCC_LANES_FMA mmcc_fma8
+#define MMCC_LANES_CLAMP mmcc_clamp8
+#define MMCC_LANES_LEAKY mmcc_leaky8
+#endif
+
 #if defined(__aarch64__) && defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
 
-#define MMCC_FLOAT_PIXELS 4
+#define MMCC_FLOAT_PIXELS 5
+#define MMCC_FLOAT_FENCE() __asm__ volatile("" ::: "memory") /* gcc loads far ahead, and spills for it */
 typedef float32x4_t mmcc_float_run; /* four values */
 #define MMCC_FLOAT_RUN(from) vld1q_f32(from)
 #define MMCC_FLOAT_TIMES(run, k, weights, sums)                                             \
@@ -138,6 +184,10 @@ typedef const float *mmcc_float_run;
 #define MMCC_FLOAT_PIXELS 2
 #endif
 
+#endif
+
+#if !defined(MMCC_FLOAT_FENCE)
+#define MMCC_FLOAT_FENCE()
 #endif
 
 #endif

@@ -178,9 +178,14 @@ MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
     return _mm256_fmadd_ps(_mm256_set1_ps(a), b, c);
 }
 
-MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+MMCC_INLINE mmcc_float8 mmcc_at_least8(mmcc_float8 a, float low)
 {
-    return _mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), a));
+    return _mm256_max_ps(_mm256_set1_ps(low), a);
+}
+
+MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
+{
+    return _mm256_min_ps(_mm256_set1_ps(high), a);
 }
 
 MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
@@ -234,10 +239,15 @@ MMCC_INLINE mmcc_float8 mmcc_either8(mmcc_mask8 mask, mmcc_float8 a, mmcc_float8
     return (mmcc_float8)((mask & (mmcc_mask8)a) | (~mask & (mmcc_mask8)b));
 }
 
-MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+MMCC_INLINE mmcc_float8 mmcc_at_least8(mmcc_float8 a, float low)
 {
-    const mmcc_float8 least = mmcc_set8(low), most = mmcc_set8(high);
-    a = mmcc_either8(least > a, least, a);
+    const mmcc_float8 least = mmcc_set8(low);
+    return mmcc_either8(least > a, least, a);
+}
+
+MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
+{
+    const mmcc_float8 most = mmcc_set8(high);
     return mmcc_either8(most < a, most, a);
 }
 
@@ -259,7 +269,11 @@ typedef float32x4_t mmcc_float4;
 #define MMCC_FMA4(a, b, c) vfmaq_f32(c, a, b)
 #define MMCC_SCALE4(a, b, c) vfmaq_n_f32(c, b, a)
 #define MMCC_LOW4(a, low) vbslq_f32(vcgtq_f32(low, a), low, a)
+#if defined(__aarch64__)
+#define MMCC_HIGH4(a, high) vminq_f32(a, high) /* the same bits where high is not -0, and one instruction less */
+#else
 #define MMCC_HIGH4(a, high) vbslq_f32(vcltq_f32(high, a), high, a)
+#endif
 #define MMCC_LEAKY4(a, slope) vbslq_f32(vcgeq_f32(a, vdupq_n_f32(0.0f)), a, vmulq_f32(a, slope))
 
 #elif defined(__ARM_FEATURE_MVE) && (__ARM_FEATURE_MVE & 2)
@@ -361,12 +375,17 @@ MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
     return c;
 }
 
-MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+MMCC_INLINE mmcc_float8 mmcc_at_least8(mmcc_float8 a, float low)
 {
     const mmcc_float4 least = MMCC_SET4(low);
-    const mmcc_float4 most = MMCC_SET4(high);
     a.low = MMCC_LOW4(a.low, least);
     a.high = MMCC_LOW4(a.high, least);
+    return a;
+}
+
+MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
+{
+    const mmcc_float4 most = MMCC_SET4(high);
     a.low = MMCC_HIGH4(a.low, most);
     a.high = MMCC_HIGH4(a.high, most);
     return a;
@@ -435,16 +454,29 @@ MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
     return mmcc_fma8(mmcc_set8(a), b, c);
 }
 
-MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+MMCC_INLINE mmcc_float8 mmcc_at_least8(mmcc_float8 a, float low)
 {
-    a.v0 = mmcc_clampf(a.v0, low, high);
-    a.v1 = mmcc_clampf(a.v1, low, high);
-    a.v2 = mmcc_clampf(a.v2, low, high);
-    a.v3 = mmcc_clampf(a.v3, low, high);
-    a.v4 = mmcc_clampf(a.v4, low, high);
-    a.v5 = mmcc_clampf(a.v5, low, high);
-    a.v6 = mmcc_clampf(a.v6, low, high);
-    a.v7 = mmcc_clampf(a.v7, low, high);
+    a.v0 = low > a.v0 ? low : a.v0;
+    a.v1 = low > a.v1 ? low : a.v1;
+    a.v2 = low > a.v2 ? low : a.v2;
+    a.v3 = low > a.v3 ? low : a.v3;
+    a.v4 = low > a.v4 ? low : a.v4;
+    a.v5 = low > a.v5 ? low : a.v5;
+    a.v6 = low > a.v6 ? low : a.v6;
+    a.v7 = low > a.v7 ? low : a.v7;
+    return a;
+}
+
+MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
+{
+    a.v0 = high < a.v0 ? high : a.v0;
+    a.v1 = high < a.v1 ? high : a.v1;
+    a.v2 = high < a.v2 ? high : a.v2;
+    a.v3 = high < a.v3 ? high : a.v3;
+    a.v4 = high < a.v4 ? high : a.v4;
+    a.v5 = high < a.v5 ? high : a.v5;
+    a.v6 = high < a.v6 ? high : a.v6;
+    a.v7 = high < a.v7 ? high : a.v7;
     return a;
 }
 
@@ -463,6 +495,12 @@ MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 
 #endif
 #endif
+
+/* min(max(a, low), high); NaN stays. */
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    return mmcc_at_most8(mmcc_at_least8(a, low), high);
+}
 
 /* Eight integers as floats. */
 MMCC_INLINE mmcc_float8 mmcc_load8_int8(const int8_t *from)

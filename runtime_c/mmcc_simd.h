@@ -387,7 +387,8 @@ MMCC_INLINE mmcc_sums mmcc_load_sums(const int32_t *block)
 
 MMCC_INLINE mmcc_quads mmcc_load_quads(const int8_t *from)
 {
-    const mmcc_quads quads = {vld1q_s8(from), vld1q_s8(from + 16), vld1q_s8(from + 32), vld1q_s8(from + 48)};
+    const int8x16x4_t all = vld1q_s8_x4(from); /* one instruction */
+    const mmcc_quads quads = {all.val[0], all.val[1], all.val[2], all.val[3]};
     return quads;
 }
 

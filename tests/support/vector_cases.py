@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from mmcc.ops.activation import Leaky
+from mmcc.ops.activation import Clamp, Leaky
 from mmcc.ops.window import Window
 from op_case import OpCase
 from op_case_values import RELU
@@ -45,9 +45,12 @@ def float_cases() -> list[OpCase]:
     return [
         *(float_conv(f"row_{w}", (2, w, c), f, Window((1, 1))) for w, c, f in shapes),
         *(float_conv(f"window_{f}", (4, 7, 6), f, SAME, activation=RELU) for f in (8, 16, 40, 48, 64, 70)),
+        *(float_conv(f"limits_{f}", (3, 11, 5), f, SAME, activation=Clamp(-0.5, 0.25)) for f in (24, 90)),
+        float_conv("no_limits", (3, 11, 5), 40, SAME),
         float_conv("window_strided", (7, 9, 3), 33, DOWN),
         float_conv("window_gathered", (12, 9, 1), 50, Window((10, 4), (2, 2), (1, 1), (4, 1, 5, 1))),
         float_conv("channels_40", (5, 13, 40), 40, SAME, 40, activation=Leaky(0.125)),
         float_conv("channels_16", (9, 10, 16), 16, Window((5, 3), (2, 2), (1, 2), (2, 2, 1, 3)), 16),
+        float_conv("channels_24_limits", (4, 9, 24), 24, SAME, 24, activation=Clamp(-0.5, 0.25)),
         float_conv("channels_23", (3, 3, 23), 23, SAME, 23, activation=RELU),
     ]

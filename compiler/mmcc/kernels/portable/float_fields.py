@@ -18,11 +18,12 @@ Fields = tuple[tuple[str, Field], ...]
 def activation_fields(activation: Activation | None) -> tuple[tuple[str, Any], Fields]:
     """Option and fields for what a layer does to a sum before it stores it.
 
-    None is a clamp that lets all pass: code is dearer than two comparisons an output.
+    None is a clamp that lets all pass: code is dearer than two comparisons an output. An upper
+    limit of -0 becomes 0, for which minima have the same bits on all targets.
     """
     match activation:
         case Clamp(low, high):
-            return ("activation", "clamp"), (("low", float(low)), ("high", float(high)))
+            return ("activation", "clamp"), (("low", float(low)), ("high", float(high) + 0.0))
         case Leaky(slope):
             return ("activation", "leaky"), (("slope", float(slope)),)
         case None:
