@@ -156,7 +156,8 @@ typedef mmcc_float8 mmcc_float_lanes;
 #if defined(__aarch64__) && defined(__ARM_NEON) && defined(__ARM_FEATURE_FMA)
 
 #define MMCC_FLOAT_PIXELS 5
-#define MMCC_FLOAT_FENCE() __asm__ volatile("" ::: "memory") /* gcc loads far ahead, and spills for it */
+/* gcc loads far ahead, and spills for it; and it adds up addresses anew where a load could step on. */
+#define MMCC_FLOAT_FENCE(at) __asm__ volatile("" : "+r"(at)::"memory")
 typedef float32x4_t mmcc_float_run; /* four values */
 #define MMCC_FLOAT_RUN(from) vld1q_f32(from)
 #define MMCC_FLOAT_TIMES(run, k, weights, sums)                                             \
@@ -187,7 +188,7 @@ typedef const float *mmcc_float_run;
 #endif
 
 #if !defined(MMCC_FLOAT_FENCE)
-#define MMCC_FLOAT_FENCE()
+#define MMCC_FLOAT_FENCE(at)
 #endif
 
 #endif

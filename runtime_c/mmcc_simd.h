@@ -320,7 +320,8 @@ typedef struct {
     int16x8_t zero;
     int8x16_t low, high;
 } mmcc_end;
-#define MMCC_SIMD_FENCE() __asm__ volatile("" ::: "memory") /* gcc loads far ahead, and spills for it */
+/* gcc loads far ahead, and spills for it; and it adds up addresses anew where a load could step on. */
+#define MMCC_SIMD_FENCE(at) __asm__ volatile("" : "+r"(at)::"memory")
 #define MMCC_LOAD_RUN(from) vld1q_s8(from)
 #define MMCC_LOAD_QUAD(from) mmcc_load_quad(from)
 
@@ -735,7 +736,7 @@ typedef struct {
 typedef struct {
     int32_t twice, low, high;
 } mmcc_end;
-#define MMCC_SIMD_FENCE() __asm__ volatile("" ::: "memory") /* loads far ahead would be spilled */
+#define MMCC_SIMD_FENCE(at) __asm__ volatile("" : "+r"(at)::"memory") /* loads far ahead would be spilled */
 #define MMCC_LOAD_RUN(from) (from)
 #define MMCC_LOAD_QUAD(from) (from)
 #define MMCC_DOT(sums, run, quad, weights) mmcc_dot_quad(sums, (run) + 4 * (quad), weights)
@@ -982,7 +983,7 @@ MMCC_INLINE mmcc_bytes mmcc_added(mmcc_bytes a, mmcc_bytes b, mmcc_adder add)
 #endif
 
 #if !defined(MMCC_SIMD_FENCE)
-#define MMCC_SIMD_FENCE()
+#define MMCC_SIMD_FENCE(at)
 #endif
 
 /* The first `count` of 16 bytes; zeros behind them. */
