@@ -188,6 +188,11 @@ MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
     return _mm256_min_ps(_mm256_set1_ps(high), a);
 }
 
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    return mmcc_at_most8(mmcc_at_least8(a, low), high);
+}
+
 MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 {
     const mmcc_float8 scaled = _mm256_mul_ps(a, _mm256_set1_ps(slope));
@@ -249,6 +254,11 @@ MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
 {
     const mmcc_float8 most = mmcc_set8(high);
     return mmcc_either8(most < a, most, a);
+}
+
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    return mmcc_at_most8(mmcc_at_least8(a, low), high);
 }
 
 MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
@@ -391,6 +401,11 @@ MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
     return a;
 }
 
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
+{
+    return mmcc_at_most8(mmcc_at_least8(a, low), high);
+}
+
 MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 {
     const mmcc_float4 slopes = MMCC_SET4(slope);
@@ -454,29 +469,16 @@ MMCC_INLINE mmcc_float8 mmcc_scale8(float a, mmcc_float8 b, mmcc_float8 c)
     return mmcc_fma8(mmcc_set8(a), b, c);
 }
 
-MMCC_INLINE mmcc_float8 mmcc_at_least8(mmcc_float8 a, float low)
+MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
 {
-    a.v0 = low > a.v0 ? low : a.v0;
-    a.v1 = low > a.v1 ? low : a.v1;
-    a.v2 = low > a.v2 ? low : a.v2;
-    a.v3 = low > a.v3 ? low : a.v3;
-    a.v4 = low > a.v4 ? low : a.v4;
-    a.v5 = low > a.v5 ? low : a.v5;
-    a.v6 = low > a.v6 ? low : a.v6;
-    a.v7 = low > a.v7 ? low : a.v7;
-    return a;
-}
-
-MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
-{
-    a.v0 = high < a.v0 ? high : a.v0;
-    a.v1 = high < a.v1 ? high : a.v1;
-    a.v2 = high < a.v2 ? high : a.v2;
-    a.v3 = high < a.v3 ? high : a.v3;
-    a.v4 = high < a.v4 ? high : a.v4;
-    a.v5 = high < a.v5 ? high : a.v5;
-    a.v6 = high < a.v6 ? high : a.v6;
-    a.v7 = high < a.v7 ? high : a.v7;
+    a.v0 = mmcc_clampf(a.v0, low, high);
+    a.v1 = mmcc_clampf(a.v1, low, high);
+    a.v2 = mmcc_clampf(a.v2, low, high);
+    a.v3 = mmcc_clampf(a.v3, low, high);
+    a.v4 = mmcc_clampf(a.v4, low, high);
+    a.v5 = mmcc_clampf(a.v5, low, high);
+    a.v6 = mmcc_clampf(a.v6, low, high);
+    a.v7 = mmcc_clampf(a.v7, low, high);
     return a;
 }
 
@@ -495,12 +497,6 @@ MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)
 
 #endif
 #endif
-
-/* min(max(a, low), high); NaN stays. */
-MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
-{
-    return mmcc_at_most8(mmcc_at_least8(a, low), high);
-}
 
 /* Eight integers as floats. */
 MMCC_INLINE mmcc_float8 mmcc_load8_int8(const int8_t *from)
