@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Least arenas of networks, planned only: what groups, rings, strips and row-fed inputs save.
 
-    python bench/bench_least.py FOLDER [NAME ...] [--recompute 1.3]
+    python bench/bench_least.py [NAME ...] [--recompute 1.3]
 
-FOLDER has one folder a network, with its model.onnx. Columns: bytes of arena node by node, in groups (input
-and output in it); with strips, the input in memory that can be read again; with an input that arrives row by
-row. Each with the seconds it took, and * where it is proved that no plan needs less. Every plan is replayed.
+Names are those of the model set. Columns: bytes of arena node by node, in groups (input and output in it);
+with strips, input and output in memory of the caller's that can be read again; with an input that arrives
+row by row. Each with the seconds of CPU that it took, and * where it is proved that no plan needs less. All
+plans are replayed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,18 @@ from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_macs
 from mmcc.report.model import count_macs
 from mmcc.target import load_target
+from networks import model_file
+
+NAMES = (
+    "kws_dscnn_int8_qdq",
+    "ic_resnet8_int8_qdq",
+    "vww_mbv1_int8_qdq",
+    "ad_autoenc_int8_qdq",
+    "mcunet_vww_int8_qdq",
+    "gen_mobilenetv2_035_144_qdq_s8s8",
+    "gen_mobilenetv2_100_224_qdq_u8s8",
+    "gen_yolov2_first16_608_fold",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +66,9 @@ def measure(graph: Graph, *, external: bool, fuse: bool = True, recompute: float
         fuse=fuse,
         recompute=recompute,
     )
-    start = time.perf_counter()
+    start = time.process_time()
     plan = best_plan(graph, request)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
     wrong = check_plan(graph, plan)
     if wrong:
         raise ValueError("\n".join(wrong))
@@ -79,19 +92,15 @@ def row(name: str, model: Path, recompute: float) -> str:
 
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("names", nargs="*")
+    parser.add_argument("names", nargs="*", default=NAMES)
     parser.add_argument("--recompute", type=float, default=1.3)
     options = parser.parse_args(arguments)
     heads = ("node by node", "groups", f"strips, work <= x{options.recompute}", "row-fed")
     print(f"{'network':36}" + "".join(f"{head:>28}" for head in heads))
     failed = 0
-    for path in sorted(options.folder.glob("*/model.onnx")):
-        name = path.parent.name
-        if options.names and name not in options.names:
-            continue
+    for name in options.names:
         try:
-            print(row(name, path, options.recompute), flush=True)
+            print(row(name, model_file(name), options.recompute), flush=True)
         except CompileError as error:
             failed += 1
             print(f"{name:36}{error.message}", flush=True)

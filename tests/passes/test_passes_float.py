@@ -239,6 +239,21 @@ def test_pads_go_into_windows() -> None:
     assert after.nodes[2].op.counted == (1, 1, 1, 1)
 
 
+def test_a_pad_before_an_axis_is_added_goes_into_the_window() -> None:
+    """As exporters write causal convolutions of sequences; one that means something stays as it was."""
+    for shape, kernel in (((1, 12, 3), (1, 3)), ((12, 1, 3), (3, 1))):
+        b = Builder()
+        x = b.input("x", 10, 3)
+        image = b.op(Reshape(shape), b.op(Pad((2, 0), (0, 0)), x))
+        y = b.op(Conv(Window(kernel)), image, b.const(normal(4, *kernel, 3)), b.const(normal(4)))
+        after = optimized(b.graph(y))
+        assert ops(after) == ["Reshape", "Conv"]
+        assert after.nodes[1].op.window.pads == ((0, 2, 0, 0) if shape[0] == 1 else (2, 0, 0, 0))
+        other = b.op(Reshape(shape), b.op(Pad((2, 0), (0, 0), value=1.0), x))
+        z = b.op(Conv(Window(kernel)), other, b.const(normal(4, *kernel, 3)), b.const(normal(4)))
+        assert ops(optimized(b.graph(z))) == ["Pad", "Reshape", "Conv"]
+
+
 def test_pads_that_mean_something_stay() -> None:
     b = Builder()
     x = b.input("x", 6, 6, 2)

@@ -9,17 +9,20 @@ from pathlib import Path
 from mmcc.checker.stream import check_stream
 from mmcc.driver.handoff import hand_off
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
+from mmcc.errors import CompileError
 from mmcc.frontend import TrainingStep, import_model
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import FLUSH, STEP, Entry, Module
-from mmcc.ir.streaming import Streaming
+from mmcc.ir.streaming import Streamed, Streaming
 from mmcc.ir.verify import check_final
 from mmcc.output_file import told
 from mmcc.passes import optimize
 from mmcc.passes.chain_updates import chain_updates
+from mmcc.passes.other_rows import led_by_columns
 from mmcc.passes.pair_states import pair_states
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.passes.streaming.stream import stream_graph
+from mmcc.report.model import count_macs
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ def load_model(
     )
     streaming = flush = None
     if options.stream:
-        streamed = stream_graph(whole, options.stream, options.window)
+        whole, streamed = _streamed(whole, options)
         graph, flush, streaming = streamed.step, streamed.flush, streamed.streaming
         faults = [text for each in (graph, flush) if each is not None for text in check_final(each)]
         faults = faults or check_stream(whole, streamed)
@@ -74,6 +77,33 @@ def load_model(
         if flush is not None:
             dump(options.dump, "2-optimized-flush.txt", str(flush))
     return Loaded(graph, whole, streaming, flush)
+
+
+def _streamed(graph: Graph, options: CompileOptions) -> tuple[Graph, Streamed]:
+    """The hop of a model, and that model: with columns as its rows, where time runs along these."""
+    assert options.stream
+    asked = options.stream, options.window
+    try:
+        found = graph, stream_graph(graph, *asked)
+    except CompileError as error:
+        if error.code != "MM205":
+            raise
+        by_columns = _by_columns(graph, asked)
+        if by_columns is None:
+            raise
+        return by_columns
+    by_columns = _by_columns(graph, asked) if found[1].hops.windows else None
+    if by_columns is not None and count_macs(by_columns[1].step) < count_macs(found[1].step):
+        return by_columns  # less of it is computed over the whole window in each hop
+    return found
+
+
+def _by_columns(graph: Graph, asked: tuple[str, int]) -> tuple[Graph, Streamed] | None:
+    turned = led_by_columns(graph)
+    try:
+        return turned, stream_graph(turned, *asked)
+    except CompileError:  # what is wrong is told of the model as it is
+        return None
 
 
 def load_graph(

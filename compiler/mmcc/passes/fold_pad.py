@@ -17,19 +17,21 @@ from mmcc.ops.conv import Conv, ConvInt8
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.int16 import ConvInt16
-from mmcc.ops.movement import Pad
+from mmcc.ops.movement import Pad, Reshape
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool, window_counts
 from mmcc.ops.window import Window
 from mmcc.passes.draft import Draft
 
 Pads = tuple[int, int, int, int]
+WINDOWS = (Conv, ConvInt8, ConvInt8ToFloat, ConvInt16, AveragePool, AveragePoolInt8, MaxPool)
 
 
 def fold_pad(graph: Graph) -> Graph:
     """Window ops read the unpadded tensor with larger pads, where padding means the same to them."""
     draft = Draft(graph)
     for node in graph.nodes:
-        pad = draft.producer.get(draft.now(node.inputs[0])) if node.inputs else None
+        seen = _behind_view(draft, node)
+        pad = draft.producer.get(draft.now(seen.inputs[0])) if seen.inputs else None
         op = _padded(draft, node.op, pad) if pad is not None and isinstance(pad.op, Pad) else None
         if op is None or pad is None:
             draft.keep(node)
@@ -37,6 +39,30 @@ def fold_pad(graph: Graph) -> Graph:
         quant = draft.tensors[node.output].quant
         draft.write(op, (pad.inputs[0], *node.inputs[1:]), node.output, pad.where + node.where, quant)
     return draft.graph()
+
+
+def _behind_view(draft: Draft, node: Node) -> Node:
+    """A node that reads a padded tensor with another number of axes: it reads one that is padded as the last
+    thing before it, if the axes that differ have extent 1 and no padding."""
+    x = draft.now(node.inputs[0]) if node.inputs else ""
+    view = draft.producer.get(x)
+    pad = draft.producer.get(view.inputs[0]) if view is not None and isinstance(view.op, Reshape) else None
+    if view is None or pad is None or not isinstance(pad.op, Pad) or not isinstance(node.op, WINDOWS):
+        return node
+    old, new = draft.tensors[view.inputs[0]].shape, draft.tensors[x].shape
+    long = [k for k, extent in enumerate(old) if extent > 1]
+    places = [k for k, extent in enumerate(new) if extent > 1]
+    padded = [k for k in range(len(old)) if pad.op.before[k] or pad.op.after[k]]
+    if [old[k] for k in long] != [new[k] for k in places] or not set(padded) <= set(long):
+        return node
+    before, after, shape = [0] * len(new), [0] * len(new), list(new)
+    for here, there in zip(long, places, strict=True):
+        before[there], after[there] = pad.op.before[here], pad.op.after[here]
+        shape[there] -= before[there] + after[there]
+    where, quant = pad.where + view.where, draft.tensors[x].quant
+    bare = draft.add(Reshape(tuple(shape)), (pad.inputs[0],), f"{x}_bare", where, quant)
+    op = replace(pad.op, before=tuple(before), after=tuple(after))
+    return replace(node, inputs=(draft.add(op, (bare,), f"{x}_padded", where, quant), *node.inputs[1:]))
 
 
 def _padded(draft: Draft, op: Op, node: Node) -> Op | None:

@@ -24,16 +24,30 @@ from mmcc.ops.movement import Reshape, Transpose
 from mmcc.ops.window import Window
 from mmcc.passes.draft import Draft
 from mmcc.passes.expand_broadcasts import expand_broadcasts
+from mmcc.passes.fold_pad import fold_pad
 from mmcc.passes.other_rows.rules import Perm, Turned, is_window, turned
+from mmcc.passes.simplify import simplify
 
 
 def other_rows(graph: Graph) -> Graph | None:
     """The same function of the same inputs and outputs, with columns as rows; None if that changes nothing:
     where no node can, or all images are square, and so are all windows."""
     turning = _Turning(graph)
-    for node in graph.nodes:
-        turning.take(node)
     return expand_broadcasts(turning.draft.graph()) if turning.differs else None
+
+
+def led_by_columns(graph: Graph) -> Graph:
+    """The same function with columns as rows, also in the outputs, as far as nodes can be had so."""
+    turning = _Turning(graph)
+    made = expand_broadcasts(turning.draft.graph())
+    led = dict(turning.led)
+    outputs = tuple(
+        replace(_moved_port(port, led[port.tensor][1]), tensor=led[port.tensor][0])
+        if port.tensor in led
+        else port
+        for port in made.outputs
+    )
+    return fold_pad(simplify(replace(made, outputs=outputs)))
 
 
 class _Turning:
@@ -42,13 +56,16 @@ class _Turning:
     def __init__(self, graph: Graph) -> None:
         self.draft = Draft(graph)
         self.differs = False
+        self.led: dict[str, tuple[str, Perm]] = {}  # of outputs: the tensor that is led by another axis
         self._graph = graph
         self._orders: dict[
             str, Perm
         ] = {}  # of old tensors that are led by another axis; others are as they were
         self._had: dict[tuple[str, Perm], str] = {}  # old tensors in other orders, the first one included
+        for node in graph.nodes:
+            self._take(node)
 
-    def take(self, node: Node) -> None:
+    def _take(self, node: Node) -> None:
         """Write the node, turned if it can be and something asks for it."""
         found = self._turned(node)
         if found is None:
@@ -100,6 +117,7 @@ class _Turning:
         self._orders[node.output] = found.result
         self._had[node.output, found.result] = name
         if node.output in self._graph.kept:
+            self.led[node.output] = name, found.result
             self._back(node.output, node.output, port)
 
     def _plain(self, name: str) -> str:
