@@ -71,6 +71,7 @@ class Bench:
         self.backward, self.places = backward, places
         self.library = 0  # of those compiled, the one that runs
         self.cases = {case.name: case for case in cases}
+        assert len(self.cases) == len(cases), "two cases have one name"
         self.target = target or replace(load_target("host"), kernels=("portable",))
         self.over = {case.name: self._over(case) for case in cases}
         self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
