@@ -64,7 +64,8 @@ def tiles() -> list[OpCase]:
             "queries": ((count, 3, inner), (outer, 3, inner), queries),
         }
         cases += [matmul(f"{k}_{inner}_{outer}", *v, 0.003, **more) for k, v in shapes.items()]
-    cases += [matmul(f"few_{n}_{m}", (n, 16), (16, m), plain, 0.01) for n, m in ((1, 9), (3, 9), (5, 3), (5, 1))]
+    few = ((1, 9), (3, 9), (5, 3), (5, 1))
+    cases += [matmul(f"few_{n}_{m}", (n, 16), (16, m), plain, 0.01) for n, m in few]
     wide = Operands(transposed=True)
     for zero, value in ((127, -128), (-128, 127)):
         op = matmul("x", (4, 128), (5, 128), wide, 1e-5, zeros=(zero, zero)).op
