@@ -90,18 +90,6 @@ MMCC_INLINE mmcc_float16 mmcc_scale16(float a, mmcc_float16 b, mmcc_float16 c)
     return sum;
 }
 
-#if !defined(MMCC_SET4) && !(defined(__AVX__) && defined(__FMA__)) && !(defined(__riscv_vector) && defined(__clang__))
-MMCC_INLINE mmcc_float8 mmcc_at_least8(mmcc_float8 a, float low)
-{
-    return mmcc_clamp8(a, low, INFINITY);
-}
-
-MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
-{
-    return mmcc_clamp8(a, -INFINITY, high);
-}
-#endif
-
 MMCC_INLINE mmcc_float16 mmcc_at_least16(mmcc_float16 a, float low)
 {
     const mmcc_float16 limited = {mmcc_at_least8(a.low, low), mmcc_at_least8(a.high, low)};

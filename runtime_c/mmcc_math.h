@@ -36,10 +36,11 @@ MMCC_INLINE float mmcc_fma(float a, float b, float c)
 #endif
 
 /* The nearest whole number, ties to the even one. A Cortex-M4 has no instruction for it: 2^23 added to what is smaller
- * leaves no bits behind the point. A zero keeps its sign, and NaN stays. */
+ * leaves no bits behind the point. A zero keeps its sign, and NaN stays. gcc has no name for cores that do have one: they
+ * are Armv8, and of Armv7E-M those with doubles, as a Cortex-M7. */
 MMCC_INLINE float mmcc_rintf(float value)
 {
-#if defined(__ARM_FP) && !defined(__ARM_FEATURE_DIRECTED_ROUNDING)
+#if defined(__ARM_FP) && __ARM_ARCH < 8 && !(defined(__ARM_ARCH_7EM__) && (__ARM_FP & 8))
     const float size = fabsf(value);
     return size < 8388608.0f ? copysignf((size + 8388608.0f) - 8388608.0f, value) : value;
 #else
@@ -480,6 +481,16 @@ MMCC_INLINE mmcc_float8 mmcc_clamp8(mmcc_float8 a, float low, float high)
     a.v6 = mmcc_clampf(a.v6, low, high);
     a.v7 = mmcc_clampf(a.v7, low, high);
     return a;
+}
+
+MMCC_INLINE mmcc_float8 mmcc_at_least8(mmcc_float8 a, float low)
+{
+    return mmcc_clamp8(a, low, INFINITY);
+}
+
+MMCC_INLINE mmcc_float8 mmcc_at_most8(mmcc_float8 a, float high)
+{
+    return mmcc_clamp8(a, -INFINITY, high);
 }
 
 MMCC_INLINE mmcc_float8 mmcc_leaky8(mmcc_float8 a, float slope)

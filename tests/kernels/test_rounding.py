@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import pytest
 from mmcc.ops.elementwise import Unary
+from mmcc.resources import data_dir
 from op_case import OpCase
 from qemu_bench import QemuBench
 from toolchains import ready
@@ -36,3 +41,26 @@ def ends() -> np.ndarray:
 @pytest.mark.parametrize("target", ["cortex-m0plus", "cortex-m4", "cortex-m33", "aarch64"])
 def test_ends_of_rounding(target):
     Exact([OpCase("ends", Unary("round"), (ends(),))], ready(target)).check_all()
+
+
+@pytest.mark.parametrize(
+    ("target", "instruction"),
+    [("cortex-m4", "vadd"), ("cortex-m7", "vrintx"), ("cortex-m33", "vrintx"), ("cortex-m55", "vrintx")],
+)
+def test_one_instruction_where_a_core_has_it_and_no_call(target, instruction, tmp_path):
+    """gcc 12 says of no Cortex-M that it rounds."""
+    board, source, made = ready(target), tmp_path / "rounding.c", tmp_path / "rounding.s"
+    source.write_text(
+        '#include "mmcc_math.h"\nfloat rounded(float x);\nfloat rounded(float x) { return mmcc_rintf(x); }\n'
+    )
+    options = ["-std=c99", f"-I{data_dir('runtime_c')}", "-S", "-o", str(made)]
+    subprocess.run([board.compiler, *board.flags, *options, str(source)], check=True)
+    text = made.read_text()
+    assert f"\t{instruction}.f32" in text
+    assert not re.search(r"\t(b|bl)\t(?!\.)", text)
+    assert ("vadd" in text) == (instruction == "vadd")
+
+
+def test_kernels_round_by_it_alone():
+    templates = Path(data_dir("templates")).rglob("*.j2")
+    assert [path.name for path in templates if re.search(r"\brintf\(", path.read_text())] == []

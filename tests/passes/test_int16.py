@@ -282,6 +282,18 @@ def test_lines_are_normalized_in_integers(model, op, epsilon):
     assert kinds(graph) == {"Quantize": 1, "LayerNormInt16": 1, "Dequantize": 1}
 
 
+@pytest.mark.parametrize(("most", "step"), [(0.0, 2.0**-15), (1e-6, 1e-4), (1e-3, 2.0**-10)])
+def test_small_scales_beside_large_biases_do_not_leave_64_bits(model, most, step):
+    """A norm that training began with scales of 0: its bias is all there is."""
+    model.opset = 23
+    model.fixed |= {
+        "g": np.linspace(-most, most, 9).astype(np.float32),
+        "b": (np.linspace(-1, 1, 9) * 3e4 * step).astype(np.float32),
+    }
+    graph = model.checked(model.add("LayerNormalization", ["x.d", "g", "b"], "y", step))
+    assert kinds(graph)["LayerNormInt16"] == 1
+
+
 def test_attention_is_of_integers(model):
     model.nodes.append(helper.make_node("Reshape", ["x.d", "flat"], ["f"]))
     model.fixed |= {"flat": np.array([1, 8, 108]), "d": np.sqrt(np.float32(108))}

@@ -140,6 +140,9 @@ def int16_piecewise_cases() -> list[OpCase]:
         pieces16("pieces16_gelu", int16(rng, 5, 7), np.maximum(x, 0) + np.sin(x) / 9, 2.0**-12, low=-900),
         pieces16("pieces16_one", int16(rng, 9), x, 2.0**-12, low=-20000, high=20000),
         pieces16("pieces16_steps", int16(rng, 2, 3, 4, 5), np.floor(x), 2.0**-12),
+        pieces16(
+            "pieces16_jumps", np.arange(-9, 9).astype(np.int16), np.sign(x), 2.0**-15
+        ),  # 0 is a piece of its own
         pieces16("pieces16_far", int16(rng, 1), np.exp(5 * x), 1.0),
     ]
 

@@ -45,6 +45,21 @@ def test_a_region_that_rounds_in_another_way_is_no_fault() -> None:
     assert not Tally(10_000, mismatches=1, roundings=1, max_abs=2).ok(integer=True)
 
 
+@pytest.mark.parametrize("exponent", [3.0, -1.0])
+def test_an_infinity_where_onnx_runtime_has_a_number_is_found(exponent, tmp_path) -> None:
+    """The reference makes infinities of zeros."""
+    x = np.zeros((1, 6, 40), np.float32)
+
+    def model(power: float) -> Path:
+        node = helper.make_node("Pow", ["x", "p"], ["y"])
+        return save(model_of([node], {"x": x}, ["y"], {"p": np.float32(power)}), tmp_path, f"m{power}.onnx")
+
+    graph = load_graph(model(-1.0), CompileOptions())
+    agreement = Agreement(graph, model(exponent), {})
+    agreement.run([x])
+    assert all(tally.ok(integer=False) for tally in agreement.tallies.values()) == (exponent == -1.0)
+
+
 @pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), (1.01, False)])
 @pytest.mark.parametrize("floats", [np.float32, np.float16])
 def test_references_of_floats_are_held_to_onnx_runtime(floats, factor, agrees, tmp_path) -> None:

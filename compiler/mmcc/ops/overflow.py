@@ -22,7 +22,7 @@ def may_overflow(operands: Sequence[Array]) -> bool:
     """True if the square of the largest float, added up over all elements four times, is not sure to be a
     float32, or if one of them is not finite."""
     floats = [array for array in operands if array.dtype.kind == "f"]
-    largest = max((float(np.abs(array).max(initial=0)) for array in floats), default=0.0)
+    largest = float(np.max([np.abs(array).max(initial=0) for array in floats], initial=0))  # NaN stays
     return not 4 * largest * largest * max((array.size for array in floats), default=1) <= FLOAT_MAX
 
 

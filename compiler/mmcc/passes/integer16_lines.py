@@ -65,7 +65,8 @@ def layer_norm_form_16(draft: Draft, node: Node, target: Target) -> Form:
     bias = known[1] if len(known) > 1 else np.zeros(length)
     fraction, epsilon = variance_units(op, length, real(x.quant.scale), 2.0**15)
     normal = normal_bits(length, op.centred)
-    shift = min(normal + _bits(scale), MAX_SHIFT)
+    # where scales are small, or 0, fewer of their bits count than would make the bias leave 64 bits
+    shift = min(normal + _bits(scale), MAX_SHIFT - 1 - PARAMETER_BITS + _bits(bias))
     below = min(_bits(bias), shift)
     if shift < LEAST_SHIFT or below < 0:
         raise StaysFloat("its parameters are too large for its output's scale")

@@ -20,6 +20,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
+from mmcc.ops.overflow import may_overflow
 from mmcc.ops.recurrent_int8 import RecurrentInt8
 from mmcc.ops.requantize import Rounding, watch_roundings
 from mmcc.package.record import KeptState
@@ -207,6 +208,7 @@ class Agreement:
             spread = unrounded() if wrong.any() else None
             if spread is not None:  # and a step of the result's own
                 wrong &= gap > SPREAD * spread + 2 * HALF_STEP * np.abs(made.astype(np.float64)) + LEAST_HALF
+            wrong |= _lost(operands, made, want)
         total.outputs += made.size
         total.mismatches += int(wrong.sum())
         total.max_abs = max(total.max_abs, float(np.nan_to_num(gap).max(initial=0)))
@@ -217,6 +219,17 @@ class Agreement:
                 wrong &= ~ties
         exact = [rounding.exact for rounding in roundings if rounding.tie.size == wrong.size]
         total.roundings += distinct(wrong, exact[-1].reshape(wrong.shape)) if exact else int(wrong.sum())
+
+
+def _lost(operands: Sequence[Array], made: Array, want: Array) -> NDArray[np.bool_]:
+    """Where a reference has no number and ONNX Runtime has one, though none in the node need be too large.
+
+    `allowance` takes what its reference has no number for as open; whether that is so is the question here.
+    """
+    if may_overflow(operands):
+        return np.zeros(made.shape, np.bool_)
+    half = float(np.finfo(made.dtype).max) / 2  # above, a rounding may make an infinity of a number
+    return ~np.isfinite(made) & (np.abs(want.astype(np.float64)) < half)
 
 
 def distinct(wrong: Array, exact: Array) -> int:

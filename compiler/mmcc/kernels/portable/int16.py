@@ -114,7 +114,10 @@ def elementwise_int16(op: AddInt16 | MulInt16 | RescaleInt16, site: Site) -> Ker
 
 @layer(PiecewiseInt16)
 def piecewise_int16(op: PiecewiseInt16, site: Site) -> KernelUse:
-    """The piece by the high byte, then one after the other; three products an element."""
+    """The piece by the high byte, then one after the other; three products an element.
+
+    In a piece of one element there is nothing to shift, and C has no shift by 32.
+    """
     first, last, bits, coefficients = (operand.constant() for operand in site.inputs[1:])
     return KernelUse(
         "piecewise_int16",
@@ -125,7 +128,7 @@ def piecewise_int16(op: PiecewiseInt16, site: Site) -> KernelUse:
             ("coefficients", site.keep("coefficients", coefficients)),
             ("last", site.keep("last", last)),
             ("first", site.keep("first", first)),
-            ("shifts", site.keep("shifts", (32 - bits).astype(np.uint8))),
+            ("shifts", site.keep("shifts", (32 - np.maximum(bits, 1)).astype(np.uint8))),
             ("channels", site.output.geometry[2]),
             ("low", op.low),
             ("high", op.high),
