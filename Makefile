@@ -2,7 +2,9 @@
 # make help lists the targets. Everything runs in .venv, which scripts/setup.sh makes and keeps up to date.
 
 PY := .venv/bin/python
-BENCHES := $(sort $(wildcard bench/bench_*.py))
+# These want a model or a folder: make bench-memories ARGS="model.onnx".
+GIVEN := aarch64 agreement memories paging
+BENCHES := $(filter-out $(GIVEN:%=bench/bench_%.py),$(sort $(wildcard bench/bench_*.py)))
 
 # Sizes of `make fuzz`: hours. make fuzz FUZZ_DIFFERENTIAL="--graphs 100 --seed 2" does less, or something else.
 FUZZ_FRONTEND ?= --mutants 100000
@@ -57,7 +59,7 @@ lint: setup ## lint, format, types; clang-format, cppcheck, clang-tidy
 docs: setup ## the documentation as a site, in build/site; links that lead nowhere are errors
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --quiet
 
-bench: setup ## every bench/bench_*.py
+bench: setup ## every bench/bench_*.py that wants no arguments
 	@test -n "$(BENCHES)" || echo "bench/ has no bench_*.py"
 	@for script in $(BENCHES); do echo "== $$script"; $(PY) $$script || exit 1; done
 

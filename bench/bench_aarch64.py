@@ -19,11 +19,16 @@ import subprocess
 import sys
 import tempfile
 from dataclasses import asdict, dataclass
+from math import inf
 from pathlib import Path
 
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.frontend import import_model
+from mmcc.ir.graph import Graph
+from mmcc.ops.conv import Conv
+from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.reduce import Reduce
 from mmcc.package.record import load_package
 from mmcc.passes import optimize
 from mmcc.toolchain.counting import counting_plugin, read_log
@@ -103,6 +108,24 @@ class Emulated:
         return made
 
 
+def check_layers(graph: Graph) -> None:
+    """End where a layer is not what `peers_litert.py` and `peers_ncnn.py` write for its kind."""
+    for node in graph.nodes:
+        match node.op:
+            case Binary(function):
+                known = function == "add"
+            case Unary(function, parameters):
+                known = (function, parameters) == ("clamp", (0.0, inf))
+            case Reduce(function):
+                known = function == "mean"
+            case Conv(groups=groups):
+                known = groups in (1, graph.tensors[node.outputs[0]].shape[-1])
+            case _:
+                known = True
+        if not known:
+            raise SystemExit(f"{node.op} has no form for others here")
+
+
 def quantized(name: str, folder: Path) -> Path:
     """The network in int8, by ONNX Runtime's quantizer."""
     program = QUANTIZE.format(models=str(MODELS), out=str(folder), name=name)
@@ -121,6 +144,7 @@ def measure(name: str, forms: list[str], emulated: Emulated) -> list[Row]:
     """The network in each of the forms."""
     path, scratch, site = model_file(f"gen_{name}"), emulated.scratch, emulated.folder / "site"
     graph = optimize(import_model(path))
+    check_layers(graph)
     rows: list[Row] = []
     for form in forms:
         int8 = form == "int8"
