@@ -7,8 +7,10 @@ from math import inf, isclose, nextafter
 
 import pytest
 from mmcc.ir.graph import Graph
+from mmcc.ir.regions import SRAM
+from mmcc.planner.api import best_plan
 from mmcc.planner.fusion import sets
-from mmcc.planner.fusion.best_first import CheapestSearch
+from mmcc.planner.fusion.best_first import CheapestSearch, LeastSearch
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Space
@@ -162,3 +164,19 @@ def test_groups_on_cheaper_paths_are_on_whole_ones(first: int, monkeypatch: pyte
                 groups = table.cheaper(ENOUGH, most, ENOUGH)
                 ends, begins = {0, *(c.after for c in groups)}, {space.all, *(c.before for c in groups)}
                 assert all(c.before in ends and c.after in begins for c in groups), (seed, most)
+
+
+def test_a_search_that_was_given_up_bounds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan within a limit is said to be no more than it needs, however the search for the least ended."""
+    b = Build("chain")
+    x = b.input(12, 12, 4)
+    for channels in (16, 16, 4):
+        x = b.conv(x, channels, 3)
+    graph = b.graph(x)
+    least = best_plan(graph, PlanRequest())
+    limit = (best_plan(graph, PlanRequest(fuse=False)).peak(SRAM) + least.peak(SRAM)) // 2
+    monkeypatch.setattr(LeastSearch, "run", lambda search, *_: None)
+    monkeypatch.setattr(LeastSearch, "given_up", True)
+    made = best_plan(graph, PlanRequest(limit=limit))
+    assert len(made.groups) < 3
+    assert made.bound <= least.peak(SRAM)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, isclose
 from random import Random
 
@@ -16,7 +17,9 @@ from mmcc.planner.fusion import scalars
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Space
+from mmcc.planner.joint import search as joint
 from mmcc.planner.layer_by_layer import best_layout
+from mmcc.planner.placing import Placer
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build
 from planner_trial import Tally, try_seed
@@ -42,8 +45,8 @@ def scaled(seed: int) -> Graph:
     return b.graph(x)
 
 
-def space_of(graph: Graph) -> Space:
-    request = PlanRequest(align=1)
+def space_of(graph: Graph, recompute: float = 1.0) -> Space:
+    request = PlanRequest(align=1, recompute=recompute)
     choice = best_layout(graph, request).choice
     return Space(graph, choice.layout, choice.model, choice.ordering.order, request)
 
@@ -71,6 +74,23 @@ def test_what_is_found_is_a_path_and_what_is_a_bound_is_one(
         costs = [sum(map(paths.cost, paths.cheapest(ENOUGH, inf))) for paths in (lazy, every)]
         assert isclose(*costs), seed
     assert open_by  # or leaving out these bytes could not be seen
+
+
+@pytest.mark.parametrize("recompute", [1.0, 2.0])
+def test_a_limit_counts_all_bytes(recompute: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where columns may be computed twice: such paths are looked for in a second search."""
+    missed = 0
+    monkeypatch.setattr(scalars, "MANY", 1)
+    for seed in range(20):
+        space = space_of(scaled(seed), recompute)
+        least = LazyPaths(space, ENOUGH)
+        lowest = least.least(inf)
+        for limit in range(lowest - least.slack, lowest + 12, 4):
+            paths = LazyPaths(space, limit)
+            path = paths.cheapest(limit, inf)
+            assert all(space.footprint(group).tight <= limit for group in path), (seed, limit)
+            missed += not paths.exact
+    assert missed  # or no limit was within what scalars need
 
 
 @pytest.mark.parametrize("first", range(1000, 1080, 20))
@@ -113,3 +133,32 @@ def test_few_groups_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
         peaks.append(PlanRequest().peak(made))
     assert peaks[0] <= 1.01 * peaks[1]
     assert 4 * looked_at[0] < looked_at[1], looked_at
+
+
+def test_what_the_solver_proves_leaves_these_bytes_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It only knows paths on which scalars are early, and where these are in the way of others."""
+    monkeypatch.setattr(scalars, "MANY", 1)
+    monkeypatch.setattr(joint, "choose", lambda space, paths, goal, high, request: (None, high))
+    monkeypatch.setattr(Placer, "_place", _placed_wide)
+    for seed in range(20):
+        paths = LazyPaths(space_of(scaled(seed)), ENOUGH)
+        bound, early = paths.least(inf), paths.space.scalars.bytes
+        placer = Placer(paths.space.request, inf)
+        placed, proved = placer.least(paths, bound)
+        peak = placed.placement.peak
+        assert proved == max(bound, peak - early), seed
+        for limit in (peak - early, peak - early - 1):
+            found, cost = placer.within(paths, placed.path, lambda bound=bound: bound, limit)
+            assert found is not None or (cost == inf) == (limit < peak - early), seed
+
+
+_place = Placer._place
+
+
+def _placed_wide(self: Placer, *args: object, **options: object) -> object:
+    """As if there were holes between buffers that no placement goes without."""
+    placed = _place(self, *args, **options)  # type: ignore[arg-type]
+    placement = placed.placement
+    wide = {name: 2 * offset for name, offset in placement.offsets.items()}
+    peak = max(wide[b.name] + b.size for b in placed.buffers if b.name in wide)
+    return replace(placed, placement=replace(placement, offsets=wide, peak=peak))

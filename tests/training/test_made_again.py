@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import pytest
 from frontend_models import model_of, save
 from mmcc.api import CompileResult, TrainOptions
 from mmcc.driver import recompute
+from mmcc.driver.ask import plan_request
 from mmcc.driver.least_kept import least_kept
 from mmcc.driver.load import load_graph
-from mmcc.driver.options import CompileOptions
+from mmcc.driver.options import CompileOptions, silent
 from mmcc.driver.recompute import KeptValues, SlowMemory
 from mmcc.ir.graph import nest_of
 from mmcc.ir.interpret import Interpreter
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
+from mmcc.ir.regions import SRAM
 from mmcc.ops.bias_gradient import BiasGradient
 from mmcc.ops.clamp_bits import ClampBits
 from mmcc.ops.conv import Conv
@@ -27,6 +30,9 @@ from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.ops.dense import Dense
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
+from mmcc.passes.separate_states import separate_states
+from mmcc.planner.api import best_plan
+from mmcc.target import load_target
 from mmcc.training import options as training_options
 from mmcc.training.module import STEP, training_module
 from mmcc.training.recompute import SavedValues
@@ -221,6 +227,68 @@ def test_what_no_choice_has_less_than(saved: SavedValues, monkeypatch: pytest.Mo
     found = KeptValues(saved, planned, 1.2).least()
     assert found is not None
     assert found[1].bound == saved.given + least_kept(saved, int(0.2 * nodes_macs(saved))).bytes
+
+
+@pytest.mark.quick
+def test_what_is_there_when_the_loss_is_known(saved: SavedValues) -> None:
+    """All that is kept, where one line has a loss."""
+    sizes = {value.name: value.bytes for value in saved.values}
+    assert saved.least(sizes) == saved.given + sum(sizes.values())
+    assert saved.least(()) == saved.given
+
+
+@pytest.mark.quick
+def test_lines_that_go_backward_before_others_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each line of an output [64, 3] has a label: no value need be there as a whole, so none is a bound."""
+    rng, layers = np.random.default_rng(0), range(2)
+    constants = {f"w{k}": rng.standard_normal((16, 16)).astype(np.float32) for k in layers}
+    nodes, name = [], "x"
+    for k in layers:
+        nodes.append(helper.make_node("MatMul", [name, f"w{k}"], [f"m{k}"]))
+        nodes.append(helper.make_node("Sigmoid", [f"m{k}"], [f"s{k}"]))
+        name = f"s{k}"
+    constants["w"] = rng.standard_normal((16, 3)).astype(np.float32)
+    nodes.append(helper.make_node("MatMul", [name, "w"], ["y"]))
+    model = save(model_of(nodes, {"x": np.zeros((64, 16), np.float32)}, ["y"], constants), tmp_path)
+    graph = load_graph(model, CompileOptions())
+    step = training_module(graph, training_options.TrainOptions()).entries[1].graph
+    saved = SavedValues(step, {name for node in graph.nodes for name in node.outputs})
+    everything = {value.name for value in saved.values}
+    target, alone = load_target("cortex-m4"), separate_states(step)
+    asked = plan_request(CompileOptions(least_ram=True, target=target.name), alone, target, silent)
+    plan = best_plan(alone, replace(asked, fuse=True, limit=None, effort=2.0))
+    assert plan.peak(SRAM) < saved.given + sum(value.bytes for value in saved.values)
+    assert saved.least(everything) <= plan.bound
+    monkeypatch.setattr(recompute, "FEW", 0)  # choices are left out, and what they keep is all that is known
+
+    def planned(graph) -> tuple[Plan, int]:
+        return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.nodes)
+
+    found = KeptValues(saved, planned, 1.2).least()
+    assert found is not None
+    assert found[1].bound <= plan.bound
+
+
+@pytest.mark.quick
+def test_what_is_only_compared_need_not_be_there(tmp_path: Path) -> None:
+    """Backward of a maximum, which of both was larger is enough."""
+    rng = np.random.default_rng(0)
+    constants = {f"w{k}": rng.standard_normal((16, 16)).astype(np.float32) for k in range(3)}
+    nodes = [
+        helper.make_node("MatMul", ["x", "w0"], ["a"]),
+        helper.make_node("MatMul", ["x", "w1"], ["b"]),
+        helper.make_node("Max", ["a", "b"], ["m"]),
+        helper.make_node("MatMul", ["m", "w2"], ["y"]),
+    ]
+    model = save(model_of(nodes, {"x": np.zeros((1, 16), np.float32)}, ["y"], constants), tmp_path)
+    graph = load_graph(model, CompileOptions())
+    step = training_module(graph, training_options.TrainOptions()).entries[1].graph
+    saved = SavedValues(step, {name for node in graph.nodes for name in node.outputs})
+    read = {value.name: value.bytes for value in saved.values}
+    assert {"a", "b", "m"} <= read.keys()
+    assert {name: saved.at_the_loss[name] for name in ("a", "b", "m")} == {"a": 0, "b": 0, "m": read["m"]}
 
 
 def nodes_macs(saved: SavedValues) -> int:

@@ -3,16 +3,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from mmcc.planner.retention.cpsat import LeastKept, Need, fewest_bytes
 from mmcc.training.recompute import SavedValues
 
 
-def least_kept(saved: SavedValues, work: int) -> LeastKept:
+def least_kept(saved: SavedValues, work: int, counted: Mapping[str, int] | None = None) -> LeastKept:
     """Which saved values a step keeps so that what is made again takes at most so many multiply-accumulates.
 
-    A value that backward nodes read is kept or made again; so is each that is read to make one again.
+    A value that backward nodes read is kept or made again; so is each that is read to make one again. Of each
+    the bytes that are `counted`, or all.
     """
-    sizes = {value.name: value.bytes for value in saved.values}
+    sizes = {value.name: counted[value.name] if counted else value.bytes for value in saved.values}
     macs, needs, waiting = dict[str, int](), list[Need](), [("", name) for name in saved.read]
     while waiting:
         reader, name = waiting.pop()

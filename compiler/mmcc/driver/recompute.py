@@ -3,8 +3,8 @@
 
 Each choice is a graph of its own, in which nodes of the forward pass are there twice, or copies to slow
 memory and back stand between; groups, rows and offsets of it are the planner's. Choices are planned in the
-order in which an estimate has them. No plan of a choice has fewer bytes than what it keeps, since all of that
-is there when the loss is known: so most need not be planned.
+order in which an estimate has them. No plan of a choice has fewer bytes than what it keeps, where all of that
+is there when the loss is known (`SavedValues.at_the_loss`): so most need not be planned.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class _Choice:
     kept: frozenset[str]
     paged: frozenset[str]
     cut: bool  # gradients between layers are paged, too: no group ends with a whole one in the arena
-    bytes: int  # of what is there when the loss is known: what is kept, and inputs that are read backward
+    bytes: int  # of what is kept, and of inputs that are read backward
     work: int  # multiply-accumulates of what is made again
     cost: float  # of these, and a guess at what copies are waited for, in multiply-accumulates
     estimate: int  # of the arena
@@ -97,10 +97,10 @@ class KeptValues:
         bounds: list[int] = []
         planned = 0
         for choice in dict.fromkeys((everything, *self._least_of_blocks, *ranked)):
-            if best is not None and choice.bytes >= best[0]:
+            if best is not None and self._saved.least(choice.kept) >= best[0]:
                 continue  # no plan of it is better
             if planned > self._most_plans + len(self._least_of_blocks) or choice.cost > self._most_cost:
-                bounds.append(choice.bytes)
+                bounds.append(self._saved.least(choice.kept))
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
             plan, arena = self._planned(graph)
@@ -117,7 +117,7 @@ class KeptValues:
     def within(self, limit: int) -> tuple[Graph, MadeAgain] | None:
         """A choice of little work and waiting whose arena is within the limit; None if none was found."""
         usable = (choice for choice in self._choices if choice.cost <= self._most_cost)
-        some = [choice for choice in usable if choice.bytes <= limit]
+        some = [choice for choice in usable if self._saved.least(choice.kept) <= limit]
         near = [choice for choice in some if choice.estimate <= limit]
         far = [choice for choice in some if choice.estimate > limit]
         ranked = [*sorted(near, key=lambda c: c.cost), *sorted(far, key=lambda c: c.estimate)]
@@ -135,7 +135,11 @@ class KeptValues:
         if best is None:
             return None
         arena, choice, graph = best
-        cheaper = [bounds.get(c, c.bytes) for c in self._choices if c.cost < choice.cost]
+        cheaper = [
+            bounds[c] if c in bounds else self._saved.least(c.kept)
+            for c in self._choices
+            if c.cost < choice.cost
+        ]
         bound = min(cheaper, default=limit + 1)
         if self._slow.bytes:
             bound = 0  # waiting is but predicted
@@ -167,8 +171,10 @@ class KeptValues:
     def _bound(self, work: int) -> int:
         """What no choice has an arena below, also of those that were left out, with at most so much work.
         With slow memory every value may leave, at no work."""
-        given = self._saved.given
-        return given if self._slow.bytes else given + least_kept(self._saved, work).bytes
+        inputs = self._saved.least(())
+        if self._slow.bytes:
+            return inputs
+        return inputs + least_kept(self._saved, work, self._saved.at_the_loss).bytes
 
     @property
     def _ways(self) -> int:

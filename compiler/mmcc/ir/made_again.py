@@ -25,7 +25,7 @@ class MadeAgain:
     then a plan of groups, rows and offsets. Where blocks end in one value, what is before an end may be
     made twice. No choice with at most `most_macs` of work in all has an arena below `bound`; if there is
     a `limit`, none that costs less than this one has. Where choices were left out, that is what each of
-    them keeps, too; with slow memory, 0.
+    them keeps, too, as far as that is there when the loss is known; with slow memory, the inputs alone, or 0.
     """
 
     kept: tuple[SavedValue, ...]

@@ -60,7 +60,7 @@ class Placer:
         together, proved = self._together(paths, placed, low)
         if together.placement.peak <= limit:
             return self._cheaper(paths, together, limit, cost)
-        return None, inf if proved > limit + paths.slack else cost
+        return None, inf if proved > limit + paths.early else cost
 
     def exactly(self, paths: Paths, path: Path, limit: int) -> Placed | None:
         """A path within the limit, if it can be placed so."""
@@ -87,7 +87,7 @@ class Placer:
         if fewest and sum(map(paths.macs, fewest)) <= self._macs:
             best = min(best, self._place(paths, fewest, bound), key=lambda p: p.placement.peak)
         if self._request.rough:
-            return best, proved
+            return best, max(bound, proved - paths.early)
         if not large and best.placement.peak > bound:
             best, proved = self._together(paths, best, bound)
         low, high = proved, best.placement.peak
@@ -103,7 +103,7 @@ class Placer:
             placed = self._place(paths, path, level)
             best = min(best, placed, key=lambda p: p.placement.peak)
             low, high = (level, high) if placed.placement.peak > level else (low, placed.placement.peak)
-        return best, proved
+        return best, max(bound, proved - paths.early)
 
     def _cheaper(self, paths: Paths, placed: Placed, limit: int, least: float) -> tuple[Placed, float]:
         """A path that costs less than `placed`, if the solver finds one; and what none costs less than, which
@@ -134,7 +134,7 @@ class Placer:
         return Placed(path, buffers, overlaps, placement)
 
     def _together(self, paths: Paths, placed: Placed, bound: int) -> tuple[Placed, int]:
-        """Groups and offsets in one model; and the bound it proves."""
+        """Groups and offsets in one model; and the bound it proves of the paths that are looked at."""
         from mmcc.planner.joint.search import choose  # imports the solver
 
         goal = max(bound, paths.space.request.limit or 0)

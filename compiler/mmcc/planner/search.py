@@ -200,7 +200,9 @@ class Search:
         if self._request.staging is not None:
             return known.joined
         if not known.operands:
-            return known.known(self._low(paths, placed.placement.peak))
+            low = self._low(paths, placed.placement.peak)
+            known.every_group = known.every_group and paths.exact  # also of the search for the least
+            return known.known(low)
         known.bound_values(placed.placement.peak)
         return known.joined
 

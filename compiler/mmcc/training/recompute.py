@@ -4,13 +4,14 @@ slow memory, instead of kept."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from functools import cached_property
 
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.made_again import SavedValue
+from mmcc.ir.types import geometry
 from mmcc.ops.clamp_bits import ClampBits
 from mmcc.ops.conv_gradient import WeightGradient
 from mmcc.ops.paging import PageIn, PageOut
@@ -24,7 +25,7 @@ class SavedValues:
     layers.
 
     `forward` are the results of the nodes of the forward pass, and `read` those that backward nodes read.
-    `given` are the bytes of the inputs that the backward pass reads: they stay whatever is chosen.
+    `given` are the bytes of the inputs that the backward pass reads, which are not chosen.
     """
 
     def __init__(self, graph: Graph, forward: Collection[str]) -> None:
@@ -40,7 +41,9 @@ class SavedValues:
             name for name in dict.fromkeys(sums) if name in self._position and name not in self._forward
         ]
         inputs = {port.tensor for port in graph.inputs if not port.argument}
-        self.given = sum(graph.tensors[name].bytes for name in inputs.intersection(map(self.source, read)))
+        self._given = inputs.intersection(map(self.source, read))
+        self._sizes = {name: graph.tensors[name].bytes for name in (*self._given, *ordered)}
+        self.given = sum(self._sizes[name] for name in self._given)
         self.gradients = tuple(SavedValue(name, graph.tensors[name].bytes, 0) for name in between)
         self.read = [name for name in read if name in self._forward]
 
@@ -50,6 +53,37 @@ class SavedValues:
     def is_forward(self, name: str) -> bool:
         """Whether a tensor is a result of the forward pass."""
         return name in self._forward
+
+    @cached_property
+    def at_the_loss(self) -> Mapping[str, int]:
+        """By saved value, and input that is read backward, the bytes of it that are there in any plan which
+        keeps it, when the gradient of the loss is made.
+
+        None of any, where that gradient has several rows: the first of them may go backward before the last
+        is there. And none of a value that only nodes without a gradient read, to compare it with others, say:
+        what these make may be there instead.
+        """
+        forward = {name for node in self.graph.nodes if not self._is_backward(node) for name in node.inputs}
+        labels = {port.tensor for port in self.graph.inputs if not port.argument} - forward
+        first = [
+            node
+            for node in self.graph.nodes
+            if not labels.isdisjoint(node.inputs) and any(self.graph.consumers[n] for n in node.outputs)
+        ]
+        read, behind = set[str](), set[str]()
+        if len(first) == 1 and geometry(self.graph.tensors[first[0].output].shape)[0] == 1:
+            behind = {first[0].output}
+            read = set(first[0].inputs)
+        for node in self.graph.nodes:
+            if not behind.isdisjoint(node.inputs):
+                behind.update(node.outputs)
+                read.update(node.inputs)
+        there = set(map(self.source, read))
+        return {name: size if name in there else 0 for name, size in self._sizes.items()}
+
+    def least(self, kept: Collection[str]) -> int:
+        """Bytes that no plan has an arena below which keeps these values."""
+        return sum(size for name, size in self.at_the_loss.items() if name in kept or name in self._given)
 
     def readers(self, name: str) -> list[Node]:
         """The backward nodes that read a saved value."""

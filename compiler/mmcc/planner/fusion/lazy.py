@@ -50,6 +50,11 @@ class LazyPaths:
             return 0
         return self._least.bytes - max(map(self.space.counted, self._least.path), default=0)
 
+    @property
+    def early(self) -> int:
+        """All bytes of scalars: where they run as soon as they can, so many more may be there at a time."""
+        return self.space.scalars.bytes
+
     def within(self, limit: int, most_macs: float) -> Path:
         """The least path, if it is within the limit."""
         del most_macs
@@ -61,11 +66,11 @@ class LazyPaths:
         found = self._run_cheapest(limit, most_cost)
         path = found.path if found is not None else self.within(limit, most_macs)
         if self.space.request.recompute > 1:
-            narrow = CheapestSearch(self.space, limit, exact=True, strips=True)
-            narrow.ceiling = sum(map(self.cost, path)) - SPLIT * len(path) if path else most_cost
-            cut = narrow.run()
+            most = sum(map(self.cost, path)) - SPLIT * len(path) if path else most_cost
+            self.exact = True  # among these are all that were looked at before
+            cut = self._run_cheapest(limit, most, strips=True)
             works = 0.0 if cut is None else sum(map(self.macs, cut.path))
-            self.exact = works <= most_macs and (cut is not None or not narrow.given_up)
+            self.exact = self.exact and works <= most_macs
             path = cut.path if cut is not None and works <= most_macs else path
         return path if sum(map(self.macs, path)) <= most_macs else ()
 
@@ -125,25 +130,25 @@ class LazyPaths:
         self.exact = self.exact and (not search.given_up if best is None else best.best)
         return best
 
-    def _run_cheapest(self, limit: int, most_cost: float) -> FoundPath | None:
+    def _run_cheapest(self, limit: int, most_cost: float, *, strips: bool = False) -> FoundPath | None:
         """The path of least cost, with all bytes of scalars counted in the limit."""
-        found = self._search_cheapest(limit, most_cost)
+        found = self._search_cheapest(limit, most_cost, strips=strips)
         scalars = self.space.scalars.kernels != 0
         if scalars and self.space.request.caches:
             self.exact = False  # in caches a group of its own may be dearer
         if scalars and found is not None and found.bytes > limit:  # within it but for scalars
             self.exact = False
-            strict = CheapestSearch(self.space, limit, exact=False, strict=True)
+            strict = CheapestSearch(self.space, limit, exact=strips, strips=strips, strict=True)
             strict.ceiling = most_cost
             found = strict.run()
         return found
 
-    def _search_cheapest(self, limit: int, most_cost: float) -> FoundPath | None:
-        """By a search that is exact, if that does not take too long."""
-        first = CheapestSearch(self.space, limit, exact=True)
+    def _search_cheapest(self, limit: int, most_cost: float, *, strips: bool) -> FoundPath | None:
+        """By a search that is exact, if that does not take too long; with strips there is no other."""
+        first = CheapestSearch(self.space, limit, exact=True, strips=strips)
         first.ceiling = most_cost
         found = first.run()
-        if found is None and first.given_up:
+        if found is None and first.given_up and not strips:
             second = CheapestSearch(self.space, limit, exact=False)
             second.ceiling = most_cost
             found = second.run()

@@ -29,6 +29,11 @@ class Paths(Protocol):
         """By so many bytes a path that was not looked at may need less than what `least` found."""
         ...
 
+    @property
+    def early(self) -> int:
+        """By so many bytes a path that was not looked at may be placed within less than all that were."""
+        ...
+
     def least(self, most_macs: float, *, exact: bool = True) -> int:
         """The least bytes that the largest group of a path needs, with so much work at most.
 
@@ -149,6 +154,11 @@ class Table:
     @property
     def slack(self) -> int:
         """None: all groups are listed."""
+        return 0
+
+    @property
+    def early(self) -> int:
+        """None, too."""
         return 0
 
     def within(self, limit: int, most_macs: float) -> Path:
