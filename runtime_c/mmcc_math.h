@@ -42,7 +42,7 @@ MMCC_INLINE float mmcc_rintf(float value)
 {
 #if defined(__ARM_FP) && __ARM_ARCH < 8 && !(defined(__ARM_ARCH_7EM__) && (__ARM_FP & 8))
     const float size = fabsf(value);
-    return size < 8388608.0f ? copysignf((size + 8388608.0f) - 8388608.0f, value) : value;
+    return (size < 8388608.0f) ? copysignf((size + 8388608.0f) - 8388608.0f, value) : value;
 #else
     return rintf(value);
 #endif

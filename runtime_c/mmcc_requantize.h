@@ -69,7 +69,7 @@ MMCC_INLINE int64_t mmcc_requantize_wide(int64_t acc, int32_t multiplier, int32_
 /* value, if it lies between the bounds, or the nearest one. */
 MMCC_INLINE int32_t mmcc_clamp_wide(int64_t value, int32_t low, int32_t high)
 {
-    return value < low ? low : (value > high ? high : (int32_t)value);
+    return (value < low) ? low : ((value > high) ? high : (int32_t)value);
 }
 
 /* The int8 nearest to value - 128. Limits of 0 and 255 become one instruction (USAT) where those of int8 do not,
