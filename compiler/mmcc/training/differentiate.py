@@ -49,10 +49,11 @@ def _backward(
     """The operands of a node whose gradient is asked for, each with what this node adds to it."""
     if type(node.op) not in RULES:
         raise no_gradient(node)
-    if node.outputs[0] not in known:
-        return []  # only of a result that has no gradient is something made
+    first, *others = node.outputs
+    if not known.keys().isdisjoint(others):  # rules know of the first result's alone
+        raise no_gradient(node, "not only its first result is read")
     mine = frozenset(k for k, name in enumerate(node.inputs) if name in moving)
-    found = RULES[type(node.op)](node.op, Backward(draft, node, known[node.outputs[0]], mine))
+    found = RULES[type(node.op)](node.op, Backward(draft, node, known[first], mine))
     return [(node.inputs[k], g) for k, g in found.items() if k in mine]
 
 
