@@ -158,6 +158,15 @@ def test_a_choice_at_run_time_that_cannot_be_made_says_why_and_how(why, tmp_path
     np.testing.assert_array_equal(result(path, bind={"k": True}), RESULTS[True])
 
 
+def test_branches_whose_results_are_of_two_types_are_no_if(tmp_path):
+    model = chosen("k", [helper.make_tensor_value_info("k", TensorProto.BOOL, [])])
+    other = helper.make_node("Cast", ["x"], ["inner"], to=TensorProto.INT64)
+    else_branch(model).CopyFrom(branch("b", [other], "inner"))
+    with pytest.raises(CompileError, match='make "y" of types f32 and i64') as caught:
+        import_model(save(model, tmp_path))
+    assert caught.value.code == "MM104"
+
+
 def test_a_condition_on_data_is_not_to_be_bound(tmp_path):
     """As a network whose result decides whether another looks again."""
     before = [

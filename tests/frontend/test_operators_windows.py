@@ -139,6 +139,7 @@ def test_activations_of_16_bits_are_said_to_be_the_reason(tmp_path, dtype):
     assert f"is quantized to {np.dtype(dtype).name}" in warning
     assert "integer kernels take int8, or int16 with a zero point of 0" in warning
     assert "(2 nodes in all)" in warning
+    assert ("but for functions of one tensor" in warning) == (dtype == np.int16)
 
 
 def test_conv_transpose_of_sequences(tmp_path):

@@ -246,6 +246,25 @@ def test_a_chain_of_functions_is_one_table(model):
     assert kinds(graph) == {"Quantize": 1, "PiecewiseInt16": 1, "Dequantize": 1}
 
 
+CONVERSIONS = {
+    "half": [("Cast", ["x.d"], {"to": 10}), ("Tanh", ["c0"], {}), ("Cast", ["c1"], {"to": 1})],
+    "integer": [("Cast", ["x.d"], {"to": 6}), ("Cast", ["c0"], {"to": 1})],
+    "bool": [("Cast", ["x.d"], {"to": 9}), ("Not", ["c0"], {}), ("Cast", ["c1"], {"to": 1})],
+}
+
+
+@pytest.mark.parametrize("types", CONVERSIONS)
+def test_functions_convert_what_the_model_has(types, tmp_path):
+    """Also where they are looked at in float64. A float16 has steps, each of which is a piece: too many."""
+    model = Quantized(np.linspace(-8.9, 8.9, 65536, dtype=np.float32).reshape(1, 1, 256, 256))
+    model.folder = tmp_path
+    *before, (op, inputs, attributes) = CONVERSIONS[types]
+    for k, (name, read, more) in enumerate(before):
+        model.nodes.append(helper.make_node(name, read, [f"c{k}"], **more))
+    graph = model.checked(model.add(op, inputs, "y", 3e-4, **attributes))
+    assert kinds(graph)["PiecewiseInt16"] == (types != "half")
+
+
 def test_a_function_of_integers_with_zero_points(model):
     model.nodes.append(helper.make_node("Sin", ["x.d"], ["s"]))
     model.scales |= {"s": 2.1e-5, "y": 2.0**-16}

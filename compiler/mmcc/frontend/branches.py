@@ -95,7 +95,10 @@ def _both(
         if not name or name not in state.wanted or one is None or other is None:
             results.append(None)
             continue
-        if (one.shape, one.dtype) != (other.shape, other.dtype):
+        if one.dtype != other.dtype:
+            types = f"{one.dtype.name} and {other.dtype.name}"
+            raise bad_model("MM104", f'the branches of the If make "{printable(name)}" of types {types}')
+        if one.shape != other.shape:
             shapes = f"{list(one.shape)} and {list(other.shape)}"
             raise _runtime_condition(state, node, f'its branches make "{printable(name)}" of shapes {shapes}')
         given = {"condition": condition, "scalar": scalar, "then": one, "else": other}

@@ -13,6 +13,7 @@ from mmcc.errors import Where as Place
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Quant
+from mmcc.ops.elementwise import BitCast, Cast
 from mmcc.ops.elementwise_int8 import EVERY, Lookup
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.passes.draft import Draft, sole_reader
@@ -88,7 +89,8 @@ def evaluate(
     """The values of a tensor for each value of its source.
 
     `known` has the source's values, [256], or [256, 1] if there are constants for each channel. `wide`:
-    floats have 64 bits from the source on, so that none of the model's roundings is in the result.
+    floats have 64 bits from the source on, so that none of the model's roundings is in the result, but for
+    those of its conversions.
     """
     if name not in known:
         constant = constant_value(draft, name)
@@ -100,6 +102,9 @@ def evaluate(
                 values = [evaluate(draft, node.inputs[0], known, places), draft.constants[node.inputs[1]]]
             else:
                 values = [evaluate(draft, name, known, places, wide=wide) for name in node.inputs]
+            if wide and isinstance(node.op, (Cast, BitCast)):  # what they make depends on the type they read
+                types = (draft.tensors[name].dtype.numpy for name in node.inputs)
+                values = [value.astype(dtype) for value, dtype in zip(values, types, strict=True)]
             if wide and isinstance(node.op, Dequantize):
                 op = node.op
                 known[name] = (values[0] - np.float64(op.zero_point)) * np.float64(np.float32(op.scale))

@@ -197,10 +197,12 @@ def dequantized(
 def _warn_of_width(build: Builder, dtype: ElementType, *, plain: bool) -> None:
     """Say that an activation has no integer kernels; `plain` is one scale and a zero point of 0."""
     if dtype == ElementType.U16 or (dtype == ElementType.I16 and not plain):
-        kind = "int16 with zero points or several scales" if dtype == ElementType.I16 else "uint16"
+        is_int16 = dtype == ElementType.I16
+        kind = "int16 with zero points or several scales" if is_int16 else "uint16"
+        but = ", but for functions of one tensor with one scale" if is_int16 else ""
         build.warn(
             f"an activation is quantized to {kind}, and integer kernels take int8, or int16 with a zero "
-            "point of 0: what reads or makes it is computed in float, 4 bytes an element"
+            f"point of 0: what reads or makes it is computed in float, 4 bytes an element{but}"
         )
 
 
