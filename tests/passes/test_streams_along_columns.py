@@ -111,3 +111,19 @@ def test_what_cannot_be_streamed_either_way_is_told_of_the_model_as_it_is(tmp_pa
     with pytest.raises(CompileError) as caught:
         load_model(Path(save(model, tmp_path)), CompileOptions(stream="x:3"))
     assert caught.value.code == "MM205"
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(("layer", "stream"), [("Relu", "x:3:3"), ("Softmax", "x:3")])
+def test_what_stops_a_stream_behind_its_first_layer_is_told(layer: str, stream: str, tmp_path: Path) -> None:
+    """Not that the first one has time as its columns: with these as its rows it is no obstacle."""
+    axis = {"axis": 3} if layer == "Softmax" else {}
+    nodes = [node("Conv", ["x", "v"], ["a"], strides=[1, 2]), node(layer, ["a"], ["y"], **axis)]
+    model = model_of(nodes, {"x": np.zeros((1, 1, 9, 12), np.float32)}, ["y"], {"v": weights(4, 1, 3, 2)})
+    with pytest.raises(CompileError) as caught:
+        load_model(Path(save(model, tmp_path)), CompileOptions(stream=stream))
+    if layer == "Relu":
+        assert caught.value.code == "MM114"
+        assert "a multiple of 2" in caught.value.hint
+    else:
+        assert [place.op for place in caught.value.at] == ["Softmax"]

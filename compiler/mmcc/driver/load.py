@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from mmcc.checker.stream import check_stream
@@ -88,22 +90,26 @@ def _streamed(graph: Graph, options: CompileOptions) -> tuple[Graph, Streamed]:
     except CompileError as error:
         if error.code != "MM205":
             raise
-        by_columns = _by_columns(graph, asked)
-        if by_columns is None:
-            raise
-        return by_columns
-    by_columns = _by_columns(graph, asked) if found[1].hops.windows else None
-    if by_columns is not None and count_macs(by_columns[1].step) < count_macs(found[1].step):
-        return by_columns  # less of it is computed over the whole window in each hop
+        try:
+            return _by_columns(graph, asked)
+        except CompileError as other:
+            raise (other if _reached(other) > _reached(error) else error) from None
+    if found[1].hops.windows:
+        with suppress(CompileError):
+            by_columns = _by_columns(graph, asked)
+            if count_macs(by_columns[1].step) < count_macs(found[1].step):
+                return by_columns  # less of it is computed over the whole window in each hop
     return found
 
 
-def _by_columns(graph: Graph, asked: tuple[str, int]) -> tuple[Graph, Streamed] | None:
+def _by_columns(graph: Graph, asked: tuple[str, int]) -> tuple[Graph, Streamed]:
     turned = led_by_columns(graph)
-    try:
-        return turned, stream_graph(turned, *asked)
-    except CompileError:  # what is wrong is told of the model as it is
-        return None
+    return turned, stream_graph(turned, *asked)
+
+
+def _reached(error: CompileError) -> float:
+    """The first node of the model at which it cannot be streamed; beyond all where the options are wrong."""
+    return min((place.node for place in error.at), default=inf)
 
 
 def load_graph(
