@@ -141,7 +141,7 @@ def test_branches_with_branches_and_several_results_that_are_chosen_at_run_time(
         assert most == (X.max() if k else X.min())
 
 
-@pytest.mark.parametrize("why", ["of shapes", "cannot compute both"])
+@pytest.mark.parametrize("why", ["of shapes", "cannot compute both of its branches: Bernoulli"])
 def test_a_choice_at_run_time_that_cannot_be_made_says_why_and_how(why, tmp_path):
     """What is wrong with a branch does not matter once --bind takes the other."""
     other = (
@@ -165,6 +165,17 @@ def test_branches_whose_results_are_of_two_types_are_no_if(tmp_path):
     with pytest.raises(CompileError, match='make "y" of types f32 and i64') as caught:
         import_model(save(model, tmp_path))
     assert caught.value.code == "MM104"
+
+
+def test_nothing_is_said_of_branches_without_work(tmp_path):
+    """Each is a value that is there anyway."""
+    model = chosen("k", [helper.make_tensor_value_info("k", TensorProto.BOOL, [])])
+    for attribute in model.graph.node[-1].attribute:
+        attribute.g.CopyFrom(branch("b", [helper.make_node("Identity", ["x"], ["inner"])], "inner"))
+    assert import_model(save(model, tmp_path)).warnings == ()
+    else_branch(model).CopyFrom(branch("b", [helper.make_node("Neg", ["x"], ["inner"])], "inner"))
+    (warning,) = import_model(save(model, tmp_path)).warnings
+    assert "both branches of the If, 1 node, are computed" in warning
 
 
 def test_a_condition_on_data_is_not_to_be_bound(tmp_path):

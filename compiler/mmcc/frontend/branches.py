@@ -87,7 +87,8 @@ def _both(
     before = len(state.build.nodes)
     made = [inline(trial, where, graph, {}, convert) for graph in branches]
     if trial.problems.found or trial.problems.unknown:
-        raise _runtime_condition(state, node, "mmcc cannot compute both of its branches")
+        why = f"mmcc cannot compute both of its branches: {_first_of(trial.problems)}"
+        raise _runtime_condition(state, node, why)
     counts = len(state.build.nodes) - before
     scalar = state.build.constant(np.zeros(0, np.int64), "scalar")
     results: list[Value | None] = []
@@ -106,12 +107,21 @@ def _both(
         if trial.problems.found or trial.problems.unknown:
             raise _runtime_condition(state, node, f'"{printable(name)}" is of a type that cannot be chosen')
         results.append(chosen)
-    hint = _bindings(state, node)
-    state.build.where = (where,)
-    what = f"both branches of the If, {counts} nodes, are computed in every run"
-    way_out = f"; {hint}, leaves one of them" if hint else ""
-    state.build.warn(f"{what}, since its condition is known only at run time{way_out}")
+    if counts:
+        hint = _bindings(state, node)
+        state.build.where = (where,)
+        what = f"both branches of the If, {counts} node{'s' if counts > 1 else ''}, are computed in every run"
+        way_out = f"; {hint}, leaves one of them" if hint else ""
+        state.build.warn(f"{what}, since its condition is known only at run time{way_out}")
     return results
+
+
+def _first_of(problems: Problems) -> str:
+    """One thing that is wrong with a branch."""
+    for _, op in sorted(problems.unknown):
+        return f"{printable(op, 60)} is not supported"
+    error = problems.found[0]
+    return (f"{printable(error.at[0].op, 60)}: " if error.at else "") + error.message
 
 
 def _runtime_condition(state: Import, node: NodeProto, why: str) -> CompileError:
