@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from frontend_models import check, model_of, save
@@ -242,6 +244,24 @@ def test_weights_of_integer_products_stay_integers(tmp_path, inner, dtype, zero)
     read = {name for node in graph.nodes for name in node.inputs if graph.is_constant(name)}
     ones = inner + parts * 12 + 5 * 4 if len(zero) > 1 else 0
     assert sum(graph.constants[name].nbytes for name in read) <= 5 * inner + parts * 5 * 16 + ones + 8
+
+
+@pytest.mark.parametrize("zeros", [[], [0], [3, -3]])
+def test_matrices_of_integers_take_few_bytes_while_they_are_read(tmp_path, zeros):
+    """Numbers of 64 bits for each weight would be 35 bytes; a vocabulary has 20 million."""
+    w = np.random.default_rng(1).integers(-128, 128, (700, 600)).astype(np.int8)
+    fixed = {"w": w, "z": np.resize(np.int8(zeros or [0]), 600)}
+    inputs = ["a", "w", "", "z"] if zeros else ["a", "w"]
+    a = np.ones((1, 700), np.int8)
+    model = model_of([helper.make_node("MatMulInteger", inputs, ["y"])], {"a": a}, ["y"], fixed)
+    path = save(model, tmp_path)
+    import_model(path)  # what is read once for all models is there
+    tracemalloc.start()
+    try:
+        import_model(path)
+        assert tracemalloc.get_traced_memory()[1] < 12 * w.size
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("of", ["computed", "known"])

@@ -95,16 +95,16 @@ def _of_integers(call: Call) -> Value | None:
         x_zero, computed = 0, _number(build, zero, moved)
     one = int(zeros[0]) if np.unique(zeros).size == 1 else 0
     several = zeros - one  # of columns that have zero points of their own
-    whole = w.astype(np.int64) - one
+    sizes = np.abs(w.astype(np.int16) - np.int16(one)) + np.abs(several).reshape(-1, 1)
     parts: list[Value] = []
-    for first, last in _exact_parts(np.abs(whole) + np.abs(several).reshape(-1, 1)):
+    for first, last in _exact_parts(sizes):
         some = sliced(build, x, {x.rank - 1: (first, 1, last - first)})
 
         def sums(columns: NDArray[np.int8], less: int, some: Value = some) -> Value:
             y = dense_sums(build, some, x.rank - 1, build.constant(columns), (x_zero, less))
             if computed is None:
                 return y
-            totals = (columns.astype(np.int64) - less).sum(1).astype(np.float32)
+            totals = (columns.sum(1, dtype=np.int64) - less * columns.shape[1]).astype(np.float32)
             off = elementwise(build, Binary("mul"), computed, build.constant(totals))
             return elementwise(build, Binary("sub"), y, off)
 
@@ -134,7 +134,7 @@ def _number(build: Builder, zero: Value, moved: int) -> Value:
     )
 
 
-def _weights(call: Call) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
+def _weights(call: Call) -> tuple[NDArray[np.int8], NDArray[np.int16]] | None:
     """The second operand [N, K] as int8, and its zero points [N]; none where those can be taken off."""
     build, given = call.build, call.input(1)
     zero = call.input(3) if call.has(3) else None
@@ -143,27 +143,27 @@ def _weights(call: Call) -> tuple[NDArray[np.int8], NDArray[np.int64]] | None:
         return None
     if not all(build.is_constant(x.tensor) for x in known):
         return None
-    w = build.array(given).T.astype(np.int64)
-    zeros = np.zeros(1, np.int64) if zero is None else build.array(zero).reshape(-1).astype(np.int64)
+    w = build.array(given).T.astype(np.int16)
+    zeros = np.zeros(1, np.int16) if zero is None else build.array(zero).reshape(-1).astype(np.int16)
     if zeros.size not in (1, len(w)):
         return None
     centred = w - zeros.reshape(-1, 1)
     if centred.min() >= -128 and centred.max() <= 127:
-        return centred.astype(np.int8), np.zeros(len(w), np.int64)
+        return centred.astype(np.int8), np.zeros(len(w), np.int16)
     moved = 128 if given.dtype == ElementType.U8 else 0
     return (w - moved).astype(np.int8), np.broadcast_to(zeros - moved, len(w))
 
 
-def _exact_parts(w: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Where to cut so that no sum passes 2^24: of 8-bit values, less a zero point, times w [N, K] at most."""
+def _exact_parts(sizes: NDArray[np.int16]) -> list[tuple[int, int]]:
+    """Where to cut so that no sum passes 2^24: of 8-bit values, less a zero point, times `sizes` [N, K]."""
     cuts, first = list[tuple[int, int]](), 0
-    sums = np.concatenate((np.zeros((len(w), 1), np.int64), w.cumsum(1)), 1) * 255
-    while first < w.shape[1]:
-        fits = (sums - sums[:, first : first + 1]).max(0) <= 2**24
-        last = max(first + 1, int(np.flatnonzero(fits)[-1]))
-        cuts.append((first, last))
-        first = last
-    return cuts
+    sums = np.zeros(len(sizes), np.int64)
+    for k in range(sizes.shape[1]):
+        sums += sizes[:, k]
+        if k > first and int(sums.max()) * 255 > 2**24:
+            cuts.append((first, k))
+            first, sums = k, sizes[:, k].astype(np.int64)
+    return [*cuts, (first, sizes.shape[1])]
 
 
 @converts("ConvInteger", since=10, notes="constant weights; exact", layout=Layout.CHANNELS_FIRST)
