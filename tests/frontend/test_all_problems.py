@@ -163,7 +163,8 @@ def test_problems_alike_are_counted(tmp_path):
 
 def test_subgraphs_are_no_harm(tmp_path):
     branch = helper.make_graph([node("Relu", ["x"], ["r"])], "b", [], [onnx.ValueInfoProto(name="r")])
-    nodes = [node("If", ["c"], ["a"], then_branch=branch, else_branch=branch), node("Nothing", ["a"], ["y"])]
+    other = helper.make_graph([node("Flatten", ["x"], ["r"])], "o", [], [onnx.ValueInfoProto(name="r")])
+    nodes = [node("If", ["c"], ["a"], then_branch=branch, else_branch=other), node("Nothing", ["a"], ["y"])]
     inputs = {**X, "c": np.array(True)}
     says = ("If: an If whose condition", "Nothing (domain ai.onnx)")
     problems(model_of(nodes, inputs, ["y"]), tmp_path, *says)
