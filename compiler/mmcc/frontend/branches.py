@@ -40,10 +40,9 @@ def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) 
     """
     try:
         condition, branches = _parts(state, node)
-        if state.build.is_constant(condition.tensor):
-            taken = branches[not state.build.array(condition).any()]
-            made = inline(state, where, taken, {}, convert)
-            results = {info.name for info in taken.output}
+        if len(branches) == 1:
+            made = inline(state, where, branches[0], {}, convert)
+            results = {info.name for info in branches[0].output}
         else:
             made, results = _both(state, where, node, (condition, branches), convert), set[str]()
     except CompileError as error:
@@ -57,19 +56,23 @@ def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) 
     return None
 
 
-def _parts(state: Import, node: NodeProto) -> tuple[Value, tuple[GraphProto, GraphProto]]:
-    """The condition, and the branches for True and False; an error if one of them fits no If."""
+def _parts(state: Import, node: NodeProto) -> tuple[Value, list[GraphProto]]:
+    """The condition, and the branch that it chooses, or both where it is not known, that for True first.
+
+    An error if one of these fits no If.
+    """
     _, attributes = checked_node(node, state.source.opsets[""])
     condition = state.values[node.input[0]] if node.input and node.input[0] else None
     if condition is None:
         raise bad_model("MM103", "operand 0, the condition, is missing")
     if condition.size != 1:
         raise bad_model("MM104", f"the condition has {condition.size} elements, not 1")
-    branches = attributes["then_branch"].g, attributes["else_branch"].g
-    known = state.build.is_constant(condition.tensor)
-    for name, graph in zip(("then_branch", "else_branch"), branches, strict=True):
-        taken = not known or graph is branches[not state.build.array(condition).any()]
-        if taken and (len(graph.output) != len(node.output) or graph.input or graph.sparse_initializer):
+    names = ["then_branch", "else_branch"]
+    if state.build.is_constant(condition.tensor):
+        names = names[:1] if state.build.array(condition).any() else names[1:]
+    branches = [attributes[name].g for name in names]
+    for name, graph in zip(names, branches, strict=True):
+        if len(graph.output) != len(node.output) or graph.input or graph.sparse_initializer:
             raise bad_model("MM103", f"{name} does not fit the If")
     return condition, branches
 
@@ -78,7 +81,7 @@ def _both(
     state: Import,
     where: Where,
     node: NodeProto,
-    parts: tuple[Value, tuple[GraphProto, GraphProto]],
+    parts: tuple[Value, list[GraphProto]],
     convert: Convert,
 ) -> list[Value | None]:
     """Convert both branches, and choose each result by the condition, elements of which there is one."""
