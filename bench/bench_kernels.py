@@ -29,14 +29,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "support"
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
-from mmcc.ir.element_type import ElementType
-from mmcc.ir.graph import Graph, Node
+from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, MemoryPlan, Place, Plan, Slot
-from mmcc.ir.ports import Port
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import Tensor, geometry
+from mmcc.ir.types import geometry
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise_int8 import Lookup
@@ -48,6 +46,7 @@ from mmcc.ops.window import Window
 from mmcc.target import Target, load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import FirmwareRun, run_firmware
+from nearest_places import graph_of
 from op_case import OpCase, rng_of
 from op_cases_float_layers import conv as float_conv
 from op_cases_int8 import add, matmul, mean, mul, normalized
@@ -182,22 +181,6 @@ CASES: tuple[Callable[[], OpCase], ...] = (
     lambda: normalized("layer norm", (65, 64)),
     lambda: normalized("layer norm", (16, 192)),
 )
-
-
-def graph_of(case: OpCase) -> Graph:
-    """The case as a model of one node."""
-    tensors = {t.name: t for t in case.tensors}
-    tensors["y"] = Tensor("y", case.want.shape, ElementType.of(case.want))
-    names = tuple(tensors)[:-1]
-    constants = {f"x{k}": a for k, a in enumerate(case.inputs) if case.is_constant(k)}
-    ports = [_port(tensors[f"x{k}"]) for k in case.activations]
-    return Graph(
-        NAME, tensors, constants, (Node(case.op, names, ("y",)),), tuple(ports), (_port(tensors["y"]),)
-    )
-
-
-def _port(tensor: Tensor) -> Port:
-    return Port(tensor.name, tensor.name, tensor.shape, tensor.dtype, tuple(range(len(tensor.shape))))
 
 
 def plan_of(graph: Graph) -> Plan:

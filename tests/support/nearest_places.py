@@ -38,7 +38,7 @@ def nearest_places(case: OpCase, target: Target) -> dict[int, Nearest]:
     All tensors are whole and dense, and read for the last time. Groups get nearer than plans layer by layer:
     what they are promised of pixels (`KernelContract.pixels`) is used, too.
     """
-    graph = _graph(case)
+    graph = graph_of(case)
     request = request_from(contracts(graph, target))
     layout = make_layout(graph, frozenset(graph.tensors), frozenset())  # no tensor is a part of another
     model = make_model(graph, layout, request, all_safe_offsets(graph, frozenset()))
@@ -58,7 +58,7 @@ def nearest_places(case: OpCase, target: Target) -> dict[int, Nearest]:
     return found
 
 
-def _graph(case: OpCase) -> Graph:
+def graph_of(case: OpCase) -> Graph:
     """The case as a model of one node: operands x0, x1, ..., result y."""
     tensors = {t.name: t for t in case.tensors}
     tensors["y"] = Tensor("y", case.want.shape, ElementType.of(case.want))
