@@ -36,8 +36,8 @@ MMCC_INLINE float mmcc_fma(float a, float b, float c)
 #endif
 
 /* The nearest whole number, ties to the even one. A Cortex-M4 has no instruction for it: 2^23 added to what is smaller
- * leaves no bits behind the point. A zero keeps its sign, and NaN stays. gcc has no name for cores that do have one: they
- * are Armv8, and of Armv7E-M those with doubles, as a Cortex-M7. */
+ * leaves no bits behind the point. A zero keeps its sign, and NaN stays. gcc has no name for cores that do have such an
+ * instruction: they are Armv8, and of Armv7E-M those with doubles, as a Cortex-M7. */
 MMCC_INLINE float mmcc_rintf(float value)
 {
 #if defined(__ARM_FP) && __ARM_ARCH < 8 && !(defined(__ARM_ARCH_7EM__) && (__ARM_FP & 8))
