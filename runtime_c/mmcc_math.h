@@ -6,6 +6,12 @@
 
 #include "mmcc_runtime.h"
 
+/* The order of sums, infinities (what attention masks with) and the sign of zeros are part of what was verified. */
+#if defined(__FAST_MATH__) || defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(_M_FP_FAST) \
+    || (defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__ != 0)
+#error "mmcc: floats must be computed as they were verified: put -fno-fast-math behind the flags of this file"
+#endif
+
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>

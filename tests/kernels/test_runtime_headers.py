@@ -165,3 +165,26 @@ def test_big_endian_cores_are_refused(command: list[str]) -> None:
     done = subprocess.run([*command, *flags], input=text, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "little-endian" in done.stderr
+
+
+FAST = ["-ffast-math", "-Ofast", "-ffinite-math-only", "-funsafe-math-optimizations", "-freciprocal-math"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("flag", FAST)
+@pytest.mark.parametrize("compiler", ["gcc", "arm-none-eabi-gcc"])
+def test_floats_are_not_compiled_with_other_rules(compiler: str, flag: str) -> None:
+    """What the message says to add makes the file compile."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    flags = [compiler, "-O2", flag, "-fsyntax-only", f"-I{RUNTIME}", "-x", "c", "-"]
+
+    def compiled(more: list[str]) -> subprocess.CompletedProcess[str]:
+        text = '#include "mmcc_math.h"\n'
+        return subprocess.run([*flags, *more], input=text, capture_output=True, text=True, check=False)
+
+    said = compiled([])
+    assert said.returncode != 0
+    advice = re.findall(r"(-fno-[a-z-]+)", said.stderr.split("mmcc:")[1])
+    assert advice
+    assert compiled(advice).returncode == 0
