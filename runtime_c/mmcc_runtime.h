@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 /* Changes when generated code and this header no longer fit together; the generated header checks it. */
-#define MMCC_RUNTIME_ABI 2
+#define MMCC_RUNTIME_ABI 3
 
 /* What the functions of a generated model return: one of the values below, in a type of the same size for every
  * compiler option (an enum may be short). */
@@ -34,7 +34,8 @@ enum {
     MMCC_ERROR_WEIGHTS = 6,         /* a callback for weights is missing, or returned something other than 0 */
     MMCC_ERROR_WEIGHTS_FILE = 7,    /* the file of weights is another model's, or is not whole */
     MMCC_ERROR_MOVE = 8,            /* a callback for moves is missing, or returned something other than 0 */
-    MMCC_ERROR_PARAMETERS = 9       /* no whole set of this model's parameters is kept, or a callback failed */
+    MMCC_ERROR_PARAMETERS = 9,      /* no whole set of this model's parameters is kept, or a callback failed */
+    MMCC_ERROR_OVERLAP = 10         /* two of the memories that <name>_init was given share bytes */
 };
 
 /* Small functions are inlined whatever the compiler thinks of it, so that they are in the section of their caller;
@@ -63,9 +64,16 @@ static inline const char *mmcc_status_text(mmcc_status status)
     case MMCC_ERROR_WEIGHTS_FILE: text = "the file of weights belongs to another model or is not whole"; break;
     case MMCC_ERROR_MOVE: text = "a callback for moves is missing or failed"; break;
     case MMCC_ERROR_PARAMETERS: text = "no whole set of parameters is kept, or a callback failed"; break;
+    case MMCC_ERROR_OVERLAP: text = "two memories share bytes"; break;
     default: break;
     }
     return text;
+}
+
+/* Whether the bytes from one address on and those from the other have one in common. */
+MMCC_INLINE bool mmcc_overlap(uintptr_t a, uintptr_t bytes_from_a, uintptr_t b, uintptr_t bytes_from_b)
+{
+    return b - a < bytes_from_a || a - b < bytes_from_b;
 }
 
 /* Alignment of a variable, for compilers of C99. */

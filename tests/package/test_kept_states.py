@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import mmcc
@@ -169,3 +170,31 @@ def test_on_the_command_line(tmp_path):
         assert done.exit_code == 2, (wrong, done.output)
         assert "MM113" in done.output
     assert CliRunner().invoke(main, ["analyze", path, "--state", "h=Y_h"]).exit_code == 0
+
+
+OVERLAPS = """
+#include "net.h"
+static uint8_t all[3 * 512] MMCC_ALIGNED(16);
+_Static_assert(NET_ARENA_SIZE > 16 && NET_ARENA_SIZE <= 512 && NET_STATES_SIZE <= 512, "both fit in all");
+int main(void)
+{
+    net_context net;
+    uint8_t *const middle = all + 512;
+    for (int32_t k = -512; k <= 512; k += 16) {
+        const int shares = k < (int32_t)NET_ARENA_SIZE && -k < (int32_t)NET_STATES_SIZE;
+        const mmcc_status status = net_init(&net, middle, NET_ARENA_SIZE, middle + k, NET_STATES_SIZE);
+        if (status != (shares ? MMCC_ERROR_OVERLAP : MMCC_OK)) return 1;
+        if (net_run(&net) != (shares ? MMCC_ERROR_NOT_INITIALIZED : MMCC_OK)) return 2;
+    }
+    return 0;
+}
+"""
+
+
+def test_states_and_arena_that_share_bytes_are_refused(tmp_path: Path) -> None:
+    mmcc.compile_model(gru(tmp_path), tmp_path / "net", name="net", states={"h": "Y_h"})
+    (tmp_path / "main.c").write_text(OVERLAPS)
+    sources = [path for path in (tmp_path / "net").glob("*.c") if "selftest" not in path.name]
+    command = ["gcc", "-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{tmp_path / 'net'}", tmp_path / "main.c"]
+    subprocess.run([*command, *sources, "-lm", "-o", tmp_path / "main"], check=True)
+    assert subprocess.run([tmp_path / "main"], check=False).returncode == 0
