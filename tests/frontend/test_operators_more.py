@@ -7,7 +7,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
-from frontend_models import check, model_of, save
+from frontend_models import assert_same, check, evaluate, kinds, model_of, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
@@ -122,6 +122,44 @@ def test_dft(tmp_path, parts, attributes, length):
         return
     x = array(2, 7, 8, parts)
     run(tmp_path, "DFT", [x], [] if length is None else [np.array(length)], opset=17, rtol=2e-5, **attributes)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("attributes", [{}, {"onesided": 1}, {"inverse": 1}, {"inverse": 1, "onesided": 1}])
+@pytest.mark.parametrize("length", [None, 16, 20, 45, 49, 90])
+def test_fast_dft(tmp_path, parts, attributes, length):
+    """Against numpy: ONNX Runtime has no onesided inverse."""
+    inverse, onesided = attributes.get("inverse"), attributes.get("onesided")
+    if onesided and not inverse and parts == 2:
+        return
+    x = array(3, 48, 2, parts)
+    given = [] if length is None else [np.array(length)]
+    node = helper.make_node("DFT", ["x", "length"][: 1 + len(given)], ["y"], **attributes)
+    model = model_of([node], {"x": x}, ["y"], dict(zip(["length"], given, strict=False)), opset=17)
+    graph = import_model(save(model, tmp_path))
+    count = length or (94 if inverse and onesided else 48)
+    assert ("Fourier" in kinds(graph)) == (count in (48, 16, 20, 45, 90))
+    got = evaluate(graph, {"x": x})["y"]
+    z = x[..., 0] + 1j * (x[..., 1] if parts == 2 else 0)
+    if inverse:
+        want = np.fft.irfft(z, count, axis=1) if onesided else np.fft.ifft(z, count, axis=1)
+    else:
+        want = np.fft.rfft(z.real, count, axis=1) if onesided else np.fft.fft(z, count, axis=1)
+    halves = [want] if inverse and onesided else [want.real, want.imag]
+    assert_same(got, np.stack(halves, -1).astype(np.float32), 2e-6)
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+@pytest.mark.parametrize("onesided", [0, 1])
+def test_lengths_of_frames(tmp_path, parts, onesided):
+    """Frames by stages, and by a matrix, against ONNX Runtime."""
+    if onesided and parts == 2:
+        return
+    for length in (15, 24, 25, 28):
+        window = np.hamming(length).astype(np.float32)
+        given = [np.array(10), window, np.array(length)]
+        graph = run(tmp_path, "STFT", [array(2, 70, parts)], given, rtol=2e-5, onesided=onesided)
+        assert ("ShortTimeFourier" in kinds(graph)) == (length in (24, 25))
 
 
 @pytest.mark.parametrize("onesided", [0, 1])

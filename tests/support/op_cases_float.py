@@ -12,6 +12,7 @@ from op_cases_elementwise import (
     selections,
 )
 from op_cases_float_layers import convolutions, matrices, pools, transposed_convolutions
+from op_cases_fourier import frames, transforms
 from op_cases_indexing import cumulations, scatters, takes
 from op_cases_movement import concatenations, look_ups, movements, resizes, sequence_starts, shifts
 from op_cases_recurrent import recurrent_layers, trained_layers
@@ -50,6 +51,8 @@ FAMILIES = {
     "takes": takes,
     "scatters": scatters,
     "cumulations": cumulations,
+    "transforms": transforms,
+    "frames": frames,
     "forests": forests,
     "plain_layers": plain_layers,
     "layer_gradients": layer_gradients,

@@ -19,6 +19,7 @@ from mmcc.ir.streaming import Streamed
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.elementwise import Binary, Unary
+from mmcc.ops.fourier import ShortTimeFourier, Transform
 from mmcc.ops.movement import Concat, Pad, Reshape, Slice
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
@@ -263,6 +264,15 @@ def encoder_and_decoder() -> Graph:
     return b.graph(b.add(Binary("add"), b.clamped(fine), b.narrowed(b.transposed(up, 4, 2, pad=1), 3)))
 
 
+def frames() -> Graph:
+    """Fourier transforms of frames that overlap by half, and a layer that reads three of them."""
+    b = Stream("frames", channels=1, columns=1)
+    signal = b.add(Reshape((ROWS, 1)), b.x)
+    made = b.add(ShortTimeFourier(Transform(4, 1, onesided=True), 2), signal, b.whole(4))
+    pixels = b.add(Reshape((*b.shape(made)[:1], 1, b.shape(made)[1])), made)
+    return b.graph(b.causal(pixels, 3))
+
+
 def windowed() -> Graph:
     """A mean over the sequence, and what follows it."""
     b = Stream("windowed")
@@ -273,6 +283,7 @@ def windowed() -> Graph:
 BY_HAND = {
     f.__name__: f
     for f in (
+        frames,
         *(dilated, strided, pools, shared_rows, look_ahead, cells),
         *(centred, centred_and_strided, padded_behind, late_cells),
         *(stacked, stacked_and_strided, upsampled, interpolated, interpolated_far, encoder_and_decoder),

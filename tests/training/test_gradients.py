@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from mmcc.ops.cumulative import Cumulative
 from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import UNARY, Binary, Cast, Unary, Where
 from mmcc.ops.elementwise_gradient import DERIVATIVES
+from mmcc.ops.fourier import Fourier, ShortTimeFourier, Transform
 from mmcc.ops.indexing import ScatterAlong, ScatterLines, TakeAlong, TakeLines
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.loss import CrossEntropy, CrossEntropyGradient
@@ -174,6 +176,20 @@ def movements() -> list[Case]:
     ]
 
 
+def transforms() -> list[Case]:
+    cases: list[Case] = []
+    for length, parts, inverse, onesided in product((9, 20), (1, 2), (False, True), (False, True)):
+        transform = Transform(length, parts, inverse, onesided)
+        for given in (transform.most, 4):
+            x = real("signal", 2, given * parts)
+            cases.append(Case(f"{transform} of {given}", Fourier(transform), (x,)))
+    for parts, step in ((1, 3), (2, 11)):
+        op = ShortTimeFourier(Transform(10, parts, onesided=True), step)
+        cases.append(Case(f"frames every {step}", op, (real("frames", 33, parts),)))
+        cases.append(Case(f"windows every {step}", op, (real("frames", 33, parts), real("window", 10))))
+    return cases
+
+
 def places() -> list[Case]:
     """Some of the lines, or elements, that are named are so twice, and some are outside."""
     x, lines = real("x", 3, 5, 4), real("lines", 6, 4)
@@ -213,7 +229,7 @@ def cells() -> list[Case]:
     return cases
 
 
-CASES = [*layers(), *functions(), *pools(), *movements(), *places(), *cells()]
+CASES = [*layers(), *functions(), *pools(), *movements(), *transforms(), *places(), *cells()]
 
 
 def graph_of(case: Case) -> Graph:

@@ -44,6 +44,7 @@ OPTIONAL_HEADERS = (
     "mmcc_parameters.h",
     "mmcc_threads.h",
     "mmcc_math.h",
+    "mmcc_fourier.h",
     "mmcc_normalize.h",
     "mmcc_recurrent.h",
     "mmcc_recurrent_dsp.h",

@@ -24,6 +24,7 @@ import mmcc.kernels.portable.dense_blocked
 import mmcc.kernels.portable.dense_float
 import mmcc.kernels.portable.elementwise_float
 import mmcc.kernels.portable.elementwise_int8
+import mmcc.kernels.portable.fourier
 import mmcc.kernels.portable.gradients
 import mmcc.kernels.portable.indexing
 import mmcc.kernels.portable.int16

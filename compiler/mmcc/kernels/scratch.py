@@ -8,6 +8,7 @@ from math import prod
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import geometry
+from mmcc.ops.fourier import Fourier, ShortTimeFourier
 from mmcc.ops.paging import PageIn
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_gradient import RecurrentGradient
@@ -22,6 +23,19 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
     if node.handoff is not None:
         return node.handoff.scratch
     match node.op:
+        case Fourier(transform) | ShortTimeFourier(transform):
+            return 4 * transform.work
+        case PageIn():
+            y = graph.tensors[node.output]
+            _, cols, channels = geometry(y.shape)
+            return y.dtype.bytes(cols * channels)
+        case _:
+            return _of_cell(graph, node)
+
+
+def _of_cell(graph: Graph, node: Node) -> int:
+    """What a recurrent layer's cell works in."""
+    match node.op:
         case Recurrent():
             return 4 * vectors(node.op) * _units_of_row(graph, node)
         case RecurrentGradient():
@@ -29,10 +43,6 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
         case RecurrentInt8():
             x, y = graph.tensors[node.inputs[0]].shape, graph.tensors[node.outputs[0]].shape
             return CellVectors(node.op, x[-1], y[-1]).bytes(prod(y[1:-1]))
-        case PageIn():
-            y = graph.tensors[node.output]
-            _, cols, channels = geometry(y.shape)
-            return y.dtype.bytes(cols * channels)
         case _:
             return 0
 

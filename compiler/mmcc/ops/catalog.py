@@ -21,6 +21,7 @@ from mmcc.ops import (  # noqa: F401
     elementwise,
     elementwise_gradient,
     elementwise_int8,
+    fourier,
     indexing,
     int8_to_float,
     int16,

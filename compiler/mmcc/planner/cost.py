@@ -27,6 +27,8 @@ USUAL = {
     "_input": 1.0,
     "page_out_element": 0.0,
     "page_in_element": 1.0,
+    "short_time_fourier_element": 0.1,  # for each number of a frame and each output
+    "fourier_element": 50.0,
     "_element": 15.0,
     "_row": 100.0,
     "call": 40.0,

@@ -181,8 +181,8 @@ def dense(build: Builder, x: Value, axis: int, w: Value, bias: Value | None) -> 
         op, constants = kept.layer()
         names = [build.constant(array).tensor for array in constants]
         more = [bias_of(build, bias, w.shape[0])] if bias is not None else []
-        return _layer(build, op, x, axis, *names, *more)
-    return _layer(build, Dense(), x, axis, _weights(build, x, axis, w), bias_of(build, bias, w.shape[0]))
+        return layer_along(build, op, x, axis, *names, *more)
+    return layer_along(build, Dense(), x, axis, _weights(build, x, axis, w), bias_of(build, bias, w.shape[0]))
 
 
 def dense_sums(build: Builder, x: Value, axis: int, w: Value, zeros: tuple[int, int]) -> Value:
@@ -191,11 +191,11 @@ def dense_sums(build: Builder, x: Value, axis: int, w: Value, zeros: tuple[int, 
     none = np.zeros(w.shape[0])
     arrays = none.astype(np.int32), np.ones(w.shape[0], np.float32), none.astype(np.float32)
     per_filter = (build.constant(array).tensor for array in arrays)
-    return _layer(build, DenseInt8ToFloat(*zeros), x, axis, _weights(build, x, axis, w), *per_filter)
+    return layer_along(build, DenseInt8ToFloat(*zeros), x, axis, _weights(build, x, axis, w), *per_filter)
 
 
-def _layer(build: Builder, op: Op, x: Value, axis: int, *constants: str) -> Value:
-    """A layer over an axis that is innermost."""
+def layer_along(build: Builder, op: Op, x: Value, axis: int, *constants: str) -> Value:
+    """A layer over the lines of an axis that is innermost; the result has it innermost."""
     inner = set(x.atoms([axis]))
     rows = [v for v in x.solid if v not in inner]
     left = shaped(build, x, (*([prod(x.view[v] for v in rows)] if rows else []), x.shape[axis]))

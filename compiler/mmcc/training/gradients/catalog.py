@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmcc.training.gradients.attention
 import mmcc.training.gradients.elementwise
+import mmcc.training.gradients.fourier
 import mmcc.training.gradients.indexing
 import mmcc.training.gradients.layers
 import mmcc.training.gradients.movement

@@ -65,7 +65,7 @@ def pad(op: Pad, call: Backward) -> dict[int, str]:
     for axis, (before, extent, after) in enumerate(zip(op.before, shape, op.after, strict=True)):
         if before or after:
             taken = np.pad(np.arange(extent), (before, after), mode=op.mode)
-            g = _taken_back(call, g, axis, taken.tolist(), extent)
+            g = taken_back(call, g, axis, taken.tolist(), extent)
     return {0: g}
 
 
@@ -104,10 +104,10 @@ def _spread(call: Backward, g: str, axis: int, far: int) -> str:
 def gather(op: Gather, call: Backward) -> dict[int, str]:
     """Each element's copies are added up."""
     extent = call.shape(call.node.inputs[0])[op.axis]
-    return {0: _taken_back(call, call.whole, op.axis, op.indices, extent)}
+    return {0: taken_back(call, call.whole, op.axis, op.indices, extent)}
 
 
-def _taken_back(call: Backward, g: str, axis: int, indices: Sequence[int], extent: int) -> str:
+def taken_back(call: Backward, g: str, axis: int, indices: Sequence[int], extent: int) -> str:
     """Of what was taken from an axis of so many elements: the sum of the first copies of all elements, the
     second ones, ..., zero where there is none. Where they are many, each is added to where it came from."""
     shape, count = call.shape(g), len(indices)
