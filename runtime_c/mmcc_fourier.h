@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* mmcc: stages of fast Fourier transforms, float; compiler/mmcc/ops/fourier.py has them in numpy. Complex numbers are two
- * floats side by side. A stage joins transforms of `before` numbers; `turns` has for each place in them the numbers that
- * all but the first are multiplied by, and is NULL where these are 1. */
+/* mmcc: stages of fast Fourier transforms, float; compiler/mmcc/ops/fourier.py has them in numpy. Complex numbers are
+ * two floats side by side. A stage joins transforms of `before` numbers; `turns` has for each place in them the numbers
+ * that all but the first are multiplied by, and is NULL where these are 1. */
 #ifndef MMCC_FOURIER_H
 #define MMCC_FOURIER_H
 
@@ -168,8 +168,8 @@ MMCC_INLINE void mmcc_fourier_stage5(float *z, int32_t before, int32_t blocks, c
     }
 }
 
-/* A pair of numbers, k from the ends of a transform of real numbers taken by two: half of their sum, and what is to be
- * added for the one and taken off for the other, which is conjugated. */
+/* A pair of numbers, k from the ends of a transform of real numbers taken by two: half of their sum, and what is to
+ * be added for the one and taken off for the other, which is conjugated. */
 MMCC_INLINE void mmcc_fourier_pair(mmcc_complex a, mmcc_complex b, float half, const float *turn, mmcc_complex *one,
                                    mmcc_complex *other)
 {
