@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: stages of fast Fourier transforms, float; compiler/mmcc/ops/fourier.py has them in numpy. Complex numbers are
- * two floats side by side. A stage joins transforms of `before` numbers; `turns` has for each place in them the numbers
- * that all but the first are multiplied by, and is NULL where these are 1. */
+ * two floats side by side. A stage joins transforms of `before` numbers; `turns` has for each place in them what all
+ * numbers but the first are multiplied by, and is NULL where that is 1. */
 #ifndef MMCC_FOURIER_H
 #define MMCC_FOURIER_H
 
