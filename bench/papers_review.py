@@ -95,10 +95,10 @@ def _row(
     module, target = training_module(graph, train), load_target(TARGET)
     step = next(entry.graph for entry in module.entries if entry.name == STEP)
 
-    def planned(graph: Graph) -> tuple[Plan, int]:
+    def planned(graph: Graph, below: int | None = None) -> tuple[Plan, int]:
         graph = separate_states(graph)
         asked = plan_request(CompileOptions(TARGET, recompute=1.0), graph, target, silent)
-        plan = best_plan(graph, replace(asked, fuse=fuse, rough=True))
+        plan = best_plan(graph, replace(asked, fuse=fuse, rough=True, below=below))
         return plan, asked.peak(plan)
 
     more = 0.0

@@ -180,10 +180,11 @@ def measure(setting: Setting, file: Path) -> Row:
     figures, cycles = setting.machine.figures(step), setting.machine.macs / setting.machine.copied
     plans = dict[int, tuple[Graph, Plan, int]]()
 
-    def planned(graph: Graph) -> tuple[Plan, int]:
+    def planned(graph: Graph, below: int | None = None) -> tuple[Plan, int]:
         separate = separate_states(graph)
         asked = plan_request(CompileOptions("host", recompute=1.0), separate, target, silent)
         asked = replace(asked, fuse=setting.rows, rough=bool(setting.slow), effort=EFFORT, cost=figures)
+        asked = replace(asked, below=below)
         plan = best_plan(separate, asked)
         plans[id(graph)] = graph, plan, asked.peak(plan)
         return plan, asked.peak(plan)

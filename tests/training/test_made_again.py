@@ -179,7 +179,7 @@ def test_the_search_says_what_it_knows(saved: SavedValues) -> None:
     """With arenas made up, 1,000 bytes above what is kept: the least, and the least work within a limit."""
     graphs: dict[int, int] = {}
 
-    def planned(graph) -> tuple[Plan, int]:
+    def planned(graph, below: int | None) -> tuple[Plan, int]:
         again = {name.removesuffix("_again") for name in graph.producer if name.endswith("_again")}
         arena = 1000 + saved.given + sum(v.bytes for v in saved.values if v.name not in again)
         graphs[id(graph)] = arena
@@ -218,7 +218,7 @@ def test_what_must_be_kept_for_so_much_work(saved: SavedValues) -> None:
 def test_what_no_choice_has_less_than(saved: SavedValues, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where choices are left out: what each keeps for so much work, and the inputs that are read backward."""
 
-    def planned(graph) -> tuple[Plan, int]:
+    def planned(graph, below: int | None) -> tuple[Plan, int]:
         return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.nodes)
 
     monkeypatch.setattr(recompute, "FEW", 0)
@@ -263,7 +263,7 @@ def test_lines_that_go_backward_before_others_are_there(
     assert saved.least(everything) <= plan.bound
     monkeypatch.setattr(recompute, "FEW", 0)  # choices are left out, and what they keep is all that is known
 
-    def planned(graph) -> tuple[Plan, int]:
+    def planned(graph, below: int | None) -> tuple[Plan, int]:
         return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.nodes)
 
     found = KeptValues(saved, planned, 1.2).least()
@@ -299,7 +299,7 @@ def nodes_macs(saved: SavedValues) -> int:
 def test_what_saves_nothing_is_not_done(saved: SavedValues) -> None:
     """Where all choices need as much, none is made: to keep everything is among those that are planned."""
 
-    def planned(graph) -> tuple[Plan, int]:
+    def planned(graph, below: int | None) -> tuple[Plan, int]:
         return Plan((), frozenset(), (), {}, {}, bound=0), 5_000_000
 
     assert KeptValues(saved, planned, 2.0).least() is None

@@ -200,6 +200,20 @@ def test_no_such_parameter(update: str) -> None:
         training_module(digits(), TrainOptions(update=update))
 
 
+def test_the_names_in_the_hint_are_whole(tmp_path: Path) -> None:
+    """Also long ones, as exporters make them, with brackets; the part that is misspelt is told."""
+    name = "StatefulPartitionedCall/model/block[0]/separable_convolution/depthwise/ReadVariableOp"
+    nodes = [helper.make_node("MatMul", ["x", name], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    constants = {name: np.eye(3, dtype=np.float32), "w": np.eye(3, dtype=np.float32)}
+    model = model_of(nodes, {"x": np.zeros((1, 3), np.float32)}, ["y"], constants)
+    graph = load_graph(save(model, tmp_path), CompileOptions())
+    assert chosen(graph, name) == (name,)
+    with pytest.raises(CompileError) as caught:
+        chosen(graph, f"w*,{name[:-1]}")
+    assert f'"{name[:-1]}" names no parameter' in caught.value.message
+    assert f"did you mean {name}?" in (caught.value.hint or "")
+
+
 def test_a_softmax_at_the_end_is_part_of_the_loss() -> None:
     graph = load_graph(DIGITS / "digits_fp32.onnx", CompileOptions())
     step = training_module(graph, TrainOptions()).entries[1].graph

@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 
 import mmcc
+import pytest
 from mmcc.package.host import package_sources
 
 HERE = Path(__file__).parent
+RUNTIME = HERE.parents[1] / "runtime_c"
 DIGITS = HERE.parents[1] / "examples" / "digits" / "digits_fp32.onnx"
 
 
@@ -33,3 +35,14 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
     assert said["spoiled"] == (0, said["second"][1])
     assert said["foreign"] == (9, said["second"][1]), "what was there stays"
     assert said["unsteady"] == (9, initial), "what came is no set: all begins anew"
+
+
+@pytest.mark.quick
+def test_the_power_may_go_at_every_byte(tmp_path: Path) -> None:
+    """Of a save, and of the one behind it: the newest set that was written whole is loaded."""
+    program = tmp_path / "torn"
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-fsanitize=address,undefined", "-O1"]
+    command = ["gcc", *flags, f"-I{RUNTIME}", str(HERE / "torn.c"), "-o", str(program)]
+    subprocess.run(command, check=True)
+    out = subprocess.run([program], check=False, capture_output=True, text=True)
+    assert (out.returncode, out.stdout) == (0, f"tried {4 * 85 * 85}\n"), out.stdout + out.stderr

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
+from mmcc.planner.placing import Placer
 from mmcc.target import load_target
 from mmcc.training.module import training_module
 from mmcc.training.options import TrainOptions
@@ -55,12 +57,15 @@ def residual(folder: Path, blocks: int) -> SavedValues:
     return SavedValues(step, {name for node in graph.nodes for name in node.outputs})
 
 
-def planned(graph: Graph) -> tuple[Plan, int]:
+def planned(graph: Graph, below: int | None = None, *, fuse: bool = False) -> tuple[Plan, int]:
     separate = separate_states(graph)
     asked = plan_request(CompileOptions("host", recompute=1.0), separate, load_target("host"), silent)
-    asked = replace(asked, effort=0.1)
+    asked = replace(asked, effort=0.1, below=below, fuse=fuse)
     plan = best_plan(separate, asked)
     return plan, asked.peak(plan)
+
+
+in_groups = partial(planned, fuse=True)
 
 
 def test_the_search_is_no_worse_than_block_ends_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -76,6 +81,24 @@ def test_the_search_is_no_worse_than_block_ends_kept(tmp_path: Path, monkeypatch
     assert found[1].arena <= by_hand
 
 
+def test_a_choice_that_cannot_be_better_is_not_placed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The search finds the same with every choice placed; of one that its bound excludes, it asks no more."""
+    saved = residual(tmp_path, 3)
+    every = KeptValues(saved, lambda graph, _: in_groups(graph), 1.3).least()
+    found = KeptValues(saved, in_groups, 1.3).least()
+    assert every is not None
+    assert found is not None
+    assert found[1] == every[1]
+    step = saved.recomputed(())
+    plan, arena = in_groups(step)
+    assert in_groups(step, arena + 1)[0].groups == plan.groups
+    monkeypatch.setattr(Placer, "least", None)  # whoever calls it fails
+    other, more = in_groups(step, 1)
+    assert 0 < other.bound <= plan.bound <= arena < more
+
+
 def test_ends_of_blocks_alone_are_always_planned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Even if the search comes by no other choice; from which end on is for the estimate to say, and behind
     which end all before it is made once more."""
@@ -86,9 +109,9 @@ def test_ends_of_blocks_alone_are_always_planned(tmp_path: Path, monkeypatch: py
     assert saved.ends == ("inner0", "end0", "end1", "mean", "y")  # the input is there in any case
     tried = list[Graph]()
 
-    def seen(graph: Graph) -> tuple[Plan, int]:
+    def seen(graph: Graph, below: int | None) -> tuple[Plan, int]:
         tried.append(graph)
-        return planned(graph)
+        return planned(graph, below)
 
     found = KeptValues(saved, seen, 1.6).least()
     assert found is not None

@@ -32,7 +32,9 @@ MOST_PLANS = 8  # besides that which keeps everything; half of it with slow memo
 ROWS = 6  # of a value that is paged, or a gradient: what a group is guessed to hold of it
 MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
 
-Planned = Callable[[Graph], tuple[Plan, int]]  # the plan with the smallest arena, and that
+# The plan with the smallest arena, and that. Where it takes as many bytes as are stated, or more, any plan
+# does: what none is below is then all that is asked for.
+Planned = Callable[[Graph, int | None], tuple[Plan, int]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,7 @@ class KeptValues:
                 bounds.append(self._saved.least(choice.kept))
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
-            plan, arena = self._planned(graph)
+            plan, arena = self._planned(graph, None if best is None else best[0] + 1)
             planned += 1
             bounds.append(plan.bound)
             if best is None or (arena, choice.cost) < (best[0], best[1].cost):
@@ -127,7 +129,7 @@ class KeptValues:
             if planned == self._most_plans or (best is not None and choice.cost >= best[1].cost):
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
-            plan, arena = self._planned(graph)
+            plan, arena = self._planned(graph, limit + 1)
             planned += 1
             bounds[choice] = plan.bound
             if arena <= limit:

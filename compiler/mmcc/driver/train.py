@@ -133,10 +133,11 @@ def _compiled(
     once = replace(options, recompute=1.0)
     request = plan_request(once, separate_states(step.graph), target, progress)
 
-    def planned(graph: Graph) -> tuple[Plan, int]:
+    def planned(graph: Graph, below: int | None) -> tuple[Plan, int]:
         graph = separate_states(graph)
         asked = plan_request(once, graph, target, progress)
         asked = replace(asked, fuse=True, limit=None, effort=min(asked.effort, EFFORT), rough=slow.bytes > 0)
+        asked = replace(asked, below=below)
         plan = best_plan(graph, asked)
         return plan, asked.peak(plan)
 

@@ -58,6 +58,8 @@ class PlanRequest:
     # by node: those that take in the rows of an operand of its before it does, and nobody waits for
     riders: Mapping[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
     one_of_several: bool = False  # there are other entries over the same arena: ports stay where they are
+    # bytes of arena: where groups need as many in any case, any plan does, if what none is below is right
+    below: int | None = None
     fuse: bool = True  # nodes may run together, row by row
     recompute: float = 1.0  # work at most, in multiples of the model's; above 1 groups may use strips
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # instructions; see cost.py

@@ -56,6 +56,9 @@ class Search:
             found = None if choice in self._layouts.first else self._cheapest((choice,), limit)
             if found is not None:
                 return found
+        if self._alone is not None and self._needs_too_much(least):
+            peak, bound = self._most(), self._layouts.known(least)
+            return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
         placed, proved = self._placer.least(paths, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
         paths, placed, proved = self._other_layouts(paths, placed, least, proved)
@@ -64,6 +67,11 @@ class Search:
         if self._alone is not None and placed.placement.peak >= peak:
             return replace(self._alone, proved_optimal=peak <= bound, bound=min(bound, peak))
         return Builder(paths.space, placed.path).plan(placed, bound)
+
+    def _needs_too_much(self, least: int) -> bool:
+        """Whether the least path need not be placed, since it needs no fewer bytes than are asked for."""
+        below = self._request.below
+        return below is not None and least - self._layouts.slack >= below
 
     def _other_layouts(
         self, paths: Paths, placed: Placed, least: int, proved: int

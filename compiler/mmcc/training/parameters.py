@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.errors import CompileError, Exit, printable
+from mmcc.errors import CompileError, Exit, did_you_mean, printable
 from mmcc.frontend.converters.convolution import NO_BIAS
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.batch_norm import BatchNorm
@@ -23,6 +23,7 @@ from mmcc.ops.recurrent import Recurrent
 
 AUTO = "auto"  # as many of the last layers as fit
 SHOWN = 12  # parameters that an error lists
+LONGEST = 1000  # characters of a name that it shows: as many as models have
 MASK = (
     -100.0
 )  # what is added to scores so that a Softmax makes 0 of them: from Swin's, this, down to -infinity
@@ -101,12 +102,23 @@ def chosen(graph: Graph, update: str) -> tuple[str, ...]:
     known = parameters(graph)
     taken = _taken(known, update)
     if not taken:
-        names = ", ".join(printable(p.name, 40) for p in known[:SHOWN])
-        more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-        hint = f"all, last:K, bias, or some of {names}{more}" if known else "a model with float layers"
-        what = f'--update "{printable(update, 80)}" names no parameter of the model'
-        raise CompileError("MM117", what, exit=Exit.USAGE, hint=hint)
+        raise _nothing_named(known, update)
     return tuple(p.name for p in taken)
+
+
+def _nothing_named(known: Sequence[Parameter], update: str) -> CompileError:
+    """The error that says which names there are: whole, since a part of one names nothing."""
+    missed = next((part for part in _patterns(update) if not any(_is_named(p, part) for p in known)), update)
+    names = [p.name for p in known]
+    shown = ", ".join(printable(name, LONGEST) for name in names[:SHOWN])
+    more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
+    hint = f"{did_you_mean(missed, names)}all, last:K, bias, or some of {shown}{more}"
+    what = f'--update "{printable(update, 80)}"'
+    if missed.strip() == update.strip():
+        what += " names no parameter of the model"
+    else:
+        what += f': "{printable(missed, LONGEST)}" names no parameter of the model'
+    return CompileError("MM117", what, exit=Exit.USAGE, hint=hint if known else "a model with float layers")
 
 
 def _taken(known: Sequence[Parameter], update: str) -> list[Parameter]:
@@ -120,7 +132,16 @@ def _taken(known: Sequence[Parameter], update: str) -> list[Parameter]:
             return []
         layers = sorted({p.node for p in known})[-int(count) :]
         return [p for p in known if p.node in layers]
-    patterns = [part.strip() for part in update.split(",") if part.strip()]
-    if any(not any(fnmatchcase(p.name, pattern) for p in known) for pattern in patterns):
+    patterns = _patterns(update)
+    if any(not any(_is_named(p, pattern) for p in known) for pattern in patterns):
         return []
-    return [p for p in known if any(fnmatchcase(p.name, pattern) for pattern in patterns)]
+    return [p for p in known if any(_is_named(p, pattern) for pattern in patterns)]
+
+
+def _patterns(update: str) -> list[str]:
+    return [part.strip() for part in update.split(",") if part.strip()]
+
+
+def _is_named(parameter: Parameter, pattern: str) -> bool:
+    """By its name as it is, which may have brackets in it, or by a pattern."""
+    return parameter.name == pattern or fnmatchcase(parameter.name, pattern)

@@ -4,10 +4,12 @@ way. Indices have no gradient, and come to the backward layers as they are."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
+from mmcc.ir.op import Op
 from mmcc.ir.types import Shape
 from mmcc.ops.indexing import ScatterAlong, ScatterLines, TakeAlong, TakeLines
 from mmcc.ops.movement import Expand, Slice
@@ -44,42 +46,48 @@ def added_along(call: Backward, g: str, index: str, shape: Shape) -> str:
 @gradient(ScatterLines)
 def scatter_lines(op: ScatterLines, call: Backward) -> dict[int, str]:
     """What was put to a line has the line's gradient; what was there before, unless it was replaced."""
-    x, index, updates = call.node.inputs
-    count, shape, put = prod(op.extents), call.shape(x), call.shape(updates)
-    if op.reduction not in ("none", "add"):
-        raise no_gradient(call.node)
-    found: dict[int, str] = {}
-    if 0 in call.wanted:
-        kept = op.reduction == "add"
-        found[0] = call.whole if kept else call.add(op, call.whole, index, call.zeros(put))
-    if 2 in call.wanted:
-        take = TakeLines(op.extents)
-        g = call.add(take, _part(call, call.whole, op.first, count), index)
-        if op.reduction == "none":  # of several updates of a line the last one counts
-            number = call.add(Expand(put), _numbers(call, (put[0], 1)))
-            last = call.add(ScatterLines(op.extents), call.zeros((count, *shape[1:])), index, number)
-            g = _where_last(call, g, call.add(take, last, index), number)
-        found[2] = g
-    return found
+    put = call.shape(call.node.inputs[2])
+    take, put_there, lines = TakeLines(op.extents), ScatterLines(op.extents), prod(op.extents)
+    return _what_was_put(call, op.reduction, _Places(take, put_there, op.first, lines, (put[0], 1)))
 
 
 @gradient(ScatterAlong)
 def scatter_along(op: ScatterAlong, call: Backward) -> dict[int, str]:
     """The same along an axis."""
+    put = call.shape(call.node.inputs[2])
+    places = _Places(TakeAlong(), ScatterAlong(), op.first, put[0], (1, put[1], 1))
+    return _what_was_put(call, op.reduction, places)
+
+
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """Those that updates are put to: what takes elements from there, what replaces them, which rows of the
+    result are among them, and the shape of one number for each update."""
+
+    take: Op
+    replace: Op
+    first: int
+    rows: int
+    numbers: Shape
+
+
+def _what_was_put(call: Backward, reduction: str, places: _Places) -> dict[int, str]:
+    """The gradients of what was there before, and of the updates."""
     x, index, updates = call.node.inputs
     shape, put = call.shape(x), call.shape(updates)
-    if op.reduction not in ("none", "add"):
+    if reduction not in ("none", "add"):
         raise no_gradient(call.node)
     found: dict[int, str] = {}
     if 0 in call.wanted:
-        kept = op.reduction == "add"
-        found[0] = call.whole if kept else call.add(op, call.whole, index, call.zeros(put))
+        kept = reduction == "add"
+        found[0] = call.whole if kept else call.add(call.node.op, call.whole, index, call.zeros(put))
     if 2 in call.wanted:
-        g = call.add(TakeAlong(), _part(call, call.whole, op.first, put[0]), index)
-        if op.reduction == "none":
-            number = call.add(Expand(put), _numbers(call, (1, put[1], 1)))
-            last = call.add(ScatterAlong(), call.zeros((put[0], *shape[1:])), index, number)
-            g = _where_last(call, g, call.add(TakeAlong(), last, index), number)
+        g = call.add(places.take, _part(call, call.whole, places.first, places.rows), index)
+        if reduction == "none":  # of several updates of a place the last one counts
+            number = call.add(Expand(put), _numbers(call, places.numbers))
+            nothing = call.zeros((places.rows, *shape[1:]))
+            last = call.add(places.take, call.add(places.replace, nothing, index, number), index)
+            g = _where_last(call, g, last, number)
         found[2] = g
     return found
 
