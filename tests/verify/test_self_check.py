@@ -349,6 +349,30 @@ def test_what_is_made_beside_an_infinity_is_judged() -> None:
 
 
 @pytest.mark.quick
+def test_what_no_nan_decides_is_judged() -> None:
+    """A line with NaN leaves the other line open to no error, whether a number is wrong or none is made."""
+    x, w = np.array([[np.nan, 1.0], [2.0, 3.0]], np.float32), np.ones((1, 2), np.float32)
+    dense, pick = Node(Dense(), ("x", "w", "b"), ("y",)), Node(Reduce("max", (1,)), ("x",), ("y",))
+    (sums,), (most,) = dense.op.reference(x, w, np.zeros(1, np.float32)), pick.op.reference(x)
+    for wrong in (np.float32(5.01), np.float32(np.nan), np.float32(np.inf)):
+        got = np.where(np.isnan(sums), 7, wrong).astype(np.float32)
+        assert allowance(dense, 0, [x, w, np.zeros(1, np.float32)], sums, got).tolist() == [True, False]
+        assert allowance(pick, 0, [x], most, np.array([7, wrong], np.float32)).tolist() == [True, False]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("size", [1.0, 1e-9, 1e-30])
+def test_small_numbers_are_judged_as_large_ones(size: float) -> None:
+    rng = np.random.default_rng(7)
+    x, w = (rng.uniform(-size, size, (1, 8)) for _ in "xw")
+    operands = [x.astype(np.float32), (w / size).astype(np.float32), np.zeros(1, np.float32)]
+    node = Node(Dense(), ("x", "w", "b"), ("y",))
+    (want,) = node.op.reference(*operands)
+    assert allowance(node, 0, operands, want, (want * np.float32(1.000001))).all()
+    assert not allowance(node, 0, operands, want, (want * np.float32(1.01))).any()
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(("size", "allowed"), [(1e37, True), (1.0, False)])
 def test_sums_of_a_cell_may_overflow_unseen(size: float, allowed: bool) -> None:
     """In the order of another machine, a sum is infinite and its tanh 1, or no number."""

@@ -9,7 +9,7 @@ the node that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -20,13 +20,13 @@ from numpy.typing import NDArray
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import geometry
-from mmcc.ops.overflow import may_overflow, overflows_unseen
+from mmcc.ops.overflow import FLOAT_MAX, may_overflow, overflows_unseen
 from mmcc.ops.recurrent import Recurrent
 from mmcc.selfcheck.trace import Trace, Written
 
 Array = NDArray[Any]
 RELATIVE = 1e-5  # of a tensor's largest magnitude: floats of one node
-ABSOLUTE = 1e-6
+ABSOLUTE = 1e-6  # times the largest magnitude in that operand where it is least, if it is below 1
 LAST_BITS = 2.0**-20  # of an input: what rounding within a sum of a few hundred terms may amount to
 MOVES = 4  # times that inputs are moved by their last bits
 SPREAD = 4.0  # times what that makes
@@ -172,20 +172,26 @@ def allowance(
 
     `want` is what the node's reference makes of `operands`, `got` what is judged by it.
 
-    Where an input is no number, or the result is none, which one comes out is not promised; nor is it where
+    What an input that is no number decides, or a result that is none, is not promised; nor is it where
     numbers are so large that products or sums of them, in whatever order, may be more than floats hold. Where
     such a sum ends in a number again, that one is not promised either. What is made beside an infinity, as in
-    scores with a mask, is judged where both are finite; integers are not.
+    scores with a mask, is judged where both are finite; integers that it decides are not.
     """
     flat, mine = want.reshape(-1).astype(np.float64), got.reshape(-1).astype(np.float64)
-    floats, is_float = [array for array in operands if array.dtype.kind == "f"], want.dtype.kind == "f"
+    is_float = want.dtype.kind == "f"
     unknown = np.isnan if is_float else _not_finite
-    if any(unknown(array).any() for array in floats):
-        return np.ones(flat.shape, np.bool_)
-    fine = ~np.isfinite(flat) | (~np.isfinite(mine) & may_overflow(floats))
+    fine = ~np.isfinite(flat)
+    if any(unknown(array).any() for array in operands if array.dtype.kind == "f"):
+        others = [_with_instead(operands, unknown, value) for value in (0.0, FLOAT_MAX, -FLOAT_MAX)]
+        for other in others:
+            fine |= differs(node.op.reference(*other)[result].reshape(-1), want.reshape(-1))
+        operands = others[0]
+    floats = [array for array in operands if array.dtype.kind == "f"]
+    fine |= ~np.isfinite(mine) & may_overflow(floats)
     largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0))
+    least = ABSOLUTE * min([1.0, *(size for size in map(_largest, floats) if size > 0)])
     gap = np.abs(mine - flat)
-    near = fine | (gap <= ABSOLUTE + RELATIVE * largest if is_float else gap == 0)
+    near = fine | (gap <= least + RELATIVE * largest if is_float else gap == 0)
     if not near.all():
         near |= overflows_unseen(node.op, operands, flat.size)
     if near.all():
@@ -196,12 +202,27 @@ def allowance(
         moved = [_moved(array, rng) for array in operands]
         other = node.op.reference(*moved)[result].reshape(-1).astype(np.float64)
         spread = np.maximum(spread, np.abs(other - flat))
-    room = ABSOLUTE + RELATIVE * largest + SPREAD * spread if is_float else spread
+    room = least + RELATIVE * largest + SPREAD * spread if is_float else spread
     return near | (gap <= room)
 
 
 def _not_finite(array: Array) -> NDArray[np.bool_]:
     return ~np.isfinite(array)
+
+
+def _largest(array: Array) -> float:
+    """The largest magnitude of its finite elements."""
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0))
+
+
+def _with_instead(
+    operands: Sequence[Array], unknown: Callable[[Array], NDArray[np.bool_]], value: float
+) -> list[Array]:
+    """The operands with `value` in place of floats that are no numbers."""
+    return [
+        np.where(unknown(array), np.array(value, array.dtype), array) if array.dtype.kind == "f" else array
+        for array in operands
+    ]
 
 
 def _moved(array: Array, rng: np.random.Generator) -> Array:
