@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import inf, isclose
 from random import Random
@@ -13,12 +14,15 @@ from mmcc.ir.graph import Graph
 from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.reduce import Reduce
 from mmcc.planner.api import best_plan
+from mmcc.planner.bounds.value_bound import value_bound
 from mmcc.planner.fusion import scalars
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
+from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.joint import search as joint
 from mmcc.planner.layer_by_layer import best_layout
+from mmcc.planner.layouts import Layouts
 from mmcc.planner.placing import Placer
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build
@@ -117,6 +121,51 @@ def quantized(layers: int) -> Graph:
         parts = [b.add(Binary("mul"), b.add(Unary("sqrt"), q), scale) for scale in scales]
         x = b.add(Binary("add"), b.add(Binary("add"), parts[0], parts[1]), parts[2])
     return b.graph(x)
+
+
+def weighed(layers: int) -> Graph:
+    """Tensors that are scaled by what is found while they run, with the tensor before each kept beside it."""
+    b = Build("weighed")
+    x = b.input(16, 32, dtype=ElementType.F32)
+    for _ in range(layers):
+        step = b.add(Binary("sub"), b.add(Reduce("max", (0, 1)), x), b.add(Reduce("min", (0, 1)), x))
+        for _ in range(4):
+            step = b.add(Unary("abs"), step)
+        q = b.add(Binary("div"), x, step)
+        parts = [b.add(Binary("mul"), b.add(Unary("sqrt"), q), step) for _ in range(3)]
+        one = b.add(Binary("mul"), parts[0], b.add(Reduce("max", (0, 1)), parts[1]))
+        x = b.add(Binary("add"), b.add(Binary("add"), one, parts[2]), x)
+    return b.graph(x)
+
+
+@pytest.mark.parametrize("make", [quantized, weighed])
+def test_a_deep_net_is_bounded_without_listing_groups(
+    make: Callable[[int], Graph], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What of a bound is missing is the bytes of scalars, not all that is in groups."""
+    monkeypatch.setattr(Layouts, "listed", None)  # a list of all groups takes minutes
+    graph, request = make(4), PlanRequest()
+    made = best_plan(graph, request)
+    assert request.peak(made) <= 1.01 * made.bound
+
+
+@pytest.mark.parametrize("first", range(0, 60, 20))
+def test_the_bound_over_all_layouts_leaves_out_no_more(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(first, first + 20):
+        graph, request = scaled(seed), PlanRequest(align=1)
+        exact = value_bound(graph, request, ENOUGH, Spans(graph))
+        monkeypatch.setattr(scalars, "MANY", 1)
+        space, bound = space_of(graph), value_bound(graph, request, ENOUGH, Spans(graph))
+        monkeypatch.undo()
+        assert exact - space.scalars.bytes <= bound <= exact, seed
+
+
+def test_what_finds_a_scale_runs_as_soon_as_its_tensor_is_whole() -> None:
+    """It reads a large tensor, and leaves a few bytes."""
+    space = space_of(quantized(2))
+    first = {k for k, kernel in enumerate(space.model.kernels) if not kernel.before}
+    assert len(first) == 2
+    assert space.scalars.ready(0) in first
 
 
 def test_few_groups_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,13 +67,13 @@ class Layouts:
         """The paths of a layout whose groups need at most `most` bytes."""
         return self._paths(self.space(choice, self._unlimited), most)
 
-    def _paths(self, space: Space, most: int, *, brief: bool = False) -> Paths:
+    def _paths(self, space: Space, most: int, *, brief: bool = False, glance: bool = False) -> Paths:
         """`brief` if those of another layout are known."""
         request = self._unlimited
         many = len(space.model.kernels) > MOST_IN_STRIPS
         if request.staging is None and (request.recompute <= 1 or many):
             self.every_group = self.every_group and request.recompute <= 1
-            return LazyPaths(space, most, self.joined, brief=brief)
+            return LazyPaths(space, most, self.joined, brief=brief, glance=glance)
         return self.listed(space, most)
 
     def table(self, choice: LayoutChoice, most: int, request: PlanRequest | None = None) -> Table:
@@ -116,18 +116,21 @@ class Layouts:
 
     def least(self, most: int) -> tuple[Paths, int]:
         """The paths of the layout with the least bound, and that bound; `most` bytes are enough."""
-        best = self._best(self.first, most)
+        best = self._best(self.first, most, glance=self.every_layout)
         if self.every_layout and self.every_group:
             return best
         self.bound_values(best[1])
         if self.every_layout:
+            if self._open(best):
+                self.every_group = True
+                best = self._best(self.first, most)
             return best
-        while best[1] > self.joined:
+        while self._open(best):
             after = self._changed(*best)
             if after[1] == best[1]:
                 break
             best = after
-        if best[1] > self.joined:
+        if self._open(best):
             bound = join_bound(self._graph, self._request, self.operands, self._safe_offset, best[1] - 1)
             if bound is not None:
                 self.joined = max(self.joined, bound.bytes)
@@ -135,16 +138,22 @@ class Layouts:
                     best = self._better(self._choice(bound.copied), best)
         return best
 
-    def _best(self, choices: Sequence[LayoutChoice], most: int) -> tuple[Paths, int]:
-        paths = self.paths(choices[0], most)
+    def _open(self, best: tuple[Paths, int]) -> bool:
+        """True if some layout may need less, for all that is known."""
+        paths, bound = best
+        return bound - paths.slack > self.joined
+
+    def _best(self, choices: Sequence[LayoutChoice], most: int, *, glance: bool = False) -> tuple[Paths, int]:
+        """The best of some layouts, each looked at, or glanced at."""
+        paths = self._paths(self.space(choices[0], self._unlimited), most, glance=glance)
         bound = paths.least(self.macs, exact=self.every_layout)
-        if bound > most:  # the search was given up; every node alone is among the groups of a table
+        if bound - paths.slack > most:  # given up; every node alone is among the groups of a table
             paths = self.table(choices[0], most)
             bound = paths.least(self.macs)
         self.looked_at(paths)
         best = paths, bound
         for choice in choices[1:]:
-            best = self._better(choice, best)
+            best = self._better(choice, best, glance=glance)
         return best
 
     def bound_values(self, least: int) -> None:
@@ -153,11 +162,13 @@ class Layouts:
             bound = value_bound(self._graph, self._request, least - 1, self.spans, self.joined)
             self.joined = max(self.joined, bound)
 
-    def _better(self, choice: LayoutChoice, best: tuple[Paths, int]) -> tuple[Paths, int]:
+    def _better(
+        self, choice: LayoutChoice, best: tuple[Paths, int], *, glance: bool = False
+    ) -> tuple[Paths, int]:
         """The paths of a layout with its bound, if that is less than the best; else the best."""
         space = self.space(choice, self._unlimited)
         looked_at = space.footprints
-        paths = self._paths(space, best[1] - 1, brief=len(choice.model.kernels) > BRIEF)
+        paths = self._paths(space, best[1] - 1, brief=len(choice.model.kernels) > BRIEF, glance=glance)
         bound = paths.least(self.macs, exact=self.every_layout)
         self._footprints_left -= space.footprints - looked_at
         self.looked_at(paths)

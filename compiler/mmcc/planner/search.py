@@ -20,8 +20,8 @@ from mmcc.planner.caches import predicted
 from mmcc.planner.cheaper import Cheaper, Priced
 from mmcc.planner.fusion.build import Builder, Placed
 from mmcc.planner.fusion.lazy import LazyPaths
-from mmcc.planner.fusion.paths import Path, Paths, Table
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.paths import Path, Paths, Table, single_path
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import FOOTPRINTS_TRIED, MOST_IN_STRIPS, Layouts
 from mmcc.planner.placing import Placer, cost_of
@@ -107,7 +107,7 @@ class Search:
         assert limit is not None
         assert alone is not None
         space = self._layouts.space(self._layouts.first[0], request)
-        paths, path = LazyPaths(space, limit), _single(space, order)
+        paths, path = LazyPaths(space, limit), single_path(space, order)
         placed = self._placer.exactly(paths, path, limit)
         # what is placed by rows may not be by steps, which are all that groups know
         first = None if placed is None else Priced(paths, placed, cost_of(paths, placed), 0.0)
@@ -268,14 +268,3 @@ class Search:
             if placed is not None:
                 return table, placed
         return None
-
-
-def _single(space: Space, order: Sequence[int]) -> Path:
-    """The path on which every kernel is a group, in an order."""
-    path: list[Candidate] = []
-    done = 0
-    for k in order:
-        after = done | 1 << k
-        path.append(Candidate(done, after, k, space.figures.tight(done, after, k)))
-        done = after
-    return tuple(path)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from mmcc.ir.nest import Affine
 from mmcc.ir.traits import Alias
 from mmcc.planner.bounds.bound import may_be_outside
 from mmcc.planner.bounds.pieces import Piece, Seen, make_pieces
+from mmcc.planner.fusion import scalars
 from mmcc.planner.fusion.rows import KernelRows, Rows, remaining
 from mmcc.planner.fusion.schedule import Ints, Need, Sources, Spans, rows_of
 from mmcc.planner.fusion.timeline import Timeline, demand
@@ -41,7 +43,7 @@ class ValueRows:
         self.graph, self.request, self._spans = graph, request, spans
         self.moves = frozenset(k for k, node in enumerate(graph.nodes) if _may_be_view(graph, node))
         found = make_pieces(graph, self.moves, may_be_outside(graph, request))
-        self.pieces: tuple[Piece, ...] = found.pieces
+        self.pieces: tuple[Piece, ...] = _without_scalars(graph, self.moves, found.pieces)
         self._seen = found.seen
         count = len(graph.nodes)
         self.alone = sum(1 << k for k, node in enumerate(graph.nodes) if node.alone)
@@ -222,6 +224,18 @@ def _may_be_view(graph: Graph, node: Node) -> bool:
         return True
     index, loop = read.index[-1], nest_of(graph, node).axis_loop(len(graph.tensors[node.output].shape) - 1)
     return not isinstance(index, Affine) or loop is None or any(name == loop for name, _ in index.terms)
+
+
+def _without_scalars(graph: Graph, moves: frozenset[int], pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
+    """The pieces; where many nodes have to do with single elements only (see `Scalars`), these have no bytes
+    here. So such nodes are free as soon as they can run, and a bound is lower by no more than that."""
+    tensors = graph.tensors
+    single = {name for name in tensors if prod(tensors[name].shape) == 1 and not graph.is_constant(name)}
+    computing = [node for k, node in enumerate(graph.nodes) if k not in moves]
+    count = sum(single.issuperset((*graph.activations(node), *node.outputs)) for node in computing)
+    if count < scalars.MANY:
+        return pieces
+    return tuple(replace(piece, line=0) if piece.value in single else piece for piece in pieces)
 
 
 _NOTHING = KernelRows(0, (), (), NO_ROWS, NO_ROWS, None)

@@ -6,14 +6,21 @@ Only for groups that compute nothing twice and stage no constants; `Table` knows
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import inf
 
-from mmcc.planner.fusion.best_first import SPLIT, CheapestSearch, FewestSearch, FoundPath, LeastSearch
+from mmcc.planner.fusion.best_first import (
+    MOST_GROUPS,
+    SPLIT,
+    CheapestSearch,
+    FewestSearch,
+    FoundPath,
+    LeastSearch,
+)
 from mmcc.planner.fusion.listed import list_groups
-from mmcc.planner.fusion.paths import Path, Table
+from mmcc.planner.fusion.paths import Path, Table, single_path
 from mmcc.planner.fusion.space import Candidate, Space
 
+SOME_GROUPS = 500  # looked at at a glance
 AT_A_LEVEL_AT_FIRST = 100  # as AT_A_LEVEL, until some path is known
 GROUPS_OF_KERNEL = 10  # looked at, for each kernel, until then
 MOST_KERNELS = 150  # of a graph in which a path found at first is improved
@@ -22,12 +29,16 @@ MOST_KERNELS = 150  # of a graph in which a path found at first is improved
 class LazyPaths:
     """The best paths of a space, each found when it is asked for."""
 
-    def __init__(self, space: Space, most: int, floor: int = 0, *, brief: bool = False) -> None:
+    def __init__(
+        self, space: Space, most: int, floor: int = 0, *, brief: bool = False, glance: bool = False
+    ) -> None:
         """Paths of groups that need at most `most` bytes; no plan needs less than `floor`.
 
-        A search that is to be `brief` is given up where no path is found soon.
+        A search that is to be `brief` is given up where no path is found soon. At a `glance` one that is
+        exact looks at some groups only, and what every kernel alone needs stands if that was not enough.
         """
-        self.space, self._most, self._floor, self._brief = space, most, floor, brief
+        self.space, self._most, self._floor = space, most, floor
+        self._brief, self._glance = brief, glance
         self.exact = True  # so far, all that was found is the best
         self._least: FoundPath | None = None
         self._tables: dict[int, Table | None] = {}
@@ -41,14 +52,15 @@ class LazyPaths:
         del most_macs
         if self._least is None:
             self._least = self._search_least(exact=exact)
-        return max(self._least.bytes, self._floor) if self._least is not None else self._most + 1
+        given = self.space.shared.bytes(self.space.alive(0))  # which no group may touch
+        return max(self._least.bytes, given, self._floor) if self._least is not None else self._most + 1
 
     @property
     def slack(self) -> int:
         """Bytes of scalars (`Scalars`) in what `least` found: other paths are compared without those."""
         if self._least is None:
             return 0
-        return self._least.bytes - max(map(self.space.counted, self._least.path), default=0)
+        return self._least.bytes - self._counted(self._least)
 
     @property
     def early(self) -> int:
@@ -107,28 +119,41 @@ class LazyPaths:
 
     def _search_least(self, *, exact: bool) -> FoundPath | None:
         """The least path; where the search for it takes too long, one that is nearly as good."""
+        first = self._single()
         if exact:
-            search = LeastSearch(self.space, self._most, exact=True, floor=self._floor)
-            found = search.run()
-            self.exact = self.exact and not (found is None and search.given_up)
+            search = self._less_than(first, exact=True)
+            found = search.run(SOME_GROUPS if self._glance else MOST_GROUPS)
             if found is not None or not search.given_up:
-                return found
+                return found or first  # an exact search that finds a path finds the best
+            if self._glance:
+                self.exact = False
+                return first
         kernels = len(self.space.model.kernels)
-        quick = LeastSearch(self.space, self._most, exact=False, floor=self._floor)
-        first = quick.run(GROUPS_OF_KERNEL * kernels, AT_A_LEVEL_AT_FIRST)
-        if first is None and (self._brief or not quick.given_up):
-            self.exact = self.exact and not quick.given_up
-            return None
-        if first is not None and (first.bytes <= self._floor or kernels > MOST_KERNELS):
-            self.exact = self.exact and first.best
-            return first
-        most = self._most if first is None else first.bytes - 1
-        search = LeastSearch(self.space, most, exact=False, floor=self._floor)
-        best = search.run()
-        if best is None and first is not None:
-            best = replace(first, best=not search.given_up)
-        self.exact = self.exact and (not search.given_up if best is None else best.best)
-        return best
+        search = self._less_than(first, exact=False)
+        found = search.run(GROUPS_OF_KERNEL * kernels, AT_A_LEVEL_AT_FIRST)
+        best = not search.given_up if found is None else found.best
+        quick = self._brief if found is None else kernels > MOST_KERNELS
+        first = found or first
+        if not best and not quick and not (first and self._counted(first) <= self._floor):
+            search = self._less_than(first, exact=False)
+            found = search.run()
+            best = not search.given_up if found is None else found.best
+        self.exact = self.exact and best
+        return found or first
+
+    def _single(self) -> FoundPath | None:
+        """Every kernel alone, in the order that is known, if that is within the bytes."""
+        found = FoundPath(single_path(self.space, self.space.order), best=False)
+        return found if self._counted(found) <= self._most else None
+
+    def _less_than(self, first: FoundPath | None, *, exact: bool) -> LeastSearch:
+        """A search for a path of less than the first, if there is one, but for bytes of scalars."""
+        most = self._most if first is None else self._counted(first) - 1
+        return LeastSearch(self.space, most, exact=exact, floor=self._floor)
+
+    def _counted(self, found: FoundPath) -> int:
+        """What the largest group of a path needs, less bytes of scalars."""
+        return max(map(self.space.counted, found.path), default=0)
 
     def _run_cheapest(self, limit: int, most_cost: float, *, strips: bool = False) -> FoundPath | None:
         """The path of least cost, with all bytes of scalars counted in the limit."""
@@ -140,7 +165,7 @@ class LazyPaths:
             self.exact = False
             strict = CheapestSearch(self.space, limit, exact=strips, strips=strips, strict=True)
             strict.ceiling = most_cost
-            found = strict.run()
+            found = strict.run(SOME_GROUPS if self.within(limit, inf) else MOST_GROUPS)
         return found
 
     def _search_cheapest(self, limit: int, most_cost: float, *, strips: bool) -> FoundPath | None:

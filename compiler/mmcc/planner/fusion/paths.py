@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from math import inf
 from typing import Protocol
@@ -251,3 +251,14 @@ class Table:
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of a group, those at seams counted again."""
         return self._space.macs(candidate)
+
+
+def single_path(space: Space, order: Sequence[int]) -> Path:
+    """The path on which every kernel is a group, in an order."""
+    path: list[Candidate] = []
+    done = 0
+    for k in order:
+        after = done | 1 << k
+        path.append(Candidate(done, after, k, space.figures.tight(done, after, k)))
+        done = after
+    return tuple(path)

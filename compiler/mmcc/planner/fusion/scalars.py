@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels that have to do with a few bytes only, which a search runs as soon as they can run.
+"""Kernels that leave a few bytes only, which a search runs as soon as they can run.
 
 A model that finds its scales while it runs (DynamicQuantizeLinear) has chains of ten and more such kernels
-beside each of its layers, and which of them run in which group is of no use but for these few bytes.
+beside each of its layers, and which of them run in which group is of no use but for these few bytes. Each
+chain begins with the least and the greatest element of a large tensor, which leave a few bytes, too.
 
 Take any plan, and a kernel of these that could have run earlier, alone. If the few bytes are not counted,
-that is no worse: all that the kernel reads is there, so it demands no rows of others. These are made in the
-same order as before, what is held meanwhile is the same, and each group needs as much or less. So of all sets
-of finished kernels only those are looked at in which no such kernel waits; and what is compared, and is a
-bound, is what a group needs less these bytes. A kernel is no dearer in a group of its own, but for caches.
+that is no worse: all that the kernel reads is there, so it demands no rows of others, and it holds nothing
+else. Rows of others are made in the same order as before, what it reads is needed no longer than it was, and
+each group needs as much or less. So of all sets of finished kernels only those are looked at in which no such
+kernel waits; and what is compared, and is a bound, is what a group needs less these bytes. A kernel is no
+dearer in a group of its own, but for caches.
 
 Where offsets are looked for, too, these bytes are in the way of others. In any plan the tensors of these
 kernels may lie above all others instead; so what no path that is looked at can be placed within, no plan can
@@ -22,8 +24,8 @@ from collections.abc import Callable
 from mmcc.planner.memory.allocations import MemoryModel, bits
 from mmcc.planner.memory.mask_sums import MaskSums
 
-FEW_BYTES = 16  # of each tensor that such a kernel reads or writes
-MANY = 12  # such kernels: where they are fewer, all groups are looked at, and bounds are exact
+FEW_BYTES = 16  # of each tensor that such a kernel writes
+MANY = 12  # that read no more either: where they are fewer, all groups are looked at, and bounds are exact
 
 
 class Scalars:
@@ -35,12 +37,14 @@ class Scalars:
         """Allocations as masks: those `touched` by a group of kernels with a last one, and those `alive` when
         some kernels have run."""
         self._model, self._touched, self._alive = model, touched, alive
-        some = [k for k in range(len(model.kernels)) if _is_scalar(model, k)]
-        self.kernels = sum(1 << k for k in some) if len(some) >= MANY else 0
+        few = sum(1 << a for a, allocation in enumerate(model.allocations) if allocation.bytes <= FEW_BYTES)
+        within = [k for k, kernel in enumerate(model.kernels) if not kernel.scratch]
+        many = sum(all(few >> a & 1 for a in model.kernels[k].allocations) for k in within) >= MANY
+        leaving = [k for k in within if many and all(few >> a & 1 for a in model.kernels[k].outputs)]
+        self.kernels = sum(1 << k for k in leaving)
         self.allocations = 0  # as a mask
-        for k in bits(self.kernels):
-            for allocation in model.kernels[k].allocations:
-                self.allocations |= 1 << allocation
+        for k in leaving:
+            self.allocations |= sum(1 << a for a in model.kernels[k].allocations) & few
         self._sums = MaskSums([allocation.size for allocation in model.allocations])
         self.bytes = self._sums(self.allocations)
 
@@ -55,8 +59,3 @@ class Scalars:
         """The bytes that are not counted of a group, between the kernels done before it and after it."""
         held = self._alive(before) | self._alive(after) | self._touched(after & ~before, last)
         return self._sums(held & self.allocations)
-
-
-def _is_scalar(model: MemoryModel, index: int) -> bool:
-    kernel = model.kernels[index]
-    return not kernel.scratch and all(model.allocations[a].bytes <= FEW_BYTES for a in kernel.allocations)
