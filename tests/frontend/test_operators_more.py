@@ -11,10 +11,11 @@ from frontend_models import assert_same, check, evaluate, kinds, model_of, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
+from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
 from mmcc.ops.dense_blocked import DenseBlocked
 from mmcc.ops.elementwise import Cast
-from mmcc.ops.int8_to_float import DenseInt8ToFloat
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.matmul import MatMul
 from mmcc.passes import optimize
 from onnx import helper
@@ -282,6 +283,44 @@ def test_weights_of_integer_products_stay_integers(tmp_path, inner, dtype, zero)
     read = {name for node in graph.nodes for name in node.inputs if graph.is_constant(name)}
     ones = inner + parts * 12 + 5 * 4 if len(zero) > 1 else 0
     assert sum(graph.constants[name].nbytes for name in read) <= 5 * inner + parts * 5 * 16 + ones + 8
+
+
+CONVOLUTIONS = {
+    "padded": ((2, 5, 9, 8), (4, 5, 3, 3), {"pads": [1, 1, 1, 1]}),
+    "uneven": ((1, 3, 9, 8), (4, 3, 3, 2), {"pads": [2, 0, 1, 1], "strides": [2, 1], "dilations": [1, 2]}),
+    "plain": ((1, 3, 6, 6), (2, 3, 2, 2), {}),
+    "depthwise": ((1, 4, 7, 7), (4, 1, 3, 3), {"group": 4, "auto_pad": "SAME_UPPER"}),
+    "line": ((1, 6, 20), (3, 6, 5), {"pads": [4, 0]}),
+    "in_parts": ((1, 90, 4, 4), (2, 90, 3, 3), {"pads": [1, 1, 1, 1]}),
+}
+
+
+@pytest.mark.parametrize("shape", CONVOLUTIONS)
+@pytest.mark.parametrize("zero", [None, "constant", "computed"])
+@pytest.mark.parametrize(("dtype", "w_zero"), [(np.int8, None), (np.uint8, 131), (np.int8, -7)])
+def test_weights_of_integer_convolutions_stay_integers(tmp_path, shape, zero, dtype, w_zero):
+    """As int8 in flash, with any zero points, padding where the zero point counts, and sums beyond 2^24."""
+    (x_shape, w_shape, attributes) = CONVOLUTIONS[shape]
+    x, w = bytes_of(*x_shape), bytes_of(*w_shape, seed=1).astype(dtype)
+    if shape == "in_parts":
+        w = np.full(w_shape, 127 if dtype == np.int8 else 255, dtype)
+    inputs, fixed = {"x": x}, {"w": w}
+    names = ["x", "w", "" if zero is None else "z", "" if w_zero is None else "v"]
+    if w_zero is not None:
+        fixed["v"] = np.array(w_zero, dtype)
+    if zero is not None:
+        (fixed if zero == "constant" else inputs)["z"] = np.array(117, np.uint8)
+    while not names[-1]:
+        names.pop()
+    node = helper.make_node("ConvInteger", names, ["y"], **attributes)
+    model = model_of([node], inputs, ["y"], fixed)
+    check(model, inputs, tmp_path)
+    graph = optimize(import_model(save(model, tmp_path)))
+    layers = [node for node in graph.nodes if isinstance(node.op, ConvInt8ToFloat)]
+    assert len(layers) == x_shape[0] * (2 if shape == "in_parts" else 1)
+    assert not any(isinstance(node.op, Conv) for node in graph.nodes)
+    weights = {node.inputs[1] for node in layers}
+    assert sum(graph.constants[name].nbytes for name in weights) == w.size
 
 
 @pytest.mark.parametrize("zeros", [[], [0], [3, -3]])
