@@ -6,11 +6,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from mmcc.ops.elementwise import Binary, Where
 from mmcc.ops.matmul import MatMul, Operands
+from mmcc.ops.recurrent import CellFunction
 from op_case import OpCase, rng_of
 from op_case_values import real
 from op_cases_float import FAMILIES
+from op_cases_float_layers import dense
 from op_cases_int8 import matmul, normalized
+from op_cases_recurrent import layers
 from qemu_bench import QemuBench
 from toolchains import ready
 
@@ -124,3 +128,23 @@ def test_floats(target):
 
 def test_float_layers():
     QemuBench([*FAMILIES["matrices"](), *FAMILIES["normalizations"]()], ready("cortex-m4")).check_all()
+
+
+# instructions a product, or an element of Where and of a division; a little above the counts
+OF_FLOATS = {"dense": 1.26, "lstm": 2.9, "where": 6.5, "scale": 4.8}
+
+
+def test_floats_are_made_several_at_a_time():
+    """Weights are loaded many at once, and elements without a loop's work for each."""
+    rng, sigmoid, tanh = rng_of("floats"), CellFunction("sigmoid"), CellFunction("tanh")
+    x, mask = real(rng, 8, 128), rng.random(128) < 0.5
+    cases = {
+        "dense": (dense("dense", (64,), 256), 64 * 256),
+        "lstm": (layers("lstm", 4, "lstm", 64, (sigmoid, tanh, tanh), ("h", "c")), 4 * 4 * 64 * 64),
+        "where": (OpCase("where", Where(), (mask, np.float32(-3), x), (False, True)), x.size),
+        "scale": (OpCase("scale", Binary("div"), (x, np.float32(2.5)), (False, True)), x.size),
+    }
+    bench = QemuBench([case for case, _ in cases.values()], ready("cortex-m4"))
+    bench.check_all()
+    taken = {name: bench.instructions(name) / units for name, (_, units) in cases.items()}
+    assert all(taken[name] <= most for name, most in OF_FLOATS.items()), taken

@@ -45,6 +45,7 @@ OPTIONAL_HEADERS = (
     "mmcc_threads.h",
     "mmcc_math.h",
     "mmcc_fourier.h",
+    "mmcc_products.h",
     "mmcc_normalize.h",
     "mmcc_recurrent.h",
     "mmcc_recurrent_dsp.h",

@@ -12,7 +12,10 @@ from mmcc.ir.program import Field, KernelUse
 from mmcc.kernels.select import Site, layer
 from mmcc.ops.elementwise import Binary, Cast, Unary, Where
 
-BLOCK = 16  # floats made at a time where the processor has vectors
+# Elements made at a time, by variant: what compilers make vectors of, or enough to save most of a loop's own
+# instructions on a core without.
+BLOCKS = {"simd": 16, "arm_dsp": 4}
+SHORT = 8  # runs of fewer elements are faster one by one
 # What compilers make of vectors: no calls, and no more than a few comparisons.
 IN_VECTORS = {
     *("abs", "neg", "reciprocal", "clamp", "saturate", "leaky_relu", "hard_sigmoid", "hard_swish", "affine"),
@@ -45,9 +48,17 @@ def unary(op: Unary, site: Site) -> KernelUse:
 
 
 def _block(op: Unary | Binary, site: Site) -> int:
-    """Elements made at a time; 0 where they are made one by one."""
-    vectors = "simd" in site.target.kernels and site.inputs[0].dtype == ElementType.F32
-    return BLOCK if vectors and op.function in IN_VECTORS else 0
+    """Floats made at a time; 0 where they are made one by one."""
+    return most_at_once(site) if site.inputs[0].dtype == ElementType.F32 and op.function in IN_VECTORS else 0
+
+
+def most_at_once(site: Site) -> int:
+    """How many elements of 32 bits, where each takes a few instructions; 0 if runs are too short for it."""
+    block = next((BLOCKS[name] for name in site.target.kernels if name in BLOCKS), 0)
+    _, columns, channels = site.output.geometry
+    views = [site.output.where(), *(site.read(k) for k in range(len(site.inputs)))]
+    whole = all(view.col_stride == channels for view in views)
+    return block if channels * (columns if whole else 1) >= max(block, SHORT) else 0
 
 
 def _parameters(op: Unary, site: Site) -> tuple[tuple[str, Field], ...]:
@@ -81,7 +92,10 @@ def binary(op: Binary, site: Site) -> KernelUse:
 def where(op: Where, site: Site) -> KernelUse:
     """Selects by size, whatever the type."""
     strides, fields = broadcast_fields(site, "cab")
-    return KernelUse("where", (("type", site.output.dtype.unsigned.ctype), *strides), fields)
+    block = most_at_once(site) if site.output.dtype.bits == 32 else 0
+    return KernelUse(
+        "where", (("type", site.output.dtype.unsigned.ctype), ("block", block), *strides), fields
+    )
 
 
 @layer(Cast)
