@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.reduce import Reduce
 from mmcc.package.record import load_package
 from mmcc.passes import optimize
+from mmcc.resources import data_dir
 from mmcc.toolchain.counting import counting_plugin, read_log
 from mmcc.verification.bench import bench_qemu
 from networks import MODELS, model_file
@@ -133,9 +135,12 @@ def quantized(name: str, folder: Path) -> Path:
     return folder / "quantized.onnx"
 
 
-def ours(path: Path, folder: Path) -> tuple[int, int]:
+def ours(path: Path, folder: Path, cpu: str) -> tuple[int, int]:
     """Instructions and multiply-accumulates of mmcc's C."""
-    result = compile_model(path, folder, CompileOptions(target="aarch64", self_check=False, time_limit=5.0))
+    target = folder.with_suffix(".toml")
+    text = (data_dir("targets") / "aarch64.toml").read_text()
+    target.write_text(re.sub(r'^cpu = ".*"$', f'cpu = "{cpu}"', text, flags=re.MULTILINE))
+    result = compile_model(path, folder, CompileOptions(target=str(target), self_check=False, time_limit=5.0))
     counted = bench_qemu(result.folder, load_package(result.folder))
     return counted["instructions"], result.report["model"]["macs"]
 
@@ -148,7 +153,9 @@ def measure(name: str, forms: list[str], emulated: Emulated) -> list[Row]:
     rows: list[Row] = []
     for form in forms:
         int8 = form == "int8"
-        instructions, macs = ours(quantized(name, scratch) if int8 else path, scratch / f"{name}_{form}")
+        instructions, macs = ours(
+            quantized(name, scratch) if int8 else path, scratch / f"{name}_{form}", emulated.cpu
+        )
         litert, ncnn = scratch / f"{name}_{form}.tflite", scratch / f"{name}_{form}_ncnn"
         write_litert(graph, litert, site, int8=int8)
         write_ncnn(graph, ncnn, int8=int8)

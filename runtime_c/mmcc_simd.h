@@ -325,6 +325,25 @@ typedef struct {
 #define MMCC_LOAD_RUN(from) vld1q_s8(from)
 #define MMCC_LOAD_QUAD(from) mmcc_load_quad(from)
 
+/* Products of matrices (FEAT_I8MM), where all code may use them, or in functions of their own, which are called if
+ * the processor says that it has them. MMCC_SIMD_FIXED: no such functions. MMCC_HAS_I8MM: an expression that asks
+ * where it is not Linux that answers; how to ask Apple's and other systems is in no standard. */
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+#define MMCC_SIMD_MATRICES __attribute__((noinline)) /* in larger functions, gcc keeps sums in memory */
+#undef MMCC_HAS_I8MM
+#define MMCC_HAS_I8MM true
+#elif defined(__ARM_FEATURE_DOTPROD) && !defined(MMCC_SIMD_FIXED) && (defined(__linux__) || defined(MMCC_HAS_I8MM))
+#if defined(__clang__) && __clang_major__ >= 16
+#define MMCC_SIMD_MATRICES __attribute__((target("i8mm")))
+#elif !defined(__clang__) && defined(__GNUC__) && __GNUC__ >= 10
+#define MMCC_SIMD_MATRICES __attribute__((target("+i8mm")))
+#endif
+#if defined(MMCC_SIMD_MATRICES) && !defined(MMCC_HAS_I8MM)
+#include <sys/auxv.h>
+#define MMCC_HAS_I8MM ((getauxval(26) >> 13 & 1U) != 0) /* AT_HWCAP2, HWCAP2_I8MM: old headers lack them */
+#endif
+#endif
+
 #if defined(__ARM_FEATURE_DOTPROD)
 
 #define MMCC_SIMD_PIXELS 5
@@ -401,6 +420,101 @@ MMCC_INLINE mmcc_sums mmcc_dot_quads(mmcc_sums sums, mmcc_quads values, mmcc_qua
     sums.v3 = mmcc_dot4(sums.v3, values.v3, weights.v3);
     return sums;
 }
+
+#if defined(MMCC_SIMD_MATRICES)
+
+#define MMCC_PAIRED_PIXELS 6 /* of a tile that goes two pixels by two */
+
+/* Sums of two pixels by sixteen filters: two of a pixel, then the same two of the other. */
+typedef struct {
+    int32x4_t v0, v1, v2, v3, v4, v5, v6, v7;
+} mmcc_pair_sums;
+/* Eight values of each of eight filters: two filters in a vector. */
+typedef struct {
+    int8x16_t v0, v1, v2, v3;
+} mmcc_octets;
+/* Loads of weights stay where they are used: gcc loads far ahead, and spills for it. */
+#define MMCC_PAIR_FENCE() __asm__ volatile("" ::: "memory")
+#define MMCC_MATRIX(sums, pair, filters) vmmlaq_s32(sums, pair, filters)
+
+MMCC_INLINE int32x4_t mmcc_lower(int32x4_t a, int32x4_t b)
+{
+    return vreinterpretq_s32_s64(vzip1q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
+}
+
+MMCC_INLINE int32x4_t mmcc_upper(int32x4_t a, int32x4_t b)
+{
+    return vreinterpretq_s32_s64(vzip2q_s64(vreinterpretq_s64_s32(a), vreinterpretq_s64_s32(b)));
+}
+
+MMCC_INLINE mmcc_pair_sums mmcc_load_pair_sums(const int32_t *block)
+{
+    const mmcc_sums all = mmcc_load_words(block);
+    const mmcc_pair_sums sums = {
+        mmcc_lower(all.v0, all.v0),
+        mmcc_upper(all.v0, all.v0),
+        mmcc_lower(all.v1, all.v1),
+        mmcc_upper(all.v1, all.v1),
+        mmcc_lower(all.v2, all.v2),
+        mmcc_upper(all.v2, all.v2),
+        mmcc_lower(all.v3, all.v3),
+        mmcc_upper(all.v3, all.v3),
+    };
+    return sums;
+}
+
+/* The next eight values of two pixels. Compilers add up addresses anew where loads can step on. */
+#define MMCC_LOAD_PAIR(pair, a, b)                                          \
+    __asm__ volatile("ldr %d0, [%1], #8\n\tld1 {%0.d}[1], [%2], #8"         \
+                     : "=&w"(pair), "+r"(a), "+r"(b)                        \
+                     :                                                      \
+                     : "memory")
+
+/* Four values of two pixels, and zeros behind. */
+MMCC_INLINE int8x16_t mmcc_load_pair_of_quads(const int8_t *a, const int8_t *b)
+{
+    int32_t quad_a, quad_b;
+    memcpy(&quad_a, a, 4);
+    memcpy(&quad_b, b, 4);
+    const int32x4_t first = vsetq_lane_s32(quad_a, vdupq_n_s32(0), 0);
+    return vreinterpretq_s8_s32(vsetq_lane_s32(quad_b, first, 2));
+}
+
+MMCC_INLINE mmcc_octets mmcc_octets_of(int8x16_t first0, int8x16_t first1, int8x16_t second0, int8x16_t second1)
+{
+    const int32x4_t a0 = vreinterpretq_s32_s8(first0), a1 = vreinterpretq_s32_s8(first1);
+    const int32x4_t b0 = vreinterpretq_s32_s8(second0), b1 = vreinterpretq_s32_s8(second1);
+    const mmcc_octets octets = {vreinterpretq_s8_s32(vzip1q_s32(a0, b0)), vreinterpretq_s8_s32(vzip2q_s32(a0, b0)),
+                                vreinterpretq_s8_s32(vzip1q_s32(a1, b1)), vreinterpretq_s8_s32(vzip2q_s32(a1, b1))};
+    return octets;
+}
+
+/* Of eight filters: a quad of each, and behind those of all sixteen the next quads. */
+MMCC_INLINE mmcc_octets mmcc_load_octets(const int8_t *from)
+{
+    return mmcc_octets_of(vld1q_s8(from), vld1q_s8(from + 16), vld1q_s8(from + 64), vld1q_s8(from + 80));
+}
+
+/* Of eight filters the last quad, and zeros behind. */
+MMCC_INLINE mmcc_octets mmcc_load_last_octets(const int8_t *from)
+{
+    return mmcc_octets_of(vld1q_s8(from), vld1q_s8(from + 16), vdupq_n_s8(0), vdupq_n_s8(0));
+}
+
+/* All sums of the first pixel, or of the second. */
+MMCC_INLINE mmcc_sums mmcc_first_of_pair(mmcc_pair_sums sums)
+{
+    return mmcc_four(mmcc_lower(sums.v0, sums.v1), mmcc_lower(sums.v2, sums.v3), mmcc_lower(sums.v4, sums.v5),
+                     mmcc_lower(sums.v6, sums.v7));
+}
+
+MMCC_INLINE mmcc_sums mmcc_second_of_pair(mmcc_pair_sums sums)
+{
+    return mmcc_four(mmcc_upper(sums.v0, sums.v1), mmcc_upper(sums.v2, sums.v3), mmcc_upper(sums.v4, sums.v5),
+                     mmcc_upper(sums.v6, sums.v7));
+}
+
+#endif
 
 MMCC_INLINE mmcc_quads mmcc_weave4(mmcc_bytes a, mmcc_bytes b, mmcc_bytes c, mmcc_bytes d)
 {

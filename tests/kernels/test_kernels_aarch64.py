@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Vector kernels on emulated AArch64, with dot products and without: cases of the host, and exact counts."""
+"""Vector kernels on emulated AArch64 with each set of instructions: cases of the host, and exact counts.
+
+Products of matrices are used where the compiler is told of them, and where the processor is found to have them.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +30,12 @@ pytestmark = pytest.mark.skipif(
 )
 SAME = Window((3, 3), pads=(1, 1, 1, 1))
 CASES = {**FAMILIES, "wide": wide_cases, "float": float_cases}
+VARIANTS = {  # what the compiler is told of, and the processor
+    "neon": ("armv8-a", "cortex-a53"),
+    "dot products": ("armv8.2-a+dotprod", "cortex-a76"),
+    "matrices found": ("armv8.2-a+dotprod", "max"),
+    "matrices told": ("armv8.2-a+dotprod+i8mm", "max"),
+}
 MOST = {  # instructions a multiplication, with dot products
     "conv_3x3": 0.11,
     "conv_1x1": 0.12,
@@ -35,20 +44,22 @@ MOST = {  # instructions a multiplication, with dot products
     "dense": 0.12,
     "float": 0.33,
 }
+MOST_OF_MATRICES = {"conv_3x3": 0.092, "conv_1x1": 0.109}
 
 
-def target(architecture: str) -> Target:
-    """The target with another architecture's flag."""
-    base = load_target("aarch64")
+def target(variant: str) -> Target:
+    """The target with another architecture's flag, on another processor."""
+    base, (architecture, cpu) = load_target("aarch64"), VARIANTS[variant]
+    assert base.qemu is not None
     flags = tuple(f"-march={architecture}" if f.startswith("-march") else f for f in base.flags)
-    return replace(base, flags=flags)
+    return replace(base, flags=flags, qemu=replace(base.qemu, cpu=cpu))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("architecture", ["armv8.2-a+dotprod", "armv8-a"])
+@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("family", ["pointwise", "conv", "depthwise", "elementwise", "wide", "float"])
-def test_kernels_equal_the_reference(family, architecture):
-    QemuBench(CASES[family](), target(architecture)).check_all()
+def test_kernels_equal_the_reference(family, variant):
+    QemuBench(CASES[family](), target(variant)).check_all()
 
 
 def measured() -> list[OpCase]:
@@ -64,12 +75,21 @@ def measured() -> list[OpCase]:
     ]
 
 
-def test_instructions_a_multiplication():
-    cases = measured()
-    bench = QemuBench(cases, load_target("aarch64"))
+def counted(variant: str) -> dict[str, float]:
+    """Instructions a multiplication."""
+    bench = QemuBench(measured(), target(variant))
     bench.check_all()
-    each = {case.name: bench.instructions(case.name) / (case.nest.macs or 1) for case in cases}
+    return {name: bench.instructions(name) / (case.nest.macs or 1) for name, case in bench.cases.items()}
+
+
+def test_instructions_a_multiplication():
+    each = counted("dot products")
     assert {name for name, count in each.items() if count > MOST[name]} == set(), each
+
+
+def test_products_of_matrices_are_used_where_the_processor_has_them():
+    told, found = counted("matrices told"), counted("matrices found")
+    assert {name for name, most in MOST_OF_MATRICES.items() if max(told[name], found[name]) > most} == set()
 
 
 def test_no_upper_limit_is_minus_zero():
@@ -83,5 +103,5 @@ def test_least_values_everywhere():
     case = conv("least", (3, 6, 32), 20, SAME)
     x, w, *scales = case.inputs
     low = (np.full_like(x, -128), np.full_like(w, -128), *scales)
-    bench = QemuBench([OpCase("least", case.op, low, case.constant)], target("armv8-a"))
-    bench.check_all()
+    for variant in ("neon", "matrices told"):
+        QemuBench([OpCase("least", case.op, low, case.constant)], target(variant)).check_all()

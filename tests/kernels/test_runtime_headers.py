@@ -60,7 +60,12 @@ ARM = {
     "wasm32": [],
 }
 MORE = {
-    "aarch64": [["-march=armv8-a"], ["-march=armv8.2-a+dotprod"]],
+    "aarch64": [
+        ["-march=armv8-a"],
+        ["-march=armv8.2-a+dotprod"],
+        ["-march=armv8.2-a+dotprod", "-DMMCC_SIMD_FIXED"],
+        ["-march=armv8.2-a+dotprod+i8mm"],
+    ],
     "rv64gcv": [[], ["-march=rv64gc"]],
     "wasm32": [[], ["-mno-simd128"]],
 }
