@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Vector kernels on emulated AArch64 with each set of instructions: cases of the host, and exact counts.
 
-Products of matrices are used where the compiler is told of them, and where the processor is found to have them.
+Products of matrices are used where the compiler is told of them, or the processor is found to have them.
 """
 
 from __future__ import annotations
