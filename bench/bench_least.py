@@ -18,9 +18,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mmcc.checker.plan import check_plan
-from mmcc.driver.ask import request_from
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.promised import request_from
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.regions import SRAM

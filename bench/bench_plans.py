@@ -29,9 +29,10 @@ from typing import Any
 
 import numpy as np
 from mmcc.checker.plan import check_plan
-from mmcc.driver.ask import MOST_RECOMPUTE, request_from
+from mmcc.driver.ask import MOST_RECOMPUTE
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.promised import request_from
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan

@@ -20,11 +20,11 @@ from handed_off import handed_to_npu
 from lowered_programs import HOST, check
 from mmcc.checker.plan import check_plan
 from mmcc.codegen.lower import lower_entry
-from mmcc.driver.ask import request_from
 from mmcc.driver.handoff import without_handoffs
 from mmcc.driver.handoff_file import Rule, read_rules
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.promised import request_from
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.handoff import Handoff

@@ -12,9 +12,9 @@ from frontend_models import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from ir_text import differences, read
-from mmcc.driver.ask import request_from
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.promised import request_from
 from mmcc.errors import Where
 from mmcc.frontend import import_model
 from mmcc.ir import parse

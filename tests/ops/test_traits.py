@@ -12,6 +12,7 @@ import numpy as np
 import op_cases_float
 import op_cases_int8
 import pytest
+from ir_text import read
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.nest import CONSTANT, Access, Indexed, Nest
 from mmcc.ir.traits import Alias, Moves
@@ -22,6 +23,7 @@ from mmcc.ops.paging import PageIn, PageOut
 from mmcc.ops.pool import MaxPool, MaxPoolIndices
 from mmcc.ops.quantize import DequantizeConstant
 from mmcc.ops.recurrent_gradient import RecurrentGradient
+from mmcc.ops.repeat import Repeat
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.ops.suppression import NonMaxSuppression
 from mmcc.ops.topk import TopK
@@ -29,6 +31,20 @@ from mmcc.ops.window import Window
 from op_case import OpCase, rng_of
 
 pytestmark = pytest.mark.quick
+
+
+BODY = read(
+    """
+    input %h: f32[5,6]
+    input %x: f32[5,6]
+    input %v: f32[5,6]
+    %s: f32[5,6] = Binary("add")(%h, %x)
+    %t: f32[5,6] = Binary("mul")(%s, %v)
+    %g: f32[5,6] = Unary("tanh")(%t)
+    output %g
+    output %s
+    """
+)
 
 
 def other_cases() -> list[OpCase]:
@@ -47,6 +63,7 @@ def other_cases() -> list[OpCase]:
         OpCase("page_out", PageOut(0), (x,)),
         OpCase("page_in", PageIn(0), (x,)),
         OpCase("begun", RecurrentGradient("rnn", begun=True), (x[0], x.reshape(20, 6)[:6], x[1])),
+        OpCase("repeat", Repeat(BODY, 4, 1, (True,), (False,), (0,)), (x[0], x, x[1])),
         OpCase("batch_norm", BatchNorm(1e-3, 0.9), (x, *x.reshape(20, 6)[:4])),
     ]
 

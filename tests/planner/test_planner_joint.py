@@ -8,9 +8,10 @@ from itertools import pairwise
 
 import pytest
 from mmcc.checker.plan import check_plan
-from mmcc.driver.ask import plan_request, request_from
+from mmcc.driver.ask import plan_request
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.promised import request_from
 from mmcc.ir.graph import Graph
 from mmcc.ir.regions import SRAM
 from mmcc.kernels.contract import contracts

@@ -10,7 +10,7 @@ import numpy as np
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
-from mmcc.driver.ask import request_from
+from mmcc.driver.promised import request_from
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan

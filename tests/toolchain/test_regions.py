@@ -12,7 +12,7 @@ from fused_c import NAME, filled
 from mmcc.codegen.emit import EmitOptions, Package, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
-from mmcc.driver.ask import request_from
+from mmcc.driver.promised import request_from
 from mmcc.errors import CompileError
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.module import Module

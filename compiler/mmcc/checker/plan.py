@@ -15,6 +15,7 @@ from mmcc.checker.chunks import check_chunks
 from mmcc.checker.grain import used
 from mmcc.checker.handoff import check_handoffs
 from mmcc.checker.order import Order
+from mmcc.checker.repeats import check_repeats
 from mmcc.checker.replay import MOST, Replay, label
 from mmcc.checker.transfers import check_transfers
 from mmcc.checker.views import only_moves
@@ -37,6 +38,7 @@ def check_plan(graph: Graph, plan: Plan) -> list[str]:
             wrong += _outlived(graph, plan)
             wrong += check_handoffs(graph, plan)
             wrong += check_chunks(graph, plan)
+            wrong += check_repeats(graph, plan, check_plan)
             wrong += Replay(graph, plan).run()
     return wrong[:MOST]
 

@@ -7,10 +7,12 @@ from collections.abc import Iterator
 
 from mmcc.checker.entry import check_entry
 from mmcc.checker.replay import MOST
+from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
-from mmcc.ir.program import Program
+from mmcc.ir.program import EntryCode, Program
 from mmcc.ir.regions import SLOW, Region
+from mmcc.ops.repeat import Repeat
 
 
 def check_program(module: Module, plan: MemoryPlan, program: Program) -> list[str]:
@@ -20,15 +22,31 @@ def check_program(module: Module, plan: MemoryPlan, program: Program) -> list[st
         return [f"the program has the entries {names[1]}, the module {names[0]}"]
     wrong = list(_states(module, plan, program))
     first = staged = 0
+    bodies = sum(len(entry.graph.nodes) for entry in module.entries)
     for entry, code in zip(module.entries, program.entries, strict=True):
         own = plan.entries[entry.name]
         wrong += _too_small(own, program)
         if code.first != first:
             wrong.append(f"nodes of entry {entry.name} are numbered from {code.first} on, not from {first}")
         wrong += check_entry(entry, own, code, staged)
+        wrong += _numbered(entry.graph, code, bodies)
+        bodies += sum(node.op.nodes for node in entry.graph.nodes if isinstance(node.op, Repeat))
         first += len(entry.graph.nodes)
         staged += own.staged_bytes
     return wrong[:MOST]
+
+
+def _numbered(graph: Graph, code: EntryCode, first: int) -> Iterator[str]:
+    """Nodes of bodies are numbered one body behind the other, those within a body behind its own."""
+    found = {node.index: node.body for node in code.nodes}
+    for index, node in enumerate(graph.nodes):
+        body = found.get(index)
+        if not isinstance(node.op, Repeat) or body is None:
+            continue
+        if body.first != first:
+            yield f"nodes of the body of node {index} are numbered from {body.first} on, not from {first}"
+        yield from _numbered(node.op.body, body, first + len(node.op.body.nodes))
+        first += node.op.nodes
 
 
 def _states(module: Module, plan: MemoryPlan, program: Program) -> Iterator[str]:

@@ -12,6 +12,7 @@ from typing import Any
 from mmcc.codegen.arenas import arena_texts
 from mmcc.codegen.entries import EntryText
 from mmcc.codegen.handoffs import handoff_texts
+from mmcc.codegen.loop_text import LoopText, loop_text
 from mmcc.codegen.ports import PortText, port_texts
 from mmcc.codegen.render import Kernel, render, render_c, render_kernel
 from mmcc.codegen.staged import SLICE
@@ -19,7 +20,7 @@ from mmcc.codegen.statements import Body, column_type, columns_of, tasks_of
 from mmcc.codegen.states import state_constants, state_texts
 from mmcc.codegen.structs import node_text, package_kernels, view_types
 from mmcc.codegen.weights import Weights, c_values, lay_out, weights_stamp
-from mmcc.ir.module import Module
+from mmcc.ir.module import LOOP, Module
 from mmcc.ir.program import (
     Columns,
     EntryCode,
@@ -184,7 +185,13 @@ def _code(
     common: Mapping[str, Any],
 ) -> dict[str, str]:
     """The header, the kernels, and the layers that call them."""
-    columns = columns_of(program)
+    columns = columns_of(program.entries)
+    loops = {
+        node.label: loop_text(node, options.name, kernel_of, common["weights"])
+        for node in program.nodes
+        if node.body
+    }
+    inside = [loop.columns for loop in loops.values()]
     nodes = [
         node_text(entry.first, node, label, use, kernel_of[label], common["weights"], options.name)
         for entry in program.entries
@@ -203,12 +210,16 @@ def _code(
             "internal.h.j2",
             kernels=kernels,
             view_types=view_types(program),
-            column_types=column_type(columns),
+            column_types=column_type([*columns, *(each for some in inside for each in some)]),
+            inner=_inner_memories(program),
             origins=max((use.origins for node in program.nodes for _, use in node.uses), default=1),
             **common,
         ),
         f"{options.name}_kernels.c": render_c(
-            "kernels.c.j2", bodies=[render_kernel(kernel, target.kernels) for kernel in kernels], **common
+            "kernels.c.j2",
+            bodies=[_kernel(kernel, target, loops) for kernel in kernels],
+            uses_min=any("MIN(" in line for loop in loops.values() for line in (*loop.functions, *loop.body)),
+            **common,
         ),
         f"{options.name}.c": render_c(
             "network.c.j2",
@@ -218,6 +229,25 @@ def _code(
             **{**common, "entries": entries},
         ),
     }
+
+
+def _kernel(kernel: Kernel, target: Target, loops: Mapping[str, LoopText]) -> str:
+    """A kernel as C; that of a loop, which has one user, with the code of a step."""
+    loop = next((loops[label] for label in kernel.users if label in loops), None)
+    if loop is not None:
+        kernel = replace(kernel, options=kernel.options | {"loop": loop})
+    return render_kernel(kernel, target.kernels)
+
+
+def _inner_memories(program: Program) -> list[str]:
+    """What loops put into a list of memories of their own, behind all others: the arena of a step, its inputs
+    and outputs."""
+    found: set[str] = set()
+    for node in program.nodes:
+        if node.body is not None:
+            found.update(view.memory for view in node.body.ports.values())
+            found.add(LOOP)
+    return sorted(found)
 
 
 def _with_code(

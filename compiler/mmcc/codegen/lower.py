@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 
 from mmcc.codegen.loops import group_code
 from mmcc.codegen.moves import buffer_moves, moves_before
@@ -14,7 +14,7 @@ from mmcc.codegen.places import address_of, view_of
 from mmcc.codegen.staged import SLICE
 from mmcc.errors import Where
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.module import Entry, Module
+from mmcc.ir.module import LOOP, Entry, Module
 from mmcc.ir.plan import FILLED, Along, MemoryPlan, Plan
 from mmcc.ir.program import (
     EntryCode,
@@ -33,6 +33,7 @@ from mmcc.kernels import catalog  # noqa: F401  # pyright: ignore[reportUnusedIm
 from mmcc.kernels.accumulate import accumulate
 from mmcc.kernels.blocks import block_uses, kernels_of, pack_block, part_of
 from mmcc.kernels.select import Operand, Site, kernel_use
+from mmcc.ops.repeat import Repeat
 from mmcc.target import Target
 
 
@@ -40,11 +41,13 @@ def lower(module: Module, plan: MemoryPlan, name: str, target: Target) -> Progra
     """Resolve all addresses of a module."""
     entries: list[EntryCode] = []
     first = staged = 0
+    bodies = sum(len(entry.graph.nodes) for entry in module.entries)
     for entry in module.entries:
         own = plan.entries[entry.name]
-        entries.append(lower_entry(entry, own, target, first, staged))
+        entries.append(lower_entry(entry, own, target, first, staged, bodies))
         first += len(entry.graph.nodes)
         staged += own.staged_bytes
+        bodies += sum(node.op.nodes for node in entry.graph.nodes if isinstance(node.op, Repeat))
     regions = plan.regions()
     if not regions.keys() - {STATE}:
         regions = {target.memory[0]: 0} | regions  # the context has one even if nothing lives in it
@@ -66,11 +69,19 @@ def _saved(module: Module, plan: MemoryPlan) -> SavedParameters | None:
     return SavedParameters(end, zlib.crc32("\n".join(lines).encode()))
 
 
-def lower_entry(entry: Entry, plan: Plan, target: Target, first: int = 0, staged: int = 0) -> EntryCode:
-    """One entry. In C its nodes are numbered from `first` on, and its staged constants begin at byte `staged`
-    of the file. Nodes that the plan made aliases get no code."""
+def lower_entry(
+    entry: Entry, plan: Plan, target: Target, first: int = 0, staged: int = 0, bodies: int = 0
+) -> EntryCode:
+    """One entry. In C its nodes are numbered from `first` on, those of its loops' bodies from `bodies` on (0:
+    behind its own), and its staged constants begin at byte `staged` of the file. Nodes that the plan made
+    aliases get no code."""
     graph = entry.graph
-    lowering = _Lowering(entry, plan, target, first, staged)
+    number, numbers = bodies or first + len(graph.nodes), dict[int, int]()
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node.op, Repeat):
+            numbers[index] = number
+            number += node.op.nodes
+    lowering = _Lowering(entry, plan, target, first, staged, numbers)
     nodes: list[ProgramNode] = []
     body: list[Step | Moves] = []
     moves, end = buffer_moves(entry, plan), len(plan.groups)
@@ -107,6 +118,7 @@ class _Lowering:
     target: Target
     first: int = 0
     staged: int = 0
+    bodies: Mapping[int, int] = field(default_factory=dict[int, int])  # by loop: the number of its first node
 
     @property
     def graph(self) -> Graph:
@@ -131,7 +143,16 @@ class _Lowering:
             others=tuple(others),
             fetched=found,
             in_ram=index in self.plan.in_ram,
+            body=self._body(index),
         )
+
+    def _body(self, index: int) -> EntryCode | None:
+        """The code of a step, if the node is a loop."""
+        op = self.graph.nodes[index].op
+        if not isinstance(op, Repeat):
+            return None
+        assert op.plan is not None, "the body of a loop is not planned"
+        return lower_entry(Entry(LOOP, op.body), op.plan, self.target, self.bodies[index])
 
     def step(self, number: int, members: list[int]) -> Step:
         """The statements of a group, and what its comment says."""

@@ -22,6 +22,7 @@ from mmcc.ir.program import (
     Copy,
     Count,
     Counts,
+    EntryCode,
     Following,
     For,
     Function,
@@ -57,10 +58,11 @@ def tasks_of(program: Program, prefix: str) -> list[str]:
     ]
 
 
-def columns_of(program: Program) -> dict[tuple[Columns, ...], str]:
+def columns_of(entries: Sequence[EntryCode], prefix: str = "") -> dict[tuple[Columns, ...], str]:
     """A name for each distinct list of columns, one entry a strip."""
-    calls = [call for entry in program.entries for step in entry.body for call in _calls(step)]
-    return {columns: f"columns_{k}" for k, columns in enumerate(dict.fromkeys(c.columns for c in calls))}
+    calls = [call for entry in entries for step in entry.body for call in _calls(step)]
+    every = dict.fromkeys(call.columns for call in calls)
+    return {columns: f"{prefix}columns_{k}" for k, columns in enumerate(every)}
 
 
 def column_type(columns: Iterable[tuple[Columns, ...]]) -> str:
@@ -96,6 +98,7 @@ class Body:
     first: int
     arena: str  # the memory that constants come to
     shared: SharedCounts | None = None
+    hooks: bool = True  # the user's functions may see each step begin and end
 
     def functions(self, body: Sequence[Stmt]) -> list[str]:
         """The functions of all steps, and the types of the counts that they go on with."""
@@ -279,7 +282,7 @@ class Body:
         nodes = [self.first + node for node in step.nodes]
         before, after = f"{upper}_BEFORE({nodes[0]});", f"{upper}_AFTER({nodes[-1]});"
         within = replace(self, shared=self._shared(step)) if step.functions else self
-        body = [before, *within.lines(step.body), after]
+        body = [before, *within.lines(step.body), after] if self.hooks else within.lines(step.body)
         templates = {self.kernel_of[self._label(call.node)].template for call in _calls(step)}
         if not templates.isdisjoint(STREAM_KERNELS):
             body += ["if (context->streams.failed != 0) {", "    return MMCC_ERROR_STREAM;", "}"]

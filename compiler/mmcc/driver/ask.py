@@ -3,17 +3,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from mmcc.driver.cost import cost_of
 from mmcc.driver.load import dump
 from mmcc.driver.memories import least_of, regions_of
 from mmcc.driver.options import CompileOptions, Progress
+from mmcc.driver.promised import request_from
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Useful
-from mmcc.kernels.contract import KernelContract, contracts
-from mmcc.planner.request import Constants, PlanRequest, Staging
+from mmcc.kernels.contract import contracts
+from mmcc.kernels.scratch import REPEAT_ALIGN
+from mmcc.ops.repeat import Repeat
+from mmcc.planner.request import PlanRequest
 from mmcc.planner.riders import riders
 from mmcc.target import Target
 
@@ -33,7 +36,8 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         dump(options.dump, "3-contracts.txt", "\n".join(lines))
     limited = bool(options.ram) or any(region.size is not None for region in regions)
     asked = request_from(promised, staged=options.weights == "staged")
-    aligned = (node.handoff.align for node in graph.nodes if node.handoff is not None)
+    aligned = [node.handoff.align for node in graph.nodes if node.handoff is not None]
+    aligned += [REPEAT_ALIGN for node in graph.nodes if isinstance(node.op, Repeat)]
     return replace(
         asked,
         align=max(asked.align, *aligned, 1),
@@ -65,28 +69,6 @@ def _useful(
         return asked.useful if limited else {}
     offers = {node: tuple(each for each in some if each.less_stack) for node, some in asked.useful.items()}
     return {node: some for node, some in offers.items() if some}
-
-
-def request_from(promised: Sequence[KernelContract], *, staged: bool = False) -> PlanRequest:
-    """What kernels promise, node by node, as the planner is told."""
-    tilings = {index: each.tilings for index, each in enumerate(promised) if each.tilings}
-    sums = {k: each.accumulator for k, each in enumerate(promised) if each.accumulator is not None}
-    return PlanRequest(
-        pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
-        scratch={index: each.scratch for index, each in enumerate(promised) if each.scratch},
-        useful={index: each.useful for index, each in enumerate(promised) if each.useful},
-        ordered={index: each.ordered for index, each in enumerate(promised) if each.ordered},
-        accumulators=sums,
-        staging=Staging(tilings) if staged else None,
-        parts=frozenset(index for index, each in enumerate(promised) if each.parts),
-        spread=frozenset(index for index, each in enumerate(promised) if each.apart),
-        loads={index: each.loads for index, each in enumerate(promised)},
-        fetchable={
-            index: Constants(each.constants, each.passes)
-            for index, each in enumerate(promised)
-            if each.constants and each.passes
-        },
-    )
 
 
 def _block_limit(options: CompileOptions, graph: Graph) -> int:

@@ -21,6 +21,7 @@ from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
 from mmcc.driver.ask import plan_request
+from mmcc.driver.bodies import as_far_as_proved
 from mmcc.driver.cost import cost_of
 from mmcc.driver.handoff_objects import function_objects
 from mmcc.driver.load import dump
@@ -85,6 +86,9 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     job.progress("planning memory")
     ask = partial(plan_request, options, target=job.target, progress=job.progress)
     planned = plan_rows(job.module, requests, ask)
+    graphs = {entry.name: entry.graph for entry in planned.module.entries}
+    plans = {name: as_far_as_proved(graphs[name], plan) for name, plan in planned.memory.entries.items()}
+    planned = replace(planned, memory=replace(planned.memory, entries=plans))
     job, plan = replace(job, module=planned.module), planned.memory
     _check_regions(job.module, plan, planned.requests)
     start = time.perf_counter()

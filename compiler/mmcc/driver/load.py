@@ -9,6 +9,7 @@ from math import inf
 from pathlib import Path
 
 from mmcc.checker.stream import check_stream
+from mmcc.driver.bodies import with_planned_bodies
 from mmcc.driver.handoff import hand_off
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
 from mmcc.errors import CompileError
@@ -71,6 +72,7 @@ def load_model(
     if options.io in ("rows", "rows-again"):
         again = options.io == "rows-again"
         graph, flush = stream_ports(graph, again=again), flush and stream_ports(flush, again=again)
+    graph, flush = with_planned_bodies(graph, options), flush and with_planned_bodies(flush, options)
     prefix = prefix_of(options, model)
     graph, *ends = hand_off([graph] if flush is None else [graph, flush], options.handoff, prefix)
     flush = ends[0] if ends else None
@@ -145,6 +147,7 @@ def _optimized(
         stream=options.stream,
         keep_batch_norm=keep_batch_norm,
         step=step,
+        keep_loops=not training and options.weights != "staged",
     )
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))

@@ -92,6 +92,8 @@ def _constants(built: Built) -> list[_Constants]:
     found: list[_Constants] = []
     for entry, code in zip(module.entries, built.program.entries, strict=True):
         for node in code.nodes:
+            if node.body is not None:  # its kernels look for constants of the body where all are
+                continue
             nest = nest_of(entry.graph, entry.graph.nodes[node.index])
             found.append(_Constants(entry.name, node.index, _bytes(node), _passes(node.use, nest)))
     return [each for each in found if each.bytes]

@@ -61,13 +61,14 @@ def import_model(
     max_bytes: int = FOLDING_BYTES,
     keep_batch_norm: bool = False,
     step: TrainingStep | None = None,
+    keep_loops: bool = True,
 ) -> Graph:
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
 
     `bind` gives values to inputs, by name, which are constants then. `stream`, INPUT:AXIS, names an axis that
     is to be the outermost in memory. With `keep_batch_norm` a BatchNormalization is a node of its own, for
     training, in training mode, too. With `step` the file is that step of training, and the graph its model
-    for inference.
+    for inference. With `keep_loops` a long Loop or Scan is one node with a body, and otherwise unrolled.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
@@ -80,7 +81,7 @@ def import_model(
     source = replace(source, inputs=tuple(info for info in source.inputs if info.name not in bound))
     state = Import(
         source,
-        Builder(budget=max_bytes, keep_batch_norm=keep_batch_norm),
+        Builder(budget=max_bytes, keep_batch_norm=keep_batch_norm, keep_loops=keep_loops and step is None),
         problems=Problems(list(source.problems)),
     )
     for note in source.notes:

@@ -1,18 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ONNX Loop and Scan whose number of steps is known: the body stands in their place once for each step."""
+"""ONNX Loop and Scan whose number of steps is known: one node with a body, or the body once for each step."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
+from numpy.typing import NDArray
+from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
+from mmcc.frontend.kept_loops import FEW_NODES, MOST_STEPS, KeptLoop, Slices, keep
+from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.lifting import Rows, liftable, lifted
 from mmcc.frontend.order import ordered
 from mmcc.frontend.problems import bad_model, located, unsupported
@@ -81,6 +85,10 @@ class _Steps:
         steps = None if limit is None else int(self._number(limit, "number of steps"))
         names, rows = [info.name for info in body.input], [list[Value]() for _ in body.output[1 + each :]]
         state = [value for value in carried if value is not None]
+        if steps and steps <= MOST_STEPS and names and (go_on is None or self._number(go_on, "condition")):
+            found = self._kept_loop(names, state, steps)
+            if found is not None:
+                return found
         self._bounded(0 if steps is None or self._may_end_early() else steps)
         sliced = {} if steps is None or not names else self._sliced(names[0], steps)
         lift = self._lift(sliced, sliced)
@@ -98,6 +106,122 @@ class _Steps:
                 values.append(value)
         made_of = zip(rows, body.output[1 + each :], strict=True)
         return [*state, *(self._stacked(v, 0) if v else self._none(info) for v, info in made_of)]
+
+    def _kept_loop(self, names: list[str], state: list[Value], steps: int) -> list[Value] | None:
+        """The results of a Loop that stays one; None if it is unrolled."""
+        each = len(state)
+        counted = self._counted(names[2:], state, steps) | {names[0]: np.arange(steps)}
+        sliced: dict[str, _Scanned] = {}
+        for name, numbers in counted.items():
+            if np.array_equal(numbers.reshape(-1), np.arange(steps)):
+                sliced |= self._sliced(name, steps)
+        carried = dict(zip(names[2:], state, strict=True))
+        rows = (False,) * (len(self.body.output) - 1 - each)
+        found = self._kept(carried, counted, sliced, {names[1]: np.array(True)}, steps, rows, sliced)
+        return None if found is None else [found[k] for k in range(len(self.node.output))]
+
+    def _counted(self, names: list[str], state: list[Value], steps: int) -> dict[str, NDArray[Any]]:
+        """Of values that go from step to step, those to which each step adds a constant: what steps see."""
+        makers = {name: node for node in self.body.node for name in node.output}
+        constants = {tensor.name: tensor for tensor in self.body.initializer}
+        found: dict[str, NDArray[Any]] = {}
+        for k, (name, first) in enumerate(zip(names, state, strict=True)):
+            made = self.body.output[1 + k].name
+            while made in makers and makers[made].op_type == "Identity":
+                made = makers[made].input[0]
+            node = makers.get(made)
+            if node is None or node.op_type != "Add" or name not in node.input or first.size != 1:
+                continue
+            other = node.input[1 - list(node.input).index(name)]
+            more = self._whole_number(other, constants)
+            if more is None or not self.state.build.is_constant(first.tensor) or first.dtype.is_float:
+                continue
+            begin = self.state.build.array(first)
+            numbers = np.arange(steps + 1).reshape(-1, *(1,) * begin.ndim) * more + begin
+            found[name] = numbers[:steps].astype(begin.dtype)
+        return found
+
+    def _whole_number(self, name: str, constants: Mapping[str, TensorProto]) -> int | None:
+        """The one element of a constant that the body has or sees, if it is a whole number."""
+        if name in constants:
+            array = numpy_helper.to_array(constants[name])
+        else:
+            value = self.state.values.get(name)
+            if value is None or not self.state.build.is_constant(value.tensor):
+                return None
+            array = self.state.build.array(value)
+        return int(array.reshape(())) if array.size == 1 and array.dtype.kind == "i" else None
+
+    def _kept(
+        self,
+        carried: Mapping[str, Value],
+        counted: Mapping[str, NDArray[Any]],
+        sources: Mapping[str, _Scanned],
+        known: Mapping[str, NDArray[Any]],
+        steps: int,
+        rows: tuple[bool, ...],
+        skip: Collection[str] = (),
+    ) -> dict[int, Value] | None:
+        """The results of a loop that stays one, by their numbers; None if it is unrolled."""
+        build = self.state.build
+        if not build.keep_loops or steps > MOST_STEPS or steps * len(self.body.node) <= FEW_NODES:
+            return None
+        lift = self._lift(sources, skip)
+        if steps * len(lift.body.node) <= FEW_NODES:
+            return None
+        slices = {name: Slices(build.constant(each, name), False) for name, each in counted.items()}
+        for name, source in lift.sources.items():
+            value, order = (
+                source.value,
+                [source.axis, *(k for k in range(source.value.rank) if k != source.axis)],
+            )
+            slices[name] = Slices(self._first(value.transposed(order), steps), source.back)
+        for name, each in lift.rows.items():
+            lines = self._first(each.value, steps * each.rows)
+            shape = (steps, each.rows, *lines.shape[1:])
+            slices[name] = Slices(reshaped(build, lines, shape), each.back)
+        names = [*carried]
+        kept = tuple(k for k, name in enumerate(self.node.output[: len(names)]) if name in self.state.wanted)
+        going = {name: value for name, value in carried.items() if name not in counted}
+        loop = KeptLoop(
+            self._body_of(lift.body, names, counted),
+            steps,
+            going,
+            slices,
+            known,
+            len(self.body.output) - len(names) - len(rows),
+            rows,
+            tuple(k for k, name in enumerate(going) if names.index(name) in kept),
+        )
+        found = keep(self.state, self.where, loop, self.convert)
+        if found is None:
+            return None
+        results = dict[int, Value]()
+        for k, name in enumerate(names):
+            if name in counted:
+                more = counted[name][-1] + (counted[name][-1] - counted[name][-2])
+                results[k] = build.constant(more.astype(counted[name].dtype), name)
+            else:
+                results[k] = found.get([*going].index(name), carried[name])  # of those that nobody reads, any
+        return results | {k - len(going) + len(names): value for k, value in found.items() if k >= len(going)}
+
+    def _body_of(self, body: GraphProto, names: list[str], counted: Mapping[str, Any]) -> GraphProto:
+        """The body without results that are known for all steps."""
+        ignored = len(body.output) - len(self.body.output) + (1 if self.node.op_type == "Loop" else 0)
+        outputs = [
+            info
+            for k, info in enumerate(body.output)
+            if not (0 <= k - ignored < len(names) and names[k - ignored] in counted)
+        ]
+        return helper.make_graph(list(body.node), "", [], outputs, list(body.initializer))
+
+    def _first(self, value: Value, count: int) -> Value:
+        """The first so many slices of a value."""
+        if value.shape[0] == count:
+            return value
+        index = self.state.build.constant(np.arange(count), "steps")
+        node = helper.make_node("Gather", ["all", "steps"], ["some"], axis=0)
+        return self._one(node, {"all": value, "steps": index})
 
     def _may_end_early(self) -> bool:
         """False where the condition that a step makes is no more than the one it was given."""
@@ -133,9 +257,12 @@ class _Steps:
         if len(steps) != 1:
             raise bad_model("MM104", f"inputs of {sorted(steps)} steps")
         (total,) = steps
-        self._bounded(total)
         rows = [list[Value]() for _ in range(makes)]
         names = [info.name for info in body.input]
+        found = self._kept_scan(names, state, sources, makes, total)
+        if found is not None:
+            return found
+        self._bounded(total)
         lift = self._lift(dict(zip(names[each:], sources, strict=True)))
         for step in range(total):
             own = dict(zip(names[:each], state, strict=True))
@@ -151,6 +278,26 @@ class _Steps:
                 for values, axis, back in zip(rows, axes, backward, strict=True)
             ),
         ]
+
+    def _kept_scan(
+        self, names: list[str], state: list[Value], sources: list[_Scanned], makes: int, steps: int
+    ) -> list[Value] | None:
+        """The results of a Scan that stays one; None if it is unrolled."""
+        axes, backward = (self._integers(f"scan_output_{what}", makes) for what in ("axes", "directions"))
+        each = len(state)
+        carried = dict(zip(names[:each], state, strict=True))
+        scanned = dict(zip(names[each:], sources, strict=True))
+        found = self._kept(carried, {}, scanned, {}, steps, tuple(map(bool, backward)))
+        if found is None:
+            return None
+        for k, axis in enumerate(axes, each):
+            rank = found[k].rank
+            if not -rank <= axis < rank:
+                raise bad_model("MM103", f"axis {axis} of results of {rank} axes")
+            others = list(range(1, rank))
+            others.insert(axis % rank, 0)
+            found[k] = found[k].transposed(others)
+        return [found[k] for k in range(each + makes)]
 
     def _operand(self, name: str) -> Value | None:
         return self.state.values[name] if name else None

@@ -18,7 +18,7 @@ from mmcc.ir.op import Op
 from mmcc.ir.ports import Port
 from mmcc.ir.state import State
 from mmcc.ir.storage import Storage
-from mmcc.ir.text import name_text, names_text, port_text, string_text, tensor_text, value_text
+from mmcc.ir.text import Written, name_text, names_text, port_text, string_text, tensor_text, value_text
 from mmcc.ir.types import Tensor
 
 
@@ -44,7 +44,8 @@ class Node:
     @property
     def alone(self) -> bool:
         """True if it runs in one call, and so in no group with others."""
-        return len(self.outputs) > 1 or (self.handoff is not None and self.handoff.whole)
+        whole = self.op.traits.at_once or (self.handoff is not None and self.handoff.whole)
+        return len(self.outputs) > 1 or whole
 
     @property
     def at_once(self) -> bool:
@@ -75,7 +76,7 @@ class Removed:
 
 
 @dataclass(frozen=True, eq=False)
-class Graph:
+class Graph(Written):
     """Nodes in execution order; every tensor is written once. Constants are tensors with data."""
 
     name: str

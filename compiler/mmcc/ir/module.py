@@ -20,10 +20,11 @@ from mmcc.ir.verify import check_graph
 
 STEP = "step"  # the entry that takes one hop of a stream
 FLUSH = "flush"  # the entry that gives the rows of a stream that see its end
+LOOP = "loop"  # what the body of a loop is called: the memories of its inputs and outputs, of its arena
 RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
 # what other functions and types of every package are called behind its prefix
 RESERVED = re.compile(
-    r"init|reset|stage_weights|move_with|selftest|context|weights|weights_layout|view|row|columns|constant"
+    r"init|reset|loop|stage_weights|move_with|selftest|context|weights|weights_layout|view|row|columns|constant"
     r"|parameters_(save|load|layout)|label_\d+|blocks|staging|streams|stamp|(begin|finish|take)_block|(before|after)_node|make_n\d+|made_for_n\d+"
     r"|((stream|read|write|quantize|dequantize)_)?(input|output)_\d+"
 )

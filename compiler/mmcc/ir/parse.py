@@ -80,6 +80,7 @@ class _GraphReader:
 
     def __init__(self, at: Cursor, ops: Mapping[str, type[Any]], data: Data) -> None:
         self._at, self._ops, self._data = at, ops, data
+        at.graphs = lambda within: _GraphReader(within, ops, data).read()
         self._tensors: dict[str, Tensor] = {}
         self._constants: dict[str, NDArray[Any]] = {}
         self._nodes: list[Node] = []

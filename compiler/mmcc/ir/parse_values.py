@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from mmcc.ir.element_type import ELEMENT_TYPES, ElementType
+from mmcc.ir.graph import Graph
 from mmcc.ir.tokens import Cursor
 
 LONGEST_NUMBER = 400  # characters; Python refuses to read those of some thousands
@@ -27,6 +28,10 @@ def parse_value(at: Cursor, wanted: Any) -> Any:
         return _literal(at, get_args(wanted))
     if wanted in SIMPLE:
         return SIMPLE[wanted](at)
+    if wanted is Graph:
+        if at.graphs is None:
+            raise at.here.error("a graph cannot be read here")
+        return at.graphs(at)
     return _one_of(at, dict(wanted.__members__)) if _is_enum(wanted) else parse_call(at, _by_name([wanted]))
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -333,6 +333,7 @@ class ProgramNode:
     kinds: tuple[int, ...] = ()
     fetched: FetchedConstants | None = None
     in_ram: bool = False  # its constants are read where init copied them
+    body: EntryCode | None = None  # of a loop: the code of a step
 
     @property
     def uses(self) -> tuple[tuple[str, KernelUse], ...]:
@@ -346,7 +347,8 @@ class EntryCode:
     """One entry: where its inputs and outputs are, its nodes, the statements.
 
     Nodes are known by their index in the entry's graph; in C all nodes of a package are numbered through,
-    and `first` is the number of this entry's node 0.
+    and `first` is the number of this entry's node 0. The body of a loop is like an entry that only the loop
+    calls: its nodes are numbered behind those of all entries.
     """
 
     name: str
@@ -386,10 +388,18 @@ class Program:
 
     @property
     def nodes(self) -> tuple[ProgramNode, ...]:
-        """The nodes of all entries."""
-        return tuple(node for entry in self.entries for node in entry.nodes)
+        """The nodes of all entries, and of the bodies of their loops."""
+        return tuple(with_bodies(node for entry in self.entries for node in entry.nodes))
 
     @property
     def staged(self) -> bool:
         """True if constants lie in slow memory and are read while the model runs."""
         return any(node.blocks for node in self.nodes)
+
+
+def with_bodies(nodes: Iterable[ProgramNode]) -> Iterator[ProgramNode]:
+    """Nodes, each before those of its body."""
+    for node in nodes:
+        yield node
+        if node.body is not None:
+            yield from with_bodies(node.body.nodes)

@@ -29,8 +29,17 @@ from mmcc.ir.types import Tensor
 PLAIN_NAME = re.compile(r"[A-Za-z0-9_./-]+")
 
 
+class Written:
+    """A value whose text `str` writes: a graph."""
+
+
 def value_text(value: Any) -> str:
-    """A field's value: None, number, string, tuple, set, element type, member of an enum, or dataclass."""
+    """A field's value: None, number, string, tuple, set, element type, enum's member, graph, or dataclass.
+
+    A dataclass is without fields that are not part of its `repr`.
+    """
+    if isinstance(value, Written):
+        return str(value)
     if isinstance(value, np.generic):
         return value_text(value.item())
     if isinstance(value, (tuple, frozenset)):
@@ -48,7 +57,7 @@ def call_text(value: Any, known: dict[str, Any]) -> str:
     given = [
         f"{each.name}={value_text(getattr(value, each.name))}"
         for each in fields(value)
-        if not _is_same(getattr(value, each.name), known.get(each.name, each.default))
+        if each.repr and not _is_same(getattr(value, each.name), known.get(each.name, each.default))
     ]
     return f"{type(value).__name__}({', '.join(given)})"
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 TOKEN = re.compile(
     r"""
@@ -76,6 +76,7 @@ class Cursor:
     """A place among tokens, moving on as tokens are taken."""
 
     def __init__(self, text: str) -> None:
+        self.graphs: Callable[[Cursor], Any] | None = None  # what reads a graph, where values may have some
         self._tokens = [*tokens(text)]
         self._at = 0
 

@@ -41,6 +41,8 @@ class OpTraits:
     `rides`: what it makes is for later, so it may take in rows beside others who read them.
     `tables`: its constants are made by the compiler, and are none of the model's.
     `paged`: what it makes is in slow memory, which callbacks of the caller's reach and nobody else.
+    `at_once`: it runs in one call, which may write any result while it still reads any operand, and finds
+    all of them dense.
     """
 
     moves: Moves | None = None
@@ -55,6 +57,7 @@ class OpTraits:
     normalizes: bool = False
     rides: bool = False
     paged: bool = False
+    at_once: bool = False
 
 
 COMPUTES = OpTraits()

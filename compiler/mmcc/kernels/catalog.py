@@ -43,6 +43,7 @@ import mmcc.kernels.portable.recurrent_gradient
 import mmcc.kernels.portable.recurrent_int8
 import mmcc.kernels.portable.reduce
 import mmcc.kernels.portable.reduce_int8
+import mmcc.kernels.portable.repeat
 import mmcc.kernels.portable.resize
 import mmcc.kernels.portable.sequence_start
 import mmcc.kernels.portable.shift

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -13,6 +14,9 @@ from mmcc.ops.paging import PageIn
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_gradient import RecurrentGradient
 from mmcc.ops.recurrent_int8 import RecurrentInt8
+from mmcc.ops.repeat import Repeat
+
+REPEAT_ALIGN = 8  # of what a loop works in: that of the largest elements
 
 
 def scratch_bytes(graph: Graph, node: Node) -> int:
@@ -25,6 +29,8 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
     match node.op:
         case Fourier(transform) | ShortTimeFourier(transform):
             return 4 * transform.work
+        case Repeat():
+            return RepeatWork(node.op).bytes
         case PageIn():
             y = graph.tensors[node.output]
             _, cols, channels = geometry(y.shape)
@@ -51,6 +57,49 @@ def _units_of_row(graph: Graph, node: Node) -> int:
     """Units of a float cell, in all sequences together."""
     sums, r = (graph.tensors[name].shape for name in node.inputs[:2])
     return prod(sums[1:-1]) * r[-1]
+
+
+@dataclass(frozen=True, slots=True)
+class RepeatWork:
+    """What a loop works in: first the arena of its body, then values that steps hand on.
+
+    A step finds such a value where the step before put it, and puts its own elsewhere: steps of even and of
+    odd numbers have a place each. One of the two is the loop's result, if the value is kept after the last.
+    """
+
+    op: Repeat
+
+    @property
+    def arena(self) -> int:
+        """Bytes of the body's arena."""
+        assert self.op.plan is not None, "the body of a loop is not planned"
+        return sum(_aligned(size) for size in self.op.plan.regions().values())
+
+    @property
+    def bytes(self) -> int:
+        """Of all."""
+        return self.arena + sum(self._size(k) * self._spare(k) for k in range(self.op.carried))
+
+    def places(self, carried: int, results: Sequence[str]) -> tuple[str | int, str | int]:
+        """Where steps of even and of odd numbers put a carried value: a result, or a byte of the scratch."""
+        begin = self.arena + sum(self._size(k) * self._spare(k) for k in range(carried))
+        if carried not in self.op.kept:
+            return begin, begin + self._size(carried) * (self.op.steps > 1)
+        own = results[self.op.kept.index(carried)]
+        last_is_odd = self.op.steps % 2 == 0
+        other = begin if self.op.steps > 1 else own
+        return (other, own) if last_is_odd else (own, other)
+
+    def _spare(self, carried: int) -> int:
+        """Places in the scratch for a carried value."""
+        return min(2, self.op.steps) - (carried in self.op.kept)
+
+    def _size(self, carried: int) -> int:
+        return _aligned(self.op.outputs()[carried].bytes)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // REPEAT_ALIGN) * REPEAT_ALIGN
 
 
 def vectors(op: Recurrent) -> int:

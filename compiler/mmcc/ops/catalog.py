@@ -41,6 +41,7 @@ from mmcc.ops import (  # noqa: F401
     recurrent_gradient,
     recurrent_int8,
     reduce,
+    repeat,
     resize,
     sequence_start,
     shift,

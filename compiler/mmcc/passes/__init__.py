@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.passes.absorb_transpose import absorb_into_dense, sink_transpose
+from mmcc.passes.bodies import with_optimized_bodies
 from mmcc.passes.border import quantize_ports
 from mmcc.passes.costs import costs
 from mmcc.passes.dead_channels import drop_dead_channels
@@ -77,7 +78,7 @@ def optimize(graph: Graph, *, float_io: bool = False, wide: Callable[[Node], boo
     Weights of nodes that are to be `wide` are float32, also where the file has them in float16.
     Its warnings say what became float or larger.
     """
-    done = graph
+    done = graph = with_optimized_bodies(graph, lambda body: optimize(body, float_io=True, wide=wide))
     for step in PASSES:
         if not (float_io and step is quantize_ports):
             done = step(done)

@@ -84,11 +84,12 @@ def make_layout(graph: Graph, external: frozenset[str], copied: frozenset[Operan
 
 
 def _rigid(graph: Graph) -> frozenset[str]:
-    """Tensors that lie dense and aligned: what a user's function gets whole, and others of its bytes."""
+    """Tensors that lie dense and aligned: what a user's function or a loop gets whole, and others of its
+    bytes."""
     found = {
         name
         for node in graph.nodes
-        if node.handoff is not None and node.handoff.whole
+        if node.op.traits.at_once or (node.handoff is not None and node.handoff.whole)
         for name in (*graph.activations(node), *node.outputs)
     }
     same = [node for node in graph.nodes if node.op.traits.alias is Alias.SAME]

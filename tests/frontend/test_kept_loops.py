@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loops that stay loops: random bodies against ONNX Runtime, and which loops are unrolled all the same."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from frontend_models import assert_same, check, kinds, model_of, onnx_runtime, save
+from mmcc.frontend import import_model
+from mmcc.frontend.kept_loops import FEW_NODES
+from mmcc.ir.interpret import evaluate
+from mmcc.ir.verify import check_final
+from mmcc.ops.repeat import Repeat
+from mmcc.passes import optimize
+from onnx import TensorProto, helper
+from random_loops import RandomLoop
+
+pytestmark = pytest.mark.quick
+
+node = helper.make_node
+
+
+def loops_of(graph) -> list[Repeat]:
+    return [each.op for each in graph.nodes if isinstance(each.op, Repeat)]
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_a_random_loop_is_what_onnx_runtime_makes_of_it(seed, tmp_path):
+    loop = RandomLoop(seed)
+    graph = optimize(import_model(save(loop.model, tmp_path)), float_io=True)
+    assert check_final(graph) == []
+    for name, want in onnx_runtime(loop.model, loop.inputs).items():
+        assert_same(evaluate(graph, loop.inputs)[name], want, 1e-4)
+
+
+def test_most_random_loops_stay_loops(tmp_path):
+    kept = [loops_of(import_model(save(RandomLoop(seed).model, tmp_path))) for seed in range(24)]
+    assert sum(map(len, kept)) >= 12
+    assert {bool(op.carried) for found in kept for op in found} == {True, False}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_layers_of_a_body_are_integers_where_it_is_quantized(seed, tmp_path):
+    """Its sums are exact: what differs from ONNX Runtime is where a float on the way was at a tie."""
+    loop = RandomLoop(seed + 100, steps=24, nodes=14, quantized=True)
+    graph = optimize(import_model(save(loop.model, tmp_path)), float_io=True)
+    plain = optimize(import_model(save(loop.model, tmp_path), keep_loops=False), float_io=True)
+    bodies = [type(each.op).__name__ for op in loops_of(graph) for each in op.body.nodes]
+    whole = [type(each.op).__name__ for each in plain.nodes]
+    assert {name for name in bodies if "Int8" in name} == {name for name in whole if "Int8" in name}
+    assert len(bodies) < len(whole)
+    got, want = evaluate(graph, loop.inputs), onnx_runtime(loop.model, loop.inputs)
+    differs = [np.abs(got[name] - want[name]) > 1e-4 for name in want]
+    assert sum(map(np.sum, differs)) <= 0.02 * sum(map(np.size, differs))
+
+
+def counting(steps: int, *, grows: bool = False, count: str = "one", stops: bool = False):
+    """h' = tanh(h W + x[count]), where `count` goes up by a constant; many nodes a step."""
+    layers = [node("Tanh", [f"g{k}" if k else "s"], [f"g{k + 1}"]) for k in range(8)]
+    inside = [
+        node("Gather", ["x", "count"], ["xt"], axis=0),
+        node("MatMul", ["h", "W"], ["p"]),
+        node("Add", ["p", "xt"], ["s"]),
+        *layers,
+        node("Concat", ["h", "xt"], ["h_out"], axis=0) if grows else node("Neg", ["g8"], ["h_out"]),
+        node("Add", ["count", count], ["counted"]),
+        node("Less", ["count", "soon"], ["going"]) if stops else node("Identity", ["on"], ["going"]),
+    ]
+    scalars = [("step", TensorProto.INT64), ("on", TensorProto.BOOL), ("count", TensorProto.INT64)]
+    given = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars]
+    given.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, None))
+    made = [("going", TensorProto.BOOL, []), ("counted", TensorProto.INT64, [])]
+    made += [("h_out", TensorProto.FLOAT, None), ("xt" if grows else "g8", TensorProto.FLOAT, None)]
+    outputs = [helper.make_tensor_value_info(*each) for each in made]
+    body = helper.make_graph(inside, "body", given, outputs)
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.uniform(-1, 1, (steps, 1, 3)).astype(np.float32), "h0": np.ones((1, 3), np.float32)}
+    constants = {"W": rng.uniform(-1, 1, (3, 3)).astype(np.float32), "one": np.int64(1), "two": np.int64(2)}
+    constants |= {"zero": np.int64(0), "trip": np.int64(steps), "yes": np.array(True), "soon": np.int64(4)}
+    whole = [node("Loop", ["trip", "yes", "zero", "h0"], ["ended", "hn", "all"], body=body)]
+    whole.append(node("Cast", ["ended"], ["end"], to=TensorProto.FLOAT))
+    names = ["end", "hn"] if grows or stops else ["end", "hn", "all"]
+    return model_of(whole, inputs, names, constants), inputs
+
+
+def test_a_count_that_is_carried_is_known(tmp_path):
+    """So what it takes is a slice of a step, and its last value a constant."""
+    graph = check(*counting(40), tmp_path)
+    (op,) = loops_of(graph)
+    assert (op.steps, op.carried, op.scanned, op.kept) == (40, 1, (False,), (0,))
+    assert "TakeLines" not in kinds(graph)
+
+
+def test_a_count_by_twos_is_no_slice_of_a_step(tmp_path):
+    model, inputs = counting(40, count="two")
+    inputs["x"] = np.repeat(inputs["x"], 2, axis=0)
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 80
+    graph = check(model, inputs, tmp_path)
+    (op,) = loops_of(graph)
+    assert op.steps == 40
+
+
+@pytest.mark.parametrize(("steps", "stays"), [(FEW_NODES // 13, False), (FEW_NODES // 12 + 1, True)])
+def test_few_nodes_are_unrolled(steps, stays, tmp_path):
+    graph = check(*counting(steps), tmp_path)
+    assert bool(loops_of(graph)) is stays
+
+
+@pytest.mark.parametrize("form", [{"grows": True}, {"stops": True}])
+def test_what_steps_hand_on_in_other_shapes_or_may_end_early_is_unrolled(form, tmp_path):
+    graph = check(*counting(30, **form), tmp_path, rtol=1e-4)
+    assert not loops_of(graph)
+
+
+def test_training_and_staged_weights_have_loops_unrolled(tmp_path):
+    path = save(counting(40)[0], tmp_path)
+    assert loops_of(import_model(path))
+    assert not loops_of(import_model(path, keep_loops=False))
+
+
+def test_a_loop_in_a_loop(tmp_path):
+    """The inner one of few nodes is unrolled in the body, a long one is a loop in the body."""
+    for steps in (2, 40):
+        layers = [node("Tanh", [f"i{k}" if k else "h"], [f"i{k + 1}"]) for k in range(10)]
+        floats = [helper.make_tensor_value_info("h", TensorProto.FLOAT, None)]
+        inner_made = [("c1", TensorProto.BOOL, []), ("i10", TensorProto.FLOAT, None)]
+        scalars = [("i", TensorProto.INT64), ("c", TensorProto.BOOL)]
+        given = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars]
+        inner = helper.make_graph(
+            [*layers, node("Identity", ["c"], ["c1"])],
+            "inner",
+            [*given, *floats],
+            [helper.make_tensor_value_info(*each) for each in inner_made],
+        )
+        outer_given = [
+            helper.make_tensor_value_info("j", TensorProto.INT64, []),
+            helper.make_tensor_value_info("d", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("g", TensorProto.FLOAT, None),
+        ]
+        outer_nodes = [
+            node("Add", ["g", "around"], ["started"]),
+            node("Loop", ["inner_trip", "", "started"], ["inner_out"], body=inner),
+            node("Identity", ["d"], ["d1"]),
+        ]
+        outer_made = [("d1", TensorProto.BOOL, []), ("inner_out", TensorProto.FLOAT, None)]
+        outer = helper.make_graph(
+            outer_nodes, "outer", outer_given, [helper.make_tensor_value_info(*each) for each in outer_made]
+        )
+        inputs = {"h0": np.full((2, 3), 0.5, np.float32), "around": np.full((2, 3), 0.25, np.float32)}
+        whole = [node("Loop", ["trip", "", "h0"], ["y"], body=outer)]
+        constants = {"trip": np.int64(130), "inner_trip": np.int64(steps)}
+        graph = check(model_of(whole, inputs, ["y"], constants), inputs, tmp_path)
+        (op,) = loops_of(graph)
+        assert [each.steps for each in loops_of(op.body)] == ([] if steps == 2 else [steps])
