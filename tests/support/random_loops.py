@@ -26,7 +26,7 @@ class RandomLoop:
     made: list[NodeProto] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rng = np.random.default_rng(self.seed)
+        self.rng, self.numbers = np.random.default_rng(self.seed), np.random.default_rng([self.seed, 1])
         self.steps = self.steps or int(self.rng.integers(1, 51))
         self.batch, self.units = int(self.rng.integers(1, 3)), int(self.rng.integers(1, 6))
         self.carried, self.slices, self.rows = (int(self.rng.integers(0, 4)) for _ in range(3))
@@ -38,7 +38,7 @@ class RandomLoop:
         self.model = self._model()
 
     def some(self, *shape: int) -> Array:
-        return self.rng.uniform(-1, 1, shape).astype(np.float32)
+        return self.numbers.uniform(-1, 1, shape).astype(np.float32)
 
     def _model(self) -> ModelProto:
         for k in range(self.carried):

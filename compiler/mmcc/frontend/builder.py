@@ -37,6 +37,7 @@ class Builder:
     budget: int  # bytes that folding may still produce
     keep_batch_norm: bool = False  # as a node of its own
     keep_loops: bool = True  # long ones, as a node with a body
+    runs: int = 0  # of nodes in the bodies of loops that stay loops, so far
     unrolled: int = 0  # nodes that loops have become so far
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])

@@ -28,7 +28,8 @@ from mmcc.ir.types import Shape
 from mmcc.ops.repeat import Repeat
 
 FEW_NODES = 256  # of the body, all steps together: as many are unrolled
-MOST_STEPS = 2**16  # references and checkers go through all
+MOST_STEPS = 2**16  # the checker goes through all
+MOST_RUNS = 2**18  # of nodes of all bodies, all steps together: the reference goes through all
 HANDED_OVER = (ElementType.F32, ElementType.BOOL, ElementType.I32, ElementType.I64)
 
 
@@ -69,14 +70,16 @@ def keep(state: Import, where: Where, loop: KeptLoop, convert: Convert) -> dict[
     if state.uncertain:
         return None
     build = state.build
-    inner = Builder(budget=build.budget, keep_batch_norm=build.keep_batch_norm, keep_loops=True)
+    inner = Builder(budget=build.budget, keep_batch_norm=build.keep_batch_norm)
     inner.where = build.where = (where,)
     try:
         found = _Body(state, where, loop, inner).converted(convert)
     except (CompileError, ShapeError):
         return None
-    if found is None:
+    runs = build.runs + loop.steps * (len(inner.nodes) + inner.runs)
+    if found is None or runs > MOST_RUNS:
         return None
+    build.runs = runs
     build.budget = inner.budget
     hints = [f"{where.op}_{k}" for k in found.results]
     made = build.emit_all(found.op, *found.operands, hints=hints)
@@ -239,9 +242,10 @@ class _Around(MutableMapping[str, Value]):
         outer, inner = self.state.build, self.inner
         made = inner.tensor(outer.tensors[name].shape, outer.tensors[name].dtype, outer.hints[name]).name
         inner.constants[made] = outer.constants[name]
-        for there, here in ((outer.stored, inner.stored), (outer.titles, inner.titles)):
-            if name in there:
-                here[made] = there[name]
+        if name in outer.stored:
+            inner.stored[made] = outer.stored[name]
+        if name in outer.titles:
+            inner.titles[made] = outer.titles[name]
         if name in outer.blocked:
             inner.blocked[made] = outer.blocked[name]
         return made
