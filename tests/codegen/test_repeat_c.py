@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from frontend_models import assert_same, onnx_runtime, save
+from mmcc.codegen.weights import float_literal
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.frontend import import_model
@@ -44,9 +45,7 @@ def outputs(loop: RandomLoop, package: Path, folder: Path) -> list[bytes]:
     inputs = [np.ascontiguousarray(array) for array in loop.inputs.values()]
     reads, writes = [], []
     for k, array in enumerate(inputs):
-        numbers = ", ".join(
-            f"{v:.9g}f" if "." in f"{v:.9g}" or "e" in f"{v:.9g}" else f"{v:.9g}.f" for v in array.flat
-        )
+        numbers = ", ".join(map(float_literal, array.flat))
         reads.append(f"        static const float given_{k}[] = {{{numbers}}};")
         reads.append(
             f"        for (int i = 0; i < {array.size}; ++i) net_input_{k}(&context)[i] = given_{k}[i];"
@@ -87,9 +86,8 @@ def test_all_plans_give_the_same_bits(seed, tmp_path):
         raw = np.frombuffer(found[0], np.float32, want.size, at)
         at += want.nbytes
         assert port.onnx_name == name
-        assert_same(
-            port.from_c(raw.reshape(graph.tensors[port.tensor].shape), graph.tensors[port.tensor]), want, 1e-4
-        )
+        tensor = graph.tensors[port.tensor]
+        assert_same(port.from_c(raw.reshape(tensor.shape), tensor), want, 1e-4)
 
 
 def test_code_and_weights_do_not_grow_with_the_steps(tmp_path):
