@@ -152,3 +152,13 @@ def test_a_loop_in_a_loop(tmp_path):
         graph = check(model_of(whole, inputs, ["y"], constants), inputs, tmp_path)
         (op,) = loops_of(graph)
         assert [each.steps for each in loops_of(op.body)] == ([] if steps == 2 else [steps])
+
+
+def test_one_step_of_many_nodes(tmp_path):
+    """A count of one step is known after it, too."""
+    model, inputs = counting(1)
+    body = model.graph.node[0].attribute[0].g
+    wide = [node("Tanh", ["g8"], [f"wide{k}"]) for k in range(FEW_NODES)]
+    body.node.extend(wide)
+    graph = check(model, inputs, tmp_path)
+    assert [op.steps for op in loops_of(graph)] == [1]

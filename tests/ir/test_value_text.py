@@ -13,6 +13,7 @@ from typing import Literal, get_args, get_origin
 import numpy as np
 import pytest
 from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph
 from mmcc.ir.parse_values import field_types, parse_call, parse_value
 from mmcc.ir.text import value_text
 from mmcc.ir.tokens import Cursor, TextError
@@ -41,12 +42,12 @@ def test_every_op_of_the_kernels_cases_survives() -> None:
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_fields_of_every_op_have_types_that_are_read(name: str) -> None:
     """A field of a new kind of type fails here, and not when somebody reads a dump."""
-    kinds = [field_types(OPS[name])[each.name] for each in fields(OPS[name])]
+    kinds = [field_types(OPS[name])[each.name] for each in fields(OPS[name]) if each.repr]
     while kinds:
         kind = kinds.pop()
         if get_origin(kind) is not Literal:
             kinds += [inner for inner in get_args(kind) if inner not in (Ellipsis, NoneType)]
-        if is_dataclass(kind) and kind is not ElementType:
+        if is_dataclass(kind) and kind is not ElementType and kind is not Graph:
             kinds += [field_types(kind)[each.name] for each in fields(kind)]
         with pytest.raises(TextError):  # the text is wrong for all kinds, and no other error comes
             parse_value(Cursor("}"), kind)

@@ -19,10 +19,10 @@ from mmcc.checker.program_constants import Constants
 from mmcc.checker.program_moves import check_moves, memory_name
 from mmcc.checker.program_pages import check_pages
 from mmcc.checker.program_run import Made, Moved, run_step
-from mmcc.checker.repeats import check_steps
+from mmcc.checker.repeats import check_bodies
 from mmcc.checker.replay import MOST, label
 from mmcc.ir.graph import Graph
-from mmcc.ir.module import LOOP, Entry
+from mmcc.ir.module import Entry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import FILLED, Along, Chunks, Plan
 from mmcc.ir.program import (
@@ -65,24 +65,8 @@ def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> l
         wrong += check_moves(entry, plan, code)
         wrong += check_pages(graph, plan, code)
         wrong += check_bands(graph, plan, code)
-        wrong += _bodies(graph, plan, code)
+        wrong += check_bodies(graph, plan, code, check_entry)
     return wrong[:MOST]
-
-
-def _bodies(graph: Graph, plan: Plan, program: EntryCode) -> Iterator[str]:
-    """Bodies of loops, which are checked as entries are, and their steps."""
-    for node in program.nodes:
-        op = graph.nodes[node.index].op
-        if not isinstance(op, Repeat):
-            if node.body is not None:
-                yield f"{label(graph, node.index)} has a body, but is no loop"
-            continue
-        if node.body is None or op.plan is None:
-            yield f"{label(graph, node.index)} has no body"
-            continue
-        inside = check_entry(Entry(LOOP, op.body), op.plan, node.body)
-        yield from (f"the body of {label(graph, node.index)}: {text}" for text in inside)
-        yield from check_steps(graph, node.index, plan, node.use)
 
 
 def _missing(graph: Graph, plan: Plan, program: EntryCode) -> list[str]:

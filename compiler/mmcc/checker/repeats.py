@@ -14,13 +14,15 @@ from typing import Any
 
 from mmcc.checker.replay import label
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.module import LOOP, Entry
 from mmcc.ir.plan import Plan
-from mmcc.ir.program import KernelUse
+from mmcc.ir.program import EntryCode, KernelUse
 from mmcc.ir.regions import External
 from mmcc.ir.types import Tensor, geometry
 from mmcc.ops.repeat import Repeat
 
 Check = Callable[[Graph, Plan], list[str]]
+CheckCode = Callable[[Entry, Plan, EntryCode], list[str]]
 
 
 def check_repeats(graph: Graph, plan: Plan, check: Check) -> Iterator[str]:
@@ -40,6 +42,21 @@ def check_repeats(graph: Graph, plan: Plan, check: Check) -> Iterator[str]:
             yield f"the body of {here} needs more than an arena and its constants"
         for name in dict.fromkeys((*graph.activations(node), *node.outputs)):
             yield from _dense(graph, plan, name, here)
+
+
+def check_bodies(graph: Graph, plan: Plan, program: EntryCode, check: CheckCode) -> Iterator[str]:
+    """Bodies whose code is wrong, as `check` finds, and steps that are not those of the op."""
+    for node in program.nodes:
+        op, here = graph.nodes[node.index].op, label(graph, node.index)
+        if not isinstance(op, Repeat):
+            if node.body is not None:
+                yield f"{here} has a body, but is no loop"
+        elif node.body is None or op.plan is None:
+            yield f"{here} has no body"
+        else:
+            inside = check(Entry(LOOP, op.body), op.plan, node.body)
+            yield from (f"the body of {here}: {text}" for text in inside)
+            yield from _check_steps(graph, node.index, plan, node.use)
 
 
 def _region(plan: Plan, name: str) -> object:
@@ -71,7 +88,7 @@ class _Bytes:
         return f"bytes [{self.begin}, {self.end}) of {self.of}"
 
 
-def check_steps(graph: Graph, index: int, plan: Plan, use: KernelUse) -> Iterator[str]:
+def _check_steps(graph: Graph, index: int, plan: Plan, use: KernelUse) -> Iterator[str]:
     """Everything in which the steps of a loop are not what its op says; `plan` has its scratch."""
     node, here = graph.nodes[index], label(graph, index)
     op, options = node.op, dict(use.options)

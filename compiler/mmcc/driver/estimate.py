@@ -24,7 +24,6 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Plan
-from mmcc.ir.program import with_bodies
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import mac_kind, plan_cost
@@ -128,7 +127,7 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
 
 def weights_bytes(graph: Graph, plan: Plan, target: Target) -> int:
     """Bytes of flash that constants take, packed for the kernels that the plan gives the target."""
-    return lay_out([*with_bodies(lower_entry(Entry(RUN, graph), plan, target).nodes)]).size
+    return lay_out(lower_entry(Entry(RUN, graph), plan, target).every).size
 
 
 def code_bytes(graph: Graph) -> int:

@@ -7,7 +7,7 @@ the planner to choose, and weights that are read over and over. For all steps it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from onnx import GraphProto, NodeProto, helper
@@ -29,6 +29,24 @@ class Rows:
 
     value: Value
     rows: int
+    back: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Lifted:
+    """A body, and by name what it reads: rows of what was made for all steps, slices of inputs."""
+
+    body: GraphProto
+    rows: Mapping[str, Rows]
+    sources: Mapping[str, Scanned]
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A value whose slices along an axis are seen step by step; from the last on where it goes back."""
+
+    value: Value
+    axis: int
     back: bool
 
 

@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import AttributeProto, GraphProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 
 from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.kept_loops import FEW_NODES, MOST_STEPS, KeptLoop, Slices, keep
+from mmcc.frontend.known_values import counted_values, without_known
 from mmcc.frontend.layouts import reshaped
-from mmcc.frontend.lifting import Rows, liftable, lifted
+from mmcc.frontend.lifting import Lifted, Rows, Scanned, liftable, lifted
 from mmcc.frontend.order import ordered
 from mmcc.frontend.problems import bad_model, located, unsupported
 from mmcc.frontend.reads import reads
@@ -110,53 +111,22 @@ class _Steps:
     def _kept_loop(self, names: list[str], state: list[Value], steps: int) -> list[Value] | None:
         """The results of a Loop that stays one; None if it is unrolled."""
         each = len(state)
-        counted = self._counted(names[2:], state, steps) | {names[0]: np.arange(steps)}
-        sliced: dict[str, _Scanned] = {}
-        for name, numbers in counted.items():
-            if np.array_equal(numbers.reshape(-1), np.arange(steps)):
-                sliced |= self._sliced(name, steps)
         carried = dict(zip(names[2:], state, strict=True))
+        counted = counted_values(self.state, self.body, carried, steps)
+        counted[names[0]] = np.arange(steps + 1)
+        sliced: dict[str, Scanned] = {}
+        for name, numbers in counted.items():
+            if np.array_equal(numbers.reshape(-1), np.arange(steps + 1)):
+                sliced |= self._sliced(name, steps)
         rows = (False,) * (len(self.body.output) - 1 - each)
         found = self._kept(carried, counted, sliced, {names[1]: np.array(True)}, steps, rows, sliced)
         return None if found is None else [found[k] for k in range(len(self.node.output))]
-
-    def _counted(self, names: list[str], state: list[Value], steps: int) -> dict[str, NDArray[Any]]:
-        """Of values that go from step to step, those to which each step adds a constant: what steps see."""
-        makers = {name: node for node in self.body.node for name in node.output}
-        constants = {tensor.name: tensor for tensor in self.body.initializer}
-        found: dict[str, NDArray[Any]] = {}
-        for k, (name, first) in enumerate(zip(names, state, strict=True)):
-            made = self.body.output[1 + k].name
-            while made in makers and makers[made].op_type == "Identity":
-                made = makers[made].input[0]
-            node = makers.get(made)
-            if node is None or node.op_type != "Add" or name not in node.input or first.size != 1:
-                continue
-            other = node.input[1 - list(node.input).index(name)]
-            more = self._whole_number(other, constants)
-            if more is None or not self.state.build.is_constant(first.tensor) or first.dtype.is_float:
-                continue
-            begin = self.state.build.array(first)
-            numbers = np.arange(steps + 1).reshape(-1, *(1,) * begin.ndim) * more + begin
-            found[name] = numbers[:steps].astype(begin.dtype)
-        return found
-
-    def _whole_number(self, name: str, constants: Mapping[str, TensorProto]) -> int | None:
-        """The one element of a constant that the body has or sees, if it is a whole number."""
-        if name in constants:
-            array = numpy_helper.to_array(constants[name])
-        else:
-            value = self.state.values.get(name)
-            if value is None or not self.state.build.is_constant(value.tensor):
-                return None
-            array = self.state.build.array(value)
-        return int(array.reshape(())) if array.size == 1 and array.dtype.kind == "i" else None
 
     def _kept(
         self,
         carried: Mapping[str, Value],
         counted: Mapping[str, NDArray[Any]],
-        sources: Mapping[str, _Scanned],
+        sources: Mapping[str, Scanned],
         known: Mapping[str, NDArray[Any]],
         steps: int,
         rows: tuple[bool, ...],
@@ -169,7 +139,7 @@ class _Steps:
         lift = self._lift(sources, skip)
         if steps * len(lift.body.node) <= FEW_NODES:
             return None
-        slices = {name: Slices(build.constant(each, name), False) for name, each in counted.items()}
+        slices = {name: Slices(build.constant(each[:steps], name), False) for name, each in counted.items()}
         for name, source in lift.sources.items():
             value, order = (
                 source.value,
@@ -184,7 +154,7 @@ class _Steps:
         kept = tuple(k for k, name in enumerate(self.node.output[: len(names)]) if name in self.state.wanted)
         going = {name: value for name, value in carried.items() if name not in counted}
         loop = KeptLoop(
-            self._body_of(lift.body, names, counted),
+            without_known(lift.body, int(self.node.op_type == "Loop"), names, counted),
             steps,
             going,
             slices,
@@ -199,21 +169,10 @@ class _Steps:
         results = dict[int, Value]()
         for k, name in enumerate(names):
             if name in counted:
-                more = counted[name][-1] + (counted[name][-1] - counted[name][-2])
-                results[k] = build.constant(more.astype(counted[name].dtype), name)
+                results[k] = build.constant(counted[name][steps], name)
             else:
                 results[k] = found.get([*going].index(name), carried[name])  # of those that nobody reads, any
         return results | {k - len(going) + len(names): value for k, value in found.items() if k >= len(going)}
-
-    def _body_of(self, body: GraphProto, names: list[str], counted: Mapping[str, Any]) -> GraphProto:
-        """The body without results that are known for all steps."""
-        ignored = len(body.output) - len(self.body.output) + (1 if self.node.op_type == "Loop" else 0)
-        outputs = [
-            info
-            for k, info in enumerate(body.output)
-            if not (0 <= k - ignored < len(names) and names[k - ignored] in counted)
-        ]
-        return helper.make_graph(list(body.node), "", [], outputs, list(body.initializer))
 
     def _first(self, value: Value, count: int) -> Value:
         """The first so many slices of a value."""
@@ -231,16 +190,16 @@ class _Steps:
             name = copies.get(name, name)
         return name in {result for node in self.body.node for result in node.output}
 
-    def _sliced(self, number: str, steps: int) -> dict[str, _Scanned]:
+    def _sliced(self, number: str, steps: int) -> dict[str, Scanned]:
         """Nodes of the body that take the slice of a step, from a value around the loop: by their result."""
-        found: dict[str, _Scanned] = {}
+        found: dict[str, Scanned] = {}
         for node in self.body.node:
             value = self.state.values.get(node.input[0]) if len(node.input) == 2 else None
             if node.op_type != "Gather" or domain_of(node) or value is None or node.input[1] != number:
                 continue
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
             if 0 <= axis < value.rank and steps <= value.shape[axis]:
-                found[node.output[0]] = _Scanned(value, axis, False)
+                found[node.output[0]] = Scanned(value, axis, False)
         return found
 
     def scan(self) -> list[Value]:
@@ -280,7 +239,7 @@ class _Steps:
         ]
 
     def _kept_scan(
-        self, names: list[str], state: list[Value], sources: list[_Scanned], makes: int, steps: int
+        self, names: list[str], state: list[Value], sources: list[Scanned], makes: int, steps: int
     ) -> list[Value] | None:
         """The results of a Scan that stays one; None if it is unrolled."""
         axes, backward = (self._integers(f"scan_output_{what}", makes) for what in ("axes", "directions"))
@@ -308,15 +267,15 @@ class _Steps:
             raise bad_model("MM103", f"{name} has {len(found)} numbers, not {length}")
         return found
 
-    def _sources(self, values: Sequence[Value | None]) -> list[_Scanned]:
+    def _sources(self, values: Sequence[Value | None]) -> list[Scanned]:
         axes = self._integers("scan_input_axes", len(values))
         backward = self._integers("scan_input_directions", len(values))
-        found: list[_Scanned] = []
+        found: list[Scanned] = []
         for value, axis, back in zip(values, axes, backward, strict=True):
             assert value is not None
             if not -value.rank <= axis < value.rank:
                 raise bad_model("MM103", f"axis {axis} of {list(value.shape)}")
-            found.append(_Scanned(value, axis % value.rank, bool(back)))
+            found.append(Scanned(value, axis % value.rank, bool(back)))
         return found
 
     def _number(self, value: Value, what: str) -> float:
@@ -333,7 +292,7 @@ class _Steps:
             what = f"a {self.node.op_type} of {len(self.body.node)} nodes and so many steps"
             raise unsupported(f"{what}: unrolled it is more than {MAX_NODES:,} nodes")
 
-    def _lift(self, sources: Mapping[str, _Scanned], skip: Collection[str] = ()) -> _Lifted:
+    def _lift(self, sources: Mapping[str, Scanned], skip: Collection[str] = ()) -> Lifted:
         """The body without what is computed for all steps at once; `skip` are outputs of nodes that slice."""
         inside = [(self.where, node) for node in self.body.node if not set(node.output) & set(skip)]
         own = {info.name for info in self.body.input} | {t.name for t in self.body.initializer} | set(skip)
@@ -356,13 +315,13 @@ class _Steps:
         read = {name for node in remain for name in reads(node)} | {info.name for info in self.body.output}
         body = helper.make_graph(remain, "", [], list(self.body.output), list(self.body.initializer))
         found = {name: each for name, each in rows.items() if name in read and name not in sources}
-        return _Lifted(body, found, {name: each for name, each in sources.items() if name in read})
+        return Lifted(body, found, {name: each for name, each in sources.items() if name in read})
 
-    def _rows(self, source: _Scanned) -> int:
+    def _rows(self, source: Scanned) -> int:
         """Rows of one slice."""
         return source.value.shape[0 if source.axis else 1]
 
-    def _one_under_the_other(self, source: _Scanned) -> Value:
+    def _one_under_the_other(self, source: Scanned) -> Value:
         value, axis = source.value, source.axis
         if axis:
             perm = [axis, *(k for k in range(value.rank) if k != axis)]
@@ -373,7 +332,7 @@ class _Steps:
         given = {"scanned": value, "shape": shape}
         return self._one(helper.make_node("Reshape", ["scanned", "shape"], ["rows"]), given)
 
-    def _seen(self, step: int, total: int, body: _Lifted) -> dict[str, Value]:
+    def _seen(self, step: int, total: int, body: Lifted) -> dict[str, Value]:
         """What a step sees of the inputs, and of what was made of them for all steps."""
         found: dict[str, Value] = {}
         for name, source in body.sources.items():
@@ -392,7 +351,7 @@ class _Steps:
             raise _Stopped
         return tuple(value for value in made if value is not None)
 
-    def _slice(self, source: _Scanned, step: int) -> Value:
+    def _slice(self, source: Scanned, step: int) -> Value:
         """What a step sees of an input."""
         index = self.state.build.constant(np.array(step, np.int64), "step")
         node = helper.make_node("Gather", ["scanned", "step"], ["slice"], axis=source.axis)
@@ -429,21 +388,3 @@ class _Steps:
         (result,) = node.output
         graph = helper.make_graph([node], "", [], [helper.make_empty_tensor_value_info(result)])
         return self._run(graph, given)
-
-
-@dataclass(frozen=True, eq=False)
-class _Lifted:
-    """A body, and by name what it reads: rows of what was made for all steps, slices of inputs."""
-
-    body: GraphProto
-    rows: Mapping[str, Rows]
-    sources: Mapping[str, _Scanned]
-
-
-@dataclass(frozen=True, slots=True)
-class _Scanned:
-    """A value whose slices along an axis are seen step by step; from the last on where it goes back."""
-
-    value: Value
-    axis: int
-    back: bool

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -344,11 +344,9 @@ class ProgramNode:
 
 @dataclass(frozen=True, slots=True)
 class EntryCode:
-    """One entry: where its inputs and outputs are, its nodes, the statements.
+    """One entry: where its inputs and outputs are, its nodes (by their index in the graph), the statements.
 
-    Nodes are known by their index in the entry's graph; in C all nodes of a package are numbered through,
-    and `first` is the number of this entry's node 0. The body of a loop is like an entry that only the loop
-    calls: its nodes are numbered behind those of all entries.
+    In C all nodes are numbered through, those of loops' bodies behind all entries; `first` is that of node 0.
     """
 
     name: str
@@ -356,6 +354,11 @@ class EntryCode:
     ports: dict[str, View]  # by tensor
     nodes: tuple[ProgramNode, ...]
     body: tuple[Step | Moves, ...]
+
+    @property
+    def every(self) -> tuple[ProgramNode, ...]:
+        """Its nodes, each before those of its body."""
+        return tuple(each for node in self.nodes for each in (node, *(node.body.every if node.body else ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,17 +392,9 @@ class Program:
     @property
     def nodes(self) -> tuple[ProgramNode, ...]:
         """The nodes of all entries, and of the bodies of their loops."""
-        return tuple(with_bodies(node for entry in self.entries for node in entry.nodes))
+        return tuple(node for entry in self.entries for node in entry.every)
 
     @property
     def staged(self) -> bool:
         """True if constants lie in slow memory and are read while the model runs."""
         return any(node.blocks for node in self.nodes)
-
-
-def with_bodies(nodes: Iterable[ProgramNode]) -> Iterator[ProgramNode]:
-    """Nodes, each before those of its body."""
-    for node in nodes:
-        yield node
-        if node.body is not None:
-            yield from with_bodies(node.body.nodes)

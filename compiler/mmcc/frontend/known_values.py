@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Values that a loop hands from step to step, and that are known for all steps before the first: counts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import GraphProto, TensorProto, helper
+
+from mmcc.errors import CompileError
+from mmcc.frontend.convert import Import
+from mmcc.frontend.tensors import to_array
+from mmcc.frontend.value import Value
+
+
+def counted_values(
+    state: Import, body: GraphProto, carried: Mapping[str, Value], steps: int
+) -> dict[str, NDArray[Any]]:
+    """Of the carried values of a Loop, those to which each step adds a constant: before each step, and after
+    the last."""
+    makers = {name: node for node in body.node for name in node.output}
+    constants = {tensor.name: tensor for tensor in body.initializer}
+    found: dict[str, NDArray[Any]] = {}
+    for k, (name, first) in enumerate(carried.items()):
+        made = body.output[1 + k].name
+        for _ in makers:  # names may lead in a circle: nobody has looked at the body yet
+            if made not in makers or makers[made].op_type != "Identity":
+                break
+            made = makers[made].input[0]
+        node = makers.get(made)
+        if node is None or node.op_type != "Add" or name not in node.input or len(node.input) != 2:
+            continue
+        more = _whole_number(state, node.input[1 - list(node.input).index(name)], constants)
+        known = state.build.is_constant(first.tensor) and first.size == 1 and not first.dtype.is_float
+        if more is None or not known:
+            continue
+        begin = state.build.array(first)
+        numbers = np.arange(steps + 1).reshape(-1, *(1,) * begin.ndim) * more + begin
+        found[name] = numbers.astype(begin.dtype)
+    return found
+
+
+def _whole_number(state: Import, name: str, constants: Mapping[str, TensorProto]) -> int | None:
+    """The one element of a constant that a body has or sees, if it is a whole number."""
+    if name in constants:
+        try:
+            array = to_array(constants[name], state.source.folder)
+        except CompileError:  # told when the body is converted
+            return None
+    else:
+        value = state.values.get(name)
+        if value is None or not state.build.is_constant(value.tensor):
+            return None
+        array = state.build.array(value)
+    return int(array) if array.shape == () and array.dtype.kind == "i" else None
+
+
+def without_known(body: GraphProto, ignored: int, names: Sequence[str], known: Collection[str]) -> GraphProto:
+    """The body without those of its carried results that are known; they come behind those `ignored`."""
+    outputs = [
+        info
+        for k, info in enumerate(body.output)
+        if not (0 <= k - ignored < len(names) and names[k - ignored] in known)
+    ]
+    return helper.make_graph(list(body.node), "", [], outputs, list(body.initializer))
