@@ -16,8 +16,8 @@
 #define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
 #endif
 
-/* What sums of a few gates are made of, each of four rows of weights for x and four for h. The assembly below knows
- * where the members are. */
+/* What sums of a few gates are made of: of each gate four numbers that sums over x begin with, and four rows of weights
+ * for x and four for h. The assembly below knows where the members are. */
 typedef struct {
     const int8_t *w;
     const int8_t *x;
@@ -28,36 +28,38 @@ typedef struct {
     int32_t gates;
 } mmcc_mve_gates;
 
-/* Four rows at r0, one behind the other, times r2 values at r1. On the stack is where the weights go on. */
-#define MMCC_MVE_FOUR_ROWS(lanes, load_values, load_weights, weights_step, type, to, end)                      \
-    " add r5, r0, r2\n add r7, r5, r2\n add r3, r7, r2\n add r4, r3, r2\n str r4, [sp]\n"                        \
-    " mov r4, #0\n mov r6, #0\n mov r8, #0\n mov r10, #0\n wlstp." lanes " lr, r2, 2f\n"                       \
+/* Four rows at `row`, one behind the other, times r2 values at r1; what is behind the rows goes to `next`. What is
+ * widened is loaded through one of the first eight registers. */
+#define MMCC_MVE_FOUR_ROWS(row, next, begin, lanes, load_values, load_weights, weights_step, type)             \
+    " add r5, " row ", r2\n add r7, r5, r2\n add r0, r7, r2\n add " next ", r0, r2\n" begin                     \
+    " wlstp." lanes " lr, r2, 2f\n"                                                                            \
     "1: " load_values " q0, [r1], #16\n"                                                                       \
-    " " load_weights " q1, [r0], #" weights_step "\n vmladava." type " r4, q0, q1\n"                          \
+    " " load_weights " q1, [" row "], #" weights_step "\n vmladava." type " r4, q0, q1\n"                     \
     " " load_weights " q2, [r5], #" weights_step "\n vmladava." type " r6, q0, q2\n"                          \
     " " load_weights " q1, [r7], #" weights_step "\n vmladava." type " r8, q0, q1\n"                          \
-    " " load_weights " q2, [r3], #" weights_step "\n vmladava." type " r10, q0, q2\n letp lr, 1b\n"           \
-    "2: ldr r0, [sp]\n strd r4, r6, [r11, #" to "]\n strd r8, r10, [r11, #" end "]\n"
+    " " load_weights " q2, [r0], #" weights_step "\n vmladava." type " r10, q0, q2\n letp lr, 1b\n"           \
+    "2: strd r4, r6, [r11], #8\n strd r8, r10, [r11], #8\n"
 
-/* The sums of a block of four units; where the weights go on. */
+/* The sums of a block of four units; where the weights go on. On the stack is where the sums end. */
 MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_sums(__attribute__((unused)) const mmcc_mve_gates *gates)
 {
     /* clang-format off */
-    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #4\n mov r12, r0\n ldr r0, [r12]\n ldrd r11, r9, [r12, #20]\n"
-                     "3: ldrd r1, r2, [r12, #4]\n"
-                     MMCC_MVE_FOUR_ROWS("8", "vldrb.u8", "vldrb.u8", "16", "s8", "0", "8")
+    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #4\n mov r12, r0\n ldr r9, [r12]\n ldrd r11, r1, [r12, #20]\n"
+                     " add r1, r11, r1, lsl #5\n str r1, [sp]\n"
+                     "3: ldrd r4, r6, [r9], #8\n ldrd r8, r10, [r9], #8\n ldrd r1, r2, [r12, #4]\n"
+                     MMCC_MVE_FOUR_ROWS("r9", "r3", "", "8", "vldrb.u8", "vldrb.u8", "16", "s8")
                      " ldrd r1, r2, [r12, #12]\n"
-                     MMCC_MVE_FOUR_ROWS("16", "vldrh.u16", "vldrb.s16", "8", "s16", "16", "24")
-                     " add r11, r11, #32\n subs r9, r9, #1\n bne 3b\n add sp, sp, #4\n"
+                     MMCC_MVE_FOUR_ROWS("r3", "r9", " mov r4, #0\n mov r6, #0\n mov r8, #0\n mov r10, #0\n",
+                                        "16", "vldrh.u16", "vldrb.s16", "8", "s16")
+                     " ldr r1, [sp]\n cmp r11, r1\n bne 3b\n mov r0, r9\n add sp, sp, #4\n"
                      " pop {r4-r11, pc}\n" ::: "memory");
     /* clang-format on */
 }
 
-/* What mmcc_recurrent.h has, of four units. `numbers` are four scales of x, four of h and four biases; then four
- * numbers that sums over x begin with. */
-MMCC_INLINE int32x4_t mmcc_mve_sum_of_x(const int32_t *sums, const int32_t *numbers, int32_t left)
+/* What mmcc_recurrent.h has, of four units. `numbers` are four scales of x, four of h and four biases. */
+MMCC_INLINE int32x4_t mmcc_mve_sum_of_x(const int32_t *sums, int32_t left)
 {
-    return vmulq_n_s32(vaddq_s32(vldrwq_s32(sums), vldrwq_s32(numbers + 12)), left);
+    return vmulq_n_s32(vldrwq_s32(sums), left);
 }
 
 MMCC_INLINE int32x4_t mmcc_mve_gate_part(int32x4_t sum, const int32_t *scale, const int32_t *bias)
@@ -65,15 +67,16 @@ MMCC_INLINE int32x4_t mmcc_mve_gate_part(int32x4_t sum, const int32_t *scale, co
     return vaddq_s32(vmulhq_s32(sum, vldrwq_s32(scale)), vldrwq_s32(bias));
 }
 
-/* High words, and one where the low ones add up to more than a word. */
+/* High words, and one where the low ones add up to more than a word. That is the upper bit of half of what they add up
+ * to: compilers move predicates about. */
 MMCC_INLINE int32x4_t mmcc_mve_gate_sum(int32x4_t over_x, const int32_t *sums, const int32_t *numbers)
 {
     const int32x4_t of_x = vldrwq_s32(numbers), of_h = vldrwq_s32(numbers + 4), over_h = vldrwq_s32(sums);
-    const uint32x4_t low = vreinterpretq_u32_s32(vmulq_s32(over_x, of_x));
-    const uint32x4_t both = vaddq_u32(low, vreinterpretq_u32_s32(vmulq_s32(over_h, of_h)));
+    const uint32x4_t low_x = vreinterpretq_u32_s32(vmulq_s32(over_x, of_x));
+    const uint32x4_t half = vhaddq_u32(low_x, vreinterpretq_u32_s32(vmulq_s32(over_h, of_h)));
     const int32x4_t high = vaddq_s32(vmulhq_s32(over_x, of_x), vmulhq_s32(over_h, of_h));
-    const int32x4_t sum = vaddq_s32(high, vldrwq_s32(numbers + 8));
-    return vaddq_m_n_s32(sum, sum, 1, vcmphiq_u32(low, both));
+    const int32x4_t carry = vreinterpretq_s32_u32(vshrq_n_u32(half, 31));
+    return vaddq_s32(vaddq_s32(high, vldrwq_s32(numbers + 8)), carry);
 }
 
 /* Clamps are saturating shifts, and masks shifts, since constants in vectors would take registers. Here the upper ten

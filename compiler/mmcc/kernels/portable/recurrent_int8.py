@@ -79,14 +79,15 @@ def _constants(op: RecurrentInt8, site: Site) -> Fields:
     """Of each set its weights, scales and biases in blocks of units; those of what r makes of h; table."""
     w, r, numbers = (site.inputs[k].constant() for k in (1, 2, 3))
     gates, variant = GATES[op.cell], site.variant("recurrent_int8")
-    if variant == NARROW:
-        start = -op.x_zero * w.astype(np.int64).sum(1)
-        start = np.pad(start, (0, numbers.shape[1] - len(start)))
-        numbers = np.concatenate((numbers, start[np.newaxis].astype(np.int32)))
     parts = [
         np.concatenate([_blocks(rows, variant) for rows in both], axis=1)
         for both in zip(np.split(w, gates), np.split(r, gates), strict=True)
     ]
+    if variant == NARROW:
+        begins = np.split((-op.x_zero * w.astype(np.int64).sum(1)).astype(np.int32), gates)
+        parts = [
+            np.hstack((_units(begin).view(np.int8), part)) for begin, part in zip(begins, parts, strict=True)
+        ]
     by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)
     if variant == NARROW:
         by_gate = by_gate.transpose(0, 1, 3, 2)  # of four units together
