@@ -17,7 +17,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import tempfile
 from dataclasses import asdict, dataclass
 from math import inf
@@ -35,7 +34,7 @@ from mmcc.passes import optimize
 from mmcc.resources import data_dir
 from mmcc.toolchain.counting import counting_plugin, read_log
 from mmcc.verification.bench import bench_qemu
-from networks import MODELS, model_file
+from networks import MODELS, model_file, quantized
 from peers_litert import write_litert
 from peers_ncnn import write_ncnn
 
@@ -44,11 +43,6 @@ MARKS = "".join(
     f'void {name}(void) {{ __asm__ volatile("hint #0x{0x60 + mark:x}" ::: "memory"); }}\n'
     for name, mark in (("begin", BEGIN), ("end", END))
 )
-QUANTIZE = """
-import sys; sys.path.insert(0, {models!r}); sys.argv = ["quantize_gen", {out!r}]
-import quantize_gen as Q
-Q.q({name!r}, "quantized", Q.D, Q.U, Q.S, True, 1)
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,13 +122,6 @@ def check_layers(graph: Graph) -> None:
             raise SystemExit(f"{node.op} has no form for others here")
 
 
-def quantized(name: str, folder: Path) -> Path:
-    """The network in int8, by ONNX Runtime's quantizer."""
-    program = QUANTIZE.format(models=str(MODELS), out=str(folder), name=name)
-    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
-    return folder / "quantized.onnx"
-
-
 def ours(path: Path, folder: Path, cpu: str) -> tuple[int, int]:
     """Instructions and multiply-accumulates of mmcc's C."""
     target = folder.with_suffix(".toml")
@@ -154,7 +141,9 @@ def measure(name: str, forms: list[str], emulated: Emulated) -> list[Row]:
     for form in forms:
         int8 = form == "int8"
         instructions, macs = ours(
-            quantized(name, scratch) if int8 else path, scratch / f"{name}_{form}", emulated.cpu
+            quantized(name, "quantized", scratch, 1) if int8 else path,
+            scratch / f"{name}_{form}",
+            emulated.cpu,
         )
         litert, ncnn = scratch / f"{name}_{form}.tflite", scratch / f"{name}_{form}_ncnn"
         write_litert(graph, litert, site, int8=int8)

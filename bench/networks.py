@@ -15,8 +15,9 @@ MODELS = SHARED / "models"
 QUANTIZE = """
 import sys; sys.path.insert(0, {models!r}); sys.argv = ["quantize_gen", {out!r}]
 import quantize_gen as Q
-Q.q("mobilenetv2_100_224", "mobilenetv2_100_224_qdq_u8s8", Q.D, Q.U, Q.S, True)
+Q.q({name!r}, {made!r}, Q.D, Q.U, Q.S, True, {samples})
 """
+SAMPLES = 8  # random ones, that ranges are taken from
 
 
 def names() -> list[str]:
@@ -32,15 +33,27 @@ def model_file(name: str) -> Path:
     bare, out = name.removeprefix("gen_"), _scratch().name
     made = Path(out) / f"{bare}.onnx"
     if not made.is_file():
-        command = [str(MODELS / "make_models.py"), "--out", out, bare]
         if bare == "mobilenetv2_100_224_qdq_u8s8":  # the one that is made by quantizing another
-            command = ["-c", QUANTIZE.format(models=str(MODELS), out=out)]
+            return quantized("mobilenetv2_100_224", bare, Path(out))
+        command = [str(MODELS / "make_models.py"), "--out", out, bare]
         subprocess.run([sys.executable, *command], check=False, capture_output=True)
     if not made.is_file():
         raise SystemExit(
             f"there is no {kept}, and make_models.py did not make {bare}; MMCC_SHARED says where"
         )
     return made
+
+
+def quantized(name: str, made: str, folder: Path, samples: int = SAMPLES) -> Path:
+    """A generated network as `made` in the folder, by ONNX Runtime: weights int8, a scale a filter,
+    activations uint8. SystemExit with what it said if it made none."""
+    program = QUANTIZE.format(models=str(MODELS), out=str(folder), name=name, made=made, samples=samples)
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(
+            f"{name} could not be quantized (MMCC_SHARED says where models are): {done.stderr[-500:]}"
+        )
+    return folder / f"{made}.onnx"
 
 
 def progress(text: str) -> None:

@@ -15,13 +15,14 @@ import shutil
 import subprocess
 import tempfile
 from dataclasses import replace
-from itertools import pairwise, product
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cffi import FFI
+from kernel_places import BACKWARD, OVER, RED, end_of, layout_of, over_inputs, strip_of, strips
 from mmcc.checker.program import check_program
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
@@ -38,7 +39,6 @@ from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
 from mmcc.kernels.tilings import planning_site
 from mmcc.target import Target, load_target
-from nearest_places import nearest_places
 from op_case import OpCase
 
 WARNINGS = (
@@ -46,11 +46,8 @@ WARNINGS = (
     *("-Wdouble-promotion", "-Wvla", "-Wstrict-prototypes", "-Werror"),
 )
 
-RED = 64  # bytes between any two buffers
 POISON = 0xA5
-SPARE = 3  # channels more, before and behind, of a strided slot
 MOST_OPERANDS = 6  # the test bench's firmware knows it too
-OVER, BACKWARD = "over", "_backward"  # the output lies over the operand whose number follows
 
 
 class Bench:
@@ -73,7 +70,7 @@ class Bench:
         self.cases = {case.name: case for case in cases}
         assert len(self.cases) == len(cases), "two cases have one name"
         self.target = target or replace(load_target("host"), kernels=("portable",))
-        self.over = {case.name: self._over(case) for case in cases}
+        self.over = {case.name: over_inputs(case, self.target, backward=backward) for case in cases}
         self.layouts: dict[tuple[str, str], dict[str, tuple[int, Slot]]] = {}
         self.scratch: dict[tuple[str, str], Span] = {}  # bytes that a kernel works in
         self.end = RED  # of the largest: each case and way has all of the arena
@@ -101,7 +98,9 @@ class Bench:
                 )
                 self.index[case.name, way] = len(nodes)
                 nodes.append(Node(case.op, tuple(names), (out,)))
-                self._place(case, way, tensors)
+                layout = layout_of(case, way, self.over[case.name].get(way))
+                self.layouts[case.name, way] = layout
+                self.end = max(self.end, end_of(layout))
         self.graph = Graph("bench", tensors, constants, tuple(nodes), (), ())
         self._place_work(lent)
         self._build(sanitize)
@@ -112,7 +111,7 @@ class Bench:
             if not size and lent:
                 size = self._lent(index, lent)
             if size:
-                start = -(-self._end(self.layouts[key]) // 16) * 16
+                start = -(-end_of(self.layouts[key]) // 16) * 16
                 self.scratch[key] = Span(start, start + size)
                 self.end = max(self.end, start + size + RED)
 
@@ -122,16 +121,6 @@ class Bench:
         if kind == "most" and kernel_use(self.graph.nodes[index].op, site).template == winograd.TEMPLATE:
             return winograd.work_bytes(site)
         return min((each.bytes for each in useful(self.graph, index, self.target)), default=0)
-
-    def _over(self, case: OpCase) -> dict[str, tuple[int, int]]:
-        """By way: an operand that the output may lie over, and how many bytes the operand starts above it."""
-        found: dict[str, tuple[int, int]] = {}
-        for k, near in nearest_places(case, self.target).items():
-            if near.forward is not None and not self.backward:
-                found[f"{OVER}{k}"] = k, near.forward
-            if near.backward is not None:
-                found[f"{OVER}{k}{BACKWARD}"] = k, -near.backward
-        return found
 
     def goes_backward(self, way: str) -> bool:
         """True if rows are made from the last to the first, one a call."""
@@ -155,73 +144,6 @@ class Bench:
             *(["in_place"] if case.overwritten is not None else []),
             *self.over[case.name],
         )
-
-    def _place(self, case: OpCase, way: str, tensors: dict[str, Tensor]) -> None:
-        layout: dict[str, tuple[int, Slot]] = {}
-        end = RED
-        under, above = self.over[case.name].get(way, (None, 0))
-        for k in (*case.activations, "y"):
-            name = f"{case.name}/{way}/{k}"
-            tensor = tensors[name]
-            if under is not None and k in (under, "y"):
-                continue
-            if way == "in_place" and k == "y":
-                start, slot = layout[f"{case.name}/{way}/{case.overwritten}"]
-                layout[name] = (start, replace(slot, buffer=name))
-                continue
-            rows, cols, channels = geometry(tensor.shape)
-            pixel = channels * tensor.dtype.size
-            if way == "strip":
-                cols = self._strip_width(case, k)
-            if way == "ring" and k != "y":
-                rows = min(rows, case.ring(k))
-            spare = SPARE * tensor.dtype.size if way == "strided" else 0
-            col_stride = pixel + 2 * spare
-            size = rows * cols * col_stride
-            start = -(-end // 16) * 16
-            layout[name] = (start, Slot(name, spare, cols * col_stride, col_stride, rows))
-            end = start + size + RED
-        if under is not None:
-            names = [f"{case.name}/{way}/{k}" for k in (under, "y")]
-            layout |= self._place_over(tensors[names[0]], tensors[names[1]], above, end)
-        self.layouts[case.name, way] = layout
-        self.end = max(self.end, self._end(layout))
-
-    @staticmethod
-    def _end(layout: dict[str, tuple[int, Slot]]) -> int:
-        return max(start + slot.rows * slot.row_stride for start, slot in layout.values()) + RED
-
-    @classmethod
-    def _place_over(cls, x: Tensor, y: Tensor, above: int, end: int) -> dict[str, tuple[int, Slot]]:
-        """The input `above` bytes above the output, or as little more as both addresses allow."""
-        start, align = -(-end // 16) * 16, max(4, x.dtype.size, y.dtype.size)
-        begins = ((start + at + max(above, 0), start + at + max(-above, 0)) for at in range(0, align, 4))
-        both = [(a, b) for a, b in begins if a % max(4, x.dtype.size) == b % max(4, y.dtype.size) == 0]
-        if not both:
-            return cls._place_over(x, y, above + 4 if above >= 0 else above - 4, end)
-        found: dict[str, tuple[int, Slot]] = {}
-        for tensor, at in zip((x, y), both[0], strict=True):
-            rows, cols, channels = geometry(tensor.shape)
-            pixel = channels * tensor.dtype.size
-            found[tensor.name] = at, Slot(tensor.name, 0, cols * pixel, pixel, rows)
-        return found
-
-    def strips(self, case: OpCase) -> list[Span]:
-        width = geometry(case.want.shape)[1]
-        cuts = sorted({0, width // 3, width // 3 * 2, width})
-        return [Span(a, b) for a, b in pairwise(cuts) if a < b]
-
-    def _strip_width(self, case: OpCase, k: int | str) -> int:
-        if k == "y":
-            return max(len(s) for s in self.strips(case))
-        assert isinstance(k, int)
-        return max(1, max(len(self._strip_of(case, k, s)) for s in self.strips(case)))
-
-    @staticmethod
-    def _strip_of(case: OpCase, k: int, strip: Span) -> Span:
-        """Columns of an operand that a strip holds: operands that other nodes read too begin further left."""
-        needed = case.cols(k, strip)
-        return Span(max(0, needed.lo - k), needed.hi) if len(needed) else needed
 
     def _build(self, sanitize: bool) -> None:
         slots = {name: slot for layout in self.layouts.values() for name, (_, slot) in layout.items()}
@@ -365,10 +287,10 @@ class Bench:
         arena, node = self._arena(), self.index[case.name, "strip"]
         height, width, channels = geometry(case.want.shape)
         result = np.zeros((height, width, channels), case.want.dtype)
-        for strip in self.strips(case):
+        for strip in strips(case):
             ins: list[int] = []
             for k in case.activations:
-                cols = self._strip_of(case, k, strip)
+                cols = strip_of(case, k, strip)
                 ins.append(cols.lo)
                 self._fill(arena, case, "strip", k, range(geometry(case.inputs[k].shape)[0]), cols)
             before = arena.copy()

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from kernel_bench import POISON, RED, Bench
+from kernel_bench import POISON, Bench
+from kernel_places import RED
 from mmcc.ir.nest import Span
 from mmcc.resources import data_dir
 from mmcc.target import Target
