@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Least arenas of networks, planned only: what groups, rings, strips and row-fed inputs save.
+"""Least arenas of networks, planned only: what groups, rings, strips, tiles and row-fed inputs save.
 
     python bench/bench_least.py [NAME ...] [--recompute 1.3]
 
 Names are those of the model set. Columns: bytes of arena node by node, in groups (input and output in it);
-with strips, input and output in memory of the caller's that can be read again; with an input that arrives
-row by row. Each with the seconds of CPU that it took, and * where it is proved that no plan needs less. All
-plans are replayed.
+with strips and tiles, input and output in memory of the caller's that can be read again; with an input that
+arrives row by row. Each with the seconds of CPU that it took, and * where it is proved that no plan needs
+less. All plans are replayed.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from mmcc.checker.plan import check_plan
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.driver.promised import request_from
+from mmcc.driver.rows import best_rows
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.regions import SRAM
 from mmcc.kernels.contract import contracts
-from mmcc.planner.api import best_plan
 from mmcc.planner.cost import plan_macs
+from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
 from mmcc.target import load_target
 from networks import model_file
@@ -59,22 +60,25 @@ class Figure:
 
 def measure(graph: Graph, *, external: bool, fuse: bool = True, recompute: float = 1.0) -> Figure:
     """Plan for the least RAM; raise ValueError if the checker convicts the plan."""
-    request = replace(
-        request_from(contracts(graph, load_target("host"))),
-        external_inputs=external,
-        external_outputs=external,
-        fuse=fuse,
-        recompute=recompute,
-    )
+
+    def ask(graph: Graph) -> PlanRequest:
+        return replace(
+            request_from(contracts(graph, load_target("host"))),
+            external_inputs=external,
+            external_outputs=external,
+            fuse=fuse,
+            recompute=recompute,
+        )
+
     start = time.process_time()
-    plan = best_plan(graph, request)
+    laid = best_rows(graph, ask(graph), ask)
     seconds = time.process_time() - start
-    wrong = check_plan(graph, plan)
+    wrong = check_plan(laid.graph, laid.plan)
     if wrong:
         raise ValueError("\n".join(wrong))
     macs = count_macs(graph)
-    work = plan_macs(graph, plan) / macs if macs else 1.0
-    return Figure(plan.peak(SRAM), work, seconds, plan.proved_optimal)
+    work = plan_macs(laid.graph, laid.plan) / macs if macs else 1.0
+    return Figure(laid.plan.peak(SRAM), work, seconds, laid.plan.proved_optimal)
 
 
 def row(name: str, model: Path, recompute: float) -> str:

@@ -179,7 +179,7 @@ def packed_by_four() -> list[OpCase]:
 @pytest.mark.parametrize(
     "family",
     [
-        *("pointwise", "conv", "depthwise", "elementwise", "pool", "reduce", "matmul", "layer_norm"),
+        *("pointwise", "conv", "depthwise", "tiled", "elementwise", "pool", "reduce", "matmul", "layer_norm"),
         *("recurrent_int8", "int16_piecewise", "int16_softmax", "int16_layer_norm", "int16_matmul"),
     ],
 )

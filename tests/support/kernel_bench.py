@@ -217,7 +217,9 @@ class Bench:
 
     @staticmethod
     def window(cols: Span, ins: list[int], out: int) -> list[int]:
-        """Columns of a call as the runner takes them."""
+        """Columns of a call as the runner takes them; operands behind those are constants."""
+        assert not any(ins[MOST_OPERANDS:])
+        ins = ins[:MOST_OPERANDS]
         return [cols.lo, cols.hi, out, *ins, *[0] * (MOST_OPERANDS - len(ins))]
 
     def call(self, arena: np.ndarray, node: int, rows: Span, cols: Span, ins: list[int], out: int) -> None:

@@ -37,6 +37,7 @@ from op_cases_int16 import (
     int16_softmax_cases,
 )
 from op_cases_recurrent_int8 import recurrent_int8_cases
+from op_cases_tiled import tiled_cases
 
 
 def add(name: str, a: tuple[int, ...], b: tuple[int, ...], constant: int | None = None, **more) -> OpCase:
@@ -298,6 +299,7 @@ FAMILIES = {
     "conv": conv_cases,
     "depthwise": depthwise_cases,
     "transposed": transposed_cases,
+    "tiled": tiled_cases,
     "elementwise": elementwise_cases,
     "affine": affine_cases,
     "resize": resize_cases,

@@ -21,6 +21,7 @@ from mmcc.checker.program_pages import check_pages
 from mmcc.checker.program_run import Made, Moved, run_step
 from mmcc.checker.repeats import check_bodies
 from mmcc.checker.replay import MOST, label
+from mmcc.checker.work import part_of_work
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry
 from mmcc.ir.nest import Span
@@ -139,7 +140,9 @@ class _Check:
         if operand in (SUMS, WORK):
             own = self._plan.accumulators if operand == SUMS else self._plan.scratch or {}
             place, what = self._plan.places[own[node.index]], "keeps its sums" if operand == SUMS else "works"
-            if (view.memory, view.offset) != (memory_name(self._entry, place), place.offset):
+            if operand == WORK and name != "work":
+                yield from part_of_work(self._entry, self._plan, node.index, use, name)
+            elif (view.memory, view.offset) != (memory_name(self._entry, place), place.offset):
                 yield f"{here} {what} at {_text(view)}, not at byte {place.offset} of {place.region}"
             return
         if operand >= use.origins:
@@ -171,7 +174,7 @@ class _Check:
 
     def _operand(self, index: int, use: KernelUse, name: str) -> int:
         """Which operand of a node a kernel's view is for."""
-        if name[0] == "y" or name in ("sums", "work"):
+        if name[0] == "y" or name == "sums" or name.startswith("work"):
             return OUTPUT if name[0] == "y" else SUMS if name == "sums" else WORK
         order = dict(use.options).get("order")
         if name in ("a", "b", "c") and isinstance(self._graph.nodes[index].op, Where):

@@ -200,6 +200,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         staged=built.program.staged,
         other_rows=built.planned.turned,
         apart=built.planned.apart,
+        tiling=built.planned.tiling,
         handoffs={rule.handoff.function: [*map(str, rule.sources)] for rule in options.handoff},
         files=files_in(made),
     )

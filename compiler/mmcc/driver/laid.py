@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
+from mmcc.passes.tiling import AS_IT_IS, Tiling
 from mmcc.planner.caches import predicted
 from mmcc.planner.request import PlanRequest
 
@@ -18,7 +19,8 @@ Ask = Callable[[Graph], PlanRequest]
 class Laid:
     """A graph as it was planned, what was asked, and the plan.
 
-    `turned`: it is that of `other_rows`. `apart`: it is that of `read_apart`, ONCE or AGAIN.
+    `turned`: it is that of `other_rows`. `apart`: it is that of `read_apart`, ONCE or AGAIN. `tiling` says
+    what is made in tiles and slices.
     """
 
     graph: Graph
@@ -26,6 +28,7 @@ class Laid:
     plan: Plan
     turned: bool = False
     apart: str = ""
+    tiling: Tiling = AS_IT_IS
 
 
 def limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 
 from mmcc.driver.apart import with_readers_apart
 from mmcc.driver.laid import Ask, Laid, better, limited
+from mmcc.driver.tiles import with_tiles
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.passes.other_rows import other_rows
+from mmcc.passes.tiling import AS_IT_IS, Tiling
 from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.chunks import in_chunks
@@ -29,6 +31,7 @@ class Planned:
     requests: Mapping[str, PlanRequest]
     turned: bool = False
     apart: str = ""
+    tiling: Tiling = AS_IT_IS
 
 
 def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
@@ -52,7 +55,7 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
     wide = spread(laid.graph, laid.plan, laid.request)
     cut = in_chunks(laid.graph, wide, laid.request)
     memory = MemoryPlan({entry.name: lend(cut, laid.request)}, {}, 0)
-    return Planned(module, memory, {entry.name: laid.request}, laid.turned, laid.apart)
+    return Planned(module, memory, {entry.name: laid.request}, laid.turned, laid.apart, laid.tiling)
 
 
 def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
@@ -62,12 +65,15 @@ def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     are states, staged constants, several memories or functions of the user's.
     """
     found = with_readers_apart(Laid(graph, request, best_plan(graph, request)), ask)
+    found = with_tiles(found, ask)
     other = _other(found)
     if other is None:
         plan = _of_one_axis(found.graph, found.request, found.plan)
         return replace(found, plan=plan) if _rows_stay(found) else found
     asked = limited(ask(other), request)
-    return better(found, Laid(other, asked, best_plan(other, asked), turned=True, apart=found.apart))
+    return better(
+        found, replace(found, graph=other, request=asked, plan=best_plan(other, asked), turned=True)
+    )
 
 
 def _other(found: Laid) -> Graph | None:

@@ -50,6 +50,7 @@ import mmcc.kernels.portable.shift
 import mmcc.kernels.portable.softmax
 import mmcc.kernels.portable.stream
 import mmcc.kernels.portable.suppression
+import mmcc.kernels.portable.tiled_conv
 import mmcc.kernels.portable.topk
 import mmcc.kernels.portable.trees
 import mmcc.kernels.simd.conv_float

@@ -38,6 +38,7 @@ from mmcc.ops.int8_to_float import ConvInt8ToFloat
 from mmcc.ops.layers import HALVES, WithHalves
 from mmcc.ops.matmul import MatMulInt8
 from mmcc.ops.movement import Pad
+from mmcc.ops.tiled_conv import TiledConvInt8
 from mmcc.target import Target
 
 TYPES = (
@@ -221,5 +222,7 @@ def _pixels_at_once(node: Node) -> int:
     A kernel for groups, or with its loop over blocks of channels outside that over pixels, cannot promise it:
     it goes over a row several times.
     """
+    if isinstance(node.op, TiledConvInt8):
+        return 1
     conv = isinstance(node.op, (ConvInt8, ConvInt8ToFloat)) and node.op.groups == 1 and not node.handoff
     return PIXELS if conv else 0

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from math import prod
 
 from mmcc.ir.graph import Graph, Node
-from mmcc.ir.types import geometry
+from mmcc.ir.types import Shape, geometry
 from mmcc.ops.fourier import Fourier, ShortTimeFourier
 from mmcc.ops.paging import PageIn
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_gradient import RecurrentGradient
 from mmcc.ops.recurrent_int8 import RecurrentInt8
 from mmcc.ops.repeat import Repeat
+from mmcc.ops.tiled_conv import TiledConvInt8
 
 REPEAT_ALIGN = 8  # of what a loop works in: that of the largest elements
 
@@ -31,6 +32,8 @@ def scratch_bytes(graph: Graph, node: Node) -> int:
             return 4 * transform.work
         case Repeat():
             return RepeatWork(node.op).bytes
+        case TiledConvInt8():
+            return Tile(node.op, tuple(graph.tensors[name].shape for name in node.inputs)).bytes
         case PageIn():
             y = graph.tensors[node.output]
             _, cols, channels = geometry(y.shape)
@@ -141,3 +144,37 @@ class CellVectors:
     def bytes(self, sequences: int) -> int:
         """Of all."""
         return 2 * (self.shared + sequences * self.own)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """What lies between the convolutions of a tile of one pixel: all that its window reads of what is
+    expanded, a ring of rows, and what the window makes of it."""
+
+    op: TiledConvInt8
+    inputs: tuple[Shape, ...]
+
+    @property
+    def rows(self) -> int:
+        return self._reach(0)
+
+    @property
+    def cols(self) -> int:
+        return self._reach(1)
+
+    @property
+    def window_offset(self) -> int:
+        """Where what the window makes begins, in whole words behind what is expanded."""
+        expanded, _, _ = self.op.shapes(*self.inputs)
+        return -(-self.rows * self.cols * expanded[2] // 4) * 4
+
+    @property
+    def bytes(self) -> int:
+        """Of both."""
+        _, windowed, _ = self.op.shapes(*self.inputs)
+        return self.window_offset + windowed[2]
+
+    def _reach(self, axis: int) -> int:
+        window = self.op.window.window
+        extent = self.op.shapes(*self.inputs)[0][axis]
+        return min(extent, window.dilations[axis] * (window.kernel[axis] - 1) + 1)

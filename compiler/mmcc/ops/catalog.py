@@ -48,6 +48,7 @@ from mmcc.ops import (  # noqa: F401
     softmax,
     stream,
     suppression,
+    tiled_conv,
     topk,
     trees,
 )

@@ -20,6 +20,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
 from mmcc.ir.streaming import StreamedOutput, Streaming
 from mmcc.ir.types import Quant, Shape, Tensor
+from mmcc.passes.tiling import Tiling
 from mmcc.scratch import ScratchFolder
 
 SCHEMA = 8
@@ -83,6 +84,7 @@ class Package:
     staged: bool  # weights are read from their file while the model runs
     other_rows: bool  # columns of images are rows: see passes/other_rows
     apart: str  # layers are in parts, "once", or what feeds them is computed "again": see passes/read_apart
+    tiling: Tiling  # what is made in tiles and in slices of channels: see passes/tiling
     handoffs: Mapping[str, Sequence[str]]  # sources of the functions that compute nodes
     files: tuple[str, ...]  # that were generated
     entry: int = 0  # the one that is looked at, by number
@@ -159,6 +161,7 @@ class Package:
             "staged": self.staged,
             "other_rows": self.other_rows,
             "apart": self.apart,
+            "tiling": asdict(self.tiling),
             "handoffs": {name: list(sources) for name, sources in self.handoffs.items()},
             "files": list(self.files),
         }
@@ -199,11 +202,14 @@ def _package_in(raw: dict[str, Any]) -> Package:
         for state in raw.pop("states")
     )
     sources = tuple(Source(**each) for each in raw.pop("sources"))
-    files, stream = tuple(raw.pop("files")), raw.pop("stream")
+    files, stream, tiling = tuple(raw.pop("files")), raw.pop("stream"), raw.pop("tiling")
     if stream is not None:
         outputs = tuple(StreamedOutput(**each) for each in stream.pop("outputs"))
         stream = Streaming(**stream, outputs=outputs)
-    return Package(**raw, sources=sources, files=files, entries=entries, states=states, stream=stream)
+    tiling = Tiling(tiling["slices"], tuple(tiling["results"]))
+    return Package(
+        **raw, sources=sources, files=files, entries=entries, states=states, stream=stream, tiling=tiling
+    )
 
 
 def save_bench(folder: Path, sources: Path) -> None:

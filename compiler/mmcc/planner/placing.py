@@ -139,7 +139,7 @@ class Placer:
 
         goal = max(bound, paths.space.request.limit or 0)
         found, proved = choose(paths.space, paths, goal, placed.placement.peak, self._request)
-        if found is None:
+        if found is None or sum(map(paths.macs, found.path)) > self._macs:  # the solver counts bytes only
             return placed, max(bound, min(proved, placed.placement.peak))
         made = self._placed(paths, found.path, found.offsets)
         return made, max(bound, min(proved, made.placement.peak))

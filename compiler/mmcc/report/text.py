@@ -58,6 +58,7 @@ def render_text(report: Report) -> str:
         text = "layers make what is read row by row apart from what is read as a whole: that needs less"
         again = "; norms before them are computed twice" if report["apart"] == AGAIN else ""
         figures.append(("layers", text + again))
+    figures += [("tiles", text) for text in tiling_texts(report["tiling"])]
     if ram["concurrent"]:
         figures.append(("arena", arena_text(ram).removeprefix("arena ")))
         stacks = ", ".join(f"{name} {size:,}" for name, size in ram["stacks"].items())
@@ -141,6 +142,18 @@ def shared_proof_text(report: Report) -> str:
     largest = max(entries, key=lambda entry: entry["plan"]["arena"])
     of = f"{largest['entry']}: " if len(entries) > 1 else ""
     return of + proof_text(largest, report["ram"])
+
+
+def tiling_texts(tiling: Mapping[str, Any]) -> list[str]:
+    """What is made in tiles and in slices, and what for; nothing where neither is."""
+    found: list[str] = []
+    if tiling["results"]:
+        count = len(tiling["results"])
+        what = "1 inverted bottleneck" if count == 1 else f"{count} inverted bottlenecks"
+        found.append(f"{what} pixel by pixel, with what is expanded made again for each row: that needs less")
+    if tiling["slices"] > 1:
+        found.append(f"the layer before a mean in {tiling['slices']} slices of channels: that needs less")
+    return found
 
 
 def arena_text(ram: dict[str, Any]) -> str:

@@ -223,6 +223,7 @@ def per_node(
     graph = separate_states(loaded.graph, outputs_outside=package.io == "external")
     if package.apart:
         graph = read_apart(graph, package.apart) or graph
+    graph = package.tiling.of(graph)
     if package.other_rows:
         graph = other_rows(graph) or graph
     whole = graph if package.stream is None else loaded.whole
