@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import tracemalloc
+from math import prod
 
 import numpy as np
 import pytest
@@ -381,6 +382,24 @@ def test_dynamic_quantization(tmp_path):
     assert Cast(ElementType.I32) not in [
         node.op for node in graph.nodes
     ]  # sums stay float where they are exact
+
+
+def test_dynamic_quantization_of_a_convolution(tmp_path):
+    """As ONNX Runtime's quantize_dynamic writes it: few kernels go over all elements, none converts."""
+    nodes = [
+        helper.make_node("DynamicQuantizeLinear", ["x"], ["q", "s", "z"]),
+        helper.make_node("ConvInteger", ["q", "w", "z"], ["i"], pads=[1, 1, 1, 1]),
+        helper.make_node("Cast", ["i"], ["f"], to=1),
+        helper.make_node("Mul", ["f", "s"], ["y"]),
+    ]
+    w = bytes_of(4, 6, 3, 3, seed=3).astype(np.int8)
+    model = model_of(nodes, {"x": IMAGE}, ["y"], {"w": w})
+    check(model, {"x": IMAGE}, tmp_path, 1e-4)
+    graph = optimize(import_model(save(model, tmp_path)))
+    large = [type(n.op).__name__ for n in graph.nodes if prod(graph.tensors[n.output].shape) > 99]
+    assert [kind for kind in large if kind not in ("Transpose", "Concat")] == [
+        *("QuantizeBy", "FlipSign", "ConvInt8ToFloat", "Binary", "Binary")
+    ]
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -5.0])

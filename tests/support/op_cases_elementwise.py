@@ -11,7 +11,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.types import Shape
 from mmcc.kernels.contract import NARROW, TYPES
 from mmcc.ops.elementwise import BINARY, OF_BITS, UNARY, Binary, BitCast, Cast, Unary, Where
-from mmcc.ops.quantize import Dequantize, Quantize
+from mmcc.ops.quantize import Dequantize, Quantize, QuantizeBy
 from op_case import OpCase, rng_of
 from op_case_values import SIGNED, UNSIGNED, integers, real, values
 
@@ -213,6 +213,16 @@ def quantizations() -> list[OpCase]:
         special = [np.nan, inf, -inf, 1e9, -1e9, 3e5, 1e20]
         x = np.concatenate([real(rng, 100) * 100, halves, np.array(special)]).astype(np.float32)
         cases.append(OpCase(f"quantize_{dtype.name}", Quantize(scale, zero, dtype), (x,)))
+        if dtype != ElementType.I32:
+            by = np.float32(scale), np.float32(zero)
+            cases.append(OpCase(f"quantize_by_{dtype.name}", QuantizeBy(dtype), (x, *map(np.asarray, by))))
+            rows = real(rng, 3, 1, 1) ** 2 + np.float32(0.1), np.rint(real(rng, 5) * 9).astype(np.float32)
+            image = real(rng, 3, 4, 5) * 99
+            cases.append(OpCase(f"quantize_by_{dtype.name}_rows", QuantizeBy(dtype), (image, *rows)))
+            fixed = (image, *map(np.asarray, by))
+            cases.append(
+                OpCase(f"quantize_by_{dtype.name}_constant", QuantizeBy(dtype), fixed, (False, True, True))
+            )
         stored = integers(rng, dtype, 3, 5, 7)
         cases.append(OpCase(f"dequantize_{dtype.name}", Dequantize(scale, zero), (stored,)))
     rng = rng_of("quantize image")

@@ -15,7 +15,7 @@ from mmcc.ir.op import Result
 from mmcc.ir.traits import ELEMENTWISE, OpTraits
 from mmcc.ir.types import Shape, Tensor
 from mmcc.ops import op
-from mmcc.ops.broadcasting import broadcast_nest
+from mmcc.ops.broadcasting import broadcast_nest, broadcast_shape
 
 
 @op
@@ -46,6 +46,35 @@ class Quantize:
 
     def __str__(self) -> str:
         return f"quantize<{self.scale:g}, {self.zero_point}>"
+
+
+@op
+@dataclass(frozen=True, slots=True)
+class QuantizeBy:
+    """The same with a scale and a zero point that are operands: x, scale, zero point, all float32.
+
+    y = saturate(round_half_even(x / scale) + zero_point). They may repeat along axes.
+    """
+
+    dtype: ElementType = ElementType.U8
+
+    kernel: ClassVar[str] = "quantize_by"
+    traits = OpTraits(elementwise=True, broadcasts=True, converts=True)
+
+    def results(self, *inputs: Tensor) -> tuple[Result, ...]:
+        return ((broadcast_shape(*(x.shape for x in inputs)), self.dtype),)
+
+    def nest(self, *inputs: Shape) -> Nest:
+        return broadcast_nest(*inputs)
+
+    def reference(self, *inputs: NDArray[Any]) -> tuple[NDArray[Any], ...]:
+        x, scale, zero = inputs
+        steps = np.rint(x / scale) + zero
+        least, most = self.dtype.least, self.dtype.most
+        return (np.clip(np.nan_to_num(steps, nan=least), least, most).astype(self.dtype.numpy),)
+
+    def __str__(self) -> str:
+        return f"quantize_by<{self.dtype}>"
 
 
 @op

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Floats that are whole numbers need no conversion to integers and back.
 
-MatMulInteger makes its sums in float, where they are exact, and its result is int32; what a dynamically
-quantized model does next is to convert that to float again, to scale it.
+MatMulInteger and ConvInteger make their sums in float, where they are exact, and their results are int32;
+what a dynamically quantized model does next is to convert them to float again, to scale them.
 """
 
 from __future__ import annotations
@@ -13,10 +13,11 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.traits import Moves
 from mmcc.ops.elementwise import Binary, Cast
-from mmcc.ops.int8_to_float import DenseInt8ToFloat
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.movement import Pad
 from mmcc.passes.draft import Draft
 
+SUMS = ConvInt8ToFloat | DenseInt8ToFloat
 MOST = 2.0**30  # all that are whole up to here are int32, too
 
 
@@ -48,7 +49,7 @@ def _never_minus_zero(draft: Draft, name: str) -> bool:
     node = draft.producer.get(draft.now(name))
     if node is not None and node.op == Binary("sub"):
         return _never_minus_zero(draft, node.inputs[0])
-    return node is not None and isinstance(node.op, DenseInt8ToFloat)
+    return node is not None and isinstance(node.op, SUMS)
 
 
 def _most(draft: Draft, name: str) -> float:
@@ -71,15 +72,16 @@ def _most_made(draft: Draft, node: Node) -> float:
         return float(np.prod([_most(draft, operand) for operand in operands]))
     if op.traits.moves is Moves.BY_PLACE and not isinstance(op, Pad) and len(operands) == 1:
         return _most(draft, operands[0])
-    return _most_of_sums(draft, node, op) if isinstance(op, DenseInt8ToFloat) else np.inf
+    return _most_of_sums(draft, node, op) if isinstance(op, SUMS) else np.inf
 
 
-def _most_of_sums(draft: Draft, node: Node, op: DenseInt8ToFloat) -> float:
+def _most_of_sums(draft: Draft, node: Node, op: ConvInt8ToFloat | DenseInt8ToFloat) -> float:
     """The same of sums that are not scaled."""
     w, b, factor, offset = (draft.constants.get(draft.now(name)) for name in node.inputs[1:])
     if w is None or b is None or factor is None or offset is None or op.activation is not None:
         return np.inf
     if not np.all(factor == 1.0) or offset.any():
         return np.inf
-    sums = np.abs(w.astype(np.int64) - op.w_zero).sum(axis=1) * max(128 + op.x_zero, 127 - op.x_zero)
+    taps = np.abs(w.reshape(len(w), -1).astype(np.int64) - op.w_zero)
+    sums = taps.sum(axis=1) * max(128 + op.x_zero, 127 - op.x_zero)
     return float((sums + np.abs(b.astype(np.int64))).max(initial=0))

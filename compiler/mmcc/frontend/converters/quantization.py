@@ -21,7 +21,7 @@ from mmcc.frontend.tensors import FEW_BITS, NARROW, byte_of, dtype_of
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType
 from mmcc.ops.elementwise import Binary, Cast, Unary
-from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize
+from mmcc.ops.quantize import Dequantize, DequantizeConstant, Quantize, QuantizeBy
 
 QUANTIZED = (ElementType.I8, ElementType.U8, ElementType.I16, ElementType.U16)
 USED_AS_INTEGERS = (
@@ -277,13 +277,10 @@ def _quantized_floats(call: Call, x: Value, dtype: ElementType) -> Value:
 
 
 def _quantized_by_computed(call: Call, x: Value, dtype: ElementType) -> Value:
-    """With a scale or a zero point that is computed at run time, one for all elements: in float."""
+    """With a scale or a zero point that is computed at run time, one for all elements."""
     build, (scale, zero) = call.build, _computed(call, dtype)
-    steps = elementwise(build, Binary("div"), x, scale)
-    steps = unary(build, Unary("round"), steps)
-    if zero is not None:
-        steps = elementwise(build, Binary("add"), steps, zero)
-    return _saturated(build, steps, dtype, dtype)
+    zero = build.constant(np.zeros((), np.float32)) if zero is None else zero
+    return elementwise(build, QuantizeBy(dtype), x, scale, zero)
 
 
 def _saturated(build: Builder, steps: Value, dtype: ElementType, held: ElementType) -> Value:

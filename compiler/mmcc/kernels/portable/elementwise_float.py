@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,7 @@ IN_VECTORS = {
 
 
 def broadcast_fields(
-    site: Site, names: str
+    site: Site, names: Sequence[str]
 ) -> tuple[tuple[tuple[str, Any], ...], tuple[tuple[str, Field], ...]]:
     """Options (a channel stride of 0 or 1 an operand) and views for operands of these names, and for y."""
     strides = tuple((f"{name}_channel_stride", site.channel_stride(k)) for k, name in enumerate(names))

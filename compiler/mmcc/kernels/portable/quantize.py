@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from mmcc.ir.program import KernelUse
+from mmcc.kernels.portable.elementwise_float import broadcast_fields
 from mmcc.kernels.select import Site, layer
-from mmcc.ops.quantize import Dequantize, Quantize
+from mmcc.ops.quantize import Dequantize, Quantize, QuantizeBy
 
 
 @layer(Quantize)
@@ -22,6 +23,15 @@ def quantize(op: Quantize, site: Site) -> KernelUse:
             ("zero_point", op.zero_point),
         ),
     )
+
+
+@layer(QuantizeBy)
+def quantize_by(op: QuantizeBy, site: Site) -> KernelUse:
+    """The same by operands, in float until it is stored."""
+    strides, fields = broadcast_fields(site, ("x", "x1", "x2"))
+    dtype = op.dtype
+    limits = ("least", dtype.least), ("most", dtype.most)
+    return KernelUse("quantize_by", (("type", dtype.ctype), *limits, *strides), fields, origins=3)
 
 
 @layer(Dequantize)

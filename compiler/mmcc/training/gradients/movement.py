@@ -15,6 +15,7 @@ from mmcc.ops.cumulative import Cumulative
 from mmcc.ops.elementwise import Cast
 from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Concat, Expand, Gather, Pad, Reshape, Slice, Transpose
+from mmcc.ops.quantize import QuantizeBy
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.training.gradients.indexing import added_along
 from mmcc.training.gradients.registry import Backward, gradient
@@ -184,4 +185,10 @@ def cast(op: Cast, call: Backward) -> dict[int, str]:
     """Integers do not change but in steps, nor does what is made of them."""
     if op.dtype.is_float and call.draft.tensors[call.draft.now(call.node.inputs[0])].dtype.is_float:
         raise no_gradient(call.node)
+    return {}
+
+
+@gradient(QuantizeBy)
+def quantize_by(_op: QuantizeBy, _call: Backward) -> dict[int, str]:
+    """Integers change in steps only."""
     return {}
