@@ -21,7 +21,7 @@ from mmcc.ops import op
 from mmcc.ops.broadcasting import broadcast_nest, broadcast_shape
 from mmcc.ops.conv import conv_nest, conv_products, conv_shape
 from mmcc.ops.dense import dense_nest, dense_products, dense_shape
-from mmcc.ops.reduce import reduce_nest, reduced_shape
+from mmcc.ops.reduce import MeanInt8, Reduce, reduce_nest, reduced_shape
 from mmcc.ops.requantize import requantize, rounded
 from mmcc.ops.window import Window
 
@@ -207,3 +207,6 @@ class MeanInt16:
 
     def __str__(self) -> str:
         return f"mean_int16<axes {list(self.axes)} [{self.low},{self.high}]>"
+
+
+OVER_AXES = (Reduce, MeanInt8, MeanInt16)  # reductions; their `axes` stay, with extent 1

@@ -29,6 +29,7 @@ from mmcc.passes.positive_zeros import positive_zeros
 from mmcc.passes.quantize import quantize
 from mmcc.passes.signed import make_signed
 from mmcc.passes.simplify import simplify
+from mmcc.passes.sink_concat import sink_concat
 from mmcc.passes.whole_numbers import keep_whole
 
 Pass = Callable[[Graph], Graph]
@@ -61,6 +62,7 @@ PASSES: tuple[Pass, ...] = (
     fuse_activation,
     sink_transpose,
     absorb_into_dense,
+    sink_concat,
     positive_zeros,  # behind all that changes biases
     expand_broadcasts,  # late: what is expanded is no longer seen to be a scalar or per channel
     simplify,

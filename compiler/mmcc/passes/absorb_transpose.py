@@ -14,9 +14,8 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ops.dense import Dense, DenseInt8
 from mmcc.ops.elementwise_int8 import Lookup
 from mmcc.ops.int8_to_float import DenseInt8ToFloat
-from mmcc.ops.int16 import MeanInt16
+from mmcc.ops.int16 import OVER_AXES
 from mmcc.ops.movement import Reshape, Transpose
-from mmcc.ops.reduce import MeanInt8, Reduce
 from mmcc.passes.draft import Draft
 from mmcc.passes.simplify import simplify
 
@@ -101,7 +100,7 @@ def _sink(draft: Draft, node: Node) -> bool:
     if perm is None:
         return False
     quant = draft.tensors[node.output].quant
-    if isinstance(node.op, (Reduce, MeanInt8, MeanInt16)):
+    if isinstance(node.op, OVER_AXES):
         op: Any = replace(node.op, axes=tuple(sorted(perm[axis] for axis in node.op.axes)))
     else:
         op = node.op
@@ -113,7 +112,7 @@ def _sink(draft: Draft, node: Node) -> bool:
 
 def _common_perm(draft: Draft, node: Node) -> tuple[int, ...] | None:
     """The permutation by which every input is transposed, or None; constants of full rank can be, too."""
-    if not (node.op.traits.elementwise or isinstance(node.op, (Reduce, MeanInt8, MeanInt16))):
+    if not (node.op.traits.elementwise or isinstance(node.op, OVER_AXES)):
         return None
     rank = len(draft.tensors[node.output].shape)
     perms: set[tuple[int, ...] | None] = set()
