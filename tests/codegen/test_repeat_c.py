@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from c_format import would_change
 from frontend_models import assert_same, onnx_runtime, save
 from mmcc.codegen.weights import float_literal
 from mmcc.driver.compile import compile_model
@@ -99,6 +100,15 @@ def test_code_and_weights_do_not_grow_with_the_steps(tmp_path):
         text = (tmp_path / f"p{steps}" / "net_kernels.c").read_text()
         sizes.append((len(text.splitlines()), text.count("step_of")))
     assert sizes[0] == sizes[1]
+
+
+@pytest.mark.parametrize("name", ["net", "keyword_spotting"])
+@pytest.mark.parametrize("seed", [0, 4, 9])
+def test_the_c_is_laid_out_as_all_of_it(seed, name, tmp_path):
+    path = save(RandomLoop(seed, steps=40).model, tmp_path)
+    how = CompileOptions(name=name, target="cortex-m4", stack=1000, self_check=False, least_ram=True)
+    compile_model(path, tmp_path / name, how)
+    assert would_change(sorted((tmp_path / name).glob("*.[ch]"))) == ""
 
 
 def test_a_loop_as_text_is_read_back(tmp_path):
