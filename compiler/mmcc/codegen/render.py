@@ -60,7 +60,7 @@ def render_kernel(kernel: Kernel, variants: tuple[str, ...]) -> str:
     """C text of one kernel function."""
     variant = variant_of(kernel.template, variants)
     template = _environment().get_template(f"kernels/{variant}/{kernel.template}.c.j2")
-    parts = {part.name: _render_part(kernel, part, variants) for part in kernel.options.get("parts", ())}
+    parts = {part.name: _render_part(kernel, part, variants) for part in kernel.options.get("called", ())}
     return template.render(k=kernel, o=kernel.options, p=kernel.prefix, parts=parts).rstrip() + "\n"
 
 

@@ -66,6 +66,6 @@ def tiled_conv_int8(op: TiledConvInt8, site: Site) -> KernelUse:
     middle = replace(site, inputs=(between[0],), outputs=(between[1],))
     return KernelUse(
         "tiled_conv_int8",
-        (("parts", tuple(parts)),),
+        (("called", tuple(parts)),),
         (*fields, *window_fields(middle, window), *reach),
     )
