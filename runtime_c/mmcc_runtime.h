@@ -73,7 +73,7 @@ static inline const char *mmcc_status_text(mmcc_status status)
 /* Whether the bytes from one address on and those from the other have one in common. */
 MMCC_INLINE bool mmcc_overlap(uintptr_t a, uintptr_t bytes_from_a, uintptr_t b, uintptr_t bytes_from_b)
 {
-    return b - a < bytes_from_a || a - b < bytes_from_b;
+    return ((b - a) < bytes_from_a) || ((a - b) < bytes_from_b);
 }
 
 /* Alignment of a variable, for compilers of C99. */
