@@ -54,7 +54,7 @@ def short_time_fourier(op: ShortTimeFourier, site: Site) -> KernelUse:
 def _options(transform: Transform) -> tuple[tuple[str, Any], ...]:
     first, *others = transform.radices or (0,)
     return (
-        ("parts", transform.parts),
+        ("number", transform.parts),
         ("halved", transform.halved),
         ("inverse", transform.inverse),
         ("real", transform.is_real),
