@@ -112,13 +112,14 @@ def _nothing_named(known: Sequence[Parameter], update: str) -> CompileError:
     names = [p.name for p in known]
     shown = ", ".join(printable(name, LONGEST) for name in names[:SHOWN])
     more = f" and {len(known) - SHOWN} more" if len(known) > SHOWN else ""
-    hint = f"{did_you_mean(missed, names)}all, last:K, bias, or some of {shown}{more}"
+    some = f"{did_you_mean(missed, names)}all, last:K, bias, or some of {shown}{more}"
+    hint = some if known else "a model with float layers"
     what = f'--update "{printable(update, 80)}"'
     if missed.strip() == update.strip():
         what += " names no parameter of the model"
     else:
         what += f': "{printable(missed, LONGEST)}" names no parameter of the model'
-    return CompileError("MM117", what, exit=Exit.USAGE, hint=hint if known else "a model with float layers")
+    return CompileError("MM117", what, exit=Exit.USAGE, hint=hint)
 
 
 def _taken(known: Sequence[Parameter], update: str) -> list[Parameter]:
