@@ -151,6 +151,23 @@ def test_fast_dft(tmp_path, parts, attributes, length):
     assert_same(got, np.stack(halves, -1).astype(np.float32), 2e-6)
 
 
+@pytest.mark.parametrize(
+    ("length", "message"),
+    [
+        (-5, "DFT of -5 numbers"),
+        (0, "DFT of 0 numbers"),
+        (8194, "8194 numbers; more than 8192 are supported without factors but 2, 3 and 5, up to 65536"),
+        (131072, "131072 numbers"),
+    ],
+)
+def test_lengths_that_dft_cannot_have(tmp_path, length, message):
+    x = array(3, 48, 2, 2)
+    node = helper.make_node("DFT", ["x", "length"], ["y"])
+    model = model_of([node], {"x": x}, ["y"], {"length": np.array(length)}, opset=17)
+    with pytest.raises(CompileError, match=message):
+        import_model(save(model, tmp_path))
+
+
 @pytest.mark.parametrize("parts", [1, 2])
 @pytest.mark.parametrize("onesided", [0, 1])
 def test_lengths_of_frames(tmp_path, parts, onesided):

@@ -166,6 +166,17 @@ def test_only_channels_that_stay_apart_are_sliced() -> None:
     assert sliced(b.graph(y), 4).nodes == b.graph(y).nodes
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_no_slice_is_without_channels(channels: int) -> None:
+    """Also where slices are doubled as long as that helps: a crash in plans of nets with few channels."""
+    b = Build("few")
+    graph = filled(b.graph(b.mean(b.conv(b.input(6, 40, 1), channels, 1))), 1)
+    other = sliced(graph, 16)
+    assert all(tensor.shape[2] for tensor in other.tensors.values() if len(tensor.shape) == 3)
+    assert sum(isinstance(node.op, MeanInt8) for node in other.nodes) == channels
+    found(graph, 1.0)
+
+
 @pytest.mark.parametrize("fault", ["outside", "over another part", "before"])
 def test_parts_of_the_scratch_that_lie_wrong_are_seen(fault: str) -> None:
     graph = tiled(net(), list(chains(net()))[:1])

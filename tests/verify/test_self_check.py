@@ -373,6 +373,21 @@ def test_small_numbers_are_judged_as_large_ones(size: float) -> None:
 
 
 @pytest.mark.quick
+@pytest.mark.parametrize(("size", "allowed"), [(1e-25, True), (1e-15, False)])
+def test_squares_may_be_too_small_for_floats(size: float, allowed: bool) -> None:
+    """The root of their sum is then 0 in C; so is a product of small numbers."""
+    x = np.full((1, 8), size, np.float32)
+    node = Node(Reduce("l2", (1,)), ("x",), ("y",))
+    (want,) = node.op.reference(x)
+    assert allowance(node, 0, [x], want, np.zeros_like(want)).all() == allowed
+    w = np.full((1, 8), 1e-15 if allowed else 1, np.float32)
+    operands = [x, w, np.zeros(1, np.float32)]
+    node = Node(Dense(), ("x", "w", "b"), ("y",))
+    (want,) = node.op.reference(*operands)
+    assert allowance(node, 0, operands, want, np.zeros_like(want)).all() == allowed
+
+
+@pytest.mark.quick
 @pytest.mark.parametrize(("size", "allowed"), [(1e37, True), (1.0, False)])
 def test_sums_of_a_cell_may_overflow_unseen(size: float, allowed: bool) -> None:
     """In the order of another machine, a sum is infinite and its tanh 1, or no number."""

@@ -31,7 +31,7 @@ def _slices(graph: Graph, maker: Node, node: Node) -> bool:
         return False
     nest, shape = nest_of(graph, node), graph.tensors[maker.output].shape
     (read,), write = nest.reads, nest.write
-    if len(shape) != 3 or len(write.shape) != 3 or write.shape[:2] != (1, 1) or shape[0] == 1:
+    if len(shape) != 3 or len(write.shape) != 3 or write.shape[:2] != (1, 1) or 1 in (shape[0], shape[2]):
         return False
     own = write.index[2].loop if write.index[2] is not None else None
     by_channel = own is not None and read.index[2] is not None and read.index[2].loop == own
@@ -39,7 +39,7 @@ def _slices(graph: Graph, maker: Node, node: Node) -> bool:
 
 
 def sliced(graph: Graph, count: int) -> Graph:
-    """The graph with all these in `count` slices of about as many channels each."""
+    """The graph with all these in `count` slices of about as many channels each, at least one."""
     some = sliceable(graph)
     makers = {maker.output for maker in some.values()}
     draft = Draft(graph)
@@ -54,6 +54,7 @@ def sliced(graph: Graph, count: int) -> Graph:
 def _in_slices(graph: Graph, draft: Draft, maker: Node, node: Node, count: int) -> None:
     channels = graph.tensors[maker.output].shape[2]
     axes = channel_axes(graph, maker) or {}
+    count = min(count, channels)
     made: list[str] = []
     for k in range(count):
         span = range(channels * k // count, channels * (k + 1) // count)

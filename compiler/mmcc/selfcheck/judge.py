@@ -19,14 +19,17 @@ from numpy.typing import NDArray
 
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.op import Op
 from mmcc.ir.types import geometry
 from mmcc.ops.overflow import FLOAT_MAX, may_overflow, overflows_unseen
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.reduce import Reduce
 from mmcc.selfcheck.trace import Trace, Written
 
 Array = NDArray[Any]
 RELATIVE = 1e-5  # of a tensor's largest magnitude: floats of one node
 ABSOLUTE = 1e-6  # times the largest magnitude in that operand where it is least, if it is below 1
+UNDERFLOW = float(np.finfo(np.float32).tiny)  # of what is smaller, digits are lost, or all of it
 LAST_BITS = 2.0**-20  # of an input: what rounding within a sum of a few hundred terms may amount to
 MOVES = 4  # times that inputs are moved by their last bits
 SPREAD = 4.0  # times what that makes
@@ -190,6 +193,7 @@ def allowance(
     fine |= ~np.isfinite(mine) & may_overflow(floats)
     largest = float(np.abs(flat[np.isfinite(flat)]).max(initial=0))
     least = ABSOLUTE * min([1.0, *(size for size in map(_largest, floats) if size > 0)])
+    least = max(least, _lost(node.op, operands))
     gap = np.abs(mine - flat)
     near = fine | (gap <= least + RELATIVE * largest if is_float else gap == 0)
     if not near.all():
@@ -208,6 +212,13 @@ def allowance(
 
 def _not_finite(array: Array) -> NDArray[np.bool_]:
     return ~np.isfinite(array)
+
+
+def _lost(op: Op, operands: Sequence[Array]) -> float:
+    """What a result may lack since something within the op is too small for a float: also a square, of whose
+    sum the root is taken."""
+    squares = isinstance(op, Reduce) and op.function == "l2"
+    return (UNDERFLOW * operands[0].size) ** 0.5 if squares else UNDERFLOW
 
 
 def _largest(array: Array) -> float:

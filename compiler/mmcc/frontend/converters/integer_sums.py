@@ -295,7 +295,9 @@ def convert_conv_integer(call: Call) -> Value:
     channels = TERMS // taps if taps else 0
     if w.shape[1] <= channels:
         return _added(build, [conv(call, x, w, None)])
-    if not channels or call.integer("group", 1) != 1:
+    if not channels:
+        raise unsupported(f"a ConvInteger of {taps} taps, the sum of which may not be exact in float")
+    if call.integer("group", 1) != 1:
         raise unsupported(f"a ConvInteger of {w.shape[1]} channels and {taps} taps in groups")
     parts: list[Value] = []
     for first in range(0, w.shape[1], channels):

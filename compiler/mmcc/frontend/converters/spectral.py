@@ -35,8 +35,12 @@ def _matrix(
     build: Builder, length: int, parts: int, transform: Callable[[NDArray[Any]], NDArray[Any]]
 ) -> NDArray[np.float32]:
     """[outputs, 2 or 1, length, parts]: what each input, its imaginary part too, adds to each output."""
-    if not 1 <= length <= MAX_LENGTH:
-        raise bad_model("MM105", f"a transform of {length} elements; up to {MAX_LENGTH} are supported")
+    if length > MAX_LENGTH:
+        raise bad_model(
+            "MM105",
+            f"a transform of {length} numbers; more than {MAX_LENGTH} are supported without factors but "
+            f"2, 3 and 5, up to {MOST} (twice as many real ones)",
+        )
     build.spend(64 * length * length, "a Fourier transform")
     if length >= LEAST_FAST:
         fast = next(n for n in integers(length + 1) if radices(n) is not None)
@@ -81,6 +85,8 @@ def convert_dft(call: Call) -> Value:
     given = call.scalar(1, "the length")
     usual = 2 * (x.shape[axis] - 1) if inverse and onesided else x.shape[axis]
     length = int(given) if given is not None else usual
+    if length < 1:
+        raise bad_model("MM104", f"DFT of {length} numbers")
     fourier = Transform(length, parts, inverse, onesided)
     used = min(x.shape[axis], fourier.most)
     x = sliced(build, x, {axis: (0, 1, used)})
