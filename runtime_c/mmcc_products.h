@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 /* Cortex-M cores with a unit for floats load many registers an instruction, which compilers do not of their own: there
- * four values and their weights are. */
+ * four values and their weights are. What steps on is "+&r" where a register is read besides: of an equal value that
+ * they know, compilers take one register for both. */
 
 /* Of each value eight weights lie side by side. */
 MMCC_INLINE void mmcc_products8(const float *w, const float *x, int32_t count, mmcc_float8 *sum)
@@ -70,7 +71,7 @@ MMCC_INLINE void mmcc_products8_apart(const float *w, int32_t step, const float 
                 " vfma.f32 %4, s28, s11\n vfma.f32 %5, s29, s11\n vfma.f32 %6, s30, s11\n vfma.f32 %7, s31, s11\n"
                 " bpl 1b\n"
                 : "+t"(sum->v0), "+t"(sum->v1), "+t"(sum->v2), "+t"(sum->v3), "+t"(sum->v4), "+t"(sum->v5),
-                  "+t"(sum->v6), "+t"(sum->v7), [w] "+r"(weights), [x] "+r"(values), [left] "+r"(left)
+                  "+t"(sum->v6), "+t"(sum->v7), [w] "+&r"(weights), [x] "+&r"(values), [left] "+&r"(left)
                 : [bytes] "r"(4 * step)
                 : "s8", "s9", "s10", "s11", "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25",
                   "s26", "s27", "s28", "s29", "s30", "s31", "cc", "memory");
@@ -124,7 +125,7 @@ MMCC_INLINE void mmcc_products16(const float *w, const float *x, int32_t count, 
                 " vfma.f32 s8, s16, s27\n vfma.f32 s9, s17, s27\n vfma.f32 s10, s18, s27\n vfma.f32 s11, s19, s27\n"
                 " vfma.f32 s12, s20, s27\n vfma.f32 s13, s21, s27\n vfma.f32 s14, s22, s27\n vfma.f32 s15, s23, s27\n"
                 " subs %[left], #4\n bpl 1b\n vstmia %[sums], {s0-s15}\n"
-                : [w] "+r"(weights), [x] "+r"(values), [left] "+r"(left)
+                : [w] "+&r"(weights), [x] "+&r"(values), [left] "+&r"(left)
                 : [sums] "r"(sums), [zero] "r"(0)
                 : "s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "s12", "s13", "s14", "s15",
                   "s16", "s17", "s18", "s19", "s20", "s21", "s22", "s23", "s24", "s25", "s26", "s27", "cc", "memory");
