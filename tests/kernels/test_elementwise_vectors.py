@@ -15,12 +15,7 @@ from mmcc.package.host import run_on_host
 from onnx import helper
 from op_case import rng_of
 
-SHAPE = (
-    1,
-    3,
-    5,
-    37,
-)  # two blocks and five elements a pixel, or eleven and nine a row
+SHAPE = (1, 3, 5, 37)  # two blocks and five elements a pixel, or eleven and nine a row
 ONE = {
     **{name: {} for name in ("Abs", "Neg", "Reciprocal", "Relu", "HardSigmoid", "HardSwish")},
     "LeakyRelu": {"alpha": 0.3},
