@@ -12,10 +12,12 @@ from frontend_models import assert_same, check, evaluate, kinds, model_of, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
+from mmcc.ir.op import ShapeError
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
 from mmcc.ops.dense_blocked import DenseBlocked
 from mmcc.ops.elementwise import Cast
+from mmcc.ops.fourier import Transform
 from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
 from mmcc.ops.matmul import MatMul
 from mmcc.passes import optimize
@@ -166,6 +168,13 @@ def test_lengths_that_dft_cannot_have(tmp_path, length, message):
     model = model_of([node], {"x": x}, ["y"], {"length": np.array(length)}, opset=17)
     with pytest.raises(CompileError, match=message):
         import_model(save(model, tmp_path))
+
+
+@pytest.mark.parametrize("length", [-4, 0, 7, 2**17])
+def test_transforms_that_are_not_fast(length):
+    """Also of no numbers, which all factors divide without end."""
+    with pytest.raises(ShapeError, match=f"no fast transform of {length} numbers"):
+        _ = Transform(length, 2).radices
 
 
 @pytest.mark.parametrize("parts", [1, 2])

@@ -91,8 +91,8 @@ class Transform:
     @property
     def radices(self) -> tuple[int, ...]:
         """Of the stages."""
-        found = radices(self.size)
-        if found is None or not 1 <= self.size <= MOST:
+        found = radices(self.size) if 1 <= self.size <= MOST else None
+        if found is None:
             raise ShapeError(f"no fast transform of {self.length} numbers")
         return found
 
