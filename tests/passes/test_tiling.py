@@ -3,33 +3,41 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import mmcc
 import numpy as np
 import pytest
 from fused_c import filled, request, run
+from int8_models import FloatModel
 from mmcc.checker.plan import check_plan
 from mmcc.checker.program import check_program
 from mmcc.codegen.lower import lower
 from mmcc.driver.laid import Laid
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.rows import best_rows
 from mmcc.driver.tiles import with_tiles
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.module import Module
-from mmcc.ir.plan import MemoryPlan
+from mmcc.ir.nest import Span
+from mmcc.ir.plan import MemoryPlan, Plan, Strip
 from mmcc.ir.program import View
 from mmcc.ir.regions import SRAM
+from mmcc.ops.conv import ConvInt8
+from mmcc.ops.movement import Slice
 from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift
 from mmcc.ops.tiled_conv import TiledConvInt8
+from mmcc.ops.window import Window
 from mmcc.passes.slice_channels import sliceable, sliced
 from mmcc.passes.tile_convs import chains, tiled
 from mmcc.passes.tiling import AS_IT_IS, Tiling
 from mmcc.planner.api import best_plan
-from mmcc.planner.cost import plan_macs
+from mmcc.planner.cost import plan_macs, shares
 from mmcc.planner.request import PlanRequest
 from mmcc.report.model import count_macs
 from mmcc.target import load_target
@@ -98,6 +106,49 @@ def test_tiles_count_what_they_compute_again() -> None:
         expand = nest_of(graph, chains(graph)[name][0]).macs
         again = sum(nest_of(other, node).macs for node in other.nodes) - count_macs(graph)
         assert again == (times - 1) * expand
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        Window((3, 3)),  # whose columns are more than the result's
+        Window((3, 3), dilations=(3, 2), pads=(3, 2, 3, 2)),  # rows between its taps are expanded, too
+        Window((2, 2), (3, 3)),  # columns between windows are not
+        Window((3, 3), (2, 1), pads=(1, 1, 1, 1)),
+    ],
+)
+@pytest.mark.parametrize("strips", [1, 4])
+def test_the_work_counted_is_that_of_the_kernel(window: Window, strips: int) -> None:
+    """In whole rows and in strips: but for rows beyond the border, which are counted as everywhere."""
+    b = Build("window")
+    x = b.conv(b.input(26, 26, 3), 4, 1)
+    wide = b.conv(x, 12, 1)
+    w = b.constant(np.ones((12, *window.kernel, 1), np.int8))
+    per_channel = [b.constant(np.ones(12, np.int32)) for _ in range(3)]
+    y = b.conv(b.add(ConvInt8(window, 0, 0, 12), wide, w, *per_channel), 6, 1)
+    graph = tiled(b.graph(y), [y])
+    rows, cols, _ = graph.tensors[y].shape
+    node = graph.producer[y]
+    cuts = [Span(cols * k // strips, cols * (k + 1) // strips) for k in range(strips)]
+    plan = best_plan(graph, request(graph, external=True, fuse=False))
+    group = replace(plan.groups[-1], strips=tuple(Strip(cut) for cut in cuts) if strips > 1 else ())
+    assert isinstance(node.op, TiledConvInt8)
+    once = node.op.macs_once(*(graph.tensors[name].shape for name in node.inputs)) - 26 * 26 * 12 * 4
+    expanded = sum(
+        len(_touched(window, 0, Span(row, row + 1))) * len(_touched(window, 1, cut))
+        for row in range(rows)
+        for cut in cuts
+    )
+    counted = nest_of(graph, node).macs * shares(graph, group)[graph.nodes.index(node)] - once
+    beyond = (window.pads[0] + window.pads[2]) * window.kernel[0] * 26 * strips
+    assert expanded <= counted / (12 * 4) <= expanded + beyond + rows * cols
+
+
+def _touched(window: Window, axis: int, made: Span) -> set[int]:
+    """Rows or columns from the first to the last that windows look at, of 26."""
+    reach = window.dilations[axis] * (window.kernel[axis] - 1) + 1
+    firsts = [k * window.strides[axis] - window.pads[axis] for k in range(made.lo, made.hi)]
+    return {at for first in firsts for at in range(max(0, first), min(26, first + reach))}
 
 
 @needs_compiler
@@ -177,6 +228,34 @@ def test_no_slice_is_without_channels(channels: int) -> None:
     found(graph, 1.0)
 
 
+def test_a_row_that_is_taken_out_is_no_reduction() -> None:
+    """The last step of a layer over time: a Slice says how many channels it leaves."""
+    b = Build("last")
+    wide = b.conv(b.input(12, 1, 4), 16, 1)
+    y = b.add(Slice((11, 0, 0), (1, 1, 1), (1, 1, 16)), wide)
+    assert sliceable(b.graph(y)) == {}
+
+
+def test_other_rows_of_tiles_are_within_the_work_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    b = Build("oblong")
+    x = b.conv(b.input(24, 40, 3), 4, 3, 2)
+    for k in range(3):
+        x = bottleneck(b, x, 24, 4, 1 + k % 2)
+    graph = b.graph(x)
+    asked: list[tuple[Graph, float]] = []
+
+    def planned(graph: Graph, request: PlanRequest) -> Plan:
+        asked.append((graph, request.recompute))
+        return best_plan(graph, request)
+
+    monkeypatch.setattr("mmcc.driver.rows.best_plan", planned)
+    laid = best_rows(graph, ask(graph, 2.0), lambda other: ask(other, 2.0))
+    assert laid.tiling.results
+    other, recompute = asked[-1]
+    assert len(asked) == 2
+    assert recompute * sum(nest_of(other, node).macs for node in other.nodes) <= 2.0 * count_macs(graph) + 1
+
+
 @pytest.mark.parametrize("fault", ["outside", "over another part", "before"])
 def test_parts_of_the_scratch_that_lie_wrong_are_seen(fault: str) -> None:
     graph = tiled(net(), list(chains(net()))[:1])
@@ -207,6 +286,32 @@ def test_parts_of_the_scratch_that_lie_wrong_are_seen(fault: str) -> None:
         if fault == "over another part"
         else "not within its scratch" in sentence
     )
+
+
+class PowersOfTwo(FloatModel):
+    """Scales that make many results lie half-way between two steps."""
+
+    def scale(self, low: float, high: float, shape: tuple[int, ...] = ()) -> np.ndarray:
+        return np.full(shape, 2.0**-8, np.float32)
+
+
+@needs_compiler
+def test_what_is_in_a_tile_is_compared_with_onnx_runtime_layer_by_layer(tmp_path: Path) -> None:
+    """A tie of what is expanded moves results of the tile that are no ties."""
+    model, step = PowersOfTwo(np.random.default_rng(3)), 2.0**-5
+    x = model.real(model.float_input(1, 3, 16, 16, scale=step)[0], step)
+    for shape, group in (((24, 3, 1, 1), 1), ((24, 1, 3, 3), 24), ((4, 24, 1, 1), 1)):
+        pads = [shape[2] // 2] * 4
+        x = model.requantized(model.conv(x, np.float32(step), shape, group=group, pads=pads), step)
+    model.save(x, tmp_path / "net.onnx")
+    mmcc.compile_model(tmp_path / "net.onnx", tmp_path / "net", ram="min", recompute=3, io="external")
+    report = json.loads((tmp_path / "net" / "report.json").read_text())
+    assert len(report["tiling"]["results"]) == 1
+    found = mmcc.verify(tmp_path / "net", per_node=True)
+    assert found["ok"]
+    ties = [row["ties"] for row in found["per_node"]]
+    assert len(ties) == 3
+    assert sum(ties) > 10
 
 
 MOBILENET = SHARED / "models" / "gen_mobilenetv2_035_144_qdq_s8s8" / "model.onnx"

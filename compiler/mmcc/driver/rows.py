@@ -70,7 +70,7 @@ def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     if other is None:
         plan = _of_one_axis(found.graph, found.request, found.plan)
         return replace(found, plan=plan) if _rows_stay(found) else found
-    asked = limited(ask(other), request)
+    asked = limited(ask(other), found.request)
     return better(
         found, replace(found, graph=other, request=asked, plan=best_plan(other, asked), turned=True)
     )

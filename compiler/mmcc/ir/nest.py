@@ -145,6 +145,7 @@ class Nest:
 
     The op is walked by the rows of its first result. The others are there when all of these are.
     Unless `in_place`, nothing that a row reads is written over in that row, not even the same element.
+    Where columns are cut into strips, each strip but one makes `seam` MACs more than its columns have.
     """
 
     loops: tuple[Loop, ...]
@@ -152,6 +153,7 @@ class Nest:
     writes: tuple[Access, ...]
     multiplies: bool = False
     in_place: bool = True
+    seam: int = 0
 
     @property
     def write(self) -> Access:
@@ -173,6 +175,10 @@ class Nest:
     def macs(self) -> int:
         """Multiply-accumulates, padding counted as everybody counts it."""
         return self.iterations if self.multiplies else 0
+
+    def seams(self, strips: int) -> float:
+        """The part of all MACs that so many strips of columns make once more."""
+        return (strips - 1) * self.seam / self.macs if self.seam else 0.0
 
     def needed(self, read: int, axis: int, tile: dict[str, Span]) -> Span:
         """The part of an axis of read number `read` that `tile` touches, clamped.

@@ -34,8 +34,8 @@ class TiledConvInt8:
 
     Operands: x int8 [H, W, C], then w, b, multiplier and shift of each of the three, as `ConvInt8` has them.
     A tile is one pixel of the output. For each row of the output, the rows of its window are expanded, each
-    column once; so `expand` multiplies as often as the rows of windows overlap, `nest` counts it that often,
-    and `macs_once` as often as the model does.
+    column once; so `expand` multiplies as often as the rows of windows overlap, and in strips their columns.
+    `nest` counts it that often, and `macs_once` as often as the model does.
     """
 
     expand: ConvInt8
@@ -69,14 +69,16 @@ class TiledConvInt8:
         expanded, _, y = self.shapes(*inputs)
         oh, ow = Loop("oh", y[0]), Loop("ow", y[1])
         rows, cols = (self._read(loop, axis) for axis, loop in enumerate((oh, ow)))
-        again = self.window.window.kernel[0] * min(self.window.window.strides[1], cols.extent)
-        products = again * expanded[2] * inputs[0][2] + self._of_pixel(*inputs)
+        made, seam = self._made(expanded, ow.extent)
+        each = expanded[2] * inputs[0][2]
+        products = -(-made * each // ow.extent) + self._of_pixel(*inputs)
         constants = (Access(k, shape, (None,) * len(shape)) for k, shape in enumerate(inputs[1:], 1))
         return Nest(
             loops=(oh, ow, Loop("products", products, LoopKind.REDUCE)),
             reads=(Access(0, inputs[0], (rows, cols, None)), *constants),
             writes=(Access(0, y, (oh.i, ow.i, None)),),
             multiplies=True,
+            seam=seam * each * oh.extent,
         )
 
     def macs_once(self, *inputs: Shape) -> int:
@@ -98,6 +100,15 @@ class TiledConvInt8:
         _, windowed, y = self.shapes(*inputs)
         w = inputs[1 + CONSTANTS]
         return windowed[2] * (w[1] * w[2] * w[3] + y[2])
+
+    def _made(self, expanded: Shape, width: int) -> tuple[int, int]:
+        """At most so many pixels are expanded for a row of the output, and so many more for each strip of it
+        but one: the columns that windows share."""
+        window = self.window.window
+        rows, cols = (d * (k - 1) + 1 for d, k in zip(window.dilations, window.kernel, strict=True))
+        shared = max(0, cols - window.strides[1])
+        rows, cols = min(rows, expanded[0]), min(width * (cols - shared) + shared, expanded[1])
+        return rows * cols, rows * shared
 
     def _read(self, loop: Loop, axis: int) -> Indexed:
         """The rows or columns of x that one of the output reads: a window's."""

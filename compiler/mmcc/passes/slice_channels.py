@@ -11,8 +11,13 @@ from collections.abc import Mapping
 
 from mmcc.ir.channels import channel_axes
 from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ops.int16 import OVER_AXES
 from mmcc.ops.movement import Concat
+from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.passes.draft import Draft, sole_reader
+
+# that are the same for any number of channels: a Slice of the last row, say, states its shape
+REDUCTIONS = (*OVER_AXES, AveragePool, AveragePoolInt8, MaxPool)
 
 
 def sliceable(graph: Graph) -> Mapping[str, Node]:
@@ -27,7 +32,7 @@ def sliceable(graph: Graph) -> Mapping[str, Node]:
 
 def _slices(graph: Graph, maker: Node, node: Node) -> bool:
     """Whether a layer and what reduces its result can be made in slices of channels."""
-    if len(node.outputs) != 1 or len(maker.outputs) != 1:
+    if not isinstance(node.op, REDUCTIONS) or len(maker.outputs) != 1:
         return False
     nest, shape = nest_of(graph, node), graph.tensors[maker.output].shape
     (read,), write = nest.reads, nest.write

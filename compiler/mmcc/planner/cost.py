@@ -185,7 +185,8 @@ def _read_in_vain(
 
 
 def shares(graph: Graph, group: Group) -> dict[int, float]:
-    """For each node of a group, columns computed in all strips over columns of its output."""
+    """For each node of a group, columns computed in all strips over columns of its output, with what strips
+    make once more inside it."""
     if len(group.strips) < 2:
         return dict.fromkeys(group.nodes, 1.0)
     made = dict.fromkeys(group.nodes, 0)
@@ -194,4 +195,8 @@ def shares(graph: Graph, group: Group) -> dict[int, float]:
         held = strip_columns(graph, group, strip.columns)
         for index in group.nodes:
             made[index] += len(held[graph.nodes[index].output])
-    return {index: count / len(whole[graph.nodes[index].output]) for index, count in made.items()}
+    nodes = {index: graph.nodes[index] for index in made}
+    return {
+        index: made[index] / len(whole[node.output]) + nest_of(graph, node).seams(len(group.strips))
+        for index, node in nodes.items()
+    }

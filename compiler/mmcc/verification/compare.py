@@ -24,6 +24,7 @@ from mmcc.package.record import Package, bench_files
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.read_apart import read_apart
 from mmcc.passes.separate_states import separate_states
+from mmcc.passes.tiling import AS_IT_IS
 from mmcc.scratch import ScratchFolder
 from mmcc.selfcheck.judge import Fault, judge
 from mmcc.selfcheck.trace import Run, Trace, run_traced, traced_program
@@ -223,10 +224,12 @@ def per_node(
     graph = separate_states(loaded.graph, outputs_outside=package.io == "external")
     if package.apart:
         graph = read_apart(graph, package.apart) or graph
-    graph = package.tiling.of(graph)
+    apart, graph = graph, package.tiling.of(graph)
     if package.other_rows:
         graph = other_rows(graph) or graph
     whole = graph if package.stream is None else loaded.whole
+    if package.tiling != AS_IT_IS:  # a tie inside a tile is one only beside what ONNX Runtime has there
+        whole = apart
     agreement = Agreement(whole, model, package.bind, package.states, loaded.graph)
     faults: dict[int, Fault] = {}
     first = package.entries[package.entry].first
@@ -246,7 +249,7 @@ def per_node(
     if whole is graph:
         shared = {*agreement.tallies, *faults}
         rows = [_row(graph, k, agreement.tallies.get(k), faults.get(k), first) for k in sorted(shared)]
-    else:  # of a hop other nodes are numbered
+    else:  # of a hop, and in tiles and slices, other nodes are numbered
         rows = [_row(whole, k, tally, None) for k, tally in sorted(agreement.tallies.items())]
         rows += [_row(graph, k, None, fault) for k, fault in sorted(faults.items())]
     rows.sort(key=lambda row: (row.ok, row.index < 0, -row.mismatches / max(1, row.outputs), row.index))
