@@ -195,6 +195,25 @@ def test_a_limit_that_is_kept_leaves_the_graph_as_it_is() -> None:
     assert within.plan.peak(SRAM) <= least.plan.peak(SRAM)
 
 
+def test_separable_convolutions_are_in_one_tile_each() -> None:
+    """Where each bottleneck's last layer is the next one's first, and the last stands before a mean."""
+    b = Build("separable")
+    x = b.conv(b.input(32, 32, 3), 8, 3, 2)
+    for channels in (12, 16, 12, 16, 12):
+        x = b.conv(b.depthwise(x, 3, 1), channels, 1)
+    graph = filled(b.graph(b.add(MeanInt8((0, 1), 0, 0, *multiplier_and_shift(1 / 64)), x)), 1)
+    some = chains(graph)
+    names = [node.output for chain in some.values() for node in chain]
+    assert len(some) == 2
+    assert len(set(names)) == len(names)
+    want = result(graph)
+    for slices in (1, 3):
+        other = Tiling(slices, tuple(some)).of(graph)
+        assert sum(isinstance(node.op, TiledConvInt8) for node in other.nodes) == 2
+        assert check_plan(other, best_plan(other, ask(other))) == []
+        assert np.array_equal(result(other), want)
+
+
 def test_what_others_read_is_in_no_tile() -> None:
     b = Build("read")
     x = b.input(8, 8, 4)

@@ -18,10 +18,13 @@ Chain = tuple[Node, Node, Node]
 
 
 def chains(graph: Graph) -> Mapping[str, Chain]:
-    """By result, the three convolutions that `TiledConvInt8` can make in one: of each only the next reads."""
+    """By result, the three convolutions that `TiledConvInt8` can make in one: of each only the next reads.
+
+    Where one's last is the next one's first, as in a net of separable convolutions, the former has it.
+    """
     found: dict[str, Chain] = {}
     for node in graph.nodes:
-        window = _next(graph, node) if _is_pointwise(node) else None
+        window = _next(graph, node) if _is_pointwise(node) and node.output not in found else None
         project = _next(graph, window) if window is not None and not _is_pointwise(window) else None
         if window is not None and project is not None and _is_pointwise(project):
             found[project.output] = (node, window, project)

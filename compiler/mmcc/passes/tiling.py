@@ -19,9 +19,9 @@ class Tiling:
     results: tuple[str, ...] = ()
 
     def of(self, graph: Graph) -> Graph:
-        """The graph so."""
-        graph = sliced(graph, self.slices) if self.slices > 1 else graph
-        return tiled(graph, self.results) if self.results else graph
+        """The graph so; a layer that is the last of a bottleneck in tiles is in no slices."""
+        graph = tiled(graph, self.results) if self.results else graph
+        return sliced(graph, self.slices) if self.slices > 1 else graph
 
 
 AS_IT_IS = Tiling()
