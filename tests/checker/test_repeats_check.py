@@ -186,3 +186,23 @@ def test_a_plan_is_proved_no_further_than_its_bodies():
     assert as_far_as_proved(graph, plan) == plan
     unsure = with_body_plan(graph, lambda own: replace(own, proved_optimal=False))
     assert not as_far_as_proved(unsure, plan).proved_optimal
+
+
+def test_bodies_that_were_planned_layer_by_layer_prove_nothing_of_groups():
+    """And of bodies whose nodes run together, as they need fewer bytes, others may be cheaper."""
+    graph = loop()
+    plan = replace(planned(graph), over_groups=True, cheapest=True, least_cost=5.0)
+    alone = as_far_as_proved(with_body_plan(graph, lambda own: replace(own, over_groups=False)), plan)
+    assert alone.proved_optimal
+    assert not alone.over_groups
+    assert alone.cheapest
+
+    def grouped(own: Plan) -> Plan:
+        (first, second), others = own.groups[:2], own.groups[2:]
+        both = replace(second, nodes=(*first.nodes, *second.nodes))
+        return replace(own, over_groups=True, groups=(both, *others))
+
+    together = as_far_as_proved(with_body_plan(graph, grouped), plan)
+    assert together.over_groups
+    assert not together.cheapest
+    assert together.least_cost == 0

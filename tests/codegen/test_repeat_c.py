@@ -5,20 +5,27 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from c_format import would_change
-from frontend_models import assert_same, onnx_runtime, save
+from frontend_models import assert_same, model_of, onnx_runtime, save
 from mmcc.codegen.weights import float_literal
+from mmcc.driver.analyze import analyze
 from mmcc.driver.compile import compile_model
-from mmcc.driver.options import CompileOptions
+from mmcc.driver.estimate import estimate
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions, silent
 from mmcc.frontend import import_model
 from mmcc.ir.parse import parse_graph
 from mmcc.ops import OPS
 from mmcc.ops.repeat import Repeat
 from mmcc.passes import optimize
+from mmcc.report.model import count_params
+from mmcc.target import load_target
+from onnx import TensorProto, helper
 from random_loops import RandomLoop
 
 MAIN = """
@@ -100,6 +107,53 @@ def test_code_and_weights_do_not_grow_with_the_steps(tmp_path):
         text = (tmp_path / f"p{steps}" / "net_kernels.c").read_text()
         sizes.append((len(text.splitlines()), text.count("step_of")))
     assert sizes[0] == sizes[1]
+
+
+def wide_inside(tmp_path) -> Path:
+    """A loop whose body is smaller row by row: two layers of 3 x 3, with many channels between them."""
+    rng = np.random.default_rng(0)
+    inside = [
+        helper.make_node("Conv", ["h", "W"], ["wide"], pads=[1] * 4),
+        *(helper.make_node("Relu", [f"r{k}" if k else "wide"], [f"r{k + 1}"]) for k in range(5)),
+        helper.make_node("Conv", ["r5", "V"], ["d"], pads=[1] * 4),
+        helper.make_node("Tanh", ["d"], ["h_out"]),
+        helper.make_node("Identity", ["on"], ["going"]),
+    ]
+    scalars = [("step", TensorProto.INT64), ("on", TensorProto.BOOL)]
+    given = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars]
+    given.append(helper.make_tensor_value_info("h", TensorProto.FLOAT, None))
+    made = [("going", TensorProto.BOOL), ("h_out", TensorProto.FLOAT)]
+    outputs = [helper.make_tensor_value_info(name, kind, None) for name, kind in made]
+    loop = helper.make_node(
+        "Loop", ["trip", "", "h0"], ["y"], body=helper.make_graph(inside, "b", given, outputs)
+    )
+    constants = {"trip": np.int64(40), "W": rng.uniform(-1, 1, (24, 8, 3, 3)).astype(np.float32)}
+    constants["V"] = rng.uniform(-1, 1, (8, 24, 3, 3)).astype(np.float32)
+    return save(model_of([loop], {"h0": np.ones((1, 8, 16, 16), np.float32)}, ["y"], constants), tmp_path)
+
+
+def test_nothing_needs_less_than_is_said_to_be_the_least(tmp_path):
+    """Bodies are planned for fewest bytes where the least is asked for, by all that tell it."""
+    model = wide_inside(tmp_path)
+    how = CompileOptions(name="net", target="cortex-m4", stack=1000, self_check=False)
+    least = compile_model(model, tmp_path / "least", replace(how, least_ram=True))
+    free = compile_model(model, tmp_path / "free", how)
+    assert least.report["ram"]["arena"] < free.report["ram"]["arena"]
+    assert least.report["plan"]["proved_optimal"]
+    assert least.report["plan"]["over_groups"]
+    assert not free.report["plan"]["over_groups"]
+    floor = analyze(model, "cortex-m4", {}, {}, silent).frontier[-1]
+    assert floor.arena == floor.bound == least.report["ram"]["arena"]
+    guessed = estimate(model, "cortex-m4")
+    assert (guessed.arena, guessed.least_arena) == (free.report["ram"]["arena"], floor.arena)
+    size = least.report["plan"]["bound"] + 1024  # a limit of one memory is one of the body's arena, too
+    within = replace(how, regions={load_target("cortex-m4").memory[0].name: size + 1000})
+    assert compile_model(model, tmp_path / "within", within).report["ram"]["arena"] <= size
+
+
+def test_weights_in_bodies_are_parameters_of_the_model(tmp_path):
+    graph = load_graph(wide_inside(tmp_path), CompileOptions())
+    assert count_params(graph) == 2 * 24 * 8 * 9 + 24 + 8
 
 
 @pytest.mark.parametrize("name", ["net", "keyword_spotting"])

@@ -6,10 +6,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from frontend_models import assert_same, check, kinds, model_of, onnx_runtime, save
+from mmcc.driver.handoff_file import Rule
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
 from mmcc.frontend import import_model
 from mmcc.frontend.kept_loops import FEW_NODES
+from mmcc.ir.handoff import Handoff
 from mmcc.ir.interpret import evaluate
 from mmcc.ir.verify import check_final
+from mmcc.ops.elementwise import Unary
 from mmcc.ops.repeat import Repeat
 from mmcc.passes import optimize
 from onnx import TensorProto, helper
@@ -100,6 +105,66 @@ def test_a_count_by_twos_is_no_slice_of_a_step(tmp_path):
     assert op.steps == 40
 
 
+def one_loop(inside, carried, rows, outputs, inputs, constants, steps=40):
+    """A model of a Loop with the nodes `inside` and many more; `carried` are (start, begin, end, type)."""
+    scalars = [("step", TensorProto.INT64), ("on", TensorProto.BOOL)]
+    given = [helper.make_tensor_value_info(name, kind, []) for name, kind in scalars]
+    given += [helper.make_tensor_value_info(begin, kind, None) for _, begin, _, kind in carried]
+    made = [("going", TensorProto.BOOL), *((end, kind) for _, _, end, kind in carried)]
+    made += [(name, TensorProto.FLOAT) for name in rows]
+    filler = [node("Tanh", [f"f{k}" if k else "h"], [f"f{k + 1}"]) for k in range(8)]
+    body = helper.make_graph(
+        [node("Identity", ["on"], ["going"]), *filler, *inside],
+        "body",
+        given,
+        [helper.make_tensor_value_info(name, kind, None) for name, kind in made],
+    )
+    names = [*(f"last_{begin}" for _, begin, _, _ in carried), *(f"all_{name}" for name in rows)]
+    loop = node("Loop", ["trip", "", *(start for start, *_ in carried)], names, body=body)
+    return model_of([loop], inputs, outputs, constants | {"trip": np.int64(steps)})
+
+
+def test_a_count_of_one_element_in_a_vector_is_no_slice_of_a_step(tmp_path):
+    """What it takes has the axis that a slice leaves out."""
+    rng = np.random.default_rng(0)
+    inputs = {name: rng.uniform(-1, 1, s).astype(np.float32) for name, s in (("x", (40, 4)), ("h0", (1, 4)))}
+    inside = [
+        node("Gather", ["x", "k"], ["xt"], axis=0),
+        node("Add", ["k", "one"], ["k_out"]),
+        node("Sub", ["f8", "xt"], ["h_out"]),
+    ]
+    carried = [("k0", "k", "k_out", TensorProto.INT64), ("h0", "h", "h_out", TensorProto.FLOAT)]
+    constants = {"k0": np.zeros(1, np.int64), "one": np.int64(1)}
+    graph = check(
+        one_loop(inside, carried, ["xt"], ["last_h", "all_xt"], inputs, constants), inputs, tmp_path
+    )
+    assert [op.carried for op in loops_of(graph)] == [1]
+
+
+def test_rows_that_nobody_reads_are_not_made(tmp_path):
+    inputs = {"h0": np.ones((1, 4), np.float32)}
+    inside = [node("Neg", ["f8"], ["h_out"]), node("Abs", ["h"], ["a"]), node("Exp", ["h"], ["e"])]
+    carried = [("h0", "h", "h_out", TensorProto.FLOAT)]
+    graph = check(one_loop(inside, carried, ["a", "e"], ["all_e"], inputs, {}), inputs, tmp_path)
+    (op,) = loops_of(graph)
+    assert (op.kept, op.made) == ((), (False,))
+    assert not any(each.op == Unary("abs") for each in op.body.nodes)
+
+
+def test_what_has_no_elements_is_not_handed_on(tmp_path):
+    """No plan has a place for it."""
+    inputs = {"h0": np.ones(4, np.float32)}
+    inside = [
+        node("Concat", ["e", "f8"], ["s"], axis=0),
+        node("Neg", ["e"], ["e_out"]),
+        node("Neg", ["s"], ["h_out"]),
+    ]
+    carried = [("e0", "e", "e_out", TensorProto.FLOAT), ("h0", "h", "h_out", TensorProto.FLOAT)]
+    constants = {"e0": np.zeros(0, np.float32)}
+    graph = check(one_loop(inside, carried, ["e_out"], ["last_h"], inputs, constants), inputs, tmp_path)
+    assert not loops_of(graph)
+
+
 @pytest.mark.parametrize(("steps", "stays"), [(FEW_NODES // 13, False), (FEW_NODES // 12 + 1, True)])
 def test_few_nodes_are_unrolled(steps, stays, tmp_path):
     graph = check(*counting(steps), tmp_path)
@@ -116,6 +181,13 @@ def test_training_and_staged_weights_have_loops_unrolled(tmp_path):
     path = save(counting(40)[0], tmp_path)
     assert loops_of(import_model(path))
     assert not loops_of(import_model(path, keep_loops=False))
+
+
+def test_functions_of_the_users_compute_nodes_of_a_loop(tmp_path):
+    """They get nodes of the graph, and so the loop is unrolled."""
+    rule = Rule(Handoff("own_product"), operators=("MatMul",), nodes=(), sources=(), stack=100)
+    graph = load_graph(save(counting(40)[0], tmp_path), CompileOptions(name="net", handoff=(rule,)))
+    assert sum(each.handoff is not None for each in graph.nodes) == 40
 
 
 def test_a_loop_in_a_loop(tmp_path):

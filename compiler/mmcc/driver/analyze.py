@@ -11,6 +11,7 @@ from typing import Any
 
 from mmcc.codegen.lower import describe
 from mmcc.driver.ask import plan_request
+from mmcc.driver.bodies import as_far_as_proved, with_planned_bodies
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.driver.rows import best_rows
@@ -90,19 +91,20 @@ def analyze(
 ) -> Analysis:
     """Plan the model again and again: without a limit, at the floor, between them, and with other input."""
     target = load_target(target_name)
-    options = CompileOptions(dims=dims, bind=bind, states=states or {})
+    options = CompileOptions(target=target_name, dims=dims, bind=bind, states=states or {})
     graph = separate_states(load_graph(model, options, progress))
-    request = plan_request(CompileOptions(target=target_name), graph, target, progress)
-    request = replace(request, regions=target.memory[:1])
     ask = partial(plan_request, CompileOptions(target=target_name), target=target, progress=progress)
-    free = best_plan(graph, replace(request, fuse=False))
+    request = replace(ask(graph), regions=target.memory[:1])
+    free = as_far_as_proved(graph, best_plan(graph, replace(request, fuse=False)))
+    tight = with_planned_bodies(graph, replace(options, least_ram=True))
+    fused = replace(ask(tight), regions=target.memory[:1], fuse=True)
     work = plan_cost(graph, free, target.cost)
 
     def point(plan: Plan, of: Graph) -> Point:
         return _point(of, plan, target, work)
 
     def grouped(limit: int | None) -> Point:
-        laid = best_rows(graph, replace(request, fuse=True, limit=limit), ask)
+        laid = best_rows(tight, replace(fused, limit=limit), ask)
         return point(laid.plan, laid.graph)
 
     points = [point(free, graph)]
@@ -114,7 +116,7 @@ def analyze(
             points.append(found)
     if floor.arena < points[-1].arena:
         points.append(floor)
-    return Analysis(target.name, tuple(points), tuple(_others(graph, target, point, progress)))
+    return Analysis(target.name, tuple(points), tuple(_others(tight, target, point, progress)))
 
 
 def _limits(most: int, least: int) -> list[int]:

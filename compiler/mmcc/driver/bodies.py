@@ -7,6 +7,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from mmcc.driver.cost import cost_of
+from mmcc.driver.memories import regions_of
 from mmcc.driver.options import CompileOptions
 from mmcc.driver.promised import request_from
 from mmcc.ir.graph import Graph, Node
@@ -32,22 +33,30 @@ def _planned(node: Node, options: CompileOptions) -> Node:
         return node
     body = with_planned_bodies(node.op.body, options)
     target = load_target(options.target)
+    limited = options.ram > 0 or any(region.size is not None for region in regions_of(options, target))
     request = replace(
         request_from(contracts(body, target)),
         align=REPEAT_ALIGN,
         regions=(Region(LOOP),),
         external_inputs=True,
         external_outputs=True,
-        fuse=options.least_ram or options.ram > 0,
+        fuse=options.least_ram or limited,
         cost=cost_of(target),
         effort=options.time_limit,
     )
-    return replace(node, op=replace(node.op, body=body, plan=best_plan(body, request)))
+    plan = as_far_as_proved(body, best_plan(body, request))
+    return replace(node, op=replace(node.op, body=body, plan=plan))
 
 
 def as_far_as_proved(graph: Graph, plan: Plan) -> Plan:
-    """The plan of a graph, which is proved no further than those of the bodies of its loops are."""
-    bodies = (node.op for node in graph.nodes if isinstance(node.op, Repeat))
-    if all(op.plan is not None and op.plan.proved_optimal for op in bodies):
-        return plan
-    return replace(plan, proved_optimal=False, cheapest=False, least_cost=0.0, bound=0)
+    """The plan of a graph, of which no more is proved than of those of its loops' bodies.
+
+    Where nodes of a body run together, to need fewer bytes, others may be cheaper.
+    """
+    bodies = [node.op.plan for node in graph.nodes if isinstance(node.op, Repeat)]
+    if any(own is None or not own.proved_optimal for own in bodies):
+        return replace(plan, proved_optimal=False, cheapest=False, least_cost=0.0, bound=0)
+    known = [own for own in bodies if own is not None]
+    if any(len(group.nodes) > 1 for own in known for group in own.groups):
+        plan = replace(plan, cheapest=False, least_cost=0.0)
+    return replace(plan, over_groups=plan.over_groups and all(own.over_groups for own in known))

@@ -21,7 +21,6 @@ from mmcc.codegen.render import render_c
 from mmcc.codegen.selftest import MOST_MACS, self_test
 from mmcc.codegen.weights import weights_stamp
 from mmcc.driver.ask import plan_request
-from mmcc.driver.bodies import as_far_as_proved
 from mmcc.driver.cost import cost_of
 from mmcc.driver.handoff_objects import function_objects
 from mmcc.driver.load import dump
@@ -33,6 +32,7 @@ from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Program
 from mmcc.ir.streaming import Streaming
+from mmcc.ops.repeat import with_bodies
 from mmcc.package.host import package_sources
 from mmcc.package.record import FOLDER, sha256, together
 from mmcc.planner.api import best_plan
@@ -86,9 +86,6 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
     job.progress("planning memory")
     ask = partial(plan_request, options, target=job.target, progress=job.progress)
     planned = plan_rows(job.module, requests, ask)
-    graphs = {entry.name: entry.graph for entry in planned.module.entries}
-    plans = {name: as_far_as_proved(graphs[name], plan) for name, plan in planned.memory.entries.items()}
-    planned = replace(planned, memory=replace(planned.memory, entries=plans))
     job, plan = replace(job, module=planned.module), planned.memory
     _check_regions(job.module, plan, planned.requests)
     start = time.perf_counter()
@@ -198,7 +195,9 @@ def _calls_back(generated: Generated) -> bool:
 
 
 def _constant_bytes(module: Module) -> int:
-    return sum(array.nbytes for array in module.constants.values())
+    bodies = [body for entry in module.entries for body in [*with_bodies(entry.graph)][1:]]
+    inside = [array for body in bodies for array in body.constants.values()]
+    return sum(array.nbytes for array in (*module.constants.values(), *inside))
 
 
 def write_files(folder: Path, generated: Generated, options: EmitOptions) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 from mmcc.codegen.lower import lower_entry
 from mmcc.codegen.weights import lay_out
 from mmcc.driver.ask import plan_request
+from mmcc.driver.bodies import with_planned_bodies
+from mmcc.driver.laid import limited
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
 from mmcc.driver.rows import best_rows
@@ -24,6 +26,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, nest_of
 from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Plan
+from mmcc.ops.repeat import Repeat, with_bodies
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import mac_kind, plan_cost
@@ -105,7 +108,8 @@ def _estimate(model: Path, name: str, dims: Mapping[str, int], *, least: bool) -
     tight, of = alone, graph
     if least:
         ask = partial(plan_request, options, target=target, progress=silent)
-        laid = best_rows(graph, replace(request, fuse=True, effort=2.0), ask)
+        of = with_planned_bodies(graph, replace(options, least_ram=True))
+        laid = best_rows(of, limited(ask(of), replace(request, fuse=True, effort=2.0)), ask)
         tight, of = laid.plan, laid.graph
     states = sum(state.initial.nbytes for state in graph.states)
     besides = target.stack_bytes + states
@@ -133,16 +137,22 @@ def weights_bytes(graph: Graph, plan: Plan, target: Target) -> int:
 def code_bytes(graph: Graph) -> int:
     """About as many bytes of code as the kernels and calls of a graph take."""
     kinds: set[Any] = set()
-    for node in graph.nodes:
-        nest = nest_of(graph, node)
-        dtype = graph.tensors[node.inputs[0]].dtype if node.inputs else None
+    nodes = [(each, node) for each in with_bodies(graph) for node in each.nodes]
+    for each, node in nodes:
+        nest = nest_of(each, node)
+        dtype = each.tensors[node.inputs[0]].dtype if node.inputs else None
         kinds.add((node.op.kernel, mac_kind(nest) if nest.macs else "", dtype))
-    return KIND_BYTES * len(kinds) + NODE_BYTES * len(graph.nodes)
+    return KIND_BYTES * len(kinds) + NODE_BYTES * len(nodes)
 
 
 def is_float(graph: Graph) -> bool:
     """True if what multiplies computes in float32, all of it."""
-    kinds = [graph.tensors[node.inputs[0]].dtype for node in graph.nodes if nest_of(graph, node).macs]
+    nodes = ((each, node) for each in with_bodies(graph) for node in each.nodes)
+    kinds = [
+        each.tensors[node.inputs[0]].dtype
+        for each, node in nodes
+        if nest_of(each, node).macs and not isinstance(node.op, Repeat)
+    ]
     return bool(kinds) and all(dtype is ElementType.F32 for dtype in kinds)
 
 

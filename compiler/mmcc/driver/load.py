@@ -147,7 +147,7 @@ def _optimized(
         stream=options.stream,
         keep_batch_norm=keep_batch_norm,
         step=step,
-        keep_loops=not training and options.weights != "staged",
+        keep_loops=not training and options.weights != "staged" and not options.handoff,
     )
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))

@@ -16,6 +16,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import Plan
+from mmcc.ops.repeat import with_bodies
 from mmcc.planner.api import best_plan
 from mmcc.planner.explain import does_not_fit, parts_do_not_fit
 from mmcc.planner.request import PlanRequest
@@ -54,8 +55,8 @@ def _growth(job: Job) -> int:
     graphs = [entry.graph for entry in job.module.entries]
     if not job.options.flash or job.options.stack or len(graphs) > 1:
         return 0
-    taken = sum(array.nbytes for array in graphs[0].constants.values()) + code_bytes(graphs[0])
-    return max(0, job.options.flash - taken)
+    constants = sum(array.nbytes for graph in with_bodies(graphs[0]) for array in graph.constants.values())
+    return max(0, job.options.flash - constants - code_bytes(graphs[0]))
 
 
 def _with_growth(requests: Mapping[str, PlanRequest], growth: int) -> dict[str, PlanRequest]:

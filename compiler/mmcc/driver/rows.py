@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from mmcc.driver.apart import with_readers_apart
+from mmcc.driver.bodies import as_far_as_proved
 from mmcc.driver.laid import Ask, Laid, better, limited
 from mmcc.driver.tiles import with_tiles
 from mmcc.ir.graph import Graph
@@ -48,6 +49,7 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
             else _of_one_axis(each.graph, requests[each.name], memory.entries[each.name])
             for each in module.entries
         }
+        plans = {each.name: as_far_as_proved(each.graph, plans[each.name]) for each in module.entries}
         return Planned(module, replace(memory, entries=plans), requests)
     laid = best_rows(entry.graph, requests[entry.name], ask)
     if laid.graph is not entry.graph:
@@ -64,6 +66,11 @@ def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     `ask` says what kernels promise of another graph; its limits are those of `request`. Rows stay where there
     are states, staged constants, several memories or functions of the user's.
     """
+    found = _best(graph, request, ask)
+    return replace(found, plan=as_far_as_proved(found.graph, found.plan))
+
+
+def _best(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     found = with_readers_apart(Laid(graph, request, best_plan(graph, request)), ask)
     found = with_tiles(found, ask)
     other = _other(found)

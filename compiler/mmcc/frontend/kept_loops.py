@@ -46,9 +46,9 @@ class KeptLoop:
     """A loop as the importer sees it. All is by the names that the body has for it.
 
     `carried` values are known before the first step; a step sees `slices`, and `known` constants. The results
-    of the body are `ignored` (the condition to go on), then the carried values, then rows, of which `rows`
-    says whether they are made backward. `kept` are the numbers of carried values that somebody reads after
-    the last step.
+    of the body are `ignored` (the condition to go on), then the carried values, then the rows that somebody
+    reads, of which `rows` says whether they are made backward. `kept` are the numbers of carried values that
+    somebody reads after the last step.
     """
 
     body: GraphProto
@@ -65,7 +65,7 @@ def keep(state: Import, where: Where, loop: KeptLoop, convert: Convert) -> dict[
     """The results of a loop as one node, by their numbers: carried values that are kept, and rows.
 
     None where it has to be unrolled: the body can only be converted for a step whose number is known, or a
-    value that steps hand on changes its shape or its type, or is of a type that has a scale.
+    value that steps hand on changes its shape or its type, has no elements, or is of a type that has a scale.
     """
     if state.uncertain:
         return None
@@ -123,7 +123,8 @@ class _Body:
         for before, after in zip(loop.carried.values(), results, strict=False):
             if (before.shape, before.dtype) != (after.shape, after.dtype):
                 return None
-        if not all(v.dtype in HANDED_OVER for v in (*starts.values(), *steps.values(), *results)):
+        handed = (*starts.values(), *steps.values(), *results)
+        if not all(v.dtype in HANDED_OVER and v.size for v in handed):
             return None
         return self._node([plain(inner, value) for value in results], starts, steps, around)
 
@@ -134,7 +135,7 @@ class _Body:
 
     def _node(
         self, ends: list[str], starts: Mapping[str, Value], steps: Mapping[str, Value], around: _Around
-    ) -> _Found | None:
+    ) -> _Found:
         """The node, without values that go from step to step for nobody, and what no step reads."""
         loop, inner, build = self.loop, self.inner, self.state.build
         begins, rows = [value.tensor for value in starts.values()], range(len(starts), len(ends))
@@ -150,8 +151,6 @@ class _Body:
             outputs.append(inner.copied(name) if again else name)
         inputs = [begins[k] for k in carried]
         inputs += [steps[name].tensor for name in slices] + [around.taken[name] for name in wholes]
-        if not outputs:
-            return None
         graph = inner.finish("body", self._ports(inputs), self._ports(outputs), {})
         given = [*loop.carried.values()]
         operands = [plain(build, given[k]) for k in carried]

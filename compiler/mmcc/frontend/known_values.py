@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -58,11 +58,7 @@ def _whole_number(state: Import, name: str, constants: Mapping[str, TensorProto]
     return int(array) if array.shape == () and array.dtype.kind == "i" else None
 
 
-def without_known(body: GraphProto, ignored: int, names: Sequence[str], known: Collection[str]) -> GraphProto:
-    """The body without those of its carried results that are known; they come behind those `ignored`."""
-    outputs = [
-        info
-        for k, info in enumerate(body.output)
-        if not (0 <= k - ignored < len(names) and names[k - ignored] in known)
-    ]
+def without_results(body: GraphProto, left_out: Collection[int]) -> GraphProto:
+    """The body without the results of these numbers."""
+    outputs = [info for k, info in enumerate(body.output) if k not in left_out]
     return helper.make_graph(list(body.node), "", [], outputs, list(body.initializer))

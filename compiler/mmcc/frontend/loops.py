@@ -16,7 +16,7 @@ from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.kept_loops import FEW_NODES, MOST_STEPS, KeptLoop, Slices, keep
-from mmcc.frontend.known_values import counted_values, without_known
+from mmcc.frontend.known_values import counted_values, without_results
 from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.lifting import Lifted, Rows, Scanned, liftable, lifted
 from mmcc.frontend.order import ordered
@@ -50,7 +50,7 @@ def unroll(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
     except CompileError as error:
         return located(error, where)
     for name, value in zip(node.output, found, strict=True):
-        if name:
+        if name and value is not None:
             state.values[name] = value
             state.build.titles.setdefault(value.tensor, name)
     return None
@@ -75,7 +75,7 @@ class _Steps:
             raise _Stopped
         return value
 
-    def loop(self) -> list[Value]:
+    def loop(self) -> list[Value | None]:
         """Inputs of the body: the step's number, a condition, what goes from step to step."""
         body, given = self.body, [self._operand(name) for name in self.node.input]
         carried, limit, go_on = given[2:], *given[:2]
@@ -108,19 +108,19 @@ class _Steps:
         made_of = zip(rows, body.output[1 + each :], strict=True)
         return [*state, *(self._stacked(v, 0) if v else self._none(info) for v, info in made_of)]
 
-    def _kept_loop(self, names: list[str], state: list[Value], steps: int) -> list[Value] | None:
-        """The results of a Loop that stays one; None if it is unrolled."""
+    def _kept_loop(self, names: list[str], state: list[Value], steps: int) -> list[Value | None] | None:
+        """The results of a Loop that stays one, None for those that nobody reads; None if it is unrolled."""
         each = len(state)
         carried = dict(zip(names[2:], state, strict=True))
         counted = counted_values(self.state, self.body, carried, steps)
         counted[names[0]] = np.arange(steps + 1)
         sliced: dict[str, Scanned] = {}
         for name, numbers in counted.items():
-            if np.array_equal(numbers.reshape(-1), np.arange(steps + 1)):
+            if np.array_equal(numbers, np.arange(steps + 1)):  # scalars: the others leave an axis behind
                 sliced |= self._sliced(name, steps)
         rows = (False,) * (len(self.body.output) - 1 - each)
         found = self._kept(carried, counted, sliced, {names[1]: np.array(True)}, steps, rows, sliced)
-        return None if found is None else [found[k] for k in range(len(self.node.output))]
+        return None if found is None else [found.get(k) for k in range(len(self.node.output))]
 
     def _kept(
         self,
@@ -132,7 +132,7 @@ class _Steps:
         rows: tuple[bool, ...],
         skip: Collection[str] = (),
     ) -> dict[int, Value] | None:
-        """The results of a loop that stays one, by their numbers; None if it is unrolled."""
+        """What somebody reads of the results of a loop that stays one, by number; None if it is unrolled."""
         build = self.state.build
         if not build.keep_loops or steps > MOST_STEPS or steps * len(self.body.node) <= FEW_NODES:
             return None
@@ -150,29 +150,29 @@ class _Steps:
             lines = self._first(each.value, steps * each.rows)
             shape = (steps, each.rows, *lines.shape[1:])
             slices[name] = Slices(reshaped(build, lines, shape), each.back)
-        names = [*carried]
-        kept = tuple(k for k, name in enumerate(self.node.output[: len(names)]) if name in self.state.wanted)
+        names, made = [*carried], self.node.output
+        every = range(len(names), len(names) + len(rows))
+        ignored = len(self.body.output) - len(names) - len(rows)
+        wanted = [k for k, name in enumerate(made) if name and name in self.state.wanted]
+        read = [k for k in every if k in wanted]
+        counts = [k for k, name in enumerate(names) if name in counted]
         going = {name: value for name, value in carried.items() if name not in counted}
         loop = KeptLoop(
-            without_known(lift.body, int(self.node.op_type == "Loop"), names, counted),
+            without_results(lift.body, {ignored + k for k in (*counts, *every) if k not in read}),
             steps,
             going,
             slices,
             known,
-            len(self.body.output) - len(names) - len(rows),
-            rows,
-            tuple(k for k, name in enumerate(going) if names.index(name) in kept),
+            ignored,
+            tuple(rows[k - len(names)] for k in read),
+            tuple(k for k, name in enumerate(going) if names.index(name) in wanted),
         )
         found = keep(self.state, self.where, loop, self.convert)
         if found is None:
             return None
-        results = dict[int, Value]()
-        for k, name in enumerate(names):
-            if name in counted:
-                results[k] = build.constant(counted[name][steps], name)
-            else:
-                results[k] = found.get([*going].index(name), carried[name])  # of those that nobody reads, any
-        return results | {k - len(going) + len(names): value for k, value in found.items() if k >= len(going)}
+        numbers = [*(names.index(name) for name in going), *read]
+        results = {k: build.constant(counted[names[k]][steps], names[k]) for k in counts}
+        return results | {numbers[k]: value for k, value in found.items()}
 
     def _first(self, value: Value, count: int) -> Value:
         """The first so many slices of a value."""
@@ -202,14 +202,15 @@ class _Steps:
                 found[node.output[0]] = Scanned(value, axis, False)
         return found
 
-    def scan(self) -> list[Value]:
+    def scan(self) -> list[Value | None]:
         """Inputs of the body: what goes from step to step, and the slices of a step."""
         if self.state.source.opsets[""] < SINCE:
             raise unsupported(f"Scan of operator set {self.state.source.opsets['']}")
         body, given = self.body, [self._operand(name) for name in self.node.input]
         scanned = self.attributes["num_scan_inputs"].i
         each, makes = len(given) - scanned, len(body.output) - (len(given) - scanned)
-        if not 1 <= scanned <= len(given) or len(body.input) != len(given) or None in given or makes < 0:
+        fits = (len(body.input), len(body.output)) == (len(given), len(self.node.output))
+        if not 1 <= scanned <= len(given) or not fits or None in given or makes < 0:
             raise bad_model("MM103", "the body does not fit the Scan")
         state, sources = [value for value in given if value is not None][:each], self._sources(given[each:])
         steps = {source.value.shape[source.axis] for source in sources}
@@ -240,8 +241,8 @@ class _Steps:
 
     def _kept_scan(
         self, names: list[str], state: list[Value], sources: list[Scanned], makes: int, steps: int
-    ) -> list[Value] | None:
-        """The results of a Scan that stays one; None if it is unrolled."""
+    ) -> list[Value | None] | None:
+        """The results of a Scan that stays one, None for those that nobody reads; None if it is unrolled."""
         axes, backward = (self._integers(f"scan_output_{what}", makes) for what in ("axes", "directions"))
         each = len(state)
         carried = dict(zip(names[:each], state, strict=True))
@@ -250,13 +251,15 @@ class _Steps:
         if found is None:
             return None
         for k, axis in enumerate(axes, each):
+            if k not in found:
+                continue
             rank = found[k].rank
             if not -rank <= axis < rank:
                 raise bad_model("MM103", f"axis {axis} of results of {rank} axes")
             others = list(range(1, rank))
             others.insert(axis % rank, 0)
             found[k] = found[k].transposed(others)
-        return [found[k] for k in range(each + makes)]
+        return [found.get(k) for k in range(each + makes)]
 
     def _operand(self, name: str) -> Value | None:
         return self.state.values[name] if name else None
@@ -367,9 +370,8 @@ class _Steps:
         axis %= rank
         made: dict[str, Value] = {}
         for k, value in enumerate(values):
-            shape = np.array([*value.shape[:axis], 1, *value.shape[axis:]], np.int64)
-            given = {"result": value, "shape": self.state.build.constant(shape, "shape")}
-            made[f"row{k}"] = self._one(helper.make_node("Reshape", ["result", "shape"], ["row"]), given)
+            shape = (*value.shape[:axis], 1, *value.shape[axis:])
+            made[f"row{k}"] = reshaped(self.state.build, value, shape)
         return self._one(helper.make_node("Concat", list(made), ["all"], axis=axis), made)
 
     def _none(self, info: ValueInfoProto) -> Value:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -123,3 +124,11 @@ class Repeat:
 
     def __str__(self) -> str:
         return f"repeat<{self.steps} steps of {len(self.body.nodes)} nodes>"
+
+
+def with_bodies(graph: Graph) -> Iterator[Graph]:
+    """The graph, the bodies of its loops, and those within them."""
+    yield graph
+    for node in graph.nodes:
+        if isinstance(node.op, Repeat):
+            yield from with_bodies(node.op.body)

@@ -15,6 +15,7 @@ from mmcc.ir.plan import BufferKind, MemoryPlan, Place, Plan
 from mmcc.ir.ports import Port
 from mmcc.ir.program import EntryCode, Program
 from mmcc.ir.regions import SLOW, STATE, Region
+from mmcc.ops.repeat import Repeat, with_bodies
 from mmcc.ops.tiled_conv import TiledConvInt8
 from mmcc.planner.cost import node_costs, plan_cost, plan_macs, read_of
 from mmcc.planner.paging import traffic
@@ -69,6 +70,9 @@ def count_params(graph: Graph) -> int:
 
 
 def _weights_of(graph: Graph, index: int) -> int:
+    op = graph.nodes[index].op
+    if isinstance(op, Repeat):
+        return count_params(op.body)
     if nest_of(graph, graph.nodes[index]).macs == 0:
         return 0
     return sum(
@@ -77,8 +81,10 @@ def _weights_of(graph: Graph, index: int) -> int:
 
 
 def _constant_bytes(graph: Graph, index: int) -> int:
-    names = dict.fromkeys(graph.nodes[index].inputs)
-    return sum(graph.constants[name].nbytes for name in names if graph.is_constant(name))
+    op, names = graph.nodes[index].op, dict.fromkeys(graph.nodes[index].inputs)
+    inside = with_bodies(op.body) if isinstance(op, Repeat) else ()
+    own = sum(graph.constants[name].nbytes for name in names if graph.is_constant(name))
+    return own + sum(array.nbytes for body in inside for array in body.constants.values())
 
 
 def make_report(
