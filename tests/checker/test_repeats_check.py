@@ -102,6 +102,7 @@ def options_of(program: Program) -> dict:
         (lambda o: {"handed_on": (o["handed_on"][0], (o["handed_on"][1][0],) * 2)}, "over something"),
         (lambda o: {"handed_on": (o["handed_on"][0], (0, o["handed_on"][1][1]))}, "over something"),
         (lambda o: {"handed_on": (o["handed_on"][0], (4096, o["handed_on"][1][1]))}, "which has"),
+        (lambda o: {"handed_on": (o["handed_on"][0], ("x3", o["handed_on"][1][1]))}, "an operand"),
         (lambda o: {"slices": ((2, 48, False),)}, "finds a slice at"),
         (lambda o: {"slices": ((2, 44, True),)}, "finds a slice at"),
         (lambda o: {"rows": (("y1", 48, True),)}, "puts a row at"),

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 from frontend_models import assert_same, check, kinds, model_of, onnx_runtime, save
 from mmcc.driver.handoff_file import Rule
@@ -139,6 +140,31 @@ def test_a_count_of_one_element_in_a_vector_is_no_slice_of_a_step(tmp_path):
         one_loop(inside, carried, ["xt"], ["last_h", "all_xt"], inputs, constants), inputs, tmp_path
     )
     assert [op.carried for op in loops_of(graph)] == [1]
+
+
+@pytest.mark.parametrize("steps", [8, 40])
+def test_a_body_may_have_names_of_values_around_it(steps, tmp_path):
+    """What it takes and adds is its own."""
+    rng = np.random.default_rng(0)
+    shapes = {"x": (40, 4), "x0": (40, 4), "h0": (4,)}
+    inputs = {name: rng.uniform(-1, 1, shape).astype(np.float32) for name, shape in shapes.items()}
+    inside = [
+        node("Gather", ["x", "step"], ["xt"], axis=0),
+        node("Neg", ["x"], ["x_out"]),
+        node("Add", ["k", "one"], ["k_out"]),
+        node("Add", ["one", "two"], ["one_out"]),
+        node("Cast", ["k"], ["kf"], to=TensorProto.FLOAT),
+        node("Mul", ["xt", "kf"], ["m"]),
+        node("Add", ["f8", "m"], ["h_out"]),
+    ]
+    carried = [("x0", "x", "x_out", TensorProto.FLOAT), ("h0", "h", "h_out", TensorProto.FLOAT)]
+    carried += [(f"{name}0", name, f"{name}_out", TensorProto.INT64) for name in ("k", "one")]
+    constants = {"k0": np.int64(0), "one0": np.int64(5), "one": np.int64(1), "two": np.int64(2)}
+    model = one_loop(inside, carried, [], ["last_h"], inputs, constants, steps)
+    model.graph.node.extend([node("Neg", ["x"], ["y"]), node("Neg", ["one"], ["z"])])
+    model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in ("y", "z"))
+    graph = check(model, inputs, tmp_path)
+    assert len(loops_of(graph)) == (steps == 40)
 
 
 def test_rows_that_nobody_reads_are_not_made(tmp_path):

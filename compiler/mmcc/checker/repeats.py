@@ -114,8 +114,7 @@ class _Steps:
         self._given = [graph.tensors[name] for name in node.inputs]
         self._made = [graph.tensors[name] for name in node.outputs]
         self._ends = [op.body.tensors[port.tensor].bytes for port in op.body.outputs]
-        self._sizes = {f"x{k}": tensor.bytes for k, tensor in enumerate(self._given)}
-        self._sizes |= {_result(k): tensor.bytes for k, tensor in enumerate(self._made)} | {"work": work}
+        self._sizes = {_result(k): tensor.bytes for k, tensor in enumerate(self._made)} | {"work": work}
         peak = max((op.plan.peak(region) for region in op.plan.regions()), default=0)
         self._arena = _Bytes("work", 0, peak)
 
@@ -127,8 +126,10 @@ class _Steps:
             takes, puts = self._takes(step), self._puts(step)
             yield from self._elsewhere(step, takes, puts[self._op.carried :])
             for k, put in enumerate(puts):
-                if put.begin < 0 or put.end > self._sizes.get(put.of, -1):
-                    yield f"step {step} puts value {k} at {put}, which has {self._sizes.get(put.of)} bytes"
+                if put.of not in self._sizes:
+                    yield f"step {step} puts value {k} at {put}, an operand"
+                elif put.begin < 0 or put.end > self._sizes[put.of]:
+                    yield f"step {step} puts value {k} at {put}, which has {self._sizes[put.of]} bytes"
                 if any(put.meets(other) for other in (self._arena, *lies, *takes, *puts[:k])):
                     yield f"step {step} puts value {k} at {put}, over something that it uses"
             lies = puts[: self._op.carried]

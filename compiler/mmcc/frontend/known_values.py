@@ -23,6 +23,7 @@ def counted_values(
     the last."""
     makers = {name: node for node in body.node for name in node.output}
     constants = {tensor.name: tensor for tensor in body.initializer}
+    own = own_names(body) - {*constants}
     found: dict[str, NDArray[Any]] = {}
     for k, (name, first) in enumerate(carried.items()):
         made = body.output[1 + k].name
@@ -33,7 +34,8 @@ def counted_values(
         node = makers.get(made)
         if node is None or node.op_type != "Add" or name not in node.input or len(node.input) != 2:
             continue
-        more = _whole_number(state, node.input[1 - list(node.input).index(name)], constants)
+        other = node.input[1 - list(node.input).index(name)]
+        more = None if other in own else _whole_number(state, other, constants)
         known = state.build.is_constant(first.tensor) and first.size == 1 and not first.dtype.is_float
         if more is None or not known:
             continue
@@ -41,6 +43,12 @@ def counted_values(
         numbers = np.arange(steps + 1).reshape(-1, *(1,) * begin.ndim) * more + begin
         found[name] = numbers.astype(begin.dtype)
     return found
+
+
+def own_names(body: GraphProto) -> set[str]:
+    """The names that a body gives to values of its own; values around it may have the same."""
+    inputs = {info.name for info in body.input} | {tensor.name for tensor in body.initializer}
+    return inputs | {name for node in body.node for name in node.output}
 
 
 def _whole_number(state: Import, name: str, constants: Mapping[str, TensorProto]) -> int | None:

@@ -16,7 +16,7 @@ from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.kept_loops import FEW_NODES, MOST_STEPS, KeptLoop, Slices, keep
-from mmcc.frontend.known_values import counted_values, without_results
+from mmcc.frontend.known_values import counted_values, own_names, without_results
 from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.lifting import Lifted, Rows, Scanned, liftable, lifted
 from mmcc.frontend.order import ordered
@@ -192,9 +192,10 @@ class _Steps:
 
     def _sliced(self, number: str, steps: int) -> dict[str, Scanned]:
         """Nodes of the body that take the slice of a step, from a value around the loop: by their result."""
-        found: dict[str, Scanned] = {}
+        found, own = dict[str, Scanned](), own_names(self.body)
         for node in self.body.node:
-            value = self.state.values.get(node.input[0]) if len(node.input) == 2 else None
+            around = len(node.input) == 2 and node.input[0] not in own
+            value = self.state.values.get(node.input[0]) if around else None
             if node.op_type != "Gather" or domain_of(node) or value is None or node.input[1] != number:
                 continue
             axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
@@ -309,10 +310,10 @@ class _Steps:
             for name, source in sources.items()
             if liftable(source.value)
         }
-        made = {name for node in self.body.node for name in node.output} | own
+        inner = own_names(self.body) | own
 
         def known(name: str) -> Value | None:
-            return None if name in made else self.state.values.get(name)
+            return None if name in inner else self.state.values.get(name)
 
         rows, remain = lifted([node for _, node in steps], slices, self.body, known, self._run)
         read = {name for node in remain for name in reads(node)} | {info.name for info in self.body.output}
