@@ -25,9 +25,11 @@ TARGETS = ("cortex-m4", "cortex-m55", "aarch64")
 
 
 @pytest.mark.parametrize("target", TARGETS)
-def test_every_operator(target):
+@pytest.mark.parametrize("half", [0, 1])
+def test_every_operator(target, half):
+    """In two programs: boards have no room for the instructions of all."""
     cases = list(chain.from_iterable(family() for family in FAMILIES.values()))
-    QemuBench(cases, ready(target), places="near").check_all()
+    QemuBench(cases[half::2], ready(target), places="near").check_all()
 
 
 class RowsInNoOrder(Bench):
