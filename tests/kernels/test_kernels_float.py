@@ -37,6 +37,7 @@ ELSEWHERE = {
     "BatchNorm",  # no kernel's: tests/training/test_batch_norm.py
     *("TopK", "MaxPoolIndices"),  # test_several_results.py
     "NonMaxSuppression",  # test_suppression.py
+    "Repeat",  # tests/codegen/test_repeat_c.py
 }
 
 pytestmark = pytest.mark.filterwarnings("ignore:invalid value")  # references of infinities less infinities
