@@ -6,7 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -111,7 +111,8 @@ def _package(job: Job, planned: Planned, plan_check: Mapping[str, float]) -> Bui
     generated, report = _write(job, planned.memory, program, hashes)
     report["plan_check"] = dict(plan_check)
     report["other_rows"], report["apart"] = planned.turned, planned.apart
-    report["tiling"] = asdict(planned.tiling)
+    tiling = planned.tiling
+    report["tiling"] = {"slices": tiling.slices, "results": [*tiling.results]}
     return Built(planned, program, generated, report, hashes)
 
 
