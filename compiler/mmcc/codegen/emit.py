@@ -203,15 +203,15 @@ def _code(
         for text, entry in zip(common["entries"], program.entries, strict=True)
     ]
     lines = [line for entry in entries for line in (*entry.functions, *entry.body)]
-    called = set(re.findall(r"&(\w+)", "\n".join(lines)))
+    called, inner = set(re.findall(r"&(\w+)", "\n".join(lines))), _inner_memories(program)
     return {
         f"{options.name}.h": render_c("network.h.j2", **common),
         f"{options.name}_internal.h": render_c(
             "internal.h.j2",
             kernels=kernels,
-            view_types=view_types(program),
+            view_types=view_types(program, len(common["memories"]) + len(inner)),
             column_types=column_type([*columns, *(each for some in inside for each in some)]),
-            inner=_inner_memories(program),
+            inner=inner,
             origins=max((use.origins for node in program.nodes for _, use in node.uses), default=1),
             **common,
         ),

@@ -113,11 +113,12 @@ def _views(program: Program) -> list[View]:
     return [value for use in uses for _, value in use.fields if isinstance(value, View)]
 
 
-def view_types(program: Program) -> dict[str, str]:
-    """The smallest C types that the strides and rows of all views fit in."""
+def view_types(program: Program, memories: int) -> dict[str, str]:
+    """The smallest C types that the strides and rows of all views, and numbers of memories, fit in."""
     views = _views(program)
     return {
         "row_stride": smallest_type(view.row_stride for view in views),
         "col_stride": smallest_type(view.col_stride for view in views),
         "rows": smallest_type(view.rows for view in views),
+        "memory": smallest_type((255, memories - 1)),
     }
