@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from dataclasses import replace
@@ -19,12 +20,15 @@ from mmcc.driver.estimate import estimate
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions, silent
 from mmcc.frontend import import_model
+from mmcc.ir.module import RESERVED
 from mmcc.ir.parse import parse_graph
 from mmcc.ops import OPS
 from mmcc.ops.repeat import Repeat
+from mmcc.package.record import load_package
 from mmcc.passes import optimize
 from mmcc.report.model import count_params
 from mmcc.target import load_target
+from mmcc.verification.compare import loaded_as_planned, rounds_floats
 from onnx import TensorProto, helper
 from random_loops import RandomLoop
 
@@ -98,6 +102,28 @@ def test_all_plans_give_the_same_bits(seed, tmp_path):
         assert_same(port.from_c(raw.reshape(tensor.shape), tensor), want, 1e-4)
 
 
+@pytest.mark.parametrize("weights", ["c", "staged"])
+def test_nodes_are_looked_at_as_the_package_has_them(weights, tmp_path, monkeypatch):
+    """With staged weights loops are unrolled."""
+    monkeypatch.setattr("mmcc.frontend.loops.FEW_NODES", 0)
+    path = save(RandomLoop(4, steps=2).model, tmp_path)
+    how = CompileOptions(name="net", weights=weights, stack=1000, self_check=False)
+    made = compile_model(path, tmp_path / "package", how).graph
+    seen = loaded_as_planned(load_package(tmp_path / "package"), path).graph
+    assert [type(each.op) for each in seen.nodes] == [type(each.op) for each in made.nodes]
+    assert any(isinstance(each.op, Repeat) for each in made.nodes) == (weights == "c")
+
+
+def test_floats_that_a_body_rounds_may_be_others_on_another_machine(tmp_path):
+    """So its integers may be, and what it makes of them."""
+    loop = RandomLoop(100, steps=24, nodes=14, quantized=True)
+    path = save(loop.model, tmp_path)
+    how = CompileOptions(name="net", stack=1000, self_check=False)
+    graph = compile_model(path, tmp_path / "package", how).graph
+    assert any(isinstance(each.op, Repeat) for each in graph.nodes)
+    assert rounds_floats(load_package(tmp_path / "package"), path)
+
+
 def test_code_and_weights_do_not_grow_with_the_steps(tmp_path):
     """Once loops stay loops: twice the steps are a number in the code."""
     sizes = []
@@ -106,6 +132,9 @@ def test_code_and_weights_do_not_grow_with_the_steps(tmp_path):
         compile_model(save(loop.model, tmp_path), tmp_path / f"p{steps}", CompileOptions(name="net", stack=1))
         text = (tmp_path / f"p{steps}" / "net_kernels.c").read_text()
         sizes.append((len(text.splitlines()), text.count("step_of")))
+        names = re.findall(r"net_(step_of_\w+)", text)
+        assert names
+        assert all(map(RESERVED.fullmatch, names))  # no model linked with others is called so
     assert sizes[0] == sizes[1]
 
 

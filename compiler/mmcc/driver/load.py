@@ -57,10 +57,21 @@ def load_model(
     keep_batch_norm: bool = False,
     step: TrainingStep | None = None,
     training: bool = False,
+    unroll: bool = False,
 ) -> Loaded:
-    """Import and optimize a model, and make it one of a hop if so asked."""
+    """Import and optimize a model, and make it one of a hop if so asked.
+
+    Loops are unrolled where all nodes are to be of the graph itself: `unroll` says so without the options.
+    """
+    unroll = unroll or training or options.weights == "staged" or bool(options.handoff)
     graph = whole = _optimized(
-        model, options, progress, keep_batch_norm=keep_batch_norm, step=step, training=training
+        model,
+        options,
+        progress,
+        keep_batch_norm=keep_batch_norm,
+        step=step,
+        training=training,
+        unroll=unroll,
     )
     streaming = flush = None
     if options.stream:
@@ -138,6 +149,7 @@ def _optimized(
     keep_batch_norm: bool,
     step: TrainingStep | None,
     training: bool,
+    unroll: bool,
 ) -> Graph:
     progress("reading the model")
     imported = import_model(
@@ -147,7 +159,7 @@ def _optimized(
         stream=options.stream,
         keep_batch_norm=keep_batch_norm,
         step=step,
-        keep_loops=not training and options.weights != "staged" and not options.handoff,
+        keep_loops=not unroll,
     )
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))

@@ -25,7 +25,7 @@ RUN = "run"  # the entry whose inputs and outputs carry no name of an entry in C
 # what other functions and types of every package are called behind its prefix
 RESERVED = re.compile(
     r"init|reset|loop|stage_weights|move_with|selftest|context|weights|weights_layout|view|row|columns|constant"
-    r"|parameters_(save|load|layout)|label_\d+|blocks|staging|streams|stamp|(begin|finish|take)_block|(before|after)_node|make_n\d+|made_for_n\d+"
+    r"|parameters_(save|load|layout)|label_\d+|blocks|staging|streams|stamp|(begin|finish|take)_block|(before|after)_node|make_n\d+|made_for_n\d+|step_of_n\d+"
     r"|((stream|read|write|quantize|dequantize)_)?(input|output)_\d+"
 )
 

@@ -17,8 +17,9 @@ from mmcc.codegen.lower import describe
 from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions, Progress
 from mmcc.errors import CompileError, Exit
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Streaming
+from mmcc.ops.repeat import with_bodies
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import Package, bench_files
 from mmcc.passes.other_rows import other_rows
@@ -293,17 +294,24 @@ def loaded_as_planned(package: Package, model: Path) -> Loaded:
         stream="" if stream is None else f"{stream.input}:{stream.axis}:{stream.hop}",
         window=0 if stream is None else stream.window,
     )
-    return load_model(model, options)
+    return load_model(model, options, unroll=package.staged or bool(package.handoffs))
 
 
 def rounds_floats(package: Package, model: Path) -> bool:
     """Whether some node makes integers of floats that another node has computed."""
-    graph = loaded_as_planned(package, model).graph
+    whole = loaded_as_planned(package, model).graph
     return any(
-        not graph.tensors[node.output].dtype.is_float
-        and any(graph.tensors[x].dtype.is_float and x in graph.producer for x in graph.activations(node))
+        _rounds_floats(graph, node, inside=graph is not whole)
+        for graph in with_bodies(whole)
         for node in graph.nodes
     )
+
+
+def _rounds_floats(graph: Graph, node: Node, *, inside: bool) -> bool:
+    """The same of one node. What a loop's body is given, a step before it may have computed."""
+    read = [name for name in graph.activations(node) if graph.tensors[name].dtype.is_float]
+    made = [name for name in read if inside or name in graph.producer]
+    return bool(made) and not all(graph.tensors[name].dtype.is_float for name in node.outputs)
 
 
 def _traced(folder: Path, package: Package, work: Path) -> Path:
