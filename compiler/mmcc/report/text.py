@@ -127,7 +127,8 @@ def proof_text(entry: dict[str, Any], ram: dict[str, Any]) -> str:
         sure = "nothing cheaper keeps it" if plan["cheapest"] else "something cheaper may keep it"
         kept = "the limit" if ram["limit"] else f"{ram['regions'][0]['name']}'s size"
         return f"fused to keep {kept}: {sure}; --ram min may need less"
-    proof = "proved least" if plan["proved_optimal"] else f"best found, none below {plan['bound']:,}"
+    none = f", none below {plan['bound']:,}" if plan["bound"] else ""
+    proof = "proved least" if plan["proved_optimal"] else f"best found{none}"
     proof += "" if plan["over_groups"] else " layer by layer"
     proof += " with these values kept" if saved and (saved["limit"] or not saved["proved"]) else ""
     if plan["lent"]:
