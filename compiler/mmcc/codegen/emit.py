@@ -186,11 +186,7 @@ def _code(
 ) -> dict[str, str]:
     """The header, the kernels, and the layers that call them."""
     columns = columns_of(program.entries)
-    loops = {
-        node.label: loop_text(node, options.name, kernel_of, common["weights"])
-        for node in program.nodes
-        if node.body
-    }
+    loops = _loops(program, options.name, kernel_of, common["weights"])
     inside = [loop.columns for loop in loops.values()]
     nodes = [
         node_text(entry.first, node, label, use, kernel_of[label], common["weights"], options.name)
@@ -229,6 +225,14 @@ def _code(
             **{**common, "entries": entries},
         ),
     }
+
+
+def _loops(
+    program: Program, prefix: str, kernel_of: dict[str, Kernel], weights: Weights
+) -> dict[str, LoopText]:
+    """By the label of a loop's node, the code of a step."""
+    bodies = (node for node in program.nodes if node.body)
+    return {node.label: loop_text(node, prefix, kernel_of, weights) for node in bodies}
 
 
 def _kernel(kernel: Kernel, target: Target, loops: Mapping[str, LoopText]) -> str:

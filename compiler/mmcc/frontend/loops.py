@@ -139,17 +139,7 @@ class _Steps:
         lift = self._lift(sources, skip)
         if steps * len(lift.body.node) <= FEW_NODES:
             return None
-        slices = {name: Slices(build.constant(each[:steps], name), False) for name, each in counted.items()}
-        for name, source in lift.sources.items():
-            value, order = (
-                source.value,
-                [source.axis, *(k for k in range(source.value.rank) if k != source.axis)],
-            )
-            slices[name] = Slices(self._first(value.transposed(order), steps), source.back)
-        for name, each in lift.rows.items():
-            lines = self._first(each.value, steps * each.rows)
-            shape = (steps, each.rows, *lines.shape[1:])
-            slices[name] = Slices(reshaped(build, lines, shape), each.back)
+        slices = self._slices(counted, lift, steps)
         names, made = [*carried], self.node.output
         every = range(len(names), len(names) + len(rows))
         ignored = len(self.body.output) - len(names) - len(rows)
@@ -173,6 +163,19 @@ class _Steps:
         numbers = [*(names.index(name) for name in going), *read]
         results = {k: build.constant(counted[names[k]][steps], names[k]) for k in counts}
         return results | {numbers[k]: value for k, value in found.items()}
+
+    def _slices(self, counted: Mapping[str, NDArray[Any]], lift: Lifted, steps: int) -> dict[str, Slices]:
+        """What a step is given a slice of: counts, operands of a Scan, what was made for all steps."""
+        build = self.state.build
+        slices = {name: Slices(build.constant(each[:steps], name), False) for name, each in counted.items()}
+        for name, source in lift.sources.items():
+            order = [source.axis, *(k for k in range(source.value.rank) if k != source.axis)]
+            slices[name] = Slices(self._first(source.value.transposed(order), steps), source.back)
+        for name, each in lift.rows.items():
+            lines = self._first(each.value, steps * each.rows)
+            shape = (steps, each.rows, *lines.shape[1:])
+            slices[name] = Slices(reshaped(build, lines, shape), each.back)
+        return slices
 
     def _first(self, value: Value, count: int) -> Value:
         """The first so many slices of a value."""

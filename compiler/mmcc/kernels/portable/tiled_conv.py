@@ -13,6 +13,7 @@ from mmcc.kernels.scratch import Tile
 from mmcc.kernels.select import Operand, Site, kernel_use, layer
 from mmcc.kernels.window import window_fields
 from mmcc.ops.tiled_conv import CONSTANTS, TiledConvInt8
+from mmcc.ops.window import Window
 
 NAMES = ("expand", "window", "project")
 
@@ -58,14 +59,14 @@ def tiled_conv_int8(op: TiledConvInt8, site: Site) -> KernelUse:
                 members[field] = f"{name}_{field}"
                 fields.append((members[field], value))
         parts.append(KernelPart(name, use.template, use.options, tuple(members.items())))
-    window = op.window.window
-    reach = [
+    middle = replace(site, inputs=(between[0],), outputs=(between[1],))
+    fields += [*window_fields(middle, op.window.window), *_reach(op.window.window)]
+    return KernelUse("tiled_conv_int8", (("called", tuple(parts)),), tuple(fields))
+
+
+def _reach(window: Window) -> list[tuple[str, Field]]:
+    """Rows and columns from the first that a window reads to the last."""
+    return [
         (f"reach_{what}", window.dilations[axis] * (window.kernel[axis] - 1) + 1)
         for axis, what in enumerate(("rows", "cols"))
     ]
-    middle = replace(site, inputs=(between[0],), outputs=(between[1],))
-    return KernelUse(
-        "tiled_conv_int8",
-        (("called", tuple(parts)),),
-        (*fields, *window_fields(middle, window), *reach),
-    )
