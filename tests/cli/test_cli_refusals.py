@@ -90,6 +90,8 @@ def test_a_folder_that_is_no_package_is_told_in_words(tmp_path):
         (["check", "nowhere.onnx"], "MM101", 3),
         (["compile", MODEL, "-t", "z80"], "MM001", 2),
         (["compile", MODEL, "--no-such-option"], "MM000", 2),
+        (["compile", MODEL, "--recompute", "nan"], "MM000", 2),
+        (["compile", MODEL, "--time-limit", "nan"], "MM000", 2),
         (["verify", "nowhere"], "MM004", 2),
     ],
 )

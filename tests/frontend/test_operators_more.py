@@ -8,10 +8,11 @@ from math import prod
 
 import numpy as np
 import pytest
-from frontend_models import check, model_of, save
+from frontend_models import assert_same, check, evaluate, model_of, onnx_runtime, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
+from mmcc.ir.verify import check_final
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
 from mmcc.ops.dense_blocked import DenseBlocked
@@ -366,3 +367,21 @@ def test_fused_products(tmp_path):
     run(tmp_path, "FusedMatMul", [TABLE, array(4, 5)], domain="com.microsoft", transB=1, alpha=0.5)
     run(tmp_path, "BiasGelu", [TABLE, array(5)], domain="com.microsoft")
     run(tmp_path, "FastGelu", [TABLE, array(5)], domain="com.microsoft", rtol=1e-4)
+
+
+@pytest.mark.parametrize("then", ["MatMulInteger", "Reshape", "Cast"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_integers_that_are_looked_up(tmp_path, dtype, then):
+    """Tables of integers say nothing of what these mean: that of an embedding whose layer is dynamic."""
+    lines, w = bytes_of(30, 8, dtype=dtype), bytes_of(8, 5, dtype=np.int8)
+    nodes = [helper.make_node("Gather", ["lines", "i"], ["a"])]
+    more = {"MatMulInteger": ["w"], "Reshape": ["flat"], "Cast": []}[then]
+    nodes.append(helper.make_node(then, ["a", *more], ["y"], **({"to": 1} if then == "Cast" else {})))
+    constants = {"lines": lines, "w": w, "flat": np.array([-1])}
+    used = {name: constants[name] for name in ("lines", *more)}
+    given = {"i": np.array([[3, 29, 0, 3]])}
+    model = model_of(nodes, given, ["y"], used)
+    made = optimize(check(model, given, tmp_path))
+    assert check_final(made) == []
+    for name, want in evaluate(made, given).items():
+        assert_same(want, onnx_runtime(model, given)[name], 1e-6)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -87,6 +88,18 @@ class CompileOptions:
         ):
             if size < 0:
                 raise CompileError("MM003", f"{name}={size} is below 0", exit=Exit.USAGE)
+        numbers = (
+            (
+                "recompute",
+                self.recompute,
+                self.recompute == 0 or 1 <= self.recompute < inf,
+                "1 or more, or 0",
+            ),
+            ("time_limit", self.time_limit, 0 < self.time_limit < inf, "above 0"),
+        )
+        for name, value, sound, allowed in numbers:
+            if not sound:  # nan, too, which is in every range that the command line knows
+                raise CompileError("MM000", f"{name} is {value}, not {allowed}", exit=Exit.USAGE)
 
 
 def prefix_of(options: CompileOptions, model: Path) -> str:

@@ -73,7 +73,8 @@ def _convert(draft: Draft, twins: dict[str, str], node: Node) -> None:
             draft.write(node.op, inputs, node.output, node.where)
         case _ if moved and all(node.inputs[k] in twins for k in moved):
             op = replace(node.op, value=node.op.value - 128) if isinstance(node.op, Pad) else node.op
-            _write_twin(draft, twins, node, op, inputs, draft.tensors[inputs[0]].quant)
+            quant = draft.tensors[inputs[0]].quant or THEMSELVES  # constants of integers say nothing of them
+            _write_twin(draft, twins, node, op, inputs, quant)
         case _:
             draft.keep(node)
 
