@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from enum import IntEnum
+from functools import partial
 from typing import Any
 
 NAME_COLUMNS = 60  # of a name from a model, in a table
@@ -66,6 +67,12 @@ class CompileError(Exception):
         head = f"error[{code}]: {indented(self.message, 4)}"
         tail = f"\n  = try: {indented(self.hint, 9)}" if hint else ""
         super().__init__(head + _places(at, LONGEST_ERROR - len((head + tail).encode())) + tail)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle, since errors come back from other processes: an exception's own form calls the class
+        with its text alone."""
+        made = partial(type(self), self.code, self.message, exit=self.exit, at=self.at, hint=self.hint)
+        return made, (), self.__dict__
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for JSON: what `--json` prints on standard output instead of a result."""

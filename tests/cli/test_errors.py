@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pytest
 from mmcc.errors import CompileError, Exit, Where, printable
@@ -55,3 +56,14 @@ def test_operator_names_are_escaped():
 def test_printable_looks_only_at_what_it_shows():
     assert len(printable(EVIL, 80)) <= 80
     assert printable("short\n") == "short\\n"
+
+
+def test_an_error_comes_back_from_another_process_as_it_was():
+    """Pools of processes, and dask, send exceptions by pickle; one that fails to load ends the pool."""
+    places = (Where("m.onnx", 3, "Conv", "c"), Where("m.onnx", 4, "Relu", ""))
+    error = CompileError("MM101", EVIL, exit=Exit.DOES_NOT_FIT, at=places, hint="line one\nline two")
+    error.add_note("of the second model")
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        found = pickle.loads(pickle.dumps(error, protocol))
+        assert (type(found), str(found), found.to_json()) == (CompileError, str(error), error.to_json())
+        assert (found.at, found.exit, found.__notes__) == (places, Exit.DOES_NOT_FIT, error.__notes__)
