@@ -16,43 +16,87 @@
 #define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
 #endif
 
-/* What sums of a few gates are made of: of each gate four numbers that sums over x begin with, and four rows of weights
- * for x and four for h. The assembly below knows where the members are. */
+/* What sums of a few gates are made of. The assembly below knows where the members are. Of each gate lie four numbers that
+ * sums over x begin with and four rows of weights for x, one behind the other; then the same for h, but of the rows sixteen
+ * weights of each in turn, then the rest of each. */
 typedef struct {
     const int8_t *w;
     const int8_t *x;
     int32_t channels; /* of x */
-    const int16_t *h;
+    const int8_t *h_low;
+    const int8_t *h_high;
     int32_t units;
     int32_t *sums; /* of each gate four over x, then four over h */
-    int32_t gates;
+    int32_t *end;
 } mmcc_mve_gates;
 
-/* Four rows at `row`, one behind the other, times r2 values at r1; what is behind the rows goes to `next`. What is
- * widened is loaded through one of the first eight registers. */
-#define MMCC_MVE_FOUR_ROWS(row, next, begin, lanes, load_values, load_weights, weights_step, type)             \
-    " add r5, " row ", r2\n add r7, r5, r2\n add r0, r7, r2\n add " next ", r0, r2\n" begin                     \
-    " wlstp." lanes " lr, r2, 2f\n"                                                                            \
-    "1: " load_values " q0, [r1], #16\n"                                                                       \
-    " " load_weights " q1, [" row "], #" weights_step "\n vmladava." type " r4, q0, q1\n"                     \
-    " " load_weights " q2, [r5], #" weights_step "\n vmladava." type " r6, q0, q2\n"                          \
-    " " load_weights " q1, [r7], #" weights_step "\n vmladava." type " r8, q0, q1\n"                          \
-    " " load_weights " q2, [r0], #" weights_step "\n vmladava." type " r10, q0, q2\n letp lr, 1b\n"           \
-    "2: strd r4, r6, [r11], #8\n strd r8, r10, [r11], #8\n"
+/* h is its high byte times 256, its low one less 128, and 128. The bytes lie apart: so products take bytes as they do of
+ * x, and only what sums over h begin with knows of the 128. */
+MMCC_INLINE void mmcc_mve_split(int32x4_t value, int8_t *low, int32_t apart)
+{
+    vstrbq_s32(low, vaddq_n_s32(value, 128));
+    vstrbq_s32(low + apart, vshrq_n_s32(value, 8));
+}
 
-/* The sums of a block of four units; where the weights go on. On the stack is where the sums end. */
+MMCC_INLINE int32x4_t mmcc_mve_joined(const int8_t *low, int32_t apart)
+{
+    return vaddq_s32(vshlq_n_s32(vldrbq_s32(low + apart), 8), vaddq_n_s32(vldrbq_s32(low), 128));
+}
+
+MMCC_INLINE void mmcc_mve_split_all(const int16_t *values, int32_t units, int8_t *low, int32_t apart)
+{
+    for (int32_t unit = 0; unit < units; unit += 4) {
+        mmcc_mve_split(vldrhq_z_s32(values + unit, vctp32q((uint32_t)(units - unit))), low + unit, apart);
+    }
+}
+
+MMCC_INLINE void mmcc_mve_join_all(int16_t *values, int32_t units, const int8_t *low, int32_t apart)
+{
+    for (int32_t unit = 0; unit < units; unit += 4) {
+        vstrhq_p_s32(values + unit, mmcc_mve_joined(low + unit, apart), vctp32q((uint32_t)(units - unit)));
+    }
+}
+
+/* Sixteen weights of a row times values of x in q0, or, of one at r9, of h in q0 and q3. */
+#define MMCC_MVE_ROW(row, sum, step) " vldrb.u8 q1, [" row "]" step "\n vmladava.s8 " sum ", q0, q1\n"
+#define MMCC_MVE_ROW_OF_H(low, high, step) MMCC_MVE_ROW("r9", low, step) " vmladava.s8 " high ", q3, q1\n"
+#define MMCC_MVE_SIXTEEN_OF_H                                                                                  \
+    " vldrb.u8 q0, [r1], #16\n vldrb.u8 q3, [r3], #16\n" MMCC_MVE_ROW_OF_H("r0", "r8", ", #16")                \
+        MMCC_MVE_ROW_OF_H("r2", "r10", ", #16") MMCC_MVE_ROW_OF_H("r4", "r12", ", #16")                        \
+            MMCC_MVE_ROW_OF_H("r6", "r14", ", #16")
+
+/* The sums of a block of four units; where the weights go on. */
 MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_sums(__attribute__((unused)) const mmcc_mve_gates *gates)
 {
     /* clang-format off */
-    __asm__ volatile("push {r4-r11, lr}\n sub sp, sp, #4\n mov r12, r0\n ldr r9, [r12]\n ldrd r11, r1, [r12, #20]\n"
-                     " add r1, r11, r1, lsl #5\n str r1, [sp]\n"
-                     "3: ldrd r4, r6, [r9], #8\n ldrd r8, r10, [r9], #8\n ldrd r1, r2, [r12, #4]\n"
-                     MMCC_MVE_FOUR_ROWS("r9", "r3", "", "8", "vldrb.u8", "vldrb.u8", "16", "s8")
-                     " ldrd r1, r2, [r12, #12]\n"
-                     MMCC_MVE_FOUR_ROWS("r3", "r9", " mov r4, #0\n mov r6, #0\n mov r8, #0\n mov r10, #0\n",
-                                        "16", "vldrh.u16", "vldrb.s16", "8", "s16")
-                     " ldr r1, [sp]\n cmp r11, r1\n bne 3b\n mov r0, r9\n add sp, sp, #4\n"
-                     " pop {r4-r11, pc}\n" ::: "memory");
+    __asm__ volatile("push {r4-r11, lr}\n mov r7, r0\n ldr r9, [r7]\n ldr r11, [r7, #24]\n"
+                     /* of each gate over x */
+                     "1: ldm r9!, {r0, r2, r4, r6}\n ldrd r1, r5, [r7, #4]\n"
+                     " add r8, r9, r5\n add r10, r8, r5\n add r12, r10, r5\n add r3, r12, r5\n wlstp.8 lr, r5, 3f\n"
+                     "2: vldrb.u8 q0, [r1], #16\n"
+                     MMCC_MVE_ROW("r9", "r0", ", #16") MMCC_MVE_ROW("r8", "r2", ", #16")
+                     MMCC_MVE_ROW("r10", "r4", ", #16") MMCC_MVE_ROW("r12", "r6", ", #16")
+                     " letp lr, 2b\n"
+                     "3: mov r9, r3\n stm r11!, {r0, r2, r4, r6}\n"
+                     /* over h, in r0 to r6 of low bytes and in r8 to r14 of high ones, 32 units a turn */
+                     " ldm r9!, {r0, r2, r4, r6}\n ldrd r1, r3, [r7, #12]\n ldr r5, [r7, #20]\n"
+                     " mov r8, #0\n mov r10, #0\n mov r12, #0\n mov r14, #0\n"
+                     " lsrs r5, r5, #5\n bcs 9f\n beq 7f\n"
+                     "5: " MMCC_MVE_SIXTEEN_OF_H
+                     "6: " MMCC_MVE_SIXTEEN_OF_H
+                     " subs r5, #1\n bne 5b\n"
+                     "7: ldr r5, [r7, #20]\n ands r5, r5, #15\n beq 8f\n"
+                     " vctp.8 r5\n vpstt\n vldrbt.u8 q0, [r1]\n vldrbt.u8 q3, [r3]\n"
+                     MMCC_MVE_ROW_OF_H("r0", "r8", "") " add r9, r5\n"
+                     MMCC_MVE_ROW_OF_H("r2", "r10", "") " add r9, r5\n"
+                     MMCC_MVE_ROW_OF_H("r4", "r12", "") " add r9, r5\n"
+                     " vpst\n vldrbt.u8 q1, [r9]\n add r9, r5\n" /* nothing need be behind the last row */
+                     " vmladava.s8 r6, q0, q1\n vmladava.s8 r14, q3, q1\n"
+                     "8: add r0, r0, r8, lsl #8\n add r2, r2, r10, lsl #8\n"
+                     " add r4, r4, r12, lsl #8\n add r6, r6, r14, lsl #8\n"
+                     " stm r11!, {r0, r2, r4, r6}\n"
+                     " ldr r5, [r7, #28]\n cmp r11, r5\n bne 1b\n mov r0, r9\n pop {r4-r11, pc}\n"
+                     "9: add r5, #1\n b 6b\n" ::: "memory");
     /* clang-format on */
 }
 
@@ -145,6 +189,13 @@ MMCC_INLINE int32x4_t mmcc_mve_gate_narrow(int32x4_t value)
 {
     const uint32x4_t narrow = vshrq_n_u32(vqshluq_n_s32(value, 24), 24);
     return vsubq_n_s32(vreinterpretq_s32_u32(narrow), 128);
+}
+
+/* The first `count` of four values. Compilers would make the predicate long before, and carry it about. */
+MMCC_INLINE void mmcc_mve_gate_store(int8_t *y, int32x4_t values, int32_t count)
+{
+    __asm__("" : "+r"(count), "+w"(values)); /* the count is not known before the values are */
+    vstrbq_p_s32(y, values, vctp32q((uint32_t)count));
 }
 
 #endif

@@ -23,7 +23,7 @@ PLANS = {
 # instructions for each multiply-accumulate of one step, by inputs and units; a little above the counts
 MOST = {
     "cortex-m4": {(64, 64): 1.38, (128, 128): 1.175, (28, 20): 2.17},
-    "cortex-m55": {(64, 64): 0.398, (128, 128): 0.315, (28, 20): 0.74},
+    "cortex-m55": {(64, 64): 0.369, (128, 128): 0.28, (28, 20): 0.815},
 }
 
 
@@ -43,23 +43,26 @@ def test_every_plan_gives_the_references_values(plan, op, tmp_path):
     assert found["mismatch_rate"] <= 2 * RECURRENT_RATE
 
 
-@pytest.mark.parametrize(("op", "taps"), [("LSTM", 0), ("GRU", 0), ("LSTM", 7)])
-def test_streamed_is_whole(op, taps, tmp_path):
+@pytest.mark.parametrize(
+    ("op", "taps", "target"), [("LSTM", 0, "cortex-m55"), ("GRU", 0, "host"), ("LSTM", 7, "host")]
+)
+def test_streamed_is_whole(op, taps, target, tmp_path):
     """h of 16 bits and c of 32 are what a hop hands on: the outputs are those of the whole, to the bit.
 
-    Behind a convolution that looks ahead, too, whose first rows come before the sequence.
+    Behind a convolution that looks ahead, too, whose first rows come before the sequence. Vectors keep the
+    bytes of h apart while they work, and hand it on whole.
     """
     model, given = quantized_layer(op, 5, initial=True)
     path = save(behind_convolution(model, taps) if taps else model, tmp_path)
     mmcc.compile_model(path, tmp_path / "whole")
-    streamed = mmcc.compile_model(path, tmp_path / "streamed", stream="x:0")
+    streamed = mmcc.compile_model(path, tmp_path / "streamed", stream="x:0", target=target)
     held = [state["bytes"] for state in streamed.report["ram"]["states"]]
     assert held[-2:] == ([2 * 16, 4 * 16] if op == "LSTM" else [2 * 16]) or taps
     assert streamed.report["stream"]["outputs"][0]["latency"] == taps // 2
     kept = {}
-    for name in ("whole", "streamed"):
+    for name, on in (("whole", "host"), ("streamed", "host" if target == "host" else "qemu")):
         to = tmp_path / f"{name}.npz"
-        assert mmcc.verify(tmp_path / name, data=sample(given, tmp_path), save_outputs=to)["ok"]
+        assert mmcc.verify(tmp_path / name, data=sample(given, tmp_path), save_outputs=to, on=on)["ok"]
         kept[name] = np.load(to)
     assert len(kept["whole"].files) > 0
     for key in kept["whole"]:

@@ -57,6 +57,8 @@ def recurrent_int8_cases() -> list[OpCase]:
         cells("gru_int8_backward", 5, 7, "gru", 9, backward=True),
         cells("gru_int8_after", 6, 17, "gru", 10, after=True),
         cells("gru_int8_after_begun", 6, 4, "gru", 16, given="h", after=True),
+        cells("gru_int8_turns", 2, 19, "gru", 51, given="h"),
+        cells("gru_int8_after_turns", 2, 32, "gru", 32, after=True),
         cells("rnn_int8", 7, 5, "rnn", 6),
         cells("rnn_int8_one", 5, 1, "rnn", 1, given="h", backward=True),
     ]

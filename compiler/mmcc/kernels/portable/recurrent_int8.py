@@ -18,7 +18,8 @@ from mmcc.ops.recurrent_int8 import MOST_WIDE, STATES, RecurrentInt8, sigmoid_ta
 Array = NDArray[Any]
 Fields = tuple[tuple[str, Field], ...]
 BLOCK = 4  # units whose rows of weights are summed together, and columns that are taken at once
-NARROW = "arm_mve"  # the variant that takes x as it is, and four units at a time
+NARROW = "arm_mve"  # the variant that takes x as it is, the bytes of h, and four units at a time
+LANES = 16  # columns that it takes at once
 PAIRED = "arm_dsp"  # the variant that takes two units for two columns in a word of weights
 
 
@@ -79,15 +80,11 @@ def _constants(op: RecurrentInt8, site: Site) -> Fields:
     """Of each set its weights, scales and biases in blocks of units; those of what r makes of h; table."""
     w, r, numbers = (site.inputs[k].constant() for k in (1, 2, 3))
     gates, variant = GATES[op.cell], site.variant("recurrent_int8")
-    parts = [
-        np.concatenate([_blocks(rows, variant) for rows in both], axis=1)
-        for both in zip(np.split(w, gates), np.split(r, gates), strict=True)
-    ]
+    rows = zip(np.split(w, gates), np.split(r, gates), strict=True)
     if variant == NARROW:
-        begins = np.split((-op.x_zero * w.astype(np.int64).sum(1)).astype(np.int32), gates)
-        parts = [
-            np.hstack((_units(begin).view(np.int8), part)) for begin, part in zip(begins, parts, strict=True)
-        ]
+        parts = [np.hstack((_begun(of_x, op.x_zero), _turns(_begun(of_h, -128)))) for of_x, of_h in rows]
+    else:
+        parts = [np.hstack((_blocks(of_x, variant), _blocks(of_h, variant))) for of_x, of_h in rows]
     by_gate = np.stack([_units(each) for each in np.split(numbers.T, gates + op.after)], 1)
     if variant == NARROW:
         by_gate = by_gate.transpose(0, 1, 3, 2)  # of four units together
@@ -110,14 +107,25 @@ def _units(rows: Array) -> Array:
     return padded.reshape(-1, BLOCK, *rows.shape[1:])
 
 
-def _blocks(rows: Array, variant: str) -> Array:
-    """Weights [units, columns] in blocks of units, as one line each: [column of columns][unit][column].
-
-    Where x is taken as it is, [unit][column].
-    """
+def _begun(rows: Array, less: int) -> Array:
+    """Weights [units, columns] in blocks, each one line: what sums begin with if `less` is to be taken off
+    what they are multiplied by, then [unit][column]."""
+    begins = (-less * rows.astype(np.int64).sum(1)).astype(np.int32)
     padded = _units(rows)
-    if variant == NARROW:
-        return padded.reshape(len(padded), -1)
+    return np.hstack((_units(begins).view(np.int8), padded.reshape(len(padded), -1)))
+
+
+def _turns(blocks: Array) -> Array:
+    """The same, but [16 columns][unit][column], and of the rest [unit][column]."""
+    begins, rows = np.split(blocks, [4 * BLOCK], axis=1)
+    rows = rows.reshape(len(blocks), BLOCK, -1)
+    cut = np.split(rows, range(LANES, rows.shape[2], LANES), axis=2)
+    return np.hstack((begins, *(each.reshape(len(blocks), -1) for each in cut)))
+
+
+def _blocks(rows: Array, variant: str) -> Array:
+    """Weights [units, columns] in blocks of units, as one line each: [column of columns][unit][column]."""
+    padded = _units(rows)
     padded = np.pad(padded, ((0, 0), (0, 0), (0, (-rows.shape[1]) % BLOCK)))
     if variant == PAIRED:
         return _paired(padded)
