@@ -16,9 +16,9 @@
 #define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
 #endif
 
-/* What sums of a few gates are made of. The assembly below knows where the members are. Of each gate lie four numbers that
- * sums over x begin with and four rows of weights for x, one behind the other; then the same for h, but of the rows sixteen
- * weights of each in turn, then the rest of each. */
+/* What sums of a few gates are made of. The assembly below knows where the members are. Of each gate lie four numbers
+ * that sums over x begin with and four rows of weights for x, one behind the other; then the same for h, but of the
+ * rows sixteen weights of each in turn, then the rest of each. */
 typedef struct {
     const int8_t *w;
     const int8_t *x;
@@ -30,8 +30,8 @@ typedef struct {
     int32_t *end;
 } mmcc_mve_gates;
 
-/* h is its high byte times 256, its low one less 128, and 128. The bytes lie apart: so products take bytes as they do of
- * x, and only what sums over h begin with knows of the 128. */
+/* h is its high byte times 256, its low one less 128, and 128. The bytes lie apart: so products take bytes as they do
+ * of x, and only what sums over h begin with knows of the 128. */
 MMCC_INLINE void mmcc_mve_split(int32x4_t value, int8_t *low, int32_t apart)
 {
     vstrbq_s32(low, vaddq_n_s32(value, 128));
