@@ -66,9 +66,11 @@ def lines() -> list[Line]:
         )
     ]
     scores = matmul("scores", (64, 32), (64, 32), Operands(transposed=True), 0.005)
+    short = matmul("short", (64, 16), (64, 16), Operands(transposed=True), 0.005)
     values = matmul("values", (64, 64), (64, 32), Operands(), 0.005)
     for label, case, cmsis in (
         ("queries x keys, int8 64x32x64", scores, (3.62, 1.11)),
+        ("queries x keys, int8 64x16x64", short, ()),
         ("scores x values, int8 64x64x32", values, (2.80, 0.86)),
     ):
         found.append(Line(label, (case,), case.nest.macs, "MAC", by_target(*cmsis), by_target(1.6, 0.45)))

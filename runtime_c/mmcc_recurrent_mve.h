@@ -3,18 +3,12 @@
 #ifndef MMCC_RECURRENT_MVE_H
 #define MMCC_RECURRENT_MVE_H
 
+#include "mmcc_mve.h"
 #include "mmcc_recurrent.h"
 #include "mmcc_runtime.h"
 
 #include <arm_mve.h>
 #include <stdint.h>
-
-/* A function that is assembly as a whole: compilers must not change how it is called. */
-#if defined(__clang__)
-#define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noinline, unused))
-#else
-#define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
-#endif
 
 /* What sums of a few gates are made of. The assembly below knows where the members are. Of each gate lie four numbers
  * that sums over x begin with and four rows of weights for x, one behind the other; then the same for h, but of the

@@ -29,6 +29,7 @@ from op_case import OpCase
 from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import FAMILIES
 from op_cases_int8_layers import CONSTANTS, int8, per_filter
+from op_cases_int16 import conv16, dense16
 from planner_graphs import Build
 from qemu_bench import QemuBench
 from toolchains import ready
@@ -46,6 +47,22 @@ def check(cases: list[OpCase], *kernels: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_int8_case(family):
     check(FAMILIES[family]())
+
+
+def test_products_of_16_bits():
+    """What 16x8 takes: with sums that end in the high word, with sums of 64 bits, and over a window."""
+    same = Window((3, 3), pads=(1, 1, 1, 1))
+    cases = (
+        (conv16("mve16_48", (8, 1, 48), 48, Window((1, 1))), 0.63),
+        (dense16("mve16_256", (256,), 128), 0.51),
+        (conv16("mve16_3x3", (8, 8, 16), 16, same), 0.57),
+        (conv16("mve16_bounds", (5, 6, 9), 7, same, low=-900, high=1000), 1.5),
+    )
+    bench = QemuBench([case for case, _ in cases], ready("cortex-m55"))
+    assert {kernel.template for kernel in bench.package.kernels} == {"mve_conv_int16"}
+    bench.check_all()
+    for case, most in cases:
+        assert bench.instructions(case.name) / case.nest.macs <= most, case.name
 
 
 @pytest.mark.parametrize(

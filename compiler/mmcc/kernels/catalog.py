@@ -13,6 +13,7 @@ import mmcc.kernels.arm_dsp.matmul
 import mmcc.kernels.arm_mve.conv
 import mmcc.kernels.arm_mve.dense_float
 import mmcc.kernels.arm_mve.elementwise
+import mmcc.kernels.arm_mve.int16
 import mmcc.kernels.arm_mve.pool
 import mmcc.kernels.armv6m.conv
 import mmcc.kernels.portable.affine

@@ -21,6 +21,7 @@ from mmcc.ops.matmul import MatMulInt8
 TEMPLATE = "matmul_tiles"
 FEWEST = 4  # lines for which it pays, columns of a tile, and values along them
 LONGEST = 128  # values along a column: a tile is on the stack
+SHORT = 16  # values that are one vector: its columns stay in registers
 SIZES = 32  # what the column of a tile is rounded up to, so that kernels are shared
 MOST_RIGHT = 21  # bits by which a rounding of 10 can be shifted
 
@@ -36,7 +37,8 @@ def matmul_tiles(op: MatMulInt8, site: Site) -> KernelUse | None:
         return None
     band = (("band", site.output.geometry[0]),) if along == "rows" else ()
     inner = cast(int, dict(use.fields)["inner"])
-    tile = ("along", along), ("inner", -(-inner // SIZES) * SIZES)
+    short = "arm_mve" in site.target.kernels and inner <= SHORT
+    tile = ("along", along), ("inner", SHORT if short else -(-inner // SIZES) * SIZES)
     return replace(use, template=TEMPLATE, options=(*use.options, *tile), fields=(*use.fields, *band))
 
 
