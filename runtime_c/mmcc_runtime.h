@@ -49,6 +49,14 @@ enum {
 #define MMCC_CODE_ATTRIBUTE
 #endif
 
+/* What kernels move elements of four bytes by, floats and integers alike. To C a float is no uint32_t: where a compiler
+ * sees one kernel write the one and the next read the other, as with link-time optimization, it may exchange them. */
+#if defined(__GNUC__) || defined(__clang__)
+typedef uint32_t __attribute__((may_alias)) mmcc_word;
+#else
+typedef uint32_t mmcc_word; /* a compiler that goes by types must be told not to */
+#endif
+
 /* Text for a status, for logs. */
 static inline const char *mmcc_status_text(mmcc_status status)
 {

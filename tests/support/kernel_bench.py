@@ -31,6 +31,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import Module
 from mmcc.ir.nest import LoopKind, Span
 from mmcc.ir.plan import Buffer, BufferKind, Group, MemoryPlan, Place, Plan, Slot
+from mmcc.ir.program import Program
 from mmcc.ir.regions import SRAM
 from mmcc.ir.types import Tensor, geometry
 from mmcc.kernels.arm_dsp import winograd
@@ -145,7 +146,8 @@ class Bench:
             *self.over[case.name],
         )
 
-    def _build(self, sanitize: bool) -> None:
+    def _lowered(self) -> Program:
+        """The calls of all cases in all their ways."""
         slots = {name: slot for layout in self.layouts.values() for name, (_, slot) in layout.items()}
         starts = {name: start for layout in self.layouts.values() for name, (start, _) in layout.items()}
         buffers = tuple(Buffer(name, BufferKind.TENSOR, 1, Span(0, 1), (SRAM,)) for name in slots)
@@ -158,8 +160,12 @@ class Bench:
         work = {self.index[key]: "/".join((*key, "work")) for key in self.scratch}
         places |= {work[self.index[key]]: Place(SRAM, span.lo) for key, span in self.scratch.items()}
         plan = Plan(groups, frozenset(), buffers, slots, places, scratch=work)
-        program = lower(Module.of(self.graph), MemoryPlan.of(plan), "bench", self.target)
-        faults = check_program(Module.of(self.graph), MemoryPlan.of(plan), program)
+        self.plan = MemoryPlan.of(plan)
+        return lower(Module.of(self.graph), self.plan, "bench", self.target)
+
+    def _build(self, sanitize: bool) -> None:
+        program = self._lowered()
+        faults = check_program(Module.of(self.graph), self.plan, program)
         assert not faults, "\n".join(faults)
         package = emit(Module.of(self.graph), program, EmitOptions("bench"), self.target)
         self.package = package

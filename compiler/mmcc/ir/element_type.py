@@ -143,6 +143,16 @@ class ElementType:
         """The unsigned type of the same width, which holds any other's bits."""
         return _UNSIGNED[self.bits]
 
+    @property
+    def moved(self) -> str:
+        """The C type that kernels move cells by that they only move: one for all types of this size.
+
+        C takes a float and a `uint32_t` for two things that never lie in one place, so a compiler that sees
+        both kernels may exchange them; `mmcc_word` of the runtime header may lie over either. Of the other
+        sizes there are but integers, which are alike with and without a sign.
+        """
+        return "mmcc_word" if self.size == 4 else self.unsigned.ctype
+
     @staticmethod
     def of(array: NDArray[Any]) -> ElementType:
         """The element type of a numpy array; KeyError if mmcc has none for it."""

@@ -94,9 +94,7 @@ def where(op: Where, site: Site) -> KernelUse:
     """Selects by size, whatever the type."""
     strides, fields = broadcast_fields(site, "cab")
     block = most_at_once(site) if site.output.dtype.bits == 32 else 0
-    return KernelUse(
-        "where", (("type", site.output.dtype.unsigned.ctype), ("block", block), *strides), fields
-    )
+    return KernelUse("where", (("type", site.output.dtype.moved), ("block", block), *strides), fields)
 
 
 @layer(Cast)

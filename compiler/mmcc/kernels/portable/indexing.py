@@ -30,7 +30,7 @@ def _lines(site: Site, extents: tuple[int, ...]) -> tuple[Options, list[tuple[st
 def _update(dtype: ElementType, reduction: str) -> Options:
     """Options of how an element is updated; where it is only replaced, all types of a size are one."""
     if reduction == "none":
-        return (("type", dtype.unsigned.ctype), ("reduction", reduction))
+        return (("type", dtype.moved), ("reduction", reduction))
     wide = "uint64_t" if dtype.bits == 64 else "uint32_t"
     return (
         ("type", dtype.ctype),
@@ -44,7 +44,7 @@ def _update(dtype: ElementType, reduction: str) -> Options:
 def take_lines(op: TakeLines, site: Site) -> KernelUse:
     """By the size of an element."""
     options, fields = _lines(site, op.extents)
-    size = ("type", site.output.dtype.unsigned.ctype)
+    size = ("type", site.output.dtype.moved)
     return KernelUse("take_lines", (size, *options), (*_views(site), *fields))
 
 
@@ -54,7 +54,7 @@ def take_along(op: TakeAlong, site: Site) -> KernelUse:
     del op
     index = site.inputs[1]
     options = (
-        ("type", site.output.dtype.unsigned.ctype),
+        ("type", site.output.dtype.moved),
         ("index", index.dtype.ctype),
         ("rank", len(index.shape)),
     )

@@ -121,7 +121,7 @@ def strided(site: Site, walks: list[Walk]) -> KernelUse:
     for k, (extent, stride) in enumerate(loops):
         fields += [(f"extent{k}", extent), (f"stride{k}", stride)]
     contiguous = loops[-1][1] == 1
-    options = (("type", site.output.dtype.unsigned.ctype), ("loops", len(loops)), ("contiguous", contiguous))
+    options = (("type", site.output.dtype.moved), ("loops", len(loops)), ("contiguous", contiguous))
     return KernelUse("strided_copy", options, tuple(fields))
 
 
@@ -220,7 +220,7 @@ def take(site: Site, taken: list[NDArray[np.int64] | None], fill: int) -> Kernel
         value = np.array([fill], f"u{size}").view(f"i{size}")
         fields.append(("fill", site.keep("fill", value)))
     options = (
-        ("type", site.output.dtype.unsigned.ctype),
+        ("type", site.output.dtype.moved),
         ("index", f"{index.name}_t"),
         ("fills", fills),
         *((name, table is not None) for name, table in tables.items()),
@@ -265,7 +265,7 @@ def concat(op: Concat, site: Site) -> KernelUse:
         fields += [("outer", outer), ("channels", shape[op.axis] * inner)]
     else:
         fields.append(("channels", site.output.geometry[2]))
-    options = (("type", site.output.dtype.unsigned.ctype), ("kind", kind), ("parts", tuple(parts)))
+    options = (("type", site.output.dtype.moved), ("kind", kind), ("parts", tuple(parts)))
     return KernelUse("concat", options, tuple(fields), origins=max(3, len(site.inputs)))
 
 

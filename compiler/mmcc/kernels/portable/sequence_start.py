@@ -24,7 +24,7 @@ def mask_before_start(op: MaskBeforeStart, site: Site) -> KernelUse:
         ("lag", op.lag),
         ("hop", op.hop),
     )
-    return KernelUse("mask_before_start", (("type", dtype.unsigned.ctype),), fields)
+    return KernelUse("mask_before_start", (("type", dtype.moved),), fields)
 
 
 @layer(RepeatFirstRow)
@@ -40,7 +40,7 @@ def repeat_first_row(op: RepeatFirstRow, site: Site) -> KernelUse:
         ("lag", op.lag),
         ("hop", op.hop),
     )
-    return KernelUse("repeat_first_row", (("type", site.output.dtype.unsigned.ctype),), fields)
+    return KernelUse("repeat_first_row", (("type", site.output.dtype.moved),), fields)
 
 
 @layer(CountHops)
