@@ -66,7 +66,7 @@ def by_size(graph: Graph, plan: Plan, request: PlanRequest, *, largest: bool) ->
     same = tuple(o for o in overlaps if places[o.output].region == places[o.input].region)
     buffers = tuple(replace(b, regions=request.regions) if b in inside else b for b in plan.buffers)
     made = replace(plan, places=places, overlaps=same, groups=groups, buffers=buffers)
-    cost = plan_cost(graph, made, request.cost) + access_cost(graph, made, request.loads)
+    cost = plan_cost(graph, made, request.cost) + access_cost(graph, made, request)
     cost += constants_cost(graph, made, request)
     return replace(made, cost=cost, least_cost=0.0)
 

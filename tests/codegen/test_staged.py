@@ -4,7 +4,6 @@ read than reported."""
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from dataclasses import replace
@@ -15,18 +14,15 @@ import numpy as np
 import onnx
 import pytest
 from frontend_models import model_of
-from fused_c import NAME, add, conv, filled, request, run, staging
+from fused_c import NAME, conv, filled, request, run, staging
 from mmcc.checker.plan import check_plan
-from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower, weights_file
-from mmcc.codegen.render import render
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.channels import channel_axes
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
-from mmcc.ir.plan import Blocks, MemoryPlan, Plan
+from mmcc.ir.plan import Blocks, MemoryPlan
 from mmcc.ir.regions import SRAM
 from mmcc.ops.conv import Conv
 from mmcc.ops.dense import Dense
@@ -35,14 +31,13 @@ from mmcc.planner.cost import read_of
 from mmcc.planner.request import Staging
 from mmcc.planner.streaming.blocks import Price, StreamingChoices
 from mmcc.target import load_target
-from mmcc.toolchain.host import HostModel, build_shared
 from onnx import helper
 from op_case import OpCase
 from op_cases_float_layers import convolutions, matrices, transposed_convolutions
 from op_cases_int8_layers import conv_cases, depthwise_cases, pointwise_cases, transposed_cases
 from planner_graphs import Build
 from shared_models import model_path, needs_shared
-from staged_runs import HOST, staged_request
+from staged_runs import HOST, random_net, run_staged, staged_request
 from toolchains import ready
 
 pytestmark = pytest.mark.skipif(
@@ -51,69 +46,6 @@ pytestmark = pytest.mark.skipif(
 
 
 TOGETHER = 12  # cases of operators in one model
-
-
-def run_staged(
-    graph: Graph, plan: Plan, folder: Path, samples: list[list[np.ndarray]] | None = None
-) -> tuple[list[bytes], int]:
-    """Outputs of the generated C for some inputs, those that `run` takes if none are given, and the bytes of
-    weights a run read."""
-    package = folder / "package"
-    package.mkdir(parents=True)
-    made = emit(
-        Module.of(graph), lower(Module.of(graph), MemoryPlan.of(plan), NAME, HOST), EmitOptions(NAME), HOST
-    )
-    for name, text in made.files.items():
-        (package / name).write_text(text)
-    path = folder / "weights.bin"
-    path.write_bytes(b"".join(weights_file(Module.of(graph), MemoryPlan.of(plan), HOST)))
-    assert path.stat().st_size == made.weights.size
-    adapter = f"#define MMCC_WEIGHTS_FILE {json.dumps(str(path))}\n"
-    adapter += render("adapter.c.j2", on_heap=True, **made.values)
-    dtypes = [graph.tensors[port.tensor].dtype.numpy for port in graph.outputs]
-    model = HostModel(build_shared(package, adapter, NAME, folder / "work"), dtypes)
-    rng, found = np.random.default_rng(0), list[bytes]()
-    samples = samples or [
-        [
-            rng.standard_normal(t.shape).astype(np.float32)
-            if t.dtype.is_float
-            else rng.integers(-128, 128, t.shape).astype(np.int8)
-            for t in (graph.tensors[port.tensor] for port in graph.inputs)
-        ]
-        for _ in range(3)
-    ]
-    for inputs in samples:
-        found += [np.ascontiguousarray(y).tobytes() for y in model.run(inputs)]
-    assert model.weights_read() % len(samples) == 0
-    return found, model.weights_read() // len(samples)
-
-
-def random_net(seed: int, *, floats: bool) -> Graph:
-    """Layers with enough channels for several blocks; residuals, pools, joins, a dense layer at the end."""
-    draw = random.Random(seed)
-    b = Build("random")
-    x = b.input(
-        draw.randint(8, 15), draw.randint(5, 9), 3, dtype=ElementType.F32 if floats else ElementType.I8
-    )
-    for _ in range(draw.randint(3, 6)):
-        h, w, c = b.shape(x)
-        kind = draw.choice(["conv", "conv", "conv", "residual", "pool", "concat", "depthwise"])
-        if kind == "pool" and min(h, w) >= 4:
-            x = b.max_pool(x, 2, draw.choice([1, 2]))
-        elif kind == "residual":
-            x = add(b, x, conv(b, x, c, 3, floats=floats), floats=floats)
-        elif kind == "concat":
-            x = b.concat(2, conv(b, x, 16, 1, floats=floats), conv(b, x, 24, 3, floats=floats))
-        elif kind == "depthwise" and not floats:
-            x = b.depthwise(x, 3, draw.choice([1, 2]))
-        else:
-            x = conv(
-                b, x, draw.choice([16, 24, 33]), draw.choice([1, 3]), draw.choice([1, 1, 2]), floats=floats
-            )
-    if not floats and draw.random() < 0.5:
-        mean = b.mean(x)
-        x = b.dense(b.reshape(mean, b.shape(mean)[-1]), 20)
-    return filled(b.graph(x), seed)
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -77,7 +77,7 @@ def _cheapest_on(
     moves = sum(len(b.live) - 1 for b in whole)
     budget.take(len(request.regions) ** len(inside) * (1 + moves * len(request.regions)))
     plan = builder.plan(Placed(path, buffers, (), Placement({}, 0, 0)), 0)
-    traffic = buffer_traffic(graph, plan, request.loads)
+    traffic = buffer_traffic(graph, plan, request)
     work = plan_cost(graph, plan, request.cost)
     for fetched, read, more in _constants(request, plan):
         budget.take(len(request.regions) ** len(inside + fetched) if fetched else 0)

@@ -3,12 +3,24 @@
 
 from __future__ import annotations
 
+import json
+import random
 from dataclasses import replace
+from pathlib import Path
 
-from fused_c import request, staging
+import numpy as np
+from fused_c import NAME, add, conv, filled, request, staging
+from mmcc.codegen.emit import EmitOptions, emit
+from mmcc.codegen.lower import lower, weights_file
+from mmcc.codegen.render import render
+from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import Module
+from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
+from mmcc.toolchain.host import HostModel, build_shared
+from planner_graphs import Build
 
 HOST = load_target("host")
 
@@ -16,3 +28,66 @@ HOST = load_target("host")
 def staged_request(graph: Graph, limit: int | None = None, **more: object) -> PlanRequest:
     blocks = staging(graph, HOST, 1 << 20)
     return replace(request(graph), staging=blocks, limit=limit, effort=2.0, **more)
+
+
+def run_staged(
+    graph: Graph, plan: Plan, folder: Path, samples: list[list[np.ndarray]] | None = None
+) -> tuple[list[bytes], int]:
+    """Outputs of the generated C for some inputs, those that `run` takes if none are given, and the bytes of
+    weights a run read."""
+    package = folder / "package"
+    package.mkdir(parents=True)
+    made = emit(
+        Module.of(graph), lower(Module.of(graph), MemoryPlan.of(plan), NAME, HOST), EmitOptions(NAME), HOST
+    )
+    for name, text in made.files.items():
+        (package / name).write_text(text)
+    path = folder / "weights.bin"
+    path.write_bytes(b"".join(weights_file(Module.of(graph), MemoryPlan.of(plan), HOST)))
+    assert path.stat().st_size == made.weights.size
+    adapter = f"#define MMCC_WEIGHTS_FILE {json.dumps(str(path))}\n"
+    adapter += render("adapter.c.j2", on_heap=True, **made.values)
+    dtypes = [graph.tensors[port.tensor].dtype.numpy for port in graph.outputs]
+    model = HostModel(build_shared(package, adapter, NAME, folder / "work"), dtypes)
+    rng, found = np.random.default_rng(0), list[bytes]()
+    samples = samples or [
+        [
+            rng.standard_normal(t.shape).astype(np.float32)
+            if t.dtype.is_float
+            else rng.integers(-128, 128, t.shape).astype(np.int8)
+            for t in (graph.tensors[port.tensor] for port in graph.inputs)
+        ]
+        for _ in range(3)
+    ]
+    for inputs in samples:
+        found += [np.ascontiguousarray(y).tobytes() for y in model.run(inputs)]
+    assert model.weights_read() % len(samples) == 0
+    return found, model.weights_read() // len(samples)
+
+
+def random_net(seed: int, *, floats: bool) -> Graph:
+    """Layers with enough channels for several blocks; residuals, pools, joins, a dense layer at the end."""
+    draw = random.Random(seed)
+    b = Build("random")
+    x = b.input(
+        draw.randint(8, 15), draw.randint(5, 9), 3, dtype=ElementType.F32 if floats else ElementType.I8
+    )
+    for _ in range(draw.randint(3, 6)):
+        h, w, c = b.shape(x)
+        kind = draw.choice(["conv", "conv", "conv", "residual", "pool", "concat", "depthwise"])
+        if kind == "pool" and min(h, w) >= 4:
+            x = b.max_pool(x, 2, draw.choice([1, 2]))
+        elif kind == "residual":
+            x = add(b, x, conv(b, x, c, 3, floats=floats), floats=floats)
+        elif kind == "concat":
+            x = b.concat(2, conv(b, x, 16, 1, floats=floats), conv(b, x, 24, 3, floats=floats))
+        elif kind == "depthwise" and not floats:
+            x = b.depthwise(x, 3, draw.choice([1, 2]))
+        else:
+            x = conv(
+                b, x, draw.choice([16, 24, 33]), draw.choice([1, 3]), draw.choice([1, 1, 2]), floats=floats
+            )
+    if not floats and draw.random() < 0.5:
+        mean = b.mean(x)
+        x = b.dense(b.reshape(mean, b.shape(mean)[-1]), 20)
+    return filled(b.graph(x), seed)

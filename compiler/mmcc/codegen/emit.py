@@ -166,7 +166,7 @@ def _common(
         "slow": program.slow,
         "moves": max(map(_moves, program.entries)),
         "fetched": sorted({node.fetched.target.memory for node in program.nodes if node.fetched}),
-        "staging": next((node.blocks.arena for node in program.nodes if node.blocks), ""),
+        "stagings": [*dict.fromkeys(node.blocks.arena for node in program.nodes if node.blocks)],
     }
 
 
@@ -195,7 +195,7 @@ def _code(
         for label, use in node.uses
     ]
     entries = [
-        _with_code(text, entry, options.name, kernel_of, columns, common["staging"])
+        _with_code(text, entry, options.name, kernel_of, columns)
         for text, entry in zip(common["entries"], program.entries, strict=True)
     ]
     lines = [line for entry in entries for line in (*entry.functions, *entry.body)]
@@ -260,11 +260,10 @@ def _with_code(
     prefix: str,
     kernel_of: dict[str, Kernel],
     columns: dict[tuple[Columns, ...], str],
-    region: str,
 ) -> EntryText:
     """An entry with the lines of its functions."""
     nodes = {node.index: node for node in entry.nodes}
-    body = Body(prefix, kernel_of, columns, nodes, entry.first, region)
+    body = Body(prefix, kernel_of, columns, nodes, entry.first)
     return replace(text, body=tuple(body.lines(entry.body)), functions=tuple(body.functions(entry.body)))
 
 

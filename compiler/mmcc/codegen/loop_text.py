@@ -28,7 +28,7 @@ def loop_text(node: ProgramNode, prefix: str, kernel_of: dict[str, Kernel], weig
     assert code is not None, f"{node.label} is no loop"
     columns = columns_of([code], f"{node.label}_")
     nodes = {inner.index: inner for inner in code.nodes}
-    body = Body(prefix, kernel_of, columns, nodes, code.first, "", hooks=False)
+    body = Body(prefix, kernel_of, columns, nodes, code.first, hooks=False)
     structs = tuple(
         node_text(code.first, inner, label, use, kernel_of[label], weights, prefix)
         for inner in code.nodes

@@ -8,7 +8,7 @@ from dataclasses import replace
 from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import BLOCK_ALIGN, Blocks, Buffer, BufferKind, Place, Plan, Staged, aligned
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import External, Region
 from mmcc.kernels.blocks import block_uses, blocks_to_pack, pack_block
 from mmcc.kernels.tilings import planning_site, whole_size
 from mmcc.target import Target
@@ -22,9 +22,10 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
     Groups, loops, iterations, blocks by their channels, what stays, and where tensors are do not change.
     Places that are too small for these kernels' blocks move above all others, each to bytes of its own.
     """
-    region = next(plan.places[name].region for s in plan.staged.values() for name in s.buffers)
-    assert isinstance(region, Region)
-    end, buffers, places = plan.peak(region), {b.name: b for b in plan.buffers}, dict(plan.places)
+    plan = _unlimited(plan)
+    some = next(plan.places[name].region for s in plan.staged.values() for name in s.buffers)
+    assert isinstance(some, Region)
+    ends, buffers, places = plan.regions(), {b.name: b for b in plan.buffers}, dict(plan.places)
     staged: dict[int, Staged] = {}
     for step, group in enumerate(plan.groups):
         for index in group.nodes:
@@ -35,12 +36,33 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
             names = known.buffers if known is not None else (f"own{index}",)
             staged[index] = Staged(blocks, names)
             for name in names:
-                new = Buffer(name, BufferKind.STAGED, 0, Span(step, step + 1), (region,), BLOCK_ALIGN)
+                new = Buffer(name, BufferKind.STAGED, 0, Span(step, step + 1), (some,), BLOCK_ALIGN)
                 buffer, size = buffers.get(name, new), aligned(blocks.bytes)
                 if buffer.size < size:
-                    buffers[name], places[name] = replace(buffer, size=size), Place(region, aligned(end))
-                    end = aligned(end) + size
+                    region = places[name].region if name in places else some
+                    assert isinstance(region, Region)
+                    at = aligned(ends[region])
+                    buffers[name], places[name] = replace(buffer, size=size), Place(region, at)
+                    ends[region] = at + size
     return replace(plan, buffers=tuple(buffers.values()), places=places, staged=staged)
+
+
+def _unlimited(plan: Plan) -> Plan:
+    """The plan in regions that have as many bytes as it takes: another target's constants may need more."""
+
+    def free(region: Region | External) -> Region | External:
+        return replace(region, size=None) if isinstance(region, Region) else region
+
+    def at(place: Place) -> Place:
+        return replace(place, region=free(place.region))
+
+    moves = [replace(t.move, source=at(t.move.source), target=at(t.move.target)) for t in plan.transfers]
+    return replace(
+        plan,
+        places={name: at(place) for name, place in plan.places.items()},
+        buffers=tuple(replace(b, regions=tuple(map(free, b.regions))) for b in plan.buffers),
+        transfers=tuple(replace(t, move=move) for t, move in zip(plan.transfers, moves, strict=True)),
+    )
 
 
 def _blocks_for(graph: Graph, index: int, target: Target, known: Staged | None) -> Blocks | None:

@@ -96,7 +96,6 @@ class Body:
     columns: dict[tuple[Columns, ...], str]
     nodes: dict[int, ProgramNode]
     first: int
-    arena: str  # the memory that constants come to
     shared: SharedCounts | None = None
     hooks: bool = True  # the user's functions may see each step begin and end
 
@@ -257,7 +256,7 @@ class Body:
                 self._call(call, label),
             ]
 
-        arena = f"memory[{upper}_MEMORY_{self.arena.upper()}]"
+        arena = f"memory[{upper}_MEMORY_{blocks.arena.upper()}]"  # that of all constants of the group
         again = [f"memory[{upper}_MEMORY_WEIGHTS] = {arena};"] if statement.mixed else []
         if blocks.count == 1:
             return [*self._take(call.node, "0", statement.following), self._call(call), *again]

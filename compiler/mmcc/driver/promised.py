@@ -12,6 +12,7 @@ from mmcc.planner.request import Constants, PlanRequest, Staging
 def request_from(promised: Sequence[KernelContract], *, staged: bool = False) -> PlanRequest:
     """What kernels promise, node by node, as the planner is told."""
     tilings = {index: each.tilings for index, each in enumerate(promised) if each.tilings}
+    passes = {index: each.passes for index, each in enumerate(promised) if each.tilings}
     sums = {k: each.accumulator for k, each in enumerate(promised) if each.accumulator is not None}
     return PlanRequest(
         pixels={index: each.pixels for index, each in enumerate(promised) if each.pixels},
@@ -19,7 +20,7 @@ def request_from(promised: Sequence[KernelContract], *, staged: bool = False) ->
         useful={index: each.useful for index, each in enumerate(promised) if each.useful},
         ordered={index: each.ordered for index, each in enumerate(promised) if each.ordered},
         accumulators=sums,
-        staging=Staging(tilings) if staged else None,
+        staging=Staging(tilings, passes) if staged else None,
         parts=frozenset(index for index, each in enumerate(promised) if each.parts),
         spread=frozenset(index for index, each in enumerate(promised) if each.apart),
         loads={index: each.loads for index, each in enumerate(promised)},

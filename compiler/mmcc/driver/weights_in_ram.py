@@ -5,20 +5,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import prod
 
 from mmcc.codegen.weights import ALIGN
 from mmcc.driver.build import Built, Job, package_of
 from mmcc.driver.memories import home_of
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import nest_of
-from mmcc.ir.nest import Nest
-from mmcc.ir.program import KernelUse, ProgramNode
+from mmcc.ir.program import ProgramNode
 from mmcc.kernels.blocks import constants_of
-from mmcc.kernels.loads import constant_passes
+from mmcc.kernels.loads import about_passes
 from mmcc.target import Target
 
-OUTPUTS = 4  # next to each other, for which a kernel reads a weight once, where it is not known better
 ROUNDS = 3  # times at most that what does not fit after all is made less
 
 
@@ -81,11 +78,6 @@ def _bytes(node: ProgramNode) -> int:
     return sum(-(-constant.data.nbytes // ALIGN) * ALIGN for constant in constants)
 
 
-def _passes(use: KernelUse, nest: Nest) -> float:
-    """How often a run reads all constants of a node."""
-    return constant_passes(use, nest) or max(1.0, prod(nest.write.shape[:-1]) / OUTPUTS)
-
-
 def _constants(built: Built) -> list[_Constants]:
     """Of all nodes of all entries that have any."""
     module = built.planned.module
@@ -95,7 +87,7 @@ def _constants(built: Built) -> list[_Constants]:
             if node.body is not None:  # its kernels look for constants of the body where all are
                 continue
             nest = nest_of(entry.graph, entry.graph.nodes[node.index])
-            found.append(_Constants(entry.name, node.index, _bytes(node), _passes(node.use, nest)))
+            found.append(_Constants(entry.name, node.index, _bytes(node), about_passes(node.use, nest)))
     return [each for each in found if each.bytes]
 
 

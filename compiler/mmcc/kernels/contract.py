@@ -26,7 +26,7 @@ from mmcc.kernels.arm_dsp import conv as arm_dsp
 from mmcc.kernels.arm_dsp import matmul as arm_dsp_matmul
 from mmcc.kernels.bands import faster_apart
 from mmcc.kernels.blocks import pack_block, part
-from mmcc.kernels.loads import constant_passes, input_loads
+from mmcc.kernels.loads import about_passes, constant_passes, input_loads
 from mmcc.kernels.scratch import scratch_bytes
 from mmcc.kernels.select import kernel_use
 from mmcc.kernels.tilings import planning_site, tilings, whole_size
@@ -68,9 +68,9 @@ class KernelContract:
     `tilings` are the ways to cut constants that lie in slow memory into blocks of output channels.
     `loads` says how often values of the input are loaded, over iterations of the node's loops.
     `constants` are the bytes of its constants, and `passes` how often it reads all of them in a run; 0 where
-    that is not known. `parts` says that there are kernels for any output channels that begin at a multiple
-    of PART, which say how many they make. `apart` says that it is faster where its output
-    lies apart from what it reads.
+    that is not known. Where weights are staged, `passes` is about that, and `constants` 0. `parts` says that
+    there are kernels for any output channels that begin at a multiple of PART, which say how many they make.
+    `apart` says that it is faster where its output lies apart from what it reads.
     """
 
     template: str
@@ -99,7 +99,7 @@ class KernelContract:
             "channels in parts" if self.parts else "",
             "faster apart from its input" if self.apart else "",
             f"{self.loads:.3g} loads of the input an iteration" if self.loads != 1 else "",
-            f"{self.passes:.3g} passes over {self.constants} bytes of constants" if self.passes else "",
+            f"{self.passes:.3g} passes over {self.constants} bytes of constants" if self.constants else "",
         )
         return "; ".join(part for part in parts if part)
 
@@ -126,6 +126,8 @@ def contract(
     _check_types(graph, node)
     use = kernel_use(node.op, planning_site(graph, index, target))
     passes = constant_passes(use, nest_of(graph, node)) if fetch else 0.0
+    if block_limit:
+        passes = about_passes(use, nest_of(graph, node))
     return KernelContract(
         use.template,
         _pixels_at_once(node),
@@ -134,7 +136,7 @@ def contract(
         None if node.at_once else nest_of(graph, node).row_order,
         tilings(graph, index, target, block_limit) if block_limit else (),
         input_loads(use, nest_of(graph, node)),
-        whole_size(graph, index, target) if passes else 0,
+        whole_size(graph, index, target) if passes and fetch else 0,
         passes,
         () if block_limit or fetch else useful(graph, index, target),
         parts and not (block_limit or fetch) and _in_parts(graph, index, target, use),

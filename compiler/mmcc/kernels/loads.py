@@ -20,6 +20,7 @@ from mmcc.kernels.portable.conv_float import BLOCK as FLOAT_BLOCK
 GATHERED = ("patch_dsp", "pointwise_pairs", "conv_pairs")
 # All constants for each pixel.
 PIXEL_BY_PIXEL = ("pointwise_dsp", "conv_dsp", "patch_dsp", "depthwise_dsp", "depthwise_pixel")
+OUTPUTS = 4  # next to each other, for which a kernel reads a weight once, where it is not known better
 BLOCKS = {
     "conv": FLOAT_BLOCK,
     "dense": FLOAT_BLOCK,
@@ -48,6 +49,11 @@ def input_loads(use: KernelUse, nest: Nest) -> float:
 def constant_passes(use: KernelUse, nest: Nest) -> float:
     """How often a kernel reads all its constants in a run; 0 where that is not known."""
     return float(prod(nest.write.shape[:-1])) if use.template in PIXEL_BY_PIXEL else 0.0
+
+
+def about_passes(use: KernelUse, nest: Nest) -> float:
+    """The same where a guess will do: at least 1."""
+    return constant_passes(use, nest) or max(1.0, prod(nest.write.shape[:-1]) / OUTPUTS)
 
 
 def _filters(nest: Nest) -> int:

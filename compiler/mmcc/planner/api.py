@@ -93,7 +93,7 @@ def _best(graph: Graph, request: PlanRequest) -> Plan:
 def _least(graph: Graph, request: PlanRequest) -> Plan:
     """The best plan of the arena for one thread."""
     chosen = best_layout(graph, request)
-    if request.staging is not None and request.staging.tilings:
+    if request.staging is not None and request.staging.tilings and not request.by_region:
         return _grouped(graph, request, chosen.choice, None)
     alone = plan_alone(graph, request, chosen)
     if request.by_region:

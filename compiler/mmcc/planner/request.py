@@ -17,9 +17,14 @@ class Staging:
     """Constants that lie in slow memory: by node that has any, its tilings into blocks of output channels.
 
     The tiling with the fewest channels first; the last is one block, if it is small enough to be held.
+    `passes` says about how often a run reads all of a node's constants, where they have come to.
+    Where buffers may be in several regions, `rooms` are bytes that the constants of a group may have at most:
+    ways within each of them are looked at.
     """
 
     tilings: Mapping[int, tuple[Blocks, ...]]
+    passes: Mapping[int, float] = field(default_factory=dict[int, float])
+    rooms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,7 @@ class Placed:
     """A path with the buffers of all its groups, and where they are.
 
     A buffer that `homes` does not name is in the first region that it may be in. Overlaps are of buffers in
-    one region.
+    one region. `moved` is what holds bytes besides, buffers that were moved, and where.
     """
 
     path: Path
@@ -32,6 +32,7 @@ class Placed:
     overlaps: tuple[Overlap, ...]
     placement: Placement
     homes: Mapping[str, Region] = field(default_factory=dict[str, Region])
+    moved: tuple[tuple[Buffer, Place], ...] = ()
 
 
 class Builder:
@@ -118,7 +119,7 @@ class Builder:
         return Plan(
             groups=tuple(self._group(step, group, used) for step, group in enumerate(self._groups)),
             aliases=layout.aliases,
-            buffers=begun_early(placed.buffers, places, self._first_read()),
+            buffers=begun_early(placed.buffers, places, self._first_read(), placed.moved),
             slots=self._slots(),
             places=places,
             overlaps=used,
@@ -222,25 +223,28 @@ class Builder:
 
 
 def begun_early(
-    buffers: Sequence[Buffer], places: Mapping[str, Place], first: Mapping[int, str]
+    buffers: Sequence[Buffer],
+    places: Mapping[str, Place],
+    first: Mapping[int, str],
+    moved: Sequence[tuple[Buffer, Place]] = (),
 ) -> tuple[Buffer, ...]:
     """The buffers, those that a group's first constants come to alive one step sooner where their bytes are
-    free: then the read can go on while the step before computes."""
+    free: then the read can go on while the step before computes. `moved` holds bytes besides."""
     found = list(buffers)
     for step, name in first.items():
         k = next(k for k, b in enumerate(found) if b.name == name)
-        own = found[k]
-        others = [b for b in found if b is not own and b.live.lo < step <= b.live.hi]
-        if step and not any(
-            _meet(own, other, places) for other in others if places[other.name].region == places[name].region
-        ):
+        own, at = found[k], places[name]
+        others = [(b, places[b.name]) for b in found if b is not own] + [*moved]
+        alive = [(b, place) for b, place in others if b.live.lo < step <= b.live.hi]
+        if step and not any(_meet(own, at, other, place) for other, place in alive):
             found[k] = replace(own, live=Span(step - 1, own.live.hi))
     return tuple(found)
 
 
-def _meet(one: Buffer, other: Buffer, places: Mapping[str, Place]) -> bool:
-    a, b = places[one.name].offset, places[other.name].offset
-    return a < b + other.size and b < a + one.size
+def _meet(one: Buffer, at: Place, other: Buffer, there: Place) -> bool:
+    if at.region != there.region:
+        return False
+    return at.offset < there.offset + other.size and there.offset < at.offset + one.size
 
 
 def used_overlaps(

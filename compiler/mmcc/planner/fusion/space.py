@@ -320,7 +320,8 @@ class Space:
         tilings = {k: self._tilings[k] for k in kernels if k in self._tilings}
         if alone_least > most:
             return
-        room = most - alone_least
+        rooms = self.request.staging.rooms if self.request.staging is not None else ()
+        room = min(most - alone_least, max(rooms, default=most))
         whole = all_resident(tilings)
         if whole is not None and whole.bytes <= room:
             least = alone_least + whole.bytes
@@ -330,7 +331,7 @@ class Space:
         if (
             not tilings
             or self.figures.drained(before, after, last)
-            or not (alone or (again and (whole is None or whole.bytes > room)))
+            or not (alone or (again and (rooms or whole is None or whole.bytes > room)))
             or 1 << last & self._single  # in one call, or row by row: never batched
         ):
             return
@@ -343,7 +344,7 @@ class Space:
             base, choices = self._in_tiles(before, after, last, tile)
             if base > most:
                 continue
-            for streaming in choices.within(most - base):
+            for streaming in choices.within_each([min(size, most - base) for size in rooms or (most,)]):
                 if streaming.streamed:
                     fitting.add(tile)
                     least = base + streaming.bytes

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from mmcc.ir.plan import Buffer, Group, Overlap, Plan
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import Place, Region
 from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.memory.placement import Placement, place
@@ -73,7 +73,11 @@ def spread(space: Space, route: Route, request: PlanRequest, room: Sequence[floa
     used = stays.of_buffers(used_overlaps(same, stays.buffers, offsets))
     every = (*things.buffers, *(f.buffer for f in fetched))
     homes = {b.name: stays.homes[b.name] for b in every if b.name in stays.homes}
-    plan = builder.plan(Placed(route.path, every, (), Placement(offsets, max(peaks), 0), homes), 0)
+    own = {b.name for b in every}
+    moved = tuple(
+        (b, Place(stays.homes[b.name], offsets[b.name])) for b in stays.buffers if b.name not in own
+    )
+    plan = builder.plan(Placed(route.path, every, (), Placement(offsets, max(peaks), 0), homes, moved), 0)
     backward = {o.step for o in used if o.backward is not None}
     groups = tuple(
         replace(group, backward=_backward(group, request, chosen=step in backward))

@@ -10,7 +10,7 @@ from math import inf
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
-from mmcc.planner.cost import node_cost, plan_cost
+from mmcc.planner.cost import figure, node_cost, plan_cost
 from mmcc.planner.fusion.schedule import Sources
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import Layouts
@@ -19,7 +19,7 @@ from mmcc.planner.regions.explain import no_plan
 from mmcc.planner.regions.fetches import fetch_of
 from mmcc.planner.regions.placing import Spread, spread
 from mmcc.planner.regions.routes import Route, Routes
-from mmcc.planner.regions.traffic import access_cost, constants_cost, node_traffic, region_traffic
+from mmcc.planner.regions.traffic import Bytes, access_cost, constants_cost, node_traffic, region_traffic
 from mmcc.planner.request import PlanRequest
 
 SOME_LAYOUTS = 4  # layouts looked at
@@ -37,7 +37,8 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
     room = [inf if region.size is None else float(region.size) for region in request.regions]
     fast = _fastest(request.regions)
     peak = alone.peak(request.regions[0])
-    if fast is not None and not request.least and peak <= room[fast]:
+    staged = request.staging is not None and bool(request.staging.tilings)  # then `alone` is no plan
+    if fast is not None and not request.least and not staged and peak <= room[fast]:
         plan = _all_in(alone, request, fast)
         floor = floor_cost(graph, request)
         if plan is not None and (told := _told(graph, replace(plan, least_cost=floor), request)).cheapest:
@@ -51,7 +52,7 @@ def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
         region.name: (round(count.read), round(count.written))
         for region, count in region_traffic(graph, plan, request).items()
     }
-    cost = plan_cost(graph, plan, request.cost) + access_cost(graph, plan, request.loads)
+    cost = plan_cost(graph, plan, request.cost) + access_cost(graph, plan, request)
     cost += constants_cost(graph, plan, request)
     least = min(cost, plan.least_cost)
     return replace(plan, cost=cost, least_cost=least, traffic=traffic, cheapest=cost <= least * (1 + NEAR))
@@ -96,7 +97,8 @@ class _Search:
         most = int(min(total, whole))
         layouts = Layouts(graph, request, first)
         some = layouts.first[:SOME_LAYOUTS]
-        limited = replace(request, limit=most, fuse=True)
+        staging = request.staging and replace(request.staging, rooms=_rooms(request.regions, most))
+        limited = replace(request, limit=most, fuse=True, staging=staging)
         tables = [layouts.table(choice, most, limited) for choice in some]
         # where strips compute too much again, there may be a plan without
         ways = (True, False) if request.recompute > 1 else (True,)
@@ -104,6 +106,8 @@ class _Search:
             Routes(table, request.regions, most, strips=strips) for table in tables for strips in ways
         ]
         self._every = layouts.every_layout and layouts.every_group and len(some) == len(layouts.first)
+        if request.staging is not None:  # of the ways to stage constants some are looked at
+            self._every = False
         self._macs = layouts.macs
 
     def run(self) -> Plan:
@@ -196,6 +200,11 @@ class _Search:
                     yield region, least[0]
 
 
+def _rooms(regions: Sequence[Region], most: int) -> tuple[int, ...]:
+    """Bytes that staged constants of a group may have: those of each region."""
+    return tuple(dict.fromkeys(most if r.size is None else min(most, r.size) for r in regions))
+
+
 def _met(plan: Plan, bounds: Mapping[str, int]) -> bool:
     """True if a plan takes no more of the regions that were to be least than it must."""
     peaks = {region.name: size for region, size in plan.regions().items()}
@@ -210,6 +219,11 @@ def floor_cost(graph: Graph, request: PlanRequest) -> float:
         if node.op.traits.alias is None:
             total += node_cost(graph, node, request.cost).total(rows.steps(index), 1, 1, 1.0)
             for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
+                total += min(count.cost(region) for region in request.regions)
+            if request.staging is not None and index in request.staging.tilings:
+                read = request.staging.tilings[index][0].total  # once, and they go through an arena
+                count = Bytes(read, read)
+                total += figure(request.cost, "staged_byte") * count.read
                 total += min(count.cost(region) for region in request.regions)
             if index in request.fetchable:
                 constants = request.fetchable[index]

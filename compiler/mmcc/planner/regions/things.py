@@ -16,7 +16,7 @@ from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.space import Candidate, Space
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.regions.fetches import Fetch, Fetched, choose_fetches, fetch_of, in_order, least_extra
-from mmcc.planner.regions.traffic import Bytes, node_traffic, scratch_traffic, sums_traffic
+from mmcc.planner.regions.traffic import Bytes, node_traffic, scratch_traffic, staged_traffic, sums_traffic
 
 Prices = tuple[float, ...]  # of one thing in each region
 
@@ -125,11 +125,22 @@ class Things:
                 found[allocation] = found.get(allocation, Bytes()) + count * share
         for store in self._group.through:
             found[store.allocation] = sum((found.get(a, Bytes()) for a in store.allocations), Bytes())
+        self._staged = self._of_staged(space)
         self._scratch = {kernel: traffic.scratch[kernel] for kernel in self._group.kernels}
         self._kept = {
             kernel: self._scratch.pop(kernel) + traffic.sums[kernel] for kernel, _ in self._group.keepers
         }
         return found
+
+    def _of_staged(self, space: Space) -> Bytes:
+        """What the group reads and writes of constants that are staged."""
+        streaming = self._group.streaming
+        if streaming is None:
+            return Bytes()
+        some = (*streaming.resident, *streaming.streamed)
+        nodes = [(space.model.kernels[kernel].node, blocks.total) for kernel, blocks in some]
+        reads = (staged_traffic(space.request, node, total, 0) for node, total in nodes)
+        return sum(reads, Bytes(0.0, streaming.read))
 
     def price(self, allocation: int) -> Prices:
         """What the group's accesses to an allocation cost in each region."""
@@ -145,8 +156,7 @@ class Things:
             count = self._kept[group.items[item].kernel]
         else:
             count = sum(self._scratch.values(), Bytes())
-            if group.streaming is not None:
-                count += Bytes(group.streaming.read, group.streaming.read)
+            count += self._staged
         return self._in_regions(count)
 
     def _in_regions(self, count: Bytes) -> Prices:

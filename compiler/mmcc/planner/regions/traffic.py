@@ -21,7 +21,7 @@ from mmcc.ir.plan import Plan
 from mmcc.ir.regions import WEIGHTS, External, Place, Region
 from mmcc.ir.traits import Alias
 from mmcc.ir.types import geometry
-from mmcc.planner.cost import shares
+from mmcc.planner.cost import read_of, shares
 from mmcc.planner.request import PlanRequest
 
 
@@ -67,7 +67,7 @@ def node_traffic(
     return found
 
 
-def buffer_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict[tuple[str, int], Bytes]:
+def buffer_traffic(graph: Graph, plan: Plan, request: PlanRequest) -> dict[tuple[str, int], Bytes]:
     """What is read and written of each buffer in each step, moves apart."""
     found: dict[tuple[str, int], Bytes] = {}
 
@@ -75,10 +75,14 @@ def buffer_traffic(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> dict
         found[buffer, step] = found.get((buffer, step), Bytes()) + count
 
     size = {b.name: b.size for b in plan.buffers}
+    staged = read_of(graph, plan)
     for step, group in enumerate(plan.groups):
         for index, share in shares(graph, group).items():
+            if index in staged:
+                used = plan.staged[index].blocks.total
+                add(plan.staged[index].buffers[0], step, staged_traffic(request, index, used, staged[index]))
             for name, count in node_traffic(
-                graph, index, loads.get(index, 1.0), plan.copied.get(index)
+                graph, index, request.loads.get(index, 1.0), plan.copied.get(index)
             ).items():
                 add(plan.slots[name].buffer, step, count * share)
             if index in plan.accumulators:
@@ -101,7 +105,7 @@ def region_traffic(graph: Graph, plan: Plan, request: PlanRequest) -> dict[Regio
         if isinstance(place.region, Region):
             found[place.region] = found.get(place.region, Bytes()) + count
 
-    for (buffer, step), count in buffer_traffic(graph, plan, request.loads).items():
+    for (buffer, step), count in buffer_traffic(graph, plan, request).items():
         add(plan.place_at(buffer, step), count)
     for place, read in constants_read(graph, plan, request):
         add(place, Bytes(read))
@@ -112,9 +116,9 @@ def region_traffic(graph: Graph, plan: Plan, request: PlanRequest) -> dict[Regio
     return found
 
 
-def access_cost(graph: Graph, plan: Plan, loads: Mapping[int, float]) -> float:
+def access_cost(graph: Graph, plan: Plan, request: PlanRequest) -> float:
     """Cycles that a plan's reads and writes of buffers take in their regions, moves apart."""
-    traffic = buffer_traffic(graph, plan, loads).items()
+    traffic = buffer_traffic(graph, plan, request).items()
     return sum(count.cost(plan.place_at(buffer, step).region) for (buffer, step), count in traffic)
 
 
@@ -132,6 +136,12 @@ def constants_read(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[t
 def constants_cost(graph: Graph, plan: Plan, request: PlanRequest) -> float:
     """Cycles that reads of such constants take, copies apart."""
     return sum(Bytes(read).cost(place.region) for place, read in constants_read(graph, plan, request))
+
+
+def staged_traffic(request: PlanRequest, index: int, used: int, written: int) -> Bytes:
+    """Of a node's constants where they come to: `used` are their bytes, `written` those that come there."""
+    passes = request.staging.passes.get(index, 1.0) if request.staging is not None else 1.0
+    return Bytes(used * passes, written)
 
 
 def sums_traffic(graph: Graph, index: int, size: int) -> Bytes:

@@ -88,6 +88,10 @@ class StreamingChoices:
             if smallest is not None and smallest not in seen and smallest.bytes < least.bytes:
                 yield smallest
 
+    def within_each(self, rooms: Sequence[int]) -> Iterator[WeightStreaming]:
+        """The same for each of some rooms, none twice."""
+        yield from dict.fromkeys(way for room in rooms for way in self.within(room))
+
     def cheapest(self, room: int) -> WeightStreaming | None:
         """The cheapest within `room` bytes; None if there is none.
 

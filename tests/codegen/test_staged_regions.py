@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Weights that are read while the model runs, in several memories: never other bits, whatever is where."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fused_c import request, run
+from mmcc.checker.plan import check_plan
+from mmcc.errors import CompileError
+from mmcc.ir.graph import Graph
+from mmcc.ir.plan import BufferKind, Plan
+from mmcc.ir.regions import SRAM, Region
+from mmcc.planner.api import best_plan
+from mmcc.planner.cost import read_of
+from staged_runs import random_net, run_staged, staged_request
+
+pytestmark = pytest.mark.skipif(
+    not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"
+)
+FAST, SLOW = Region("fast", align=16), Region("psram", align=64, read_cost=4.0, write_cost=4.0)
+
+
+def in_two(graph: Graph, fast: int, **more: object) -> Plan:
+    """The plan with staged weights, so many bytes of fast memory, and slow memory without a limit."""
+    regions = (replace(FAST, size=fast), SLOW)
+    return best_plan(graph, staged_request(graph, regions=regions, by_region=True, **more))
+
+
+def staged_in(plan: Plan) -> set[str]:
+    """The memories that constants come to."""
+    kind = {b.name: b.kind for b in plan.buffers}
+    return {str(at.region) for name, at in plan.places.items() if kind[name] is BufferKind.STAGED}
+
+
+def predicted_reads(graph: Graph, plan: Plan) -> int:
+    return sum(read_of(graph, plan).values())
+
+
+@pytest.mark.parametrize(("floats", "part"), [(False, 2), (True, 4)], ids=["int8", "float"])
+def test_random_nets_in_two_memories(floats: bool, part: int, tmp_path: Path) -> None:
+    """With moves in the background, in a part of what one memory takes; the test bench reads and copies as
+    late as it may."""
+    graph = random_net(part, floats=floats)
+    expected = run(graph, best_plan(graph, request(graph, fuse=False)), tmp_path / "at_hand")
+    whole = best_plan(graph, staged_request(graph)).peak(SRAM)
+    plan = in_two(graph, whole // part, background=True)
+    assert check_plan(graph, plan) == []
+    assert {region.name for region in plan.regions()} == {"fast", "psram"}
+    found, read = run_staged(graph, plan, tmp_path / "two")
+    assert found == expected, (str(graph), plan.groups, plan.staged)
+    assert read == predicted_reads(graph, plan), (plan.groups, plan.staged)
+
+
+@pytest.mark.quick
+def test_constants_come_to_both_memories(tmp_path: Path) -> None:
+    """Each block is read to the memory that the plan says, and found there."""
+    graph = random_net(1, floats=True)
+    expected = run(graph, best_plan(graph, request(graph, fuse=False)), tmp_path / "at_hand")
+    found = [plan for fast in range(1024, 16384, 1024) if len(staged_in(plan := in_two(graph, fast))) == 2]
+    assert found, "no limit with constants in both"
+    assert run_staged(graph, found[0], tmp_path / "both")[0] == expected
+
+
+@pytest.mark.quick
+def test_slow_memory_is_only_used_where_fast_memory_does_not_do() -> None:
+    graph = random_net(2, floats=True)
+    plan = in_two(graph, 1 << 20)
+    assert {region.name for region in plan.regions()} == {"fast"}
+    smaller = in_two(graph, plan.peak(next(iter(plan.regions()))) // 2)
+    assert {region.name for region in smaller.regions()} == {"fast", "psram"}
+    assert smaller.cost > plan.cost
+
+
+@pytest.mark.quick
+def test_too_little_of_both_is_not_called_impossible() -> None:
+    """Other ways to stage constants may fit: only the least is known that was found."""
+    graph = random_net(0, floats=True)
+    regions = (replace(FAST, size=256), replace(SLOW, size=1024))
+    with pytest.raises(CompileError) as error:
+        best_plan(graph, staged_request(graph, regions=regions, by_region=True))
+    assert error.value.code == "MM041"
