@@ -9,8 +9,10 @@ import pytest
 from frontend_models import check, model_of, save
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
+from mmcc.ops.int8_to_float import DenseInt8ToFloat
 from mmcc.ops.recurrent import CellFunction, Recurrent, rounded_to_bytes
-from onnx import helper
+from mmcc.passes import optimize
+from onnx import helper, numpy_helper
 
 pytestmark = pytest.mark.quick
 
@@ -72,6 +74,25 @@ def test_forms_are_those_of_onnx_runtime(form, tmp_path):
     check(*dynamic_layer(2, **FORMS[form]), tmp_path, 1e-5)
 
 
+def test_weights_stay_bytes(tmp_path):
+    """And both products are sums of integers."""
+    model, _ = dynamic_layer(6, features=32, units=16, direction="bidirectional")
+    graph = optimize(import_model(save(model, tmp_path)))
+    large = [array for array in graph.constants.values() if array.size >= 32 * 16]
+    assert {array.dtype for array in large} == {np.dtype(np.int8)}
+    assert sum(isinstance(node.op, DenseInt8ToFloat) for node in graph.nodes) == 2
+
+
+def test_rows_with_zero_points_that_int8_cannot_take_off(tmp_path):
+    """quantize_dynamic's uint8 weights have such."""
+    model, feeds = dynamic_layer(7, by_rows=True, unsigned=True, sequences=2)
+    for at, tensor in enumerate(model.graph.initializer):
+        if tensor.name in ("W_z", "R_z"):
+            zeros = np.full(tuple(tensor.dims), 77 if tensor.name == "W_z" else 200, np.uint8)
+            model.graph.initializer[at].CopyFrom(numpy_helper.from_array(zeros, tensor.name))
+    check(model, feeds, tmp_path, 1e-5)
+
+
 def test_an_input_of_zeros(tmp_path):
     model, feeds = dynamic_layer(3)
     check(model, {"x": np.zeros_like(feeds["x"])}, tmp_path, 1e-5)
@@ -87,8 +108,9 @@ def test_beside_a_value_rounded_to_another_step_only_its_own_step_differs():
     """What a judge compares with: each step goes on from the h that was made, not from the reference's."""
     rng = np.random.default_rng(1)
     functions = (CellFunction("sigmoid"), CellFunction("tanh"), CellFunction("tanh"))
-    cell = Recurrent("lstm", functions, rounded=True)
-    operands = [rng.normal(0, 1, shape).astype(np.float32) for shape in ((8, 24), (24, 6))]
+    cell = Recurrent("lstm", functions, ("scales",), rounded=True)
+    x, scales = rng.normal(0, 1, (8, 24)).astype(np.float32), rng.uniform(0.005, 0.01, 24).astype(np.float32)
+    operands = [x, rng.integers(-127, 128, (24, 6)).astype(np.int8), scales]
     (want,) = cell.reference(*operands)
     made = want.copy()
     made[3, 2] += np.float32(0.01)
@@ -104,8 +126,11 @@ def test_rounding_is_that_of_dynamic_quantize_linear():
     """255 steps over a range with 0 in it; 0 stays 0."""
     h = np.array([[0.0, -0.5, 0.2, 0.77], [0.1, 0.3, -0.25, 0.0]], np.float32)
     step = np.float32(1.27) / np.float32(255)
-    near = rounded_to_bytes(h)
+    bytes_of, found = rounded_to_bytes(h)
+    assert found == step
+    assert bytes_of.dtype == np.int32
+    near = bytes_of * found
     assert np.abs(near - h).max() <= step / 2 * 1.001
     assert near[0, 0] == 0 == near[1, 3]
     assert np.abs(near / step - np.rint(near / step)).max() < 1e-4
-    assert (rounded_to_bytes(np.zeros((2, 3), np.float32)) == 0).all()
+    assert (rounded_to_bytes(np.zeros((2, 3), np.float32))[0] == 0).all()

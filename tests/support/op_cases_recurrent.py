@@ -40,6 +40,31 @@ def layers(
     return OpCase(name, Recurrent(cell, functions, operands, **options), (x, r, *given), constant)
 
 
+def rounded_layer(
+    name: str,
+    steps: int,
+    units: int,
+    zeros: tuple[str, ...] = (),
+    operands: tuple[str, ...] = (),
+    sequences: int = 1,
+    **options,
+) -> OpCase:
+    """An LSTM that rounds h to bytes, with recurrent weights of 8 bits."""
+    functions = CellFunction("sigmoid"), CellFunction("tanh"), CellFunction("tanh")
+    case = layers(name, steps, "lstm", units, functions, operands, sequences, **options)
+    rng, rows = rng_of(f"{name} weights"), 4 * units
+    given = {
+        "scales": rng.uniform(0.002, 0.01, rows).astype(np.float32),
+        "zeros": rng.integers(-128, 128, rows).astype(np.int32),
+    }
+    names = ("scales", *zeros)
+    x, _, *others = case.inputs
+    r = rng.integers(-128, 128, (rows, units)).astype(np.int8)
+    op = replace(case.op, operands=(*names, *operands), rounded=True)
+    constant = (*case.constant[:2], *(True for _ in names), *case.constant[2:])
+    return OpCase(name, op, (x, r, *(given[each] for each in names), *others), constant)
+
+
 def recurrent_layers() -> list[OpCase]:
     sigmoid, tanh = CellFunction("sigmoid"), CellFunction("tanh")
     gru, lstm = (sigmoid, tanh), (sigmoid, tanh, tanh)
@@ -60,9 +85,10 @@ def recurrent_layers() -> list[OpCase]:
         layers("lstm_backward", 6, "lstm", 9, lstm, ("peepholes", "c"), backward=True),
     ]
     cases += [
-        layers("lstm_rounded", 7, "lstm", 12, lstm, rounded=True),
-        layers("lstm_rounded_begun", 4, "lstm", 5, lstm, ("h", "c"), 3, rounded=True),
-        layers("lstm_rounded_backward", 5, "lstm", 9, lstm, ("peepholes",), backward=True, rounded=True),
+        rounded_layer("lstm_rounded", 7, 12),
+        rounded_layer("lstm_rounded_begun", 4, 5, ("zeros",), ("h", "c"), 3),
+        rounded_layer("lstm_rounded_backward", 5, 9, (), ("peepholes",), backward=True),
+        rounded_layer("lstm_rounded_one_unit", 4, 1, ("zeros",), clip=0.8),
     ]
     for function, (count, _) in CELL_FUNCTIONS.items():
         other = CellFunction(function, (0.25, 0.5)[:count])

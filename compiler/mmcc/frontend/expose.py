@@ -14,7 +14,9 @@ import onnx
 from mmcc.frontend.fixed_rows import finds_rows, with_fixed_rows
 from mmcc.frontend.functions import inlined
 from mmcc.frontend.qonnx_nodes import has_qonnx, write_qonnx_out
+from mmcc.frontend.reads import nodes_below
 from mmcc.frontend.refused_quantization import refused_quantization, take_refused_quantization
+from mmcc.frontend.registry import MICROSOFT
 from mmcc.frontend.tensorflow_nodes import has_tensorflow, write_tensorflow_out
 
 CLASS_NUMBERS = {  # operators with names of classes, and their attribute for numbers instead
@@ -36,7 +38,7 @@ def with_outputs(
     model = _without_functions(onnx.load(str(path), load_external_data=False))
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
-    changed = bind or finds_rows(model) or _numbers_for_classes(model)
+    changed = bind or finds_rows(model) or _numbers_for_classes(model) or _floats_beside_few_bits(model)
     others = refused_quantization(model) or has_qonnx(model) or has_tensorflow(model)
     if not missing and not changed and not others:
         return str(path), None
@@ -49,6 +51,7 @@ def with_outputs(
         model.graph.initializer.append(onnx.numpy_helper.from_array(array, info.name))
         model.graph.input.remove(info)
     _numbers_for_classes(model)
+    _floats_beside_few_bits(model)
     take_refused_quantization(model)
     write_qonnx_out(model)
     write_tensorflow_out(model)
@@ -97,6 +100,20 @@ def _numbers_for_classes(model: onnx.ModelProto) -> bool:
             if info.type.tensor_type.elem_type in (onnx.TensorProto.STRING, onnx.TensorProto.UNDEFINED):
                 info.ClearField("type")  # it is another now; ONNX Runtime finds it out
     return changed
+
+
+def _floats_beside_few_bits(model: onnx.ModelProto) -> bool:
+    """Let MatMulNBits compute in floats, as the C does, where it may round inputs to 8 bits; True if so."""
+    found = [
+        (node, attribute)
+        for node in nodes_below(model.graph.node)
+        if node.op_type == "MatMulNBits" and node.domain == MICROSOFT
+        for attribute in node.attribute
+        if attribute.name == "accuracy_level" and attribute.i
+    ]
+    for node, attribute in found:
+        node.attribute.remove(attribute)
+    return bool(found)
 
 
 def inferred_values(model: onnx.ModelProto) -> dict[str, onnx.ValueInfoProto]:

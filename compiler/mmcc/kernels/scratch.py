@@ -17,6 +17,7 @@ from mmcc.ops.recurrent_int8 import RecurrentInt8
 from mmcc.ops.repeat import Repeat
 from mmcc.ops.tiled_conv import TiledConvInt8
 
+ROUNDED_LINE = 8  # values of a rounded h that kernels take at a time
 REPEAT_ALIGN = 8  # of what a loop works in: that of the largest elements
 
 
@@ -46,7 +47,8 @@ def _of_cell(graph: Graph, node: Node) -> int:
     """What a recurrent layer's cell works in."""
     match node.op:
         case Recurrent():
-            return 4 * vectors(node.op) * _units_of_row(graph, node)
+            rounded = 2 * whole_lines(graph.tensors[node.inputs[1]].shape[-1]) if node.op.rounded else 0
+            return 4 * vectors(node.op) * _units_of_row(graph, node) + rounded
         case RecurrentGradient():
             return 4 * node.op.vectors * _units_of_row(graph, node)
         case RecurrentInt8():
@@ -106,10 +108,15 @@ def _aligned(size: int) -> int:
 
 
 def vectors(op: Recurrent) -> int:
-    """Vectors of units that a cell's kernel keeps: h; c; h rounded, or as a GRU's reset gate leaves it."""
+    """Vectors of units that a cell's kernel keeps, for each sequence: h; c; h as a GRU's reset leaves it."""
     if op.cell == "gru":
         return 1 if "bias" in op.operands else 2
-    return 2 + op.rounded if op.cell == "lstm" else 1
+    return 2 if op.cell == "lstm" else 1
+
+
+def whole_lines(units: int) -> int:
+    """How many halfwords the rounded h has, which kernels take eight at a time."""
+    return units + (-units) % ROUNDED_LINE
 
 
 @dataclass(frozen=True, slots=True)

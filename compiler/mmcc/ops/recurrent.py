@@ -93,12 +93,15 @@ class CellFunction:
         return f"{self.name}{list(self.parameters) if self.parameters else ''}"
 
 
-def rounded_to_bytes(h: Array) -> Array:
-    """All of h in steps of 1/255 of its range, which includes 0: DynamicQuantizeLinear, and back; float32."""
+def rounded_to_bytes(h: Array) -> tuple[Array, Any]:
+    """All of h as DynamicQuantizeLinear has it: bytes less their zero point, int32, and the step, float32.
+
+    A step is 1/255 of the range of h, which includes 0.
+    """
     low, high = (end(h, initial=np.float32(0)) for end in (np.min, np.max))
     step = (high - low) / np.float32(255) if high > low else np.float32(1)
     zero = np.clip(np.rint(np.float32(0) - low / step), 0, 255).astype(np.float32)
-    return ((np.clip(np.rint(h / step) + zero, 0, 255) - zero) * step).astype(np.float32)
+    return (np.clip(np.rint(h / step) + zero, 0, 255) - zero).astype(np.int32), step
 
 
 class Late(Protocol):
@@ -125,23 +128,24 @@ class Recurrent:
 
     Operands: x [T, (B,) gates * H], the input times its weights, with all biases that can be added there;
     r [gates * H, H], which may be float16 if it is constant; then those that `operands` names, in the order
-    of its type's values: "bias" [H] of a GRU
-    that resets after its product, "peepholes" [3 * H] of an LSTM (i, o, f), "lengths" [1, (B,) 1] in int32,
-    how many steps count of each sequence, "h", "c" [1, (B,) H] before the first step, or else 0, and "hops"
-    [1] in int32: x begins with row `hops * hop - lag` of a sequence, see `steps_before_start`.
+    of its type's values: "scales" [gates * H] and "zeros" in int32 [gates * H], see `rounded`, "bias" [H] of
+    a GRU that resets after its product, "peepholes" [3 * H] of an LSTM (i, o, f), "lengths" [1, (B,) 1] in
+    int32, how many steps count of each sequence, "h", "c" [1, (B,) H] before the first step, or else 0, and
+    "hops" [1] in int32: x begins with row `hops * hop - lag` of a sequence, see `steps_before_start`.
 
     Results: h of all steps [T, (B,) H], 0 where a sequence has ended, and h as it was where it has not begun;
     then what `last` names, "h" and "c" after the last step [1, (B,) H].
 
     `clip` bounds what the functions of gates are given, but not that of c. `coupled`: the forget gate is 1
-    less the input gate. `rounded`: h is `rounded_to_bytes`, that of all sequences together, before it is
-    multiplied by r; only of an LSTM. `cells`: a row of the first result [T, (B,) 2 * H] is h, then c, which
+    less the input gate. `rounded`: r is int8, and multiplies h in integers, `rounded_to_bytes` for all
+    sequences together; a row of r less its zero point, if there are "zeros", is in steps of its scale; only
+    of an LSTM. `cells`: a row of the first result [T, (B,) 2 * H] is h, then c, which
     is what steps backward read; only of an LSTM without lengths and `last`.
     """
 
     cell: Literal["rnn", "gru", "lstm"]
     functions: tuple[CellFunction, ...]
-    operands: tuple[Literal["bias", "peepholes", "lengths", "h", "c", "hops"], ...] = ()
+    operands: tuple[Literal["scales", "zeros", "bias", "peepholes", "lengths", "h", "c", "hops"], ...] = ()
     last: tuple[Literal["h", "c"], ...] = ()
     backward: bool = False
     clip: float = inf
@@ -169,9 +173,14 @@ class Recurrent:
             raise ShapeError(f"{gates} gates of a cell: recurrent weights {list(r)} do not fit {list(x)}")
         row = (1, *x[1:-1])
         wanted = {"bias": (units,), "peepholes": (3 * units,), "lengths": (*row, 1), "hops": (1,)}
+        wanted |= dict.fromkeys(("scales", "zeros"), (gates * units,))
         for name, shape in zip(self.operands, others, strict=True):
             if shape != wanted.get(name, (*row, units)):
                 raise ShapeError(f"{name} of a cell: {list(shape)} does not fit {list(x)}")
+        if self.rounded != ("scales" in self.operands) or (self.rounded and self.cell != "lstm"):
+            raise ShapeError(
+                f"recurrent weights with scales are those of an LSTM that rounds h, not of {self}"
+            )
         if "hops" in self.operands and (self.backward or "lengths" in self.operands or self.cells):
             raise ShapeError(f"a stream's cell goes forward, over one sequence that has no end: not {self}")
         if self.cells and (self.cell != "lstm" or "lengths" in self.operands or self.last):
@@ -226,7 +235,17 @@ class Recurrent:
             case "gru":
                 return {"h": self._gru(gates, weights, h, given.get("bias")), "c": c}
             case "lstm":
-                return self._lstm(gates, weights, state, given.get("peepholes"))
+                return self._lstm(gates, self._products(r, h, given), state, given.get("peepholes"))
+
+    def _products(self, r: Array, h: Array, given: Mapping[str, Array]) -> list[Array]:
+        """h times the weights of each gate."""
+        if not self.rounded:
+            return [h @ w.T for w in np.split(r, GATES[self.cell])]
+        near, step = rounded_to_bytes(h)
+        zeros = given["zeros"] if "zeros" in given else np.zeros(len(r), np.int32)
+        w = r.astype(np.int32) - zeros[:, np.newaxis]
+        exact: Array = (near.astype(np.float64) @ w.T.astype(np.float64)).astype(h.dtype)
+        return np.split(exact * (step * given["scales"]), GATES[self.cell], axis=-1)
 
     def _clipped(self, x: Array) -> Array:
         return np.clip(x, -self.clip, self.clip)
@@ -240,13 +259,12 @@ class Recurrent:
         return (1 - z) * new + z * h
 
     def _lstm(
-        self, gates: list[Array], weights: list[Array], state: Mapping[str, Array], peepholes: Array | None
+        self, gates: list[Array], products: list[Array], state: Mapping[str, Array], peepholes: Array | None
     ) -> dict[str, Array]:
         f, g, o = self.functions
-        h, c = state["h"], state["c"]
-        peep = np.split(peepholes, 3) if peepholes is not None else [np.zeros((), h.dtype)] * 3
-        near = rounded_to_bytes(h) if self.rounded else h
-        sums = [gate + near @ w.T for gate, w in zip(gates, weights, strict=True)]
+        c = state["c"]
+        peep = np.split(peepholes, 3) if peepholes is not None else [np.zeros((), c.dtype)] * 3
+        sums = [gate + product for gate, product in zip(gates, products, strict=True)]
         enter = f(self._clipped(sums[0] + peep[0] * c))
         forget = 1 - enter if self.coupled else f(self._clipped(sums[2] + peep[2] * c))
         after = forget * c + enter * g(self._clipped(sums[3]))

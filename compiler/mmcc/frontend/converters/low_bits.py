@@ -38,8 +38,6 @@ def convert_matmul_n_bits(call: Call) -> Value:
     build, x = call.build, call.float_input(0)
     length, count, block = (call.integer(name) for name in ("K", "N", "block_size"))
     bits, _ = _bits(call), call.integer("accuracy_level", 0)  # what others may lose is not lost here
-    if call.has(4):
-        raise unsupported("MatMulNBits with g_idx")
     if min(length, count, block) < 1 or x.rank == 0 or x.shape[-1] != length:
         raise bad_model("MM104", f"{count} x {length} weights in blocks of {block}, of {list(x.shape)}")
     blocks = -(-length // block)
@@ -51,15 +49,38 @@ def convert_matmul_n_bits(call: Call) -> Value:
     if scale.size != count * blocks:
         raise bad_model("MM104", f"{scale.size} scales, not {count} x {blocks}")
     zeros = _zero_points(call, 3, (count, blocks), bits)
-    kept = blocked(integers, scale.reshape(count, blocks), zeros, block, 1)
+    place = _groups(call, (length, blocks, block), bits)
+    order = np.argsort(place, kind="stable")
+    if (place != place[order]).any():  # inputs in the order of their blocks: theirs may be kept
+        x = gathered(build, x, x.rank - 1, build.constant(order))
+        integers, place = integers[:, order], place[order]
+    kept = None
+    if (place == np.arange(length) // block).all():
+        kept = blocked(integers, scale.reshape(count, blocks), zeros, block, 1)
     build.spend(8 * integers.size, "MatMulNBits")
-    place = np.arange(length) // block
     real = (integers - zeros[:, place]) * scale.reshape(count, blocks)[:, place]
     w = build.constant(real.astype(np.float32))
     if kept is not None and not np.issubdtype(zeros.dtype, np.floating):
         build.blocked[w.tensor] = kept
     y = dense(build, x, x.rank - 1, w, None)
     return elementwise(build, Binary("add"), y, call.float_input(5)) if call.has(5) else y
+
+
+def _groups(call: Call, sizes: tuple[int, int, int], bits: int) -> NDArray[np.int64]:
+    """Which block of scales each input has: every `block` inputs the next, or as g_idx says."""
+    length, blocks, block = sizes
+    given = call.constant(4, "g_idx")
+    if given is None:
+        return np.arange(length) // block
+    if bits != 4 or (call.has(3) and call.needed(3, "the zero points").dtype == np.uint8):
+        what = "MatMulNBits with g_idx, of other than 4 bits or with packed zero points"
+        raise unsupported(f"{what}: ONNX Runtime refuses the former, and takes 8 for the latter")
+    if given.size != length or given.dtype.kind not in "iu":
+        raise bad_model("MM104", f"{given.size} numbers of blocks in g_idx, not {length} integers")
+    found = given.reshape(-1).astype(np.int64)
+    if found.min() < 0 or found.max() >= blocks:
+        raise bad_model("MM104", f"g_idx has blocks {found.min()} to {found.max()}, of {blocks}")
+    return found
 
 
 def _zero_points(call: Call, k: int, shape: tuple[int, int], bits: int) -> NDArray[Any]:

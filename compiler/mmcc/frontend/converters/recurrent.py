@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import inf
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,8 +94,20 @@ class _Sizes:
         return ((time,), (batch,), (2,)) if self.batch > 1 else ((time,), (batch, 2))
 
 
-def recurrent_layer(call: Call, cell: Cell, *, rounded: bool = False) -> tuple[Value, ...]:
-    """The results of a layer; `rounded`: h is rounded to bytes in each step."""
+class Rounded(Protocol):
+    """Sums of integers, for a layer that rounds its input and h to bytes."""
+
+    def product(self, k: int, bias: Array, axes: Sequence[tuple[int, ...]]) -> str:
+        """The input times the weights of direction k, plus a bias; a tensor with these axes."""
+        ...
+
+    def recurrence(self, k: int) -> tuple[str, dict[str, str]]:
+        """The recurrent weights of direction k, and the operands of the cell that belong to them."""
+        ...
+
+
+def recurrent_layer(call: Call, cell: Cell, rounded: Rounded | None = None) -> tuple[Value, ...]:
+    """The results of a layer; one that rounds what it multiplies is given what makes its sums."""
     x = call.float_input(0)
     if x.rank != 3:
         raise bad_model("MM104", f"{call.node.op_type} of {list(x.shape)}, which has not three axes")
@@ -174,7 +186,7 @@ class _Options:
     call: Call
     cell: Cell
     sizes: _Sizes
-    rounded: bool
+    rounded: Rounded | None
 
     def direction(
         self,
@@ -193,14 +205,19 @@ class _Options:
             sums[-sizes.units :] = b[0][-sizes.units :]
             operands["bias"] = build.constant(b[1][-sizes.units :], f"{build.hint}.bias").tensor
         operands |= self._peepholes(k) | self._lengths() | self._initial(k)
-        product = self._product(source, k, sums)
+        if self.rounded is None:
+            product = self._product(source, k, sums)
+            recurrent = direction_weights(call, 2, k, f"{build.hint}.recurrence")
+        else:
+            product = self.rounded.product(k, sums, sizes.time_axes)
+            recurrent, numbers = self.rounded.recurrence(k)
+            operands = numbers | operands
         read = {name: call.is_read(number) for name, number in (("h", 1), ("c", 2))}
         last = tuple(name for name in ("h", "c") if read[name] and (name == "c" or "lengths" in operands))
         clip = call.finite("clip", 0.0) or inf
         coupled = self.cell == "lstm" and call.integer("input_forget", 0) != 0
-        options = backward, clip, coupled, self.rounded
+        options = backward, clip, coupled, self.rounded is not None
         op = Recurrent(self.cell, functions, tuple(operands), last, *options)  # type: ignore[arg-type]
-        recurrent = direction_weights(call, 2, k, f"{build.hint}.recurrence")
         hints = (None, *(f"{build.hint}.{name}" for name in last))
         y, *others = (t.name for t in build.emit_all(op, product, recurrent, *operands.values(), hints=hints))
         found = dict(zip(last, others, strict=True))
@@ -246,7 +263,7 @@ class _Options:
         build = self.call.build
         if build.is_constant(lengths.tensor) and (build.array(lengths) >= self.sizes.steps).all():
             return {}
-        if self.rounded:
+        if self.rounded is not None:
             raise unsupported("sequence_lens, since h of all sequences is rounded together")
         return {"lengths": arranged(build, lengths, [(), (0,), ()] if self.sizes.batch > 1 else [(0,), ()])}
 

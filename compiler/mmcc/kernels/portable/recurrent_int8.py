@@ -128,13 +128,13 @@ def _blocks(rows: Array, variant: str) -> Array:
     padded = _units(rows)
     padded = np.pad(padded, ((0, 0), (0, 0), (0, (-rows.shape[1]) % BLOCK)))
     if variant == PAIRED:
-        return _paired(padded)
+        return paired(padded)
     blocks, units, width = padded.shape
     cut = padded.reshape(blocks, units, width // BLOCK, BLOCK)
     return np.ascontiguousarray(cut.transpose(0, 2, 1, 3)).reshape(blocks, -1)
 
 
-def _paired(weights: Array) -> Array:
+def paired(weights: Array) -> Array:
     """Weights [blocks, units, columns] as one line a block: [pair of columns][pair of units][column][unit].
 
     A pair's second unit comes first, plus 128: the low byte of a halfword, see mmcc_recurrent_dsp.h.
