@@ -63,7 +63,7 @@ bench: setup ## every bench/bench_*.py that wants no arguments
 	@test -n "$(BENCHES)" || echo "bench/ has no bench_*.py"
 	@for script in $(BENCHES); do echo "== $$script"; $(PY) $$script || exit 1; done
 
-bench-%: setup ## one of them: bench-kernels, bench-networks, bench-boards, bench-host, bench-placement, bench-plans, bench-least, bench-papers, bench-sequences, bench-threads
+bench-%: setup ## one of them: bench-kernels, bench-networks, bench-boards, bench-host, bench-placement, bench-plans, bench-least, bench-papers, bench-sequences, bench-threads, bench-training
 	@$(PY) bench/bench_$*.py $(ARGS)
 
 fuzz: setup ## random files, plans and models against what they must give; findings go to build/

@@ -5,10 +5,10 @@
         [--optimizer sgd] [--accumulate 2]
 
 MODEL is a file, or a name of the model set. The first step is planned without a limit. Each of the others has
-as little arena as its options allow (--ram min): nothing made again or paged, then with each share of
---recompute, then with slow memory. Each is compiled, in a process of its own, and makes two steps from the
-same parameters on the same sample; the losses, and the outputs of the model behind them, must have the bits
-of the first. Times are CPU seconds of the second step.
+as little arena as its options allow (--ram min): with each share of --recompute, then with slow memory;
+without any of these options, nothing made again or paged. Each is compiled, in a process of its own, and
+makes two steps from the same parameters on the same sample; the losses, and the outputs of the model behind
+them, must have the bits of the first. Times are CPU seconds of the second step.
 
 Callbacks of the test bench copy when they are waited for, so nothing goes on beside the computation, and they
 look at each byte several times to see whether an end of the copy was touched. Where a step takes
@@ -24,7 +24,7 @@ import multiprocessing
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,10 +87,11 @@ HEADER = (
 )
 
 
-def ways(train: TrainOptions, shares: Iterable[float], slow: int) -> Iterator[Way]:
+def ways(train: TrainOptions, shares: Sequence[float], slow: int) -> Iterator[Way]:
     """The step without a limit, and those in less memory."""
     yield Way("no limit", train, least=False)
-    yield Way("all kept", train)
+    if not shares and not slow:
+        yield Way("all kept", train)
     for share in shares:
         yield Way(f"work +{share - 1:.1%}", train, recompute=share)
     if slow:

@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from mmcc.checker import replay
 from mmcc.checker.plan import check_plan
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
@@ -16,9 +18,12 @@ from mmcc.ir.plan import Buffer, BufferKind, Group, Place, Plan, Slot
 from mmcc.ir.regions import SRAM, Region
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.window import Window
+from mmcc.passes.separate_states import separate_states
+from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
 from planned_alone import planned_alone
 from planner_graphs import Build, kws
+from stateful import BY_HAND
 
 pytestmark = pytest.mark.quick
 
@@ -243,3 +248,17 @@ def test_what_cannot_be_remembered_is_said_before() -> None:
     with pytest.raises(CompileError, match=r"\d+ bytes of this machine's memory; [\d,]+ are allowed") as told:
         check_plan(graph, planned_alone(graph))
     assert told.value.code == "MM901"
+
+
+def test_parameters_are_remembered_beside_what_is_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as the values that states begin with, which were read into this machine's memory."""
+    graph = separate_states(BY_HAND["accumulator"]())
+    plan = best_plan(graph, PlanRequest())
+    values = sum(state.initial.nbytes for state in graph.states)
+    monkeypatch.setattr(replay, "MOST_BYTES", -values)
+    with pytest.raises(CompileError) as told:
+        check_plan(graph, plan)
+    needed = int(re.findall(r"takes ([\d,]+) bytes", told.value.message)[0].replace(",", ""))
+    assert 0 < needed < values
+    monkeypatch.setattr(replay, "MOST_BYTES", needed - values)
+    assert check_plan(graph, plan) == []

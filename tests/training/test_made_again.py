@@ -230,6 +230,46 @@ def test_what_no_choice_has_less_than(saved: SavedValues, monkeypatch: pytest.Mo
 
 
 @pytest.mark.quick
+def test_small_values_that_take_no_work_are_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Taps of a pool, where the convolution in front of it is made again: whichever choice is planned."""
+    monkeypatch.setattr(recompute, "FEW", 0)
+    saved = saved_values(tmp_path, pooled=1)
+    (taps,) = (value for value in saved.values if "taps" in value.name)
+    assert taps.macs == 0
+    whole, free = 0, 0
+
+    def planned(graph, below: int | None) -> tuple[Plan, int]:
+        nonlocal whole, free
+        again = {name.removesuffix("_again") for name in graph.producer if name.endswith("_again")}
+        before = saved.graph.producer[taps.name].inputs[0]
+        if before in again:
+            whole, free = whole + 1, free + (taps.name in again)
+        return Plan((), frozenset(), (), {}, {}, bound=0), 10_000_000 - len(graph.nodes)
+
+    KeptValues(saved, planned, 2.0).least()
+    assert free == whole > 2
+
+
+@pytest.mark.quick
+def test_what_is_near_the_least_is_enough(saved: SavedValues, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where not all choices are looked at, none is planned behind one that needs little more than any must;
+    and one that keeps all is not planned where something that was found needs less than it keeps."""
+    monkeypatch.setattr(recompute, "FEW", 0)
+    low = saved.given + least_kept(saved, nodes_macs(saved)).bytes
+    arenas: list[int] = []
+
+    def planned(graph, below: int | None) -> tuple[Plan, int]:
+        arenas.append(low + low // (recompute.CLOSE + 1) if len(arenas) == 1 else low + low // 10)
+        return Plan((), frozenset(), (), {}, {}, bound=0), arenas[-1]
+
+    found = KeptValues(saved, planned, 2.0).least()
+    assert found is not None
+    assert (len(arenas), found[1].arena, found[1].bound) == (2, arenas[1], low)
+
+
+@pytest.mark.quick
 def test_what_is_there_when_the_loss_is_known(saved: SavedValues) -> None:
     """All that is kept, where one line has a loss."""
     sizes = {value.name: value.bytes for value in saved.values}

@@ -27,7 +27,7 @@ from mmcc.ir.regions import WEIGHTS, External
 from mmcc.ir.types import geometry
 
 SCRATCH, SUM = -2, -3  # what a node keeps, a sum or constants that stay, is SUM - node
-MOST_BYTES = 2**30  # of numbers, for memory and for views
+MOST_BYTES = 2**30  # of numbers, for memory and for views, besides as much as the values of states take
 MOST = 20  # sentences reported at most: one fault can damage every row after it
 
 
@@ -75,13 +75,14 @@ class Replay:
         self.wrong = self._memory.wrong
 
     def _check_room(self, memory: int) -> None:
-        """What is remembered of large tensors must not take all of this machine's memory."""
+        """This machine's memory must not run out; as much as the values of states take may be taken again."""
         room = (memory + self._numbers.view_bytes) // self._unit * self._numbers.kind.itemsize
-        if room > MOST_BYTES:
+        allowed = MOST_BYTES + sum(state.initial.nbytes for state in self._graph.states)
+        if room > allowed:
             raise CompileError(
                 "MM901",
                 f"the model is too large: its plan has {memory:,} bytes, and to check them {self._unit} by "
-                f"{self._unit} takes {room:,} bytes of this machine's memory; {MOST_BYTES:,} are allowed",
+                f"{self._unit} takes {room:,} bytes of this machine's memory; {allowed:,} are allowed",
                 exit=Exit.BAD_MODEL,
                 hint="smaller sizes through --dim",
             )

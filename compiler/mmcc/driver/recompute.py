@@ -29,6 +29,7 @@ FEW = 4096  # choices that are all looked at
 BEAM = 12  # else as many for each count of kept values
 SMALL = 64  # a value that is so many times smaller than the largest is kept
 MOST_PLANS = 8  # besides that which keeps everything; half of it with slow memory, where each is more work
+CLOSE = 50  # where not all choices are looked at, one part in so many more than the least is good enough
 ROWS = 6  # of a value that is paged, or a gradient: what a group is guessed to hold of it
 MOST_WAITING = 2.0  # time of a step with what it waits for slow memory, in multiples of that without
 
@@ -98,11 +99,19 @@ class KeptValues:
         best: tuple[int, _Choice, Graph] | None = None
         bounds: list[int] = []
         planned = 0
-        for choice in dict.fromkeys((everything, *self._least_of_blocks, *ranked)):
-            if best is not None and self._saved.least(choice.kept) >= best[0]:
+        enough = 0 if self._every else self._bound(self._most) * (CLOSE + 1) // CLOSE
+        # that which keeps everything comes last: most often something that was found needs less than it keeps
+        tried = dict.fromkeys(choice for choice in (*self._least_of_blocks, *ranked) if choice != everything)
+        for whole in (*tried, everything):
+            if best is not None and self._least_lean(whole) > best[0]:
+                continue
+            choice = self._lean(whole)
+            least = self._saved.least(choice.kept)
+            if best is not None and (least, choice.cost) >= (best[0], best[1].cost):
                 continue  # no plan of it is better
-            if planned > self._most_plans + len(self._least_of_blocks) or choice.cost > self._most_cost:
-                bounds.append(self._saved.least(choice.kept))
+            many = planned >= self._most_plans + len(self._least_of_blocks) or choice.cost > self._most_cost
+            if (many and whole != everything) or (best is not None and best[0] <= enough):
+                bounds.append(least)
                 continue
             graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
             plan, arena = self._planned(graph, None if best is None else best[0] + 1)
@@ -125,13 +134,14 @@ class KeptValues:
         ranked = [*sorted(near, key=lambda c: c.cost), *sorted(far, key=lambda c: c.estimate)]
         planned, bounds = 0, dict[_Choice, int]()
         best: tuple[int, _Choice, Graph] | None = None
-        for choice in ranked:
-            if planned == self._most_plans or (best is not None and choice.cost >= best[1].cost):
+        for whole in ranked:
+            if planned == self._most_plans or (best is not None and whole.cost >= best[1].cost):
                 continue
+            choice = self._lean(whole)
             graph = self._saved.recomputed(choice.kept, self._leaving(choice), choice.twice)
             plan, arena = self._planned(graph, limit + 1)
             planned += 1
-            bounds[choice] = plan.bound
+            bounds[whole] = plan.bound
             if arena <= limit:
                 best = arena, choice, graph
         if best is None:
@@ -293,6 +303,23 @@ class KeptValues:
         if self._ways > 2:
             estimate = max(estimate, size + self._between(cut=cut))
         return _Choice(kept, paged, cut, size, work, cost, estimate)
+
+    def _least_lean(self, choice: _Choice) -> int:
+        """What no plan of a choice is below, whichever of its small values are kept."""
+        return self._saved.least(choice.kept if self._every else choice.kept - self._small)
+
+    def _lean(self, choice: _Choice) -> _Choice:
+        """The choice without those small values that a stretch makes again at no more work: taps of a pool
+        whose input is made again, say. With them a choice is one of all that are looked at (`_every`)."""
+        if self._every or choice.twice or not self._again(choice):
+            return choice
+        large = choice.kept - self._small
+        for name in sorted(choice.kept & self._small, key=lambda name: (-self._bytes[name], name)):
+            small = (choice.kept & self._small) - {name}
+            fewer = self._choice(large, choice.paged, cut=choice.cut, small=small)
+            if fewer.cost <= choice.cost and fewer.estimate < choice.estimate:
+                choice = fewer
+        return choice
 
     def _between(self, *, cut: bool) -> int:
         """A guess at what gradients take: a whole one between groups, or some rows of one."""
