@@ -198,6 +198,22 @@ def test_every_case_of_16_bits():
         assert bench.instructions(case.name) / case.nest.macs <= most, case.name
 
 
+def test_windows_with_outputs_in_float():
+    """By runs and gathered, scaled and plain, at borders; what a multiply-accumulate takes."""
+    same = Window((3, 3), pads=pads(1, 1, 1, 1))
+    cases = (
+        (conv_to_float("sums_16", (8, 8, 16), 16, same), 1.75),
+        (conv_to_float("sums_3", (8, 8, 3), 16, same), 3.05),
+        (gentle(conv_to_float("sums_zero", (8, 9, 8), 13, replace(same, strides=(2, 1)), w_zero=1)), 2.3),
+        (conv_to_float("sums_apart", (9, 9, 20), 9, Window((3, 2), (1, 1), (2, 3), (1, 0, 0, 1))), 2.6),
+    )
+    bench = QemuBench([case for case, _ in cases], ready("cortex-m4"))
+    assert {kernel.template for kernel in bench.package.kernels} == {"conv_dsp", "patch_dsp"}
+    bench.check_all()
+    for case, most in cases:
+        assert bench.instructions(case.name) / case.nest.macs <= most, case.name
+
+
 @cache
 def own_bench(target: str, lent: str = "") -> QemuBench:
     """Shared: building it takes longer than what tests do with it."""

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.arm_dsp import chunks
-from mmcc.kernels.arm_dsp.filters import BLOCK, blocks_of, constants, pack, pack_sums
+from mmcc.kernels.arm_dsp.filters import BLOCK, Sums, blocks_of, constants, pack, pack_sums
 from mmcc.kernels.arm_dsp.four import four
 from mmcc.kernels.arm_dsp.winograd import winograd
 from mmcc.kernels.epilogue import Fields, Options
@@ -61,23 +63,30 @@ def sums(op: ConvInt8ToFloat | DenseInt8ToFloat, site: Site, strides: tuple[int,
     packed = pack_sums(op, site, length) if length % 4 == 0 else None
     if packed is None:
         return None
+    steps: Fields = (("stride_rows", strides[0]), ("stride_cols", strides[1]))
+    return KernelUse("pointwise_sums", _sum_options(packed), (*_sum_fields(site, packed), *steps))
+
+
+def _sum_options(packed: Sums) -> Options:
+    """How sums are made, and what becomes of them."""
+    return (
+        ("form", packed.form),
+        *(option for option in packed.epilogue.options if option[0] == "activation"),
+    )
+
+
+def _sum_fields(site: Site, packed: Sums) -> Fields:
+    """Views, and constants of all filters."""
     size = BLOCK[packed.form]
-    options = tuple(option for option in packed.epilogue.options if option[0] == "activation")
-    return KernelUse(
-        "pointwise_sums",
-        (("form", packed.form), *options),
-        (
-            ("x", site.inputs[0].where()),
-            ("y", site.output.where()),
-            ("weights", site.keep("weights", blocks_of(packed.weights, size))),
-            ("bias", site.keep("bias", np.pad(packed.bias, (0, -len(packed.bias) % size)))),
-            ("tail", site.keep("tail", packed.epilogue.tail)),
-            *packed.epilogue.fields,
-            ("stride_rows", strides[0]),
-            ("stride_cols", strides[1]),
-            ("filters", len(packed.bias)),
-            ("taps", length),
-        ),
+    return (
+        ("x", site.inputs[0].where()),
+        ("y", site.output.where()),
+        ("weights", site.keep("weights", blocks_of(packed.weights, size))),
+        ("bias", site.keep("bias", np.pad(packed.bias, (0, -len(packed.bias) % size)))),
+        ("tail", site.keep("tail", packed.epilogue.tail)),
+        *packed.epilogue.fields,
+        ("filters", len(packed.bias)),
+        ("taps", packed.weights.shape[1]),
     )
 
 
@@ -89,9 +98,21 @@ def dense_to_float(op: DenseInt8ToFloat, site: Site) -> KernelUse | None:
 
 @variant_layer(VARIANT, ConvInt8ToFloat)
 def conv_to_float(op: ConvInt8ToFloat, site: Site) -> KernelUse | None:
-    """Pointwise convolutions; others are portable."""
-    point = op.window.kernel == (1, 1) and not any(op.window.pads) and op.groups == 1
-    return sums(op, site, op.window.strides) if point else None
+    """As those with an output of int8, one pixel at a time; windows of groups are portable."""
+    (kh, kw), depth = op.window.kernel, site.inputs[0].shape[2]
+    if op.groups > 1:
+        return None
+    if (kh, kw) == (1, 1) and not any(op.window.pads) and depth % 4 == 0:
+        return sums(op, site, op.window.strides)
+    by_runs = depth % 4 == 0 and kh * kw <= TAPS_LIMIT
+    if not by_runs and kh * kw * depth > PATCH_LIMIT:
+        return None
+    window = _window_by_runs(op, site) if by_runs else _window_gathered(op, site)
+    packed = pack_sums(op, site, window.length)
+    if packed is None:
+        return None
+    options = (*_sum_options(packed), ("sums", True), *window.options)
+    return KernelUse(window.template, options, (*_sum_fields(site, packed), *window.fields))
 
 
 @variant_layer(VARIANT, DenseInt8)
@@ -109,22 +130,31 @@ def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
     if (kh, kw) == (1, 1) and not any(op.window.pads) and depth % 4 == 0:
         return pointwise(op, site, op.window.strides)
     if depth % 4 == 0 and kh * kw <= TAPS_LIMIT:
-        return winograd(op, site) or _by_runs(op, site)
-    return _gathered(op, site) if kh * kw * depth <= PATCH_LIMIT else None
+        return winograd(op, site) or _of_windows(op, site, _window_by_runs(op, site), "conv_four")
+    if kh * kw * depth > PATCH_LIMIT:
+        return None
+    return _of_windows(op, site, _window_gathered(op, site), "patch_four")
 
 
 def _bound(value: int, bounds: tuple[int, ...]) -> int:
     return next((bound for bound in bounds if value <= bound), value)
 
 
-def _by_runs(op: ConvInt8, site: Site) -> KernelUse | None:
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """How a kernel comes by windows of so many values, padded to whole words."""
+
+    template: str
+    length: int
+    options: Options
+    fields: Fields
+
+
+def _window_by_runs(op: ConvInt8 | ConvInt8ToFloat, site: Site) -> Windows:
     (kh, kw), depth = op.window.kernel, site.inputs[0].shape[2]
-    packed = pack(op, site, kh * kw * depth)
-    if packed is None:
-        return None
     run = kw * depth if columns_join(site, op.window) else 0
-    rows = ("rows", _bound(kh, ROW_BOUNDS))
-    image: Fields = (
+    options: Options = (("rows", _bound(kh, ROW_BOUNDS)), ("taps", _bound(kh * kw, TAP_BOUNDS)))
+    fields: Fields = (
         ("pad", site.keep("pad", np.full(max(run, depth), op.x_zero, np.int8).view(np.int32))),
         *window_fields(site, op.window),
         ("kernel_rows", kh),
@@ -132,51 +162,39 @@ def _by_runs(op: ConvInt8, site: Site) -> KernelUse | None:
         ("depth", depth),
         ("joined", run),
     )
-    together = four(site, packed, site.output.shape[1])
-    if together is not None:
-        return KernelUse("conv_four", (*packed.scales.options, rows), (*together, *image))
-    return KernelUse(
-        "conv_dsp",
-        (
-            ("form", packed.form),
-            *packed.scales.options,
-            rows,
-            ("taps", _bound(kh * kw, TAP_BOUNDS)),
-        ),
-        (
-            ("x", site.inputs[0].where()),
-            ("y", site.output.where()),
-            *constants(site, packed),
-            *image,
-        ),
-    )
+    return Windows("conv_dsp", kh * kw * depth, options, fields)
 
 
-def _gathered(op: ConvInt8, site: Site) -> KernelUse | None:
+def _window_gathered(op: ConvInt8 | ConvInt8ToFloat, site: Site) -> Windows:
     (kh, kw), depth = op.window.kernel, site.inputs[0].shape[2]
     length = -(-kh * kw * depth // 4) * 4
-    packed = pack(op, site, length)
-    if packed is None:
-        return None
     options: Options = (
-        *packed.scales.options,
         ("patch", length),
         ("kernel", (kh, kw)),
         ("depth", depth),
         ("dense", columns_join(site, op.window)),
     )
-    image: Fields = (*window_fields(site, op.window), ("x_zero", op.x_zero))
-    together = four(site, packed, site.output.shape[1])
-    if together is not None:
-        return KernelUse("patch_four", options, (*together, *image))
+    fields: Fields = (*window_fields(site, op.window), ("x_zero", op.x_zero))
+    return Windows("patch_dsp", length, options, fields)
+
+
+def _of_windows(op: ConvInt8, site: Site, window: Windows, together: str) -> KernelUse | None:
+    """Four pixels at a time by the kernel `together`, where that pays."""
+    packed = pack(op, site, window.length)
+    if packed is None:
+        return None
+    found = four(site, packed, site.output.shape[1])
+    if found is not None:
+        shared = tuple(option for option in window.options if option[0] != "taps")
+        return KernelUse(together, (*packed.scales.options, *shared), (*found, *window.fields))
     return KernelUse(
-        "patch_dsp",
-        (("form", packed.form), *options),
+        window.template,
+        (("form", packed.form), *packed.scales.options, ("sums", False), *window.options),
         (
             ("x", site.inputs[0].where()),
             ("y", site.output.where()),
             *constants(site, packed),
-            *image,
+            *window.fields,
         ),
     )
 
