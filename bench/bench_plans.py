@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the planner proves, and how long it takes: a table of models, with growth by nodes fitted.
 
-    python bench/bench_plans.py [PATH ...] [--target cortex-m4] [--seconds 300]
+    python bench/bench_plans.py [PATH ...] [--deep 250,1000] [--target cortex-m4] [--seconds 300]
 
-Each PATH is an ONNX file or a folder that is searched for some; without any, the models beside the project. A
+Each PATH is an ONNX file or a folder that is searched for some; without any, the models beside the project.
+With `--deep`, nets of so many ONNX nodes are made and measured instead or besides (`deep_networks.py`). A
 model is planned node by node, then for the least RAM, and within 80 % and 60 % of what it needs node by node,
 each in a process of its own with a limit of CPU seconds. Columns: kernels; bytes node by node; then for each:
 bytes, a star where it is proved that none needs less (or costs less, within a limit), else how far the bound
@@ -21,6 +22,7 @@ import json
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -28,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from deep_networks import deep_files
 from mmcc.checker.plan import check_plan
 from mmcc.driver.ask import MOST_RECOMPUTE
 from mmcc.driver.load import load_graph
@@ -168,17 +171,29 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--target", default="cortex-m4")
     parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("--deep", default="", metavar="NODES,...")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
         return only_one(options.paths[0], options.target, options.seconds)
     columns = ("least RAM", *(f"within {part} %" for part in PARTS))
     print(f"{'model':44}{'kernels':>8}{'alone':>12}" + "".join(f"{head:>24}" for head in columns))
+    with tempfile.TemporaryDirectory() as folder:
+        deep = Path(folder, "deep")
+        deep.mkdir()
+        deep_files(deep, [int(nodes) for nodes in options.deep.split(",") if nodes])
+        paths = [*options.paths, deep] if options.deep else options.paths
+        table(paths or [SHARED / "models", SHARED / "cases"], options.target, options.seconds)
+    return 0
+
+
+def table(paths: Sequence[Path], target: str, seconds: int) -> None:
+    """Print a line for each model, and the last lines."""
     rows: list[Row] = []
     failed = 0
-    for model in models(options.paths or [SHARED / "models", SHARED / "cases"]):
+    for model in models(paths):
         name = f"{model.parent.name}/{model.stem}".removesuffix("/model")[-43:]
-        made = in_process(model, options.target, options.seconds)
+        made = in_process(model, target, seconds)
         if isinstance(made, str):
             failed += 1
             print(f"{name:44}{made[:100]}", flush=True)
@@ -187,7 +202,6 @@ def main(arguments: list[str]) -> int:
         cells = "".join(f"{made.plans[what]!s:>24}" for what in ("least", *PARTS))
         print(f"{name:44}{made.nodes:>8}{made.alone:>12,}{cells}", flush=True)
     print(*summary(rows, failed), sep="\n")
-    return 0
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 from brute_layouts import Rules, TooMany
 from brute_planner import plan_within
@@ -16,7 +19,10 @@ from mmcc.ops.topk import TopK
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.value_bound import value_bound
 from mmcc.planner.bounds.value_groups import Roles, ValueGroups
+from mmcc.planner.bounds.value_rows import ValueRows
+from mmcc.planner.bounds.value_sets import ValueSets
 from mmcc.planner.fusion.schedule import Spans
+from mmcc.planner.fusion.timeline import Timeline
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build
 from tiny_graphs import parts_graph, tiny_graph
@@ -182,6 +188,47 @@ def test_where_a_group_fits_those_that_are_longer_are_not_looked_at(monkeypatch:
     bound = bound_of(b.graph(x))
     assert bound
     assert len(looks) < 400, len(looks)  # of 3,240 groups
+
+
+def test_schedules_reach_no_further_back_than_groups_that_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a group that is too long only its end is looked at, so the work grows with the nodes of a graph."""
+    sizes: list[int] = []
+    timeline = ValueRows.timeline
+
+    def counted(self: ValueRows, last: int, members: int, *options: Any) -> Timeline:
+        sizes.append(members.bit_count())
+        return timeline(self, last, members, *options)
+
+    monkeypatch.setattr(ValueRows, "timeline", counted)
+    looked_at: list[int] = []
+    for count in (24, 48):
+        b = Build("chain")
+        x = b.input(8, 4, 4)
+        for _ in range(count):
+            x = b.conv(x, 4, 3)
+        sizes.clear()
+        bound_of(b.graph(x), most=200)
+        looked_at.append(sum(sizes))
+    assert looked_at[1] < 2.5 * looked_at[0], looked_at
+
+
+@pytest.mark.parametrize("make", [tiny_graph, parts_graph])
+def test_what_is_alive_after_a_group_follows_from_what_was_before(make: Callable[[int], Graph]) -> None:
+    """Sets with their movements, and the pieces alive, are those that looking at all nodes finds."""
+    for seed in range(30):
+        rows = ValueRows(graph := make(seed), PlanRequest(align=1), Spans(graph))
+        groups = ValueGroups(rows)
+        sets = ValueSets(groups)
+        waiting, known = [sets.start()], set[int]()
+        while waiting:
+            done = waiting.pop()
+            if done in known:
+                continue
+            known.add(done)
+            ready = {k for k in rows.moves if not rows.before[k] & ~done}
+            assert all(done >> k & 1 for k in ready), seed
+            assert sets.alive(done) == groups.alive(done), seed
+            waiting += [step.after for step in sets.steps(done)]
 
 
 def batch(images: int, channels: int, made: int, kept: int) -> Graph:

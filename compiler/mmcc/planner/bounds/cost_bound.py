@@ -105,7 +105,7 @@ class _Search:
     def run(self) -> float:
         """The cost of the cheapest path, or what is left to look at costs at least; the most if that is all
         more."""
-        start = self._sets.closed(0)
+        start = self._sets.start()
         if self._whole.bytes(self._sets.alive(start)) > self._limit:
             return self._most
         if start == self._sets.all:  # nothing computes

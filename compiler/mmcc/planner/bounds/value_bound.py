@@ -94,7 +94,7 @@ class _Search:
 
     def run(self, floor: int) -> int:
         """What the largest group of a path needs at least, as far as is known; `floor` if that is more."""
-        start = self._sets.closed(0)
+        start = self._sets.start()
         first = max(self._sets.bytes(start), self._groups.floor, floor)
         self._push(first, start, _Set(start))
         while self._heap:
@@ -123,7 +123,7 @@ class _Search:
                 self._reach(value, free.after)
                 return
             self._checks += self._count - item.done.bit_count()
-            item.steps = self._sets.steps(item.done)
+            item.steps = self._sets.steps(item.done, self._most)
         for step in item.steps:
             outside = self._sets.outside(item.done, step)
             if outside > value:

@@ -104,10 +104,11 @@ class ValueGroups:
                 dying += (own.height - np.append(low, own.height)[: steps + 1]) * own.line
         return bool((left <= dying).all())
 
-    def alive(self, done: int) -> int:
-        """Pieces that must exist once the nodes in `done` have run."""
+    def alive(self, done: int, among: int | None = None) -> int:
+        """Pieces, `among` some or of all, that must exist once the nodes in `done` have run."""
         mask = 0
-        for number, piece in enumerate(self.rows.pieces):
+        for number in range(len(self.rows.pieces)) if among is None else bits(among):
+            piece = self.rows.pieces[number]
             begun = piece.maker < 0 or done >> piece.maker & 1
             if begun and (piece.to_end or self.rows.readers[number] & ~done):
                 mask |= 1 << number
@@ -124,6 +125,10 @@ class ValueGroups:
             mask |= self._made[node] | self._read[node]
         return mask
 
+    def known_too_long(self, last: int, members: int, most: int) -> bool:
+        """True if `too_long` found that of a group with the same last node that has no more nodes."""
+        return any(not long & ~members for long in self._long.get((last, most), ()))
+
     def too_long(self, last: int, members: int, most: int) -> bool:
         """True if what is inside of members near to `last` needs more than `most`.
 
@@ -131,17 +136,17 @@ class ValueGroups:
         """
         if self._strips:
             return False
-        known, short = self._long.setdefault((last, most), []), self._short.setdefault((last, most), [])
-        if any(not long & ~members for long in known):
+        if self.known_too_long(last, members, most):
             return True
+        short = self._short.setdefault((last, most), [])
         if any(not members & ~more for more in short):
             return False
-        # of some of the nodes there are no more schedules than of all, but where these have too many joins
-        if not self._many(last, members) and self._inside_at_most(last, members) <= most:
-            short.append(members)
-            return False
         long = self._too_long(last, members, most)
-        known += [long] if long else []
+        if long:
+            self._long.setdefault((last, most), []).append(long)
+        elif not self._many(last, members):
+            # some of the nodes have no more schedules than all, but where there are too many joins
+            short.append(members)
         return bool(long)
 
     def _too_long(self, last: int, members: int, most: int) -> int:

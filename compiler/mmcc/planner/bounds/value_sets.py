@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 
 from mmcc.planner.bounds.splits import Split
 from mmcc.planner.bounds.value_groups import Roles, ValueGroups
+from mmcc.planner.bounds.value_rows import ValueRows
+from mmcc.planner.memory.allocations import bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +35,20 @@ class ValueSets:
         count = len(self._rows.reads)
         self.all = (1 << count) - 1
         self._copied = 1 << count  # in a set: parts of the value have copies, its tensor is gone
-        self._moves = sorted(self._rows.moves)
+        self._moved = _movements_after(self._rows)
+        self._passed_on = sum(1 << node for node, moves in enumerate(self._moved) if moves)
         self._alive: dict[int, int] = {}
         alone = self._rows.alone
         self._free_nodes = [k for k in range(count) if (self._rows.computing & ~alone) >> k & 1]
 
-    def steps(self, done: int) -> Iterator[ValueStep]:
-        """What may run next after a set."""
+    def steps(self, done: int, most: int | None = None) -> Iterator[ValueStep]:
+        """What may run next after a set; not groups that are known to need more than `most` inside."""
         for last in range(len(self._rows.reads)):
             if not done >> last & 1:
                 members = self._rows.feeds[last] & ~done
-                if not self._lonely(members):
-                    yield from self._ways(done, ValueStep(last, members, self._closed(done | members)))
+                long = most is not None and self._groups.known_too_long(last, members, most)
+                if not long and not self._lonely(members):
+                    yield from self._ways(done, self._step(done, last, members))
         split = self._split
         if split is None or done & self._copied or not self._exists(done):
             return
@@ -62,14 +66,23 @@ class ValueSets:
         if len(left) == 1 if made else left and self._exists(done):
             yield replace(step, after=step.after | self._copied)
 
+    def _step(self, done: int, last: int, members: int) -> ValueStep:
+        """A group of some nodes after a set."""
+        after = self._closed(done | members, members)
+        if after not in self._alive:  # what is alive is the same but for what these nodes make or read
+            touched = self._groups.touched(members)
+            self._alive[after] = self.alive(done) & ~touched | self._groups.alive(after, touched)
+        return ValueStep(last, members, after)
+
     def _exists(self, done: int) -> bool:
         """True if the value of which parts are read is made."""
         split = self._split
         return split is not None and (split.maker < 0 or bool(done >> split.maker & 1))
 
-    def _closed(self, done: int) -> int:
-        """A set with all movements; where no part is left to be read, there are no copies either."""
-        after = self.closed(done)
+    def _closed(self, done: int, new: int) -> int:
+        """A set, some nodes of which are `new`, with all movements; where no part is left to be read, there
+        are no copies either."""
+        after = self._with_movements(done, new)
         if self._split is not None and not self._split.left(after):
             after &= ~self._copied
         return after
@@ -117,7 +130,7 @@ class ValueSets:
                 continue
             if self._split is not None and node == self._split.maker:
                 continue  # alone it makes all of its tensor, of which a group may need a few rows
-            step = ValueStep(node, 1 << node, self._closed(done | 1 << node))
+            step = self._step(done, node, 1 << node)
             if self._groups.shrinks(node, self.roles(done, step)) and self.least(done, step) <= most:
                 return step
         return None
@@ -152,11 +165,23 @@ class ValueSets:
             return self.outside(done, step)
         return self.through(done, step) + self._groups.least(step.last, step.members, self.roles(done, step))
 
-    def closed(self, done: int) -> int:
-        """A set with all movements of what it has made."""
-        for node in sorted(self._rows.moves):
-            if not done >> node & 1 and not self._rows.before[node] & ~done:
-                done |= 1 << node
+    def start(self) -> int:
+        """The set before all groups: movements of what is given."""
+        given = sum(1 << node for node in self._rows.moves if not self._rows.before[node])
+        return self._with_movements(given, given)
+
+    def _with_movements(self, done: int, new: int) -> int:
+        """A set with all movements of what it has made, some of which are `new`."""
+        waiting = 0
+        for node in bits(new & self._passed_on):
+            waiting |= self._moved[node]
+        while waiting:  # what reads a movement has a larger number
+            lowest = waiting & -waiting
+            waiting ^= lowest
+            node = lowest.bit_length() - 1
+            if not done & lowest and not self._rows.before[node] & ~done:
+                done |= lowest
+                waiting |= self._moved[node]
         return done
 
     def alive(self, done: int) -> int:
@@ -164,3 +189,12 @@ class ValueSets:
         if done not in self._alive:
             self._alive[done] = self._groups.alive(done)
         return self._alive[done]
+
+
+def _movements_after(rows: ValueRows) -> list[int]:
+    """By node, the movements (a mask) that read what it makes."""
+    found = [0] * len(rows.reads)
+    for move in rows.moves:
+        for node in bits(rows.before[move]):
+            found[node] |= 1 << move
+    return found
