@@ -15,6 +15,7 @@ from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
 from mmcc.kernels.arm_mve.conv import pack_runs
+from mmcc.ops.activation import Leaky
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
 from mmcc.ops.elementwise_int8 import AddInt8, Lookup, MulInt8
@@ -28,7 +29,7 @@ from mmcc.toolchain.qemu import run_firmware
 from op_case import OpCase
 from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import FAMILIES
-from op_cases_int8_layers import CONSTANTS, int8, per_filter
+from op_cases_int8_layers import CONSTANTS, conv_to_float, dense_to_float, int8, per_filter
 from op_cases_int16 import conv16, dense16
 from planner_graphs import Build
 from qemu_bench import QemuBench
@@ -60,6 +61,23 @@ def test_products_of_16_bits():
     )
     bench = QemuBench([case for case, _ in cases], ready("cortex-m55"))
     assert {kernel.template for kernel in bench.package.kernels} == {"mve_conv_int16"}
+    bench.check_all()
+    for case, most in cases:
+        assert bench.instructions(case.name) / case.nest.macs <= most, case.name
+
+
+def test_sums_with_outputs_in_float():
+    """In whole vectors, gathered, of few filters and of some that are left over; what a product takes."""
+    same = Window((3, 3), pads=(1, 1, 1, 1))
+    cases = (
+        (conv_to_float("sums_16", (8, 8, 16), 16, same), 0.36),
+        (conv_to_float("sums_3", (8, 8, 3), 16, same), 1.16),
+        (conv_to_float("sums_left_over", (9, 9, 20), 9, Window((3, 2), (1, 1), (2, 3), (1, 0, 0, 1))), 0.57),
+        (conv_to_float("sums_few", (4, 5, 16), 3, Window((1, 1)), activation=Leaky(0.125)), 3.3),
+        (dense_to_float("sums_line", (256,), 24), 0.45),
+    )
+    bench = QemuBench([case for case, _ in cases], ready("cortex-m55"))
+    assert {kernel.template for kernel in bench.package.kernels} == {"mve_conv_int8"}
     bench.check_all()
     for case, most in cases:
         assert bench.instructions(case.name) / case.nest.macs <= most, case.name

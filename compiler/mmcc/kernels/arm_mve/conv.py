@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 
 from mmcc.ir.program import KernelUse
 from mmcc.kernels.arm_mve.depthwise import depthwise
-from mmcc.kernels.arm_mve.filters import BLOCK, Block
+from mmcc.kernels.arm_mve.filters import BLOCK, Block, Layer
 from mmcc.kernels.epilogue import Fields
 from mmcc.kernels.portable.filters_int8 import filters_of
 from mmcc.kernels.select import Site, variant_layer
 from mmcc.kernels.window import columns_join, row_bound, views, window_fields
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
 
 VECTOR = 16  # values of a vector
 SHARED_REST = 8  # values beyond whole vectors that most networks have, if any
@@ -52,7 +53,8 @@ def filter_stream(block: Block, w: NDArray[np.int8]) -> NDArray[np.int32]:
 
 
 @variant_layer("arm_mve", DenseInt8)
-def dense_int8(op: DenseInt8, site: Site) -> KernelUse | None:
+@variant_layer("arm_mve", DenseInt8ToFloat)
+def dense_int8(op: DenseInt8 | DenseInt8ToFloat, site: Site) -> KernelUse | None:
     """A pointwise convolution of images one pixel wide."""
     block = Block(filters_of(site, op))
     if not block.usable:
@@ -61,13 +63,14 @@ def dense_int8(op: DenseInt8, site: Site) -> KernelUse | None:
 
 
 @variant_layer("arm_mve", ConvInt8)
-def conv_int8(op: ConvInt8, site: Site) -> KernelUse | None:
+@variant_layer("arm_mve", ConvInt8ToFloat)
+def conv_int8(op: ConvInt8 | ConvInt8ToFloat, site: Site) -> KernelUse | None:
     """Windows of few values are gathered; others are listed by where their taps are."""
     block = Block(filters_of(site, op))
     if not block.usable:
         return None
     if op.groups > 1:
-        return depthwise(op, site, block)
+        return depthwise(op, site, block) if isinstance(op, ConvInt8) else None
     window, (_, kh, kw, depth) = op.window, block.filters.w.shape
     if (kh, kw) == (1, 1) and not any(window.pads):
         return _pointwise(op, site, block, window.strides)
@@ -88,11 +91,11 @@ class Form:
     joined: int = 0
 
 
-def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields: Fields) -> KernelUse:
+def _use(op: Layer, site: Site, block: Block, form: Form, fields: Fields) -> KernelUse:
     """The kernel's inner loop takes two vectors a turn where all runs have an even number of them."""
     w = block.filters.w[block.order].reshape(len(block.order), form.runs, -1)
     count, values = block.filters.w.shape[0], w.shape[2]
-    vectors, block_bytes = values // VECTOR, BLOCK * (form.runs * values + 9)
+    vectors, block_bytes = values // VECTOR, BLOCK * (form.runs * values + (4 if block.sums else 9))
     rest = values % VECTOR
     loop = min(vectors, 1 if vectors % 2 or form.joined % 2 else 2)
     turns, made_for = vectors // max(loop, 1), rest
@@ -116,9 +119,8 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
         (
             *views(site),
             ("stream", site.keep("stream", filter_stream(block, w))),
-            *block.fields(op),
-            *block.limits(op),
-            *((("filters", count),) if count % BLOCK else ()),
+            *block.end(op, site),
+            *((("filters", count),) if count % BLOCK or block.sums else ()),
             *((("blocks", count // BLOCK),) if count >= BLOCK else ()),
             *((("block_bytes", block_bytes),) if count > BLOCK and count % BLOCK else ()),
             ("turns", turns),
@@ -128,18 +130,18 @@ def _use(op: ConvInt8 | DenseInt8, site: Site, block: Block, form: Form, fields:
     )
 
 
-def _pointwise(op: ConvInt8 | DenseInt8, site: Site, block: Block, strides: tuple[int, int]) -> KernelUse:
+def _pointwise(op: Layer, site: Site, block: Block, strides: tuple[int, int]) -> KernelUse:
     fields: Fields = (("stride_rows", strides[0]), ("stride_cols", strides[1]))
     return _use(op, site, block, Form("point"), fields)
 
 
-def _patch(op: ConvInt8, site: Site, block: Block) -> KernelUse:
+def _patch(op: ConvInt8 | ConvInt8ToFloat, site: Site, block: Block) -> KernelUse:
     depth, dense = int(block.filters.w.shape[3]), columns_join(site, op.window)
     form = Form("patch", kernel=op.window.kernel, depth=depth, dense=dense)
     return _use(op, site, block, form, (*window_fields(site, op.window), ("x_zero", op.x_zero)))
 
 
-def _window(op: ConvInt8, site: Site, block: Block) -> KernelUse:
+def _window(op: ConvInt8 | ConvInt8ToFloat, site: Site, block: Block) -> KernelUse:
     """A row of the window is one run where its columns follow each other in whole vectors."""
     (kh, kw), depth, window = op.window.kernel, int(block.filters.w.shape[3]), op.window
     joined = kw * depth // VECTOR if depth % VECTOR == 0 and columns_join(site, window) else 0

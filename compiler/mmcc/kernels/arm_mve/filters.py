@@ -14,8 +14,12 @@ from numpy.typing import NDArray
 
 from mmcc.kernels.epilogue import Fields, Options
 from mmcc.kernels.portable.filters_int8 import Filters
+from mmcc.kernels.select import Site
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
+from mmcc.ops.int8_to_float import ConvInt8ToFloat, DenseInt8ToFloat
+
+Layer = ConvInt8 | DenseInt8 | ConvInt8ToFloat | DenseInt8ToFloat
 
 BLOCK = 4  # filters or channels of a block
 
@@ -29,11 +33,23 @@ class Block:
     @property
     def usable(self) -> bool:
         """Vectors keep the high word of a product only, and have symmetric weights."""
-        return self.filters.plain and self.filters.w_zero == 0
+        return (self.sums or self.filters.plain) and self.filters.w_zero == 0
+
+    @property
+    def sums(self) -> bool:
+        """True if outputs are float: sums are scaled behind."""
+        return self.filters.epilogue.form == "float"
 
     @property
     def options(self) -> Options:
-        return (("left", self.filters.epilogue.left > 0),)
+        activation = tuple(option for option in self.filters.epilogue.options if option[0] == "activation")
+        return (("left", self.filters.epilogue.left > 0), ("sums", self.sums), *activation)
+
+    def end(self, op: Layer, site: Site) -> Fields:
+        """What sums end with, besides what each filter has in its stream."""
+        if isinstance(op, ConvInt8 | DenseInt8):
+            return (*self.fields(op), *self.limits(op))
+        return (*self.filters.epilogue.fields, ("tail", site.keep("tail", self.filters.epilogue.tail)))
 
     def fields(self, op: ConvInt8 | DenseInt8) -> Fields:
         left = self.filters.epilogue.left
@@ -55,8 +71,11 @@ class Block:
 
     @property
     def scale(self) -> NDArray[np.int32]:
-        """For each block four biases, multipliers, and shifts of a byte each, negative to the right."""
+        """For each block four biases, multipliers, and shifts of a byte each, negative to the right; biases
+        alone if outputs are float."""
         filters, order = self.filters, self.order
+        if self.sums:
+            return filters.bias[order].astype(np.int32).reshape(-1, BLOCK)
         right = -(filters.epilogue.tail.astype(np.int16) + 1)
         shift = np.ascontiguousarray(right[order].astype(np.int8).reshape(-1, BLOCK))
         bias = filters.bias[order].astype(np.int32).reshape(-1, BLOCK)
