@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the planner proves, and how long it takes: a table of models, with growth by nodes fitted.
 
-    python bench/bench_plans.py [PATH ...] [--deep 250,1000] [--target cortex-m4] [--seconds 300]
+    python bench/bench_plans.py [PATH ...] [--deep 250,1000] [--target cortex-m4] [--seconds 300] [--keep F]
 
 Each PATH is an ONNX file or a folder that is searched for some; without any, the models beside the project.
 With `--deep`, nets of so many ONNX nodes are made and measured instead or besides (`deep_networks.py`). A
@@ -11,6 +11,10 @@ bytes, a star where it is proved that none needs less (or costs less, within a l
 is below, and CPU seconds of one worker. `none` means that no plan is within the limit, with a star where that
 is proved. Plans of least RAM are replayed by the checker, which is not in their seconds.
 
+With `--keep`, the figures of each model are added to a file as they are made, with the tree of the compiler's
+sources in git, and what it has of that tree and the same model is taken from there: so a table may be made in
+parts, in any order, and again after a change of one model.
+
 The last lines: shares that are proved, the largest gap, seconds, memory, and the exponent of a line through
 the logarithms of seconds and kernels, over what took a tenth of a second or more.
 """
@@ -18,14 +22,16 @@ the logarithms of seconds and kernels, over what took a tenth of a second or mor
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,9 +131,7 @@ def in_process(model: Path, target: str, seconds: int) -> Row | str:
         return f"not within {seconds} CPU seconds"
     if ran.returncode:
         return (ran.stderr.strip().splitlines() or ["?"])[-1]
-    made: dict[str, Any] = json.loads(ran.stdout)
-    plans = {what: Planned(**plan) for what, plan in made["plans"].items()}
-    return Row(made["nodes"], made["alone"], plans, made["megabytes"])
+    return as_row(json.loads(ran.stdout))
 
 
 def only_one(model: Path, target: str, seconds: int) -> int:
@@ -139,6 +143,44 @@ def only_one(model: Path, target: str, seconds: int) -> int:
         print(error.message.splitlines()[0], file=sys.stderr)
         return 1
     return 0
+
+
+class Kept:
+    """Figures that were made before, in a file with one JSON value a line; or nothing without a file."""
+
+    def __init__(self, path: Path | None, of: Sequence[object]) -> None:
+        """`of`: what figures depend on beside the model; others in the file are for others."""
+        self._path, self._of = path, list(of)
+        lines = path.read_text().splitlines() if path is not None and path.is_file() else []
+        self._known = {tuple(key): made for key, made in map(json.loads, lines)}
+
+    def row(self, model: Path, make: Callable[[], Row | str]) -> Row | str:
+        """The figures of a model, or what went wrong; made if the file has none."""
+        key = (*self._of, model.name, hashlib.sha256(model.read_bytes()).hexdigest())
+        if self._path is None or key not in self._known:
+            self._known[key] = made = make()
+            if self._path is not None:
+                with self._path.open("a") as file:
+                    print(json.dumps([key, made if isinstance(made, str) else asdict(made)]), file=file)
+            return made
+        made = self._known[key]
+        return made if isinstance(made, str) else as_row(made)
+
+
+def as_row(made: Mapping[str, Any]) -> Row:
+    """The figures of one model from what `asdict` makes of them."""
+    plans = {what: Planned(**plan) for what, plan in made["plans"].items()}
+    return Row(made["nodes"], made["alone"], plans, made["megabytes"])
+
+
+def compiler_tree() -> str:
+    """The tree of the compiler's sources in git; SystemExit if they are not as committed."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    changed = subprocess.run([*git, "status", "--porcelain", "../compiler"], capture_output=True, check=True)
+    if changed.stdout:
+        raise SystemExit("--keep says of which sources figures are: commit what changed in compiler/")
+    tree = subprocess.run([*git, "rev-parse", "HEAD:compiler"], capture_output=True, check=True, text=True)
+    return tree.stdout.strip()
 
 
 def models(paths: Sequence[Path]) -> Iterator[Path]:
@@ -172,10 +214,13 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--target", default="cortex-m4")
     parser.add_argument("--seconds", type=int, default=300)
     parser.add_argument("--deep", default="", metavar="NODES,...")
+    parser.add_argument("--keep", type=Path, metavar="FILE")
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.one:
         return only_one(options.paths[0], options.target, options.seconds)
+    of = (compiler_tree(), options.target, options.seconds) if options.keep else ()
+    kept = Kept(options.keep, of)
     columns = ("least RAM", *(f"within {part} %" for part in PARTS))
     print(f"{'model':44}{'kernels':>8}{'alone':>12}" + "".join(f"{head:>24}" for head in columns))
     with tempfile.TemporaryDirectory() as folder:
@@ -183,17 +228,17 @@ def main(arguments: list[str]) -> int:
         deep.mkdir()
         deep_files(deep, [int(nodes) for nodes in options.deep.split(",") if nodes])
         paths = [*options.paths, deep] if options.deep else options.paths
-        table(paths or [SHARED / "models", SHARED / "cases"], options.target, options.seconds)
+        table(paths or [SHARED / "models", SHARED / "cases"], options.target, options.seconds, kept)
     return 0
 
 
-def table(paths: Sequence[Path], target: str, seconds: int) -> None:
+def table(paths: Sequence[Path], target: str, seconds: int, kept: Kept) -> None:
     """Print a line for each model, and the last lines."""
     rows: list[Row] = []
     failed = 0
     for model in models(paths):
         name = f"{model.parent.name}/{model.stem}".removesuffix("/model")[-43:]
-        made = in_process(model, target, seconds)
+        made = kept.row(model, partial(in_process, model, target, seconds))
         if isinstance(made, str):
             failed += 1
             print(f"{name:44}{made[:100]}", flush=True)
