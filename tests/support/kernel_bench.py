@@ -81,30 +81,29 @@ class Bench:
         self.index: dict[tuple[str, str], int] = {}
         for case in cases:
             for way in self.ways(case):
-                names = []
-                for k, tensor in enumerate(case.tensors):
-                    name = f"{case.name}/{way}/{k}"
-                    tensors[name] = Tensor(name, tensor.shape, tensor.dtype)
-                    if case.is_constant(k):
-                        constants[name] = case.inputs[k]
-                    names.append(name)
-                out = f"{case.name}/{way}/y"
-                tensors[out] = Tensor(out, case.want.shape, ElementType.of(case.want))
-                ((shape, dtype),) = case.op.results(*case.tensors)
-                assert (shape, dtype) == (case.want.shape, ElementType.of(case.want)), (
-                    case.name,
-                    shape,
-                    dtype,
-                    case.want.dtype,
-                )
                 self.index[case.name, way] = len(nodes)
-                nodes.append(Node(case.op, tuple(names), (out,)))
+                nodes.append(self._node(case, way, tensors, constants))
                 layout = layout_of(case, way, self.over[case.name].get(way))
                 self.layouts[case.name, way] = layout
                 self.end = max(self.end, end_of(layout))
         self.graph = Graph("bench", tensors, constants, tuple(nodes), (), ())
         self._place_work(lent)
         self._build(sanitize)
+
+    @staticmethod
+    def _node(case: OpCase, way: str, tensors: dict[str, Tensor], constants: dict[str, np.ndarray]) -> Node:
+        """The case as a node of its own for this way; its tensors and constants are added to all."""
+        names = [f"{case.name}/{way}/{k}" for k in range(len(case.tensors))]
+        for k, (name, tensor) in enumerate(zip(names, case.tensors, strict=True)):
+            tensors[name] = Tensor(name, tensor.shape, tensor.dtype)
+            if case.is_constant(k):
+                constants[name] = case.inputs[k]
+        ((shape, dtype),) = case.op.results(*case.tensors)
+        made = case.want.shape, ElementType.of(case.want)
+        assert (shape, dtype) == made, (case.name, shape, dtype, case.want.dtype)
+        out = f"{case.name}/{way}/y"
+        tensors[out] = Tensor(out, *made)
+        return Node(case.op, tuple(names), (out,))
 
     def _place_work(self, lent: str) -> None:
         for key, index in self.index.items():
