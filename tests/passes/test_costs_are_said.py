@@ -16,6 +16,7 @@ from mmcc.frontend import import_model
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ir.handoff import Handoff
+from mmcc.ir.traits import Alias
 from mmcc.passes import optimize
 from onnx import TensorProto, helper, numpy_helper
 from ort_models import LAYERS, Model
@@ -103,6 +104,32 @@ NARROW = [TensorProto.INT8, TensorProto.UINT8, TensorProto.INT4, TensorProto.UIN
 @pytest.mark.parametrize("kind", NARROW, ids=[onnx.TensorProto.DataType.Name(kind) for kind in NARROW])
 def test_weights_of_few_bits(kind: int, scales: str, layer: str, tmp_path: Path) -> None:
     keep_and_check(weight_only(kind, layer, scales), tmp_path)
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_scales_that_are_found_while_a_model_runs_have_one_line(layers: int, tmp_path: Path) -> None:
+    """quantize_dynamic leaves a dozen nodes of scalars before each product: they had a line each."""
+    nodes, given = [], []
+    for k in range(layers):
+        x, y = "x" if k == 0 else f"y{k - 1}", "y" if k == layers - 1 else f"y{k}"
+        nodes += [
+            helper.make_node("DynamicQuantizeLinear", [x], [f"q{k}", f"s{k}", f"z{k}"]),
+            helper.make_node("MatMulInteger", [f"q{k}", f"w{k}", f"z{k}"], [f"i{k}"]),
+            helper.make_node("Cast", [f"i{k}"], [f"f{k}"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", [f"f{k}", f"s{k}"], [y]),
+        ]
+        given.append(numpy_helper.from_array(RNG.integers(-9, 9, (8, 8)).astype(np.int8), f"w{k}"))
+    path = tmp_path / "model.onnx"
+    onnx.save(made(nodes, given, (3, 8)), path)
+    graph = optimize(import_model(path))
+    (line,) = graph.warnings
+    assert "scales are found while the model runs" in line
+    floats = 0
+    for node in graph.nodes:
+        types = {graph.tensors[name].dtype for name in (*graph.activations(node), *node.outputs)}
+        same = node.op.traits.converts or node.op.traits.alias is Alias.SAME
+        floats += ElementType.F32 in types and not same
+    assert f" {floats} nodes of it are computed in float" in line
 
 
 @pytest.mark.parametrize("layer", ["Gemm", "MatMul", "Conv"])

@@ -9,7 +9,7 @@ import numpy as np
 
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.traits import Alias
-from mmcc.ops.quantize import Dequantize, Quantize
+from mmcc.ops.quantize import Dequantize, Quantize, QuantizeBy
 
 EACH_IN_INTEGERS = 20  # bytes: bias, multiplier and shift, or factor and offset, of a channel
 EACH_IN_FLOAT = 4  # a bias that the file does not have
@@ -21,20 +21,48 @@ def costs(model: Graph, done: Graph) -> tuple[str, ...]:
 
 
 def _float_nodes(model: Graph, done: Graph) -> list[str]:
-    """One sentence for each node that computes in float in a model that is quantized."""
+    """One sentence for each node that computes in float in a model that is quantized.
+
+    In a model that finds its scales while it runs all activations are floats: one sentence says so, and
+    others are of nodes that stay float for a reason of their own.
+    """
     if not any(node.op.traits.converts for node in model.nodes):
         return []
+    computed = _by_computed_scales(model)
     warnings: list[str] = []
+    others = 0
     for node in done.nodes:
         names = [*done.activations(node), *node.outputs]
         floats = [done.tensors[name] for name in names if done.tensors[name].dtype.is_float]
         if floats and not node.op.traits.converts and node.op.traits.alias is not Alias.SAME:
             place = str(node.where[0]) if node.where else f"%{node.outputs[0]}"
-            reason = done.reasons.get(node.outputs[0]) or _reason(done, node)
+            given = done.reasons.get(node.outputs[0])
+            if computed is not None and given is None:
+                others += 1
+                continue
+            reason = given or _reason(done, node)
             size = sum(tensor.bytes for tensor in floats)
             text = f"{node.op} is computed in float, since {reason}; its float tensors take {size:,} bytes"
             warnings.append(f"{place}: {text}")
+    if computed is not None and others:
+        text = f"scales are found while the model runs, so {others} nodes of it are computed in float"
+        warnings.append(
+            f"{computed}: {text}; scales that are known before (mmcc quantize) make them integers"
+        )
     return warnings
+
+
+def _by_computed_scales(model: Graph) -> str | None:
+    """Where a model begins to find scales while it runs, as quantize_dynamic leaves it.
+
+    None if it does not, or has constant scales, too.
+    """
+    if any(isinstance(node.op, Quantize | Dequantize) for node in model.nodes):
+        return None
+    first = next((node for node in model.nodes if isinstance(node.op, QuantizeBy)), None)
+    if first is None:
+        return None
+    return str(first.where[0]) if first.where else f"%{first.output}"
 
 
 def _larger_constants(done: Graph) -> list[str]:
