@@ -57,7 +57,7 @@ def _by_computed_scales(model: Graph) -> str | None:
 
     None if it does not, or has constant scales, too.
     """
-    if any(isinstance(node.op, Quantize | Dequantize) for node in model.nodes):
+    if any(isinstance(node.op, Dequantize) for node in model.nodes):
         return None
     first = next((node for node in model.nodes if isinstance(node.op, QuantizeBy)), None)
     if first is None:
