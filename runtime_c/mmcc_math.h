@@ -175,6 +175,11 @@ MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
     return _mm256_add_ps(a, b);
 }
 
+MMCC_INLINE mmcc_float8 mmcc_sub8(mmcc_float8 a, mmcc_float8 b)
+{
+    return _mm256_sub_ps(a, b);
+}
+
 MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
 {
     return _mm256_fmadd_ps(a, b, c);
@@ -235,6 +240,11 @@ MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
     return a + b;
 }
 
+MMCC_INLINE mmcc_float8 mmcc_sub8(mmcc_float8 a, mmcc_float8 b)
+{
+    return a - b;
+}
+
 MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
 {
     return __builtin_elementwise_fma(a, b, c);
@@ -283,6 +293,7 @@ typedef float32x4_t mmcc_float4;
 #define MMCC_LOAD4(from) vld1q_f32(from)
 #define MMCC_STORE4(to, a) vst1q_f32(to, a)
 #define MMCC_ADD4(a, b) vaddq_f32(a, b)
+#define MMCC_SUB4(a, b) vsubq_f32(a, b)
 #define MMCC_FMA4(a, b, c) vfmaq_f32(c, a, b)
 #define MMCC_SCALE4(a, b, c) vfmaq_n_f32(c, b, a)
 #define MMCC_LOW4(a, low) vbslq_f32(vcgtq_f32(low, a), low, a)
@@ -301,6 +312,7 @@ typedef float32x4_t mmcc_float4;
 #define MMCC_LOAD4(from) vld1q_f32(from)
 #define MMCC_STORE4(to, a) vst1q_f32(to, a)
 #define MMCC_ADD4(a, b) vaddq_f32(a, b)
+#define MMCC_SUB4(a, b) vsubq_f32(a, b)
 #define MMCC_FMA4(a, b, c) vfmaq_f32(c, a, b)
 #define MMCC_SCALE4(a, b, c) vfmaq_n_f32(c, b, a)
 #define MMCC_LOW4(a, low) vpselq_f32(low, a, vcmpgtq_f32(low, a))
@@ -315,6 +327,7 @@ typedef __m128 mmcc_float4;
 #define MMCC_LOAD4(from) _mm_loadu_ps(from)
 #define MMCC_STORE4(to, a) _mm_storeu_ps(to, a)
 #define MMCC_ADD4(a, b) _mm_add_ps(a, b)
+#define MMCC_SUB4(a, b) _mm_sub_ps(a, b)
 #define MMCC_FMA4(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
 #define MMCC_SCALE4(a, b, c) _mm_add_ps(_mm_mul_ps(_mm_set1_ps(a), b), c)
 #define MMCC_LOW4(a, low) _mm_max_ps(low, a)
@@ -335,6 +348,7 @@ typedef v128_t mmcc_float4;
 #define MMCC_LOAD4(from) wasm_v128_load(from)
 #define MMCC_STORE4(to, a) wasm_v128_store(to, a)
 #define MMCC_ADD4(a, b) wasm_f32x4_add(a, b)
+#define MMCC_SUB4(a, b) wasm_f32x4_sub(a, b)
 #define MMCC_FMA4(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
 #define MMCC_SCALE4(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_splat(a), b), c)
 #define MMCC_LOW4(a, low) wasm_f32x4_pmax(a, low)
@@ -376,6 +390,12 @@ MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
 {
     const mmcc_float8 sum = {MMCC_ADD4(a.low, b.low), MMCC_ADD4(a.high, b.high)};
     return sum;
+}
+
+MMCC_INLINE mmcc_float8 mmcc_sub8(mmcc_float8 a, mmcc_float8 b)
+{
+    const mmcc_float8 less = {MMCC_SUB4(a.low, b.low), MMCC_SUB4(a.high, b.high)};
+    return less;
 }
 
 MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)
@@ -456,6 +476,13 @@ MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
     const mmcc_float8 sum = {a.v0 + b.v0, a.v1 + b.v1, a.v2 + b.v2, a.v3 + b.v3,
                              a.v4 + b.v4, a.v5 + b.v5, a.v6 + b.v6, a.v7 + b.v7};
     return sum;
+}
+
+MMCC_INLINE mmcc_float8 mmcc_sub8(mmcc_float8 a, mmcc_float8 b)
+{
+    const mmcc_float8 less = {a.v0 - b.v0, a.v1 - b.v1, a.v2 - b.v2, a.v3 - b.v3,
+                              a.v4 - b.v4, a.v5 - b.v5, a.v6 - b.v6, a.v7 - b.v7};
+    return less;
 }
 
 MMCC_INLINE mmcc_float8 mmcc_fma8(mmcc_float8 a, mmcc_float8 b, mmcc_float8 c)

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 # the figures that planner/cost.py asks for; another is a slip of the pen, which would go unnoticed
 LAYER_KINDS = ("conv", "pointwise", "depthwise", "dense")
 COST_KEYS = frozenset(
-    ["call", "element_row", "staged_byte"]
+    ["call", "element_row", "staged_byte", "winograd_float_mac", "winograd_float_rows_mac"]
     + [f"{op.kernel}_element" for op in OPS.values()]
     + [f"{kind}_row" for kind in LAYER_KINDS]
     + [

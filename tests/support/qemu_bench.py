@@ -115,7 +115,12 @@ class QemuBench(Bench):
         objects += compile_objects(self.target, runner_c, folder / "lax", include_dirs=include, flags=["-w"])
         network.unlink()  # runner.c includes its source
         self.elf = build_firmware(
-            self.target, [*objects, arena], [folder], folder / "build", main=MAIN, stack_bytes=STACK
+            self.target,
+            [*objects, arena],
+            [folder],
+            folder / "build",
+            main=MAIN,
+            stack_bytes=max(STACK, self.target.stack_bytes),
         )
         return [self.elf]
 

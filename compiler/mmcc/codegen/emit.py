@@ -64,6 +64,7 @@ OPTIONAL_HEADERS = (
     "mmcc_armv6m.h",
     "mmcc_simd.h",
     "mmcc_floats.h",
+    "mmcc_winograd.h",
     "mmcc_halves.h",
 )
 

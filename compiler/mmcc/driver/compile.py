@@ -17,6 +17,7 @@ from mmcc import __version__
 from mmcc.codegen.arenas import arena_texts
 from mmcc.driver.ask import plan_request
 from mmcc.driver.build import MEASURE, Built, Job
+from mmcc.driver.by_hops import kernels_of_hops
 from mmcc.driver.load import load_model
 from mmcc.driver.memories import linked_limit
 from mmcc.driver.options import CompileOptions, Progress, prefix_of, silent
@@ -104,7 +105,7 @@ def compile_module(
     `streaming` is what is said of a module that runs hop by hop. `linked` has the file of each entry, where
     entries are models. Raises what `compile_model` does.
     """
-    target = load_target(options.target)
+    target = kernels_of_hops(load_target(options.target), streaming)
     if options.least_ram and target.bare_metal:
         target = replace(target, small_frames=True)
     prefix = prefix_of(options, model)

@@ -14,6 +14,7 @@ from mmcc.codegen.emit import Package as Generated
 from mmcc.codegen.render import render
 from mmcc.codegen.staged import staged_for
 from mmcc.driver.build import Built, Job, lowered, write_files, write_weights
+from mmcc.driver.by_hops import without_tiles
 from mmcc.driver.handoff import without_handoffs
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Program
@@ -30,7 +31,7 @@ def write_bench(job: Job, built: Built, bench: Path) -> None:
     host = load_target("host")
     plan, program, twin = built.plan, built.program, built.generated
     ours = replace(job, module=job.module.map(without_handoffs)) if job.options.handoff else job
-    if job.target.kernels != host.kernels or job.options.handoff:
+    if without_tiles(job.target).kernels != host.kernels or job.options.handoff:
         plan, program, twin = _write_twin(ours, built.plan, host, bench)
     write_trace(bench, job.module, plan, program, twin)
     for kind, on_heap, values in (("host", True, twin.values), ("firmware", False, built.generated.values)):

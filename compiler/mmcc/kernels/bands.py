@@ -14,6 +14,7 @@ from mmcc.ir.types import Shape, geometry
 from mmcc.kernels.select import Operand, Site
 
 CACHE = 2**20  # bytes of a cache, where the target states none
+SEVERAL_ROWS = ("conv_winograd_float",)  # kernels that make two rows with fewer products than one by one
 NARROW = 24  # pixels of a row that fill tiles by themselves, or nearly
 PANEL = 64  # filters for which an input is read once
 PART = 4  # of a cache's bytes, for what a band reads and writes: weights and other bands' rows are there, too
@@ -35,9 +36,10 @@ def band(site: Site, weights: int) -> int:
 
 
 def faster_apart(use: KernelUse, y: Shape) -> bool:
-    """True of a kernel that makes bands of rows which fill no tile by themselves."""
+    """True of a kernel that makes bands of rows which fill no tile by themselves, or whose tiles have several
+    rows."""
     rows, cols, _ = geometry(y)
-    return "band" in dict(use.fields) and rows > 1 and cols < NARROW
+    return "band" in dict(use.fields) and rows > 1 and (cols < NARROW or use.template in SEVERAL_ROWS)
 
 
 def in_no_order(site: Site) -> bool:

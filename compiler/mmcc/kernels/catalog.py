@@ -56,3 +56,4 @@ import mmcc.kernels.portable.topk
 import mmcc.kernels.portable.trees
 import mmcc.kernels.simd.conv_float
 import mmcc.kernels.simd.conv_int8
+import mmcc.kernels.winograd.conv_float

@@ -17,6 +17,9 @@ from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import LoopKind, Nest
 from mmcc.ir.plan import Group, Plan
 from mmcc.ir.regions import Place, Region
+from mmcc.ir.types import geometry
+from mmcc.ops.conv import Conv
+from mmcc.ops.winograd import in_tiles
 from mmcc.planner.fusion.schedule import Sources, Spans, batches, strip_columns
 
 # figures a target does not state, by the end of their name
@@ -33,6 +36,7 @@ USUAL = {
     "_row": 100.0,
     "call": 40.0,
 }
+TILED, TILED_BY_ROWS = "winograd_float_mac", "winograd_float_rows_mac"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +60,24 @@ class NodeCost:
 
 def node_cost(graph: Graph, node: Node, figures: Mapping[str, float]) -> NodeCost:
     """The cost of one node."""
-    parts = {name: count * figure(figures, name) for name, count in quantities(graph, node).items()}
+    counts, call, macs = quantities(graph, node), figure(figures, "call"), nest_of(graph, node).macs
+    if TILED in figures and _in_tiles(graph, node):
+        counts[TILED] = counts.pop("conv_float_mac")
+        rows = geometry(graph.tensors[node.output].shape)[0]
+        call += macs / rows * (figure(figures, TILED_BY_ROWS) - figures[TILED])
+    parts = {name: count * figure(figures, name) for name, count in counts.items()}
     gather = sum(part for name, part in parts.items() if name.endswith("_input"))
     row = figure(figures, row_figure(graph, node))
-    return NodeCost(nest_of(graph, node).macs, sum(parts.values()), row, figure(figures, "call"), gather)
+    return NodeCost(macs, sum(parts.values()), row, call, gather)
+
+
+def _in_tiles(graph: Graph, node: Node) -> bool:
+    """True of a convolution that targets with such kernels make in tiles of two rows: row by row, a call for
+    each, it takes more products."""
+    if not isinstance(node.op, Conv) or not all(map(graph.is_constant, node.inputs[1:])):
+        return False
+    x, w, y = (graph.tensors[name] for name in (*node.inputs[:2], node.output))
+    return in_tiles(node.op, x, w, y)
 
 
 def row_figure(graph: Graph, node: Node) -> str:
