@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* mmcc: tiles of Winograd's F(2x2, 3x3) in floats. Outputs of 2x2 pixels take 16 products for each channel and
- * filter, where windows one by one take 36. A position is one of the 16. Two axes are gone over one behind the other. */
+ * filter, where windows one by one take 36. A position is one of the 16. The two axes are gone over one by one. */
 #ifndef MMCC_WINOGRAD_H
 #define MMCC_WINOGRAD_H
 
