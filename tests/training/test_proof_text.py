@@ -10,7 +10,7 @@ import mmcc
 import pytest
 from mmcc.api import TrainOptions
 from mmcc.cli.compile import show_compiled
-from mmcc.report.text import shared_proof_text
+from mmcc.report.text import saved_text, shared_proof_text
 from test_made_again import chain
 
 Report = dict
@@ -46,7 +46,9 @@ def test_a_proof_for_the_values_kept_is_none_for_others(report: Report) -> None:
     (step,) = said["entries"]
     assert step["saved"]["proved"]
     assert shared_proof_text(said) == "train_step: proved least"
+    assert saved_text(step["saved"]).endswith("no other needs a smaller arena over the same rows (proved)")
     step["saved"]["proved"] = False
+    assert "bytes of arena over the same rows" in saved_text(step["saved"])  # columns were not tried as rows
     assert shared_proof_text(said) == "train_step: proved least with these values kept"
 
 

@@ -22,7 +22,8 @@ class MadeAgain:
 
     The class: each saved value is kept, made again once, from values that are kept or paged, or (with
     slow memory) taken there and brought back, once, and so are all gradients between layers, or none;
-    then a plan of groups, rows and offsets. Where blocks end in one value, what is before an end may be
+    then a plan of groups, rows and offsets, in which rows are those of the graph: columns as rows are not
+    tried in a step. Where blocks end in one value, what is before an end may be
     made twice. No choice with at most `most_macs` of work in all has an arena below `bound`; if there is
     a `limit`, none that costs less than this one has. Where choices were left out, that is what each of
     them keeps, too, as far as that is there when the loss is known; with slow memory, the inputs alone, or 0.

@@ -209,9 +209,9 @@ def saved_text(saved: dict[str, Any]) -> str:
     of = f"{saved['planned']} of {saved['choices']:,} choices planned"
     if saved["proved"]:
         least = "no other needs as little work" if saved["limit"] else "no other needs a smaller arena"
-        return f"{text}; {of}, {least} (proved)"
+        return f"{text}; {of}, {least} over the same rows (proved)"
     if saved["bound"] and not saved["limit"]:
-        return f"{text}; {of}, none needs less than {saved['bound']:,} bytes of arena"
+        return f"{text}; {of}, none needs less than {saved['bound']:,} bytes of arena over the same rows"
     return f"{text}; {of}, others may be better"
 
 
