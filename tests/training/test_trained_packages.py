@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mmcc
 import numpy as np
+import pytest
 from frontend_models import model_of, save
 from mmcc.api import CompileResult, TrainOptions
 from mmcc.ir.interpret import Interpreter
@@ -18,6 +19,7 @@ from mmcc.toolchain.qemu import run_firmware
 from mmcc.verification.compare import run_qemu
 from mmcc.verification.linked import sanitized_program
 from onnx import helper
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from toolchains import ready
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
@@ -120,6 +122,49 @@ def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
     ((got,),), _ = run_qemu(result.folder, load_package(result.folder), [[image.transpose(2, 0, 1)[None]]])
     want = Interpreter(result.module).call("run", {"input": image})["logits"]
     np.testing.assert_allclose(got.reshape(-1), want.reshape(-1), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("head", "update"),
+    [(["logits"], "all"), (["head", "head_relu", "mean", "features", "logits"], "head.bias,logits*")],
+)
+def test_an_emulated_board_trains_a_float_head_behind_int8_layers(
+    tmp_path: Path, head: list[str], update: str
+) -> None:
+    """What ONNX Runtime's quantizer left float learns; integers before it give it what they always did."""
+    ready("cortex-m4")
+    images = iter([{"input": image[None]} for image in np.load(DIGITS / "test_data.npz")["input_0"][:20]])
+
+    class Images(CalibrationDataReader):
+        def get_next(self) -> dict[str, Array] | None:
+            return next(images, None)
+
+    quantize_static(
+        DIGITS / "digits_fp32.onnx",
+        tmp_path / "head.onnx",
+        Images(),
+        quant_format=QuantFormat.QDQ,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=head,
+    )
+    given = {"name": "net", "target": "cortex-m4", "ram": "40K", "self_check": False}
+    train = TrainOptions(update=update)
+    result = mmcc.compile_training(tmp_path / "head.onnx", tmp_path / "net", train, **given)
+    elf = build_firmware(
+        load_target("cortex-m4"),
+        [*package_sources(result.folder), bench_files(result.folder) / "adapter_firmware.c"],
+        [result.folder],
+        tmp_path / "firmware",
+        ram_limit=40 * 1024,
+        stack_bytes=load_package(result.folder).stack,
+    )
+    step = result.module.entries[1].graph
+    kinds = [type(node.op).__name__ for node in step.nodes]
+    assert kinds.count("ConvInt8") == 6 - ("head" in head)
+    image = np.random.default_rng(0).integers(-128, 128, step.tensors["input"].shape).astype(np.int8)
+    known = {"input": image, "label_0": np.array([3], np.int32), "rate": RATE}
+    called(result, [0, 1, 1, 1, 0], elf, "cortex-m4", tmp_path / "run", known)
 
 
 def test_gradients_go_back_to_places_known_at_run_time(tmp_path: Path) -> None:
