@@ -27,9 +27,11 @@ from mmcc.driver.compile import compile_model
 from mmcc.driver.load import load_graph
 from mmcc.driver.memories import parse_ram
 from mmcc.driver.options import CompileOptions
+from mmcc.driver.rows import Planned
 from mmcc.driver.twin import in_place
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
+from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.package.record import load_package
@@ -97,16 +99,16 @@ def plans(graph: Graph, request: PlanRequest) -> dict[str, Plan]:
 def counted(model: Path, options: CompileOptions, plan: Plan) -> tuple[int, Mapping[str, tuple[int, int]]]:
     """Instructions of one inference, and bytes read and written in each arena, as QEMU counts them."""
     with tempfile.TemporaryDirectory() as folder:
-        usual = build.plan_module
+        usual = build.plan_rows
 
-        def planned(*_: Any) -> MemoryPlan:
-            return MemoryPlan.of(plan)
+        def planned(module: Module, requests: Mapping[str, PlanRequest], _: Any) -> Planned:
+            return Planned(module, MemoryPlan.of(plan), requests)
 
-        build.plan_module = planned
+        build.plan_rows = planned
         try:  # within what the target has: limits are for arenas here
             compile_model(model, Path(folder) / "net", replace(options, regions={}))
         finally:
-            build.plan_module = usual
+            build.plan_rows = usual
         package = load_package(Path(folder) / "net")
         samples = made_up(package.inputs, 1)
         _, run = run_qemu(Path(folder) / "net", package, samples, profile=True)

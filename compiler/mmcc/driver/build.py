@@ -112,6 +112,7 @@ def _package(job: Job, planned: Planned, plan_check: Mapping[str, float]) -> Bui
     report["plan_check"] = dict(plan_check)
     report["other_rows"], report["apart"] = planned.turned, planned.apart
     tiling = planned.tiling
+    report["row_copies"] = [name for name, _ in planned.row_copies]
     report["tiling"] = {"slices": tiling.slices, "results": [*tiling.results]}
     return Built(planned, program, generated, report, hashes)
 

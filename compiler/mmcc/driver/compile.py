@@ -202,6 +202,7 @@ def _record(job: Job, built: Built, bench: Path, kept: tuple[KeptState, ...]) ->
         other_rows=built.planned.turned,
         apart=built.planned.apart,
         tiling=built.planned.tiling,
+        row_copies=built.planned.row_copies,
         handoffs={rule.handoff.function: [*map(str, rule.sources)] for rule in options.handoff},
         files=files_in(made),
     )

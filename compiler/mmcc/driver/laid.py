@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
+from mmcc.passes.copy_rows import Read
 from mmcc.passes.tiling import AS_IT_IS, Tiling
 from mmcc.planner.caches import predicted
 from mmcc.planner.request import PlanRequest
@@ -20,7 +21,7 @@ class Laid:
     """A graph as it was planned, what was asked, and the plan.
 
     `turned`: it is that of `other_rows`. `apart`: it is that of `read_apart`, ONCE or AGAIN. `tiling` says
-    what is made in tiles and slices.
+    what is made in tiles and slices. `row_copies` are the reads of `copy_rows`.
     """
 
     graph: Graph
@@ -29,6 +30,7 @@ class Laid:
     turned: bool = False
     apart: str = ""
     tiling: Tiling = AS_IT_IS
+    row_copies: tuple[Read, ...] = ()
 
 
 def limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from mmcc.driver.apart import with_readers_apart
 from mmcc.driver.bodies import as_far_as_proved
 from mmcc.driver.laid import Ask, Laid, better, limited
+from mmcc.driver.row_copies import with_row_copies
 from mmcc.driver.tiles import with_tiles
 from mmcc.ir.graph import Graph
 from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.plan import MemoryPlan, Plan
+from mmcc.passes.copy_rows import Read
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.tiling import AS_IT_IS, Tiling
 from mmcc.planner.api import best_plan, plan_module
@@ -33,6 +35,7 @@ class Planned:
     turned: bool = False
     apart: str = ""
     tiling: Tiling = AS_IT_IS
+    row_copies: tuple[Read, ...] = ()
 
 
 def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> Planned:
@@ -57,7 +60,8 @@ def plan_rows(module: Module, requests: Mapping[str, PlanRequest], ask: Ask) -> 
     wide = spread(laid.graph, laid.plan, laid.request)
     cut = in_chunks(laid.graph, wide, laid.request)
     memory = MemoryPlan({entry.name: lend(cut, laid.request)}, {}, 0)
-    return Planned(module, memory, {entry.name: laid.request}, laid.turned, laid.apart, laid.tiling)
+    asked = {entry.name: laid.request}
+    return Planned(module, memory, asked, laid.turned, laid.apart, laid.tiling, laid.row_copies)
 
 
 def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
@@ -72,7 +76,7 @@ def best_rows(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
 
 def _best(graph: Graph, request: PlanRequest, ask: Ask) -> Laid:
     found = with_readers_apart(Laid(graph, request, best_plan(graph, request)), ask)
-    found = with_tiles(found, ask)
+    found = with_row_copies(with_tiles(found, ask), ask)
     other = _other(found)
     if other is None:
         plan = _of_one_axis(found.graph, found.request, found.plan)

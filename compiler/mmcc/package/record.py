@@ -20,6 +20,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.ports import Port
 from mmcc.ir.streaming import StreamedOutput, Streaming
 from mmcc.ir.types import Quant, Shape, Tensor
+from mmcc.passes.copy_rows import Read
 from mmcc.passes.tiling import Tiling
 from mmcc.scratch import ScratchFolder
 
@@ -85,6 +86,7 @@ class Package:
     other_rows: bool  # columns of images are rows: see passes/other_rows
     apart: str  # layers are in parts, "once", or what feeds them is computed "again": see passes/read_apart
     tiling: Tiling  # what is made in tiles and in slices of channels: see passes/tiling
+    row_copies: tuple[Read, ...]  # who reads copies, row by row: see passes/copy_rows
     handoffs: Mapping[str, Sequence[str]]  # sources of the functions that compute nodes
     files: tuple[str, ...]  # that were generated
     entry: int = 0  # the one that is looked at, by number
@@ -162,6 +164,7 @@ class Package:
             "other_rows": self.other_rows,
             "apart": self.apart,
             "tiling": asdict(self.tiling),
+            "row_copies": self.row_copies,
             "handoffs": {name: list(sources) for name, sources in self.handoffs.items()},
             "files": list(self.files),
         }
@@ -207,8 +210,16 @@ def _package_in(raw: dict[str, Any]) -> Package:
         outputs = tuple(StreamedOutput(**each) for each in stream.pop("outputs"))
         stream = Streaming(**stream, outputs=outputs)
     tiling = Tiling(tiling["slices"], tuple(tiling["results"]))
+    copies = tuple((name, reader) for name, reader in raw.pop("row_copies"))
     return Package(
-        **raw, sources=sources, files=files, entries=entries, states=states, stream=stream, tiling=tiling
+        **raw,
+        sources=sources,
+        files=files,
+        entries=entries,
+        states=states,
+        stream=stream,
+        tiling=tiling,
+        row_copies=copies,
     )
 
 

@@ -58,6 +58,10 @@ def render_text(report: Report) -> str:
         text = "layers make what is read row by row apart from what is read as a whole: that needs less"
         again = "; norms before them are computed twice" if report["apart"] == AGAIN else ""
         figures.append(("layers", text + again))
+    if report["row_copies"]:
+        count = len(report["row_copies"])
+        what = "1 tensor" if count == 1 else f"{count} tensors"
+        figures.append(("copies", f"rows of {what} go to faster memory as they are read: that costs less"))
     figures += [("tiles", text) for text in tiling_texts(report["tiling"])]
     if ram["concurrent"]:
         figures.append(("arena", arena_text(ram).removeprefix("arena ")))

@@ -22,6 +22,7 @@ from mmcc.ir.streaming import Streaming
 from mmcc.ops.repeat import with_bodies
 from mmcc.package.host import host_adapter, host_model, host_sources, package_sources
 from mmcc.package.record import Package, bench_files
+from mmcc.passes.copy_rows import copy_rows
 from mmcc.passes.other_rows import other_rows
 from mmcc.passes.read_apart import read_apart
 from mmcc.passes.separate_states import separate_states
@@ -228,6 +229,7 @@ def per_node(
     apart, graph = graph, package.tiling.of(graph)
     if package.other_rows:
         graph = other_rows(graph) or graph
+    graph = copy_rows(graph, package.row_copies)
     whole = graph if package.stream is None else loaded.whole
     if package.tiling != AS_IT_IS:  # a tie inside a tile is one only beside what ONNX Runtime has there
         whole = apart

@@ -19,7 +19,13 @@ from mmcc.planner.regions.explain import no_plan
 from mmcc.planner.regions.fetches import fetch_of
 from mmcc.planner.regions.placing import Spread, spread
 from mmcc.planner.regions.routes import Route, Routes
-from mmcc.planner.regions.traffic import Bytes, access_cost, constants_cost, node_traffic, region_traffic
+from mmcc.planner.regions.traffic import (
+    access_cost,
+    constants_cost,
+    node_traffic,
+    region_traffic,
+    staged_traffic,
+)
 from mmcc.planner.request import PlanRequest
 
 SOME_LAYOUTS = 4  # layouts looked at
@@ -221,9 +227,9 @@ def floor_cost(graph: Graph, request: PlanRequest) -> float:
             for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
                 total += min(count.cost(region) for region in request.regions)
             if request.staging is not None and index in request.staging.tilings:
-                read = request.staging.tilings[index][0].total  # once, and they go through an arena
-                count = Bytes(read, read)
-                total += figure(request.cost, "staged_byte") * count.read
+                once = request.staging.tilings[index][0].total  # each byte comes to an arena at least once
+                count = staged_traffic(request, index, once, once)
+                total += figure(request.cost, "staged_byte") * once
                 total += min(count.cost(region) for region in request.regions)
             if index in request.fetchable:
                 constants = request.fetchable[index]

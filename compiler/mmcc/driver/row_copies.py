@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A plan in several memories in which rows of what waits in slow memory are copied as readers need them.
+
+A convolution reads each value of its input many times. Where that lies in slow memory, it may cost less to
+copy each row once, to a ring in fast memory. The copy is a node of its own, so that groups, rings and regions
+are chosen with it as with any other; where the plan then costs no less, the graph stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from mmcc.driver.laid import Ask, Laid, limited
+from mmcc.errors import CompileError
+from mmcc.ir.graph import Graph, Node
+from mmcc.ir.plan import Plan
+from mmcc.ir.regions import Region
+from mmcc.ops.movement import Expand
+from mmcc.passes.copy_rows import Read, copy_rows
+from mmcc.planner.api import best_plan
+from mmcc.planner.cost import node_cost, shares
+from mmcc.planner.regions.search import floor_cost
+from mmcc.planner.regions.traffic import Bytes, node_traffic
+from mmcc.planner.request import PlanRequest
+
+
+def with_row_copies(found: Laid, ask: Ask) -> Laid:
+    """The best plan of a graph, or of it with copies for what reads slow memory often.
+
+    `ask` says what kernels promise of another graph. A graph stays as it is in one memory, where as few bytes
+    as possible are asked for, and where there are states or functions of the user's.
+    """
+    graph, request = found.graph, found.request
+    if not request.by_region or graph.states or any(node.handoff for node in graph.nodes):
+        return found
+    if request.least:  # as few bytes as possible: a ring more takes some
+        return found
+    reads = tuple(_worth_copying(graph, found.plan, request))
+    if not reads:
+        return found
+    other = copy_rows(graph, reads)
+    asked = limited(ask(other), request)
+    try:
+        plan = best_plan(other, asked)
+    except CompileError:
+        return found
+    seconds = found.plan.seconds + plan.seconds
+    if plan.cost >= found.plan.cost:
+        return replace(found, plan=replace(found.plan, seconds=seconds))
+    # others may be copied: all that is known is what every access costs where it costs least
+    least = min(plan.cost, floor_cost(graph, request))
+    plan = replace(plan, least_cost=least, cheapest=False, seconds=seconds)
+    return replace(found, graph=other, request=asked, plan=plan, row_copies=reads)
+
+
+def _worth_copying(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[Read]:
+    """Tensors, and who reads them so often that copies would cost less, where they are in the plan."""
+    for step, group in enumerate(plan.groups):
+        share = shares(graph, group)
+        for index in group.nodes:
+            node = graph.nodes[index]
+            traffic = node_traffic(graph, index, request.loads.get(index, 1.0), plan.copied.get(index))
+            for name in dict.fromkeys(graph.activations(node)):
+                region = plan.place_at(plan.slots[name].buffer, step).region
+                if isinstance(region, Region) and name in traffic and node.op.traits.alias is None:
+                    read = Bytes(read=traffic[name].read * share[index])
+                    if read.cost(region) > _with_copy(graph, name, read, region, request):
+                        yield name, node.output
+
+
+def _with_copy(graph: Graph, name: str, read: Bytes, source: Region, request: PlanRequest) -> float:
+    """What it costs to copy a tensor to the region that is best for that, and to read it there."""
+    tensor = graph.tensors[name]
+    copy = replace(tensor, name=f"{name}_rows")
+    there = replace(graph, tensors=graph.tensors | {copy.name: copy})
+    node = Node(Expand(tensor.shape), (name,), (copy.name,))
+    rows = tensor.shape[0] if len(tensor.shape) > 1 else 1
+    copying = node_cost(there, node, request.cost).total(rows, rows, 1, 1.0)
+    once = tensor.bytes * source.read_cost
+    written = Bytes(read.read, tensor.bytes)
+    return copying + once + min(written.cost(region) for region in request.regions)

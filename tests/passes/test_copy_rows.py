@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Rows of what waits in slow memory, copied to fast memory for those that read them often: the same bits."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import mmcc
+import numpy as np
+import onnx
+import pytest
+from frontend_models import model_of
+from fused_c import conv, filled, request, run
+from mmcc.checker.plan import check_plan
+from mmcc.driver.laid import Laid
+from mmcc.driver.row_copies import with_row_copies
+from mmcc.ir.element_type import ElementType
+from mmcc.ir.graph import Graph
+from mmcc.ir.interpret import evaluate_tensors
+from mmcc.ir.plan import BufferKind
+from mmcc.ir.regions import Region
+from mmcc.ops.elementwise import Binary
+from mmcc.ops.movement import Expand
+from mmcc.passes.copy_rows import copy_rows
+from mmcc.planner.api import best_plan
+from mmcc.planner.request import PlanRequest
+from onnx import helper
+from planner_graphs import Build
+from toolchains import ready
+
+FAST, SLOW = Region("fast"), Region("psram", align=64, read_cost=4.0, write_cost=4.0)
+
+
+def net() -> Graph:
+    """Float convolutions, and a sum of what lies before and behind them."""
+    b = Build("net")
+    x = conv(b, b.input(12, 9, 3, dtype=ElementType.F32), 16, 3, floats=True)
+    y = conv(b, conv(b, x, 16, 3, floats=True), 16, 3, floats=True)
+    return filled(b.graph(conv(b, b.add(Binary("add"), x, y), 4, 1, floats=True)), 3)
+
+
+def in_two(graph: Graph, fast: int, **more: object) -> PlanRequest:
+    regions = (replace(FAST, size=fast), SLOW)
+    return replace(request(graph), regions=regions, by_region=True, **more)
+
+
+def laid(graph: Graph, asked: PlanRequest) -> Laid:
+    return Laid(graph, asked, best_plan(graph, asked))
+
+
+@pytest.mark.quick
+def test_only_the_reads_that_are_named_are_of_a_copy() -> None:
+    graph = net()
+    x = next(name for name, readers in graph.consumers.items() if len(readers) == 2)
+    first, second = graph.consumers[x]
+    other = copy_rows(graph, {(x, second.output)})
+    assert [node.op for node in other.nodes if isinstance(node.op, Expand)] == [
+        Expand(graph.tensors[x].shape)
+    ]
+    readers = {node.output: node.inputs for node in other.nodes}
+    assert x in readers[first.output]
+    assert x not in readers[second.output]
+    sample = np.random.default_rng(0).standard_normal((12, 9, 3)).astype(np.float32)
+    values = [evaluate_tensors(g, {g.inputs[0].tensor: sample}) for g in (graph, other)]
+    for port in graph.outputs:
+        assert np.array_equal(values[0][port.tensor], values[1][port.tensor])
+
+
+@pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler")
+def test_rows_are_copied_to_rings_in_fast_memory_with_the_same_bits(tmp_path: Path) -> None:
+    graph = net()
+    asked = in_two(graph, 3000)
+    before = laid(graph, asked)
+    after = with_row_copies(before, lambda g: in_two(g, 3000))
+    plan = after.plan
+    assert plan.cost < 0.9 * before.plan.cost
+    assert plan.least_cost <= plan.cost
+    assert not plan.cheapest
+    assert check_plan(after.graph, plan) == []
+    copies = [k for k, node in enumerate(after.graph.nodes) if isinstance(node.op, Expand)]
+    assert copies
+    for index in copies:
+        node = after.graph.nodes[index]
+        source, ring = (plan.slots[name].buffer for name in (*node.inputs, *node.outputs))
+        assert (plan.places[source].region.name, plan.places[ring].region.name) == ("psram", "fast")  # pyright: ignore
+        assert next(b.kind for b in plan.buffers if b.name == ring) is BufferKind.RING
+    alone = best_plan(graph, replace(request(graph), fuse=False))
+    assert run(after.graph, plan, tmp_path / "copied") == run(graph, alone, tmp_path / "alone")
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("what", ["one memory", "all in fast memory", "as little as possible"])
+def test_a_graph_stays_as_it_is_where_copies_save_nothing(what: str) -> None:
+    graph = net()
+    asked = {
+        "one memory": request(graph),
+        "all in fast memory": in_two(graph, 1 << 20),
+        "as little as possible": in_two(graph, 3000, least=("fast",)),
+    }[what]
+    before = laid(graph, asked)
+    assert with_row_copies(before, lambda _: pytest.fail("planned again")) is before
+
+
+def test_a_package_with_copies_is_compared_node_by_node(tmp_path: Path) -> None:
+    ready("cortex-m33")
+    rng = np.random.default_rng(1)
+    nodes, weights, channels = [], {}, 3
+    for k, filters in enumerate((24, 24, 4)):
+        weights[f"w{k}"] = (0.2 * rng.standard_normal((filters, channels, 3, 3))).astype(np.float32)
+        nodes.append(helper.make_node("Conv", [f"x{k}", f"w{k}"], [f"x{k + 1}"], pads=[1] * 4))
+        channels = filters
+    onnx.save(
+        model_of(nodes, {"x0": np.zeros((1, 3, 12, 12), np.float32)}, ["x3"], weights), tmp_path / "net.onnx"
+    )
+    made = mmcc.compile_model(
+        tmp_path / "net.onnx", tmp_path / "net", target="rp2350", ram="sram=8K,psram=1M"
+    )
+    assert made.report["row_copies"]
+    assert "go to faster memory as they are read" in (tmp_path / "net" / "report.txt").read_text()
+    found = mmcc.verify(tmp_path / "net", per_node=True)
+    assert found["ok"]
+    assert len(found["per_node"]) == 3
