@@ -49,14 +49,6 @@ enum {
 #define MMCC_CODE_ATTRIBUTE
 #endif
 
-/* What kernels move elements of four bytes by, floats and integers alike. To C a float is no uint32_t: where a compiler
- * sees one kernel write the one and the next read the other, as with link-time optimization, it may exchange them. */
-#if defined(__GNUC__) || defined(__clang__)
-typedef uint32_t __attribute__((may_alias)) mmcc_word;
-#else
-typedef uint32_t mmcc_word; /* a compiler that goes by types must be told not to */
-#endif
-
 /* Text for a status, for logs. */
 static inline const char *mmcc_status_text(mmcc_status status)
 {
@@ -78,10 +70,10 @@ static inline const char *mmcc_status_text(mmcc_status status)
     return text;
 }
 
-/* Whether the bytes from one address on and those from the other have one in common. */
+/* Whether the bytes from one address on and those from the other have one in common: none where one has no bytes. */
 MMCC_INLINE bool mmcc_overlap(uintptr_t a, uintptr_t bytes_from_a, uintptr_t b, uintptr_t bytes_from_b)
 {
-    return ((b - a) < bytes_from_a) || ((a - b) < bytes_from_b);
+    return (bytes_from_a != 0u) && (bytes_from_b != 0u) && (((b - a) < bytes_from_a) || ((a - b) < bytes_from_b));
 }
 
 /* Alignment of a variable, for compilers of C99. */

@@ -21,7 +21,7 @@ from toolchains import ready
 
 RUNTIME = data_dir("runtime_c")
 COMMON = ["mmcc_runtime.h", "mmcc_requantize.h", "mmcc_math.h", "mmcc_floats.h", "mmcc_simd.h"]
-COMMON += ["mmcc_winograd.h", "mmcc_narrow.h", "mmcc_halves.h", "mmcc_products.h"]
+COMMON += ["mmcc_winograd.h", "mmcc_words.h", "mmcc_narrow.h", "mmcc_halves.h", "mmcc_products.h"]
 X86 = {
     "x86-64": [],
     "x86-64-v2": ["-march=x86-64-v2"],

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
 from mmcc.ops.requantize import multiplier_and_shift, requantize, watch_roundings
 from mmcc.verification.agreement import Agreement, Tally, allowed, distinct
+from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import made_up
 from onnx import helper
 
@@ -81,3 +83,21 @@ def test_references_of_floats_are_held_to_onnx_runtime(floats, factor, agrees, t
     for sample in made_up(graph.inputs, 20):
         agreement.run(sample)
     assert all(tally.ok(integer=False) for tally in agreement.tallies.values()) == agrees
+
+
+@pytest.mark.parametrize(("length", "planted"), [(210, 0.0), (210, 1e-2), (243, 0.0)])
+def test_a_difference_that_is_onnx_runtimes_is_told_from_ours(length, planted, tmp_path) -> None:
+    """Its Fourier transforms of such lengths are 30 times as far from float64 as ours."""
+    node = helper.make_node("DFT", ["x", "", "axis"], ["y"], onesided=1)
+    x = np.random.default_rng(3).standard_normal((1, length, 1)).astype(np.float32)
+    path = save(model_of([node], {"x": x}, ["y"], {"axis": np.int64(1)}, opset=20), tmp_path, "m.onnx")
+    graph = load_graph(path, CompileOptions())
+    constants = {name: array.copy() for name, array in graph.constants.items()}
+    if planted:
+        max(constants.values(), key=np.size).reshape(-1)[17] += np.float32(planted)
+    agreement = Agreement(replace(graph, constants=constants), path, {})
+    agreement.run([x])
+    assert all(tally.ok(integer=False) for tally in agreement.tallies.values()) == (planted == 0)
+    (theirs,) = Oracle(path, ["y"]).run({"x": x})
+    true = np.fft.rfft(x[0, :, 0].astype(float))
+    assert np.abs(theirs[0, :, 0] - true.real).max() > 1e-5 * np.abs(true).max()

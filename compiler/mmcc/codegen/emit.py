@@ -44,6 +44,7 @@ OPTIONAL_HEADERS = (
     "mmcc_pages.h",
     "mmcc_parameters.h",
     "mmcc_threads.h",
+    "mmcc_words.h",
     "mmcc_math.h",
     "mmcc_fourier.h",
     "mmcc_products.h",

@@ -148,7 +148,7 @@ class ElementType:
         """The C type that kernels move cells by that they only move: one for all types of this size.
 
         C takes a float and a `uint32_t` for two things that never lie in one place, so a compiler that sees
-        both kernels may exchange them; `mmcc_word` of the runtime header may lie over either. Of the other
+        both kernels may exchange them; `mmcc_word` (runtime_c/mmcc_words.h) may lie over either. Of the other
         sizes there are but integers, which are alike with and without a sign.
         """
         return "mmcc_word" if self.size == 4 else self.unsigned.ctype
