@@ -17,7 +17,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.ir.program import Program
-from mmcc.ops.repeat import Repeat
+from mmcc.ops.repeat import Repeat, in_turn
 from mmcc.planner.api import best_plan
 from mmcc.target import load_target
 
@@ -57,7 +57,7 @@ def loop(steps: int = 5) -> Graph:
         output %rows
         """
     )
-    op = Repeat(BODY, steps, 2, (True,), (False,), (0,))
+    op = Repeat(BODY, steps, 2, (in_turn(steps, back=True),), (False,), (0,))
     made = replace(graph.nodes[0], op=op, inputs=("h0", "c0", "xs", "n"), outputs=("last", "rows"))
     return with_planned_bodies(replace(graph, nodes=(graph.nodes[0], made)), CompileOptions())
 
@@ -103,8 +103,8 @@ def options_of(program: Program) -> dict:
         (lambda o: {"handed_on": (o["handed_on"][0], (0, o["handed_on"][1][1]))}, "over something"),
         (lambda o: {"handed_on": (o["handed_on"][0], (4096, o["handed_on"][1][1]))}, "which has"),
         (lambda o: {"handed_on": (o["handed_on"][0], ("x3", o["handed_on"][1][1]))}, "an operand"),
-        (lambda o: {"slices": ((2, 48, False),)}, "finds a slice at"),
-        (lambda o: {"slices": ((2, 44, True),)}, "finds a slice at"),
+        (lambda o: {"slices": ((2, 0, 48),)}, "finds a slice at"),
+        (lambda o: {"slices": ((2, 192, -44),)}, "finds a slice at"),
         (lambda o: {"rows": (("y1", 48, True),)}, "puts a row at"),
         (lambda o: {"rows": (("y", 48, False),)}, "puts a row at"),
         (lambda o: {"wholes": ()}, "whole"),

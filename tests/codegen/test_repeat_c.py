@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from c_format import would_change
+from exported_loops import LOOPS, ExportedLoop
 from frontend_models import assert_same, model_of, onnx_runtime, save
 from mmcc.codegen.weights import float_literal
 from mmcc.driver.analyze import analyze
@@ -52,7 +53,7 @@ int main(void)
 PLANS = ({}, {"least_ram": True}, {"recompute": 2.0, "ram": 2**20})
 
 
-def outputs(loop: RandomLoop, package: Path, folder: Path) -> list[bytes]:
+def outputs(loop: RandomLoop | ExportedLoop, package: Path, folder: Path) -> list[bytes]:
     """What the C makes of the loop's inputs, twice, under the address sanitizer."""
     inputs = [np.ascontiguousarray(array) for array in loop.inputs.values()]
     reads, writes = [], []
@@ -102,10 +103,23 @@ def test_all_plans_give_the_same_bits(seed, tmp_path):
         assert_same(port.from_c(raw.reshape(tensor.shape), tensor), want, 1e-4)
 
 
+@pytest.mark.parametrize("name", ["windows", "chunks backward", "columns", "nested", "keras"])
+def test_loops_of_exporters(name, tmp_path):
+    """Slices that overlap, or go backward by more than one row, and a loop in a loop."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    loop = LOOPS[name][0]()
+    how = CompileOptions(name="net", least_ram=True, self_check=False)
+    compile_model(save(loop.model, tmp_path), tmp_path / "package", how)
+    (found,) = outputs(loop, tmp_path / "package", tmp_path)
+    want = [array.ravel() for array in onnx_runtime(loop.model, loop.inputs).values()]
+    assert_same(np.frombuffer(found, np.float32), np.concatenate(want), 1e-4)
+
+
 @pytest.mark.parametrize("weights", ["c", "staged"])
 def test_nodes_are_looked_at_as_the_package_has_them(weights, tmp_path, monkeypatch):
     """With staged weights loops are unrolled."""
-    monkeypatch.setattr("mmcc.frontend.loops.FEW_NODES", 0)
+    monkeypatch.setattr("mmcc.frontend.kept_loops.FEW_NODES", 0)
     path = save(RandomLoop(4, steps=2).model, tmp_path)
     how = CompileOptions(name="net", weights=weights, stack=1000, self_check=False)
     made = compile_model(path, tmp_path / "package", how).graph

@@ -6,17 +6,19 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from exported_loops import LOOPS, counted
 from frontend_models import assert_same, check, kinds, model_of, onnx_runtime, save
 from mmcc.driver.handoff_file import Rule
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.frontend.kept_loops import FEW_NODES
 from mmcc.ir.handoff import Handoff
 from mmcc.ir.interpret import evaluate
 from mmcc.ir.verify import check_final
 from mmcc.ops.elementwise import Unary
-from mmcc.ops.repeat import Repeat
+from mmcc.ops.repeat import Repeat, Taken
 from mmcc.passes import optimize
 from onnx import TensorProto, helper
 from random_loops import RandomLoop
@@ -93,17 +95,17 @@ def test_a_count_that_is_carried_is_known(tmp_path):
     """So what it takes is a slice of a step, and its last value a constant."""
     graph = check(*counting(40), tmp_path)
     (op,) = loops_of(graph)
-    assert (op.steps, op.carried, op.scanned, op.kept) == (40, 1, (False,), (0,))
+    assert (op.steps, op.carried, op.scanned, op.kept) == (40, 1, (Taken(),), (0,))
     assert "TakeLines" not in kinds(graph)
 
 
-def test_a_count_by_twos_is_no_slice_of_a_step(tmp_path):
+def test_a_count_by_twos_takes_every_other_row(tmp_path):
     model, inputs = counting(40, count="two")
     inputs["x"] = np.repeat(inputs["x"], 2, axis=0)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 80
     graph = check(model, inputs, tmp_path)
     (op,) = loops_of(graph)
-    assert op.steps == 40
+    assert (op.steps, op.scanned) == (40, (Taken(stride=2),))
 
 
 def one_loop(inside, carried, rows, outputs, inputs, constants, steps=40):
@@ -182,25 +184,42 @@ def test_what_has_no_elements_is_not_handed_on(tmp_path):
     inputs = {"h0": np.ones(4, np.float32)}
     inside = [
         node("Concat", ["e", "f8"], ["s"], axis=0),
-        node("Neg", ["e"], ["e_out"]),
+        node("Slice", ["f8", "none", "none"], ["cut"]),
+        node("Mul", ["e", "cut"], ["e_out"]),
         node("Neg", ["s"], ["h_out"]),
     ]
     carried = [("e0", "e", "e_out", TensorProto.FLOAT), ("h0", "h", "h_out", TensorProto.FLOAT)]
-    constants = {"e0": np.zeros(0, np.float32)}
+    constants = {"e0": np.zeros(0, np.float32), "none": np.zeros(1, np.int64)}
     graph = check(one_loop(inside, carried, ["e_out"], ["last_h"], inputs, constants), inputs, tmp_path)
     assert not loops_of(graph)
 
 
-@pytest.mark.parametrize(("steps", "stays"), [(FEW_NODES // 13, False), (FEW_NODES // 12 + 1, True)])
-def test_few_nodes_are_unrolled(steps, stays, tmp_path):
+@pytest.mark.parametrize(("steps", "stays"), [(1, False), (3, True), (40, True)])
+def test_a_loop_stays_one_where_that_saves_code(steps, stays, tmp_path):
     graph = check(*counting(steps), tmp_path)
     assert bool(loops_of(graph)) is stays
 
 
-@pytest.mark.parametrize("form", [{"grows": True}, {"stops": True}])
-def test_what_steps_hand_on_in_other_shapes_or_may_end_early_is_unrolled(form, tmp_path):
-    graph = check(*counting(30, **form), tmp_path, rtol=1e-4)
+@pytest.mark.parametrize(("units", "stays"), [(8, True), (4096, False)])
+def test_code_is_weighed_against_what_steps_hand_on(units, stays, tmp_path):
+    """Two places of 16 KB are more RAM than the code of 180 nodes is worth."""
+    inputs = {"h0": np.ones(units, np.float32)}
+    inside, carried = [node("Neg", ["f8"], ["h_out"])], [("h0", "h", "h_out", TensorProto.FLOAT)]
+    graph = check(one_loop(inside, carried, [], ["last_h"], inputs, {}, steps=20), inputs, tmp_path)
+    assert bool(loops_of(graph)) is stays
+    assert graph.warnings == ()
+
+
+def test_what_steps_hand_on_in_other_shapes_is_unrolled_and_said(tmp_path):
+    graph = check(*counting(30, grows=True), tmp_path, rtol=1e-4)
     assert not loops_of(graph)
+    assert "unrolled into" in graph.warnings[0]
+    assert 'a step hands on "h" in another shape' in graph.warnings[0]
+
+
+def test_a_loop_that_its_condition_ends_has_as_many_steps(tmp_path):
+    graph = check(*counting(30, stops=True), tmp_path, rtol=1e-4)
+    assert [op.steps for op in loops_of(graph)] == [5]
 
 
 def test_training_and_staged_weights_have_loops_unrolled(tmp_path):
@@ -214,6 +233,25 @@ def test_functions_of_the_users_compute_nodes_of_a_loop(tmp_path):
     rule = Rule(Handoff("own_product"), operators=("MatMul",), nodes=(), sources=(), stack=100)
     graph = load_graph(save(counting(40)[0], tmp_path), CompileOptions(name="net", handoff=(rule,)))
     assert sum(each.handoff is not None for each in graph.nodes) == 40
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_loops_of_exporters_stay_loops(name, tmp_path):
+    """Their conditions and slices are known before the first step."""
+    make, steps, slices = LOOPS[name]
+    loop = make()
+    graph = check(loop.model, loop.inputs, tmp_path, rtol=1e-4)
+    (op,) = loops_of(graph)
+    assert (op.steps, op.scanned) == (steps, tuple(Taken(*each) for each in slices))
+    assert [each.steps for each in loops_of(op.body)] == ([9] if name == "nested" else [])
+    assert graph.warnings == ()
+
+
+def test_a_loop_that_never_ends_is_refused(tmp_path):
+    """So is one whose condition is known only at run time: nobody waits for either."""
+    endless = counted(by=0, limit=None)
+    with pytest.raises(CompileError, match="more than 8,192 nodes"):
+        import_model(save(endless.model, tmp_path))
 
 
 def test_a_loop_in_a_loop(tmp_path):
@@ -253,10 +291,10 @@ def test_a_loop_in_a_loop(tmp_path):
 
 
 def test_one_step_of_many_nodes(tmp_path):
-    """A count of one step is known after it, too."""
+    """It is no loop, and a count is known after it, too."""
     model, inputs = counting(1)
     body = model.graph.node[0].attribute[0].g
-    wide = [node("Tanh", ["g8"], [f"wide{k}"]) for k in range(FEW_NODES)]
-    body.node.extend(wide)
+    body.node.extend(node("Tanh", [f"wide{k}" if k else "g8"], [f"wide{k + 1}"]) for k in range(FEW_NODES))
+    body.output[-1].name = f"wide{FEW_NODES}"
     graph = check(model, inputs, tmp_path)
-    assert [op.steps for op in loops_of(graph)] == [1]
+    assert not loops_of(graph)

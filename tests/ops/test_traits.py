@@ -23,7 +23,7 @@ from mmcc.ops.paging import PageIn, PageOut
 from mmcc.ops.pool import MaxPool, MaxPoolIndices
 from mmcc.ops.quantize import DequantizeConstant
 from mmcc.ops.recurrent_gradient import RecurrentGradient
-from mmcc.ops.repeat import Repeat
+from mmcc.ops.repeat import Repeat, in_turn
 from mmcc.ops.stream import ReadRows, WriteRows
 from mmcc.ops.suppression import NonMaxSuppression
 from mmcc.ops.topk import TopK
@@ -63,7 +63,11 @@ def other_cases() -> list[OpCase]:
         OpCase("page_out", PageOut(0), (x,)),
         OpCase("page_in", PageIn(0), (x,)),
         OpCase("begun", RecurrentGradient("rnn", begun=True), (x[0], x.reshape(20, 6)[:6], x[1])),
-        OpCase("repeat", Repeat(BODY, 4, 1, (True,), (False,), (0,)), (x[0] / 128, x / 128, x[1] / 128)),
+        OpCase(
+            "repeat",
+            Repeat(BODY, 4, 1, (in_turn(4, back=True),), (False,), (0,)),
+            (x[0] / 128, x / 128, x[1] / 128),
+        ),
         OpCase("batch_norm", BatchNorm(1e-3, 0.9), (x, *x.reshape(20, 6)[:4])),
     ]
 

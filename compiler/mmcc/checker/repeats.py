@@ -140,7 +140,9 @@ class _Steps:
 
     def _takes(self, step: int) -> list[_Bytes]:
         """Where a step finds its slices."""
-        return [self._part(f"x{k}", step, size, back) for k, size, back in self._options["slices"]]
+        inputs = self._op.inputs()
+        begins: list[tuple[int, int]] = [(k, at + step * more) for k, at, more in self._options["slices"]]
+        return [_Bytes(f"x{k}", begin, begin + inputs[k].bytes) for k, begin in begins]
 
     def _puts(self, step: int) -> list[_Bytes]:
         """Where a step puts what it hands on, and its rows."""
@@ -159,21 +161,23 @@ class _Steps:
     def _elsewhere(self, step: int, takes: list[_Bytes], rows: list[_Bytes]) -> Iterator[str]:
         """Slices and rows that are not those of the step."""
         carried, kept = self._op.carried, len(self._op.kept)
-        for k, (found, back) in enumerate(zip(takes, self._op.scanned, strict=True), carried):
-            wanted = _slice(f"x{k}", self._given[k], step, back)
+        for k, (found, taken) in enumerate(zip(takes, self._op.scanned, strict=True), carried):
+            begin = taken.first + step * taken.stride
+            wanted = _rows(f"x{k}", self._given[k], begin, max(1, taken.rows))
             if found != wanted:
                 yield f"step {step} finds a slice at {found}, not at {wanted}"
         for k, (found, back) in enumerate(zip(rows, self._op.made, strict=True), kept):
-            wanted = _slice(_result(k), self._made[k], step, back)
+            begin = self._op.steps - 1 - step if back else step
+            wanted = _rows(_result(k), self._made[k], begin, 1)
             if found != wanted:
                 yield f"step {step} puts a row at {found}, not at {wanted}"
 
 
-def _slice(of: str, tensor: Tensor, step: int, back: bool) -> _Bytes:
-    """The bytes of a step in a dense tensor whose first axis has the steps."""
+def _rows(of: str, tensor: Tensor, begin: int, rows: int) -> _Bytes:
+    """The bytes of some rows of a dense tensor, along its first axis."""
     each = prod(tensor.shape[1:]) * tensor.dtype.size
-    row = tensor.shape[0] - 1 - step if back else step
-    return _Bytes(of, row * each, (row + 1) * each)
+    assert 0 <= begin <= tensor.shape[0] - rows
+    return _Bytes(of, begin * each, (begin + rows) * each)
 
 
 def _result(k: int) -> str:

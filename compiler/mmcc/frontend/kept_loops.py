@@ -1,44 +1,49 @@
 # SPDX-License-Identifier: Apache-2.0
 """A loop that stays one: its body becomes a graph of its own, and the loop one node (`ops/repeat.py`).
 
-Unrolled, code, weights' copies and the time to plan grow with the steps. A body of few nodes is unrolled all
-the same: then nodes of several steps are seen together, and what depends on the step's number is folded.
+Unrolled, code, weights' copies and the time to plan grow with the steps; kept, what steps hand on needs a
+second place, and nodes of several steps are not planned together. So code is weighed against RAM.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 from onnx import GraphProto
 
-from mmcc.errors import CompileError, Where
+from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.layouts import plain
+from mmcc.frontend.outside import Outside
 from mmcc.frontend.problems import Problems
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import ShapeError
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Shape
-from mmcc.ops.repeat import Repeat
+from mmcc.ops.repeat import Repeat, Taken
 
-FEW_NODES = 256  # of the body, all steps together: as many are unrolled
-MOST_STEPS = 2**16  # the checker goes through all
+FEW_NODES = 256  # of the body, all steps together; of more the time to plan counts, too, and all are kept
+NODE_BYTES = 40  # of code, that one node more takes on Cortex-M4: 31 to 70 in eleven loops
+LOOP_BYTES = 400  # of code, that the loop itself takes
+RAM_WORTH = 8  # bytes of code that one of RAM is worth: microcontrollers have 4 to 8 times as much flash
 MOST_RUNS = 2**18  # of nodes of all bodies, all steps together: the reference goes through all
+UNCONVERTED = "its body cannot be converted without the number of a step"
 HANDED_OVER = (ElementType.F32, ElementType.BOOL, ElementType.I32, ElementType.I64)
 
 
 @dataclass(frozen=True, slots=True)
 class Slices:
-    """Slices of all steps along a first axis; in the order of time, or `back`."""
+    """What steps take of a value, along its first axis; in the body that is axis `axis`, if it has it."""
 
     value: Value
-    back: bool
+    taken: Taken
+    axis: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,29 +66,46 @@ class KeptLoop:
     kept: tuple[int, ...]
 
 
-def keep(state: Import, where: Where, loop: KeptLoop, convert: Convert) -> dict[int, Value] | None:
+class Unrolled(Exception):
+    """Why a loop is unrolled; empty where that is smaller."""
+
+
+def keep(state: Import, where: Where, loop: KeptLoop, convert: Convert) -> dict[int, Value]:
     """The results of a loop as one node, by their numbers: carried values that are kept, and rows.
 
-    None where it has to be unrolled: the body can only be converted for a step whose number is known, or a
-    value that steps hand on changes its shape or its type, has no elements, or is of a type that has a scale.
+    Unrolled where the body can only be converted for a step whose number is known, or a value that steps hand
+    on changes its shape or its type, has no elements, or is of a type that has a scale; or where all steps
+    are smaller, bytes of code against bytes of RAM.
     """
     if state.uncertain:
-        return None
+        raise Unrolled("how many rows some of the model's values have is known only at run time")
     build = state.build
     inner = Builder(budget=build.budget, keep_batch_norm=build.keep_batch_norm)
     inner.where = build.where = (where,)
     try:
         found = _Body(state, where, loop, inner).converted(convert)
-    except (CompileError, ShapeError):
-        return None
-    runs = build.runs + loop.steps * (len(inner.nodes) + inner.runs)
-    if found is None or runs > MOST_RUNS:
-        return None
+    except (CompileError, ShapeError) as error:
+        raise Unrolled(f"{UNCONVERTED}: {printable(str(error))}") from None
+    nodes = loop.steps * (len(found.op.body.nodes) + inner.runs)
+    runs = build.runs + nodes
+    if runs > MOST_RUNS:
+        raise Unrolled(f"all steps together run more than {MOST_RUNS:,} nodes")
+    if loop.steps == 1 or (nodes <= FEW_NODES and not _saves(found.op, nodes)):
+        raise Unrolled
     build.runs = runs
     build.budget = inner.budget
     hints = [f"{where.op}_{k}" for k in found.results]
     made = build.emit_all(found.op, *found.operands, hints=hints)
     return {k: whole(t, range(len(t.shape))) for k, t in zip(found.results, made, strict=True)}
+
+
+def _saves(op: Repeat, nodes: int) -> bool:
+    """True if the code of all steps is worth more than the RAM that the loop takes; `nodes` are of all steps.
+
+    What steps hand on has two places; unrolled it mostly has one, over which the next is made.
+    """
+    handed_on = sum(tensor.bytes for tensor in op.inputs()[: op.carried])
+    return NODE_BYTES * (nodes - op.nodes) >= LOOP_BYTES + RAM_WORTH * 2 * handed_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,30 +124,33 @@ class _Body:
     loop: KeptLoop
     inner: Builder
 
-    def converted(self, convert: Convert) -> _Found | None:
-        """The node, if the body can be converted without the number of a step."""
+    def converted(self, convert: Convert) -> _Found:
+        """The node, if the body can be converted without the number of a step; otherwise Unrolled."""
         loop, inner = self.loop, self.inner
         starts = {name: self._input(value.shape, value.dtype, name) for name, value in loop.carried.items()}
-        steps = {
-            name: self._input(each.value.shape[1:], each.value.dtype, name)
-            for name, each in loop.slices.items()
-        }
+        steps = {name: self._slice(each, name) for name, each in loop.slices.items()}
         known = {name: inner.constant(np.asarray(array), name) for name, array in loop.known.items()}
-        around = _Around(self.state, inner)
+        around = Outside(self.state, inner)
         within = replace(self.state, build=inner, values=around, problems=Problems(), uncertain={})
         made = inline(within, self.where, loop.body, {**starts, **steps, **known}, convert)
-        if None in made or within.problems.found or within.problems.unknown or within.uncertain:
-            return None
+        problems = within.problems
+        if None in made or problems.found or problems.unknown or within.uncertain:
+            why = f": {printable(str(problems.found[0]))}" if problems.found else ""
+            raise Unrolled(f"{UNCONVERTED}{why}")
         values = [value for value in made if value is not None]
         ignored, results = values[: loop.ignored], values[loop.ignored :]
         if not all(inner.is_constant(v.tensor) and inner.array(v).all() for v in ignored):
-            return None  # it may end before its last step
-        for before, after in zip(loop.carried.values(), results, strict=False):
+            raise Unrolled("its condition is not known before its first step, and may end it early")
+        for (name, before), after in zip(loop.carried.items(), results, strict=False):
             if (before.shape, before.dtype) != (after.shape, after.dtype):
-                return None
+                raise Unrolled(f'a step hands on "{printable(name)}" in another shape or type')
         handed = (*starts.values(), *steps.values(), *results)
         if not all(v.dtype in HANDED_OVER and v.size for v in handed):
-            return None
+            raise Unrolled(
+                "a value of its steps has no elements, or a type other than {}, {}, {} and {}".format(
+                    *(kind.name for kind in HANDED_OVER)
+                )
+            )
         return self._node([plain(inner, value) for value in results], starts, steps, around)
 
     def _input(self, shape: Shape, dtype: ElementType, name: str) -> Value:
@@ -133,8 +158,13 @@ class _Body:
         self.inner.titles[tensor.name] = name
         return whole(tensor, range(len(shape)))
 
+    def _slice(self, each: Slices, name: str) -> Value:
+        made = self._input(each.taken.shape(each.value.shape), each.value.dtype, name)
+        order = list(range(1, made.rank)) if each.taken.rows else []
+        return made.transposed([*order[: each.axis], 0, *order[each.axis :]]) if order else made
+
     def _node(
-        self, ends: list[str], starts: Mapping[str, Value], steps: Mapping[str, Value], around: _Around
+        self, ends: list[str], starts: Mapping[str, Value], steps: Mapping[str, Value], around: Outside
     ) -> _Found:
         """The node, without values that go from step to step for nobody, and what no step reads."""
         loop, inner, build = self.loop, self.inner, self.state.build
@@ -160,7 +190,7 @@ class _Body:
             graph,
             loop.steps,
             len(carried),
-            tuple(loop.slices[name].back for name in slices),
+            tuple(loop.slices[name].taken for name in slices),
             loop.rows,
             tuple(carried.index(k) for k in kept),
         )
@@ -187,64 +217,3 @@ class _Body:
     def _ports(self, names: Sequence[str]) -> list[Port]:
         tensors = [self.inner.tensors[name] for name in names]
         return [Port(t.name, t.name, t.shape, t.dtype, tuple(range(len(t.shape)))) for t in tensors]
-
-
-@dataclass(eq=False)
-class _Around(MutableMapping[str, Value]):
-    """The values around a loop as its body has them: constants are its own, of others it is given the tensor.
-
-    `taken` has, by the tensor outside, that of the body.
-    """
-
-    state: Import
-    inner: Builder
-    taken: dict[str, str] = field(default_factory=dict[str, str])
-    own: dict[str, Value] = field(default_factory=dict[str, Value])
-
-    def __getitem__(self, name: str) -> Value:
-        if name not in self.own:
-            self.own[name] = self._seen(self.state.values[name])
-        return self.own[name]
-
-    def __setitem__(self, name: str, value: Value) -> None:
-        self.own[name] = value
-
-    def __delitem__(self, name: str) -> None:
-        del self.own[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter({**self.state.values, **self.own})
-
-    def __len__(self) -> int:
-        return len({**self.state.values, **self.own})
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.own or name in self.state.values
-
-    def _seen(self, value: Value) -> Value:
-        outer, tensor = self.state.build, value.tensor
-        if outer.is_constant(tensor):
-            quantized = outer.quantized(tensor)
-            made = self._constant(quantized[1] if quantized else tensor)
-            if quantized:
-                made = self.inner.emit(quantized[0], made, hint=outer.hints[tensor]).name
-            return replace(value, tensor=made)
-        if tensor not in self.taken:
-            same = outer.tensors[tensor]
-            self.taken[tensor] = self.inner.tensor(same.shape, same.dtype, outer.hints[tensor]).name
-            if tensor in outer.titles:
-                self.inner.titles[self.taken[tensor]] = outer.titles[tensor]
-        return replace(value, tensor=self.taken[tensor])
-
-    def _constant(self, name: str) -> str:
-        """A constant of the graph around, in the body."""
-        outer, inner = self.state.build, self.inner
-        made = inner.tensor(outer.tensors[name].shape, outer.tensors[name].dtype, outer.hints[name]).name
-        inner.constants[made] = outer.constants[name]
-        if name in outer.stored:
-            inner.stored[made] = outer.stored[name]
-        if name in outer.titles:
-            inner.titles[made] = outer.titles[name]
-        if name in outer.blocked:
-            inner.blocked[made] = outer.blocked[name]
-        return made

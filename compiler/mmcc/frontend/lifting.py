@@ -15,6 +15,7 @@ from onnx import GraphProto, NodeProto, helper
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.value import Value
 from mmcc.ir.element_type import ElementType
+from mmcc.ops.repeat import Taken, in_turn
 
 # of these a row of the result depends on the same row of the first operand, and on what all steps have
 BY_ROWS = frozenset(("Gemm", "MatMul"))
@@ -43,11 +44,11 @@ class Lifted:
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """A value whose slices along an axis are seen step by step; from the last on where it goes back."""
+    """A value of which steps see what they take along an axis."""
 
     value: Value
     axis: int
-    back: bool
+    taken: Taken
 
 
 def lifted(
@@ -81,9 +82,10 @@ def lifted(
     return rows, remain
 
 
-def liftable(value: Value) -> bool:
-    """True of a slice whose rows can stand one under the other."""
-    return value.rank == 3 and value.dtype == ElementType.F32
+def liftable(source: Scanned, steps: int) -> bool:
+    """True of slices whose rows can stand one under the other."""
+    value, turns = source.value, (in_turn(steps), in_turn(steps, back=True))
+    return value.rank == 3 and value.dtype == ElementType.F32 and source.taken in turns
 
 
 def _shape(value: Value | None) -> Sequence[int] | None:

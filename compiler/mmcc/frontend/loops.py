@@ -15,16 +15,18 @@ from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 from mmcc.errors import CompileError, Where
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
-from mmcc.frontend.kept_loops import FEW_NODES, MOST_STEPS, KeptLoop, Slices, keep
-from mmcc.frontend.known_values import counted_values, own_names, without_results
+from mmcc.frontend.kept_loops import FEW_NODES, KeptLoop, Slices, Unrolled, keep
+from mmcc.frontend.known_values import Known, Ports, known_steps, own_names, without_results
 from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.lifting import Lifted, Rows, Scanned, liftable, lifted
 from mmcc.frontend.order import ordered
 from mmcc.frontend.problems import bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
+from mmcc.frontend.slices_of_steps import slices_of_steps
 from mmcc.frontend.tensors import DTYPES
 from mmcc.frontend.value import Value
+from mmcc.ops.repeat import in_turn
 
 MAX_NODES = 8192  # of the body, all steps together
 SINCE = 9  # a Scan of operator set 8 has a batch
@@ -83,19 +85,27 @@ class _Steps:
         wanted = (2 + each, 1 + each + (len(self.node.output) - each))
         if (len(body.input), len(body.output)) != wanted or None in carried:
             raise bad_model("MM103", "the body does not fit the Loop")
-        steps = None if limit is None else int(self._number(limit, "number of steps"))
+        limit = None if limit is None else max(0, int(self._number(limit, "number of steps")))
         names, rows = [info.name for info in body.input], [list[Value]() for _ in body.output[1 + each :]]
         state = [value for value in carried if value is not None]
-        if steps and steps <= MOST_STEPS and names and (go_on is None or self._number(go_on, "condition")):
-            found = self._kept_loop(names, state, steps)
-            if found is not None:
-                return found
-        self._bounded(0 if steps is None or self._may_end_early() else steps)
-        sliced = {} if steps is None or not names else self._sliced(names[0], steps)
-        lift = self._lift(sliced, sliced)
+        known, why, before = None, "", self.state.build.unrolled
+        if limit != 0 and (go_on is None or self._number(go_on, "condition")):
+            ends = [info.name for info in body.output[: 1 + each]]
+            ports = Ports(dict(zip(names[2:], state, strict=True)), ends[1:], names[0], names[1], ends[0])
+            known = known_steps(self.state, self.where, body, ports, limit, self.convert)
+            try:
+                found = self._kept(known, ports.carried, {}, (False,) * len(rows))
+                return [found.get(k) for k in range(len(self.node.output))]
+            except Unrolled as unrolled:
+                why = str(unrolled)
+        steps = known.steps if known is not None and known.ends else limit
+        sure = known.ends if known is not None else not self._may_end_early()
+        self._bounded(steps if steps is not None and sure else 0)
+        sliced = {} if known is None else slices_of_steps(self.state, body, known.each(), known.steps)
+        lift = self._lift(sliced, sliced, known.steps if known else 0)
         for step in count():
             done = go_on is not None and not self._number(go_on, "condition")
-            if done or (steps is not None and step >= steps):
+            if done or (limit is not None and step >= limit):
                 break
             self._bounded(1)
             number = self.state.build.constant(np.array(step, np.int64), "step")
@@ -105,85 +115,64 @@ class _Steps:
             go_on, state = made[0], list(made[1 : 1 + each])
             for values, value in zip(rows, made[1 + each :], strict=True):
                 values.append(value)
+        self._say(why, before)
         made_of = zip(rows, body.output[1 + each :], strict=True)
         return [*state, *(self._stacked(v, 0) if v else self._none(info) for v, info in made_of)]
 
-    def _kept_loop(self, names: list[str], state: list[Value], steps: int) -> list[Value | None] | None:
-        """The results of a Loop that stays one, None for those that nobody reads; None if it is unrolled."""
-        each = len(state)
-        carried = dict(zip(names[2:], state, strict=True))
-        counted = counted_values(self.state, self.body, carried, steps)
-        counted[names[0]] = np.arange(steps + 1)
-        sliced: dict[str, Scanned] = {}
-        for name, numbers in counted.items():
-            if np.array_equal(numbers, np.arange(steps + 1)):  # scalars: the others leave an axis behind
-                sliced |= self._sliced(name, steps)
-        rows = (False,) * (len(self.body.output) - 1 - each)
-        found = self._kept(carried, counted, sliced, {names[1]: np.array(True)}, steps, rows, sliced)
-        return None if found is None else [found.get(k) for k in range(len(self.node.output))]
-
     def _kept(
         self,
+        known: Known | None,
         carried: Mapping[str, Value],
-        counted: Mapping[str, NDArray[Any]],
-        sources: Mapping[str, Scanned],
-        known: Mapping[str, NDArray[Any]],
-        steps: int,
+        scanned: Mapping[str, Scanned],
         rows: tuple[bool, ...],
-        skip: Collection[str] = (),
-    ) -> dict[int, Value] | None:
-        """What somebody reads of the results of a loop that stays one, by number; None if it is unrolled."""
+    ) -> dict[int, Value]:
+        """What somebody reads of the results of a loop that stays one, by number; Unrolled if it does not."""
         build = self.state.build
-        if not build.keep_loops or steps > MOST_STEPS or steps * len(self.body.node) <= FEW_NODES:
-            return None
-        lift = self._lift(sources, skip)
-        if steps * len(lift.body.node) <= FEW_NODES:
-            return None
-        slices = self._slices(counted, lift, steps)
+        if not build.keep_loops:
+            raise Unrolled("loops stay loops neither in training nor with --handoff or --weights staged")
+        if known is None:
+            raise Unrolled("how many steps it makes is not known before its first")
+        each, steps = known.each(), known.steps
+        if not steps:
+            raise Unrolled
+        sources = {**scanned, **slices_of_steps(self.state, self.body, each, steps)}
+        lift = self._lift(sources, {*sources, *known.inside} - {*scanned}, steps)
+        same = {name: array[0] for name, array in each.items() if (array == array[0]).all()}
+        varying = {name: array for name, array in each.items() if name not in same}
         names, made = [*carried], self.node.output
         every = range(len(names), len(names) + len(rows))
         ignored = len(self.body.output) - len(names) - len(rows)
         wanted = [k for k, name in enumerate(made) if name and name in self.state.wanted]
         read = [k for k in every if k in wanted]
-        counts = [k for k, name in enumerate(names) if name in counted]
-        going = {name: value for name, value in carried.items() if name not in counted}
+        counts = [k for k, name in enumerate(names) if name in known.before]
+        going = {name: value for name, value in carried.items() if name not in known.before}
+        left_out = {ignored + k for k in (*counts, *every) if k not in read}
         loop = KeptLoop(
-            without_results(lift.body, {ignored + k for k in (*counts, *every) if k not in read}),
+            without_results(lift.body, left_out | (set(range(ignored)) if known.ends else set())),
             steps,
             going,
-            slices,
-            known,
-            ignored,
+            self._slices(varying, lift, steps),
+            same | ({self.body.input[1].name: np.array(True)} if ignored else {}),
+            0 if known.ends else ignored,
             tuple(rows[k - len(names)] for k in read),
             tuple(k for k, name in enumerate(going) if names.index(name) in wanted),
         )
         found = keep(self.state, self.where, loop, self.convert)
-        if found is None:
-            return None
         numbers = [*(names.index(name) for name in going), *read]
-        results = {k: build.constant(counted[names[k]][steps], names[k]) for k in counts}
+        results = {k: build.constant(known.before[names[k]][steps], names[k]) for k in counts}
         return results | {numbers[k]: value for k, value in found.items()}
 
-    def _slices(self, counted: Mapping[str, NDArray[Any]], lift: Lifted, steps: int) -> dict[str, Slices]:
+    def _slices(self, varying: Mapping[str, NDArray[Any]], lift: Lifted, steps: int) -> dict[str, Slices]:
         """What a step is given a slice of: counts, operands of a Scan, what was made for all steps."""
         build = self.state.build
-        slices = {name: Slices(build.constant(each[:steps], name), False) for name, each in counted.items()}
+        slices = {name: Slices(build.constant(each, name), in_turn(steps)) for name, each in varying.items()}
         for name, source in lift.sources.items():
             order = [source.axis, *(k for k in range(source.value.rank) if k != source.axis)]
-            slices[name] = Slices(self._first(source.value.transposed(order), steps), source.back)
+            slices[name] = Slices(source.value.transposed(order), source.taken, source.axis)
         for name, each in lift.rows.items():
-            lines = self._first(each.value, steps * each.rows)
-            shape = (steps, each.rows, *lines.shape[1:])
-            slices[name] = Slices(reshaped(build, lines, shape), each.back)
+            shape = (each.value.shape[0] // each.rows, each.rows, *each.value.shape[1:])
+            slices[name] = Slices(reshaped(build, each.value, shape), in_turn(steps, each.back))
         return slices
-
-    def _first(self, value: Value, count: int) -> Value:
-        """The first so many slices of a value."""
-        if value.shape[0] == count:
-            return value
-        index = self.state.build.constant(np.arange(count), "steps")
-        node = helper.make_node("Gather", ["all", "steps"], ["some"], axis=0)
-        return self._one(node, {"all": value, "steps": index})
 
     def _may_end_early(self) -> bool:
         """False where the condition that a step makes is no more than the one it was given."""
@@ -192,19 +181,6 @@ class _Steps:
         for _ in copies:  # names may lead in a circle: nobody has looked at the body yet
             name = copies.get(name, name)
         return name in {result for node in self.body.node for result in node.output}
-
-    def _sliced(self, number: str, steps: int) -> dict[str, Scanned]:
-        """Nodes of the body that take the slice of a step, from a value around the loop: by their result."""
-        found, own = dict[str, Scanned](), own_names(self.body)
-        for node in self.body.node:
-            around = len(node.input) == 2 and node.input[0] not in own
-            value = self.state.values.get(node.input[0]) if around else None
-            if node.op_type != "Gather" or domain_of(node) or value is None or node.input[1] != number:
-                continue
-            axis = next((a.i for a in node.attribute if a.name == "axis"), 0)
-            if 0 <= axis < value.rank and steps <= value.shape[axis]:
-                found[node.output[0]] = Scanned(value, axis, False)
-        return found
 
     def scan(self) -> list[Value | None]:
         """Inputs of the body: what goes from step to step, and the slices of a step."""
@@ -223,17 +199,23 @@ class _Steps:
         (total,) = steps
         rows = [list[Value]() for _ in range(makes)]
         names = [info.name for info in body.input]
-        found = self._kept_scan(names, state, sources, makes, total)
-        if found is not None:
-            return found
+        scanned = dict(zip(names[each:], sources, strict=True))
+        ports = Ports(dict(zip(names, state, strict=False)), [info.name for info in body.output[:each]])
+        known = known_steps(self.state, self.where, body, ports, total, self.convert)
+        before = self.state.build.unrolled
+        try:
+            return self._kept_scan(known, ports, scanned, makes)
+        except Unrolled as unrolled:
+            why = str(unrolled)
         self._bounded(total)
-        lift = self._lift(dict(zip(names[each:], sources, strict=True)))
+        lift = self._lift(scanned, (), total)
         for step in range(total):
             own = dict(zip(names[:each], state, strict=True))
             made = self._step(lift.body, own | self._seen(step, total, lift))
             state = list(made[:each])
             for values, value in zip(rows, made[each:], strict=True):
                 values.append(value)
+        self._say(why, before)
         axes, backward = (self._integers(f"scan_output_{what}", makes) for what in ("axes", "directions"))
         return [
             *state,
@@ -244,16 +226,12 @@ class _Steps:
         ]
 
     def _kept_scan(
-        self, names: list[str], state: list[Value], sources: list[Scanned], makes: int, steps: int
-    ) -> list[Value | None] | None:
-        """The results of a Scan that stays one, None for those that nobody reads; None if it is unrolled."""
+        self, known: Known | None, ports: Ports, scanned: Mapping[str, Scanned], makes: int
+    ) -> list[Value | None]:
+        """The results of a Scan that stays one, None for those that nobody reads; Unrolled if it does not."""
         axes, backward = (self._integers(f"scan_output_{what}", makes) for what in ("axes", "directions"))
-        each = len(state)
-        carried = dict(zip(names[:each], state, strict=True))
-        scanned = dict(zip(names[each:], sources, strict=True))
-        found = self._kept(carried, {}, scanned, {}, steps, tuple(map(bool, backward)))
-        if found is None:
-            return None
+        each = len(ports.carried)
+        found = self._kept(known, ports.carried, scanned, tuple(map(bool, backward)))
         for k, axis in enumerate(axes, each):
             if k not in found:
                 continue
@@ -282,7 +260,8 @@ class _Steps:
             assert value is not None
             if not -value.rank <= axis < value.rank:
                 raise bad_model("MM103", f"axis {axis} of {list(value.shape)}")
-            found.append(Scanned(value, axis % value.rank, bool(back)))
+            axis %= value.rank
+            found.append(Scanned(value, axis, in_turn(value.shape[axis], bool(back))))
         return found
 
     def _number(self, value: Value, what: str) -> float:
@@ -299,26 +278,36 @@ class _Steps:
             what = f"a {self.node.op_type} of {len(self.body.node)} nodes and so many steps"
             raise unsupported(f"{what}: unrolled it is more than {MAX_NODES:,} nodes")
 
-    def _lift(self, sources: Mapping[str, Scanned], skip: Collection[str] = ()) -> Lifted:
-        """The body without what is computed for all steps at once; `skip` are outputs of nodes that slice."""
+    def _say(self, why: str, before: int) -> None:
+        """Why a loop of many nodes was unrolled; `before` are nodes of those before it."""
+        nodes = self.state.build.unrolled - before
+        if why and nodes > FEW_NODES:
+            self.state.build.where = (self.where,)
+            self.state.build.warn(
+                f"unrolled into {nodes:,} nodes of the model, which are as much code: {why}"
+            )
+
+    def _lift(self, sources: Mapping[str, Scanned], skip: Collection[str], steps: int) -> Lifted:
+        """The body without what is computed for all steps at once; `skip` are outputs of nodes that slice, or
+        of which all is known."""
         inside = [(self.where, node) for node in self.body.node if not set(node.output) & set(skip)]
         own = {info.name for info in self.body.input} | {t.name for t in self.body.initializer} | set(skip)
         problems: list[CompileError] = []
-        steps = ordered(inside, {*self.state.values, *self.state.opaque, *own}, problems, self.state.lost)
+        nodes = ordered(inside, {*self.state.values, *self.state.opaque, *own}, problems, self.state.lost)
         if problems:
             self.state.problems.found += [located(problem, self.where) for problem in problems]
             raise _Stopped
         slices = {
-            name: Rows(self._one_under_the_other(source), self._rows(source), source.back)
+            name: Rows(self._one_under_the_other(source), self._rows(source), source.taken.stride < 0)
             for name, source in sources.items()
-            if liftable(source.value)
+            if liftable(source, steps)
         }
         inner = own_names(self.body) | own
 
         def known(name: str) -> Value | None:
             return None if name in inner else self.state.values.get(name)
 
-        rows, remain = lifted([node for _, node in steps], slices, self.body, known, self._run)
+        rows, remain = lifted([node for _, node in nodes], slices, self.body, known, self._run)
         read = {name for node in remain for name in reads(node)} | {info.name for info in self.body.output}
         body = helper.make_graph(remain, "", [], list(self.body.output), list(self.body.initializer))
         found = {name: each for name, each in rows.items() if name in read and name not in sources}
@@ -343,7 +332,7 @@ class _Steps:
         """What a step sees of the inputs, and of what was made of them for all steps."""
         found: dict[str, Value] = {}
         for name, source in body.sources.items():
-            found[name] = self._slice(source, total - 1 - step if source.back else step)
+            found[name] = self._slice(source, step)
         for name, each in body.rows.items():
             at = (total - 1 - step if each.back else step) * each.rows
             index = self.state.build.constant(np.arange(at, at + each.rows), "step")
@@ -360,7 +349,9 @@ class _Steps:
 
     def _slice(self, source: Scanned, step: int) -> Value:
         """What a step sees of an input."""
-        index = self.state.build.constant(np.array(step, np.int64), "step")
+        begin, rows = source.taken.begin(step), source.taken.rows
+        numbers = np.arange(begin, begin + rows) if rows else np.array(begin, np.int64)
+        index = self.state.build.constant(numbers, "step")
         node = helper.make_node("Gather", ["scanned", "step"], ["slice"], axis=source.axis)
         return self._one(node, {"scanned": source.value, "step": index})
 

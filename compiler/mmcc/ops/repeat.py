@@ -24,26 +24,62 @@ from mmcc.ops import op
 Array = NDArray[Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a step takes of an operand: of its first axis `rows` rows, moved on by `stride` each step.
+
+    Step k takes rows [first + k * stride, first + k * stride + rows). With `rows` 0 it is one row without the
+    axis.
+    """
+
+    first: int = 0
+    stride: int = 1
+    rows: int = 0
+
+    @property
+    def extent(self) -> int:
+        """Rows of a step."""
+        return self.rows or 1
+
+    def begin(self, step: int) -> int:
+        """The first row that a step takes."""
+        return self.first + step * self.stride
+
+    def within(self, rows: int, steps: int) -> bool:
+        """True if no step takes more than the rows there are."""
+        ends = self.begin(0), self.begin(steps - 1)
+        return min(ends) >= 0 and max(ends) + self.extent <= rows
+
+    def shape(self, whole: Shape) -> Shape:
+        """That of what a step takes."""
+        return (self.rows, *whole[1:]) if self.rows else whole[1:]
+
+
+def in_turn(steps: int, back: bool = False) -> Taken:
+    """One row after the other, or from the last of all `steps` on."""
+    return Taken(steps - 1, -1) if back else Taken()
+
+
 @op
 @dataclass(frozen=True)
 class Repeat:
     """The body `steps` times, one step after the other.
 
     Inputs of the body, and in the same order operands: `carried` values, which the first step finds as they
-    are given and all others as the step before made them; slices, those of a step along the first axis of the
-    operand, one for each of `scanned`; then what every step sees whole. Outputs of the body: the carried
-    values, then what a step makes of each of `made`, rows of a result along its first axis.
+    are given and all others as the step before made them; slices, what a step takes of an operand, one for
+    each of `scanned`; then what every step sees whole. Outputs of the body: the carried values, then what a
+    step makes of each of `made`, rows of a result along its first axis.
 
     Results: carried values after the last step, those whose numbers are `kept`, then all that is `made`.
 
-    `scanned` and `made` say of each whether it goes backward: then the last slice is that of the first step.
+    `made` says of each whether it goes backward: then the last row is that of the first step.
     `plan` is that of the body, whose inputs and outputs are outside; None until the driver has made it.
     """
 
     body: Graph
     steps: int
     carried: int
-    scanned: tuple[bool, ...] = ()
+    scanned: tuple[Taken, ...] = ()
     made: tuple[bool, ...] = ()
     kept: tuple[int, ...] = ()
     plan: Plan | None = field(default=None, repr=False, compare=False)
@@ -70,15 +106,22 @@ class Repeat:
         if len(own) != len(inputs) or len(makes) != self.carried + len(self.made) or self.steps < 1:
             raise ShapeError(f"{self.steps} steps of a body of {len(own)} inputs, {len(makes)} outputs")
         for k, (tensor, given) in enumerate(zip(own, inputs, strict=True)):
-            slices = self.carried <= k < self.carried + len(self.scanned)
-            wanted = (self.steps, *tensor.shape) if slices else tensor.shape
-            if (given.shape, given.dtype) != (wanted, tensor.dtype):
+            shape = self._part(k, given.shape)
+            if (shape, given.dtype) != (tensor.shape, tensor.dtype):
                 raise ShapeError(f"operand {k} of a body: {given.dtype.name}{list(given.shape)}")
         for before, after in zip(own[: self.carried], makes, strict=False):
             if (before.shape, before.dtype) != (after.shape, after.dtype):
                 raise ShapeError(f"a step hands on {after}, and is given {before}")
         last = ((makes[k].shape, makes[k].dtype) for k in self.kept)
         return (*last, *(((self.steps, *t.shape), t.dtype) for t in makes[self.carried :]))
+
+    def _part(self, operand: int, whole: Shape) -> Shape | None:
+        """The shape in which a step finds an operand; None if it does not have what some step takes."""
+        if not 0 <= operand - self.carried < len(self.scanned):
+            return whole
+        taken = self.scanned[operand - self.carried]
+        fits = bool(whole) and taken.within(whole[0], self.steps)
+        return taken.shape(whole) if fits else None
 
     def nest(self, *inputs: Shape) -> Nest:
         """Any element may be of any other: only how much work it is is said."""
@@ -105,14 +148,14 @@ class Repeat:
         ends = [port.tensor for port in self.body.outputs]
         given = dict(zip(names, inputs, strict=True))
         for k, (tensor, array) in enumerate(zip(self.inputs(), inputs, strict=True)):
-            shape = array.shape[1:] if 0 <= k - self.carried < len(self.scanned) else array.shape
-            if shape != tensor.shape:
+            if self._part(k, array.shape) != tensor.shape:
                 raise ShapeError(f"operand {k} of a body: {list(array.shape)} does not fit {tensor}")
         rows: list[list[Array]] = [[] for _ in self.made]
         for step in range(self.steps):
-            for name, back in zip(names[self.carried :], self.scanned, strict=False):
-                operand = inputs[names.index(name)]
-                given[name] = operand[self.steps - 1 - step if back else step]
+            for k, taken in enumerate(self.scanned, self.carried):
+                begin = taken.begin(step)
+                part = inputs[k][begin : begin + taken.extent]
+                given[names[k]] = part.reshape(taken.shape(inputs[k].shape))
             found = evaluate_tensors(self.body, given)
             given |= zip(names, [found[name] for name in ends[: self.carried]], strict=False)
             for values, name in zip(rows, ends[self.carried :], strict=True):

@@ -17,8 +17,9 @@ def repeat(op: Repeat, site: Site) -> KernelUse:
     """A kernel of its own for each node: its code calls the kernels of the body.
 
     Options, as the code has them: `handed_on`, for each carried value where steps of even and of odd numbers
-    put it, a result ("y1") or a byte of the scratch; `slices` and `rows`, bytes of each and whether they go
-    backward, behind the operand or the result that has them; `wholes`, the operands that every step sees.
+    put it, a result ("y1") or a byte of the scratch; `slices`, the number of the operand, the byte at which
+    that of the first step begins, and bytes from step to step; `rows`, the result, bytes of each, and whether
+    they go backward; `wholes`, the operands that every step sees.
     """
     scanned, made = len(op.scanned), len(op.made)
     slices = range(op.carried, op.carried + scanned)
@@ -30,7 +31,13 @@ def repeat(op: Repeat, site: Site) -> KernelUse:
         ("handed_on", tuple(work.places(k, results) for k in range(op.carried))),
         (
             "slices",
-            tuple((k, op.inputs()[k].bytes, back) for k, back in zip(slices, op.scanned, strict=True)),
+            tuple(
+                (k, taken.first * row, taken.stride * row)
+                for k, taken, row in (
+                    (k, taken, op.inputs()[k].bytes // taken.extent)
+                    for k, taken in zip(slices, op.scanned, strict=True)
+                )
+            ),
         ),
         (
             "rows",
