@@ -228,6 +228,17 @@ def test_training_and_staged_weights_have_loops_unrolled(tmp_path):
     assert not loops_of(import_model(path, keep_loops=False))
 
 
+def test_a_stream_has_loops_unrolled(tmp_path):
+    """Its rows go through nodes one by one; a loop is at once."""
+    inside = [node("MatMul", ["f8", "W"], ["h_out"])]
+    inputs, carried = {"x": np.ones((1, 16, 4), np.float32)}, [("x", "h", "h_out", TensorProto.FLOAT)]
+    path = save(
+        one_loop(inside, carried, [], ["last_h"], inputs, {"W": np.eye(4, dtype=np.float32)}), tmp_path
+    )
+    assert loops_of(load_graph(path, CompileOptions(name="net")))
+    assert not loops_of(load_graph(path, CompileOptions(name="net", stream="x:1")))
+
+
 def test_functions_of_the_users_compute_nodes_of_a_loop(tmp_path):
     """They get nodes of the graph, and so the loop is unrolled."""
     rule = Rule(Handoff("own_product"), operators=("MatMul",), nodes=(), sources=(), stack=100)

@@ -63,7 +63,7 @@ def load_model(
 
     Loops are unrolled where all nodes are to be of the graph itself: `unroll` says so without the options.
     """
-    unroll = unroll or training or options.weights == "staged" or bool(options.handoff)
+    unroll = unroll or training or options.weights == "staged" or bool(options.handoff or options.stream)
     graph = whole = _optimized(
         model,
         options,

@@ -129,7 +129,9 @@ class _Steps:
         """What somebody reads of the results of a loop that stays one, by number; Unrolled if it does not."""
         build = self.state.build
         if not build.keep_loops:
-            raise Unrolled("loops stay loops neither in training nor with --handoff or --weights staged")
+            raise Unrolled(
+                "loops stay loops neither in training nor with --handoff, --stream or --weights staged"
+            )
         if known is None:
             raise Unrolled("how many steps it makes is not known before its first")
         each, steps = known.each(), known.steps
