@@ -19,6 +19,7 @@ from mmcc.planner.fusion.rows import KernelRows, Rows, remaining
 from mmcc.planner.fusion.schedule import Ints, Need, Sources, Spans, rows_of
 from mmcc.planner.fusion.timeline import Timeline, demand
 from mmcc.planner.memory.allocations import bits
+from mmcc.planner.memory.layout import may_join_in_place
 from mmcc.planner.memory.overlap import row_bytes
 from mmcc.planner.request import PlanRequest
 
@@ -214,8 +215,11 @@ class ValueRows:
 
 
 def _may_be_view(graph: Graph, node: Node) -> bool:
-    """False if a node has code in every layout: if it computes; or if neighbours in the innermost axis of
-    what it makes are no neighbours in its operand, since the pixels of every view are contiguous."""
+    """False if a node has code in every layout: if it computes; if neighbours in the innermost axis of what
+    it makes are no neighbours in its operand, since the pixels of every view are contiguous; or if it joins
+    operands whose pixels are not contiguous in what it makes."""
+    if node.op.traits.alias is Alias.JOIN:
+        return may_join_in_place(graph, node)
     if node.op.traits.alias is not Alias.PART:
         return node.op.traits.alias is not None
     (read,) = nest_of(graph, node).reads

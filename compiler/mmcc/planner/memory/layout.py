@@ -186,6 +186,23 @@ def _joined(read: Access) -> Callable[[View], View | None]:
     return view
 
 
+def may_join_in_place(graph: Graph, node: Node) -> bool:
+    """False if a Concat has code for all of its operands in every layout.
+
+    An operand may lie in the whole only if its pixels are contiguous there. Pixels of the whole are
+    themselves, in whatever it lies: so it is the same in all layouts, and asked here of one.
+    """
+    whole = View(
+        node.output, 0, dense(graph.tensors[node.output].shape, graph.tensors[node.output].dtype.size)
+    )
+    for read in nest_of(graph, node).reads:
+        name = node.inputs[read.operand]
+        view = None if graph.is_constant(name) else _joined(read)(whole)
+        if view is not None and slot_of(view, graph.tensors[name]) is not None:
+            return True
+    return False
+
+
 def _same_edges(graph: Graph) -> Iterator[tuple[Edge, ...]]:
     for index, node in reversed(
         list(enumerate(graph.nodes))
