@@ -30,6 +30,7 @@ from mmcc.passes.quantize import quantize
 from mmcc.passes.signed import make_signed
 from mmcc.passes.simplify import simplify
 from mmcc.passes.sink_concat import sink_concat
+from mmcc.passes.split_functions import split_functions
 from mmcc.passes.whole_numbers import keep_whole
 
 Pass = Callable[[Graph], Graph]
@@ -37,6 +38,8 @@ Pass = Callable[[Graph], Graph]
 PASSES: tuple[Pass, ...] = (
     fold_constants,
     simplify,
+    split_functions,
+    simplify,  # slices of what a Concat joins
     keep_narrow,
     keep_whole,
     fuse_norm,

@@ -64,6 +64,8 @@ def _rewritten(draft: Draft, node: Node) -> Node:
         case Concat(), Slice():
             part = _of_one_part(draft, before, node)
             return node if part is node else _rewritten(draft, part)
+        case Reshape(), Slice():
+            return _of_reshaped_part(draft, before, node)
         case Unary("clamp", (low, high)), Unary("clamp", (low2, high2)) if low <= high2 and low2 <= high:
             op = Unary("clamp", (max(low, low2), min(high, high2)))
             node = replace(node, op=op, inputs=before.inputs, where=before.where + node.where)
@@ -90,6 +92,23 @@ def _of_one_part(draft: Draft, joined: Node, node: Node) -> Node:
             return replace(node, op=replace(op, starts=starts), inputs=(name,), where=where)
         start = end
     return node
+
+
+def _of_reshaped_part(draft: Draft, seen: Node, node: Node) -> Node:
+    """A Slice of a Concat with an axis of extent 1 in front: the operand that it is, if it is one.
+
+    So does a layer of a sample, which is taken of a batch first.
+    """
+    assert isinstance(node.op, Slice)
+    joined = draft.producer.get(seen.inputs[0])
+    x = draft.tensors[seen.inputs[0]]
+    added = draft.tensors[seen.output].shape == (1, *x.shape)
+    if joined is None or not isinstance(joined.op, Concat) or not added:
+        return node
+    op = Slice(node.op.starts[1:], node.op.steps[1:], node.op.shape[1:])
+    part = _of_one_part(draft, joined, replace(node, op=op, inputs=seen.inputs))
+    whole = part.inputs != seen.inputs and _is_whole_slice(draft, part)
+    return replace(part, op=Reshape(node.op.shape)) if whole else node
 
 
 def _as_clamp(draft: Draft, node: Node) -> Node:

@@ -87,7 +87,7 @@ def convert_max_pool(call: Call) -> Value | tuple[Value, ...]:
     if x.rank == 5 and not call.is_read(1):
         slide, grown, _ = _pool_pads(call, x, 3)
         call.without_effect("storage_order")
-        return volume_pool(build, x, slide, grown, lambda _, window: MaxPool(window))
+        return volume_pool(build, x, slide, grown, grown, lambda window, _: MaxPool(window))
     window, _ = pool_window(call, x)
     if call.is_read(1):
         return _with_indices(call, x, window)
@@ -147,10 +147,8 @@ def average_pool(call: Call, x: Value) -> Value:
     """The mean of each window, by the attributes of `call`; also for operators on quantized operands."""
     if x.rank == 5:
         slide, grown, stated = _pool_pads(call, x, 3)
-        ends = stated if call.integer("count_include_pad", 0) else [0] * 6
-        return volume_pool(
-            call.build, x, slide, grown, lambda k, w: AveragePool(w, (ends[k], 0, ends[k + 3], 0))
-        )
+        counted = stated if call.integer("count_include_pad", 0) else [0] * 6
+        return volume_pool(call.build, x, slide, grown, counted, AveragePool)
     window, pads = pool_window(call, x)
     counted = pads if call.integer("count_include_pad", 0) else (0, 0, 0, 0)
     build, op = call.build, AveragePool(window, counted)
@@ -176,7 +174,7 @@ def convert_lp_pool(call: Call) -> Value:
     far = 2**30
     every = far, far, far, far  # every tap counts, padding or not
     if x.rank == 5:
-        mean = volume_pool(build, powers, slide, grown, lambda _, window: AveragePool(window, every))
+        mean = volume_pool(build, powers, slide, grown, grown, lambda window, _: AveragePool(window, every))
     else:
         op = AveragePool(slide.window(grown), every)
         mean = each_sample(

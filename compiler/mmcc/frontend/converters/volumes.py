@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,15 +19,18 @@ from mmcc.frontend.converters.windows import (
     sliding,
     spatial,
 )
-from mmcc.frontend.layouts import arranged, reshaped
+from mmcc.frontend.layouts import arranged, reshaped, shaped
 from mmcc.frontend.problems import bad_model, unsupported
-from mmcc.frontend.value import Value, whole
+from mmcc.frontend.value import Value
 from mmcc.ir.op import Op
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
+from mmcc.ops.pool import Pads
 from mmcc.ops.window import Window
 
-MAX_DEPTH = 128  # layers of a result: each is a convolution
+MAX_DEPTH = 128  # layers of an operand or a result: each is an image of its own
+
+VolumePool = Callable[[Window, Pads], Op]  # a pool of images: its window, and the pads that it counts
 
 
 def volume_conv(call: Call, x: Value, w: Value, bias: str, groups: int) -> Value:
@@ -37,31 +40,77 @@ def volume_conv(call: Call, x: Value, w: Value, bias: str, groups: int) -> Value
     pads = resolved_pads(slide, x.shape[2:])
     flat = Sliding(slide.kernel[1:], slide.strides[1:], slide.dilations[1:], [], "NOTSET")
     window = flat.window([pads[1], pads[2], pads[4], pads[5]])
-    depth, step, apart = slide.kernel[0], slide.strides[0], slide.dilations[0]
-    layers = (x.shape[2] + pads[0] + pads[3] - slide.reach[0]) // step + 1
-    if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups or layers < 1:
+    count = (x.shape[2] + pads[0] + pads[3] - slide.reach[0]) // slide.strides[0] + 1
+    if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups or count < 1:
         raise bad_model("MM104", f"weights {list(w.shape)} in {groups} groups do not fit {list(x.shape)}")
-    if layers > MAX_DEPTH:
-        raise unsupported(f"a convolution with {layers} layers; up to {MAX_DEPTH} are unrolled")
-    made: list[Value] = []
-    for layer in range(layers):
-        places = [layer * step + tap * apart - pads[0] for tap in range(depth)]
-        inside = [tap for tap, place in enumerate(places) if 0 <= place < x.shape[2]]
-        if not inside:
-            raise unsupported("a convolution whose window lies in the padding alone")
-        count = len(inside)
-        part = sliced(build, x, {2: (places[inside[0]], apart if count > 1 else 1, count)})
-        image = reshaped(build, part, (x.shape[0], x.shape[1] * count, *x.shape[3:]))
-        taps = sliced(build, w, {2: (inside[0], 1, count)})
-        filters = reshaped(build, taps, (w.shape[0], w.shape[1] * count, *w.shape[3:]))
-        weights = arranged(build, filters, [(0,), (2,), (3,), (1,)])
-        y = each_sample(build, image, _flat_conv(build, Conv(window, groups), weights, bias))
-        made.append(reshaped(build, y, (*y.shape[:2], 1, *y.shape[2:])))
-    return concat(build, made, 2)
+    if count > MAX_DEPTH:
+        raise unsupported(f"a convolution with {count} layers; up to {MAX_DEPTH} are unrolled")
+    reached = [_reached(slide, pads[0], x.shape[2], layer) for layer in range(count)]
+    if not all(reached):
+        raise unsupported("a convolution whose window lies in the padding alone")
+    op = Conv(window, groups)
+
+    def convert(one: Value) -> Value:
+        layers = _layers(build, one)
+        made: list[Value] = []
+        for taps in reached:
+            image = _under(build, one, layers, [place for _, place in taps], groups)
+            weights = _filters(build, w, [tap for tap, _ in taps], groups)
+            made.append(from_spatial(build.emit(op, spatial(build, image), weights, bias), 4))
+        return _stacked(build, made)
+
+    return each_sample(build, x, convert)
 
 
-def _flat_conv(build: Builder, op: Conv, weights: str, bias: str) -> Callable[[Value], Value]:
-    return lambda one: from_spatial(build.emit(op, spatial(build, one), weights, bias), 4)
+def _reached(slide: Sliding, pad: int, depth: int, layer: int) -> list[tuple[int, int]]:
+    """The taps of a window along the first axis that meet a layer of the input, and which."""
+    first = layer * slide.strides[0] - pad
+    places = [(tap, first + tap * slide.dilations[0]) for tap in range(slide.kernel[0])]
+    return [(tap, place) for tap, place in places if 0 <= place < depth]
+
+
+def _layers(build: Builder, one: Value) -> list[Value]:
+    """One sample [1, C, D, H, W] as D images [1, C, H, W], in the layout that layers over images take."""
+    images = [sliced(build, one, {2: (layer, 1, 1)}).without((2,)) for layer in range(one.shape[2])]
+    return [from_spatial(build.tensors[spatial(build, image)], 4) for image in images]
+
+
+def _stacked(build: Builder, images: list[Value]) -> Value:
+    """Images [1, C, H, W] as one sample [1, C, D, H, W], one whole image behind the other in memory.
+
+    So a layer is a view of what made it, and no layer waits for all of those before it.
+    """
+    deep: list[Value] = []
+    for image in images:
+        view = (1, *image.view)
+        axes = tuple(tuple(v + 1 for v in axis) for axis in image.axes)
+        deep.append(Value(shaped(build, image, view), image.dtype, view, (*axes[:2], (0,), *axes[2:])))
+    return concat(build, deep, 2)
+
+
+def _under(build: Builder, one: Value, layers: list[Value], places: list[int], groups: int) -> Value:
+    """Layers of a sample at equal distances as channels of an image [1, C, H, W]."""
+    if one.shape[1] > 1:
+        return _as_channels(build, [layers[place] for place in places], groups)
+    apart = places[1] - places[0] if len(places) > 1 else 1
+    return sliced(build, one, {2: (places[0], apart, len(places))}).without((1,))
+
+
+def _as_channels(build: Builder, images: list[Value], groups: int) -> Value:
+    """Images [1, C, H, W] as one whose channels are the first ones of all images, and so on; by groups."""
+    parts = [
+        sliced(build, image, {1: (group * (image.shape[1] // groups), 1, image.shape[1] // groups)})
+        for group in range(groups)
+        for image in images
+    ]
+    return concat(build, parts, 1)
+
+
+def _filters(build: Builder, w: Value, taps: list[int], groups: int) -> str:
+    """Weights [O, C, D, H, W] at some of D as [O, H, W, D * C], for `_as_channels`."""
+    apart = taps[1] - taps[0] if len(taps) > 1 else 1
+    part = sliced(build, w, {2: (taps[0], apart, len(taps))})
+    return arranged(build, part, [(0,), (3,), (4,), (2, 1)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,55 +142,96 @@ def flat_transposed(build: Builder, x: Value, w: Value, bias: str, groups: int, 
 
 def volume_transposed(build: Builder, x: Value, w: Value, bias: str, groups: int, to: Unfolding) -> Value:
     """Layer by layer of the result: the layers that reach one are channels of an image."""
-    step, apart, layers = to.slide.strides[0], to.slide.dilations[0], to.size[0]
-    if max(layers, x.shape[2]) > MAX_DEPTH:
-        raise unsupported(f"a transposed convolution with {layers} layers; up to {MAX_DEPTH} are unrolled")
-    made: list[Value] = []
-    for layer in range(layers):
-        at = layer + to.begins[0]
-        reaching = [
-            (place, (at - place * step) // apart)
-            for place in range(x.shape[2])
-            if (at - place * step) % apart == 0 and 0 <= at - place * step < to.slide.reach[0]
-        ]
-        image, filters = _reaching(build, x, w, reaching)
-        y = flat_transposed(build, image, filters, bias, groups, to.flat)
-        made.append(reshaped(build, y, (*y.shape[:2], 1, *y.shape[2:])))
-    return concat(build, made, 2)
+    step, apart, count = to.slide.strides[0], to.slide.dilations[0], to.size[0]
+    if max(count, x.shape[2]) > MAX_DEPTH:
+        raise unsupported(f"a transposed convolution with {count} layers; up to {MAX_DEPTH} are unrolled")
+
+    def convert(one: Value) -> Value:
+        layers = _layers(build, one)
+        made: list[Value] = []
+        for at in range(to.begins[0], to.begins[0] + count):
+            reaching = [
+                (place, (at - place * step) // apart)
+                for place in range(len(layers))
+                if (at - place * step) % apart == 0 and 0 <= at - place * step < to.slide.reach[0]
+            ]
+            image, filters = _reaching(build, layers, w, reaching, groups)
+            made.append(flat_transposed(build, image, filters, bias, groups, to.flat))
+        return _stacked(build, made)
+
+    return each_sample(build, x, convert)
 
 
-def _reaching(build: Builder, x: Value, w: Value, reaching: list[tuple[int, int]]) -> tuple[Value, Value]:
-    """Layers of x and their taps of w, both as channels; zeros where there are none."""
+def _reaching(
+    build: Builder, layers: list[Value], w: Value, reaching: list[tuple[int, int]], groups: int
+) -> tuple[Value, Value]:
+    """Layers as channels of an image, and their taps of w as ONNX has weights; zeros where there are none."""
     if not reaching:
-        first = sliced(build, x, {2: (0, 1, 1)})
-        nothing = build.constant(np.zeros((*w.shape[:2], *w.shape[3:]), np.float32))
-        return reshaped(build, first, (*x.shape[:2], *x.shape[3:])), nothing
-    count = len(reaching)
-    (place, tap), (next_place, next_tap) = reaching[0], reaching[min(1, count - 1)]
-    layers = sliced(build, x, {2: (place, max(1, next_place - place), count)})
-    taps = sliced(build, w, {2: (tap, min(-1, next_tap - tap), count)})
-    last = w.rank - 1
-    behind = taps.transposed((0, 2, 1, *range(3, last + 1)))
-    filters = reshaped(build, behind, (w.shape[0] * count, w.shape[1], *w.shape[3:]))
-    return reshaped(build, layers, (x.shape[0], x.shape[1] * count, *x.shape[3:])), filters
+        return layers[0], build.constant(np.zeros((*w.shape[:2], *w.shape[3:]), np.float32))
+    taps = [tap for _, tap in reaching]
+    back = taps[0] - taps[1] if len(taps) > 1 else 1
+    part = sliced(build, w, {2: (taps[0], -back, len(taps))})
+    by_group = reshaped(build, part, (groups, w.shape[0] // groups, *part.shape[1:]))
+    behind = by_group.transposed((0, 3, 1, 2, *range(4, by_group.rank)))
+    filters = reshaped(build, behind, (w.shape[0] * len(taps), w.shape[1], *w.shape[3:]))
+    return _as_channels(build, [layers[place] for place, _ in reaching], groups), filters
 
 
 def volume_pool(
-    build: Builder, x: Value, slide: Sliding, pads: list[int], op: Callable[[int, Window], Op]
+    build: Builder, x: Value, slide: Sliding, pads: list[int], counted: list[int], op: VolumePool
 ) -> Value:
-    """Axis by axis: the extreme of extremes, or the mean of means. `op` is for an axis and its window."""
-    axes = len(slide.kernel)
-    for k in range(axes):
-        kernel, stride, dilation = slide.kernel[k], slide.strides[k], slide.dilations[k]
-        window = Window((kernel, 1), (stride, 1), (dilation, 1), (pads[k], 0, pads[k + axes], 0))
-        if kernel > 1 or stride > 1:
-            x = _along(build, op(k, window), x, k + 2)
-    return x
+    """The extreme of extremes, or the mean of means: over layers, and then over each image.
+
+    `pads` are the window's, `counted` those that a mean counts; begins of the three axes, then their ends.
+    """
+    depth = x.shape[2]
+    count = (depth + pads[0] + pads[3] - slide.reach[0]) // slide.strides[0] + 1
+    if max(count, depth) > MAX_DEPTH:
+        raise unsupported(f"a pool of {max(count, depth)} layers; up to {MAX_DEPTH} are unrolled")
+    flat = Sliding(slide.kernel[1:], slide.strides[1:], slide.dilations[1:], [], "NOTSET")
+    image = op(flat.window(_of_image(pads)), flat.window(_of_image(counted)).pads)
+    over_images = max(*flat.kernel, *flat.strides) > 1
+
+    def convert(one: Value) -> Value:
+        layers = _layers(build, one)
+        if slide.kernel[0] > 1 or slide.strides[0] > 1:
+            ends = counted[0], counted[3]
+            layers = [_over_layers(build, layers, slide, pads[0], ends, op, k) for k in range(count)]
+        if over_images:
+            layers = [from_spatial(build.emit(image, spatial(build, layer)), 4) for layer in layers]
+        return _stacked(build, layers)
+
+    return each_sample(build, x, convert)
 
 
-def _along(build: Builder, op: Op, x: Value, axis: int) -> Value:
-    """Apply a pool along one ONNX axis: rows are that axis, and all else is channels."""
-    others = [k for k in range(x.rank) if k != axis]
-    made = build.emit(op, arranged(build, x, [(axis,), (), others]))
-    y = reshaped(build, whole(made, (0, 2)), (made.shape[0], *(x.shape[k] for k in others)))
-    return replace(y, axes=tuple(y.axes[0 if k == axis else 1 + others.index(k)] for k in range(x.rank)))
+def _of_image(pads: list[int]) -> list[int]:
+    return [*pads[1:3], *pads[4:]]
+
+
+def _over_layers(
+    build: Builder,
+    layers: list[Value],
+    slide: Sliding,
+    pad: int,
+    counted: tuple[int, int],
+    op: VolumePool,
+    layer: int,
+) -> Value:
+    """One layer of a pool over the first axis: those under the window side by side, a window a column.
+
+    Its taps are as far apart as the images are wide.
+    """
+    reached = _reached(slide, pad, len(layers), layer)
+    if not reached:
+        raise unsupported("a pool whose window lies in the padding alone")
+    wide = concat(build, [layers[place] for _, place in reached], 3)
+    width = layers[0].shape[3]
+    before = reached[0][0]
+    after = slide.kernel[0] - before - len(reached)
+    apart = slide.dilations[0]
+    first, last = reached[0][1], reached[-1][1]
+    counted_before = min(before, (first + counted[0]) // apart)
+    counted_after = min(after, (len(layers) - 1 + counted[1] - last) // apart)
+    window = Window((1, slide.kernel[0]), (1, 1), (1, width), (0, before * width, 0, after * width))
+    pool = op(window, (0, counted_before * width, 0, counted_after * width))
+    return from_spatial(build.emit(pool, spatial(build, wide)), 4)
