@@ -293,7 +293,6 @@ typedef float32x4_t mmcc_float4;
 #define MMCC_LOAD4(from) vld1q_f32(from)
 #define MMCC_STORE4(to, a) vst1q_f32(to, a)
 #define MMCC_ADD4(a, b) vaddq_f32(a, b)
-#define MMCC_SUB4(a, b) vsubq_f32(a, b)
 #define MMCC_FMA4(a, b, c) vfmaq_f32(c, a, b)
 #define MMCC_SCALE4(a, b, c) vfmaq_n_f32(c, b, a)
 #define MMCC_LOW4(a, low) vbslq_f32(vcgtq_f32(low, a), low, a)
@@ -312,7 +311,6 @@ typedef float32x4_t mmcc_float4;
 #define MMCC_LOAD4(from) vld1q_f32(from)
 #define MMCC_STORE4(to, a) vst1q_f32(to, a)
 #define MMCC_ADD4(a, b) vaddq_f32(a, b)
-#define MMCC_SUB4(a, b) vsubq_f32(a, b)
 #define MMCC_FMA4(a, b, c) vfmaq_f32(c, a, b)
 #define MMCC_SCALE4(a, b, c) vfmaq_n_f32(c, b, a)
 #define MMCC_LOW4(a, low) vpselq_f32(low, a, vcmpgtq_f32(low, a))
@@ -327,7 +325,6 @@ typedef __m128 mmcc_float4;
 #define MMCC_LOAD4(from) _mm_loadu_ps(from)
 #define MMCC_STORE4(to, a) _mm_storeu_ps(to, a)
 #define MMCC_ADD4(a, b) _mm_add_ps(a, b)
-#define MMCC_SUB4(a, b) _mm_sub_ps(a, b)
 #define MMCC_FMA4(a, b, c) _mm_add_ps(_mm_mul_ps(a, b), c)
 #define MMCC_SCALE4(a, b, c) _mm_add_ps(_mm_mul_ps(_mm_set1_ps(a), b), c)
 #define MMCC_LOW4(a, low) _mm_max_ps(low, a)
@@ -348,7 +345,6 @@ typedef v128_t mmcc_float4;
 #define MMCC_LOAD4(from) wasm_v128_load(from)
 #define MMCC_STORE4(to, a) wasm_v128_store(to, a)
 #define MMCC_ADD4(a, b) wasm_f32x4_add(a, b)
-#define MMCC_SUB4(a, b) wasm_f32x4_sub(a, b)
 #define MMCC_FMA4(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(a, b), c)
 #define MMCC_SCALE4(a, b, c) wasm_f32x4_add(wasm_f32x4_mul(wasm_f32x4_splat(a), b), c)
 #define MMCC_LOW4(a, low) wasm_f32x4_pmax(a, low)
@@ -394,7 +390,8 @@ MMCC_INLINE mmcc_float8 mmcc_add8(mmcc_float8 a, mmcc_float8 b)
 
 MMCC_INLINE mmcc_float8 mmcc_sub8(mmcc_float8 a, mmcc_float8 b)
 {
-    const mmcc_float8 less = {MMCC_SUB4(a.low, b.low), MMCC_SUB4(a.high, b.high)};
+    const mmcc_float4 minus = MMCC_SET4(-1.0f); /* the product is exact, so the sum is rounded like a difference */
+    const mmcc_float8 less = {MMCC_FMA4(minus, b.low, a.low), MMCC_FMA4(minus, b.high, a.high)};
     return less;
 }
 

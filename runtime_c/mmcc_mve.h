@@ -13,13 +13,6 @@
 #include <arm_mve.h>
 #include <stdint.h>
 
-/* A function that is assembly as a whole: compilers must not change how it is called. */
-#if defined(__clang__)
-#define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noinline, unused))
-#else
-#define MMCC_MVE_ASSEMBLY MMCC_CODE_ATTRIBUTE __attribute__((naked, noipa, unused))
-#endif
-
 /* Copies `count` bytes, 16 at a time; the two do not overlap. */
 MMCC_INLINE void mmcc_mve_copy(int8_t *to, const int8_t *from, int32_t count)
 {

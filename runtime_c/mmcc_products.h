@@ -12,19 +12,6 @@
  * four values and their weights are. What steps on is "+&r" where a register is read besides: of an equal value that
  * they know, compilers take one register for both. */
 
-/* Eight sums, a value in `x`, and its eight weights in s16 to s23, or in s24 to s31. */
-#define MMCC_PRODUCTS_FIRST(x)                                                                                 \
-    " vfma.f32 %0, s16, " x "\n vfma.f32 %1, s17, " x "\n vfma.f32 %2, s18, " x "\n vfma.f32 %3, s19, " x       \
-    "\n vfma.f32 %4, s20, " x "\n vfma.f32 %5, s21, " x "\n vfma.f32 %6, s22, " x "\n vfma.f32 %7, s23, " x "\n"
-#define MMCC_PRODUCTS_SECOND(x)                                                                                \
-    " vfma.f32 %0, s24, " x "\n vfma.f32 %1, s25, " x "\n vfma.f32 %2, s26, " x "\n vfma.f32 %3, s27, " x       \
-    "\n vfma.f32 %4, s28, " x "\n vfma.f32 %5, s29, " x "\n vfma.f32 %6, s30, " x "\n vfma.f32 %7, s31, " x "\n"
-
-/* Four values a turn; `load` loads the weights of two. */
-#define MMCC_PRODUCTS_FOUR(load)                                                                               \
-    "1: vldmia %[x]!, {s8-s11}\n" load MMCC_PRODUCTS_FIRST("s8") MMCC_PRODUCTS_SECOND("s9") load               \
-    " subs %[left], #4\n" MMCC_PRODUCTS_FIRST("s10") MMCC_PRODUCTS_SECOND("s11") " bpl 1b\n"
-
 /* Of each value eight weights lie side by side. */
 MMCC_INLINE void mmcc_products8(const float *w, const float *x, int32_t count, mmcc_float8 *sum)
 {
@@ -35,7 +22,17 @@ MMCC_INLINE void mmcc_products8(const float *w, const float *x, int32_t count, m
         const float *values = x;
         int32_t left = count - 4;
         /* clang-format off */
-        __asm__(MMCC_PRODUCTS_FOUR(" vldmia %[w]!, {s16-s31}\n")
+        __asm__("1: vldmia %[x]!, {s8-s11}\n vldmia %[w]!, {s16-s31}\n"
+                " vfma.f32 %0, s16, s8\n vfma.f32 %1, s17, s8\n vfma.f32 %2, s18, s8\n vfma.f32 %3, s19, s8\n"
+                " vfma.f32 %4, s20, s8\n vfma.f32 %5, s21, s8\n vfma.f32 %6, s22, s8\n vfma.f32 %7, s23, s8\n"
+                " vfma.f32 %0, s24, s9\n vfma.f32 %1, s25, s9\n vfma.f32 %2, s26, s9\n vfma.f32 %3, s27, s9\n"
+                " vfma.f32 %4, s28, s9\n vfma.f32 %5, s29, s9\n vfma.f32 %6, s30, s9\n vfma.f32 %7, s31, s9\n"
+                " vldmia %[w]!, {s16-s31}\n"
+                " vfma.f32 %0, s16, s10\n vfma.f32 %1, s17, s10\n vfma.f32 %2, s18, s10\n vfma.f32 %3, s19, s10\n"
+                " vfma.f32 %4, s20, s10\n vfma.f32 %5, s21, s10\n vfma.f32 %6, s22, s10\n vfma.f32 %7, s23, s10\n"
+                " vfma.f32 %0, s24, s11\n vfma.f32 %1, s25, s11\n vfma.f32 %2, s26, s11\n vfma.f32 %3, s27, s11\n"
+                " vfma.f32 %4, s28, s11\n vfma.f32 %5, s29, s11\n vfma.f32 %6, s30, s11\n vfma.f32 %7, s31, s11\n"
+                " subs %[left], #4\n bpl 1b\n"
                 : "+t"(sum->v0), "+t"(sum->v1), "+t"(sum->v2), "+t"(sum->v3), "+t"(sum->v4), "+t"(sum->v5),
                   "+t"(sum->v6), "+t"(sum->v7), [w] "+r"(weights), [x] "+r"(values), [left] "+r"(left)
                 :
@@ -60,8 +57,19 @@ MMCC_INLINE void mmcc_products8_apart(const float *w, int32_t step, const float 
         const float *values = x;
         int32_t left = count - 4;
         /* clang-format off */
-        __asm__(MMCC_PRODUCTS_FOUR(" vldmia %[w], {s16-s23}\n add %[w], %[bytes]\n"
-                                   " vldmia %[w], {s24-s31}\n add %[w], %[bytes]\n")
+        __asm__("1: vldmia %[x]!, {s8-s11}\n"
+                " vldmia %[w], {s16-s23}\n add %[w], %[bytes]\n vldmia %[w], {s24-s31}\n add %[w], %[bytes]\n"
+                " vfma.f32 %0, s16, s8\n vfma.f32 %1, s17, s8\n vfma.f32 %2, s18, s8\n vfma.f32 %3, s19, s8\n"
+                " vfma.f32 %4, s20, s8\n vfma.f32 %5, s21, s8\n vfma.f32 %6, s22, s8\n vfma.f32 %7, s23, s8\n"
+                " vfma.f32 %0, s24, s9\n vfma.f32 %1, s25, s9\n vfma.f32 %2, s26, s9\n vfma.f32 %3, s27, s9\n"
+                " vfma.f32 %4, s28, s9\n vfma.f32 %5, s29, s9\n vfma.f32 %6, s30, s9\n vfma.f32 %7, s31, s9\n"
+                " vldmia %[w], {s16-s23}\n add %[w], %[bytes]\n vldmia %[w], {s24-s31}\n add %[w], %[bytes]\n"
+                " subs %[left], #4\n"
+                " vfma.f32 %0, s16, s10\n vfma.f32 %1, s17, s10\n vfma.f32 %2, s18, s10\n vfma.f32 %3, s19, s10\n"
+                " vfma.f32 %4, s20, s10\n vfma.f32 %5, s21, s10\n vfma.f32 %6, s22, s10\n vfma.f32 %7, s23, s10\n"
+                " vfma.f32 %0, s24, s11\n vfma.f32 %1, s25, s11\n vfma.f32 %2, s26, s11\n vfma.f32 %3, s27, s11\n"
+                " vfma.f32 %4, s28, s11\n vfma.f32 %5, s29, s11\n vfma.f32 %6, s30, s11\n vfma.f32 %7, s31, s11\n"
+                " bpl 1b\n"
                 : "+t"(sum->v0), "+t"(sum->v1), "+t"(sum->v2), "+t"(sum->v3), "+t"(sum->v4), "+t"(sum->v5),
                   "+t"(sum->v6), "+t"(sum->v7), [w] "+&r"(weights), [x] "+&r"(values), [left] "+&r"(left)
                 : [bytes] "r"(4 * step)

@@ -3,7 +3,7 @@
 #ifndef MMCC_RECURRENT_MVE_H
 #define MMCC_RECURRENT_MVE_H
 
-#include "mmcc_mve.h"
+#include "mmcc_mve_assembly.h"
 #include "mmcc_recurrent.h"
 #include "mmcc_runtime.h"
 

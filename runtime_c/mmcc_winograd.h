@@ -17,7 +17,11 @@ typedef mmcc_float4 mmcc_part;
 #define MMCC_PART_LOAD MMCC_LOAD4
 #define MMCC_PART_STORE MMCC_STORE4
 #define MMCC_PART_ADD MMCC_ADD4
-#define MMCC_PART_SUB MMCC_SUB4
+#if defined(__ARM_NEON)
+#define MMCC_PART_SUB vsubq_f32
+#else
+#define MMCC_PART_SUB(a, b) MMCC_FMA4(MMCC_SET4(-1.0f), (b), (a)) /* the product is exact */
+#endif
 #define MMCC_PART_CLAMP(a, low, high) MMCC_HIGH4(MMCC_LOW4(a, MMCC_SET4(low)), MMCC_SET4(high))
 #define MMCC_PART_LEAKY(a, slope) MMCC_LEAKY4(a, MMCC_SET4(slope))
 #elif defined(__AVX512F__) && defined(__FMA__)

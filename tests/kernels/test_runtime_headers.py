@@ -53,6 +53,7 @@ ARM = {
         "mmcc_arm_dsp_taps.h",
         "mmcc_arm_dsp_sums.h",
         "mmcc_mve.h",
+        "mmcc_mve_assembly.h",
     ],
     "aarch64": [],
     "rv32imac": [],
@@ -114,6 +115,7 @@ def test_no_name_is_defined_in_two_headers():
         names = {*functions, *(name for pair in types for name in pair if name), *macros}
         small = (
             "mve",
+            "mve_assembly",
             "moves",
             "products",
             "normalize",
@@ -122,6 +124,7 @@ def test_no_name_is_defined_in_two_headers():
             "pages",
             "handoff",
             "threads",
+            "words",
         )
         few = path.name in [f"mmcc_{name}.h" for name in ("armv6m", "arm_dsp_sums", *small)]
         assert few or len(names) > 5, path

@@ -54,6 +54,7 @@ OPTIONAL_HEADERS = (
     "mmcc_recurrent_mve.h",
     "mmcc_narrow.h",
     "mmcc_mve.h",
+    "mmcc_mve_assembly.h",
     "mmcc_arm_dsp.h",
     "mmcc_arm_dsp_four.h",
     "mmcc_arm_dsp_chunks.h",
