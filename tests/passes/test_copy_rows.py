@@ -17,12 +17,14 @@ from mmcc.checker.plan import check_plan
 from mmcc.driver.laid import Laid
 from mmcc.driver.row_copies import with_row_copies
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.graph import Graph
+from mmcc.ir.graph import Graph, Node
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.plan import BufferKind
 from mmcc.ir.regions import Region
-from mmcc.ops.elementwise import Binary
+from mmcc.ir.types import Tensor
+from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.movement import Expand
+from mmcc.ops.topk import TopK
 from mmcc.passes.copy_rows import copy_rows
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
@@ -66,6 +68,24 @@ def test_only_the_reads_that_are_named_are_of_a_copy() -> None:
     values = [evaluate_tensors(g, {g.inputs[0].tensor: sample}) for g in (graph, other)]
     for port in graph.outputs:
         assert np.array_equal(values[0][port.tensor], values[1][port.tensor])
+
+
+@pytest.mark.quick
+def test_of_a_node_with_two_results_the_first_names_it() -> None:
+    b = Build("net")
+    x = b.input(4, 8, dtype=ElementType.F32)
+    graph = b.graph(b.add(Unary("sqrt"), x))
+    first, second = TopK(2).results(graph.tensors[x])
+    made = {name: Tensor(name, *result) for name, result in (("best", first), ("where", second))}
+    node = Node(TopK(2), (x,), tuple(made))
+    graph = replace(graph, tensors=graph.tensors | made, nodes=(*graph.nodes, node))
+    assert copy_rows(graph, ()).nodes == graph.nodes
+    other = copy_rows(graph, {(x, "best")})
+    assert [n.inputs == (x,) for n in other.nodes] == [True, True, False]
+    regions = (replace(FAST, size=64), SLOW)
+    asked = replace(request(graph), regions=regions, by_region=True, loads={1: 100.0})
+    before = laid(graph, asked)
+    assert with_row_copies(before, lambda _: pytest.fail("planned again")) is before
 
 
 @pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler")

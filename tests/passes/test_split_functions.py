@@ -58,6 +58,17 @@ def test_what_gains_nothing_or_differs_between_parts_stays(rest):
     assert nodes_of(split_functions(graph)) == nodes_of(graph)
 
 
+@pytest.mark.parametrize("sliced", ["v", "i"])
+def test_either_of_two_results_may_be_what_slices_are_taken_of(sliced):
+    graph = read(f"""{SAMPLES}
+        %r = Unary("sqrt", [])(%c)
+        %v, %i = TopK(1)(%r)
+        %y = Slice([1,0,0,0], [1,1,1,1], [1,4,5,1])(%{sliced})
+        output %y
+    """)
+    assert nodes_of(split_functions(graph)) == nodes_of(graph)
+
+
 def volume(samples, layers, *, residual):
     """Conv, BatchNormalization and Relu, Conv, a sum, a pool; over three axes of space."""
     rng, node = np.random.default_rng(3), onnx.helper.make_node

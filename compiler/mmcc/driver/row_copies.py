@@ -60,6 +60,8 @@ def _worth_copying(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[R
         share = shares(graph, group)
         for index in group.nodes:
             node = graph.nodes[index]
+            if len(node.outputs) > 1:  # alone in its group, it needs all rows at once
+                continue
             traffic = node_traffic(graph, index, request.loads.get(index, 1.0), plan.copied.get(index))
             for name in dict.fromkeys(graph.activations(node)):
                 region = plan.place_at(plan.slots[name].buffer, step).region

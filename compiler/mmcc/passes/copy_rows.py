@@ -22,7 +22,7 @@ def copy_rows(graph: Graph, reads: Collection[Read]) -> Graph:
     for node in graph.nodes:
         inputs = list(node.inputs)
         for name in dict.fromkeys(node.inputs):
-            if (name, node.output) not in reads:
+            if (name, node.outputs[0]) not in reads:
                 continue
             copy = f"{name}_rows"
             while copy in tensors:

@@ -42,10 +42,11 @@ def _taken_apart(graph: Graph) -> set[str]:
     """Tensors of which slices are read, also behind further functions."""
     apart: set[str] = set()
     for node in reversed(graph.nodes):
-        for reader in graph.consumers[node.output]:
-            passes_on = isinstance(reader.op, (*FUNCTIONS, Reshape)) and reader.output in apart
-            if passes_on or isinstance(reader.op, Slice):
-                apart.add(node.output)
+        for name in node.outputs:
+            for reader in graph.consumers[name]:
+                passes_on = isinstance(reader.op, (*FUNCTIONS, Reshape)) and reader.output in apart
+                if passes_on or isinstance(reader.op, Slice):
+                    apart.add(name)
     return apart
 
 
