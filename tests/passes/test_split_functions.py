@@ -69,6 +69,22 @@ def test_either_of_two_results_may_be_what_slices_are_taken_of(sliced):
     assert nodes_of(split_functions(graph)) == nodes_of(graph)
 
 
+def test_scales_stay_behind_what_is_not_taken_apart():
+    """`verify` forgives one step of integers where floats are half-way, and none of floats joined of them."""
+    graph = read(f"""{SAMPLES}
+        constant %k: f32[3,1,1,2] = random 1
+        constant %o: f32[3] = random 2
+        %e = Conv(Window([1, 1]), 1)(%a, %k, %o)
+        %f = Conv(Window([1, 1]), 1)(%b, %k, %o)
+        %d = Concat(0)(%e, %f)
+        %q = Quantize(0.5, 3)(%d)
+        %y = Dequantize(0.5, 3)(%q)
+        output %y
+        output %c
+    """)
+    assert nodes_of(split_functions(graph)) == nodes_of(graph)
+
+
 def volume(samples, layers, *, residual):
     """Conv, BatchNormalization and Relu, Conv, a sum, a pool; over three axes of space."""
     rng, node = np.random.default_rng(3), onnx.helper.make_node

@@ -87,7 +87,8 @@ def _ends_layers(draft: Draft, node: Node, joined: Node, split: set[str]) -> boo
     readers = {reader.outputs for reader in draft.source.consumers[node.inputs[0]]}
     made = [draft.producer.get(name) for name in joined.inputs]
     return (
-        len(node.inputs) - sum(map(draft.is_constant, node.inputs)) == 1
+        isinstance(node.op, (Unary, Binary))  # a Dequantize is compared with ONNX Runtime as whole as it is
+        and len(node.inputs) - sum(map(draft.is_constant, node.inputs)) == 1
         and len(readers) == 1
         and node.inputs[0] not in draft.source.kept
         and all(part is not None and _is_layer(draft, part, split) for part in made)
