@@ -42,11 +42,9 @@ def _taken_apart(graph: Graph) -> set[str]:
     """Tensors of which slices are read, also behind further functions."""
     apart: set[str] = set()
     for node in reversed(graph.nodes):
-        for name in node.outputs:
-            for reader in graph.consumers[name]:
-                passes_on = isinstance(reader.op, (*FUNCTIONS, Reshape)) and reader.output in apart
-                if passes_on or isinstance(reader.op, Slice):
-                    apart.add(name)
+        passes_on = isinstance(node.op, (*FUNCTIONS, Reshape)) and node.output in apart
+        if passes_on or isinstance(node.op, Slice):
+            apart.update(node.inputs)
     return apart
 
 
