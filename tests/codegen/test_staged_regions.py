@@ -16,6 +16,7 @@ from mmcc.ir.plan import BufferKind, Plan
 from mmcc.ir.regions import SRAM, Region
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import read_of
+from mmcc.planner.regions.search import floor_cost
 from staged_runs import random_net, run_staged, staged_request
 
 pytestmark = pytest.mark.skipif(
@@ -73,6 +74,17 @@ def test_slow_memory_is_only_used_where_fast_memory_does_not_do() -> None:
     smaller = in_two(graph, plan.peak(next(iter(plan.regions()))) // 2)
     assert {region.name for region in smaller.regions()} == {"fast", "psram"}
     assert smaller.cost > plan.cost
+
+
+@pytest.mark.quick
+def test_no_plan_costs_less_than_the_floor() -> None:
+    """Constants of a node are the fewest bytes in some tiling, not always in that of the smallest blocks."""
+    graph = random_net(1, floats=False)
+    asked = staged_request(graph, regions=(replace(FAST, size=1 << 20), SLOW), by_region=True)
+    assert asked.staging is not None
+    totals = [[blocks.total for blocks in some] for some in asked.staging.tilings.values()]
+    assert any(min(some) < some[0] for some in totals)
+    assert floor_cost(graph, asked) <= best_plan(graph, asked).cost
 
 
 @pytest.mark.quick

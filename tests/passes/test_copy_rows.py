@@ -27,6 +27,7 @@ from mmcc.ops.movement import Expand
 from mmcc.ops.topk import TopK
 from mmcc.passes.copy_rows import copy_rows
 from mmcc.planner.api import best_plan
+from mmcc.planner.regions.search import floor_cost
 from mmcc.planner.request import PlanRequest
 from onnx import helper
 from planner_graphs import Build
@@ -86,6 +87,18 @@ def test_of_a_node_with_two_results_the_first_names_it() -> None:
     asked = replace(request(graph), regions=regions, by_region=True, loads={1: 100.0})
     before = laid(graph, asked)
     assert with_row_copies(before, lambda _: pytest.fail("planned again")) is before
+
+
+@pytest.mark.quick
+def test_a_plan_without_copies_is_not_proved_against_those_with_copies() -> None:
+    """Its own bound is of the graph as it is; a plan with copies may be below."""
+    graph = net()
+    before = laid(graph, in_two(graph, 1200))
+    assert with_row_copies(before, lambda g: in_two(g, 1200)).plan.cost < before.plan.least_cost
+    kept = with_row_copies(laid(graph, in_two(graph, 1600)), lambda g: in_two(g, 1600))
+    assert not kept.row_copies
+    assert not kept.plan.cheapest
+    assert kept.plan.least_cost == floor_cost(graph, kept.request)
 
 
 @pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler")

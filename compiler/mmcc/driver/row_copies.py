@@ -44,14 +44,18 @@ def with_row_copies(found: Laid, ask: Ask) -> Laid:
     try:
         plan = best_plan(other, asked)
     except CompileError:
-        return found
+        return replace(found, plan=_known(found.plan, graph, request))
     seconds = found.plan.seconds + plan.seconds
     if plan.cost >= found.plan.cost:
-        return replace(found, plan=replace(found.plan, seconds=seconds))
-    # others may be copied: all that is known is what every access costs where it costs least
-    least = min(plan.cost, floor_cost(graph, request))
-    plan = replace(plan, least_cost=least, cheapest=False, seconds=seconds)
+        return replace(found, plan=replace(_known(found.plan, graph, request), seconds=seconds))
+    plan = replace(_known(plan, graph, request), seconds=seconds)
     return replace(found, graph=other, request=asked, plan=plan, row_copies=reads)
+
+
+def _known(plan: Plan, graph: Graph, request: PlanRequest) -> Plan:
+    """The plan with what is known of plans with any copies: no more than what every access costs where it
+    costs least."""
+    return replace(plan, least_cost=min(plan.cost, floor_cost(graph, request)), cheapest=False)
 
 
 def _worth_copying(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[Read]:

@@ -227,7 +227,8 @@ def floor_cost(graph: Graph, request: PlanRequest) -> float:
             for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
                 total += min(count.cost(region) for region in request.regions)
             if request.staging is not None and index in request.staging.tilings:
-                once = request.staging.tilings[index][0].total  # each byte comes to an arena at least once
+                # each byte comes to an arena at least once; how many there are depends on the tiling
+                once = min(blocks.total for blocks in request.staging.tilings[index])
                 count = staged_traffic(request, index, once, once)
                 total += figure(request.cost, "staged_byte") * once
                 total += min(count.cost(region) for region in request.regions)
