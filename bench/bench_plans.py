@@ -11,9 +11,9 @@ bytes, a star where it is proved that none needs less (or costs less, within a l
 is below, and CPU seconds of one worker. `none` means that no plan is within the limit, with a star where that
 is proved. Plans of least RAM are replayed by the checker, which is not in their seconds.
 
-With `--keep`, the figures of each model are added to a file as they are made, with the tree of the compiler's
-sources in git, and what it has of that tree and the same model is taken from there: so a table may be made in
-parts, in any order, and again after a change of one model.
+With `--keep`, the figures of each model are added to a file as they are made, with the trees in git of the
+compiler's sources and the targets, and what it has of these and the same model is taken from there: so a
+table may be made in parts, in any order, and again after a change of one model.
 
 The last lines: shares that are proved, the largest gap, seconds, memory, and the exponent of a line through
 the logarithms of seconds and kernels, over what took a tenth of a second or more.
@@ -54,6 +54,7 @@ from mmcc.planner.riders import riders
 from mmcc.target import load_target
 from networks import SHARED
 
+SOURCES = ("compiler", "targets")  # folders of what plans depend on beside the model
 PARTS = ("80", "60")  # per cent of what a model needs node by node
 FITTED = 0.1  # seconds: what took less says nothing about growth
 LONG, LONGEST = 10.0, 60.0  # seconds
@@ -173,14 +174,16 @@ def as_row(made: Mapping[str, Any]) -> Row:
     return Row(made["nodes"], made["alone"], plans, made["megabytes"])
 
 
-def compiler_tree() -> str:
-    """The tree of the compiler's sources in git; SystemExit if they are not as committed."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    changed = subprocess.run([*git, "status", "--porcelain", "../compiler"], capture_output=True, check=True)
+def source_trees() -> list[str]:
+    """The trees in git of what plans depend on; SystemExit if it is not as committed."""
+    git = ["git", "-C", str(Path(__file__).parents[1])]
+    changed = subprocess.run([*git, "status", "--porcelain", *SOURCES], capture_output=True, check=True)
     if changed.stdout:
-        raise SystemExit("--keep says of which sources figures are: commit what changed in compiler/")
-    tree = subprocess.run([*git, "rev-parse", "HEAD:compiler"], capture_output=True, check=True, text=True)
-    return tree.stdout.strip()
+        where = " or ".join(f"{folder}/" for folder in SOURCES)
+        raise SystemExit(f"--keep says of which sources figures are: commit what changed in {where}")
+    trees = [f"HEAD:{folder}" for folder in SOURCES]
+    found = subprocess.run([*git, "rev-parse", *trees], capture_output=True, check=True, text=True)
+    return found.stdout.split()
 
 
 def models(paths: Sequence[Path]) -> Iterator[Path]:
@@ -219,7 +222,7 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.one:
         return only_one(options.paths[0], options.target, options.seconds)
-    of = (compiler_tree(), options.target, options.seconds) if options.keep else ()
+    of = (*source_trees(), options.target, options.seconds) if options.keep else ()
     kept = Kept(options.keep, of)
     columns = ("least RAM", *(f"within {part} %" for part in PARTS))
     print(f"{'model':44}{'kernels':>8}{'alone':>12}" + "".join(f"{head:>24}" for head in columns))

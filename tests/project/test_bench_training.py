@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import importlib
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +52,37 @@ def test_a_step_that_makes_values_again_is_near_what_none_is_below(monkeypatch, 
     monkeypatch.setattr(bench_training, "model_file", Path)
     monkeypatch.setattr(bench_steps, "run", lambda *_: iter(steps))
     assert [found.reached for found in bench_training.vgg19()] == [True, True, not changed]
+
+
+@pytest.mark.parametrize(
+    ("right", "again", "reached"),
+    [([36, 170, 165], 165, True), ([36, 170, 100], 100, False), ([36, 170, 165], 36, False)],
+)
+def test_a_board_knows_in_the_end_what_it_learned(monkeypatch, right, again, reached):
+    """Epochs before the last do not count: what the board keeps is what the last has made."""
+    monkeypatch.syspath_prepend(bench_training.ROOT / "examples" / "digits")
+    learn = importlib.import_module("learn")
+    boards = {
+        name: (learn.Learned(right, [0.1] * 2, 0), learn.Learned([again], [], 0))
+        for name in ("inverted", "shifted")
+    }
+    monkeypatch.setattr(learn, "demonstrate", lambda *_: boards)
+    assert [found.reached for found in bench_training.digits()] == [reached] * 2
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "reached"),
+    [
+        ("3 passed in 1.0s", 0, True),
+        ("3 passed, 1 skipped in 1.0s", 0, False),
+        ("1 failed in 1.0s", 1, False),
+    ],
+)
+def test_a_test_that_was_skipped_has_shown_nothing(monkeypatch, said, code, reached):
+    done = subprocess.CompletedProcess([], code, f"....\n==== {said} ====\n", "")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: done)
+    (found,) = bench_training.passed("tests/training/test_gradients.py", goal="1e-5")
+    assert found.reached == reached
 
 
 def test_lines_can_be_chosen(capsys):

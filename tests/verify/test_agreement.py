@@ -101,3 +101,18 @@ def test_a_difference_that_is_onnx_runtimes_is_told_from_ours(length, planted, t
     (theirs,) = Oracle(path, ["y"]).run({"x": x})
     true = np.fft.rfft(x[0, :, 0].astype(float))
     assert np.abs(theirs[0, :, 0] - true.real).max() > 1e-5 * np.abs(true).max()
+
+
+def test_a_wrong_value_beside_infinities_is_found_without_a_word(tmp_path, recwarn) -> None:
+    """As a mask of attention has them: an infinity less itself is no number, of which numpy warns."""
+    mask = np.array([[0, 2, -np.inf, np.inf]], np.float32)
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    nodes = [helper.make_node("Add", ["x", "m"], ["y"])]
+    path = save(model_of(nodes, {"x": x}, ["y"], {"m": mask}), tmp_path, "m.onnx")
+    graph = load_graph(path, CompileOptions())
+    ((name, stored),) = graph.constants.items()
+    planted = np.where(stored == 2, np.float32(3), stored)
+    agreement = Agreement(replace(graph, constants={name: planted}), path, {})
+    agreement.run([x])
+    (tally,) = agreement.tallies.values()
+    assert (tally.mismatches, [str(each.message) for each in recwarn]) == (1, [])
