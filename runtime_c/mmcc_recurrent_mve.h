@@ -84,7 +84,7 @@ MMCC_MVE_ASSEMBLY static const int8_t *mmcc_mve_sums(__attribute__((unused)) con
                      MMCC_MVE_ROW_OF_H("r0", "r8", "") " add r9, r5\n"
                      MMCC_MVE_ROW_OF_H("r2", "r10", "") " add r9, r5\n"
                      MMCC_MVE_ROW_OF_H("r4", "r12", "") " add r9, r5\n"
-                     " vpst\n vldrbt.u8 q1, [r9]\n add r9, r5\n" /* nothing need be behind the last row */
+                     " vpst\n vldrbt.u8 q1, [r9]\n add r9, r5\n" /* the rows before read on, this one does not */
                      " vmladava.s8 r6, q0, q1\n vmladava.s8 r14, q3, q1\n"
                      "8: add r0, r0, r8, lsl #8\n add r2, r2, r10, lsl #8\n"
                      " add r4, r4, r12, lsl #8\n add r6, r6, r14, lsl #8\n"

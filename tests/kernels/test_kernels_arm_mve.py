@@ -8,13 +8,18 @@ from itertools import product
 import numpy as np
 import pytest
 from fused_c import NAME, filled, request
+from kernel_bench import Bench
 from mmcc.codegen.emit import EmitOptions, emit
 from mmcc.codegen.lower import lower
 from mmcc.codegen.render import render
+from mmcc.ir.graph import Graph
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan
+from mmcc.ir.program import Constant
 from mmcc.kernels.arm_mve.conv import pack_runs
+from mmcc.kernels.select import kernel_use
+from mmcc.kernels.tilings import planning_site
 from mmcc.ops.activation import Leaky
 from mmcc.ops.conv import ConvInt8
 from mmcc.ops.dense import DenseInt8
@@ -24,13 +29,15 @@ from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.requantize import multiplier_and_shift, multipliers_and_shifts
 from mmcc.ops.window import Window
 from mmcc.planner.api import best_plan
+from mmcc.target import load_target
 from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.qemu import run_firmware
 from op_case import OpCase
 from op_cases_float import FAMILIES as FLOAT_FAMILIES
 from op_cases_int8 import FAMILIES
-from op_cases_int8_layers import CONSTANTS, conv_to_float, dense_to_float, int8, per_filter
+from op_cases_int8_layers import CONSTANTS, conv_to_float, dense, dense_to_float, int8, per_filter
 from op_cases_int16 import conv16, dense16
+from op_cases_recurrent_int8 import cells
 from planner_graphs import Build
 from qemu_bench import QemuBench
 from toolchains import ready
@@ -267,6 +274,38 @@ def test_packed_weights_keep_every_weight_once():
     assert np.array_equal(np.sort(packed.reshape(-1)), np.sort(w.reshape(-1)))
     assert np.array_equal(packed[0, :64].reshape(4, 16), w[:4, 0, :16])
     assert np.array_equal(packed[0, 64:84].reshape(4, 5), w[:4, 0, 16:])
+
+
+def constants(case: OpCase) -> tuple[str, dict[str, int]]:
+    """The kernel of a case that has whole tensors, and bytes of its constants."""
+    tensors, arrays = {}, {}
+    node = Bench._node(case, "whole", tensors, arrays)
+    graph = Graph("one", tensors, arrays, (node,), (), ())
+    use = kernel_use(node.op, planning_site(graph, 0, load_target("cortex-m55")))
+    found = ((name, value) for name, value in use.fields if isinstance(value, Constant))
+    return use.template, {name: value.data.nbytes for name, value in found}
+
+
+@pytest.mark.quick
+def test_a_vector_behind_the_last_weights_is_there():
+    """Loads of a rest read 16 bytes, which may be all that a package has: those of a block's last filter, and
+    of a cell's last gate but one row."""
+    for values, filters in product((*range(1, 18), 32, 41), (1, 4, 6)):
+        made = dense(f"line_{values}_{filters}", (values,), filters)
+        sums = dense_to_float(f"sums_{values}_{filters}", (values,), filters)
+        blocks, rest = -(-filters // 4), values % 16
+        for case, scale in ((made, 20), (sums, 0)):
+            template, held = constants(case)
+            last = blocks * (16 + 4 * values + scale) - scale - (rest or 16)
+            assert template == "mve_conv_int8"
+            assert last + 16 <= held["stream"] < last + 16 + 4 + scale, case.name
+    for cell, units in product(("rnn", "gru", "lstm"), range(1, 20)):
+        template, held = constants(cells(f"{cell}_{units}", 2, 3, cell, units))
+        gates, rest = {"rnn": (1,), "gru": (2, 1), "lstm": (4,)}[cell], units % 16
+        assert template == "recurrent_int8"
+        for k, count in enumerate(gates):
+            end = -(-units // 4) * count * (16 + 4 * 3 + 16 + 4 * units)
+            assert end - 2 * rest + (16 if rest else 0) <= held[f"weights{k}"] <= end + 16, (cell, units)
 
 
 @pytest.mark.parametrize(("cols", "channels", "axes"), [(5, 30, (0, 1)), (5, 25, (0,)), (1, 40, (0, 1))])

@@ -140,6 +140,14 @@ def test_files_that_are_named_exist(page: Path) -> None:
     assert [span for span, found in zip(spans, there, strict=True) if not found] == []
 
 
+@pytest.mark.quick
+def test_files_that_templates_name_exist() -> None:
+    texts = "".join(path.read_text() for path in (ROOT / "templates").rglob("*.j2"))
+    named = set(re.findall(r"(?:\w+/)+\w+\.py\b", texts))
+    assert named
+    assert [name for name in named if not any((place / name).exists() for place in (ROOT, PACKAGE))] == []
+
+
 def section(name: str) -> str:
     """A section of DESIGN.md."""
     found = re.search(rf"^## {name}\n(.*?)^## ", (ROOT / "DESIGN.md").read_text(), re.MULTILINE | re.DOTALL)

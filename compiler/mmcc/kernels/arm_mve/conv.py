@@ -33,7 +33,7 @@ TAP_LIMIT = 25  # taps of a window whose addresses may be listed on the stack
 def pack_runs(w: NDArray[np.int8]) -> NDArray[np.int8]:
     """Weights [filters, runs, values] as [block][run][16 values][4 filters][16], a run's rest as [4][rest].
 
-    The last load of a block reads a whole vector: bytes behind its weights must exist.
+    The last load of a block reads a whole vector: bytes behind its weights must exist (`filter_stream`).
     """
     (filters, runs, values), block = w.shape, BLOCK
     whole, count = values // VECTOR, filters // BLOCK
@@ -46,10 +46,15 @@ def pack_runs(w: NDArray[np.int8]) -> NDArray[np.int8]:
 
 
 def filter_stream(block: Block, w: NDArray[np.int8]) -> NDArray[np.int32]:
-    """All constants of four filters one behind the other, blocks after each other; `w` as for `pack_runs`."""
+    """All constants of four filters one behind the other, blocks after each other; `w` as for `pack_runs`.
+
+    Behind the last weights come zeros where a scale does not: so much of a vector as is no weight.
+    """
     scale = np.ascontiguousarray(block.scale.astype("<i4")).view(np.int8)
-    stream = np.concatenate((scale[:, : 4 * BLOCK], pack_runs(w), scale[:, 4 * BLOCK :]), 1)
-    return np.ascontiguousarray(stream).view("<i4").astype(np.int32)  # words are aligned
+    begin, end = np.split(scale, [4 * BLOCK], axis=1)
+    stream = np.concatenate((begin, pack_runs(w), end), 1).reshape(-1)
+    words = max(0, -w.shape[2] % VECTOR - end.shape[1] + 3) // 4
+    return np.pad(stream, (0, 4 * words)).view("<i4").astype(np.int32)  # words are aligned
 
 
 @variant_layer("arm_mve", DenseInt8)

@@ -91,6 +91,8 @@ def _constants(op: RecurrentInt8, site: Site) -> Fields:
     found: list[tuple[str, Field]] = [("table", site.keep("table", sigmoid_table()))]
     for k, group in enumerate(sets(op)):
         weights = np.stack([parts[gate] for gate in group], axis=1)
+        if variant == NARROW:
+            weights = _readable(weights.reshape(-1), r.shape[1] % LANES)
         mine = by_gate[:, list(group)]
         found.append((f"weights{k}", site.keep(f"weights{k}", weights.view(np.int32))))
         found.append((f"numbers{k}", site.keep(f"numbers{k}", np.ascontiguousarray(mine))))
@@ -121,6 +123,11 @@ def _turns(blocks: Array) -> Array:
     rows = rows.reshape(len(blocks), BLOCK, -1)
     cut = np.split(rows, range(LANES, rows.shape[2], LANES), axis=2)
     return np.hstack((begins, *(each.reshape(len(blocks), -1) for each in cut)))
+
+
+def _readable(line: Array, rest: int) -> Array:
+    """The same with zeros behind: of the last four rows, of `rest` columns, the third is read as a vector."""
+    return np.pad(line, (0, max(0, LANES - 2 * rest + 3) // 4 * 4 if rest else 0))
 
 
 def _blocks(rows: Array, variant: str) -> Array:
