@@ -90,6 +90,26 @@ def test_of_a_node_with_two_results_the_first_names_it() -> None:
 
 
 @pytest.mark.quick
+def test_copies_that_would_be_in_slow_memory_are_not_made() -> None:
+    """Where there is not the room for all rings, a copy of the others is work for nothing."""
+    graph = net()
+    tried: list[Graph] = []
+
+    def ask(other: Graph) -> PlanRequest:
+        tried.append(other)
+        return in_two(other, 1200)
+
+    after = with_row_copies(laid(graph, in_two(graph, 1200)), ask)
+    every = tried[0]
+    assert 0 < len(after.row_copies) < len(every.nodes) - len(graph.nodes)
+    assert after.plan.cost < best_plan(every, in_two(every, 1200)).cost
+    for node in after.graph.nodes:
+        if isinstance(node.op, Expand):
+            source, copy = (after.plan.slots[name].buffer for name in (*node.inputs, *node.outputs))
+            assert [str(after.plan.places[b].region) for b in (source, copy)] == ["psram", "fast"]
+
+
+@pytest.mark.quick
 def test_a_plan_without_copies_is_not_proved_against_those_with_copies() -> None:
     """Its own bound is of the graph as it is; a plan with copies may be below."""
     graph = net()

@@ -3,7 +3,8 @@
 
 A convolution reads each value of its input many times. Where that lies in slow memory, it may cost less to
 copy each row once, to a ring in fast memory. The copy is a node of its own, so that groups, rings and regions
-are chosen with it as with any other; where the plan then costs no less, the graph stays as it is.
+are chosen with it as with any other; copies that found no room in faster memory are left out. Where the plan
+then costs no less, the graph stays as it is.
 """
 
 from __future__ import annotations
@@ -39,17 +40,32 @@ def with_row_copies(found: Laid, ask: Ask) -> Laid:
     reads = tuple(_worth_copying(graph, found.plan, request))
     if not reads:
         return found
-    other = copy_rows(graph, reads)
-    asked = limited(ask(other), request)
-    try:
-        plan = best_plan(other, asked)
-    except CompileError:
-        return replace(found, plan=_known(found.plan, graph, request))
-    seconds = found.plan.seconds + plan.seconds
-    if plan.cost >= found.plan.cost:
-        return replace(found, plan=replace(_known(found.plan, graph, request), seconds=seconds))
-    plan = replace(_known(plan, graph, request), seconds=seconds)
-    return replace(found, graph=other, request=asked, plan=plan, row_copies=reads)
+    best, seconds = found, found.plan.seconds
+    while reads:
+        other = copy_rows(graph, reads)
+        asked = limited(ask(other), request)
+        try:
+            plan = best_plan(other, asked)
+        except CompileError:
+            break
+        seconds += plan.seconds
+        if plan.cost < best.plan.cost:
+            best = replace(found, graph=other, request=asked, plan=plan, row_copies=reads)
+        faster = tuple(read for read in reads if _is_faster(graph, other, plan, read))
+        if faster == reads:
+            break
+        reads = faster  # without copies that are in slow memory, too
+    return replace(best, plan=replace(_known(best.plan, graph, request), seconds=seconds))
+
+
+def _is_faster(graph: Graph, other: Graph, plan: Plan, read: Read) -> bool:
+    """True if a copy is in memory that is read faster than that of the tensor."""
+    name, result = read
+    copy = other.producer[result].inputs[graph.producer[result].inputs.index(name)]
+    step_of = {index: step for step, group in enumerate(plan.groups) for index in group.nodes}
+    step = next(step_of[k] for k, node in enumerate(other.nodes) if copy in node.outputs)
+    source, ring = (plan.place_at(plan.slots[each].buffer, step).region for each in (name, copy))
+    return isinstance(source, Region) and isinstance(ring, Region) and ring.read_cost < source.read_cost
 
 
 def _known(plan: Plan, graph: Graph, request: PlanRequest) -> Plan:
