@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fused_c import request, run
+from fused_c import filled, request, run, staging
 from mmcc.checker.plan import check_plan
+from mmcc.codegen.staged import staged_for
 from mmcc.errors import CompileError
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import BufferKind, Plan
@@ -17,6 +18,8 @@ from mmcc.ir.regions import SRAM, Region
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import read_of
 from mmcc.planner.regions.search import floor_cost
+from mmcc.target import load_target
+from planner_graphs import Build
 from staged_runs import random_net, run_staged, staged_request
 
 pytestmark = pytest.mark.skipif(
@@ -64,6 +67,24 @@ def test_constants_come_to_both_memories(tmp_path: Path) -> None:
     plans = (in_two(graph, fast) for fast in range(2048, 16384, 1024))
     both = next(plan for plan in plans if len(staged_in(plan)) == 2)
     assert run_staged(graph, both, tmp_path / "both")[0] == expected
+
+
+@pytest.mark.quick
+def test_a_twin_has_the_constants_of_a_group_in_one_memory(tmp_path: Path) -> None:
+    """Those of an average pool, too, which on a Cortex-M55 has none."""
+    b = Build("pools")
+    x = b.pool(b.conv(b.conv(b.input(12, 10, 3), 16, 3), 16, 3), 2)
+    graph = filled(b.graph(b.conv(b.conv(x, 24, 3), 40, 1)), 3)
+    blocks = staging(graph, load_target("cortex-m55"), 1 << 20)
+    asked = staged_request(graph, regions=(replace(FAST, size=1024), SLOW), by_region=True)
+    plan = best_plan(graph, replace(asked, staging=blocks))
+    twin = staged_for(graph, plan, load_target("host"))
+    groups = [[twin.staged[index].buffers for index in g.nodes if index in twin.staged] for g in twin.groups]
+    memories = [{str(twin.places[n].region) for names in group for n in names} for group in groups]
+    assert memories == [{"psram"}, {"fast"}, {"fast"}]
+    assert len(groups[1]) == 2, "the pool is in the group of another layer"
+    expected = run(graph, best_plan(graph, request(graph, fuse=False)), tmp_path / "at_hand")
+    assert run_staged(graph, twin, tmp_path / "twin")[0] == expected
 
 
 @pytest.mark.quick

@@ -20,7 +20,8 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
     """A plan for kernels of another target, which pack constants in other ways, or have others.
 
     Groups, loops, iterations, blocks by their channels, what stays, and where tensors are do not change.
-    Places that are too small for these kernels' blocks move above all others, each to bytes of its own.
+    Places that are too small for these kernels' blocks move above all others, each to bytes of its own. So do
+    constants that only these kernels have, to the memory of all constants of their group.
     """
     plan = _unlimited(plan)
     some = next(plan.places[name].region for s in plan.staged.values() for name in s.buffers)
@@ -28,6 +29,8 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
     ends, buffers, places = plan.regions(), {b.name: b for b in plan.buffers}, dict(plan.places)
     staged: dict[int, Staged] = {}
     for step, group in enumerate(plan.groups):
+        others = (plan.staged[index].buffers[0] for index in group.nodes if index in plan.staged)
+        here = next((plan.places[name].region for name in others), some)
         for index in group.nodes:
             known = plan.staged.get(index)
             blocks = _blocks_for(graph, index, target, known)
@@ -36,10 +39,10 @@ def staged_for(graph: Graph, plan: Plan, target: Target) -> Plan:
             names = known.buffers if known is not None else (f"own{index}",)
             staged[index] = Staged(blocks, names)
             for name in names:
-                new = Buffer(name, BufferKind.STAGED, 0, Span(step, step + 1), (some,), BLOCK_ALIGN)
+                new = Buffer(name, BufferKind.STAGED, 0, Span(step, step + 1), (here,), BLOCK_ALIGN)
                 buffer, size = buffers.get(name, new), aligned(blocks.bytes)
                 if buffer.size < size:
-                    region = places[name].region if name in places else some
+                    region = places[name].region if name in places else here
                     assert isinstance(region, Region)
                     at = aligned(ends[region])
                     buffers[name], places[name] = replace(buffer, size=size), Place(region, at)
