@@ -21,6 +21,7 @@ from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.passes import optimize
 from mmcc.planner.api import best_plan
+from mmcc.planner.regions.search import floor_cost
 from mmcc.planner.request import Constants, PlanRequest
 from mmcc.target import load_target
 from moved_plans import skipping
@@ -133,6 +134,16 @@ def test_most_tiny_graphs_are_proved() -> None:
         whole = best_plan(graph, PlanRequest(fuse=False)).peak(PlanRequest().regions[0])
         proved += best_plan(graph, within(whole // 8 * 4, None)).cheapest
     assert proved >= 28
+
+
+def test_what_the_caller_brings_is_in_no_floor() -> None:
+    """Accesses to it cost nothing in a plan, whatever the regions cost."""
+    graph = chain()
+    dear = replace(FAST, read_cost=0.5, write_cost=0.5)
+    for size, outside in ((1 << 20, True), (1 << 20, False), (400, True)):
+        asked = within(size, None, external_inputs=outside, external_outputs=outside)
+        asked = replace(asked, regions=(replace(dear, size=size), SLOW))
+        assert floor_cost(graph, asked) <= best_plan(graph, asked).cost
 
 
 @pytest.mark.quick

@@ -10,6 +10,7 @@ from math import inf
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
+from mmcc.planner.bounds.bound import may_be_outside
 from mmcc.planner.cost import figure, node_cost, plan_cost
 from mmcc.planner.fusion.schedule import Sources
 from mmcc.planner.layer_by_layer import LayoutChoice
@@ -221,11 +222,13 @@ def floor_cost(graph: Graph, request: PlanRequest) -> float:
     """What no plan of any layout costs less than: nodes that may be views cost nothing, and every access is
     where it costs least."""
     total, rows = 0.0, Sources(graph, frozenset())
+    outside = may_be_outside(graph, request)  # what the caller brings is taken to be fast
     for index, node in enumerate(graph.nodes):
         if node.op.traits.alias is None:
             total += node_cost(graph, node, request.cost).total(rows.steps(index), 1, 1, 1.0)
-            for count in node_traffic(graph, index, request.loads.get(index, 1.0)).values():
-                total += min(count.cost(region) for region in request.regions)
+            for name, count in node_traffic(graph, index, request.loads.get(index, 1.0)).items():
+                if name not in outside:
+                    total += min(count.cost(region) for region in request.regions)
             if request.staging is not None and index in request.staging.tilings:
                 # each byte comes to an arena at least once; how many there are depends on the tiling
                 once = min(blocks.total for blocks in request.staging.tilings[index])
