@@ -198,6 +198,20 @@ def _unknown(count: int) -> ModelProto:
     return model(nodes)
 
 
+def _counting_loops(depth: int, steps: int, elements: int = 1) -> ModelProto:
+    """Loops in loops over a count, of which each step makes so many elements; no input is needed."""
+    scalars = [onnx.helper.make_tensor_value_info(n, t, []) for n, t in (("k", 7), ("c", 9), ("i", 1))]
+    ends = [onnx.helper.make_tensor_value_info(n, t, []) for n, t in (("d", 9), ("j", 1))]
+    many = [node("Expand", ["i", "size"], ["e"]), node("Sin", ["e"], ["s"])]
+    inside = [*many, node("ReduceMax", ["s"], ["m"], keepdims=0), node("Add", ["m", "one"], ["j"])]
+    for level in range(depth):
+        body = onnx.helper.make_graph([*inside, node("Identity", ["c"], ["d"])], f"b{level}", scalars, ends)
+        inside = [node("Loop", ["steps", "", "i"], ["j"], body=body)]
+    last = [node("Loop", ["steps", "", "one"], ["l"], body=body), node("Add", ["x", "l"], ["y"])]
+    constants = {"one": np.float32(1), "steps": np.array(steps), "size": np.array([elements])}
+    return model(last, constants)
+
+
 def _bad_names(count: int) -> ModelProto:
     long = "\x1b[31m" + "n" * 100_000
     return model(
@@ -257,5 +271,7 @@ NASTY: dict[str, Callable[[], ModelProto]] = {
     "cycle_of_one": lambda: model([node("Add", ["x", "y"], ["y"])]),
     "output_is_input": lambda: model([], outputs=("x",)),
     "output_is_constant": lambda: model([], {"k": np.float32(1)}, outputs=("k",)),
+    "loop_in_loop": lambda: _counting_loops(2, 10_000),
+    "loop_of_large_steps": lambda: _counting_loops(1, 10_000, 2**20),
     "loop": lambda: model([node("Loop", ["", "", "x"], ["y"], body=_nested(3).graph)]),
 }

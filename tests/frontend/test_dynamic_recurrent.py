@@ -134,3 +134,5 @@ def test_rounding_is_that_of_dynamic_quantize_linear():
     assert near[0, 0] == 0 == near[1, 3]
     assert np.abs(near / step - np.rint(near / step)).max() < 1e-4
     assert (rounded_to_bytes(np.zeros((2, 3), np.float32))[0] == 0).all()
+    with np.errstate(all="raise"):  # a step of 0 would make what no integer is
+        assert (rounded_to_bytes(np.full((2, 3), 1e-44, np.float32))[0] == 0).all()

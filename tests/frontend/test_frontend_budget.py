@@ -29,6 +29,7 @@ SAYS = {  # what the message must say of some of them
     "cycle": "the graph has a cycle",
     "many_unknown": "2501 operators or features are not supported",
     "folded_convolutions": "are left",
+    "loop_of_large_steps": "unrolled it is more than 8,192 nodes",
 }
 
 

@@ -17,6 +17,7 @@ from mmcc.frontend.kept_loops import FEW_NODES
 from mmcc.ir.handoff import Handoff
 from mmcc.ir.interpret import evaluate
 from mmcc.ir.verify import check_final
+from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.repeat import Repeat, Taken
 from mmcc.passes import optimize
@@ -263,6 +264,59 @@ def test_a_loop_that_never_ends_is_refused(tmp_path):
     endless = counted(by=0, limit=None)
     with pytest.raises(CompileError, match="more than 8,192 nodes"):
         import_model(save(endless.model, tmp_path))
+
+
+def test_a_node_that_makes_large_values_beside_small_ones_stays_in_the_body(tmp_path):
+    """What is known of a step before the first are its small values; the node makes both."""
+    rng = np.random.default_rng(0)
+    inputs = {"h0": rng.uniform(-1, 1, 17).astype(np.float32)}
+    inside = [
+        node("Gather", ["table", "step"], ["row"], axis=0),
+        node("Split", ["row", "sizes"], ["few", "many"], axis=0),
+        node("ReduceSum", ["few", "axis"], ["sum"], keepdims=0),
+        node("Mul", ["f8", "many"], ["product"]),
+        node("Sub", ["product", "sum"], ["h_out"]),
+    ]
+    carried = [("h0", "h", "h_out", TensorProto.FLOAT)]
+    constants = {"table": rng.uniform(-1, 1, (40, 20)).astype(np.float32)}
+    constants |= {"sizes": np.array([3, 17]), "axis": np.array([0])}
+    model = one_loop(inside, carried, ["few"], ["last_h", "all_few"], inputs, constants)
+    assert loops_of(check(model, inputs, tmp_path))
+
+
+@pytest.mark.parametrize("steps", [2, 30])
+def test_of_a_longer_value_only_what_steps_take_is_computed(steps, tmp_path):
+    rng = np.random.default_rng(0)
+    inputs = {"x": rng.uniform(-1, 1, (64, 1, 4)).astype(np.float32), "h0": np.ones((1, 4), np.float32)}
+    inside = [
+        node("Gather", ["x", "step"], ["xt"], axis=0),
+        node("MatMul", ["xt", "W"], ["p"]),
+        node("Add", ["p", "f8"], ["h_out"]),
+    ]
+    carried = [("h0", "h", "h_out", TensorProto.FLOAT)]
+    constants = {"W": rng.uniform(-1, 1, (4, 4)).astype(np.float32)}
+    graph = check(one_loop(inside, carried, [], ["last_h"], inputs, constants, steps), inputs, tmp_path)
+    (product,) = (each for each in graph.nodes if isinstance(each.op, Dense))
+    assert graph.tensors[product.output].shape == (steps, 4)
+
+
+def test_what_is_wrong_with_nodes_of_constants_is_said_as_elsewhere(tmp_path):
+    """They are run before the first step, of which nothing must stay behind."""
+    inside = [
+        node("Add", ["k", "one"], ["k_out"]),
+        node("Reshape", ["k_out", "two"], ["r"]),
+        node("Cast", ["r"], ["rf"], to=TensorProto.FLOAT),
+        node("Mul", ["f8", "rf"], ["h_out"]),
+    ]
+    inputs = {"h0": np.ones(2, np.float32)}
+    carried = [
+        ("h0", "h", "h_out", TensorProto.FLOAT),
+        ("k0", "k", "k_out", TensorProto.INT64),
+    ]
+    constants = {"k0": np.zeros(1, np.int64), "one": np.array([1]), "two": np.array([2])}
+    with pytest.raises(CompileError, match="cannot reshape") as error:
+        import_model(save(one_loop(inside, carried, [], ["last_h"], inputs, constants), tmp_path))
+    assert "defined twice" not in str(error.value)
 
 
 def test_a_loop_in_a_loop(tmp_path):

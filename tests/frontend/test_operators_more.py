@@ -191,6 +191,14 @@ def test_pools_of_volumes(tmp_path, op, attributes):
         run(tmp_path, op, [VOLUME], opset=19, count_include_pad=1, **attributes)
 
 
+@pytest.mark.parametrize("kernel", [[9, 2, 2], [2, 9, 2]])
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pools_of_more_than_a_volume_are_refused(tmp_path, op, kernel):
+    model = model_of([helper.make_node(op, ["x"], ["y"], kernel_shape=kernel)], {"x": VOLUME}, ["y"])
+    with pytest.raises(CompileError, match="is larger than"):
+        import_model(save(model, tmp_path))
+
+
 @pytest.mark.parametrize("p", [1, 2])
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_lp_normalization(tmp_path, axis, p):

@@ -85,6 +85,25 @@ def test_scales_stay_behind_what_is_not_taken_apart():
     assert nodes_of(split_functions(graph)) == nodes_of(graph)
 
 
+@pytest.mark.parametrize(
+    ("starts", "shape"),
+    [([0, 0, 0, 0], [1, 2, 5, 2]), ([0, 1, 0, 0], [1, 2, 5, 2]), ([0, 4, 1, 0], [1, 4, 3, 2])],
+)
+def test_a_slice_of_less_than_a_layer_stays_a_slice(starts, shape):
+    graph = read(f"""
+        input %a: f32[4,5,2]
+        input %b: f32[4,5,2]
+        %c = Concat(0)(%a, %b)
+        %one = Reshape([1,8,5,2])(%c)
+        %y = Slice({starts}, [1,1,1,1], {shape})(%one)
+        output %y
+    """)
+    after = simplify(graph)
+    assert check_graph(after) == []
+    inputs = [np.random.default_rng(k).uniform(0, 1, (4, 5, 2)).astype(np.float32) for k in range(2)]
+    np.testing.assert_array_equal(run(graph, *inputs)[0], run(after, *inputs)[0])
+
+
 def volume(samples, layers, *, residual):
     """Conv, BatchNormalization and Relu, Conv, a sum, a pool; over three axes of space."""
     rng, node = np.random.default_rng(3), onnx.helper.make_node

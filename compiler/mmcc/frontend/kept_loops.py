@@ -8,7 +8,7 @@ second place, and nodes of several steps are not planned together. So code is we
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.layouts import plain
 from mmcc.frontend.outside import Outside
-from mmcc.frontend.problems import Problems
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import ShapeError
@@ -131,7 +130,7 @@ class _Body:
         steps = {name: self._slice(each, name) for name, each in loop.slices.items()}
         known = {name: inner.constant(np.asarray(array), name) for name, array in loop.known.items()}
         around = Outside(self.state, inner)
-        within = replace(self.state, build=inner, values=around, problems=Problems(), uncertain={})
+        within = around.tried()
         made = inline(within, self.where, loop.body, {**starts, **steps, **known}, convert)
         problems = within.problems
         if None in made or problems.found or problems.unknown or within.uncertain:

@@ -22,8 +22,7 @@ from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.order import ordered
 from mmcc.frontend.outside import Outside
-from mmcc.frontend.problems import Problems
-from mmcc.frontend.reads import reads
+from mmcc.frontend.reads import nodes_below, reads
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.value import Value
 from mmcc.ir.op import ShapeError
@@ -132,7 +131,10 @@ class _Run:
             carried = left
 
     def _nodes(self, known: Collection[str]) -> list[NodeProto]:
-        """The nodes, in order, that need only what is known; shapes are, whatever they are of."""
+        """The nodes, in order, that need only what is known; shapes are, whatever they are of.
+
+        Loops are not among them: all their steps would be run for each step of this one.
+        """
         own = own_names(self.body)
         known = {*known, "", *self.constants}
         inside = [(self.where, node) for node in self.body.node]
@@ -142,7 +144,8 @@ class _Run:
         found: list[NodeProto] = []
         for _, node in ordered(inside, own - _made(self.body.node) | around, problems):
             shapes = node.op_type in OF_SHAPES and not domain_of(node) and node.input[0] in around
-            if shapes or all(name in known or name in seen for name in reads(node)):
+            loops = any(each.op_type in {"Loop", "Scan"} for each in nodes_below([node]))
+            if shapes or (not loops and all(name in known or name in seen for name in reads(node))):
                 found.append(node)
                 known.update(node.output)
         return [] if problems else found
@@ -178,7 +181,8 @@ class _Run:
                 before.append(now)
                 break
         names = [name for name in wanted if name in _made(nodes)]
-        return _stacked(before, carried, inside, names, self.ports.number, ends)
+        known = _stacked(before, carried, inside, names, self.ports.number, ends)
+        return known and replace(known, inside=_of_whole_nodes(nodes, wanted, known.inside))
 
     def _own(self, step: int) -> dict[str, Array]:
         own = {self.ports.number: np.array(step, np.int64), self.ports.given: np.array(True)}
@@ -188,11 +192,12 @@ class _Run:
         """What one step makes; None if it is not known, or too large."""
         if not wanted:
             return {}
-        inner = Builder(budget=self.state.build.budget)
-        around = Outside(self.state, inner)
-        within = replace(self.state, build=inner, values=around, problems=Problems(), uncertain={})
+        build = self.state.build
+        inner = Builder(budget=build.budget)
+        within = Outside(self.state, inner).tried()
         values = {name: inner.constant(array, name) for name, array in given.items()}
         made = inline(within, self.where, graph, values, self.convert)
+        build.budget = inner.budget  # that of all steps
         if within.problems.found or within.problems.unknown:
             return None
         found: dict[str, Array] = {}
@@ -228,6 +233,15 @@ def _stacked(
         if same and 0 < arrays[0].size <= FEW_ELEMENTS:
             of_steps[name] = np.stack(arrays)
     return Known(steps, rows, of_steps, ends)
+
+
+def _of_whole_nodes(
+    nodes: Iterable[NodeProto], wanted: Collection[str], inside: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Without what a node makes beside values that are wanted, too, and too large: the node must stay."""
+    stay = (node for node in nodes if {*node.output} & {*wanted} - {*inside})
+    made = _made(stay)
+    return {name: array for name, array in inside.items() if name not in made}
 
 
 def _part(body: GraphProto, nodes: Iterable[NodeProto], wanted: Sequence[str]) -> GraphProto:

@@ -300,7 +300,7 @@ class _Steps:
             self.state.problems.found += [located(problem, self.where) for problem in problems]
             raise _Stopped
         slices = {
-            name: Rows(self._one_under_the_other(source), self._rows(source), source.taken.stride < 0)
+            name: Rows(self._one_under_the_other(source, steps), self._rows(source), source.taken.stride < 0)
             for name, source in sources.items()
             if liftable(source, steps)
         }
@@ -319,8 +319,12 @@ class _Steps:
         """Rows of one slice."""
         return source.value.shape[0 if source.axis else 1]
 
-    def _one_under_the_other(self, source: Scanned) -> Value:
+    def _one_under_the_other(self, source: Scanned, steps: int) -> Value:
         value, axis = source.value, source.axis
+        if value.shape[axis] > steps:  # what no step takes is not computed
+            index = self.state.build.constant(np.arange(steps), "steps")
+            node = helper.make_node("Gather", ["scanned", "steps"], ["taken"], axis=axis)
+            value = self._one(node, {"scanned": value, "steps": index})
         if axis:
             perm = [axis, *(k for k in range(value.rank) if k != axis)]
             value = self._one(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.convert import Import
+from mmcc.frontend.problems import Problems
 from mmcc.frontend.value import Value
 
 
@@ -22,6 +23,12 @@ class Outside(MutableMapping[str, Value]):
     inner: Builder
     taken: dict[str, str] = field(default_factory=dict[str, str])
     own: dict[str, Value] = field(default_factory=dict[str, Value])
+
+    def tried(self) -> Import:
+        """An import into the body's builder; of what goes wrong in it the one around learns nothing."""
+        state = self.state
+        made = replace(state, build=self.inner, values=self, problems=Problems(), uncertain={})
+        return replace(made, opaque={*state.opaque}, lost={*state.lost})
 
     def __getitem__(self, name: str) -> Value:
         if name not in self.own:

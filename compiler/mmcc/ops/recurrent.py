@@ -22,6 +22,7 @@ from mmcc.ops.elementwise import UNARY
 from mmcc.ops.halves import widened
 
 Array = NDArray[Any]
+LEAST_RANGE = np.float32(1e-30)  # of h that is rounded: a step of less could be 0 in float32
 GATES = {"rnn": 1, "gru": 3, "lstm": 4}  # in ONNX's order: (h); z, r, h; i, o, f, c
 
 
@@ -99,7 +100,7 @@ def rounded_to_bytes(h: Array) -> tuple[Array, Any]:
     A step is 1/255 of the range of h, which includes 0.
     """
     low, high = (end(h, initial=np.float32(0)) for end in (np.min, np.max))
-    step = (high - low) / np.float32(255) if high > low else np.float32(1)
+    step = (high - low) / np.float32(255) if high - low > LEAST_RANGE else np.float32(1)
     zero = np.clip(np.rint(np.float32(0) - low / step), 0, 255).astype(np.float32)
     return (np.clip(np.rint(h / step) + zero, 0, 255) - zero).astype(np.int32), step
 

@@ -107,7 +107,8 @@ def _of_reshaped_part(draft: Draft, seen: Node, node: Node) -> Node:
         return node
     op = Slice(node.op.starts[1:], node.op.steps[1:], node.op.shape[1:])
     part = _of_one_part(draft, joined, replace(node, op=op, inputs=seen.inputs))
-    whole = part.inputs != seen.inputs and _is_whole_slice(draft, part)
+    same = draft.tensors[part.inputs[0]].shape == op.shape
+    whole = part.inputs != seen.inputs and same and _is_whole_slice(draft, part)
     return replace(part, op=Reshape(node.op.shape)) if whole else node
 
 

@@ -186,6 +186,8 @@ def volume_pool(
     """
     depth = x.shape[2]
     count = (depth + pads[0] + pads[3] - slide.reach[0]) // slide.strides[0] + 1
+    if count < 1:
+        raise bad_model("MM104", f"a window of {slide.kernel} is larger than {list(x.shape[2:])} with pads")
     if max(count, depth) > MAX_DEPTH:
         raise unsupported(f"a pool of {max(count, depth)} layers; up to {MAX_DEPTH} are unrolled")
     flat = Sliding(slide.kernel[1:], slide.strides[1:], slide.dilations[1:], [], "NOTSET")
