@@ -191,6 +191,15 @@ def test_pools_of_volumes(tmp_path, op, attributes):
         run(tmp_path, op, [VOLUME], opset=19, count_include_pad=1, **attributes)
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pools_are_limited_by_the_layers_of_their_result(tmp_path, op):
+    """As convolutions are: a volume of more layers may be read."""
+    x = array(1, 2, 201, 1, 2)
+    run(tmp_path, op, [x], opset=19, kernel_shape=[3, 1, 1], strides=[2, 1, 1])
+    with pytest.raises(CompileError, match="199 layers; up to 128"):
+        run(tmp_path, op, [x], opset=19, kernel_shape=[3, 1, 1])
+
+
 @pytest.mark.parametrize("kernel", [[9, 2, 2], [2, 9, 2]])
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_pools_of_more_than_a_volume_are_refused(tmp_path, op, kernel):

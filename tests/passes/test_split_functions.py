@@ -58,6 +58,23 @@ def test_what_gains_nothing_or_differs_between_parts_stays(rest):
     assert nodes_of(split_functions(graph)) == nodes_of(graph)
 
 
+@pytest.mark.parametrize("reader", ["output %d", '%z = Unary("sqrt", [])(%d)\noutput %z'])
+def test_what_others_read_as_a_whole_stays_so_wherever_a_constant_stands(reader):
+    graph = read(f"""{SAMPLES}
+        constant %k: f32[3,1,1,2] = random 1
+        constant %o: f32[3] = random 2
+        constant %m: f32[1] = [4]
+        %e = Conv(Window([1, 1]), 1)(%a, %k, %o)
+        %f = Conv(Window([1, 1]), 1)(%b, %k, %o)
+        %d = Concat(0)(%e, %f)
+        %y = Binary("sub")(%m, %d)
+        output %y
+        output %c
+        {reader}
+    """)
+    assert nodes_of(split_functions(graph)) == nodes_of(graph)
+
+
 @pytest.mark.parametrize("sliced", ["v", "i"])
 def test_either_of_two_results_may_be_what_slices_are_taken_of(sliced):
     graph = read(f"""{SAMPLES}

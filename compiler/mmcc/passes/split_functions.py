@@ -82,13 +82,13 @@ def _is_equal_along(shape: Shape, behind: int) -> bool:
 
 def _ends_layers(draft: Draft, node: Node, joined: Node, split: set[str]) -> bool:
     """True if layers that could take the function in make all parts of a Concat, and nobody else reads it."""
-    readers = {reader.outputs for reader in draft.source.consumers[node.inputs[0]]}
+    readers = {reader.outputs for reader in draft.source.consumers[joined.output]}
     made = [draft.producer.get(name) for name in joined.inputs]
     return (
         isinstance(node.op, (Unary, Binary))  # a Dequantize is compared with ONNX Runtime as whole as it is
         and len(node.inputs) - sum(map(draft.is_constant, node.inputs)) == 1
         and len(readers) == 1
-        and node.inputs[0] not in draft.source.kept
+        and joined.output not in draft.source.kept
         and all(part is not None and _is_layer(draft, part, split) for part in made)
     )
 

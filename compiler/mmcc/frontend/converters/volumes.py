@@ -28,7 +28,7 @@ from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.pool import Pads
 from mmcc.ops.window import Window
 
-MAX_DEPTH = 128  # layers of an operand or a result: each is an image of its own
+MAX_DEPTH = 128  # layers of a result: each is an image of its own
 
 VolumePool = Callable[[Window, Pads], Op]  # a pool of images: its window, and the pads that it counts
 
@@ -184,12 +184,11 @@ def volume_pool(
 
     `pads` are the window's, `counted` those that a mean counts; begins of the three axes, then their ends.
     """
-    depth = x.shape[2]
-    count = (depth + pads[0] + pads[3] - slide.reach[0]) // slide.strides[0] + 1
+    count = (x.shape[2] + pads[0] + pads[3] - slide.reach[0]) // slide.strides[0] + 1
     if count < 1:
         raise bad_model("MM104", f"a window of {slide.kernel} is larger than {list(x.shape[2:])} with pads")
-    if max(count, depth) > MAX_DEPTH:
-        raise unsupported(f"a pool of {max(count, depth)} layers; up to {MAX_DEPTH} are unrolled")
+    if count > MAX_DEPTH:
+        raise unsupported(f"a pool with {count} layers; up to {MAX_DEPTH} are unrolled")
     flat = Sliding(slide.kernel[1:], slide.strides[1:], slide.dilations[1:], [], "NOTSET")
     image = op(flat.window(_of_image(pads)), flat.window(_of_image(counted)).pads)
     over_images = max(*flat.kernel, *flat.strides) > 1
