@@ -99,7 +99,8 @@ class KeptValues:
         best: tuple[int, _Choice, Graph] | None = None
         bounds: list[int] = []
         planned = 0
-        enough = 0 if self._every else self._bound(self._most) * (CLOSE + 1) // CLOSE
+        low = 0 if self._every else self._bound(self._most)
+        enough = low * (CLOSE + 1) // CLOSE
         # that which keeps everything comes last: most often something that was found needs less than it keeps
         tried = dict.fromkeys(choice for choice in (*self._least_of_blocks, *ranked) if choice != everything)
         for whole in (*tried, everything):
@@ -122,7 +123,7 @@ class KeptValues:
         if best is None or not (self._again(best[1]) or self._leaving(best[1])):
             return None
         arena, choice, graph = best
-        bound = min([arena, *bounds]) if self._every else self._bound(self._most)
+        bound = min([arena, *bounds]) if self._every else low
         return graph, self._result(choice, arena, bound, planned, None)
 
     def within(self, limit: int) -> tuple[Graph, MadeAgain] | None:
