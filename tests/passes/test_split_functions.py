@@ -86,20 +86,28 @@ def test_either_of_two_results_may_be_what_slices_are_taken_of(sliced):
     assert nodes_of(split_functions(graph)) == nodes_of(graph)
 
 
-def test_scales_stay_behind_what_is_not_taken_apart():
-    """`verify` forgives one step of integers where floats are half-way, and none of floats joined of them."""
+@pytest.mark.parametrize(
+    ("functions", "stay"),
+    [
+        # `verify` forgives one step of integers where floats are half-way, and none of floats joined of them
+        ("%q = Quantize(0.5, 3)(%d)\n%y = Dequantize(0.5, 3)(%q)", True),
+        ('%y = Unary("sigmoid", [])(%d)', True),  # no layer takes it in: it would be as many kernels as parts
+        ('%y = Unary("clamp", [0, 6])(%d)', False),
+        ('%q = Binary("mul")(%d, %o)\n%y = Unary("leaky_relu", [0.5])(%q)', False),
+    ],
+)
+def test_layers_get_what_they_take_in(functions, stay):
     graph = read(f"""{SAMPLES}
         constant %k: f32[3,1,1,2] = random 1
         constant %o: f32[3] = random 2
         %e = Conv(Window([1, 1]), 1)(%a, %k, %o)
         %f = Conv(Window([1, 1]), 1)(%b, %k, %o)
         %d = Concat(0)(%e, %f)
-        %q = Quantize(0.5, 3)(%d)
-        %y = Dequantize(0.5, 3)(%q)
+        {functions}
         output %y
         output %c
     """)
-    assert nodes_of(split_functions(graph)) == nodes_of(graph)
+    assert (nodes_of(split_functions(graph)) == nodes_of(graph)) == stay
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from mmcc.ops.layers import FloatLayer
 from mmcc.ops.movement import Concat, Reshape, Slice
 from mmcc.ops.quantize import Dequantize, Quantize
 from mmcc.passes.draft import Draft
+from mmcc.passes.fuse_activation import as_activation
 
 FUNCTIONS = Unary, Binary, Quantize, Dequantize
 
@@ -81,11 +82,12 @@ def _is_equal_along(shape: Shape, behind: int) -> bool:
 
 
 def _ends_layers(draft: Draft, node: Node, joined: Node, split: set[str]) -> bool:
-    """True if layers that could take the function in make all parts of a Concat, and nobody else reads it."""
+    """True if layers that take the function in make all parts of a Concat, and nobody else reads it."""
     readers = {reader.outputs for reader in draft.source.consumers[joined.output]}
     made = [draft.producer.get(name) for name in joined.inputs]
+    affine = isinstance(node.op, Binary) and node.op.function in ("add", "sub", "mul", "div")
     return (
-        isinstance(node.op, (Unary, Binary))  # a Dequantize is compared with ONNX Runtime as whole as it is
+        (affine or as_activation(node) is not None)
         and len(node.inputs) - sum(map(draft.is_constant, node.inputs)) == 1
         and len(readers) == 1
         and joined.output not in draft.source.kept
