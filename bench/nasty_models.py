@@ -41,6 +41,11 @@ def _weights(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def seeds() -> Iterator[tuple[str, ModelProto]]:
     """Small sound models, each with operators of one family."""
+    yield from _seeds_of_layers()
+    yield from _seeds_of_functions()
+
+
+def _seeds_of_layers() -> Iterator[tuple[str, ModelProto]]:
     w, b = _weights(4, 4, 3, 3), _weights(4)
     s, z = np.float32(0.05), np.int8(3)
     qdq = [
@@ -66,6 +71,10 @@ def seeds() -> Iterator[tuple[str, ModelProto]]:
     ]
     v = np.ones(4, np.float32)
     yield "conv", model(conv, {"w": w, "b": b, "v": v, "m": _weights(5, 16), "g": _weights(5)})
+
+
+def _seeds_of_functions() -> Iterator[tuple[str, ModelProto]]:
+    """What moves, resizes and computes elements, and what is computed from shapes."""
     moves = [
         node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
         node("Reshape", ["t", "to"], ["r"]),
@@ -97,7 +106,7 @@ def seeds() -> Iterator[tuple[str, ModelProto]]:
         node("Clip", ["g", "low"], ["y"]),
     ]
     scales = np.array([1, 1, 2, 1.5], np.float32)
-    yield "resize", model(resized, {"scales": scales, "w": w, "low": np.float32(-1)})
+    yield "resize", model(resized, {"scales": scales, "w": _weights(4, 4, 3, 3), "low": np.float32(-1)})
     maths = [
         node("Add", ["x", "b"], ["a"]),
         node("Mul", ["a", "x"], ["m"]),
@@ -108,7 +117,7 @@ def seeds() -> Iterator[tuple[str, ModelProto]]:
         node("Where", ["c", "d", "x"], ["y"]),
         node("Less", ["x", "a"], ["c"]),
     ]
-    yield "maths", model(maths, {"b": b.reshape(4, 1, 1)})
+    yield "maths", model(maths, {"b": _weights(4, 1, 1)})
     shapes = [
         node("Shape", ["x"], ["n"]),
         node("Gather", ["n", "zero"], ["k"]),

@@ -105,18 +105,22 @@ def called(
     np.testing.assert_allclose(np.frombuffer(run.outputs, np.float32), want, rtol=1e-4, atol=1e-4)
 
 
-def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
-    """The linker holds all of it to 40 KiB."""
-    ready("cortex-m4")
-    result = compiled(tmp_path, TrainOptions(update="block*,logits*"), target="cortex-m4", ram="40K")
-    elf = build_firmware(
+def firmware_of_40_kib(result: CompileResult, folder: Path) -> Path:
+    """A firmware for Cortex-M4 whose linker holds all of it to 40 KiB."""
+    return build_firmware(
         load_target("cortex-m4"),
         [*package_sources(result.folder), bench_files(result.folder) / "adapter_firmware.c"],
         [result.folder],
-        tmp_path / "firmware",
+        folder,
         ram_limit=40 * 1024,
         stack_bytes=load_package(result.folder).stack,
     )
+
+
+def test_an_emulated_board_learns_within_its_ram(tmp_path: Path) -> None:
+    ready("cortex-m4")
+    result = compiled(tmp_path, TrainOptions(update="block*,logits*"), target="cortex-m4", ram="40K")
+    elf = firmware_of_40_kib(result, tmp_path / "firmware")
     called(result, [0, 1, 1, 1, 0], elf, "cortex-m4", tmp_path / "run")
     image = samples()[0][0]
     ((got,),), _ = run_qemu(result.folder, load_package(result.folder), [[image.transpose(2, 0, 1)[None]]])
@@ -151,14 +155,7 @@ def test_an_emulated_board_trains_a_float_head_behind_int8_layers(
     given = {"name": "net", "target": "cortex-m4", "ram": "40K", "self_check": False}
     train = TrainOptions(update=update)
     result = mmcc.compile_training(tmp_path / "head.onnx", tmp_path / "net", train, **given)
-    elf = build_firmware(
-        load_target("cortex-m4"),
-        [*package_sources(result.folder), bench_files(result.folder) / "adapter_firmware.c"],
-        [result.folder],
-        tmp_path / "firmware",
-        ram_limit=40 * 1024,
-        stack_bytes=load_package(result.folder).stack,
-    )
+    elf = firmware_of_40_kib(result, tmp_path / "firmware")
     step = result.module.entries[1].graph
     kinds = [type(node.op).__name__ for node in step.nodes]
     assert kinds.count("ConvInt8") == 6 - ("head" in head)

@@ -50,19 +50,7 @@ def render_text(report: Report) -> str:
     for entry in entries:
         named = f" of {entry['entry']}" if len(entries) > 1 else ""
         figures += [(what + named, text) for what, text in _entry_figures(report, entry)]
-    if report["other_rows"]:
-        figures.append(
-            ("rows", "columns of images are gone over as rows: that needs less; ports stay as they are")
-        )
-    if report["apart"]:
-        text = "layers make what is read row by row apart from what is read as a whole: that needs less"
-        again = "; norms before them are computed twice" if report["apart"] == AGAIN else ""
-        figures.append(("layers", text + again))
-    if report["row_copies"]:
-        count = len(report["row_copies"])
-        what = "1 tensor" if count == 1 else f"{count} tensors"
-        figures.append(("copies", f"rows of {what} go to faster memory as they are read: that costs less"))
-    figures += [("tiles", text) for text in tiling_texts(report["tiling"])]
+    figures += _changes(report)
     if ram["concurrent"]:
         figures.append(("arena", arena_text(ram).removeprefix("arena ")))
         stacks = ", ".join(f"{name} {size:,}" for name, size in ram["stacks"].items())
@@ -85,6 +73,24 @@ def render_text(report: Report) -> str:
         states=[_state_line(state) for state in ram["states"]],
         entries=[_entry_parts(entry, len(ram["regions"]) > 1) for entry in entries],
     )
+
+
+def _changes(report: Report) -> list[tuple[str, str]]:
+    """What was done to the graph so that it needs less, a line each."""
+    figures: list[tuple[str, str]] = []
+    if report["other_rows"]:
+        figures.append(
+            ("rows", "columns of images are gone over as rows: that needs less; ports stay as they are")
+        )
+    if report["apart"]:
+        text = "layers make what is read row by row apart from what is read as a whole: that needs less"
+        again = "; norms before them are computed twice" if report["apart"] == AGAIN else ""
+        figures.append(("layers", text + again))
+    if report["row_copies"]:
+        count = len(report["row_copies"])
+        what = "1 tensor" if count == 1 else f"{count} tensors"
+        figures.append(("copies", f"rows of {what} go to faster memory as they are read: that costs less"))
+    return figures + [("tiles", text) for text in tiling_texts(report["tiling"])]
 
 
 def _entry_figures(report: Report, entry: dict[str, Any]) -> list[tuple[str, str]]:
