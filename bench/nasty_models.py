@@ -42,6 +42,7 @@ def _weights(*shape: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 def seeds() -> Iterator[tuple[str, ModelProto]]:
     """Small sound models, each with operators of one family."""
     yield from _seeds_of_layers()
+    yield from _seeds_of_moves()
     yield from _seeds_of_functions()
 
 
@@ -73,8 +74,7 @@ def _seeds_of_layers() -> Iterator[tuple[str, ModelProto]]:
     yield "conv", model(conv, {"w": w, "b": b, "v": v, "m": _weights(5, 16), "g": _weights(5)})
 
 
-def _seeds_of_functions() -> Iterator[tuple[str, ModelProto]]:
-    """What moves, resizes and computes elements, and what is computed from shapes."""
+def _seeds_of_moves() -> Iterator[tuple[str, ModelProto]]:
     moves = [
         node("Transpose", ["x"], ["t"], perm=[0, 2, 3, 1]),
         node("Reshape", ["t", "to"], ["r"]),
@@ -107,6 +107,10 @@ def _seeds_of_functions() -> Iterator[tuple[str, ModelProto]]:
     ]
     scales = np.array([1, 1, 2, 1.5], np.float32)
     yield "resize", model(resized, {"scales": scales, "w": _weights(4, 4, 3, 3), "low": np.float32(-1)})
+
+
+def _seeds_of_functions() -> Iterator[tuple[str, ModelProto]]:
+    """Functions of elements, and what is computed from shapes."""
     maths = [
         node("Add", ["x", "b"], ["a"]),
         node("Mul", ["a", "x"], ["m"]),
