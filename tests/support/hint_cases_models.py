@@ -47,14 +47,14 @@ class _Reader(CalibrationDataReader):
         return self.left.pop() if self.left else None
 
 
-def _quantized(folder, model, given, nodes_to_exclude=()):
+def _quantized(folder, model, given, nodes_to_exclude=(), form=QuantFormat.QDQ):
     """The model after ONNX Runtime's static quantization."""
     made = folder / "static.onnx"
     quantize_static(
         save(model, folder, "float.onnx"),
         made,
         _Reader(given),
-        quant_format=QuantFormat.QDQ,
+        quant_format=form,
         nodes_to_exclude=list(nodes_to_exclude),
     )
     return made
@@ -102,6 +102,23 @@ def axes_from_the_last_one(folder, _):
 
     refused(model(2, -1), folder, "0 and more")
     check(model(2, 3), X, folder)
+
+
+@follows(
+    "frontend/converters/resizing.py: "
+    "'quantizing with quant_format QuantFormat.QDQ, where it resizes floats and is rounded like them'"
+)
+def resized_integers(folder, _):
+    nodes = [
+        node("Conv", ["x", "w"], ["a"]),
+        node("Resize", ["a", "", "s"], ["b"], mode="linear"),
+        node("Conv", ["b", "w"], ["y"]),
+    ]
+    model = model_of(nodes, X, ["y"], {"w": FLOATS, "s": np.array([1, 1, 2, 2], np.float32)}, 17)
+    with pytest.raises(CompileError, match=r"linear Resize of [iu]8") as caught:
+        import_model(_quantized(folder, model, X, form=QuantFormat.QOperator))
+    assert "QuantFormat.QDQ" in caught.value.hint
+    import_model(_quantized(folder, model, X))
 
 
 @follows(

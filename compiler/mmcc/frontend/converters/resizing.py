@@ -265,7 +265,11 @@ def _emit(build: Builder, x: Value, tensor: str, pair: tuple[Axis, Axis], rule: 
     if rule.mode not in ("linear", "cubic"):
         raise unsupported(f'Resize with mode "{rule.mode}"')
     if not x.dtype.is_float:
-        raise unsupported(f"{rule.mode} Resize of {x.dtype.name}", code="MM203")
+        raise unsupported(
+            f"{rule.mode} Resize of {x.dtype.name}: runtimes disagree on how its results are rounded",
+            "quantizing with quant_format QuantFormat.QDQ, where it resizes floats and is rounded like them",
+            code="MM203",
+        )
     alone = pair[0].is_kept or pair[1].is_kept
     (row_first, row_weight), (col_first, col_weight) = (weights(axis, rule, beside=alone) for axis in pair)
     taps = max(row_weight.shape[1], col_weight.shape[1])
