@@ -64,9 +64,7 @@ class CompileOptions(TypedDict, total=False):
     background_moves: bool  # buffers may go between memories while the model computes, through callbacks
     weights_in_ram: bool  # init copies weights to what `ram` leaves; if not given, where flash is slower
     handoff: Path | str | None  # TOML file of the nodes that functions of the caller's compute
-    time_limit: (
-        float  # effort of the solver, in deterministic seconds; the search for groups has limits of its own
-    )
+    time_limit: float  # effort of the solver, in deterministic seconds; below 20 searches look at less, too
     packages: tuple[str, ...]  # as --package: "zephyr", "arduino", ...
     dump: Path | str | None  # folder for the intermediate forms
     self_check: bool  # run the C on this machine before it is written; True if not given

@@ -15,7 +15,7 @@ from mmcc.ir.nest import Span
 from mmcc.ir.plan import Buffer, BufferKind, Overlap
 from mmcc.ir.regions import SRAM
 from mmcc.planner.bounds.bound import layout_bound, value_floor
-from mmcc.planner.memory.allocations import make_model
+from mmcc.planner.memory.allocations import MemoryModel, make_model
 from mmcc.planner.memory.cpsat import cliques
 from mmcc.planner.memory.layout import make_layout
 from mmcc.planner.memory.lower_bound import lower_bound
@@ -82,6 +82,30 @@ def test_wide_graphs_are_searched_in_as_many_steps_as_others() -> None:
     assert sorted(found.order) == list(range(kernels))
     assert found.bound <= found.peak == max(model.profile(found.order))
     assert found.looked_at <= 2 * STEPS_OF_STATE * states + kernels**2
+
+
+@pytest.mark.quick
+def test_what_a_kernel_adds_is_counted_once_for_equal_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which others have run matters only of those that share an allocation with it."""
+    b = Build("branches")
+    x = b.input(4, 4, 4)
+    ends = [b.conv(b.conv(b.conv(x, 4, 1), channels, 3), 4, 3) for channels in range(6, 12)]
+    while len(ends) > 1:
+        ends = [b.sum(*ends[k : k + 2]) for k in range(0, len(ends) - 1, 2)] + ends[len(ends) & ~1 :]
+    graph = b.graph(ends[0])
+    table = {k: safe_offsets(graph, node) for k, node in enumerate(graph.nodes)}
+    model = make_model(graph, make_layout(graph, frozenset(), frozenset()), PlanRequest(), table)
+    counted, step = list[int](), MemoryModel.step
+
+    def counting(self: MemoryModel, index: int, done: int, alive: int) -> tuple[int, int]:
+        counted.append(index)
+        return step(self, index, done, alive)
+
+    monkeypatch.setattr(MemoryModel, "step", counting)
+    found = best_order(model, max_states=200)
+    calls = len(counted)
+    assert found.peak == max(model.profile(found.order))
+    assert calls < found.looked_at / 5, (calls, found.looked_at)
 
 
 @st.composite

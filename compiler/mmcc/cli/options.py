@@ -110,8 +110,8 @@ PLANNED = (
         type=click.FloatRange(0.1, 3600),
         default=20.0,
         show_default=True,
-        help="Effort of the solver, in deterministic seconds; "
-        "the search for groups before it has limits of its own.",
+        help="Effort of the solver, in deterministic seconds. Below the default, "
+        "the searches for groups before it look at as many times fewer.",
     ),
     click.option(
         "--stack", help="Take this as the worst-case stack instead of measuring it with the toolchain."

@@ -56,6 +56,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         threads=options.threads,
         constants_cost=target.weights_cost,
         effort=options.time_limit,
+        budget=options.budget,
         progress=progress,
     )
 

@@ -43,6 +43,7 @@ def _planned(node: Node, options: CompileOptions) -> Node:
         fuse=options.least_ram or limited,
         cost=cost_of(target),
         effort=options.time_limit,
+        budget=options.budget,
     )
     plan = as_far_as_proved(body, best_plan(body, request))
     return replace(node, op=replace(node.op, body=body, plan=plan))

@@ -46,6 +46,7 @@ def limited(asked: PlanRequest, request: PlanRequest) -> PlanRequest:
         by_region=request.by_region,
         least=request.least,
         effort=request.effort,
+        budget=request.budget,
     )
 
 

@@ -18,6 +18,7 @@ from mmcc.package.kinds import KINDS
 
 WAYS_IN = ("arena", "external", "rows", "rows-again")
 WEIGHTS = ("c", "bin", "staged")
+TIME_LIMIT = 20.0  # with less, searches that count what they look at have as many times less
 
 
 class Progress(Protocol):
@@ -49,7 +50,7 @@ class CompileOptions:
     initial: Mapping[str, ArrayLike] = field(default_factory=dict[str, ArrayLike])  # of states, by input
     stream: str = ""  # INPUT:AXIS, or INPUT:AXIS:ROWS: hop by hop along time
     window: int = 0  # newest rows that are seen by what needs the whole sequence; 0: nothing may
-    time_limit: float = 20.0
+    time_limit: float = TIME_LIMIT
     threads: int = 1  # of the caller's, that kernels are cut for
     float_io: bool = False
     background_moves: bool = False  # buffers may be moved while the model computes, through callbacks
@@ -100,6 +101,11 @@ class CompileOptions:
         for name, value, sound, allowed in numbers:
             if not sound:  # nan, too, which is in every range that the command line knows
                 raise CompileError("MM000", f"{name} is {value}, not {allowed}", exit=Exit.USAGE)
+
+    @property
+    def budget(self) -> float:
+        """The part of what searches may look at by default that they have."""
+        return min(1.0, self.time_limit / TIME_LIMIT)
 
 
 def prefix_of(options: CompileOptions, model: Path) -> str:

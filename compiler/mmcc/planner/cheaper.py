@@ -74,7 +74,7 @@ class Cheaper:
             # the first has only what all layouts copy: it may cost less even if nothing more is known of all
             if this >= best.cost or (tried and this >= least):
                 break
-            if tried == MOST_LAYOUTS or looked_at > MOST_FOOTPRINTS:
+            if tried == MOST_LAYOUTS or looked_at > MOST_FOOTPRINTS * self._request.budget:
                 least = this
                 break
             space = self._layouts.bare(copied | forced, self._request)

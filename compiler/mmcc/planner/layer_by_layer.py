@@ -117,8 +117,8 @@ class _Search:
         self._safe_offset: Mapping[int, Mapping[str, SafeOffset]] = all_safe_offsets(graph, request.apart)
         self._tried: dict[frozenset[Operand], LayoutChoice] = {}  # by operands to copy
         self._made: dict[frozenset[Operand], LayoutChoice] = {}  # by operands that are in place
-        self._states = BOUND_STATES
-        self._kernels_left = KERNELS_RUN
+        self._states = self._most_states = max(HARD_STATES, int(BOUND_STATES * request.budget))
+        self._kernels_left = KERNELS_RUN * request.budget
         self._limit = max(8, min(TRIALS, 100_000 // (1 + len(graph.nodes))))
 
     def best(self) -> tuple[LayoutChoice, int]:
@@ -133,7 +133,7 @@ class _Search:
             return best, min(c.ordering.bound for c in self._tried.values())
         floor = max(
             value_floor(self._graph, self._request, self._safe_offset),
-            layout_bound(self._graph, self._request, self._safe_offset, BOUND_STATES),
+            layout_bound(self._graph, self._request, self._safe_offset, self._most_states),
         )
         copied = self._descend(frozenset(), choices, floor)
         for operand in sorted(copied):  # what did not help is not worth its code

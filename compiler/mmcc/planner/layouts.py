@@ -55,7 +55,7 @@ class Layouts:
         self.macs = request.recompute * sum(self.spans.nest(k).macs for k in range(len(graph.nodes)))
         self.joined = trivial_bound(graph, request)  # bytes that no layout goes below
         size = max(1.0, len(first.model.kernels) / SMALL_GRAPH)
-        self._footprints_left = FOOTPRINTS_TRIED / size**2
+        self._footprints_left = FOOTPRINTS_TRIED * request.budget / size**2
         self.slack = 0  # bytes by which some path may need less than the least that was found (`Paths.slack`)
         self.every_group = True  # so far no groups were left out of what was looked at
 

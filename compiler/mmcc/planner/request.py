@@ -85,6 +85,7 @@ class PlanRequest:
     constants_cost: float = 0.0
     states: Mapping[str, int] = field(default_factory=dict[str, int])  # by `begin`: see states.state_offsets
     effort: float = 20.0  # about seconds for the exact placement, counted so that builds reproduce
+    budget: float = 1.0  # of searches for layouts, orders and groups: part of what they may look at
     seed: int = 0
     rough: bool = (
         False  # the first paths that are placed are good enough: other graphs are compared with this

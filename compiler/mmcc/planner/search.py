@@ -171,7 +171,7 @@ class Search:
                 if placed is not None:
                     made = Priced(paths, placed, cost_of(paths, placed), 0.0)
                     best = made if best is None or made.cost < best.cost else best
-            elif looked_at > FOOTPRINTS_TRIED:
+            elif looked_at > FOOTPRINTS_TRIED * self._request.budget:
                 every = False
             else:
                 paths, path = self._within(spaces[k], limit)

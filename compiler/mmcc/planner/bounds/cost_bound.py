@@ -100,7 +100,7 @@ class _Search:
         self._heap: list[tuple[float, int, int, _Path]] = []
         self._tick = count()
         self._settled: set[int] = set()
-        self._looked_at = 0
+        self._looked_at, self._most_groups = 0, MOST_GROUPS * rows.request.budget
 
     def run(self) -> float:
         """The cost of the cheapest path, or what is left to look at costs at least; the most if that is all
@@ -114,7 +114,7 @@ class _Search:
         while self._heap:
             key, _, _, path = heappop(self._heap)
             after = path.step.after
-            if self._looked_at > MOST_GROUPS:
+            if self._looked_at > self._most_groups:
                 return key
             if after in self._settled:
                 continue

@@ -97,7 +97,7 @@ class _Layouts:
         most: int,
     ) -> None:
         self._graph, self._request, self._safe_offset, self._most = graph, request, safe_offset, most
-        self._operands, self._left = operands, MOST_STEPS
+        self._operands, self._left = operands, MOST_STEPS * request.budget
         self._order = list(dict.fromkeys(join for join, _ in operands))
         self.spans = Spans(graph)
         self._steps = sum(rows_of(graph, node.outputs[0]) for node in graph.nodes)

@@ -57,7 +57,7 @@ def value_bound(graph: Graph, request: PlanRequest, most: int, spans: Spans, flo
 
     That no plan is below `floor` is known already: all that needs less is as good as what needs that.
     """
-    found = _Search(ValueRows(graph, request, spans), most).run(floor)
+    found = _Search(ValueRows(graph, request, spans), most, request.budget).run(floor)
     return -(-found // request.align) * request.align
 
 
@@ -82,7 +82,7 @@ class _Search:
     needs no more, and the rest when that has led nowhere; what is inside a group only when what is seen of
     it outside is not too much."""
 
-    def __init__(self, rows: ValueRows, most: int) -> None:
+    def __init__(self, rows: ValueRows, most: int, budget: float) -> None:
         self._rows, self._groups, self._most = rows, ValueGroups(rows), most
         self._sets = ValueSets(self._groups, largest_split(rows))
         self._count = len(rows.reads)
@@ -91,6 +91,7 @@ class _Search:
         self._settled: set[int] = set()
         self._tick = count()
         self._looked_at, self._checks = 0.0, 0
+        self._most_groups, self._most_checks = MOST_GROUPS * budget, MOST_CHECKS * budget
 
     def run(self, floor: int) -> int:
         """What the largest group of a path needs at least, as far as is known; `floor` if that is more."""
@@ -101,7 +102,7 @@ class _Search:
             value, _, _, item = heappop(self._heap)
             if value > self._most or (isinstance(item, _Set) and item.done == self._sets.all):
                 return min(value, self._most + 1)
-            if self._looked_at > MOST_GROUPS or self._checks > MOST_CHECKS:
+            if self._looked_at > self._most_groups or self._checks > self._most_checks:
                 return value
             if isinstance(item, _Group):
                 self._look(value, item.done, item.step)

@@ -74,6 +74,7 @@ class _Search(ABC):
         then what is not looked at may be within the limit, too."""
         self._space, self._figures = space, space.figures
         self._limit, self._exact, self._strips, self._strict = limit, exact, strips, strict
+        self._budget = space.request.budget
         self.ceiling = inf  # only paths that are worth less are looked for
         self._growth = Growth(space, limit)
         self._tick = count()
@@ -89,14 +90,16 @@ class _Search(ABC):
     def ahead(self, done: int) -> float:
         """What is at least still to come after a set, if that is added to the worth."""
 
-    def run(self, most_groups: int = MOST_GROUPS, patience: int = AT_A_LEVEL) -> FoundPath | None:
+    def run(self, most_groups: float = MOST_GROUPS, patience: float = AT_A_LEVEL) -> FoundPath | None:
         """The best path; None if there is none within the limit, or none was found among `most_groups`.
 
         A search that need not be exact looks at `patience` groups before it takes what is nearly as good.
+        Both are less by the request's budget.
         """
+        most, patience = most_groups * self._budget, patience * self._budget
         self._take_up(self.start(), 0)
         looked_at = level = 0.0
-        while self._heap and looked_at <= most_groups:
+        while self._heap and looked_at <= most:
             if level > patience and not self._exact:
                 self._raise()
                 level = 0

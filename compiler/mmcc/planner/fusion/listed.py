@@ -99,7 +99,7 @@ def list_groups(space: Space, limit: int) -> list[Candidate] | None:
                         seen.add(after)
                         heappush(waiting, (after.bit_count(), after))
             work += 1.0 if strips or figures.looked_at > known else EQUAL
-            if work > MOST_LISTED:
+            if work > MOST_LISTED * space.request.budget:
                 return None
     return found
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from heapq import heappop, heappush, nsmallest
 from itertools import count, pairwise
 
-from mmcc.planner.memory.allocations import MemoryModel, bits
+from mmcc.planner.memory.allocations import MemoryModel, ScheduledKernel, bits
 
 STEPS_OF_STATE = 10  # kernels run for each state that a search may have, at most
 
@@ -24,7 +24,7 @@ class Ordering:
     looked_at: int = 0  # kernels run in the search, over all its states
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _State:
     """After the kernels in `done`: bytes alive, the largest peak so far, and how we came here."""
 
@@ -35,7 +35,7 @@ class _State:
     trail: _Trail | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Trail:
     kernel: int
     before: _Trail | None
@@ -77,6 +77,9 @@ class _Search:
         for k, kernel in enumerate(model.kernels):
             for b in bits(kernel.before):
                 self._after[b].append(k)
+        # What a kernel adds depends only on which of those have run that share an allocation with it.
+        self._sharing = [_sharing(model, kernel) for kernel in model.kernels]
+        self._steps: list[dict[int, tuple[int, int]]] = [{} for _ in model.kernels]
 
     def start(self) -> _State:
         model = self._model
@@ -120,13 +123,25 @@ class _Search:
 
     def _run(self, state: _State, kernel: int) -> _State:
         self.looked_at += 1
-        during, alive = self._model.step(kernel, state.done, state.alive)
+        known, shared = self._steps[kernel], state.done & self._sharing[kernel]
+        if shared not in known:
+            known[shared] = self._model.step(kernel, shared, 0)
+        during, more = known[shared]
+        during, alive = state.alive + during, state.alive + more
         done = state.done | 1 << kernel
         ready = state.ready & ~(1 << kernel)
         for later in self._after[kernel]:
             if not self._model.kernels[later].before & ~done:
                 ready |= 1 << later
         return _State(done, ready, alive, max(state.peak, during), _Trail(kernel, state.trail))
+
+
+def _sharing(model: MemoryModel, kernel: ScheduledKernel) -> int:
+    """The kernels that read or write an allocation of a kernel's, as a bit mask."""
+    found = 0
+    for index in (*kernel.allocations, *kernel.outputs):
+        found |= model.allocations[index].users | model.allocations[index].writers
+    return found
 
 
 def _order(state: _State) -> tuple[int, ...]:
