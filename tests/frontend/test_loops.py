@@ -124,6 +124,36 @@ def test_loops_that_are_too_long_or_make_nothing(tmp_path):
     refused(loop(constants={"trip": np.int64(0)})[0], tmp_path, "of no steps")
 
 
+def test_what_steps_hand_on_keeps_its_type(tmp_path):
+    """ONNX Runtime refuses it, too; a long loop is no other case."""
+    for steps in (3, 600):
+        model, _ = loop(constants={"trip": np.int64(steps)})
+        (body,) = (a.g for a in model.graph.node[-1].attribute if a.name == "body")
+        name = body.output[1].name
+        body.node.append(helper.make_node("Cast", [name], ["whole"], to=TensorProto.INT32))
+        body.output[1].name, body.output[1].type.tensor_type.elem_type = "whole", TensorProto.INT32
+        refused(model, tmp_path, "which steps hand on, is f32, and a step makes i32 of it")
+
+
+def test_rows_of_several_shapes_are_said_of_the_loop(tmp_path):
+    """The last step's slice is shorter."""
+    x = np.zeros((7, 3), np.float32)
+    ports = [*names("i", kind=TensorProto.INT64), *names("go", kind=TensorProto.BOOL)]
+    nodes = [
+        helper.make_node("Mul", ["i", "two"], ["from"]),
+        helper.make_node("Add", ["from", "two"], ["to"]),
+        helper.make_node("Slice", ["x", "from", "to", "axis"], ["row"]),
+        helper.make_node("Identity", ["go"], ["on"]),
+    ]
+    outputs = [helper.make_empty_tensor_value_info(name) for name in ("on", "row")]
+    node = helper.make_node("Loop", ["steps", ""], ["y"], body=helper.make_graph(nodes, "b", ports, outputs))
+    stored = {"steps": np.int64(4), "two": np.array([2]), "axis": np.array([0])}
+    model = model_of([node], {"x": x}, ["y"], stored)
+    with pytest.raises(CompileError, match=r"its steps make rows of shapes \[2, 3\], \[1, 3\]") as told:
+        import_model(save(model, tmp_path))
+    assert told.value.at[0].op == "Loop"
+
+
 def test_a_loop_of_no_steps_hands_on_what_it_began_with(tmp_path):
     """And what its steps would have made is an array of no rows."""
     rows = helper.make_tensor_value_info("row", TensorProto.FLOAT, [3])

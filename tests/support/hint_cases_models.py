@@ -248,7 +248,7 @@ def _with_branches():
 
 
 @follows(
-    "frontend/branches.py: _bindings(state, node) or CUT_OFF",
+    "frontend/branches.py: binding_hint(state, node.input[0]) or CUT_OFF",
     "frontend/bindings.py: f'{guess}one of: {known}'",
     "frontend/bindings.py: '--bind NAME=NUMBER, NAME=[list, of, numbers] or NAME=array.npy'",
     "cli/options.py: '--bind NAME=16000, NAME=[1,2,3] or NAME=array.npy'",
@@ -262,6 +262,48 @@ def conditions(folder, _):
     for wrong in ("flag=[1,0]", "flag=much", "flag"):
         assert "--bind NAME=" in mmcc("check", path, "--bind", wrong, exit=2)
     mmcc("check", path, "--bind", f"flag={folder}/flag.npy")
+
+
+@follows(
+    "frontend/loops.py: bind or CUT_OFF",
+    "frontend/importer.py: '' if value.size else WITHOUT_IT",
+)
+def loops_that_cannot_be(folder, _):
+    """Of too many steps, of as many as an input says, of none, ending when data says; and what helps."""
+
+    def path(outputs=("y", "rows"), **stored):
+        kinds = {"step": TensorProto.INT64, "go": TensorProto.BOOL, "on": TensorProto.BOOL}
+        ports = ["step", "go", "c", "on", "c2", "row"]
+        values = {n: helper.make_tensor_value_info(n, kinds.get(n, 1), [4] * (n[0] in "cr")) for n in ports}
+        nodes = [
+            node("Identity", ["go" if "steps" in stored else "more"], ["on"]),
+            node("Add", ["c", "c"], ["c2"]),
+            node("Identity", ["c"], ["row"]),
+        ]
+        body = helper.make_graph(
+            nodes, "body", [values[n] for n in ports[:3]], [values[n] for n in ports[3:]]
+        )
+        before = [node("Relu", ["x"], ["r"]), node("ReduceMax", ["r"], ["m"], keepdims=0)]
+        before.append(node("Cast", ["m"], ["more"], to=TensorProto.BOOL))
+        given = {"x": np.ones(4, np.float32)}
+        given |= {"steps": np.int64(3)} if stored == {"steps": None} else {}
+        first = ["steps", "", "r"] if stored else ["", "more", "r"]
+        loop = node("Loop", first, ["y", "rows"], body=body)
+        constants = {name: array for name, array in stored.items() if array is not None}
+        model = model_of([*before, loop], given, list(outputs), constants)
+        for made in model.graph.output:  # which exporters state
+            made.CopyFrom(helper.make_tensor_value_info(made.name, 1, [4] if made.name == "y" else ["n", 4]))
+        return save(onnx.shape_inference.infer_shapes(model), folder)
+
+    cut = "ending the model before it (onnx.utils.extract_model)"
+    for stored in ({"steps": np.int64(100_000)}, {}):
+        assert cut in mmcc("check", path(**stored), exit=4)
+        onnx.utils.extract_model(str(path(**stored)), str(folder / "cut.onnx"), ["x"], ["r"])
+        mmcc("check", folder / "cut.onnx")
+    assert "--bind steps=VALUE" in mmcc("check", path(steps=None), exit=4)
+    mmcc("check", path(steps=None), "--bind", "steps=3")
+    assert "leaving this output out" in mmcc("check", path(steps=np.int64(0)), exit=3)
+    mmcc("check", path(["y"], steps=np.int64(0)))
 
 
 @follows(

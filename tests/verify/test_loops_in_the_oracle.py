@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ONNX Runtime makes of loops whose bodies hand out values that none of their nodes makes."""
+"""What ONNX Runtime makes of loops and branches that hand out values that none of their nodes makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import onnx
 import pytest
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
-from mmcc.frontend.handed_out import rewrite_loops
+from mmcc.frontend.handed_out import rewrite_bodies
 from mmcc.ir.interpret import evaluate_tensors
 from mmcc.verification.oracle import Oracle
 from onnx import TensorProto, helper, numpy_helper
@@ -95,7 +95,34 @@ def test_copies_have_names_of_their_own() -> None:
     model = loop([value("step", TensorProto.INT64, ())])
     model.graph.input[0].name = "step_copy"
     model.graph.node[0].input[2] = "step_copy"
-    assert rewrite_loops(model)
+    assert rewrite_bodies(model)
     (body,) = (a.g for a in model.graph.node[0].attribute if a.name == "body")
     assert body.output[2].name == "step_copy_"
-    assert not rewrite_loops(model)
+    assert not rewrite_bodies(model)
+
+
+@pytest.mark.parametrize("outside", ["x", "w"])
+@pytest.mark.parametrize("number", [3.0, -3.0])
+def test_a_branch_may_hand_out_what_is_outside(outside, number, tmp_path) -> None:
+    """ONNX Runtime 1.32 refuses such an If. The other branch hands out a constant of its own, twice."""
+    there = helper.make_graph([], "there", [], [value(outside), value(outside)])
+    own = numpy_helper.from_array(np.array([7, 8], np.float32), "own")
+    other = helper.make_graph([], "other", [], [value("own"), value("own")], [own])
+    nodes = [
+        helper.make_node("ReduceMean", ["x"], ["mean"], keepdims=0),
+        helper.make_node("Greater", ["mean", "zero"], ["positive"]),
+        helper.make_node("If", ["positive"], ["y", "z"], then_branch=there, else_branch=other),
+    ]
+    stored = {"zero": np.float32(0), "w": np.array([5, 6], np.float32)}
+    constants = [numpy_helper.from_array(np.asarray(array), name) for name, array in stored.items()]
+    graph = helper.make_graph(nodes, "g", [value("x")], [value("y"), value("z")], constants)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, tmp_path / "m.onnx")
+    x = np.array([number, number], np.float32)
+    theirs = Oracle(tmp_path / "m.onnx", ["y", "z"]).run({"x": x})
+    want = {"x": x, "w": stored["w"]}[outside] if number > 0 else [7, 8]
+    graph = load_graph(tmp_path / "m.onnx", CompileOptions())
+    arrays = evaluate_tensors(graph, {graph.inputs[0].tensor: x})
+    for port, got in zip(graph.outputs, theirs, strict=True):
+        np.testing.assert_array_equal(got, want)
+        np.testing.assert_array_equal(port.from_c(arrays[port.tensor], graph.tensors[port.tensor]), want)

@@ -9,10 +9,10 @@ import numpy as np
 from onnx import GraphProto, NodeProto, helper
 
 from mmcc.errors import CompileError, Where, printable
+from mmcc.frontend.binding_hint import binding_hint
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
 from mmcc.frontend.problems import CUT_OFF, Problems, bad_model, located, unsupported
-from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
 from mmcc.frontend.value import Value
 
@@ -111,7 +111,7 @@ def _both(
             raise _runtime_condition(state, node, f'"{printable(name)}" is of a type that cannot be chosen')
         results.append(chosen)
     if counts:
-        hint = _bindings(state, node)
+        hint = binding_hint(state, node.input[0])
         state.build.where = (where,)
         what = f"both branches of the If, {counts} node{'s' if counts > 1 else ''}, are computed in every run"
         way_out = f"; {hint}, leaves one of them" if hint else ""
@@ -130,20 +130,4 @@ def _first_of(problems: Problems) -> str:
 def _runtime_condition(state: Import, node: NodeProto, why: str) -> CompileError:
     """The error of an If that cannot be converted unless its condition is known."""
     what = f"an If whose condition is known only at run time: {why}"
-    return unsupported(what, _bindings(state, node) or CUT_OFF)
-
-
-def _bindings(state: Import, node: NodeProto) -> str:
-    """How to make the condition constant, if it depends only on inputs of one number, as rates are."""
-    makers = {name: inner for _, inner in state.source.nodes for name in inner.output}
-    inputs = {info.name for info in state.source.inputs}
-    queue, seen = [node.input[0]], {node.input[0]}
-    for name in queue:  # grows while we walk it
-        fresh = [n for n in (reads(makers[name]) if name in makers else ()) if n and n not in seen]
-        seen.update(fresh)
-        queue += fresh
-    decides = [name for name in queue if name in inputs]
-    if not decides or any(state.values[name].size != 1 for name in decides):
-        return ""  # of data no value is the one
-    options = " ".join(f"--bind {printable(name)}=VALUE" for name in decides)
-    return f"{options}, which makes the input a constant"
+    return unsupported(what, binding_hint(state, node.input[0]) or CUT_OFF)

@@ -13,7 +13,7 @@ import onnx
 
 from mmcc.frontend.fixed_rows import finds_rows, with_fixed_rows
 from mmcc.frontend.functions import inlined
-from mmcc.frontend.handed_out import rewrite_loops
+from mmcc.frontend.handed_out import rewrite_bodies
 from mmcc.frontend.qonnx_nodes import has_qonnx, write_qonnx_out
 from mmcc.frontend.reads import nodes_below
 from mmcc.frontend.refused_quantization import refused_quantization, take_refused_quantization
@@ -40,7 +40,7 @@ def with_outputs(
     present = {value.name for value in model.graph.output}
     missing = [name for name in dict.fromkeys(values) if name not in present]
     changed = bind or finds_rows(model) or _numbers_for_classes(model) or _floats_beside_few_bits(model)
-    changed = changed or rewrite_loops(model)
+    changed = changed or rewrite_bodies(model)
     others = refused_quantization(model) or has_qonnx(model) or has_tensorflow(model)
     if not missing and not changed and not others:
         return str(path), None
@@ -54,7 +54,7 @@ def with_outputs(
         model.graph.input.remove(info)
     _numbers_for_classes(model)
     _floats_beside_few_bits(model)
-    rewrite_loops(model)
+    rewrite_bodies(model)
     take_refused_quantization(model)
     write_qonnx_out(model)
     write_tensorflow_out(model)

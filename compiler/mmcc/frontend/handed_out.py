@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loops written so that ONNX Runtime is right: what their bodies hand out, and results that nobody reads.
+"""Loops and branches written so that ONNX Runtime is right: what they hand out, and results nobody reads.
 
-It collects by reference what each step hands out. The number of the step is one tensor that it counts up:
-a body that hands it out gives the last number for all steps. A body that hands out a value from outside is
-refused. An Identity is a copy of each step's own where graph optimizations are off. A loop that leaves out
-one of its results is refused, or ends the process.
+It collects by reference what each step of a loop hands out. The number of the step is one tensor that it
+counts up: a body that hands it out gives the last number for all steps. A body, or a branch of an If, that
+hands out a value from outside is refused. An Identity is a copy of its own where graph optimizations are off.
+A loop that leaves out one of its results is refused, or ends the process.
 """
 
 from __future__ import annotations
@@ -16,26 +16,28 @@ import onnx
 LOOPS = ("Loop", "Scan")
 
 
-def rewrite_loops(model: onnx.ModelProto) -> bool:
-    """Put an Identity before such outputs of bodies, and before those named twice, and name the results that
-    are left out; True if there are any."""
+def rewrite_bodies(model: onnx.ModelProto) -> bool:
+    """Put an Identity before such outputs of bodies and branches, and before those named twice, and name the
+    results of loops that are left out; True if there are any."""
     changed = False
     taken = _names(model.graph)
-    for loop in _loops(model.graph):
-        (body,) = _inner(loop)
-        for place, output in enumerate(loop.output):
-            if not output:
-                loop.output[place] = _new(f"{loop.op_type}_{place}", taken)
+    for node in _with_bodies(model.graph):
+        is_loop = node.op_type in LOOPS
+        for place, output in enumerate(node.output):
+            if is_loop and not output:
+                node.output[place] = _new(f"{node.op_type}_{place}", taken)
                 changed = True
-        made = {name for node in body.node for name in node.output}
-        for value in body.output:
-            if value.name in made:
-                made.remove(value.name)  # the next output of this name is a copy
-                continue
-            name = _new(f"{value.name}_copy", taken)
-            body.node.append(onnx.helper.make_node("Identity", [value.name], [name]))
-            value.name = name
-            changed = True
+        for body in _inner(node):
+            own = () if is_loop else (tensor.name for tensor in body.initializer)  # a step's would be shared
+            made = {*own, *(name for inner in body.node for name in inner.output)}
+            for value in body.output:
+                if value.name in made:
+                    made.remove(value.name)  # the next output of this name is a copy
+                    continue
+                name = _new(f"{value.name}_copy", taken)
+                body.node.append(onnx.helper.make_node("Identity", [value.name], [name]))
+                value.name = name
+                changed = True
     return changed
 
 
@@ -64,10 +66,10 @@ def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _loops(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Also those within bodies and branches."""
+def _with_bodies(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Loops and Ifs, also those within bodies and branches."""
     for node in graph.node:
-        if node.op_type in LOOPS and node.domain in ("", "ai.onnx"):
+        if node.op_type in (*LOOPS, "If") and node.domain in ("", "ai.onnx"):
             yield node
         for inner in _inner(node):
-            yield from _loops(inner)
+            yield from _with_bodies(inner)

@@ -48,6 +48,7 @@ from mmcc.ir.ports import Port
 from mmcc.ir.streaming import axis_asked
 from mmcc.ops.elementwise import Cast
 
+WITHOUT_IT = "leaving this output out (onnx.utils.extract_model), since nothing is in it"
 FOLDING_BYTES = 256 * 2**20
 
 
@@ -219,7 +220,8 @@ def _outputs(state: Import, inputs: list[Port]) -> list[Port]:
         made_by = build.producer.get(value.tensor)
         build.where = made_by.where if made_by else build.where
         if value.size == 0 or value.size > MAX_ELEMENTS:
-            raise bad_model("MM105", f'output "{printable(info.name)}" has shape {list(value.shape)}')
+            what = f'output "{printable(info.name)}" has shape {list(value.shape)}'
+            raise bad_model("MM105", what, "" if value.size else WITHOUT_IT)
         value = _in_its_type(build, value, info.type.tensor_type.elem_type)
         if value.dtype.code is not None and value.dtype != ElementType.F16:
             what = f'output "{printable(info.name)}" is of type {type_name(NUMBERS[value.dtype])}'

@@ -15,14 +15,18 @@ Array = NDArray[Any]
 _TYPES = ("to", "dtype")  # attributes that say in which type a node answers
 
 
+def model_of(source: str | bytes) -> onnx.ModelProto:
+    """A model of its path or bytes."""
+    return onnx.load(source) if isinstance(source, str) else onnx.load_from_string(source)
+
+
 def in_double(
-    source: str | bytes, name: str, known: Mapping[str, Array]
+    model: onnx.ModelProto, name: str, known: Mapping[str, Array]
 ) -> tuple[bytes, dict[str, Array]] | None:
-    """The part of the model `source` (its path or bytes) that makes `name` of `known` values, and its inputs.
+    """The part of a model that makes `name` of `known` values, and its inputs.
 
     None where a node in it has a body, or the value depends on others than the known ones.
     """
-    model = onnx.load(source) if isinstance(source, str) else onnx.load_from_string(source)
     part = _part(model.graph, name, known)
     if part is None:
         return None

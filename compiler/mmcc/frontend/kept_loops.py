@@ -18,14 +18,15 @@ from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
-from mmcc.frontend.layouts import plain
+from mmcc.frontend.layouts import plain, reshaped
+from mmcc.frontend.lifting import Lifted
 from mmcc.frontend.outside import Outside
 from mmcc.frontend.value import Value, whole
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.op import ShapeError
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Shape
-from mmcc.ops.repeat import Repeat, Taken
+from mmcc.ops.repeat import Repeat, Taken, in_turn
 
 FEW_NODES = 256  # of the body, all steps together; of more the time to plan counts, too, and all are kept
 NODE_BYTES = 40  # of code, that one node more takes on Cortex-M4: 31 to 70 in eleven loops
@@ -67,6 +68,20 @@ class KeptLoop:
 
 class Unrolled(Exception):
     """Why a loop is unrolled; empty where that is smaller."""
+
+
+def slices_for_steps(
+    build: Builder, varying: Mapping[str, NDArray[np.generic]], lift: Lifted, steps: int
+) -> dict[str, Slices]:
+    """What a step is given a slice of: counts, operands of a Scan, what was made for all steps."""
+    slices = {name: Slices(build.constant(each, name), in_turn(steps)) for name, each in varying.items()}
+    for name, source in lift.sources.items():
+        order = [source.axis, *(k for k in range(source.value.rank) if k != source.axis)]
+        slices[name] = Slices(source.value.transposed(order), source.taken, source.axis)
+    for name, each in lift.rows.items():
+        shape = (each.value.shape[0] // each.rows, each.rows, *each.value.shape[1:])
+        slices[name] = Slices(reshaped(build, each.value, shape), in_turn(steps, each.back))
+    return slices
 
 
 def keep(state: Import, where: Where, loop: KeptLoop, convert: Convert) -> dict[int, Value]:

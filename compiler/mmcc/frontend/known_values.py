@@ -280,3 +280,12 @@ def without_results(body: GraphProto, left_out: Collection[int]) -> GraphProto:
     """The body without the results of these numbers."""
     outputs = [info for k, info in enumerate(body.output) if k not in left_out]
     return helper.make_graph(list(body.node), "", [], outputs, list(body.initializer))
+
+
+def may_end_early(body: GraphProto) -> bool:
+    """False where the condition that a step makes is no more than the one it was given."""
+    copies = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
+    name = body.output[0].name
+    for _ in copies:  # names may lead in a circle: nobody has looked at the body yet
+        name = copies.get(name, name)
+    return name in {result for node in body.node for result in node.output}

@@ -6,21 +6,28 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 
-from mmcc.errors import CompileError, Where
+from mmcc.errors import CompileError, Where, printable
+from mmcc.frontend.binding_hint import binding_hint
 from mmcc.frontend.convert import Import
 from mmcc.frontend.inlining import Convert, inline
-from mmcc.frontend.kept_loops import FEW_NODES, KeptLoop, Slices, Unrolled, keep
-from mmcc.frontend.known_values import Known, Ports, known_steps, own_names, without_results
+from mmcc.frontend.kept_loops import FEW_NODES, KeptLoop, Unrolled, keep, slices_for_steps
+from mmcc.frontend.known_values import (
+    MOST_STEPS,
+    Known,
+    Ports,
+    known_steps,
+    may_end_early,
+    own_names,
+    without_results,
+)
 from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.lifting import Lifted, Rows, Scanned, liftable, lifted
 from mmcc.frontend.order import ordered
-from mmcc.frontend.problems import bad_model, located, unsupported
+from mmcc.frontend.problems import CUT_OFF, bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
 from mmcc.frontend.slices_of_steps import slices_of_steps
@@ -85,34 +92,34 @@ class _Steps:
         wanted = (2 + each, 1 + each + (len(self.node.output) - each))
         if (len(body.input), len(body.output)) != wanted or None in carried:
             raise bad_model("MM103", "the body does not fit the Loop")
-        limit = None if limit is None else max(0, int(self._number(limit, "number of steps")))
+        limit = None if limit is None else max(0, int(self._number(limit, "number of steps", 0)))
         names, rows = [info.name for info in body.input], [list[Value]() for _ in body.output[1 + each :]]
         state = [value for value in carried if value is not None]
         known, why, before = None, "", self.state.build.unrolled
-        if limit != 0 and (go_on is None or self._number(go_on, "condition")):
+        if limit != 0 and (go_on is None or self._number(go_on, "condition", 1)):
             ends = [info.name for info in body.output[: 1 + each]]
             ports = Ports(dict(zip(names[2:], state, strict=True)), ends[1:], names[0], names[1], ends[0])
             known = known_steps(self.state, self.where, body, ports, limit, self.convert)
             try:
-                found = self._kept(known, ports.carried, {}, (False,) * len(rows))
+                found = self._kept(known, limit, ports.carried, {}, (False,) * len(rows))
                 return [found.get(k) for k in range(len(self.node.output))]
             except Unrolled as unrolled:
                 why = str(unrolled)
         steps = known.steps if known is not None and known.ends else limit
-        sure = known.ends if known is not None else not self._may_end_early()
-        self._bounded(steps if steps is not None and sure else 0)
+        sure = known.ends if known is not None else not may_end_early(body)
+        self._bounded(steps if steps is not None and sure else 0, why)
         sliced = {} if known is None else slices_of_steps(self.state, body, known.each(), known.steps)
         lift = self._lift(sliced, sliced, known.steps if known else 0)
         for step in count():
             done = go_on is not None and not self._number(go_on, "condition")
             if done or (limit is not None and step >= limit):
                 break
-            self._bounded(1)
+            self._bounded(1, why)
             number = self.state.build.constant(np.array(step, np.int64), "step")
             condition = go_on or self.state.build.constant(np.array(True), "condition")
             own = dict(zip(names, (number, condition, *state), strict=True))
             made = self._step(lift.body, own | self._seen(step, steps or 0, lift))
-            go_on, state = made[0], list(made[1 : 1 + each])
+            go_on, state = made[0], self._handed_on(names[2:], state, made[1 : 1 + each])
             for values, value in zip(rows, made[1 + each :], strict=True):
                 values.append(value)
         self._say(why, before)
@@ -122,6 +129,7 @@ class _Steps:
     def _kept(
         self,
         known: Known | None,
+        most: int | None,
         carried: Mapping[str, Value],
         scanned: Mapping[str, Scanned],
         rows: tuple[bool, ...],
@@ -131,6 +139,10 @@ class _Steps:
         if not build.keep_loops:
             raise Unrolled(
                 "loops stay loops neither in training nor with --handoff, --stream or --weights staged"
+            )
+        if most is not None and most > MOST_STEPS and (known is None or known.steps > MOST_STEPS):
+            raise Unrolled(
+                f"of {most:,} steps, more than the {MOST_STEPS:,} that the plan's check goes through"
             )
         if known is None:
             raise Unrolled("how many steps it makes is not known before its first")
@@ -153,7 +165,7 @@ class _Steps:
             without_results(lift.body, left_out | (set(range(ignored)) if known.ends else set())),
             steps,
             going,
-            self._slices(varying, lift, steps),
+            slices_for_steps(build, varying, lift, steps),
             same | ({self.body.input[1].name: np.array(True)} if ignored else {}),
             0 if known.ends else ignored,
             tuple(rows[k - len(names)] for k in read),
@@ -163,26 +175,6 @@ class _Steps:
         numbers = [*(names.index(name) for name in going), *read]
         results = {k: build.constant(known.before[names[k]][steps], names[k]) for k in counts}
         return results | {numbers[k]: value for k, value in found.items()}
-
-    def _slices(self, varying: Mapping[str, NDArray[Any]], lift: Lifted, steps: int) -> dict[str, Slices]:
-        """What a step is given a slice of: counts, operands of a Scan, what was made for all steps."""
-        build = self.state.build
-        slices = {name: Slices(build.constant(each, name), in_turn(steps)) for name, each in varying.items()}
-        for name, source in lift.sources.items():
-            order = [source.axis, *(k for k in range(source.value.rank) if k != source.axis)]
-            slices[name] = Slices(source.value.transposed(order), source.taken, source.axis)
-        for name, each in lift.rows.items():
-            shape = (each.value.shape[0] // each.rows, each.rows, *each.value.shape[1:])
-            slices[name] = Slices(reshaped(build, each.value, shape), in_turn(steps, each.back))
-        return slices
-
-    def _may_end_early(self) -> bool:
-        """False where the condition that a step makes is no more than the one it was given."""
-        copies = {n.output[0]: n.input[0] for n in self.body.node if n.op_type == "Identity"}
-        name = self.body.output[0].name
-        for _ in copies:  # names may lead in a circle: nobody has looked at the body yet
-            name = copies.get(name, name)
-        return name in {result for node in self.body.node for result in node.output}
 
     def scan(self) -> list[Value | None]:
         """Inputs of the body: what goes from step to step, and the slices of a step."""
@@ -206,15 +198,15 @@ class _Steps:
         known = known_steps(self.state, self.where, body, ports, total, self.convert)
         before = self.state.build.unrolled
         try:
-            return self._kept_scan(known, ports, scanned, makes)
+            return self._kept_scan(known, total, ports, scanned, makes)
         except Unrolled as unrolled:
             why = str(unrolled)
-        self._bounded(total)
+        self._bounded(total, why)
         lift = self._lift(scanned, (), total)
         for step in range(total):
             own = dict(zip(names[:each], state, strict=True))
             made = self._step(lift.body, own | self._seen(step, total, lift))
-            state = list(made[:each])
+            state = self._handed_on(names, state, made[:each])
             for values, value in zip(rows, made[each:], strict=True):
                 values.append(value)
         self._say(why, before)
@@ -228,12 +220,12 @@ class _Steps:
         ]
 
     def _kept_scan(
-        self, known: Known | None, ports: Ports, scanned: Mapping[str, Scanned], makes: int
+        self, known: Known | None, total: int, ports: Ports, scanned: Mapping[str, Scanned], makes: int
     ) -> list[Value | None]:
         """The results of a Scan that stays one, None for those that nobody reads; Unrolled if it does not."""
         axes, backward = (self._integers(f"scan_output_{what}", makes) for what in ("axes", "directions"))
         each = len(ports.carried)
-        found = self._kept(known, ports.carried, scanned, tuple(map(bool, backward)))
+        found = self._kept(known, total, ports.carried, scanned, tuple(map(bool, backward)))
         for k, axis in enumerate(axes, each):
             if k not in found:
                 continue
@@ -266,19 +258,31 @@ class _Steps:
             found.append(Scanned(value, axis, in_turn(value.shape[axis], bool(back))))
         return found
 
-    def _number(self, value: Value, what: str) -> float:
+    def _handed_on(self, names: Sequence[str], before: list[Value], after: Sequence[Value]) -> list[Value]:
+        """What a step hands on to the next; an error where that is of another type than what it was given."""
+        for name, old, new in zip(names, before, after, strict=False):
+            if old.dtype != new.dtype:
+                types = f"{old.dtype.name}, and a step makes {new.dtype.name} of it"
+                raise bad_model("MM103", f'"{printable(name)}", which steps hand on, is {types}')
+        return list(after)
+
+    def _number(self, value: Value, what: str, operand: int | None = None) -> float:
+        """A constant of one number; `operand` of the node, if it is one."""
         build = self.state.build
         if not build.is_constant(value.tensor):
-            raise unsupported(f"a {self.node.op_type} whose {what} is known only at run time")
+            bind = "" if operand is None else binding_hint(self.state, self.node.input[operand])
+            why = f"a {self.node.op_type} whose {what} is known only at run time"
+            raise unsupported(why, bind or CUT_OFF)
         if value.size != 1:
             raise bad_model("MM104", f"the {what} has {value.size} elements, not 1")
         return build.array(value).reshape(()).item()
 
-    def _bounded(self, steps: int) -> None:
-        nodes = steps * max(1, len(self.body.node))
-        if nodes + self.state.build.unrolled > MAX_NODES:
-            what = f"a {self.node.op_type} of {len(self.body.node)} nodes and so many steps"
-            raise unsupported(f"{what}: unrolled it is more than {MAX_NODES:,} nodes")
+    def _bounded(self, steps: int, why: str) -> None:
+        """An error where so many more steps are too many; `why` the loop does not stay one."""
+        if steps * max(1, len(self.body.node)) + self.state.build.unrolled > MAX_NODES:
+            why = f" ({why})" if why else ""
+            what = f"a {self.node.op_type} of {len(self.body.node)} nodes cannot stay a loop{why}"
+            raise unsupported(f"{what}, and unrolled it is more than {MAX_NODES:,} nodes", CUT_OFF)
 
     def _say(self, why: str, before: int) -> None:
         """Why a loop of many nodes was unrolled; `before` are nodes of those before it."""
@@ -369,6 +373,9 @@ class _Steps:
         if not -rank <= axis < rank:
             raise bad_model("MM103", f"axis {axis} of results of {rank} axes")
         axis %= rank
+        if len({value.shape for value in values}) > 1:
+            shapes = ", ".join(dict.fromkeys(str(list(value.shape)) for value in values))
+            raise bad_model("MM104", f"its steps make rows of shapes {printable(shapes, 100)}")
         made: dict[str, Value] = {}
         for k, value in enumerate(values):
             shape = (*value.shape[:axis], 1, *value.shape[axis:])
@@ -384,7 +391,7 @@ class _Steps:
         return self.state.build.constant(np.zeros((0, *shape), DTYPES[declared.elem_type].numpy))
 
     def _made_nothing(self) -> CompileError:
-        return unsupported(f"a {self.node.op_type} of no steps, whose results have no elements")
+        return unsupported(f"a {self.node.op_type} of no steps, whose results have no elements", CUT_OFF)
 
     def _one(self, node: NodeProto, given: dict[str, Value]) -> Value:
         """The result of one more node."""

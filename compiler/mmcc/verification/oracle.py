@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.expose import with_outputs
-from mmcc.frontend.in_double import in_double
+from mmcc.frontend.in_double import in_double, model_of
 from mmcc.package.record import Package, sha256
 
 
@@ -59,7 +60,7 @@ class Oracle:
         ONNX Runtime's float32 may be far from what the model says: a Fourier transform of 210 numbers is 6e-4
         beside it. A difference alone does not tell whose it is, and these kernels are no part of mmcc.
         """
-        part = in_double(self._source, name, known)
+        part = in_double(self._model, name, known)
         if part is None:
             return None
         model, given = part
@@ -67,6 +68,11 @@ class Oracle:
             return self._load(self._ort, model, self._options).run([name], given)[0]
         except Exception:  # its classes of errors are not public
             return None
+
+    @cached_property
+    def _model(self) -> Any:
+        """The model once more, to take parts of."""
+        return model_of(self._source)
 
     @staticmethod
     def _load(ort: Any, source: Any, options: Any) -> Any:
