@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -11,10 +12,10 @@ from onnx import GraphProto, NodeProto, helper
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.binding_hint import binding_hint
 from mmcc.frontend.convert import Import
-from mmcc.frontend.inlining import Convert, inline
+from mmcc.frontend.inlining import Convert, inline, inline_all
 from mmcc.frontend.problems import CUT_OFF, Problems, bad_model, located, unsupported
 from mmcc.frontend.schema import checked_node, domain_of
-from mmcc.frontend.value import Value
+from mmcc.frontend.value import Members, Value
 
 # A condition of one element, of any rank, chooses results of any rank.
 CHOICE = helper.make_graph(
@@ -41,7 +42,7 @@ def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) 
     try:
         condition, branches = _parts(state, node)
         if len(branches) == 1:
-            made = inline(state, where, branches[0], {}, convert)
+            made: Sequence[Value | Members | None] = inline_all(state, where, branches[0], {}, convert)
             results = {info.name for info in branches[0].output}
         else:
             made, results = _both(state, where, node, (condition, branches), convert), set[str]()
@@ -49,10 +50,14 @@ def take_branch(state: Import, where: Where, node: NodeProto, convert: Convert) 
         return located(error, where)
     around = {value.tensor for name, value in state.values.items() if name in results}
     for name, value in zip(node.output, made, strict=True):
-        if name and value is not None:
-            state.values[name] = value
-            if value.tensor not in around:
-                state.build.titles[value.tensor] = name
+        if not name or value is None:
+            continue
+        if isinstance(value, tuple):
+            state.sequences[name] = value
+            continue
+        state.values[name] = value
+        if value.tensor not in around:
+            state.build.titles[value.tensor] = name
     return None
 
 
@@ -88,7 +93,7 @@ def _both(
     condition, branches = parts
     trial = replace(state, problems=Problems())
     before = len(state.build.nodes)
-    made = [inline(trial, where, graph, {}, convert) for graph in branches]
+    made = [inline_all(trial, where, graph, {}, convert) for graph in branches]
     if trial.problems.found or trial.problems.unknown:
         why = f"mmcc cannot compute both of its branches: {_first_of(trial.problems)}"
         raise _runtime_condition(state, node, why)
@@ -99,6 +104,8 @@ def _both(
         if not name or name not in state.wanted or one is None or other is None:
             results.append(None)
             continue
+        if isinstance(one, tuple) or isinstance(other, tuple):
+            raise _runtime_condition(state, node, f'"{printable(name)}" is a sequence')
         if one.dtype != other.dtype:
             types = f"{one.dtype.name} and {other.dtype.name}"
             raise bad_model("MM104", f'the branches of the If make "{printable(name)}" of types {types}')

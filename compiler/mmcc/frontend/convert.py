@@ -21,7 +21,7 @@ from mmcc.frontend.row_rules import Rows
 from mmcc.frontend.sandbox import Sandbox
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.tensors import DTYPES, NUMBERS, to_array
-from mmcc.frontend.value import Value
+from mmcc.frontend.value import Members, Value
 from mmcc.ir.op import ShapeError
 
 CONVERTED = "onnx.version_converter.convert_version(model, 13)"  # which knows few operators this old
@@ -35,6 +35,7 @@ class Import:
     build: Builder
     problems: Problems
     values: MutableMapping[str, Value] = field(default_factory=dict[str, Value])
+    sequences: dict[str, Members] = field(default_factory=dict[str, Members])
     opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
     lost: set[str] = field(default_factory=set[str])  # values of which nothing is known
     wanted: frozenset[str] = frozenset()  # values that something reads
@@ -43,6 +44,18 @@ class Import:
     probed: int = 0  # nodes that were tried out with made-up operands
     depth: int = 0  # branches and functions around the node being converted
     sandbox: Sandbox = field(default_factory=Sandbox)
+
+    def knows(self, name: str) -> bool:
+        """True of a value, or a sequence of values, of which all is known."""
+        return name in self.values or name in self.sequences
+
+    def define(self, name: str, made: Value | Members) -> None:
+        """Give what a node made its name in the model."""
+        if isinstance(made, tuple):
+            self.sequences[name] = made
+        else:
+            self.values[name] = made
+            self.build.titles.setdefault(made.tensor, name)
 
 
 def add_constants(state: Import, constants: Mapping[str, TensorProto], used: Set[str]) -> None:

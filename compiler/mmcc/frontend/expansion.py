@@ -90,6 +90,7 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
         state,
         source=source,
         values=own,
+        sequences={},
         problems=Problems(),
         wanted=frozenset(read | {*wanted}),
         depth=state.depth + 1,

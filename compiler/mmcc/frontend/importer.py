@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +22,7 @@ from mmcc.frontend.convert import Import, add_constants, attempt
 from mmcc.frontend.converters import catalog  # noqa: F401  # pyright: ignore[reportUnusedImport]
 from mmcc.frontend.expansion import expand
 from mmcc.frontend.imported_step import TrainingStep, inference_part
+from mmcc.frontend.inlining import Convert
 from mmcc.frontend.load import load
 from mmcc.frontend.loops import is_loop, unroll
 from mmcc.frontend.ports import (
@@ -37,6 +38,12 @@ from mmcc.frontend.problems import Problems, bad_model, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.registry import REGISTRY, Entry
 from mmcc.frontend.schema import domain_of
+from mmcc.frontend.sequences import (
+    follow_sequence,
+    is_of_sequences,
+    output_of_sequences,
+    refuse_sequences,
+)
 from mmcc.frontend.stored import stored_constants
 from mmcc.frontend.tensors import FEW_BITS, NARROW, NUMBERS, dtype_of, port_type, type_name
 from mmcc.frontend.uncertain_rows import follow_rows
@@ -50,6 +57,7 @@ from mmcc.ops.elementwise import Cast
 
 WITHOUT_IT = "leaving this output out (onnx.utils.extract_model), since nothing is in it"
 FOLDING_BYTES = 256 * 2**20
+Special = Callable[[Import, Where, NodeProto, Convert], CompileError | None]
 
 
 def import_model(
@@ -96,6 +104,7 @@ def import_model(
     with np.errstate(all="ignore"):  # constants that overflow are the model's affair
         for where, node in source.nodes:
             _convert(state, where, node)
+    output_of_sequences(state)
     state.problems.report()
     outputs = _outputs(state, ports)
     graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
@@ -153,21 +162,25 @@ def _convert(state: Import, where: Where, node: NodeProto) -> None:
     """Convert a node of the graph, or of a subgraph, and follow rows that may not be there through it."""
     problems = len(state.problems.found)
     _attempt(state, where, node)
-    if len(state.problems.found) == problems:
+    followed = is_of_sequences(state, node)  # by the nodes that stand for it
+    if len(state.problems.found) == problems and not followed:
         follow_rows(state, where, node)
 
 
 def _attempt(state: Import, where: Where, node: NodeProto) -> None:
     """Convert a node; if that is impossible, say why and find out what can be known of its outputs."""
     entry = REGISTRY.get((domain_of(node), node.op_type))
-    known = all(name in state.values for name in node.input if name)
-    if known and (is_branch(node) or is_loop(node)):
-        error = (unroll if is_loop(node) else take_branch)(state, where, node, _convert)
+    known = all(state.knows(name) for name in node.input if name)
+    special = _with_subgraphs_or_sequences(state, node)
+    if known and special is not None:
+        error = special(state, where, node, _convert)
         if error is None:
             return
         state.problems.add(error)
     elif not known:
         _look_at(state, where, node, entry)
+    elif (error := refuse_sequences(state, where, node)) is not None:
+        state.problems.add(error)
     else:
         error = attempt(state, where, node, entry) if entry is not None else None
         if (entry is not None and error is None) or _stand_in(state, where, node, error):
@@ -175,11 +188,20 @@ def _attempt(state: Import, where: Where, node: NodeProto) -> None:
     assume_outputs(state, node)
 
 
+def _with_subgraphs_or_sequences(state: Import, node: NodeProto) -> Special | None:
+    """What converts a node that has no converter because more than tensors goes in, or comes out."""
+    if is_branch(node):
+        return take_branch
+    if is_loop(node):
+        return unroll
+    return follow_sequence if is_of_sequences(state, node) else None
+
+
 def _look_at(state: Import, where: Where, node: NodeProto, entry: Entry | None) -> None:
     """Say what is wrong with a node whose operands are not all known."""
     if entry is not None:
         look_at(state, where, node, entry)
-    elif not (is_branch(node) or is_loop(node) or may_be_replaced(state, node)):
+    elif _with_subgraphs_or_sequences(state, node) is None and not may_be_replaced(state, node):
         _add_unknown(state, where, node)
 
 

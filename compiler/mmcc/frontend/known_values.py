@@ -24,6 +24,7 @@ from mmcc.frontend.order import ordered
 from mmcc.frontend.outside import Outside
 from mmcc.frontend.reads import nodes_below, reads
 from mmcc.frontend.schema import domain_of
+from mmcc.frontend.sequences import is_of_sequences
 from mmcc.frontend.value import Value
 from mmcc.ir.op import ShapeError
 
@@ -133,7 +134,7 @@ class _Run:
     def _nodes(self, known: Collection[str]) -> list[NodeProto]:
         """The nodes, in order, that need only what is known; shapes are, whatever they are of.
 
-        Loops are not among them: all their steps would be run for each step of this one.
+        Loops are not among them: all their steps would be run for each step of this one. Neither are lists.
         """
         own = own_names(self.body)
         known = {*known, "", *self.constants}
@@ -145,7 +146,8 @@ class _Run:
         for _, node in ordered(inside, own - _made(self.body.node) | around, problems):
             shapes = node.op_type in OF_SHAPES and not domain_of(node) and node.input[0] in around
             loops = any(each.op_type in {"Loop", "Scan"} for each in nodes_below([node]))
-            if shapes or (not loops and all(name in known or name in seen for name in reads(node))):
+            special = loops or is_of_sequences(self.state, node)
+            if shapes or (not special and all(name in known or name in seen for name in reads(node))):
                 found.append(node)
                 known.update(node.output)
         return [] if problems else found

@@ -13,7 +13,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.binding_hint import binding_hint
 from mmcc.frontend.convert import Import
-from mmcc.frontend.inlining import Convert, inline
+from mmcc.frontend.inlining import Convert, inline, inline_all
 from mmcc.frontend.kept_loops import FEW_NODES, KeptLoop, Unrolled, keep, slices_for_steps
 from mmcc.frontend.known_values import (
     MOST_STEPS,
@@ -30,9 +30,10 @@ from mmcc.frontend.order import ordered
 from mmcc.frontend.problems import CUT_OFF, bad_model, located, unsupported
 from mmcc.frontend.reads import reads
 from mmcc.frontend.schema import checked_node, domain_of
+from mmcc.frontend.sequences import check_handed_on, only_tensors, operand, takes_sequences, tensors_of
 from mmcc.frontend.slices_of_steps import slices_of_steps
 from mmcc.frontend.tensors import DTYPES
-from mmcc.frontend.value import Value
+from mmcc.frontend.value import Members, Value
 from mmcc.ops.repeat import in_turn
 
 MAX_NODES = 8192  # of the body, all steps together
@@ -60,8 +61,7 @@ def unroll(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
         return located(error, where)
     for name, value in zip(node.output, found, strict=True):
         if name and value is not None:
-            state.values[name] = value
-            state.build.titles.setdefault(value.tensor, name)
+            state.define(name, value)
     return None
 
 
@@ -84,21 +84,20 @@ class _Steps:
             raise _Stopped
         return value
 
-    def loop(self) -> list[Value | None]:
+    def loop(self) -> Sequence[Value | Members | None]:
         """Inputs of the body: the step's number, a condition, what goes from step to step."""
-        body, given = self.body, [self._operand(name) for name in self.node.input]
-        carried, limit, go_on = given[2:], *given[:2]
-        each = len(carried)
+        body, given = self.body, [self._operand(name) for name in self.node.input[:2]]
+        state, limit, go_on = [operand(self.state, name) for name in self.node.input[2:]], *given
+        each = len(state)
         wanted = (2 + each, 1 + each + (len(self.node.output) - each))
-        if (len(body.input), len(body.output)) != wanted or None in carried:
+        if (len(body.input), len(body.output)) != wanted:
             raise bad_model("MM103", "the body does not fit the Loop")
         limit = None if limit is None else max(0, int(self._number(limit, "number of steps", 0)))
         names, rows = [info.name for info in body.input], [list[Value]() for _ in body.output[1 + each :]]
-        state = [value for value in carried if value is not None]
         known, why, before = None, "", self.state.build.unrolled
         if limit != 0 and (go_on is None or self._number(go_on, "condition", 1)):
             ends = [info.name for info in body.output[: 1 + each]]
-            ports = Ports(dict(zip(names[2:], state, strict=True)), ends[1:], names[0], names[1], ends[0])
+            ports = Ports(*tensors_of(names[2:], state, ends[1:]), names[0], names[1], ends[0])
             known = known_steps(self.state, self.where, body, ports, limit, self.convert)
             try:
                 found = self._kept(known, limit, ports.carried, {}, (False,) * len(rows))
@@ -117,10 +116,12 @@ class _Steps:
             self._bounded(1, why)
             number = self.state.build.constant(np.array(step, np.int64), "step")
             condition = go_on or self.state.build.constant(np.array(True), "condition")
-            own = dict(zip(names, (number, condition, *state), strict=True))
+            own: dict[str, Value | Members] = dict(zip(names, (number, condition, *state), strict=True))
             made = self._step(lift.body, own | self._seen(step, steps or 0, lift))
-            go_on, state = made[0], self._handed_on(names[2:], state, made[1 : 1 + each])
-            for values, value in zip(rows, made[1 + each :], strict=True):
+            go_on, *_ = only_tensors(made[:1])
+            check_handed_on(names[2:], state, made[1 : 1 + each])
+            state = list(made[1 : 1 + each])
+            for values, value in zip(rows, only_tensors(made[1 + each :]), strict=True):
                 values.append(value)
         self._say(why, before)
         made_of = zip(rows, body.output[1 + each :], strict=True)
@@ -144,6 +145,8 @@ class _Steps:
             raise Unrolled(
                 f"of {most:,} steps, more than the {MOST_STEPS:,} that the plan's check goes through"
             )
+        if takes_sequences(self.state, self.node):
+            raise Unrolled("a sequence of tensors is read or made in it")
         if known is None:
             raise Unrolled("how many steps it makes is not known before its first")
         each, steps = known.each(), known.steps
@@ -204,9 +207,10 @@ class _Steps:
         self._bounded(total, why)
         lift = self._lift(scanned, (), total)
         for step in range(total):
-            own = dict(zip(names[:each], state, strict=True))
-            made = self._step(lift.body, own | self._seen(step, total, lift))
-            state = self._handed_on(names, state, made[:each])
+            own: dict[str, Value | Members] = dict(zip(names[:each], state, strict=True))
+            made = only_tensors(self._step(lift.body, own | self._seen(step, total, lift)))
+            check_handed_on(names, state, made[:each])
+            state = list(made[:each])
             for values, value in zip(rows, made[each:], strict=True):
                 values.append(value)
         self._say(why, before)
@@ -238,7 +242,7 @@ class _Steps:
         return [found.get(k) for k in range(each + makes)]
 
     def _operand(self, name: str) -> Value | None:
-        return self.state.values[name] if name else None
+        return only_tensors([operand(self.state, name)])[0] if name else None
 
     def _integers(self, name: str, length: int) -> list[int]:
         found = list(self.attributes[name].ints) if name in self.attributes else [0] * length
@@ -257,14 +261,6 @@ class _Steps:
             axis %= value.rank
             found.append(Scanned(value, axis, in_turn(value.shape[axis], bool(back))))
         return found
-
-    def _handed_on(self, names: Sequence[str], before: list[Value], after: Sequence[Value]) -> list[Value]:
-        """What a step hands on to the next; an error where that is of another type than what it was given."""
-        for name, old, new in zip(names, before, after, strict=False):
-            if old.dtype != new.dtype:
-                types = f"{old.dtype.name}, and a step makes {new.dtype.name} of it"
-                raise bad_model("MM103", f'"{printable(name)}", which steps hand on, is {types}')
-        return list(after)
 
     def _number(self, value: Value, what: str, operand: int | None = None) -> float:
         """A constant of one number; `operand` of the node, if it is one."""
@@ -350,9 +346,9 @@ class _Steps:
             found[name] = self._one(node, {"all": each.value, "step": index})
         return found
 
-    def _step(self, body: GraphProto, given: Mapping[str, Value]) -> tuple[Value, ...]:
+    def _step(self, body: GraphProto, given: Mapping[str, Value | Members]) -> tuple[Value | Members, ...]:
         self.state.build.unrolled += max(1, len(body.node))
-        made = inline(self.state, self.where, body, given, self.convert)
+        made = inline_all(self.state, self.where, body, given, self.convert)
         if None in made:
             raise _Stopped
         return tuple(value for value in made if value is not None)

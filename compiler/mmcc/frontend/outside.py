@@ -27,7 +27,7 @@ class Outside(MutableMapping[str, Value]):
     def tried(self) -> Import:
         """An import into the body's builder; of what goes wrong in it the one around learns nothing."""
         state = self.state
-        made = replace(state, build=self.inner, values=self, problems=Problems(), uncertain={})
+        made = replace(state, build=self.inner, values=self, sequences={}, problems=Problems(), uncertain={})
         return replace(made, opaque={*state.opaque}, lost={*state.lost})
 
     def __getitem__(self, name: str) -> Value:

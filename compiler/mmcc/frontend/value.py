@@ -118,6 +118,9 @@ class Value:
         return tuple(tuple(place[v] for v in axis if v in place) for axis in self.axes)
 
 
+Members = tuple[Value, ...]  # what a sequence of ONNX holds
+
+
 def whole(tensor: Tensor, axes: Sequence[int | None]) -> Value:
     """The value of a tensor whose axis `axes[k]` is ONNX axis k."""
     return Value(
