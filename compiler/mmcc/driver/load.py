@@ -160,6 +160,7 @@ def _optimized(
         keep_batch_norm=keep_batch_norm,
         step=step,
         keep_loops=not unroll,
+        whole_weights=training,
     )
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))

@@ -37,6 +37,7 @@ class Builder:
     budget: int  # bytes that folding may still produce
     keep_batch_norm: bool = False  # as a node of its own
     keep_loops: bool = True  # long ones, as a node with a body
+    whole_weights: bool = False  # each layer of a volume reads all of its weights, as training changes them
     runs: int = 0  # of nodes in the bodies of loops that stay loops, so far
     unrolled: int = 0  # nodes that loops have become so far
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -125,8 +126,8 @@ class Builder:
             node = Node(op, inputs, tuple(tensor.name for tensor in made), self.where)
             self.nodes.append(node)
             self.producer |= dict.fromkeys(node.outputs, node)
-        if permutes:
-            self.known[op, inputs] = made
+        if permutes or (isinstance(op, Slice) and made[0].name in self.constants):
+            self.known[op, inputs] = made  # a piece of weights is one constant, however often it is read
         return made
 
     def _empty(self, shape: Shape, dtype: ElementType, hint: str) -> Tensor:

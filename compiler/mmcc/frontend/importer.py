@@ -71,13 +71,15 @@ def import_model(
     keep_batch_norm: bool = False,
     step: TrainingStep | None = None,
     keep_loops: bool = True,
+    whole_weights: bool = False,
 ) -> Graph:
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
 
     `bind` gives values to inputs, by name, which are constants then. `stream`, INPUT:AXIS, names an axis that
     is to be the outermost in memory. With `keep_batch_norm` a BatchNormalization is a node of its own, for
     training, in training mode, too. With `step` the file is that step of training, and the graph its model
-    for inference. With `keep_loops` a long Loop or Scan is one node with a body, and otherwise unrolled.
+    for inference. With `keep_loops` a long Loop or Scan is one node with a body, and otherwise unrolled. With
+    `whole_weights`, for training, all layers of a convolution over volumes read the same weights.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
@@ -90,7 +92,12 @@ def import_model(
     source = replace(source, inputs=tuple(info for info in source.inputs if info.name not in bound))
     state = Import(
         source,
-        Builder(budget=max_bytes, keep_batch_norm=keep_batch_norm, keep_loops=keep_loops and step is None),
+        Builder(
+            budget=max_bytes,
+            keep_batch_norm=keep_batch_norm,
+            keep_loops=keep_loops and step is None,
+            whole_weights=whole_weights,
+        ),
         problems=Problems(list(source.problems)),
     )
     for note in source.notes:

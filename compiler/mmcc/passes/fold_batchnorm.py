@@ -133,7 +133,8 @@ def _shifted(draft: Draft, layer: Node, node: Node, values: NDArray[np.float32])
             own = draft.constants[name]
             if own.dtype == values.dtype and own.shape == values.shape and np.array_equal(own, values):
                 return name
-    return draft.constant(values, f"{layer.inputs[2].replace(NO_BIAS, '.bias')}_folded")
+    own = layer.inputs[2].replace(NO_BIAS, ".bias") if values.any() else layer.inputs[2]  # 0 stays none
+    return draft.constant(values, f"{own}_folded")
 
 
 def _scaled(draft: Draft, layer: Node, scale: Factor) -> str | None:

@@ -58,4 +58,4 @@ def _backward(
 
 
 def _sum(draft: Draft, node: Node, one: str, other: str) -> str:
-    return draft.add(Binary("add"), (one, other), f"{node.output}_gradient", node.where)
+    return draft.add(Binary("add"), (one, other), f"{node.outputs[0]}_gradient", node.where)

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.errors import CompileError, Exit, did_you_mean, printable
+from mmcc.errors import CompileError, Exit, Where, did_you_mean, printable
 from mmcc.frontend.converters.convolution import NO_BIAS
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.elementwise import Binary
+from mmcc.ops.indexing import TakeLines
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.layers import FloatLayer
+from mmcc.ops.matmul import MatMul
 from mmcc.ops.movement import Concat
 from mmcc.ops.recurrent import Recurrent
 
@@ -29,12 +31,20 @@ MASK = (
 )  # what is added to scores so that a Softmax makes 0 of them: from Swin's, this, down to -infinity
 
 # ONNX's operators whose constants are a formula's, and none of the model's
-FORMULAS = frozenset(("AffineGrid", "Col2Im", "DFT", "Det", "RoiAlign", "STFT"))
+FORMULAS = frozenset(
+    (
+        *("AffineGrid", "Col2Im", "DFT", "Det", "GridSample", "NegativeLogLikelihoodLoss", "RoiAlign"),
+        *("RotaryEmbedding", "STFT", "SoftmaxCrossEntropyLoss"),
+    )
+)
+OWN_LAYERS = frozenset(("DeformConv",))  # whose constants are a formula's, but for those of their layers
+PRODUCTS = frozenset(("Einsum", "MatMul"))
+RECURRENT = frozenset(("GRU", "LSTM", "RNN"))  # one layer each, of several nodes
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A constant that training may change. `node` is the number of the first node that reads it."""
+    """A constant that training may change. `node` is the number of the first node of its layer."""
 
     name: str
     node: int
@@ -42,21 +52,32 @@ class Parameter:
 
 
 def parameters(graph: Graph) -> tuple[Parameter, ...]:
-    """Weights and biases of float layers, what is multiplied or added by element or channel, and tokens that
-    are joined to others, in order.
+    """Weights and biases of float layers, tables of embeddings, what is multiplied or added by element or
+    channel, and tokens that are joined to others, in order.
 
     A bias that the model does not have is none. Nor is a single number, which belongs to a formula, a mask of
     scores, what else has infinities, what an operator is computed by (FORMULAS), or what is joined as
     padding (of one value) or as channels (coordinates).
     """
     found: dict[str, Parameter] = {}
+    cells: dict[Where, int] = {}  # the first node of each recurrent layer
     for index, node in enumerate(graph.nodes):
-        if node.where and FORMULAS.issuperset(each.op for each in node.where):
+        if _is_formula(node):
             continue
+        cell = next((each for each in node.where if each.op in RECURRENT), None)
+        first = index if cell is None else cells.setdefault(cell, index)
         for name, bias in _of_node(graph, node):
             if graph.is_constant(name) and graph.tensors[name].dtype.is_float:
-                found.setdefault(name, Parameter(name, index, bias))
+                found.setdefault(name, Parameter(name, first, bias))
     return tuple(found.values())
+
+
+def _is_formula(node: Node) -> bool:
+    """Whether what a node computes by is no part of the model."""
+    operators = {each.op for each in node.where}
+    if not operators:
+        return False
+    return operators <= FORMULAS or (operators <= OWN_LAYERS and not isinstance(node.op, FloatLayer))
 
 
 def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
@@ -71,6 +92,21 @@ def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
             if (at := node.op.position(operand)) is not None:
                 found.append((node.inputs[at], operand == "bias"))
         return found
+    return [(name, False) for name in _tables(node)] or _joined(graph, node)
+
+
+def _tables(node: Node) -> tuple[str, ...]:
+    """A table whose lines are taken by number, and stacks of matrices: other operators multiply by what is no
+    weight."""
+    if isinstance(node.op, TakeLines):
+        return node.inputs[:1]
+    if isinstance(node.op, MatMul) and any(each.op in PRODUCTS for each in node.where):
+        return node.inputs
+    return ()
+
+
+def _joined(graph: Graph, node: Node) -> list[tuple[str, bool]]:
+    """What is added, multiplied by, or joined to an activation."""
     read = {name: graph.constants[name] for name in node.inputs if graph.is_constant(name)}
     if isinstance(node.op, Binary) and node.op.function in ("add", "mul", "prelu"):
         adds = node.op.function == "add"

@@ -48,6 +48,8 @@ def volume_conv(call: Call, x: Value, w: Value, bias: str, groups: int) -> Value
     reached = [_reached(slide, pads[0], x.shape[2], layer) for layer in range(count)]
     if not all(reached):
         raise unsupported("a convolution whose window lies in the padding alone")
+    if build.whole_weights:
+        reached = [_taps(slide, pads[0], layer) for layer in range(count)]
     op = Conv(window, groups)
 
     def convert(one: Value) -> Value:
@@ -64,15 +66,27 @@ def volume_conv(call: Call, x: Value, w: Value, bias: str, groups: int) -> Value
 
 def _reached(slide: Sliding, pad: int, depth: int, layer: int) -> list[tuple[int, int]]:
     """The taps of a window along the first axis that meet a layer of the input, and which."""
+    return [(tap, place) for tap, place in _taps(slide, pad, layer) if 0 <= place < depth]
+
+
+def _taps(slide: Sliding, pad: int, layer: int) -> list[tuple[int, int]]:
+    """All taps of a window along the first axis, and the layers under them, also those in the padding."""
     first = layer * slide.strides[0] - pad
-    places = [(tap, first + tap * slide.dilations[0]) for tap in range(slide.kernel[0])]
-    return [(tap, place) for tap, place in places if 0 <= place < depth]
+    return [(tap, first + tap * slide.dilations[0]) for tap in range(slide.kernel[0])]
 
 
 def _layers(build: Builder, one: Value) -> list[Value]:
     """One sample [1, C, D, H, W] as D images [1, C, H, W], in the layout that layers over images take."""
     images = [sliced(build, one, {2: (layer, 1, 1)}).without((2,)) for layer in range(one.shape[2])]
     return [from_spatial(build.tensors[spatial(build, image)], 4) for image in images]
+
+
+def _layer(build: Builder, layers: list[Value], place: int) -> Value:
+    """One of the layers, or zeros in the padding."""
+    if 0 <= place < len(layers):
+        return layers[place]
+    zeros = np.zeros(build.tensors[layers[0].tensor].shape, np.float32)
+    return from_spatial(build.tensors[build.constant(zeros, "padding").tensor], 4)
 
 
 def _stacked(build: Builder, images: list[Value]) -> Value:
@@ -89,9 +103,9 @@ def _stacked(build: Builder, images: list[Value]) -> Value:
 
 
 def _under(build: Builder, one: Value, layers: list[Value], places: list[int], groups: int) -> Value:
-    """Layers of a sample at equal distances as channels of an image [1, C, H, W]."""
-    if one.shape[1] > 1:
-        return _as_channels(build, [layers[place] for place in places], groups)
+    """Layers of a sample at equal distances as channels of an image [1, C, H, W]; in the padding, zeros."""
+    if one.shape[1] > 1 or not all(0 <= place < len(layers) for place in places):
+        return _as_channels(build, [_layer(build, layers, place) for place in places], groups)
     apart = places[1] - places[0] if len(places) > 1 else 1
     return sliced(build, one, {2: (places[0], apart, len(places))}).without((1,))
 
@@ -150,11 +164,10 @@ def volume_transposed(build: Builder, x: Value, w: Value, bias: str, groups: int
         layers = _layers(build, one)
         made: list[Value] = []
         for at in range(to.begins[0], to.begins[0] + count):
-            reaching = [
-                (place, (at - place * step) // apart)
-                for place in range(len(layers))
-                if (at - place * step) % apart == 0 and 0 <= at - place * step < to.slide.reach[0]
-            ]
+            taps = [tap for tap in reversed(range(to.slide.kernel[0])) if (at - tap * apart) % step == 0]
+            reaching = [((at - tap * apart) // step, tap) for tap in taps]
+            if not build.whole_weights:
+                reaching = [(place, tap) for place, tap in reaching if 0 <= place < len(layers)]
             image, filters = _reaching(build, layers, w, reaching, groups)
             made.append(flat_transposed(build, image, filters, bias, groups, to.flat))
         return _stacked(build, made)
@@ -174,7 +187,7 @@ def _reaching(
     by_group = reshaped(build, part, (groups, w.shape[0] // groups, *part.shape[1:]))
     behind = by_group.transposed((0, 3, 1, 2, *range(4, by_group.rank)))
     filters = reshaped(build, behind, (w.shape[0] * len(taps), w.shape[1], *w.shape[3:]))
-    return _as_channels(build, [layers[place] for place, _ in reaching], groups), filters
+    return _as_channels(build, [_layer(build, layers, place) for place, _ in reaching], groups), filters
 
 
 def volume_pool(

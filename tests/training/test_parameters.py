@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What of a model is a parameter: all that it learns by, once each, and nothing that it does not have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mmcc
+import numpy as np
+import pytest
+from frontend_models import model_of, save
+from mmcc.driver.load import load_graph
+from mmcc.driver.options import CompileOptions
+from mmcc.ir.graph import Graph
+from mmcc.training.module import STEP, training_module
+from mmcc.training.options import TrainOptions
+from mmcc.training.parameters import chosen, parameters
+from onnx import helper
+from wide import check_step
+
+node = helper.make_node
+
+
+def drawn(*shape: int) -> np.ndarray:
+    return (0.5 * np.random.default_rng(len(shape)).standard_normal(shape)).astype(np.float32)
+
+
+def graph_of(folder: Path, nodes, given, constants, opset: int = 20) -> Graph:
+    model = model_of(nodes, given, ["y"], constants, opset=opset)
+    return load_graph(save(model, folder), CompileOptions(), training=True)
+
+
+def check_gradients(graph: Graph) -> tuple[str, ...]:
+    """A step's gradients are central differences; the names of the parameters."""
+    module = training_module(graph, TrainOptions(loss="mse"))
+    step = next(entry.graph for entry in module.entries if entry.name == STEP)
+    rng = np.random.default_rng(6)
+    given: dict[str, np.ndarray] = {}
+    for port in step.inputs:
+        tensor = step.tensors[port.tensor]
+        floats = tensor.dtype.is_float
+        given[port.tensor] = rng.standard_normal(tensor.shape) if floats else rng.integers(0, 3, tensor.shape)
+    check_step(step, given)
+    return module.parameters
+
+
+VOLUME = {"x": np.zeros((1, 2, 4, 5, 6), np.float32)}
+
+
+def padded(groups: int, features: int) -> tuple[list, dict]:
+    conv = node("Conv", ["x", "w", "b"], ["y"], pads=[2, 1, 1, 1, 0, 1], dilations=[2, 1, 1], group=groups)
+    return [conv], {"w": drawn(4, features // groups, 3, 3, 3), "b": drawn(4)}
+
+
+def transposed() -> tuple[list, dict]:
+    conv = node("ConvTranspose", ["x", "w"], ["y"], strides=[2, 2, 1], pads=[1, 0, 0, 1, 0, 0])
+    return [conv], {"w": drawn(2, 3, 3, 2, 2)}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "case", [padded(1, 2), padded(2, 2), transposed()], ids=["conv", "groups", "transposed"]
+)
+def test_all_layers_of_a_volume_learn_the_same_weights(case: tuple[list, dict], tmp_path: Path) -> None:
+    """Layers at the border, and those between, read pieces of the weights that do not overlap: else each
+    piece would learn on its own."""
+    graph = graph_of(tmp_path, case[0], VOLUME, case[1])
+    names = check_gradients(graph)
+    learned = sum(graph.constants[name].size for name in names)
+    assert learned == sum(array.size for array in case[1].values())
+
+
+def test_a_package_of_a_volume_learns_what_the_references_do(tmp_path: Path) -> None:
+    nodes, constants = padded(1, 2)
+    model = save(model_of(nodes, VOLUME, ["y"], constants), tmp_path)
+    made = mmcc.compile_training(model, tmp_path / "net", {"loss": "mse"}, name="net")  # checks itself
+    assert made.module.parameters == ("w", "b")
+
+
+@pytest.mark.quick
+def test_a_bias_that_a_scaled_layer_does_not_have_is_none(tmp_path: Path) -> None:
+    nodes = [node("MatMul", ["x", "w"], ["p"]), node("Mul", ["p", "half"], ["y"])]
+    constants = {"w": drawn(4, 5), "half": np.float32(0.5)}
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 4), np.float32)}, constants)
+    assert [p.name for p in parameters(graph)] == ["w_folded"]
+
+
+@pytest.mark.quick
+def test_what_places_and_angles_are_computed_by_is_no_parameter(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["c"]),
+        node("GridSample", ["c", "grid"], ["s"]),
+        node("DeformConv", ["s", "v", "far"], ["d"], kernel_shape=[2, 2]),
+        node("RotaryEmbedding", ["d", "cos", "sin", "positions"], ["y"]),
+    ]
+    constants = {"w": drawn(4, 2, 3, 3), "v": drawn(3, 4, 2, 2), "far": 0.3 * drawn(1, 8, 3, 4)}
+    constants |= {"grid": np.clip(drawn(1, 4, 5, 2), -0.9, 0.9), "positions": np.arange(3)[None]}
+    angles = np.arange(6, dtype=np.float32).reshape(3, 2)
+    constants |= {"cos": np.cos(angles), "sin": np.sin(angles)}
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((1, 2, 6, 6), np.float32)}, constants, opset=23)
+    read = {name for each in graph.nodes for name in each.inputs if graph.is_constant(name)}
+    names = [p.name for p in parameters(graph)]
+    assert len(names) == 2, (names, read)
+    assert {graph.constants[name].size for name in names} == {constants["w"].size, constants["v"].size}
+
+
+@pytest.mark.quick
+def test_embeddings_and_stacks_of_matrices_are_trained(tmp_path: Path) -> None:
+    nodes = [
+        node("Gather", ["table", "tokens"], ["g"]),
+        node("Tanh", ["g"], ["t"]),
+        node("MatMul", ["t", "stack"], ["y"]),
+    ]
+    constants = {"table": drawn(7, 4), "stack": drawn(2, 4, 5)}
+    graph = graph_of(tmp_path, nodes, {"tokens": np.zeros((2, 3), np.int64)}, constants)
+    assert check_gradients(graph) == ("table", "stack")
+
+
+@pytest.mark.quick
+def test_one_of_several_results_gets_the_gradients_of_all_its_readers(tmp_path: Path) -> None:
+    nodes = [
+        node("MatMul", ["x", "w"], ["a"]),
+        node("TopK", ["a", "three"], ["largest", "where"], axis=1),
+        node("Tanh", ["a"], ["t"]),
+        node("Concat", ["largest", "t"], ["y"], axis=1),
+    ]
+    constants = {"w": drawn(4, 6), "three": np.array([3])}
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 4), np.float32)}, constants)
+    assert check_gradients(graph) == ("w",)
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("way", ["forward", "bidirectional"])
+def test_a_recurrent_layer_is_one_layer(way: str, tmp_path: Path) -> None:
+    """Of `last:K`: weights of the input, of h, and of both directions."""
+    ways = 2 if way == "bidirectional" else 1
+    nodes = [
+        node("MatMul", ["x", "before"], ["a"]),
+        node("LSTM", ["a", "w", "r", "b"], ["h"], hidden_size=3, direction=way),
+        node("Relu", ["h"], ["y"]),
+    ]
+    constants = {
+        "before": drawn(4, 5),
+        "w": drawn(ways, 12, 5),
+        "r": drawn(ways, 12, 3),
+        "b": drawn(ways, 24),
+    }
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((6, 1, 4), np.float32)}, constants)
+    names = [p.name for p in parameters(graph)]
+    assert list(chosen(graph, "last:1")) == names[1:]
+    assert list(chosen(graph, "last:2")) == names
