@@ -13,10 +13,11 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import LoopKind
 from mmcc.ops.elementwise import Unary
 from mmcc.planner.fusion import figures
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.listed import list_groups
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.schedule import Spans
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout, choices_of
 from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import make_layout, subsets

@@ -14,7 +14,8 @@ from mmcc.ir.regions import Cache
 from mmcc.planner.api import best_plan
 from mmcc.planner.cached import cheapest_cut
 from mmcc.planner.caches import Caches, predicted
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.candidate import Candidate
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build

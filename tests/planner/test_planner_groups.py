@@ -21,9 +21,10 @@ from mmcc.ops.resize import ResizeNearest
 from mmcc.ops.window import Window
 from mmcc.passes.stream_ports import stream_ports
 from mmcc.planner.api import best_plan
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.schedule import fit
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import best_layout
 from mmcc.planner.request import PlanRequest
 from planner_graphs import Build, kws, mobilenetv2, vww

@@ -11,6 +11,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Tensor
 from mmcc.kernels.contract import contracts
+from mmcc.planner.fusion.alive import Alive
 from mmcc.planner.fusion.distances import apart
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.rows import make_rows
@@ -46,7 +47,8 @@ def nearest_places(case: OpCase, target: Target) -> dict[int, Nearest]:
         return {}  # the output is a view
     rows = make_rows(graph, layout, model, request)
     shared = Shared(model, rows, request, {})
-    group = GroupMemory(shared, demand(rows, 0, 1), 1, shared.alive(0), shared.alive(1))
+    alive = Alive(model)
+    group = GroupMemory(shared, demand(rows, 0, 1), 1, alive.after(0), alive.after(1))
     found: dict[int, Nearest] = {}
     for pair in apart(group):
         lower, upper = group.items[pair.lower], group.items[pair.upper]

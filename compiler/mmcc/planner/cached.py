@@ -15,8 +15,9 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.planner.bounds.bound import trivial_bound
 from mmcc.planner.fusion.build import Builder, Placed
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.paths import Path
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest

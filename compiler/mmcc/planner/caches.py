@@ -76,6 +76,7 @@ class Caches:
             return 0.0
         nodes = [k for k in nodes if k in self._nodes]
         members = [self._nodes[k] for k in nodes]
+        made = set(nodes)
         whole = self._whole(nodes)
         constants = sum(node.weights for node in members)
         iteration = constants + sum(node.rows for node in members) // strips
@@ -83,7 +84,7 @@ class Caches:
         inside = sum(
             2 * self._nodes[k].output * (share or {}).get(k, 1.0)
             for k in nodes
-            if k not in self._leaving and self._readers[k] and self._readers[k] <= set(nodes)
+            if k not in self._leaving and self._readers[k] and self._readers[k] <= made
         )
         return sum(
             cache.beyond * (whole * _part(whole, cache) + (again + inside) * _part(iteration, cache))

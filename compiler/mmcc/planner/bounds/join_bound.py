@@ -34,9 +34,10 @@ from math import inf
 from mmcc.ir.graph import Graph
 from mmcc.planner.bounds.joinless import GroupNodes, Joinless, Relaxed
 from mmcc.planner.bounds.joins import make_joins, only_joins
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.paths import Table
 from mmcc.planner.fusion.schedule import Spans, rows_of
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.memory.allocations import make_model
 from mmcc.planner.memory.layout import Operand, make_layout, subsets
 from mmcc.planner.memory.overlap import SafeOffset

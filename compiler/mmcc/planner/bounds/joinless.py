@@ -15,11 +15,12 @@ import numpy as np
 
 from mmcc.ir.graph import Graph
 from mmcc.planner.bounds.joins import Joins
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.schedule import Ints, Spans
 from mmcc.planner.fusion.shared import Shared, mergeable
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.fusion.stores import Store
 from mmcc.planner.fusion.strips import Cut
 from mmcc.planner.memory.allocations import bits

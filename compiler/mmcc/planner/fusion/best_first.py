@@ -13,8 +13,9 @@ from heapq import heapify, heappop, heappush
 from itertools import count
 from math import inf
 
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.listed import EQUAL, Growth
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
 MOST_GROUPS = 8_000  # looked at in one search
@@ -190,7 +191,7 @@ class _Search(ABC):
         after, known = choices.done | members, self._figures.looked_at
         if after in self._came or self._growth.known_too_long(members, last):
             return 0.0
-        if not space.allowed(members, last) or space.counted_alive(after) > self._limit:
+        if not space.allowed(members, last) or space.counted_alive(after, choices.done) > self._limit:
             return 0.0
         if self._strips or not self._growth.too_long(after, members, last):
             group = Candidate(choices.done, after, last, 0)

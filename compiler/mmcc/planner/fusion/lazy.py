@@ -16,9 +16,10 @@ from mmcc.planner.fusion.best_first import (
     FoundPath,
     LeastSearch,
 )
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.listed import list_groups
 from mmcc.planner.fusion.paths import Path, Table, single_path
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 
 SOME_GROUPS = 500  # looked at at a glance
 AT_A_LEVEL_AT_FIRST = 100  # as AT_A_LEVEL, until some path is known

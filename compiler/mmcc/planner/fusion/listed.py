@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from heapq import heappop, heappush
 
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.group_timelines import WINDOW
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.memory.allocations import bits
 
 MOST_LISTED = 4_000  # groups that are listed, but for those that are equal to others
@@ -89,7 +90,7 @@ def list_groups(space: Space, limit: int) -> list[Candidate] | None:
             after = done | members
             if growth.known_too_long(members, last) or not space.allowed(members, last):
                 continue
-            if space.counted_alive(after) > limit:
+            if space.counted_alive(after, done) > limit:
                 continue
             if strips or not growth.too_long(after, members, last):
                 group = _group(space, done, after, last)

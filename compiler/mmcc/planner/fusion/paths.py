@@ -8,7 +8,8 @@ from dataclasses import replace
 from math import inf
 from typing import Protocol
 
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.candidate import Candidate
+from mmcc.planner.fusion.space import Space
 
 Path = tuple[Candidate, ...]
 

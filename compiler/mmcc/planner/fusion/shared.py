@@ -29,15 +29,6 @@ class Shared:
     def _bytes(self) -> MaskSums:
         return MaskSums([allocation.size for allocation in self.model.allocations])
 
-    def alive(self, done: int) -> int:
-        """Allocations that hold something after the kernels in `done`."""
-        mask = 0
-        for k, allocation in enumerate(self.model.allocations):
-            begun = allocation.from_start or allocation.writers & done
-            if begun and (allocation.to_end or allocation.users & ~done):
-                mask |= 1 << k
-        return mask
-
 
 def mergeable(model: MemoryModel, rows: Rows) -> dict[int, int]:
     """Allocations that their only reader reads element by element, so that it may write over them.

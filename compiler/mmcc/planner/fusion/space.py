@@ -8,7 +8,7 @@ the last one of them. For a chain the sets are its beginnings; branches can be d
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -17,6 +17,8 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Blocks
 from mmcc.planner.caches import Caches
 from mmcc.planner.cost import NodeCost, figure, node_cost
+from mmcc.planner.fusion.alive import Alive
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.figures import FOOTPRINT_OF, GroupFigures
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
@@ -36,20 +38,6 @@ GROUPS_TRIED = 40_000  # groups looked at, about: with more kernels than its squ
 LONGEST = 16  # kernels of a group at least, however many there are
 ITERATIONS = (*range(1, 9), 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64, 96, 128, 192, 256, 384, 512)
 FITTING = 3  # numbers of tile iterations that are looked at from the first on with which a group fits
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """One group: from the kernels done `before` it to those done `after` it; `last` demands rows of all."""
-
-    before: int
-    after: int
-    last: int
-    least: int  # bytes that no placement of it is below
-    strips: int = 1
-    floor: int = 0  # bytes that it needs in however many strips
-    tile: int = 0  # steps of the last kernel in a tile iteration, if each makes its rows of one in one call
-    streaming: WeightStreaming | None = None  # where the group's constants are, if they lie in slow memory
 
 
 class Space:
@@ -86,7 +74,9 @@ class Space:
         every, self.sets = sets_of(self.model, order)
         self._every_set, self._shortened = every, False
         self.all = (1 << len(self.model.kernels)) - 1
-        self._alive: dict[int, int] = {done: self.shared.alive(done) for done in self.sets}
+        self._alive = Alive(self.model)
+        self._counted: dict[int, int] = {}
+        self._costs: dict[int, float] = {}  # by kernels, of groups without strips and tiles
         self._makers = [sum(1 << maker for maker, _ in kernel.needs) for kernel in self.rows.kernels]
         self.timelines = self._timelines()
         self._seen = 0  # groups looked at so far in strips or tiles
@@ -123,6 +113,14 @@ class Space:
 
     def cost(self, candidate: Candidate) -> float:
         """Predicted instructions of a group, and what it costs in caches."""
+        if candidate.strips > 1 or candidate.tile or candidate.streaming is not None:
+            return self._cost(candidate)
+        members = candidate.after & ~candidate.before  # what else there is makes no difference
+        if members not in self._costs:
+            self._costs[members] = self._cost(candidate)
+        return self._costs[members]
+
+    def _cost(self, candidate: Candidate) -> float:
         kernels = bits(candidate.after & ~candidate.before)
         rows = self.rows.kernels if len(kernels) > 1 or candidate.tile else self.rows.alone
         strips, cut, costs = candidate.strips, self.cut(candidate), self.costs
@@ -208,15 +206,16 @@ class Space:
             return candidate.least
         return candidate.least - self.scalars.beside(candidate.before, candidate.after, candidate.last)
 
-    def counted_alive(self, done: int) -> int:
-        """Bytes of what is alive after a set of kernels, less those of scalars that are not counted."""
-        return self.shared.bytes(self.alive(done) & ~self.scalars.allocations)
+    def counted_alive(self, done: int, before: int | None = None) -> int:
+        """Bytes of what is alive after a set of kernels (see `alive`), less those of scalars that are not
+        counted."""
+        if done not in self._counted:
+            self._counted[done] = self.shared.bytes(self.alive(done, before) & ~self.scalars.allocations)
+        return self._counted[done]
 
-    def alive(self, done: int) -> int:
-        """Allocations that hold something after a set of kernels has run."""
-        if done not in self._alive:
-            self._alive[done] = self.shared.alive(done)
-        return self._alive[done]
+    def alive(self, done: int, before: int | None = None) -> int:
+        """Allocations that hold something after a set of kernels has run; `before`: see `Alive`."""
+        return self._alive.after(done, before)
 
     def _footprint(
         self,

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from mmcc.planner.fusion.best_first import SPLIT
 from mmcc.planner.fusion.build import Builder
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Path, Paths
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.joint.cpsat import Choice, Selection, select, select_by_cost
 from mmcc.planner.joint.dynamic import seated
 from mmcc.planner.memory.allocations import bits

@@ -9,11 +9,12 @@ from functools import cached_property
 
 from mmcc.ir.plan import BufferKind
 from mmcc.ir.regions import Region
+from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.distances import Apart, apart
 from mmcc.planner.fusion.footprint import Footprint
 from mmcc.planner.fusion.group import GroupMemory
 from mmcc.planner.fusion.paths import Table
-from mmcc.planner.fusion.space import Candidate, Space
+from mmcc.planner.fusion.space import Space
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.regions.fetches import Fetch, Fetched, choose_fetches, fetch_of, in_order, least_extra
 from mmcc.planner.regions.traffic import Bytes, node_traffic, scratch_traffic, staged_traffic, sums_traffic
