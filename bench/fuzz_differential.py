@@ -2,6 +2,7 @@
 """Random models under many plans: ONNX Runtime agrees, all plans give the same bits, sanitizers are silent.
 
     python bench/fuzz_differential.py --graphs 5000 --seed 1 --qemu 100
+    python bench/fuzz_differential.py --graphs 5000 --seed 1 --layers 1
 
 Each model is compiled without a limit, with the least RAM, with limits between and below, with inputs and
 outputs in the caller's memory, row by row, and with staged weights; all packages are built into one program
@@ -326,9 +327,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of all of them; model K has the seed [S, K]")
     parser.add_argument("--first", type=int, default=0, help="number of the first model")
     parser.add_argument("--qemu", type=int, default=0, help="models that run on emulated boards, too")
+    parser.add_argument(
+        "--layers",
+        type=int,
+        default=LAYERS,
+        help=f"layers and blocks drawn for a model, at most ({LAYERS}); large models take minutes to plan",
+    )
     parser.add_argument("--usual", action="store_true", help="only layers of networks for images")
     parser.add_argument("--no-shrink", action="store_true", help="keep models as they were found")
     options = parser.parse_args(arguments)
+    if options.layers < 1:
+        parser.error(f"--layers {options.layers}: a model has 1 or more")
     if shutil.which("gcc") is None:
         print("gcc is not installed", file=sys.stderr)
         return 2
@@ -336,7 +345,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     seconds = 0.0
     for number in range(options.first, options.first + options.graphs):
         seed, boards = (options.seed, number), number - options.first < options.qemu
-        model = make_model(seed, usual=options.usual)
+        model = make_model(seed, options.layers, options.usual)
         outcome = check_model(model, seed, boards)
         seconds += outcome.seconds
         total["plans"] += outcome.plans

@@ -11,7 +11,8 @@ import pytest
 from toolchains import ready
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
-from fuzz_differential import check_model, make_model
+import fuzz_differential
+from fuzz_differential import Outcome, check_model, make_model
 from fuzz_forms import FORMS
 from fuzz_options import check_drawn, drawn_model
 
@@ -38,6 +39,25 @@ def test_random_models_agree_under_all_plans(part: int) -> None:
     ready("host")
     for number in range(part, GRAPHS, PARTS):
         assert problems(make_model((SEED, number), LAYERS), (SEED, number)) == []
+
+
+def test_the_campaign_draws_models_of_the_layers_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready("host")
+    drawn: list[onnx.ModelProto] = []
+
+    def checked(model: onnx.ModelProto, seed: tuple[int, int], boards: bool) -> Outcome:
+        drawn.append(model)
+        return Outcome(kind="float")
+
+    monkeypatch.setattr(fuzz_differential, "check_model", checked)
+    words = ["--graphs", "3", "--seed", str(SEED)]
+    assert fuzz_differential.main([*words, "--layers", str(LAYERS)]) == 0
+    assert drawn == [make_model((SEED, k), LAYERS) for k in range(3)]
+    drawn.clear()
+    assert fuzz_differential.main(words) == 0
+    assert drawn == [make_model((SEED, k), fuzz_differential.LAYERS) for k in range(3)]
+    with pytest.raises(SystemExit):
+        fuzz_differential.main([*words, "--layers", "0"])
 
 
 @pytest.mark.parametrize("form", FORMS)
