@@ -12,7 +12,7 @@ import warnings
 import numpy as np
 import onnx
 import pytest
-from frontend_models import model_of, save
+from frontend_models import check, model_of, save
 from graphs import run
 from mmcc.errors import CompileError
 from mmcc.frontend import import_model
@@ -319,6 +319,33 @@ def test_a_split_may_have_empty_parts(which, tmp_path):
     sizes = np.array([8, 0] if which else [0, 8], np.int64)
     model = model_of([node, join], {"x": np.zeros((1, 8), np.float32)}, ["y"], {"sizes": sizes})
     assert import_model(save(model, tmp_path)).outputs[0].onnx_shape == (1, 8)
+
+
+EMPTY = {
+    "Expand of a number": ("Expand", "zero", [3, 0]),
+    "Expand of a column": ("Expand", "column", [3, 0]),
+    "Tile": ("Tile", "x", [1, 0]),
+    "Gather": ("Gather", "x", []),
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("form", EMPTY)
+def test_what_has_no_elements_adds_none(form, tmp_path):
+    """Exporters write it for paddings of 0, as in `block_diag` and `stft`."""
+    op, operand, numbers = EMPTY[form]
+    rng = np.random.default_rng(5)
+    given = {"x": rng.normal(size=(3, 4)).astype(np.float32)}
+    constants = {"zero": np.float32(0), "column": np.zeros((3, 1), np.float32)}
+    constants = {name: array for name, array in constants.items() if name == operand}
+    axis = {"axis": 1} if op == "Gather" else {}
+    nodes = [
+        helper.make_node(op, [operand, "numbers"], ["none"], **axis),
+        helper.make_node("Concat", ["none", "x", "none"], ["y"], axis=1),
+    ]
+    check(
+        model_of(nodes, given, ["y"], {**constants, "numbers": np.array(numbers, np.int64)}), given, tmp_path
+    )
 
 
 def test_a_symbol_that_is_the_batch_of_one_input_is_1_everywhere(tmp_path):

@@ -14,6 +14,7 @@ from mmcc.errors import CompileError, Exit
 from mmcc.frontend import import_model
 from mmcc.frontend.problems import CODES
 from mmcc.frontend.registry import REGISTRY
+from mmcc.ir.interpret import evaluate
 from onnx import TensorProto, helper
 
 pytestmark = pytest.mark.quick
@@ -127,6 +128,37 @@ def test_functions_are_inlined(tmp_path):
     body.node[0].CopyFrom(node("Twice", ["a"], ["b"], domain="mine"))
     model.functions[0].CopyFrom(body)
     fails(model, tmp_path, "MM102", "calls itself")
+
+
+@pytest.mark.parametrize("own", [13, 18, 21])
+def test_functions_of_another_operator_set_are_inlined(own, tmp_path):
+    """Abs, Add and Cast only learned types since 13; onnx leaves the calls of such functions, silently."""
+    nodes = [
+        node("Abs", ["a"], ["p"]),
+        node("Cast", ["p"], ["q"], to=TensorProto.FLOAT),
+        node("Add", ["q", "a"], ["b"]),
+    ]
+    model = small(node("Twice", ["x"], ["t"], domain="mine"), node("Relu", ["t"], ["y"]))
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    model.functions.append(
+        helper.make_function("mine", "Twice", ["a"], ["b"], nodes, [helper.make_opsetid("", own)])
+    )
+    graph = import_model(save(model, tmp_path))
+    x = np.random.default_rng(3).normal(size=graph.inputs[0].onnx_shape).astype(np.float32)
+    np.testing.assert_array_equal(evaluate(graph, {"x": x})["y"], np.maximum(np.abs(x) + x, 0))
+
+
+def test_functions_whose_operators_changed_are_refused(tmp_path):
+    """Axes of ReduceMean were an attribute in operator set 17, and are an operand in that of the model."""
+    nodes = [node("ReduceMean", ["a"], ["b"], axes=[1])]
+    model = small(node("Mean", ["x"], ["t"], domain="mine"), node("Relu", ["t"], ["y"]))
+    model.opset_import[0].version = 18
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    model.functions.append(
+        helper.make_function("mine", "Mean", ["a"], ["b"], nodes, [helper.make_opsetid("", 17)])
+    )
+    what = "of operator set 17, in which ReduceMean is another than in that of the model, 18"
+    fails(model, tmp_path, "MM204", what, exit=Exit.UNSUPPORTED)
 
 
 def test_functions_that_grow_exponentially(tmp_path):

@@ -3,13 +3,16 @@
 
 from __future__ import annotations
 
-from onnx import ModelProto, inliner
+import onnx
+from onnx import FunctionProto, ModelProto, inliner
 
 from mmcc.errors import printable
 from mmcc.frontend.model_file import MAX_NODES
-from mmcc.frontend.problems import bad_model
+from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.reads import nodes_below
+from mmcc.frontend.schema import Schema
 
+OF_TYPES = ("saturate",)  # attributes that say something of some types only: float8
 GROWTH = 4  # inlining functions may make this many times the nodes in the file, and
 GROWN_NODES, GROWN_BYTES = 20_000, 64 * 2**20  # these many more
 
@@ -37,12 +40,67 @@ def inlined(model: ModelProto) -> ModelProto:
     for name in calls:
         visit(name, 0)
     _check_growth(model, calls)
+    model = _of_one_opset(model)
     try:
         return inliner.inline_local_functions(model)
     except Exception as error:  # the inliner raises whatever C++ throws
         raise bad_model(
             "MM102", f"the model's functions cannot be inlined: {printable(str(error))}"
         ) from None
+
+
+def _of_one_opset(model: ModelProto) -> ModelProto:
+    """The model with its functions in its own operator sets: of others the inliner would leave the calls.
+
+    A function may be of another version where the operators of its nodes only learned types in between; an
+    error where one changed more.
+    """
+    versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    made = ModelProto()
+    made.CopyFrom(model)
+    for function in made.functions:
+        for entry in function.opset_import:
+            version = versions.get(_domain(entry.domain), entry.version)
+            changed = _changed(function, _domain(entry.domain), (entry.version, version))
+            if changed:
+                what = f'function "{printable(function.name)}" is of operator set {entry.version}, in which'
+                what += f" {printable(changed, 60)} is another than in that of the model, {version}"
+                raise unsupported(what, "exporting both for one operator set", "MM204")
+            entry.version = version
+    return made
+
+
+def _domain(name: str) -> str:
+    return "" if name == "ai.onnx" else name
+
+
+def _changed(function: FunctionProto, domain: str, versions: tuple[int, int]) -> str:
+    """An operator of a function's nodes that is not the same in both versions of its set; \"\" if all are."""
+    if versions[0] == versions[1]:
+        return ""
+    for node in nodes_below(function.node):
+        if _domain(node.domain) != domain:
+            continue
+        known = [onnx.defs.has(node.op_type, version, domain) for version in versions]
+        if not all(known):
+            return node.op_type if any(known) else ""  # of others nothing is known, in any version
+        old, new = (_signature(onnx.defs.get_schema(node.op_type, v, domain)) for v in versions)
+        if old != new:
+            return node.op_type
+    return ""
+
+
+def _signature(schema: Schema) -> tuple[object, ...]:
+    """What makes two versions of an operator the same, whatever types they take: operands and attributes."""
+    attributes = {
+        name: (described.type, described.required, described.default_value.SerializeToString())
+        for name, described in schema.attributes.items()
+        if name not in OF_TYPES
+    }
+    operands, results = (
+        [(formal.name, formal.option) for formal in formals] for formals in (schema.inputs, schema.outputs)
+    )
+    return attributes, operands, results
 
 
 def _check_growth(model: ModelProto, calls: Calls) -> None:

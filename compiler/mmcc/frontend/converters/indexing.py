@@ -53,14 +53,15 @@ def convert_gather(call: Call) -> Value:
 
 def gathered(build: Builder, x: Value, axis: int, index: Value) -> Value:
     """Slices of one axis, in the shape of the indices."""
+    shape = (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
     if index.size == 0:
-        raise bad_model("MM104", f"indices of shape {list(index.shape)} and type {index.dtype.name}")
+        return build.constant(np.zeros(shape, x.dtype.numpy))
     check_inside(build, index, x.shape[axis], axis, x)
     if build.is_constant(index.tensor):
         taken = _gather_constant(build, x, axis, build.array(index))
     else:
         taken = _gather_computed(build, x, axis, index)
-    return reshaped(build, taken, (*x.shape[:axis], *index.shape, *x.shape[axis + 1 :]))
+    return reshaped(build, taken, shape)
 
 
 def _gather_constant(build: Builder, x: Value, axis: int, indices: NDArray[np.integer]) -> Value:

@@ -96,7 +96,7 @@ def convert_expand(call: Call) -> Value:
     """Repeat axes of extent 1."""
     x = call.input(0)
     wanted = call.ints_at(1, "the shape") or []
-    if any(extent < 1 for extent in wanted):
+    if any(extent < 0 for extent in wanted):
         raise bad_model("MM104", f"cannot expand {list(x.shape)} to {wanted}")
     try:
         shape = broadcast_shape(x.shape, tuple(wanted))
@@ -111,10 +111,10 @@ def convert_tile(call: Call) -> Value:
     """Repeat along each axis: a new axis before it is expanded, then both are one."""
     x = call.input(0)
     repeats = call.ints_at(1, "the repeats") or []
-    if len(repeats) != x.rank or any(n < 1 for n in repeats):
+    if len(repeats) != x.rank or any(n < 0 for n in repeats):
         raise bad_model("MM104", f"cannot tile {list(x.shape)} by {repeats}")
     paired = replace(x, axes=tuple(a for axis in x.axes for a in ((), axis)))
-    done = expanded(call.build, paired, {2 * k: n for k, n in enumerate(repeats) if n > 1})
+    done = expanded(call.build, paired, {2 * k: n for k, n in enumerate(repeats) if n != 1})
     return replace(done, axes=tuple(done.axes[2 * k] + done.axes[2 * k + 1] for k in range(x.rank)))
 
 
