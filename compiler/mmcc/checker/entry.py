@@ -14,6 +14,8 @@ from dataclasses import replace
 
 from mmcc.checker.bands import check_bands
 from mmcc.checker.chunks import check_chunk_calls
+from mmcc.checker.kinds import check_kinds
+from mmcc.checker.missing import missing
 from mmcc.checker.order import Order
 from mmcc.checker.program_constants import Constants
 from mmcc.checker.program_moves import check_moves, memory_name
@@ -22,7 +24,6 @@ from mmcc.checker.program_run import Made, Moved, run_step
 from mmcc.checker.repeats import check_bodies
 from mmcc.checker.replay import MOST, label
 from mmcc.checker.work import part_of_work
-from mmcc.ir.graph import Graph
 from mmcc.ir.module import Entry
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import FILLED, Along, Chunks, Plan
@@ -58,7 +59,7 @@ def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> l
     Its staged constants begin at byte `staged` of the file.
     """
     graph = entry.graph
-    wrong = _missing(graph, plan, code)
+    wrong = missing(graph, plan, code)
     if not wrong:
         check = _Check(entry, plan, code, staged)
         wrong = [*check.ports(), *check.views(), *check.streams(), *check.blocks(), *check.fetched()]
@@ -68,22 +69,6 @@ def check_entry(entry: Entry, plan: Plan, code: EntryCode, staged: int = 0) -> l
         wrong += check_bands(graph, plan, code)
         wrong += check_bodies(graph, plan, code, check_entry)
     return wrong[:MOST]
-
-
-def _missing(graph: Graph, plan: Plan, program: EntryCode) -> list[str]:
-    """Nodes without code, or with too much; steps that are not the plan's groups."""
-    wrong: list[str] = []
-    has = [node.index for node in program.nodes]
-    wrong += [
-        f"{label(graph, k)} has code in {has.count(k)} places, not in one"
-        for k in range(len(graph.nodes))
-        if has.count(k) != (k not in plan.aliases)
-    ]
-    groups = [k for k, group in enumerate(plan.groups) if any(n not in plan.aliases for n in group.nodes)]
-    steps = [step.group for step in program.body if isinstance(step, Step)]
-    if steps != groups:
-        wrong.append(f"steps are groups {steps}, not {groups}")
-    return wrong
 
 
 class _Check:
@@ -275,8 +260,7 @@ class _Check:
                 yield f"constants of {here} are staged, but its code does not know"
             elif found != wanted:
                 yield f"constants of {here} are staged as {found}, not as {wanted}"
-            if found is not None and len(node.kinds) != (cut.count if cut.count > 1 else 1):
-                yield f"{here} has {cut.count} blocks of constants, but kernels for {len(node.kinds)}"
+            yield from check_kinds(self._graph, node, cut)
         for node in self._program.nodes:
             if node.blocks is not None and node.index not in self._plan.staged:
                 yield f"constants of {label(self._graph, node.index)} are staged, but not in the plan"
@@ -301,16 +285,15 @@ class _Check:
     def steps(self) -> Iterator[str]:
         """Every row of every strip in the order that the plan was replayed in, with the plan's columns."""
         for step in (part for part in self._program.body if isinstance(part, Step)):
+            index = self._plan.groups[step.group].nodes[0]
             try:
                 happenings = run_step(step)
-            except ValueError as error:
-                yield f"step {step.group} cannot run: {error}"
-            else:
-                index = self._plan.groups[step.group].nodes[0]
                 if index in self._plan.chunks:
                     yield from check_chunk_calls(self._graph, self._plan, index, happenings)
                 else:
                     yield from self._calls(step.group, happenings)
+            except ValueError as error:
+                yield f"step {step.group} cannot run: {error}"
 
     def _calls(self, number: int, happenings: Iterable[Made | Moved]) -> list[str]:
         """Faults of the calls of one step, up to the first."""

@@ -27,6 +27,9 @@ class Constants:
             yield f'step {self._step} moves buffer "{moved.move.buffer}" while it runs'
             return
         node = moved.move.node
+        if not 0 <= node < len(self._graph.nodes):
+            yield f"step {self._step} moves constants of node {node}, which does not exist"
+            return
         staged, here = self._plan.staged.get(node), label(self._graph, node)
         if staged is None:
             yield f"constants of {here} are read, but are not staged"

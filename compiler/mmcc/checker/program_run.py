@@ -64,8 +64,11 @@ class Moved:
 
 
 def run_step(step: Step) -> Iterator[Made | Moved]:
-    """What happens in one step, in order. ValueError for an expression that no loop of ours has, and for a
-    function that is called before it is there: none may call itself."""
+    """What happens in one step, in order.
+
+    ValueError, also while it runs, for an expression that no loop of ours has or that has no value, and for a
+    function that is called before it is there: none may call itself.
+    """
     code, begin = _assembled(step)
     return _run(code, begin)
 
@@ -141,7 +144,7 @@ def _run(program: Sequence[_Instruction], begin: int) -> Iterator[Made | Moved]:
         at += 1
         match instruction:
             case _Unless():
-                if not eval(instruction.condition, BUILTINS, values):
+                if not _value(instruction.condition, values):
                     at = instruction.target
             case _Happens():
                 yield from instruction.what(values)
@@ -301,13 +304,17 @@ def _started(following: Following, values: Values) -> Iterator[Moved]:
 
 
 def _number(values: Values, name: str) -> int:
-    value = values[name]
-    assert isinstance(value, int), name
+    value = values.get(name)
+    if not isinstance(value, int):
+        raise ValueError(f"{name} is no number there")
     return value
 
 
 def _value(expression: CodeType, values: Values) -> int:
-    return int(eval(expression, BUILTINS, values))
+    try:
+        return int(eval(expression, BUILTINS, values))
+    except (NameError, TypeError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"an expression has no value: {error}") from error
 
 
 @cache
