@@ -253,12 +253,14 @@ def test_shapes_of_their_own_with_memory_to_work_in():
     assert {chunk for _, chunk in chunks} >= {2, 3, 4, 5}
 
 
-def test_depthwise_kernels_that_take_little_stack():
-    """Every window, rows of any width: fewer columns are widened at a time."""
-    bench = QemuBench(depthwise_cases(), replace(ready("cortex-m4"), small_frames=True))
+@pytest.mark.parametrize("lent", ["", "least"], ids=["on-the-stack", "lent"])
+def test_depthwise_kernels_that_take_little_stack(lent):
+    """Every window, rows of any width: fewer columns are widened at a time, in memory lent if there is."""
+    bench = QemuBench(depthwise_cases(), replace(ready("cortex-m4"), small_frames=True), lent=lent)
     bench.check_all()
     made = [kernel.options for kernel in bench.package.kernels if kernel.template == "depthwise_dsp"]
     assert {options["columns"] - options["cols"] for options in made} == {LEAST}
+    assert {options["lent"] for options in made} == {bool(lent)}
 
 
 def test_kernels_that_are_said_to_take_less_stack_do():

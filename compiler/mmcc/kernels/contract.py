@@ -24,6 +24,7 @@ from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.kernels.arm_dsp import chunks, four, winograd
 from mmcc.kernels.arm_dsp import conv as arm_dsp
 from mmcc.kernels.arm_dsp import matmul as arm_dsp_matmul
+from mmcc.kernels.arm_dsp.conv import WIDENED, widened_bytes
 from mmcc.kernels.bands import faster_apart
 from mmcc.kernels.blocks import pack_block, part
 from mmcc.kernels.loads import about_passes, constant_passes, input_loads
@@ -47,7 +48,11 @@ TYPES = (
 )
 NARROW = tuple(dtype for dtype in ELEMENT_TYPES.values() if dtype.code is not None)
 MOST_ROOM = 2**31 - 1  # bytes
-LESS_STACK = (chunks.TEMPLATE, "conv_four")  # what others widen on the stack, these do in memory lent
+LESS_STACK = (
+    chunks.TEMPLATE,
+    WIDENED,
+    "conv_four",
+)  # what others widen on the stack, these do in memory lent
 PIXELS = 8  # output pixels that an int8 convolution makes at once, at most
 
 
@@ -166,7 +171,8 @@ def _in_parts(graph: Graph, index: int, target: Target, whole: KernelUse) -> boo
 
 
 def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:
-    """Bytes to work in with which the node has faster kernels, those of the fastest first."""
+    """Bytes to work in with which the node has faster kernels, those of the fastest first; or, where stack
+    counts, kernels that take less of it."""
     node = graph.nodes[index]
     if node.handoff is not None or not isinstance(node.op, (ConvInt8, DenseInt8)):
         return ()
@@ -174,6 +180,8 @@ def useful(graph: Graph, index: int, target: Target) -> tuple[Useful, ...]:
         return ()
     use = kernel_use(node.op, planning_site(graph, index, target, lent=True))
     plain = four.work_bytes(use) or chunks.work_bytes(use)
+    if not plain and target.small_frames:  # no faster in memory that is lent, but with less stack
+        plain = widened_bytes(use)
     found = (Useful(plain, less_stack=use.template in LESS_STACK),) if plain else ()
     site = planning_site(graph, index, target, lent=True, room=MOST_ROOM)
     large = kernel_use(node.op, site)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +28,8 @@ PATCH_LIMIT = 160  # bytes of a window that may be gathered on the stack
 TAPS_LIMIT = 64  # runs of a pixel: words on the stack
 WINDOW_LIMIT = 7  # rows and columns of a depthwise window
 STRETCHES = (7, 16)  # columns a depthwise kernel may widen at a time: 8 bytes a row each, on the stack
+WIDENED = "depthwise_dsp"
+WORD, HEAD = 4, 16  # bytes of a word; words before the weights of four channels: their scales
 LEAST = 4  # columns beyond the window's, where stack counts: each is widened 1.4 times for windows of 3
 ROW_BOUNDS = (3, 7)  # rows of a window that kernels are made for; above these, for the exact number
 TAP_BOUNDS = (9, 25, 49)
@@ -233,8 +236,19 @@ def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
     if chunks.fits(site, op.window):
         options = (*scales.options, *chunks.options(site, op.window))
         return KernelUse(chunks.TEMPLATE, options, (*layer, *chunks.fields(site, op.window)))
-    columns = ("columns", columns_of(site, op.window))
-    return KernelUse("depthwise_dsp", (*scales.options, ("rows", kh), ("cols", kw), columns), layer)
+    lent = site.scratch is not None
+    options = (*scales.options, ("rows", kh), ("cols", kw), ("columns", columns_of(site, op.window)))
+    work: Fields = (("work", site.work()),) if lent else ()
+    return KernelUse(WIDENED, (*options, ("lent", lent)), (*layer, *work))
+
+
+def widened_bytes(use: KernelUse) -> int:
+    """Bytes in which a depthwise kernel widens values and weights: lent to it, or else on the stack."""
+    if use.template != WIDENED:
+        return 0
+    options: dict[str, Any] = dict(use.options)
+    rows, cols = options["rows"], options["cols"]
+    return WORD * (HEAD + 2 * rows * cols + 2 * rows * options["columns"])
 
 
 def columns_of(site: Site, window: Window) -> int:
