@@ -6,7 +6,8 @@
 Lines: the best plan in each memory alone; the same plan as the best of these with its buffers put into the
 fastest memory by size, the smallest or the largest first, as far as they fit; and the plan that mmcc chooses.
 Columns: predicted cost in millions of cycles, what no plan is below, bytes of each arena, bytes read and
-written in each. With --count the same as QEMU counts it: instructions, and bytes times their costs.
+written in each. With --count the same as QEMU counts it: instructions, or the core's modelled cycles where
+predictions are in cycles, and bytes times their costs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mmcc.boards import board_of
 from mmcc.checker.plan import check_plan
 from mmcc.driver import build
 from mmcc.driver.ask import plan_request
@@ -42,6 +44,7 @@ from mmcc.planner.regions.traffic import access_cost, constants_cost, region_tra
 from mmcc.planner.request import PlanRequest
 from mmcc.target import Target, load_target
 from mmcc.verification.compare import run_qemu
+from mmcc.verification.cycles import bench_cycles
 from mmcc.verification.samples import made_up
 
 
@@ -97,7 +100,7 @@ def plans(graph: Graph, request: PlanRequest) -> dict[str, Plan]:
 
 
 def counted(model: Path, options: CompileOptions, plan: Plan) -> tuple[int, Mapping[str, tuple[int, int]]]:
-    """Instructions of one inference, and bytes read and written in each arena, as QEMU counts them."""
+    """Work of one inference in the target's unit, and bytes read and written in each arena, as counted."""
     with tempfile.TemporaryDirectory() as folder:
         usual = build.plan_rows
 
@@ -114,7 +117,10 @@ def counted(model: Path, options: CompileOptions, plan: Plan) -> tuple[int, Mapp
         _, run = run_qemu(Path(folder) / "net", package, samples, profile=True)
         regions = [region.name for region in plan.regions()]
         accesses = run.accesses if len(regions) > 1 else {regions[0]: run.accesses["arena"]}
-        return run.instructions[0], accesses
+        target = load_target(options.target)
+        if target.cost_unit == "instructions":
+            return run.instructions[0], accesses
+        return bench_cycles(Path(folder) / "net", package, board_of(target))["core"], accesses
 
 
 def show(name: str, plan: Plan, graph: Graph, request: PlanRequest) -> None:
@@ -148,12 +154,12 @@ def main(arguments: Sequence[str]) -> None:
         show(name, plan, graph, request)
     costs = {region.name: region for region in request.regions}
     for name, plan in found.items() if given.count else ():
-        instructions, accesses = counted(given.model, options, plan)
-        total = instructions + sum(
+        work, accesses = counted(given.model, options, plan)
+        total = work + sum(
             read * costs[region].read_cost + written * (costs[region].write_cost or 0.0)
             for region, (read, written) in accesses.items()
         )
-        print(f"{name:<24}{total / 1e6:>12,.3f} counted: {instructions:,} instructions, {dict(accesses)}")
+        print(f"{name:<24}{total / 1e6:>12,.3f} counted: {work:,} {target.cost_unit}, {dict(accesses)}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fit the figures of a target's [cost] table to exact instruction counts, and say how well they predict.
+"""Fit the figures of a target's [cost] table to what layers take, and say how well they predict.
 
-    python bench/fit_cost.py --target cortex-m4 [--small-frames] [--models DIR] [--json FILE]
+    python bench/fit_cost.py --target cortex-m4 [--board NAME] [--small-frames] [--models DIR] [--json FILE]
 
 Compiles networks without fusion, counts each layer in QEMU, and solves for the figures by least squares, none
-of them negative. Then compares predicted and counted instructions of whole networks, without a limit and, by
-the target's figures for small frames, at the least RAM. With --small-frames it is these that are fitted.
+of them negative. Then compares predicted and counted work of whole networks, without a limit and, by the
+target's figures for small frames, at the least RAM. With --small-frames it is these that are fitted.
+
+Counted are exact instructions; with --board, a board with the target's core, the core's cycles by its model,
+without those that flash makes it wait: all boards with this core take them.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from mmcc.boards import BoardModel, load_board
 from mmcc.driver.compile import CompileResult, compile_model
 from mmcc.driver.cost import cost_of
 from mmcc.driver.options import CompileOptions
@@ -28,6 +32,7 @@ from mmcc.package.record import load_package
 from mmcc.planner.cost import plan_cost, quantities, row_figure
 from mmcc.target import load_target
 from mmcc.verification.bench import bench_qemu
+from mmcc.verification.cycles import bench_cycles, bench_node_cycles
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("MMCC_SHARED") or ROOT.parent / "shared")
@@ -35,7 +40,8 @@ NETWORKS = [
     *("kws_dscnn_int8_qdq", "ic_resnet8_int8_qdq", "vww_mbv1_int8_qdq", "ad_autoenc_int8_qdq"),
     *("mcunet_vww_int8_qdq", "gen_mobilenetv2_035_144_qdq_s8s8", "kws_dscnn_fp32", "ic_resnet8_fp32"),
 ]
-CALL = 40.0  # of a kernel; too few calls to fit
+CALL = 40.0  # of a kernel, instructions; too few calls to fit
+CALL_CYCLES = 60.0  # the same by an instruction's usual cycles, up to 1.5
 
 
 def features(graph: Graph, index: int) -> dict[str, float]:
@@ -45,18 +51,33 @@ def features(graph: Graph, index: int) -> dict[str, float]:
     return quantities(graph, node) | {row_figure(graph, node): shape[0] if len(shape) >= 2 else 1}
 
 
-def layers(result: CompileResult) -> Iterator[tuple[dict[str, float], float]]:
-    """Features and counted instructions of each layer."""
-    counted = bench_qemu(result.folder, load_package(result.folder))
-    for entry in counted["per_node"]:
-        yield features(result.graph, entry["index"]), float(entry["instructions"])
+def layers(result: CompileResult, board: BoardModel | None) -> Iterator[tuple[dict[str, float], float]]:
+    """Features of each layer, and its counted instructions or, on a board, its core's cycles."""
+    package = load_package(result.folder)
+    if board is None:
+        rows, unit = bench_qemu(result.folder, package)["per_node"], "instructions"
+    else:
+        rows, unit = bench_node_cycles(result.folder, package, board), "core"
+    for entry in rows:
+        yield features(result.graph, entry["index"]), float(entry[unit])
 
 
-def fit(rows: Sequence[tuple[dict[str, float], float]]) -> dict[str, float]:
-    """Figures with the least relative error, none negative (those that would be are left out)."""
+def whole(result: CompileResult, board: BoardModel | None) -> float:
+    """Counted instructions of a network or, on a board, its core's cycles."""
+    package = load_package(result.folder)
+    if board is None:
+        return bench_qemu(result.folder, package)["instructions"]
+    return bench_cycles(result.folder, package, board)["core"]
+
+
+def fit(rows: Sequence[tuple[dict[str, float], float]], call: float = CALL) -> dict[str, float]:
+    """Figures with the least relative error, none negative (those that would be are left out).
+
+    `call` is the figure of a kernel's call, which is taken off before.
+    """
     names = sorted({name for counts, _ in rows for name in counts})
     a = np.array([[counts.get(name, 0.0) for name in names] for counts, _ in rows])
-    y = np.maximum(np.array([count for _, count in rows]) - CALL, 1.0)
+    y = np.maximum(np.array([count for _, count in rows]) - call, 1.0)
     weight = 1 / y  # a large layer of one network must not speak for all small ones
     used = list(range(len(names)))
     while True:
@@ -65,18 +86,20 @@ def fit(rows: Sequence[tuple[dict[str, float], float]]) -> dict[str, float]:
             break
         used.remove(used[int(solution.argmin())])
     found = {names[k]: round(float(value), 3) for k, value in zip(used, solution, strict=True)}
-    return {name: found.get(name, 0.0) for name in names} | {"call": CALL}
+    return {name: found.get(name, 0.0) for name in names} | {"call": call}
 
 
 def main(arguments: list[str]) -> int:
     """Print the fitted table, and predicted against counted for each network."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--target", default="cortex-m4")
+    parser.add_argument("--board", help="whose core's cycles to fit")
     parser.add_argument("--small-frames", action="store_true")
     parser.add_argument("--models", type=Path, default=SHARED / "models")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args(arguments)
     target = load_target(options.target)
+    board = load_board(options.board) if options.board else None
     of_small = cost_of(replace(target, small_frames=True))
     networks = [name for name in NETWORKS if (options.models / name / "model.onnx").is_file()]
     if not networks:
@@ -92,8 +115,8 @@ def main(arguments: list[str]) -> int:
             path = options.models / name / "model.onnx"
             given = CompileOptions(target=str(fitted), name="net")
             plain[name] = compile_model(path, Path(folder) / name, given)
-            rows += layers(plain[name])
-        figures = fit(rows)
+            rows += layers(plain[name], board)
+        figures = fit(rows, CALL if board is None else CALL_CYCLES)
         print(f"# {options.target}, fitted to {len(rows)} layers")
         print("[cost_of_small_frames]" if options.small_frames else "[cost]")
         known = target.cost if options.small_frames else {}  # what does not differ is not said twice
@@ -110,11 +133,11 @@ def main(arguments: list[str]) -> int:
                 ("least RAM", fused, of_least, of_small),
             )
             for what, result, by, before in ways:
-                counted = bench_qemu(result.folder, load_package(result.folder))["instructions"]
+                counted = whole(result, board)
                 ratio = plan_cost(result.graph, result.plan, by) / counted
                 old = plan_cost(result.graph, result.plan, before) / counted
                 report.append([name, what, counted, ratio, old])
-                print(f"{name:<36}{what:<10}{counted:>13,}  {ratio:.3f}  (table: {old:.3f})", flush=True)
+                print(f"{name:<36}{what:<10}{counted:>13,.0f}  {ratio:.3f}  (table: {old:.3f})", flush=True)
     if options.json:
         options.json.write_text(json.dumps({"figures": figures, "networks": report}, indent=1) + "\n")
     return 0

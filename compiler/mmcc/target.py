@@ -37,6 +37,7 @@ COST_KEYS = frozenset(
         for what in ("mac", "output", "input")
     ]
 )
+COST_UNITS = ("instructions", "cycles")
 
 REGION_NAME = re.compile("[a-z][a-z0-9_]{0,30}")
 TAKEN_NAME = re.compile(r"weights|slice|streams|state|arena|context|(input|output)_\d+")
@@ -91,7 +92,8 @@ class Target:
     )
     note: str = ""  # shown when the target is chosen
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
-    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work: instructions, or cycles
+    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work, by kind
+    cost_unit: str = "instructions"  # of these figures, or "cycles"
     cost_of_small_frames: Mapping[str, float] = field(default_factory=dict[str, float])  # where that differs
     qemu: Qemu | None = None
     engine: str = (
@@ -148,6 +150,10 @@ def load_target(name_or_path: str) -> Target:
     _check_caches(target.cache, f'{path.name}, "cache"')
     if target.qemu is not None:
         _check_windows(target.memory, target.qemu, f'{path.name}, "qemu", "memory"')
+    if target.cost_unit not in COST_UNITS:
+        hint = did_you_mean(target.cost_unit, COST_UNITS)
+        what = f'must be {" or ".join(COST_UNITS)}, not "{target.cost_unit}"'
+        raise _wrong(f'{path.name}, "cost_unit"', what, hint)
     for name, figures in (("cost", target.cost), ("cost_of_small_frames", target.cost_of_small_frames)):
         for key in figures:
             if key not in COST_KEYS:

@@ -16,6 +16,8 @@
  *   prof=FILE                   how often each translated block ran between begin and end, and how often what ran next was
  *                               not what follows it in memory: "address instructions bytes count taken"; the last needs flow=on
  *   flow=on                     watch the way from block to block (slower)
+ *   laps=FILE                   the same of each lap of the first profile: "lap", then "accesses misses in-a-row" of code and of data so
+ *                               far, and a line for each block that ran, as in prof=FILE. Needs flow=on
  *   mem=on                      count loads and stores as well (slower), and heed the windows below
  *   lo=A hi=B                   report the lowest address in [A, B) that was stored to since the last begin
  *   clo=A chi=B                 count bytes loaded from and stored to [A, B) between begin and end; several times,
@@ -73,7 +75,7 @@ extern bool qemu_plugin_mem_is_store(qemu_plugin_meminfo_t);
 EXPORT int qemu_plugin_version = 1;
 
 typedef struct {
-    uint64_t executed, at_begin, profiled, address, taken;
+    uint64_t executed, at_begin, profiled, address, taken, lapped, taken_lapped; /* the last two: until this lap */
     uint32_t instructions, bytes;
 } block;
 
@@ -104,6 +106,7 @@ typedef struct {
 enum {
     MARK_BEGIN = 5,
     MARK_END = 6,
+    MARK_LAP = 7,
     MARK_LAST = 15,
 };
 
@@ -131,7 +134,7 @@ static size_t flash_count;
 static reader code, data;
 static block *before; /* the block that ran last */
 static bool count_memory, watch_flow, profiling;
-static FILE *out;
+static FILE *out, *laps;
 static const char *profile_name;
 
 static void *allocate(void *old, size_t bytes)
@@ -219,7 +222,35 @@ static void begin_profile(void)
     profiling = true;
     lowest_store = UINT64_MAX;
     for (size_t i = 0; i < block_count; ++i) {
-        blocks[i]->at_begin = blocks[i]->executed;
+        blocks[i]->at_begin = blocks[i]->lapped = blocks[i]->executed;
+    }
+}
+
+/* What ran since the lap before; the end of the first profile is the last. */
+static void write_lap(bool last)
+{
+    if (laps == NULL || !profiling) {
+        return;
+    }
+    const reader *const readers[] = {&code, &data};
+    fprintf(laps, "lap");
+    for (size_t i = 0; i < 2; ++i) {
+        fprintf(laps, " %llu %llu %llu", (unsigned long long)readers[i]->accesses, (unsigned long long)readers[i]->misses,
+                (unsigned long long)readers[i]->in_a_row);
+    }
+    fputc('\n', laps);
+    for (size_t i = 0; i < block_count; ++i) {
+        block *b = blocks[i];
+        if (b->executed != b->lapped) {
+            fprintf(laps, "%llx %u %u %llu %llu\n", (unsigned long long)b->address, b->instructions, b->bytes,
+                    (unsigned long long)(b->executed - b->lapped), (unsigned long long)(b->taken - b->taken_lapped));
+        }
+        b->lapped = b->executed;
+        b->taken_lapped = b->taken;
+    }
+    if (last) {
+        fclose(laps);
+        laps = NULL;
     }
 }
 
@@ -248,7 +279,10 @@ static void on_mark(unsigned cpu, void *user)
     (void)cpu;
     if (m->kind == MARK_BEGIN) {
         begin_profile();
+    } else if (m->kind == MARK_LAP) {
+        write_lap(false);
     } else if (m->kind == MARK_END && profiling) {
+        write_lap(true);
         end_profile();
     }
     /* the whole block was added to the count as it was entered: take back what lies behind the marker */
@@ -432,6 +466,8 @@ static void take_argument(const char *name, const char *value)
     if (strcmp(name, "out") == 0) {
         FILE *file = fopen(value, "w");
         out = file == NULL ? stderr : file;
+    } else if (strcmp(name, "laps") == 0) {
+        laps = fopen(value, "w");
     } else if (strcmp(name, "mem") == 0) {
         count_memory = strcmp(value, "on") == 0;
     } else if (strcmp(name, "flow") == 0) {

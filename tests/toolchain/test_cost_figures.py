@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicted instructions of a plan beside those that are counted, also of kernels with small frames."""
+"""Predicted work of a plan beside what is counted, also of kernels with small frames."""
 
 from __future__ import annotations
 
@@ -8,25 +8,46 @@ from pathlib import Path
 
 import pytest
 from doc_pages import DIGITS
+from mmcc.boards import board_of
 from mmcc.driver.compile import compile_model
 from mmcc.driver.cost import cost_of
 from mmcc.driver.options import CompileOptions
 from mmcc.package.record import load_package
 from mmcc.planner.cost import plan_cost
-from mmcc.target import load_target
-from mmcc.verification.bench import bench_qemu
+from mmcc.target import list_targets, load_target
+from mmcc.verification.cycles import bench_cycles
 from toolchains import ready
 
 
-@pytest.mark.parametrize("least", [False, True], ids=["no-limit", "least-ram"])
-def test_what_is_predicted_is_what_is_counted(least: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("core", "least"),
+    [
+        ("cortex-m0plus", False),
+        ("cortex-m0plus", True),
+        ("cortex-m4", False),
+        ("cortex-m7", False),
+        ("cortex-m33", True),
+    ],
+)
+def test_what_is_predicted_is_what_is_counted(core: str, least: bool, tmp_path: Path) -> None:
     """With the least RAM convolutions of a Cortex-M0+ have kernels with less stack, which take more."""
-    ready("cortex-m0plus")
-    options = CompileOptions(target="cortex-m0plus", name="net", least_ram=least, self_check=False)
+    ready(core)
+    target = load_target(core)
+    options = CompileOptions(target=core, name="net", least_ram=least, self_check=False)
     made = compile_model(DIGITS / "digits_int8.onnx", tmp_path / "c", options)
-    counted = bench_qemu(made.folder, load_package(made.folder))["instructions"]
-    figures = cost_of(replace(load_target("cortex-m0plus"), small_frames=least))
+    found = bench_cycles(made.folder, load_package(made.folder), board_of(target))
+    counted = found["core" if target.cost_unit == "cycles" else "instructions"]
+    figures = cost_of(replace(target, small_frames=least))
+    assert made.report["plan"]["cost_unit"] == target.cost_unit
     assert plan_cost(made.graph, made.plan, figures) == pytest.approx(counted, rel=0.2)
+
+
+@pytest.mark.quick
+def test_which_figures_are_cycles() -> None:
+    """Those of this machine, whose layers are timed, and of cores whose cycles are modelled; others count
+    instructions."""
+    cycles = {target.name for target in map(load_target, list_targets()) if target.cost_unit == "cycles"}
+    assert cycles == {"host", "cortex-m", "cortex-m4", "cortex-m7", "cortex-m33"}
 
 
 @pytest.mark.quick

@@ -227,6 +227,11 @@ def test_cycles_are_those_that_were_worked_out_before(keywords: Path) -> None:
     assert board.error in printed
     as_json = json.loads(mmcc("bench", keywords, "--cycles", "--json"))
     assert as_json["cycles"] == found["cycles"]
+    nodes = as_json["per_node"]
+    assert [row["op"] for row in nodes[-2:]] == ["DenseInt8", "SoftmaxInt8"]
+    for unit in ("core", "cycles"):  # each node's share; what is between them is little
+        assert sum(row[unit] for row in nodes) == pytest.approx(found[unit], rel=0.005)
+    assert f"{nodes[0]['cycles']:,}" in printed
     mmcc("report", keywords, "--board", "nucleo-l4r5zi")
     page = (keywords / "report.html").read_text()
     assert f"{found['milliseconds']:.3g} ms" in page

@@ -131,6 +131,7 @@ def test_a_target_has_caches(tmp_path: Path) -> None:
         ('same_as = "cortex-m4"\ncost = 3', r'"cost": must be a table'),
         ('same_as = "cortex-m4"\n[qemu]\nram = 3', r'"ram": must be a table'),
         ('same_as = "cortex-m4"\ncost = {conv_mc = 1}', r'unknown key "conv_mc"\n.*did you mean conv_mac\?'),
+        ('same_as = "cortex-m4"\ncost_unit = "cycle"', r'must be instructions or cycles, not "cycle"'),
         ('same_as = "cortex-m4"\nflag = []', r'unknown key "flag"\n.*did you mean flags\?'),
         ('same_as = "cortexm4"', r"did you mean cortex-m4\?"),
         ('same_as = "nothing"', r'same_as = "nothing" is no known target'),

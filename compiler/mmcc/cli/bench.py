@@ -124,10 +124,11 @@ def _show_threads(found: dict[str, Any]) -> None:
 def _cycles(folder: Path, package: Package, board: str | None) -> dict[str, Any]:
     from mmcc.boards import board_of, load_board
     from mmcc.target import load_target
-    from mmcc.verification.cycles import bench_cycles
+    from mmcc.verification.cycles import bench_cycles, bench_node_cycles
 
     chosen = load_board(board) if board else board_of(load_target(package.target))
-    return bench_cycles(folder, package, chosen)
+    found = bench_cycles(folder, package, chosen)
+    return found | {"per_node": bench_node_cycles(folder, package, chosen)}
 
 
 def _show_cycles(found: dict[str, Any]) -> None:
@@ -144,17 +145,22 @@ def _show_cycles(found: dict[str, Any]) -> None:
     click.echo(f"  flash, data   {found['data_waits']:>14,}  constants that are in no cache")
     for name, spent in list(found["functions"].items())[:10]:
         click.echo(f"  {name:<40} {spent:>14,}")
+    _show_nodes(found["per_node"], "cycles")
 
 
 def _show_bench(found: dict[str, Any], unit: str) -> None:
-    from mmcc.verification.bench import numbers
-
-    total = max(1, sum(row[unit] for row in found["per_node"]))
-    click.echo(f"  {'nodes':>8} {'operators':<32} {unit:>14} {'share':>7}")
-    for row in found["per_node"]:
-        click.echo(f"  {numbers(row['nodes']):>8} {row['op']:<32} {row[unit]:>14,} {row[unit] / total:>7.1%}")
+    _show_nodes(found["per_node"], unit)
     for name, bytes_ in found.get("accesses", {}).items():
         click.echo(f"  {name:<40} {bytes_['read']:>14,} bytes read, {bytes_['written']:,} written")
     for kind in ("functions", "mnemonics"):
         for name, count in list(found.get(kind, {}).items())[:20]:
             click.echo(f"  {name:<40} {count:>14,}")
+
+
+def _show_nodes(rows: list[dict[str, Any]], unit: str) -> None:
+    from mmcc.verification.bench import numbers
+
+    total = max(1, sum(row[unit] for row in rows))
+    click.echo(f"  {'nodes':>8} {'operators':<32} {unit:>14} {'share':>7}")
+    for row in rows:
+        click.echo(f"  {numbers(row['nodes']):>8} {row['op']:<32} {row[unit]:>14,} {row[unit] / total:>7.1%}")

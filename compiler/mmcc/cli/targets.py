@@ -69,6 +69,7 @@ def show(name: str, as_json: bool) -> None:
         "vector_bits": target.vector_bits or None,
         "packages": dict(target.packages),
         "cost": dict(target.cost),
+        "cost_unit": target.cost_unit,
     }
     if as_json:
         click.echo(json.dumps(found, indent=1))
@@ -81,6 +82,7 @@ def show(name: str, as_json: bool) -> None:
     }
     shown |= {
         "emulated": found["emulated"] or "no",
+        "cost": f"work is predicted in {target.cost_unit}",
         "stack": f"{target.stack_bytes:,} bytes are reserved at first",
     }
     if target.vector_bits:

@@ -232,6 +232,7 @@ def _figures(
         weights_in_ram=generated.weights.in_ram,
         least=options.least_ram,
         cost=cost_of(target),
+        cost_unit=target.cost_unit,
     )
     if options.stack:
         return asked

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What groups cost beside instructions: bytes that come from beyond a cache, or go there.
+"""What groups cost beside work: bytes that come from beyond a cache, or go there.
 
 A cache of so many bytes holds what was used last. Two kinds of bytes are used again later than that:
 
@@ -133,7 +133,7 @@ class Caches:
 
 
 def predicted(graph: Graph, plan: Plan, request: PlanRequest) -> float:
-    """Predicted instructions of a plan, and what it costs in caches."""
+    """Predicted work of a plan, and what it costs in caches."""
     of = Caches(graph, plan.aliases, request.caches)
     groups = ((group, shares(graph, group)) for group in plan.groups) if request.caches else ()
     beyond = sum(of.cost(group.nodes, share, max(1, len(group.strips))) for group, share in groups)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Predicted instructions of a plan: a linear model with the figures of the target's `[cost]` table.
+"""Predicted work of a plan: a linear model with the figures of the target's `[cost]` table, in its unit.
 
 A node costs so much for each multiplication, each sum that is scaled, and each value that is loaded for them;
 or for each element; then for each row it makes (pointers are set up anew), and for each call. The figures are
-fitted to counts by bench/fit_cost.py.
+fitted to counts by bench/fit_cost.py: of instructions, or of cycles for cores whose cycles are modelled.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TILED, TILED_BY_ROWS = "winograd_float_mac", "winograd_float_rows_mac"
 
 @dataclass(frozen=True, slots=True)
 class NodeCost:
-    """Instructions of one node: `work` for all rows and columns once, `row` and `call` for each one.
+    """What one node costs: `work` for all rows and columns once, `row` and `call` for each one.
 
     `gather` is the part of the work that is done for each block of constants: loading inputs.
     """
@@ -127,14 +127,14 @@ def plan_macs(graph: Graph, plan: Plan) -> int:
 
 
 def plan_cost(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> float:
-    """Predicted instructions of a plan."""
+    """Predicted work of a plan, in the unit of `figures`."""
     total = sum(node_costs(graph, plan, figures).values())
     total += figure(figures, "staged_byte") * sum(read_of(graph, plan).values())
     return total + moves_cost(plan)
 
 
 def node_costs(graph: Graph, plan: Plan, figures: Mapping[str, float]) -> dict[int, float]:
-    """Predicted instructions of each node that runs, as often as the plan runs it."""
+    """Predicted work of each node that runs, as often as the plan runs it."""
     spans, found = Spans(graph), dict[int, float]()
     for group in plan.groups:
         sources = Sources(graph, plan.aliases, group.accumulating, spans)

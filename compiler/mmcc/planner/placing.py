@@ -20,7 +20,7 @@ PLACING = 0.1  # of the effort for placing one path; the rest is for groups and 
 
 
 def cost_of(paths: Paths, placed: Placed) -> float:
-    """Predicted instructions of groups in their places: of the path, and of calls for the rows of those that
+    """Predicted work of groups in their places: of the path, and of calls for the rows of those that
     are placed so that rows must be made backward."""
     used = used_overlaps(placed.overlaps, placed.buffers, placed.placement.offsets)
     turned = {placed.path[overlap.step].last for overlap in used if overlap.backward is not None}

@@ -67,7 +67,7 @@ class PlanRequest:
     below: int | None = None
     fuse: bool = True  # nodes may run together, row by row
     recompute: float = 1.0  # work at most, in multiples of the model's; above 1 groups may use strips
-    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # instructions; see cost.py
+    cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work; see cost.py
     caches: tuple[Cache, ...] = ()  # that bytes beyond cost more; see caches.py
     backward: bool = True  # nodes may make their rows from the last to the first, where that saves bytes
     staging: Staging | None = None  # constants are copied into the arena before use

@@ -52,7 +52,7 @@ def regions_text(report: dict[str, Any]) -> str:
 def cost_text(plan: dict[str, Any]) -> str:
     """The predicted cost of a plan in several memories, and what is proved of it."""
     cost, least = plan["cost"], plan["least_cost"]
-    text = f"{cost:,.0f} predicted: instructions, and bytes by what each memory's cost"
+    text = f"{cost:,.0f} predicted: {plan['cost_unit']}, and bytes by what each memory's cost"
     if plan["cheapest"]:
         return f"{text}; proved least within these memories"
     if least <= 0:

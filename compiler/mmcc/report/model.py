@@ -51,6 +51,7 @@ class Figures:
     weights_in_ram: int = 0  # of the static data: weights that init copies
     least: bool = False  # --ram min: no limit but that of a memory's size
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # the target's, for predictions
+    cost_unit: str = ""  # of these figures
 
 
 def count_macs(graph: Graph) -> int:
@@ -102,7 +103,7 @@ def make_report(
     """
     footprint = figures.footprint
     first, *others = [
-        _entry(entry, plan, code, program, figures.cost, hashes)
+        _entry(entry, plan, code, program, figures, hashes)
         for entry, code in zip(module.entries, program.entries, strict=True)
     ]
     linked = len(hashes) > 1
@@ -164,7 +165,7 @@ def _entry(
     memory: MemoryPlan,
     code: EntryCode,
     program: Program,
-    cost: Mapping[str, float],
+    figures: Figures,
     hashes: Mapping[str, str],
 ) -> dict[str, Any]:
     """What is said of one entry."""
@@ -185,6 +186,7 @@ def _entry(
             "cheapest": plan.cheapest,
             "for_caches": plan.for_caches,
             "cost": round(plan.cost),
+            "cost_unit": figures.cost_unit,
             "least_cost": round(plan.least_cost),
             "bounds": plan.bounds,
             "traffic": {name: {"read": r, "written": w} for name, (r, w) in plan.traffic.items()},
@@ -196,10 +198,10 @@ def _entry(
             "buffers": _buffers(plan),
         },
         "dead_channels": _dead_channels(graph),
-        "saved": None if entry.made_again is None else _saved(entry.made_again, graph, plan, cost),
+        "saved": None if entry.made_again is None else _saved(entry.made_again, graph, plan, figures.cost),
         "moves": _moves(plan),
         "weights": _staged_weights(graph, plan, sum(each.staged_bytes for each in memory.entries.values())),
-        "nodes": _nodes(graph, code, node_costs(graph, plan, cost)),
+        "nodes": _nodes(graph, code, node_costs(graph, plan, figures.cost)),
         "inputs": [_port(graph, code, regions, port) for port in graph.inputs],
         "outputs": [_port(graph, code, regions, port) for port in graph.outputs],
     }

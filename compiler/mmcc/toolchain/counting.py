@@ -70,12 +70,22 @@ class Reads:
 
 
 @dataclass(frozen=True, slots=True)
+class LapBlocks:
+    """The way from one call of the hook to the next."""
+
+    node: int
+    blocks: tuple[Block, ...]
+    reads: Reads
+
+
+@dataclass(frozen=True, slots=True)
 class Executed:
     """The way through a program, and what it read from flash."""
 
     elf: Path
     blocks: tuple[Block, ...]
     reads: Reads
+    laps: tuple[LapBlocks, ...] = ()  # of the first sample, in order; only with hooks
 
 
 def counting_plugin() -> Path:
@@ -121,8 +131,32 @@ def read_caches(log: Path) -> Reads:
 
 def read_blocks(path: Path) -> list[Block]:
     """The blocks that ran."""
-    rows = [line.split() for line in path.read_text().splitlines()]
-    return [Block(int(start, 16), int(n), int(times), int(taken)) for start, n, _, times, taken in rows]
+    return [_block(line) for line in path.read_text().splitlines()]
+
+
+def read_laps(path: Path, nodes: Sequence[int]) -> tuple[LapBlocks, ...]:
+    """The blocks that ran in each lap of the first sample, and what was read through caches in it."""
+    heads: list[list[int]] = [[0] * 6]
+    blocks: list[list[Block]] = []
+    for line in path.read_text().splitlines():
+        if line.startswith("lap "):
+            heads.append([int(number) for number in line.split()[1:]])
+            blocks.append([])
+        else:
+            blocks[-1].append(_block(line))
+    assert len(blocks) == len(nodes) + 1, "the log of laps and the markers disagree"
+    found: list[LapBlocks] = []
+    for node, (before, after), there in zip((OUTSIDE, *nodes), pairwise(heads), blocks, strict=True):
+        more = [b - a for a, b in zip(before, after, strict=True)]
+        reads = Reads(CacheReads(*more[:3]), CacheReads(*more[3:]))
+        found.append(LapBlocks(node, tuple(there), reads))
+    return tuple(found)
+
+
+def _block(line: str) -> Block:
+    """A line of the plugin's: address, instructions, bytes, how often it ran, and how often it was left."""
+    start, n, _, times, taken = line.split()
+    return Block(int(start, 16), int(n), int(times), int(taken))
 
 
 def count(marks: Sequence[tuple[int, int]], nodes: Sequence[int]) -> tuple[tuple[int, ...], tuple[Lap, ...]]:

@@ -24,6 +24,7 @@ from mmcc.toolchain.counting import (
     counting_plugin,
     read_blocks,
     read_caches,
+    read_laps,
     read_log,
     read_profile,
     read_ranges,
@@ -102,11 +103,15 @@ def run_firmware(
         return FirmwareRun(outputs, (), int(stack[1]), stdout)
     marks = read_log(log)
     nodes = (workdir / "steps.bin").read_bytes() if (workdir / "steps.bin").is_file() else b""
-    instructions, laps = count(marks, struct.unpack(f"<{len(nodes) // 2}H", nodes))
+    steps = struct.unpack(f"<{len(nodes) // 2}H", nodes)
+    instructions, laps = count(marks, steps)
     found = read_profile(elf, target, workdir / "mmcount.prof") if profile else None
     accesses = read_ranges(log, list(counted))
-    blocks = tuple(read_blocks(workdir / "mmcount.prof")) if board else ()
-    executed = Executed(elf, blocks, read_caches(log)) if board else None
+    executed = None
+    if board:
+        blocks = tuple(read_blocks(workdir / "mmcount.prof"))
+        by_lap = read_laps(workdir / "mmcount.laps", steps) if steps else ()
+        executed = Executed(elf, blocks, read_caches(log), by_lap)
     return FirmwareRun(
         outputs,
         instructions,
@@ -122,7 +127,7 @@ def run_firmware(
 def _hand_over(workdir: Path, inputs: bytes, calls: bytes) -> None:
     """Files for a run; none that an earlier run wrote is left."""
     workdir.mkdir(parents=True, exist_ok=True)
-    for name in ("outputs.bin", "steps.bin", "mmcount.log", "mmcount.prof", "calls.bin"):
+    for name in ("outputs.bin", "steps.bin", "mmcount.log", "mmcount.prof", "mmcount.laps", "calls.bin"):
         (workdir / name).unlink(missing_ok=True)
     (workdir / "inputs.bin").write_bytes(inputs)
     if calls:
@@ -187,7 +192,7 @@ def _command(
     if (watch and qemu.ram) or ranges or board:
         arguments.append("mem=on")
     if board:
-        arguments += _caches(board, qemu)
+        arguments += [f"laps={workdir.resolve() / 'mmcount.laps'}", *_caches(board, qemu)]
     arguments += [f"clo={lo:x},chi={hi:x}" for lo, hi in ranges]
     if watch and qemu.ram:
         for name, area in {"ram": qemu.ram, **qemu.memory}.items():

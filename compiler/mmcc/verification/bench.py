@@ -69,13 +69,12 @@ def bench_qemu(folder: Path, package: Package, *, profile: bool = False) -> dict
     _, plain = run_qemu(folder, package, samples, profile=profile)
     _, hooked = run_qemu(folder, package, samples, hooks=True)
     shares = hooked.by_node()
-    report = _reported(folder, package)
     result: dict[str, Any] = {
         "instructions": plain.instructions[0] if plain.instructions else None,
         "stack": plain.stack_bytes,
         "per_node": [
             {**row, "instructions": shares[index]}
-            for index, row in _counted(report).items()
+            for index, row in counted_nodes(folder, package).items()
             if index in shares
         ],
     }
@@ -92,26 +91,24 @@ def bench_board(folder: Path, package: Package, port: str, baud: int) -> dict[st
     """Cycles of one inference on a board at a serial line, and the share of each node or group of nodes."""
     with Board(package, port, baud) as board:
         _, runs = run_board(board, made_up(whole_inputs(package), 1))
-    report = _reported(folder, package)
     shares = runs[0].by_node
     return {
         "cycles": runs[0].cycles,
         "per_node": [
             {**row, "cycles": sum(shares.get(node, 0) for node in row["nodes"])}
-            for row in _counted(report).values()
+            for row in counted_nodes(folder, package).values()
             if shares
         ],
     }
 
 
-def _reported(folder: Path, package: Package) -> dict[str, Any]:
-    """What the report says of the entry that is looked at."""
-    report = json.loads((folder / "report.json").read_text())
-    return (report, *report["entries"])[package.entry]
+def counted_nodes(folder: Path, package: Package) -> dict[int, dict[str, Any]]:
+    """What is counted together, by the node that it is counted as: the first of a group that has code.
 
-
-def _counted(report: dict[str, Any]) -> dict[int, dict[str, Any]]:
-    """What is counted together, by the node that it is counted as: the first of a group that has code."""
+    Each has its "index", all "nodes" of the group, and in "op" the operators that it begins and ends with.
+    """
+    whole = json.loads((folder / "report.json").read_text())
+    report = (whole, *whole["entries"])[package.entry]
     names = {node["index"]: node["op"] for node in report["nodes"]}
     rows: dict[int, dict[str, Any]] = {}
     for group in report["plan"]["groups"]:

@@ -10,7 +10,8 @@ from mmcc.boards import BoardModel
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import Package
 from mmcc.target import load_target
-from mmcc.toolchain.cycles.model import core_of, cycles
+from mmcc.toolchain.cycles.model import core_of, cycles, cycles_by_node
+from mmcc.verification.bench import counted_nodes
 from mmcc.verification.compare import run_qemu
 from mmcc.verification.samples import made_up
 from mmcc.verification.streams import whole_inputs
@@ -43,3 +44,18 @@ def bench_cycles(folder: Path, package: Package, board: BoardModel) -> dict[str,
         "functions": {name: round(spent) for name, spent in found.functions.items()},
         "kinds": dict(found.kinds),
     }
+
+
+def bench_node_cycles(folder: Path, package: Package, board: BoardModel) -> list[dict[str, Any]]:
+    """Cycles of each node or group of nodes of one inference on a board: of the core, and with waits.
+
+    What calls of the hook add to the model's own code is in them, a few cycles each.
+    """
+    _, run = run_qemu(folder, package, made_up(whole_inputs(package), 1), hooks=True, board=board)
+    assert run.executed is not None
+    found = cycles_by_node(run.executed, load_target(package.target), board)
+    return [
+        {**row, "core": round(found[index].core), "cycles": round(found[index].total)}
+        for index, row in counted_nodes(folder, package).items()
+        if index in found
+    ]

@@ -20,7 +20,7 @@ from mmcc.planner.fusion.space import Space
 AT_A_LEVEL = 1_500  # groups looked at before a search that need not be exact takes what is nearly as good
 MOST_GROUPS = 8_000  # looked at in one search
 UNSEEN = 1 / 32  # of that work: a group of which only the cost and the rings were looked at
-SPLIT = 1e-3  # instructions that one more group may cost
+SPLIT = 1e-3  # of work that one more group may cost
 
 
 @dataclass(slots=True)

@@ -104,7 +104,7 @@ class LazyPaths:
         return None if table is None else table.cheaper(limit, most_cost, most)
 
     def cost(self, candidate: Candidate) -> float:
-        """Predicted instructions of a group."""
+        """Predicted work of a group."""
         return self.space.cost(candidate)
 
     def macs(self, candidate: Candidate) -> float:

@@ -64,7 +64,7 @@ class Paths(Protocol):
         ...
 
     def cost(self, candidate: Candidate) -> float:
-        """Predicted instructions of a group."""
+        """Predicted work of a group."""
         ...
 
     def macs(self, candidate: Candidate) -> float:
@@ -246,7 +246,7 @@ class Table:
         return tuple(reversed(path))
 
     def cost(self, candidate: Candidate) -> float:
-        """Predicted instructions of a group."""
+        """Predicted work of a group."""
         return self._space.cost(candidate)
 
     def macs(self, candidate: Candidate) -> float:

@@ -107,12 +107,12 @@ class Space:
 
     @property
     def least_cost(self) -> float:
-        """Predicted instructions that no path is below: every kernel in one call, nothing computed twice."""
+        """Predicted work that no path is below: every kernel in one call, nothing computed twice."""
         steps = (kernel.steps for kernel in self.rows.alone)
         return sum(cost.total(count, 1, 1, 1.0) for cost, count in zip(self.costs, steps, strict=True))
 
     def cost(self, candidate: Candidate) -> float:
-        """Predicted instructions of a group, and what it costs in caches."""
+        """Predicted work of a group, and what it costs in caches."""
         if candidate.strips > 1 or candidate.tile or candidate.streaming is not None:
             return self._cost(candidate)
         members = candidate.after & ~candidate.before  # what else there is makes no difference

@@ -47,7 +47,7 @@ class WeightStreaming:
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What blocks cost, in predicted instructions."""
+    """What blocks cost, in predicted work."""
 
     byte: float  # read from slow memory; twice that if nothing is computed meanwhile
     block: Mapping[int, float]  # by kernel, each block more: its rows are gone over again

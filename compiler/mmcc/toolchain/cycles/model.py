@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
 
 from mmcc.boards import BoardModel
 from mmcc.errors import CompileError, Exit
 from mmcc.target import Target
-from mmcc.toolchain.counting import Block, Executed
+from mmcc.toolchain.counting import Block, CacheReads, Executed, Reads
 from mmcc.toolchain.cycles.decode import Instruction, Kind, decode
 from mmcc.toolchain.cycles.dual_issue import DualIssue
 from mmcc.toolchain.cycles.single_issue import SingleIssue
@@ -74,6 +74,8 @@ CORES: Mapping[str, SingleIssue | DualIssue] = {
     "cortex-m7": DualIssue(wrong=4, table=4),
 }
 
+HOOK = "mmcc_adapter_step"  # of the test bench: what it takes is no node's
+
 
 @dataclass(frozen=True, slots=True)
 class Cycles:
@@ -102,16 +104,41 @@ def cycles(executed: Executed, target: Target, board: BoardModel) -> Cycles:
     """What a program took on a board; a user error if its core has no model."""
     core = core_of(board)
     walk = _Walk(read_listing(executed.elf, target), core)
+    return _of_blocks(walk, board, executed.blocks, executed.reads)
+
+
+def cycles_by_node(executed: Executed, target: Target, board: BoardModel) -> dict[int, Cycles]:
+    """What each node, or group of nodes, took on a board, of a program with hooks, without these."""
+    core = core_of(board)
+    walk = _Walk(read_listing(executed.elf, target), core)
+    blocks: dict[int, list[Block]] = {}
+    reads: dict[int, list[Reads]] = {}
+    for lap in executed.laps:
+        there = (block for block in lap.blocks if walk.function(block) != HOOK)
+        blocks.setdefault(lap.node, []).extend(there)
+        reads.setdefault(lap.node, []).append(lap.reads)
+    return {node: _of_blocks(walk, board, blocks[node], _sum(reads[node])) for node in blocks}
+
+
+def _sum(reads: Sequence[Reads]) -> Reads:
+    """All that was read in several laps."""
+
+    def of(parts: Sequence[CacheReads]) -> CacheReads:
+        return CacheReads(*map(sum, zip(*map(astuple, parts), strict=True)))
+
+    return Reads(of([each.code for each in reads]), of([each.data for each in reads]))
+
+
+def _of_blocks(walk: _Walk, board: BoardModel, blocks: Iterable[Block], reads: Reads) -> Cycles:
     functions: dict[str, float] = {}
     kinds: Counter[str] = Counter()
-    for block in executed.blocks:
+    for block in blocks:
         code = walk.code(block)
         if code:
-            name = walk.listing.lines[block.address].function
+            name = walk.function(block)
             functions[name] = functions.get(name, 0.0) + walk.spent(block, code)
             for one in code:
                 kinds[one.kind.name.lower()] += block.count
-    reads = executed.reads
     code_waits, data_waits = (
         cache.in_a_row * found.in_a_row + cache.miss * (found.misses - found.in_a_row)
         for cache, found in ((board.code, reads.code), (board.data, reads.data))
@@ -134,6 +161,11 @@ class _Walk:
         if address not in self._decoded:
             self._decoded[address] = decode(self.listing.lines[address], address)
         return self._decoded[address]
+
+    def function(self, block: Block) -> str:
+        """The function that a block is in; nothing, if the disassembly does not have it."""
+        line = self.listing.lines.get(block.address)
+        return line.function if line is not None else ""
 
     def code(self, block: Block) -> list[Instruction]:
         """What is in a block; nothing, if the disassembly does not have it."""
