@@ -21,6 +21,8 @@ from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.passes import optimize
 from mmcc.planner.api import best_plan
+from mmcc.planner.regions import search
+from mmcc.planner.regions.placing import Spread, spread
 from mmcc.planner.regions.search import floor_cost
 from mmcc.planner.request import Constants, PlanRequest
 from mmcc.target import load_target
@@ -256,3 +258,22 @@ def test_a_layer_that_runs_backward_does_so_in_any_region(limits: dict[str, int]
     assert request.by_region
     assert any(group.backward for group in plan.groups)
     assert check_plan(graph, plan) == []
+
+
+@pytest.mark.parametrize("seed", range(1, 9))
+def test_a_plan_costs_what_its_route_does(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the search adds up, group by group and region by region, is what the plan is found to cost: else
+    the cheapest route is not the cheapest plan, and none can be proved."""
+    graph, draw = tiny_graph(seed), Random(seed)
+    whole = best_plan(graph, PlanRequest(fuse=False)).peak(PlanRequest().regions[0])
+    placed: list[Spread] = []
+
+    def noted(*given: object) -> Spread:
+        placed.append(spread(*given))  # pyright: ignore[reportArgumentType]
+        return placed[-1]
+
+    monkeypatch.setattr(search, "spread", noted)
+    cost = {"call": draw.choice([0.0, 40.0]), "element_row": 5.0}
+    plan = best_plan(graph, within(whole // (2 + seed % 3) // 4 * 4, None, cost=cost))
+    if placed and not any(group.backward for group in plan.groups):
+        assert plan.cost in [pytest.approx(each.cost) for each in placed]

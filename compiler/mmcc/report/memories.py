@@ -9,6 +9,9 @@ from typing import Any
 from mmcc.ir.regions import STATE, Region
 from mmcc.sizes import readable
 
+# Copies of rows are nodes of another graph: where they are tried, no more than a floor is known.
+COVERED = "the graph as it is that move at most one tensor a step"
+
 
 def region_entries(
     used: Mapping[Region, int],
@@ -54,7 +57,7 @@ def cost_text(plan: dict[str, Any]) -> str:
     cost, least = plan["cost"], plan["least_cost"]
     text = f"{cost:,.0f} predicted: {plan['cost_unit']}, and bytes by what each memory's cost"
     if plan["cheapest"]:
-        return f"{text}; proved least within these memories"
+        return f"{text}; proved least within these memories, of plans of {COVERED}"
     if least <= 0:
         return f"{text}; nothing is proved"
     return f"{text}; none below {least:,.0f} ({100 * (cost - least) / cost:.2f} % less)"

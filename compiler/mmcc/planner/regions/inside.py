@@ -10,8 +10,8 @@ from math import inf
 
 from mmcc.planner.regions.things import Things
 
-TRIES = 200  # choices looked at for one group, the cheapest first
-FEWER_TRIES = 40  # where each is one of constants, too
+TRIES = 100  # choices looked at for some or all items of one group, those that may cost least first
+MORE_TRIES = 4000  # where the cheapest path goes through a group, and the first were not enough
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,67 +72,80 @@ def _moved(
     return cost if excess <= 0 else inf
 
 
-def choose_inside(things: Things, outside: Sequence[int], room: Sequence[float]) -> Inside:
+def choose_inside(
+    things: Things, outside: Sequence[int], room: Sequence[float], tries: int = TRIES
+) -> Inside:
     """The cheapest regions of a group's inner items and constants; `outside` is for each region the set of
-    other items that are there, a mask, and `room` its bytes, less those of what lives through.
-
-    Choices of items are looked at in the order of their costs. So without constants the first that fits is
-    the cheapest; with some, the rest need not be looked at once it costs more than what was found.
-    """
+    other items that are there, a mask, and `room` its bytes, less those of what lives through."""
     ranked: list[list[int]] = []
     for item, prices in zip(things.inner, things.inner_prices, strict=True):
         possible = (r for r in range(len(room)) if things.fits(outside[r] | 1 << item, room[r]))
         ranked.append(sorted(possible, key=lambda r, p=prices: p[r]))
     fit = all(things.fits(own, there) for own, there in zip(outside, room, strict=True))
-    return _chosen(things, outside, room, ranked) if fit and all(ranked) else NOWHERE
+    return _chosen(things, outside, room, ranked, tries) if fit and all(ranked) else NOWHERE
 
 
 def _chosen(
-    things: Things, outside: Sequence[int], room: Sequence[float], ranked: Sequence[Sequence[int]]
+    things: Things, outside: Sequence[int], room: Sequence[float], ranked: Sequence[Sequence[int]], tries: int
 ) -> Inside:
-    """The cheapest choice of those regions for each item, the cheapest of which is first."""
-    bound: float = sum(prices[order[0]] for prices, order in zip(things.inner_prices, ranked, strict=True))
-    waiting: list[tuple[float, int, tuple[int, ...]]] = [(bound, 0, (0,) * len(ranked))]
-    floor, best = _least_of_constants(things, outside, room), NOWHERE
-    for _ in range(TRIES if not things.fetches else FEWER_TRIES):
-        if not waiting or waiting[0][0] + floor >= best.bound:  # no choice from here on costs less
+    """The cheapest choice of those regions for each item, the cheapest of which is first.
+
+    Branch and bound, best first: the largest items are given a region first, so that what does not fit, and
+    what room is left for constants, is soon known.
+    """
+    order = sorted(range(len(ranked)), key=lambda k: -things.size[things.inner[k]])
+    ahead = [0.0]  # what the items that have no region yet cost at least
+    for k in reversed(order):
+        ahead.insert(0, ahead[0] + things.inner_prices[k][ranked[k][0]])
+    floor = max(ahead[0] + _least_of_constants(things, outside, room), least_inside(things, outside, room))
+    # by bounds, then those with fewer items left first; what is paid, regions so far, all items by region
+    waiting: list[tuple[float, int, int, float, tuple[int, ...], tuple[int, ...]]] = []
+    waiting.append((floor, 0, 0, 0.0, (), tuple(outside)))
+    number, best = 0, NOWHERE
+    for _ in range(tries):
+        if not waiting or waiting[0][0] >= best.bound:  # no choice from here on costs less
             return best
-        bound, first, ranks = heappop(waiting)
-        homes = tuple(order[rank] for order, rank in zip(ranked, ranks, strict=True))
-        if _all_fit(things, outside, room, homes):
-            found = _with_constants(things, outside, room, homes, bound, best.cost)
-            if not things.fetches:
-                return found
+        bound, _, _, cost, homes, masks = heappop(waiting)
+        depth = len(homes)
+        if depth == len(order):
+            by_item = tuple(home for _, home in sorted(zip(order, homes, strict=True)))
+            found = _with_constants(things, masks, room, by_item, cost, best.cost)
             lowest = min(found.bound, best.bound)
             best = replace(found if found.cost < best.cost else best, bound=lowest)
-        for k in range(first, len(ranked)):  # each choice is reached once: by ranks raised from left to right
-            if ranks[k] + 1 < len(ranked[k]):
-                prices = things.inner_prices[k]
-                more = prices[ranked[k][ranks[k] + 1]] - prices[ranked[k][ranks[k]]]
-                heappush(waiting, (bound + more, k, (*ranks[:k], ranks[k] + 1, *ranks[k + 1 :])))
-    bound = max(bound + floor, least_inside(things, outside, room))
-    if best.homes is not None:
+            continue
+        item = things.inner[order[depth]]
+        for home in ranked[order[depth]]:
+            mask = masks[home] | 1 << item
+            if things.fits(mask, room[home]):
+                number += 1
+                there = (*masks[:home], mask, *masks[home + 1 :])
+                paid = cost + things.inner_prices[order[depth]][home]
+                least = max(bound, paid + ahead[depth + 1] + _least_of_constants(things, there, room))
+                heappush(waiting, (least, -depth, number, paid, (*homes, home), there))
+    bound = min((entry[0] for entry in waiting), default=inf)
+    if best.homes is not None or not waiting:
         return replace(best, bound=min(best.bound, bound))
     homes = _by_size(things, outside, room, ranked)
     if homes is None:
         return Inside(bound, inf, None)
     cost = sum(p[home] for p, home in zip(things.inner_prices, homes, strict=True))
-    return replace(_with_constants(things, outside, room, homes, cost, inf), bound=bound)
+    return replace(
+        _with_constants(things, _masks(things, outside, homes), room, homes, cost, inf), bound=bound
+    )
 
 
 def _with_constants(
     things: Things,
-    outside: Sequence[int],
+    masks: Sequence[int],
     room: Sequence[float],
     homes: tuple[int, ...],
     cost: float,
     most: float,
 ) -> Inside:
     """A choice that fits and costs so much, with the cheapest of constants beside it; none is looked for that
-    costs more than `most` in all."""
+    costs more than `most` in all. `masks` are all items by region."""
     if not things.fetches:
         return Inside(cost, cost, homes)
-    masks = _masks(things, outside, homes)
     left = [there - things.need(mask) for mask, there in zip(masks, room, strict=True)]
     least = cost + things.least_of_constants(left)
     if least >= most:

@@ -23,9 +23,10 @@ from mmcc.ir.regions import Region
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.memory.allocations import bits
 from mmcc.planner.regions.fetches import Fetch
-from mmcc.planner.regions.inside import Inside, choose_inside, least_inside
+from mmcc.planner.regions.inside import MORE_TRIES, TRIES, Inside, choose_inside, least_inside
 from mmcc.planner.regions.things import Things, Traffic
 
+MOST_LOOKED_INTO = 24  # groups of which more choices are looked at
 MOST_STATES = 96  # of one set of finished kernels; the cheapest so far are kept
 
 
@@ -87,15 +88,17 @@ class Routes:
         self.complete = self.space.complete
         self._background = table.space.request.background
 
-    def cheapest(self, room: Sequence[float]) -> tuple[Route | None, float]:
+    def cheapest(self, room: Sequence[float], *, closely: bool = False) -> tuple[Route | None, float]:
         """The cheapest route if region k has `room[k]` bytes, and what no plan costs less than.
+
+        With `closely` more is done to find that out: see `best_known`.
 
         None with an infinite bound: there is no plan; with another, none was found.
         """
         steps, every = self._steps(room)
         ahead = self._ahead(steps)
         search = _Search(self, steps, ahead, room)
-        by_bound = search.run(exact=False)
+        by_bound = search.best_known() if closely else search.run(exact=False)
         bound = self._floor() if not every else inf if by_bound is None else by_bound[0]
         found = by_bound if by_bound is None or by_bound[2] else search.run(exact=True)
         return (None if found is None else self._route(found[1], found[0])), bound
@@ -109,9 +112,9 @@ class Routes:
         """The region of an allocation."""
         return homes >> self._width * allocation & (1 << self._width) - 1
 
-    def inside(self, step: _Step, room: Sequence[float]) -> Inside:
+    def inside(self, step: _Step, room: Sequence[float], tries: int = TRIES) -> Inside:
         """Where the inner things of a step's group are best."""
-        return choose_inside(step.things, *self._around(step, room))
+        return choose_inside(step.things, *self._around(step, room), tries)
 
     def least_inside(self, step: _Step, room: Sequence[float]) -> float:
         """What these cost at least, quickly known."""
@@ -287,6 +290,20 @@ class _Search:
         self._routes, self._steps, self._ahead, self._room = routes, steps, ahead, room
         self._quick: dict[int, float] = {}  # by id of the step, which `steps` keeps: what inner items cost
         self._inside: dict[int, Inside] = {}
+
+    def best_known(self) -> Found | None:
+        """The cheapest path by what groups cost at least; those on it are looked into again, with more
+        choices, as long as their costs are not known and that may tell."""
+        looked_into = set[int]()
+        while (found := self.run(exact=False)) is not None and not found[2]:
+            unknown = [step for step, inside in found[1] if inside.cost != inside.bound]
+            unknown = [step for step in unknown if id(step) not in looked_into]
+            if not unknown or len(looked_into) > MOST_LOOKED_INTO:
+                break
+            for step in unknown:
+                looked_into.add(id(step))
+                self._inside[id(step)] = self._routes.inside(step, self._room, MORE_TRIES)
+        return found
 
     def run(self, *, exact: bool) -> Found | None:
         """The cheapest path by what groups cost at least, or if `exact` by what was found for them."""

@@ -126,18 +126,20 @@ class _Search:
             if least is None:
                 break
             self._room[k], bounds[name] = float(least[0]), least[1]
-        found, bound = self._cheapest(self._room)
+        found, bound = self._cheapest(self._room, closely=True)
         if found is None:
             raise no_plan(self._request.regions, dict(self._enough()), proved=bound == inf and self._every)
         plan = self._plan(*found, bound)
         return replace(plan, bounds=bounds, proved_optimal=_met(plan, bounds))
 
-    def _cheapest(self, room: Sequence[float]) -> tuple[tuple[Routes, Spread] | None, float]:
+    def _cheapest(
+        self, room: Sequence[float], *, closely: bool = False
+    ) -> tuple[tuple[Routes, Spread] | None, float]:
         """The cheapest route that was placed within so much room, and what none costs less than."""
         found: list[tuple[float, int, Route]] = []
         bound = inf
         for k, routes in enumerate(self._routes):
-            route, least = routes.cheapest(room)
+            route, least = routes.cheapest(room, closely=closely)
             bound = min(bound, least)
             if route is not None and sum(map(routes.table.macs, route.path)) <= self._macs:
                 found.append((route.cost, k, route))

@@ -124,8 +124,10 @@ class Things:
             share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
             for allocation, count in traffic.kernels[kernel].items():
                 found[allocation] = found.get(allocation, Bytes()) + count * share
-        for store in self._group.through:
-            found[store.allocation] = sum((found.get(a, Bytes()) for a in store.allocations), Bytes())
+        outside = ~self._group.inside
+        for store in (*self._group.through, *self._group.stores):
+            if outside >> store.allocation & 1:  # of what lies in it, all is where it is
+                found[store.allocation] = sum((found.get(a, Bytes()) for a in store.allocations), Bytes())
         self._staged = self._of_staged(space)
         self._scratch = {kernel: traffic.scratch[kernel] for kernel in self._group.kernels}
         self._kept = {
