@@ -149,3 +149,34 @@ def test_a_recurrent_layer_is_one_layer(way: str, tmp_path: Path) -> None:
     names = [p.name for p in parameters(graph)]
     assert list(chosen(graph, "last:1")) == names[1:]
     assert list(chosen(graph, "last:2")) == names
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("known", [False, True], ids=["read by position", "multiplied by"])
+def test_tables_of_angles_are_no_parameters(known: bool, tmp_path: Path) -> None:
+    """Rotary embedding as exporters write it: cosines and sines by position, or those of all positions. A
+    scale and a shift that are one number everywhere are parameters, also if their squares add up to 1."""
+    angles = np.arange(3, dtype=np.float32)[:, None] * np.array([1, 0.1, 1, 0.1], np.float32)
+    constants = {
+        "w": drawn(4, 4),
+        "cos": np.cos(angles),
+        "sin": np.sin(angles),
+        "order": np.array([2, 3, 0, 1]),
+    }
+    constants |= {"scale": np.full((3, 4), 0.6, np.float32), "shift": np.full((3, 4), 0.8, np.float32)}
+    given = {"x": np.zeros((3, 4), np.float32)}
+    looked_up = [node("Gather", [table, "at"], [f"{table}_at"]) for table in ("cos", "sin")]
+    names = ["cos", "sin"] if known else ["cos_at", "sin_at"]
+    nodes = [
+        *([] if known else looked_up),
+        node("MatMul", ["x", "w"], ["q"]),
+        node("Gather", ["q", "order"], ["turned"], axis=1),
+        node("Mul", ["q", names[0]], ["one"]),
+        node("Mul", ["turned", names[1]], ["other"]),
+        node("Add", ["one", "other"], ["sum"]),
+        node("Mul", ["sum", "scale"], ["scaled"]),
+        node("Tanh", ["scaled"], ["t"]),
+        node("Add", ["t", "shift"], ["y"]),
+    ]
+    graph = graph_of(tmp_path, nodes, given if known else given | {"at": np.zeros(3, np.int64)}, constants)
+    assert [p.name for p in parameters(graph)] == ["w", "scale", "shift"]

@@ -133,7 +133,8 @@ def _shifted(draft: Draft, layer: Node, node: Node, values: NDArray[np.float32])
             own = draft.constants[name]
             if own.dtype == values.dtype and own.shape == values.shape and np.array_equal(own, values):
                 return name
-    own = layer.inputs[2].replace(NO_BIAS, ".bias") if values.any() else layer.inputs[2]  # 0 stays none
+    shifts = values.any() or any(each.op == "BatchNormalization" for each in node.where)
+    own = layer.inputs[2].replace(NO_BIAS, ".bias") if shifts else layer.inputs[2]  # a scale alone adds none
     return draft.constant(values, f"{own}_folded")
 
 

@@ -30,6 +30,8 @@ MASK = (
     -100.0
 )  # what is added to scores so that a Softmax makes 0 of them: from Swin's, this, down to -infinity
 
+ANGLES_FAR = 1e-2  # from 1, of squares of cosines and sines that files may have in 16 bits
+
 # ONNX's operators whose constants are a formula's, and none of the model's
 FORMULAS = frozenset(
     (
@@ -56,8 +58,8 @@ def parameters(graph: Graph) -> tuple[Parameter, ...]:
     channel, and tokens that are joined to others, in order.
 
     A bias that the model does not have is none. Nor is a single number, which belongs to a formula, a mask of
-    scores, what else has infinities, what an operator is computed by (FORMULAS), or what is joined as
-    padding (of one value) or as channels (coordinates).
+    scores, what else has infinities, cosines and sines of the same angles, what an operator is computed by
+    (FORMULAS), or what is joined as padding (of one value) or as channels (coordinates).
     """
     found: dict[str, Parameter] = {}
     cells: dict[Where, int] = {}  # the first node of each recurrent layer
@@ -67,9 +69,32 @@ def parameters(graph: Graph) -> tuple[Parameter, ...]:
         cell = next((each for each in node.where if each.op in RECURRENT), None)
         first = index if cell is None else cells.setdefault(cell, index)
         for name, bias in _of_node(graph, node):
-            if graph.is_constant(name) and graph.tensors[name].dtype.is_float:
+            if (
+                graph.is_constant(name)
+                and graph.tensors[name].dtype.is_float
+                and not _are_angles(graph, name)
+            ):
                 found.setdefault(name, Parameter(name, first, bias))
     return tuple(found.values())
+
+
+def _are_angles(graph: Graph, name: str) -> bool:
+    """Whether a constant has cosines or sines of angles, as rotary embeddings read them: those of the same
+    angles are there, too, so that the squares of both add up to 1."""
+    mine, far = graph.constants[name], 1 + ANGLES_FAR
+
+    def small(array: NDArray[Any]) -> bool:
+        alike = array.shape == mine.shape and array.dtype == mine.dtype
+        return alike and array.size > 0 and bool((np.abs(array) <= far).all()) and not _is_uniform(array)
+
+    if mine.ndim < 2 or not small(mine):
+        return False
+    others = (x for x in graph.constants.values() if small(x))
+    return any(bool((np.abs(mine * mine + x * x - 1) < ANGLES_FAR).all()) for x in others)
+
+
+def _is_uniform(array: NDArray[Any]) -> bool:
+    return bool((array == array.flat[0]).all())
 
 
 def _is_formula(node: Node) -> bool:
@@ -125,7 +150,7 @@ def _masks(array: NDArray[Any]) -> bool:
 
 def _is_token(array: NDArray[Any], axis: int) -> bool:
     """Whether a constant that is joined along an axis is rows or columns of its own, as a class token."""
-    return axis < array.ndim - 1 and bool((array != array.flat[0]).any())
+    return axis < array.ndim - 1 and not _is_uniform(array)
 
 
 def layers_of(graph: Graph) -> int:
