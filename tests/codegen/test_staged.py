@@ -15,13 +15,14 @@ import onnx
 import pytest
 from frontend_models import model_of
 from fused_c import NAME, conv, filled, request, run, staging
+from mmcc.checker.entry import check_entry
 from mmcc.checker.plan import check_plan
-from mmcc.codegen.lower import lower, weights_file
+from mmcc.codegen.lower import lower, lower_entry, weights_file
 from mmcc.driver.compile import compile_model
 from mmcc.driver.options import CompileOptions
 from mmcc.ir.channels import channel_axes
 from mmcc.ir.element_type import ElementType
-from mmcc.ir.module import Module
+from mmcc.ir.module import RUN, Entry, Module
 from mmcc.ir.plan import Blocks, MemoryPlan
 from mmcc.ir.regions import SRAM
 from mmcc.ops.conv import Conv
@@ -108,6 +109,7 @@ def test_every_operator_by_blocks(tmp_path: Path) -> None:
         several += sum(blocks.count > 1 for (blocks,) in tilings.values())
         plan = best_plan(graph, replace(request(graph), staging=Staging(tilings), fuse=False))
         assert check_plan(graph, plan) == []
+        assert check_entry(Entry(RUN, graph), plan, lower_entry(Entry(RUN, graph), plan, HOST)) == []
         assert {index: (staged.blocks,) for index, staged in plan.staged.items()} == tilings
         inputs = [a for case in some for i, a in enumerate(case.inputs) if not case.is_constant(i)]
         found, read = run_staged(graph, plan, tmp_path / f"{k}", [inputs])

@@ -193,11 +193,14 @@ class _Check:
     def _cut(self, name: str, view: View, node: ProgramNode) -> Iterator[View]:
         """A constant with the output channels of one block of it, where these are its last axis."""
         shape, cut = self._graph.tensors[name].shape, self._plan.staged[node.index].blocks
-        if isinstance(self._graph.nodes[node.index].op, ConvInputGradient):
+        op = self._graph.nodes[node.index].op
+        if isinstance(op, ConvInputGradient | MatMul):
             for some in (cut.channels, shape[-1] - (cut.count - 1) * cut.channels):
                 rows, cols, channels = geometry((*shape[:-1], some))
                 row = self._graph.tensors[name].dtype.bytes(cols * channels)
-                yield View("weights", view.offset, row, channels, rows)
+                found = View("weights", view.offset, row, channels, rows)
+                whole = self._constant(name, view, node.index)  # a product's own steps are not seen
+                yield replace(whole, row_stride=row) if isinstance(op, MatMul) else found
 
     def _aligned(self, name: str, index: int) -> tuple[int, int, int]:
         """Rows, columns, channels of an operand whose last axes are the output's, or are its own."""

@@ -12,7 +12,10 @@ from mmcc.ir.program import ProgramNode
 
 
 def check_kinds(graph: Graph, node: ProgramNode, cut: Blocks) -> Iterator[str]:
-    """Each block has a kernel, which makes as many channels as the block is for."""
+    """Each block has a kernel, which makes as many channels as the block is for.
+
+    Layers of several groups are in one block: their kernels know the channels of one group.
+    """
     here, kernels = label(graph, node.index), [use for _, use in node.uses]
     if len(node.kinds) != (cut.count if cut.count > 1 else 1):
         yield f"{here} has {cut.count} blocks of constants, but kernels for {len(node.kinds)}"
@@ -20,6 +23,8 @@ def check_kinds(graph: Graph, node: ProgramNode, cut: Blocks) -> Iterator[str]:
     read_by = sorted(set(node.kinds))
     if read_by != list(range(len(kernels))):
         yield f"{here} has {len(kernels)} kernels, but its blocks are read by numbers {read_by}"
+        return
+    if cut.count == 1:
         return
     channels = graph.tensors[graph.nodes[node.index].outputs[0]].shape[-1]
     for block, kind in enumerate(node.kinds):
