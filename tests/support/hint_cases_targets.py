@@ -62,6 +62,14 @@ def misspelt_cost(folder, _):
     assert meant in (Path(__file__).resolve().parents[2] / "docs" / "targets.md").read_text()
 
 
+@follows("target.py: did_you_mean(target.cost_unit, COST_UNITS)")
+def misspelt_unit(folder, _):
+    with pytest.raises(CompileError) as caught:
+        load_target(str(_target(folder, 'same_as = "cortex-m4"\ncost_unit = "cycle"')))
+    meant = re.search(r"did you mean (\S+)\?", caught.value.hint)[1]
+    load_target(str(_target(folder, f'same_as = "cortex-m4"\ncost_unit = "{meant}"')))
+
+
 @follows("target.py: 'a lower-case letter, then letters, digits and _; no name that generated C has already'")
 def name_of_a_region(folder, _):
     for name, taken in (("Fast", True), ("weights", True), ("fast_1", False)):
