@@ -306,6 +306,45 @@ def loops_that_cannot_be(folder, _):
     mmcc("check", path(["y"], steps=np.int64(0)))
 
 
+@follows("frontend/sequences.py: bind or CUT_OFF")
+def positions_in_a_list(folder, _):
+    """Of the tensors of a list one that an input chooses, or that data does; and what helps."""
+
+    def path(chosen, given):
+        nodes = [
+            node("Relu", ["x"], ["r"]),
+            node("ReduceMax", ["r"], ["m"], keepdims=0),
+            node("Cast", ["m"], ["most"], to=TensorProto.INT64),
+            node("SplitToSequence", ["r", "two"], ["list"], axis=1),
+            node("SequenceAt", ["list", chosen], ["y"]),
+        ]
+        model = model_of(nodes, given, ["y"], {"two": np.array(2, np.int64)})
+        return save(onnx.shape_inference.infer_shapes(model), folder)
+
+    assert "--bind which=VALUE" in mmcc("check", path("which", {**X, "which": np.array(1)}), exit=4)
+    mmcc("check", path("which", {**X, "which": np.array(1)}), "--bind", "which=1")
+    data = path("most", X)
+    assert "ending the model before it (onnx.utils.extract_model)" in mmcc("check", data, exit=4)
+    onnx.utils.extract_model(str(data), str(folder / "cut.onnx"), ["x"], ["r", "most"])
+    mmcc("check", folder / "cut.onnx")
+
+
+@follows("frontend/functions.py: 'exporting both for one operator set'")
+def a_function_of_another_operator_set(folder, _):
+    """Axes of ReduceMean are an attribute in operator set 17, and an operand in that of the model, 18."""
+
+    def model(*nodes, of):
+        made = model_of([helper.make_node("Mean", ["x"], ["y"], domain="mine")], X, ["y"], opset=18)
+        made.opset_import.append(helper.make_opsetid("mine", 1))
+        sets = [helper.make_opsetid("", of)]
+        made.functions.append(helper.make_function("mine", "Mean", ["a"], ["b"], [*nodes], sets))
+        return made
+
+    refused(model(node("ReduceMean", ["a"], ["b"], axes=[1]), of=17), folder, "for one operator set")
+    axes = node("Constant", [], ["axes"], value_ints=[1])
+    check(model(axes, node("ReduceMean", ["a", "axes"], ["b"]), of=18), X, folder)
+
+
 @follows(
     "passes/streaming/reads.py: '--window W, which runs it and what follows over the newest W rows'",
     "passes/streaming/padding.py: 'count_include_pad=1 for means, or a model without this padding'",
