@@ -118,6 +118,7 @@ def main(arguments: list[str]) -> int:
             rows += layers(plain[name], board)
         figures = fit(rows, CALL if board is None else CALL_CYCLES)
         print(f"# {options.target}, fitted to {len(rows)} layers")
+        print(f'cost_unit = "{"instructions" if board is None else "cycles"}"')
         print("[cost_of_small_frames]" if options.small_frames else "[cost]")
         known = target.cost if options.small_frames else {}  # what does not differ is not said twice
         print("\n".join(f"{name} = {value}" for name, value in figures.items() if known.get(name) != value))

@@ -37,7 +37,8 @@ COST_KEYS = frozenset(
         for what in ("mac", "output", "input")
     ]
 )
-COST_UNITS = ("instructions", "cycles")
+COST_UNITS = ("instructions", "cycles")  # the first, unless a target says
+COST_TABLES = ("cost", "cost_of_small_frames")  # in this unit
 
 REGION_NAME = re.compile("[a-z][a-z0-9_]{0,30}")
 TAKEN_NAME = re.compile(r"weights|slice|streams|state|arena|context|(input|output)_\d+")
@@ -93,7 +94,7 @@ class Target:
     note: str = ""  # shown when the target is chosen
     packages: Mapping[str, str] = field(default_factory=dict[str, str])  # tool -> Debian package
     cost: Mapping[str, float] = field(default_factory=dict[str, float])  # of work, by kind
-    cost_unit: str = "instructions"  # of these figures, or "cycles"
+    cost_unit: str = COST_UNITS[0]  # of these figures
     cost_of_small_frames: Mapping[str, float] = field(default_factory=dict[str, float])  # where that differs
     qemu: Qemu | None = None
     engine: str = (
@@ -154,8 +155,8 @@ def load_target(name_or_path: str) -> Target:
         hint = did_you_mean(target.cost_unit, COST_UNITS)
         what = f'must be {" or ".join(COST_UNITS)}, not "{target.cost_unit}"'
         raise _wrong(f'{path.name}, "cost_unit"', what, hint)
-    for name, figures in (("cost", target.cost), ("cost_of_small_frames", target.cost_of_small_frames)):
-        for key in figures:
+    for name in COST_TABLES:
+        for key in getattr(target, name):
             if key not in COST_KEYS:
                 hint = did_you_mean(key, COST_KEYS) + "docs/targets.md lists the figures"
                 raise _wrong(path.name, f'"{name}": unknown key "{key}"', hint)
@@ -237,12 +238,10 @@ def _read(path: Path) -> dict[str, Any]:
         hint = f"{did_you_mean(str(base), list_targets())}one of: {', '.join(list_targets())}"
         raise _wrong(path.name, f'same_as = "{base}" is no known target', hint)
     under = _read(base_path)
-    for key in (
-        "packages",
-        "cost",
-        "cost_of_small_frames",
-        "qemu",
-    ):  # added to; all else is replaced
+    unit = under.get("cost_unit", COST_UNITS[0])
+    if table.get("cost_unit", unit) != unit:
+        under = {key: value for key, value in under.items() if key not in COST_TABLES}
+    for key in ("packages", *COST_TABLES, "qemu"):  # added to; all else is replaced
         if isinstance(under.get(key), dict) and isinstance(table.get(key), dict):
             table[key] = under[key] | table[key]
     return under | table

@@ -57,3 +57,35 @@ def test_a_limit_below_the_stack_of_pairs_of_pixels_is_kept(tmp_path: Path) -> N
     kept = compile_model(tmp_path / "conv.onnx", tmp_path / "kept", replace(options, ram=limit)).report["ram"]
     assert kept["total"] <= limit < free["total"]
     assert kept["stack"] <= free["stack"] - 4 * 9 * DEPTH
+
+
+def test_what_the_least_ram_takes_is_enough_where_it_lends(tmp_path: Path) -> None:
+    """A depthwise layer behind the step that needs most widens in memory that is free there: also within a
+    limit, and if init copies weights to what that leaves."""
+    ready("cortex-m4")
+    m = FloatModel(np.random.default_rng(8))
+    q, scale = m.float_input(1, 3, 32, 32)
+    strided = {"pads": [1, 1, 1, 1], "strides": [2, 2]}
+    depthwise = {"pads": [2, 2, 2, 2], "group": 2 * DEPTH}
+    for shape, attributes in (
+        ((DEPTH, 3, 3, 3), strided),
+        ((2 * DEPTH, DEPTH, 3, 3), strided),
+        ((2 * DEPTH, 1, 5, 5), depthwise),
+    ):
+        y = m.conv(m.real(q, float(scale)), scale, shape, **attributes)
+        q, scale = m.quantized(y, 0.1), np.float32(0.1)
+    m.save(m.real(q, float(scale)), tmp_path / "net.onnx")
+    options = CompileOptions(name="n", target="stm32l4r5xi", least_ram=True, self_check=False, recompute=1.0)
+    made = compile_model(tmp_path / "net.onnx", tmp_path / "least", options)
+    least = made.report["ram"]
+    assert 2 in (made.plan.scratch or {}), "the depthwise layer is lent memory"
+    enough = replace(options, least_ram=False, ram=least["total"])
+    same = compile_model(tmp_path / "net.onnx", tmp_path / "same", enough).report["ram"]
+    assert same["total"] <= enough.ram
+    more = replace(enough, ram=least["total"] + 320)
+    copied = compile_model(tmp_path / "net.onnx", tmp_path / "copied", more).report["ram"]
+    assert copied["weights"] > 0
+    assert copied["total"] <= more.ram
+    assert copied["stack"] <= same["stack"] + 16
+    rows = verify_package(tmp_path / "copied", VerifyOptions(on="qemu", per_node=True), silent)["per_node"]
+    assert [row for row in rows if not row["ok"]] == []

@@ -78,6 +78,18 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
     assert mine.qemu.code == m7.qemu.code
 
 
+def test_figures_in_another_unit_are_not_mixed(tmp_path):
+    """Of a target whose costs are cycles none are taken for instructions, whatever the file has itself."""
+    path = tmp_path / "mine.toml"
+    for unit, own in (("instructions", {"conv_mac": 0.96}), ("instructions", {}), ("cycles", {"call": 50.0})):
+        lines = [f'cost_unit = "{unit}"', "[cost]", *(f"{name} = {value}" for name, value in own.items())]
+        path.write_text("\n".join(('same_as = "cortex-m4"', *lines)))
+        under = load_target("cortex-m4").cost if unit == "cycles" else {}
+        assert load_target(str(path)).cost == {**under, **own}
+    path.write_text('same_as = "cortex-m0plus"\ncost_unit = "cycles"')
+    assert not load_target(str(path)).cost_of_small_frames
+
+
 CACHES = 'same_as = "cortex-m4"\n[[cache]]\nsize = 64\n'
 MEMORY = 'same_as = "cortex-m4"\n[[memory]]\nname = "dtcm"\n'
 

@@ -117,7 +117,7 @@ def _show(found: dict[str, Any]) -> None:
         costs = f"{row['ram']:>12,} {row['flash']:>12,} {row['predicted']:>14,}"
         click.echo(f"  {kind:<10}{accuracy:>10} {snr:>9} {costs}")
     click.echo(f"  same top-1 as the float model in {found['quantized']['same_top1']:.2%}; RAM, flash and")
-    click.echo("  work is predicted, layer by layer: mmcc compile and mmcc bench measure")
+    click.echo("  work are predicted, layer by layer: mmcc compile and mmcc bench measure")
     if found["applied"]:
         click.echo(f"  better with {' and '.join(found['applied'])}: kept")
     click.echo(f"worst layers: signal over noise at the outputs if only this one is {found['form']}")

@@ -43,7 +43,7 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
         align=max(asked.align, *aligned, 1),
         riders=riders(graph, asked.accumulators),
         regions=regions,
-        useful=_useful(asked, options, limited=limited) if not by_region else {},
+        useful=_useful(asked, options, target, limited=limited) if not by_region else {},
         background=options.background_moves,
         by_region=by_region,
         least=least_of(options, target),
@@ -62,12 +62,14 @@ def plan_request(options: CompileOptions, graph: Graph, target: Target, progress
 
 
 def _useful(
-    asked: PlanRequest, options: CompileOptions, *, limited: bool
+    asked: PlanRequest, options: CompileOptions, target: Target, *, limited: bool
 ) -> Mapping[int, tuple[Useful, ...]]:
-    """Memory that may be lent to kernels. Where RAM is asked to be least, the arena does not grow for it, and
-    only kernels that then take less stack get some."""
-    if not options.least_ram:
-        return asked.useful if limited else {}
+    """Memory that may be lent to kernels: with a limit, or what nothing needs of the least arena. Where stack
+    counts, only kernels that then take less of it get some."""
+    if not (limited or options.least_ram):
+        return {}
+    if not target.small_frames:
+        return asked.useful
     offers = {node: tuple(each for each in some if each.less_stack) for node, some in asked.useful.items()}
     return {node: some for node, some in offers.items() if some}
 

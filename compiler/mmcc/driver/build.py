@@ -74,6 +74,7 @@ class Built:
     generated: Generated
     report: Report
     hashes: tuple[str, ...]  # of the files in `sources`
+    target: Target  # the job's, or that with small frames, where a limit wants them
 
     @property
     def plan(self) -> MemoryPlan:
@@ -100,7 +101,7 @@ def build(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
 def package_of(job: Job, built: Built, entries: Mapping[str, Plan]) -> Built:
     """The package again, with plans that place nothing in another way."""
     memory = replace(built.plan, entries=entries)
-    job = replace(job, module=built.planned.module)
+    job = replace(job, module=built.planned.module, target=built.target)
     return _package(job, replace(built.planned, memory=memory), built.report["plan_check"])
 
 
@@ -114,7 +115,7 @@ def _package(job: Job, planned: Planned, plan_check: Mapping[str, float]) -> Bui
     tiling = planned.tiling
     report["row_copies"] = [name for name, _ in planned.row_copies]
     report["tiling"] = {"slices": tiling.slices, "results": [*tiling.results]}
-    return Built(planned, program, generated, report, hashes)
+    return Built(planned, program, generated, report, hashes, job.target)
 
 
 def _check_regions(module: Module, plan: MemoryPlan, requests: Mapping[str, PlanRequest]) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+from mmcc.driver.ask import plan_request
 from mmcc.driver.build import Built, Job, build
 from mmcc.driver.cost import cost_of
 from mmcc.driver.estimate import code_bytes
@@ -73,16 +75,29 @@ def _package(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
         requests = _limited(requests, job.options.ram - job.options.ram // BESIDES)
     elif not job.options.least_ram:
         requests = _limited(requests, None)
-    built = _within(job, requests, LENDING)
-    if not _fits(job, built) and any(request.useful for request in requests.values()):
-        # where kernels that are lent memory change the stack from round to round, or are what is too much
-        requests = {name: replace(r, useful={}) for name, r in requests.items()}
-        built = _within(job, requests, ROUNDS)
+    built = _lent_or_not(job, requests)
     if not _fits(job, built) and job.target.bare_metal and not job.target.small_frames:
         # as --ram min has them; what is refused is told by what these need
-        target = replace(job.target, small_frames=True)
-        requests = {name: replace(r, cost=cost_of(target)) for name, r in requests.items()}
-        built = _within(replace(job, target=target), requests, ROUNDS)
+        job = replace(job, target=replace(job.target, small_frames=True))
+        built = _lent_or_not(job, _asked_again(job, requests))
+    return built
+
+
+def _asked_again(job: Job, requests: Mapping[str, PlanRequest]) -> dict[str, PlanRequest]:
+    """The requests with what kernels of the job's target cost, and what these may be lent."""
+    ask = partial(plan_request, job.options, target=job.target, progress=job.progress)
+    useful = {entry.name: ask(entry.graph).useful for entry in job.module.entries}
+    cost = cost_of(job.target)
+    return {name: replace(r, useful=useful[name], cost=cost) for name, r in requests.items()}
+
+
+def _lent_or_not(job: Job, requests: Mapping[str, PlanRequest]) -> Built:
+    """The package with kernels that are lent memory or, where these change the stack from round to round, or
+    are what is too much, without; if neither keeps the limit, what needs less."""
+    built = _within(job, requests, ROUNDS if job.target.small_frames else LENDING)
+    if not _fits(job, built) and any(request.useful for request in requests.values()):
+        requests = {name: replace(r, useful={}) for name, r in requests.items()}
+        built = min(built, _within(job, requests, ROUNDS), key=lambda each: each.report["ram"]["total"])
     return built
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from mmcc.boards import BoardModel
 from mmcc.errors import CompileError, Exit
 from mmcc.package.record import Package
-from mmcc.target import load_target
+from mmcc.target import Target, load_target
 from mmcc.toolchain.cycles.model import core_of, cycles, cycles_by_node
 from mmcc.verification.bench import counted_nodes
 from mmcc.verification.compare import run_qemu
@@ -22,11 +22,7 @@ def bench_cycles(folder: Path, package: Package, board: BoardModel) -> dict[str,
 
     CompileError where the package is for another core, or its core has no model.
     """
-    target = load_target(package.target)
-    core_of(board)
-    if not board.runs(target):
-        what = f"{board.name} has a {board.core}; the package is for {package.target}"
-        raise CompileError("MM002", what, exit=Exit.USAGE, hint=f"compile with --target {board.core}")
+    target = _target_on(board, package)
     _, run = run_qemu(folder, package, made_up(whole_inputs(package), 1), board=board)
     assert run.executed is not None
     found = cycles(run.executed, target, board)
@@ -46,14 +42,26 @@ def bench_cycles(folder: Path, package: Package, board: BoardModel) -> dict[str,
     }
 
 
+def _target_on(board: BoardModel, package: Package) -> Target:
+    """The target of a package; CompileError where the board has another core, or its core has no model."""
+    target = load_target(package.target)
+    core_of(board)
+    if not board.runs(target):
+        what = f"{board.name} has a {board.core}; the package is for {package.target}"
+        raise CompileError("MM002", what, exit=Exit.USAGE, hint=f"compile with --target {board.core}")
+    return target
+
+
 def bench_node_cycles(folder: Path, package: Package, board: BoardModel) -> list[dict[str, Any]]:
     """Cycles of each node or group of nodes of one inference on a board: of the core, and with waits.
 
-    What calls of the hook add to the model's own code is in them, a few cycles each.
+    What calls of the hook add to the model's own code is in them, a few cycles each. CompileError as of
+    `bench_cycles`.
     """
+    target = _target_on(board, package)
     _, run = run_qemu(folder, package, made_up(whole_inputs(package), 1), hooks=True, board=board)
     assert run.executed is not None
-    found = cycles_by_node(run.executed, load_target(package.target), board)
+    found = cycles_by_node(run.executed, target, board)
     return [
         {**row, "core": round(found[index].core), "cycles": round(found[index].total)}
         for index, row in counted_nodes(folder, package).items()

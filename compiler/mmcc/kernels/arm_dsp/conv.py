@@ -239,7 +239,9 @@ def _depthwise(op: ConvInt8, site: Site) -> KernelUse | None:
     lent = site.scratch is not None
     options = (*scales.options, ("rows", kh), ("cols", kw), ("columns", columns_of(site, op.window)))
     work: Fields = (("work", site.work()),) if lent else ()
-    return KernelUse(WIDENED, (*options, ("lent", lent)), (*layer, *work))
+    use = KernelUse(WIDENED, (*options, ("lent", lent)), (*layer, *work))
+    assert not site.room or widened_bytes(use) <= site.room, "planned for kernels with other frames"
+    return use
 
 
 def widened_bytes(use: KernelUse) -> int:
