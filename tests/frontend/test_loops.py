@@ -124,6 +124,25 @@ def test_loops_that_are_too_long_or_make_nothing(tmp_path):
     refused(loop(constants={"trip": np.int64(0)})[0], tmp_path, "of no steps")
 
 
+def test_a_limit_beyond_all_counts_is_no_number_of_steps(tmp_path, monkeypatch):
+    """As a `while` has it, which ends by its condition, here after more steps than are looked at for it."""
+    monkeypatch.setattr("mmcc.frontend.known_values.MOST_RUNS", 10)
+    monkeypatch.setattr("mmcc.frontend.loops.MAX_NODES", 40)
+    whole, truth = {"kind": TensorProto.INT64}, {"kind": TensorProto.BOOL}
+    nodes = [
+        node("Add", ["count", "one"], ["next"]),
+        node("Less", ["next", "many"], ["going"]),
+        node("Sin", ["h"], ["h_next"]),
+    ]
+    inputs = [*names("step", **whole), *names("go_on", **truth), *names("count", **whole), *names("h")]
+    outputs = [*names("going", **truth), *names("next", **whole), *names("h_next")]
+    body = helper.make_graph(nodes, "body", inputs, outputs)
+    steps = [node("Loop", ["trip", "", "zero", "h0"], ["n", "hn"], body=body)]
+    numbers = {"trip": 2**63 - 1, "zero": 0, "one": 1, "many": 90}
+    model = model_of(steps, {"h0": some(1, WIDE)}, ["hn"], {k: np.int64(v) for k, v in numbers.items()})
+    refused(model, tmp_path, r"\(how many steps it makes is not known before its first\)")
+
+
 def test_what_steps_hand_on_keeps_its_type(tmp_path):
     """ONNX Runtime refuses it, too; a long loop is no other case."""
     for steps in (3, 600):

@@ -139,6 +139,36 @@ def test_inputs_of_float16_are_as_they_are(by, least, tmp_path) -> None:
     assert found == 0 if by == 1 else found >= least
 
 
+@pytest.mark.parametrize("floats", [np.float32, np.float16])
+def test_a_number_where_onnx_runtime_has_none_is_found(floats, tmp_path) -> None:
+    """No room that last bits or halves of steps make is large enough for it."""
+    x = np.random.default_rng(0).uniform(0.5, 1, (1, 6, 40)).astype(floats)
+
+    def model(factor: float) -> Path:
+        node = helper.make_node("Mul", ["x", "c"], ["y"])
+        return save(model_of([node], {"x": x}, ["y"], {"c": floats(factor)}), tmp_path, f"m{factor}.onnx")
+
+    agreement = Agreement(load_graph(model(1.5), CompileOptions()), model(np.nan), {})
+    agreement.run([x])
+    assert sum(tally.mismatches for tally in agreement.tallies.values()) == x.size
+
+
+@pytest.mark.parametrize(("factor", "agrees"), [(1.0, True), (1.01, False)])
+def test_a_node_that_was_taken_out_before_an_output_is_judged(factor, agrees, tmp_path) -> None:
+    """As a product by 1 is. Nothing reads the output, so no later node shows what it should have been."""
+    x = np.random.default_rng(0).uniform(0.5, 1, (1, 6, 40)).astype(np.float32)
+
+    def model(by: float) -> Path:
+        nodes = [helper.make_node("Sin", ["x"], ["s"]), helper.make_node("Mul", ["s", "c"], ["y"])]
+        return save(model_of(nodes, {"x": x}, ["y"], {"c": np.float32(by)}), tmp_path, f"m{by}.onnx")
+
+    graph = load_graph(model(1.0), CompileOptions())
+    assert len(graph.nodes) == 1
+    agreement = Agreement(graph, model(factor), {})
+    agreement.run([x])
+    assert all(tally.ok(integer=False) for tally in agreement.tallies.values()) == agrees
+
+
 def test_a_wrong_value_beside_infinities_is_found_without_a_word(tmp_path, recwarn) -> None:
     """As a mask of attention has them: an infinity less itself is no number, of which numpy warns."""
     mask = np.array([[0, 2, -np.inf, np.inf]], np.float32)

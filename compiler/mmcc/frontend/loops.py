@@ -100,7 +100,8 @@ class _Steps:
             ports = Ports(*tensors_of(names[2:], state, ends[1:]), names[0], names[1], ends[0])
             known = known_steps(self.state, self.where, body, ports, limit, self.convert)
             try:
-                found = self._kept(known, limit, ports.carried, {}, (False,) * len(rows))
+                most = None if may_end_early(body) else limit
+                found = self._kept(known, most, ports.carried, {}, (False,) * len(rows))
                 return [found.get(k) for k in range(len(self.node.output))]
             except Unrolled as unrolled:
                 why = str(unrolled)
@@ -141,7 +142,7 @@ class _Steps:
             raise Unrolled(
                 "loops stay loops neither in training nor with --handoff, --stream or --weights staged"
             )
-        if most is not None and most > MOST_STEPS and (known is None or known.steps > MOST_STEPS):
+        if known is None and most is not None and most > MOST_STEPS:
             raise Unrolled(
                 f"of {most:,} steps, more than the {MOST_STEPS:,} that the plan's check goes through"
             )
