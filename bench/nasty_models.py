@@ -172,6 +172,27 @@ def _nested(depth: int) -> ModelProto:
     return model([inner], {"c": np.array(True)}, outputs=("r",))
 
 
+def _growing(count: int) -> list[NodeProto]:
+    """A list into which one tensor more is put, and taken out again."""
+    nodes = [node("SplitToSequence", ["x"], ["s0"], axis=0)]
+    for k in range(count):
+        nodes.append(node("SequenceInsert", [f"s{k}", "x"], [f"t{k}"]))
+        nodes.append(node("SequenceErase", [f"t{k}"], [f"s{k + 1}"]))
+    return [*nodes, node("SequenceAt", [f"s{count}", "k"], ["y"])]
+
+
+def _mapped(depth: int) -> list[NodeProto]:
+    """For each tensor of a list all others are gone through, as deep."""
+    one = node("Identity", ["e0"], ["r0"])
+    for k in range(depth):
+        ports = [[onnx.ValueInfoProto(name=name)] for name in (f"e{k}", f"r{k}")]
+        made = [] if k == 0 else [node("SequenceAt", [f"m{k}", "k"], [f"r{k}"])]
+        body = helper.make_graph([one, *made], "b", *ports)
+        one = node("SequenceMap", ["s"], [f"m{k + 1}"], body=body)
+    split = node("SplitToSequence", ["x"], ["s"], axis=0)
+    return [split, one, node("SequenceAt", [f"m{depth}", "k"], ["y"])]
+
+
 def chain(op: str, count: int, **attributes: Any) -> ModelProto:
     names = ["x", *(f"v{k}" for k in range(count - 1)), "y"]
     return model([node(op, [names[k]], [names[k + 1]], **attributes) for k in range(count)])
@@ -284,6 +305,9 @@ NASTY: dict[str, Callable[[], ModelProto]] = {
     "cycle_of_one": lambda: model([node("Add", ["x", "y"], ["y"])]),
     "output_is_input": lambda: model([], outputs=("x",)),
     "output_is_constant": lambda: model([], {"k": np.float32(1)}, outputs=("k",)),
+    "list_of_many": lambda: _filled([2**26], node("SplitToSequence", ["l"], ["y"])),
+    "lists_of_many": lambda: model(_growing(10_000), {"k": np.array(0)}, shape=[4095]),
+    "lists_in_lists": lambda: model(_mapped(2), {"k": np.array(0)}, shape=[4096]),
     "loop_in_loop": lambda: _counting_loops(2, 10_000),
     "loop_of_large_steps": lambda: _counting_loops(1, 10_000, 2**20),
     "loop": lambda: model([node("Loop", ["", "", "x"], ["y"], body=_nested(3).graph)]),

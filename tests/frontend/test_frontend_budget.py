@@ -29,6 +29,9 @@ SAYS = {  # what the message must say of some of them
     "cycle": "the graph has a cycle",
     "many_unknown": "2501 operators or features are not supported",
     "folded_convolutions": "are left",
+    "list_of_many": "a sequence of 67,108,864 tensors; 4,096 are the most",
+    "lists_of_many": "sequences of more than 8,388,608 tensors together",
+    "lists_in_lists": "or 32,768 nodes that are made of them",
     "loop_of_large_steps": "unrolled it is more than 8,192 nodes",
 }
 

@@ -161,6 +161,46 @@ def test_functions_whose_operators_changed_are_refused(tmp_path):
     fails(model, tmp_path, "MM204", what, exit=Exit.UNSUPPORTED)
 
 
+def _with_functions(opset, **functions):
+    """A model that calls F; functions by name, (operator set, nodes from a to b)."""
+    model = small(node("F", ["x"], ["y"], domain="mine"), opset=opset)
+    model.opset_import.append(helper.make_opsetid("mine", 1))
+    for name, (own, nodes) in functions.items():
+        sets = [helper.make_opsetid("", own)]
+        model.functions.append(helper.make_function("mine", name, ["a"], ["b"], nodes, sets))
+    return model
+
+
+def test_functions_that_nobody_calls_may_be_of_any_operator_set(tmp_path):
+    unread = (17, [node("ReduceMean", ["a"], ["b"], axes=[1])])
+    import_model(save(_with_functions(18, F=(18, [node("Relu", ["a"], ["b"])]), G=unread), tmp_path))
+
+
+def test_an_attribute_of_types_that_did_not_exist_is_no_change(tmp_path):
+    """Cast learned how to round to a kind of float8 in operator set 24."""
+    cast = [node("Cast", ["a"], ["b"], to=TensorProto.INT32)]
+    import_model(save(_with_functions(25, F=(21, cast)), tmp_path))
+
+
+def test_an_unknown_operator_hides_no_change_of_others(tmp_path):
+    """Softmax of operator set 12 joins axes; nothing reads what the unknown one makes."""
+    nodes = [node("Nobody", ["a"], ["c"]), node("Softmax", ["a"], ["b"])]
+    fails(_with_functions(17, F=(12, nodes)), tmp_path, "MM204", "Softmax", exit=Exit.UNSUPPORTED)
+
+
+@pytest.mark.parametrize("version", [-1, 0, 99, 2**40])
+def test_functions_of_operator_sets_that_are_none(version, tmp_path):
+    model = _with_functions(17, F=(version, [node("Relu", ["a"], ["b"])]))
+    fails(model, tmp_path, "MM204", f"of operator set {version}", exit=Exit.UNSUPPORTED)
+
+
+def test_a_version_of_another_operator_set_that_is_none(tmp_path):
+    nodes = node("Bar", ["x"], ["q"], domain="mine"), node("Foo", ["q"], ["y"], domain="ai.onnx.ml")
+    model = small(*nodes)
+    model.opset_import.extend([helper.make_opsetid("mine", 1), helper.make_opsetid("ai.onnx.ml", 2**40)])
+    fails(model, tmp_path, "MM204", "ai.onnx.ml", exit=Exit.UNSUPPORTED)
+
+
 def test_functions_that_grow_exponentially(tmp_path):
     model = small(node("F0", ["x"], ["y"], domain="mine"))
     model.opset_import.append(helper.make_opsetid("mine", 1))

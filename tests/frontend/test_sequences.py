@@ -23,6 +23,7 @@ NUMBERS = {
     "zero": np.array(0, np.int64),
     "one": np.array(1, np.int64),
     "last": np.array(-1, np.int64),
+    "three": np.array(3, np.int64),
     "four": np.array(4, np.int32),
     "sizes": np.array([1, 5], np.int64),
 }
@@ -84,6 +85,31 @@ FORMS = {
         node("ConcatFromSequence", ["summed"], ["all"], axis=0),
         node("Concat", ["all", "none"], ["y"], axis=0),
     ],
+    "around a loop": [
+        *LIST,
+        node(
+            "Loop",
+            ["three", "", "b"],
+            ["y"],
+            body=helper.make_graph(
+                [
+                    node("SequenceAt", ["list", "k"], ["each"]),
+                    node("Mul", ["before", "each"], ["after"]),
+                    node("Identity", ["given"], ["go"]),
+                ],
+                "body",
+                [
+                    helper.make_tensor_value_info("k", TensorProto.INT64, []),
+                    helper.make_tensor_value_info("given", TensorProto.BOOL, []),
+                    helper.make_tensor_value_info("before", TensorProto.FLOAT, [2, 3]),
+                ],
+                [
+                    helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+                    helper.make_tensor_value_info("after", TensorProto.FLOAT, [2, 3]),
+                ],
+            ),
+        ),
+    ],
     "chosen by an If": [
         node("SequenceLength", ["list"], ["n"]),
         node("Greater", ["n", "one"], ["many"]),
@@ -128,6 +154,46 @@ def test_lists_are_what_is_in_them(form, tmp_path):
         assert_same(evaluate(graph, given)["y"], want)
     else:
         check(model, given, tmp_path)
+
+
+def test_tensors_have_the_names_of_the_model(tmp_path):
+    """What stands for nodes of lists is called as they are; the model may have any name for others."""
+    nodes = [
+        node("Relu", ["a"], ["x"]),
+        node("SequenceConstruct", ["x", "b"], ["list"]),
+        node("ConcatFromSequence", ["list"], ["joined"], axis=1),
+        node("Tanh", ["joined"], ["row"]),
+        node("SplitToSequence", ["row", "four"], ["parts"], axis=1),
+        node("SequenceAt", ["parts", "zero"], ["y"]),
+    ]
+    graph = check(model_of(nodes, {"a": A, "b": B}, ["y"], used(nodes, NUMBERS)), {"a": A, "b": B}, tmp_path)
+    assert {*graph.tensors} == {"a", "b", "x", "joined", "row", "parts"}
+
+
+@pytest.mark.parametrize("name", ["all", "rows", "chosen", "scalar", "row", "part"])
+def test_names_of_the_model_are_not_those_of_nodes_that_stand_for_others(name, tmp_path):
+    """A choice of branches, a loop that stacks, and a list, in a model that has the name itself."""
+    port = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2, 3]) for n in ("less", "more")]
+    then, other = (
+        helper.make_graph([node(op, ["a"], [made.name])], "branch", [], [made])
+        for op, made in zip(("Neg", "Abs"), port, strict=True)
+    )
+    go = [helper.make_tensor_value_info(n, TensorProto.BOOL, []) for n in ("given", "go")]
+    body = helper.make_graph(
+        [node("Identity", ["given"], ["go"]), node("Mul", ["either", name], ["each"])],
+        "body",
+        [helper.make_tensor_value_info("k", TensorProto.INT64, []), go[0]],
+        [go[1], helper.make_tensor_value_info("each", TensorProto.FLOAT, [2, 3])],
+    )
+    nodes = [
+        node("Relu", ["a"], [name]),
+        node("If", ["c"], ["either"], then_branch=then, else_branch=other),
+        node("Loop", ["three", ""], ["each step"], body=body),
+        node("SplitToSequence", ["each step"], ["parts"], axis=0, keepdims=0),
+        node("ConcatFromSequence", ["parts"], ["y"], axis=0),
+    ]
+    given = {"a": A, "c": np.array(False)}
+    check(model_of(nodes, given, ["y"], used(nodes, NUMBERS)), given, tmp_path)
 
 
 def test_all_operators_of_sequences_are_tried():
@@ -202,6 +268,13 @@ def test_rows_that_may_not_be_there_are_followed_through_a_list(tmp_path):
         import_model(save(model_of(nodes, {"boxes": boxes, "scores": scores}, ["y"], constants), tmp_path))
 
 
+BRANCH = helper.make_graph([], "branch", [], [helper.make_tensor_value_info("a", TensorProto.FLOAT, [2, 3])])
+NONZERO = helper.make_graph(
+    [node("NonZero", ["each"], ["found"])],
+    "body",
+    [helper.make_tensor_value_info("each", TensorProto.FLOAT, [2, 3])],
+    [helper.make_tensor_value_info("found", TensorProto.INT64, None)],
+)
 WRONG = {
     "MM104 position 3 in a sequence of 3 tensors": [*LIST, node("SequenceAt", ["list", "place"], ["y"])],
     "MM104 a sequence without tensors has no last one": [
@@ -224,6 +297,17 @@ WRONG = {
         node("SplitToSequence", ["a", "sizes"], ["s"], axis=1),
         node("SequenceAt", ["s", "zero"], ["y"]),
     ],
+    "MM104 a position of type f32": [*LIST, node("SequenceAt", ["list", "nan"], ["y"])],
+    "MM104 a sequence is where only a tensor can be": [
+        *LIST,
+        node("If", ["list"], ["y"], then_branch=BRANCH, else_branch=BRANCH),
+    ],
+    r"MM201 not supported: NonZero .domain ai.onnx., once\n": [
+        *LIST,
+        node("SequenceMap", ["list"], ["s"], body=NONZERO),
+        node("SequenceAt", ["s", "zero"], ["y"]),
+    ],
+    "MM201 not supported: OptionalHasElement": [*LIST, node("OptionalHasElement", ["list"], ["y"])],
     'MM202 output "list" is a sequence of 3 tensors': LIST,
     "MM202 SequenceAt with a position known only at run time": [
         *LIST,
@@ -238,8 +322,20 @@ WRONG = {
 def test_what_is_wrong_with_a_list_is_said(wrong, tmp_path):
     nodes = WRONG[wrong]
     result = "y" if any("y" in each.output for each in nodes) else "list"
-    constants = used(nodes, NUMBERS | {"place": np.array(3, np.int64)})
+    constants = used(nodes, NUMBERS | {"place": np.array(3, np.int64), "nan": np.float32(np.nan)})
     code, what = wrong.split(" ", 1)
     with pytest.raises(CompileError, match=what) as raised:
         import_model(save(model_of(nodes, {"a": A, "b": B}, [result], constants), tmp_path))
     assert raised.value.code == code
+
+
+def test_a_position_that_depends_on_a_list_that_is_an_input(tmp_path):
+    nodes = [
+        *LIST,
+        node("SequenceLength", ["given"], ["n"]),
+        node("SequenceAt", ["list", "n"], ["y"]),
+    ]
+    model = model_of(nodes, {"a": A, "b": B}, ["y"])
+    model.graph.input.append(helper.make_tensor_sequence_value_info("given", TensorProto.FLOAT, None))
+    with pytest.raises(CompileError, match='input "given" is no tensor of known rank'):
+        import_model(save(model, tmp_path))

@@ -53,6 +53,25 @@ COLUMN = ("Slice", ("n", ints(2), ints(3), ints(1)), {})
 TURNED = ("Transpose", ("n",), {})
 FLOATS = ("Cast", ("n",), {"to": TensorProto.FLOAT})
 
+LOOP = [
+    helper.make_tensor_value_info("k", TensorProto.INT64, []),
+    helper.make_tensor_value_info("go", TensorProto.BOOL, []),
+]
+
+
+def looped(*nodes, stacks):
+    """A Loop of two steps that stacks what its nodes make; they read what is around it."""
+    ends = [
+        helper.make_tensor_value_info("on", TensorProto.BOOL, []),
+        helper.make_tensor_value_info(stacks, TensorProto.INT64, None),
+    ]
+    body = helper.make_graph([*nodes, N("Identity", ["go"], ["on"])], "body", LOOP, ends)
+    return ("Loop", (np.array(2), np.array(True)), {"body": body})
+
+
+SPLIT = ("SplitToSequence", ("n",), {"axis": 1, "keepdims": 0})
+TWICE = ("SequenceConstruct", ("n", "n"), {})
+
 RIGHT = {
     "all": op("Identity", "n"),
     "the first": op("Gather", "n", 0, axis=0),
@@ -92,6 +111,9 @@ RIGHT = {
     "pairs": chain(("Gather", ("n", ints(2, 1)), {"axis": 1}), ("GatherND", (TABLE, "0"), {})),
     "named pairs": chain(TURNED, ("GatherND", ("0", ints(2, 0).reshape(2, 1)), {})),
     "named rows": op("GatherND", "n", ints(0, 1).reshape(2, 1)),
+    "a column of a list": chain(SPLIT, ("SequenceAt", ("0", np.array(-1)), {})),
+    "columns of a list": chain(SPLIT, ("ConcatFromSequence", ("0",), {"axis": 1, "new_axis": 1})),
+    "stacked": chain(TWICE, ("ConcatFromSequence", ("0",), {"axis": 0, "new_axis": 1})),
 }
 WRONG = {
     "the last": op("Gather", "n", np.array(-1), axis=0),
@@ -122,6 +144,20 @@ WRONG = {
     "made many": op("Expand", "n", ints(4, 3)),
     "what has one row": op("Squeeze", "n"),
     "summed": op("ReduceSum", "n", keepdims=0),
+    "a column of a list, summed": chain(
+        SPLIT, ("SequenceAt", ("0", np.array(2)), {}), ("ReduceSum", ("1",), {})
+    ),
+    "the last of a list": chain(
+        ("SplitToSequence", ("n",), {}), ("SequenceAt", ("0", np.array(-1)), {}), ("Neg", ("1",), {})
+    ),
+    "how long a list is": chain(("SplitToSequence", ("n",), {}), ("SequenceLength", ("0",), {})),
+    "stacked and summed": chain(
+        TWICE, ("ConcatFromSequence", ("0",), {"axis": 1, "new_axis": 1}), ("ReduceSum", ("1",), {})
+    ),
+    "stacked by a loop": chain(TWICE, looped(N("SequenceAt", ["0", "k"], ["each"]), stacks="each")),
+    "found in a loop": chain(
+        looped(N("NonMaxSuppression", FOUND.input, ["each"]), stacks="each"), ("ReduceSum", ("0",), {})
+    ),
     "counted": op("Shape", "n"),
     "padded": op("Pad", "n", ints(0, 0, 1, 0)),
     "scattered": op("ScatterElements", np.zeros((5, 3), np.int64), "n", "n", axis=0),

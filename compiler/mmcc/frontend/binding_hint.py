@@ -21,7 +21,8 @@ def binding_hint(state: Import, value: str) -> str:
         seen.update(fresh)
         queue += fresh
     decides = [name for name in queue if name in inputs]
-    if not decides or any(state.values[name].size != 1 for name in decides):
+    found = [state.values.get(name) for name in decides]  # None of what is no tensor
+    if not decides or any(value is None or value.size != 1 for value in found):
         return ""
     options = " ".join(f"--bind {printable(name)}=VALUE" for name in decides)
     return f"{options}, which makes the input a constant"

@@ -12,9 +12,10 @@ from onnx import GraphProto, NodeProto, helper
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.binding_hint import binding_hint
 from mmcc.frontend.convert import Import
-from mmcc.frontend.inlining import Convert, inline, inline_all
+from mmcc.frontend.inlining import Convert, alone, inline, inline_all
 from mmcc.frontend.problems import CUT_OFF, Problems, bad_model, located, unsupported
 from mmcc.frontend.schema import checked_node, domain_of
+from mmcc.frontend.sequences import only_tensors, operand
 from mmcc.frontend.value import Members, Value
 
 # A condition of one element, of any rank, chooses results of any rank.
@@ -67,9 +68,9 @@ def _parts(state: Import, node: NodeProto) -> tuple[Value, list[GraphProto]]:
     An error if one of these fits no If.
     """
     _, attributes = checked_node(node, state.source.opsets[""])
-    condition = state.values[node.input[0]] if node.input and node.input[0] else None
-    if condition is None:
+    if not node.input or not node.input[0]:
         raise bad_model("MM103", "operand 0, the condition, is missing")
+    (condition,) = only_tensors([operand(state, node.input[0])])
     if condition.size != 1:
         raise bad_model("MM104", f"the condition has {condition.size} elements, not 1")
     names = ["then_branch", "else_branch"]
@@ -113,7 +114,7 @@ def _both(
             shapes = f"{list(one.shape)} and {list(other.shape)}"
             raise _runtime_condition(state, node, f'its branches make "{printable(name)}" of shapes {shapes}')
         given = {"condition": condition, "scalar": scalar, "then": one, "else": other}
-        (chosen,) = inline(trial, where, CHOICE, given, convert)
+        (chosen,) = inline(alone(trial), where, CHOICE, given, convert)
         if trial.problems.found or trial.problems.unknown:
             raise _runtime_condition(state, node, f'"{printable(name)}" is of a type that cannot be chosen')
         results.append(chosen)

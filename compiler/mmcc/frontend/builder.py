@@ -40,6 +40,7 @@ class Builder:
     whole_weights: bool = False  # each layer of a volume reads all of its weights, as training changes them
     runs: int = 0  # of nodes in the bodies of loops that stay loops, so far
     unrolled: int = 0  # nodes that loops have become so far
+    listed: int = 0  # work that sequences took so far (frontend/sequences.py)
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])
     nodes: list[Node] = field(default_factory=list[Node])

@@ -35,7 +35,7 @@ class Import:
     build: Builder
     problems: Problems
     values: MutableMapping[str, Value] = field(default_factory=dict[str, Value])
-    sequences: dict[str, Members] = field(default_factory=dict[str, Members])
+    sequences: MutableMapping[str, Members] = field(default_factory=dict[str, Members])
     opaque: set[str] = field(default_factory=set[str])  # constants whose elements are not known
     lost: set[str] = field(default_factory=set[str])  # values of which nothing is known
     wanted: frozenset[str] = frozenset()  # values that something reads

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import onnx
 from onnx import FunctionProto, ModelProto, inliner
 
@@ -12,7 +14,7 @@ from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.reads import nodes_below
 from mmcc.frontend.schema import Schema
 
-OF_TYPES = ("saturate",)  # attributes that say something of some types only: float8
+OF_TYPES = ("saturate", "round_mode")  # attributes that say something of some types only: float8
 GROWTH = 4  # inlining functions may make this many times the nodes in the file, and
 GROWN_NODES, GROWN_BYTES = 20_000, 64 * 2**20  # these many more
 
@@ -40,7 +42,7 @@ def inlined(model: ModelProto) -> ModelProto:
     for name in calls:
         visit(name, 0)
     _check_growth(model, calls)
-    model = _of_one_opset(model)
+    model = _of_one_opset(model, _called(model, calls))
     try:
         return inliner.inline_local_functions(model)
     except Exception as error:  # the inliner raises whatever C++ throws
@@ -49,24 +51,42 @@ def inlined(model: ModelProto) -> ModelProto:
         ) from None
 
 
-def _of_one_opset(model: ModelProto) -> ModelProto:
+def _called(model: ModelProto, calls: Calls) -> set[tuple[str, str]]:
+    """The functions that the model calls, themselves or through others."""
+    queue = [(node.domain, node.op_type) for node in nodes_below(model.graph.node)]
+    found: set[tuple[str, str]] = set()
+    while queue:
+        name = queue.pop()
+        if name in calls and name not in found:
+            found.add(name)
+            queue += calls[name]
+    return found
+
+
+def _of_one_opset(model: ModelProto, called: Container[tuple[str, str]]) -> ModelProto:
     """The model with its functions in its own operator sets: of others the inliner would leave the calls.
 
     A function may be of another version where the operators of its nodes only learned types in between; an
     error where one changed more.
     """
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
+    others = False
+    for function in model.functions:
+        for entry in function.opset_import:
+            version = versions.get(_domain(entry.domain), entry.version)
+            others |= version != entry.version
+            changed = _changed(function, _domain(entry.domain), (entry.version, version))
+            if changed and (function.domain, function.name) in called:
+                what = f'function "{printable(function.name)}" is of operator set {entry.version}, in which'
+                what += f" {printable(changed, 60)} is another than in that of the model, {version}"
+                raise unsupported(what, "exporting both for one operator set", "MM204")
+    if not others:
+        return model
     made = ModelProto()
     made.CopyFrom(model)
     for function in made.functions:
         for entry in function.opset_import:
-            version = versions.get(_domain(entry.domain), entry.version)
-            changed = _changed(function, _domain(entry.domain), (entry.version, version))
-            if changed:
-                what = f'function "{printable(function.name)}" is of operator set {entry.version}, in which'
-                what += f" {printable(changed, 60)} is another than in that of the model, {version}"
-                raise unsupported(what, "exporting both for one operator set", "MM204")
-            entry.version = version
+            entry.version = versions.get(_domain(entry.domain), entry.version)
     return made
 
 
@@ -81,9 +101,14 @@ def _changed(function: FunctionProto, domain: str, versions: tuple[int, int]) ->
     for node in nodes_below(function.node):
         if _domain(node.domain) != domain:
             continue
-        known = [onnx.defs.has(node.op_type, version, domain) for version in versions]
+        known = [
+            0 < version <= onnx.defs.onnx_opset_version() and onnx.defs.has(node.op_type, version, domain)
+            for version in versions
+        ]
+        if not any(known):
+            continue  # of an operator of others nothing is known, in any version
         if not all(known):
-            return node.op_type if any(known) else ""  # of others nothing is known, in any version
+            return node.op_type
         old, new = (_signature(onnx.defs.get_schema(node.op_type, v, domain)) for v in versions)
         if old != new:
             return node.op_type

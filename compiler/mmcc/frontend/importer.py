@@ -186,8 +186,11 @@ def _attempt(state: Import, where: Where, node: NodeProto) -> None:
         state.problems.add(error)
     elif not known:
         _look_at(state, where, node, entry)
-    elif (error := refuse_sequences(state, where, node)) is not None:
-        state.problems.add(error)
+    elif any(name in state.sequences for name in node.input):
+        if entry is None and not may_be_replaced(state, node):
+            _add_unknown(state, where, node)
+        else:
+            state.problems.add(refuse_sequences(state, where, node))
     else:
         error = attempt(state, where, node, entry) if entry is not None else None
         if (entry is not None and error is None) or _stand_in(state, where, node, error):

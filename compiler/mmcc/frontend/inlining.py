@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import replace
 
-from onnx import GraphProto, NodeProto
+import numpy as np
+from onnx import GraphProto, NodeProto, helper
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.convert import Import, add_constants
@@ -19,6 +20,54 @@ from mmcc.frontend.value import Members, Value
 MAX_DEPTH = 16  # of subgraphs within subgraphs
 
 Convert = Callable[[Import, Where, NodeProto], None]
+
+
+class Stopped(Exception):
+    """A value that is needed could not be made; what is wrong is among the problems."""
+
+
+class _Names:
+    """The names that any of some containers has; they may be many, and are not copied."""
+
+    def __init__(self, *parts: Container[str]) -> None:
+        self._parts = parts
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and any(name in part for part in self._parts)
+
+
+def alone(state: Import) -> Import:
+    """The import for a graph of mmcc's own: the model's names are not its own, and may be the same."""
+    return replace(state, values={}, sequences={}, opaque=set(), lost=set())
+
+
+def result_of_graph(
+    state: Import, where: Where, graph: GraphProto, given: Mapping[str, Value], convert: Convert
+) -> Value:
+    """The one result of a graph that reads nothing but what it is given."""
+    (value,) = inline(alone(state), where, graph, given, convert)
+    if value is None:
+        raise Stopped
+    return value
+
+
+def result_of(
+    state: Import, where: Where, node: NodeProto, given: Mapping[str, Value], convert: Convert
+) -> Value:
+    """The result of one node more."""
+    (result,) = node.output
+    graph = helper.make_graph([node], "", [], [helper.make_empty_tensor_value_info(result)])
+    return result_of_graph(state, where, graph, given, convert)
+
+
+def with_axis(
+    state: Import, where: Where, x: Value, axis: int, convert: Convert, *, op: str = "Unsqueeze"
+) -> Value:
+    """A new axis of extent 1; or with `op` Squeeze without it. As a node: what follows rows sees it."""
+    if state.source.opsets[""] < 13:
+        return result_of(state, where, helper.make_node(op, ["x"], ["row"], axes=[axis]), {"x": x}, convert)
+    given = {"x": x, "axes": state.build.constant(np.array([axis], np.int64), "axes")}
+    return result_of(state, where, helper.make_node(op, [*given], ["row"]), given, convert)
 
 
 def inline(
@@ -46,17 +95,20 @@ def inline_all(
         raise bad_model("MM105", f"branches are nested more than {MAX_DEPTH} deep")
     problems: list[CompileError] = []
     constants = {tensor.name: tensor for tensor in unique("constant", graph.initializer, problems)}
-    around = {*state.values, *state.sequences}
     inside = [(Where(where.model, where.node, n.op_type, n.name), n) for n in graph.node]
-    steps = ordered(inside, {*around, *state.opaque, *constants, *given}, problems, state.lost)
+    known = _Names(state.values, state.sequences, state.opaque, constants, given)
+    steps = ordered(inside, known, problems, state.lost)
     state.problems.found += [located(problem, where) for problem in problems]
     results = [info.name for info in graph.output]
     read = {name for _, inner in steps for name in reads(inner)}
+    tensors = {n: v for n, v in given.items() if not isinstance(v, tuple)}
+    around = state.sequences
+    if any(name in around for name in tensors):  # which have the name now
+        around = {name: members for name, members in around.items() if name not in tensors}
     within = replace(
         state,
-        values=ChainMap({n: v for n, v in given.items() if not isinstance(v, tuple)}, state.values),
-        sequences={n: v for n, v in state.sequences.items() if n not in given}
-        | {n: v for n, v in given.items() if isinstance(v, tuple)},
+        values=ChainMap(tensors, state.values),
+        sequences=ChainMap({n: v for n, v in given.items() if isinstance(v, tuple)}, around),
         wanted=state.wanted | read | {*results},
         depth=state.depth + 1,
     )

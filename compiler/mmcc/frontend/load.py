@@ -89,6 +89,10 @@ def _opsets(model: ModelProto, problems: list[CompileError]) -> dict[str, int]:
         if opsets.setdefault(domain, entry.version) != entry.version:
             what = f'the model imports two versions of operator set "{printable(domain) or "ai.onnx"}"'
             problems.append(bad_model("MM102", what))
+    for domain, version in opsets.items():
+        if domain and not 0 <= version < 2**31:
+            what = f'the model uses operator set "{printable(domain)}" {version}, a version that none has'
+            raise unsupported(what, code="MM204")
     newest = onnx.defs.onnx_opset_version()
     version = opsets.setdefault("", 1)
     if not 1 <= version <= newest:

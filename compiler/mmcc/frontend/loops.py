@@ -13,7 +13,7 @@ from onnx import AttributeProto, GraphProto, NodeProto, ValueInfoProto, helper
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.binding_hint import binding_hint
 from mmcc.frontend.convert import Import
-from mmcc.frontend.inlining import Convert, inline, inline_all
+from mmcc.frontend.inlining import Convert, Stopped, inline_all, result_of, result_of_graph, with_axis
 from mmcc.frontend.kept_loops import FEW_NODES, KeptLoop, Unrolled, keep, slices_for_steps
 from mmcc.frontend.known_values import (
     MOST_STEPS,
@@ -24,7 +24,6 @@ from mmcc.frontend.known_values import (
     own_names,
     without_results,
 )
-from mmcc.frontend.layouts import reshaped
 from mmcc.frontend.lifting import Lifted, Rows, Scanned, liftable, lifted
 from mmcc.frontend.order import ordered
 from mmcc.frontend.problems import CUT_OFF, bad_model, located, unsupported
@@ -40,10 +39,6 @@ MAX_NODES = 8192  # of the body, all steps together
 SINCE = 9  # a Scan of operator set 8 has a batch
 
 
-class _Stopped(Exception):
-    """A value that the loop needs could not be made; what is wrong is among the problems."""
-
-
 def is_loop(node: NodeProto) -> bool:
     """True of a Loop or a Scan."""
     return node.op_type in {"Loop", "Scan"} and not domain_of(node)
@@ -55,7 +50,8 @@ def unroll(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
         _, attributes = checked_node(node, state.source.opsets[""])
         steps = _Steps(state, where, node, convert, attributes)
         found = steps.loop() if node.op_type == "Loop" else steps.scan()
-    except _Stopped:
+    except Stopped:
+        state.lost.update(filter(None, node.output))
         return None
     except CompileError as error:
         return located(error, where)
@@ -79,10 +75,7 @@ class _Steps:
 
     def _run(self, graph: GraphProto, given: Mapping[str, Value]) -> Value:
         """The result of a graph of one node."""
-        (value,) = inline(self.state, self.where, graph, given, self.convert)
-        if value is None:
-            raise _Stopped
-        return value
+        return result_of_graph(self.state, self.where, graph, given, self.convert)
 
     def loop(self) -> Sequence[Value | Members | None]:
         """Inputs of the body: the step's number, a condition, what goes from step to step."""
@@ -296,10 +289,11 @@ class _Steps:
         inside = [(self.where, node) for node in self.body.node if not set(node.output) & set(skip)]
         own = {info.name for info in self.body.input} | {t.name for t in self.body.initializer} | set(skip)
         problems: list[CompileError] = []
-        nodes = ordered(inside, {*self.state.values, *self.state.opaque, *own}, problems, self.state.lost)
+        around = {*self.state.values, *self.state.sequences, *self.state.opaque}
+        nodes = ordered(inside, around | own, problems, self.state.lost)
         if problems:
             self.state.problems.found += [located(problem, self.where) for problem in problems]
-            raise _Stopped
+            raise Stopped
         slices = {
             name: Rows(self._one_under_the_other(source, steps), self._rows(source), source.taken.stride < 0)
             for name, source in sources.items()
@@ -351,7 +345,7 @@ class _Steps:
         self.state.build.unrolled += max(1, len(body.node))
         made = inline_all(self.state, self.where, body, given, self.convert)
         if None in made:
-            raise _Stopped
+            raise Stopped
         return tuple(value for value in made if value is not None)
 
     def _slice(self, source: Scanned, step: int) -> Value:
@@ -375,8 +369,7 @@ class _Steps:
             raise bad_model("MM104", f"its steps make rows of shapes {printable(shapes, 100)}")
         made: dict[str, Value] = {}
         for k, value in enumerate(values):
-            shape = (*value.shape[:axis], 1, *value.shape[axis:])
-            made[f"row{k}"] = reshaped(self.state.build, value, shape)
+            made[f"row{k}"] = with_axis(self.state, self.where, value, axis, self.convert)
         return self._one(helper.make_node("Concat", list(made), ["all"], axis=axis), made)
 
     def _none(self, info: ValueInfoProto) -> Value:
@@ -392,6 +385,4 @@ class _Steps:
 
     def _one(self, node: NodeProto, given: dict[str, Value]) -> Value:
         """The result of one more node."""
-        (result,) = node.output
-        graph = helper.make_graph([node], "", [], [helper.make_empty_tensor_value_info(result)])
-        return self._run(graph, given)
+        return result_of(self.state, self.where, node, given, self.convert)

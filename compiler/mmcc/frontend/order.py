@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from onnx import GraphProto, NodeProto, TensorProto, ValueInfoProto
@@ -30,7 +30,7 @@ def unique(what: str, found: Iterable[Named], problems: list[CompileError]) -> I
 
 
 def ordered(
-    nodes: Nodes, given: set[str], problems: list[CompileError], lost: Collection[str] = ()
+    nodes: Nodes, given: Container[str], problems: list[CompileError], lost: Collection[str] = ()
 ) -> list[tuple[Where, NodeProto]]:
     """The nodes in an order in which values are written before they are read, if there is one; stable.
 

@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from onnx import AttributeProto, GraphProto, NodeProto, helper
+from onnx import AttributeProto, NodeProto, helper
 
 from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.binding_hint import binding_hint
 from mmcc.frontend.convert import Import
-from mmcc.frontend.inlining import Convert, inline
-from mmcc.frontend.layouts import reshaped
+from mmcc.frontend.inlining import Convert, Stopped, inline, result_of, with_axis
 from mmcc.frontend.problems import CUT_OFF, bad_model, located, unsupported
 from mmcc.frontend.reads import nodes_below, reads
+from mmcc.frontend.row_rules import Mixed
 from mmcc.frontend.schema import checked_node, domain_of
 from mmcc.frontend.value import Members, Value
 
 MAX_MEMBERS = 4096  # each may be a node
+MAX_WORK = 2**23  # members of all sequences, and a node that is made of one counts as many
+NODE_WORK = 256
 AS_OUTPUTS = "its tensors as outputs of their own, or one of all (ConcatFromSequence)"
 
 
@@ -41,21 +44,24 @@ def follow_sequence(state: Import, where: Where, node: NodeProto, convert: Conve
     state.build.hint = next(filter(None, node.output), node.op_type)
     try:
         _, attributes = checked_node(node, state.source.opsets[""])
-        made = OPERATORS.get(node.op_type, _Node.copy)(_Node(state, where, node, convert, attributes))
+        one = _Node(state, where, node, convert, attributes)
+        made = OPERATORS.get(node.op_type, _Node.copy)(one)
+        results = made if isinstance(made, list) else [made]
+        one.count(sum(len(result) for result in results if isinstance(result, tuple)))
+    except Stopped:
+        state.lost.update(filter(None, node.output))
+        return None
     except CompileError as error:
         return located(error, where)
-    results = made if isinstance(made, list) else [made]
     for name, result in zip(node.output, results, strict=False):
         if name:
             state.define(name, result)
     return None
 
 
-def refuse_sequences(state: Import, where: Where, node: NodeProto) -> CompileError | None:
+def refuse_sequences(state: Import, where: Where, node: NodeProto) -> CompileError:
     """The error of a node that reads a sequence where its operator takes a tensor."""
     found = [name for name in node.input if name in state.sequences]
-    if not found:
-        return None
     what = f'operand "{printable(found[0])}" is a sequence of tensors, which {printable(node.op_type, 60)}'
     return located(bad_model("MM104", f"{what} does not take"), where)
 
@@ -124,6 +130,14 @@ class _Node:
     convert: Convert
     attributes: dict[str, AttributeProto]
 
+    def count(self, work: int) -> None:
+        """An error where all sequences of a model together are too much work."""
+        build = self.state.build
+        build.listed += work
+        if build.listed > MAX_WORK:
+            what = f"sequences of more than {MAX_WORK:,} tensors together"
+            raise unsupported(f"{what}, or {MAX_WORK // NODE_WORK:,} nodes that are made of them", CUT_OFF)
+
     def copy(self) -> Members:
         return self._members(0)
 
@@ -138,9 +152,11 @@ class _Node:
         return members[self._place(1, members)]
 
     def insert(self) -> Members:
-        members = list(self._members(0))
+        members, tensor = self._members(0), self._tensor(1)
         place = self._place(2, members, beyond=1) if self._has(2) else len(members)
-        return self._alike([*members[:place], self._tensor(1), *members[place:]])
+        self._alike([*members[:1], tensor])
+        self._few(len(members) + 1)
+        return (*members[:place], tensor, *members[place:])
 
     def erase(self) -> Members:
         members = self._members(0)
@@ -153,17 +169,17 @@ class _Node:
     def split(self) -> Members:
         x = self._tensor(0)
         axis = self._axis(self._integer("axis", 0), x.rank)
-        extent, given = x.shape[axis], self._split(x.shape[axis])
-        if len(given) > MAX_MEMBERS:
-            raise unsupported(f"a sequence of {len(given)} tensors; {MAX_MEMBERS:,} are the most")
+        rows = self.state.uncertain.get(x)
+        if rows is not None and rows.axis == axis:  # how many parts there are is known only at run time
+            raise unsupported(str(Mixed()), CUT_OFF)
+        extent, given = x.shape[axis], self._sizes(x.shape[axis])
         if min(given, default=1) < 0 or sum(given) != extent:
             raise bad_model("MM104", f"parts of {given[:8]} elements of an axis of {extent}")
         ends = [int(end) for end in np.cumsum(given, dtype=np.int64)]
         parts = [self._slice(x, axis, end - size, end) for end, size in zip(ends, given, strict=True)]
         if self._has(1) or self._integer("keepdims", 1):  # keepdims says nothing where the parts are given
             return tuple(parts)
-        left = (*x.shape[:axis], *x.shape[axis + 1 :])
-        return tuple(reshaped(self.state.build, part, left) for part in parts)
+        return tuple(self._with_axis(part, axis, "Squeeze") for part in parts)
 
     def concat(self) -> Value:
         members = self._members(0)
@@ -172,11 +188,8 @@ class _Node:
         new = self._integer("new_axis", 0)
         axis = self._axis(self._integer("axis", 0), members[0].rank + (1 if new else 0))
         if new:
-            build = self.state.build
-            shapes = [(*each.shape[:axis], 1, *each.shape[axis:]) for each in members]
-            members = tuple(reshaped(build, each, shape) for each, shape in zip(members, shapes, strict=True))
-        given = {f"member{k}": each for k, each in enumerate(members)}
-        return self._one(helper.make_node("Concat", list(given), ["all"], axis=axis), given)
+            members = tuple(self._with_axis(each, axis, "Unsqueeze") for each in members)
+        return self._one("Concat", members, axis=axis)
 
     def map(self) -> list[Value | Members]:
         body = self.attributes["body"].g
@@ -189,7 +202,11 @@ class _Node:
         for k in range(*lengths):
             own = [each[k] if isinstance(each, tuple) else each for each in operands]
             given = dict(zip(names, own, strict=True))
-            for found, value in zip(results, self._inline(body, given), strict=True):
+            self.count(NODE_WORK * max(1, len(body.node)))
+            made = inline(self.state, self.where, body, given, self.convert)
+            for found, value in zip(results, made, strict=True):
+                if value is None:
+                    raise Stopped
                 found.append(value)
         return [tuple(found) for found in results]
 
@@ -215,9 +232,12 @@ class _Node:
         types = sorted({member.dtype.name for member in members})
         if len(types) > 1:
             raise bad_model("MM104", f"tensors of types {', '.join(types)} in one sequence")
-        if len(members) > MAX_MEMBERS:
-            raise unsupported(f"a sequence of {len(members)} tensors; {MAX_MEMBERS:,} are the most")
+        self._few(len(members))
         return tuple(members)
+
+    def _few(self, count: int) -> None:
+        if count > MAX_MEMBERS:
+            raise unsupported(f"a sequence of {count:,} tensors; {MAX_MEMBERS:,} are the most", CUT_OFF)
 
     def _integer(self, name: str, default: int) -> int:
         return self.attributes[name].i if name in self.attributes else default
@@ -232,6 +252,9 @@ class _Node:
         if not build.is_constant(value.tensor):
             bind = binding_hint(self.state, self.node.input[k])
             raise unsupported(f"{self.node.op_type} with {what} known only at run time", bind or CUT_OFF)
+        if not value.dtype.is_integer:
+            raise bad_model("MM104", f"{what} of type {value.dtype.name}")
+        self._few(value.size)
         return [int(number) for number in build.array(value).reshape(-1)]
 
     def _place(self, k: int, members: Sequence[Value], beyond: int = 0) -> int:
@@ -249,35 +272,33 @@ class _Node:
             raise bad_model("MM104", "a sequence without tensors has no last one")
         return len(members) - 1
 
-    def _split(self, extent: int) -> list[int]:
+    def _sizes(self, extent: int) -> list[int]:
         """How many elements each part has."""
-        if not self._has(1):
-            return [1] * extent
-        numbers = self._numbers(1, "sizes")
-        if self._tensor(1).rank:
+        numbers = self._numbers(1, "sizes") if self._has(1) else [1]
+        if self._has(1) and self._tensor(1).rank:
             return numbers
         (size,) = numbers
         if size < 1:
             raise bad_model("MM104", f"parts of {size} elements")
+        self._few(-(-extent // size))
         return [min(size, extent - begin) for begin in range(0, extent, size)]
 
     def _slice(self, x: Value, axis: int, begin: int, end: int) -> Value:
-        build = self.state.build
-        given = {"x": x}
-        for name, number in (("begin", begin), ("end", end), ("axis", axis)):
-            given[name] = build.constant(np.array([number], np.int64), name)
-        return self._one(helper.make_node("Slice", list(given), ["part"]), given)
+        ends = ([begin], [end], [axis])
+        constants = (self.state.build.constant(np.array(each, np.int64), "ends") for each in ends)
+        return self._one("Slice", [x, *constants])
 
-    def _one(self, node: NodeProto, given: dict[str, Value]) -> Value:
-        (result,) = node.output
-        graph = helper.make_graph([node], "", [], [helper.make_empty_tensor_value_info(result)])
-        return self._inline(graph, given)[0]
+    def _with_axis(self, x: Value, axis: int, op: str) -> Value:
+        self.count(NODE_WORK)
+        return with_axis(self.state, self.where, x, axis, self.convert, op=op)
 
-    def _inline(self, graph: GraphProto, given: dict[str, Value]) -> list[Value]:
-        made = inline(self.state, self.where, graph, given, self.convert)
-        if None in made:  # what is wrong is among the problems
-            raise unsupported(f"what {self.node.op_type} stands for")
-        return [value for value in made if value is not None]
+    def _one(self, op: str, operands: Sequence[Value], **attributes: Any) -> Value:
+        """The result of one node more, under the name of what this one makes."""
+        self.count(NODE_WORK)
+        name = next(filter(None, self.node.output), self.node.op_type)
+        given = {f"{name}/{k}": value for k, value in enumerate(operands)}
+        made = helper.make_node(op, list(given), [name], **attributes)
+        return result_of(self.state, self.where, made, given, self.convert)
 
 
 OPERATORS: dict[str, Callable[[_Node], Value | Members | list[Value | Members]]] = {

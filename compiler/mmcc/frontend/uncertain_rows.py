@@ -9,6 +9,8 @@ leaves them; what has no rule is refused.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from onnx import NodeProto
 
 from mmcc.errors import Where
@@ -28,11 +30,17 @@ def follow_rows(state: Import, where: Where, node: NodeProto) -> None:
     made = [state.values.get(name) if name else None for name in node.output]
     if node.op_type == "NonMaxSuppression" and not domain_of(node):
         _note(state, made, Rows(0, (made[0].tensor if made[0] else "",)))
-    elif node.op_type != "If" and any(_rows_of(state, state.values.get(name)) for name in reads(node)):
+    elif node.op_type != "If" and any(_rows_of(state, value) for value in _read(state, node)):
         try:
             _note(state, made, _left_by(state, node, made))
         except Mixed as error:
             state.problems.add(located(unsupported(str(error), CUT_OFF), where))
+
+
+def _read(state: Import, node: NodeProto) -> Iterator[Value | None]:
+    """The values that a node and its subgraphs read, those in sequences, too."""
+    for name in reads(node):
+        yield from state.sequences.get(name, (state.values.get(name),))
 
 
 def _note(state: Import, made: list[Value | None], rows: Rows | None) -> None:
