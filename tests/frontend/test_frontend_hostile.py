@@ -184,7 +184,7 @@ def test_an_attribute_of_types_that_did_not_exist_is_no_change(tmp_path):
 
 def test_an_unknown_operator_hides_no_change_of_others(tmp_path):
     """Softmax of operator set 12 joins axes; nothing reads what the unknown one makes."""
-    nodes = [node("Nobody", ["a"], ["c"]), node("Softmax", ["a"], ["b"])]
+    nodes = [node("Softmax", ["a"], ["b"]), node("Nobody", ["a"], ["c"])]
     fails(_with_functions(17, F=(12, nodes)), tmp_path, "MM204", "Softmax", exit=Exit.UNSUPPORTED)
 
 
