@@ -70,6 +70,20 @@ def test_all_layers_of_a_volume_learn_the_same_weights(case: tuple[list, dict], 
     assert learned == sum(array.size for array in case[1].values())
 
 
+@pytest.mark.quick
+def test_layers_of_a_volume_are_normalized_by_the_same_numbers(tmp_path: Path) -> None:
+    nodes = [
+        node("Conv", ["x", "w"], ["c"], pads=[1] * 6),
+        node("BatchNormalization", ["c", "scale", "zero", "zero", "variance"], ["n"]),
+        node("Add", ["n", "more"], ["a"]),
+        node("Relu", ["a"], ["y"]),
+    ]
+    constants = {"w": drawn(4, 2, 3, 3, 3), "scale": drawn(4), "zero": np.zeros(4, np.float32)}
+    constants |= {"variance": 1 + drawn(4) ** 2, "more": np.zeros((1, 4, 1, 1, 1), np.float32)}
+    graph = graph_of(tmp_path, nodes, VOLUME, constants)
+    assert sum(graph.constants[name].size for name in check_gradients(graph)) == constants["w"].size + 4
+
+
 def test_a_package_of_a_volume_learns_what_the_references_do(tmp_path: Path) -> None:
     nodes, constants = padded(1, 2)
     model = save(model_of(nodes, VOLUME, ["y"], constants), tmp_path)
@@ -180,3 +194,234 @@ def test_tables_of_angles_are_no_parameters(known: bool, tmp_path: Path) -> None
     ]
     graph = graph_of(tmp_path, nodes, given if known else given | {"at": np.zeros(3, np.int64)}, constants)
     assert [p.name for p in parameters(graph)] == ["w", "scale", "shift"]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
+    "weights",
+    [
+        [np.eye(2), np.eye(2)[::-1]],
+        [np.sqrt(0.5) * np.array([[1, 1], [1, -1]])],
+    ],
+    ids=["identity and exchange", "sum and difference"],
+)
+def test_weights_whose_squares_add_up_to_1_are_trained(weights: list[np.ndarray], tmp_path: Path) -> None:
+    constants = {f"w{k}": np.ascontiguousarray(w, np.float32) for k, w in enumerate(weights)}
+    values = ["x", "h", "y"] if len(weights) > 1 else ["x", "y"]
+    nodes = [node("MatMul", [values[k], f"w{k}"], [values[k + 1]]) for k in range(len(weights))]
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 2), np.float32)}, constants)
+    assert check_gradients(graph) == tuple(constants)
+
+
+@pytest.mark.quick
+def test_a_scale_about_1_and_a_shift_about_0_are_no_angles(tmp_path: Path) -> None:
+    constants = {"scale": 1 + 0.002 * drawn(3, 4), "shift": 0.05 * drawn(3, 4)}
+    nodes = [
+        node("Tanh", ["x"], ["t"]),
+        node("Mul", ["t", "scale"], ["s"]),
+        node("Add", ["s", "shift"], ["y"]),
+    ]
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 4), np.float32)}, constants)
+    assert [p.name for p in parameters(graph)] == ["scale", "shift"]
+
+
+def layer_norm(x: str, y: str) -> list:
+    """LayerNormalization as exporters spell it out."""
+    return [
+        node("ReduceMean", [x], [f"{y}_mean"], axes=[-1]),
+        node("Sub", [x, f"{y}_mean"], [f"{y}_centred"]),
+        node("Mul", [f"{y}_centred", f"{y}_centred"], [f"{y}_square"]),
+        node("ReduceMean", [f"{y}_square"], [f"{y}_variance"], axes=[-1]),
+        node("Add", [f"{y}_variance", "epsilon"], [f"{y}_more"]),
+        node("Sqrt", [f"{y}_more"], [f"{y}_root"]),
+        node("Div", [f"{y}_centred", f"{y}_root"], [y]),
+    ]
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("begin", [(1.0, 0.0), (0.5, 0.1)], ids=["ones and zeros", "others"])
+def test_normalizations_that_begin_alike_learn_apart(begin: tuple[float, float], tmp_path: Path) -> None:
+    nodes, constants = [], {"epsilon": np.float32(1e-5), "w": drawn(4, 4), "v": drawn(4, 4)}
+    for x, n, p, weights, y in (("x", "n", "p", "w", "h"), ("h", "m", "q", "v", "y")):
+        nodes += [*layer_norm(x, n), node("Mul", [n, f"{n}_scale"], [f"{n}_scaled"])]
+        nodes += [node("Add", [f"{n}_scaled", f"{n}_bias"], [p]), node("MatMul", [p, weights], [y])]
+        constants |= {f"{n}_scale": np.full(4, begin[0], np.float32)}
+        constants |= {f"{n}_bias": np.full(4, begin[1], np.float32)}
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 4), np.float32)}, constants, opset=13)
+    assert check_gradients(graph) == ("p_scale", "p_bias", "w", "q_scale", "q_bias", "v")
+
+
+@pytest.mark.quick
+def test_folded_normalizations_that_begin_alike_learn_apart(tmp_path: Path) -> None:
+    nodes, constants = [], {"w": drawn(4, 4, 1, 1), "v": drawn(4, 4, 1, 1), "n": np.zeros(4, np.float32)}
+    constants |= {name: np.ones(4, np.float32) for name in ("scale", "variance")}
+    for x, weights, y in (("x", "w", "h"), ("h", "v", "y")):
+        nodes.append(node("Conv", [x, weights], [f"{y}_conv"]))
+        nodes.append(node("BatchNormalization", [f"{y}_conv", "scale", "n", "n", "variance"], [y]))
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((1, 4, 3, 3), np.float32)}, constants)
+    assert check_gradients(graph) == ("w_folded", "h.offset", "v_folded", "y.offset")
+
+
+ZERO, ONE = np.zeros(4, np.float32), np.ones(4, np.float32)
+IMAGE = np.zeros((1, 4, 3, 3), np.float32)
+FRESH = {
+    "a dense layer's bias": (
+        [node("MatMul", ["x", "w"], ["p"]), node("Add", ["p", "zero"], ["y"])],
+        np.zeros((3, 4), np.float32),
+        {"w": drawn(4, 4), "zero": ZERO},
+        (16, 4),
+    ),
+    "the same, of two axes": (
+        [node("MatMul", ["x", "w"], ["p"]), node("Add", ["zero", "p"], ["y"])],
+        np.zeros((3, 4), np.float32),
+        {"w": drawn(4, 4), "zero": ZERO[None]},
+        (16, 4),
+    ),
+    "a layer's scale goes into its weights": (
+        [node("MatMul", ["x", "w"], ["p"]), node("Mul", ["p", "one"], ["y"])],
+        np.zeros((3, 4), np.float32),
+        {"w": drawn(4, 4), "one": ONE},
+        (16,),
+    ),
+    "scale and shift of channels": (
+        [
+            node("Tanh", ["x"], ["t"]),
+            node("Mul", ["t", "one"], ["s"]),
+            node("Add", ["s", "zero"], ["c"]),
+            node("Conv", ["c", "w"], ["y"]),
+        ],
+        IMAGE,
+        {"w": drawn(4, 4, 1, 1), "zero": ZERO.reshape(4, 1, 1), "one": ONE.reshape(4, 1, 1)},
+        (4, 4, 16),
+    ),
+    "groups": (
+        [
+            node("GroupNormalization", ["x", "one", "zero"], ["g"], num_groups=2),
+            node("Conv", ["g", "w"], ["y"]),
+        ],
+        IMAGE,
+        {"w": drawn(4, 4, 1, 1), "zero": ZERO, "one": ONE},
+        (4, 4, 16),
+    ),
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("case", FRESH.values(), ids=FRESH)
+def test_zeros_and_ones_of_the_model_are_trained(case: tuple, tmp_path: Path) -> None:
+    """Layers that nobody trained yet begin so."""
+    nodes, x, constants, sizes = case
+    graph = graph_of(tmp_path, nodes, {"x": x}, constants, opset=21)
+    assert tuple(graph.constants[name].size for name in check_gradients(graph)) == sizes
+
+
+@pytest.mark.quick
+def test_zeros_that_a_loop_begins_with_are_not_trained(tmp_path: Path) -> None:
+    told = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            node("MatMul", ["h", "r"], ["from_h"]),
+            node("Add", ["from_h", "row"], ["s"]),
+            node("Tanh", ["s"], ["next"]),
+            node("Add", ["total", "next"], ["more"]),
+        ],
+        "body",
+        [told("h", 1, [1, 3]), told("total", 1, [1, 3]), told("row", 1, [1, 3])],
+        [told("next", 1, [1, 3]), told("more", 1, [1, 3])],
+    )
+    nodes = [
+        node("MatMul", ["x", "w"], ["products"]),
+        node("Scan", ["zero", "zero", "products"], ["h", "y"], body=body, num_scan_inputs=1),
+    ]
+    constants = {"w": drawn(4, 3), "r": drawn(3, 3), "zero": np.zeros((1, 3), np.float32)}
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 1, 4), np.float32)}, constants)
+    assert check_gradients(graph) == ("w", "r")
+
+
+def repeated() -> tuple[list, dict, dict]:
+    nodes = [
+        node("Mul", ["x", "scale"], ["s"]),
+        node("Tanh", ["s"], ["t"]),
+        node("MatMul", ["t", "w"], ["p"]),
+        node("Add", ["p", "bias"], ["y"]),
+    ]
+    constants = {"scale": drawn(5), "w": drawn(5, 2), "bias": np.zeros(2, np.float32)}
+    return nodes, {"x": np.zeros((2, 3, 4, 5), np.float32)}, constants
+
+
+@pytest.mark.quick
+def test_what_kernels_need_repeated_learns_as_one(tmp_path: Path) -> None:
+    nodes, given, constants = repeated()
+    graph = graph_of(tmp_path, nodes, given, constants)
+    assert {name: graph.constants[name].size for name in check_gradients(graph)} == {
+        "scale": 5,
+        "w": 10,
+        "bias": 2,
+    }
+
+
+def test_a_package_of_fresh_and_repeated_parameters_checks_itself(tmp_path: Path) -> None:
+    nodes, given, constants = repeated()
+    model = save(model_of(nodes, given, ["y"], constants), tmp_path)
+    made = mmcc.compile_training(model, tmp_path / "net", {"loss": "mse"}, name="net")
+    assert made.module.parameters == ("scale", "w", "bias")
+
+
+STEPS = np.zeros((6, 1, 4), np.float32)
+ABSENT = {
+    "lstm": (
+        [node("LSTM", ["x", "w", "r"], ["h"], hidden_size=3), node("Relu", ["h"], ["y"])],
+        STEPS,
+        {"w": drawn(1, 12, 4), "r": drawn(1, 12, 3)},
+    ),
+    "gru": (
+        [
+            node("GRU", ["x", "w", "r"], ["h"], hidden_size=3, linear_before_reset=1),
+            node("Relu", ["h"], ["y"]),
+        ],
+        STEPS,
+        {"w": drawn(1, 9, 4), "r": drawn(1, 9, 3)},
+    ),
+    "layer norm": (
+        [*layer_norm("x", "n"), node("MatMul", ["n", "w"], ["y"])],
+        np.zeros((3, 4), np.float32),
+        {"epsilon": np.float32(1e-5), "w": drawn(4, 2)},
+    ),
+    "layers that no tap reaches": (
+        [node("ConvTranspose", ["x", "w", "b"], ["y"], strides=[2, 1, 1])],
+        VOLUME["x"],
+        {"w": drawn(2, 3, 1, 2, 2), "b": drawn(3)},
+    ),
+    "layers that no layer reaches": (
+        [node("ConvTranspose", ["x", "w", "b"], ["y"], strides=[2, 1, 1], output_padding=[1, 0, 0])],
+        VOLUME["x"],
+        {"w": drawn(2, 3, 3, 2, 2), "b": drawn(3)},
+    ),
+}
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize("case", ABSENT.values(), ids=ABSENT)
+def test_what_an_operator_does_not_have_is_no_parameter(case: tuple, tmp_path: Path) -> None:
+    nodes, x, constants = case
+    graph = graph_of(tmp_path, nodes, {"x": x}, constants, opset=13)
+    learned = sum(graph.constants[name].size for name in check_gradients(graph))
+    assert learned == sum(array.size for array in constants.values() if array.size > 1)
+
+
+@pytest.mark.quick
+def test_integer_layers_of_a_volume_stay_integers(tmp_path: Path) -> None:
+    """Also where a step of training is made of what follows them."""
+    nodes = [
+        node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        node("DequantizeLinear", ["stored", "s"], ["w"]),
+        node("Conv", ["d", "w"], ["c"], pads=[1] * 6),
+        node("QuantizeLinear", ["c", "s", "z"], ["cq"]),
+        node("DequantizeLinear", ["cq", "s", "z"], ["cd"]),
+        node("Conv", ["cd", "v"], ["y"]),
+    ]
+    constants = {"s": np.float32(0.05), "z": np.int8(3), "v": drawn(3, 4, 4, 1, 1)}
+    constants["stored"] = np.random.default_rng(3).integers(-100, 100, (4, 2, 3, 3, 3)).astype(np.int8)
+    graph = graph_of(tmp_path, nodes, VOLUME, constants)
+    assert [p.name for p in parameters(graph)] == ["v"]

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -160,7 +160,7 @@ def _optimized(
         keep_batch_norm=keep_batch_norm,
         step=step,
         keep_loops=not unroll,
-        whole_weights=training,
+        training=training,
     )
     if options.dump:
         dump(options.dump, "1-imported.txt", str(imported))
@@ -170,7 +170,7 @@ def _optimized(
         """Weights that training changes, or that functions of the user's read."""
         return training or any(rule.takes(node) for rule in options.handoff)
 
-    graph = optimize(imported, float_io=options.float_io, wide=wide)
+    graph = replace(optimize(imported, float_io=options.float_io, wide=wide), learned=None)
     faults = check_final(graph)
     assert not faults, "the passes made a graph that makes no sense:\n" + "\n".join(faults)
     if options.states or options.initial:

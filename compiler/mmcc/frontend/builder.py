@@ -22,6 +22,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op, Result
 from mmcc.ir.ports import Port
 from mmcc.ir.types import Shape, Tensor
+from mmcc.ops.elementwise import Cast
 from mmcc.ops.movement import Expand, Reshape, Slice, Transpose
 from mmcc.ops.quantize import DequantizeConstant
 
@@ -37,13 +38,14 @@ class Builder:
     budget: int  # bytes that folding may still produce
     keep_batch_norm: bool = False  # as a node of its own
     keep_loops: bool = True  # long ones, as a node with a body
-    whole_weights: bool = False  # each layer of a volume reads all of its weights, as training changes them
+    training: bool = False  # will change constants: each layer of a volume reads all of its weights
     runs: int = 0  # of nodes in the bodies of loops that stay loops, so far
     unrolled: int = 0  # nodes that loops have become so far
     listed: int = 0  # work that sequences took so far (frontend/sequences.py)
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])
     nodes: list[Node] = field(default_factory=list[Node])
+    own: set[str] = field(default_factory=set[str])  # constants of the model, as it has them
     stored: dict[str, int] = field(default_factory=dict[str, int])  # constant -> ONNX type, if mmcc has none
     producer: dict[str, Node] = field(default_factory=dict[str, Node])
     titles: dict[str, str] = field(default_factory=dict[str, str])  # tensor -> its name in ONNX
@@ -77,6 +79,12 @@ class Builder:
         made = self.tensor(array.shape, ElementType.of(array), self.hint if hint is None else hint)
         self.constants[made.name] = array
         return whole(made, range(array.ndim))
+
+    def begun(self, value: Value) -> Value:
+        """What a loop begins with: a constant there is none that training may change."""
+        if value.tensor not in self.own:
+            return value
+        return replace(value, tensor=self.constant(self.data(value.tensor)).tensor)
 
     def is_constant(self, name: str) -> bool:
         """True of constants, quantized ones included."""
@@ -129,6 +137,8 @@ class Builder:
             self.producer |= dict.fromkeys(node.outputs, node)
         if permutes or (isinstance(op, Slice) and made[0].name in self.constants):
             self.known[op, inputs] = made  # a piece of weights is one constant, however often it is read
+        if (permutes or isinstance(op, Cast)) and inputs[0] in self.own:
+            self.own.add(made[0].name)
         return made
 
     def _empty(self, shape: Shape, dtype: ElementType, hint: str) -> Tensor:
@@ -222,9 +232,11 @@ class Builder:
         )
         ins, outs = (tuple(replace(p, tensor=names[p.tensor]) for p in ports) for ports in (inputs, outputs))
         live_origins = {names[t]: replace(p, tensor=names[t]) for t, p in origins.items() if t in names}
-        return Graph(
+        graph = Graph(
             name, tensors, constants, nodes, ins, outs, warnings=self._warned(), origins=live_origins
         )
+        learned = frozenset(names[t] for t in self.own if t in names)
+        return replace(graph, learned=learned) if self.training else graph
 
     def _warned(self) -> tuple[str, ...]:
         lines: list[str] = []

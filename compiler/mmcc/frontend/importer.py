@@ -71,7 +71,7 @@ def import_model(
     keep_batch_norm: bool = False,
     step: TrainingStep | None = None,
     keep_loops: bool = True,
-    whole_weights: bool = False,
+    training: bool = False,
 ) -> Graph:
     """Read an ONNX file. `dims` gives values to symbolic dimensions; a batch defaults to 1.
 
@@ -79,7 +79,8 @@ def import_model(
     is to be the outermost in memory. With `keep_batch_norm` a BatchNormalization is a node of its own, for
     training, in training mode, too. With `step` the file is that step of training, and the graph its model
     for inference. With `keep_loops` a long Loop or Scan is one node with a body, and otherwise unrolled. With
-    `whole_weights`, for training, all layers of a convolution over volumes read the same weights.
+    `training` all layers of a convolution over volumes read the same weights, and the graph says which
+    constants are the model's own.
 
     `max_bytes` limits what evaluating the model's constants may take. Raises CompileError, and nothing
     else, for whatever the file holds; one error has all that is wrong with the model.
@@ -96,7 +97,7 @@ def import_model(
             budget=max_bytes,
             keep_batch_norm=keep_batch_norm,
             keep_loops=keep_loops and step is None,
-            whole_weights=whole_weights,
+            training=training,
         ),
         problems=Problems(list(source.problems)),
     )

@@ -103,6 +103,7 @@ class _Steps:
         self._bounded(steps if steps is not None and sure else 0, why)
         sliced = {} if known is None else slices_of_steps(self.state, body, known.each(), known.steps)
         lift = self._lift(sliced, sliced, known.steps if known else 0)
+        state = [v if isinstance(v, tuple) else self.state.build.begun(v) for v in state]
         for step in count():
             done = go_on is not None and not self._number(go_on, "condition")
             if done or (limit is not None and step >= limit):
@@ -200,6 +201,7 @@ class _Steps:
             why = str(unrolled)
         self._bounded(total, why)
         lift = self._lift(scanned, (), total)
+        state = [self.state.build.begun(value) for value in state]
         for step in range(total):
             own: dict[str, Value | Members] = dict(zip(names[:each], state, strict=True))
             made = only_tensors(self._step(lift.body, own | self._seen(step, total, lift)))

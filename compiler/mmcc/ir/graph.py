@@ -91,6 +91,7 @@ class Graph(Written):
     stored: dict[Where, Stored] = field(default_factory=dict[Where, Stored])  # by node of the model
     states: tuple[State, ...] = ()
     removed: tuple[Removed, ...] = ()
+    learned: frozenset[str] | None = None  # constants of the model's own, if training is to change some
 
     @cached_property
     def consumers(self) -> dict[str, tuple[Node, ...]]:
@@ -194,6 +195,8 @@ class Graph(Written):
             yield f"stored {value_text(where)} {value_text(stored)}"
         for removed in self.removed:
             yield f"removed {value_text(removed)}"
+        for name in sorted(self.learned or ()):
+            yield f"learned {name_text(name)}"
         for warning in self.warnings:
             yield f"warning {string_text(warning)}"
 

@@ -91,6 +91,7 @@ class _GraphReader:
         self._reasons: dict[str, str] = {}
         self._stored: dict[Where, Stored] = {}
         self._removed: list[Removed] = []
+        self._learned: set[str] = set()
         self._warnings: list[str] = []
 
     def read(self) -> Graph:
@@ -113,6 +114,7 @@ class _GraphReader:
             self._stored,
             tuple(self._states),
             tuple(self._removed),
+            frozenset(self._learned) or None,
         )
 
     def _statement(self) -> None:
@@ -129,6 +131,7 @@ class _GraphReader:
             "reason": self._reason,
             "stored": self._stored_constants,
             "removed": lambda: self._removed.append(parse_call(at, {"Removed": Removed})),
+            "learned": lambda: self._learned.add(self._known().name),
             "warning": lambda: self._warnings.append(at.of("string", "a string").text),
         }
         token = at.take()

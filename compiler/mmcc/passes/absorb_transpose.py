@@ -140,4 +140,4 @@ def _untransposed(draft: Draft, name: str, perm: tuple[int, ...]) -> str:
     data = draft.constants[name]
     if data.ndim != len(perm) or data.size == 1:
         return name
-    return draft.constant(data.transpose(np.argsort(perm)), f"{name}_transposed")
+    return draft.piece(name, data.transpose(np.argsort(perm)), "transposed")

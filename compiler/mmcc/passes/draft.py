@@ -37,7 +37,8 @@ class Draft:
         self._positions: dict[str, int] = {}
         self._renamed: dict[str, str] = {}
         self._counts: dict[str, int] = {}  # for each wanted name, the numbers that were tried
-        self._equal: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._equal: dict[tuple[str, str, tuple[int, ...], bytes], str] = {}
+        self._learned = set(graph.learned or ())
 
     def now(self, name: str) -> str:
         """What stands for tensor `name` of the old graph in the new one."""
@@ -55,17 +56,30 @@ class Draft:
         return name
 
     def constant(self, data: NDArray[Any], hint: str) -> str:
-        """A constant with this data, shared if the same (small) one was made before."""
+        """A constant with this data, shared if the same (small) one was made before.
+
+        Of floats that training may change one is shared if it is named after the same one, however large: two
+        layers that begin alike do not learn as one.
+        """
         data = np.asarray(data, order="C")  # ascontiguousarray would make a vector of a scalar
-        key = (data.dtype.str, data.shape, data.tobytes() if data.nbytes <= SHARED_BYTES else b"")
-        if data.nbytes <= SHARED_BYTES and key in self._equal:
+        learns = self.source.learned is not None and data.dtype.kind == "f"
+        shared = learns or data.nbytes <= SHARED_BYTES
+        key = (hint if learns else "", data.dtype.str, data.shape, data.tobytes() if shared else b"")
+        if shared and key in self._equal:
             return self._equal[key]
         name = self._fresh(hint)
         self.tensors[name] = Tensor(name, data.shape, ElementType.of(data))
         self.constants[name] = data
-        if data.nbytes <= SHARED_BYTES:
+        if shared:
             self._equal[key] = name
         return name
+
+    def piece(self, name: str, data: NDArray[Any], what: str) -> str:
+        """A constant that another becomes: where training may change that one, it may change this."""
+        made = self.constant(data, f"{name}_{what}")
+        if name in self._learned:
+            self._learned.add(made)
+        return made
 
     def add(
         self, op: Op, inputs: Iterable[str], hint: str, where: tuple[Where, ...], quant: Quant | None = None
@@ -175,6 +189,7 @@ class Draft:
             outputs=outputs,
             states=states,
             origins={name: self._origin(name) for name in self.origins if name in needed},
+            learned=None if source.learned is None else frozenset(self._learned & needed),
         )
 
     def _origin(self, name: str) -> Port:

@@ -52,7 +52,7 @@ def _operand(draft: Draft, node: Node, name: str, y: Shape) -> str:
         return name
     padded = _padded(tensor.shape, y)
     wanted = padded if _folds(padded, y) else padded[:2] + y[2:]
-    if draft.is_constant(name):
+    if draft.is_constant(name) and name not in (draft.source.learned or ()):  # repeated, it would learn apart
         data = np.broadcast_to(draft.constants[name].reshape(padded), wanted)
         return draft.constant(data, f"{name}_expanded")
     if padded != tensor.shape:

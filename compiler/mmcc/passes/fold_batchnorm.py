@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.frontend.converters.convolution import NO_BIAS
+from mmcc.frontend.absent import NO_BIAS
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.types import Shape
 from mmcc.ops.dense_blocked import DenseBlocked
@@ -118,10 +118,14 @@ def _reshaped(draft: Draft, name: str, channels: int) -> str:
 def _rescale(draft: Draft, layer: Node, node: Node, scale: Factor, shift: Factor) -> bool:
     """(w x + b) * scale + shift = (w * scale) x + (b * scale + shift), where w and b are constants."""
     b = constant_value(draft, layer.inputs[2])
-    weights = layer.inputs[1] if bool((scale == 1).all()) else _scaled(draft, layer, scale)
+    same = bool((scale == 1).all())
+    weights = layer.inputs[1] if same else _scaled(draft, layer, scale)
     if b is None or weights is None:
         return False
-    bias = _shifted(draft, layer, node, (b * scale + shift).astype(np.float32))
+    if same and not _adds(node):
+        bias = layer.inputs[2]  # a scale of ones that training keeps
+    else:
+        bias = _shifted(draft, layer, node, (b * scale + shift).astype(np.float32))
     draft.write(layer.op, (layer.inputs[0], weights, bias), node.output, layer.where + node.where)
     return True
 
@@ -133,9 +137,14 @@ def _shifted(draft: Draft, layer: Node, node: Node, values: NDArray[np.float32])
             own = draft.constants[name]
             if own.dtype == values.dtype and own.shape == values.shape and np.array_equal(own, values):
                 return name
-    shifts = values.any() or any(each.op == "BatchNormalization" for each in node.where)
-    own = layer.inputs[2].replace(NO_BIAS, ".bias") if shifts else layer.inputs[2]  # a scale alone adds none
+    own = layer.inputs[2].replace(NO_BIAS, ".bias") if _adds(node) else layer.inputs[2]
     return draft.constant(values, f"{own}_folded")
+
+
+def _adds(node: Node) -> bool:
+    """Whether a node gives a layer a bias: a scale leaves one that has none without."""
+    assert isinstance(node.op, Binary)
+    return node.op.function in ("add", "sub")
 
 
 def _scaled(draft: Draft, layer: Node, scale: Factor) -> str | None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import Where
+from mmcc.frontend.absent import NO_SCALE
 from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.op import Op
@@ -53,8 +54,10 @@ def fuse_norm(graph: Graph) -> Graph:
 
 def _write(draft: Draft, node: Node, found: _Found, bias: NDArray[np.float32] | None) -> None:
     length = draft.tensors[found.source].shape[-1]
-    scale = np.ones(length, np.float32) if found.scale is None else found.scale
-    names = [draft.constant(scale, f"{node.output}_scale")]
+    scale, hint = found.scale, "_scale"
+    if scale is None:
+        scale, hint = np.ones(length, np.float32), NO_SCALE
+    names = [draft.constant(scale, f"{node.output}{hint}")]
     if bias is not None:
         names.append(draft.constant(bias, f"{node.output}_bias"))
     draft.write(found.op, (found.source, *names), node.output, found.where)

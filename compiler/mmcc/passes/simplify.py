@@ -197,7 +197,15 @@ def _is_reduction_of_one(draft: Draft, node: Node) -> bool:
 def _is_neutral(draft: Draft, node: Node) -> bool:
     assert isinstance(node.op, Binary)
     neutral, second = NEUTRAL.get(node.op.function), draft.constants.get(node.inputs[1])
-    return neutral is not None and second is not None and bool(np.all(second == neutral))
+    if neutral is None or second is None or _learns(draft, node):
+        return False
+    return bool(np.all(second == neutral))
+
+
+def _learns(draft: Draft, node: Node) -> bool:
+    """Whether training may make something of a bias of zeros, or of a scale of ones."""
+    assert isinstance(node.op, Binary)
+    return node.op.function in ("add", "mul") and node.inputs[1] in (draft.source.learned or ())
 
 
 def _is_open_clamp(draft: Draft, node: Node) -> bool:

@@ -138,7 +138,7 @@ def _without_ones(draft: Draft, inputs: list[str], rank: int) -> list[str]:
         if draft.is_constant(name) and len(x.shape) < rank:
             bare.append(name)
         elif draft.is_constant(name):
-            bare.append(draft.constant(draft.constants[x.name][0], f"{x.name}_bare"))
+            bare.append(draft.piece(x.name, draft.constants[x.name][0], "bare"))
         elif before is not None and (1, *before.shape) == x.shape:
             bare.append(before.name)
         else:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, Where, did_you_mean, printable
-from mmcc.frontend.converters.convolution import NO_BIAS
+from mmcc.frontend.absent import ABSENT
 from mmcc.ir.graph import Graph, Node
 from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.elementwise import Binary
@@ -20,7 +20,7 @@ from mmcc.ops.indexing import TakeLines
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.layers import FloatLayer
 from mmcc.ops.matmul import MatMul
-from mmcc.ops.movement import Concat
+from mmcc.ops.movement import Concat, Expand, Reshape
 from mmcc.ops.recurrent import Recurrent
 
 AUTO = "auto"  # as many of the last layers as fit
@@ -31,6 +31,8 @@ MASK = (
 )  # what is added to scores so that a Softmax makes 0 of them: from Swin's, this, down to -infinity
 
 ANGLES_FAR = 1e-2  # from 1, of squares of cosines and sines that files may have in 16 bits
+
+BETWEEN = 0.3, 0.95  # where cosines and sines of some angle are both
 
 # ONNX's operators whose constants are a formula's, and none of the model's
 FORMULAS = frozenset(
@@ -69,28 +71,35 @@ def parameters(graph: Graph) -> tuple[Parameter, ...]:
         cell = next((each for each in node.where if each.op in RECURRENT), None)
         first = index if cell is None else cells.setdefault(cell, index)
         for name, bias in _of_node(graph, node):
-            if (
-                graph.is_constant(name)
-                and graph.tensors[name].dtype.is_float
-                and not _are_angles(graph, name)
-            ):
+            if graph.is_constant(name) and graph.tensors[name].dtype.is_float and not _is_absent(graph, name):
                 found.setdefault(name, Parameter(name, first, bias))
     return tuple(found.values())
 
 
 def _are_angles(graph: Graph, name: str) -> bool:
     """Whether a constant has cosines or sines of angles, as rotary embeddings read them: those of the same
-    angles are there, too, so that the squares of both add up to 1."""
-    mine, far = graph.constants[name], 1 + ANGLES_FAR
+    angles are there, too, so that the squares of both add up to 1.
+
+    A scale about 1 and a shift about 0 are none, nor are numbers that are 0 or 1.
+    """
+    mine, far = graph.constants.get(name), 1 + ANGLES_FAR
+    if mine is None or mine.ndim < 2:
+        return False
 
     def small(array: NDArray[Any]) -> bool:
         alike = array.shape == mine.shape and array.dtype == mine.dtype
         return alike and array.size > 0 and bool((np.abs(array) <= far).all()) and not _is_uniform(array)
 
-    if mine.ndim < 2 or not small(mine):
+    low, high = BETWEEN
+    if not small(mine) or not ((np.abs(mine) > low) & (np.abs(mine) < high)).any():
         return False
-    others = (x for x in graph.constants.values() if small(x))
+    others = (x for key, x in graph.constants.items() if key != name and small(x))
     return any(bool((np.abs(mine * mine + x * x - 1) < ANGLES_FAR).all()) for x in others)
+
+
+def _is_absent(graph: Graph, name: str) -> bool:
+    """Whether a constant stands for one that the model does not have."""
+    return any(mark in name for mark in ABSENT) and _is_uniform(graph.constants[name])
 
 
 def _is_uniform(array: NDArray[Any]) -> bool:
@@ -108,7 +117,7 @@ def _is_formula(node: Node) -> bool:
 def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
     if isinstance(node.op, FloatLayer):
         _, w, b = node.inputs
-        return [(w, False), *([] if NO_BIAS in b else [(b, True)])]
+        return [(w, False), (b, True)]
     if isinstance(node.op, BatchNorm | LayerNorm):
         return [(name, k > 0) for k, name in enumerate(node.inputs[1:3])]
     if isinstance(node.op, Recurrent):
@@ -117,14 +126,14 @@ def _of_node(graph: Graph, node: Node) -> list[tuple[str, bool]]:
             if (at := node.op.position(operand)) is not None:
                 found.append((node.inputs[at], operand == "bias"))
         return found
-    return [(name, False) for name in _tables(node)] or _joined(graph, node)
+    return [(name, False) for name in _tables(graph, node)] or _joined(graph, node)
 
 
-def _tables(node: Node) -> tuple[str, ...]:
+def _tables(graph: Graph, node: Node) -> tuple[str, ...]:
     """A table whose lines are taken by number, and stacks of matrices: other operators multiply by what is no
     weight."""
     if isinstance(node.op, TakeLines):
-        return node.inputs[:1]
+        return () if _are_angles(graph, node.inputs[0]) else node.inputs[:1]
     if isinstance(node.op, MatMul) and any(each.op in PRODUCTS for each in node.where):
         return node.inputs
     return ()
@@ -132,15 +141,25 @@ def _tables(node: Node) -> tuple[str, ...]:
 
 def _joined(graph: Graph, node: Node) -> list[tuple[str, bool]]:
     """What is added, multiplied by, or joined to an activation."""
-    read = {name: graph.constants[name] for name in node.inputs if graph.is_constant(name)}
+    sources = [_repeated(graph, name) for name in node.inputs] if isinstance(node.op, Binary) else node.inputs
+    read = {name: graph.constants[name] for name in sources if graph.is_constant(name)}
     if isinstance(node.op, Binary) and node.op.function in ("add", "mul", "prelu"):
         adds = node.op.function == "add"
         several = {name: x for name, x in read.items() if x.size > 1 and np.isfinite(x).all()}
-        return [(name, adds) for name, array in several.items() if not (adds and _masks(array))]
+        fixed = {name for name, x in several.items() if (_masks(x) if adds else _are_angles(graph, name))}
+        return [(name, adds) for name in several if name not in fixed]
     if isinstance(node.op, Concat):
         axis = node.op.axis
         return [(name, False) for name, array in read.items() if _is_token(array, axis)]
     return []
+
+
+def _repeated(graph: Graph, name: str) -> str:
+    """The constant that is repeated to a tensor, if it is one; else the tensor."""
+    source = name
+    while (made := graph.producer.get(source)) is not None and isinstance(made.op, Expand | Reshape):
+        source = made.inputs[0]
+    return source if graph.is_constant(source) else name
 
 
 def _masks(array: NDArray[Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmcc.frontend.absent import NO_BIAS
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
 from mmcc.frontend.converters.volumes import Unfolding, flat_transposed, volume_conv, volume_transposed
@@ -57,9 +58,6 @@ def _need_constant(build: Builder, w: Value, b: Value | None) -> None:
     for k, (what, value) in enumerate({"weights": w, "bias": b}.items(), 1):
         if value is not None and not build.is_constant(value.tensor):
             raise unsupported(f"{what} (operand {k}) computed at run time")
-
-
-NO_BIAS = ".no_bias"  # in the name of one that the model does not have
 
 
 def bias_of(build: Builder, b: Value | None, channels: int) -> str:

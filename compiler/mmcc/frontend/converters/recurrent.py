@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from mmcc.frontend.absent import NO_BIAS
 from mmcc.frontend.call import Call
 from mmcc.frontend.layouts import arranged
 from mmcc.frontend.problems import bad_model, unsupported
@@ -188,6 +189,10 @@ class _Options:
     sizes: _Sizes
     rounded: Rounded | None
 
+    @property
+    def _bias(self) -> str:
+        return ".bias" if self.call.has(3) else NO_BIAS
+
     def direction(
         self,
         k: int,
@@ -203,7 +208,7 @@ class _Options:
         sums = b[0] + b[1]
         if reset_after:
             sums[-sizes.units :] = b[0][-sizes.units :]
-            operands["bias"] = build.constant(b[1][-sizes.units :], f"{build.hint}.bias").tensor
+            operands["bias"] = build.constant(b[1][-sizes.units :], f"{build.hint}{self._bias}").tensor
         operands |= self._peepholes(k) | self._lengths() | self._initial(k)
         if self.rounded is None:
             product = self._product(source, k, sums)
@@ -234,7 +239,7 @@ class _Options:
         if self.sizes.batch > 1:
             op, (rows, features) = Conv(Window((1, 1))), build.tensors[weights].shape
             weights = build.emit(Reshape((rows, 1, 1, features)), weights, hint=hint).name
-        bias = build.constant(np.ascontiguousarray(b), f"{hint}.bias").tensor
+        bias = build.constant(np.ascontiguousarray(b), f"{hint}{self._bias}").tensor
         return build.emit(op, source, weights, bias, hint=hint).name
 
     def _row(self, name: str, row: int) -> str:

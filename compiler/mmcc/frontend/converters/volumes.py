@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmcc.frontend.absent import NO_WEIGHTS
 from mmcc.frontend.builder import Builder
 from mmcc.frontend.call import Call
 from mmcc.frontend.converters.parts import concat, sliced
@@ -26,6 +27,7 @@ from mmcc.ir.op import Op
 from mmcc.ops.conv import Conv
 from mmcc.ops.conv_transpose import ConvTranspose
 from mmcc.ops.pool import Pads
+from mmcc.ops.quantize import Dequantize
 from mmcc.ops.window import Window
 
 MAX_DEPTH = 128  # layers of a result: each is an image of its own
@@ -48,7 +50,7 @@ def volume_conv(call: Call, x: Value, w: Value, bias: str, groups: int) -> Value
     reached = [_reached(slide, pads[0], x.shape[2], layer) for layer in range(count)]
     if not all(reached):
         raise unsupported("a convolution whose window lies in the padding alone")
-    if build.whole_weights:
+    if _learns(build, x, w):
         reached = [_taps(slide, pads[0], layer) for layer in range(count)]
     op = Conv(window, groups)
 
@@ -62,6 +64,13 @@ def volume_conv(call: Call, x: Value, w: Value, bias: str, groups: int) -> Value
         return _stacked(build, made)
 
     return each_sample(build, x, convert)
+
+
+def _learns(build: Builder, x: Value, w: Value) -> bool:
+    """Whether training may change weights: not integers that integers are multiplied by."""
+    made = build.producer.get(x.tensor)
+    integers = made is not None and isinstance(made.op, Dequantize)
+    return build.training and not (integers and build.quantized(w.tensor) is not None)
 
 
 def _reached(slide: Sliding, pad: int, depth: int, layer: int) -> list[tuple[int, int]]:
@@ -160,13 +169,15 @@ def volume_transposed(build: Builder, x: Value, w: Value, bias: str, groups: int
     if max(count, x.shape[2]) > MAX_DEPTH:
         raise unsupported(f"a transposed convolution with {count} layers; up to {MAX_DEPTH} are unrolled")
 
+    whole = _learns(build, x, w)
+
     def convert(one: Value) -> Value:
         layers = _layers(build, one)
         made: list[Value] = []
         for at in range(to.begins[0], to.begins[0] + count):
             taps = [tap for tap in reversed(range(to.slide.kernel[0])) if (at - tap * apart) % step == 0]
             reaching = [((at - tap * apart) // step, tap) for tap in taps]
-            if not build.whole_weights:
+            if not whole:
                 reaching = [(place, tap) for place, tap in reaching if 0 <= place < len(layers)]
             image, filters = _reaching(build, layers, w, reaching, groups)
             made.append(flat_transposed(build, image, filters, bias, groups, to.flat))
@@ -179,8 +190,9 @@ def _reaching(
     build: Builder, layers: list[Value], w: Value, reaching: list[tuple[int, int]], groups: int
 ) -> tuple[Value, Value]:
     """Layers as channels of an image, and their taps of w as ONNX has weights; zeros where there are none."""
-    if not reaching:
-        return layers[0], build.constant(np.zeros((*w.shape[:2], *w.shape[3:]), np.float32))
+    if not any(0 <= place < len(layers) for place, _ in reaching):  # the bias alone, not as a constant
+        none = np.zeros((*w.shape[:2], *w.shape[3:]), np.float32)
+        return layers[0], build.constant(none, f"{build.hint}{NO_WEIGHTS}")
     taps = [tap for _, tap in reaching]
     back = taps[0] - taps[1] if len(taps) > 1 else 1
     part = sliced(build, w, {2: (taps[0], -back, len(taps))})
