@@ -34,6 +34,7 @@ BLOCKS = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
+LEARNED = 180  # images at most; the others test
 LAST = 8  # layers that learn: two blocks, the convolution behind them, and the classifier
 
 Floats = NDArray[np.float32]
@@ -166,14 +167,18 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--epochs", type=int, default=5)
-    parser.add_argument("--images", type=int, default=180, help="that are learned; the others test")
+    parser.add_argument(
+        "--images", type=int, default=LEARNED, help=f"that are learned, {LEARNED} at most; the other 180 test"
+    )
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--folder", type=Path, default=BUILD)
     asked = parser.parse_args(arguments)
+    if not SUMMED <= asked.images <= LEARNED or asked.images % SUMMED:
+        parser.error(f"--images is a multiple of {SUMMED} up to {LEARNED}: a step is made of so many")
     learner = Learner(asked.model or mobilenetv2(asked.folder / "mobilenetv2.onnx"), asked.folder / "net_c")
     height, width = learner.shape[-3:-1]
     images, labels = digits(height, width)
-    tested = images[180:], labels[180:]
+    tested = images[LEARNED:], labels[LEARNED:]
     count = len(tested[0])
     print(f"before    {learner.right(*tested) / count:6.1%} of {count} images that it does not learn from")
     for epoch in range(1, asked.epochs + 1):

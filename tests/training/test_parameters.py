@@ -11,7 +11,10 @@ import pytest
 from frontend_models import model_of, save
 from mmcc.driver.load import load_graph
 from mmcc.driver.options import CompileOptions
+from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
+from mmcc.ir.parse import parse_graph
+from mmcc.ops import OPS
 from mmcc.training.module import STEP, training_module
 from mmcc.training.options import TrainOptions
 from mmcc.training.parameters import chosen, parameters
@@ -425,3 +428,11 @@ def test_integer_layers_of_a_volume_stay_integers(tmp_path: Path) -> None:
     constants["stored"] = np.random.default_rng(3).integers(-100, 100, (4, 2, 3, 3, 3)).astype(np.int8)
     graph = graph_of(tmp_path, nodes, VOLUME, constants)
     assert [p.name for p in parameters(graph)] == ["v"]
+
+
+@pytest.mark.quick
+def test_what_may_be_learned_is_in_the_text_of_a_graph(tmp_path: Path) -> None:
+    nodes, given, constants = repeated()
+    graph = import_model(save(model_of(nodes, given, ["y"], constants), tmp_path), training=True)
+    assert graph.learned == {"scale", "w", "bias"}
+    assert parse_graph(str(graph), OPS).learned == graph.learned
