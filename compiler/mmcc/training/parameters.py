@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from mmcc.errors import CompileError, Exit, Where, did_you_mean, printable
 from mmcc.frontend.absent import ABSENT
 from mmcc.ir.graph import Graph, Node
+from mmcc.ir.traits import Moves
 from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.elementwise import Binary
 from mmcc.ops.indexing import TakeLines
 from mmcc.ops.layer_norm import LayerNorm
 from mmcc.ops.layers import FloatLayer
 from mmcc.ops.matmul import MatMul
-from mmcc.ops.movement import Concat, Expand, Reshape
+from mmcc.ops.movement import Concat
 from mmcc.ops.recurrent import Recurrent
 
 AUTO = "auto"  # as many of the last layers as fit
@@ -157,7 +158,7 @@ def _joined(graph: Graph, node: Node) -> list[tuple[str, bool]]:
 def _repeated(graph: Graph, name: str) -> str:
     """The constant that is repeated to a tensor, if it is one; else the tensor."""
     source = name
-    while (made := graph.producer.get(source)) is not None and isinstance(made.op, Expand | Reshape):
+    while (made := graph.producer.get(source)) is not None and made.op.traits.moves is Moves.BY_PLACE:
         source = made.inputs[0]
     return source if graph.is_constant(source) else name
 
