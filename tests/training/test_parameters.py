@@ -436,3 +436,14 @@ def test_what_may_be_learned_is_in_the_text_of_a_graph(tmp_path: Path) -> None:
     graph = import_model(save(model_of(nodes, given, ["y"], constants), tmp_path), training=True)
     assert graph.learned == {"scale", "w", "bias"}
     assert parse_graph(str(graph), OPS).learned == graph.learned
+
+
+@pytest.mark.quick
+def test_padding_in_front_of_what_is_added_to_is_no_parameter(tmp_path: Path) -> None:
+    nodes = [
+        node("Concat", ["padding", "x"], ["all"], axis=0),
+        node("Add", ["all", "shift"], ["y"]),
+    ]
+    constants = {"padding": np.full((2, 4), 0.5, np.float32), "shift": drawn(5, 4)}
+    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 4), np.float32)}, constants)
+    assert [p.name for p in parameters(graph)] == ["shift"]

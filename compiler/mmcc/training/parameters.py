@@ -158,7 +158,9 @@ def _joined(graph: Graph, node: Node) -> list[tuple[str, bool]]:
 def _repeated(graph: Graph, name: str) -> str:
     """The constant that is repeated to a tensor, if it is one; else the tensor."""
     source = name
-    while (made := graph.producer.get(source)) is not None and made.op.traits.moves is Moves.BY_PLACE:
+    while (made := graph.producer.get(source)) is not None and len(made.inputs) == 1:
+        if made.op.traits.moves is not Moves.BY_PLACE:
+            break
         source = made.inputs[0]
     return source if graph.is_constant(source) else name
 
