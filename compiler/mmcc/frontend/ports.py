@@ -55,7 +55,7 @@ def input_shapes(source: Source, dims: Mapping[str, int]) -> tuple[dict[str, Sha
                 missing.setdefault(symbol, f"axis {axis} of {named}")
             extents.append(dims.get(symbol, 1 if known else None))
         shape = tuple(extent for extent in extents if extent is not None)
-        if prod(shape) > MAX_ELEMENTS:
+        if prod(extent or 1 for extent in shape) > MAX_ELEMENTS:  # numpy's limit for empty arrays, too
             problems.append(bad_model("MM105", f"{named} has shape {list(shape)}"))
         elif len(shape) == len(extents):
             shapes[info.name] = shape
