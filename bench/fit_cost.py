@@ -30,7 +30,7 @@ from mmcc.driver.options import CompileOptions
 from mmcc.ir.graph import Graph
 from mmcc.package.record import load_package
 from mmcc.planner.cost import plan_cost, quantities, row_figure
-from mmcc.target import load_target
+from mmcc.target import Target, load_target
 from mmcc.verification.bench import bench_qemu
 from mmcc.verification.cycles import bench_cycles, bench_node_cycles
 
@@ -89,6 +89,35 @@ def fit(rows: Sequence[tuple[dict[str, float], float]], call: float = CALL) -> d
     return {name: found.get(name, 0.0) for name in names} | {"call": call}
 
 
+def compared(
+    options: argparse.Namespace,
+    target: Target,
+    board: BoardModel | None,
+    figures: dict[str, float],
+    plain: dict[str, CompileResult],
+) -> Iterator[list[str | float]]:
+    """Print a line for each network and way, and give it: the network, the way, what was counted, and what
+    the fitted figures and the target's own predict of it, as ratios.
+
+    `plain`: the networks without fusion, by name, each in a folder; that of the least RAM lies beside it.
+    """
+    of_small = cost_of(replace(target, small_frames=True))
+    of_least = figures if options.small_frames else {**figures, **target.cost_of_small_frames}
+    table = of_small if options.small_frames else target.cost
+    for name, layered in plain.items():
+        path, folder = options.models / name / "model.onnx", layered.folder.with_name(f"{name}_min")
+        fused = compile_model(path, folder, CompileOptions(target=options.target, name="net", least_ram=True))
+        for what, result, by, before in (
+            ("layers", layered, figures, table),
+            ("least RAM", fused, of_least, of_small),
+        ):
+            counted = whole(result, board)
+            ratio = plan_cost(result.graph, result.plan, by) / counted
+            old = plan_cost(result.graph, result.plan, before) / counted
+            print(f"{name:<36}{what:<10}{counted:>13,.0f}  {ratio:.3f}  (table: {old:.3f})", flush=True)
+            yield [name, what, counted, ratio, old]
+
+
 def main(arguments: list[str]) -> int:
     """Print the fitted table, and predicted against counted for each network."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -100,7 +129,6 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     target = load_target(options.target)
     board = load_board(options.board) if options.board else None
-    of_small = cost_of(replace(target, small_frames=True))
     networks = [name for name in NETWORKS if (options.models / name / "model.onnx").is_file()]
     if not networks:
         print(f"no models below {options.models}", file=sys.stderr)
@@ -122,23 +150,7 @@ def main(arguments: list[str]) -> int:
         print("[cost_of_small_frames]" if options.small_frames else "[cost]")
         known = target.cost if options.small_frames else {}  # what does not differ is not said twice
         print("\n".join(f"{name} = {value}" for name, value in figures.items() if known.get(name) != value))
-        report = []
-        for name in networks:
-            path = options.models / name / "model.onnx"
-            least = CompileOptions(target=options.target, name="net", least_ram=True)
-            fused = compile_model(path, Path(folder) / f"{name}_min", least)
-            of_least = figures if options.small_frames else {**figures, **target.cost_of_small_frames}
-            table = of_small if options.small_frames else target.cost
-            ways = (
-                ("layers", plain[name], figures, table),
-                ("least RAM", fused, of_least, of_small),
-            )
-            for what, result, by, before in ways:
-                counted = whole(result, board)
-                ratio = plan_cost(result.graph, result.plan, by) / counted
-                old = plan_cost(result.graph, result.plan, before) / counted
-                report.append([name, what, counted, ratio, old])
-                print(f"{name:<36}{what:<10}{counted:>13,.0f}  {ratio:.3f}  (table: {old:.3f})", flush=True)
+        report = list(compared(options, target, board, figures, plain))
     if options.json:
         options.json.write_text(json.dumps({"figures": figures, "networks": report}, indent=1) + "\n")
     return 0

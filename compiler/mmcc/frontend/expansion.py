@@ -75,10 +75,7 @@ def expand(state: Import, where: Where, node: NodeProto, convert: Convert) -> Co
     body = _body(state, node, described, version, wide)
     opsets = {"" if o.domain == "ai.onnx" else o.domain: o.version for o in body.opset_import}
     source = replace(state.source, opsets={domain: version, **state.source.opsets, **opsets})
-    own: dict[str, Value] = {}
-    for formal, value in zip(body.input, wide, strict=False):
-        if value is not None:
-            own[formal] = value
+    own = {formal: value for formal, value in zip(body.input, wide, strict=False) if value is not None}
     wanted = {
         formal: outer
         for formal, outer in zip(body.output, node.output, strict=False)

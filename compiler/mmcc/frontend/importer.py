@@ -106,6 +106,15 @@ def import_model(
     ports = _inputs(state, dims, stream)
     for input_name, array in bound.items():
         state.values[input_name] = state.build.constant(array, input_name)
+    _convert_all(state)
+    outputs = _outputs(state, ports)
+    graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
+    return replace(graph, stored=stored_constants(source))
+
+
+def _convert_all(state: Import) -> None:
+    """Constants and nodes of the model; CompileError with all that is wrong with them."""
+    source = state.source
     read = {value for _, node in source.nodes for value in reads(node)}
     state.wanted = frozenset(read | {info.name for info in source.outputs})
     add_constants(state, source.initializers, state.wanted)
@@ -114,9 +123,6 @@ def import_model(
             _convert(state, where, node)
     output_of_sequences(state)
     state.problems.report()
-    outputs = _outputs(state, ports)
-    graph = state.build.finish(name if name is not None else path.stem, ports, outputs, _origins(state))
-    return replace(graph, stored=stored_constants(source))
 
 
 def _origins(state: Import) -> dict[str, Port]:

@@ -122,6 +122,16 @@ class _Steps:
         made_of = zip(rows, body.output[1 + each :], strict=True)
         return [*state, *(self._stacked(v, 0) if v else self._none(info) for v, info in made_of)]
 
+    def _cannot_stay(self, most: int | None) -> str:
+        """Why a loop whose steps are not known, or that something else forbids to keep, is unrolled."""
+        if not self.state.build.keep_loops:
+            return "loops stay loops neither in training nor with --handoff, --stream or --weights staged"
+        if most is not None and most > MOST_STEPS:
+            return f"of {most:,} steps, more than the {MOST_STEPS:,} that the plan's check goes through"
+        if takes_sequences(self.state, self.node):
+            return "a sequence of tensors is read or made in it"
+        return "how many steps it makes is not known before its first"
+
     def _kept(
         self,
         known: Known | None,
@@ -132,18 +142,8 @@ class _Steps:
     ) -> dict[int, Value]:
         """What somebody reads of the results of a loop that stays one, by number; Unrolled if it does not."""
         build = self.state.build
-        if not build.keep_loops:
-            raise Unrolled(
-                "loops stay loops neither in training nor with --handoff, --stream or --weights staged"
-            )
-        if known is None and most is not None and most > MOST_STEPS:
-            raise Unrolled(
-                f"of {most:,} steps, more than the {MOST_STEPS:,} that the plan's check goes through"
-            )
-        if takes_sequences(self.state, self.node):
-            raise Unrolled("a sequence of tensors is read or made in it")
-        if known is None:
-            raise Unrolled("how many steps it makes is not known before its first")
+        if known is None or not build.keep_loops or takes_sequences(self.state, self.node):
+            raise Unrolled(self._cannot_stay(most))
         each, steps = known.each(), known.steps
         if not steps:
             raise Unrolled

@@ -107,11 +107,6 @@ def run_firmware(
     instructions, laps = count(marks, steps)
     found = read_profile(elf, target, workdir / "mmcount.prof") if profile else None
     accesses = read_ranges(log, list(counted))
-    executed = None
-    if board:
-        blocks = tuple(read_blocks(workdir / "mmcount.prof"))
-        by_lap = read_laps(workdir / "mmcount.laps", steps) if steps else ()
-        executed = Executed(elf, blocks, read_caches(log), by_lap)
     return FirmwareRun(
         outputs,
         instructions,
@@ -120,8 +115,15 @@ def run_firmware(
         laps=laps,
         profile=found,
         accesses=accesses,
-        executed=executed,
+        executed=_executed(elf, workdir, steps) if board else None,
     )
+
+
+def _executed(elf: Path, workdir: Path, steps: tuple[int, ...]) -> Executed:
+    """What a board's cycles are modelled from, as the counting plugin wrote it; `steps`: each lap's node."""
+    blocks = tuple(read_blocks(workdir / "mmcount.prof"))
+    by_lap = read_laps(workdir / "mmcount.laps", steps) if steps else ()
+    return Executed(elf, blocks, read_caches(workdir / "mmcount.log"), by_lap)
 
 
 def _hand_over(workdir: Path, inputs: bytes, calls: bytes) -> None:
