@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import hint_cases_control_flow  # noqa: F401
 import hint_cases_files  # noqa: F401
 import hint_cases_front  # noqa: F401
 import hint_cases_models  # noqa: F401

@@ -9,43 +9,11 @@ import mmcc
 import numpy as np
 import pytest
 from frontend_models import model_of, save
-from mmcc.driver.load import load_graph
-from mmcc.driver.options import CompileOptions
-from mmcc.frontend import import_model
-from mmcc.ir.graph import Graph
-from mmcc.ir.parse import parse_graph
-from mmcc.ops import OPS
-from mmcc.training.module import STEP, training_module
-from mmcc.training.options import TrainOptions
 from mmcc.training.parameters import chosen, parameters
 from onnx import helper
-from wide import check_step
+from trained_graphs import check_gradients, drawn, graph_of, layer_norm
 
 node = helper.make_node
-
-
-def drawn(*shape: int) -> np.ndarray:
-    return (0.5 * np.random.default_rng(len(shape)).standard_normal(shape)).astype(np.float32)
-
-
-def graph_of(folder: Path, nodes, given, constants, opset: int = 20) -> Graph:
-    model = model_of(nodes, given, ["y"], constants, opset=opset)
-    return load_graph(save(model, folder), CompileOptions(), training=True)
-
-
-def check_gradients(graph: Graph) -> tuple[str, ...]:
-    """A step's gradients are central differences; the names of the parameters."""
-    module = training_module(graph, TrainOptions(loss="mse"))
-    step = next(entry.graph for entry in module.entries if entry.name == STEP)
-    rng = np.random.default_rng(6)
-    given: dict[str, np.ndarray] = {}
-    for port in step.inputs:
-        tensor = step.tensors[port.tensor]
-        floats = tensor.dtype.is_float
-        given[port.tensor] = rng.standard_normal(tensor.shape) if floats else rng.integers(0, 3, tensor.shape)
-    check_step(step, given)
-    return module.parameters
-
 
 VOLUME = {"x": np.zeros((1, 2, 4, 5, 6), np.float32)}
 
@@ -228,148 +196,6 @@ def test_a_scale_about_1_and_a_shift_about_0_are_no_angles(tmp_path: Path) -> No
     assert [p.name for p in parameters(graph)] == ["scale", "shift"]
 
 
-def layer_norm(x: str, y: str) -> list:
-    """LayerNormalization as exporters spell it out."""
-    return [
-        node("ReduceMean", [x], [f"{y}_mean"], axes=[-1]),
-        node("Sub", [x, f"{y}_mean"], [f"{y}_centred"]),
-        node("Mul", [f"{y}_centred", f"{y}_centred"], [f"{y}_square"]),
-        node("ReduceMean", [f"{y}_square"], [f"{y}_variance"], axes=[-1]),
-        node("Add", [f"{y}_variance", "epsilon"], [f"{y}_more"]),
-        node("Sqrt", [f"{y}_more"], [f"{y}_root"]),
-        node("Div", [f"{y}_centred", f"{y}_root"], [y]),
-    ]
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("begin", [(1.0, 0.0), (0.5, 0.1)], ids=["ones and zeros", "others"])
-def test_normalizations_that_begin_alike_learn_apart(begin: tuple[float, float], tmp_path: Path) -> None:
-    nodes, constants = [], {"epsilon": np.float32(1e-5), "w": drawn(4, 4), "v": drawn(4, 4)}
-    for x, n, p, weights, y in (("x", "n", "p", "w", "h"), ("h", "m", "q", "v", "y")):
-        nodes += [*layer_norm(x, n), node("Mul", [n, f"{n}_scale"], [f"{n}_scaled"])]
-        nodes += [node("Add", [f"{n}_scaled", f"{n}_bias"], [p]), node("MatMul", [p, weights], [y])]
-        constants |= {f"{n}_scale": np.full(4, begin[0], np.float32)}
-        constants |= {f"{n}_bias": np.full(4, begin[1], np.float32)}
-    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 4), np.float32)}, constants, opset=13)
-    assert check_gradients(graph) == ("p_scale", "p_bias", "w", "q_scale", "q_bias", "v")
-
-
-@pytest.mark.quick
-def test_folded_normalizations_that_begin_alike_learn_apart(tmp_path: Path) -> None:
-    nodes, constants = [], {"w": drawn(4, 4, 1, 1), "v": drawn(4, 4, 1, 1), "n": np.zeros(4, np.float32)}
-    constants |= {name: np.ones(4, np.float32) for name in ("scale", "variance")}
-    for x, weights, y in (("x", "w", "h"), ("h", "v", "y")):
-        nodes.append(node("Conv", [x, weights], [f"{y}_conv"]))
-        nodes.append(node("BatchNormalization", [f"{y}_conv", "scale", "n", "n", "variance"], [y]))
-    graph = graph_of(tmp_path, nodes, {"x": np.zeros((1, 4, 3, 3), np.float32)}, constants)
-    assert check_gradients(graph) == ("w_folded", "h.offset", "v_folded", "y.offset")
-
-
-ZERO, ONE = np.zeros(4, np.float32), np.ones(4, np.float32)
-IMAGE = np.zeros((1, 4, 3, 3), np.float32)
-FRESH = {
-    "a dense layer's bias": (
-        [node("MatMul", ["x", "w"], ["p"]), node("Add", ["p", "zero"], ["y"])],
-        np.zeros((3, 4), np.float32),
-        {"w": drawn(4, 4), "zero": ZERO},
-        (16, 4),
-    ),
-    "the same, of two axes": (
-        [node("MatMul", ["x", "w"], ["p"]), node("Add", ["zero", "p"], ["y"])],
-        np.zeros((3, 4), np.float32),
-        {"w": drawn(4, 4), "zero": ZERO[None]},
-        (16, 4),
-    ),
-    "a layer's scale goes into its weights": (
-        [node("MatMul", ["x", "w"], ["p"]), node("Mul", ["p", "one"], ["y"])],
-        np.zeros((3, 4), np.float32),
-        {"w": drawn(4, 4), "one": ONE},
-        (16,),
-    ),
-    "scale and shift of channels": (
-        [
-            node("Tanh", ["x"], ["t"]),
-            node("Mul", ["t", "one"], ["s"]),
-            node("Add", ["s", "zero"], ["c"]),
-            node("Conv", ["c", "w"], ["y"]),
-        ],
-        IMAGE,
-        {"w": drawn(4, 4, 1, 1), "zero": ZERO.reshape(4, 1, 1), "one": ONE.reshape(4, 1, 1)},
-        (4, 4, 16),
-    ),
-    "groups": (
-        [
-            node("GroupNormalization", ["x", "one", "zero"], ["g"], num_groups=2),
-            node("Conv", ["g", "w"], ["y"]),
-        ],
-        IMAGE,
-        {"w": drawn(4, 4, 1, 1), "zero": ZERO, "one": ONE},
-        (4, 4, 16),
-    ),
-}
-
-
-@pytest.mark.quick
-@pytest.mark.parametrize("case", FRESH.values(), ids=FRESH)
-def test_zeros_and_ones_of_the_model_are_trained(case: tuple, tmp_path: Path) -> None:
-    """Layers that nobody trained yet begin so."""
-    nodes, x, constants, sizes = case
-    graph = graph_of(tmp_path, nodes, {"x": x}, constants, opset=21)
-    assert tuple(graph.constants[name].size for name in check_gradients(graph)) == sizes
-
-
-@pytest.mark.quick
-def test_zeros_that_a_loop_begins_with_are_not_trained(tmp_path: Path) -> None:
-    told = helper.make_tensor_value_info
-    body = helper.make_graph(
-        [
-            node("MatMul", ["h", "r"], ["from_h"]),
-            node("Add", ["from_h", "row"], ["s"]),
-            node("Tanh", ["s"], ["next"]),
-            node("Add", ["total", "next"], ["more"]),
-        ],
-        "body",
-        [told("h", 1, [1, 3]), told("total", 1, [1, 3]), told("row", 1, [1, 3])],
-        [told("next", 1, [1, 3]), told("more", 1, [1, 3])],
-    )
-    nodes = [
-        node("MatMul", ["x", "w"], ["products"]),
-        node("Scan", ["zero", "zero", "products"], ["h", "y"], body=body, num_scan_inputs=1),
-    ]
-    constants = {"w": drawn(4, 3), "r": drawn(3, 3), "zero": np.zeros((1, 3), np.float32)}
-    graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 1, 4), np.float32)}, constants)
-    assert check_gradients(graph) == ("w", "r")
-
-
-def repeated() -> tuple[list, dict, dict]:
-    nodes = [
-        node("Mul", ["x", "scale"], ["s"]),
-        node("Tanh", ["s"], ["t"]),
-        node("MatMul", ["t", "w"], ["p"]),
-        node("Add", ["p", "bias"], ["y"]),
-    ]
-    constants = {"scale": drawn(5), "w": drawn(5, 2), "bias": np.zeros(2, np.float32)}
-    return nodes, {"x": np.zeros((2, 3, 4, 5), np.float32)}, constants
-
-
-@pytest.mark.quick
-def test_what_kernels_need_repeated_learns_as_one(tmp_path: Path) -> None:
-    nodes, given, constants = repeated()
-    graph = graph_of(tmp_path, nodes, given, constants)
-    assert {name: graph.constants[name].size for name in check_gradients(graph)} == {
-        "scale": 5,
-        "w": 10,
-        "bias": 2,
-    }
-
-
-def test_a_package_of_fresh_and_repeated_parameters_checks_itself(tmp_path: Path) -> None:
-    nodes, given, constants = repeated()
-    model = save(model_of(nodes, given, ["y"], constants), tmp_path)
-    made = mmcc.compile_training(model, tmp_path / "net", {"loss": "mse"}, name="net")
-    assert made.module.parameters == ("scale", "w", "bias")
-
-
 STEPS = np.zeros((6, 1, 4), np.float32)
 ABSENT = {
     "lstm": (
@@ -428,14 +254,6 @@ def test_integer_layers_of_a_volume_stay_integers(tmp_path: Path) -> None:
     constants["stored"] = np.random.default_rng(3).integers(-100, 100, (4, 2, 3, 3, 3)).astype(np.int8)
     graph = graph_of(tmp_path, nodes, VOLUME, constants)
     assert [p.name for p in parameters(graph)] == ["v"]
-
-
-@pytest.mark.quick
-def test_what_may_be_learned_is_in_the_text_of_a_graph(tmp_path: Path) -> None:
-    nodes, given, constants = repeated()
-    graph = import_model(save(model_of(nodes, given, ["y"], constants), tmp_path), training=True)
-    assert graph.learned == {"scale", "w", "bias"}
-    assert parse_graph(str(graph), OPS).learned == graph.learned
 
 
 @pytest.mark.quick
