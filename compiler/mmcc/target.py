@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from math import inf
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar, get_type_hints
@@ -138,8 +139,7 @@ def load_target(name_or_path: str) -> Target:
         if chip := find_chip(name_or_path):
             return _of_chip(chip)
         name_or_path = longest_beginning(name_or_path, list_chips()) or name_or_path
-    folder = CHIPS if named and name_or_path in list_chips() else ""
-    path = data_dir("targets") / folder / f"{name_or_path}.toml" if named else Path(name_or_path)
+    path = _shipped(name_or_path) if named else Path(name_or_path)
     if not path.is_file():
         what = f'no target "{name_or_path}"' if named else f"there is no file {name_or_path}"
         guess = did_you_mean(path.stem, (*list_targets(), *list_chips(), *chips()))
@@ -190,8 +190,6 @@ def _check_memory(memory: tuple[Region, ...], where: str) -> None:
             raise _wrong(
                 f'{where}, "cache_line"', f"must be a power of two, {region.align} (align) or less: {line}"
             )
-        if region.read_cost < 0 or (region.write_cost or 0) < 0:
-            raise _wrong(where, f'"{region.name}" has a cost below 0')
         if '"' in region.section or not region.section.isprintable():
             raise _wrong(f'{where}, "section"', f"is no name of a section: {region.section!r}")
 
@@ -200,8 +198,6 @@ def _check_caches(caches: tuple[Cache, ...], where: str) -> None:
     sizes = [cache.size for cache in caches]
     if sizes != sorted(set(sizes)) or 0 in sizes:
         raise _wrong(where, f"must be caches of growing sizes, not {sizes}")
-    if any(cache.beyond < 0 for cache in caches):
-        raise _wrong(where, "has a cost below 0")
 
 
 def _check_windows(memory: tuple[Region, ...], qemu: Qemu, where: str) -> None:
@@ -224,6 +220,12 @@ def _check_windows(memory: tuple[Region, ...], qemu: Qemu, where: str) -> None:
         raise _wrong(where, f"has {len(qemu.memory)} windows, {MOST_WINDOWS} can be protected")
 
 
+def _shipped(name: str) -> Path:
+    """The file of a target or chip that comes with the compiler, if there is one of this name."""
+    folder = CHIPS if name in list_chips() else ""
+    return data_dir("targets") / folder / f"{name}.toml"
+
+
 def _read(path: Path) -> dict[str, Any]:
     """The table of one file, laid over that of the target it names with `same_as`."""
     try:
@@ -233,9 +235,10 @@ def _read(path: Path) -> dict[str, Any]:
     base = table.pop("same_as", None)
     if base is None:
         return table
-    base_path = data_dir("targets") / f"{base}.toml"
+    base_path = _shipped(str(base))
     if not base_path.is_file() or base_path.resolve() == path.resolve():
-        hint = f"{did_you_mean(str(base), list_targets())}one of: {', '.join(list_targets())}"
+        known = (*list_targets(), *list_chips())
+        hint = f"{did_you_mean(str(base), known)}one of: {', '.join(known)}"
         raise _wrong(path.name, f'same_as = "{base}" is no known target', hint)
     under = _read(base_path)
     unit = under.get("cost_unit", COST_UNITS[0])
@@ -298,12 +301,12 @@ def _list(value: Any, where: str) -> list[Any]:
 
 def _scalar(kind: object, value: object, where: str) -> object:
     if kind is float and type(value) is int:
-        return float(value)
+        value = float(value)
     if type(value) is not kind:
         wanted = getattr(kind, "__name__", str(kind))
         raise _wrong(where, f"must be of type {wanted}, not {type(value).__name__}")
-    if isinstance(value, int) and value < 0:
-        raise _wrong(where, f"must not be negative: {value}")
+    if isinstance(value, int | float) and not 0 <= value < inf:
+        raise _wrong(where, f"must be a finite number, not negative: {value}")
     return value
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import re
 import tomllib
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cache
 from pathlib import Path
 
@@ -78,6 +78,12 @@ def test_a_users_target_builds_on_a_known_one(tmp_path):
     assert mine.qemu.code == m7.qemu.code
 
 
+def test_a_users_target_builds_on_a_chip(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('same_as = "stm32h743"\nstack_bytes = 512')
+    assert load_target(str(path)) == replace(load_target("stm32h743"), name="mine", stack_bytes=512)
+
+
 def test_figures_in_another_unit_are_not_mixed(tmp_path):
     """Of a target whose costs are cycles none are taken for instructions, whatever the file has itself."""
     path = tmp_path / "mine.toml"
@@ -120,18 +126,24 @@ def test_a_target_has_caches(tmp_path: Path) -> None:
         ('same_as = "cortex-m4"\nclock = 3', r'unknown key "clock"'),
         ('same_as = "cortex-m4"\nstack_bytes = "2K"', r'"stack_bytes": must be of type int, not str'),
         ('same_as = "cortex-m4"\nstack_bytes = true', r"must be of type int, not bool"),
-        ('same_as = "cortex-m4"\nstack_bytes = -1', r"must not be negative"),
+        ('same_as = "cortex-m4"\nstack_bytes = -1', r"must be a finite number, not negative: -1"),
+        ('same_as = "cortex-m4"\ncost = {conv_mac = nan}', r'"cost", conv_mac: must be a finite number'),
+        ('same_as = "cortex-m4"\ncost = {conv_mac = inf}', r'"cost", conv_mac: must be a finite number'),
+        (
+            'same_as = "cortex-m4"\ncost = {conv_mac = -1}',
+            r'"cost", conv_mac: must be a finite number, not negative: -1.0',
+        ),
         ('same_as = "cortex-m4"\nkernels = "portable"', r'"kernels": must be a list'),
         ('same_as = "cortex-m4"\nkernels = [1]', r'"kernels": must be of type str'),
         (MEMORY + 'size = "64K"', r'"memory", table 1, "size": must be of type int, not str'),
         (MEMORY + "speed = 1", r'"memory", table 1: unknown key "speed"'),
         (MEMORY + "cache_line = 24", r'"memory", "cache_line": must be a power of two, 16 \(align\) or less'),
         (MEMORY + "align = 8", r'"memory", "align": must be a power of two, 16 or more: 8'),
-        (MEMORY + "write_cost = -1.0", r'"dtcm" has a cost below 0'),
+        (MEMORY + "write_cost = -1.0", r'"write_cost": must be a finite number, not negative: -1.0'),
         (MEMORY + "section = '.a\"b'", r'"section": is no name of a section'),
         (MEMORY + '[[memory]]\nname = "dtcm"', r"must be regions of different names"),
         (MEMORY + '[[memory]]\nname = "input_0"', r'"input_0" cannot be the name of a region'),
-        (CACHES + "beyond = -0.5", r'"cache": has a cost below 0'),
+        (CACHES + "beyond = -0.5", r'"beyond": must be a finite number, not negative: -0.5'),
         (CACHES, r'"cache", table 1: "beyond" is missing'),
         (
             CACHES + "beyond = 1\n[[cache]]\nsize = 64\nbeyond = 1",
