@@ -28,7 +28,7 @@ def test_normalizations_that_begin_alike_learn_apart(begin: tuple[float, float],
         constants |= {f"{n}_scale": np.full(4, begin[0], np.float32)}
         constants |= {f"{n}_bias": np.full(4, begin[1], np.float32)}
     graph = graph_of(tmp_path, nodes, {"x": np.zeros((3, 4), np.float32)}, constants, opset=13)
-    assert check_gradients(graph) == ("p_scale", "p_bias", "w", "q_scale", "q_bias", "v")
+    assert check_gradients(graph) == ("n_scale", "n_bias", "w", "m_scale", "m_bias", "v")
 
 
 @pytest.mark.quick

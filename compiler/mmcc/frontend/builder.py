@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from onnx import TensorProto
 
 from mmcc.errors import Where
 from mmcc.frontend.blocked import Blocked
@@ -46,6 +47,9 @@ class Builder:
     constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])
     nodes: list[Node] = field(default_factory=list[Node])
     own: set[str] = field(default_factory=set[str])  # constants of the model, as it has them
+    read: dict[int, tuple[TensorProto, Value]] = field(
+        default_factory=dict[int, "tuple[TensorProto, Value]"]
+    )  # initializers by identity: each step of an unrolled loop reads those of its body
     stored: dict[str, int] = field(default_factory=dict[str, int])  # constant -> ONNX type, if mmcc has none
     producer: dict[str, Node] = field(default_factory=dict[str, Node])
     titles: dict[str, str] = field(default_factory=dict[str, str])  # tensor -> its name in ONNX
@@ -81,10 +85,15 @@ class Builder:
         return whole(made, range(array.ndim))
 
     def begun(self, value: Value) -> Value:
-        """What a loop begins with: a constant there is none that training may change."""
-        if value.tensor not in self.own:
+        """What a loop begins with: zeros there, or ones, are none that training may change.
+
+        Weights that a loop hands on as they are stay the model's: a copy would learn apart.
+        """
+        if not self.training or value.tensor not in self.own:
             return value
-        return replace(value, tensor=self.constant(self.data(value.tensor)).tensor)
+        data = self.data(value.tensor)
+        alike = data.size > 0 and bool((data == data.flat[0]).all())
+        return replace(value, tensor=self.constant(data).tensor) if alike else value
 
     def is_constant(self, name: str) -> bool:
         """True of constants, quantized ones included."""

@@ -63,6 +63,9 @@ def add_constants(state: Import, constants: Mapping[str, TensorProto], used: Set
     for name, proto in constants.items():
         if name not in used:
             continue
+        if id(proto) in state.build.read:
+            state.values[name] = state.build.read[id(proto)][1]
+            continue
         try:
             array = to_array(proto, state.source.folder)
         except CompileError as error:
@@ -72,6 +75,7 @@ def add_constants(state: Import, constants: Mapping[str, TensorProto], used: Set
         state.build.budget += 4 * array.nbytes  # re-ordering weights is not folding
         state.values[name] = constant_value(state, proto, array, name)
         state.build.own.add(state.values[name].tensor)
+        state.build.read[id(proto)] = proto, state.values[name]
 
 
 def constant_value(state: Import, proto: TensorProto, array: NDArray[Any], name: str) -> Value:

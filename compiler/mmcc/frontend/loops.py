@@ -103,7 +103,8 @@ class _Steps:
         self._bounded(steps if steps is not None and sure else 0, why)
         sliced = {} if known is None else slices_of_steps(self.state, body, known.each(), known.steps)
         lift = self._lift(sliced, sliced, known.steps if known else 0)
-        state = [v if isinstance(v, tuple) else self.state.build.begun(v) for v in state]
+        begun = self.state.build.begun
+        state = [tuple(map(begun, v)) if isinstance(v, tuple) else begun(v) for v in state]
         for step in count():
             done = go_on is not None and not self._number(go_on, "condition")
             if done or (limit is not None and step >= limit):

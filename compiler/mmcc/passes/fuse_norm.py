@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class _Found:
     op: LayerNorm
     source: str
     where: tuple[Where, ...]
-    scale: NDArray[np.float32] | None = None
+    scale: str | None = None
 
 
 def fuse_norm(graph: Graph) -> Graph:
@@ -52,14 +53,12 @@ def fuse_norm(graph: Graph) -> Graph:
     return draft.graph()
 
 
-def _write(draft: Draft, node: Node, found: _Found, bias: NDArray[np.float32] | None) -> None:
-    length = draft.tensors[found.source].shape[-1]
-    scale, hint = found.scale, "_scale"
+def _write(draft: Draft, node: Node, found: _Found, bias: str | None) -> None:
+    scale = found.scale
     if scale is None:
-        scale, hint = np.ones(length, np.float32), NO_SCALE
-    names = [draft.constant(scale, f"{node.output}{hint}")]
-    if bias is not None:
-        names.append(draft.constant(bias, f"{node.output}_bias"))
+        ones = np.ones(draft.tensors[found.source].shape[-1], np.float32)
+        scale = draft.constant(ones, f"{node.output}{NO_SCALE}")
+    names = (scale,) if bias is None else (scale, bias)
     draft.write(found.op, (found.source, *names), node.output, found.where)
 
 
@@ -120,8 +119,9 @@ def _steps(graph: Graph, x: str, divisor: str, reciprocal: bool) -> tuple[float,
 
 def _parameter(
     graph: Graph, draft: Draft, found: dict[str, _Found], node: Node, function: str
-) -> tuple[_Found, NDArray[np.float32]] | None:
-    """A normalization that only `node` reads, and the constant a channel by which it changes that."""
+) -> tuple[_Found, str] | None:
+    """A normalization that only `node` reads, and the constant a channel by which it changes that: one that
+    two of them read stays one."""
     if not isinstance(node.op, Binary) or node.op.function != function:
         return None
     for name, other in (node.inputs, node.inputs[::-1]):
@@ -130,8 +130,16 @@ def _parameter(
             continue
         shape = graph.tensors[name].shape
         if is_per_channel(value.shape, shape[-1]) and graph.tensors[node.output].shape == shape:
-            return found[name], np.broadcast_to(value.reshape(-1), shape[-1:]).astype(np.float32)
+            return found[name], _each_channel(draft, draft.now(other), value, shape[-1])
     return None
+
+
+def _each_channel(draft: Draft, name: str, value: NDArray[Any], channels: int) -> str:
+    """The constant with a number a channel, by the model's own name for it where it is just that."""
+    if draft.is_constant(name) and value.shape == (channels,) and value.dtype == np.float32:
+        return name
+    values = np.broadcast_to(value.reshape(-1), (channels,)).astype(np.float32)
+    return draft.constant(values, f"{name}_channels")
 
 
 def _scaled(graph: Graph, draft: Draft, found: dict[str, _Found], node: Node) -> _Found | None:
@@ -141,9 +149,7 @@ def _scaled(graph: Graph, draft: Draft, found: dict[str, _Found], node: Node) ->
     return _Found(pair[0].op, pair[0].source, (*pair[0].where, *node.where), pair[1])
 
 
-def _biased(
-    graph: Graph, draft: Draft, found: dict[str, _Found], node: Node
-) -> tuple[_Found, NDArray[np.float32]] | None:
+def _biased(graph: Graph, draft: Draft, found: dict[str, _Found], node: Node) -> tuple[_Found, str] | None:
     pair = _parameter(graph, draft, found, node, "add")
     if pair is None:
         return None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mmcc.errors import CompileError, Exit, Where, did_you_mean, printable
-from mmcc.frontend.absent import ABSENT
+from mmcc.frontend.absent import IS_ABSENT
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.traits import Moves
 from mmcc.ops.batch_norm import BatchNorm
@@ -100,7 +100,7 @@ def _are_angles(graph: Graph, name: str) -> bool:
 
 def _is_absent(graph: Graph, name: str) -> bool:
     """Whether a constant stands for one that the model does not have."""
-    return any(mark in name for mark in ABSENT) and _is_uniform(graph.constants[name])
+    return IS_ABSENT.search(name) is not None and _is_uniform(graph.constants[name])
 
 
 def _is_uniform(array: NDArray[Any]) -> bool:
