@@ -337,5 +337,5 @@ def test_a_position_that_depends_on_a_list_that_is_an_input(tmp_path):
     ]
     model = model_of(nodes, {"a": A, "b": B}, ["y"])
     model.graph.input.append(helper.make_tensor_sequence_value_info("given", TensorProto.FLOAT, None))
-    with pytest.raises(CompileError, match='input "given" is no tensor of known rank'):
+    with pytest.raises(CompileError, match='input "given" is of sequence type, not a tensor'):
         import_model(save(model, tmp_path))

@@ -84,6 +84,19 @@ def loops_that_cannot_be(folder, _):
     mmcc("check", path(["y"], steps=np.int64(0)))
 
 
+@follows("frontend/ports.py: 'giving the tensors in it as inputs of their own'")
+def a_sequence_as_input(folder, _):
+    """And the same model with the sequence made of its inputs."""
+    second = node("SequenceAt", ["list", "one"], ["y"])
+    model = model_of([second], {}, ["y"], {"one": np.array(1, np.int64)})
+    model.graph.input.append(helper.make_tensor_sequence_value_info("list", TensorProto.FLOAT, [4]))
+    assert "giving the tensors in it as inputs" in mmcc("check", save(model, folder), exit=4)
+    given = {"a": np.ones(4, np.float32), "b": np.ones(4, np.float32)}
+    made = node("SequenceConstruct", ["a", "b"], ["list"])
+    model = model_of([made, second], given, ["y"], {"one": np.array(1, np.int64)})
+    mmcc("check", save(model, folder))
+
+
 @follows("frontend/sequences.py: bind or CUT_OFF")
 def positions_in_a_list(folder, _):
     """Of the tensors of a list one that an input chooses, or that data does; and what helps."""

@@ -37,7 +37,7 @@ def misspelt_target(_, __):
     load_target(re.search(r"did you mean (\S+)\?", caught.value.hint)[1])
 
 
-@follows("target.py: f\"{did_you_mean(str(base), list_targets())}one of: {', '.join(list_targets())}\"")
+@follows("target.py: f\"{did_you_mean(str(base), known)}one of: {', '.join(known)}\"")
 def misspelt_base(folder, _):
     with pytest.raises(CompileError) as caught:
         load_target(str(_target(folder, 'same_as = "cortex-m44"')))

@@ -12,7 +12,7 @@ from mmcc.errors import CompileError, Exit, printable
 from mmcc.frontend.builder import MAX_ELEMENTS, MAX_RANK, Builder
 from mmcc.frontend.layouts import one_axis_each
 from mmcc.frontend.load import Source
-from mmcc.frontend.problems import bad_model
+from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import REGISTRY, Layout
 from mmcc.frontend.schema import domain_of
 from mmcc.frontend.tensors import dtype_of, type_name
@@ -36,6 +36,11 @@ def input_shapes(source: Source, dims: Mapping[str, int]) -> tuple[dict[str, Sha
     for info in source.inputs:
         named = f'input "{printable(info.name)}"'
         kind = info.type.tensor_type
+        held = info.type.WhichOneof("value") or "tensor_type"
+        if held != "tensor_type":
+            what = f"{named} is of {held.replace('_', ' ')}, not a tensor"
+            problems.append(unsupported(what, "giving the tensors in it as inputs of their own"))
+            continue
         if not info.type.HasField("tensor_type") or not kind.HasField("shape"):
             problems.append(bad_model("MM102", f"{named} is no tensor of known rank"))
             continue
