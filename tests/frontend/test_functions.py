@@ -12,6 +12,8 @@ from mmcc.frontend import import_model
 from mmcc.ir.interpret import evaluate
 from onnx import TensorProto, helper
 
+pytestmark = pytest.mark.quick
+
 
 def test_functions_are_inlined(tmp_path):
     body = helper.make_function(
