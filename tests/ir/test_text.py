@@ -82,6 +82,14 @@ def test_networks_survive(name: str) -> None:
 
 
 @quick
+@pytest.mark.parametrize("learned", [None, frozenset(), "all"], ids=["inference", "nothing", "all"])
+def test_what_training_may_change_survives(learned) -> None:
+    """Nothing that it may change is not the same as no training: passes then keep zeros and ones apart."""
+    graph = import_model(DIGITS[0])
+    survives(replace(graph, learned=frozenset(graph.constants) if learned == "all" else learned))
+
+
+@quick
 @pytest.mark.parametrize("path", DIGITS, ids=lambda path: path.stem)
 def test_the_graph_that_is_read_computes_the_same(path) -> None:
     graph = optimize(import_model(path))

@@ -46,7 +46,7 @@ class Builder:
     tensors: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     constants: dict[str, NDArray[Any]] = field(default_factory=dict[str, "NDArray[Any]"])
     nodes: list[Node] = field(default_factory=list[Node])
-    own: set[str] = field(default_factory=set[str])  # constants of the model, as it has them
+    learned: set[str] = field(default_factory=set[str])  # constants of the model, as it has them
     read: dict[int, tuple[TensorProto, Value]] = field(
         default_factory=dict[int, "tuple[TensorProto, Value]"]
     )  # initializers by identity: each step of an unrolled loop reads those of its body
@@ -89,7 +89,7 @@ class Builder:
 
         Weights that a loop hands on as they are stay the model's: a copy would learn apart.
         """
-        if not self.training or value.tensor not in self.own:
+        if not self.training or value.tensor not in self.learned:
             return value
         data = self.data(value.tensor)
         alike = data.size > 0 and bool((data == data.flat[0]).all())
@@ -146,8 +146,8 @@ class Builder:
             self.producer |= dict.fromkeys(node.outputs, node)
         if permutes or (isinstance(op, Slice) and made[0].name in self.constants):
             self.known[op, inputs] = made  # a piece of weights is one constant, however often it is read
-        if (permutes or isinstance(op, Cast)) and inputs[0] in self.own:
-            self.own.add(made[0].name)
+        if (permutes or isinstance(op, Cast)) and inputs[0] in self.learned:
+            self.learned.add(made[0].name)
         return made
 
     def _empty(self, shape: Shape, dtype: ElementType, hint: str) -> Tensor:
@@ -244,7 +244,7 @@ class Builder:
         graph = Graph(
             name, tensors, constants, nodes, ins, outs, warnings=self._warned(), origins=live_origins
         )
-        learned = frozenset(names[t] for t in self.own if t in names)
+        learned = frozenset(names[t] for t in self.learned if t in names)
         return replace(graph, learned=learned) if self.training else graph
 
     def _warned(self) -> tuple[str, ...]:

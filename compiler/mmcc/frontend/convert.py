@@ -74,7 +74,7 @@ def add_constants(state: Import, constants: Mapping[str, TensorProto], used: Set
             continue
         state.build.budget += 4 * array.nbytes  # re-ordering weights is not folding
         state.values[name] = constant_value(state, proto, array, name)
-        state.build.own.add(state.values[name].tensor)
+        state.build.learned.add(state.values[name].tensor)
         state.build.read[id(proto)] = proto, state.values[name]
 
 

@@ -195,8 +195,8 @@ class Graph(Written):
             yield f"stored {value_text(where)} {value_text(stored)}"
         for removed in self.removed:
             yield f"removed {value_text(removed)}"
-        for name in sorted(self.learned or ()):
-            yield f"learned {name_text(name)}"
+        if self.learned is not None:
+            yield f"learned [{', '.join(map(name_text, sorted(self.learned)))}]"
         for warning in self.warnings:
             yield f"warning {string_text(warning)}"
 

@@ -91,7 +91,7 @@ class _GraphReader:
         self._reasons: dict[str, str] = {}
         self._stored: dict[Where, Stored] = {}
         self._removed: list[Removed] = []
-        self._learned: set[str] = set()
+        self._learned: frozenset[str] | None = None
         self._warnings: list[str] = []
 
     def read(self) -> Graph:
@@ -114,7 +114,7 @@ class _GraphReader:
             self._stored,
             tuple(self._states),
             tuple(self._removed),
-            frozenset(self._learned) or None,
+            self._learned,
         )
 
     def _statement(self) -> None:
@@ -131,7 +131,7 @@ class _GraphReader:
             "reason": self._reason,
             "stored": self._stored_constants,
             "removed": lambda: self._removed.append(parse_call(at, {"Removed": Removed})),
-            "learned": lambda: self._learned.add(self._known().name),
+            "learned": self._learn,
             "warning": lambda: self._warnings.append(at.of("string", "a string").text),
         }
         token = at.take()
@@ -219,6 +219,10 @@ class _GraphReader:
         self._at.expect("becomes")
         end = self._at.of("tensor", "a tensor").text
         self._states.append(State(begin.name, end, self._numbers(begin)))
+
+    def _learn(self) -> None:
+        self._at.expect("[")
+        self._learned = frozenset(self._known().name for _ in self._at.separated("]"))
 
     def _node(self) -> None:
         """Read `%y: type[shape], ... = Op(field=value, ...)(%x, ...) handoff Handoff(...) at Where(...)`."""

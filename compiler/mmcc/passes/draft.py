@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -64,7 +65,7 @@ class Draft:
         data = np.asarray(data, order="C")  # ascontiguousarray would make a vector of a scalar
         learns = self.source.learned is not None and data.dtype.kind == "f"
         shared = learns or data.nbytes <= SHARED_BYTES
-        key = (hint if learns else "", data.dtype.str, data.shape, data.tobytes() if shared else b"")
+        key = (hint if learns else "", data.dtype.str, data.shape, digest(data) if shared else b"")
         if shared and key in self._equal:
             return self._equal[key]
         name = self._fresh(hint)
@@ -217,3 +218,9 @@ def sole_reader(graph: Graph, name: str) -> Node | None:
     """The one node that reads a tensor; None if there are others, or it is read after the last node."""
     readers = graph.consumers[name]
     return readers[0] if len(readers) == 1 and name not in graph.kept else None
+
+
+def digest(data: NDArray[Any]) -> bytes:
+    """What equal arrays of one shape and type have in common, and others have not, in 32 bytes."""
+    octets = np.ascontiguousarray(data).reshape(-1).view(np.uint8)  # hashed where they lie, not copied
+    return blake2b(octets.data, digest_size=32).digest()

@@ -72,7 +72,7 @@ def _affine(build: Builder, x: Value, factor: NDArray[Any], offset: NDArray[Any]
     shape = (-1, *(1,) * (x.rank - 2)) if x.rank > 1 else (-1,)
     for function, array, what in (("mul", factor, "scale"), ("add", offset, "offset")):
         constant = build.constant(array.astype(np.float32).reshape(shape), f"{build.hint}.{what}")
-        build.own.add(constant.tensor)
+        build.learned.add(constant.tensor)
         x = elementwise(build, Binary(function), x, constant)
     return x
 

@@ -10,7 +10,6 @@ finds that it can be left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from mmcc.passes.dead_channels.layers import centred
 from mmcc.passes.dead_channels.needs import MOST_WEIGHTS, PAIRS, PLAIN, is_depthwise, is_free
 from mmcc.passes.dead_channels.ranges import has_channels
 from mmcc.passes.dead_channels.values import LEAST, MOST, Range
-from mmcc.passes.draft import Draft
+from mmcc.passes.draft import Draft, digest
 from mmcc.passes.integer_layers import accumulator_bound
 
 Array = NDArray[Any]
@@ -155,11 +154,6 @@ class ValueNumbers:
 
     def all_constant(self, names: tuple[str, ...]) -> bool:
         return all(map(self._graph.is_constant, names))
-
-
-def digest(data: Array) -> bytes:
-    """What equal arrays of one shape and type have in common, and others have not."""
-    return blake2b(np.ascontiguousarray(data).tobytes(), digest_size=32).digest()
 
 
 Rule = Callable[[ValueNumbers, Node], list[int] | None]
