@@ -38,7 +38,7 @@ from mmcc.ir.plan import MemoryPlan, Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.package.record import load_package
 from mmcc.planner.api import best_plan
-from mmcc.planner.cost import plan_cost
+from mmcc.planner.caches import predicted
 from mmcc.planner.memory.placement import place
 from mmcc.planner.regions.traffic import access_cost, constants_cost, region_traffic
 from mmcc.planner.request import PlanRequest
@@ -71,7 +71,7 @@ def by_size(graph: Graph, plan: Plan, request: PlanRequest, *, largest: bool) ->
     same = tuple(o for o in overlaps if places[o.output].region == places[o.input].region)
     buffers = tuple(replace(b, regions=request.regions) if b in inside else b for b in plan.buffers)
     made = replace(plan, places=places, overlaps=same, groups=groups, buffers=buffers)
-    cost = plan_cost(graph, made, request.cost) + access_cost(graph, made, request)
+    cost = predicted(graph, made, request) + access_cost(graph, made, request)
     cost += constants_cost(graph, made, request)
     return replace(made, cost=cost, least_cost=0.0)
 

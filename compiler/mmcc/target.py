@@ -7,6 +7,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields, replace
+from itertools import pairwise
 from math import inf
 from pathlib import Path
 from types import MappingProxyType
@@ -53,6 +54,11 @@ class Window:
 
     origin: int
     length: int
+
+    @property
+    def end(self) -> int:
+        """The first address behind it."""
+        return self.origin + self.length
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +156,7 @@ def load_target(name_or_path: str) -> Target:
     _check_memory(target.memory, f'{path.name}, "memory"')
     _check_caches(target.cache, f'{path.name}, "cache"')
     if target.qemu is not None:
-        _check_windows(target.memory, target.qemu, f'{path.name}, "qemu", "memory"')
+        _check_board(target.memory, target.qemu, f'{path.name}, "qemu"')
     if target.cost_unit not in COST_UNITS:
         hint = did_you_mean(target.cost_unit, COST_UNITS)
         what = f'must be {" or ".join(COST_UNITS)}, not "{target.cost_unit}"'
@@ -200,22 +206,31 @@ def _check_caches(caches: tuple[Cache, ...], where: str) -> None:
         raise _wrong(where, f"must be caches of growing sizes, not {sizes}")
 
 
+def _check_board(memory: tuple[Region, ...], qemu: Qemu, where: str) -> None:
+    """All windows of a board are apart, and those of regions are what the start-up code can protect."""
+    own = {"code": qemu.code, "constants": qemu.constants, "ram": qemu.ram, "io": qemu.io}
+    windows = [(name, window) for name, window in own.items() if window is not None]
+    windows += [(f"memory, {name}", window) for name, window in qemu.memory.items()]
+    windows.sort(key=lambda item: item[1].origin)
+    for (before, below), (name, window) in pairwise(windows):
+        if window.origin < below.end:
+            raise _wrong(where, f'"{name}" begins at {window.origin:#x}, and "{before}" ends at {below.end:#x}')
+    _check_windows(memory, qemu, f'{where}, "memory"')
+
+
 def _check_windows(memory: tuple[Region, ...], qemu: Qemu, where: str) -> None:
-    """Windows of regions are what the start-up code can protect: one behind the other, between ram and io."""
+    """Windows of regions are one behind the other, between ram and io."""
     names = [region.name for region in memory]
-    before = qemu.ram.origin + qemu.ram.length if qemu.ram else 0
     for name, window in sorted(qemu.memory.items(), key=lambda item: item[1].origin):
         if name not in names:
             raise _wrong(where, f'no region is called "{name}"', did_you_mean(name, names))
-        if (
-            qemu.ram is None
-            or qemu.io is None
-            or not before <= window.origin <= qemu.io.origin - window.length
-        ):
-            raise _wrong(where, f'"{name}" is not between ram and io, apart from the others')
+        if qemu.ram is None or qemu.io is None or not qemu.ram.end <= window.origin < qemu.io.origin:
+            raise _wrong(where, f'"{name}" is not between ram and io')
         if window.length & (window.length - 1) or window.origin % max(1, window.length):
             raise _wrong(where, f'"{name}": length must be a power of two that divides the origin')
-        before = window.origin + window.length
+        if qemu.constants is not None and qemu.ram.origin < qemu.constants.origin < window.origin:
+            # constants behind ram, as boards with an external memory have them, are opened as one with io
+            raise _wrong(where, f'"{name}" is between constants and io, which are protected as one')
     if len(qemu.memory) > MOST_WINDOWS:
         raise _wrong(where, f"has {len(qemu.memory)} windows, {MOST_WINDOWS} can be protected")
 

@@ -17,7 +17,7 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.nest import Span
 from mmcc.ir.plan import BLOCK_ALIGN, Buffer, BufferKind, Overlap, Plan
 from mmcc.ir.regions import External, Region
-from mmcc.planner.cost import plan_cost
+from mmcc.planner.caches import predicted
 from mmcc.planner.fusion.build import Builder, Placed
 from mmcc.planner.fusion.paths import Path, Table
 from mmcc.planner.layer_by_layer import best_layout
@@ -78,7 +78,7 @@ def _cheapest_on(
     budget.take(len(request.regions) ** len(inside) * (1 + moves * len(request.regions)))
     plan = builder.plan(Placed(path, buffers, (), Placement({}, 0, 0)), 0)
     traffic = buffer_traffic(graph, plan, request)
-    work = plan_cost(graph, plan, request.cost)
+    work = predicted(graph, plan, request)
     for fetched, read, more in _constants(request, plan):
         budget.take(len(request.regions) ** len(inside + fetched) if fetched else 0)
         best = _cheapest_homes(request, inside + fetched, overlaps, traffic | read, work + more, best)

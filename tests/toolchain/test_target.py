@@ -98,6 +98,14 @@ def test_figures_in_another_unit_are_not_mixed(tmp_path):
 
 CACHES = 'same_as = "cortex-m4"\n[[cache]]\nsize = 64\n'
 MEMORY = 'same_as = "cortex-m4"\n[[memory]]\nname = "dtcm"\n'
+LENGTHS = {"code": 0x400000, "constants": 0xE00000, "io": 0x200000}
+
+
+def board(**origins: int) -> str:
+    """The emulated board of the Cortex-M4 with windows elsewhere, or for regions of memory."""
+    own = [f"{n} = {{origin = {at}, length = {LENGTHS[n]}}}" for n, at in origins.items() if n in LENGTHS]
+    regions = [f"{n} = {{origin = {at}, length = 0x1000}}" for n, at in origins.items() if n not in LENGTHS]
+    return "\n".join((f"{MEMORY}[qemu]", *own, f"memory = {{{', '.join(regions)}}}"))
 
 
 def test_a_target_has_regions_of_memory(tmp_path: Path) -> None:
@@ -151,6 +159,15 @@ def test_a_target_has_caches(tmp_path: Path) -> None:
         ),
         ('same_as = "cortex-m4"\nmemory = []', r"must be regions of different names"),
         ('same_as = "cortex-m4"\n[qemu]\nram = {origin = 0}', r'"ram": "length" is missing'),
+        (board(code=0x20300000), r'"qemu": "code" begins at 0x20300000, and "ram" ends at 0x20400000'),
+        (board(constants=0x1FF00000), r'"ram" begins at 0x20000000, and "constants" ends at 0x20d00000'),
+        (board(io=0x21D00000), r'"io" begins at 0x21d00000, and "constants" ends at 0x21e00000'),
+        (board(dtcm=0x21800000), r'"memory, dtcm" begins at 0x21800000, and "constants" ends at 0x21e00000'),
+        (board(dtcm=0x20300000), r'"memory, dtcm" begins at 0x20300000, and "ram" ends at 0x20400000'),
+        (board(dtcm=0x22000000), r'"qemu", "memory": "dtcm" is not between ram and io'),
+        (board(dtcm=0x21F00000, io=0x22000000), r'"dtcm" is between constants and io, which are protected'),
+        (board(dtcm=0x20400080), r'"dtcm": length must be a power of two that divides the origin'),
+        (board(axi=0x20400000), r'no region is called "axi"'),
         ('same_as = "cortex-m4"\ncost = {a = "b"}', r'"cost", a: must be of type float'),
         ('same_as = "cortex-m4"\ncost = 3', r'"cost": must be a table'),
         ('same_as = "cortex-m4"\n[qemu]\nram = 3', r'"ram": must be a table'),

@@ -11,7 +11,8 @@ from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
 from mmcc.ir.regions import Region
 from mmcc.planner.bounds.bound import may_be_outside
-from mmcc.planner.cost import figure, node_cost, plan_cost
+from mmcc.planner.caches import Caches, predicted
+from mmcc.planner.cost import figure, node_cost
 from mmcc.planner.fusion.schedule import Sources
 from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.layouts import Layouts
@@ -59,7 +60,7 @@ def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
         region.name: (round(count.read), round(count.written))
         for region, count in region_traffic(graph, plan, request).items()
     }
-    cost = plan_cost(graph, plan, request.cost) + access_cost(graph, plan, request)
+    cost = predicted(graph, plan, request) + access_cost(graph, plan, request)
     cost += constants_cost(graph, plan, request)
     least = min(cost, plan.least_cost)
     return replace(plan, cost=cost, least_cost=least, traffic=traffic, cheapest=cost <= least * (1 + NEAR))
@@ -225,8 +226,10 @@ def floor_cost(graph: Graph, request: PlanRequest) -> float:
     where it costs least."""
     total, rows = 0.0, Sources(graph, frozenset())
     outside = may_be_outside(graph, request)  # what the caller brings is taken to be fast
+    caches = Caches(graph, (), request.caches)
     for index, node in enumerate(graph.nodes):
         if node.op.traits.alias is None:
+            total += caches.least(index)
             total += node_cost(graph, node, request.cost).total(rows.steps(index), 1, 1, 1.0)
             for name, count in node_traffic(graph, index, request.loads.get(index, 1.0)).items():
                 if name not in outside:
