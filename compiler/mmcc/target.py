@@ -214,7 +214,9 @@ def _check_board(memory: tuple[Region, ...], qemu: Qemu, where: str) -> None:
     windows.sort(key=lambda item: item[1].origin)
     for (before, below), (name, window) in pairwise(windows):
         if window.origin < below.end:
-            raise _wrong(where, f'"{name}" begins at {window.origin:#x}, and "{before}" ends at {below.end:#x}')
+            raise _wrong(
+                where, f'"{name}" begins at {window.origin:#x}, and "{before}" ends at {below.end:#x}'
+            )
     _check_windows(memory, qemu, f'{where}, "memory"')
 
 

@@ -18,12 +18,14 @@ from mmcc.errors import CompileError
 from mmcc.frontend import import_model
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Place, Plan
-from mmcc.ir.regions import Region
+from mmcc.ir.regions import Cache, Region
 from mmcc.passes import optimize
 from mmcc.planner.api import best_plan
+from mmcc.planner.caches import predicted
 from mmcc.planner.regions import search
 from mmcc.planner.regions.placing import Spread, spread
 from mmcc.planner.regions.search import floor_cost
+from mmcc.planner.regions.traffic import access_cost
 from mmcc.planner.request import Constants, PlanRequest
 from mmcc.target import load_target
 from moved_plans import skipping
@@ -67,6 +69,7 @@ def test_no_plan_of_a_tiny_graph_costs_less(seed: int) -> None:
         ),
         cost={"call": draw.choice([0.0, 40.0]), "element_row": 5.0},
         external_inputs=draw.random() < 0.3,
+        caches=(Cache(64, 4.0),) if seed % 3 == 1 else (),
     )
     try:
         least = cheapest_cost(graph, request)
@@ -155,6 +158,19 @@ def test_all_is_in_fast_memory_if_that_is_large_enough() -> None:
     plan = best_plan(graph, within(alone.peak(alone.buffers[0].regions[0]), None))  # pyright: ignore[reportArgumentType]
     assert (list(peaks(plan)), plan.cheapest) == (["fast"], True)
     assert plan.groups == alone.groups
+
+
+@pytest.mark.quick
+def test_what_caches_cost_is_in_the_cost() -> None:
+    """The search has it: were it not in the plan's cost, too, each would seem to cost less than the least."""
+    graph = chain()
+    for size in (0, 256, 4096):
+        request = within(size, None, caches=(Cache(64, 4.0),))
+        plan, without = best_plan(graph, request), best_plan(graph, replace(request, caches=()))
+        assert plan.cost == predicted(graph, plan, request) + access_cost(graph, plan, request)
+        assert floor_cost(graph, request) <= plan.least_cost <= plan.cost
+        assert predicted(graph, without, request) + access_cost(graph, without, request) >= plan.cost
+        assert plan.cost > without.cost
 
 
 @pytest.mark.quick

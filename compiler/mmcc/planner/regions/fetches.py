@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, pairwise
 
 from mmcc.ir.regions import Region
 from mmcc.planner.request import Constants
@@ -21,7 +21,11 @@ TRIES = 100  # choices looked at for the constants of one group, those that may 
 @dataclass(frozen=True, slots=True)
 class Fetch:
     """A node's constants: what it costs beyond the `least` to have them in each region; last, to read them
-    where they are. They cost least at `home`, and `away` more anywhere else."""
+    where they are. They cost least at `home`, and `away` more anywhere else.
+
+    `order` has the regions, the fastest first, and is the same for all constants of a graph. `steps` has for
+    each of them what constants cost more at least that are neither there nor in one before it.
+    """
 
     node: int
     size: int
@@ -29,6 +33,8 @@ class Fetch:
     extra: tuple[float, ...]
     home: int
     away: float
+    order: tuple[int, ...]
+    steps: tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,12 @@ def fetch_of(node: int, constants: Constants, share: float, regions: Sequence[Re
     costs.append(reads * byte)
     least = min(costs)
     extra = tuple(cost - least for cost in costs)
-    return Fetch(node, constants.bytes, least, extra, extra.index(0.0), sorted(extra)[1])
+    order = tuple(
+        sorted(range(len(regions)), key=lambda k: (regions[k].read_cost, regions[k].write_cost or 0.0, k))
+    )
+    behind = [min(extra[k] for k in (*order[n:], -1)) for n in range(len(regions) + 1)]
+    steps = tuple(after - before for before, after in pairwise(behind))
+    return Fetch(node, constants.bytes, least, extra, extra.index(0.0), sorted(extra)[1], order, steps)
 
 
 def in_order(fetches: Iterable[Fetch]) -> tuple[Fetch, ...]:
@@ -67,8 +78,13 @@ def least_extra(fetches: Sequence[Fetch], room: Sequence[float]) -> float:
     """What constants cost at least beyond the least of each, if regions have so much room for them.
 
     Where not all fit into the region in which they cost least, some bytes are elsewhere: as if constants
-    could be divided, and as if elsewhere were room.
+    could be divided. Either as if elsewhere were room, for each region apart; or for the fastest region, for
+    it and the next, and so on, where all that fits into none of these pays the step to those behind.
     """
+    return max(_by_region(fetches, room), _by_step(fetches, room))
+
+
+def _by_region(fetches: Sequence[Fetch], room: Sequence[float]) -> float:
     excess = [-there for there in room]
     for fetch in fetches:
         if fetch.home < len(excess):
@@ -81,6 +97,25 @@ def least_extra(fetches: Sequence[Fetch], room: Sequence[float]) -> float:
             part = min(excess[fetch.home], fetch.size)
             total += fetch.away * part / fetch.size
             excess[fetch.home] -= part
+    return total
+
+
+def _by_step(fetches: Sequence[Fetch], room: Sequence[float]) -> float:
+    if not fetches:
+        return 0.0
+    total = there = 0.0
+    for n, region in enumerate(fetches[0].order):
+        there += room[region]
+        excess = sum(fetch.size for fetch in fetches if fetch.steps[n] > 0) - there
+        if excess <= 0:
+            continue
+        for fetch in sorted(fetches, key=lambda f, n=n: f.steps[n] / f.size):
+            if fetch.steps[n] > 0:
+                part = min(excess, fetch.size)
+                total += fetch.steps[n] * part / fetch.size
+                excess -= part
+                if excess <= 0:
+                    break
     return total
 
 
