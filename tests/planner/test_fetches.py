@@ -59,3 +59,11 @@ def test_what_fits_into_no_region_pays_for_where_it_is() -> None:
     assert extra[2] > 10 * extra[1] > 0
     assert least_extra(fetches, [160.0, 160.0]) == extra[1] + extra[2]
     assert choose_fetches(fetches, [160.0, 160.0]).bound == extra[1] + extra[2]
+
+
+def test_what_is_larger_than_a_region_is_not_there() -> None:
+    """Not even in part: two that are a few bytes too large for the fastest region are in the next."""
+    fetches = in_order(fetch_of(n, Constants(160, 10.0), 1.0, [FAST, SLOW], 9.0) for n in range(2))
+    extra = fetches[0].extra
+    assert least_extra(fetches, [144.0, 320.0]) == 2 * extra[1]
+    assert least_extra(fetches, [144.0, 144.0]) == 2 * extra[2]

@@ -77,45 +77,47 @@ def in_order(fetches: Iterable[Fetch]) -> tuple[Fetch, ...]:
 def least_extra(fetches: Sequence[Fetch], room: Sequence[float]) -> float:
     """What constants cost at least beyond the least of each, if regions have so much room for them.
 
-    Where not all fit into the region in which they cost least, some bytes are elsewhere: as if constants
-    could be divided. Either as if elsewhere were room, for each region apart; or for the fastest region, for
-    it and the next, and so on, where all that fits into none of these pays the step to those behind.
+    Where not all fit into the region in which they cost least, some are elsewhere: those that are larger than
+    it, and of the others some bytes, as if they could be divided. Either as if elsewhere were room, for each
+    region apart; or for the fastest region, for it and the next, and so on, where all that fits into none of
+    these pays the step to those behind.
     """
     return max(_by_region(fetches, room), _by_step(fetches, room))
 
 
 def _by_region(fetches: Sequence[Fetch], room: Sequence[float]) -> float:
-    excess = [-there for there in room]
-    for fetch in fetches:
-        if fetch.home < len(excess):
-            excess[fetch.home] += fetch.size
-    if max(excess) <= 0:
-        return 0.0
     total = 0.0
-    for fetch in fetches:
-        if fetch.home < len(excess) and excess[fetch.home] > 0:
-            part = min(excess[fetch.home], fetch.size)
-            total += fetch.away * part / fetch.size
-            excess[fetch.home] -= part
+    for region, there in enumerate(room):
+        total += _elsewhere([(f.size, f.away) for f in fetches if f.home == region], there, there)
     return total
 
 
 def _by_step(fetches: Sequence[Fetch], room: Sequence[float]) -> float:
-    if not fetches:
+    total = together = largest = 0.0
+    for n, region in enumerate(fetches[0].order if fetches else ()):
+        together += room[region]
+        largest = max(largest, room[region])
+        total += _elsewhere([(f.size, f.steps[n]) for f in fetches if f.steps[n] > 0], together, largest)
+    return total
+
+
+def _elsewhere(some: Sequence[tuple[int, float]], room: float, largest: float) -> float:
+    """What it costs at least that not all things of these sizes, each at its cost elsewhere, have room."""
+    excess = sum(size for size, _ in some) - room
+    if excess <= 0 and all(size <= largest for size, _ in some):
         return 0.0
-    total = there = 0.0
-    for n, region in enumerate(fetches[0].order):
-        there += room[region]
-        excess = sum(fetch.size for fetch in fetches if fetch.steps[n] > 0) - there
+    total, divided = 0.0, list[tuple[float, int]]()
+    for size, cost in some:
+        if size > largest:
+            total += cost
+            excess -= size
+        else:
+            divided.append((cost / size, size))
+    for each, size in sorted(divided):
         if excess <= 0:
-            continue
-        for fetch in sorted(fetches, key=lambda f, n=n: f.steps[n] / f.size):
-            if fetch.steps[n] > 0:
-                part = min(excess, fetch.size)
-                total += fetch.steps[n] * part / fetch.size
-                excess -= part
-                if excess <= 0:
-                    break
+            break
+        total += each * min(excess, size)
+        excess -= size
     return total
 
 
