@@ -15,6 +15,7 @@ import pytest
 from mmcc.kernels.portable.float_fields import activation_fields
 from mmcc.ops.activation import Clamp
 from mmcc.ops.conv import Conv
+from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.window import Window
 from mmcc.target import Target, load_target
 from op_case import OpCase, rng_of
@@ -85,6 +86,21 @@ def counted(variant: str) -> dict[str, float]:
 def test_instructions_a_multiplication():
     each = counted("dot products")
     assert {name for name, count in each.items() if count > MOST[name]} == set(), each
+
+
+def test_comparisons_of_floats_become_vectors():
+    """Instructions an element, which are 3.7 to 7.7 where each is compared with a jump."""
+    x, u = (exact(rng_of("compared"), 16, 16, 32) for _ in range(2))
+    cases = [
+        OpCase("clamp", Unary("clamp", (0.0, 6.0)), (x,), ()),
+        OpCase("thresholded_relu", Unary("thresholded_relu", (1.0,)), (x,), ()),
+        OpCase("min", Binary("min"), (x, u), ()),
+        OpCase("max", Binary("max"), (x, u), ()),
+    ]
+    bench = QemuBench(cases, target("dot products"))
+    bench.check_all()
+    each = {case.name: bench.instructions(case.name) / x.size for case in cases}
+    assert {name for name, count in each.items() if count > 3.4} == set(), each
 
 
 def test_products_of_matrices_are_used_where_the_processor_has_them():

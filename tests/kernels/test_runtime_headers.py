@@ -21,7 +21,14 @@ from toolchains import ready
 
 RUNTIME = data_dir("runtime_c")
 COMMON = ["mmcc_runtime.h", "mmcc_requantize.h", "mmcc_math.h", "mmcc_floats.h", "mmcc_simd.h"]
-COMMON += ["mmcc_winograd.h", "mmcc_words.h", "mmcc_narrow.h", "mmcc_halves.h", "mmcc_products.h"]
+COMMON += [
+    "mmcc_winograd.h",
+    "mmcc_words.h",
+    "mmcc_loops.h",
+    "mmcc_narrow.h",
+    "mmcc_halves.h",
+    "mmcc_products.h",
+]
 X86 = {
     "x86-64": [],
     "x86-64-v2": ["-march=x86-64-v2"],
@@ -125,6 +132,7 @@ def test_no_name_is_defined_in_two_headers():
             "handoff",
             "threads",
             "words",
+            "loops",
         )
         few = path.name in [f"mmcc_{name}.h" for name in ("armv6m", "arm_dsp_sums", *small)]
         assert few or len(names) > 5, path

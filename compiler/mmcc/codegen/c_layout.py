@@ -16,6 +16,7 @@ COLUMNS = 120
 INDENT = 4
 _HIDDEN = re.compile(r'"(?:\\.|[^"\\])*"|\'(?:\\.|[^\'\\])*\'|/\*.*?\*/')
 _BREAK = re.compile(r"(?<=,) |(?<= =) (?!\{)| (?=[-+/%&|^] )| (?=(?:&&|\|\||<<|>>|[=!<>]=) )")
+_MACRO = re.compile(r"[A-Z][A-Z0-9_]+")
 # where to break, best first
 _FIRST = (",", "&&", "||", "==", "!=", "<=", ">=", "|", "^", "&", "<<", ">>", "+", "-")
 
@@ -127,7 +128,8 @@ class _Layout:
             elif sign in ")]}" and self.open:
                 self.open.pop()
         if code:
-            ends = code.endswith((";", "{", "}", ":"))
+            told = not self.inside and _MACRO.fullmatch(code.strip())  # of the loop in the next line
+            ends = told or code.endswith((";", "{", "}", ":"))
             self.inside = not ends and (code.endswith("=") or any(b.kind == "code" for b in self.open))
 
     def _opened(self, code: str, k: int) -> _Open:

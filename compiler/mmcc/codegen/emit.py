@@ -45,6 +45,7 @@ OPTIONAL_HEADERS = (
     "mmcc_parameters.h",
     "mmcc_threads.h",
     "mmcc_words.h",
+    "mmcc_loops.h",
     "mmcc_math.h",
     "mmcc_fourier.h",
     "mmcc_products.h",
