@@ -187,6 +187,13 @@ typedef const float *mmcc_float_run;
 
 #endif
 
+/* What a tile's results are written over comes from a cache further off meanwhile. */
+#if defined(__AVX__)
+#define MMCC_FLOAT_AHEAD(at) __builtin_prefetch(at, 1)
+#else
+#define MMCC_FLOAT_AHEAD(at)
+#endif
+
 #if !defined(MMCC_FLOAT_FENCE)
 #define MMCC_FLOAT_FENCE(at)
 #endif
