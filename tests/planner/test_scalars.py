@@ -15,6 +15,7 @@ from mmcc.ops.elementwise import Binary, Unary
 from mmcc.ops.reduce import Reduce
 from mmcc.planner.api import best_plan
 from mmcc.planner.bounds.value_bound import value_bound
+from mmcc.planner.fusion import lazy as lazy_paths
 from mmcc.planner.fusion import scalars
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Table
@@ -59,7 +60,8 @@ def space_of(graph: Graph, recompute: float = 1.0) -> Space:
 def test_what_is_found_is_a_path_and_what_is_a_bound_is_one(
     first: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """All groups of the same graph are listed, with all sets between them."""
+    """All groups of the same graph are listed, with all sets between them. Where paths with scalars like any
+    other kernels are looked at, too, nothing is left open."""
     open_by = 0
     for seed in range(first, first + 20):
         every = Table(space_of(scaled(seed)), ENOUGH)
@@ -68,8 +70,14 @@ def test_what_is_found_is_a_path_and_what_is_a_bound_is_one(
         space = space_of(scaled(seed))
         monkeypatch.undo()
         assert space.scalars.kernels, seed
+        monkeypatch.setattr(lazy_paths, "NEAR", 0.0)
+        closed = LazyPaths(space, ENOUGH)
+        assert (closed.least(inf), closed.slack) == (least, 0), seed
+        assert max(group.least for group in closed.within(least, inf)) == least, seed
+        monkeypatch.setattr(lazy_paths, "WITH_SCALARS", -1)
         lazy = LazyPaths(space, ENOUGH)
         found = lazy.least(inf)
+        monkeypatch.undo()
         assert lazy.exact, seed
         assert found - lazy.slack <= least <= found, seed
         open_by += found - lazy.slack < least
@@ -166,6 +174,27 @@ def test_what_finds_a_scale_runs_as_soon_as_its_tensor_is_whole() -> None:
     first = {k for k, kernel in enumerate(space.model.kernels) if not kernel.before}
     assert len(first) == 2
     assert space.scalars.ready(0) in first
+
+
+def small(layers: int) -> Graph:
+    """Vectors of a few numbers, and scales of theirs: scalars are most of what there is."""
+    b = Build("small")
+    x = b.input(1, 6, dtype=ElementType.F32)
+    for _ in range(layers):
+        step = b.add(Reduce("max", (0, 1)), x)
+        few = [b.add(Unary("abs"), step) for _ in range(4)]
+        for _ in range(3):
+            few = [b.add(Unary("abs"), each) for each in few]
+        total = b.add(Binary("add"), b.add(Binary("add"), few[0], few[1]), b.add(Binary("add"), *few[2:]))
+        x = b.add(Binary("mul"), x, total)
+    return b.graph(x)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_nothing_is_left_open_where_scalars_are_most_of_what_there_is(layers: int) -> None:
+    """A layer of a few numbers that finds its scale while it runs needs more for scalars than for these."""
+    made = best_plan(small(layers), PlanRequest())
+    assert made.proved_optimal
 
 
 def test_few_groups_are_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,7 @@ from mmcc.planner.bounds.join_bound import join_bound
 from mmcc.planner.bounds.value_bound import value_bound
 from mmcc.planner.fusion.lazy import LazyPaths
 from mmcc.planner.fusion.paths import Paths, Table
+from mmcc.planner.fusion.scalars import NEAR
 from mmcc.planner.fusion.schedule import Spans
 from mmcc.planner.fusion.space import Space
 from mmcc.planner.layer_by_layer import LayoutChoice, choices_of
@@ -118,13 +119,10 @@ class Layouts:
         """The paths of the layout with the least bound, and that bound; `most` bytes are enough."""
         best = self._best(self.first, most, glance=self.every_layout)
         if self.every_layout and self.every_group:
-            return best
+            return best if self.slack <= NEAR * best[1] else self._best_of_all(most)
         self.bound_values(best[1])
         if self.every_layout:
-            if self._open(best):
-                self.every_group = True
-                best = self._best(self.first, most)
-            return best
+            return self._best_of_all(most) if self._open(best) else best
         while self._open(best):
             after = self._changed(*best)
             if after[1] == best[1]:
@@ -137,6 +135,11 @@ class Layouts:
                 if bound.copied is not None:
                     best = self._better(self._choice(bound.copied), best)
         return best
+
+    def _best_of_all(self, most: int) -> tuple[Paths, int]:
+        """The best of all layouts, of which no more than a glance was taken so far."""
+        self.every_group, self.slack = True, 0
+        return self._best(self.first, most)
 
     def _open(self, best: tuple[Paths, int]) -> bool:
         """True if some layout may need less, for all that is known."""

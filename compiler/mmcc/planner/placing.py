@@ -9,13 +9,13 @@ from math import inf
 
 from mmcc.planner.fusion.build import Builder, Placed, used_overlaps
 from mmcc.planner.fusion.paths import Path, Paths
+from mmcc.planner.fusion.scalars import NEAR
 from mmcc.planner.memory.placement import Placement, place
 from mmcc.planner.request import PlanRequest
 
 TRIES = 5  # paths placed at most where the first cannot be placed as its bound has it,
 LARGE, TRIES_OF_LARGE = 150, 2  # and in graphs of more than so many kernels
 FORWARD = 0.01  # of the effort for placing a path again, without rows backward
-NEAR = 0.01  # above the bound, where scalars keep that from being exact: so small a gap is left as it is
 PLACING = 0.1  # of the effort for placing one path; the rest is for groups and offsets together
 
 

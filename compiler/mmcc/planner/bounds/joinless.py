@@ -132,7 +132,7 @@ class Joinless(Space):
             space.rows = self._joins.scheduled(asking)
             merges = mergeable(self.model, space.rows)
             space.shared = Shared(self.model, space.rows, self.request, merges)
-            space.timelines = space._timelines()
+            space.timelines = self.timelines.of(space.rows)
         return self._walks[asking]
 
     def _footprint(

@@ -30,6 +30,10 @@ class GroupTimelines:
         self._nearest: dict[tuple[int, int], int] = {}
         self._lines: dict[tuple[object, ...], Timeline] = {}
 
+    def of(self, rows: Rows) -> GroupTimelines:
+        """The schedules of the same kernels where they need other rows."""
+        return GroupTimelines(self._model, rows, self._order, self._single, bits(self._atomic))
+
     def line(self, before: int, members: int, last: int, outside: int) -> tuple[Timeline, tuple[int, ...]]:
         """The schedule of a group, and the kernels that make the rest of their rows at its end since
         allocations are read `outside`."""

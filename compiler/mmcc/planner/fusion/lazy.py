@@ -19,9 +19,11 @@ from mmcc.planner.fusion.best_first import (
 from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.listed import list_groups
 from mmcc.planner.fusion.paths import Path, Table, single_path
+from mmcc.planner.fusion.scalars import NEAR
 from mmcc.planner.fusion.space import Space
 
 SOME_GROUPS = 500  # looked at at a glance
+WITH_SCALARS = 2_000  # looked at where kernels of scalars are like any other
 AT_A_LEVEL_AT_FIRST = 100  # as AT_A_LEVEL, until some path is known
 GROUPS_OF_KERNEL = 10  # looked at, for each kernel, until then
 MOST_KERNELS = 150  # of a graph in which a path found at first is improved
@@ -42,6 +44,7 @@ class LazyPaths:
         self._brief, self._glance = brief, glance
         self.exact = True  # so far, all that was found is the best
         self._least: FoundPath | None = None
+        self._scalars_too = False  # that path is the best with all bytes of scalars counted, too
         self._tables: dict[int, Table | None] = {}
 
     def least(self, most_macs: float, *, exact: bool = True) -> int:
@@ -53,13 +56,15 @@ class LazyPaths:
         del most_macs
         if self._least is None:
             self._least = self._search_least(exact=exact)
+            if not self._brief and not self._glance:
+                self._least = self._with_scalars(self._least)
         given = self.space.shared.bytes(self.space.alive(0))  # which no group may touch
         return max(self._least.bytes, given, self._floor) if self._least is not None else self._most + 1
 
     @property
     def slack(self) -> int:
         """Bytes of scalars (`Scalars`) in what `least` found: other paths are compared without those."""
-        if self._least is None:
+        if self._least is None or self._scalars_too:
             return 0
         return self._least.bytes - self._counted(self._least)
 
@@ -141,6 +146,16 @@ class LazyPaths:
             best = not search.given_up if found is None else found.best
         self.exact = self.exact and best
         return found or first
+
+    def _with_scalars(self, found: FoundPath | None) -> FoundPath | None:
+        """The least path with all bytes of scalars counted, if that is quickly known, and they are not few
+        beside the rest; else the one found."""
+        if found is None or self.slack <= NEAR * found.bytes:
+            return found
+        search = LeastSearch(self.space.with_scalars(), found.bytes - 1, exact=True, floor=self._floor)
+        less = search.run(WITH_SCALARS)
+        self._scalars_too = not search.given_up if less is None else less.best
+        return less or found
 
     def _single(self) -> FoundPath | None:
         """Every kernel alone, in the order that is known, if that is within the bytes."""

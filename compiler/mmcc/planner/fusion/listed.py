@@ -11,8 +11,8 @@ from heapq import heappop, heappush
 
 from mmcc.planner.fusion.candidate import Candidate
 from mmcc.planner.fusion.group_timelines import WINDOW
+from mmcc.planner.fusion.sets import with_all_before
 from mmcc.planner.fusion.space import Space
-from mmcc.planner.memory.allocations import bits
 
 MOST_LISTED = 4_000  # groups that are listed, but for those that are equal to others
 EQUAL = 1 / 16  # of the work that a group takes which is equal to none
@@ -24,7 +24,7 @@ class Growth:
     def __init__(self, space: Space, limit: int) -> None:
         self._space, self._limit = space, limit
         self._all = space.all
-        self._feeds = _feeds_of(space)
+        self._feeds = with_all_before(space.order, [kernel.before for kernel in space.model.kernels])
         self._long: list[list[int]] = [[] for _ in self._feeds]
         self._short: list[list[int]] = [[] for _ in self._feeds]
 
@@ -108,12 +108,3 @@ def list_groups(space: Space, limit: int) -> list[Candidate] | None:
 def _group(space: Space, before: int, after: int, last: int) -> Candidate:
     least, floor = space.figures.least(before, after, last), space.figures.floor(before, after, last)
     return Candidate(before, after, last, least, 1, floor)
-
-
-def _feeds_of(space: Space) -> list[int]:
-    """For each kernel, it and all that must have run before it."""
-    found = [1 << k for k in range(len(space.model.kernels))]
-    for k in space.order:
-        for maker in bits(space.model.kernels[k].before):
-            found[k] |= found[maker]
-    return found

@@ -20,11 +20,13 @@ within all of these bytes less.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 
 from mmcc.planner.memory.allocations import MemoryModel, bits
 from mmcc.planner.memory.mask_sums import MaskSums
 
 FEW_BYTES = 16  # of each tensor that such a kernel writes
+NEAR = 0.01  # above the bound, where these keep that from being exact: so small a gap is left as it is
 MANY = 12  # that read no more either: where they are fewer, all groups are looked at, and bounds are exact
 
 
@@ -47,6 +49,12 @@ class Scalars:
             self.allocations |= sum(1 << a for a in model.kernels[k].allocations) & few
         self._sums = MaskSums([allocation.size for allocation in model.allocations])
         self.bytes = self._sums(self.allocations)
+
+    def none(self) -> Scalars:
+        """As if no kernel were one of these."""
+        made = copy(self)
+        made.kernels = made.allocations = made.bytes = 0
+        return made
 
     def ready(self, done: int) -> int | None:
         """One that can run after a set of kernels, if there is one."""

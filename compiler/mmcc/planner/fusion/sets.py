@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
-from mmcc.planner.memory.allocations import MemoryModel
+from mmcc.planner.memory.allocations import MemoryModel, bits
 
 MOST_SETS = 1_500  # above, only the beginnings of one order
 
@@ -39,3 +40,15 @@ def every_set(before: tuple[int, ...]) -> tuple[int, ...] | None:
         if len(found) > MOST_SETS:
             return None
     return tuple(found)
+
+
+def with_all_before(order: Sequence[int], before: Sequence[int]) -> list[int]:
+    """For each kernel, a mask of it and all that come before it, through any number of others.
+
+    `before` are those that come directly before each; in the order they come first.
+    """
+    found = [1 << k for k in range(len(before))]
+    for k in order:
+        for b in bits(before[k]):
+            found[k] |= found[b]
+    return found

@@ -8,6 +8,7 @@ the last one of them. For a chain the sets are its beginnings; branches can be d
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
 
@@ -26,7 +27,7 @@ from mmcc.planner.fusion.group_timelines import GroupTimelines
 from mmcc.planner.fusion.rows import Rows, make_rows
 from mmcc.planner.fusion.scalars import Scalars
 from mmcc.planner.fusion.schedule import Spans
-from mmcc.planner.fusion.sets import sets_of
+from mmcc.planner.fusion.sets import sets_of, with_all_before
 from mmcc.planner.fusion.shared import Shared, mergeable
 from mmcc.planner.fusion.strips import COUNTS, Cut, Strips
 from mmcc.planner.memory.allocations import MemoryModel, bits
@@ -78,16 +79,13 @@ class Space:
         self._counted: dict[int, int] = {}
         self._costs: dict[int, float] = {}  # by kernels, of groups without strips and tiles
         self._makers = [sum(1 << maker for maker, _ in kernel.needs) for kernel in self.rows.kernels]
-        self.timelines = self._timelines()
+        cut = (k for k, tilings in self._tilings.items() if tilings[0].count > 1)
+        self.timelines = GroupTimelines(self.model, self.rows, self.order, self._single, cut)
         self._seen = 0  # groups looked at so far in strips or tiles
         self.figures = GroupFigures(graph, self.shared, order, self.alive, self._footprint, self._floor)
         self.scalars = Scalars(self.model, self.figures.touched, self.alive)
         self._streaming: dict[tuple[tuple[int, int], ...], StreamingChoices] = {}
         self._tiled: dict[tuple[int, int, int, int], tuple[int, StreamingChoices]] = {}
-
-    def _timelines(self) -> GroupTimelines:
-        cut = (k for k, tilings in self._tilings.items() if tilings[0].count > 1)
-        return GroupTimelines(self.model, self.rows, self.order, self._single, cut)
 
     @property
     def complete(self) -> bool:
@@ -162,6 +160,13 @@ class Space:
             for k in bits(candidate.after & ~candidate.before)
         )
 
+    def with_scalars(self) -> Space:
+        """The same groups, with kernels of scalars (`Scalars`) like any other: their bytes count, and they
+        run when they like."""
+        made = copy(self)
+        made.scalars, made._counted = self.scalars.none(), {}
+        return made
+
     def allowed(self, members: int, last: int) -> bool:
         """True if kernels that all feed `last` may run as one group."""
         if members == 1 << last:
@@ -174,11 +179,7 @@ class Space:
     def _feeding(self) -> list[int]:
         """For each kernel, it and all whose rows it needs: fewer than must have run before it, where
         something waits for others that it does not read."""
-        found = [1 << k for k in range(len(self.model.kernels))]
-        for k in self.order:
-            for maker in bits(self._makers[k]):
-                found[k] |= found[maker]
-        return found
+        return with_all_before(self.order, self._makers)
 
     def footprint(self, candidate: Candidate) -> Footprint:
         """What a group holds, and the bytes that it needs at least."""
