@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from fuzz_programs import EFFORT, Refused, Trial, compile_trial
+from fuzz_programs import EFFORT, Model, Refused, Trial, compile_trial
 from mmcc.driver.options import CompileOptions
 from mmcc.errors import Exit
 from mmcc.verification.compare import run_qemu
@@ -40,7 +40,7 @@ def board_trials(most: int, least: int, rng: np.random.Generator) -> Iterator[Tr
         yield Trial(f"b{number}", options, f"--target {target} {words}".strip(), no_fit)
 
 
-def on_board(model: Path, trial: Trial, samples: Sequence[Sample], folder: Path) -> list[Sample] | None:
+def on_board(model: Model, trial: Trial, samples: Sequence[Sample], folder: Path) -> list[Sample] | None:
     """The board's outputs; None if the plan is refused. RuntimeError for more stack than was proved."""
     try:
         built = compile_trial(model, folder, trial)

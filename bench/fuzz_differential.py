@@ -36,8 +36,11 @@ from fuzz_judge import Judge
 from fuzz_programs import (
     OPTIMIZED,
     SANITIZED,
+    TELLING,
     Built,
+    Model,
     Refused,
+    Trapped,
     Trial,
     build,
     compile_trial,
@@ -136,11 +139,12 @@ def check(model: Path, seed: Sequence[int], folder: Path, boards: bool = False) 
     """Compile, run and judge one model."""
     outcome, rng = Outcome(), np.random.default_rng([*seed, 3])
     samples = made_up(onnx.load(model), SAMPLES, rng)
-    builts = _compiled(model, first_trials(), folder, outcome)
+    graphs = Model(model)
+    builts = _compiled(graphs, first_trials(), folder, outcome)
     if len(builts) < 2:
         return outcome
     most, least = (built.result.report["ram"]["total"] for built in builts)
-    builts += _compiled(model, other_trials(most, least, rng), folder, outcome)
+    builts += _compiled(graphs, other_trials(most, least, rng), folder, outcome)
     for built in builts:
         if built.trial.options.ram and built.result.report["ram"]["total"] > built.trial.options.ram:
             outcome.add("limit", built.trial, f"{built.result.report['ram']['total']} bytes")
@@ -148,7 +152,7 @@ def check(model: Path, seed: Sequence[int], folder: Path, boards: bool = False) 
     first = _judge(judge, builts, samples, rng, folder, outcome)
     for trial in board_trials(most, least, rng) if boards and first is not None else ():
         try:
-            made = on_board(model, trial, samples, folder)
+            made = on_board(graphs, trial, samples, folder)
             for text in judge.boards(made or [], first[: len(made or [])]):
                 outcome.add("board", trial, text)
             outcome.boards += made is not None
@@ -157,7 +161,7 @@ def check(model: Path, seed: Sequence[int], folder: Path, boards: bool = False) 
     return outcome
 
 
-def _compiled(model: Path, trials: Iterable[Trial], folder: Path, outcome: Outcome) -> list[Built]:
+def _compiled(model: Model, trials: Iterable[Trial], folder: Path, outcome: Outcome) -> list[Built]:
     """The packages of those trials that work; a model that cannot be compiled at all is no finding."""
     builts: list[Built] = []
     for trial in trials:
@@ -191,7 +195,7 @@ def _judge(
             outcome.add("node", None, f"sample {number}: {text}")
     outcome.plans = len(builts)
     first: list[Sample] | None = None
-    for flags, built, made in _runs(different(builts), samples, rng, folder, outcome):
+    for flags, built, made in runs(different(builts), samples, rng, folder, outcome):
         if first is None:
             first = made
             for number, (sample, got) in enumerate(zip(samples, made, strict=False)):
@@ -204,7 +208,7 @@ def _judge(
     return first
 
 
-def _runs(
+def runs(
     builts: list[Built], samples: list[Sample], rng: np.random.Generator, folder: Path, outcome: Outcome
 ) -> Iterator[tuple[str, Built, list[Sample]]]:
     """Every plan with sanitizers, one once more as compilers optimize it; the first sample comes again."""
@@ -222,8 +226,20 @@ def _runs(
         for built in group:
             try:
                 yield words, built, run(program, built, [*samples, samples[0]], folder)
+            except Trapped:
+                outcome.add("run", built.trial, f"{words}: {_told(built, march, samples, folder)}")
             except Exception as error:
                 outcome.add("run", built.trial, f"{words}: {error}")
+
+
+def _told(built: Built, march: str, samples: list[Sample], folder: Path) -> str:
+    """Where the behaviour of a plan's C that traps is undefined: built once more, it says so."""
+    try:
+        program = build([built], folder / "telling", [*TELLING, march])
+        run(program, built, [*samples, samples[0]], folder)
+    except Exception as error:
+        return str(error)
+    return "an illegal instruction; with messages instead of traps there is none"
 
 
 def _same(a: Sequence[Sample], b: Sequence[Sample]) -> bool:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
 from enum import IntEnum
@@ -57,22 +57,41 @@ class CompileError(Exception):
     `code` names the kind of error (docs/errors.md lists them), `exit` is the process exit code. Message and
     hint may have several lines. Whatever they quote from a file, they are printable and the whole text is
     below 4 KB: this is the one place that sees to it.
+
+    A hint that takes work to find is a function, which is called once, when somebody asks: who tries many
+    limits does not.
     """
 
     def __init__(
-        self, code: str, message: str, *, exit: Exit, at: tuple[Where, ...] = (), hint: str = ""
+        self,
+        code: str,
+        message: str,
+        *,
+        exit: Exit,
+        at: tuple[Where, ...] = (),
+        hint: str | Callable[[], str] = "",
     ) -> None:
         self.code, self.exit, self.at = code, exit, at
-        self.message, self.hint = bounded(message, LONGEST_MESSAGE), bounded(hint, LONGEST_HINT)
-        head = f"error[{code}]: {indented(self.message, 4)}"
-        tail = f"\n  = try: {indented(self.hint, 9)}" if hint else ""
-        super().__init__(head + _places(at, LONGEST_ERROR - len((head + tail).encode())) + tail)
+        self.message, self._hint = bounded(message, LONGEST_MESSAGE), hint
+        super().__init__(self.message)
+
+    @property
+    def hint(self) -> str:
+        """What to try instead."""
+        if not isinstance(self._hint, str):
+            self._hint = self._hint()
+        return bounded(self._hint, LONGEST_HINT)
+
+    def __str__(self) -> str:
+        head = f"error[{self.code}]: {indented(self.message, 4)}"
+        tail = f"\n  = try: {indented(self.hint, 9)}" if self.hint else ""
+        return head + _places(self.at, LONGEST_ERROR - len((head + tail).encode())) + tail
 
     def __reduce__(self) -> tuple[Any, ...]:
         """For pickle, since errors come back from other processes: an exception's own form calls the class
         with its text alone."""
         made = partial(type(self), self.code, self.message, exit=self.exit, at=self.at, hint=self.hint)
-        return made, (), self.__dict__
+        return made, (), {key: value for key, value in self.__dict__.items() if key != "_hint"}
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, ready for JSON: what `--json` prints on standard output instead of a result."""

@@ -67,3 +67,18 @@ def test_an_error_comes_back_from_another_process_as_it_was():
         found = pickle.loads(pickle.dumps(error, protocol))
         assert (type(found), str(found), found.to_json()) == (CompileError, str(error), error.to_json())
         assert (found.at, found.exit, found.__notes__) == (places, Exit.DOES_NOT_FIT, error.__notes__)
+
+
+def test_a_hint_that_takes_work_is_found_once_and_only_if_somebody_asks():
+    asked = []
+
+    def find() -> str:
+        asked.append(1)
+        return "line one\nline two" + "x" * 10_000
+
+    error = CompileError("MM040", "too large", exit=Exit.DOES_NOT_FIT, hint=find)
+    assert (error.code, error.message, asked) == ("MM040", "too large", [])
+    assert "= try: line one\n         line two" in str(error)
+    assert is_fit(error.hint)
+    found = pickle.loads(pickle.dumps(error))
+    assert (str(found), found.to_json(), asked) == (str(error), error.to_json(), [1])

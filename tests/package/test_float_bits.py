@@ -15,7 +15,7 @@ from toolchains import ready
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 from fuzz_graphs import float_model
-from fuzz_programs import Built, Trial, base, build, compile_trial, run
+from fuzz_programs import Built, Model, Trial, base, build, compile_trial, run
 
 LEVELS = ("-O0", "-O1", "-O2", "-O3", "-Os")
 FUSED = "-march=x86-64-v3"
@@ -33,7 +33,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> list[Built]:
     built: list[Built] = []
     for name, seed in SEEDS.items():
         onnx.save(float_model(seed, 5, usual=True), folder / f"{name}.onnx")
-        built.append(compile_trial(folder / f"{name}.onnx", folder, Trial(name, base(name), "")))
+        built.append(compile_trial(Model(folder / f"{name}.onnx"), folder, Trial(name, base(name), "")))
     return built
 
 

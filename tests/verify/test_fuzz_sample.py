@@ -3,18 +3,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from toolchains import ready
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 import fuzz_differential
-from fuzz_differential import Outcome, check_model, make_model
+from fuzz_differential import Outcome, check_model, made_up, make_model, runs
 from fuzz_forms import FORMS
 from fuzz_options import check_drawn, drawn_model
+from fuzz_programs import Model, compile_trial, first_trials
 
 SEED, GRAPHS, PARTS = 20, 50, 10  # 160 s of CPU; the campaign has thousands
 LAYERS = 1  # drawn for a model: smaller than in the campaign
@@ -58,6 +61,22 @@ def test_the_campaign_draws_models_of_the_layers_it_is_told(monkeypatch: pytest.
     assert drawn == [make_model((SEED, k), fuzz_differential.LAYERS) for k in range(3)]
     with pytest.raises(SystemExit):
         fuzz_differential.main([*words, "--layers", "0"])
+
+
+def test_behaviour_that_is_undefined_traps_and_is_told(tmp_path: Path) -> None:
+    ready("host")
+    model = make_model((SEED, 0), LAYERS)
+    onnx.save(model, tmp_path / "model.onnx")
+    samples = made_up(model, 1, np.random.default_rng(0))
+    built = compile_trial(Model(tmp_path / "model.onnx"), tmp_path, first_trials()[0])
+    source = tmp_path / "p10" / "p10.c"
+    planted = "    volatile int32_t most = INT32_MAX;\n    most = most + 1;\n"
+    source.write_text(re.sub(r"(p10_run\([^;{]*\)\n\{\n)", rf"\1{planted}", source.read_text(), count=1))
+    assert planted in source.read_text()
+    outcome = Outcome()
+    ended = [words for words, *_ in runs([built], samples, np.random.default_rng(0), tmp_path, outcome)]
+    assert not any("sanitize" in words for words in ended)
+    assert "signed integer overflow" in outcome.findings[0].text
 
 
 @pytest.mark.parametrize("form", FORMS)

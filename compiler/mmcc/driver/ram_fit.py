@@ -215,4 +215,4 @@ def _ram_exceeded(graph: Graph, plan: Plan, ram: dict[str, int], request: PlanRe
         f"{states}context ({ram['context']:,}), static data ({ram['static']:,}) and worst-case stack "
         f"({ram['stack']:,}){workers}, and of the arena: {arena.message}"
     )
-    return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=arena.hint)
+    return CompileError(arena.code, message, exit=arena.exit, at=arena.at, hint=lambda: arena.hint)

@@ -60,7 +60,7 @@ def does_not_fit(
         "\n".join(lines),
         exit=Exit.DOES_NOT_FIT if impossible else Exit.NO_PLAN,
         at=at,
-        hint="\n".join(_remedies(graph, request, plan, replan, besides)),
+        hint=lambda: "\n".join(_remedies(graph, request, plan, replan, besides)),
     )
 
 
