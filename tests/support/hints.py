@@ -52,6 +52,9 @@ def _hints_in(scope):
         if not found and place is not None and len(call.args) > place:
             found = [call.args[place]]
         for expression in found:
+            if isinstance(expression, ast.Lambda):  # found only when somebody asks
+                yield expression.body
+                continue
             if not isinstance(expression, ast.Name):
                 yield expression
                 continue
