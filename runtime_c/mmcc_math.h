@@ -72,10 +72,18 @@ MMCC_INLINE uint32_t mmcc_high(uint32_t a, uint32_t b)
     return (uint32_t)(((uint64_t)a * b) >> 32);
 }
 
+/* 2^f - 1 of a fraction f, both with 32 bits: f * p(f), with the polynomial of the fifth degree whose largest relative
+ * error is least on [0, 1). */
+MMCC_INLINE uint32_t mmcc_exp_fraction(uint32_t f)
+{
+    uint32_t p = 0x27A1724u + mmcc_high(0x51B593u + mmcc_high(0xE2A0Cu, f), f);
+    p = 0x3D7FAAF3u + mmcc_high(0xE34488Au + mmcc_high(p, f), f);
+    return mmcc_high(0xB17215AFu + mmcc_high(p, f), f);
+}
+
 /* e^value in integers, from bits of a float to bits of a float: the same on every core and with every C library, and
  * quick where there is no unit for floats. Less than 0.75 units in the last place from the exact value, also where that
- * is denormal. Of value / ln 2, with 32 bits of fraction, the fraction f gives 2^f = 1 + f * p(f), with the polynomial
- * of the fifth degree whose largest relative error is least on [0, 1). Rounding up carries into the exponent. */
+ * is denormal. It is 2^(value / ln 2), with 32 bits of fraction. Rounding up carries into the exponent. */
 MMCC_CODE_ATTRIBUTE __attribute__((unused)) static uint32_t mmcc_exp_bits(uint32_t value)
 {
     const uint32_t infinity = 0x7F800000u;
@@ -97,10 +105,7 @@ MMCC_CODE_ATTRIBUTE __attribute__((unused)) static uint32_t mmcc_exp_bits(uint32
         power = middle - size;
     }
     const uint32_t whole = (uint32_t)(power >> 32);
-    const uint32_t f = (uint32_t)power;
-    uint32_t p = 0x27A1724u + mmcc_high(0x51B593u + mmcc_high(0xE2A0Cu, f), f);
-    p = 0x3D7FAAF3u + mmcc_high(0xE34488Au + mmcc_high(p, f), f);
-    p = mmcc_high(0xB17215AFu + mmcc_high(p, f), f);
+    const uint32_t p = mmcc_exp_fraction((uint32_t)power);
     if (whole > 383u) {
         return infinity;
     }
@@ -130,15 +135,40 @@ MMCC_INLINE float mmcc_expf(float value)
     return power;
 }
 
+/* mmcc_expf, bit for bit, of a value that is not above 0 (or NaN): quicker where most are between -64 and -0.25, as
+ * distances to a maximum are. There no result overflows or is denormal, and a shift of the mantissa loses no bits. */
+MMCC_INLINE float mmcc_expf_below(float value)
+{
+    uint32_t bits;
+    float power;
+    void *to = &bits;
+    const void *from = &value;
+    (void)memcpy(to, from, sizeof bits);
+    const uint32_t exponent = (bits >> 23) & 0xFFu;
+    if (exponent - 125u > 7u) {
+        bits = mmcc_exp_bits(bits);
+    } else {
+        const uint32_t mantissa = ((bits << 8) | 0x80000000u) >> (133u - exponent);
+        const uint64_t down = ((uint64_t)mantissa * 3098164009u) >> 24;
+        const uint64_t up = 0x7F00000000u - down; /* with a float's bias of 127 */
+        const uint32_t p = mmcc_exp_fraction((uint32_t)up);
+        bits = ((uint32_t)(up >> 32) << 23) + (p >> 9) + ((p >> 8) & 1u);
+    }
+    to = &power;
+    from = &bits;
+    (void)memcpy(to, from, sizeof power);
+    return power;
+}
+
 MMCC_CODE_ATTRIBUTE __attribute__((unused)) static float mmcc_sigmoidf(float value)
 {
-    const float e = mmcc_expf(-fabsf(value));
+    const float e = mmcc_expf_below(-fabsf(value));
     return (value >= 0.0f ? 1.0f : e) / (1.0f + e);
 }
 
 MMCC_CODE_ATTRIBUTE __attribute__((unused)) static float mmcc_softplusf(float value)
 {
-    return (value > 0.0f ? value : 0.0f) + log1pf(mmcc_expf(-fabsf(value)));
+    return (value > 0.0f ? value : 0.0f) + log1pf(mmcc_expf_below(-fabsf(value)));
 }
 
 /* The remainder with the divisor's sign. */

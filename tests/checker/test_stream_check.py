@@ -17,6 +17,7 @@ from mmcc.ops.elementwise import Unary
 from mmcc.ops.movement import Concat, Slice
 from mmcc.ops.pool import AveragePool
 from mmcc.ops.recurrent import Recurrent
+from mmcc.ops.repeat import Repeat, Taken
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.ops.sequence_start import CountHops, MaskBeforeStart, RepeatFirstRow
 from mmcc.passes.streaming.stream import stream_graph
@@ -29,6 +30,7 @@ from streams import (
     dilated,
     interpolated,
     late_cells,
+    looped,
     padded_behind,
     stacked,
     upsampled,
@@ -184,6 +186,34 @@ def test_a_cell_that_forgets_or_begins_otherwise() -> None:
     kept = with_states(lambda s: replace(s, end=s.begin))
     assert "instead of its row before" in convicted(cells(), kept)
     assert "instead of its row before" in convicted(padded_behind(), with_node(Recurrent, forgets))
+
+
+def test_a_loop_that_forgets_or_begins_otherwise() -> None:
+    other = with_states(lambda s: replace(s, initial=s.initial + np.float32(1)))
+    assert "begins otherwise" in convicted(looped(), other)
+    still = with_states(lambda s: replace(s, end=s.begin) if "carried" in s.begin else s)
+    assert "instead of those before" in convicted(looped(), still)
+    swapped = {".carried0_last": ".carried1_last", ".carried1_last": ".carried0_last"}
+
+    def swap(node: Node) -> Node:
+        y = node.outputs[-1]
+        return replace(node, outputs=(*(y + swapped[name.removeprefix(y)] for name in node.outputs[:-1]), y))
+
+    assert "instead of those before" in convicted(looped(), with_node(Repeat, swap))
+
+
+def test_a_loop_with_other_steps_or_another_body() -> None:
+    def of(**fields: object) -> str:
+        return convicted(
+            looped(), with_node(Repeat, lambda node: replace(node, op=replace(node.op, **fields)))
+        )
+
+    assert "makes 2 steps" in of(steps=2)
+    assert "is made of" in of(scanned=(Taken(1, 2),))
+    assert "scanned of" in of(scanned=(Taken(0, 1),))
+    assert "does not hand on all" in of(kept=(0, 0))
+    body = next(node.op.body for node in looped().nodes if isinstance(node.op, Repeat))
+    assert "body of" in of(body=replace(body, name="another"))
 
 
 def test_a_late_cell_that_begins_early_or_late_or_by_another_count() -> None:

@@ -229,8 +229,8 @@ def test_training_and_staged_weights_have_loops_unrolled(tmp_path):
     assert not loops_of(import_model(path, keep_loops=False))
 
 
-def test_a_stream_has_loops_unrolled(tmp_path):
-    """Its rows go through nodes one by one; a loop is at once."""
+def test_a_stream_has_loops_unrolled_that_are_in_its_way(tmp_path):
+    """Its rows go through nodes one by one; a loop whose steps are no rows of time is at once."""
     inside = [node("MatMul", ["f8", "W"], ["h_out"])]
     inputs, carried = {"x": np.ones((1, 16, 4), np.float32)}, [("x", "h", "h_out", TensorProto.FLOAT)]
     path = save(

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from mmcc.checker.memory_plan import check_memory_plan
 from mmcc.checker.plan import check_plan
 from mmcc.errors import CompileError
 from mmcc.ir.element_type import ElementType
@@ -19,7 +20,7 @@ from mmcc.ir.regions import SRAM, STATE
 from mmcc.kernels.contract import contracts
 from mmcc.ops.movement import Expand
 from mmcc.passes.separate_states import separate_states
-from mmcc.planner.api import best_plan
+from mmcc.planner.api import best_plan, plan_module
 from mmcc.planner.request import PlanRequest
 from mmcc.planner.states import state_offsets
 from mmcc.target import load_target
@@ -114,6 +115,17 @@ def test_a_state_in_place_takes_no_arena() -> None:
 def test_states_lie_one_behind_the_other() -> None:
     graph = separate_states(crossed())
     assert list(state_offsets(graph.states).values()) == [0, graph.tensors["s0"].bytes]
+
+
+@pytest.mark.quick
+def test_states_are_aligned_as_all_buffers_of_the_plan_are() -> None:
+    """Loops and functions of the user's ask for more than 4 bytes; a second state began in the middle."""
+    graph = separate_states(crossed())
+    module = Module.of(graph)
+    (name,) = (entry.name for entry in module.entries)
+    plan = plan_module(module, {name: PlanRequest(align=1024)})
+    assert check_memory_plan(module, plan) == []
+    assert sorted(plan.states.values()) == [0, 1024]
 
 
 @pytest.mark.quick

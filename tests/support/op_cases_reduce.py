@@ -64,7 +64,13 @@ def normalizations() -> list[OpCase]:
     large = real(rng, 3, 40) * 50
     masked = real(rng, 3, 5)
     masked[1, 2] = masked[2, :4] = -inf
+    runs = np.repeat(real(rng, 4, 12), 3, axis=1)  # one exponential for elements that are alike
+    runs[0, 9:] = runs[1, :30] = -inf
+    special = np.array([[inf, 1, inf], [-inf, -inf, -inf], [np.nan, 1, 1], [1, np.nan, 2]], np.float32)
     cases = [
+        OpCase("softmax_runs", Softmax(), (runs,)),
+        OpCase("log_softmax_runs", Softmax(True), (runs,)),
+        OpCase("softmax_special", Softmax(), (special,)),
         OpCase("softmax_masked", Softmax(), (masked,)),
         OpCase("log_softmax_far", Softmax(True), (large,)),
     ]

@@ -24,6 +24,7 @@ from mmcc.ops.movement import Concat, Pad, Reshape, Slice
 from mmcc.ops.pool import AveragePool, MaxPool
 from mmcc.ops.recurrent import CellFunction, Recurrent
 from mmcc.ops.reduce import Reduce
+from mmcc.ops.repeat import Repeat, Taken
 from mmcc.ops.resize import ResizeLinear, ResizeNearest
 from mmcc.ops.window import Window
 from planner_graphs import Build
@@ -193,6 +194,21 @@ def cells() -> Graph:
     return b.graph(b.add(Binary("mul"), h, h))
 
 
+def looped() -> Graph:
+    """A loop over each second row that hands on a row and a number; then a layer that looks ahead."""
+    inner = Build("body")
+    h, count = (inner.input(*shape, dtype=ElementType.F32) for shape in ((2, 3), (1,)))
+    row, one = inner.input(2, 3, dtype=ElementType.F32), inner.input(1, dtype=ElementType.F32)
+    moved = inner.add(Unary("clamp", (-4.0, 4.0)), inner.add(Binary("sub"), row, h))
+    counted = inner.add(Unary("clamp", (0.0, 5.0)), inner.add(Binary("add"), count, one))
+    made = inner.add(Binary("add"), moved, counted)
+    b = Stream("looped")
+    begin = b.constant(np.array([[2, -1, 1], [0, 3, -2]], np.float32))
+    zero, one = (b.constant(np.array([value], np.float32)) for value in (0, 1))
+    loop = Repeat(inner.graph(moved, counted, made), ROWS // 2, 2, (Taken(0, 2),), (False,))
+    return b.graph(b.centred(b.add(loop, begin, zero, b.causal(b.x, 3), one), 3))
+
+
 def late_cells() -> Graph:
     """Cells behind layers that look ahead, at two rates, which begin with what is given; then others."""
     b = Stream("late_cells", 4, 1)
@@ -284,7 +300,7 @@ BY_HAND = {
     f.__name__: f
     for f in (
         frames,
-        *(dilated, strided, pools, shared_rows, look_ahead, cells),
+        *(dilated, strided, pools, shared_rows, look_ahead, cells, looped),
         *(centred, centred_and_strided, padded_behind, late_cells),
         *(stacked, stacked_and_strided, upsampled, interpolated, interpolated_far, encoder_and_decoder),
         padded_points,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import mmcc
@@ -15,7 +16,7 @@ from int8_models import FloatModel
 from mmcc.package.host import host_model
 from mmcc.package.record import load_package
 from mmcc.verification.streams import hops, joined
-from onnx import helper
+from onnx import TensorProto, helper
 from toolchains import ready
 
 STEPS = 24
@@ -67,25 +68,29 @@ def sample() -> np.ndarray:
     return np.random.default_rng(7).standard_normal((1, 4, STEPS)).astype(np.float32)
 
 
+def streamed_twice(folder: Path, x: np.ndarray) -> Iterator[list[np.ndarray]]:
+    """The outputs of a package over all its hops, and once more after a reset."""
+    package = load_package(folder)
+    assert package.stream is not None
+    run = host_model(folder, package)
+    for _ in range(2):
+        run.reset()
+        outputs = []
+        for hop in hops(package, package.stream, [x]):
+            run.forget()
+            inputs = [p.to_c(a, package.tensors[p.tensor]) for p, a in zip(package.inputs, hop, strict=True)]
+            ports = zip(package.outputs, run.run(inputs), strict=True)
+            outputs.append([p.from_c(a, package.tensors[p.tensor]) for p, a in ports])
+        yield joined(package.stream, outputs, [])
+
+
 def test_streamed_is_whole_to_the_bit(tmp_path: Path) -> None:
     model, x = network(tmp_path), sample()
     whole = mmcc.compile_model(model, tmp_path / "whole", name="net").run([x])
     for asked in ("x:2", "x:2:6"):
         made = mmcc.compile_model(model, tmp_path / asked.replace(":", "_"), name="net", stream=asked)
-        package = load_package(made.folder)
-        assert package.stream is not None
-        run = host_model(made.folder, package)
-        for _ in range(2):  # a reset repeats all
-            run.reset()
-            outputs = []
-            for hop in hops(package, package.stream, [x]):
-                run.forget()
-                inputs = [
-                    p.to_c(a, package.tensors[p.tensor]) for p, a in zip(package.inputs, hop, strict=True)
-                ]
-                ports = zip(package.outputs, run.run(inputs), strict=True)
-                outputs.append([p.from_c(a, package.tensors[p.tensor]) for p, a in ports])
-            for one, other in zip(joined(package.stream, outputs, []), whole, strict=True):
+        for outputs in streamed_twice(made.folder, x):
+            for one, other in zip(outputs, whole, strict=True):
                 assert one.tobytes() == other.tobytes()
     header = (tmp_path / "x_2" / "net.h").read_text()
     for line in ("NET_HOP_IN 2", "NET_HOP_OUT 1", "NET_LATENCY 0", "NET_STATE_BYTES "):
@@ -251,6 +256,77 @@ def test_a_flush_with_ports_and_weights_elsewhere(option: str, tmp_path: Path) -
     if "staged" in option:
         weights = json.loads((out / "report.json").read_text())["weights"]
         assert weights["file"] + 16 == (out / "net_weights.bin").stat().st_size  # and what it is known by
+
+
+def scan(folder: Path, axis: int, *, last: bool = False, backward: bool = False) -> Path:
+    """A convolution, a Scan along its rows that hands on a vector and a number, and one that looks back."""
+    rng = np.random.default_rng(6)
+
+    def some(*shape: int) -> np.ndarray:
+        return rng.uniform(-0.5, 0.5, shape).astype(np.float32)
+
+    constants = {"w": some(4, 4, 3), "v": some(2, 5, 3), "U": some(5, 5), "W": some(4, 5)}
+    constants |= {"h0": some(1, 5), "n0": np.float32(0), "rate": np.float32(0.9)}
+    inside = [
+        helper.make_node("MatMul", ["h", "U"], ["a"]),
+        helper.make_node("MatMul", ["row", "W"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["s"]),
+        helper.make_node("Tanh", ["s"], ["h_out"]),
+        helper.make_node("Mul", ["n", "rate"], ["less"]),
+        helper.make_node("ReduceMax", ["h_out"], ["top"], keepdims=0),
+        helper.make_node("Add", ["less", "top"], ["n_out"]),
+        helper.make_node("Mul", ["h_out", "n_out"], ["made"]),
+    ]
+    body = helper.make_graph(
+        inside,
+        "body",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("h", "n", "row")],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("h_out", "n_out", "made")],
+    )
+    turned = [0, 2, 1] if axis else [2, 0, 1]
+    directions = {"scan_input_directions": [1], "scan_output_directions": [1]} if backward else {}
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[2, 0]),
+        helper.make_node("Transpose", ["c"], ["t"], perm=turned),
+        helper.make_node(
+            *("Scan", ["h0", "n0", "t"], ["hn", "nn", "made_all"]),
+            body=body,
+            num_scan_inputs=1,
+            scan_input_axes=[axis],
+            scan_output_axes=[axis],
+            **directions,
+        ),
+        helper.make_node("Transpose", ["made_all"], ["m"], perm=turned if axis else [1, 2, 0]),
+        helper.make_node("Conv", ["m", "v"], ["y"], pads=[2, 0]),
+    ]
+    given = {"x": np.zeros((1, 4, STEPS), np.float32)}
+    outputs = ["y", "hn"] if last else ["y"]
+    return save(model_of(nodes, given, outputs, constants), folder, "scan.onnx")
+
+
+@pytest.mark.parametrize(("axis", "asked"), [(0, "x:2"), (1, "x:2:6")])
+def test_a_loop_over_time_goes_on_from_hop_to_hop(axis: int, asked: str, tmp_path: Path) -> None:
+    """It stays a loop, of as many steps as a hop has rows; the bits are those of the whole model's C."""
+    model = scan(tmp_path, axis)
+    (whole,) = mmcc.compile_model(model, tmp_path / "whole", name="net").run([sample()])
+    stream = mmcc.compile_model(model, tmp_path / "stream", name="net", stream=asked)
+    assert "Repeat" in command("verify", stream.folder, "--per-node")
+    for (rows,) in streamed_twice(stream.folder, sample()):
+        assert rows.tobytes() == whole.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"last": True}, "what it holds after the last step is read"),
+        ({"backward": True}, "it goes from the last step to the first"),
+    ],
+)
+def test_a_loop_that_needs_the_whole_sequence_is_refused(change: dict, why: str, tmp_path: Path) -> None:
+    said = command(
+        *("compile", scan(tmp_path, 0, **change), "--stream", "x:2", "-o", tmp_path / "package"), exit=4
+    )
+    assert all(part in " ".join(said.split()) for part in ("MM205", why, "(Scan)"))
 
 
 def test_verify_and_bench_know_streams(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+import numpy as np
+
 from mmcc.checker.stream_end import End, dropped_rows
 from mmcc.checker.stream_rows import (
     COUNTED,
@@ -27,6 +29,7 @@ from mmcc.checker.stream_rows import (
     early_steps,
     first_rows,
     found_rows,
+    handed_on,
     held_by_cells,
     meant,
     other_constants,
@@ -34,10 +37,13 @@ from mmcc.checker.stream_rows import (
     padding_of,
     padding_row,
     reads_of,
+    result_of,
 )
 from mmcc.ir.graph import Graph, Node, nest_of
+from mmcc.ir.state import State
 from mmcc.ir.streaming import Hops, Streamed
 from mmcc.ops.recurrent_int8 import CELLS, Cell
+from mmcc.ops.repeat import Repeat
 from mmcc.ops.sequence_start import MaskBeforeStart, RepeatFirstRow
 
 MOST_HOPS = 1 << 16
@@ -64,15 +70,17 @@ class _Check:
         self._held = held_by_cells(step, hops)
         self._hop = {name: rows.hop for name, rows in hops.rows.items()}
         self._hop |= {held: hops.rows[y].hop for (y, _), held in self._held.items()}
+        self._handed = handed_on(step, hops)
+        self._hop |= {held: hops.rows[y].hop for (y, _), held in self._handed.items()}
         self._wrong: list[str] = []
         self._carry = Carrier(step)
 
     def run(self) -> list[str]:
         self._wrong += other_constants(self._whole, self._step)
-        cells, counts = self._cells(), self._counts()
+        cells, counts = self._cells() | self._loops(), self._counts()
         for state in self._step.states:
             if state.begin in cells:
-                self._states[state.begin] = [(cells[state.begin], -1)] * len(state.initial)
+                self._states[state.begin] = [(cells[state.begin], -1)] * _rows_of(state)
             elif state.begin in counts:
                 self._states[state.begin] = [(HOPS, int(state.initial[0]))]
             else:
@@ -99,6 +107,10 @@ class _Check:
             if at is not None:
                 found[node.inputs[at]] = held
         return found
+
+    def _loops(self) -> dict[str, str]:
+        """What stands for each state of a loop, where its first step reads it."""
+        return {self._step.producer[y].inputs[k]: held for (y, k), held in self._handed.items()}
 
     def _counts(self) -> set[str]:
         """What is read as a count of hops."""
@@ -136,10 +148,10 @@ class _Check:
             if port.tensor in self._hops.rows:
                 rows[port.tensor] = [*self._made(port.tensor, hop)]
         for node in self._step.nodes:
-            original = self._whole.producer.get(node.outputs[0])
+            original = self._whole.producer.get(result_of(node))
             if original is None:
                 rows[node.outputs[0]] = self._carried(node, rows)
-            elif node.outputs[0] in self._hops.rows:
+            elif result_of(node) in self._hops.rows:
                 self._compute(original, node, rows, hop)
             else:
                 self._compute_all(original, node, rows, hop)
@@ -163,15 +175,20 @@ class _Check:
         if hop == 1:
             if isinstance(original.op, CELLS):
                 self._wrong += self._other_beginning(original, original.op, node)
+            if isinstance(original.op, Repeat):
+                self._wrong += self._other_values(original, original.op, node)
             self._wrong += differences(self._whole, original, self._step, node)
         if isinstance(node.op, CELLS):
             self._hand_on(node, rows, hop)
-        made = self._made(node.outputs[0], hop)
+        y = result_of(node)
+        made = self._made(y, hop)
+        if isinstance(node.op, Repeat):
+            self._go_on(node, node.op, rows, made)
         if isinstance(original.op, INTERPOLATES) and other_row_weights(
             self._whole, original, self._step, node, made[0][1]
         ):
             self._wrong.append(f'"{made[0][0]}" weighs rows otherwise')
-        rows[node.outputs[0]] = cell_rows(made) if isinstance(node.op, CELLS) else [*made]
+        rows[y] = cell_rows(made) if isinstance(node.op, CELLS) else [*made]
         padding = padding_row(padding_of(self._whole, original))
         for k, name in enumerate(original.inputs):
             if name not in self._hops.rows:
@@ -198,6 +215,28 @@ class _Check:
         handed = zip(op.last, node.outputs[1:], strict=True)
         rows |= {out: [(self._held[y[-1][0], name], max(-1, y[-1][1]))] for name, out in handed}
 
+    def _go_on(self, node: Node, op: Repeat, rows: dict[str, list[Row]], made: list[tuple[str, int]]) -> None:
+        """A loop's first step must find what the step before it handed on: that of the row before."""
+        (y, first), last = made[0], made[-1][1]
+        if first < 0 or op.steps != len(made):
+            self._wrong.append(f'"{y}" makes {op.steps} steps from row {first} on, of {len(made)} rows')
+        if op.kept != tuple(range(op.carried)):
+            self._wrong.append(f'"{y}" does not hand on all of its values')
+        for k in range(op.carried):
+            held = self._handed[y, k]
+            found = rows.get(node.inputs[k], [])
+            if set(found) != {(held, first - 1)}:
+                self._wrong.append(f'a step of "{y}" goes on with {found[:2]} instead of those before')
+            rows[node.outputs[k]] = [(held, last)] * len(found)
+
+    def _other_values(self, original: Node, whole: Repeat, node: Node) -> Iterator[str]:
+        """A loop must begin as in the whole graph."""
+        initial = {state.begin: state.initial for state in self._step.states}
+        for k in range(whole.carried):
+            want, have = self._whole.constants.get(original.inputs[k]), initial.get(node.inputs[k])
+            if want is None or have is None or not np.array_equal(want, have, equal_nan=True):
+                yield f'value {k} of "{original.outputs[0]}" begins otherwise'
+
     def _compute_all(self, original: Node, node: Node, rows: dict[str, list[Row]], hop: int) -> None:
         """A node that sees a window must find in it the newest rows."""
         if original.op != node.op:
@@ -223,3 +262,7 @@ class _Check:
             have = initial.get(node.inputs[now]) if now is not None else None
             if want is None or have is None or (have != want).any():
                 yield f'{name} of "{original.outputs[0]}" begins otherwise'
+
+
+def _rows_of(state: State) -> int:
+    return len(state.initial) if state.initial.ndim else 1

@@ -31,6 +31,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Hops
 from mmcc.ops.movement import Pad
 from mmcc.ops.recurrent_int8 import CELLS
+from mmcc.ops.repeat import Repeat
 
 
 class End:
@@ -63,6 +64,8 @@ class End:
                 continue
             if hop == 1:
                 self._wrong += self._otherwise(original, node)
+                if isinstance(node.op, Repeat):
+                    self._wrong.append(f'"{node.outputs[0]}" has steps after those of the last hop')
             self._wrong += self._compute(original, node, rows, hop)
             if self._wrong:
                 break

@@ -20,6 +20,7 @@ from mmcc.ops.int16 import ConvInt16
 from mmcc.ops.movement import Pad
 from mmcc.ops.pool import AveragePool, AveragePoolInt8, MaxPool
 from mmcc.ops.recurrent_int8 import CELLS
+from mmcc.ops.repeat import Repeat
 from mmcc.ops.resize import ResizeInt8, ResizeLinear, ResizeNearest
 from mmcc.ops.sequence_start import CountHops, MaskBeforeStart, RepeatFirstRow
 
@@ -32,6 +33,7 @@ NOTHING: Row = "nothing", 0  # read in a turn of a kernel's loops
 BEHIND: Row = "behind the last row", 0
 # of an operator, what a hop has otherwise: it sees other rows
 OF_ROWS = ("window", "counted", "before", "after", "starts", "shape", "operands", "last", "lag", "hop")
+OF_STEPS = ("steps", "kept")  # of a loop, as many steps as a hop has rows, and all that it hands on
 UPSAMPLED: Mapping[type, str] = {  # of those that make several rows of one, besides
     ConvTranspose: "size",
     ConvTransposeInt8: "size",
@@ -97,6 +99,21 @@ def held_by_cells(step: Graph, hops: Hops) -> dict[tuple[str, str], str]:
         if isinstance(node.op, CELLS) and node.outputs[0] in hops.rows
         for name in (("h", "c") if node.op.cell == "lstm" else ("h",))
     }
+
+
+def handed_on(step: Graph, hops: Hops) -> dict[tuple[str, int], str]:
+    """What stands for each value that a loop over time hands on, by its result and the value's number."""
+    return {
+        (result_of(node), k): f"value {k} of {result_of(node)}"
+        for node in step.nodes
+        if isinstance(node.op, Repeat) and result_of(node) in hops.rows
+        for k in range(node.op.carried)
+    }
+
+
+def result_of(node: Node) -> str:
+    """The tensor whose rows a node makes: a loop's comes after the values that it hands on."""
+    return node.outputs[-1 if isinstance(node.op, Repeat) else 0]
 
 
 def before_start(rows: Sequence[Row]) -> int:
@@ -208,8 +225,18 @@ def reads_of(graph: Graph, node: Node, operand: int, row: int) -> list[int | Non
         first = _by_table(Indexed("", node.op.row_first), row)
         taps = graph.constants[node.inputs[1]].shape[1]
         return [None if first is None else first + tap for tap in range(taps)]
+    if isinstance(node.op, Repeat):
+        return _of_step(graph, node, node.op, operand, row)
     nest = nest_of(graph, node)
     return [at for read in nest.reads if read.operand == operand for at in _taps(nest, read, row)]
+
+
+def _of_step(graph: Graph, node: Node, op: Repeat, operand: int, step: int) -> list[int | None]:
+    """The rows of an operand that a step of a loop takes: all of what is no slice."""
+    if not 0 <= operand - op.carried < len(op.scanned):
+        return [*range(graph.tensors[node.inputs[operand]].shape[0])]
+    taken = op.scanned[operand - op.carried]
+    return [*range(taken.begin(step), taken.begin(step) + taken.extent)]
 
 
 def meant(
@@ -264,10 +291,15 @@ def differences(whole: Graph, original: Node, step: Graph, node: Node) -> Iterat
     if type(original.op) is not type(node.op):
         yield f"{named} is made by {node.op}, not by {original.op}"
         return
-    others = {*OF_ROWS, UPSAMPLED.get(type(node.op), "")}
+    others = {*OF_ROWS, UPSAMPLED.get(type(node.op), ""), *(OF_STEPS if isinstance(node.op, Repeat) else ())}
     for each in fields(original.op):  # type: ignore[arg-type]  # every op is a dataclass
-        if each.name not in others and getattr(original.op, each.name) != getattr(node.op, each.name):
+        one, other = getattr(original.op, each.name), getattr(node.op, each.name)
+        # the body of a loop is the whole's own
+        if each.name not in others and one is not other and (each.name == "body" or one != other):
             yield f"{each.name} of {named} is another"
+    if isinstance(node.op, Repeat):
+        yield from _other_operands(whole, original, node, node.op.carried)
+        return
     one, other = nest_of(whole, original), nest_of(step, node)
     if one.write.shape[1:] != other.write.shape[1:]:
         yield f"{named} has rows of another shape"
@@ -279,3 +311,10 @@ def differences(whole: Graph, original: Node, step: Graph, node: Node) -> Iterat
         weighs = k == 1 and isinstance(node.op, INTERPOLATES)  # see other_row_weights
         if whole.is_constant(name) and name not in node.inputs and not (weighs or isinstance(node.op, CELLS)):
             yield f"{named} does not read constant {k}, %{name}"
+
+
+def _other_operands(whole: Graph, original: Node, node: Node, carried: int) -> Iterator[str]:
+    """Constants that each step of a loop reads must be the whole's, at the same places."""
+    for k, (of_whole, name) in enumerate(zip(original.inputs, node.inputs, strict=True)):
+        if k >= carried and whole.is_constant(of_whole) and name != of_whole:
+            yield f'"{node.outputs[-1]}" reads %{name} for constant {k}, %{of_whole}'

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from mmcc.ir.graph import Graph, Node
 from mmcc.ir.module import FLUSH, STEP, Entry, Module
 from mmcc.ir.streaming import Streamed, Streaming
 from mmcc.ir.verify import check_final
+from mmcc.ops.repeat import Repeat
 from mmcc.output_file import told
 from mmcc.passes import optimize
 from mmcc.passes.chain_updates import chain_updates
@@ -63,19 +66,15 @@ def load_model(
 
     Loops are unrolled where all nodes are to be of the graph itself: `unroll` says so without the options.
     """
-    unroll = unroll or training or options.weights == "staged" or bool(options.handoff or options.stream)
-    graph = whole = _optimized(
-        model,
-        options,
-        progress,
-        keep_batch_norm=keep_batch_norm,
-        step=step,
-        training=training,
-        unroll=unroll,
+    unroll = unroll or training or options.weights == "staged" or bool(options.handoff)
+    optimized = partial(
+        _optimized, model, options, progress, keep_batch_norm=keep_batch_norm, step=step, training=training
     )
     streaming = flush = None
-    if options.stream:
-        whole, streamed = _streamed(whole, options)
+    if not options.stream:
+        graph = whole = optimized(unroll=unroll)
+    else:
+        whole, streamed = _with_loops(optimized, options, unroll=unroll)
         graph, flush, streaming = streamed.step, streamed.flush, streamed.streaming
         faults = [text for each in (graph, flush) if each is not None for text in check_final(each)]
         faults = faults or check_stream(whole, streamed)
@@ -92,6 +91,24 @@ def load_model(
         if flush is not None:
             dump(options.dump, "2-optimized-flush.txt", str(flush))
     return Loaded(graph, whole, streaming, flush)
+
+
+def _with_loops(
+    optimized: Callable[..., Graph], options: CompileOptions, *, unroll: bool
+) -> tuple[Graph, Streamed]:
+    """The hop of a model, and that model. Loops along time stay loops; if one is in the way, none does."""
+    if unroll or options.window:
+        return _streamed(optimized(unroll=True), options)
+    whole = optimized(unroll=False)
+    try:
+        return _streamed(whole, options)
+    except CompileError as error:
+        if error.code != "MM205" or not any(isinstance(node.op, Repeat) for node in whole.nodes):
+            raise
+        try:
+            return _streamed(optimized(unroll=True), options)
+        except CompileError as other:
+            raise (other if _reached(other) > _reached(error) else error) from None
 
 
 def _streamed(graph: Graph, options: CompileOptions) -> tuple[Graph, Streamed]:

@@ -38,7 +38,8 @@ class Builder:
 
     budget: int  # bytes that folding may still produce
     keep_batch_norm: bool = False  # as a node of its own
-    keep_loops: bool = True  # long ones, as a node with a body
+    keep_loops: bool = True  # as a node with a body
+    weigh_loops: bool = True  # short ones only where their code is worth more than their RAM
     training: bool = False  # will change constants: each layer of a volume reads all of its weights
     runs: int = 0  # of nodes in the bodies of loops that stay loops, so far
     unrolled: int = 0  # nodes that loops have become so far

@@ -78,7 +78,8 @@ def import_model(
     `bind` gives values to inputs, by name, which are constants then. `stream`, INPUT:AXIS, names an axis that
     is to be the outermost in memory. With `keep_batch_norm` a BatchNormalization is a node of its own, for
     training, in training mode, too. With `step` the file is that step of training, and the graph its model
-    for inference. With `keep_loops` a long Loop or Scan is one node with a body, and otherwise unrolled. With
+    for inference. With `keep_loops` a long Loop or Scan is one node with a body, and otherwise unrolled; with
+    `stream` a short one is, too. With
     `training` all layers of a convolution over volumes read the same weights, and the graph says which
     constants are the model's own.
 
@@ -97,6 +98,7 @@ def import_model(
             budget=max_bytes,
             keep_batch_norm=keep_batch_norm,
             keep_loops=keep_loops and step is None,
+            weigh_loops=not stream,
             training=training,
         ),
         problems=Problems(list(source.problems)),

@@ -104,7 +104,8 @@ def keep(state: Import, where: Where, loop: KeptLoop, convert: Convert) -> dict[
     runs = build.runs + nodes
     if runs > MOST_RUNS:
         raise Unrolled(f"all steps together run more than {MOST_RUNS:,} nodes")
-    if loop.steps == 1 or (nodes <= FEW_NODES and not _saves(found.op, nodes)):
+    few = build.weigh_loops and nodes <= FEW_NODES
+    if loop.steps == 1 or (few and not _saves(found.op, nodes)):
         raise Unrolled
     build.runs = runs
     build.budget = inner.budget

@@ -126,7 +126,10 @@ class _Steps:
     def _cannot_stay(self, most: int | None) -> str:
         """Why a loop whose steps are not known, or that something else forbids to keep, is unrolled."""
         if not self.state.build.keep_loops:
-            return "loops stay loops neither in training nor with --handoff, --stream or --weights staged"
+            return (
+                "loops stay loops neither in training nor with --handoff or --weights staged, and with"
+                " --stream only along time and without --window"
+            )
         if most is not None and most > MOST_STEPS:
             return f"of {most:,} steps, more than the {MOST_STEPS:,} that the plan's check goes through"
         if takes_sequences(self.state, self.node):

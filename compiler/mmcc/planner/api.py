@@ -37,7 +37,9 @@ def best_plan(graph: Graph, request: PlanRequest) -> Plan:
     in_ram = (tensor for tensor in graph.tensors.values() if not graph.is_constant(tensor.name))
     assert all(tensor.dtype.per_cell == 1 for tensor in in_ram), "a packed tensor is in RAM"
     start = time.perf_counter()
-    found = place_states(graph, _best(graph, request), request.states or state_offsets(graph.states))
+    found = place_states(
+        graph, _best(graph, request), request.states or state_offsets(graph.states, request.align)
+    )
     found = place_paged(graph, found)
     return replace(found, seconds=time.perf_counter() - start)
 
@@ -49,7 +51,8 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
 
     Entries that may run at the same time have parts of the arena of their own, of which nothing is lent; the
     limit of the requests is for all together."""
-    offsets = state_offsets(module.states)
+    align = max(request.align for request in requests.values())
+    offsets = state_offsets(module.states, align)
     graphs = {entry.name: entry.graph for entry in module.entries}
 
     def best(name: str, request: PlanRequest) -> Plan:
@@ -59,7 +62,7 @@ def plan_module(module: Module, requests: Mapping[str, PlanRequest]) -> MemoryPl
         wide = spread(graphs[name], plan, requests[name])
         return in_chunks(graphs[name], wide, requests[name])
 
-    size = state_bytes(module.states)
+    size = state_bytes(module.states, align)
     if not module.concurrent:
         plans, largest = dict[str, Plan](), 0
         for name, request in requests.items():

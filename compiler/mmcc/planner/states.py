@@ -21,20 +21,23 @@ from mmcc.ir.state import State
 ALIGN = 4  # of every state; elements larger than this align to themselves
 
 
-def state_offsets(states: Sequence[State]) -> dict[str, int]:
-    """Where each state begins in the memory of states, in bytes; by the name of its `begin`."""
+def state_offsets(states: Sequence[State], align: int = ALIGN) -> dict[str, int]:
+    """Where each state begins in the memory of states, in bytes; by the name of its `begin`.
+
+    `align` is that of all buffers of the plan (`PlanRequest.align`).
+    """
     found: dict[str, int] = {}
     end = 0
     for state in states:
-        align = max(ALIGN, state.initial.dtype.itemsize)
-        found[state.begin] = -(-end // align) * align
+        own = max(ALIGN, align, state.initial.dtype.itemsize)
+        found[state.begin] = -(-end // own) * own
         end = found[state.begin] + state.initial.nbytes
     return found
 
 
-def state_bytes(states: Sequence[State]) -> int:
+def state_bytes(states: Sequence[State], align: int = ALIGN) -> int:
     """Bytes of the memory of states."""
-    offsets = state_offsets(states)
+    offsets = state_offsets(states, align)
     return max((offsets[state.begin] + state.initial.nbytes for state in states), default=0)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.state import State
 from mmcc.ops.recurrent_int8 import CELLS, Cell
+from mmcc.ops.repeat import Repeat
 from mmcc.passes.streaming.hops import Found
 from mmcc.passes.streaming.nodes import Nodes, on_rows
 from mmcc.passes.streaming.reads import INTERPOLATES
@@ -101,6 +102,8 @@ class _Flush:
                 continue
             if index not in self._found.reads or not set(node.inputs) <= self._known():
                 raise NoFlush("it would take another input of the model, or a window")
+            if isinstance(node.op, Repeat):
+                raise NoFlush("a loop would have steps after those of the last hop")
             found.add(index)
             names |= {name for name in node.inputs if self._tail.get(name)}
         return found

@@ -11,6 +11,7 @@ from math import ceil, lcm
 from mmcc.errors import CompileError, Exit
 from mmcc.ir.graph import Graph, Node
 from mmcc.ir.streaming import Hops, Rows
+from mmcc.ops.repeat import Repeat
 from mmcc.passes.streaming.padding import Padding, padding_of
 from mmcc.passes.streaming.reads import INTERPOLATES, NeedsAll, RowReads, needs_whole, row_reads
 
@@ -38,6 +39,8 @@ def find_hops(graph: Graph, streamed: str, times: int, *, window: bool) -> Found
         if index not in reads:
             continue
         lag = max(each.up * _lag(each, rows[node.inputs[k]].lag) for k, each in reads[index].items())
+        if lag and isinstance(node.op, Repeat):
+            raise _not_causal(node, "would begin with rows from before the first, since they come late")
         padding[index] = _padding(graph, node, reads[index], rows)
         for name in node.outputs:
             rows[name] = Rows(int(rates[name] * least), lag)

@@ -12,6 +12,7 @@ from mmcc.ir.graph import Graph, Node, nest_of
 from mmcc.ir.nest import Access, Affine, Indexed, LoopKind, Nest
 from mmcc.ops.movement import Reshape
 from mmcc.ops.recurrent_int8 import CELLS
+from mmcc.ops.repeat import Repeat
 from mmcc.ops.resize import ResizeInt8, ResizeLinear
 
 INTERPOLATES = ResizeLinear | ResizeInt8
@@ -44,6 +45,8 @@ def row_reads(graph: Graph, node: Node, moving: Collection[str]) -> dict[int, Ro
     """
     if isinstance(node.op, CELLS):
         return _of_cell(graph, node, moving)
+    if isinstance(node.op, Repeat):
+        return _of_loop(graph, node, node.op, moving)
     if isinstance(node.op, Reshape):
         return _of_reshape(graph, node)
     if isinstance(node.op, INTERPOLATES):
@@ -141,3 +144,28 @@ def _of_cell(graph: Graph, node: Node, moving: Collection[str]) -> dict[int, Row
     if node.inputs[0] not in moving:
         raise NeedsAll("its input is the same in all steps")
     return {0: RowReads(1, (0,))}
+
+
+def _of_loop(graph: Graph, node: Node, op: Repeat, moving: Collection[str]) -> dict[int, RowReads]:
+    """Of a loop over time: a step makes a row of those that it takes."""
+    if op.kept:
+        raise NeedsAll("what it holds after the last step is read")
+    if op.made != (False,):
+        raise NeedsAll(
+            "it has several results" if len(op.made) > 1 else "it goes from the last step to the first"
+        )
+    if not all(graph.is_constant(name) for name in node.inputs[: op.carried]):
+        raise NeedsAll("what its first step finds is computed")
+    if any(name in moving for name in node.inputs[op.carried + len(op.scanned) :]):
+        raise NeedsAll("each of its steps reads all rows")
+    found: dict[int, RowReads] = {}
+    for k, taken in enumerate(op.scanned, op.carried):
+        if node.inputs[k] in moving:
+            if taken.first or taken.stride < 1:
+                raise NeedsAll("its steps take rows backward, or not from the first on")
+            found[k] = RowReads(taken.stride, tuple(range(taken.extent)))
+        elif taken.stride:
+            raise NeedsAll("its other operand differs from step to step")
+    if not found:
+        raise NeedsAll("its input is the same in all steps")
+    return found

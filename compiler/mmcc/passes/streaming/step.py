@@ -16,6 +16,7 @@ from mmcc.ir.types import Tensor
 from mmcc.ops.movement import Slice
 from mmcc.ops.recurrent import Recurrent
 from mmcc.ops.recurrent_int8 import CELLS, Cell
+from mmcc.ops.repeat import Repeat
 from mmcc.ops.sequence_start import CountHops
 from mmcc.ops.shift import Shift
 from mmcc.passes.streaming.hops import Found
@@ -192,6 +193,8 @@ class Step:
             inputs[1] = self._made.repeated(self._whole, inputs[1], up, rows)
         if isinstance(node.op, CELLS):
             self._write_cell(node, node.op, inputs)
+        elif isinstance(node.op, Repeat):
+            self._write_loop(node, node.op, inputs)
         else:
             rows, each = self._rows[node.outputs[0]].hop, self._found.reads[index]
             self._made.add(on_rows(node.op, rows, each), inputs, node.outputs, node)
@@ -243,6 +246,18 @@ class Step:
             ends["h"] = self._made.rows_of(y, [self._tensors[y].shape[0] - 1], 1)
         by_begin = {given[name]: ends[name] for name in names}
         self._states = [replace(s, end=by_begin.get(s.begin, s.end)) for s in self._states]
+
+    def _write_loop(self, node: Node, op: Repeat, inputs: list[str]) -> None:
+        """A loop of as many steps as a hop has rows, which finds what the hop before handed on."""
+        (y,) = node.outputs
+        ends: list[str] = []
+        for k, like in enumerate(op.inputs()[: op.carried]):
+            begin = self._made.named(f"{y}.carried{k}", like.shape, like)
+            ends.append(self._made.named(f"{y}.carried{k}_last", like.shape, like))
+            self._states.append(State(begin, ends[-1], self._whole.constants[inputs[k]]))
+            inputs[k] = begin
+        op = replace(op, steps=self._rows[y].hop, kept=tuple(range(op.carried)))
+        self._made.add(op, inputs, (*ends, y), node)
 
 
 def _dilation(op: Op) -> int:
