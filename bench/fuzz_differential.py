@@ -25,6 +25,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,7 @@ from fuzz_programs import (
 )
 from fuzz_quantize import quantized
 from fuzz_shrink import shrink
+from mmcc.codegen.render import load_templates
 from mmcc.errors import CompileError, Exit
 from mmcc.verification.oracle import Oracle
 from mmcc.verification.samples import Sample
@@ -259,6 +261,17 @@ def _difference(a: Sequence[Sample], b: Sequence[Sample]) -> str:
 # ---- each model in a process of its own
 
 
+@cache
+def prepare() -> None:
+    """Load what every model needs, so that their processes need not: templates, and modules for plans."""
+    load_templates()
+    with tempfile.TemporaryDirectory(prefix="mmcc-fuzz-") as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(float_model((0, 0), 1, usual=True), path)
+        for trial in first_trials():
+            compile_trial(Model(path), Path(folder), trial)
+
+
 def in_process(task: Any, seconds: int) -> Outcome:
     """`task()` in a child that is slow if it takes more seconds of CPU, its own children together.
 
@@ -308,6 +321,7 @@ def check_model(model: onnx.ModelProto, seed: Sequence[int], boards: bool = Fals
             onnx.save(model, path)
             return check(path, seed, Path(folder), boards)
 
+    prepare()
     return in_process(task, CPU_SECONDS * (4 if boards else 1))
 
 

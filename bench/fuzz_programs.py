@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Compiles a model under many plans, builds all of them into one program with sanitizers, and runs each.
 
-The plans share nothing but the program: each package is one unit of C, its symbols apart by its prefix and
-the test bench's by macros.
+The plans share nothing but the program and kernels that are the same: symbols of packages are apart by their
+prefixes, and the test bench's, what is static, and macros of the same name by macros.
 """
 
 from __future__ import annotations
@@ -43,6 +43,12 @@ SANITIZED = (*TELLING, "-fsanitize-undefined-trap-on-error")
 QUIET = "-Wno-aggressive-loop-optimizations"
 OPTIMIZED = (("gcc", "-O2"), ("gcc", "-O3", QUIET), ("clang", "-O2"), ("gcc", "-Os"))
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
+WORD = re.compile(r"\b[A-Za-z_]\w*")
+PREFIXED = re.compile(r"[ap]\d\d(?:_|$)|[AP]\d\d(?:_|$)")  # names that begin as a trial's does
+ATTRIBUTES = re.compile(r"__attribute__\(\(.*?\)\)\)?|MMCC_ALIGNED\(\d+\)")
+STATIC = re.compile(r"^static\b(?: struct \{[^}]*\}|[^=;({\[]*?)\s*\b(\w+)\s*(?=[=;(\[])", re.MULTILINE)
+EXTERN = re.compile(r"^extern\b[^;]*?\b(\w+)\s*(?:\[[^;]*)?;", re.MULTILINE)
+DEFINED = re.compile(r"^\s*#\s*define\s+(\w+)", re.MULTILINE)
 NAMES = ("inputs", "outputs", "input_bytes", "output_bytes", "init", "input", "output", "run", "weights_read")
 
 
@@ -175,11 +181,20 @@ def compile_trial(model: Model, folder: Path, trial: Trial) -> Built:
 
 # ---- the program
 
-_PROGRAM = """
+_PREAMBLE = """#define _POSIX_C_SOURCE 200112L /* as the test bench has it */
+#include <float.h>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include "mmcc_runtime.h"
+#include "adapter.h"
+#undef MMCC_CODE_ATTRIBUTE
+"""
+_PROGRAM = """
 #define PLAN(p) \\
     extern const uint32_t p##_a_inputs, p##_a_outputs, p##_a_input_bytes[], p##_a_output_bytes[]; \\
     int32_t p##_a_init(void); \\
@@ -237,11 +252,15 @@ def shared_kernels(builts: Sequence[Built]) -> dict[str, str]:
     found: dict[str, str] = {}
     for built in builts:
         name = built.trial.name
-        text = "".join(
-            (built.result.folder / f"{name}{end}").read_text() for end in ("_kernels.c", "_internal.h")
-        )
+        text = "".join(path.read_text() for path in _kernels(built))
         found[name] = firsts.setdefault(_unnamed(text, name), name)
     return found
+
+
+def _kernels(built: Built) -> tuple[Path, Path]:
+    """Files of a package: its kernels' types, and its kernels."""
+    folder, name = built.result.folder, built.trial.name
+    return folder / f"{name}_internal.h", folder / f"{name}_kernels.c"
 
 
 def _unnamed(text: str, name: str) -> str:
@@ -249,39 +268,60 @@ def _unnamed(text: str, name: str) -> str:
 
 
 def _unit(built: Built, kernels_of: str, adapter: Path) -> str:
-    """The one unit of a package; its kernels are those of another plan that has the same."""
-    name, package = built.trial.name, built.result.folder
+    """A package's part of the program; its kernels, and the types they know, are those of another plan that
+    has the same."""
+    name, folder = built.trial.name, built.result.folder
+    header, kernels = _kernels(built)
     lines = [f"#define mmcc_adapter_{n} {name}_a_{n}" for n in NAMES]
-    lines.append("#define _POSIX_C_SOURCE 200112L /* as the test bench has it */")
-    sources = package_sources(package)
-    if kernels_of != name:
-        kernels = package / f"{name}_kernels.c"
-        sources = [path for path in sources if path.name != kernels.name]
-        defined = re.findall(rf"^void {name}(\w+)\(", kernels.read_text(), re.MULTILINE)
-        lines += [f"#define {name}{end} {kernels_of}{end}" for end in defined]
-    lines += [f'#include "{path}"' for path in (*sources, adapter)]
+    sources, own = package_sources(folder), (folder / f"{name}.h").read_text()
+    shared = kernels_of != name
+    if shared:
+        sources = [path for path in sources if path != kernels]
+        words = {*WORD.findall(header.read_text()), *WORD.findall(kernels.read_text())}
+        words -= {*WORD.findall(own), *EXTERN.findall(header.read_text()), f"{name.upper()}_INTERNAL_H"}
+        same = (word for word in words if PREFIXED.match(word))
+        lines += [f"#define {word} {_named(word, name, kernels_of)}" for word in sorted(same)]
+        lines.append(f"#define {name.upper()}_INTERNAL_H")
+    lines.append(f'#include "{name}.h"')
+    lines += [match[0] for match in EXTERN.finditer(header.read_text())] if shared else []
+    for paths in (sources, [adapter]):  # what the adapter calls its own may be members of kernels' types
+        text = "".join(path.read_text() for path in paths)
+        names = {*STATIC.findall(ATTRIBUTES.sub("", text))}
+        lines += [f"#define {word} {name}_s_{word}" for word in sorted(names) if not PREFIXED.match(word)]
+        lines += [f'#include "{path}"' for path in paths]
+    every = (path.read_text() for path in (header, *sources, adapter))
+    defined = {*DEFINED.findall("".join(every)), *DEFINED.findall("\n".join(lines))}
+    lines += [f"#undef {word}" for word in sorted(defined) if not PREFIXED.match(word)]
     return "\n".join(lines) + "\n"
 
 
+def _named(word: str, name: str, other: str) -> str:
+    """A name of one plan as that of another."""
+    return (other if word.startswith(name) else other.upper()) + word[len(name) :]
+
+
 def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
-    """One program of all packages; `flags` begin with the compiler. CompileError: what it did not like."""
+    """One program of all packages; `flags` begin with the compiler. CompileError: what it did not like.
+
+    It is one unit of C: to begin with a unit takes as long as a small package.
+    """
     units: list[str] = []
     kernels = shared_kernels(builts)
     for built in builts:
-        name, package = built.trial.name, built.result.folder
-        adapter, unit = (program.with_name(f"{program.name}_{name}{end}") for end in (".inc", ".c"))
-        adapter.write_text(host_adapter(package, built.package))
-        unit.write_text(_unit(built, kernels[name], adapter))
-        units += [f"-I{package}", str(unit)]
+        name = built.trial.name
+        adapter = program.with_name(f"{program.name}_{name}.inc")
+        adapter.write_text(host_adapter(built.result.folder, built.package))
+        units.append(_unit(built, kernels[name], adapter))
     names = [built.trial.name for built in builts]
     runs = "\n    ".join(
         f'if (!strcmp(argv[1], "{n}")) status = {n}_all(in, atol(argv[4]), to);' for n in names
     )
     main = program.with_suffix(".c")
     text = _PROGRAM.replace("@PLANS@", "\n".join(f"PLAN({n})" for n in names)).replace("@RUNS@", runs)
-    main.write_text(text)
-    bench = data_dir("runtime_c") / "firmware"
-    command = [*flags, *WARNINGS, f"-I{bench}", str(main), *units, "-o", str(program), "-lm"]
+    main.write_text(_PREAMBLE + "".join(units) + text)
+    folders = [data_dir("runtime_c") / "firmware", *(built.result.folder for built in builts)]
+    command = [*flags, *WARNINGS, *(f"-I{folder}" for folder in folders), str(main), "-o", str(program)]
+    command.append("-lm")
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if "error" in line]

@@ -56,6 +56,12 @@ def _environment() -> Environment:
     )
 
 
+def load_templates() -> None:
+    """Load all templates: who makes packages in many processes does it once, before they fork."""
+    for name in _environment().list_templates(extensions=["j2"]):
+        _environment().get_template(name)
+
+
 def render_kernel(kernel: Kernel, variants: tuple[str, ...]) -> str:
     """C text of one kernel function."""
     variant = variant_of(kernel.template, variants)
