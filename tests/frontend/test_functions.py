@@ -80,6 +80,25 @@ def test_an_attribute_of_types_that_did_not_exist_is_no_change(tmp_path):
     import_model(save(_with_functions(25, F=(21, cast)), tmp_path))
 
 
+@pytest.mark.parametrize(("own", "of_model"), [(13, 17), (17, 13)])
+def test_an_attribute_that_a_node_does_not_have_is_no_change(own, of_model, tmp_path):
+    """Reshape learned `allowzero` in operator set 14, Shape `start` and `end` in 15: with these it is one."""
+    nodes = [node("Shape", ["a"], ["s"]), node("Reshape", ["a", "s"], ["b"])]
+    import_model(save(_with_functions(of_model, F=(own, nodes)), tmp_path))
+    if own > of_model:
+        nodes = [node("Shape", ["a"], ["s"], start=0), node("Reshape", ["a", "s"], ["b"])]
+        model = _with_functions(of_model, F=(own, nodes))
+        fails(model, tmp_path, "MM204", "Shape", exit=Exit.UNSUPPORTED)
+
+
+def test_an_operator_that_means_something_else_is_refused(tmp_path):
+    """Slopes of channels and of the last axis look alike; so do two origins of pixels, and training."""
+    for name, versions in (("PRelu", (6, 7)), ("RoiAlign", (15, 16)), ("Dropout", (6, 7))):
+        nodes = [node(name, ["a"] * (3 if name == "RoiAlign" else 1 + (name == "PRelu")), ["b"])]
+        model = _with_functions(versions[1], F=(versions[0], nodes))
+        fails(model, tmp_path, "MM204", name, exit=Exit.UNSUPPORTED)
+
+
 def test_an_unknown_operator_hides_no_change_of_others(tmp_path):
     """Softmax of operator set 12 joins axes; nothing reads what the unknown one makes."""
     nodes = [node("Softmax", ["a"], ["b"]), node("Nobody", ["a"], ["c"])]

@@ -15,6 +15,12 @@ from mmcc.frontend.reads import nodes_below
 from mmcc.frontend.schema import Schema
 
 OF_TYPES = ("saturate", "round_mode")  # attributes that say something of some types only: float8
+# operators that mean something else from a version on, with the same operands and perhaps more attributes
+OTHERWISE = {
+    **{"PRelu": 7, "OneHot": 11, "ConvTranspose": 11, "RoiAlign": 16},
+    **{"Split": 18, "AveragePool": 19, "GroupNormalization": 21},
+}
+GAINS = 7  # operator sets before it had attributes whose absence meant something: is_test, broadcast
 GROWTH = 4  # inlining functions may make this many times the nodes in the file, and
 GROWN_NODES, GROWN_BYTES = 20_000, 64 * 2**20  # these many more
 
@@ -66,8 +72,8 @@ def _called(model: ModelProto, calls: Calls) -> set[tuple[str, str]]:
 def _of_one_opset(model: ModelProto, called: Container[tuple[str, str]]) -> ModelProto:
     """The model with its functions in its own operator sets: of others the inliner would leave the calls.
 
-    A function may be of another version where the operators of its nodes only learned types in between; an
-    error where one changed more.
+    A function may be of another version where the operators of its nodes only learned types in between, or
+    attributes that the nodes do not have; an error where one changed more.
     """
     versions = {_domain(entry.domain): entry.version for entry in model.opset_import}
     others = False
@@ -109,18 +115,27 @@ def _changed(function: FunctionProto, domain: str, versions: tuple[int, int]) ->
             continue  # of an operator of others nothing is known, in any version
         if not all(known):
             return node.op_type
-        old, new = (_signature(onnx.defs.get_schema(node.op_type, v, domain)) for v in versions)
-        if old != new:
+        changed = not domain and min(versions) < OTHERWISE.get(node.op_type, 0) <= max(versions)
+        schemas = [onnx.defs.get_schema(node.op_type, v, domain) for v in versions]
+        own = {attribute.name for attribute in node.attribute}
+        if min(versions) < GAINS:
+            own |= {name for schema in schemas for name in schema.attributes}
+        old, new = (_signature(schema, own, other) for schema, other in (schemas, schemas[::-1]))
+        if changed or old != new:
             return node.op_type
     return ""
 
 
-def _signature(schema: Schema) -> tuple[object, ...]:
-    """What makes two versions of an operator the same, whatever types they take: operands and attributes."""
+def _signature(schema: Schema, own: Container[str], other: Schema) -> tuple[object, ...]:
+    """What makes two versions of an operator the same, whatever types they take: operands and attributes.
+
+    Attributes that the other version does not know count only if they must be there, or a node has them among
+    its `own`: without them it means what it did before they came.
+    """
     attributes = {
         name: (described.type, described.required, described.default_value.SerializeToString())
         for name, described in schema.attributes.items()
-        if name not in OF_TYPES
+        if name not in OF_TYPES and (name in other.attributes or described.required or name in own)
     }
     operands, results = (
         [(formal.name, formal.option) for formal in formals] for formals in (schema.inputs, schema.outputs)
