@@ -21,7 +21,7 @@ from mmcc.ops.dense import Dense
 from mmcc.ops.elementwise import Unary
 from mmcc.ops.repeat import Repeat, Taken
 from mmcc.passes import optimize
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 from random_loops import RandomLoop
 
 pytestmark = pytest.mark.quick
@@ -126,6 +126,25 @@ def one_loop(inside, carried, rows, outputs, inputs, constants, steps=40):
     names = [*(f"last_{begin}" for _, begin, _, _ in carried), *(f"all_{name}" for name in rows)]
     loop = node("Loop", ["trip", "", *(start for start, *_ in carried)], names, body=body)
     return model_of([loop], inputs, outputs, constants | {"trip": np.int64(steps)})
+
+
+@pytest.mark.parametrize("nodes", [1, 20])
+def test_a_loop_whose_steps_read_nothing_is_a_constant(nodes, tmp_path):
+    """Its rows are of constants in the body, and what it takes of its input nobody reads."""
+    inside = [node("Tanh", [f"r{k}"], [f"r{k + 1}"]) for k in range(nodes)]
+    made = helper.make_tensor_value_info(f"r{nodes}", TensorProto.FLOAT, [2])
+    row = helper.make_tensor_value_info("row", TensorProto.FLOAT, [2])
+    body = helper.make_graph(
+        inside, "body", [row], [made], [numpy_helper.from_array(np.array([1, -2], np.float32), "r0")]
+    )
+    whole = [
+        node("Scan", ["x"], ["all"], body=body, num_scan_inputs=1),
+        node("Add", ["all", "x"], ["y"]),
+    ]
+    inputs = {"x": np.ones((20, 2), np.float32)}
+    graph = check(model_of(whole, inputs, ["y"], {}), inputs, tmp_path)
+    assert kinds(graph) == ["Binary"]
+    import_model(save(model_of(whole, inputs, ["y"], {}), tmp_path), stream="x:0")
 
 
 def test_a_count_of_one_element_in_a_vector_is_no_slice_of_a_step(tmp_path):
