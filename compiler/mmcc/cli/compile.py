@@ -305,7 +305,7 @@ def show_compiled(title: str, report: dict[str, Any], folder: Path) -> None:
     if report["stream"]:
         rows.append(("stream", stream_text(report["stream"])))
     if report["plan"]["cost"]:
-        rows.append(("cost", cost_text(report["plan"])))
+        rows.append(("cost", cost_text(report["plan"], len(report["row_copies"]))))
     if report["dead_channels"]["nodes"]:
         rows.append(("left out", dead_text(report["dead_channels"])))
     if report["weights"]:

@@ -21,7 +21,6 @@ from mmcc.ops.movement import Expand
 from mmcc.passes.copy_rows import Read, copy_rows
 from mmcc.planner.api import best_plan
 from mmcc.planner.cost import node_cost, shares
-from mmcc.planner.regions.search import floor_cost
 from mmcc.planner.regions.traffic import Bytes, node_traffic
 from mmcc.planner.request import PlanRequest
 
@@ -29,6 +28,7 @@ from mmcc.planner.request import PlanRequest
 def with_row_copies(found: Laid, ask: Ask) -> Laid:
     """The best plan of a graph, or of it with copies for what reads slow memory often.
 
+    What is proved of it is of plans with the same copies, or without any: not of all that there could be.
     `ask` says what kernels promise of another graph. A graph stays as it is in one memory, where as few bytes
     as possible are asked for, and where there are states or functions of the user's.
     """
@@ -55,7 +55,7 @@ def with_row_copies(found: Laid, ask: Ask) -> Laid:
         if faster == reads:
             break
         reads = faster  # without copies that are in slow memory, too
-    return replace(best, plan=replace(_known(best.plan, graph, request), seconds=seconds))
+    return replace(best, plan=replace(best.plan, seconds=seconds))
 
 
 def _is_faster(graph: Graph, other: Graph, plan: Plan, read: Read) -> bool:
@@ -66,12 +66,6 @@ def _is_faster(graph: Graph, other: Graph, plan: Plan, read: Read) -> bool:
     step = next(step_of[k] for k, node in enumerate(other.nodes) if copy in node.outputs)
     source, ring = (plan.place_at(plan.slots[each].buffer, step).region for each in (name, copy))
     return isinstance(source, Region) and isinstance(ring, Region) and ring.read_cost < source.read_cost
-
-
-def _known(plan: Plan, graph: Graph, request: PlanRequest) -> Plan:
-    """The plan with what is known of plans with any copies: no more than what every access costs where it
-    costs least."""
-    return replace(plan, least_cost=min(plan.cost, floor_cost(graph, request)), cheapest=False)
 
 
 def _worth_copying(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[Read]:

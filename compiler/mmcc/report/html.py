@@ -166,7 +166,7 @@ def _proved(report: Report, measured: Mapping[str, Mapping[str, Any]]) -> list[t
         if entry["dead_channels"]["nodes"]:
             rows.append((f"left out{of}", dead_text(entry["dead_channels"])))
         if entry["plan"]["cost"]:
-            rows.append((f"cost{of}", cost_text(entry["plan"])))
+            rows.append((f"cost{of}", cost_text(entry["plan"], len(report["row_copies"]))))
     if ram["weights"]:
         rows.append(("static", static_text(ram)))
     rows += [

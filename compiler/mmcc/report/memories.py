@@ -9,9 +9,6 @@ from typing import Any
 from mmcc.ir.regions import STATE, Region
 from mmcc.sizes import readable
 
-# Copies of rows are nodes of another graph: where they are tried, no more than a floor is known.
-COVERED = "the graph as it is that move at most one tensor a step"
-
 
 def region_entries(
     used: Mapping[Region, int],
@@ -52,15 +49,27 @@ def regions_text(report: dict[str, Any]) -> str:
     return "; ".join(parts) + moves
 
 
-def cost_text(plan: dict[str, Any]) -> str:
-    """The predicted cost of a plan in several memories, and what is proved of it."""
+def cost_text(plan: dict[str, Any], copies: int) -> str:
+    """The predicted cost of a plan in several memories, and what is proved of it: of plans in which rows of
+    the same tensors are copied, so many, and no others."""
     cost, least = plan["cost"], plan["least_cost"]
     text = f"{cost:,.0f} predicted: {plan['cost_unit']}, and bytes by what each memory's cost"
-    if plan["cheapest"]:
-        return f"{text}; proved least within these memories, of plans of {COVERED}"
     if least <= 0:
         return f"{text}; nothing is proved"
-    return f"{text}; none below {least:,.0f} ({100 * (cost - least) / cost:.2f} % less)"
+    graph = "of the graph as it is" if not copies else f"with rows of the same {_tensors(copies)} copied"
+    covered = f"of plans {graph} that move at most one tensor a step"
+    if plan["cheapest"]:
+        return f"{text}; proved least within these memories, {covered}"
+    return f"{text}; {covered}, none is below {least:,.0f} ({100 * (cost - least) / cost:.2f} % less)"
+
+
+def copies_text(copies: int) -> str:
+    """What is done with rows of so many tensors in slow memory."""
+    return f"rows of {_tensors(copies)} go to faster memory as they are read: that costs less"
+
+
+def _tensors(count: int) -> str:
+    return "1 tensor" if count == 1 else f"{count} tensors"
 
 
 def least_text(plan: dict[str, Any]) -> str:

@@ -12,7 +12,7 @@ from mmcc.codegen.ports import shifted
 from mmcc.codegen.render import render
 from mmcc.errors import LONGEST_WARNING, NAME_COLUMNS, printable
 from mmcc.passes.read_apart import AGAIN
-from mmcc.report.memories import cost_text, least_text, regions_text
+from mmcc.report.memories import copies_text, cost_text, least_text, regions_text
 from mmcc.report.model import Report
 from mmcc.report.stream import stream_text
 from mmcc.sizes import readable
@@ -87,9 +87,7 @@ def _changes(report: Report) -> list[tuple[str, str]]:
         again = "; norms before them are computed twice" if report["apart"] == AGAIN else ""
         figures.append(("layers", text + again))
     if report["row_copies"]:
-        count = len(report["row_copies"])
-        what = "1 tensor" if count == 1 else f"{count} tensors"
-        figures.append(("copies", f"rows of {what} go to faster memory as they are read: that costs less"))
+        figures.append(("copies", copies_text(len(report["row_copies"]))))
     return figures + [("tiles", text) for text in tiling_texts(report["tiling"])]
 
 
@@ -103,7 +101,7 @@ def _entry_figures(report: Report, entry: dict[str, Any]) -> list[tuple[str, str
         ("arena", f"{bytes_of}{proof}; planned in {plan['seconds']:.2f} s"),
         ("work", f"{work_text(plan)}{parameters}"),
     ]
-    figures += [("cost", cost_text(plan))] if plan["cost"] else []
+    figures += [("cost", cost_text(plan, len(report["row_copies"])))] if plan["cost"] else []
     figures += [("saved", saved_text(entry["saved"]))] if entry["saved"] else []
     if entry["dead_channels"]["nodes"]:
         figures.append(("left out", dead_text(entry["dead_channels"])))
