@@ -127,6 +127,28 @@ def test_what_is_proved_is_of_plans_with_the_same_copies() -> None:
         assert ("of plans with rows of the same" in said) == copied
 
 
+@pytest.mark.quick
+def test_rings_are_within_the_fewest_bytes_of_fast_memory() -> None:
+    """These are needed for a dense layer; the convolution behind it has them for rows of what waits."""
+    b = Build("wide")
+    x = conv(b, b.input(1, 1, 256, dtype=ElementType.F32), 384, 1, floats=True)
+    graph = filled(b.graph(conv(b, b.reshape(x, 8, 4, 12), 8, 3, floats=True)), 3)
+
+    def ask(other: Graph) -> PlanRequest:
+        regions = (replace(FAST, size=1 << 20), replace(SLOW, size=1700))
+        return replace(in_two(other, 0), regions=regions, least=("fast",))
+
+    before = laid(graph, ask(graph))
+    after = with_row_copies(before, ask)
+    assert before.plan.proved_optimal
+    assert after.row_copies
+    assert after.plan.cost < 0.6 * before.plan.cost
+    assert check_plan(after.graph, after.plan) == []
+    assert after.plan.regions() == before.plan.regions()
+    assert (after.plan.bounds, after.plan.proved_optimal) == (before.plan.bounds, True)
+    assert after.request.least == ("fast",)
+
+
 @pytest.mark.skipif(not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler")
 def test_rows_are_copied_to_rings_in_fast_memory_with_the_same_bits(tmp_path: Path) -> None:
     graph = net()

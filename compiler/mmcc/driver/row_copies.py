@@ -9,7 +9,7 @@ then costs no less, the graph stays as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from mmcc.driver.laid import Ask, Laid, limited
@@ -29,15 +29,17 @@ def with_row_copies(found: Laid, ask: Ask) -> Laid:
     """The best plan of a graph, or of it with copies for what reads slow memory often.
 
     What is proved of it is of plans with the same copies, or without any: not of all that there could be.
-    `ask` says what kernels promise of another graph. A graph stays as it is in one memory, where as few bytes
-    as possible are asked for, and where there are states or functions of the user's.
+    Where as few bytes of memories as possible are asked for, rings are within those bytes. `ask` says what
+    kernels promise of another graph. A graph stays as it is in one memory, and where there are states or
+    functions of the user's.
     """
     graph, request = found.graph, found.request
     if not request.by_region or graph.states or any(node.handoff for node in graph.nodes):
         return found
-    if request.least:  # as few bytes as possible: a ring more takes some
-        return found
-    reads = tuple(_worth_copying(graph, found.plan, request))
+    taken = {region.name: size for region, size in found.plan.regions().items()}
+    least = {name: taken.get(name, 0) for name in request.least}
+    some = [region for region in request.regions if least.get(region.name, 1)]
+    reads = tuple(_worth_copying(graph, found.plan, request, some))
     if not reads:
         return found
     best, seconds = found, found.plan.seconds
@@ -45,11 +47,12 @@ def with_row_copies(found: Laid, ask: Ask) -> Laid:
         other = copy_rows(graph, reads)
         asked = limited(ask(other), request)
         try:
-            plan = best_plan(other, asked)
+            plan = best_plan(other, replace(asked, least=(), within=least))
         except CompileError:
             break
         seconds += plan.seconds
         if plan.cost < best.plan.cost:
+            plan = replace(plan, bounds=found.plan.bounds, proved_optimal=found.plan.proved_optimal)
             best = replace(found, graph=other, request=asked, plan=plan, row_copies=reads)
         faster = tuple(read for read in reads if _is_faster(graph, other, plan, read))
         if faster == reads:
@@ -68,8 +71,11 @@ def _is_faster(graph: Graph, other: Graph, plan: Plan, read: Read) -> bool:
     return isinstance(source, Region) and isinstance(ring, Region) and ring.read_cost < source.read_cost
 
 
-def _worth_copying(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[Read]:
-    """Tensors, and who reads them so often that copies would cost less, where they are in the plan."""
+def _worth_copying(
+    graph: Graph, plan: Plan, request: PlanRequest, regions: Sequence[Region]
+) -> Iterator[Read]:
+    """Tensors, and who reads them so often, where they are in the plan, that copies in one of `regions` would
+    cost less."""
     for step, group in enumerate(plan.groups):
         share = shares(graph, group)
         for index in group.nodes:
@@ -81,11 +87,13 @@ def _worth_copying(graph: Graph, plan: Plan, request: PlanRequest) -> Iterator[R
                 region = plan.place_at(plan.slots[name].buffer, step).region
                 if isinstance(region, Region) and name in traffic and node.op.traits.alias is None:
                     read = Bytes(read=traffic[name].read * share[index])
-                    if read.cost(region) > _with_copy(graph, name, read, region, request):
+                    if read.cost(region) > _with_copy(graph, name, read, region, request, regions):
                         yield name, node.output
 
 
-def _with_copy(graph: Graph, name: str, read: Bytes, source: Region, request: PlanRequest) -> float:
+def _with_copy(
+    graph: Graph, name: str, read: Bytes, source: Region, request: PlanRequest, regions: Sequence[Region]
+) -> float:
     """What it costs to copy a tensor to the region that is best for that, and to read it there."""
     tensor = graph.tensors[name]
     copy = replace(tensor, name=f"{name}_rows")
@@ -95,4 +103,4 @@ def _with_copy(graph: Graph, name: str, read: Bytes, source: Region, request: Pl
     copying = node_cost(there, node, request.cost).total(rows, rows, 1, 1.0)
     once = tensor.bytes * source.read_cost
     written = Bytes(read.read, tensor.bytes)
-    return copying + once + min(written.cost(region) for region in request.regions)
+    return copying + once + min(written.cost(region) for region in regions)

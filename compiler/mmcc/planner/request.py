@@ -79,6 +79,8 @@ class PlanRequest:
     apart: frozenset[int] = frozenset()  # nodes whose output is to be apart from what they read
     spread: frozenset[int] = frozenset()  # nodes that are faster so, but not worth a larger arena
     least: tuple[str, ...] = ()  # then regions to take as few bytes of as possible, the first before the next
+    # by name of a region, bytes that may be taken of it, where these are fewer than its size
+    within: Mapping[str, int] = field(default_factory=dict[str, int])
     loads: Mapping[int, float] = field(default_factory=dict[int, float])  # by node: see regions/traffic.py
     # by node, where it may be worth while to copy constants to a region, and what a byte costs where they are
     fetchable: Mapping[int, Constants] = field(default_factory=dict[int, Constants])

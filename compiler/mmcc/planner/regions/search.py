@@ -42,7 +42,10 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
     cheapest that does. `alone` is the plan in the first region with every node a group of its own. Raises
     CompileError MM040 or MM041 if there is no plan.
     """
-    room = [inf if region.size is None else float(region.size) for region in request.regions]
+    sizes = (inf if region.size is None else float(region.size) for region in request.regions)
+    room = [
+        min(size, request.within.get(r.name, inf)) for size, r in zip(sizes, request.regions, strict=True)
+    ]
     fast = _fastest(request.regions)
     peak = alone.peak(request.regions[0])
     staged = request.staging is not None and bool(request.staging.tilings)  # then `alone` is no plan
@@ -79,8 +82,9 @@ def _all_in(plan: Plan, request: PlanRequest, home: int) -> Plan | None:
     first, region = request.regions[0], request.regions[home]
     inside = [b for b in plan.buffers if plan.places[b.name].region == first]
     overlaps = [replace(o, backward=None) for o in plan.overlaps]
-    placement = place(inside, overlaps, region.size, effort=request.effort, seed=request.seed)
-    if region.size is not None and placement.peak > region.size:
+    size = request.within.get(region.name, region.size)
+    placement = place(inside, overlaps, size, effort=request.effort, seed=request.seed)
+    if size is not None and placement.peak > size:
         return None
     return replace(
         plan,
