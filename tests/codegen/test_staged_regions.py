@@ -19,8 +19,9 @@ from mmcc.planner.api import best_plan
 from mmcc.planner.cost import read_of
 from mmcc.planner.regions.search import floor_cost
 from mmcc.target import load_target
+from moved_plans import skipping
 from planner_graphs import Build
-from staged_runs import random_net, run_staged, staged_request
+from staged_runs import random_net, run_sanitized, run_staged, staged_request
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("cmake") or not shutil.which("cc"), reason="needs a compiler"
@@ -57,6 +58,17 @@ def test_random_nets_in_two_memories(floats: bool, part: int, tmp_path: Path) ->
     found, read = run_staged(graph, plan, tmp_path / "two")
     assert found == expected, (str(graph), plan.groups, plan.staged)
     assert read == predicted_reads(graph, plan), (plan.groups, plan.staged)
+
+
+@pytest.mark.parametrize("floats", [False, True], ids=["int8", "float"])
+def test_sanitizers_see_no_fault(floats: bool, tmp_path: Path) -> None:
+    """Each arena has memory of its own; what is moved or read is garbage until it is waited for."""
+    graph = random_net(5, floats=True) if floats else filled(skipping(), 1)
+    plan = in_two(graph, 2048 if floats else 800, background=True)
+    assert staged_in(plan) == {"fast", "psram"}
+    assert floats or any(transfer.move.asynchronous for transfer in plan.transfers)
+    expected = run(graph, best_plan(graph, request(graph, fuse=False)), tmp_path / "at_hand")
+    assert run_sanitized(graph, plan, tmp_path / "two") == b"".join(expected)
 
 
 @pytest.mark.quick

@@ -208,6 +208,29 @@ def test_the_least_of_one_region_after_the_other() -> None:
     assert tight.bounds["fast"] <= peaks(tight)["fast"]
 
 
+@pytest.mark.parametrize("seed", [3, 6, 7, 8, 9, 12])
+def test_no_plan_takes_fewer_bytes_of_one_region_after_the_other(seed: int) -> None:
+    """A byte less of the first is impossible, and with as many of the first a byte less of the second."""
+    graph, draw = tiny_graph(seed), Random(seed)
+    align = draw.choice([1, 4, 8])
+    whole = best_plan(graph, PlanRequest(fuse=False, align=align)).peak(PlanRequest().regions[0])
+    request = within(2 * whole, draw.randint(0, whole), align=align, least=("fast", "slow"))
+    plan = best_plan(graph, request)
+    assert check_plan(graph, plan) == []
+    taken = peaks(plan)
+    fast, slow = taken.get("fast", 0), taken.get("slow", 0)
+    assert not plan.proved_optimal or plan.bounds == {"fast": fast, "slow": slow}
+    assert plan.bounds["fast"] <= fast
+    for sizes in ((fast - 1, request.regions[1].size or 0), (fast, slow - 1)):
+        if plan.proved_optimal and min(sizes) >= 0:
+            regions = [replace(r, size=size) for r, size in zip(request.regions, sizes, strict=True)]
+            asked = replace(request, regions=tuple(regions), least=())
+            try:
+                assert cheapest_cost(graph, asked, most=3_000) == float("inf")
+            except TooMany:
+                pytest.skip("too many plans to try all")
+
+
 @pytest.mark.quick
 def test_too_little_of_all_is_said_with_what_is_enough() -> None:
     graph = chain()

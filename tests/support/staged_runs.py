@@ -19,7 +19,9 @@ from mmcc.ir.module import Module
 from mmcc.ir.plan import MemoryPlan, Plan
 from mmcc.planner.request import PlanRequest
 from mmcc.target import load_target
+from mmcc.toolchain.firmware import build_firmware
 from mmcc.toolchain.host import HostModel, build_shared
+from mmcc.toolchain.qemu import run_firmware
 from planner_graphs import Build
 
 HOST = load_target("host")
@@ -35,22 +37,32 @@ def run_staged(
 ) -> tuple[list[bytes], int]:
     """Outputs of the generated C for some inputs, those that `run` takes if none are given, and the bytes of
     weights a run read."""
-    package = folder / "package"
-    package.mkdir(parents=True)
-    made = emit(
-        Module.of(graph), lower(Module.of(graph), MemoryPlan.of(plan), NAME, HOST), EmitOptions(NAME), HOST
-    )
-    for name, text in made.files.items():
-        (package / name).write_text(text)
-    path = folder / "weights.bin"
-    path.write_bytes(b"".join(weights_file(Module.of(graph), MemoryPlan.of(plan), HOST)))
-    assert path.stat().st_size == made.weights.size
-    adapter = f"#define MMCC_WEIGHTS_FILE {json.dumps(str(path))}\n"
-    adapter += render("adapter.c.j2", on_heap=True, **made.values)
+    package, adapter = _written(graph, plan, folder)
     dtypes = [graph.tensors[port.tensor].dtype.numpy for port in graph.outputs]
     model = HostModel(build_shared(package, adapter, NAME, folder / "work"), dtypes)
-    rng, found = np.random.default_rng(0), list[bytes]()
-    samples = samples or [
+    found, samples = list[bytes](), samples or some_samples(graph)
+    for inputs in samples:
+        found += [np.ascontiguousarray(y).tobytes() for y in model.run(inputs)]
+    assert model.weights_read() % len(samples) == 0
+    return found, model.weights_read() // len(samples)
+
+
+def run_sanitized(graph: Graph, plan: Plan, folder: Path) -> bytes:
+    """Outputs of a program with sanitizers for the inputs that `run` takes; arenas are on the heap, apart."""
+    package, adapter = _written(graph, plan, folder)
+    (folder / "adapter.c").write_text(adapter)
+    flags = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1"]
+    host = replace(HOST, flags=(*HOST.flags, *flags))
+    sources = [*sorted(package.glob("*.c")), folder / "adapter.c"]
+    program = build_firmware(host, sources, [package], folder / "build")
+    raw = [b"".join(x.tobytes() for x in inputs) for inputs in some_samples(graph)]
+    return run_firmware(program, HOST, b"".join(raw), len(raw[0]), folder / "run").outputs
+
+
+def some_samples(graph: Graph) -> list[list[np.ndarray]]:
+    """The inputs that `run` takes."""
+    rng = np.random.default_rng(0)
+    return [
         [
             rng.standard_normal(t.shape).astype(np.float32)
             if t.dtype.is_float
@@ -59,10 +71,21 @@ def run_staged(
         ]
         for _ in range(3)
     ]
-    for inputs in samples:
-        found += [np.ascontiguousarray(y).tobytes() for y in model.run(inputs)]
-    assert model.weights_read() % len(samples) == 0
-    return found, model.weights_read() // len(samples)
+
+
+def _written(graph: Graph, plan: Plan, folder: Path) -> tuple[Path, str]:
+    """The package in a folder, the file of its weights beside it, and the text of its adapter."""
+    package = folder / "package"
+    package.mkdir(parents=True)
+    module, memory = Module.of(graph), MemoryPlan.of(plan)
+    made = emit(module, lower(module, memory, NAME, HOST), EmitOptions(NAME), HOST)
+    for name, text in made.files.items():
+        (package / name).write_text(text)
+    path = folder / "weights.bin"
+    path.write_bytes(b"".join(weights_file(module, memory, HOST)))
+    assert path.stat().st_size == made.weights.size
+    define = f"#define MMCC_WEIGHTS_FILE {json.dumps(str(path))}\n"
+    return package, define + render("adapter.c.j2", on_heap=True, **made.values)
 
 
 def random_net(seed: int, *, floats: bool) -> Graph:
