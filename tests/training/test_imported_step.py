@@ -221,7 +221,7 @@ def without_relu() -> list[onnx.NodeProto]:
 
 def unknown() -> list[onnx.NodeProto]:
     return [
-        node("GeluGrad", ["dr", "c"], ["dc"], domain=ORT) if n.op_type == "ReluGrad" else n
+        node("HardSwishGrad", ["dr", "c"], ["dc"], domain=ORT) if n.op_type == "ReluGrad" else n
         for n in backward()
     ]
 
@@ -262,7 +262,10 @@ def differences() -> list[onnx.NodeProto]:
 NESTEROV = MOMENTUM | {"mode": "nesterov"}
 REFUSED = {
     "another gradient": ([*loss_of(""), *without_relu(), *descended()], "MM202.*another gradient"),
-    "a gradient that is not known": ([*loss_of(""), *unknown(), *descended()], "GeluGrad, of which"),
+    "a gradient that is not known": ([*loss_of(""), *unknown(), *descended()], "HardSwishGrad, of which"),
+    "a forward operator of its own": (
+        [node("BatchNormInternal", ["y"], ["z"], domain=ORT), *renamed(loss_of(""), "y", "z"), *backward(),
+         *descended()], "BatchNormInternal, of which"),
     "no loss": ([node("Identity", ["y"], ["dy"]), *backward(), *descended()], "without one loss"),
     "nothing updated": ([*loss_of(""), *backward()], "no parameter is updated"),
     "Adagrad": ([loss_of("")[0], *differentiated(), *optimized("Adagrad", 1)], "Adagrad as ONNX"),

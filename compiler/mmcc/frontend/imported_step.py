@@ -114,12 +114,15 @@ def inference_part(source: Source, step: TrainingStep) -> Source:
 
 
 def _without_unread(node: NodeProto, needed: set[str]) -> NodeProto:
-    """The node without results that only the backward part reads, as the mask of a pool."""
+    """The node without results that only the backward part reads, as the mask of a pool: a ConcatTraining is
+    a Concat then."""
     read = [name if name in needed else "" for name in node.output]
     while read and not read[-1]:
         read.pop()
     found = NodeProto()
     found.CopyFrom(node)
+    if node.op_type == "ConcatTraining" and len(read) == 1:
+        found.op_type, found.domain = "Concat", ""
     del found.output[:]
     found.output.extend(read)
     return found

@@ -16,28 +16,33 @@ from mmcc.errors import CompileError, Where, printable
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import located, unsupported
 from mmcc.frontend.schema import domain_of
-from mmcc.frontend.step_graph import OF_A_SHAPE, StepGraph, attributes_of
+from mmcc.frontend.step_graph import OF_A_SHAPE, StepGraph, attributes_of, unknown_operator
 from mmcc.frontend.training_steps import HINT, writer_of
 
 LOSS_GRADIENTS = ("SoftmaxCrossEntropyLossGrad", "SoftmaxCrossEntropyLossInternalGrad")
 FLOATS = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16)
-# linear in the first operand
 _MOVED = (
     "Identity Cast Reshape Flatten Squeeze Unsqueeze Transpose Expand Tile Slice Split Gather GatherElements"
 )
 _SCALED = "GatherND Pad DepthToSpace SpaceToDepth Neg ReduceSum ReduceMean CumSum Scale Div Pow"
 _BACKWARD = (
     "ReluGrad SigmoidGrad TanhGrad LeakyReluGrad MaxPoolGrad SoftmaxGrad SoftmaxGrad_13 LogSoftmaxGrad"
-    " LogSoftmaxGrad_13 ConvGrad LayerNormalizationGrad"
+    " LogSoftmaxGrad_13 ConvGrad LayerNormalizationGrad AveragePoolGrad GeluGrad FastGeluGrad QuickGeluGrad"
+    " BiasGeluGrad_dX BiasFastGeluGrad_dX DivGrad SliceGrad SplitTraining"
 )
-IN_FIRST = frozenset(f"{_MOVED} {_SCALED} {_BACKWARD}".split())
+# linear in one operand, by its place
+IN_ONE: Mapping[str, int] = {
+    **dict.fromkeys(f"{_MOVED} {_SCALED} {_BACKWARD}".split(), 0),
+    "GatherGrad": 2,
+}
 # linear in each of the first two, or of all; a third operand is added
-PRODUCTS = frozenset({"Mul", "MatMul", "Gemm", "Conv", "ConvTranspose"})
+PRODUCTS = frozenset({"Mul", "MatMul", "FusedMatMul", "Gemm", "Conv", "ConvTranspose"})
 SUMS: Mapping[str, slice] = {
     "Add": slice(None),
     "Sub": slice(None),
     "Sum": slice(None),
     "Concat": slice(None),
+    "ConcatTraining": slice(None),
     "Where": slice(1, None),
     "ScatterElements": slice(0, None, 2),
     "ScatterND": slice(0, None, 2),
@@ -83,9 +88,13 @@ class _Part:
     def follow(self, where: Where, node: NodeProto, *, checked: bool) -> None:
         """Go on through a node; one that no gradient needs may be anything."""
         inputs, outputs = [name for name in node.input if name], [name for name in node.output if name]
-        known = node.op_type in IN_FIRST or node.op_type in LOSS_GRADIENTS
+        if node.op_type in OF_A_SHAPE:  # it is the same whatever the gradient is
+            return
+        known = node.op_type in IN_ONE or node.op_type in SUMS or node.op_type in LOSS_GRADIENTS
         foreign = bool(writer_of(domain_of(node), node.op_type)) and not known
-        if self._begins(where, node, checked=checked) or foreign:  # a foreign one: step_values.py names it
+        if foreign and checked:
+            raise located(unknown_operator(node.op_type), where)
+        if self._begins(where, node, checked=checked):
             self.linear.update(outputs)
         elif checked and self.linear.intersection(inputs):
             try:
@@ -93,7 +102,7 @@ class _Part:
             except CompileError as error:
                 raise located(error, where) from None
             self.linear.update(outputs)
-        elif self._labelled.intersection(inputs) and node.op_type not in OF_A_SHAPE:
+        elif self._labelled.intersection(inputs):
             self._labelled.update(outputs if node is not self._loss else outputs[:1])
 
     def _begins(self, where: Where, node: NodeProto, *, checked: bool) -> bool:
@@ -129,8 +138,8 @@ class _Part:
         others = [name for name, one in zip(inputs, linear, strict=True) if not one]
         if self._labelled.intersection(others):
             raise _between(node, "by what the label or the loss says")
-        if node.op_type in IN_FIRST:
-            if not linear[0] or any(linear[1:]):
+        if node.op_type in IN_ONE:
+            if linear != [k == IN_ONE[node.op_type] for k in range(len(inputs))]:
                 raise _between(node, "of gradients by gradients")
             self._check_settings(node, inputs)
         elif node.op_type in PRODUCTS:

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
+from mmcc.errors import CompileError, printable
 from mmcc.frontend.load import Source
+from mmcc.frontend.problems import unsupported
 from mmcc.frontend.tensors import to_array
+from mmcc.frontend.training_steps import HINT
 
 SAME = ("Identity", "Cast")
 OF_A_SHAPE = ("Shape", "Size")  # their results do not depend on elements
@@ -19,6 +22,12 @@ OF_A_SHAPE = ("Shape", "Size")  # their results do not depend on elements
 def attributes_of(node: NodeProto) -> dict[str, Any]:
     """Attributes of a node by name, as numpy and Python have them."""
     return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def unknown_operator(op: str) -> CompileError:
+    """The error for an operator of a step whose gradient, or meaning, mmcc does not know."""
+    what = f"{printable(op)}, of which mmcc does not know what it should compute,"
+    return unsupported(f"{what} in a step of training", HINT)
 
 
 class StepGraph:

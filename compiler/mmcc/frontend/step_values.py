@@ -1,14 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an imported step of training itself computes as its gradients, for one sample, in numpy.
 
-ONNX's operators are those of its reference evaluator. Operators of backward parts have their meaning here, as
-ONNX Runtime has it (orttraining/core/graph/training_op_defs.cc); a graph with others cannot be looked at.
+ONNX's operators are those of its reference evaluator; what others mean, `step_operators.py` says. A graph
+with any that are not there cannot be looked at.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import product
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,16 +15,17 @@ from numpy.typing import NDArray
 from onnx import NodeProto, helper
 
 from mmcc.errors import CompileError, Where, printable
-from mmcc.frontend.imported_step import CROSS_ENTROPY, TrainingStep
+from mmcc.frontend.imported_step import TrainingStep
 from mmcc.frontend.load import Source
 from mmcc.frontend.problems import located, unsupported
 from mmcc.frontend.schema import domain_of
+from mmcc.frontend.step_graph import unknown_operator
+from mmcc.frontend.step_operators import meaning_of
 from mmcc.frontend.tensors import to_array
 from mmcc.frontend.training_steps import HINT, writer_of
 
 Array = NDArray[Any]
 Values = dict[str, Array]
-Meaning = Callable[[NodeProto, list[Array], dict[str, Any]], tuple[Array, ...]]
 
 
 def step_gradients(source: Source, step: TrainingStep, given: Mapping[str, Array]) -> Values:
@@ -48,6 +48,8 @@ def step_gradients(source: Source, step: TrainingStep, given: Mapping[str, Array
                 pooled[node.output[1]] = inputs[0]
             if node.op_type == "MaxPoolGrad":
                 inputs.append(pooled[node.input[1]])
+            if node.op_type == "AveragePoolGrad":
+                inputs.append(_stated_shape(source, where, node))
             with np.errstate(all="ignore"):
                 made = _results(source, where, node, inputs)
         except CompileError:
@@ -68,16 +70,24 @@ def initial_values(source: Source, step: TrainingStep) -> Values:
     return {name: to_array(tensor, source.folder) for name, tensor in stored.items()}
 
 
+def _stated_shape(source: Source, where: Where, node: NodeProto) -> Array:
+    """The shape that the file states for what a node makes."""
+    stated = source.stated.get(node.output[0])
+    if stated is None or not stated.type.tensor_type.HasField("shape"):
+        what = f"{printable(node.op_type)}, for whose result the file states no shape,"
+        raise located(unsupported(what, HINT), where)
+    return np.array([dim.dim_value for dim in stated.type.tensor_type.shape.dim], np.int64)
+
+
 def _results(source: Source, where: Where, node: NodeProto, inputs: list[Array]) -> tuple[Array, ...]:
     from onnx.reference import ReferenceEvaluator  # takes 0.1 s, which only such files are to cost
 
-    known = MEANINGS.get(node.op_type)
+    known = meaning_of(node)
     if known is not None:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         return known(node, inputs, attributes)
     if writer_of(domain_of(node), node.op_type) or domain_of(node) not in ("", "ai.onnx"):
-        what = f"{printable(node.op_type)}, of which mmcc does not know what it should compute,"
-        raise located(unsupported(f"{what} in a step of training", HINT), where)
+        raise located(unknown_operator(node.op_type), where)
     plain = NodeProto()
     plain.CopyFrom(node)
     names = [name for name in dict.fromkeys(node.input) if name]
@@ -94,104 +104,3 @@ def _results(source: Source, where: Where, node: NodeProto, inputs: list[Array])
     evaluator = ReferenceEvaluator(helper.make_model(graph, opset_imports=[opset], ir_version=8))
     found = evaluator.run(None, {name: arrays[name] for name in names})
     return tuple(np.asarray(array) for array in found)
-
-
-def _cross_entropy(_: NodeProto, x: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    """Scores [N, C], labels [N]: the mean loss, and the logarithms of the softmax."""
-    scores, labels = x[:2]
-    apart = scores - scores.max(axis=1, keepdims=True)
-    logs = apart - np.log(np.exp(apart).sum(axis=1, keepdims=True))
-    picked = np.take_along_axis(logs, np.expand_dims(labels, 1).astype(np.int64), 1)
-    return np.asarray(-picked.mean(), scores.dtype), logs.astype(scores.dtype)
-
-
-def _cross_entropy_gradient(_: NodeProto, x: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    g, logs, labels = x[:3]
-    hot = np.zeros_like(logs)
-    np.put_along_axis(hot, np.expand_dims(labels, 1).astype(np.int64), 1, 1)
-    return ((g * (np.exp(logs) - hot) / labels.size).astype(logs.dtype),)
-
-
-def _max_pool(_: NodeProto, x: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    """The mask holds indices into the pool's flat input."""
-    g, mask, pooled = x
-    found = np.zeros(pooled.size, g.dtype)
-    np.add.at(found, mask.reshape(-1), g.reshape(-1))
-    return (found.reshape(pooled.shape),)
-
-
-def _softmax(_: NodeProto, x: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    g, y = x
-    axis = attributes.get("axis", -1)
-    return (y * (g - (g * y).sum(axis=axis, keepdims=True)),)
-
-
-def _log_softmax(_: NodeProto, x: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    g, y = x
-    return (g - np.exp(y) * g.sum(axis=attributes.get("axis", -1), keepdims=True),)
-
-
-def _convolution(node: NodeProto, operands: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    """Gradients of x [N, C, ...], w [M, C / group, ...] and the bias, tap by tap, for any count of axes."""
-    g, x, w = operands
-    rank, groups = x.ndim - 2, attributes.get("group", 1)
-    strides, dilations = attributes.get("strides", [1] * rank), attributes.get("dilations", [1] * rank)
-    pads = attributes.get("pads", [0] * 2 * rank)
-    if attributes.get("auto_pad", b"NOTSET") != b"NOTSET":
-        raise unsupported(f"{printable(node.op_type)} with auto_pad", HINT)
-    wide = np.pad(x, [(0, 0), (0, 0), *((pads[k], pads[k + rank]) for k in range(rank))])
-    dx, dw = np.zeros_like(wide), np.zeros_like(w)
-    ins, outs = x.shape[1] // groups, w.shape[0] // groups
-    parts = [(slice(k * ins, k * ins + ins), slice(k * outs, k * outs + outs)) for k in range(groups)]
-    flat = _flat(g)
-    for tap in product(*(range(n) for n in w.shape[2:])):
-        at = tuple(
-            slice(t * d, t * d + (n - 1) * s + 1, s)
-            for t, d, s, n in zip(tap, dilations, strides, g.shape[2:], strict=True)
-        )
-        for read, made in parts:
-            seen = wide[(slice(None), read, *at)]
-            weights = w[(made, slice(None), *tap)]
-            dw[(made, slice(None), *tap)] = np.einsum("nmi,nci->mc", flat[:, made], _flat(seen))
-            dx[(slice(None), read, *at)] += np.einsum("nm...,mc->nc...", g[:, made], weights)
-    inside = tuple(slice(pads[k], pads[k] + x.shape[2 + k]) for k in range(rank))
-    return dx[(slice(None), slice(None), *inside)], dw, g.sum(axis=(0, *range(2, g.ndim)))
-
-
-def _flat(array: Array) -> Array:
-    """[N, C, ...] as [N, C, elements]."""
-    return array.reshape(*array.shape[:2], -1)
-
-
-def _normalized(_: NodeProto, operands: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    """Gradients of x, scale and bias of LayerNormalization, from mean and 1 / deviation."""
-    g, x, scale, mean, factor = operands
-    axis = attributes.get("axis", -1) % x.ndim
-    axes, before = tuple(range(axis, x.ndim)), tuple(range(axis))
-    normal, scaled = (x - mean) * factor, g * scale
-    middle = scaled.mean(axis=axes, keepdims=True) + normal * (scaled * normal).mean(axis=axes, keepdims=True)
-    return factor * (scaled - middle), (g * normal).sum(axis=before), g.sum(axis=before)
-
-
-def _scale(_: NodeProto, x: list[Array], attributes: dict[str, Any]) -> tuple[Array, ...]:
-    factor = x[1].astype(x[0].dtype)
-    return (x[0] / factor if attributes.get("scale_down") else x[0] * factor,)
-
-
-MEANINGS: dict[str, Meaning] = {
-    **dict.fromkeys(CROSS_ENTROPY, _cross_entropy),
-    "SoftmaxCrossEntropyLossGrad": _cross_entropy_gradient,
-    "SoftmaxCrossEntropyLossInternalGrad": _cross_entropy_gradient,
-    "ReluGrad": lambda _, x, a: (x[0] * (x[1] > 0),),
-    "SigmoidGrad": lambda _, x, a: (x[0] * x[1] * (1 - x[1]),),
-    "TanhGrad": lambda _, x, a: (x[0] * (1 - x[1] * x[1]),),
-    "LeakyReluGrad": lambda _, x, a: (np.where(x[1] > 0, x[0], a.get("alpha", 0.01) * x[0]),),
-    "MaxPoolGrad": _max_pool,
-    "SoftmaxGrad": _softmax,
-    "SoftmaxGrad_13": _softmax,
-    "LogSoftmaxGrad": _log_softmax,
-    "LogSoftmaxGrad_13": _log_softmax,
-    "ConvGrad": _convolution,
-    "LayerNormalizationGrad": _normalized,
-    "Scale": _scale,
-}

@@ -18,6 +18,7 @@ from mmcc.frontend.layouts import innermost, permuted, reshaped, shaped
 from mmcc.frontend.problems import bad_model, unsupported
 from mmcc.frontend.registry import Layout, converts
 from mmcc.frontend.value import Value
+from mmcc.ir.types import Shape
 from mmcc.ops.batch_norm import BatchNorm
 from mmcc.ops.broadcasting import broadcast_shape
 from mmcc.ops.elementwise import Binary, Unary
@@ -142,18 +143,24 @@ def normalized(
     if call.integer("stash_type", 1) != 1:
         raise unsupported("a normalization that is not computed in float32")
     length = x.shape[axis:]
-    parameters = [call.needed(scale, "the scale")]
-    if centred and call.has(scale + 1):
-        parameters.append(call.needed(scale + 1, "the bias"))
-    if not length or any(broadcast_shape(p.shape, length) != length for p in parameters):
+    needed = [(scale, "scale"), *([(scale + 1, "bias")] if centred and call.has(scale + 1) else [])]
+    if not length:
         raise bad_model("MM104", f"parameters do not fit {list(length)}")
-    build = call.build
-    names = [
-        build.constant(np.broadcast_to(p, length).astype(np.float32).reshape(-1), f"{build.hint}.{what}")
-        for p, what in zip(parameters, ("scale", "bias"), strict=False)
-    ]
+    parameters = [_along(call, index, what, length) for index, what in needed]
     op = LayerNorm(call.finite("epsilon", epsilon), centred)
-    return along_last_axis(build, op, x, list(range(axis, x.rank)), *(name.tensor for name in names))
+    return along_last_axis(call.build, op, x, list(range(axis, x.rank)), *parameters)
+
+
+def _along(call: Call, index: int, what: str, length: Shape) -> str:
+    """A constant operand, repeated to a shape, as a vector: the model's own, by its name, where it is one."""
+    build, array = call.build, call.needed(index, f"the {what}")
+    if broadcast_shape(array.shape, length) != length:
+        raise bad_model("MM104", f"parameters do not fit {list(length)}")
+    own = build.constants.get(call.input(index).tensor)
+    if own is not None and own.shape == length and len(length) == 1 and own.dtype == np.float32:
+        return call.input(index).tensor
+    repeated = np.broadcast_to(array, length).astype(np.float32).reshape(-1)
+    return build.constant(repeated, f"{build.hint}.{what}").tensor
 
 
 @converts("LpNormalization", notes="p = 1 and 2; a norm of 0 gives zeros")
