@@ -147,6 +147,24 @@ def test_a_loop_whose_steps_read_nothing_is_a_constant(nodes, tmp_path):
     import_model(save(model_of(whole, inputs, ["y"], {}), tmp_path), stream="x:0")
 
 
+def test_constants_that_steps_hand_on_as_they_are_stay_constants(tmp_path):
+    """As TensorFlow loops have their weights: else they would be in RAM twice, and make no layers."""
+    rng = np.random.default_rng(2)
+    weights = {"W": rng.uniform(-1, 1, (4, 4)).astype(np.float32), "h0": np.zeros((1, 4), np.float32)}
+    inside = [
+        node("MatMul", ["f8", "V"], ["p"]),
+        node("Add", ["p", "outside"], ["h_out"]),
+        node("Identity", ["V"], ["copy"]),
+        node("Identity", ["copy"], ["V_out"]),
+    ]
+    carried = [("h0", "h", "h_out", TensorProto.FLOAT), ("W", "V", "V_out", TensorProto.FLOAT)]
+    inputs = {"outside": np.ones((1, 4), np.float32)}
+    graph = check(one_loop(inside, carried, [], ["last_h", "last_V"], inputs, weights), inputs, tmp_path)
+    (op,) = loops_of(graph)
+    assert op.carried == 1
+    assert "Dense" in kinds(op.body)
+
+
 def test_a_count_of_one_element_in_a_vector_is_no_slice_of_a_step(tmp_path):
     """What it takes has the axis that a slice leaves out."""
     rng = np.random.default_rng(0)

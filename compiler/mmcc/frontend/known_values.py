@@ -286,8 +286,12 @@ def without_results(body: GraphProto, left_out: Collection[int]) -> GraphProto:
 
 def may_end_early(body: GraphProto) -> bool:
     """False where the condition that a step makes is no more than the one it was given."""
+    return copied_from(body, body.output[0].name) in {result for node in body.node for result in node.output}
+
+
+def copied_from(body: GraphProto, name: str) -> str:
+    """The value of a body of which another is a copy, perhaps of a copy; or itself."""
     copies = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}
-    name = body.output[0].name
     for _ in copies:  # names may lead in a circle: nobody has looked at the body yet
         name = copies.get(name, name)
-    return name in {result for node in body.node for result in node.output}
+    return name
