@@ -22,7 +22,9 @@ MULTIPLIES_PER_BYTE = 512  # time is limited by the same budget
 
 def scratch_bytes(op: Op, inputs: Sequence[Shape], output: Shape) -> int:
     """Bytes that an op's reference needs beside its result; 0 where a file cannot make that many."""
-    x = inputs[0] if inputs else ()  # a loop whose steps read nothing has none
+    if not inputs:
+        return 0  # of a loop whose steps read nothing
+    x = inputs[0]
     match op:
         case Conv(window) | MaxPool(window) | AveragePool(window):
             top, left, bottom, right = window.pads

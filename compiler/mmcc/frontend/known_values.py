@@ -289,6 +289,14 @@ def may_end_early(body: GraphProto) -> bool:
     return copied_from(body, body.output[0].name) in {result for node in body.node for result in node.output}
 
 
+def copied_on(body: GraphProto, ends: Mapping[str, int]) -> list[str]:
+    """Carried values that steps hand on as they are; `ends`: the number of each among the body's results.
+
+    TensorFlow's loops have their weights so.
+    """
+    return [name for name, k in ends.items() if copied_from(body, body.output[k].name) == name]
+
+
 def copied_from(body: GraphProto, name: str) -> str:
     """The value of a body of which another is a copy, perhaps of a copy; or itself."""
     copies = {node.output[0]: node.input[0] for node in body.node if node.op_type == "Identity"}

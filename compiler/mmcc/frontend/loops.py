@@ -19,7 +19,7 @@ from mmcc.frontend.known_values import (
     MOST_STEPS,
     Known,
     Ports,
-    copied_from,
+    copied_on,
     known_steps,
     may_end_early,
     own_names,
@@ -162,9 +162,10 @@ class _Steps:
         wanted = [k for k, name in enumerate(made) if name and name in self.state.wanted]
         read = [k for k in every if k in wanted]
         counts = [k for k, name in enumerate(names) if name in known.before]
-        still = self._still(carried, ignored, known)
+        going = {name: value for name, value in carried.items() if name not in known.before}
+        copies = copied_on(self.body, {name: ignored + k for k, name in enumerate(names) if name in going})
+        still = {name: going.pop(name) for name in copies if build.is_constant(going[name].tensor)}
         same |= {name: build.array(value) for name, value in still.items()}
-        going = {name: v for name, v in carried.items() if name not in known.before and name not in still}
         copied = (names.index(name) for name in still)
         left_out = {ignored + k for k in (*counts, *copied, *every) if k not in read}
         loop = KeptLoop(
@@ -182,17 +183,6 @@ class _Steps:
         results = {k: build.constant(known.before[names[k]][steps], names[k]) for k in counts}
         results |= {names.index(name): value for name, value in still.items()}
         return results | {numbers[k]: value for k, value in found.items()}
-
-    def _still(self, carried: Mapping[str, Value], ignored: int, known: Known) -> dict[str, Value]:
-        """Constants that steps hand on as they are: TensorFlow's loops have their weights so."""
-        ends = [info.name for info in self.body.output[ignored:]]
-        return {
-            name: value
-            for (name, value), end in zip(carried.items(), ends, strict=False)
-            if name not in known.before
-            and self.state.build.is_constant(value.tensor)
-            and copied_from(self.body, end) == name
-        }
 
     def scan(self) -> list[Value | None]:
         """Inputs of the body: what goes from step to step, and the slices of a step."""
