@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans of random tiny graphs against a brute force: no bound may be exceeded, nothing proved be beaten.
 
-    python bench/fuzz_planner.py --graphs 2000 --seed 0
+    python bench/fuzz_planner.py --graphs 2000 --seed 0 --kind strips
 
 For each graph the planner's plan layer by layer and its least plan with groups, each twice: with all layouts
 tried, and with the bounds over all layouts instead. Every plan is replayed by the checker. The exit code is 1
@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "support"))
 
-from planner_trial import Tally, try_seed
+from planner_trial import GRAPHS, Tally, try_seed
 
 
 def main() -> int:
@@ -25,10 +25,11 @@ def main() -> int:
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--graphs", type=int, default=2000)
     asked.add_argument("--seed", type=int, default=0)
+    asked.add_argument("--kind", choices=GRAPHS, default="any", help="of graphs, and of what plans may do")
     given = asked.parse_args()
     tally, start, wrong = Tally(), time.monotonic(), 0
     for n in range(given.graphs):
-        for text in try_seed(given.seed + n, tally):
+        for text in try_seed(given.seed + n, tally, given.kind):
             wrong += 1
             print(f"seed {given.seed + n}: {text}", flush=True)
         if sys.stderr.isatty():

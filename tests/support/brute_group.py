@@ -57,14 +57,28 @@ class Group:
             if allocation in self.before | self.after and laid.size(allocation):
                 found.append(Thing(allocation, laid.size(allocation), laid.align(allocation)))
             elif allocation in self.inside and allocation not in self.merged and laid.size(allocation):
-                found.append(Thing(("ring", allocation), self._ring(allocation)[0], laid.align(allocation)))
-        return found
+                found.append(Thing(("ring", allocation), self.ring(allocation)[0], laid.align(allocation)))
+        step = laid.rules.align
+        for k in self.summing:
+            found.append(Thing(("sum", k), -(-laid.sums[k] // step) * step, max(4, step)))
+        most = max(laid.rules.scratch.get(laid.kernels[k].node, 0) for k in bits(self.mask))
+        return [*found, Thing(("scratch", -1), -(-most // step) * step, step)] if most else found
+
+    @cached_property
+    def summing(self) -> list[int]:
+        """Kernels that take in row after row, and keep a sum meanwhile."""
+        several = self.mask.bit_count() > 1
+        return [k for k in bits(self.mask) if several and k in self.laid.sums]
 
     @cached_property
     def writes(self) -> dict[str, list[tuple[int, int, int, int]]]:
         """By allocation: time, row, first byte and end of what each call writes."""
         found: dict[str, list[tuple[int, int, int, int]]] = {r: [] for r in self.laid.allocations}
         for time, (k, row) in enumerate(self.events):
+            if k in self.summing:
+                if row + 1 < self.laid.steps(k):
+                    continue  # the result is there with the last
+                row = 0
             name = self.laid.graph.nodes[self.laid.kernels[k].node].output
             allocation = self.laid.views[name].allocation
             while allocation in self.merged:
@@ -84,7 +98,7 @@ class Group:
             index = laid.kernels[k].node
             for name in laid.kernels[k].reads:
                 spans = [
-                    laid.rows(index, o, row)
+                    laid.step_reads(k, o, row, alone=k not in self.summing)
                     for o, n in enumerate(laid.graph.nodes[index].inputs)
                     if n == name
                 ]
@@ -95,8 +109,18 @@ class Group:
                     found[self.top(view.allocation)].append((time, low, high, view.start[low]))
         return found
 
-    def _ring(self, allocation: str) -> tuple[int, bool]:
+    def ring(self, allocation: str) -> tuple[int, bool]:
         """Bytes of a tensor inside, and whether it holds one row at a time."""
+        laid, depth = self.laid, self.depth(allocation)
+        whole = laid.views[allocation]
+        height = len(whole.start)
+        stride = whole.start[1] - whole.start[0] if height > 1 else laid.graph.tensors[allocation].bytes
+        size = stride * depth if depth < height else laid.graph.tensors[allocation].bytes
+        align = laid.align(allocation)
+        return -(-size // align) * align, depth == 1 < height
+
+    def depth(self, allocation: str) -> int:
+        """Rows of a tensor inside that are held at once; all of them, if it can be no ring."""
         laid = self.laid
         whole = laid.views[allocation]
         height = len(whole.start)
@@ -107,18 +131,15 @@ class Group:
             and v.end[0] <= stride
             for v in (laid.views[n] for n in laid.members[allocation])
         )
-        depth = height
-        if same:
-            depth = 1
-            for time, row, _, _ in self.writes[allocation]:
-                needed = [low for at, low, _, _ in self.reads[allocation] if at >= time]
-                depth = max(depth, row + 1 - min([*needed, row]))
-            depth = min(depth, height)
-        size = stride * depth if depth < height else laid.graph.tensors[allocation].bytes
-        align = laid.align(allocation)
-        return -(-size // align) * align, same and depth == 1 < height
+        if not same:
+            return height
+        depth = 1
+        for time, row, _, _ in self.writes[allocation]:
+            needed = [low for at, low, _, _ in self.reads[allocation] if at >= time]
+            depth = max(depth, row + 1 - min([*needed, row]))
+        return min(depth, height)
 
-    def _uses(self, allocation: str) -> list[tuple[int, int]]:
+    def uses(self, allocation: str) -> list[tuple[int, int]]:
         """Times from and to which each row of a ring of one row is held."""
         return [
             (
@@ -153,8 +174,12 @@ class Group:
     def _backward_over(self, over: Mapping[str, tuple[int, int]]) -> dict[str, tuple[int, int]]:
         return {r: d for r, d in over.items() if self.last_used == {r}}
 
-    def _span(self, allocation: str) -> tuple[int, int]:
+    def _span(self, key: Any) -> tuple[int, int]:
         """Times from and to which a thing matters, as a whole."""
+        if key[0] == "sum":
+            times = [time for time, (k, _) in enumerate(self.events) if k == key[1]]
+            return times[0], times[-1]
+        allocation = allocation_name(key)
         written = [w[0] for w in self.writes[allocation]]
         times = [*written, *(r[0] for r in self.reads[allocation])]
         first = -1 if allocation in self.last_used else min(written, default=-1)
@@ -163,16 +188,17 @@ class Group:
     def _distance(self, lower: Any, upper: Any) -> int:
         size = next(t.size for t in self.things if t.key == lower)
         a, b = allocation_name(lower), allocation_name(upper)
-        if {a, b} & self.before & self.after or a in self.last_used or {a, b} <= self.defined:
+        dies_or_grows = a in self.last_used or {a, b} <= self.defined
+        if "scratch" in (lower[0], upper[0]) or {a, b} & self.before & self.after or dies_or_grows:
             return size  # what dies is read to its end
-        if a in self.inside and b in self.inside and self._ring(a)[1] and self._ring(b)[1]:
-            together = any(lo <= top and at <= hi for lo, hi in self._uses(a) for at, top in self._uses(b))
+        if a in self.inside and b in self.inside and self.ring(a)[1] and self.ring(b)[1]:
+            together = any(lo <= top and at <= hi for lo, hi in self.uses(a) for at, top in self.uses(b))
             return size if together else FREE
-        (first, _), (_, until) = self._span(a), self._span(b)
+        (first, _), (_, until) = self._span(lower), self._span(upper)
         if until < first:
             return FREE
         shrinks = b in self.last_used and not self.writes[b]
-        end = self.laid.size(b)
+        end = self.laid.size(b) if shrinks else 0
         if a not in self.defined:
             gone = min([r[3] for r in self.reads[b] if r[0] >= first], default=end) if shrinks else 0
             return size - gone
@@ -247,5 +273,5 @@ def group_of(laid: Laid, done: int, mask: int, last: int, *, backward: bool = Tr
 
 
 def allocation_name(key: Any) -> str:
-    """The allocation of a thing, inside or not."""
-    return key if isinstance(key, str) else key[1]
+    """The allocation of a thing, inside or not; "" for what is none."""
+    return key if isinstance(key, str) else key[1] if key[0] == "ring" else ""

@@ -60,11 +60,12 @@ class Laid:
                     self.copied[index] = code
         self.maker = {graph.nodes[index].output: k for k, index in enumerate(nodes)}
         self.nests, self.spans = known
+        self.sums = {k: rules.sums[index] for k, index in enumerate(nodes) if index in rules.sums}
         self.kernels = [ScheduledKernel(index, self._reads(index)) for index in nodes]
-        for kernel in self.kernels:
+        for k, kernel in enumerate(self.kernels):
             for name in graph.activations(graph.nodes[kernel.node]):
                 kernel.before |= self._made_by(name)
-            kernel.needs = self._needs(kernel.node)
+            kernel.needs = self._needs(k)
         self.allocations = sorted({view.allocation for view in self.views.values()} & self._used())
         self.all = (1 << len(self.kernels)) - 1
         self.writers = dict.fromkeys(self.allocations, 0)
@@ -136,14 +137,27 @@ class Laid:
     def height(self, k: int) -> int:
         return geometry(self.graph.tensors[self.graph.nodes[self.kernels[k].node].output].shape)[0]
 
-    def _needs(self, index: int) -> list[tuple[int, list[int]]]:
-        node, found = self.graph.nodes[index], dict[int, list[int]]()
-        height = geometry(self.graph.tensors[node.output].shape)[0]
-        for row in range(height):
+    def steps(self, k: int) -> int:
+        """Steps of a kernel in a group of several: rows that it makes, or that it takes in for a sum."""
+        return self.taken(k) if k in self.sums else self.height(k)
+
+    def taken(self, k: int) -> int:
+        """Rows of what a kernel sums up; it is its first operand, and the only one that is no constant."""
+        return geometry(self.graph.tensors[self.graph.nodes[self.kernels[k].node].inputs[0]].shape)[0]
+
+    def step_reads(self, k: int, operand: int, step: int, *, alone: bool) -> tuple[int, int]:
+        """Rows of an operand that one step of a kernel reads."""
+        if k in self.sums and not alone:
+            return (step, step + 1) if operand == 0 else (0, 0)
+        return self.rows(self.kernels[k].node, operand, step)
+
+    def _needs(self, k: int) -> list[tuple[int, list[int]]]:
+        node, found = self.graph.nodes[self.kernels[k].node], dict[int, list[int]]()
+        for row in range(self.steps(k)):
             asked: dict[int, int] = {}
             for operand, name in enumerate(node.inputs):
                 if not self.graph.is_constant(name):
-                    self._ask(name, *self.rows(index, operand, row), asked)
+                    self._ask(name, *self.step_reads(k, operand, row, alone=False), asked)
             for maker, count in asked.items():
                 counts = found.setdefault(maker, [0] * row)
                 counts.append(max([count, *counts[-1:]]))
@@ -159,6 +173,8 @@ class Laid:
                     self._ask(part, min(s[0] for s in some), max(s[1] for s in some), asked)
         elif name in self.maker:
             maker = self.maker[name]
+            if maker in self.sums and high > 0:
+                high = self.steps(maker)  # it is there with the last
             asked[maker] = max(asked.get(maker, 0), high)
 
     # -- what lives
@@ -258,12 +274,12 @@ class Laid:
             made[k] = row + 1
             found.append((k, row))
 
-        for row in range(self.height(last)):
+        for row in range(self.steps(last)):
             make(last, row)
-        short = [k for k in bits(mask) if made.get(k, 0) < self.height(k)]
+        short = [k for k in bits(mask) if made.get(k, 0) < self.steps(k)]
         for k in short:
             if k != last and self.allocation_of(self.kernels[k]) in after:
-                for row in range(made.get(k, 0), self.height(k)):
+                for row in range(made.get(k, 0), self.steps(k)):
                     if row >= made.get(k, 0):
                         make(k, row)
         return found
@@ -276,7 +292,7 @@ class Laid:
         if not mask >> reader & 1 or allocation in self.start | self.kept:
             return
         kernel, node = self.kernels[reader], self.graph.nodes[self.kernels[reader].node]
-        if self.allocation_of(kernel) in self.rules.external or self.height(bits(writers)[0]) != self.height(
+        if self.allocation_of(kernel) in self.rules.external or self.steps(bits(writers)[0]) != self.steps(
             reader
         ):
             return

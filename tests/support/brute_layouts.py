@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -28,6 +28,9 @@ class Rules:
     external: frozenset[str] = frozenset()
     backward: bool = True
     groups: bool = True
+    sums: Mapping[int, int] = field(default_factory=dict[int, int])  # by node that takes in rows: bytes kept
+    scratch: Mapping[int, int] = field(default_factory=dict[int, int])  # by node
+    recompute: float = 1.0  # multiplications at most, in multiples of the model's; above 1 there are strips
 
 
 def layouts(graph: Graph, rules: Rules) -> Iterator[dict[str, tuple[str, Any]]]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans by trying all: layouts, orders, groups with one row an iteration, placements. For tiny graphs only.
+"""Plans by trying all: layouts, orders, groups with one row an iteration, also in strips, and placements. For
+tiny graphs only.
 
 Shares no code with the planner: views are arrays of element addresses from the ops' own references, rows come
 from Nests, distances from the calls of a group one by one, and placements from branching on which of two
@@ -10,6 +11,7 @@ less than so much.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from math import inf
 from typing import Any
@@ -17,10 +19,21 @@ from typing import Any
 from brute_group import FREE, Group, Thing, group_of
 from brute_laid import Known, Laid, bits
 from brute_layouts import Rules, TooMany, layouts
+from brute_strips import Cut, InStrips, cuts, may_be_cut
 from mmcc.ir.graph import Graph
 
-# by node, what it costs in one call, and in a call for each row: in a group of several, or with rows backward
-Costs = Mapping[int, tuple[float, float]]
+
+@dataclass(frozen=True)
+class NodeCosts:
+    """What a node costs: for its work, for each row that it makes or takes in, and for each call."""
+
+    work: float
+    row: float
+    call: float
+
+
+Costs = Mapping[int, NodeCosts]  # by node
+ROUNDING = 1e-9  # of a count of multiplications
 
 MOST_TRIED = 20_000  # branches of one graph's placements; beyond it gives up
 
@@ -78,45 +91,74 @@ class Placer:
         return at
 
 
+@dataclass(frozen=True)
+class _Way:
+    """A group as it may run: what it costs, and its multiplications."""
+
+    group: Group
+    cost: float
+    macs: float
+
+
 class _Search:
-    """Every path of groups of one layout, with every placement."""
+    """Every path of groups of one layout within so many bytes, with every placement."""
 
-    def __init__(self, laid: Laid, placer: Placer, costs: Costs) -> None:
-        self._laid, self._placer, self._costs = laid, placer, costs
-        self._local: dict[tuple[int, int, int, int, bool], Group | None] = {}
+    def __init__(self, laid: Laid, placer: Placer, costs: Costs, capacity: int) -> None:
+        self._laid, self._placer, self._costs, self._capacity = laid, placer, costs, capacity
+        self._known: dict[tuple[int, int, int], list[_Way]] = {}
+        self._macs = [laid.nest(kernel.node).macs for kernel in laid.kernels]
 
-    def within(self, capacity: int, most_cost: float) -> bool:
-        """True if some plan of this layout needs no more, and costs less."""
-        return self._from(0, [], capacity, most_cost)
+    def finds(self, most_cost: float) -> bool:
+        """True if some plan of this layout costs less."""
+        nodes = range(len(self._laid.graph.nodes))
+        macs = self._laid.rules.recompute * sum(self._laid.nest(index).macs for index in nodes)
+        return self._from(0, [], most_cost, macs * (1 + ROUNDING))
 
-    def _from(self, done: int, path: list[Group], capacity: int, most_cost: float) -> bool:
+    def _from(self, done: int, path: list[Group], most_cost: float, most_macs: float) -> bool:
         if done == self._laid.all:
-            return self._placed(path, capacity)
-        for mask, last in self._laid.groups(done):
-            for backward in self._directions(mask):
-                left = most_cost - self._cost(mask, backward=backward)
-                group = self._possible(done, mask, last, capacity, backward=backward) if left > 0 else None
-                if group is not None and self._from(done | mask, [*path, group], capacity, left):
-                    return True
-        return False
+            return self._placed(path)
+        return any(
+            self._from(done | mask, [*path, way.group], most_cost - way.cost, most_macs - way.macs)
+            for mask, last in self._laid.groups(done)
+            for way in self._ways(done, mask, last)
+            if way.cost < most_cost and way.macs <= most_macs
+        )
+
+    def _ways(self, done: int, mask: int, last: int) -> list[_Way]:
+        """How a group may run, as far as it can be placed alone."""
+        key = (done, mask, last)
+        if key not in self._known:
+            every = [
+                _Way(group_of(self._laid, *key, backward=backward), *self._prices(mask, None, backward))
+                for backward in self._directions(mask)
+            ]
+            if self._laid.rules.recompute > 1 and may_be_cut(every[0].group, last):
+                every += [
+                    _Way(InStrips(every[0].group, cut), *self._prices(mask, cut, False))
+                    for cut in cuts(self._laid, mask, last)
+                ]
+            self._known[key] = [way for way in every if self._placed([way.group])]
+        return self._known[key]
 
     def _directions(self, mask: int) -> tuple[bool, ...]:
         """Whether a kernel alone may make its rows backward: where that costs more, without it, too."""
         return (False, True) if self._costs and mask.bit_count() == 1 else (True,)
 
-    def _cost(self, mask: int, *, backward: bool) -> float:
-        nodes = [self._laid.kernels[k].node for k in bits(mask)] if self._costs else []
-        return sum(self._costs[node][backward or len(nodes) > 1] for node in nodes)
+    def _prices(self, mask: int, cut: Cut | None, backward: bool) -> tuple[float, float]:
+        """What a group costs, and its multiplications."""
+        laid, several, strips = self._laid, mask.bit_count() > 1, cut.count if cut else 1
+        total = macs = 0.0
+        for k in bits(mask):
+            share = cut.share(k) if cut else 1.0
+            macs += self._macs[k] * share
+            cost = self._costs.get(laid.kernels[k].node)
+            if cost is not None:
+                steps = laid.steps(k) if several else laid.height(k)
+                calls = steps if several or backward else 1
+                total += cost.work * share + (cost.row * steps + cost.call * calls) * strips
+        return total, macs
 
-    def _possible(self, done: int, mask: int, last: int, capacity: int, *, backward: bool) -> Group | None:
-        """A group, if it can be placed alone."""
-        key = (done, mask, last, capacity, backward)
-        if key not in self._local:
-            group = group_of(self._laid, done, mask, last, backward=backward)
-            self._local[key] = group if self._placed([group], capacity) else None
-        return self._local[key]
-
-    def _placed(self, path: Sequence[Group], capacity: int) -> bool:
+    def _placed(self, path: Sequence[Group]) -> bool:
         things: dict[Any, Thing] = {}
         apart: dict[tuple[Any, Any], tuple[int, int]] = {}
         for step, group in enumerate(path):
@@ -137,7 +179,7 @@ class _Search:
                 apart[a, b] = things[a].size, things[b].size
         number = {key: k for k, key in enumerate(things)}
         pairs = {(number[a], number[b]): d for (a, b), d in apart.items()}
-        return self._placer.fits(list(things.values()), pairs, capacity)
+        return self._placer.fits(list(things.values()), pairs, self._capacity)
 
 
 def plan_within(
@@ -150,6 +192,6 @@ def plan_within(
         return False
     known: Known = {}, {}
     return any(
-        _Search(Laid(graph, lies, rules, known), placer, costs or {}).within(capacity, most_cost)
+        _Search(Laid(graph, lies, rules, known), placer, costs or {}, capacity).finds(most_cost)
         for lies in layouts(graph, rules)
     )

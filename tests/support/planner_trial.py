@@ -9,18 +9,18 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from brute_layouts import Rules, TooMany
-from brute_planner import plan_within
+from brute_planner import NodeCosts, plan_within
 from mmcc.checker.plan import check_plan
 from mmcc.ir.graph import Graph
 from mmcc.ir.plan import Plan
 from mmcc.ir.regions import SRAM
-from mmcc.ir.types import geometry
+from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.planner import layer_by_layer, layouts
 from mmcc.planner.api import best_plan
 from mmcc.planner.caches import predicted
 from mmcc.planner.cost import node_cost
 from mmcc.planner.request import PlanRequest
-from tiny_graphs import tiny_graph
+from tiny_graphs import strips_graph, sums_graph, tiny_graph
 
 # Calls cost about as much as copies, so that neither is always better.
 COSTS = {
@@ -43,9 +43,12 @@ class Tally:
         return f"{self.plans} plans, {self.proved} proved, {self.given_up} too large to try all"
 
 
-def try_seed(seed: int, tally: Tally) -> Iterator[str]:
-    """What is wrong with the plans of the graph of a seed."""
-    graph, random = tiny_graph(seed), Random(seed)
+GRAPHS = {"any": tiny_graph, "strips": strips_graph, "sums": sums_graph}
+
+
+def try_seed(seed: int, tally: Tally, kind: str = "any") -> Iterator[str]:
+    """What is wrong with the plans of the graph of a seed; `kind` is one of GRAPHS."""
+    graph, random = GRAPHS[kind](seed), Random(seed)
     outside = random.random() < 0.25
     request = PlanRequest(
         align=random.choice([1, 1, 4]),
@@ -54,6 +57,12 @@ def try_seed(seed: int, tally: Tally) -> Iterator[str]:
         external_outputs=outside and random.random() < 0.5,
         effort=2.0,
     )
+    if kind == "strips":
+        request = replace(request, recompute=random.choice([1.1, 1.5, 2.0, 4.0]))
+    if kind != "any":
+        nodes = [(k, accumulator_bytes(graph, node)) for k, node in enumerate(graph.nodes)]
+        works = {k: random.randint(1, 24) for k, size in nodes if not size and random.random() < 0.2}
+        request = replace(request, accumulators={k: size for k, size in nodes if size}, scratch=works)
     for groups in (False, True):
         asked = replace(request, fuse=groups)
         beaten: dict[int, bool] = {}  # by bytes: some plan needs less
@@ -86,7 +95,7 @@ def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally)
         cost = predicted(graph, made, asked)
         if made.cheapest and cost > made.least_cost * (1 + ROUNDING) + ROUNDING:
             yield f"{asked}: called cheapest, costs {cost}, nothing less than {made.least_cost}"
-        rules = Rules(asked.align, asked.external(graph), asked.backward)
+        rules = rules_of(graph, asked)
         try:
             if plan_within(graph, rules, limit, _costs(graph), made.least_cost * (1 - ROUNDING)):
                 yield f"{asked}: said to cost {made.least_cost} at least, but a plan costs less"
@@ -94,15 +103,23 @@ def _try_limit(graph: Graph, request: PlanRequest, random: Random, tally: Tally)
             tally.given_up += 1
 
 
-def _costs(graph: Graph) -> dict[int, tuple[float, float]]:
-    """What each node costs in one call, and in a call for each row."""
-    found: dict[int, tuple[float, float]] = {}
-    for index, node in enumerate(graph.nodes):
-        rows = geometry(graph.tensors[node.output].shape)[0]
-        cost = node_cost(graph, node, COSTS)
-        alone = cost.work + cost.row * rows + cost.call
-        found[index] = alone, alone + cost.call * (rows - 1)
-    return found
+def rules_of(graph: Graph, request: PlanRequest) -> Rules:
+    """What the brute force may do, as the planner is asked."""
+    return Rules(
+        request.align,
+        request.external(graph),
+        request.backward,
+        request.fuse,
+        request.accumulators,
+        request.scratch,
+        request.recompute,
+    )
+
+
+def _costs(graph: Graph) -> dict[int, NodeCosts]:
+    """What each node costs."""
+    every = [node_cost(graph, node, COSTS) for node in graph.nodes]
+    return {index: NodeCosts(cost.work, cost.row, cost.call) for index, cost in enumerate(every)}
 
 
 def _planned(graph: Graph, request: PlanRequest, tally: Tally, *, few: bool) -> Plan | str:
@@ -138,7 +155,7 @@ def _wrong(
     peak = made.peak(SRAM)
     if made.proved_optimal != (peak == made.bound):
         yield f"proved {made.proved_optimal}, but the bound of {peak} is {made.bound}"
-    rules = Rules(request.align, request.external(graph), request.backward, request.fuse)
+    rules = rules_of(graph, request)
     try:
         if made.bound not in beaten:
             beaten[made.bound] = plan_within(graph, rules, made.bound - 1)

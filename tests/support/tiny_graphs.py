@@ -9,6 +9,7 @@ from mmcc.ir.element_type import ElementType
 from mmcc.ir.graph import Graph
 from mmcc.ops.elementwise import Cast, Unary
 from mmcc.ops.movement import Slice, Transpose
+from mmcc.ops.reduce import MeanInt8
 from mmcc.ops.resize import ResizeNearest
 from planner_graphs import Build
 
@@ -29,6 +30,62 @@ def tiny_graph(seed: int) -> Graph:
     ends = [node.output for node in b.nodes if node.output not in read]
     extra = [random.choice(b.nodes).output] if random.random() < 0.15 else []
     return b.graph(*dict.fromkeys([*ends, *extra]))
+
+
+def strips_graph(seed: int) -> Graph:
+    """A chain of windows over an image of few rows and more columns, perhaps with a residual or a join."""
+    random = Random(seed)
+    b = Build(f"strips {seed}")
+    pool = [b.input(random.randint(2, 5), random.randint(4, 9), random.randint(1, 3))]
+    for _ in range(random.randint(2, 4)):
+        h, w, _ = b.shape(pool[-1])
+        peers = [n for n in pool[:-1] if b.shape(n) == b.shape(pool[-1])]
+        beside = [n for n in pool[:-1] if b.shape(n)[:2] == (h, w)]
+        match random.choice(
+            ["conv", "conv", "depthwise", "grow", "sum", "concat", "unary", "pool", "narrow"]
+        ):
+            case "depthwise":
+                pool.append(b.depthwise(pool[-1], random.choice([3, (1, 3)]), random.choice([1, 1, 2])))
+            case "sum" if peers:
+                pool.append(b.sum(pool[-1], random.choice(peers)))
+            case "concat" if beside:
+                pool.append(b.concat(2, pool[-1], random.choice(beside)))
+            case "unary":
+                pool.append(b.add(Unary("abs"), pool[-1]))
+            case "pool" if min(h, w) >= 2:
+                pool.append(b.max_pool(pool[-1], 2, random.choice([1, 2])))
+            case "grow":
+                pool.append(b.conv(pool[-1], random.randint(3, 8), random.choice([1, 1, 3])))
+            case "narrow":
+                pool.append(b.conv(pool[-1], 1, 1))
+            case _:
+                pool.append(b.conv(pool[-1], random.randint(1, 4), random.choice([3, (1, 3), (3, 1)])))
+    read = {name for node in b.nodes for name in node.inputs}
+    return b.graph(*(node.output for node in b.nodes if node.output not in read))
+
+
+def sums_graph(seed: int) -> Graph:
+    """Means over rows, or over rows and columns, of what layers make: at the end, or read by others."""
+    random = Random(seed)
+    b = Build(f"sums {seed}")
+    pool = [b.input(random.randint(2, 5), random.randint(1, 3), random.randint(1, 4))]
+    for _ in range(random.randint(2, 5)):
+        x = pool[-1] if random.random() < 0.7 else random.choice(pool)
+        h, w, _ = b.shape(x)
+        match random.choice(["conv", "conv", "unary", "mean", "mean", "pool", "join"]):
+            case "mean" if h > 1:
+                pool.append(b.add(MeanInt8(random.choice([(0, 1), (0,)]), 0, 0, 1, 1), x))
+            case "pool" if h > 1:
+                pool.append(b.pool(x, (h, w)))
+            case "join":
+                others = [n for n in pool if n != x and b.shape(n)[:2] == (h, w)]
+                pool.append(b.concat(2, x, random.choice(others)) if others else b.add(Unary("abs"), x))
+            case "unary":
+                pool.append(b.add(Unary("abs"), x))
+            case _:
+                pool.append(b.conv(x, random.randint(1, 6), random.choice([1, 3])))
+    read = {name for node in b.nodes for name in node.inputs}
+    return b.graph(*(node.output for node in b.nodes if node.output not in read))
 
 
 def _input(b: Build, random: Random) -> str:

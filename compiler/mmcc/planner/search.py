@@ -62,6 +62,8 @@ class Search:
         placed, proved = self._placer.least(paths, least)
         # what the solver proves is about this layout; that no path is below `least` holds for all of them
         paths, placed, proved = self._other_layouts(paths, placed, least, proved)
+        if isinstance(paths, Table):  # which may have listed more by now
+            self._layouts.looked_at(paths)
         bound = self._layouts.known(proved)
         peak = self._most()
         if self._alone is not None and placed.placement.peak >= peak:

@@ -210,16 +210,20 @@ class _Search(ABC):
 
     def _look(self, group: Candidate) -> None:
         """Offer a group within the limit, or the widest strips of it that are."""
-        space, ends = self._space, (group.before, group.after, group.last)
-        least = self._figures.least(*ends)
+        least = self._figures.least(group.before, group.after, group.last)
         group = replace(group, least=least, floor=least)
         if self._fits(group):
             self._offer(group)
         elif self._strips:
-            wide = replace(group, floor=self._figures.floor(*ends))
-            narrow = next((c for c in space.narrow(wide) if self._fits(c)), None)
-            if narrow is not None:
-                self._offer(narrow)
+            self._offer_strips(group)
+
+    def _offer_strips(self, group: Candidate) -> None:
+        """Offer the widest strips of a group that are within the limit."""
+        floor = self._figures.floor(group.before, group.after, group.last)
+        every = self._space.narrow(replace(group, floor=floor))
+        narrow = next((c for c in every if self._fits(c)), None)
+        if narrow is not None:
+            self._offer(narrow)
 
     def _offer(self, group: Candidate, *, blind: bool = False) -> None:
         worth = self.worth(self._before(group), group)
@@ -240,6 +244,8 @@ class _Search(ABC):
         if self._fits(group):
             exact = _Step(self.worth(self._before(group), group), group, exact=True)
             self._push(exact.worth, group.after, exact)
+        elif self._strips and group.strips == 1:
+            self._offer_strips(group)
 
     def _push(self, worth: float, done: int, item: _Step | _Choices) -> None:
         key = max(worth + self.ahead(done), self._level)

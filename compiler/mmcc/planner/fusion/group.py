@@ -140,7 +140,7 @@ class GroupMemory:
         if self.last_used >> store.allocation & 1:
             first = -1
         else:
-            first = min((self.line.begin(w.kernel) for w in store.writers), default=-1)
+            first = min((writer.begin(self.line) for writer in store.writers), default=-1)
         if self.defined >> store.allocation & 1:
             return first, NEVER
         until = [self.line.last_need(kernel, read.line) for kernel, read in store.reads]

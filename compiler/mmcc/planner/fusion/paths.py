@@ -85,6 +85,8 @@ class Table:
             self._into.setdefault(candidate.after, []).append(candidate)
         self._sets = sorted(self._into, key=lambda done: (done.bit_count(), done))
         self._enough: float = inf  # bytes; only groups that need more are cut into strips
+        self._narrowed: dict[tuple[int, int, int], list[Candidate]] = {}  # by ends of a group, its strips
+        self._wider: Table | None = None
         if space.request.recompute > 1:
             self._cut_to_strips()
 
@@ -104,11 +106,38 @@ class Table:
             found += [n for c in wide for n in self._narrow(c)]
 
     def _narrow(self, candidate: Candidate) -> list[Candidate]:
-        return [n for n in self._space.narrow(candidate) if n.least <= self._most]
+        ends = candidate.before, candidate.after, candidate.last
+        if ends not in self._narrowed:
+            self._narrowed[ends] = [n for n in self._space.narrow(candidate) if n.least <= self._most]
+        return self._narrowed[ends]
+
+    def listed(self, most: int) -> list[Candidate]:
+        """Candidates that need at most `most` bytes, on paths of such candidates, smallest sets first. Those
+        that any path needs room for are not cut into strips."""
+        return self._on_paths([c for k in self._sets for c in self._into[k] if c.least <= most])
 
     def below(self, most: int) -> list[Candidate]:
-        """Candidates that need less than `most`, on paths of such candidates, smallest sets first."""
-        return self._on_paths([c for k in self._sets for c in self._into[k] if c.least < most])
+        """Candidates that need less than `most`, on paths of such candidates, smallest sets first, with all
+        their strips: where rings are smaller, others may find room."""
+        if most > self._most + 1:
+            return self._wide(most - 1).below(most)
+        return self._on_paths(self._with_strips(self.listed(most - 1), most - 1))
+
+    def _wide(self, most: int) -> Table:
+        """The table of more groups: those of at most `most` bytes."""
+        if self._wider is None or self._wider._most < most:
+            self._wider = Table(self._space, most)
+        return self._wider
+
+    def _with_strips(
+        self, found: list[Candidate], most: int, worth: Callable[[Candidate], bool] = lambda _: True
+    ) -> list[Candidate]:
+        """Candidates, and strips of at most `most` bytes, and worth it, of those that have none yet."""
+        if self._space.request.recompute <= 1:
+            return found
+        whole = [c for c in found if c.strips == 1 and c.least <= self._enough]
+        found = [*found, *(n for c in whole for n in self._narrow(c) if n.least <= most and worth(n))]
+        return sorted(found, key=lambda c: (c.after.bit_count(), c.after))
 
     def _on_paths(self, candidates: list[Candidate]) -> list[Candidate]:
         """Those of them that are on paths of them, from no kernel to all; smallest sets come first."""
@@ -125,7 +154,9 @@ class Table:
     def cheaper(self, limit: int, most_cost: float, most: int) -> list[Candidate] | None:
         """Candidates within the limit on paths that cost less than `most_cost`, smallest sets first, with
         those in strips that have no need of them; None if they are more than `most`."""
-        found = self.below(limit + 1)
+        if limit > self._most:
+            return self._wide(limit).cheaper(limit, most_cost, most)
+        found = self.listed(limit)
         ahead: dict[int, float] = {0: 0.0}
         for c in found:
             cost = ahead[c.before] + self.cost(c)
@@ -139,10 +170,8 @@ class Table:
             return ahead[c.before] + self.cost(c) + behind[c.after] < most_cost
 
         found = list(filter(worth, found))
-        if self._space.request.recompute > 1 and len(found) <= most:
-            whole = [c for c in found if c.strips == 1 and c.least <= self._enough]
-            found += [n for c in whole for n in self._narrow(c) if n.least <= limit and worth(n)]
-            found.sort(key=lambda c: (c.after.bit_count(), c.after))
+        if len(found) <= most:
+            found = self._with_strips(found, limit, worth)
         # the same path costs more or less by a rounding error, seen from one of its groups or from another
         found = self._on_paths(found)
         return found if len(found) <= most else None
@@ -217,7 +246,7 @@ class Table:
                 others = self._into[candidate.after]
                 others[others.index(candidate)] = exact
                 self._exact.add(exact)
-                strips_help = candidate.floor < candidate.least <= self._enough < exact.least
+                strips_help = candidate.floor < exact.least and candidate.least <= self._enough < exact.least
                 if candidate.strips == 1 and strips_help:
                     others += self._narrow(exact)  # it seemed to need no strips
                 changed = changed or exact.least != candidate.least

@@ -20,6 +20,8 @@ from mmcc.planner.memory.allocations import MemoryModel
 from mmcc.planner.memory.layout import Layout, slot_of
 from mmcc.planner.request import PlanRequest
 
+UNWRITTEN = -(2**40)  # the end of what a step has written that leaves all bytes as they are
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read:
@@ -40,7 +42,7 @@ class KernelRows:
     needs: tuple[tuple[int, tuple[int, ...]], ...]  # a kernel, and how many of its steps come before each one
     reads: tuple[Read, ...]
     start: Ints  # first byte of the allocation that the step writes
-    end: Ints  # end of what this step and those before have written
+    end: Ints  # end of what this step and those before have written, UNWRITTEN if that is nothing
     accumulates: int | None  # bytes of the accumulator, 0 if that is its result; None if it takes in no rows
     results: tuple[tuple[int, int, int], ...] = ()  # allocation, first byte, end: of each of several results
 
@@ -154,7 +156,7 @@ class _Maker:
             return alone
         steps = self._sources.steps(node)
         first = np.full(steps, alone.start[0])
-        before_last = alone.start[0] if room else alone.end[-1]  # sums in the result hold all of it at once
+        before_last = UNWRITTEN if room else alone.end[-1]  # sums in the result hold all of it at once
         written = np.append(np.full(steps - 1, before_last), alone.end[-1])
         size = int(alone.end[-1] - alone.start[0])
         reads = tuple(self._taken(node, read, steps, read.reach if room else size) for read in alone.reads)

@@ -127,7 +127,7 @@ class Space:
         if candidate.tile:
             iterations = self.calls(candidate.last, candidate.tile, kernels)
         for k in kernels:
-            share = cut.share(k, self.strips.widths[k]) if cut else 1.0
+            share = cut.share(k) if cut else 1.0
             calls = iterations.get(k, 1 if len(kernels) == 1 else rows[k].steps)
             blocks = streaming.blocks(k) if streaming else 1
             total += costs[k].total(rows[k].steps, calls, strips, share, blocks)
@@ -148,15 +148,15 @@ class Space:
     def _beyond_caches(self, kernels: Sequence[int], cut: Cut | None, strips: int) -> float:
         if not self.request.caches:
             return 0.0
-        node, widths = self.model.kernels, self.strips.widths
-        shares = {node[k].node: cut.share(k, widths[k]) for k in kernels} if cut else None
+        node = self.model.kernels
+        shares = {node[k].node: cut.share(k) for k in kernels} if cut else None
         return self.caches.cost([node[k].node for k in kernels], shares, strips)
 
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of a group, those at seams counted again."""
         cut = self.cut(candidate)
         return sum(
-            self.costs[k].macs * (cut.share(k, self.strips.widths[k]) if cut else 1.0)
+            self.costs[k].macs * (cut.share(k) if cut else 1.0)
             for k in bits(candidate.after & ~candidate.before)
         )
 
@@ -379,22 +379,32 @@ class Space:
 
     def _floor(self, footprint: Footprint) -> int:
         """What a group needs if strips can make its rings as small as they like; `least` if it cannot."""
+        return min(footprint.least, footprint.outside) if self._may_be_cut(footprint) else footprint.least
+
+    def _may_be_cut(self, footprint: Footprint) -> bool:
+        """True if a group may run in strips."""
         group, last = footprint.group, footprint.group.line.last
         members = sum(1 << k for k in group.kernels)
         if self.request.recompute <= 1 or group.drained or members & self._ordered:
-            return footprint.least
-        if not self.strips.allowed(members, last, group.inside, group.defined):
-            return footprint.least
-        return min(footprint.least, footprint.outside)
+            return False
+        return self.strips.allowed(members, last, group.inside, group.defined)
 
     def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
-        """A group's candidates in strips; in more of them as long as that saves bytes."""
-        least = candidate.least
-        for count in COUNTS if candidate.floor < least else ():
+        """A group's candidates in strips; in more of them as long as that saves bytes. What they are held to is
+        what the group needs at all moments, which is found only where `least` and all that it holds do not
+        tell."""
+        whole = self.footprint(candidate)
+        if not self._may_be_cut(whole):
+            return
+        ends = candidate.before, candidate.after, candidate.last
+        most = least = whole.outside + sum(item.size for item in whole.group.items)
+        for count in COUNTS:
             narrow = replace(candidate, strips=count, least=candidate.floor)
             if self.cut(narrow) is None:
                 return
             narrow = replace(narrow, least=self.footprint(narrow).least)
+            if least == most and candidate.least <= narrow.least < most:
+                least = self.figures.tight(*ends)
             if narrow.least < least:
                 least = narrow.least
                 yield narrow

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from mmcc.planner.fusion.rows import KernelRows, Read
+from mmcc.planner.fusion.rows import UNWRITTEN, KernelRows, Read
 from mmcc.planner.fusion.schedule import Ints
 from mmcc.planner.fusion.shared import Shared, kernel_allocation
 from mmcc.planner.fusion.strips import Cut
@@ -33,6 +33,12 @@ class Writer:
         """The end of what may be written of a row while what `reach` says is still to be read."""
         end = self.end[steps]
         return end if self.spread else np.minimum(self.start[steps] + reach, end)
+
+    def begin(self, line: Timeline) -> int:
+        """The time of the first step that writes something, -1 if none did: a sum over rows is kept elsewhere
+        until the last of them."""
+        times, first = line.of(self.kernel), int(np.argmax(self.end > UNWRITTEN))
+        return int(times[first]) if first < len(times) else -1
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -99,7 +105,7 @@ def make_store(
             if allocation in model.kernels[kernel].outputs:
                 start, end = kernels[_lies_in(shared, kernel, allocation, top)].written(top)
                 own_start, own_end = kernels[kernel].written(allocation)
-                spread = end[0] - start[0] > own_end[0] - own_start[0]
+                spread = end[-1] - start[-1] > own_end[-1] - own_start[-1]
                 writers.append(Writer(kernel, start, end, bool(spread)))
             reads += [(kernel, read) for read in kernels[kernel].reads if read.allocation == allocation]
     depth, shape = 0, shared.rows.allocations[top]

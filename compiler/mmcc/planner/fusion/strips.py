@@ -22,20 +22,22 @@ COUNTS = (2, 3, 4, 5, 6, 8, 10, 12, 16)  # numbers of strips worth trying
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A last kernel's output in strips: by kernel, the columns that each strip makes of its output, and the
-    part of its work that strips make once more inside it."""
+    """A last kernel's output in strips: by kernel, the columns that each strip makes of its output, how many
+    the whole output needs, and the part of its work that strips make once more inside it."""
 
     strips: tuple[Span, ...]
     held: dict[int, tuple[Span, ...]]
+    needed: dict[int, int]
     seams: dict[int, float]
 
     def width(self, kernel: int) -> int:
         """Columns that a ring for the output of a kernel holds."""
         return max(map(len, self.held[kernel]))
 
-    def share(self, kernel: int, width: int) -> float:
-        """Columns computed over columns of the output, with what strips make once more inside a kernel."""
-        return sum(map(len, self.held[kernel])) / width + self.seams[kernel]
+    def share(self, kernel: int) -> float:
+        """Columns computed over those that are needed, with what strips make once more inside a kernel. Never
+        below 1: that a column which nobody needs is left out is no reason for strips."""
+        return sum(map(len, self.held[kernel])) / self.needed[kernel] + self.seams[kernel]
 
 
 class Strips:
@@ -98,7 +100,8 @@ class Strips:
             kernel: tuple(Span(int(reach[kernel][0][s.lo]), int(reach[kernel][1][s.hi - 1])) for s in strips)
             for kernel in bits(members)
         }
-        return Cut(strips, held, {kernel: self._nest(kernel).seams(count) for kernel in held})
+        needed = {kernel: int(reach[kernel][1][-1] - reach[kernel][0][0]) for kernel in held}
+        return Cut(strips, held, needed, {kernel: self._nest(kernel).seams(count) for kernel in held})
 
     def _reach(self, last: int) -> dict[int, tuple[Ints, Ints]]:
         """By kernel, the first column and the column behind the last that each column of the output needs."""

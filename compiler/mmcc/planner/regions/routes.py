@@ -80,7 +80,7 @@ class Routes:
         self._width = max(1, (len(regions) - 1).bit_length())
         traffic = Traffic(self.space)
         self._from: dict[int, list[Things]] = {}
-        for candidate in table.below(most + 1):
+        for candidate in table.listed(most):
             if candidate.strips > 1 and not strips:
                 continue
             self._from.setdefault(candidate.before, []).append(Things(table, candidate, traffic, regions))

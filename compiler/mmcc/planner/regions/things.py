@@ -104,7 +104,7 @@ class Things:
         for kernel in self._group.kernels:
             node = space.model.kernels[kernel].node
             if node in request.fetchable:
-                share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
+                share = cut.share(kernel) if cut else 1.0
                 constants = request.fetchable[node]
                 yield fetch_of(node, constants, share, self._regions, request.constants_cost)
 
@@ -121,7 +121,7 @@ class Things:
         cut = space.cut(self.candidate)
         found: dict[int, Bytes] = {}
         for kernel in self._group.kernels:
-            share = cut.share(kernel, space.strips.widths[kernel]) if cut else 1.0
+            share = cut.share(kernel) if cut else 1.0
             for allocation, count in traffic.kernels[kernel].items():
                 found[allocation] = found.get(allocation, Bytes()) + count * share
         outside = ~self._group.inside
