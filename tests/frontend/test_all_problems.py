@@ -65,6 +65,31 @@ def test_behind_an_operator_that_nobody_knows(tmp_path):
     problems(model_of(nodes, X, ["y"], LESS, opset=18), tmp_path, *says, '"surprise"', "p = 7")
 
 
+def test_attributes_that_are_wrong_for_any_operand(tmp_path):
+    nodes = [
+        node("Frobnicate", ["x"], ["a"], domain="mine"),
+        node("Conv", ["a", "w"], ["b"], auto_pad="WEIRD", kernel_shape=[3, 3]),
+        node("MaxPool", ["a"], ["c"], auto_pad="STRANGE", kernel_shape=[2, 2]),
+        node("Sum", ["b", "c"], ["y"]),
+    ]
+    problems(model_of(nodes, X, ["y"], {"w": W}), tmp_path, "Frobnicate", '"WEIRD"', '"STRANGE"')
+
+
+def test_attributes_that_are_right_for_some_operand(tmp_path):
+    nodes = [
+        node("Frobnicate", ["x"], ["a"], domain="mine"),
+        node("Transpose", ["a"], ["b"], perm=[0, 2, 1, 3, 4, 5]),
+        node("Conv", ["b", "w"], ["c"], pads=[1, 2, 1, 2, 1, 2]),
+        node("Gather", ["x", "a"], ["d"], axis=3),
+        node("Softmax", ["a"], ["e"], axis=6),
+        node("Mod", ["a", "a"], ["f"], fmod=0),
+        node("ReduceMean", ["a"], ["g"], axes=[7]),
+        node("Sum", ["c", "d", "e", "f", "g"], ["y"]),
+    ]
+    model = model_of(nodes, X, ["y"], {"w": np.zeros((4, 3, 3, 3, 3), np.float32)})
+    problems(model, tmp_path, "not supported: Frobnicate (domain mine), once")
+
+
 def test_nothing_is_said_that_depends_on_the_unknown_shape(tmp_path):
     nodes = [
         node("Frobnicate", ["x"], ["a"], domain="mine"),

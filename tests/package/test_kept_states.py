@@ -106,6 +106,15 @@ def test_on_boards(target, tmp_path):
         assert mmcc.verify(tmp_path / name, on="qemu", samples=STEPS)["ok"]
 
 
+def test_a_state_of_equal_values_is_one_number_in_the_record(tmp_path):
+    """Lists of the values of a large state would take more memory than the state."""
+    mmcc.compile_model(gru(tmp_path), tmp_path / "m", states={"h": "Y_h"}, self_check=False)
+    (state,) = load_package(tmp_path / "m").states
+    assert state.initial == 0
+    assert state.first.shape == (1, 1, 5)
+    assert mmcc.verify(tmp_path / "m", samples=2)["ok"]
+
+
 def test_what_a_state_begins_with(tmp_path):
     """Given as an array, and given again by reset. A record that says something else is not verified."""
     first = np.linspace(-1, 1, 5, dtype=np.float32).reshape(1, 1, 5)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from mmcc import __version__
@@ -218,8 +219,14 @@ def _kept_states(module: Module, states: Mapping[str, str]) -> tuple[KeptState, 
             port = graph.origins.get(state.begin)
             if port is not None and port.onnx_name in states:
                 first = port.from_c(state.initial, graph.tensors[state.begin])
-                found.append(KeptState(port, states[port.onnx_name], first.tolist()))
+                found.append(KeptState(port, states[port.onnx_name], _for_record(first)))
     return tuple(found)
+
+
+def _for_record(first: NDArray[Any]) -> Any:
+    """The initial value of a state as the package's record has it: nested lists, or one number for all."""
+    raw = first.reshape(-1).view(np.uint8).reshape(first.size, -1)
+    return first.flat[0].item() if first.size and bool((raw == raw[0]).all()) else first.tolist()
 
 
 def _ports(entry: Entry, code: EntryCode) -> EntryPorts:

@@ -3,7 +3,8 @@
 
 What a value is comes from what the file states of it, or from ONNX's own shape inference. Where neither says
 anything, the nodes that read it are tried out with operands of several shapes: an error that is the same for
-all that fit does not depend on the shape. No graph is made of any of this.
+all that fit does not depend on the shape, and so does one that is the same for all that would fit if the node
+left an attribute out. No graph is made of any of this.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from mmcc.ir.types import Shape
 
 MAX_PROBED = 200  # nodes; what is wrong with so many is told by the first ones
 SHAPE_ONLY = ("Shape", "Size")  # their results are constants, whatever they read
+EXTENTS = (1, 8, 4, 16, 18, 2, 2, 2)  # operands of each rank have the first of them
+TYPES = (ElementType.F32, ElementType.I64, ElementType.I32, ElementType.I8, ElementType.U8, ElementType.BOOL)
+ATTRIBUTE_PROBES = 10  # that many nodes of MAX_PROBED is one of which each attribute is tried
 CHANNELS = (8, 12)  # of made-up operands, beside those that the node's constants suggest
 
 
@@ -109,27 +113,67 @@ def look_at(state: Import, where: Where, node: NodeProto, entry: Entry) -> None:
 
 
 def _common_error(state: Import, node: NodeProto, entry: Entry) -> CompileError | None:
-    """What is not supported for every operand that fits; None if one would do, or if reasons differ."""
-    budget, common = state.build.budget, None
+    """What is not supported for every operand that fits, or bad for all; None if one would do, or if reasons
+    differ."""
+    common, bad = None, False
     for shape in _made_up(state, node):
-        tensor = state.build.tensor(shape, ElementType.F32, "")
-        inputs = tuple(
-            None if not name else state.values.get(name) or whole(tensor, range(len(shape)))
-            for name in node.input
-        )
-        try:
-            converted(state, node, entry, inputs)
-        except CompileError as error:
-            if error.exit is not Exit.UNSUPPORTED:
-                continue  # no operand that this node could have
-            if common is not None and error.message != common.message:
-                return None
-            common = error
-        else:
+        error = _error_with(state, node, entry, shape, ElementType.F32)
+        if error is None:
             return None
-        finally:
-            state.build.budget = budget
-    return common
+        if error.exit is not Exit.UNSUPPORTED:
+            bad = True
+            continue  # no operand that this node could have
+        if common is not None and error.message != common.message:
+            return None
+        common = error
+    return _bad_attribute(state, node, entry) if bad and common is None else common
+
+
+def _bad_attribute(state: Import, node: NodeProto, entry: Entry) -> CompileError | None:
+    """What is wrong with an attribute of a node that no operand fits: it is said of every operand that would
+    fit without it, of whatever rank and type."""
+    state.probed += ATTRIBUTE_PROBES if node.attribute else 0
+    for attribute in node.attribute:
+        without = NodeProto()
+        without.CopyFrom(node)
+        without.attribute.remove(attribute)
+        found: CompileError | None = None
+        for shape, dtype in _any_operands(state, node):
+            if _error_with(state, without, entry, shape, dtype) is not None:
+                continue
+            error = _error_with(state, node, entry, shape, dtype)
+            if error is None or (found is not None and error.message != found.message):
+                break
+            found = error
+        else:
+            if found is not None:
+                return found
+    return None
+
+
+def _any_operands(state: Import, node: NodeProto) -> Iterator[tuple[Shape, ElementType]]:
+    """Shapes and types of all kinds; those that an operand may well have come first."""
+    yield from ((shape, ElementType.F32) for shape in _made_up(state, node))
+    yield from ((EXTENTS[:rank], dtype) for dtype in TYPES for rank in range(len(EXTENTS) + 1))
+
+
+def _error_with(
+    state: Import, node: NodeProto, entry: Entry, shape: Shape, dtype: ElementType
+) -> CompileError | None:
+    """What is said of a node if all that is not known of its operands is of that shape and type."""
+    budget = state.build.budget
+    tensor = state.build.tensor(shape, dtype, "")
+    inputs = tuple(
+        None if not name else state.values.get(name) or whole(tensor, range(len(shape)))
+        for name in node.input
+    )
+    try:
+        converted(state, node, entry, inputs)
+    except CompileError as error:
+        return error
+    finally:
+        state.build.budget = budget
+    return None
 
 
 def _made_up(state: Import, node: NodeProto) -> Iterator[Shape]:

@@ -57,12 +57,14 @@ class KeptState:
 
     port: Port  # of the input
     output: str  # its name in the model
-    initial: Any  # nested lists of numbers
+    initial: Any  # nested lists of numbers, or a number that all elements are
 
     @property
     def first(self) -> NDArray[Any]:
         """What it begins with, as the model has it."""
-        return np.asarray(self.initial, self.port.model_dtype).reshape(self.port.onnx_shape)
+        first = np.asarray(self.initial, self.port.model_dtype)
+        same = not isinstance(self.initial, list)
+        return np.full(self.port.onnx_shape, first) if same else first.reshape(self.port.onnx_shape)
 
 
 @dataclass(frozen=True, slots=True)

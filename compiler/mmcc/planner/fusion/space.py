@@ -390,9 +390,8 @@ class Space:
         return self.strips.allowed(members, last, group.inside, group.defined)
 
     def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
-        """A group's candidates in strips; in more of them as long as that saves bytes. What they are held to is
-        what the group needs at all moments, which is found only where `least` and all that it holds do not
-        tell."""
+        """A group's candidates in strips; in more of them as long as that saves bytes of what the group needs
+        at all moments. That is found only where `least`, and all that the group holds, do not tell."""
         whole = self.footprint(candidate)
         if not self._may_be_cut(whole):
             return
