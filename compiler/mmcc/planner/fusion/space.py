@@ -68,8 +68,7 @@ class Space:
             if kernel.alone or request.runs_backward(kernel.node)
         )
         self._apart = sum(1 << k for k, kernel in enumerate(self.model.kernels) if kernel.apart)
-        kernels = enumerate(self.model.kernels)
-        self._ordered = sum(1 << k for k, kernel in kernels if kernel.node in request.ordered)
+        self._ordered = sum(1 << k for k, u in enumerate(self.model.kernels) if u.node in request.ordered)
         self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._tilings = self._constants()
         every, self.sets = sets_of(self.model, order)
@@ -148,17 +147,14 @@ class Space:
     def _beyond_caches(self, kernels: Sequence[int], cut: Cut | None, strips: int) -> float:
         if not self.request.caches:
             return 0.0
-        node = self.model.kernels
-        shares = {node[k].node: cut.share(k) for k in kernels} if cut else None
-        return self.caches.cost([node[k].node for k in kernels], shares, strips)
+        nodes = {k: self.model.kernels[k].node for k in kernels}
+        shares = {node: cut.share(k) for k, node in nodes.items()} if cut else None
+        return self.caches.cost([*nodes.values()], shares, strips)
 
     def macs(self, candidate: Candidate) -> float:
         """Multiply-accumulates of a group, those at seams counted again."""
-        cut = self.cut(candidate)
-        return sum(
-            self.costs[k].macs * (cut.share(k) if cut else 1.0)
-            for k in bits(candidate.after & ~candidate.before)
-        )
+        cut, kernels = self.cut(candidate), bits(candidate.after & ~candidate.before)
+        return sum(self.costs[k].macs * (cut.share(k) if cut else 1.0) for k in kernels)
 
     def with_scalars(self) -> Space:
         """The same groups, with kernels of scalars (`Scalars`) like any other: their bytes count, and they
@@ -311,8 +307,7 @@ class Space:
         if self.request.staging is None:
             return {}
         tilings = self.request.staging.tilings
-        kernels = enumerate(self.model.kernels)
-        return {k: tilings[kernel.node] for k, kernel in kernels if kernel.node in tilings}
+        return {k: tilings[u.node] for k, u in enumerate(self.model.kernels) if u.node in tilings}
 
     def _staged(self, before: int, after: int, last: int, most: int) -> Iterator[Candidate]:
         """A group by where its constants are; without a limit, each is read once."""
@@ -383,11 +378,11 @@ class Space:
 
     def _may_be_cut(self, footprint: Footprint) -> bool:
         """True if a group may run in strips."""
-        group, last = footprint.group, footprint.group.line.last
+        group = footprint.group
         members = sum(1 << k for k in group.kernels)
         if self.request.recompute <= 1 or group.drained or members & self._ordered:
             return False
-        return self.strips.allowed(members, last, group.inside, group.defined)
+        return self.strips.allowed(members, group.line.last, group.inside, group.defined)
 
     def narrow(self, candidate: Candidate) -> Iterator[Candidate]:
         """A group's candidates in strips; in more of them as long as that saves bytes of what the group needs
@@ -395,15 +390,14 @@ class Space:
         whole = self.footprint(candidate)
         if not self._may_be_cut(whole):
             return
-        ends = candidate.before, candidate.after, candidate.last
         most = least = whole.outside + sum(item.size for item in whole.group.items)
         for count in COUNTS:
             narrow = replace(candidate, strips=count, least=candidate.floor)
             if self.cut(narrow) is None:
                 return
-            narrow = replace(narrow, least=self.footprint(narrow).least)
-            if least == most and candidate.least <= narrow.least < most:
-                least = self.figures.tight(*ends)
-            if narrow.least < least:
-                least = narrow.least
-                yield narrow
+            needs = self.footprint(narrow).least
+            if least == most and candidate.least <= needs < most:
+                least = self.figures.tight(candidate.before, candidate.after, candidate.last)
+            if needs < least:
+                least = needs
+                yield replace(narrow, least=needs)
