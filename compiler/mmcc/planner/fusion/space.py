@@ -62,13 +62,10 @@ class Space:
         for k, kernel in enumerate(self.model.kernels):
             for b in bits(kernel.before):
                 self._after[b] |= 1 << k
-        self._single = sum(  # kernels that run with no other
-            1 << k
-            for k, kernel in enumerate(self.model.kernels)
-            if kernel.alone or request.runs_backward(kernel.node)
-        )
-        self._apart = sum(1 << k for k, kernel in enumerate(self.model.kernels) if kernel.apart)
-        self._ordered = sum(1 << k for k, u in enumerate(self.model.kernels) if u.node in request.ordered)
+        kernels = [*enumerate(self.model.kernels)]  # those that run with no other are single
+        self._single = sum(1 << k for k, u in kernels if u.alone or request.runs_backward(u.node))
+        self._apart = sum(1 << k for k, u in kernels if u.apart)
+        self._ordered = sum(1 << k for k, u in kernels if u.node in request.ordered)
         self._longest = max(LONGEST, GROUPS_TRIED // max(1, len(self.model.kernels))) if request.fuse else 1
         self._tilings = self._constants()
         every, self.sets = sets_of(self.model, order)
