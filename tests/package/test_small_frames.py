@@ -89,3 +89,37 @@ def test_what_the_least_ram_takes_is_enough_where_it_lends(tmp_path: Path) -> No
     assert copied["stack"] <= same["stack"] + 16
     rows = verify_package(tmp_path / "copied", VerifyOptions(on="qemu", per_node=True), silent)["per_node"]
     assert [row for row in rows if not row["ok"]] == []
+
+
+def test_nothing_is_computed_again_where_small_frames_leave_room(tmp_path: Path) -> None:
+    """Within what the least RAM takes there are column strips for kernels with large frames, and whole rows
+    for those with small ones; below that there are strips for both, and large frames are faster."""
+    ready("cortex-m4")
+    m = FloatModel(np.random.default_rng(8))
+    q, scale = m.float_input(1, 3, 20, 32)
+    windows = {"pads": [2] * 4, "group": 24}
+    for shape, attributes in (
+        ((24, 3, 3, 3), {"pads": [1] * 4}),
+        ((24, 1, 5, 5), windows),
+        ((8, 24, 1, 1), {}),
+        ((24, 8, 1, 1), {}),
+        ((24, 1, 5, 5), windows | {"strides": [2, 2]}),
+        ((8, 24, 1, 1), {}),
+    ):
+        y = m.conv(m.real(q, float(scale)), scale, shape, **attributes)
+        q, scale = m.quantized(y, 0.1), np.float32(0.1)
+    m.save(m.real(q, float(scale)), tmp_path / "net.onnx")
+    options = CompileOptions(name="n", target="cortex-m4", least_ram=True, self_check=False)
+    least = compile_model(tmp_path / "net.onnx", tmp_path / "least", options).report["ram"]
+    within = replace(options, least_ram=False, ram=least["total"])
+    small = compile_model(tmp_path / "net.onnx", tmp_path / "small", within).report
+    assert small["ram"]["total"] <= least["total"]
+    assert small["plan"]["macs_recomputed"] == 0
+    tight = replace(within, ram=least["total"] - 600)
+    large = compile_model(tmp_path / "net.onnx", tmp_path / "large", tight).report
+    assert large["ram"]["total"] <= tight.ram
+    assert large["plan"]["macs_recomputed"] > 0
+    assert large["ram"]["stack"] > small["ram"]["stack"]  # and kernels that are faster
+    # of files that were written once more
+    rows = verify_package(tmp_path / "large", VerifyOptions(on="qemu", per_node=True), silent)["per_node"]
+    assert [row for row in rows if not row["ok"]] == []
