@@ -174,6 +174,21 @@ def test_what_caches_cost_is_in_the_cost() -> None:
 
 
 @pytest.mark.quick
+def test_a_graph_without_code_is_where_it_has_room() -> None:
+    b = Build("views")
+    graph = b.graph(b.reshape(b.input(5, 2, 3), 30))
+    assert [peaks(best_plan(graph, within(*sizes))) for sizes in ((32, 8), (16, 32), (16, None))] == [
+        {"fast": 32},
+        {"slow": 32},
+        {"slow": 32},
+    ]
+    with pytest.raises(CompileError, match="does not fit in 16 of fast and 16 of slow") as caught:
+        best_plan(graph, within(16, 16))
+    assert caught.value.code == "MM041"
+    assert "fast=32" in caught.value.hint
+
+
+@pytest.mark.quick
 def test_the_order_of_regions_does_not_decide() -> None:
     graph = chain()
     ahead = best_plan(graph, within(256, 4096))

@@ -100,7 +100,7 @@ def _least(graph: Graph, request: PlanRequest) -> Plan:
         return _grouped(graph, request, chosen.choice, None)
     alone = plan_alone(graph, request, chosen)
     if request.by_region:
-        return best_in_regions(graph, request, chosen.choice, alone) if alone.groups else alone
+        return best_in_regions(graph, request, chosen.choice, alone)
     fits = request.limit is not None and request.peak(alone) <= request.limit
     least = request.peak(alone) <= trivial_bound(graph, request)
     if least:  # no plan of any kind needs less

@@ -42,6 +42,8 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
     cheapest that does. `alone` is the plan in the first region with every node a group of its own. Raises
     CompileError MM040 or MM041 if there is no plan.
     """
+    if not alone.groups:
+        return _without_code(alone, request)
     sizes = (inf if region.size is None else float(region.size) for region in request.regions)
     room = [
         min(size, request.within.get(r.name, inf)) for size, r in zip(sizes, request.regions, strict=True)
@@ -55,6 +57,18 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
         if plan is not None and (told := _told(graph, replace(plan, least_cost=floor), request)).cheapest:
             return told
     return _told(graph, _Search(graph, request, first, room).run(), request)
+
+
+def _without_code(alone: Plan, request: PlanRequest) -> Plan:
+    """The plan of a graph of views: all is in the first region that has room for it."""
+    first = request.regions[0]
+    if first.size is None or alone.peak(first) <= first.size:
+        return alone
+    found = (_all_in(alone, request, home) for home in range(len(request.regions)))
+    plan = next(filter(None, found), None)
+    if plan is None:
+        raise no_plan(request.regions, {first: alone.peak(first)}, proved=False)
+    return plan
 
 
 def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
