@@ -105,8 +105,9 @@ def paged(network: str, most: int) -> Iterator[Found]:
 
 def vgg19() -> Iterator[Found]:
     """Steps that make values again, really run: their arenas, and whether they have the bits of the first."""
-    first, *others = bench_steps.run(model_file(VGG19), bench_steps.ways(SUMS, list(VGG_ARENAS), 0))
-    for step, (share, most) in zip(others, VGG_ARENAS.items(), strict=True):
+    steps = bench_steps.run(model_file(VGG19), bench_steps.ways(SUMS, list(VGG_ARENAS), 0))
+    first = next(steps)
+    for step, (share, most) in zip(steps, VGG_ARENAS.items(), strict=True):
         same = step.finite and step.digest == first.digest
         goal = f"<= {most:,} at <= {share - 1:+.1%}, gap <= 5 %"
         seen = f"{step.arena:,} at {step.work - 1:+.2%}, {'the same bits' if same else 'OTHER BITS'}"
