@@ -22,7 +22,8 @@ from mmcc.planner.layer_by_layer import LayoutChoice
 from mmcc.planner.memory.placement import place
 from mmcc.planner.request import PlanRequest
 
-WORTH = 0.01  # of the predicted cost: groups that save less stay apart, since predictions are no better
+WORTH = 0.01  # of the predicted cost: what saves less is not done, since predictions are no better
+GROUPS_WORTH = 0.05  # of groups: on a machine other than the fitted one, 3 to 4 % predicted was a loss
 LONGEST = 24  # kernels of a group
 EFFORT = 0.1  # of the effort for exact placement
 
@@ -40,10 +41,10 @@ def in_caches(graph: Graph, request: PlanRequest, choice: LayoutChoice, alone: P
     space = Space(graph, choice.layout, choice.model, order, asked)
     single = [_group(order, k, k + 1) for k in range(len(order))]
     before, beyond = sum(map(space.cost, single)), sum(map(space.avoidable, single))
-    if beyond <= WORTH * before:
+    if beyond <= GROUPS_WORTH * before:
         return None
     path = _fitting(space, order, most)
-    if sum(map(space.cost, path)) >= (1 - WORTH) * before:
+    if sum(map(space.cost, path)) >= (1 - GROUPS_WORTH) * before:
         return None
     builder = Builder(space, path)
     buffers, overlaps = builder.buffers()
