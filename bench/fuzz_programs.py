@@ -17,6 +17,7 @@ from pathlib import Path
 from signal import SIGILL
 
 import numpy as np
+from fuzz_shared import Parts, Shared, parts_of
 from mmcc.driver.compile import CompileResult, compile_module
 from mmcc.driver.load import Loaded, load_model
 from mmcc.driver.options import CompileOptions
@@ -43,11 +44,9 @@ SANITIZED = (*TELLING, "-fsanitize-undefined-trap-on-error")
 QUIET = "-Wno-aggressive-loop-optimizations"
 OPTIMIZED = (("gcc", "-O2"), ("gcc", "-O3", QUIET), ("clang", "-O2"), ("gcc", "-Os"))
 WARNINGS = ("-std=c99", "-Wall", "-Wextra", "-Werror", "-ffp-contract=off")
-WORD = re.compile(r"\b[A-Za-z_]\w*")
 PREFIXED = re.compile(r"[ap]\d\d(?:_|$)|[AP]\d\d(?:_|$)")  # names that begin as a trial's does
 ATTRIBUTES = re.compile(r"__attribute__\(\(.*?\)\)\)?|MMCC_ALIGNED\(\d+\)")
 STATIC = re.compile(r"^static\b(?: struct \{[^}]*\}|[^=;({\[]*?)\s*\b(\w+)\s*(?=[=;(\[])", re.MULTILINE)
-EXTERN = re.compile(r"^extern\b[^;]*?\b(\w+)\s*(?:\[[^;]*)?;", re.MULTILINE)
 DEFINED = re.compile(r"^\s*#\s*define\s+(\w+)", re.MULTILINE)
 NAMES = ("inputs", "outputs", "input_bytes", "output_bytes", "init", "input", "output", "run", "weights_read")
 
@@ -242,62 +241,30 @@ def different(builts: Sequence[Built]) -> list[Built]:
     return list(kinds.values())
 
 
-def shared_kernels(builts: Sequence[Built]) -> dict[str, str]:
-    """For each plan the first one whose kernels, with the types and memories they know, are the same text.
-
-    Compiling kernels with sanitizers is the largest cost of a graph; most plans differ in calls
-    and addresses.
-    """
-    firsts: dict[str, str] = {}
-    found: dict[str, str] = {}
-    for built in builts:
-        name = built.trial.name
-        text = "".join(path.read_text() for path in _kernels(built))
-        found[name] = firsts.setdefault(_unnamed(text, name), name)
-    return found
-
-
-def _kernels(built: Built) -> tuple[Path, Path]:
-    """Files of a package: its kernels' types, and its kernels."""
-    folder, name = built.result.folder, built.trial.name
-    return folder / f"{name}_internal.h", folder / f"{name}_kernels.c"
-
-
 def _unnamed(text: str, name: str) -> str:
     return re.sub(rf"\b({name}|{name.upper()})(?![0-9A-Za-z])", "p", text)
 
 
-def _unit(built: Built, kernels_of: str, adapter: Path) -> str:
-    """A package's part of the program; its kernels, and the types they know, are those of another plan that
-    has the same."""
+def _unit(built: Built, shared: Shared, adapter: Path) -> str:
+    """A package's part of the program, without what it has in common with those before."""
     name, folder = built.trial.name, built.result.folder
-    header, kernels = _kernels(built)
+    kernels, guard = folder / f"{name}_kernels.c", f"{name.upper()}_INTERNAL_H"
+    own = (folder / f"{name}_internal.h").read_text().split(f"#define {guard}\n", 1)[1]
+    own = own[: own.rindex("#endif")]
+    names, header, left = shared.left(Parts(name, parts_of(own), parts_of(kernels.read_text())))
     lines = [f"#define mmcc_adapter_{n} {name}_a_{n}" for n in NAMES]
-    sources, own = package_sources(folder), (folder / f"{name}.h").read_text()
-    shared = kernels_of != name
-    if shared:
-        sources = [path for path in sources if path != kernels]
-        words = {*WORD.findall(header.read_text()), *WORD.findall(kernels.read_text())}
-        words -= {*WORD.findall(own), *EXTERN.findall(header.read_text()), f"{name.upper()}_INTERNAL_H"}
-        same = (word for word in words if PREFIXED.match(word))
-        lines += [f"#define {word} {_named(word, name, kernels_of)}" for word in sorted(same)]
-        lines.append(f"#define {name.upper()}_INTERNAL_H")
-    lines.append(f'#include "{name}.h"')
-    lines += [match[0] for match in EXTERN.finditer(header.read_text())] if shared else []
+    lines += [f"#define {word} {other}" for word, other in sorted(names.items())]
+    lines += [f'#include "{name}.h"', f"#define {guard}", *header]
+    sources = [path for path in package_sources(folder) if path != kernels]
+    files = {path: path.read_text() for path in (*sources, adapter)}
     for paths in (sources, [adapter]):  # what the adapter calls its own may be members of kernels' types
-        text = "".join(path.read_text() for path in paths)
-        names = {*STATIC.findall(ATTRIBUTES.sub("", text))}
-        lines += [f"#define {word} {name}_s_{word}" for word in sorted(names) if not PREFIXED.match(word)]
+        found = {*STATIC.findall(ATTRIBUTES.sub("", "".join(files[path] for path in paths)))}
+        lines += [f"#define {word} {name}_s_{word}" for word in sorted(found) if not PREFIXED.match(word)]
         lines += [f'#include "{path}"' for path in paths]
-    every = (path.read_text() for path in (header, *sources, adapter))
-    defined = {*DEFINED.findall("".join(every)), *DEFINED.findall("\n".join(lines))}
+        lines += left if paths is sources else []
+    defined = {*DEFINED.findall("".join(files.values())), *DEFINED.findall("\n".join(lines))}
     lines += [f"#undef {word}" for word in sorted(defined) if not PREFIXED.match(word)]
     return "\n".join(lines) + "\n"
-
-
-def _named(word: str, name: str, other: str) -> str:
-    """A name of one plan as that of another."""
-    return (other if word.startswith(name) else other.upper()) + word[len(name) :]
 
 
 def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
@@ -306,12 +273,12 @@ def build(builts: Sequence[Built], program: Path, flags: Sequence[str]) -> Path:
     It is one unit of C: to begin with a unit takes as long as a small package.
     """
     units: list[str] = []
-    kernels = shared_kernels(builts)
+    shared = Shared()
     for built in builts:
         name = built.trial.name
         adapter = program.with_name(f"{program.name}_{name}.inc")
         adapter.write_text(host_adapter(built.result.folder, built.package))
-        units.append(_unit(built, kernels[name], adapter))
+        units.append(_unit(built, shared, adapter))
     names = [built.trial.name for built in builts]
     runs = "\n    ".join(
         f'if (!strcmp(argv[1], "{n}")) status = {n}_all(in, atol(argv[4]), to);' for n in names
