@@ -18,6 +18,7 @@ from mmcc.ir.module import RUN, Entry
 from mmcc.ir.plan import Plan
 from mmcc.ir.program import ByBlocks, Constant, EntryCode, Following, For, KernelUse, Moves, ProgramNode, View
 from mmcc.ir.regions import Region
+from mmcc.kernels.accumulate import accumulator_bytes
 from mmcc.passes.separate_states import separate_states
 from mmcc.planner.api import best_plan
 from mmcc.planner.request import PlanRequest
@@ -74,12 +75,35 @@ def states() -> Lowered:
     return lowered(graph, best_plan(graph, request(graph)))
 
 
+def sums() -> Lowered:
+    """A group that takes in rows one by one and keeps sums of them."""
+    b = Build("sums")
+    graph = b.graph(b.conv(b.mean(b.conv(b.input(6, 4, 2), 8, 3)), 3, 1))
+    kept = {k: size for k, node in enumerate(graph.nodes) if (size := accumulator_bytes(graph, node))}
+    plan = best_plan(graph, replace(request(graph), accumulators=kept))
+    assert any(group.accumulating for group in plan.groups)
+    return lowered(graph, plan)
+
+
+def strips() -> Lowered:
+    """Groups in column strips, with a join."""
+    b = Build("strips")
+    x = b.input(6, 16, 2)
+    y = b.conv(b.conv(b.concat(2, x, b.conv(x, 4, 3)), 12, 3), 2, 3)
+    graph = b.graph(y)
+    plan = best_plan(graph, replace(request(graph), recompute=4.0))
+    assert any(group.strips for group in plan.groups)
+    return lowered(graph, plan)
+
+
 PROGRAMS: dict[str, Callable[[], Lowered]] = {
     "threads": threads,
     "parts": parts,
     "moves": moves,
     "two memories": two_memories,
     "states": states,
+    "sums": sums,
+    "strips": strips,
     "staged": lambda: staged(None),
     "staged-again": lambda: staged(16_000),
 }

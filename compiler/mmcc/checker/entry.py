@@ -127,7 +127,7 @@ class _Check:
             place, what = self._plan.places[own[node.index]], "keeps its sums" if operand == SUMS else "works"
             if operand == WORK and name != "work":
                 yield from part_of_work(self._entry, self._plan, node.index, use, name)
-            elif (view.memory, view.offset) != (memory_name(self._entry, place), place.offset):
+            elif view != View(memory_name(self._entry, place), place.offset, 0, 0, 1):  # all of it is one row
                 yield f"{here} {what} at {_text(view)}, not at byte {place.offset} of {place.region}"
             return
         if operand >= use.origins:
