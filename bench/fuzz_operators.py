@@ -146,6 +146,8 @@ class Operators(Layers):
                 groups = self.draw(*(k for k in range(1, channels + 1) if channels % k == 0))
                 return self.one("GroupNormalization", x, *terms, num_groups=groups, epsilon=1e-3)
             case _:
+                if len(x.shape) != 4:
+                    raise ValueError("ONNX Runtime has LRN of images only")
                 return self.one("LRN", x, size=self.draw(1, 3, 5), alpha=0.1, beta=0.75, bias=1.0)
 
     # ---- products
