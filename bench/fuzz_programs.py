@@ -254,7 +254,9 @@ def _unit(built: Built, shared: Shared, adapter: Path) -> str:
     names, header, left = shared.left(Parts(name, parts_of(own), parts_of(kernels.read_text())))
     lines = [f"#define mmcc_adapter_{n} {name}_a_{n}" for n in NAMES]
     lines += [f"#define {word} {other}" for word, other in sorted(names.items())]
-    lines += [f'#include "{name}.h"', f"#define {guard}", *header]
+    shown = adapter.with_suffix(".h")  # a file of its own: clang warns of functions here that nobody calls
+    shown.write_text("\n".join(header))
+    lines += [f'#include "{name}.h"', f"#define {guard}", f'#include "{shown}"']
     sources = [path for path in package_sources(folder) if path != kernels]
     files = {path: path.read_text() for path in (*sources, adapter)}
     for paths in (sources, [adapter]):  # what the adapter calls its own may be members of kernels' types
@@ -262,7 +264,7 @@ def _unit(built: Built, shared: Shared, adapter: Path) -> str:
         lines += [f"#define {word} {name}_s_{word}" for word in sorted(found) if not PREFIXED.match(word)]
         lines += [f'#include "{path}"' for path in paths]
         lines += left if paths is sources else []
-    defined = {*DEFINED.findall("".join(files.values())), *DEFINED.findall("\n".join(lines))}
+    defined = {*DEFINED.findall("".join((*header, *files.values()))), *DEFINED.findall("\n".join(lines))}
     lines += [f"#undef {word}" for word in sorted(defined) if not PREFIXED.match(word)]
     return "\n".join(lines) + "\n"
 
