@@ -165,6 +165,36 @@ def test_constants_that_steps_hand_on_as_they_are_stay_constants(tmp_path):
     assert "Dense" in kinds(op.body)
 
 
+@pytest.mark.parametrize("size", [3, 8])
+def test_quantized_constants_that_steps_hand_on_stay_integers(size, tmp_path):
+    """Also few of them, which might pass for counts."""
+    rng = np.random.default_rng(3)
+    constants = {
+        "W": rng.integers(-100, 100, (size, size)).astype(np.int8),
+        "h0": np.zeros((1, size), np.float32),
+    }
+    constants |= {"of_w": np.float32(0.01), "of_h": np.float32(1 / 64), "zero": np.int8(0)}
+    inside = [
+        node("Add", ["f8", "outside"], ["s"]),
+        *(
+            node("QuantizeLinear", ["s", "of_h", "zero"], ["s_q"]),
+            node("DequantizeLinear", ["s_q", "of_h", "zero"], ["s_"]),
+        ),
+        node("MatMul", ["s_", "V"], ["p"]),
+        *(
+            node("QuantizeLinear", ["p", "of_h", "zero"], ["p_q"]),
+            node("DequantizeLinear", ["p_q", "of_h", "zero"], ["h_out"]),
+        ),
+        node("Identity", ["V"], ["V_out"]),
+    ]
+    carried = [("h0", "h", "h_out", TensorProto.FLOAT), ("V0", "V", "V_out", TensorProto.FLOAT)]
+    inputs = {"outside": np.ones((1, size), np.float32)}
+    model = one_loop(inside, carried, [], ["last_h"], inputs, constants)
+    model.graph.node.insert(0, node("DequantizeLinear", ["W", "of_w", "zero"], ["V0"]))
+    (op,) = loops_of(optimize(import_model(save(model, tmp_path)), float_io=True))
+    assert "DenseInt8" in kinds(op.body)
+
+
 def test_a_count_of_one_element_in_a_vector_is_no_slice_of_a_step(tmp_path):
     """What it takes has the axis that a slice leaves out."""
     rng = np.random.default_rng(0)

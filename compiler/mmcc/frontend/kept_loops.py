@@ -50,10 +50,11 @@ class Slices:
 class KeptLoop:
     """A loop as the importer sees it. All is by the names that the body has for it.
 
-    `carried` values are known before the first step; a step sees `slices`, and `known` constants. The results
-    of the body are `ignored` (the condition to go on), then the carried values, then the rows that somebody
-    reads, of which `rows` says whether they are made backward. `kept` are the numbers of carried values that
-    somebody reads after the last step.
+    `carried` values are known before the first step; a step sees `slices`, and constants: `known` ones, and
+    `still` those from around the loop that steps hand on as they are. The results of the body are `ignored`
+    (the condition to go on), then the carried values, then the rows that somebody reads, of which `rows` says
+    whether they are made backward. `kept` are the numbers of carried values that somebody reads after the
+    last step.
     """
 
     body: GraphProto
@@ -61,6 +62,7 @@ class KeptLoop:
     carried: Mapping[str, Value]
     slices: Mapping[str, Slices]
     known: Mapping[str, NDArray[np.generic]]
+    still: Mapping[str, Value]
     ignored: int
     rows: tuple[bool, ...]
     kept: tuple[int, ...]
@@ -146,8 +148,9 @@ class _Body:
         steps = {name: self._slice(each, name) for name, each in loop.slices.items()}
         known = {name: inner.constant(np.asarray(array), name) for name, array in loop.known.items()}
         around = Outside(self.state, inner)
+        still = {name: around.seen(value) for name, value in loop.still.items()}
         within = around.tried()
-        made = inline(within, self.where, loop.body, {**starts, **steps, **known}, convert)
+        made = inline(within, self.where, loop.body, {**starts, **steps, **known, **still}, convert)
         problems = within.problems
         if None in made or problems.found or problems.unknown or within.uncertain:
             why = f": {printable(str(problems.found[0]))}" if problems.found else ""

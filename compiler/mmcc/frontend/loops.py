@@ -161,11 +161,10 @@ class _Steps:
         ignored = len(self.body.output) - len(names) - len(rows)
         wanted = [k for k, name in enumerate(made) if name and name in self.state.wanted]
         read = [k for k in every if k in wanted]
-        counts = [k for k, name in enumerate(names) if name in known.before]
-        going = {name: value for name, value in carried.items() if name not in known.before}
-        copies = copied_on(self.body, {name: ignored + k for k, name in enumerate(names) if name in going})
-        still = {name: going.pop(name) for name in copies if build.is_constant(going[name].tensor)}
-        same |= {name: build.array(value) for name, value in still.items()}
+        copies = copied_on(self.body, {name: ignored + k for k, name in enumerate(names)})
+        still = {name: carried[name] for name in copies if build.is_constant(carried[name].tensor)}
+        counts = [k for k, name in enumerate(names) if name in known.before and name not in still]
+        going = {name: v for name, v in carried.items() if name not in known.before and name not in still}
         copied = (names.index(name) for name in still)
         left_out = {ignored + k for k in (*counts, *copied, *every) if k not in read}
         loop = KeptLoop(
@@ -174,6 +173,7 @@ class _Steps:
             going,
             slices_for_steps(build, varying, lift, steps),
             same | ({self.body.input[1].name: np.array(True)} if ignored else {}),
+            still,
             0 if known.ends else ignored,
             tuple(rows[k - len(names)] for k in read),
             tuple(k for k, name in enumerate(going) if names.index(name) in wanted),

@@ -32,7 +32,7 @@ class Outside(MutableMapping[str, Value]):
 
     def __getitem__(self, name: str) -> Value:
         if name not in self.own:
-            self.own[name] = self._seen(self.state.values[name])
+            self.own[name] = self.seen(self.state.values[name])
         return self.own[name]
 
     def __setitem__(self, name: str, value: Value) -> None:
@@ -50,7 +50,8 @@ class Outside(MutableMapping[str, Value]):
     def __contains__(self, name: object) -> bool:
         return name in self.own or name in self.state.values
 
-    def _seen(self, value: Value) -> Value:
+    def seen(self, value: Value) -> Value:
+        """A value around the loop, in the body; quantized constants stay integers."""
         outer, tensor = self.state.build, value.tensor
         if outer.is_constant(tensor):
             quantized = outer.quantized(tensor)
