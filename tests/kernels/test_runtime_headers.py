@@ -179,6 +179,26 @@ def test_packages_build_for_every_x86(model, compiler, packages, tmp_path):
 
 @pytest.mark.quick
 @pytest.mark.parametrize(
+    ("compiler", "other", "told"),
+    [
+        ("gcc", [], True),
+        ("gcc", ["-U__GNUC__", "-D__GNUC__=7"], False),
+        ("gcc", ["-D__INTEL_COMPILER=2021"], False),
+        ("clang", [], False),
+    ],
+)
+def test_pragmas_are_for_compilers_that_know_them(compiler: str, other: list[str], told: bool) -> None:
+    """Others warn of them, which is an error in many projects."""
+    if shutil.which(compiler) is None:
+        pytest.skip(f"{compiler} is not installed")
+    text = '#include "mmcc_loops.h"\nMMCC_KEEP_LOOP\n'
+    command = [compiler, *other, "-E", f"-I{RUNTIME}", "-x", "c", "-"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, check=True)
+    assert ("#pragma" in done.stdout) == told
+
+
+@pytest.mark.quick
+@pytest.mark.parametrize(
     "command",
     [["gcc", "-U__BYTE_ORDER__", "-D__BYTE_ORDER__=4321"], ["s390x-linux-gnu-gcc"]],
     ids=lambda c: c[0],

@@ -182,6 +182,10 @@ def test_a_graph_without_code_is_where_it_has_room() -> None:
         {"slow": 32},
         {"slow": 32},
     ]
+    fewest = best_plan(graph, within(32, 32, least=("fast",)))  # though fast memory has room
+    assert (peaks(fewest), fewest.bounds, fewest.proved_optimal) == ({"slow": 32}, {"fast": 0}, True)
+    assert peaks(best_plan(graph, within(32, 16, least=("fast",)))) == {"fast": 32}
+    assert peaks(best_plan(graph, within(32, 32, least=("slow", "fast")))) == {"fast": 32}
     with pytest.raises(CompileError, match="does not fit in 16 of fast and 16 of slow") as caught:
         best_plan(graph, within(16, 16))
     assert caught.value.code == "MM041"

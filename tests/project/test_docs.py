@@ -281,3 +281,14 @@ def test_the_script_of_the_int8_page_leaves_nothing_in_float(tmp_path: Path) -> 
     found = check_model(tmp_path / "model_int8.onnx", {}, {}, lambda *_: None)
     assert found["warnings"] == []
     assert {"ConvInt8", "AddInt8", "DenseInt8"} <= set(found["operators"])
+
+
+@pytest.mark.quick
+def test_entries_of_the_changelog_are_whole_and_there_once() -> None:
+    """Two changes of one entry that are put together leave half of it, or both."""
+    text = (ROOT / "CHANGELOG.md").read_text()
+    entries = [" ".join(each.split()) for each in re.findall(r"^- (.+(?:\n  .+)*)", text, re.MULTILINE)]
+    assert len(entries) > 100
+    assert [each for each in entries if each[-1] not in ".)"] == []
+    beginnings = [each[:80] for each in entries]
+    assert {each for each in beginnings if beginnings.count(each) > 1} == set()

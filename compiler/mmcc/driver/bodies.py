@@ -56,7 +56,8 @@ def as_far_as_proved(graph: Graph, plan: Plan) -> Plan:
     """
     bodies = [node.op.plan for node in graph.nodes if isinstance(node.op, Repeat)]
     if any(own is None or not own.proved_optimal for own in bodies):
-        return replace(plan, proved_optimal=False, cheapest=False, least_cost=0.0, bound=0)
+        bounds = dict.fromkeys(plan.bounds, 0)
+        return replace(plan, proved_optimal=False, cheapest=False, least_cost=0.0, bound=0, bounds=bounds)
     known = [own for own in bodies if own is not None]
     if any(len(group.nodes) > 1 for own in known for group in own.groups):
         plan = replace(plan, cheapest=False, least_cost=0.0)

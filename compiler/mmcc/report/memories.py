@@ -72,9 +72,14 @@ def _tensors(count: int) -> str:
     return "1 tensor" if count == 1 else f"{count} tensors"
 
 
-def least_text(plan: dict[str, Any]) -> str:
-    """What is known of memories of which as little as possible was to be taken."""
-    if plan["proved_optimal"]:
+def least_text(plan: dict[str, Any], copies: int) -> str:
+    """What is known of memories of which as little as possible was to be taken. That is of plans without
+    copies of rows: one with so many may take less, and takes no more than was found without."""
+    of = ", of plans of the graph as it is" if copies else ""
+    if not plan["proved_optimal"]:
+        parts = (f"{name} none below {low:,}" for name, low in plan["bounds"].items())
+        return "best found: " + ", ".join(parts) + of
+    if not copies:
         return "proved least of " + ", then of ".join(plan["bounds"])
-    parts = (f"{name} none below {low:,}" for name, low in plan["bounds"].items())
-    return "best found: " + ", ".join(parts)
+    parts = (f"{name} ({low:,})" for name, low in plan["bounds"].items())
+    return "within what is proved least of " + ", then of ".join(parts) + of

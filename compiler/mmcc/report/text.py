@@ -125,7 +125,7 @@ def proof_text(entry: dict[str, Any], ram: dict[str, Any]) -> str:
     step of training that makes some values again, for the choice of these."""
     plan, saved = entry["plan"], entry.get("saved")
     if plan["bounds"]:
-        return least_text(plan)
+        return least_text(plan, len(entry.get("row_copies", ())))
     if plan["cost"]:
         return "in several memories: see cost"
     fused = any(len(group) > 1 for group in plan["groups"])

@@ -60,15 +60,20 @@ def best_in_regions(graph: Graph, request: PlanRequest, first: LayoutChoice, alo
 
 
 def _without_code(alone: Plan, request: PlanRequest) -> Plan:
-    """The plan of a graph of views: all is in the first region that has room for it."""
-    first = request.regions[0]
-    if first.size is None or alone.peak(first) <= first.size:
-        return alone
-    found = (_all_in(alone, request, home) for home in range(len(request.regions)))
-    plan = next(filter(None, found), None)
-    if plan is None:
-        raise no_plan(request.regions, {first: alone.peak(first)}, proved=False)
-    return plan
+    """The plan of a graph of views: all is in the first region that has room for it, of those of which as few
+    bytes as possible are to be taken in the last."""
+    regions, least = request.regions, request.least
+    wanted = {name: len(least) - k for k, name in enumerate(least)}  # the more, the later
+    for home in sorted(range(len(regions)), key=lambda k: wanted.get(regions[k].name, 0)):
+        size = regions[home].size
+        here = home == 0 and (size is None or alone.peak(regions[0]) <= size)
+        plan = alone if here else _all_in(alone, request, home)
+        if plan is not None and least:
+            bounds = dict.fromkeys(least, 0)
+            return replace(plan, bounds=bounds, proved_optimal=_met(plan, bounds))
+        if plan is not None:
+            return plan
+    raise no_plan(regions, {regions[0]: alone.peak(regions[0])}, proved=False)
 
 
 def _told(graph: Graph, plan: Plan, request: PlanRequest) -> Plan:
